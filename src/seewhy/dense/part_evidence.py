@@ -67,10 +67,7 @@ UNJUDGED = Verdict("not measured", "", RULE)
 def measure_outside(
     watched: Watched, pixels: Float[Tensor, "3 h w"], inside: Bool[Tensor, "h w"], kind: str, seed: int
 ) -> Outside:
-    """Look at the picture whole, without the part, with it alone, without anything, and with as much hidden elsewhere.
-
-    What is hidden becomes the mean colour, as in deletion. Cost: 8 forward passes.
-    """
+    """Look at the picture whole, without the part, with it alone, with nothing, and with as much hidden elsewhere."""
     nothing = torch.zeros_like(inside)
     hidden = torch.stack([nothing, inside, ~inside, ~nothing, *elsewhere(inside, seed)])
     found = watched.read(torch.where(hidden[:, None], 0.0, pixels))
@@ -277,12 +274,7 @@ class Example(NamedTuple):
 
 
 def with_examples(explainer: PartExplainer, source: str | Path, progress: Progress | None = None) -> PartExplainer:
-    """The same, with patches of known things to liken others to, and how far such likenesses can be trusted.
-
-    Cost: one look for each picture, :data:`MOST_PICTURES` at most. Every other picture's parts are looked up among the
-    rest's to measure how often neighbours carry the class; the bank that cards use has all of them. A picture's own
-    patches are known by its file and never shown for it; other near-duplicates are not looked for.
-    """
+    """The same, with patches of known things to liken others to, and how far such likenesses can be trusted."""
     progress, classes = progress or Progress(), explainer.finder.classes
     given = list(_given(Path(source), isinstance(explainer.finder, Detector)))
     chosen = given[:: max(1, -(-len(given) // MOST_PICTURES))]

@@ -179,12 +179,7 @@ class Trial:
 
 
 def on_new_pictures(measured: AveragePrecision, fold: Sequence[int], n_draws: int = N_DRAWS) -> list[float]:
-    """Where AP50 of another fit on as many new pictures lies in 19 of 20 cases.
-
-    It differs from that of these pictures as the figures of two drawings differ from each other. A drawing has
-    pictures twice, and its AP is too large; of a difference of two that falls out. Fits differ as those of folds do, by
-    more than their pictures make them.
-    """
+    """Where AP50 of another fit on as many new pictures lies in 19 of 20 cases."""
     of, n = np.array(fold), max(fold) + 1
     drawn = np.array([mean(one[:, 0]) for one in measured.resampled(n_draws, 0)])
     each = np.array([mean(one[:, 0]) for one in measured.per_class((of == np.arange(n)[:, None]).astype(float))])

@@ -103,10 +103,9 @@ def offsets(boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 4"]) -> Float
 def moved(boxes: Float[Tensor, "n 4"], by: Float[Tensor, "n 4"], limit: float = 1.0) -> Float[Tensor, "n 4"]:
     """Boxes brought elsewhere by :func:`offsets`, none of which counts for more than ``limit``.
 
-    Example:
-        >>> a, b = torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[0.5, 0.0, 3.0, 1.0]])
-        >>> moved(a, offsets(a, b)).tolist()
-        [[0.5, 0.0, 3.0, 1.0]]
+    >>> a, b = torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[0.5, 0.0, 3.0, 1.0]])
+    >>> moved(a, offsets(a, b)).tolist()
+    [[0.5, 0.0, 3.0, 1.0]]
     """
     middle, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
     by = by.clamp(-limit, limit)
@@ -118,7 +117,8 @@ def parts_of(
     boxes: Float[Tensor, "n 4"], n: int, around: float, grid: tuple[int, int]
 ) -> list[tuple[Float[Tensor, "n 2"], Float[Tensor, "n 2"]]]:
     """From where to where, across and down: the ``n`` by ``n`` equal parts of each box, row by row, and last the box
-    with what is around it."""
+    with what is around it.
+    """
     x, y = boxes[:, ::2], boxes[:, 1::2]
     found = [(column, row) for row in pieces_of(y, n) for column in pieces_of(x, n)]
     return [*found, (wider(x, around, grid[1]), wider(y, around, grid[0]))]

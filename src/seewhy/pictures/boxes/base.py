@@ -130,10 +130,7 @@ class Gathering:
         self._cut: list[str] = []
 
     def picture(self, image: str, stated: tuple[int, int] | None = None) -> tuple[int, int] | None:
-        """A picture, with or without boxes to come; its size, as it has it or else as the file states it.
-
-        Where both are known and differ, its boxes would lie elsewhere, and the picture is left out with them.
-        """
+        """A picture, with or without boxes to come; its size, as it has it or else as the file states it."""
         one = self._pictures.get(image)
         if one is None:
             try:
@@ -222,10 +219,7 @@ def _placed(box: Corners, size: tuple[int, int] | None) -> tuple[str | None, Cor
 
 
 def find_picture(name: str, folders: Iterable[Path]) -> str:
-    """The picture of a name in the first folder that has it; where none has, as it would be in the first.
-
-    A name without an ending, as those of YOLO's labels, is looked for with every ending that pictures have.
-    """
+    """The picture of a name in the first folder that has it; where none has, as it would be in the first."""
     names = [name] if name.lower().endswith(SUFFIXES) else [name + s for s in (*SUFFIXES, *map(str.upper, SUFFIXES))]
     folders = list(folders)
     for folder in folders:
