@@ -150,8 +150,8 @@ def _check_one(data: Path | None, make: Path | None) -> None:
 def _named(given: str) -> tuple[str, Any]:
     """``NAME=FOLDER`` → its name and its pictures."""
     from ..errors import InputError
-    from ..pictures.listing import list_pictures
     from ..pictures.samples import Sample, gathered
+    from ..pictures.sources import list_pictures
 
     name, equals, folder = given.partition("=")
     if not equals or not name or not folder:

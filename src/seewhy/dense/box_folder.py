@@ -8,7 +8,6 @@ from ..pictures.boxes import BoxData, BoxedPicture, save_boxes
 from ..pictures.boxes.files import check_boxes
 from ..report.boxes import render_boxes
 from ..report.found_in_pictures import MOST_SHOWN
-from ..storage.marks import PAGE
 from ..storage.output import check_file, make_folder, write
 from .detections import Detections
 
@@ -28,7 +27,7 @@ class BoxFolder:
     def __init__(self, path: Path, classes: tuple[str, ...], format: str = "coco", *, force: bool = False) -> None:
         check_boxes(BoxData((), classes), path, format=format, force=force)
         self.path, self.classes, self.format, self.force = make_folder(path), classes, format, force
-        check_file(path / INDEX, PAGE, force=force)
+        check_file(path / INDEX, force=force)
         self._shown: list[Detections] = []
         self._records: list[BoxedPicture] = []
 
@@ -43,4 +42,4 @@ class BoxFolder:
         data = BoxData(tuple(self._records), self.classes)
         files = save_boxes(data, self.path, format=self.format, force=self.force)
         page = render_boxes(self._shown, len(self._records))
-        return files[0], write(self.path / INDEX, page, PAGE, force=self.force)
+        return files[0], write(self.path / INDEX, page, force=self.force)

@@ -14,8 +14,7 @@ from torch import Tensor
 from ..arguments import checked
 from ..encoders.names import filled
 from ..errors import ImageError, InputError
-from ..pictures.images import read_views
-from ..pictures.sizes import upright_size
+from ..pictures.images import read_views, upright_size
 from ..pictures.sources import One, name_of
 from ..types import Failure
 from . import segmenters

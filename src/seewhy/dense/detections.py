@@ -20,7 +20,6 @@ from ..pictures.boxes.base import Corners
 from ..pictures.samples import some
 from ..report.boxes import render_boxes
 from ..report.paging import framed
-from ..storage.marks import PAGE
 from ..storage.output import check_file, write
 
 ENDINGS = (".html", ".json")
@@ -117,9 +116,9 @@ class Detections:
             raise DataError(
                 f"Detections are written as .json or .html, not as {path.suffix!r}. Change the ending of {path}."
             )
-        check_file(path, PAGE, force=force)
+        check_file(path, force=force)
         as_json = json.dumps(self.to_json(), indent=1, ensure_ascii=False) if path.suffix == ".json" else ""
-        return write(path, as_json or self.to_html(), PAGE, force=force)
+        return write(path, as_json or self.to_html(), force=force)
 
     def _repr_html_(self) -> str:
         return framed(self.to_html(), "SeeWhy detections")

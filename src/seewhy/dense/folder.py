@@ -8,13 +8,11 @@ from pathlib import Path
 from ..errors import ForeignFileError
 from ..report.found_in_pictures import MOST_SHOWN
 from ..report.segments import render_segments
-from ..storage.marks import PAGE, PICTURE, SealedText
 from ..storage.output import check_file, make_folder, write
 from .segmentation import CocoDocument, Segmentation
 
 COCO = "segments.json"
 INDEX = "index.html"
-_COCO = SealedText("segments")
 
 
 class SegmentFolder:
@@ -28,8 +26,8 @@ class SegmentFolder:
 
     def __init__(self, path: Path, classes: tuple[str, ...], *, force: bool = False) -> None:
         self.path, self.force = make_folder(path), force
-        check_file(path / COCO, _COCO, force=force)
-        check_file(path / INDEX, PAGE, force=force)
+        check_file(path / COCO, force=force)
+        check_file(path / INDEX, force=force)
         self._coco = CocoDocument(classes)
         self._shown: list[Segmentation] = []
         self._names: set[str] = set()
@@ -46,7 +44,7 @@ class SegmentFolder:
             if name.casefold() in self._names:
                 continue
             self._names.add(name.casefold())
-            return write(path, found.to_png(), PICTURE, force=self.force)
+            return write(path, found.to_png(), force=self.force)
         raise ForeignFileError(
             f"{self.path} has masks under every name that {found.image} could have. A folder with less in it was "
             "expected. Give another with -o."
@@ -54,5 +52,5 @@ class SegmentFolder:
 
     def finish(self) -> Path:
         """Write the COCO document and the page; where the page is."""
-        write(self.path / COCO, json.dumps(self._coco.to_json(), ensure_ascii=False), _COCO, force=self.force)
-        return write(self.path / INDEX, render_segments(self._shown, len(self._coco.images)), PAGE, force=self.force)
+        write(self.path / COCO, json.dumps(self._coco.to_json(), ensure_ascii=False), force=self.force)
+        return write(self.path / INDEX, render_segments(self._shown, len(self._coco.images)), force=self.force)

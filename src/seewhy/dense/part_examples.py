@@ -21,9 +21,9 @@ from ..explanation.base import Explanation
 from ..explanation.part import PartBox
 from ..keywords import ExplainKeywords
 from ..pictures.boxes import BoxedPicture, box_formats, load_boxes
+from ..pictures.images import upright_size
 from ..pictures.pixel_classes import MaskedPicture, MaskedPictures, is_masked, load_masks
 from ..pictures.samples import load_samples
-from ..pictures.sizes import upright_size
 from ..progress import Progress
 from ..prototypes.bank import PatchBank
 from ..prototypes.measure import Labelled, LikenessMeasure, trials

@@ -17,8 +17,7 @@ from torch import Tensor
 from ..encoders.base import Encoder
 from ..encoders.larger import can_grow, larger
 from ..errors import ImageError, InputError
-from ..pictures.images import Picture, read_views
-from ..pictures.sizes import upright_size
+from ..pictures.images import Picture, read_views, upright_size
 from ..pictures.sources import name_of
 from ..threads import each_beside
 from ..types import Crop, Failure

@@ -20,13 +20,12 @@ from ..pictures.samples import some
 from ..report.paging import framed
 from ..report.palette import class_colours
 from ..report.segments import render_segments
-from ..storage.marks import PAGE, PICTURE, Mark
 from ..storage.output import check_file, write
 from ..types import PixelBox
 
 NOTHING = 255
 """Value of a mask where nothing is named."""
-MARKS: dict[str, Mark] = {".html": PAGE, ".json": PAGE, ".png": PICTURE}
+ENDINGS = (".html", ".json", ".png")
 
 
 @dataclass(frozen=True)
@@ -155,17 +154,17 @@ class Segmentation:
             DataError: another ending, or a place that no file can be written to.
         """
         path = Path(path)
-        if path.suffix not in MARKS:
+        if path.suffix not in ENDINGS:
             raise DataError(
                 f"A segmentation is written as .png, .json or .html, not as {path.suffix!r}. Change the ending of "
                 f"{path}."
             )
-        check_file(path, MARKS[path.suffix], force=force)
+        check_file(path, force=force)
         if path.suffix == ".json":
             data: bytes | str = json.dumps(self.to_json(), indent=1, ensure_ascii=False)
         else:
             data = self.to_png() if path.suffix == ".png" else self.to_html()
-        return write(path, data, MARKS[path.suffix], force=force)
+        return write(path, data, force=force)
 
     def _repr_html_(self) -> str:
         return framed(self.to_html(), "SeeWhy segmentation")

@@ -10,8 +10,8 @@ from typing import Any
 from ..errors import DataError
 from ..spelling import nearest
 from .datasets import IMAGE_COLUMNS
-from .listing import SUFFIXES
 from .samples import no_column
+from .sources import SUFFIXES
 from .tables import cell_text
 
 TEXT_COLUMNS = ("text", "texts", "caption", "captions", "sentence", "sentences", "title", "description", "txt")

@@ -16,9 +16,8 @@ from typing import Any
 
 from ..arguments import article
 from ..errors import DataError, InputError
-from .listing import list_pictures
 from .samples import Sample, Samples, gathered, load_samples
-from .sources import InMemory, several
+from .sources import InMemory, list_pictures, several
 
 IMAGE_COLUMNS = ("image", "img", "picture", "pixel_values", "file", "path")
 LABEL_COLUMNS = ("label", "labels", "class", "fine_label", "target")

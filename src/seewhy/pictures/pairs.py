@@ -14,10 +14,9 @@ from ..errors import DataError, InputError
 from ..storage.reading import read_text, reason
 from .columns import TEXT_COLUMNS, Columns, choose, texts_in
 from .datasets import column_of, one_at_a_time, opened
-from .listing import list_pictures
 from .samples import Sample, Samples, gathered, some
 from .shards import Record, in_shard, records_of, shards_of
-from .sources import InMemory
+from .sources import InMemory, list_pictures
 from .tables import TABLES, cell_text, rows_of
 
 FORMS = (

@@ -18,9 +18,8 @@ from typing import Any
 from ..arguments import checked
 from ..errors import DataError, EmptyFolderError, InputError
 from ..spelling import nearest
-from .listing import SUFFIXES, is_unicode, list_pictures, natural_key, unlistable
 from .regions import Box, Mask
-from .sources import InMemory
+from .sources import SUFFIXES, InMemory, is_unicode, list_pictures, natural_key, unlistable
 from .tables import TABLES, cell_text, rows_of, whole_numbers
 
 _SPLITS = {"train", "training", "val", "valid", "validation", "test"}

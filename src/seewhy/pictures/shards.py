@@ -20,8 +20,7 @@ from ..errors import DataError, ImageError, SeeWhyError
 from ..storage.files import json_value
 from ..storage.reading import open_regular, reason
 from .images import MAX_BYTES
-from .listing import SUFFIXES, natural_key
-from .sources import InMemory
+from .sources import SUFFIXES, InMemory, natural_key
 
 TEXT_BYTES = 2**20
 """Longest text or JSON member that is read."""

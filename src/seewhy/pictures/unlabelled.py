@@ -10,9 +10,8 @@ from typing import Any
 from ..errors import DataError
 from .datasets import rows_of as rows_of_pictures
 from .datasets import samples_of
-from .listing import SUFFIXES, list_pictures
 from .samples import Sample, Samples, gathered, load_samples, no_column, some
-from .sources import InMemory, name_of
+from .sources import SUFFIXES, InMemory, list_pictures, name_of
 from .tables import TABLES, cell_text, rows_of
 
 

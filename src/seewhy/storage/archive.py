@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import ForeignFileError, ModelError, SeeWhyError, WeightsError
 from .folders import write_together
-from .marks import TENSORS, Facts, TensorFile, marked_tensors
+from .marks import TENSORS, Facts, TensorFile
 from .output import check_file, check_folder, write
 from .reading import (
     LONGEST,
@@ -32,6 +32,7 @@ from .reading import (
     reason,
     tensors_of,
 )
+from .tensors import marked_tensors
 
 T = TypeVar("T")
 
@@ -173,13 +174,15 @@ class FolderArchive:
             if not self.facts.is_whole(data):
                 raise ModelError(
                     f"{folder / self.card} is damaged: it is not as it was written. If you changed it, delete its last "
-                    f"line, which is blank; else copy the whole folder again, or {self.again}."
+                    f"entry, sha256; else copy the whole folder again, or {self.again}."
                 )
             card = parse_json(data)
         except (OSError, ValueError) as error:
             why = f"{self.card}: {reason(error)}"
             raise ModelError(f"{folder} is not {self.kind} ({why}). {self.make.format(folder=folder)}") from error
         written = card.get("format") if isinstance(card, dict) else None
+        if isinstance(card, dict):
+            card.pop("sha256", None)
         if not isinstance(card, dict) or written not in self.formats:
             raise ModelError(
                 f"{folder} has format {written!r}; this SeeWhy reads {' and '.join(map(str, self.formats))}. "

@@ -17,9 +17,10 @@ from ...pictures.apart import folds_of
 from ...pictures.boxes import BoxData, BoxedPicture, BoxRecord
 from ...pictures.samples import Sample, gathered
 from ...progress import Progress
-from ...storage.marks import CHECKPOINT, marked_tensors
+from ...storage.marks import CHECKPOINT
 from ...storage.output import check_checkpoint, remove, write
 from ...storage.reading import read_tensors
+from ...storage.tensors import marked_tensors
 from ...types import Failure
 from ..reader import Reader
 from .trained import TrainedDetector

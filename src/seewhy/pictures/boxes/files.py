@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
 from ...arguments import checked
 from ...errors import DataError
-from ...storage.marks import TABLE, Mark, SealedComment, SealedText
 from ...storage.output import check_file, make_folder, write
 from . import box_formats
 from .base import BoxData, BoxFormat
-from .csv import COLUMNS
-
-_SEALED = SealedText("boxes")
-_COMMENT = SealedComment()
 
 
 @checked
@@ -73,7 +66,7 @@ def save_boxes(data: BoxData, folder: str | Path, *, format: str = "coco", force
     written = []
     for name, text in made.items():
         place = make_folder((folder / name).parent) / Path(name).name
-        written.append(write(place, text, _mark(name, text), force=force))
+        written.append(write(place, text, force=force))
     return written
 
 
@@ -83,13 +76,5 @@ def check_boxes(data: BoxData, folder: Path, *, format: str, force: bool) -> Map
     made = writer.files(data, folder)
     for name in made:
         if (folder / name).exists():
-            check_file(folder / name, _mark(name, made[name]), force=force)
+            check_file(folder / name, force=force)
     return made
-
-
-def _mark(name: str, text: str) -> Mark:
-    """How the file is known again: a table is remembered, YAML has a comment, others a line of blanks."""
-    first = next(csv.reader(io.StringIO(text)), [])
-    if tuple(first) == COLUMNS:
-        return TABLE
-    return _COMMENT if Path(name).suffix == ".yaml" else _SEALED

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
-from ..listing import SUFFIXES
+from ..sources import SUFFIXES
 from .base import BoxedPicture
 
 
