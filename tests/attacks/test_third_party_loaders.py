@@ -122,7 +122,7 @@ def test_transformers_is_told_to_trust_nothing(call: tuple[str, str, ast.Call, l
 
 def test_there_are_such_calls() -> None:
     assert {file for file, *_ in told()} == {
-        "dense/pretrained_detector.py",
+        "dense/pretrained.py",
         "encoders/huggingface.py",
         "encoders/multimodal.py",
         "encoders/fence.py",
@@ -195,7 +195,6 @@ def test_only_a_person_chooses_an_encoder() -> None:
         "__init__.py",
         "sklearn.py",
         "api.py",
-        "dense/boxes_by_words.py",
         "dense/by_words.py",
         "dense/detection/fit.py",
         "encoders/provenance.py",

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from seewhy.report.certainty import SIGNS
 
 import seewhy
 from seewhy.classifiers.base import Classifier
@@ -23,6 +22,7 @@ from seewhy.errors import InputError
 from seewhy.explanation.prediction import Prediction
 from seewhy.pictures.samples import Samples, load_samples
 from seewhy.report import index_entry, render_index
+from seewhy.report.card import SIGNS
 from tiny import CLASSES, class_folders, colours, picture
 
 

@@ -14,11 +14,10 @@ from typer.testing import CliRunner
 
 from coloured import colours, masked
 from seewhy.cli import app
-from seewhy.dense.context_decoder import ContextDecoder, visual_context
 from seewhy.dense.denseclip import DenseCLIP, _labels, _Learning, _pixel_loss
+from seewhy.dense.denseclip_network import ContextDecoder, TextDecoder, centred, visual_context
 from seewhy.dense.maskclip import MaskCLIP
 from seewhy.dense.saving import load_segmenter, save_segmenter
-from seewhy.dense.text_decoder import TextDecoder, centred
 from seewhy.dense.windows import Windows
 from seewhy.encoders.base import Layout
 from seewhy.encoders.clip_text import ClipText, TextHalf

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.hires_cam import HiResCAM
-from seewhy.attributions.inner_layer import refuse_windows
+from seewhy.attributions.layers import refuse_windows
 from seewhy.attributions.shares import cell_evidence
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.encoders.base import Encoder, Layout

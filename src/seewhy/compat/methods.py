@@ -14,10 +14,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map_only
 
 from ..attributions.ablation_cam import drops, silence
-from ..attributions.cam import CAM, WeightedCAM
+from ..attributions.cam import CAM, WeightedCAM, first_component
 from ..attributions.eigen_grad_cam import EigenGradCAM as _EigenGradCAM
 from ..attributions.finer_cam import likest
-from ..attributions.first_component import first_component
 from ..attributions.full_grad import enlarged, full_gradient, stretched
 from ..attributions.grad_cam import GradCAM as _GradCAM
 from ..attributions.grad_cam_elementwise import GradCAMElementwise as _GradCAMElementwise
