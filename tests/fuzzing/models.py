@@ -14,6 +14,7 @@ from readers import COLOURS, Target, _masked, _photo, _scratch, classifier, colo
 
 import seewhy
 from seewhy.errors import SeeWhyError
+from seewhy.scale.job import _digest
 from tiny import class_folders, picture
 
 
@@ -130,8 +131,7 @@ def _use_generator(folder: Path) -> None:
 
 
 def _run(folder: Path) -> None:
-    from seewhy.scale.job import _digest
-from seewhy.scale.inputs import find_input
+    from seewhy.scale.inputs import find_input
     from seewhy.scale.run import run
     from simulated_work import Simulated
 
