@@ -49,13 +49,7 @@ def _significant(data: bytes) -> Iterator[int]:
 
 
 def greatest(name: str, high: int, stated: int | None) -> int:
-    """The value of whole numbers that is white.
-
-    Args:
-        name: of the picture, for the note.
-        high: its greatest value.
-        stated: by its file.
-    """
+    """The value of whole numbers that is white."""
     if stated is not None and high <= stated:
         return stated
     bits = 8 if high <= 255 else 12 if high <= 4095 else 16

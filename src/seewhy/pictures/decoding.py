@@ -17,10 +17,6 @@ class Room:
     """Pictures are decoded at once as long as they fit together; one larger than the room is decoded alone.
 
     Decoding takes up to 13 bytes a pixel, and as many threads decode as there are cores.
-
-    Args:
-        pixels: of all pictures together.
-        free: pictures up to this many pixels need no room.
     """
 
     def __init__(self, pixels: int, free: int) -> None:
@@ -72,10 +68,6 @@ class BoundedFile(io.BytesIO):
     """A file in memory that ends a decoder which has worked too long or read too much.
 
     Decoders ask for their bytes piece by piece, in the thread that decodes; every such question is a chance to stop.
-
-    Args:
-        data: the file.
-        seconds: of computing.
     """
 
     def __init__(self, data: bytes, seconds: float) -> None:

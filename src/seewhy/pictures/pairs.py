@@ -106,15 +106,7 @@ def read_pairs(
 
 @dataclass
 class Parts:
-    """Samples while they are being read: those of one picture are put together.
-
-    Attributes:
-        where: what is read, for messages.
-        found: by name, still without texts.
-        texts: of each name.
-        notes: what a user should know.
-        same: groups that share a picture, each with the one that it counts as.
-    """
+    """Samples while they are being read: those of one picture are put together."""
 
     where: str
     found: dict[str, Sample] = field(default_factory=dict)
@@ -130,11 +122,7 @@ class Parts:
         group: str | None = None,
         pixels: InMemory | None = None,
     ) -> None:
-        """One row; a picture that was there before gets its texts.
-
-        Raises:
-            DataError: it had another class before.
-        """
+        """One row; a picture that was there before gets its texts."""
         self.texts.setdefault(image, []).extend(t.strip() for t in texts if t.strip())
         before = self.found.get(image)
         if before is None:

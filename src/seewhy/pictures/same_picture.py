@@ -31,14 +31,7 @@ LEAST_SHARED = 0.45
 
 @dataclass(frozen=True)
 class Aligned:
-    """Pairs of which one was laid on the other.
-
-    Attributes:
-        place: of each among the pairs given; those that are given up are missing.
-        first, second: colours of both, the second turned.
-        inside: where both have points.
-        turn: the matrix and shift that lead from a point of the second to one of the first.
-    """
+    """Pairs of which one was laid on the other."""
 
     place: Int[Tensor, " p"]
     first: Float[Tensor, "p 3 s s"]
@@ -208,12 +201,7 @@ LIMITS = (Limits(128, 64, 0.96, 0.93, 6, 10), Limits(48, 32, 0.96, 0.93, 6, 10),
 
 @dataclass(frozen=True)
 class Likeness:
-    """What pictures are compared by.
-
-    Attributes:
-        miniatures: of each, as :func:`~seewhy.pictures.miniatures.miniature` makes them.
-        features: by one encoder, or none.
-    """
+    """What pictures are compared by."""
 
     miniatures: UInt8[Tensor, "n w"]
     features: Float[Tensor, "n d"] | None = None

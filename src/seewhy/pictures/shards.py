@@ -33,12 +33,7 @@ TEXTS = ("txt", "text", "caption", "json", "cls")
 
 @dataclass
 class Record:
-    """What one key of a shard has.
-
-    Attributes:
-        picture: the member that is one.
-        facts: of its JSON and its texts, by ending: ``txt``, ``json``, ``cls``.
-    """
+    """What one key of a shard has."""
 
     picture: InMemory | None = None
     facts: dict[str, Any] = field(default_factory=dict)

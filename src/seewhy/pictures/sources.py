@@ -27,12 +27,7 @@ FORMS = "A file name, bytes, a Pillow image, an array (h, w, 3) or a tensor (3, 
 
 @dataclass(frozen=True, eq=False)
 class InMemory:
-    """A picture that is no file, under a name of its own; it is fetched when it is read.
-
-    Attributes:
-        name: what predictions, cards and messages call it.
-        load: gives it, in any form a picture may have.
-    """
+    """A picture that is no file, under a name of its own; it is fetched when it is read."""
 
     name: str
     load: Callable[[], Any]
@@ -55,12 +50,7 @@ def name_of(source: Any, number: int) -> str:
 
 
 def plain(source: Any) -> Plain:
-    """A picture in one of the forms that are decoded.
-
-    Raises:
-        InputError: it is in none of the forms above.
-        ImageError: it is a tensor of another shape or range, or its data set does not give it.
-    """
+    """A picture in one of the forms that are decoded."""
     if isinstance(source, InMemory):
         return plain(_fetched(source))
     if isinstance(source, str | Path | bytes | Image.Image | np.ndarray):

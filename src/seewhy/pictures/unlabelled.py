@@ -39,17 +39,7 @@ def load_pictures(
 
 
 def pictures_of(source: Any, **columns: str) -> Samples:
-    """Pictures in any form, with their classes where they have any.
-
-    Args:
-        source: what :func:`load_pictures` reads, samples, pictures alone as a list or an array, or what
-            :func:`seewhy.pictures.datasets.samples_of` takes.
-        **columns: as for :func:`load_pictures`, of a table.
-
-    Raises:
-        InputError: it is none of these.
-        DataError: nothing usable is there.
-    """
+    """Pictures in any form, with their classes where they have any."""
     if isinstance(source, Samples):
         return source
     if isinstance(source, str | os.PathLike):

@@ -44,15 +44,7 @@ DAMAGE = (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeEr
 
 @dataclass(frozen=True)
 class TensorArchive:
-    """A kind of safetensors file, whose header may hold a card; its facts then lie beside it as JSON too, for people.
-
-    Attributes:
-        otherwise: what a file is if it is not damaged and yet none of these: ``"no explainer"``.
-        again: how it is had anew, as a sentence.
-        missing: said of a ``{path}`` where there is none; ``None`` leaves the ``FileNotFoundError`` to the caller.
-        format: that its card says; ``None`` where it says none.
-        error: that a damaged one is.
-    """
+    """A kind of safetensors file, whose header may hold a card; its facts then lie beside it as JSON too, for people."""
 
     otherwise: str
     again: str
@@ -108,18 +100,7 @@ class TensorArchive:
 
 @dataclass(frozen=True)
 class FolderArchive:
-    """A kind of folder: a card, JSON, and beside it the tensors under a name made of their SHA-256.
-
-    Attributes:
-        card: the card's file name.
-        facts: fields by which a card of this kind is known.
-        formats: that are read.
-        kind: what it is: ``"a saved SeeWhy classifier"``.
-        make: what makes one, as a sentence with ``{folder}``.
-        again: what else can be done about a damaged one: ``"fit the classifier again"``.
-        undigested: format → the name its tensors had before there was a digest.
-        most: bytes of the largest card.
-    """
+    """A kind of folder: a card, JSON, and beside it the tensors under a name made of their SHA-256."""
 
     card: str
     facts: Facts

@@ -67,11 +67,7 @@ def check_checkpoint(path: Path) -> Path:
 
 
 def check_apart(output: Path, inputs: Iterable[Path]) -> None:
-    """See that a file to be written over is none that is read, under whatever name; asked before the work begins.
-
-    Raises:
-        ForeignFileError: it is.
-    """
+    """See that a file to be written over is none that is read, under whatever name; asked before the work begins."""
     if special(output) or not output.is_file():
         return
     written = output.stat()
@@ -139,11 +135,7 @@ def _write_through(path: Path, payload: bytes) -> Path:
 
 
 def descriptor(path: Path) -> int:
-    """A pipe or device, opened to be written to; a pipe waits a while for whoever reads it, and not for ever.
-
-    Raises:
-        OSError: it cannot be opened, or nobody reads it.
-    """
+    """A pipe or device, opened to be written to; a pipe waits a while for whoever reads it, and not for ever."""
     found = _STREAM.fullmatch(os.path.abspath(path))
     if found is not None:
         sys.stdout.flush()
@@ -222,11 +214,7 @@ def working_folder(folder: Path | None) -> Iterator[Path]:
 
 
 def remove(path: Path, mark: Mark | None = None) -> bool:
-    """Delete a file, if it is there and SeeWhy's own.
-
-    Returns:
-        Whether it was.
-    """
+    """Delete a file, if it is there and SeeWhy's own."""
     if path.is_symlink() or not path.is_file() or not is_own(path, mark):
         return False
     with contextlib.suppress(OSError):
