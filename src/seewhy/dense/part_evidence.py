@@ -30,9 +30,9 @@ from ..explanation.similar import Like
 from ..explanation.verdict import Missing, Verdict
 from ..keywords import ExplainKeywords
 from ..pictures.boxes import BoxedPicture, has_boxes, load_boxes
+from ..pictures.images import upright_size
 from ..pictures.pixel_classes import MaskedPicture, MaskedPictures, is_masked, load_masks
 from ..pictures.samples import load_samples
-from ..pictures.sizes import upright_size
 from ..progress import Progress
 from ..prototypes.bank import PatchBank
 from ..prototypes.measure import Labelled, LikenessMeasure, trials
