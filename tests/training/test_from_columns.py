@@ -25,13 +25,13 @@ from seewhy.errors import InputError, ModelError
 from seewhy.learning.from_columns import (
     AGREES,
     KEEPS,
-    ByClassesAndCaptions,
-    ByInstructions,
     FromColumns,
     Right,
     needs,
 )
+from seewhy.learning.instructed import ByInstructions
 from seewhy.learning.objectives import objectives
+from seewhy.learning.prefixed import ByClassesAndCaptions
 from seewhy.learning.way import choose
 from seewhy.progress import Progress
 from seewhy.studies.adapting import run_report
@@ -298,13 +298,11 @@ def test_pairs_from_python_by_the_names_of_their_columns() -> None:
         ),
         (
             {"objective": "prefix", "label": "kind", "keep": 2.0},
-            "adapt was given keep=2. A part from 0, the encoder as it was, to 1, all that was learnt, was expected. "
-            "Change it, or leave it out to have it chosen.",
+            "adapt was given keep=2. A number from 0 to 1 was expected. Change it.",
         ),
         (
             {"objective": "prefix", "label": "kind", "held_out": 1.0},
-            "adapt was given may_forget=0.1, held_out=1. A part from 0 to 1, and one between them, were expected. "
-            "Change them.",
+            "adapt was given held_out=1. A number above 0 to below 1 was expected. Change it.",
         ),
     ],
 )

@@ -42,7 +42,7 @@ class PooledSet:
 
     items: tuple[Sample, ...]
     digests: Texts
-    pooled: Float[Tensor, "n p"]
+    pooled: Float[Tensor, "p d"]
     said: Mapping[str, tuple[Texts, ...]] = field(default_factory=dict, kw_only=True)
 
     def __len__(self) -> int:
