@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from seewhy.studies.scaling_findings import answered
 
 from seewhy.encoders.adapted import Adaptation, open_adaptation
 from seewhy.encoders.instructed import InstructedHead
@@ -22,6 +21,7 @@ from seewhy.progress import Progress
 from seewhy.report.adaptation import render_adaptation
 from seewhy.studies.adapting import run_report
 from seewhy.studies.forgetting import BESIDE_FIT, AdaptingData, adapt_names
+from seewhy.studies.scaling import answered
 from tiny import noise, picture, tiny_cnn
 from tiny_words import opened
 from training.test_adapt import pairs, quick

@@ -24,14 +24,6 @@ class RegionalContrast(PairTask):
 
     Watched are ``"whole"`` and ``"parts"``, which add up to the loss. Over several processes each compares the words of
     all texts with the regions of all pictures, where the objective does; that part of the work is not shared.
-
-    Args:
-        image: pixels → a vector ``(b, d)`` and regions ``(b, r, d)``, such as :class:`ImageRegions`.
-        text: what the batch has of the texts → a vector ``(n, d)``, words ``(n, t, d)`` and which of them are said
-            ``(n, t)``, such as :class:`TextWords`.
-        objective: what is made small.
-        column: which column the pictures are.
-        hold: whether batch normalisations stay as in evaluation.
     """
 
     objective: Regional
