@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
@@ -132,7 +132,7 @@ class SmallCNNNetwork(Network):
         head: map → what the last layer reads, frozen.
     """
 
-    where: ClassVar[str] = "grad_cam"
+    where = "grad_cam"
 
     on: Encoder
     topology: Topology

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -24,7 +23,6 @@ from .. import classifiers
 from ..base import Classifier, HeldOut
 from ..encoded_set import MAX_HELD_OUT, EncodedSet, Split, evenly, with_logits
 from ..fitting import Fitting, Outcome, PictureRecipe
-from ..network import Network
 from .network import SmallCNNNetwork, Topology, reader
 
 
@@ -57,14 +55,14 @@ class SmallCNN(PictureRecipe):
         seed: of the split, the first weights and the order.
     """
 
-    name: ClassVar[str] = "small_cnn"
-    paper: ClassVar[str] = "Bird & Lotfi 2023, arXiv:2303.14126"
-    needs: ClassVar[str] = "small pictures in classes"
-    cost: ClassVar[str] = "1 of its own"
-    stochastic: ClassVar[bool] = True
-    network: ClassVar[type[Network] | None] = SmallCNNNetwork
-    takes: ClassVar = ("checkpoint",)
-    small: ClassVar = {"n_filters": 4, "n_units": 8, "n_epochs": 2, "batch_size": 4}
+    name = "small_cnn"
+    paper = "Bird & Lotfi 2023, arXiv:2303.14126"
+    needs = "small pictures in classes"
+    cost = "1 of its own"
+    stochastic = True
+    network = SmallCNNNetwork
+    takes = ("checkpoint",)
+    small = {"n_filters": 4, "n_units": 8, "n_epochs": 2, "batch_size": 4}
 
     n_convs: int = 2
     n_filters: int = 32
