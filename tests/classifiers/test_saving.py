@@ -291,7 +291,7 @@ TAMPERED: dict[str, tuple[Callable[[dict[str, Any], dict[str, torch.Tensor]], ob
     "name's kind": (lambda c, t: c["bank"][0].__setitem__(0, 5), "the picture 5 is not one of the bank"),
     "thumbnail": (lambda c, t: c["bank"][0].__setitem__(3, 10**9), "is not one of the bank"),
     "negative size": (lambda c, t: c["bank"][0].__setitem__(3, -1), "is not one of the bank"),
-    "pooled": (lambda c, t: t.update({"bank.pooled": t["bank.pooled"][1:]}), "pooled features (14, 8) for 15 pictures"),
+    "pooled": (lambda c, t: t.update({"bank.pooled": t["bank.pooled"][1:]}), "bank.pooled is (14, 8), not"),
     "vectors": (lambda c, t: t.update({"bank.vectors": t["bank.vectors"][1:]}), "bank.vectors is (74, 8), not"),
     "boxes": (lambda c, t: t["bank.boxes"].mul_(9), "boxes beyond the view"),
     "empty box": (lambda c, t: t["bank.boxes"].zero_(), "boxes that are none, of 75 patches"),

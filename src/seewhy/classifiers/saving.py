@@ -196,15 +196,13 @@ def _assemble(card: dict[str, Any], tensors: Tensors, encoder: Encoder, network:
         if not isinstance(card[name], kind):
             raise TypeError(f"{name} is {card[name]!r}")
     held = _held_out(tensors, len(classes))
-    half = {name: t.float() for name, t in tensors.items() if name in ("bank.pooled", "bank.vectors")}
-    pictures = None if bank is None else pictures_of(bank, tensors["bank.thumbnails"])
     return Classifier(
         recipe=card["recipe"],
         encoder=encoder,
         classes=classes,
         head=_head(card, tensors, encoder, network),
         words=None if words is None else _words(classes, tuple(words["texts"]), tensors),
-        bank=None if bank is None else rebuilt(PatchBank, tensors | half, "bank.", pictures=pictures),
+        bank=None if bank is None else _bank(bank, tensors),
         likeness=LikenessMeasure.restore(card["likeness"]),
         held_out=held,
         words_accuracy=card["words_accuracy"],
@@ -269,6 +267,12 @@ def _held_out(tensors: Tensors, k: int) -> HeldOut | None:
     held = rebuilt(HeldOut, tensors, "held_out.", {"k": k})
     check_index("the held-out pictures' classes", held.labels, k)
     return replace(held, pooled=held.pooled.float(), logits=None if held.logits is None else held.logits.float())
+
+
+def _bank(listing: list[list[Any]], tensors: Tensors) -> PatchBank:
+    pictures = pictures_of(listing, tensors["bank.thumbnails"])
+    bank = rebuilt(PatchBank, tensors, "bank.", {"m": len(pictures)}, pictures=pictures)
+    return replace(bank, pooled=bank.pooled.float(), vectors=bank.vectors.float())
 
 
 def _precision(written: object) -> str:
