@@ -24,16 +24,16 @@ from claims import JUDGED, Claim, Report, command, deliver, judged, lead, machin
 from jaxtyping import Float, Int
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
+from train_generator import FitGenerator
 
 import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.encoders.new import Residual
 from seewhy.encoders.split import fingerprint
-from seewhy.generation.conditions import Condition, Judge, OfClass, diversity
+from seewhy.generation.conditions import Condition, Judge, diversity, of_class
 from seewhy.generation.generator import Generator, Reader
 from seewhy.generation.sampler import PPGN, Chains, PixelAscent, facets, noise
-from seewhy.generation.training import FitGenerator
 from seewhy.pictures.unlabelled import pictures_of
 from seewhy.seeded import seeded
 from seewhy.storage.output import write_atomic
@@ -203,7 +203,7 @@ def arms(args: argparse.Namespace, one: World, seed: int, best: tuple[float, flo
         return found
     pixel = PixelAscent(how).sample(one.generator, shapes, one.generator.network(starts))
     found["pixels"] = told(pixel, shapes, one.judge)
-    near = torch.cat([facets(one.generator, OfClass(one.climbed, c), args.each, seed) for c in DIGITS])
+    near = torch.cat([facets(one.generator, of_class(one.climbed, c), args.each, seed) for c in DIGITS])
     for eps1 in (0.0, how.eps1):
         sampler = replace(how, eps1=eps1)
         found[f"colours {eps1:g}"] = walked(sampler, colours, starts[: len(colours.order)], one.colour_judge)
@@ -213,7 +213,7 @@ def arms(args: argparse.Namespace, one: World, seed: int, best: tuple[float, flo
     for eps3 in EPS3:
         raw = replace(RAW, eps3=eps3 * unit, n_steps=args.walk, n_shown=1)
         found[f"eps3 {eps3:g}"] = walked(raw, shapes, middle, one.judge)
-    ends = replace(how, eps3=1e-17).sample(one.generator, OfClass(one.climbed, 0), middle[: args.each]).codes
+    ends = replace(how, eps3=1e-17).sample(one.generator, of_class(one.climbed, 0), middle[: args.each]).codes
     found["released noise"] = float((ends - ends[:1]).abs().max())
     return found
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import seewhy
-from seewhy.generation.conditions import OfClass
+from seewhy.generation.conditions import of_class
 from tiny import tiny_cnn
 
 FOLDER = Path(__file__).resolve().parents[1] / "reproductions"
@@ -29,7 +29,7 @@ def test_classes_side_by_side_climb_as_each_alone(script: ModuleType, gradient: 
     together = script.EachItsOwn(model, torch.tensor([2, 0, 3, 1]))
     found, values = together.objective(pictures, gradient), together.value(pictures)
     for i, label in enumerate((2, 0, 3, 1)):
-        alone = OfClass(model, label)
+        alone = of_class(model, label)
         torch.testing.assert_close(found[i], alone.objective(pictures, gradient)[i])
         torch.testing.assert_close(values[i], alone.value(pictures)[i])
 

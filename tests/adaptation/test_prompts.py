@@ -16,8 +16,7 @@ from torch.nn.functional import cross_entropy
 from seewhy.classifiers.encoded_set import HoldOut
 from seewhy.classifiers.fitting import Fitting
 from seewhy.classifiers.zero_shot import ZeroShot
-from seewhy.encoders.clip_text import ClipText
-from seewhy.encoders.open_clip_text import text_tower
+from seewhy.encoders.clip_text import ClipText, text_tower
 from seewhy.errors import DataError, InputError, ModelError
 from seewhy.learning.adaptation.keeping import Kept, choose
 from seewhy.learning.adaptation.nearest_words import nearest_words, prompt_lines

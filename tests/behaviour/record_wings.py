@@ -131,7 +131,7 @@ def generation(root: Path) -> dict[str, Any]:
         find("Reader", "generation"),
     )
     make, asking = find("make", "generation"), find("Asking", "generation")
-    of_class, of_neuron = (find(n, "generation") for n in ("OfClass", "OfNeuron"))
+    of_class, of_neuron = (find(n, "generation") for n in ("of_class", "of_neuron"))
     hole, ppgn = find("Hole", "generation"), find("PPGN", "generation")
     codes = torch.randn(64, 3, generator=torch.Generator().manual_seed(3)) / 3
     own = seer("colours", torch.eye(3))

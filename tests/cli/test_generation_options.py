@@ -7,13 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from seewhy.studies.real_or_generated import RealOrGeneratedStudy
 from typer.testing import CliRunner
 
 from seewhy.cli import app
 from seewhy.generation.made_set import MadeSet
 from seewhy.generation.sampler import PPGN
-from seewhy.generation.training import FitGenerator
-from seewhy.studies.real_or_generated import RealOrGeneratedStudy
 from tiny import class_folders, tiny_cnn
 
 
@@ -68,26 +67,6 @@ def test_a_walk_is_as_it_was_asked_for(
     assert told["given"][1].asked == "neuron 3"
 
 
-def test_a_generator_is_trained_as_it_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: dict[str, Any] = {}
-    folders = class_folders(tmp_path / "all", 2)
-    monkeypatch.setattr("seewhy.encoders.find.encoder", lambda *given, **how: (given, how))
-
-    def fit(self: FitGenerator, encoder: Any, items: Any, **how: Any) -> Any:
-        told.update(how, fit=self, encoder=encoder, n=len(items))
-        raise Stop
-
-    monkeypatch.setattr(FitGenerator, "fit", fit)
-    words = ["fit-generator", folders, "-o", tmp_path / "gen", "-e", "net", "--engine", "torch"]
-    invoke(*words)
-    assert told["fit"] == FitGenerator()
-    asked = ["--pixels", 32, "--reads", 48, "--steps", 9, "--batch-size", 5, "--lr", 0.5, "--h1", 0.3, "--gan", 0.2]
-    invoke(*words, *asked, "--seed", 4)
-    assert told["fit"] == FitGenerator(32, 48, h1=0.3, gan=0.2, n_steps=9, batch_size=5, lr=0.5, seed=4)
-    assert (told["encoder"], told["n"]) == ((("net",), {"engine": "torch"}), 6)
-    assert told["checkpoint"] == tmp_path / "gen" / ".generator.checkpoint"
-
-
 def test_a_study_is_run_as_it_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: dict[str, Any] = {}
     folders = class_folders(tmp_path / "all", 2)
@@ -122,8 +101,8 @@ def test_a_study_is_run_as_it_was_asked_for(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_set_is_made_as_it_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: dict[str, Any] = {}
-    monkeypatch.setattr("seewhy.generation.pipeline.is_pipeline", lambda folder: folder.name == "sd")
-    monkeypatch.setattr("seewhy.generation.pipeline.load_pipeline", lambda *given, **how: ("pipeline", given, how))
+    monkeypatch.setattr("seewhy.generation.made_set.is_pipeline", lambda folder: folder.name == "sd")
+    monkeypatch.setattr("seewhy.generation.made_set.load_pipeline", lambda *given, **how: ("pipeline", given, how))
     monkeypatch.setattr("seewhy.cli.make_pictures.resolve", lambda *given: told.update(through=given) or model)
     monkeypatch.setattr(
         "seewhy.generation.generator.load_generator", lambda *given, **how: told.update(loaded=(given, how)) or loaded

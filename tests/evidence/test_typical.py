@@ -13,6 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 import seewhy
+from generator_training import FitGenerator
 from seewhy.cli import app
 from seewhy.encoders.find import encoder as find
 from seewhy.errors import InputError, ModelError
@@ -20,10 +21,9 @@ from seewhy.evidence.batch import Batch
 from seewhy.evidence.explain import ExplainOptions, explain_all
 from seewhy.explanation.base import Explanation
 from seewhy.explanation.typical import MadePicture
-from seewhy.generation.conditions import Judge, OfClass
+from seewhy.generation.conditions import Judge, of_class
 from seewhy.generation.generator import load_generator, unit
 from seewhy.generation.sampler import PPGN, facets
-from seewhy.generation.training import FitGenerator
 from seewhy.generation.typical import RULE, Typicals, believed
 from seewhy.pictures.unlabelled import load_pictures
 from tiny import CLASSES, class_folders, picture, tiny_cnn
@@ -96,7 +96,7 @@ def test_pictures_start_at_facets_and_the_second_network_says(kept: Path, walks:
     generator = load_generator(kept, own=model.encoder)
     source = Typicals(model, generator, other, "x", n=2, walk=SHORT, seed=4)
     found = source.of(2)
-    condition = OfClass(model, 2)
+    condition = of_class(model, 2)
     walk = SHORT.sample(generator, condition, facets(generator, condition, 2, 4), seed=4)
     shown = torch.from_numpy(np.stack([one.pixels for one in found.pictures]))
     torch.testing.assert_close(unit(shown), walk.pictures[-1], atol=0.003, rtol=0)

@@ -15,13 +15,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import seewhy
+from generator_training import FitGenerator, Reconstruct, training
 from seewhy.cli import app
 from seewhy.encoders.find import encoder as find
 from seewhy.errors import DataError, ForeignFileError, InputError, ModelError, WeightsError
 from seewhy.generation.generate import Question
-from seewhy.generation.generator import GeneratorNetwork, Reader, discriminator, load_generator, unit
+from seewhy.generation.generator import GeneratorNetwork, Reader, load_generator, unit
 from seewhy.generation.sampler import PPGN
-from seewhy.generation.training import FitGenerator, Reconstruct
 from seewhy.pictures.samples import Samples
 from seewhy.pictures.unlabelled import load_pictures
 from seewhy.progress import Progress
@@ -46,11 +46,8 @@ def samples(folders: Path) -> Samples:
 def kept(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A generator for ``new:resnet/16``, as a command makes it."""
     folder = tmp_path_factory.mktemp("kept") / "gen"
-    given = ["fit-generator", str(folders), "-o", str(folder), "-e", "new:resnet/16", "--engine", "torch"]
-    done = CliRunner().invoke(app, [*given, "--pixels", "16", "--steps", "5", "--json"], catch_exceptions=False)
-    assert done.exit_code == 0
-    said = json.loads(done.stdout)
-    assert (said["encoder"], said["n_steps"], said["n_pictures"] + said["n_held_out"]) == ("new:resnet/16", 5, 24)
+    given = [str(folders), "-o", str(folder), "-e", "new:resnet/16", "--engine", "torch"]
+    training.main([*given, "--side", "16", "--n-steps", "5"])
     assert not list(folder.glob(".*"))
     return folder
 
@@ -108,21 +105,6 @@ def test_the_loss_is_pixels_and_features() -> None:
     torch.testing.assert_close(terms["h1"], feature.detach())
 
 
-@pytest.mark.parametrize(("bias", "plays", "judges"), [(0.0, True, True), (30.0, False, True), (-9.0, True, True)])
-def test_who_is_far_ahead_waits(bias: float, plays: bool, judges: bool) -> None:
-    """A discriminator that calls all real is fooled: its loss is large beside the generator's, which then waits."""
-    network = GeneratorNetwork(8, 16, 4, 16)
-    task = Reconstruct(network, Reader(tiny_cnn(), 16), 0.0, 1.0)
-    judge: Any = discriminator(16, 4)
-    torch.nn.init.zeros_(judge[-2].weight)
-    torch.nn.init.constant_(judge[-2].bias, bias)
-    task.judge = judge
-    codes, pictures = torch.randn(2, 8), torch.zeros(2, 16, 16, 3, dtype=torch.uint8)
-    terms = task.loss(network(codes), Batch([0, 1], {"pictures": pictures, "codes": codes}))
-    assert (float((terms["loss"] - terms["pixels"]).detach()) > 1e-9) is plays
-    assert (float(terms["discriminator"].detach()) > 0) is judges
-
-
 def test_a_discriminator_far_ahead_waits() -> None:
     task = Reconstruct(GeneratorNetwork(8, 16, 4, 16), Reader(tiny_cnn(), 16), 0.0, 1.0)
 
@@ -152,7 +134,7 @@ def test_another_encoder_is_refused(kept: Path) -> None:
     assert str(told.value) == (
         f"{kept / 'generator.safetensors'} was made with 'new:resnet/16' of fingerprint {own.fingerprint[:12]}; "
         f"this is 'tiny' of {tiny_cnn().fingerprint[:12]}, and what they see cannot be compared. Bring the same "
-        "weights, or train a generator for this one with: seewhy fit-generator."
+        "weights, or train a generator for this one with reproductions/train_generator.py."
     )
 
 
@@ -166,7 +148,7 @@ def test_a_file_never_chooses_the_encoder(kept: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_no_generator_is_told(kept: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"There is no generator .* Make one with: seewhy fit-generator PICTURES -o"):
+    with pytest.raises(ModelError, match=r"There is no generator .* Train one with reproductions"):
         load_generator(tmp_path)
     data = bytearray((kept / "generator.safetensors").read_bytes())
     for damaged in (data[:-50], b"\x00" * 64):
@@ -304,7 +286,7 @@ def test_what_does_not_fit_is_told(kept: Path, folders: Path, model: seewhy.Clas
 def test_files_of_others_are_left_alone(kept: Path, folders: Path, tmp_path: Path) -> None:
     (tmp_path / "generator.safetensors").write_text("mine")
     (tmp_path / "generate.html").write_text("mine")
-    done = CliRunner().invoke(app, ["fit-generator", str(folders), "-o", str(tmp_path), "-e", "new:resnet/16"])
-    assert isinstance(done.exception, ForeignFileError)
+    with pytest.raises(ForeignFileError):
+        training.main([str(folders), "-o", str(tmp_path), "-e", "new:resnet/16"])
     code, _, told = run(*LOOK, "--labels", "a,b", "--generator", kept, "--class", "a", "-o", tmp_path)
     assert (code, "exists and is not" in told) == (2, True)

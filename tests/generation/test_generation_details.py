@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,27 +16,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_generation_parts import PICTURES
-from test_ppgn import SIDE, Towards, colours
+from test_ppgn import SIDE, colours, towards
 from test_ppgn import world as linear_world
 from torch import nn
-from torch.nn.functional import mse_loss, softplus
 
 import seewhy
+from generator_training import FitGenerator
 from seewhy.errors import InputError, ModelError, WeightsError
-from seewhy.generation import pipeline as pipelines
-from seewhy.generation import training
-from seewhy.generation.conditions import OfClass, Verdict
+from seewhy.generation import made_set as pipelines
+from seewhy.generation.conditions import Verdict, of_class
 from seewhy.generation.generate import _row
-from seewhy.generation.generator import GeneratorNetwork, Reader, unit
-from seewhy.generation.made_set import MadeSet, OfGenerator
-from seewhy.generation.pipeline import Pipeline, load_pipeline
+from seewhy.generation.made_set import MadeSet, OfGenerator, Pipeline, load_pipeline
 from seewhy.generation.sampler import PPGN, Chains, Hole, PixelAscent
-from seewhy.generation.training import FitGenerator, Reconstruct, _some
 from seewhy.metrics.calibration import accuracy_interval
-from seewhy.pictures.unlabelled import pictures_of
-from seewhy.training.batches import Batch
-from tiny import tiny_cnn
 
 
 def part_missing(value: float = 0.9) -> Hole:
@@ -54,7 +47,7 @@ def test_pixels_outside_a_hole_move_the_code_by_their_weight(eps4: float) -> Non
 
 
 def test_the_unit_of_eps1_is_found_on_the_picture_whose_hole_is_filled() -> None:
-    generator, wanted, hole = linear_world(0.5), Towards(torch.tensor([0.8, 0.8, 0.8])), part_missing()
+    generator, wanted, hole = linear_world(0.5), towards(torch.tensor([0.8, 0.8, 0.8])), part_missing()
     start = torch.full((1, 3), 0.4)
     terms = PPGN().terms(generator, wanted, start, hole)
     scale = PPGN()._scale(generator, wanted, start, hole)
@@ -65,7 +58,7 @@ def test_the_unit_of_eps1_is_found_on_the_picture_whose_hole_is_filled() -> None
 
 
 def test_a_step_is_prior_and_condition_by_their_weights() -> None:
-    wanted, start = Towards(torch.tensor([0.6, 0.0, 0.0])), torch.tensor([[0.5, 0.5, 0.5]])
+    wanted, start = towards(torch.tensor([0.6, 0.0, 0.0])), torch.tensor([[0.5, 0.5, 0.5]])
     how = PPGN(eps1=0.3, eps2=0.2, n_steps=1, normalise=False)
     end = how.sample(linear_world(0.5), wanted, start)
     terms = how.terms(linear_world(0.5), wanted, start)
@@ -74,7 +67,7 @@ def test_a_step_is_prior_and_condition_by_their_weights() -> None:
 
 
 def test_the_sizes_told_are_those_of_the_first_step_and_of_the_last() -> None:
-    wanted = Towards(torch.tensor([0.9, 0.9, 0.9]))
+    wanted = towards(torch.tensor([0.9, 0.9, 0.9]))
     how = PPGN(eps1=0, n_steps=5, lr=0.05, lr_end=None)
     end = how.sample(linear_world(), wanted, torch.zeros(1, 3))
     assert [pair[1] for pair in end.sizes] == pytest.approx([0.9, 0.9 - 4 * 0.1]), "four steps of a tenth lie between"
@@ -108,14 +101,6 @@ def test_a_walk_that_makes_no_sense_is_refused(given: dict[str, Any]) -> None:
         PPGN(**given)
 
 
-@pytest.mark.parametrize("given", [{"h1": -0.1}, {"gan": -0.1}, {"held_out": 0.0}, {"held_out": 1.0}, {"reads": 7}])
-def test_a_training_that_makes_no_sense_is_refused(given: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"^The generator was given h1=.*reads=.* a side of 8 or more were expected"):
-        FitGenerator(**given)
-    with pytest.raises(InputError, match=r"^The generator was given side=64, width=0, hidden=512\."):
-        FitGenerator(width=0)
-
-
 class Judging(nn.Module):
     """Real ones are black, and it is this sure of either."""
 
@@ -128,73 +113,11 @@ class Judging(nn.Module):
         return torch.where(black, self.real, self.made) + 0 * x.sum()
 
 
-@pytest.mark.parametrize(("real", "made"), [(0.4, 0.1), (9.0, -0.9), (-9.0, 9.0)])
-def test_both_losses_of_the_game_by_their_formulas(real: float, made: float) -> None:
-    """``fooled = -log σ(D(made))``, ``told`` the mean of both; who is ten times ahead waits."""
-    task = Reconstruct(GeneratorNetwork(8, 16, 4, 16), Reader(tiny_cnn(), 16), 0.5, 0.3)
-    task.judge = Judging(real, made)
-    codes, pictures = torch.randn(2, 8), torch.zeros(2, 16, 16, 3, dtype=torch.uint8)
-    shown = task.network(codes).detach()
-    terms = task.loss(shown, Batch([0, 1], {"pictures": pictures, "codes": codes}))
-    fooled = float(softplus(torch.tensor(-made)))
-    told = float(softplus(torch.tensor(-real)) + softplus(torch.tensor(made))) / 2
-    plain = float(mse_loss(shown, unit(pictures)) + 0.5 * terms["h1"])
-    assert float(terms["loss"]) == pytest.approx(plain + 0.3 * fooled * (told / fooled <= 10), rel=1e-5)
-    assert float(terms["discriminator"]) == pytest.approx(told * (told / fooled >= 0.1), rel=1e-5)
-
-
 QUICK = FitGenerator(side=16, reads=16, width=4, hidden=16, n_steps=2, batch_size=8)
-
-
-def test_few_codes_are_kept_of_many_and_batches_are_no_larger_than_what_is_there(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    told: list[Any] = []
-
-    def train(task: Any, data: Any, how: Any, **_more: Any) -> Any:
-        told.append((how, data.columns["codes"]))
-        return SimpleNamespace(history=[{"loss": float(i)} for i in range(30)])
-
-    monkeypatch.setattr(training, "train", train)
-    monkeypatch.setattr(training, "KEPT", 5)
-    found = replace(QUICK, batch_size=500, lr=0.02, held_out=0.25, seed=3).fit(tiny_cnn(), pictures_of(PICTURES).items)
-    how, codes = told[0]
-    assert (how.batch_size, how.n_steps, how.lr, how.seed) == (found.facts["n_pictures"], 2, 0.02, 3)
-    assert (found.facts["n_pictures"], found.facts["n_held_out"]) == (18, 6)
-    assert len(found.codes) == 5
-    near = torch.cdist(found.codes, codes).min(1)
-    assert near.values.max() < 0.01
-    assert sorted(near.indices.tolist()) != [0, 1, 2, 3, 4], "drawn from all"
-    assert found.facts["last_loss"] == np.mean(range(10, 30))
 
 
 class Stop(Exception):
     """The training was to begin."""
-
-
-def test_another_training_does_not_go_on_from_what_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The checkpoint is sealed by all that the weights hang on."""
-    seals: list[str] = []
-
-    def train(*_given: Any, checkpoint: tuple[Path, str], **_how: Any) -> Any:
-        seals.append(checkpoint[1])
-        raise Stop
-
-    monkeypatch.setattr(training, "train", train)
-    items = pictures_of(PICTURES).items
-    same: list[Any] = [QUICK, tiny_cnn(), items]
-    for change in ((), (0, replace(QUICK, h1=0.3)), (1, tiny_cnn(seed=1)), (2, items[::-1]), ()):
-        fit, on, some = [change[1] if change and i == change[0] else one for i, one in enumerate(same)]
-        with pytest.raises(Stop):
-            fit.fit(on, some, checkpoint=Path("c"))
-    assert seals[0] == seals[-1]
-    assert len(set(seals)) == 4
-
-
-def test_a_quantile_of_many_numbers_is_of_some_evenly_taken() -> None:
-    found = _some(torch.tensor([[0.0], [1.0]]).expand(2, 2**23))
-    assert (len(found), float(found.mean())) == (2**23, 0.5)
-    assert _some(torch.arange(12.0).reshape(3, 4)).tolist() == list(range(12))
 
 
 def test_a_row_of_the_page_by_its_formulas() -> None:
@@ -251,7 +174,7 @@ def test_a_picture_of_a_set_is_of_its_class_and_its_seed() -> None:
     assert (one.dtype, one.shape) == (np.uint8, (SIDE, SIDE, 3))
     walk = source.sampler.sample(
         source.generator,
-        OfClass(source.classifier, "a"),
+        of_class(source.classifier, "a"),
         seewhy_noise(source.generator, 1),
         seed=1,  # type: ignore[arg-type]
     )
@@ -299,6 +222,7 @@ def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Pa
     """A library of the pipelines' kind; makes folders of pipelines with this call."""
     bars: list[str] = []
     logs: Any = ModuleType("diffusers.utils.logging")
+    logs.get_logger = logging.getLogger  # of what loads transformers only now
     logs.disable_progress_bar, logs.enable_progress_bar = (lambda: bars.append("off")), (lambda: bars.append("on"))
 
     called: dict[str, Any] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,21 +16,18 @@ from torch.nn.functional import cosine_similarity, interpolate
 import seewhy
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.errors import DataError, InputError, ModelError, WeightsError
-from seewhy.generation.conditions import Judge, Like, OfClass, OfNeuron, OfText, diversity
+from seewhy.generation.conditions import Judge, diversity, of_class, of_neuron, of_picture, of_text
 from seewhy.generation.generate import Asking, Made, Question, make, sentence
 from seewhy.generation.generator import (
     Generator,
     GeneratorNetwork,
     Reader,
     bytes_of,
-    discriminator,
     load_generator,
     shown_at,
     unit,
 )
 from seewhy.generation.sampler import JITTER, PPGN, Hole, PixelAscent, at_picture, facets_among, in_hole, noise
-from seewhy.generation.training import FitGenerator, _errors
-from seewhy.pictures.unlabelled import pictures_of
 from seewhy.types import Transform
 from tiny import build, picture, tiny_cnn
 
@@ -69,24 +65,26 @@ def test_what_conditions_say() -> None:
     on = tiny_cnn()
     model, pictures = seewhy.pretrained(on), torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     pooled = Reader(on)(pictures)
-    text, like = OfText(on, "moss"), Like(on, pictures[:1], "x")
+    text, like = of_text(on, "moss"), of_picture(on, pictures[:1], "x")
     torch.testing.assert_close(text.scores(pictures)[:, 0], on.text.logit_scale * text.value(pictures))
-    torch.testing.assert_close(text.value(pictures), cosine_similarity(on.text.project(pooled), text.vector))
+    torch.testing.assert_close(
+        text.value(pictures), cosine_similarity(on.text.project(pooled), on.encode_text(["moss"]))
+    )
     torch.testing.assert_close(like.value(pictures), cosine_similarity(pooled, pooled[:1]))
     torch.testing.assert_close(like.scores(pictures)[:, 0], 20 * like.value(pictures))
-    torch.testing.assert_close(OfClass(model, "sky").value(pictures), model.head(pooled).softmax(1)[:, 2])
-    torch.testing.assert_close(OfNeuron(on, 7, 8).value(pictures), pooled[:, 7])
+    torch.testing.assert_close(of_class(model, "sky").value(pictures), model.head(pooled).softmax(1)[:, 2])
+    torch.testing.assert_close(of_neuron(on, 7, 8).value(pictures), pooled[:, 7])
     with pytest.raises(InputError, match=r"The neuron 8 was given\. One from 0 to 7"):
-        OfNeuron(on, 8, 8)
+        of_neuron(on, 8, 8)
     with pytest.raises(InputError, match="The text is empty"):
-        OfText(on, "  ")
+        of_text(on, "  ")
 
 
 @pytest.fixture(scope="module")
 def made() -> tuple[Generator, Made]:
     generator, model = world(), seewhy.pretrained(tiny_cnn())
     found = make(
-        generator, OfClass(model, 1), sampler=PPGN(n_steps=6), asking=Asking(3, "noise", seed=4),
+        generator, of_class(model, 1), sampler=PPGN(n_steps=6), asking=Asking(3, "noise", seed=4),
         judge=tiny_cnn(seed=1), classes=model.classes,
     )  # fmt: skip
     return generator, found
@@ -110,7 +108,7 @@ def test_what_is_shown_is_what_was_walked(made: tuple[Generator, Made]) -> None:
 def test_the_judge_looks_at_the_last_pictures(made: tuple[Generator, Made]) -> None:
     _, found = made
     model = seewhy.pretrained(tiny_cnn())
-    judge = Judge.of(tiny_cnn(seed=1), OfClass(model, 1), model.classes)
+    judge = Judge.of(tiny_cnn(seed=1), of_class(model, 1), model.classes)
     said = np.array([chain["judged"]["probability"] for chain in found.data["chains"][3:6]])
     ends, begins = (
         np.array([v.probability for v in judge.look(unit(torch.from_numpy(np.stack(shown))))[0]])
@@ -120,7 +118,7 @@ def test_the_judge_looks_at_the_last_pictures(made: tuple[Generator, Made]) -> N
     assert found.data["judge"]["is_the_prior"] is False
     other = world(tiny_cnn(seed=1))
     again = make(
-        other, OfClass(model, 1), sampler=PPGN(n_steps=1), asking=Asking(2, controls=False), judge=tiny_cnn(seed=1),
+        other, of_class(model, 1), sampler=PPGN(n_steps=1), asking=Asking(2, controls=False), judge=tiny_cnn(seed=1),
         classes=model.classes,
     )  # fmt: skip
     assert again.data["judge"]["is_the_prior"] is True
@@ -139,7 +137,7 @@ def test_a_judge_without_the_class_is_told_of_the_pictures_alone() -> None:
 def test_a_judge_by_its_closed_forms() -> None:
     on, model = tiny_cnn(seed=1), seewhy.pretrained(tiny_cnn())
     with pytest.raises(InputError, match="the network that was climbed"):
-        Judge.of(tiny_cnn(), OfClass(model, 0), model.classes)
+        Judge.of(tiny_cnn(), of_class(model, 0), model.classes)
     other, pictures = seewhy.pretrained(on), 3 * torch.rand(8, 3, 32, 32) - 1
     p = other.head.probabilities(Reader(on)(pictures.clamp(0, 1)))
     least = int(p[0].argmin())
@@ -181,13 +179,6 @@ def test_codes_are_centred_and_scaled_and_what_hardly_fires_is_not_blown_up() ->
     assert float(network.spread[2]) == pytest.approx(0.05 * float(codes.std(0).mean()), rel=1e-3)
     cells = network.first((codes - network.centre) / network.spread).unflatten(1, (-1, 4, 4))
     torch.testing.assert_close(network(codes), network.ups(cells).sigmoid())
-
-
-def test_how_wide_networks_are() -> None:
-    full: Any = GeneratorNetwork(8, 64, 32, 16).first
-    assert full[-2].out_features == 16 * 8 * 32
-    judge: Any = discriminator(64, 32)
-    assert judge[-2].in_features == 16 * 4 * 32
 
 
 def test_a_reader_brings_pictures_to_its_side_smoothly() -> None:
@@ -233,7 +224,7 @@ def test_pixels_move_as_far_as_their_steps_say() -> None:
     generator, model = world(), seewhy.pretrained(tiny_cnn())
     how = PPGN(n_steps=3, lr=0.1, lr_end=0.0, n_shown=3)
     start = torch.full((1, 3, 16, 16), 0.5)
-    found = PixelAscent(how, lr=0.01).sample(generator, OfClass(model, 0), start)
+    found = PixelAscent(how, lr=0.01).sample(generator, of_class(model, 0), start)
     moved = (found.pictures[1:] - found.pictures[:-1]).abs().mean((1, 2, 3, 4))
     torch.testing.assert_close(moved, torch.tensor([0.01, 0.005, 0.0]), atol=1e-5, rtol=1e-3)
 
@@ -259,40 +250,3 @@ def test_where_chains_start() -> None:
     line = torch.arange(80.0)[:, None]
     near = facets_among(line, line[:, 0], 2, 0)
     assert near.min() >= 70  # among the best ten of eighty
-
-
-def test_the_errors_that_a_generator_states() -> None:
-    on = tiny_cnn()
-    read = Reader(on, 16)
-    pictures = torch.randint(0, 256, (6, 16, 16, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    with torch.no_grad():
-        codes = read(unit(pictures))
-    network = world().network
-    own, held = [0, 1, 2, 3], [4, 5]
-    found = _errors(network, read, pictures, codes, own, held)  # type: ignore[arg-type]
-    real, shown = unit(pictures[held]), network(codes[held])
-    mean = (unit(pictures[own]).mean(0) * 255).floor() / 255
-    assert found["held_out_error"] == pytest.approx(float((shown - real).square().mean().sqrt()), abs=1e-5)
-    assert found["mean_picture_error"] == pytest.approx(float((mean - real).square().mean().sqrt()), abs=1e-4)
-    off = (read(shown) - codes[held]).square().sum() / (codes[held] - codes[own].mean(0)).square().sum()
-    assert found["code_error"] == pytest.approx(float(off.sqrt()), abs=1e-4)
-
-
-def test_what_is_trained_on_and_how_far_codes_reach(monkeypatch: pytest.MonkeyPatch) -> None:
-    from seewhy.generation import training
-
-    own, told = training.train, []
-
-    def train(task: Any, data: Any, how: Any, **more: Any) -> Any:
-        told.append((data.n_samples, data.columns["codes"] if isinstance(data.columns, Mapping) else None))
-        return own(task, data, how, **more)
-
-    monkeypatch.setattr(training, "train", train)
-    fit = FitGenerator(side=16, reads=16, width=4, hidden=16, n_steps=1, batch_size=8)
-    found = fit.fit(tiny_cnn(), pictures_of(PICTURES).items)
-    assert told[0][0] == found.facts["n_pictures"] < 24
-    codes = told[0][1]
-    assert found.bounds == pytest.approx([float(torch.quantile(codes, q)) for q in (0.001, 0.999)])
-    torch.testing.assert_close(found.network.centre, codes.mean(0))
-    with pytest.raises(DataError, match=r"1 different picture\(s\) can be read"):
-        fit.fit(tiny_cnn(), pictures_of([PICTURES[0]] * 20).items)

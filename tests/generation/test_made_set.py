@@ -13,13 +13,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from generator_training import FitGenerator
 from schemas import check
 from seewhy.cli import app
 from seewhy.errors import DataError, ForeignFileError, InputError, ModelError, WeightsError
-from seewhy.generation.made_set import TABLE, MadeSet, OfGenerator
-from seewhy.generation.pipeline import load_pipeline
+from seewhy.generation.made_set import TABLE, MadeSet, OfGenerator, load_pipeline
 from seewhy.generation.sampler import PPGN
-from seewhy.generation.training import FitGenerator
 from seewhy.pictures.samples import load_samples
 from seewhy.pictures.unlabelled import load_pictures
 from tiny import class_folders, tiny_cnn

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 import seewhy
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.errors import InputError
-from seewhy.generation.conditions import Condition, Judge, Like, OfClass, OfNeuron, OfText
+from seewhy.generation.conditions import Condition, Judge, of_class, of_neuron, of_picture, of_text
 from seewhy.generation.generator import Generator, Reader
 from seewhy.generation.sampler import PPGN, Hole, PixelAscent, at_picture, facets, noise
 from seewhy.types import Transform
@@ -56,24 +55,13 @@ def world(gain: float = 1.0) -> Generator:
     return Generator(Paint(gain), Reader(colours(torch.eye(3))), (-1.0, 1.0), codes, {"side": SIDE})
 
 
-@dataclass(frozen=True, eq=False)
-class Towards(Condition):
+def towards(wanted: Tensor) -> Condition:
     """``log p = -½ Σ (mean colour - wanted)²``: the best picture is known."""
 
-    kind = "class"
-    measure = "probability"
-    alone = True
-    wanted: Tensor
+    def scores(pictures: Tensor) -> Tensor:
+        return -(2 * (pictures.mean((2, 3)) - 0.5) - wanted).square().sum(1, keepdim=True) / 2
 
-    encoder = property(lambda self: cast(Any, None))
-    asked = property(lambda self: "a colour")
-    index = property(lambda self: 0)
-
-    def scores(self, pictures: Tensor) -> Tensor:
-        return -(2 * (pictures.mean((2, 3)) - 0.5) - self.wanted).square().sum(1, keepdim=True) / 2
-
-    def value(self, pictures: Tensor) -> Tensor:
-        return self.scores(pictures)[:, 0]
+    return Condition("class", "probability", cast(Any, None), "a colour", scores, lambda x: scores(x)[:, 0], alone=True)
 
 
 class Inner(nn.Module):
@@ -123,7 +111,7 @@ def test_the_prior_pulls_to_what_the_encoder_reads() -> None:
 
 def test_the_condition_is_the_slope_of_log_p() -> None:
     generator, model = curved()
-    condition, codes = OfClass(model, "rust"), generator.codes[:3]
+    condition, codes = of_class(model, "rust"), generator.codes[:3]
     found = PPGN(eps1=0).terms(generator, condition, codes).condition
 
     def log_p(h: Tensor) -> Tensor:
@@ -135,7 +123,7 @@ def test_the_condition_is_the_slope_of_log_p() -> None:
 
 def test_the_released_gradient_leaves_out_the_other_classes() -> None:
     generator, model = curved()
-    condition, codes = OfClass(model, "rust"), generator.codes[:3]
+    condition, codes = of_class(model, "rust"), generator.codes[:3]
     found = PPGN(eps1=0, gradient="own_logit").terms(generator, condition, codes).condition
 
     def scores(h: Tensor) -> Tensor:
@@ -152,14 +140,14 @@ def test_outside_a_hole_pixels_pull_and_inside_the_condition() -> None:
     inside[..., 2:5, 3:7] = 1
     real = torch.rand(1, 3, SIDE, SIDE, dtype=torch.double, generator=torch.Generator().manual_seed(2))
     hole, codes = Hole(real, inside), generator.codes[:2]
-    terms = PPGN().terms(generator, OfClass(model, "sky"), codes, hole)
+    terms = PPGN().terms(generator, of_class(model, "sky"), codes, hole)
 
     def off(h: Tensor) -> Tensor:
         return -((generator.network(h) - real) * (1 - inside)).square().sum((1, 2, 3)) / 2
 
     torch.testing.assert_close(terms.outside, slope(off, codes), rtol=1e-5, atol=1e-9)
     assert torch.equal(terms.pictures * (1 - inside), (real * (1 - inside)).expand_as(terms.pictures))
-    sky = OfClass(model, "sky")
+    sky = of_class(model, "sky")
     climbed = slope(lambda h: sky.scores(hole.filled(generator.network(h))).log_softmax(1)[:, 2], codes)
     torch.testing.assert_close(terms.condition, climbed, rtol=1e-5, atol=1e-9)
 
@@ -169,7 +157,7 @@ def test_a_walk_ends_where_the_pulls_are_equal(eps1: float, gain: float, part: f
     """At ``ε1 (gain - 1) h + gain (wanted - gain h) = 0``, so ``h = gain · wanted / (ε1 (1 - gain) + gain²)``."""
     wanted = torch.tensor([0.6, -0.3, 0.0])
     how = PPGN(eps1=0.1 * eps1, eps2=0.1, n_steps=400, normalise=False)
-    end = how.sample(world(gain), Towards(wanted), torch.zeros(1, 3))
+    end = how.sample(world(gain), towards(wanted), torch.zeros(1, 3))
     torch.testing.assert_close(end.codes[0], part * wanted, atol=1e-4, rtol=1e-4)
 
 
@@ -177,14 +165,14 @@ def test_steps_have_the_length_that_is_asked_for() -> None:
     start, wanted = torch.zeros(2, 3), torch.tensor([0.9, 0.9, -0.9])
     for n, length in ((1, 0.2), (3, 0.2 + 0.1 + 0.0)):
         how = PPGN(eps1=0, lr=0.1, lr_end=0.0, n_steps=n)
-        end = how.sample(world(), Towards(wanted), start)
+        end = how.sample(world(), towards(wanted), start)
         torch.testing.assert_close(end.codes.abs().mean(1), torch.full((2,), length))  # of a range of 2
-    raw = PPGN(eps1=0, n_steps=1, normalise=False).sample(world(), Towards(wanted), start)
+    raw = PPGN(eps1=0, n_steps=1, normalise=False).sample(world(), towards(wanted), start)
     torch.testing.assert_close(raw.codes[0], wanted)
 
 
 def test_codes_stay_within_their_bounds_unless_told() -> None:
-    far = Towards(torch.tensor([9.0, -9.0, 9.0]))
+    far = towards(torch.tensor([9.0, -9.0, 9.0]))
     how = {"eps1": 0.0, "n_steps": 50, "lr": 0.1}
     assert PPGN(**how).sample(world(), far, torch.zeros(1, 3)).codes.abs().max() == 1.0
     assert PPGN(**how, clip=False).sample(world(), far, torch.zeros(1, 3)).codes.abs().max() > 2
@@ -196,13 +184,13 @@ def test_noise_is_what_it_says_only_in_steps_as_they_stand() -> None:
     assert abs(float(codes.std()) - 0.05) < 0.004
     climb = PPGN(eps1=0, eps3=1e-17, n_steps=20)
     calm = PPGN(eps1=0, eps3=0, n_steps=20)
-    wanted = Towards(torch.tensor([0.6, -0.3, 0.1]))
+    wanted = towards(torch.tensor([0.6, -0.3, 0.1]))
     released, silent = (one.sample(world(), wanted, torch.zeros(1, 3)).codes for one in (climb, calm))
     assert torch.equal(released, silent)
 
 
 def test_a_chain_is_the_same_in_any_company_and_by_its_seed() -> None:
-    how, wanted = PPGN(eps3=0.3, n_steps=12), Towards(torch.tensor([0.6, -0.3, 0.1]))
+    how, wanted = PPGN(eps3=0.3, n_steps=12), towards(torch.tensor([0.6, -0.3, 0.1]))
     starts = noise(world(), 3, 0)
     together = how.sample(world(0.7), wanted, starts, seed=5)
     again = how.sample(world(0.7), wanted, starts, seed=5)
@@ -214,15 +202,15 @@ def test_a_chain_is_the_same_in_any_company_and_by_its_seed() -> None:
 
 
 def test_the_kept_pictures_are_evenly_spread_and_told() -> None:
-    found = PPGN(n_steps=10, n_shown=4).sample(world(), Towards(torch.ones(3) / 2), torch.zeros(2, 3))
+    found = PPGN(n_steps=10, n_shown=4).sample(world(), towards(torch.ones(3) / 2), torch.zeros(2, 3))
     assert found.steps == (0, 2, 5, 8, 10)
     assert found.pictures.shape == (5, 2, 3, SIDE, SIDE)
     assert (found.values[-1] > found.values[0]).all()
-    torch.testing.assert_close(found.values[-1], Towards(torch.ones(3) / 2).value(found.pictures[-1]))
+    torch.testing.assert_close(found.values[-1], towards(torch.ones(3) / 2).value(found.pictures[-1]))
 
 
 def test_the_unit_of_eps1_makes_both_pull_alike() -> None:
-    generator, wanted = world(0.5), Towards(torch.tensor([0.8, 0.8, 0.8]))
+    generator, wanted = world(0.5), towards(torch.tensor([0.8, 0.8, 0.8]))
     start = torch.full((1, 3), 0.4)
     scale = PPGN()._scale(generator, wanted, start, None)
     terms = PPGN().terms(generator, wanted, start)
@@ -231,7 +219,7 @@ def test_the_unit_of_eps1_makes_both_pull_alike() -> None:
 
 def test_pixels_climb_without_any_generator() -> None:
     start = torch.full((1, 3, SIDE, SIDE), 0.5)
-    found = PixelAscent(PPGN(n_steps=40), lr=0.02).sample(world(), Towards(torch.tensor([9.0, -9.0, 0.0])), start)
+    found = PixelAscent(PPGN(n_steps=40), lr=0.02).sample(world(), towards(torch.tensor([9.0, -9.0, 0.0])), start)
     ends = found.pictures[-1].mean((0, 2, 3))
     assert (float(ends[0]), float(ends[1])) == (1.0, 0.0)
     assert found.prior_error is None
@@ -242,7 +230,7 @@ def test_a_condition_is_exchanged_and_the_generator_untouched() -> None:
     before = [p.clone() for p in generator.network.parameters()]
     ends = []
     for weight in (torch.eye(3), -torch.eye(3)):
-        unit = OfNeuron(colours(weight, f"c{weight[0, 0]}"), 0, 3)
+        unit = of_neuron(colours(weight, f"c{weight[0, 0]}"), 0, 3)
         ends.append(PPGN(eps1=0, n_steps=30).sample(generator, unit, torch.zeros(1, 3)).codes[0, 0])
     assert ends[0] > 0.5
     assert ends[1] < -0.5
@@ -254,7 +242,12 @@ def test_every_condition_goes_up() -> None:
     on = tiny_cnn()
     generator = Generator(Paint(), Reader(colours(torch.eye(3))), (-1.0, 1.0), world().codes, {"side": SIDE})
     photo = torch.tensor([0.9, 0.2, 0.1])[None, :, None, None].expand(1, 3, SIDE, SIDE)
-    for condition in (OfClass(seewhy.pretrained(on), 2), OfText(on, "red"), OfNeuron(on, 3, 8), Like(on, photo, "x")):
+    for condition in (
+        of_class(seewhy.pretrained(on), 2),
+        of_text(on, "red"),
+        of_neuron(on, 3, 8),
+        of_picture(on, photo, "x"),
+    ):
         found = PPGN(eps1=0.0, n_steps=20, lr=0.05).sample(generator, condition, torch.zeros(1, 3))
         assert found.values[-1] > found.values[0], condition.kind
 
@@ -263,7 +256,7 @@ def test_facets_are_different_and_fit() -> None:
     codes = torch.cat([torch.tensor([[0.9, s * 0.8, 0.0]]) + 0.01 * torch.randn(20, 3) for s in (1, -1)])
     codes = torch.cat([codes, -torch.rand(280, 3)])
     generator = Generator(Paint(), Reader(colours(torch.eye(3))), (-1.0, 1.0), codes, {"side": SIDE})
-    first = OfNeuron(colours(torch.diag(torch.tensor([1.0, 0.0, 0.0]))), 0, 3)
+    first = of_neuron(colours(torch.diag(torch.tensor([1.0, 0.0, 0.0]))), 0, 3)
     found = facets(generator, first, 2, seed=0)
     assert (found[:, 0] > 0.8).all()
     assert sorted(found[:, 1].sign().tolist()) == [-1.0, 1.0]
@@ -280,7 +273,7 @@ def test_chains_at_a_picture_start_at_its_code_and_around() -> None:
 def test_the_judge_is_never_the_network_that_is_climbed() -> None:
     on, other = tiny_cnn(), tiny_cnn(seed=1)
     model = seewhy.pretrained(on)
-    condition = OfClass(model, "rust")
+    condition = of_class(model, "rust")
     for same in (model, on, seewhy.zero_shot(["rust", "moss"], on)):
         with pytest.raises(InputError, match=r"looks through 'tiny', the network that was climbed, .* Another network"):
             Judge.of(same, condition, model.classes)
@@ -288,13 +281,13 @@ def test_the_judge_is_never_the_network_that_is_climbed() -> None:
     verdicts, features = judge.look(torch.rand(3, 3, 16, 16))
     assert [v.agrees for v in verdicts] == [v.label == "rust" for v in verdicts]
     assert features.shape == (3, 8)
-    by_name = Judge.of(other, OfText(on, "a red thing"), model.classes)
+    by_name = Judge.of(other, of_text(on, "a red thing"), model.classes)
     assert by_name.classifier.classes == (*model.classes, "a red thing")
-    unnamed = Judge.of(other, OfNeuron(on, 3, 8), model.classes)
+    unnamed = Judge.of(other, of_neuron(on, 3, 8), model.classes)
     assert unnamed.classifier.classes == model.classes
     assert [v.agrees for v in unnamed.look(torch.rand(2, 3, 16, 16))[0]] == [None, None]
     with pytest.raises(InputError, match="was to judge by names, and the model has no classes to tell apart"):
-        Judge.of(other, OfText(on, "a red thing"), ())
+        Judge.of(other, of_text(on, "a red thing"), ())
     assert np.isfinite([v.probability for v in by_name.look(torch.rand(1, 3, 16, 16))[0]]).all()
 
 

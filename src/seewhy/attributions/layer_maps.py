@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from torch.utils._pytree import tree_map_only
 
 from ..encoders.base import Encoder
-from ..encoders.hooks import hooked
+from ..encoders.split import hooked
 from ..errors import ModelError
 from .layers import Reached, arranged, find_place, layout_of, run_through
 

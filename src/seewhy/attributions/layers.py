@@ -18,11 +18,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, fx, nn
 
-from ..encoders.arrangement import MOST_PREFIX_TOKENS, is_attention, is_proportional, tokens_by_proportion
 from ..encoders.base import Encoder, Layout
-from ..encoders.cut import cut_by_graph
-from ..encoders.engines import Engine, make_engine
-from ..encoders.precision import PRECISIONS
+from ..encoders.engines import PRECISIONS, Engine, make_engine
+from ..encoders.module import MOST_PREFIX_TOKENS, is_attention, is_proportional, tokens_by_proportion
+from ..encoders.split import cut_by_graph
 from ..errors import EngineError, ModelError, UnknownNameError
 from .base import EncoderOutput, Explainable, TargetFunction, feature_gradient
 

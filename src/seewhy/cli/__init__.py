@@ -19,7 +19,6 @@ from . import (
     check,
     describe,
     detect,
-    dialogue,
     doctor,
     drift,
     embed,
@@ -29,7 +28,6 @@ from . import (
     fit,
     fit_detector,
     fit_explainer,
-    fit_generator,
     fit_prototypes,
     fit_segmenter,
     generate,
@@ -75,8 +73,8 @@ MAKE, LEARN, LOOK, WORDS, FIND, ABOUT = (
     "What there is",
 )
 VERBS = {
-    LOOK: (explain, predict, segment, detect, evaluate, audit, drift, generate, dialogue, serve),
-    MAKE: (fit, fit_prototypes, fit_explainer, fit_generator, fit_segmenter, fit_detector, export),
+    LOOK: (explain, predict, segment, detect, evaluate, audit, drift, generate, serve),
+    MAKE: (fit, fit_prototypes, fit_explainer, fit_segmenter, fit_detector, export),
     LEARN: (adapt, pretrain),
     WORDS: (annotate,),
     FIND: (embed, index, search, check),

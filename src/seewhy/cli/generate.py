@@ -23,7 +23,7 @@ Examples:\n
 
 
 def generate(
-    generator: Annotated[Path, typer.Option(help="What seewhy fit-generator made: its folder.", show_default=False)],
+    generator: Annotated[Path, typer.Option(help="A trained generator: its folder.", show_default=False)],
     model: Model = None,
     labels: Labels = None,
     encoder: EncoderName = "lite0",

@@ -25,7 +25,7 @@ ClassNames = Annotated[
 GeneratorFolder = Annotated[
     Path | None,
     typer.Option(
-        "--generator", help="The folder of a diffusers pipeline, or of seewhy fit-generator.", show_default=False
+        "--generator", help="The folder of a diffusers pipeline, or of a trained generator.", show_default=False
     ),
 ]
 PerClass = Annotated[int, typer.Option("--count", min=1, help="So many different ones.")]
@@ -55,13 +55,12 @@ def make_pictures(
     """Make the set and say where it is."""
     from ..errors import InputError
     from ..generation.generator import load_generator
-    from ..generation.made_set import MadeSet, OfGenerator, Source, check_set
-    from ..generation.pipeline import is_pipeline, load_pipeline
+    from ..generation.made_set import MadeSet, OfGenerator, Source, check_set, is_pipeline, load_pipeline
     from ..generation.sampler import PPGN
 
     if generator is None:
         raise InputError(
-            "--make was given without --generator. The folder of a diffusers pipeline, or of seewhy fit-generator, was "
+            "--make was given without --generator. The folder of a diffusers pipeline, or of a trained generator, was "
             "expected. Name one."
         )
     names = tuple(filter(None, (one.strip() for one in (classes or "").split(","))))

@@ -78,12 +78,7 @@ class RawScoresOutputTarget:
 
 
 class SemanticSegmentationTarget:
-    """The scores of one class ``(k, h, w)``, added up over the pixels of a mask.
-
-    Args:
-        category: the class.
-        mask: ``(h, w)``; 1 where pixels count.
-    """
+    """The scores of one class ``(k, h, w)``, added up over the pixels of a mask."""
 
     def __init__(self, category: int, mask: np.ndarray) -> None:
         self.category = category
@@ -94,13 +89,7 @@ class SemanticSegmentationTarget:
 
 
 class FasterRCNNBoxScoreTarget:
-    """How well a detector finds given boxes again: overlap and score of the best box of each, added up.
-
-    Args:
-        labels: a class for each box.
-        bounding_boxes: ``(n, 4)``: left, top, right, bottom.
-        iou_threshold: a box that overlaps no further, or is of another class, counts 0.
-    """
+    """How well a detector finds given boxes again: overlap and score of the best box of each, added up."""
 
     def __init__(self, labels: Sequence[int], bounding_boxes: Any, iou_threshold: float = 0.5) -> None:
         self.labels = labels
@@ -123,13 +112,7 @@ class FasterRCNNBoxScoreTarget:
 
 
 class FinerWeightedTarget:
-    """A class's lead over others, each counting by its probability; see :mod:`seewhy.attributions.finer_cam`.
-
-    Args:
-        main_category: the class.
-        comparison_categories: those it is told from.
-        alpha: how strongly they count.
-    """
+    """A class's lead over others, each counting by its probability; see :mod:`seewhy.attributions.finer_cam`."""
 
     def __init__(self, main_category: int, comparison_categories: Sequence[int], alpha: float) -> None:
         self.main_category = main_category
@@ -170,11 +153,7 @@ def highest(output: Any) -> Targets:
 
 
 def scores(targets: Targets, output: Any) -> Tensor:
-    """The targets' numbers, ``(n,)``; rows beyond the targets' number start again at the first.
-
-    Raises:
-        InputError: the output is not a row a picture, or a target gives more than one number.
-    """
+    """The targets' numbers, ``(n,)``; rows beyond the targets' number start again at the first."""
     if not isinstance(output, Tensor | list | tuple) or len(output) % len(targets):
         raise InputError(
             f"The network gives a {type(output).__name__}. A tensor or a list with a row for each picture was "

@@ -19,11 +19,7 @@ from ..metrics.randomised import RandomisedModel
 
 
 class ClassifierModule(nn.Module):
-    """A classifier as a plain network, pixels → logits, differentiable: what explanation libraries want.
-
-    Args:
-        classifier: anything with an encoder and a head.
-    """
+    """A classifier as a plain network, pixels → logits, differentiable: what explanation libraries want."""
 
     def __init__(self, classifier: Explainable) -> None:
         super().__init__()
@@ -50,14 +46,7 @@ class ForeignMethod(Attribution):
 
 @dataclass(frozen=True)
 class CaptumMethod(ForeignMethod):
-    """Another library's ``attribute(inputs, target=...)``; its maps are summed over colours, sign kept.
-
-    Args:
-        function: a class that is made with a network and has such a method, ``captum.attr.IntegratedGradients``, which
-            explains whatever model it is asked about; or the method of one that is made already,
-            ``IntegratedGradients(ClassifierModule(model)).attribute``, which explains its own network only.
-        options: further keywords the method is called with.
-    """
+    """Another library's ``attribute(inputs, target=...)``; its maps are summed over colours, sign kept."""
 
     name: ClassVar[str] = "captum"
 
@@ -78,12 +67,7 @@ class CaptumMethod(ForeignMethod):
 
 @dataclass(frozen=True)
 class QuantusMethod(ForeignMethod):
-    """A Quantus-style ``explain_func(model, inputs, targets, **keywords)`` on NumPy arrays.
-
-    Args:
-        function: gets the classifier as a plain network, unless its ``model`` is bound already.
-        options: further keywords it is called with.
-    """
+    """A Quantus-style ``explain_func(model, inputs, targets, **keywords)`` on NumPy arrays."""
 
     name: ClassVar[str] = "quantus"
 

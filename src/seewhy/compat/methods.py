@@ -27,7 +27,7 @@ from ..attributions.layer_cam import LayerCAM as _LayerCAM
 from ..attributions.score_cam import channel_scores
 from ..attributions.score_cam import stretched as scaled
 from ..attributions.xgrad_cam import XGradCAM as _XGradCAM
-from ..encoders.cut import cut_by_graph
+from ..encoders.split import cut_by_graph
 from ..errors import InputError
 from .base import (
     Choose,
@@ -117,11 +117,7 @@ class ShapleyCAM(PeerCAM):
 
 
 class FullGrad(PeerCAM):
-    """See :mod:`seewhy.attributions.full_grad`; as with the peer, every channel is stretched by itself.
-
-    Args:
-        target_layers: not read: every bias counts.
-    """
+    """See :mod:`seewhy.attributions.full_grad`; as with the peer, every channel is stretched by itself."""
 
     names_layers = False
 
@@ -235,12 +231,7 @@ class EigenCAM(_ActivationCAM):
 
 
 class KPCA_CAM(_ActivationCAM):
-    """See :mod:`seewhy.attributions.kpca_cam`; the sign is ours: that of the mean size of the activations.
-
-    Args:
-        kernel: see there.
-        gamma: see there.
-    """
+    """See :mod:`seewhy.attributions.kpca_cam`; the sign is ours: that of the mean size of the activations."""
 
     def __init__(
         self,
@@ -258,11 +249,7 @@ class KPCA_CAM(_ActivationCAM):
 
 
 class FEM(_ActivationCAM):
-    """Weighs a channel by the share of its cells that stand out (Fuad et al. 2020, IPTA).
-
-    Args:
-        k: how many standard deviations above the channel's mean a cell stands out.
-    """
+    """Weighs a channel by the share of its cells that stand out (Fuad et al. 2020, IPTA)."""
 
     def __init__(
         self,
@@ -290,11 +277,7 @@ class RandomCAM(_ActivationCAM):
 
 
 class ScoreCAM(PeerCAM):
-    """Every channel is a mask, as with the peer.
-
-    Attributes:
-        batch_size: masked pictures a pass sees.
-    """
+    """Every channel is a mask, as with the peer."""
 
     batch_size = 16
 

@@ -25,11 +25,7 @@ from ..storage.reading import read_text, reason
 
 @dataclass(frozen=True)
 class Descriptions:
-    """Texts for each class, in the order of the file.
-
-    Attributes:
-        texts: class → its texts; every class has at least one.
-    """
+    """Texts for each class, in the order of the file."""
 
     texts: Mapping[str, tuple[str, ...]]
 
@@ -43,11 +39,7 @@ class Descriptions:
     @classmethod
     @checked
     def read(cls, path: str | Path) -> Descriptions:
-        """Read ``{"class": ["text", …], …}``; a class with an empty list is described by its name alone.
-
-        Raises:
-            DataError: not such a file; a class twice, with blank texts only, or with something that is not text.
-        """
+        """Read ``{"class": ["text", …], …}``; a class with an empty list is described by its name alone."""
         try:
             pairs = json_value(read_text(path), list)
         except (OSError, ValueError) as error:
@@ -91,12 +83,7 @@ class Descriptions:
         return [describe(c, "" if ts == (c,) else t) for c, ts in self.texts.items() for t in ts]
 
     def write(self, path: str | Path, *, force: bool = False) -> None:
-        """Keep as a file, over one that SeeWhy wrote and nobody has edited since, or with ``force`` over any.
-
-        Raises:
-            ForeignFileError: there is another file.
-            DataError: it cannot be written.
-        """
+        """Keep as a file, over one that SeeWhy wrote and nobody has edited since, or with ``force`` over any."""
         data = json.dumps({k: list(v) for k, v in self.texts.items()}, indent=2, ensure_ascii=False)
         write(path, data, DESCRIPTIONS, force=force)
 
@@ -135,15 +122,7 @@ Words = Descriptions | Mapping[str, Sequence[str]] | str | Path
 
 @dataclass(frozen=True)
 class WordBank:
-    """Descriptions as unit vectors.
-
-    Attributes:
-        classes: whose they are.
-        texts: as people wrote them.
-        owner: index of each text's class.
-        vectors: one unit row a text.
-        nameless: the same for the texts without their class's name, where the words are measured by those.
-    """
+    """Descriptions as unit vectors."""
 
     classes: tuple[str, ...]
     texts: tuple[str, ...]

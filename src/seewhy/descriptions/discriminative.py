@@ -19,13 +19,7 @@ WEIGHTS = tuple(w / 4 for w in range(160))
 
 @dataclass(frozen=True)
 class Pool:
-    """All texts, each once, whosever they are.
-
-    Attributes:
-        classes: names.
-        texts: distinct, sorted, so that their order says nothing of their class.
-        assigned: for each class the positions of its own texts.
-    """
+    """All texts, each once, whosever they are."""
 
     classes: tuple[str, ...]
     texts: tuple[str, ...]
@@ -68,13 +62,7 @@ def selection_matrix(
 
 @dataclass(frozen=True)
 class Selection:
-    """Texts chosen for each class in question.
-
-    Attributes:
-        texts: positions in the pool, the best first; where ``used`` is false, they mean nothing.
-        used: which of them were chosen.
-        fell_back: where none told the class apart and its own were taken.
-    """
+    """Texts chosen for each class in question."""
 
     texts: Int[Tensor, "b k m"]
     used: Bool[Tensor, "b k m"]

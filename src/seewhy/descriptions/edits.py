@@ -12,13 +12,7 @@ from .base import Descriptions
 
 @dataclass(frozen=True)
 class Change:
-    """What happened to one description.
-
-    Attributes:
-        label: its class.
-        before: as it was.
-        after: as it is now; ``None`` when it was taken out.
-    """
+    """What happened to one description."""
 
     label: str
     before: str
@@ -46,11 +40,7 @@ class Edit:
             raise InputError("An empty phrase was given. Words of a description were expected. Write some of them.")
 
     def __call__(self, descriptions: Descriptions) -> tuple[Descriptions, list[Change]]:
-        """The changed descriptions and every change.
-
-        Raises:
-            DataError: a phrase is in no description, there is no such class, or a class would be left without any.
-        """
+        """The changed descriptions and every change."""
         if self.label is not None and self.label not in descriptions.texts:
             descriptions.limited_to([self.label])
         unused = {*self.remove, *(old for old, _ in self.replace)}

@@ -67,7 +67,7 @@ class ExplainOptions:
         n_regions: lettered regions.
         top: classes listed.
         level: how often the true class is to be among those named by the decision.
-        typical: the folder of a generator (``seewhy fit-generator``) that makes typical pictures of the class, once for
+        typical: the folder of a generator that makes typical pictures of the class, once for
             each class; left out, none are made.
         judge: a second network that says what is on them: a classifier, or an encoder with words.
         seed: of shuffled maps and ties.

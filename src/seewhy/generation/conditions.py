@@ -1,10 +1,10 @@
-"""What is climbed: the network that a picture is made for; and what a person may ask for, as one of these."""
+"""What is climbed: the network that a picture is made for; and a second one, which says what is on it."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
@@ -17,45 +17,34 @@ from ..errors import InputError
 from .generator import Reader, batched
 
 Gradient = Literal["log_softmax", "own_logit"]
+OfPictures = Callable[[Float[Tensor, "b 3 h w"]], Tensor]
 
 
-class Condition(ABC):
+@dataclass(frozen=True, eq=False)
+class Condition:
     """``log p(c | x)`` of a picture, differentiable.
 
-    Class attributes:
+    Attributes:
         kind: ``"class"``, ``"text"``, ``"neuron"`` or ``"like"``.
-        measure: what :meth:`value` is.
+        measure: what ``value`` is.
+        encoder: what is climbed.
+        asked: what the pictures are to show, in words.
+        scores: pictures → one number for the target and for each of what it is compared with.
+        value: pictures → what is told to people.
+        index: the target's column.
         alone: whether there is nothing that the target is compared with.
         in_words: whether what is asked for is a name or a sentence, so that a judge can be told it.
     """
 
-    kind: ClassVar[str]
-    measure: ClassVar[str]
-    alone: ClassVar[bool] = False
-    in_words: ClassVar[bool] = True
-
-    @property
-    @abstractmethod
-    def encoder(self) -> Encoder:
-        """What is climbed."""
-
-    @property
-    @abstractmethod
-    def asked(self) -> str:
-        """What the pictures are to show, in words."""
-
-    @property
-    @abstractmethod
-    def index(self) -> int:
-        """The target's column."""
-
-    @abstractmethod
-    def scores(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
-        """One number for the target and for each of what it is compared with."""
-
-    @abstractmethod
-    def value(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
-        """What is told to people."""
+    kind: str
+    measure: str
+    encoder: Encoder
+    asked: str
+    scores: OfPictures
+    value: OfPictures
+    index: int = 0
+    alone: bool = False
+    in_words: bool = True
 
     def objective(self, pictures: Float[Tensor, "b 3 h w"], gradient: Gradient) -> Float[Tensor, " b"]:
         """What goes up.
@@ -71,149 +60,57 @@ class Condition(ABC):
         return log_p if gradient == "log_softmax" else (1 - log_p.detach().exp()) * own
 
 
-@dataclass(frozen=True, eq=False)
-class OfClass(Condition):
-    """A class of any classifier.
+def of_class(classifier: Classifier, label: str | int) -> Condition:
+    """A class of any classifier."""
+    index, read = classifier.index_of(label), Reader(classifier.encoder)
 
-    Args:
-        classifier: what decides.
-        label: the class, by name or number.
-    """
+    def scores(pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
+        return classifier.head(read(pictures))
 
-    kind: ClassVar[str] = "class"
-    measure: ClassVar[str] = "probability"
-    classifier: Classifier
-    label: str | int
+    def value(pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
+        return scores(pictures).softmax(1)[:, index]
 
-    def __post_init__(self) -> None:
-        _ = self.index
-
-    @property
-    def encoder(self) -> Encoder:
-        return self.classifier.encoder
-
-    @property
-    def asked(self) -> str:
-        return self.classifier.classes[self.index]
-
-    @property
-    def index(self) -> int:
-        return self.classifier.index_of(self.label)
-
-    def scores(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
-        found: Tensor = self.classifier.head(Reader(self.encoder)(pictures))
-        return found
-
-    def value(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
-        return self.scores(pictures).softmax(1)[:, self.index]
+    return Condition("class", "probability", classifier.encoder, classifier.classes[index], scores, value, index=index)
 
 
-class OfText(Condition):
-    """A sentence: how near the encoder's words half puts the picture to it.
+def of_text(on: Encoder, text: str) -> Condition:
+    """A sentence: how near the encoder's words half puts the picture to it."""
+    if not text.strip():
+        raise InputError("The text is empty. A sentence was expected, such as 'a photo of a wren'. Write one.")
+    vector, read = on.encode_text([text])[0], Reader(on)
 
-    Args:
-        on: an encoder with words.
-        text: the sentence.
-    """
+    def value(pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
+        return normalize(on.text.project(read(pictures)), dim=1) @ vector
 
-    kind = "text"
-    measure = "similarity"
-    alone = True
-    index = 0
-
-    def __init__(self, on: Encoder, text: str) -> None:
-        if not text.strip():
-            raise InputError("The text is empty. A sentence was expected, such as 'a photo of a wren'. Write one.")
-        self.on, self.text, self.vector = on, text, on.encode_text([text])
-
-    @property
-    def encoder(self) -> Encoder:
-        return self.on
-
-    @property
-    def asked(self) -> str:
-        return self.text
-
-    def scores(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
-        return self.on.text.logit_scale * self.value(pictures)[:, None]
-
-    def value(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
-        return normalize(self.on.text.project(Reader(self.on)(pictures)), dim=1) @ self.vector[0]
+    return Condition(
+        "text", "similarity", on, text, lambda x: on.text.logit_scale * value(x)[:, None], value, alone=True
+    )
 
 
-class OfNeuron(Condition):
-    """A unit of an encoder's pooled features, among all of them, as the authors take a softmax over channels.
-
-    Args:
-        on: the encoder.
-        number: of the unit.
-        n_units: how many there are.
-    """
-
-    kind = "neuron"
-    measure = "activation"
-    in_words = False
-
-    def __init__(self, on: Encoder, number: int, n_units: int) -> None:
-        if not 0 <= number < n_units:
-            raise InputError(
-                f"The neuron {number} was given. One from 0 to {n_units - 1} was expected, the units of "
-                f"{on.name!r}. Give one of them."
-            )
-        self.on, self.number = on, number
-
-    @property
-    def encoder(self) -> Encoder:
-        return self.on
-
-    @property
-    def asked(self) -> str:
-        return f"neuron {self.number}"
-
-    @property
-    def index(self) -> int:
-        return self.number
-
-    def scores(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
-        return Reader(self.on)(pictures)
-
-    def value(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
-        return self.scores(pictures)[:, self.number]
+def of_neuron(on: Encoder, number: int, n_units: int) -> Condition:
+    """A unit of an encoder's pooled features, among all of them, as the authors take a softmax over channels."""
+    if not 0 <= number < n_units:
+        raise InputError(
+            f"The neuron {number} was given. One from 0 to {n_units - 1} was expected, the units of {on.name!r}. Give "
+            "one of them."
+        )
+    read = Reader(on)
+    return Condition(
+        "neuron", "activation", on, f"neuron {number}", read, lambda x: read(x)[:, number], index=number, in_words=False
+    )
 
 
-class Like(Condition):
-    """A picture: how near the encoder puts another to it. What it takes for the same, it cannot tell apart.
+def of_picture(on: Encoder, picture: Float[Tensor, "1 3 h w"], name: str, scale: float = 20.0) -> Condition:
+    """A picture: how near the encoder puts another to it. What it takes for the same, it cannot distinguish."""
+    read = Reader(on)
+    vector = normalize(read(picture).detach(), dim=1)[0]
 
-    Args:
-        on: the encoder.
-        picture: of 0…1.
-        name: of the picture.
-        scale: of the cosine.
-    """
+    def value(pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
+        return normalize(read(pictures), dim=1) @ vector
 
-    kind = "like"
-    measure = "similarity"
-    alone = True
-    in_words = False
-    index = 0
-
-    def __init__(self, on: Encoder, picture: Float[Tensor, "1 3 h w"], name: str, scale: float = 20.0) -> None:
-        self.on, self.name, self.scale = on, name, scale
-        self.vector = normalize(Reader(on)(picture).detach(), dim=1)
-
-    @property
-    def encoder(self) -> Encoder:
-        return self.on
-
-    @property
-    def asked(self) -> str:
-        return f"like {self.name}"
-
-    def scores(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
-        return self.scale * self.value(pictures)[:, None]
-
-    def value(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
-        return normalize(Reader(self.on)(pictures), dim=1) @ self.vector[0]
+    return Condition(
+        "like", "similarity", on, f"like {name}", lambda x: scale * value(x)[:, None], value, alone=True, in_words=False
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,12 +130,7 @@ class Verdict:
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """A classifier of another network.
-
-    Attributes:
-        classifier: what decides.
-        asked: what the pictures are to show.
-    """
+    """A classifier of another network than the one that was climbed, which agrees with anything made for it."""
 
     classifier: Classifier
     asked: str
@@ -250,17 +142,7 @@ class Judge:
 
     @classmethod
     def of(cls, given: Classifier | Encoder, condition: Condition, classes: tuple[str, ...]) -> Judge:
-        """A judge of what was climbed.
-
-        Args:
-            given: a classifier; or an encoder with words, which tells the climbed classifier's classes by name.
-            condition: what was climbed.
-            classes: of the climbed classifier.
-
-        Raises:
-            InputError: it is the network that was climbed.
-            ModelError: an encoder without words.
-        """
+        """A judge of what was climbed; an encoder with words tells the climbed classifier's classes by name."""
         encoder = given if isinstance(given, Encoder) else given.encoder
         if encoder.looks == condition.encoder.looks:
             raise InputError(
@@ -283,12 +165,12 @@ class Judge:
         pooled = batched(Reader(self.classifier.encoder), pictures.clamp(0, 1))
         classes = self.classifier.classes
         index = classes.index(self.asked) if self.asked in classes else None
-        found = []
+        verdicts = []
         for row in self.classifier.head.probabilities(pooled):
             best = int(row.argmax())
             agrees = None if index is None else best == index
-            found.append(Verdict(classes[best], float(row[best if index is None else index]), agrees))
-        return found, normalize(pooled, dim=1)
+            verdicts.append(Verdict(classes[best], float(row[best if index is None else index]), agrees))
+        return verdicts, normalize(pooled, dim=1)
 
 
 def diversity(features: Float[Tensor, "n d"]) -> float | None:

@@ -23,9 +23,16 @@ from ..pictures.sources import One, name_of
 from ..progress import Progress
 from ..report.paging import Page
 from ..types import Transform
-from .conditions import Condition, Judge, Like, OfClass, OfNeuron, OfText, Verdict, diversity
+from .conditions import Condition, Judge, Verdict, diversity, of_class, of_neuron, of_picture, of_text
 from .generator import Generator, Reader, as_read, bytes_of, load_generator
 from .sampler import PPGN, STARTS, Chains, Hole, PixelAscent, at_picture, facets, in_hole, noise
+
+WAYS = {
+    "ppgn": "with the prior",
+    "no_prior": "without the prior (ε1 = 0)",
+    "pixels": "in pixels",
+}
+"""What is made, and the two controls, as people read it."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +84,15 @@ class Question:
                     f"The class {self.label!r} was asked of the encoder {model.name!r}. A classifier was expected. "
                     "Give one, or seewhy.pretrained(encoder)."
                 )
-            return OfClass(model, self.label)
+            return of_class(model, self.label)
         if self.text is not None:
-            return OfText(on, self.text)
+            return of_text(on, self.text)
         if self.neuron is not None:
-            return OfNeuron(on, self.neuron, n_units(on))
+            with torch.no_grad():
+                n_units = Reader(on)(torch.zeros(1, 3, *on.transform.input_size)).shape[1]
+            return of_neuron(on, self.neuron, n_units)
         if self.like is not None:
-            return Like(on, as_read(self.like, on, min(on.transform.input_size)), name_of(self.like, 1))
+            return of_picture(on, as_read(self.like, on, min(on.transform.input_size)), name_of(self.like, 1))
         return None
 
     def start(self, generator: Generator) -> Float[Tensor, "1 3 s s"] | None:
@@ -97,19 +106,19 @@ class Question:
         if self.inpaint is None or self.mask is None:
             return None
         encoder, side = generator.read.encoder, generator.side
-        large = _mask_of(self.inpaint, self.mask)
+        white = _white_part(self.inpaint, self.mask)
         picture = as_read(self.inpaint, encoder, side)
         inside = (as_read(self.mask, encoder, side).mean(1, keepdim=True) > 0.5).float()
-        if not 0 < large < 1 or not 0 < float(inside.mean()) < 1:
+        if not 0 < white < 1 or not 0 < float(inside.mean()) < 1:
             raise DataError(
-                f"{name_of(self.mask, 1)} marks {large:.0%} of the picture as hole. A part of it, white on black, was "
+                f"{name_of(self.mask, 1)} marks {white:.0%} of the picture as hole. A part of it, white on black, was "
                 "expected, and one that is seen where the picture is cut for the network. Draw the mask anew."
             )
         return Hole(picture, inside)
 
 
-def _mask_of(picture: One, mask: One) -> float:
-    """How much of it is white."""
+def _white_part(picture: One, mask: One) -> float:
+    """How much of a mask is white."""
     plain = Transform((64, 64), (64, 64), "bilinear", (0.5,) * 3, (0.5,) * 3)
     own, marks = read_picture(picture, plain), read_picture(mask, plain)
     if own.original_size != marks.original_size:
@@ -121,26 +130,11 @@ def _mask_of(picture: One, mask: One) -> float:
     return float((marks.pixels.mean(2) > 127).mean())
 
 
-def n_units(encoder: Encoder) -> int:
-    """Of its pooled features."""
-    with torch.no_grad():
-        return Reader(encoder)(torch.zeros(1, 3, *encoder.transform.input_size)).shape[1]
-
-
-WAYS = {
-    "ppgn": "with the prior",
-    "no_prior": "without the prior (ε1 = 0)",
-    "pixels": "in pixels",
-}
-"""What is made, and the two controls, as people read it."""
-
-
 @dataclass(frozen=True, repr=False)
 class Made(Page):
     """Pictures that a network takes for what was asked, with their chains; ``data`` is the documented JSON.
 
-    Attributes:
-        strips: way → for each chain its pictures, start to end, uint8 ``(t, h, w, 3)``.
+    ``strips`` has, for each way and each of its chains, the pictures from start to end, uint8 ``(t, h, w, 3)``.
     """
 
     strips: dict[str, list[np.ndarray]] = field(default_factory=dict, repr=False)
@@ -194,22 +188,7 @@ def make(
     hole: Hole | None = None,
     progress: Progress | None = None,
 ) -> Made:
-    """Make pictures, judge them, and put the controls beside them.
-
-    Args:
-        generator: what makes them.
-        condition: what is climbed; may be left out where a hole is filled.
-        sampler: the walk; left out, the usual one.
-        asking: how many, from where.
-        judge: a second network.
-        classes: that an encoder as judge tells by name.
-        picture: to start at.
-        hole: what is filled in.
-        progress: hears of progress.
-
-    Raises:
-        InputError: the judge is the network that is climbed.
-    """
+    """Make pictures, judge them, and put the controls beside them."""
     sampler, asking, progress = sampler or PPGN(), asking or Asking(), progress or Progress()
     judging = None if judge is None or condition is None else Judge.of(judge, condition, classes)
     starts = _starts(generator, condition, asking, picture, hole)
@@ -274,26 +253,17 @@ def _row(way: str, walk: Chains, verdicts: list[Verdict], spread: float | None) 
 
 
 def _chain(way: str, i: int, walk: Chains, verdicts: list[Verdict]) -> dict[str, Any]:
-    found = None
+    judged = None
     if verdicts:
-        one = verdicts[i]
-        found = {"label": one.label, "probability": round(one.probability, 5), "agrees": one.agrees}
-    return {
-        "way": way,
-        "file": _file(way, i),
-        "steps": list(walk.steps),
-        "values": [round(float(v), 5) for v in walk.values[:, i]],
-        "judged": found,
-    }
+        judged = {**vars(verdicts[i]), "probability": round(verdicts[i].probability, 5)}
+    values = [round(float(v), 5) for v in walk.values[:, i]]
+    return {"way": way, "file": _file(way, i), "steps": list(walk.steps), "values": values, "judged": judged}
 
 
 def _judge(judge: Judge, generator: Generator) -> dict[str, Any]:
     encoder = judge.classifier.encoder
-    return {
-        "name": judge.name,
-        "n_classes": len(judge.classifier.classes),
-        "is_the_prior": encoder.looks == generator.read.encoder.looks,
-    }
+    is_the_prior = encoder.looks == generator.read.encoder.looks
+    return {"name": judge.name, "n_classes": len(judge.classifier.classes), "is_the_prior": is_the_prior}
 
 
 def sentence(data: dict[str, Any]) -> str:
@@ -302,15 +272,15 @@ def sentence(data: dict[str, Any]) -> str:
         return "The hole was filled by the prior alone. Not judged."
     by = {row["way"]: row for row in data["ways"]}
     own = by["ppgn"]
-    said = f"{data['climbed']}, which was climbed, gives them a {data['measure']} of {own['value']:.2f} on average"
+    message = f"{data['climbed']}, which was climbed, gives them a {data['measure']} of {own['value']:.2f} on average"
     if data["judge"] is None:
-        return f"Not judged: no second network was named. {said}."
+        return f"Not judged: no second network was named. {message}."
     if own["judged"] is None:
-        seen = sorted({c["judged"]["label"] for c in data["chains"] if c["way"] == "ppgn"})
-        return f"The judge has no such class; on the pictures it sees {', '.join(seen)}. {said}."
+        labels = sorted({c["judged"]["label"] for c in data["chains"] if c["way"] == "ppgn"})
+        return f"The judge has no such class; on the pictures it sees {', '.join(labels)}. {message}."
     others = [f"{by[way]['judged']:.0%} {WAYS[way]}" for way in ("no_prior", "pixels") if way in by]
     beside = f"; of the controls, on {' and '.join(others)}" if others else ""
-    return f"A second network sees {data['asked']} on {own['judged']:.0%} of the pictures{beside}. {said}."
+    return f"A second network sees {data['asked']} on {own['judged']:.0%} of the pictures{beside}. {message}."
 
 
 def check_place(folder: Path) -> None:
@@ -360,7 +330,7 @@ def generate(
     """Pictures of what a model takes for a class, a text, a neuron or a picture: what ``seewhy generate`` makes.
 
     Args:
-        generator: the folder that ``seewhy fit-generator``, or :class:`seewhy.generation.training.FitGenerator`, made.
+        generator: the folder of a generator, as :meth:`seewhy.generation.generator.Generator.save` writes it.
         model: what is climbed: a classifier, or an encoder or its name, whose own classes are then those.
         target: a class of the model.
         text: a sentence, where the model has words.

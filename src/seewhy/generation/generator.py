@@ -25,12 +25,7 @@ from ..types import Transform
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """Pictures of 0…1 of any side → an encoder's features, with gradients back to the pictures.
-
-    Args:
-        encoder: what reads; it stays as it is.
-        side: that pictures are brought to; left out, the encoder's own.
-    """
+    """Pictures of 0…1 of any side → an encoder's features, with gradients back to the pictures."""
 
     encoder: Encoder
     side: int | None = None
@@ -113,12 +108,6 @@ class GeneratorNetwork(nn.Module):
 
     The authors' has no sigmoid; here it keeps every picture one that can be shown, so that what the networks are given
     is what a person sees. Units of the code are centred and scaled first, by numbers from the training codes.
-
-    Args:
-        n_code: units of the code.
-        side: of the pictures.
-        width: channels at the full side; at most eight times as many at the start.
-        hidden: units of the full layers.
     """
 
     centre: Tensor
@@ -161,35 +150,25 @@ class GeneratorNetwork(nn.Module):
         return pictures
 
 
-def discriminator(side: int, width: int = 32) -> nn.Module:
-    """Pictures → one number, high for real ones; halves the side down to 4 × 4."""
-    n_down = SIDES.index(side) + 2
-    channels = [3, *(width * min(4, 2**i) for i in range(n_down))]
-    layers: list[nn.Module] = []
-    for n_in, n_out in pairwise(channels):
-        layers += [nn.Conv2d(n_in, n_out, 4, 2, 1), nn.LeakyReLU(LEAK)]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(16 * channels[-1], 1), nn.Flatten(0))
-
-
 FILE = "generator.safetensors"
 ARCHIVE = TensorArchive(
     otherwise="no generator",
-    again="Train it again with: seewhy fit-generator",
-    missing="There is no generator {path}. Make one with: seewhy fit-generator PICTURES -o FOLDER",
+    again="Train it again with reproductions/train_generator.py of SeeWhy's repository",
+    missing="There is no generator {path}. Train one with reproductions/train_generator.py of SeeWhy's repository",
     format=1,
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Generator:
-    """``G`` and ``E``: code → picture → code.
+    """``G`` and ``E``: code → picture → code. A decoder of your own is ``network``, with codes of pictures to start at.
 
     Attributes:
         network: codes → pictures of 0…1, in evaluation mode.
         read: pictures → codes.
         bounds: lowest and highest that a unit of a code may be: quantiles of the training codes.
         codes: of training pictures, to start from.
-        facts: how it was trained, and its errors on held-out pictures, as JSON.
+        facts: how it was trained, and its errors on held-out pictures, as JSON; ``side`` of its pictures at least.
     """
 
     network: nn.Module
@@ -203,14 +182,20 @@ class Generator:
         """Of its pictures, in pixels."""
         return int(self.facts["side"])
 
-    def save(self, folder: str | Path) -> Path:
-        """Write ``folder/generator.safetensors``, which holds everything, and the same facts as JSON, for people.
+    @property
+    def recipe(self) -> str:
+        """What it was made from and how well it does, in a sentence."""
+        facts = self.facts
+        return (
+            f"trained on {facts['n_pictures']:,} pictures for {facts['n_steps']:,} steps; on {facts['n_held_out']:,} "
+            f"held out its pictures are {facts['held_out_error']:.3f} off (the mean picture: "
+            f"{facts['mean_picture_error']:.3f}; root mean square, black to white being 1), and their codes "
+            f"{facts['code_error']:.2f} of the codes' spread"
+        )
 
-        Raises:
-            ForeignFileError: a file of that name is there that SeeWhy did not make.
-            DataError: the folder cannot be written.
-        """
-        path = check_generator(make_folder(folder)) / FILE
+    def save(self, folder: str | Path) -> Path:
+        """Write ``folder/generator.safetensors``, which holds everything, and the same facts as JSON, for people."""
+        path = ARCHIVE.check(make_folder(folder) / FILE)
         card = {
             "format": 1,
             "seewhy": version("seewhy"),
@@ -222,11 +207,6 @@ class Generator:
         }
         weights = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         return ARCHIVE.save(path, {**weights, "codes": self.codes.half()}, card, spoken=card)
-
-
-def check_generator(folder: Path) -> Path:
-    """The folder, if a generator can be saved there; asked before the work begins."""
-    return ARCHIVE.check(folder / FILE).parent
 
 
 def load_generator(
@@ -260,6 +240,6 @@ def _used(path: Path, card: dict[str, Any], encoder: Encoder | str | None, own: 
         encoder,
         engine=engine,
         place=str(path),
-        again="train a generator for this one with: seewhy fit-generator",
+        again="train a generator for this one with reproductions/train_generator.py",
         command=f"seewhy generate --generator {path.parent} --generator-encoder {{}}",
     )

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from typing_extensions import TypedDict
 
-from ..explanation.outputs import Memorised
 from ..results import Count, Doc, Share
 
 
@@ -28,30 +27,6 @@ class MadeSetOutput(TypedDict):
     n_new: Annotated[Count, Doc("of them, those made by this run")]
     pictures: Annotated[list[Picture], Doc("all of them")]
     notes: Annotated[list[str], Doc("what the user should know")]
-
-
-class FitGeneratorOutput(TypedDict):
-    """The object of seewhy fit-generator --json."""
-
-    generator: Annotated[str, Doc("the file written")]
-    encoder: Annotated[str, Doc("whose codes it turns back into pictures")]
-    side: Annotated[int, Doc("of the pictures, in pixels")]
-    reads: Annotated[int | None, Doc("side at which the encoder reads them; `null` is its own")]
-    width: Annotated[int, Doc("of the network")]
-    hidden: Annotated[int, Doc("of the network")]
-    h1: Annotated[float, Doc("weight of the encoder's features")]
-    gan: Annotated[float, Doc("weight of the discriminator")]
-    n_steps: Annotated[int, Doc("batches")]
-    batch_size: Annotated[int, Doc("pictures at once")]
-    lr: Annotated[float, Doc("highest learning rate")]
-    held_out: Annotated[Share, Doc("part of the pictures held out")]
-    seed: Annotated[int, Doc("of weights, order and what is held out")]
-    n_pictures: Annotated[Count, Doc("trained on")]
-    n_held_out: Annotated[Count, Doc("held out")]
-    last_loss: Annotated[float, Doc("mean over the last 20 steps")]
-    held_out_error: Annotated[float, Doc("root mean square over pixels of held-out pictures and those made of their")]
-    mean_picture_error: Annotated[float, Doc("the same of the mean picture: what knowing nothing gives")]
-    code_error: Annotated[float, Doc("how far codes of made pictures are from the codes they were made of")]
 
 
 class Generator(TypedDict):
@@ -137,23 +112,3 @@ class GenerateOutput(TypedDict):
     judge: Annotated[Judge, Doc("a second network; `null` where none was named")]
     ways: Annotated[list[Way], Doc("with the prior, then the controls")]
     chains: Annotated[list[Chain], Doc("each walk, with the prior first")]
-
-
-class First(TypedDict):
-    label: Annotated[str, Doc("the class it gives that picture")]
-    nearest: Annotated[Memorised, Doc("the picture nearest to it among those it has memorised")]
-
-
-class DialogueOutput(TypedDict):
-    """The object of seewhy dialogue --json; distances are root mean squares over pixels, black to white."""
-
-    image: Annotated[str, Doc("the picture talked about")]
-    turns: Annotated[Count, Doc("of both together")]
-    finite: Annotated[bool, Doc("false where what they saw left all bounds; then most figures are `null`")]
-    period_two: Annotated[bool, Doc("whether each ends by seeing one picture, within less than a grey level in 255")]
-    settled_after: Annotated[Count | None, Doc("the turn from which that is so")]
-    moved: Annotated[float | None, Doc("distance of the last picture to the one two turns before")]
-    apart: Annotated[float | None, Doc("distance of the last two pictures, one of each")]
-    moves: Annotated[list[float], Doc("`moved` of every turn")]
-    first: Annotated[First, Doc("of who began: what it ends by seeing")]
-    second: Annotated[First, Doc("the same of who answered")]

@@ -18,12 +18,7 @@ from .generator import Generator
 
 @dataclass(frozen=True, eq=False)
 class Hole:
-    """What is to be filled in.
-
-    Attributes:
-        picture: of 0…1.
-        inside: 1 where something is missing, 0 where the picture stays.
-    """
+    """What is to be filled in."""
 
     picture: Float[Tensor, "1 3 s s"]
     inside: Float[Tensor, "1 1 s s"]
@@ -35,14 +30,7 @@ class Hole:
 
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """Of one step, each of the codes' shape; what is not asked for is zero.
-
-    Attributes:
-        prior: ``R(h) - h``, ``R(h) = E(G(h))``: towards codes that pictures have.
-        condition: ``∂ log p(c | G(h)) / ∂h``.
-        outside: ``∂/∂h -½ ‖(G(h) - x) ∘ outside‖²``, where a hole is filled.
-        pictures: what the codes show, the hole filled.
-    """
+    """Of one step, each of the codes' shape; what is not asked for is zero."""
 
     prior: Float[Tensor, "b d"]
     condition: Float[Tensor, "b d"]
@@ -52,16 +40,7 @@ class Terms:
 
 @dataclass(frozen=True, eq=False)
 class Chains:
-    """Walks side by side.
-
-    Attributes:
-        steps: numbers of the pictures that are kept; 0 is the start.
-        pictures: of these steps.
-        values: of the condition, on these pictures.
-        codes: in the end; of a walk in pixels what is read of the pictures.
-        prior_error: ``‖E(G(h)) - h‖ / ‖h‖`` in the end; not of walks in pixels.
-        sizes: mean ``|d1|`` and ``|d2|`` in the first step and in the last.
-    """
+    """Walks side by side."""
 
     steps: tuple[int, ...]
     pictures: Float[Tensor, "t b 3 s s"]
@@ -203,10 +182,6 @@ class PixelAscent:
     """Plain activation maximisation: pixels themselves climb, with no prior but staying in 0…1; the control.
 
     ``x' = clip(x + lr · d / mean |d|)``, ``d = ∂ log p(c | x)/∂x``, as many steps as the walk in codes has.
-
-    Args:
-        like: the sampler whose steps, gradient and shown pictures it takes.
-        lr: length of the first step, black to white being 1; later ones shorten as the sampler's do.
     """
 
     like: PPGN = PPGN()

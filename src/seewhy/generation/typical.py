@@ -18,10 +18,9 @@ from ..explanation.verdict import Level
 from ..explanation.verdict import Verdict as Believed
 from ..storage.reading import file_sha256
 from ..storage.tensors import cached_tensors
-from .conditions import Judge, OfClass
+from .conditions import Judge, of_class
 from .generator import FILE, Generator, Reader, batched, bytes_of, load_generator
 from .sampler import PPGN, facets_among
-from .training import recipe_of
 
 FOLDER = "typical"
 """Under the cache's root."""
@@ -39,17 +38,7 @@ RULE = (
 
 
 class Typicals:
-    """Typical pictures of each class of a classifier, each class made once.
-
-    Args:
-        classifier: what is climbed.
-        generator: what makes them.
-        judge: a second network: a classifier, or an encoder with words; left out, nothing is judged.
-        digest: of the generator's weights.
-        n: pictures of a class, that start at different facets of it.
-        walk: the sampler.
-        seed: of starts.
-    """
+    """Typical pictures of each class of a classifier, each class made once."""
 
     def __init__(
         self,
@@ -63,7 +52,7 @@ class Typicals:
         seed: int = 0,
     ) -> None:
         self.classifier, self.generator, self.n, self.walk, self.seed = classifier, generator, n, walk, seed
-        self.judge = None if judge is None else Judge.of(judge, OfClass(classifier, 0), classifier.classes)
+        self.judge = None if judge is None else Judge.of(judge, of_class(classifier, 0), classifier.classes)
         by = None if self.judge is None else self.judge.classifier.digest
         told = json.dumps([FORMAT, digest, classifier.digest, by, repr(walk), n, seed])
         self.digest = hashlib.sha256(told.encode()).hexdigest()
@@ -71,7 +60,7 @@ class Typicals:
 
     @classmethod
     def open(cls, folder: str | Path, classifier: Classifier, judge: Classifier | Encoder | None = None) -> Typicals:
-        """With the generator of a folder that ``seewhy fit-generator`` wrote."""
+        """With the generator of a folder."""
         generator = load_generator(folder, own=classifier.encoder)
         path = Path(folder)
         return cls(classifier, generator, judge, file_sha256(path / FILE if path.is_dir() else path))
@@ -95,7 +84,7 @@ class Typicals:
             return torch.cat([self.classifier.head(read(part)).log_softmax(1) for part in parts])
 
     def _made(self, label: int) -> dict[str, Tensor]:
-        condition = OfClass(self.classifier, label)
+        condition = of_class(self.classifier, label)
         starts = facets_among(self.generator.codes, self._fits[:, label], self.n, self.seed)
         walk = self.walk.sample(self.generator, condition, starts, seed=self.seed)
         made = {"pictures": bytes_of(walk.pictures[-1]), "values": walk.values[-1]}
@@ -117,19 +106,11 @@ class Typicals:
         by = None if judge is None else judge.name
         facts = self.generator.facts
         poor = facts["held_out_error"] > POOR * facts["mean_picture_error"]
-        return Typical(name, climbed, pictures, by, recipe_of(facts), believed(name, climbed, by, pictures, poor))
+        return Typical(name, climbed, pictures, by, self.generator.recipe, believed(name, climbed, by, pictures, poor))
 
 
 def believed(label: str, climbed: str, judge: str | None, pictures: tuple[MadePicture, ...], poor: bool) -> Believed:
-    """What the pictures are worth.
-
-    Args:
-        label: the class.
-        climbed: network.
-        judge: the second network, if there is one.
-        pictures: what was made.
-        poor: whether the generator draws hardly better than the mean picture.
-    """
+    """What the pictures are worth."""
     told, level = [one.agrees for one in pictures if one.agrees is not None], "not measured"
     if judge is None:
         said = f"No second network was named, and {climbed} agrees with whatever is made for it."

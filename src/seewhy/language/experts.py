@@ -61,14 +61,7 @@ CONTROLS = tuple(_EVERYDAY.split())
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture as the experts see it.
-
-    Attributes:
-        name: file name as given.
-        digest: SHA-256 of the file's bytes.
-        pixels: all of it, upright, stretched to a square.
-        width, height: of the original, in pixels.
-    """
+    """One picture as the experts see it."""
 
     name: str
     digest: str
@@ -85,16 +78,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class FoundObject:
-    """One thing an expert found.
-
-    Attributes:
-        label: what it is, without an article.
-        box: where, in fractions of the picture.
-        score: the expert's own, 0…1.
-        colour: a name of :data:`COLOURS`, or empty.
-        size: part of the picture that it covers, 0…1; ``None`` where nobody measured it.
-        depth: larger is nearer, in any unit; ``None`` where nobody measured it.
-    """
+    """One thing an expert found."""
 
     label: str
     box: FractionBox
@@ -193,11 +177,6 @@ class CellDetector:
 
     Every cell, averaged with its neighbours, goes through the head as if it were the pooled picture. A connected patch
     of cells in which one class has at least ``threshold`` is an object of that class.
-
-    Args:
-        classifier: what scores.
-        threshold: probability, 0…1.
-        most: objects at most, the surest first.
     """
 
     classifier: Deciding
@@ -231,10 +210,6 @@ class CellVerifier:
 
     The cosine of the phrase with the best cell, or with the whole picture, must lie ``margin`` standard deviations
     above the mean of the same for :data:`CONTROLS`.
-
-    Args:
-        classifier: whose encoder looks; it must have a text half.
-        margin: in standard deviations; 1 keeps about one control in six.
     """
 
     classifier: Deciding

@@ -35,17 +35,7 @@ FORM = '{"image": "a.jpg", "digest": "…", "texts": ["…", …]}'
 
 @dataclass(frozen=True)
 class Caption:
-    """What is said about one picture.
-
-    Attributes:
-        image: file name, as it was listed.
-        digest: SHA-256 of the file's bytes; empty where the file of captions has none.
-        texts: at least one, the one that fits best first.
-        label: class, where it is known.
-        scores: how well each text fits among those it was chosen from, 0…1; empty where nothing was chosen.
-        model: who wrote or chose the texts.
-        prompt: what was asked, where a model was asked.
-    """
+    """What is said about one picture."""
 
     image: str
     digest: str
@@ -179,10 +169,6 @@ class Match:
     def of(self, joint: Float[Tensor, " d"], vectors: Float[Tensor, "n d"]) -> tuple[list[int], list[float]]:
         """Positions of the texts that fit best, best first, and the probability of each among all of them.
 
-        Args:
-            joint: the picture in the space of the texts, of unit length.
-            vectors: the texts of its class, of unit length.
-
         Example:
             >>> order, scores = Match(top=1, scale=1.0).of(torch.tensor([0.0, 1.0]), torch.eye(2))
             >>> order, round(scores[0], 4)  # 1 / (1 + exp(-1))
@@ -194,14 +180,7 @@ class Match:
 
 
 class Matcher:
-    """Texts of classes, encoded once.
-
-    Args:
-        encoder: whose two halves decide what fits.
-        descriptions: texts of every class that is matched.
-        how: how many, and how sharply.
-        store: where encoded sentences are kept.
-    """
+    """Texts of classes, encoded once."""
 
     def __init__(
         self, encoder: Encoder, descriptions: Descriptions, how: Match, store: FeatureStore | None = None
@@ -268,14 +247,6 @@ def shortened(caption: Caption, desk: WriterSession) -> Caption:
 
 def specificity(captions: Iterable[Caption]) -> dict[str, float]:
     """How much the texts say about the picture rather than about its class.
-
-    Returns:
-        Means over classes: ``distinct``, texts that are the best of some picture; ``commonest``, part of the pictures
-        that have the class's commonest best text, where 1 is a text for the class; ``entropy``, of that choice in
-        bits, where 0 is a text for the class; and ``n_pictures`` and ``n_classes``.
-
-    Raises:
-        DataError: there are none.
 
     Example:
         >>> two = [Caption("", "", (text,), "wren") for text in ("a", "b", "a", "b")]

@@ -104,13 +104,7 @@ PAIR_SCHEMA: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing in which two classes differ.
-
-    Attributes:
-        attribute: what it is, for example ``"beak"``.
-        first: a caption of the first class that says it.
-        second: of the second.
-    """
+    """One thing in which two classes differ."""
 
     attribute: str
     first: str
@@ -119,12 +113,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two classes and what parts them (arXiv 2311.07593, section 3.2).
-
-    Attributes:
-        classes: the two, in the order of ``first`` and ``second``.
-        differences: at least one.
-    """
+    """Two classes and what parts them (arXiv 2311.07593, section 3.2)."""
 
     classes: tuple[str, str]
     differences: tuple[Difference, ...]

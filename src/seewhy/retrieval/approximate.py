@@ -166,12 +166,7 @@ class Calibration:
 
 
 class Approximate:
-    """An inverted file over one column (faiss, ``IVF{4√n},SQ8``, inner product), with exact re-ranking.
-
-    Args:
-        engine: faiss' index; its ids are rows.
-        calibration: how good it is.
-    """
+    """An inverted file over one column (faiss, ``IVF{4√n},SQ8``, inner product), with exact re-ranking."""
 
     def __init__(self, engine: Any, calibration: Calibration) -> None:
         self._engine = engine
@@ -294,13 +289,7 @@ class Approximate:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A query that a new picture could be.
-
-    Attributes:
-        vector: of unit length.
-        gone: rows that are as if they had never been added.
-        least: product with the farthest that is to be found.
-    """
+    """A query that a new picture could be."""
 
     vector: Float[Tensor, " d"]
     gone: Int[np.ndarray, " g"]

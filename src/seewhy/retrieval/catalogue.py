@@ -143,12 +143,7 @@ def jpeg_sum(jpeg: bytes | None) -> int | None:
 
 @dataclass(frozen=True)
 class Totals:
-    """Of all items.
-
-    Attributes:
-        n: how many.
-        sum: of the CRC-32 of each one's row and class, modulo 2³².
-    """
+    """Of all items."""
 
     n: int = 0
     sum: int = 0
@@ -215,15 +210,7 @@ _ITEMS = "SELECT i.id, i.row, i.name, i.digest, i.label, s.item FROM items i LEF
 
 @dataclass(frozen=True)
 class Item:
-    """One picture of the index.
-
-    Attributes:
-        id: never given twice.
-        row: of its vectors.
-        name: file name, absolute, or what the caller called it.
-        digest: SHA-256 of its bytes.
-        label: its class; empty where it has none.
-    """
+    """One picture of the index."""
 
     id: int
     row: int
@@ -241,12 +228,7 @@ class Item:
 
 
 class Catalogue:
-    """The database of an index.
-
-    Args:
-        folder: of the index.
-        wait: seconds a writer waits for another one.
-    """
+    """The database of an index."""
 
     def __init__(self, folder: Path, wait: float = 60.0) -> None:
         self.folder = folder

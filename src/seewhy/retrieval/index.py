@@ -39,11 +39,7 @@ SHOWN = 5
 
 
 def verify(catalogue: Catalogue) -> Verification:
-    """What of an index is not as it was written.
-
-    Raises:
-        DataError: another process writes to it and does not finish.
-    """
+    """What of an index is not as it was written."""
     with catalogue.reading():
         return Verification.of(catalogue.folder, _files(catalogue))
 
@@ -208,11 +204,7 @@ class Index:
 
     @property
     def encoder(self) -> Encoder:
-        """What looks at pictures.
-
-        Raises:
-            ModelError: there is none, or it has other weights than the one the index was made with.
-        """
+        """What looks at pictures."""
         if self._encoder is None:
             self._encoder = self._found()
         return self._encoder
@@ -292,11 +284,7 @@ class Index:
         tidy(self._catalogue, self.settings, progress or Progress())
 
     def remove(self, names: Iterable[str | Path], *, progress: Progress | None = None) -> int:
-        """Forget pictures, by file name or by the folder they lie in.
-
-        Returns:
-            How many there were.
-        """
+        """Forget pictures, by file name or by the folder they lie in."""
         asked = {one for n in names for one in (str(n), os.path.abspath(n))}
         below = tuple(n.rstrip(os.sep) + os.sep for n in asked if os.path.isabs(n))
         with self._catalogue.writing():

@@ -138,18 +138,7 @@ def composed(
 
 @dataclass(frozen=True)
 class Hit:
-    """One picture that was found.
-
-    Attributes:
-        id: of the index; never given twice.
-        image: file name.
-        label: its class; empty where it has none.
-        cosine: with the query, -1…1; with a whitened index, of whitened vectors.
-        exact: whether every picture was compared, so that no nearer one can have been missed.
-        distance: of spatial search, 0…2; it decides the order where it is there.
-        copies: file names of near-duplicates that are not shown beside it.
-        thumbnail: JPEG; empty where the index keeps none.
-    """
+    """One picture that was found."""
 
     id: int
     image: str
@@ -174,11 +163,7 @@ class Hit:
 
 @dataclass(frozen=True, repr=False)
 class Results(Page):
-    """The pictures found, nearest first; ``data`` is the documented JSON (docs/search.md).
-
-    Attributes:
-        hits: the same, with thumbnails.
-    """
+    """The pictures found, nearest first; ``data`` is the documented JSON (docs/search.md)."""
 
     hits: tuple[Hit, ...] = ()
 
@@ -206,13 +191,7 @@ N_MEAN = 20_000
 
 @dataclass(frozen=True)
 class Nearest:
-    """What a search found.
-
-    Attributes:
-        scores: inner products, falling.
-        rows: of the vectors.
-        exact: whether every row was compared.
-    """
+    """What a search found."""
 
     scores: Float[Tensor, " j"]
     rows: Int[Tensor, " j"]
@@ -221,18 +200,7 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One finished step.
-
-    Attributes:
-        version: grows with every step.
-        n_rows: rows written, in use or not.
-        rows: those in use, rising.
-        columns: by name.
-        matrices: their vectors, mapped; each is checked when it is first read.
-        whitening: how ``"whitened"`` was made of ``"look"``; ``None`` without that column.
-        built: the column that ``approximate`` covers.
-        approximate: for large indexes; ``None`` where every row is compared.
-    """
+    """One finished step."""
 
     version: int
     n_rows: int
@@ -365,14 +333,7 @@ N_SPATIAL = 500
 
 
 class Searching:
-    """One search on one finished step of an index.
-
-    Args:
-        catalogue: of the index, inside :meth:`Catalogue.reading`.
-        snapshot: the step.
-        encoder: what looks at the query.
-        settings: of the index.
-    """
+    """One search on one finished step of an index."""
 
     def __init__(self, catalogue: Catalogue, snapshot: Snapshot, encoder: Encoder, settings: Settings) -> None:
         self.catalogue = catalogue

@@ -28,14 +28,7 @@ BLOCK = 16_384
 
 @dataclass(frozen=True)
 class Column:
-    """One kind of vector of every picture.
-
-    Attributes:
-        folder: the index's.
-        name: for example ``"look"``.
-        width: numbers a row.
-        generation: grows when deleted rows are cleared away and the file is written anew.
-    """
+    """One kind of vector of every picture."""
 
     folder: Path
     name: str
@@ -98,13 +91,7 @@ def sums_of(rows: Float32[np.ndarray, "n d"]) -> np.ndarray:
 
 
 class Rows:
-    """Rows of a column, of which each is checked when it is first read, whoever reads it.
-
-    Args:
-        path: their file, for messages.
-        vectors: the rows, mapped.
-        sums: CRC-32 of each; ``None`` checks nothing.
-    """
+    """Rows of a column, of which each is checked when it is first read, whoever reads it."""
 
     def __init__(self, path: Path, vectors: Float32[np.ndarray, "n d"], sums: np.ndarray | None) -> None:
         self.path, self._vectors, self._sums = path, vectors, sums
@@ -192,11 +179,6 @@ class Whitening:
     afterwards (``power=2``). On 486 photographs of groceries against 972 others, with the embedded encoder, mean
     average precision was 0.385 without whitening, 0.262 with 500 components and a floor of 0.001, and 0.409 with
     256 and a floor of 0.1; squaring lowered it. The last unit length is not stated by the paper; cosines need it.
-
-    Attributes:
-        mean: of the reference vectors.
-        matrix: projection and scale.
-        power: of the signed power.
     """
 
     mean: Float[Tensor, " d"]
@@ -207,17 +189,7 @@ class Whitening:
     def fit(
         cls, vectors: Float[Tensor, "m d"], n_components: int = 256, floor: float = 0.1, power: float = 1.0
     ) -> Whitening:
-        """Fit on unit vectors of the reference pictures.
-
-        Args:
-            vectors: one a row, of unit length.
-            n_components: kept; never more than there are vectors less one, or numbers a vector.
-            floor: part of the largest variance that is added to each, against blown-up noise.
-            power: exponent of the signed power afterwards; the paper's is 2.
-
-        Raises:
-            InputError: fewer than three vectors, or a floor below 0.
-        """
+        """Fit on unit vectors of the reference pictures."""
         if len(vectors) < 3:
             raise InputError(f"{len(vectors)} vectors were given. Whitening needs three or more. Add pictures first.")
         if floor < 0 or power <= 0:
@@ -242,12 +214,7 @@ class Whitening:
 
     @classmethod
     def load(cls, path: Path) -> Whitening:
-        """Read from a file.
-
-        Raises:
-            FileNotFoundError: there is none.
-            DataError: it is damaged.
-        """
+        """Read from a file."""
         return ARCHIVE.load(path, _assemble)
 
 

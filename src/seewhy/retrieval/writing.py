@@ -56,11 +56,7 @@ class Entry:
 
     @property
     def key(self) -> str:
-        """The name in the index.
-
-        Raises:
-            InputError: pixels in memory without a name.
-        """
+        """The name in the index."""
         if self.name:
             return self.name
         if isinstance(self.source, str | Path):
@@ -70,14 +66,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Change:
-    """What an addition came to.
-
-    Attributes:
-        added: pictures that are new.
-        updated: pictures whose file, name or class had changed.
-        unchanged: pictures that were there already, and exact copies of them under other names.
-        failed: pictures that could not be read.
-    """
+    """What an addition came to."""
 
     added: int = 0
     updated: int = 0
@@ -100,15 +89,7 @@ class _Fresh:
 
 
 class Adding:
-    """Adds pictures to one index.
-
-    Args:
-        catalogue: of the index.
-        encoder: what looks.
-        settings: what is kept of each picture.
-        store: where looks are found; ``None`` remembers nothing.
-        progress: hears of progress and failures.
-    """
+    """Adds pictures to one index."""
 
     def __init__(
         self,
@@ -255,14 +236,7 @@ DEAD = 0.25
 
 @undisturbed
 def tidy(catalogue: Catalogue, settings: Settings, progress: Progress, *, rebuild: bool = False) -> None:
-    """Do what is due; killed on the way, the next call does it.
-
-    Args:
-        catalogue: of the index.
-        settings: of the index.
-        progress: hears what was done.
-        rebuild: do everything anew, due or not.
-    """
+    """Do what is due; killed on the way, the next call does it."""
     n_rows, n = catalogue.get("n_rows", 0), len(catalogue)
     if n_rows > n and (rebuild or n_rows - n > DEAD * n_rows):
         clear(catalogue)

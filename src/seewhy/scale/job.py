@@ -42,15 +42,7 @@ FIRST = 5
 
 @dataclass(frozen=True)
 class Survey:
-    """An input, walked through once.
-
-    Attributes:
-        kind: of the input.
-        place: as it was given.
-        digests: of each shard: which pictures it has.
-        n_pictures: in all, where that is known without opening shards.
-        per_shard: of a shard, where the input has none of its own.
-    """
+    """An input, walked through once."""
 
     kind: str
     place: str
@@ -75,15 +67,7 @@ class Survey:
 
 @dataclass(frozen=True)
 class Written:
-    """A shard that is there.
-
-    Attributes:
-        index: which.
-        n: its rows.
-        n_failed: those among them that could not be read.
-        first: a few of these, with why.
-        stamp: of the files that it was made of, as :attr:`Shard.stamp`.
-    """
+    """A shard that is there."""
 
     index: int
     n: int
@@ -94,12 +78,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Job:
-    """A run, where it is written.
-
-    Attributes:
-        place: where.
-        facts: what its manifest says.
-    """
+    """A run, where it is written."""
 
     place: Place
     facts: Mapping[str, Any]
@@ -211,12 +190,7 @@ class Job:
 
 
 def claim(output: Where, verb: str, survey: Survey, model: Model) -> Job:
-    """The place for this run: a new one, or that of the same run, begun before or elsewhere.
-
-    Raises:
-        ForeignFileError: it holds other things, or the run of another model, version or input.
-        DataError: it cannot be made.
-    """
+    """The place for this run: a new one, or that of the same run, begun before or elsewhere."""
     place, columns = find_place(output), [name for name, _ in model.fields]
     facts: dict[str, Any] = {
         "format": FORMAT,

@@ -51,11 +51,7 @@ _ADDRESS = re.compile(r"local|auto|[^/\s]+:\d+")
 
 
 def ray() -> Any:
-    """Ray, which sends nothing.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
+    """Ray, which sends nothing."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_USAGE_STATS_REPORT_URL"] = NOWHERE
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -124,12 +120,7 @@ class Cluster:
 
 
 class OnRay:
-    """Stages that share the shards of a run, as :class:`seewhy.scale.run.Workers` do.
-
-    Args:
-        work: what is done with each picture.
-        cluster: where.
-    """
+    """Stages that share the shards of a run, as :class:`seewhy.scale.run.Workers` do."""
 
     def __init__(self, work: Work, cluster: Cluster) -> None:
         self._work, self._cluster, self._address = work, cluster, cluster.reached()
@@ -272,13 +263,7 @@ def _opened(work: Work, threads: int) -> tuple[Model, Transform | None]:
 
 @dataclass(frozen=True)
 class Underway(Shard):
-    """A shard between two stages.
-
-    Attributes:
-        shard: the same.
-        held: its pictures, each as far as the last stage brought it.
-        error: why there are none.
-    """
+    """A shard between two stages."""
 
     shard: Shard
     held: tuple[Item, ...] = ()

@@ -61,11 +61,7 @@ class Place(ABC):
 
 @dataclass(frozen=True)
 class LocalFolder(Place):
-    """A folder of a disk, which several machines may share.
-
-    Attributes:
-        folder: where.
-    """
+    """A folder of a disk, which several machines may share."""
 
     folder: Path
 
@@ -114,11 +110,7 @@ def _unwritten(path: str, error: OSError) -> DataError:
 
 @dataclass(frozen=True)
 class ObjectStore(Place):
-    """What lies below an address in object storage.
-
-    Attributes:
-        address: without a stroke at its end.
-    """
+    """What lies below an address in object storage."""
 
     address: str
 

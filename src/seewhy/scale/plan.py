@@ -29,23 +29,7 @@ WARM = 32
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will take.
-
-    Attributes:
-        n_pictures: of the input; for shards that were not opened, as many as those that were opened let expect.
-        counted: whether they were counted.
-        n_sample: pictures that were measured.
-        per_second: of them, on this machine as it was meanwhile, by one process with all its threads.
-        load_seconds: to load the model, once for each process.
-        machines: that share the work.
-        hours: until the last is done.
-        machine_hours: of all machines.
-        price: of a machine's hour, as given; ``None`` where none was.
-        money: at that price.
-        bytes_read: by all pictures.
-        bytes_written: by their rows.
-        failed: part of the sample that could not be read.
-    """
+    """What a run will take."""
 
     n_pictures: int
     counted: bool
@@ -93,18 +77,7 @@ def _size(n: float) -> str:
 def plan(
     work: Work, given: Input, *, machines: int = 1, price: float | None = None, threads: int | None = None
 ) -> Plan:
-    """Measure a sample and reckon with it.
-
-    Args:
-        work: what is to be done.
-        given: the pictures.
-        machines: like this one, that will share them.
-        price: of a machine for an hour, in any currency.
-        threads: each keeps busy.
-
-    Raises:
-        DataError: there are no pictures, or none of the sample can be read.
-    """
+    """Measure a sample and reckon with it."""
     survey = Survey.of(given)
     if threads is not None:
         bound_threads(threads)

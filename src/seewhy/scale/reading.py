@@ -28,16 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Status:
-    """How far a run is.
-
-    Attributes:
-        output: its folder.
-        facts: of its manifest: verb, version, model, input.
-        n_shards: in all.
-        missing: those that are not there, or are not whole, by their places from 0.
-        rows: of those that are there.
-        failed: pictures among these that could not be read.
-    """
+    """How far a run is."""
 
     output: str
     facts: dict[str, Any]
@@ -74,12 +65,7 @@ def spans(numbers: Sequence[int]) -> list[str]:
 
 
 def status(output: Where) -> Status:
-    """How far a run is.
-
-    Raises:
-        DataError: the folder is no run's.
-        MissingExtraError: Parquet cannot be read.
-    """
+    """How far a run is."""
     from .work import arrow
 
     arrow()
@@ -94,12 +80,7 @@ def status(output: Where) -> Status:
 
 
 def verify(output: Where) -> Verification:
-    """Read every byte of a run.
-
-    Raises:
-        DataError: no run is there, or its manifest is damaged.
-        MissingExtraError: Parquet cannot be read.
-    """
+    """Read every byte of a run."""
     from .work import arrow
 
     arrow()

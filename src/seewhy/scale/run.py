@@ -56,13 +56,7 @@ class _Worker:
 
 
 class Workers:
-    """Processes that share the shards of a run.
-
-    Args:
-        work: what is done with each picture.
-        n: how many.
-        threads: that each keeps busy.
-    """
+    """Processes that share the shards of a run."""
 
     def __init__(self, work: Work, n: int, threads: int) -> None:
         self._work, self._n, self._threads = work, n, threads
@@ -182,12 +176,7 @@ SHOWN = 20
 
 @dataclass(frozen=True)
 class Part:
-    """Which shards are meant: those of one of several runs that share an input.
-
-    Attributes:
-        number: from 1.
-        of: how many runs share it.
-    """
+    """Which shards are meant: those of one of several runs that share an input."""
 
     number: int = 1
     of: int = 1
@@ -195,9 +184,6 @@ class Part:
     @classmethod
     def read(cls, text: str) -> Part:
         """``"3/16"``.
-
-        Raises:
-            InputError: it is something else.
 
         Example:
             >>> Part.read("3/16")
@@ -222,19 +208,7 @@ WHOLE = Part()
 
 @dataclass
 class Report:
-    """What a run did.
-
-    Attributes:
-        output: its folder.
-        done: shards done now.
-        there: shards that were there already.
-        changed: shards that were there, of pictures that have been replaced since; they are done again.
-        n_shards: of the whole input.
-        n_part: of the part that was meant.
-        rows: written now.
-        failed: pictures among them that could not be read.
-        unread: shards that could not be read, with why.
-    """
+    """What a run did."""
 
     output: str
     n_shards: int = 0
@@ -267,22 +241,7 @@ def run(
     cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Do what is missing of a part of the input; whatever stopped an earlier run, each picture has one row at the end.
-
-    Args:
-        work: what is done with each picture.
-        given: the pictures.
-        output: a folder, or an address in object storage.
-        part: which shards are meant.
-        workers: processes on this machine.
-        threads: kept busy by engine, decoders and torch together, in all processes; left out, one per core.
-        cluster: on Ray instead, spread as it says.
-        progress: hears of shards and of pictures that failed.
-
-    Raises:
-        DataError: there are no pictures, or the folder is another run's, or cannot be written.
-        SeeWhyError: the model cannot be loaded.
-    """
+    """Do what is missing of a part of the input; whatever stopped an earlier run, each picture has one row."""
     progress = progress or Progress()
     place = find_place(output)
     place.check()
@@ -349,11 +308,7 @@ class Alone:
 
 
 def missing(given: Input, survey: Survey, job: Job, part: Part, report: Report) -> Iterator[Shard]:
-    """The shards that are meant and not there yet.
-
-    Raises:
-        InputError: the input is no longer what it was when the run began.
-    """
+    """The shards that are meant and not there yet."""
     n = -1
     before = job.all_written(filter(part.has, range(len(survey.digests))))
     for n, shard in enumerate(given.shards()):

@@ -24,12 +24,7 @@ SPACES = ("features", "words")
 
 @dataclass(frozen=True)
 class Model:
-    """What rows hang on, as it travels between processes.
-
-    Attributes:
-        identity: the model's digest, its precision, options, by name.
-        columns: names and kinds of what a row has beside ``image`` and ``error``.
-    """
+    """What rows hang on, as it travels between processes."""
 
     identity: Mapping[str, Any]
     columns: tuple[tuple[str, Any], ...]
@@ -42,12 +37,7 @@ class Model:
 
 
 class Opened(ABC):
-    """A recipe with its model, in the process that runs it.
-
-    Attributes:
-        identity: what the rows hang on, by name: the model's digest, its precision, options.
-        transform: by which pictures may be decoded elsewhere; ``None`` where each is looked at in several views.
-    """
+    """A recipe with its model, in the process that runs it."""
 
     identity: Mapping[str, Any]
     transform: Transform | None = None
@@ -75,11 +65,7 @@ class Work(ABC):
 
 
 def arrow() -> Any:
-    """pyarrow.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
+    """pyarrow."""
     try:
         import pyarrow
     except ImportError as error:

@@ -43,15 +43,7 @@ def check_place(path: Path, *, force: bool = False) -> None:
 def save(
     path: Path, kept: Samples, removed: Sequence[dict[str, Any]], *, force: bool = False, kept_first: bool = False
 ) -> tuple[Path, Path]:
-    """Write both files; pictures are named relative to them.
-
-    Args:
-        path: of the kept pairs.
-        kept: pictures with the texts that are left.
-        removed: the others.
-        force: write over somebody else's files too.
-        kept_first: where pairs come back out of the removed ones. Whatever stops the second file, none is lost.
-    """
+    """Write both files; pictures are named relative to them."""
     check_place(path, force=force)
     rows = [{"image": _named(s, path), "texts": list(s.texts), **_more(s.label, s.group)} for s in kept.items]
     others = [
@@ -137,13 +129,7 @@ def _lines(rows: Sequence[dict[str, Any]]) -> str:
 
 @dataclass(frozen=True)
 class Example:
-    """A pair that breaks a rule.
-
-    Attributes:
-        image: its picture.
-        text: what is said of it.
-        reason: how it breaks the rule.
-    """
+    """A pair that breaks a rule."""
 
     image: str
     text: str
@@ -152,16 +138,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one rule found.
-
-    Attributes:
-        rule: its name.
-        settings: its fields.
-        n_pairs: pairs that break it.
-        n_pictures: pictures that these belong to.
-        examples: the first of them.
-        missing: what it needs and was not given; empty where it was asked.
-    """
+    """What one rule found."""
 
     rule: str
     settings: dict[str, Any]
@@ -173,15 +150,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Checked:
-    """What every rule found.
-
-    Attributes:
-        n_pictures: of the set.
-        n_pairs: of the set.
-        n_kept: pairs that break no rule.
-        findings: one per rule.
-        notes: what a user should know.
-    """
+    """What every rule found."""
 
     n_pictures: int
     n_pairs: int
@@ -206,15 +175,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class Removed:
-    """A pair that was taken out.
-
-    Attributes:
-        image: its picture.
-        text: what was said of it.
-        label: the picture's class; empty where it has none.
-        group: what it belongs to.
-        reasons: by the rules that it breaks.
-    """
+    """A pair that was taken out."""
 
     image: str
     text: str
@@ -225,12 +186,7 @@ class Removed:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """A set without the pairs that break a rule.
-
-    Attributes:
-        kept: pictures with the texts that are left; those without any are gone.
-        removed: the others, in order.
-    """
+    """A set without the pairs that break a rule."""
 
     kept: Samples
     removed: tuple[Removed, ...]

@@ -34,13 +34,7 @@ _GLANCE = Transform((32, 32), (32, 32), "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 
 
 @dataclass(frozen=True)
 class Glance:
-    """What a picture's file says.
-
-    Attributes:
-        size: width and height of the upright picture; ``None`` where it cannot be read.
-        digest: of its bytes; empty where it cannot be read.
-        fault: why it cannot be read; empty where it can.
-    """
+    """What a picture's file says."""
 
     size: tuple[int, int] | None
     digest: str
@@ -49,14 +43,7 @@ class Glance:
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """All pairs of a set; what is costly is found once, when a rule asks for it.
-
-    Attributes:
-        samples: pictures with texts.
-        encoder: scores how well they fit; ``None`` where nobody asks for that.
-        store: where what it saw is kept.
-        progress: hears of progress.
-    """
+    """All pairs of a set; what is costly is found once, when a rule asks for it."""
 
     samples: Samples
     encoder: Encoder | None = None

@@ -41,14 +41,7 @@ TYPES = {"uint8": "TYPE_UINT8", "int64": "TYPE_INT64", "float32": "TYPE_FP32"}
 
 @dataclass(frozen=True)
 class Signature:
-    """An input or output of a graph.
-
-    Attributes:
-        name: of the tensor.
-        type: of its numbers.
-        shape: without the batch, which comes first.
-        what: it is.
-    """
+    """An input or output of a graph."""
 
     name: str
     type: str
@@ -60,12 +53,7 @@ class Signature:
 
 
 class Layout(ABC):
-    """A layout.
-
-    Class attributes:
-        name: of the layout.
-        server: that reads it; empty where none does.
-    """
+    """A layout."""
 
     name: ClassVar[str]
     server: ClassVar[str] = ""
@@ -151,13 +139,7 @@ N_DRAWN = 8
 
 @dataclass(frozen=True)
 class Differences:
-    """How far a graph was from SeeWhy.
-
-    Attributes:
-        logits: as a part of the picture's largest, or of 1.
-        probabilities: as they are.
-        heat: as a part of the picture's hottest or coldest place.
-    """
+    """How far a graph was from SeeWhy."""
 
     logits: float
     probabilities: float
@@ -197,11 +179,7 @@ def answers(
 
 
 def compare(classifier: Classifier, run: Run, views: UInt8[np.ndarray, "n h w 3"]) -> Differences:
-    """All pictures at once and the first one alone, the class decided for and, of each, another one.
-
-    Raises:
-        ModelError: the graph differs by more than :data:`TOLERANCE`.
-    """
+    """All pictures at once and the first one alone, the class decided for and, of each, another one."""
     every = torch.arange(len(views)) % len(classifier.classes)
     cases: Sequence[tuple[Any, Tensor | None]] = ((views, None), (views[:1], None), (views, every))
     found = []
@@ -248,13 +226,7 @@ MOST = 64
 
 @dataclass(frozen=True)
 class Exported:
-    """A graph that was written and checked.
-
-    Attributes:
-        folder: where it lies.
-        card: what stands in ``export.json``.
-        failures: pictures to compare on that could not be read.
-    """
+    """A graph that was written and checked."""
 
     folder: Path
     card: dict[str, Any]

@@ -40,9 +40,6 @@ class Graph(nn.Module):
     Normalising, trunk and head are the classifier's own. The map is :class:`seewhy.attributions.grad_cam.GradCAM`
     itself, of the last map: it needs a gradient through the head alone, and that is traced into plain operations, so a
     runtime without gradients draws it.
-
-    Args:
-        classifier: what decides.
     """
 
     mean: Tensor
@@ -151,15 +148,7 @@ TWO_GIGABYTES = 2**31 - 2**24
 
 
 class Format(ABC):
-    """A format.
-
-    Class attributes:
-        name: of the format, and of the extra it needs.
-        file: the graph's file name.
-        backend: Triton's name for the runtime.
-        needs: modules that must be installed.
-        made_with: packages whose versions its card names.
-    """
+    """A format."""
 
     name: ClassVar[str]
     file: ClassVar[str]

@@ -46,16 +46,7 @@ def make_service(
 
 
 def serve(app: Any, ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or Ctrl-C; what runs is answered first, and what comes meanwhile is refused.
-
-    Args:
-        app: of :func:`make_service`.
-        ready: called with the address once it can be asked.
-
-    Raises:
-        MissingExtraError: the extra ``serve`` is not installed.
-        InputError: the address cannot be listened on.
-    """
+    """Serve until SIGTERM or Ctrl-C; what runs is answered first, and what comes meanwhile is refused."""
     try:
         from .serving import run
     except ImportError as error:

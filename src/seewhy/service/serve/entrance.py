@@ -90,12 +90,7 @@ MOST_WAITING = 10_000
 
 
 class AccessLog:
-    """Writes lines to a file descriptor; those that cannot be written are counted and left out.
-
-    Args:
-        to: the descriptor; ``None`` writes nothing.
-        dropped: called for each line left out.
-    """
+    """Writes lines to a file descriptor; those that cannot be written are counted and left out."""
 
     def __init__(self, to: int | None, dropped: Callable[[], None]) -> None:
         self.to = to
@@ -151,15 +146,7 @@ GONE = 499
 
 @dataclass
 class Visit:
-    """What the log says of one request.
-
-    Attributes:
-        id: the client's own ``X-Request-ID`` where that is printable, else a new one.
-        model: that was asked, once it is known.
-        pictures, failed: how many came, and how many of them could not be read.
-        bytes_in, bytes_out: of the bodies.
-        status: of the answer.
-    """
+    """What the log says of one request."""
 
     id: str
     model: str | None = None
@@ -294,11 +281,7 @@ def _is_token(header: str, token: str) -> bool:
 
 
 class Rates:
-    """Requests a minute of each address, as buckets that fill evenly and hold a minute's requests at most.
-
-    Args:
-        rate: requests a minute; ``None`` for any number.
-    """
+    """Requests a minute of each address, as buckets that fill evenly and hold a minute's requests at most."""
 
     def __init__(self, rate: float | None) -> None:
         self.rate = rate

@@ -166,13 +166,7 @@ def _about(model: Model) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request, without the JSON that it was read from.
-
-    Attributes:
-        pictures: files and what to call each, or pixels made ready.
-        outputs: names of what is wanted; none for all.
-        id: the client's own, if it sent one.
-    """
+    """A request, without the JSON that it was read from."""
 
     pictures: list[tuple[bytes, str]] | Tensor
     outputs: frozenset[str]

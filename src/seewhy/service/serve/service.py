@@ -40,15 +40,7 @@ RETRY_SECONDS = 60.0
 
 
 class Model:
-    """One loaded classifier; whoever uses it may finish, also after another has taken its place.
-
-    Args:
-        name: as clients know it.
-        classifier: what decides.
-        digest: SHA-256 of its card, and so of its tensors; of what would be saved, where there is no folder.
-        settings: of batches and queues.
-        metrics: told about batches.
-    """
+    """One loaded classifier; whoever uses it may finish, also after another has taken its place."""
 
     def __init__(self, name: str, classifier: Classifier, digest: str, settings: Settings, metrics: Metrics) -> None:
         self.name = name
@@ -85,14 +77,7 @@ class Model:
 
 
 class Models:
-    """The models by name.
-
-    Args:
-        sources: name → classifier, or folder of a saved one.
-        settings: of batches and queues.
-        load: how a folder is loaded.
-        metrics: told about batches and reloads.
-    """
+    """The models by name."""
 
     def __init__(
         self, sources: Mapping[str, Classifier | Path], settings: Settings, load: Load, metrics: Metrics
@@ -197,12 +182,7 @@ def files_of(folder: Path) -> list[tuple[str, int, int]]:
 
 
 class Reloader:
-    """Looks at the folders now and then, and at once when it is told.
-
-    Args:
-        models: what is looked after.
-        seconds: between two looks; 0 waits until it is told.
-    """
+    """Looks at the folders now and then, and at once when it is told."""
 
     def __init__(self, models: Models, seconds: float) -> None:
         self.models = models
@@ -237,14 +217,7 @@ T = TypeVar("T")
 
 
 class Service:
-    """All that is behind the addresses.
-
-    Args:
-        settings: limits.
-        models: what is asked.
-        metrics: what is counted.
-        log: where a line per request goes.
-    """
+    """All that is behind the addresses."""
 
     def __init__(self, settings: ServiceSettings, models: Models, metrics: Metrics, log: AccessLog) -> None:
         self.settings = settings
@@ -287,11 +260,7 @@ class Service:
         self.log.close()
 
     async def look(self, model: Model, pictures: Sequence[tuple[bytes, str]]) -> list[Encoded | Failure]:
-        """Decode and look at pictures; a broken one is a failure of its own, and the others go on.
-
-        Raises:
-            BusyError: more waits than is kept.
-        """
+        """Decode and look at pictures; a broken one is a failure of its own, and the others go on."""
         looks = [asyncio.ensure_future(self._look(model, data, name)) for data, name in pictures]
         try:
             found = await asyncio.gather(*looks)

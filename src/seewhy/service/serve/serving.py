@@ -61,12 +61,7 @@ def make(
 
 
 class DrainingServer(uvicorn.Server):
-    """Uvicorn's server, which upon a signal refuses what is new and ends when what runs has been answered.
-
-    Args:
-        config: of uvicorn.
-        service: told that it is being stopped; says what runs.
-    """
+    """Uvicorn's server, which upon a signal refuses what is new and ends when what runs has been answered."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
