@@ -14,7 +14,7 @@ from PIL import Image
 import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.errors import InputError
-from seewhy.evidence.because import leaders, sentence, source
+from seewhy.evidence.like import leaders, sentence, source
 from seewhy.explanation.base import Explanation
 from seewhy.explanation.measures import Because
 from seewhy.explanation.similar import Like

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..evidence.watched import Watched
-from ..evidence.where import STILL_ODDS, STILL_VALUE
+from ..evidence.faithfulness import STILL_ODDS, STILL_VALUE
+from ..evidence.goals import Watched
 from ..explanation.part import Outside
 from ..explanation.verdict import Verdict
 

@@ -15,7 +15,7 @@ from ..encoders.base import EncoderOutput
 from ..encoders.stream import Encoded
 from ..errors import InputError
 from ..evidence.explain import ExplainOptions, explain_seen
-from ..evidence.watched import Watched
+from ..evidence.goals import Watched
 from ..explanation.base import Explanation, Where
 from ..explanation.part import Part
 from ..explanation.prediction import Prediction, Ranked
