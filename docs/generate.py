@@ -151,7 +151,7 @@ def terms(page: Path) -> str:
 
 def tolerances(page: Path) -> str:
     """How far engines may differ."""
-    from seewhy.encoders.precision import TOLERANCE
+    from seewhy.encoders.engines import TOLERANCE
 
     return table(("precision", "largest difference"), [(k, f"{v:g}") for k, v in TOLERANCE.items()])
 
@@ -353,7 +353,7 @@ def contract(page: Path) -> str:
     """Every figure of an audit with the limit that is written for it."""
     from seewhy.studies.auditing.contract import CHECKS
 
-    rows = [(f"`{c.name}`", c.told, c.limit.told, "yes" if c.required else "no") for c in CHECKS.values()]
+    rows = [(f"`{c.name}`", c.told, c.limit.told, "yes" if c.limit.required else "no") for c in CHECKS.values()]
     return table(("figure", "what", "limit that is written", "required"), rows)
 
 

@@ -89,7 +89,7 @@ def talk(first: Classifier, second: Classifier, picture: One, n: int = 50) -> Ta
         "second": _ends_at(second, networks[1], said[-1:]),
     }
     turns = sorted({t for t in SHOWN if t < 2 * n - 1} | {2 * n - 1, 2 * n})
-    return Talk(data, {t: _shown(said[t, 0]) for t in turns})
+    return Talk(data, pictures={t: _shown(said[t, 0]) for t in turns})
 
 
 def _perceiver(classifier: Classifier) -> PerceptualNetwork:

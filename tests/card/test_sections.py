@@ -18,14 +18,14 @@ from seewhy.explanation.prediction import Prediction, Ranked
 from seewhy.explanation.similar import Likeness
 from seewhy.explanation.typical import MadePicture, Typical
 from seewhy.explanation.verdict import Missing, Verdict
-from seewhy.report import found_in_pictures, segments
+from seewhy.report import found_in_pictures, regions
 from seewhy.report.blocks import Heat
-from seewhy.report.boxes import render_boxes
 from seewhy.report.canvas import EMBER, IDLE, INK, Canvas
-from seewhy.report.card import KINDS, NOT_COMPARED, _picture, bars_of, dimming
+from seewhy.report.card import _picture, dimming
+from seewhy.report.evidence import KINDS, NOT_COMPARED, bars_of
 from seewhy.report.page import place as css
 from seewhy.report.palette import class_colours
-from seewhy.report.segments import render_segments
+from seewhy.report.regions import render_boxes, render_segments
 from seewhy.report.still import draw_blocks
 
 VERDICT = Verdict("believable", "Told.", "Rule.")
@@ -173,7 +173,7 @@ def segmented(mask: np.ndarray, name: str = "a.png") -> Any:
 def test_a_mask_is_laid_over_in_its_colours_and_what_has_no_name_is_counted() -> None:
     mask = np.zeros((40, 80), np.uint8)
     mask[:, 20:], mask[:, 40:] = 1, 2
-    figure = segments._parts(segmented(mask))
+    figure = regions._layer(segmented(mask))
     layer = pixels_of(figure["layer"])
     for place, colour in zip((0, 30), class_colours(2), strict=True):
         assert layer[5, place].tolist() == [*colour, 150]
@@ -190,7 +190,7 @@ def test_a_mask_is_laid_over_in_its_colours_and_what_has_no_name_is_counted() ->
 def test_a_large_mask_is_laid_over_whole_and_smaller(size: tuple[int, int], expected: tuple[int, int]) -> None:
     mask = np.ones(size, np.uint8)
     mask[0, 0] = 0
-    layer = pixels_of(segments._parts(segmented(mask))["layer"])
+    layer = pixels_of(regions._layer(segmented(mask))["layer"])
     assert layer.shape == (*expected, 4)
     assert layer[-1, -1].tolist() == [*class_colours(2)[1], 150]
 

@@ -24,7 +24,7 @@ from seewhy.prototypes.bank_influences import bank_influences, view_of
 from seewhy.prototypes.base import Group, Match
 from seewhy.prototypes.nearest import NearestPatches
 from seewhy.prototypes.perturbations import PROPERTIES, PaperChanges, warp
-from seewhy.report.card import NOT_COMPARED, bars_of, scale_of
+from seewhy.report.evidence import NOT_COMPARED, bars_of, scale_of
 from tiny import SIDE, class_folders, picture, tiny_cnn
 
 

@@ -40,7 +40,7 @@ Right = Mapping[str, Bool[Tensor, " n"]]
 
 
 @dataclass(frozen=True, eq=False)
-class Tested:
+class ClassHalves:
     """Test pictures, looked at once.
 
     Attributes:
@@ -161,7 +161,7 @@ class BaseToNewStudy:
 
     def _parted(
         self, on: Encoder, samples: Samples, test: Samples | None, store: FeatureStore | None, progress: Progress
-    ) -> tuple[Samples, Tested]:
+    ) -> tuple[Samples, ClassHalves]:
         """What is learnt from, and what is tested on."""
         learn = samples
         if test is None:
@@ -181,9 +181,9 @@ class BaseToNewStudy:
         groups = groups_of(looked.items)
         if groups is None:
             groups = group_by_looks(looked.pooled, looked.labels, looked.digests).groups
-        return base, Tested(on, base.classes, new.classes, looked, groups, test)
+        return base, ClassHalves(on, base.classes, new.classes, looked, groups, test)
 
-    def _before(self, tested: Tested) -> Right:
+    def _before(self, tested: ClassHalves) -> Right:
         text, every = tested.on.text, (*tested.base, *tested.new)
         with torch.no_grad():
             image = normalize(text.project(tested.seen.pooled), dim=1)
@@ -193,7 +193,7 @@ class BaseToNewStudy:
         self,
         recipes: Mapping[str, PictureRecipe],
         learn: Samples,
-        tested: Tested,
+        tested: ClassHalves,
         folder: Path | None,
         store: FeatureStore | None,
         progress: Progress,
@@ -222,7 +222,7 @@ class BaseToNewStudy:
         return found
 
     def _findings(
-        self, measures: Sequence[Measure], learn: Samples, tested: Tested, progress: Progress
+        self, measures: Sequence[Measure], learn: Samples, tested: ClassHalves, progress: Progress
     ) -> dict[str, Any]:
         names = [BEFORE, *self.methods]
         tables = compared(measures, names, tested.groups, self.level)
@@ -249,7 +249,7 @@ class BaseToNewStudy:
         }  # fmt: skip
 
 
-def _cell(how: PictureRecipe, learn: Samples, tested: Tested, store: FeatureStore | None, told: Progress) -> Right:
+def _cell(how: PictureRecipe, learn: Samples, tested: ClassHalves, store: FeatureStore | None, told: Progress) -> Right:
     """Learn once, and tell every test picture."""
     made = how.fit(tested.on, learn, store=store, progress=told)
     network, pooled = made.network, tested.seen.pooled
@@ -267,7 +267,7 @@ def _cell(how: PictureRecipe, learn: Samples, tested: Tested, store: FeatureStor
         )
 
 
-def _digest(on: Encoder, learn: Samples, tested: Tested) -> str:
+def _digest(on: Encoder, learn: Samples, tested: ClassHalves) -> str:
     """Of what is learnt from and tested on, as far as a name tells it."""
     told = [on.fingerprint, [str(s.image) for s in learn.items], tested.base, tested.new, tested.seen.digests]
     return hashlib.sha256(json.dumps(told).encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -278,7 +278,7 @@ def family_of(shots: int) -> str:
     return f"{shots} per class"
 
 
-def values_of(right: Right, measure: str, tested: Tested) -> Float[Tensor, " n"]:
+def values_of(right: Right, measure: str, tested: ClassHalves) -> Float[Tensor, " n"]:
     """A number of each test picture whose mean is the measure; NaN where the picture was not asked.
 
     The harmonic mean is no mean over pictures. Its numbers are ``h + N / N_b dh/db (x_i - b)`` of a picture of a learnt

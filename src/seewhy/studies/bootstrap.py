@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import comb
 from typing import Any
 
 import torch
@@ -116,6 +117,18 @@ def holm(p: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p) - rank) * p[i]))
         found[i] = highest
     return found
+
+
+def fisher(right: int, n: int, right_rest: int, n_rest: int) -> float:
+    """Fisher's exact test, two-sided: how often tables at least as unlikely come of nothing.
+
+    >>> round(fisher(1, 10, 11, 14), 5)
+    0.00276
+    """
+    total, all_right = n + n_rest, right + right_rest
+    counts = range(max(0, n - (total - all_right)), min(n, all_right) + 1)
+    ways = {k: comb(all_right, k) * comb(total - all_right, n - k) for k in counts}
+    return sum(w for w in ways.values() if w <= ways[right]) / comb(total, n)
 
 
 def groups_of(items: Sequence[Sample]) -> Tensor | None:
