@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from seewhy.studies.dialogue import talk
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, grid_sample
 
