@@ -21,8 +21,8 @@ from ..encoders.base import EncoderOutput
 from ..encoders.stream import Encoded
 from ..errors import DataError, ImageError, InputError
 from ..evidence.explain import ExplainOptions, explain_seen
-from ..evidence.watched import Watched
-from ..evidence.where import STILL_ODDS, STILL_VALUE
+from ..evidence.faithfulness import STILL_ODDS, STILL_VALUE
+from ..evidence.goals import Watched
 from ..explanation.base import Explanation, Where
 from ..explanation.part import Outside, Part, PartBox
 from ..explanation.prediction import Prediction, Ranked
