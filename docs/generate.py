@@ -151,7 +151,7 @@ def terms(page: Path) -> str:
 
 def tolerances(page: Path) -> str:
     """How far engines may differ."""
-    from seewhy.encoders.precision import TOLERANCE
+    from seewhy.encoders.engines import TOLERANCE
 
     return table(("precision", "largest difference"), [(k, f"{v:g}") for k, v in TOLERANCE.items()])
 

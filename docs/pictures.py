@@ -16,11 +16,11 @@ from typing import Any
 
 import skimage.data
 from PIL import Image, ImageDraw, ImageFont
-from seewhy.report.certainty import SIGNS
 
 import seewhy
 from seewhy.explanation.verdict import Missing
 from seewhy.report.canvas import Canvas
+from seewhy.report.card import SIGNS
 from seewhy.report.page import LEVELS
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -20,7 +20,7 @@ from seewhy.storage.output import make_folder
 from seewhy.studies.material import look_with_each
 from seewhy.studies.study import Findings
 from seewhy.studies.transfer import TransferStudy
-from seewhy.training.distortions import Augmentation
+from seewhy.training.augmentation import Augmentation
 
 START = "start"
 PLAIN: Form = "none"

@@ -13,9 +13,8 @@ from PIL import Image
 
 from seewhy.encoders.adapted import Adaptation, open_adaptation
 from seewhy.encoders.instructed import InstructedHead
-from seewhy.learning.adapt import Adapted
+from seewhy.learning.adapt import Adapted, agrees
 from seewhy.learning.adaptation.prompt_learning.coop import CoOp
-from seewhy.learning.heads import agrees
 from seewhy.learning.way import AGREES, AGREES_AS_NEW
 from seewhy.pictures.samples import load_samples
 from seewhy.progress import Progress

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from seewhy.attributions.gloria_attention import GLoRIAAttention, named_words
 from torch import Tensor, nn
 
 from seewhy.classifiers.zero_shot import ZeroShot
@@ -19,6 +18,7 @@ from seewhy.encoders.clip_text import ClipText
 from seewhy.encoders.text_tokens import Sentence, TokenEmbeddings, TokenVectors
 from seewhy.errors import InputError
 from seewhy.heads.head import Target
+from seewhy.learning.gloria_attention import GLoRIAAttention, named_words
 from tiny import SIDE, Channels, build, noise, tiny_cnn, tiny_tokens
 from tiny_words import tiny_pair
 

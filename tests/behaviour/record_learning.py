@@ -238,7 +238,7 @@ def fitted(root: Path) -> Iterator[tuple[str, Any]]:
         from seewhy.attributions.t_tame_training import FitTTAME
         from seewhy.training.loop import Training
     except ImportError:
-        from seewhy.attributions.t_tame import FitTTAME  # type: ignore[attr-defined,no-redef]
+        from seewhy.attributions.t_tame_training import FitTTAME
         from seewhy.training.loop import Training
     for variant in ("t_tame", "l_cam"):
         for on in (tiny_cnn, tiny_tokens):

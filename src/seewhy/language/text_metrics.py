@@ -1,4 +1,4 @@
-"""Figures of a description: readability, the objects it names rightly (CHAIR), and BLEU, METEOR, CIDEr."""
+"""Figures of a description: readability, the objects it names rightly (CHAIR), and BLEU, METEOR, CIDEr by libraries."""
 
 from __future__ import annotations
 
@@ -18,17 +18,15 @@ from ..errors import InputError, MissingExtraError
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _END = re.compile(r"[.!?]+(?:\s|$)")
 _VOWELS = re.compile(r"[aeiouy]+")
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What the readability formulas count."""
-
-    words: int
-    sentences: int
-    letters: int
-    syllables: int
-    hard_words: int
+WORD_CLASSES = {
+    "NN": "nouns",
+    "VB": "verbs",
+    "JJ": "adjectives",
+    "RB": "adverbs",
+    "CD": "numbers",
+    "IN": "prepositions",
+}
+"""First two letters of a Penn Treebank tag → what is counted."""
 
 
 def syllables(word: str) -> int:
@@ -43,54 +41,37 @@ def syllables(word: str) -> int:
     return max(1, n - silent)
 
 
-def count(text: str) -> Counts:
-    """Count a text."""
-    words = _WORD.findall(text)
-    if not words:
-        raise InputError("The text has no words. At least one was expected. Give a description.")
-    each = [syllables(w) for w in words]
-    letters = sum(c.isalnum() for w in words for c in w)
-    *_, tail = _END.split(text)
-    n_sentences = len(_END.findall(text)) + bool(_WORD.search(tail))
-    return Counts(len(words), max(1, n_sentences), letters, sum(each), sum(n >= 3 for n in each))
-
-
-def ari(c: Counts) -> float:
-    """Automated readability index (Senter & Smith 1967): a US school grade; ``4.71·L/W + 0.5·W/S − 21.43``."""
-    return 4.71 * c.letters / c.words + 0.5 * c.words / c.sentences - 21.43
-
-
-def flesch_kincaid(c: Counts) -> float:
-    """Flesch–Kincaid grade level (Kincaid et al. 1975): ``0.39·W/S + 11.8·Y/W − 15.59``."""
-    return 0.39 * c.words / c.sentences + 11.8 * c.syllables / c.words - 15.59
-
-
-def smog(c: Counts) -> float:
-    """SMOG grade (McLaughlin 1969): ``1.0430·√(30·H/S) + 3.1291``; meant for 30 sentences or more."""
-    return 1.0430 * math.sqrt(30 * c.hard_words / c.sentences) + 3.1291
-
-
-def coleman_liau(c: Counts) -> float:
-    """Coleman–Liau index (1975): ``0.0588·100·L/W − 0.296·100·S/W − 15.8``."""
-    return 5.88 * c.letters / c.words - 29.6 * c.sentences / c.words - 15.8
-
-
-def gunning_fog(c: Counts) -> float:
-    """Gunning fog index (1952): ``0.4·(W/S + 100·H/W)``; every word of three syllables counts as hard."""
-    return 0.4 * (c.words / c.sentences + 100 * c.hard_words / c.words)
-
-
 def readability(text: str) -> dict[str, float]:
-    """All five, and what they are made of.
+    """Words, sentences, and five grades that are made of them; a word of three syllables or more counts as hard.
+
+    ARI (Senter & Smith 1967) ``4.71·L/W + 0.5·W/S − 21.43``; Flesch-Kincaid (Kincaid et al. 1975) ``0.39·W/S +
+    11.8·Y/W − 15.59``; SMOG (McLaughlin 1969) ``1.0430·√(30·H/S) + 3.1291``; Coleman-Liau (1975) ``0.0588·100·L/W −
+    0.296·100·S/W − 15.8``; Gunning fog (1952) ``0.4·(W/S + 100·H/W)``.
+
+    Raises:
+        InputError: the text has no word.
 
     Example:
         >>> found = readability("The cat sat on the mat. It was red.")
         >>> found["words"], found["sentences"], round(found["flesch_kincaid"], 2)
         (9, 2, -2.03)
     """
-    c = count(text)
-    figures = {f.__name__: round(f(c), 4) for f in (ari, flesch_kincaid, smog, coleman_liau, gunning_fog)}
-    return {"words": c.words, "sentences": c.sentences, **figures}
+    words = _WORD.findall(text)
+    if not words:
+        raise InputError("The text has no words. At least one was expected. Give a description.")
+    each = [syllables(w) for w in words]
+    letters = sum(c.isalnum() for w in words for c in w)
+    *_, tail = _END.split(text)
+    n, n_sentences = len(words), max(1, len(_END.findall(text)) + bool(_WORD.search(tail)))
+    hard = sum(n >= 3 for n in each)
+    grades = {
+        "ari": 4.71 * letters / n + 0.5 * n / n_sentences - 21.43,
+        "flesch_kincaid": 0.39 * n / n_sentences + 11.8 * sum(each) / n - 15.59,
+        "smog": 1.0430 * math.sqrt(30 * hard / n_sentences) + 3.1291,
+        "coleman_liau": 5.88 * letters / n - 29.6 * n_sentences / n - 15.8,
+        "gunning_fog": 0.4 * (n / n_sentences + 100 * hard / n),
+    }
+    return {"words": n, "sentences": n_sentences, **{name: round(grade, 4) for name, grade in grades.items()}}
 
 
 @dataclass(frozen=True)
@@ -125,26 +106,10 @@ def mentions(text: str, phrase: str) -> bool:
 
 
 def score_objects(text: str, there: Sequence[str], vocabulary: Iterable[str]) -> ObjectScore:
-    """Which objects of a vocabulary a text names, against those that are there."""
-    known = dict.fromkeys([*there, *vocabulary])
-    named = [v for v in known if mentions(text, v)]
-    truly = set(there)
-    return ObjectScore(
-        tuple(v for v in named if v in truly),
-        tuple(v for v in named if v not in truly),
-        tuple(v for v in dict.fromkeys(there) if v not in named),
-    )
-
-
-WORD_CLASSES = {
-    "NN": "nouns",
-    "VB": "verbs",
-    "JJ": "adjectives",
-    "RB": "adverbs",
-    "CD": "numbers",
-    "IN": "prepositions",
-}
-"""First two letters of a Penn Treebank tag → what is counted."""
+    """Which objects of a vocabulary, and of those that are there, a text names."""
+    named = [v for v in dict.fromkeys([*there, *vocabulary]) if mentions(text, v)]
+    right, wrong = (tuple(v for v in named if (v in there) is is_there) for is_there in (True, False))
+    return ObjectScore(right, wrong, tuple(v for v in dict.fromkeys(there) if v not in named))
 
 
 class _NoSynonyms:
@@ -169,18 +134,15 @@ def words_of(text: str) -> list[str]:
 
 
 def reference_scores(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """How near texts are to what people wrote of the same pictures.
+    """How near texts are to what people wrote of the same pictures: ``bleu_1`` … ``bleu_4``, ``meteor``, ``cider``.
 
-    BLEU-1 to BLEU-4 (Papineni et al. 2002) and CIDEr (Vedantam et al. 2015) are those of the COCO caption scorer,
+    BLEU-1 to BLEU-4 (Papineni et al. 2002) and CIDEr (Vedantam et al. 2015, 0…10) are those of the COCO caption scorer,
     METEOR (Banerjee & Lavie 2005) is nltk's, with stems but without synonyms. CIDEr weighs phrases by how rare they are
     among the references given, so it depends on all pictures together, and is 0 for one picture alone.
 
     Args:
         candidates: one text a picture.
         references: of each picture, at least one text.
-
-    Returns:
-        ``bleu_1`` … ``bleu_4`` and ``meteor`` in 0…1, ``cider`` in 0…10.
 
     Raises:
         InputError: no candidates, not as many lists of references, or one of them empty.
@@ -223,5 +185,5 @@ def word_classes(text: str) -> dict[str, int]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # textblob leaves its word list open
         tags = tagger.tag(text, tokenize=True)
-    found = Counter(WORD_CLASSES.get(tag[:2]) for _word, tag in tags)
-    return {name: found[name] for name in WORD_CLASSES.values()}
+    counts = Counter(WORD_CLASSES.get(tag[:2]) for _word, tag in tags)
+    return {name: counts[name] for name in WORD_CLASSES.values()}

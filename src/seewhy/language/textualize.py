@@ -18,19 +18,8 @@ from ..storage.journal import Journal
 from ..storage.marks import Lines, Record
 from ..storage.reading import read_file
 from ..types import Failure, FractionBox, Transform
-from .experts import (
-    CONTROLS,
-    BoxSegmenter,
-    CellDetector,
-    CellVerifier,
-    DepthEstimator,
-    Detector,
-    FoundObject,
-    Scene,
-    Segmenter,
-    Verifier,
-    look_at,
-)
+from . import experts as seen_by
+from .experts import CONTROLS, FoundObject, Scene
 from .questions import read_json
 from .text_metrics import mentions
 from .writers import Estimate, NoWriterError, Prompt, WriterError, WriterSession
@@ -38,6 +27,16 @@ from .writers import Estimate, NoWriterError, Prompt, WriterError, WriterSession
 if TYPE_CHECKING:
     from ..attributions.base import Deciding
 
+DESCRIPTIONS = Lines((Record(("image", "digest", "width", "height", "draft", "obj_from_desc"), None),))
+LONGEST = 1024
+"""Pixels of the longer side of a picture that a writer sees."""
+SMALL, LARGE = 0.02, 0.4
+"""Sizes are said only when a thing covers less than the first or more than the second part of the picture."""
+NEAR, FAR = 0.75, 0.25
+"""Of the depths of the listed objects, scaled to 0…1."""
+_SENTENCE = re.compile(r"\S[^.!?]*(?:[.!?]+|$)")
+_JOINT = re.compile(r"(,\s+and\s+|,\s+|\s+and\s+)")
+_ITEM = re.compile(r"(?:an?|the|two|three|some|several|its|many)\s", re.IGNORECASE)
 OBJECTS_SCHEMA = {
     "type": "object",
     "properties": {"objects": {"type": "array", "items": {"type": "string"}}},
@@ -46,183 +45,20 @@ OBJECTS_SCHEMA = {
 }
 
 
-def draft_prompt(image: bytes, seed: int = 0) -> Prompt:
-    """Phase 1: a whole description, from a writer that sees."""
-    user = (
-        "Describe this picture so that someone who cannot see it knows what is on it: the view first, then the main "
-        "things with their colours, shapes, materials and places, then what is around them. State only what you see."
-    )
-    return Prompt(user, "You describe pictures exactly and invent nothing.", (image,), max_tokens=400, seed=seed)
-
-
-def objects_prompt(draft: str) -> Prompt:
-    """Phase 2: the things a draft states for certain."""
-    user = (
-        "List the things that this description says are on the picture, each once, as short noun phrases without an "
-        "article. Leave out what it only supposes, and what cannot be touched, such as moods, light or weather.\n\n"
-        "Description: A black dog lies on a sofa, perhaps waiting for its owner. The mood is calm.\n"
-        'Answer: {"objects": ["black dog", "sofa"]}\n\n'
-        f"Description: {draft}\nAnswer:"
-    )
-    return Prompt(user, "You answer in JSON.", max_tokens=300, schema=OBJECTS_SCHEMA)
-
-
-def read_objects(answer: str) -> tuple[str, ...]:
-    """The phrases in an answer, each once."""
-    data = read_json(answer)
-    rows = data.get("objects") if isinstance(data, dict) else None
-    if not isinstance(rows, list) or not all(isinstance(row, str) for row in rows):
-        raise ValueError("it has no list of texts called 'objects'")
-    return tuple(dict.fromkeys(row.strip().rstrip(".") for row in rows if row.strip(" .")))
-
-
-def rewrite_prompt(draft: str, removed: Sequence[str], found: Sequence[FoundObject]) -> Prompt:
-    """Phase 3: the draft without what is not there and with what is, numbers turned into words."""
-    lines = []
-    for o in found:
-        box = ", ".join(f"{v:.2f}" for v in o.box)
-        size = "" if o.size is None else f"; size {100 * o.size:.2f} %"
-        depth = "" if o.depth is None else f"; nearness {o.depth:.2f}"
-        lines.append(f"- {' '.join(filter(None, (o.colour, o.label)))}; box [{box}]{size}{depth}")
-    user = (
-        "Rewrite the description below so that it is more detailed and correct.\n"
-        "You get things that were measured on the picture: a box [left, top, right, bottom] as fractions of the "
-        "picture, the part of the picture in per cent, and nearness from 0 (far) to 1 (near) among these things.\n"
-        "Rules: 1. Take out every thing listed as not there, with all that is said of it. 2. Add measured things that "
-        "are missing; several may be the same thing, so do not say it twice. 3. Say places, distances and sizes in "
-        "words, never as numbers, and sizes only when they are very small or very large. 4. Keep all else, also "
-        "remarks on view and style. 5. Answer with the description alone.\n\n"
-        f"Not there: {', '.join(removed) or 'nothing'}\nMeasured:\n{chr(10).join(lines)}\n\nDescription: {draft}"
-    )
-    return Prompt(user, "You edit descriptions of pictures and invent nothing.", max_tokens=900)
-
-
-def read_text(answer: str) -> str:
-    """A description without quotation marks around it."""
-    text = answer.strip().strip('"').strip()
-    if not text:
-        raise ValueError("it is empty")
-    return text
-
-
-_SENTENCE = re.compile(r"\S[^.!?]*(?:[.!?]+|$)")
-_JOINT = re.compile(r"(,\s+and\s+|,\s+|\s+and\s+)")
-
-
-def without(text: str, phrases: Sequence[str]) -> str:
-    """The text without what it says of these things.
-
-    In a sentence that lists things ("a cup, a plate and a dog"), only the items that name one go, as long as an item is
-    left and the first one, which carries the verb, stays. Otherwise the whole sentence goes: half a statement about a
-    thing that is not there would be no better.
-
-    >>> without("There is a red cup, a plate and a dog. The dog sleeps. A cat sits.", ["dog"])
-    'There is a red cup and a plate. A cat sits.'
-    """
-    if not phrases:
-        return text
-    kept = [_cleaned(sentence, phrases) for sentence in _SENTENCE.findall(text)]
-    return " ".join(s for s in kept if s)
-
-
-def _cleaned(sentence: str, phrases: Sequence[str]) -> str:
-    if not any(mentions(sentence, p) for p in phrases):
-        return sentence
-    body, end = re.fullmatch(r"(.*?)([.!?]*)", sentence, re.DOTALL).groups()  # type: ignore[union-attr]
-    parts = _JOINT.split(body)[::2]
-    good = [part for part in parts if not any(mentions(part, p) for p in phrases)]
-    # An item is a noun with its article; anything else after a comma is a statement of its own.
-    items = all(re.match(r"(?:an?|the|two|three|some|several|its|many)\s", part.strip(), re.I) for part in parts[1:])
-    if len(parts) < 2 or not items or not good or good[0] is not parts[0]:
-        return ""
-    joined = good[0] if len(good) == 1 else f"{', '.join(good[:-1])} and {good[-1]}"
-    return f"{joined.rstrip()}{end}"
-
-
-SMALL, LARGE = 0.02, 0.4
-"""Sizes are said only when a thing covers less than the first or more than the second part of the picture."""
-NEAR, FAR = 0.75, 0.25
-"""Of the depths of the listed objects, scaled to 0…1."""
-
-
-def position_in_words(box: FractionBox) -> str:
-    """Where the middle of a box lies, by thirds.
-
-    >>> position_in_words((0.0, 0.0, 0.2, 0.2)), position_in_words((0.4, 0.3, 0.6, 0.7))
-    ('in the upper left', 'in the middle')
-    """
-    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    across = "left" if x < 1 / 3 else "right" if x > 2 / 3 else ""
-    down = "upper" if y < 1 / 3 else "lower" if y > 2 / 3 else ""
-    if across and down:
-        return f"in the {down} {across}"
-    if across:
-        return f"on the {across}"
-    return {"upper": "at the top", "lower": "at the bottom", "": "in the middle"}[down]
-
-
-def size_in_words(size: float | None) -> str:
-    """Only what is very small or very large is worth a word.
-
-    >>> size_in_words(0.01), size_in_words(0.1), size_in_words(0.5)
-    ('very small', '', 'very large')
-    """
-    if size is None or SMALL <= size <= LARGE:
-        return ""
-    return "very small" if size < SMALL else "very large"
-
-
-def depth_in_words(depth: float | None) -> str:
-    """How near a thing is among those listed; ``depth`` is scaled to 0…1.
-
-    >>> depth_in_words(0.9), depth_in_words(0.5), depth_in_words(None)
-    ('close to the viewer', '', '')
-    """
-    if depth is None or FAR < depth < NEAR:
-        return ""
-    return "close to the viewer" if depth >= NEAR else "far in the background"
-
-
-def scaled_depths(found: Sequence[FoundObject]) -> list[FoundObject]:
-    """Depths scaled to 0…1 over the listed objects, two decimals; none where all are equal, which says nothing.
-
-    The nearest is 1 even when everything is far: depth is relative within a picture.
-    """
-    depths = [o.depth for o in found if o.depth is not None]
-    if not depths or max(depths) - min(depths) <= 0:
-        return [replace(o, depth=None) for o in found]
-    low, span = min(depths), max(depths) - min(depths)
-    return [o if o.depth is None else replace(o, depth=round((o.depth - low) / span, 2)) for o in found]
-
-
-def article(words: str) -> str:
-    """The words with *a* or *an*.
-
-    >>> article("orange cup"), article("red cup")
-    ('an orange cup', 'a red cup')
-    """
-    return f"{'an' if words[:1].casefold() in 'aeiou' else 'a'} {words}"
-
-
-def named(found: FoundObject) -> str:
-    """A thing with its size and colour; a colour that its name already says is not said again."""
-    colour = "" if found.colour.casefold() in found.label.casefold() else found.colour
-    return " ".join(part for part in (size_in_words(found.size), colour, found.label.replace("_", " ")) if part)
-
-
-def sentence_for(found: FoundObject) -> str:
-    """One sentence on one thing.
-
-    >>> sentence_for(FoundObject("cup", (0.0, 0.7, 0.2, 1.0), colour="red", size=0.01, depth=1.0))
-    'There is a very small red cup in the lower left, close to the viewer.'
-    """
-    near = depth_in_words(found.depth)
-    return f"There is {article(named(found))} {position_in_words(found.box)}{f', {near}' if near else ''}."
-
-
 @dataclass(frozen=True)
 class Textualized:
-    """One picture's description and everything it came from."""
+    """One picture's description and everything it came from.
+
+    Attributes:
+        scene: the picture.
+        draft: the text that was given.
+        phrases: objects that the draft names.
+        removed: of them, those that nothing on the picture bears out.
+        found: what the experts found, at most ``n_objects``, depths scaled to 0…1.
+        added: of what was found, what the draft did not name.
+        description: the result.
+        kept: why the draft was left as it is, or empty.
+    """
 
     scene: Scene
     draft: str
@@ -279,34 +115,33 @@ class Textualizer:
         vocabulary: what the rules look for in a draft.
     """
 
-    detector: Detector
-    verifier: Verifier | None = None
-    segmenter: Segmenter | None = None
-    depth: DepthEstimator | None = None
+    detector: seen_by.Detector
+    verifier: seen_by.Verifier | None = None
+    segmenter: seen_by.Segmenter | None = None
+    depth: seen_by.DepthEstimator | None = None
     desk: WriterSession | None = None
     n_objects: int = 10
     least: int = 2
     vocabulary: tuple[str, ...] = field(default=CONTROLS, repr=False)
 
     def __call__(self, scene: Scene, draft: str) -> Textualized:
-        """Correct and fill in a draft."""
+        """Correct and fill in a draft, which may be empty."""
         found = self.measure(scene, self.detector.detect(scene)[: self.n_objects])
         phrases = self.phrases(draft, [o.label for o in found])
         named = {o.label for o in found}
         removed: tuple[str, ...] = ()
         if self.verifier is not None:
             removed = tuple(p for p in phrases if p not in named and not self.verifier.supports(scene, p))
-        added = tuple(self._missing(draft, found, removed)) if len(found) >= self.least else ()
+        added = tuple(_missing(without(draft, removed), found)) if len(found) >= self.least else ()
         kept = "" if added or removed else "nothing to add or to remove"
         if len(found) < self.least and not removed:
             kept = f"fewer than {self.least} objects were found"
         if kept:
             description = draft
         elif self.desk is not None:
-            prompt = rewrite_prompt(draft, removed, found)
-            description = self.desk.ask(prompt, read_text)
+            description = self.desk.ask(rewrite_prompt(draft, removed, found), read_text)
         else:
-            description = " ".join(filter(None, [without(draft, removed), *(sentence_for(o) for o in added)]))
+            description = " ".join(filter(None, [without(draft, removed), *map(sentence_for, added)]))
         return Textualized(scene, draft, phrases, removed, found, added, description, kept)
 
     def measure(self, scene: Scene, found: Sequence[FoundObject]) -> tuple[FoundObject, ...]:
@@ -329,25 +164,176 @@ class Textualizer:
             return self.desk.ask(objects_prompt(draft), read_objects)
         return tuple(v for v in dict.fromkeys([*known, *self.vocabulary]) if mentions(draft, v))
 
-    def _missing(self, draft: str, found: Sequence[FoundObject], removed: Sequence[str]) -> Iterable[FoundObject]:
-        """What was found and is not named; of several of one label and colour, the surest."""
-        seen = set()
-        left = without(draft, removed)
-        for o in found:
-            name = (o.label, o.colour)
-            if name not in seen and not mentions(left, o.label):
-                seen.add(name)
-                yield o
+
+def _missing(text: str, found: Sequence[FoundObject]) -> Iterator[FoundObject]:
+    """What was found and is not named; of several of one label and colour, the surest."""
+    done = set()
+    for o in found:
+        if (o.label, o.colour) not in done and not mentions(text, o.label):
+            done.add((o.label, o.colour))
+            yield o
 
 
-DESCRIPTIONS = Lines((Record(("image", "digest", "width", "height", "draft", "obj_from_desc"), None),))
-LONGEST = 1024
-"""Pixels of the longer side of a picture that a writer sees."""
+def draft_prompt(image: bytes, seed: int = 0) -> Prompt:
+    """Phase 1: a whole description of a JPEG, from a writer that sees."""
+    user = (
+        "Describe this picture so that someone who cannot see it knows what is on it: the view first, then the main "
+        "things with their colours, shapes, materials and places, then what is around them. State only what you see."
+    )
+    return Prompt(user, "You describe pictures exactly and invent nothing.", (image,), max_tokens=400, seed=seed)
+
+
+def objects_prompt(draft: str) -> Prompt:
+    """Phase 2: the things a draft states for certain."""
+    user = (
+        "List the things that this description says are on the picture, each once, as short noun phrases without an "
+        "article. Leave out what it only supposes, and what cannot be touched, such as moods, light or weather.\n\n"
+        "Description: A black dog lies on a sofa, perhaps waiting for its owner. The mood is calm.\n"
+        'Answer: {"objects": ["black dog", "sofa"]}\n\n'
+        f"Description: {draft}\nAnswer:"
+    )
+    return Prompt(user, "You answer in JSON.", max_tokens=300, schema=OBJECTS_SCHEMA)
+
+
+def read_objects(answer: str) -> tuple[str, ...]:
+    """The phrases in an answer, each once; ``ValueError`` where it is no JSON of the schema."""
+    data = read_json(answer)
+    rows = data.get("objects") if isinstance(data, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, str) for row in rows):
+        raise ValueError("it has no list of texts called 'objects'")
+    return tuple(dict.fromkeys(row.strip().rstrip(".") for row in rows if row.strip(" .")))
+
+
+def rewrite_prompt(draft: str, removed: Sequence[str], found: Sequence[FoundObject]) -> Prompt:
+    """Phase 3: the draft without what is not there and with what is, numbers turned into words."""
+    lines = []
+    for o in found:
+        box = ", ".join(f"{v:.2f}" for v in o.box)
+        size = "" if o.size is None else f"; size {100 * o.size:.2f} %"
+        depth = "" if o.depth is None else f"; nearness {o.depth:.2f}"
+        lines.append(f"- {' '.join(filter(None, (o.colour, o.label)))}; box [{box}]{size}{depth}")
+    user = (
+        "Rewrite the description below so that it is more detailed and correct.\n"
+        "You get things that were measured on the picture: a box [left, top, right, bottom] as fractions of the "
+        "picture, the part of the picture in per cent, and nearness from 0 (far) to 1 (near) among these things.\n"
+        "Rules: 1. Take out every thing listed as not there, with all that is said of it. 2. Add measured things that "
+        "are missing; several may be the same thing, so do not say it twice. 3. Say places, distances and sizes in "
+        "words, never as numbers, and sizes only when they are very small or very large. 4. Keep all else, also "
+        "remarks on view and style. 5. Answer with the description alone.\n\n"
+        f"Not there: {', '.join(removed) or 'nothing'}\nMeasured:\n{chr(10).join(lines)}\n\nDescription: {draft}"
+    )
+    return Prompt(user, "You edit descriptions of pictures and invent nothing.", max_tokens=900)
+
+
+def read_text(answer: str) -> str:
+    """A description without quotation marks around it; ``ValueError`` where it is empty."""
+    text = answer.strip().strip('"').strip()
+    if not text:
+        raise ValueError("it is empty")
+    return text
+
+
+def without(text: str, phrases: Sequence[str]) -> str:
+    """The text without what it says of these things.
+
+    In a sentence that lists things ("a cup, a plate and a dog"), only the items that name one go, as long as an item is
+    left and the first one, which carries the verb, stays. Otherwise the whole sentence goes: half a statement about a
+    thing that is not there would be no better.
+
+    >>> without("There is a red cup, a plate and a dog. The dog sleeps. A cat sits.", ["dog"])
+    'There is a red cup and a plate. A cat sits.'
+    """
+    if not phrases:
+        return text
+    return " ".join(filter(None, (_cleaned(sentence, phrases) for sentence in _SENTENCE.findall(text))))
+
+
+def _cleaned(sentence: str, phrases: Sequence[str]) -> str:
+    if not any(mentions(sentence, p) for p in phrases):
+        return sentence
+    body = sentence.rstrip(".!?")
+    parts = _JOINT.split(body)[::2]
+    good = [part for part in parts if not any(mentions(part, p) for p in phrases)]
+    # An item is a noun with its article; anything else after a comma is a statement of its own.
+    items = all(_ITEM.match(part.strip()) for part in parts[1:])
+    if len(parts) < 2 or not items or not good or good[0] is not parts[0]:
+        return ""
+    joined = good[0] if len(good) == 1 else f"{', '.join(good[:-1])} and {good[-1]}"
+    return joined.rstrip() + sentence[len(body) :]
+
+
+def position_in_words(box: FractionBox) -> str:
+    """Where the middle of a box lies, by thirds.
+
+    >>> position_in_words((0.0, 0.0, 0.2, 0.2)), position_in_words((0.4, 0.3, 0.6, 0.7))
+    ('in the upper left', 'in the middle')
+    """
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    across = "left" if x < 1 / 3 else "right" if x > 2 / 3 else ""
+    down = "upper" if y < 1 / 3 else "lower" if y > 2 / 3 else ""
+    if across:
+        return f"in the {down} {across}" if down else f"on the {across}"
+    return {"upper": "at the top", "lower": "at the bottom", "": "in the middle"}[down]
+
+
+def size_in_words(size: float | None) -> str:
+    """Only what is very small or very large is worth a word.
+
+    >>> size_in_words(0.01), size_in_words(0.1), size_in_words(0.5)
+    ('very small', '', 'very large')
+    """
+    if size is None or SMALL <= size <= LARGE:
+        return ""
+    return "very small" if size < SMALL else "very large"
+
+
+def depth_in_words(depth: float | None) -> str:
+    """How near a thing is among those listed; ``depth`` is scaled to 0…1.
+
+    >>> depth_in_words(0.9), depth_in_words(0.5), depth_in_words(None)
+    ('close to the viewer', '', '')
+    """
+    if depth is None or FAR < depth < NEAR:
+        return ""
+    return "close to the viewer" if depth >= NEAR else "far in the background"
+
+
+def scaled_depths(found: Sequence[FoundObject]) -> list[FoundObject]:
+    """Depths scaled to 0…1 over the listed objects, two decimals; none where all are equal, which says nothing.
+
+    The nearest is 1 even when everything is far: depth is relative within a picture.
+    """
+    depths = [o.depth for o in found if o.depth is not None]
+    if not depths or max(depths) - min(depths) <= 0:
+        return [replace(o, depth=None) for o in found]
+    low, span = min(depths), max(depths) - min(depths)
+    return [o if o.depth is None else replace(o, depth=round((o.depth - low) / span, 2)) for o in found]
+
+
+def article(words: str) -> str:
+    """The words with *a* or *an*.
+
+    >>> article("orange cup"), article("red cup")
+    ('an orange cup', 'a red cup')
+    """
+    return f"{'an' if words[:1].casefold() in 'aeiou' else 'a'} {words}"
+
+
+def sentence_for(found: FoundObject) -> str:
+    """One sentence on one thing; a colour that its name already says is not said again.
+
+    >>> sentence_for(FoundObject("cup", (0.0, 0.7, 0.2, 1.0), colour="red", size=0.01, depth=1.0))
+    'There is a very small red cup in the lower left, close to the viewer.'
+    """
+    colour = "" if found.colour.casefold() in found.label.casefold() else found.colour
+    words = " ".join(filter(None, (size_in_words(found.size), colour, found.label.replace("_", " "))))
+    near = depth_in_words(found.depth)
+    return f"There is {article(words)} {position_in_words(found.box)}{f', {near}' if near else ''}."
 
 
 @dataclass(frozen=True)
 class Drafter:
-    """Phase 1: a description from the file it is in, from a writer that sees, or from the classifier's decision."""
+    """Phase 1: the text of the file's name in ``drafts``, of a writer that sees, or the classifier's decision."""
 
     classifier: Deciding
     desk: WriterSession | None = None
@@ -358,15 +344,11 @@ class Drafter:
             return self.drafts.get(Path(scene.name).name, "")
         if self.desk is not None:
             return self.desk.ask(draft_prompt(jpeg(scene)), read_text)
-        return self._decided(scene)
-
-    def _decided(self, scene: Scene) -> str:
-        """The decision as a sentence, with the descriptor that fits best; nothing where it is a guess."""
-        seen = look_at(self.classifier, scene.name)
+        encoded = seen_by.look_at(self.classifier, scene.name)
         with torch.no_grad():
-            probabilities = self.classifier.head.probabilities(seen.pooled[:1])[0]
+            probabilities = self.classifier.head.probabilities(encoded.pooled[:1])[0]
         best = int(probabilities.argmax())
-        if float(probabilities[best]) < 0.5:
+        if float(probabilities[best]) < 0.5:  # a guess
             return ""
         return f"A photo of {article(self.classifier.classes[best].replace('_', ' '))}."
 
@@ -374,11 +356,11 @@ class Drafter:
 def offline(
     classifier: Deciding, *, desk: WriterSession | None = None, check: bool = True, threshold: float = 0.5
 ) -> Textualizer:
-    """The pipeline with SeeWhy's own experts."""
-    verifier = CellVerifier(classifier) if check else None
+    """The pipeline with SeeWhy's own experts: the classifier's classes are found, its words check the draft."""
+    verifier = seen_by.CellVerifier(classifier) if check else None
     vocabulary = tuple(dict.fromkeys([*classifier.classes, *CONTROLS])) if len(classifier.classes) <= 500 else CONTROLS
-    detector = CellDetector(classifier, threshold)
-    return Textualizer(detector, verifier, BoxSegmenter(), desk=desk, vocabulary=vocabulary)
+    detector = seen_by.CellDetector(classifier, threshold)
+    return Textualizer(detector, verifier, seen_by.BoxSegmenter(), desk=desk, vocabulary=vocabulary)
 
 
 def textualize_all(
@@ -405,13 +387,10 @@ def textualize_all(
                         yield {**done[scene.digest], "image": name, "known": True}
                         continue
                     record = {**textualizer(scene, drafter(scene)).to_json(), "made_by": made_by}
-                except ImageError as error:
-                    yield Failure(name, error.reason)
-                    continue
                 except NoWriterError:
                     raise
-                except WriterError as error:
-                    yield Failure(name, str(error))
+                except (ImageError, WriterError) as error:
+                    yield Failure(name, error.reason if isinstance(error, ImageError) else str(error))
                     continue
                 journal.add(record)
                 done[scene.digest] = record
@@ -444,13 +423,12 @@ def estimate(names: Iterable[str], desk: WriterSession, drafts: Mapping[str, str
     The second and third question hold the draft, which is not there yet, so 1,600 characters are taken for it.
     """
     n_known = n = tokens_in = tokens_out = 0
-    typical = "x" * 1600
     for name in names:
         try:
             scene = Scene.read(name)
         except ImageError:
             continue
-        text = typical if drafts is None else drafts.get(Path(name).name, "")
+        text = "x" * 1600 if drafts is None else drafts.get(Path(name).name, "")
         later = [desk.as_asked(p) for p in (objects_prompt(text), rewrite_prompt(text, (), ()))]
         if drafts is None:
             first = desk.estimate([draft_prompt(jpeg(scene))])

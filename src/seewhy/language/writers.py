@@ -17,76 +17,13 @@ from ..progress import Progress
 from ..storage.cache import cache_dir
 from ..storage.database import DatabaseKind, connect, memory
 
+T = TypeVar("T")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, model TEXT NOT NULL, prompt TEXT NOT NULL, answer TEXT NOT NULL
 ) WITHOUT ROWID;
 """
 ANSWERS = DatabaseKind("a file of writers' answers", 0x53577772, _SCHEMA, earlier=(_SCHEMA,))
-
-
-class Written:
-    """A database of answers; several processes may use it at once."""
-
-    def __init__(self, path: str | Path | None = None) -> None:
-        self.path = str(path) if path else str(cache_dir() / "written.sqlite")
-        self._lock = threading.Lock()
-        try:
-            self._db = memory(ANSWERS) if self.path == ":memory:" else connect(Path(self.path), ANSWERS, timeout=60)
-        except ForeignFileError as error:
-            raise self._trouble("it is damaged, or not of SeeWhy's") from error
-        except (OSError, sqlite3.Error) as error:
-            raise self._trouble(error) from error
-
-    def get(self, key: str) -> str | None:
-        """What was answered, if anything was."""
-        try:
-            with self._lock:
-                row = self._db.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
-        except sqlite3.Error as error:
-            raise self._trouble(error) from error
-        return None if row is None else str(row[0])
-
-    def put(self, key: str, model: str, prompt: str, answer: str) -> None:
-        """Keep an answer; it is on disk when this returns."""
-        row = (key, model, *(text.encode("utf-8", "replace").decode() for text in (prompt, answer)))
-        try:
-            with self._lock, self._db:
-                self._db.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", row)
-        except sqlite3.Error as error:
-            raise self._trouble(error) from error
-
-    def _trouble(self, error: Exception | str) -> DataError:
-        return DataError(
-            f"Answers cannot be kept in {self.path}: {error}. A place that can be written to was expected. "
-            "Free some space, or set SEEWHY_CACHE to another folder."
-        )
-
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What a writer is asked."""
-
-    user: str
-    system: str = ""
-    images: tuple[bytes, ...] = field(default=(), repr=False)
-    max_tokens: int = 300
-    temperature: float = 0.0
-    seed: int = 0
-    schema: dict[str, Any] | None = field(default=None, hash=False)
-
-    def key(self, model: str) -> str:
-        """Names this prompt to this model; 64 hexadecimal digits."""
-        said = {**asdict(self), "images": [hashlib.sha256(image).hexdigest() for image in self.images]}
-        return hashlib.sha256(json.dumps([model, said], sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
-
-    @property
-    def n_tokens(self) -> int:
-        """Tokens of the question, guessed: four characters each, 765 a picture, which is OpenAI's for 1,024 pixels."""
-        return len(self.system + self.user) // 4 + 765 * len(self.images)
 
 
 class WriterError(SeeWhyError):
@@ -98,7 +35,7 @@ class NoWriterError(WriterError):
 
 
 class CutOffError(WriterError):
-    """An answer ended at its limit."""
+    """An answer ended at its limit; what there is of it is ``answer``."""
 
     def __init__(self, model: str, max_tokens: int, answer: str) -> None:
         self.answer = answer
@@ -106,6 +43,51 @@ class CutOffError(WriterError):
             f"The answer of {model} was cut off after {max_tokens} tokens. A whole one was expected. "
             "Raise --max-tokens."
         )
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a writer is asked.
+
+    Attributes:
+        user: the question.
+        system: how to answer, for writers that hear it.
+        images: pictures as JPEG bytes, for writers that see.
+        max_tokens: of the answer.
+        temperature: 0 takes the likeliest words.
+        seed: of the draw, where it is one.
+        schema: JSON schema of the answer; left out, free text.
+    """
+
+    user: str
+    system: str = ""
+    images: tuple[bytes, ...] = field(default=(), repr=False)
+    max_tokens: int = 300
+    temperature: float = 0.0
+    seed: int = 0
+    schema: dict[str, Any] | None = field(default=None, hash=False)
+
+    def key(self, model: str) -> str:
+        """Names this prompt to this model; 64 hexadecimal digits."""
+        facts = {**asdict(self), "images": [hashlib.sha256(image).hexdigest() for image in self.images]}
+        return hashlib.sha256(json.dumps([model, facts], sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the question, guessed: four characters each, 765 a picture, which is OpenAI's for 1,024 pixels."""
+        return len(self.system + self.user) // 4 + 765 * len(self.images)
+
+    def with_schema_in_words(self) -> Prompt:
+        """The same question to a writer that keeps to no schema by itself."""
+        if self.schema is None:
+            return self
+        shape = json.dumps(self.schema, ensure_ascii=False)
+        return replace(self, user=f"{self.user}\n\nAnswer with JSON alone, of this schema: {shape}")
+
+    def again(self, reason: str, attempt: int) -> Prompt:
+        """The same question with what was wrong about the last answer, from other random numbers."""
+        hint = f"{self.user}\n\nYour last answer could not be used: {reason}. Answer again, exactly as asked."
+        return replace(self, user=hint, seed=self.seed + attempt, temperature=max(self.temperature, 0.3))
 
 
 class Writer(ABC):
@@ -128,12 +110,55 @@ class Writer(ABC):
 
     @abstractmethod
     def write(self, prompt: Prompt) -> str:
-        """The answer."""
+        """The answer.
+
+        Raises:
+            NoWriterError: nothing can be asked; says why and what to do.
+            CutOffError: the answer is longer than the prompt allows.
+            WriterError: this one is not answered.
+        """
+
+
+class Written:
+    """A database of answers, asked for once; several processes may use it at once."""
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        self.path = str(path) if path else str(cache_dir() / "written.sqlite")
+        self._lock = threading.Lock()
+        try:
+            self._db = memory(ANSWERS) if self.path == ":memory:" else connect(Path(self.path), ANSWERS, timeout=60)
+        except ForeignFileError as error:
+            raise self._problem("it is damaged, or not of SeeWhy's") from error
+        except (OSError, sqlite3.Error) as error:
+            raise self._problem(error) from error
+
+    def get(self, key: str) -> str | None:
+        """What was answered, if anything was."""
+        rows = self._run("SELECT answer FROM answers WHERE key = ?", (key,))
+        return str(rows[0][0]) if rows else None
+
+    def put(self, key: str, model: str, prompt: str, answer: str) -> None:
+        """Keep an answer; it is on disk when this returns."""
+        row = (key, model, *(text.encode("utf-8", "replace").decode() for text in (prompt, answer)))
+        self._run("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", row)
+
+    def _run(self, query: str, values: tuple[str, ...]) -> list[tuple]:
+        try:
+            with self._lock, self._db:
+                return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._problem(error) from error
+
+    def _problem(self, error: Exception | str) -> DataError:
+        return DataError(
+            f"Answers cannot be kept in {self.path}: {error}. A place that can be written to was expected. "
+            "Free some space, or set SEEWHY_CACHE to another folder."
+        )
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run would ask for."""
+    """What a run would ask for: tokens of the questions that are left, guessed, and of their answers, at most."""
 
     n_prompts: int
     n_known: int
@@ -145,64 +170,67 @@ class Estimate:
         return (self.tokens_in * price_in + self.tokens_out * price_out) / 1e6
 
 
+@dataclass
 class WriterSession:
-    """Puts prompts to a writer, keeps what it answers, and asks again where an answer is not what was asked for."""
+    """Puts prompts to a writer, keeps what it answers, and asks again where an answer is not what was asked for.
 
-    def __init__(
-        self,
-        writer: Writer,
-        written: Written,
-        n_tries: int = 3,
-        *,
-        max_tokens: int | None = None,
-        progress: Progress | None = None,
-    ) -> None:
-        self.writer = writer
-        self.written = written
-        self.n_tries = n_tries
-        self.max_tokens = max_tokens
-        self.progress = progress or Progress()
+    Args:
+        writer: who is asked; there is no other to turn to.
+        written: where answers are kept.
+        n_tries: for each prompt.
+        max_tokens: of every answer; left out, each prompt's own.
+        progress: told when a writer does not keep to the schema it was sent.
+    """
+
+    writer: Writer
+    written: Written
+    n_tries: int = 3
+    max_tokens: int | None = field(default=None, kw_only=True)
+    progress: Progress = field(default_factory=Progress, kw_only=True)
 
     def as_asked(self, prompt: Prompt) -> Prompt:
         """The prompt as the writer gets it: its schema in words, where it keeps to none by itself."""
         if self.max_tokens is not None:
             prompt = replace(prompt, max_tokens=self.max_tokens)
-        return prompt if self.writer.follows_schema else _in_words(prompt)
+        return prompt if self.writer.follows_schema else prompt.with_schema_in_words()
 
     def estimate(self, prompts: Iterable[Prompt]) -> Estimate:
         """What :meth:`ask` would cost; nobody is asked."""
         by_key = {prompt.key(self.writer.model): prompt for prompt in map(self.as_asked, prompts)}
         left = [prompt for key, prompt in by_key.items() if self.written.get(key) is None]
-        return Estimate(
-            len(by_key), len(by_key) - len(left), sum(p.n_tokens for p in left), sum(p.max_tokens for p in left)
-        )
+        tokens_in, tokens_out = sum(p.n_tokens for p in left), sum(p.max_tokens for p in left)
+        return Estimate(len(by_key), len(by_key) - len(left), tokens_in, tokens_out)
 
     def ask(self, prompt: Prompt, read: Callable[[str], T]) -> T:
-        """The answer, read.
+        """The answer, made by ``read`` into what is wanted, or refused with a ``ValueError`` that says why.
 
         A writer that was sent a schema and answers with no JSON at all is asked again with the schema in words. Of an
         answer that was cut off, what is whole is taken, unless it was to be JSON. The progress is told of both.
+
+        Raises:
+            WriterError: the writer fails, or none of its answers can be read.
+            InputError: the prompt has pictures and the writer does not see.
         """
         if prompt.images and not self.writer.sees:
             raise InputError(
                 f"{self.writer.model} was given a picture and reads words only. A writer that sees was expected. "
                 "Name one with --writer, for example a vision model behind --base-url."
             )
-        prompt = asked = self.as_asked(prompt)
+        prompt = question = self.as_asked(prompt)
         reason = ""
         for attempt in range(self.n_tries):
-            answer = self._answer(asked)
+            answer = self._answer(question)
             try:
                 return read(answer)
             except ValueError as error:
                 reason = str(error)
             if attempt == 0 and prompt.schema is not None and self.writer.follows_schema and not _is_json(answer):
-                self._tell(
+                self._note_once(
                     f"{self.writer.model} did not keep to the JSON schema it was sent; it is asked again with the "
                     "schema in words. --leave-out response_format asks so at once"
                 )
-                prompt = _in_words(prompt)
-            asked = _again(prompt, reason, attempt + 1)
+                prompt = prompt.with_schema_in_words()
+            question = prompt.again(reason, attempt + 1)
         raise WriterError(
             f"{self.writer.model} answered {self.n_tries} times and never as asked: {reason}. Another answer was "
             "expected. Take a larger model, or write these descriptions by hand."
@@ -218,39 +246,30 @@ class WriterSession:
             except WriterError as error:
                 yield error
 
-    def _answer(self, asked: Prompt) -> str:
+    def _answer(self, prompt: Prompt) -> str:
         """From disk, or from the writer and then kept."""
-        key = asked.key(self.writer.model)
+        key = prompt.key(self.writer.model)
         answer = self.written.get(key)
         if answer is None:
             try:
-                answer = self.writer.write(asked)
+                answer = self.writer.write(prompt)
             except CutOffError as error:
-                answer = _whole(error.answer)
-                if not answer or asked.schema is not None:
+                answer = _whole_part(error.answer)
+                if not answer or prompt.schema is not None:
                     raise
-                self._tell(f"{error} Until then the part that is whole is taken")
-            self.written.put(key, self.writer.model, asked.user, answer)
+                self._note_once(f"{error} Until then the part that is whole is taken")
+            self.written.put(key, self.writer.model, prompt.user, answer)
         return answer
 
-    def _tell(self, note: str) -> None:
-        """Once a run."""
+    def _note_once(self, note: str) -> None:
         if note not in self.progress.notes:
             self.progress.note(note)
 
 
-def _in_words(prompt: Prompt) -> Prompt:
-    """The question with its schema, if it has one, in words."""
-    if prompt.schema is None:
-        return prompt
-    shape = json.dumps(prompt.schema, ensure_ascii=False)
-    return replace(prompt, user=f"{prompt.user}\n\nAnswer with JSON alone, of this schema: {shape}")
-
-
-def _whole(answer: str) -> str:
+def _whole_part(answer: str) -> str:
     """What stands before the last line break or end of a sentence; before the last comma, where there are neither.
 
-    >>> _whole("- red beak\\n- bla"), _whole("A red bird. It si"), _whole("red, blu"), _whole("red")
+    >>> _whole_part("- red beak\\n- bla"), _whole_part("A red bird. It si"), _whole_part("red, blu"), _whole_part("red")
     ('- red beak', 'A red bird.', 'red', '')
     """
     end = max(answer.rfind("\n"), answer.rfind(". ") + 1)
@@ -263,9 +282,3 @@ def _is_json(answer: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _again(prompt: Prompt, reason: str, attempt: int) -> Prompt:
-    """The same question with what was wrong about the last answer, from other random numbers."""
-    hint = f"{prompt.user}\n\nYour last answer could not be used: {reason}. Answer again, exactly as asked."
-    return replace(prompt, user=hint, seed=prompt.seed + attempt, temperature=max(prompt.temperature, 0.3))

@@ -28,7 +28,7 @@ class Def:
         return self.text
 
     def __html__(self) -> str:
-        return f'<a class="def" href="#def-{escape(self.key)}">{escape(self.text)}</a>'
+        return f'<a class="def" href="#def-{escape(self.key)}">{escape(self.text, quote=False)}</a>'
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Strong:
         return self.text
 
     def __html__(self) -> str:
-        return f"<b>{escape(self.text)}</b>"
+        return f"<b>{escape(self.text, quote=False)}</b>"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Unseen:
         return ""
 
     def __html__(self) -> str:
-        return f'<span class="unseen">{escape(self.text)}</span>'
+        return f'<span class="unseen">{escape(self.text, quote=False)}</span>'
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Badge:
         return self.letter
 
     def __html__(self) -> str:
-        return f'<b class="letter">{escape(self.letter)}</b>'
+        return f'<b class="letter">{escape(self.letter, quote=False)}</b>'
 
 
 class Line(tuple[Any, ...]):
@@ -82,7 +82,7 @@ class Line(tuple[Any, ...]):
         return "".join(map(str, self))
 
     def __html__(self) -> str:
-        return "".join(p.__html__() if hasattr(p, "__html__") else escape(str(p)) for p in self)
+        return "".join(p.__html__() if hasattr(p, "__html__") else escape(str(p), quote=False) for p in self)
 
 
 Text = str | Def | Strong | Unseen | Badge | Line

@@ -337,18 +337,12 @@ def _charts(where: Where, e: Explanation) -> Iterator[Chart]:
             continue
         area, area_random = figure(getattr(where, key)), figure(getattr(where, f"{key}_random"))
         title = f"{title} the hottest first"
+        other = Curve(
+            [*zip(where.steps, random, strict=False)], "random map", Def("random-map", area_random), "idle", True
+        )
         yield Chart(
             title,
-            [
-                Curve(
-                    [*zip(where.steps, random, strict=False)],
-                    "random map",
-                    Def("random-map", area_random),
-                    "idle",
-                    True,
-                ),
-                Curve([*zip(where.steps, curve, strict=False)], key.capitalize(), Def(key, area)),
-            ],
+            [Curve([*zip(where.steps, curve, strict=False)], key.capitalize(), Def(key, area)), other],
             [*zip(where.steps, random, curve, strict=False)],
             across=f"all {across}",
             x_range=(0.0, 1.0),
@@ -407,8 +401,7 @@ def _of_likeness(like: Like) -> list[Figure]:
 def _rows(like: Like, e: Explanation) -> Iterator[Pictures]:
     """Neighbours by letter, each row beginning with the region of this picture."""
     known = {region.letter: region for region in regions_of(e)}
-    found = [b for near in like.neighbours if (b := near.because)]
-    scale = max([LEAST_SCALE, *(v for b in found for v in (*b.lost.values(), *(b.overall or {}).values()))])
+    scale = scale_of(like)
     letters = dict.fromkeys(near.letter for near in like.neighbours)
     for letter in letters:
         group = [near for near in like.neighbours if near.letter == letter]
@@ -450,6 +443,12 @@ def _neighbour(near: Likeness, like: Like, e: Explanation, scale: float) -> Pict
         near.image,
         bars=bars_of(near, scale) if near.channel is None else None,
     )
+
+
+def scale_of(like: Like) -> float:
+    """The largest share lost on the card, on this picture or over all."""
+    found = [b for near in like.neighbours if (b := near.because)]
+    return max([LEAST_SCALE, *(v for b in found for v in (*b.lost.values(), *(b.overall or {}).values()))])
 
 
 def bars_of(near: Likeness, scale: float) -> Bars | None:

@@ -37,7 +37,8 @@ from .charts import draw
 from .heat import COLOURS, blend
 from .page import LEVELS
 
-WIDTH, MARGIN, LEFT = 1400, 64, 476
+WIDTH, MARGIN = 1400, 64
+LEFT = 476
 RIGHT_X = MARGIN + LEFT + 64
 RIGHT = WIDTH - MARGIN - RIGHT_X
 TALLEST = 5500
@@ -203,7 +204,7 @@ def _chart(c: Canvas, chart: Chart, x: float, y: float, width: float) -> float:
             at = left - c.measure(shape.text, 17) / 2 if shape.anchor == "middle" else left
             c.text(at, top + shape.place[1] * scale, shape.text, 17, QUIET, right=shape.anchor == "end")
     at = x + 56
-    for curve in reversed(chart.curves):
+    for curve in chart.curves:
         ink = QUIET if curve.dashed else _ink(curve.colour)
         at = c.text(at, top + height + 26, f"{curve.name} ", 19, ink)
         at = c.text(at, top + height + 26, str(curve.value), 19, ink, not curve.dashed) + 14

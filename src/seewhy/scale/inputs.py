@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from ..errors import DataError, InputError, MissingExtraError, SeeWhyError
 from ..pictures.datasets import IMAGE_COLUMNS
@@ -57,7 +57,10 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Shard(ABC):
-    """A part of the input; it travels to whatever process does it."""
+    """A part of the input, which travels to whatever process does it: its place among all, its name for messages.
+
+    ``stamp`` is of size and time of the files that it is read from, as they were when the work began.
+    """
 
     index: int
     name: str
@@ -80,7 +83,11 @@ class Shard(ABC):
     def _items(self) -> Iterator[Item]: ...
 
     def items(self) -> Iterator[Item]:
-        """Its pictures, one by one, in order."""
+        """Its pictures, one by one, in order.
+
+        Raises:
+            ShardError: it cannot be read to its end.
+        """
         try:
             yield from self._items()
         except (OSError, SeeWhyError) as error:
@@ -106,7 +113,7 @@ def state_of(path: str) -> str:
 
 @dataclass(frozen=True)
 class Named(Shard):
-    """Pictures by their names."""
+    """Pictures by their names, which are relative to a folder."""
 
     place: str
     names: tuple[str, ...]
@@ -127,7 +134,7 @@ class Named(Shard):
 
 @dataclass(frozen=True)
 class Packed(Shard):
-    """A file that holds pictures."""
+    """A file that holds pictures, relative to a folder; ``column`` is of pictures, in Parquet."""
 
     place: str
     column: str | None = None
@@ -141,111 +148,108 @@ class Packed(Shard):
         yield state_of(str(path))
         if path.suffix.lower() == ".parquet" and path.is_file():
             with suppress(OSError, DataError), open_regular(path) as (file, _):  # told when its pictures are read
-                yield from map(state_of, names_in_parquet(file, path, self))
+                yield from map(state_of, self.names_in_parquet(file, path))
 
     def _items(self) -> Iterator[Item]:
         path = Path(self.place, self.name)
         if path.suffix.lower() != ".parquet":
-            yield from rows_in_tar(path, self)
+            yield from self.rows_in_tar(path)
             return
         with open_regular(path) as (file, _):
-            yield from rows_in_parquet(file, path, self)
+            yield from self.rows_in_parquet(file, path)
 
+    def rows_in_tar(self, path: Path) -> Iterator[Item]:
+        """The pictures of a WebDataset shard."""
+        for _, record in records_of(path, []):
+            if record.picture is not None:
+                yield Item(f"{self.name}/{record.picture.name.removeprefix(f'{path}/')}", record.picture)
 
-def rows_in_tar(path: Path, shard: Packed) -> Iterator[Item]:
-    """The pictures of a WebDataset shard."""
-    for _, record in records_of(path, []):
-        if record.picture is not None:
-            inside = record.picture.name.removeprefix(f"{path}/")
-            yield Item(f"{shard.name}/{inside}", record.picture)
+    def rows_in_parquet(self, opened: Any, path: PurePath) -> Iterator[Item]:
+        """The pictures of an open Parquet file; those that are names of files lie beside it."""
+        number = 0
+        for batch in parquet_batches(opened, path, lambda names: [_picture_column(path, names, self.column)], IN_HAND):
+            try:
+                cells = batch.column(0).to_pylist()
+            except UnicodeDecodeError as error:
+                raise DataError(f"{path} cannot be read: {reason(error)}. Give a Parquet file.") from error
+            for value in cells:
+                yield self._row(path, number, value)
+                number += 1
 
+    def _row(self, path: PurePath, number: int, value: Any) -> Item:
+        """A cell as a picture: its bytes, or the file that it names."""
+        place = value.get("path") if isinstance(value, Mapping) else value
+        data = value.get("bytes") if isinstance(value, Mapping) else value
+        if not isinstance(data, bytes) and isinstance(place, str) and place.strip():
+            return Item(os.path.join(os.path.dirname(self.name), place), str(path.parent / place))
+        name = f"{self.name}/{number}"
+        return Item(name, InMemory(name, partial(bytes, data if isinstance(data, bytes) else b"")))
 
-def rows_in_parquet(opened: Any, path: PurePath, shard: Packed) -> Iterator[Item]:
-    """The pictures of a Parquet file; those that are names of files lie beside it."""
-    number = 0
-    column = partial(_picture_column, path, wanted=shard.column)
-    for batch in parquet_batches(opened, path, lambda names: [column(names)], IN_HAND):
+    def names_in_parquet(self, opened: Any, path: PurePath) -> Iterator[str]:
+        """The files that the rows of a Parquet file name, where its pictures are names."""
         try:
-            cells = batch.column(0).to_pylist()
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path} cannot be read: {reason(error)}. Give a Parquet file.") from error
-        for value in cells:
-            yield _row(path, shard, number, value)
-            number += 1
-
-
-def names_in_parquet(opened: Any, path: PurePath, shard: Packed) -> Iterator[str]:
-    """The files that the rows of a Parquet file name, where its pictures are names."""
-    try:
-        import pyarrow as pa
-        from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        raise MissingExtraError("parquet", "Reading Parquet") from error
-    with suppress(pa.ArrowException, SeeWhyError, UnicodeDecodeError), ParquetFile(opened) as file:
-        column = _picture_column(path, file.schema_arrow.names, shard.column)
-        kind = file.schema_arrow.field(column).type
-        if pa.types.is_struct(kind):
-            column = f"{column}.path"
-        elif not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-            return
-        for batch in parquet_batches(opened, path, lambda _names: [column]):
-            values = batch.column(0)
-            cells = values.field("path") if pa.types.is_struct(kind) else values
-            yield from (str(path.parent / cell) for cell in cells.to_pylist() if isinstance(cell, str))
+            import pyarrow as pa
+            from pyarrow.parquet import ParquetFile
+        except ImportError as error:
+            raise MissingExtraError("parquet", "Reading Parquet") from error
+        with suppress(pa.ArrowException, SeeWhyError, UnicodeDecodeError), ParquetFile(opened) as file:
+            column = _picture_column(path, file.schema_arrow.names, self.column)
+            kind = file.schema_arrow.field(column).type
+            if pa.types.is_struct(kind):
+                column = f"{column}.path"
+            elif not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+                return
+            for batch in parquet_batches(opened, path, lambda _names: [column]):
+                values = batch.column(0)
+                cells = values.field("path") if pa.types.is_struct(kind) else values
+                yield from (str(path.parent / cell) for cell in cells.to_pylist() if isinstance(cell, str))
 
 
 def _picture_column(path: PurePath, names: list[str], wanted: str | None) -> str:
     if wanted is not None and wanted not in names:
         raise no_column(path, wanted, names)
-    found = wanted or next((name for name in IMAGE_COLUMNS if name in names), None)
-    if found is None:
+    column = wanted or next((name for name in IMAGE_COLUMNS if name in names), None)
+    if column is None:
         raise DataError(
             f"{path} has no column of pictures among {', '.join(map(repr, names))}. One called {IMAGE_COLUMNS[0]!r} "
             "was expected. Name it with --image-column."
         )
-    return found
-
-
-def _row(path: PurePath, shard: Packed, number: int, value: Any) -> Item:
-    """A cell as a picture: its bytes, or the file that it names."""
-    place = value.get("path") if isinstance(value, Mapping) else value
-    data = value.get("bytes") if isinstance(value, Mapping) else value
-    if isinstance(data, bytes):
-        name = f"{shard.name}/{number}"
-        return Item(name, InMemory(name, partial(_given, data)))
-    if isinstance(place, str) and place.strip():
-        return Item(os.path.join(os.path.dirname(shard.name), place), str(path.parent / place))
-    name = f"{shard.name}/{number}"
-    return Item(name, InMemory(name, partial(_given, b"")))
-
-
-def _given(data: bytes) -> bytes:
-    return data
+    return column
 
 
 @dataclass(frozen=True)
 class Input(ABC):
-    """What was given, which can be walked through again and again."""
+    """What was given, which can be walked through again and again.
+
+    Attributes:
+        place: as it was given.
+        per_shard: pictures of a shard, where the input has no shards of its own.
+        column: of pictures, in a table; ``None`` takes the usual names.
+    """
 
     place: str
     per_shard: int = PER_SHARD
     column: str | None = None
 
-    kind = ""
+    kind: ClassVar[str] = ""
+    of_names: ClassVar[type[Named]] = Named
+    of_files: ClassVar[type[Packed]] = Packed
 
     @abstractmethod
     def shards(self) -> Iterator[Shard]:
         """Its shards in order; only one is in memory at once."""
 
-    def _of_names(self, place: str, names: Iterator[str]) -> Iterator[Named]:
+    def _of_names(self, place: str, names: Iterator[str], empty: DataError | None = None) -> Iterator[Named]:
         first = 1
         for index, part in enumerate(iter(lambda: tuple(islice(names, self.per_shard)), ())):
-            yield Named(index, f"pictures {first} to {first + len(part) - 1}", place, part)
+            yield self.of_names(index, f"pictures {first} to {first + len(part) - 1}", place, part)
             first += len(part)
+        if first == 1 and empty is not None:
+            raise empty
 
-    def _of_files(self, place: Path, files: Iterable[Path]) -> Iterator[Shard]:
-        for index, path in enumerate(files):
-            yield Packed(index, os.path.relpath(path, place), str(place), self.column)
+    def _of_files(self, place: str, names: Iterable[str]) -> Iterator[Packed]:
+        for index, name in enumerate(names):
+            yield self.of_files(index, name, place, self.column)
 
 
 class Folder(Input):
@@ -265,11 +269,8 @@ class Table(Input):
 
     def shards(self) -> Iterator[Shard]:
         path = Path(self.place)
-        names = names_in_table(path, self.column)
-        first = next(names, None)
-        if first is None:
-            raise DataError(f"{path} names no pictures. A row for each was expected. Fill it in.")
-        yield from self._of_names(str(path.parent), iter_after(first, names))
+        empty = DataError(f"{path} names no pictures. A row for each was expected. Fill it in.")
+        yield from self._of_names(str(path.parent), names_in_table(path, self.column), empty)
 
 
 def names_in_table(path: Path, wanted: str | None) -> Iterator[str]:
@@ -281,20 +282,14 @@ def names_in_table(path: Path, wanted: str | None) -> Iterator[str]:
             yield name
 
 
-def iter_after(first: str, names: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from names
-
-
 class Tars(Input):
     """WebDataset shards."""
 
     kind = "tars"
 
     def shards(self) -> Iterator[Shard]:
-        files = shards_of(self.place)
-        place = Path(self.place) if os.path.isdir(self.place) else Path(self.place).parent
-        yield from self._of_files(place, files)
+        place = self.place if os.path.isdir(self.place) else str(Path(self.place).parent)
+        yield from self._of_files(place, (os.path.relpath(path, place) for path in shards_of(self.place)))
 
 
 class ParquetFiles(Input):
@@ -304,7 +299,8 @@ class ParquetFiles(Input):
 
     def shards(self) -> Iterator[Shard]:
         path = Path(self.place)
-        yield from self._of_files(path, _parquets(path)) if path.is_dir() else self._of_files(path.parent, [path])
+        names = [p.name for p in _parquets(path)] if path.is_dir() else [path.name]
+        yield from self._of_files(str(path if path.is_dir() else path.parent), names)
 
 
 def _parquets(folder: Path) -> list[Path]:
@@ -321,17 +317,17 @@ def find_input(place: str | Path, *, per_shard: int = PER_SHARD, column: str | N
 
         return RemoteInput(text, per_shard, column)
     path, suffix = Path(text), Path(text).suffix.lower()
-    found: type[Input] | None = None
+    kind: type[Input] | None = None
     if shards_of(text):
-        found = Tars
+        kind = Tars
     elif path.is_dir():
-        found = ParquetFiles if _parquets(path) else Folder
+        kind = ParquetFiles if _parquets(path) else Folder
     elif suffix in TABLES:
-        found = ParquetFiles if suffix == ".parquet" else Table
-    if found is None or not (path.exists() or found is Tars):
+        kind = ParquetFiles if suffix == ".parquet" else Table
+    if kind is None or not (path.exists() or kind is Tars):
         is_there = "is neither a folder, a table nor a shard" if path.exists() else "does not exist"
         raise DataError(
             f"{text} {is_there}. A folder of pictures, a table ending in {', '.join(TABLES)}, or .tar shards were "
             "expected. Give one of them."
         )
-    return found(text, per_shard, column)
+    return kind(text, per_shard, column)

@@ -26,7 +26,7 @@ from ..pictures.sources import InMemory
 from ..pictures.tables import TABLES
 from ..storage.output import working_folder
 from ..storage.reading import reason
-from .inputs import Input, Item, Named, Packed, Shard, iter_after, names_in_table, rows_in_parquet, rows_in_tar
+from .inputs import Input, Item, Named, Packed, Shard, names_in_table
 
 T = TypeVar("T")
 AT_ONCE = 16
@@ -60,8 +60,21 @@ class Remote:
         """The bytes of a file, up to one more than are decoded."""
         return self.files.cat_file(self.at(name), end=MAX_BYTES + 1)
 
-    def state(self, name: str) -> str:
-        """What changes when a file is replaced: its ETag, or size and time, as its file system says them."""
+    def ask(self, question: Callable[[Any], T]) -> T:
+        """An answer of the file system's."""
+        try:
+            return question(self.files)
+        except SeeWhyError:
+            raise
+        except Exception as error:  # every file system has errors of its own
+            raise unreadable(self.address, error) from error
+
+    def states(self, names: Iterable[str]) -> Iterator[str]:
+        """What changes when a file is replaced, for each: ETag, or size and time; several are asked for at once."""
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            yield from self.ask(lambda _: list(pool.map(self._state, names)))
+
+    def _state(self, name: str) -> str:
         try:
             about = self.files.info(self.at(name))
         except FileNotFoundError:
@@ -69,14 +82,58 @@ class Remote:
         known = [about[key] for key in STATES if about.get(key) is not None]
         return f"{about.get('size')} {known[0] if known else ''}"
 
-    def asked(self, question: Callable[[], T]) -> T:
-        """An answer of the file system's."""
+    @contextmanager
+    def copied(self, name: str) -> Iterator[Path]:
+        """A file below the address, as a temporary one."""
+        with working_folder(None) as folder:
+            path = folder / PurePosixPath(self.at(name)).name
+            self.ask(lambda files: files.get_file(self.at(name), str(path)))
+            yield path
+
+    def fetched(self, items: Iterator[Item]) -> Iterator[Item]:
+        """Items whose sources are names, as bytes in memory, fetched ahead; others as they are.
+
+        A name that is not there is a picture that fails; whatever else goes wrong is the shard's, which is tried again.
+        """
+        ahead: deque[tuple[str, Future[bytes] | None, Any]] = deque()
+        pool = ThreadPoolExecutor(AT_ONCE)
+
+        def submit(n: int) -> None:
+            for name, source in islice(items, n):
+                ahead.append((name, pool.submit(self.read, source) if isinstance(source, str) else None, source))
+
         try:
-            return question()
-        except SeeWhyError:
-            raise
-        except Exception as error:  # every file system has errors of its own
-            raise unreadable(self.address, error) from error
+            submit(AT_ONCE * 3 // 2)
+            while ahead:
+                name, future, source = ahead.popleft()
+                yield Item(name, source if future is None else self._arrived(name, future))
+                submit(1)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _arrived(self, name: str, future: Future[bytes]) -> InMemory:
+        try:
+            return InMemory(name, partial(bytes, future.result()))
+        except FileNotFoundError as error:
+            return InMemory(name, partial(_missing, str(error)))
+        except Exception as error:
+            raise unreadable(f"{self.address.rstrip('/')}/{name}", error) from error
+
+    def pictures(self) -> Iterator[str]:
+        """Names below the place, a folder at a time, in natural order."""
+        pending = [""]
+        while pending:
+            folder = pending.pop()
+            entries = self.ask(lambda files: files.ls(self.at(folder), detail=True))  # noqa: B023
+            named = [(os.path.basename(entry["name"].rstrip("/")), entry["type"]) for entry in entries]
+            inside = [(f"{folder}/{name}" if folder else name, kind) for name, kind in named if name[:1] != "."]
+            inside.sort(key=lambda entry: natural_key(entry[0]))
+            yield from (n for n, kind in inside if kind == "file" and n.lower().endswith(SUFFIXES))
+            pending += [n for n, kind in reversed(inside) if kind == "directory"]
+
+
+def _missing(message: str) -> bytes:
+    raise FileNotFoundError(message)
 
 
 def unreadable(address: str, error: Exception) -> DataError:
@@ -87,21 +144,15 @@ def unreadable(address: str, error: Exception) -> DataError:
     )
 
 
-def states(place: Remote, names: Iterable[str]) -> Iterator[str]:
-    """The state of each file; several are asked for at once where no listing has said it."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield from place.asked(lambda: list(pool.map(place.state, names)))
-
-
 @dataclass(frozen=True)
 class RemoteNamed(Named):
     """Pictures by their names below an address."""
 
     def _states(self) -> Iterator[str]:
-        return states(Remote(self.place), self.names)
+        return Remote(self.place).states(self.names)
 
     def _items(self) -> Iterator[Item]:
-        yield from fetched(Remote(self.place), (Item(name, name) for name in self.names))
+        yield from Remote(self.place).fetched(Item(name, name) for name in self.names)
 
 
 @dataclass(frozen=True)
@@ -109,117 +160,53 @@ class RemotePacked(Packed):
     """A file below an address that holds pictures."""
 
     def _states(self) -> Iterator[str]:
-        return states(Remote(self.place), [self.name])
+        return Remote(self.place).states([self.name])
 
     def _items(self) -> Iterator[Item]:
         place = Remote(self.place)
         if self.name.lower().endswith(".parquet"):
-            with place.asked(lambda: place.files.open(place.at(self.name), "rb")) as file:
-                yield from fetched(place, rows_in_parquet(file, PurePosixPath(self.name), self))
+            with place.ask(lambda files: files.open(place.at(self.name), "rb")) as file:
+                yield from place.fetched(self.rows_in_parquet(file, PurePosixPath(self.name)))
             return
-        with copied(place, self.name) as path:
-            for item in rows_in_tar(path, self):
+        with place.copied(self.name) as path:
+            for item in self.rows_in_tar(path):
                 data = item.source.load()  # now, as the copy is gone when the last are decoded
                 yield Item(item.name, InMemory(item.name, partial(bytes, data)))
-
-
-@contextmanager
-def copied(place: Remote, name: str) -> Iterator[Path]:
-    """A file below an address, as a temporary one."""
-    with working_folder(None) as folder:
-        path = folder / PurePosixPath(place.at(name)).name
-        place.asked(lambda: place.files.get_file(place.at(name), str(path)))
-        yield path
-
-
-def fetched(place: Remote, items: Iterator[Item]) -> Iterator[Item]:
-    """Items whose sources are names, as bytes in memory, fetched ahead; others as they are.
-
-    A name that is not there is a picture that fails; whatever else goes wrong is the shard's, which is tried again.
-    """
-    ahead: deque[tuple[str, Future[bytes] | None, Any]] = deque()
-    pool = ThreadPoolExecutor(AT_ONCE)
-
-    def submit(n: int) -> None:
-        for name, source in islice(items, n):
-            ahead.append((name, pool.submit(place.read, source) if isinstance(source, str) else None, source))
-
-    try:
-        submit(AT_ONCE * 3 // 2)
-        while ahead:
-            name, future, source = ahead.popleft()
-            yield Item(name, source if future is None else _arrived(place, name, future))
-            submit(1)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _arrived(place: Remote, name: str, future: Future[bytes]) -> InMemory:
-    try:
-        return InMemory(name, partial(bytes, future.result()))
-    except FileNotFoundError as error:
-        return InMemory(name, partial(_missing, str(error)))
-    except Exception as error:
-        raise unreadable(f"{place.address.rstrip('/')}/{name}", error) from error
-
-
-def _missing(said: str) -> bytes:
-    raise FileNotFoundError(said)
 
 
 class RemoteInput(Input):
     """A place of pictures, of tars or Parquet files, or one such file, or a table of names."""
 
-    @property
-    def kind(self) -> str:  # type: ignore[override]
-        return "address"
+    kind = "address"
+    of_names = RemoteNamed
+    of_files = RemotePacked
 
     def shards(self) -> Iterator[Shard]:
         place = Remote(self.place)
         ending = PurePosixPath(self.place).suffix.lower()
         above, _, name = self.place.rpartition("/")
         if "{" in self.place and ending == ".tar":
-            yield from self._of_packed(above, [path.name for path in shards_of(f"x/{name}")])
+            yield from self._of_files(above, [path.name for path in shards_of(f"x/{name}")])
         elif ending in (".tar", ".parquet"):
-            place.asked(lambda: place.files.info(place.root))
-            yield from self._of_packed(above, [name])
+            place.ask(lambda files: files.info(place.root))
+            yield from self._of_files(above, [name])
         elif ending in TABLES:
-            with copied(place, "") as path:
-                names = names_in_table(path, self.column)
-                yield from self._of_remote(above, names, f"{self.place} names no pictures")
+            with place.copied("") as path:
+                empty = _empty(f"{self.place} names no pictures")
+                yield from self._of_names(above, names_in_table(path, self.column), empty)
         elif packed := self._packed(place):
-            yield from self._of_packed(self.place, packed)
+            yield from self._of_files(self.place, packed)
         else:
-            yield from self._of_remote(self.place, _pictures(place), f"No picture is in {self.place} or below")
+            yield from self._of_names(self.place, place.pictures(), _empty(f"No picture is in {self.place} or below"))
 
     def _packed(self, place: Remote) -> list[str]:
         """The tars, else the Parquet files, that lie there."""
-        names = [os.path.basename(one) for one in place.asked(lambda: place.files.ls(place.root, detail=False))]
+        names = [os.path.basename(name) for name in place.ask(lambda files: files.ls(place.root, detail=False))]
         for ending in (".tar", ".parquet"):
-            if found := [name for name in names if name.lower().endswith(ending)]:
-                return sorted(found, key=natural_key)
+            if packed := [name for name in names if name.lower().endswith(ending)]:
+                return sorted(packed, key=natural_key)
         return []
 
-    def _of_packed(self, above: str, names: list[str]) -> Iterator[Shard]:
-        for index, name in enumerate(names):
-            yield RemotePacked(index, name, above, self.column)
 
-    def _of_remote(self, above: str, names: Iterator[str], empty: str) -> Iterator[Shard]:
-        first = next(names, None)
-        if first is None:
-            raise EmptyFolderError(f"{empty}. Files ending in {', '.join(SUFFIXES)} were expected. Give another place.")
-        for shard in self._of_names(above, iter_after(first, names)):
-            yield RemoteNamed(shard.index, shard.name, shard.place, shard.names)
-
-
-def _pictures(place: Remote) -> Iterator[str]:
-    """Names below a place, a folder at a time, in natural order."""
-    pending = [""]
-    while pending:
-        folder = pending.pop()
-        found = place.asked(lambda: place.files.ls(place.at(folder), detail=True))  # noqa: B023
-        entries = [(os.path.basename(one["name"].rstrip("/")), one["type"]) for one in found]
-        inside = [(f"{folder}/{name}" if folder else name, kind) for name, kind in entries if not name.startswith(".")]
-        inside.sort(key=lambda one: natural_key(one[0]))
-        yield from (n for n, kind in inside if kind == "file" and n.lower().endswith(SUFFIXES))
-        pending += [n for n, kind in reversed(inside) if kind == "directory"]
+def _empty(what: str) -> EmptyFolderError:
+    return EmptyFolderError(f"{what}. Files ending in {', '.join(SUFFIXES)} were expected. Give another place.")

@@ -1,4 +1,4 @@
-"""Ready detectors of transformers, from a folder: read safely, looked at in tiles where asked."""
+"""Ready networks of transformers, from a folder: read safely, looked at in tiles where asked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -16,10 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from ..encoders.base import Encoder
-from ..encoders.fence import loading
+from ..encoders.fence import OWN, from_saved, loading
 from ..encoders.huggingface import check_saved
 from ..encoders.split import freeze
-from ..encoders.whole import OWN, from_saved
 from ..errors import ImageError, InputError, MissingExtraError, ModelError
 from ..pictures.images import read_views
 from ..pictures.sizes import upright_size
@@ -27,9 +26,8 @@ from ..pictures.sources import One, name_of
 from ..storage.features import FeatureStore
 from ..storage.reading import file_sha256
 from ..types import Crop, Failure, Transform
-from .detections import Detections, Keep
-from .detector import Detector
-from .names import names_to_find
+from .finders import Detector
+from .regions import Detections, Keep, class_names
 from .windows import LONGEST, Windows
 
 WHOLE = Crop((0.0, 0.0, 1.0, 1.0))
@@ -42,6 +40,7 @@ FINE = 64
 
 Found = tuple[Float[Tensor, "n 4"], Float[Tensor, "n k"]]
 """Boxes in pixels of what was looked at, and the score of each name for each."""
+T = TypeVar("T")
 Look = Callable[[UInt8[np.ndarray, "h w 3"]], Found]
 
 
@@ -81,20 +80,8 @@ class PretrainedMethod(ABC):
         folder: str | None = None,
         store: FeatureStore | None = None,
     ) -> PretrainedDetector:
-        """A detector for these names.
-
-        Args:
-            labels: what may be in the picture.
-            encoder: not used.
-            folder: of the weights.
-            store: not used.
-
-        Raises:
-            DataError: no name, or one twice.
-            InputError: all names together are longer than it reads.
-            ModelError: as :func:`open_network`.
-        """
-        classes = names_to_find(labels)
+        """A detector for these names."""
+        classes = class_names(labels, boxes=True)
         model, processor, digest = open_network(self.name, folder)
         look = self.look(classes, model, processor)
         about: dict[str, Any] = {"method": self.name, "encoder": str(folder), "fingerprint": digest}
@@ -108,15 +95,7 @@ class PretrainedMethod(ABC):
 
 @dataclass(frozen=True, eq=False)
 class PretrainedDetector(Detector):
-    """A network that was trained to find what words name.
-
-    Attributes:
-        classes: what it looks for.
-        about: method, its parameters and the weights' digest, as JSON.
-        look: pixels → boxes and scores.
-        keep: which boxes are kept.
-        tiles: windows on the short side of a picture; 1 looks at the whole of it at once.
-    """
+    """A network that was trained to find what words name."""
 
     classes: tuple[str, ...]
     about: dict[str, Any] = field(repr=False)
@@ -125,12 +104,7 @@ class PretrainedDetector(Detector):
     tiles: int = 1
 
     def detect_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
-        for number, source in enumerate(pictures, 1):
-            name = name_of(source, number)
-            try:
-                yield self._found(name, source)
-            except ImageError as error:
-                yield Failure(name, error.reason)
+        return one_by_one(pictures, self._found)
 
     @torch.no_grad()
     def _found(self, name: str, source: Any) -> Detections:
@@ -157,6 +131,16 @@ class PretrainedDetector(Detector):
         if self.tiles == 1:
             return [WHOLE]
         return Windows((FINE, FINE), Windows.over(size, (1, 1), self.tiles).n).crops()
+
+
+def one_by_one(pictures: Iterable[Any], look: Callable[[str, Any], T]) -> Iterator[T | Failure]:
+    """What a look at each picture gives, in order; one that cannot be read never stops the others."""
+    for number, source in enumerate(pictures, 1):
+        name = name_of(source, number)
+        try:
+            yield look(name, source)
+        except ImageError as error:
+            yield Failure(name, error.reason)
 
 
 def stretched(height: int, width: int) -> Transform:

@@ -1,11 +1,11 @@
-"""A box or a segment as a picture of its own: an encoder that reads its pixels where they lie, and pools its cells."""
+"""The score of a part of a picture from its cells, and the part as a picture of its own that can be explained."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import torch
@@ -14,32 +14,79 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..encoders.base import Encoder, GlobalAverage, Layout
+from ..encoders.base import Encoder, GlobalAverage, Layout, TextTower
 from ..errors import InputError
 from ..explanation.part import PartBox
 from ..heads.head import Head
 from ..pictures.images import Picture, read_views
 from ..pictures.sizes import upright_size
 from ..types import Transform
-from .pooled_score import PooledScore
-from .reader import WHOLE
+from .reader import WHOLE, Reader
 from .windows import LONGEST, Windows
 
-FINEST = 2048
-"""Pixels of the longer side at which a picture is read to be shown."""
-SHOWN = 224
-"""Pixels of the longer side of a part on its card, at least."""
-AT_ONCE = 8
-"""Windows that the engine sees at once."""
+NOTHING = "nothing"
+"""What a box is called that is of no class."""
+FINEST, SHOWN, AT_ONCE = 2048, 224, 8
+"""Pixels of the longer side at which a picture is read to be shown, those of a part on its card at least, and windows
+that the engine sees at once."""
+Boxes = Float[Tensor, "n 4"]
+Logits = Float[Tensor, "b k"]
+
+
+@dataclass(frozen=True, eq=False)
+class PooledScore:
+    """``logits = head(mean over the part of (cells - centred * their mean over the picture))``.
+
+    Where a box is read in several pieces, the means over these, one after the other, take the mean's place. Where a
+    network reads it (``reads``), the logits are that network's, and no map but one that changes pixels explains them.
+    """
+
+    reader: Reader
+    method: str
+    classes: tuple[str, ...]
+    cells: Callable[[Encoder, Tensor], Float[Tensor, "b d h w"]] = field(repr=False)
+    head: Head = field(repr=False)
+    words: Literal["joint", "own"] | None = None
+    centred: float = 0.0
+    pieces: Callable[[Boxes, tuple[int, int]], list[Boxes]] | None = field(default=None, repr=False)
+    head_of: Callable[[Boxes, tuple[int, int]], Head] | None = field(default=None, repr=False)
+    reads: Callable[[Tensor, Boxes], Callable[[Tensor], Logits]] | None = field(default=None, repr=False)
+    parameters: dict[str, Any] = field(default_factory=dict, repr=False)
+    trained_on: str = "nothing but the names of the classes"
+
+    def text(self, shift: Callable[[], Tensor]) -> Callable[[], TextTower] | None:
+        """The words half that goes with the mean; ``None`` where there is none."""
+        base = self.reader.base
+        if not base.has_text or self.words is None or (self.words == "own" and not base.is_average):
+            return None
+        return (lambda: AmongWords(base.text, shift())) if self.words == "joint" else (lambda: base.text)
+
+
+class AmongWords:
+    """The words half of an encoder whose pooled vectors are among the words already, but for what was taken off."""
+
+    def __init__(self, of: TextTower, shift: Float[Tensor, " d"] | float = 0.0) -> None:
+        self.of, self.shift = of, shift
+        self.fingerprint, self.logit_scale, self.templates = of.fingerprint, of.logit_scale, of.templates
+
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        return self.of.encode_text(texts)
+
+    def project(self, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        return pooled + self.shift
+
+
+def rest_names(names: Sequence[str], rest: Sequence[str]) -> tuple[str, ...]:
+    """Names of what is no object, apart from those that are looked for.
+
+    >>> rest_names(("stamp", "background"), ("background", "table"))
+    ('background (the rest)', 'table')
+    """
+    return tuple(f"{one} (the rest)" if one in names else one for one in rest)
 
 
 class WholePicture:
-    """A picture as its detector or segmenter looks at it, and what the cells of changed copies of it are.
-
-    Args:
-        score: whose parts are explained.
-        source: a file name or pixels.
-    """
+    """A picture as its detector or segmenter looks at it, and what the cells of changed copies of it are."""
 
     def __init__(self, score: PooledScore, source: Any) -> None:
         looks, encoder = score.reader, score.reader.encoder
@@ -102,17 +149,7 @@ class WholePicture:
 
 @dataclass(frozen=True, eq=False)
 class PartPlace:
-    """Where a part lies.
-
-    Attributes:
-        cells: top, bottom, left, right among the cells of the whole.
-        pixels: the same in pixels of the whole picture's input.
-        weights: of the cells for each piece that is read, adding up to their number; each by the part of it that is
-            covered.
-        head: mean of these cells → logits.
-        inside: the pixels of the input that are of the part.
-        reads: what takes cells of the whole to logits, where that is no mean of these.
-    """
+    """Where a part lies."""
 
     cells: tuple[int, int, int, int]
     pixels: tuple[int, int, int, int]
@@ -144,7 +181,10 @@ def place_of(whole: WholePicture, box: PartBox, mask: np.ndarray | None) -> Part
         (y0, y1), (x0, x1) = ((a * n, b * n) for (a, b), n in zip(spans, grid, strict=True))
         own = torch.tensor([[x0, y0, x1, y1]])
         pieces = [own] if score.pieces is None else score.pieces(own, grid)
-        covered = torch.stack([_covered_by(piece[0], grid) for piece in pieces])
+        edges = [piece[0].tolist() for piece in pieces]
+        covered = torch.stack(
+            [torch.outer(_covered(t, b, grid[0]), _covered(x0, x1, grid[1])) for x0, t, x1, b in edges]
+        )
         head = head if score.head_of is None else score.head_of(own, grid)
         if score.reads is not None:
             reads = score.reads(whole.own_cells, own / torch.tensor([grid[1], grid[0]] * 2))
@@ -159,12 +199,6 @@ def place_of(whole: WholePicture, box: PartBox, mask: np.ndarray | None) -> Part
     y0, y1, x0, x1 = (min(round(v * whole.step[axis]), size[axis]) for v, axis in ends)
     shares = weights / weights.mean((1, 2), True)
     return PartPlace((top, bottom, left, right), (y0, y1, x0, x1), shares, head, inside, reads)
-
-
-def _covered_by(box: Float[Tensor, " 4"], grid: tuple[int, int]) -> Float[Tensor, "h w"]:
-    """Part of each cell that a box covers."""
-    x0, y0, x1, y1 = box.tolist()
-    return torch.outer(_covered(y0, y1, grid[0]), _covered(x0, x1, grid[1]))
 
 
 def _covered(start: float, stop: float, n: int) -> Float[Tensor, " n"]:
@@ -182,19 +216,17 @@ def _within(start: float, stop: float, n: int) -> Bool[Tensor, " n"]:
 
 
 class PartEngine:
-    """Runs the trunk on the whole picture in which a part's pixels are others.
+    """Runs the trunk on the whole picture in which the pixels of a part are others, or those ``anywhere``."""
 
-    Args:
-        whole: the picture.
-        place: where the part lies.
-    """
-
-    def __init__(self, whole: WholePicture, place: PartPlace) -> None:
+    def __init__(self, whole: WholePicture, place: PartPlace, *, anywhere: bool = False) -> None:
         own = whole.score.reader.encoder.engine
-        self.whole, self.place, self.name, self.precision = whole, place, own.name, own.precision
+        self.whole, self.place, self.anywhere = whole, place, anywhere
+        self.name, self.precision = own.name, own.precision
 
     def __call__(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d gh gw"]:
         """The part's cells, when it shows these pixels and all else is as it was."""
+        if self.anywhere:
+            return self.place.cut(self.whole.cells(pixels))
         top, bottom, left, right = self.place.pixels
         copies = self.whole.pixels.repeat(len(pixels), 1, 1, 1)
         own, inside = copies[:, :, top:bottom, left:right], self.place.inside[top:bottom, left:right]
@@ -202,24 +234,7 @@ class PartEngine:
         return self.place.cut(self.whole.cells(copies))
 
 
-class WholeEngine:
-    """Runs the trunk on copies of the whole picture, in which anything may be another.
-
-    Args:
-        whole: the picture.
-        place: where the part lies.
-    """
-
-    def __init__(self, whole: WholePicture, place: PartPlace) -> None:
-        own = whole.score.reader.encoder.engine
-        self.whole, self.place, self.name, self.precision = whole, place, own.name, own.precision
-
-    def __call__(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d gh gw"]:
-        """The part's cells."""
-        return self.place.cut(self.whole.cells(pixels))
-
-
-def part_encoder(engine: PartEngine | WholeEngine) -> Encoder:
+def part_encoder(engine: PartEngine) -> Encoder:
     """An encoder whose picture is the part, on which maps, measures, likenesses and words work as on any other.
 
     Its trunk is the whole picture's, whatever the part shows; its head the mean, in which each cell counts by the part

@@ -1,36 +1,46 @@
 """Inner layers of a network: what they give and its gradient, for one forward pass and the backward pass of the tail.
 
-The graph is cut at the layer: what lies before it runs without gradients, its output becomes a leaf, and only what
-follows is differentiated with respect to that leaf. No parameter gets a gradient, whatever its ``requires_grad`` says,
-and hooks are taken away again.
+The graph is cut at the layer: what lies before it runs without gradients, in the encoder's own engine where that can be
+cut, its output becomes a leaf, and only what follows is differentiated with respect to that leaf. No parameter gets a
+gradient, whatever its ``requires_grad`` says, and hooks are taken away again.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
-from contextlib import ExitStack
-from typing import Any, Protocol
+from contextlib import ExitStack, suppress
+from typing import Any, NamedTuple, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, fx, nn
 
-from ..encoders.arrangement import MOST_PREFIX_TOKENS, is_attention, is_proportional, tokens_by_proportion
-from ..encoders.base import Encoder, EncoderOutput, Layout
-from ..errors import ModelError, UnknownNameError
-from ..heads.head import TargetFunction
-from .base import Explainable, feature_gradient
-from .inner_engine import inner_cut
+from ..encoders.base import Encoder, Layout
+from ..encoders.engines import PRECISIONS, Engine, make_engine
+from ..encoders.module import MOST_PREFIX_TOKENS, is_attention, is_proportional, tokens_by_proportion
+from ..encoders.split import cut_by_graph
+from ..errors import EngineError, ModelError, UnknownNameError
+from .base import EncoderOutput, Explainable, TargetFunction, feature_gradient
 
 CHUNK = 4
 """Pictures at a time: on a CPU four stay nearer the cache than thirty-two, and memory stays bounded."""
+Place = nn.Module | fx.Node
+"""A layer, or where a traced graph has left it."""
+_log = logging.getLogger("seewhy")
+_cuts: WeakKeyDictionary[Encoder, dict[str, InnerCut | None]] = WeakKeyDictionary()
 
 
 def layer_and_gradient(
     model: Explainable, look: EncoderOutput, target: TargetFunction, layer: str | None
 ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c gh gw"]]:
-    """Activations and ``∂ target / ∂ activations``, channels second."""
+    """Activations and ``∂ target / ∂ activations``, channels second.
+
+    ``layer`` is the dotted name of a layer of the trunk; ``None`` takes the encoder's last map, at no extra pass, whose
+    gradient is ``(b, c, 1, 1)`` behind a mean.
+    """
     if layer is None:
         return model.encoder.layout.to_grid(look.features), feature_gradient(model, look, target)
     leaves, features = layer_leaves(model, look, layer)
@@ -50,8 +60,8 @@ def layer_leaves(model: Explainable, look: EncoderOutput, layer: str | None) -> 
 
 def slopes_of(score: Tensor, leaves: list[Tensor], layer: str | None, again: bool = False) -> list[Tensor]:
     """The gradient of a number at the leaves; ``again``: one that can itself be differentiated."""
-    found = torch.autograd.grad(score, leaves, allow_unused=True, create_graph=again)
-    gradients = [g for g in found if g is not None]
+    slopes = torch.autograd.grad(score, leaves, allow_unused=True, create_graph=again)
+    gradients = [g for g in slopes if g is not None]
     if len(gradients) < len(leaves):
         raise ModelError(f"The prediction does not read the layer {layer!r}. Name a layer before the last mixing.")
     return gradients
@@ -63,8 +73,8 @@ def bends_of(slopes: list[Tensor], leaves: list[Tensor]) -> list[Tensor]:
         return [torch.zeros_like(leaf) for leaf in leaves]
     pairs = [(slope, leaf.detach()) for slope, leaf in zip(slopes, leaves, strict=True) if slope.requires_grad]
     outputs, vectors = zip(*pairs, strict=True)
-    found = torch.autograd.grad(outputs, leaves, vectors, allow_unused=True, retain_graph=True)
-    return [torch.zeros_like(leaf) if bend is None else bend for leaf, bend in zip(leaves, found, strict=True)]
+    bends = torch.autograd.grad(outputs, leaves, vectors, allow_unused=True, retain_graph=True)
+    return [torch.zeros_like(leaf) if bend is None else bend for leaf, bend in zip(leaves, bends, strict=True)]
 
 
 def layer_alone(model: Explainable, look: EncoderOutput, layer: str | None) -> Float[Tensor, "b c h w"]:
@@ -76,7 +86,7 @@ def layer_alone(model: Explainable, look: EncoderOutput, layer: str | None) -> F
 
 def _cut(encoder: Encoder, look: EncoderOutput, layer: str, stop: bool = False) -> tuple[list[Tensor], list[Tensor]]:
     """The layer's outputs as leaves, and the trunk's features computed from them; in chunks."""
-    assert look.pixels is not None
+    assert look.pixels is not None  # the base has checked
     cut = inner_cut(encoder, layer)
     if cut is not None:
         fronts = [part.requires_grad_(not stop) for part in cut.front(look.pixels).split(CHUNK)]
@@ -89,13 +99,56 @@ def _cut(encoder: Encoder, look: EncoderOutput, layer: str, stop: bool = False) 
     features: list[Tensor] = []
     for part in look.pixels.contiguous(memory_format=torch.channels_last).split(CHUNK):
         taps = Taps(stop)
-        try:
-            with torch.no_grad():
-                features.append(run_through(trunk, {layer: place}, part.to(device), taps))
-        except Reached:
-            pass
+        with suppress(Reached), torch.no_grad():
+            features.append(run_through(trunk, {layer: place}, part.to(device), taps))
         leaves.append(taps.only(layer))
     return leaves, features
+
+
+class InnerCut(NamedTuple):
+    """A trunk in two at a layer: pixels → its output, in an engine without gradients; that → features, in torch."""
+
+    front: Engine
+    tail: nn.Module
+
+
+def inner_cut(encoder: Encoder, layer: str) -> InnerCut | None:
+    """The cut, made once for an encoder and a layer, its front kept on disk as every converted trunk is.
+
+    ``None`` where the trunk runs in torch anyway, cannot be cut by its graph (a layer inside a residual branch, a block
+    that runs twice), gives no row per picture there, or its front does not convert; then hooks cut it in torch.
+    """
+    if encoder.engine.name == "torch":
+        return None
+    known = _cuts.setdefault(encoder, {})
+    if layer not in known:
+        known[layer] = _made(encoder, layer)
+    return known[layer]
+
+
+def _made(encoder: Encoder, layer: str) -> InnerCut | None:
+    parts = dict(encoder.trunk.named_modules())
+    name = next((n for n in (layer, f"module.{layer}") if n in parts), None)
+    halves = None if name is None else cut_by_graph(encoder.trunk, name, None)
+    if halves is None:
+        return None
+    front, tail = halves
+    if not _is_row_by_row(encoder, front):
+        return None
+    short = next(short for short, long in PRECISIONS.items() if long == encoder.engine.precision)
+    engine, key = f"{encoder.engine.name}:{short}", f"{encoder.fingerprint}|until {layer}"
+    try:
+        return InnerCut(make_engine(engine, lambda: front, encoder.transform.input_size, key), tail.eval())
+    except EngineError as error:
+        _log.info("%s The layer %s is read in torch.", error, layer)
+        return None
+
+
+@torch.no_grad()
+def _is_row_by_row(encoder: Encoder, front: nn.Module) -> bool:
+    """Whether a layer gives one row per picture: inside windows it gives many, of which an engine keeps the first."""
+    out = front(torch.zeros(1, 3, *encoder.transform.input_size))
+    return isinstance(out, Tensor) and len(out) == 1
 
 
 class Reached(Exception):
@@ -111,10 +164,8 @@ class Tap(Protocol):
 class Taps:
     """Cuts the graph: a layer's output becomes a leaf, and gradients are kept from there on.
 
-    A layer behind another one that is already cut keeps its history, so that both get their gradients.
-
-    Args:
-        stop: end the pass at the first layer.
+    A layer behind another one that is already cut keeps its history, so that both get their gradients. With ``stop``
+    the pass ends at the first layer.
     """
 
     def __init__(self, stop: bool = False) -> None:
@@ -131,18 +182,14 @@ class Taps:
         return out.clone()  # what follows may work in place
 
     def only(self, name: str) -> Tensor:
-        """The layer's output."""
-        found = self.taken.get(name, [])
-        if len(found) != 1:
+        """The layer's output, which must run once."""
+        outputs = self.taken.get(name, [])
+        if len(outputs) != 1:
             raise ModelError(
-                f"The layer {name!r} runs {len(found)} times for a picture. A layer that runs once was expected. "
+                f"The layer {name!r} runs {len(outputs)} times for a picture. A layer that runs once was expected. "
                 "Name the layer around it."
             )
-        return found[0]
-
-
-Place = nn.Module | fx.Node
-"""A layer, or where a traced graph has left it."""
+        return outputs[0]
 
 
 def run_through(network: nn.Module, places: dict[str, Place], pixels: Tensor, taps: Tap) -> Tensor:
@@ -159,9 +206,7 @@ def run_through(network: nn.Module, places: dict[str, Place], pixels: Tensor, ta
 
 def _tapping(taps: Tap, name: str) -> Callable[[nn.Module, Any, Any], Any]:
     def hook(_: nn.Module, args: Any, out: Any) -> Any:
-        if isinstance(out, tuple):
-            return (taps.take(name, out[0]), *out[1:])
-        return taps.take(name, out)
+        return (taps.take(name, out[0]), *out[1:]) if isinstance(out, tuple) else taps.take(name, out)
 
     return hook
 
@@ -171,8 +216,7 @@ class _Interpreter(fx.Interpreter):
 
     def __init__(self, network: fx.GraphModule, nodes: dict[fx.Node, str], taps: Tap) -> None:
         super().__init__(network)
-        self.nodes = nodes
-        self.taps = taps
+        self.nodes, self.taps = nodes, taps
 
     def run_node(self, n: fx.Node) -> Any:
         out = super().run_node(n)
@@ -196,32 +240,36 @@ def to_grid(parts: list[Tensor], encoder: Encoder, look: EncoderOutput, layer: s
     """Chunks of a layer's output, or of its gradient, channels second; ``None`` is the encoder's last map."""
     if layer is None:
         return encoder.layout.to_grid(torch.cat([part.detach() for part in parts]))
-    assert look.pixels is not None
-    whole = torch.cat([part.detach() for part in parts]).float().to(look.pooled.device)
-    refuse_windows(whole, len(look.pixels), layer)
-    size = (look.pixels.shape[2], look.pixels.shape[3])
-    return layout_of(tuple(whole.shape), size, encoder.layout, layer).to_grid(whole)
+    assert look.pixels is not None  # the base has checked
+    return arranged(torch.cat(parts).detach().to(look.pooled.device), look.pixels, encoder.layout, layer)
+
+
+def arranged(out: Tensor, pixels: Float[Tensor, "b 3 h w"], own: Layout, layer: str) -> Float[Tensor, "b c gh gw"]:
+    """A layer's output on these pictures, channels second; what is no map is refused."""
+    whole = out.float()
+    refuse_windows(whole, len(pixels), layer)
+    return layout_of(tuple(whole.shape), (pixels.shape[2], pixels.shape[3]), own, layer).to_grid(whole)
 
 
 def layout_of(shape: tuple[int, ...], picture: tuple[int, int], own: Layout, layer: str) -> Layout:
-    """How a layer arranges its output, told by which of its axes have the picture's proportions."""
+    """How a layer arranges its output, told by which of its axes have the picture's proportions.
+
+    ``own`` is of the trunk's last map: its token grid, and its order of axes where both would fit.
+    """
     height, width = picture
     n_own = math.prod(own.grid) if own.grid is not None else 0
     # Of each head one row a token is no map, though it may be square.
     heads = len(shape) == 4 and n_own > 0 and 0 <= shape[2] - n_own <= MOST_PREFIX_TOKENS
     if len(shape) == 4 and not heads:
-        kinds = [
-            kind
-            for kind, grid in (("nchw", shape[2:]), ("nhwc", shape[1:3]))
-            if math.prod(grid) > 1 and is_proportional((grid[0], grid[1]), picture)
-        ]
+        grids = (("nchw", shape[2:]), ("nhwc", shape[1:3]))
+        kinds = [kind for kind, g in grids if math.prod(g) > 1 and is_proportional((g[0], g[1]), picture)]
         if kinds:
             return Layout(own.kind if own.kind in kinds else kinds[0])  # type: ignore[arg-type]
     if len(shape) == 3:
         if own.grid is not None and 0 <= shape[1] - n_own <= MOST_PREFIX_TOKENS:
             return Layout("tokens", own.grid, shape[1] - n_own)
-        if (found := tokens_by_proportion(shape[1], picture)) is not None:
-            return found
+        if (layout := tokens_by_proportion(shape[1], picture)) is not None:
+            return layout
     raise ModelError(
         f"The layer {layer!r} gives {shape} for a picture of {height} x {width}. A map (b, c, h, w) or (b, h, w, c), "
         "or tokens (b, t, d) that fill a grid, was expected. Name another layer."
