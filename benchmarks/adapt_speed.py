@@ -21,7 +21,7 @@ from side_by_side import cpu_seconds, keep_memory
 import seewhy
 from seewhy.encoders.base import Encoder
 from seewhy.learning.adapt import KEEPS, Adapt
-from seewhy.learning.seen_pairs import SeenPairs
+from seewhy.learning.pooled import PooledPairs
 from seewhy.learning.way import N_CHOSEN_ON
 from seewhy.pictures.samples import Sample
 from seewhy.progress import Progress
@@ -30,7 +30,7 @@ from seewhy.training.loop import train
 TEXTS = 5
 
 
-def looked_at(on: Encoder, n: int, seed: int) -> SeenPairs:
+def looked_at(on: Encoder, n: int, seed: int) -> PooledPairs:
     """Random features in the place of pictures and sentences."""
     draw = torch.Generator().manual_seed(seed)
     width = on.text.sentences(["a"]).shape[1]  # type: ignore[attr-defined]
@@ -38,7 +38,7 @@ def looked_at(on: Encoder, n: int, seed: int) -> SeenPairs:
     pairs = torch.stack([torch.arange(n).repeat_interleave(TEXTS), torch.arange(TEXTS * n)], 1)
     names = tuple(map(str, range(n)))
     items = tuple(Sample(f"{name}.jpg") for name in names)
-    return SeenPairs(
+    return PooledPairs(
         items, names, torch.rand(n, 1280, generator=draw), tuple(map(str, range(TEXTS * n))), sentences, pairs
     )
 

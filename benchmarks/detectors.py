@@ -31,7 +31,7 @@ from PIL import Image
 from scipy import ndimage
 
 import seewhy
-from seewhy.dense.box_evaluation import evaluate_boxes
+from seewhy.dense.evaluation import evaluate_boxes
 from seewhy.metrics.average_precision import average_precision, boxes_of, overlap_of
 from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord
 

@@ -26,8 +26,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from seewhy.studies.curve_forms import FORMS, relative
-from seewhy.studies.learning_curve import SPREAD, LearningCurve, learning_curve
+from seewhy.studies.learning_curve import FORMS, SPREAD, LearningCurve, learning_curve, relative
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / "scaling_laws.json"
 AHEAD = (1.5, 2.0, 4.0)

@@ -151,7 +151,7 @@ def terms(page: Path) -> str:
 
 def tolerances(page: Path) -> str:
     """How far engines may differ."""
-    from seewhy.encoders.precision import TOLERANCE
+    from seewhy.encoders.engines import TOLERANCE
 
     return table(("precision", "largest difference"), [(k, f"{v:g}") for k, v in TOLERANCE.items()])
 
@@ -319,9 +319,20 @@ def _default_in(option: Any) -> str:
 
 
 def json(page: Path, *names: str) -> str:
-    """Every key of a JSON output, from its schema."""
+    """The keys of a JSON output, from its schema."""
     rows = [row for name in names for row in _beside("docs", "json_tables").rows(name)]
-    return f"{table(('key', 'type', 'meaning'), rows)}"
+    return table(("key", "type", "meaning"), rows)
+
+
+def outputs(page: Path) -> str:
+    """The keys of every JSON output."""
+    from seewhy.results import list_schemas, schema
+
+    return "\n".join(f"## {n}\n\n{_sentence(schema(n).get('description', ''))}{json(page, n)}" for n in list_schemas())
+
+
+def _sentence(text: str) -> str:
+    return f"{text}\n\n" if text else ""
 
 
 def duration(seconds: float) -> str:
@@ -342,7 +353,7 @@ def contract(page: Path) -> str:
     """Every figure of an audit with the limit that is written for it."""
     from seewhy.studies.auditing.contract import CHECKS
 
-    rows = [(f"`{c.name}`", c.told, c.limit.told, "yes" if c.required else "no") for c in CHECKS.values()]
+    rows = [(f"`{c.name}`", c.told, c.limit.told, "yes" if c.limit.required else "no") for c in CHECKS.values()]
     return table(("figure", "what", "limit that is written", "required"), rows)
 
 
@@ -355,7 +366,9 @@ def numbered_card(page: Path) -> str:
 
 BLOCKS: dict[str, Callable[..., str]] = {f.__name__: f for f in (families, methods, attributions, method_limits)}
 BLOCKS |= {f.__name__: f for f in (facts, docstring, rules, decision, terms, tolerances)}
-BLOCKS |= {f.__name__: f for f in (reproductions, reproduction, commands, flags, json, contract, numbered_card)}
+BLOCKS |= {
+    f.__name__: f for f in (reproductions, reproduction, commands, flags, json, outputs, contract, numbered_card)
+}
 
 
 def rendered(page: Path) -> str:

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 import seewhy
 from seewhy.explanation.verdict import Missing
 from seewhy.report.canvas import Canvas
-from seewhy.report.certainty import SIGNS
+from seewhy.report.card import SIGNS
 from seewhy.report.page import LEVELS
 
 ROOT = Path(__file__).resolve().parents[1]

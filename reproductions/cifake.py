@@ -19,21 +19,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from background_claim import claim, sentence
 from claims import Claim, Report, command, deliver, machine, parser, verdict
 from drawn_shapes import CLASSES, anything, draw
 from jaxtyping import Bool, Float
 from PIL import Image
+from real_or_generated import RealOrGeneratedStudy, read
+from small_cnn import SmallCNN
+from topology_search import DENSE, UNITS, Search
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from seewhy.classifiers.small_cnn.recipe import SmallCNN
 from seewhy.encoders.find import encoder
 from seewhy.pictures.samples import Sample, Samples, gathered, load_samples
 from seewhy.progress import Progress
 from seewhy.seeded import seeded
-from seewhy.studies.background_claim import claim, sentence
-from seewhy.studies.real_or_generated import RealOrGeneratedStudy, read
-from seewhy.studies.real_or_generated_search import DENSE, UNITS, Search
 from seewhy.training.batches import Batch, TrainingData
 from seewhy.training.loop import Training, train
 from seewhy.training.task import Task

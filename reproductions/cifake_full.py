@@ -23,17 +23,15 @@ import torch
 from cifake import ASKED, LASTS, PAPER, SIDE
 from claims import Claim, Report, command, deliver, machine, mean_of, parser, verdict
 from jaxtyping import Bool, Float
+from made_judges import NUMBERS, PERTURBATIONS, UNCHANGED, Judge, OfNumbers, Pixels, Table, frozen, perturbed
+from real_or_generated import read
+from small_cnn import SmallCNN
 from torch import Tensor, nn
 
-from seewhy.classifiers.small_cnn.recipe import SmallCNN
 from seewhy.encoders.find import encoder
 from seewhy.pictures.samples import load_samples
 from seewhy.progress import Progress
 from seewhy.storage.output import make_folder
-from seewhy.studies.perturbations import PERTURBATIONS, UNCHANGED, perturbed
-from seewhy.studies.real_or_generated import read
-from seewhy.studies.real_or_generated_judges import NUMBERS, Judge, OfNumbers, Pixels, frozen
-from seewhy.studies.robustness_table import Table
 
 TARGET = 0.925
 """What a reproduction of the accuracy should reach."""

@@ -20,12 +20,12 @@ from typing import Any
 
 from attribute_world import World
 from claims import Claim, Report, command, machine, parser, verdict
+from description_semantics import MEANINGLESS, DescriptionSemanticsStudy
 from product_texts import read_words
 
 from seewhy.encoders.find import encoder as find
 from seewhy.pictures.samples import load_samples
 from seewhy.storage.features import FeatureStore
-from seewhy.studies.description_semantics import MEANINGLESS, DescriptionSemanticsStudy
 
 DIFFERENCES = (
     "CLIP's weights were not at hand: a drawn world with an encoder made for it, and the embedded image-text encoder "

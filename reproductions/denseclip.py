@@ -26,18 +26,18 @@ import numpy as np
 import torch
 from claims import Claim, Interval, Report, command, deliver, machine, parser, verdict
 from PIL import Image
+from seewhy.dense.truths import with_truth
 from textured_scenes import TEXTURES, scenes
 from torch import Tensor
 
 import seewhy
-from seewhy.dense.controls import N_SHUFFLES, shuffled
 from seewhy.dense.denseclip import DenseCLIP, Maps
+from seewhy.dense.finders import Looked, Segmenter
 from seewhy.dense.linear import Affine, Linear
 from seewhy.dense.maskclip import MaskCLIP
-from seewhy.dense.miou import confusion, mean_iou, sums
-from seewhy.dense.segmenter import Looked, Segmenter
-from seewhy.dense.truths import with_truth
+from seewhy.dense.miou import N_SHUFFLES, mean_iou, shuffled, sums
 from seewhy.encoders.base import Encoder, Layout
+from seewhy.metrics.average_precision import confusion
 from seewhy.pictures.pixel_classes import MaskedPictures, load_masks
 from seewhy.progress import Progress
 from seewhy.storage.output import write_atomic

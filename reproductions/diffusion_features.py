@@ -22,6 +22,8 @@ from typing import Any
 import torch
 from claims import JUDGED, Claim, Report, command, deliver, judged, lead, machine, parser, verdict
 from jaxtyping import Float, Int
+from made_judges import enlarged
+from real_or_generated import read
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, mse_loss
 
@@ -32,8 +34,6 @@ from seewhy.heads.attention_head import AttentionHead
 from seewhy.pictures.samples import gathered, load_samples
 from seewhy.progress import Progress
 from seewhy.seeded import seeded
-from seewhy.studies.real_or_generated import read
-from seewhy.studies.real_or_generated_judges import enlarged
 from seewhy.training.batches import Batch, TrainingData
 from seewhy.training.loop import Training, train
 from seewhy.training.task import Supervised, Task

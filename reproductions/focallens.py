@@ -30,7 +30,7 @@ from torch.nn.functional import normalize
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as find
 from seewhy.encoders.stream import Encoded, encode_stream
-from seewhy.learning.instructed import Asked, Instruct
+from seewhy.learning.instructed import Instruct, Question
 from seewhy.storage.features import FeatureStore
 
 NAME = "focallens"
@@ -120,7 +120,7 @@ def measure(
     for seed in range(args.seed, args.seed + N_SEEDS):
         how = Instruct(epochs=args.epochs, seed=seed)
         taught, untold = (
-            how.fit(on, train.pooled, [Asked(said, train.answers[a]) for a, said in ways.items()]).encoder()
+            how.fit(on, train.pooled, [Question(said, train.answers[a]) for a, said in ways.items()]).encoder()
             for ways in ({a: said[:3] for a, said in asked.items()}, dict.fromkeys(asked, (WITHOUT,)))
         )
         for a, said in asked.items():

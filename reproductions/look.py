@@ -29,13 +29,13 @@ from seewhy.encoders.new import Residual
 from seewhy.encoders.projection import Form, Projection
 from seewhy.learning.objectives.cross_entropy import CrossEntropy
 from seewhy.learning.objectives.look import LOOK
+from seewhy.learning.objectives.pictures import Vectors
 from seewhy.learning.objectives.simclr import SimCLR
 from seewhy.learning.objectives.supcon import SupCon
-from seewhy.learning.objectives.vectors import Vectors
 from seewhy.learning.views import Views
 from seewhy.seeded import seeded
 from seewhy.storage.output import write_atomic
-from seewhy.studies.bootstrap import kendall_tau
+from seewhy.studies.faithfulness_findings import kendall_tau
 from seewhy.training.batches import TrainingData
 from seewhy.training.loop import Training, train
 

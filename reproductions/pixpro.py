@@ -32,9 +32,9 @@ from seewhy.classifiers.linear.solvers import c_path
 from seewhy.encoders.base import Layout
 from seewhy.encoders.new import Residual
 from seewhy.encoders.projection import Projection
-from seewhy.learning.dense import DenseViews, OneMap
-from seewhy.learning.objectives.dense import apart
+from seewhy.learning.objectives.pictures import apart
 from seewhy.learning.objectives.pixpro import PixPro
+from seewhy.learning.views import DenseViews, OneMap
 from seewhy.seeded import seeded
 from seewhy.storage.output import write_atomic
 from seewhy.studies.bootstrap import paired

@@ -143,7 +143,8 @@ def arms(
         data = two_kinds(on, pooled, classes, captions, how.objective)
         if shared:
             data = replace(data, columns={**data.columns, "text": as_captions(data.columns["text"])})
-        words, _ = how.trained(on, data)
+        words, task = how.task(on)
+        train(task, data, how.training(data, on))
         found[arm] = named_right(said(on, words, tested, 1))
         if arm == METHOD:
             found[WRONG] = named_right(said(on, words, tested, 0))

@@ -30,9 +30,9 @@ from seewhy.classifiers.linear.solvers import c_path, fit_logistic, grouped_fold
 from seewhy.encoders.new import Residual
 from seewhy.encoders.projection import Projection, Reweighted
 from seewhy.learning.objectives.cross_entropy import CrossEntropy
+from seewhy.learning.objectives.pictures import Vectors
 from seewhy.learning.objectives.simclr import SimCLR
 from seewhy.learning.objectives.supcon import SupCon
-from seewhy.learning.objectives.vectors import Vectors
 from seewhy.learning.views import Views
 from seewhy.seeded import seeded
 from seewhy.storage.output import write_atomic

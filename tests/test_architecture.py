@@ -300,7 +300,7 @@ SAME_WORD = {
     ("learning/objectives/gpt4image.py", "linear"): "a projection's form",
     ("learning/objectives/gpt4image.py", "clip"): "a form of its own loss",
     ("encoders/diffusion.py", "linear"): "a schedule's form",
-    ("encoders/huggingface_text.py", "siglip"): "an architecture of transformers'",
+    ("encoders/huggingface.py", "siglip"): "an architecture of transformers'",
     ("retrieval/catalogue.py", "look"): "a key of what an index says of itself",
 }
 """Literals that are no method's name, whatever they look like."""

@@ -13,7 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from seewhy.classifiers.small_cnn.recipe import SmallCNN
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "reproductions"))
+
+from small_cnn import SmallCNN
 
 
 def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:

@@ -11,7 +11,6 @@ import pytest
 from seewhy.descriptions import Descriptions
 from seewhy.descriptions.controls import own_noise, swapped
 from seewhy.pictures.samples import load_samples
-from seewhy.studies.description_semantics import DescriptionSemanticsStudy
 
 pytestmark = pytest.mark.usefixtures("beside_the_scripts")
 
@@ -47,7 +46,10 @@ def test_the_study_tells_meaning_from_ensembling_where_both_are_known(tmp_path: 
     """Words that are true, words that are another class's, and noise, which blurred names make an ensemble of."""
     world = script("attribute_world").World(0)
     samples = load_samples(world.draw(tmp_path / "drawn", 20))
-    study, words = DescriptionSemanticsStudy(n_noise=2, n_draws=200), world.descriptions()
+    study, words = (
+        script("description_semantics").DescriptionSemanticsStudy(n_noise=2, n_draws=200),
+        world.descriptions(),
+    )
     said = {
         name: study.run(world.encoder(), given, samples).sentence
         for name, given in (("true", words), ("swapped", swapped(words, 1)), ("noise", own_noise(words, 1)))

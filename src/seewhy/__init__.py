@@ -20,12 +20,10 @@ if TYPE_CHECKING:
     from .catalogue import list_methods
     from .classifiers.base import Classifier
     from .classifiers.saving import load
-    from .dense.boxes_by_words import detect
-    from .dense.by_words import segment
+    from .dense.by_words import detect, segment
     from .dense.detection.fit import fit_detector
-    from .dense.detections import Detections
+    from .dense.regions import Detections, Segmentation
     from .dense.saving import load_detector
-    from .dense.segmentation import Segmentation
     from .descriptions import Descriptions
     from .encoders import Encoder
     from .encoders.find import encoder, list_encoders
@@ -68,7 +66,7 @@ _WHERE = {
     "adapt": "learning.api",
     "audit": "studies.auditing",
     "described": "api",
-    "detect": "dense.boxes_by_words",
+    "detect": "dense.by_words",
     "encoder": "encoders.find",
     "explain": "api",
     "export": "service.graphs.export",

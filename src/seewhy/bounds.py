@@ -42,7 +42,7 @@ SomePart = Annotated[float, Bound(0, 1, open=(True, False))]
 
 
 @cache
-def _limits(cls: type) -> list[tuple[str, str, Any]]:
+def limits(cls: type) -> list[tuple[str, str, Any]]:
     """Name of each bounded field, what is expected there, and its bound or its choices."""
     hints, found = get_type_hints(cls, include_extras=True), []
     for name in [one.name for one in fields(cls)]:  # type: ignore[arg-type]
@@ -52,7 +52,8 @@ def _limits(cls: type) -> list[tuple[str, str, Any]]:
                 whole = "whole number" if kind.__origin__ is int else "number"
                 found.append((name, f"A {whole}{kind.__metadata__[0]}", kind.__metadata__[0]))
             elif choices:
-                found.append((name, " or ".join(map(repr, choices)), choices))
+                *most, last = map(repr, choices)
+                found.append((name, f"{', '.join(most)} or {last}", choices))
                 break
     return found
 
@@ -63,7 +64,7 @@ def check_fields(settings: Any, name: str | None = None) -> None:
     Raises:
         InputError: names the field, its value and what was expected.
     """
-    for field, expected, limit in _limits(type(settings)):
+    for field, expected, limit in limits(type(settings)):
         value = getattr(settings, field)
         fits = value in limit if isinstance(limit, tuple) else limit.holds(value) if value is not None else True
         if not fits and value is not None:

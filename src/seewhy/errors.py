@@ -20,7 +20,8 @@ A message is one sentence on what was given, one on what was expected, one on wh
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .spelling import nearest
@@ -110,3 +111,12 @@ class MissingExtraError(SeeWhyError, ImportError):
 
     def __init__(self, extra: str, what: str) -> None:
         super().__init__(f"{what} needs an extra that is not installed. Run: pip install 'seewhy[{extra}]'")
+
+
+@contextmanager
+def needs(extra: str, what: str) -> Iterator[None]:
+    """What is imported inside comes with an extra; where it is not there, the error names that."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(extra, what) from error

@@ -14,7 +14,7 @@ from .attributions.base import Attribution
 from .pictures.samples import Samples
 from .progress import Progress
 from .storage.features import FeatureStore
-from .training.distortions import Augmentation
+from .training.augmentation import Augmentation
 from .types import Crop
 
 

@@ -16,8 +16,7 @@ from torch.nn.functional import cross_entropy
 from seewhy.classifiers.encoded_set import HoldOut
 from seewhy.classifiers.fitting import Fitting
 from seewhy.classifiers.zero_shot import ZeroShot
-from seewhy.encoders.clip_text import ClipText
-from seewhy.encoders.open_clip_text import text_tower
+from seewhy.encoders.clip_text import ClipText, text_tower
 from seewhy.errors import DataError, InputError, ModelError
 from seewhy.learning.adaptation.keeping import Kept, choose
 from seewhy.learning.adaptation.nearest_words import nearest_words, prompt_lines
@@ -194,7 +193,7 @@ def test_held_out_pictures_are_chosen_on_or_measured_on_and_shots_are_drawn(fold
     assert few.labels[~few.held].bincount().tolist() == [2, 2, 2]
     assert few.held.sum() == pictures.held.sum() == 12
     other = drawn(pictures, 2, 1, Progress())
-    assert {s.digest for s in few.seen} != {s.digest for s in other.seen}
+    assert set(few.digests) != set(other.digests)
     one, two = (set(part.tolist()) for part in apart(few, 0))
     assert not one & two
     assert one | two == set(few.held.nonzero()[:, 0].tolist())

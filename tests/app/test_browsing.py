@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from gone_through import looked
+from seewhy.studies.edit_words import EditWordsStudy
 from starlette.testclient import TestClient
 
 from seewhy.classifiers.base import Classifier
@@ -21,7 +22,6 @@ from seewhy.service.app import Settings, make_app
 from seewhy.service.app.editing import changes_between, with_texts
 from seewhy.service.app.mistakes import PAIRS_A_PAGE, PICTURES_A_PAGE, Asked, Mistake, Mistakes
 from seewhy.service.app.worker import Worker
-from seewhy.studies.edit_words import EditWordsStudy
 
 Client = Callable[..., TestClient]
 

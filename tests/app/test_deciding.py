@@ -223,8 +223,8 @@ def test_decisions_on_labels_that_the_data_no_longer_have_are_told_and_not_appli
     for one in found:  # somebody mends them in the table itself, the one as it was decided, the other not
         table.write_text(table.read_text().replace(f"moss/{one['image']},moss", f"moss/{one['image']},rust"))
     rows = {row["image"]: row for row in export(table)}
-    as_row = rows[f"moss/{found[0]['image']}"]
-    assert (as_row["label"], as_row["decision"], as_row["decided_by"]) == ("rust", "outdated", "Ann")
+    row = rows[f"moss/{found[0]['image']}"]
+    assert (row["label"], row["decision"], row["decided_by"]) == ("rust", "outdated", "Ann")
     assert rows[f"moss/{found[1]['image']}"]["decision"] == "corrected"
     out = str(table.parent / "corrected.csv")
     done = CliRunner().invoke(

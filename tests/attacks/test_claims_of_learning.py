@@ -13,16 +13,15 @@ from PIL import Image
 
 from seewhy.encoders.adapted import Adaptation, open_adaptation
 from seewhy.encoders.instructed import InstructedHead
-from seewhy.learning.adapt import Adapted
+from seewhy.learning.adapt import Adapted, agrees
 from seewhy.learning.adaptation.prompt_learning.coop import CoOp
-from seewhy.learning.heads import agrees
 from seewhy.learning.way import AGREES, AGREES_AS_NEW
 from seewhy.pictures.samples import load_samples
 from seewhy.progress import Progress
 from seewhy.report.adaptation import render_adaptation
 from seewhy.studies.adapting import run_report
-from seewhy.studies.learning_names import BESIDE_FIT, AdaptingData, adapt_names
-from seewhy.studies.scaling_findings import answered
+from seewhy.studies.forgetting import BESIDE_FIT, AdaptingData, adapt_names
+from seewhy.studies.scaling import answered
 from tiny import noise, picture, tiny_cnn
 from tiny_words import opened
 from training.test_adapt import pairs, quick

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from seewhy.dense.detections import Detections, Keep
-from seewhy.dense.pretrained_detector import READ, PretrainedDetector, part_of
+from seewhy.dense.pretrained import READ, PretrainedDetector, part_of
 from seewhy.dense.reader import WHOLE, Looked, Reader
+from seewhy.dense.regions import Detections, Keep
 from seewhy.dense.windows import LONGEST, MOST, Windows
 from seewhy.types import Failure
 from tiny_words import tiny_pair

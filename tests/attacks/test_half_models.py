@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import seewhy
-from seewhy.encoders.whole import building, silent
+from seewhy.encoders.fence import building, silent
 from seewhy.errors import ModelError, WeightsError
 
 transformers = pytest.importorskip("transformers")
@@ -254,7 +254,7 @@ def test_shards_are_read_where_they_are_copied_and_where_the_cache_links_them(tm
 
 
 def test_detectors_and_writers_need_all_their_weights(tmp_path: Path) -> None:
-    from seewhy.dense.pretrained_detector import open_network
+    from seewhy.dense.pretrained import open_network
     from seewhy.language.local_writer import LocalWriter
 
     own = {"text_config": TEXT, "vision_config": VISION, "projection_dim": 24}
@@ -293,7 +293,7 @@ def test_the_hooks_are_gone_after_building() -> None:
     from torch.nn.modules import module
 
     before = len(module._global_parameter_registration_hooks), len(module._global_module_registration_hooks)
-    from seewhy.encoders.whole import Stored
+    from seewhy.encoders.fence import Stored
 
     with pytest.raises(ValueError, match="it has at least"), building(Stored(1, 1)):
         torch.nn.Linear(5_000, 5_000)

@@ -235,7 +235,7 @@ def test_a_pickle_in_torchvisions_cache_is_not_run(tmp_path: Path, marker: Path)
 def test_nor_is_one_with_the_right_hash(tmp_path: Path, marker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The eight digits can be met by trying."""
     torch.save({"x": Harm(marker)}, cached(tmp_path))
-    monkeypatch.setattr("seewhy.encoders.hub.file_sha256", lambda _: "f37072fd" + "0" * 56)
+    monkeypatch.setattr("seewhy.encoders.weights.file_sha256", lambda _: "f37072fd" + "0" * 56)
     with pytest.raises(WeightsError, match="holds more than tensors"):
         seewhy.encoder("torchvision:resnet18")
     assert not marker.exists()
@@ -247,7 +247,7 @@ def test_torchvisions_own_weights_are_still_read(tmp_path: Path, monkeypatch: py
     torch.manual_seed(0)
     whole = models.resnet18().eval()
     torch.save(whole.state_dict(), cached(tmp_path))
-    monkeypatch.setattr("seewhy.encoders.hub.file_sha256", lambda _: "f37072fd" + "0" * 56)
+    monkeypatch.setattr("seewhy.encoders.weights.file_sha256", lambda _: "f37072fd" + "0" * 56)
     encoder = seewhy.encoder("torchvision:resnet18", engine="torch")
     pixels = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from seewhy.classifiers.base import check_names
-from seewhy.dense.maskclip import class_names
-from seewhy.dense.names import names_to_find
+from seewhy.dense.regions import class_names
 from seewhy.errors import DataError, UnknownNameError
 from seewhy.pictures.boxes.coco import COCO
 from seewhy.pictures.boxes.yolo import YOLO
@@ -62,7 +61,7 @@ DOORS: list[Callable[[Path], Any]] = [
     card,
     lambda _: check_names(TWICE),
     lambda _: class_names(TWICE),
-    lambda _: names_to_find(TWICE),
+    lambda _: class_names(TWICE, boxes=True),
 ]
 
 

@@ -268,10 +268,6 @@ FOLDERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "fit-prototypes": (("fit-prototypes", "photos", "-o"), ("epic.safetensors", "epic.json", ".epic.checkpoint")),
     "fit-explainer": (("fit-explainer", "photos", "-o"), ("t_tame.safetensors", "t_tame.json", ".t_tame.checkpoint")),
     "study faithfulness": (("study", "faithfulness", "photos", "-o"), ("study.html", "study.json", "progress.jsonl")),
-    "study description-semantics": (("study", "description-semantics", "photos", "--labels", "labels.json", "-q",
-                                     "-o"), ("description-semantics.json", "progress.jsonl")),
-    "study edit-words": (("study", "edit-words", "photos", "--labels", "labels.json", "--remove", "red", "-o"),
-                         ("edit-words.html",)),
 }  # fmt: skip
 
 

@@ -20,15 +20,15 @@ FENCED = {"create_model", "get_tokenizer", "get_model", "load_file", "from_confi
 NOTHING = {("pretrained", False), ("weights", None)}
 
 ONLY: dict[str, set[str]] = {
-    "snapshot_download": {"encoders/hub.py"},
+    "snapshot_download": {"encoders/weights.py"},
     "hf_hub_download": set(),
-    "urlopen": {"encoders/hub.py"},
+    "urlopen": {"encoders/weights.py"},
     "urlretrieve": set(),
-    "download_url_to_file": {"encoders/hub.py"},
+    "download_url_to_file": {"encoders/weights.py"},
     "load_state_dict_from_url": set(),
     "read_index": {"retrieval/approximate.py"},
-    "safe_open": {"encoders/sidecar.py"},
-    "load_file": {"encoders/sidecar.py"},
+    "safe_open": {"encoders/weights.py"},
+    "load_file": {"encoders/weights.py"},
     "load_tensors": {"storage/reading.py"},
     "input": set(),
     "read_text": {  # files of the person's, and of the packages
@@ -85,7 +85,7 @@ def dictionaries(tree: ast.AST) -> set[str]:
     """Names of dictionaries in a file that hold all that :data:`OWN` does, or that come from the file that has it."""
     found = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and str(node.module).endswith("whole"):
+        if isinstance(node, ast.ImportFrom) and str(node.module).endswith("fence"):
             found |= {alias.name for alias in node.names if alias.name == "OWN" and alias.asname is None}
         value = getattr(node, "value", None)
         if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(value, ast.Dict):
@@ -122,11 +122,11 @@ def test_transformers_is_told_to_trust_nothing(call: tuple[str, str, ast.Call, l
 
 def test_there_are_such_calls() -> None:
     assert {file for file, *_ in told()} == {
-        "dense/pretrained_detector.py",
+        "dense/pretrained.py",
         "encoders/huggingface.py",
         "encoders/multimodal.py",
-        "encoders/whole.py",
-        "language/local.py",
+        "encoders/fence.py",
+        "language/local_writer.py",
         "generation/pipeline.py",
     }
 
@@ -195,7 +195,6 @@ def test_only_a_person_chooses_an_encoder() -> None:
         "__init__.py",
         "sklearn.py",
         "api.py",
-        "dense/boxes_by_words.py",
         "dense/by_words.py",
         "dense/detection/fit.py",
         "encoders/provenance.py",

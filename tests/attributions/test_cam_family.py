@@ -17,14 +17,13 @@ from torch import Tensor, nn
 from seewhy import compat
 from seewhy.attributions import attributions
 from seewhy.attributions.ablation_cam import AblationCAM
+from seewhy.attributions.cam import first_component
 from seewhy.attributions.eigen_cam import EigenCAM
 from seewhy.attributions.finer_cam import FinerCAM
-from seewhy.attributions.first_component import first_component
 from seewhy.attributions.full_grad import full_gradient
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.grad_cam_plus_plus import GradCAMPlusPlus
-from seewhy.attributions.guided_backprop import GuidedBackprop
-from seewhy.attributions.guided_grad_cam import GuidedGradCAM, guided_gradient
+from seewhy.attributions.guided_grad_cam import GuidedBackprop, GuidedGradCAM, guided_gradient
 from seewhy.attributions.hires_cam import HiResCAM
 from seewhy.attributions.kpca_cam import KPCACAM
 from seewhy.attributions.score_cam import ScoreCAM, representatives

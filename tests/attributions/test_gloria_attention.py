@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seewhy.attributions.gloria_attention import GLoRIAAttention, named_words
 from seewhy.classifiers.zero_shot import ZeroShot
 from seewhy.encoders.base import EncoderOutput, GlobalAverage, Layout
 from seewhy.encoders.clip_text import ClipText
 from seewhy.encoders.text_tokens import Sentence, TokenEmbeddings, TokenVectors
 from seewhy.errors import InputError
 from seewhy.heads.head import Target
+from seewhy.learning.gloria_attention import GLoRIAAttention, named_words
 from tiny import SIDE, Channels, build, noise, tiny_cnn, tiny_tokens
 from tiny_words import tiny_pair
 

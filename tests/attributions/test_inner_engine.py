@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seewhy.attributions import inner_engine
-from seewhy.attributions.inner_engine import inner_cut
-from seewhy.attributions.inner_layer import layer_alone, layer_and_gradient
+from seewhy.attributions import layers as inner_engine
+from seewhy.attributions.layers import inner_cut, layer_alone, layer_and_gradient
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.module import from_module

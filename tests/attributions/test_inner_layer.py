@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from seewhy.attributions import attributions
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.hires_cam import HiResCAM
-from seewhy.attributions.inner_layer import layer_alone, layer_and_gradient, layout_of
+from seewhy.attributions.layers import layer_alone, layer_and_gradient, layout_of
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.encoders.base import Encoder, Layout

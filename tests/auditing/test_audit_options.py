@@ -21,7 +21,7 @@ from torch import Tensor
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.cli import main
-from seewhy.dense.segmenter import Segmenter
+from seewhy.dense.finders import Segmenter
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.pictures.samples import Sample, gathered
 from seewhy.planted import CLASSES, SIDE, reader

@@ -16,10 +16,8 @@ from safetensors import safe_open
 import seewhy
 from coloured import NAMES, colours, masked, picture, squares
 from seewhy.dense import segmenters
-from seewhy.dense.box_evaluation import evaluate_boxes
-from seewhy.dense.boxes_by_words import detector_for
-from seewhy.dense.by_words import segmenter_for
-from seewhy.dense.evaluation import evaluate_segmenter
+from seewhy.dense.by_words import detector_for, segmenter_for
+from seewhy.dense.evaluation import evaluate_boxes, evaluate_segmenter
 from seewhy.dense.saving import load_detector, load_segmenter, save_detector, save_segmenter
 from seewhy.language.annotation.desk import AnnotationDesk, find_pictures
 from seewhy.language.annotation.figures import coverage
@@ -69,7 +67,7 @@ def by_words() -> dict[str, Any]:
     for name, how in {"plain": {}, "tiles": {"zoom": 4.0}, "mended": {"denoised": 0.4, "smoothed": 0.9}}.items():
         found = seewhy.segment(photo, list(NAMES), colours(), **how)
         answers[f"segment {name}"] = {**found.to_json(), "scores": digest(found.scores), "png": digest(found.to_png())}
-    lite = seewhy.segment(photo, ["sky", "grass", "stone"], least_presence=0.0)
+    lite = seewhy.segment(photo, ["sky", "grass", "stone"], seewhy.encoder("lite0", engine="torch"), least_presence=0.0)
     answers["segment lite0"] = lite.to_json()
     detected = {
         "plain": detector_for("word_regions", ["red", "blue"], colours()),

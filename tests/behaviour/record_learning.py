@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -11,18 +12,15 @@ from typing import Any
 
 import torch
 from PIL import Image
-from seewhy.objectives import Contrastive, objectives
-from seewhy.objectives.dense import Dense
-from seewhy.objectives.local import Regional
-from seewhy.objectives.vectors import Vectors
 
 import seewhy
 from registered import small
 from seewhy.classifiers import classifiers
 from seewhy.descriptions import Descriptions
 from seewhy.language.matching import Caption
+from seewhy.learning.objectives import Contrastive, objectives
 from seewhy.pictures.samples import load_samples
-from seewhy.prototypes.epic.training import FitEPIC
+from seewhy.prototypes import prototypes
 from tiny import CLASSES, class_folders, noise, picture, tiny_cnn, tiny_tokens
 from tiny_transformer import tiny_vit
 from tiny_words import opened, opened_vit, tiny_pair
@@ -79,12 +77,11 @@ def losses() -> Iterator[tuple[str, Any]]:
         if isinstance(objective, Contrastive):
             text = drawn(6, 3, 5) if objective.n_texts > 1 else drawn(6, 4)[:, [0, 1, 2, 3, 0]]
             loss = objective(x, text, labels)
-            if isinstance(objective, Regional):
+            if hasattr(objective, "local"):
                 loss = loss + objective.local()(x[:, None] + drawn(6, 7, 5), drawn(6, 4, 5))
-        elif isinstance(objective, Vectors):
+        elif not hasattr(objective, "whole"):
             loss = objective(torch.stack([x, drawn(6, 5) + 0.1 * drawn(6, 5).roll(1, 0)], 1), labels)
         else:
-            assert isinstance(objective, Dense)
             boxes = torch.tensor([[[0.0, 0.0, 0.8, 0.9]], [[0.1, 0.2, 1.0, 1.0]]]).expand(2, 6, 4)
             flipped = torch.tensor([[False] * 6, [True] * 6])
             loss = objective(x[:, :, None, None] + drawn(6, 5, 3, 3), drawn(6, 5, 3, 3).flip(0), boxes, flipped)
@@ -150,7 +147,7 @@ def adapted(root: Path) -> Iterator[tuple[str, Any]]:
     samples = load_samples(class_folders(root / "folders", 4))
     quick: dict[str, Any] = {"epochs": 2, "batch_size": 6, "lr": 3e-3, "projection_width": 8, "augmentation": "crops"}
     for name in objectives:
-        if issubclass(objectives[name], Vectors):
+        if hasattr(objectives[name], "slow_views") and not hasattr(objectives[name], "whole"):
             yield f"pretrain {name}", taught(seewhy.pretrain(samples, tiny_cnn(), objective=name, **quick))
     for name, more in (("pixpro", {}), ("pixpro", {"pyramid": True}), ("simclr", {"keep_head": True})):
         on = seewhy.encoder("new:resnet/16", engine="torch") if "pyramid" in more else tiny_cnn()
@@ -225,7 +222,8 @@ def fitted(root: Path) -> Iterator[tuple[str, Any]]:
     samples = load_samples(class_folders(root / "six", 8))
     made = small(classifiers, "linear").fit(tiny_cnn(), samples)
     pictures = [(s.image, samples.classes.index(s.label)) for s in samples.items]
-    bank = FitEPIC(n_kept=2).fit(made, pictures)
+    module, _, fit = prototypes["epic"].fitted_by.rpartition(".")
+    bank = getattr(importlib.import_module(module), fit)(n_kept=2).fit(made, pictures)
     yield (
         "epic",
         {
@@ -240,7 +238,7 @@ def fitted(root: Path) -> Iterator[tuple[str, Any]]:
         from seewhy.attributions.t_tame_training import FitTTAME
         from seewhy.training.loop import Training
     except ImportError:
-        from seewhy.attributions.t_tame import FitTTAME  # type: ignore[attr-defined,no-redef]
+        from seewhy.attributions.t_tame_training import FitTTAME
         from seewhy.training.loop import Training
     for variant in ("t_tame", "l_cam"):
         for on in (tiny_cnn, tiny_tokens):

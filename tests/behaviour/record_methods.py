@@ -19,9 +19,9 @@ from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.classifiers.saving import load
 from seewhy.descriptions import Descriptions
-from seewhy.descriptions.class_questions import Difference, Pair
 from seewhy.errors import SeeWhyError
 from seewhy.heads.head import Target
+from seewhy.language.questions import Difference, Pair
 from seewhy.metrics import metrics
 from seewhy.metrics.base import Case
 from seewhy.metrics.controls import centred_gaussian, uniform_map

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pandas as pd
 
@@ -83,7 +84,9 @@ def record() -> dict[str, Any]:
         os.chdir(place)
         try:
             _pictures()
-            return {line: _answer(line, place) for line in LINES.strip().splitlines()}
+            # What an engine rounds depends on the processor and on what the cache has.
+            with mock.patch("seewhy.encoders.engines._installed", lambda engine: engine == "torch"):
+                return {line: _answer(line, place) for line in LINES.strip().splitlines()}
         finally:
             os.chdir(before)
 

@@ -23,16 +23,18 @@ from seewhy.report import (
     canvas,
     index_entry,
     open_in_browser,
-    png,
     render_html,
     render_index,
     render_notebook,
     render_png,
     save,
+    still,
 )
+from seewhy.report.blocks import Chart, Columns
 from seewhy.report.canvas import Canvas
+from seewhy.report.card import card_of, crop, place_of
+from seewhy.report.charts import draw
 from seewhy.report.heat import COLOURS, blend, overlay, positive_part, upsample
-from seewhy.report.html import crop, place_of
 from seewhy.storage.marks import CARD, PICTURE
 from seewhy.types import Failure
 
@@ -427,14 +429,26 @@ def test_the_still_curves_pass_where_their_numbers_say(full: Explanation) -> Non
         insertion_random_curve=(0.15,) * 21,
     )
     assert isinstance(where, Where)
-    drawn = Canvas(1400, 400)
-    png._curves(drawn, where, 40.0)
-    width = (png.RIGHT - 40) / 2
-    for left, curve in ((png.RIGHT_X, where.deletion_curve), (png.RIGHT_X + width + 40, where.insertion_curve)):
-        for s in (1, 7, 13, 19):
-            x, y = left + 68 + steps[s] * (width - 68), 66 + 134 * (1 - curve[s] / 0.5)
-            assert ember_at(drawn.image, x, (60.0, 206.0)) == pytest.approx(y, abs=2), (s, curve[s])
-    pixels = np.asarray(drawn.image.convert("RGB"), int)
-    for left, level in ((png.RIGHT_X, 0.25), (png.RIGHT_X + width + 40, 0.15)):
-        at = pixels[round(66 + 134 * (1 - level / 0.5)), round(left + 68 + steps[2] * (width - 68))]
+    for chart, curve, level in zip(
+        charts_of(replace(full, where=where)), (where.deletion_curve, where.insertion_curve), (0.25, 0.15), strict=True
+    ):
+        drawn, drawing = Canvas(700, 400), draw(chart)
+        still._chart(drawn, chart, 40, 40.0, 600)
+        scale = 600 / drawing.width
+        (other, mine) = (s for s in drawing.shapes if s.kind == "line" and s.colour in ("ember", "idle"))
+        low = max(s.place[1] for s in drawing.shapes if s.colour == "line")
+        high = min(s.place[1] for s in drawing.shapes if s.colour == "line")
+        for i in (1, 7, 13, 19):
+            x, y = 40 + mine.place[2 * i] * scale, 58 + mine.place[2 * i + 1] * scale
+            assert mine.place[2 * i + 1] == pytest.approx(low - (low - high) * curve[i] / 0.5, abs=0.1)
+            assert ember_at(drawn.image, x, (y - 20, y + 20)) == pytest.approx(y, abs=2), (i, curve[i])
+        pixels = np.asarray(drawn.image.convert("RGB"), int)
+        assert other.place[5] == pytest.approx(low - (low - high) * level / 0.5, abs=0.1)
+        at = pixels[round(58 + other.place[5] * scale), round(40 + other.place[4] * scale)]
         assert (np.abs(at - np.array(canvas.IDLE)) < 40).all()
+
+
+def charts_of(e: Explanation) -> list[Chart]:
+    (section,) = (s for s in card_of(e).sections if s.key == "where")
+    (columns,) = (block for block in section.blocks if isinstance(block, Columns))
+    return [chart for (chart,) in columns.columns]

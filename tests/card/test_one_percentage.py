@@ -13,13 +13,13 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the extra 'app' is not installed, so there is no page")
 
-from seewhy.cli.explain import _lines
 from seewhy.cli.predict import _LINES
 from seewhy.explanation.base import Explanation
 from seewhy.explanation.decision import Decision
 from seewhy.explanation.prediction import Prediction
 from seewhy.report import index_entry, render_html, render_index, render_png
 from seewhy.report.canvas import Canvas
+from seewhy.report.terminal import card_lines as _lines
 from seewhy.service.app.base import render
 
 OWN = ("58", "30")

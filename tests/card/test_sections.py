@@ -14,17 +14,18 @@ from PIL import Image
 
 from seewhy.explanation.measures import Because
 from seewhy.explanation.part import Outside, Part
-from seewhy.explanation.similar import Like, Likeness
+from seewhy.explanation.prediction import Prediction, Ranked
+from seewhy.explanation.similar import Likeness
 from seewhy.explanation.typical import MadePicture, Typical
 from seewhy.explanation.verdict import Missing, Verdict
-from seewhy.report import found_in_pictures, segments
-from seewhy.report.because import NOT_COMPARED, Bar, Bars, bars_of, draw_bars, scale_of
-from seewhy.report.boxes import render_boxes
+from seewhy.report import found_in_pictures, regions
+from seewhy.report.blocks import Heat
 from seewhy.report.canvas import EMBER, IDLE, INK, Canvas
+from seewhy.report.card import KINDS, NOT_COMPARED, _picture, bars_of, dimming
+from seewhy.report.page import place as css
 from seewhy.report.palette import class_colours
-from seewhy.report.part import dimming, draw_whole, part_page
-from seewhy.report.segments import render_segments
-from seewhy.report.typical import draw_typical, seen_said, typical_page
+from seewhy.report.regions import render_boxes, render_segments
+from seewhy.report.still import draw_blocks
 
 VERDICT = Verdict("believable", "Told.", "Rule.")
 ABOUT = {"method": "x", "encoder": "y", "fingerprint": "z", "input": [32, 32]}
@@ -65,66 +66,64 @@ def box(**changed: Any) -> Part:
     return replace(made, **changed)
 
 
-def shown(part: Part, view: tuple[int, int] = (64, 64)) -> dict[str, Any]:
-    explanation: Any = SimpleNamespace(part=part, view=np.zeros((*view, 3), np.uint8))
-    page = part_page(explanation)
-    assert page is not None
-    return page
+def explained(part: Part, view: tuple[int, int] = (64, 64)) -> Any:
+    return SimpleNamespace(
+        part=part, view=np.zeros((*view, 3), np.uint8), where=Missing("", ""), subject=None,
+        prediction=Prediction("a.png", (Ranked("cat", 1.0),)),
+    )  # fmt: skip
 
 
 def test_a_box_lies_on_the_whole_picture_and_dims_the_rest_of_its_view() -> None:
-    page = shown(box())
-    assert page["css"] == "left:25.00%;top:20.00%;width:50.00%;height:60.00%"
-    assert (page["size"], page["layer"]) == ((50, 100), None)
-    layer = pixels_of(page["view_layer"])[..., 3]
-    assert layer.shape == (256, 256)
+    view, whole = (b for b in _picture(explained(box(), (256, 256))) if isinstance(b, Heat))
+    assert view.dark is not None
     # From half of the frame's width to beyond it, and from a fifth to four fifths of its height.
     expected = np.full((256, 256), 140)
     expected[51:205, 128:] = 0
-    assert (layer == expected).all()
-    assert pixels_of(shown(box(), (32, 64))["view_layer"]).shape == (128, 256, 4)
-    assert shown(box(frame=(60, 30, 140, 70)))["view_layer"] is None, "all of it is inside"
-    assert page["said"] == "box 2 of 3, found as cat with a score of 0.50"
+    assert (view.dark[..., 3] == expected).all()
+    assert (whole.frame, whole.dark, whole.is_whole) == ((0.25, 0.2, 0.75, 0.8), None, True)
+    assert css(whole.frame) == "left:25.00%;top:20.00%;width:50.00%;height:60.00%"
+    assert dimming(box(), (32, 64), (60, 30, 140, 70)) is None, "all of it is inside"
+    assert box().said == "box 2 of 3, found as cat with a score of 0.50"
 
 
 def test_a_segment_dims_the_whole_picture_too() -> None:
     mask = np.zeros((100, 200), bool)
     mask[:50, 100:] = True
-    part = box(kind="segment", mask=mask)
-    layer = pixels_of(shown(part)["layer"])[..., 3]
-    assert layer.shape == (128, 256)
-    assert (layer[:64, 128:] == 0).all()
-    assert (layer[64:] == 140).all()
-    assert (layer[:, :128] == 140).all()
-    assert dimming(box(), (50, 100), whole=True) is None
+    _, whole = (b for b in _picture(explained(box(kind="segment", mask=mask))) if isinstance(b, Heat))
+    assert whole.frame is None
+    assert whole.dark is not None
+    layer = whole.dark[..., 3]
+    assert layer.shape == (50, 100)
+    assert (layer[:25, 50:] == 0).all()
+    assert (layer[25:] == 140).all()
+    assert (layer[:, :50] == 140).all()
 
 
 def test_figures_of_a_part_are_each_its_own() -> None:
-    page = shown(box())
-    assert [bar["value"] for bar in page["bars"]] == [0.9, 0.8, 0.2]
-    assert [bar["name"] for bar in page["bars"]] == ["as it is", "everything else hidden", "box hidden"]
-    assert [(name, value) for _, name, value in page["figures"]] == [
+    given = box().outside
+    assert given is not None
+    (_, bars), figures, _ = KINDS["part"](given, explained(box()))
+    assert [(bar.name, bar.value) for bar in bars.bars] == [
+        ("as it is", 0.9), ("everything else hidden", 0.8), ("box hidden", 0.2)
+    ]  # fmt: skip
+    assert [(name, value) for _, name, value in figures] == [
         ("Done inside", "60\u202f%"), ("Box hidden, log-odds fall by", "3.00"), ("as much elsewhere", "0.50"),
         ("all else hidden", "0.50"),
     ]  # fmt: skip
-    given = box().outside
-    assert given is not None
-    other = shown(box(outside=replace(given, fall_outside=0.1)))
-    assert [value for *_, value in other["figures"]][2:] == ["0.50", "0.10"]
-    plain = shown(box(outside=None))
-    assert (plain["verdict"], plain["bars"], plain["figures"]) == (None, [], [])
+    _, figures, _ = KINDS["part"](replace(given, fall_outside=0.1), explained(box()))
+    assert [value for *_, value in figures][2:] == ["0.50", "0.10"]
 
 
 def test_the_still_shows_the_whole_picture_with_the_part_bright() -> None:
-    canvas, part = Recorder(), box()
-    assert draw_whole(canvas, part, 10, 100, 500) == 100 + 150 + 36
+    canvas, part = Recorder(), box(kind="segment", mask=np.pad(np.ones((60, 100), bool), ((20, 20), (50, 50))))
+    _, whole = (b for b in _picture(explained(part)) if isinstance(b, Heat))
+    assert draw_blocks(canvas, [whole], 10, 100, 500) == 100 + 150 + 36 + 36
     ((x, y, picture, width, height),) = canvas.photos
-    assert (x, y, width, height) == (10, 92, 300, 150)
-    expected = np.full((50, 100), int(200 * (1 - 140 / 255)))
+    assert (x, y, width, height) == (10, 100, 300, 150)
+    expected = np.full((50, 100), round(200 * (1 - 140 / 255)))
     expected[10:40, 25:75] = 200
-    assert (picture[..., 0] == expected).all()
+    assert (np.abs(picture[..., 0].astype(int) - expected) <= 1).all()
     assert (part.picture == 200).all(), "the result is left as it was"
-    assert draw_whole(canvas, None, 10, 100, 500) == 100
 
 
 def detected(n: int = 0, name: str = "a.png", found: tuple[Any, ...] = ()) -> Any:
@@ -173,7 +172,7 @@ def segmented(mask: np.ndarray, name: str = "a.png") -> Any:
 def test_a_mask_is_laid_over_in_its_colours_and_what_has_no_name_is_counted() -> None:
     mask = np.zeros((40, 80), np.uint8)
     mask[:, 20:], mask[:, 40:] = 1, 2
-    figure = segments._parts(segmented(mask))
+    figure = regions._layer(segmented(mask))
     layer = pixels_of(figure["layer"])
     for place, colour in zip((0, 30), class_colours(2), strict=True):
         assert layer[5, place].tolist() == [*colour, 150]
@@ -190,7 +189,7 @@ def test_a_mask_is_laid_over_in_its_colours_and_what_has_no_name_is_counted() ->
 def test_a_large_mask_is_laid_over_whole_and_smaller(size: tuple[int, int], expected: tuple[int, int]) -> None:
     mask = np.ones(size, np.uint8)
     mask[0, 0] = 0
-    layer = pixels_of(segments._parts(segmented(mask))["layer"])
+    layer = pixels_of(regions._layer(segmented(mask))["layer"])
     assert layer.shape == (*expected, 4)
     assert layer[-1, -1].tolist() == [*class_colours(2)[1], 150]
 
@@ -215,32 +214,33 @@ def typical(n: int = 2) -> Typical:
 
 
 def test_made_pictures_say_what_is_seen_in_them() -> None:
-    page = typical_page(typical(4))
-    assert page is not None
-    assert [(one["said"], one["agrees"]) for one in page["pictures"]] == [
-        ("seen as wren", True), ("seen as rust", None), ("not judged", None), ("seen as owl", False)
-    ]  # fmt: skip
-    assert [one["value"] for one in page["pictures"]] == pytest.approx([0.9, 0.8, 0.7, 0.6])
-    assert [int(pixels_of(one["picture"]).max()) for one in page["pictures"]] == [0, 1, 2, 3]
-    assert "They show what the climbed takes for wren" in page["lead"]
-    assert (page["title"], page["judge"], page["drawn"]) == ("A typical wren, made", "the judge", "It draws.")
-    assert typical_page(None) is None
-    assert seen_said(MadePicture(np.zeros((2, 2, 3), np.uint8), 0.1)) == "not judged"
+    (lead, row), _, (behind,) = KINDS["typical"](typical(4), explained(box()))
+    assert [str(one.caption[0]) for one in row.pictures] == [
+        "seen as wren",
+        "seen as rust",
+        "not judged",
+        "seen as owl",
+    ]
+    assert [one.kind for one in row.pictures] == ["", "", "", "other"]
+    assert [str(one.caption[1]) for one in row.pictures] == [
+        f"made, own probability {n}\u202f%" for n in (90, 80, 70, 60)
+    ]
+    assert [int(one.pixels.max()) for one in row.pictures] == [0, 1, 2, 3]
+    assert "They show what the climbed takes for wren" in lead.text
+    assert behind.blocks[0].text == "It was It draws.."
 
 
 @pytest.mark.parametrize(("n", "side"), [(2, 248), (4, 179)])
 def test_made_pictures_stand_side_by_side_on_the_still(n: int, side: int) -> None:
     canvas = Recorder()
-    end = draw_typical(canvas, typical(n), 20, 50, 800)
+    shown, _, _ = KINDS["typical"](typical(n), explained(box()))
+    end = draw_blocks(canvas, shown, 20, 50, 800)
     assert [(x, width, height) for x, _, _, width, height in canvas.photos] == [
         (20 + i * (side + 28), side, side) for i in range(n)
     ]
     top = canvas.photos[0][1]
     assert top > 50, "below the lead"
     assert end == top + side + 84
-    assert [text for _, _, text in canvas.texts if "own" in text] == [
-        f"made, own probability {90 - 10 * i} %" for i in range(n)
-    ]
 
 
 def near(lost: dict[str, float], overall: dict[str, float] | None = None, sentence: str = "mostly hue") -> Likeness:
@@ -248,24 +248,26 @@ def near(lost: dict[str, float], overall: dict[str, float] | None = None, senten
     return Likeness("A", "a.png", "moss", (0, 0, 1, 1), (0, 0, 1, 1), 0.9, 0.5, because=because)
 
 
-def test_bars_have_one_scale_for_the_card_and_marks_on_it() -> None:
-    first = near({"hue": 0.2, "shape": -0.4}, {"hue": 0.5, "shape": -0.1})
-    like = Like("x", (first, replace(first, because=None)), 1.0, None, None, VERDICT)
-    assert scale_of(like) == 0.5, "what is lost over all pictures counts too"
-    assert scale_of(replace(like, neighbours=(near({"hue": 0.02}),))) == 0.1
-    assert scale_of(Missing("none", "cure")) == 0.1
-    found = bars_of(first, 0.5)
-    assert found == Bars("mostly hue", (Bar("hue", 0.2, 0.4, 0.5, 1.0), Bar("shape", -0.4, 0.8, -0.1, 0.0)))
+def test_bars_have_marks_on_the_scale_of_the_card() -> None:
+    found = bars_of(near({"hue": 0.2, "shape": -0.4}, {"hue": 0.5, "shape": -0.1}), 0.5)
+    assert found is not None
+    assert str(found.title) == "mostly hue"
+    assert [(b.name, b.value, b.mark, b.colour) for b in found.bars] == [
+        ("hue", 0.4, 1.0, "ember"), ("shape", 0.8, 0.0, "idle")
+    ]  # fmt: skip
+    assert found.bars[1].title == "shape: gains 40\u202f%, over all pictures gains 10\u202f%"
     found = bars_of(near({"hue": 0.2, "shape": 0.1}, {"hue": 0.9}, ""), 0.1)
-    assert found == Bars(NOT_COMPARED, (Bar("hue", 0.2, 1.0, 0.9, 1.0), Bar("shape", 0.1, 1.0, None, None)))
+    assert found is not None
+    assert str(found.title) == NOT_COMPARED
+    assert [(b.value, b.mark) for b in found.bars] == [(1.0, 1.0), (1.0, None)]
 
 
 def test_a_gain_is_drawn_in_another_colour_and_a_mark_at_its_place() -> None:
     canvas = Recorder()
-    bars = (Bar("hue", 0.2, 0.5, 0.1, 0.25), Bar("shape", -0.1, 0.25, 0.0, 0.0), Bar("texture", 0.0, 0.0))
-    end = draw_bars(canvas, 10, 40, 272, Bars("Said.", bars))
+    found = bars_of(near({"hue": 0.2, "shape": -0.1}, {"hue": 0.1, "shape": 0.0}), 0.4)
+    assert found is not None
+    draw_blocks(canvas, [found], 10, 40, 272)
     drawn = [(x, width, fill) for x, _, width, _, _, fill in canvas.panels if fill in (EMBER, IDLE)]
     assert drawn == [(82, 100, EMBER), (82, 50, IDLE)]
     assert [(mark[0], mark[-1]) for mark in canvas.marks] == [(82 + 0.25 * 198, INK), (82, INK)]
-    assert [text for _, _, text in canvas.texts] == ["Said.", "hue", "shape", "texture"]
-    assert end == canvas.texts[1][1] + 3 * 18
+    assert [text for _, _, text in canvas.texts] == ["mostly hue", "hue", "shape"]

@@ -22,7 +22,7 @@ from seewhy.errors import InputError
 from seewhy.explanation.prediction import Prediction
 from seewhy.pictures.samples import Samples, load_samples
 from seewhy.report import index_entry, render_index
-from seewhy.report.certainty import SIGNS
+from seewhy.report.card import SIGNS
 from tiny import CLASSES, class_folders, colours, picture
 
 

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from seewhy.studies.real_or_generated import RealOrGeneratedStudy
 from typer.testing import CliRunner
 
 from seewhy.cli import app
 from seewhy.generation.made_set import MadeSet
 from seewhy.generation.sampler import PPGN
-from seewhy.studies.real_or_generated import RealOrGeneratedStudy
 from tiny import class_folders, tiny_cnn
 
 

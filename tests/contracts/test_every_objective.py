@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from registered import check_class, small
+from seewhy.bounds import limits
 from seewhy.errors import InputError
 from seewhy.learning.objectives import Contrastive, objectives
-from seewhy.learning.objectives.local import Regional
+from seewhy.learning.objectives.contrastive import Regional
 
 CONTRASTIVE = [name for name in objectives if issubclass(objectives[name], Contrastive)]
 REGIONAL = [name for name in CONTRASTIVE if issubclass(objectives[name], Regional)]
@@ -23,6 +24,19 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("name", [*objectives])
 def test_class_attributes_and_file_name(name: str) -> None:
     check_class(objectives, name)
+
+
+@pytest.mark.parametrize("name", [*objectives])
+def test_a_setting_outside_its_bounds_is_refused(name: str) -> None:
+    bounded = limits(objectives[name])
+    assert {field for field, *_ in bounded} >= {"temperature"} & {*objectives[name].__dataclass_fields__}  # type: ignore[attr-defined]
+    for field, expected, limit in bounded:
+        wrong = "nothing of it" if isinstance(limit, tuple) else float("nan")
+        with pytest.raises(InputError) as caught:
+            objectives[name](**{field: wrong})
+        given = repr(wrong) if isinstance(limit, tuple) else "nan"
+        told = f"The objective {name} was given {field}={given}. {expected} was expected. Change it."
+        assert str(caught.value) == told
 
 
 @pytest.mark.parametrize("name", CONTRASTIVE)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import seewhy
 from seewhy.cli import app
-from seewhy.dense.box_evaluation import _interval, evaluate_boxes
+from seewhy.dense.evaluation import _interval, evaluate_boxes
 from seewhy.errors import DataError
 from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord
 from tiny_words import tiny_pair

@@ -19,7 +19,7 @@ from schemas import check
 from seewhy.cli import app
 from seewhy.dense.by_words import segmenter_for
 from seewhy.dense.clipseg import CLIPSeg
-from seewhy.dense.pretrained_detector import open_network
+from seewhy.dense.pretrained import open_network
 from seewhy.dense.windows import best_classes
 from seewhy.errors import DataError, ImageError, InputError, ModelError, UnknownNameError
 from seewhy.types import Failure
@@ -115,17 +115,17 @@ def test_probabilities_of_their_own_are_sigmoids() -> None:
 @pytest.mark.parametrize(
     ("given", "kind", "says"),
     [
-        ({"segmenter": "clipseg"}, InputError, "The segmenter clipseg was named without its weights. A folder"),
-        ({"segmenter": "clipseg"}, InputError, "Write --segmenter clipseg:/path/to/folder."),
-        ({"segmenter": "clipsag:/x"}, UnknownNameError, "Did you mean 'clipseg'"),
-        ({"segmenter": "maskclip:/x"}, InputError, "The segmenter maskclip has no weights of its own, and /x was"),
-        ({"segmenter": "linear"}, InputError, "The segmenter linear is trained on masks, and only names were given."),
-        ({"segmenter": "maskclip", "tiles": 2}, InputError, "The segmenter maskclip has no parameter 'tiles'."),
-        ({"segmenter": "clipseg:/x", "labels": ["a"]}, DataError, "A segmenter was given 1 class."),
-        ({"segmenter": "clipseg:/x", "zoom": 0.1}, InputError, "clipseg was given templates=('a photo of a {}.',), z"),
-        ({"segmenter": "clipseg:/x", "templates": ("a",)}, InputError, "clipseg was given templates=('a',)"),
-        ({"segmenter": "clipseg:/x", "templates": ()}, InputError, "clipseg was given templates=()"),
-        ({"segmenter": "clipseg:/x", "least": 1.0}, InputError, "least=1. Sentences with {}, a zoom"),
+        ({"name": "clipseg"}, InputError, "The segmenter clipseg was named without its weights. A folder"),
+        ({"name": "clipseg"}, InputError, "Write --segmenter clipseg:/path/to/folder."),
+        ({"name": "clipsag:/x"}, UnknownNameError, "Did you mean 'clipseg'"),
+        ({"name": "maskclip:/x"}, InputError, "The segmenter maskclip has no weights of its own, and /x was"),
+        ({"name": "linear"}, InputError, "The segmenter linear learns from pictures, and was given names alone."),
+        ({"name": "maskclip", "tiles": 2}, InputError, "The segmenter maskclip has no parameter 'tiles'."),
+        ({"name": "clipseg:/x", "labels": ["a"]}, DataError, "A segmenter was given 1 name."),
+        ({"name": "clipseg:/x", "zoom": 0.1}, InputError, "clipseg was given templates=('a photo of a {}.',), z"),
+        ({"name": "clipseg:/x", "templates": ("a",)}, InputError, "clipseg was given templates=('a',)"),
+        ({"name": "clipseg:/x", "templates": ()}, InputError, "clipseg was given templates=()"),
+        ({"name": "clipseg:/x", "least": 1.0}, InputError, "least=1. Sentences with {}, a zoom"),
     ],
 )
 def test_what_is_refused(given: dict[str, Any], kind: type[Exception], says: str) -> None:

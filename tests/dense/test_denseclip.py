@@ -14,15 +14,13 @@ from typer.testing import CliRunner
 
 from coloured import colours, masked
 from seewhy.cli import app
-from seewhy.dense.context_decoder import ContextDecoder, visual_context
 from seewhy.dense.denseclip import DenseCLIP, _labels, _Learning, _pixel_loss
+from seewhy.dense.denseclip_network import ContextDecoder, TextDecoder, centred, visual_context
 from seewhy.dense.maskclip import MaskCLIP
 from seewhy.dense.saving import load_segmenter, save_segmenter
-from seewhy.dense.text_decoder import TextDecoder, centred
 from seewhy.dense.windows import Windows
 from seewhy.encoders.base import Layout
-from seewhy.encoders.clip_text import ClipText
-from seewhy.encoders.open_clip_text import TextHalf
+from seewhy.encoders.clip_text import ClipText, TextHalf
 from seewhy.encoders.text_tokens import Sentence
 from seewhy.errors import DataError, InputError, ModelError
 from seewhy.learning.adaptation.prompts import Names

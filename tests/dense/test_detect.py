@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 import seewhy
 from seewhy.cli import app
 from seewhy.dense import Detections, detectors
-from seewhy.dense.boxes_by_words import detector_for
-from seewhy.dense.detections import Keep
+from seewhy.dense.by_words import detector_for
 from seewhy.dense.grounding_dino import words_of_names
-from seewhy.dense.pooling import box_means
+from seewhy.dense.regions import Keep
+from seewhy.dense.windows import box_means
 from seewhy.dense.word_regions import RegionDetector, WordRegions
 from seewhy.errors import DataError, ImageError, InputError, ModelError, UnknownNameError, WeightsError
 from seewhy.metrics.boxes import pieces
@@ -116,7 +116,7 @@ def test_python(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "error", "says"),
     [
-        ({"labels": " , "}, DataError, "A detector was given no name. One or more different names were expected."),
+        ({"labels": " , "}, DataError, "A detector was given 0 names. One or more different names were expected."),
         ({"labels": "a,b,a"}, DataError, "A detector was given 'a' twice."),
         ({"labels": "a", "detector": "word_region"}, UnknownNameError, "word_regions"),
         (

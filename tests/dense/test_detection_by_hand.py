@@ -19,11 +19,8 @@ from coloured import colours, squares
 from seewhy.classifiers.linear.solvers import fit_logistic
 from seewhy.dense.detection import fit as fitting
 from seewhy.dense.detection import linear as probing
-from seewhy.dense.detection.fit import Trial, fit_detector, methods_for, on_new_pictures, usable
-from seewhy.dense.detection.folds import dealt
-from seewhy.dense.detection.linear import Linear, RegionProbe
-from seewhy.dense.detection.places import common_shapes, moved, windows_of
-from seewhy.dense.detection.taught import Axes, Examples, Taught
+from seewhy.dense.detection.fit import Trial, dealt, fit_detector, methods_for, on_new_pictures, usable
+from seewhy.dense.detection.linear import Axes, Examples, Linear, RegionProbe, Taught, common_shapes, moved, windows_of
 from seewhy.dense.detection.thresholds import best_point, between, calibrated
 from seewhy.dense.detection.trained import Regions, TrainedDetector
 from seewhy.dense.reader import Reader

@@ -12,17 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
-from seewhy.dense import Detection, Detections, pretrained_detector
-from seewhy.dense.box_controls import controls
-from seewhy.dense.box_evaluation import evaluate_boxes
-from seewhy.dense.box_folder import BoxFolder
-from seewhy.dense.boxes_by_words import detector_for
-from seewhy.dense.detections import Keep
+from seewhy.dense import Detections, Region
+from seewhy.dense.by_words import detector_for
+from seewhy.dense.evaluation import box_controls, evaluate_boxes
 from seewhy.dense.grounding_dino import GroundingDino
 from seewhy.dense.owlv2 import Owlv2
-from seewhy.dense.pooling import box_means
-from seewhy.dense.pretrained_detector import PretrainedDetector
-from seewhy.dense.truths import said_unnamed
+from seewhy.dense.pretrained import PretrainedDetector
+from seewhy.dense.regions import BoxFolder, Keep
+from seewhy.dense.windows import box_means
 from seewhy.dense.word_regions import WordRegions, cut_regions
 from seewhy.errors import ForeignFileError, InputError, UnknownNameError
 from seewhy.metrics.average_precision import PictureBoxes
@@ -94,7 +91,7 @@ def test_owlv2_pads_to_a_square_and_asks_sentences() -> None:
 
 def test_a_ready_detector_takes_its_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
     network, processor, _ = asked(torch.zeros(1, 1), torch.zeros(1, 4))
-    monkeypatch.setattr(pretrained_detector, "open_network", lambda *_: (network, processor, "abc"))
+    monkeypatch.setattr("seewhy.dense.pretrained.open_network", lambda *_: (network, processor, "abc"))
     built = Owlv2(least=0.3, overlap=0.4, most=7, tiles=2).build(["cat"], folder="x")
     assert (built.keep, built.tiles) == (Keep(0.3, 0.4, 7), 2)
     assert {k: built.about[k] for k in ("method", "encoder", "fingerprint")} == {
@@ -132,7 +129,7 @@ def test_controls_know_less_and_lose_no_picture(tmp_path: Path) -> None:
     Image.fromarray(pixels).save(tmp_path / "a.png")
     pictures = [BoxedPicture(str(tmp_path / "a.png"), (120, 60)), BoxedPicture(str(tmp_path / "gone.png"), (40, 20))]
     there = [PictureBoxes.of([(0, 0, 9, 9)] * 3, [1, 1, 0]), PictureBoxes.of([], [])]
-    by = {c.name: c.draws for c in controls(pictures, there, there, 2, tiny_pair(), 0)}
+    by = dict(box_controls(pictures, there, there, 2, tiny_pair(), 0))
     for b, middle in zip(by["middle of the picture"][0], ([12, 6, 108, 54], [4, 2, 36, 18]), strict=True):
         assert b.boxes[0].tolist() == pytest.approx(middle)
     assert all(set(b.labels.tolist()) <= {1} for name in by for b in by[name][0] if name != "names shuffled")
@@ -178,7 +175,7 @@ def test_a_lead_that_its_interval_does_not_part_from_0_is_not_real() -> None:
 
 
 def found_on(name: str, n: int = 1) -> Detections:
-    boxes = tuple(Detection("a", 0.5, (1.0, 2.0, 3.0, 4.0 + i)) for i in range(n))
+    boxes = tuple(Region("a", 0.5, (1.0, 2.0, 3.0, 4.0 + i)) for i in range(n))
     return Detections(
         name,
         (40, 40),
@@ -190,7 +187,7 @@ def found_on(name: str, n: int = 1) -> Detections:
 
 
 def test_a_folder_of_boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seewhy.dense.box_folder.MOST_SHOWN", 2)
+    monkeypatch.setattr("seewhy.dense.regions.MOST_SHOWN", 2)
     folder = BoxFolder(tmp_path / "det", ("a",), "csv")
     for i in range(3):
         folder.add(found_on(f"{i}.png"))
@@ -221,7 +218,7 @@ def test_results_keep_their_scores_and_what_is_no_number_is_not_found(tmp_path: 
 
 def test_engine_and_store_are_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engines = []
-    monkeypatch.setattr("seewhy.dense.boxes_by_words.find", lambda name, engine: engines.append(engine) or tiny_pair())
+    monkeypatch.setattr("seewhy.dense.by_words.find", lambda name, engine: engines.append(engine) or tiny_pair())
     detector_for("word_regions", ["a"], "some", engine="torch")
     assert engines == ["torch"]
     store = FeatureStore(tmp_path / "s.sqlite")
@@ -266,11 +263,3 @@ def test_a_mean_over_a_large_map_is_exact() -> None:
     grid[0, 399, 399] = 1001.0
     corner = torch.tensor([[398.5, 398.5, 400.0, 400.0]])
     assert float(box_means(grid, corner)) == pytest.approx(1000 + 1 / 2.25, abs=1e-3)
-
-
-def test_values_without_a_name_are_said_with_their_part() -> None:
-    assert said_unnamed(Counter(), 10) == []
-    assert said_unnamed(Counter({7: 5}), 100) == [
-        "1 value(s) of the masks have no name, and count for nothing: 7 (5.0% of the pixels)"
-    ]
-    assert said_unnamed(Counter({7: 5, 9: 10}), 100)[0].endswith(": 9 (10.0% of the pixels), 7 (5.0% of the pixels)")

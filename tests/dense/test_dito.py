@@ -13,7 +13,7 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 from seewhy.dense.cells import joint_cells
-from seewhy.dense.detection.dito import DITO, WordedBoxes, _gathered, texts_of
+from seewhy.dense.detection.dito import DITO, WordedBoxes, _gathered, worded
 from seewhy.dense.detection.fit import fit_detector
 from seewhy.dense.detection.trained import TrainedDetector
 from seewhy.dense.reader import Reader
@@ -164,7 +164,7 @@ def test_names_that_no_box_was_drawn_of_have_more_of_the_words(fitted: TrainedDe
     finder = other.finder
     assert isinstance(finder, WordedBoxes)
     assert finder.is_base.tolist() == [True, False]
-    torch.testing.assert_close(finder.network.texts, texts_of(tiny_pair(), ("blue", "green"), ("a {}",)))
+    torch.testing.assert_close(finder.network.texts, worded(tiny_pair(), ("blue", "green"), ("a {}",)))
     found = other.keeping(least=0).detect(data.pictures[0].image)
     first, second = fitted.thresholds
     assert other.thresholds == pytest.approx((second, (first + second) / 2))

@@ -19,11 +19,21 @@ import seewhy
 from coloured import squares as world
 from schemas import check
 from seewhy.cli import app
-from seewhy.dense.detection.fit import fit_detector, usable
-from seewhy.dense.detection.folds import Folds, beside, dealt
-from seewhy.dense.detection.linear import Linear, RegionProbe, _examples, _labelled, _mistakes
-from seewhy.dense.detection.places import best_overlaps, common_shapes, moved, parts_of, windows_of
-from seewhy.dense.detection.taught import Axes, Taught
+from seewhy.dense.detection.fit import Folds, beside, dealt, fit_detector, usable
+from seewhy.dense.detection.linear import (
+    Axes,
+    Linear,
+    RegionProbe,
+    Taught,
+    _examples,
+    _labelled,
+    _mistakes,
+    best_overlaps,
+    common_shapes,
+    moved,
+    parts_of,
+    windows_of,
+)
 from seewhy.dense.detection.thresholds import FIGURES, Ranked, best_point, calibrated, part, wilson
 from seewhy.dense.detection.trained import Regions, TrainedDetector
 from seewhy.dense.reader import Looked, Reader
@@ -336,7 +346,7 @@ def test_what_cannot_be_learnt_from_is_told(data: BoxData, tmp_path: Path) -> No
         fit_detector(data, colours(), zooom=2)
     with pytest.raises(InputError, match="rounds=-1"):
         Linear(rounds=-1)
-    with pytest.raises(InputError, match=r"finds what it was shown, and was given names alone\..*--method linear"):
+    with pytest.raises(InputError, match=r"learns from pictures, and was given names alone\..*--method linear"):
         seewhy.detect(np.zeros((9, 9, 3), np.uint8), ["cat"], colours(), detector="linear")
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from coloured import NAMES, masked
+from seewhy.dense.cells import unpacked, with_levels
 from seewhy.dense.denseclip import DenseCLIP, _Learning, _moments
 from seewhy.dense.evaluation import PROBE, evaluate_segmenter
-from seewhy.dense.levels import unpacked, with_levels
 from seewhy.dense.saving import load_segmenter, save_segmenter
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.encoders.split import example_pixels

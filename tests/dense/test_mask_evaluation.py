@@ -15,13 +15,12 @@ from typer.testing import CliRunner
 from coloured import NAMES, colours, masked
 from schemas import check
 from seewhy.cli import app
-from seewhy.dense.controls import Norms, ceiling, commonest, shuffled
 from seewhy.dense.evaluation import ALWAYS, GRID, NORM, OWN, PROBE, RANDOM, SHUFFLED, evaluate_segmenter
+from seewhy.dense.finders import Segmenter
 from seewhy.dense.linear import Linear, shares_of
 from seewhy.dense.maskclip import MaskCLIP
-from seewhy.dense.miou import accuracy, confusion, mean_iou, per_class, sums
+from seewhy.dense.miou import Norms, accuracy, ceiling, commonest, mean_iou, per_class, pixel_confusion, shuffled, sums
 from seewhy.dense.saving import is_segmenter, load_segmenter, save_segmenter
-from seewhy.dense.segmenter import Segmenter
 from seewhy.errors import DataError, InputError, ModelError
 from seewhy.pictures.pixel_classes import load_masks
 from seewhy.progress import Progress
@@ -30,7 +29,7 @@ from seewhy.progress import Progress
 def test_intersections_and_unions_by_hand() -> None:
     truth = np.array([[0, 0, 1], [1, 2, 255]], np.uint8)
     found = np.array([[0, 1, 1], [255, 2, 0]], np.uint8)
-    table = confusion(truth, found, 4)[None]
+    table = pixel_confusion(truth, found, 4)[None]
     assert table[0].tolist() == [[1, 1, 0, 0, 0], [0, 1, 0, 0, 1], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]]
     # 1/2, 1/3 and 1; the class without a pixel does not count.
     assert float(mean_iou(sums(table))[0]) == pytest.approx((1 / 2 + 1 / 3 + 1) / 3)
@@ -44,11 +43,11 @@ def test_intersections_and_unions_by_hand() -> None:
 
 def test_perfect_worst_and_shuffled() -> None:
     truth = np.repeat(np.arange(4, dtype=np.uint8), 5)
-    table = confusion(truth, truth, 4)[None]
+    table = pixel_confusion(truth, truth, 4)[None]
     assert float(mean_iou(sums(table))) == 1
     assert all(float(mean_iou(sums(one))) == 0 for one in shuffled(table, 0))
     assert len({tuple(one.flatten().tolist()) for one in shuffled(table, 0)}) > 4
-    always = commonest(confusion(np.array([0, 1, 1]), np.array([0, 0, 0]), 2)[None])
+    always = commonest(pixel_confusion(np.array([0, 1, 1]), np.array([0, 0, 0]), 2)[None])
     assert always[0].tolist() == [[0, 1, 0], [0, 2, 0]]
 
 

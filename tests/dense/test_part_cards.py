@@ -17,20 +17,17 @@ from typer.testing import CliRunner
 
 from schemas import check
 from seewhy.cli import app
-from seewhy.dense import Detection, Detections, Detector, Segmenter
+from seewhy.dense import Detections, Detector, Region, Segmenter
 from seewhy.dense.denseclip import DenseCLIP
-from seewhy.dense.detection.linear import RegionProbe
-from seewhy.dense.detection.taught import Axes
+from seewhy.dense.denseclip_network import TextDecoder
+from seewhy.dense.detection.linear import Axes, RegionProbe
 from seewhy.dense.detection.trained import TrainedDetector
 from seewhy.dense.linear import Affine, Linear
 from seewhy.dense.maskclip import MaskCLIP
-from seewhy.dense.outside import elsewhere
-from seewhy.dense.part_encoder import PartEngine, WholeEngine, WholePicture, part_encoder, place_of
-from seewhy.dense.part_evidence import PartExplainer
-from seewhy.dense.part_examples import with_examples
+from seewhy.dense.part_evidence import PartExplainer, elsewhere, with_examples
+from seewhy.dense.parts import PartEngine, WholePicture, part_encoder, place_of
 from seewhy.dense.presence import Presence
 from seewhy.dense.saving import save_segmenter
-from seewhy.dense.text_decoder import TextDecoder
 from seewhy.dense.word_regions import RegionDetector, WordRegions
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.errors import DataError, InputError
@@ -72,7 +69,7 @@ def painted(places: dict[tuple[int, int, int, int], tuple[int, int, int]], side:
 def explained(
     detector: RegionDetector, pixels: np.ndarray, box: tuple[float, float, float, float], **options: Any
 ) -> Explanation:
-    found = Detections("a.png", (64, 64), detector.classes, (Detection("red", 0.5, box),), {}, pixels)
+    found = Detections("a.png", (64, 64), detector.classes, (Region("red", 0.5, box),), {}, pixels)
     (why,) = PartExplainer.of(detector).explain(pixels, found, ExplainOptions(**options))
     return why
 
@@ -127,7 +124,7 @@ def test_the_probability_is_the_detectors_and_the_heat_adds_up_to_it() -> None:
     looked = next(iter(detector.reader.looked([pixels])))
     assert not isinstance(looked, Failure)
     from seewhy.dense.cells import joint_cells
-    from seewhy.dense.pooling import box_means
+    from seewhy.dense.windows import box_means
 
     cells = joint_cells(detector.reader.encoder, looked.features)[0]
     own = box_means(cells, torch.tensor([box]) * cells.shape[1] / 64)
@@ -163,7 +160,7 @@ def test_only_the_parts_own_pixels_are_changed_inside_and_all_others_outside() -
     assert torch.equal(engine(unchanged), place.cut(whole.own_cells))
     changed = engine(torch.full_like(unchanged, 5.0))
     copies = torch.where(place.inside, 5.0, whole.pixels)[None]
-    assert torch.equal(changed, WholeEngine(whole, place)(copies))
+    assert torch.equal(changed, PartEngine(whole, place, anywhere=True)(copies))
     assert float(place.weights.mean()) == pytest.approx(1)
 
 

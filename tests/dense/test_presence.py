@@ -16,7 +16,7 @@ import seewhy
 from coloured import COLOURS, colours
 from schemas import check
 from seewhy.cli import app
-from seewhy.dense.boxes_by_words import detector_for
+from seewhy.dense.by_words import detector_for
 from seewhy.dense.presence import Presence, other_names, standing_out
 from seewhy.dense.word_regions import few_of_each
 from seewhy.errors import InputError
@@ -81,10 +81,9 @@ def test_an_absent_name_has_no_pixel_and_none_of_these_is_an_answer() -> None:
 
 
 def test_nothing_found_is_an_answer_in_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import seewhy.dense.boxes_by_words
     import seewhy.dense.by_words
 
-    for module in (seewhy.dense.boxes_by_words, seewhy.dense.by_words):
+    for module in (seewhy.dense.by_words, seewhy.dense.by_words):
         monkeypatch.setattr(module, "find", lambda name, engine: colours())
     pixels = np.full((64, 64, 3), COLOURS["green"], np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")

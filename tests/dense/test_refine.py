@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from seewhy.dense.refine import ABSENT, denoise, smooth
+from seewhy.dense.maskclip import denoise, smooth
+from seewhy.dense.windows import ABSENT
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "maskclip.json").read_text("utf-8"))
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from seewhy.dense.detections import Keep
-from seewhy.dense.region_scores import Blend, shrunk
+from seewhy.dense.regions import Keep
+from seewhy.dense.two_stage import Blend, shrunk
 from seewhy.errors import InputError
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "dito.json").read_text("utf-8"))

@@ -83,7 +83,7 @@ def test_a_result_says_what_it_holds(tmp_path: Path) -> None:
         found.save(tmp_path / "mine.png")
     with pytest.raises(DataError) as caught:
         found.save(tmp_path / "seg.tif")
-    assert str(caught.value).startswith("A segmentation is written as .png, .json or .html, not as '.tif'. Change the")
+    assert str(caught.value).startswith("Segments are written as .png, .html, .json, not as '.tif'. Change the")
 
 
 def test_options_change_what_they_say() -> None:
@@ -126,10 +126,10 @@ def test_pictures_that_cannot_be_read_stop_no_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "says"),
     [
-        ([], "A segmenter was given 0 classes. From 2 to 255 different names were expected."),
-        ("road", "A segmenter was given 1 class."),
+        ([], "A segmenter was given 0 names. From 2 to 255 different names were expected."),
+        ("road", "A segmenter was given 1 name."),
         (["a", " a "], "A segmenter was given 'a' twice."),
-        (map(str, range(256)), "A segmenter was given 256 classes."),
+        (map(str, range(256)), "A segmenter was given 256 names."),
     ],
 )
 def test_names_that_make_no_classes(labels: Any, says: str) -> None:

@@ -17,19 +17,17 @@ from test_mask_evaluation import rows_of
 import seewhy
 import seewhy.dense.by_words
 import seewhy.dense.evaluation
-import seewhy.dense.folder
 import seewhy.dense.linear
+import seewhy.dense.regions
 import seewhy.dense.saving
 from coloured import NAMES, colours, masked, picture
-from seewhy.dense.context_decoder import ContextDecoder
-from seewhy.dense.controls import Norms, ceiling, commonest, shuffled
+from seewhy.dense.denseclip_network import ContextDecoder
 from seewhy.dense.evaluation import ALWAYS, OWN, RANDOM, SHUFFLED, evaluate_segmenter
-from seewhy.dense.folder import SegmentFolder
 from seewhy.dense.linear import Affine, Linear, gathered, shares_of
 from seewhy.dense.maskclip import MaskCLIP, Words
-from seewhy.dense.miou import accuracy, confusion, mean_iou, per_class, sums
+from seewhy.dense.miou import Norms, accuracy, ceiling, commonest, mean_iou, per_class, pixel_confusion, shuffled, sums
+from seewhy.dense.regions import NOTHING, CocoDocument, Segmentation, SegmentFolder, segments_of
 from seewhy.dense.saving import is_segmenter, load_segmenter, save_segmenter
-from seewhy.dense.segmentation import NOTHING, CocoDocument, Segmentation, segments_of
 from seewhy.dense.windows import Windows
 from seewhy.errors import DataError, ForeignFileError, InputError, ModelError
 from seewhy.pictures.pixel_classes import load_masks
@@ -77,7 +75,7 @@ def test_a_coco_document_has_the_numbers_of_segments() -> None:
 
 
 def test_a_folder_names_its_masks_and_leaves_others_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seewhy.dense.folder, "MOST_SHOWN", 2)
+    monkeypatch.setattr(seewhy.dense.regions, "MOST_SHOWN", 2)
     folder = SegmentFolder(tmp_path / "seg", NAMES)
     given = ("x/Cat.jpg", "y/cat.jpg", " .hid.den. .png", "a?b/c:d.png", f"{'l' * 200}.png", "....", "cat.png")
     names = [folder.add(result(one)).name for one in given]
@@ -109,9 +107,9 @@ def test_windows_step_by_three_quarters_and_bend_by_half() -> None:
 
 def test_confusions_and_what_is_made_of_them() -> None:
     truth, found = np.array([[0, 0, 1, 255, 3]]), np.array([[0, 1, 255, 2, 0]])
-    table = confusion(truth, found, 3)
+    table = pixel_confusion(truth, found, 3)
     assert table.tolist() == [[1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
-    both = torch.stack([table, confusion(truth, truth, 3)])
+    both = torch.stack([table, pixel_confusion(truth, truth, 3)])
     # Of class 0: 3 of 4 true pixels, none else; of class 1: 1 right, 2 true, 1 more said.
     assert sums(both).sum(0).tolist() == [3, 1, 0, 4, 3, 0, 4, 2, 0]
     assert float(mean_iou(sums(both).sum(0))) == pytest.approx((3 / 4 + 1 / 3) / 2)  # of classes that are there
@@ -246,9 +244,9 @@ def test_a_tiled_picture_is_shown_whole() -> None:
 def test_pixels_are_named_no_finer_than_was_looked(monkeypatch: pytest.MonkeyPatch) -> None:
     segmenter = MaskCLIP().build(colours(), NAMES)
     sizes: list[tuple[int, int]] = []
-    real = seewhy.dense.segmenter.best_classes  # type: ignore[attr-defined]
+    real = seewhy.dense.finders.best_classes  # type: ignore[attr-defined]
     monkeypatch.setattr(
-        "seewhy.dense.segmenter.best_classes", lambda s, size, scale: sizes.append(size) or real(s, size, scale)
+        "seewhy.dense.finders.best_classes", lambda s, size, scale: sizes.append(size) or real(s, size, scale)
     )
     for size in ((40, 30), (300, 200), (1000, 100)):
         segmenter.segment(picture(*size))

@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.hires_cam import HiResCAM
-from seewhy.attributions.inner_layer import refuse_windows
+from seewhy.attributions.layers import refuse_windows
 from seewhy.attributions.shares import cell_evidence
 from seewhy.classifiers.pretrained import Pretrained
-from seewhy.encoders.arrangement import Arrangements, watch
 from seewhy.encoders.base import Encoder, Layout
-from seewhy.encoders.module import from_module
+from seewhy.encoders.module import Arrangements, from_module, watch
 from seewhy.encoders.split import example_pixels
 from seewhy.errors import ModelError
 from seewhy.heads.head import Target

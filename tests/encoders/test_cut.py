@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.export import Dim, export
 
 from seewhy.encoders.convert import quiet
-from seewhy.encoders.cut import FromLayer, UntilLayer
+from seewhy.encoders.split import FromLayer, UntilLayer
 
 
 class InPlace(nn.Module):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from seewhy.encoders import engine_cache
-from seewhy.encoders.engine_cache import kept_folder
+from seewhy.encoders import engines
+from seewhy.encoders.engines import kept_folder
 
 
 def fill(folder: Path) -> None:
@@ -42,7 +42,7 @@ def test_a_cache_that_cannot_be_written_to(
     def readonly(_folder: Path) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(engine_cache, "new_folder", readonly)
+    monkeypatch.setattr(engines, "new_folder", readonly)
     assert (kept_folder("one", fill) / "trunk.bin").stat().st_size == 1000
     assert f"{cache / 'engines'} cannot be written to: read-only file system. The converted trunk" in caplog.text
 

@@ -17,11 +17,18 @@ from tests.tiny import tiny_cnn, tiny_tokens
 from torch import Tensor, nn
 
 from seewhy.encoders import engines
-from seewhy.encoders import precision as precisions
+from seewhy.encoders import engines as precisions
 from seewhy.encoders.convert import openvino
-from seewhy.encoders.engine_cache import kept_folder
-from seewhy.encoders.engines import ENGINES, Engine, available_engines, make_engine
-from seewhy.encoders.precision import TOLERANCE, UNASKED, differs
+from seewhy.encoders.engines import (
+    ENGINES,
+    TOLERANCE,
+    UNASKED,
+    Engine,
+    available_engines,
+    differs,
+    kept_folder,
+    make_engine,
+)
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import EngineError, MissingExtraError
 

@@ -11,8 +11,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from seewhy.encoders.file import load
 from seewhy.encoders.split import example_pixels
+from seewhy.encoders.weights import load
 from seewhy.errors import ModelError, UnknownNameError, WeightsError
 from seewhy.types import Transform
 

@@ -15,8 +15,8 @@ from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.shares import cell_evidence
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.encoders.base import Layout
-from seewhy.encoders.cut import cut_by_graph
 from seewhy.encoders.module import from_module, frozen_copy
+from seewhy.encoders.split import cut_by_graph
 from seewhy.errors import ModelError, UnknownNameError
 from seewhy.heads.head import Target
 from seewhy.types import Transform

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
+from seewhy.encoders.clip_text import encode_padded as encode_tokens
 from seewhy.encoders.open_clip import find_source, load, transform_of
-from seewhy.encoders.open_clip_text import encode_tokens
 from seewhy.encoders.split import example_pixels
 from seewhy.errors import ModelError, UnknownNameError, WeightsError
 from tiny_words import changed_by_a_step, says_what_its_module_says

@@ -24,7 +24,7 @@ from seewhy.prototypes.bank_influences import bank_influences, view_of
 from seewhy.prototypes.base import Group, Match
 from seewhy.prototypes.nearest import NearestPatches
 from seewhy.prototypes.perturbations import PROPERTIES, PaperChanges, warp
-from seewhy.report.because import NOT_COMPARED, bars_of, scale_of
+from seewhy.report.card import NOT_COMPARED, bars_of, scale_of
 from tiny import SIDE, class_folders, picture, tiny_cnn
 
 
@@ -86,7 +86,7 @@ def test_the_paper_s_bars_are_not_to_be_compared(classifier: Classifier) -> None
     assert all(n.because is not None and n.because.sentence == "" for n in like.neighbours)
     found = bars_of(like.neighbours[0], scale_of(like))
     assert found is not None
-    assert found.sentence == NOT_COMPARED
+    assert str(found.title) == NOT_COMPARED
     assert NOT_COMPARED in e.to_html()
 
 
@@ -119,10 +119,9 @@ def test_the_json_says_it_too(why: Explanation) -> None:
 def test_bars_share_one_scale(why: Explanation) -> None:
     like = neighbours(why)
     scale = scale_of(like)
+    lost = [v for n in like.neighbours for v in n.because.lost.values()]  # type: ignore[union-attr]
     bars = [b for n in like.neighbours for b in bars_of(n, scale).bars]  # type: ignore[union-attr]
-    assert all(0 <= b.width <= 1 for b in bars)
-    big = max(bars, key=lambda b: b.lost)
-    assert big.width == pytest.approx(min(1.0, big.lost / scale))
+    assert [b.value for b in bars] == pytest.approx([min(1.0, abs(v) / scale) for v in lost])
 
 
 def test_patches_that_repeat_each_other_are_counted_once() -> None:

@@ -11,12 +11,12 @@ import pytest
 
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
-from seewhy.cli.explain import _lines
 from seewhy.descriptions import Descriptions
 from seewhy.explanation.base import Explanation, Where, Words
 from seewhy.explanation.similar import Like
 from seewhy.pictures.samples import load_samples
 from seewhy.report import canvas
+from seewhy.report.terminal import card_lines as _lines
 from tiny import class_folders, picture, tiny_cnn
 
 CLASSES = ("moss", "rust", "sky")

@@ -336,7 +336,7 @@ def _weights(folder: Path) -> None:
 
 
 def _use_weights(folder: Path) -> None:
-    from seewhy.encoders.file import load
+    from seewhy.encoders.weights import load
 
     load(str(folder / "w.safetensors"))
 

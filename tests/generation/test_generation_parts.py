@@ -67,7 +67,9 @@ def test_what_conditions_say() -> None:
     pooled = Reader(on)(pictures)
     text, like = of_text(on, "moss"), of_picture(on, pictures[:1], "x")
     torch.testing.assert_close(text.scores(pictures)[:, 0], on.text.logit_scale * text.value(pictures))
-    torch.testing.assert_close(text.value(pictures), cosine_similarity(on.text.project(pooled), on.encode_text(["moss"])))
+    torch.testing.assert_close(
+        text.value(pictures), cosine_similarity(on.text.project(pooled), on.encode_text(["moss"]))
+    )
     torch.testing.assert_close(like.value(pictures), cosine_similarity(pooled, pooled[:1]))
     torch.testing.assert_close(like.scores(pictures)[:, 0], 20 * like.value(pictures))
     torch.testing.assert_close(of_class(model, "sky").value(pictures), model.head(pooled).softmax(1)[:, 2])

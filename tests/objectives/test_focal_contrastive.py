@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from seewhy.errors import InputError
 from seewhy.learning.objectives.clip import CLIP
 from seewhy.learning.objectives.contrastive import focal_costs
 from seewhy.learning.objectives.dito import DITO
@@ -59,9 +58,3 @@ def test_the_scale_begins_and_ends_where_it_is_said(kind: type[FocalContrastive 
             parameter += 10.0
         state.hold()
         assert float(state(one)) == pytest.approx(4.0)
-
-
-@pytest.mark.parametrize("wrong", [{"alpha": 1.1}, {"gamma": -1.0}, {"gamma": math.inf}, {"temperature": 2.0}])
-def test_what_is_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(InputError, match="an alpha from 0 to 1 and a gamma from 0 on were expected"):
-        FocalContrastive(**wrong)

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from seewhy.errors import InputError
 from seewhy.learning.objectives import gloria
 from seewhy.learning.objectives.gloria import Attending, GLoRIA
 
@@ -82,15 +81,3 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
     assert sizes[:2] == [3, 1]
     assert all(slope.isfinite().all() for slope in whole)
-
-
-@pytest.mark.parametrize("wrong", [{"attention_scale": 0}, {"word_scale": -1}, {"scale": 0}, {"local_weight": -1}])
-def test_what_is_no_setting_is_refused(wrong: dict[str, Any]) -> None:
-    given = {"attention_scale": 4, "word_scale": 5, "scale": 10, "local_weight": 1} | wrong
-    with pytest.raises(InputError) as caught:
-        GLoRIA(**given)
-    told = ", ".join(f"{name}={value:g}" for name, value in given.items())
-    assert str(caught.value) == (
-        f"The objective gloria was given {told}, spans='sentence'. Scales above zero, a weight from 0, and 'sentence' "
-        "or 'text', were expected. Change them."
-    )

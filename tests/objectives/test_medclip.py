@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from seewhy.errors import InputError
 from seewhy.learning.objectives.clip import CLIP
 from seewhy.learning.objectives.medclip import MedCLIP
 
@@ -59,15 +58,3 @@ def test_who_finds_nothing_has_even_targets_and_finite_gradients() -> None:
 
 def test_without_labels_it_is_clip() -> None:
     assert float(MedCLIP()(IMAGE, TEXT)) == pytest.approx(float(CLIP()(IMAGE, TEXT)), rel=1e-6)
-
-
-@pytest.mark.parametrize("wrong", [{"temperature": 2}, {"alike": "x"}, {"max_scale": 0.5}])
-def test_what_is_no_setting_is_refused(wrong: dict[str, Any]) -> None:
-    given = {"temperature": 0.07, "alike": "dot", "max_scale": 100} | wrong
-    with pytest.raises(InputError) as caught:
-        MedCLIP(**given)
-    assert str(caught.value) == (
-        f"The objective medclip was given temperature={given['temperature']:g}, alike={given['alike']!r}, "
-        f"max_scale={given['max_scale']:g}. A scale from 1, a temperature between its inverse and 1, and 'dot' or "
-        "'cosine', were expected. Change them."
-    )

@@ -17,10 +17,10 @@ from seewhy.errors import InputError
 from seewhy.learning.objectives import objectives, queue
 from seewhy.learning.objectives.cross_entropy import CrossEntropy, Layer
 from seewhy.learning.objectives.look import LOOK, Neighbours, soft_votes, votes
+from seewhy.learning.objectives.pictures import Vectors
 from seewhy.learning.objectives.queue import Queue, log_sums, nearest, own_places
 from seewhy.learning.objectives.simclr import SimCLR
 from seewhy.learning.objectives.supcon import SupCon, against_store
-from seewhy.learning.objectives.vectors import Vectors
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "supcon.json").read_text("utf-8"))
 VECTORS = [name for name in objectives if issubclass(objectives[name], Vectors)]
@@ -243,17 +243,3 @@ def test_cross_entropy_is_torchs() -> None:
     expected = cross_entropy(scores, LABELS.repeat_interleave(2), label_smoothing=0.1)
     assert CrossEntropy(0.1)(vectors, LABELS, state=layer).item() == pytest.approx(expected.item(), rel=1e-6)
     assert 0 <= layer.watched["right"].item() <= 1
-
-
-@pytest.mark.parametrize(
-    ("made", "wrong"),
-    [
-        (SimCLR, {"temperature": 0}), (SimCLR, {"n_views": 1}), (SupCon, {"temperature": -1}),
-        (SupCon, {"base_temperature": 0}), (SupCon, {"n_store": 5, "n_views": 1}), (SupCon, {"momentum": 2}),
-        (LOOK, {"k": -1}), (LOOK, {"temperature": 0}), (LOOK, {"eps": -1}), (LOOK, {"n_store": 1}),
-        (LOOK, {"cold": "hot"}), (LOOK, {"cold_part": 0.0}), (CrossEntropy, {"label_smoothing": 1.0}),
-    ],
-)  # fmt: skip
-def test_what_is_no_setting_is_refused(made: Any, wrong: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=rf"^The objective {made.name} was given .* expected\. Change them\.$"):
-        made(**wrong)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import InputError
-from seewhy.learning.objectives.dense import Dense, centres
-from seewhy.learning.objectives.local import Local
+from seewhy.learning.objectives.contrastive import Local
+from seewhy.learning.objectives.pictures import Dense, centres
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from seewhy.prototypes.epic.training import FitEPIC
 from seewhy.prototypes.find import find_prototypes
 from seewhy.prototypes.influences import GlobalInfluences, SumsFile
 from seewhy.prototypes.perturbations import PROPERTIES, PaperChanges
-from seewhy.report.because import bars_of, scale_of
+from seewhy.report.card import bars_of, scale_of
 from tiny import class_folders, picture, tiny_cnn
 
 
@@ -252,9 +252,10 @@ def test_the_card_marks_them_on_the_bars(model: Classifier, measured: BankInflue
     scale = scale_of(why.like)
     bars = bars_of(why.like.neighbours[0], scale)
     assert bars is not None
-    for bar in bars.bars:
-        assert bar.overall is not None
-        assert bar.mark == pytest.approx(min(1.0, max(0.0, bar.overall) / scale))
+    overall = why.like.neighbours[0].because.overall
+    assert overall is not None
+    marks = [min(1.0, max(0.0, value) / scale) for value in overall.values()]
+    assert [bar.mark for bar in bars.bars] == pytest.approx(marks)
     section = why.to_html().split('id="like"')[1].split('id="words"')[0]
     assert section.count("<u style=") == 6 * len({n.channel for n in why.like.neighbours})
     assert "over all pictures" in section

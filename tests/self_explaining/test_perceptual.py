@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -36,8 +37,11 @@ from seewhy.learning.self_explaining.perceptual.network import (
 from seewhy.learning.self_explaining.perceptual.recipe import Perceptual
 from seewhy.pictures.images import read_picture
 from seewhy.pictures.samples import load_samples
-from seewhy.studies.dialogue import talk
 from tiny import class_folders, tiny_cnn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "reproductions"))
+
+from dialogue import talk
 
 
 class Halfway(nn.Module):
@@ -307,7 +311,7 @@ class Lost(nn.Module):
         return x * torch.nan
 
 
-def test_two_planted_perceivers_come_to_rest_and_the_page_says_so(tmp_path: Path) -> None:
+def test_two_planted_perceivers_come_to_rest_and_it_is_said() -> None:
     made = planted("vanilla", 1)
     mirrored = replace(made, network=replace(made.network, memory=nn.Sequential(Halfway(1 - HOME))))  # type: ignore[type-var]
     found = talk(made, mirrored, PHOTO)
@@ -317,8 +321,7 @@ def test_two_planted_perceivers_come_to_rest_and_the_page_says_so(tmp_path: Path
     apart = float(((1 - 2 * HOME) / 3).square().mean().sqrt())
     assert found.data["apart"] == pytest.approx(apart, abs=1e-5)
     assert found.sentence.startswith("They have come to rest")
-    page = found.save(tmp_path / "talk.html").read_text("utf-8")
-    assert page.count("<figure><img") == len(found.pictures) == 11
+    assert len(found.pictures) == 11
     assert talk(made, made, PHOTO).sentence.startswith("They agree")
     short = talk(made, mirrored, PHOTO, 2)
     assert not short.data["period_two"]

@@ -19,8 +19,8 @@ from backgrounds import CHOSEN, Known, planted
 from schemas import check
 from seewhy.classifiers.base import Classifier
 from seewhy.cli import app
+from seewhy.dense.finders import Segmenter
 from seewhy.dense.object_masks import SegmenterMasks, WordMasks
-from seewhy.dense.segmenter import Segmenter
 from seewhy.errors import DataError, ImageError, InputError
 from seewhy.pictures.boxes.base import BoxData, BoxedPicture, BoxRecord
 from seewhy.pictures.images import Picture, read_views
@@ -28,7 +28,7 @@ from seewhy.pictures.object_masks import BoxMasks, MaskFiles, in_view
 from seewhy.pictures.samples import Sample, Samples, gathered
 from seewhy.planted import CLASSES, TRANSFORM, reader
 from seewhy.progress import Progress
-from seewhy.studies.background import BackgroundFindings, BackgroundStudy
+from seewhy.studies.background import BackgroundStudy, Findings
 from seewhy.studies.background_verdict import ALL, LEAST, Answers, error_of, judged, mask_check, one_sided, overall
 from seewhy.studies.background_versions import ALONE, Donors, alone, filled, pasted
 
@@ -37,7 +37,7 @@ RUNNER = CliRunner()
 
 
 @cache
-def found(where: str) -> BackgroundFindings:
+def found(where: str) -> Findings:
     samples, masks = planted(12, 0, where)
     return STUDY.run(reader("cnn", False), samples, Known(masks))
 
@@ -72,8 +72,8 @@ def test_what_is_found_is_as_its_schema_says_and_its_page_shows_the_versions() -
     assert page.count("<figure>") == 6 * 2
     assert "same class" in page
     assert "Yes: its score is higher on those of its own class by 0.05 at least" in page
-    assert [one.label for one in found("around").examples] == list(CHOSEN)
-    names = [name for name, *_ in found("around").examples[0].versions]
+    assert [one.label for one in found("around").page.keywords["examples"]] == list(CHOSEN)
+    names = [name for name, *_ in found("around").page.keywords["examples"][0].versions]
     assert names == ["original", "same class", "other class", "blurred", "background alone", "object alone"]
 
 

@@ -19,16 +19,16 @@ from seewhy.pictures.images import read_views
 from seewhy.pictures.samples import Sample, gathered
 from seewhy.planted import TRANSFORM, reader
 from seewhy.progress import Progress
-from seewhy.studies.background import BackgroundFindings, BackgroundStudy, Seen
+from seewhy.studies.background import BackgroundStudy, Findings, Scenes
 from seewhy.studies.background_verdict import ALL, Answers, error_of, judged, mask_check, one_sided
-from seewhy.studies.background_versions import ALONE, Donors, alone, filled
-from seewhy.studies.student import Error
+from seewhy.studies.background_versions import ALONE, Donors, alone, filled, moved
+from seewhy.studies.differences import Error
 
 FEW = BackgroundStudy(n_draws=20)
 
 
 @cache
-def few() -> BackgroundFindings:
+def few() -> Findings:
     """Three of each class: with three rounds, the last lends nobody a background of the own class."""
     samples, masks = planted(3, 0, "around")
     return FEW.run(reader("cnn", False), samples, Known(masks))
@@ -62,7 +62,7 @@ def test_a_round_without_a_donor_counts_for_nothing() -> None:
 
 def test_an_example_says_what_the_model_says_of_the_pixels_shown() -> None:
     model = reader("cnn", False)
-    for one in few().examples:
+    for one in few().page.keywords["examples"]:
         pixels = [shown for _, shown, _, _ in one.versions]
         said = model.head.probabilities(model.encoder.encode(model.encoder.pixels(pixels)).pooled)
         place = model.classes.index(one.label)
@@ -74,7 +74,7 @@ def test_an_example_says_what_the_model_says_of_the_pixels_shown() -> None:
 def test_the_page_tells_right_from_wrong_and_begins_with_the_class_that_leans_most() -> None:
     found = few()
     page = found.to_html()
-    right = sum(said == one.label for one in found.examples for _, _, said, _ in one.versions)
+    right = sum(said == one.label for one in found.page.keywords["examples"] for _, _, said, _ in one.versions)
     assert 0 < right < 12
     assert page.count('<br><span class="no">') == right
     first, _, rest = found.sentence.partition(": ")
@@ -84,10 +84,10 @@ def test_the_page_tells_right_from_wrong_and_begins_with_the_class_that_leans_mo
     rows = [{**row, "label": name, "difference": {"value": v, "interval": [v, v]}} for row, name, v in zip(
         [data["all"], *data["classes"]], (ALL, "less", "more"), (0.2, 0.1, 0.3), strict=True)]  # fmt: skip
     data |= {"all": rows[0], "classes": rows[1:]}
-    told = BackgroundFindings(data).to_html()
+    told = Findings(data).to_html()
     table = told[told.index('id="classes"') :]
     assert table.index(f">{ALL}<") < table.index(">more<") < table.index(">less<")
-    shown = found.examples[0].versions
+    shown = found.page.keywords["examples"][0].versions
     uris = [part.split('"')[0] for part in page.split('<figure><img src="')[1:]]
     assert len(set(uris[: len(shown)])) == len(shown)
     assert f"</span> {shown[0][3]:.2f}</figcaption>" in page
@@ -113,7 +113,7 @@ def test_answers_are_known_again_by_all_that_they_depend_on() -> None:
     samples, masks = planted(2, 0, "object")
     pictures = tuple(read_views(s.source, TRANSFORM, [None])[0] for s in samples.items)
     on = tuple(torch.from_numpy(masks[s.image]) for s in samples.items)
-    seen = Seen(samples.items, pictures, on, torch.tensor([0, 0, 1, 1]), np.zeros(3, np.uint8), True)
+    seen = Scenes(samples.items, pictures, on, torch.tensor([0, 0, 1, 1]), np.zeros(3, np.uint8))
     moved = replace(seen, masks=(on[0], on[1].roll(3, 0), *on[2:]))
     own = replace(seen, masks=(on[0].roll(3, 0), *on[1:]))
     keys = [
@@ -210,3 +210,13 @@ def test_what_is_filled_is_rounded_and_blur_is_a_part_of_the_longer_side() -> No
     _, blurred, *_ = alone(pixels, mask, pixels, np.zeros(3, np.uint8), 0)
     expected = np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(4)))
     assert (blurred[~mask.numpy()] == expected[~mask.numpy()]).all()
+
+
+def test_a_piece_of_background_is_as_large_as_what_it_is_compared_with() -> None:
+    mask = torch.zeros(12, 12, dtype=torch.bool)
+    mask[1:10, 2:11] = True  # too large to lie anywhere without covering itself
+    for seed in range(3):
+        here, there = moved(mask, seed)
+        assert int(here.sum()) == int(there.sum()) > 0
+        assert not bool((there & mask).any())
+        assert bool((here & mask).sum() == here.sum())

@@ -18,7 +18,7 @@ from seewhy.errors import DataError, InputError
 from seewhy.learning.adaptation.prompt_learning.coop import CoOp
 from seewhy.pictures.samples import load_samples
 from seewhy.studies import base_to_new
-from seewhy.studies.base_to_new import ALL, HARMONIC, LEARNT, NEW, Asked, BaseToNewStudy, sentence_of, values_of
+from seewhy.studies.base_to_new import ALL, HARMONIC, LEARNT, NEW, BaseToNewStudy, ClassHalves, sentence_of, values_of
 from seewhy.studies.differences import mean_of
 from seewhy.studies.forgetting import of_classes
 from tiny import CLASSES, class_folders
@@ -27,12 +27,12 @@ from tiny_words import opened
 SETTINGS = (("epochs", 3), ("batch_size", 4), ("lr", 0.3))
 
 
-def asked_of(labels: list[int]) -> Asked:
+def asked_of(labels: list[int]) -> ClassHalves:
     n = len(labels)
     encoded = [Encoded(str(i), str(i), torch.zeros(1, 2)) for i in range(n)]
     seen = EncodedSet((), encoded, labels=torch.tensor(labels))
     none: Any = None
-    return Asked(none, ("a", "b"), ("c", "d"), seen, torch.arange(n), none)
+    return ClassHalves(none, ("a", "b"), ("c", "d"), seen, torch.arange(n), none)
 
 
 def test_measures_by_hand() -> None:

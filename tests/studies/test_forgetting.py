@@ -19,9 +19,8 @@ from seewhy.learning.adaptation.ogen.recipe import OGEN
 from seewhy.learning.adaptation.prompt_learning.coop import CoOp
 from seewhy.metrics.calibration import calibration_error, reliability
 from seewhy.pictures.samples import load_samples
-from seewhy.studies.before_after import accuracy_sums, calibration_sums, gap, harmonic, measure_row, ratio
-from seewhy.studies.forgetting import base_and_new, forgetting
-from seewhy.studies.learning_names import AdaptingData, adapt_names
+from seewhy.studies.bootstrap import accuracy_sums, calibration_sums, gap, harmonic, measure_row, ratio
+from seewhy.studies.forgetting import AdaptingData, adapt_names, base_and_new, forgetting
 from tiny import picture, tiny_cnn
 from tiny_words import opened
 

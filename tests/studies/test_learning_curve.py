@@ -8,8 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from seewhy.studies.curve_forms import EXPONENTS, FORMS, CurveForm, LogLinear, PowerLaw, Sigmoid, relative
-from seewhy.studies.learning_curve import SPREAD, held_out_errors, learning_curve
+from seewhy.studies.learning_curve import (
+    EXPONENTS,
+    FORMS,
+    SPREAD,
+    CurveForm,
+    LogLinear,
+    PowerLaw,
+    Sigmoid,
+    held_out_errors,
+    learning_curve,
+    relative,
+)
 
 N = torch.tensor([50.0, 100, 200, 400, 800, 1600, 3200]).double()
 TRUE = {

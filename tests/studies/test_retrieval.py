@@ -16,7 +16,7 @@ from seewhy.encoders.adapted import Adaptation
 from seewhy.encoders.paired_heads import PairedHeads
 from seewhy.errors import DataError
 from seewhy.learning.adapt import Adapt
-from seewhy.learning.seen_pairs import look_at_pairs
+from seewhy.learning.pooled import encode_pairs
 from seewhy.pictures.samples import Sample, Samples
 from seewhy.progress import Progress
 from seewhy.studies.retrieval import RetrievalReport, measure_retrieval
@@ -127,7 +127,7 @@ def test_agreement_is_with_what_the_first_encoders_last_layer_says(folder: Path)
     items = [Sample(str(p), "", ("a",)) for p in sorted(folder.rglob("*.png"))]
     on = tiny_cnn(seed=2)
     found = row(measure_retrieval(on, Samples(tuple(items), ())), "agrees with its own classes by name")
-    pooled = look_at_pairs(on, items, None, Progress()).pooled
+    pooled = encode_pairs(on, items, None, Progress()).pooled
     by_name = on.text.project(pooled) @ on.encode_text([f"a photo of a {c}." for c in on.classes]).T
     same = by_name.argmax(1) == on.classifier(pooled).argmax(1)  # type: ignore[misc]
     assert 0 < same.float().mean() < 1

@@ -15,10 +15,9 @@ from seewhy.classifiers.linear.recipe import Linear
 from seewhy.cli import app
 from seewhy.errors import DataError, InputError
 from seewhy.pictures.samples import Sample, Samples, gathered, load_samples
-from seewhy.studies.scaling import ScalingFindings, ScalingStudy
-from seewhy.studies.scaling_cells import as_text, from_text, noisy, subset_order
-from seewhy.studies.scaling_draws import resample
-from seewhy.studies.scaling_findings import rounded
+from seewhy.studies.learning_curve import resample
+from seewhy.studies.material import subset_order
+from seewhy.studies.scaling import Findings, ScalingStudy, noisy, rounded
 from tiny import COLOURS, class_folders, colours, picture, tiny_cnn
 
 STUDY = ScalingStudy(n_sizes=3, n_seeds=2, n_draws=40, recipe=Linear(n_crops=0, split="random"), held_out=0.3)
@@ -36,12 +35,12 @@ def drawn(n: int, labels: tuple[str, ...] = ("moss", "rust", "sky"), start: int 
 
 
 @pytest.fixture(scope="module")
-def found() -> ScalingFindings:
+def found() -> Findings:
     study = replace(STUDY, target=0.99, noise=(0.4,), n_classes=(2,))
     return study.run({"colours": colours(), "tiny": tiny_cnn()}, drawn(20))
 
 
-def test_what_is_found_is_as_its_schema_says_and_draws_itself(found: ScalingFindings) -> None:
+def test_what_is_found_is_as_its_schema_says_and_draws_itself(found: Findings) -> None:
     check("study-scaling", [{**found.data, "report": None}])
     page = found.to_html()
     assert page.count("<svg") == 4
@@ -52,7 +51,7 @@ def test_what_is_found_is_as_its_schema_says_and_draws_itself(found: ScalingFind
     ]  # fmt: skip
 
 
-def test_the_range_that_was_tested_is_told(found: ScalingFindings) -> None:
+def test_the_range_that_was_tested_is_told(found: Findings) -> None:
     low, high = found.data["tested_range"]
     assert f"tested range: {low:,} to {high:,} pictures" in found.sentence
     assert high == found.data["n"] - found.data["n_test"]
@@ -62,7 +61,7 @@ def test_the_range_that_was_tested_is_told(found: ScalingFindings) -> None:
     assert all(len(p["by_seed"]) == 2 for p in points)
 
 
-def test_nothing_is_foretold_beyond_four_times_what_was_seen(found: ScalingFindings) -> None:
+def test_nothing_is_foretold_beyond_four_times_what_was_seen(found: Findings) -> None:
     most = 4 * found.data["tested_range"][1]
     assert found.data["answer"]["most"] == most
     for arm in found.data["arms"]:
@@ -111,12 +110,6 @@ def test_wrong_labels_are_the_same_at_every_size_and_only_where_learnt_from() ->
     fewer = noisy(labels, pool, [0, 1, 2], 0.1, 1)
     assert bool(((fewer == labels) | (changed != labels)).all())  # what is wrong at 10 % is wrong at 30 %
     assert torch.equal(noisy(labels, pool, [0, 1, 2], 0.0, 1), labels)
-
-
-def test_right_and_wrong_are_kept_as_text() -> None:
-    right = torch.tensor([1, 0, -1, 1])
-    assert as_text(right) == "10-1"
-    assert from_text("10-1") == right.tolist()
 
 
 def test_resampling_is_of_seeds_and_of_test_pictures_in_groups() -> None:

@@ -21,10 +21,9 @@ from seewhy.pictures.corruptions import CORRUPTIONS, SIDE, read_small
 from seewhy.pictures.samples import Sample, Samples, gathered
 from seewhy.storage.features import FeatureStore
 from seewhy.studies.bootstrap import holm
-from seewhy.studies.differences import Measure, compared, mean_of, said_of, standings
+from seewhy.studies.differences import Error, Measure, beyond, compared, mean_of, said_of, standings, within
 from seewhy.studies.material import Material, look_with_each
-from seewhy.studies.student import Error, beyond, within
-from seewhy.studies.transfer import TransferFindings, TransferStudy, read, written
+from seewhy.studies.transfer import Findings, TransferStudy, read, written
 from seewhy.studies.transfer_tasks import Corrupted, FewShot, LabelPart, Neighbours, OwnClass, few, likeness
 from tiny import COLOURS, class_folders, colours, picture, tiny_cnn
 
@@ -43,11 +42,11 @@ def looked(n: int = 10) -> Material:
 
 
 @pytest.fixture(scope="module")
-def found() -> TransferFindings:
+def found() -> Findings:
     return STUDY.run({"colours": colours(), "tiny": tiny_cnn()}, drawn(14))
 
 
-def test_what_is_found_is_as_its_schema_says_and_draws_itself(found: TransferFindings) -> None:
+def test_what_is_found_is_as_its_schema_says_and_draws_itself(found: Findings) -> None:
     check("study-transfer", [{**found.data, "report": None}])
     page = found.to_html()
     assert page.count("<svg") == 5
@@ -62,7 +61,7 @@ def test_what_is_found_is_as_its_schema_says_and_draws_itself(found: TransferFin
     assert "corrected for 15 comparisons" in found.sentence
 
 
-def test_what_cannot_be_asked_is_noted_with_the_reason(found: TransferFindings) -> None:
+def test_what_cannot_be_asked_is_noted_with_the_reason(found: Findings) -> None:
     assert "40 per class was not asked: moss has 10 to learn from" in found.data["notes"]
     assert "1 % of labels was not asked: that are 0 pictures, and two per class are 6" in found.data["notes"]
 

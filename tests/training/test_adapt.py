@@ -14,11 +14,10 @@ from seewhy.encoders.base import Encoder
 from seewhy.encoders.names import names_of
 from seewhy.encoders.paired_heads import PairedHeads
 from seewhy.errors import DataError, InputError, ModelError
-from seewhy.learning.adapt import KEEPS, Adapt, Kept
+from seewhy.learning.adapt import KEEPS, Adapt, Kept, agrees
 from seewhy.learning.cost import estimate
-from seewhy.learning.heads import agrees
+from seewhy.learning.pooled import encode_pairs
 from seewhy.learning.retrieval import ranks
-from seewhy.learning.seen_pairs import look_at_pairs
 from seewhy.learning.way import choose
 from seewhy.pictures.pairs import load_pairs
 from seewhy.pictures.samples import Sample, Samples
@@ -73,7 +72,7 @@ def test_heads_learn_and_towers_stay(samples: Samples) -> None:
     done = quick(keep=1.0).fit(on, samples.items)
     assert done.done.history[-1]["loss"] < 0.7 * done.done.history[0]["loss"]
     assert all(torch.equal(t, weights[n]) for n, t in on.trunk.state_dict().items())
-    seen = look_at_pairs(on, done.train.items, None, Progress())
+    seen = encode_pairs(on, done.train.items, None, Progress())
     assert torch.equal(seen.pooled, done.train.pooled)
     facts = dict(done.adaptation.provenance)
     assert (facts["n_pictures"], facts["n_chosen_on"], facts["n_steps"]) == (19, 5, 40)
@@ -124,7 +123,7 @@ def test_what_is_chosen_on_is_not_measured_on(samples: Samples, monkeypatch: pyt
 
 def test_what_is_tried_is_what_the_encoder_then_does(samples: Samples) -> None:
     done = quick(keep=0.4).fit(tiny_pair(), samples.items)
-    seen = look_at_pairs(done.encoder, done.held.items, None, Progress())
+    seen = encode_pairs(done.encoder, done.held.items, None, Progress())
     image = done.encoder.text.project(seen.pooled)
     text = done.encoder.encode_text(seen.texts)[seen.pairs[:, 1]]
     both = ranks(image, text, seen.owner).recall(5)
@@ -142,7 +141,7 @@ def test_after_training_both_parts_of_a_picture_are_equally_long(samples: Sample
 
 
 def test_the_first_weights_follow_from_the_seed(samples: Samples) -> None:
-    seen = look_at_pairs(tiny_pair(), samples.items, None, Progress())
+    seen = encode_pairs(tiny_pair(), samples.items, None, Progress())
     drawn = [quick(seed=s).prepared(tiny_pair(), seen, Progress())[0].state_dict() for s in (0, 0, 1)]
     assert torch.equal(drawn[0]["pictures.weight"], drawn[1]["pictures.weight"])
     assert not torch.equal(drawn[0]["pictures.weight"], drawn[2]["pictures.weight"])
@@ -175,7 +174,7 @@ def test_own_names_keep_their_place_and_what_is_chosen_by_is_other_names(samples
 def test_copies_are_held_out_together(tmp_path: Path) -> None:
     found = pairs(tmp_path / "a", 3)
     twins = [Sample(s.image, s.label, (f"again {i}",), s.group) for i, s in enumerate(found.items)]
-    seen = look_at_pairs(tiny_pair(), [*found.items, *twins], None, Progress())
+    seen = encode_pairs(tiny_pair(), [*found.items, *twins], None, Progress())
     own, held = seen.split(0.3, seed=0)
     assert len(own) + len(held) == 24
     assert not set(own.digests) & set(held.digests)
@@ -185,7 +184,7 @@ def test_copies_are_held_out_together(tmp_path: Path) -> None:
 
 def test_groups_are_held_out_together(samples: Samples) -> None:
     grouped = [Sample(s.image, "", s.texts, group=f"{i % 6}") for i, s in enumerate(samples.items)]
-    own, held = look_at_pairs(tiny_pair(), grouped, None, Progress()).split(0.3, seed=0)
+    own, held = encode_pairs(tiny_pair(), grouped, None, Progress()).split(0.3, seed=0)
     assert not {i.group for i in own.items} & {i.group for i in held.items}
     assert len(held) == 8
 
@@ -225,9 +224,9 @@ def test_another_seed_gives_another_head(samples: Samples) -> None:
 
 def test_texts_are_read_once(samples: Samples, tmp_path: Path) -> None:
     store, on = FeatureStore(tmp_path / "looks.sqlite"), tiny_cnn()
-    first = look_at_pairs(on, samples.items, store, Progress())
+    first = encode_pairs(on, samples.items, store, Progress())
     n = on.text.n_encoded  # type: ignore[attr-defined]
-    again = look_at_pairs(on, samples.items, store, Progress())
+    again = encode_pairs(on, samples.items, store, Progress())
     assert on.text.n_encoded == n  # type: ignore[attr-defined]
     assert torch.equal(first.sentences, again.sentences)
 
@@ -236,14 +235,14 @@ def test_a_broken_picture_is_named_and_the_others_are_used(tmp_path: Path) -> No
     found = pairs(tmp_path / "a", 2)
     Path(found.items[0].image).write_bytes(b"no picture")
     progress = Progress()
-    seen = look_at_pairs(tiny_pair(), found.items, None, progress)
+    seen = encode_pairs(tiny_pair(), found.items, None, progress)
     assert len(seen) == 7
     assert [f.image for f in progress.failures] == [found.items[0].image]
     assert found.items[0].texts[0] not in seen.texts
     for item in found.items:
         Path(item.image).write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"^None of the 8 pictures can be read; the first: .* Check the column"):
-        look_at_pairs(tiny_pair(), found.items, None, progress)
+        encode_pairs(tiny_pair(), found.items, None, progress)
 
 
 def test_a_text_that_is_longer_than_is_read_is_told(tmp_path: Path) -> None:
@@ -251,7 +250,7 @@ def test_a_text_that_is_longer_than_is_read_is_told(tmp_path: Path) -> None:
     long = Sample(found.items[1].image, "", ("word " * 10_000,))
     progress, on = Progress(), tiny_pair()
     on.text.n_cut = lambda texts: sum(len(t.split()) > 60 for t in texts)  # type: ignore[method-assign]
-    look_at_pairs(on, [found.items[0], long], None, progress)
+    encode_pairs(on, [found.items[0], long], None, progress)
     assert progress.notes == [
         f"1 text(s) are longer than is read, and what lies beyond is not; the first is of {long.image}"
     ]

@@ -13,7 +13,7 @@ from seewhy.encoders.paired_heads import own_vectors
 from seewhy.errors import InputError
 from seewhy.learning.adapt import Adapt, Adapted
 from seewhy.learning.objectives import Contrastive, objectives
-from seewhy.learning.seen_pairs import SeenPairs, findings, look_at_pairs, spanned
+from seewhy.learning.pooled import PooledPairs, encode_pairs, findings, spanned
 from seewhy.pictures.samples import Sample
 from seewhy.progress import Progress
 from seewhy.training.loop import train
@@ -54,8 +54,8 @@ def adapted(items: tuple[Sample, ...], name: str, form: Any = "heads", **more: A
     return how.fit(tiny_pair(), items, progress=heard), heard.notes
 
 
-def seen(items: tuple[Sample, ...]) -> SeenPairs:
-    return look_at_pairs(tiny_pair(), items, None, Progress())
+def seen(items: tuple[Sample, ...]) -> PooledPairs:
+    return encode_pairs(tiny_pair(), items, None, Progress())
 
 
 @pytest.mark.parametrize("form", ["heads", "image", "text", "towers"])

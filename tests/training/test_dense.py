@@ -15,8 +15,8 @@ from seewhy.encoders.base import Layout
 from seewhy.encoders.projection import Projection
 from seewhy.encoders.pyramid import Pyramid, stages_of
 from seewhy.errors import InputError
-from seewhy.learning.dense import Cells, DenseViews, OneMap, spread
 from seewhy.learning.objectives.pixpro import PixPro
+from seewhy.learning.views import Cells, DenseViews, OneMap, spread
 from seewhy.training.batches import Batch, TrainingData
 from seewhy.training.loop import Training, train
 

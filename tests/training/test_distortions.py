@@ -10,8 +10,7 @@ import pytest
 
 from seewhy.errors import InputError, UnknownNameError
 from seewhy.progress import Progress
-from seewhy.training.augmentation import TrainingPictures
-from seewhy.training.distortions import AUGMENTATIONS, Augmentation, augmentation
+from seewhy.training.augmentation import AUGMENTATIONS, Augmentation, TrainingPictures, augmentation
 from tiny import picture, tiny_cnn
 
 PLAIN = Augmentation(jitter=0.0, grey=0.0, blur=(0.0,), solarise=(0.0,))

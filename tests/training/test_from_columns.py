@@ -22,16 +22,10 @@ from seewhy.cli.training_runs import Watched
 from seewhy.encoders.adapted import open_adaptation
 from seewhy.encoders.stream import Encoded, encode_stream
 from seewhy.errors import InputError, ModelError
-from seewhy.learning.from_columns import (
-    AGREES,
-    KEEPS,
-    ByClassesAndCaptions,
-    ByInstructions,
-    FromColumns,
-    Right,
-    needs,
-)
+from seewhy.learning.from_columns import AGREES, KEEPS, FromColumns, Right, needs
+from seewhy.learning.instructed import ByInstructions
 from seewhy.learning.objectives import objectives
+from seewhy.learning.prefixed import ByClassesAndCaptions
 from seewhy.learning.way import choose
 from seewhy.progress import Progress
 from seewhy.studies.adapting import run_report

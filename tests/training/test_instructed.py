@@ -14,7 +14,7 @@ from torch.nn.functional import avg_pool2d
 from seewhy.encoders.adapted import Adaptation
 from seewhy.encoders.base import Layout
 from seewhy.errors import DataError
-from seewhy.learning.instructed import Asked, Instruct, triplets
+from seewhy.learning.instructed import Instruct, Question, triplets
 from seewhy.learning.objectives.clip import CLIP
 from tiny import HashedWords, build
 
@@ -53,8 +53,8 @@ def taught(how: Instruct = HOW) -> Adaptation:
     with torch.random.fork_rng():
         on = build(nn.Identity(), Cells(), Layout(), 67, text=HashedWords(67))
     asked = [
-        Asked(("the colour", "its colour"), [colour for colour, _ in pairs]),
-        Asked(("the shape",), [shape for _, shape in pairs]),
+        Question(("the colour", "its colour"), [colour for colour, _ in pairs]),
+        Question(("the shape",), [shape for _, shape in pairs]),
     ]
     return how.fit(on, on.encode(drawn(pairs, 1)).pooled, asked)
 
@@ -94,7 +94,10 @@ def test_what_is_written_down_of_a_training() -> None:
 def test_an_answer_that_nobody_knows_is_no_triplet_and_wordings_are_drawn() -> None:
     on = taught().base
     pooled = torch.eye(67)[:3]
-    asked = [Asked(("the colour", "its colour"), ["red", "", "blue"]), Asked(("the shape",), ["dot", "bar", "red"])]
+    asked = [
+        Question(("the colour", "its colour"), ["red", "", "blue"]),
+        Question(("the shape",), ["dot", "bar", "red"]),
+    ]
     data = triplets(on, pooled, asked)
     assert data.n_samples == 5
     batch = data.batch(0, 5, seed=0)
@@ -115,13 +118,13 @@ def test_an_answer_that_nobody_knows_is_no_triplet_and_wordings_are_drawn() -> N
 @pytest.mark.parametrize(
     ("asked", "given"),
     [
-        ([Asked(("the colour",), ["red", "blue"])], "[2] answers, 2 of them different"),
-        ([Asked((), ["red", "blue", "red"])], "[3] answers, 2 of them different"),
-        ([Asked(("the colour",), ["red", "red", ""])], "[3] answers, 1 of them different"),
+        ([Question(("the colour",), ["red", "blue"])], "[2] answers, 2 of them different"),
+        ([Question((), ["red", "blue", "red"])], "[3] answers, 2 of them different"),
+        ([Question(("the colour",), ["red", "red", ""])], "[3] answers, 1 of them different"),
         ([], "[] answers, 0 of them different"),
     ],
 )
-def test_what_cannot_be_asked_is_refused(asked: list[Asked], given: str) -> None:
+def test_what_cannot_be_asked_is_refused(asked: list[Question], given: str) -> None:
     with pytest.raises(DataError) as caught:
         triplets(taught().base, torch.eye(67)[:3], asked)
     assert str(caught.value) == (

@@ -16,7 +16,7 @@ from seewhy.encoders.region_heads import HeadSizes, RegionHeads
 from seewhy.errors import InputError
 from seewhy.learning.adapt import Adapt
 from seewhy.learning.objectives.dito import DITO
-from seewhy.learning.random_boxes import BoxContrast, levels_of, random_boxes
+from seewhy.learning.regions import BoxContrast, levels_of, random_boxes
 from seewhy.pictures.samples import Sample
 from seewhy.seeded import seeded
 from seewhy.training.batches import Batch

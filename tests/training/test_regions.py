@@ -13,9 +13,9 @@ from torch.nn.functional import normalize
 import seewhy
 from seewhy.encoders.split import example_pixels
 from seewhy.learning.contrast import Drawn
+from seewhy.learning.objectives.contrastive import Regional
 from seewhy.learning.objectives.dreamlip import DreamLIP
 from seewhy.learning.objectives.gloria import GLoRIA
-from seewhy.learning.objectives.local import Regional
 from seewhy.learning.objectives.spans import spans
 from seewhy.learning.regions import ImageRegions, RegionalContrast, Still, TextWords
 from seewhy.seeded import seeded

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seewhy.learning.objectives.pictures import Beside
-from seewhy.learning.objectives.vectors import Vectors
+from seewhy.learning.objectives.pictures import Beside, Vectors
 from seewhy.learning.views import Views
 from seewhy.seeded import seeded
 from seewhy.training.batches import Batch

@@ -1,19 +1,15 @@
 """Ablation-CAM (Desai & Ramaswamy 2020, WACV)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..encoders.base import EncoderOutput
-from ..heads.head import TargetFunction
+from ..bounds import Count
 from . import attributions
-from .base import Attribution, Explainable
+from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction
 from .scores import scores_of_changes
 
 
@@ -33,26 +29,26 @@ class AblationCAM(Attribution):
         batch_size: copies the head sees at once; bounds memory.
     """
 
-    name: ClassVar[str] = "ablation_cam"
-    spelt: ClassVar[str] = "Ablation-CAM"
-    paper: ClassVar[str] = "Desai & Ramaswamy 2020, WACV, doi:10.1109/WACV45572.2020.9093360"
-    needs: ClassVar[str] = "a spatial last layer (any CNN or transformer)"
-    cost: ClassVar[str] = "0 (the head alone, once per channel)"
+    name = "ablation_cam"
+    spelt = "Ablation-CAM"
+    paper = "Desai & Ramaswamy 2020, WACV, doi:10.1109/WACV45572.2020.9093360"
+    needs = "a spatial last layer (any CNN or transformer)"
+    cost = "0 (the head alone, once per channel)"
 
-    batch_size: int = 256
+    batch_size: Count = 256
 
     @torch.no_grad()
-    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
-        layout, head = model.encoder.layout, model.encoder.head
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
+        layout, head, is_average = model.encoder.layout, model.encoder.head, model.encoder.is_average
         grid = layout.to_grid(look.features)
-        features = look.pooled[:, :, None, None] if model.encoder.is_average else look.features
+        features = look.pooled[:, :, None, None] if is_average else look.features
 
         def logits(features: Tensor) -> Float[Tensor, "n k"]:
-            return model.head(features[:, :, 0, 0] if model.encoder.is_average else head(features))
+            return model.head(features[:, :, 0, 0] if is_average else head(features))
 
         def without(channels: Int[Tensor, "m b"]) -> Float[Tensor, "m b"]:
             copies = features.repeat(len(channels), *[1] * (features.ndim - 1))
-            silence(copies if model.encoder.is_average else layout.to_grid(copies), channels.flatten())
+            silence(copies if is_average else layout.to_grid(copies), channels.flatten())
             return scores_of_changes(target, logits(copies).unflatten(0, channels.shape), "logit")
 
         every = torch.arange(grid.shape[1], device=grid.device).expand(len(grid), -1)
@@ -66,14 +62,7 @@ def drops(
     channels: Int[Tensor, "b n"],
     batch_size: int,
 ) -> Float[Tensor, "b n"]:
-    """The target's score less its score without a channel, for every channel of each picture.
-
-    Args:
-        without: the scores of copies that lack one channel each.
-        whole: the score with all of them.
-        channels: which ones.
-        batch_size: copies at once.
-    """
+    """The target's score less its score without a channel, for every channel of each picture."""
     at_once = max(1, batch_size // max(1, len(whole)))
     return torch.cat([whole - without(some) for some in channels.T.split(at_once)]).T
 

@@ -288,7 +288,7 @@ def _one_after_another(
     """The maps that the pooled vector came from, first layer first.
 
     Others are computed beside them: a head that cannot be cut out of its network runs the layers before it once more,
-    on an empty picture (:class:`~seewhy.encoders.cut.FromLayer`).
+    on an empty picture (:class:`~seewhy.encoders.split.FromLayer`).
     """
     if not maps:
         return ()

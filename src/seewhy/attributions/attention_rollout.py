@@ -1,20 +1,16 @@
 """Attention rollout (Abnar & Zuidema 2020, arXiv 2005.00928)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..encoders.base import EncoderOutput
-from ..errors import InputError
-from ..heads.head import TargetFunction
+from ..bounds import Count, OpenPart
 from . import attributions
 from .attention import read_tokens, run_with_attention
-from .base import Attribution, Explainable
+from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction
 
 
 @attributions.register
@@ -40,24 +36,18 @@ class AttentionRollout(Attribution):
     Cost: one forward pass in plain torch and the backward pass of the last block.
     """
 
-    name: ClassVar[str] = "attention_rollout"
-    paper: ClassVar[str] = "Abnar & Zuidema 2020, arXiv:2005.00928"
-    needs: ClassVar[str] = "pixels and a vision transformer in torch"
-    cost: ClassVar[str] = "1"
-    needs_pixels: ClassVar[bool] = True
-    needs_attention: ClassVar[bool] = True
+    name = "attention_rollout"
+    paper = "Abnar & Zuidema 2020, arXiv:2005.00928"
+    needs = "pixels and a vision transformer in torch"
+    cost = "1"
+    needs_pixels = True
+    needs_attention = True
 
     head_fusion: Literal["mean", "max", "min"] = "mean"
-    discard_ratio: float = 0.0
-    batch_size: int = 4
+    discard_ratio: OpenPart = 0.0
+    batch_size: Count = 4
 
-    def __post_init__(self) -> None:
-        if self.head_fusion not in ("mean", "max", "min"):
-            raise InputError(f"head_fusion is {self.head_fusion!r}. 'mean', 'max' or 'min' was expected. Choose one.")
-        if not 0 <= self.discard_ratio < 1:
-            raise InputError(f"discard_ratio is {self.discard_ratio}. A part of 1 was expected. Give 0 to below 1.")
-
-    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
         grid = model.encoder.layout.to_grid(look.features).shape[2:]
         maps = []
         for seen in run_with_attention(self.name, model, look, self.batch_size):

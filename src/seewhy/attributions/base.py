@@ -11,11 +11,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..bounds import check_fields
 from ..encoders.base import Encoder, EncoderOutput
 from ..errors import InputError
 from ..heads.head import Head, Target, TargetFunction
 from ..threads import for_torch
 from ..undisturbed import undisturbed
+
+__all__ = ["Attribution", "Deciding", "EncoderOutput", "Explainable", "Maps", "Target", "TargetFunction"]
+
+Maps = Float[Tensor, "b h w"]
+"""One signed map per picture; positive speaks for the target."""
 
 
 class Explainable(Protocol):
@@ -68,13 +74,16 @@ class Attribution(ABC):
     engine_alone: ClassVar[bool] = False
     small: ClassVar[Mapping[str, Any]] = {}
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @property
     def reads_pixels(self) -> bool:
         """Whether a look must carry its pixels: always, or because an inner layer is asked for."""
         return self.needs_pixels or getattr(self, "layer", None) is not None
 
     @undisturbed
-    def __call__(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
+    def __call__(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
         """Signed maps, at the features' own resolution or, for methods that read pixels, finer.
 
         Positive speaks for the target.
@@ -96,7 +105,7 @@ class Attribution(ABC):
         return maps
 
     @abstractmethod
-    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
         """The mathematics."""
 
 

@@ -10,12 +10,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..encoders.base import EncoderOutput
-from ..heads.head import TargetFunction
 from .attended import cells_evidence
-from .base import Attribution, Explainable
-from .inner_layer import layer_and_gradient
+from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction
+from .layers import layer_and_gradient
 from .reading import reading_of
+
+Cells = Float[Tensor, "b c _h _w"]
+"""A number in each cell of each channel, or, where both sides are 1, one for the channel."""
+ROUNDING = 1e-5
+"""Part of its terms' sizes below which a sum of them is taken for zero: gradients are rounded on their way back."""
 
 
 @dataclass(frozen=True)
@@ -30,42 +33,59 @@ class CAM(Attribution):
         layer: dotted name of an inner layer of the trunk; left out, the encoder's last map, which costs no pass.
     """
 
-    needs: ClassVar[str] = "a spatial last layer (any CNN or transformer)"
-    cost: ClassVar[str] = "0 (an inner layer: 1 and the backward pass behind it)"
-
+    needs = "a spatial last layer (any CNN or transformer)"
+    cost = "0 (an inner layer: 1 and the backward pass behind it)"
     sums_products: ClassVar[bool] = False
 
     layer: str | None = None
 
-    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
         if self.layer is None and self.sums_products:
             reading = reading_of(model.encoder, look.features)
             if reading.scale_free:
-                found = cells_evidence(model, look, lambda pooled: target(model.head(pooled)), reading)
-                if found is not None:
-                    return found
+                maps = cells_evidence(model, look, lambda pooled: target(model.head(pooled)), reading)
+                if maps is not None:
+                    return maps
         return self.weigh(*layer_and_gradient(model, look, target, self.layer))
 
     @abstractmethod
-    def weigh(
-        self, activations: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c gh gw"]
-    ) -> Float[Tensor, "b h w"]:
+    def weigh(self, activations: Cells, gradient: Cells) -> Maps:
         """The rule; ``gradient`` is ``(b, c, 1, 1)`` where it is the same in every cell."""
 
 
 class WeightedCAM(CAM):
     """A rule that gives each channel, or each of its cells, a weight, and sums the channels; it writes the weights."""
 
-    def weigh(
-        self, activations: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c gh gw"]
-    ) -> Float[Tensor, "b h w"]:
-        weights = self.weights(activations, gradient)
-        if weights.shape[2:] == (1, 1):
-            return torch.einsum("bc,bchw->bhw", weights[:, :, 0, 0], activations)
-        return (weights * activations).sum(1)
+    def weigh(self, activations: Cells, gradient: Cells) -> Maps:
+        return weighted_sum(self.weights(activations, gradient), activations)
 
     @abstractmethod
-    def weights(
-        self, activations: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c gh gw"]
-    ) -> Float[Tensor, "b c wh ww"]:
+    def weights(self, activations: Cells, gradient: Cells) -> Cells:
         """The rule; ``(b, c, 1, 1)`` where a channel has one weight."""
+
+
+def weighted_sum(weights: Cells, activations: Cells) -> Maps:
+    """The channels of an activation, each or each of its cells by its weight."""
+    if weights.shape[2:] == (1, 1):
+        return torch.einsum("bc,bchw->bhw", weights[:, :, 0, 0], activations)
+    return (weights * activations).sum(1)
+
+
+def first_component(maps: Cells, strength: Maps) -> Maps:
+    """The first principal component: each cell, less the mean over cells, on the first right singular vector.
+
+    Its sign, arbitrary in itself, is the one that correlates positively with ``strength``; where that is zero but for
+    rounding, as sums of gradient × activation are before a layer norm, with the cells' sizes.
+    """
+    if not maps.isfinite().all():  # the decomposition would raise; the base says it better
+        return torch.full_like(strength, torch.nan)
+    cells = maps.flatten(2).transpose(1, 2)
+    cells = cells - cells.mean(1, keepdim=True)
+    left, values, _ = torch.linalg.svd(cells, full_matrices=False)
+    component = left[..., 0] * values[:, :1]
+    sizes = maps.abs().sum(1).flatten(1)
+    speaks = (component * strength.flatten(1)).sum(1, keepdim=True)
+    unclear = speaks.abs() <= ROUNDING * (component.abs() * sizes).sum(1, keepdim=True)
+    speaks = torch.where(unclear, (component * sizes).sum(1, keepdim=True), speaks)
+    sign = torch.where(speaks < 0, -1.0, 1.0)
+    return (component * sign).unflatten(1, maps.shape[2:])

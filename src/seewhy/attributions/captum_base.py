@@ -7,25 +7,25 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..encoders.base import EncoderOutput
+from ..bounds import Count
+from ..encoders.base import Encoder
 from ..errors import MissingExtraError
-from ..heads.head import TargetFunction
 from ..seeded import seeded as torch_seeded
-from .base import Attribution, Explainable
+from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction
 from .scores import eager_logits, scores_of_rows
 
-if TYPE_CHECKING:
-    from ..encoders.base import Encoder
+__all__ = ["CaptumGradients", "Encoder", "Forward", "Pixels"]
 
 Forward = Callable[[Tensor], Tensor]
 """Pixels ``(n, 3, h, w)`` of one picture, changed n times → the target ``(n,)``."""
+Pixels = Float[Tensor, "1 3 h w"]
 
 
 @dataclass(frozen=True)
@@ -39,41 +39,34 @@ class CaptumGradients(Attribution):
         batch_size: versions of the picture in memory at once.
     """
 
-    needs: ClassVar[str] = "pixels and the trunk in torch; the extra 'captum'"
-    needs_pixels: ClassVar[bool] = True
+    needs = "pixels and the trunk in torch; the extra 'captum'"
+    needs_pixels = True
 
-    batch_size: int = 16
+    batch_size: Count = 16
 
-    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
         captum = load_captum(self.name)
         assert look.pixels is not None  # the base has checked
-        maps = []
         with torch.no_grad():
             others = model.head(look.pooled)
-        for i in range(len(look)):
-            forward = _forward(model, target, others, i)
-            picture = look.pixels[i : i + 1].detach().clone().requires_grad_()
+
+        def forward(pixels: Tensor) -> Tensor:
+            return scores_of_rows(target, eager_logits(model, pixels), others, number, 0)
+
+        maps = []
+        for number in range(len(look)):
+            picture = look.pixels[number : number + 1].detach().clone().requires_grad_()
             with seeded(getattr(self, "seed", 0)), torch.enable_grad():
-                found = self.run(captum, forward, picture, model.encoder)
-            maps.append(found.detach().float().sum(1))
+                maps.append(self.run(captum, forward, picture, model.encoder).detach().float().sum(1))
         return torch.cat(maps) if maps else look.pixels.sum(1)
 
     @abstractmethod
-    def run(
-        self, captum: Any, forward: Forward, picture: Float[Tensor, "1 3 h w"], encoder: Encoder
-    ) -> Float[Tensor, "1 3 h w"]:
+    def run(self, captum: Any, forward: Forward, picture: Pixels, encoder: Encoder) -> Pixels:
         """Captum's call; ``captum`` is the module ``captum.attr``."""
 
 
-def _forward(model: Explainable, target: TargetFunction, others: Float[Tensor, "b k"], i: int) -> Forward:
-    def forward(pixels: Tensor) -> Tensor:
-        return scores_of_rows(target, eager_logits(model, pixels), others, i, 0)
-
-    return forward
-
-
 def load_captum(what: str) -> Any:
-    """``captum.attr``."""
+    """``captum.attr``, where it is installed."""
     try:
         import captum.attr
     except ImportError as error:

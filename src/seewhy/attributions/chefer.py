@@ -1,19 +1,13 @@
 """Transformer attribution without relevance propagation (Chefer, Gur & Wolf, ICCV 2021, arXiv 2103.15679)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from ..encoders.base import EncoderOutput
-from ..heads.head import TargetFunction
+from ..bounds import Count
 from . import attributions
 from .attention import read_tokens, run_with_attention
-from .base import Attribution, Explainable
+from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction
 from .scores import scores_of_rows
 
 
@@ -37,16 +31,16 @@ class Chefer(Attribution):
     Cost: one forward and one backward pass in plain torch, down to the first attention; no gradient of a parameter.
     """
 
-    name: ClassVar[str] = "chefer"
-    paper: ClassVar[str] = "Chefer et al. 2021, arXiv:2103.15679"
-    needs: ClassVar[str] = "pixels and a vision transformer in torch"
-    cost: ClassVar[str] = "1 forward and 1 backward"
-    needs_pixels: ClassVar[bool] = True
-    needs_attention: ClassVar[bool] = True
+    name = "chefer"
+    paper = "Chefer et al. 2021, arXiv:2103.15679"
+    needs = "pixels and a vision transformer in torch"
+    cost = "1 forward and 1 backward"
+    needs_pixels = True
+    needs_attention = True
 
-    batch_size: int = 4
+    batch_size: Count = 4
 
-    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
         grid = model.encoder.layout.to_grid(look.features).shape[2:]
         n = grid[0] * grid[1]
         with torch.no_grad():

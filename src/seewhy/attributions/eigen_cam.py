@@ -1,19 +1,11 @@
 """Eigen-CAM (Muhammad & Yeasin 2020, arXiv 2008.00299)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
 
-from jaxtyping import Float
-from torch import Tensor
-
-from ..encoders.base import EncoderOutput
-from ..heads.head import TargetFunction
 from . import attributions
-from .base import Attribution, Explainable
-from .first_component import first_component
-from .inner_layer import layer_alone
+from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction
+from .cam import first_component
+from .layers import layer_alone
 
 
 @attributions.register
@@ -29,14 +21,14 @@ class EigenCAM(Attribution):
     Cost: none beside the pass that predicts; with ``layer``, the forward pass up to it.
     """
 
-    name: ClassVar[str] = "eigen_cam"
-    spelt: ClassVar[str] = "Eigen-CAM"
-    paper: ClassVar[str] = "Muhammad & Yeasin 2020, arXiv:2008.00299"
-    needs: ClassVar[str] = "a spatial last layer; it does not see the class"
-    cost: ClassVar[str] = "0 (an inner layer: 1)"
+    name = "eigen_cam"
+    spelt = "Eigen-CAM"
+    paper = "Muhammad & Yeasin 2020, arXiv:2008.00299"
+    needs = "a spatial last layer; it does not see the class"
+    cost = "0 (an inner layer: 1)"
 
     layer: str | None = None
 
-    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
         activations = layer_alone(model, look, self.layer)
         return first_component(activations, activations.abs().mean(1))

@@ -1,16 +1,10 @@
 """EigenGradCAM: Eigen-CAM (Muhammad & Yeasin 2020, arXiv 2008.00299) of activation × gradient."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
-
-from jaxtyping import Float
-from torch import Tensor
 
 from . import attributions
-from .cam import CAM
-from .first_component import first_component
+from .base import Maps
+from .cam import CAM, Cells, first_component
 
 
 @attributions.register
@@ -26,12 +20,10 @@ class EigenGradCAM(CAM):
     Cost: none beside the pass that predicts; with ``layer``, one forward pass and the backward pass behind it.
     """
 
-    name: ClassVar[str] = "eigen_grad_cam"
-    spelt: ClassVar[str] = "Eigen-Grad-CAM"
-    paper: ClassVar[str] = "pytorch-grad-cam, after Muhammad & Yeasin 2020, arXiv:2008.00299"
+    name = "eigen_grad_cam"
+    spelt = "Eigen-Grad-CAM"
+    paper = "pytorch-grad-cam, after Muhammad & Yeasin 2020, arXiv:2008.00299"
 
-    def weigh(
-        self, activations: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c gh gw"]
-    ) -> Float[Tensor, "b h w"]:
+    def weigh(self, activations: Cells, gradient: Cells) -> Maps:
         products = gradient * activations
         return first_component(products, products.sum(1))

@@ -1,10 +1,8 @@
 """FullGrad (Srinivas & Fleuret 2019, arXiv 1905.00780)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,10 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from ..encoders.base import EncoderOutput
-from ..heads.head import TargetFunction
 from . import attributions
-from .base import Attribution, Explainable
+from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction
 from .scores import eager_logits
 
 
@@ -29,20 +25,20 @@ class FullGrad(Attribution):
     from 0 to 1 over all channels of a layer, and enlarges it bilinearly. Without ``ψ`` the parts of a network of ReLUs
     add up to the logit, less the last layer's bias. The map has no sign: it shows what matters, for or against.
 
-    Biases are heard where they act, in the calls ``conv2d`` and ``batch_norm``, so traced networks and layers of all
+    Biases are caught where they act, in the calls ``conv2d`` and ``batch_norm``, so traced networks and layers of all
     kinds are read. Those of linear layers and layer norms have no place in a map and are left out.
 
     Cost: one forward and one backward pass, in torch.
     """
 
-    name: ClassVar[str] = "full_grad"
-    spelt: ClassVar[str] = "FullGrad"
-    paper: ClassVar[str] = "Srinivas & Fleuret 2019, arXiv:1905.00780"
-    needs: ClassVar[str] = "pixels and the trunk in torch; made for networks of ReLUs with biases"
-    cost: ClassVar[str] = "1 forward and 1 backward"
-    needs_pixels: ClassVar[bool] = True
+    name = "full_grad"
+    spelt = "FullGrad"
+    paper = "Srinivas & Fleuret 2019, arXiv:1905.00780"
+    needs = "pixels and the trunk in torch; made for networks of ReLUs with biases"
+    cost = "1 forward and 1 backward"
+    needs_pixels = True
 
-    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
         assert look.pixels is not None  # the base has checked
         parts = full_gradient(lambda pixels: eager_logits(model, pixels), look.pixels, target)
         size = (look.pixels.shape[2], look.pixels.shape[3])
@@ -56,10 +52,10 @@ def full_gradient(
     """Input × gradient, then bias × gradient of every convolution and batch norm: ``(b, c, h, w)``, signed."""
     with torch.enable_grad():
         leaf = pixels.detach().clone().requires_grad_()
-        with Biases() as heard:
+        with Biases() as caught:
             out = network(leaf)
-        gradients = torch.autograd.grad(score(out).sum(), [leaf, *heard.outputs], allow_unused=True)
-    factors = [leaf.detach(), *(bias.detach()[:, None, None] for bias in heard.biases)]
+        gradients = torch.autograd.grad(score(out).sum(), [leaf, *caught.outputs], allow_unused=True)
+    factors = [leaf.detach(), *(bias.detach()[:, None, None] for bias in caught.biases)]
     return [factor * slope for factor, slope in zip(factors, gradients, strict=True) if slope is not None]
 
 
@@ -74,12 +70,7 @@ def enlarged(maps: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Ten
 
 
 class Biases(TorchFunctionMode):
-    """Hears every convolution and batch norm of maps that has a bias.
-
-    Attributes:
-        outputs: what each gave.
-        biases: what each had added, a number a channel.
-    """
+    """Catches every convolution and batch norm of maps that has a bias: what each gave, and what each had added."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,15 +1,9 @@
 """Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
-
-from jaxtyping import Float
-from torch import Tensor
 
 from . import attributions
-from .cam import WeightedCAM
+from .cam import Cells, WeightedCAM
 
 
 @attributions.register
@@ -29,14 +23,12 @@ class GradCAM(WeightedCAM):
             ReLU, and blanking what is hot raises ``y``.
     """
 
-    name: ClassVar[str] = "grad_cam"
-    spelt: ClassVar[str] = "Grad-CAM"
-    paper: ClassVar[str] = "Selvaraju et al. 2017, arXiv:1610.02391"
+    name = "grad_cam"
+    spelt = "Grad-CAM"
+    paper = "Selvaraju et al. 2017, arXiv:1610.02391"
 
     counterfactual: bool = False
 
-    def weights(
-        self, activations: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c gh gw"]
-    ) -> Float[Tensor, "b c wh ww"]:
+    def weights(self, activations: Cells, gradient: Cells) -> Cells:
         weights = gradient.mean((2, 3), keepdim=True)
         return -weights if self.counterfactual else weights

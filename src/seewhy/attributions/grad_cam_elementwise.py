@@ -1,16 +1,11 @@
 """Grad-CAM, elementwise (Pillai & Pirsiavash 2021, AAAI)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from . import attributions
-from .cam import WeightedCAM
+from .cam import Cells, WeightedCAM
 
 
 @attributions.register
@@ -24,11 +19,9 @@ class GradCAMElementwise(WeightedCAM):
     Cost: none beside the pass that predicts; with ``layer``, one forward pass and the backward pass behind it.
     """
 
-    name: ClassVar[str] = "grad_cam_elementwise"
-    spelt: ClassVar[str] = "element-wise Grad-CAM"
-    paper: ClassVar[str] = "Pillai & Pirsiavash 2021, AAAI (Explainable models with consistent interpretations)"
+    name = "grad_cam_elementwise"
+    spelt = "element-wise Grad-CAM"
+    paper = "Pillai & Pirsiavash 2021, AAAI (Explainable models with consistent interpretations)"
 
-    def weights(
-        self, activations: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c gh gw"]
-    ) -> Float[Tensor, "b c wh ww"]:
+    def weights(self, activations: Cells, gradient: Cells) -> Cells:
         return torch.where(gradient * activations <= 0, 0.0, gradient)

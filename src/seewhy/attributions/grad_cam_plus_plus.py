@@ -1,16 +1,11 @@
 """Grad-CAM++ (Chattopadhay et al. 2018, arXiv 1710.11063)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from . import attributions
-from .cam import WeightedCAM
+from .cam import Cells, WeightedCAM
 
 
 @attributions.register
@@ -21,7 +16,6 @@ class GradCAMPlusPlus(WeightedCAM):
     ``w_k = Σ_ij a_ij ReLU(g_ij)`` with ``g = ∂y/∂A_k`` and ``a_ij = g_ij² / (2 g_ij² + Σ_ab A_k,ab g_ij³ + ε)``
     (paper, equations 7 and 19; 0 where ``g`` is), then ``L = Σ_k w_k A_k``, its ReLU left to the display. As in the
     paper's closed form, the target is the exponential of the logit, whose own factor scales the map only.
-
     Cells whose denominator is not positive, which only channels with a negative sum can have, count nothing.
 
     Cost: none beside the pass that predicts; with ``layer``, one forward pass and the backward pass behind it.
@@ -32,15 +26,13 @@ class GradCAMPlusPlus(WeightedCAM):
             below 7e-4, as they are behind most mean-pooled heads; its map is then another one.
     """
 
-    name: ClassVar[str] = "grad_cam_plus_plus"
-    spelt: ClassVar[str] = "Grad-CAM++"
-    paper: ClassVar[str] = "Chattopadhay et al. 2018, arXiv:1710.11063"
+    name = "grad_cam_plus_plus"
+    spelt = "Grad-CAM++"
+    paper = "Chattopadhay et al. 2018, arXiv:1710.11063"
 
     epsilon: float = 0.0
 
-    def weights(
-        self, activations: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c gh gw"]
-    ) -> Float[Tensor, "b c wh ww"]:
+    def weights(self, activations: Cells, gradient: Cells) -> Cells:
         slope = gradient.expand_as(activations)
         # Numerator and denominator by g²: gradients of 1e-20 squared would vanish in float32.
         denominator = 2 + activations.sum((2, 3), keepdim=True) * slope + self.epsilon / slope.square()

@@ -1,19 +1,13 @@
 """Gradient SHAP, or expected gradients (Lundberg & Lee 2017; Erion et al. 2019, arXiv 1906.10670), through Captum."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
+from ..bounds import Count
 from . import attributions
-from .captum_base import CaptumGradients, Forward
-
-if TYPE_CHECKING:
-    from ..encoders.base import Encoder
+from .captum_base import CaptumGradients, Encoder, Forward, Pixels
 
 
 @attributions.register
@@ -29,18 +23,16 @@ class GradientShap(CaptumGradients):
         seed: of the points.
     """
 
-    name: ClassVar[str] = "gradient_shap"
-    paper: ClassVar[str] = "Erion et al. 2019, arXiv:1906.10670"
-    cost: ClassVar[str] = "48 forward and 48 backward"
-    stochastic: ClassVar[bool] = True
-    small: ClassVar = {"n_samples": 6}
+    name = "gradient_shap"
+    paper = "Erion et al. 2019, arXiv:1906.10670"
+    cost = "48 forward and 48 backward"
+    stochastic = True
+    small = {"n_samples": 6}
 
-    n_samples: int = 48
+    n_samples: Count = 48
     seed: int = 0
 
-    def run(
-        self, captum: Any, forward: Forward, picture: Float[Tensor, "1 3 h w"], encoder: Encoder
-    ) -> Float[Tensor, "1 3 h w"]:
+    def run(self, captum: Any, forward: Forward, picture: Pixels, encoder: Encoder) -> Pixels:
         mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (encoder.transform.mean, encoder.transform.std))
         plain = torch.cat([(level - mean) / std for level in (torch.zeros(()), mean, torch.ones(()))])
         baselines = plain.expand(-1, -1, *picture.shape[2:])

@@ -1,22 +1,34 @@
 """Guided Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391, section 3.2)."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
-from ..encoders.base import EncoderOutput
-from ..heads.head import TargetFunction
 from . import attributions
-from .base import Attribution, Explainable
+from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction
 from .grad_cam import GradCAM
-from .guided_backprop import GuidedBackprop
-from .inner_layer import CHUNK
+from .layers import CHUNK
+from .scores import eager_features
+
+RECTIFIERS: tuple[Any, ...] = (
+    functional.relu,
+    functional.relu_,
+    torch.relu,
+    torch.relu_,
+    Tensor.relu,
+    Tensor.relu_,
+    functional.relu6,
+    functional.hardtanh,
+    functional.silu,
+    functional.gelu,
+)
+"""ReLU as in the paper, and those that stand in its place: ReLU6, SiLU, GELU."""
 
 
 @attributions.register
@@ -39,20 +51,21 @@ class GuidedGradCAM(Attribution):
         layer: an inner layer for the Grad-CAM factor.
     """
 
-    name: ClassVar[str] = "guided_grad_cam"
-    spelt: ClassVar[str] = "Guided Grad-CAM"
-    paper: ClassVar[str] = "Selvaraju et al. 2017, arXiv:1610.02391"
-    needs: ClassVar[str] = "a trunk in torch with ReLU, ReLU6, SiLU or GELU, and the pixels"
-    cost: ClassVar[str] = "1 and a backward pass"
-    needs_pixels: ClassVar[bool] = True
+    name = "guided_grad_cam"
+    spelt = "Guided Grad-CAM"
+    paper = "Selvaraju et al. 2017, arXiv:1610.02391"
+    needs = "a trunk in torch with ReLU, ReLU6, SiLU or GELU, and the pixels"
+    cost = "1 and a backward pass"
+    needs_pixels = True
 
     layer: str | None = None
 
-    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
-        assert look.pixels is not None
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
+        assert look.pixels is not None  # the base has checked
         coarse = GradCAM(layer=self.layer).attribute(model, look, target)
         fine = guided_gradient(model, look.pixels, target).abs().sum(1)
-        return interpolate(coarse[:, None], size=fine.shape[1:], mode="bilinear", align_corners=False)[:, 0] * fine
+        large = functional.interpolate(coarse[:, None], size=fine.shape[1:], mode="bilinear", align_corners=False)
+        return large[:, 0] * fine
 
 
 @torch.enable_grad()
@@ -60,10 +73,25 @@ def guided_gradient(
     model: Explainable, pixels: Float[Tensor, "b 3 h w"], target: TargetFunction
 ) -> Float[Tensor, "b 3 h w"]:
     """``∂ target / ∂ pixels`` by guided backpropagation."""
-    trunk = model.encoder.trunk
-    device = next((p.device for p in trunk.parameters()), pixels.device)
     leaf = pixels.detach().clone().requires_grad_()
     with GuidedBackprop():
-        features = torch.cat([trunk(part.to(device)).to(pixels.device) for part in leaf.split(CHUNK)])
+        features = torch.cat([eager_features(model, part) for part in leaf.split(CHUNK)])
         score = target(model.head(model.encoder.head(features))).sum()
     return torch.autograd.grad(score, leaf)[0]
+
+
+class GuidedBackprop(TorchFunctionMode):
+    """Within it, a negative gradient ends at every rectifier; the rectifier's own derivative then acts as always.
+
+    Behind a ReLU that is the rule of Springenberg et al. (2015, arXiv 1412.6806): pass where the input was positive
+    and the gradient is. Of SiLU and GELU, whose derivative is not 0 for negative input, only the second half holds. It
+    acts on the calls a network makes, not on its modules: nothing of the model is exchanged, so nothing is put back.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func in RECTIFIERS and out.requires_grad:
+            out.register_hook(lambda gradient: gradient.clamp(min=0))
+        return out

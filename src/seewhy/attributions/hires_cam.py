@@ -1,15 +1,9 @@
 """HiResCAM (Draelos & Carin 2020, arXiv 2011.08891)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
-
-from jaxtyping import Float
-from torch import Tensor
 
 from . import attributions
-from .cam import WeightedCAM
+from .cam import Cells, WeightedCAM
 
 
 @attributions.register
@@ -28,12 +22,10 @@ class HiResCAM(WeightedCAM):
     Cost: none beside the pass that predicts; with ``layer``, one forward pass and the backward pass behind it.
     """
 
-    name: ClassVar[str] = "hires_cam"
-    spelt: ClassVar[str] = "HiResCAM"
-    paper: ClassVar[str] = "Draelos & Carin 2020, arXiv:2011.08891"
-    sums_products: ClassVar[bool] = True
+    name = "hires_cam"
+    spelt = "HiResCAM"
+    paper = "Draelos & Carin 2020, arXiv:2011.08891"
+    sums_products = True
 
-    def weights(
-        self, activations: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c gh gw"]
-    ) -> Float[Tensor, "b c wh ww"]:
+    def weights(self, activations: Cells, gradient: Cells) -> Cells:
         return gradient

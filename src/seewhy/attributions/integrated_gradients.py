@@ -1,18 +1,11 @@
 """Integrated gradients (Sundararajan, Taly & Yan 2017, arXiv 1703.01365), through Captum."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
-from jaxtyping import Float
-from torch import Tensor
-
+from ..bounds import Count, Finite
 from . import attributions
-from .captum_base import CaptumGradients, Forward
-
-if TYPE_CHECKING:
-    from ..encoders.base import Encoder
+from .captum_base import CaptumGradients, Encoder, Forward, Pixels
 
 
 @attributions.register
@@ -28,16 +21,14 @@ class IntegratedGradients(CaptumGradients):
         baseline: the plain picture, in normalised pixels: 0 is the mean colour (the paper takes black).
     """
 
-    name: ClassVar[str] = "integrated_gradients"
-    paper: ClassVar[str] = "Sundararajan et al. 2017, arXiv:1703.01365"
-    cost: ClassVar[str] = "50 forward and 50 backward"
-    small: ClassVar = {"n_steps": 6}
+    name = "integrated_gradients"
+    paper = "Sundararajan et al. 2017, arXiv:1703.01365"
+    cost = "50 forward and 50 backward"
+    small = {"n_steps": 6}
 
-    n_steps: int = 50
-    baseline: float = 0.0
+    n_steps: Count = 50
+    baseline: Finite = 0.0
 
-    def run(
-        self, captum: Any, forward: Forward, picture: Float[Tensor, "1 3 h w"], encoder: Encoder
-    ) -> Float[Tensor, "1 3 h w"]:
+    def run(self, captum: Any, forward: Forward, picture: Pixels, encoder: Encoder) -> Pixels:
         method = captum.IntegratedGradients(forward)
         return method.attribute(picture, self.baseline, n_steps=self.n_steps, internal_batch_size=self.batch_size)

@@ -1,22 +1,18 @@
 """KPCA-CAM (Karmani et al. 2024, arXiv 2410.00267)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..encoders.base import EncoderOutput
-from ..errors import InputError, UnknownNameError
-from ..heads.head import TargetFunction
+from ..bounds import Positive
 from . import attributions
-from .base import Attribution, Explainable
-from .inner_layer import layer_alone
+from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction
+from .cam import Cells
+from .layers import layer_alone
 
 KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "cosine": lambda cells, _: (unit := normalize(cells, dim=2)) @ unit.mT,
@@ -46,31 +42,25 @@ class KPCACAM(Attribution):
         gamma: the kernel's slope; left out, one by the number of channels, as in scikit-learn.
     """
 
-    name: ClassVar[str] = "kpca_cam"
-    spelt: ClassVar[str] = "KPCA-CAM"
-    paper: ClassVar[str] = "Karmani et al. 2024, arXiv:2410.00267"
-    needs: ClassVar[str] = "a spatial last layer; it does not see the class"
-    cost: ClassVar[str] = "0 (an inner layer: 1)"
+    name = "kpca_cam"
+    spelt = "KPCA-CAM"
+    paper = "Karmani et al. 2024, arXiv:2410.00267"
+    needs = "a spatial last layer; it does not see the class"
+    cost = "0 (an inner layer: 1)"
 
     layer: str | None = None
-    kernel: str = "sigmoid"
-    gamma: float | None = None
+    kernel: Literal["cosine", "linear", "poly", "rbf", "sigmoid"] = "sigmoid"
+    gamma: Positive | None = None
 
-    def __post_init__(self) -> None:
-        if self.kernel not in KERNELS:
-            raise UnknownNameError("kernel", self.kernel, KERNELS)
-        if self.gamma is not None and not self.gamma > 0:
-            raise InputError(f"kpca_cam was given gamma={self.gamma}. A slope above 0 was expected. Change it.")
-
-    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
         return kernel_component(layer_alone(model, look, self.layer), self.kernel, self.gamma)
 
 
-def kernel_component(activations: Float[Tensor, "b c h w"], kernel: str, gamma: float | None) -> Float[Tensor, "b h w"]:
+def kernel_component(activations: Cells, kernel: str, gamma: float | None) -> Maps:
     """The first component of the cells under a kernel, one picture at a time: the matrix is large."""
     if not activations.isfinite().all():  # the decomposition would raise; the base says it better
         return torch.full_like(activations[:, 0], torch.nan)
-    found = []
+    components = []
     for picture in activations:
         cells = picture.flatten(1).T.double()
         cells = (cells - cells.mean(0))[None]
@@ -79,5 +69,5 @@ def kernel_component(activations: Float[Tensor, "b c h w"], kernel: str, gamma: 
         values, vectors = torch.linalg.eigh(likeness - rows - rows[:, None] + rows.mean())
         component = vectors[:, -1] * values[-1].clamp(min=0).sqrt()
         strength = picture.abs().mean(0).flatten()
-        found.append(component * (-1.0 if component @ strength.double() < 0 else 1.0))
-    return torch.stack(found).unflatten(1, activations.shape[2:]).to(activations.dtype)
+        components.append(component * (-1.0 if component @ strength.double() < 0 else 1.0))
+    return torch.stack(components).unflatten(1, activations.shape[2:]).to(activations.dtype)

@@ -1,15 +1,9 @@
 """LayerCAM (Jiang et al. 2021, IEEE TIP 30)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
-
-from jaxtyping import Float
-from torch import Tensor
 
 from . import attributions
-from .cam import WeightedCAM
+from .cam import Cells, WeightedCAM
 
 
 @attributions.register
@@ -23,11 +17,9 @@ class LayerCAM(WeightedCAM):
     Cost: none beside the pass that predicts; with ``layer``, one forward pass and the backward pass behind it.
     """
 
-    name: ClassVar[str] = "layer_cam"
-    spelt: ClassVar[str] = "LayerCAM"
-    paper: ClassVar[str] = "Jiang et al. 2021, IEEE TIP 30, doi:10.1109/TIP.2021.3089943"
+    name = "layer_cam"
+    spelt = "LayerCAM"
+    paper = "Jiang et al. 2021, IEEE TIP 30, doi:10.1109/TIP.2021.3089943"
 
-    def weights(
-        self, activations: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c gh gw"]
-    ) -> Float[Tensor, "b c wh ww"]:
+    def weights(self, activations: Cells, gradient: Cells) -> Cells:
         return gradient.relu()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -12,29 +11,23 @@ from torch import Tensor, fx
 from torch.utils._pytree import tree_map_only
 
 from ..encoders.base import Encoder
-from ..encoders.hooks import hooked
+from ..encoders.split import hooked
 from ..errors import ModelError
-from .inner_layer import Reached, find_place, layout_of, refuse_windows, run_through
+from .layers import Reached, arranged, find_place, layout_of, run_through
 
 LAST = "last"
-"""Stands for the trunk's own output, which every look has already."""
+"""Stands for the trunk's own output, which every encoded picture has already."""
 
 AT_ONCE = 16
 """Pictures in memory at once."""
 
 
 class Ear:
-    """Hears what layers give and changes nothing.
-
-    Args:
-        layers: whose outputs are wanted.
-        stop: end the pass when all were heard.
-    """
+    """Keeps what layers give and changes nothing; with ``stop`` the pass ends when all were there."""
 
     def __init__(self, layers: tuple[str, ...], stop: bool) -> None:
         self.heard: dict[str, Any] = {}
-        self.layers = layers
-        self.stop = stop
+        self.layers, self.stop = layers, stop
 
     def take(self, name: str, out: Any) -> Any:
         if name in self.heard:
@@ -55,42 +48,34 @@ class Ear:
 def layer_maps(
     encoder: Encoder, pixels: Float[Tensor, "b 3 h w"], layers: tuple[str, ...], features: Tensor | None = None
 ) -> tuple[list[Float[Tensor, "b _c _h _w"]], Tensor]:
-    """One map a layer, channels second, and the trunk's features."""
+    """One map per layer, channels second, and the trunk's features.
+
+    Where the features of these pixels are known, the pass ends at the last inner layer, and none is made where there
+    is no inner layer.
+    """
     inner = tuple(name for name in layers if name != LAST)
-    known, size = features is not None, (pixels.shape[2], pixels.shape[3])
-    found: dict[str, list[Tensor]] = {name: [] for name in inner}
+    maps: dict[str, list[Tensor]] = {name: [] for name in inner}
     made = []
-    if inner or not known:
+    if inner or features is None:
         trunk = encoder.trunk
         places = {name: find_place(trunk, name, encoder.name) for name in inner}
         device = next((p.device for p in trunk.parameters()), pixels.device)
         for part in pixels.contiguous(memory_format=torch.channels_last).split(AT_ONCE):
-            ear = Ear(inner, stop=known)
+            ear = Ear(inner, stop=features is not None)
             with suppress(Reached):
                 made.append(run_through(trunk, places, part.to(device), ear))
             for name in inner:
-                found[name].append(ear.heard_of(name))
+                maps[name].append(ear.heard_of(name))
     whole = features if features is not None else torch.cat(made).to(pixels.device)
-    maps = []
-    for name in layers:
-        if name == LAST:
-            maps.append(encoder.layout.to_grid(whole))
-        else:
-            joined = torch.cat(found[name]).float().to(pixels.device)
-            refuse_windows(joined, len(pixels), name)
-            maps.append(layout_of(tuple(joined.shape), size, encoder.layout, name).to_grid(joined))
-    return maps, whole
+    layout = encoder.layout
+    grids = {name: arranged(torch.cat(parts).to(pixels.device), pixels, layout, name) for name, parts in maps.items()}
+    return [layout.to_grid(whole) if name == LAST else grids[name] for name in layers], whole
 
 
-@dataclass(frozen=True)
-class _Run:
-    """One layer during one pass.
+class _Run(NamedTuple):
+    """One layer during one pass: its name, the sizes of its input map, if it is one, and of its output.
 
-    Attributes:
-        name: dotted name in the user's network.
-        before: height and width of its input map, if it is one.
-        after: of its output.
-        is_output: it gives what the trunk gives.
+    ``is_output``: it gives what the trunk gives.
     """
 
     name: str
@@ -140,17 +125,14 @@ def _runs(encoder: Encoder, pixels: Tensor, features: Tensor) -> list[_Run]:
         if name not in ("", "module")
     ]
     with hooked(handles):
-        if isinstance(trunk, fx.GraphModule):
-            _Recorder(trunk, ended).run(pixels)
-        else:
-            trunk(pixels)
-    found, times = [], [name for name, _, _ in ended]
+        (_Recorder(trunk, ended).run if isinstance(trunk, fx.GraphModule) else trunk)(pixels)
+    runs, times = [], [name for name, _, _ in ended]
     for name, args, out in ended:
         after, before = _grid(out, encoder, size), _grid(args, encoder, size)
         if after is not None and times.count(name) == 1:
             same = isinstance(out, Tensor) and out.shape == features.shape and torch.equal(out, features)
-            found.append(_Run(name.removeprefix("module."), before, after, same))
-    return found
+            runs.append(_Run(name.removeprefix("module."), before, after, same))
+    return runs
 
 
 class _Recorder(fx.Interpreter):
@@ -172,8 +154,7 @@ class _Recorder(fx.Interpreter):
             self.ends.setdefault(last[path], []).append(path)
 
     def run_node(self, n: fx.Node) -> Any:
-        out = super().run_node(n)
-        self.values[n] = out
+        out = self.values[n] = super().run_node(n)
         for path in self.ends.get(n, ()):
             inputs = self.first[path].all_input_nodes
             self.ended.append((path, tuple(self.values[a] for a in inputs[:1]), out))

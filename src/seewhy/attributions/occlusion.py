@@ -1,19 +1,13 @@
 """Occlusion (Zeiler & Fergus 2014, arXiv 1311.2901)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from ..encoders.base import EncoderOutput
-from ..errors import InputError
-from ..heads.head import TargetFunction
+from ..bounds import Count, Finite
 from . import attributions
-from .base import Attribution, Explainable
+from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction
 from .scores import Of, engine_logits, scores_of_changes
 
 
@@ -37,27 +31,20 @@ class Occlusion(Attribution):
     Cost: as many forward passes in the engine as there are windows (169 with the defaults).
     """
 
-    name: ClassVar[str] = "occlusion"
-    paper: ClassVar[str] = "Zeiler & Fergus 2014, arXiv:1311.2901"
-    needs: ClassVar[str] = "pixels; nothing of the model"
-    cost: ClassVar[str] = "169 (one per window)"
-    needs_pixels: ClassVar[bool] = True
-    engine_alone: ClassVar[bool] = True
+    name = "occlusion"
+    paper = "Zeiler & Fergus 2014, arXiv:1311.2901"
+    needs = "pixels; nothing of the model"
+    cost = "169 (one per window)"
+    needs_pixels = True
+    engine_alone = True
 
-    window: int | None = None
-    stride: int | None = None
-    fill: float = 0.0
+    window: Count | None = None
+    stride: Count | None = None
+    fill: Finite = 0.0
     of: Of = "logit"
-    batch_size: int = 64
+    batch_size: Count = 64
 
-    def __post_init__(self) -> None:
-        if min(self.window or 1, self.stride or 1, self.batch_size) < 1 or 0 in (self.window, self.stride):
-            raise InputError(
-                f"occlusion was given window={self.window}, stride={self.stride}, batch_size={self.batch_size}. "
-                "Numbers of pixels and pictures above 0 were expected. Change them."
-            )
-
-    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
         assert look.pixels is not None  # the base has checked
         pixels, n = look.pixels, len(look)
         windows = self.windows((pixels.shape[2], pixels.shape[3]))

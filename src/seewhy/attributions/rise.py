@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..encoders.base import EncoderOutput
-from ..errors import InputError
-from ..heads.head import TargetFunction
+from ..bounds import Bound, Count, InnerPart
 from . import attributions
-from .base import Attribution, Explainable
+from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction
 from .scores import Of, engine_logits, scores_of_changes
 
 
@@ -48,38 +46,31 @@ class RISE(Attribution):
     Cost: ``n_masks`` forward passes in the engine.
     """
 
-    name: ClassVar[str] = "rise"
-    spelt: ClassVar[str] = "RISE"
-    paper: ClassVar[str] = "Petsiuk et al. 2018, arXiv:1806.07421"
-    needs: ClassVar[str] = "pixels; nothing of the model"
-    cost: ClassVar[str] = "4000 (n_masks)"
-    stochastic: ClassVar[bool] = True
-    needs_pixels: ClassVar[bool] = True
-    engine_alone: ClassVar[bool] = True
-    small: ClassVar = {"n_masks": 40}
+    name = "rise"
+    spelt = "RISE"
+    paper = "Petsiuk et al. 2018, arXiv:1806.07421"
+    needs = "pixels; nothing of the model"
+    cost = "4000 (n_masks)"
+    stochastic = True
+    needs_pixels = True
+    engine_alone = True
+    small = {"n_masks": 40}
 
-    n_masks: int = 4000
-    cells: int = 7
-    p: float = 0.5
+    n_masks: Annotated[int, Bound(2)] = 4000
+    cells: Annotated[int, Bound(2)] = 7
+    p: InnerPart = 0.5
     masks: Literal["random", "stratified"] = "random"
     centred: bool = False
     of: Of = "probability"
-    batch_size: int = 64
+    batch_size: Count = 64
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.n_masks < 2 or self.cells < 2 or not 0 < self.p < 1 or self.batch_size < 1:
-            raise InputError(
-                f"RISE was given n_masks={self.n_masks}, cells={self.cells}, p={self.p}, batch_size={self.batch_size}. "
-                "At least 2 masks of 2 cells, p between 0 and 1 and a batch of 1 were expected. Change them."
-            )
 
     @classmethod
     def quick(cls, n_masks: int = 1000, seed: int = 0) -> RISE:
         """The cheaper variant: stratified masks, centred."""
         return cls(n_masks=n_masks, masks="stratified", centred=True, seed=seed)
 
-    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
         assert look.pixels is not None  # the base has checked
         n, size = len(look), look.pixels.shape[2:]
         weighted, plain, total = torch.zeros(n, *size), torch.zeros(size), torch.zeros(n)
@@ -99,9 +90,7 @@ class RISE(Attribution):
         grids, shifts = self.plan(size)
         rows, columns = (_enlargement(self.cells, (self.cells + 1) * math.ceil(side / self.cells)) for side in size)
         for grid, shift in zip(grids.split(at_once), shifts.split(at_once), strict=True):
-            left = _cut(rows, shift[:, 0], size[0])
-            right = _cut(columns, shift[:, 1], size[1])
-            yield left @ grid @ right.transpose(1, 2)
+            yield _cut(rows, shift[:, 0], size[0]) @ grid @ _cut(columns, shift[:, 1], size[1]).transpose(1, 2)
 
     def plan(self, size: tuple[int, int]) -> tuple[Float[Tensor, "n s s"], Int[Tensor, "n 2"]]:
         """All grids, and where each is cut after it was enlarged."""

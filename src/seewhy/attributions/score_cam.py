@@ -1,20 +1,16 @@
 """Score-CAM (Wang et al. 2020, arXiv 1910.01279)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
-from ..encoders.base import EncoderOutput
-from ..heads.head import TargetFunction
+from ..bounds import Count, Natural
 from . import attributions
-from .base import Attribution, Explainable
+from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction
 from .scores import scores_of_changes
 
 
@@ -37,29 +33,26 @@ class ScoreCAM(Attribution):
         batch_size: masked pictures a forward pass sees; bounds memory.
     """
 
-    name: ClassVar[str] = "score_cam"
-    spelt: ClassVar[str] = "Score-CAM"
-    paper: ClassVar[str] = "Wang et al. 2020, arXiv:1910.01279"
-    needs: ClassVar[str] = "a spatial last layer and the pixels"
-    cost: ClassVar[str] = "one per channel, or n_masks"
-    needs_pixels: ClassVar[bool] = True
-    engine_alone: ClassVar[bool] = True
+    name = "score_cam"
+    spelt = "Score-CAM"
+    paper = "Wang et al. 2020, arXiv:1910.01279"
+    needs = "a spatial last layer and the pixels"
+    cost = "one per channel, or n_masks"
+    needs_pixels = True
+    engine_alone = True
 
-    n_masks: int = 0
-    batch_size: int = 64
+    n_masks: Natural = 0
+    batch_size: Count = 64
 
     @torch.no_grad()
-    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
-        assert look.pixels is not None
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
+        assert look.pixels is not None  # the base has checked
         grid = model.encoder.layout.to_grid(look.features)
-        weights = channel_scores(
-            lambda pixels: model.head(model.encoder.pooled(pixels)),
-            look.pixels,
-            grid,
-            target,
-            self.n_masks,
-            self.batch_size,
-        ).softmax(1)
+
+        def logits(pixels: Tensor) -> Tensor:
+            return model.head(model.encoder.pooled(pixels))
+
+        weights = channel_scores(logits, look.pixels, grid, target, self.n_masks, self.batch_size).softmax(1)
         return torch.einsum("bc,bchw->bhw", weights, grid)
 
 
@@ -79,13 +72,13 @@ def channel_scores(
     else:
         picked = [representatives(one, n) for one in activations]
         chosen, owner = (torch.stack(part) for part in zip(*picked, strict=True))
-    found = []
+    scores = []
     for some in chosen.T.split(max(1, batch_size // max(1, len(pixels)))):
         channels = activations[torch.arange(len(pixels)), some]
         masks = stretched(interpolate(channels, size=pixels.shape[2:], mode="bilinear", align_corners=True))
         logits = network((pixels * masks[:, :, None]).flatten(0, 1)).unflatten(0, masks.shape[:2])
-        found.append(scores_of_changes(target, logits, "logit"))
-    return torch.cat(found).T.gather(1, owner if n < n_channels else chosen)
+        scores.append(scores_of_changes(target, logits, "logit"))
+    return torch.cat(scores).T.gather(1, owner if n < n_channels else chosen)
 
 
 def stretched(maps: Float[Tensor, "m b h w"]) -> Float[Tensor, "m b h w"]:

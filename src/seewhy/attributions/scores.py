@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..heads.head import Target, TargetFunction
-from .base import Explainable
+from .base import Explainable, Target, TargetFunction
 
 Of = Literal["logit", "probability"]
 """What is watched: the target of the logits, or of the probabilities."""
@@ -34,11 +33,11 @@ def scores_of_rows(
 
     A target speaks of a whole batch and cannot be cut, so each row is set among constants.
     """
-    found = []
+    scores = []
     for r, row in enumerate(logits):
         i = first + r * step
-        found.append(target(torch.cat([others[:i], row[None], others[i + 1 :]]))[i])
-    return torch.stack(found)
+        scores.append(target(torch.cat([others[:i], row[None], others[i + 1 :]]))[i])
+    return torch.stack(scores)
 
 
 def eager_features(model: Explainable, pixels: Float[Tensor, "b 3 h w"]) -> Tensor:

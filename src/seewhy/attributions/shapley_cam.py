@@ -1,20 +1,14 @@
 """ShapleyCAM (Cai 2025, arXiv 2501.06261)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..encoders.base import EncoderOutput
-from ..heads.head import Target, TargetFunction
 from . import attributions
-from .base import Attribution, Explainable
-from .inner_layer import bends_of, layer_leaves, slopes_of, to_grid
+from .base import Attribution, EncoderOutput, Explainable, Maps, Target, TargetFunction
+from .cam import weighted_sum
+from .layers import bends_of, layer_leaves, slopes_of, to_grid
 
 
 @attributions.register
@@ -37,16 +31,16 @@ class ShapleyCAM(Attribution):
             is explained as it is.
     """
 
-    name: ClassVar[str] = "shapley_cam"
-    spelt: ClassVar[str] = "ShapleyCAM"
-    paper: ClassVar[str] = "Cai 2025, arXiv:2501.06261"
-    needs: ClassVar[str] = "a spatial last layer (any CNN or transformer)"
-    cost: ClassVar[str] = "0 (an inner layer: 1 and two backward passes behind it)"
+    name = "shapley_cam"
+    spelt = "ShapleyCAM"
+    paper = "Cai 2025, arXiv:2501.06261"
+    needs = "a spatial last layer (any CNN or transformer)"
+    cost = "0 (an inner layer: 1 and two backward passes behind it)"
 
     layer: str | None = None
     residual_softmax: bool = True
 
-    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
         goal = target
         if self.residual_softmax and isinstance(target, Target) and target.against is None:
             goal = lambda logits: target(logits) + target(logits.log_softmax(1))  # noqa: E731
@@ -57,4 +51,4 @@ class ShapleyCAM(Attribution):
             bends = bends_of(slopes, leaves)
         halved = [slope.detach() - bend / 2 for slope, bend in zip(slopes, bends, strict=True)]
         activations, weights = (to_grid(parts, model.encoder, look, self.layer) for parts in (leaves, halved))
-        return torch.einsum("bc,bchw->bhw", weights.mean((2, 3)), activations)
+        return weighted_sum(weights.mean((2, 3), keepdim=True), activations)

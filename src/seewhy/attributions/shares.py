@@ -6,14 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..encoders.base import EncoderOutput
-from ..heads.head import Target, TargetFunction
 from .attended import Score, cells_evidence
-from .base import Explainable, feature_gradient
+from .base import EncoderOutput, Explainable, Maps, Target, TargetFunction, feature_gradient
 from .reading import reading_of
 
 
-def cell_evidence(model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
+def cell_evidence(model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
     """Each cell's part of the target's logit (less the mean over classes), signed.
 
     Behind a mean-pooled head the parts add up to the logit up to a constant of the head
@@ -31,11 +29,11 @@ def cell_evidence(model: Explainable, look: EncoderOutput, target: TargetFunctio
     if isinstance(target, Target):
         slope = model.head.slope(look.pooled, target)
         score = lambda pooled: (pooled * slope).sum(1)  # noqa: E731
-    found = cells_evidence(model, look, score, reading_of(model.encoder, look.features))
-    return (feature_gradient(model, look, target) * grid).sum(1) if found is None else found
+    parts = cells_evidence(model, look, score, reading_of(model.encoder, look.features))
+    return (feature_gradient(model, look, target) * grid).sum(1) if parts is None else parts
 
 
-def shares(evidence: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
+def shares(evidence: Maps) -> Maps:
     """Positive parts divided by their sum: what fraction of what speaks for the target lies in each cell."""
     positive = evidence.clamp(min=0)
     return positive / positive.sum((1, 2), keepdim=True).clamp(min=1e-12)

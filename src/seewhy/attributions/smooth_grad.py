@@ -1,18 +1,11 @@
 """SmoothGrad (Smilkov et al. 2017, arXiv 1706.03825), through Captum."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
-from jaxtyping import Float
-from torch import Tensor
-
+from ..bounds import Count, NotNegative
 from . import attributions
-from .captum_base import CaptumGradients, Forward
-
-if TYPE_CHECKING:
-    from ..encoders.base import Encoder
+from .captum_base import CaptumGradients, Encoder, Forward, Pixels
 
 
 @attributions.register
@@ -29,22 +22,19 @@ class SmoothGrad(CaptumGradients):
         seed: of the noise.
     """
 
-    name: ClassVar[str] = "smooth_grad"
-    paper: ClassVar[str] = "Smilkov et al. 2017, arXiv:1706.03825"
-    cost: ClassVar[str] = "50 forward and 50 backward"
-    stochastic: ClassVar[bool] = True
-    small: ClassVar = {"n_samples": 6}
+    name = "smooth_grad"
+    paper = "Smilkov et al. 2017, arXiv:1706.03825"
+    cost = "50 forward and 50 backward"
+    stochastic = True
+    small = {"n_samples": 6}
 
-    n_samples: int = 50
-    noise: float = 0.15
+    n_samples: Count = 50
+    noise: NotNegative = 0.15
     seed: int = 0
 
-    def run(
-        self, captum: Any, forward: Forward, picture: Float[Tensor, "1 3 h w"], encoder: Encoder
-    ) -> Float[Tensor, "1 3 h w"]:
-        method = captum.NoiseTunnel(captum.Saliency(forward))
+    def run(self, captum: Any, forward: Forward, picture: Pixels, encoder: Encoder) -> Pixels:
         low, high = picture.detach().aminmax()
-        return method.attribute(
+        return captum.NoiseTunnel(captum.Saliency(forward)).attribute(
             picture,
             nt_type="smoothgrad",
             nt_samples=self.n_samples,

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..encoders.base import EncoderOutput
 from ..errors import InputError
-from ..heads.head import Target, TargetFunction
 from . import attributions
-from .base import Attribution, Explainable
+from .base import Attribution, EncoderOutput, Explainable, Maps, Target, TargetFunction
 from .explainers import TTAMEExplainer, explainer_of
 from .layer_maps import layer_maps
 from .t_tame_mechanism import Variant
@@ -37,19 +34,19 @@ class TTAME(Attribution):
         variant: which of the folder's explainers: ``"t_tame"``, ``"tame"`` (ISM 2022) or ``"l_cam"`` (ECCVW 2022).
     """
 
-    name: ClassVar[str] = "t_tame"
-    spelt: ClassVar[str] = "T-TAME"
-    paper: ClassVar[str] = "Ntrougkas et al. 2024, arXiv:2403.04523"
-    needs: ClassVar[str] = "pixels and an explainer trained with: seewhy fit-explainer"
-    cost: ClassVar[str] = "1"
-    needs_pixels: ClassVar[bool] = True
-    needs_training: ClassVar[bool] = True
+    name = "t_tame"
+    spelt = "T-TAME"
+    paper = "Ntrougkas et al. 2024, arXiv:2403.04523"
+    needs = "pixels and an explainer trained with: seewhy fit-explainer"
+    cost = "1"
+    needs_pixels = True
+    needs_training = True
 
     explainer: TTAMEExplainer | str | None = None
     variant: Variant = "t_tame"
 
     @torch.no_grad()
-    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
         if not isinstance(target, Target):
             raise InputError("t_tame has maps of classes only. A class was expected as target. Use grad_cam or rise.")
         given = self.explainer

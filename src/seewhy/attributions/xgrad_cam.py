@@ -1,15 +1,9 @@
 """XGrad-CAM (Fu et al. 2020, arXiv 2008.02312)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
-
-from jaxtyping import Float
-from torch import Tensor
 
 from . import attributions
-from .cam import WeightedCAM
+from .cam import Cells, WeightedCAM
 
 EPSILON = 1e-7
 """As in pytorch-grad-cam; the authors have none."""
@@ -29,12 +23,10 @@ class XGradCAM(WeightedCAM):
     Cost: none beside the pass that predicts; with ``layer``, one forward pass and the backward pass behind it.
     """
 
-    name: ClassVar[str] = "xgrad_cam"
-    spelt: ClassVar[str] = "XGrad-CAM"
-    paper: ClassVar[str] = "Fu et al. 2020, arXiv:2008.02312"
-    needs: ClassVar[str] = "a spatial last layer whose channels are not negative (behind a ReLU)"
+    name = "xgrad_cam"
+    spelt = "XGrad-CAM"
+    paper = "Fu et al. 2020, arXiv:2008.02312"
+    needs = "a spatial last layer whose channels are not negative (behind a ReLU)"
 
-    def weights(
-        self, activations: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c gh gw"]
-    ) -> Float[Tensor, "b c wh ww"]:
+    def weights(self, activations: Cells, gradient: Cells) -> Cells:
         return (gradient * activations).sum((2, 3), keepdim=True) / (activations.sum((2, 3), keepdim=True) + EPSILON)

@@ -15,7 +15,6 @@ classifiers: Registry[Recipe] = Registry(
         "seewhy.classifiers.linear.recipe",
         "neighbours",
         "sparse_concepts",
-        "seewhy.classifiers.small_cnn.recipe",
     ),
 )
 

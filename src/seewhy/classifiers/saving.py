@@ -16,7 +16,7 @@ from torch import Tensor
 from ..arguments import checked
 from ..descriptions.base import WordBank
 from ..encoders.base import Encoder
-from ..encoders.precision import PRECISIONS
+from ..encoders.engines import PRECISIONS
 from ..encoders.provenance import saved_encoder
 from ..heads.head import Feature, Head, Projected
 from ..heads.normalise import Normalise

@@ -19,7 +19,6 @@ from . import (
     check,
     describe,
     detect,
-    dialogue,
     doctor,
     drift,
     embed,
@@ -74,7 +73,7 @@ MAKE, LEARN, LOOK, WORDS, FIND, ABOUT = (
     "What there is",
 )
 VERBS = {
-    LOOK: (explain, predict, segment, detect, evaluate, audit, drift, generate, dialogue, serve),
+    LOOK: (explain, predict, segment, detect, evaluate, audit, drift, generate, serve),
     MAKE: (fit, fit_prototypes, fit_explainer, fit_segmenter, fit_detector, export),
     LEARN: (adapt, pretrain),
     WORDS: (annotate,),

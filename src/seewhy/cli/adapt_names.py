@@ -77,7 +77,7 @@ def adapt_and_save(context: typer.Context, method: str, terminal: Watched) -> No
     """The whole verb: read, look, train, choose, measure, save, say."""
     from ..classifiers.saving import ARCHIVE
     from ..storage.output import check_checkpoint, make_folder
-    from ..studies.learning_names import adapt_names
+    from ..studies.forgetting import adapt_names
     from .fit import recipe_from, remove_checkpoints
     from .method_options import settings
 
@@ -133,7 +133,7 @@ def _begun(given: dict[str, Any]) -> tuple[Classifier | None, Any]:
 
 def _data(given: dict[str, Any]) -> Any:
     from ..pictures.samples import load_samples
-    from ..studies.learning_names import AdaptingData
+    from ..studies.forgetting import AdaptingData
 
     columns = {"image": given["image_column"] or "image", "label": given["label_column"] or "label"}
     validation = given["validation"]

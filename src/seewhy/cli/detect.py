@@ -76,7 +76,7 @@ def detect(
     quiet: options.Quiet = False,
 ) -> None:
     """Find what the names say, or what a detector was trained on, and draw a box around each."""
-    from ..dense.box_folder import BoxFolder
+    from ..dense.regions import BoxFolder
 
     terminal = Terminal(quiet)
     given: dict[str, Any] = {"least": least_score, "overlap": overlap, "most": most_boxes}
@@ -114,7 +114,7 @@ def _by_words(
     given: dict[str, Any],
 ) -> Detector:
     from ..dense import detectors
-    from ..dense.boxes_by_words import detector_for
+    from ..dense.by_words import detector_for
     from ..errors import InputError
 
     if labels is None:

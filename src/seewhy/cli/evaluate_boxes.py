@@ -63,8 +63,8 @@ def run_boxes(
 ) -> NoReturn:
     """Measure, write and say."""
     from ..dense import detectors
-    from ..dense.box_evaluation import evaluate_boxes
-    from ..dense.boxes_by_words import detector_for
+    from ..dense.by_words import detector_for
+    from ..dense.evaluation import evaluate_boxes
     from ..dense.saving import is_detector, load_detector
     from ..encoders.find import encoder as find
     from ..pictures.boxes import load_boxes

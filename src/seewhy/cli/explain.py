@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..printable import percent
 from . import options
 from .explain_parts import DetectorName, Known, Most, PartsAsked, SegmenterName, run_parts
 from .method_options import Set
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from ..classifiers.base import Classifier
     from ..evidence.batch import Batch, Done
     from ..evidence.explain import ExplainOptions
-    from ..explanation.base import Explanation, Neuron
     from ..storage.features import FeatureStore
     from ..types import Failure
     from .terminal import Terminal
@@ -271,53 +269,10 @@ def _measured(
 
 def told(done: Done) -> None:
     """Print the answer."""
+    from ..report.terminal import card_lines
+
     image, label, card = (done.record[key] for key in ("image", "label", "card"))
     if done.explanation is None:
         say(f"{image}: {label}", f"  card: {card} (kept)", "")
     else:
-        say(*_lines(done.explanation), *([] if card is None else [f"  card: {card}"]), "")
-
-
-def _lines(e: Explanation) -> Iterator[str]:
-    """The answer as a person would read it."""
-    from ..evidence.agreement import TOO_LITTLE
-    from ..explanation.verdict import Missing
-    from ..report.certainty import own_scores
-
-    p = e.prediction
-    label = p.label if p.probability is None else f"{p.label} {percent(p.probability)}"
-    if p.decision is None or not p.is_measured:
-        nearly = f", nearly {p.top[1].label} {percent(p.top[1].score)}" if len(p.top) > 1 else ""
-        yield f"{p.image}: {label}{nearly}"
-    else:
-        yield f"{p.image}: {p.decision.headline if p.probability is None else f'{label}, {p.decision.verdict}'}"
-    if p.decision is not None:
-        yield f"  {'decision':<10} {p.decision.verdict}: {p.decision.sentence}"
-    if own := own_scores(p, ""):
-        yield f"  {'own score':<10} {own}"
-    if e.aside:
-        yield f"  {'about':<10} {e.aside}"
-    if e.seen is not None:
-        yield f"  {'saw':<10} {e.seen.verdict.level}: {e.seen.verdict.sentence}"
-    for name, evidence in (("where", e.where), ("like what", e.like), ("in words", e.words)):
-        if isinstance(evidence, Missing):
-            yield f"  {name:<10} {evidence.reason} {evidence.cure}"
-        else:
-            yield f"  {name:<10} {evidence.verdict.level}: {evidence.verdict.sentence}"
-            outside = getattr(evidence, "outside", None)
-            yield from () if outside is None else (f"             {outside.sentence}",)
-            yield from (f"             {line}" for line in _neurons(getattr(evidence, "neurons", ())))
-    if not isinstance(e.words, Missing):
-        for word in e.words.words[:3]:
-            beside = f"other class {word.score_other:+.2f}" if word.adds is None else f"adds {word.adds:.2f}"
-            yield f"             {word.label}: {word.text} ({word.score:+.2f}, {beside})"
-    if e.typical is not None:
-        yield f"  {'typical':<10} {e.typical.verdict.level}: {e.typical.verdict.sentence}"
-    if e.agreement.sentence != TOO_LITTLE:
-        yield f"  {'agreement':<10} {e.agreement.sentence}"
-
-
-def _neurons(found: Sequence[Neuron]) -> Iterator[str]:
-    for neuron in found:
-        name = neuron.name or "no name beyond chance"
-        yield f"neuron {neuron.channel} {neuron.share:+.1%} {name}, strongest at {neuron.box}"
+        say(*card_lines(done.explanation), *([] if card is None else [f"  card: {card}"]), "")

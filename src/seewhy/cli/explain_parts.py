@@ -88,8 +88,7 @@ class PartsAsked:
 
     def finder(self, store: FeatureStore | None) -> Any:
         """What finds."""
-        from ..dense.boxes_by_words import detector_for
-        from ..dense.by_words import segmenter_for
+        from ..dense.by_words import detector_for, segmenter_for
         from ..dense.saving import is_detector, load_detector, load_segmenter
         from ..errors import InputError
 
@@ -133,8 +132,7 @@ def run_parts(
 ) -> None:
     """Explain, write and say."""
     from ..dense.part_cards import PartBatch
-    from ..dense.part_evidence import PartExplainer
-    from ..dense.part_examples import with_examples
+    from ..dense.part_evidence import PartExplainer, with_examples
     from ..errors import InputError
     from .explain import say_results
 

@@ -48,9 +48,8 @@ def fit_detector(
     quiet: Quiet = False,
 ) -> None:
     """Train a detector on pictures with boxes; thresholds and figures are out of fold. Run again, it goes on."""
+    from ..dense.detection.fit import beside, methods_for
     from ..dense.detection.fit import fit_detector as fit
-    from ..dense.detection.fit import methods_for
-    from ..dense.detection.folds import beside
     from ..dense.saving import DETECTORS, save_detector
     from ..encoders.find import encoder as find
     from ..storage.marks import CHECKPOINT

@@ -12,7 +12,7 @@ from .options import encoder_given
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
-    from ..dense.segmenter import Segmenter
+    from ..dense.finders import Segmenter
     from ..pictures.boxes.base import BoxData
     from ..pictures.object_masks import MaskSource
     from ..pictures.samples import Samples

@@ -83,7 +83,7 @@ def segment(
 ) -> None:
     """Say of every pixel which of the names it shows, or none; by words, or as a segmenter was trained."""
     from ..dense.by_words import segmenter_for
-    from ..dense.folder import SegmentFolder
+    from ..dense.regions import SegmentFolder
     from ..dense.saving import load_segmenter
     from ..errors import InputError
 

@@ -14,15 +14,13 @@ from .outputs import Guarded, StudyFolder, check_both, report_line, save_both
 from .study_background import BACKGROUND_EXAMPLES, background
 from .study_base_to_new import BASE_TO_NEW_EXAMPLES, base_to_new
 from .study_interpretability import INTERPRETABILITY_EXAMPLES, interpretability
-from .study_projection import PROJECTION_EXAMPLES, projection_head
 from .study_real_or_generated import REAL_EXAMPLES, real_or_generated
 from .study_scaling import SCALING_EXAMPLES, scaling
 from .study_transfer import TRANSFER_EXAMPLES, transfer
-from .study_words import EDIT_EXAMPLES, SEMANTICS_EXAMPLES, description_semantics, edit_words
 from .terminal import Terminal, say
 
 if TYPE_CHECKING:
-    from ..studies.findings import Findings
+    from ..studies.study import Findings
 
 EXAMPLES = """
 Examples:\n\n
@@ -32,12 +30,9 @@ Examples:\n\n
   seewhy study faithfulness photos/ --masks masks/ --json > study.json
 """
 app = typer.Typer(help="Questions about a model, answered on many pictures.", no_args_is_help=True)
-app.command("description-semantics", cls=Guarded, epilog=SEMANTICS_EXAMPLES)(description_semantics)
 app.command("scaling", cls=Guarded, epilog=SCALING_EXAMPLES)(scaling)
-app.command("projection-head", cls=Guarded, epilog=PROJECTION_EXAMPLES)(projection_head)
 app.command("transfer", cls=Guarded, epilog=TRANSFER_EXAMPLES)(transfer)
 app.command("base-to-new", cls=Guarded, epilog=BASE_TO_NEW_EXAMPLES)(base_to_new)
-app.command("edit-words", cls=Guarded, epilog=EDIT_EXAMPLES)(edit_words)
 app.command("interpretability", cls=Guarded, epilog=INTERPRETABILITY_EXAMPLES)(interpretability)
 app.command("background", cls=Guarded, epilog=BACKGROUND_EXAMPLES)(background)
 app.command("real-or-generated", cls=Guarded, epilog=REAL_EXAMPLES)(real_or_generated)

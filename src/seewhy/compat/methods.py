@@ -14,10 +14,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map_only
 
 from ..attributions.ablation_cam import drops, silence
-from ..attributions.cam import CAM, WeightedCAM
+from ..attributions.cam import CAM, WeightedCAM, first_component
 from ..attributions.eigen_grad_cam import EigenGradCAM as _EigenGradCAM
 from ..attributions.finer_cam import likest
-from ..attributions.first_component import first_component
 from ..attributions.full_grad import enlarged, full_gradient, stretched
 from ..attributions.grad_cam import GradCAM as _GradCAM
 from ..attributions.grad_cam_elementwise import GradCAMElementwise as _GradCAMElementwise
@@ -28,7 +27,7 @@ from ..attributions.layer_cam import LayerCAM as _LayerCAM
 from ..attributions.score_cam import channel_scores
 from ..attributions.score_cam import stretched as scaled
 from ..attributions.xgrad_cam import XGradCAM as _XGradCAM
-from ..encoders.cut import cut_by_graph
+from ..encoders.split import cut_by_graph
 from ..errors import InputError
 from .base import (
     Choose,

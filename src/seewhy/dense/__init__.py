@@ -9,9 +9,7 @@ detectors: Registry[Any] = Registry(
     "detector", __name__, ("detection.dito", "detection.linear", "word_regions", "owlv2", "grounding_dino")
 )
 
-from .detections import Detection, Detections  # noqa: E402
-from .detector import Detector  # noqa: E402
-from .segmentation import Segment, Segmentation  # noqa: E402
-from .segmenter import Segmenter  # noqa: E402
+from .finders import Detector, Segmenter  # noqa: E402
+from .regions import Detections, Region, Segmentation  # noqa: E402
 
-__all__ = ["Detection", "Detections", "Detector", "Segment", "Segmentation", "Segmenter", "detectors", "segmenters"]
+__all__ = ["Detections", "Detector", "Region", "Segmentation", "Segmenter", "detectors", "segmenters"]

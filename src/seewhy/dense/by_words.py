@@ -1,43 +1,31 @@
-"""``seewhy.segment``: from a picture and names to what is where, in one call."""
+"""``seewhy.segment`` and ``seewhy.detect``: from a picture and names to what is where, in one call."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
-from typing import Any, Unpack, overload
+from typing import Any, overload
 
 from ..arguments import checked
 from ..encoders.base import Encoder
 from ..encoders.find import encoder as find
 from ..errors import InputError
-from ..keywords import SegmentKeywords
 from ..pictures.sources import Many, One, several
+from ..registry import Registry
 from ..storage.features import FeatureStore
 from ..types import Failure
-from . import segmenters
-from .clipseg import PretrainedSegmenter
-from .maskclip import MaskCLIP
-from .segmentation import Segmentation
-from .segmenter import Segmenter
+from . import detectors, segmenters
+from .finders import Detector, NamesPixels
+from .regions import Detections, Segmentation
 
 
 @overload
 def segment(  # type: ignore[overload-overlap]
-    picture: One,
-    labels: Iterable[str],
-    encoder: Encoder | str = "lite0",
-    *,
-    store: FeatureStore | None = None,
-    **parameters: Unpack[SegmentKeywords],
+    picture: One, labels: Iterable[str], encoder: Encoder | str = ..., **parameters: Any
 ) -> Segmentation: ...
 @overload
 def segment(
-    picture: Many,
-    labels: Iterable[str],
-    encoder: Encoder | str = "lite0",
-    *,
-    store: FeatureStore | None = None,
-    **parameters: Unpack[SegmentKeywords],
+    picture: Many, labels: Iterable[str], encoder: Encoder | str = ..., **parameters: Any
 ) -> list[Segmentation | Failure]: ...
 @checked
 def segment(
@@ -45,8 +33,9 @@ def segment(
     labels: Iterable[str],
     encoder: Encoder | str = "lite0",
     *,
+    segmenter: str = "maskclip",
     store: FeatureStore | None = None,
-    **parameters: Unpack[SegmentKeywords],
+    **parameters: Any,
 ) -> Segmentation | list[Segmentation | Failure]:
     """What is where in a picture, or in several, by words (:class:`seewhy.dense.maskclip.MaskCLIP`).
 
@@ -54,6 +43,7 @@ def segment(
         picture: a file name, pixels, or several of them (:mod:`seewhy.pictures.sources`).
         labels: what may be in it, at least two names.
         encoder: one with words, or its name.
+        segmenter: a registered name, ``"clipseg:/folder"`` where it has weights of its own.
         store: where sentences are kept between runs; left out, nothing is kept.
         **parameters: those of the method, for example ``zoom=4``.
 
@@ -63,58 +53,96 @@ def segment(
     Raises:
         ImageError: the one picture cannot be read; of several, such are failures among the others.
         DataError: fewer than two names, more than 255, or one of them twice.
+        InputError: the segmenter has no such parameter.
         ModelError: the encoder has no words, or its head cannot take a cell alone.
     """
-    segmenter = MaskCLIP(**parameters).build(encoder if isinstance(encoder, Encoder) else find(encoder), labels, store)
-    many = several(picture)
-    one: Any = picture
-    return segmenter.segment(one) if many is None else list(segmenter.segment_all(many))
+    return _found(segmenter_for(segmenter, labels, encoder, store=store, **parameters), picture)
 
 
-def segmenter_for(
-    segmenter: str,
+@overload
+def detect(picture: One, labels: Iterable[str], encoder: Encoder | str = ..., **parameters: Any) -> Detections: ...
+@overload
+def detect(
+    picture: Many, labels: Iterable[str], encoder: Encoder | str = ..., **parameters: Any
+) -> list[Detections | Failure]: ...
+@checked
+def detect(
+    picture: One | Many,
     labels: Iterable[str],
     encoder: Encoder | str = "lite0",
+    *,
+    detector: str = "word_regions",
+    store: FeatureStore | None = None,
+    **parameters: Any,
+) -> Detections | list[Detections | Failure]:
+    """What is in a picture, or in several, and where, by words.
+
+    Args:
+        picture: a file name, pixels, or several of them (:mod:`seewhy.pictures.sources`).
+        labels: what to look for, at least one name.
+        encoder: one with words, or its name; a detector with weights of its own takes none.
+        detector: a registered name, ``"owlv2:/folder"`` where it has weights of its own.
+        store: where sentences are kept between runs; left out, nothing is kept.
+        **parameters: those of the detector, for example ``least=0.3``.
+
+    Returns:
+        Boxes with names and scores, which display themselves in a notebook; ``save("det.html")`` writes them.
+
+    Raises:
+        ImageError: the one picture cannot be read; of several, such are failures among the others.
+        DataError: no name, or one of them twice.
+        UnknownNameError: there is no such detector.
+        InputError: the detector has no such parameter.
+        ModelError: the encoder has no words, or the detector's weights cannot be used.
+    """
+    return _found(detector_for(detector, labels, encoder, store=store, **parameters), picture)
+
+
+def _found(finder: Any, picture: Any) -> Any:
+    many = several(picture)
+    return finder.find(picture) if many is None else list(finder.find_all(many))
+
+
+def segmenter_for(name: str, labels: Iterable[str], encoder: Encoder | str = "lite0", **how: Any) -> NamesPixels:
+    """A segmenter that is not trained, by its name; see :func:`_finder_for`."""
+    return _finder_for(segmenters, name, labels, encoder, **how)  # type: ignore[no-any-return]
+
+
+def detector_for(name: str, labels: Iterable[str], encoder: Encoder | str = "lite0", **how: Any) -> Detector:
+    """A detector that is not trained, by its name; see :func:`_finder_for`."""
+    return _finder_for(detectors, name, labels, encoder, **how)  # type: ignore[no-any-return]
+
+
+def _finder_for(
+    registry: Registry[Any],
+    name: str,
+    labels: Iterable[str],
+    encoder: Encoder | str,
     *,
     engine: str = "auto",
     store: FeatureStore | None = None,
     **parameters: Any,
-) -> Segmenter | PretrainedSegmenter:
-    """A segmenter that is not trained, by its name; one without weights of its own stands on the encoder.
-
-    Args:
-        segmenter: a registered name, ``"clipseg:/folder"`` where it has weights of its own.
-        labels: what may be in the pictures.
-        encoder: one with words, or its name.
-        engine: what runs the encoder.
-        store: where sentences are kept.
-        **parameters: those of the segmenter.
-
-    Raises:
-        UnknownNameError: there is no such segmenter.
-        InputError: it is trained, has no such parameter, or has no weights of its own where a folder is given.
-        DataError: fewer than two names, more than 255, or one of them twice.
-        ModelError: the encoder has no words, or the segmenter's weights cannot be used.
-    """
-    name, _, folder = segmenter.partition(":")
-    method = segmenters[name]
+) -> Any:
+    """``"name"`` or ``"name:folder"``; one without weights of its own stands on the encoder."""
+    (name, _, folder), kind = name.partition(":"), registry.kind
+    method = registry[name]
     if not hasattr(method, "build"):
         raise InputError(
-            f"The segmenter {name} is trained on masks, and only names were given. One of "
-            f"{', '.join(n for n in segmenters if hasattr(segmenters[n], 'build'))} was expected. Train it with "
-            "seewhy fit-segmenter."
+            f"The {kind} {name} learns from pictures, and was given names alone. One of "
+            f"{', '.join(n for n in registry if hasattr(registry[n], 'build'))} was expected. Fit it first: seewhy "
+            f"fit-{kind} DATA -o FOLDER --method {name}."
         )
     names = [f.name for f in fields(method)]
     if unknown := [p for p in parameters if p not in names]:
         raise InputError(
-            f"The segmenter {name} has no parameter {unknown[0]!r}. One of {', '.join(names)} was expected. Leave it "
-            "out."
+            f"The {kind} {name} has no parameter {unknown[0]!r}. One of {', '.join(names)} was expected. Leave it out."
         )
     own = getattr(method, "takes_folder", False)
     if folder and not own:
-        raise InputError(f"The segmenter {name} has no weights of its own, and {folder} was given. Leave it out.")
-    how: Any = method(**parameters)
+        raise InputError(f"The {kind} {name} has no weights of its own, and {folder} was given. Leave it out.")
+    how = method(**parameters)
     if own:
-        return how.build(labels, folder or None)
-    looks = encoder if isinstance(encoder, Encoder) else find(encoder, engine=engine)
-    return how.build(looks, labels, store)
+        return how.build(labels, folder=folder or None)
+    return how.build(
+        labels=labels, encoder=encoder if isinstance(encoder, Encoder) else find(encoder, engine=engine), store=store
+    )

@@ -11,17 +11,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..arguments import checked
+from ..bounds import OpenPart, check_fields
 from ..encoders.names import filled
-from ..errors import ImageError, InputError
+from ..errors import InputError
 from ..pictures.images import read_views
 from ..pictures.sizes import upright_size
-from ..pictures.sources import One, name_of
 from ..types import Failure
 from . import segmenters
-from .maskclip import class_names
-from .pretrained_detector import FINE, SHOWN, WHOLE, as_image, open_network, part_of, stretched
-from .segmentation import NOTHING, Segmentation, segments_of
+from .finders import NamesPixels
+from .pretrained import FINE, SHOWN, WHOLE, as_image, one_by_one, open_network, part_of, stretched
+from .reader import Zoom
+from .regions import NOTHING, Segmentation, class_names, segments_of
 from .windows import LONGEST, Windows, best_classes
 
 
@@ -56,16 +56,13 @@ class CLIPSeg:
     takes_folder: ClassVar[bool] = True
 
     templates: tuple[str, ...] = ("a photo of a {}.",)
-    zoom: float = 1.0
-    least: float = 0.0
+    zoom: Zoom = 1.0
+    least: OpenPart = 0.0
 
     def __post_init__(self) -> None:
-        named = bool(self.templates) and all("{}" in one for one in self.templates)
-        if not named or not 0.25 <= self.zoom <= 32 or not 0 <= self.least < 1:
-            raise InputError(
-                f"clipseg was given templates={self.templates!r}, zoom={self.zoom:g}, least={self.least:g}. Sentences "
-                "with {}, a zoom from 0.25 to 32, and a probability from 0 to below 1, were expected. Change them."
-            )
+        check_fields(self)
+        if not self.templates or not all("{}" in template for template in self.templates):
+            raise InputError(f"clipseg was given templates={self.templates!r}. Sentences with {{}} were expected.")
 
     @property
     def tiles(self) -> int:
@@ -74,12 +71,7 @@ class CLIPSeg:
 
     @torch.no_grad()
     def build(self, labels: Iterable[str], folder: str | None) -> PretrainedSegmenter:
-        """A segmenter for these classes; names are read once.
-
-        Args:
-            labels: what may be in the picture.
-            folder: of the weights.
-        """
+        """A segmenter for these classes; names are read once."""
         classes = class_names(labels)
         network, processor, digest = open_network(self.name, folder, "CLIPSegForImageSegmentation", "segmenter")
         sentences = [filled(t, c) for c in classes for t in self.templates]
@@ -91,17 +83,8 @@ class CLIPSeg:
 
 
 @dataclass(frozen=True, eq=False)
-class PretrainedSegmenter:
-    """A network that was trained to find what words name, with the names that it looks for.
-
-    Attributes:
-        classes: the names.
-        about: method, folder and the weights' digest, as JSON.
-        network: transformers' own.
-        processor: pixels → what it reads.
-        texts: one vector per name.
-        how: its parameters.
-    """
+class PretrainedSegmenter(NamesPixels):
+    """A network that was trained to find what words name, with the names that it looks for."""
 
     classes: tuple[str, ...]
     about: dict[str, Any] = field(repr=False)
@@ -110,22 +93,8 @@ class PretrainedSegmenter:
     texts: Float[Tensor, "k d"] = field(repr=False)
     how: CLIPSeg
 
-    @checked
-    def segment(self, picture: One) -> Segmentation:
-        """Name every pixel of a picture."""
-        found = next(iter(self.segment_all([picture])))
-        if isinstance(found, Failure):
-            raise ImageError(found.image, found.error)
-        return found
-
     def segment_all(self, pictures: Iterable[Any]) -> Iterator[Segmentation | Failure]:
-        """The same of many, in order; one that cannot be read never stops the others."""
-        for number, source in enumerate(pictures, 1):
-            name = name_of(source, number)
-            try:
-                yield self._named(name, source)
-            except ImageError as error:
-                yield Failure(name, error.reason)
+        return one_by_one(pictures, self._named)
 
     @torch.no_grad()
     def logits(self, pixels: np.ndarray) -> Float[Tensor, "k h w"]:

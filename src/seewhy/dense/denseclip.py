@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
 
+from ..bounds import Bound, NotNegative, Positive, check_fields
 from ..encoders.base import Encoder, Layout
 from ..errors import DataError, InputError
 from ..heads.head import Head
@@ -26,16 +27,14 @@ from ..training.batches import Batch, TrainingData
 from ..training.loop import Training, train
 from ..training.task import Task
 from . import segmenters
-from .cells import attended_cells, joint_cells
-from .controls import exchanged
-from .levels import MOST, unpacked
+from .cells import MOST, attended_cells, joint_cells, unpacked
+from .denseclip_network import GROUPS, Prompting, TextDecoder, centred
+from .finders import Scorer, Segmenter
 from .linear import Affine
 from .maskclip import MaskCLIP, Words
-from .pooled_score import PooledScore
+from .miou import exchanged
+from .parts import PooledScore
 from .reader import LARGEST
-from .segmenter import Scorer, Segmenter
-from .text_decoder import GROUPS, Prompting, TextDecoder, centred
-from .truths import with_truth
 from .windows import Windows
 
 FINER = 4
@@ -45,16 +44,7 @@ Texts = Literal["names", "shuffled", "random", "none"]
 
 
 class Maps(NamedTuple):
-    """Windows that are learnt from: looked at once, whatever is then trained on them.
-
-    Attributes:
-        maps: of the trunk, finer ones packed behind the last.
-        joint: cells among the words.
-        whole: each window among the words.
-        labels: their masks.
-        layout: of the maps.
-        n_pictures: of which they are windows.
-    """
+    """Windows that are learnt from: looked at once, whatever is then trained on them."""
 
     maps: Float[Tensor, "n c h w"]
     joint: Float[Tensor, "n d h w"]
@@ -118,34 +108,22 @@ class DenseCLIP:
     batch_size: int = 4
     lr: float = 2e-3
     width: int = 64
-    levels: int = 2
+    levels: Annotated[int, Bound(1, MOST)] = 2
     prompting: Prompting = "post"
-    n_contexts: int = 0
+    n_contexts: Annotated[int, Bound(0, 64)] = 0
     texts: Texts = "names"
     attended: bool = False
     gamma: float = 1e-4
-    tau: float = 0.07
-    auxiliary: float = 0.4
+    tau: Positive = 0.07
+    auxiliary: NotNegative = 0.4
     zoom: float = LARGEST
     least: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.width < GROUPS or self.width % GROUPS or self.tau <= 0 or self.auxiliary < 0:
-            raise InputError(
-                f"denseclip was given width={self.width}, tau={self.tau:g}, auxiliary={self.auxiliary:g}. A multiple "
-                f"of {GROUPS}, a number above 0 and one from 0 on were expected. Change them."
-            )
-        if not 1 <= self.levels <= MOST or not 0 <= self.n_contexts <= 64:
-            raise InputError(
-                f"denseclip was given levels={self.levels}, n_contexts={self.n_contexts}. 1 to {MOST} levels and 0 to "
-                "64 vectors were expected. Change them."
-            )
-        if self.prompting not in ("post", "pre", "none") or self.texts not in ("names", "shuffled", "random", "none"):
-            raise InputError(
-                f"denseclip was given prompting={self.prompting!r}, texts={self.texts!r}. 'post', 'pre' or 'none', and "
-                "'names', 'shuffled', 'random' or 'none', were expected. Change them."
-            )
+        check_fields(self)
+        if self.width < GROUPS or self.width % GROUPS:
+            raise InputError(f"denseclip was given width={self.width}. A multiple of {GROUPS} was expected. Change it.")
         read = self.n_contexts > 0
         if (self.prompting == "pre" and not read) or (read and self.texts in ("random", "none")):
             raise InputError(
@@ -162,14 +140,7 @@ class DenseCLIP:
         progress: Progress | None = None,
         checkpoint: Path | None = None,
     ) -> Segmenter:
-        """Train the decoder.
-
-        Args:
-            encoder: with words; it stays as it is.
-            data: pictures with masks.
-            progress: hears of progress and failures.
-            checkpoint: a file from which a stopped training goes on.
-        """
+        """Train the decoder."""
         progress = progress or Progress()
         maps = self.look(encoder, data, progress)
         what = json.dumps([asdict(self), encoder.fingerprint, data.classes, [i.image for i in data.items]])
@@ -177,12 +148,7 @@ class DenseCLIP:
         return self.learn(encoder, data.classes, maps, checkpoint=kept, progress=progress)
 
     def look(self, encoder: Encoder, data: MaskedPictures, progress: Progress | None = None) -> Maps:
-        """The windows of all pictures, looked at once; what is trained with other weights can be trained on them too.
-
-        Raises:
-            DataError: fewer than two pictures can be used.
-            ModelError: as for the method.
-        """
+        """The windows of all pictures, looked at once; whatever is then trained can be trained on them."""
         empty = self.segmenter(encoder, data.classes, Affine.empty(len(data.classes)))
         return _gathered(empty, self, data, progress or Progress())
 
@@ -195,15 +161,7 @@ class DenseCLIP:
         checkpoint: tuple[Path, str] | None = None,
         progress: Progress | None = None,
     ) -> Segmenter:
-        """Train the decoder on what was looked at.
-
-        Args:
-            encoder: that looked.
-            classes: of the labels.
-            maps: from :meth:`look` with the same levels, zoom and cells.
-            checkpoint: a file, and what is trained on what; see :func:`seewhy.training.loop.train`.
-            progress: told of progress, notes and failures.
-        """
+        """Train the decoder on what was looked at."""
         said, texts = self._texts(encoder, classes)
         names = Names(opened(encoder), said) if self.n_contexts else None
         channels = _channels(maps.maps.shape[1], maps.layout)
@@ -294,14 +252,12 @@ def _pixel_loss(scores: Float[Tensor, "b k h w"], labels: Tensor) -> Float[Tenso
 
 
 @dataclass(frozen=True, eq=False)
-class Decoded:
+class Decoded(Scorer):
     """Scores of cells by a trained decoder."""
 
     network: TextDecoder
     how: DenseCLIP
-
     scale: ClassVar[float] = 1.0
-    compares: ClassVar[bool] = False
 
     @torch.no_grad()
     def scores(self, encoder: Encoder, features: Tensor) -> Float[Tensor, "b k _h _w"]:
@@ -311,14 +267,8 @@ class Decoded:
     def pooled(self, looks: Segmenter) -> PooledScore:
         return looks.score(self.scores, Head(Normalise(), torch.eye(len(looks.classes))))
 
-    def random(self, seed: int) -> None:
-        return None
-
     def tensors(self) -> dict[str, Tensor]:
         return self.network.state_dict()
-
-    def finish(self, scores: Float[Tensor, "k h w"], keys: Float[Tensor, "c h w"] | None) -> Float[Tensor, "k h w"]:
-        return scores
 
 
 def _channels(packed: int, layout: Layout) -> list[int]:
@@ -343,7 +293,7 @@ def _gathered(segmenter: Segmenter, how: DenseCLIP, data: MaskedPictures, progre
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     labels: list[Tensor] = []
     layout = segmenter.encoder.layout
-    for one, truth, _ in with_truth(segmenter, data, progress, "Looking"):
+    for one, truth, _ in segmenter.reader.with_masks(data, progress, "Looking"):
         if (truth == LEFT_OUT).all():
             continue
         joint, whole = how.cells(segmenter.encoder, one.features)

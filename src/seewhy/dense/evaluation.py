@@ -1,10 +1,11 @@
-"""How good masks are: mean intersection over union, and beside it what it would be without words."""
+"""How good masks and boxes are, with intervals over pictures, and beside it what less knowledge would reach."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,17 +13,23 @@ import torch
 from torch import Tensor
 
 from ..arguments import checked
+from ..encoders.base import Encoder
 from ..errors import DataError, InputError
+from ..metrics.average_precision import AveragePrecision, PictureBoxes, average_precision, boxes_of, confusion, mean
+from ..pictures.boxes import BoxData, BoxedPicture
 from ..pictures.pixel_classes import MaskedPictures
+from ..pictures.samples import some
 from ..progress import Progress
 from ..report.paging import Page
-from ..report.segment_report import render_segment_report
-from .controls import N_RANDOM, Norms, ceiling, commonest, shuffled
+from ..report.region_reports import render_box_report, render_mask_report
+from ..types import Failure
+from .finders import Segmenter
 from .linear import Linear
-from .miou import accuracy, compared, confusion, per_class
-from .reader import Looked
-from .segmenter import Segmenter
-from .truths import said_unnamed, with_truth
+from .miou import N_DRAWS, N_RANDOM, Norms, accuracy, ceiling, commonest, compared, per_class, pixel_confusion, shuffled
+from .reader import Looked, Reader
+from .regions import Keep
+from .windows import box_means
+from .word_regions import WordRegions, cut_regions
 
 OWN, SHUFFLED, RANDOM = "the model", "names shuffled", "random texts"
 NORM, ALWAYS = "length of features, without words", "always the commonest class"
@@ -36,15 +43,29 @@ WHAT = {
     PROBE: "trained on the pictures given to train on; no words",
     GRID: "every cell's true classes are known: what a coarser grid than the picture costs",
 }
-"""Each line of the table, and what it is."""
+"""Each line of the table of masks, and what it is."""
+LEAST = 0.5
+"""Score from which a box counts in the table of confusions."""
+N_SHUFFLED = 20
+MIDDLE = 0.8
+"""Part of width and height of the box in the middle."""
 
 
-@dataclass(frozen=True)
 class SegmentationReport(Page):
-    """What was measured; ``data`` is the documented JSON (docs/json.md)."""
+    """What :func:`evaluate_segmenter` measured; displays itself in a notebook; ``data`` is its JSON (docs/json.md)."""
 
     def to_html(self) -> str:
-        return render_segment_report(self.data)
+        return render_mask_report(self.data)
+
+
+class BoxReport(Page):
+    """What :func:`evaluate_boxes` measured; displays itself in a notebook, and ``save("report.html")`` writes it."""
+
+    def to_html(self) -> str:
+        return render_box_report(self.data)
+
+
+# masks
 
 
 @checked
@@ -66,7 +87,7 @@ def evaluate_segmenter(
         data: pictures with masks.
         train: others, on which the linear probe is trained; left out, there is none.
         seed: of the resampling, of shuffled names and of random texts.
-        progress: hears of progress and failures.
+        progress: progress and failures.
 
     Raises:
         DataError: no picture with a mask can be used.
@@ -74,27 +95,28 @@ def evaluate_segmenter(
     """
     progress = progress or Progress()
     data = in_order(data, segmenter.classes)
-    table = _Table(segmenter, _scored(segmenter, train, seed, progress), data, progress)
-    table.measure()
-    rows = table.rows(seed)
-    found = torch.stack(table.arms[OWN])
-    classes = per_class(found, segmenter.classes, seed)
-    absent = [c["label"] for c in classes if c["iou"] is None]
-    notes = [*data.notes, *(() if train is None else train.notes), *said_unnamed(table.unnamed, table.n_pixels)]
-    if absent:
+    table = _MaskTable(segmenter, _arms(segmenter, train, seed, progress))
+    table.measure(data, progress)
+    rows, own = table.rows(seed), torch.stack(table.arms[OWN])
+    classes = per_class(own, segmenter.classes, seed)
+    notes = [*data.notes, *(() if train is None else train.notes)]
+    if unnamed := table.unnamed:
+        values = ", ".join(f"{value} ({n / table.n_pixels:.1%} of the pixels)" for value, n in unnamed.most_common(5))
+        notes.append(f"{len(unnamed)} value(s) of the masks have no name, and count for nothing: {values}")
+    if absent := [c["label"] for c in classes if c["iou"] is None]:
         notes.append(f"{len(absent)} class(es) without a pixel in these masks are left out: {', '.join(absent)}")
-    own, shuffle = rows[0], rows[1]
+    miou, shuffle = rows[0]["miou"], rows[1]["miou"]
     return SegmentationReport(
         {
             "method": segmenter.method,
             "encoder": segmenter.base.name,
             "fingerprint": segmenter.base.fingerprint,
             "input": list(segmenter.encoder.transform.input_size),
-            "n": len(found),
-            "miou": own["miou"],
-            "interval": own["interval"],
-            "accuracy": accuracy(found),
-            "above_shuffled": own["miou"] / shuffle["miou"] if shuffle["miou"] else None,
+            "n": len(own),
+            "miou": miou,
+            "interval": rows[0]["interval"],
+            "accuracy": accuracy(own),
+            "above_shuffled": miou / shuffle if shuffle else None,
             "classes": classes,
             "rows": rows,
             "notes": notes,
@@ -116,7 +138,7 @@ def in_order(data: MaskedPictures, classes: tuple[str, ...]) -> MaskedPictures:
     return replace(data, classes=classes, values=values)
 
 
-def _scored(segmenter: Segmenter, train: MaskedPictures | None, seed: int, progress: Progress) -> dict[str, Segmenter]:
+def _arms(segmenter: Segmenter, train: MaskedPictures | None, seed: int, progress: Progress) -> dict[str, Segmenter]:
     """The segmenter and what is compared with it on the very same cells."""
     arms = {OWN: segmenter}
     for i in range(N_RANDOM):
@@ -129,74 +151,269 @@ def _scored(segmenter: Segmenter, train: MaskedPictures | None, seed: int, progr
     return arms
 
 
-class _Table:
+class _MaskTable:
     """Confusions of every picture under every arm."""
 
-    def __init__(
-        self, segmenter: Segmenter, scored: Mapping[str, Segmenter], data: MaskedPictures, progress: Progress
-    ) -> None:
-        self.segmenter, self.scored, self.data, self.progress = segmenter, scored, data, progress
+    def __init__(self, segmenter: Segmenter, scored: Mapping[str, Segmenter]) -> None:
+        self.segmenter, self.scored = segmenter, scored
         self.arms: dict[str, list[Tensor]] = defaultdict(list)
         self.norms = Norms(len(segmenter.classes))
         self.unnamed: Counter[int] = Counter()
         self.n_pixels = 0
 
-    def measure(self) -> None:
+    def measure(self, data: MaskedPictures, progress: Progress) -> None:
         """Look at every picture once."""
-        for one, truth, unnamed in with_truth(self.segmenter, self.data, self.progress, "Segmenting"):
+        for looked, truth, unnamed in self.segmenter.reader.with_masks(data, progress, "Segmenting"):
             self.unnamed.update(unnamed)
             self.n_pixels += truth.size
-            self._add(one, truth)
+            self._add(looked, truth)
         if not self.arms:
             raise DataError(
-                f"None of the {len(self.data)} pictures could be used with its mask. One at least was expected. See "
-                "why above."
+                f"None of the {len(data)} pictures could be used with its mask. One at least was expected. See why "
+                "above."
             )
 
-    def _add(self, one: Looked, truth: np.ndarray) -> None:
-        k = len(self.segmenter.classes)
-        grid, size = (0, 0), (0, 0)
+    def _add(self, looked: Looked, truth: np.ndarray) -> None:
+        k, grid, size = len(self.segmenter.classes), (0, 0), (0, 0)
         for name, arm in self.scored.items():
-            scores = arm.scores(one)
-            mask, _ = arm.pixels(scores, one, arm.named_in(one))
+            scores = arm.scores(looked)
+            mask, _ = arm.pixels(scores, looked, arm.named_in(looked))
             if name == OWN:
-                grid, size = (scores.shape[1], scores.shape[2]), arm.reader.resolution(one)
-            self.arms[name].append(confusion(truth, mask, k))
-        self.arms[GRID].append(confusion(truth, ceiling(truth, k, grid, size), k))
+                grid, size = (scores.shape[1], scores.shape[2]), arm.reader.resolution(looked)
+            self.arms[name].append(pixel_confusion(truth, mask, k))
+        self.arms[GRID].append(pixel_confusion(truth, ceiling(truth, k, grid, size), k))
         encoder = self.segmenter.encoder
-        self.norms.add(one.windows.merged(encoder.layout.to_grid(one.features)), truth)
+        self.norms.add(looked.windows.merged(encoder.layout.to_grid(looked.features)), truth)
 
     def rows(self, seed: int) -> list[dict[str, Any]]:
         """The table: the model, then its controls, then what could be had."""
-        own = torch.stack(self.arms[OWN])
-        arms = {name: torch.stack(found) for name, found in self.arms.items()}
-        drawn = [
-            (SHUFFLED, shuffled(own, seed)),
-            (RANDOM, [arms[name] for name in arms if name.startswith(RANDOM)]),
-        ]
-        plain = [(NORM, self.norms.confusions()), (ALWAYS, commonest(own))]
-        plain += [(name, arms[name]) for name in (PROBE, GRID) if name in arms]
-        lines = [(OWN, own, "")]
-        for name, several in drawn:
+        arms = {name: torch.stack(tables) for name, tables in self.arms.items()}
+        own = arms[OWN]
+        lines = [(OWN, own, WHAT[OWN])]
+        drawn = {SHUFFLED: shuffled(own, seed), RANDOM: [arms[name] for name in arms if name.startswith(RANDOM)]}
+        for name, several in drawn.items():
             if several:
                 each = compared(several, seed).values
-                mean = f"{100 * float(each.mean()):.1f}"
-                lines.append((name, several[int(each.argmax())], WHAT[name].format(n=len(several), mean=mean)))
-        lines += [(name, found, WHAT[name]) for name, found in plain]
-        judged = compared([found for _, found, _ in lines], seed)
-        rows = []
+                what = WHAT[name].format(n=len(several), mean=f"{100 * float(each.mean()):.1f}")
+                lines.append((name, several[int(each.argmax())], what))
+        plain = {NORM: self.norms.confusions(), ALWAYS: commonest(own), PROBE: arms.get(PROBE), GRID: arms[GRID]}
+        lines += [(name, table, WHAT[name]) for name, table in plain.items() if table is not None]
+        judged, rows = compared([table for _, table, _ in lines], seed), []
         for i, (name, _, what) in enumerate(lines):
             difference, interval, real = judged.difference(0, i)
-            rows.append(
-                {
-                    "name": name,
-                    "what": what or WHAT[name],
-                    "control": name not in (OWN, PROBE, GRID),
-                    "miou": float(judged.values[i]),
-                    "interval": list(judged.interval(i)),
-                    "difference": difference if i else None,
-                    "difference_interval": list(interval) if i else None,
-                    "real": real if i else None,
-                }
-            )
+            row = {"name": name, "what": what, "control": name not in (OWN, PROBE, GRID)}
+            row |= {"miou": float(judged.values[i]), "interval": list(judged.interval(i))}
+            beside = {"difference": difference, "difference_interval": list(interval), "real": real}
+            rows.append(row | (beside if i else dict.fromkeys(beside)))
         return rows
+
+
+# boxes
+
+
+def evaluate_boxes(
+    data: BoxData,
+    found: BoxData,
+    *,
+    encoder: Encoder | None = None,
+    novel: Sequence[str] = (),
+    least: float = LEAST,
+    n_draws: int = N_DRAWS,
+    seed: int = 0,
+) -> BoxReport:
+    """Average precision of boxes, per class, with bootstrap intervals over pictures and with controls.
+
+    AP is COCO's: the mean over ten overlaps and over classes; AP50 asks for half. A control is what less knowledge
+    reaches on the same pictures; a difference is real where its interval, over the same drawings of pictures, leaves
+    out 0. Drawings are taken less their mean, which leans upwards.
+
+    Cost: no pass, but one look at each picture for the control by feature norms, where an encoder is given.
+
+    Args:
+        data: what is there.
+        found: what was found, as ``seewhy detect`` writes it: each box with a score.
+        encoder: for the control by feature norms.
+        novel: classes that the detector was not trained on, which get a line of their own.
+        least: score from which a box counts in the table of confusions.
+        n_draws: drawings of as many pictures, with replacement.
+        seed: of the drawings.
+
+    Raises:
+        DataError: no class is in both, a novel class is in neither, or a box has no score.
+    """
+    classes = data.classes
+    if unknown := [n for n in novel if n not in set(classes)]:
+        raise DataError(
+            f"{unknown[0]!r} is no class of the data. One of {', '.join(classes)} was expected. Correct it."
+        )
+    there = [boxes_of(p, classes) for p in data.pictures]
+    matched, notes = _matched(data, found)
+    own, any_name = average_precision(there, matched, classes), _nameless(there, matched)
+    draws = own.resampled(n_draws, seed)
+    groups = {"base": [k for k, c in enumerate(classes) if c not in set(novel)]}
+    groups["novel"] = [k for k, c in enumerate(classes) if c in set(novel)]
+    rows = []
+    for k, c in enumerate(classes):
+        head = {"label": c, "n": int(own.matched[k].n_there.sum()), "novel": c in novel}
+        rows.append({**head, **_figures(own, draws, [k]), "precision": [_number(v) for v in own.curve(c)]})
+    controls = box_controls(data.pictures, there, matched, len(classes), encoder, seed)
+    return BoxReport(
+        {
+            "n_pictures": len(data),
+            "n_boxes": sum(int((~p.ignored).sum()) for p in there),
+            "n_found": sum(len(p.boxes) for p in matched),
+            "classes": list(classes),
+            **_figures(own, draws, range(len(classes))),
+            "any_name": _figures(any_name, any_name.resampled(n_draws, seed), range(1)),
+            "groups": [
+                {"name": name, "n_classes": len(which), **_figures(own, draws, which)}
+                for name, which in groups.items()
+                if novel and which
+            ],
+            "per_class": rows,
+            "controls": [_beside(name, boxes, there, own, draws, seed) for name, boxes in controls],
+            "confusion": {
+                "least": least,
+                "labels": [*classes, "nothing"],
+                "table": confusion(there, matched, len(classes), least).tolist(),
+            },
+            "n_draws": n_draws,
+            "notes": [*data.notes, *notes],
+        }
+    )
+
+
+def _matched(data: BoxData, found: BoxData) -> tuple[list[PictureBoxes], list[str]]:
+    """What was found in each picture of the data, and what the user should know of it."""
+    known = set(data.classes)
+    if not known & set(found.classes):
+        raise DataError(
+            f"The data has the classes {some(data.classes)}, and what was found {some(found.classes)}. The same names "
+            "were expected. Name the classes alike."
+        )
+    if any(b.score is None for p in found.pictures for b in p.boxes):
+        raise DataError(
+            "A box that was found has no score. What seewhy detect or another detector wrote was expected, since the "
+            "surest count first. Give that."
+        )
+    whole = {os.path.realpath(p.image): p for p in found.pictures}
+    named = {os.path.basename(p.image): p for p in found.pictures}
+    named = named if len(named) == len(found.pictures) else {}
+    matched, without = [], []
+    for picture in data.pictures:
+        other = whole.get(os.path.realpath(picture.image)) or named.get(os.path.basename(picture.image))
+        without += [picture.image] if other is None else []
+        matched.append(boxes_of(other or BoxedPicture(picture.image, None), data.classes))
+    notes = []
+    if without:
+        notes.append(f"{len(without)} picture(s) were not looked at, and count as without boxes: {some(without, 3)}")
+    if strange := [c for c in found.classes if c not in known]:
+        notes.append(
+            f"{len(strange)} class(es) that were found are none of the data's, and are left out: {some(strange)}"
+        )
+    return matched, notes
+
+
+def _nameless(there: Sequence[PictureBoxes], found: Sequence[PictureBoxes]) -> AveragePrecision:
+    """The same where any name is right: whether things are found at all."""
+    given, boxes = ([replace(p, labels=np.zeros_like(p.labels)) for p in side] for side in (there, found))
+    return average_precision(given, boxes, ("any",))
+
+
+def _figures(measured: AveragePrecision, draws: np.ndarray, which: Sequence[int]) -> dict[str, Any]:
+    """AP and AP50 of some classes, with their intervals."""
+    values, drawn = measured.per_class()[0, list(which)], draws[:, list(which)]
+    figures: dict[str, Any] = {}
+    for name, at in (("ap", slice(None)), ("ap50", 0)):
+        value = mean(values[:, at])
+        figures |= {name: _number(value), f"{name}_interval": _interval([mean(d[:, at]) for d in drawn], value)}
+    return figures
+
+
+def _beside(
+    name: str,
+    boxes: Sequence[Sequence[PictureBoxes]],
+    there: Sequence[PictureBoxes],
+    own: AveragePrecision,
+    draws: np.ndarray,
+    seed: int,
+) -> dict[str, Any]:
+    """A control's numbers, and how far the detector is above its best drawing."""
+    measured = [average_precision(there, drawn, own.classes) for drawn in boxes]
+    reached = np.array([m.ap50 for m in measured])
+    best = measured[0] if np.isnan(reached).all() else measured[int(np.nanargmax(reached))]
+    theirs = best.resampled(len(draws), seed)
+    gaps = [mean(a[:, 0]) - mean(b[:, 0]) for a, b in zip(draws, theirs, strict=True)]
+    interval = _interval(gaps, own.ap50 - best.ap50, least=-1.0)
+    return {
+        "name": name,
+        "n_draws": len(measured),
+        "ap": _number(mean(np.array([m.ap for m in measured]))),
+        "ap50": _number(mean(reached)),
+        "ap50_best": _number(best.ap50),
+        "any_name": _number(_nameless(there, boxes[0]).ap50),
+        "above_best": _number(own.ap50 - best.ap50),
+        "above_best_interval": interval,
+        "real": interval is not None and interval[0] > 0,
+    }
+
+
+def _interval(values: Sequence[float], about: float, least: float = 0.0) -> list[float] | None:
+    """95 % of the drawings, about the figure of the pictures: AP of a drawing that has some twice is too large."""
+    known = np.array([v for v in values if not np.isnan(v)])
+    if not len(known):
+        return None
+    ends = about + np.percentile(known - known.mean(), [2.5, 97.5])
+    return [round(float(v), 6) for v in ends.clip(least, 1.0)]
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 6)
+
+
+def box_controls(
+    pictures: Sequence[BoxedPicture],
+    there: Sequence[PictureBoxes],
+    found: Sequence[PictureBoxes],
+    n_classes: int,
+    encoder: Encoder | None,
+    seed: int,
+) -> Iterator[tuple[str, list[list[PictureBoxes]]]]:
+    """Boxes that know less, each with its drawings of all pictures.
+
+    Shuffled names are the detector's own boxes under other names: for a detector by words the same as if the words
+    were exchanged. The others have the commonest class of what is there, which a detector cannot know.
+    """
+    counts = Counter(int(k) for p in there for k in p.labels).most_common(1)
+    label = counts[0][0] if counts else 0
+    if n_classes > 1:
+        rng, orders = np.random.default_rng(seed), list[np.ndarray]()
+        while len(orders) < N_SHUFFLED:
+            order = rng.permutation(n_classes)
+            orders += [order] if (order != np.arange(n_classes)).any() else []
+        yield "names shuffled", [[replace(p, labels=order[p.labels]) for p in found] for order in orders]
+        yield "commonest class", [[replace(p, labels=np.full_like(p.labels, label)) for p in found]]
+    if encoder is not None:
+        yield "feature norm", [list(_norms(encoder, pictures, label))]
+    edge = (1 - MIDDLE) / 2
+    middle = []
+    for width, height in (p.size or (1, 1) for p in pictures):
+        box = (edge * width, edge * height, (1 - edge) * width, (1 - edge) * height)
+        middle.append(PictureBoxes.of([box], [label]))
+    yield "middle of the picture", [middle]
+
+
+def _norms(encoder: Encoder, pictures: Sequence[BoxedPicture], label: int) -> Iterator[PictureBoxes]:
+    """Regions of large features, cut out as those of words are, each with its mean norm for a score."""
+    keep, levels = Keep(), WordRegions().levels
+    for looked in Reader(encoder).looked([p.image for p in pictures]):
+        if isinstance(looked, Failure):
+            yield PictureBoxes.of([], [])
+            continue
+        norms = looked.windows.merged(encoder.layout.to_grid(looked.features)).norm(dim=0, keepdim=True)
+        _, boxes = cut_regions(norms, levels)
+        h, w = norms.shape[1:]
+        scores = box_means(norms, boxes)[:, 0] if len(boxes) else boxes.new_zeros(0)
+        scale = torch.tensor([looked.size[0] / w, looked.size[1] / h] * 2)
+        kept = keep.detections(boxes * scale, scores, torch.zeros(len(boxes), dtype=torch.long), ("",), looked.size)
+        yield PictureBoxes.of([d.box for d in kept], [label] * len(kept), [d.score for d in kept])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from . import detectors
-from .pretrained_detector import Found, Look, PretrainedMethod, as_image, corners
+from .pretrained import Found, Look, PretrainedMethod, as_image, corners
 
 
 @detectors.register
@@ -26,7 +26,7 @@ class GroundingDino(PretrainedMethod):
     Cost: one pass for each tile.
 
     Args:
-        tiles, overlap, most: as for :class:`~seewhy.dense.pretrained_detector.PretrainedMethod`.
+        tiles, overlap, most: as for :class:`~seewhy.dense.pretrained.PretrainedMethod`.
         least: score below which a box is not kept; .25 as in transformers.
     """
 

@@ -11,19 +11,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..bounds import InnerPart, check_fields
 from ..classifiers.linear.solvers import LinearFit, fit_logistic
 from ..encoders.base import Encoder
-from ..errors import DataError, InputError
+from ..errors import DataError
 from ..heads.head import Head
 from ..heads.normalise import Normalise
 from ..pictures.pixel_classes import MaskedPictures
 from ..progress import Progress
 from . import segmenters
-from .miou import confusion, mean_iou, sums
-from .pooled_score import PooledScore
+from .finders import Scorer, Segmenter
+from .miou import mean_iou, pixel_confusion, sums
+from .parts import PooledScore
 from .reader import LARGEST
-from .segmenter import Segmenter
-from .truths import with_truth
 
 CS = (1e-3, 1e-2, 1e-1)
 """Weights of the losses that are tried on held-out pictures; features are brought to a spread of 1."""
@@ -61,25 +61,16 @@ class Linear:
     needs: ClassVar[str] = "pictures with masks"
     cost: ClassVar[str] = "one per window"
 
-    held_out: float = 0.2
+    held_out: InnerPart = 0.2
     zoom: float = LARGEST
     least: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.held_out < 1:
-            raise InputError(
-                f"linear was given held_out={self.held_out:g}. A part above 0 and below 1 was expected. Change it."
-            )
+        check_fields(self)
 
     def fit(self, encoder: Encoder, data: MaskedPictures, *, progress: Progress | None = None) -> Segmenter:
-        """Train the probe.
-
-        Args:
-            encoder: what looks; it stays as it is.
-            data: pictures with masks.
-            progress: hears of progress and failures.
-        """
+        """Train the probe."""
         progress = progress or Progress()
         bare = self.segmenter(encoder, data.classes, Affine.empty(len(data.classes)))
         cells = gathered(bare, data, self.seed, progress)
@@ -105,19 +96,12 @@ class Linear:
 
 
 @dataclass(frozen=True, eq=False)
-class Affine:
-    """Scores of cells by a layer.
-
-    Attributes:
-        weight: one row per class.
-        bias: one number per class.
-    """
+class Affine(Scorer):
+    """Scores of cells by a layer."""
 
     weight: Float[Tensor, "k c"]
     bias: Float[Tensor, " k"]
-
     scale: ClassVar[float] = 1.0
-    compares: ClassVar[bool] = False
 
     @classmethod
     def empty(cls, k: int) -> Affine:
@@ -132,14 +116,8 @@ class Affine:
         head = Head(Normalise(), self.weight, self.bias)
         return replace(looks.score(lambda encoder, found: encoder.layout.to_grid(found), head), words="own")
 
-    def random(self, seed: int) -> None:
-        return None
-
     def tensors(self) -> dict[str, Tensor]:
         return {"weight": self.weight, "bias": self.bias}
-
-    def finish(self, scores: Float[Tensor, "k h w"], keys: Float[Tensor, "c h w"] | None) -> Float[Tensor, "k h w"]:
-        return scores
 
 
 class Cells(NamedTuple):
@@ -161,15 +139,11 @@ def shares_of(truth: np.ndarray, k: int, grid: tuple[int, int]) -> Float[Tensor,
 
 
 def gathered(segmenter: Segmenter, data: MaskedPictures, seed: int, progress: Progress) -> Cells:
-    """The cells of all pictures that can be used.
-
-    Raises:
-        DataError: fewer than two pictures, or fewer than two classes with a pixel.
-    """
+    """The cells of all pictures that can be used."""
     k, most = len(data.classes), max(1, MOST_CELLS // max(len(data), 1))
     generator = torch.Generator().manual_seed(seed)
     found: list[Cells] = []
-    for one, truth, _ in with_truth(segmenter, data, progress, "Looking"):
+    for one, truth, _ in segmenter.reader.with_masks(data, progress, "Looking"):
         grid = one.windows.merged(segmenter.encoder.layout.to_grid(one.features)).permute(1, 2, 0)
         shares = shares_of(truth, k, (grid.shape[0], grid.shape[1])).flatten(0, 1)
         use = (shares.sum(1) > LEAST).nonzero()[:, 0]
@@ -194,4 +168,6 @@ def _fitted(x: Float[Tensor, "n c"], shares: Float[Tensor, "n k"], c: float) -> 
 def _overlap(fitted: LinearFit, x: Float[Tensor, "n c"], shares: Float[Tensor, "n k"]) -> float:
     """Mean intersection over union of the cells' likeliest classes."""
     k = shares.shape[1]
-    return float(mean_iou(sums(confusion(shares.argmax(1).numpy(), fitted.logits(x).argmax(1).numpy(), k)[None]))[0])
+    return float(
+        mean_iou(sums(pixel_confusion(shares.argmax(1).numpy(), fitted.logits(x).argmax(1).numpy(), k)[None]))[0]
+    )

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import inf
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..bounds import NotNegative, Part, check_fields
 from ..encoders.base import Encoder
 from ..encoders.names import filled
 from ..encoders.stream import encode_texts
-from ..errors import DataError, InputError
+from ..errors import InputError
 from ..heads.head import Head
 from ..heads.normalise import Normalise
-from ..spelling import first_repeated
 from ..storage.features import FeatureStore
 from . import segmenters
 from .cells import joint_cells
-from .pooled_score import PooledScore
+from .finders import Scorer, Segmenter
+from .parts import PooledScore
 from .presence import LEAST, Presence
 from .reader import LARGEST
-from .refine import Normalised, denoise, smooth
-from .segmenter import Segmenter
+from .regions import class_names
+from .windows import ABSENT
 
 TEMPLATES = (
     "a photo of a {}.",
@@ -37,8 +37,6 @@ TEMPLATES = (
     "this is one {} in the scene.",
 )
 """CLIP's, and the five that MaskCLIP adds to CLIP's 80 for scenes."""
-MOST = 255
-"""Classes: as many values as a mask of one byte has, less the one for nothing."""
 
 
 @segmenters.register
@@ -86,45 +84,28 @@ class MaskCLIP:
     cost: ClassVar[str] = "one per window, and the head for each cell"
 
     templates: tuple[str, ...] = TEMPLATES
-    centred: float = 0.5
-    denoised: float = 0.0
-    smoothed: float = 0.0
+    centred: Part = 0.5
+    denoised: Part = 0.0
+    smoothed: Part = 0.0
     normalised: Normalised = "channels"
     scale: float | None = None
     zoom: float = LARGEST
     least: float = 0.0
-    least_presence: float = LEAST
+    least_presence: NotNegative = LEAST
 
     def __post_init__(self) -> None:
-        parts = {"centred": self.centred, "denoised": self.denoised, "smoothed": self.smoothed}
-        wrong = [f"{name}={value:g}" for name, value in parts.items() if not 0 <= value <= 1]
-        if not 0 <= self.least_presence < inf:
-            wrong.append(f"least_presence={self.least_presence:g}")
-        if wrong or self.normalised not in ("channels", "positions"):
-            raise InputError(
-                f"maskclip was given {', '.join(wrong) or f'normalised={self.normalised!r}'}. Numbers from 0 to 1, a "
-                "presence of 0 or more, and 'channels' or 'positions', were expected. Change it."
-            )
+        check_fields(self)
         for template in self.templates or ("",):
             if "{}" not in template:
                 raise InputError(f"The template {template!r} has no {{}} where the class's name goes. Add it.")
 
     def build(self, encoder: Encoder, labels: Iterable[str], store: FeatureStore | None = None) -> Segmenter:
-        """A segmenter for these classes; nothing is trained.
-
-        Args:
-            encoder: with words.
-            labels: what may be in the picture.
-            store: where sentences are found and kept.
-        """
+        """A segmenter for these classes; nothing is trained."""
         classes = class_names(labels)
-        sentences = [filled(t, c) for c in classes for t in self.templates]
-        vectors = encode_texts(encoder, sentences, store).unflatten(0, (len(classes), len(self.templates)))
-        texts = normalize(vectors.mean(1), dim=1)
+        texts = texts_of(encoder, classes, self.templates, store)
         if self.centred:
             texts = normalize(texts - texts.mean(0), dim=1)
-        scorer = Words(texts, self.scale or encoder.text.logit_scale, self)
-        return self.segmenter(encoder, classes, scorer, store)
+        return self.segmenter(encoder, classes, Words(texts, self.scale or encoder.text.logit_scale, self), store)
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> Segmenter:
         """The segmenter that was saved."""
@@ -143,14 +124,8 @@ class MaskCLIP:
 
 
 @dataclass(frozen=True, eq=False)
-class Words:
-    """Scores of cells by the texts of classes.
-
-    Attributes:
-        texts: one unit vector per class.
-        scale: of cosines before a softmax.
-        how: its parameters.
-    """
+class Words(Scorer):
+    """Scores of cells by the texts of classes."""
 
     texts: Float[Tensor, "k d"]
     scale: float
@@ -190,15 +165,51 @@ class Words:
         return (smoothed[0].clamp(min=1e-12).log()) / self.scale
 
 
-def class_names(labels: Iterable[str]) -> tuple[str, ...]:
-    """The names, each once, without blanks around them."""
-    names = tuple(" ".join(str(one).split()) for one in ([labels] if isinstance(labels, str) else labels))
-    names = tuple(name for name in names if name)
-    twice = first_repeated(names)
-    if not 2 <= len(names) <= MOST or twice:
-        given = f"{twice!r} twice" if twice else f"{len(names)} class{'' if len(names) == 1 else 'es'}"
-        raise DataError(
-            f"A segmenter was given {given}. From 2 to {MOST} different names were expected. "
-            "Add one for what else is there, such as 'background'."
-        )
-    return names
+Normalised = Literal["channels", "positions"]
+"""Over what keys are of unit length: each cell's over its channels, as the paper has cosines; or each channel over the
+cells, as the released code does."""
+
+
+def denoise(scores: Float[Tensor, "b k h w"], threshold: float, scale: float = 100.0) -> Float[Tensor, "b k h w"]:
+    """Prompt denoising: a class that no cell of the picture is sure of is taken to be absent.
+
+    Example:
+        >>> scores = torch.tensor([[[[0.3, 0.1]], [[0.1, 0.2]], [[0.0, 0.0]]]])
+        >>> denoise(scores, 0.5)[0, :, 0].amax(1).tolist()
+        [0.30000001192092896, 0.20000000298023224, -100.0]
+    """
+    if threshold <= 0:
+        return scores
+    surest = (scale * scores).softmax(1).amax((2, 3), keepdim=True)
+    return scores.masked_fill(surest < threshold, ABSENT)
+
+
+def smooth(
+    scores: Float[Tensor, "b k h w"],
+    keys: Float[Tensor, "b c h w"],
+    threshold: float,
+    normalised: Normalised = "channels",
+    scale: float = 100.0,
+) -> Float[Tensor, "b k h w"]:
+    """Key smoothing: a cell that is sure of nothing takes the answers of cells with keys like its own.
+
+    ``p_i ← Σ_j cos(k_i, k_j) p_j`` where ``max p_i < threshold`` (paper, equation 3). The released code calls
+    ``normalize(k, p=2)`` on ``(b, cells, channels)``, which divides over the cells: ``normalised="positions"``.
+    """
+    if threshold <= 0:
+        return scores
+    b, k, h, w = scores.shape
+    given = (scale * scores).softmax(1).flatten(2).transpose(1, 2)
+    vectors = normalize(keys.flatten(2).transpose(1, 2), dim=2 if normalised == "channels" else 1)
+    weights = vectors @ vectors.transpose(1, 2)
+    unsure = given.amax(2, keepdim=True) < threshold
+    mended = torch.where(unsure, weights @ given, given)
+    return mended.transpose(1, 2).reshape(b, k, h, w)
+
+
+def texts_of(
+    encoder: Encoder, names: Sequence[str], templates: Sequence[str], store: FeatureStore | None = None
+) -> Float[Tensor, "k d"]:
+    """Of each name the mean of its sentences, at unit length."""
+    sentences = [filled(template, name) for name in names for template in templates]
+    return normalize(encode_texts(encoder, sentences, store).unflatten(0, (-1, len(templates))).mean(1), dim=1)

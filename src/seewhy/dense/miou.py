@@ -1,4 +1,4 @@
-"""Intersection over union of classes, with intervals over pictures."""
+"""Intersection over union of classes, with intervals over pictures, and what masks are worth without words."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..studies.bootstrap import Paired, paired
+from .windows import best_classes, bilinear
 
 N_DRAWS = 1000
+N_SHUFFLES = 20
+N_RANDOM = 5
+_FINE, _WIDTH = 1400, 0.02
+"""Steps of a hundredth each in the logarithm, around 1, in which norms are counted."""
 
 
-def confusion(truth: np.ndarray, found: np.ndarray, k: int) -> Int[Tensor, "k k1"]:
-    """Pixels by true class and by class found; the last column is of those that were given no name.
+def pixel_confusion(truth: np.ndarray, mask: np.ndarray, k: int) -> Int[Tensor, "k k1"]:
+    """Pixels by true class and by class given, both places among ``k``; the last column is of those without a name.
 
-    Args:
-        truth: places among ``k`` classes; others count for nothing.
-        found: the same.
-
-    Example:
-        >>> confusion(np.array([0, 1, 1, 255]), np.array([0, 0, 255, 1]), 2).tolist()
-        [[1, 0, 0], [1, 0, 1]]
+    >>> pixel_confusion(np.array([0, 1, 1, 255]), np.array([0, 0, 255, 1]), 2).tolist()
+    [[1, 0, 0], [1, 0, 1]]
     """
     counts = truth < k
-    named = np.minimum(found[counts], k).astype(np.int64)
+    named = np.minimum(mask[counts], k).astype(np.int64)
     flat = np.bincount(truth[counts].astype(np.int64) * (k + 1) + named, minlength=k * (k + 1))
     return torch.from_numpy(flat.reshape(k, k + 1))
 
@@ -43,10 +43,9 @@ def sums(confusions: Int[Tensor, "n k k1"]) -> Float[Tensor, "n m"]:
 def mean_iou(summed: Float[Tensor, "*n m"]) -> Float[Tensor, "*n"]:
     """The mean over classes that have a true pixel, as :func:`sums` lays them out.
 
-    Example:
-        >>> table = torch.tensor([[[2, 0, 0], [1, 1, 0]]])
-        >>> round(float(mean_iou(sums(table))[0]), 4)
-        0.5833
+    >>> table = torch.tensor([[[2, 0, 0], [1, 1, 0]]])
+    >>> round(float(mean_iou(sums(table))[0]), 4)
+    0.5833
     """
     own, union, true = summed.unflatten(-1, (3, -1)).unbind(-2)
     is_there = true > 0
@@ -61,20 +60,14 @@ def compared(arms: Sequence[Int[Tensor, "n k k1"]], seed: int) -> Paired:
 def per_class(confusions: Int[Tensor, "n k k1"], classes: Sequence[str], seed: int) -> list[dict[str, Any]]:
     """Each class's intersection over union with its interval; ``None`` where no picture has a pixel of it."""
     each = sums(confusions).unflatten(1, (3, -1)).transpose(1, 2)
-    found = paired(each, lambda s: s[..., 0] / s[..., 1].clamp(min=1e-12), n_draws=N_DRAWS, seed=seed)
-    true = each[:, :, 2]
-    rows = []
+    drawn = paired(each, lambda s: s[..., 0] / s[..., 1].clamp(min=1e-12), n_draws=N_DRAWS, seed=seed)
+    true, rows = each[:, :, 2], []
     for i, label in enumerate(classes):
         there = bool(true[:, i].any())
-        rows.append(
-            {
-                "label": label,
-                "iou": float(found.values[i]) if there else None,
-                "interval": list(found.interval(i)) if there else None,
-                "share": float(true[:, i].sum() / true.sum().clamp(min=1)),
-                "n_pictures": int((true[:, i] > 0).sum()),
-            }
-        )
+        iou = {"iou": float(drawn.values[i]), "interval": list(drawn.interval(i))} if there else {}
+        share = float(true[:, i].sum() / true.sum().clamp(min=1))
+        row = {"label": label, "iou": None, "interval": None, "share": share, "n_pictures": int((true[:, i] > 0).sum())}
+        rows.append(row | iou)
     return rows
 
 
@@ -82,3 +75,81 @@ def accuracy(confusions: Int[Tensor, "n k k1"]) -> float:
     """Part of the pixels that are right."""
     table = confusions.sum(0).double()
     return float(table.diagonal().sum() / table.sum().clamp(min=1))
+
+
+def shuffled(confusions: Int[Tensor, "n k k1"], seed: int, n: int = N_SHUFFLES) -> list[Int[Tensor, "n k k1"]]:
+    """The same masks with names exchanged so that none keeps its own; to exchange texts exchanges columns."""
+    generator, k = torch.Generator().manual_seed(seed), confusions.shape[1]
+    found = []
+    for _ in range(n):
+        order = exchanged(k, generator)
+        found.append(confusions[:, :, torch.cat([order, torch.tensor([k])])])
+    return found
+
+
+def exchanged(k: int, generator: torch.Generator) -> Int[Tensor, " k"]:
+    """An order in which none of ``k`` keeps its place."""
+    order = torch.randperm(k, generator=generator)
+    while bool((order == torch.arange(k)).any()):
+        order = torch.randperm(k, generator=generator)
+    return order
+
+
+def commonest(confusions: Int[Tensor, "n k k1"]) -> Int[Tensor, "n k k1"]:
+    """Every pixel the class that most true pixels have."""
+    always = torch.zeros_like(confusions)
+    always[:, :, int(confusions.sum((0, 2)).argmax())] = confusions.sum(2)
+    return always
+
+
+def ceiling(truth: np.ndarray, k: int, grid: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """The masks of someone who knows the true parts of every cell, and names pixels between cells as we do."""
+    (high, wide), (h, w) = truth.shape, grid
+    rows, columns = np.arange(high) * h // high, np.arange(wide) * w // wide
+    cell = rows[:, None] * w + columns[None]
+    counts = truth < k
+    flat = np.bincount(cell[counts] * k + truth[counts], minlength=h * w * k)
+    parts = torch.from_numpy(flat.reshape(h, w, k)).float()
+    shares = (parts / parts.sum(2, keepdim=True).clamp(min=1)).permute(2, 0, 1)
+    best = best_classes(shares, size)[0].numpy()
+    return best[np.arange(high) * size[0] // high][:, np.arange(wide) * size[1] // wide]
+
+
+class Norms:
+    """How long cells are, without any word: pixels parted by it, and the parts named by who knows the answers.
+
+    Such a control is the stronger for knowing them; what does not beat it has found what stands out, not what it is.
+    """
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+        self._counts: list[np.ndarray] = []
+
+    def add(self, cells: Float[Tensor, "c h w"], truth: np.ndarray) -> None:
+        """Count a picture's pixels by the length of what is seen there, and by true class."""
+        lengths = cells.norm(dim=0)[None]
+        down, across = (bilinear(n, m) for n, m in zip(lengths.shape[1:], truth.shape, strict=True))
+        between = torch.einsum("khw,yh,xw->kyx", lengths, down, across)[0]
+        fine = (between.clamp(min=1e-9).log() / _WIDTH + _FINE / 2).clamp(0, _FINE - 1).long().numpy()
+        counts = truth < self.k
+        flat = np.bincount(fine[counts] * self.k + truth[counts], minlength=_FINE * self.k)
+        self._counts.append(flat.reshape(_FINE, self.k).astype(np.int32))
+
+    def confusions(self) -> Int[Tensor, "n k k1"]:
+        """Parts of as many pixels each as there are classes, each the class that it overlaps best with."""
+        table = np.stack(self._counts)
+        below = table.sum((0, 2)).cumsum()
+        part = np.minimum(((below - 1) * self.k // max(int(below[-1]), 1)).clip(0), self.k - 1)
+        each = np.zeros((len(table), self.k, self.k), np.int64)
+        for p in range(self.k):
+            each[:, :, p] = table[:, part == p].sum(1)
+        overall = each.sum(0)
+        union = overall.sum(1, keepdims=True) + overall.sum(0, keepdims=True) - overall
+        iou, order = overall / np.maximum(union, 1), np.zeros(self.k, int)
+        for _ in range(self.k):  # the best overlap first
+            true, best = map(int, np.unravel_index(int(iou.argmax()), iou.shape))
+            order[true] = best
+            iou[true], iou[:, best] = -1, -1
+        named = np.zeros((len(table), self.k, self.k + 1), np.int64)
+        named[:, :, : self.k] = each[:, :, order]
+        return torch.from_numpy(named)

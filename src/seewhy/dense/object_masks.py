@@ -19,8 +19,8 @@ from ..pictures.images import Picture
 from ..pictures.object_masks import in_view, usable
 from ..pictures.samples import Sample, some
 from ..storage.features import FeatureStore
+from .finders import Segmenter
 from .maskclip import MaskCLIP
-from .segmenter import Segmenter
 
 REST = ("background", "ground", "sky", "plants", "water", "wall")
 """What else may be in a picture, in words: what fits one of these better is no object."""
@@ -31,13 +31,7 @@ mask would count as background."""
 
 @dataclass(frozen=True, eq=False)
 class SegmenterMasks:
-    """The pixels that a segmenter gives one of some names.
-
-    Attributes:
-        segmenter: names pixels.
-        objects: names of the object; none for the name of each picture's class.
-        grown: part of the view's side by which masks grow.
-    """
+    """The pixels that a segmenter gives one of some names."""
 
     segmenter: Segmenter
     objects: tuple[str, ...] = ()
@@ -85,15 +79,7 @@ class SegmenterMasks:
 
 @dataclass(frozen=True, eq=False)
 class WordMasks:
-    """The same without a segmenter of one's own: MaskCLIP, by the object's words against words for the rest.
-
-    Attributes:
-        encoder: with words.
-        objects: words for the object; none for the name of each picture's class.
-        rest: words for what else may be there.
-        store: where sentences are kept.
-        grown: part of the view's side by which masks grow.
-    """
+    """The same without a segmenter of one's own: MaskCLIP, by the object's words against words for the rest."""
 
     encoder: Encoder
     objects: tuple[str, ...] = ()

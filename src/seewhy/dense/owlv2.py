@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from ..encoders.names import filled
 from . import detectors
-from .pretrained_detector import Found, Look, PretrainedMethod, as_image, corners
+from .pretrained import Found, Look, PretrainedMethod, as_image, corners
 
 
 @detectors.register
@@ -25,7 +25,7 @@ class Owlv2(PretrainedMethod):
     Cost: one pass for each tile.
 
     Args:
-        tiles, overlap, most: as for :class:`~seewhy.dense.pretrained_detector.PretrainedMethod`.
+        tiles, overlap, most: as for :class:`~seewhy.dense.pretrained.PretrainedMethod`.
         least: score below which a box is not kept; .1 as in transformers.
         template: a sentence with ``{}`` for the name, as the paper's first template.
     """

@@ -28,15 +28,6 @@ class PartBatch:
 
     Every picture is looked at anew to find what is in it; a card that was written before, of the same part by the same
     model and options, is kept.
-
-    Args:
-        explainer: finds and explains.
-        options: what and how.
-        output: a folder; ``None`` writes none.
-        most: parts of one picture that are explained.
-        png: also write a still picture of each card.
-        force: write over an index that SeeWhy did not make.
-        progress: hears of what was left out.
     """
 
     def __init__(
@@ -91,7 +82,7 @@ class PartBatch:
         fingerprint = self._fingerprint()
         for name in names:
             try:
-                found = self.explainer.find(name)
+                found = self.explainer.finder.find(name)
             except ImageError as error:
                 yield Failure(name, error.reason)
                 continue

@@ -1,34 +1,121 @@
-"""Boxes and segments explained: the one look that found them, and where, like what and in words of each."""
+"""Boxes and segments explained: the one look that found them, where, like what, in words, and what is from outside."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, Unpack
 
+import numpy as np
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from ..attributions.base import Attribution
 from ..classifiers.base import Classifier
 from ..descriptions.base import Descriptions, Words
 from ..encoders.base import EncoderOutput
 from ..encoders.stream import Encoded
-from ..errors import InputError
+from ..errors import DataError, ImageError, InputError
 from ..evidence.explain import ExplainOptions, explain_seen
 from ..evidence.watched import Watched
+from ..evidence.where import STILL_ODDS, STILL_VALUE
 from ..explanation.base import Explanation, Where
-from ..explanation.part import Part
+from ..explanation.part import Outside, Part, PartBox
 from ..explanation.prediction import Prediction, Ranked
 from ..explanation.similar import Like
-from ..explanation.verdict import Missing
+from ..explanation.verdict import Missing, Verdict
+from ..keywords import ExplainKeywords
+from ..pictures.boxes import BoxedPicture, box_formats, load_boxes
+from ..pictures.pixel_classes import MaskedPicture, MaskedPictures, is_masked, load_masks
+from ..pictures.samples import load_samples
+from ..pictures.sizes import upright_size
+from ..progress import Progress
+from ..prototypes.bank import PatchBank
+from ..prototypes.measure import Labelled, LikenessMeasure, trials
+from ..prototypes.nearest import NearestPatches
 from ..storage.features import FeatureStore
-from .detections import Detections
-from .detector import Detector
-from .outside import measure_outside
-from .part_encoder import PartEngine, PartPlace, WholeEngine, WholePicture, part_encoder, part_picture, place_of
-from .pooled_score import PooledScore, PoolsBoxes, cannot_pool
-from .segmentation import Segmentation
-from .segmenter import Segmenter
+from ..types import Failure
+from .finders import Detector, Finder
+from .parts import (
+    PartEngine,
+    PartPlace,
+    PooledScore,
+    WholePicture,
+    part_encoder,
+    part_picture,
+    place_of,
+)
+from .regions import Detections, Segmentation
+
+N_ELSEWHERE, N_TRIED = 4, 64
+"""Places where the same shape is hidden, and those from which the ones that overlap the part least are taken."""
+MOSTLY, HALF = 0.7, 0.5
+RULE = (
+    "The part is hidden, then all else, then both, and the odds of its name are followed; Shapley values of the two "
+    "halves say how much of what the picture does to the odds is done inside. Believable, as evidence that lies "
+    f"within the part, from {MOSTLY:.2f} if hiding the part lowers the odds by more than hiding the same shape at any "
+    f"of {N_ELSEWHERE} other places; partly from {HALF:.2f}; otherwise do not rely on it: most of the score comes from "
+    "what the heat does not show. The limits are chosen, not measured."
+)
+UNJUDGED = Verdict("not measured", "", RULE)
+
+
+def measure_outside(
+    watched: Watched, pixels: Float[Tensor, "3 h w"], inside: Bool[Tensor, "h w"], kind: str, seed: int
+) -> Outside:
+    """Look at the picture whole, without the part, with it alone, without anything, and with as much hidden elsewhere.
+
+    What is hidden becomes the mean colour, as in deletion. Cost: 8 forward passes.
+    """
+    nothing = torch.zeros_like(inside)
+    hidden = torch.stack([nothing, inside, ~inside, ~nothing, *elsewhere(inside, seed)])
+    found = watched.read(torch.where(hidden[:, None], 0.0, pixels))
+    values, odds = found[:, 0].tolist(), found[:, 1].double()
+    whole, outer, inner, gone = odds[:4].tolist()
+    falls = tuple((whole - odds[4:]).tolist())
+    of_inside = ((inner - gone) + (whole - outer)) / 2
+    of_outside = ((outer - gone) + (whole - inner)) / 2
+    total = abs(of_inside) + abs(of_outside)
+    share = abs(of_inside) / total if total > 1e-9 else 0.0
+    outside = Outside(values[0], values[1], values[2], whole - outer, whole - inner, falls, share, UNJUDGED)
+    still = float(odds.max() - odds.min()) < STILL_ODDS and max(values) - min(values) < STILL_VALUE
+    return replace(outside, verdict=_judge(outside, kind, still))
+
+
+def elsewhere(inside: Bool[Tensor, "h w"], seed: int) -> Bool[Tensor, "n h w"]:
+    """The same shape moved, and cut in two where it leaves the picture; where it overlaps the part least."""
+    generator = torch.Generator().manual_seed(seed)
+    moves = torch.stack([torch.randint(side, (N_TRIED,), generator=generator) for side in inside.shape], 1).tolist()
+    moved = torch.stack([inside.roll(move, (0, 1)) for move in moves])
+    overlap = (moved & inside).sum((1, 2))
+    return moved[overlap.argsort(stable=True)[:N_ELSEWHERE]]
+
+
+def _judge(found: Outside, kind: str, still: bool) -> Verdict:
+    if still:
+        said = (
+            f"There is nothing to measure: whatever is hidden, in it or around it, the odds of this {kind} hardly move."
+        )
+        return Verdict("not measured", said, RULE)
+    said = (
+        f"{found.share_inside:.0%} of what the picture does to its odds is done inside the {kind}. Hidden inside, its "
+        f"probability goes from {found.probability:.2f} to {found.without_inside:.2f}; with all else hidden, to "
+        f"{found.without_outside:.2f}. The logarithm of the odds falls by {_signed(found.fall_inside)} and "
+        f"{_signed(found.fall_outside)}, by {_signed(found.fall_elsewhere)} on average where the same shape is hidden "
+        f"elsewhere ({_signed(max(found.falls_elsewhere))} at most)."
+    )
+    if found.share_inside >= MOSTLY and found.fall_inside > max(0.0, *found.falls_elsewhere):
+        return Verdict("believable", said, RULE)
+    return Verdict("partly" if found.share_inside >= HALF else "do not rely", said, RULE)
+
+
+def _signed(number: float) -> str:
+    return f"{number:.2f}".replace("-", "−")
+
 
 T = TypeVar("T", Where | Missing, Like | Missing)
 HIDING = "occlusion"
@@ -48,29 +135,16 @@ NO_PICTURES = Missing(
 
 @dataclass(frozen=True, eq=False)
 class PartExplainer:
-    """Explains what a detector or a segmenter found.
+    """Explains what a detector or a segmenter found."""
 
-    Attributes:
-        finder: what finds.
-        score: how the score of a part comes from its cells.
-        model: the layer as a classifier, on the encoder that looks; each part gets an encoder of its own.
-    """
-
-    finder: Detector | Segmenter
+    finder: Finder
     score: PooledScore = field(repr=False)
     model: Classifier = field(repr=False)
 
     @classmethod
-    def of(
-        cls, finder: Detector | Segmenter, descriptions: Words | None = None, store: FeatureStore | None = None
-    ) -> PartExplainer:
+    def of(cls, finder: Finder, descriptions: Words | None = None, store: FeatureStore | None = None) -> PartExplainer:
         """For a detector or a segmenter."""
-        if isinstance(finder, Segmenter):
-            score = finder.scorer.pooled(finder)
-        elif isinstance(finder, PoolsBoxes):
-            score = finder.pooled()
-        else:
-            raise cannot_pool(f"a {type(finder).__name__}")
+        score = finder.pooled()
         model = Classifier(score.method, score.parameters, score.reader.encoder, score.classes, score.head)
         if descriptions is not None:
             if score.text(lambda: torch.zeros(1)) is None:
@@ -96,10 +170,6 @@ class PartExplainer:
                 "not a layer on its cells. A map that changes the picture was expected. Choose occlusion or rise."
             )
         return options
-
-    def find(self, picture: Any) -> Found:
-        """What is in a picture."""
-        return self.finder.segment(picture) if isinstance(self.finder, Segmenter) else self.finder.detect(picture)
 
     def explain(
         self, picture: Any, found: Found, options: ExplainOptions, numbers: Iterable[int] | None = None
@@ -142,7 +212,7 @@ class PartExplainer:
     def _outside(
         self, model: Classifier, engine: PartEngine, place: PartPlace, part: Part, target: str | int, seed: int
     ) -> Any:
-        on_whole = replace(model, encoder=part_encoder(WholeEngine(engine.whole, place)))
+        on_whole = replace(model, encoder=part_encoder(PartEngine(engine.whole, place, anywhere=True)))
         watched = Watched(on_whole, model.index_of(target))
         return measure_outside(watched, engine.whole.pixels, place.inside, part.kind, seed)
 
@@ -170,19 +240,14 @@ def _named(model: Classifier, prediction: Prediction, look: EncoderOutput, label
 def parts_of(found: Found) -> list[Part]:
     """What was found, each as a part: the surest box or the largest segment first."""
     nothing, frame = torch.zeros(1, 1, 3).byte().numpy(), (0.0, 0.0, 1.0, 1.0)
-    if isinstance(found, Detections):
-        n = len(found.found)
-        return [
-            Part("box", i, n, d.label, d.score, d.box, found.size, nothing, frame) for i, d in enumerate(found.found, 1)
-        ]
-    n = len(found.segments)
-    return [
-        Part(
-            "segment", i, n, s.label, s.score, tuple(map(float, s.box)), found.size, nothing, frame,  # type: ignore[arg-type]
-            found.mask_of(s.label), found.coded[s.label],
-        )
-        for i, s in enumerate(found.segments, 1)
-    ]  # fmt: skip
+    kind, n, parts = "segment" if isinstance(found, Segmentation) else "box", len(found.regions), []
+    for i, region in enumerate(found.regions, 1):
+        left, top, right, bottom = map(float, region.box)
+        part = Part(kind, i, n, region.label, region.score, (left, top, right, bottom), found.size, nothing, frame)
+        if isinstance(found, Segmentation):
+            part = replace(part, mask=found.mask_of(region.label), rle=found.coded[region.label])
+        parts.append(part)
+    return parts
 
 
 def check_options(options: ExplainOptions, method: Attribution) -> None:
@@ -197,3 +262,141 @@ def check_options(options: ExplainOptions, method: Attribution) -> None:
             f"A box or segment was to be explained with {wrong[0]}, and is read from the last map alone. A map of "
             "that, or one that changes the picture, was expected. Choose grad_cam, occlusion or rise, and leave it out."
         )
+
+
+MOST_PICTURES, MOST_PARTS = 120, 6
+"""Pictures that are looked at, and parts of one picture that are taken, evenly over the classes."""
+
+
+class Example(NamedTuple):
+    """One known thing in a picture; the whole of it where there is neither box nor mask."""
+
+    label: str
+    box: PartBox
+    mask: np.ndarray | None = None
+
+
+def with_examples(explainer: PartExplainer, source: str | Path, progress: Progress | None = None) -> PartExplainer:
+    """The same, with patches of known things to liken others to, and how far such likenesses can be trusted.
+
+    Cost: one look for each picture, :data:`MOST_PICTURES` at most. Every other picture's parts are looked up among the
+    rest's to measure how often neighbours carry the class; the bank that cards use has all of them. A picture's own
+    patches are known by its file and never shown for it; other near-duplicates are not looked for.
+    """
+    progress, classes = progress or Progress(), explainer.finder.classes
+    given = list(_given(Path(source), isinstance(explainer.finder, Detector)))
+    chosen = given[:: max(1, -(-len(given) // MOST_PICTURES))]
+    seen: list[Known] = []
+    others: set[str] = set()
+    for number, (image, data) in enumerate(progress.track(chosen, "Looking at examples", len(chosen))):
+        try:
+            examples = data(upright_size(image))
+            others |= {e.label for e in examples} - set(classes)
+            seen += _looked(explainer, image, _spread([e for e in examples if e.label in classes]), number)
+        except ImageError as error:
+            progress.failed(Failure(error.path, error.reason))
+    if others:
+        progress.note(f"{len(others)} class(es) of the examples are not looked for: {', '.join(sorted(others)[:5])}")
+    if not seen:
+        raise DataError(
+            f"{source} has no example of {', '.join(classes[:5])}. Pictures with boxes, masks or folders of these "
+            "names were expected. Name the classes alike."
+        )
+    half, held = ([one for one in seen if one.number % 2 == odd] for odd in (0, 1))
+    model = replace(explainer.model, bank=_bank(seen), likeness=_measured(half, held, len(classes)))
+    return replace(explainer, model=model)
+
+
+class Known(NamedTuple):
+    """An example after the trunk, its class, of which picture it is, and the part as a classifier sees it."""
+
+    seen: Encoded
+    label: int
+    number: int
+    model: Classifier
+
+
+def _looked(explainer: PartExplainer, image: str, examples: list[Example], number: int) -> Iterator[Known]:
+    if not examples:
+        return
+    whole = WholePicture(explainer.score, image)
+    for example in examples:
+        place = place_of(whole, example.box, example.mask)
+        model = replace(explainer.model, encoder=part_encoder(PartEngine(whole, place)), head=place.head)
+        features = place.cut(whole.own_cells)
+        picture = part_picture(whole, place)[0]
+        found = Encoded(image, picture.digest, features.mean((2, 3)), features[0], picture)
+        yield Known(found, explainer.score.classes.index(example.label), number, model)
+
+
+def _bank(known: list[Known]) -> PatchBank:
+    built = PatchBank.build(known[0].model, [one.seen for one in known], [one.label for one in known])
+    # Things of one class are as alike as copies of a picture are; copies are told by their bytes alone.
+    return replace(built, pooled=torch.zeros_like(built.pooled))
+
+
+def _measured(half: list[Known], held: list[Known], n_classes: int) -> LikenessMeasure | None:
+    """How often neighbours carry the predicted class; no neighbour can of a part that is taken for nothing."""
+    if not half:
+        return None
+    bank = _bank(half)
+    real = [one for one in held if int(one.model.head(one.seen.pooled).argmax()) < n_classes]
+    found = (trials(one.model, NearestPatches(), bank, [Labelled(one.seen, one.label)], len(real)) for one in real)
+    return LikenessMeasure.of([one for some in found for one in some])
+
+
+def explain_parts(
+    finder: Finder,
+    picture: Any,
+    most: int = MOST,
+    descriptions: Words | None = None,
+    known: str | Path | None = None,
+    store: FeatureStore | None = None,
+    **options: Unpack[ExplainKeywords],
+) -> list[Explanation]:
+    """Find what is in a picture, and explain it."""
+    explainer = PartExplainer.of(finder, descriptions, store)
+    if known is not None:
+        explainer = with_examples(explainer, known)
+    found = finder.find(picture)
+    numbers = range(1, min(most, len(parts_of(found))) + 1)
+    return list(explainer.explain(picture, found, ExplainOptions(**options), numbers))
+
+
+def _given(source: Path, boxes_first: bool) -> Iterator[tuple[str, Callable[[tuple[int, int]], list[Example]]]]:
+    """Pictures, and what gives the known things of each once its size is known."""
+    boxed = any(box_formats[name]().knows(source) for name in box_formats)
+    if boxed and (boxes_first or not is_masked(source)):
+        for picture in load_boxes(source).present().pictures:
+            yield picture.image, partial(_of_boxes, picture)
+    elif is_masked(source):
+        data = load_masks(source)
+        for item in data.items:
+            yield item.image, partial(_of_masks, data, item)
+    else:
+        for sample in load_samples(source).items:
+            yield sample.image, partial(_of_class, sample.label)
+
+
+def _of_boxes(picture: BoxedPicture, size: tuple[int, int]) -> list[Example]:
+    return [Example(one.label, one.box) for one in picture.boxes]
+
+
+def _of_class(label: str, size: tuple[int, int]) -> list[Example]:
+    return [Example(label, (0.0, 0.0, float(size[0]), float(size[1])))]
+
+
+def _of_masks(data: MaskedPictures, item: MaskedPicture, size: tuple[int, int]) -> list[Example]:
+    truth, _ = data.truth(item, size)
+    whole = (0.0, 0.0, float(size[0]), float(size[1]))
+    return [Example(data.classes[k], whole, truth == k) for k in np.unique(truth) if k < len(data.classes)]
+
+
+def _spread(examples: list[Example]) -> list[Example]:
+    """At most :data:`MOST_PARTS`, one of each class before two of any."""
+    turn: Counter[str] = Counter()
+    ordered = []
+    for example in examples:
+        turn[example.label] += 1
+        ordered.append((turn[example.label], example))
+    return [example for _, example in sorted(ordered, key=lambda one: one[0])[:MOST_PARTS]]

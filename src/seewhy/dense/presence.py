@@ -18,7 +18,7 @@ from ..encoders.paired_heads import place
 from ..encoders.stream import encode_texts
 from ..storage.features import FeatureStore
 from .reader import Looked
-from .segmentation import NOTHING
+from .regions import NOTHING
 from .windows import bilinear
 
 N_OTHERS = 250
@@ -54,13 +54,6 @@ class Presence:
     classes); of those that are there, .48 and .96.
 
     Cost: no pass; the other names are encoded once, and kept in the cache.
-
-    Attributes:
-        encoder: with words.
-        names: what is looked for.
-        template: a sentence with ``{}``, in which names are compared.
-        least: below which a name is not found; 0 finds every name.
-        store: where sentences are kept.
     """
 
     encoder: Encoder
@@ -88,13 +81,7 @@ class Presence:
 
     @torch.no_grad()
     def of(self, encoder: Encoder, looked: Looked, cells: Float[Tensor, "d h w"]) -> Float[Tensor, " k"]:
-        """The presence of each name in a picture.
-
-        Args:
-            encoder: what looked.
-            looked: the picture after the trunk.
-            cells: what :func:`seewhy.dense.cells.joint_cells` makes of it.
-        """
+        """The presence of each name in a picture."""
         windows = normalize(encoder.text.project(encoder.head(looked.features)), dim=1)
         whole, places = normalize(windows.mean(0), dim=0)[:, None], normalize(cells.flatten(1), dim=0)
         best = [(texts @ places).amax(1, keepdim=True) for texts in (self.texts, self.others)]
@@ -103,13 +90,7 @@ class Presence:
 
     @torch.no_grad()
     def there(self, encoder: Encoder, looked: Looked, cells: Float[Tensor, "d h w"]) -> NamesThere:
-        """The same, and where in the picture.
-
-        Args:
-            encoder: what looked.
-            looked: the picture after the trunk.
-            cells: what :func:`seewhy.dense.cells.joint_cells` makes of it.
-        """
+        """The same, and where in the picture."""
         presence, places = self.of(encoder, looked, cells), normalize(cells.flatten(1), dim=0)
         z = standing_out(self.texts @ places, self.others @ places, self.compared)
         return NamesThere(presence, self.found(presence), z.unflatten(1, cells.shape[1:]) - PLACE * self.least)
@@ -125,13 +106,7 @@ class Presence:
 
 @dataclass(frozen=True, eq=False)
 class NamesThere:
-    """Which names a picture holds, and where.
-
-    Attributes:
-        of_picture: the presence of each.
-        found: which are there.
-        margin: at each cell, by how much a name stands out more than it must.
-    """
+    """Which names a picture holds, and where."""
 
     of_picture: Float[Tensor, " k"]
     found: Bool[Tensor, " k"]

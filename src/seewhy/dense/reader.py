@@ -8,23 +8,27 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..bounds import Bound, check_fields
 from ..encoders.base import Encoder
 from ..encoders.larger import can_grow, larger
-from ..errors import ImageError, InputError
+from ..errors import ImageError
 from ..pictures.images import Picture, read_views
+from ..pictures.pixel_classes import MaskedPictures
 from ..pictures.sizes import upright_size
 from ..pictures.sources import name_of
+from ..progress import Progress
 from ..threads import each_beside
 from ..types import Crop, Failure
-from .levels import with_levels
+from .cells import with_levels
 from .windows import LONGEST, Windows
 
+Zoom = Annotated[float, Bound(0.25, 32)]
 LARGEST = 2.0
 """Inputs larger than this many of the encoder's own are cut into tiles."""
 WHOLE = Crop((0.0, 0.0, 1.0, 1.0))
@@ -34,24 +38,15 @@ MOST_KEPT = 2**30
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """Looks at pictures once, at whatever size.
-
-    Attributes:
-        base: what looks, at its own size.
-        zoom: the picture's short side, in inputs of the encoder: twice its own where it takes larger inputs; what is
-            larger than that, or larger than the encoder takes, is looked at in tiles. From 0.25 to 32.
-        levels: maps of the trunk that are looked at, the last and finer ones, at most.
-        kept: what it saw of files, at half precision, where it is to look at them again; see :meth:`keeping`.
-    """
+    """Looks at pictures once, at whatever size."""
 
     base: Encoder
-    zoom: float = LARGEST
+    zoom: Zoom = LARGEST
     levels: int = 1
     kept: dict[str, Looked] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if not 0.25 <= self.zoom <= 32:
-            raise InputError(f"zoom={self.zoom:g} was given. A number from 0.25 to 32 was expected. Change it.")
+        check_fields(self, "A reader of pictures")
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -144,6 +139,19 @@ class Reader:
             windows = Windows(tuple(self.encoder.layout.to_grid(own).shape[2:]), read.windows.n)  # type: ignore[arg-type]
             yield Looked(read.name, read.size, windows, own, read.views[-1].pixels)
 
+    def with_masks(
+        self, data: MaskedPictures, progress: Progress, what: str
+    ) -> Iterator[tuple[Looked, np.ndarray, dict[int, int]]]:
+        """Pictures that can be used, each with its mask and how many pixels have which value without a name."""
+        looked = self.looked([item.image for item in data.items])
+        for item, one in progress.results(data.items, looked, what):
+            try:
+                mask, unnamed = data.truth(item, one.size)
+            except ImageError as error:
+                progress.failed(Failure(error.path, error.reason))
+                continue
+            yield one, mask, unnamed
+
     def resolution(self, looked: Looked) -> tuple[int, int]:
         """``(height, width)`` at which pixels are named: the picture's, or the network's input where that is less."""
         inputs, windows = self.encoder.transform.input_size, looked.windows
@@ -169,15 +177,7 @@ class _Read:
 
 @dataclass(frozen=True, eq=False)
 class Looked:
-    """A picture after the trunk.
-
-    Attributes:
-        name: as given.
-        size: ``(width, height)``.
-        windows: where they lie.
-        features: of each window, as the trunk arranges them.
-        pixels: the whole picture, stretched to the input.
-    """
+    """A picture after the trunk."""
 
     name: str
     size: tuple[int, int]

@@ -20,9 +20,8 @@ from ..storage.archive import DAMAGE, FolderArchive
 from ..storage.marks import Facts
 from . import detectors, segmenters
 from .detection.trained import TrainedDetector
-from .maskclip import class_names
-from .names import names_to_find
-from .segmenter import Segmenter
+from .finders import Segmenter
+from .regions import class_names
 
 FORMAT = 1
 T = TypeVar("T")
@@ -30,13 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class DenseArchive:
-    """How one kind is saved: a card of its method, encoder and classes, beside its tensors.
-
-    Attributes:
-        what: it is: ``"segmenter"``.
-        use: the command that uses one, with ``{folder}`` and ``{{}}`` for the encoder.
-        methods: that make one; a method has ``restore(encoder, classes, tensors)``.
-    """
+    """How one kind is saved: a card of its method, encoder and classes, beside its tensors."""
 
     what: str
     use: str
@@ -148,7 +141,7 @@ def load_detector(folder: str | Path, *, encoder: Encoder | str | None = None, e
     """
 
     def assemble(how: Any, found: Encoder, card: dict[str, Any], tensors: dict[str, Tensor]) -> TrainedDetector:
-        classes = names_to_find(card["classes"])
+        classes = class_names(card["classes"], boxes=True)
         made = TrainedDetector(
             card["method"], card["parameters"], found, classes, how.restore(found, classes, tensors),
             tuple(map(float, card["thresholds"])), how.zoom, float(card["overlap"]), int(card["most"]),

@@ -8,10 +8,11 @@ from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, huber_loss, normalize
 
+from ..bounds import NotNegative, Part, check_fields
 from ..encoders.region_heads import GROUPS, LARGE, RegionHeads
 from ..training.batches import Batch
 from ..training.task import Task
@@ -45,13 +46,7 @@ class Proposed(NamedTuple):
 
 
 class TwoStage(nn.Module):
-    """Proposals by one box per cell, whose objectness is its centredness (OLN, Kim et al. 2021); then heads on them.
-
-    Args:
-        heads: as they begin.
-        texts: of the background, then of the names; unit length.
-        temperature: of the cosines, times a number that is learnt.
-    """
+    """Proposals by one box per cell, whose objectness is its centredness (OLN, Kim et al. 2021); then heads on them."""
 
     texts: Tensor
 
@@ -125,14 +120,7 @@ def centres(high: int, wide: int) -> Float[Tensor, "n 2"]:
 
 @dataclass(frozen=True)
 class Targets:
-    """What cells of one picture are to propose.
-
-    Attributes:
-        own: places of cells that propose a box.
-        boxes: those.
-        centred: how near its middle each is, 0 to 1.
-        empty: places of all other cells.
-    """
+    """What cells of one picture are to propose."""
 
     own: Int[Tensor, " m"]
     boxes: Float[Tensor, "m 4"]
@@ -162,11 +150,7 @@ class Targets:
 
 
 class TwoStageLearning(Task):
-    """Both stages, from maps that were looked at once; watched are the four terms.
-
-    Args:
-        network: what learns.
-    """
+    """Both stages, from maps that were looked at once; watched are the four terms."""
 
     needs: ClassVar = ("maps", "boxes", "labels")
 
@@ -237,3 +221,54 @@ def _taught(
         labels[: len(right)] = named[which[right]] + 1
         wanted[: len(right)] = box_coder().encode_single(there[which[right]], boxes[right])
     return boxes[use], labels, wanted
+
+
+@dataclass(frozen=True)
+class Blend:
+    """The geometric mean of two probabilities, with more of the frozen words where a class was never trained on.
+
+    ``s_k = p_k^(1 - w_k) z_k^(w_k)``, ``w`` is ``alpha`` for base classes and ``beta`` for all others; the background's
+    is ``p`` alone, then each row is brought to 1, and multiplied by the objectness to the power of ``objectness``.
+    Where nobody says which classes are base, ``beta`` counts for all, as in the authors' code: those that were trained
+    on then lose some of what the detector knows.
+
+    Equal to ``ensemble_class_outputs`` of the authors. The softmax couples the names: one name more changes all scores.
+
+    Example:
+        >>> p, z = torch.tensor([[0.5, 0.4, 0.1]]).log(), torch.tensor([[0.2, 0.2, 0.6]]).log()
+        >>> [round(v, 3) for v in Blend(objectness=0)(p, z)[0].tolist()]
+        [0.465, 0.237, 0.298]
+    """
+
+    alpha: Part = 0.35
+    beta: Part = 0.65
+    objectness: NotNegative = 3.0
+
+    def __post_init__(self) -> None:
+        check_fields(self, "A blend")
+
+    def __call__(
+        self,
+        detector: Float[Tensor, "n k"],
+        words: Float[Tensor, "n k"],
+        is_base: Bool[Tensor, " names"] | None = None,
+        objectness: Float[Tensor, " n"] | None = None,
+    ) -> Float[Tensor, "n k"]:
+        """Scores of boxes; the first column is the background."""
+        p, z = detector.log_softmax(1), words.log_softmax(1)
+        names = torch.zeros(p.shape[1] - 1, dtype=torch.bool, device=p.device) if is_base is None else is_base
+        w = torch.where(names, self.alpha, self.beta).to(p)
+        both = torch.cat([p[:, :1], (1 - w) * p[:, 1:] + w * z[:, 1:]], 1)
+        scores = both.softmax(1)
+        return scores if objectness is None or not self.objectness else scores * objectness[:, None] ** self.objectness
+
+
+def shrunk(boxes: Float[Tensor, "n 4"], part: float) -> Float[Tensor, "n 4"]:
+    """Boxes about the same middle, each side so much of what it was.
+
+    Example:
+        >>> shrunk(torch.tensor([[0.0, 0.0, 10.0, 20.0]]), 0.5).tolist()
+        [[2.5, 5.0, 7.5, 15.0]]
+    """
+    middle, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) * (part / 2)
+    return torch.cat([middle - half, middle + half], 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from math import inf
 from typing import Any, ClassVar
 
 import torch
@@ -12,9 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..bounds import Count, NotNegative, Part, Positive, check_fields
 from ..encoders.base import Encoder
-from ..encoders.names import filled
-from ..encoders.stream import encode_texts
 from ..errors import InputError
 from ..heads.head import Head, Projected
 from ..metrics.boxes import pieces
@@ -22,15 +20,13 @@ from ..storage.features import FeatureStore
 from ..types import Failure
 from . import detectors
 from .cells import joint_cells
-from .detections import Detections, Keep
-from .detector import Detector
-from .maskclip import TEMPLATES, MaskCLIP, Words
-from .names import names_to_find
-from .pooled_score import AmongWords, PooledScore, rest_names
-from .pooling import box_means
+from .finders import Detector
+from .maskclip import TEMPLATES, MaskCLIP, Words, texts_of
+from .parts import AmongWords, PooledScore, rest_names
 from .presence import LEAST, Presence
 from .reader import LARGEST, Looked, Reader
-from .windows import bilinear
+from .regions import Detections, Keep, class_names
+from .windows import bilinear, box_means
 
 FINER = 8
 """Places for each cell, between which a map is bilinear, on which its regions are cut out."""
@@ -83,26 +79,20 @@ class WordRegions:
     templates: tuple[str, ...] = TEMPLATES
     rest: tuple[str, ...] = ("background",)
     levels: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8)
-    around: float = 0.25
+    around: Positive = 0.25
     size: float = LARGEST
     least: float = 0.0
-    least_presence: float = LEAST
-    part: float = 0.9
-    overlap: float = 0.5
-    most: int = 100
+    least_presence: NotNegative = LEAST
+    part: Part = 0.9
+    overlap: Part = 0.5
+    most: Count = 100
 
     def __post_init__(self) -> None:
-        if not all(0 < level < 1 for level in self.levels) or not self.levels:
+        check_fields(self)
+        if not self.levels or not all(0 < level < 1 for level in self.levels) or not self.rest:
             raise InputError(
-                f"The levels {self.levels} were given. Numbers between 0 and 1 were expected. Change them."
-            )
-        shares = 0 <= self.overlap <= 1 and 0 <= self.part <= 1
-        if not shares or self.around <= 0 or self.most < 1 or not self.rest or not 0 <= self.least_presence < inf:
-            raise InputError(
-                f"word_regions was given overlap={self.overlap:g}, part={self.part:g}, around={self.around:g}, "
-                f"most={self.most}, least_presence={self.least_presence:g} and {len(self.rest)} words for the rest. "
-                "An overlap and a part from 0 to 1, more than 0 around, one box or more, 0 or a larger number, and one "
-                "word or more were expected. Change them."
+                f"word_regions was given the levels {self.levels} and {len(self.rest)} words for the rest. Numbers "
+                "between 0 and 1, and one word or more, were expected. Change them."
             )
 
     @staticmethod
@@ -123,25 +113,16 @@ class WordRegions:
         store: FeatureStore | None = None,
     ) -> RegionDetector:
         """A detector for these names; nothing is trained."""
-        classes = names_to_find(labels)
-        sentences = [filled(t, c) for c in (*classes, *self.rest) for t in self.templates]
-        vectors = encode_texts(encoder, sentences, store).unflatten(0, (-1, len(self.templates)))
-        words = Words(normalize(vectors.mean(1), dim=1), encoder.text.logit_scale, MaskCLIP(self.templates))
+        classes = class_names(labels, boxes=True)
+        texts = texts_of(encoder, (*classes, *self.rest), self.templates, store)
+        words = Words(texts, encoder.text.logit_scale, MaskCLIP(self.templates))
         presence = Presence(encoder, classes, self.templates[0], self.least_presence, store)
         return RegionDetector(classes, self, Reader(encoder, self.size), words, presence)
 
 
 @dataclass(frozen=True, eq=False)
 class RegionDetector(Detector):
-    """What :class:`WordRegions` builds.
-
-    Attributes:
-        classes: what it looks for.
-        how: its parameters.
-        reader: what reads pictures in windows.
-        words: texts of the names, then those of the rest.
-        presence: which names a picture holds.
-    """
+    """What :class:`WordRegions` builds."""
 
     classes: tuple[str, ...]
     how: WordRegions

@@ -16,15 +16,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..errors import InputError, MissingExtraError, ModelError, WeightsError
+from ..errors import InputError, ModelError, WeightsError, needs
 from ..storage.reading import read_json, reason
 from ..types import Transform
 from .base import Encoder, GlobalAverage, Layout
-from .cut import UntilLayer
-from .fence import check_folder, loading
-from .sidecar import WeightsFile
-from .split import fingerprint, freeze, in_single, weights_digest
-from .whole import check_counts
+from .fence import check_counts, loading
+from .split import Split, UntilLayer, fingerprint, freeze, in_single, weights_digest
+from .weights import WeightsFile, check_folder
 
 CONFIG, WEIGHTS, KIND = "config.json", "diffusion_pytorch_model.safetensors", "UNet2DModel"
 SCHEDULES = ("scheduler/scheduler_config.json", "scheduler_config.json")
@@ -99,10 +97,8 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
             f"{whole!r} was given, and there is no such folder. A folder written by save_pretrained was expected; the "
             "hub is not asked. Bring the model there first."
         )
-    try:
+    with needs("diffusion", "diffusers"):
         import diffusers
-    except ImportError as error:
-        raise MissingExtraError("diffusion", "diffusers") from error
     check_folder(whole, folder)
     own = folder / "unet" if (folder / "unet" / CONFIG).is_file() else folder
     config = _config(own, whole)
@@ -143,12 +139,9 @@ def encoder_of(
     if reading.pool > 1:
         head = nn.Sequential(nn.AdaptiveAvgPool2d(reading.pool), nn.Flatten())
     key = f"{fingerprint(network, transform)}|{block}|{reading}|{float(alphas[reading.t])!r}"
-    return Encoder(
+    return Split(trunk, freeze(head), Layout()).encoder(
         name=name,
         transform=transform,
-        trunk=lambda: trunk,
-        head=freeze(head),
-        layout=Layout(),
         fingerprint=weights_digest({}, key),
         module=lambda: nn.Sequential(trunk, head),
         engine="torch" if engine == "auto" else engine,
@@ -156,14 +149,7 @@ def encoder_of(
 
 
 class Noised(nn.Module):
-    """A U-Net on pictures under a fixed noise.
-
-    Args:
-        network: noisy pixels, step → anything.
-        alpha: how much of the picture's power is left.
-        reading: step, noise, draws.
-        size: of the pictures.
-    """
+    """A U-Net on pictures, of whose power the part ``alpha`` is left, under a fixed noise."""
 
     noises: Tensor
 
@@ -179,13 +165,7 @@ class Noised(nn.Module):
 
 
 class Averaged(nn.Module):
-    """The output of one block, its mean over the draws of noise.
-
-    Args:
-        noised: the network.
-        point: name of the block in it.
-        draws: of noise.
-    """
+    """The output of one block, its mean over the draws of noise."""
 
     def __init__(self, noised: Noised, point: str, draws: int) -> None:
         super().__init__()

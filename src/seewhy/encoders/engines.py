@@ -1,20 +1,15 @@
-"""What runs a trunk: OpenVINO, ONNX Runtime or torch. Same input, same output, other speed.
-
-A trunk is converted once and kept in the cache; later starts read it back without building the torch module. The two
-converted engines do not run a batch as a batch. They run one picture per core: the activations of one picture
-stay in that core's own cache and the cores never wait for each other, which on a CPU is two to four times as fast as
-the same engine given the batch whole. It also makes a row independent of the rows beside it.
-
-Names are ``"auto"``, ``"openvino"``, ``"onnxruntime"``, ``"torch"``, with a precision after a colon where one is
-wanted: ``"openvino:f32"``. Without one, ``SEEWHY_PRECISION`` decides; without that too, OpenVINO takes bf16 on a
-processor that has it natively and torch on a GPU that has it.
-"""
+"""What runs a trunk: OpenVINO, ONNX Runtime or torch. Same input, same output, other speed."""
 
 from __future__ import annotations
 
+import atexit
+import errno
 import hashlib
+import json
 import logging
+import os
 import platform
+import shutil
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,12 +24,142 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..errors import EngineError, MissingExtraError, UnknownNameError
-from ..storage.folders import write_inside
+from ..errors import DataError, EngineError, MissingExtraError, UnknownNameError
+from ..storage.cache import cache_dir
+from ..storage.folders import drop_folder, new_folder, write_inside
+from ..storage.output import temporary_folder
+from ..storage.reading import file_sha256, read_json
 from ..threads import bound_torch, for_torch, n_cores, n_forks, n_threads
 from .convert import openvino, openvino_core, to_openvino, write_onnx, write_openvino
-from .engine_cache import kept_folder
-from .precision import PRECISIONS, differs, is_rough, named, on_torch, to_try
+
+PRECISIONS = {"f32": "float32", "bf16": "bfloat16"}
+VARIABLE = "SEEWHY_PRECISION"
+"""Environment variable: the precision of engines for which none is named."""
+
+TOLERANCE = {"float32": 1e-4, "bfloat16": 0.35}
+"""Largest difference from eager float32 torch, as a part of the picture's largest absolute feature.
+
+Of bfloat16 it is the worst single feature of 500 photographs in lite0; the typical error is a sixth of that.
+"""
+
+UNASKED = 0.05
+"""Root mean square difference on random pixels, as a part of the features', up to which bfloat16 is taken unasked.
+
+lite0 has 0.03, ViT-S, ConvNeXt-T, ResNet-50 and Swin-T with random weights 0.005 to 0.011.
+"""
+
+
+def named(precision: str, engine: str) -> str:
+    """``"f32"`` or ``"bf16"`` → its whole name; nothing → what the environment asks of this engine, or nothing.
+
+    Raises:
+        EngineError: it is unknown.
+    """
+    short = precision or ("" if engine == "onnxruntime" else os.environ.get(VARIABLE, ""))
+    if short and short not in PRECISIONS:
+        where = "" if precision else f" It was named in {VARIABLE}."
+        raise EngineError(UnknownNameError("precision", short, PRECISIONS).message + where)
+    return PRECISIONS.get(short, "")
+
+
+def on_torch() -> str:
+    """bfloat16 on a GPU that has it, float32 elsewhere."""
+    fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return "bfloat16" if fast else "float32"
+
+
+def to_try(asked: str, is_native: bool) -> tuple[str, ...]:
+    """The precisions of a converted trunk, in the order they are tried; the last is taken or refused."""
+    if asked:
+        return (asked,)
+    return ("bfloat16", "float32") if is_native else ("float32",)
+
+
+def differs(got: Tensor, wanted: Tensor, precision: str) -> bool:
+    """Whether a converted trunk answers otherwise than its precision explains; what is not a number does."""
+    if got.shape != wanted.shape:
+        return True
+    return not (got - wanted).abs().max() <= TOLERANCE[precision] * wanted.abs().max() + 1e-6
+
+
+def is_rough(got: Tensor, wanted: Tensor) -> bool:
+    """Whether it is too far off to be taken without being asked for."""
+    return not (got - wanted).pow(2).mean().sqrt() <= UNASKED * wanted.pow(2).mean().sqrt() + 1e-6
+
+
+_FULL = 10_000_000
+"""Fewer bytes than this left on a disk, after a conversion that failed there, are the reason."""
+_CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
+_log = logging.getLogger("seewhy")
+
+
+def kept_folder(name: str, build: Callable[[Path], None]) -> Path:
+    """The folder ``name`` in the cache, built if it is missing or damaged; safe beside other processes.
+
+    Where the cache cannot be written to, the folder is built elsewhere, for this run alone, and a note says so.
+    """
+    try:
+        root = cache_dir("engines")
+    except DataError as error:
+        return _for_this_run(build, str(error))
+    kept = root / name
+    if _is_whole(kept):
+        return kept
+    try:
+        with new_folder(kept) as fresh:
+            _fill(fresh, build)
+            if kept.exists() and not _is_whole(kept):
+                _log.warning("The converted trunk %s was damaged and has been made again.", kept)
+                drop_folder(kept, r"trunk\..+|digests\.json|precision")
+    except Exception as error:
+        reason = _why_not_there(root, error)
+        if reason is not None and not _is_whole(kept):
+            return _for_this_run(build, reason)
+        if not isinstance(error, OSError):
+            raise
+    if not _is_whole(kept):  # else another process was first, and its folder is as good as ours
+        raise EngineError(f"The converted trunk could not be kept in {kept}. Check what else is in the way there.")
+    return kept
+
+
+def _why_not_there(root: Path, error: Exception) -> str | None:
+    """What is wrong with the cache, if it is what made a conversion fail."""
+    if isinstance(error, OSError) and error.errno in _CLOSED and error.errno != errno.ENOSPC:
+        return f"{root} cannot be written to: {(error.strerror or str(error)).lower()}."
+    return f"The disk of {root} is full." if shutil.disk_usage(root).free <= _FULL else None
+
+
+def _for_this_run(build: Callable[[Path], None], reason: str) -> Path:
+    _log.warning(
+        "%s The converted trunk is made anew in every run until SEEWHY_CACHE names a folder with room that can be "
+        "written to.",
+        reason,
+    )
+    folder = temporary_folder()
+    atexit.register(drop_folder, folder, r".+")
+    _fill(folder, build)
+    return folder
+
+
+def _fill(folder: Path, build: Callable[[Path], None]) -> None:
+    build(folder)
+    write_inside(folder / "digests.json", json.dumps(_digests(folder)))
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if path.name != "digests.json":
+            found[path.name] = file_sha256(path)
+    return found
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return bool(read_json(folder / "digests.json") == _digests(folder))
+    except (OSError, ValueError):
+        return False
+
 
 ENGINES = ("openvino", "onnxruntime", "torch")
 """Fastest first; ``auto`` takes the first that is installed and can run the trunk."""

@@ -1,4 +1,4 @@
-"""Where other libraries load what was read from files: nothing of it runs, nothing asks, and nothing is called unasked.
+"""Where other libraries load what was read from files: nothing of it runs or asks, and a network is what its files say.
 
 Each loader is told so by its own options. The fence stands behind them, for the option that a loader forgets to hand
 on: a model's configuration may name a class, a tokenizer, another model, each with a loader of its own.
@@ -7,30 +7,53 @@ on: a model's configuration may name a class, a tokenizer, another model, each w
 from __future__ import annotations
 
 import io
+import logging
+import math
 import os
+import re
 import site
 import sys
 import sysconfig
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as registration
+
 from ..errors import ModelError, WeightsError
-from ..storage.reading import check_regular, reason
-from .hub import offline
+from ..storage.reading import read_json, read_layout, reason
+from .split import NotFiniteError, example_pixels
 
 LIBRARIES = (
     "seewhy", "torch", "torchvision", "timm", "open_clip", "transformers", "huggingface_hub", "tokenizers",
     "safetensors", "gguf", "accelerate", "diffusers", "numpy", "PIL",
 )  # fmt: skip
 """Those that load; one that is installed from its sources lies outside of the places for packages."""
-
 NETWORK = frozenset({"socket.connect", "socket.getaddrinfo", "socket.sendto"})
+MOST_LARGER, SLACK = 8, 1 << 24
+"""How many times the numbers of its files a network may have, for embeddings of positions grow with the picture, and
+how many more."""
+MOST_PARTS = 1_000
+"""Layers, and tensors beyond eight times those of its files, that a network may have."""
+MOST_CLASSES = 1_000_000
+COUNTS = re.compile("(layer|depth|block|stage|expert)s?$")
+WHOLE_NUMBERS = re.compile(r"(ids|index|tracked|mask|attn\.bias|version)$")
+"""Ends of the names of tensors that may be whole numbers."""
+UNREAD = ("mask_token", "position_ids", "inv_freq", "num_batches_tracked")
+"""Parts that some training needs, or that follow from the configuration."""
+OWN: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+"""What every loader of transformers is told, whoever named the model."""
+
+Kind = tuple[str, tuple[int, ...]]
+"""Kind of numbers and shape of a tensor, as a header says them."""
 
 
 class FenceError(ModelError):
@@ -48,6 +71,19 @@ _depth = _Depth()
 
 
 @contextmanager
+def offline() -> Iterator[None]:
+    """No hub library calls the network inside."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+@contextmanager
 def fenced(*, online: bool = False) -> Iterator[None]:
     """Inside, in this thread: no code but that of installed packages, no pickles, no standard input, and no network."""
     _watch()
@@ -59,7 +95,10 @@ def fenced(*, online: bool = False) -> Iterator[None]:
             yield
     except Exception as error:
         # Libraries wrap what goes wrong inside them in errors of their own.
-        if (own := _behind(error)) is not None and own is not error:
+        own: BaseException | None = error
+        while own is not None and not isinstance(own, FenceError):
+            own = own.__cause__ or own.__context__
+        if own is not None and own is not error:
             raise own from error
         raise
     finally:
@@ -79,13 +118,6 @@ def loading(refusal: Callable[[str], ModelError], *, online: bool = False) -> It
         raise refusal(reason(error)) from error
 
 
-def _behind(error: BaseException | None) -> FenceError | None:
-    """What the fence said, wherever it is in a chain of errors."""
-    while error is not None and not isinstance(error, FenceError):
-        error = error.__cause__ or error.__context__
-    return error
-
-
 @cache
 def _watch() -> None:
     """Once a process, since such a hook cannot be taken away."""
@@ -96,65 +128,313 @@ def _audit(event: str, given: tuple[Any, ...]) -> None:
     if not _depth.fences:
         return
     if event == "exec" and isinstance(given[0], CodeType):
-        _check_code(given[0].co_filename)
+        file = given[0].co_filename
+        if not file.startswith("<") and not os.path.realpath(file).startswith(_places()):
+            raise FenceError(
+                f"What is loaded brings code of its own, {file!r}, which is never run. A model that the installed "
+                "libraries know was expected. Choose another one."
+            )
     elif event == "pickle.find_class":
         raise FenceError(
             f"What is loaded holds {given[0]}.{given[1]} in a pickle, which could run code. Tensors alone were "
             "expected. Convert it to safetensors where you trust it."
         )
-    elif event in NETWORK and not _depth.online and _goes_out(given):
-        raise FenceError(
-            "What is loaded asked for something on the network, and nobody named it. Everything it needs was expected "
-            "in its own folder or in the cache. Bring the whole folder."
-        )
-
-
-def _check_code(file: str) -> None:
-    if file.startswith("<") or os.path.realpath(file).startswith(_places()):
-        return
-    raise FenceError(
-        f"What is loaded brings code of its own, {file!r}, which is never run. A model that the installed libraries "
-        "know was expected. Choose another one."
-    )
-
-
-def _goes_out(given: tuple[Any, ...]) -> bool:
-    """Whether an address is one of a network, and not a pipe of this machine's."""
-    address = given[1] if len(given) == 2 else given[0]
-    return not isinstance(address, str | bytes) or len(given) > 2
+    elif event in NETWORK and not _depth.online:
+        address = given[1] if len(given) == 2 else given[0]
+        if not isinstance(address, str | bytes) or len(given) > 2:  # else it is a pipe of this machine's
+            raise FenceError(
+                "What is loaded asked for something on the network, and nobody named it. Everything it needs was "
+                "expected in its own folder or in the cache. Bring the whole folder."
+            )
 
 
 @cache
 def _places() -> tuple[str, ...]:
     """Where installed code lies."""
     paths = sysconfig.get_paths()
-    found = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    found |= {*site.getsitepackages(), site.getusersitepackages()}
+    places = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    places |= {*site.getsitepackages(), site.getusersitepackages()}
     for library in LIBRARIES:
         spec = find_spec(library)
-        found |= set(spec.submodule_search_locations or ()) if spec is not None else set()
-    return tuple(os.path.realpath(path) + os.sep for path in found)
+        places |= set(spec.submodule_search_locations or ()) if spec is not None else set()
+    return tuple(os.path.realpath(path) + os.sep for path in places)
 
 
-def check_folder(name: str, folder: Path) -> None:
-    """Refuse a model's folder in which a file would be waited on."""
-    try:
-        files = sorted(folder.iterdir())
-    except OSError as error:
+@dataclass(frozen=True)
+class Stored:
+    """How many numbers, in how many tensors, files of weights hold."""
+
+    n_numbers: int
+    n_tensors: int
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> Stored:
+        return cls(sum(t.numel() for t in tensors.values()), len(tensors))
+
+    @classmethod
+    def in_files(cls, name: str, files: Iterable[Path], config: Any = None) -> Stored:
+        """Of files of weights, from their headers alone; of other files, what their bytes could hold."""
+        layout: dict[str, Kind] = {}
+        try:
+            for file in files:
+                whole = ("F16", (file.stat().st_size // 2,))
+                layout |= read_layout(file) if file.suffix == ".safetensors" else {file.name: whole}
+        except (OSError, ValueError) as error:
+            raise WeightsError(
+                f"The weights of {name!r} cannot be read: {reason(error)}. Complete files of tensors were expected. "
+                "Copy them again."
+            ) from error
+        if not isinstance(config, dict) or config.get("quantization_config") is None:
+            check_kinds(name, layout)
+        check_counts(name, config)
+        return cls(sum(math.prod(shape) for _, shape in layout.values()), len(layout))
+
+    @classmethod
+    def beside(cls, name: str, folder: Path) -> Stored:
+        """Of a folder that ``save_pretrained`` wrote."""
+        try:
+            config = read_json(folder / "config.json")
+            for index in sorted(folder.glob("*.index.json")):
+                _check_index(name, folder, index)
+        except (OSError, ValueError) as error:
+            raise WeightsError(
+                f"{name!r} cannot be read: {reason(error)}. The files as save_pretrained writes them were expected. "
+                "Copy them again."
+            ) from error
+        return cls.in_files(name, sorted(folder.glob("*.safetensors")), config)
+
+
+def _check_index(name: str, folder: Path, index: Path) -> None:
+    """Refuse an index that names anything but files of its own folder, or of the cache that the folder stands in."""
+    places = read_json(index)
+    named = places.get("weight_map") if isinstance(places, dict) else None
+    if not isinstance(named, dict):
+        raise ValueError(f"{index.name} has no weight_map")
+    inside = folder.resolve()
+    homes = [inside] + [inside.parents[1] / "blobs"] * (inside.parent.name == "snapshots")  # the hub's cache
+    for file in {str(value): value for value in named.values()}.values():
+        plain = isinstance(file, str) and file not in ("", ".", "..") and not re.search(r"[/\\\0:]", file)
+        if not plain or not any((folder / file).resolve().is_relative_to(home) for home in homes):
+            raise WeightsError(
+                f"{index.name} of {name!r} names {str(file)[:200]!r}, which lies outside of its folder. Files beside "
+                "it were expected, since what is read never chooses what is loaded. Correct it, or bring that file."
+            )
+
+
+def check_counts(name: str, config: Any) -> None:
+    """Refuse a configuration that counts more layers or classes than any network has, before anything counts to it."""
+    todo = [("", config)]
+    while todo:
+        key, value = todo.pop()
+        if isinstance(value, dict):
+            todo += [(str(inner), item) for inner, item in value.items()]
+        elif isinstance(value, list):
+            todo += [(key, item) for item in value if not isinstance(item, str)]
+        most = MOST_CLASSES if key in ("num_labels", "num_classes") else MOST_PARTS if COUNTS.search(key) else None
+        if most is not None and isinstance(value, int) and value > most:
+            raise WeightsError(
+                f"The configuration of {name!r} says {key} = {value:,}. No more than {most:,} were expected. Bring the "
+                "configuration that belongs to the weights."
+            )
+
+
+def check_kinds(name: str, weights: Mapping[str, Tensor | Kind]) -> None:
+    """Refuse whole numbers where weights were expected."""
+    for tensor, about in weights.items():
+        kind, shape = (str(about.dtype).removeprefix("torch."), about.shape) if isinstance(about, Tensor) else about
+        whole = kind.lower().startswith(("i", "u", "b")) and kind.lower() not in ("bf16", "bfloat16")
+        if whole and math.prod(shape) > 1 and not WHOLE_NUMBERS.search(tensor):
+            raise WeightsError(
+                f"{tensor[:120]} of {name!r} is of whole numbers ({kind}). Weights of floating point were expected. "
+                "Save the model again."
+            )
+
+
+@dataclass
+class Building:
+    """A network in the making; ``missing`` are tensors that ``load_state_dict`` has nothing for."""
+
+    stored: Stored
+    missing: set[str] = field(default_factory=set)
+    n_numbers: int = 0
+    n_tensors: int = 0
+
+    def count(self, tensor: Any) -> None:
+        self.n_numbers += tensor.numel() if isinstance(tensor, Tensor) else 0
+        self.n_tensors += 1
+        if self.n_numbers > MOST_LARGER * self.stored.n_numbers + SLACK:
+            raise ValueError(
+                f"it has at least {self.n_numbers:,} parameters, and there are {self.stored.n_numbers:,} numbers"
+            )
+        if self.n_tensors > MOST_LARGER * self.stored.n_tensors + 4 * MOST_PARTS:
+            raise ValueError(
+                f"it has at least {self.n_tensors:,} parts, and there are {self.stored.n_tensors:,} tensors"
+            )
+
+
+@contextmanager
+def building(stored: Stored) -> Iterator[Building]:
+    """Inside, in this thread, no network is made that is far larger than its weights; what they leave out is noted.
+
+    It is stopped at the first tensor too many, before that is filled with anything.
+    """
+    made, thread, known = Building(stored), threading.get_ident(), set[nn.Module]()
+
+    def left_out(_: nn.Module, keys: Any) -> None:
+        made.missing.update(keys.missing_keys)
+
+    with ExitStack() as stack:
+
+        def count(_: nn.Module, __: str, new: Any) -> None:
+            if threading.get_ident() == thread and new is not None:
+                made.count(new)
+
+        def note(module: nn.Module, name: str, new: Any) -> None:
+            count(module, name, new)
+            if threading.get_ident() == thread and module not in known:
+                known.add(module)
+                stack.enter_context(module.register_load_state_dict_post_hook(left_out))
+
+        stack.enter_context(registration.register_module_parameter_registration_hook(count))
+        stack.enter_context(registration.register_module_module_registration_hook(note))
+        yield made
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What weights leave out of a network; all NaN in it, so that whatever reads it shows."""
+
+    name: str
+    tensors: tuple[str, ...]
+    others: tuple[str, ...] = ()
+    """Weights that have no tensor."""
+
+    @classmethod
+    def of(cls, name: str, network: nn.Module, tensors: Iterable[str], others: Iterable[str] = ()) -> Missing:
+        """Mark them in a network whose other weights are numbers."""
+        missing = cls(name, tuple(sorted(tensors)), tuple(sorted(others)))
+        check_numbers(name, network, missing.tensors)
+        held = dict(network.named_parameters(remove_duplicate=False)) | dict(network.named_buffers())
+        for tensor in map(held.get, missing.tensors):
+            if tensor is not None and tensor.is_floating_point():
+                tensor.data.fill_(math.nan)
+        return missing
+
+    @contextmanager
+    def unread(self) -> Iterator[None]:
+        """Inside, the network is run; that it gives no numbers is told as what it is."""
+        try:
+            yield
+        except NotFiniteError as error:
+            if self.tensors:
+                raise self.refusal() from error
+            raise
+
+    @torch.no_grad()
+    def check(self, network: Any, size: tuple[int, int]) -> None:
+        """See that what a network gives for a picture of noise came of its weights alone."""
+        if self.tensors:
+            out = network(example_pixels(size))
+            if not getattr(out, "logits", out).isfinite().all():
+                raise self.refusal()
+
+    def refusal(self) -> WeightsError:
+        more = f" They hold {_listed(self.others)}, which it has no place for." if self.others else ""
+        return WeightsError(
+            f"The weights of {self.name!r} leave out {_listed(self.tensors)}.{more} All weights of the network that "
+            "its configuration describes were expected, under its own names. Save the model again."
+        )
+
+
+def _listed(names: Iterable[str], most: int = 3) -> str:
+    first = [name[:120] for name in names]
+    n = len(first) - most
+    return ", ".join(first[:most]) + (f" and {n:,} more" if n > 0 else "")
+
+
+@torch.no_grad()
+def check_numbers(name: str, network: nn.Module, missing: Iterable[str] = ()) -> None:
+    """Refuse a network with weights that are no numbers."""
+    left = set(missing)
+    for tensor, weights in network.named_parameters():
+        kind = torch.float32 if weights.dtype in (torch.float16, torch.bfloat16) else None
+        if tensor not in left and weights.is_floating_point() and not weights.sum(dtype=kind).isfinite():
+            raise WeightsError(
+                f"{tensor} of {name!r} holds NaN or infinity. Finite weights were expected. Bring the model again, "
+                "from before its training broke off."
+            )
+
+
+def from_saved(kind: Any, name: str, folder: Path, file: str | None = None, **options: Any) -> tuple[Any, Missing]:
+    """A network that ``save_pretrained`` wrote, and what its weights leave out; behind the fence.
+
+    ``kind`` is the class that reads it, of transformers or diffusers; ``file`` a ``.gguf`` in the folder, which is both
+    weights and configuration, in place of safetensors.
+    """
+    if file is None:
+        own: dict[str, Any] = {"use_safetensors": True}
+        stored = Stored.beside(name, folder)
+    else:  # of less than two bits a number
+        own = {"gguf_file": file}
+        stored = Stored((folder / file).stat().st_size * 8, MOST_PARTS)
+    told = {**options, **own, "ignore_mismatched_sizes": True, "output_loading_info": True}
+    with fenced(), building(stored), silent():
+        network, info = kind.from_pretrained(folder, **told, **OWN)
+    if info["mismatched_keys"]:
+        tensor, theirs, ours = min(info["mismatched_keys"])
         raise WeightsError(
-            f"{name!r} cannot be read: {error.strerror or error}. A folder with a model was expected. Check the path."
-        ) from error
-    for file in files:
-        if not file.is_dir():
-            check_file(name, file)
-
-
-def check_file(name: str, file: Path) -> None:
-    """Refuse a file of a model that would be waited on."""
-    try:
-        check_regular(file)
-    except OSError as error:
+            f"{tensor} of {name!r} is {tuple(theirs)} among its weights, and {tuple(ours)} in its network. Equal "
+            "shapes were expected. Bring the configuration that belongs to the weights."
+        )
+    others = info["unexpected_keys"]
+    missing = Missing.of(name, network, info["missing_keys"], others)
+    if odd := sorted(key for key in others if _is_inside(network, key)):
+        if missing.tensors:
+            raise missing.refusal()
         raise WeightsError(
-            f"The file {file.name!r} of {name!r} cannot be read: {error}. The files of a model as its library writes "
-            "them were expected. Copy it again."
-        ) from error
+            f"The network of {name!r} has no place for {_listed(odd)} among its weights. The config.json that belongs "
+            "to them was expected. Save the model again."
+        )
+    return network, missing
+
+
+def _is_inside(network: nn.Module, key: str) -> bool:
+    """Whether weights without a place belong inside a part that the network has; a part left out whole is not read."""
+    *path, last = key.split(".")
+    if last in UNREAD:
+        return False
+    at, outside = network, ["", getattr(network, "base_model_prefix", "")]
+    for depth, part in enumerate(path):
+        inner = at._modules.get(part)
+        if inner is None:
+            return ".".join(path[:depth]) not in outside
+        at = inner
+    return True
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """In this thread, without the libraries' bars and reports; SeeWhy says itself what it does, and what is wrong."""
+    thread, root = threading.get_ident(), logging.getLogger()
+    names = ("transformers", "diffusers")
+    bars: list[Any] = [sys.modules.get(f"{name}.utils.logging") for name in names]
+    shown = [bar for bar in bars if bar is not None and getattr(bar, "_tqdm_active", True)]
+
+    def others(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    quiet: list[logging.Filterer] = [root, *(handler for name in names for handler in logging.getLogger(name).handlers)]
+    handler = logging.NullHandler()  # without one, open_clip's first word would set up logging for the whole program
+    root.addHandler(handler)
+    for log in quiet:
+        log.addFilter(others)
+    for bar in shown:
+        bar.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for bar in shown:
+            bar.enable_progress_bar()
+        for log in quiet:
+            log.removeFilter(others)
+        root.removeHandler(handler)

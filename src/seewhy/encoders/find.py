@@ -24,7 +24,7 @@ SCHEMES = {
     "open_clip": "open_clip",
     "hf": "huggingface",
     "mllm": "multimodal",
-    "file": "file",
+    "file": "weights",
     "adapted": "adapted",
     "new": "new",
     "diffusion": "diffusion",

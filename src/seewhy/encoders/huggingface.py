@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..errors import MissingExtraError, ModelError, WeightsError
+from ..errors import ModelError, WeightsError, needs
 from ..types import Transform
-from .base import Encoder, Layout
-from .fence import check_folder, loading
-from .hub import fetch
-from .huggingface_text import text_tower
+from .base import Encoder, Layout, Tokenised
+from .clip_text import ClipText
+from .fence import OWN, Missing, Stored, from_saved, loading
 from .names import distinct
 from .split import (
     LastBlock,
@@ -32,7 +31,8 @@ from .split import (
     run_and_record,
     same,
 )
-from .whole import OWN, Missing, Stored, from_saved
+from .text_tokens import Given, Sentence, TokenEmbeddings, TokenVectors
+from .weights import check_folder, fetch
 
 STACKS = ("encoder.layer", "encoder.layers", "model.layer", "layers", "layer")
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
@@ -40,14 +40,10 @@ BESIDE = ("*.json", "*.txt", "*.model")
 RESAMPLE = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
-@dataclass(frozen=True)
-class Family:
-    """What differs between token networks.
+class Family(NamedTuple):
+    """What differs between token networks: the norm after the last block, tokens before the patches, and the reading.
 
-    Attributes:
-        norm: the norm after the last block.
-        prefix: class and register tokens before the patches, from the config.
-        read: norm, tower, tokens after the last block → pooled.
+    ``read``: norm, tower, tokens after the last block, tokens before the patches → pooled.
     """
 
     norm: str
@@ -100,39 +96,35 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
         WeightsError: the weights are not here, or only as a pickle.
         ModelError: preprocessing unknown or not expressible, or no cut is known for this family.
     """
-    try:
+    with needs("huggingface", "transformers"):
         import transformers
-    except ImportError as error:
-        raise MissingExtraError("huggingface", "transformers") from error
-    folder = Path(name).expanduser()
+    whole, folder = f"hf:{name}", Path(name).expanduser()
     if not (name.startswith(("/", "./", "../", "~")) or folder.is_dir()):
-        folder = fetch(f"hf:{name}", name, WEIGHT_FILES, BESIDE, f"hf:/path/to/{name.split('/')[-1]}")
-    check_saved(f"hf:{name}", folder)
+        folder = fetch(whole, name, WEIGHT_FILES, BESIDE, f"hf:/path/to/{name.split('/')[-1]}")
+    check_saved(whole, folder)
     with loading(
         lambda why: ModelError(
-            f"'hf:{name}' cannot be loaded: {why} A family that transformers itself knows was expected; code from a "
+            f"'{whole}' cannot be loaded: {why} A family that transformers itself knows was expected; code from a "
             "repository is never run. Choose another model."
         )
     ):
-        model, missing = _model(f"hf:{name}", folder, options)
-        transform = transform_of(processor_of(folder, f"hf:{name}"), f"hf:{name}")
+        config = transformers.AutoConfig.from_pretrained(folder, **OWN)
+        # The classifier if the weights are one, else the backbone or the pair.
+        classifies = any("ForImageClassification" in a for a in config.architectures or ())
+        auto = transformers.AutoModelForImageClassification if classifies else transformers.AutoModel
+        model, missing = from_saved(auto, whole, folder, **{"dtype": torch.float32, **options})
+        in_single(freeze(model))
+        transform = transform_of(processor_of(folder, whole), whole)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **OWN) if hasattr(model, "text_model") else None
     with missing.unread():
-        encoder = _encoder(model, transform, tokenizer, f"hf:{name}", engine)
-        if missing.tensors and tokenizer is not None:
-            same(words := encoder.text.encode_text(["a"]), words)
+        encoder = _encoder(model, transform, tokenizer, whole, engine)
+        _check_words(encoder, missing)
     return encoder
 
 
-def _model(name: str, folder: Path, options: dict[str, Any]) -> tuple[Any, Missing]:
-    """The classifier if the weights are one, else the backbone or the pair; and what they leave out."""
-    import transformers
-
-    config = transformers.AutoConfig.from_pretrained(folder, **OWN)
-    classifies = any("ForImageClassification" in a for a in config.architectures or ())
-    auto = transformers.AutoModelForImageClassification if classifies else transformers.AutoModel
-    model, missing = from_saved(auto, name, folder, **{"dtype": torch.float32, **options})
-    return in_single(freeze(model)), missing
+def _check_words(encoder: Encoder, missing: Missing) -> None:
+    if missing.tensors and encoder.has_text:
+        same(words := encoder.text.encode_text(["a"]), words)
 
 
 def check_saved(name: str, folder: Path) -> None:
@@ -209,17 +201,17 @@ def transform_of(data: dict[str, Any], name: str) -> Transform:
 
 
 class Tokens(nn.Module):
-    """A tower up to the input of its last block."""
+    """A tower up to the input of its last block, or a convolutional one up to its last map."""
 
-    def __init__(self, tower: Any, stack: str, norm: str) -> None:
+    def __init__(self, tower: Any, stack: str = "", norm: str = "") -> None:
         super().__init__()
-        blocks = nn.ModuleList(list(tower.get_submodule(stack))[:-1])
-        changes: dict[str, nn.Module] = {stack: blocks, norm: nn.Identity()}
-        if hasattr(tower, "head"):
-            changes["head"] = nn.Identity()
+        changes: dict[str, nn.Module] = {}
+        if stack:
+            changes = {stack: nn.ModuleList(list(tower.get_submodule(stack))[:-1]), norm: nn.Identity()}
+            changes |= {"head": nn.Identity()} if hasattr(tower, "head") else {}
         self.tower = replaced(tower, changes)
 
-    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b t d"]:
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b ..."]:
         return self.tower(pixels).last_hidden_state
 
 
@@ -232,22 +224,10 @@ class TokenTail(nn.Module):
         self.tower = nn.Module()
         if hasattr(tower, "head"):
             self.tower.head = tower.head
-        self.read = family.read
-        self.prefix = prefix
+        self.read, self.prefix = family.read, prefix
 
     def forward(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b p"]:
         return self.read(self.norm, self.tower, tokens, self.prefix)
-
-
-class Map(nn.Module):
-    """A convolutional tower up to its last map."""
-
-    def __init__(self, tower: nn.Module) -> None:
-        super().__init__()
-        self.tower = tower
-
-    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c gh gw"]:
-        return self.tower(pixels).last_hidden_state
 
 
 class MapTail(nn.Module):
@@ -259,59 +239,49 @@ class MapTail(nn.Module):
         self.norm = getattr(tower, "layernorm", None) or nn.Identity()
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c"]:
-        if self.pooler is not None:
-            return self.pooler(features).flatten(1)
-        return self.norm(features.mean((2, 3)))
-
-
-def _tower(model: Any) -> Any:
-    """The picture half: of a pair, of a classifier, or the model itself."""
-    if hasattr(model, "vision_model"):
-        return model.vision_model
-    # Not model.base_model: DINOv3's prefix, "model", is also the name of a part of its backbone.
-    return getattr(model, model.base_model_prefix) if "ForImageClassification" in type(model).__name__ else model
+        return self.norm(features.mean((2, 3))) if self.pooler is None else self.pooler(features).flatten(1)
 
 
 def split_tower(tower: Any, classifier: nn.Linear | None, size: tuple[int, int], name: str) -> tuple[Split, Tensor]:
     """Cut a tower; beside the halves, what they pool from the example picture."""
     pixels = example_pixels(size)
-    kind = tower.config.model_type
+    kind, config = tower.config.model_type, tower.config
     family = FAMILIES.get(kind)
     if family is None:
-        try:
-            with torch.no_grad():
-                out = tower(pixels)
-        except (TypeError, ValueError):  # a network that wants more than pixels
-            out = None
-        features = getattr(out, "last_hidden_state", None)
-        if features is None or features.ndim != 4 or getattr(out, "pooler_output", None) is None:
-            raise ModelError(
-                f"{name} is a {kind!r}, for which SeeWhy has no cut. One of {', '.join(sorted(FAMILIES))} or a network "
-                "with a map (b, c, h, w) was expected. Use seewhy.encoders.module.from_module with a target_layer."
-            )
-        layout = Layout("nchw")
-        split = Split(freeze(Map(tower)), freeze(average_if_equal(MapTail(tower), features, layout)), layout)
-        return split, prove(split, pixels, out.pooler_output.flatten(1), name)
+        return _split_map(tower, pixels, name)
     tower.pooler = None  # ViT's tanh pooler is not in DINO's weights, and no classifier reads it
     stack = next(s for s in STACKS if _has(tower, s))
-    config = tower.config
     prefix = family.prefix(config)
     if classifier is not None and kind.startswith("dinov2") and classifier.in_features == 2 * config.hidden_size:
-        family = Family(family.norm, family.prefix, _class_and_mean)
+        family = family._replace(read=_class_and_mean)
     patch = config.patch_size if isinstance(config.patch_size, int) else config.patch_size[0]
     layout = Layout("tokens", (size[0] // patch, size[1] // patch), prefix)
     last = tower.get_submodule(stack)[-1]
     out, keywords = run_and_record(lambda: tower(pixels), last)
     tail = TokenTail(tower, family, prefix)
     split = Split(freeze(Tokens(tower, stack, family.norm)), freeze(LastBlock(last, tail, keywords)), layout)
-    tokens = out.last_hidden_state
-    with torch.no_grad():
-        if family.read is _class_and_mean:
-            expected = torch.cat([tokens[:, 0], tokens[:, prefix:].mean(1)], 1)
-        else:
-            pooled = getattr(out, "pooler_output", None)
-            expected = tokens[:, 0] if pooled is None else pooled
-    return split, prove(split, pixels, expected, name)
+    tokens, pooled = out.last_hidden_state, getattr(out, "pooler_output", None)
+    if family.read is _class_and_mean:
+        pooled = torch.cat([tokens[:, 0], tokens[:, prefix:].mean(1)], 1)
+    return split, prove(split, pixels, tokens[:, 0] if pooled is None else pooled, name)
+
+
+def _split_map(tower: Any, pixels: Float[Tensor, "b 3 h w"], name: str) -> tuple[Split, Tensor]:
+    try:
+        with torch.no_grad():
+            out = tower(pixels)
+    except (TypeError, ValueError):  # a network that wants more than pixels
+        out = None
+    features = getattr(out, "last_hidden_state", None)
+    if features is None or features.ndim != 4 or getattr(out, "pooler_output", None) is None:
+        raise ModelError(
+            f"{name} is a {tower.config.model_type!r}, for which SeeWhy has no cut. One of "
+            f"{', '.join(sorted(FAMILIES))} or a network with a map (b, c, h, w) was expected. Use "
+            "seewhy.encoders.module.from_module with a target_layer."
+        )
+    layout = Layout("nchw")
+    split = Split(freeze(Tokens(tower)), freeze(average_if_equal(MapTail(tower), features, layout)), layout)
+    return split, prove(split, pixels, out.pooler_output.flatten(1), name)
 
 
 def _has(module: nn.Module, path: str) -> bool:
@@ -321,15 +291,17 @@ def _has(module: nn.Module, path: str) -> bool:
         return False
 
 
-def _classifier(model: nn.Module) -> nn.Linear | None:
-    found = getattr(model, "classifier", None)
-    if isinstance(found, nn.Sequential):
-        found = found[-1]
-    return found if isinstance(found, nn.Linear) else None
-
-
 def _encoder(model: Any, transform: Transform, tokenizer: Any, name: str, engine: str) -> Encoder:
-    tower, classifier = _tower(model), _classifier(model)
+    if hasattr(model, "vision_model"):  # a pair
+        tower = model.vision_model
+    elif "ForImageClassification" in type(model).__name__:
+        # Not model.base_model: DINOv3's prefix, "model", is also the name of a part of its backbone.
+        tower = getattr(model, model.base_model_prefix)
+    else:
+        tower = model
+    classifier = getattr(model, "classifier", None)
+    classifier = classifier[-1] if isinstance(classifier, nn.Sequential) else classifier
+    classifier = classifier if isinstance(classifier, nn.Linear) else None
     split, pooled = split_tower(tower, classifier, transform.input_size, name)
     if classifier is not None:
         with torch.no_grad():
@@ -339,16 +311,64 @@ def _encoder(model: Any, transform: Transform, tokenizer: Any, name: str, engine
         classifier = classifier if fits else None
     digest = fingerprint(model, transform)
     labels = getattr(model.config, "id2label", None) or {}
-    return Encoder(
+    return split.encoder(
         name=name,
         transform=transform,
-        trunk=lambda: split.trunk,
-        head=split.head,
-        layout=split.layout,
         fingerprint=digest,
         classifier=classifier,
-        classes=distinct(str(labels[i]) for i in sorted(labels)) if classifier is not None else (),
+        classes=distinct(str(labels[i]) for i in sorted(labels)),
         text=(lambda: text_tower(model, tokenizer, digest)) if tokenizer is not None else None,
         module=lambda: tower,
         engine=engine,
     )
+
+
+def text_tower(model: Any, tokenizer: Any, digest: str) -> ClipText:
+    """The words half. SigLIP was trained on full-length padding and needs it; CLIP's causal one does not."""
+    length = model.config.text_config.max_position_embeddings
+    fills = "siglip" in model.config.model_type
+    padding = "max_length" if fills else "longest"
+
+    def tokens(texts: list[str]) -> Tokenised:
+        encoded = tokenizer(texts, padding=padding, truncation=True, max_length=length, return_tensors="pt")
+        wanted = ("input_ids",) if fills else ("input_ids", "attention_mask")
+        return tuple(encoded[key] for key in wanted if key in encoded)
+
+    def n_cut(texts: list[str]) -> int:
+        return sum(len(ids) > length for ids in tokenizer(texts, verbose=False)["input_ids"]) if texts else 0
+
+    projection = getattr(model, "visual_projection", None)
+    module = TextHalf(model, Sentence.of(tokenizer, length))
+    return ClipText(digest, math.exp(float(model.logit_scale.detach())), module, tokens, projection, n_cut=n_cut)
+
+
+class TextHalf(nn.Module):
+    """A pair without its picture tower: tokens, and their mask where there is one → vectors."""
+
+    def __init__(self, model: Any, sentence: Sentence) -> None:
+        super().__init__()
+        others = {name: nn.Identity() for name in ("vision_model", "visual_projection") if hasattr(model, name)}
+        self.model: Any = replaced(model, others)
+        self.sentence = sentence
+
+    def forward(self, ids: Int[Tensor, "n t"], mask: Int[Tensor, "n t"] | None = None) -> Float[Tensor, "n d"]:
+        out = self.model.get_text_features(input_ids=ids, attention_mask=mask)
+        return out if isinstance(out, Tensor) else out.pooler_output
+
+    def embed(self, ids: Int[Tensor, "n t"], mask: Int[Tensor, "n t"] | None = None) -> TokenEmbeddings:
+        """Words before positions are added."""
+        vectors = self.model.text_model.get_input_embeddings()(ids)
+        return TokenEmbeddings.of(vectors, ids, self.sentence.lengths(ids, mask), self.sentence)
+
+    def read(self, embeddings: TokenEmbeddings) -> TokenVectors:
+        """Every token through the layer that the pooled one goes through."""
+        tower = self.model.text_model
+        words = tower.get_input_embeddings()
+        place = next(name for name, module in tower.named_modules() if module is words)
+        # SigLIP attends to its padding, and has no layer of its own behind the tower.
+        projection = getattr(self.model, "text_projection", None)
+        mask = None if projection is None else embeddings.mask.long()
+        out = replaced(tower, {place: Given(embeddings.vectors)})(input_ids=embeddings.ids, attention_mask=mask)
+        if projection is not None:
+            return TokenVectors(projection(out.last_hidden_state), embeddings.words, projection(out.pooler_output))
+        return TokenVectors(tower.head(out.last_hidden_state), embeddings.words, out.pooler_output)

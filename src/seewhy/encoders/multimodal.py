@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..errors import InputError, MissingExtraError, ModelError, WeightsError
+from ..errors import InputError, ModelError, WeightsError, needs
 from ..types import Transform
 from .base import Encoder, Layout
-from .fence import loading
+from .fence import OWN, from_saved, loading
 from .huggingface import check_saved, processor_of, transform_of
 from .split import Split, example_pixels, fingerprint, freeze, in_single, prove, replaced, weights_digest
-from .whole import OWN, from_saved
 
 PROMPT = "USER: {picture}\n{instruction} ASSISTANT:"
 """LLaVA-1.5's. A template in the model's folder is a program, and is not run."""
@@ -45,10 +43,8 @@ def load(name: str, *, engine: str = "auto", prompt: str = PROMPT, **options: An
         ModelError: its pictures do not become tokens among words as LLaVA's do, or its preprocessing is unknown.
         InputError: the prompt has no place for the picture or for the instruction.
     """
-    try:
+    with needs("huggingface", "transformers"):
         import transformers
-    except ImportError as error:
-        raise MissingExtraError("huggingface", "transformers") from error
     if prompt.count("{picture}") != 1 or prompt.count("{instruction}") != 1:
         raise InputError(
             f"The prompt {prompt!r} was given. {{picture}} and {{instruction}}, once each, were expected. Add them."
@@ -88,13 +84,7 @@ class Pictures(nn.Module):
 
 
 class LastToken(nn.Module):
-    """The picture's tokens between words → the state of the last token, as the model's own last layer reads it.
-
-    Args:
-        language: the language model.
-        before: vectors of the words before the picture.
-        behind: of those behind it.
-    """
+    """The picture's tokens between vectors of words → the state of the last token, as the model's last layer has it."""
 
     before: Tensor
     behind: Tensor
@@ -113,13 +103,7 @@ class LastToken(nn.Module):
 
 
 class Reader:
-    """A model, its tokenizer and the prompt: instructions → heads.
-
-    Args:
-        model: frozen.
-        tokenizer: the model's own.
-        prompt: with both places.
-    """
+    """A frozen model, its tokenizer and the prompt: instructions → heads."""
 
     def __init__(self, model: Any, tokenizer: Any, prompt: str) -> None:
         self.model, self.tokenizer, self.prompt = model, tokenizer, prompt
@@ -165,40 +149,25 @@ def _encoder(reader: Reader, transform: Transform, name: str, engine: str) -> En
     freeze(trunk)
     with torch.no_grad():
         n_tokens = trunk(pixels).shape[1]
-    head, layout = reader.head("", n_tokens)[0], _layout(reader, transform, n_tokens)
+    head = reader.head("", n_tokens)[0]
+    patch = int(reader.model.config.vision_config.patch_size)
+    height, width = (side // patch for side in transform.input_size)
+    layout = Layout("tokens", (height, width), max(0, n_tokens - height * width))  # what is left over stands before
     prove(Split(trunk, head, layout), pixels, _by_itself(reader, pixels, n_tokens), name)
     digest = weights_digest({}, f"{fingerprint(reader.model, transform)}|{reader.prompt}")
 
+    def made(called: str, head: LastToken, key: str, **more: Any) -> Encoder:
+        whole = nn.Sequential(trunk, head)
+        halves = Split(trunk, head, layout)
+        return halves.encoder(name=called, transform=transform, fingerprint=key, module=lambda: whole, **more)
+
     def under(instruction: str) -> Encoder:
-        asked, ids = reader.head(instruction, n_tokens)
+        own, ids = reader.head(instruction, n_tokens)
         key = weights_digest({"instruction": ids}, digest)
-        return made(f"{name}#{instruction}", asked, key, lambda: plain.engine, plain)
+        return made(f"{name}#{instruction}", own, key, engine=lambda: plain.engine, base=plain)
 
-    def made(
-        called: str, head: LastToken, key: str, engine: str | Callable[[], Any], base: Encoder | None = None
-    ) -> Encoder:
-        return Encoder(
-            name=called,
-            transform=transform,
-            trunk=lambda: trunk,
-            head=head,
-            layout=layout,
-            fingerprint=key,
-            module=lambda: nn.Sequential(trunk, head),
-            engine=engine,
-            conditioned=under if base is None else None,
-            base=base,
-        )
-
-    plain = made(name, head, digest, engine)
+    plain = made(name, head, digest, engine=engine, conditioned=under)
     return plain
-
-
-def _layout(reader: Reader, transform: Transform, n_tokens: int) -> Layout:
-    """As many cells as patches, and what is left over stands before them."""
-    patch = int(reader.model.config.vision_config.patch_size)
-    height, width = (side // patch for side in transform.input_size)
-    return Layout("tokens", (height, width), max(0, n_tokens - height * width))
 
 
 @torch.no_grad()
@@ -206,6 +175,6 @@ def _by_itself(reader: Reader, pixels: Float[Tensor, "1 3 h w"], n_tokens: int) 
     """The last token's state when transformers puts picture and words together."""
     before, behind = reader.ids("")
     ids = torch.cat([before, torch.full((n_tokens,), reader.mark), behind])[None]
-    found = reader.core(input_ids=ids, pixel_values=pixels, attention_mask=torch.ones_like(ids), use_cache=False)
-    state: Tensor = found.last_hidden_state[:, -1]
+    read = reader.core(input_ids=ids, pixel_values=pixels, attention_mask=torch.ones_like(ids), use_cache=False)
+    state: Tensor = read.last_hidden_state[:, -1]
     return state

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..errors import MissingExtraError, ModelError, WeightsError
+from ..errors import ModelError, UnknownNameError, WeightsError, needs
+from ..storage.reading import read_json
 from ..types import Transform
 from .base import Encoder, Layout
-from .clip_text import Projection
-from .fence import loading
-from .open_clip_source import fetch_for, find_source
-from .open_clip_text import text_tower
+from .clip_text import Projection, text_tower
+from .fence import OWN, Stored, building, check_numbers, loading, silent
 from .split import (
     LastBlock,
     Method,
@@ -28,7 +33,21 @@ from .split import (
     run_and_record,
 )
 from .timm import split_timm
-from .whole import OWN, Stored, building, check_numbers, silent
+from .weights import check_file, check_folder, fetch, is_offline
+
+log = logging.getLogger("seewhy")
+
+EXAMPLE = (
+    '{"preprocess_cfg": {"size": 224, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], '
+    '"interpolation": "bicubic", "resize_mode": "squash"}}'
+)
+KEYS = ("mean", "std", "interpolation", "resize_mode")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "sentencepiece.bpe.model", "vocab.txt")
+TOKENIZER_OPTIONS = frozenset({"clean", "strip_sep_token", "language"})
+"""What a configuration may tell open_clip's tokenizer; anything else would be handed on to transformers."""
+REPO = r"([A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*"
+BESIDE = ("*.json", "*.txt", "*.model")
+WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
@@ -45,24 +64,22 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
         WeightsError: the weights are not on this machine and cannot be fetched.
         ModelError: the preprocessing is not known or cannot be expressed.
     """
-    try:
+    with needs("open-clip", "open_clip"):
         import open_clip
-    except ImportError as error:
-        raise MissingExtraError("open-clip", "open_clip") from error
-    source = find_source(name)
+    whole, source = f"open_clip:{name}", find_source(name)
     forced = {"force_quick_gelu": True} if source.quick_gelu else {}
     for repo, files in source.fetched:
         fetch_for(name, repo, files)
 
     def refusal(why: str) -> WeightsError:
         return WeightsError(
-            f"'open_clip:{name}' cannot be loaded: {why}. Weights that fit the model were expected. "
+            f"'{whole}' cannot be loaded: {why}. Weights that fit the model were expected. "
             "Check the model name, and that the file is complete."
         )
 
     with silent(), loading(refusal, online=source.online):
         if source.files:
-            stored = Stored.in_files(f"open_clip:{name}", source.files, source.config)
+            stored = Stored.in_files(whole, source.files, source.config)
             with torch.device("meta"), building(stored):
                 open_clip.create_model(source.model, load_weights=False, pretrained_hf=False, device="meta", **options)
         model = open_clip.create_model(
@@ -70,8 +87,19 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
             pretrained_hf=False, weights_only=True, **forced, **options,
         )  # fmt: skip
         tokenizer = open_clip.get_tokenizer(source.model, **(OWN if source.hf_tokenizer else {}))
-    check_numbers(f"open_clip:{name}", model)
-    return _encoder(in_single(freeze(model)), tokenizer, f"open_clip:{name}", engine)
+    check_numbers(whole, model)
+    in_single(freeze(model))
+    transform = transform_of(model.visual.preprocess_cfg, whole)
+    split, projection = split_visual(model.visual, transform.input_size, whole)
+    digest = fingerprint(model, transform)
+    return split.encoder(
+        name=whole,
+        transform=transform,
+        fingerprint=digest,
+        text=lambda: text_tower(model, tokenizer, digest, projection),
+        module=lambda: model.visual,
+        engine=engine,
+    )
 
 
 def transform_of(preprocess: dict[str, Any], name: str) -> Transform:
@@ -91,24 +119,6 @@ def transform_of(preprocess: dict[str, Any], name: str) -> Transform:
         )
     mean, std = tuple(map(float, preprocess["mean"])), tuple(map(float, preprocess["std"]))
     return Transform((height, width), resize, preprocess["interpolation"], mean, std)  # type: ignore[arg-type]
-
-
-def _encoder(model: Any, tokenizer: Any, name: str, engine: str) -> Encoder:
-    transform = transform_of(model.visual.preprocess_cfg, name)
-    split, projection = split_visual(model.visual, transform.input_size, name)
-    digest = fingerprint(model, transform)
-
-    return Encoder(
-        name=name,
-        transform=transform,
-        trunk=lambda: split.trunk,
-        head=split.head,
-        layout=split.layout,
-        fingerprint=digest,
-        text=lambda: text_tower(model, tokenizer, digest, projection),
-        module=lambda: model.visual,
-        engine=engine,
-    )
 
 
 class VisualTail(nn.Module):
@@ -142,21 +152,19 @@ def split_visual(visual: Any, size: tuple[int, int], name: str) -> tuple[Split, 
     if kind == "TimmModel":
         split, _ = split_timm(visual.trunk, size, name)
         if isinstance(getattr(visual.head, "pool", None), nn.Module):
-            split = Split(split.trunk, freeze(visual.head), split.layout)
-            return split, None
-        return split, visual.head if len(visual.head) else _timm_classifier(visual.trunk)
+            return Split(split.trunk, freeze(visual.head), split.layout), None
+        # With ``proj=''`` open_clip projects with the timm network's own classifier.
+        classifier = visual.trunk.get_classifier()
+        return split, visual.head if len(visual.head) else classifier if isinstance(classifier, nn.Linear) else None
+    projection: nn.Module | None = None
     if kind == "ModifiedResNet":
         trunk = Method(replaced(visual, {"attnpool": nn.Identity()}), "forward")
         split = Split(freeze(trunk), visual.attnpool, Layout("nchw"))
-        projection: nn.Module | None = None
     elif kind == "VisionTransformer":
         transformer = visual.transformer
         last = replaced(transformer, {"resblocks": nn.ModuleList([transformer.resblocks[-1]])})
-        split = Split(
-            freeze(Embedded(visual)),
-            freeze(LastBlock(last, VisualTail(visual))),
-            Layout("tokens", tuple(visual.grid_size), 1),
-        )
+        head = freeze(LastBlock(last, VisualTail(visual)))
+        split = Split(freeze(Embedded(visual)), head, Layout("tokens", tuple(visual.grid_size), 1))
         projection = Projection(visual.proj) if visual.proj is not None else None
     else:
         raise ModelError(
@@ -170,10 +178,166 @@ def split_visual(visual: Any, size: tuple[int, int], name: str) -> tuple[Split, 
     return split, projection
 
 
-def _timm_classifier(trunk: Any) -> nn.Module | None:
-    """With ``proj=''`` open_clip projects with the timm network's own classifier."""
-    classifier = trunk.get_classifier()
-    return classifier if isinstance(classifier, nn.Linear) else None
+@dataclass
+class Source:
+    """Where a model comes from.
+
+    Attributes:
+        model: open_clip's model name, with its schema.
+        pretrained: tag or file.
+        preprocess: what the source says about preprocessing, over open_clip's own.
+        quick_gelu: activation the weights were trained with, where the source says so.
+        fetched: repositories that open_clip itself names, each with files of which one is needed.
+        hf_tokenizer: whether transformers reads its tokenizer.
+        online: whether open_clip itself fetches the weights, from an address in its own list.
+        files: of weights, where they are a person's own.
+        config: of the network, where it is a person's own.
+    """
+
+    model: str
+    pretrained: str | None = None
+    preprocess: dict[str, Any] = field(default_factory=dict)
+    quick_gelu: bool | None = None
+    fetched: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    hf_tokenizer: bool = False
+    online: bool = False
+    files: tuple[Path, ...] = ()
+    config: Any = None
+
+
+def find_source(name: str) -> Source:
+    """What the user's name means, with everything that must be known before weights are loaded."""
+    import open_clip
+
+    schema, _, rest = name.partition(":")
+    if schema == "local-dir":
+        return _from_folder(name, Path(rest).expanduser())
+    if schema == "hf-hub":
+        return _from_folder(name, fetch_for(name, rest, WEIGHT_FILES))
+    model, _, pretrained = name.partition("/")
+    if model not in open_clip.list_models():
+        raise UnknownNameError("open_clip model", model, open_clip.list_models())
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    config = open_clip.get_model_config(model) or {}
+    if pretrained in tags:
+        known = open_clip.get_pretrained_cfg(model, pretrained)
+        repo, _, file = known.get("hf_hub", "").rpartition("/")
+        files = (str(Path(file).with_suffix(".safetensors")), file) if file else WEIGHT_FILES
+        source = Source(
+            model,
+            pretrained,
+            quick_gelu=bool(known.get("quick_gelu")),
+            fetched=((repo, files),) if repo else (),
+            online=not (repo or is_offline()),
+        )
+    elif Path(pretrained).expanduser().exists():
+        source = _from_file(name, model, Path(pretrained).expanduser(), tags, config)
+    elif "/" in pretrained or not tags:
+        raise WeightsError(
+            f"'open_clip:{name}': there is no file {pretrained!r}. A tag or a weights file was expected. "
+            f"Tags of {model}: {', '.join(tags) or 'none'}."
+        )
+    else:
+        raise UnknownNameError(f"pretrained tag of {model}", pretrained, tags)
+    text = config.get("text_cfg", {})
+    words = (("hf_model_name", ("config.json",)), ("hf_tokenizer_name", TOKENIZER_FILES))
+    more = tuple((text[key], files) for key, files in words if text.get(key))
+    return replace(source, fetched=source.fetched + more, hf_tokenizer=bool(text.get("hf_tokenizer_name")))
+
+
+def fetch_for(name: str, repo: str, files: Sequence[str]) -> Path:
+    return fetch(f"open_clip:{name}", repo, files, BESIDE, f"open_clip:local-dir:/path/to/{repo.split('/')[-1]}")
+
+
+def _from_folder(name: str, folder: Path) -> Source:
+    config = folder / "open_clip_config.json"
+    if not config.exists():
+        raise WeightsError(
+            f"'open_clip:{name}' has no open_clip_config.json. A folder with open_clip_config.json and "
+            "open_clip_model.safetensors was expected. Copy both from the hub."
+        )
+    check_folder(f"open_clip:{name}", folder)
+    files = tuple(sorted(f for f in folder.iterdir() if f.suffix in (".safetensors", ".bin", ".pth")))
+    if not files:
+        raise WeightsError(
+            f"'open_clip:{name}' has no weights. open_clip_model.safetensors beside open_clip_config.json was "
+            "expected. Copy it from the hub."
+        )
+    data = _read(name, config)
+    _require_preprocessing(name, data.get("preprocess_cfg", {}), str(config))
+    words = check_config(name, data.get("model_cfg"))
+    return Source(f"local-dir:{folder}", hf_tokenizer=words, files=files, config=data["model_cfg"])
+
+
+def _read(name: str, path: Path) -> dict[str, Any]:
+    try:
+        data = read_json(path)
+        if not isinstance(data, dict) or not isinstance(data.get("preprocess_cfg", {}), dict):
+            raise ValueError("its preprocess_cfg is no object")
+        return data
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{path.name} of 'open_clip:{name}' cannot be read: {error}. A JSON object was expected. Copy it again."
+        ) from error
+
+
+def check_config(name: str, config: Any) -> bool:
+    """Whether transformers reads its tokenizer; a folder's configuration may name no more than installed libraries."""
+    import timm
+
+    text, vision = (config.get(key) if isinstance(config, dict) else None for key in ("text_cfg", "vision_cfg"))
+    if not isinstance(text, dict) or not isinstance(vision, dict):
+        wrong = "a model_cfg without a text_cfg and a vision_cfg"
+    else:
+        timm_name, hf_name = vision.get("timm_model_name"), text.get("hf_model_name")
+        options = text.get("tokenizer_kwargs") or {}
+        if timm_name is not None and not (isinstance(timm_name, str) and timm.is_model(timm_name)):
+            wrong = f"timm_model_name {timm_name!r}"
+        elif hf_name is not None and not (isinstance(hf_name, str) and re.fullmatch(REPO, hf_name)):
+            wrong = f"hf_model_name {hf_name!r}"
+        elif not isinstance(options, dict) or set(options) - TOKENIZER_OPTIONS:
+            wrong = f"tokenizer_kwargs {options!r}"
+        else:
+            return bool(text.get("hf_tokenizer_name"))
+    known = ", ".join(sorted(TOKENIZER_OPTIONS))
+    raise ModelError(
+        f"'open_clip:{name}' has {wrong[:200]} in its open_clip_config.json. A network of timm's by its name, a text "
+        f"network by its name on the hub, and of tokenizer_kwargs {known} alone were expected, since what is read "
+        "never chooses what is loaded. Correct it."
+    )
+
+
+def _from_file(name: str, model: str, path: Path, tags: list[str], config: dict[str, Any]) -> Source:
+    """A bare weights file: its preprocessing from a side-car, or from tags that all agree."""
+    import open_clip
+
+    sidecar, own = path.with_name(path.name + ".json"), bool(config.get("quick_gelu"))
+    check_file(f"open_clip:{name}", path)
+    if sidecar.exists():
+        data = _read(name, sidecar)
+        preprocess = data.get("preprocess_cfg", {})
+        _require_preprocessing(name, preprocess, str(sidecar))
+        return Source(model, str(path), preprocess, bool(data.get("quick_gelu", own)), files=(path,))
+    cfgs = [open_clip.get_pretrained_cfg(model, tag) for tag in tags]
+    ways = {json.dumps({key: cfg.get(key) for key in KEYS}) for cfg in cfgs}
+    preprocess = json.loads(ways.pop()) if len(ways) == 1 else {}
+    _require_preprocessing(name, preprocess, str(sidecar))
+    if {bool(cfg.get("quick_gelu")) for cfg in cfgs} != {own}:
+        log.warning(
+            "open_clip:%s does not say its activation and is computed with %s. If it is an OpenAI, MetaCLIP or DFN "
+            'checkpoint, write "quick_gelu": true into %s.',
+            name, "QuickGELU" if own else "GELU", sidecar.name,
+        )  # fmt: skip
+    return Source(model, str(path), preprocess, files=(path,))
+
+
+def _require_preprocessing(name: str, preprocess: dict[str, Any], where: str) -> None:
+    missing = [key for key in KEYS if preprocess.get(key) is None]
+    if missing:
+        raise ModelError(
+            f"'open_clip:{name}' does not say its preprocessing: {', '.join(missing)} not in {where}. "
+            f"SeeWhy never guesses it. Write there, with the model's own numbers: {EXAMPLE}"
+        )
 
 
 def names() -> list[str]:

@@ -12,11 +12,10 @@ from torch.nn.functional import interpolate
 from torch.utils.hooks import RemovableHandle
 
 from ..errors import ModelError
-from .arrangement import Arrangements, watch
 from .base import Encoder, Layout
 from .delta import halves_of
-from .hooks import hooked
-from .split import example_pixels, freeze
+from .module import Arrangements, watch
+from .split import example_pixels, freeze, hooked
 
 N_LEVELS = 3
 """Maps at most, the trunk's own among them."""

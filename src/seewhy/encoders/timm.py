@@ -16,11 +16,9 @@ from ..errors import ModelError, UnknownNameError, WeightsError
 from ..storage.reading import read_json
 from ..types import Transform
 from .base import Encoder, Layout
-from .fence import fenced, loading
-from .hub import fetch, fetch_url
+from .fence import Missing, Stored, building, check_counts, check_kinds, fenced, loading
 from .module import split_module
 from .names import distinct
-from .sidecar import WeightsFile
 from .split import (
     LastBlock,
     Method,
@@ -37,7 +35,7 @@ from .split import (
     run_and_record,
     same,
 )
-from .whole import Missing, Stored, building, check_counts, check_kinds
+from .weights import WeightsFile, fetch, fetch_url
 
 WEIGHT_FILES = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
 
@@ -78,15 +76,12 @@ def encoder_of(
     split, classifier = split_timm(model, transform.input_size, name)
     with _configuration(name):
         names = tuple(classes) or distinct(class_names(model))
-    return Encoder(
+    return split.encoder(
         name=name,
         transform=transform,
-        trunk=lambda: split.trunk,
-        head=split.head,
-        layout=split.layout,
         fingerprint=fingerprint(model, transform),
         classifier=classifier,
-        classes=names if classifier is not None else (),
+        classes=names,
         module=lambda: model,
         engine=engine,
     )
@@ -104,7 +99,10 @@ def _create(name: str, options: dict[str, Any]) -> tuple[nn.Module, Missing]:
         return _create_from_folder(name, _fetch(name, repo, WEIGHT_FILES), options)
     if not timm.is_model(name):
         raise UnknownNameError("timm network", name, timm.list_models())
-    _check_tag(name)
+    stem, _, tag = name.partition(".")
+    tagged = timm.list_pretrained(f"{stem}.*") + timm.list_pretrained(stem)
+    if tag and name not in tagged:  # a misspelt tag gets suggestions
+        raise UnknownNameError("timm network", name, tagged or timm.list_models())
     cfg = timm.models.get_pretrained_cfg(name)
     if cfg is None or not cfg.has_weights:
         raise WeightsError(
@@ -148,16 +146,6 @@ def _filled(
             model = timm.create_model(architecture, pretrained=True, pretrained_cfg_overlay=given, **options)
         model.pretrained_cfg.pop("state_dict", None)  # which would be held on to
     return model, Missing.of(f"timm:{name}", model, found.missing)
-
-
-def _check_tag(name: str) -> None:
-    """A misspelt pretrained tag gets suggestions."""
-    import timm
-
-    stem, _, tag = name.partition(".")
-    known = timm.list_pretrained(f"{stem}.*") + timm.list_pretrained(stem)
-    if tag and name not in known:
-        raise UnknownNameError("timm network", name, known or timm.list_models())
 
 
 def _create_from_folder(name: str, folder: Path, options: dict[str, Any]) -> tuple[nn.Module, Missing]:

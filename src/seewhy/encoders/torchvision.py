@@ -10,10 +10,9 @@ from ..errors import ModelError, UnknownNameError
 from ..types import Transform
 from .base import Encoder
 from .fence import fenced
-from .hub import fetch_url
 from .module import split_module
-from .sidecar import EXAMPLE, WeightsFile
 from .split import fingerprint, freeze
+from .weights import EXAMPLE, WeightsFile, fetch_url
 
 
 def load(name: str, *, engine: str = "auto", weights: str = "DEFAULT", **options: Any) -> Encoder:
@@ -45,7 +44,19 @@ def load(name: str, *, engine: str = "auto", weights: str = "DEFAULT", **options
         entry = models.get_model_weights(architecture)[weights]
         model = _from_cache(f"torchvision:{name}", architecture, entry, options)
         transform, classes = transform_of(entry.transforms()), _names(entry)
-    return _encoder(freeze(model), transform, classes, f"torchvision:{name}", engine)
+    whole = f"torchvision:{name}"
+    split, classifier, _, _ = split_module(freeze(model), None, None, transform.input_size, whole)
+    if classifier is not None and len(classes) != classifier.out_features:
+        classes = tuple(f"class {i}" for i in range(classifier.out_features))
+    return split.encoder(
+        name=whole,
+        transform=transform,
+        fingerprint=fingerprint(model, transform),
+        classifier=classifier,
+        classes=classes,
+        module=lambda: model,
+        engine=engine,
+    )
 
 
 def transform_of(preset: Any) -> Transform:
@@ -86,14 +97,11 @@ def _from_file(
             f"Write it into {file.path.name + '.json'!r} beside the file, for example: {EXAMPLE}"
         )
     n = len(classes) or (file.num_classes if file.said.get("num_classes") else 1000)
-    given = {"num_classes": n, **_without_aux(architecture), **options}
+    # Two networks draw slow random weights and carry training-only heads.
+    quick = {"init_weights": False} if architecture in ("inception_v3", "googlenet") else {}
+    given = {"num_classes": n, **quick, **options}
     model = file.fill(lambda: models.get_model(architecture, weights=None, **given), architecture)
     return model, transform, classes
-
-
-def _without_aux(architecture: str) -> dict[str, Any]:
-    """Two networks draw slow random weights and carry training-only heads."""
-    return {"init_weights": False} if architecture in ("inception_v3", "googlenet") else {}
 
 
 def _from_cache(name: str, architecture: str, entry: Any, options: dict[str, Any]) -> nn.Module:
@@ -109,24 +117,6 @@ def _from_cache(name: str, architecture: str, entry: Any, options: dict[str, Any
             return models.get_model(architecture, weights=entry, **options)
     finally:
         del entry.get_state_dict
-
-
-def _encoder(model: nn.Module, transform: Transform, classes: tuple[str, ...], name: str, engine: str) -> Encoder:
-    split, classifier, _, layout = split_module(model, None, None, transform.input_size, name)
-    if classifier is not None and len(classes) != classifier.out_features:
-        classes = tuple(f"class {i}" for i in range(classifier.out_features))
-    return Encoder(
-        name=name,
-        transform=transform,
-        trunk=lambda: split.trunk,
-        head=split.head,
-        layout=layout,
-        fingerprint=fingerprint(model, transform),
-        classifier=classifier,
-        classes=classes if classifier is not None else (),
-        module=lambda: model,
-        engine=engine,
-    )
 
 
 def names() -> list[str]:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from ..explanation.base import Agreement, Words
+from ..explanation.base import TOO_LITTLE, Agreement, Words
 from ..explanation.similar import Like
 from ..explanation.verdict import Missing
 
@@ -17,7 +17,6 @@ NEAR = 0.09
 
 
 UNKNOWN = "The picture is called unlike anything the classifier knows: there is nothing for its evidence to agree on."
-TOO_LITTLE = "Too little evidence of different kinds to compare."
 FAR = "Even the nearest patches are too far to be like this picture: there is nothing for its evidence to agree on."
 
 

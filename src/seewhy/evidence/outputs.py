@@ -187,7 +187,7 @@ class Part(TypedDict):
     width: Annotated[int, Doc("of the picture")]
     height: Annotated[int, Doc("of the picture")]
     rle: NotRequired[Annotated[Rle, Doc("the mask as COCO writes it")]]
-    outside: Annotated[Outside2, Doc("what hiding inside and outside does; `null` when not measured")]
+    outside: Annotated[Outside2 | None, Doc("what hiding inside and outside does; `null` when not measured")]
 
 
 class Seen(TypedDict):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,9 +18,9 @@ from .measures import WordControl, WordOrigin
 from .outside import Outside
 from .part import Part, PartBox
 from .prediction import Prediction
-from .similar import Like
+from .similar import Display, Like
 from .subject import Subject
-from .verdict import Missing, Verdict
+from .verdict import Level, Missing, Verdict
 
 if TYPE_CHECKING:
     from .perceived import Perceived
@@ -61,6 +61,10 @@ class Neuron:
     name: str | None
     strength: float
     box: PixelBox
+
+    def __str__(self) -> str:
+        name = self.name or "no name beyond chance"
+        return f"neuron {self.channel} {self.share:+.1%} {name}, strongest at {self.box}"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -116,6 +120,12 @@ class Where:
     match_lead: float | None = None
     neurons: tuple[Neuron, ...] = ()
     outside: Outside | None = None
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is said below the verdict in a terminal."""
+        outside = () if self.outside is None else (self.outside.sentence,)
+        return (*outside, *map(str, self.neurons))
 
     @property
     def is_zero(self) -> bool:
@@ -175,6 +185,10 @@ class Word:
     origin: WordOrigin | None = None
     adds: float | None = None
 
+    def __str__(self) -> str:
+        beside = f"other class {self.score_other:+.2f}" if self.adds is None else f"adds {self.adds:.2f}"
+        return f"{self.label}: {self.text} ({self.score:+.2f}, {beside})"
+
     def to_json(self) -> dict[str, Any]:
         data: dict[str, Any] = {
             "text": self.text,
@@ -211,6 +225,14 @@ class Words:
     verdict: Verdict
     control: WordControl | None = None
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is said below the verdict in a terminal."""
+        return tuple(map(str, self.words[:3]))
+
+
+TOO_LITTLE = "Too little evidence of different kinds to compare."
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -231,6 +253,19 @@ class Agreement:
     def headline(self, percent: str) -> str:
         """The score in words, with what it is about: ``100 % agreement about dog``."""
         return f"{percent} agreement" + ("" if self.about is None else f" about {self.about}")
+
+
+class Answer(NamedTuple):
+    """One kind of evidence, by its key and the title it stands under."""
+
+    key: str
+    title: str
+    evidence: Any
+
+    @property
+    def level(self) -> Level:
+        """How far to believe it; of one that is missing, not measured."""
+        return "not measured" if isinstance(self.evidence, Missing) else self.evidence.verdict.level
 
 
 @dataclass(frozen=True)
@@ -273,6 +308,21 @@ class Explanation:
         kinds = {"where": self.where, "like": self.like, "words": self.words}
         told = (f"{k}: {'missing' if isinstance(e, Missing) else e.verdict.level}" for k, e in kinds.items())
         return f"Explanation({self.prediction!r}\n  {'; '.join(told)})"
+
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        """Every kind of evidence that was asked for, in the order of the card."""
+        like = Display.title if isinstance(self.like, Missing) else self.like.display.title
+        made = "" if self.typical is None else f"A typical {self.typical.label}, made"
+        every = (
+            Answer("seen", "What it saw", self.seen),
+            Answer("part", "Inside it, or outside", None if self.part is None else self.part.outside),
+            Answer("where", "Where it looked", self.where),
+            Answer("like", like, self.like),
+            Answer("words", "In words", self.words),
+            Answer("typical", made, self.typical),
+        )
+        return tuple(answer for answer in every if answer.evidence is not None)
 
     @property
     def aside(self) -> str:

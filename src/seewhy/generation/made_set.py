@@ -17,10 +17,9 @@ import torch
 from jaxtyping import UInt8
 
 from ..classifiers.base import Classifier
-from ..encoders.fence import check_file as check_readable
-from ..encoders.fence import fenced, loading
+from ..encoders.fence import OWN, fenced, from_saved, loading, silent
 from ..encoders.split import weights_digest
-from ..encoders.whole import OWN, from_saved, silent
+from ..encoders.weights import check_file as check_readable
 from ..errors import DataError, ForeignFileError, InputError, MissingExtraError, ModelError, WeightsError
 from ..progress import Progress
 from ..storage.journal import Journal

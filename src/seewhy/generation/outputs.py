@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from typing_extensions import TypedDict
 
-from ..explanation.outputs import Memorised
 from ..results import Count, Doc, Share
 
 
@@ -113,23 +112,3 @@ class GenerateOutput(TypedDict):
     judge: Annotated[Judge, Doc("a second network; `null` where none was named")]
     ways: Annotated[list[Way], Doc("with the prior, then the controls")]
     chains: Annotated[list[Chain], Doc("each walk, with the prior first")]
-
-
-class First(TypedDict):
-    label: Annotated[str, Doc("the class it gives that picture")]
-    nearest: Annotated[Memorised, Doc("the picture nearest to it among those it has memorised")]
-
-
-class DialogueOutput(TypedDict):
-    """The object of seewhy dialogue --json; distances are root mean squares over pixels, black to white."""
-
-    image: Annotated[str, Doc("the picture talked about")]
-    turns: Annotated[Count, Doc("of both together")]
-    finite: Annotated[bool, Doc("false where what they saw left all bounds; then most figures are `null`")]
-    period_two: Annotated[bool, Doc("whether each ends by seeing one picture, within less than a grey level in 255")]
-    settled_after: Annotated[Count | None, Doc("the turn from which that is so")]
-    moved: Annotated[float | None, Doc("distance of the last picture to the one two turns before")]
-    apart: Annotated[float | None, Doc("distance of the last two pictures, one of each")]
-    moves: Annotated[list[float], Doc("`moved` of every turn")]
-    first: Annotated[First, Doc("of who began: what it ends by seeing")]
-    second: Annotated[First, Doc("the same of who answered")]

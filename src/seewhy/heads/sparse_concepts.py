@@ -23,9 +23,6 @@ Mask = Literal["hard", "soft", "authors"]
 def n_kept(n_concepts: int, sparsity: float, mask: Mask = "hard") -> int:
     """How many concepts a picture keeps.
 
-    Raises:
-        InputError: the sparsity is not in [0, 1), or none would be kept.
-
     Example:
         >>> [n_kept(200, s) for s in SPARSITIES], [n_kept(200, s, "authors") for s in (0, 0.1, 0.95, 0.98)]
         ([200, 180, 140, 100, 60, 20, 10, 4], [199, 179, 9, 3])

@@ -17,8 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..encoders.fence import check_file, check_folder, loading
-from ..encoders.whole import OWN, Stored, from_saved
+from ..encoders.fence import OWN, Stored, from_saved, loading
+from ..encoders.weights import check_file, check_folder
 from ..errors import InputError, MissingExtraError, WeightsError
 from ..seeded import seeded
 from .writers import CutOffError, Prompt, Writer, WriterError

@@ -1,46 +1,51 @@
-"""Adapting an encoder to pictures with texts: what is trained, and how much of it is kept."""
+"""Adapting an encoder to pictures with texts: heads behind frozen towers, or the towers themselves."""
 
 from __future__ import annotations
 
-import json
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, get_args
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn.functional import normalize
 
+from ..bounds import Bound, Count, InnerPart, Part, check_fields
 from ..encoders.adapted import Adaptation
-from ..encoders.base import Encoder
-from ..encoders.names import names_of
+from ..encoders.base import Encoder, Tokenised
+from ..encoders.delta import halves_of
+from ..encoders.names import named, names_of
 from ..encoders.paired_heads import WIDTH, PairedHeads
+from ..encoders.region_heads import HeadSizes, RegionHeads
+from ..encoders.split import example_pixels
 from ..encoders.tuned_towers import TunedTowers, trainable
-from ..errors import DataError, InputError
+from ..errors import InputError
 from ..pictures.pairs import load_pairs
 from ..pictures.samples import Sample
 from ..progress import Progress
 from ..seeded import seeded
 from ..storage.features import FeatureStore
-from ..training.batches import TrainingData
-from ..training.loop import Trained, Training, train
+from ..training.augmentation import TrainingPictures
+from ..training.batches import Batch, TrainingData
+from ..training.loop import Trained, Training
 from ..training.task import Task
-from .heads import HeadsTask, agrees, heads_data, heads_vectors
+from .contrast import Contrast, Drawn, PairTask, read_texts
 from .objectives import objectives
-from .objectives.contrastive import Contrastive
-from .objectives.local import Regional
-from .objectives.random_boxes import RandomBoxes
+from .objectives.contrastive import Contrastive, RandomBoxes, Regional
+from .pooled import PooledPairs, encode_pairs, findings, joint_vectors, placed, spanned
+from .regions import BoxContrast, ImageRegions, RegionalContrast, Still, TextWords
 from .retrieval import Ranks, ranks
-from .seen_pairs import SeenPairs, findings, joint_vectors, look_at_pairs, spanned
-from .towers import towers_data, towers_task
-from .way import Finished, Way, apart, check_part, choose_keep, say_shared
+from .way import Finished, Way
 
-Form = Literal["heads", "image", "text", "towers"]
 KEEPS = (0.05, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)
 """Tried where none was given."""
 TOWER_KEEPS = (0.25, 0.5, 0.75, 1.0)
 """The same for towers, where each costs a look at what is held out."""
+TRAINED_AT = 0.5
+"""How much the new space of heads counts while it is learnt."""
 
 
 @dataclass(frozen=True)
@@ -72,19 +77,12 @@ class Kept:
         return (self.image_to_text + self.text_to_image) / 2
 
 
-@dataclass(frozen=True, eq=False)
-class Adapted(Finished[SeenPairs, Kept]):
-    """A finished training on pairs.
-
-    Attributes:
-        chosen_on: pictures that ``keep`` was chosen on; those to measure on are others, where there are enough.
-    """
-
-    chosen_on: SeenPairs
+class Adapted(Finished[PooledPairs, Kept]):
+    """A finished training on pairs."""
 
 
 @dataclass(frozen=True)
-class Adapt(Way):
+class Adapt(Way[PooledPairs, Kept]):
     """How an encoder is adapted to pictures with texts.
 
     Args:
@@ -109,43 +107,26 @@ class Adapt(Way):
 
     columns: ClassVar[tuple[str, ...]] = ("image", "text", "label", "group")
     all_of_it: ClassVar[Mapping[str, Any]] = {"train": "towers", "keep": 1.0, "epochs": 20, "batch_size": 256}
+    result: ClassVar[type[Finished[Any, Any]]] = Adapted
 
     objective: str = "clip"
-    train: Form = "heads"
-    keep: float | None = None
-    epochs: int = 12
-    batch_size: int = 512
+    train: Literal["heads", "image", "text", "towers"] = "heads"
+    keep: Part | None = None
+    epochs: Count = 12
+    batch_size: Annotated[int, Bound(2)] = 512
     micro_batch: int | None = None
     lr: float | None = None
     weight_decay: float = 0.1
-    width: int = WIDTH
+    width: Count = WIDTH
     refit: bool = True
     guard: bool = True
-    may_forget: float = 0.1
-    held_out: float = 0.1
+    may_forget: Part = 0.1
+    held_out: InnerPart = 0.1
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.train not in get_args(Form):
-            raise InputError(
-                f"adapt was given train={self.train!r}. 'heads', 'image', 'text' or 'towers' was expected. Change it."
-            )
-        if self.epochs < 1 or self.batch_size < 2 or not 0 < self.held_out < 1 or self.width < 1:
-            raise InputError(
-                f"adapt was given epochs={self.epochs}, batch_size={self.batch_size}, held_out={self.held_out:g}, "
-                f"width={self.width}. An epoch or more, batches of two or more pairs, a part between 0 and 1 and a "
-                "width of one or more were expected. Change them."
-            )
-        check_part(self.keep, self.may_forget, self.held_out)
+        check_fields(self, "adapt")
         self.contrastive()
-
-    @classmethod
-    def takes(cls) -> set[str]:
-        return {field.name for field in fields(cls)} - {"objective"}
-
-    @classmethod
-    def of(cls, objective: str, settings: Mapping[str, Any], columns: Mapping[str, Any]) -> Self:
-        return cls(objective, **settings)
 
     def read(self, source: Any, columns: Mapping[str, Any], progress: Progress) -> tuple[Sample, ...]:
         found = load_pairs(source, **columns)
@@ -153,17 +134,22 @@ class Adapt(Way):
             progress.note(note)
         return found.items
 
-    def n_texts(self, read: Sequence[Sample]) -> int:
-        return len({text for item in read for text in item.texts})
+    def refuse(self, on: Encoder, read: Sequence[Sample]) -> None:
+        _ = on.text if self.train == "heads" else trainable(on)
 
-    def some(self, read: Sequence[Sample], n: int) -> Sequence[Sample]:
-        return read[:: max(1, len(read) // n)][:n]
+    def look(self, on: Encoder, read: Sequence[Sample], store: FeatureStore | None, progress: Progress) -> PooledPairs:
+        return encode_pairs(on, read, store, progress)
 
-    def look(self, on: Encoder, read: Sequence[Sample], store: FeatureStore | None, progress: Progress) -> SeenPairs:
-        return look_at_pairs(on, read, store, progress)
+    def spanned(self, on: Encoder, own: PooledPairs, store: FeatureStore | None, progress: Progress) -> PooledPairs:
+        return spanned(on, own, self.contrastive().spans, store, progress)
 
     def contrastive(self) -> Contrastive:
-        """The objective."""
+        """The objective.
+
+        Raises:
+            UnknownNameError: there is none of that name.
+            InputError: it is not one over pairs.
+        """
         found, each = objectives[self.objective], [(n, objectives[n]) for n in objectives]
         if not (issubclass(found, Contrastive) and found.plain_pairs):
             able = ", ".join(n for n, one in each if issubclass(one, Contrastive) and one.plain_pairs)
@@ -174,61 +160,15 @@ class Adapt(Way):
         return found()
 
     def training(self, data: TrainingData, on: Encoder) -> Training:
-        size = min(self.batch_size, data.n_samples)
-        steps = self.epochs * data.steps_per_epoch(size)
-        heads = self.train == "heads"
-        return Training(
-            steps,
-            size,
-            lr=self.lr or (1.5e-3 if heads else trainable(on).tuning_lr),
-            weight_decay=self.weight_decay,
-            schedule="cosine",
-            warmup=min(20, steps // 5),
-            seed=self.seed,
-            micro_batch=self.micro_batch,
-        )
+        lr = self.lr or (1.5e-3 if self.train == "heads" else trainable(on).tuning_lr)
+        return Training.cosine(self, data, lr, micro_batch=self.micro_batch)
 
-    def fit(
-        self,
-        on: Encoder,
-        items: Sequence[Sample],
-        *,
-        validation: Sequence[Sample] | None = None,
-        store: FeatureStore | None = None,
-        progress: Progress | None = None,
-        checkpoint: Path | None = None,
-        history: Path | None = None,
-    ) -> Adapted:
-        """Look, train, choose."""
-        progress = progress or Progress()
-        _ = on.text if self.train == "heads" else trainable(on)  # refused before anything is looked at
-        seen = look_at_pairs(on, items, store, progress)
-        if validation is None:
-            own, held = seen.split(self.held_out, self.seed)
-        else:
-            own, held = seen, look_at_pairs(on, validation, store, progress)
-            say_shared(own, held, progress)
-        if len(own) < 2:
-            raise DataError(
-                f"One pair can be trained on, of {own.items[0].image}. Two or more were expected, as a picture learns "
-                "by being told from others. Give more pairs."
-            )
-        chosen_on, held = apart(held, self.keep, self.seed, progress)
-        own = spanned(on, own, self.contrastive().spans, store, progress)
-        part, task, data = self.prepared(on, own, progress)
+    def seal(self, own: PooledPairs) -> list[Any]:
         labels = [item.label for item in own.items] if self.contrastive().uses_labels else []
-        seal = json.dumps([asdict(self), labels, on.fingerprint, own.digests, own.texts, own.pairs.tolist()])
-        kept = None if checkpoint is None else (checkpoint, seal)
-        done = train(task, data, self.training(data, on), checkpoint=kept, history=history, progress=progress)
-        measured = self._measure(on, part, own, chosen_on, progress)
-        every = KEEPS if self.train == "heads" else TOWER_KEEPS
-        best, tried = choose_keep(measured, every, self, len(chosen_on), progress)
-        digests = tuple(dict.fromkeys(own.digests))
-        adaptation = Adaptation(on, part, best.keep, self._provenance(best, own, chosen_on, held, done), digests)
-        return Adapted(adaptation, done, tuple(tried), own, held, chosen_on)
+        return [asdict(self), labels, own.texts, own.pairs.tolist()]
 
     def prepared(
-        self, on: Encoder, own: SeenPairs, progress: Progress
+        self, on: Encoder, own: PooledPairs, progress: Progress
     ) -> tuple[PairedHeads | TunedTowers, Task, TrainingData]:
         objective = self.contrastive()
         if isinstance(objective, RandomBoxes) and self.train in ("heads", "text"):
@@ -236,65 +176,159 @@ class Adapt(Way):
         labels = findings(own) if objective.uses_labels else None
         if objective.uses_labels and labels is None:
             progress.note(f"{self.objective} learns from pairs alone: not every picture has a class, or findings")
-        if self.train == "heads":
-            if isinstance(objective, Regional):
-                progress.note(f"heads see whole pictures and texts: what {self.objective} makes of parts is left out")
-            with seeded(self.seed), torch.no_grad():
-                heads = PairedHeads.before(on, self.width, refit=self.refit).measure(on.text.project(own.pooled))
-                if self.guard:
-                    heads.hear(own.sentences)
-            if "coefficients" in heads.refit and "left" not in heads.refit:
-                progress.note(
-                    f"no emoji were made for {on.name}: the place of sentences is fitted on its classes alone"
-                )
-            task: Task = HeadsTask(heads, objective, labels=labels is not None)
-            return heads, task, labelled(heads_data(heads, on, own, objective.n_texts), labels)
-        towers = TunedTowers.before(on, self.train)
-        with seeded(self.seed):
-            task = towers_task(on, towers, objective, labels=labels is not None)
-        return towers, task, labelled(towers_data(on, towers, own, progress, objective), labels)
+        part, task, columns = self._parts(on, own, objective, labels is not None, progress)
+        return part, task, TrainingData(len(own), columns if labels is None else {**columns, "labels": labels})
 
-    def _measure(
-        self, on: Encoder, part: PairedHeads | TunedTowers, own: SeenPairs, held: SeenPairs, progress: Progress
+    def _parts(
+        self, on: Encoder, own: PooledPairs, objective: Contrastive, labelled: bool, progress: Progress
+    ) -> tuple[PairedHeads | TunedTowers, Task, dict[str, Any]]:
+        if self.train != "heads":
+            towers = TunedTowers.before(on, self.train)
+            with seeded(self.seed):
+                task = towers_task(on, towers, objective, labels=labelled)
+            return towers, task, towers_columns(on, towers, own, progress, objective)
+        if isinstance(objective, Regional):
+            progress.note(f"heads see whole pictures and texts: what {self.objective} makes of parts is left out")
+        with seeded(self.seed), torch.no_grad():
+            heads = PairedHeads.before(on, self.width, refit=self.refit).measure(on.text.project(own.pooled))
+            if self.guard:
+                heads.hear(own.sentences)
+        if "coefficients" in heads.refit and "left" not in heads.refit:
+            progress.note(f"no emoji were made for {on.name}: the place of sentences is fitted on its classes alone")
+        columns = heads_columns(heads, on, own, objective.n_texts)
+        return heads, HeadsTask(heads, objective, labels=labelled), columns
+
+    def keeps(self) -> Sequence[float]:
+        return KEEPS if self.train == "heads" else TOWER_KEEPS
+
+    def measured(
+        self, on: Encoder, part: Any, own: PooledPairs, chosen_on: PooledPairs, held: PooledPairs, progress: Progress
     ) -> Callable[[float], Kept]:
-        """What a ``keep`` gives on held-out pictures."""
         if isinstance(part, PairedHeads):
             heads = part.level(on.text.project(own.pooled))
 
             def behind(keep: float) -> Kept:
-                image, text = heads_vectors(heads, on, held, keep)
-                return Kept.of(keep, ranks(image, text, held.owner), agrees(heads, keep, on, held.pooled))
+                image, text = heads_vectors(heads, on, chosen_on, keep)
+                return Kept.of(keep, ranks(image, text, chosen_on.owner), agrees(heads, keep, on, chosen_on.pooled))
 
             return behind
 
         def through(keep: float) -> Kept:
             grown = Adaptation(on, part, keep).encoder() if keep else on
-            seen = held if not keep else look_at_pairs(grown, held.items, None, progress)
-            image, text = joint_vectors(grown, seen)
-            named = None
-            if on.classifier is not None and len(on.classes) == on.classifier.out_features and len(seen) == len(held):
-                own_class = on.classifier(held.pooled).argmax(1)
-                named = (image @ grown.encode_text(names_of(on)).T).argmax(1) == own_class
-            return Kept.of(keep, ranks(image, text, seen.owner), named)
+            encoded = chosen_on if not keep else encode_pairs(grown, chosen_on.items, None, progress)
+            image, text = joint_vectors(grown, encoded)
+            agree, whole = None, len(encoded) == len(chosen_on)
+            if on.classifier is not None and len(on.classes) == on.classifier.out_features and whole:
+                own_class = on.classifier(chosen_on.pooled).argmax(1)
+                agree = (image @ grown.encode_text(names_of(on)).T).argmax(1) == own_class
+            return Kept.of(keep, ranks(image, text, encoded.owner), agree)
 
         return through
 
-    def _provenance(
-        self, best: Kept, own: SeenPairs, chosen_on: SeenPairs, held: SeenPairs, done: Trained
-    ) -> dict[str, Any]:
-        return {
-            **asdict(self),
-            "keep": best.keep,
-            "keep_chosen": self.keep is None,
-            "n_pictures": len(own),
-            "n_texts": len(own.texts),
-            "n_chosen_on": len(chosen_on),
-            "n_measured_on": len(held),
-            "n_steps": len(done.history),
-            "loss": done.loss,
-        }
+    def told(self, own: PooledPairs, data: TrainingData, done: Trained) -> dict[str, Any]:
+        return {**asdict(self), "n_pictures": len(own), "n_texts": len(own.texts), "loss": done.loss}
 
 
-def labelled(data: TrainingData, labels: Tensor | None) -> TrainingData:
-    """With a column of labels, where there are any."""
-    return data if labels is None else TrainingData(data.n_samples, {**data.columns, "labels": labels})
+@torch.no_grad()
+def agrees(heads: PairedHeads, keep: float, on: Encoder, pooled: Float[Tensor, "n p"]) -> Bool[Tensor, " n"] | None:
+    """Whether each picture's nearest class by name is the one that the encoder's own last layer says.
+
+    What may be forgotten, without any picture more. Each name is read as if it were none of the encoder's own, so that
+    what is measured holds for others; ``None`` for an encoder that has no classes with names.
+    """
+    if on.classifier is None or not named(on):
+        return None
+    image = heads.image(on.text.project(pooled), keep)
+    return (image @ heads.named_anew(on.text, keep).T).argmax(1) == on.classifier(pooled).argmax(1)
+
+
+class HeadsTask(PairTask):
+    """Pairs find one another by both spaces together, so that the new one learns what the old one does not know."""
+
+    def __init__(self, heads: PairedHeads, objective: Contrastive, *, labels: bool = False) -> None:
+        super().__init__(objective, "image", "text", labels=labels)
+        self.heads = heads.requires_grad_(True)
+
+    def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        text = read_texts(partial(self.heads.text, keep=TRAINED_AT), batch, self.objective.n_texts)
+        return self.heads.image(batch["image"], TRAINED_AT), text
+
+    def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
+        return {"loss": self.compared(*features, batch)[0]}
+
+
+def heads_columns(heads: PairedHeads, on: Encoder, own: PooledPairs, n_texts: int = 1) -> dict[str, Any]:
+    """Each picture once an epoch, with one of its texts drawn anew, or ``n_texts``."""
+    with torch.no_grad():
+        image = on.text.project(own.pooled)
+        among = torch.cat([heads.placed(on.text, part, TRAINED_AT) for part in own.sentences.split(4096)])
+    return {"image": image, "text": Drawn(own.choices, lambda rows: (own.sentences[rows], among[rows]), n_texts)}
+
+
+def heads_vectors(
+    heads: PairedHeads, on: Encoder, encoded: PooledPairs, keep: float
+) -> tuple[Float[Tensor, "p d"], Float[Tensor, "n d"]]:
+    """Pictures, and the text of each pair, where heads put them, from what the encoder itself has seen."""
+    with torch.no_grad():
+        image = normalize(heads.image(on.text.project(encoded.pooled), keep), dim=1)
+        parts = [heads.guarded(on.text, s, keep) for s in encoded.sentences.split(4096)]
+        return image, torch.cat(parts)[encoded.pairs[:, 1]]
+
+
+def towers_task(on: Encoder, towers: TunedTowers, objective: Contrastive, *, labels: bool = False) -> Task:
+    """The task of those towers that are trained; the others' vectors are looked up, unless their parts are compared."""
+    if isinstance(objective, Regional):
+        return _regional(on, towers, objective)
+    if isinstance(objective, RandomBoxes) and towers.trunk is not None:
+        return _boxed(on, towers, objective)
+    image: nn.Module = nn.Identity()
+    if towers.trunk is not None:
+        image = nn.Sequential(*towers.image_parts()).requires_grad_(True)
+    text: nn.Module = nn.Identity() if towers.words is None else towers.words.requires_grad_(True)
+    column = "image" if towers.trunk is None else "pixels"
+    return Contrast(image, text, objective, column=column, labels=labels, hold=True)
+
+
+def _regional(on: Encoder, towers: TunedTowers, objective: Regional) -> RegionalContrast:
+    """With both halves in it, since cells and words are not looked up; one that is not trained stays as it is."""
+    trunk, pool = towers.trunk, towers.pool
+    projection = trainable(on).projection if towers.projection is None else towers.projection
+    if trunk is None or pool is None:
+        image: nn.Module = Still(ImageRegions(*halves_of(on), copy.deepcopy(projection), on.layout))
+    else:
+        image = ImageRegions(trunk, pool, projection, on.layout).requires_grad_(True)
+    words = Still(copy.deepcopy(trainable(on).module)) if towers.words is None else towers.words.requires_grad_(True)
+    return RegionalContrast(image, TextWords(words), objective, hold=True)
+
+
+def _boxed(on: Encoder, towers: TunedTowers, objective: RandomBoxes) -> BoxContrast:
+    """With a detector's heads, which are drawn by torch or, where the encoder has some already, go on from there."""
+    trunk, pool, projection = towers.image_parts()
+    with torch.no_grad():
+        features = trunk(example_pixels(on.transform.input_size))
+        sizes = HeadSizes(on.layout.to_grid(features).shape[1], projection(pool(features)).shape[1])
+    before = on.region_heads
+    towers.heads = RegionHeads(sizes) if before is None else copy.deepcopy(before)
+    text: nn.Module = nn.Identity() if towers.words is None else towers.words.requires_grad_(True)
+    image, whole = trunk.requires_grad_(True), nn.Sequential(pool, projection).requires_grad_(True)
+    heads = towers.heads.requires_grad_(True)
+    return BoxContrast(image, whole, heads, text, objective, layout=on.layout, hold=True)
+
+
+def towers_columns(
+    on: Encoder, towers: TunedTowers, own: PooledPairs, progress: Progress, objective: Contrastive
+) -> dict[str, Any]:
+    """Each picture once an epoch, with one of its texts, or as many as the objective compares at once."""
+    tower, regional = trainable(on), isinstance(objective, Regional)
+    columns: dict[str, Any] = {}
+    if towers.trunk is None and not regional:
+        with torch.no_grad():
+            columns["image"] = on.text.project(own.pooled)
+    else:
+        columns["pixels"] = TrainingPictures(on, [item.source for item in own.items], None, progress)
+    known = placed(on, own) if towers.words is None and not regional else None
+
+    def said(rows: list[int]) -> Tensor | Tokenised:
+        return tower.tokens([own.texts[i] for i in rows]) if known is None else known[rows]
+
+    return {**columns, "text": Drawn(own.choices, said, objective.n_texts)}

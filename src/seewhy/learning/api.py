@@ -106,7 +106,7 @@ def adapt(
         InputError: the objective needs columns that were not named, or has no use for a parameter.
     """
     if method is not None:
-        from ..studies.learning_names import AdaptingData, adapt_names, recipe_named
+        from ..studies.forgetting import AdaptingData, adapt_names, recipe_named
 
         chosen = None if validation is None else samples_of(validation)
         others = {name: samples_of(one) for name, one in (also or {}).items()}

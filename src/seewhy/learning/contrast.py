@@ -20,12 +20,39 @@ from .retrieval import recall
 One = TypeVar("One")
 
 
-class Contrast(Task):
+class PairTask(Task):
+    """Pictures and texts, compared over all processes by an objective whose temperature is learnt here."""
+
+    def __init__(self, objective: Contrastive, *needs: str, labels: bool = False, hold: bool = False) -> None:
+        super().__init__()
+        self.needs = (*needs, *(("labels",) if labels else ()))  # type: ignore[misc]
+        self.objective, self.hold, self.state = objective, hold, objective.state()
+
+    def compared(self, image: Tensor, text: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss over the whole batch of all processes, and pictures and texts of all."""
+        x, y, share = gathered_pairs(image, text)
+        labels = gathered_labels(batch["labels"]) if "labels" in self.needs else None
+        return self.objective(x, y, labels, self.state, share=share), x.detach(), y.detach()
+
+    def learnt(self) -> dict[str, Tensor]:
+        """The temperature, to be watched."""
+        return {name: p.detach().clone() for name, p in self.state.named_parameters()}
+
+    def hold_norms(self) -> None:
+        """Batch normalisations as in evaluation, where they are held."""
+        if self.hold:
+            hold_norms(self)
+
+    def after_step(self) -> None:
+        self.state.hold()
+
+
+class Contrast(PairTask):
     """Two networks that are to bring each picture and its text to one place.
 
-    Over several processes every picture is compared with the texts of all of them. Batches hold ``"text"``: a tensor,
-    or a tuple of tensors such as tokens and their mask; see :class:`Drawn` for pictures with several texts. For an
-    objective of several texts at once (``n_texts``) each tensor has these second, and the network gets them in a row.
+    Batches hold ``"text"``: a tensor, or a tuple of tensors such as tokens and their mask; see :class:`Drawn` for
+    pictures with several texts. For an objective of several texts at once (``n_texts``) each tensor has these second,
+    and the network gets them in a row.
 
     Args:
         image: what the batch has of the pictures → ``(b, d)``; ``nn.Identity()`` where they are in place already.
@@ -48,28 +75,18 @@ class Contrast(Task):
         hold: bool = False,
         watch: bool = False,
     ) -> None:
-        super().__init__()
-        self.needs = (column, "text", *(("labels",) if labels else ()))  # type: ignore[misc]
-        self.image, self.text, self.objective, self.hold, self.watch = image, text, objective, hold, watch
-        self.state = objective.state()
+        super().__init__(objective, column, "text", labels=labels, hold=hold)
+        self.image, self.text, self.watch = image, text, watch
 
     def features(self, batch: Batch) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b *k d"]]:
-        if self.hold:
-            hold_norms(self)
+        self.hold_norms()
         image: Tensor = self.image(batch[self.needs[0]])
         return image, read_texts(self.text, batch, self.objective.n_texts)
 
     def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
-        image, text = features
-        x, y, share = gathered_pairs(image, text)
-        labels = gathered_labels(batch["labels"]) if "labels" in self.needs else None
-        told = {name: p.detach().clone() for name, p in self.state.named_parameters()}
-        if self.watch:
-            told["recall"] = torch.tensor(recall(x.detach(), y.detach()))
-        return {"loss": self.objective(x, y, labels, self.state, share=share), **told}
-
-    def after_step(self) -> None:
-        self.state.hold()
+        loss, x, y = self.compared(*features, batch)
+        watched = {"recall": torch.tensor(recall(x, y))} if self.watch else {}
+        return {"loss": loss, **self.learnt(), **watched}
 
 
 def hold_norms(task: nn.Module) -> None:
@@ -130,7 +147,7 @@ class Drawn(Generic[One]):
         return split if isinstance(made, tuple) else split[0]
 
     def _some(self, among: int, draw: np.random.Generator) -> list[int]:
-        found: list[int] = []
-        while len(found) < self.n:
-            found += draw.permutation(among).tolist()
-        return found[: self.n]
+        places: list[int] = []
+        while len(places) < self.n:
+            places += draw.permutation(among).tolist()
+        return places[: self.n]

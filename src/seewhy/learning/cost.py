@@ -17,7 +17,7 @@ from ..progress import Progress
 from ..training.batches import TrainingData
 from ..training.loop import Training, train
 from ..training.task import Task
-from .seen_pairs import look_at_pictures
+from .pooled import PooledSet, encode_pictures
 from .way import Way
 
 N_LOOKED_AT = 32
@@ -47,6 +47,22 @@ class Cost:
     seconds: float
 
 
+def _cost(n: int, n_texts: int, whole: Training, learns: Any, each: float, step: Callable[[], float]) -> Cost:
+    """Weights are counted before the steps, which freeze them."""
+    weights = sum(p.numel() for p in learns.parameters() if p.requires_grad)
+    looking, a_step = each * n, step()
+    seconds = round(looking, 1), round(a_step, 3), round(looking + a_step * whole.n_steps, 1)
+    return Cost(n, n_texts, whole.n_steps, weights, *seconds)
+
+
+def _timed(look: Callable[[int], PooledSet]) -> tuple[PooledSet, float]:
+    """Some pictures, and the seconds of each; the engine starts before, and is not counted."""
+    look(1)
+    start = time.perf_counter()
+    encoded = look(N_LOOKED_AT)
+    return encoded, (time.perf_counter() - start) / len(encoded)
+
+
 def count(
     on: Encoder,
     items: Sequence[Sample],
@@ -56,46 +72,37 @@ def count(
 ) -> Cost:
     """Look at some pictures, train a few steps of what learns from pooled ones, and count.
 
-    Args:
-        on: the encoder.
-        items: pictures.
-        n_texts: that are read.
-        begun: pooled pictures → what learns, and from what.
-        whole: the training that is asked about.
-
     Raises:
         DataError: none of the pictures can be read.
     """
     some = items[:: max(1, len(items) // N_LOOKED_AT)][:N_LOOKED_AT]
-    look_at_pictures(on, some[:1], None, Progress())  # the engine starts, and is not counted
-    start = time.perf_counter()
-    pooled = look_at_pictures(on, some, None, Progress())[2]
-    looking = (time.perf_counter() - start) / len(pooled) * len(items)
-    task, data = begun(pooled)
-    weights = sum(p.numel() for p in task.parameters() if p.requires_grad)
-    few = replace(whole, n_steps=N_STEPS, warmup=0, batch_size=min(whole.batch_size, len(pooled)))
-    step = train(task, data, few).seconds_per_step
-    total = looking + step * whole.n_steps
-    return Cost(len(items), n_texts, whole.n_steps, weights, round(looking, 1), round(step, 3), round(total, 1))
+    encoded, each = _timed(lambda n: encode_pictures(on, some[:n], None, Progress()))
+    task, data = begun(encoded.pooled)
+    few = replace(whole, n_steps=N_STEPS, warmup=0, batch_size=min(whole.batch_size, len(encoded)))
+    return _cost(len(items), n_texts, whole, task, each, lambda: train(task, data, few).seconds_per_step)
 
 
-def estimate(how: Way, on: Encoder, read: Any, *, validation: bool = False) -> Cost:
-    """Look at some pictures, train a few steps on copies, and count."""
-    some = how.some(read, N_LOOKED_AT)
-    how.look(on, how.some(read, 1), None, Progress())  # the engine starts, and is not counted
-    begun = time.perf_counter()
-    seen = how.look(on, some, None, Progress())
-    looking = (time.perf_counter() - begun) / len(seen) * len(read)
-    part, task, data = how.prepared(on, seen, Progress())
-    weights = sum(p.numel() for p in part.parameters() if p.requires_grad)
+def estimate(how: Way[Any, Any], on: Encoder, read: Any, *, validation: bool = False) -> Cost:
+    """Look at some pictures, train a few steps on copies, and count.
+
+    Args:
+        how: the training.
+        on: the encoder.
+        read: what :meth:`Way.read` gave.
+        validation: whether none of them will be held out.
+
+    Raises:
+        DataError: none of the pictures can be read.
+    """
+    encoded, each = _timed(lambda n: how.look(on, how.some(read, n), None, Progress()))
+    part, task, data = how.prepared(on, encoded, Progress())
     n_trained = len(read) if validation else round((1 - how.held_out) * len(read))
-    whole = how.training(_grown(data, n_trained / len(seen)), on)
+    whole = how.training(_grown(data, n_trained / len(encoded)), on)
     few = replace(how.training(data, on), n_steps=N_STEPS, warmup=0)
-    done = train(task, data, few)
-    step = done.seconds_per_step * whole.batch_size / min(few.batch_size, data.n_samples)
-    total = looking + step * whole.n_steps
-    seconds = (round(looking, 1), round(step, 3), round(total, 1))
-    return Cost(len(read), how.n_texts(read), whole.n_steps, weights, *seconds)
+    times = whole.batch_size / min(few.batch_size, data.n_samples)
+    return _cost(
+        len(read), how.n_texts(read), whole, part, each, lambda: times * train(task, data, few).seconds_per_step
+    )
 
 
 def _grown(data: TrainingData, times: float) -> TrainingData:

@@ -1,44 +1,65 @@
-"""Encoders taught by a table's columns: answers to instructions, or names of classes beside captions."""
+"""Encoders taught by a table's columns: what columns say of pictures, and whether the right value is the nearest."""
 
 from __future__ import annotations
 
-import json
+import os
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..bounds import check_fields
 from ..encoders.adapted import Adaptation
-from ..encoders.adapted import Trained as TrainedPart
 from ..encoders.base import Encoder
-from ..encoders.instructed import InstructedHead
-from ..encoders.names import names_of, own_sentences
+from ..encoders.names import filled, names_of, own_sentences
 from ..encoders.paired_heads import place
-from ..encoders.prefixed import SOURCES, PrefixedWords
-from ..encoders.split import freeze
-from ..encoders.tuned_towers import trainable
-from ..errors import InputError
+from ..errors import DataError, InputError
+from ..pictures.pairs import load_pairs
+from ..pictures.samples import Sample, Samples
+from ..pictures.shards import shards_of
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..training.batches import TrainingData
-from ..training.loop import Trained, Training, train
-from ..training.task import Task
-from .columns import Judged, ReadColumns, SeenColumns, check_values, cosines, read_columns
-from .instructed import Asked, Instruct, triplets, wordings
+from ..training.loop import Trained, Training
 from .objectives.contrastive import Contrastive
-from .objectives.focallens import FocalLens
-from .objectives.prefix import Prefix
-from .prefixed import Prefixing, two_kinds
-from .way import AGREES, Finished, Way, apart, check_part, choose_keep, say_shared
+from .pooled import PooledSet, Texts, encode_pictures, rows_of
+from .way import AGREES, Finished, Way
 
 KEEPS = (0.25, 0.5, 0.75, 1.0)
 """Tried where none was given."""
+LONGEST = 200
+"""Signs of an answer or of a class's name; a longer one is no name, but a text."""
+FEW = 10
+"""Pictures below which it says nothing that most have a value of their own."""
+OWN = ("keep", "may_forget", "held_out", "instructions")
+"""Settings of the way itself; the others are of the training within it."""
 Measures = Mapping[str, tuple[str, Encoder, Sequence[str]]]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Pictures of which a column says something, and by what a column is for the texts of each."""
+
+    items: tuple[Sample, ...]
+    said: Mapping[str, tuple[Texts, ...]]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def texts(self) -> set[str]:
+        """Different ones."""
+        return {text for several in self.said.values() for texts in several for text in texts}
+
+    def only(self, rows: Sequence[int]) -> Columns:
+        """Some of the pictures."""
+        return Columns(tuple(self.items[i] for i in rows), rows_of(self.said, rows))
 
 
 @dataclass(frozen=True)
@@ -63,29 +84,57 @@ class Right:
 
 
 @dataclass(frozen=True, eq=False)
-class Taught(Finished[SeenColumns, Right]):
-    """A finished training on columns.
+class Judged:
+    """How near pictures are to every value of a column, before and after.
 
     Attributes:
-        chosen_on: pictures that ``keep`` was chosen on; those to measure on are others, where there are enough.
-        judged: measure → what was found on those to measure on, before and after.
+        items: pictures whose own value is known.
+        words: the values.
+        own: the number of each picture's.
+        before: cosines.
+        after: the same afterwards.
     """
 
-    chosen_on: SeenColumns
-    judged: Mapping[str, Judged]
+    items: tuple[Sample, ...]
+    words: Texts
+    own: Int[Tensor, " m"]
+    before: Float[Tensor, "m k"]
+    after: Float[Tensor, "m k"]
+
+    def right(self, scores: Float[Tensor, "m k"]) -> Float[Tensor, "m 2"]:
+        """Whether each picture's nearest value is its own; and 1 beside it."""
+        hits = (scores.argmax(1) == self.own).float()
+        return torch.stack([hits, torch.ones_like(hits)], 1)
 
 
-class FromColumns(Way):
+class Taught(Finished[PooledSet, Right]):
+    """A finished training on columns."""
+
+
+class FromColumns(Way[PooledSet, Right]):
     """How an encoder is taught by a table; the method says which columns, and what of them it learns."""
 
     objective: ClassVar[type[Contrastive]]
     form: ClassVar[str]
+    inner: ClassVar[type[Any]]
     all_of_it: ClassVar[Mapping[str, Any]] = {"keep": 1.0}
     stays: ClassVar[str] = "pictures stay as the encoder sees them: their tower is not trained by this objective"
-    how: Instruct | Prefixing
+    result: ClassVar[type[Finished[Any, Any]]] = Taught
+    how: Any
+
+    def __post_init__(self) -> None:
+        if not next(iter(self.columns_read().values()), None):
+            raise InputError(needs(self.objective))
+        check_fields(self, "adapt")
+
+    @property
+    def seed(self) -> int:  # type: ignore[override]
+        """Of the training."""
+        seed: int = self.how.seed
+        return seed
 
     @abstractmethod
-    def asked(self) -> Mapping[str, str | Sequence[str] | None]:
+    def columns_read(self) -> Mapping[str, str | Sequence[str] | None]:
         """What is read, by what it is for: a column, several, or those that texts usually have."""
 
     @abstractmethod
@@ -93,24 +142,20 @@ class FromColumns(Way):
         """Those of them that hold answers or names, not captions."""
 
     @abstractmethod
-    def check(self, on: Encoder) -> None:
-        """Refuse an encoder that cannot be taught so, before anything is looked at."""
-
-    @abstractmethod
     def measures(self, after: Encoder) -> Measures:
         """Measure → the column it asks for, the encoder that answers, and the templates of an answer."""
 
-    @abstractmethod
-    def told(self, own: SeenColumns, data: TrainingData, done: Trained) -> dict[str, Any]:
-        """What a card says of the training."""
+    @classmethod
+    def takes(cls) -> set[str]:
+        return {one.name for one in fields(cls.inner)} - {"objective"} | {*OWN} & {*cls.__dataclass_fields__}  # type: ignore[attr-defined]
 
-    def read(self, source: Any, columns: Mapping[str, Any], progress: Progress) -> ReadColumns:
-        return read_columns(source, self.asked(), columns.get("image"), columns.get("group"), progress)
+    def read(self, source: Any, columns: Mapping[str, Any], progress: Progress) -> Columns:
+        return read_columns(source, self.columns_read(), columns.get("image"), columns.get("group"), progress)
 
-    def n_texts(self, read: ReadColumns) -> int:
-        return len({text for several in read.said.values() for texts in several for text in texts})
+    def n_texts(self, read: Columns) -> int:
+        return len(read.texts)
 
-    def some(self, read: ReadColumns, n: int) -> ReadColumns:
+    def some(self, read: Columns, n: int) -> Columns:
         rows: set[int] = set()
         for several in read.said.values():  # each column says something of some
             known = [i for i, texts in enumerate(several) if texts]
@@ -118,219 +163,138 @@ class FromColumns(Way):
             rows |= set(known[:: max(1, len(known) // part)][:part])
         return read.only(sorted(rows))
 
-    def look(self, on: Encoder, read: ReadColumns, store: FeatureStore | None, progress: Progress) -> SeenColumns:
-        return read.look(on, store, progress)
+    def look(self, on: Encoder, read: Columns, store: FeatureStore | None, progress: Progress) -> PooledSet:
+        pictures = encode_pictures(on, read.items, store, progress)
+        number = {item.image: i for i, item in enumerate(read.items)}
+        return replace(pictures, said=rows_of(read.said, [number[item.image] for item in pictures.items]))
 
-    def fit(
-        self,
-        on: Encoder,
-        items: ReadColumns,
-        *,
-        validation: ReadColumns | None = None,
-        store: FeatureStore | None = None,
-        progress: Progress | None = None,
-        checkpoint: Path | None = None,
-    ) -> Taught:
-        """Look, train, choose how much is kept, and measure on what was held out."""
-        progress = progress or Progress()
-        self.check(on)
-        seen = self.look(on, items, store, progress)
-        if validation is None:
-            own, held = seen.split(self.held_out, self.how.seed)
-        else:
-            own, held = seen, self.look(on, validation, store, progress)
-            say_shared(own, held, progress)
+    def check(self, own: PooledSet, progress: Progress) -> None:
         for name in own.said:
             check_values(name, own, name in self.names(), progress)
-        chosen_on, held = apart(held, self.keep, self.how.seed, progress)
-        part, task, data = self.prepared(on, own, progress)
-        seal = json.dumps([asdict(self.how), dict(self.asked()), on.fingerprint, own.digests, dict(own.said)])
-        kept = None if checkpoint is None else (checkpoint, seal)
-        done = train(task, data, self.training(data, on), checkpoint=kept, progress=progress)
-        freeze(part)
-        told = self.told(own, data, done)
-        values = {
-            name: sorted({*own.first(name), *held.first(name), *chosen_on.first(name)} - {""}) for name in own.said
-        }
 
+    def training(self, data: TrainingData, on: Encoder) -> Training:
+        training: Training = self.how.training(data, on)
+        return training
+
+    def seal(self, own: PooledSet) -> list[Any]:
+        return [asdict(self.how), dict(self.columns_read()), dict(own.said)]
+
+    def keeps(self) -> Sequence[float]:
+        return KEEPS
+
+    def measured(
+        self, on: Encoder, part: Any, own: PooledSet, chosen_on: PooledSet, held: PooledSet, progress: Progress
+    ) -> Callable[[float], Right]:
         def measured(keep: float) -> Right:
-            judged = self.judged(on, part, keep, chosen_on, values)
+            judged = self.judge(on, part, keep, own, held, chosen_on)
             right = {name: round(float(j.right(j.after)[:, 0].mean()), 4) for name, j in judged.items()}
             return Right(keep, right, right.pop(AGREES, None))
 
-        best, tried = choose_keep(measured, KEEPS, self, len(chosen_on), progress)
-        told |= {"train": self.form, "keep": best.keep, "keep_chosen": self.keep is None}
-        told |= {"n_texts": len({text for several in own.said.values() for texts in several for text in texts})}
-        told |= {"n_chosen_on": len(chosen_on), "n_measured_on": len(held), "n_steps": len(done.history)}
-        adaptation = Adaptation(on, part, best.keep, told, tuple(dict.fromkeys(own.digests)))
-        judged = self.judged(on, part, best.keep, held, values)
-        return Taught(adaptation, done, tuple(tried), own, held, chosen_on, judged)
+        return measured
 
-    def judged(
-        self, on: Encoder, part: TrainedPart, keep: float, held: SeenColumns, values: Mapping[str, Sequence[str]]
+    def told(self, own: PooledSet, data: TrainingData, done: Trained) -> dict[str, Any]:
+        texts = Columns(own.items, own.said).texts
+        return {**asdict(self.how), **self.provenance(own, data, done), "train": self.form, "n_texts": len(texts)}
+
+    @abstractmethod
+    def provenance(self, own: PooledSet, data: TrainingData, done: Trained) -> dict[str, Any]:
+        """What a card says of the training, beside its settings."""
+
+    def judge(
+        self, on: Encoder, part: Any, keep: float, own: PooledSet, chosen_on: PooledSet, held: PooledSet
     ) -> dict[str, Judged]:
         """What is found on held-out pictures with so much kept, beside what the encoder itself finds."""
-        after = Adaptation(on, part, keep).encoder()
-        found = {}
+        after, found = Adaptation(on, part, keep).encoder(), {}
         for measure, (column, encoder, templates) in self.measures(after).items():
-            words, given = values[column], held.first(column)
+            words = sorted({*own.first(column), *held.first(column), *chosen_on.first(column)} - {""})
+            given = held.first(column)
             rows = [i for i, answer in enumerate(given) if answer]
             if rows:
-                pooled, own = held.pooled[rows], torch.tensor([words.index(given[i]) for i in rows])
+                pooled, right = held.pooled[rows], torch.tensor([words.index(given[i]) for i in rows])
                 before = cosines(on, pooled, words, on.text.templates)
                 now = cosines(encoder, pooled, words, templates) if keep else before
-                found[measure] = Judged(tuple(held.items[i] for i in rows), tuple(words), own, before, now)
+                found[measure] = Judged(tuple(held.items[i] for i in rows), tuple(words), right, before, now)
         if (own_classes := agreement(on, after, held)) is not None:
             found[AGREES] = own_classes
         return found
 
 
-@dataclass(frozen=True)
-class ByInstructions(FromColumns):
-    """Each column answers an instruction.
+def read_columns(
+    source: Any,
+    columns: Mapping[str, str | Sequence[str] | None],
+    image: str | None,
+    group: str | None,
+    progress: Progress,
+) -> Columns:
+    """What each column says of which picture.
 
-    Args:
-        instructions: column → the instruction, in one wording or several.
-        how: the training.
-        keep: how much of what was learnt is kept, 0 to 1; left out, chosen on held-out pictures: where their own
-            values are the nearest most often, among what costs no more than ``may_forget``.
-        may_forget: most of the agreement with the encoder's own classes that a ``keep`` that is chosen may cost.
-        held_out: part of the pictures that is chosen and measured on.
+    Raises:
+        DataError: there is no such column, or nothing has columns.
     """
-
-    objective: ClassVar[type[Contrastive]] = FocalLens
-    form: ClassVar[str] = InstructedHead.form
-    columns: ClassVar[tuple[str, ...]] = ("image", "group")
-
-    instructions: Mapping[str, Sequence[str]]
-    how: Instruct = field(default_factory=Instruct)
-    keep: float | None = None
-    may_forget: float = 0.1
-    held_out: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not self.instructions:
-            raise InputError(needs(self.objective))
-        check_part(self.keep, self.may_forget, self.held_out)
-
-    @classmethod
-    def takes(cls) -> set[str]:
-        return {"instructions", *PARTS, *settings_of(Instruct)}
-
-    @classmethod
-    def of(cls, objective: str, settings: Mapping[str, Any], columns: Mapping[str, Any]) -> Self:
-        own, inner = parted_settings(settings)
-        said = own.pop("instructions", None) or {}
-        return cls({c: (s,) if isinstance(s, str) else tuple(s) for c, s in said.items()}, Instruct(**inner), **own)
-
-    def asked(self) -> Mapping[str, str]:
-        return {column: column for column in self.instructions}
-
-    def names(self) -> Sequence[str]:
-        return list(self.instructions)
-
-    def check(self, on: Encoder) -> None:
-        _ = on.text
-
-    def prepared(self, on: Encoder, own: SeenColumns, progress: Progress) -> tuple[InstructedHead, Task, TrainingData]:
-        asked = self._asked(own)
-        head, task = self.how.task(on, own.pooled)
-        head.taught = wordings(asked)
-        return head, task, triplets(on, own.pooled, asked)
-
-    def training(self, data: TrainingData, on: Encoder) -> Training:
-        return self.how.training(data)
-
-    def told(self, own: SeenColumns, data: TrainingData, done: Trained) -> dict[str, Any]:
-        told = self.how.provenance(data, self._asked(own), done)
-        return {**asdict(self.how), **told, "columns": list(self.instructions)}
-
-    def _asked(self, own: SeenColumns) -> list[Asked]:
-        return [Asked(list(said), own.first(column)) for column, said in self.instructions.items()]
-
-    def measures(self, after: Encoder) -> Measures:
-        said = {column: several[0] for column, several in self.instructions.items()}
-        return {f"{column} under '{words}'": (column, after.under(words), ("{}",)) for column, words in said.items()}
+    path = Path(source) if isinstance(source, str | os.PathLike) else None
+    if isinstance(source, list | tuple | Samples) or (path is not None and path.is_dir() and not shards_of(path)):
+        given = "A list of pictures" if path is None else str(path)
+        raise DataError(
+            f"{given} has no columns. A table, or shards with JSON, was expected, with a row per picture and the "
+            f"columns {', '.join(str(c) for c in columns.values() if c)}. Give one."
+        )
+    found: dict[str, dict[str, Sample]] = {}
+    notes: dict[str, list[str]] = {}
+    for name, column in columns.items():
+        samples = load_pairs(source, image=image, text=column, group=group)
+        for note in samples.notes:
+            notes.setdefault(note, []).append(name)
+        found[name] = {item.image: item for item in samples.items}
+    for note, names in notes.items():
+        progress.note(note if len(names) == len(columns) else f"{', '.join(names)}: {note}")
+    items = {image: item for several in found.values() for image, item in several.items()}
+    said = {name: tuple(one[i].texts if i in one else () for i in items) for name, one in found.items()}
+    return Columns(tuple(items.values()), said)
 
 
-@dataclass(frozen=True)
-class ByClassesAndCaptions(FromColumns):
-    """One column names classes, others are captions; a picture may have either or both.
+def check_values(name: str, own: PooledSet, are_names: bool, progress: Progress) -> None:
+    """Refuse a column from which nothing can be learnt, and say where captions seem to stand in the place of names.
 
-    Args:
-        label: the column of classes.
-        text: the columns of captions; left out, those called text, caption, title or alike.
-        how: the training.
-        keep: how much of what was learnt is kept, as for :class:`ByInstructions`.
-        may_forget: most that a ``keep`` that is chosen may cost.
-        held_out: part of the pictures that is chosen and measured on.
+    Raises:
+        DataError: all values that are there are the same, or one is a text rather than a name.
     """
-
-    objective: ClassVar[type[Contrastive]] = Prefix
-    form: ClassVar[str] = PrefixedWords.form
-    columns: ClassVar[tuple[str, ...]] = ("image", "text", "label", "group")
-
-    label: str | None
-    text: str | Sequence[str] | None = None
-    how: Prefixing = field(default_factory=Prefixing)
-    keep: float | None = None
-    may_forget: float = 0.1
-    held_out: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not self.label:
-            raise InputError(needs(self.objective))
-        check_part(self.keep, self.may_forget, self.held_out)
-
-    @classmethod
-    def takes(cls) -> set[str]:
-        return {*PARTS, *settings_of(Prefixing)}
-
-    @classmethod
-    def of(cls, objective: str, settings: Mapping[str, Any], columns: Mapping[str, Any]) -> Self:
-        own, inner = parted_settings(settings)
-        return cls(columns.get("label"), columns.get("text"), Prefixing(**inner), **own)
-
-    def asked(self) -> Mapping[str, str | Sequence[str] | None]:
-        return {"class": self.label, "caption": self.text}
-
-    def names(self) -> Sequence[str]:
-        return SOURCES[:1]
-
-    def check(self, on: Encoder) -> None:
-        trainable(on)
-
-    def prepared(self, on: Encoder, own: SeenColumns, progress: Progress) -> tuple[PrefixedWords, Task, TrainingData]:
-        data = two_kinds(on, own.pooled, own.first("class"), own.said["caption"], self.how.objective)
-        return *self.how.task(on), data
-
-    def training(self, data: TrainingData, on: Encoder) -> Training:
-        return self.how.training(data, on)
-
-    def told(self, own: SeenColumns, data: TrainingData, done: Trained) -> dict[str, Any]:
-        captions = [self.text] if isinstance(self.text, str) else list(self.text or ())
-        told = self.how.provenance(data, own.first("class"), done)
-        return {**asdict(self.how), **told, "columns": [self.label, *captions]}
-
-    def measures(self, after: Encoder) -> Measures:
-        read = {source: after if source == SOURCES[-1] else after.under(source) for source in SOURCES}
-        return {
-            f"{self.label}, read as {source}": ("class", encoder, encoder.text.templates)
-            for source, encoder in read.items()
-        }
+    values = own.first(name)
+    different = sorted({*values} - {""})
+    if len(different) < 2:
+        raise DataError(
+            f"The column for {name!r} has {len(different)} value{'s' * (len(different) != 1)} in the pictures to train "
+            f"on{''.join(f': {value!r}' for value in different)}. Two or more were expected, as one is learnt by being "
+            "told from others. Name another column, or give more pictures."
+        )
+    if not are_names:
+        return
+    for value, item in zip(values, own.items, strict=True):
+        if len(value) > LONGEST:
+            raise DataError(
+                f"The column for {name!r} holds a text of {len(value)} signs for {item.image}, which begins with "
+                f"{value[:30]!r}. Names of at most {LONGEST} signs were expected. Shorten it, or name another column."
+            )
+    n = sum(map(bool, values))
+    if n >= FEW and len(different) > 0.8 * n:
+        progress.note(
+            f"the column for {name!r} has {len(different)} different values in {n} pictures, such as "
+            f"{different[0]!r}: where these are captions, name another column"
+        )
 
 
-PARTS = ("keep", "may_forget", "held_out")
+@torch.no_grad()
+def cosines(
+    encoder: Encoder, pooled: Float[Tensor, "n p"], words: Sequence[str], templates: Sequence[str]
+) -> Float[Tensor, "n k"]:
+    """Of pictures, as the encoder's base pools them, with words in every template."""
+    image = normalize(encoder.text.project(pooled if encoder.repooled is None else encoder.repooled(pooled)), dim=1)
+    text = encoder.encode_text([filled(t, word) for word in words for t in templates])
+    return image @ normalize(text.unflatten(0, (len(words), -1)).mean(1), dim=1).T
 
 
-def settings_of(how: type[Instruct] | type[Prefixing]) -> set[str]:
-    """Names of its fields, but for the objective."""
-    return {one.name for one in fields(how)} - {"objective"}
-
-
-def parted_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings of the way, and those of the training within it."""
-    own = {name: value for name, value in settings.items() if name in (*PARTS, "instructions")}
+    own = {name: value for name, value in settings.items() if name in OWN}
     return own, {name: value for name, value in settings.items() if name not in own}
 
 
@@ -343,7 +307,7 @@ def needs(objective: type[Contrastive]) -> str:
 
 
 @torch.no_grad()
-def agreement(on: Encoder, after: Encoder, held: SeenColumns) -> Judged | None:
+def agreement(on: Encoder, after: Encoder, held: PooledSet) -> Judged | None:
     """Whether the class whose name is nearest is the one that the encoder's own last layer says.
 
     ``None`` for an encoder without classes that have names.

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..bounds import InnerPart, Part
 from ..encoders.adapted import Adaptation
 from ..encoders.base import Encoder
 from ..encoders.instructed import RANK, InstructedHead
 from ..encoders.names import own_vectors
-from ..encoders.split import freeze
 from ..errors import DataError
 from ..progress import Progress
 from ..seeded import seeded
 from ..training.batches import Batch, TrainingData
-from ..training.distributed import gathered
 from ..training.loop import Trained, Training, train
 from ..training.task import Task
-from .contrast import Drawn
-from .objectives.contrastive import Contrastive, Temperature
+from .contrast import Drawn, PairTask
+from .from_columns import FromColumns, Measures, split_settings
+from .objectives.contrastive import Contrastive
 from .objectives.focallens import FocalLens
+from .pooled import PooledSet
 
 
 @dataclass(frozen=True)
-class Asked:
+class Question:
     """One thing that pictures are asked.
 
     Attributes:
@@ -42,35 +42,19 @@ class Asked:
     answers: Sequence[str]
 
 
-class InstructedTask(Task):
-    """Pictures under instructions find their answers.
-
-    Args:
-        on: the encoder, frozen.
-        head: what is trained.
-        objective: what is made small.
-    """
-
-    needs: ClassVar[tuple[str, ...]] = ("image", "instruction", "answer", "labels")
+class InstructedTask(PairTask):
+    """Pictures under instructions, as a head behind the frozen encoder sees them, find their answers."""
 
     def __init__(self, on: Encoder, head: InstructedHead, objective: Contrastive) -> None:
-        super().__init__()
-        self.head, self.objective = head.requires_grad_(True), objective
+        super().__init__(objective, "image", "instruction", "answer", labels=True)
+        self.head = head.requires_grad_(True)
         self.project = on.text.project
-        self.state: Temperature = objective.state()
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        image = self.project(self.head(batch["image"], batch["instruction"]))
-        return image, batch["answer"]
+        return self.project(self.head(batch["image"], batch["instruction"])), batch["answer"]
 
     def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
-        both, share = gathered(torch.cat(features, 1))
-        image, answer = both.chunk(2, 1)
-        labels = gathered(batch["labels"])[0]
-        return {"loss": self.objective(image, answer, labels, self.state, share=share)}
-
-    def after_step(self) -> None:
-        self.state.hold()
+        return {"loss": self.compared(*features, batch)[0]}
 
 
 @dataclass(frozen=True)
@@ -99,7 +83,7 @@ class Instruct:
         self,
         on: Encoder,
         pooled: Float[Tensor, "n p"],
-        asked: Sequence[Asked],
+        questions: Sequence[Question],
         progress: Progress | None = None,
     ) -> Adaptation:
         """Train a head on what the encoder has seen.
@@ -107,59 +91,38 @@ class Instruct:
         Args:
             on: the encoder, with words; it stays as it is.
             pooled: pictures, as it pools them.
-            asked: what they are asked, at least one thing, with an answer for each picture.
-            progress: hears of progress.
+            questions: what they are asked, at least one thing, with an answer for each picture.
+            progress: progress callback.
 
         Raises:
             DataError: no two different answers, or not one for each picture.
             InputError: the loss is not finite.
             ModelError: the encoder has no words.
         """
-        data = triplets(on, pooled, asked)
-        head, done = self.trained(on, pooled, data, progress)
-        head.taught = wordings(asked)
-        return Adaptation(on, head, 1.0, self.provenance(data, asked, done))
+        data = triplets(on, pooled, questions)
+        head, task = self.task(on, pooled, questions)
+        done = train(task, data, self.training(data, on), progress=progress)
+        return Adaptation(on, head, 1.0, self.provenance(data, questions, done))
 
-    def trained(
-        self,
-        on: Encoder,
-        pooled: Float[Tensor, "n p"],
-        data: TrainingData,
-        progress: Progress | None = None,
-        checkpoint: tuple[Path, str] | None = None,
-    ) -> tuple[InstructedHead, Trained]:
-        """The head after training on what :func:`triplets` gives, and its steps; see :func:`.loop.train`."""
-        head, task = self.task(on, pooled)
-        done = train(task, data, self.training(data), checkpoint=checkpoint, progress=progress)
-        freeze(head)
-        return head, done
-
-    def task(self, on: Encoder, pooled: Float[Tensor, "n p"]) -> tuple[InstructedHead, InstructedTask]:
+    def task(
+        self, on: Encoder, pooled: Float[Tensor, "n p"], questions: Sequence[Question] = ()
+    ) -> tuple[InstructedHead, InstructedTask]:
         """The head, as it is at first, and what it learns."""
         with seeded(self.seed):
             head = InstructedHead.before(on, pooled, self.rank)
+        head.taught = tuple(words for question in questions for words in question.instructions)
         return head, InstructedTask(on, head, self.objective)
 
-    def training(self, data: TrainingData) -> Training:
+    def training(self, data: TrainingData, on: Encoder) -> Training:
         """Steps, batch and rate."""
-        size = min(self.batch_size, data.n_samples)
-        steps = self.epochs * data.steps_per_epoch(size)
-        return Training(
-            steps,
-            size,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            schedule="cosine",
-            warmup=min(20, steps // 5),
-            seed=self.seed,
-        )
+        return Training.cosine(self, data, self.lr)
 
-    def provenance(self, data: TrainingData, asked: Sequence[Asked], done: Trained) -> dict[str, Any]:
+    def provenance(self, data: TrainingData, questions: Sequence[Question], done: Trained) -> dict[str, Any]:
         """What a card says of a training on what :func:`triplets` gave."""
         return {
             "objective": self.objective.name,
-            "instructions": [list(one.instructions) for one in asked],
-            "n_pictures": len(asked[0].answers),
+            "instructions": [list(question.instructions) for question in questions],
+            "n_pictures": len(questions[0].answers),
             "n_triplets": data.n_samples,
             "n_steps": len(done.history),
             "seed": self.seed,
@@ -167,31 +130,26 @@ class Instruct:
         }
 
 
-def wordings(asked: Sequence[Asked]) -> tuple[str, ...]:
-    """Every instruction, in each of its wordings."""
-    return tuple(words for one in asked for words in one.instructions)
-
-
-def triplets(on: Encoder, pooled: Float[Tensor, "n p"], asked: Sequence[Asked]) -> TrainingData:
+def triplets(on: Encoder, pooled: Float[Tensor, "n p"], questions: Sequence[Question]) -> TrainingData:
     """Every picture with everything that it is asked and whose answer is known.
 
     Raises:
         DataError: see :meth:`Instruct.fit`.
     """
-    given = [len(one.answers) for one in asked]
-    rows = [(i, k) for k, one in enumerate(asked) for i, answer in enumerate(one.answers) if answer.strip()]
-    words = sorted({asked[k].answers[i] for i, k in rows})
-    if any(n != len(pooled) for n in given) or not all(one.instructions for one in asked) or len(words) < 2:
+    given = [len(one.answers) for one in questions]
+    rows = [(i, k) for k, one in enumerate(questions) for i, answer in enumerate(one.answers) if answer.strip()]
+    words = sorted({questions[k].answers[i] for i, k in rows})
+    if any(n != len(pooled) for n in given) or not all(one.instructions for one in questions) or len(words) < 2:
         raise DataError(
             f"{len(pooled)} pictures were given with {given} answers, {len(words)} of them different. An instruction "
             "or more for each list of answers, an answer for each picture, and two different ones were expected. Give "
             "those."
         )
     number = {word: n for n, word in enumerate(words)}
-    label = torch.tensor([number[asked[k].answers[i]] for i, k in rows])
-    sentences = [text for one in asked for text in one.instructions]
-    first = [sum(len(one.instructions) for one in asked[:k]) for k in range(len(asked))]
-    wordings = [range(first[k], first[k] + len(one.instructions)) for k, one in enumerate(asked)]
+    label = torch.tensor([number[questions[k].answers[i]] for i, k in rows])
+    sentences = [text for one in questions for text in one.instructions]
+    first = [sum(len(one.instructions) for one in questions[:k]) for k in range(len(questions))]
+    wordings = [range(first[k], first[k] + len(one.instructions)) for k, one in enumerate(questions)]
     vectors, placed = own_vectors(on.text, sentences).clone(), on.encode_text(words).clone()
     return TrainingData(
         len(rows),
@@ -202,3 +160,57 @@ def triplets(on: Encoder, pooled: Float[Tensor, "n p"], asked: Sequence[Asked]) 
             "labels": label,
         },
     )
+
+
+@dataclass(frozen=True)
+class ByInstructions(FromColumns):
+    """Each column answers an instruction.
+
+    Args:
+        instructions: column → the instruction, in one wording or several.
+        how: the training.
+        keep: how much of what was learnt is kept, 0 to 1; left out, chosen on held-out pictures: where their own
+            values are the nearest most often, among what costs no more than ``may_forget``.
+        may_forget: most of the agreement with the encoder's own classes that a ``keep`` that is chosen may cost.
+        held_out: part of the pictures that is chosen and measured on.
+    """
+
+    objective: ClassVar[type[Contrastive]] = FocalLens
+    form: ClassVar[str] = InstructedHead.form
+    inner: ClassVar[type[Any]] = Instruct
+    columns: ClassVar[tuple[str, ...]] = ("image", "group")
+
+    instructions: Mapping[str, Sequence[str]]
+    how: Instruct = field(default_factory=Instruct)
+    keep: Part | None = None
+    may_forget: Part = 0.1
+    held_out: InnerPart = 0.1
+
+    @classmethod
+    def of(cls, objective: str, settings: Mapping[str, Any], columns: Mapping[str, Any]) -> Self:
+        own, inner = split_settings(settings)
+        said = own.pop("instructions", None) or {}
+        return cls({c: (s,) if isinstance(s, str) else tuple(s) for c, s in said.items()}, Instruct(**inner), **own)
+
+    def columns_read(self) -> Mapping[str, str]:
+        return {column: column for column in self.instructions}
+
+    def names(self) -> Sequence[str]:
+        return list(self.instructions)
+
+    def refuse(self, on: Encoder, read: Any) -> None:
+        _ = on.text
+
+    def _questions(self, own: PooledSet) -> list[Question]:
+        return [Question(list(said), own.first(column)) for column, said in self.instructions.items()]
+
+    def prepared(self, on: Encoder, own: PooledSet, progress: Progress) -> tuple[InstructedHead, Task, TrainingData]:
+        questions = self._questions(own)
+        return *self.how.task(on, own.pooled, questions), triplets(on, own.pooled, questions)
+
+    def provenance(self, own: PooledSet, data: TrainingData, done: Trained) -> dict[str, Any]:
+        return {**self.how.provenance(data, self._questions(own), done), "columns": list(self.instructions)}
+
+    def measures(self, after: Encoder) -> Measures:
+        said = {column: several[0] for column, several in self.instructions.items()}
+        return {f"{column} under '{words}'": (column, after.under(words), ("{}",)) for column, words in said.items()}

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..bounds import InnerPart, Part
 from ..encoders.adapted import Adaptation
 from ..encoders.base import Encoder, Tokenised
 from ..encoders.names import filled
-from ..encoders.prefixed import PrefixedWords
-from ..encoders.split import freeze
+from ..encoders.prefixed import SOURCES, PrefixedWords
 from ..encoders.tuned_towers import trainable
 from ..errors import DataError
 from ..progress import Progress
 from ..seeded import seeded
 from ..training.batches import TrainingData
 from ..training.loop import Trained, Training, train
+from ..training.task import Task
 from .contrast import Contrast, Drawn
+from .from_columns import FromColumns, Measures, split_settings
+from .objectives.contrastive import Contrastive
 from .objectives.prefix import Prefix
+from .pooled import PooledSet
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Prefixing:
             pooled: pictures, as it pools them.
             classes: of each picture, its class's name; empty where it has none.
             captions: of each picture; none where it has no caption. A picture may have both.
-            progress: hears of progress.
+            progress: progress callback.
 
         Raises:
             DataError: not as many of each as pictures, or fewer than two pairs of a kind.
@@ -75,8 +78,9 @@ class Prefixing:
             InputError: the loss is not finite.
         """
         data = two_kinds(on, pooled, classes, captions, self.objective)
-        words, done = self.trained(on, data, progress)
-        return Adaptation(on, words, 1.0, self.provenance(data, classes, done))
+        words, task = self.task(on)
+        done = train(task, data, self.training(data, on), progress=progress)
+        return Adaptation(on, words.requires_grad_(False), 1.0, self.provenance(data, classes, done))
 
     def provenance(self, data: TrainingData, classes: Sequence[str], done: Trained) -> dict[str, Any]:
         """What a card says of a training on what :func:`two_kinds` gave."""
@@ -90,19 +94,6 @@ class Prefixing:
             "loss": round(done.history[-1]["loss"], 4),
         }
 
-    def trained(
-        self,
-        on: Encoder,
-        data: TrainingData,
-        progress: Progress | None = None,
-        checkpoint: tuple[Path, str] | None = None,
-    ) -> tuple[PrefixedWords, Trained]:
-        """The words half after training on what :func:`two_kinds` gives, and its steps; see :func:`.loop.train`."""
-        words, task = self.task(on)
-        done = train(task, data, self.training(data, on), checkpoint=checkpoint, progress=progress)
-        freeze(words)
-        return words, done
-
     def task(self, on: Encoder) -> tuple[PrefixedWords, Contrast]:
         """The words half with prefixes, as it is at first, and what it learns."""
         with seeded(self.seed):
@@ -113,19 +104,9 @@ class Prefixing:
 
     def training(self, data: TrainingData, on: Encoder) -> Training:
         """Steps, batch and rate."""
-        n_steps = self.epochs * data.steps_per_epoch(self.batch_size)
-        return Training(
-            n_steps,
-            self.batch_size,
-            lr=self.lr or trainable(on).tuning_lr,
-            weight_decay=self.weight_decay,
-            schedule="cosine",
-            warmup=min(20, n_steps // 5),
-            seed=self.seed,
-            micro_batch=self.micro_batch,
-            part_lr=(("text.prefix", self.prefix_lr),),
-            part_decay=(("text.prefix", 0.0),),
-        )
+        prefix = {"part_lr": (("text.prefix", self.prefix_lr),), "part_decay": (("text.prefix", 0.0),)}
+        lr = self.lr or trainable(on).tuning_lr
+        return Training.cosine(self, data, lr, micro_batch=self.micro_batch, **prefix)
 
 
 def two_kinds(
@@ -138,6 +119,9 @@ def two_kinds(
     """A pair for each picture with a class and one for each with captions; batches of one kind where they are asked.
 
     Pairs of one class share a label, and so do pictures with the same captions.
+
+    Raises:
+        DataError: see :meth:`Prefixing.fit`.
     """
     tower = trainable(on)
     named = [i for i, name in enumerate(classes) if name.strip()]
@@ -161,3 +145,58 @@ def two_kinds(
     kinds = torch.tensor([0] * len(named) + [1] * len(told))
     columns = {"image": image, "text": Drawn(choices, made), "labels": torch.tensor([number[key] for key in keys])}
     return TrainingData(len(keys), columns, apart=kinds if objective.debiased else None)
+
+
+@dataclass(frozen=True)
+class ByClassesAndCaptions(FromColumns):
+    """One column names classes, others are captions; a picture may have either or both.
+
+    Args:
+        label: the column of classes.
+        text: the columns of captions; left out, those called text, caption, title or alike.
+        how: the training.
+        keep: how much of what was learnt is kept, as for :class:`seewhy.learning.instructed.ByInstructions`.
+        may_forget: most that a ``keep`` that is chosen may cost.
+        held_out: part of the pictures that is chosen and measured on.
+    """
+
+    objective: ClassVar[type[Contrastive]] = Prefix
+    form: ClassVar[str] = PrefixedWords.form
+    inner: ClassVar[type[Any]] = Prefixing
+    columns: ClassVar[tuple[str, ...]] = ("image", "text", "label", "group")
+
+    label: str | None
+    text: str | Sequence[str] | None = None
+    how: Prefixing = field(default_factory=Prefixing)
+    keep: Part | None = None
+    may_forget: Part = 0.1
+    held_out: InnerPart = 0.1
+
+    @classmethod
+    def of(cls, objective: str, settings: Mapping[str, Any], columns: Mapping[str, Any]) -> Self:
+        own, inner = split_settings(settings)
+        return cls(columns.get("label"), columns.get("text"), Prefixing(**inner), **own)
+
+    def columns_read(self) -> Mapping[str, str | Sequence[str] | None]:
+        return {"class": self.label, "caption": self.text}
+
+    def names(self) -> Sequence[str]:
+        return SOURCES[:1]
+
+    def refuse(self, on: Encoder, read: Any) -> None:
+        trainable(on)
+
+    def prepared(self, on: Encoder, own: PooledSet, progress: Progress) -> tuple[PrefixedWords, Task, TrainingData]:
+        data = two_kinds(on, own.pooled, own.first("class"), own.said["caption"], self.how.objective)
+        return *self.how.task(on), data
+
+    def provenance(self, own: PooledSet, data: TrainingData, done: Trained) -> dict[str, Any]:
+        captions = [self.text] if isinstance(self.text, str) else list(self.text or ())
+        return {**self.how.provenance(data, own.first("class"), done), "columns": [self.label, *captions]}
+
+    def measures(self, after: Encoder) -> Measures:
+        read = {source: after if source == SOURCES[-1] else after.under(source) for source in SOURCES}
+        return {
+            f"{self.label}, read as {source}": ("class", encoder, encoder.text.templates)
+            for source, encoder in read.items()
+        }

@@ -2,98 +2,44 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
-from ..encoders.adapted import Adaptation
+from ..bounds import Bound, Count, InnerPart, check_fields
 from ..encoders.base import Encoder, TrainableText
 from ..encoders.projection import Form, Projection
 from ..encoders.tuned_pictures import TunedPictures
 from ..errors import DataError, InputError, UnknownNameError
-from ..pictures.samples import Sample, some, split, under_two_classes
+from ..pictures.samples import Sample, some, under_two_classes
 from ..pictures.unlabelled import pictures_of
 from ..progress import Progress
 from ..seeded import seeded
 from ..storage.features import FeatureStore
-from ..training.augmentation import TrainingPictures
+from ..training.augmentation import Augmentation, TrainingPictures, augmentation
 from ..training.batches import TrainingData
-from ..training.distortions import Augmentation, augmentation
-from ..training.loop import Trained, Training, train
+from ..training.loop import Trained, Training
 from ..training.task import Task
-from .dense import check_cells, dense_views
 from .objectives import objectives
-from .objectives.dense import Dense
-from .objectives.pictures import PictureObjective
-from .objectives.vectors import Vectors
-from .seen_pairs import look_at_pictures, parted
-from .views import Views
-from .way import Finished, Tried, Way, say_shared
+from .objectives.pictures import Dense, PictureObjective, Vectors
+from .pooled import PooledSet, encode_pictures
+from .views import Views, dense_views
+from .way import Finished, Tried, Way
 
 TUNING_LR = 1e-4
 """Of encoders that say nothing of it."""
 
 
-@dataclass(frozen=True, eq=False)
-class SeenPictures:
-    """Pictures that can be read, as an encoder saw them.
-
-    Attributes:
-        items: with their classes, where they have any.
-        digests: of their files.
-        pooled: of each.
-    """
-
-    items: tuple[Sample, ...]
-    digests: tuple[str, ...]
-    pooled: Float[Tensor, "n p"]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def only(self, rows: Sequence[int]) -> SeenPictures:
-        """Some of them."""
-        items, digests = tuple(self.items[i] for i in rows), tuple(self.digests[i] for i in rows)
-        return SeenPictures(items, digests, self.pooled[list(rows)])
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Their names, where every picture has one; none otherwise."""
-        labels = {item.label for item in self.items}
-        return () if "" in labels else tuple(sorted(labels))
-
-    def split(self, held_out: float, seed: int) -> tuple[SeenPictures, SeenPictures]:
-        """What is trained on and what is held out: of every class a part, where there are classes and no groups.
-
-        Copies and groups are on one side.
-        """
-        labels = [item.label for item in self.items]
-        if self.classes and not any(item.group for item in self.items):
-            out = split(labels, self.digests, held_out, seed)
-            own, held = ([i for i, flag in enumerate(out) if flag is side] for side in (False, True))
-        else:
-            own, held = parted(self.items, self.digests, held_out, seed)
-        if len(own) < 2:
-            raise DataError(
-                f"{len(own)} picture(s) are left to train on, of {len(self)} that can be read. Two or more were "
-                "expected, as they are told from one another. Give more pictures."
-            )
-        return self.only(own), self.only(held)
-
-
-@dataclass(frozen=True, eq=False)
-class Pretrained(Finished[SeenPictures, Tried]):
+class Pretrained(Finished[PooledSet, Tried]):
     """A finished training on pictures; nothing was tried, since all is kept."""
 
 
 @dataclass(frozen=True)
-class Pretrain(Way):
+class Pretrain(Way[PooledSet, Tried]):
     """How an encoder is trained on pictures alone, or on pictures with classes.
 
     Args:
@@ -118,6 +64,8 @@ class Pretrain(Way):
 
     columns: ClassVar[tuple[str, ...]] = ("image", "label", "group")
     all_of_it: ClassVar[Mapping[str, Any]] = {}
+    by_class: ClassVar[bool] = True
+    result: ClassVar[type[Finished[Any, Any]]] = Pretrained
     keep: float | None = field(init=False, default=1.0)
     may_forget: float = field(init=False, default=1.0)
 
@@ -130,31 +78,28 @@ class Pretrain(Way):
     keep_head: bool = False
     pyramid: bool = False
     augmentation: Augmentation | str = "simclr"
-    epochs: int = 20
-    batch_size: int = 256
+    epochs: Count = 20
+    batch_size: Annotated[int, Bound(2)] = 256
     micro_batch: int | None = None
     lr: float | None = None
     weight_decay: float = 1e-4
-    held_out: float = 0.1
+    held_out: InnerPart = 0.1
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 2 or not 0 < self.held_out < 1:
+        check_fields(self, "pretrain")
+        name, dense = self.made().name, isinstance(self.made(), Dense)
+        if self.pyramid and not dense:
             raise InputError(
-                f"pretrain was given epochs={self.epochs}, batch_size={self.batch_size}, held_out={self.held_out:g}. "
-                "An epoch or more, batches of two or more pictures, which are told from one another, and a part "
-                "between 0 and 1 were expected. Change them."
+                f"pretrain was given pyramid=True with the objective {name!r}, which sees whole views. An objective of "
+                "cells was expected. Leave the pyramid out, or take another objective."
             )
-        check_cells(self.made(), pyramid=self.pyramid, keep_head=self.keep_head)
+        if self.keep_head and dense:
+            raise InputError(
+                f"pretrain was given keep_head=True with the objective {name!r}, whose projection is of cells. An "
+                "objective of whole views was expected. Leave keep_head out, or take another objective."
+            )
         _ = self.head(), self.views()
-
-    @classmethod
-    def takes(cls) -> set[str]:
-        return {one.name for one in fields(cls) if one.init} - {"objective"}
-
-    @classmethod
-    def of(cls, objective: str, settings: Mapping[str, Any], columns: Mapping[str, Any]) -> Self:
-        return cls(objective, **settings)
 
     def read(self, source: Any, columns: Mapping[str, Any], progress: Progress) -> tuple[Sample, ...]:
         found = pictures_of(source, **columns)
@@ -166,14 +111,26 @@ class Pretrain(Way):
     def n_texts(self, read: Sequence[Sample]) -> int:
         return 0
 
-    def some(self, read: Sequence[Sample], n: int) -> Sequence[Sample]:
-        return read[:: max(1, len(read) // n)][:n]
+    def look(self, on: Encoder, read: Sequence[Sample], store: FeatureStore | None, progress: Progress) -> PooledSet:
+        return encode_pictures(on, read, store, progress)
 
-    def look(self, on: Encoder, read: Sequence[Sample], store: FeatureStore | None, progress: Progress) -> SeenPictures:
-        return SeenPictures(*look_at_pictures(on, read, store, progress))
+    def refuse(self, on: Encoder, read: Sequence[Sample]) -> None:
+        check_classes(self.made(), read)
+
+    def check(self, own: PooledSet, progress: Progress) -> None:
+        check_classes(self.made(), own.items)
+        twice = under_two_classes([item.label for item in own.items], own.digests)
+        names = [item.image for item, both in zip(own.items, twice, strict=True) if both]
+        if names:
+            progress.note(f"the same picture lies under two classes, which no objective can learn: {some(names, 3)}")
 
     def made(self) -> PictureObjective:
-        """The objective."""
+        """The objective.
+
+        Raises:
+            UnknownNameError: there is none of that name.
+            InputError: it needs words, or has no such setting.
+        """
         if not isinstance(self.objective, str):
             return self.objective
         found = objectives[self.objective]
@@ -199,52 +156,13 @@ class Pretrain(Way):
         return augmentation(self.augmentation) if isinstance(self.augmentation, str) else self.augmentation
 
     def training(self, data: TrainingData, on: Encoder) -> Training:
-        size = min(self.batch_size, data.n_samples)
-        steps = self.epochs * data.steps_per_epoch(size)
         own = on.text.tuning_lr if on.has_text and isinstance(on.text, TrainableText) else TUNING_LR
-        return Training(
-            steps,
-            size,
-            lr=self.lr or own,
-            weight_decay=self.weight_decay,
-            schedule="cosine",
-            warmup=min(20, steps // 5),
-            seed=self.seed,
-            micro_batch=self.micro_batch,
-        )
+        return Training.cosine(self, data, self.lr or own, micro_batch=self.micro_batch)
 
-    def fit(
-        self,
-        on: Encoder,
-        items: Sequence[Sample],
-        *,
-        validation: Sequence[Sample] | None = None,
-        store: FeatureStore | None = None,
-        progress: Progress | None = None,
-        checkpoint: Path | None = None,
-        history: Path | None = None,
-    ) -> Pretrained:
-        """Look, train, and take what is kept."""
-        progress = progress or Progress()
-        check_classes(self.made(), items)
-        seen = self.look(on, items, store, progress)
-        if validation is None:
-            own, held = seen.split(self.held_out, self.seed)
-        else:
-            own, held = seen, self.look(on, validation, store, progress)
-            say_shared(own, held, progress)
-        check_classes(self.made(), own.items)
-        say_contradictions(own, progress)
-        tower, task, data = self.prepared(on, own, progress)
-        labels = [item.label for item in own.items] if own.classes else []
-        seal = json.dumps([self.facts(), labels, on.fingerprint, own.digests])
-        kept = None if checkpoint is None else (checkpoint, seal)
-        done = train(task, data, self.training(data, on), checkpoint=kept, history=history, progress=progress)
-        facts = {**self.facts(), **_figures(own, held, done)}
-        adaptation = Adaptation(on, tower, 1.0, facts, tuple(dict.fromkeys(own.digests)))
-        return Pretrained(adaptation, done, (), own, held)
+    def seal(self, own: PooledSet) -> list[Any]:
+        return [self.facts(), [item.label for item in own.items] if own.classes else []]
 
-    def prepared(self, on: Encoder, own: SeenPictures, progress: Progress) -> tuple[TunedPictures, Task, TrainingData]:
+    def prepared(self, on: Encoder, own: PooledSet, progress: Progress) -> tuple[TunedPictures, Task, TrainingData]:
         objective, sources = self.made(), [item.source for item in own.items]
         pictures = TrainingPictures(on, sources, None, progress, n_views=objective.n_views, augmentation=self.views())
         columns: dict[str, Any] = {"pixels": pictures}
@@ -256,18 +174,17 @@ class Pretrain(Way):
         n_steps = self.training(data, on).n_steps
         if isinstance(objective, Dense):
             return *dense_views(on, objective, self.head(), self.pyramid, n_steps=n_steps, seed=self.seed), data
+        if not isinstance(objective, Vectors):
+            raise InputError(
+                f"The objective {objective.name!r} is a {type(objective).__mro__[1].__name__}. One over views of "
+                "pictures as vectors was expected. Take another."
+            )
         tower = TunedPictures.before(on)
         with seeded(self.seed):
             head = self.head().build(width, progress)
-            task = task_of(
-                objective,
-                nn.Sequential(tower.trunk, tower.pool),
-                head,
-                width=self.head().out_width(width),
-                n_classes=len(classes),
-                n_pictures=len(own),
-                n_steps=n_steps,
-            )
+            sizes = {"n_classes": len(classes), "n_pictures": len(own), "n_steps": n_steps}
+            network, out = nn.Sequential(tower.trunk, tower.pool), self.head().out_width(width)
+            task = Views(network, head, objective, width=out, **sizes)
         if self.keep_head:
             tower.behind, tower.head = head, self.head().facts(width)
         return tower, task, data
@@ -278,26 +195,22 @@ class Pretrain(Way):
         plain = asdict(replace(self, objective=objective.name, settings={}, augmentation=self.views()))
         return {**plain, "settings": {"n_views": objective.n_views, **asdict(cast(Any, objective))}}
 
-
-def is_of_pictures(objective: PictureObjective | str) -> bool:
-    """Whether an objective, or the one of a name, needs no words."""
-    if isinstance(objective, str):
-        return issubclass(objectives[objective], PictureObjective)
-    return isinstance(objective, PictureObjective)
+    def told(self, own: PooledSet, data: TrainingData, done: Trained) -> dict[str, Any]:
+        sizes = {"n_pictures": len(own), "n_classes": len(own.classes)}
+        return {**self.facts(), "train": "pictures", **sizes, "loss": done.loss}
 
 
-def task_of(objective: PictureObjective, tower: nn.Module, head: nn.Module, **sizes: Any) -> Task:
-    """The task of an objective, by its base shape."""
-    if isinstance(objective, Vectors):
-        return Views(tower, head, objective, **sizes)
-    raise InputError(
-        f"The objective {objective.name!r} is a {type(objective).__mro__[1].__name__}. One over views of pictures as "
-        "vectors was expected. Take another."
-    )
+def is_of_pictures(objective: str) -> bool:
+    """Whether the objective of a name needs no words."""
+    return issubclass(objectives[objective], PictureObjective)
 
 
 def check_classes(objective: PictureObjective, items: Sequence[Sample]) -> None:
-    """See that pictures have the classes that an objective needs."""
+    """See that pictures have the classes that an objective needs.
+
+    Raises:
+        DataError: one has none, there is one class, or no class has two pictures.
+    """
     if not objective.needs_labels:
         return
     without = [item.image for item in items if not item.label]
@@ -306,9 +219,7 @@ def check_classes(objective: PictureObjective, items: Sequence[Sample]) -> None:
             f"{len(without)} of {len(items)} pictures have no class: {some(without, 3)}. The objective "
             f"{objective.name} needs one of each. Name the column of classes, or take an objective without."
         )
-    counts: dict[str, int] = {}
-    for item in items:
-        counts[item.label] = counts.get(item.label, 0) + 1
+    counts = Counter(item.label for item in items)
     if len(counts) < 2:
         raise DataError(
             f"All {len(items)} pictures are of one class, {next(iter(counts), '')!r}. Two or more were expected, as "
@@ -320,23 +231,3 @@ def check_classes(objective: PictureObjective, items: Sequence[Sample]) -> None:
             f"class were expected, as the objective {objective.name} learns what those have in common. Add pictures, "
             "or take an objective without classes."
         )
-
-
-def say_contradictions(seen: SeenPictures, progress: Progress) -> None:
-    """A note that names a picture that lies under two classes."""
-    twice = under_two_classes([item.label for item in seen.items], seen.digests)
-    names = [item.image for item, both in zip(seen.items, twice, strict=True) if both]
-    if names:
-        progress.note(f"the same picture lies under two classes, which no objective can learn: {some(names, 3)}")
-
-
-def _figures(own: SeenPictures, held: SeenPictures, done: Trained) -> dict[str, Any]:
-    return {
-        "train": "pictures",
-        "keep": 1.0,
-        "n_pictures": len(own),
-        "n_classes": len(own.classes),
-        "n_measured_on": len(held),
-        "n_steps": len(done.history),
-        "loss": done.loss,
-    }

@@ -1,22 +1,23 @@
-"""What every way of teaching an encoder shares: what it takes, reads and trains, and how ``keep`` is chosen."""
+"""What every way of teaching an encoder shares: look, split, train, choose how much is kept."""
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast, final
 
 from ..encoders.adapted import Adaptation
 from ..encoders.base import Encoder
-from ..errors import InputError
-from ..pictures.samples import Sample
+from ..errors import DataError, InputError
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..training.batches import TrainingData
-from ..training.loop import Trained, Training
+from ..training.loop import Trained, Training, train
 from ..training.task import Task
+from .pooled import PooledSet
 
 N_CHOSEN_ON = 1000
 """Held-out pictures that ``keep`` is chosen on, at most."""
@@ -28,31 +29,11 @@ AGREES_AS_NEW = "own classes, names read as new"
 """The same where each name is read as if it were none of the encoder's own, which keep their place: what becomes of
 the names of other things, and what a ``keep`` of heads is chosen by."""
 
-
-class Seen(Protocol):
-    """Pictures as an encoder pools them, with what is said of them."""
-
-    @property
-    def items(self) -> tuple[Sample, ...]: ...
-    @property
-    def digests(self) -> tuple[str, ...]: ...
-    def __len__(self) -> int: ...
-    def only(self, keep: Sequence[int]) -> Self: ...
-    def split(self, held_out: float, seed: int) -> tuple[Self, Self]: ...
-
-
-S = TypeVar("S", bound=Seen)
+S = TypeVar("S", bound=PooledSet)
 
 
 class Tried(Protocol):
-    """What one ``keep`` gives on held-out pictures.
-
-    Attributes:
-        keep: how much.
-        named: part of the pictures whose nearest class by name is the one that the encoder's own last layer says;
-            ``None`` for an encoder without classes of its own.
-        gain: what is to be high.
-    """
+    """What one ``keep`` gives on held-out pictures: ``named`` is the agreement with own classes, ``None`` without."""
 
     @property
     def keep(self) -> float: ...
@@ -75,6 +56,8 @@ class Finished(Generic[S, T]):
         tried: what each ``keep`` gives on held-out pictures, 0 first; nothing where all is kept.
         train: pictures trained on, as the encoder saw them before.
         held: pictures to measure on.
+        chosen_on: pictures that ``keep`` was chosen on; those to measure on are others, where there are enough.
+        judged: measure → what was found on those to measure on, before and after, where the way measures itself.
     """
 
     adaptation: Adaptation
@@ -82,6 +65,8 @@ class Finished(Generic[S, T]):
     tried: tuple[T, ...]
     train: S
     held: S
+    chosen_on: S
+    judged: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def encoder(self) -> Encoder:
@@ -93,51 +78,72 @@ class Finished(Generic[S, T]):
         return self.adaptation.save(folder)
 
 
-class Way(ABC):
+class Way(ABC, Generic[S, T]):
     """A way of teaching an encoder by a table of pictures; the method says what it reads, looks at and trains.
 
     Class attributes:
         columns: of a table, by what they are for, that can be named.
         all_of_it: settings with which as much as can be is trained, and all of it kept.
         stays: what is not trained even then, in a sentence, if anything is not.
+        by_class: whether a part of every class is held out.
+        result: what a finished training is.
     """
 
     columns: ClassVar[tuple[str, ...]]
     all_of_it: ClassVar[Mapping[str, Any]]
     stays: ClassVar[str] = ""
+    by_class: ClassVar[bool] = False
+    result: ClassVar[type[Finished[Any, Any]]]
 
     keep: float | None
     may_forget: float
     held_out: float
+    seed: int
 
     @classmethod
-    @abstractmethod
     def takes(cls) -> set[str]:
         """Names of the settings, beside the objective's."""
+        return {one.name for one in fields(cast(Any, cls)) if one.init} - {"objective"}
 
     @classmethod
-    @abstractmethod
     def of(cls, objective: str, settings: Mapping[str, Any], columns: Mapping[str, Any]) -> Self:
         """The way with these settings, each of which it takes, for a table with these columns."""
+        return cls(objective, **settings)  # type: ignore[call-arg]
 
     @abstractmethod
     def read(self, source: Any, columns: Mapping[str, Any], progress: Progress) -> Any:
-        """What a table says; it has a length, and :meth:`look` takes it."""
+        """What a table says; it has a length, and :meth:`look` takes it.
 
-    @abstractmethod
+        Raises:
+            DataError: nothing usable is there, or a column is missing.
+        """
+
     def n_texts(self, read: Any) -> int:
         """Different ones."""
+        return len({text for item in read for text in item.texts})
 
-    @abstractmethod
     def some(self, read: Any, n: int) -> Any:
         """So many of what was read, spread over it."""
+        return read[:: max(1, len(read) // n)][:n]
 
     @abstractmethod
-    def look(self, on: Encoder, read: Any, store: FeatureStore | None, progress: Progress) -> Any:
+    def look(self, on: Encoder, read: Any, store: FeatureStore | None, progress: Progress) -> S:
         """Pictures and texts as vectors, each once."""
 
+    def refuse(self, on: Encoder, read: Any) -> None:
+        """Refuse an encoder or a table that cannot be used so, before anything is looked at."""
+        return
+
+    def check(self, own: S, progress: Progress) -> None:
+        """Refuse pictures to train on from which nothing can be learnt."""
+        return
+
+    def spanned(self, on: Encoder, own: S, store: FeatureStore | None, progress: Progress) -> S:
+        """The same with what is compared of their texts."""
+        return own
+
     @abstractmethod
-    def prepared(self, on: Encoder, own: Any, progress: Progress) -> tuple[Any, Task, TrainingData]:
+    def prepared(self, on: Encoder, own: S, progress: Progress) -> tuple[Any, Task, TrainingData]:
         """What is trained, as it is at first; the task; and what it learns from."""
 
     @abstractmethod
@@ -145,6 +151,28 @@ class Way(ABC):
         """Steps, batch and rate."""
 
     @abstractmethod
+    def seal(self, own: S) -> list[Any]:
+        """What a checkpoint must be of, beside the encoder and the pictures."""
+
+    def keeps(self) -> Sequence[float]:
+        """Values of ``keep`` to try where none is given; none where all is kept."""
+        return ()
+
+    def measured(
+        self, on: Encoder, part: Any, own: S, chosen_on: S, held: S, progress: Progress
+    ) -> Callable[[float], T]:
+        """What a ``keep`` gives on held-out pictures."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def told(self, own: S, data: TrainingData, done: Trained) -> dict[str, Any]:
+        """What a card says of the training."""
+
+    def judge(self, on: Encoder, part: Any, keep: float, own: S, chosen_on: S, held: S) -> Mapping[str, Any]:
+        """Measures of one's own on held-out pictures."""
+        return {}
+
+    @final
     def fit(
         self,
         on: Encoder,
@@ -154,34 +182,59 @@ class Way(ABC):
         store: FeatureStore | None = None,
         progress: Progress | None = None,
         checkpoint: Path | None = None,
+        history: Path | None = None,
     ) -> Any:
-        """Look, train, choose: what is :class:`Finished`."""
+        """Look, train, choose how much is kept.
 
+        Args:
+            on: the encoder; it stays as it is.
+            items: what :meth:`read` gave of a table.
+            validation: the same of pictures that are chosen and measured on; left out, a part of ``items`` is held out.
+            store: where looks are kept.
+            progress: progress callback, with notes and failures.
+            checkpoint: where to keep what a stopped run goes on from; the caller deletes it when the result is safe.
+            history: a file of JSON lines to which each step's terms are added.
 
-def check_part(keep: float | None, may_forget: float, held_out: float) -> None:
-    """Raises:
-    InputError: one is no part.
-    """
-    if keep is not None and not 0 <= keep <= 1:
-        raise InputError(
-            f"adapt was given keep={keep:g}. A part from 0, the encoder as it was, to 1, all that was learnt, "
-            "was expected. Change it, or leave it out to have it chosen."
-        )
-    if not 0 <= may_forget <= 1 or not 0 < held_out < 1:
-        raise InputError(
-            f"adapt was given may_forget={may_forget:g}, held_out={held_out:g}. A part from 0 to 1, and one between "
-            "them, were expected. Change them."
-        )
+        Raises:
+            DataError: no picture can be read, or there are too few.
+            ModelError: the encoder has no text half where one is needed, or one that cannot be trained.
+            InputError: the loss is not finite.
+        """
+        progress = progress or Progress()
+        self.refuse(on, items)
+        encoded = self.look(on, items, store, progress)
+        if validation is None:
+            own, held = encoded.split(self.held_out, self.seed, by_class=self.by_class)
+        else:
+            own, held = encoded, self.look(on, validation, store, progress)
+            say_shared(own, held, progress)
+        if len(own) < 2:
+            raise DataError(
+                f"{len(own)} picture(s) are left to train on, of {len(encoded)} that can be read. Two or more were "
+                "expected, as they are told from one another. Give more pictures."
+            )
+        self.check(own, progress)
+        keeps = self.keeps()
+        chosen_on, held = split_held(held, self.keep, self.seed, progress) if keeps else (held, held)
+        own = self.spanned(on, own, store, progress)
+        part, task, data = self.prepared(on, own, progress)
+        seal = json.dumps([*self.seal(own), on.fingerprint, own.digests])
+        kept = None if checkpoint is None else (checkpoint, seal)
+        done = train(task, data, self.training(data, on), checkpoint=kept, history=history, progress=progress)
+        part.requires_grad_(False)
+        facts, tried, keep = self.told(own, data, done), [], 1.0
+        if keeps:
+            measured = self.measured(on, part, own, chosen_on, held, progress)
+            keep, tried = choose_keep(measured, keeps, self, len(chosen_on), progress)
+            facts |= {"keep_chosen": self.keep is None, "n_chosen_on": len(chosen_on)}
+        facts |= {"keep": keep, "n_measured_on": len(held), "n_steps": len(done.history)}
+        adaptation = Adaptation(on, part, keep, facts, tuple(dict.fromkeys(own.digests)))
+        judged = self.judge(on, part, keep, own, chosen_on, held)
+        return self.result(adaptation, done, tuple(tried), own, held, chosen_on, judged)
 
 
 def refuse(objective: str, names: Sequence[str], spelt: Callable[[str], str] = str) -> None:
-    """Refuse settings that an objective has no use for.
-
-    Args:
-        objective: its name.
-        names: of settings.
-        spelt: how a user writes one.
-    """
+    """Refuse settings that an objective has no use for, each as ``spelt`` writes it."""
     if names:
         raise InputError(
             f"{spelt(names[0])} was given with the objective {objective!r}, which has no use for it. An objective that "
@@ -189,7 +242,7 @@ def refuse(objective: str, names: Sequence[str], spelt: Callable[[str], str] = s
         )
 
 
-def apart(held: S, keep: float | None, seed: int, progress: Progress) -> tuple[S, S]:
+def split_held(held: S, keep: float | None, seed: int, progress: Progress) -> tuple[S, S]:
     """Held-out pictures that ``keep`` is chosen on, and others that what it gives is measured on."""
     held = held.only(range(min(len(held), 2 * N_CHOSEN_ON)))
     if keep is not None:
@@ -204,11 +257,7 @@ def apart(held: S, keep: float | None, seed: int, progress: Progress) -> tuple[S
 
 
 def choose(tried: Sequence[T], may_forget: float) -> T:
-    """The highest gain among those that cost little of the agreement with own classes.
-
-    Args:
-        tried: the encoder as it was first.
-        may_forget: what they may cost.
+    """The highest gain among those that cost little of the agreement with own classes, of which the first is before.
 
     Example:
         >>> from seewhy.learning.adapt import Kept
@@ -222,18 +271,18 @@ def choose(tried: Sequence[T], may_forget: float) -> T:
 
 
 def choose_keep(
-    measured: Callable[[float], T], every: Sequence[float], how: Way, n: int, progress: Progress
-) -> tuple[T, list[T]]:
-    """The ``keep`` that was asked for, or the best of several; and what each gives, 0 first."""
-    asked = every if how.keep is None else (how.keep,)
-    tried = [measured(keep) for keep in progress.track((0.0, *asked), "Choosing how much is kept", 1 + len(asked))]
+    measured: Callable[[float], T], keeps: Sequence[float], how: Way[Any, T], n: int, progress: Progress
+) -> tuple[float, list[T]]:
+    """The ``keep`` that was given, or the best of several on ``n`` pictures; and what each gives, 0 first."""
+    given = keeps if how.keep is None else (how.keep,)
+    tried = [measured(keep) for keep in progress.track((0.0, *given), "Choosing how much is kept", 1 + len(given))]
     best = tried[-1] if how.keep is not None else choose(tried, how.may_forget)
     if how.keep is None:
         progress.note(f"keep = {best.keep:g}, chosen on {n} held-out pictures")
-    return best, tried
+    return best.keep, tried
 
 
-def say_shared(own: Seen, held: Seen, progress: Progress) -> None:
+def say_shared(own: PooledSet, held: PooledSet, progress: Progress) -> None:
     """A note that names pictures on both sides."""
     known = dict(zip(own.digests, own.items, strict=True))
     both = [(known[d], item) for d, item in zip(held.digests, held.items, strict=True) if d in known]

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .adapt import Adapt
-from .from_columns import ByClassesAndCaptions, ByInstructions, FromColumns
+from .from_columns import FromColumns
+from .instructed import ByInstructions
+from .prefixed import ByClassesAndCaptions
 from .pretrain import Pretrain, is_of_pictures
 from .way import Way, refuse
 
@@ -20,14 +22,18 @@ def way_of(
     *,
     all_of_it: bool = False,
     spelt: Callable[[str], str] = str,
-) -> Way:
-    """How an encoder is taught by an objective.
+) -> Way[Any, Any]:
+    """How an encoder is taught by an objective, with as much as can be trained and kept where ``all_of_it``.
+
+    Raises:
+        UnknownNameError: there is no such objective.
+        InputError: it has no use for one of the settings or columns, or needs another.
 
     Example:
         >>> way_of("siglip", {"keep": 0.3}, {}).keep, type(way_of("prefix", {}, {"label": "kind"})).__name__
         (0.3, 'ByClassesAndCaptions')
     """
-    usual: type[Way] = Pretrain if all_of_it and is_of_pictures(objective) else Adapt
+    usual: type[Way[Any, Any]] = Pretrain if all_of_it and is_of_pictures(objective) else Adapt
     found = {one.objective.name: one for one in FROM_COLUMNS}.get(objective, usual)
     refuse(objective, [name for name in settings if name not in found.takes()], spelt)
     refuse(objective, [name for name in columns if name not in found.columns], spelt)

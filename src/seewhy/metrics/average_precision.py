@@ -21,14 +21,7 @@ MOST = 100
 
 @dataclass(frozen=True, eq=False)
 class PictureBoxes:
-    """What is in one picture, or what was found in it.
-
-    Attributes:
-        boxes: left, top, right, bottom.
-        labels: places among the classes.
-        scores: of what was found; of no use for what is there.
-        ignored: of what is there: neither missed nor found.
-    """
+    """What is in one picture, or what was found in it."""
 
     boxes: Float[np.ndarray, "n 4"]
     labels: Int[np.ndarray, " n"]
@@ -67,15 +60,7 @@ def boxes_of(picture: BoxedPicture, classes: Sequence[str]) -> PictureBoxes:
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """The boxes found of one class in all pictures, surest first.
-
-    Attributes:
-        picture: of which each is.
-        score: how sure.
-        right: whether it is right, at each overlap.
-        counts: whether it counts, at each overlap; one on an ignored place does not.
-        n_there: how many are there in each picture.
-    """
+    """The boxes found of one class in all pictures, surest first."""
 
     picture: Int[np.ndarray, " d"]
     score: Float[np.ndarray, " d"]
@@ -106,13 +91,7 @@ class Matched:
 
 @dataclass(frozen=True, eq=False)
 class AveragePrecision:
-    """How good the boxes found are.
-
-    Attributes:
-        classes: their names.
-        matched: of each class.
-        n_pictures: how many.
-    """
+    """How good the boxes found are."""
 
     classes: tuple[str, ...]
     matched: tuple[Matched, ...] = field(repr=False)
@@ -159,11 +138,6 @@ def average_precision(
     Interpolated at 101 recalls as in ``COCOeval.accumulate`` (pycocotools), area range "all", 100 boxes.
 
     Cost: no pass; a step for each of the boxes found in the picture that has most of them.
-
-    Args:
-        there: of each picture.
-        found: of the same pictures in the same order.
-        classes: names of the labels.
     """
     own, given = _joined(found, len(classes), MOST), _joined(there, len(classes))
     right, counts = _match(own, given)
@@ -267,13 +241,6 @@ def confusion(
     """What is taken for what: rows are what is there, columns what was found; the last of each is nothing.
 
     Boxes of whatever class are matched, those that overlap most first; each is taken once.
-
-    Args:
-        there: of each picture.
-        found: of the same.
-        n_classes: how many.
-        least: score from which a found box counts.
-        overlap: intersection over union from which two boxes are of one thing.
     """
     table = np.zeros((n_classes + 1, n_classes + 1), np.int64)
     for given, all_ in zip(there, found, strict=True):

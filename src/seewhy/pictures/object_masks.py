@@ -29,13 +29,7 @@ FULL = 0.95
 
 
 class MaskSource(Protocol):
-    """Who says where the object is.
-
-    Attributes:
-        told: in a few words, for pages.
-        by_hand: whether people drew it, so that it need not be doubted.
-        seal: what tells two of them apart that may draw other masks.
-    """
+    """Who says where the object is."""
 
     @property
     def told(self) -> str: ...
@@ -61,11 +55,7 @@ def in_view(mask: Bool[np.ndarray, "oh ow"], picture: Picture) -> Bool[Tensor, "
 
 
 def usable(mask: Bool[Tensor, "h w"], name: str, what: str = "the mask") -> Bool[Tensor, "h w"]:
-    """The mask, if there is an object and a background.
-
-    Raises:
-        ImageError: it is empty where the model looks, or covers all of it.
-    """
+    """The mask, if there is an object and a background."""
     part = float(mask.float().mean())
     if part == 0:
         raise ImageError(name, f"{what} is empty where the model looks; draw the object, or leave the picture out")
@@ -79,11 +69,6 @@ class MaskFiles:
     """Masks as images whose object is not black: in a folder, or one for one picture.
 
     ``FOLDER/CLASS/NAME.png`` where that is there, else ``FOLDER/NAME.png``.
-
-    Attributes:
-        place: the folder, or the one mask.
-        transform: of the views.
-        shared: names that several pictures have, which one mask cannot serve.
     """
 
     place: Path
@@ -93,11 +78,7 @@ class MaskFiles:
 
     @classmethod
     def of(cls, place: Path, transform: Transform, pictures: Iterable[str]) -> MaskFiles:
-        """For these pictures.
-
-        Raises:
-            DataError: nothing is there, or one mask was given for several pictures.
-        """
+        """For these pictures."""
         if not place.exists():
             raise DataError(f"The masks {place} are not there. A folder of masks, or one, was expected. Name it.")
         counts = Counter(Path(name).stem for name in pictures)
@@ -151,11 +132,7 @@ class MaskFiles:
 
 @dataclass(frozen=True, eq=False)
 class BoxMasks:
-    """Boxes as masks: those with the name of the picture's class, or all where none has.
-
-    Attributes:
-        data: pictures with boxes.
-    """
+    """Boxes as masks: those with the name of the picture's class, or all where none has."""
 
     data: BoxData
     told = "boxes, which hold some background too"

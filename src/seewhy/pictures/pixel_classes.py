@@ -40,12 +40,7 @@ CLASSES = 2**20
 
 @dataclass(frozen=True, eq=False)
 class MaskedPicture:
-    """A picture with its mask, which is read when it is asked for.
-
-    Attributes:
-        image: file of the picture.
-        mask: file of the mask; or size and annotations, of COCO's.
-    """
+    """A picture with its mask, which is read when it is asked for."""
 
     image: str
     mask: str | tuple[tuple[int, int], tuple[tuple[int, Any], ...]] = field(repr=False)
@@ -53,15 +48,7 @@ class MaskedPicture:
 
 @dataclass(frozen=True, eq=False)
 class MaskedPictures:
-    """Pictures with masks.
-
-    Attributes:
-        items: in the order found.
-        classes: their names, in the order of the masks' values after reading.
-        values: value in the files → place among the classes.
-        ignored: values that count for nothing, without a word.
-        notes: what the user should know.
-    """
+    """Pictures with masks."""
 
     items: tuple[MaskedPicture, ...]
     classes: tuple[str, ...]

@@ -10,12 +10,7 @@ from ..types import FractionBox
 
 @dataclass(frozen=True)
 class Box:
-    """A box around something.
-
-    Attributes:
-        corners: left, top, right, bottom, as fractions of the upright picture.
-        label: what is in it; empty where nobody said.
-    """
+    """A box around something."""
 
     corners: FractionBox
     label: str = ""
@@ -34,13 +29,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Mask:
-    """The pixels of something.
-
-    Attributes:
-        image: a picture of one channel and of the same shape as the one it belongs to.
-        label: what it is; empty where nobody said.
-        value: its pixels have this value; ``None`` where they are all that are not 0.
-    """
+    """The pixels of something."""
 
     image: str
     label: str = ""

@@ -15,7 +15,7 @@ from torch.nn.functional import layer_norm
 
 from ..attributions.base import Explainable
 from ..encoders.base import Encoder, Layout
-from ..encoders.cut import FromLayer
+from ..encoders.split import FromLayer
 from ..errors import DataError, InputError
 from ..storage.cache import cache_dir
 from ..storage.folders import remove_inside

@@ -13,11 +13,11 @@ from ..errors import DataError
 from ..explanation.base import Explanation
 from ..storage.marks import CARD, PICTURE
 from ..storage.output import check_file, temporary_folder, write
-from .html import render_html
+from .card import render_html
 from .index import IndexEntry, index_entry, render_index
 from .paging import framed
-from .png import render_png
 from .report import render_report
+from .still import render_png
 
 __all__ = [
     "IndexEntry",

@@ -28,7 +28,7 @@ class Def:
         return self.text
 
     def __html__(self) -> str:
-        return f'<a class="def" href="#def-{escape(self.key)}">{escape(self.text)}</a>'
+        return f'<a class="def" href="#def-{escape(self.key)}">{escape(self.text, quote=False)}</a>'
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,33 @@ class Strong:
         return self.text
 
     def __html__(self) -> str:
-        return f"<b>{escape(self.text)}</b>"
+        return f"<b>{escape(self.text, quote=False)}</b>"
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Words for who cannot see the page."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return ""
+
+    def __html__(self) -> str:
+        return f'<span class="unseen">{escape(self.text, quote=False)}</span>'
+
+
+@dataclass(frozen=True)
+class Badge:
+    """The letter of a region."""
+
+    letter: str
+
+    def __str__(self) -> str:
+        return self.letter
+
+    def __html__(self) -> str:
+        return f'<b class="letter">{escape(self.letter, quote=False)}</b>'
 
 
 class Line(tuple[Any, ...]):
@@ -56,10 +82,10 @@ class Line(tuple[Any, ...]):
         return "".join(map(str, self))
 
     def __html__(self) -> str:
-        return "".join(p.__html__() if hasattr(p, "__html__") else escape(str(p)) for p in self)
+        return "".join(p.__html__() if hasattr(p, "__html__") else escape(str(p), quote=False) for p in self)
 
 
-Text = str | Def | Strong | Line
+Text = str | Def | Strong | Unseen | Badge | Line
 
 
 @dataclass(frozen=True)
@@ -147,7 +173,7 @@ class Table:
 
     columns: Sequence[Text]
     rows: Sequence[Sequence[Any]]
-    kind: Literal["plain", "matrix", "words"] = "plain"
+    kind: Literal["plain", "matrix", "sentences"] = "plain"
     title: str = ""
     idle: Sequence[bool] = ()
     """Which rows step back."""
@@ -238,6 +264,7 @@ class Picture:
     title: str = ""
     href: str = ""
     bars: Bars | None = None
+    on_still: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,6 +299,8 @@ class Heat:
     dark: np.ndarray | None = None
     frame: FractionBox | None = None
     small: bool = False
+    is_whole: bool = False
+    """Whether this is the whole picture beside a part of it."""
 
 
 @dataclass(frozen=True)

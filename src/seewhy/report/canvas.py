@@ -201,17 +201,11 @@ class Canvas:
             mask.resize((width, height), Image.Resampling.BOX),
         )
 
-    def bar(self, x: float, y: float, width: float, start: float, end: float, fill: Colour) -> None:
+    def bar(self, x: float, y: float, width: float, start: float, end: float, fill: Colour, height: float = 10) -> None:
         """A bar from ``start`` to ``end`` (0…1) in a groove, its middle at ``y``."""
-        self.panel(x, y - 5, width, 10, 5, WELL)
-        self.panel(
-            x + start * width,
-            y - 5,
-            max(3.0, (end - start) * width),
-            10,
-            min(5.0, max(1.5, (end - start) * width / 2)),
-            fill,
-        )
+        long, top = (end - start) * width, y - height / 2
+        self.panel(x, top, width, height, height / 2, WELL)
+        self.panel(x + start * width, top, max(3.0, long), height, min(height / 2, max(1.5, long / 2)), fill)
 
     def badge(self, x: float, y: float, letter: str, size: int = 20) -> float:
         """A letter on a small dark tile, standing on ``y``; returns the x where the tile ends."""

@@ -72,6 +72,10 @@ def steps(low: float, high: float) -> list[float]:
     return [round(k * step, 10) for k in range(first, last + 1)]
 
 
+def _percent(value: float) -> str:
+    return percent(value, "\u202f") if value else "0"
+
+
 def draw(chart: Chart | Forest) -> Drawing:
     """The shapes of a chart."""
     return _draw_forest(chart) if isinstance(chart, Forest) else _draw_chart(chart)
@@ -107,15 +111,16 @@ def _draw_chart(c: Chart) -> Drawing:
     x = _scale(x_span, left, width - right, math.log if c.log else float)
     y = _scale(y_span, height - bottom, top, float)
     foot, shapes = height - bottom, []
-    for value in steps(*y_span):
+    for value in y_span if c.small else steps(*y_span):
         shapes.append(Shape("line", (left, y(value), width - right, y(value)), "line", width=1))
-        name = text_of(value) if c.plain_y else percent(value, " ")
+        name = text_of(value) if c.plain_y else _percent(value)
         shapes.append(Shape("text", (left - 6, y(value) + 4), text=name, anchor="end"))
-    for value in ticks(*x_span) if c.log else steps(*x_span):
-        plain = f"{value:,g}" if c.log or c.plain_x else percent(value, " ")
+    for value in () if c.small else ticks(*x_span) if c.log else steps(*x_span):
+        plain = f"{value:,g}" if c.log or c.plain_x else _percent(value)
         shapes.append(Shape("text", (x(value), foot + 17), text=plain))
     if c.across:
-        shapes.append(Shape("text", ((left + width - right) / 2, height - 4), text=c.across))
+        at = (width - right, "end") if c.small else ((left + width - right) / 2, "middle")
+        shapes.append(Shape("text", (at[0], height - 4), text=c.across, anchor=at[1]))
     if c.upwards:
         shapes.append(Shape("text", (left, 10), text=c.upwards, anchor="start"))
     if c.band:
@@ -124,7 +129,7 @@ def _draw_chart(c: Chart) -> Drawing:
         shapes.append(Shape("area", (*upper, *lower), c.curves[0].colour if c.curves else "good"))
     shapes += [Shape("line", (x(e), top, x(e), foot), "quiet", dashed=True, width=1) for e in c.edges]
     shapes += [Shape("line", (left, y(v), width - right, y(v)), colour, width=1.5) for v, colour in c.levels]
-    for curve in c.curves:
+    for curve in reversed(c.curves):
         place = tuple(v for a, b in curve.points for v in (x(a), y(b)))
         if len(place) > 2:
             shapes.append(Shape("line", place, curve.colour, curve.name, dashed=curve.dashed))
@@ -150,6 +155,6 @@ def _draw_forest(forest: Forest) -> Drawing:
         y += gap
     for value in steps(*x_span):
         shapes.insert(0, Shape("line", (x(value), 4, x(value), y), "line", width=1))
-        name = points(value).removesuffix(".0") if value < 0 else percent(value, " ")
+        name = points(value).removesuffix(".0") if value < 0 else _percent(value)
         shapes.append(Shape("text", (x(value), y + 16), text=name))
     return Drawing(width, y + 28, shapes, f"{forest.title}: {'; '.join(said)}")

@@ -12,13 +12,12 @@ from ..explanation.base import Explanation
 from ..explanation.decision import Certainty
 from ..explanation.verdict import Level, Missing
 from ..types import Failure
-from .certainty import SIGNS
+from .card import SIGNS
 from .heat import blend
-from .html import QUESTIONS, runner_up
 from .page import photo_uri, render
-from .part import TITLE as PART_TITLE
 
 THUMBNAIL_SIDE = 256
+QUESTIONS = ("Where it looked", "What it looks like", "In words")
 DOUBT: tuple[Level, ...] = ("do not rely", "partly", "not measured", "believable")
 """Verdicts from most to least doubtful; an evidence that is not there counts as not measured."""
 
@@ -72,14 +71,14 @@ class IndexEntry:
 def index_entry(explanation: Explanation, href: str) -> IndexEntry:
     """Shrink an explanation to its place on the index; ``href`` leads to its card."""
     e = explanation
-    second, decision = runner_up(e), e.prediction.decision
+    second, decision = next(iter(e.prediction.top[1:]), None), e.prediction.decision
     return IndexEntry(
         href=href,
         image=e.prediction.image,
         label=e.prediction.label,
         score=e.prediction.score,
         second=(second.label, second.score) if second else None,
-        levels=(*_inside(e), _level(e, "where"), _level(e, "like"), _level(e, "words")),
+        levels=_levels(e),
         thumbnail=photo_uri(_thumbnail(e), quality=82),
         aside=". ".join(said for said in (e.part.name if e.part else "", e.aside) if said),
         verdict="not measured" if decision is None else decision.verdict,
@@ -89,16 +88,10 @@ def index_entry(explanation: Explanation, href: str) -> IndexEntry:
     )
 
 
-def _level(e: Explanation, key: str) -> Level:
-    evidence = getattr(e, key)
-    return "not measured" if isinstance(evidence, Missing) else evidence.verdict.level
-
-
-def _inside(e: Explanation) -> tuple[Level, ...]:
-    """The verdict on what of a part's score is done inside it."""
-    if e.part is None:
-        return ()
-    return ("not measured" if e.part.outside is None else e.part.outside.verdict.level,)
+def _levels(e: Explanation) -> tuple[Level, ...]:
+    """Of a part, first the verdict on what of its score is done inside it."""
+    levels = {answer.key: answer.level for answer in e.answers if answer.key not in ("seen", "typical")}
+    return tuple((levels if e.part is None else {"part": "not measured", **levels}).values())
 
 
 def _thumbnail(e: Explanation) -> np.ndarray:
@@ -133,7 +126,7 @@ def render_index(
         cards=[(entry, rank, names[id(entry)], scores[id(entry)]) for rank, entry in enumerate(ordered)],
         classes=[(label, sum(entry.label == label for entry in entries)) for label in labels],
         failures=failures,
-        questions=[*([PART_TITLE] if of_parts else []), *(name for _, name in QUESTIONS)],
+        questions=[*(["Inside it, or outside"] if of_parts else []), *QUESTIONS],
         of_parts=of_parts,
         n_unknown=sum(entry.verdict == "unlike anything it knows" for entry in entries),
         n_unreliable=sum("do not rely" in entry.levels for entry in entries),

@@ -241,7 +241,7 @@ def run(
     cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Do what is missing of a part of the input; whatever stopped an earlier run, each picture has one row at the end."""
+    """Do what is missing of a part of the input; whatever stopped an earlier run, each picture has one row."""
     progress = progress or Progress()
     place = find_place(output)
     place.check()

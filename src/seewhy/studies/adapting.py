@@ -15,17 +15,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..encoders.paired_heads import PairedHeads
-from ..learning.adapt import Adapted
-from ..learning.columns import Judged
-from ..learning.from_columns import Taught
-from ..learning.heads import agrees
+from ..learning.adapt import Adapted, agrees
+from ..learning.from_columns import Judged, Taught
 from ..learning.pretrain import Pretrained
 from ..learning.way import AGREES, AGREES_AS_NEW, Finished
 from ..pictures.samples import Samples
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..training.loop import Trained
-from .before_after import accuracy_sums, groups_of, measure_row
+from .bootstrap import accuracy_sums, groups_of, measure_row
 from .pretraining import PretrainingReport, measure_pretraining
 from .retrieval import N_EXAMPLES, RetrievalReport, measure_retrieval
 

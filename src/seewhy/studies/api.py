@@ -19,7 +19,7 @@ from ..pictures.sources import Many
 from ..progress import Progress
 from ..storage.output import temporary_folder
 from .faithfulness import FaithfulnessStudy
-from .findings import Findings
+from .study import Findings
 
 
 @checked

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..classifiers.base import Classifier
@@ -22,44 +23,22 @@ from ..pictures.images import Picture, read_views
 from ..pictures.object_masks import BoxMasks, MaskSource
 from ..pictures.samples import Sample, Samples, some
 from ..progress import Progress
-from ..report.paging import Answer
 from ..types import Failure
 from .background_verdict import ALL, Answers, judged, mask_check, overall, rule
 from .background_versions import ALONE, Donors, Pixels, alone, filled, pasted
-from .records import cell_records, model_digest
+from .records import Row, measured, model_digest
+from .study import Findings, beside
 
 N_EXAMPLES = 6
 
 
 @dataclass(frozen=True)
 class Example:
-    """One picture's versions for the page.
-
-    Attributes:
-        image: its name.
-        label: its class.
-        versions: name, pixels, what is decided, and the score of its class.
-    """
+    """One picture for the page: each version's name, pixels, what is decided, and the score of the picture's class."""
 
     image: str
     label: str
     versions: tuple[tuple[str, Pixels, str, float], ...]
-
-
-@dataclass(frozen=True, repr=False)
-class BackgroundFindings(Answer):
-    """What the study found; ``data`` is the documented JSON (docs/json.md).
-
-    Attributes:
-        examples: pictures for the page.
-    """
-
-    examples: tuple[Example, ...] = field(default=(), compare=False)
-
-    def to_html(self) -> str:
-        from ..report.background import render_background
-
-        return render_background(self.data, self.examples)
 
 
 @dataclass(frozen=True)
@@ -104,7 +83,7 @@ class BackgroundStudy:
         *,
         boxes: BoxData | None = None,
         progress: Progress | None = None,
-    ) -> BackgroundFindings:
+    ) -> Findings:
         """Ask the model about every version of every picture whose object is known.
 
         Args:
@@ -118,83 +97,78 @@ class BackgroundStudy:
         Raises:
             DataError: fewer than two classes have two pictures whose object is known.
         """
+        from ..report.background import render_background
+
         progress = progress or Progress()
         items, notes = samples.of(classifier.classes)
         for note in notes:
             progress.note(note)
-        seen = _see(classifier, self._drawn(items), masks, progress).kept(progress)
+        scenes = _scenes(classifier, self._drawn(items), masks, progress).usable(progress)
+        donors = Donors.draw(scenes.labels, self.n_rounds, self.seed)
+        answers = self._answers(classifier, scenes, donors, folder, progress)
+        check = mask_check(answers, self.level)
+        parts = {classifier.classes[k]: scenes.labels == k for k in scenes.labels.unique().tolist()}
+        parts[ALL] = torch.ones(len(scenes.items), dtype=torch.bool)
+        rows = judged(parts, answers, masks.by_hand or check["hit"], self.level, self.n_draws, self.seed)
         data: dict[str, Any] = {
             "study": "background",
-            "n": len(seen.items),
-            **self._asked(classifier, seen, folder, progress),
-        }
-        data["masks"] = {
-            "source": masks.told, "by_hand": masks.by_hand,
-            "area": round(float(torch.stack([m.float().mean() for m in seen.masks]).mean()), 4),
-            "check": data.pop("check"), "boxes": None if boxes is None else seen.covered(boxes),
-        }  # fmt: skip
-        data |= {
+            "n": len(scenes.items),
+            "verdict": overall(rows),
+            "all": rows[-1],
+            "classes": rows[:-1],
+            "masks": {
+                "source": masks.told, "by_hand": masks.by_hand,
+                "area": round(float(torch.stack([m.float().mean() for m in scenes.masks]).mean()), 4),
+                "check": check, "boxes": None if boxes is None else scenes.covered(boxes),
+            },
             "rule": rule(self.level),
-            "left_out": [f.to_json() for f in seen.left_out],
-            "classes_left_out": list(seen.classes_left_out),
+            "left_out": [f.to_json() for f in scenes.left_out],
+            "classes_left_out": list(scenes.classes_left_out),
             "settings": asdict(self),
             "model": classifier.provenance(),
-            "notes": list(dict.fromkeys(progress.notes)),
-            "failures": [f.to_json() for f in progress.failures],
-        }
-        return BackgroundFindings({"sentence": sentence(data), **data}, self._examples(classifier, seen))
+            **beside(progress),
+        }  # fmt: skip
+        examples = self._examples(classifier, scenes, donors)
+        return Findings({"sentence": sentence(data), **data}, partial(render_background, examples=examples))
 
     def _drawn(self, items: Sequence[Sample]) -> list[Sample]:
         """In random order, no more of a class than asked for."""
-        found: list[Sample] = []
-        counts: dict[str, int] = {}
-        order = list(items)
+        order, counts = list(items), Counter[str]()
         random.Random(self.seed).shuffle(order)
+        found = []
         for item in order:
-            counts[item.label] = counts.get(item.label, 0) + 1
+            counts[item.label] += 1
             if self.n_per_class is None or counts[item.label] <= self.n_per_class:
                 found.append(item)
         return found
 
-    def _asked(self, classifier: Classifier, seen: Seen, folder: Path | None, progress: Progress) -> dict[str, Any]:
-        donors = Donors.draw(seen.labels, self.n_rounds, self.seed)
-        model = model_digest(classifier)
-        columns = len(ALONE) + 2 * self.n_rounds
-        score, right = (torch.full((len(seen.items), columns), torch.nan) for _ in range(2))
-        with cell_records(folder) as records:
-            for i in progress.track(range(len(seen.items)), "Asking", len(seen.items)):
-                lent = torch.cat([donors.same[i], donors.other[i]])
-                there = torch.cat([torch.ones(len(ALONE), dtype=torch.bool), lent >= 0])
-                key = seen.key(model, i, lent.tolist(), self.seed)
-                if key not in records.done:
-                    said, decided = _answer(classifier, seen.versions(i, lent.tolist(), self.seed), int(seen.labels[i]))
-                    records.add({"key": key, "values": [said, decided], "cell": seen.items[i].image})
-                score[i, there], right[i, there] = torch.tensor(records.done[key]["values"]).float()
-        right[~right.isnan()] = (right == seen.labels[:, None])[~right.isnan()].float()
-        answers = Answers(seen.labels, score, right)
-        check = mask_check(answers, self.level)
-        parts = {classifier.classes[k]: seen.labels == k for k in seen.labels.unique().tolist()}
-        parts[ALL] = torch.ones(len(seen.items), dtype=torch.bool)
-        believed = seen.by_hand or check["hit"]
-        rows = judged(parts, answers, believed, self.level, self.n_draws, self.seed)
-        return {"verdict": overall(rows), "all": rows[-1], "classes": rows[:-1], "check": check}
+    def _answers(
+        self, classifier: Classifier, scenes: Scenes, donors: Donors, folder: Path | None, progress: Progress
+    ) -> Answers:
+        model, n = model_digest(classifier), len(scenes.items)
+        lent = torch.cat([donors.same, donors.other], 1)
+        there = torch.cat([torch.ones(n, len(ALONE), dtype=torch.bool), lent >= 0], 1)
 
-    def _examples(self, classifier: Classifier, seen: Seen) -> tuple[Example, ...]:
+        def ask(i: int) -> Row:
+            said, decided = _answer(classifier, scenes.versions(i, lent[i].tolist(), self.seed), int(scenes.labels[i]))
+            return {"values": [said, decided], "cell": scenes.items[i].image}
+
+        cells = [(scenes.key(model, i, lent[i].tolist(), self.seed), partial(ask, i)) for i in range(n)]
+        score, right = (torch.full(there.shape, torch.nan) for _ in range(2))
+        for i, row in enumerate(measured(cells, folder, progress, "Asking")):
+            values = torch.tensor(row["values"]).float()
+            score[i, there[i]], right[i, there[i]] = values[0], (values[1] == scenes.labels[i]).float()
+        return Answers(scenes.labels, score, right)
+
+    def _examples(self, classifier: Classifier, scenes: Scenes, donors: Donors) -> tuple[Example, ...]:
         """The first picture of each class in the order drawn, of a few classes; none is picked for what it shows."""
-        donors = Donors.draw(seen.labels, self.n_rounds, self.seed)
-        first = [int((seen.labels == k).nonzero()[0, 0]) for k in seen.labels.unique().tolist()][:N_EXAMPLES]
-        found = []
+        first = [int((scenes.labels == k).nonzero()[0, 0]) for k in scenes.labels.unique().tolist()][:N_EXAMPLES]
+        names, found = [*ALONE, "same class", "other class"], []
         for i in first:
-            lent = [int(donors.same[i, 0]), int(donors.other[i, 0])]
-            versions = seen.versions(i, lent, self.seed)
-            said, decided = _answer(classifier, versions, int(seen.labels[i]))
-            names = [*ALONE, "same class", "other class"]
-            told = [
-                (name, pixels, classifier.classes[k], score)
-                for name, pixels, score, k in zip(names, versions, said, decided, strict=True)
-            ]
-            order = [told[j] for j in (0, 6, 7, 1, 2, 3)]
-            found.append(Example(seen.items[i].image, seen.items[i].label, tuple(order)))
+            versions = scenes.versions(i, [int(donors.same[i, 0]), int(donors.other[i, 0])], self.seed)
+            said, decided = _answer(classifier, versions, int(scenes.labels[i]))
+            told = [(names[j], versions[j], classifier.classes[decided[j]], said[j]) for j in (0, 6, 7, 1, 2, 3)]
+            found.append(Example(scenes.items[i].image, scenes.items[i].label, tuple(told)))
         return tuple(found)
 
 
@@ -207,7 +181,7 @@ def _answer(classifier: Classifier, versions: Sequence[Pixels], label: int) -> t
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class Scenes:
     """Pictures whose object is known.
 
     Attributes:
@@ -216,7 +190,6 @@ class Seen:
         masks: true on the object.
         labels: places of their classes among the model's.
         grey: what stands for nothing.
-        by_hand: whether people drew the masks.
         left_out: pictures without a usable mask, each with the reason.
         classes_left_out: classes with fewer than two pictures that are left.
     """
@@ -224,9 +197,8 @@ class Seen:
     items: tuple[Sample, ...]
     pictures: tuple[Picture, ...]
     masks: tuple[Bool[Tensor, "h w"], ...]
-    labels: Tensor
+    labels: Int[Tensor, " n"]
     grey: np.ndarray
-    by_hand: bool
     left_out: tuple[Failure, ...] = ()
     classes_left_out: tuple[str, ...] = ()
 
@@ -249,54 +221,46 @@ class Seen:
             told.update(np.packbits(self.masks[j].numpy()).tobytes())
         return told.hexdigest()[:24]
 
-    def kept(self, progress: Progress) -> Seen:
-        """Without classes of one picture.
-
-        Raises:
-            DataError: fewer than two classes are left.
-        """
-        counts = self.labels.bincount()
-        keep = [i for i, k in enumerate(self.labels.tolist()) if counts[k] > 1]
-        single = tuple(
-            sorted({self.items[i].label for i in range(len(self.items))} - {self.items[i].label for i in keep})
-        )
-        if self.left_out:
-            reasons = f"{self.left_out[0].image} {self.left_out[0].error}"
-            progress.note(f"{len(self.left_out)} picture(s) without a usable mask left out, such as: {reasons}")
+    def usable(self, progress: Progress) -> Scenes:
+        """Without classes of one picture."""
+        counts = Counter(item.label for item in self.items)
+        keep = [i for i, item in enumerate(self.items) if counts[item.label] > 1]
+        single = tuple(sorted(label for label, n in counts.items() if n == 1))
+        first = f"{self.left_out[0].image} {self.left_out[0].error}" if self.left_out else ""
+        if first:
+            progress.note(f"{len(self.left_out)} picture(s) without a usable mask left out, such as: {first}")
         if single:
             progress.note(
                 f"{len(single)} class(es) left out, as only one picture has a usable mask, and no other of the same "
                 f"class can lend its background: {some(single)}"
             )
-        if len({int(self.labels[i]) for i in keep}) < 2:
+        if len(counts) - len(single) < 2:
+            why = f"Add masks; of {self.left_out[0].image}: it {self.left_out[0].error}." if first else ""
             raise DataError(
                 f"{len(self.items)} of {len(self.items) + len(self.left_out)} pictures have a usable mask, and fewer "
                 "than two classes have two of them. At least two pictures of two classes each were expected, so that "
-                f"backgrounds can be exchanged. {self._why()}"
+                f"backgrounds can be exchanged. {why or 'Give more pictures.'}"
             )
-        pick = [(self.items[i], self.pictures[i], self.masks[i]) for i in keep]
-        items, pictures, masks = zip(*pick, strict=True)
-        return Seen(items, pictures, masks, self.labels[keep], self.grey, self.by_hand, self.left_out, single)
-
-    def _why(self) -> str:
-        if not self.left_out:
-            return "Give more pictures."
-        return f"Add masks; of {self.left_out[0].image}: it {self.left_out[0].error}."
+        chosen = [tuple(of[i] for i in keep) for of in (self.items, self.pictures, self.masks)]
+        return Scenes(*chosen, self.labels[keep], self.grey, self.left_out, single)  # type: ignore[arg-type]
 
     def covered(self, boxes: BoxData) -> dict[str, Any] | None:
         """Part of the boxes that the masks cover, and of the masks that lies within; ``None`` without boxes."""
-        source, inside, within, n = BoxMasks(boxes), 0.0, 0.0, 0
+        source, parts = BoxMasks(boxes), []
         for item, picture, mask in zip(self.items, self.pictures, self.masks, strict=True):
             try:
                 box = source.mask(item, picture)
             except ImageError:
                 continue
             shared = float((box & mask).sum())
-            inside, within, n = inside + shared / float(box.sum()), within + shared / float(mask.sum()), n + 1
-        return {"n": n, "covered": round(inside / n, 4), "within": round(within / n, 4)} if n else None
+            parts.append((shared / float(box.sum()), shared / float(mask.sum())))
+        if not parts:
+            return None
+        covered, within = (round(sum(values) / len(parts), 4) for values in zip(*parts, strict=True))
+        return {"n": len(parts), "covered": covered, "within": within}
 
 
-def _see(classifier: Classifier, items: Sequence[Sample], masks: MaskSource, progress: Progress) -> Seen:
+def _scenes(classifier: Classifier, items: Sequence[Sample], masks: MaskSource, progress: Progress) -> Scenes:
     """Views and masks; what cannot be read is a failure, what has no usable mask is left out."""
     transform, found, left_out = classifier.encoder.transform, [], []
     for item in progress.track(items, "Reading", len(items)):
@@ -310,10 +274,9 @@ def _see(classifier: Classifier, items: Sequence[Sample], masks: MaskSource, pro
         except ImageError as error:
             left_out.append(Failure(item.image, error.reason))
     kept, pictures, drawn = zip(*found, strict=True) if found else ((), (), ())
-    number = {name: i for i, name in enumerate(classifier.classes)}
-    labels = torch.tensor([number[item.label] for item in kept], dtype=torch.long)
+    labels = torch.tensor([classifier.classes.index(item.label) for item in kept], dtype=torch.long)
     grey = (np.array(transform.mean) * 255).round().astype(np.uint8)
-    return Seen(kept, pictures, drawn, labels, grey, masks.by_hand, tuple(left_out))
+    return Scenes(kept, pictures, drawn, labels, grey, tuple(left_out))
 
 
 def sentence(data: dict[str, Any]) -> str:

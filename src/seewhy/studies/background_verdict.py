@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..evaluation.faithfulness import N_FEWEST
 from .background_versions import ALONE
-from .bootstrap import EQUAL, holm, paired
-from .student import Error, beyond, within
+from .bootstrap import EQUAL, figure, holm, paired_means, rounded
+from .differences import Error, one_sided, within
 
 LEAST = 0.05
 """Of the score, between backgrounds of the own class and of others, below which nobody would call it leaning."""
@@ -38,13 +38,9 @@ class Answers:
     right: Float[Tensor, "n v"]
 
     @property
-    def n_rounds(self) -> int:
-        return (self.score.shape[1] - len(ALONE)) // 2
-
-    @property
     def apart(self) -> Float[Tensor, "n r"]:
         """Score on a background of the same class, less that on one of another, round by round."""
-        same, other = self.score[:, len(ALONE) :].split(self.n_rounds, 1)
+        same, other = self.score[:, len(ALONE) :].chunk(2, 1)
         return same - other
 
     @property
@@ -54,7 +50,7 @@ class Answers:
 
     def shown(self, of: Float[Tensor, "n v"]) -> Float[Tensor, "n s"]:
         """The columns of :data:`SHOWN`, rounds averaged."""
-        same, other = (part.nanmean(1) for part in of[:, len(ALONE) :].split(self.n_rounds, 1))
+        same, other = (part.nanmean(1) for part in of[:, len(ALONE) :].chunk(2, 1))
         return torch.stack([of[:, 0], same, other, *of[:, 1:4].unbind(1)], 1)
 
 
@@ -81,48 +77,27 @@ def error_of(apart: Float[Tensor, "n r"]) -> Error:
     return Error((sum(spread) / max(1, len(spread)) / n) ** 0.5, max(1, n - 1))
 
 
-def one_sided(value: float, error: Error) -> float:
-    """How often a number at least so large comes of nothing.
-
-    >>> round(one_sided(2.132, Error(1.0, 4)), 3), round(one_sided(-2.132, Error(1.0, 4)), 3)
-    (0.05, 0.95)
-    """
-    both = beyond(value, [error])
-    return both / 2 if value > 0 else 1 - both / 2
-
-
 def judged(
     parts: Mapping[str, Bool[Tensor, " n"]], answers: Answers, masks_hit: bool, level: float, n_draws: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Each class's row and that of all, with verdicts.
-
-    Args:
-        parts: name → which pictures; one of them all.
-        answers: of the model.
-        masks_hit: whether the masks may be believed to be where the object is.
-        level: of intervals, and 1 less what p must be below.
-        n_draws: of the bootstrap.
-        seed: of the same.
-    """
-    rows: list[dict[str, Any]] = []
+    """The row, with its verdict, of each part of the pictures, such as a class; ``masks_hit`` says whether the masks
+    may be believed to be where the object is."""
+    rows, p_values = [], []
     for name, chosen in parts.items():
         apart = answers.apart[chosen]
         error, value = error_of(apart), float(apart.nanmean(1).double().mean())
         off = within(level, [error])
+        p_values.append((one_sided(value, error), one_sided(LEAST - value, error)))
         rows.append(
             {
-                "label": name, "n": int(chosen.sum()),
-                "difference": {"value": round(value, 4), "interval": [round(value - off, 4), round(value + off, 4)]},
-                "p": (one_sided(value, error), one_sided(LEAST - value, error)),
+                "label": name, "n": int(chosen.sum()), "difference": figure(value, (value - off, value + off)),
                 "versions": _versions(answers, chosen, level, n_draws, seed),
             }
         )  # fmt: skip
-    leans, leans_not = (holm([row["p"][i] for row in rows]) for i in (0, 1))
-    for row, p_yes, p_no in zip(rows, leans, leans_not, strict=True):
+    for row, p_yes, p_no in zip(rows, *(holm(p) for p in zip(*p_values, strict=True)), strict=True):
         verdict = _verdict(row["difference"]["value"], row["n"], p_yes, p_no, 1 - level)
         row |= {"p_leans": float(f"{p_yes:.3g}"), "p_leans_not": float(f"{p_no:.3g}")}
         row["verdict"] = "undecided" if verdict == "yes" and not masks_hit else verdict
-        del row["p"]
     return rows
 
 
@@ -139,22 +114,16 @@ def _versions(
 ) -> list[dict[str, Any]]:
     """Accuracy and score of each version, and what it has more than the original, on the same drawn pictures."""
     both = torch.cat([answers.shown(answers.right)[chosen], answers.shown(answers.score)[chosen]], 1)
-    drawn = paired(both[..., None], lambda means: means[..., 0], n_draws=n_draws, level=level, seed=seed)
-    rows = []
-    for i, name in enumerate(SHOWN):
-        row: dict[str, Any] = {"version": name}
-        for measure, first in (("accuracy", 0), ("score", len(SHOWN))):
-            change, interval, _ = drawn.difference(first + i, first)
-            row[measure] = {
-                "value": round(float(drawn.values[first + i]), 4), "interval": _rounded(drawn.interval(first + i)),
-                "change": round(change, 4), "change_interval": _rounded(interval),
-            }  # fmt: skip
-        rows.append(row)
-    return rows
+    drawn = paired_means(both, n_draws=n_draws, level=level, seed=seed)
 
+    def cell(i: int, original: int) -> dict[str, Any]:
+        change, interval, _ = drawn.difference(i, original)
+        return {**drawn.figure(i), "change": round(change, 4), "change_interval": rounded(interval)}
 
-def _rounded(values: Sequence[float]) -> list[float]:
-    return [round(v, 4) for v in values]
+    first = {"accuracy": 0, "score": len(SHOWN)}
+    return [
+        {"version": name, **{measure: cell(k + i, k) for measure, k in first.items()}} for i, name in enumerate(SHOWN)
+    ]
 
 
 def mask_check(answers: Answers, level: float) -> dict[str, Any]:
@@ -162,15 +131,10 @@ def mask_check(answers: Answers, level: float) -> dict[str, Any]:
     costs = answers.object_cost[:, None]
     error, value = error_of(costs), float(costs.double().mean())
     off, p = within(level, [error]), one_sided(value, error)
-    return {
-        "value": round(value, 4), "interval": _rounded((value - off, value + off)), "p": float(f"{p:.3g}"),
-        "hit": p < 1 - level - EQUAL,
-    }  # fmt: skip
+    return {**figure(value, (value - off, value + off)), "p": float(f"{p:.3g}"), "hit": p < 1 - level - EQUAL}
 
 
 def overall(rows: Sequence[Mapping[str, Any]]) -> str:
     """Of the model: yes where any row says so, no where that of all pictures does, else undecided."""
-    verdicts = [row["verdict"] for row in rows]
-    if "yes" in verdicts:
-        return "yes"
-    return next(str(row["verdict"]) for row in rows if row["label"] == ALL)
+    verdicts = {row["label"]: str(row["verdict"]) for row in rows}
+    return "yes" if "yes" in verdicts.values() else verdicts[ALL]

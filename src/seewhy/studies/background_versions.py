@@ -11,9 +11,9 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from .background_claim import moved
-
 Pixels = UInt8[np.ndarray, "h w 3"]
+MOST_SHIFTS = 64
+"""Places tried for a piece of the background as large as the object."""
 BLUR = 20
 """The background is blurred by one part in so many of the picture's side."""
 ALONE = ("original", "blurred", "background alone", "object alone", "object filled", "elsewhere filled")
@@ -75,6 +75,30 @@ def alone(
         pasted(pixels, mask, np.broadcast_to(grey, pixels.shape)),
         *pieces,
     ]
+
+
+def moved(mask: Bool[Tensor, "h w"], seed: int) -> tuple[Bool[Tensor, "h w"], Bool[Tensor, "h w"]]:
+    """As much of the object as can be laid elsewhere, and where it then lies; equally many pixels, none in both.
+
+    Example:
+        >>> mask = torch.zeros(8, 8, dtype=torch.bool)
+        >>> mask[:4, :4] = True
+        >>> here, there = moved(mask, 0)
+        >>> int(here.sum()), int(there.sum()), int((mask & there).sum())
+        (16, 16, 0)
+    """
+    h, w = mask.shape
+    drawn = torch.randperm(h * w - 1, generator=torch.Generator().manual_seed(seed))[: MOST_SHIFTS * 4] + 1
+    best, least, shift = mask, int(mask.sum()) + 1, (0, 0)
+    for flat in drawn.tolist():
+        by = divmod(flat, w)
+        there = mask.roll(by, (0, 1))
+        if (shared := int((there & mask).sum())) < least:
+            best, least, shift = there, shared, by
+        if shared == 0:
+            break
+    there = best & ~mask
+    return there.roll((-shift[0], -shift[1]), (0, 1)), there
 
 
 @dataclass(frozen=True)

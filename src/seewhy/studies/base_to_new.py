@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +22,15 @@ from ..classifiers.network import NamesClasses
 from ..encoders.base import Encoder
 from ..errors import DataError, InputError
 from ..learning.adaptation.prompts import as_it_was
-from ..pictures.samples import Samples
+from ..pictures.samples import Sample, Samples
 from ..progress import Progress
-from ..report.paging import Answer
 from ..storage.features import FeatureStore
 from ..trust.groups import group_by_looks
-from .before_after import groups_of
+from .bootstrap import groups_of
 from .differences import Measure, compared, standings
-from .forgetting import base_and_new
-from .learning_names import recipe_named
-from .records import cell_records
+from .forgetting import base_and_new, recipe_named
+from .records import Row, measured
+from .study import Findings, beside
 from .transfer import read, written
 
 BEFORE = "before"
@@ -38,18 +39,8 @@ LEARNT, NEW, ALL, HARMONIC = "learnt classes", "new classes", "all classes toget
 Right = Mapping[str, Bool[Tensor, " n"]]
 
 
-@dataclass(frozen=True, repr=False)
-class BaseToNewFindings(Answer):
-    """What the study found; ``data`` is the documented JSON (docs/json.md)."""
-
-    def to_html(self) -> str:
-        from ..report.base_to_new import render_base_to_new
-
-        return render_base_to_new(self.data)
-
-
 @dataclass(frozen=True, eq=False)
-class Asked:
+class ClassHalves:
     """Test pictures, looked at once.
 
     Attributes:
@@ -127,7 +118,7 @@ class BaseToNewStudy:
         test: Samples | None = None,
         store: FeatureStore | None = None,
         progress: Progress | None = None,
-    ) -> BaseToNewFindings:
+    ) -> Findings:
         """Look, learn every cell that is not in the journal yet, and compare.
 
         Args:
@@ -143,19 +134,20 @@ class BaseToNewStudy:
             ModelError: the encoder is not of the kind that a method needs.
             InputError: a method learns no classes by their names.
         """
+        from ..report.base_to_new import render_base_to_new
+
         progress = progress or Progress()
         recipes = {name: self._recipe(name) for name in self.methods}
         learn, tested = self._parted(on, samples, test, store, progress)
         before = self._before(tested)
         found = self._learn(recipes, learn, tested, folder, store, progress)
-        measures = [
-            Measure(measure, family_of(k), torch.stack([torch.stack([values_of(r, measure, tested) for r in arm])
-                                                        for arm in arms]), (0.0, 1.0))
-            for k in self.shots
-            for arms in [[[before] * self.n_seeds, *(found[name, k] for name in self.methods)]]
-            for measure in (LEARNT, NEW, HARMONIC, ALL)
-        ]  # fmt: skip
-        return BaseToNewFindings(self._findings(measures, learn, tested, progress))
+        measures = []
+        for k in self.shots:
+            arms = [[before] * self.n_seeds, *(found[name, k] for name in self.methods)]
+            for measure in (LEARNT, NEW, HARMONIC, ALL):
+                values = [torch.stack([values_of(right, measure, tested) for right in arm]) for arm in arms]
+                measures.append(Measure(measure, family_of(k), torch.stack(values), (0.0, 1.0)))
+        return Findings(self._findings(measures, learn, tested, progress), render_base_to_new)
 
     def _recipe(self, name: str) -> PictureRecipe:
         recipe: Any = recipe_named(name)
@@ -169,28 +161,29 @@ class BaseToNewStudy:
 
     def _parted(
         self, on: Encoder, samples: Samples, test: Samples | None, store: FeatureStore | None, progress: Progress
-    ) -> tuple[Samples, Asked]:
+    ) -> tuple[Samples, ClassHalves]:
         """What is learnt from, and what is tested on."""
         learn = samples
         if test is None:
             seen = encode_samples(on, samples, HoldOut(self.held_out, self.seed), store=store, progress=progress)
-            held = seen.held.tolist()
-            learn = replace(samples, items=tuple(s for s, out in zip(seen.items, held, strict=True) if not out))
-            test = replace(samples, items=tuple(s for s, out in zip(seen.items, held, strict=True) if out))
+            parts: tuple[list[Sample], list[Sample]] = ([], [])
+            for sample, held in zip(seen.items, seen.held.tolist(), strict=True):
+                parts[held].append(sample)
+            learn, test = (replace(samples, items=tuple(part)) for part in parts)
         base, new = base_and_new(replace(learn, classes=samples.classes))
         looked = encode_labelled(on, (*base.classes, *new.classes), test, store, progress)
         is_new = looked.labels >= len(base.classes)
         if bool(is_new.all()) or not bool(is_new.any()):
             raise DataError(
                 f"Of the {len(base.classes)} classes to learn and the {len(new.classes)} that are only named, one half "
-                "has no test picture. Pictures of both were expected. Give more, with --test say."
+                "has no test picture. EncodedSet of both were expected. Give more, with --test say."
             )
         groups = groups_of(looked.items)
         if groups is None:
             groups = group_by_looks(looked.pooled, looked.labels, looked.digests).groups
-        return base, Asked(on, base.classes, new.classes, looked, groups, test)
+        return base, ClassHalves(on, base.classes, new.classes, looked, groups, test)
 
-    def _before(self, tested: Asked) -> Right:
+    def _before(self, tested: ClassHalves) -> Right:
         text, every = tested.on.text, (*tested.base, *tested.new)
         with torch.no_grad():
             image = normalize(text.project(tested.seen.pooled), dim=1)
@@ -200,36 +193,36 @@ class BaseToNewStudy:
         self,
         recipes: Mapping[str, PictureRecipe],
         learn: Samples,
-        tested: Asked,
+        tested: ClassHalves,
         folder: Path | None,
         store: FeatureStore | None,
         progress: Progress,
     ) -> dict[tuple[str, int], list[Right]]:
         """Every cell, from the journal or anew."""
-        cells = [(name, k, self.seed + i) for name in recipes for k in self.shots for i in range(self.n_seeds)]
+        planned = [(name, k, self.seed + i) for name in recipes for k in self.shots for i in range(self.n_seeds)]
         digest = _digest(tested.on, learn, tested)
-        found: dict[tuple[str, int], list[Right]] = {(name, k): [] for name in recipes for k in self.shots}
-        with cell_records(folder) as records:
-            for name, k, seed in progress.track(iter(cells), "Learning", len(cells)):
-                changes = {"shots": k, "seed": seed, "keep": 1.0, "held_out": 0.0, "n_bank": 0}
-                recipe: Any = recipes[name]
-                how: PictureRecipe = replace(recipe, **changes)
-                key = json.dumps([digest, name, how.parameters()])
-                row = records.done.get(key)
-                if row is None:
-                    told = Progress()
-                    right = _cell(how, learn, tested, store, told)
-                    for note in told.notes:
-                        if "fewer than" in note and note not in progress.notes:
-                            progress.note(note)
-                    row = {"key": key, "values": written({n: v.double() for n, v in right.items()})}
-                    row["cell"] = {"method": name, "shots": k, "seed": seed}
-                    records.add(row)
-                found[name, k].append({n: read(values).bool() for n, values in row["values"].items()})
+
+        def learnt(how: PictureRecipe, name: str, k: int, seed: int) -> Row:
+            told = Progress()
+            right = _cell(how, learn, tested, store, told)
+            for note in told.notes:
+                if "fewer than" in note and note not in progress.notes:
+                    progress.note(note)
+            values = written({n: v.double() for n, v in right.items()})
+            return {"values": values, "cell": {"method": name, "shots": k, "seed": seed}}
+
+        cells = []
+        for name, k, seed in planned:
+            recipe: Any = recipes[name]
+            how: PictureRecipe = replace(recipe, shots=k, seed=seed, keep=1.0, held_out=0.0, n_bank=0)
+            cells.append((json.dumps([digest, name, how.parameters()]), partial(learnt, how, name, k, seed)))
+        found: dict[tuple[str, int], list[Right]] = defaultdict(list)
+        for (name, k, _), row in zip(planned, measured(cells, folder, progress, "Learning"), strict=True):
+            found[name, k].append({n: read(values).bool() for n, values in row["values"].items()})
         return found
 
     def _findings(
-        self, measures: Sequence[Measure], learn: Samples, tested: Asked, progress: Progress
+        self, measures: Sequence[Measure], learn: Samples, tested: ClassHalves, progress: Progress
     ) -> dict[str, Any]:
         names = [BEFORE, *self.methods]
         tables = compared(measures, names, tested.groups, self.level)
@@ -252,12 +245,11 @@ class BaseToNewStudy:
                 "n_seeds": self.n_seeds, "shots": list(self.shots), "level": self.level, "seed": self.seed,
                 "n_compared": sum(len(t["differences"]) for t in tables),
             },
-            "notes": list(progress.notes),
-            "failures": [f.to_json() for f in progress.failures],
+            **beside(progress),
         }  # fmt: skip
 
 
-def _cell(how: PictureRecipe, learn: Samples, tested: Asked, store: FeatureStore | None, told: Progress) -> Right:
+def _cell(how: PictureRecipe, learn: Samples, tested: ClassHalves, store: FeatureStore | None, told: Progress) -> Right:
     """Learn once, and tell every test picture."""
     made = how.fit(tested.on, learn, store=store, progress=told)
     network, pooled = made.network, tested.seen.pooled
@@ -275,7 +267,7 @@ def _cell(how: PictureRecipe, learn: Samples, tested: Asked, store: FeatureStore
         )
 
 
-def _digest(on: Encoder, learn: Samples, tested: Asked) -> str:
+def _digest(on: Encoder, learn: Samples, tested: ClassHalves) -> str:
     """Of what is learnt from and tested on, as far as a name tells it."""
     told = [on.fingerprint, [str(s.image) for s in learn.items], tested.base, tested.new, tested.seen.digests]
     return hashlib.sha256(json.dumps(told).encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -286,7 +278,7 @@ def family_of(shots: int) -> str:
     return f"{shots} per class"
 
 
-def values_of(right: Right, measure: str, tested: Asked) -> Float[Tensor, " n"]:
+def values_of(right: Right, measure: str, tested: ClassHalves) -> Float[Tensor, " n"]:
     """A number of each test picture whose mean is the measure; NaN where the picture was not asked.
 
     The harmonic mean is no mean over pictures. Its numbers are ``h + N / N_b dh/db (x_i - b)`` of a picture of a learnt

@@ -1,16 +1,21 @@
-"""Intervals of numbers that were measured on the same pictures, and agreement of rankings."""
+"""Intervals of numbers that were measured on the same pictures, by resampling these."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import comb
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from ..pictures.samples import Sample
 
 Combine = Callable[[Float[Tensor, "*n v"]], Float[Tensor, "*n"]]
 EQUAL = 1e-9  # sums in another order may differ by this much, which is no difference
+N_BINS = 15
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,16 @@ class Paired:
 
     def interval(self, i: int) -> tuple[float, float]:
         """Percentile interval of one method's number."""
-        return _percentiles(self.draws[:, i], self.level)
+        return percentiles(self.draws[:, i], self.level)
 
     def difference(self, i: int, j: int) -> tuple[float, tuple[float, float], bool]:
         """``value_i - value_j``, its interval, and whether that lies to one side of 0."""
-        low, high = _percentiles(self.draws[:, i] - self.draws[:, j], self.level)
+        low, high = percentiles(self.draws[:, i] - self.draws[:, j], self.level)
         return float(self.values[i] - self.values[j]), (low, high), low > EQUAL or high < -EQUAL
+
+    def figure(self, i: int) -> dict[str, Any]:
+        """A method's number with its interval, for JSON."""
+        return figure(self.values[i], self.interval(i))
 
 
 def paired(
@@ -64,10 +73,14 @@ def paired(
     parts = []
     for size in torch.ones(n_draws).split(250):
         own = [rows[torch.randint(len(rows), (len(size), len(rows)), generator=generator)] for rows in among]
-        drawn = torch.cat(own, 1)
-        weights = counts(drawn, n)
+        weights = counts(torch.cat(own, 1), n)
         parts.append(combine((weights @ flat / n).reshape(len(size), m, v)))
     return Paired(combine(flat.mean(0).reshape(m, v)), torch.cat(parts), level)
+
+
+def paired_means(values: Float[Tensor, "n m"], **how: Any) -> Paired:
+    """As :func:`paired`, of numbers that are means over pictures."""
+    return paired(values[..., None], lambda means: means[..., 0], **how)
 
 
 def counts(drawn: Int[Tensor, "*d k"], n: int) -> Float[Tensor, "*d n"]:
@@ -80,11 +93,17 @@ def counts(drawn: Int[Tensor, "*d k"], n: int) -> Float[Tensor, "*d n"]:
     return zeros.scatter_add_(-1, drawn, torch.ones_like(drawn, dtype=torch.double))
 
 
-def group_weights(groups: Int[Tensor, " n"], n_draws: int, generator: torch.Generator) -> Float[Tensor, "d n"]:
-    """How often each picture is in each resampled set, those of one group together."""
-    names = groups.unique(return_inverse=True)[1]
-    n_groups = int(names.max()) + 1
-    return counts(torch.randint(n_groups, (n_draws, n_groups), generator=generator), n_groups)[:, names]
+def percentiles(draws: Float[Tensor, " d"], level: float) -> tuple[float, float]:
+    low, high = draws.quantile(torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=draws.dtype)).tolist()
+    return low, high
+
+
+def rounded(values: Sequence[float]) -> list[float]:
+    return [round(float(v), 4) for v in values]
+
+
+def figure(value: Tensor | float, interval: Sequence[float]) -> dict[str, Any]:
+    return {"value": round(float(value), 4), "interval": rounded(interval)}
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -100,20 +119,77 @@ def holm(p: Sequence[float]) -> list[float]:
     return found
 
 
-def _percentiles(draws: Float[Tensor, " d"], level: float) -> tuple[float, float]:
-    edges = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=draws.dtype)
-    low, high = torch.quantile(draws, edges).tolist()
-    return low, high
+def fisher(right: int, n: int, right_rest: int, n_rest: int) -> float:
+    """Fisher's exact test, two-sided: how often tables at least as unlikely come of nothing.
 
-
-def kendall_tau(a: Sequence[float], b: Sequence[float]) -> float:
-    """Agreement of two rankings (τ-b): 1 the same order, −1 the reverse, 0 where one of them has no order.
-
-    >>> kendall_tau([1, 2, 3], [1, 2, 3]), kendall_tau([1, 2, 3], [3, 2, 1])
-    (1.0, -1.0)
+    >>> round(fisher(1, 10, 11, 14), 5)
+    0.00276
     """
-    x, y = (torch.tensor(list(v), dtype=torch.double) for v in (a, b))
-    above = torch.triu(torch.ones(len(x), len(x)), 1) > 0
-    signs_x, signs_y = (torch.sign(v[:, None] - v[None])[above] for v in (x, y))
-    norm = float((signs_x.abs().sum() * signs_y.abs().sum()).sqrt())
-    return float((signs_x * signs_y).sum()) / norm if norm else 0.0
+    total, all_right = n + n_rest, right + right_rest
+    counts = range(max(0, n - (total - all_right)), min(n, all_right) + 1)
+    ways = {k: comb(all_right, k) * comb(total - all_right, n - k) for k in counts}
+    return sum(w for w in ways.values() if w <= ways[right]) / comb(total, n)
+
+
+def groups_of(items: Sequence[Sample]) -> Tensor | None:
+    """The number of each picture's group, if any has one."""
+    if not any(item.group for item in items):
+        return None
+    number: dict[str, int] = {}
+    return torch.tensor([number.setdefault(item.group or f"\0{i}", len(number)) for i, item in enumerate(items)])
+
+
+def ratio(means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
+    """Hits of tries."""
+    return means[..., 0] / means[..., 1].clamp(min=1e-12)
+
+
+def gap(means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
+    """Expected calibration error from what :func:`calibration_sums` gives."""
+    return means[..., :-1].abs().sum(-1) / means[..., -1].clamp(min=1e-12)
+
+
+def harmonic(means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
+    """``2 b n / (b + n)`` of two parts' hits of tries."""
+    b, n = ratio(means[..., :2]), ratio(means[..., 2:])
+    return 2 * b * n / (b + n).clamp(min=1e-12)
+
+
+def accuracy_sums(right: Bool[Tensor, " n"]) -> Float[Tensor, "n 2"]:
+    """Hits and tries of each picture."""
+    return torch.stack([right.float(), torch.ones(len(right))], 1)
+
+
+def calibration_sums(
+    confidence: Float[Tensor, " n"], right: Bool[Tensor, " n"], n_bins: int = N_BINS
+) -> Float[Tensor, "n v"]:
+    """What each picture adds to the gap of its bin of confidence; and one, its own weight."""
+    place = (confidence * n_bins).long().clamp(0, n_bins - 1)
+    sums = torch.zeros(len(confidence), n_bins + 1)
+    sums[torch.arange(len(sums)), place] = right.float() - confidence
+    sums[:, -1] = 1
+    return sums
+
+
+def measure_row(
+    name: str,
+    hits: Sequence[Float[Tensor, "n v"]],
+    groups: Tensor | None,
+    seed: int,
+    combine: Combine = ratio,
+    strata: Tensor | None = None,
+) -> dict[str, Any]:
+    """A measure before and after a training, or after alone, with intervals; pictures of one group are drawn together,
+    or, without groups, as many of every stratum as there are."""
+    sums = torch.stack(list(hits), 1)
+    n, last = len(sums), len(hits) - 1
+    if groups is not None:
+        sums = torch.zeros(int(groups.max()) + 1, *sums.shape[1:]).index_add_(0, groups, sums)
+    found = paired(sums, combine, seed=seed, strata=None if groups is not None else strata)
+    row: dict[str, Any] = {"measure": name, "n": n, "after": round(float(found.values[last]), 4)}
+    row["after_interval"] = rounded(found.interval(last))
+    if last:
+        difference, interval, real = found.difference(1, 0)
+        row |= {"before": round(float(found.values[0]), 4), "before_interval": rounded(found.interval(0))}
+        row |= {"difference": round(difference, 4), "difference_interval": rounded(interval), "real": real}
+    return row

@@ -7,6 +7,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,9 @@ from ..pictures.masks import mask_beside
 from ..progress import Progress
 from ..types import Failure
 from .choices import chosen_limits, chosen_methods, chosen_metrics, named, passes
-from .findings import Findings, findings
-from .records import PROGRESS, StudyRecords, model_digest
+from .faithfulness_findings import findings
+from .records import StudyRecords, model_digest, records_in
+from .study import Findings, beside
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
@@ -88,33 +90,28 @@ class FaithfulnessStudy:
         self, classifier: Classifier, pictures: Iterable[Any], output: str | Path, progress: Progress | None = None
     ) -> Findings:
         """Measure what is not measured yet, and say what follows."""
+        from ..report.study import render_study
+
         progress = progress or Progress()
         known = controls()
         if twice := sorted(set(known) & set(self.methods)):
             raise DataError(f"A method is called {twice[0]!r}, which is a control's name. Rename the method.")
         runner = _Runner(self, classifier, {**self.methods, **known}, progress)
-        with StudyRecords(Path(output) / PROGRESS) as records:
+        with records_in(output) as records:
             total = sum(map(runner.n_wanted, range(len(pictures)))) if isinstance(pictures, Sequence) else None
             used = list(progress.track(runner.measure(pictures, records), "Measuring", total))
-            done = records.done
-        rows = [done[key] for key in used if key in done]
+        rows = [records.done[key] for key in used if key in records.done]
         if not rows:
             first = f" The first: {progress.failures[0].error}." if progress.failures else ""
             raise DataError(
                 f"Nothing was measured on {runner.n_given} pictures.{first} Give pictures that can be read."
             )
-        return findings(
-            rows,
-            self.metrics,
-            [n for n in self.methods if n not in runner.unfit],
-            [n for n in known if n not in runner.unfit],
-            model=classifier.provenance(),
-            n_draws=self.n_draws,
-            level=self.level,
-            seed=self.seed,
-            failures=progress.failures,
-            notes=[*progress.notes, *runner.notes()],
-        )
+        methods, others = ([n for n in of if n not in runner.unfit] for of in (self.methods, known))
+        how = {"seed": self.seed, "n_draws": self.n_draws, "level": self.level}
+        data = findings(rows, self.metrics, methods, others, **how)
+        told = beside(progress)
+        data |= {"model": classifier.provenance(), **told, "notes": [*told["notes"], *runner.notes()]}
+        return Findings(data, render_study)
 
 
 class _Runner:
@@ -217,20 +214,16 @@ class _Runner:
             new = [n for n in dict.fromkeys(led.values()) if keys[n] not in records.done]
             scores = self._scores(label, whole, {n: maps[n] for n in new})
             for name in names:
-                if led[name] not in scores and keys[led[name]] not in records.done:
+                known = records.done.get(keys[led[name]])
+                if known is None and led[name] not in scores:
                     continue
-                if keys[name] not in records.done:
-                    record = {
-                        "key": keys[name],
-                        "image": seen.name,
-                        "digest": seen.digest,
-                        "class": self.classifier.classes[int(target)],
-                        "method": name,
-                        "same_as": led[name] if led[name] != name else None,
-                        "metric": label,
-                    }
-                    leader = records.done.get(keys[led[name]])
-                    records.add(record | (_of(scores[name]) if leader is None else {k: leader[k] for k in NUMBERS}))
+                numbers = known or {k: getattr(scores[led[name]], k) for k in NUMBERS}
+                row = {
+                    "image": seen.name, "digest": seen.digest, "class": self.classifier.classes[int(target)],
+                    "method": name, "same_as": led[name] if led[name] != name else None, "metric": label,
+                    **{k: numbers[k] for k in NUMBERS}, "sums": list(numbers["sums"]),
+                }  # fmt: skip
+                records.row(keys[name], partial(dict, row))
                 yield keys[name]
 
     def _maps(self, look: EncoderOutput, target: Tensor, names: set[str]) -> dict[str, Tensor]:
@@ -266,12 +259,6 @@ class _Runner:
             )
         said += [f"{label} was left out on {n} pictures without a mask." for label, n in self._unmasked.items()]
         return said
-
-
-def _of(score: Any) -> dict[str, Any]:
-    """A score as part of a record."""
-    found = {"value": score.value, "sums": list(score.sums), "parts": score.parts, "settings": score.settings}
-    return {name: found[name] for name in NUMBERS}
 
 
 def _first_of_group(names: Sequence[str], leaders: Mapping[str, str]) -> dict[str, str]:

@@ -5,42 +5,34 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..classifiers.encoded_set import EncodedSet, encode_labelled
 from ..encoders.base import Encoder
 from ..errors import DataError, InputError, UnknownNameError
 from ..heads.sparse_concepts import SPARSITIES, Mask, n_kept
-from ..pictures.samples import Samples
+from ..pictures.samples import Sample, Samples, split
 from ..progress import Progress
-from ..report.paging import Answer
 from ..spelling import first_repeated
 from ..storage.features import FeatureStore
-from .concepts import LIBRARIES, Looked
-from .interpretability_answer import answer, correlations, encoders_told, rows_told
-from .interpretability_parts import Seen, divide, look
-from .interpretability_run import EncoderRow, Measuring
-from .interpretability_score import HeadTraining, Parts
-from .records import PROGRESS, StudyRecords
+from .concepts import CONTROL, LIBRARIES, Looked
+from .interpretability_findings import CAVEAT, EncoderRow, LibraryRow, answer, correlations, encoder_rows, library_rows
+from .interpretability_score import HeadTraining, Parts, measure, standardised
+from .records import Row, StudyRecords, bits, from_bits, records_in
+from .study import Findings, beside
 
-
-@dataclass(frozen=True, repr=False)
-class InterpretabilityFindings(Answer):
-    """What the study found; ``data`` is the documented JSON (docs/json.md)."""
-
-    def row(self, encoder: str, library: str) -> dict[str, Any]:
-        """The figures of one encoder with one library."""
-        for row in self.data["rows"]:
-            if (row["encoder"], row["library"]) == (encoder, library):
-                return dict(row)
-        raise KeyError(f"{encoder}, {library}")
-
-    def to_html(self) -> str:
-        from ..report.interpretability import render_interpretability
-
-        return render_interpretability(self.data)
+__all__ = ["CAVEAT", "HeadTraining", "InterpretabilityStudy"]
+TESTED, CHOOSING = 0.25, 0.2
+"""Part of all pictures to test on, and of the others to choose on."""
+NEIGHBOURS = 10
 
 
 @dataclass(frozen=True)
@@ -53,7 +45,7 @@ class InterpretabilityStudy:
     since a ratio is high where little is lost *or little was known*, the same for random directions, and how the score
     goes with accuracy over the encoders, with and without what random directions say.
 
-    Pictures to train on, to choose the learning rate on, and to report on are three sets. Each picture keeps concepts
+    EncodedSet to train on, to choose the learning rate on, and to report on are three sets. Each picture keeps concepts
     of its own, so a classifier may still use all of them: both counts are told. The score measures how much of the
     accuracy a few numbers carry; whether people understand these numbers it does not measure.
 
@@ -108,7 +100,7 @@ class InterpretabilityStudy:
         judge: Encoder | None = None,
         store: FeatureStore | None = None,
         progress: Progress | None = None,
-    ) -> InterpretabilityFindings:
+    ) -> Findings:
         """Measure what is not measured yet, and say what follows. Stopped, it goes on where it was.
 
         Args:
@@ -125,60 +117,88 @@ class InterpretabilityStudy:
             DataError: fewer than two classes, fewer than three pictures of one, no picture that can be read, or no
                 library that can be made.
         """
+        from ..report.interpretability import render_interpretability
+
         progress = progress or Progress()
         if not encoders:
             raise InputError("No encoder was given. One or more was expected. Give lite0, say.")
-        judged = judge is not None and any(not one.has_text for one in encoders) and "text" in self.libraries
-        looks = [*encoders, judge] if judged and judge is not None else list(encoders)
-        seen = look(looks, samples, test, store, progress)
-        parts = divide(seen, samples.classes, self.seed, progress)
-        names = _named(encoders)
-        found = []
-        with nullcontext() if output is None else StudyRecords(Path(output) / PROGRESS) as records:
-            measuring = Measuring(
-                self.libraries,
-                self.mask,
-                self.n_random,
-                self.raw_reference,
-                self.training,
-                self._said(seen, parts, concepts),
-                records,
-            )
-            for i in progress.track(range(len(encoders)), "Measuring", len(encoders)):
-                asked = (judge, seen.pooled[-1]) if judged and judge is not None and not encoders[i].has_text else None
-                sources = [item.source for item in seen.items]
+        needed = "text" in self.libraries and any(not one.has_text for one in encoders)
+        judges = [judge] if judge is not None and needed else []
+        encoded = look([*encoders, *judges], samples, test, store, progress)
+        parts = divide(encoded, samples.classes, self.seed, progress)
+        rows = []
+        with records_in(output) as records:
+            said = self._said(encoded, parts, concepts)
+            places = list(zip(_named(encoders), encoders, encoded.pooled, strict=False))
+            for name, encoder, pooled in progress.track(places, "Measuring", len(places)):
                 looked = Looked(
-                    encoders[i],
-                    seen.pooled[i],
-                    seen.labels,
-                    sources,
-                    parts,
-                    self.n_concepts,
-                    self.grid,
-                    texts=tuple(dict.fromkeys(concepts)),
-                    judge=asked,
-                    layer_norm=self.layer_norm,
-                    seed=self.seed,
-                    store=store,
-                )
-                found.append(measuring(names[i], looked, progress))
-        if not any(one.libraries for one in found):
+                    encoder, pooled, encoded.labels, [item.source for item in encoded.items], parts, self.n_concepts,
+                    self.grid, texts=tuple(dict.fromkeys(concepts)),
+                    judge=(judges[0], encoded.pooled[-1]) if judges and not encoder.has_text else None,
+                    layer_norm=self.layer_norm, seed=self.seed, store=store,
+                )  # fmt: skip
+                rows.append(self._encoder_row(name, looked, said, records, progress))
+        if not any(row.libraries for row in rows):
             raise DataError(f"Nothing was measured. {progress.notes[-1]}")
-        return InterpretabilityFindings(self._data(found, seen, parts, progress))
+        return Findings(self._findings(rows, encoded, parts, progress), render_interpretability)
 
-    def _said(self, seen: Seen, parts: Parts, concepts: Sequence[str]) -> str:
+    def _said(self, encoded: SharedPictures, parts: Parts, concepts: Sequence[str]) -> str:
         """What decides a number beside the encoder and the library."""
         own = {k: v for k, v in vars(self).items() if k not in ("libraries", "n_random", "n_draws", "level")}
         sets = [rows.int().tolist() for rows in vars(parts).values()]
-        said = [repr(own), list(seen.digests), seen.labels.tolist(), sets, list(concepts)]
+        said = [repr(own), list(encoded.digests), encoded.labels.tolist(), sets, list(concepts)]
         return hashlib.sha256(json.dumps(said).encode("utf-8", "surrogatepass")).hexdigest()
 
-    def _data(self, found: list[EncoderRow], seen: Seen, parts: Parts, progress: Progress) -> dict[str, Any]:
-        n_classes = len(set(seen.labels.tolist()))
+    def _encoder_row(
+        self, name: str, looked: Looked, said: str, records: StudyRecords, progress: Progress
+    ) -> EncoderRow:
+        """All features and every library of one encoder; a library that cannot be made is left out, with a note."""
+        if not bool(torch.isfinite(looked.pooled).all()):
+            raise DataError(f"The features of {name} are NaN or infinite. Finite numbers were expected. Leave it out.")
+        fingerprint, labels, parts = looked.encoder.fingerprint, looked.labels, looked.parts
+
+        def whole() -> Row:
+            features = looked.pooled if self.raw_reference else standardised(looked.pooled, parts.train)
+            return {"right": [bits(self.training(features, labels, parts))], "kept": []}
+
+        right = _flags(records.row(_key(said, f"{fingerprint} all features"), whole)["right"][0])
+        libraries = {}
+        for library in self.libraries:
+            draws = self.n_random if library == CONTROL else 1
+            by = looked.judge[0].fingerprint if library == "text" and looked.judge is not None else ""
+            try:
+                found = [
+                    records.row(
+                        _key(said, f"{fingerprint} {library} {by} {draw}"),
+                        partial(self._measured, library, looked, draw),
+                    )
+                    for draw in range(draws)
+                ]
+            except DataError as error:
+                progress.note(f"{library} of {name} is left out: {error}")
+                continue
+            libraries[library] = LibraryRow.of(found)
+            for note in found[0]["notes"]:
+                progress.note(note)
+        near = neighbours(looked.pooled, labels, parts)
+        return EncoderRow(name, fingerprint[:12], looked.pooled.shape[1], right, near, libraries)
+
+    def _measured(self, library: str, looked: Looked, draw: int) -> Row:
+        concepts = LIBRARIES[library](looked, draw)
+        found = measure(concepts.scores, looked.labels, looked.parts, mask=self.mask, training=self.training)
+        return {
+            "right": [bits(column) for column in found.right.T], "kept": list(found.kept), "used": list(found.used),
+            "n_concepts": concepts.scores.shape[1], "words_of": concepts.words_of, "notes": list(concepts.notes),
+        }  # fmt: skip
+
+    def _findings(
+        self, found: Sequence[EncoderRow], encoded: SharedPictures, parts: Parts, progress: Progress
+    ) -> dict[str, Any]:
+        n_classes = len(set(encoded.labels.tolist()))
         # Twice chance would be perfect for two classes.
         floor = min(2 / n_classes, (1 + 1 / n_classes) / 2)
-        encoders = encoders_told(found, floor, self.n_draws, self.level, self.seed)
-        rows = rows_told(found, self.n_draws, self.level, self.seed)
+        how = {"n_draws": self.n_draws, "level": self.level, "seed": self.seed}
+        encoders, rows = encoder_rows(found, floor, **how), library_rows(found, **how)
         data: dict[str, Any] = {
             "study": "interpretability",
             "n": int(parts.test.sum()),
@@ -190,12 +210,19 @@ class InterpretabilityStudy:
             "sparsities": list(SPARSITIES),
             "encoders": encoders,
             "rows": rows,
-            "correlations": correlations(encoders, rows, self.n_draws, self.level, self.seed),
+            "correlations": correlations(encoders, rows, **how),
             "settings": {**vars(self), "libraries": list(self.libraries), "training": vars(self.training)},
-            "notes": list(dict.fromkeys(progress.notes)),
-            "failures": [f.to_json() for f in progress.failures],
+            **beside(progress),
         }
         return {"sentence": answer(data), **data}
+
+
+def _key(said: str, what: str) -> str:
+    return hashlib.sha256(json.dumps([said, what]).encode()).hexdigest()
+
+
+def _flags(right: str) -> Float[Tensor, " t"]:
+    return torch.tensor(from_bits(right)).double()
 
 
 def _named(encoders: Sequence[Encoder]) -> list[str]:
@@ -205,3 +232,92 @@ def _named(encoders: Sequence[Encoder]) -> list[str]:
     if (twice := first_repeated(found)) is not None:
         raise InputError(f"The encoder {twice} was given twice. Different ones were expected. Name each once.")
     return found
+
+
+def neighbours(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], parts: Parts) -> float:
+    """How often most of the ten training pictures nearest by cosine have the class of a picture to choose on."""
+    own, of = normalize(pooled[parts.train], dim=1), labels[parts.train]
+    near = (normalize(pooled[parts.selection], dim=1) @ own.T).topk(min(NEIGHBOURS, len(own)), dim=1)
+    votes = torch.zeros(len(near.indices), int(labels.max()) + 1)
+    votes.scatter_add_(1, of[near.indices], 1 + near.values / 1000)  # of equal votes those that are nearer
+    return float((votes.argmax(1) == labels[parts.selection]).double().mean())
+
+
+@dataclass(frozen=True, eq=False)
+class SharedPictures:
+    """The same pictures, in the same order, by every encoder; ``is_test`` says which were given to test on."""
+
+    items: tuple[Sample, ...]
+    digests: tuple[str, ...]
+    labels: Int[Tensor, " n"]
+    pooled: tuple[Float[Tensor, "n _"], ...]
+    is_test: Bool[Tensor, " n"] | None
+
+
+def look(
+    encoders: Sequence[Encoder], samples: Samples, test: Samples | None, store: FeatureStore | None, progress: Progress
+) -> SharedPictures:
+    """Look with every encoder; what one of them cannot look at is left out for all, and told once."""
+    if len(samples.classes) < 2:
+        given = f"one class, {samples.classes[0]}" if samples.classes else "no classes"
+        raise DataError(f"The pictures have {given}. Two or more were expected. Add pictures of another class.")
+    both, quiet = [samples] if test is None else [samples, test], Progress()
+    found: list[list[EncodedSet]] = []
+    for encoder in encoders:
+        heard = quiet if found else progress
+        found.append([encode_labelled(encoder, samples.classes, one, store, heard) for one in both])
+    for failure in quiet.failures:
+        if failure.image not in {f.image for f in progress.failures}:
+            progress.failed(failure)
+    shared = set.intersection(*({id(s) for one in looked for s in one.items} for looked in found))
+    if not shared:
+        raise DataError("No picture can be looked at by all encoders. Some were expected. Compare fewer encoders.")
+    kept = [[[i for i, s in enumerate(one.items) if id(s) in shared] for one in looked] for looked in found]
+    first = list(zip(found[0], kept[0], strict=True))
+    pooled = [
+        torch.cat([one.pooled[rows] for one, rows in zip(looked, own, strict=True)])
+        for looked, own in zip(found, kept, strict=True)
+    ]
+    return SharedPictures(
+        tuple(one.items[i] for one, rows in first for i in rows),
+        tuple(one.digests[i] for one, rows in first for i in rows),
+        torch.cat([one.labels[rows] for one, rows in first]),
+        tuple(pooled),
+        None if test is None else torch.cat([torch.full((len(r),), bool(j)) for j, (_, r) in enumerate(first)]),
+    )
+
+
+def divide(encoded: SharedPictures, classes: Sequence[str], seed: int, progress: Progress) -> Parts:
+    """Three sets; copies of a picture, and pictures of one group, are in one of them."""
+    labels = [item.label for item in encoded.items]
+    things = [item.group or digest for item, digest in zip(encoded.items, encoded.digests, strict=True)]
+    given = encoded.is_test
+    needed = 3 if given is None else 2
+    for name in classes:
+        n = len({things[i] for i, of in enumerate(labels) if of == name and (given is None or not given[i])})
+        if n < needed:
+            raise DataError(
+                f"The class {name} has {n} different picture{'' if n == 1 else 's'}. {needed} or more were expected, "
+                f"to train on{', to choose on and to test on' if given is None else ' and to choose on'}. Add pictures "
+                "of it, or leave it out."
+            )
+    test = torch.tensor(split(labels, things, TESTED, seed)) if given is None else given
+    shown = {thing for thing, held in zip(things, test.tolist(), strict=True) if held}
+    twice = torch.tensor([thing in shown for thing in things]) & ~test
+    if bool(twice.any()):
+        progress.note(f"{int(twice.sum())} picture(s) are also among the test pictures; they were not trained on.")
+    rest = (~test & ~twice).nonzero()[:, 0]
+    chosen = split([labels[i] for i in rest], [things[i] for i in rest], CHOOSING, seed + 1)
+    selection = torch.zeros_like(test)
+    selection[rest[torch.tensor(chosen, dtype=torch.bool)]] = True
+    parts = Parts(~test & ~twice & ~selection, selection, test)
+    for rows, what in ((parts.train, "train on"), (parts.selection, "choose on"), (parts.test, "test on")):
+        there = set(encoded.labels[rows].tolist())
+        if len(there) < 2:
+            raise DataError(
+                f"There are {int(rows.sum())} pictures of {len(there)} class(es) to {what}. Two classes or more were "
+                "expected. Add pictures."
+            )
+        if absent := [c for i, c in enumerate(classes) if i not in there]:
+            progress.note(f"The class {absent[0]} has no picture to {what}: what is said is said of the others.")
+    return parts

@@ -1,8 +1,9 @@
-"""Pictures as several encoders saw them, once each, and classifiers fitted on parts of them."""
+"""EncodedSet as several encoders saw them, once each, and classifiers fitted on parts of them."""
 
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,7 +20,7 @@ from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import DataError
 from ..heads.head import Head
 from ..pictures.apart import check_apart
-from ..pictures.samples import Sample, Samples, some
+from ..pictures.samples import Samples, some
 from ..progress import Progress
 from ..storage.features import FeatureStore
 
@@ -28,7 +29,7 @@ LEAST_PER_CLASS = 2
 
 @dataclass(frozen=True)
 class Material:
-    """Pictures to learn from and pictures to test on, as one encoder saw them.
+    """EncodedSet to learn from and pictures to test on, as one encoder saw them.
 
     Attributes:
         encoder: what looked.
@@ -70,19 +71,13 @@ class Material:
 
     def digest(self) -> str:
         """Of all that a number depends on beside what is asked of it."""
-        told = hashlib.sha256(f"{self.encoder.fingerprint}|{self.recipe!r}".encode())
-        for seen, label, held in zip(
-            self.pictures.encoded, self.labels.tolist(), self.pictures.held.tolist(), strict=True
-        ):
+        told, pictures = hashlib.sha256(f"{self.encoder.fingerprint}|{self.recipe!r}".encode()), self.pictures
+        for seen, label, held in zip(pictures.encoded, self.labels.tolist(), pictures.held.tolist(), strict=True):
             told.update(f"|{seen.digest} {label} {held}".encode())
         return told.hexdigest()[:20]
 
     def check(self) -> None:
-        """See that every class can be learnt and tested on.
-
-        Raises:
-            DataError: a class has no test picture, or fewer than two to learn from.
-        """
+        """See that every class can be learnt and tested on."""
         learn, tests = (self.labels[of].bincount(minlength=len(self.classes)) for of in (self.pool, self.test))
         single = [self.classes[k] for k in (learn < LEAST_PER_CLASS).nonzero()[:, 0].tolist()]
         if single:
@@ -101,14 +96,7 @@ class Material:
     def part(
         self, chosen: Int[Tensor, " m"], labels: Int[Tensor, " m"], classes: Sequence[str], seed: int
     ) -> EncodedSet:
-        """Some of the pictures, with folds of their own to choose on, pictures of the same thing in one.
-
-        Args:
-            chosen: their places.
-            labels: of these, among ``classes``.
-            classes: told apart.
-            seed: of the folds.
-        """
+        """The pictures in these places with these labels, and folds of their own, those of one thing in one."""
         part = replace(self.pictures.subset(chosen.tolist()), classes=tuple(classes), labels=labels)
         return part.with_folds(max(2, round(1 / self.recipe.held_out)), seed)
 
@@ -131,7 +119,10 @@ def look_with_each(
     store: FeatureStore | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Material]:
-    """All pictures once by each encoder, the same held out for all."""
+    """All pictures once by each encoder, the same held out for all: ``test``, or a part of ``samples``.
+
+    EncodedSet that look alike to the first encoder are held out together.
+    """
     progress = progress or Progress()
     if test is not None:
         check_apart(samples, test)
@@ -144,19 +135,19 @@ def look_with_each(
             )  # fmt: skip
             pictures = replace(pictures, validation=False)
         else:
-            pictures = replace(pictures, encoded=_again(encoder, pictures.items, recipe, store, progress))
+            pictures = replace(pictures, encoded=_again(encoder, pictures, recipe, store, progress))
         found[name] = Material(encoder, pictures, recipe)
         found[name].check()
     return found
 
 
 def _again(
-    encoder: Encoder, items: Sequence[Sample], recipe: Linear, store: FeatureStore | None, progress: Progress
+    encoder: Encoder, pictures: EncodedSet, recipe: Linear, store: FeatureStore | None, progress: Progress
 ) -> list[Encoded]:
     """The same pictures by another encoder."""
+    items, seen = pictures.items, []
     request = EncodeRequest(views=lambda i: crops_by_name(items[i].image, recipe.n_crops, recipe.seed))
     stream = encode_stream(encoder, [s.source for s in items], store=store, request=request)
-    seen = []
     for item, one in zip(items, progress.track(stream, "Looking", len(items)), strict=True):
         if not isinstance(one, Encoded):
             raise DataError(f"{item.image} was read by one encoder and not by another: {one.error}. Remove it.")
@@ -168,3 +159,23 @@ def classifier_text(recipe: Linear) -> str:
     """What is fitted, in words."""
     crops = f"{recipe.n_crops} crops" if recipe.n_crops else "no crops"
     return f"the linear classifier of seewhy fit ({recipe.solver}, {crops}) on frozen features"
+
+
+def subset_order(
+    labels: Int[Tensor, " n"], pool: Int[Tensor, " p"], classes: Sequence[int], seed: int | str
+) -> Int[Tensor, " q"]:
+    """Places of the pool in an order of which every beginning has the classes in their shares, at least two of each.
+
+    >>> subset_order(torch.tensor([0, 0, 0, 1, 1, 1]), torch.arange(6), [0, 1], 0)[:4].sort().values > 2
+    tensor([False, False,  True,  True])
+    """
+    keyed: list[tuple[bool, float, float, int]] = []
+    for k in classes:
+        mine = pool[labels[pool] == k].tolist()
+        draw = random.Random(f"{seed}|{k}")
+        draw.shuffle(mine)
+        start = draw.random()
+        keyed += [
+            (rank >= LEAST_PER_CLASS, (rank + start) / len(mine), start, place) for rank, place in enumerate(mine)
+        ]
+    return torch.tensor([place for *_, place in sorted(keyed)])

@@ -1,4 +1,4 @@
-"""The JSON that studies answers with, as types."""
+"""The JSON that studies, checks, audits and drift answer with, as types."""
 
 from __future__ import annotations
 
@@ -6,17 +6,35 @@ from typing import Annotated, Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from ..explanation.outputs import Difference, Failures, Interval, Model, Range, WordsCompared
+from ..explanation.outputs import Difference, Failures, Model, Range
+from ..language.outputs import CorrectedOutput
 from ..results import Count, Doc, Share
 
+Shares = Annotated[list[float], Doc("of each seed or draw")]
+Verdict = Annotated[Literal["yes", "no", "undecided"], Doc("whether it leans on the background")]
+Sides = Annotated[list[int | None], Doc("fewest and most; `null` beyond what is foretold")]
 
-class StudyEditWordsOutput(WordsCompared):
-    """The object of seewhy study edit-words --json."""
 
-    model: Annotated[Model, Doc("as in `explain`")]
-    notes: Annotated[list[str], Doc("what the user should know")]
-    failures: Annotated[Failures, Doc("pictures that could not be read")]
-    report: Annotated[str | None, Doc("path of the page, or `null` without `-o`")]
+class Study(TypedDict):
+    """What every study says."""
+
+    sentence: Annotated[str, Doc("the answer")]
+    n: Annotated[Count, Doc("pictures")]
+    settings: Annotated[dict[str, Any], Doc("how it was asked")]
+    notes: Annotated[list[str], Doc("what else the reader should know")]
+    failures: Failures
+    report: NotRequired[Annotated[str | None, Doc("the page that was written; `null` without `-o`")]]
+
+
+class EncoderSeen(TypedDict):
+    name: Annotated[str, Doc("as it was given")]
+    fingerprint: Annotated[str, Doc("digest of weights and transform, its beginning")]
+    width: NotRequired[Annotated[Count, Doc("numbers a picture")]]
+
+
+class Figure(TypedDict):
+    value: Annotated[float, Doc("the number")]
+    interval: Annotated[Range, Doc("at the study's level")]
 
 
 class RankingRow(TypedDict):
@@ -29,16 +47,14 @@ class RankingRow(TypedDict):
     judged: Annotated[list[str], Doc("metrics on which it was compared with the random map")]
 
 
-class Row(TypedDict):
+class MetricRow(Figure):
     method: Annotated[str, Doc("name")]
     control: Annotated[bool, Doc("whether it is a control")]
     n: Annotated[Count, Doc("pictures")]
-    value: Annotated[float, Doc("in the metric's unit")]
-    interval: Annotated[Range, Doc("95 %, of the pictures drawn anew")]
     mean_map: NotRequired[Annotated[float, Doc("of the metrics that have it, the value of the mean map")]]
 
 
-class Difference2(TypedDict):
+class MetricDifference(TypedDict):
     a: Annotated[str, Doc("one")]
     b: Annotated[str, Doc("the other")]
     control: Annotated[bool, Doc("whether the other is a control")]
@@ -49,169 +65,78 @@ class Difference2(TypedDict):
     better: Annotated[str | None, Doc("of the two, where the difference is real")]
 
 
-class Metric(TypedDict):
+class MetricTable(TypedDict):
     metric: Annotated[str, Doc("its name here")]
     family: Annotated[str, Doc("what it measures")]
     higher_is_better: Annotated[bool, Doc("or lower")]
     n: Annotated[Count, Doc("pictures")]
-    rows: Annotated[list[Row], Doc("a line for each method and control")]
-    differences: Annotated[list[Difference2], Doc("every pair with a method in it")]
+    rows: Annotated[list[MetricRow], Doc("a line for each method and control")]
+    differences: Annotated[list[MetricDifference], Doc("every pair with a method in it")]
     settings: Annotated[dict[str, Any], Doc("the metric's")]
 
 
-class StudyFaithfulnessOutput(TypedDict):
+class StudyFaithfulnessOutput(Study):
     """The object of seewhy study faithfulness --json."""
 
     study: Literal["faithfulness"]
     model: Annotated[Model, Doc("as in `explain`")]
-    n: Annotated[Count, Doc("pictures")]
     methods: Annotated[list[str], Doc("in the order shown")]
     controls: Annotated[list[str], Doc("maps that know nothing of the picture or the class")]
-    sentence: Annotated[str, Doc("the answer")]
     ranking: Annotated[list[RankingRow], Doc("best first")]
     same: Annotated[list[list[str]], Doc("methods whose maps were the same, in groups")]
-    metrics: Annotated[list[Metric], Doc("a table for each metric")]
+    metrics: Annotated[list[MetricTable], Doc("a table for each metric")]
     fills: Annotated[dict[str, float] | None, Doc("two fills of deletion → Kendall's tau of the methods' order")]
-    settings: Annotated[dict[str, Any], Doc("of the study")]
-    notes: Annotated[list[str], Doc("what the user should know")]
-    failures: Annotated[Failures, Doc("pictures that could not be read")]
-    report: Annotated[str | None, Doc("path of the page, or `null` without `-o`")]
 
 
-class Difference3(TypedDict):
-    value: Annotated[float, Doc("mean over pictures")]
-    interval: Annotated[list[float], Doc("Student's, not corrected")]
-
-
-class Accuracy(TypedDict):
-    value: Annotated[Share, Doc("on these pictures")]
-    interval: Annotated[list[float], Doc("bootstrap over pictures")]
+class Changed(Figure):
     change: Annotated[float, Doc("less that of the pictures as they are")]
-    change_interval: Annotated[list[float], Doc("bootstrap over pictures, the same for both")]
+    change_interval: Annotated[Range, Doc("bootstrap over pictures, the same for both")]
 
 
 class Version(TypedDict):
     version: Literal["original", "same class", "other classes", "blurred", "background alone", "object alone"]
-    accuracy: Annotated[Accuracy, Doc("part that is right")]
-    score: Annotated[Accuracy, Doc("mean probability of the true class")]
+    accuracy: Annotated[Changed, Doc("part that is right")]
+    score: Annotated[Changed, Doc("mean probability of the true class")]
 
 
-class Row2(TypedDict):
-    """Of some pictures."""
-
+class BackgroundRow(TypedDict):
     label: Annotated[str, Doc("class, or `all pictures`")]
     n: Annotated[Count, Doc("pictures")]
-    difference: Annotated[Difference3, Doc("score on backgrounds of the same class")]
+    difference: Annotated[Figure, Doc("score on backgrounds of the same class less that on others; Student's")]
     versions: Annotated[list[Version], Doc("what becomes of the picture, in that order")]
     p_leans: Annotated[Share, Doc("of any difference above 0, one-sided, corrected over all rows (Holm)")]
     p_leans_not: Annotated[Share, Doc("of a difference of 0.05, one-sided, corrected likewise")]
-    verdict: Annotated[Literal["yes", "no", "undecided"], Doc("whether it leans on the background")]
+    verdict: Verdict
 
 
-class Check(TypedDict):
-    value: Annotated[float, Doc("mean over pictures")]
-    interval: Annotated[list[float], Doc("Student's")]
+class MaskCheck(Figure):
     p: Annotated[Share, Doc("of any, one-sided")]
     hit: Annotated[bool, Doc("whether p is small")]
 
 
-class Boxes(TypedDict):
-    n: Annotated[Count, Doc("pictures with a box")]
-    covered: Annotated[Share, Doc("part of the box that the mask covers")]
-    within: Annotated[Share, Doc("part of the mask that lies within")]
-
-
-class Masks(TypedDict):
+class MasksSeen(TypedDict):
     source: Annotated[str, Doc("who drew them")]
     by_hand: Annotated[bool, Doc("whether people did")]
     area: Annotated[Share, Doc("part of the view that they cover")]
-    check: Annotated[Check, Doc("by how much more the score falls when the object is filled than when as much")]
-    boxes: Annotated[Boxes, Doc("the objects' boxes, where they are known, else `null`")]
+    check: Annotated[MaskCheck, Doc("how much more the score falls with the object filled than with as much elsewhere")]
+    boxes: Annotated[dict[str, float] | None, Doc("`n` boxes, part `covered` by masks, part of masks `within`")]
 
 
-class LeftOutRow(TypedDict):
-    image: Annotated[str, Doc("file name as given")]
-    error: Annotated[str, Doc("why")]
-
-
-class Settings(TypedDict):
-    n_rounds: Annotated[int, Doc("backgrounds of each kind that an object was laid on")]
-    n_per_class: Annotated[int | None, Doc("pictures of a class at most, or `null`")]
-    level: Annotated[Share, Doc("of intervals, and 1 less what p must be below")]
-    n_draws: Annotated[int, Doc("resampled sets of pictures")]
-    seed: Annotated[int, Doc("of pictures, backgrounds, places and draws")]
-
-
-class StudyBackgroundOutput(TypedDict):
+class StudyBackgroundOutput(Study):
     """The object of seewhy study background --json."""
 
     study: Literal["background"]
-    sentence: Annotated[str, Doc("the answer")]
-    n: Annotated[Count, Doc("pictures whose object is known")]
-    verdict: Annotated[Literal["yes", "no", "undecided"], Doc("yes where any row says so")]
-    all: Annotated[Row2, Doc("all pictures")]
-    classes: Annotated[list[Row2], Doc("each class")]
-    masks: Annotated[Masks, Doc("whose masks, and how good")]
+    verdict: Verdict
+    all: Annotated[BackgroundRow, Doc("all pictures")]
+    classes: Annotated[list[BackgroundRow], Doc("each class")]
+    masks: Annotated[MasksSeen, Doc("whose masks, and how good")]
     rule: Annotated[str, Doc("what makes a verdict")]
-    left_out: Annotated[list[LeftOutRow], Doc("pictures without a usable mask")]
+    left_out: Annotated[Failures, Doc("pictures without a usable mask")]
     classes_left_out: Annotated[list[str], Doc("classes with one usable picture")]
-    settings: Annotated[Settings, Doc("how it was asked")]
     model: Annotated[Model, Doc("as in `explain`")]
-    notes: Annotated[list[str], Doc("what the user should know")]
-    failures: Annotated[Failures, Doc("pictures that could not be read")]
-    report: Annotated[str | None, Doc("path of the page, or `null` without `-o`")]
 
 
-class Arm(TypedDict):
-    name: Annotated[str, Doc("for tables")]
-    group: Annotated[Literal["with names", "without names", "chosen", "pictures"], Doc("what is tried")]
-    draws: Annotated[Count | None, Doc("it is averaged over; `null` for what is not drawn")]
-    value: Annotated[Share, Doc("accuracy")]
-    interval: Annotated[Interval, Doc("95 %")]
-    best: Annotated[Share, Doc("accuracy of the best draw")]
-    oracle: NotRequired[Annotated[Share, Doc("accuracy at the best weight on the very pictures")]]
-    less_names: NotRequired[Annotated[Difference, Doc("paired difference from the names")]]
-    less_descriptions: NotRequired[Annotated[Difference, Doc("paired difference from the descriptions")]]
-
-
-class Curves(TypedDict):
-    weights: Annotated[list[float], Doc("of the name")]
-    arms: Annotated[dict[str, list[Share]], Doc("accuracy at each weight, for every arm that has one")]
-
-
-class Model2(TypedDict):
-    encoder: Annotated[str, Doc("name")]
-    fingerprint: Annotated[str, Doc("first 12 digits of the digest of weights and preprocessing")]
-
-
-class StudyDescriptionSemanticsOutput(TypedDict):
-    """The object of seewhy study description-semantics --json."""
-
-    study: Literal["description-semantics"]
-    sentence: Annotated[str, Doc("the answer")]
-    n: Annotated[Count, Doc("pictures")]
-    n_classes: Annotated[Count, Doc("classes")]
-    n_texts: Annotated[Count, Doc("texts")]
-    chance: Annotated[Share, Doc("one by the number of classes")]
-    luck: Annotated[Share, Doc("how often lists dealt out to the classes at random do as well as the descriptions")]
-    arms: Annotated[list[Arm], Doc("ways to decide")]
-    curves: Annotated[Curves, Doc("accuracy by the weight of the name")]
-    flaws: Annotated[list[str], Doc("what is wrong with the texts whatever the pictures")]
-    model: Annotated[Model2, Doc("what was asked")]
-    settings: Annotated[dict[str, Any], Doc("of the study")]
-    notes: Annotated[list[str], Doc("what the user should know")]
-    failures: Annotated[Failures, Doc("pictures that could not be read")]
-    report: Annotated[str | None, Doc("path of the page, or `null` without `-o`")]
-
-
-class Figure(TypedDict):
-    """A number with its interval."""
-
-    value: Annotated[float, Doc("the number")]
-    interval: Annotated[Range, Doc("95 %, of the test pictures drawn anew")]
-
-
-class Encoder(TypedDict):
+class EncoderLine(TypedDict):
     encoder: Annotated[str, Doc("name")]
     fingerprint: Annotated[str, Doc("first 12 digits of the digest of weights and preprocessing")]
     width: Annotated[Count, Doc("features")]
@@ -220,7 +145,7 @@ class Encoder(TypedDict):
     below_floor: Annotated[bool, Doc("whether it is set aside")]
 
 
-class Point(TypedDict):
+class SparsityPoint(TypedDict):
     sparsity: Annotated[Share, Doc("part left out")]
     kept: Annotated[Count, Doc("concepts of each picture")]
     used: Annotated[Count, Doc("different concepts that any test picture kept; of the first draw")]
@@ -228,7 +153,7 @@ class Point(TypedDict):
     arr: Annotated[Figure, Doc("accuracy retained: that by the accuracy of all features; may be above 1")]
 
 
-class Row3(TypedDict):
+class LibraryLine(TypedDict):
     encoder: Annotated[str, Doc("name")]
     library: Annotated[str, Doc("where concepts come from")]
     words_of: Annotated[str | None, Doc("encoder whose words they are; `null` for other concepts")]
@@ -237,40 +162,283 @@ class Row3(TypedDict):
     iis: Annotated[Figure, Doc("the score: area under `arr` over the sparsities; 0.98 is to lose nothing")]
     normalised: Annotated[Figure, Doc("the score by the range of the sparsities; 1 is to lose nothing")]
     area: Annotated[Figure, Doc("mean of the accuracies over the sparsities, without the denominator")]
-    points: Annotated[list[Point], Doc("at each sparsity")]
+    points: Annotated[list[SparsityPoint], Doc("at each sparsity")]
     less_random: NotRequired[Annotated[Difference, Doc("paired difference of the score from that of random")]]
 
 
-Correlation = TypedDict(
-    "Correlation",
-    {
-        "library": Annotated[str, Doc("where concepts come from")],
-        "of": Annotated[Literal["iis", "area"], Doc("one number")],
-        "with": Annotated[Literal["accuracy", "neighbours"], Doc("the other")],
-        "given": Annotated[Literal["accuracy", "iis of random", None], Doc("what is held")],
-        "n": Annotated[Count, Doc("encoders")],
-        "rho": Annotated[float | None, Doc("`null` where it is not defined")],
-        "interval": Annotated[Range | None, Doc("95 %, of the encoders drawn anew")],
-    },
-)
-
-
-class StudyInterpretabilityOutput(TypedDict):
+class StudyInterpretabilityOutput(Study):
     """The object of seewhy study interpretability --json."""
 
     study: Literal["interpretability"]
-    sentence: Annotated[str, Doc("the answer")]
-    n: Annotated[Count, Doc("test pictures")]
     n_train: Annotated[Count, Doc("pictures trained on")]
     n_selection: Annotated[Count, Doc("pictures that learning rate and epoch were chosen on")]
     n_classes: Annotated[Count, Doc("classes")]
     chance: Annotated[Share, Doc("one by the number of classes")]
     floor: Annotated[Share, Doc("accuracy of all features below which an encoder is set aside")]
     sparsities: Annotated[list[Share], Doc("parts of the concepts left out")]
-    encoders: Annotated[list[Encoder], Doc("compared")]
-    rows: Annotated[list[Row3], Doc("every encoder with every library")]
-    correlations: Annotated[list[Correlation], Doc("Spearman's rho over the encoders above the floor")]
-    settings: Annotated[dict[str, Any], Doc("of the study")]
-    notes: Annotated[list[str], Doc("what the user should know")]
-    failures: Annotated[Failures, Doc("pictures that could not be read")]
-    report: Annotated[str | None, Doc("path of the page, or `null` without `-o`")]
+    encoders: Annotated[list[EncoderLine], Doc("compared")]
+    rows: Annotated[list[LibraryLine], Doc("every encoder with every library")]
+    correlations: Annotated[
+        list[dict[str, Any]],
+        Doc("Spearman's `rho` over `n` encoders `of` one number `with` another, a third `given`, and its `interval`"),
+    ]
+
+
+class Standing(TypedDict):
+    encoder: NotRequired[Annotated[str, Doc("its name")]]
+    method: NotRequired[Annotated[str, Doc("its name, where methods are compared")]]
+    won: Annotated[Count, Doc("real differences in which it is better")]
+    lost: Annotated[Count, Doc("in which it is worse")]
+    compared: Annotated[Count, Doc("comparisons it is in")]
+
+
+class ComparedRow(Figure):
+    encoder: NotRequired[Annotated[str, Doc("its name")]]
+    method: NotRequired[Annotated[str, Doc("its name, where methods are compared")]]
+    by_draw: Shares
+
+
+class ComparedPair(TypedDict):
+    a: Annotated[str, Doc("one")]
+    b: Annotated[str, Doc("another")]
+    difference: Annotated[float, Doc("a's value less b's, on the same pictures and draws")]
+    interval: Annotated[Range, Doc("at `settings.level`, not corrected")]
+    p: Annotated[Share, Doc("of no difference, two-sided")]
+    p_corrected: Annotated[Share, Doc("for all comparisons of the study (Holm)")]
+    real: Annotated[bool, Doc("`p_corrected` is below 1 - level, and 10 things or more were tested on")]
+    better: Annotated[str | None, Doc("the better one where it is real, else `null`")]
+
+
+class ComparedMeasure(TypedDict):
+    measure: Annotated[str, Doc("what was asked; higher is better")]
+    family: Annotated[str, Doc("under which it is shown")]
+    n: Annotated[Count, Doc("test pictures that were asked")]
+    n_draws: Annotated[Count, Doc("draws of what was learnt from")]
+    rows: Annotated[list[ComparedRow], Doc("a row for each of those compared")]
+    differences: Annotated[list[ComparedPair], Doc("every pair")]
+
+
+class Comparison(Study):
+    n_learn: Annotated[Count, Doc("of them those learnt from")]
+    n_test: Annotated[Count, Doc("of them those tested on")]
+    n_groups: Annotated[Count, Doc("things that the pictures tested on show")]
+    standings: Annotated[list[Standing], Doc("by real differences won less those lost")]
+    measures: Annotated[list[ComparedMeasure], Doc("one table each")]
+
+
+class StudyTransferOutput(Comparison):
+    """The object of seewhy study transfer --json."""
+
+    study: Literal["transfer"]
+    n_classes: Annotated[Count, Doc("classes")]
+    encoders: Annotated[list[EncoderSeen], Doc("those compared, in the order given")]
+
+
+class StudyBaseToNewOutput(Comparison):
+    """The object of seewhy study base-to-new --json."""
+
+    study: Literal["base-to-new"]
+    encoder: Annotated[EncoderSeen, Doc("what was adapted")]
+    classes: Annotated[dict[Literal["learnt", "new"], list[str]], Doc("those learnt from pictures, those only named")]
+    methods: Annotated[list[str], Doc("those compared; `before` is the encoder as it was, told the names alone")]
+
+
+class ScalingAnswer(TypedDict):
+    kind: Annotated[Literal["more", "enough", "open", "unlikely", "far", "unreachable"], Doc("what can be said")]
+    level: Annotated[Share, Doc("of the interval")]
+    more: Annotated[Sides, Doc("pictures beside those there are")]
+    needed: Annotated[Sides, Doc("the same, of pictures learnt from in all")]
+    median: Annotated[Count | None, Doc("of the same")]
+    reached_within: Annotated[Share, Doc("part of the draws that reach the target by then")]
+    most: Annotated[Count, Doc("the most pictures that are foretold")]
+
+
+class Drawn(TypedDict):
+    value: Annotated[float, Doc("on what was measured")]
+    interval_90: Annotated[Range, Doc("90 %")]
+    interval_95: Annotated[Range, Doc("95 %")]
+
+
+class CurvePoint(TypedDict):
+    n: Annotated[float, Doc("pictures learnt from")]
+    accuracy: Annotated[Share, Doc("mean of the seeds, or median of the draws")]
+    by_seed: NotRequired[Shares]
+    interval_90: Annotated[Range, Doc("90 %")]
+    interval_95: NotRequired[Annotated[Range, Doc("95 %")]]
+
+
+class CurveFormFitted(TypedDict):
+    name: Annotated[str, Doc("of the form")]
+    formula: Annotated[str, Doc("with e the error and n the pictures")]
+    paper: Annotated[str, Doc("where it is from")]
+    numbers: Annotated[list[float], Doc("fitted, in the order of the formula: a, b; E, A, α; E, e₀, α, β, c")]
+    held_out_error: Annotated[float | None, Doc("root mean square of relative errors at larger sizes, not fitted on")]
+    n_held_out: Annotated[Count, Doc("such sizes, cut by cut")]
+    share: Annotated[Share, Doc("of the draws that go by it")]
+    n_failed: Annotated[Count, Doc("fits that are none: not falling, not finite, or an exponent at its bound")]
+    n_fits: Annotated[Count, Doc("fits")]
+
+
+class Against(TypedDict):
+    accuracy: Annotated[Drawn, Doc("at the largest size of each, this less the first")]
+    slope: Annotated[Drawn, Doc("what a doubling brought, this less the first")]
+    worth: Annotated[Drawn | None, Doc("how many pictures of the first one of this is worth")]
+    n_beyond: Annotated[Count, Doc("draws that do not say")]
+
+
+class ScalingArm(TypedDict):
+    name: Annotated[str, Doc("for tables")]
+    encoder: Annotated[str, Doc("name")]
+    noise: Annotated[Share, Doc("part of the labels made wrong")]
+    n_classes: Annotated[Count | None, Doc("so many of the classes; `null` for all")]
+    points: Annotated[list[CurvePoint], Doc("by size")]
+    slope: Annotated[Drawn, Doc("accuracy that a doubling brought, over the sizes measured")]
+    floor: Annotated[Drawn, Doc("error that no number of pictures goes below")]
+    form: Annotated[str, Doc("that foretells larger sizes best")]
+    forms: Annotated[list[CurveFormFitted], Doc("best first")]
+    predictions: Annotated[list[CurvePoint], Doc("beyond what was measured")]
+    band: Annotated[list[CurvePoint], Doc("the curve, to be drawn")]
+    against: Annotated[Against | None, Doc("what differs from the first; `null` for it")]
+
+
+class StudyScalingOutput(Study):
+    """The object of seewhy study scaling --json."""
+
+    study: Literal["scaling"]
+    target: Annotated[Share | None, Doc("accuracy wanted, or `null`")]
+    answer: Annotated[ScalingAnswer | None, Doc("how many more pictures; `null` without a target")]
+    tested_range: Annotated[list[int], Doc("smallest and largest number of pictures learnt from")]
+    n_have: Annotated[Count, Doc("of them those that more would come beside")]
+    n_test: Annotated[Count, Doc("pictures tested on")]
+    n_classes: Annotated[Count, Doc("classes")]
+    classifier: Annotated[str, Doc("what was fitted")]
+    arms: Annotated[list[ScalingArm], Doc("a curve each; the first answers")]
+    model: Annotated[dict[Literal["encoder", "fingerprint"], str], Doc("what looked")]
+
+
+class Like(TypedDict):
+    image: Annotated[str, Doc("its file name")]
+    label: Annotated[str, Doc("its label")]
+    cosine: Annotated[float, Doc("of their features")]
+
+
+Finding = TypedDict(
+    "Finding",
+    {
+        "kind": Annotated[str, Doc("what is wrong, as in `counts`")],
+        "image": Annotated[str, Doc("the picture")],
+        "label": Annotated[str, Doc("its label")],
+        "key": Annotated[str, Doc("first 16 digits of the SHA-256 of its bytes; empty where it cannot be read")],
+        "doubt": Annotated[Share, Doc("within its kind, the higher the sooner to look at")],
+        "why": Annotated[str, Doc("the reason, in a sentence")],
+        "proposed": Annotated[str | None, Doc("another label, where there is one, else `null`")],
+        "with": Annotated[list[str], Doc("other pictures that it is about, such as its copies")],
+        "splits": Annotated[list[str], Doc("of a copy across splits of one table, its own and the other's")],
+        "like": Annotated[dict[Literal["own", "other"], list[Like]], Doc("the nearest, of its label and the other")],
+    },
+)
+
+
+class CheckedOutput(Study):
+    """The object of seewhy check --json."""
+
+    classes: Annotated[list[str], Doc("labels of the data")]
+    accuracy: Annotated[Share | None, Doc("part of the judged labels that a head says which never saw the picture")]
+    judged: Annotated[Count, Doc("pictures whose label could be judged; a class of one picture cannot")]
+    digest: Annotated[str, Doc("SHA-256 of the pictures' names and labels")]
+    counts: Annotated[dict[str, Count], Doc("findings of each kind")]
+    copies_across: Annotated[list[dict[str, Any]], Doc("`n` copies between two `splits` of one table")]
+    findings: Annotated[list[Finding], Doc("by kind, and the most doubtful first")]
+
+
+CheckOutput = CorrectedOutput | CheckedOutput
+"""The object of seewhy check --json; with --export that of the corrected table."""
+
+
+class Limit(TypedDict):
+    side: Annotated[Literal["at_least", "at_most"], Doc("whether the limit is the least or the most")]
+    value: Annotated[float, Doc("the limit")]
+    bound: Annotated[Literal["worst", "value", "best"], Doc("what is held against it")]
+    required: Annotated[bool, Doc("whether it must be measured and kept; else it is told and breaks nothing")]
+    level: NotRequired[Annotated[Literal["partly", "believable"], Doc("the least verdict that counts")]]
+
+
+class AuditFigure(TypedDict):
+    name: Annotated[str, Doc("in contracts")]
+    title: Annotated[str, Doc("in words")]
+    state: Annotated[Literal["pass", "fail", "not measured"], Doc("whether its limit is kept")]
+    broken: Annotated[bool, Doc("whether it breaks the contract: required, and not kept or not measured")]
+    value: Annotated[float | None, Doc("the figure; `null` where it was not measured")]
+    interval: Annotated[Range | None, Doc("at 95 %; `null` where all there is was counted")]
+    n: Annotated[Count, Doc("what it was measured on")]
+    judged: Annotated[float | None, Doc("the number that is held against the limit")]
+    judged_by: Annotated[str, Doc("which of them that is, and the number in as many digits as tell it from the limit")]
+    limit: Annotated[Limit, Doc("as the contract has it")]
+    asked: Annotated[str, Doc("the limit in words")]
+    meaning: Annotated[str, Doc("what the figure says, or why it was not measured")]
+
+
+class AuditGroup(TypedDict):
+    group: Annotated[str, Doc("its name")]
+    n: Annotated[int, Doc("its pictures")]
+    accuracy: Annotated[Share, Doc("on these")]
+    accuracy_rest: Annotated[Share | None, Doc("on all others; `null` where there are none")]
+    gap: Annotated[float | None, Doc("accuracy on all others less that on these; `null` where the group is too small")]
+    interval: Annotated[Range | None, Doc("of the gap (Newcombe), for all groups together (Bonferroni)")]
+    p: Annotated[Share | None, Doc("Fisher's, corrected over all groups (Holm)")]
+
+
+class KnownCopy(TypedDict):
+    image: Annotated[str, Doc("file judged on")]
+    fitted_on: Annotated[str, Doc("file fitted on")]
+    same_bytes: Annotated[bool, Doc("whether they are the same file")]
+    agreement: Annotated[float | None, Doc("correlation of the details of a near copy with it")]
+
+
+class AuditOutput(Study):
+    """The object of seewhy audit --json."""
+
+    audit: Annotated[Literal["pass", "fail"], Doc("whether the contract is kept")]
+    figures: Annotated[list[AuditFigure], Doc("each figure that the contract asks for")]
+    groups: Annotated[list[AuditGroup] | None, Doc("with `--group`, each of them; else `null`")]
+    copies: Annotated[list[KnownCopy] | None, Doc("pictures that it was fitted on")]
+    place: Annotated[
+        dict[str, Any] | None,
+        Doc("the place of the frame that was exchanged: its `boxes`, `share` of the heat, decisions `changed` there "
+            "and `changed_elsewhere`; `null` where that was not measured"),
+    ]  # fmt: skip
+    contract: Annotated[str, Doc("where the limits come from")]
+    model: Annotated[Model, Doc("as in `explain`")]
+
+
+class FarPictures(Figure):
+    expected: Annotated[float, Doc("where nothing changed")]
+
+
+class DriftClass(TypedDict):
+    label: Annotated[str, Doc("class")]
+    n: Annotated[Count, Doc("new pictures decided for it")]
+    share: Annotated[Share, Doc("their part")]
+    expected: Annotated[float | None, Doc("its part of pictures held out while fitting; `null` where there are none")]
+    p: Annotated[float | None, Doc("Fisher's, corrected over all classes (Holm)")]
+
+
+class DriftPicture(TypedDict):
+    image: Annotated[str, Doc("file")]
+    label: Annotated[str, Doc("decided for")]
+    cosine: Annotated[float, Doc("mean, with the nearest training pictures")]
+    far: Annotated[bool, Doc("whether it counts as far")]
+    nearest: Annotated[str, Doc("training picture that is nearest")]
+
+
+class DriftOutput(Study):
+    """The object of seewhy drift --json."""
+
+    drift: Annotated[Literal["yes", "no"], Doc("whether p is below alpha")]
+    n_known: Annotated[Count, Doc("pictures that it was fitted on")]
+    p: Annotated[Share, Doc("how often pictures of one source differ as much")]
+    energy: Annotated[float, Doc("energy distance, 0 where both sides are alike")]
+    far: Annotated[FarPictures, Doc("part farther from training than most of training is from itself; Wilson's")]
+    classes: Annotated[list[DriftClass], Doc("each class, the most changed first")]
+    pictures: Annotated[list[DriftPicture], Doc("the farthest, 50 at most")]
+    model: Annotated[Model, Doc("as in `explain`")]

@@ -12,8 +12,8 @@ from torch.nn.functional import normalize, one_hot
 
 from ..classifiers.linear.solvers import fit_logistic
 from ..encoders.base import Encoder
-from ..learning.pretrain import Pretrained, SeenPictures
-from ..learning.seen_pairs import look_at_pictures
+from ..learning.pooled import encode_pictures
+from ..learning.pretrain import PooledSet, Pretrained
 from ..pictures.samples import split
 from ..progress import Progress
 from ..report.adaptation import render_pretraining
@@ -78,14 +78,14 @@ def measure_pretraining(
 
 
 def _anew(
-    encoder: Encoder, own: SeenPictures, held: SeenPictures, store: FeatureStore | None, progress: Progress
-) -> tuple[SeenPictures, SeenPictures]:
+    encoder: Encoder, own: PooledSet, held: PooledSet, store: FeatureStore | None, progress: Progress
+) -> tuple[PooledSet, PooledSet]:
     """The same pictures as the trained encoder sees them."""
-    both = SeenPictures(*look_at_pictures(encoder, [*own.items, *held.items], store, progress))
+    both = encode_pictures(encoder, [*own.items, *held.items], store, progress)
     return both.only(range(len(own))), both.only(range(len(own), len(both)))
 
 
-def _right(own: SeenPictures, held: SeenPictures, classes: Sequence[str], seed: int) -> dict[str, Float[Tensor, "n 2"]]:
+def _right(own: PooledSet, held: PooledSet, classes: Sequence[str], seed: int) -> dict[str, Float[Tensor, "n 2"]]:
     """Measure → whether each held-out picture is told right, and 1."""
     number = {name: i for i, name in enumerate(classes)}
     y, true = (torch.tensor([number[item.label] for item in seen.items]) for seen in (own, held))

@@ -1,19 +1,21 @@
-"""What a study has measured so far: one JSON line a number, so that a killed run goes on where it was."""
+"""What a study has measured so far: one JSON line a cell, so that a killed run goes on where it was."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
+from ..progress import Progress
 from ..storage.journal import Journal
 from ..storage.marks import Lines, Record
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
 
+Row = dict[str, Any]
 PROGRESS = "progress.jsonl"
 NUMBERS = Lines(
     (
@@ -28,60 +30,78 @@ ANY = Lines((Record(("key",), None),))
 
 
 class StudyRecords:
-    """An append-only file of records, each with a ``key``.
+    """An append-only file of records, each with a ``key``; without a path they end with the study.
 
     A line cut short by a kill is passed over, and measured again.
 
     Args:
         path: the file; made with the first record.
         form: what the records look like; each begins with its ``key``.
+
+    Raises:
+        ForeignFileError: it is not of a study of SeeWhy's.
+        DataError: it cannot be opened.
     """
 
-    def __init__(self, path: Path, form: Lines = NUMBERS) -> None:
-        self.path = path
-        try:
-            self._journal = Journal(path, form, force=None)
-        except OSError as error:
-            raise self._problem(error) from error
-        self.done = {row["key"]: row for row in self._journal.rows}
+    def __init__(self, path: Path | None, form: Lines = NUMBERS) -> None:
+        self.path, self._journal = path, None
+        if path is not None:
+            try:
+                self._journal = Journal(path, form, force=None)
+            except OSError as error:
+                raise self._problem(error) from error
+        self.done: dict[str, Row] = {} if self._journal is None else {row["key"]: row for row in self._journal.rows}
 
     def _problem(self, error: OSError) -> DataError:
         return DataError(f"{self.path} cannot be written: {error}. Give another folder with -o.")
 
-    def add(self, row: dict[str, Any]) -> None:
-        """Note a record; after this call it survives a kill of the process."""
+    def add(self, row: Row) -> None:
+        """Keep a record; after this call it survives a kill of the process."""
         self.done[row["key"]] = row
-        try:
-            self._journal.add(row)
-        except OSError as error:
-            raise self._problem(error) from error
+        if self._journal is not None:
+            try:
+                self._journal.add(row)
+            except OSError as error:
+                raise self._problem(error) from error
+
+    def row(self, key: str, measure: Callable[[], Row]) -> Row:
+        """The record of this key, measured now where there is none."""
+        if key not in self.done:
+            self.add({"key": key, **measure()})
+        return self.done[key]
 
     def __enter__(self) -> StudyRecords:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._journal.close()
-
-
-class _Forgotten:
-    """Records of a study without a folder: they end with it."""
-
-    def __init__(self) -> None:
-        self.done: dict[str, dict[str, Any]] = {}
-
-    def add(self, row: dict[str, Any]) -> None:
-        self.done[row["key"]] = row
-
-    def __enter__(self) -> _Forgotten:
-        return self
-
     def __exit__(self, *error: object) -> None:
-        pass
+        if self._journal is not None:
+            self._journal.close()
 
 
-def cell_records(folder: Path | None) -> StudyRecords | _Forgotten:
-    """Numbers that were measured: in a file where there is a folder, else only as long as the study runs."""
-    return _Forgotten() if folder is None else StudyRecords(folder / PROGRESS)
+def records_in(folder: str | Path | None) -> StudyRecords:
+    return StudyRecords(None if folder is None else Path(folder) / PROGRESS)
+
+
+def measured(
+    cells: Sequence[tuple[str, Callable[[], Row]]], folder: str | Path | None, progress: Progress, what: str
+) -> Iterator[Row]:
+    """The record of every cell in turn, from the folder or measured now."""
+    with records_in(folder) as records:
+        for key, measure in progress.track(iter(cells), what, len(cells)):
+            yield records.row(key, measure)
+
+
+def bits(right: Sequence[Any]) -> str:
+    """One sign a picture: 1 right, 0 wrong, - not asked.
+
+    >>> bits([1, 0, -1]), from_bits("10-")
+    ('10-', [1, 0, -1])
+    """
+    return "".join("-01"[int(value) + 1] for value in right)
+
+
+def from_bits(text: str) -> list[int]:
+    return ["-01".index(sign) - 1 for sign in text]
 
 
 def model_digest(classifier: Classifier) -> str:

@@ -17,15 +17,15 @@ from ..encoders.names import filled, names_of, own_sentences
 from ..encoders.paired_heads import place
 from ..errors import DataError
 from ..evaluation.confusions import small_copies
+from ..learning.pooled import PooledPairs, encode_pairs, joint_vectors
 from ..learning.retrieval import DEPTHS, Ranks, ranks
-from ..learning.seen_pairs import SeenPairs, joint_vectors, look_at_pairs
 from ..learning.way import AGREES
 from ..pictures.samples import Sample, Samples
 from ..progress import Progress
 from ..report.adaptation import render_adaptation
 from ..report.paging import Page
 from ..storage.features import FeatureStore
-from .before_after import accuracy_sums, calibration_sums, gap, groups_of, measure_row
+from .bootstrap import accuracy_sums, calibration_sums, gap, groups_of, measure_row
 
 N_EXAMPLES = 12
 
@@ -52,7 +52,7 @@ class _Measured:
     found: Ranks
     image: Float[Tensor, "p d"]
     text: Float[Tensor, "n d"]
-    seen: SeenPairs
+    seen: PooledPairs
     named: Float[Tensor, "p 2"] | None = None
 
 
@@ -104,7 +104,7 @@ def measure_retrieval(
         rows += _named_rows("these classes by name", [t.named for t in told if t.named is not None], groups, seed)
     for name, samples in (also or {}).items():
         each = zip(encoders, (progress, quiet), strict=False)
-        others = [_by_name(e, look_at_pairs(e, _silent(samples), store, p)) for e, p in each]
+        others = [_by_name(e, encode_pairs(e, _silent(samples), store, p)) for e, p in each]
         rows += _named_rows(f"{name} by name", others, None, seed)
     data = {
         "encoder": encoder.describe(),
@@ -122,7 +122,7 @@ def measure_retrieval(
 def _measure(
     encoder: Encoder, first: Encoder, items: Sequence[Sample], store: FeatureStore | None, progress: Progress
 ) -> _Measured:
-    seen = look_at_pairs(encoder, items, store, progress)
+    seen = encode_pairs(encoder, items, store, progress)
     if len(seen) < 2:
         raise DataError(
             f"One picture can be read, {seen.items[0].image}. Two or more were expected, as they are told from one "
@@ -141,14 +141,14 @@ def _measure(
     if all(item.label for item in seen.items) and len({item.label for item in seen.items}) > 1:
         told = _by_name(encoder, seen)
     if first.classifier is not None and len(first.classes) == first.classifier.out_features:
-        own_class = first.classifier(look_at_pairs(first, seen.items, store, Progress()).pooled).argmax(1)
+        own_class = first.classifier(encode_pairs(first, seen.items, store, Progress()).pooled).argmax(1)
         names = place(encoder.text, own_sentences(encoder.text, names_of(first)))
         named = (image @ names.T).argmax(1) == own_class
         hits[AGREES] = torch.stack([named.float(), one], 1)
     return _Measured(hits, found, image, text, seen, told)
 
 
-def _say_known(seen: SeenPairs, trained_on: Collection[str], progress: Progress) -> None:
+def _say_known(seen: PooledPairs, trained_on: Collection[str], progress: Progress) -> None:
     """A note of pictures that the encoder was trained on."""
     known = [item.image for item, d in zip(seen.items, seen.digests, strict=True) if d[:DIGITS] in trained_on]
     if known:
@@ -172,7 +172,7 @@ def _named_rows(
     ]
 
 
-def _by_name(encoder: Encoder, seen: SeenPairs) -> Float[Tensor, "n 2"]:
+def _by_name(encoder: Encoder, seen: PooledPairs) -> Float[Tensor, "n 2"]:
     """Whether each picture is nearest to its own class's name, in every template; and the name's probability."""
     classes = sorted({item.label for item in seen.items})
     image, _ = joint_vectors(encoder, seen)

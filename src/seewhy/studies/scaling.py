@@ -2,35 +2,59 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from ..classifiers.linear.recipe import Linear
 from ..encoders.base import Encoder
-from ..errors import InputError
+from ..errors import DataError, InputError
 from ..pictures.samples import Samples
+from ..printable import percent
 from ..progress import Progress
-from ..report.paging import Answer
 from ..storage.features import FeatureStore
-from .material import Material, look_with_each
-from .records import cell_records
-from .scaling_cells import Arm, Draws, as_text, cell, check_settings, check_sizes, from_text, sizes
-from .scaling_findings import Measured, findings
+from .learning_curve import FormFit, LearningCurve, Resampled, learning_curve, resample
+from .material import LEAST_PER_CLASS, Material, classifier_text, look_with_each, subset_order
+from .records import bits, from_bits, measured
+from .study import Findings, beside
 
-FEWEST_SEEDS = 2
+Draws = Literal["nested", "independent"]
+LEAST_RATIO = 3
+"""Between the largest and the smallest size."""
+LEVELS = (0.9, 0.95)
+UNLIKELY = 0.2
+"""Part of the draws that reach a target within what is foretold, below which it is probably out of reach."""
+NEVER = 2.0**30
+"""Times what was seen: what is not reached by then is not reached."""
 
 
-@dataclass(frozen=True, repr=False)
-class ScalingFindings(Answer):
-    """What the study found; ``data`` is the documented JSON (docs/json.md)."""
+@dataclass(frozen=True)
+class Arm:
+    """One curve of a study: of an encoder, with a part of the labels wrong, on so many classes drawn with each seed."""
 
-    def to_html(self) -> str:
-        from ..report.scaling import render_scaling
+    encoder: str
+    noise: float = 0.0
+    n_classes: int | None = None
 
-        return render_scaling(self.data)
+    @property
+    def name(self) -> str:
+        wrong = f", {self.noise:.0%} of labels wrong" if self.noise else ""
+        return f"{self.encoder}{wrong}" + ("" if self.n_classes is None else f", {self.n_classes} classes")
+
+    def classes(self, n: int, seed: int) -> list[int]:
+        """Which of ``n``, in order."""
+        every = list(range(n))
+        if self.n_classes is None:
+            return every
+        return sorted(random.Random(f"classes {seed}").sample(every, self.n_classes))
 
 
 @dataclass(frozen=True)
@@ -69,7 +93,7 @@ class ScalingStudy:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("n_sizes", 3), ("n_seeds", FEWEST_SEEDS), ("beyond", 1)):
+        for name, least in (("n_sizes", 3), ("n_seeds", 2), ("beyond", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}. At least {least} was expected. Give more.")
 
@@ -82,19 +106,58 @@ class ScalingStudy:
         test: Samples | None = None,
         store: FeatureStore | None = None,
         progress: Progress | None = None,
-    ) -> ScalingFindings:
-        """Look, fit every cell that is not in the journal yet, and conclude."""
+    ) -> Findings:
+        """Look, fit every cell that is not in the journal yet, and conclude.
+
+        Args:
+            encoders: by name; the first answers the question, the others are curves beside it.
+            samples: pictures with classes.
+            folder: where each cell is kept, so that a stopped run goes on.
+            test: pictures to test on; left out, a part of ``samples``.
+            store: where looks are kept.
+            progress: hears of progress, notes and failures.
+
+        Raises:
+            DataError: too few pictures or classes, a class without test pictures, the same pictures on both sides, or a
+                target that is reached already.
+        """
+        from ..report.scaling import render_scaling
+
         progress = progress or Progress()
-        check_settings(self.target, self.noise, self.n_classes, len(samples.classes))
+        self._check(len(samples.classes))
         materials = self.look(encoders, samples, test, store, progress)
         first = next(iter(encoders))
         arms = [Arm(name) for name in encoders]
         arms += [Arm(first, noise=part) for part in self.noise]
         arms += [Arm(first, n_classes=count) for count in self.n_classes]
-        measured = self._measure(arms, materials, folder, progress)
-        pictures = materials[first].pictures
-        have = len(pictures.labels) if test is None else int((~pictures.held).sum())
-        return ScalingFindings(findings(self, measured, materials[first], have, progress))
+        material = materials[first]
+        groups, n_classes = material.pictures.groups[material.test], len(material.classes)
+        curves = []
+        for arm, cells in self._measured(arms, materials, folder, progress).items():
+            found = resample(
+                torch.tensor(list(cells.values())), groups, nested=self.draws == "nested", n_draws=self.n_draws,
+                seed=self.seed,
+            )  # fmt: skip
+            sizes, top = torch.tensor(list(cells)).double(), 1 - 1 / (arm.n_classes or n_classes)
+            curve = learning_curve(sizes, found.errors, found.draws, top=top, seed=self.seed)
+            curves.append(Curve(arm, found, curve))
+        have = len(material.labels) if test is None else len(material.pool)
+        return Findings(self._findings(curves, material, have, progress), render_scaling)
+
+    def _check(self, known: int) -> None:
+        if self.target is not None and not 0 < self.target < 1:
+            raise DataError(
+                f"The target {self.target:g} was given. An accuracy above 0 and below 1 was expected, which is a part "
+                "of the pictures. Give 0.95, say."
+            )
+        for part in self.noise:
+            if not 0 < part < 1:
+                raise DataError(f"The noise {part:g} was given. A part of the labels above 0 and below 1 was expected.")
+        for count in self.n_classes:
+            if not 2 <= count < known:
+                raise DataError(
+                    f"{count} classes were asked for, of {known}. A number from 2 to {known - 1} was expected."
+                )
 
     def look(
         self,
@@ -105,18 +168,22 @@ class ScalingStudy:
         progress: Progress | None = None,
     ) -> dict[str, Material]:
         """All pictures once by each encoder, the same held out for all; arguments and errors as for :meth:`run`."""
-        found = look_with_each(
-            encoders, samples, self.recipe, held_out=self.held_out, seed=self.seed, test=test, store=store,
-            progress=progress,
-        )  # fmt: skip
+        how = {"held_out": self.held_out, "seed": self.seed, "test": test, "store": store, "progress": progress}
+        found = look_with_each(encoders, samples, self.recipe, **how)  # type: ignore[arg-type]
         for material in found.values():
-            check_sizes(material)
+            each, names = LEAST_RATIO * LEAST_PER_CLASS, material.classes
+            if len(material.pool) < each * len(names):
+                raise DataError(
+                    f"{len(material.pool)} pictures of {len(names)} classes can be learnt from. For three sizes at "
+                    f"least {each} per class were expected, {each * len(names)} in all. Add pictures, or give test "
+                    "pictures of their own with --test."
+                )
         return found
 
-    def _measure(
+    def _measured(
         self, arms: Sequence[Arm], materials: Mapping[str, Material], folder: Path | None, progress: Progress
-    ) -> list[Measured]:
-        """Every cell, from the journal or anew."""
+    ) -> dict[Arm, dict[int, list[list[int]]]]:
+        """Of each arm, size, seed and test picture whether it is right; -1 where it was not asked."""
         digests = {name: material.digest() for name, material in materials.items()}
         planned = [
             (arm, size, seed)
@@ -124,21 +191,285 @@ class ScalingStudy:
             for size in sizes(materials[arm.encoder], arm, self.n_sizes)
             for seed in range(self.seed, self.seed + self.n_seeds)
         ]
-        found: dict[tuple[Arm, int], list[list[int]]] = {}
         chosen: dict[tuple[Arm, int], float] = {}
-        with cell_records(folder) as journal:
-            for arm, size, seed in progress.track(iter(planned), "Fitting", len(planned)):
-                key = f"{digests[arm.encoder]} {arm.noise} {arm.n_classes} {size} {seed} {self.draws}"
-                row = journal.done.get(key)
-                if row is None:
-                    right, c = cell(materials[arm.encoder], arm, size, seed, self.draws, chosen.get((arm, size)))
-                    row = {"key": key, "right": as_text(right), "curve": {"arm": arm.name, "n": size, "C": c}}
-                    journal.add(row)
-                chosen.setdefault((arm, size), row["curve"]["C"])
-                found.setdefault((arm, size), []).append(from_text(row["right"]))
-        return [
-            Measured(
-                arm, [s for a, s in found if a == arm], torch.tensor([r for (a, _), r in found.items() if a == arm])
-            )
-            for arm in arms
+
+        def fit(arm: Arm, size: int, seed: int) -> dict[str, Any]:
+            right, c = cell(materials[arm.encoder], arm, size, seed, self.draws, chosen.get((arm, size)))
+            return {"right": bits(right.tolist()), "curve": {"arm": arm.name, "n": size, "C": c}}
+
+        cells = [
+            (f"{digests[a.encoder]} {a.noise} {a.n_classes} {size} {seed} {self.draws}", partial(fit, a, size, seed))
+            for a, size, seed in planned
         ]
+        found: dict[Arm, dict[int, list[list[int]]]] = {arm: {} for arm in arms}
+        for (arm, size, _), row in zip(planned, measured(cells, folder, progress, "Fitting"), strict=True):
+            chosen.setdefault((arm, size), row["curve"]["C"])
+            found[arm].setdefault(size, []).append(from_bits(row["right"]))
+        return found
+
+    def _findings(self, curves: Sequence[Curve], material: Material, have: int, progress: Progress) -> dict[str, Any]:
+        base = curves[0]
+        names = ("n_sizes", "n_seeds", "draws", "n_draws", "beyond", "seed")
+        data = {
+            "study": "scaling",
+            "target": self.target,
+            "answer": None if self.target is None else answered(base, self.target, have, self.beyond),
+            "tested_range": [int(base.sizes[0]), int(base.sizes[-1])],
+            "n": len(material.labels),
+            "n_have": have,
+            "n_test": len(material.test),
+            "n_classes": len(material.classes),
+            "classifier": classifier_text(self.recipe),
+            "arms": [_arm(curve, base, self.beyond) for curve in curves],
+            "settings": {**{name: getattr(self, name) for name in names}, "levels": list(LEVELS)},
+            "model": {"encoder": base.arm.encoder, "fingerprint": material.encoder.fingerprint[:12]},
+            **beside(progress),
+        }
+        return {**data, "sentence": sentence(data)}
+
+
+def sizes(material: Material, arm: Arm, n_sizes: int) -> list[int]:
+    """Rising geometrically up to all there are; at least :data:`LEAST_PER_CLASS` of each class."""
+    classes = [arm.classes(len(material.classes), seed) for seed in range(5 if arm.n_classes else 1)]
+    labels = material.labels[material.pool]
+    most = min(int(torch.isin(labels, torch.tensor(own)).sum()) for own in classes)
+    least = max(LEAST_PER_CLASS * len(classes[0]), round(most / 64))
+    steps = torch.logspace(0, 1, n_sizes, base=most / least).double() * least
+    return sorted({round(float(v)) for v in steps})
+
+
+def cell(
+    material: Material, arm: Arm, size: int, seed: int, draws: Draws, c: float | None
+) -> tuple[Int[Tensor, " t"], float]:
+    """One classifier on so many pictures: of each test picture whether it is right, -1 where its class is not asked;
+    and the C, which another subset of this size chose, or, at ``None``, parts of this one."""
+    own = arm.classes(len(material.classes), seed)
+    labels = noisy(material.labels, material.pool, own, arm.noise, seed)
+    order = subset_order(material.labels, material.pool, own, seed if draws == "nested" else f"{seed} {size}")[:size]
+    number = torch.full((len(material.classes),), -1)
+    number[own] = torch.arange(len(own))
+    part = material.part(order, number[labels[order]], [material.classes[k] for k in own], seed)
+    head, c = material.fitted(part, c)
+    truth = number[material.labels[material.test]]
+    with torch.no_grad():
+        said = head(material.tested).argmax(1)
+    return torch.where(truth < 0, -1, (said == truth).long()), c
+
+
+def noisy(
+    labels: Int[Tensor, " n"], pool: Int[Tensor, " p"], classes: Sequence[int], noise: float, seed: int
+) -> Int[Tensor, " n"]:
+    """The labels, this part of those learnt from changed into another class, the same ones at every size.
+
+    >>> noisy(torch.zeros(9, dtype=torch.long), torch.arange(9), [0, 1], 1.0, 0).sum()
+    tensor(9)
+    """
+    changed = labels.clone()
+    for place in pool.tolist() if noise > 0 else ():
+        draw = random.Random(f"noise {seed} {place}")
+        if draw.random() < noise:
+            others = [k for k in classes if k != int(labels[place])]
+            changed[place] = others[draw.randrange(len(others))]
+    return changed
+
+
+@dataclass(frozen=True)
+class Curve:
+    """An arm's curve with what it was drawn from."""
+
+    arm: Arm
+    resampled: Resampled
+    curve: LearningCurve
+
+    @property
+    def sizes(self) -> Float[Tensor, " s"]:
+        return self.curve.sizes
+
+
+def answered(curve: Curve, target: float, have: int, beyond: float) -> dict[str, Any]:
+    """How many more pictures, as what can be said of it.
+
+    ``kind`` is ``"more"``: between two numbers; ``"enough"``: about those there are; ``"open"``: at least so many, and
+    perhaps more than is foretold; ``"unlikely"``: probably out of reach, as few of the draws reach it within what is
+    foretold, or most of them never; ``"far"``: more than is foretold; ``"unreachable"``: no number would do.
+    """
+    reached, seen = 1 - float(curve.resampled.errors.min()), float(curve.sizes[-1])
+    if target <= reached:
+        raise DataError(
+            f"The target {target:.1%} is reached already: {reached:.1%} of the test pictures are right after learning "
+            f"from {int(seen)} pictures. A higher one was expected. Give more than {reached:.3f}, or leave it out."
+        )
+    most = seen * beyond
+    needed = curve.curve.crossing(1 - target, seen * NEVER, 3000)
+    low, high = (float(v) for v in _quantiles(needed, LEVELS[0]))
+    reach = float((needed <= most).double().mean())
+    never = float(needed.isinf().double().mean())
+    if high <= have:
+        kind = "enough"
+    elif high <= most:
+        kind = "more"
+    elif low <= most:
+        kind = "open" if reach >= UNLIKELY else "unlikely"
+    elif never >= (1 + LEVELS[0]) / 2:
+        kind = "unreachable"
+    else:
+        kind = "unlikely" if never > 0.5 else "far"
+
+    def told(size: float, less: int = 0) -> int | None:
+        return None if size > most else max(0, rounded(size - less))
+
+    return {
+        "kind": kind, "level": LEVELS[0], "more": [told(low, have), told(high, have)],
+        "needed": [told(low), told(high)], "median": told(float(_quantile(needed, 0.5))),
+        "reached_within": round(reach, 4), "most": int(most),
+    }  # fmt: skip
+
+
+def rounded(count: float) -> int:
+    """To two digits that count.
+
+    >>> rounded(2345), rounded(7.2), rounded(0)
+    (2300, 7, 0)
+    """
+    if count < 1:
+        return 0
+    digits = max(0, int(math.log10(count)) - 1)
+    return int(round(count / 10**digits) * 10**digits)
+
+
+def sentence(data: dict[str, Any]) -> str:
+    """The answer in words."""
+    low, high = data["tested_range"]
+    tested = f"tested range: {low:,} to {high:,} pictures"
+    arm, answer = data["arms"][0], data["answer"]
+    slope = arm["slope"]
+    first, last = (f"{v * 100:.1f}" for v in slope["interval_90"])
+    points = f"a doubling brought {slope['value'] * 100:.1f} points ({first} to {last}, 90 %)"
+    if answer is None:
+        ahead = arm["predictions"][0]
+        a, b = ahead["interval_90"]
+        return f"With {ahead['n']:,} pictures {a:.1%} to {b:.1%} are right (90 %); {points}; {tested}."
+    target, most = f"{data['target']:.1%}".replace(".0%", "%"), f"{answer['most']:,}"
+    least, enough = ("" if n is None else f"{n:,}" for n in answer["more"])
+    said = {
+        "more": f"For {target}: between {least} and {enough} more pictures (90 %)",
+        "enough": f"For {target}: the {data['n_have']:,} pictures there are should be enough (90 %)",
+        "open": f"For {target}: at least {least or 0} more pictures (95 %); {most} in all, the most that is foretold,"
+        f" may not be enough (they are in {answer['reached_within']:.0%} of the draws)",
+        "unlikely": f"{target} is probably out of reach with this encoder: {most} pictures in all, the most that is "
+        f"foretold, are enough in {percent(answer['reached_within'], ' ')} of the draws",
+        "far": f"For {target}: more than {most} pictures in all (95 %), beyond what is foretold (--beyond "
+        "foretells further)",
+        "unreachable": f"{target} is not reachable with this encoder, however many pictures (95 %)",
+    }[answer["kind"]]
+    return f"{said}; {points}; {tested}."
+
+
+def _arm(curve: Curve, base: Curve, beyond: float) -> dict[str, Any]:
+    found, seen, arm = curve.curve, float(curve.sizes[-1]), curve.arm
+    grid = torch.logspace(0, math.log10(beyond * seen / float(curve.sizes[0])), 60).double() * curve.sizes[0]
+    ahead = torch.tensor([seen * 2**k for k in range(1, max(2, int(math.log2(beyond)) + 1))]).double()
+    band, said = 1 - found.at(grid), 1 - found.at(ahead)
+    right, draws = 1 - curve.resampled.by_seed, 1 - curve.resampled.draws
+    return {
+        "name": arm.name,
+        "encoder": arm.encoder,
+        "noise": arm.noise,
+        "n_classes": arm.n_classes,
+        "points": [
+            {
+                "n": int(n),
+                "accuracy": _r(right[i].mean()),
+                "by_seed": list(map(_r, right[i])),
+                **_intervals(draws[:, i]),
+            }
+            for i, n in enumerate(curve.sizes)
+        ],
+        "slope": _summary(found.slopes(), _slope(found)),
+        "floor": _summary(found.floors(), _floor(found)),
+        "form": found.form.form.name,
+        "forms": [_form(fit) for fit in found.forms],
+        "predictions": [
+            {"n": rounded(float(n)), "accuracy": _r(said[:, i].median()), **_intervals(said[:, i])}
+            for i, n in enumerate(ahead)
+        ],
+        "band": [
+            {"n": _r(n, 1), "accuracy": _r(band[:, i].median()), "interval_90": _pair(band[:, i], 0.9)}
+            for i, n in enumerate(grid)
+        ],
+        "against": None if curve is base else _against(curve, base),
+    }
+
+
+def _slope(found: LearningCurve) -> Tensor:
+    return next(f.found[0, 1] for f in found.forms if not f.form.saturates)
+
+
+def _floor(found: LearningCurve) -> Tensor:
+    fit = next(f for f in found.forms if f.form.saturates)
+    return fit.form.floor(fit.found)[0]
+
+
+def _form(fit: FormFit) -> dict[str, Any]:
+    return {
+        "name": fit.form.name, "formula": fit.form.formula, "paper": fit.form.paper,
+        "numbers": [float(f"{v:.4g}") for v in fit.found[0].tolist()],
+        "held_out_error": None if math.isinf(fit.off) else round(fit.off, 4), "n_held_out": fit.n_cuts,
+        "share": round(fit.share, 4), "n_failed": int(fit.failed.sum()), "n_fits": len(fit.draws),
+    }  # fmt: skip
+
+
+def _against(curve: Curve, base: Curve) -> dict[str, Any]:
+    """What differs from the first arm: accuracy at the largest size, slope, and what a picture is worth."""
+    own, other = curve.resampled, base.resampled
+    worth = worth_of(curve, base)
+    finite = worth[worth.isfinite()]
+    return {
+        "accuracy": _summary(other.draws[:, -1] - own.draws[:, -1], other.errors[-1] - own.errors[-1]),
+        "slope": _summary(curve.curve.slopes() - base.curve.slopes(), _slope(curve.curve) - _slope(base.curve)),
+        "worth": None if len(finite) < len(worth) / 2 else _summary(finite, finite.median()),
+        "n_beyond": int((~worth.isfinite()).sum()),
+    }
+
+
+def worth_of(curve: Curve, base: Curve) -> Float[Tensor, " d"]:
+    """How many pictures of the base one of this arm is worth, at this arm's largest size: a shift along the axis.
+
+    The base's measured curve is read between its sizes (straight on the logarithm of the size), not foretold; infinite
+    where the accuracy lies outside of what the base reached.
+    """
+    asked, n = curve.resampled.draws[:, -1:], base.sizes.log()
+    errors = base.resampled.draws.cummin(1).values
+    after = (errors > asked).sum(1).clamp(1, errors.shape[1] - 1)
+    rows = torch.arange(len(errors))
+    high, low = errors[rows, after - 1], errors[rows, after]
+    part = (high - asked[:, 0]) / (high - low).clamp(min=1e-9)
+    inside = (part >= 0) & (part <= 1)
+    size = (n[after - 1] + part * (n[after] - n[after - 1])).exp()
+    return torch.where(inside, size / float(curve.sizes[-1]), torch.inf)
+
+
+def _summary(draws: Tensor, value: Tensor) -> dict[str, Any]:
+    return {"value": _r(value), **_intervals(draws)}
+
+
+def _intervals(draws: Tensor) -> dict[str, list[float]]:
+    return {f"interval_{level * 100:.0f}": _pair(draws, level) for level in LEVELS}
+
+
+def _pair(draws: Tensor, level: float) -> list[float]:
+    return [_r(v) for v in _quantiles(draws, level)]
+
+
+def _quantiles(draws: Tensor, level: float) -> tuple[Tensor, Tensor]:
+    return _quantile(draws, (1 - level) / 2), _quantile(draws, (1 + level) / 2)
+
+
+def _quantile(draws: Tensor, part: float) -> Tensor:
+    """By the nearest draw, as draws may be infinite."""
+    ordered = draws.sort().values
+    return ordered[min(len(ordered) - 1, round(part * (len(ordered) - 1)))]
+
+
+def _r(value: Tensor, digits: int = 4) -> float:
+    return round(float(value), digits)

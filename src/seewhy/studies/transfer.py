@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +17,12 @@ from ..encoders.base import Encoder
 from ..errors import InputError
 from ..pictures.samples import Samples
 from ..progress import Progress
-from ..report.paging import Answer
 from ..storage.features import FeatureStore
 from .differences import Measure, compared, said_of, standings
 from .material import Material, classifier_text, look_with_each
-from .records import cell_records
+from .records import Row, measured
+from .study import Findings, beside
 from .transfer_tasks import Corrupted, FewShot, LabelPart, Neighbours, OwnClass, Task, Values
-
-
-@dataclass(frozen=True, repr=False)
-class TransferFindings(Answer):
-    """What the study found; ``data`` is the documented JSON (docs/json.md)."""
-
-    def to_html(self) -> str:
-        from ..report.transfer import render_transfer
-
-        return render_transfer(self.data)
 
 
 @dataclass(frozen=True)
@@ -65,11 +56,10 @@ class TransferStudy:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least: dict[str, tuple[float, float]] = {"n_seeds": (self.n_seeds, 2), "n_corrupted": (self.n_corrupted, 0)}
-        least |= {f"shots {k}": (k, 1) for k in self.shots}
-        for name, (given, at_least) in least.items():
+        least = [("n_seeds", self.n_seeds, 2), ("n_corrupted", self.n_corrupted, 0)]
+        for name, given, at_least in least + [(f"shots {k}", k, 1) for k in self.shots]:
             if given < at_least:
-                raise InputError(f"{name} is {given}. At least {at_least:g} was expected. Give more.")
+                raise InputError(f"{name} is {given}. At least {at_least} was expected. Give more.")
         for part in self.parts:
             if not 0 < part < 1:
                 raise InputError(
@@ -87,8 +77,24 @@ class TransferStudy:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
         pairs: Sequence[tuple[str, str]] | None = None,
-    ) -> TransferFindings:
-        """Look, measure every cell that is not in the journal yet, and compare."""
+    ) -> Findings:
+        """Look, measure every cell that is not in the journal yet, and compare.
+
+        Args:
+            encoders: by name.
+            samples: pictures with classes.
+            folder: where each cell is kept, so that a stopped run goes on.
+            test: pictures to test on; left out, a part of ``samples``.
+            store: where looks are kept.
+            progress: hears of progress, notes and failures.
+            pairs: encoders that are compared with one another; left out, each with each.
+
+        Raises:
+            InputError: there is no encoder.
+            DataError: too few pictures or classes, a class without test pictures, or the same pictures on both sides.
+        """
+        from ..report.transfer import render_transfer
+
         if not encoders:
             raise InputError("No encoder was given. One or more were expected. Give lite0 and lite2, say.")
         progress = progress or Progress()
@@ -96,10 +102,9 @@ class TransferStudy:
             encoders, samples, self.recipe, held_out=self.held_out, seed=self.seed, test=test, store=store,
             progress=progress,
         )  # fmt: skip
-        first = next(iter(materials.values()))
-        tasks = self._tasks(first, store, progress)
-        measures = self._measure(tasks, materials, folder, progress)
-        return TransferFindings(self._findings(measures, materials, progress, pairs))
+        tasks = self._tasks(next(iter(materials.values())), store, progress)
+        measures = self._measured(tasks, materials, folder, progress)
+        return Findings(self._findings(measures, materials, progress, pairs), render_transfer)
 
     def _tasks(self, material: Material, store: FeatureStore | None, progress: Progress) -> list[Task]:
         """Those that can be asked of these pictures; of the others it is noted why not."""
@@ -108,15 +113,16 @@ class TransferStudy:
         every += [Neighbours(), OwnClass()]
         if self.n_corrupted:
             every.append(Corrupted(n_pictures=self.n_corrupted, store=store, progress=progress))
-        for task in every:
-            if (why := task.why_not(material)) is not None:
-                progress.note(why)
-        return [task for task in every if task.why_not(material) is None]
+        reasons = {task: task.why_not(material) for task in every}
+        for reason in reasons.values():
+            if reason is not None:
+                progress.note(reason)
+        return [task for task, reason in reasons.items() if reason is None]
 
-    def _measure(
+    def _measured(
         self, tasks: Sequence[Task], materials: Mapping[str, Material], folder: Path | None, progress: Progress
     ) -> list[Measure]:
-        """Every cell, from the journal or anew."""
+        """Every task of every encoder and draw, as measures."""
         planned = [
             (task, name, seed)
             for task in tasks
@@ -124,19 +130,18 @@ class TransferStudy:
             for seed in range(self.seed, self.seed + (self.n_seeds if task.drawn else 1))
         ]
         digests = {name: material.digest() for name, material in materials.items()}
-        found: dict[tuple[str, str], dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
         chosen: dict[tuple[Task, str], float | None] = {}
-        with cell_records(folder) as records:
-            for task, name, seed in progress.track(iter(planned), "Measuring", len(planned)):
-                key = f"{digests[name]} {task!r} {seed}"
-                row = records.done.get(key)
-                if row is None:
-                    values, c = task.measured(materials[name], seed, chosen.get((task, name)))
-                    row = {"key": key, "values": written(values), "cell": {"encoder": name, "C": c}}
-                    records.add(row)
-                chosen.setdefault((task, name), row["cell"]["C"])
-                for measure, numbers in row["values"].items():
-                    found[task.family, measure][name].append(read(numbers))
+
+        def ask(task: Task, name: str, seed: int) -> Row:
+            values, c = task.measured(materials[name], seed, chosen.get((task, name)))
+            return {"values": written(values), "cell": {"encoder": name, "C": c}}
+
+        cells = [(f"{digests[n]} {task!r} {seed}", partial(ask, task, n, seed)) for task, n, seed in planned]
+        found: dict[tuple[str, str], dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
+        for (task, name, _), row in zip(planned, measured(cells, folder, progress, "Measuring"), strict=True):
+            chosen.setdefault((task, name), row["cell"]["C"])
+            for measure, numbers in row["values"].items():
+                found[task.family, measure][name].append(read(numbers))
         return [
             Measure(measure, family, torch.stack([torch.stack(by_name[name]) for name in materials]))
             for (family, measure), by_name in found.items()
@@ -149,15 +154,13 @@ class TransferStudy:
         progress: Progress,
         pairs: Sequence[tuple[str, str]] | None,
     ) -> dict[str, Any]:
-        material = next(iter(materials.values()))
-        names = list(materials)
+        material, names = next(iter(materials.values())), list(materials)
         groups = material.pictures.groups[material.test]
         tables = compared(measures, names, groups, self.level, pairs)
         n_compared = sum(len(t["differences"]) for t in tables)
-        sentence = f"{said_of(tables, names)} ({self.level:.0%}, corrected for {n_compared} comparisons)."
         return {
             "study": "transfer",
-            "sentence": sentence,
+            "sentence": f"{said_of(tables, names)} ({self.level:.0%}, corrected for {n_compared} comparisons).",
             "n": len(material.labels),
             "n_learn": len(material.pool),
             "n_test": len(material.test),
@@ -170,12 +173,10 @@ class TransferStudy:
             "standings": standings(tables, names),
             "measures": tables,
             "settings": {
-                "n_seeds": self.n_seeds, "level": self.level, "seed": self.seed,
-                "n_corrupted": self.n_corrupted, "n_compared": n_compared,
-                "classifier": classifier_text(self.recipe),
+                "n_seeds": self.n_seeds, "level": self.level, "seed": self.seed, "n_corrupted": self.n_corrupted,
+                "n_compared": n_compared, "classifier": classifier_text(self.recipe),
             },
-            "notes": list(progress.notes),
-            "failures": [f.to_json() for f in progress.failures],
+            **beside(progress),
         }  # fmt: skip
 
 
@@ -186,12 +187,12 @@ def written(values: Values) -> dict[str, list[float | None]]:
     {'R@1': [1, None, 0.12346]}
     """
 
-    def one(value: float) -> float | None:
+    def short(value: float) -> float | None:
         if value != value:
             return None
         return int(value) if value == int(value) else round(value, 5)
 
-    return {name: [one(v) for v in numbers.tolist()] for name, numbers in values.items()}
+    return {name: [short(v) for v in numbers.tolist()] for name, numbers in values.items()}
 
 
 def read(numbers: Sequence[float | None]) -> Tensor:

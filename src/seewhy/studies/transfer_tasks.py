@@ -22,8 +22,7 @@ from ..pictures.samples import Sample
 from ..pictures.sources import InMemory
 from ..progress import Progress
 from ..storage.features import FeatureStore, look_key
-from .material import LEAST_PER_CLASS, Material
-from .scaling_cells import subset_order
+from .material import LEAST_PER_CLASS, Material, subset_order
 
 Values = Mapping[str, Float[Tensor, " t"]]
 """Measure → a number of each test picture, NaN where it was not asked."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..encoders.hooks import hooked
+from ..encoders.split import hooked
 from ..errors import InputError
 from ..seeded import reseed
 from .batches import Batch

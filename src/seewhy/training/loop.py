@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
+from ..bounds import Count, OpenPart, Positive, check_fields
 from ..errors import InputError, SeeWhyError
 from ..progress import Progress
 from ..seeded import reseed, seeded
@@ -63,40 +64,34 @@ class Training:
         precision: ``"bf16"`` computes networks in half the digits, on graphics cards alone: on CPUs it was slower.
     """
 
-    n_steps: int
-    batch_size: int = 32
+    n_steps: Count
+    batch_size: Count = 32
     optimiser: Literal["sgd", "adamw"] = "adamw"
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     bias_lr: float = 1.0
     weight_decay: float = 5e-4
     schedule: Schedule = "one_cycle"
     seed: int = 0
-    checkpoint_every: int | None = None
+    checkpoint_every: Count | None = None
     nesterov: bool = True
     warmup: int = 0
     part_lr: tuple[tuple[str, float], ...] = ()
     part_decay: tuple[tuple[str, float], ...] = ()
-    clip: float | None = None
-    ema: float = 0.0
-    micro_batch: int | None = None
+    clip: Positive | None = None
+    ema: OpenPart = 0.0
+    micro_batch: Count | None = None
     precision: Literal["f32", "bf16"] = "f32"
 
     def __post_init__(self) -> None:
-        if min(self.n_steps, self.batch_size, self.checkpoint_every or 1) < 1 or self.lr <= 0:
-            raise InputError(
-                f"Training was given n_steps={self.n_steps}, batch_size={self.batch_size}, lr={self.lr:g}, "
-                f"checkpoint_every={self.checkpoint_every}. Numbers above zero were expected. Change them."
-            )
-        if not 0 <= self.ema < 1 or (self.clip is not None and self.clip <= 0):
-            raise InputError(
-                f"Training was given ema={self.ema:g}, clip={self.clip}. An average's decay from 0 to below 1, and a "
-                "length above zero or none, were expected. Change them."
-            )
-        if (self.micro_batch is not None and self.micro_batch < 1) or self.precision not in ("f32", "bf16"):
-            raise InputError(
-                f"Training was given micro_batch={self.micro_batch}, precision={self.precision!r}. A number above zero "
-                "or none, and 'f32' or 'bf16', were expected. Change them."
-            )
+        check_fields(self, "Training")
+
+    @classmethod
+    def cosine(cls, how: Any, data: TrainingData, lr: float, **more: Any) -> Self:
+        """Epochs, batch, decay and seed of a way of teaching: a cosine behind a few steps in which the rate rises."""
+        size = min(how.batch_size, data.n_samples)
+        steps = how.epochs * data.steps_per_epoch(size)
+        usual = {"weight_decay": how.weight_decay, "schedule": "cosine", "warmup": min(20, steps // 5)}
+        return cls(steps, size, lr=lr, seed=how.seed, **usual, **more)
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
+from ...bounds import Count, NotNegative, Part, Positive, SomePart, check_fields
 from ...encoders.base import Encoder
-from ...encoders.names import filled
 from ...encoders.region_heads import HeadSizes, RegionHeads
-from ...encoders.stream import encode_texts
-from ...errors import DataError, InputError
+from ...errors import DataError
 from ...heads.head import Head
 from ...heads.normalise import Normalise
 from ...pictures.boxes import BoxData
@@ -27,12 +26,11 @@ from ...training.batches import TrainingData
 from ...training.loop import Training, train
 from .. import detectors
 from ..cells import joint_cells
-from ..maskclip import TEMPLATES
-from ..pooled_score import NOTHING, PooledScore, rest_names
-from ..pooling import box_means
+from ..maskclip import TEMPLATES, texts_of
+from ..parts import NOTHING, PooledScore, rest_names
 from ..reader import LARGEST, Looked, Reader
-from ..region_scores import Blend, shrunk
-from ..two_stage import TwoStage, TwoStageLearning
+from ..two_stage import Blend, TwoStage, TwoStageLearning, shrunk
+from ..windows import box_means
 from .trained import Regions
 
 BACKGROUND = "background"
@@ -49,7 +47,7 @@ class DITO:
 
     ``p = softmax(cos(head(box), t) / temperature)``; ``z`` the same of the mean of the encoder's own cells in the box,
     made smaller by ``shrink``; names that were trained on score ``p^(1-alpha) z^alpha``, all others ``p^(1-beta)
-    z^beta``, times the objectness to its power (:class:`~seewhy.dense.region_scores.Blend`). Other names can be given
+    z^beta``, times the objectness to its power (:class:`~seewhy.dense.two_stage.Blend`). Other names can be given
     when detecting: those that no box was drawn of are the others. Heads go on from where ``seewhy pretrain --objective
     dito`` left them, where the encoder has some.
 
@@ -89,14 +87,14 @@ class DITO:
     takes_folder: ClassVar[bool] = False
     needs_words: ClassVar[bool] = True
 
-    alpha: float = 0.35
-    beta: float = 0.65
-    objectness: float = 3.0
-    shrink: float = 0.7
-    temperature: float = 0.01
-    words_temperature: float | None = None
+    alpha: Part = 0.35
+    beta: Part = 0.65
+    objectness: NotNegative = 3.0
+    shrink: SomePart = 0.7
+    temperature: Positive = 0.01
+    words_temperature: Positive | None = None
     template: str | None = None
-    n_proposed: int = 100
+    n_proposed: Count = 100
     n_steps: int = 300
     batch_size: int = 8
     lr: float = 1e-3
@@ -104,18 +102,7 @@ class DITO:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _ = self.blend
-        if (
-            not 0 < self.shrink <= 1
-            or self.temperature <= 0
-            or self.n_proposed < 1
-            or (self.words_temperature or 1) <= 0
-        ):
-            raise InputError(
-                f"dito was given shrink={self.shrink:g}, temperature={self.temperature:g}, "
-                f"words_temperature={self.words_temperature}, n_proposed={self.n_proposed}. A part above 0 and up to "
-                "1, temperatures above 0 and one box or more were expected. Change them."
-            )
+        check_fields(self)
 
     @property
     def blend(self) -> Blend:
@@ -130,16 +117,9 @@ class DITO:
     def fit(
         self, reader: Reader, data: BoxData, *, progress: Progress | None = None, checkpoint: Path | None = None
     ) -> WordedBoxes:
-        """Train both stages on a frozen trunk.
-
-        Args:
-            reader: what looks; its encoder has words, and stays as it is.
-            data: pictures with boxes.
-            progress: hears of progress and failures.
-            checkpoint: a file from which a stopped training goes on.
-        """
+        """Train both stages on a frozen trunk."""
         progress, encoder = progress or Progress(), reader.base
-        texts = texts_of(encoder, data.classes, self.templates)
+        texts = worded(encoder, data.classes, self.templates)
         maps, boxes, labels = _gathered(reader, data, progress)
         with seeded(self.seed):
             heads = RegionHeads(HeadSizes(maps.shape[1], texts.shape[1]))
@@ -175,14 +155,7 @@ class DITO:
 
 @dataclass(frozen=True, eq=False)
 class WordedBoxes:
-    """What :class:`DITO` learns.
-
-    Attributes:
-        how: its parameters.
-        network: both stages, with the texts of the names.
-        classes: the names.
-        trained: those that boxes were drawn of.
-    """
+    """What :class:`DITO` learns."""
 
     how: DITO
     network: TwoStage = field(repr=False)
@@ -199,7 +172,7 @@ class WordedBoxes:
 
     def named(self, encoder: Encoder, classes: tuple[str, ...]) -> WordedBoxes:
         """The same for other names; those that were trained on keep their weight."""
-        network = TwoStage(self.network.heads, texts_of(encoder, classes, self.how.templates), self.how.temperature)
+        network = TwoStage(self.network.heads, worded(encoder, classes, self.how.templates), self.how.temperature)
         own = {name: value for name, value in self.network.state_dict().items() if name != "texts"}
         network.load_state_dict(own, strict=False)
         return replace(self, network=network.eval().requires_grad_(False), classes=classes)
@@ -272,10 +245,9 @@ class WordedBoxes:
         return scale * vectors @ self.network.texts.T
 
 
-def texts_of(encoder: Encoder, names: tuple[str, ...], templates: tuple[str, ...]) -> Float[Tensor, "k d"]:
-    """Of the background, then of the names: each the mean of its sentences, at unit length."""
-    sentences = [filled(t, name) for name in (BACKGROUND, *names) for t in templates]
-    return normalize(encode_texts(encoder, sentences, None).unflatten(0, (-1, len(templates))).mean(1), dim=1)
+def worded(encoder: Encoder, names: tuple[str, ...], templates: tuple[str, ...]) -> Float[Tensor, "k d"]:
+    """Texts of the background, then of the names."""
+    return texts_of(encoder, (BACKGROUND, *names), templates)
 
 
 def _gathered(reader: Reader, data: BoxData, progress: Progress) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,23 +7,190 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from ...bounds import Count, Natural, Positive, check_fields
 from ...classifiers.linear.solvers import LinearFit, fit_logistic
 from ...encoders.base import Encoder
-from ...errors import DataError, InputError
+from ...errors import DataError
 from ...heads.head import Head
 from ...heads.normalise import Normalise
 from ...pictures.boxes import BoxData, BoxedPicture
 from ...progress import Progress
 from .. import detectors
-from ..pooled_score import NOTHING, PooledScore, rest_names
-from ..pooling import shares, span_means
+from ..parts import NOTHING, PooledScore, rest_names
 from ..reader import LARGEST, Looked, Reader
-from .places import best_overlaps, common_shapes, lattices, moved, offsets, parts_of, pieces_of, wider, windows_of
-from .taught import Axes, Examples, Taught, corners_of
+from ..windows import shares, span_means
 from .trained import Regions
+
+STEP = 0.25
+"""Of a window's own width and height, to the next of its shape."""
+FINEST = 0.5
+"""Cells from a window to the next at least."""
+CHUNK = 1024
+"""Windows whose overlaps are in memory at once."""
+
+
+def common_shapes(sizes: Float[Tensor, "n 2"], n: int, seed: int, steps: int = 25) -> Float[Tensor, "m 2"]:
+    """Widths and heights that stand for all: k-means on their logarithms (YOLOv2, by overlap)."""
+    points = sizes.double().log()
+    distinct = points.unique(dim=0)
+    order = torch.randperm(len(distinct), generator=torch.Generator().manual_seed(seed))[:n]
+    centres = distinct[order]
+    for _ in range(steps):
+        own = torch.cdist(points, centres).argmin(1)
+        sums = torch.zeros_like(centres).index_add_(0, own, points)
+        counts = torch.bincount(own, minlength=len(centres))[:, None]
+        centres = torch.where(counts > 0, sums / counts.clamp(min=1), centres)
+    return centres.exp().float()
+
+
+class Lattice(NamedTuple):
+    """Every place of one shape: from where to where, along each side."""
+
+    x: Float[Tensor, "i 2"]
+    y: Float[Tensor, "j 2"]
+
+    @property
+    def boxes(self) -> Float[Tensor, "n 4"]:
+        """Left, top, right, bottom of each, row by row."""
+        i, j = torch.arange(len(self.x)).repeat(len(self.y)), torch.arange(len(self.y)).repeat_interleave(len(self.x))
+        return torch.stack([self.x[i, 0], self.y[j, 0], self.x[i, 1], self.y[j, 1]], 1)
+
+
+def lattices(shapes: Float[Tensor, "m 2"], grid: tuple[int, int]) -> list[Lattice]:
+    """Every place of every shape in cells, within the map."""
+    h, w = grid
+    return [
+        Lattice(*(_places(side, own) for side, own in ((w, width), (h, height))))
+        for width, height in (shapes.clamp(max=1) * torch.tensor([w, h])).tolist()
+    ]
+
+
+def _places(side: int, own: float) -> Float[Tensor, "i 2"]:
+    first = torch.linspace(0, side - own, max(1, round((side - own) / max(FINEST, STEP * own)) + 1))
+    return torch.stack([first, first + own], 1)
+
+
+def windows_of(shapes: Float[Tensor, "m 2"], grid: tuple[int, int]) -> Float[Tensor, "n 4"]:
+    """The same as boxes: left, top, right, bottom in cells."""
+    return torch.cat([one.boxes for one in lattices(shapes, grid)])
+
+
+def pieces_of(spans: Float[Tensor, "i 2"], n: int) -> Float[Tensor, "n i 2"]:
+    """The ``n`` equal parts of each span."""
+    step = (spans[:, 1] - spans[:, 0]) / n
+    first = spans[:, 0] + step * torch.arange(n)[:, None]
+    return torch.stack([first, first + step], 2)
+
+
+def wider(spans: Float[Tensor, "i 2"], around: float, n: int) -> Float[Tensor, "i 2"]:
+    """Each span with what is around it, within ``n`` cells."""
+    margin = around * (spans[:, 1:] - spans[:, :1])
+    return torch.cat([spans[:, :1] - margin, spans[:, 1:] + margin], 1).clamp(min=0, max=n)
+
+
+def best_overlaps(boxes: Float[Tensor, "n 4"], there: Float[Tensor, "m 4"]) -> tuple[Tensor, Tensor]:
+    """Of each box, the largest overlap with what is there, and with which; a part of the boxes at a time."""
+    from torchvision.ops import box_iou
+
+    if not len(there):
+        return boxes.new_zeros(len(boxes)), torch.zeros(len(boxes), dtype=torch.long)
+    parts = [box_iou(part, there).max(1) for part in boxes.split(CHUNK)]
+    return torch.cat([p.values for p in parts]), torch.cat([p.indices for p in parts])
+
+
+def offsets(boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
+    """What brings a box to another: ``(dx / w, dy / h, log w'/w, log h'/h)`` (R-CNN, Girshick et al. 2013)."""
+    middle, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    other, wanted = (targets[:, :2] + targets[:, 2:]) / 2, targets[:, 2:] - targets[:, :2]
+    return torch.cat([(other - middle) / size, (wanted / size).log()], 1)
+
+
+def moved(boxes: Float[Tensor, "n 4"], by: Float[Tensor, "n 4"], limit: float = 1.0) -> Float[Tensor, "n 4"]:
+    """Boxes brought elsewhere by :func:`offsets`, none of which counts for more than ``limit``.
+
+    Example:
+        >>> a, b = torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[0.5, 0.0, 3.0, 1.0]])
+        >>> moved(a, offsets(a, b)).tolist()
+        [[0.5, 0.0, 3.0, 1.0]]
+    """
+    middle, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    by = by.clamp(-limit, limit)
+    middle, half = middle + by[:, :2] * size, size * by[:, 2:].exp() / 2
+    return torch.cat([middle - half, middle + half], 1)
+
+
+def parts_of(
+    boxes: Float[Tensor, "n 4"], n: int, around: float, grid: tuple[int, int]
+) -> list[tuple[Float[Tensor, "n 2"], Float[Tensor, "n 2"]]]:
+    """From where to where, across and down: the ``n`` by ``n`` equal parts of each box, row by row, and last the box
+    with what is around it."""
+    x, y = boxes[:, ::2], boxes[:, 1::2]
+    found = [(column, row) for row in pieces_of(y, n) for column in pieces_of(x, n)]
+    return [*found, (wider(x, around, grid[1]), wider(y, around, grid[0]))]
+
+
+@dataclass(frozen=True, eq=False)
+class Axes:
+    """Principal components of an encoder's cells."""
+
+    mean: Float[Tensor, " c"]
+    components: Float[Tensor, "m c"]
+
+    @classmethod
+    def of(cls, maps: list[Tensor], width: int) -> Axes:
+        """Those of some maps."""
+        cells = torch.cat([m.flatten(1).T for m in maps]).double()
+        mean = cells.mean(0)
+        centred = cells - mean
+        values, vectors = torch.linalg.eigh(centred.T @ centred / len(cells))
+        n = max(1, min(width, int((values > 1e-9 * values[-1]).sum())))
+        spread = values[-n:].flip(0).clamp(min=1e-12).sqrt()
+        return cls(mean.float(), (vectors[:, -n:].flip(1).T / spread[:, None]).float())
+
+    def of_map(self, grid: Float[Tensor, "c h w"]) -> Float[Tensor, "m h w"]:
+        return torch.einsum("mc,chw->mhw", self.components, grid - self.mean[:, None, None])
+
+
+@dataclass(frozen=True, eq=False)
+class Taught:
+    """A picture to learn from: its map, and what is in it as parts of the picture."""
+
+    grid: Float[Tensor, "m h w"]
+    boxes: Float[Tensor, "g 4"]
+    labels: Int[Tensor, " g"]
+    ignored: Float[Tensor, "i 4"]
+
+    @classmethod
+    def of(cls, picture: BoxedPicture, grid: Float[Tensor, "m h w"], place: Mapping[str, int]) -> Taught:
+        width, height = picture.size or (1, 1)
+        scale = torch.tensor([width, height, width, height])
+        real = [b for b in picture.boxes if not b.ignored and b.label in place]
+        boxes = torch.tensor([b.box for b in real]).reshape(-1, 4) / scale
+        ignored = torch.tensor([b.box for b in picture.boxes if b.ignored]).reshape(-1, 4) / scale
+        return cls(grid.half(), boxes, torch.tensor([place[b.label] for b in real], dtype=torch.long), ignored)
+
+    @property
+    def cells(self) -> Float[Tensor, "g 4"]:
+        """What is in it, in cells."""
+        return self.boxes * corners_of(self.grid)
+
+
+def corners_of(grid: Tensor) -> Float[Tensor, " 4"]:
+    """Width, height, width, height in cells."""
+    h, w = grid.shape[1:]
+    return torch.tensor([w, h, w, h], dtype=torch.float32)
+
+
+class Examples(NamedTuple):
+    """Regions to learn from: features, class (the last is nothing), and what would bring each to its place."""
+
+    x: Float[Tensor, "n d"]
+    label: Int[Tensor, " n"]
+    offsets: Float[Tensor, "n 4"]
+
 
 RIGHT, WRONG = 0.5, 0.4
 """Overlap from which a window is of a thing, and below which it is of none; between them it teaches nothing."""
@@ -70,31 +237,20 @@ class Linear:
     cost: ClassVar[str] = "one per window"
     takes_folder: ClassVar[bool] = False
 
-    width: int = 128
-    parts: int = 3
-    around: float = 0.25
-    n_shapes: int = 9
-    c: float = 0.01
-    rounds: int = 2
+    width: Count = 128
+    parts: Count = 3
+    around: Positive = 0.25
+    n_shapes: Count = 9
+    c: Positive = 0.01
+    rounds: Natural = 2
     zoom: float = LARGEST
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.width, self.parts, self.n_shapes) < 1 or self.around <= 0 or self.c <= 0 or self.rounds < 0:
-            raise InputError(
-                f"linear was given width={self.width}, parts={self.parts}, around={self.around:g}, "
-                f"n_shapes={self.n_shapes}, c={self.c:g} and rounds={self.rounds}. Numbers above 0, and 0 rounds or "
-                "more, were expected. Change them."
-            )
+        check_fields(self)
 
     def fit(self, reader: Reader, data: BoxData, *, progress: Progress | None = None) -> RegionProbe:
-        """Train the probe.
-
-        Args:
-            reader: what looks; its encoder stays as it is.
-            data: pictures with boxes.
-            progress: hears of progress and failures.
-        """
+        """Train the probe."""
         progress = progress or Progress()
         maps, axes = self._maps(reader, data, progress)
         sizes = torch.cat([m.boxes[:, 2:] - m.boxes[:, :2] for m in maps])
@@ -183,16 +339,7 @@ class Scan(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class RegionProbe:
-    """What :class:`Linear` learns.
-
-    Attributes:
-        axes: directions of the map.
-        shapes: of windows, as parts of the picture.
-        weight: rows for the classes, for nothing, and for the four numbers that move a box.
-        bias: of each.
-        parts: of a region, along each side.
-        around: how much wider its surroundings are.
-    """
+    """What :class:`Linear` learns."""
 
     axes: Axes
     shapes: Float[Tensor, "s 2"]
@@ -213,7 +360,7 @@ class RegionProbe:
         if tuple(self.weight.shape) != wanted or self.bias.shape != wanted[:1]:
             raise ValueError(f"its weights are {tuple(self.weight.shape)}, not {wanted}")
         pairs = self.shapes.ndim == 2 and self.shapes.shape[1] == 2 and len(self.shapes) > 0
-        if not pairs or not bool(((self.shapes > 0) & (self.shapes <= LARGEST)).all()):
+        if not pairs or not bool(((self.shapes > 0) & (self.shapes <= WIDEST)).all()):
             raise ValueError("the shapes of its windows are no parts of a picture")
 
     def features(self, grid: Float[Tensor, "m h w"], boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n d"]:
@@ -293,7 +440,7 @@ class RegionProbe:
         return ((boxes[:, 2:] - boxes[:, :2]) / corners_of(grid)[:2]).log()
 
 
-LARGEST = 1.01
+WIDEST = 1.01
 """Side of a window, as a part of the picture; boxes end in it, to rounding."""
 MOST = 300
 """Windows that are moved and scored once more."""

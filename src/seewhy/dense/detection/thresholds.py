@@ -29,14 +29,7 @@ class Point(NamedTuple):
 
 
 class Ranked(NamedTuple):
-    """Boxes that count, surest first.
-
-    Attributes:
-        score: of each.
-        right: which are right.
-        picture: of which each is.
-        n_there: how many are there.
-    """
+    """Boxes that count, surest first."""
 
     score: Float[np.ndarray, " d"]
     right: Bool[np.ndarray, " d"]
@@ -94,19 +87,6 @@ def calibrated(
 
     A box is right where it overlaps by half with one of its class, as for AP50. The threshold is that of all pictures;
     its figures are those of thresholds chosen on all other folds, fold by fold.
-
-    Args:
-        there: pictures, with what is in them.
-        found: what was found in each by a detector that had not learnt from it, whatever its score.
-        fold: of each picture.
-        classes: of the detector.
-        precision: that boxes of a class are to have on new pictures; left out, F1 is to be largest.
-
-    Returns:
-        Per class ``label``, its ``n`` boxes, ``threshold``, ``own`` (whether it is from this class alone),
-        ``promised`` (whether the precision asked for is to be expected), and ``precision`` and ``recall`` with the
-        intervals in which they lie on as many new pictures; these are ``None`` for a class with fewer than
-        :data:`FEWEST` boxes.
     """
     given, boxes = ([boxes_of(p, classes) for p in side] for side in (there, found))
     matched = average_precision(given, boxes, classes).matched
@@ -162,9 +142,6 @@ def part(hits: Int[np.ndarray, " p"], all_: Int[np.ndarray, " p"]) -> tuple[floa
 
 def between(folds: Sequence[tuple[float, float]]) -> float:
     """The variance that a new fit brings: by which figures of folds differ more than their pictures make them.
-
-    Args:
-        folds: the part that is right in each, and of how many.
 
     >>> round(between([(0.2, 100), (0.5, 100), (0.8, 100)]), 3)
     0.117

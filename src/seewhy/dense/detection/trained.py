@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from jaxtyping import Float
@@ -14,13 +14,12 @@ from torch import Tensor
 from ...encoders.base import Encoder
 from ...encoders.stream import file_digest
 from ...errors import InputError
-from ...report.box_report import expected
+from ...report.region_reports import expected
 from ...types import Failure
-from ..detections import Detections, Keep
-from ..detector import Detector
-from ..names import names_to_find
-from ..pooled_score import PooledScore, cannot_pool
+from ..finders import Detector
+from ..parts import PooledScore
 from ..reader import LARGEST, Looked, Reader
+from ..regions import Detections, Keep, class_names
 
 CANDIDATES = 1000
 """Pairs of a region and a class, the surest, among which overlapping ones are suppressed."""
@@ -52,35 +51,9 @@ class Finder(Protocol):
         ...
 
 
-@runtime_checkable
-class PoolingFinder(Protocol):
-    """One that can say how its score of a box comes from cells."""
-
-    def pooled(self, reader: Reader, classes: tuple[str, ...]) -> PooledScore:
-        """A layer on their means, or a network that reads them."""
-        ...
-
-
 @dataclass(frozen=True, eq=False)
 class TrainedDetector(Detector):
-    """Finds what it was shown boxes of.
-
-    Attributes:
-        method: registered name of what made it.
-        parameters: the method's fields.
-        base: what looks, at its own size.
-        classes: what it finds.
-        finder: picture after the trunk → regions with scores.
-        thresholds: score from which a box of each class is kept.
-        zoom: the picture's short side, in inputs of the encoder.
-        overlap: intersection over union above which the less sure of two boxes of a class goes.
-        most: boxes kept in one picture.
-        calibration: how the thresholds were found, as JSON.
-        trained_on: one line for who asks.
-        pictures: that it learnt from, or whose boxes its thresholds were chosen on: the first 16 digits of the SHA-256
-            of each file; empty where that is not known.
-        looks: what looks at pictures; left out, ``base`` at ``zoom``.
-    """
+    """Finds what it was shown boxes of."""
 
     method: str
     parameters: dict[str, Any] = field(repr=False)
@@ -126,7 +99,7 @@ class TrainedDetector(Detector):
 
     def for_classes(self, labels: Iterable[str]) -> TrainedDetector:
         """The same for other names, whose thresholds are those of known names, or their mean."""
-        names = names_to_find(labels)
+        names = class_names(labels, boxes=True)
         if names == self.classes:
             return self
         if not self.reads_words:
@@ -170,9 +143,9 @@ class TrainedDetector(Detector):
 
     def pooled(self) -> PooledScore:
         """How its score of a box comes from the cells under it."""
-        if not isinstance(self.finder, PoolingFinder):
-            raise cannot_pool(f"a {self.method} detector")
-        score = self.finder.pooled(self.reader, self.classes)
+        if not hasattr(self.finder, "pooled"):
+            return super().pooled()
+        score: PooledScore = self.finder.pooled(self.reader, self.classes)
         return replace(score, parameters=self.parameters, trained_on=self.trained_on)
 
     def about(self) -> dict[str, Any]:

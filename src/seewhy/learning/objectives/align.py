@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ...errors import InputError
+from ...bounds import Bound, OpenPart
 from . import objectives
-from .contrastive import Contrastive, Temperature
+from .contrastive import Contrastive, Costs, Own, Scores, Sides, Temperature
 
 LEAST = 0.01
 """Temperature that is not gone below: CLIP's bound; the paper has none, and ends near 1/64."""
@@ -55,18 +55,9 @@ class ALIGN(Contrastive):
 
     name: ClassVar[str] = "align"
     paper: ClassVar[str] = "Jia et al. 2021, arXiv:2102.05918"
-    needs: ClassVar[str] = "pictures with a text each"
 
-    temperature: float = 1.0
-    label_smoothing: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not LEAST <= self.temperature < float("inf") or not 0 <= self.label_smoothing < 1:
-            raise InputError(
-                f"The objective align was given temperature={self.temperature:g}, "
-                f"label_smoothing={self.label_smoothing:g}. A temperature from {LEAST:g}, and a smoothing from 0 to "
-                "below 1, were expected. Change them."
-            )
+    temperature: Annotated[float, Bound(LEAST)] = 1.0
+    label_smoothing: OpenPart = 0.1
 
     def state(self) -> Temperature:
         return Divided(self.temperature)
@@ -74,7 +65,5 @@ class ALIGN(Contrastive):
     def weights(self) -> tuple[float, float]:
         return 1.0, 1.0
 
-    def rows(
-        self, scores: Float[Tensor, "a n"], own: Int[Tensor, " a"], labels: tuple[Tensor, Tensor] | None
-    ) -> Float[Tensor, " a"]:
+    def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
         return cross_entropy(scores, own, reduction="none", label_smoothing=self.label_smoothing)

@@ -6,9 +6,12 @@ from abc import ABC
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from ...bounds import check_fields
+from ...errors import InputError
+
 
 class Objective(ABC):
-    """A frozen dataclass whose fields are the paper's parameters.
+    """A frozen dataclass whose fields are the paper's parameters, with their bounds in their types.
 
     What is learnt beside the networks, such as a temperature, is a module that ``state()`` makes and a task owns.
 
@@ -35,3 +38,16 @@ class Objective(ABC):
     plain_pairs: ClassVar[bool] = True
     options: ClassVar[str] = ""
     small: ClassVar[Mapping[str, Any]] = {}
+
+    def __post_init__(self) -> None:
+        check_fields(self, f"The objective {self.name}")
+        self.check()
+
+    def check(self) -> None:
+        """Refuse fields that do not go together; most have none."""
+        return
+
+    def refusal(self, *names: str, expected: str) -> InputError:
+        """The error of fields that do not go together."""
+        given = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+        return InputError(f"The objective {self.name} was given {given}. {expected} expected. Change them.")

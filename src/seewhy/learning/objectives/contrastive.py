@@ -1,26 +1,37 @@
-"""The base of objectives that compare every picture of a batch with every text of it."""
+"""The bases of objectives that compare every picture of a batch with every text of it, and parts of both."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import cast
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal, cast
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid, normalize
+from torch.nn.functional import cross_entropy, logsigmoid, normalize
 from torch.utils.checkpoint import checkpoint
 
+from ...bounds import Bound, SomePart
 from ...errors import InputError
 from .base import Objective
 
 BLOCK = 2**21
 """Most scores that are held at once; more are made row by row, and once again for the gradient."""
 
-
 Labels = Shaped[Tensor, "n ..."] | tuple[Shaped[Tensor, "n ..."], Shaped[Tensor, "n ..."]]
 """Of pairs; or of pictures and of texts."""
+Sides = tuple[Shaped[Tensor, "a ..."], Shaped[Tensor, "n ..."]] | None
+"""Labels of rows and of columns, where they were given."""
+Scores = Float[Tensor, "a n"]
+Own = Int[Tensor, " a"]
+"""The column that belongs to each row."""
+Costs = Float[Tensor, " a"]
+Regions = Float[Tensor, "b r d"]
+Words = Float[Tensor, "b t d"]
+Said = Bool[Tensor, "b t"]
+Scale = Annotated[float, Bound(1)]
 
 
 class Temperature(nn.Module, ABC):
@@ -30,7 +41,6 @@ class Temperature(nn.Module, ABC):
     def forward(self, cosine: Float[Tensor, "*a n"]) -> Float[Tensor, "*a n"]:
         """The scores."""
 
-    @abstractmethod
     def hold(self) -> None:
         """Back into the bounds, after a step."""
 
@@ -45,29 +55,15 @@ class Fixed(Temperature):
     def forward(self, cosine: Float[Tensor, "*a n"]) -> Float[Tensor, "*a n"]:
         return self.scale * cosine
 
-    def hold(self) -> None:
-        return None
-
 
 class Learnt(Temperature):
-    """``exp(log_scale)`` times the cosine, and a bias where one is given; both are learnt.
-
-    Args:
-        scale: at first.
-        most: of the scale; the least is 1.
-        bias: at first; ``None`` for none.
-    """
+    """``exp(log_scale)`` times the cosine, and a bias where one is given; the scale is held between 1 and ``most``."""
 
     def __init__(self, scale: float, most: float, bias: float | None = None) -> None:
         super().__init__()
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
         self.most = math.log(most)
         self.bias = None if bias is None else nn.Parameter(torch.tensor(float(bias)))
-
-    @staticmethod
-    def takes(temperature: float, max_scale: float) -> bool:
-        """Whether a temperature, the inverse of the first scale, and the largest scale go together."""
-        return 1 <= max_scale < float("inf") and 1 / max_scale <= temperature <= 1
 
     def forward(self, cosine: Float[Tensor, "*a n"]) -> Float[Tensor, "*a n"]:
         scores = self.log_scale.exp() * cosine
@@ -81,33 +77,32 @@ class Learnt(Temperature):
 class Contrastive(Objective):
     """Rows of scores, of each picture over all texts and of each text over all pictures.
 
-    The method says what a row costs, and how much each direction counts; the base makes the scores, in single
-    precision or better, and never more than :data:`BLOCK` at once, so that memory grows with the batch and not with its
-    square. A loss is the mean over rows.
+    The method says what a row costs, unless it is the cross entropy, and how much each direction counts; the base makes
+    the scores, in single precision or better, and never more than :data:`BLOCK` at once, so that memory grows with the
+    batch and not with its square. A loss is the mean over rows.
     """
+
+    needs: ClassVar[str] = "pictures with a text each"
 
     @abstractmethod
     def state(self) -> Temperature:
         """What makes scores of cosines, new; its parameters are learnt beside the networks."""
 
-    @abstractmethod
     def weights(self) -> tuple[float, float]:
         """Of pictures over texts, and of texts over pictures; a direction of weight 0 is not computed."""
+        return 0.5, 0.5
 
-    @abstractmethod
-    def rows(
-        self,
-        scores: Float[Tensor, "a n"],
-        own: Int[Tensor, " a"],
-        labels: tuple[Shaped[Tensor, "a ..."], Shaped[Tensor, "n ..."]] | None,
-    ) -> Float[Tensor, " a"]:
-        """What each row costs.
+    def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
+        """What each row costs."""
+        return cross_entropy(scores, own, reduction="none")
 
-        Args:
-            scores: of some rows over all columns.
-            own: the column that belongs to each row.
-            labels: of rows and of columns, where they were given.
-        """
+    def alike(self, labels: Sides, what: str, instead: str) -> Bool[Tensor, "a n"]:
+        """Which rows and columns have the same label."""
+        if labels is None:
+            raise InputError(
+                f"The objective {self.name} was given no labels. {what} expected. Give labels, or take {instead}."
+            )
+        return labels[0][:, None] == labels[1]
 
     def __call__(
         self,
@@ -123,8 +118,7 @@ class Contrastive(Objective):
         Args:
             image: one row a pair; of any length, only directions count.
             text: one row a pair, or several texts of each picture: the loss is then the mean over the first texts of
-                all pictures, their second ones and so on, so that texts of one picture are never compared. Of any
-                length.
+                all pictures, their second ones and so on, so that texts of one picture are never compared.
             labels: of each pair, for forms that treat pairs of one class apart; two where pictures have others than
                 their texts.
             state: what :meth:`state` made, as far as it has been learnt; left out, as it is at first.
@@ -151,41 +145,122 @@ class Contrastive(Objective):
         return total / ((last - first) * len(ys))
 
     def _direction(
-        self,
-        rows: Float[Tensor, "n d"],
-        columns: Float[Tensor, "n d"],
-        labels: tuple[Tensor, Tensor] | None,
-        state: Temperature,
-        first: int,
-        last: int,
+        self, rows: Tensor, columns: Tensor, labels: Sides, state: Temperature, first: int, last: int
     ) -> Float[Tensor, ""]:
         """The sum of the rows that count, by blocks."""
+
+        def block(first: int, last: int) -> Tensor:
+            own = torch.arange(first, last, device=rows.device)
+            of = None if labels is None else (labels[0][first:last], labels[1])
+            return self.rows(state(rows[first:last] @ columns.T), own, of).sum()
+
         size = max(1, BLOCK // len(columns))
         if last - first <= size:
-            return self._block(rows, columns, labels, state, first, last)
-        parts = [
-            checkpoint(self._block, rows, columns, labels, state, i, min(i + size, last), use_reentrant=False)
-            for i in range(first, last, size)
-        ]
+            return block(first, last)
+        starts = range(first, last, size)
+        parts = [checkpoint(block, i, min(i + size, last), use_reentrant=False) for i in starts]
         return torch.stack(parts).sum()
 
-    def _block(
-        self,
-        rows: Tensor,
-        columns: Tensor,
-        labels: tuple[Tensor, Tensor] | None,
-        state: Temperature,
-        first: int,
-        last: int,
+
+@dataclass(frozen=True)
+class LearntScale(Contrastive):
+    """Scores are cosines times ``exp(theta)``, which is learnt and held between 1 and ``max_scale`` after each step.
+
+    Args:
+        temperature: at first, ``exp(-theta)``; CLIP's 0.07.
+        max_scale: of ``exp(theta)``; CLIP's 100.
+    """
+
+    temperature: SomePart = 0.07
+    max_scale: Scale = field(default=100.0, kw_only=True)
+
+    def check(self) -> None:
+        if self.temperature * self.max_scale < 1:
+            expected = "A temperature from the inverse of the largest scale on was"
+            raise self.refusal("temperature", "max_scale", expected=expected)
+
+    def state(self) -> Temperature:
+        return Learnt(1 / self.temperature, self.max_scale)
+
+
+class RandomBoxes(Contrastive):
+    """Compares whole pictures with texts, and besides what a detector's heads make of random boxes of each picture.
+
+    Class attributes:
+        n_boxes: drawn of each picture at every step.
+        smallest: side of a box, as a part of the picture's.
+        level_weight: of the mean over the heads' levels, beside whole pictures.
+    """
+
+    n_boxes: int
+    smallest: float
+    level_weight: float
+
+
+class Local(Objective):
+    """Brings words near the regions that they name, without anybody having drawn a box.
+
+    Class attributes:
+        across: whether pictures are compared with the words of others too.
+    """
+
+    across: ClassVar[bool] = True
+
+    @abstractmethod
+    def state(self) -> nn.Module:
+        """What is learnt of the objective itself, new."""
+
+    def __call__(
+        self, regions: Regions, words: Words, said: Said | None = None, state: nn.Module | None = None
     ) -> Float[Tensor, ""]:
-        own = torch.arange(first, last, device=rows.device)
-        of = None if labels is None else (labels[0][first:last], labels[1])
-        return self.rows(state(rows[first:last] @ columns.T), own, of).sum()
+        """The number to make small, checked.
+
+        Args:
+            regions: of each picture, its map's cells in a row.
+            words: of each picture's text; sub-captions are words here too.
+            said: which of them are words and not what fills up the length; left out, all.
+            state: what :meth:`state` made; left out, as it is at first.
+
+        Raises:
+            InputError: there are no pairs, or as many of one kind and not of the other, other widths, or an empty text.
+        """
+        filled = words.new_ones(words.shape[:2]).bool() if said is None else said
+        fits = len(regions) == len(words) and regions.shape[2] == words.shape[2] and filled.shape == words.shape[:2]
+        if not fits or not regions.shape[1] or not len(words) or not filled.any(1).all():
+            raise InputError(
+                f"{self.name} was given regions, words and which of them are said of the shapes "
+                f"{tuple(regions.shape)}, {tuple(words.shape)}, {tuple(filled.shape)}. Some regions and at least one "
+                "word for each picture, as wide as one another, were expected. Give a batch of pairs, none of them "
+                "empty."
+            )
+        new = self.state().to(words.device).requires_grad_(False) if state is None else state
+        return self.loss(regions, words, filled, new)
+
+    @abstractmethod
+    def loss(self, regions: Regions, words: Words, said: Said, state: nn.Module) -> Float[Tensor, ""]:
+        """The number to make small."""
 
 
-def focal_costs(
-    scores: Float[Tensor, "a n"], own: Int[Tensor, " a"], alpha: float, gamma: float
-) -> Float[Tensor, " a"]:
+class Regional(Contrastive):
+    """Compares whole pictures with whole texts, and besides parts of the one with parts of the other.
+
+    Called, it gives the number of the whole; :meth:`local` gives the objective of the parts, which is called with the
+    same state and counts ``local_weight`` times.
+
+    Class attributes:
+        parts: of texts: their ``"words"``, or the ``"texts"`` themselves where a picture has several.
+        local_weight: of the objective of the parts.
+    """
+
+    parts: ClassVar[Literal["words", "texts"]]
+    local_weight: float
+
+    @abstractmethod
+    def local(self) -> Local:
+        """The objective of the parts."""
+
+
+def focal_costs(scores: Scores, own: Own, alpha: float, gamma: float) -> Costs:
     """Every picture beside every text as a question of its own, of which those that are answered well count little.
 
     ``2 sum_j w_j (1 - p_j)^gamma (-log p_j)``, ``p = sigmoid(s)`` for the own one and ``sigmoid(-s)`` for all others;

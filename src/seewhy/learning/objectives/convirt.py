@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from jaxtyping import Float, Int
-from torch import Tensor
-from torch.nn.functional import cross_entropy
-
-from ...errors import InputError
+from ...bounds import Part, Positive
 from . import objectives
 from .contrastive import Contrastive, Fixed, Temperature
-from .spans import Span
 
 
 @objectives.register
@@ -42,25 +37,12 @@ class ConVIRT(Contrastive):
     paper: ClassVar[str] = "Zhang et al. 2020, arXiv:2010.00747"
     needs: ClassVar[str] = "pictures with a report each"
 
-    temperature: float = 0.1
-    lam: float = 0.75
-    spans: Span = "sentence"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.temperature < float("inf") or not 0 <= self.lam <= 1 or self.spans not in ("sentence", "text"):
-            raise InputError(
-                f"The objective convirt was given temperature={self.temperature:g}, lam={self.lam:g}, "
-                f"spans={self.spans!r}. A temperature above zero, a lam from 0 to 1, and 'sentence' or 'text', were "
-                "expected. Change them."
-            )
+    temperature: Positive = 0.1
+    lam: Part = 0.75
+    spans: Literal["sentence", "text"] = "sentence"
 
     def state(self) -> Temperature:
         return Fixed(1 / self.temperature)
 
     def weights(self) -> tuple[float, float]:
         return self.lam, 1 - self.lam
-
-    def rows(
-        self, scores: Float[Tensor, "a n"], own: Int[Tensor, " a"], labels: tuple[Tensor, Tensor] | None
-    ) -> Float[Tensor, " a"]:
-        return cross_entropy(scores, own, reduction="none")

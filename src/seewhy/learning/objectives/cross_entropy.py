@@ -9,10 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...errors import InputError
+from ...bounds import Count, OpenPart
 from . import objectives
-from .pictures import Beside
-from .vectors import Vectors
+from .pictures import Beside, Classes, Vectors, Views
 
 
 class Layer(Beside):
@@ -49,26 +48,14 @@ class CrossEntropy(Vectors):
     needs: ClassVar[str] = "pictures with a class each"
     needs_labels: ClassVar[bool] = True
 
-    label_smoothing: float = 0.0
-    n_views: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 1 or self.n_views < 1:
-            raise InputError(
-                f"The objective cross_entropy was given label_smoothing={self.label_smoothing:g}, "
-                f"n_views={self.n_views}. A part from 0 to below 1 and one view or more were expected. Change them."
-            )
+    label_smoothing: OpenPart = 0.0
+    n_views: Count = 1
 
     def state(self, width: int, n_classes: int, n_pictures: int, n_steps: int = 0) -> Beside:
         return Layer(width, n_classes)
 
     def loss(
-        self,
-        vectors: Float[Tensor, "b v d"],
-        labels: Int[Tensor, " b"] | None,
-        state: Beside,
-        slow: Tensor | None,
-        index: Int[Tensor, " b"],
+        self, vectors: Views, labels: Classes, state: Beside, slow: Tensor | None, index: Int[Tensor, " b"]
     ) -> Float[Tensor, ""]:
         assert isinstance(state, Layer)
         assert labels is not None

@@ -1,25 +1,20 @@
-"""DITO (Kim et al. 2023, arXiv 2310.00161): a detector's heads learn from pictures with texts, before any box."""
+"""DITO's training (Kim et al. 2023, arXiv 2310.00161): a detector's heads learn from whole pictures' texts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
-from jaxtyping import Float, Int
-from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ...errors import InputError
+from ...bounds import Count, NotNegative, SomePart
 from . import objectives
-from .contrastive import Learnt, Temperature, focal_costs
-from .random_boxes import RandomBoxes
-
-Loss = Literal["softmax", "focal"]
+from .contrastive import Costs, LearntScale, Own, RandomBoxes, Scores, Sides, focal_costs
 
 
 @objectives.register
 @dataclass(frozen=True)
-class DITO(RandomBoxes):
+class DITO(LearntScale, RandomBoxes):
     """What a detector's heads see in random boxes must find the picture's text, on every level of their pyramid.
 
     ``v_l = max_r head(box_r on level l)``, the largest of each number over random boxes ``r``; the loss is
@@ -32,11 +27,11 @@ class DITO(RandomBoxes):
 
     Args:
         temperature: at first, ``exp(-theta)``; CLIP's 0.07.
+        max_scale: of ``exp(theta)``; CLIP's 100.
         loss: ``"softmax"`` or ``"focal"`` (alpha 0.5, gamma 1).
         n_boxes: drawn of each picture.
         smallest: side of a box, as a part of the picture's.
         level_weight: of the levels beside the whole.
-        max_scale: of ``exp(theta)``; CLIP's 100.
 
     Example:
         >>> import torch
@@ -47,35 +42,16 @@ class DITO(RandomBoxes):
     name: ClassVar[str] = "dito"
     spelt: ClassVar[str] = "DITO"
     paper: ClassVar[str] = "Kim et al. 2023, arXiv:2310.00161"
-    needs: ClassVar[str] = "pictures with a text each"
 
-    temperature: float = 0.07
-    loss: Loss = "softmax"
-    n_boxes: int = 6
-    smallest: float = 0.2
-    level_weight: float = 1.0
-    max_scale: float = 100.0
-
-    def __post_init__(self) -> None:
-        fits = Learnt.takes(self.temperature, self.max_scale) and self.loss in get_args(Loss)
-        if not fits or self.n_boxes < 1 or not 0 < self.smallest <= 1 or self.level_weight < 0:
-            raise InputError(
-                f"The objective dito was given temperature={self.temperature:g}, loss={self.loss!r}, "
-                f"n_boxes={self.n_boxes}, smallest={self.smallest:g}, level_weight={self.level_weight:g}, "
-                f"max_scale={self.max_scale:g}. A scale from 1, a temperature between its inverse and 1, 'softmax' or "
-                "'focal', a box or more with sides above 0 and up to 1, and a weight from 0 on were expected. Change "
-                "them."
-            )
-
-    def state(self) -> Temperature:
-        return Learnt(1 / self.temperature, self.max_scale)
+    loss: Literal["softmax", "focal"] = "softmax"
+    n_boxes: Count = 6
+    smallest: SomePart = 0.2
+    level_weight: NotNegative = 1.0
 
     def weights(self) -> tuple[float, float]:
         return (0.5, 0.5) if self.loss == "softmax" else (1.0, 0.0)
 
-    def rows(
-        self, scores: Float[Tensor, "a n"], own: Int[Tensor, " a"], labels: tuple[Tensor, Tensor] | None
-    ) -> Float[Tensor, " a"]:
+    def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
         if self.loss == "softmax":
             return cross_entropy(scores, own, reduction="none")
         return focal_costs(scores, own, 0.5, 1.0)

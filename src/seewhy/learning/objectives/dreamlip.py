@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import normalize
 
-from ...errors import InputError
+from ...bounds import Count, NotNegative, Part
 from . import objectives
-from .contrastive import Learnt, Temperature
-from .local import Local, Regional
-from .spans import Span
+from .contrastive import Learnt, LearntScale, Local, Regional, Regions, Said, Temperature, Words
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Grouping(Local):
     def state(self) -> Temperature:
         return Learnt(1 / self.temperature, self.max_scale)
 
-    def groups(self, regions: Float[Tensor, "b r d"], texts: Float[Tensor, "b k d"]) -> Float[Tensor, "b k r"]:
+    def groups(self, regions: Regions, texts: Float[Tensor, "b k d"]) -> Float[Tensor, "b k r"]:
         """How much each region belongs to each sentence; sums to 1 over regions, differentiable."""
         near = normalize(texts, dim=2) @ normalize(regions, dim=2).transpose(1, 2)
         least, most = near.amin(2, keepdim=True), near.amax(2, keepdim=True)
@@ -50,25 +48,19 @@ class Grouping(Local):
         part = torch.where(part < self.sigma, 0.0, part)
         return part / part.sum(2, keepdim=True)
 
-    def loss(
-        self,
-        regions: Float[Tensor, "b r d"],
-        words: Float[Tensor, "b t d"],
-        said: Bool[Tensor, "b t"],
-        state: nn.Module,
-    ) -> Float[Tensor, ""]:
+    def loss(self, regions: Regions, words: Words, said: Said, state: nn.Module) -> Float[Tensor, ""]:
         group = normalize(self.groups(regions, words) @ normalize(regions, dim=2), dim=2)
         scores = state(group @ normalize(words, dim=2).transpose(1, 2))
-        lost = scores.new_zeros(())
-        for one in (scores, scores.transpose(1, 2)):
-            columns = one.masked_fill(~said[:, None], float("-inf"))
-            lost = lost - columns.log_softmax(2).diagonal(dim1=1, dim2=2)[said].mean() / 2
-        return lost
+        total = scores.new_zeros(())
+        for rows in (scores, scores.transpose(1, 2)):
+            columns = rows.masked_fill(~said[:, None], float("-inf"))
+            total = total - columns.log_softmax(2).diagonal(dim1=1, dim2=2)[said].mean() / 2
+        return total
 
 
 @objectives.register
 @dataclass(frozen=True)
-class DreamLIP(Regional):
+class DreamLIP(LearntScale, Regional):
     """Each picture must find several sentences of its captions, each of them the picture, and each its own regions.
 
     ``s_ij = exp(theta) cos(image_i, text_jk)`` for the k-th of the sentences drawn; ``loss = mean_k (mean_i CE(s_i·, i)
@@ -82,10 +74,10 @@ class DreamLIP(Regional):
 
     Args:
         temperature: at first, ``exp(-theta)``; the paper's 0.07.
+        max_scale: of ``exp(theta)``; CLIP's 100.
         n_texts: drawn of a picture at every step; the authors' 6.
         sigma: stretched cosine below which a region is no part of a group; the authors' 0.1.
         local_weight: of the grouping; the authors' 1.
-        max_scale: of ``exp(theta)``; CLIP's 100.
         spans: what is drawn: sentences and the captions they are from, ``"both"``; or one of them.
 
     Example:
@@ -99,34 +91,10 @@ class DreamLIP(Regional):
     needs: ClassVar[str] = "pictures with long captions, or several; regions"
     parts = "texts"
 
-    temperature: float = 0.07
-    n_texts: int = 6
-    sigma: float = 0.1
-    local_weight: float = 1.0
-    max_scale: float = 100.0
-    spans: Span = "both"
-
-    def __post_init__(self) -> None:
-        fits = Learnt.takes(self.temperature, self.max_scale)
-        grouped = 0 <= self.sigma <= 1 and 0 <= self.local_weight < float("inf") and self.n_texts >= 1
-        if not fits or not grouped or self.spans not in ("text", "sentence", "both"):
-            raise InputError(
-                f"The objective dreamlip was given temperature={self.temperature:g}, n_texts={self.n_texts}, "
-                f"sigma={self.sigma:g}, local_weight={self.local_weight:g}, max_scale={self.max_scale:g}, "
-                f"spans={self.spans!r}. A scale from 1, a temperature between its inverse and 1, a text or more, a "
-                "sigma from 0 to 1, a weight from 0, and 'text', 'sentence' or 'both', were expected. Change them."
-            )
-
-    def state(self) -> Temperature:
-        return Learnt(1 / self.temperature, self.max_scale)
-
-    def weights(self) -> tuple[float, float]:
-        return 0.5, 0.5
-
-    def rows(
-        self, scores: Float[Tensor, "a n"], own: Int[Tensor, " a"], labels: tuple[Tensor, Tensor] | None
-    ) -> Float[Tensor, " a"]:
-        return cross_entropy(scores, own, reduction="none")
+    n_texts: Count = 6
+    sigma: Part = 0.1
+    local_weight: NotNegative = 1.0
+    spans: Literal["text", "sentence", "both"] = "both"
 
     def local(self) -> Grouping:
         return Grouping(self.temperature, self.max_scale, self.sigma)

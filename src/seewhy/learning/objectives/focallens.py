@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
-from jaxtyping import Float, Int
-from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ...errors import InputError
 from . import objectives
-from .contrastive import Contrastive, Learnt, Temperature
-
-SameAnswer = Literal["masked", "positive", "negative"]
-"""What two triplets with the same answer are to one another."""
+from .contrastive import Costs, LearntScale, Own, Scores, Sides
 
 
 @objectives.register
 @dataclass(frozen=True)
-class FocalLens(Contrastive):
+class FocalLens(LearntScale):
     """Each picture, seen under an instruction, must find its answer among those of the batch, and each answer it.
 
     ``s_ij = exp(theta) cos(F(image_i, instruction_i), G(answer_j))``;
@@ -37,6 +31,7 @@ class FocalLens(Contrastive):
             (``"positive"``), or wrong (``"negative"``).
 
     Example:
+        >>> import torch
         >>> answers = torch.tensor([7, 7, 3])  # the second row shares the first's answer, and is not compared with it
         >>> round(float(FocalLens(1.0)(torch.eye(3), torch.eye(3), answers)), 4)
         0.3915
@@ -51,36 +46,12 @@ class FocalLens(Contrastive):
         'instructions={"colour": "the colour"}'
     )
 
-    temperature: float = 0.07
-    max_scale: float = 100.0
-    same_answer: SameAnswer = "masked"
+    same_answer: Literal["masked", "positive", "negative"] = "masked"
 
-    def __post_init__(self) -> None:
-        scales = Learnt.takes(self.temperature, self.max_scale)
-        if not scales or self.same_answer not in get_args(SameAnswer):
-            raise InputError(
-                f"The objective focallens was given temperature={self.temperature:g}, max_scale={self.max_scale:g}, "
-                f"same_answer={self.same_answer!r}. A scale from 1, a temperature between its inverse and 1, and "
-                "'masked', 'positive' or 'negative', were expected. Change them."
-            )
-
-    def state(self) -> Temperature:
-        return Learnt(1 / self.temperature, self.max_scale)
-
-    def weights(self) -> tuple[float, float]:
-        return 0.5, 0.5
-
-    def rows(
-        self, scores: Float[Tensor, "a n"], own: Int[Tensor, " a"], labels: tuple[Tensor, Tensor] | None
-    ) -> Float[Tensor, " a"]:
+    def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
         if self.same_answer == "negative":
             return cross_entropy(scores, own, reduction="none")
-        if labels is None:
-            raise InputError(
-                f"The objective focallens with same_answer={self.same_answer!r} was given no labels. The number of "
-                "each triplet's answer was expected. Give labels, or take same_answer='negative'."
-            )
-        alike = labels[0][:, None] == labels[1]
+        alike = self.alike(labels, "The number of each triplet's answer was", "same_answer='negative'")
         if self.same_answer == "positive":
             return cross_entropy(scores, alike.to(scores) / alike.sum(1, keepdim=True), reduction="none")
         others = alike.scatter(1, own[:, None], False)

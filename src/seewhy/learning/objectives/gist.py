@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
-from ...errors import InputError
+from ...bounds import Positive
 from . import objectives
-from .contrastive import Contrastive, Fixed, Temperature
+from .contrastive import Contrastive, Costs, Fixed, Own, Scores, Sides, Temperature
 
 SameClass = Literal["negative", "masked", "positive"]
 
@@ -40,36 +38,18 @@ class GIST(Contrastive):
 
     name: ClassVar[str] = "gist"
     paper: ClassVar[str] = "Lewis et al. 2023, arXiv:2307.11315"
-    needs: ClassVar[str] = "pictures with a text each"
 
-    scale: float = 100.0
+    scale: Positive = 100.0
     same_class: SameClass = "negative"
-
-    def __post_init__(self) -> None:
-        if self.scale <= 0 or self.same_class not in ("negative", "masked", "positive"):
-            raise InputError(
-                f"The objective gist was given scale={self.scale:g}, same_class={self.same_class!r}. A scale above "
-                "zero, and 'negative', 'masked' or 'positive', were expected. Change them."
-            )
 
     def state(self) -> Temperature:
         return Fixed(self.scale)
 
-    def weights(self) -> tuple[float, float]:
-        return 0.5, 0.5
-
-    def rows(
-        self, scores: Float[Tensor, "a n"], own: Int[Tensor, " a"], labels: tuple[Tensor, Tensor] | None
-    ) -> Float[Tensor, " a"]:
+    def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
         mine = own[:, None] == torch.arange(scores.shape[1], device=scores.device)
         target = mine.to(scores)
         if self.same_class != "negative":
-            if labels is None:
-                raise InputError(
-                    f"The objective gist with same_class={self.same_class!r} was given no labels. The class of each "
-                    "pair was expected. Give labels, or take same_class='negative'."
-                )
-            alike = labels[0][:, None] == labels[1]
+            alike = self.alike(labels, "The class of each pair was", "same_class='negative'")
             if self.same_class == "positive":
                 target = alike.to(scores) / alike.sum(1, keepdim=True)
             else:

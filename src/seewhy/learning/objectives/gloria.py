@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 from torch.utils.checkpoint import checkpoint
 
-from ...errors import InputError
+from ...bounds import NotNegative, Positive
 from . import objectives
-from .contrastive import BLOCK, Fixed, Temperature
-from .local import Local, Regional
-from .spans import Span
+from .contrastive import BLOCK, Fixed, Local, Regional, Regions, Said, Temperature, Words
 
 
 @dataclass(frozen=True)
@@ -47,14 +45,14 @@ class Attending(Local):
         return Fixed(self.scale)
 
     def likeness(
-        self, regions: Float[Tensor, "b r d"], words: Float[Tensor, "c t d"], said: Bool[Tensor, "c t"]
+        self, regions: Regions, words: Float[Tensor, "c t d"], said: Tensor
     ) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c t r"]]:
         """``Z`` of each picture and text, and how much each word attends to each region; 1 over all regions."""
         near, attention = self.near(regions, words, said)
         return near.masked_fill(~said, float("-inf")).logsumexp(2), attention
 
     def near(
-        self, regions: Float[Tensor, "b r d"], words: Float[Tensor, "c t d"], said: Bool[Tensor, "c t"]
+        self, regions: Regions, words: Float[Tensor, "c t d"], said: Tensor
     ) -> tuple[Float[Tensor, "b c t"], Float[Tensor, "b c t r"]]:
         """``word_scale cos(c_t, w_t)`` of each word with what it gathers, and its attention."""
         products = torch.einsum("brd,ctd->bctr", regions, words)
@@ -63,27 +61,18 @@ class Attending(Local):
         context = torch.einsum("bctr,brd->bctd", attention, regions)
         return self.word_scale * cosine_similarity(context, words[None], dim=3), attention
 
-    def loss(
-        self,
-        regions: Float[Tensor, "b r d"],
-        words: Float[Tensor, "b t d"],
-        said: Bool[Tensor, "b t"],
-        state: nn.Module,
-    ) -> Float[Tensor, ""]:
+    def loss(self, regions: Regions, words: Words, said: Said, state: nn.Module) -> Float[Tensor, ""]:
         b, t = said.shape
         size = max(1, BLOCK // (b * t * max(regions.shape[1:])))
-        parts = [slice(i, i + size) for i in range(0, b, size)]
-        found = [
-            self._likeness(regions, words, said)
-            if len(parts) == 1
-            else checkpoint(self._likeness, regions, words[part], said[part], use_reentrant=False)
-            for part in parts
-        ]
+
+        def block(start: int) -> Tensor:
+            part = slice(start, start + size)
+            return self.likeness(regions, words[part], said[part])[0]
+
+        starts = range(0, b, size)
+        found = [block(i) if len(starts) == 1 else checkpoint(block, i, use_reentrant=False) for i in starts]
         scores, own = state(torch.cat(found, 1)), torch.arange(b, device=words.device)
         return cross_entropy(scores, own) + cross_entropy(scores.T, own)
-
-    def _likeness(self, regions: Tensor, words: Tensor, said: Tensor) -> Tensor:
-        return self.likeness(regions, words, said)[0]
 
 
 @objectives.register
@@ -119,33 +108,17 @@ class GLoRIA(Regional):
     needs: ClassVar[str] = "pictures with a report each; regions and words"
     parts = "words"
 
-    attention_scale: float = 4.0
-    word_scale: float = 5.0
-    scale: float = 10.0
-    local_weight: float = 1.0
-    spans: Span = "sentence"
-
-    def __post_init__(self) -> None:
-        scales = (self.attention_scale, self.word_scale, self.scale)
-        fits = all(0 < one < float("inf") for one in scales) and 0 <= self.local_weight < float("inf")
-        if not fits or self.spans not in ("sentence", "text"):
-            raise InputError(
-                f"The objective gloria was given attention_scale={self.attention_scale:g}, "
-                f"word_scale={self.word_scale:g}, scale={self.scale:g}, local_weight={self.local_weight:g}, "
-                f"spans={self.spans!r}. Scales above zero, a weight from 0, and 'sentence' or 'text', were expected. "
-                "Change them."
-            )
+    attention_scale: Positive = 4.0
+    word_scale: Positive = 5.0
+    scale: Positive = 10.0
+    local_weight: NotNegative = 1.0
+    spans: Literal["sentence", "text"] = "sentence"
 
     def state(self) -> Temperature:
         return Fixed(self.scale)
 
     def weights(self) -> tuple[float, float]:
         return 1.0, 1.0
-
-    def rows(
-        self, scores: Float[Tensor, "a n"], own: Int[Tensor, " a"], labels: tuple[Tensor, Tensor] | None
-    ) -> Float[Tensor, " a"]:
-        return cross_entropy(scores, own, reduction="none")
 
     def local(self) -> Attending:
         return Attending(self.attention_scale, self.word_scale, self.scale)

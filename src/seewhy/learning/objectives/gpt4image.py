@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import cross_entropy
 
-from ...errors import InputError
+from ...bounds import NotNegative, Positive
 from . import objectives
-from .contrastive import Contrastive, Fixed, Temperature
+from .contrastive import Contrastive, Costs, Fixed, Own, Scores, Sides, Temperature
 
 Form = Literal["clip", "ctr", "byol"]
 Projection = Literal["mlp", "linear"]
@@ -40,6 +39,7 @@ class GPT4Image(Contrastive):
         lam: weight beside the cross entropy; the authors' 0.3.
 
     Example:
+        >>> import torch
         >>> pairs = torch.eye(2)
         >>> round(float(GPT4Image("clip", tau=1.0)(pairs, pairs)), 4)  # log(1 + exp(-1))
         0.3133
@@ -49,18 +49,10 @@ class GPT4Image(Contrastive):
 
     name: ClassVar[str] = "gpt4image"
     paper: ClassVar[str] = "Ding et al. 2023, arXiv:2306.00693"
-    needs: ClassVar[str] = "pictures with a text each"
 
     form: Form = "clip"
-    tau: float = 0.2
-    lam: float = 0.3
-
-    def __post_init__(self) -> None:
-        if self.form not in ("clip", "ctr", "byol") or self.tau <= 0 or self.lam < 0:
-            raise InputError(
-                f"The objective gpt4image was given form={self.form!r}, tau={self.tau:g}, lam={self.lam:g}. 'clip', "
-                "'ctr' or 'byol', a tau above zero and a lam from 0 were expected. Change them."
-            )
+    tau: Positive = 0.2
+    lam: NotNegative = 0.3
 
     def state(self) -> Temperature:
         return Fixed(1.0 if self.form == "byol" else 1 / self.tau)
@@ -68,9 +60,7 @@ class GPT4Image(Contrastive):
     def weights(self) -> tuple[float, float]:
         return (0.5, 0.5) if self.form == "clip" else (1.0, 0.0)
 
-    def rows(
-        self, scores: Float[Tensor, "a n"], own: Int[Tensor, " a"], labels: tuple[Tensor, Tensor] | None
-    ) -> Float[Tensor, " a"]:
+    def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
         if self.form == "byol":
             return 2 - 2 * scores.gather(1, own[:, None])[:, 0]
         return cross_entropy(scores, own, reduction="none")
@@ -82,12 +72,6 @@ def projection(kind: Projection, width: int, text_width: int, *, convolutional: 
     ``"mlp"``: linear to twice the width of the texts, batch normalisation and no bias behind a convolutional network,
     a rectifier, linear to their width. ``"linear"``: one layer without a bias. Weights begin as the authors' do,
     truncated normal of standard deviation 1024^-0.5 behind a convolutional network and 0.02 behind a transformer.
-
-    Args:
-        kind: which.
-        width: of the features.
-        text_width: of the texts.
-        convolutional: what the features come from.
     """
     if kind == "linear":
         layers = nn.Sequential(nn.Linear(width, text_width, bias=False))

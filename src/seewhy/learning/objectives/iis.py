@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from ...errors import InputError
+from ...bounds import Bound, Count, NotNegative
 from ...heads.sparse_concepts import concept_scores, n_kept, sparsify
 from . import objectives
-from .pictures import Beside
-from .vectors import Vectors
+from .pictures import Beside, Classes, Vectors, Views
 
 
 class Layers(Beside):
-    """A layer on vectors, one on concepts, and the concepts: a vector each, and whose picture's it is.
-
-    Args:
-        width: of the vectors.
-        n_classes: of both layers.
-        n_pictures: that are trained on.
-        n_concepts: wanted; fewer where there are fewer pictures.
-        moves: whether concepts follow their pictures; else they stay random directions.
-    """
+    """A layer on vectors, one on concepts, and the concepts: a vector each, and whose picture's it is."""
 
     owner: Tensor
     concepts: Tensor
@@ -71,9 +62,6 @@ class IIS(Vectors):
         concepts: ``"pictures"`` or ``"random"``.
         n_views: of each picture.
 
-    Raises:
-        InputError: a sparsity that keeps nothing, or another number that cannot be.
-
     Example:
         >>> layers = Layers(2, 2, 2, 2, True).requires_grad_(False)
         >>> for layer in (layers.whole, layers.sparse):
@@ -92,31 +80,20 @@ class IIS(Vectors):
     needs_labels: ClassVar[bool] = True
     small: ClassVar = {"n_concepts": 4}
 
-    n_concepts: int = 200
+    n_concepts: Annotated[int, Bound(2)] = 200
     sparsity: float = 0.1
-    weight: float = 1.0
+    weight: NotNegative = 1.0
     concepts: Literal["pictures", "random"] = "pictures"
-    n_views: int = 1
+    n_views: Count = 1
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         n_kept(self.n_concepts, self.sparsity)
-        if self.n_concepts < 2 or self.weight < 0 or self.n_views < 1 or self.concepts not in ("pictures", "random"):
-            raise InputError(
-                f"The objective iis was given n_concepts={self.n_concepts}, weight={self.weight:g}, "
-                f"concepts={self.concepts!r}, n_views={self.n_views}. Two concepts or more, a weight of 0 or more, "
-                "pictures or random, and one view or more were expected. Change them."
-            )
 
     def state(self, width: int, n_classes: int, n_pictures: int, n_steps: int = 0) -> Beside:
         return Layers(width, n_classes, n_pictures, self.n_concepts, self.concepts == "pictures")
 
     def loss(
-        self,
-        vectors: Float[Tensor, "b v d"],
-        labels: Int[Tensor, " b"] | None,
-        state: Beside,
-        slow: Tensor | None,
-        index: Int[Tensor, " b"],
+        self, vectors: Views, labels: Classes, state: Beside, slow: Tensor | None, index: Int[Tensor, " b"]
     ) -> Float[Tensor, ""]:
         assert isinstance(state, Layers)
         assert labels is not None

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from ...errors import InputError
+from ...bounds import Bound, Count, Natural, NotNegative, Part, Positive, SomePart
 from . import objectives
-from .pictures import Beside
+from .pictures import Beside, Classes, Vectors, Views
 from .queue import Queue, log_sums, nearest, own_places
-from .vectors import Vectors
-
-Cold = Literal["none", "own_class", "wide", "warm_up"]
 
 
 class Neighbours(Queue):
@@ -64,9 +61,6 @@ class LOOK(Vectors):
         momentum: of the slow copy at first; it rises to 1. With 0 it is the network itself.
         n_views: of each picture; the last goes through the slow copy.
 
-    Raises:
-        InputError: a number that is out of its range.
-
     Example:
         >>> same = torch.ones(4, 1, 2)
         >>> round(float(LOOK(k=3)(same, torch.tensor([0, 0, 1, 1]))), 3)  # one of three others is like each: log 3
@@ -80,28 +74,14 @@ class LOOK(Vectors):
     cost: ClassVar[str] = "1 by the slow copy"
     needs_labels: ClassVar[bool] = True
 
-    k: int = 20
-    temperature: float = 0.1
-    eps: float = 1e-4
-    cold: Cold = "wide"
-    cold_part: float = 0.4
-    n_store: int = 65536
-    momentum: float = 0.99
-    n_views: int = 1
-
-    def __post_init__(self) -> None:
-        if self.k < 0 or self.temperature <= 0 or self.eps < 0 or self.n_store < 2 or not 0 <= self.momentum <= 1:
-            raise InputError(
-                f"The objective look was given k={self.k}, temperature={self.temperature:g}, eps={self.eps:g}, "
-                f"n_store={self.n_store}, momentum={self.momentum:g}. Neighbours or 0 for all, a temperature above "
-                "zero, no negative eps, a store of two or more and a part from 0 to 1 were expected. Change them."
-            )
-        if self.cold not in ("none", "own_class", "wide", "warm_up") or not (0 < self.cold_part <= 1 <= self.n_views):
-            raise InputError(
-                f"The objective look was given cold={self.cold!r}, cold_part={self.cold_part:g}, "
-                f"n_views={self.n_views}. 'wide', 'warm_up', 'own_class' or 'none', a part above 0 to 1 of the steps "
-                "and a view or more were expected. Change them."
-            )
+    k: Natural = 20
+    temperature: Positive = 0.1
+    eps: NotNegative = 1e-4
+    cold: Literal["none", "own_class", "wide", "warm_up"] = "wide"
+    cold_part: SomePart = 0.4
+    n_store: Annotated[int, Bound(2)] = 65536
+    momentum: Part = 0.99
+    n_views: Count = 1
 
     @property
     def slow_views(self) -> int:
@@ -113,12 +93,7 @@ class LOOK(Vectors):
         return Neighbours(min(self.n_store, n_pictures), width, layer_of, cold)
 
     def loss(
-        self,
-        vectors: Float[Tensor, "b v d"],
-        labels: Int[Tensor, " b"] | None,
-        state: Beside,
-        slow: Float[Tensor, "b s d"] | None,
-        index: Int[Tensor, " b"],
+        self, vectors: Views, labels: Classes, state: Beside, slow: Tensor | None, index: Int[Tensor, " b"]
     ) -> Float[Tensor, ""]:
         assert isinstance(state, Neighbours)
         assert labels is not None
@@ -165,17 +140,8 @@ def votes(
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
     """The part of the k nearest neighbours' weight that is of each query's own class, and how many they count as.
 
-    The latter is ``exp`` of the entropy of the weights: a low temperature makes the nearest one count alone.
-
-    Args:
-        query: of unit length; what learns.
-        labels: of the queries.
-        store: of unit length; what does not learn.
-        classes: of the store.
-        k: neighbours.
-        temperature: of the cosines.
-        without: rows and columns of pairs that do not count, columns in order.
-        own_class: whether the best of its class joins those of a query that has none of it among them.
+    The latter is ``exp`` of the entropy of the weights: a low temperature makes the nearest one count alone. Pairs
+    ``without`` do not count; with ``own_class`` the best of its class joins those of a query that has none of it.
     """
     near, where = nearest(query, store, k, without)
     right = classes[where] == labels[:, None]

@@ -5,18 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from ...errors import InputError
 from . import objectives
-from .contrastive import Contrastive, Learnt, Temperature
+from .contrastive import Costs, LearntScale, Own, Scores, Sides
 
 
 @objectives.register
 @dataclass(frozen=True)
-class MedCLIP(Contrastive):
+class MedCLIP(LearntScale):
     """Pictures and texts are to be as near one another as what is found in them is alike.
 
     ``s_ij = exp(theta) cos(image_i, text_j)``; ``q_i = softmax_j(l_i · m_j)``, with ``l`` the findings of pictures and
@@ -30,8 +29,8 @@ class MedCLIP(Contrastive):
 
     Args:
         temperature: at first, ``exp(-theta)``; the authors' 0.07.
-        alike: ``"dot"`` as the code, or ``"cosine"`` as the paper.
         max_scale: of ``exp(theta)``; the authors' 100.
+        alike: ``"dot"`` as the code, or ``"cosine"`` as the paper.
 
     Example:
         >>> import torch
@@ -45,24 +44,7 @@ class MedCLIP(Contrastive):
     needs: ClassVar[str] = "pictures and texts, with findings or classes"
     uses_labels: ClassVar[bool] = True
 
-    temperature: float = 0.07
     alike: Literal["dot", "cosine"] = "dot"
-    max_scale: float = 100.0
-
-    def __post_init__(self) -> None:
-        fits = 1 <= self.max_scale < float("inf") and 1 / self.max_scale <= self.temperature <= 1
-        if not fits or self.alike not in ("dot", "cosine"):
-            raise InputError(
-                f"The objective medclip was given temperature={self.temperature:g}, alike={self.alike!r}, "
-                f"max_scale={self.max_scale:g}. A scale from 1, a temperature between its inverse and 1, and 'dot' or "
-                "'cosine', were expected. Change them."
-            )
-
-    def state(self) -> Temperature:
-        return Learnt(1 / self.temperature, self.max_scale)
-
-    def weights(self) -> tuple[float, float]:
-        return 0.5, 0.5
 
     def targets(self, rows: Shaped[Tensor, "a ..."], columns: Shaped[Tensor, "n ..."]) -> Float[Tensor, "a n"]:
         """How much each column is to be each row's answer: rows sum to 1.
@@ -79,13 +61,11 @@ class MedCLIP(Contrastive):
         """
         if rows.ndim == 1:
             return (rows[:, None] == columns).float().softmax(1)
-        found, among = rows.float(), columns.float()
+        findings, others = rows.float(), columns.float()
         if self.alike == "cosine":
-            found, among = normalize(found, dim=1), normalize(among, dim=1)
-        return (found @ among.T).softmax(1)
+            findings, others = normalize(findings, dim=1), normalize(others, dim=1)
+        return (findings @ others.T).softmax(1)
 
-    def rows(
-        self, scores: Float[Tensor, "a n"], own: Int[Tensor, " a"], labels: tuple[Tensor, Tensor] | None
-    ) -> Float[Tensor, " a"]:
+    def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
         target = own if labels is None else self.targets(*labels).to(scores)
         return cross_entropy(scores, target, reduction="none")

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from ...errors import InputError
+from ...bounds import NotNegative, Part, Positive
 from . import objectives
-from .dense import Dense, apart
+from .pictures import Boxes, Dense, Flipped, Maps, apart
 
-Form = Literal["propagation", "plain", "contrast"]
-"""PixPro, the same without propagation, and PixContrast."""
 EPSILON = 1e-6
 
 
 class Propagation(nn.Module):
-    """Each cell becomes a mean of transformed cells of its own view, weighed by how like they are to it.
-
-    Args:
-        width: numbers a cell.
-        gamma: exponent of the likeness; left out, every cell keeps its own.
-    """
+    """Each cell becomes a mean of transformed cells of its own view, weighed by how like they are to it."""
 
     def __init__(self, width: int, gamma: float | None) -> None:
         super().__init__()
@@ -74,7 +67,7 @@ class PixPro(Dense):
     PixContrast they did not publish: it follows the paper.
 
     Args:
-        form: what is made of cells.
+        form: what is made of cells: ``"propagation"``, ``"plain"`` or ``"contrast"``.
         threshold: of the distance; the paper's 0.7.
         gamma: exponent of the likeness; the paper's 2. At 0 every cell becomes the whole crop.
         temperature: of PixContrast; the paper's 0.3.
@@ -97,38 +90,24 @@ class PixPro(Dense):
     needs: ClassVar[str] = "pictures alone; two views of each with their boxes"
     cost: ClassVar[str] = "1, of the slow branch"
 
-    form: Form = "propagation"
-    threshold: float = 0.7
-    gamma: float = 2.0
-    temperature: float = 0.3
-    cell_weight: float = 1.0
-    instance_weight: float = 0.0
-    momentum: float = 0.99
+    form: Literal["propagation", "plain", "contrast"] = "propagation"
+    threshold: Positive = 0.7
+    gamma: NotNegative = 2.0
+    temperature: Positive = 0.3
+    cell_weight: NotNegative = 1.0
+    instance_weight: NotNegative = 0.0
+    momentum: Part = 0.99
 
-    def __post_init__(self) -> None:
-        above = all(0 < one < float("inf") for one in (self.threshold, self.temperature))
-        least = all(0 <= one < float("inf") for one in (self.gamma, self.cell_weight, self.instance_weight))
-        weighs = self.cell_weight + self.instance_weight > 0 and 0 <= self.momentum <= 1
-        if self.form not in get_args(Form) or not above or not least or not weighs:
-            raise InputError(
-                f"The objective pixpro was given {self}. The form 'propagation', 'plain' or 'contrast', a threshold "
-                "and a temperature above zero, a gamma and two weights from 0, one of them above, and a momentum from "
-                "0 to 1 were expected. Change them."
-            )
+    def check(self) -> None:
+        if not self.cell_weight + self.instance_weight:
+            raise self.refusal("cell_weight", "instance_weight", expected="One of two weights above zero was")
 
     def state(self, width: int) -> nn.Module:
         if self.form == "contrast":
             return nn.Identity()
         return Propagation(width, self.gamma if self.form == "propagation" else None)
 
-    def loss(
-        self,
-        first: Float[Tensor, "b d h w"],
-        second: Float[Tensor, "b d h w"],
-        boxes: Float[Tensor, "2 b 4"],
-        flipped: Bool[Tensor, "2 b"],
-        state: nn.Module,
-    ) -> Float[Tensor, ""]:
+    def loss(self, first: Maps, second: Maps, boxes: Boxes, flipped: Flipped, state: nn.Module) -> Float[Tensor, ""]:
         pairs = apart(boxes, flipped, *first.shape[2:]) < self.threshold
         rows, columns = (normalize(side, dim=1).flatten(2) for side in (state(first), second))
         cosine = torch.einsum("bdi,bdj->bij", rows, columns)

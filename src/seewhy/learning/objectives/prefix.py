@@ -5,18 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from jaxtyping import Float, Int
-from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ...errors import InputError
+from ...bounds import Count
 from . import objectives
-from .contrastive import Contrastive, Learnt, Temperature
+from .contrastive import Costs, LearntScale, Own, Scores, Sides
 
 
 @objectives.register
 @dataclass(frozen=True)
-class Prefix(Contrastive):
+class Prefix(LearntScale):
     """Pictures find their texts, where a learnt prefix tells the words half what kind of text it reads.
 
     ``text_j = G([p_s(j), words_j])`` with one ``p_s`` for class names and one for captions
@@ -49,36 +47,13 @@ class Prefix(Contrastive):
     plain_pairs: ClassVar[bool] = False
     options: ClassVar[str] = "--label-column COLUMN and --text-column COLUMN; in Python, label= and text="
 
-    temperature: float = 0.07
-    max_scale: float = 100.0
-    n_tokens: int = 1
+    n_tokens: Count = 1
     debiased: bool = True
     same_label: bool = True
 
-    def __post_init__(self) -> None:
-        scales = Learnt.takes(self.temperature, self.max_scale)
-        if not scales or self.n_tokens < 1:
-            raise InputError(
-                f"The objective prefix was given temperature={self.temperature:g}, max_scale={self.max_scale:g}, "
-                f"n_tokens={self.n_tokens}. A scale from 1, a temperature between its inverse and 1, and one token or "
-                "more, were expected. Change them."
-            )
-
-    def state(self) -> Temperature:
-        return Learnt(1 / self.temperature, self.max_scale)
-
-    def weights(self) -> tuple[float, float]:
-        return 0.5, 0.5
-
-    def rows(
-        self, scores: Float[Tensor, "a n"], own: Int[Tensor, " a"], labels: tuple[Tensor, Tensor] | None
-    ) -> Float[Tensor, " a"]:
+    def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
         if not self.same_label:
             return cross_entropy(scores, own, reduction="none")
-        if labels is None:
-            raise InputError(
-                "The objective prefix was given no labels. The number of each pair's class, and one of its own for "
-                "each caption, were expected. Give labels, or take same_label=False."
-            )
-        alike = labels[0][:, None] == labels[1]
+        what = "The number of each pair's class, and one of its own for each caption, were"
+        alike = self.alike(labels, what, "same_label=False")
         return cross_entropy(scores, alike.to(scores) / alike.sum(1, keepdim=True), reduction="none")

@@ -22,12 +22,7 @@ NONE = float("-inf")
 
 
 class Queue(Beside):
-    """The last vectors of pictures, with their classes and numbers; the oldest give way (MoCo, He et al. 2020).
-
-    Args:
-        size: how many it holds.
-        width: of the vectors.
-    """
+    """The last vectors of pictures, with their classes and numbers; the oldest give way (MoCo, He et al. 2020)."""
 
     vectors: Tensor
     labels: Tensor
@@ -143,13 +138,6 @@ def nearest(
     """The k highest products of each query with a store, and where they stand, in no order; differentiable.
 
     Memory does not grow with the store. Where fewer than k count, the rest are minus infinity.
-
-    Args:
-        query: what learns.
-        store: what does not.
-        k: at most as many as the store has.
-        without: rows and columns of pairs that do not count, columns in order.
-        classes: of queries and store, where only those of one's own class count.
     """
     best, where = _Nearest.apply(query, store, k, without, classes)
     return best, where

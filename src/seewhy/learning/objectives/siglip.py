@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from ...errors import InputError
+from ...bounds import Finite
 from . import objectives
-from .contrastive import Contrastive, Learnt, Temperature
+from .contrastive import Contrastive, Costs, Learnt, Own, Scale, Scores, Sides, Temperature
 
 
 @objectives.register
@@ -38,19 +36,14 @@ class SigLIP(Contrastive):
 
     name: ClassVar[str] = "siglip"
     paper: ClassVar[str] = "Zhai et al. 2023, arXiv:2303.15343"
-    needs: ClassVar[str] = "pictures with a text each"
 
-    scale: float = 10.0
-    bias: float = -10.0
-    max_scale: float = 100.0
+    scale: Scale = 10.0
+    bias: Finite = -10.0
+    max_scale: Scale = 100.0
 
-    def __post_init__(self) -> None:
-        if not 1 <= self.scale <= self.max_scale < float("inf") or self.bias != self.bias:
-            raise InputError(
-                f"The objective siglip was given scale={self.scale:g}, bias={self.bias:g}, "
-                f"max_scale={self.max_scale:g}. A number as bias, and a scale from 1 to max_scale, were expected. "
-                "Change them."
-            )
+    def check(self) -> None:
+        if self.scale > self.max_scale:
+            raise self.refusal("scale", "max_scale", expected="A scale up to the largest was")
 
     def state(self) -> Temperature:
         return Learnt(self.scale, self.max_scale, self.bias)
@@ -58,8 +51,6 @@ class SigLIP(Contrastive):
     def weights(self) -> tuple[float, float]:
         return 1.0, 0.0
 
-    def rows(
-        self, scores: Float[Tensor, "a n"], own: Int[Tensor, " a"], labels: tuple[Tensor, Tensor] | None
-    ) -> Float[Tensor, " a"]:
+    def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
         together = torch.full_like(scores, -1.0).scatter(1, own[:, None], 1.0)
         return -logsigmoid(together * scores).sum(1)

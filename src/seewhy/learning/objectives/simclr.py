@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ...errors import InputError
+from ...bounds import Bound, Positive
 from . import objectives
-from .pictures import Beside
-from .vectors import Vectors, contrast
+from .pictures import Beside, Classes, Vectors, Views, contrast
 
 
 @objectives.register
@@ -30,9 +29,6 @@ class SimCLR(Vectors):
         temperature: of the cosines.
         n_views: of each picture; with more than two each must find all others.
 
-    Raises:
-        InputError: a temperature that is not above 0, or fewer than two views.
-
     Example:
         >>> views = torch.eye(2)[:, None].repeat(1, 2, 1)
         >>> round(float(SimCLR(temperature=1.0)(views)), 4)  # log(e + 2) - 1
@@ -44,22 +40,10 @@ class SimCLR(Vectors):
     paper: ClassVar[str] = "Chen et al. 2020, arXiv:2002.05709"
     needs: ClassVar[str] = "pictures"
 
-    temperature: float = 0.5
-    n_views: int = 2
-
-    def __post_init__(self) -> None:
-        if self.temperature <= 0 or self.n_views < 2:
-            raise InputError(
-                f"The objective simclr was given temperature={self.temperature:g}, n_views={self.n_views}. A "
-                "temperature above zero and two views or more were expected. Change them."
-            )
+    temperature: Positive = 0.5
+    n_views: Annotated[int, Bound(2)] = 2
 
     def loss(
-        self,
-        vectors: Float[Tensor, "b v d"],
-        labels: Int[Tensor, " b"] | None,
-        state: Beside,
-        slow: Tensor | None,
-        index: Int[Tensor, " b"],
+        self, vectors: Views, labels: Classes, state: Beside, slow: Tensor | None, index: Int[Tensor, " b"]
     ) -> Float[Tensor, ""]:
         return contrast(vectors, torch.eye(len(vectors), dtype=torch.bool, device=vectors.device), self.temperature)

@@ -17,10 +17,6 @@ def spans(texts: Sequence[str], of: str = "text") -> tuple[str, ...]:
     A sentence ends with a line, or with a full stop, question or exclamation mark before a space, so that ``2.5 cm``
     is one; a number alone, as in a list, is none.
 
-    Args:
-        texts: of a picture.
-        of: ``"text"``, as they are; ``"sentence"``, their sentences; ``"both"``, texts of several sentences too.
-
     Example:
         >>> spans(["1. No effusion. A nodule of 2.5 cm."], "sentence")
         ('No effusion.', 'A nodule of 2.5 cm.')

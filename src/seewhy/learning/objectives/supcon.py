@@ -10,11 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ...errors import InputError
+from ...bounds import Count, Natural, Part, Positive
 from . import objectives
-from .pictures import Beside
+from .pictures import Beside, Classes, Vectors, Views, contrast
 from .queue import Queue, log_sums
-from .vectors import Vectors, contrast
 
 
 @objectives.register
@@ -37,9 +36,6 @@ class SupCon(Vectors):
         n_store: pictures of the queue; 0 compares within the batch.
         momentum: of the slow copy at first; it rises to 1.
 
-    Raises:
-        InputError: a temperature that is not above 0, too few views, or a size or momentum that is none.
-
     Example:
         >>> views = torch.eye(2)[:, None]
         >>> round(float(SupCon(temperature=1.0)(views.repeat(2, 1, 1), torch.tensor([0, 1, 0, 1]))), 4)
@@ -52,25 +48,15 @@ class SupCon(Vectors):
     needs: ClassVar[str] = "pictures with a class each"
     needs_labels: ClassVar[bool] = True
 
-    temperature: float = 0.1
-    base_temperature: float | None = None
-    n_views: int = 2
-    n_store: int = 0
-    momentum: float = 0.999
+    temperature: Positive = 0.1
+    base_temperature: Positive | None = None
+    n_views: Count = 2
+    n_store: Natural = 0
+    momentum: Part = 0.999
 
-    def __post_init__(self) -> None:
-        base = 1.0 if self.base_temperature is None else self.base_temperature
-        if min(self.temperature, base) <= 0 or self.n_views < 1 + (self.n_store > 0):
-            raise InputError(
-                f"The objective supcon was given temperature={self.temperature:g}, "
-                f"base_temperature={self.base_temperature}, n_views={self.n_views}. Temperatures above zero and one "
-                "view or more, two or more with a queue, were expected. Change them."
-            )
-        if self.n_store < 0 or not 0 <= self.momentum <= 1:
-            raise InputError(
-                f"The objective supcon was given n_store={self.n_store}, momentum={self.momentum:g}. A number of "
-                "pictures, or 0, and a part from 0 to 1 were expected. Change them."
-            )
+    def check(self) -> None:
+        if self.n_store and self.n_views < 2:
+            raise self.refusal("n_store", "n_views", expected="Two views or more with a queue were")
 
     @property
     def slow_views(self) -> int:
@@ -80,12 +66,7 @@ class SupCon(Vectors):
         return Queue(min(self.n_store, n_pictures), width) if self.n_store else Beside()
 
     def loss(
-        self,
-        vectors: Float[Tensor, "b v d"],
-        labels: Int[Tensor, " b"] | None,
-        state: Beside,
-        slow: Float[Tensor, "b s d"] | None,
-        index: Int[Tensor, " b"],
+        self, vectors: Views, labels: Classes, state: Beside, slow: Tensor | None, index: Int[Tensor, " b"]
     ) -> Float[Tensor, ""]:
         assert labels is not None
         factor = 1.0 if self.base_temperature is None else self.temperature / self.base_temperature

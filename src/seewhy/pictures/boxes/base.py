@@ -22,14 +22,7 @@ Corners = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class BoxRecord:
-    """One box.
-
-    Attributes:
-        box: its corners in pixels, as the file has them.
-        label: what is in it.
-        score: how sure a detector was; ``None`` for what a person drew.
-        ignored: ``iscrowd`` of COCO, ``difficult`` of VOC: neither missed nor found, whatever a detector says there.
-    """
+    """One box."""
 
     box: Corners
     label: str
@@ -44,13 +37,7 @@ class BoxRecord:
 
 @dataclass(frozen=True)
 class BoxedPicture:
-    """A picture and its boxes.
-
-    Attributes:
-        image: its file.
-        size: width and height of the upright picture; ``None`` where neither the file of boxes nor the picture says.
-        boxes: in the file's order; none where nothing is on the picture.
-    """
+    """A picture and its boxes."""
 
     image: str
     size: tuple[int, int] | None
@@ -59,15 +46,7 @@ class BoxedPicture:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A box that cannot be used, as it stood in the file.
-
-    Attributes:
-        where: file and place in it.
-        image: of which picture it was; empty where that cannot be told.
-        label: what was to be in it.
-        values: its numbers.
-        why: in a few words.
-    """
+    """A box that cannot be used, as it stood in the file."""
 
     where: str
     image: str
@@ -78,15 +57,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class BoxData:
-    """Pictures with boxes.
-
-    Attributes:
-        pictures: in the file's order.
-        classes: all that the file names, in its order, also those without any box.
-        left_out: boxes that cannot be used.
-        missing: pictures whose file is not there; they are among the others.
-        notes: what the user should know.
-    """
+    """Pictures with boxes."""
 
     pictures: tuple[BoxedPicture, ...]
     classes: tuple[str, ...]
@@ -105,11 +76,7 @@ class BoxData:
         return f"BoxData({len(self)} pictures, {self.n_boxes} boxes, {len(self.classes)} classes)"
 
     def present(self) -> BoxData:
-        """Those whose picture is there.
-
-        Raises:
-            DataError: none is.
-        """
+        """Those whose picture is there."""
         gone = set(self.missing)
         kept = tuple(p for p in self.pictures if p.image not in gone)
         if not kept:
@@ -120,11 +87,7 @@ class BoxData:
         return BoxData(kept, self.classes, self.left_out, (), self.notes)
 
     def samples(self) -> Samples:
-        """The same as samples, whose boxes are fractions of the picture.
-
-        Raises:
-            DataError: the size of a picture is not known.
-        """
+        """The same as samples, whose boxes are fractions of the picture."""
         items = []
         for one in self.pictures:
             width, height = size_of(one)
@@ -137,11 +100,7 @@ class BoxData:
 
 
 class BoxFormat(Protocol):
-    """One way of writing boxes down.
-
-    Attributes:
-        name: registered name.
-    """
+    """One way of writing boxes down."""
 
     name: ClassVar[str]
 
@@ -170,11 +129,7 @@ def size_of(picture: BoxedPicture) -> tuple[int, int]:
 
 @dataclass
 class Gathering:
-    """Boxes as they are read: what is not right is named, and the rest goes on.
-
-    Attributes:
-        source: the file or folder.
-    """
+    """Boxes as they are read: what is not right is named, and the rest goes on."""
 
     source: Path
     classes: list[str] = field(default_factory=list)

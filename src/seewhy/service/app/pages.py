@@ -18,8 +18,8 @@ from ...evidence.explain import runner_up
 from ...explanation.base import Explanation
 from ...explanation.verdict import Missing
 from ...report import index_entry
+from ...report.card import card_context
 from ...report.heat import overlay
-from ...report.html import card_context
 from ...report.page import layer_uri, photo_uri
 from .base import JSON_ONLY, NOT_THERE, PAGE, Format, answer, data_route, page_route, render, said
 from .editing import moved

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,31 +17,21 @@ from ...errors import DataError
 from ...evaluation.report import look_at
 from ...pictures.object_masks import MaskSource
 from ...pictures.samples import Sample, Samples, load_samples, some
+from ...printable import printable
 from ...progress import Progress
-from ...report.paging import Page
 from ...storage.features import FeatureStore
-from .check import Material
+from ..study import Findings, beside
 from .contract import CHECKS, Contract
-from .junit import junit
-from .limit import ENDS, Figure, Limit
+from .limit import ENDS, Figure, Limit, Material
 
 
 @dataclass(frozen=True, repr=False)
-class Audit(Page):
+class Audit(Findings):
     """What an audit found; ``data`` is the documented JSON (docs/json.md)."""
 
     @property
     def passed(self) -> bool:
-        return self.data["audit"] == "pass"
-
-    @property
-    def sentence(self) -> str:
-        return str(self.data["sentence"])
-
-    def to_html(self) -> str:
-        from ...report.audit import render_audit
-
-        return render_audit(self.data)
+        return bool(self.data["audit"] == "pass")
 
     def to_junit(self) -> str:
         """As JUnit XML, one test case a figure."""
@@ -79,6 +70,8 @@ def audit(
     Raises:
         DataError: a label is none of its classes, no picture can be read, or the contract makes no sense.
     """
+    from ...report.audit import render_audit
+
     progress = progress or Progress()
     if not isinstance(contract, Contract):
         given = {"group_gap": group, "copies": train, "background": masks}
@@ -98,7 +91,7 @@ def audit(
         masks, store, seed, progress,
     )  # fmt: skip
     found = {name: CHECKS[name].measure(material, limit) for name, limit in contract.limits.items()}
-    return Audit(_told(material, contract, found))
+    return Audit(_told(material, contract, found), render_audit)
 
 
 def of_classes(samples: Samples, classifier: Classifier) -> tuple[Sample, ...]:
@@ -129,7 +122,6 @@ def _told(material: Material, contract: Contract, found: Mapping[str, Figure]) -
     rows = [_row(name, contract.limits[name], figure) for name, figure in found.items()]
     details = {name: None if name not in found else found[name].detail for name in ("group_gap", "copies", "one_place")}
     broken = [row for row in rows if row["broken"]]
-    progress = material.progress
     return {
         "audit": "fail" if broken else "pass",
         "sentence": _sentence(rows, len(material.items)),
@@ -141,8 +133,7 @@ def _told(material: Material, contract: Contract, found: Mapping[str, Figure]) -
         "contract": contract.source,
         "settings": {"n_explained": material.n_explained, "seed": material.seed},
         "model": material.classifier.provenance(),
-        "notes": list(dict.fromkeys(progress.notes)),
-        "failures": [f.to_json() for f in progress.failures],
+        **beside(material.progress),
     }
 
 
@@ -181,3 +172,42 @@ def _why(row: dict[str, Any]) -> str:
     end, _, judged = row["judged_by"].rpartition(", ")
     figure = judged if end == ENDS["value"] else f"{row['value']:.3g}, {end} {judged}"
     return f"{figure}; asked for: {row['asked'].partition(',')[0]}"
+
+
+def junit(data: dict[str, Any]) -> str:
+    """One test case a figure: a failure where the contract is broken, skipped where it need not be kept."""
+    figures = data["figures"]
+    broken = [row for row in figures if row["broken"]]
+    skipped = [row for row in figures if row["state"] != "pass" and not row["broken"]]
+    counts = {"tests": len(figures), "failures": len(broken), "errors": 0, "skipped": len(skipped)}
+    numbers = {key: str(value) for key, value in counts.items()}
+    # Jenkins' schema has no such attribute of all suites together.
+    suites = ET.Element("testsuites", {key: value for key, value in numbers.items() if key != "skipped"})
+    suite = ET.SubElement(suites, "testsuite", {"name": "seewhy audit", **numbers})
+    for row in figures:
+        case = ET.SubElement(suite, "testcase", {"classname": "seewhy.audit", "name": row["name"]})
+        short = f"{row['title']}: {_figure(row)}; asked for: {row['asked'].partition(',')[0]}."
+        if row in broken:
+            kind = "broken" if row["state"] == "fail" else "not measured"
+            ET.SubElement(case, "failure", {"message": _clean(short), "type": kind}).text = _clean(row["meaning"])
+        elif row in skipped:
+            told = row["meaning"] if row["state"] == "not measured" else f"Not required. {short} {row['meaning']}"
+            ET.SubElement(case, "skipped", {"message": _clean(told)})
+        else:
+            ET.SubElement(case, "system-out").text = _clean(f"{short} {row['meaning']}")
+    ET.indent(suites)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode") + "\n"
+
+
+def _figure(row: dict[str, Any]) -> str:
+    if row["value"] is None:
+        return "not measured"
+    between = "" if row["interval"] is None else f" ({row['interval'][0]:g} to {row['interval'][1]:g})"
+    return f"{row['value']:g}{between}, judged by {row['judged_by']}"
+
+
+def _clean(text: str) -> str:
+    """Without what no XML may hold, such as a control character in a file's name."""
+    return "".join(
+        c if c not in "\ufffe\uffff" and not "\ud800" <= c <= "\udfff" else "\ufffd" for c in printable(text)
+    )

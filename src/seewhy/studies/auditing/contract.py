@@ -11,23 +11,9 @@ from typing import Any
 from ...errors import DataError
 from ...spelling import nearest
 from ...storage.reading import read_text, reason
-from .around import Background, OnePlace
-from .cards import RANK, Agreement, LikeVerdict, WhereVerdict, WordsMeaning, WordsVerdict
-from .changes import DriftP, FarPictures
-from .check import Check
-from .decisions import Accuracy, CalibrationError, Coverage, Unreadable, UnseenSure
-from .fitted_on import Copies
+from .figures import CHECKS, RANK
 from .limit import BOUNDS, Limit
-from .parts import GroupGap
 
-CHECKS: Mapping[str, Check] = {
-    check.name: check
-    for check in (
-        Accuracy(), CalibrationError(), Coverage(), UnseenSure(), GroupGap(), Copies(), WhereVerdict(), LikeVerdict(),
-        WordsVerdict(), WordsMeaning(), Agreement(), Background(), OnePlace(), DriftP(), FarPictures(), Unreadable(),
-    )
-}  # fmt: skip
-"""Every figure that a contract can name, in the order of reports."""
 LARGEST = 2**20
 """Bytes of a contract, at most."""
 HEAD = """\
@@ -57,13 +43,21 @@ class Contract:
 
     @classmethod
     def preset(cls, required: Collection[str] = ()) -> Contract:
-        """What is asked for where nobody says otherwise."""
+        """What is asked for where nobody says otherwise.
+
+        Args:
+            required: figures that are required beside those that always are.
+        """
         limits = {name: check.limit for name, check in CHECKS.items()}
         return cls({name: replace(x, required=x.required or name in required) for name, x in limits.items()})
 
     @classmethod
     def load(cls, path: str | Path) -> Contract:
-        """Read one."""
+        """Read one.
+
+        Raises:
+            DataError: it cannot be read, or names an unknown figure, or a limit that makes no sense.
+        """
         try:
             text = read_text(path, LARGEST)
         except OSError as error:
@@ -79,7 +73,7 @@ class Contract:
             raise DataError(
                 f"The contract {path} asks for nothing. A figure, at least, was expected, such as [accuracy]. Add one."
             )
-        limits = {name: _limit(name, table, str(path)) for name, table in tables.items()}
+        limits = {name: _limit(name, table, f"The contract {path}") for name, table in tables.items()}
         return cls({name: limits[name] for name in CHECKS if name in limits}, str(path))
 
     def to_toml(self) -> str:
@@ -95,50 +89,41 @@ def _lines(limits: Mapping[str, Limit]) -> Iterator[str]:
             yield f'level = "{limit.level}"\n'
 
 
-def _limit(name: str, table: Any, path: str) -> Limit:
+def _limit(name: str, table: Any, lead: str) -> Limit:
     if name not in CHECKS:
-        raise DataError(f"The contract {path} names the figure {name!r}, which there is not. {_near(name, CHECKS)}")
-    check = CHECKS[name]
+        raise DataError(f"{lead} names the figure {name!r}, which there is not. {_near(name, CHECKS)}")
+    check, preset = CHECKS[name], CHECKS[name].limit
     if not isinstance(table, dict):
         raise DataError(
-            f"The contract {path} says {name} = {_shown(table)}. A table was expected. Write [{name}], and "
-            f"{check.side} = {check.preset:g} below."
+            f"{lead} says {name} = {_shown(table)}. A table was expected. Write [{name}], and "
+            f"{preset.side} = {preset.value:g} below."
         )
-    known = ("at_least", "at_most", "bound", "required", *(("level",) if check.level else ()))
+    known = ("at_least", "at_most", "bound", "required", *(("level",) if preset.level else ()))
     for key in table:
         if key not in known:
-            raise DataError(f"The contract {path} says {key!r} of {name}, which there is not. {_near(key, known)}")
+            raise DataError(f"{lead} says {key!r} of {name}, which there is not. {_near(key, known)}")
     sides = [side for side in ("at_least", "at_most") if side in table]
-    if sides != [check.side]:
+    if sides != [preset.side]:
         raise DataError(
-            f"The contract {path} gives {name} {' and '.join(sides) or 'no limit'}. {check.side} was expected. "
-            f"Write {check.side} = {check.preset:g}."
+            f"{lead} gives {name} {' and '.join(sides) or 'no limit'}. {preset.side} was expected. "
+            f"Write {preset.side} = {preset.value:g}."
         )
-    value = table[check.side]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not check.low <= value <= check.high:
-        raise DataError(
-            f"The contract {path} says {check.side} = {_shown(value)} of {name}. A number from {check.low:g} to "
-            f"{check.high:g} was expected. Correct it."
-        )
-    bound = _one_of(path, name, "bound", table.get("bound", check.bound), BOUNDS)
-    level = table.get("level", check.level)
-    if check.level:
-        level = _one_of(path, name, "level", level, tuple(RANK)[2:])
-    required = table.get("required", True)
-    if not isinstance(required, bool):
-        raise DataError(
-            f"The contract {path} says required = {_shown(required)} of {name}. true or false was expected. Correct it."
-        )
-    return Limit(check.side, float(value), bound, required, level)  # type: ignore[arg-type]
 
+    def checked(key: str, value: Any, good: bool, expected: str) -> Any:
+        if not good:
+            raise DataError(f"{lead} says {key} = {_shown(value)} of {name}. {expected} was expected. Correct it.")
+        return value
 
-def _one_of(path: str, name: str, key: str, value: Any, known: tuple[str, ...]) -> str:
-    if value not in known:
-        raise DataError(
-            f"The contract {path} says {key} = {_shown(value)} of {name}. One of {', '.join(known)} was "
-            "expected. Correct it."
-        )
-    return str(value)
+    value, required = table[preset.side], table.get("required", True)
+    bound, level = table.get("bound", preset.bound), table.get("level", preset.level)
+    levels = tuple(RANK)[2:] if preset.level else (preset.level,)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    inside = is_number and check.low <= value <= check.high
+    checked(preset.side, value, inside, f"A number from {check.low:g} to {check.high:g}")
+    checked("bound", bound, bound in BOUNDS, f"One of {', '.join(BOUNDS)}")
+    checked("level", level, level in levels, f"One of {', '.join(levels)}")
+    checked("required", required, isinstance(required, bool), "true or false")
+    return Limit(preset.side, float(value), bound, required, level)
 
 
 def _shown(value: Any) -> str:

@@ -18,10 +18,9 @@ from ...evaluation.report import look_at
 from ...metrics.calibration import accuracy_interval
 from ...pictures.samples import Sample
 from ...progress import Progress
-from ...report.paging import Page
 from ...storage.features import FeatureStore
-from ..bootstrap import holm
-from .parts import fisher
+from ..bootstrap import figure, fisher, holm
+from ..study import Findings, beside
 
 FAR = 0.05
 """Part of the training pictures that count as far from the others; as many new ones would, had nothing changed."""
@@ -117,8 +116,10 @@ class DriftTest:
         *,
         store: FeatureStore | None = None,
         progress: Progress | None = None,
-    ) -> Drift:
+    ) -> Findings:
         """Compare new pictures, whose classes need not be known, with those that a classifier was fitted on."""
+        from ...report.audit import render_drift
+
         progress = progress or Progress()
         known = known_of(classifier)
         items, logits, pooled, _ = look_at(classifier, pictures, store, None, progress)
@@ -131,26 +132,12 @@ class DriftTest:
         data = {
             "drift": "yes" if found.p < self.alpha else "no",
             "n": len(items), "n_known": len(known.names), "p": round(found.p, 5), "energy": round(found.energy, 5),
-            "far": _far(found), "classes": _classes(classifier, logits.argmax(1)),
+            "far": {**figure(found.far.float().mean(), accuracy_interval(found.far)), "expected": FAR},
+            "classes": _classes(classifier, logits.argmax(1)),
             "pictures": _farthest(classifier, known, items, logits, found),
-            "settings": asdict(self), "model": classifier.provenance(), "notes": list(dict.fromkeys(progress.notes)),
-            "failures": [f.to_json() for f in progress.failures],
+            "settings": asdict(self), "model": classifier.provenance(), **beside(progress),
         }  # fmt: skip
-        return Drift({"sentence": sentence(data), **data})
-
-
-@dataclass(frozen=True, repr=False)
-class Drift(Page):
-    """What a comparison found; ``data`` is the documented JSON (docs/json.md)."""
-
-    @property
-    def sentence(self) -> str:
-        return str(self.data["sentence"])
-
-    def to_html(self) -> str:
-        from ...report.audit import render_drift
-
-        return render_drift(self.data)
+        return Findings({"sentence": sentence(data), **data}, render_drift)
 
 
 def known_of(classifier: Classifier) -> KnownPictures:
@@ -170,10 +157,8 @@ def known_of(classifier: Classifier) -> KnownPictures:
 
 def sentence(data: dict[str, Any]) -> str:
     """The answer with its figures, in words."""
-    far, changed = (
-        data["far"],
-        [c for c in data["classes"] if c["p"] is not None and c["p"] < data["settings"]["alpha"]],
-    )
+    far = data["far"]
+    changed = [c for c in data["classes"] if c["p"] is not None and c["p"] < data["settings"]["alpha"]]
     low, high = far["interval"]
     lead = "differ from" if data["drift"] == "yes" else "do not show to differ from"
     most = "".join(f"; {c['label']}: {c['share']:.1%}, then {c['expected']:.1%}" for c in changed[:3])
@@ -188,12 +173,6 @@ def sentence(data: dict[str, Any]) -> str:
 def _drawn(rows: Tensor, most: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     index = torch.randperm(len(rows), generator=generator)[:most] if len(rows) > most else torch.arange(len(rows))
     return rows[index], index
-
-
-def _far(found: Drifted) -> dict[str, Any]:
-    low, high = accuracy_interval(found.far)
-    share = float(found.far.float().mean())
-    return {"value": round(share, 4), "interval": [round(low, 4), round(high, 4)], "expected": FAR}
 
 
 def _classes(classifier: Classifier, decided: Int[Tensor, " n"]) -> list[dict[str, Any]]:

@@ -1,9 +1,24 @@
-"""A figure of an audit, the limit it must keep, and what follows from both."""
+"""A figure of an audit, the limit it must keep, and what figures are measured on."""
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, get_args
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ...classifiers.base import Classifier
+from ...evaluation.copies import Judged
+from ...explanation.base import Explanation
+from ...metrics.calibration import accuracy_interval
+from ...pictures.object_masks import MaskSource
+from ...pictures.samples import Sample
+from ...progress import Progress
+from ...storage.features import FeatureStore
 
 Bound = Literal["worst", "value", "best"]
 BOUNDS: tuple[str, ...] = get_args(Bound)
@@ -40,6 +55,11 @@ def missing(reason: str) -> Figure:
     return Figure(None, meaning=reason)
 
 
+def share(inside: Bool[Tensor, " n"], meaning: str) -> Figure:
+    """A part of pictures, with Wilson's interval."""
+    return Figure(float(inside.float().mean()), accuracy_interval(inside), len(inside), meaning)
+
+
 @dataclass(frozen=True)
 class Limit:
     """What a figure must keep.
@@ -66,8 +86,7 @@ class Limit:
         """
         if figure.value is None or figure.interval is None or self.bound == "value":
             return figure.value
-        low, high = figure.interval
-        return low if (self.bound == "worst") == (self.side == "at_least") else high
+        return figure.interval[(self.bound == "worst") != (self.side == "at_least")]
 
     def broken(self, figure: Figure) -> bool:
         """Whether this breaks a contract.
@@ -108,12 +127,98 @@ class Limit:
         value = self.judged(figure)
         if value is None:
             return ""
-        end = ENDS["value" if figure.interval is None else self.bound]
-        state = self.state(figure)
+        end, state = ENDS["value" if figure.interval is None else self.bound], self.state(figure)
         # As pages round the interval's ends, from four decimals.
         shown = [f"{round(value, 4):.3f}", *(f"{value:.{digits}f}" for digits in range(4, 17))]
         return f"{end}, {next((s for s in shown if self.state(Figure(float(s))) == state), repr(value))}"
 
     def to_json(self) -> dict[str, Any]:
-        data = {"side": self.side, "value": self.value, "bound": self.bound, "required": self.required}
-        return data if not self.level else data | {"level": self.level}
+        return {k: v for k, v in vars(self).items() if k != "level" or v}
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """A classifier and what it said of labelled pictures that it should not have been fitted on.
+
+    Attributes:
+        classifier: what is audited.
+        items: the pictures that can be read.
+        logits: by the classifier.
+        pooled: their features.
+        labels: places of their classes.
+        files: what tells each again.
+        grouped: whether a column of groups was named.
+        n_unreadable: pictures that cannot be read.
+        n_explained: pictures drawn at random whose explanations are measured.
+        masks: who says where the objects are, if anybody does.
+        store: where looks are kept.
+        seed: of every draw.
+        progress: of the audit.
+    """
+
+    classifier: Classifier
+    items: tuple[Sample, ...]
+    logits: Float[Tensor, "n k"]
+    pooled: Float[Tensor, "n d"]
+    labels: Int[Tensor, " n"]
+    files: tuple[Judged, ...]
+    grouped: bool
+    n_unreadable: int
+    n_explained: int
+    masks: MaskSource | None
+    store: FeatureStore | None
+    seed: int
+    progress: Progress
+
+    @cached_property
+    def right(self) -> Bool[Tensor, " n"]:
+        return self.logits.argmax(1) == self.labels
+
+    @cached_property
+    def explained(self) -> tuple[Explanation, ...]:
+        """Cards of pictures drawn at random; made when a figure first asks for them."""
+        drawn = random.Random(self.seed).sample(range(len(self.items)), min(self.n_explained, len(self.items)))
+        pictures = [self.items[i].source for i in sorted(drawn)]
+        stream = self.classifier.explain_all(pictures, store=self.store, seed=self.seed)
+        made = self.progress.track(stream, "Measuring explanations", len(pictures))
+        return tuple(e for e in made if isinstance(e, Explanation))
+
+
+Measure = Callable[[Material, Limit], Figure]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure.
+
+    Attributes:
+        name: in contracts.
+        title: on pages.
+        told: what it is, for the contract that is written.
+        limit: of the contract that is written.
+        measure: the figure; one without a value where it cannot be had.
+        low, high: between which a limit makes sense.
+    """
+
+    name: str
+    title: str
+    told: str
+    limit: Limit
+    measure: Measure
+    low: float = 0.0
+    high: float = 1.0
+
+
+CHECKS: dict[str, Check] = {}
+"""Every figure that a contract can name, in the order of reports."""
+
+
+def check(title: str, told: str, limit: Limit, *, name: str = "", low: float = 0.0, high: float = 1.0) -> Any:
+    """Register what measures a figure, under its name."""
+
+    def register(measure: Measure) -> Measure:
+        key = name or measure.__name__
+        CHECKS[key] = Check(key, title, told, limit, measure, low, high)
+        return measure
+
+    return register

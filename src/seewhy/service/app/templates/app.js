@@ -156,7 +156,7 @@
 
   const word = async (row) => {
     const text = row.querySelector("th").firstChild.textContent.trim();
-    const label = row.closest("table").querySelector(".says b").textContent;
+    const label = row.closest("table").querySelector("thead b").textContent;
     const mine = ++wanted;
     const found = await remember(`${card}/words${asked()}`).catch((error) => ({ maps: [], missing: `Nothing came: ${error.message}.`, cure: "" }));
     if (mine !== wanted) return;

@@ -1,0 +1,290 @@
+"""Inner layers of a network: what they give and its gradient, for one forward pass and the backward pass of the tail.
+
+The graph is cut at the layer: what lies before it runs without gradients, in the encoder's own engine where that can be
+cut, its output becomes a leaf, and only what follows is differentiated with respect to that leaf. No parameter gets a
+gradient, whatever its ``requires_grad`` says, and hooks are taken away again.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from typing import Any, NamedTuple, Protocol
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, fx, nn
+
+from ..encoders.base import Encoder, Layout
+from ..encoders.engines import PRECISIONS, Engine, make_engine
+from ..encoders.module import MOST_PREFIX_TOKENS, is_attention, is_proportional, tokens_by_proportion
+from ..encoders.split import cut_by_graph
+from ..errors import EngineError, ModelError, UnknownNameError
+from .base import EncoderOutput, Explainable, TargetFunction, feature_gradient
+
+CHUNK = 4
+"""Pictures at a time: on a CPU four stay nearer the cache than thirty-two, and memory stays bounded."""
+Place = nn.Module | fx.Node
+"""A layer, or where a traced graph has left it."""
+_log = logging.getLogger("seewhy")
+_cuts: WeakKeyDictionary[Encoder, dict[str, InnerCut | None]] = WeakKeyDictionary()
+
+
+def layer_and_gradient(
+    model: Explainable, look: EncoderOutput, target: TargetFunction, layer: str | None
+) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c gh gw"]]:
+    """Activations and ``∂ target / ∂ activations``, channels second.
+
+    ``layer`` is the dotted name of a layer of the trunk; ``None`` takes the encoder's last map, at no extra pass, whose
+    gradient is ``(b, c, 1, 1)`` behind a mean.
+    """
+    if layer is None:
+        return model.encoder.layout.to_grid(look.features), feature_gradient(model, look, target)
+    leaves, features = layer_leaves(model, look, layer)
+    with torch.enable_grad():
+        score = target(model.head(model.encoder.head(torch.cat(features).to(look.pooled.device)))).sum()
+        gradients = slopes_of(score, leaves, layer)
+    return to_grid(leaves, model.encoder, look, layer), to_grid(gradients, model.encoder, look, layer)
+
+
+def layer_leaves(model: Explainable, look: EncoderOutput, layer: str | None) -> tuple[list[Tensor], list[Tensor]]:
+    """A layer's outputs as leaves, in chunks, and the trunk's features computed from them."""
+    if layer is None:
+        leaf = look.features.detach().clone().requires_grad_()
+        return [leaf], [leaf]
+    return _cut(model.encoder, look, layer)
+
+
+def slopes_of(score: Tensor, leaves: list[Tensor], layer: str | None, again: bool = False) -> list[Tensor]:
+    """The gradient of a number at the leaves; ``again``: one that can itself be differentiated."""
+    slopes = torch.autograd.grad(score, leaves, allow_unused=True, create_graph=again)
+    gradients = [g for g in slopes if g is not None]
+    if len(gradients) < len(leaves):
+        raise ModelError(f"The prediction does not read the layer {layer!r}. Name a layer before the last mixing.")
+    return gradients
+
+
+def bends_of(slopes: list[Tensor], leaves: list[Tensor]) -> list[Tensor]:
+    """``H A``: the Hessian times the leaves themselves; 0 where the slope is the same everywhere."""
+    if not any(slope.requires_grad for slope in slopes):
+        return [torch.zeros_like(leaf) for leaf in leaves]
+    pairs = [(slope, leaf.detach()) for slope, leaf in zip(slopes, leaves, strict=True) if slope.requires_grad]
+    outputs, vectors = zip(*pairs, strict=True)
+    bends = torch.autograd.grad(outputs, leaves, vectors, allow_unused=True, retain_graph=True)
+    return [torch.zeros_like(leaf) if bend is None else bend for leaf, bend in zip(leaves, bends, strict=True)]
+
+
+def layer_alone(model: Explainable, look: EncoderOutput, layer: str | None) -> Float[Tensor, "b c h w"]:
+    """Activations without gradients; the pass ends at the layer."""
+    if layer is None:
+        return model.encoder.layout.to_grid(look.features)
+    return to_grid(_cut(model.encoder, look, layer, stop=True)[0], model.encoder, look, layer)
+
+
+def _cut(encoder: Encoder, look: EncoderOutput, layer: str, stop: bool = False) -> tuple[list[Tensor], list[Tensor]]:
+    """The layer's outputs as leaves, and the trunk's features computed from them; in chunks."""
+    assert look.pixels is not None  # the base has checked
+    cut = inner_cut(encoder, layer)
+    if cut is not None:
+        fronts = [part.requires_grad_(not stop) for part in cut.front(look.pixels).split(CHUNK)]
+        with torch.enable_grad():
+            return fronts, [] if stop else [cut.tail(part) for part in fronts]
+    trunk = encoder.trunk
+    device = next((p.device for p in trunk.parameters()), look.pixels.device)
+    place = find_place(trunk, layer, encoder.name)
+    leaves: list[Tensor] = []
+    features: list[Tensor] = []
+    for part in look.pixels.contiguous(memory_format=torch.channels_last).split(CHUNK):
+        taps = Taps(stop)
+        with suppress(Reached), torch.no_grad():
+            features.append(run_through(trunk, {layer: place}, part.to(device), taps))
+        leaves.append(taps.only(layer))
+    return leaves, features
+
+
+class InnerCut(NamedTuple):
+    """A trunk in two at a layer: pixels → its output, in an engine without gradients; that → features, in torch."""
+
+    front: Engine
+    tail: nn.Module
+
+
+def inner_cut(encoder: Encoder, layer: str) -> InnerCut | None:
+    """The cut, made once for an encoder and a layer, its front kept on disk as every converted trunk is.
+
+    ``None`` where the trunk runs in torch anyway, cannot be cut by its graph (a layer inside a residual branch, a block
+    that runs twice), gives no row per picture there, or its front does not convert; then hooks cut it in torch.
+    """
+    if encoder.engine.name == "torch":
+        return None
+    known = _cuts.setdefault(encoder, {})
+    if layer not in known:
+        known[layer] = _made(encoder, layer)
+    return known[layer]
+
+
+def _made(encoder: Encoder, layer: str) -> InnerCut | None:
+    parts = dict(encoder.trunk.named_modules())
+    name = next((n for n in (layer, f"module.{layer}") if n in parts), None)
+    halves = None if name is None else cut_by_graph(encoder.trunk, name, None)
+    if halves is None:
+        return None
+    front, tail = halves
+    if not _is_row_by_row(encoder, front):
+        return None
+    short = next(short for short, long in PRECISIONS.items() if long == encoder.engine.precision)
+    engine, key = f"{encoder.engine.name}:{short}", f"{encoder.fingerprint}|until {layer}"
+    try:
+        return InnerCut(make_engine(engine, lambda: front, encoder.transform.input_size, key), tail.eval())
+    except EngineError as error:
+        _log.info("%s The layer %s is read in torch.", error, layer)
+        return None
+
+
+@torch.no_grad()
+def _is_row_by_row(encoder: Encoder, front: nn.Module) -> bool:
+    """Whether a layer gives one row per picture: inside windows it gives many, of which an engine keeps the first."""
+    out = front(torch.zeros(1, 3, *encoder.transform.input_size))
+    return isinstance(out, Tensor) and len(out) == 1
+
+
+class Reached(Exception):
+    """Ends a forward pass at the layer that was wanted."""
+
+
+class Tap(Protocol):
+    """Gets a layer's output, and gives what goes on in its place."""
+
+    def take(self, name: str, out: Any, /) -> Any: ...
+
+
+class Taps:
+    """Cuts the graph: a layer's output becomes a leaf, and gradients are kept from there on.
+
+    A layer behind another one that is already cut keeps its history, so that both get their gradients. With ``stop``
+    the pass ends at the first layer.
+    """
+
+    def __init__(self, stop: bool = False) -> None:
+        self.stop = stop
+        self.taken: dict[str, list[Tensor]] = {}
+
+    def take(self, name: str, out: Tensor) -> Tensor:
+        if not (torch.is_grad_enabled() and out.requires_grad):
+            out = out.detach().requires_grad_(not self.stop)
+        self.taken.setdefault(name, []).append(out)
+        if self.stop:
+            raise Reached
+        torch.set_grad_enabled(True)
+        return out.clone()  # what follows may work in place
+
+    def only(self, name: str) -> Tensor:
+        """The layer's output, which must run once."""
+        outputs = self.taken.get(name, [])
+        if len(outputs) != 1:
+            raise ModelError(
+                f"The layer {name!r} runs {len(outputs)} times for a picture. A layer that runs once was expected. "
+                "Name the layer around it."
+            )
+        return outputs[0]
+
+
+def run_through(network: nn.Module, places: dict[str, Place], pixels: Tensor, taps: Tap) -> Tensor:
+    """The network's output, with ``taps`` taking what the layers give; call it without gradients."""
+    nodes = {place: name for name, place in places.items() if isinstance(place, fx.Node)}
+    with ExitStack() as stack:
+        for name, place in places.items():
+            if isinstance(place, nn.Module):
+                stack.callback(place.register_forward_hook(_tapping(taps, name)).remove)
+        if nodes and isinstance(network, fx.GraphModule):
+            return _Interpreter(network, nodes, taps).run(pixels)
+        return network(pixels)
+
+
+def _tapping(taps: Tap, name: str) -> Callable[[nn.Module, Any, Any], Any]:
+    def hook(_: nn.Module, args: Any, out: Any) -> Any:
+        return (taps.take(name, out[0]), *out[1:]) if isinstance(out, tuple) else taps.take(name, out)
+
+    return hook
+
+
+class _Interpreter(fx.Interpreter):
+    """Runs a traced network node by node."""
+
+    def __init__(self, network: fx.GraphModule, nodes: dict[fx.Node, str], taps: Tap) -> None:
+        super().__init__(network)
+        self.nodes, self.taps = nodes, taps
+
+    def run_node(self, n: fx.Node) -> Any:
+        out = super().run_node(n)
+        return self.taps.take(self.nodes[n], out) if n in self.nodes else out
+
+
+def find_place(trunk: nn.Module, layer: str, who: str) -> Place:
+    """A layer by its name in the user's network; a block that tracing has dissolved is its last operation."""
+    if isinstance(trunk, fx.GraphModule):
+        called = [n for n in trunk.graph.nodes if n.op == "call_module" and n.target == layer]
+        inside = [n for n in trunk.graph.nodes if layer in n.meta.get("nn_module_stack", {})]
+        if not called and inside:
+            return inside[-1]
+    known = {name.removeprefix("module."): part for name, part in trunk.named_modules() if name not in ("", "module")}
+    if layer.removeprefix("module.") not in known:
+        raise UnknownNameError(f"layer in the trunk of {who}", layer, known)
+    return known[layer.removeprefix("module.")]
+
+
+def to_grid(parts: list[Tensor], encoder: Encoder, look: EncoderOutput, layer: str | None) -> Float[Tensor, "b c h w"]:
+    """Chunks of a layer's output, or of its gradient, channels second; ``None`` is the encoder's last map."""
+    if layer is None:
+        return encoder.layout.to_grid(torch.cat([part.detach() for part in parts]))
+    assert look.pixels is not None  # the base has checked
+    return arranged(torch.cat(parts).detach().to(look.pooled.device), look.pixels, encoder.layout, layer)
+
+
+def arranged(out: Tensor, pixels: Float[Tensor, "b 3 h w"], own: Layout, layer: str) -> Float[Tensor, "b c gh gw"]:
+    """A layer's output on these pictures, channels second; what is no map is refused."""
+    whole = out.float()
+    refuse_windows(whole, len(pixels), layer)
+    return layout_of(tuple(whole.shape), (pixels.shape[2], pixels.shape[3]), own, layer).to_grid(whole)
+
+
+def layout_of(shape: tuple[int, ...], picture: tuple[int, int], own: Layout, layer: str) -> Layout:
+    """How a layer arranges its output, told by which of its axes have the picture's proportions.
+
+    ``own`` is of the trunk's last map: its token grid, and its order of axes where both would fit.
+    """
+    height, width = picture
+    n_own = math.prod(own.grid) if own.grid is not None else 0
+    # Of each head one row a token is no map, though it may be square.
+    heads = len(shape) == 4 and n_own > 0 and 0 <= shape[2] - n_own <= MOST_PREFIX_TOKENS
+    if len(shape) == 4 and not heads:
+        grids = (("nchw", shape[2:]), ("nhwc", shape[1:3]))
+        kinds = [kind for kind, g in grids if math.prod(g) > 1 and is_proportional((g[0], g[1]), picture)]
+        if kinds:
+            return Layout(own.kind if own.kind in kinds else kinds[0])  # type: ignore[arg-type]
+    if len(shape) == 3:
+        if own.grid is not None and 0 <= shape[1] - n_own <= MOST_PREFIX_TOKENS:
+            return Layout("tokens", own.grid, shape[1] - n_own)
+        if (layout := tokens_by_proportion(shape[1], picture)) is not None:
+            return layout
+    raise ModelError(
+        f"The layer {layer!r} gives {shape} for a picture of {height} x {width}. A map (b, c, h, w) or (b, h, w, c), "
+        "or tokens (b, t, d) that fill a grid, was expected. Name another layer."
+    )
+
+
+def refuse_windows(out: Tensor, n_pictures: int, layer: str) -> None:
+    """Refuse what looks like a map and is none: windows in place of pictures, or what each token attends to."""
+    if len(out) != n_pictures:
+        raise ModelError(
+            f"The layer {layer!r} gives {len(out)} maps for {n_pictures} pictures, as inside windows. One a picture "
+            "was expected. Name the block around it."
+        )
+    if is_attention(out):
+        raise ModelError(
+            f"The layer {layer!r} gives attention, in {out.shape[1]} heads of {out.shape[2]} tokens to as many. A map "
+            "or tokens were expected. Name the block around it."
+        )

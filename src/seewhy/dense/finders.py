@@ -1,0 +1,270 @@
+"""What finds things in pictures: detectors give boxes, segmenters name every pixel; both explain what they found."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..arguments import Count, checked
+from ..bounds import OpenPart, check_fields
+from ..descriptions.base import Words
+from ..encoders.base import Encoder
+from ..errors import ImageError, InputError
+from ..explanation.base import Explanation
+from ..heads.head import Head
+from ..keywords import ExplainKeywords
+from ..pictures.sources import One
+from ..storage.features import FeatureStore
+from ..types import Failure
+from .cells import joint_cells
+from .parts import PooledScore
+from .presence import NamesThere, Presence
+from .reader import LARGEST, Looked, Reader, Zoom
+from .regions import NOTHING, Detections, Segmentation, segments_of
+from .windows import ABSENT, best_classes
+
+
+class Finder(ABC):
+    """Finds what it was told to look for, and explains it."""
+
+    classes: tuple[str, ...]
+
+    @abstractmethod
+    def find_all(self, pictures: Iterable[Any]) -> Iterator[Any]:
+        """What is in each of many pictures, in order; one that cannot be read never stops the others."""
+
+    def find(self, picture: One) -> Any:
+        """What is in a picture."""
+        result = next(iter(self.find_all([picture])))
+        if isinstance(result, Failure):
+            raise ImageError(result.image, result.error)
+        return result
+
+    def pooled(self) -> PooledScore:
+        """How its score of a part comes from the cells under it."""
+        raise InputError(
+            f"What a {type(self).__name__} found was to be explained, and it does not score a part by the cells under "
+            "it. A finder that reads its encoder's map was expected. Choose word_regions, maskclip, or one that was "
+            "fitted."
+        )
+
+    @checked
+    def explain(
+        self,
+        picture: One,
+        *,
+        most: Count = 20,
+        descriptions: Words | None = None,
+        known: str | Path | None = None,
+        store: FeatureStore | None = None,
+        **options: Unpack[ExplainKeywords],
+    ) -> list[Explanation]:
+        """Boxes or segments explained: where, like what, in words, and what comes from outside; each measured.
+
+        Args:
+            picture: a file name, pixels, or whatever else a picture may be given as (:mod:`seewhy.pictures.sources`).
+            most: how many are explained: the surest boxes, or the largest segments.
+            descriptions: sentences about the classes.
+            known: pictures with boxes, masks or folders of one class each, to liken to.
+            store: where sentences are kept between runs.
+            **options: of :class:`seewhy.evidence.explain.ExplainOptions`.
+
+        Returns:
+            An explanation each, with its ``box`` and a segment's ``mask``, which display themselves in a notebook.
+
+        Raises:
+            ImageError: the picture cannot be read.
+            InputError: a box is not scored by the cells under it, or an option is not for parts of pictures.
+        """
+        from .part_evidence import explain_parts
+
+        return explain_parts(self, picture, most, descriptions, known, store, **options)
+
+
+class Detector(Finder):
+    """Draws boxes around what it finds."""
+
+    @checked
+    def detect(self, picture: One) -> Detections:
+        """What is in a picture, and where.
+
+        Args:
+            picture: a file name, pixels, or whatever else a picture may be given as (:mod:`seewhy.pictures.sources`).
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        found: Detections = self.find(picture)
+        return found
+
+    @abstractmethod
+    def detect_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
+        """The same of many, in order; one that cannot be read never stops the others."""
+
+    def find_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
+        return self.detect_all(pictures)
+
+
+class NamesPixels(Finder):
+    """Names every pixel of a picture."""
+
+    @checked
+    def segment(self, picture: One) -> Segmentation:
+        """Name every pixel of a picture.
+
+        Args:
+            picture: a file name, pixels, or whatever else a picture may be given as (:mod:`seewhy.pictures.sources`).
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        found: Segmentation = self.find(picture)
+        return found
+
+    @abstractmethod
+    def segment_all(self, pictures: Iterable[Any]) -> Iterator[Segmentation | Failure]:
+        """The same of many, in order; one that cannot be read never stops the others."""
+
+    def find_all(self, pictures: Iterable[Any]) -> Iterator[Segmentation | Failure]:
+        return self.segment_all(pictures)
+
+
+class Scorer(ABC):
+    """What makes scores of classes of an encoder's cells.
+
+    ``scale`` multiplies a score before the softmax; ``compares`` says whether :meth:`finish` wants the cells' features.
+    """
+
+    scale: float
+    compares: bool = False
+
+    @abstractmethod
+    def scores(self, encoder: Encoder, features: Tensor) -> Float[Tensor, "b k h w"]:
+        """Of each window by itself."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """What its method needs to make it again."""
+
+    @abstractmethod
+    def pooled(self, looks: Segmenter) -> PooledScore:
+        """The same as a layer on the mean of cells, so that a segment's score can be explained."""
+
+    def random(self, seed: int) -> Scorer | None:
+        """The same with other texts, drawn at random; ``None`` where no texts score."""
+        return None
+
+    def finish(self, scores: Float[Tensor, "k h w"], keys: Float[Tensor, "c h w"] | None) -> Float[Tensor, "k h w"]:
+        """Of the whole picture, when its windows are put together."""
+        return scores
+
+
+@dataclass(frozen=True, eq=False)
+class Segmenter(NamesPixels):
+    """An encoder at a larger input, and what makes classes of its cells."""
+
+    method: str
+    parameters: dict[str, Any]
+    base: Encoder
+    classes: tuple[str, ...]
+    scorer: Scorer = field(repr=False)
+    zoom: Zoom = LARGEST
+    least: OpenPart = 0.0
+    trained_on: str = "nothing but the names of the classes"
+    levels: int = 1
+    presence: Presence | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        check_fields(self, "A segmenter")
+
+    @cached_property
+    def reader(self) -> Reader:
+        """What looks at pictures."""
+        return Reader(self.base, self.zoom, self.levels)
+
+    @property
+    def encoder(self) -> Encoder:
+        """What looks, at the size of a window."""
+        return self.reader.encoder
+
+    def pooled(self) -> PooledScore:
+        return self.scorer.pooled(self)
+
+    def score(self, cells: Callable[[Encoder, Tensor], Tensor], head: Head) -> PooledScore:
+        """A layer on the mean of cells, by which its scorer names a segment."""
+        return PooledScore(
+            self.reader, self.method, self.classes, cells, head, parameters=self.parameters, trained_on=self.trained_on
+        )
+
+    def with_trained_on(self, what: str) -> Segmenter:
+        """The same, with what it was trained on."""
+        return replace(self, trained_on=what)
+
+    def check(self) -> None:
+        """See that it can score what its encoder gives, with as many classes as it has; ``ValueError`` otherwise."""
+        features = self.encoder.forward_features(torch.zeros(1, 3, *self.encoder.transform.input_size))
+        scores = self.scorer.scores(self.encoder, features)
+        if scores.shape[1] != len(self.classes) or not bool(scores.isfinite().all()):
+            raise ValueError(
+                f"it gives {scores.shape[1]} scores for {len(self.classes)} classes, or none that are finite"
+            )
+
+    def segment_all(self, pictures: Iterable[Any], *, batch_size: int = 8) -> Iterator[Segmentation | Failure]:
+        for looked in self.reader.looked(pictures, batch_size=batch_size):
+            yield looked if isinstance(looked, Failure) else self._named(looked)
+
+    @torch.no_grad()
+    def scores(self, looked: Looked) -> Float[Tensor, "k h w"]:
+        """Of each class at each cell of the whole picture."""
+        grid = looked.windows.merged
+        keys = grid(self.encoder.layout.to_grid(looked.features)) if self.scorer.compares else None
+        return self.scorer.finish(grid(self.scorer.scores(self.encoder, looked.features)), keys)
+
+    def _named(self, looked: Looked) -> Segmentation:
+        scores = self.scores(looked)
+        presence = self.named_in(looked)
+        mask, probability = self.pixels(scores, looked, presence)
+        about = {
+            "method": self.method,
+            "encoder": self.base.name,
+            "fingerprint": self.base.fingerprint,
+            "input": list(self.encoder.transform.input_size),
+            "n_windows": looked.windows.n[0] * looked.windows.n[1],
+            "grid": list(scores.shape[1:]),
+        }
+        segments = segments_of(self.classes, mask, probability)
+        by_name = {} if presence is None or self.presence is None else self.presence.to_json(presence.of_picture)
+        return Segmentation(looked.name, self.classes, mask, scores.numpy(), segments, about, looked.pixels, by_name)
+
+    def named_in(self, looked: Looked) -> NamesThere | None:
+        """Which names a picture and its places hold; ``None`` where every pixel is named."""
+        if self.presence is None:
+            return None
+        cells = looked.windows.merged(joint_cells(self.encoder, looked.features))
+        return self.presence.there(self.encoder, looked, cells)
+
+    def pixels(
+        self, scores: Float[Tensor, "k h w"], looked: Looked, there: NamesThere | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Class and probability of each pixel; no finer than the network's input was, then repeated."""
+        size, (height, width) = looked.size[::-1], self.reader.resolution(looked)
+        if there is not None:
+            scores = scores.masked_fill(~there.found[:, None, None], ABSENT)
+        best, likely = best_classes(scores, (height, width), self.scorer.scale)
+        assert likely is not None
+        mask, probability = best.numpy(), likely.numpy()
+        if there is not None:
+            mask = there.without_others(mask)
+        if self.least:
+            mask = np.where(probability < self.least, np.uint8(NOTHING), mask)
+        rows, columns = (np.arange(n) * m // n for n, m in zip(size, (height, width), strict=True))
+        return mask[rows][:, columns], probability[rows][:, columns]

@@ -1,0 +1,281 @@
+"""The score of a part of a picture from its cells, and the part as a picture of its own that can be explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ..encoders.base import Encoder, GlobalAverage, Layout, TextTower
+from ..errors import InputError
+from ..explanation.part import PartBox
+from ..heads.head import Head
+from ..pictures.images import Picture, read_views
+from ..pictures.sizes import upright_size
+from ..types import Transform
+from .reader import WHOLE, Reader
+from .windows import LONGEST, Windows
+
+NOTHING = "nothing"
+"""What a box is called that is of no class."""
+FINEST, SHOWN, AT_ONCE = 2048, 224, 8
+"""Pixels of the longer side at which a picture is read to be shown, those of a part on its card at least, and windows
+that the engine sees at once."""
+Boxes = Float[Tensor, "n 4"]
+Logits = Float[Tensor, "b k"]
+
+
+@dataclass(frozen=True, eq=False)
+class PooledScore:
+    """``logits = head(mean over the part of (cells - centred * their mean over the picture))``.
+
+    Where a box is read in several pieces, the means over these, one after the other, take the mean's place. Where a
+    network reads it (``reads``), the logits are that network's, and no map but one that changes pixels explains them.
+    """
+
+    reader: Reader
+    method: str
+    classes: tuple[str, ...]
+    cells: Callable[[Encoder, Tensor], Float[Tensor, "b d h w"]] = field(repr=False)
+    head: Head = field(repr=False)
+    words: Literal["joint", "own"] | None = None
+    centred: float = 0.0
+    pieces: Callable[[Boxes, tuple[int, int]], list[Boxes]] | None = field(default=None, repr=False)
+    head_of: Callable[[Boxes, tuple[int, int]], Head] | None = field(default=None, repr=False)
+    reads: Callable[[Tensor, Boxes], Callable[[Tensor], Logits]] | None = field(default=None, repr=False)
+    parameters: dict[str, Any] = field(default_factory=dict, repr=False)
+    trained_on: str = "nothing but the names of the classes"
+
+    def text(self, shift: Callable[[], Tensor]) -> Callable[[], TextTower] | None:
+        """The words half that goes with the mean; ``None`` where there is none."""
+        base = self.reader.base
+        if not base.has_text or self.words is None or (self.words == "own" and not base.is_average):
+            return None
+        return (lambda: AmongWords(base.text, shift())) if self.words == "joint" else (lambda: base.text)
+
+
+class AmongWords:
+    """The words half of an encoder whose pooled vectors are among the words already, but for what was taken off."""
+
+    def __init__(self, of: TextTower, shift: Float[Tensor, " d"] | float = 0.0) -> None:
+        self.of, self.shift = of, shift
+        self.fingerprint, self.logit_scale, self.templates = of.fingerprint, of.logit_scale, of.templates
+
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        return self.of.encode_text(texts)
+
+    def project(self, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        return pooled + self.shift
+
+
+def rest_names(names: Sequence[str], rest: Sequence[str]) -> tuple[str, ...]:
+    """Names of what is no object, apart from those that are looked for.
+
+    >>> rest_names(("stamp", "background"), ("background", "table"))
+    ('background (the rest)', 'table')
+    """
+    return tuple(f"{one} (the rest)" if one in names else one for one in rest)
+
+
+class WholePicture:
+    """A picture as its detector or segmenter looks at it, and what the cells of changed copies of it are."""
+
+    def __init__(self, score: PooledScore, source: Any) -> None:
+        looks, encoder = score.reader, score.reader.encoder
+        self.score = score
+        self.size = upright_size(source, longest=LONGEST)
+        self.looked = self.windows = Windows(looks.cells, looks.windows(self.size).n)
+        self.step = tuple(i / c for i, c in zip(encoder.transform.input_size, looks.cells, strict=True))
+        height, width = (
+            i + round((w - c) * s)
+            for i, w, c, s in zip(encoder.transform.input_size, self.windows.whole, looks.cells, self.step, strict=True)
+        )
+        transform = replace(encoder.transform, input_size=(height, width), resize=(height, width))
+        self.picture = read_views(source, transform, [WHOLE])[0]
+        self.pixels = encoder.pixels([self.picture.pixels])[0]
+        # What scores may read a finer map than the trunk's last one.
+        grid = self._parts(self.pixels[None]).shape[2:]
+        self.windows = Windows((grid[0], grid[1]), self.looked.n)
+        self.step = height / self.windows.whole[0], width / self.windows.whole[1]
+        scale = min(1.0, FINEST / max(self.size))
+        shown = max(1, round(self.size[1] * scale)), max(1, round(self.size[0] * scale))
+        self.shown = read_views(source, Transform(shown, shown, "bicubic", (0.5,) * 3, (0.5,) * 3), [WHOLE])[0].pixels
+
+    @torch.no_grad()
+    def cells(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d gh gw"]:
+        """What the score is made of, of copies of the picture."""
+        found = self._cells(pixels)
+        return found - self.score.centred * found.mean((2, 3), keepdim=True)
+
+    def _cells(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d gh gw"]:
+        """Before anything is taken off."""
+        cells = self._parts(pixels).unflatten(0, (len(pixels), -1))
+        return torch.stack([self.windows.merged(one) for one in cells])
+
+    @torch.no_grad()
+    def _parts(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "n d gh gw"]:
+        """Window by window."""
+        encoder = self.score.reader.encoder
+        (high, wide), (height, width) = self.looked.cells, encoder.transform.input_size
+        corners = [(round(y * height / high), round(x * width / wide)) for y, x in self.looked.corners()]
+        cut = torch.stack([one[:, y : y + height, x : x + width] for one in pixels for y, x in corners])
+        return torch.cat([self.score.cells(encoder, encoder.forward_features(some)) for some in cut.split(AT_ONCE)])
+
+    @cached_property
+    def own_cells(self) -> Float[Tensor, "1 d gh gw"]:
+        """Of the picture as it is."""
+        return self.cells(self.pixels[None])
+
+    @cached_property
+    @torch.no_grad()
+    def taken_off(self) -> Float[Tensor, " d"]:
+        """What centring takes off each of its cells."""
+        return self.score.centred * self._cells(self.pixels[None]).mean((0, 2, 3))
+
+    def small(self, side: int = 448) -> np.ndarray:
+        """The picture as it is, small."""
+        image = Image.fromarray(self.shown)
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+        return np.asarray(image)
+
+
+@dataclass(frozen=True, eq=False)
+class PartPlace:
+    """Where a part lies."""
+
+    cells: tuple[int, int, int, int]
+    pixels: tuple[int, int, int, int]
+    weights: Float[Tensor, "p h w"]
+    head: Head
+    inside: Bool[Tensor, "H W"]
+    reads: Callable[[Tensor], Tensor] | None = None
+
+    @torch.no_grad()
+    def cut(self, cells: Float[Tensor, "b d H W"]) -> Float[Tensor, "b pd gh gw"]:
+        """Those under the part, whose mean is the mean over the part, or the means over its pieces in a row.
+
+        Where a network reads the part, its logits as one cell.
+        """
+        if self.reads is not None:
+            return self.reads(cells)[:, :, None, None]
+        top, bottom, left, right = self.cells
+        return (cells[:, None, :, top:bottom, left:right] * self.weights[:, None]).flatten(1, 2)
+
+
+def place_of(whole: WholePicture, box: PartBox, mask: np.ndarray | None) -> PartPlace:
+    """Where a box lies, or the pixels of a mask."""
+    grid, size, score = whole.windows.whole, (whole.pixels.shape[1], whole.pixels.shape[2]), whole.score
+    head, reads = score.head, None
+    if mask is None:
+        spans = [(box[i] / whole.size[i], box[i + 2] / whole.size[i]) for i in (1, 0)]
+        rows, columns = (_within(a, b, n) for (a, b), n in zip(spans, size, strict=True))
+        inside = rows[:, None] & columns[None]
+        (y0, y1), (x0, x1) = ((a * n, b * n) for (a, b), n in zip(spans, grid, strict=True))
+        own = torch.tensor([[x0, y0, x1, y1]])
+        pieces = [own] if score.pieces is None else score.pieces(own, grid)
+        edges = [piece[0].tolist() for piece in pieces]
+        covered = torch.stack(
+            [torch.outer(_covered(t, b, grid[0]), _covered(x0, x1, grid[1])) for x0, t, x1, b in edges]
+        )
+        head = head if score.head_of is None else score.head_of(own, grid)
+        if score.reads is not None:
+            reads = score.reads(whole.own_cells, own / torch.tensor([grid[1], grid[0]] * 2))
+    else:
+        given = torch.from_numpy(np.ascontiguousarray(mask))[None, None].float()
+        covered = interpolate(given, grid, mode="area")[0]
+        inside = interpolate(given, size, mode="nearest-exact")[0, 0] > 0
+    down, across = (covered.sum((0, d)).nonzero()[:, 0].tolist() for d in (2, 1))
+    top, bottom, left, right = down[0], down[-1] + 1, across[0], across[-1] + 1
+    weights = covered[:, top:bottom, left:right]
+    ends = zip((top, bottom, left, right), (0, 0, 1, 1), strict=True)
+    y0, y1, x0, x1 = (min(round(v * whole.step[axis]), size[axis]) for v, axis in ends)
+    shares = weights / weights.mean((1, 2), True)
+    return PartPlace((top, bottom, left, right), (y0, y1, x0, x1), shares, head, inside, reads)
+
+
+def _covered(start: float, stop: float, n: int) -> Float[Tensor, " n"]:
+    """Part of each of ``n`` cells that lies between two places."""
+    edge = torch.arange(n, dtype=torch.float64)
+    return ((edge + 1).clamp(max=stop) - edge.clamp(min=start)).clamp(min=0).float()
+
+
+def _within(start: float, stop: float, n: int) -> Bool[Tensor, " n"]:
+    """Which of ``n`` pixels lie between two fractions, one at least."""
+    middle = (torch.arange(n) + 0.5) / n
+    found = (middle >= start) & (middle < stop)
+    found[min(int((start + stop) / 2 * n), n - 1)] = True
+    return found
+
+
+class PartEngine:
+    """Runs the trunk on the whole picture in which the pixels of a part are others, or those ``anywhere``."""
+
+    def __init__(self, whole: WholePicture, place: PartPlace, *, anywhere: bool = False) -> None:
+        own = whole.score.reader.encoder.engine
+        self.whole, self.place, self.anywhere = whole, place, anywhere
+        self.name, self.precision = own.name, own.precision
+
+    def __call__(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d gh gw"]:
+        """The part's cells, when it shows these pixels and all else is as it was."""
+        if self.anywhere:
+            return self.place.cut(self.whole.cells(pixels))
+        top, bottom, left, right = self.place.pixels
+        copies = self.whole.pixels.repeat(len(pixels), 1, 1, 1)
+        own, inside = copies[:, :, top:bottom, left:right], self.place.inside[top:bottom, left:right]
+        copies[:, :, top:bottom, left:right] = torch.where(inside, pixels, own)
+        return self.place.cut(self.whole.cells(copies))
+
+
+def part_encoder(engine: PartEngine) -> Encoder:
+    """An encoder whose picture is the part, on which maps, measures, likenesses and words work as on any other.
+
+    Its trunk is the whole picture's, whatever the part shows; its head the mean, in which each cell counts by the part
+    of it that is covered. So Grad-CAM has its closed form, the heat adds up to the part's own score, and what hides the
+    hottest pixels hides them within the part alone.
+    """
+    score, base = engine.whole.score, engine.whole.score.reader.encoder
+    top, bottom, left, right = engine.place.pixels
+    size = (bottom - top, right - left)
+    return Encoder(
+        name=base.name,
+        transform=replace(base.transform, input_size=size, resize=size),
+        trunk=_no_trunk,
+        head=GlobalAverage(),
+        layout=Layout(),
+        fingerprint=base.fingerprint,
+        text=score.text(lambda: engine.whole.taken_off),
+        engine=lambda: engine,
+    )
+
+
+def _no_trunk() -> NoReturn:
+    raise InputError(
+        "A map that reads the inside of the network was asked for, and a box or segment is explained from the last map "
+        "alone. One that reads the last map or changes the picture was expected. Choose grad_cam, occlusion or rise."
+    )
+
+
+def part_picture(whole: WholePicture, place: PartPlace) -> tuple[Picture, np.ndarray, PartBox]:
+    """A part as the network sees it, as it is shown, and what of the picture that is."""
+    top, bottom, left, right = place.pixels
+    (height, width), (wide, high) = whole.pixels.shape[1:], whole.size
+    frame = (left / width * wide, top / height * high, right / width * wide, bottom / height * high)
+    seen = whole.picture.pixels[top:bottom, left:right]
+    name, digest = whole.picture.name, whole.picture.digest
+    picture = Picture(name, np.ascontiguousarray(seen), whole.size, frame, digest)
+    scale = whole.shown.shape[1] / wide
+    x0, y0, x1, y1 = (round(v * scale) for v in frame)
+    image = Image.fromarray(whole.shown[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)])
+    if max(image.size) < SHOWN:
+        larger = SHOWN / max(image.size)
+        across, down = (max(1, round(v * larger)) for v in image.size)
+        image = image.resize((across, down), Image.Resampling.BICUBIC)
+    return picture, np.asarray(image), frame

@@ -1,0 +1,394 @@
+"""What was found in one picture, boxes or masks: results with their files and their page, and which boxes are kept."""
+
+from __future__ import annotations
+
+import io
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from ..arguments import checked
+from ..errors import DataError, ForeignFileError, UnknownNameError
+from ..pictures.boxes import BoxData, BoxedPicture, BoxRecord
+from ..pictures.boxes.base import Corners
+from ..pictures.boxes.files import check_boxes, save_boxes
+from ..pictures.runs import encode
+from ..pictures.samples import some
+from ..report.paging import framed
+from ..report.palette import class_colours
+from ..report.regions import MOST_SHOWN, render_regions
+from ..spelling import first_repeated
+from ..storage.marks import PAGE, PICTURE, Mark, SealedText
+from ..storage.output import check_file, make_folder, write
+
+NOTHING = 255
+"""Value of a mask where nothing is named."""
+COCO, INDEX = "segments.json", "index.html"
+_COCO = SealedText("segments")
+
+
+@dataclass(frozen=True)
+class Region:
+    """One thing that was found in a picture: a box, or all pixels of a class.
+
+    Attributes:
+        label: what it is.
+        score: how sure the method is, as it has it: not calibrated; of pixels, the mean.
+        box: left, top, right, bottom in pixels of the upright picture; around pixels, the smallest.
+        area: pixels of a mask; ``None`` for a box.
+        share: of the picture's pixels.
+        made_of: numbers that the score was made of, each with its name, where the method says them.
+    """
+
+    label: str
+    score: float
+    box: Corners
+    area: int | None = None
+    share: float | None = None
+    made_of: tuple[tuple[str, float], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        if self.area is not None and self.share is not None:
+            about = {"label": self.label, "area": self.area, "share": round(self.share, 6), "box": list(self.box)}
+            return {**about, "score": round(self.score, 4)}
+        own = {"label": self.label, "score": round(self.score, 6), "box": [round(v, 2) for v in self.box]}
+        return own | ({"made_of": {name: round(v, 6) for name, v in self.made_of}} if self.made_of else {})
+
+
+class FoundRegions(ABC):
+    """What results of boxes and of masks share; displays itself in a notebook."""
+
+    kind: ClassVar[str]
+    files: ClassVar[Mapping[str, Mark]]
+    image: str
+    size: tuple[int, int]
+    classes: tuple[str, ...]
+    about: dict[str, Any]
+    pixels: np.ndarray
+    presence: Mapping[str, float]
+
+    @property
+    @abstractmethod
+    def regions(self) -> tuple[Region, ...]:
+        """The surest box first, or the largest segment."""
+
+    @abstractmethod
+    def _own_json(self) -> dict[str, Any]: ...
+
+    @property
+    def not_found(self) -> tuple[str, ...]:
+        """The names that were looked for and are not there."""
+        labels = {region.label for region in self.regions}
+        return tuple(name for name in self.classes if name not in labels)
+
+    def to_json(self) -> dict[str, Any]:
+        width, height = self.size
+        head = {"image": self.image, "width": width, "height": height, "classes": list(self.classes)}
+        there = {"presence": dict(self.presence)} if self.presence else {}
+        return {**head, **self._own_json(), "not_found": list(self.not_found), **there, **self.about}
+
+    def to_html(self) -> str:
+        """One self-contained page: the picture, and over it what was found."""
+        return render_regions([self])
+
+    @checked
+    def save(self, path: str | Path, *, force: bool = False) -> Path:
+        """Write as ``.json`` or ``.html``, of masks also ``.png``; over another's file only by ``force``."""
+        path = Path(path)
+        if path.suffix not in self.files:
+            raise DataError(
+                f"{self.kind.capitalize()} are written as {', '.join(self.files)}, not as {path.suffix!r}. Change the "
+                f"ending of {path}."
+            )
+        mark = self.files[path.suffix]
+        check_file(path, mark, force=force)
+        return write(path, self._written(path.suffix), mark, force=force)
+
+    def _written(self, ending: str) -> bytes | str:
+        return self.to_html() if ending == ".html" else json.dumps(self.to_json(), indent=1, ensure_ascii=False)
+
+    def _repr_html_(self) -> str:
+        return framed(self.to_html(), f"SeeWhy {self.kind}")
+
+    def _absent(self) -> str:
+        return f"; not found: {some(self.not_found)}" if self.not_found else ""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Detections(FoundRegions):
+    """One picture and the boxes of what was found in it; displays itself in a notebook.
+
+    Attributes:
+        image: file name as given.
+        size: width and height of the upright picture.
+        classes: what was looked for.
+        found: surest first.
+        about: method and its parameters, as JSON.
+        pixels: the picture, small and stretched to a square, for the page.
+        presence: of each name, how far it stands out among other names in the picture, in standard deviations; empty
+            where the detector has no such measure.
+    """
+
+    kind = "detections"
+    files: ClassVar[Mapping[str, Mark]] = {".html": PAGE, ".json": PAGE}
+
+    image: str
+    size: tuple[int, int]
+    classes: tuple[str, ...]
+    found: tuple[Region, ...]
+    about: dict[str, Any]
+    pixels: np.ndarray
+    presence: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        return self.found
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def record(self) -> BoxedPicture:
+        """The same as boxes of a file."""
+        return BoxedPicture(self.image, self.size, tuple(BoxRecord(d.box, d.label, d.score) for d in self.found))
+
+    def _own_json(self) -> dict[str, Any]:
+        return {"detections": [d.to_json() for d in self.found]}
+
+    def __repr__(self) -> str:
+        surest = ", ".join(f"{d.label} {d.score:.2f}" for d in self.found[:4])
+        return f"Detections({self.image!r}, {len(self)} found{': ' + surest if surest else ''}{self._absent()})"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Segmentation(FoundRegions):
+    """One picture, each pixel with a class; displays itself in a notebook.
+
+    Attributes:
+        image: file name as given.
+        classes: names; a pixel's value is a place among them, 255 where nothing is named.
+        mask: ``(height, width)`` of the upright picture.
+        scores: ``(k, h, w)`` on the grid of cells, before the best was taken.
+        segments: of the classes found, largest first.
+        about: method, encoder and input, as JSON.
+        pixels: the picture, small and stretched to a square, for the page.
+        presence: as of :class:`Detections`.
+    """
+
+    kind = "segments"
+    files: ClassVar[Mapping[str, Mark]] = {".png": PICTURE, ".html": PAGE, ".json": PAGE}
+
+    image: str
+    classes: tuple[str, ...]
+    mask: np.ndarray
+    scores: np.ndarray
+    segments: tuple[Region, ...]
+    about: dict[str, Any]
+    pixels: np.ndarray
+    presence: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        return self.segments
+
+    @property
+    def unnamed(self) -> float:
+        """Part of the picture's pixels that is none of the names."""
+        return float((self.mask >= len(self.classes)).mean())
+
+    @property
+    def size(self) -> tuple[int, int]:  # type: ignore[override]
+        height, width = self.mask.shape
+        return width, height
+
+    @checked
+    def mask_of(self, label: str) -> np.ndarray:
+        """The pixels of one class, ``(height, width)`` of booleans."""
+        if label not in self.classes:
+            raise UnknownNameError("class", label, self.classes)
+        return self.mask == self.classes.index(label)
+
+    @cached_property
+    def coded(self) -> dict[str, dict[str, Any]]:
+        """The mask of each class found, as COCO writes it."""
+        return {s.label: encode(self.mask_of(s.label)) for s in self.segments}
+
+    def _own_json(self) -> dict[str, Any]:
+        segments = [{**s.to_json(), "rle": self.coded[s.label]} for s in self.segments]
+        return {"segments": segments, "unnamed": round(self.unnamed, 6)}
+
+    def to_png(self) -> bytes:
+        """The mask as a PNG whose palette has the colours of the page."""
+        buffer, palette = io.BytesIO(), np.zeros((256, 3), np.uint8)
+        palette[: len(self.classes)] = class_colours(len(self.classes))
+        indexed = Image.fromarray(self.mask)
+        indexed.putpalette(palette.tobytes())
+        indexed.save(buffer, "png", optimize=True)
+        return buffer.getvalue()
+
+    def _written(self, ending: str) -> bytes | str:
+        return self.to_png() if ending == ".png" else super()._written(ending)
+
+    def __repr__(self) -> str:
+        largest = ", ".join(f"{s.label} {s.share:.0%}" for s in self.segments[:4])
+        return f"Segmentation({self.image!r}, {largest or 'none of the names'}{self._absent()})"
+
+
+def segments_of(classes: tuple[str, ...], mask: np.ndarray, probability: np.ndarray) -> tuple[Region, ...]:
+    """The classes in a mask, largest first."""
+    counts = np.bincount(mask.ravel(), minlength=256)
+    segments = []
+    for index in np.argsort(-counts[: len(classes)], kind="stable"):
+        if not counts[index]:
+            break
+        own = mask == index
+        rows, columns = np.flatnonzero(own.any(1)), np.flatnonzero(own.any(0))
+        box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+        area, score = int(counts[index]), float(probability[own].mean())
+        segments.append(Region(classes[index], score, box, area, area / mask.size))
+    return tuple(segments)
+
+
+def class_names(labels: Iterable[str], *, boxes: bool = False) -> tuple[str, ...]:
+    """The names, each once, without blanks around them; of masks two at least, as many as a byte has values at most."""
+    names = tuple(" ".join(str(name).split()) for name in ([labels] if isinstance(labels, str) else labels))
+    names = tuple(name for name in names if name)
+    twice = first_repeated(names)
+    if twice or not names or (not boxes and not 2 <= len(names) <= NOTHING):
+        given = f"{twice!r} twice" if twice else f"{len(names)} name{'' if len(names) == 1 else 's'}"
+        if boxes:
+            raise DataError(f"A detector was given {given}. One or more different names were expected. Change them.")
+        raise DataError(
+            f"A segmenter was given {given}. From 2 to {NOTHING} different names were expected. Add one for what else "
+            "is there, such as 'background'."
+        )
+    return names
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Which of a detector's boxes are kept: from which score, how far two of a class may overlap, how many at most."""
+
+    least: float = 0.0
+    overlap: float = 0.5
+    most: int = 100
+
+    def choose(
+        self, boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], labels: Int[Tensor, " n"]
+    ) -> Int[Tensor, " m"]:
+        """The places of the boxes to keep, surest first."""
+        from torchvision.ops import batched_nms
+
+        sure = torch.nonzero(scores >= self.least).flatten()
+        kept = sure[batched_nms(boxes[sure].float(), scores[sure].float(), labels[sure], self.overlap)]
+        return kept[: self.most]
+
+    def detections(
+        self,
+        boxes: Float[Tensor, "n 4"],
+        scores: Float[Tensor, " n"],
+        labels: Int[Tensor, " n"],
+        classes: tuple[str, ...],
+        size: tuple[int, int],
+        made_of: Mapping[str, Float[Tensor, " n"]] | None = None,
+    ) -> tuple[Region, ...]:
+        """The boxes to keep, cut at the picture's edge; what has no area there is not kept."""
+        limit = torch.tensor([*size, *size], dtype=torch.float64)
+        cut = torch.minimum(boxes.double().clamp(min=0), limit)
+        real = torch.nonzero((cut[:, 2:] > cut[:, :2]).all(1) & torch.isfinite(scores)).flatten()
+        cut, scores, labels = cut[real], scores[real], labels[real]
+        parts = {name: value[real] for name, value in (made_of or {}).items()}
+        regions = []
+        for i in self.choose(cut, scores, labels):
+            left, top, right, bottom = map(float, cut[i])
+            own = tuple((name, float(value[i])) for name, value in parts.items())
+            box = (left, top, right, bottom)
+            regions.append(Region(classes[int(labels[i])], float(scores[i]), box, made_of=own))
+        return tuple(regions)
+
+
+class CocoDocument:
+    """Pictures, classes and masks as COCO writes them, picture by picture; classes are numbered from 1, as there."""
+
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        self.number = {name: i for i, name in enumerate(classes, 1)}
+        self.images: list[dict[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
+
+    def add(self, result: Segmentation) -> None:
+        """Put a picture and its segments in."""
+        (width, height), picture = result.size, len(self.images) + 1
+        self.images.append({"id": picture, "file_name": result.image, "width": width, "height": height})
+        for s in result.segments:
+            left, top, right, bottom = s.box
+            own = {"id": len(self.annotations) + 1, "image_id": picture, "category_id": self.number[s.label]}
+            place = {"bbox": [left, top, right - left, bottom - top], "area": s.area, "iscrowd": 0}
+            coded = {"segmentation": result.coded[s.label], "score": round(s.score, 4)}
+            self.annotations.append({**own, **place, **coded})
+
+    def to_json(self) -> dict[str, Any]:
+        categories = [{"id": i, "name": name} for name, i in self.number.items()]
+        return {"images": self.images, "categories": categories, "annotations": self.annotations}
+
+
+class SegmentFolder:
+    """The folder that segmented pictures go to: a mask each, and at the end one COCO document and one page."""
+
+    def __init__(self, path: Path, classes: tuple[str, ...], *, force: bool = False) -> None:
+        self.path, self.force = make_folder(path), force
+        check_file(path / COCO, _COCO, force=force)
+        check_file(path / INDEX, PAGE, force=force)
+        self._coco, self._shown = CocoDocument(classes), list[Segmentation]()
+        self._names: set[str] = set()
+
+    def add(self, result: Segmentation) -> Path:
+        """Write a picture's mask; where it is."""
+        self._coco.add(result)
+        self._shown += [result] if len(self._shown) < MOST_SHOWN else []
+        safe = (c if c.isalnum() or c in "-_. " else "_" for c in Path(result.image).stem)
+        stem = "".join(safe).strip(". ")[:80] or "picture"
+        for name in (stem, *(f"{stem}-{i}" for i in range(2, 1000))):
+            if name.casefold() not in self._names:
+                self._names.add(name.casefold())
+                return write(self.path / f"{name}.png", result.to_png(), PICTURE, force=self.force)
+        raise ForeignFileError(
+            f"{self.path} has masks under every name that {result.image} could have. A folder with less in it was "
+            "expected. Give another with -o."
+        )
+
+    def finish(self) -> Path:
+        """Write the COCO document and the page; where the page is."""
+        write(self.path / COCO, json.dumps(self._coco.to_json(), ensure_ascii=False), _COCO, force=self.force)
+        return write(self.path / INDEX, render_regions(self._shown, len(self._coco.images)), PAGE, force=self.force)
+
+
+class BoxFolder:
+    """The folder that detections go to, all at the end: the boxes in one format, and a page."""
+
+    def __init__(self, path: Path, classes: tuple[str, ...], format: str = "coco", *, force: bool = False) -> None:
+        check_boxes(BoxData((), classes), path, format=format, force=force)
+        self.path, self.classes, self.format, self.force = make_folder(path), classes, format, force
+        check_file(path / INDEX, PAGE, force=force)
+        self._shown: list[Detections] = []
+        self._records: list[BoxedPicture] = []
+
+    def add(self, result: Detections) -> None:
+        """Take a picture's boxes."""
+        self._records.append(result.record())
+        self._shown += [result] if len(self._shown) < MOST_SHOWN else []
+
+    def finish(self) -> tuple[Path, Path]:
+        """Write the boxes and the page; where each is."""
+        data = BoxData(tuple(self._records), self.classes)
+        files = save_boxes(data, self.path, format=self.format, force=self.force)
+        page = render_regions(self._shown, len(self._records))
+        return files[0], write(self.path / INDEX, page, PAGE, force=self.force)

@@ -1,0 +1,402 @@
+"""Weights and what is said of them: one file with its side-car, and what the hub or a web address publishes.
+
+``file:PATH.safetensors`` or ``file:PATH.pth`` is an encoder, if the file says what it is. Naming an encoder of the hub
+is asking for it: what is not here is fetched from the repository that was named, and from no other; from the cache
+without a network call, else by one quick try, never a hang. Whatever the fetched files say, they are then loaded as a
+folder is: without network, without their code.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import urllib.error
+import urllib.request
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError, ModelError, UnknownNameError, WeightsError
+from ..storage.output import make_folder
+from ..storage.reading import check_regular, file_sha256, parse_json, read_json, reason
+from ..types import Transform
+from .base import Encoder
+from .fence import FenceError, Stored, building, check_kinds, check_numbers, fenced
+from .split import freeze
+
+EXAMPLE = (
+    '{"architecture": "resnet18", "num_classes": 2, "classes": ["healthy", "ill"], "transform": {"input_size": '
+    '[224, 224], "resize": 256, "interpolation": "bicubic", "mean": [0.485, 0.456, 0.406], '
+    '"std": [0.229, 0.224, 0.225]}}'
+)
+LARGEST = 4096
+"""Side in pixels above which a file is not believed: one picture would take hundreds of megabytes."""
+
+
+def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
+    """A timm architecture filled from a file that says its architecture, classes and preprocessing.
+
+    Args:
+        name: the file; its metadata or ``FILE.json`` beside it has ``architecture`` (a timm name), ``num_classes`` or
+            ``classes``, and ``transform`` as :meth:`seewhy.types.Transform.to_json` writes it.
+        engine: what runs the trunk.
+        options: passed to ``timm.create_model``.
+
+    Raises:
+        WeightsError: missing, damaged, with code in it, or for another architecture.
+        ModelError: something that must be known is not said (names the key and shows an example), or the network does
+            not take pictures of the size said.
+    """
+    import timm
+
+    from .timm import encoder_of
+
+    file = WeightsFile.open(name)
+    file.require(["architecture", "transform"])
+    architecture, transform = str(file.said["architecture"]), file.transform
+    if not timm.is_model(architecture):
+        raise UnknownNameError("timm network", architecture, timm.list_models())
+    with fenced():
+        model = file.fill(
+            lambda: timm.create_model(architecture, pretrained=False, num_classes=file.num_classes, **options),
+            architecture,
+        )
+    frozen = freeze(model)
+    _check_size(frozen, name, architecture, transform.input_size)
+    return encoder_of(frozen, f"file:{name}", engine=engine, transform=transform, classes=file.classes)
+
+
+@torch.no_grad()
+def _check_size(model: nn.Module, name: str, architecture: str, size: tuple[int, int]) -> None:
+    """See that the network takes pictures of the size that the file says, by one look at nothing."""
+    why = f"more than {LARGEST} pixels"
+    if max(size) <= LARGEST:
+        try:
+            model.eval()(torch.zeros(1, 3, *size))
+            return
+        except (RuntimeError, AssertionError, ValueError) as error:
+            why = str(error).partition("\n")[0] or type(error).__name__
+    raise ModelError(
+        f"{name!r} says an input_size of {size[0]} × {size[1]}, which its {architecture} does not take ({why}). The "
+        "size that it was trained with was expected. Correct the transform."
+    )
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A weights file and what is said about it: its metadata, and over it the side-car."""
+
+    path: Path
+    said: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: str | Path) -> WeightsFile:
+        """Read the metadata, not yet the weights."""
+        path = Path(path).expanduser()
+        try:
+            check_regular(path)
+        except FileNotFoundError as error:
+            raise WeightsError(
+                f"There is no file {str(path)!r}. A .safetensors or .pth file was expected. Check the path."
+            ) from error
+        except OSError as error:
+            raise _damaged(path, error) from error
+        said = _metadata(path) if path.suffix == ".safetensors" else {}
+        sidecar = path.with_name(path.name + ".json")
+        if sidecar.exists():
+            try:
+                beside = read_json(sidecar)
+                if not isinstance(beside, dict):
+                    raise ValueError(f"it holds a {type(beside).__name__}")
+            except (OSError, ValueError) as error:
+                raise ModelError(
+                    f"{str(sidecar)!r} cannot be read: {error}. A JSON object was expected. For example: {EXAMPLE}"
+                ) from error
+            said |= beside
+        return cls(path, said)
+
+    def require(self, keys: Iterable[str]) -> None:
+        """Refuse a file that does not say what is needed."""
+        missing = [key for key in keys if self.said.get(key) is None]
+        if missing:
+            raise ModelError(
+                f"{str(self.path)!r} does not say its {', '.join(missing)}. SeeWhy never guesses it. "
+                f"Write it into {self.path.name + '.json'!r} beside the file, for example: {EXAMPLE}"
+            )
+
+    @property
+    def transform(self) -> Transform:
+        """The preprocessing."""
+        self.require(["transform"])
+        try:
+            return Transform.from_json(self.said["transform"])
+        except KeyError as error:
+            raise ModelError(
+                f"The transform of {str(self.path)!r} is not complete: {error} is missing. SeeWhy never guesses it. "
+                f"For example: {EXAMPLE}"
+            ) from error
+        except (InputError, TypeError) as error:
+            raise ModelError(
+                f"The transform of {str(self.path)!r} cannot be: {error} For example: {EXAMPLE}"
+            ) from error
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the last layer's rows; none where they are not said."""
+        names = self.said.get("classes") or []
+        if not isinstance(names, list) or not all(isinstance(c, str | int | float) for c in names):
+            raise ModelError(
+                f"{str(self.path)!r} says its classes are {names!r}. A list of names was expected. "
+                f"For example: {EXAMPLE}"
+            )
+        return tuple(map(str, names))
+
+    @property
+    def num_classes(self) -> int:
+        """Rows of the last layer; 0 for a network without one."""
+        self.require([] if self.classes else ["num_classes"])
+        n = self.said.get("num_classes") or len(self.classes)
+        if not isinstance(n, int) or isinstance(n, bool) or n < 0:
+            raise ModelError(
+                f"{str(self.path)!r} says num_classes {n!r}. A whole number was expected. For example: {EXAMPLE}"
+            )
+        if self.classes and n != len(self.classes):
+            raise ModelError(
+                f"{str(self.path)!r} says num_classes {n} and names {len(self.classes)} classes. Equal numbers were "
+                "expected. Correct one of them."
+            )
+        return n
+
+    def weights(self) -> dict[str, Tensor]:
+        """The tensors; no code in the file is ever run."""
+        try:
+            check_regular(self.path)
+            with fenced():
+                if self.path.suffix == ".safetensors":
+                    from safetensors.torch import load_file
+
+                    return load_file(self.path)
+                found = torch.load(self.path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, FenceError) as error:
+            raise WeightsError(
+                f"{str(self.path)!r} holds more than tensors, and loading it could run code. A state dict was "
+                "expected. Where you trust it: torch.save(model.state_dict(), path), or better safetensors."
+            ) from error
+        except Exception as error:
+            raise _damaged(self.path, error) from error
+        for key in ("state_dict", "model", "model_state_dict"):
+            if isinstance(found, dict) and isinstance(found.get(key), dict):
+                found = found[key]
+        if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
+            raise WeightsError(
+                f"{str(self.path)!r} holds no state dict. Names and tensors were expected. "
+                "Write it with torch.save(model.state_dict(), path)."
+            )
+        tensors = OrderedDict((name.removeprefix("module."), tensor) for name, tensor in found.items())
+        tensors._metadata = getattr(found, "_metadata", {})  # type: ignore[attr-defined]  # layer versions
+        return tensors
+
+    def fill(self, make: Callable[[], Any], architecture: str) -> Any:
+        """A network with the tensors, all of them, made once it is known to be no larger than they are."""
+        weights = self.weights()
+        check_kinds(str(self.path), weights)
+        try:
+            with building(Stored.of(weights)):
+                with torch.device("meta"):
+                    make()
+                module = make()
+            module.load_state_dict(weights, strict=True)
+        except (RuntimeError, ValueError) as error:
+            lines = [line.strip() for line in str(error).splitlines()][-3:]
+            raise WeightsError(
+                f"{str(self.path)!r} does not fit {architecture}: {' '.join(lines)} The weights of exactly this "
+                "architecture and number of classes were expected. Correct 'architecture' or 'num_classes'."
+            ) from error
+        check_numbers(str(self.path), module)
+        return module
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    """safetensors keeps strings only; lists and objects are JSON in them."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            raw = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+    said: dict[str, Any] = {}
+    for key, value in raw.items():
+        try:
+            said[key] = parse_json(value)
+        except ValueError:
+            said[key] = value
+    return said
+
+
+def _damaged(path: Path, error: Exception) -> WeightsError:
+    return WeightsError(
+        f"{str(path)!r} cannot be read: {reason(error)}. A complete weights file was expected. Copy it again."
+    )
+
+
+def missing_weights(name: str, repo: str, filename: str, instead: str, reason: str) -> WeightsError:
+    """The error for weights that are not here."""
+    from huggingface_hub import constants
+
+    return WeightsError(
+        f"The weights of {name!r} are not on this machine: {filename} of {repo} was looked for in "
+        f"{constants.HF_HUB_CACHE} and {reason}. A copy of that file was expected. On a machine with a network run "
+        f"'huggingface-cli download {repo} --local-dir {repo.split('/')[-1]}', copy the folder here and use "
+        f"{instead!r}, or set HF_HOME to a cache that holds it."
+    )
+
+
+def cached_file(repo: str, filename: str) -> Path | None:
+    """A file of a repository in the hub's cache."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    repo, _, revision = repo.partition("@")
+    try:
+        # The cache is named, as the library binds its default when it is imported.
+        found = try_to_load_from_cache(repo, filename, constants.HF_HUB_CACHE, revision or None)
+    except ValueError:  # no name that a repository can have
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
+def is_offline() -> bool:
+    """Whether ``HF_HUB_OFFLINE`` forbids the network, also when it was set after the hub's library was imported."""
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def unreachable(timeout_seconds: float = 5.0) -> str:
+    """Why the hub cannot be asked, or an empty string when it can. The hub's own retries take minutes."""
+    from huggingface_hub import constants, get_session
+
+    if is_offline():
+        return "HF_HUB_OFFLINE forbids asking the hub"
+    try:
+        get_session().head(constants.ENDPOINT, timeout=timeout_seconds)
+    except Exception as error:
+        return f"the hub at {constants.ENDPOINT} does not answer ({type(error).__name__})"
+    return ""
+
+
+def fetch(name: str, repo: str, weights: Sequence[str], others: Sequence[str], instead: str) -> Path:
+    """The folder of a repository in the cache, with its weights; asked for on the hub where they are not there.
+
+    Args:
+        name: the encoder as the user wrote it.
+        repo: repository on the hub, ``@revision`` behind it where one was named.
+        weights: the same weights under other names, and patterns of their parts; one of them is enough.
+        others: patterns of the files that are read beside them.
+        instead: the encoder name that reads a copied folder.
+
+    Raises:
+        WeightsError: not in the cache, and the hub may not be asked, does not answer or does not have it.
+    """
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    for file in weights:
+        if (found := cached_file(repo, file)) is not None:
+            return found.parent
+    if reason := unreachable():
+        raise missing_weights(name, repo, weights[0], instead, reason)
+    plain, _, revision = repo.partition("@")
+    try:
+        folder = Path(
+            snapshot_download(
+                plain,
+                revision=revision or None,
+                cache_dir=constants.HF_HUB_CACHE,
+                allow_patterns=[*others, *_first_there(plain, revision, weights)],
+            )
+        )
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
+        reason = f"the hub did not give it ({type(error).__name__})"
+        raise missing_weights(name, repo, weights[0], instead, reason) from error
+    if not any((folder / file).is_file() for file in weights):
+        raise missing_weights(name, repo, weights[0], instead, "the hub has no such file there")
+    return folder
+
+
+def _first_there(repo: str, revision: str, weights: Sequence[str]) -> list[str]:
+    """The first of the weights' names that the repository has, with its parts; the others are the same once more."""
+    from huggingface_hub import HfApi, constants
+
+    there = HfApi(constants.ENDPOINT).list_repo_files(repo, revision=revision or None)
+    found = next((file for file in weights if file in there), weights[0])
+    return [found, "model-*-of-*.safetensors"] if found.endswith(".index.json") else [found]
+
+
+def fetch_url(name: str, url: str, instead: str) -> Path:
+    """A published file in torch's cache, checked; asked for at its address where it is not there."""
+    import torch
+
+    file = url.rsplit("/", 1)[-1]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / file
+    said = re.search(r"-([0-9a-f]{8,64})\.", file)
+    if not path.exists():
+        # torch.hub waits for minutes when nothing answers, so ask first, once and briefly.
+        reason = "HF_HUB_OFFLINE forbids asking the network" if is_offline() else _silent(url)
+        if reason:
+            raise WeightsError(
+                f"The weights of {name!r} are not on this machine: {file} was looked for in {path.parent} and "
+                f"{reason}. A copy of that file was expected. On a machine with a network download {url}, copy it here "
+                f"and use {instead!r}."
+            )
+        make_folder(path.parent)
+        torch.hub.download_url_to_file(url, str(path), said and said[1], progress=True)
+    try:
+        digest = file_sha256(path)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error}. Delete it, and it is fetched again.") from error
+    if said is not None and not digest.startswith(said[1]):
+        raise WeightsError(
+            f"{path} is not the file that was published: its SHA-256 begins with {digest[:8]}, and {said[1]} was "
+            "expected. Delete it, and it is fetched again."
+        )
+    return path
+
+
+def _silent(url: str) -> str:
+    """Why an address cannot be asked; empty where it can."""
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=5).close()
+    except (urllib.error.URLError, OSError) as error:
+        return f"{url} does not answer ({type(error).__name__})"
+    return ""
+
+
+def check_folder(name: str, folder: Path) -> None:
+    """Refuse a model's folder in which a file would be waited on."""
+    try:
+        files = sorted(folder.iterdir())
+    except OSError as error:
+        raise WeightsError(
+            f"{name!r} cannot be read: {error.strerror or error}. A folder with a model was expected. Check the path."
+        ) from error
+    for file in files:
+        if not file.is_dir():
+            check_file(name, file)
+
+
+def check_file(name: str, file: Path) -> None:
+    """Refuse a file of a model that would be waited on."""
+    try:
+        check_regular(file)
+    except OSError as error:
+        raise WeightsError(
+            f"The file {file.name!r} of {name!r} cannot be read: {error}. The files of a model as its library writes "
+            "them were expected. Copy it again."
+        ) from error

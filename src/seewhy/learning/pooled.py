@@ -1,0 +1,264 @@
+"""Pictures with what is said of them, as an encoder sees and reads them: each picture and each text once."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..encoders.base import Encoder, TextTower, TrainableText
+from ..encoders.names import own_vectors, sentence_fingerprint
+from ..encoders.paired_heads import place
+from ..encoders.stream import encode_stream
+from ..errors import DataError
+from ..pictures.samples import Sample, split
+from ..progress import Progress
+from ..storage.features import FeatureStore, text_key
+from .objectives.spans import spans
+
+LONG = 200
+"""Signs of a text from which on it may be longer than a words half reads."""
+TEXTS = 512
+"""Sentences that are encoded, and kept, at once."""
+Texts = tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class PooledSet:
+    """Pictures that can be read, as an encoder pools them.
+
+    Attributes:
+        items: with their classes, groups and texts, where they have any.
+        digests: of their files.
+        pooled: of each.
+        said: by what a column is for, the texts of each picture; none where its cell is empty.
+    """
+
+    items: tuple[Sample, ...]
+    digests: Texts
+    pooled: Float[Tensor, "n p"]
+    said: Mapping[str, tuple[Texts, ...]] = field(default_factory=dict, kw_only=True)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def classes(self) -> Texts:
+        """Their names, where every picture has one; none otherwise."""
+        labels = {item.label for item in self.items}
+        return () if "" in labels else tuple(sorted(labels))
+
+    def first(self, column: str) -> list[str]:
+        """The first text of each picture, or an empty one."""
+        return [texts[0] if texts else "" for texts in self.said[column]]
+
+    def only(self, rows: Sequence[int]) -> Self:
+        """Some of them."""
+        items, digests = tuple(self.items[i] for i in rows), tuple(self.digests[i] for i in rows)
+        said = rows_of(self.said, rows)
+        return replace(
+            self, items=items, digests=digests, pooled=self.pooled[list(rows)], said=said, **self._texts_of(rows)
+        )
+
+    def _texts_of(self, rows: Sequence[int]) -> dict[str, Any]:
+        """What else is kept of some of them."""
+        return {}
+
+    def split(self, held_out: float, seed: int, *, by_class: bool = False) -> tuple[Self, Self]:
+        """What is trained on and what is held out: copies and groups are never on both sides.
+
+        With ``by_class`` a part of every class, where there are classes and no groups.
+
+        Raises:
+            DataError: there are too few pictures to hold any out.
+        """
+        if by_class and self.classes and not any(item.group for item in self.items):
+            out = split([item.label for item in self.items], self.digests, held_out, seed)
+            own, held = ([i for i, flag in enumerate(out) if flag is side] for side in (False, True))
+        else:
+            own, held = split_groups(self.items, self.digests, held_out, seed)
+        return self.only(own), self.only(held)
+
+
+@dataclass(frozen=True, eq=False)
+class PooledPairs(PooledSet):
+    """Pictures and texts as vectors.
+
+    Attributes:
+        texts: each once.
+        sentences: their own vectors, as :func:`seewhy.encoders.names.own_vectors` gives them.
+        pairs: one row per pair: which picture, which text.
+    """
+
+    texts: Texts
+    sentences: Float[Tensor, "m e"]
+    pairs: Int[Tensor, "n 2"]
+
+    @property
+    def owner(self) -> Int[Tensor, " n"]:
+        """The picture of each pair."""
+        return self.pairs[:, 0]
+
+    @property
+    def choices(self) -> list[list[int]]:
+        """The texts of each picture, by their numbers."""
+        found: list[list[int]] = [[] for _ in self.items]
+        for picture, text in self.pairs.tolist():
+            found[picture].append(text)
+        return found
+
+    def _texts_of(self, rows: Sequence[int]) -> dict[str, Any]:
+        place = torch.full((len(self),), -1)
+        place[list(rows)] = torch.arange(len(rows))
+        pairs = torch.stack([place[self.pairs[:, 0]], self.pairs[:, 1]], 1)
+        pairs = pairs[pairs[:, 0] >= 0]
+        used, text = pairs[:, 1].unique(return_inverse=True)
+        order = pairs[:, 0].argsort(stable=True)
+        return {
+            "texts": tuple(self.texts[i] for i in used.tolist()),
+            "sentences": self.sentences[used],
+            "pairs": torch.stack([pairs[:, 0], text], 1)[order],
+        }
+
+
+def rows_of(said: Mapping[str, tuple[Texts, ...]], rows: Sequence[int]) -> dict[str, tuple[Texts, ...]]:
+    """What is said of some pictures."""
+    return {name: tuple(texts[i] for i in rows) for name, texts in said.items()}
+
+
+def split_groups(
+    items: Sequence[Sample], digests: Sequence[str], held_out: float, seed: int
+) -> tuple[list[int], list[int]]:
+    """Rows to train on and rows held out, by groups and by files."""
+    whole = [item.group or digest for item, digest in zip(items, digests, strict=True)]
+    distinct = sorted(set(whole))
+    if len(distinct) < 4:
+        raise DataError(
+            f"{len(distinct)} different picture(s) with texts were given. Four or more were expected, as some are "
+            "held out to choose by. Give more pairs."
+        )
+    random.Random(f"{seed}|pairs").shuffle(distinct)
+    held = set(distinct[: max(2, round(held_out * len(distinct)))])
+    rows: tuple[list[int], list[int]] = ([], [])
+    for i, group in enumerate(whole):
+        rows[group in held].append(i)
+    return rows
+
+
+def encode_pictures(
+    encoder: Encoder, items: Sequence[Sample], store: FeatureStore | None, progress: Progress
+) -> PooledSet:
+    """Those that can be read; the others are named.
+
+    Raises:
+        DataError: no picture can be read.
+    """
+    kept, digests, pooled = [], [], []
+    stream = encode_stream(encoder, [item.source for item in items], store=store)
+    for item, encoded in progress.results(items, stream, "Looking"):
+        kept.append(item)
+        digests.append(encoded.digest)
+        pooled.append(encoded.pooled[0])
+    if not kept:
+        reason = f"; the first: {progress.failures[0].error}" if progress.failures else ""
+        raise DataError(
+            f"None of the {len(items)} pictures can be read{reason}. Files of pictures were expected, relative to "
+            "their table. Check the column of images."
+        )
+    return PooledSet(tuple(kept), tuple(digests), torch.stack(pooled))
+
+
+def encode_pairs(
+    encoder: Encoder, items: Sequence[Sample], store: FeatureStore | None, progress: Progress
+) -> PooledPairs:
+    """See every picture and read every text, each once; what cannot be read is named and left out.
+
+    Raises:
+        DataError: no picture can be read.
+    """
+    pictures = encode_pictures(encoder, items, store, progress)
+    _say_long(encoder.text, pictures.items, progress)
+    texts = _texts(encoder, [item.texts for item in pictures.items], store, progress)
+    return PooledPairs(pictures.items, pictures.digests, pictures.pooled, *texts)
+
+
+def _texts(
+    encoder: Encoder, said: Sequence[Texts], store: FeatureStore | None, progress: Progress
+) -> tuple[Texts, Tensor, Tensor]:
+    """Each text once, its vector, and which picture has which."""
+    numbers: dict[str, int] = {}
+    pairs = [(i, numbers.setdefault(text, len(numbers))) for i, texts in enumerate(said) for text in texts]
+    return tuple(numbers), read_texts(encoder.text, list(numbers), store, progress), torch.tensor(pairs)
+
+
+def _say_long(tower: TextTower, items: Sequence[Sample], progress: Progress) -> None:
+    """A note of texts that are longer than is read."""
+    if not isinstance(tower, TrainableText):
+        return
+    long = [(item.image, text) for item in items for text in item.texts if len(text) > LONG]
+    cut = [image for image, text in long if tower.n_cut([text])]
+    if cut:
+        progress.note(
+            f"{len(cut)} text(s) are longer than is read, and what lies beyond is not; the first is of {cut[0]}"
+        )
+
+
+def read_texts(
+    tower: TextTower, texts: Sequence[str], store: FeatureStore | None, progress: Progress
+) -> Float[Tensor, "m e"]:
+    """Sentences → vectors of their own, each found in the store or kept there."""
+    parts = []
+    chunks = [list(texts[i : i + TEXTS]) for i in range(0, len(texts), TEXTS)]
+    for chunk in progress.track(chunks, "Reading texts", len(chunks)):
+        keys = [text_key(text, f"{sentence_fingerprint(tower)} sentences") for text in chunk]
+        known = {} if store is None else store.get_texts(keys)
+        missing = {k: t for k, t in zip(keys, chunk, strict=True) if k not in known}
+        if missing:
+            fresh = dict(zip(missing, own_vectors(tower, list(missing.values())).clone(), strict=True))
+            if store is not None:
+                store.put_texts(fresh.items())
+            known |= fresh
+        parts.append(torch.stack([known[k] for k in keys]))
+    return torch.cat(parts)
+
+
+def spanned(
+    encoder: Encoder, encoded: PooledPairs, of: str, store: FeatureStore | None, progress: Progress
+) -> PooledPairs:
+    """The same pictures with what an objective compares of their texts, see :func:`~.objectives.spans.spans`."""
+    if of == "text":
+        return encoded
+    said = [spans([encoded.texts[j] for j in texts], of) for texts in encoded.choices]
+    texts, sentences, pairs = _texts(encoder, said, store, progress)
+    return replace(encoded, texts=texts, sentences=sentences, pairs=pairs)
+
+
+def findings(encoded: PooledSet) -> Float[Tensor, "p f"] | None:
+    """1 for what is found in each picture, 0 for the rest: its class, or several with ``|`` between them.
+
+    ``None`` where one of the pictures has none.
+    """
+    found = [{name.strip() for name in item.label.split("|")} - {""} for item in encoded.items]
+    if not all(found):
+        return None
+    names = sorted(set().union(*found))
+    return torch.tensor([[float(name in own) for name in names] for own in found])
+
+
+@torch.no_grad()
+def placed(encoder: Encoder, encoded: PooledPairs) -> Float[Tensor, "m d"]:
+    """Each text as a unit vector among the pictures."""
+    return torch.cat([place(encoder.text, part) for part in encoded.sentences.split(4096)])
+
+
+@torch.no_grad()
+def joint_vectors(encoder: Encoder, encoded: PooledPairs) -> tuple[Float[Tensor, "p d"], Float[Tensor, "n d"]]:
+    """Pictures, and the text of each pair, as unit vectors in the space they share."""
+    image = normalize(encoder.text.project(encoded.pooled), dim=1)
+    return image, placed(encoder, encoded)[encoded.pairs[:, 1]]

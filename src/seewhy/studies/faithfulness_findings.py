@@ -1,0 +1,255 @@
+"""From a study's numbers to its tables, its ranking and its sentence."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from ..evaluation.faithfulness import N_FEWEST
+from ..metrics import Metric
+from .bootstrap import Paired, paired
+from .records import Row
+
+RANDOM = "random"
+FILLS = {"mean": "deletion", "black": "deletion_black", "blur": "deletion_blur"}
+N_NAMED = 3
+"""Methods that the sentence names at either end."""
+
+
+def findings(
+    rows: Sequence[Row], metrics: Mapping[str, Metric], methods: Sequence[str], controls: Sequence[str], **how: Any
+) -> dict[str, Any]:
+    """Tables, ranking, differences, agreement between fills, and the sentence.
+
+    Args:
+        rows: a study's records.
+        metrics: by label.
+        methods: names, in the order shown.
+        controls: names, in the order shown.
+        how: intervals are made, as for :func:`~.bootstrap.paired`.
+    """
+    names, tables = [*methods, *controls], {}
+    for label, metric in metrics.items():
+        found = [row for row in rows if row["metric"] == label]
+        if any(row["method"] in names for row in found):
+            tables[label] = table(label, metric, found, names, controls, **how)
+    same = _same(rows, metrics, names)
+    ranked = ranking(tables.values(), methods)
+    return {
+        "study": "faithfulness",
+        "n": max((t["n"] for t in tables.values()), default=0),
+        "methods": list(methods),
+        "controls": list(controls),
+        "sentence": sentence(tables.values(), ranked, same),
+        "ranking": ranked,
+        "same": same,
+        "metrics": list(tables.values()),
+        "fills": _agreement(tables, methods),
+        "settings": {**how, "class": "predicted"},
+    }
+
+
+class _Sets:
+    """Resampling of every set of pictures that methods share; each set is drawn once for all who have it."""
+
+    def __init__(self, metric: Metric, found: Mapping[str, dict[str, Row]], how: Mapping[str, Any]) -> None:
+        self.metric, self.found, self.how = metric, found, how
+        self._drawn: dict[frozenset[str], tuple[list[str], Paired]] = {}
+
+    def __call__(self, *names: str) -> tuple[list[int], Paired | None, int]:
+        """Where the methods stand in the resampling of the pictures they share, and how many those are."""
+        shared = frozenset.intersection(*(frozenset(self.found[n]) for n in names))
+        if not shared:
+            return [], None, 0
+        if shared not in self._drawn:
+            able = [n for n, rows in self.found.items() if shared <= rows.keys()]
+            digests = [d for d in self.found[able[0]] if d in shared]
+            sums = torch.tensor([[self.found[n][d]["sums"] for n in able] for d in digests], dtype=torch.double)
+            self._drawn[shared] = able, paired(sums, self.metric.combine, **self.how)
+        able, drawn = self._drawn[shared]
+        return [able.index(n) for n in names], drawn, len(shared)
+
+
+def table(
+    label: str, metric: Metric, rows: Sequence[Row], names: Sequence[str], controls: Sequence[str], **how: Any
+) -> dict[str, Any]:
+    """One metric's lines and differences: each line is of all pictures the method was measured on, each difference,
+    of every pair with a method in it, of those that both were."""
+    found: dict[str, dict[str, Row]] = defaultdict(dict)
+    for row in rows:
+        found[row["method"]][row["digest"]] = row
+    sets, shown = _Sets(metric, found, how), [n for n in names if n in found]
+    lines = [_line(name, name in controls, found[name], sets) for name in shown]
+    differences = []
+    for a, b in itertools.combinations(shown, 2):
+        places, drawn, n = sets(a, b)
+        if a in controls or drawn is None:
+            continue
+        difference, interval, apart = drawn.difference(*places)
+        real, better = apart and n >= N_FEWEST, a if (difference > 0) is metric.higher_is_better else b
+        differences.append(
+            {
+                "a": a, "b": b, "control": b in controls, "n": n, "difference": difference,
+                "interval": list(interval), "real": real, "better": better if real else None,
+            }
+        )  # fmt: skip
+    first = next(iter(found[shown[0]].values()))
+    return {
+        "metric": label,
+        "family": metric.family,
+        "higher_is_better": metric.higher_is_better,
+        "n": max(line["n"] for line in lines),
+        "rows": lines,
+        "differences": differences,
+        "settings": {k: v for k, v in first["settings"].items() if k != "target"},
+    }
+
+
+def _line(name: str, is_control: bool, rows: Mapping[str, Row], sets: _Sets) -> dict[str, Any]:
+    (i,), drawn, n = sets(name)
+    assert drawn is not None
+    value, interval = float(drawn.values[i]), list(drawn.interval(i))
+    line = {"method": name, "control": is_control, "n": n, "value": value, "interval": interval}
+    if all("mean_map" in row["parts"] for row in rows.values()):
+        line["mean_map"] = sum(row["parts"]["mean_map"] for row in rows.values()) / n
+    return line
+
+
+def _same(rows: Iterable[Row], metrics: Mapping[str, Metric], names: Sequence[str]) -> list[list[str]]:
+    """Methods whose maps were the same on every picture where both were measured, in groups."""
+    leaders: dict[str, set[str | None]] = defaultdict(set)
+    for row in rows:
+        # A metric that explains again measures every method by itself, and so says nothing here.
+        if "methods" not in metrics[row["metric"]].requires:
+            leaders[row["method"]].add(row["same_as"])
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        led = leaders.get(name, {None})
+        leader = next(iter(led)) if len(led) == 1 else None
+        groups.setdefault(leader or name, []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+@dataclass
+class _Standing:
+    """A method against the others and against the random map, on metrics of faithfulness."""
+
+    method: str
+    won: int = 0
+    lost: int = 0
+    compared: int = 0
+    over_random: list[str] = field(default_factory=list)
+    under_random: list[str] = field(default_factory=list)
+    judged: list[str] = field(default_factory=list)
+
+
+def ranking(tables: Iterable[dict[str, Any]], methods: Sequence[str]) -> list[dict[str, Any]]:
+    """Methods by real differences won less those lost against other methods on metrics of faithfulness, best first.
+
+    Pairs that share too few pictures are not counted; methods without any other pair come last. ``over_random`` and
+    ``under_random`` are the metrics on which the difference to the random map is real.
+    """
+    standings = {name: _Standing(name) for name in methods}
+    judges = [t for t in tables if t["family"] == "faithfulness"]
+    pairs = [(t["metric"], d) for t in judges for d in t["differences"] if d["n"] >= N_FEWEST]
+    for label, d in pairs:
+        first = standings[d["a"]]
+        if d["b"] == RANDOM:
+            first.judged.append(label)
+            if d["real"]:
+                (first.over_random if d["better"] == d["a"] else first.under_random).append(label)
+        if not d["control"]:
+            for one in (first, standings[d["b"]]):
+                one.compared += 1
+                one.won += d["real"] and d["better"] == one.method
+                one.lost += d["real"] and d["better"] != one.method
+    ordered = sorted(standings.values(), key=lambda s: (not s.compared, (s.lost - s.won) / max(1, s.compared)))
+    return [asdict(one) for one in ordered]
+
+
+def _agreement(tables: Mapping[str, dict[str, Any]], methods: Sequence[str]) -> dict[str, float] | None:
+    """Kendall's τ between the rankings of the methods that deletion gives with each fill."""
+    if len(methods) < 2:
+        return None
+    values = {
+        fill: {r["method"]: r["value"] for r in tables[label]["rows"] if not r["control"]}
+        for fill, label in FILLS.items()
+        if label in tables
+    }
+    found = {}
+    for a, b in itertools.combinations(values, 2):
+        both = [n for n in methods if n in values[a] and n in values[b]]
+        found[f"{a}, {b}"] = round(kendall_tau([values[a][n] for n in both], [values[b][n] for n in both]), 4)
+    return found or None
+
+
+def kendall_tau(a: Sequence[float], b: Sequence[float]) -> float:
+    """Agreement of two rankings (τ-b): 1 the same order, −1 the reverse, 0 where one of them has no order.
+
+    >>> kendall_tau([1, 2, 3], [1, 2, 3]), kendall_tau([1, 2, 3], [3, 2, 1])
+    (1.0, -1.0)
+    """
+    x, y = (torch.tensor(list(v), dtype=torch.double) for v in (a, b))
+    above = torch.triu(torch.ones(len(x), len(x)), 1) > 0
+    signs_x, signs_y = (torch.sign(v[:, None] - v[None])[above] for v in (x, y))
+    norm = float((signs_x.abs().sum() * signs_y.abs().sum()).sqrt())
+    return float((signs_x * signs_y).sum()) / norm if norm else 0.0
+
+
+def sentence(tables: Iterable[dict[str, Any]], ranked: Sequence[dict[str, Any]], same: Sequence[Sequence[str]]) -> str:
+    """Which differences are real, in one sentence; those between methods with the same maps are not counted."""
+    tables = list(tables)
+    n = max((t["n"] for t in tables), default=0)
+    if n < N_FEWEST:
+        are = "picture is" if n == 1 else "pictures are"
+        return f"{n} {are} too few to call any difference real; give at least {N_FEWEST}."
+    together = [set(group) for group in same]
+    pairs = [
+        (t["metric"], d)
+        for t in tables
+        for d in t["differences"]
+        if not d["control"] and d["n"] >= N_FEWEST and not any({d["a"], d["b"]} <= group for group in together)
+    ]
+    real = [(label, d) for label, d in pairs if d["real"]]
+    if not pairs:
+        first = "There are no two methods with different maps"
+    elif not real:
+        first = f"None of the {len(pairs)} differences between methods is real"
+    else:
+        first = f"{len(real)} of {len(pairs)} differences between methods are real"
+        first += f": {_named(real)}" if len(ranked) <= N_NAMED else ""
+    return f"On {n} pictures: {first}; {_against_random(ranked, together)}."
+
+
+def _named(real: Sequence[tuple[str, dict[str, Any]]]) -> str:
+    """Winners and losers, metric by metric."""
+    by_pair: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for label, d in real:
+        by_pair[d["better"], d["b"] if d["better"] == d["a"] else d["a"]].append(label)
+    ordered = sorted(by_pair.items(), key=lambda item: -len(item[1]))
+    return "; ".join(f"{a} is better than {b} on {', '.join(labels)}" for (a, b), labels in ordered)
+
+
+def _against_random(ranked: Sequence[dict[str, Any]], same: Sequence[set[str]]) -> str:
+    """How many metrics of faithfulness say that a method beats the random map: each, or the ends of a long list."""
+    ranked = [e for e in ranked if e["judged"]]
+    if not ranked:
+        return "no metric of faithfulness was measured on enough pictures"
+    if len(ranked) <= N_NAMED:
+        said = [f"{e['method']} on {len(e['over_random'])} of {len(e['judged'])}" for e in ranked]
+        return f"better than a random map is {', '.join(said)} metrics of faithfulness"
+    # Of methods with the same maps the first stands for all.
+    names = [e["method"] for e in ranked]
+    distinct = [n for i, n in enumerate(names) if not any({n, other} <= group for group in same for other in names[:i])]
+    every = [e["method"] for e in ranked if len(e["over_random"]) == len(e["judged"])]
+    never = [e["method"] for e in ranked if not e["over_random"]]
+    return (
+        f"most differences on metrics of faithfulness are won by {', '.join(distinct[:N_NAMED])}, "
+        f"most lost by {', '.join(distinct[: -N_NAMED - 1 : -1])}; better than a random map on every one of them: "
+        f"{', '.join(every) or 'none'}; on none of them: {', '.join(never) or 'none'}"
+    )

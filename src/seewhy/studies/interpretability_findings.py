@@ -1,0 +1,260 @@
+"""Figures of the study of interpretability, how they go together over encoders, and what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..heads.sparse_concepts import SPARSITIES
+from .bootstrap import Combine, figure, paired, paired_means, percentiles, rounded
+from .concepts import CONTROL
+from .interpretability_score import iis
+from .records import Row, from_bits
+
+LEAST = 4
+"""Fewer encoders have no interval to speak of."""
+CAVEAT = "It measures how much of the accuracy a few numbers carry, not whether people understand them."
+
+
+@dataclass(frozen=True, eq=False)
+class LibraryRow:
+    """What a library's concepts are worth to one encoder, over its draws.
+
+    Attributes:
+        right: part of the draws that are right on each test picture, at each sparsity.
+        first: the record of the first draw.
+        draws: averaged.
+    """
+
+    right: Float[Tensor, "t s"]
+    first: Row
+    draws: int
+
+    @classmethod
+    def of(cls, found: Sequence[Row]) -> LibraryRow:
+        right = [torch.tensor([from_bits(column) for column in row["right"]]).double().T for row in found]
+        return cls(torch.stack(right).mean(0), found[0], len(found))
+
+
+@dataclass(frozen=True, eq=False)
+class EncoderRow:
+    """One encoder.
+
+    Attributes:
+        name: as it is called here.
+        fingerprint: of its weights.
+        width: of its features.
+        right: of the layer on all features, on each test picture.
+        neighbours: accuracy of the nearest training pictures on those to choose on: other pictures, another measure.
+        libraries: what each is worth.
+    """
+
+    name: str
+    fingerprint: str
+    width: int
+    right: Float[Tensor, " t"]
+    neighbours: float
+    libraries: dict[str, LibraryRow]
+
+
+def encoder_rows(found: Sequence[EncoderRow], floor: float, **how: Any) -> list[dict[str, Any]]:
+    """Each encoder's own accuracies."""
+    drawn = paired_means(torch.stack([one.right for one in found], 1), **how)
+    return [
+        {
+            "encoder": one.name, "fingerprint": one.fingerprint, "width": one.width, "accuracy": drawn.figure(i),
+            "neighbours": round(one.neighbours, 4), "below_floor": bool(float(drawn.values[i]) < floor),
+        }
+        for i, one in enumerate(found)
+    ]  # fmt: skip
+
+
+def library_rows(found: Sequence[EncoderRow], **how: Any) -> list[dict[str, Any]]:
+    """Every encoder with every library, all resampled on the same test pictures."""
+    lines = [(one, library) for one in found for library in one.libraries]
+    sums = torch.stack([torch.cat([one.right[:, None], one.libraries[name].right], 1) for one, name in lines], 1)
+    kinds: dict[str, Combine] = {
+        "iis": lambda m: iis(m[..., 1:], m[..., 0]),
+        "normalised": lambda m: iis(m[..., 1:], m[..., 0], normalised=True),
+        "area": lambda m: iis(m[..., 1:], torch.ones_like(m[..., 0]), normalised=True),
+        **{f"accuracy {i}": _column(i, by_whole=False) for i in range(len(SPARSITIES))},
+        **{f"arr {i}": _column(i, by_whole=True) for i in range(len(SPARSITIES))},
+    }
+    drawn = {k: paired(sums, f, **how) for k, f in kinds.items()}
+    rows = []
+    for i, (one, name) in enumerate(lines):
+        own, figures = one.libraries[name], {k: drawn[k].figure(i) for k in kinds}
+        kept, used = own.first["kept"], own.first["used"]
+        row = {
+            "encoder": one.name, "library": name, "words_of": own.first["words_of"],
+            "n_concepts": own.first["n_concepts"], "draws": own.draws,
+            **{k: figures[k] for k in ("iis", "normalised", "area")},
+            "points": [
+                {"sparsity": sparsity, "kept": kept[j], "used": used[j],
+                 "accuracy": figures[f"accuracy {j}"], "arr": figures[f"arr {j}"]}
+                for j, sparsity in enumerate(SPARSITIES)
+            ],
+        }  # fmt: skip
+        if name != CONTROL and CONTROL in one.libraries:
+            value, interval, real = drawn["iis"].difference(i, lines.index((one, CONTROL)))
+            row["less_random"] = {**figure(value, interval), "real": real}
+        rows.append(row)
+    return rows
+
+
+def _column(i: int, *, by_whole: bool) -> Callable[[Tensor], Tensor]:
+    return lambda means: means[..., 1 + i] / (means[..., 0].clamp(min=1e-12) if by_whole else 1.0)
+
+
+def correlations(
+    encoders: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]], **how: Any
+) -> list[dict[str, Any]]:
+    """How scores go with accuracy over the encoders above the floor; none of fewer than four.
+
+    The accuracy of all features is in the score's denominator, and both are measured on the same pictures. So the areas
+    without that denominator stand beside it, the accuracy of the nearest neighbours on other pictures, and what is left
+    once the accuracy, or the score of random directions, is held.
+    """
+    own = {one["encoder"]: one for one in encoders if not one["below_floor"]}
+    found = []
+    for library in dict.fromkeys(row["library"] for row in rows):
+        by = {r["encoder"]: r for r in rows if r["library"] == library and r["encoder"] in own}
+        chance = {r["encoder"]: r for r in rows if r["library"] == CONTROL and r["encoder"] in by}
+        names = [name for name in by if library == CONTROL or not chance or name in chance]
+        if len(names) < LEAST:
+            continue
+        numbers = {
+            "iis": [by[n]["iis"]["value"] for n in names],
+            "area": [by[n]["area"]["value"] for n in names],
+            "accuracy": [own[n]["accuracy"]["value"] for n in names],
+            "neighbours": [own[n]["neighbours"] for n in names],
+            "iis of random": [chance[n]["iis"]["value"] for n in names if n in chance],
+        }
+        asked: list[tuple[str, str, str | None]] = [
+            ("iis", "accuracy", None), ("area", "accuracy", None), ("iis", "neighbours", None),
+            ("iis", "neighbours", "accuracy"),
+        ]  # fmt: skip
+        if library != CONTROL and chance:
+            asked.append(("iis", "accuracy", "iis of random"))
+        for x, y, given in asked:
+            rho, interval = rank_correlation(numbers[x], numbers[y], None if given is None else numbers[given], **how)
+            found.append(
+                {
+                    "library": library, "of": x, "with": y, "given": given, "n": len(names),
+                    "rho": None if rho is None else round(rho, 4),
+                    "interval": None if interval is None else rounded(interval),
+                }
+            )  # fmt: skip
+    return found
+
+
+class RankCorrelation(NamedTuple):
+    """Spearman's rho, and its percentile interval where most draws have one."""
+
+    rho: float | None
+    interval: tuple[float, float] | None
+
+
+def rank_correlation(
+    x: Sequence[float],
+    y: Sequence[float],
+    given: Sequence[float] | None = None,
+    *,
+    n_draws: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> RankCorrelation:
+    """Spearman's rho of two numbers, or what is left of it given a third: ``(r_xy - r_xz r_yz) / √(…)`` of ranks.
+
+    The interval draws things anew with replacement; draws in which a number never changes are left out.
+
+    Example:
+        >>> rank_correlation([1, 2, 3, 4], [1, 4, 9, 16]).rho
+        1.0
+        >>> rank_correlation([1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4]).rho is None  # nothing is left
+        True
+    """
+    table = torch.tensor([list(x), list(y), *([] if given is None else [list(given)])], dtype=torch.double)
+    whole = _rho(table[:, None])[0]
+    generator = torch.Generator().manual_seed(seed)
+    drawn = _rho(table[:, torch.randint(table.shape[1], (n_draws, table.shape[1]), generator=generator)])
+    drawn = drawn[drawn.isfinite()]
+    enough = table.shape[1] >= LEAST and len(drawn) >= n_draws / 2
+    interval = percentiles(drawn, level) if enough else None
+    return RankCorrelation(float(whole) if bool(whole.isfinite()) else None, interval)
+
+
+def ranks(x: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
+    """Places from 1, equals sharing the mean of theirs.
+
+    >>> ranks(torch.tensor([3.0, 1.0, 3.0])).tolist()
+    [2.5, 1.0, 2.5]
+    """
+    gap = x[..., :, None] - x[..., None, :]
+    return (gap > 0).double().sum(-1) + (gap == 0).double().sum(-1) / 2 + 0.5
+
+
+def _rho(table: Float[Tensor, "v b n"]) -> Float[Tensor, " b"]:
+    """Of each row of the things; NaN where it is not defined."""
+    places = ranks(table)
+    places = places - places.mean(-1, keepdim=True)
+    norm = places.norm(dim=-1, keepdim=True)
+    unit = torch.where(norm > 1e-9, places / norm.clamp(min=1e-9), torch.nan)
+    xy = (unit[0] * unit[1]).sum(-1)
+    if len(unit) == 2:
+        return xy
+    xz, yz = ((unit[i] * unit[2]).sum(-1) for i in (0, 1))
+    left = (1 - xz.square()) * (1 - yz.square())
+    return torch.where(left > 1e-9, (xy - xz * yz) / left.clamp(min=1e-9).sqrt(), torch.nan)
+
+
+def answer(data: dict[str, Any]) -> str:
+    """What the study says, in sentences."""
+    rows, encoders = data["rows"], {one["encoder"]: one for one in data["encoders"]}
+    concepts = [r for r in rows if r["library"] != CONTROL] or rows
+    above = [r for r in concepts if not encoders[r["encoder"]]["below_floor"]]
+    if not above:
+        return (
+            f"No encoder is above the floor ({data['floor']:.0%} right with all features), below which ratios mean "
+            f"nothing. {CAVEAT}"
+        )
+    best = max(above, key=lambda r: float(r["iis"]["value"]))
+    last, accuracy = best["points"][-1], encoders[best["encoder"]]["accuracy"]["value"]
+    low, high = best["iis"]["interval"]
+    first = (
+        f"The highest score is {best['iis']['value']:.3f} ({low:.3f} to {high:.3f}; {SPARSITIES[-1]} is to lose "
+        f"nothing), of {best['encoder']} with {best['library']}: with {last['kept']} of {best['n_concepts']} concepts "
+        f"per picture ({last['used']} different ones in all) {last['accuracy']['value']:.1%} right, with all features "
+        f"{accuracy:.1%}."
+    )
+    return " ".join([first, *_control(above), *_over_encoders(data["correlations"]), CAVEAT])
+
+
+def _control(rows: Sequence[dict[str, Any]]) -> list[str]:
+    judged = [r["less_random"] for r in rows if "less_random" in r]
+    if not judged:
+        return []
+    ahead, behind = (sum(d["real"] and sign * d["value"] > 0 for d in judged) for sign in (1, -1))
+    return [
+        f"Concepts keep more than random directions in {ahead} of {len(judged)} comparisons, less in {behind}; in the "
+        f"others no difference is shown."
+    ]
+
+
+def _over_encoders(lines: Sequence[dict[str, Any]]) -> list[str]:
+    found = []
+    for line in lines:
+        if (line["of"], line["with"]) == ("iis", "accuracy") and line["rho"] is not None and line["library"] != CONTROL:
+            held = " once the score of random directions is held" if line["given"] else ""
+            low, high = line["interval"] or (-1.0, 1.0)
+            sure = "" if low > 0 or high < 0 else ", which is not shown to differ from 0"
+            found.append(f"{line['library']} {line['rho']:+.2f} ({low:+.2f} to {high:+.2f}{sure}){held}")
+    if not found:
+        return []
+    n = max(line["n"] for line in lines)
+    return [f"Over {n} encoders the score goes with accuracy (Spearman): {'; '.join(found)}."]
