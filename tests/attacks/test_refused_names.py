@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from seewhy import cli
+from seewhy.catalogue import listing
 from seewhy.errors import DataError
 from seewhy.pictures import images
-from seewhy.catalogue import listing
 from seewhy.pictures.decoding import Room
 from seewhy.pictures.images import read_picture, upright_size
 from seewhy.pictures.sources import list_pictures

@@ -83,4 +83,3 @@ def check_boxes(data: BoxData, folder: Path, *, format: str, force: bool) -> Map
         if (folder / name).exists():
             check_file(folder / name, force=force)
     return files
-

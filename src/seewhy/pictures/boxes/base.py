@@ -13,7 +13,7 @@ from ...errors import DataError, ImageError
 from ..images import upright_size
 from ..regions import Box
 from ..samples import Sample, Samples, gathered, some
-from ..sources import natural_key
+from ..sources import SUFFIXES, natural_key
 
 Corners = tuple[float, float, float, float]
 """``(left, top, right, bottom)`` in pixels of the upright picture, not rounded."""
