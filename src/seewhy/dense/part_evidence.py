@@ -21,8 +21,8 @@ from ..encoders.base import EncoderOutput
 from ..encoders.stream import Encoded
 from ..errors import DataError, ImageError, InputError
 from ..evidence.explain import ExplainOptions, explain_seen
-from ..evidence.watched import Watched
-from ..evidence.where import STILL_ODDS, STILL_VALUE
+from ..evidence.faithfulness import STILL_ODDS, STILL_VALUE
+from ..evidence.goals import Watched
 from ..explanation.base import Explanation, Where
 from ..explanation.part import Outside, Part, PartBox
 from ..explanation.prediction import Prediction, Ranked
@@ -30,9 +30,9 @@ from ..explanation.similar import Like
 from ..explanation.verdict import Missing, Verdict
 from ..keywords import ExplainKeywords
 from ..pictures.boxes import BoxedPicture, has_boxes, load_boxes
+from ..pictures.images import upright_size
 from ..pictures.pixel_classes import MaskedPicture, MaskedPictures, is_masked, load_masks
 from ..pictures.samples import load_samples
-from ..pictures.sizes import upright_size
 from ..progress import Progress
 from ..prototypes.bank import PatchBank
 from ..prototypes.measure import Labelled, LikenessMeasure, trials

@@ -18,8 +18,7 @@ from ..encoders.base import Encoder, GlobalAverage, Layout, TextTower
 from ..errors import InputError
 from ..explanation.part import PartBox
 from ..heads.head import Head
-from ..pictures.images import Picture, read_views
-from ..pictures.sizes import upright_size
+from ..pictures.images import Picture, read_views, upright_size
 from ..types import Transform
 from .reader import WHOLE, Reader
 from .windows import LONGEST, Windows

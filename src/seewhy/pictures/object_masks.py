@@ -20,9 +20,8 @@ from torch import Tensor
 from ..errors import DataError, ImageError
 from ..types import Transform
 from .boxes.base import BoxData, BoxRecord
-from .images import Picture, read_views
+from .images import Picture, read_views, upright_size
 from .samples import Sample
-from .sizes import upright_size
 
 FULL = 0.95
 """A mask of more than this part of a view leaves no background to ask about."""

@@ -24,9 +24,10 @@ from ...pictures.apart import folds_of
 from ...pictures.boxes import BoxData, BoxedPicture, BoxRecord, load_boxes
 from ...pictures.samples import Sample, gathered, some
 from ...progress import Progress
-from ...storage.marks import CHECKPOINT, marked_tensors
+from ...storage.marks import CHECKPOINT
 from ...storage.output import check_checkpoint, remove, write
 from ...storage.reading import read_tensors
+from ...storage.tensors import marked_tensors
 from .. import detectors
 from ..evaluation import evaluate_boxes
 from ..reader import Reader

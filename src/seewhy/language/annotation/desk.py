@@ -14,7 +14,7 @@ from PIL import Image
 from ...encoders.stream import file_digest
 from ...errors import DataError, ImageError
 from ...pictures.images import read_picture
-from ...pictures.listing import is_unicode
+from ...pictures.sources import is_unicode
 from ...types import Failure, Transform
 from .figures import Net, agreement, by_authors_of_a_text, by_round, coverage, net_preference
 from .records import TASKS, Picture, Version, check_answers, check_content, objects_of

@@ -7,7 +7,6 @@ from typing import Any
 from ...arguments import checked
 from ...errors import DataError
 from ...registry import Registry
-from ...storage.marks import TABLE, Mark, SealedComment, SealedText
 from ...storage.output import check_file, make_folder, write
 from .base import BoxData, BoxedPicture, BoxRecord, LeftOut
 
@@ -73,7 +72,7 @@ def save_boxes(data: BoxData, folder: str | Path, *, format: str = "coco", force
     folder, files = Path(folder), list[Path]()
     for name, text in check_boxes(data, folder, format=format, force=force).items():
         place = make_folder((folder / name).parent) / Path(name).name
-        files.append(write(place, text, _mark(name), force=force))
+        files.append(write(place, text, force=force))
     return files
 
 
@@ -82,10 +81,5 @@ def check_boxes(data: BoxData, folder: Path, *, format: str, force: bool) -> Map
     files: Mapping[str, str] = box_formats[format]().files(data, folder)
     for name in files:
         if (folder / name).exists():
-            check_file(folder / name, _mark(name), force=force)
+            check_file(folder / name, force=force)
     return files
-
-
-def _mark(name: str) -> Mark:
-    """How the file is known again: a table is remembered, YAML has a comment, others a line of blanks."""
-    return {".csv": TABLE, ".yaml": SealedComment()}.get(Path(name).suffix, SealedText("boxes"))

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError, ImageError
-from ..listing import SUFFIXES, natural_key
+from ..images import upright_size
 from ..regions import Box
 from ..samples import Sample, Samples, gathered, some
-from ..sizes import upright_size
+from ..sources import SUFFIXES, natural_key
 
 Corners = tuple[float, float, float, float]
 """``(left, top, right, bottom)`` in pixels of the upright picture, not rounded."""

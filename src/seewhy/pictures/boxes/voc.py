@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape
 
 from ...errors import DataError
 from ...storage.reading import read_file, read_text, reason
-from ..listing import natural_key
+from ..sources import natural_key
 from . import box_formats
 from .base import (
     BoxData,

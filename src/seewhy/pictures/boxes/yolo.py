@@ -12,7 +12,7 @@ import yaml
 from ...errors import DataError, EmptyFolderError
 from ...spelling import first_repeated
 from ...storage.reading import read_text, reason
-from ..listing import list_pictures, natural_key
+from ..sources import list_pictures, natural_key
 from . import box_formats
 from .base import BoxData, BoxRecord, Gathering, find_picture, near, number, stems
 
