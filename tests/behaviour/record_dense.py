@@ -299,7 +299,7 @@ def form(folder: Path) -> dict[str, Any]:
     facts = json.loads(card.read_text())
     with safe_open(tensors, "np") as opened:
         shapes = {name: opened.get_slice(name).get_shape() for name in sorted(opened.keys())}
-    return {"card": {k: v for k, v in facts.items() if k not in ("tensors", "seewhy")}, "shapes": shapes}
+    return {"card": {k: v for k, v in facts.items() if k not in ("tensors", "seewhy", "sha256")}, "shapes": shapes}
 
 
 def keep() -> None:

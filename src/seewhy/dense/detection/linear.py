@@ -116,7 +116,7 @@ def moved(boxes: Float[Tensor, "n 4"], by: Float[Tensor, "n 4"], limit: float = 
 def parts_of(
     boxes: Float[Tensor, "n 4"], n: int, around: float, grid: tuple[int, int]
 ) -> list[tuple[Float[Tensor, "n 2"], Float[Tensor, "n 2"]]]:
-    """Spans across and down of the ``n`` by ``n`` equal parts of each box, row by row, and of it with what is around."""
+    """Spans across and down of the ``n`` by ``n`` parts of each box, row by row, and of it with what is around it."""
     x, y = boxes[:, ::2], boxes[:, 1::2]
     found = [(column, row) for row in pieces_of(y, n) for column in pieces_of(x, n)]
     return [*found, (wider(x, around, grid[1]), wider(y, around, grid[0]))]
@@ -399,7 +399,7 @@ class RegionProbe:
     def moved(self, grid: Float[Tensor, "m h w"]) -> Regions:
         """The likeliest windows, moved to where things are, in cells, with the scores that they have there."""
         windows, first, weighed = self.scan(grid)
-        top = _likely(first).amax(1).topk(min(MOST, len(windows))).indices
+        top = _likely(first).amax(1).topk(min(MOST, len(first))).indices
         boxes = torch.minimum(moved(windows[top], first[top, -4:]).clamp(min=0), corners_of(grid))
         boxes = boxes[(boxes[:, 2:] - boxes[:, :2]).amin(1) > 1e-3]
         return Regions(boxes, _likely(self.outputs(grid, boxes, weighed)))
@@ -429,9 +429,8 @@ def _mistakes(probe: RegionProbe, one: Taught, n: int) -> Examples:
     """The surest boxes that are of nothing."""
     boxes, scores, _ = probe.moved(one.grid)
     overlap, _ = best_overlaps(boxes, one.cells)
-    wrong = overlap < WRONG
-    top = scores.amax(1).masked_fill(~wrong, -1).topk(min(n, len(boxes))).indices
-    return _labelled(probe, one, boxes[top[wrong[top]]])
+    top = scores.amax(1).masked_fill(overlap >= WRONG, -1).topk(min(n, len(boxes))).indices
+    return _labelled(probe, one, boxes[top[overlap[top] < WRONG]])
 
 
 def _labelled(probe: RegionProbe, one: Taught, boxes: Float[Tensor, "n 4"]) -> Examples:
