@@ -30,7 +30,7 @@ import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.base import EncoderOutput
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
-from seewhy.evidence.patch_deletion import delete_patches
+from seewhy.evidence.like import delete_patches
 from seewhy.heads.head import Target
 from seewhy.pictures.sources import list_pictures
 from seewhy.progress import Progress

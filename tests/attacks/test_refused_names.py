@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from seewhy import cli
+from seewhy.catalogue import listing
 from seewhy.errors import DataError
-from seewhy.pictures import images, listing
+from seewhy.pictures import images
 from seewhy.pictures.decoding import Room
 from seewhy.pictures.images import read_picture, upright_size
 from seewhy.pictures.sources import list_pictures

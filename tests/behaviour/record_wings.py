@@ -39,6 +39,7 @@ def find(name: str, *rooms: str) -> Any:
     for room in rooms:
         package = importlib.import_module(f"seewhy.{room}")
         files = [one.name for one in pkgutil.walk_packages(package.__path__, f"seewhy.{room}.")]
+        files = [one for one in files if not one.endswith(".outputs")]
         for module in map(importlib.import_module, [package.__name__, *sorted(files)]):
             found = getattr(module, name, None)
             if found is not None and getattr(found, "__module__", module.__name__) == module.__name__:

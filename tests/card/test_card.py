@@ -32,8 +32,9 @@ from seewhy.report import (
 )
 from seewhy.report.blocks import Chart, Columns
 from seewhy.report.canvas import Canvas
-from seewhy.report.card import card_of, crop, place_of
+from seewhy.report.card import card_of
 from seewhy.report.charts import draw
+from seewhy.report.evidence import crop, place_of
 from seewhy.report.heat import COLOURS, blend, overlay, positive_part, upsample
 from seewhy.types import Failure
 

@@ -36,7 +36,7 @@ from seewhy.prototypes.epic.training import FitEPIC
 from seewhy.prototypes.find import find_prototypes
 from seewhy.prototypes.influences import GlobalInfluences, SumsFile
 from seewhy.prototypes.perturbations import PROPERTIES, PaperChanges
-from seewhy.report.card import bars_of, scale_of
+from seewhy.report.evidence import bars_of, scale_of
 from tiny import class_folders, picture, tiny_cnn
 
 

@@ -102,7 +102,7 @@ def audit(
     quiet: Quiet = False,
 ) -> None:
     """Does it keep a contract? Figure by figure, each with its interval, its limit and what it means."""
-    from ..pictures.boxes.files import load_boxes
+    from ..pictures.boxes import load_boxes
     from ..pictures.samples import load_samples
     from ..storage.output import write
     from ..studies.auditing import audit as run

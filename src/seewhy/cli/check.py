@@ -166,7 +166,7 @@ def _go_on(
     from ..errors import InputError
     from ..language.annotation.labels import Corrections, LabelledData, check_corrected, open_decisions
     from ..pictures.samples import load_samples
-    from ..studies.inspection.earlier import read_check
+    from ..studies.inspection.findings import read_check
     from .correcting import export_corrected
 
     if folder is None or serve == (export is not None):
@@ -190,7 +190,7 @@ def _serve(check: dict[str, Any], corrections: Corrections, where: tuple[str, in
     from ..errors import MissingExtraError
     from ..service.app import Settings
     from ..service.app import serve as run
-    from ..studies.inspection.earlier import small_picture
+    from ..studies.inspection.findings import small_picture
 
     try:
         from ..service.app.check_page import make_check_app

@@ -159,10 +159,7 @@ class PartPlace:
 
     @torch.no_grad()
     def cut(self, cells: Float[Tensor, "b d H W"]) -> Float[Tensor, "b pd gh gw"]:
-        """Those under the part, whose mean is the mean over the part, or the means over its pieces in a row.
-
-        Where a network reads the part, its logits as one cell.
-        """
+        """Those under the part, whose mean is the mean over the part, or the means over its pieces in a row."""
         if self.reads is not None:
             return self.reads(cells)[:, :, None, None]
         top, bottom, left, right = self.cells
@@ -234,12 +231,7 @@ class PartEngine:
 
 
 def part_encoder(engine: PartEngine) -> Encoder:
-    """An encoder whose picture is the part, on which maps, measures, likenesses and words work as on any other.
-
-    Its trunk is the whole picture's, whatever the part shows; its head the mean, in which each cell counts by the part
-    of it that is covered. So Grad-CAM has its closed form, the heat adds up to the part's own score, and what hides the
-    hottest pixels hides them within the part alone.
-    """
+    """An encoder whose picture is the part, on which maps, measures, likenesses and words work as on any other."""
     score, base = engine.whole.score, engine.whole.score.reader.encoder
     top, bottom, left, right = engine.place.pixels
     size = (bottom - top, right - left)

@@ -19,9 +19,8 @@ from torch import Tensor
 
 from ..arguments import checked
 from ..errors import DataError, ForeignFileError, UnknownNameError
-from ..pictures.boxes import BoxData, BoxedPicture, BoxRecord
+from ..pictures.boxes import BoxData, BoxedPicture, BoxRecord, check_boxes, save_boxes
 from ..pictures.boxes.base import Corners
-from ..pictures.boxes.files import check_boxes, save_boxes
 from ..pictures.runs import encode
 from ..pictures.samples import some
 from ..report.paging import framed

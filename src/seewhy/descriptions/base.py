@@ -115,6 +115,15 @@ def describe(label: str, text: str) -> str:
     return f"{label}, which has {text}"
 
 
+@dataclass(frozen=True)
+class Change:
+    """What happened to one description: as it was, and as it is now, or ``None`` when it was taken out."""
+
+    label: str
+    before: str
+    after: str | None
+
+
 Words = Descriptions | Mapping[str, Sequence[str]] | str | Path
 """Descriptions, or a dictionary of them, or the JSON they are in."""
 

@@ -65,10 +65,7 @@ def usable(mask: Bool[Tensor, "h w"], name: str, what: str = "the mask") -> Bool
 
 @dataclass(frozen=True)
 class MaskFiles:
-    """Masks as images whose object is not black: in a folder, or one for one picture.
-
-    ``FOLDER/CLASS/NAME.png`` where that is there, else ``FOLDER/NAME.png``.
-    """
+    """Masks as images whose object is not black: in a folder, or one for one picture."""
 
     place: Path
     transform: Transform

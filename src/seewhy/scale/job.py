@@ -42,7 +42,7 @@ FIRST = 5
 
 @dataclass(frozen=True)
 class Survey:
-    """An input, walked through once."""
+    """An input, walked through once: a digest of each shard, and pictures where they are known without opening any."""
 
     kind: str
     place: str
@@ -67,7 +67,7 @@ class Survey:
 
 @dataclass(frozen=True)
 class Written:
-    """A shard that is there."""
+    """A shard that is there: its rows, those that failed, a few of these with why, the stamp of what it is made of."""
 
     index: int
     n: int

@@ -44,7 +44,7 @@ DAMAGE = (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeEr
 
 @dataclass(frozen=True)
 class TensorArchive:
-    """A kind of safetensors file, whose header may hold a card; its facts may lie beside it as JSON, for people."""
+    """A kind of safetensors file, whose header may hold a card; its facts then lie beside it as JSON too."""
 
     otherwise: str
     again: str

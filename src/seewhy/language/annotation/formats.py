@@ -173,12 +173,7 @@ def _fractions(value: dict[str, Any]) -> list[float]:
 
 
 def bring_in(store: AnnotationStore, path: str | Path, author: str = "import") -> tuple[int, list[str]]:
-    """Take annotations back in; pictures are recognised by their digest, and tasks without one by their file name.
-
-    From JSONL every version and judgement comes back, into pictures that have none yet. From Label Studio each task
-    that differs from the last version becomes one more round by ``author``. Nothing is taken of a file in which
-    anything is wrong.
-    """
+    """Take annotations back in; pictures are recognised by their digest, and tasks without one by their file name."""
     path = Path(path)
     known = _Known(store.pictures())
     n, notes, takes = 0, [], []

@@ -17,8 +17,7 @@ from ...descriptions.base import Descriptions
 from ...encoders.stream import Encoded
 from ...errors import ImageError, InputError
 from ...evidence.explain import ExplainOptions, explain_seen, runner_up
-from ...evidence.place import Place, like_place
-from ...evidence.word_maps import WordMap, word_maps
+from ...evidence.place import Place, WordMap, like_place, word_maps
 from ...explanation.base import Explanation
 from ...explanation.verdict import Missing
 from ...language.annotation.labels import Corrections
