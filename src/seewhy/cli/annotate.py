@@ -132,8 +132,7 @@ def _seeder(
 def _take_texts(store: AnnotationStore, path: Path) -> str:
     """Texts from elsewhere, found by the picture's file name."""
     from ..errors import DataError
-    from ..storage.files import json_lines
-    from ..storage.reading import read_text
+    from ..storage.reading import json_lines, read_text
 
     keys: dict[str, list[str]] = {}
     for picture in store.pictures():

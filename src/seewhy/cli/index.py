@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..retrieval import Index
     from ..retrieval.settings import Settings
     from ..retrieval.writing import Entry
-    from ..storage.verification import Verification
+    from ..storage.parquet_seal import Verification
 
 EXAMPLES = """
 Examples:\n

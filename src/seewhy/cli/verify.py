@@ -12,7 +12,7 @@ from .scale_options import FOLDER_OR_ADDRESS
 from .terminal import say
 
 if TYPE_CHECKING:
-    from ..storage.verification import Verification
+    from ..storage.parquet_seal import Verification
 
 _HELP = "Read every byte of a folder, say which files are not as they were written, and stop."
 Verify = Annotated[Path | None, typer.Option(help=_HELP, show_default=False)]

@@ -29,7 +29,7 @@ from .bank import BankPicture, Patches, check_finite, check_patches, joined_thum
 
 FORMAT = 1
 FOLDER = "prototypes"
-BANK = TensorFile(earlier=(frozenset({"card"}),))
+BANK = TensorFile()
 FACTS = Facts(("seewhy", "method"))
 _SHARED = {
     "pooled": "float2",
