@@ -19,7 +19,7 @@ from ..attributions.shares import cell_evidence, shares
 from ..encoders.base import EncoderOutput
 from ..encoders.stream import Encoded
 from ..heads.head import Target
-from ..pictures.thumbnails import decode_thumbnail, encode_thumbnail
+from ..pictures.miniatures import decode_thumbnail, encode_thumbnail
 from ..storage.parts import check_axes
 from ..types import FractionBox, PixelBox
 
