@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,8 +28,7 @@ Examples:\n
   seewhy fit-prototypes photos/ -o prototypes\n
   seewhy explain new.jpg --prototypes prototypes\n
   seewhy fit-prototypes photos/ -m birds --because\n
-  seewhy fit-prototypes photos/ -m birds --method nearest --because\n
-  seewhy fit-prototypes photos/ -m birds --optimiser adam --form invertible --max-seconds 600
+  seewhy fit-prototypes photos/ -m birds --method nearest --because
 """
 
 
@@ -52,14 +51,6 @@ def fit_prototypes(
     ] = "epic",
     output: Annotated[Path | None, options.output("A folder; left out, MODEL/prototypes.")] = None,
     setting: Set = None,
-    optimiser: Annotated[
-        Literal["procrustes", "adam"] | None,
-        typer.Option(help="procrustes: ours, fast; adam: the paper's, hours.", show_default="procrustes"),
-    ] = None,
-    form: Annotated[
-        Literal["orthogonal", "invertible"] | None,
-        typer.Option(help="Of the matrix; invertible needs adam.", show_default="orthogonal"),
-    ] = None,
     n_prototypes: Annotated[
         int | None, typer.Option(min=1, help="Pictures a channel fitted to; left out, chosen.", show_default=False)
     ] = None,
@@ -73,10 +64,7 @@ def fit_prototypes(
         int | None, typer.Option(min=1, help="Prototypes kept of each channel and sign.", show_default="8")
     ] = None,
     held_out: Annotated[float | None, options.held_out("0.25", "Half for each.", least=0.05)] = None,
-    max_seconds: Annotated[
-        float | None, typer.Option(min=1, help="Stop adam after this long.", show_default=False)
-    ] = None,
-    seed: Annotated[int | None, options.seed("The parts and adam's order.")] = None,
+    seed: Annotated[int | None, options.seed("The parts.")] = None,
     because: Annotated[bool, options.because("Here every prototype, over the pictures.")] = False,
     strengths: options.Strengths = "calibrated",
     because_on: Annotated[
@@ -86,7 +74,7 @@ def fit_prototypes(
     store: options.Store = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Find prototypes for a classifier, whose decisions stay as they are. Stopped, it goes on where it was."""
+    """Find prototypes for a classifier, whose decisions stay as they are."""
     from ..prototypes import prototypes
     from ..prototypes.perturbations import find_changes
     from .method_options import settings
@@ -96,9 +84,8 @@ def fit_prototypes(
     kept = options.open_store(store)
     found = prototypes[method]
     changes = find_changes(strengths)
-    named: dict[str, Any] = {"optimiser": optimiser, "form": form, "n_prototypes": n_prototypes, "seed": seed}
+    named: dict[str, Any] = {"n_prototypes": n_prototypes, "seed": seed}
     named |= {"shrinkage": shrinkage, "n_rotated": n_rotated, "n_kept": n_kept, "held_out": held_out}
-    named |= {"max_seconds": max_seconds}
     fit = _fitting(found, {name: v for name, v in named.items() if v is not None}, settings(setting))
     classifier = options.resolve(model, labels, encoder, engine, None, kept)
     folder = _folder(classifier, found, because, output)
