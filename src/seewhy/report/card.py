@@ -161,11 +161,7 @@ def _trust(d: Decision) -> Fold:
             rows += [
                 Figure("unknown", "Of classes left out, noticed", left_out),
                 Figure("unknown", "called sure", _with_interval(u.near_sure, u.near_sure_interval)),
-                Figure(
-                    "unknown",
-                    "Of noise and patterns, noticed",
-                    "" if u.far_found is None else percent(u.far_found, " "),
-                ),
+                Figure("unknown", "Of noise and patterns, noticed", far),
             ]
     rows = [row for row in rows if row.text]
     notes = [Note(d.unknowns.sentence)] if d.unknowns is not None else []
