@@ -21,8 +21,8 @@ from seewhy.evidence.batch import Batch
 from seewhy.evidence.explain import ExplainOptions
 from seewhy.explanation.similar import Like
 from seewhy.pictures.images import Picture
-from seewhy.pictures.listing import list_pictures
 from seewhy.pictures.samples import load_samples
+from seewhy.pictures.sources import list_pictures
 from seewhy.progress import Progress
 from seewhy.prototypes import bank_influences
 from seewhy.prototypes.bank_influences import (
