@@ -190,10 +190,8 @@ def _calibration(data: Mapping[str, Any]) -> Iterator[Block]:
     error, filled = data.get("calibration_error"), [row for row in data.get("reliability") or [] if row["n"]]
     gap: Block = _unmeasured("The calibration error was")
     if error is not None:
-        equal = (
-            " On the dotted line they would be equal; below it, it is too sure of itself. Larger dots stand for more"
-        )
-        more = f"{equal} pictures." if filled else ""
+        dotted = "On the dotted line they would be equal; below it, it is too sure of itself."
+        more = f" {dotted} Larger dots stand for more pictures." if filled else ""
         mean = " is the mean gap between how sure it is and how often it is right."
         gap = Note(Line(Def("calibration", f"{error * 100:.1f} %"), f"{mean}{more}"), "said")
     if not filled:
@@ -248,9 +246,7 @@ def _counts(index: int, label: str, matrix: Mapping[str, Any]) -> Iterator[Cell]
     for column, n in enumerate(counts):
         title = f"{label} taken for {matrix['labels'][column]}: {n}"
         tint = 0.08 + 0.42 * n / sum(counts) if n else 0.0
-        yield Cell(
-            str(n or "·"), (), ("good" if column == index else "bad") if n else "", tint, title=title if n else ""
-        )
+        yield Cell(str(n), (), "good" if column == index else "bad", tint, title=title) if n else Cell("·")
 
 
 def _examples(names: Any, copies: Mapping[str, np.ndarray], cards: Mapping[str, str]) -> Cell:
