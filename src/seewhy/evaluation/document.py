@@ -269,27 +269,4 @@ def _classes(data: Mapping[str, Any]) -> Iterator[Block]:
         )
         for row in rows
     ]
-    yield Table(columns, table)        yield Cell(str(n), (), "good" if column == index else "bad", tint, title=title) if n else Cell("·")
-
-
-def _examples(names: Any, copies: Mapping[str, np.ndarray], cards: Mapping[str, str]) -> Cell:
-    shown = [Picture(copies[n], n, title=n, href=cards.get(n, "")) for n in names if n in copies]
-    return Cell(", ".join(n for n in names if n not in copies), pictures=shown)
-
-
-def _classes(data: Mapping[str, Any]) -> Iterator[Block]:
-    rows = sorted(data.get("per_class") or [], key=lambda row: (row["f1"] or 0.0, row["label"]))
-    if not rows:
-        yield _unmeasured("Single classes were")
-        return
-    columns = ("class", "pictures", Def("precision", "precision"), Def("recall", "recall"), Def("f1", "F1"), "")
-    table = [
-        (
-            row["label"],
-            row["n"],
-            *(figure(row[k]) for k in ("precision", "recall", "f1")),
-            Cell(bar=Bar("", row["f1"] or 0.0, colour="good")),
-        )
-        for row in rows
-    ]
     yield Table(columns, table)
