@@ -196,7 +196,8 @@ def background_page(study: dict[str, Any], examples: Sequence[Any] = ()) -> Docu
         Section("Class by class", [Note(lead), Table(head, classes)]),
         Section("Right, in per cent", [Note(changed), _versions_table(rows, "accuracy")]),
         Section(
-            "Score of the true class, in per cent", [Note("The same of the probability."), _versions_table(rows, "score")]
+            "Score of the true class, in per cent",
+            [Note("The same of the probability."), _versions_table(rows, "score")],
         ),
         Section("Whose masks", [*_masks(masks)]),
     ]
