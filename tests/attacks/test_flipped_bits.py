@@ -30,8 +30,7 @@ from seewhy.prototypes.bank_influences import load_influences, measure_bank
 from seewhy.prototypes.epic.bank import EPICBank
 from seewhy.prototypes.epic.training import FitEPIC
 from seewhy.prototypes.find import find_prototypes
-from seewhy.retrieval import Entry, Index, Query, vectors
-from seewhy.retrieval import snapshot
+from seewhy.retrieval import Entry, Index, Query, snapshot, vectors
 from seewhy.retrieval.settings import Settings
 from seewhy.storage.features import FeatureStore
 from seewhy.training.loop import Training

@@ -12,8 +12,7 @@ from torch.nn.functional import normalize
 
 from schemas import check
 from seewhy.progress import Progress
-from seewhy.retrieval import Index
-from seewhy.retrieval import snapshot
+from seewhy.retrieval import Index, snapshot
 from seewhy.retrieval.approximate import Approximate, Calibration
 from seewhy.retrieval.settings import Settings
 
