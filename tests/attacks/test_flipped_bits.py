@@ -24,8 +24,8 @@ from seewhy.classifiers.linear.recipe import Linear
 from seewhy.cli import app
 from seewhy.encoders.stream import EncodeRequest, encode_stream, encode_texts
 from seewhy.errors import SeeWhyError
-from seewhy.pictures.listing import list_pictures
 from seewhy.pictures.samples import load_samples
+from seewhy.pictures.sources import list_pictures
 from seewhy.prototypes.bank_influences import load_influences, measure_bank
 from seewhy.prototypes.epic.bank import EPICBank
 from seewhy.prototypes.epic.training import FitEPIC

@@ -25,8 +25,8 @@ import seewhy
 from forms import files, png
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
-from seewhy.pictures.listing import list_pictures
 from seewhy.pictures.samples import load_samples
+from seewhy.pictures.sources import list_pictures
 from seewhy.types import Transform
 from simulated_work import Simulated, make_pictures, rows
 from tiny import class_folders, colour_reader, colours, picture, tiny_cnn, tiny_tokens

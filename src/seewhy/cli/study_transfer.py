@@ -97,7 +97,7 @@ def print_comparison(data: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ..report.transfer import real_ones
+    from ..studies.pages import real_ones
 
     shown = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     shown.add_column("measure", no_wrap=True)

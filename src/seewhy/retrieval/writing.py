@@ -22,8 +22,8 @@ from torch.nn.functional import normalize
 
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream, file_digest
 from ..errors import DataError, InputError
-from ..pictures.listing import is_unicode
-from ..pictures.thumbnails import encode_thumbnail
+from ..pictures.miniatures import encode_thumbnail
+from ..pictures.sources import is_unicode
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..storage.folders import inside, remove_inside
