@@ -298,7 +298,7 @@ def images(
     dry_run: DryRun = False,
 ) -> None:
     """Describe pictures at length (Image Textualization). Run again, it goes on where it was stopped."""
-    from ..language.textualize import Drafter, estimate, offline, read_drafts, textualize_all
+    from ..language.textualize import DESCRIPTIONS, Drafter, estimate, offline, read_drafts, textualize_all
     from ..storage.journal import Journal
     from ..types import Failure
 
