@@ -27,7 +27,7 @@ from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.pictures.samples import load_samples
 from seewhy.pictures.sources import InMemory
 from seewhy.storage.features import FeatureStore
-from seewhy.studies.inspection.copies import Copy, find_copies
+from seewhy.studies.inspection.faults import Copy, find_copies
 
 SHOWN, SIDE = 60, 112
 """Pairs on the sheet, and their side in pixels."""

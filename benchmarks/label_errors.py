@@ -30,9 +30,8 @@ from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import MissingExtraError
 from seewhy.pictures.samples import Sample, gathered, load_samples
 from seewhy.storage.features import FeatureStore
-from seewhy.studies.inspection.copies import find_copies, joined
+from seewhy.studies.inspection.faults import find_copies, joined, pixel_facts
 from seewhy.studies.inspection.label_errors import RANKERS, HeldOutScores, LabelIssues, held_out_scores
-from seewhy.studies.inspection.pixels import pixel_facts
 
 PARTS = (0.05, 0.2)
 FIGURES = ("flagged", "precision", "recall", "area", "repaired")

@@ -17,26 +17,26 @@ import numpy as np
 import pytest
 
 from seewhy.cli.options import lines_of
-from seewhy.cli.outputs import _files
+from seewhy.cli.places import _files
 from seewhy.descriptions.base import Descriptions
 from seewhy.encoders.stream import file_digest
 from seewhy.errors import DataError, InputError, SeeWhyError
 from seewhy.language.annotation.formats import _read as read_annotations
 from seewhy.language.matching import read_captions
 from seewhy.language.questions import read_pairs
-from seewhy.pictures import parquet
+from seewhy.pictures import tables as parquet
 from seewhy.pictures.apart import content_digest
-from seewhy.pictures.boxes.files import load_boxes
-from seewhy.pictures.listing import list_pictures
+from seewhy.pictures.boxes import load_boxes
 from seewhy.pictures.samples import Sample, load_samples
 from seewhy.pictures.shards import in_shard, records_of
+from seewhy.pictures.sources import list_pictures
 from seewhy.pictures.tables import rows_of
 from seewhy.scale.inputs import find_input
 from seewhy.service.serve.settings import read_token
 from seewhy.storage import reading
 from seewhy.storage.reading import MAX_LINE, UnreadableError, open_lines, read_file, read_text
 from seewhy.studies.auditing.contract import Contract
-from seewhy.studies.inspection.earlier import read_check
+from seewhy.studies.inspection.findings import read_check
 
 SPARSE = 30 << 30
 Read = Callable[[Path], Any]

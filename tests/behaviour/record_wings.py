@@ -25,8 +25,8 @@ import seewhy
 from forms import files, png
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
-from seewhy.pictures.listing import list_pictures
 from seewhy.pictures.samples import load_samples
+from seewhy.pictures.sources import list_pictures
 from seewhy.types import Transform
 from simulated_work import Simulated, make_pictures, rows
 from tiny import class_folders, colour_reader, colours, picture, tiny_cnn, tiny_tokens
@@ -39,6 +39,7 @@ def find(name: str, *rooms: str) -> Any:
     for room in rooms:
         package = importlib.import_module(f"seewhy.{room}")
         files = [one.name for one in pkgutil.walk_packages(package.__path__, f"seewhy.{room}.")]
+        files = [one for one in files if not one.endswith(".outputs")]
         for module in map(importlib.import_module, [package.__name__, *sorted(files)]):
             found = getattr(module, name, None)
             if found is not None and getattr(found, "__module__", module.__name__) == module.__name__:
@@ -270,17 +271,22 @@ class Detector:
 def words(root: Path) -> dict[str, Any]:
     descriptions = find("Descriptions", "descriptions")
     birds = descriptions.of({"red-beet": ("Red beets are round", "dark red"), "wren": ("a buff breast", "thin legs")})
-    controls = find("CONTROLS", "descriptions")
-    answers: dict[str, Any] = {name: dict(make(birds, 7).texts) for name, make in controls.items()}
-    answers["flaws"] = find("flaws", "descriptions")(birds)
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "reproductions"))
+    from description_controls import CONTROLS, flaws
+    from edit_words import Edit
+
+    answers: dict[str, Any] = {name: dict(make(birds, 7).texts) for name, make in CONTROLS.items()}
+    answers["flaws"] = flaws(birds)
     answers["sentences"] = birds.sentences()
-    readability, score = (find(n, "descriptions", "language") for n in ("readability", "score_objects"))
+    from text_metrics import readability, reference_scores, score_objects
+
     text = "The cat sat on the mat, beautifully. It was red. Two cups stood there."
     answers["readability"] = readability(text)
-    answers["objects"] = vars(score(text, ["cat", "dog"], ["cup", "mat"]))
-    scores = find("reference_scores", "descriptions", "language")
-    answers["reference"] = scores(["a cat sits", "two dogs run far"], [["a cat sits", "a cat"], ["two dogs run"]])
-    answers["edit"] = dict(find("Edit", "descriptions")(("thin legs",), (("buff", "brown"),))(birds)[0].texts)
+    answers["objects"] = vars(score_objects(text, ["cat", "dog"], ["cup", "mat"]))
+    answers["reference"] = reference_scores(
+        ["a cat sits", "two dogs run far"], [["a cat sits", "a cat"], ["two dogs run"]]
+    )
+    answers["edit"] = dict(Edit(("thin legs",), (("buff", "brown"),))(birds)[0].texts)
     match, matched = (find(n, "descriptions", "language") for n in ("Match", "match_pictures"))
     own = colour_reader()
     on = Encoder(name="c", transform=own.transform, trunk=lambda: own.trunk, head=own.head, layout=own.layout,

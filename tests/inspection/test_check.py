@@ -22,11 +22,10 @@ from seewhy.errors import DataError, InputError, MissingExtraError
 from seewhy.pictures.miniatures import miniature
 from seewhy.pictures.samples import Sample, Samples, load_samples
 from seewhy.progress import Progress
-from seewhy.studies.inspection.check import Check, digest_of
-from seewhy.studies.inspection.copies import find_copies, joined
+from seewhy.studies.inspection.check import Check
+from seewhy.studies.inspection.faults import FAR, find_copies, joined, pixel_facts, pixel_faults, strangeness
+from seewhy.studies.inspection.findings import digest_of
 from seewhy.studies.inspection.label_errors import HeldOutScores, Neighbours, ranker
-from seewhy.studies.inspection.outliers import FAR, strangeness
-from seewhy.studies.inspection.pixels import pixel_facts, pixel_faults
 from tiny import COLOURS, tiny_cnn
 
 SIDE = 64

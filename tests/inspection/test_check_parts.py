@@ -20,13 +20,20 @@ from seewhy.pictures.samples import Sample, Samples, gathered
 from seewhy.progress import Progress
 from seewhy.storage.features import FeatureStore
 from seewhy.studies.inspection import check as checking
-from seewhy.studies.inspection.check import Check, Seen, digest_of, reader
-from seewhy.studies.inspection.copies import Copy
-from seewhy.studies.inspection.earlier import read_check, small_picture
-from seewhy.studies.inspection.findings import COLUMNS, Checked, Finding, Like, in_order, sentence
+from seewhy.studies.inspection.check import Check, Readable, reader
+from seewhy.studies.inspection.faults import Copy, PixelFacts, pixel_facts, pixel_faults, strangeness
+from seewhy.studies.inspection.findings import (
+    COLUMNS,
+    Checked,
+    Finding,
+    Like,
+    digest_of,
+    in_order,
+    read_check,
+    sentence,
+    small_picture,
+)
 from seewhy.studies.inspection.label_errors import HeldOutScores, LabelIssues, Neighbours, held_out_scores, ranker
-from seewhy.studies.inspection.outliers import strangeness
-from seewhy.studies.inspection.pixels import PixelFacts, pixel_facts, pixel_faults
 from seewhy.trust.groups import group_folds
 from seewhy.trust.measure import drawn_folds
 from tiny import COLOURS, TRANSFORM, tiny_cnn
@@ -35,9 +42,9 @@ SHARP = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
 FACTS = pixel_facts(SHARP, (32, 32))
 
 
-def seen_of(labels: str, features: list[list[float]]) -> Seen:
+def seen_of(labels: str, features: list[list[float]]) -> Readable:
     """Pictures called 0, 1, 2 …, each of a class of one letter."""
-    return Seen(
+    return Readable(
         [Sample(f"{i}.png", k) for i, k in enumerate(labels)],
         [Encoded(f"{i}.png", f"{i:064d}"[::-1], torch.tensor([f])) for i, f in enumerate(features)],
         [FACTS] * len(labels),
@@ -53,7 +60,7 @@ def held_out(p: list[list[float]], labels: list[int], features: list[list[float]
     return replace(of, **more)
 
 
-def of_labels(seen: Seen, classes: str, given: HeldOutScores, flagged: int, proposed: int) -> Finding:
+def of_labels(seen: Readable, classes: str, given: HeldOutScores, flagged: int, proposed: int) -> Finding:
     n = len(seen.items)
     issues = LabelIssues(torch.arange(n) == flagged, torch.linspace(0, 1, n), torch.full((n,), proposed))
     (found,) = checking._of_labels(seen, tuple(classes), given, issues, set())
@@ -169,7 +176,7 @@ def test_notes_failures_and_counts_are_of_what_was_given(tmp_path: Path) -> None
 
 def test_a_copy_of_the_other_split_says_its_other_label_and_a_contradiction_both() -> None:
     seen = seen_of("ab", [[1.0, 0.0], [1.0, 0.0]])
-    other = Seen([Sample("x.png", "b"), Sample("y.png")], seen.looks, seen.facts)
+    other = Readable([Sample("x.png", "b"), Sample("y.png")], seen.encoded, seen.facts)
     copies = [Copy(0, 1, 0.98, False), Copy(0, 2, 1.0, True), Copy(0, 3, 1.0, True)]
     first, second, split, plain = checking._of_copies(seen, other, copies)
     assert first.why == "It is labelled 'a'; 1.png, the same picture by its looks (agreement 0.98), is labelled 'b'."
@@ -269,7 +276,7 @@ def test_heads_are_held_out_by_group_and_a_lone_picture_is_judged_by_none(
         return group_folds(labels, groups, n, seed)
 
     monkeypatch.setattr("seewhy.studies.inspection.label_errors.group_folds", folds)
-    found = held_out_scores(tiny_cnn(), wrong, seen.looks, ("gold", "moss", "sky"), torch.arange(13), 1)
+    found = held_out_scores(tiny_cnn(), wrong, seen.encoded, ("gold", "moss", "sky"), torch.arange(13), 1)
     ((groups, n, seed),) = drawn
     assert (groups.tolist(), n, seed) == ([*range(13)], 5, 1)
     assert found.judged.tolist() == [True] * 12 + [False]

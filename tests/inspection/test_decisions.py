@@ -28,7 +28,7 @@ from seewhy.language.annotation.store import AnnotationStore, Conflict, Saved
 from seewhy.pictures.samples import load_samples
 from seewhy.service.app.check_page import make_check_app
 from seewhy.studies.inspection.check import Check
-from seewhy.studies.inspection.earlier import read_check, small_picture
+from seewhy.studies.inspection.findings import read_check, small_picture
 from tiny import COLOURS, tiny_cnn
 
 ORIGINAL = "id,file,kind,note\n"
@@ -149,7 +149,9 @@ def test_a_table_that_changed_is_told_and_decisions_stay(table: Path, decisions:
     assert not (table.parent / "corrected.csv").exists()
     assert len(decisions.standing()) == 1
     (folder / "check.json").write_text("{}")
-    with pytest.raises(DataError, match=r"check\.json cannot be read: KeyError\('digest'\)\. What seewhy check -o"):
+    with pytest.raises(
+        DataError, match=r"check\.json cannot be read: it has .*: Field required\. What seewhy check -o"
+    ):
         exported(table)
     done = CliRunner().invoke(app, ["check", str(table), "--export", "x.csv"])
     assert str(done.exception).startswith("--from goes with --serve or --export, one of them.")

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from seewhy.errors import DataError, ForeignFileError, InputError
 from seewhy.progress import Progress
-from seewhy.storage.marks import marked_tensors
 from seewhy.storage.reading import read_tensors
+from seewhy.storage.tensors import marked_tensors
 from seewhy.training.augmentation import TrainingPictures
 from seewhy.training.batches import Batch, TrainingData
 from seewhy.training.loop import Training, train

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from ..errors import InputError, ModelError, WeightsError
 from ..storage.archive import FolderArchive
-from ..storage.marks import Facts, marked_tensors
+from ..storage.marks import Facts
 from ..storage.reading import check_kinds, reason
+from ..storage.tensors import marked_tensors
 from .base import Encoder
 from .find import ADAPTED
 from .instructed import InstructedHead
@@ -41,7 +42,6 @@ ARCHIVE = FolderArchive(
     kind="an adapted encoder",
     make="A folder that seewhy adapt wrote was expected. Make one with: seewhy adapt PAIRS -o {folder}",
     again="adapt the encoder again",
-    undigested={},
     most=16 << 20,
 )
 

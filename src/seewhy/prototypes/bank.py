@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,8 @@ from ..attributions.shares import cell_evidence, shares
 from ..encoders.base import EncoderOutput
 from ..encoders.stream import Encoded
 from ..heads.head import Target
-from ..pictures.thumbnails import decode_thumbnail, encode_thumbnail
+from ..pictures.miniatures import decode_thumbnail, encode_thumbnail
+from ..storage.parts import check_axes
 from ..types import FractionBox, PixelBox
 
 
@@ -83,11 +84,19 @@ class Patches(ABC):
             found.setdefault(picture.digest, []).append(i)
         return found
 
-    def repeats(self, picture: int, shown: Sequence[int], duplicate: float) -> bool:
-        """Whether a picture, or a near-duplicate of it, is among those shown."""
-        if picture in shown:
-            return True
-        return bool(shown) and bool((self.pooled[list(shown)] @ self.pooled[picture] >= duplicate).any())
+    def distinct(self, candidates: Iterable[int], banned: set[int], n: int, duplicate: float) -> list[int]:
+        """The first ``n`` patches whose pictures are not banned, and neither each other's copies nor the same."""
+        found: list[int] = []
+        shown: list[int] = []
+        for patch in candidates:
+            if len(found) == n:
+                break
+            picture = int(self.owner[patch])
+            copies = bool(shown) and bool((self.pooled[shown] @ self.pooled[picture] >= duplicate).any())
+            if not copies and picture not in banned and picture not in shown:
+                found.append(patch)
+                shown.append(picture)
+        return found
 
 
 @dataclass(frozen=True)
@@ -176,6 +185,7 @@ def pictures_of(entries: list[list[Any]], thumbnails: UInt8[Tensor, " bytes"]) -
     Raises:
         TypeError, ValueError: they do not fit together.
     """
+    check_axes("thumbnails", thumbnails, UInt8[Tensor, " bytes"], {})
     data, found, start = thumbnails.numpy().tobytes(), [], 0
     for name, digest, label, size in entries:
         if not isinstance(name, str) or not isinstance(digest, str) or not 0 <= size <= len(data) - start:

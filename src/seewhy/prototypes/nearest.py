@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -34,11 +33,11 @@ class NearestPatches(Prototypes):
             picture already shown, is passed over.
     """
 
-    name: ClassVar[str] = "nearest"
-    paper: ClassVar[str] = "Nearest neighbours in feature space"
-    needs: ClassVar[str] = "a classifier fitted on pictures"
-    cost: ClassVar[str] = "0"
-    priority: ClassVar[int] = 1
+    name = "nearest"
+    paper = "Nearest neighbours in feature space"
+    needs = "a classifier fitted on pictures"
+    cost = "0"
+    priority = 1
 
     n_neighbours: int = 4
     duplicate: float = 0.98
@@ -53,23 +52,12 @@ class NearestPatches(Prototypes):
         if not query.cells:
             return []
         similarity = torch.stack([patch_vector(grid, cell) for cell in query.cells]) @ known.vectors.T
-        return [
-            Group(cell, float(share[cell]), tuple(self._search(known, near, banned)))
-            for cell, near in zip(query.cells, similarity, strict=True)
-        ]
-
-    def _search(self, bank: PatchBank, similarity: Float[Tensor, " n"], banned: set[int]) -> list[Match]:
-        shown: list[int] = []
-        found: list[Match] = []
-        for patch in _descending(similarity, first=FIRST * self.n_neighbours):
-            if len(found) == self.n_neighbours:
-                break
-            picture = int(bank.owner[patch])
-            if picture in banned or bank.repeats(picture, shown, self.duplicate):
-                continue
-            shown.append(picture)
-            found.append(Match(patch, float(similarity[patch])))
-        return found
+        groups = []
+        for cell, near in zip(query.cells, similarity, strict=True):
+            candidates = _descending(near, first=FIRST * self.n_neighbours)
+            shown = known.distinct(candidates, banned, self.n_neighbours, self.duplicate)
+            groups.append(Group(cell, float(share[cell]), tuple(Match(patch, float(near[patch])) for patch in shown)))
+        return groups
 
     def activation(
         self, model: Explainable, bank: Patches, look: EncoderOutput, which: Int[Tensor, " p"]

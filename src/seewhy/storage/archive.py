@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import ForeignFileError, ModelError, SeeWhyError, WeightsError
 from .folders import write_together
-from .marks import TENSORS, Facts, TensorFile, marked_tensors
+from .marks import TENSORS, Facts
 from .output import check_file, check_folder, write
 from .reading import (
     LONGEST,
@@ -32,10 +32,10 @@ from .reading import (
     reason,
     tensors_of,
 )
+from .tensors import marked_tensors
 
 T = TypeVar("T")
 
-WITH_CARD = TensorFile(earlier=(frozenset({"card"}),))
 SPOKEN = Facts(("seewhy", "method"))
 DAMAGE = (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError, OverflowError, MemoryError)
 """What reading or putting together what somebody has changed may end in."""
@@ -43,15 +43,7 @@ DAMAGE = (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeEr
 
 @dataclass(frozen=True)
 class TensorArchive:
-    """A kind of safetensors file, whose header may hold a card; its facts then lie beside it as JSON too, for people.
-
-    Attributes:
-        otherwise: what a file is if it is not damaged and yet none of these: ``"no explainer"``.
-        again: how it is had anew, as a sentence.
-        missing: said of a ``{path}`` where there is none; ``None`` leaves the ``FileNotFoundError`` to the caller.
-        format: that its card says; ``None`` where it says none.
-        error: that a damaged one is.
-    """
+    """A kind of safetensors file, whose header may hold a card; its facts then lie beside it as JSON too."""
 
     otherwise: str
     again: str
@@ -62,7 +54,7 @@ class TensorArchive:
     def check(self, path: Path) -> Path:
         """The path, if an archive can be saved there; asked before the work begins."""
         if path.parent.is_dir():
-            check_file(path, WITH_CARD, force=None)
+            check_file(path, TENSORS, force=None)
             check_file(path.with_suffix(".json"), SPOKEN, force=None)
         check_folder(path.parent)
         return path
@@ -80,7 +72,7 @@ class TensorArchive:
         if spoken is not None:
             check_file(path.with_suffix(".json"), SPOKEN, force=force)
         facts = None if card is None else {"card": json.dumps(card)}
-        write(path, marked_tensors(tensors, facts), TENSORS if card is None else WITH_CARD, force=force)
+        write(path, marked_tensors(tensors, facts), TENSORS, force=force)
         if spoken is not None:
             write(path.with_suffix(".json"), json.dumps(spoken, indent=1, ensure_ascii=False), SPOKEN, force=force)
         return path
@@ -107,18 +99,7 @@ class TensorArchive:
 
 @dataclass(frozen=True)
 class FolderArchive:
-    """A kind of folder: a card, JSON, and beside it the tensors under a name made of their SHA-256.
-
-    Attributes:
-        card: the card's file name.
-        facts: fields by which a card of this kind is known.
-        formats: that are read.
-        kind: what it is: ``"a saved SeeWhy classifier"``.
-        make: what makes one, as a sentence with ``{folder}``.
-        again: what else can be done about a damaged one: ``"fit the classifier again"``.
-        undigested: format → the name its tensors had before there was a digest.
-        most: bytes of the largest card.
-    """
+    """A kind of folder: a card, JSON, and beside it the tensors under a name made of their SHA-256."""
 
     card: str
     facts: Facts
@@ -126,7 +107,6 @@ class FolderArchive:
     kind: str
     make: str
     again: str
-    undigested: Mapping[int, str]
     most: int = MAX_JSON
 
     def check(self, folder: Path) -> Path:
@@ -159,8 +139,6 @@ class FolderArchive:
 
     def tensors_file(self, card: Mapping[str, Any]) -> str:
         """The name of the file that a card's tensors lie in."""
-        if card["format"] in self.undigested:
-            return self.undigested[card["format"]]
         sha256 = card.get("tensors")
         if not isinstance(sha256, str) or re.fullmatch("[0-9a-f]{64}", sha256) is None:
             raise ValueError(f"its tensors are {sha256!r}, not a SHA-256")
@@ -173,13 +151,15 @@ class FolderArchive:
             if not self.facts.is_whole(data):
                 raise ModelError(
                     f"{folder / self.card} is damaged: it is not as it was written. If you changed it, delete its last "
-                    f"line, which is blank; else copy the whole folder again, or {self.again}."
+                    f"entry, sha256; else copy the whole folder again, or {self.again}."
                 )
             card = parse_json(data)
         except (OSError, ValueError) as error:
             why = f"{self.card}: {reason(error)}"
             raise ModelError(f"{folder} is not {self.kind} ({why}). {self.make.format(folder=folder)}") from error
         written = card.get("format") if isinstance(card, dict) else None
+        if isinstance(card, dict):
+            card.pop("sha256", None)
         if not isinstance(card, dict) or written not in self.formats:
             raise ModelError(
                 f"{folder} has format {written!r}; this SeeWhy reads {' and '.join(map(str, self.formats))}. "
@@ -195,7 +175,7 @@ class FolderArchive:
             raise self.damaged(folder, error) from error
         try:
             data = read_tensor_bytes(file)
-            if card["format"] not in self.undigested and hashlib.sha256(data).hexdigest() != card["tensors"]:
+            if hashlib.sha256(data).hexdigest() != card["tensors"]:
                 raise ValueError(f"its SHA-256 is not the one in {self.card}")
             return tensors_of(data)[0]
         except (OSError, ValueError) as error:

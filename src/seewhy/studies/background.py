@@ -24,7 +24,7 @@ from ..pictures.object_masks import BoxMasks, MaskSource
 from ..pictures.samples import Sample, Samples, some
 from ..progress import Progress
 from ..types import Failure
-from .background_verdict import ALL, Answers, judged, mask_check, overall, rule
+from .background_verdict import ALL, Answers, background_page, judged, mask_check, overall, rule
 from .background_versions import ALONE, Donors, Pixels, alone, filled, pasted
 from .records import Row, measured, model_digest
 from .study import Findings, beside
@@ -97,8 +97,6 @@ class BackgroundStudy:
         Raises:
             DataError: fewer than two classes have two pictures whose object is known.
         """
-        from ..report.background import render_background
-
         progress = progress or Progress()
         items, notes = samples.of(classifier.classes)
         for note in notes:
@@ -129,7 +127,7 @@ class BackgroundStudy:
             **beside(progress),
         }  # fmt: skip
         examples = self._examples(classifier, scenes, donors)
-        return Findings({"sentence": sentence(data), **data}, partial(render_background, examples=examples))
+        return Findings({"sentence": sentence(data), **data}, partial(background_page, examples=examples))
 
     def _drawn(self, items: Sequence[Sample]) -> list[Sample]:
         """In random order, no more of a class than asked for."""

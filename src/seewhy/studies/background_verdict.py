@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,25 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..evaluation.faithfulness import N_FEWEST
+from ..report.blocks import (
+    Block,
+    Cell,
+    Colour,
+    Document,
+    Facts,
+    Note,
+    Picture,
+    Pictures,
+    Section,
+    Table,
+    closing,
+    pair,
+    points,
+)
 from .background_versions import ALONE
 from .bootstrap import EQUAL, figure, holm, paired_means, rounded
 from .differences import Error, one_sided, within
+from .pages import between, parted
 
 LEAST = 0.05
 """Of the score, between backgrounds of the own class and of others, below which nobody would call it leaning."""
@@ -138,3 +154,92 @@ def overall(rows: Sequence[Mapping[str, Any]]) -> str:
     """Of the model: yes where any row says so, no where that of all pictures does, else undecided."""
     verdicts = {row["label"]: str(row["verdict"]) for row in rows}
     return "yes" if "yes" in verdicts.values() else verdicts[ALL]
+
+
+def background_page(study: dict[str, Any], examples: Sequence[Any] = ()) -> Document:
+    """The verdict with its rule, pictures on other backgrounds, every class."""
+    masks, how = study["masks"], study["settings"]
+    rows = [study["all"], *sorted(study["classes"], key=lambda row: -row["difference"]["value"])]
+    told: list[Block] = [
+        Note(
+            "The first picture of each of a few classes in the order drawn; none was picked for what it shows. Below "
+            "each: what the model decides for, and the score of the picture's own class."
+        )
+    ]
+    for one in examples:
+        shown = [
+            Picture(pixels, f"{one.label}, {name}", (name, f"{'✓' if said == one.label else '✗'} {said} {score:.2f}"))
+            for name, pixels, said, score in one.versions
+        ]
+        told += [Note(f"{one.label}, {one.image}", "aside"), Pictures(shown, "row")]
+    colours: dict[str, Colour] = {"yes": "bad", "no": "good", "undecided": ""}
+    classes = [
+        (
+            row["label"], row["n"], Cell(row["verdict"], colour=colours[row["verdict"]]),
+            Cell(f"{row['difference']['value']:+.3f}", [between(row["difference"]["interval"], "+.3f")]),
+            f"{row['p_leans']:.2g}", f"{row['p_leans_not']:.2g}",
+        )
+        for row in rows
+    ]  # fmt: skip
+    head = ("class", "pictures", "leans on the background", "score, same less other", "p of any", "p of .05 or more")
+    lead = (
+        f"Score on backgrounds of the same class less that on backgrounds of other classes, each object on "
+        f"{how['n_rounds']} of both. The p values are corrected over all rows."
+    )
+    changed = (
+        f"In small, intervals over pictures at {how['level']:.0%}, and the change from the pictures as they are. Same "
+        "class and other classes: the object on the background of another picture. Background alone: the object is "
+        "filled from around it."
+    )
+    sections = [
+        Section("The same objects, other backgrounds", told),
+        Section("Class by class", [Note(lead), Table(head, classes)]),
+        Section("Right, in per cent", [Note(changed), _versions_table(rows, "accuracy")]),
+        Section(
+            "Score of the true class, in per cent",
+            [Note("The same of the probability."), _versions_table(rows, "score")],
+        ),
+        Section("Whose masks", [*_masks(masks)]),
+    ]
+    left = {row["image"]: row["error"] for row in study["left_out"][:50]}
+    if left or study["classes_left_out"]:
+        single = ", ".join(study["classes_left_out"])
+        alone = [Note(f"Classes with one usable picture: {single}.")] if single else []
+        sections.append(Section("Left out", [*alone, Facts(left)], kind="failed"))
+    first, rest = parted(study["sentence"], ": ")
+    above = f"Does it use the background? {study['n']:,} pictures of {len(study['classes'])} classes"
+    below = (rest, study["rule"])
+    return Document("Does it use the background?", first, [*sections, *closing(study)], above, below)
+
+
+def _versions_table(rows: Sequence[Mapping[str, Any]], measure: str) -> Table:
+    lines = []
+    for row in rows:
+        cells = []
+        for version in row["versions"]:
+            one = version[measure]
+            change = f"{points(one['change'], True)} ({pair(one['change_interval'])})"
+            cells.append(Cell(points(one["value"]), [pair(one["interval"]), *([change] if cells else [])]))
+        lines.append((row["label"], *cells))
+    return Table(("class", *(v["version"] for v in rows[0]["versions"])), lines)
+
+
+def _masks(masks: Mapping[str, Any]) -> Iterator[Block]:
+    boxes, check = masks["boxes"], masks["check"]
+    known = "" if masks["by_hand"] else " No boxes were given to check them by."
+    if boxes:
+        known = (
+            f" Of the objects' boxes on {boxes['n']} pictures they cover {points(boxes['covered'])} %, and "
+            f"{points(boxes['within'])} % of them lies within."
+        )
+    yield Note(f"Masks: {masks['source']}. They cover {points(masks['area'])} % of what the model sees.{known}")
+    found = "So the masks are where the model finds the object."
+    if not check["hit"]:
+        found = (
+            "That does not show that the masks are where the model finds the object: they may miss it, or the model "
+            "may not need it."
+        )
+    yield Note(
+        f"Control: filling the object costs {check['value']:+.3f} ({between(check['interval'], '+.3f')}) more of the "
+        f"score than filling as much elsewhere, in the same shape. {found}"
+    )

@@ -26,6 +26,7 @@ from ..pictures.samples import Sample, Samples
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..trust.groups import group_by_looks
+from . import pages
 from .bootstrap import groups_of
 from .differences import Measure, compared, standings
 from .forgetting import base_and_new, recipe_named
@@ -134,8 +135,6 @@ class BaseToNewStudy:
             ModelError: the encoder is not of the kind that a method needs.
             InputError: a method learns no classes by their names.
         """
-        from ..report.base_to_new import render_base_to_new
-
         progress = progress or Progress()
         recipes = {name: self._recipe(name) for name in self.methods}
         learn, tested = self._parted(on, samples, test, store, progress)
@@ -147,7 +146,7 @@ class BaseToNewStudy:
             for measure in (LEARNT, NEW, HARMONIC, ALL):
                 values = [torch.stack([values_of(right, measure, tested) for right in arm]) for arm in arms]
                 measures.append(Measure(measure, family_of(k), torch.stack(values), (0.0, 1.0)))
-        return Findings(self._findings(measures, learn, tested, progress), render_base_to_new)
+        return Findings(self._findings(measures, learn, tested, progress), pages.comparison)
 
     def _recipe(self, name: str) -> PictureRecipe:
         recipe: Any = recipe_named(name)

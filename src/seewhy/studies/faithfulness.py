@@ -24,9 +24,10 @@ from ..heads.head import Target
 from ..metrics import Metric
 from ..metrics.base import Case, Explain, upsampled
 from ..metrics.controls import controls
-from ..pictures.masks import mask_beside
+from ..pictures.object_masks import mask_beside
 from ..progress import Progress
 from ..types import Failure
+from . import pages
 from .choices import chosen_limits, chosen_methods, chosen_metrics, named, passes
 from .faithfulness_findings import findings
 from .records import StudyRecords, model_digest, records_in
@@ -90,8 +91,6 @@ class FaithfulnessStudy:
         self, classifier: Classifier, pictures: Iterable[Any], output: str | Path, progress: Progress | None = None
     ) -> Findings:
         """Measure what is not measured yet, and say what follows."""
-        from ..report.study import render_study
-
         progress = progress or Progress()
         known = controls()
         if twice := sorted(set(known) & set(self.methods)):
@@ -111,7 +110,7 @@ class FaithfulnessStudy:
         data = findings(rows, self.metrics, methods, others, **how)
         told = beside(progress)
         data |= {"model": classifier.provenance(), **told, "notes": [*told["notes"], *runner.notes()]}
-        return Findings(data, render_study)
+        return Findings(data, pages.faithfulness)
 
 
 class _Runner:

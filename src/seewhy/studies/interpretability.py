@@ -24,7 +24,16 @@ from ..progress import Progress
 from ..spelling import first_repeated
 from ..storage.features import FeatureStore
 from .concepts import CONTROL, LIBRARIES, Looked
-from .interpretability_findings import CAVEAT, EncoderRow, LibraryRow, answer, correlations, encoder_rows, library_rows
+from .interpretability_findings import (
+    CAVEAT,
+    EncoderRow,
+    LibraryRow,
+    answer,
+    correlations,
+    encoder_rows,
+    interpretability_page,
+    library_rows,
+)
 from .interpretability_score import HeadTraining, Parts, measure, standardised
 from .records import Row, StudyRecords, bits, from_bits, records_in
 from .study import Findings, beside
@@ -117,8 +126,6 @@ class InterpretabilityStudy:
             DataError: fewer than two classes, fewer than three pictures of one, no picture that can be read, or no
                 library that can be made.
         """
-        from ..report.interpretability import render_interpretability
-
         progress = progress or Progress()
         if not encoders:
             raise InputError("No encoder was given. One or more was expected. Give lite0, say.")
@@ -140,7 +147,7 @@ class InterpretabilityStudy:
                 rows.append(self._encoder_row(name, looked, said, records, progress))
         if not any(row.libraries for row in rows):
             raise DataError(f"Nothing was measured. {progress.notes[-1]}")
-        return Findings(self._findings(rows, encoded, parts, progress), render_interpretability)
+        return Findings(self._findings(rows, encoded, parts, progress), interpretability_page)
 
     def _said(self, encoded: SharedPictures, parts: Parts, concepts: Sequence[str]) -> str:
         """What decides a number beside the encoder and the library."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,13 +11,29 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..heads.sparse_concepts import SPARSITIES
+from ..report.blocks import Block, Cell, Chart, Curve, Document, Facts, Note, Section, Table, closing, points
+from ..report.charts import colour_of
 from .bootstrap import Combine, figure, paired, paired_means, percentiles, rounded
 from .concepts import CONTROL
 from .interpretability_score import iis
+from .pages import between, of_difference, parted
 from .records import Row, from_bits
 
 LEAST = 4
 """Fewer encoders have no interval to speak of."""
+LIBRARIES = {
+    "prototype": ("Pieces of pictures", "Cells of training pictures, drawn at random, as the encoder sees each."),
+    "cluster": ("Kinds of pieces", "Centres of k-means over such cells."),
+    "text": ("Words", "Sentences, as the encoder's own words half sees them or, where it has none, as a judge does."),
+    "random": ("Random directions", "The control: what any directions would keep. Mean of several draws."),
+}
+NUMBERS = {
+    "iis": "score",
+    "area": "mean sparse accuracy",
+    "accuracy": "accuracy of all features",
+    "neighbours": "accuracy of the nearest neighbours, other pictures",
+    "iis of random": "score of random directions",
+}
 CAVEAT = "It measures how much of the accuracy a few numbers carry, not whether people understand them."
 
 
@@ -258,3 +274,81 @@ def _over_encoders(lines: Sequence[dict[str, Any]]) -> list[str]:
         return []
     n = max(line["n"] for line in lines)
     return [f"Over {n} encoders the score goes with accuracy (Spearman): {'; '.join(found)}."]
+
+
+def interpretability_page(study: dict[str, Any]) -> Document:
+    """A curve and a table for each library, and correlations."""
+    whole, how = {one["encoder"]: one for one in study["encoders"]}, study["settings"]
+    sections: list[Block] = []
+    for library in dict.fromkeys(row["library"] for row in study["rows"]):
+        title, lead = LIBRARIES.get(library, (library, ""))
+        rows = [row for row in study["rows"] if row["library"] == library]
+        last = f"concepts kept at {study['sparsities'][-1]:g}"
+        columns = ("encoder", "score", "interval", "less random", "mean sparse accuracy", "all features", last)
+        table = Table(columns, [_library_line(r, whole[r["encoder"]]) for r in rows])
+        sections.append(Section(title, [Note(lead), table, _kept_chart(rows, whole)]))
+    if study["correlations"]:
+        lead = (
+            "Spearman's rank correlation over the encoders above the floor, with intervals from drawing encoders anew; "
+            "few encoders make wide ones. The accuracy of all features is in the score's denominator: what other "
+            "pictures say, the accuracies without that denominator, and what is left once a third number is held tell "
+            "more."
+        )
+        lines = [
+            (
+                row["library"], NUMBERS[row["of"]], NUMBERS[row["with"]], NUMBERS.get(row["given"] or "", ""),
+                "not defined" if row["rho"] is None else f"{row['rho']:+.2f}".replace("-", "−"),
+                "" if row["interval"] is None else between(row["interval"], "+.2f"),
+            )
+            for row in study["correlations"]
+        ]  # fmt: skip
+        table = Table(("concepts", "of", "with", "held", "rho", "interval"), lines)
+        sections.append(Section("Does the score go with accuracy?", [Note(lead), table]))
+    facts = {one["encoder"]: f"{one['fingerprint']}, {one['width']} features" for one in study["encoders"]}
+    over = "normalised over concepts" if how["layer_norm"] else "each concept normalised over pictures"
+    facts["settings"] = (
+        f"{how['n_concepts']} concepts, mask {how['mask']}, {over}, pieces of a {how['grid']} × {how['grid']} grid, "
+        f"seed {how['seed']}"
+    )
+    sections += closing(study, "To know about these figures")
+    sections.append(Section("The encoders", [Facts(facts)], kind="provenance"))
+    first, rest = parted(study["sentence"], ". ")
+    rule = (
+        "The score (IIS) is the area under the accuracy that few concepts keep, by the accuracy of all features, over "
+        f"the sparsities {', '.join(f'{s:g}' for s in study['sparsities'])}. To lose nothing is "
+        f"{study['sparsities'][-1]:g}. It is a ratio: an encoder that knows little loses little, so encoders with less "
+        f"than {study['floor']:.0%} right are set aside, and the accuracies themselves stand beside it. A difference "
+        f"is real when its paired bootstrap interval over test pictures at {how['level'] * 100:g} % leaves out 0; such "
+        "differences are coloured."
+    )
+    above = (
+        f"Study of interpretability on {study['n']} test pictures, {study['n_classes']} classes; {study['n_train']} "
+        f"pictures to train on, {study['n_selection']} to choose on"
+    )
+    return Document("What do a few concepts say?", first, sections, above, (rest, rule))
+
+
+def _library_line(row: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[Any, ...]:
+    words = f" (words of {row['words_of']})" if row["words_of"] not in (None, row["encoder"]) else ""
+    floor = " (below the floor)" if own["below_floor"] else ""
+    less, last, iis = row.get("less_random"), row["points"][-1], row["iis"]
+    span = Cell(title=f"from {between(iis['interval'])}", interval=(iis["value"], *iis["interval"]))
+    over = None
+    if less is not None:
+        text = f"{less['value']:+.3f}".replace("-", "−")
+        over = of_difference(less["value"], less["real"], text, between(less["interval"], "+.3f"))
+    return (
+        f"{row['encoder']}{words}{floor}", f"{iis['value']:.3f}", span, over, f"{points(row['area']['value'])} %",
+        f"{points(own['accuracy']['value'])} %", f"{last['kept']} of {row['n_concepts']}, {last['used']} different",
+    )  # fmt: skip
+
+
+def _kept_chart(rows: Sequence[Mapping[str, Any]], whole: Mapping[str, Any]) -> Chart:
+    """Accuracy by the concepts that each picture keeps."""
+    curves = []
+    for i, row in enumerate(rows):
+        kept = [(float(p["kept"]), p["accuracy"]["value"]) for p in row["points"]]
+        own = whole[row["encoder"]]["accuracy"]["value"]
+        said = f"all features {own:.1%}; {kept[-1][0]:.0f} concepts {kept[-1][1]:.1%}"
+        curves.append(Curve(kept, row["encoder"], said, colour_of(i), dashed=i >= 6))
+    return Chart("Accuracy by concepts kept", curves, across="concepts kept per picture", log=True)

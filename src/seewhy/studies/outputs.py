@@ -322,6 +322,11 @@ class Like(TypedDict):
     cosine: Annotated[float, Doc("of their features")]
 
 
+class Likes(TypedDict):
+    own: Annotated[list[Like], Doc("the nearest pictures of its own label, which are no copies")]
+    other: Annotated[list[Like], Doc("of the label proposed")]
+
+
 Finding = TypedDict(
     "Finding",
     {
@@ -334,7 +339,7 @@ Finding = TypedDict(
         "proposed": Annotated[str | None, Doc("another label, where there is one, else `null`")],
         "with": Annotated[list[str], Doc("other pictures that it is about, such as its copies")],
         "splits": Annotated[list[str], Doc("of a copy across splits of one table, its own and the other's")],
-        "like": Annotated[dict[Literal["own", "other"], list[Like]], Doc("the nearest, of its label and the other")],
+        "like": Annotated[Likes, Doc("the nearest pictures")],
     },
 )
 

@@ -21,6 +21,7 @@ from ..pictures.samples import Samples
 from ..printable import percent
 from ..progress import Progress
 from ..storage.features import FeatureStore
+from . import pages
 from .learning_curve import FormFit, LearningCurve, Resampled, learning_curve, resample
 from .material import LEAST_PER_CLASS, Material, classifier_text, look_with_each, subset_order
 from .records import bits, from_bits, measured
@@ -121,8 +122,6 @@ class ScalingStudy:
             DataError: too few pictures or classes, a class without test pictures, the same pictures on both sides, or a
                 target that is reached already.
         """
-        from ..report.scaling import render_scaling
-
         progress = progress or Progress()
         self._check(len(samples.classes))
         materials = self.look(encoders, samples, test, store, progress)
@@ -142,7 +141,7 @@ class ScalingStudy:
             curve = learning_curve(sizes, found.errors, found.draws, top=top, seed=self.seed)
             curves.append(Curve(arm, found, curve))
         have = len(material.labels) if test is None else len(material.pool)
-        return Findings(self._findings(curves, material, have, progress), render_scaling)
+        return Findings(self._findings(curves, material, have, progress), pages.scaling)
 
     def _check(self, known: int) -> None:
         if self.target is not None and not 0 < self.target < 1:

@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..progress import Progress
+from ..report.blocks import Document, closing
+from ..report.page import render_document
 from ..report.paging import Answer
+
+
+def _plain(data: dict[str, Any]) -> Document:
+    return Document("Findings", data["sentence"], closing(data))
 
 
 @dataclass(frozen=True, repr=False)
@@ -15,13 +21,18 @@ class Findings(Answer):
     """What a study found; ``data`` is the documented JSON (docs/json.md).
 
     Attributes:
-        page: the data as one self-contained page.
+        page: makes the page, as blocks, of the data.
     """
 
-    page: Callable[[dict[str, Any]], str] = field(default=lambda data: data["sentence"], compare=False)
+    page: Callable[[dict[str, Any]], Document] = field(default=_plain, compare=False)
+
+    @property
+    def document(self) -> Document:
+        """The page, for any renderer."""
+        return self.page(self.data)
 
     def to_html(self) -> str:
-        return self.page(self.data)
+        return render_document(self.document)
 
 
 def beside(progress: Progress) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..pictures.samples import Samples
 from ..progress import Progress
 from ..storage.features import FeatureStore
+from . import pages
 from .differences import Measure, compared, said_of, standings
 from .material import Material, classifier_text, look_with_each
 from .records import Row, measured
@@ -93,8 +94,6 @@ class TransferStudy:
             InputError: there is no encoder.
             DataError: too few pictures or classes, a class without test pictures, or the same pictures on both sides.
         """
-        from ..report.transfer import render_transfer
-
         if not encoders:
             raise InputError("No encoder was given. One or more were expected. Give lite0 and lite2, say.")
         progress = progress or Progress()
@@ -104,7 +103,7 @@ class TransferStudy:
         )  # fmt: skip
         tasks = self._tasks(next(iter(materials.values())), store, progress)
         measures = self._measured(tasks, materials, folder, progress)
-        return Findings(self._findings(measures, materials, progress, pairs), render_transfer)
+        return Findings(self._findings(measures, materials, progress, pairs), pages.comparison)
 
     def _tasks(self, material: Material, store: FeatureStore | None, progress: Progress) -> list[Task]:
         """Those that can be asked of these pictures; of the others it is noted why not."""

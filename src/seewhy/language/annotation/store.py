@@ -18,7 +18,7 @@ from typing import Any
 
 from ...errors import DataError
 from ...storage.database import DatabaseKind, connect
-from ...storage.files import json_value
+from ...storage.reading import json_value
 from .records import (
     TASKS,
     Content,
@@ -58,7 +58,7 @@ CREATE TABLE IF NOT EXISTS judgements (
     answers TEXT NOT NULL, seconds REAL NOT NULL, made TEXT NOT NULL
 );
 """
-ANNOTATIONS = DatabaseKind("a file of annotations", 0x5357616E, _SCHEMA, earlier=(_SCHEMA,))
+ANNOTATIONS = DatabaseKind("a file of annotations", 0x5357616E, _SCHEMA)
 _VERSION = "task, number, author, kind, content, seconds, base, made"
 _OWN = "picture = ? AND task = ? AND author = ?"
 
@@ -208,11 +208,7 @@ class AnnotationStore:
         tab: str = "",
         sequence: int = 0,
     ) -> tuple[int, bool]:
-        """Keep what was typed so far on top of the revision that was ``seen`` (0: none).
-
-        ``sequence`` counts up with the messages of a window, so that one that comes late does not undo a later one.
-        Back come the revision, and whether another draft of the same person was shelved for it.
-        """
+        """Keep what was typed so far on top of the revision that was ``seen`` (0: none)."""
         author, kept = check_author(author), check_content(check_task(task), content)
         with self._writing():
             self._check_known(key)

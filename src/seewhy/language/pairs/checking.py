@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from ...encoders.base import Encoder
 from ...errors import DataError, InputError
@@ -15,14 +15,12 @@ from ...pictures.pairs import read_pairs
 from ...pictures.samples import Sample, Samples, gathered
 from ...pictures.tables import rows_of
 from ...progress import Progress
+from ...results import Count, Doc
 from ...storage.features import FeatureStore
-from ...storage.marks import SealedText
 from ...storage.output import check_file, write
 from .filters import Corpus, Rule, rules
 
 MORE = frozenset({"label", "group"})
-KEPT = SealedText("kept pairs", lines=True)
-REMOVED = SealedText("removed pairs", lines=True)
 
 
 def beside(path: Path) -> Path:
@@ -36,8 +34,8 @@ def check_place(path: Path, *, force: bool = False) -> None:
         raise DataError(
             f"{path} was given as the place of cleaned pairs. A name ending in .jsonl was expected. Add it."
         )
-    check_file(path, KEPT, force=force)
-    check_file(beside(path), REMOVED, force=force)
+    check_file(path, force=force)
+    check_file(beside(path), force=force)
 
 
 def save(
@@ -51,9 +49,9 @@ def save(
         | _more(one["label"], one["group"])
         for one in removed
     ]
-    both = [(beside(path), others, REMOVED), (path, rows, KEPT)]
-    for place, found, marks in both[::-1] if kept_first else both:
-        write(place, _lines(found), marks, force=force)
+    both = [(beside(path), others), (path, rows)]
+    for place, found in both[::-1] if kept_first else both:
+        write(place, _lines(found), force=force)
     return path, beside(path)
 
 
@@ -131,32 +129,32 @@ def _lines(rows: Sequence[dict[str, Any]]) -> str:
 class Example:
     """A pair that breaks a rule."""
 
-    image: str
-    text: str
-    reason: str
+    image: Annotated[str, Doc("its picture")]
+    text: Annotated[str, Doc("what is said of it")]
+    reason: Annotated[str, Doc("how it breaks the rule")]
 
 
 @dataclass(frozen=True)
 class Finding:
     """What one rule found."""
 
-    rule: str
-    settings: dict[str, Any]
-    n_pairs: int
-    n_pictures: int
-    examples: tuple[Example, ...] = ()
-    missing: str = ""
+    rule: Annotated[str, Doc("its name")]
+    settings: Annotated[dict[str, float | str], Doc("its fields")]
+    n_pairs: Annotated[Count, Doc("pairs that break it")]
+    n_pictures: Annotated[Count, Doc("pictures that these belong to")]
+    examples: Annotated[tuple[Example, ...], Doc("the first of them, `--examples` of them")] = ()
+    missing: Annotated[str, Doc("what the rule needs and was not given; empty where it was asked")] = ""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What every rule found."""
+    """The object of seewhy pairs check --json: what every rule found."""
 
-    n_pictures: int
-    n_pairs: int
-    n_kept: int
-    findings: tuple[Finding, ...]
-    notes: tuple[str, ...] = ()
+    n_pictures: Annotated[Count, Doc("pictures of the set")]
+    n_pairs: Annotated[Count, Doc("pairs of a picture and a text")]
+    n_kept: Annotated[Count, Doc("pairs that break no rule")]
+    findings: Annotated[tuple[Finding, ...], Doc("one per rule")]
+    notes: Annotated[tuple[str, ...], Doc("what was left out or is cut")] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As ``--json`` prints it."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -12,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ...encoders.base import Encoder
@@ -24,31 +22,31 @@ from ...spelling import nearest
 from ...storage.features import FeatureStore
 from ...trust.measure import drawn_folds
 from ...types import Failure
-from .copies import Copy, find_copies, joined
-from .findings import KINDS, Checked, Finding, Like, in_order, sentence
+from ..study import beside
+from .faults import FAR, Copy, PixelFacts, find_copies, joined, pixel_facts, pixel_faults, strangeness
+from .findings import KINDS, Checked, Finding, Like, digest_of, in_order, sentence
 from .label_errors import HeldOutScores, LabelIssues, held_out_scores, ranker
-from .outliers import FAR, strangeness
-from .pixels import PixelFacts, pixel_facts, pixel_faults
 
 NEAREST = 3
 
 
 @dataclass(frozen=True)
-class Seen:
-    """The pictures that could be read."""
+class Readable:
+    """The pictures that could be read, and what is kept of each."""
 
     items: list[Sample] = field(default_factory=list)
-    looks: list[Encoded] = field(default_factory=list)
+    encoded: list[Encoded] = field(default_factory=list)
     facts: list[PixelFacts] = field(default_factory=list)
 
-    def key(self, i: int) -> str:
-        return self.looks[i].digest[:16]
+    def subset(self, places: Sequence[int]) -> Readable:
+        return Readable(*([of[i] for i in places] for of in (self.items, self.encoded, self.facts)))
 
-    def miniatures(self) -> list[Tensor]:
-        return [one.miniature for one in self.looks if one.miniature is not None]
+    def pooled(self) -> Float[Tensor, "n d"]:
+        return torch.stack([one.pooled[0] for one in self.encoded])
 
-    def pooled(self) -> Tensor:
-        return torch.stack([one.pooled[0] for one in self.looks])
+    def finding(self, i: int, kind: str, doubt: float, why: str, **more: Any) -> Finding:
+        sample = self.items[i]
+        return Finding(kind, sample.image, sample.label, self.encoded[i].digest[:16], doubt, why, **more)
 
 
 @dataclass(frozen=True)
@@ -61,6 +59,9 @@ class Check:
     Args:
         by: how labels are doubted; a name of :data:`~seewhy.studies.inspection.label_errors.RANKERS`.
         seed: of the parts that are held out.
+
+    Raises:
+        InputError: no ranker is called so.
     """
 
     by: str = "odds"
@@ -79,78 +80,79 @@ class Check:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> Checked:
-        """Check labelled pictures."""
+        """Check labelled pictures.
+
+        Args:
+            encoder: what looks.
+            samples: the pictures.
+            known: classes that there are; a label that is none of them is found. Left out, all labels are classes.
+            against: pictures of other splits, of which none may be a copy.
+            store: where looks are kept.
+            progress: hears of progress, notes and failures.
+
+        Raises:
+            DataError: no picture can be read.
+        """
         progress = progress or Progress()
-        failed: list[Finding] = []
-        seen = _look(encoder, samples.items, store, progress, failed)
-        other = Seen() if against is None else _look(encoder, against.items, store, progress, [])
-        n = len(seen.items)
+        findings: list[Finding] = []
+        own = _look(encoder, samples.items, store, progress, findings)
+        other = Readable() if against is None else _look(encoder, against.items, store, progress, [])
+        n = len(own.items)
         if not n:
             raise DataError(
                 f"None of the {len(samples)} pictures can be read. At least one was expected. Look at the files."
             )
-        digests = [one.digest for one in (*seen.looks, *other.looks)]
-        pooled = torch.cat([seen.pooled(), *([other.pooled()] if other.looks else [])])
-        splits = [s.split for s in (*seen.items, *other.items)]
-        copies = find_copies(pooled, [*seen.miniatures(), *other.miniatures()], digests, n, splits)
-        groups = joined(n, copies, [s.group for s in seen.items])
-        strange_classes = {s.label for s in seen.items if known is not None and s.label not in known}
-        findings = [*failed, *_of_no_class(seen, strange_classes, known or ())]
-        findings += _of_copies(seen, other, copies)
-        own = [i for i, s in enumerate(seen.items) if s.label not in strange_classes]
-        scores = None
-        if len({seen.items[i].label for i in own}) > 1:
-            part = Seen([seen.items[i] for i in own], [seen.looks[i] for i in own], [seen.facts[i] for i in own])
+        every = [*own.encoded, *other.encoded]
+        copies = find_copies(
+            torch.stack([one.pooled[0] for one in every]),
+            [one.miniature for one in every if one.miniature is not None],
+            [one.digest for one in every], n, [s.split for s in (*own.items, *other.items)],
+        )  # fmt: skip
+        groups = joined(n, copies, [s.group for s in own.items])
+        strange = {s.label for s in own.items if known is not None and s.label not in known}
+        findings += _of_no_class(own, strange, known or ())
+        findings += _of_copies(own, other, copies)
+        labelled, scores = [i for i, s in enumerate(own.items) if s.label not in strange], None
+        if len({own.items[i].label for i in labelled}) > 1:
+            part = own.subset(labelled)
             classes = tuple(c for c in samples.classes if any(s.label == c for s in part.items))
-            of = groups[own].unique(return_inverse=True)[1]
-            scores = held_out_scores(encoder, part.items, part.looks, classes, of, self.seed)
-            findings += _of_labels(part, classes, scores, ranker(self.by)(scores), copies_of=_twice(copies, seen))
+            of = groups[labelled].unique(return_inverse=True)[1]
+            scores = held_out_scores(encoder, part.items, part.encoded, classes, of, self.seed)
+            told = _contradicted(copies, own)
+            findings += _of_labels(part, classes, scores, ranker(self.by)(scores), told)
             findings += _of_strangers(part, scores, self.seed)
-        findings += [
-            Finding(kind, seen.items[i].image, seen.items[i].label, seen.key(i), bad, why)
-            for i, kind, bad, why in pixel_faults(seen.facts)
-        ]
-        return self._checked(encoder, samples, seen, scores, in_order(findings), progress)
+        findings += [own.finding(i, kind, bad, why) for i, kind, bad, why in pixel_faults(own.facts)]
+        return self._checked(encoder, samples, n, scores, in_order(findings), progress)
 
     def _checked(
         self,
         encoder: Encoder,
         samples: Samples,
-        seen: Seen,
+        n: int,
         scores: HeldOutScores | None,
         findings: Sequence[Finding],
         progress: Progress,
     ) -> Checked:
         count = Counter(f.kind for f in findings)
         counts = {kind: count[kind] for kind in KINDS}
+        across = Counter(tuple(sorted(f.splits)) for f in findings if f.splits)
         judged = 0 if scores is None else int(scores.judged.sum())
+        told = beside(progress)
         data = {
-            "n": len(seen.items),
+            "n": n,
             "sentence": sentence(len(samples), counts),
             "classes": list(samples.classes),
             "accuracy": None if scores is None or not judged else round(scores.accuracy, 4),
             "judged": judged,
             "digest": digest_of(samples.items),
             "counts": counts,
-            "copies_across": _across(findings),
+            "copies_across": [{"splits": list(pair), "n": times} for pair, times in sorted(across.items())],
             "findings": [f.to_json() for f in findings],
             "settings": {**asdict(self), "encoder": encoder.name},
-            "notes": [*samples.notes, *_without_split(samples.items), *progress.notes],
-            "failures": [{"image": f.image, "error": f.error} for f in progress.failures],
+            **told,
+            "notes": [*samples.notes, *_without_split(samples.items), *told["notes"]],
         }
-        return Checked(data, reader(encoder))
-
-
-def digest_of(items: Sequence[Sample]) -> str:
-    """By which a check knows its data again: the pictures' names, from where all lie, and labels, in their order.
-
-    >>> digest_of([Sample("a.png", "moss")]) == digest_of([Sample("a.png", "rust")])
-    False
-    """
-    names = [os.path.abspath(s.image) for s in items]
-    root = os.path.commonpath(names) if names else ""
-    rows = json.dumps([[os.path.relpath(name, root), s.label] for name, s in zip(names, items, strict=True)])
-    return hashlib.sha256(rows.encode("ascii", "backslashreplace")).hexdigest()
+        return Checked(data, read=reader(encoder))
 
 
 def reader(encoder: Encoder) -> Callable[[str], np.ndarray | None]:
@@ -167,40 +169,35 @@ def reader(encoder: Encoder) -> Callable[[str], np.ndarray | None]:
 
 def _look(
     encoder: Encoder, items: Sequence[Sample], store: FeatureStore | None, progress: Progress, failed: list[Finding]
-) -> Seen:
+) -> Readable:
     """Everything that is kept of the pictures; a broken one is told, and found to be broken."""
-    seen = Seen()
-    stream = encode_stream(
-        encoder, [s.source for s in items], store=store, request=EncodeRequest(pictures=True, miniatures=True)
-    )
+    found, request = Readable(), EncodeRequest(pictures=True, miniatures=True)
+    stream = encode_stream(encoder, [s.source for s in items], store=store, request=request)
     for sample, one in zip(items, progress.track(stream, "Looking", len(items)), strict=True):
         if isinstance(one, Failure):
             progress.failed(one)
-            failed.append(Finding("broken", sample.image, sample.label, "", 1.0, f"It {_said(one.error)}."))
+            why = f"It {one.error.removeprefix('It ').removesuffix('.')}."
+            failed.append(Finding("broken", sample.image, sample.label, "", 1.0, why))
             continue
         assert one.picture is not None
-        seen.items.append(sample)
-        seen.looks.append(replace(one, picture=None))
-        seen.facts.append(pixel_facts(one.picture.pixels, one.picture.original_size))
-    return seen
+        found.items.append(sample)
+        found.encoded.append(replace(one, picture=None))
+        found.facts.append(pixel_facts(one.picture.pixels, one.picture.original_size))
+    return found
 
 
-def _said(error: str) -> str:
-    return error.removeprefix("It ").removesuffix(".")
-
-
-def _of_no_class(seen: Seen, strange: set[str], known: Sequence[str]) -> Iterator[Finding]:
+def _of_no_class(own: Readable, strange: set[str], known: Sequence[str]) -> Iterator[Finding]:
     near_of = {label: nearest(label, known) for label in strange}
-    for i, s in enumerate(seen.items):
+    for i, s in enumerate(own.items):
         if s.label in strange:
             near = near_of[s.label]
             meant = f"; nearest by its letters is {near[0]!r}" if near else ""
             why = f"Its label {s.label!r} is none of the model's {len(known)} classes{meant}."
-            yield Finding("class", s.image, s.label, seen.key(i), 1.0, why, near[0] if near else None)
+            yield own.finding(i, "class", 1.0, why, proposed=near[0] if near else None)
 
 
-def _of_copies(seen: Seen, other: Seen, copies: Sequence[Copy]) -> Iterator[Finding]:
-    n, items = len(seen.items), [*seen.items, *other.items]
+def _of_copies(own: Readable, other: Readable, copies: Sequence[Copy]) -> Iterator[Finding]:
+    n, items = len(own.items), [*own.items, *other.items]
     for c in copies:
         first, second = items[c.first], items[c.second]
         how = "byte for byte" if c.same_bytes else f"by its looks (agreement {c.agreement:.2f})"
@@ -210,32 +207,19 @@ def _of_copies(seen: Seen, other: Seen, copies: Sequence[Copy]) -> Iterator[Find
                 f"It is of the split {second.split!r}, and {first.image} of {first.split!r}, the same picture {how}: "
                 "what is measured on one flatters the other."
             )
-            yield Finding(
-                "split", second.image, second.label, seen.key(c.second), c.agreement, why, pictures=(first.image,),
-                splits=(str(second.split), str(first.split)),
-            )  # fmt: skip
+            splits = (str(second.split), str(first.split))
+            yield own.finding(c.second, "split", c.agreement, why, pictures=(first.image,), splits=splits)
         if c.second >= n:
             of = f", where it is labelled {second.label!r}" if second.label not in ("", first.label) else ""
             why = f"It is {second.image} of the other split, {how}{of}: what is measured on one flatters the other."
-            yield Finding(
-                "split", first.image, first.label, seen.key(c.first), c.agreement, why, pictures=(second.image,)
-            )
+            yield own.finding(c.first, "split", c.agreement, why, pictures=(second.image,))
         elif first.label != second.label:
             for a, b, i in ((first, second, c.first), (second, first, c.second)):
                 why = f"It is labelled {a.label!r}; {b.image}, the same picture {how}, is labelled {b.label!r}."
-                yield Finding(
-                    "contradiction", a.image, a.label, seen.key(i), c.agreement, why, b.label, (), (), (b.image,)
-                )
+                yield own.finding(i, "contradiction", c.agreement, why, proposed=b.label, pictures=(b.image,))
         elif not across:
             why = f"It is {first.image} again, {how}."
-            key = seen.key(c.second)
-            yield Finding("copy", second.image, second.label, key, c.agreement, why, pictures=(first.image,))
-
-
-def _across(findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    """How many copies there are between which splits of the data."""
-    count = Counter(tuple(sorted(f.splits)) for f in findings if f.splits)
-    return [{"splits": list(pair), "n": n} for pair, n in sorted(count.items())]
+            yield own.finding(c.second, "copy", c.agreement, why, pictures=(first.image,))
 
 
 def _without_split(items: Sequence[Sample]) -> list[str]:
@@ -245,35 +229,32 @@ def _without_split(items: Sequence[Sample]) -> list[str]:
     return [f"{len(none)} picture(s) are of no split, and copies of them count as within the data: {some(none, 3)}"]
 
 
-def _twice(copies: Sequence[Copy], seen: Seen) -> set[str]:
+def _contradicted(copies: Sequence[Copy], own: Readable) -> set[str]:
     """Pictures that are told as a contradiction already."""
-    n, items = len(seen.items), seen.items
+    n, items = len(own.items), own.items
     pairs = [c for c in copies if c.second < n and items[c.first].label != items[c.second].label]
     return {items[i].image for c in pairs for i in (c.first, c.second)}
 
 
 def _of_labels(
-    seen: Seen, classes: Sequence[str], scores: HeldOutScores, issues: LabelIssues, copies_of: set[str]
+    part: Readable, classes: Sequence[str], scores: HeldOutScores, issues: LabelIssues, told: set[str]
 ) -> Iterator[Finding]:
     usual = scores.thresholds()
     for i in issues.flagged.nonzero()[:, 0].tolist():
-        s, k = seen.items[i], int(issues.proposed[i])
-        if s.image in copies_of:
+        s, k, label = part.items[i], int(issues.proposed[i]), int(scores.labels[i])
+        if s.image in told:
             continue
-        p = scores.probabilities[i]
-        own, other = (_nearest(seen, scores, i, label) for label in (int(scores.labels[i]), k))
+        p, mean = scores.probabilities[i], float(usual[k])
+        own, other = (_nearest(part, scores, i, of) for of in (label, k))
+        # A lone picture of a class is never held out.
+        usually = (
+            f"whose own pictures get {mean:.0%} on average" if mean <= 1 else "of which no picture could be held out"
+        )
         why = (
-            f"Held out, it gets {float(p[scores.labels[i]]):.0%} for its label {s.label!r} and {float(p[k]):.0%} for "
-            f"{classes[k]!r}, {_usually(float(usual[k]))}{_beside(own, other)}."
+            f"Held out, it gets {float(p[label]):.0%} for its label {s.label!r} and {float(p[k]):.0%} for "
+            f"{classes[k]!r}, {usually}{_beside(own, other)}."
         )
-        yield Finding(
-            "label", s.image, s.label, seen.key(i), float(issues.doubt[i]), why, classes[k], tuple(own), tuple(other)
-        )
-
-
-def _usually(mean: float) -> str:
-    """What a class gets from its own pictures, of which a lone one is never held out."""
-    return f"whose own pictures get {mean:.0%} on average" if mean <= 1 else "of which no picture could be held out"
+        yield part.finding(i, "label", float(issues.doubt[i]), why, proposed=classes[k], own=own, other=other)
 
 
 def _beside(own: Sequence[Like], other: Sequence[Like]) -> str:
@@ -283,24 +264,22 @@ def _beside(own: Sequence[Like], other: Sequence[Like]) -> str:
     return f"; it is {side} its likest picture there (cosine {other[0].cosine:.2f} against {own[0].cosine:.2f})"
 
 
-def _nearest(seen: Seen, scores: HeldOutScores, i: int, label: int) -> list[Like]:
+def _nearest(part: Readable, scores: HeldOutScores, i: int, label: int) -> tuple[Like, ...]:
     """The likest pictures of a label, which are no copies of it."""
     there = ((scores.labels == label) & (scores.groups != scores.groups[i])).nonzero()[:, 0]
-    cosine = scores.features[there] @ scores.features[i]
-    top = cosine.topk(min(NEAREST, len(there)))
-    found = [(seen.items[int(there[j])], value) for value, j in zip(top.values.tolist(), top.indices, strict=True)]
-    return [Like(s.image, s.label, round(value, 4)) for s, value in found]
+    top = (scores.features[there] @ scores.features[i]).topk(min(NEAREST, len(there)))
+    found = [(part.items[int(there[j])], value) for value, j in zip(top.values.tolist(), top.indices, strict=True)]
+    return tuple(Like(s.image, s.label, round(value, 4)) for s, value in found)
 
 
-def _of_strangers(seen: Seen, scores: HeldOutScores, seed: int) -> Iterator[Finding]:
+def _of_strangers(part: Readable, scores: HeldOutScores, seed: int) -> Iterator[Finding]:
     folds = drawn_folds(scores.groups, seed)
-    far = strangeness(seen.pooled(), scores.labels, folds, scores.probabilities.shape[1])
+    far = strangeness(part.pooled(), scores.labels, folds, scores.probabilities.shape[1])
     for i in (far > FAR).nonzero()[:, 0].tolist():
-        s, value = seen.items[i], float(far[i])
-        own = _nearest(seen, scores, i, int(scores.labels[i]))
+        value, own = float(far[i]), _nearest(part, scores, i, int(scores.labels[i]))
         likest = f" (the likest of its label has a cosine of {own[0].cosine:.2f})" if own else ""
         why = (
             f"It lies {value:.1f} robust standard deviations farther from the nearest class than the median picture "
             f"does{likest}; from {FAR:g} on it counts as a stranger."
         )
-        yield Finding("outlier", s.image, s.label, seen.key(i), 1 - FAR / value / 2, why, own=tuple(own))
+        yield part.finding(i, "outlier", 1 - FAR / value / 2, why, own=own)

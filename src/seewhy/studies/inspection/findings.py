@@ -1,15 +1,25 @@
-"""What a check found: findings with their reasons, as a page and as JSON."""
+"""What a check found: findings with their reasons, as a page and as JSON, and how it is read again."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...report.check import render_check
+from ...errors import DataError, ImageError
+from ...pictures.images import read_picture
+from ...pictures.samples import Sample
 from ...report.paging import Page
+from ...results import restore
+from ...storage.reading import json_value, read_text
+from ...types import Transform
+from ..outputs import CheckedOutput
 
 KINDS: Mapping[str, str] = {
     "class": "Label of no class",
@@ -28,16 +38,13 @@ KINDS: Mapping[str, str] = {
 }
 """What is looked for, in the order in which it is gone through, and how it is said."""
 COLUMNS = ("kind", "image", "label", "proposed", "doubt", "why", "with", "key")
+NAME = "check.json"
+_SMALL = Transform((128, 128), 128, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 @dataclass(frozen=True)
 class Like:
-    """A picture that one is like.
-
-    Attributes:
-        image, label: which, and what it is said to be.
-        cosine: of their features.
-    """
+    """A picture that one is like, and the cosine of their features."""
 
     image: str
     label: str
@@ -73,23 +80,21 @@ class Finding:
     splits: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
+        plain = {k: getattr(self, k) for k in ("kind", "image", "label", "key", "why", "proposed")}
         like = {name: [vars(one) for one in getattr(self, name)] for name in ("own", "other")}
-        plain = {k: v for k, v in vars(self).items() if k not in (*like, "pictures", "splits")}
         lists = {"with": list(self.pictures), "splits": list(self.splits)}
         return {**plain, "doubt": round(self.doubt, 4), **lists, "like": like}
 
 
 @dataclass(frozen=True, repr=False)
 class Checked(Page):
-    """What is wrong with the pictures.
-
-    Attributes:
-        read: shows a picture of the page, by its name.
-    """
+    """What is wrong with the pictures; ``read`` gives one for the page, by its name."""
 
     read: Callable[[str], np.ndarray | None] = field(default=lambda _name: None, compare=False)
 
     def to_html(self) -> str:
+        from ...report.check import render_check
+
         return render_check(self.data, KINDS, self.read)
 
     def rows(self) -> list[list[Any]]:
@@ -114,3 +119,46 @@ def in_order(findings: Sequence[Finding]) -> list[Finding]:
     """By kind, and the most doubtful first."""
     place = {kind: i for i, kind in enumerate(KINDS)}
     return sorted(findings, key=lambda f: (place[f.kind], -f.doubt, f.image))
+
+
+def digest_of(items: Sequence[Sample]) -> str:
+    """By which a check knows its data again: the pictures' names, from where all lie, and labels, in their order.
+
+    >>> digest_of([Sample("a.png", "moss")]) == digest_of([Sample("a.png", "rust")])
+    False
+    """
+    names = [os.path.abspath(s.image) for s in items]
+    root = os.path.commonpath(names) if names else ""
+    rows = json.dumps([[os.path.relpath(name, root), s.label] for name, s in zip(names, items, strict=True)])
+    return hashlib.sha256(rows.encode("ascii", "backslashreplace")).hexdigest()
+
+
+def small_picture(name: str) -> np.ndarray | None:
+    """A picture for the page, cut to its middle; ``None`` where it cannot be read."""
+    try:
+        return read_picture(name, _SMALL).pixels
+    except ImageError:
+        return None
+
+
+def read_check(folder: Path, data: Path, items: Sequence[Sample]) -> dict[str, Any]:
+    """The document of ``seewhy check`` in a folder, if it is on these pictures with these labels.
+
+    Raises:
+        DataError: there is none that can be read, or the names or labels of the data have changed since.
+    """
+    path = folder / NAME
+    try:
+        check = json_value(read_text(path))
+        restore(CheckedOutput, check, "it")
+    except (OSError, ValueError, DataError) as error:
+        why = str(error).partition(". ")[0] if isinstance(error, DataError) else repr(error)
+        raise DataError(
+            f"{path} cannot be read: {why}. What seewhy check -o wrote was expected. Check the data again."
+        ) from error
+    if check["digest"] != digest_of(items):
+        raise DataError(
+            f"{data} is not as it was at the check in {folder}: pictures or labels have changed. The same names and "
+            f"labels were expected. Check it again with -o {folder}; what was decided there is kept."
+        )
+    return dict(check)

@@ -1,0 +1,286 @@
+"""The pages of studies, as blocks made of their JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..report.blocks import (
+    Block,
+    Cell,
+    Chart,
+    Colour,
+    Curve,
+    Document,
+    Dot,
+    Facts,
+    Fold,
+    Forest,
+    Mark,
+    Note,
+    Section,
+    Table,
+    closing,
+    pair,
+    points,
+)
+from ..report.charts import colour_of
+from ..report.page import method_name
+from ..report.page import percent as percents
+
+FAMILIES = {
+    "faithfulness": "Does changing what the map calls important change the answer?",
+    "localisation": "Does the map fall on the object?",
+    "randomisation": "Does the map depend on what the model learned?",
+    "robustness": "Does the map stay when the picture hardly changes?",
+    "complexity": "Is the map compact?",
+}
+"""What each family of metrics asks, in the order shown."""
+
+
+def parted(sentence: str, at: str = "; ") -> tuple[str, str]:
+    """A headline and what follows it."""
+    first, _, rest = sentence.rstrip(".").partition(at)
+    return f"{first}.", f"{rest[:1].upper()}{rest[1:]}." if rest else ""
+
+
+def short(value: float) -> str:
+    """Three digits that count, with a real minus sign.
+
+    >>> short(0.12345), short(-0.5), short(87.654), short(8050.0), short(0.00001)
+    ('0.123', '−0.500', '87.7', '8050', '0')
+    """
+    size = abs(value)
+    text = f"{value:.{0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3}f}"
+    return "0" if text in ("0.000", "-0.000") else text.replace("-", "−")
+
+
+def between(interval: Sequence[float], form: str = ".3f") -> str:
+    return " to ".join(f"{value:{form}}".replace("-", "−") for value in interval)
+
+
+def of_difference(value: float, real: bool, text: str, interval: str = "") -> Cell:
+    """A difference, coloured where it is real."""
+    colour: Colour = "" if not real else "good" if value > 0 else "bad"
+    return Cell(text, [interval] if interval else [], colour=colour)
+
+
+def faithfulness(study: dict[str, Any]) -> Document:
+    """Every method on every metric, then each metric."""
+    level, order = study["settings"]["level"], list(FAMILIES)
+    tables = sorted(study["metrics"], key=lambda t: order.index(t["family"]))
+    standing = {line["method"]: line for line in study["ranking"]}
+    names = [*standing, *study["controls"]]
+    rows = []
+    for name in names:
+        own = standing.get(name)
+        won = "control" if own is None else f"{own['won']} · {own['lost']}"
+        rows.append([method_name(name), won, *(_overview(name, table) for table in tables)])
+    columns = ["method", "won · lost", *(f"{_plain(t)} {'↑' if t['higher_is_better'] else '↓'}" for t in tables)]
+    blocks: list[Block] = [
+        Note(
+            "Methods in order of the real differences they win less those they lose against one another on metrics of "
+            "faithfulness; controls, which know nothing of the class, below. Green is better than the random map, red "
+            "worse; bold is the best of the methods; a small number is the pictures measured, where they are fewer."
+        ),
+        Table(columns, rows, "matrix", idle=[name in study["controls"] for name in names]),
+        *(Note(f"On this model {', '.join(map(method_name, group))} make the same maps.") for group in study["same"]),
+    ]
+    sections = [Section("Every method on every metric", blocks)]
+    for family, question in FAMILIES.items():
+        own = [_metric(table, study) for table in tables if table["family"] == family]
+        sections += [Section(question, own)] if own else []
+    if study["fills"]:
+        told = Note(
+            "Kendall's τ between the orders that deletion gives: 1 the same, 0 unrelated, −1 the reverse. Where it is "
+            "low, no single order can be trusted."
+        )
+        fills = Table(("fills", "τ"), list(study["fills"].items()))
+        sections.append(Section("Does the order of methods depend on the fill?", [told, fills]))
+    first, rest = parted(study["sentence"])
+    real = (
+        f"A difference is real when its paired bootstrap interval at {level * 100:g} % leaves out 0. Of differences "
+        f"that do not exist, one in {1 / (1 - level):.0f} is called real by luck."
+    )
+    end = closing(study, "What was left out")
+    above = "Study of faithfulness, for the class predicted on each picture"
+    return Document("Which explanations can be believed", first, [*sections, *end], above, (rest, real))
+
+
+def _plain(table: Mapping[str, Any]) -> str:
+    return str(table["metric"]).replace("_", " ")
+
+
+def _overview(name: str, table: Mapping[str, Any]) -> Any:
+    row = next((r for r in table["rows"] if r["method"] == name), None)
+    if row is None:
+        return None
+    # Values of other pictures do not compare.
+    values = [r["value"] for r in table["rows"] if not r["control"] and r["n"] == table["n"]]
+    best = (max if table["higher_is_better"] else min)(values, default=None)
+    judged = next((d for d in table["differences"] if d["a"] == name and d["b"] == "random"), None)
+    colour: Colour = "" if judged is None or not judged["real"] else "good" if judged["better"] == name else "bad"
+    whole = row["n"] == table["n"]
+    low, high = row["interval"]
+    title = f"{name}, {table['metric']}: {row['value']:.4g}, from {low:.4g} to {high:.4g}, on {row['n']} pictures"
+    is_best = not row["control"] and whole and row["value"] == best
+    return Cell(short(row["value"]), () if whole else (str(row["n"]),), colour, strong=is_best, title=title)
+
+
+def _metric(table: Mapping[str, Any], study: Mapping[str, Any]) -> Fold:
+    sign = -1 if table["higher_is_better"] else 1
+    rows = sorted(table["rows"], key=lambda r: (r["control"], r["n"] < table["n"], sign * r["value"]))
+    against = {d["a"]: d for d in table["differences"] if d["b"] == "random"}
+    lines = []
+    for row in rows:
+        name, d = row["method"], against.get(row["method"])
+        verdict = "" if d is None else "not shown" if not d["real"] else "better" if d["better"] == name else "worse"
+        mean = f", mean map {row['mean_map']:.2f}" if "mean_map" in row else ""
+        few = f" on {row['n']}" if row["n"] != table["n"] else ""
+        span = f"{short(row['interval'][0])} to {short(row['interval'][1])}"
+        line = Cell(title=f"{name}: {short(row['value'])}, from {span}", interval=(row["value"], *row["interval"]))
+        lines.append((f"{method_name(name)}{few}", f"{short(row['value'])}{mean}", span, line, verdict))
+    random = next((r["value"] for r in rows if r["method"] == "random"), None)
+    head = (
+        "method",
+        "value",
+        "interval",
+        "interval as a line" + ("; dashed: random map" if random else ""),
+        "than random",
+    )
+    differences = [
+        (
+            f"{method_name(d['a'])} − {method_name(d['b'])}", f"{d['difference']:+.3g}", between(d["interval"], "+.3g"),
+            d["n"], method_name(d["better"]) if d["real"] else "no real difference",
+        )
+        for d in table["differences"] if not d["control"]
+    ]  # fmt: skip
+    pairs = Table(("pair", "difference", "interval", "pictures", "better"), differences)
+    good = "high" if table["higher_is_better"] else "low"
+    title = f"{_plain(table)}: {good} is good, {table['n']} pictures, best {method_name(rows[0]['method'])}"
+    shown = Table(head, lines, idle=[row["control"] for row in rows], reference=random)
+    more = [Fold("Differences between methods", [pairs])] if differences else []
+    is_first = study["metrics"][0]["metric"] == table["metric"]
+    return Fold(title, [shown, *more, Fold("Settings", [Facts(table["settings"])])], is_first)
+
+
+def scaling(study: dict[str, Any]) -> Document:
+    """The answer, the curve with its doubt, and what it rests on."""
+    first, rest = parted(study["sentence"])
+    how = study["settings"]
+    sections = [Section(arm["name"], [*_arm(arm, study["target"])]) for arm in study["arms"]]
+    tested = (
+        f"Always tested on the same {study['n_test']:,} pictures, which nothing learnt from. Intervals are of "
+        f"{how['n_seeds']} {how['draws']} subsets of each size, of the test pictures, and of what is not known of the "
+        "curve's form."
+    )
+    above = f"Study of data size: {study['classifier']}"
+    return Document("How many pictures are needed", first, [*sections, *closing(study)], above, (rest, tested))
+
+
+def _arm(arm: Mapping[str, Any], target: float | None) -> Iterator[Block]:
+    band, measured, slope, floor = arm["band"], arm["points"], arm["slope"], arm["floor"]
+    dots = [Dot(p["n"], value, 2.5, colour="idle") for p in measured for value in p["by_seed"]]
+    dots += [Dot(p["n"], p["accuracy"], 3.5, f"{p['n']:,} pictures: {points(p['accuracy'])} %") for p in measured]
+    yield Chart(
+        arm["name"], [Curve([(row["n"], row["accuracy"]) for row in band], colour="good")],
+        [(row["n"], *row["interval_90"]) for row in band], dots, "pictures learnt from", log=True,
+        levels=[] if target is None else [(target, "bad")], edges=[measured[-1]["n"]],
+        alt="Accuracy by number of pictures: " + "; ".join(f"{p['n']:,}: {percents(p['accuracy'])}" for p in measured),
+    )  # fmt: skip
+    wanted = "" if target is None else f" The line across is the target, {percents(target)}."
+    yield Note(
+        f"Dots are subsets, dark ones their means; the band holds 90 % of what may be. Left of the dashed line is the "
+        f"tested range, {measured[0]['n']:,} to {measured[-1]['n']:,} pictures; right of it nothing was measured."
+        f"{wanted}"
+    )
+    yield Note(
+        f"A doubling brought {points(slope['value'])} points (90 %: {pair(slope['interval_90'])}; 95 %: "
+        f"{pair(slope['interval_95'])}). Error that no number of pictures goes below: {points(floor['value'])} % "
+        f"(90 %: {pair(floor['interval_90'])})."
+    )
+    rows = [
+        (p["n"], f"{points(p['accuracy'])} %", pair(p["interval_90"]), pair(p["interval_95"]), kind)
+        for kind, found in (("measured", measured), ("foretold", arm["predictions"]))
+        for p in found
+    ]
+    yield Table(("pictures", "right", "90 %", "95 %", ""), rows)
+    yield Note("Forms of the curve share the draws by how well each foretold larger sizes that it was not fitted on.")
+    forms = [
+        (
+            f["name"], f["formula"], None if f["held_out_error"] is None else f"{f['held_out_error']:.3f}",
+            percents(f["share"]), f"{f['n_failed']} of {f['n_fits']}",
+        )
+        for f in arm["forms"]
+    ]  # fmt: skip
+    yield Table(("form", "formula", "relative error at held-out sizes", "share", "failed fits"), forms)
+
+
+def real_ones(table: Mapping[str, Any]) -> list[str]:
+    """Real differences of a measure, the better one first.
+
+    >>> real_ones({"differences": [{"a": "x", "b": "y", "better": "y", "real": True}]})
+    ['y > x']
+    """
+    return [f"{d['better']} > {d['b'] if d['better'] == d['a'] else d['a']}" for d in table["differences"] if d["real"]]
+
+
+def comparison(study: dict[str, Any]) -> Document:
+    """Encoders, or methods of learning classes by name, compared: which differences are real, every number."""
+    who = "method" if study["study"] == "base-to-new" else "encoder"
+    names = study["methods"] if who == "method" else [e["name"] for e in study["encoders"]]
+    families: dict[str, list[dict[str, Any]]] = {}
+    for table in study["measures"]:
+        families.setdefault(table["family"], []).append(table)
+    standing = [(s[who], s["won"], s["lost"], s["compared"]) for s in study["standings"]]
+    blocks: list[Block] = [
+        Section("Real differences won and lost", [Table((who, "won", "lost", "compared"), standing)])
+    ]
+    blocks += [Section(family, [*_family(family, tables, names, who)]) for family, tables in families.items()]
+    alpha, n, how = 1 - study["settings"]["level"], study["settings"]["n_compared"], study["settings"]
+    said = (
+        f"A difference is called real where its p value, corrected for all {n} comparisons of this page, is below "
+        f"{alpha:.2g}. Intervals are of pictures and draws, each by itself."
+    )
+    legend = [(name, colour_of(i)) for i, name in enumerate(names)]
+    if who == "method":
+        classes, encoder = study["classes"], study["encoder"]
+        asked = (
+            f"{len(classes['learnt'])} classes are learnt from a few pictures each, drawn {how['n_seeds']} times; "
+            f"{len(classes['new'])} are only named. Always the same {study['n_test']:,} pictures to test on. Learnt "
+            f"and new classes are told among themselves, and then all together. {said}"
+        )
+        facts = {encoder["name"]: encoder["fingerprint"], **{k: ", ".join(v) for k, v in classes.items()}}
+        title, above = "Learnt and new classes", f"Study of learnt and new classes: {encoder['name']}"
+        headline, rest, origin = study["sentence"], "", "The encoder and the classes"
+    else:
+        asked = (
+            f"{study['n_learn']:,} pictures of {study['n_classes']} classes to learn from, {study['n_test']:,} others "
+            f"of {study['n_groups']:,} things to test on, the same for all. {said}"
+        )
+        facts = {e["name"]: f"{e['fingerprint']}, {e['width']} numbers a picture" for e in study["encoders"]}
+        title, above = "Encoders compared", f"Study of transfer: {how['classifier']}"
+        (headline, rest), origin = parted(study["sentence"]), "The encoders"
+    blocks += [*closing(study), Section(origin, [Facts(facts)], kind="provenance")]
+    return Document(title, headline, blocks, above, (rest, asked), legend=legend)
+
+
+def _family(family: str, tables: Sequence[Mapping[str, Any]], names: Sequence[str], who: str) -> Iterator[Block]:
+    groups = [(t["measure"], [Mark(r[who], r["value"], *r["interval"]) for r in t["rows"]]) for t in tables]
+    yield Forest(family, groups, names)
+    rows = []
+    for table in tables:
+        values = [Cell(points(r["value"]), [pair(r["interval"])]) for r in table["rows"]]
+        rows.append((table["measure"], *values, table["n"], "; ".join(real_ones(table)) or "–"))
+    yield Table(("measure", *names, "pictures", "really better"), rows)
+    differences = [
+        (
+            t["measure"], f"{d['a']} − {d['b']}",
+            of_difference(d["difference"], d["real"], points(d["difference"], True), pair(d["interval"], True)),
+            f"{d['p']:.2g}", f"{d['p_corrected']:.2g}",
+        )
+        for t in tables for d in t["differences"]
+    ]  # fmt: skip
+    if differences:
+        columns = ("measure", "between", "difference", "p", "p, corrected")
+        yield Fold("Every difference", [Table(columns, differences)])
