@@ -11,20 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-<<<<<<< HEAD:reproductions/epic_adam.py
 from seewhy.progress import Progress
 from seewhy.prototypes.epic.rotation import FLOOR, Maps, Rotation, strongest
 
 Form = Literal["orthogonal", "invertible"]
-=======
-from ...progress import Progress
-from ...storage.marks import CHECKPOINT
-from ...storage.output import check_checkpoint, make_folder, write
-from ...storage.reading import read_tensors
-from ...storage.tensors import marked_tensors
-from .purity import FLOOR, Maps, strongest
-from .rotation import Form, Rotation, exponential
->>>>>>> main:src/seewhy/prototypes/epic/adam.py
 
 CHUNK = 64
 """Pairs whose whole maps are in memory at once."""
