@@ -127,20 +127,7 @@ class Characteristics:
         progress: Progress | None = None,
         batch_size: int = 32,
     ) -> GlobalInfluences:
-        """The similarity-weighted means over pictures, as a rule the training pictures.
-
-        Args:
-            encoder: what looks.
-            maps: similarity of each prototype in each cell.
-            pictures: files, pixels, or views.
-            checkpoint: where the sums lie meanwhile; those that are there already are gone on with.
-            progress: hears of progress.
-            batch_size: pictures the engine sees at once.
-
-        Raises:
-            ImageError: a picture cannot be read.
-            InputError: there are no pictures.
-        """
+        """The similarity-weighted means over pictures, as a rule the training pictures."""
         sums = Sums() if checkpoint is None else checkpoint.load()
         total = len(pictures) - sums.n if isinstance(pictures, Sized) else None
         stream = self.local(encoder, maps, islice(pictures, sums.n, None), batch_size=batch_size)

@@ -47,17 +47,7 @@ class Influences:
         cells: Int[Tensor, "p 2"] | None = None,
         follow: bool = False,
     ) -> Influences:
-        """Read the maps of a picture and of its changed copies in one cell a prototype.
-
-        Args:
-            maps: similarities on the picture, then on each copy.
-            change: of each copy.
-            cells: where; left out, where the prototype is highest on the picture.
-            follow: read each copy where it is highest itself.
-
-        Raises:
-            InputError: a cell is outside of the map.
-        """
+        """Read the maps of a picture and of its changed copies in one cell a prototype."""
         height, width = maps.shape[2:]
         flat = maps.flatten(2)
         if cells is None:
@@ -155,13 +145,7 @@ def _parts(one: Influences) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class SumsFile:
-    """Where sums lie while they grow, so that what is stopped, or killed, goes on where it was.
-
-    Attributes:
-        path: the file; gone once the means are taken and kept.
-        seal: of everything that decides the sums; sums under another seal are begun anew.
-        every: pictures after which they are written.
-    """
+    """Where sums lie while they grow, so that what is stopped, or killed, goes on where it was."""
 
     path: Path
     seal: str
