@@ -108,20 +108,7 @@ class ScalingStudy:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> Findings:
-        """Look, fit every cell that is not in the journal yet, and conclude.
-
-        Args:
-            encoders: by name; the first answers the question, the others are curves beside it.
-            samples: pictures with classes.
-            folder: where each cell is kept, so that a stopped run goes on.
-            test: pictures to test on; left out, a part of ``samples``.
-            store: where looks are kept.
-            progress: hears of progress, notes and failures.
-
-        Raises:
-            DataError: too few pictures or classes, a class without test pictures, the same pictures on both sides, or a
-                target that is reached already.
-        """
+        """Look, fit every cell that is not in the journal yet, and conclude."""
         progress = progress or Progress()
         self._check(len(samples.classes))
         materials = self.look(encoders, samples, test, store, progress)

@@ -29,28 +29,14 @@ Values = Mapping[str, Float[Tensor, " t"]]
 
 
 class Task(ABC):
-    """One question to an encoder.
-
-    Attributes:
-        family: under which its measures are shown.
-        drawn: whether what is learnt from is drawn at random, and so asked with several seeds.
-    """
+    """One question to an encoder."""
 
     family: ClassVar[str]
     drawn: ClassVar[bool] = False
 
     @abstractmethod
     def measured(self, material: Material, seed: int, c: float | None) -> tuple[Values, float | None]:
-        """Numbers of each test picture.
-
-        Args:
-            material: pictures as an encoder saw them.
-            seed: of what is drawn.
-            c: of the regularisation, where another draw chose it.
-
-        Returns:
-            Measure → numbers; and the regularisation.
-        """
+        """Numbers of each test picture."""
 
     def why_not(self, material: Material) -> str | None:
         """Why it cannot be asked of these pictures; ``None`` where it can."""
@@ -133,12 +119,7 @@ class LabelPart(_Probe):
 
 @dataclass(frozen=True)
 class Neighbours(Task):
-    """The nearest pictures vote, each with ``exp(cosine / temperature)`` (Wu et al. 2018, arXiv:1805.01978).
-
-    Args:
-        k: pictures that vote; 20 as in DINO (Caron et al. 2021).
-        temperature: theirs, 0.07.
-    """
+    """The nearest pictures vote, each with ``exp(cosine / temperature)`` (Wu et al. 2018, arXiv:1805.01978)."""
 
     family: ClassVar[str] = "neighbours"
 
@@ -183,13 +164,6 @@ class Corrupted(Task):
 
     Of each kind the mean over its levels; ``kept`` is the mean over kinds less what is right of the same pictures
     uncorrupted, which is 0 where nothing is lost.
-
-    Args:
-        kinds: of corruption.
-        n_pictures: tested on at most, spread over all.
-        store: where looks are kept.
-        progress: hears of progress.
-        small: pictures read once for all encoders, by place.
     """
 
     family: ClassVar[str] = "corrupted"
