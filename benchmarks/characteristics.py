@@ -33,7 +33,7 @@ from torch import Tensor
 from seewhy.encoders.base import Encoder, EncoderOutput
 from seewhy.encoders.find import encoder as load_encoder
 from seewhy.pictures.images import read_picture
-from seewhy.pictures.listing import list_pictures
+from seewhy.pictures.sources import list_pictures
 from seewhy.prototypes.bank import patch_vectors
 from seewhy.prototypes.characteristics import Characteristics
 from seewhy.prototypes.denoise import denoise

@@ -22,7 +22,7 @@ from rich.table import Table
 import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
-from seewhy.pictures.listing import list_pictures
+from seewhy.pictures.sources import list_pictures
 from seewhy.progress import Progress
 from seewhy.prototypes.cells import CellMaps, cells_of
 from seewhy.prototypes.epic.adam import AdamSchedule

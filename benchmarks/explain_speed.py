@@ -37,7 +37,7 @@ import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.find import encoder as load_encoder
 from seewhy.explanation.base import Explanation, Where
-from seewhy.pictures.listing import list_pictures
+from seewhy.pictures.sources import list_pictures
 
 PREDICT, EXPLAIN, CARD = "SeeWhy, predict", "SeeWhy, explain", "SeeWhy, full card"
 FAIR = "pytorch-grad-cam, one layer open"

@@ -35,7 +35,7 @@ from torch import Tensor
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as load_encoder
 from seewhy.encoders.stream import Encoded, encode_stream
-from seewhy.pictures.listing import list_pictures
+from seewhy.pictures.sources import list_pictures
 
 BATCH = 32
 SMALL, LARGE, TINY = (640, 480), (2000, 1500), (320, 240)

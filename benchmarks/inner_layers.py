@@ -30,7 +30,7 @@ from torch import Tensor, nn
 import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.explanation.base import Explanation, Where
-from seewhy.pictures.listing import list_pictures
+from seewhy.pictures.sources import list_pictures
 
 
 def to_grid(tokens: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from torch.nn.functional import normalize
 
 from seewhy.encoders.find import encoder as find
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
-from seewhy.pictures.listing import list_pictures
+from seewhy.pictures.sources import list_pictures
 from seewhy.progress import Progress
 from seewhy.retrieval import Index
 from seewhy.retrieval.approximate import load_faiss

@@ -21,6 +21,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from seewhy.evidence.halves import Match, match
+from seewhy.evidence.watched import Watched
 from torch import Tensor
 
 import seewhy
@@ -29,16 +31,15 @@ from seewhy.attributions.base import Attribution, Explainable
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.base import EncoderOutput
-from seewhy.evidence.halves import Match, masks, match
-from seewhy.evidence.watched import Watched
-from seewhy.evidence.where import PARTLY, stands_out
+from seewhy.evidence.faithfulness import masks, stands_out
+from seewhy.evidence.where import PARTLY
 from seewhy.explanation.base import Explanation, Where, Words
 from seewhy.explanation.similar import Like
 from seewhy.heads.head import Target
 from seewhy.metrics.base import Case, shuffled
 from seewhy.metrics.controls import CONTROLS
 from seewhy.metrics.road import ROAD
-from seewhy.pictures.listing import list_pictures
+from seewhy.pictures.sources import list_pictures
 
 LEVELS = ("believable", "partly", "do not rely", "not measured")
 

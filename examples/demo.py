@@ -16,14 +16,13 @@ from PIL import Image
 
 import seewhy
 from seewhy.storage.cache import cache_dir
-from seewhy.storage.marks import PICTURE
 from seewhy.storage.output import make_folder, write
 
 
 def main(folder: Path) -> None:
     file = io.BytesIO()
     Image.fromarray(skimage.data.chelsea()).save(file, "png")
-    photo = write(make_folder(folder) / "chelsea.png", file.getvalue(), PICTURE)
+    photo = write(make_folder(folder) / "chelsea.png", file.getvalue())
 
     if not any(cache_dir("weights").glob("lite0-*")):
         print("First run: preparing the embedded model (converted once, then kept). This takes up to a minute.")

@@ -34,7 +34,7 @@ from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder
 from seewhy.errors import ImageError
 from seewhy.pictures.images import read_views
-from seewhy.pictures.listing import list_pictures
+from seewhy.pictures.sources import list_pictures
 from seewhy.training.batches import Batch, TrainingData
 from seewhy.training.loop import Training, train
 from seewhy.training.task import Task

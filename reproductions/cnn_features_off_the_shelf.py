@@ -36,8 +36,8 @@ from seewhy.encoders.module import from_module
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.heads.normalise import signed_power
 from seewhy.pictures.images import read_picture
-from seewhy.pictures.listing import list_pictures
 from seewhy.pictures.samples import load_samples
+from seewhy.pictures.sources import list_pictures
 from seewhy.retrieval.settings import n_patches, spatial_distance, sub_patches
 from seewhy.retrieval.vectors import Whitening
 from seewhy.storage.features import FeatureStore

@@ -2,19 +2,92 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.encoded_set import encode_labelled
 from seewhy.classifiers.words import reworded, texts_of
-from seewhy.descriptions.base import Descriptions
-from seewhy.descriptions.edits import Edit
-from seewhy.errors import DataError
+from seewhy.descriptions.base import Change, Descriptions
+from seewhy.errors import DataError, InputError
 from seewhy.pictures.samples import Samples
 from seewhy.progress import Progress
+from seewhy.spelling import nearest
 from seewhy.storage.features import FeatureStore
 from seewhy.studies.study import Findings, beside
 from seewhy.studies.words_compared import WordsCompared
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What to take out and what to say otherwise, in that order.
+
+    Args:
+        remove: every description that has one of these phrases goes; in any case, whole words.
+        replace: pairs of a phrase and what takes its place inside descriptions.
+        label: only descriptions of this class; left out, of all.
+    """
+
+    remove: tuple[str, ...] = ()
+    replace: tuple[tuple[str, str], ...] = ()
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.remove and not self.replace:
+            raise InputError("No change was asked for. A phrase was expected: --remove PHRASE or --replace OLD=NEW.")
+        if not all(p.strip() for p in (*self.remove, *(old for old, _ in self.replace))):
+            raise InputError("An empty phrase was given. Words of a description were expected. Write some of them.")
+
+    def __call__(self, descriptions: Descriptions) -> tuple[Descriptions, list[Change]]:
+        """The changed descriptions and every change."""
+        if self.label is not None and self.label not in descriptions.texts:
+            descriptions.limited_to([self.label])
+        unused = {*self.remove, *(old for old, _ in self.replace)}
+        changes: list[Change] = []
+        texts: dict[str, tuple[str, ...]] = {}
+        for label, lines in descriptions.texts.items():
+            kept: list[str] = []
+            for text in lines:
+                after = self._after(text, unused) if self.label in (None, label) else text
+                kept += [] if after is None else [after]
+                if after != text:
+                    changes.append(Change(label, text, after))
+            if not kept:
+                raise DataError(
+                    f"{label!r} would be left without descriptions. At least one was expected. Replace the phrase "
+                    "instead, or write another description first."
+                )
+            texts[label] = tuple(dict.fromkeys(kept))
+        if unused:
+            raise DataError(_not_found(sorted(unused)[0], descriptions))
+        return Descriptions(texts), changes
+
+    def _after(self, text: str, unused: set[str]) -> str | None:
+        for phrase in self.remove:
+            if _pattern(phrase).search(text):
+                unused.discard(phrase)
+                return None
+        for old, new in self.replace:
+            said = _pattern(old).sub(lambda _, new=new: new, text)  # type: ignore[misc]
+            if said != text:
+                unused.discard(old)
+            text = said.strip()
+        return text or None
+
+
+def _pattern(phrase: str) -> re.Pattern[str]:
+    """The phrase in any case, with any blanks, not inside longer words."""
+    words = r"\s+".join(map(re.escape, phrase.split()))
+    return re.compile(rf"(?<!\w){words}(?!\w)", re.IGNORECASE)
+
+
+def _not_found(phrase: str, descriptions: Descriptions) -> str:
+    texts = [t for lines in descriptions.texts.values() for t in lines]
+    near = nearest(phrase, texts, cutoff=0.3) or texts[:1]
+    return (
+        f"No description has {phrase!r}. A phrase of one was expected, in any case and whole words. The nearest is "
+        f"{near[0]!r}."
+    )
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,9 @@ import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.base import EncoderOutput
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
-from seewhy.evidence.patch_deletion import delete_patches
+from seewhy.evidence.like import delete_patches
 from seewhy.heads.head import Target
-from seewhy.pictures.listing import list_pictures
+from seewhy.pictures.sources import list_pictures
 from seewhy.progress import Progress
 from seewhy.prototypes.bank import cell_box
 from seewhy.prototypes.base import Query

@@ -41,7 +41,7 @@ from seewhy.metrics.masked_map import positive_share
 from seewhy.metrics.mosaic_focus import mosaic
 from seewhy.metrics.similarity import spearman
 from seewhy.pictures.images import read_picture
-from seewhy.pictures.listing import list_pictures
+from seewhy.pictures.sources import list_pictures
 from seewhy.studies.records import ANY, StudyRecords
 
 SURE = 0.5

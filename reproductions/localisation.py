@@ -24,7 +24,7 @@ from seewhy.metrics.energy_pointing_game import EnergyPointingGame
 from seewhy.metrics.iou_localisation import IoULocalisation
 from seewhy.metrics.pointing_game import PointingGame
 from seewhy.pictures.images import read_picture
-from seewhy.pictures.listing import list_pictures
+from seewhy.pictures.sources import list_pictures
 
 Maps = dict[str, Callable[..., Tensor]]
 Found = tuple[list[Claim], dict[str, Any]]

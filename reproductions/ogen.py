@@ -30,12 +30,10 @@ from torch.nn.functional import normalize
 from seewhy.classifiers.encoded_set import encode_labelled
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as find
-from seewhy.learning.adaptation.ogen.generator import FeatureGenerator
-from seewhy.learning.adaptation.ogen.recipe import OGEN
+from seewhy.learning.adaptation.ogen.recipe import OGEN, FeatureGenerator
 from seewhy.learning.adaptation.prompt_learning.coop import CoOp
 from seewhy.learning.adaptation.prompt_recipe import Lesson, PromptLearning, sgd
-from seewhy.learning.adaptation.prompted import image_vectors
-from seewhy.learning.adaptation.prompts import Names, PromptTask, as_it_was, learning_rate, opened
+from seewhy.learning.adaptation.prompts import Names, PromptTask, as_it_was, image_vectors, learning_rate, opened
 from seewhy.pictures.samples import load_samples
 from seewhy.progress import Progress
 from seewhy.seeded import seeded

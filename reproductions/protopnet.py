@@ -25,7 +25,7 @@ from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.encoders.base import EncoderOutput
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
-from seewhy.evidence.patch_deletion import delete_patches
+from seewhy.evidence.like import delete_patches
 from seewhy.explanation.prediction import Prediction
 from seewhy.heads.head import Target
 from seewhy.learning.self_explaining.protopnet.recipe import ProtoPNet

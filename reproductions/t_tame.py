@@ -44,8 +44,8 @@ from seewhy.metrics.controls import centred_gaussian, random_map, sobel_edges
 from seewhy.metrics.road import ROAD
 from seewhy.metrics.similarity import pearson
 from seewhy.pictures.images import read_picture
-from seewhy.pictures.listing import list_pictures
 from seewhy.pictures.samples import load_samples
+from seewhy.pictures.sources import list_pictures
 from seewhy.progress import Progress
 from seewhy.studies.records import ANY, StudyRecords
 

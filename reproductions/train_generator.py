@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss, softplus
 
 import seewhy
+from seewhy.classifiers.encoded_set import parted
 from seewhy.cli.terminal import Terminal
 from seewhy.encoders.base import Encoder
 from seewhy.errors import DataError, ImageError, InputError
@@ -37,7 +38,6 @@ from seewhy.generation.generator import (
     shown_at,
     unit,
 )
-from seewhy.learning.pooled import split_groups
 from seewhy.pictures.images import read_picture
 from seewhy.pictures.samples import Sample
 from seewhy.pictures.unlabelled import load_pictures
@@ -105,7 +105,7 @@ class FitGenerator:
         progress = progress or Progress()
         read = Reader(encoder, self.reads)
         kept, digests, pictures = self._read(encoder, items, progress)
-        own, held = split_groups(kept, digests, self.held_out, self.seed)
+        own, held = parted(kept, digests, self.held_out, self.seed)
         parts = list(progress.track(pictures.split(self.batch_size), "Looking", -(-len(kept) // self.batch_size)))
         codes = torch.cat([batched(read, unit(part)) for part in parts])
         with seeded(self.seed):

@@ -21,6 +21,7 @@ from seewhy.evaluation import evaluate
 from seewhy.pictures.miniatures import miniature, stacked
 from seewhy.pictures.samples import load_samples
 from seewhy.progress import Progress
+from seewhy.storage.parts import tensors_of
 from tiny import CLASSES, class_folders, tiny_cnn
 
 
@@ -73,7 +74,7 @@ def test_it_is_saved_and_read_and_small(fitted: Classifier, tmp_path: Path) -> N
     assert torch.equal(again.digests, known.digests)
     assert torch.equal(again.features, known.features)
     assert torch.equal(again.miniatures, known.miniatures)
-    assert sum(t.numel() * t.element_size() for t in known.tensors().values()) == len(known.names) * (
+    assert sum(t.numel() * t.element_size() for t in tensors_of(known).values()) == len(known.names) * (
         32 + WIDTH + MINIATURE
     )
 
@@ -89,11 +90,11 @@ def test_an_earlier_archive_has_none_and_says_so(fitted: Classifier, folders: Pa
 
 def test_parts_that_do_not_fit_are_refused(fitted: Classifier, tmp_path: Path) -> None:
     assert fitted.known is not None
-    facts, tensors = fitted.known.facts(), fitted.known.tensors()
+    facts, tensors = fitted.known.facts(), tensors_of(fitted.known, "known.")
     odd = [tensors | {f"known.{name}": tensors[f"known.{name}"].float()} for name in ("features", "miniatures")]
     odd.append(tensors | {"known.miniatures": tensors["known.miniatures"][1:]})
     for made, given in [(facts | {"names": ["a"]}, tensors), *((facts, one) for one in odd)]:
-        with pytest.raises(ValueError, match="other numbers of them"):
+        with pytest.raises(ValueError, match=r"known\.|miniatures of"):
             KnownPictures.restore(made, given)
     fitted.save(tmp_path / "model")
     card = json.loads((tmp_path / "model" / "seewhy.json").read_text())
@@ -136,7 +137,7 @@ def test_of_many_pictures_some_miniatures_are_kept_and_named_rightly(monkeypatch
     assert len(known.miniatures) == 3
     found = known.copies_of(stacked(small), pooled)
     assert [f and f[0] for f in found] == ["0.png", None, None, "3.png", None, None, "6.png"]
-    again = KnownPictures.restore(known.facts(), known.tensors())
+    again = KnownPictures.restore(known.facts(), tensors_of(known, "known."))
     assert again is not None
     assert torch.equal(again.miniatures, known.miniatures)
 

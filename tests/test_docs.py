@@ -29,8 +29,8 @@ from seewhy.cli.renamed import RENAMED
 from seewhy.evaluation.faithfulness import FURTHER
 from seewhy.evidence.agreement import agree
 from seewhy.pictures import images
-from seewhy.pictures.listing import SUFFIXES
 from seewhy.pictures.samples import TABLES
+from seewhy.pictures.sources import SUFFIXES
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

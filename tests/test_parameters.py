@@ -74,7 +74,7 @@ def test_a_misspelt_name_gets_the_nearest() -> None:
 
 
 def test_what_a_method_refuses_itself_stays_its_own() -> None:
-    with pytest.raises(InputError, match=r"^RISE was given n_masks=1, "):
+    with pytest.raises(InputError, match=r"^rise was given n_masks=1\. "):
         configured(RISE, {"n_masks": "1"})
 
 

@@ -16,6 +16,7 @@ from seewhy.classifiers.described import Described
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.words import reworded, words_decide
 from seewhy.descriptions import Descriptions
+from seewhy.descriptions.base import Change
 from seewhy.descriptions.controls import (
     flaws,
     own_noise,
@@ -26,7 +27,6 @@ from seewhy.descriptions.controls import (
     without_names,
 )
 from seewhy.descriptions.discriminative import Selector, halves
-from seewhy.descriptions.edits import Change, Edit
 from seewhy.errors import DataError, InputError
 from seewhy.pictures.samples import Sample, Samples, load_samples
 from seewhy.studies.words_compared import WordsCompared
@@ -35,7 +35,7 @@ from tiny import CLASSES, HashedWords, class_folders, colours, tiny_cnn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "reproductions"))
 
 from description_semantics import DescriptionSemanticsStudy
-from edit_words import EditWordsStudy
+from edit_words import Edit, EditWordsStudy
 from semantics_arms import Arms
 
 HUES = {"moss": "green", "rust": "brown", "sky": "blue"}

@@ -22,8 +22,7 @@ from seewhy.learning.adaptation.prompt_learning.promptsrc import epoch_weights
 from seewhy.learning.adaptation.prompt_learning.promptsrc_towers import ConsistentTowers, PromptSRCTowers
 from seewhy.learning.adaptation.prompt_recipe import Lesson
 from seewhy.learning.adaptation.prompts import Names, as_it_was, begun
-from seewhy.learning.adaptation.tower_prompts import TowerPrompt, TowerPromptedNetwork, Towers
-from seewhy.learning.adaptation.tower_recipe import TowerTask
+from seewhy.learning.adaptation.tower_prompts import TowerPrompt, TowerPromptedNetwork, Towers, TowerTask
 from seewhy.pictures.samples import load_samples
 from seewhy.studies.forgetting import forgetting
 from seewhy.training.batches import Batch, TrainingData

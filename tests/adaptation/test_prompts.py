@@ -18,15 +18,23 @@ from seewhy.classifiers.fitting import Fitting
 from seewhy.classifiers.zero_shot import ZeroShot
 from seewhy.encoders.clip_text import ClipText, text_tower
 from seewhy.errors import DataError, InputError, ModelError
-from seewhy.learning.adaptation.keeping import Kept, choose
 from seewhy.learning.adaptation.nearest_words import nearest_words, prompt_lines
 from seewhy.learning.adaptation.ogen.recipe import OGEN
 from seewhy.learning.adaptation.prompt_learning.cocoop import CoCoOp, ShiftedPrompt
 from seewhy.learning.adaptation.prompt_learning.coop import CoOp
 from seewhy.learning.adaptation.prompt_learning.promptsrc import PromptSRC, consistency, epoch_weights
 from seewhy.learning.adaptation.prompt_recipe import Lesson, apart, drawn
-from seewhy.learning.adaptation.prompted import PromptedNetwork
-from seewhy.learning.adaptation.prompts import Names, PromptTask, SharedPrompt, as_it_was, opened, scores
+from seewhy.learning.adaptation.prompts import (
+    Kept,
+    Names,
+    PromptedNetwork,
+    PromptTask,
+    SharedPrompt,
+    as_it_was,
+    choose,
+    opened,
+    scores,
+)
 from seewhy.pictures.samples import Samples, load_samples
 from seewhy.progress import Progress
 from seewhy.training.batches import Batch, TrainingData

@@ -17,8 +17,7 @@ from starlette.testclient import TestClient
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import DataError
-from seewhy.evidence.place import like_place
-from seewhy.evidence.word_maps import word_maps
+from seewhy.evidence.place import like_place, word_maps
 from seewhy.report.page import photo_uri
 from seewhy.service.app import Settings, make_app
 from seewhy.service.app.editing import moved, with_texts

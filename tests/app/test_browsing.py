@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,18 +11,21 @@ from typing import Any
 
 import pytest
 from gone_through import looked
-from seewhy.studies.edit_words import EditWordsStudy
 from starlette.testclient import TestClient
 
 from seewhy.classifiers.base import Classifier
 from seewhy.cli.options import grouped_samples
-from seewhy.descriptions.edits import Change, Edit
+from seewhy.descriptions.base import Change
 from seewhy.errors import DataError
 from seewhy.pictures.samples import load_samples
 from seewhy.service.app import Settings, make_app
 from seewhy.service.app.editing import changes_between, with_texts
 from seewhy.service.app.mistakes import PAIRS_A_PAGE, PICTURES_A_PAGE, Asked, Mistake, Mistakes
 from seewhy.service.app.worker import Worker
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "reproductions"))
+
+from edit_words import Edit, EditWordsStudy
 
 Client = Callable[..., TestClient]
 

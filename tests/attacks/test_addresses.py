@@ -18,7 +18,6 @@ from seewhy.storage.addresses import address_of
 from seewhy.storage.cache import cache_dir
 from seewhy.storage.features import FeatureStore
 from seewhy.storage.folders import exchanged_folder, new_folder
-from seewhy.storage.marks import CARD
 from seewhy.storage.output import check_file, check_folder, make_folder, write
 from simulated_work import make_pictures
 
@@ -113,10 +112,10 @@ def test_python_makes_no_folder_of_an_address_either(tmp_path: Path, monkeypatch
     for name in ("s3://bucket/x.json", Path("s3://bucket/x.json"), "GS://bucket/x.json"):
         monkeypatch.setenv("SEEWHY_CACHE", str(name))
         doors: tuple[Callable[[], object], ...] = (
-            lambda: check_file(name, CARD),  # noqa: B023
+            lambda: check_file(name),  # noqa: B023
             lambda: check_folder(Path(name)),  # noqa: B023
             lambda: make_folder(name),  # noqa: B023
-            lambda: write(name, "{}", CARD),  # noqa: B023
+            lambda: write(name, "{}"),  # noqa: B023
             lambda: FeatureStore(str(name)),  # noqa: B023
             lambda: cache_dir("looked"),
             lambda: new_folder(Path(name)).__enter__(),  # noqa: B023

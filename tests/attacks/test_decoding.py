@@ -18,7 +18,7 @@ from seewhy.errors import ImageError, WeightsError
 from seewhy.pictures import decoding, images
 from seewhy.pictures.decoding import count_scans
 from seewhy.pictures.images import read_picture
-from seewhy.pictures.thumbnails import decode_thumbnail
+from seewhy.pictures.miniatures import decode_thumbnail
 from tiny import TRANSFORM
 
 

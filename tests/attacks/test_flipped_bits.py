@@ -24,14 +24,13 @@ from seewhy.classifiers.linear.recipe import Linear
 from seewhy.cli import app
 from seewhy.encoders.stream import EncodeRequest, encode_stream, encode_texts
 from seewhy.errors import SeeWhyError
-from seewhy.pictures.listing import list_pictures
 from seewhy.pictures.samples import load_samples
+from seewhy.pictures.sources import list_pictures
 from seewhy.prototypes.bank_influences import load_influences, measure_bank
 from seewhy.prototypes.epic.bank import EPICBank
 from seewhy.prototypes.epic.training import FitEPIC
 from seewhy.prototypes.find import find_prototypes
-from seewhy.retrieval import Entry, Index, Query, vectors
-from seewhy.retrieval import search as searching
+from seewhy.retrieval import Entry, Index, Query, snapshot, vectors
 from seewhy.retrieval.settings import Settings
 from seewhy.storage.features import FeatureStore
 from seewhy.training.loop import Training
@@ -65,7 +64,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     encode_texts(ENCODER, list(CLASSES), store)
     store.close()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(searching, "N_EXACT", 100)
+        patch.setattr(snapshot, "N_EXACT", 100)
         index = Index.create(root / "large", settings=Settings(approximate_from=2000), width=8)
         index.add_vectors(
             torch.randn(3000, 8, generator=torch.Generator().manual_seed(0)), [str(i) for i in range(3000)]

@@ -286,7 +286,8 @@ def test_a_foreign_file_in_the_folder_is_refused(verb: str, here: Path, refused:
 def test_the_files_of_another_fit_stay(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``fit -o 'NAME*'`` took its own name for a pattern, and deleted other fits' checkpoints."""
     from seewhy.cli.fit import remove_checkpoints
-    from seewhy.storage.marks import CHECKPOINT, marked_tensors
+    from seewhy.storage.marks import CHECKPOINT
+    from seewhy.storage.tensors import marked_tensors
 
     facts = {"seal": "", "history": "[]"}
     own = [".b*.checkpoint", ".b*.checkpoint.plain", ".b*.checkpoint.0.01", ".b*.checkpoint.1e-05"]
@@ -303,18 +304,16 @@ def test_the_files_of_another_fit_stay(here: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes have no names there")
 def test_pipes_and_devices_are_written_to_and_not_replaced(here: Path) -> None:
-    from seewhy.storage.marks import CARD
     from seewhy.storage.output import special, write
 
     os.mkfifo("pipe.html")
     with subprocess.Popen(["cat", "pipe.html"], stdout=subprocess.PIPE) as reader:
-        write("pipe.html", "<p>", CARD)
+        write("pipe.html", "<p>")
         assert reader.communicate()[0] == b"<p>"
     assert special(Path("pipe.html"))
-    write("/dev/null", "x", CARD)
+    write("/dev/null", "x")
     assert Path("/dev/null").is_char_device()
-    marks = "from seewhy.storage.marks import CARD"
-    code = f"{marks}\nfrom seewhy.storage.output import write\nwrite('/dev/stdout', 'x', CARD)"
+    code = "from seewhy.storage.output import write\nwrite('/dev/stdout', 'x')"
     Path("kept").write_text("before\n")
     with open("kept", "ab") as file:
         subprocess.run([sys.executable, "-c", code], stdout=file, check=True)
@@ -324,12 +323,11 @@ def test_pipes_and_devices_are_written_to_and_not_replaced(here: Path) -> None:
 def test_nobody_at_the_other_end_of_a_pipe_is_an_error(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from seewhy.errors import DataError
     from seewhy.storage import output
-    from seewhy.storage.marks import CARD
 
     monkeypatch.setattr(output, "_WAIT", 0.1)
     os.mkfifo("pipe.html")
     with pytest.raises(DataError, match="Start what reads from it first"):
-        output.write("pipe.html", "<p>", CARD)
+        output.write("pipe.html", "<p>")
 
 
 @pytest.mark.parametrize("where", ["whitening", "approximate", "columns"])

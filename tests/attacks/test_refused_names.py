@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from seewhy import cli
+from seewhy.catalogue import listing
 from seewhy.errors import DataError
-from seewhy.pictures import images, listing
-from seewhy.pictures.images import read_picture
-from seewhy.pictures.listing import list_pictures
-from seewhy.pictures.room import Room
-from seewhy.pictures.sizes import upright_size
+from seewhy.pictures import images
+from seewhy.pictures.decoding import Room
+from seewhy.pictures.images import read_picture, upright_size
+from seewhy.pictures.sources import list_pictures
 from tiny import TRANSFORM
 
 
@@ -72,7 +72,7 @@ def test_large_files_are_in_memory_together_up_to_a_limit(tmp_path: Path, monkey
     """Eight holes of almost 2 GB, read at once, took 16 GB."""
     room = Room(2_000, free=100)
     monkeypatch.setattr(images, "FILES", room)
-    monkeypatch.setattr("seewhy.pictures.sizes.FILES", room)
+    monkeypatch.setattr("seewhy.pictures.images.FILES", room)
     (tmp_path / "large.png").write_bytes(b"\0" * 1_500)
     read, most, lock = images._read_bytes, 0, threading.Lock()
 
@@ -83,7 +83,7 @@ def test_large_files_are_in_memory_together_up_to_a_limit(tmp_path: Path, monkey
         return read(name)
 
     monkeypatch.setattr(images, "_read_bytes", counted)
-    monkeypatch.setattr("seewhy.pictures.sizes._read_bytes", counted)
+    monkeypatch.setattr("seewhy.pictures.images._read_bytes", counted)
 
     def attempt(i: int) -> None:
         with pytest.raises(images.ImageError, match="is in no format read here"):

@@ -84,7 +84,7 @@ def test_json_of_more_values_than_pictures_have_is_not_read(
 def test_a_shape_of_many_axes_is_not_multiplied(service: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kserve.math, "prod", lambda _: pytest.fail("it was multiplied"))
     answer = service.post(INFER, content=tensor('["aGk="]', json.dumps([2**62] * 5000)))
-    assert answer.json()["error"].startswith("The shape of 'picture' is no list of up to 4 whole numbers above 0.")
+    assert "picture.shape" in answer.json()["error"]
 
 
 def test_nothing_of_a_request_is_kept_but_its_pictures(service: TestClient) -> None:
@@ -121,7 +121,7 @@ def test_numbers_may_be_nested(service: TestClient, shape: str) -> None:
 def test_an_id_that_cannot_be_written_is_refused(service: TestClient, own: str) -> None:
     answer = service.post(INFER, content=tensor('["aGk="]')[:-1] + f',"id":"{own}"}}'.encode())
     assert answer.status_code == 422
-    assert answer.json()["error"].startswith("id is no text")
+    assert answer.json()["error"].startswith("The request's id is ")
 
 
 def test_a_client_that_leaves_within_its_body_is_no_error_here(caplog: pytest.LogCaptureFixture) -> None:

@@ -34,7 +34,7 @@ from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.compat.base import highest
 from seewhy.encoders.base import GlobalAverage, Layout
-from seewhy.errors import InputError, UnknownNameError
+from seewhy.errors import InputError
 from seewhy.heads.head import Target
 from tiny import build, colour_reader, noise, tiny_cnn, tiny_tokens
 
@@ -199,11 +199,11 @@ def test_kpca_cam_with_the_linear_kernel_is_eigen_cam() -> None:
     model, look = model_and_look()
     linear = KPCACAM(kernel="linear")(model, look, TARGET)
     torch.testing.assert_close(linear, EigenCAM()(model, look, TARGET), atol=1e-5, rtol=1e-4)
-    with pytest.raises(UnknownNameError, match="Did you mean 'sigmoid'"):
+    with pytest.raises(InputError, match="or 'sigmoid' was expected"):
         KPCACAM(kernel="sigmoit")
     with pytest.raises(InputError) as caught:
         KPCACAM(gamma=0)
-    assert str(caught.value) == "kpca_cam was given gamma=0. A slope above 0 was expected. Change it."
+    assert str(caught.value) == "kpca_cam was given gamma=0. A number above 0 was expected. Change it."
 
 
 @pytest.mark.parametrize("traced", [False, True])

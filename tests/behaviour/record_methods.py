@@ -31,7 +31,6 @@ from tiny import CLASSES, class_folders, colours, noise, picture, tiny_cnn
 
 OURS = (
     "pretrained", "zero_shot", "described", "discriminative", "follow_up", "linear", "neighbours", "sparse_concepts",
-    "small_cnn",
 )  # fmt: skip
 WORDS = Descriptions({c: (f"{c} one", f"{c} two") for c in CLASSES})
 PAIRS = [Pair(("moss", "rust"), (Difference("colour", "moss, green", "rust, brown"),))]

@@ -25,8 +25,8 @@ import seewhy
 from forms import files, png
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
-from seewhy.pictures.listing import list_pictures
 from seewhy.pictures.samples import load_samples
+from seewhy.pictures.sources import list_pictures
 from seewhy.types import Transform
 from simulated_work import Simulated, make_pictures, rows
 from tiny import class_folders, colour_reader, colours, picture, tiny_cnn, tiny_tokens
@@ -39,6 +39,7 @@ def find(name: str, *rooms: str) -> Any:
     for room in rooms:
         package = importlib.import_module(f"seewhy.{room}")
         files = [one.name for one in pkgutil.walk_packages(package.__path__, f"seewhy.{room}.")]
+        files = [one for one in files if not one.endswith(".outputs")]
         for module in map(importlib.import_module, [package.__name__, *sorted(files)]):
             found = getattr(module, name, None)
             if found is not None and getattr(found, "__module__", module.__name__) == module.__name__:

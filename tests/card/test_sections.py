@@ -18,13 +18,14 @@ from seewhy.explanation.prediction import Prediction, Ranked
 from seewhy.explanation.similar import Likeness
 from seewhy.explanation.typical import MadePicture, Typical
 from seewhy.explanation.verdict import Missing, Verdict
-from seewhy.report import found_in_pictures, regions
+from seewhy.report import regions
 from seewhy.report.blocks import Heat
 from seewhy.report.canvas import EMBER, IDLE, INK, Canvas
-from seewhy.report.card import KINDS, NOT_COMPARED, _picture, bars_of, dimming
+from seewhy.report.card import _picture, dimming
+from seewhy.report.evidence import KINDS, NOT_COMPARED, bars_of
 from seewhy.report.page import place as css
 from seewhy.report.palette import class_colours
-from seewhy.report.regions import render_boxes, render_segments
+from seewhy.report.regions import render_regions
 from seewhy.report.still import draw_blocks
 
 VERDICT = Verdict("believable", "Told.", "Rule.")
@@ -129,14 +130,14 @@ def test_the_still_shows_the_whole_picture_with_the_part_bright() -> None:
 def detected(n: int = 0, name: str = "a.png", found: tuple[Any, ...] = ()) -> Any:
     one = [SimpleNamespace(label="b", score=1 - i / 1000, box=(0.0, 0.0, 9.0, 9.0)) for i in range(n)]
     return SimpleNamespace(
-        image=f"x/{name}", size=(200, 100), classes=("a", "b"), found=[*found, *one], about=ABOUT,
+        image=f"x/{name}", size=(200, 100), classes=("a", "b"), regions=[*found, *one], about=ABOUT,
         not_found=(), pixels=np.zeros((10, 20, 3), np.uint8),
     )  # fmt: skip
 
 
 def test_boxes_are_placed_in_per_cent_and_the_surest_is_drawn_last() -> None:
     first = SimpleNamespace(label="a", score=0.9, box=(50.0, 20.0, 150.0, 80.0))
-    page = render_boxes([detected(2, found=(first,))])
+    page = render_regions([detected(2, found=(first,))])
     surest = "left: 25.00%; top: 20.00%; width: 50.00%; height: 60.00%"
     assert surest in page
     assert page.index("left: 0.00%") < page.index(surest)
@@ -148,15 +149,15 @@ def test_boxes_are_placed_in_per_cent_and_the_surest_is_drawn_last() -> None:
 
 
 def test_what_a_page_of_boxes_leaves_out_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    many = render_boxes([detected(301)])
+    many = render_regions([detected(301)])
     assert many.count('class="box"') == 300
     assert "<b>b</b> <span>301</span>" in many
     assert "1 less sure one is not drawn" in many
-    assert "2 less sure ones are not drawn" in render_boxes([detected(302)])
-    monkeypatch.setattr(found_in_pictures, "MOST_SHOWN", 2)
+    assert "2 less sure ones are not drawn" in render_regions([detected(302)])
+    monkeypatch.setattr(regions, "MOST_SHOWN", 2)
     three = [detected(1, f"{i}.png") for i in range(3)]
-    assert "1 more picture is in the other files." in render_boxes(three)
-    page = render_boxes(three, 9)
+    assert "1 more picture is in the other files." in render_regions(three)
+    page = render_regions(three, 9)
     assert "7 more pictures are in the other files." in page
     assert '<h1 class="long">9 pictures</h1>' in page
 
@@ -164,7 +165,7 @@ def test_what_a_page_of_boxes_leaves_out_is_counted(monkeypatch: pytest.MonkeyPa
 def segmented(mask: np.ndarray, name: str = "a.png") -> Any:
     found = [SimpleNamespace(label="b", share=0.25, score=0.5)]
     return SimpleNamespace(
-        image=name, size=mask.shape[::-1], classes=("a", "b"), mask=mask, segments=found, about=ABOUT,
+        image=name, size=mask.shape[::-1], classes=("a", "b"), mask=mask, regions=found, about=ABOUT,
         not_found=(), unnamed=float((mask >= 2).mean()), pixels=np.zeros((10, 20, 3), np.uint8),
     )  # fmt: skip
 
@@ -178,7 +179,7 @@ def test_a_mask_is_laid_over_in_its_colours_and_what_has_no_name_is_counted() ->
         assert layer[5, place].tolist() == [*colour, 150]
     assert (layer[:, 40:, 3] == 0).all()
     assert figure["unnamed"] == 0.5
-    page = render_segments([segmented(mask)])
+    page = render_regions([segmented(mask)])
     assert "<b>b</b> <span>25\u202f% of the picture · score 0.50</span>" in page
     assert "<b>none of these</b> <span>50\u202f% of the picture" in page
 
@@ -195,12 +196,12 @@ def test_a_large_mask_is_laid_over_whole_and_smaller(size: tuple[int, int], expe
 
 
 def test_what_a_page_of_segments_leaves_out_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(found_in_pictures, "MOST_SHOWN", 2)
+    monkeypatch.setattr(regions, "MOST_SHOWN", 2)
     three = [segmented(np.zeros((4, 4), np.uint8), f"{i}.png") for i in range(3)]
-    page = render_segments(three)
+    page = render_regions(three)
     assert page.count("<figure>") == 2
     assert "1 more picture is in the other files." in page
-    page = render_segments(three, 9)
+    page = render_regions(three, 9)
     assert "7 more pictures are in the other files." in page
     assert '<h1 class="long">9 pictures</h1>' in page
 

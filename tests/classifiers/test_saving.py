@@ -280,7 +280,7 @@ TAMPERED: dict[str, tuple[Callable[[dict[str, Any], dict[str, torch.Tensor]], ob
     "infinite": (lambda c, t: t["bank.vectors"][0].fill_(torch.inf), "bank.vectors has numbers that are not finite"),
     "one row": (lambda c, t: t.update({"head.weight": t["head.weight"][:1]}), "weights (1, 8) for 3 rows"),
     "too many rows": (lambda c, t: t.update({"head.weight": t["head.weight"].repeat(2, 1)}), "weights (6, 8) for 3"),
-    "narrow": (lambda c, t: t.update({"head.weight": t["head.weight"][:, :3]}), "widths that differ: (3, 3), "),
+    "narrow": (lambda c, t: t.update({"head.weight": t["head.weight"][:, :3]}), "widths that differ: "),
     "flat": (lambda c, t: t.update({"head.weight": t["head.weight"].flatten()}), "head.weight is torch.float32 (24,)"),
     "bias": (lambda c, t: t.update({"head.bias": t["head.bias"][:2]}), "3 classes for 2 rows"),
     "scale": (lambda c, t: c.update(scale="NaN"), "a scale of nan"),
@@ -291,29 +291,32 @@ TAMPERED: dict[str, tuple[Callable[[dict[str, Any], dict[str, torch.Tensor]], ob
     "name's kind": (lambda c, t: c["bank"][0].__setitem__(0, 5), "the picture 5 is not one of the bank"),
     "thumbnail": (lambda c, t: c["bank"][0].__setitem__(3, 10**9), "is not one of the bank"),
     "negative size": (lambda c, t: c["bank"][0].__setitem__(3, -1), "is not one of the bank"),
-    "pooled": (lambda c, t: t.update({"bank.pooled": t["bank.pooled"][1:]}), "pooled features (14, 8) for 15 pictures"),
-    "vectors": (lambda c, t: t.update({"bank.vectors": t["bank.vectors"][1:]}), "vectors (74, 8) for 75 patches"),
+    "pooled": (lambda c, t: t.update({"bank.pooled": t["bank.pooled"][1:]}), "bank.pooled is (14, 8), not"),
+    "vectors": (lambda c, t: t.update({"bank.vectors": t["bank.vectors"][1:]}), "bank.vectors is (74, 8), not"),
     "boxes": (lambda c, t: t["bank.boxes"].mul_(9), "boxes beyond the view"),
     "empty box": (lambda c, t: t["bank.boxes"].zero_(), "boxes that are none, of 75 patches"),
-    "pixels": (lambda c, t: t.update({"bank.pixel_boxes": t["bank.pixel_boxes"][:, :3]}), "boxes in pixels that are"),
+    "pixels": (
+        lambda c, t: t.update({"bank.pixel_boxes": t["bank.pixel_boxes"][:, :3]}),
+        "bank.pixel_boxes is (75, 3)",
+    ),
     "held-out label": (lambda c, t: t["held_out.labels"].add_(3), "the held-out pictures' classes: whole numbers"),
-    "held out": (lambda c, t: t.update({"held_out.pooled": t["held_out.pooled"][1:]}), "held-out pictures with"),
+    "held out": (lambda c, t: t.update({"held_out.pooled": t["held_out.pooled"][1:]}), "held_out.labels is (15,), not"),
     "word's class": (lambda c, t: t["words.owner"].add_(3), "the words' classes: whole numbers below 3 were"),
-    "a word less": (lambda c, t: c["words"]["texts"].pop(), "6 vectors for 5 descriptions"),
+    "a word less": (lambda c, t: c["words"]["texts"].pop(), "words.owner is (6,), not"),
     "word's kind": (lambda c, t: c["words"]["texts"].__setitem__(0, 5), "a description is no text"),
-    "likeness": (lambda c, t: c["likeness"].update(precision="x"), "a measure is 'x', of 0 to 1"),
-    "much likeness": (lambda c, t: c["likeness"].update(chance=5), "a measure is 5, of 0 to 1"),
-    "likeness of": (lambda c, t: c["likeness"].update(n=None), "a likeness measured on None pictures"),
-    "band": (lambda c, t: c["likeness"].update(bands=[[0.5, 3, 4]]), "a band of likenesses has no pictures, or more"),
-    "band of": (lambda c, t: c["likeness"].update(bands=[[0.5, "3", 1]]), "a likeness measured on '3' pictures"),
-    "limit": (lambda c, t: c["likeness"].update(limit=7), "a limit of likenesses is 7"),
-    "near": (lambda c, t: c["likeness"].update(near="far"), "a limit of likenesses is 'far'"),
-    "no bands": (lambda c, t: c["likeness"].update(bands=[]), "a limit of likenesses without bands"),
-    "accuracy": (lambda c, t: c.update(words_accuracy="high"), "a measure is 'high', of 0 to 1"),
+    "likeness": (lambda c, t: c["likeness"].update(precision="x"), "a likeness "),
+    "much likeness": (lambda c, t: c["likeness"].update(chance=5), "a likeness "),
+    "likeness of": (lambda c, t: c["likeness"].update(n=None), "a likeness "),
+    "band": (lambda c, t: c["likeness"].update(bands=[[0.5, 3, 4]]), "a likeness "),
+    "band of": (lambda c, t: c["likeness"].update(bands=[[0.5, "3", 1]]), "a likeness "),
+    "limit": (lambda c, t: c["likeness"].update(limit=7), "a likeness "),
+    "near": (lambda c, t: c["likeness"].update(near="far"), "a likeness "),
+    "no bands": (lambda c, t: c["likeness"].update(bands=[]), "a likeness "),
+    "accuracy": (lambda c, t: c.update(words_accuracy="high"), "words_accuracy is 'high'"),
     "measures": (lambda c, t: c.update(measures=None), "measures is None"),
     "parameters": (lambda c, t: c.update(parameters=[]), "parameters is []"),
     "origin": (lambda c, t: c.update(trained_on=5), "trained_on is 5"),
-    "a class": (lambda c, t: c["classes"].__setitem__(0, 5), "a class has a name that is no text"),
+    "a class": (lambda c, t: c["classes"].__setitem__(0, 5), "has a name that is no text"),
     "votes": (lambda c, t: c.update(votes=[1]), "KeyError('head.owner')"),
     "recipe": (lambda c, t: c.update(recipe="nope", network={}), "nope"),
 }
@@ -462,7 +465,8 @@ def test_a_damaged_card_is_refused_or_harmless(folder: Path, key: str, value: ob
 def test_classes_that_do_not_match_the_head_are_refused(folder: Path) -> None:
     edit(folder, lambda card: card.update(classes=["a", "b"]))
     assert refused(folder, ModelError) == (
-        f"{folder / CARD} is damaged (ValueError('2 classes for 3 rows')). Fit the classifier again."
+        f"{folder / CARD} is damaged (ValueError('held_out.logits is (15, 3), not (n k) with k = 2')). Fit the "
+        "classifier again."
     )
 
 

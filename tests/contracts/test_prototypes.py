@@ -18,7 +18,7 @@ from seewhy.classifiers.pretrained import Pretrained
 from seewhy.encoders.base import EncoderOutput
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.heads.head import Target
-from seewhy.pictures.listing import list_pictures
+from seewhy.pictures.sources import list_pictures
 from seewhy.prototypes import Prototypes, prototypes
 from seewhy.prototypes.bank import PatchBank, Patches
 from seewhy.prototypes.base import Query

@@ -126,7 +126,7 @@ def test_python(tmp_path: Path) -> None:
         ),
         ({"labels": "a", "detector": "word_regions:x"}, InputError, "has no weights of its own, and x was given."),
         ({"labels": "a", "detector": "owlv2"}, InputError, "Write --detector owlv2:/path/to/folder."),
-        ({"labels": "a", "levels": (0.0,)}, InputError, "Numbers between 0 and 1 were expected"),
+        ({"labels": "a", "levels": (0.0,)}, InputError, "Numbers between 0 and 1, and one word or more"),
         ({"labels": "a", "rest": ()}, InputError, "0 words for the rest"),
     ],
 )

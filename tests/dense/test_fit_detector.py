@@ -19,7 +19,7 @@ import seewhy
 from coloured import squares as world
 from schemas import check
 from seewhy.cli import app
-from seewhy.dense.detection.fit import Folds, beside, dealt, fit_detector, usable
+from seewhy.dense.detection.fit import beside, dealt, fit_detector, out_of_fold, usable
 from seewhy.dense.detection.linear import (
     Axes,
     Linear,
@@ -277,25 +277,29 @@ def test_each_picture_is_found_by_a_detector_that_has_not_learnt_from_it(data: B
             return Everywhere(len(given.classes))
 
     kept = tmp_path / "kept"
-    folds = Folds(Reader(colours(), 1.0).keeping(), few, fold, kept)
-    found = folds.found(Remembers(), Progress())
+    reader = Reader(colours(), 1.0).keeping()
+
+    def found_in(data: BoxData) -> list[BoxedPicture]:
+        return out_of_fold(Remembers(), reader, data, fold, Progress(), kept)
+
+    found = found_in(few)
     assert [p.image for p in found] == [p.image for p in few.pictures]
     assert all(len(p.boxes) for p in found)
     for k, (images, classes) in enumerate(learnt):
         assert images == {p.image for p, f in zip(few.pictures, fold, strict=True) if f != k}
         assert ("green" in classes) is (fold[0] != k)
     # Folds that are done are not done again, but where the pictures are others.
-    assert folds.found(Remembers(), Progress()) == found
+    assert found_in(few) == found
     assert len(learnt) == 3
     assert beside(kept).is_file()
-    replace(folds, data=replace(few, pictures=(few.pictures[0], *data.pictures[6:11]))).found(Remembers(), Progress())
+    found_in(replace(few, pictures=(few.pictures[0], *data.pictures[6:11])))
     assert len(learnt) == 6
     beside(kept).write_bytes(beside(kept).read_bytes()[:-9])
-    assert folds.found(Remembers(), Progress()) == found, "what is damaged is found again"
+    assert found_in(few) == found, "what is damaged is found again"
     assert len(learnt) == 9
     beside(kept).write_text("mine")
     with pytest.raises(ForeignFileError):
-        folds.found(Remembers(), Progress())
+        found_in(few)
 
 
 class Everywhere:

@@ -266,7 +266,7 @@ def test_parts_are_likened_to_known_parts_and_never_to_themselves(tmp_path: Path
     assert known.model.likeness is not None
     assert (known.model.likeness.n, known.model.likeness.precision) == (8, 1.0)
     file = str(tmp_path / "images" / "3.png")
-    (why,) = known.explain(file, known.find(file), ExplainOptions(measure=False), [1])
+    (why,) = known.explain(file, known.finder.find(file), ExplainOptions(measure=False), [1])
     assert isinstance(why.like, Like)
     assert {one.label for one in why.like.neighbours} == {why.prediction.label}
     assert file not in {one.image for one in why.like.neighbours}
@@ -315,7 +315,7 @@ class Elsewhere(Detector):
 
 
 def test_what_cannot_be_explained_is_named() -> None:
-    with pytest.raises(InputError, match="does not score a box by the cells under it"):
+    with pytest.raises(InputError, match="does not score a part by the cells under it"):
         Elsewhere().explain(painted({}))
     detector = WordRegions(least_presence=0.0).build(NAMES, colours())
     pixels = painted({(16, 16, 48, 48): RED})
@@ -379,7 +379,7 @@ def test_a_saved_segmenter_explains_and_what_is_wrong_is_said(picture: Path, tmp
         (("-m", folder, "--labels", "red"), "--model and --labels were both given"),
         (("--detector", "word_regions"), "was given without names"),
         (("--labels", "red", "--detector", "owlv2"), "without its weights"),
-        (("--labels", "red, green", "--segmenter", "linear"), "is trained on masks"),
+        (("--labels", "red, green", "--segmenter", "linear"), "learns from pictures"),
         (("-m", folder, "--neurons", "3"), "explained with neurons"),
         (("-m", folder, "--validation", picture.parent), "--validation was given"),
         (("-m", folder, "-o", tmp_path / "a.html"), "which is one file"),

@@ -112,7 +112,7 @@ def test_few_boxes_of_each_name() -> None:
 
 @pytest.mark.parametrize("given", [{"least_presence": -1.0}, {"least_presence": float("inf")}, {"part": 1.5}])
 def test_limits_out_of_range(given: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="0 or a larger number"):
+    with pytest.raises(InputError, match="from 0"):
         detector_for("word_regions", ["a"], colours(), **given)
 
 

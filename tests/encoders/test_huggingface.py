@@ -287,8 +287,7 @@ def test_openvino_sees_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_vectors_inside_both_halves_have_a_gradient(tmp_path: Path) -> None:
     from seewhy.learning.adaptation.prompts import Names
-    from seewhy.learning.adaptation.tower_prompts import TowerPrompt, Towers
-    from seewhy.learning.adaptation.tower_recipe import TowerTask
+    from seewhy.learning.adaptation.tower_prompts import TowerPrompt, Towers, TowerTask
     from seewhy.training.batches import Batch
 
     pair(tmp_path, "clip")

@@ -14,7 +14,7 @@ from PIL import Image
 import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.errors import InputError
-from seewhy.evidence.because import leaders, sentence, source
+from seewhy.evidence.like import leaders, sentence, source
 from seewhy.explanation.base import Explanation
 from seewhy.explanation.measures import Because
 from seewhy.explanation.similar import Like
@@ -24,7 +24,7 @@ from seewhy.prototypes.bank_influences import bank_influences, view_of
 from seewhy.prototypes.base import Group, Match
 from seewhy.prototypes.nearest import NearestPatches
 from seewhy.prototypes.perturbations import PROPERTIES, PaperChanges, warp
-from seewhy.report.card import NOT_COMPARED, bars_of, scale_of
+from seewhy.report.evidence import NOT_COMPARED, bars_of, scale_of
 from tiny import SIDE, class_folders, picture, tiny_cnn
 
 

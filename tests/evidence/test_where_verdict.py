@@ -18,9 +18,21 @@ from seewhy.attributions.base import Attribution
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.pretrained import Pretrained
-from seewhy.evidence.halves import Match, masks, match, patterns
-from seewhy.evidence.watched import Watched
-from seewhy.evidence.where import BELIEVABLE, MARGIN, PARTLY, RULE, RULE_OF_SENTENCE, Faithfulness, judge, stands_out
+from seewhy.evidence.faithfulness import (
+    BELIEVABLE,
+    MARGIN,
+    PARTLY,
+    RULE,
+    RULE_OF_SENTENCE,
+    Faithfulness,
+    Match,
+    judge,
+    masks,
+    match,
+    patterns,
+    stands_out,
+)
+from seewhy.evidence.goals import Watched
 from seewhy.heads.head import Head, Target
 from seewhy.metrics.base import Curve, shuffled
 from seewhy.seeded import seeded

@@ -14,6 +14,7 @@ from readers import COLOURS, Target, _masked, _photo, _scratch, classifier, colo
 
 import seewhy
 from seewhy.errors import SeeWhyError
+from seewhy.scale.job import _digest
 from tiny import class_folders, picture
 
 
@@ -179,7 +180,6 @@ def _indexed_run(folder: Path) -> None:
 
     from seewhy.retrieval import Index
     from seewhy.retrieval.settings import Settings
-    from seewhy.storage.marks import JOB
 
     _run(folder)
     index = Index.create(folder / "i", encoder(), Settings())
@@ -187,12 +187,13 @@ def _indexed_run(folder: Path) -> None:
     path = folder / "r" / "_manifest.json"
     facts = json.loads(path.read_bytes())
     facts["model"] |= {"space": "features", "fingerprint": encoder().fingerprint}
+    facts["digest"] = _digest(facts)
     for shard in sorted((folder / "r").glob("*.parquet")):
         table = pq.read_table(shard)
         wide = pa.array([[float(i)] * 8 for i in range(len(table))], pa.list_(pa.float32(), 8))
         pq.write_table(table.set_column(table.column_names.index("embedding"), "embedding", wide), shard)
     text = json.dumps(facts, indent=1, ensure_ascii=False)
-    path.write_bytes(JOB.put(text.encode()))
+    path.write_bytes(text.encode())
 
 
 def _add_run(folder: Path) -> None:

@@ -31,9 +31,9 @@ from seewhy.progress import Progress
 from seewhy.retrieval import Index
 from seewhy.retrieval.settings import Settings
 from seewhy.scale.inputs import find_input
+from seewhy.scale.job import _digest
 from seewhy.scale.reading import add_run
 from seewhy.scale.run import run
-from seewhy.storage.marks import JOB
 from seewhy.training.history import HistoryFile
 from simulated_work import Simulated, make_pictures
 from tiny import tiny_cnn
@@ -157,7 +157,8 @@ def indexed(folder: Path, embedding: list[Any], **facts: Any) -> None:
     manifest, (shard,) = folder / "r" / "_manifest.json", (folder / "r").glob("*.parquet")
     said = json.loads(manifest.read_bytes())
     said["model"] |= {"space": "features", "fingerprint": tiny_cnn().fingerprint}
-    manifest.write_bytes(JOB.put(json.dumps(said | facts).encode()))
+    said |= facts
+    manifest.write_text(json.dumps(said | {"digest": _digest(said)}))
     table = pq.read_table(shard)
     place = table.column_names.index("embedding")
     pq.write_table(table.set_column(place, "embedding", pa.array([embedding])), shard)

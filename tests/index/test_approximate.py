@@ -12,8 +12,7 @@ from torch.nn.functional import normalize
 
 from schemas import check
 from seewhy.progress import Progress
-from seewhy.retrieval import Index
-from seewhy.retrieval import search as searching
+from seewhy.retrieval import Index, snapshot
 from seewhy.retrieval.approximate import Approximate, Calibration
 from seewhy.retrieval.settings import Settings
 
@@ -36,7 +35,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
     settings = Settings(approximate_from=N)
     progress = Progress()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(searching, "N_EXACT", 500)
+        patch.setattr(snapshot, "N_EXACT", 500)
         made = Index.create(tmp_path_factory.mktemp("large") / "index", settings=settings, width=WIDTH)
         labels = ["rare" if i % 50 == 0 else "often" if i % 2 else "other" for i in range(N)]
         made.add_vectors(cloud(N, 1), [str(i) for i in range(N)], labels, progress=progress)
@@ -73,7 +72,7 @@ def test_scores_are_exact_products(index: Index) -> None:
 
 
 def test_classes_and_what_came_and_went(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(searching, "N_EXACT", 100)
+    monkeypatch.setattr(snapshot, "N_EXACT", 100)
     assert recall(index, cloud(60, 4), labels=["often"]) >= 0.95
     assert recall(index, cloud(60, 4), labels=["rare"]) >= 0.95
     query = cloud(1, 5)[0]
@@ -157,7 +156,7 @@ def test_what_is_promised_holds_for_photographs_that_are_not_there() -> None:
 
 def test_the_first_and_the_last_row_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the lists, and of what was added behind them."""
-    monkeypatch.setattr(searching, "N_EXACT", 500)
+    monkeypatch.setattr(snapshot, "N_EXACT", 500)
     made = Index.create(tmp_path / "index", settings=Settings(approximate_from=3000), width=WIDTH)
     known = cloud(3200, 7)
     made.add_vectors(known[:3000], [str(i) for i in range(3000)])

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest, spearmanr
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 from seewhy.evidence.agreement import rank_correlation
-from seewhy.evidence.words import area_under_roc
 from seewhy.metrics.base import Metric, block_side, ranks, shuffled, upsampled
 from seewhy.metrics.calibration import Bin, accuracy_interval, calibration_error, reliability
 from seewhy.metrics.deletion import Deletion
@@ -207,22 +204,6 @@ def test_calibration_error_by_hand() -> None:
     assert mixed == [Bin(0.25, 0.0, 1), Bin(0.75, pytest.approx(2 / 3), 3)]
     assert calibration_error(mixed) == pytest.approx(0.25 / 4 + 3 / 4 * (0.75 - 2 / 3))
     assert calibration_error([]) == 0
-
-
-def test_area_under_roc_is_scikit_learns() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        scores, positive = rng.integers(0, 6, 30) / 6, rng.random(30) < 0.4
-        positive[:2] = [True, False]
-        ours = area_under_roc(torch.tensor(scores), torch.tensor(positive))
-        assert ours == pytest.approx(roc_auc_score(positive, scores), abs=1e-6)
-
-
-def test_area_under_roc_exactly() -> None:
-    two = torch.tensor([True, True, False, False])
-    assert area_under_roc(torch.tensor([4.0, 3.0, 2.0, 1.0]), two) == 1
-    assert area_under_roc(torch.tensor([1.0, 2.0, 3.0, 4.0]), two) == 0
-    assert area_under_roc(torch.ones(4), two) == 0.5
 
 
 def test_accuracy_interval() -> None:

@@ -22,10 +22,9 @@ from seewhy.metrics.base import Case, _falling
 from seewhy.metrics.boxes import box_iou, largest_boxes
 from seewhy.metrics.controls import centred_gaussian, random_map, sobel_edges, uniform_map
 from seewhy.metrics.fills import filled
-from seewhy.metrics.forgetting import forgetful
 from seewhy.metrics.imputation import impute
 from seewhy.metrics.mosaic_focus import mosaic
-from seewhy.metrics.randomised import forget, layers, twin
+from seewhy.metrics.randomised import forget, forgetful, layers, twin
 from seewhy.metrics.similarity import mean_ranks, pearson, spearman, ssim
 from seewhy.metrics.superpixels import superpixels
 from seewhy.types import Transform
@@ -135,7 +134,7 @@ def test_the_t_tame_variant_keeps_the_upper_part_and_works_on_raw_pixels() -> No
     assert raw.parts["masked"] == pytest.approx(float(by_hand), abs=1e-5)
     with pytest.raises(InputError) as caught:
         values("average_drop", case, ramp, keep=0)
-    assert str(caught.value) == ("keep=0 was given. The part of the pixels that is kept must be over 0 and at most 1.")
+    assert str(caught.value) == "average_drop was given keep=0. A number above 0 to 1 was expected. Change it."
 
 
 def test_imputation_of_a_linear_picture_is_the_picture() -> None:

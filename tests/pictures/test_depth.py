@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from hostile import encoded, png_chunk
-from seewhy.pictures import depth
+from seewhy.pictures import colours
 from seewhy.pictures.images import read_picture
 from seewhy.types import Transform
 
@@ -22,9 +22,9 @@ SIZE = Transform((1, 4), (1, 4), "bilinear", (0.0,) * 3, (1.0,) * 3)
 
 @pytest.fixture(autouse=True)
 def _nothing_noted() -> Iterator[None]:
-    depth._noted.clear()
+    colours._noted.clear()
     yield
-    depth._noted.clear()
+    colours._noted.clear()
 
 
 def grey(source: bytes | np.ndarray) -> list[int]:
@@ -100,15 +100,15 @@ def test_packed_twelve_bits_of_tiff() -> None:
 
 
 def test_colours_of_twelve_bits_are_not_black(caplog: pytest.LogCaptureFixture) -> None:
-    def colours(values: list[int]) -> bytes:
+    def deep(values: list[int]) -> bytes:
         row = b"\0" + b"".join(struct.pack(">HHH", v, v, v) for v in values)
         head = struct.pack(">IIBBBBB", 4, 1, 16, 2, 0, 0, 0)
         body = png_chunk(b"IHDR", head) + png_chunk(b"IDAT", zlib.compress(row)) + png_chunk(b"IEND", b"")
         return b"\x89PNG\r\n\x1a\n" + body
 
-    assert grey(colours([0, 1000, 2000, 4000])) == [0, 51, 119, 255]
+    assert grey(deep([0, 1000, 2000, 4000])) == [0, 51, 119, 255]
     assert "has colours of 12 bits in 16, of which 4 are read" in caplog.text
-    assert grey(colours([0, 1000, 2000, 40000])) == [0, 3, 7, 156]
+    assert grey(deep([0, 1000, 2000, 40000])) == [0, 3, 7, 156]
 
 
 def test_a_black_picture_stays_black(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from hostile import encoded
 from scans import dataset, saved
 from seewhy.pictures.images import read_picture
-from seewhy.pictures.listing import list_pictures
+from seewhy.pictures.sources import list_pictures
 from seewhy.types import Transform
 
 pydicom = pytest.importorskip("pydicom")

@@ -23,10 +23,10 @@ from PIL import Image, ImageCms
 from hostile import HEIGHT, OUTCOMES, WIDTH, encoded, exif, make_hostile_folder, photo, png, turned
 from seewhy.errors import DataError, EmptyFolderError, ImageError, InputError
 from seewhy.pictures import images
+from seewhy.pictures.decoding import Room
 from seewhy.pictures.images import Picture, read_picture, read_views
-from seewhy.pictures.listing import list_pictures
-from seewhy.pictures.room import Room
-from seewhy.pictures.thumbnails import encode_thumbnail
+from seewhy.pictures.miniatures import encode_thumbnail
+from seewhy.pictures.sources import list_pictures
 from seewhy.types import Crop, Transform
 
 ZEROS, ONES = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)

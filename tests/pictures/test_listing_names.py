@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seewhy.pictures.listing import natural_key
+from seewhy.pictures.sources import natural_key
 
 
 def test_names_are_in_the_order_of_their_numbers() -> None:

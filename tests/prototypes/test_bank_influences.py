@@ -21,8 +21,8 @@ from seewhy.evidence.batch import Batch
 from seewhy.evidence.explain import ExplainOptions
 from seewhy.explanation.similar import Like
 from seewhy.pictures.images import Picture
-from seewhy.pictures.listing import list_pictures
 from seewhy.pictures.samples import load_samples
+from seewhy.pictures.sources import list_pictures
 from seewhy.progress import Progress
 from seewhy.prototypes import bank_influences
 from seewhy.prototypes.bank_influences import (
@@ -36,7 +36,7 @@ from seewhy.prototypes.epic.training import FitEPIC
 from seewhy.prototypes.find import find_prototypes
 from seewhy.prototypes.influences import GlobalInfluences, SumsFile
 from seewhy.prototypes.perturbations import PROPERTIES, PaperChanges
-from seewhy.report.card import bars_of, scale_of
+from seewhy.report.evidence import bars_of, scale_of
 from tiny import class_folders, picture, tiny_cnn
 
 

@@ -23,7 +23,7 @@ from seewhy.encoders.base import EncoderOutput
 from seewhy.encoders.stream import file_digest
 from seewhy.errors import DataError, InputError, ModelError, WeightsError
 from seewhy.evidence.explain import ExplainOptions
-from seewhy.evidence.patch_deletion import delete_patches
+from seewhy.evidence.like import delete_patches
 from seewhy.explanation.measures import PatchDeletion
 from seewhy.explanation.similar import Like
 from seewhy.explanation.verdict import Missing

@@ -214,7 +214,7 @@ def test_page_and_still_show_the_parts_of_the_vote(why: Explanation) -> None:
     page = why.to_html()
     section = page.split('id="like"')[1].split('id="words"')[0]
     assert section.count("</a> of the vote") == len(like(why).neighbours)
-    assert section.count("<small>of the vote</small>") == len({n.letter for n in like(why).neighbours})
+    assert section.count("<span>of the vote</span>") == len({n.letter for n in like(why).neighbours})
     assert 'href="#def-vote"' in section
     assert 'href="#def-removed"' in section
     assert all(f'id="def-{key}"' in page for key in ("vote", "removed"))

@@ -21,7 +21,6 @@ from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.saving import load
 from seewhy.encoders.split import freeze
 from seewhy.errors import DataError, InputError
-from seewhy.evidence.perceived import show_perceived
 from seewhy.heads.head import Head
 from seewhy.heads.normalise import Normalise
 from seewhy.learning.self_explaining.perceptual.disturbances import _grid, disturb
@@ -35,7 +34,6 @@ from seewhy.learning.self_explaining.perceptual.network import (
     orbit,
 )
 from seewhy.learning.self_explaining.perceptual.recipe import Perceptual
-from seewhy.pictures.images import read_picture
 from seewhy.pictures.samples import load_samples
 from tiny import class_folders, tiny_cnn
 
@@ -300,7 +298,7 @@ def test_every_form_of_the_card_shows_what_was_seen() -> None:
 def test_what_is_not_a_number_is_shown_as_grey_and_never_believed() -> None:
     made = planted("vanilla", 1)
     lost = replace(made, network=replace(made.network, memory=nn.Sequential(Lost())))  # type: ignore[type-var]
-    seen = show_perceived(lost, read_picture(PHOTO, lost.encoder.transform), "right")
+    seen = lost.explain(PHOTO, measure=False).seen
     assert seen is not None
     assert (seen.picture == 128).all()
     assert seen.verdict.level != "believable"

@@ -280,7 +280,7 @@ def test_requests_of_another_form_are_told(client: Client, fitted: Classifier, p
     assert [bool(one) for one in both[-1]["data"]] == [False, True], "base64 is read as it is written, or not at all"
     shape = [1, 3, *size]
     for body, said in (
-        (asks(text(pictures[0]), id="x" * 201), "id is no text of at most 200 signs"),
+        (asks(text(pictures[0]), id="x" * 201), "The request's id is "),
         (
             asks(*[0.0] * (3 * 3 * size[0] * size[1]), name="pixels", datatype="FP32", shape=[3, 3, *size]),
             "3 pictures came",
@@ -288,7 +288,7 @@ def test_requests_of_another_form_are_told(client: Client, fitted: Classifier, p
         (asks(*[True] * (3 * size[0] * size[1]), name="pixels", datatype="FP32", shape=shape), "are not"),
         (
             {"inputs": [{"name": "picture", "datatype": "BYTES", "shape": [1], "data": "x"}]},
-            "The data of 'picture' is no list.",
+            "picture.data is ",
         ),
     ):
         answer = service.post(INFER, json=body)

@@ -151,7 +151,7 @@ def test_a_crop_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("wrong", [{"grey": 1.5}, {"hue": 0.6}, {"blur": ()}, {"solarise": (-1.0,)}])
 def test_what_is_no_part_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"^The augmentation was given parts outside 0 to 1: .* Change them\.$"):
+    with pytest.raises(InputError, match=r"^The augmentation was given .* expected.* Change "):
         Augmentation(**wrong)
     with pytest.raises(UnknownNameError, match="byol"):
         augmentation("boyl")

@@ -13,7 +13,6 @@ from seewhy.encoders.adapted import load
 from seewhy.encoders.base import Layout
 from seewhy.encoders.find import encoder
 from seewhy.encoders.region_heads import HeadSizes, RegionHeads
-from seewhy.errors import InputError
 from seewhy.learning.adapt import Adapt
 from seewhy.learning.objectives.dito import DITO
 from seewhy.learning.regions import BoxContrast, levels_of, random_boxes
@@ -137,9 +136,3 @@ def test_sizes_that_a_file_says_are_checked() -> None:
     for wrong in ({"width": 12}, {"side": 0}, {"hidden": 10**9}, {"n_convolutions": 9}):
         with pytest.raises(ValueError, match="its heads are"):
             RegionHeads.restored({"channels": 8, "out": 4, **wrong})
-
-
-@pytest.mark.parametrize("wrong", [{"loss": "hinge"}, {"n_boxes": 0}, {"smallest": 0.0}, {"level_weight": -1.0}])
-def test_what_is_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(InputError, match="'softmax' or 'focal', a box or more with sides above 0 and up to 1"):
-        DITO(**wrong)  # type: ignore[arg-type]

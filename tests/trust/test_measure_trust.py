@@ -211,11 +211,12 @@ def test_adding_a_constant_to_logits_changes_nothing(world: World, trust: Trust)
 
 def test_what_is_kept_gives_the_same_judgement(world: World, trust: Trust) -> None:
     x, _, _ = world.draw(20)
-    again = Trust.restore(trust.facts(), trust.tensors(), trust.strangeness.bank)
+    kept = (trust.tensors(), trust.strangeness.bank, len(trust.gaussian.bias))
+    again = Trust.restore(trust.facts(), *kept)
     one, two = (t.judge(world.inputs(x)) for t in (trust, again))
     assert all(torch.equal(a, b) for a, b in zip(vars(one).values(), vars(two).values(), strict=True))
     with pytest.raises(ValueError, match="version"):
-        Trust.restore({**trust.facts(), "version": 9}, trust.tensors(), trust.strangeness.bank)
+        Trust.restore({**trust.facts(), "version": 9}, *kept)
 
 
 def test_folds_keep_groups_whole() -> None:

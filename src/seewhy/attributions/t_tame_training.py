@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -127,8 +127,8 @@ class FitTTAME:
 class _MaskedClassifier(Task):
     """The mechanism, before a classifier that stays as and where it is."""
 
-    needs: ClassVar[tuple[str, ...]] = ("pixels",)
-    moves: ClassVar[bool] = False
+    needs = ("pixels",)
+    moves = False
 
     def __init__(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from ..descriptions.base import Descriptions, WordBank
 from ..encoders.base import Encoder
@@ -28,9 +27,9 @@ class Described(Recipe):
         scale: the logit scale for probabilities; left out, the encoder's own.
     """
 
-    name: ClassVar[str] = "described"
-    paper: ClassVar[str] = "Menon & Vondrick 2022, arXiv:2210.07183"
-    needs: ClassVar[str] = "descriptions of the classes and an image-text encoder"
+    name = "described"
+    paper = "Menon & Vondrick 2022, arXiv:2210.07183"
+    needs = "descriptions of the classes and an image-text encoder"
 
     with_names: bool = True
     scale: float | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float, Int
@@ -35,8 +35,8 @@ class Chosen(Reranking):
         selector: how texts are chosen.
     """
 
-    name: ClassVar[str] = "discriminative"
-    small: ClassVar = {"k": 2}
+    name = "discriminative"
+    small = {"k": 2}
 
     pool: Pool
     matrix: Float[Tensor, "p c"]
@@ -119,10 +119,10 @@ class Discriminative(PictureRecipe):
         seed: of the splits.
     """
 
-    name: ClassVar[str] = "discriminative"
-    paper: ClassVar[str] = "Ma et al. 2024, arXiv:2412.11917"
-    needs: ClassVar[str] = "pictures in classes, descriptions and an image-text encoder"
-    reranking: ClassVar[type[Reranking] | None] = Chosen
+    name = "discriminative"
+    paper = "Ma et al. 2024, arXiv:2412.11917"
+    needs = "pictures in classes, descriptions and an image-text encoder"
+    reranking = Chosen
 
     k: int = 3
     m: int = 5

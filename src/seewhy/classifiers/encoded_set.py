@@ -17,8 +17,8 @@ from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import DataError
 from ..heads.head import Head
-from ..pictures.listing import natural_key
 from ..pictures.samples import Sample, Samples, copies_under_two_classes, split, under_two_classes
+from ..pictures.sources import natural_key
 from ..progress import Progress
 from ..spelling import nearest
 from ..storage.features import FeatureStore

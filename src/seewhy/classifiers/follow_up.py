@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float, Int
@@ -66,8 +66,8 @@ class Captions(Reranking):
         fusion: how much of the first look's score is added; 0 as in the paper.
     """
 
-    name: ClassVar[str] = "follow_up"
-    small: ClassVar = {"k": 2}
+    name = "follow_up"
+    small = {"k": 2}
 
     classes: tuple[str, ...]
     captions: tuple[Caption, ...]
@@ -158,10 +158,10 @@ class FollowUp(Recipe):
         scale: the logit scale; left out, the encoder's own.
     """
 
-    name: ClassVar[str] = "follow_up"
-    paper: ClassVar[str] = "Esfandiarpoor & Bach 2023, arXiv:2311.07593"
-    needs: ClassVar[str] = "class names, what parts pairs of them, and an image-text encoder"
-    reranking: ClassVar[type[Reranking] | None] = Captions
+    name = "follow_up"
+    paper = "Esfandiarpoor & Bach 2023, arXiv:2311.07593"
+    needs = "class names, what parts pairs of them, and an image-text encoder"
+    reranking = Captions
 
     k: int = 10
     fusion: float = 0.0

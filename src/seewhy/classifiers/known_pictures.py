@@ -21,6 +21,7 @@ from torch.nn.functional import normalize
 from ..pictures.miniatures import WIDTH as MINIATURE
 from ..pictures.miniatures import stacked
 from ..pictures.same_picture import Likeness, same_pictures
+from ..storage.parts import rebuilt
 
 WIDTH = 128
 MOST_MINIATURES = 20_000
@@ -61,21 +62,18 @@ class KnownPictures:
     def facts(self) -> dict[str, Any]:
         return {"names": list(self.names), "encoder": self.encoder}
 
-    def tensors(self) -> dict[str, Tensor]:
-        return {"known.digests": self.digests, "known.features": self.features, "known.miniatures": self.miniatures}
-
     @staticmethod
     def restore(facts: dict[str, Any] | None, tensors: dict[str, Tensor]) -> KnownPictures | None:
         """What was saved; ``None`` in archives of earlier versions."""
         if facts is None:
             return None
-        digests, features, names = tensors["known.digests"], tensors["known.features"], tuple(map(str, facts["names"]))
-        small = tensors.get("known.miniatures", stacked(()))
-        fits = digests.shape == (len(names), 32) and features.shape == (len(names), WIDTH)
-        fits &= small.shape in ((0, MINIATURE), (len(_drawn(len(names))), MINIATURE))
-        if not fits or (digests.dtype, features.dtype, small.dtype) != (torch.uint8, torch.int8, torch.uint8):
-            raise ValueError(f"{len(names)} pictures that were fitted on, and other numbers of them")
-        return KnownPictures(names, digests, features, str(facts["encoder"]), small)
+        names = tuple(map(str, facts["names"]))
+        tensors = {"known.miniatures": stacked(()), **tensors}
+        sizes = {"n": len(names), "w": WIDTH, "s": MINIATURE}
+        known = rebuilt(KnownPictures, tensors, "known.", sizes, names=names, encoder=str(facts["encoder"]))
+        if len(known.miniatures) not in (0, len(_drawn(len(names)))):
+            raise ValueError(f"{len(known.miniatures)} miniatures of {len(names)} pictures")
+        return known
 
     def same_bytes(self, digest: str) -> str | None:
         """The picture with the same bytes."""

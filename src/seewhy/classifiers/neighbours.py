@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -63,9 +63,9 @@ class Neighbours(PictureRecipe):
         seed: of split and crops.
     """
 
-    name: ClassVar[str] = "neighbours"
-    paper: ClassVar[str] = "Wu et al. 2018, arXiv:1805.01978"
-    needs: ClassVar[str] = "pictures in classes"
+    name = "neighbours"
+    paper = "Wu et al. 2018, arXiv:1805.01978"
+    needs = "pictures in classes"
 
     k: int | None = None
     temperature: float | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -28,9 +27,9 @@ from .recipe import Recipe
 class Pretrained(Recipe):
     """What the network already knows; for the embedded encoders, the 1,000 classes of ImageNet."""
 
-    name: ClassVar[str] = "pretrained"
-    paper: ClassVar[str] = "the encoder's own"
-    needs: ClassVar[str] = "an encoder with a last layer"
+    name = "pretrained"
+    paper = "the encoder's own"
+    needs = "an encoder with a last layer"
     words_are = "the encoder's"
 
     def build(

@@ -1,15 +1,21 @@
-"""A saved classifier: a folder of safetensors and JSON. Loading it runs no code."""
+"""A saved classifier: a folder of safetensors and JSON. Loading it runs no code.
+
+It is read from a card and tensors that somebody else may have written. What is not checked here would show later as a
+wrong answer or as an error deep in a method.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shlex
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Float
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
@@ -22,11 +28,19 @@ from ..heads.head import Feature, Head, Projected
 from ..heads.normalise import Normalise
 from ..heads.votes import Votes
 from ..heads.word_decision import WordDecision
-from ..prototypes.bank import PatchBank, check_finite, joined_thumbnails, listed, pictures_of
+from ..prototypes.bank import (
+    PatchBank,
+    check_finite,
+    check_index,
+    check_patches,
+    joined_thumbnails,
+    listed,
+    pictures_of,
+)
 from ..prototypes.measure import LikenessMeasure
 from ..storage.archive import FolderArchive
 from ..storage.marks import Facts
-from ..storage.reading import check_kinds
+from ..storage.parts import check_axes, rebuilt, tensors_of
 from ..storage.tensors import compact, tensors_digest
 from ..trust.base import VERSION as TRUST_VERSION
 from ..trust.base import Trust
@@ -35,7 +49,6 @@ from . import classifiers
 from .base import Classifier, HeldOut
 from .known_pictures import KnownPictures
 from .network import Network, ReadsPooled
-from .saved_checks import KINDS, check
 
 FORMAT = 2
 CARD = "seewhy.json"
@@ -50,6 +63,9 @@ ARCHIVE = FolderArchive(
     again="fit the classifier again",
     undigested={1: "tensors.safetensors"},
 )
+PLAIN = {"parameters": dict, "measures": dict, "decided_by_words": bool, "words_accuracy_on": str, "trained_on": str}
+"""Fields that stand in the card as they are, of these types."""
+Tensors = dict[str, Tensor]
 
 
 def save(classifier: Classifier, folder: Path) -> Path:
@@ -57,9 +73,6 @@ def save(classifier: Classifier, folder: Path) -> Path:
 
     A classifier that was there is replaced at the moment its card is: until then it is whole, and after it the new one
     is. Nothing else in the folder is touched.
-
-    Raises:
-        DataError: the folder exists and is not a saved classifier, or cannot be written.
     """
     fitted_in = classifier.fitted_in or classifier.encoder.engine.precision
     return ARCHIVE.save(folder, {**_card(classifier), "fitted_in": fitted_in}, save_tensors(_tensors(classifier)))
@@ -72,10 +85,10 @@ def digest(classifier: Classifier) -> str:
 
 
 def _card(c: Classifier) -> dict[str, Any]:
-    feature = c.head.feature
+    feature, votes = c.head.feature, c.head.votes
     kind: dict[str, Any] = {"kind": "network" if isinstance(c.network, ReadsPooled) else "projected"}
     if isinstance(feature, Normalise):
-        kind = {"kind": "normalise", **feature.to_json()}
+        kind = {"kind": "normalise", **vars(feature)}
     return {
         "format": FORMAT,
         "seewhy": version("seewhy"),
@@ -86,8 +99,8 @@ def _card(c: Classifier) -> dict[str, Any]:
         "classes": list(c.classes),
         "feature": kind,
         "scale": c.head.scale,
-        "votes": {"k": c.head.votes.k, "names": list(c.head.votes.names)} if isinstance(c.head.votes, Votes) else None,
-        "reranking": c.head.votes.facts() if isinstance(c.head.votes, WordDecision) else None,
+        "votes": {"k": votes.k, "names": list(votes.names)} if isinstance(votes, Votes) else None,
+        "reranking": votes.facts() if isinstance(votes, WordDecision) else None,
         "words": None if c.words is None else {"texts": list(c.words.texts)},
         "decided_by_words": c.decided_by_words,
         "words_accuracy": c.words_accuracy,
@@ -101,7 +114,7 @@ def _card(c: Classifier) -> dict[str, Any]:
     }
 
 
-def _tensors(c: Classifier) -> dict[str, Tensor]:
+def _tensors(c: Classifier) -> Tensors:
     tensors = {"head.weight": c.head.weight, "head.bias": c.head.bias}
     if isinstance(c.head.votes, Votes):
         tensors["head.owner"] = c.head.votes.owner
@@ -109,48 +122,17 @@ def _tensors(c: Classifier) -> dict[str, Tensor]:
         tensors |= {f"reranking.{name}": tensor for name, tensor in c.head.votes.tensors().items()}
     if c.network is not None:
         tensors |= {f"network.{name}": tensor for name, tensor in c.network.tensors().items()}
-    if c.words is not None:
-        tensors |= {"words.vectors": c.words.vectors, "words.owner": c.words.owner}
-        if c.words.nameless is not None:
-            tensors["words.nameless"] = c.words.nameless
-    if c.known is not None:
-        tensors |= c.known.tensors()
-    if c.held_out is not None:
-        tensors |= _held_out_tensors(c.held_out)
     if c.trust is not None:
         tensors |= {f"trust.{name}": tensor for name, tensor in c.trust.tensors().items()}
-    if c.bank is not None:
-        tensors |= {
-            "bank.pooled": compact(c.bank.pooled),
-            "bank.vectors": compact(c.bank.vectors),
-            "bank.owner": c.bank.owner,
-            "bank.boxes": c.bank.boxes,
-            "bank.pixel_boxes": c.bank.pixel_boxes,
-            "bank.thumbnails": joined_thumbnails(c.bank.pictures),
-        }
+    for name, part in (("words", c.words), ("known", c.known)):
+        tensors |= {} if part is None else tensors_of(part, f"{name}.")
+    if (held := c.held_out) is not None:
+        logits = None if held.logits is None else held.logits.clamp(-MAX_LOGIT, MAX_LOGIT).half()
+        tensors |= tensors_of(replace(held, pooled=compact(held.pooled), logits=logits, before=None), "held_out.")
+    if (bank := c.bank) is not None:
+        small = replace(bank, pooled=compact(bank.pooled), vectors=compact(bank.vectors))
+        tensors |= tensors_of(small, "bank.") | {"bank.thumbnails": joined_thumbnails(bank.pictures)}
     return {k: v.contiguous() for k, v in tensors.items()}
-
-
-def _held_out_tensors(held: HeldOut) -> dict[str, Tensor]:
-    tensors = {"held_out.pooled": compact(held.pooled), "held_out.labels": held.labels}
-    if held.logits is not None:
-        tensors["held_out.logits"] = held.logits.clamp(-MAX_LOGIT, MAX_LOGIT).half()
-    if held.groups is not None:
-        tensors["held_out.groups"] = held.groups
-    return tensors
-
-
-def _held_out(tensors: dict[str, Tensor]) -> HeldOut | None:
-    """Archives of earlier versions have neither logits nor groups."""
-    if "held_out.pooled" not in tensors:
-        return None
-    logits = tensors.get("held_out.logits")
-    return HeldOut(
-        tensors["held_out.pooled"].float(),
-        tensors["held_out.labels"],
-        None if logits is None else logits.float(),
-        tensors.get("held_out.groups"),
-    )
 
 
 @checked
@@ -170,7 +152,7 @@ def load(folder: str | Path, *, engine: str = "auto", encoder: Encoder | str | N
     folder = Path(folder)
     card = ARCHIVE.load_card(folder)
     try:
-        found = saved_encoder(
+        base = saved_encoder(
             card["encoder"],
             encoder,
             engine=engine,
@@ -182,28 +164,83 @@ def load(folder: str | Path, *, engine: str = "auto", encoder: Encoder | str | N
         raise ARCHIVE.damaged(folder, error) from error
     tensors = ARCHIVE.checked_tensors(folder, card)
     try:
-        check_kinds(tensors, KINDS)
         check_finite(tensors)
-        network = _network(card, tensors, found)
-        looks = found if network is None else network.encoder()
+        network = _network(card, tensors, base)
         # An absolute folder, since the user may go to another one before its explainers are looked for.
-        made = _assemble(card, tensors, looks, network)
-        classifier = replace(made, folder=folder.absolute(), network=network)
-        check(classifier)
+        made = _assemble(card, tensors, base if network is None else network.encoder(), network)
+        _check(classifier := replace(made, folder=folder.absolute()))
     except (LookupError, AttributeError, TypeError, ValueError, RuntimeError, OverflowError, MemoryError) as error:
         raise ARCHIVE.damaged(folder, error) from error
     return classifier
 
 
-def _network(card: dict[str, Any], tensors: dict[str, Tensor], base: Encoder) -> Network | None:
+def _own(tensors: Tensors, prefix: str) -> Tensors:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _network(card: dict[str, Any], tensors: Tensors, base: Encoder) -> Network | None:
     """What was trained inside the network, if anything was."""
     if card.get("network") is None:
         return None
     kind = classifiers[card["recipe"]].network
     if kind is None:
         raise ValueError(f"{card['recipe']} trains no network")
-    own = {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}
-    return kind.restore(base, card["network"], own)
+    return kind.restore(base, card["network"], _own(tensors, "network."))
+
+
+def _assemble(card: dict[str, Any], tensors: Tensors, encoder: Encoder, network: Network | None) -> Classifier:
+    classes, words, bank = tuple(card["classes"]), card["words"], card["bank"]
+    if not isinstance(card["recipe"], str) or not all(isinstance(label, str) for label in classes):
+        raise TypeError("a recipe, or a class, has a name that is no text")
+    for name, kind in PLAIN.items():
+        if not isinstance(card[name], kind):
+            raise TypeError(f"{name} is {card[name]!r}")
+    held = _held_out(tensors, len(classes))
+    return Classifier(
+        recipe=card["recipe"],
+        encoder=encoder,
+        classes=classes,
+        head=_head(card, tensors, encoder, network),
+        words=None if words is None else _words(classes, tuple(words["texts"]), tensors),
+        bank=None if bank is None else _bank(bank, tensors),
+        likeness=LikenessMeasure.restore(card["likeness"]),
+        held_out=held,
+        words_accuracy=card["words_accuracy"],
+        network=network,
+        known=KnownPictures.restore(card.get("known"), tensors),
+        fitted_in=_precision(card.get("fitted_in", "")),
+        trust=_trust(card.get("trust"), tensors, held, len(classes)),
+        **{name: card[name] for name in PLAIN},
+    )
+
+
+def _head(card: dict[str, Any], tensors: Tensors, encoder: Encoder, network: Network | None) -> Head:
+    """With what stands between the rows' scores and the logits, if anything does."""
+    weight, bias, k = tensors["head.weight"], tensors["head.bias"], len(card["classes"])
+    scale, votes, facts = float(card["scale"]), card.get("votes"), card.get("reranking")
+    check_axes("head.weight", weight, Float[Tensor, "r d"], {})
+    check_axes("head.bias", bias, Float[Tensor, " k"], {})
+    if not math.isfinite(scale):
+        raise ValueError(f"a scale of {scale}")
+    decides: Votes | WordDecision | None = None
+    n_rows = k
+    if votes is not None:
+        decides = Votes(tensors["head.owner"], k, int(votes["k"]), tuple(votes["names"]))
+        check_index("the rows' classes", decides.owner, k)
+        n_rows = len(decides.owner)
+        if decides.names and len(decides.names) != n_rows:
+            raise ValueError(f"{len(decides.names)} names for {n_rows} rows")
+    elif facts is not None:
+        kind = classifiers[card["recipe"]].reranking
+        if kind is None:
+            raise ValueError(f"{card['recipe']} does not look a second time")
+        decides = kind.restore(facts, _own(tensors, "reranking."), weight)
+        n_rows = max(decides.least_rows, len(weight))
+    if bias.shape != (k,) or (decides is not None and decides.n_classes != k):
+        raise ValueError(f"{k} classes for {len(bias)} rows")
+    if len(weight) != n_rows:
+        raise ValueError(f"weights {tuple(weight.shape)} for {n_rows} rows")
+    return Head(_feature(dict(card["feature"]), encoder, network), weight, bias, scale, decides)
 
 
 def _feature(kind: dict[str, Any], encoder: Encoder, network: Network | None) -> Feature:
@@ -212,34 +249,30 @@ def _feature(kind: dict[str, Any], encoder: Encoder, network: Network | None) ->
         if not isinstance(network, ReadsPooled):
             raise ValueError("no network reads its features")
         return network.feature()
-    return Normalise.from_json(kind) if name == "normalise" else Projected(encoder.text)
+    return Normalise(float(kind["power"]), bool(kind["l2"])) if name == "normalise" else Projected(encoder.text)
 
 
-def _assemble(
-    card: dict[str, Any], tensors: dict[str, Tensor], encoder: Encoder, network: Network | None
-) -> Classifier:
-    feature = _feature(dict(card["feature"]), encoder, network)
-    classes = tuple(card["classes"])
-    words = card["words"]
-    return Classifier(
-        recipe=card["recipe"],
-        parameters=card["parameters"],
-        encoder=encoder,
-        classes=classes,
-        head=Head(feature, tensors["head.weight"], tensors["head.bias"], float(card["scale"]), _votes(card, tensors)),
-        words=None if words is None else _words(classes, words, tensors),
-        decided_by_words=card["decided_by_words"],
-        bank=None if card["bank"] is None else _bank(card["bank"], tensors),
-        likeness=LikenessMeasure.restore(card["likeness"]),
-        held_out=_held_out(tensors),
-        words_accuracy=card["words_accuracy"],
-        words_accuracy_on=card["words_accuracy_on"],
-        trained_on=card["trained_on"],
-        measures=card["measures"],
-        known=KnownPictures.restore(card.get("known"), tensors),
-        fitted_in=_precision(card.get("fitted_in", "")),
-        trust=_trust(card, tensors),
-    )
+def _words(classes: tuple[str, ...], texts: tuple[str, ...], tensors: Tensors) -> WordBank:
+    words = rebuilt(WordBank, tensors, "words.", {"n": len(texts)}, classes=classes, texts=texts)
+    check_index("the words' classes", words.owner, len(classes))
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("a description is no text")
+    return words
+
+
+def _held_out(tensors: Tensors, k: int) -> HeldOut | None:
+    """Archives of earlier versions have neither logits nor groups."""
+    if "held_out.pooled" not in tensors:
+        return None
+    held = rebuilt(HeldOut, tensors, "held_out.", {"k": k})
+    check_index("the held-out pictures' classes", held.labels, k)
+    return replace(held, pooled=held.pooled.float(), logits=None if held.logits is None else held.logits.float())
+
+
+def _bank(listing: list[list[Any]], tensors: Tensors) -> PatchBank:
+    pictures = pictures_of(listing, tensors["bank.thumbnails"])
+    bank = rebuilt(PatchBank, tensors, "bank.", {"m": len(pictures)}, pictures=pictures)
+    return replace(bank, pooled=bank.pooled.float(), vectors=bank.vectors.float())
 
 
 def _precision(written: object) -> str:
@@ -248,44 +281,24 @@ def _precision(written: object) -> str:
     return str(written)
 
 
-def _trust(card: dict[str, Any], tensors: dict[str, Tensor]) -> Trust | None:
+def _trust(facts: dict[str, Any] | None, tensors: Tensors, held: HeldOut | None, k: int) -> Trust | None:
     """Archives of earlier versions have none, or one by other rules; it is then measured anew, where that can be."""
-    facts, held = card.get("trust"), _held_out(tensors)
     if facts is None or held is None or facts["version"] in range(1, TRUST_VERSION):
         return None
-    own = {name.removeprefix("trust."): t for name, t in tensors.items() if name.startswith("trust.")}
-    return Trust.restore(facts, own, trust_features(held.pooled.float()))
+    return Trust.restore(facts, _own(tensors, "trust."), trust_features(held.pooled), k)
 
 
-def _words(classes: tuple[str, ...], words: dict[str, Any], tensors: dict[str, Tensor]) -> WordBank:
-    return WordBank(
-        classes,
-        tuple(words["texts"]),
-        tensors["words.owner"],
-        tensors["words.vectors"],
-        tensors.get("words.nameless"),
-    )
-
-
-def _votes(card: dict[str, Any], tensors: dict[str, Tensor]) -> Votes | WordDecision | None:
-    """What stands between the rows' scores and the logits, if anything does."""
-    if (votes := card.get("votes")) is not None:
-        return Votes(tensors["head.owner"], len(card["classes"]), int(votes["k"]), tuple(votes["names"]))
-    if (facts := card.get("reranking")) is None:
-        return None
-    kind = classifiers[card["recipe"]].reranking
-    if kind is None:
-        raise ValueError(f"{card['recipe']} does not look a second time")
-    own = {n.removeprefix("reranking."): t for n, t in tensors.items() if n.startswith("reranking.")}
-    return kind.restore(facts, own, tensors["head.weight"])
-
-
-def _bank(pictures: list[list[Any]], tensors: dict[str, Tensor]) -> PatchBank:
-    return PatchBank(
-        pictures_of(pictures, tensors["bank.thumbnails"]),
-        tensors["bank.pooled"].float(),
-        tensors["bank.vectors"].float(),
-        tensors["bank.owner"],
-        tensors["bank.boxes"],
-        tensors["bank.pixel_boxes"],
-    )
+def _check(c: Classifier) -> None:
+    """Whatever is of one space, pooled or shared with text, has one width."""
+    if c.words_accuracy is not None and not (isinstance(c.words_accuracy, int | float) and 0 <= c.words_accuracy <= 1):
+        raise ValueError(f"words_accuracy is {c.words_accuracy!r}, of 0 to 1")
+    if c.bank is not None:
+        check_patches(c.bank, len(c.classes))
+    pooled = [] if c.held_out is None else [c.held_out.pooled]
+    joint = [] if c.words is None else [c.words.vectors]
+    (pooled if isinstance(c.head.feature, Normalise) else joint).append(c.head.weight)
+    if c.bank is not None and c.network is None:  # a network's bank may be of the encoder it was grown on
+        pooled.append(c.bank.pooled)
+    for tensors in (pooled, joint):
+        if len({t.shape[1] for t in tensors}) > 1:
+            raise ValueError(f"widths that differ: {', '.join(str(tuple(t.shape)) for t in tensors)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -16,7 +16,6 @@ from ..encoders.stream import encode_texts
 from ..errors import DataError
 from ..heads.head import Head, Projected
 from ..heads.kept_concepts import KeptConcepts
-from ..heads.word_decision import WordDecision
 from ..trust.groups import group_folds
 from . import classifiers
 from .base import Classifier
@@ -52,11 +51,11 @@ class SparseConcepts(PictureRecipe):
         seed: of the splits.
     """
 
-    name: ClassVar[str] = "sparse_concepts"
-    paper: ClassVar[str] = "Shen et al. 2025, arXiv:2510.24105"
-    needs: ClassVar[str] = "pictures in classes and an image-text encoder"
-    reranking: ClassVar[type[WordDecision] | None] = KeptConcepts
-    small: ClassVar = {"kept": 3, "n_concepts": 6}
+    name = "sparse_concepts"
+    paper = "Shen et al. 2025, arXiv:2510.24105"
+    needs = "pictures in classes and an image-text encoder"
+    reranking = KeptConcepts
+    small = {"kept": 3, "n_concepts": 6}
 
     kept: int = 10
     n_concepts: int = 200

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch.nn.functional import normalize
@@ -34,9 +33,9 @@ class ZeroShot(Recipe):
         scale: the logit scale; left out, the encoder's own.
     """
 
-    name: ClassVar[str] = "zero_shot"
-    paper: ClassVar[str] = "Radford et al. 2021, arXiv:2103.00020"
-    needs: ClassVar[str] = "class names and an image-text encoder"
+    name = "zero_shot"
+    paper = "Radford et al. 2021, arXiv:2103.00020"
+    needs = "class names and an image-text encoder"
     words_are = "names"
 
     templates: tuple[str, ...] = ()

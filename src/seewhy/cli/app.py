@@ -80,7 +80,6 @@ def app(
     """Serve the page: drop a picture, see the card, point at words and heat, edit words, compare, browse mistakes."""
     from ..service.app import Settings, make_app, serve
     from ..service.app.settings import MEGABYTE
-    from ..storage.marks import DESCRIPTIONS
     from ..storage.output import check_file
     from .terminal import Terminal
 
@@ -88,7 +87,7 @@ def app(
         _export(export, data, decisions, (image_column, label_column), force)
         return
     if save is not None:
-        check_file(save, DESCRIPTIONS, force=force)
+        check_file(save, force=force)
     terminal, kept = Terminal(quiet), options.open_store(store)
     classifier = options.resolve(model, labels, encoder, engine, descriptions, kept, follow_up)
     _check(classifier, save, data, by, decisions)

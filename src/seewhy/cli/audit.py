@@ -102,16 +102,15 @@ def audit(
     quiet: Quiet = False,
 ) -> None:
     """Does it keep a contract? Figure by figure, each with its interval, its limit and what it means."""
-    from ..pictures.boxes.files import load_boxes
+    from ..pictures.boxes import load_boxes
     from ..pictures.samples import load_samples
-    from ..storage.marks import AUDIT, CONTRACT
     from ..storage.output import write
     from ..studies.auditing import audit as run
     from ..studies.auditing.contract import Contract
 
     if write_contract is not None:
         _alone(model, data)
-        write(write_contract, Contract.preset().to_toml(), CONTRACT, force=force)
+        write(write_contract, Contract.preset().to_toml(), force=force)
         say(f"contract: {write_contract}")
         return
     if model is None or data is None:
@@ -144,7 +143,7 @@ def audit(
     )  # fmt: skip
     page = save_both(found, output, "audit", force)
     if junit is not None:
-        write(junit, found.to_junit(), AUDIT, force=force)
+        write(junit, found.to_junit(), force=force)
     if as_json:
         say(json.dumps({**found.data, "report": page}, ensure_ascii=False))
     else:
@@ -163,7 +162,6 @@ def _alone(model: Any, data: Any) -> None:
 def _check_junit(junit: Path, folder: Path | None, force: bool) -> None:
     """See that a JUnit file can be written, in the report's folder, too, which need not be there yet."""
     from ..report.paging import ENDINGS
-    from ..storage.marks import AUDIT
     from ..storage.output import check_file
 
     place = Path(os.path.realpath(junit))
@@ -174,7 +172,7 @@ def _check_junit(junit: Path, folder: Path | None, force: bool) -> None:
             f"{junit.with_suffix('.xml')}. Choose another."
         )
     if place.parent != report or report.is_dir():
-        check_file(junit, AUDIT, force=force)
+        check_file(junit, force=force)
 
 
 def _print(found: Audit) -> None:

@@ -97,7 +97,6 @@ def check(
     """What is wrong with labelled pictures: labels, copies, strangers, dark and blurred ones; each with its reason."""
     from ..pictures.samples import load_samples
     from ..pictures.unlabelled import load_pictures
-    from ..storage.marks import TABLE
     from ..storage.output import check_file, write
     from ..studies.inspection.check import Check
     from ..studies.inspection.findings import COLUMNS
@@ -111,7 +110,7 @@ def check(
     check_both(output, "check", force)
     table = None if output is None else output / "findings.csv"
     if table is not None and table.parent.is_dir():
-        check_file(table, TABLE, force=force)
+        check_file(table, force=force)
     kept = open_store(store)
     samples = load_samples(data, image=image_column, label=label_column, group=group, split=split_column).labelled()
     others = None if against is None else load_pictures(against, image=image_column, label=label_column)
@@ -120,7 +119,7 @@ def check(
     page = save_both(found, output, "check", force)
     if table is not None:
         rows = [list(COLUMNS), *found.rows()]
-        write(table, "".join(csv_row(row) for row in rows), TABLE, force=force)
+        write(table, "".join(csv_row(row) for row in rows), force=force)
     if as_json:
         say(json.dumps({**found.data, "report": page}, ensure_ascii=False))
     else:

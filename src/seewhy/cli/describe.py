@@ -52,11 +52,10 @@ def classes(
     """Visual descriptors of each class. What a model wrote is to be read and edited: the file is yours."""
     from ..language.questions import as_descriptions, class_prompt, write_classes
     from ..language.writers import WriterError
-    from ..storage.marks import DESCRIPTIONS
     from ..storage.output import check_file
 
     terminal = Terminal(quiet)
-    check_file(output, DESCRIPTIONS, force=force)
+    check_file(output, force=force)
     labels = _names(names)
     desk = asked.desk(terminal)
     assert desk is not None
@@ -94,13 +93,12 @@ def pairs(
     """What parts the classes that a model confuses, pair by pair."""
     from ..errors import DataError
     from ..language.questions import Pair, confusable_pairs, pair_prompt, write_pairs, write_pairs_file
-    from ..pictures.listing import list_pictures
-    from ..storage.marks import PAIRS
+    from ..pictures.sources import list_pictures
     from ..storage.output import check_file
     from .options import resolve
 
     terminal = Terminal(quiet)
-    check_file(output, PAIRS, force=force)
+    check_file(output, force=force)
     desk = asked.desk(terminal)  # a mistake in its options is found before the pictures are looked at
     assert desk is not None
     kept = options.open_store(store)

@@ -38,14 +38,14 @@ def match(
     """For each picture, the texts of its own class that fit it best. Run again, it goes on where it was stopped."""
     from ..descriptions.base import Descriptions
     from ..encoders.find import encoder as find
-    from ..language.matching import CAPTIONS, Caption, Match, match_to_file, say, short_prompt, specificity
+    from ..language.matching import Caption, Match, match_to_file, say, short_prompt, specificity
     from ..pictures.samples import load_samples
     from ..storage.output import check_file
     from .terminal import Terminal
     from .terminal import say as show
 
     terminal = Terminal(quiet)
-    check_file(output, CAPTIONS, force=force)
+    check_file(output, force=force)
     samples, texts = load_samples(data), Descriptions.read(descriptions)
     desk = asked.desk(terminal)
     if asked.dry_run:

@@ -38,11 +38,11 @@ PicturesFolder = Annotated[
 def is_of_boxes(model: str | None, detector: str | None) -> bool:
     """Whether boxes are to be judged: of a detector, saved or named, or those in a folder."""
     from ..dense.saving import is_detector
-    from ..pictures.boxes import box_formats
+    from ..pictures.boxes import has_boxes
 
     if detector is not None or (model is not None and is_detector(model)):
         return True
-    return model is not None and Path(model).exists() and any(box_formats[f]().knows(Path(model)) for f in box_formats)
+    return model is not None and has_boxes(Path(model))
 
 
 def run_boxes(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..printable import printable, spreadsheet_safe
-from ..storage.marks import TABLE, Mark, SealedText
 from .options import open_store, picture_names
 from .outputs import csv_row, write_lines
 from .terminal import Terminal
@@ -35,7 +34,6 @@ Absent = Annotated[
     ),
 ]
 COLUMNS = ("image", "finding", "probability", "margin", "error")
-MARKS: dict[str, Mark] = {"json": SealedText("findings", lines=True), "csv": TABLE}
 WITHOUT = ("model", "labels", "follow_up", "validation", "reject", "level", "top", "crops", "batch_size")
 """Options of ``predict`` that findings have no use for."""
 
@@ -60,7 +58,7 @@ def predict_findings(
 
     terminal = Terminal(quiet)
     if output is not None:
-        check_file(output, MARKS[form], force=force)
+        check_file(output, force=force)
     pairs = PromptPairs(absent=tuple(absent)) if absent else PromptPairs()
     stream = pairs(find(looks[0], engine=looks[1]), picture_names(pictures, output), findings, store=open_store(store))
     done = 0
@@ -74,7 +72,7 @@ def predict_findings(
                 done += 1
             yield result
 
-    write_lines(_LINES[form](results()), form, output, MARKS.get(form), force)
+    write_lines(_LINES[form](results()), form, output if form in ("json", "csv") else None, force)
     raise typer.Exit(terminal.exit_code(done))
 
 

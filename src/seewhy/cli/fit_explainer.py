@@ -58,8 +58,8 @@ def fit_explainer(
     """Train an explainer on pictures without labels; run again, it goes on where it was stopped."""
     from ..attributions.explainers import check_explainer
     from ..attributions.t_tame_training import FitTTAME, explainer_folder
-    from ..pictures.listing import list_pictures
     from ..pictures.samples import TABLES, load_samples
+    from ..pictures.sources import list_pictures
     from ..storage.marks import CHECKPOINT
     from ..storage.output import check_checkpoint, make_folder, remove
     from .terminal import Terminal

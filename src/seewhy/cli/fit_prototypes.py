@@ -274,8 +274,8 @@ def _print_influences(found: dict[str, Any]) -> None:
 
 def _pictures(data: Path, classifier: Classifier) -> list[tuple[str, int | None]]:
     """File names with the index of their class, where it is one of the classifier's."""
-    from ..pictures.listing import list_pictures
     from ..pictures.samples import TABLES, load_samples
+    from ..pictures.sources import list_pictures
 
     index = {name: i for i, name in enumerate(classifier.classes)}
     if data.suffix.lower() in TABLES:

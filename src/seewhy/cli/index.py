@@ -138,8 +138,8 @@ def _opened(output: Path, encoder: str, model: str | None, engine: str, settings
 
 def _entries(data: Sequence[Path], image_column: str, label_column: str) -> Iterator[Entry]:
     """Pictures with classes: of a table its column, of a folder the folder next below it."""
-    from ..pictures.listing import list_pictures
     from ..pictures.samples import TABLES, load_samples
+    from ..pictures.sources import list_pictures
     from ..retrieval.writing import Entry
 
     for source in data:

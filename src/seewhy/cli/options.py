@@ -219,7 +219,7 @@ def open_store(name: str | None) -> FeatureStore | None:
 def picture_names(pictures: list[str], output: Path | None = None) -> Iterator[str]:
     """Files, and the pictures in folders; ``-`` stands for the names on standard input."""
     from ..errors import DataError
-    from ..pictures.listing import list_pictures
+    from ..pictures.sources import list_pictures
 
     alone = len(pictures) == 1
     for one in pictures:
@@ -248,7 +248,7 @@ def _lines(output: Path | None) -> Iterator[str]:
 def _listed(one: str, alone: bool) -> Iterator[str]:
     """The pictures in a folder; one without any is handed on among others, so that it is named and the rest goes on."""
     from ..errors import EmptyFolderError
-    from ..pictures.listing import list_pictures
+    from ..pictures.sources import list_pictures
 
     try:
         yield from list_pictures([one])

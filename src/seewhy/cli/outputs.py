@@ -22,7 +22,6 @@ from .terminal import say
 
 if TYPE_CHECKING:
     from ..report.paging import Answer, Page
-    from ..storage.marks import Mark
 
 OUTPUTS = ("output", "export", "save", "cards", "junit", "write_contract")
 """Options that name what is written; ``--store`` is read and written."""
@@ -111,7 +110,7 @@ def _paths(values: Any) -> Iterator[Path]:
 
 def _files(path: Path) -> Iterator[Path]:
     """The file, and those that are read because of it: pictures of a folder or a table, a model's own."""
-    from ..pictures.listing import SUFFIXES, list_files
+    from ..pictures.sources import SUFFIXES, list_files
     from ..pictures.tables import TABLES, rows_of
 
     if path.is_dir():
@@ -135,7 +134,7 @@ def _is_own(folder: Path) -> bool:
 
 def _lands_in(output: Path, folder: Path) -> bool:
     """Whether a file of this name would be found when the pictures of the folder are listed."""
-    from ..pictures.listing import SUFFIXES
+    from ..pictures.sources import SUFFIXES
 
     if output.suffix.lower() not in SUFFIXES or output.is_dir() or not folder.is_dir():
         return False
@@ -228,9 +227,9 @@ def csv_row(values: list[Any]) -> str:
     return buffer.getvalue()
 
 
-def write_lines(lines: Iterator[str], form: str, output: Path | None, mark: Mark | None, force: bool) -> None:
+def write_lines(lines: Iterator[str], form: str, output: Path | None, force: bool) -> None:
     """Lines as they come, on standard output; or a file, whole or not at all."""
-    if output is None or mark is None:
+    if output is None:
         raw = form == "csv" and not sys.stdout.isatty()
         for line in lines:
             if raw:
@@ -241,4 +240,4 @@ def write_lines(lines: Iterator[str], form: str, output: Path | None, mark: Mark
         return
     from ..storage.output import write
 
-    write(output, "".join(lines), mark, force=force)
+    write(output, "".join(lines), force=force)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..printable import percent, printable, spreadsheet_safe
-from ..storage.marks import TABLE, Mark, SealedText
 from . import options
 from .findings import WITHOUT, Absent, Finding, predict_findings
 from .outputs import csv_row, refuse_beside, write_lines
@@ -43,9 +42,6 @@ Examples:\n
   seewhy predict photos/ -m birds --parquet -o decisions/ --shard 3/16\n
   seewhy predict photo.jpg --labels "red, blue" --encoder enc --focus "the colour"
 """
-
-
-MARKS: dict[str, Mark] = {"json": SealedText("predictions", lines=True), "csv": TABLE}
 
 
 def predict(
@@ -117,7 +113,7 @@ def predict(
     terminal = Terminal(quiet)
     check_level(level)
     if output is not None:
-        check_file(output, MARKS[form], force=force)
+        check_file(output, force=force)
     kept = options.open_store(store)
     classifier = options.resolve(model, labels, options.focused(encoder, focus), engine, None, kept, follow_up)
     if validation is not None:
@@ -139,7 +135,7 @@ def predict(
                     result = replace(result, rejected=True)
             yield result
 
-    write_lines(_LINES[form](results()), form, output, MARKS.get(form), force)
+    write_lines(_LINES[form](results()), form, output if form in ("json", "csv") else None, force)
     raise typer.Exit(terminal.exit_code(done))
 
 

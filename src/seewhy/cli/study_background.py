@@ -47,7 +47,7 @@ def background(
 ) -> None:
     """Does it use the background? Give pictures it was not fitted on. Stopped, it goes on where it was."""
     from ..dense.object_masks import WordMasks
-    from ..pictures.boxes.files import load_boxes
+    from ..pictures.boxes import load_boxes
     from ..pictures.samples import load_samples
     from ..studies.background import BackgroundStudy
 

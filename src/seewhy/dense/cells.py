@@ -135,10 +135,9 @@ class Packed(nn.Module):
 def with_levels(encoder: Encoder, n: int) -> Encoder:
     """The encoder with finer maps of its trunk behind its last one: the last map of each size (FPN's C3 and C4).
 
-    Example:
-        >>> import seewhy
-        >>> with_levels(seewhy.encoder("lite0"), 2).layout.finer
-        ((672, 2),)
+    >>> import seewhy
+    >>> with_levels(seewhy.encoder("lite0"), 2).layout.finer
+    ((672, 2),)
     """
     if n == 1:
         return encoder

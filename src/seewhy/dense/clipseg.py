@@ -14,8 +14,7 @@ from torch import Tensor
 from ..bounds import OpenPart, check_fields
 from ..encoders.names import filled
 from ..errors import InputError
-from ..pictures.images import read_views
-from ..pictures.sizes import upright_size
+from ..pictures.images import read_views, upright_size
 from ..types import Failure
 from . import segmenters
 from .finders import NamesPixels

@@ -51,10 +51,7 @@ class Layer(nn.Module):
 
 
 class ContextDecoder(nn.Module):
-    """Texts and what a picture shows → what is added to the texts.
-
-    Equal to the authors' ``ContextDecoder``, names of weights among that.
-    """
+    """Texts and what a picture shows → what is added to the texts."""
 
     def __init__(
         self,

@@ -379,11 +379,7 @@ def box_controls(
     encoder: Encoder | None,
     seed: int,
 ) -> Iterator[tuple[str, list[list[PictureBoxes]]]]:
-    """Boxes that know less, each with its drawings of all pictures.
-
-    Shuffled names are the detector's own boxes under other names: for a detector by words the same as if the words
-    were exchanged. The others have the commonest class of what is there, which a detector cannot know.
-    """
+    """Boxes that know less, each with its drawings of all pictures."""
     counts = Counter(int(k) for p in there for k in p.labels).most_common(1)
     label = counts[0][0] if counts else 0
     if n_classes > 1:

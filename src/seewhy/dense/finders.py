@@ -139,10 +139,7 @@ class NamesPixels(Finder):
 
 
 class Scorer(ABC):
-    """What makes scores of classes of an encoder's cells.
-
-    ``scale`` multiplies a score before the softmax; ``compares`` says whether :meth:`finish` wants the cells' features.
-    """
+    """What makes scores of classes of an encoder's cells."""
 
     scale: float
     compares: bool = False

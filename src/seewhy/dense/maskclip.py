@@ -173,10 +173,9 @@ cells, as the released code does."""
 def denoise(scores: Float[Tensor, "b k h w"], threshold: float, scale: float = 100.0) -> Float[Tensor, "b k h w"]:
     """Prompt denoising: a class that no cell of the picture is sure of is taken to be absent.
 
-    Example:
-        >>> scores = torch.tensor([[[[0.3, 0.1]], [[0.1, 0.2]], [[0.0, 0.0]]]])
-        >>> denoise(scores, 0.5)[0, :, 0].amax(1).tolist()
-        [0.30000001192092896, 0.20000000298023224, -100.0]
+    >>> scores = torch.tensor([[[[0.3, 0.1]], [[0.1, 0.2]], [[0.0, 0.0]]]])
+    >>> denoise(scores, 0.5)[0, :, 0].amax(1).tolist()
+    [0.30000001192092896, 0.20000000298023224, -100.0]
     """
     if threshold <= 0:
         return scores

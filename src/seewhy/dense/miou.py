@@ -116,10 +116,7 @@ def ceiling(truth: np.ndarray, k: int, grid: tuple[int, int], size: tuple[int, i
 
 
 class Norms:
-    """How long cells are, without any word: pixels parted by it, and the parts named by who knows the answers.
-
-    Such a control is the stronger for knowing them; what does not beat it has found what stands out, not what it is.
-    """
+    """How long cells are, without any word: pixels parted by it, and the parts named by who knows the answers."""
 
     def __init__(self, k: int) -> None:
         self.k = k

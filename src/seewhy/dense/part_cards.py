@@ -24,11 +24,7 @@ from .part_evidence import MOST, PartExplainer, parts_of
 
 
 class PartBatch:
-    """Explains what is found in pictures, and writes a card each.
-
-    Every picture is looked at anew to find what is in it; a card that was written before, of the same part by the same
-    model and options, is kept.
-    """
+    """Explains what is found in pictures, and writes a card each."""
 
     def __init__(
         self,

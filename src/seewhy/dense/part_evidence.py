@@ -21,18 +21,18 @@ from ..encoders.base import EncoderOutput
 from ..encoders.stream import Encoded
 from ..errors import DataError, ImageError, InputError
 from ..evidence.explain import ExplainOptions, explain_seen
-from ..evidence.watched import Watched
-from ..evidence.where import STILL_ODDS, STILL_VALUE
+from ..evidence.faithfulness import STILL_ODDS, STILL_VALUE
+from ..evidence.goals import Watched
 from ..explanation.base import Explanation, Where
 from ..explanation.part import Outside, Part, PartBox
 from ..explanation.prediction import Prediction, Ranked
 from ..explanation.similar import Like
 from ..explanation.verdict import Missing, Verdict
 from ..keywords import ExplainKeywords
-from ..pictures.boxes import BoxedPicture, box_formats, load_boxes
+from ..pictures.boxes import BoxedPicture, has_boxes, load_boxes
+from ..pictures.images import upright_size
 from ..pictures.pixel_classes import MaskedPicture, MaskedPictures, is_masked, load_masks
 from ..pictures.samples import load_samples
-from ..pictures.sizes import upright_size
 from ..progress import Progress
 from ..prototypes.bank import PatchBank
 from ..prototypes.measure import Labelled, LikenessMeasure, trials
@@ -67,10 +67,7 @@ UNJUDGED = Verdict("not measured", "", RULE)
 def measure_outside(
     watched: Watched, pixels: Float[Tensor, "3 h w"], inside: Bool[Tensor, "h w"], kind: str, seed: int
 ) -> Outside:
-    """Look at the picture whole, without the part, with it alone, without anything, and with as much hidden elsewhere.
-
-    What is hidden becomes the mean colour, as in deletion. Cost: 8 forward passes.
-    """
+    """Look at the picture whole, without the part, with it alone, with nothing, and with as much hidden elsewhere."""
     nothing = torch.zeros_like(inside)
     hidden = torch.stack([nothing, inside, ~inside, ~nothing, *elsewhere(inside, seed)])
     found = watched.read(torch.where(hidden[:, None], 0.0, pixels))
@@ -277,12 +274,7 @@ class Example(NamedTuple):
 
 
 def with_examples(explainer: PartExplainer, source: str | Path, progress: Progress | None = None) -> PartExplainer:
-    """The same, with patches of known things to liken others to, and how far such likenesses can be trusted.
-
-    Cost: one look for each picture, :data:`MOST_PICTURES` at most. Every other picture's parts are looked up among the
-    rest's to measure how often neighbours carry the class; the bank that cards use has all of them. A picture's own
-    patches are known by its file and never shown for it; other near-duplicates are not looked for.
-    """
+    """The same, with patches of known things to liken others to, and how far such likenesses can be trusted."""
     progress, classes = progress or Progress(), explainer.finder.classes
     given = list(_given(Path(source), isinstance(explainer.finder, Detector)))
     chosen = given[:: max(1, -(-len(given) // MOST_PICTURES))]
@@ -365,8 +357,7 @@ def explain_parts(
 
 def _given(source: Path, boxes_first: bool) -> Iterator[tuple[str, Callable[[tuple[int, int]], list[Example]]]]:
     """Pictures, and what gives the known things of each once its size is known."""
-    boxed = any(box_formats[name]().knows(source) for name in box_formats)
-    if boxed and (boxes_first or not is_masked(source)):
+    if has_boxes(source) and (boxes_first or not is_masked(source)):
         for picture in load_boxes(source).present().pictures:
             yield picture.image, partial(_of_boxes, picture)
     elif is_masked(source):

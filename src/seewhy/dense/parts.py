@@ -18,8 +18,7 @@ from ..encoders.base import Encoder, GlobalAverage, Layout, TextTower
 from ..errors import InputError
 from ..explanation.part import PartBox
 from ..heads.head import Head
-from ..pictures.images import Picture, read_views
-from ..pictures.sizes import upright_size
+from ..pictures.images import Picture, read_views, upright_size
 from ..types import Transform
 from .reader import WHOLE, Reader
 from .windows import LONGEST, Windows
@@ -160,10 +159,7 @@ class PartPlace:
 
     @torch.no_grad()
     def cut(self, cells: Float[Tensor, "b d H W"]) -> Float[Tensor, "b pd gh gw"]:
-        """Those under the part, whose mean is the mean over the part, or the means over its pieces in a row.
-
-        Where a network reads the part, its logits as one cell.
-        """
+        """Those under the part, whose mean is the mean over the part, or the means over its pieces in a row."""
         if self.reads is not None:
             return self.reads(cells)[:, :, None, None]
         top, bottom, left, right = self.cells
@@ -235,12 +231,7 @@ class PartEngine:
 
 
 def part_encoder(engine: PartEngine) -> Encoder:
-    """An encoder whose picture is the part, on which maps, measures, likenesses and words work as on any other.
-
-    Its trunk is the whole picture's, whatever the part shows; its head the mean, in which each cell counts by the part
-    of it that is covered. So Grad-CAM has its closed form, the heat adds up to the part's own score, and what hides the
-    hottest pixels hides them within the part alone.
-    """
+    """An encoder whose picture is the part, on which maps, measures, likenesses and words work as on any other."""
     score, base = engine.whole.score, engine.whole.score.reader.encoder
     top, bottom, left, right = engine.place.pixels
     size = (bottom - top, right - left)

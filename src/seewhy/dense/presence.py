@@ -127,10 +127,9 @@ def standing_out(
 ) -> Float[Tensor, "k n"]:
     """Cosines of names with vectors, in standard deviations above the mean of other names' with the same vectors.
 
-    Example:
-        >>> others = torch.tensor([[0.0], [0.1], [0.2], [0.9]])
-        >>> standing_out(torch.tensor([[0.5]]), others, torch.tensor([[True, True, True, False]])).round(decimals=4)
-        tensor([[4.8990]])
+    >>> others = torch.tensor([[0.0], [0.1], [0.2], [0.9]])
+    >>> standing_out(torch.tensor([[0.5]]), others, torch.tensor([[True, True, True, False]])).round(decimals=4)
+    tensor([[4.8990]])
     """
     weights = compared.to(others) / compared.sum(1, keepdim=True)
     mean = weights @ others

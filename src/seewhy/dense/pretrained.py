@@ -20,8 +20,7 @@ from ..encoders.fence import OWN, from_saved, loading
 from ..encoders.huggingface import check_saved
 from ..encoders.split import freeze
 from ..errors import ImageError, InputError, MissingExtraError, ModelError
-from ..pictures.images import read_views
-from ..pictures.sizes import upright_size
+from ..pictures.images import read_views, upright_size
 from ..pictures.sources import One, name_of
 from ..storage.features import FeatureStore
 from ..storage.reading import file_sha256

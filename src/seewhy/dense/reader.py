@@ -18,9 +18,8 @@ from ..bounds import Bound, check_fields
 from ..encoders.base import Encoder
 from ..encoders.larger import can_grow, larger
 from ..errors import ImageError
-from ..pictures.images import Picture, read_views
+from ..pictures.images import Picture, read_views, upright_size
 from ..pictures.pixel_classes import MaskedPictures
-from ..pictures.sizes import upright_size
 from ..pictures.sources import name_of
 from ..progress import Progress
 from ..threads import each_beside

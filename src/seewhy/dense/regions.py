@@ -19,22 +19,19 @@ from torch import Tensor
 
 from ..arguments import checked
 from ..errors import DataError, ForeignFileError, UnknownNameError
-from ..pictures.boxes import BoxData, BoxedPicture, BoxRecord
+from ..pictures.boxes import BoxData, BoxedPicture, BoxRecord, check_boxes, save_boxes
 from ..pictures.boxes.base import Corners
-from ..pictures.boxes.files import check_boxes, save_boxes
 from ..pictures.runs import encode
 from ..pictures.samples import some
 from ..report.paging import framed
 from ..report.palette import class_colours
 from ..report.regions import MOST_SHOWN, render_regions
 from ..spelling import first_repeated
-from ..storage.marks import PAGE, PICTURE, Mark, SealedText
 from ..storage.output import check_file, make_folder, write
 
 NOTHING = 255
 """Value of a mask where nothing is named."""
 COCO, INDEX = "segments.json", "index.html"
-_COCO = SealedText("segments")
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ class FoundRegions(ABC):
     """What results of boxes and of masks share; displays itself in a notebook."""
 
     kind: ClassVar[str]
-    files: ClassVar[Mapping[str, Mark]]
+    files: ClassVar[tuple[str, ...]]
     image: str
     size: tuple[int, int]
     classes: tuple[str, ...]
@@ -110,9 +107,8 @@ class FoundRegions(ABC):
                 f"{self.kind.capitalize()} are written as {', '.join(self.files)}, not as {path.suffix!r}. Change the "
                 f"ending of {path}."
             )
-        mark = self.files[path.suffix]
-        check_file(path, mark, force=force)
-        return write(path, self._written(path.suffix), mark, force=force)
+        check_file(path, force=force)
+        return write(path, self._written(path.suffix), force=force)
 
     def _written(self, ending: str) -> bytes | str:
         return self.to_html() if ending == ".html" else json.dumps(self.to_json(), indent=1, ensure_ascii=False)
@@ -140,7 +136,7 @@ class Detections(FoundRegions):
     """
 
     kind = "detections"
-    files: ClassVar[Mapping[str, Mark]] = {".html": PAGE, ".json": PAGE}
+    files: ClassVar[tuple[str, ...]] = (".html", ".json")
 
     image: str
     size: tuple[int, int]
@@ -185,7 +181,7 @@ class Segmentation(FoundRegions):
     """
 
     kind = "segments"
-    files: ClassVar[Mapping[str, Mark]] = {".png": PICTURE, ".html": PAGE, ".json": PAGE}
+    files: ClassVar[tuple[str, ...]] = (".png", ".html", ".json")
 
     image: str
     classes: tuple[str, ...]
@@ -345,8 +341,8 @@ class SegmentFolder:
 
     def __init__(self, path: Path, classes: tuple[str, ...], *, force: bool = False) -> None:
         self.path, self.force = make_folder(path), force
-        check_file(path / COCO, _COCO, force=force)
-        check_file(path / INDEX, PAGE, force=force)
+        check_file(path / COCO, force=force)
+        check_file(path / INDEX, force=force)
         self._coco, self._shown = CocoDocument(classes), list[Segmentation]()
         self._names: set[str] = set()
 
@@ -359,7 +355,7 @@ class SegmentFolder:
         for name in (stem, *(f"{stem}-{i}" for i in range(2, 1000))):
             if name.casefold() not in self._names:
                 self._names.add(name.casefold())
-                return write(self.path / f"{name}.png", result.to_png(), PICTURE, force=self.force)
+                return write(self.path / f"{name}.png", result.to_png(), force=self.force)
         raise ForeignFileError(
             f"{self.path} has masks under every name that {result.image} could have. A folder with less in it was "
             "expected. Give another with -o."
@@ -367,8 +363,8 @@ class SegmentFolder:
 
     def finish(self) -> Path:
         """Write the COCO document and the page; where the page is."""
-        write(self.path / COCO, json.dumps(self._coco.to_json(), ensure_ascii=False), _COCO, force=self.force)
-        return write(self.path / INDEX, render_regions(self._shown, len(self._coco.images)), PAGE, force=self.force)
+        write(self.path / COCO, json.dumps(self._coco.to_json(), ensure_ascii=False), force=self.force)
+        return write(self.path / INDEX, render_regions(self._shown, len(self._coco.images)), force=self.force)
 
 
 class BoxFolder:
@@ -377,7 +373,7 @@ class BoxFolder:
     def __init__(self, path: Path, classes: tuple[str, ...], format: str = "coco", *, force: bool = False) -> None:
         check_boxes(BoxData((), classes), path, format=format, force=force)
         self.path, self.classes, self.format, self.force = make_folder(path), classes, format, force
-        check_file(path / INDEX, PAGE, force=force)
+        check_file(path / INDEX, force=force)
         self._shown: list[Detections] = []
         self._records: list[BoxedPicture] = []
 
@@ -391,4 +387,4 @@ class BoxFolder:
         data = BoxData(tuple(self._records), self.classes)
         files = save_boxes(data, self.path, format=self.format, force=self.force)
         page = render_regions(self._shown, len(self._records))
-        return files[0], write(self.path / INDEX, page, PAGE, force=self.force)
+        return files[0], write(self.path / INDEX, page, force=self.force)

@@ -34,11 +34,10 @@ class Windows:
     def over(cls, size: tuple[int, int], cells: tuple[int, int], along: int) -> Windows:
         """Those of a picture.
 
-        Example:
-            >>> Windows.over((640, 480), (14, 14), 1).n, Windows.over((1920, 1080), (14, 14), 1).n
-            ((1, 1), (1, 2))
-            >>> Windows.over((480, 640), (7, 7), 2).n
-            (2, 2)
+        >>> Windows.over((640, 480), (14, 14), 1).n, Windows.over((1920, 1080), (14, 14), 1).n
+        ((1, 1), (1, 2))
+        >>> Windows.over((480, 640), (7, 7), 2).n
+        (2, 2)
         """
         width, height = size
         short = 1 + (along - 1) * (1 - OVERLAP)
@@ -87,9 +86,8 @@ class Windows:
 def bilinear(n: int, m: int) -> Float[Tensor, "m n"]:
     """What takes ``n`` values to ``m`` places between them, as ``interpolate(align_corners=False)`` does.
 
-    Example:
-        >>> bilinear(2, 4).tolist()
-        [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]]
+    >>> bilinear(2, 4).tolist()
+    [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]]
     """
     place = ((torch.arange(m, dtype=torch.float64) + 0.5) * n / m - 0.5).clamp(0, n - 1)
     below = place.floor().long()
@@ -128,12 +126,9 @@ def best_classes(
 def box_means(grid: Float[Tensor, "d h w"], boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n d"]:
     """The mean of a map over each box, each cell by the part of it that is covered.
 
-    ``∫ box grid / area``, exactly, from one table of sums (Crow 1984): cost ``d h w + 4 n d`` however large a box is.
-
-    Example:
-        >>> grid = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
-        >>> box_means(grid, torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.5, 0.0, 1.5, 1.0]])).flatten().tolist()
-        [2.5, 1.5]
+    >>> grid = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
+    >>> box_means(grid, torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.5, 0.0, 1.5, 1.0]])).flatten().tolist()
+    [2.5, 1.5]
     """
     d, h, w = grid.shape
     table = grid.new_zeros(d, h + 1, w + 1, dtype=torch.float64)
@@ -155,9 +150,8 @@ def _at(table: Float[Tensor, "d y x"], x: Float[Tensor, " n"], y: Float[Tensor, 
 def shares(spans: Float[Tensor, "*i 2"], n: int) -> Float[Tensor, "*i n"]:
     """What part of each span lies in each of ``n`` cells, so that means over boxes are two products.
 
-    Example:
-        >>> shares(torch.tensor([[0.5, 2.5]]), 3).tolist()
-        [[0.25, 0.5, 0.25]]
+    >>> shares(torch.tensor([[0.5, 2.5]]), 3).tolist()
+    [[0.25, 0.5, 0.25]]
     """
     first = torch.arange(n)
     inside = torch.minimum(spans[..., 1:], first + 1.0) - torch.maximum(spans[..., :1], first.float())
@@ -167,10 +161,9 @@ def shares(spans: Float[Tensor, "*i 2"], n: int) -> Float[Tensor, "*i n"]:
 def span_means(grid: Float[Tensor, "d h w"], x: Float[Tensor, "n 2"], y: Float[Tensor, "n 2"]) -> Float[Tensor, "n d"]:
     """As :func:`box_means`, of boxes from where to where across and down: two products, cheaper on small maps.
 
-    Example:
-        >>> grid = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
-        >>> span_means(grid, torch.tensor([[0.5, 1.5]]), torch.tensor([[0.0, 1.0]])).tolist()
-        [[1.5]]
+    >>> grid = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
+    >>> span_means(grid, torch.tensor([[0.5, 1.5]]), torch.tensor([[0.0, 1.0]])).tolist()
+    [[1.5]]
     """
     rows = torch.tensordot(shares(y, grid.shape[1]), grid, ([1], [1]))
     return torch.einsum("ndw,nw->nd", rows, shares(x, grid.shape[2]))

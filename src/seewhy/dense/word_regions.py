@@ -201,10 +201,9 @@ def few_of_each(
 ) -> Int[Tensor, " m"]:
     """The places of the boxes that score nearly as much as their name's surest, none of them in another.
 
-    Example:
-        >>> boxes = torch.tensor([[0.0, 0, 9, 9], [1, 1, 8, 8], [10, 0, 19, 9], [20, 0, 29, 9]])
-        >>> few_of_each(boxes, torch.tensor([0.5, 0.6, 0.55, 0.1]), torch.zeros(4, dtype=torch.long), 0.8).tolist()
-        [1, 2]
+    >>> boxes = torch.tensor([[0.0, 0, 9, 9], [1, 1, 8, 8], [10, 0, 19, 9], [20, 0, 29, 9]])
+    >>> few_of_each(boxes, torch.tensor([0.5, 0.6, 0.55, 0.1]), torch.zeros(4, dtype=torch.long), 0.8).tolist()
+    [1, 2]
     """
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     kept: list[int] = []

@@ -18,7 +18,6 @@ from ..encoders.stream import encode_texts
 from ..errors import DataError
 from ..storage.features import FeatureStore
 from ..storage.files import json_value
-from ..storage.marks import DESCRIPTIONS
 from ..storage.output import write
 from ..storage.reading import read_text, reason
 
@@ -85,7 +84,7 @@ class Descriptions:
     def write(self, path: str | Path, *, force: bool = False) -> None:
         """Keep as a file, over one that SeeWhy wrote and nobody has edited since, or with ``force`` over any."""
         data = json.dumps({k: list(v) for k, v in self.texts.items()}, indent=2, ensure_ascii=False)
-        write(path, data, DESCRIPTIONS, force=force)
+        write(path, data, force=force)
 
     def limited_to(self, classes: Sequence[str]) -> Descriptions:
         """Those of these classes, in their order."""
@@ -114,6 +113,15 @@ def describe(label: str, text: str) -> str:
     if text.startswith(("has", "often", "typically", "may", "can")):
         return f"{label}, which {text}"
     return f"{label}, which has {text}"
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happened to one description: as it was, and as it is now, or ``None`` when it was taken out."""
+
+    label: str
+    before: str
+    after: str | None
 
 
 Words = Descriptions | Mapping[str, Sequence[str]] | str | Path

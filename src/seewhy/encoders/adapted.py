@@ -19,8 +19,9 @@ from torch import Tensor
 
 from ..errors import InputError, ModelError, WeightsError
 from ..storage.archive import FolderArchive
-from ..storage.marks import Facts, marked_tensors
+from ..storage.marks import Facts
 from ..storage.reading import check_kinds, reason
+from ..storage.tensors import marked_tensors
 from .base import Encoder
 from .find import ADAPTED
 from .instructed import InstructedHead

@@ -20,18 +20,7 @@ PHOTO = ("a photo of a {}.",)
 
 
 class ClipText:
-    """Sentences and pictures in one space.
-
-    Args:
-        fingerprint: digest of the weights.
-        logit_scale: what a cosine is multiplied with before the softmax, ``exp`` of the stored parameter.
-        module: tokens → vectors, not of unit length; differentiable.
-        tokens: sentences → what the module takes.
-        projection: pooled picture features → vectors, not normalised; ``None`` where pooling already gives them.
-        templates: prompts a class name is put into.
-        batch_size: sentences per pass.
-        n_cut: how many of these sentences are longer than is read.
-    """
+    """Sentences and pictures in one space."""
 
     tuning_lr = 1e-6  # Lewis et al. 2023 (arXiv:2307.11315), for CLIP ViT-L/14
 

@@ -51,11 +51,7 @@ class Reading:
 
     @classmethod
     def said(cls, text: str, name: str) -> Reading:
-        """What stands behind ``@``.
-
-        Raises:
-            InputError: it is not made of known settings and whole numbers.
-        """
+        """What stands behind ``@``."""
         known, found = [f.name for f in fields(cls)], {}
         for part in filter(None, text.split(",")):
             key, _, value = part.partition("=")
@@ -221,9 +217,6 @@ def alphas_of(folder: Path, name: str) -> Float[Tensor, " steps"]:
 
 def schedule(said: Mapping[str, Any]) -> Float[Tensor, " steps"]:
     """From a scheduler's settings, by the names that diffusers gives them.
-
-    Raises:
-        ValueError: there is no such schedule.
 
     Example:
         >>> [round(float(schedule({})[t]), 3) for t in (10, 90, 150, 300)]

@@ -161,12 +161,7 @@ def _convert(name: str, source: _Source) -> dict[str, Tensor]:
 
 
 class SentencesAmongPictures(nn.Module):
-    """Tokens → sentence vectors → vectors among the pictures, not of unit length.
-
-    Args:
-        sentences: tokens → unit vectors.
-        regression: those among the pictures.
-    """
+    """Tokens → sentence vectors → vectors among the pictures, not of unit length."""
 
     def __init__(self, sentences: nn.Module, regression: nn.Module) -> None:
         super().__init__()

@@ -50,11 +50,7 @@ lite0 has 0.03, ViT-S, ConvNeXt-T, ResNet-50 and Swin-T with random weights 0.00
 
 
 def named(precision: str, engine: str) -> str:
-    """``"f32"`` or ``"bf16"`` → its whole name; nothing → what the environment asks of this engine, or nothing.
-
-    Raises:
-        EngineError: it is unknown.
-    """
+    """``"f32"`` or ``"bf16"`` → its whole name; nothing → what the environment asks of this engine, or nothing."""
     short = precision or ("" if engine == "onnxruntime" else os.environ.get(VARIABLE, ""))
     if short and short not in PRECISIONS:
         where = "" if precision else f" It was named in {VARIABLE}."
@@ -181,12 +177,7 @@ Run = Callable[[Row, Sequence[int]], Sequence[Row]]
 
 
 class Engine(Protocol):
-    """Runs a trunk without gradients; may be called from several threads.
-
-    Attributes:
-        name: ``"openvino"``, ``"onnxruntime"`` or ``"torch"``.
-        precision: what it computes in, ``"float32"`` or ``"bfloat16"``; it always returns float32.
-    """
+    """Runs a trunk without gradients; may be called from several threads."""
 
     name: str
     precision: str
@@ -195,12 +186,7 @@ class Engine(Protocol):
 
 
 class TorchEngine:
-    """Eager torch; always there. On a GPU when there is one.
-
-    Args:
-        trunk: the module, in eval mode.
-        precision: ``"float32"``, ``"bfloat16"`` or ``""`` for bfloat16 on a GPU that has it and float32 elsewhere.
-    """
+    """Eager torch; always there. On a GPU when there is one."""
 
     name = "torch"
 
@@ -224,16 +210,7 @@ class TorchEngine:
 
 
 class PictureEngine:
-    """A converted trunk, run one picture per core.
-
-    Args:
-        name: the engine's.
-        precision: what it computes in.
-        shapes: of one picture's features and, of maps, their mean.
-        streams: pictures in flight at once.
-        make_run: ``make_run(False)`` → one stream's runner; ``make_run(True)`` → a runner that spreads one picture
-            over all cores, made only when there are many more cores than pictures.
-    """
+    """A converted trunk, run one picture per core."""
 
     def __init__(
         self,

@@ -17,14 +17,7 @@ from ..errors import ModelError
 
 @dataclass(frozen=True)
 class ImageNetClass:
-    """One class, in the order of the classifier's rows.
-
-    Attributes:
-        synset: WordNet's number, for example ``"n02123045"``.
-        label: readable, and unique among the 1,000.
-        names: WordNet's synonyms, the usual one first.
-        gloss: WordNet's definition.
-    """
+    """One class, in the order of the classifier's rows."""
 
     synset: str
     label: str

@@ -24,13 +24,6 @@ def larger(encoder: Encoder, times: float) -> Encoder:
     Its engine is converted for that size, once, and kept; its head stays what it is. A picture is stretched to the
     input: crops are chosen by the caller.
 
-    Args:
-        encoder: whose weights are taken.
-        times: of its own input's sides, which are rounded to multiples of 32.
-
-    Raises:
-        InputError: it does not take another size, or that size is none.
-
     Example:
         >>> import seewhy
         >>> larger(seewhy.encoder("lite0"), 2).transform.input_size

@@ -98,13 +98,7 @@ class MiniLM(nn.Module):
 
 
 class SentenceEncoder:
-    """Tokeniser and network together.
-
-    Args:
-        module: the network, in eval mode.
-        tokenizer: cuts at `MAX_TOKENS` and does not pad.
-        fingerprint: digest of the weights.
-    """
+    """Tokeniser and network together."""
 
     width = 384
 

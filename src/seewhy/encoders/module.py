@@ -66,11 +66,7 @@ class Trace:
 
 
 def watch(module: nn.Module, pixels: Tensor) -> Trace:
-    """One pass with every layer listened to.
-
-    Raises:
-        ModelError: the network gives no tensor.
-    """
+    """One pass with every layer listened to."""
     trace = Trace((pixels.shape[2], pixels.shape[3]))
     handles = []
     for name, layer in module.named_modules():
@@ -97,12 +93,7 @@ def watch(module: nn.Module, pixels: Tensor) -> Trace:
 
 
 class Arrangements:
-    """The kinds of all maps of one trace.
-
-    Args:
-        module: the network.
-        trace: of one picture.
-    """
+    """The kinds of all maps of one trace."""
 
     def __init__(self, module: nn.Module, trace: Trace) -> None:
         self.trace = trace

@@ -27,14 +27,7 @@ MOST = 65536
 
 @dataclass(frozen=True)
 class Stage:
-    """A map inside a trunk.
-
-    Attributes:
-        layer: that gives it; empty for the trunk's own output.
-        kind: how it is arranged, ``"nchw"`` or ``"nhwc"``; the trunk's own is as the encoder says.
-        width: its channels.
-        grid: its height and width.
-    """
+    """A map inside a trunk."""
 
     layer: str
     kind: str
@@ -66,12 +59,6 @@ class Pyramid(nn.Module):
 
     ``p_i = norm(conv3x3(m_i))``, ``m_i = conv1x1(c_i) + up(m_{i+1})``, ``up`` to the nearest cell; ``norm`` is over the
     batch, without which what all pictures have in common drowns what parts them: objectives do not see it.
-
-    Args:
-        trunk: pixels → features.
-        layout: of its output.
-        stages: finest first, the trunk's own last.
-        width: channels of every level.
     """
 
     def __init__(self, trunk: nn.Module, layout: Layout, stages: Sequence[Stage], width: int = WIDTH) -> None:

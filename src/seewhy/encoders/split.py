@@ -81,12 +81,7 @@ def weights_digest(tensors: Mapping[str, Tensor], more: str = "") -> str:
 
 
 def replaced(module: nn.Module, changes: Mapping[str, nn.Module]) -> nn.Module:
-    """A second view of a network: every weight shared, some submodules exchanged, the original untouched.
-
-    Args:
-        module: the network.
-        changes: dotted submodule name → what stands there instead.
-    """
+    """A second view of a network: every weight shared, some submodules exchanged, the original untouched."""
     twin = copy.copy(module)
     twin.__dict__["_modules"] = dict(module._modules)
     below: dict[str, dict[str, nn.Module]] = {}
@@ -107,13 +102,7 @@ def example_pixels(size: tuple[int, int], batch: int = 1, seed: int = 0) -> Floa
 
 
 class Method(nn.Module):
-    """One method of a network as a module of its own.
-
-    Args:
-        module: the network.
-        method: name of the method to call.
-        keywords: constants it is called with.
-    """
+    """One method of a network as a module of its own."""
 
     def __init__(self, module: nn.Module, method: str, **keywords: Any) -> None:
         super().__init__()
@@ -130,11 +119,6 @@ class LastBlock(nn.Module):
 
     The cut lies before this block because behind it, with class-token pooling, no patch token has a gradient
     (pytorch-grad-cam #513: an all-zero map without a warning).
-
-    Args:
-        block: the last block.
-        tail: what follows it: norm, pooling, projection.
-        keywords: what the block is called with beside the tokens, such as rotary positions.
     """
 
     def __init__(self, block: nn.Module, tail: nn.Module, keywords: Mapping[str, Any] | None = None) -> None:
@@ -214,11 +198,7 @@ def prove(split: Split, pixels: Float[Tensor, "b 3 h w"], expected: Float[Tensor
 
 
 def same(ours: Tensor, theirs: Tensor) -> bool:
-    """Equal but for float32 rounding: both sides do the same operations, so next to nothing is allowed.
-
-    Raises:
-        NotFiniteError: the network itself gives no numbers.
-    """
+    """Equal but for float32 rounding: both sides do the same operations, so next to nothing is allowed."""
     if not theirs.isfinite().all():
         raise NotFiniteError(
             "The network gives NaN or infinity for a picture of noise. Finite numbers were expected. Check its "

@@ -34,16 +34,7 @@ _TOO_LARGE = 65520
 
 @dataclass(frozen=True)
 class Encoded:
-    """One picture after the trunk.
-
-    Attributes:
-        name: file name as given.
-        digest: SHA-256 of the file's bytes.
-        pooled: one row a view.
-        features: the first view's features as the trunk arranges them, if asked for.
-        picture: the first view's pixels, if asked for.
-        miniature: of the first view, if asked for.
-    """
+    """One picture after the trunk."""
 
     name: str
     digest: str
@@ -55,14 +46,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class EncodeRequest:
-    """What a caller wants of each picture.
-
-    Attributes:
-        features: index of the picture → whether its first view's feature map is wanted.
-        pictures: likewise, whether the first view's pixels are wanted; of all or of none.
-        miniatures: whether what tells the first view again is wanted; the picture is then read even if it is known.
-        views: its views.
-    """
+    """What a caller wants of each picture."""
 
     features: Callable[[int], bool] = lambda _index: False
     pictures: Callable[[int], bool] | bool = False

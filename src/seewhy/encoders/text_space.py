@@ -36,13 +36,6 @@ class TextSpace:
     * picture: ``normalise(pooled - mean)``, affine then of unit length
 
     Cost: embedding the texts once, one ``(k, k)`` solve; then one kernel row per sentence.
-
-    Attributes:
-        centres: ``t_c`` ``(k, e)``.
-        coefficients: ``A`` ``(k, d)``.
-        mean: subtracted from pooled features ``(d,)``.
-        embed: sentences → unit vectors, the same as in fitting.
-        width: of the kernel.
     """
 
     centres: Float[Tensor, "k e"]
@@ -154,13 +147,7 @@ class TextSpace:
 
 
 class KernelRegression(nn.Module):
-    """``Σ_c k(s, t_c) A_c``, frozen.
-
-    Args:
-        centres: ``t_c``; they stay where they are.
-        coefficients: ``A``, a weight that can be trained.
-        width: of the kernel.
-    """
+    """``Σ_c k(s, t_c) A_c``, frozen."""
 
     centres: Tensor
 

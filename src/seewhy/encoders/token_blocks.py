@@ -77,14 +77,7 @@ def with_more_prefix(block: nn.Module, n: int) -> nn.Module:
 
 
 class Placed(nn.Module):
-    """A block that finds vectors of one's own among its tokens.
-
-    Args:
-        block: of the network, left as it is.
-        vectors: what gives them, so that gradients reach what they are made of.
-        at: how many tokens stand before them.
-        replaces: whether they take the place of as many tokens that stand there, or are put in.
-    """
+    """A block that finds vectors of one's own among its tokens."""
 
     def __init__(
         self, block: nn.Module, vectors: Callable[[], Float[Tensor, "p d"]], at: int, *, replaces: bool
@@ -99,13 +92,7 @@ class Placed(nn.Module):
 
 
 class Without(nn.Module):
-    """What follows the blocks, without some of the tokens.
-
-    Args:
-        tail: norm, pooling, projection.
-        at: how many tokens stand before those that are left out.
-        n: how many these are.
-    """
+    """What follows the blocks, without some of the tokens."""
 
     def __init__(self, tail: nn.Module, at: int, n: int) -> None:
         super().__init__()

@@ -292,18 +292,7 @@ def unreachable(timeout_seconds: float = 5.0) -> str:
 
 
 def fetch(name: str, repo: str, weights: Sequence[str], others: Sequence[str], instead: str) -> Path:
-    """The folder of a repository in the cache, with its weights; asked for on the hub where they are not there.
-
-    Args:
-        name: the encoder as the user wrote it.
-        repo: repository on the hub, ``@revision`` behind it where one was named.
-        weights: the same weights under other names, and patterns of their parts; one of them is enough.
-        others: patterns of the files that are read beside them.
-        instead: the encoder name that reads a copied folder.
-
-    Raises:
-        WeightsError: not in the cache, and the hub may not be asked, does not answer or does not have it.
-    """
+    """The folder of a repository in the cache, with its weights; asked for on the hub where they are not there."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 

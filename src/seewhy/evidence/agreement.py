@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float
+from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from ..explanation.base import TOO_LITTLE, Agreement, Words
 from ..explanation.similar import Like
 from ..explanation.verdict import Missing
+from .case import Case
 
 AGREE, IN_PART = 0.7, 0.4
 NEAR = 0.09
@@ -21,22 +26,29 @@ FAR = "Even the nearest patches are too far to be like this picture: there is no
 
 
 def rank_correlation(a: Float[Tensor, "h w"], b: Float[Tensor, "gh gw"]) -> float | None:
-    """Spearman's correlation of two maps, equal values sharing their mean rank; none where a map is constant.
+    """Spearman's correlation of two maps; none where a map is constant.
 
     The finer map is averaged over the cells of the coarser.
     """
     size = (min(a.shape[0], b.shape[0]), min(a.shape[1], b.shape[1]))
-    a, b = (m if m.shape == size else adaptive_avg_pool2d(m[None], size)[0] for m in (a, b))
-    one, other = (_ranks(m.flatten().numpy()) for m in (a, b))
+    one, other = ((m if m.shape == size else adaptive_avg_pool2d(m[None], size)[0]).flatten().numpy() for m in (a, b))
     if (one == one[0]).all() or (other == other[0]).all():
         return None
-    one, other = one - one.mean(), other - other.mean()
-    return float(np.clip(one @ other / np.sqrt((one @ one) * (other @ other)), -1, 1))
+    return float(np.clip(np.corrcoef(rankdata(one), rankdata(other))[0, 1], -1, 1))
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
-    rising = np.sort(values)
-    return np.asarray((rising.searchsorted(values) + rising.searchsorted(values, "right") + 1) / 2)
+def agreement_of(case: Case, answers: Mapping[str, Any]) -> Agreement:
+    """Of what was answered before."""
+    return agree(
+        case.label,
+        case.heat,
+        case.spoken if case.subject.regions_are_of_class else None,
+        answers["like"],
+        answers["words"],
+        case.classifier.decided_by_words,
+        case.subject.decision,
+        unknown=case.subject.unknown,
+    )
 
 
 def agree(

@@ -16,7 +16,7 @@ from ..classifiers.base import Classifier
 from ..encoders.stream import file_digest
 from ..errors import DataError, ForeignFileError
 from ..explanation.base import Explanation
-from ..pictures.listing import SUFFIXES
+from ..pictures.sources import SUFFIXES
 from ..prototypes.bank_influences import influence_files
 from ..prototypes.find import files_of
 from ..report import IndexEntry, check_card, index_entry, render_index

@@ -15,14 +15,13 @@ from ..encoders.stream import file_digest
 from ..errors import DataError, ForeignFileError
 from ..storage.folders import write_inside
 from ..storage.journal import Journal
-from ..storage.marks import CARD, PICTURE, Lines, Mark, Record
+from ..storage.marks import Lines, Record
 from ..storage.output import make_folder
 
 RECORDS = "explanations.jsonl"
 PROGRESS = ".explanations.progress.jsonl"
 INDEX = "index.html"
 NOTES = Lines((Record(("key", "record", "entry", "files")), Record(("key", "files"))))
-MARKS: dict[str, Mark] = {".html": CARD, ".png": PICTURE, ".jsonl": NOTES}
 
 
 class CardFolder:
@@ -107,15 +106,14 @@ class CardFolder:
 
     def _write(self, line: dict[str, Any], files: Mapping[str, str | bytes]) -> None:
         data = {n: f.encode("utf-8", "backslashreplace") if isinstance(f, str) else f for n, f in files.items()}
-        marked = {name: MARKS[os.path.splitext(name)[1]].put(content) for name, content in data.items()}
-        digests = {name: hashlib.sha256(content).hexdigest() for name, content in marked.items()}
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in data.items()}
         try:
             self._notes.add({**line, "files": digests})
         except OSError as error:
             raise DataError(
                 f"The folder {self.path} cannot be written to: {error.strerror}. Give another with -o."
             ) from error
-        for name, content in marked.items():
+        for name, content in data.items():
             self._own[name].add(digests[name])
             write_inside(self.path / name, content)
 

@@ -1,47 +1,37 @@
-"""The one look: a picture goes in, an :class:`~seewhy.explanation.base.Explanation` comes out."""
+"""A picture goes in, an :class:`~seewhy.explanation.base.Explanation` comes out: each question with its evidence."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from ..attributions import Attribution, attributions
-from ..attributions.shares import cell_evidence, shares, strongest_cells
 from ..classifiers.certainty import check_level
-from ..encoders.base import EncoderOutput
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import InputError
-from ..explanation.base import Explanation, Neuron
-from ..explanation.prediction import Prediction
-from ..explanation.similar import Like
-from ..explanation.subject import Subject
-from ..heads.head import Target, TargetFunction
+from ..explanation.base import Explanation
 from ..parameters import configured
 from ..pictures.object_masks import MaskSource
 from ..storage.features import FeatureStore
 from ..threads import each_beside
 from ..trust.base import LEVEL
 from ..types import Failure
-from .agreement import agree
-from .complement import Complement
-from .like import LikeQuery, show_like
-from .neurons import show_neurons
-from .outside import show_outside
+from .agreement import agreement_of
+from .case import Case, Question, cases, runner_up
+from .like import show_like
 from .perceived import show_perceived
-from .rival import Rival
-from .sentences import Sentences
-from .where import regions, show_where
-from .words import WordScores, show_words, word_scores, words_heat
+from .where import show_where
+from .words import show_words
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
     from ..encoders.base import Encoder
     from ..generation.typical import Typicals
+
+__all__ = ["EVIDENCE", "ExplainOptions", "explain_all", "explain_seen", "reads_layer", "runner_up"]
 
 
 @dataclass(frozen=True)
@@ -144,11 +134,8 @@ class ExplainOptions:
     def label(self, method: Attribution) -> str:
         """The method's name with its layer and its settings, for cards."""
         place = "" if self.layer is None else f" at {self.layer}"
-        return f"{method.name}{place}" + (
-            f" with {', '.join(f'{name}={value}' for name, value in dict(self.settings).items())}"
-            if self.settings
-            else ""
-        )
+        settings = ", ".join(f"{name}={value}" for name, value in dict(self.settings).items())
+        return f"{method.name}{place}{f' with {settings}' if settings else ''}"
 
 
 def reads_layer(method: type[Attribution]) -> bool:
@@ -156,9 +143,20 @@ def reads_layer(method: type[Attribution]) -> bool:
     return "layer" in {f.name for f in fields(method)}  # type: ignore[arg-type]
 
 
-def speaks_against(method: Attribution) -> bool:
-    """Whether a method's map shows what speaks against the target."""
-    return bool(getattr(method, "counterfactual", False))
+def _typical(case: Case, _: Mapping[str, Any]) -> Any:
+    typicals: Any = case.options.typical
+    return None if typicals is None else typicals.of(case.target)
+
+
+EVIDENCE: dict[str, Callable[[Case, Mapping[str, Any]], Any]] = {
+    "where": lambda case, _: show_where(case),
+    "like": lambda case, _: show_like(case),
+    "words": lambda case, _: show_words(case.classifier, case.pooled, case.target, case.other, case.scores),
+    "agreement": agreement_of,
+    "seen": lambda case, _: show_perceived(case),
+    "typical": _typical,
+}
+"""Question, as a field of the explanation is called → its evidence, from the picture and the answers before it."""
 
 
 def explain_all(
@@ -170,195 +168,42 @@ def explain_all(
     batch_size: int = 16,
 ) -> Iterator[Explanation | Failure]:
     """Explain pictures as a stream, in order."""
-    asked, options = _ask(classifier, options), options.opened(classifier)
+    options = options.opened(classifier)
+    question = Question.of(classifier, options)
     request = EncodeRequest(features=lambda _index: True, pictures=True)
     stream = encode_stream(classifier.encoder, sources, store=store, request=request, batch_size=batch_size)
     while batch := list(itertools.islice(stream, batch_size)):
         good = [s for s in batch if isinstance(s, Encoded)]
-        made = _beside_engine(classifier, good, options, *asked) if good else iter(())
+        made = _answers(question, good) if good else iter(())
         for one in batch:
             yield one if isinstance(one, Failure) else next(made)
 
 
 def explain_seen(classifier: Classifier, seen: Sequence[Encoded], options: ExplainOptions) -> Iterator[Explanation]:
-    """Explain pictures whose feature maps and pixels are given; no trunk runs but to measure."""
-    return _beside_engine(classifier, seen, options.opened(classifier), *_ask(classifier, options))
+    """Explain pictures that were encoded already, with their feature maps and pixels; no trunk runs but to measure."""
+    options = options.opened(classifier)
+    return _answers(Question.of(classifier, options), seen)
 
 
-def _ask(
-    classifier: Classifier, options: ExplainOptions
-) -> tuple[Attribution, int | None, int | None, Sentences | None]:
-    """Method, target, contrast and sentences that the options name."""
-    method = options.method(classifier.where)
-    sentences = Sentences.of(classifier.encoder, options.target_text, options.contrast_text)
-    if sentences is not None and (options.target, options.contrast) != (None, None):
-        raise InputError("A class and a sentence were both given as target. One of them was expected. Drop the other.")
-    if speaks_against(method) and (options.contrast, options.contrast_text) != (None, None):
-        raise InputError(
-            "A contrast and a counterfactual map were both given. What speaks against one rather than another is what "
-            "speaks for the other. Exchange --target and --contrast, and leave counterfactual out."
-        )
-    target = None if options.target is None else classifier.index_of(options.target)
-    contrast = None if options.contrast is None else classifier.index_of(options.contrast)
-    given = (target, contrast) if sentences is None else (options.target_text, options.contrast_text)
-    if given[0] is not None and given[0] == given[1]:
-        raise InputError("Target and contrast are the same. Two different ones were expected. Change one of them.")
-    return method, target, contrast, sentences
+def _answers(question: Question, encoded: Sequence[Encoded]) -> Iterator[Explanation]:
+    made = _each(question, encoded)
+    return each_beside(question.classifier.encoder.engine.name, made)
 
 
-def _beside_engine(classifier: Classifier, *given: Any) -> Iterator[Explanation]:
-    return each_beside(classifier.encoder.engine.name, _explain_batch(classifier, *given))
+def _each(question: Question, encoded: Sequence[Encoded]) -> Generator[Explanation, None, None]:
+    for case in cases(question, encoded):
+        yield explanation_of(case)
 
 
-def _explain_batch(
-    classifier: Classifier,
-    seen: Sequence[Encoded],
-    options: ExplainOptions,
-    method: Attribution,
-    target: int | None,
-    contrast: int | None,
-    sentences: Sentences | None,
-) -> Generator[Explanation, None, None]:
-    views = [s.picture.pixels for s in seen if s.picture is not None]
-    pixels = classifier.encoder.pixels(views) if method.reads_pixels else None
-    features = torch.stack([s.features for s in seen if s.features is not None])
-    look = EncoderOutput(features, torch.cat([s.pooled for s in seen]), pixels)
-    probabilities = classifier.head.probabilities(look.pooled)
-    index = probabilities.argmax(1) if target is None else torch.full((len(seen),), target)
-    # Where the contrast itself is decided for, it is explained rather than the next class.
-    others = [
-        contrast if k != contrast else runner_up(p, k) for p, k in zip(probabilities, index.tolist(), strict=True)
-    ]
-    goal: TargetFunction = Target(index, None if contrast is None else torch.tensor(others))
-    subject: Any = classifier
-    if sentences is not None:
-        subject, goal = sentences, sentences.goal(len(seen))
-    heats = method(subject, look, goal)
-    evidence = cell_evidence(subject, look, goal)
-    share = shares(-evidence if speaks_against(method) else evidence)
-    grids = classifier.encoder.layout.to_grid(look.features)
-    neurons = show_neurons(classifier, subject, look, goal, [s.picture for s in seen], options.neurons)
-    rivals = [
-        runner_up(p, k) if other is None else other
-        for p, k, other in zip(probabilities, index.tolist(), others, strict=True)
-    ]
-    scored = word_scores(classifier, look.pooled)
-    spoken = words_heat(classifier, grids, look.pooled, index.tolist(), rivals)
-    for i, one in enumerate(seen):
-        found = _assemble(
-            classifier,
-            one,
-            options,
-            probabilities[i],
-            int(index[i]),
-            others[i],
-            heats[i],
-            share[i],
-            neurons[i],
-            rival=rivals[i],
-            scored=None if scored is None else scored[i],
-            spoken=None if spoken is None else spoken[i],
-            method=method,
-            sentences=sentences,
-        )
-        typicals: Any = options.typical
-        yield found if typicals is None else replace(found, typical=typicals.of(int(index[i])))
-
-
-def _assemble(
-    classifier: Classifier,
-    one: Encoded,
-    options: ExplainOptions,
-    probabilities: torch.Tensor,
-    target: int,
-    contrast: int | None,
-    heat: torch.Tensor,
-    share: torch.Tensor,
-    neurons: tuple[Neuron, ...],
-    *,
-    rival: int,
-    scored: WordScores | None,
-    spoken: torch.Tensor | None,
-    method: Attribution,
-    sentences: Sentences | None,
-) -> Explanation:
-    assert one.picture is not None
-    assert one.features is not None
-    cells = strongest_cells(share, options.n_regions)
-    parts = regions(share, cells, one.picture)
-    pixels = classifier.encoder.pixels([one.picture.pixels])[0] if options.measure else None
-    subject: Classifier | Sentences = classifier if sentences is None else sentences
-    against = speaks_against(method)
-    look = EncoderOutput(one.features[None], one.pooled[:1])
-    beside = None if sentences else Rival.of(classifier, method, look, pixels, probabilities, target, contrast)
-    where = show_where(
-        Complement(subject) if against else subject,
-        heat,
-        pixels,
-        method=options.label(method),
-        target=target if sentences is None else 0,
-        contrast=contrast if sentences is None else sentences.contrast,
-        parts=parts,
-        seed=options.seed,
-        rival=beside,
-    )
-    prediction = classifier.prediction(one.name, probabilities, options.top, one.pooled[0], options.level)
-    about = _subject(classifier, options, prediction, target, contrast, sentences, against)
-    asked = LikeQuery(look, one.picture, target, contrast, cells, parts, about, pixels, options.because)
-    like = show_like(classifier, asked, options.like, options.prototypes)
-    if isinstance(like, Like):
-        like = replace(like, target=classifier.classes[target])
-    words = show_words(classifier, one.pooled[0], target, rival, scored)
-    label = classifier.classes[target]
-    outside = None if options.objects is None else show_outside(heat, one.picture, label, options.objects)
+def explanation_of(case: Case) -> Explanation:
+    """Every question answered about one picture."""
+    answers: dict[str, Any] = {}
+    for name, answer in EVIDENCE.items():
+        answers[name] = answer(case, answers)
     return Explanation(
-        prediction,
-        one.picture.pixels,
-        replace(where, neurons=neurons, outside=outside),
-        like,
-        words,
-        agree(
-            label,
-            heat,
-            spoken if about.regions_are_of_class else None,
-            like,
-            words,
-            classifier.decided_by_words,
-            about.decision,
-            unknown=about.unknown,
-        ),
-        classifier.provenance(),
-        show_perceived(classifier, one.picture, prediction.label),
-        about,
+        case.prediction,
+        case.picture.pixels,
+        **answers,
+        model=case.classifier.provenance(),
+        subject=case.subject,
     )
-
-
-def _subject(
-    classifier: Classifier,
-    options: ExplainOptions,
-    prediction: Prediction,
-    target: int,
-    contrast: int | None,
-    sentences: Sentences | None,
-    against: bool,
-) -> Subject:
-    """What was asked for, beside the decision."""
-    names = () if sentences is None else sentences.classes
-    return Subject(
-        decision=prediction.label,
-        label=classifier.classes[target],
-        contrast=None if contrast is None else classifier.classes[contrast],
-        asked_contrast=None if options.contrast is None else classifier.classes[classifier.index_of(options.contrast)],
-        sentence=names[0] if names else None,
-        contrast_sentence=names[1] if len(names) > 1 else None,
-        against=against,
-        unknown=prediction.decision is not None and prediction.decision.is_unknown,
-    )
-
-
-def runner_up(probabilities: torch.Tensor, target: int) -> int:
-    """The most probable class beside the target; the target itself when it is the only one."""
-    if len(probabilities) == 1:
-        return target
-    first, second = probabilities.topk(2).indices.tolist()
-    return second if first == target else first

@@ -1,70 +1,52 @@
-"""What the strongest regions, or the strongest channels, look like in the user's own pictures."""
+"""What the strongest regions, or channels, look like in the user's own pictures, what that rests on, if it matters."""
 
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..classifiers.network import Perceiver
 from ..encoders.base import EncoderOutput
-from ..explanation.base import Region
-from ..explanation.measures import Because
+from ..encoders.stream import file_digest
+from ..explanation.measures import Because, PatchDeletion
 from ..explanation.similar import Like, Likeness
-from ..explanation.subject import Subject
 from ..explanation.verdict import Missing
 from ..heads.head import Target
 from ..pictures.images import Picture
-from ..prototypes.bank import Patches, as_box, cell_box
-from ..prototypes.base import Group, Query
+from ..prototypes.bank import PatchBank, Patches, as_box, cell_box
+from ..prototypes.bank_influences import kept_influences
+from ..prototypes.base import Group, Prototypes, Query
+from ..prototypes.characteristics import Characteristics, View
 from ..prototypes.find import find_prototypes
+from ..prototypes.influences import Influences
 from ..prototypes.judging import Showing
-from ..prototypes.perturbations import find_changes
-from .because import leaders, reasons_for
-from .patch_deletion import delete_patches
+from ..prototypes.perturbations import PROPERTIES, Changes, find_changes
+from ..prototypes.redundancy import redundant
+from ..types import FractionBox
+from .case import Case
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
 
-
-@dataclass(frozen=True)
-class LikeQuery:
-    """One picture as this evidence needs it.
-
-    Attributes:
-        look: of this picture alone.
-        picture: its view.
-        target: class explained.
-        against: class it is explained against, or ``None``.
-        cells: its strongest cells as (row, column).
-        parts: those cells with their letters.
-        pixels: normalised, when hiding places is to be measured.
-        subject: what all of this is about, in names.
-        because: strengths of the changes that show what likenesses rest on; ``None`` leaves that out.
-    """
-
-    look: EncoderOutput
-    picture: Picture
-    target: int
-    against: int | None
-    cells: Sequence[tuple[int, int]]
-    parts: Sequence[Region]
-    subject: Subject
-    pixels: Float[Tensor, "3 h w"] | None = None
-    because: str | None = None
+N_PICTURES = 5
+LEAST = 0.02
+"""A share of the similarity below which a property counts as not mattering."""
+ELSEWHERE = ((0.5, 0.5), (0.0, 0.5), (0.5, 0.0), (0.25, 0.5), (0.75, 0.5), (0.5, 0.25), (0.5, 0.75), (0.25, 0.75))
+"""Parts of height and width by which the pattern is moved, at least a quarter one way; the same for every picture, as a
+verdict that compares with the worst of drawn places hangs on the draw."""
 
 
-def show_like(
-    classifier: Classifier, query: LikeQuery, name: str | None = None, place: str | Path | None = None
-) -> Like | Missing:
+def show_like(case: Case) -> Like | Missing:
     """Patches like the strongest regions or channels, or what it would take to have them."""
-    found = find_prototypes(classifier, name, place)
+    classifier, options, place = case.classifier, case.options, case.options.prototypes
+    found = find_prototypes(classifier, options.like, place)
     if found is None and classifier.network is not None and isinstance(classifier.network, Perceiver):
         return Missing(
             "A perceiver memorises whole pictures and keeps no patches.",
@@ -77,66 +59,186 @@ def show_like(
             "this one: seewhy fit-prototypes PHOTOS -o PROTOTYPES, then explain with --prototypes PROTOTYPES.",
         )
     method, bank = found
-    if not query.cells:
+    if not case.cells:
         return Missing("No region of this picture speaks for the class.", "Look at the other classes' evidence.")
-    against = None if query.against is None else torch.tensor([query.against])
-    target = Target(torch.tensor([query.target]), against)
-    groups = method(classifier, bank, Query(query.look, target, query.cells, query.picture.digest))
+    against = None if case.contrast is None else torch.tensor([case.contrast])
+    target = Target(torch.tensor([case.target]), against)
+    groups = method(classifier, bank, Query(case.look, target, case.cells, case.picture.digest))
     # A lettered region's share is the one stated beside its letter, which may be of a sentence, not of the class.
-    lettered = dict(zip(query.cells, query.parts, strict=True))
+    lettered = dict(zip(case.cells, case.regions, strict=True))
     groups = [g if g.whole else replace(g, share=lettered[g.cell].share) for g in groups]
-    grid = classifier.encoder.layout.to_grid(query.look.features).shape[2:]
+    grid = classifier.encoder.layout.to_grid(case.look.features).shape[2:]
     boxes = [cell_box(group.cell, (grid[0], grid[1])) for group in groups]
     deletion = None
-    if query.pixels is not None and groups and not groups[0].voted:
-        deletion = delete_patches(classifier, query.pixels, boxes, query.target)
+    if case.pixels is not None and groups and not groups[0].voted:
+        deletion = delete_patches(classifier, case.pixels, boxes, case.target)
     reasons: list[list[Because]] = [[] for _ in groups]
-    if query.because is not None:
-        changes = find_changes(query.because)
-        reasons = reasons_for(classifier, method, bank, query.picture, groups, changes, place)
-    likenesses = tuple(_likenesses(classifier, bank, query, groups, boxes, reasons))
-    shown = Showing(classifier, bank, query.look, query.target, query.subject, groups, likenesses, deletion)
-    return method.judge(shown)
+    if options.because is not None:
+        changes = find_changes(options.because)
+        reasons = reasons_for(classifier, method, bank, case.picture, groups, changes, place)
+    likenesses = tuple(_likenesses(case, bank, groups, boxes, reasons))
+    shown = Showing(classifier, bank, case.look, case.target, case.subject, groups, likenesses, deletion)
+    judged = method.judge(shown)
+    return replace(judged, target=case.label) if isinstance(judged, Like) else judged
 
 
 def _likenesses(
-    classifier: Classifier,
+    case: Case,
     bank: Patches,
-    query: LikeQuery,
     groups: Sequence[Group],
-    boxes: Sequence[tuple],
+    boxes: Sequence[FractionBox],
     reasons: Sequence[Sequence[Because]],
-) -> list[Likeness]:
+) -> Iterator[Likeness]:
     """Groups that start from a region keep its letter; those that start from a channel get the letters after them."""
-    letters = dict(zip(query.cells, (part.letter for part in query.parts), strict=True))
-    free = iter(string.ascii_uppercase[len(query.parts) :])
-    found: list[Likeness] = []
-    lead = leaders(bank, groups, reasons)
-    of = [group for group in groups for _ in group.matches]
+    letters = dict(zip(case.cells, (region.letter for region in case.regions), strict=True))
+    free = iter(string.ascii_uppercase[len(case.regions) :])
+    lead, of = leaders(bank, groups, reasons), [group for group in groups for _ in group.matches]
+    here = -1
     for group, box, why in zip(groups, boxes, reasons, strict=True):
-        whole = group.whole
-        letter = next(free) if whole else letters[group.cell]
+        letter = next(free) if group.whole else letters[group.cell]
         for i, match in enumerate(group.matches):
-            patch, here = match.patch, len(found)
+            patch, here = match.patch, here + 1
             stands_for = [of[j] for j, leader in enumerate(lead) if leader == here]
             rows = stands_for if group.channel is not None and stands_for else [group]
-            label = int(bank.labels[patch])
-            found.append(
-                Likeness(
-                    letter,
-                    bank.pictures[int(bank.owner[patch])].name,
-                    classifier.classes[label],
-                    as_box(bank.pixel_boxes[patch]),
-                    query.picture.to_original(box),
-                    match.similarity,
-                    sum(row.share for row in rows) if match.share is None else match.share,
-                    bank.view(patch) if whole else bank.thumbnail(patch),
-                    channel=group.channel,
-                    contribution=None if group.contribution is None else sum(row.contribution or 0.0 for row in rows),
-                    frame=tuple(bank.boxes[patch].tolist()) if whole else None,
-                    query_frame=box if whole else None,
-                    because=why[i] if why else None,
-                    times=len(stands_for),
-                )
+            yield Likeness(
+                letter,
+                bank.pictures[int(bank.owner[patch])].name,
+                case.classifier.classes[int(bank.labels[patch])],
+                as_box(bank.pixel_boxes[patch]),
+                case.picture.to_original(box),
+                match.similarity,
+                sum(row.share for row in rows) if match.share is None else match.share,
+                bank.view(patch) if group.whole else bank.thumbnail(patch),
+                channel=group.channel,
+                contribution=None if group.contribution is None else sum(row.contribution or 0.0 for row in rows),
+                frame=tuple(bank.boxes[patch].tolist()) if group.whole else None,
+                query_frame=box if group.whole else None,
+                because=why[i] if why else None,
+                times=len(stands_for),
             )
-    return found
+
+
+def reasons_for(
+    classifier: Classifier,
+    method: Prototypes,
+    bank: Patches,
+    picture: Picture,
+    groups: Sequence[Group],
+    changes: Changes,
+    place: str | Path | None = None,
+) -> list[list[Because]]:
+    """For each patch of each group: how much of its likeness to its place is lost when a property is changed.
+
+    Seven forward passes, whatever the number of patches: the place is fixed, the patches only compared with it.
+    """
+    which = torch.tensor([m.patch for g in groups for m in g.matches])
+    if not len(which):
+        return [[] for _ in groups]
+    cells = torch.tensor([g.cell for g in groups for _ in g.matches])
+
+    def maps(look: EncoderOutput) -> Tensor:
+        return method.activation(classifier, bank, look, which)
+
+    (found,) = Characteristics(changes).local(classifier.encoder, maps, [source(picture)], cells=cells)
+    said = iter(because(found, changes))
+    known = kept_influences(classifier, method, bank, place)
+    if known is None or known.means.strengths != changes.name:
+        return [[next(said) for _ in g.matches] for g in groups]
+    return [
+        [replace(next(said), overall=known.of(method.prototype_of(bank, m.patch))) for m in g.matches] for g in groups
+    ]
+
+
+def source(picture: Picture) -> View:
+    """The file a view was read from, if it still is that file; else the view."""
+    return Path(picture.name) if file_digest(picture.name) == picture.digest else picture
+
+
+def because(found: Influences, changes: Changes) -> list[Because]:
+    """One for each prototype."""
+    relative, change = found.relative.tolist(), found.change.tolist()
+    return [
+        Because(
+            dict(zip(PROPERTIES, lost, strict=True)),
+            dict(zip(PROPERTIES, phi, strict=True)),
+            dict(zip(PROPERTIES, change, strict=True)),
+            changes.name,
+            sentence(dict(zip(PROPERTIES, lost, strict=True))) if changes.commensurable else "",
+        )
+        for lost, phi in zip(relative, found.phi.tolist(), strict=True)
+    ]
+
+
+def sentence(lost: dict[str, float]) -> str:
+    """Which property matters most, and which that might have mattered does not.
+
+    Example:
+        >>> sentence({"hue": 0.3, "texture": 0.1, "shape": 0.01}), sentence({"hue": 0.2, "shape": 0.18})
+        ('mostly hue, hardly shape', 'hue and shape')
+        >>> sentence({"hue": 0.01, "shape": -0.3})
+        'none of these'
+    """
+    order = sorted(lost, key=lambda name: -lost[name])
+    top = [name for name in order if lost[name] >= LEAST and lost[name] > lost[order[0]] / 1.5]
+    if not top:
+        return "none of these"
+    weak = [name for name in ("shape", "hue", "texture", *order) if lost.get(name, 1.0) < lost[order[0]] / 4]
+    hardly = f", hardly {weak[0]}" if weak else ""
+    if len(top) > 2:
+        return f"{', '.join(top[:-1])} and {top[-1]}{hardly}"
+    return f"mostly {top[0]}{hardly}" if len(top) == 1 else f"{top[0]} and {top[1]}{hardly}"
+
+
+def leaders(bank: Patches, groups: Sequence[Group], reasons: Sequence[Sequence[Because]]) -> list[int]:
+    """For each patch of all groups in turn, the position of the one that stands for it on the card: its own, as a rule.
+
+    Patches repeat each other by :func:`seewhy.prototypes.redundancy.redundant`: direction, the pictures nearest to
+    them, and, where they are known, influences. They are compared within a region; where each group is a prototype of
+    its own, all with all. EPIC's channels, being at right angles, repeat none; pictures that voted are each shown.
+    """
+    lead = list(range(sum(len(g.matches) for g in groups)))
+    if not isinstance(bank, PatchBank) or not lead or groups[0].voted:
+        return lead
+    patches = [m.patch for g in groups for m in g.matches]
+    rows = [row for i, g in enumerate(groups) for row in [0 if g.channel is not None else i + 1] * len(g.matches)]
+    vectors = bank.vectors[patches]
+    nearest = (vectors @ bank.vectors.T).topk(min(4 * N_PICTURES, len(bank.vectors)), dim=1).indices
+    pictures = [list(dict.fromkeys(bank.owner[row].tolist()))[:N_PICTURES] for row in nearest]
+    lost = [[*reason.lost.values()] for group in reasons for reason in group]
+    for row in dict.fromkeys(rows):
+        at = [i for i, mine in enumerate(rows) if mine == row]
+        known = torch.tensor([lost[i] for i in at]) if lost else None
+        for first, *others in redundant(vectors[at], [pictures[i] for i in at], known):
+            for other in others:
+                lead[at[other]] = at[first]
+    return lead
+
+
+def delete_patches(
+    classifier: Classifier,
+    pixels: Float[Tensor, "3 h w"],
+    boxes: Sequence[FractionBox],
+    target: int,
+) -> PatchDeletion:
+    """Hide all boxes at once under the network's mean colour; then the same boxes, moved together to other places.
+
+    Moving the whole pattern, round the edges of the picture, keeps its area and its shape. The figure is the lead:
+    the target's logit less the mean over classes. Cost: 10 forward passes.
+    """
+    height, width = pixels.shape[1:]
+    mask = _mask(boxes, height, width)
+    shifts = [(round(down * height), round(right * width)) for down, right in ELSEWHERE]
+    masks = [torch.zeros_like(mask), mask, *(mask.roll(shift, (0, 1)) for shift in shifts)]
+    changed = torch.stack([pixels.masked_fill(m, 0.0) for m in masks])
+    with torch.no_grad():
+        logits = classifier.head(classifier.encoder.pooled(changed))
+    lead = logits[:, target] - logits.mean(1)
+    fall = (lead[0] - lead[1:]).tolist()
+    return PatchDeletion(float(lead[0]), fall[0], tuple(fall[1:]), float(mask.float().mean()))
+
+
+def _mask(boxes: Sequence[FractionBox], height: int, width: int) -> Bool[Tensor, "h w"]:
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    for left, top, right, bottom in boxes:
+        mask[round(top * height) : round(bottom * height), round(left * width) : round(right * width)] = True
+    return mask

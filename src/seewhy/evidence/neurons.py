@@ -14,15 +14,15 @@ from ..prototypes.bank import cell_box
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
-    from .sentences import Sentences
+    from .goals import Sentences
 
 
-def show_neurons(
+def important_neurons(
     classifier: Classifier,
     subject: Classifier | Sentences,
     look: EncoderOutput,
     goal: TargetFunction,
-    pictures: Sequence[Picture | None],
+    pictures: Sequence[Picture],
     n: int,
 ) -> list[tuple[Neuron, ...]]:
     """Of each picture the ``n`` channels that speak most for the target and against it; none where ``n`` is 0.
@@ -34,13 +34,10 @@ def show_neurons(
     bank = classifier.words if classifier.encoder.classifier is None else None
     words = dictionary(classifier, look.features.shape[1], bank)
     grid = (look.features.shape[2], look.features.shape[3])
-    found = []
-    for picture, channels in zip(pictures, important_channels(subject, look, goal, words, n), strict=True):
-        assert picture is not None
-        found.append(
-            tuple(
-                Neuron(c.channel, c.share, c.name, c.strength, picture.to_original(cell_box(c.cell, grid)))
-                for c in channels
-            )
+    return [
+        tuple(
+            Neuron(c.channel, c.share, c.name, c.strength, picture.to_original(cell_box(c.cell, grid)))
+            for c in channels
         )
-    return found
+        for picture, channels in zip(pictures, important_channels(subject, look, goal, words, n), strict=True)
+    ]

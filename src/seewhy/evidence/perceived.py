@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
@@ -11,10 +9,7 @@ from torch import Tensor
 from ..classifiers.network import Perceiver, Perception
 from ..explanation.perceived import Memorised, Perceived
 from ..explanation.verdict import Level, Verdict
-from ..pictures.images import Picture
-
-if TYPE_CHECKING:
-    from ..classifiers.base import Classifier
+from .case import Case
 
 STILL = 1 / 255
 """Less than a grey level: the picture no longer moves."""
@@ -31,12 +26,12 @@ LOOPS = (0, 1, 2, 3, 5, 8, 13, 21)
 """Of the path so much is shown, and the end."""
 
 
-def show_perceived(classifier: Classifier, picture: Picture, decided: str) -> Perceived | None:
+def show_perceived(case: Case) -> Perceived | None:
     """What was seen, if the classifier is a perceiver."""
-    network = classifier.network
+    network, classifier = case.classifier.network, case.classifier
     if network is None or not isinstance(network, Perceiver):
         return None
-    found = network.perceived(classifier.encoder.pixels([picture.pixels])[0])
+    found = network.perceived(classifier.encoder.pixels([case.picture.pixels])[0])
     if found is None:
         return None
     n = len(found.moves)
@@ -49,7 +44,7 @@ def show_perceived(classifier: Classifier, picture: Picture, decided: str) -> Pe
         found.spread,
         found.n_copies,
         Memorised(found.name, label, found.distance, _grey(found.nearest)),
-        _judge(found, label, decided),
+        _judge(found, label, case.prediction.label),
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..explanation.base import Word, Words
@@ -16,6 +16,7 @@ from ..explanation.verdict import Level, Missing, Verdict
 from ..heads.head import Projected
 from ..heads.kept_concepts import KeptConcepts
 from ..heads.reranking import Reason, Reranking
+from ..trust.selective import auroc
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
@@ -72,148 +73,156 @@ def word_scores(classifier: Classifier, pooled: Float[Tensor, "b d"]) -> WordSco
     return WordScores(texts, classes, classes if same else joint @ words.measured.class_weight().T)
 
 
+@dataclass(frozen=True)
+class _Pair:
+    """Two classes whose descriptions stand beside each other: the one explained, and what it is weighed against."""
+
+    classifier: Classifier
+    label: int
+    other: int
+    control: WordControl | None
+
+    @property
+    def both_ways(self) -> list[tuple[int, int]]:
+        """The class with the other, then the other with the class, where there are two."""
+        ways = [(self.label, self.other), (self.other, self.label)]
+        return ways[: 1 + (self.label != self.other)]
+
+    def held_out(self, scores: Callable[[Float[Tensor, "n d"]], Float[Tensor, "n m"]]) -> Float[Tensor, "n m"] | None:
+        """Scores of the held-out pictures of the two; none where there are none, or only one class."""
+        held = self.classifier.held_out
+        return None if held is None or self.label == self.other else scores(held.pooled[self._of_both(held.labels)])
+
+    def _of_both(self, labels: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
+        return (labels == self.label) | (labels == self.other)
+
+    def separates(self, scores: Float[Tensor, " n"], one: int) -> float | None:
+        """How well a score alone tells one of the two classes from the other on held-out pictures."""
+        held = self.classifier.held_out
+        assert held is not None
+        labels = held.labels[self._of_both(held.labels)]
+        return auroc(scores[labels == one], scores[labels != one])
+
+    def answer(self, method: str, shown: Sequence[Word], decision: int, would_change: str) -> Words:
+        """With the verdict, which rests on how the words shown for the class separate."""
+        classifier = self.classifier
+        label = classifier.classes[self.label]
+        areas = [w.separates for w in shown if w.label == label and w.separates is not None]
+        return Words(
+            method,
+            tuple(shown),
+            classifier.classes[decision],
+            classifier.words_accuracy,
+            classifier.words_accuracy_on,
+            would_change,
+            _judge(classifier, areas, decision, self.label, self.other, self.control),
+            self.control,
+        )
+
+
 def show_words(
     classifier: Classifier,
     pooled: Float[Tensor, " d"],
-    predicted: int,
-    runner_up: int,
+    label: int,
+    other: int,
     scored: WordScores | None = None,
 ) -> Words | Missing:
     """Scores of the descriptions of two classes, and the verdict on them; ``scored`` where that was done before."""
-    found, words = scored or word_scores(classifier, pooled[None]), classifier.words
-    control = None if found is None else _control(classifier, pooled, predicted, found)
-    if classifier.decided_by_words and isinstance(classifier.head.votes, KeptConcepts):
-        return _kept(classifier, classifier.head.votes, pooled, predicted, runner_up, control)
-    if found is None or words is None:
+    found, votes = scored or word_scores(classifier, pooled[None]), classifier.head.votes
+    measure = classifier.measured_words
+    control = None
+    if found is not None and measure is not None:
+        joint = Projected(classifier.encoder.text)(pooled[None])[0]
+        control = measure.of(label, joint.detach(), found.measured[0].detach())
+    pair = _Pair(classifier, label, other, control)
+    if classifier.decided_by_words and isinstance(votes, KeptConcepts):
+        return _kept(pair, votes, pooled)
+    if found is None or classifier.words is None:
         if not classifier.encoder.has_text:
             reason = f"The encoder {classifier.encoder.name} has no text half."
             return Missing(reason, "Use an image-text encoder: lite0, open_clip:MODEL/PRETRAINED, or a CLIP under hf:.")
         return Missing("No descriptions of your classes were given.", _CURE)
-    if classifier.decided_by_words and isinstance(classifier.head.votes, Reranking):
-        return _second_look(classifier, classifier.head.votes, pooled, predicted, runner_up, control)
+    if classifier.decided_by_words and isinstance(votes, Reranking):
+        return _second_look(pair, votes, pooled)
+    return _described(pair, classifier.words, found)
+
+
+def _described(pair: _Pair, words: WordBank, found: WordScores) -> Words:
+    """All sentences of the two classes, the best fitting first."""
     scores, by_class, measured = found.texts[0], found.classes[0], found.measured[0]
-    decision = int(measured.argmax())
-    auc = separation(classifier, words, predicted, runner_up)
-    pairs = [(predicted, runner_up)] + ([(runner_up, predicted)] if runner_up != predicted else [])
-    shown = tuple(
-        Word(words.texts[i], words.classes[c], float(scores[i]), float(by_class[other]), auc.get(i))
-        for c, other in pairs
+    text = pair.classifier.encoder.text
+    held = pair.held_out(lambda pooled: words.measured.scores(Projected(text)(pooled)))
+    shown = [
+        Word(
+            words.texts[i],
+            words.classes[c],
+            float(scores[i]),
+            float(by_class[other]),
+            None if held is None else pair.separates(held[:, i], c),
+        )
+        for c, other in pair.both_ways
         for i in sorted(words.of(c), key=lambda i: -float(scores[i]))
-    )
-    return Words(
-        "described",
-        shown,
-        words.classes[decision],
-        classifier.words_accuracy,
-        classifier.words_accuracy_on,
-        _would_change(words, scores, measured, predicted, runner_up),
-        _judge(classifier, [auc[i] for i in words.of(predicted) if i in auc], decision, predicted, runner_up, control),
-        control,
-    )
+    ]
+    would_change = _would_change(words, scores, measured, pair.label, pair.other)
+    return pair.answer("described", shown, int(measured.argmax()), would_change)
 
 
-def _control(classifier: Classifier, pooled: Float[Tensor, " d"], label: int, scored: WordScores) -> WordControl | None:
-    """The words of a class beside lists about something else, on held-out pictures and on this one."""
-    measure = classifier.measured_words
-    if measure is None:
-        return None
-    joint = Projected(classifier.encoder.text)(pooled[None])[0]
-    return measure.of(label, joint.detach(), scored.measured[0].detach())
-
-
-def _second_look(
-    classifier: Classifier,
-    decides: Reranking,
-    pooled: Float[Tensor, " d"],
-    predicted: int,
-    runner_up: int,
-    control: WordControl | None,
-) -> Words:
+def _second_look(pair: _Pair, decides: Reranking, pooled: Float[Tensor, " d"]) -> Words:
     """The sentences that decided between the classes in question, of the two that matter."""
-    head, names = classifier.head, classifier.classes
+    head, names = pair.classifier.head, pair.classifier.classes
     scores = head.feature(pooled[None]) @ head.weight.T
     among = decides.ambiguous(scores)
     cosines = scores[0] / head.weight.norm(dim=1).clamp(min=1e-12)
-    used: dict[int, tuple[Reason, ...]] = {}
-    for c in dict.fromkeys((predicted, runner_up)):
-        # A class that was not in question has no sentences but its own.
-        used[c] = decides.reasons(among[0], c) if c in among[0].tolist() else ()
-    means = {c: float(cosines[[r.row for r in found] or [c]].mean()) for c, found in used.items()}
-    held = classifier.held_out
-    joint = None if held is None else head.feature(held.pooled) @ head.weight.T
-    shown: list[Word] = []
-    areas: list[float] = []
-    for c, other in ((predicted, runner_up), (runner_up, predicted))[: len(used)]:
-        order = sorted(used[c], key=lambda r: (r.against != other, -float(cosines[r.row])))
-        for reason in order[:N_SHOWN]:
-            area = None
-            if joint is not None and held is not None and c != other:
-                both = (held.labels == c) | (held.labels == other)
-                mine = held.labels[both] == c
-                if mine.any() and not mine.all():
-                    area = area_under_roc(joint[both, reason.row], mine)
-                    areas += [area] if c == predicted else []
-            origin = _origin(reason, names)
-            shown.append(Word(reason.text, names[c], float(cosines[reason.row]), means[other], area, origin))
-    decision = int(decides.by_words(scores)[0])
-    return Words(
-        decides.name,
-        tuple(shown),
-        names[decision],
-        classifier.words_accuracy,
-        classifier.words_accuracy_on,
-        f"In question were {', '.join(names[i] for i in among[0].tolist())}." + _left_out(used),
-        _judge(classifier, areas, decision, predicted, runner_up, control),
-        control,
-    )
+    # A class that was not in question has no sentences but its own.
+    used = {c: decides.reasons(among[0], c) if c in among[0].tolist() else () for c, _ in pair.both_ways}
+    means = {c: float(cosines[[r.row for r in reasons] or [c]].mean()) for c, reasons in used.items()}
+    held = pair.held_out(lambda pooled: head.feature(pooled) @ head.weight.T)
+    shown = [
+        Word(
+            reason.text,
+            names[c],
+            float(cosines[reason.row]),
+            means[other],
+            None if held is None else pair.separates(held[:, reason.row], c),
+            _origin(reason, names),
+        )
+        for c, other in pair.both_ways
+        for reason in sorted(used[c], key=lambda r: (r.against != other, -float(cosines[r.row])))[:N_SHOWN]
+    ]
+    most = max(map(len, used.values()))
+    in_question = f"In question were {', '.join(names[i] for i in among[0].tolist())}."
+    if most > N_SHOWN:
+        in_question += f" Up to {most} sentences stand for each; at most {N_SHOWN} are shown."
+    return pair.answer(decides.name, shown, int(decides.by_words(scores)[0]), in_question)
 
 
-def _kept(
-    classifier: Classifier,
-    decides: KeptConcepts,
-    pooled: Float[Tensor, " d"],
-    predicted: int,
-    runner_up: int,
-    control: WordControl | None,
-) -> Words:
+def _kept(pair: _Pair, decides: KeptConcepts, pooled: Float[Tensor, " d"]) -> Words:
     """The concepts that a picture keeps, each with what it adds to the lead of one class over the other."""
-    head, names = classifier.head, classifier.classes
-    scores = head.feature(pooled[None]) @ head.weight.T
+    classifier, names = pair.classifier, pair.classifier.classes
+    head = classifier.head
+
+    def of_pictures(pooled: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
+        return head.feature(pooled) @ head.weight.T
+
+    scores, held = of_pictures(pooled[None]), pair.held_out(of_pictures)
     kept = decides.which(scores)[0].nonzero()[:, 0]
-    adds = decides.values(scores)[0] * (decides.layer[predicted] - decides.layer[runner_up])
-    held = classifier.held_out
-    said = None if held is None else head.feature(held.pooled) @ head.weight.T
+    adds = decides.values(scores)[0] * (decides.layer[pair.label] - decides.layer[pair.other])
     shown: list[Word] = []
-    areas: list[float] = []
-    for c, other, sign in ((predicted, runner_up, 1.0), (runner_up, predicted, -1.0))[: 1 + (runner_up != predicted)]:
+    for (c, other), sign in zip(pair.both_ways, (1.0, -1.0), strict=False):
         for row in kept[(-sign * adds[kept]).argsort(stable=True)].tolist():
-            if sign * float(adds[row]) <= 0 and predicted != runner_up:
+            if sign * float(adds[row]) <= 0 and pair.label != pair.other:
                 continue
-            area = None
-            if said is not None and held is not None and c != other:
-                both = (held.labels == c) | (held.labels == other)
-                mine = held.labels[both] == c
-                if mine.any() and not mine.all():
-                    # A concept may speak for a class by being less there than usual.
-                    towards = torch.sign(decides.layer[c, row] - decides.layer[other, row])
-                    area = area_under_roc(said[both, row] * towards, mine)
-                    areas += [area] if c == predicted else []
+            # A concept may speak for a class by being less there than usual.
+            towards = torch.sign(decides.layer[c, row] - decides.layer[other, row])
+            area = None if held is None else pair.separates(held[:, row] * towards, c)
             value = abs(float(adds[row]))
             shown.append(
                 Word(decides.texts[row], names[c], float(scores[0, row]), float(decides.mean[row]), area, adds=value)
             )
-    decision = int(decides.by_words(scores)[0])
-    judged = _judge(classifier, areas, decision, predicted, runner_up, control)
-    return Words(
-        decides.name,
-        tuple(shown),
-        names[decision],
-        classifier.words_accuracy,
-        classifier.words_accuracy_on,
-        _taken_out(classifier, decides, scores, said),
-        judged if classifier.words is not None else _foreign(judged),
-        control,
-    )
+    everything = None if classifier.held_out is None else of_pictures(classifier.held_out.pooled)
+    would_change = _taken_out(classifier, decides, scores, everything)
+    words = pair.answer(decides.name, shown, int(decides.by_words(scores)[0]), would_change)
+    return words if classifier.words is not None else replace(words, verdict=_foreign(words.verdict))
 
 
 def _foreign(verdict: Verdict) -> Verdict:
@@ -242,40 +251,12 @@ def _taken_out(
     )
 
 
-def _left_out(used: Mapping[int, Sequence[Reason]]) -> str:
-    """How many sentences decided, where not all are shown."""
-    most = max(map(len, used.values()))
-    return f" Up to {most} sentences stand for each; at most {N_SHOWN} are shown." if most > N_SHOWN else ""
-
-
 def _origin(reason: Reason, names: Sequence[str]) -> WordOrigin | None:
     """What it was written for, in names."""
     if reason.attribute is None and reason.against is None and reason.written_for is None:
         return None
     against, origin = (None if i is None else names[i] for i in (reason.against, reason.written_for))
     return WordOrigin(reason.attribute, against, origin)
-
-
-def separation(classifier: Classifier, words: WordBank, one: int, other: int) -> dict[int, float]:
-    """For each text of the two classes: how well its score alone tells its class from the other, held out."""
-    held = classifier.held_out
-    if held is None or one == other:
-        return {}
-    mine, theirs = held.labels == one, held.labels == other
-    if not (mine.any() and theirs.any()):
-        return {}
-    joint = Projected(classifier.encoder.text)(held.pooled[mine | theirs])
-    scores = words.measured.scores(joint)
-    is_one = mine[mine | theirs]
-    found = {i: area_under_roc(scores[:, i], is_one) for i in words.of(one)}
-    found.update({i: area_under_roc(scores[:, i], ~is_one) for i in words.of(other)})
-    return found
-
-
-def area_under_roc(scores: Float[Tensor, " n"], positive: Bool[Tensor, " n"]) -> float:
-    """Probability that a positive scores higher than a negative, ties counted half."""
-    gap = scores[positive][:, None] - scores[~positive][None, :]
-    return float(((gap > 0).float() + 0.5 * (gap == 0).float()).mean())
 
 
 def _would_change(

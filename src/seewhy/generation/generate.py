@@ -297,12 +297,11 @@ def check_place(folder: Path) -> None:
 def save(made: Made, folder: Path) -> Path:
     """The page, its JSON and the last pictures; where the page is."""
     from ..report.page import png_of
-    from ..storage.marks import PICTURE
     from ..storage.output import make_folder, write
 
     make_folder(folder)
     for name, pixels in made.files.items():
-        write(folder / name, png_of(pixels), PICTURE)
+        write(folder / name, png_of(pixels))
     made.save(folder / "generate.json")
     return made.save(folder / "generate.html")
 

@@ -23,7 +23,7 @@ from ..encoders.weights import check_file as check_readable
 from ..errors import DataError, ForeignFileError, InputError, MissingExtraError, ModelError, WeightsError
 from ..progress import Progress
 from ..storage.journal import Journal
-from ..storage.marks import PICTURE, Lines, Record
+from ..storage.marks import Lines, Record
 from ..storage.output import check_file, check_folder, make_folder, write
 from ..storage.reading import file_sha256, read_json, reason
 from .conditions import of_class, of_text
@@ -313,7 +313,7 @@ class MadeSet:
                 "expected. Give another folder."
             )
         if known is None and path.parent.is_dir():
-            check_file(path, PICTURE, force=None)
+            check_file(path, force=None)
         if known is not None and path.is_file() and file_sha256(path) != known["sha256"]:
             raise ForeignFileError(
                 f"{path} is no longer the picture that was made. It as it was, or none, was expected. Move it away."
@@ -324,7 +324,7 @@ class MadeSet:
 
         make_folder(path.parent)
         label = None if not self.classes else row["label"]
-        write(path, png_of(source.picture(label, row["prompt"], row["seed"])), PICTURE, force=None)
+        write(path, png_of(source.picture(label, row["prompt"], row["seed"])), force=None)
         return file_sha256(path)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -28,7 +28,7 @@ class KeptConcepts(WordDecision):
         kept: concepts of each picture.
     """
 
-    name: ClassVar[str] = "sparse_concepts"
+    name = "sparse_concepts"
 
     texts: tuple[str, ...]
     mean: Float[Tensor, " m"]

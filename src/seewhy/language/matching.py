@@ -24,7 +24,7 @@ from ..pictures.samples import Sample, Samples
 from ..storage.features import FeatureStore
 from ..storage.files import json_value
 from ..storage.journal import Journal
-from ..storage.marks import Lines, Record, SealedText
+from ..storage.marks import Lines, Record
 from ..storage.output import check_file, remove, write
 from ..storage.reading import read_text, reason
 from ..types import Failure
@@ -127,7 +127,6 @@ def _index(captions: Iterable[Caption], key: Callable[[Caption], str]) -> Mappin
     return found
 
 
-CAPTIONS = SealedText("captions", lines=True)
 _CAPTION = Record(("image", "digest", "texts", "label", "scores"), frozenset({"model", "prompt"}))
 PART = Lines((Record(("seal",)), _CAPTION))
 """What ``seewhy describe match`` writes, and what it has written while it is not finished."""
@@ -296,7 +295,7 @@ def match_to_file(
     texts = descriptions.limited_to(samples.classes)
     writer = None if desk is None else [desk.writer.model, desk.max_tokens]
     seal = json.dumps([encoder.fingerprint, encoder.text.fingerprint, list(texts.texts.items()), vars(how), writer])
-    check_file(path, CAPTIONS, force=force)
+    check_file(path, force=force)
     file, known = resume_rows(part, hashlib.sha256(seal.encode("utf-8", "surrogatepass")).hexdigest())
     yield from known
     done = {(c.image, c.label) for c in known}
@@ -310,5 +309,5 @@ def match_to_file(
                 yield found
     except OSError as error:
         raise DataError(f"{path} could not be written: {error}. Free some space or give another place.") from error
-    write(path, part.read_bytes().partition(b"\n")[2], CAPTIONS, force=force)
+    write(path, part.read_bytes().partition(b"\n")[2], force=force)
     remove(part, PART)

@@ -16,7 +16,6 @@ from ..descriptions.base import Descriptions
 from ..errors import DataError, InputError
 from ..explanation.prediction import Prediction
 from ..storage.files import json_value
-from ..storage.marks import PAIRS
 from ..storage.output import write
 from ..storage.reading import read_text, reason
 from ..types import Failure
@@ -256,7 +255,7 @@ def _pair(row: Any, place: str) -> Pair:
 
 def write_pairs_file(path: str | Path, pairs: Iterable[Pair], *, force: bool = False) -> Path:
     """Keep pairs as a file, over one that SeeWhy wrote and nobody has edited since, or with ``force`` over any."""
-    return write(path, json.dumps([p.to_json() for p in pairs], indent=1, ensure_ascii=False), PAIRS, force=force)
+    return write(path, json.dumps([p.to_json() for p in pairs], indent=1, ensure_ascii=False), force=force)
 
 
 def check_pairs(pairs: Sequence[Pair], classes: Sequence[str]) -> list[Pair]:

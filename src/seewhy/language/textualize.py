@@ -12,7 +12,7 @@ import torch
 
 from ..errors import DataError, ImageError
 from ..pictures.images import read_picture
-from ..pictures.thumbnails import encode_thumbnail
+from ..pictures.miniatures import encode_thumbnail
 from ..storage.files import json_lines
 from ..storage.journal import Journal
 from ..storage.marks import Lines, Record

@@ -29,21 +29,8 @@ class Encoder(TypedDict):
     transform: Annotated[dict[str, Any], Doc("its preprocessing")]
 
 
-class Provenance(TypedDict):
-    objective: Annotated[str, Doc("what was made small")]
-    projection: Annotated[str, Doc("what stood behind the encoder")]
-    keep_head: Annotated[bool, Doc("whether the encoder ends behind it")]
-    pyramid: Annotated[bool, Doc("whether a feature pyramid was trained too, whose finest map is the encoder's")]
-    n_pictures: Annotated[Count, Doc("trained on")]
-    n_classes: Annotated[Count, Doc("of them")]
-    n_measured_on: Annotated[Count, Doc("held out")]
-    n_steps: Annotated[Count, Doc("batches")]
-    loss: Annotated[float, Doc("mean of the last steps")]
-    keep: NotRequired[Annotated[float, Doc("all of it, 1")]]
-
-
 class Run2(TypedDict):
-    provenance: Annotated[Provenance, Doc("how it was trained; the settings are among the keys")]
+    provenance: Annotated[dict[str, Any], Doc("how it was trained: objective, counts, `keep`, `loss`, settings")]
     history: Annotated[list[dict[str, float]] | None, Doc("terms of each step, on the page and in its JSON")]
     seconds_per_step: Annotated[float, Doc("seconds")]
     tried: Annotated[list[dict[str, Any]], Doc("nothing, since all is kept")]
@@ -64,13 +51,7 @@ class PretrainPicturesOutput(TypedDict):
     encoder_folder: NotRequired[Annotated[str, Doc("folder written")]]
 
 
-class Before(TypedDict):
-    encoder: Annotated[str, Doc("its name")]
-    fingerprint: Annotated[str, Doc("of its weights and transform")]
-    transform: Annotated[dict[str, Any], Doc("its preprocessing")]
-
-
-class Before2(TypedDict):
+class Places(TypedDict):
     place: Annotated[int, Doc("of its own picture, 1 the nearest; of a value, of the first that has it")]
     nearest: Annotated[list[str], Doc("the nearest pictures' files")]
 
@@ -78,23 +59,10 @@ class Before2(TypedDict):
 class Example(TypedDict):
     text: Annotated[str, Doc("drawn at random")]
     picture: Annotated[str, Doc("its own picture's file; of a value, one that has it")]
-    before: NotRequired[Annotated[Before2, Doc("by the encoder it was adapted from")]]
-    after: Annotated[Before2, Doc("now")]
+    before: NotRequired[Annotated[Places, Doc("by the encoder it was adapted from")]]
+    after: Annotated[Places, Doc("now")]
     own: NotRequired[Annotated[list[str], Doc("every picture that has this value; where columns are learnt from")]]
     measure: NotRequired[Annotated[str, Doc("of whose column it is a value; where columns are learnt from")]]
-
-
-class Provenance2(TypedDict):
-    objective: Annotated[str, Doc("what was made small")]
-    train: Annotated[str, Doc("what was trained")]
-    keep: Annotated[Share, Doc("how much of it is kept")]
-    keep_chosen: Annotated[bool, Doc("whether that was chosen on held-out pictures")]
-    n_pictures: Annotated[Count, Doc("trained on")]
-    n_texts: Annotated[Count, Doc("different texts")]
-    n_chosen_on: Annotated[Count, Doc("held-out pictures on which `keep` was chosen")]
-    n_measured_on: Annotated[Count, Doc("held-out pictures of the figures: others, from 40 held out on")]
-    n_steps: Annotated[Count, Doc("batches")]
-    loss: Annotated[float, Doc("mean of the last steps")]
 
 
 class TriedRow(TypedDict):
@@ -106,7 +74,7 @@ class TriedRow(TypedDict):
 
 
 class Run3(TypedDict):
-    provenance: Annotated[Provenance2, Doc("how it was trained; the settings are among the keys")]
+    provenance: Annotated[dict[str, Any], Doc("how it was trained: objective, counts, `keep`, `loss`, settings")]
     history: Annotated[list[dict[str, float]] | None, Doc("terms of each step, on the page and in its JSON")]
     seconds_per_step: Annotated[float, Doc("seconds")]
     tried: Annotated[list[TriedRow], Doc("what each part kept gives; 0 is the encoder as it was")]
@@ -118,7 +86,7 @@ class RetrievalOutput(TypedDict):
     """What pictures and texts find of one another: the object of seewhy evaluate --retrieval, adapt and."""
 
     encoder: Annotated[Encoder, Doc("judged")]
-    before: Annotated[Before, Doc("the encoder it was adapted from; `null` where it was not")]
+    before: Annotated[Encoder | None, Doc("the encoder it was adapted from; `null` where it was not")]
     n_pictures: Annotated[Count, Doc("pictures")]
     n_texts: Annotated[Count, Doc("texts, each as often as it is said; of columns, different ones")]
     measures: Annotated[list[Measure], Doc("what was measured")]
@@ -265,9 +233,9 @@ class FitPrototypesOutput(TypedDict):
 
     prototypes: NotRequired[Annotated[str, Doc("the file written")]]
     kept: NotRequired[Annotated[bool, Doc("whether it was there already")]]
-    optimiser: NotRequired[Annotated[Literal["procrustes", "adam"], Doc("`procrustes` or `adam`")]]
-    form: NotRequired[Annotated[Literal["orthogonal", "invertible"], Doc("`orthogonal` or `invertible`")]]
-    setting: NotRequired[Annotated[Setting, Doc("what Procrustes chose or was given; empty with `adam`")]]
+    optimiser: NotRequired[Annotated[Literal["procrustes"], Doc("`procrustes`")]]
+    form: NotRequired[Annotated[Literal["orthogonal"], Doc("`orthogonal`")]]
+    setting: NotRequired[Annotated[Setting, Doc("what Procrustes chose or was given")]]
     tried: NotRequired[Annotated[list[TriedRow3], Doc("each setting tried, in order, the first without a rotation")]]
     n_pictures: NotRequired[Annotated[Count, Doc("distinct pictures")]]
     n_fitted: NotRequired[Annotated[Count, Doc("of them fitted on; only these become prototypes")]]

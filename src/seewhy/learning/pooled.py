@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -12,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..classifiers.encoded_set import parted
 from ..encoders.base import Encoder, TextTower, TrainableText
 from ..encoders.names import own_vectors, sentence_fingerprint
 from ..encoders.paired_heads import place
@@ -42,7 +42,7 @@ class PooledSet:
 
     items: tuple[Sample, ...]
     digests: Texts
-    pooled: Float[Tensor, "n p"]
+    pooled: Float[Tensor, "p d"]
     said: Mapping[str, tuple[Texts, ...]] = field(default_factory=dict, kw_only=True)
 
     def __len__(self) -> int:
@@ -82,7 +82,7 @@ class PooledSet:
             out = split([item.label for item in self.items], self.digests, held_out, seed)
             own, held = ([i for i, flag in enumerate(out) if flag is side] for side in (False, True))
         else:
-            own, held = split_groups(self.items, self.digests, held_out, seed)
+            own, held = parted(self.items, self.digests, held_out, seed)
         return self.only(own), self.only(held)
 
 
@@ -130,25 +130,6 @@ class PooledPairs(PooledSet):
 def rows_of(said: Mapping[str, tuple[Texts, ...]], rows: Sequence[int]) -> dict[str, tuple[Texts, ...]]:
     """What is said of some pictures."""
     return {name: tuple(texts[i] for i in rows) for name, texts in said.items()}
-
-
-def split_groups(
-    items: Sequence[Sample], digests: Sequence[str], held_out: float, seed: int
-) -> tuple[list[int], list[int]]:
-    """Rows to train on and rows held out, by groups and by files."""
-    whole = [item.group or digest for item, digest in zip(items, digests, strict=True)]
-    distinct = sorted(set(whole))
-    if len(distinct) < 4:
-        raise DataError(
-            f"{len(distinct)} different picture(s) with texts were given. Four or more were expected, as some are "
-            "held out to choose by. Give more pairs."
-        )
-    random.Random(f"{seed}|pairs").shuffle(distinct)
-    held = set(distinct[: max(2, round(held_out * len(distinct)))])
-    rows: tuple[list[int], list[int]] = ([], [])
-    for i, group in enumerate(whole):
-        rows[group in held].append(i)
-    return rows
 
 
 def encode_pictures(

@@ -1,15 +1,9 @@
 """Average Drop (Chattopadhay et al. 2018, Grad-CAM++, arXiv:1710.11063)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
-
-from jaxtyping import Float
-from torch import Tensor
 
 from . import metrics
-from .masked_confidence import MaskedConfidence
+from .masked_confidence import MaskedConfidence, Number, Numbers
 
 
 @metrics.register
@@ -21,9 +15,9 @@ class AverageDrop(MaskedConfidence):
     everything has 0, so read ``mean_map`` beside it.
     """
 
-    name: ClassVar[str] = "average_drop"
-    paper: ClassVar[str] = "Chattopadhay et al. 2018, Grad-CAM++, arXiv:1710.11063"
-    higher_is_better: ClassVar[bool] = False
+    name = "average_drop"
+    paper = "Chattopadhay et al. 2018, Grad-CAM++, arXiv:1710.11063"
+    higher_is_better = False
 
-    def compare(self, whole: Float[Tensor, ""], masked: Float[Tensor, " m"]) -> Float[Tensor, " m"]:
+    def compare(self, whole: Number, masked: Numbers) -> Numbers:
         return 100 * (whole - masked).clamp(min=0) / whole.clamp(min=1e-12)

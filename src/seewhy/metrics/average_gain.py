@@ -1,15 +1,9 @@
 """Average Gain (Zhang et al. 2024, Opti-CAM, arXiv:2301.07002)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
-
-from jaxtyping import Float
-from torch import Tensor
 
 from . import metrics
-from .masked_confidence import MaskedConfidence
+from .masked_confidence import MaskedConfidence, Number, Numbers
 
 
 @metrics.register
@@ -20,9 +14,9 @@ class AverageGain(MaskedConfidence):
     ``AG = 100 · max(0, p(x · m) - p(x)) / (1 - p(x))``, m the map scaled to 0…1. The counterpart of average drop.
     """
 
-    name: ClassVar[str] = "average_gain"
-    paper: ClassVar[str] = "Zhang et al. 2024, Opti-CAM, arXiv:2301.07002"
-    higher_is_better: ClassVar[bool] = True
+    name = "average_gain"
+    paper = "Zhang et al. 2024, Opti-CAM, arXiv:2301.07002"
+    higher_is_better = True
 
-    def compare(self, whole: Float[Tensor, ""], masked: Float[Tensor, " m"]) -> Float[Tensor, " m"]:
+    def compare(self, whole: Number, masked: Numbers) -> Numbers:
         return 100 * (masked - whole).clamp(min=0) / (1 - whole).clamp(min=1e-12)

@@ -238,10 +238,7 @@ def _overlap(
 def confusion(
     there: Sequence[PictureBoxes], found: Sequence[PictureBoxes], n_classes: int, least: float, overlap: float = 0.5
 ) -> Int[np.ndarray, "rows columns"]:
-    """What is taken for what: rows are what is there, columns what was found; the last of each is nothing.
-
-    Boxes of whatever class are matched, those that overlap most first; each is taken once.
-    """
+    """What is taken for what: rows are what is there, columns what was found; the last of each is nothing."""
     table = np.zeros((n_classes + 1, n_classes + 1), np.int64)
     for given, all_ in zip(there, found, strict=True):
         sure = all_.scores >= least

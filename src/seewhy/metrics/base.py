@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ..bounds import check_fields
 from ..errors import InputError
 from ..threads import beside
 
@@ -23,6 +24,23 @@ if TYPE_CHECKING:
     from ..heads.head import Target
     from ..types import Transform
 
+__all__ = [
+    "AveragedMetric",
+    "Case",
+    "Curve",
+    "Explain",
+    "InputError",
+    "Maps",
+    "Mask",
+    "Metric",
+    "Of",
+    "Score",
+    "scores",
+]
+
+Maps = Float[Tensor, "m h w"]
+Mask = Bool[Tensor, "h w"]
+Of = Literal["probability", "logit"]
 Probability = Callable[[Float[Tensor, "b 3 h w"]], Float[Tensor, "b k"]]
 """Normalised pixels → class probabilities (or logits, where a metric says so)."""
 
@@ -135,7 +153,7 @@ class Case:
             methods=methods,
         )
 
-    def reader(self, of: Literal["probability", "logit"]) -> Callable[[Float[Tensor, "b 3 h w"]], Float[Tensor, " b"]]:
+    def reader(self, of: Of) -> Callable[[Float[Tensor, "b 3 h w"]], Float[Tensor, " b"]]:
         """Pixels → the target's probability or logit.
 
         Raises:
@@ -201,8 +219,11 @@ class Metric(ABC):
     of_mosaics: ClassVar[bool] = False
     small: ClassVar[Mapping[str, Any]] = {}
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @abstractmethod
-    def score(self, case: Case, maps: Float[Tensor, "m h w"]) -> Sequence[Score | Curve]:
+    def score(self, case: Case, maps: Maps) -> Sequence[Score | Curve]:
         """The mathematics: one score a map, maps at the picture's size."""
 
     @abstractmethod
@@ -251,10 +272,14 @@ class AveragedMetric(Metric):
         return means[..., 0]
 
 
-def scores(values: Sequence[float] | Tensor, parts: Sequence[dict[str, Any]] | None = None) -> list[Score]:
-    """Values as records."""
-    numbers = [float(v) for v in values]
-    return [Score(v, parts[i] if parts else {}, (v,)) for i, v in enumerate(numbers)]
+def scores(values: Sequence[float] | Tensor, /, **parts: Any) -> list[Score]:
+    """Values as records; of each part one row per value, or something that is the same for all."""
+    rows = {name: part.tolist() if isinstance(part, Tensor) and part.ndim else part for name, part in parts.items()}
+    each = {name: isinstance(parts[name], Tensor) and parts[name].ndim > 0 for name in parts}
+    return [
+        Score(v, {name: row[i] if each[name] else row for name, row in rows.items()}, (v,))
+        for i, v in enumerate(map(float, values))
+    ]
 
 
 def read_in_batches(

@@ -1,7 +1,5 @@
 """From a map to a box: threshold, largest connected piece, its bounding box."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,16 +11,12 @@ def largest_boxes(inside: Bool[Tensor, "n h w"]) -> Int[Tensor, "n 4"]:
 
     Pixels that touch, also at a corner, belong together. Of two equally large pieces the upper one counts.
     """
-    n, height = inside.shape[:2]
-    line, start, end, label = _runs(inside)
-    sizes = np.bincount(label, weights=end - start, minlength=len(line))
-    picture, row = line // height, line % height
-    boxes = np.zeros((n, 4), np.int64)
-    for i in np.unique(picture):
-        runs = np.flatnonzero(picture == i)
-        piece = runs[label[runs] == runs[sizes[runs].argmax()]]
-        boxes[i] = start[piece].min(), row[piece].min(), end[piece].max(), row[piece].max() + 1
-    return torch.from_numpy(boxes)
+    owner, boxes, sizes = _pieces(inside)
+    largest = np.zeros((len(inside), 4), np.int64)
+    for i in np.unique(owner):
+        mine = np.flatnonzero(owner == i)
+        largest[i] = boxes[mine[sizes[mine].argmax()]]
+    return torch.from_numpy(largest)
 
 
 def pieces(inside: Bool[Tensor, "n h w"]) -> tuple[Int[Tensor, " m"], Int[Tensor, "m 4"]]:
@@ -32,56 +26,21 @@ def pieces(inside: Bool[Tensor, "n h w"]) -> tuple[Int[Tensor, " m"], Int[Tensor
         >>> pieces(torch.tensor([[[True, False, True]], [[False, True, True]]]))[1].tolist()
         [[0, 0, 1, 1], [2, 0, 3, 1], [1, 0, 3, 1]]
     """
-    height = inside.shape[1]
-    line, start, end, label = _runs(inside)
-    first, index = np.unique(label, return_inverse=True)
-    boxes = np.full((len(first), 4), np.iinfo(np.int64).max)
-    boxes[:, 2:] = 0
-    row = line % height
-    np.minimum.at(boxes[:, 0], index, start)
-    np.minimum.at(boxes[:, 1], index, row)
-    np.maximum.at(boxes[:, 2], index, end)
-    np.maximum.at(boxes[:, 3], index, row + 1)
-    return torch.from_numpy(line[first] // height), torch.from_numpy(boxes)
+    owner, boxes, _ = _pieces(inside)
+    return torch.from_numpy(owner), torch.from_numpy(boxes)
 
 
-def _runs(inside: Bool[Tensor, "n h w"]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Runs of pixels within a row: line, start, end, and the first run of the piece that each belongs to.
+def _pieces(inside: Bool[Tensor, "n h w"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each connected piece, in the order in which they begin: whose it is, the box around it, its pixels."""
+    from scipy.ndimage import find_objects, label
 
-    They stand for their pixels: there are hundreds of times fewer.
-    """
-    n, height, width = inside.shape
-    edges = np.diff(np.pad(inside.numpy(), ((0, 0), (0, 0), (1, 1))).astype(np.int8), axis=2)
-    line, start = np.nonzero(edges.reshape(n * height, width + 1) == 1)
-    end = np.nonzero(edges.reshape(n * height, width + 1) == -1)[1]
-    return line, start, end, _connected(*_neighbours(line, start, end, height, width + 2), len(line))
-
-
-def _neighbours(
-    line: np.ndarray, start: np.ndarray, end: np.ndarray, height: int, stride: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of runs that touch: one, and one in the next line of the same picture."""
-    below = (line + 1) * stride
-    first = np.searchsorted(line * stride + end, below + start, "left")
-    last = np.searchsorted(line * stride + start, below + end, "right")
-    count = np.where(line % height == height - 1, 0, np.maximum(last - first, 0))
-    upper = np.repeat(np.arange(len(line)), count)
-    return upper, np.arange(len(upper)) - np.repeat(count.cumsum() - count, count) + first[upper]
-
-
-def _connected(a: np.ndarray, b: np.ndarray, n: int) -> np.ndarray:
-    """For every run the first one of its piece."""
-    label = np.arange(n)
-    while True:
-        least = np.minimum(label[a], label[b])
-        spread = label.copy()
-        for ends in (a, b, label[a], label[b]):
-            np.minimum.at(spread, ends, least)
-        # A label is a run of the same piece, whose own label is at most as large: jump there too.
-        spread = spread[spread]
-        if np.array_equal(spread, label):
-            return label
-        label = spread
+    touching = np.zeros((3, 3, 3), bool)
+    touching[1] = True
+    labels, n = label(inside.numpy(), touching)
+    slices = find_objects(labels)
+    owner = np.array([part.start for part, _, _ in slices], np.int64)
+    boxes = np.array([[x.start, y.start, x.stop, y.stop] for _, y, x in slices], np.int64).reshape(n, 4)
+    return owner, boxes, np.bincount(labels.ravel(), minlength=n + 1)[1:]
 
 
 def box_iou(boxes: Int[Tensor, "n 4"], other: Int[Tensor, " 4"]) -> Float[Tensor, " n"]:

@@ -1,18 +1,15 @@
 """Efficient model parameter randomisation test (Hedström et al. 2024, arXiv 2401.06465)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..bounds import Count
 from . import metrics
-from .base import Case, Score
-from .forgetting import Forgetting, forgetful, smoothed
-from .randomised import Reset
+from .base import Case, Maps, Score
+from .randomised import Forgetting, Reset, forgetful, smoothed
 
 
 @metrics.register
@@ -28,21 +25,21 @@ class EfficientModelRandomisation(Forgetting):
         seed: of the new weights.
     """
 
-    name: ClassVar[str] = "efficient_model_randomisation"
-    paper: ClassVar[str] = "Hedström et al. 2024, arXiv:2401.06465"
-    cost: ClassVar[str] = "one explanation, in torch"
-    higher_is_better: ClassVar[bool] = True
-    bounds: ClassVar[tuple[float, float]] = (-1.0, float("inf"))
-    sign: ClassVar[str] = "as it is"
+    name = "efficient_model_randomisation"
+    paper = "Hedström et al. 2024, arXiv:2401.06465"
+    cost = "one explanation, in torch"
+    higher_is_better = True
+    bounds = (-1.0, float("inf"))
+    sign = "as it is"
 
-    n_bins: int = 100
+    n_bins: Count = 100
     reset: Reset = "initialise"
     seed: int = 0
 
-    def score(self, case: Case, maps: Float[Tensor, "m h w"]) -> list[Score]:
-        (copy,) = forgetful(case, 1, self.reset, self.seed)
+    def score(self, case: Case, maps: Maps) -> list[Score]:
+        (model,) = forgetful(case, 1, self.reset, self.seed)
         found = []
-        for one, after in zip(maps, smoothed(case, copy, 1, 0.0, self.seed), strict=True):
+        for one, after in zip(maps, smoothed(case, model), strict=True):
             old, new = histogram_entropy(one, self.n_bins), histogram_entropy(after, self.n_bins)
             value = (new - old) / max(old, 1e-9) if new != old else 0.0
             found.append(Score(value, {"before": old, "after": new}, (value,)))

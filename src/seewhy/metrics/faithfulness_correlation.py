@@ -1,16 +1,11 @@
 """Faithfulness correlation (Bhatt et al. 2020, arXiv 2005.00631); as µFidelity in xplique."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
-from jaxtyping import Float
-from torch import Tensor
-
-from ..errors import InputError
+from ..bounds import Count, Natural, Positive
 from . import metrics
-from .base import AveragedMetric, Case, Score, scores
+from .base import AveragedMetric, Case, InputError, Maps, Of, Score, scores
 from .fills import Fill, filled
 from .random_sets import losses, random_sets
 from .similarity import pearson, spearman
@@ -35,24 +30,24 @@ class FaithfulnessCorrelation(AveragedMetric):
         seed: of the sets.
     """
 
-    name: ClassVar[str] = "faithfulness_correlation"
-    paper: ClassVar[str] = "Bhatt et al. 2020, arXiv:2005.00631"
-    cost: ClassVar[str] = "one per set, shared by all maps"
-    higher_is_better: ClassVar[bool] = True
-    bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
-    sign: ClassVar[str] = "as it is"
-    small: ClassVar = {"size": 0.1, "n_sets": 12}
+    name = "faithfulness_correlation"
+    paper = "Bhatt et al. 2020, arXiv:2005.00631"
+    cost = "one per set, shared by all maps"
+    higher_is_better = True
+    bounds = (-1.0, 1.0)
+    sign = "as it is"
+    small = {"size": 0.1, "n_sets": 12}
 
-    n_sets: int = 100
-    size: float = 224
-    grid: int = 0
+    n_sets: Count = 100
+    size: Positive = 224
+    grid: Natural = 0
     fill: Fill = "black"
-    of: Literal["logit", "probability"] = "probability"
+    of: Of = "probability"
     correlation: Literal["pearson", "spearman"] = "pearson"
-    batch_size: int = 16
+    batch_size: Count = 16
     seed: int = 0
 
-    def score(self, case: Case, maps: Float[Tensor, "m h w"]) -> list[Score]:
+    def score(self, case: Case, maps: Maps) -> list[Score]:
         height, width = case.pixels.shape[1:]
         shape = (self.grid, self.grid) if self.grid else (height, width)
         cells = shape[0] * shape[1]

@@ -1,22 +1,20 @@
 """Infidelity (Yeh et al. 2019, arXiv 1901.09392)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from ..bounds import Count, NotNegative, SomePart
 from . import metrics
-from .base import AveragedMetric, Case, Score, read_in_batches
+from .base import AveragedMetric, Case, Maps, Score, read_in_batches, scores
 
 
 @metrics.register
 @dataclass(frozen=True)
 class Infidelity(AveragedMetric):
-    """Mean squared gap between the change a map foretells and the change that comes; low is good.
+    """Mean squared gap between the change a map predicts and the change that comes; low is good.
 
     ``E_I [(Iᵀφ - (f(x) - f(x - I)))²]``; with ``normalised`` the map is first scaled by the factor that suits it best,
     ``β = E[(Iᵀφ) d] / E[(Iᵀφ)²]``, so that maps in other units than the output's can be judged. ``parts`` has both.
@@ -33,60 +31,51 @@ class Infidelity(AveragedMetric):
         seed: of the perturbations.
     """
 
-    name: ClassVar[str] = "infidelity"
-    paper: ClassVar[str] = "Yeh et al. 2019, arXiv:1901.09392"
-    needs: ClassVar[str] = "a map and the model's logits"
-    cost: ClassVar[str] = "one per sample, shared by all maps"
-    higher_is_better: ClassVar[bool] = False
-    bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
-    reads: ClassVar[str] = "logit"
-    sign: ClassVar[str] = "as it is"
-    requires: ClassVar[tuple[str, ...]] = ("logits",)
-    small: ClassVar = {"n_samples": 8}
+    name = "infidelity"
+    paper = "Yeh et al. 2019, arXiv:1901.09392"
+    needs = "a map and the model's logits"
+    cost = "one per sample, shared by all maps"
+    higher_is_better = False
+    bounds = (0.0, float("inf"))
+    reads = "logit"
+    sign = "as it is"
+    requires = ("logits",)
+    small = {"n_samples": 8}
 
     perturbation: Literal["square", "gaussian"] = "square"
-    n_samples: int = 64
-    side: float = 0.25
-    noise: float = 0.1
+    n_samples: Count = 64
+    side: SomePart = 0.25
+    noise: NotNegative = 0.1
     normalised: bool = True
-    batch_size: int = 16
+    batch_size: Count = 16
     seed: int = 0
 
-    def score(self, case: Case, maps: Float[Tensor, "m h w"]) -> list[Score]:
+    def score(self, case: Case, maps: Maps) -> list[Score]:
         read, claims = case.reader("logit"), []
 
         def changed(index: Tensor) -> Tensor:
-            change, weight = self._perturbations(case.pixels, index)
+            pairs = [self._perturbation(case.pixels, i) for i in index.tolist()]
+            change, weight = (torch.stack(part) for part in zip(*pairs, strict=True))
             claims.append(torch.einsum("bhw,mhw->mb", weight.double(), maps.double()))
             return case.pixels - change
 
         after = read_in_batches(read, changed, self.n_samples, self.batch_size)
         lost = (read(case.pixels[None]) - after).double()
-        said = torch.cat(claims, 1)
-        scale = (said * lost).mean(1, keepdim=True) / (said * said).mean(1, keepdim=True).clamp(min=1e-30)
-        plain, fitted = ((said * s - lost).square().mean(1) for s in (torch.ones_like(scale), scale))
-        chosen = fitted if self.normalised else plain
-        return [
-            Score(float(v), {"plain": float(p), "normalised": float(f), "scale": float(s)}, (float(v),))
-            for v, p, f, s in zip(chosen, plain, fitted, scale[:, 0], strict=True)
-        ]
+        claimed = torch.cat(claims, 1)
+        scale = (claimed * lost).mean(1, keepdim=True) / claimed.square().mean(1, keepdim=True).clamp(min=1e-30)
+        plain, fitted = ((claimed * s - lost).square().mean(1) for s in (torch.ones_like(scale), scale))
+        return scores(fitted if self.normalised else plain, plain=plain, normalised=fitted, scale=scale[:, 0])
 
-    def _perturbations(self, pixels: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    def _perturbation(self, pixels: Tensor, number: int) -> tuple[Tensor, Tensor]:
         """``I``, and what each pixel of the map is multiplied by."""
         height, width = pixels.shape[1:]
-        changes, weights = [], []
-        for i in index.tolist():
-            generator = torch.Generator().manual_seed(self.seed * self.n_samples + i)
-            if self.perturbation == "gaussian":
-                change = torch.randn(pixels.shape, generator=generator) * self.noise
-                changes.append(change)
-                weights.append(change.sum(0))
-                continue
-            square = torch.zeros(height, width)
-            rows, columns = max(1, round(self.side * height)), max(1, round(self.side * width))
-            top = int(torch.randint(height - rows + 1, (), generator=generator))
-            left = int(torch.randint(width - columns + 1, (), generator=generator))
-            square[top : top + rows, left : left + columns] = 1
-            changes.append(pixels * square)
-            weights.append(square)
-        return torch.stack(changes), torch.stack(weights)
+        generator = torch.Generator().manual_seed(self.seed * self.n_samples + number)
+        if self.perturbation == "gaussian":
+            change = torch.randn(pixels.shape, generator=generator) * self.noise
+            return change, change.sum(0)
+        square = torch.zeros(height, width)
+        rows, columns = max(1, round(self.side * height)), max(1, round(self.side * width))
+        top = int(torch.randint(height - rows + 1, (), generator=generator))
+        left = int(torch.randint(width - columns + 1, (), generator=generator))
+        square[top : top + rows, left : left + columns] = 1
+        return pixels * square, square

@@ -1,19 +1,10 @@
 """Insertion (Petsiuk et al. 2018, RISE, arXiv 1806.07421)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
-
-from jaxtyping import Float
-from torch import Tensor
 
 from . import metrics
-from .fills import Fill, filled
+from .fills import Fill, Picture, Transform, filled
 from .pixel_curve import PixelCurve
-
-if TYPE_CHECKING:
-    from ..types import Transform
 
 
 @metrics.register
@@ -28,13 +19,11 @@ class Insertion(PixelCurve):
             ``"black"``.
     """
 
-    name: ClassVar[str] = "insertion"
-    paper: ClassVar[str] = "Petsiuk et al. 2018, arXiv:1806.07421"
-    higher_is_better: ClassVar[bool] = True
+    name = "insertion"
+    paper = "Petsiuk et al. 2018, arXiv:1806.07421"
+    higher_is_better = True
 
     fill: Fill = "blur"
 
-    def ends(
-        self, pixels: Float[Tensor, "3 h w"], transform: Transform | None = None
-    ) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "3 h w"]]:
+    def ends(self, pixels: Picture, transform: Transform | None = None) -> tuple[Picture, Picture]:
         return filled(pixels, self.fill, transform), pixels

@@ -1,16 +1,14 @@
 """Iterative removal of features (IROF, Rieger & Hansen 2020, arXiv 2003.08747)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..bounds import Count
 from . import metrics
-from .base import AveragedMetric, Case, Score, read_in_batches
+from .base import AveragedMetric, Case, Maps, Score, read_in_batches, scores
 from .fills import Fill, filled
 from .superpixels import superpixels
 
@@ -29,20 +27,20 @@ class IROF(AveragedMetric):
         seed: how tied segments are ordered.
     """
 
-    name: ClassVar[str] = "irof"
-    paper: ClassVar[str] = "Rieger & Hansen 2020, arXiv:2003.08747"
-    cost: ClassVar[str] = "one per segment"
-    higher_is_better: ClassVar[bool] = True
-    bounds: ClassVar[tuple[float, float]] = (-float("inf"), 1.0)
-    sign: ClassVar[str] = "as it is, segments by falling mean"
-    small: ClassVar = {"n_segments": 9}
+    name = "irof"
+    paper = "Rieger & Hansen 2020, arXiv:2003.08747"
+    cost = "one per segment"
+    higher_is_better = True
+    bounds = (-float("inf"), 1.0)
+    sign = "as it is, segments by falling mean"
+    small = {"n_segments": 9}
 
-    n_segments: int = 64
+    n_segments: Count = 64
     fill: Fill = "mean"
-    batch_size: int = 16
+    batch_size: Count = 16
     seed: int = 0
 
-    def score(self, case: Case, maps: Float[Tensor, "m h w"]) -> list[Score]:
+    def score(self, case: Case, maps: Maps) -> list[Score]:
         segments = superpixels(case.pixels, self.n_segments)
         n = int(segments.max()) + 1
         blank = filled(case.pixels, self.fill, case.transform)
@@ -56,7 +54,7 @@ class IROF(AveragedMetric):
 
         left = read_in_batches(read, make, len(maps) * n, self.batch_size).reshape(len(maps), n)
         curves = torch.cat([torch.ones(len(maps), 1), left / whole.clamp(min=1e-12)], 1)
-        return [Score(float(1 - c.mean()), {"values": c.tolist()}, (float(1 - c.mean()),)) for c in curves]
+        return scores(1 - curves.mean(1), values=curves)
 
 
 def _segment_ranks(heat: Float[Tensor, "h w"], segments: Tensor, n: int, seed: int) -> Tensor:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import InputError
-from .base import AveragedMetric, Case, Score, min_max, read_in_batches
+from ..bounds import Count, SomePart
+from .base import AveragedMetric, Case, InputError, Maps, Score, min_max, read_in_batches, scores
 
 if TYPE_CHECKING:
     from ..types import Transform
+
+Number = Float[Tensor, ""]
+Numbers = Float[Tensor, " m"]
 
 
 @dataclass(frozen=True)
@@ -29,44 +32,36 @@ class MaskedConfidence(AveragedMetric):
         batch_size: pictures a forward pass sees.
     """
 
-    cost: ClassVar[str] = "1"
-    sign: ClassVar[str] = "min-max to 0…1, so that the lowest value hides most"
-    bounds: ClassVar[tuple[float, float]] = (0.0, 100.0)
+    cost = "1"
+    sign = "min-max to 0…1, so that the lowest value hides most"
+    bounds = (0.0, 100.0)
 
-    keep: float = 1.0
+    keep: SomePart = 1.0
     space: Literal["normalised", "raw"] = "normalised"
-    batch_size: int = 16
+    batch_size: Count = 16
 
     @abstractmethod
-    def compare(self, whole: Float[Tensor, ""], masked: Float[Tensor, " m"]) -> Float[Tensor, " m"]:
+    def compare(self, whole: Number, masked: Numbers) -> Numbers:
         """Probability on the whole picture and on the masked ones → per cent."""
 
-    def score(self, case: Case, maps: Float[Tensor, "m h w"]) -> list[Score]:
-        whole, masked, means = self._read(case, maps)
-        values = self.compare(whole, masked)
-        return [
-            Score(float(v), {"whole": float(whole), "masked": float(p), "mean_map": round(float(m), 6)}, (float(v),))
-            for v, p, m in zip(values, masked, means, strict=True)
-        ]
-
-    def _read(self, case: Case, maps: Float[Tensor, "m h w"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Probability of the whole picture and of the masked ones, and the masks' means; read once for all of us."""
-        key = f"masked {self.keep} {self.space}"
+    def score(self, case: Case, maps: Maps) -> list[Score]:
+        key = f"masked {self.keep} {self.space}"  # read once for all of us
         known = case.memo.get(key)
         if known is None or not torch.equal(known[0], maps):
-            masks = kept_part(maps, self.keep)
-            read = case.reader("probability")
-            masked = read_in_batches(
-                read, lambda i: times(case.pixels, masks[i], self.space, case.transform), len(masks), self.batch_size
-            )
+            masks, read = kept_part(maps, self.keep), case.reader("probability")
+
+            def make(index: Tensor) -> Tensor:
+                return times(case.pixels, masks[index], self.space, case.transform)
+
+            masked = read_in_batches(read, make, len(masks), self.batch_size)
             known = case.memo[key] = (maps, read(case.pixels[None])[0], masked, masks.mean((1, 2)))
-        return known[1], known[2], known[3]
+        _, whole, masked, means = known
+        mean_map = means.double().mul(1e6).round().div(1e6)
+        return scores(self.compare(whole, masked), whole=float(whole), masked=masked, mean_map=mean_map)
 
 
-def kept_part(maps: Float[Tensor, "m h w"], keep: float) -> Float[Tensor, "m h w"]:
+def kept_part(maps: Maps, keep: float) -> Maps:
     """Maps in 0…1 with all but the upper part set to 0."""
-    if not 0 < keep <= 1:
-        raise InputError(f"keep={keep:g} was given. The part of the pixels that is kept must be over 0 and at most 1.")
     masks = min_max(maps)
     if keep == 1:
         return masks

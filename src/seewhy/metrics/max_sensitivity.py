@@ -1,16 +1,12 @@
 """Max-sensitivity (Yeh et al. 2019, arXiv 1901.09392)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
+from ..bounds import Count, NotNegative
 from . import metrics
-from .base import AveragedMetric, Case, Score, scores
+from .base import AveragedMetric, Case, Maps, Score, scores
 
 
 @metrics.register
@@ -27,24 +23,24 @@ class MaxSensitivity(AveragedMetric):
         seed: of the changes.
     """
 
-    name: ClassVar[str] = "max_sensitivity"
-    paper: ClassVar[str] = "Yeh et al. 2019, arXiv:1901.09392"
-    family: ClassVar[str] = "robustness"
-    needs: ClassVar[str] = "the method"
-    cost: ClassVar[str] = "one explanation per sample"
-    higher_is_better: ClassVar[bool] = False
-    bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
-    reads: ClassVar[str] = "map"
-    sign: ClassVar[str] = "as it is"
-    requires: ClassVar[tuple[str, ...]] = ("model", "methods")
-    small: ClassVar = {"n_samples": 3}
+    name = "max_sensitivity"
+    paper = "Yeh et al. 2019, arXiv:1901.09392"
+    family = "robustness"
+    needs = "the method"
+    cost = "one explanation per sample"
+    higher_is_better = False
+    bounds = (0.0, float("inf"))
+    reads = "map"
+    sign = "as it is"
+    requires = ("model", "methods")
+    small = {"n_samples": 3}
 
-    radius: float = 0.2
-    n_samples: int = 10
-    batch_size: int = 16
+    radius: NotNegative = 0.2
+    n_samples: Count = 10
+    batch_size: Count = 16
     seed: int = 0
 
-    def score(self, case: Case, maps: Float[Tensor, "m h w"]) -> list[Score]:
+    def score(self, case: Case, maps: Maps) -> list[Score]:
         generator = torch.Generator().manual_seed(self.seed)
         largest = torch.zeros(len(maps))
         for part in torch.arange(self.n_samples).split(self.batch_size):

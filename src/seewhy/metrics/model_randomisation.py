@@ -1,20 +1,11 @@
 """Model parameter randomisation test (Adebayo et al. 2018, arXiv 1810.03292)."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
+from ..bounds import Count
 from . import metrics
-from .base import Case, Score
-from .forgetting import Forgetting, forgetful, smoothed
-from .randomised import Reset
-from .similarity import spearman
+from .base import Case, Maps, Score
+from .randomised import Forgetting, Reset, compared, forgetful, smoothed
 
 
 @metrics.register
@@ -32,34 +23,16 @@ class ModelRandomisation(Forgetting):
         seed: of the new weights.
     """
 
-    name: ClassVar[str] = "model_randomisation"
-    paper: ClassVar[str] = "Adebayo et al. 2018, arXiv:1810.03292"
-    cost: ClassVar[str] = "one explanation per step, in torch"
-    higher_is_better: ClassVar[bool] = False
-    bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
-    small: ClassVar = {"n_steps": 2}
+    name = "model_randomisation"
+    paper = "Adebayo et al. 2018, arXiv:1810.03292"
+    cost = "one explanation per step, in torch"
+    higher_is_better = False
+    bounds = (-1.0, 1.0)
+    small = {"n_steps": 2}
 
-    n_steps: int = 5
+    n_steps: Count = 5
     reset: Reset = "initialise"
     seed: int = 0
 
-    def score(self, case: Case, maps: Float[Tensor, "m h w"]) -> list[Score]:
-        copies = forgetful(case, self.n_steps, self.reset, self.seed)
-        changed = [smoothed(case, copy, 1, 0.0, self.seed) for copy in copies]
-        return compared(maps, changed)
-
-
-def compared(maps: Float[Tensor, "m h w"], changed: Sequence[Float[Tensor, "m h w"]]) -> list[Score]:
-    """Correlations of each map with its own map at every step."""
-    found = []
-    for i, one in enumerate(maps):
-        later = torch.stack([step[i] for step in changed]).flatten(1)
-        before = one.flatten().expand_as(later)
-        # Two constant maps have no correlation, and yet nothing has changed.
-        same = (before == before[:, :1]).all(1) & (later == later[:, :1]).all(1)
-        signed = spearman(before, later).masked_fill(same, 1.0)
-        absolute = spearman(before.abs(), later.abs()).masked_fill(same, 1.0)
-        value = float(signed.mean())
-        parts = {"curve": signed.tolist(), "absolute": float(absolute.mean()), "absolute_curve": absolute.tolist()}
-        found.append(Score(value, parts, (value,)))
-    return found
+    def score(self, case: Case, maps: Maps) -> list[Score]:
+        return compared(maps, [smoothed(case, model) for model in forgetful(case, self.n_steps, self.reset, self.seed)])

@@ -1,20 +1,16 @@
 """Focus on mosaics (Arias-Duart et al. 2022, arXiv 2109.15035)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..errors import InputError
 from . import metrics
-from .base import Case, Score
-from .masked_map import MaskedMap, positive_share
+from .base import Case, InputError, Maps, Mask, Score
+from .masked_map import MaskedMap, beside_size, positive_share
 
 
 @metrics.register
@@ -25,19 +21,17 @@ class MosaicFocus(MaskedMap):
     Make picture and mask with :func:`mosaic`. No annotation is needed: a quadrant of another class holds no evidence.
     """
 
-    name: ClassVar[str] = "mosaic_focus"
-    paper: ClassVar[str] = "Arias-Duart et al. 2022, arXiv:2109.15035"
-    needs: ClassVar[str] = "a map of a mosaic and its target's quadrants"
-    of_mosaics: ClassVar[bool] = True
+    name = "mosaic_focus"
+    paper = "Arias-Duart et al. 2022, arXiv:2109.15035"
+    needs = "a map of a mosaic and its target's quadrants"
+    of_mosaics = True
 
-    def score(self, case: Case, maps: Float[Tensor, "m h w"]) -> list[Score]:
+    def score(self, case: Case, maps: Maps) -> list[Score]:
         mask = self.mask(case)
-        return self.beside_size(positive_share(maps, mask), mask)
+        return beside_size(positive_share(maps, mask), mask)
 
 
-def mosaic(
-    pictures: Float[Tensor, "n 3 h w"], is_target: Sequence[bool]
-) -> tuple[Float[Tensor, "3 h w"], Bool[Tensor, "h w"]]:
+def mosaic(pictures: Float[Tensor, "n 3 h w"], is_target: Sequence[bool]) -> tuple[Float[Tensor, "3 h w"], Mask]:
     """Four normalised pictures on one canvas of the same size, and where those of the target class are.
 
     Raises:
@@ -54,8 +48,7 @@ def mosaic(
         rows = slice(0, height // 2) if i < 2 else slice(height // 2, height)
         columns = slice(0, width // 2) if i % 2 == 0 else slice(width // 2, width)
         size = (rows.stop - rows.start, columns.stop - columns.start)
-        canvas[:, rows, columns] = interpolate(
-            picture[None], size=size, mode="bilinear", align_corners=False, antialias=True
-        )[0]
+        small = interpolate(picture[None], size=size, mode="bilinear", align_corners=False, antialias=True)
+        canvas[:, rows, columns] = small[0]
         mask[rows, columns] = is_target[i]
     return canvas, mask

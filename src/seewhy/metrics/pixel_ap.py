@@ -1,22 +1,20 @@
 """Pixel average precision (PxAP, Choe et al. 2020, arXiv 2001.07437)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..bounds import Count
 from . import metrics
-from .base import Case, Metric, Score, min_max
-from .masked_map import object_mask
+from .base import Case, Maps, Score, min_max
+from .masked_map import Localisation, mask_share
 
 
 @metrics.register
 @dataclass(frozen=True)
-class PixelAP(Metric):
+class PixelAP(Localisation):
     """Average precision of finding the object's pixels by the map, pixels of all pictures pooled; high is good.
 
     ``AP = Σ_τ precision(τ) · (recall(τ) - recall(τ + 1/n))`` over thresholds on maps scaled to 0…1.
@@ -25,28 +23,19 @@ class PixelAP(Metric):
         n_thresholds: the paper's code takes 1000; 100 differ from it by less than 0.01.
     """
 
-    name: ClassVar[str] = "pixel_ap"
-    paper: ClassVar[str] = "Choe et al. 2020, arXiv:2001.07437"
-    family: ClassVar[str] = "localisation"
-    needs: ClassVar[str] = "a map and the object's mask"
-    cost: ClassVar[str] = "0"
-    higher_is_better: ClassVar[bool] = True
-    reads: ClassVar[str] = "map"
-    sign: ClassVar[str] = "min-max to 0…1"
-    requires: ClassVar[tuple[str, ...]] = ("mask",)
+    name = "pixel_ap"
+    paper = "Choe et al. 2020, arXiv:2001.07437"
+    sign = "min-max to 0…1"
 
-    n_thresholds: int = 100
+    n_thresholds: Count = 100
 
-    def score(self, case: Case, maps: Float[Tensor, "m h w"]) -> list[Score]:
-        mask = object_mask(case, self.name).flatten()
-        n = self.n_thresholds
-        places = (min_max(maps).flatten(1) * n).floor().long().clamp(0, n - 1)
+    def score(self, case: Case, maps: Maps) -> list[Score]:
+        n, share, mask = self.n_thresholds, mask_share(self.mask(case)), self.mask(case).flatten()
         found = []
-        for place in places:
-            histograms = torch.cat([torch.bincount(place[part], minlength=n) for part in (mask, ~mask)]).double()
-            value = float(self.combine(histograms / len(mask)))
-            share = round(float(mask.float().mean()), 6)
-            found.append(Score(value, {"mask_share": share}, tuple((histograms / len(mask)).tolist())))
+        for place in (min_max(maps).flatten(1) * n).floor().long().clamp(0, n - 1):
+            counts = torch.cat([torch.bincount(place[part], minlength=n) for part in (mask, ~mask)]).double()
+            sums = counts / len(mask)
+            found.append(Score(float(self.combine(sums)), {"mask_share": share}, tuple(sums.tolist())))
         return found
 
     def combine(self, means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:

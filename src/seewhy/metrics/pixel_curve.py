@@ -5,17 +5,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .base import AveragedMetric, Case, Curve, ranks, read_in_batches
-
-if TYPE_CHECKING:
-    from ..types import Transform
+from ..bounds import Count, NotNegative
+from .base import AveragedMetric, Case, Curve, Maps, ranks, read_in_batches
+from .fills import Picture, Transform
 
 N_FIRST = 8
 """Stretches of a curve to begin with, where not every step is looked at."""
@@ -35,20 +33,18 @@ class PixelCurve(AveragedMetric):
         seed: how tied pixels are ordered.
     """
 
-    cost: ClassVar[str] = "one per step"
+    cost = "one per step"
 
-    n_steps: int = 16
-    tolerance: float = 0.0
-    batch_size: int = 16
+    n_steps: Count = 16
+    tolerance: NotNegative = 0.0
+    batch_size: Count = 16
     seed: int = 0
 
     @abstractmethod
-    def ends(
-        self, pixels: Float[Tensor, "3 h w"], transform: Transform | None = None
-    ) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "3 h w"]]:
+    def ends(self, pixels: Picture, transform: Transform | None = None) -> tuple[Picture, Picture]:
         """The picture at step 0 and at the last step."""
 
-    def score(self, case: Case, maps: Float[Tensor, "m h w"]) -> list[Curve]:
+    def score(self, case: Case, maps: Maps) -> list[Curve]:
         first, last = (end.contiguous() for end in self.ends(case.pixels, case.transform))
         places = ranks(maps, case.pixels.shape[1:], self.seed)
         steps = torch.linspace(0, 1, self.n_steps + 1)
@@ -79,9 +75,8 @@ class PixelCurve(AveragedMetric):
         which, step = which.long(), step.long()
         table[which, step] = look(which, step)
         # Stretches between two steps looked at: map, from, to.
-        open_ = torch.cat(
-            [torch.cartesian_prod(torch.arange(n_maps), nodes[:-1]), nodes[1:].repeat(n_maps)[:, None]], 1
-        )
+        starts = torch.cartesian_prod(torch.arange(n_maps), nodes[:-1])
+        open_ = torch.cat([starts, nodes[1:].repeat(n_maps)[:, None]], 1)
         while len(open_ := open_[open_[:, 2] - open_[:, 1] > 1]):
             which, low, high = open_.T
             middle = (low + high) // 2

@@ -1,16 +1,13 @@
 """Pixel flipping (Bach et al. 2015) with its area over the curve (Samek et al. 2017, arXiv 1509.06321)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from ..bounds import Count
 from . import metrics
-from .base import AveragedMetric, Case, Score, ranks, read_in_batches
+from .base import AveragedMetric, Case, Maps, Of, Score, ranks, read_in_batches, scores
 from .fills import Fill, filled
 
 
@@ -29,19 +26,19 @@ class PixelFlipping(AveragedMetric):
         seed: how tied pixels are ordered.
     """
 
-    name: ClassVar[str] = "pixel_flipping"
-    paper: ClassVar[str] = "Bach et al. 2015; Samek et al. 2017, arXiv:1509.06321"
-    cost: ClassVar[str] = "one per step"
-    higher_is_better: ClassVar[bool] = True
-    bounds: ClassVar[tuple[float, float]] = (-float("inf"), float("inf"))
+    name = "pixel_flipping"
+    paper = "Bach et al. 2015; Samek et al. 2017, arXiv:1509.06321"
+    cost = "one per step"
+    higher_is_better = True
+    bounds = (-float("inf"), float("inf"))
 
-    n_steps: int = 16
+    n_steps: Count = 16
     fill: Fill = "black"
-    of: Literal["probability", "logit"] = "probability"
-    batch_size: int = 16
+    of: Of = "probability"
+    batch_size: Count = 16
     seed: int = 0
 
-    def score(self, case: Case, maps: Float[Tensor, "m h w"]) -> list[Score]:
+    def score(self, case: Case, maps: Maps) -> list[Score]:
         first, last = case.pixels, filled(case.pixels, self.fill, case.transform)
         places = ranks(maps, first.shape[1:], self.seed)
         n = self.n_steps
@@ -54,5 +51,4 @@ class PixelFlipping(AveragedMetric):
         whole = read(first[None])
         flipped = read_in_batches(read, make, len(maps) * n, self.batch_size).reshape(len(maps), n)
         curves = torch.cat([whole.repeat(len(maps), 1), flipped], 1)
-        values = (whole - curves).mean(1)
-        return [Score(float(v), {"values": c.tolist()}, (float(v),)) for v, c in zip(values, curves, strict=True)]
+        return scores((whole - curves).mean(1), values=curves)

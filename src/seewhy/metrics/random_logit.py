@@ -1,17 +1,12 @@
 """Random logit test (Sixt et al. 2020, arXiv 1912.09818)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from ..errors import InputError
+from ..bounds import Count
 from . import metrics
-from .base import AveragedMetric, Case, Score, min_max, scores
+from .base import AveragedMetric, Case, InputError, Maps, Score, min_max, scores
 from .similarity import ssim
 
 
@@ -25,28 +20,29 @@ class RandomLogit(AveragedMetric):
         seed: of the draw.
     """
 
-    name: ClassVar[str] = "random_logit"
-    paper: ClassVar[str] = "Sixt et al. 2020, arXiv:1912.09818"
-    family: ClassVar[str] = "randomisation"
-    needs: ClassVar[str] = "the method"
-    cost: ClassVar[str] = "one explanation"
-    higher_is_better: ClassVar[bool] = False
-    bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
-    reads: ClassVar[str] = "map"
-    sign: ClassVar[str] = "min-max to 0…1"
-    requires: ClassVar[tuple[str, ...]] = ("model", "methods")
+    name = "random_logit"
+    paper = "Sixt et al. 2020, arXiv:1912.09818"
+    family = "randomisation"
+    needs = "the method"
+    cost = "one explanation"
+    higher_is_better = False
+    bounds = (-1.0, 1.0)
+    reads = "map"
+    sign = "min-max to 0…1"
+    requires = ("model", "methods")
 
-    n_classes: int = 1
+    n_classes: Count = 1
     seed: int = 0
 
-    def score(self, case: Case, maps: Float[Tensor, "m h w"]) -> list[Score]:
-        assert case.model is not None
+    def score(self, case: Case, maps: Maps) -> list[Score]:
+        assert case.model is not None  # the base has checked
         others = [k for k in range(len(case.model.head.bias)) if k != case.target]
         if not others:
             raise InputError(f"{self.name} needs a second class, and the model has one. Leave this metric out.")
-        drawn = torch.randperm(len(others), generator=torch.Generator().manual_seed(self.seed))[: self.n_classes]
+        order = torch.randperm(len(others), generator=torch.Generator().manual_seed(self.seed)).tolist()
+        drawn = [others[i] for i in order[: self.n_classes]]
         values = torch.zeros(len(maps))
-        for k in drawn.tolist():
-            changed = case.explain(case.pixels[None], target=others[k])[:, 0]
+        for k in drawn:
+            changed = case.explain(case.pixels[None], target=k)[:, 0]
             values += ssim(min_max(maps), min_max(changed)) / len(drawn)
-        return scores(values, [{"other": [others[k] for k in drawn.tolist()]}] * len(maps))
+        return scores(values, other=drawn)

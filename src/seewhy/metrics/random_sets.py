@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from .base import Case, read_in_batches
+from .base import Case, Maps, Of, read_in_batches
 
 
 def random_sets(n_sets: int, size: int, shape: tuple[int, int], seed: int) -> Callable[[Tensor], Bool[Tensor, "b h w"]]:
@@ -35,17 +35,17 @@ def enlarged(masks: Bool[Tensor, "b gh gw"], size: tuple[int, int]) -> Bool[Tens
 
 def losses(
     case: Case,
-    maps: Float[Tensor, "m h w"],
+    maps: Maps,
     make: Callable[[Tensor], Tensor],
     n_sets: int,
     fill: Float[Tensor, "3 h w"],
     *,
-    of: str,
+    of: Of,
     batch_size: int,
 ) -> tuple[Float[Tensor, "m n"], Float[Tensor, " n"]]:
     """What each map says lies in each set, and what the output loses without it; one forward pass a set."""
     size = (case.pixels.shape[1], case.pixels.shape[2])
-    read = case.reader("logit" if of == "logit" else "probability")
+    read = case.reader(of)
     claims = []
 
     def without(index: Tensor) -> Tensor:

@@ -1,16 +1,19 @@
-"""A copy of a model whose layers, from the output downwards, have forgotten what they learned."""
+"""Whether a map changes when the model forgets what it learned: copies whose layers are reset from the output down."""
 
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
 from ..seeded import seeded
+from .base import AveragedMetric, Case, InputError, Maps, Score, scores
+from .similarity import spearman
 
 if TYPE_CHECKING:
     from ..attributions.base import Explainable
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from ..heads.head import Head
 
 Reset = Literal["initialise", "shuffle"]
+BATCH = 16
+"""Noisy pictures explained at once."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class RandomisedModel:
 
     @property
     def network(self) -> None:
-        """What a recipe trained inside the network and reads from there is not copied."""
+        """What a recipe trained inside the network is not copied: who reads it would explain what was not reset."""
         raise InputError(
             "A copy of the model was made whose layers forget what they learned, and the method reads parts of the "
             "model that are not in the copy. A method that reads the copy alone was expected. Leave this one out."
@@ -59,24 +64,18 @@ def twin(model: Explainable) -> RandomisedModel:
 
 def layers(model: RandomisedModel) -> list[nn.Module]:
     """Everything with weights of its own, the output first."""
-    found: list[nn.Module] = [model.head]
+    every: list[nn.Module] = [model.head]
     for part in (model.encoder.head, model.encoder.trunk):
-        found += [m for m in reversed(list(part.modules())) if any(True for _ in m.parameters(recurse=False))]
-    return found
+        every += [m for m in reversed(list(part.modules())) if any(True for _ in m.parameters(recurse=False))]
+    return every
 
 
 def forget(layer: nn.Module, how: Reset, seed: int) -> None:
-    """Give a layer new weights.
+    """Give a layer new weights, in place; the global generator is left as it was.
 
-    Args:
-        layer: changed in place.
-        how: ``"initialise"`` calls the layer's own ``reset_parameters`` (batch norm's running statistics too) and
-            draws from a normal distribution of the same mean and spread where there is none; ``"shuffle"`` puts the
-            old weights in other places, which keeps the scale of what flows through.
-        seed: of the draw; the global generator is left as found.
-
-    Raises:
-        InputError: ``how`` is neither.
+    ``"initialise"`` calls the layer's own ``reset_parameters`` (batch norm's running statistics too) and draws from a
+    normal distribution of the same mean and spread where there is none; ``"shuffle"`` puts the old weights in other
+    places, which keeps the scale of what flows through.
     """
     if how not in ("initialise", "shuffle"):
         raise InputError(f"The reset {how!r} was given. Choose 'initialise' or 'shuffle'.")
@@ -97,3 +96,54 @@ def _drawn(weight: Tensor, how: Reset, generator: torch.Generator) -> Tensor:
         return weight.flatten()[torch.randperm(weight.numel(), generator=generator)].reshape(weight.shape)
     drawn = torch.randn(weight.shape, generator=generator)
     return (drawn * weight.std().cpu() + weight.mean().cpu()).to(weight)
+
+
+@dataclass(frozen=True)
+class Forgetting(AveragedMetric):
+    """Explains copies of the model; the model itself is never touched."""
+
+    family = "randomisation"
+    needs = "the method and the torch model"
+    reads = "map"
+    sign = "as it is; of absolute values beside it"
+    requires = ("model", "methods")
+
+
+def forgetful(case: Case, n_steps: int, reset: Reset, seed: int) -> Iterator[RandomisedModel]:
+    """One copy, with ever more of its layers reset from the output downwards, the last time all of them."""
+    assert case.model is not None  # the base has checked
+    copied = twin(case.model)
+    every = layers(copied)
+    done = 0
+    for step in range(1, n_steps + 1):
+        until = max(math.ceil(len(every) * step / n_steps), min(step, len(every)))
+        for i in range(done, until):
+            forget(every[i], reset, seed + i)
+        done = until
+        yield copied
+
+
+def smoothed(case: Case, model: object, n_samples: int = 1, noise: float = 0.0, seed: int = 0) -> Maps:
+    """Every method's mean map over noisy pictures; the maps of the picture itself when ``noise`` is 0."""
+    if noise == 0:
+        return case.explain(case.pixels[None], model=model)[:, 0]
+    generator = torch.Generator().manual_seed(seed)
+    total = torch.zeros(len(case.methods or ()), *case.pixels.shape[1:])
+    for part in torch.arange(n_samples).split(BATCH):
+        grain = torch.stack([torch.randn(case.pixels.shape, generator=generator) for _ in part]) * noise
+        total += case.explain(case.pixels + grain, model=model).sum(1)
+    return total / n_samples
+
+
+def compared(maps: Maps, changed: Sequence[Maps]) -> list[Score]:
+    """Rank correlations of each map, and of its absolute values, with its own map at every step."""
+    curves = []
+    for i, one in enumerate(maps):
+        later = torch.stack([step[i] for step in changed]).flatten(1)
+        before = one.flatten().expand_as(later)
+        # Two constant maps have no correlation, and yet nothing has changed.
+        same = (before == before[:, :1]).all(1) & (later == later[:, :1]).all(1)
+        pairs = ((before, later), (before.abs(), later.abs()))
+        curves.append(torch.stack([spearman(*pair).masked_fill(same, 1.0) for pair in pairs]))
+    signed, absolute = torch.stack(curves, 1)
+    return scores(signed.mean(1), curve=signed, absolute=absolute.mean(1), absolute_curve=absolute)

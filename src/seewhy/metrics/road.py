@@ -1,16 +1,13 @@
 """ROAD (Rong et al. 2022, arXiv 2202.00449)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from ..bounds import Count, NotNegative
 from . import metrics
-from .base import AveragedMetric, Case, Score, ranks, read_in_batches
+from .base import AveragedMetric, Case, Maps, Score, ranks, read_in_batches, scores
 from .imputation import impute
 
 
@@ -29,18 +26,18 @@ class ROAD(AveragedMetric):
         seed: of the noise and of tied pixels.
     """
 
-    name: ClassVar[str] = "road"
-    paper: ClassVar[str] = "Rong et al. 2022, arXiv:2202.00449"
-    cost: ClassVar[str] = "two per fraction"
-    higher_is_better: ClassVar[bool] = True
-    bounds: ClassVar[tuple[float, float]] = (-0.5, 0.5)
+    name = "road"
+    paper = "Rong et al. 2022, arXiv:2202.00449"
+    cost = "two per fraction"
+    higher_is_better = True
+    bounds = (-0.5, 0.5)
 
     fractions: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-    noise: float = 0.01
-    batch_size: int = 16
+    noise: NotNegative = 0.01
+    batch_size: Count = 16
     seed: int = 0
 
-    def score(self, case: Case, maps: Float[Tensor, "m h w"]) -> list[Score]:
+    def score(self, case: Case, maps: Maps) -> list[Score]:
         places = ranks(maps, case.pixels.shape[1:], self.seed)
         n_pixels, n = case.pixels[0].numel(), len(self.fractions)
         cuts = [round(f * n_pixels) for f in self.fractions]
@@ -55,14 +52,6 @@ class ROAD(AveragedMetric):
 
         read = case.reader("probability")
         table = read_in_batches(read, make, len(maps) * 2 * n, self.batch_size).reshape(len(maps), 2, n)
-        found = []
-        for morf, lerf in table:
-            value = float((lerf - morf).mean() / 2)
-            parts = {
-                "morf": float(morf.mean()),
-                "lerf": float(lerf.mean()),
-                "morf_curve": morf.tolist(),
-                "lerf_curve": lerf.tolist(),
-            }
-            found.append(Score(value, parts, (value,)))
-        return found
+        morf, lerf = table.unbind(1)
+        values = (lerf - morf).mean(1) / 2
+        return scores(values, morf=morf.mean(1), lerf=lerf.mean(1), morf_curve=morf, lerf_curve=lerf)

@@ -1,16 +1,12 @@
 """Sensitivity-n (Ancona et al. 2018, arXiv 1711.06104)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
+from ..bounds import Count
 from . import metrics
-from .base import AveragedMetric, Case, Score
+from .base import AveragedMetric, Case, Maps, Of, Score, scores
 from .fills import Fill, filled
 from .random_sets import losses, random_sets
 from .similarity import pearson
@@ -34,23 +30,23 @@ class SensitivityN(AveragedMetric):
         seed: of the sets.
     """
 
-    name: ClassVar[str] = "sensitivity_n"
-    paper: ClassVar[str] = "Ancona et al. 2018, arXiv:1711.06104"
-    needs: ClassVar[str] = "a map and the model's logits"
-    cost: ClassVar[str] = "one per set, shared by all maps"
-    higher_is_better: ClassVar[bool] = True
-    bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
-    sign: ClassVar[str] = "as it is"
-    small: ClassVar = {"n_sets": 8}
+    name = "sensitivity_n"
+    paper = "Ancona et al. 2018, arXiv:1711.06104"
+    needs = "a map and the model's logits"
+    cost = "one per set, shared by all maps"
+    higher_is_better = True
+    bounds = (-1.0, 1.0)
+    sign = "as it is"
+    small = {"n_sets": 8}
 
     fractions: tuple[float, ...] = (0.01, 0.05, 0.2, 0.4, 0.6, 0.8)
-    n_sets: int = 50
+    n_sets: Count = 50
     fill: Fill = "mean"
-    of: Literal["logit", "probability"] = "logit"
-    batch_size: int = 16
+    of: Of = "logit"
+    batch_size: Count = 16
     seed: int = 0
 
-    def score(self, case: Case, maps: Float[Tensor, "m h w"]) -> list[Score]:
+    def score(self, case: Case, maps: Maps) -> list[Score]:
         size = (case.pixels.shape[1], case.pixels.shape[2])
         blank = filled(case.pixels, self.fill, case.transform)
         curves = []
@@ -60,4 +56,4 @@ class SensitivityN(AveragedMetric):
             claims, lost = losses(case, maps, sets, self.n_sets, blank, of=self.of, batch_size=self.batch_size)
             curves.append(pearson(claims, lost.expand_as(claims)))
         table = torch.stack(curves, 1)
-        return [Score(float(c.mean()), {"curve": c.tolist()}, (float(c.mean()),)) for c in table]
+        return scores(table.mean(1), curve=table)

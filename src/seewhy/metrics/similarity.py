@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -23,18 +22,9 @@ def spearman(a: Float[Tensor, "n m"], b: Float[Tensor, "n m"]) -> Float[Tensor, 
 
 def mean_ranks(rows: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
     """Ranks from 0, equal values at the mean of theirs."""
-    return torch.stack([torch.from_numpy(_mean_ranks(row)) for row in rows.numpy()])
+    from scipy.stats import rankdata
 
-
-def _mean_ranks(row: np.ndarray) -> np.ndarray:
-    order = row.argsort()
-    ordered = row[order]
-    # Where a run of equal values begins; each run shares the mean of its places.
-    begins = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    counts = np.diff(np.r_[begins, len(row)])
-    found = np.empty(len(row))
-    found[order] = np.repeat(begins + (counts - 1) / 2, counts)
-    return found
+    return torch.from_numpy(rankdata(rows.numpy(), axis=1) - 1)
 
 
 def ssim(a: Float[Tensor, "n h w"], b: Float[Tensor, "n h w"], window: int = 7) -> Float[Tensor, " n"]:

@@ -1,16 +1,11 @@
 """Sparsity (Chalasani et al. 2020, arXiv 1810.06583)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from . import metrics
-from .base import AveragedMetric, Case, Score, scores
+from .base import AveragedMetric, Case, Maps, Score, scores
 
 
 @metrics.register
@@ -21,16 +16,16 @@ class Sparsity(AveragedMetric):
     ``Σ_i (2i - m - 1) a_(i) / (m Σ a)``, ``a`` ascending. A map of zeros counts as uniform.
     """
 
-    name: ClassVar[str] = "sparsity"
-    paper: ClassVar[str] = "Chalasani et al. 2020, arXiv:1810.06583"
-    family: ClassVar[str] = "complexity"
-    needs: ClassVar[str] = "a map"
-    cost: ClassVar[str] = "0"
-    higher_is_better: ClassVar[bool] = True
-    reads: ClassVar[str] = "map"
-    sign: ClassVar[str] = "absolute"
+    name = "sparsity"
+    paper = "Chalasani et al. 2020, arXiv:1810.06583"
+    family = "complexity"
+    needs = "a map"
+    cost = "0"
+    higher_is_better = True
+    reads = "map"
+    sign = "absolute"
 
-    def score(self, case: Case, maps: Float[Tensor, "m h w"]) -> list[Score]:
+    def score(self, case: Case, maps: Maps) -> list[Score]:
         values = maps.abs().flatten(1).double().sort(dim=1).values
         n = values.shape[1]
         weights = 2 * torch.arange(1, n + 1) - n - 1

@@ -49,11 +49,7 @@ def overlap(train: Samples, test: Samples) -> list[tuple[str, str]]:
 
 
 def check_apart(train: Samples, test: Samples) -> None:
-    """See that no picture is on both sides.
-
-    Raises:
-        DataError: one is; the first are named.
-    """
+    """See that no picture is on both sides."""
     if both := overlap(train, test):
         names = [f"{ours} = {theirs}" for ours, theirs in both]
         raise DataError(
@@ -66,14 +62,6 @@ def split_pairs(samples: Samples, fraction: float, seed: int = 0) -> tuple[Sampl
     """Pictures to learn from and pictures held out; copies and groups stay together.
 
     Groups are drawn in a seeded order until a part of the pictures that is nearest to ``fraction`` is held out.
-
-    Args:
-        samples: pictures with texts.
-        fraction: of the pictures, between 0 and 1.
-        seed: of the order.
-
-    Raises:
-        DataError: all pictures belong together, so that none can be held out.
     """
     owners = _together(samples)
     groups: dict[int, list[int]] = defaultdict(list)

@@ -1,24 +1,81 @@
-"""Any picture's colours as 8-bit sRGB.
-
-* An embedded profile other than sRGB is converted. A damaged or unfitting one is reported through ``logging``
-  and the picture read as sRGB, as browsers do.
-* Transparent pixels lie on the background. 16-bit grey becomes 8-bit by /257, or by the rules of
-  :mod:`seewhy.pictures.depth` where fewer bits are used; of 16-bit RGB Pillow gives the high byte.
-  Floats within 0…1 are times 255, floats and wide integers within 0…255 are kept, wide integers up to 65535 are as
-  16-bit grey; any other range is stretched from its smallest to its largest value. NaN and infinity become black.
-"""
+"""Any picture's colours as 8-bit sRGB, and how many bits of a wide picture are used."""
 
 from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
 
 from ..errors import ImageError
-from .depth import FULL, STATED, brightened, greatest
+
+FULL = 65535
+STATED, WIDE = "seewhy_greatest", "seewhy_wide"
+"""What is noted of a picture before it is decoded: the greatest value that it may have, and that Pillow halves it."""
+_BITS, _GREATEST, _SAMPLE_GREATEST = 258, 281, 341
+_logger = logging.getLogger(__name__)
+_noted: set[str] = set()
+
+
+def note_depth(opened: Image.Image, data: bytes) -> None:
+    """Note on a picture that was opened, and not decoded, what its file states."""
+    tags: Any = getattr(opened, "tag_v2", {})
+    opened.info[WIDE] = opened.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in opened.tile)  # type: ignore[attr-defined]
+    if opened.format == "TIFF":
+        bits = next(iter(_numbers(tags.get(_BITS))), 16)
+        own = [2**bits - 1] if 8 < bits < 16 else _numbers(tags.get(_SAMPLE_GREATEST)) or _numbers(tags.get(_GREATEST))
+    else:
+        own = [2**bits - 1 for bits in _significant(data) if 8 <= bits < 16]
+    if own and 255 <= own[0] <= FULL:
+        opened.info[STATED] = own[0]
+
+
+def _numbers(value: Any) -> list[int]:
+    values = value if isinstance(value, tuple) else (value,)
+    return [int(v) for v in values if isinstance(v, int | float) and v == v and 0 <= v <= 2**32]
+
+
+def _significant(data: bytes) -> Iterator[int]:
+    """The first of PNG's significant bits, which stand before its pixels."""
+    at = 8 if data.startswith(b"\x89PNG") else len(data)
+    while at + 12 <= len(data) and (kind := data[at + 4 : at + 8]) not in (b"IDAT", b"PLTE"):
+        if kind == b"sBIT":
+            yield data[at + 8]
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+
+
+def greatest(name: str, high: int, stated: int | None) -> int:
+    """The value of whole numbers that is white."""
+    if stated is not None and high <= stated:
+        return stated
+    bits = 8 if high <= 255 else 12 if high <= 4095 else 16
+    if bits < 16 and high > 0:
+        what = f"has values up to {high:,} of {FULL:,}; it is read as one of {bits} bits, and so is every other like it"
+        _say(f"{bits} bits", f"{name}: {what}")
+    return 2**bits - 1
+
+
+def brightened(name: str, image: Image.Image) -> Image.Image:
+    """Colours of 12 bits in 16, of which Pillow keeps the upper 8: the four that are used, over the whole range."""
+    high = max(top for _, top in image.getextrema()[:3]) if image.info.get(WIDE) else 0  # type: ignore[misc]
+    if not 0 < high <= 15:
+        return image
+    what = "has colours of 12 bits in 16, of which 4 are read; save it, and every other like it, with 8 bits"
+    _say("colours", f"{name}: {what}")
+    table = np.minimum(np.arange(256) * 17, 255).tolist()
+    return image.point(table * 3 + (list(range(256)) if image.mode == "RGBA" else []))
+
+
+def _say(kind: str, message: str) -> None:
+    """Once for each kind, as the whole folder is likely to be so."""
+    if kind not in _noted:
+        _noted.add(kind)
+        _logger.warning("%s", message)
+
 
 Colour = tuple[int, int, int]
 _logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from typing import Any
 from ..errors import DataError
 from ..spelling import nearest
 from .datasets import IMAGE_COLUMNS
-from .listing import SUFFIXES
 from .samples import no_column
+from .sources import SUFFIXES
 from .tables import cell_text
 
 TEXT_COLUMNS = ("text", "texts", "caption", "captions", "sentence", "sentences", "title", "description", "txt")
@@ -21,14 +21,7 @@ LOOKED_AT = 50
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of columns; ``None``, or none, where they are to be found.
-
-    Attributes:
-        image: of pictures.
-        texts: of texts.
-        label: of classes.
-        group: of what belongs together.
-    """
+    """Names of columns; ``None``, or none, where they are to be found."""
 
     image: str | None = None
     texts: tuple[str, ...] = ()
@@ -44,16 +37,7 @@ class Columns:
 
 
 def choose(wanted: Columns, rows: Sequence[Mapping[str, Any]], where: str) -> Columns:
-    """The columns that are there, by name or by the usual names.
-
-    Args:
-        wanted: what was named.
-        rows: at least one.
-        where: the table, for messages.
-
-    Raises:
-        DataError: one that was named is missing, none is usual, or sentences and file names have changed places.
-    """
+    """The columns that are there, by name or by the usual names."""
     names = list(dict.fromkeys(str(name) for row in rows[:LOOKED_AT] for name in row))
     for name in (wanted.image, *wanted.texts, wanted.label, wanted.group):
         if name is not None and name not in names:

@@ -22,13 +22,7 @@ WHOLE = Crop((0.0, 0.0, 1.0, 1.0))
 
 @dataclass(frozen=True)
 class Corruption:
-    """One kind, at the levels 1, 3 and 5 of ImageNet-C (Hendrycks & Dietterich 2019, arXiv:1903.12261).
-
-    Attributes:
-        name: as people say it.
-        levels: of its parameter, mild to strong.
-        change: picture ``(h, w, 3)`` uint8, parameter and source of noise → the same shape.
-    """
+    """One kind, at the levels 1, 3 and 5 of ImageNet-C (Hendrycks & Dietterich 2019, arXiv:1903.12261)."""
 
     name: str
     levels: tuple[float, ...]

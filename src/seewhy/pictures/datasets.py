@@ -16,9 +16,8 @@ from typing import Any
 
 from ..arguments import article
 from ..errors import DataError, InputError
-from .listing import list_pictures
 from .samples import Sample, Samples, gathered, load_samples
-from .sources import InMemory, several
+from .sources import InMemory, list_pictures, several
 
 IMAGE_COLUMNS = ("image", "img", "picture", "pixel_values", "file", "path")
 LABEL_COLUMNS = ("label", "labels", "class", "fine_label", "target")
@@ -79,12 +78,7 @@ def _grouped(samples: Samples, group: Any) -> Samples:
 
 
 def pictures_of(source: Any) -> list[Any]:
-    """Pictures without classes: those of a folder or of several, of samples, or several as they are.
-
-    Raises:
-        InputError: it is none of these.
-        DataError: a folder holds no picture.
-    """
+    """Pictures without classes: those of a folder or of several, of samples, or several as they are."""
     if isinstance(source, Samples):
         return [s.source for s in source.items]
     many = [source] if isinstance(source, str | os.PathLike) else several(source)
@@ -174,9 +168,6 @@ def opened(source: Any) -> tuple[Any, dict[str, Any]]:
 
     A Hugging Face data set in the format of torch, numpy or pandas gives no plain ones; a transform of the user's own
     is left as it is.
-
-    Raises:
-        DataError: two columns have one name.
     """
     form = getattr(source, "format", None)
     if isinstance(form, Mapping) and form.get("type") not in (None, "custom"):

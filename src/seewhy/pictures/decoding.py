@@ -1,18 +1,44 @@
-"""What a picture's file may cost: scans, reads and seconds are counted, as a few bytes can ask for hours.
-
-A progressive JPEG may go over the whole picture once more with every eight bytes; a chain of empty blocks or a table
-whose entries all point at the same bytes keeps a reader busy for as long as its author likes. The limits are far above
-what cameras and programs write, and count this thread's own seconds, so that a busy machine refuses nothing.
-"""
+"""What a picture's file may cost: scans, reads and seconds are counted, and how many pictures are in memory at once."""
 
 from __future__ import annotations
 
 import io
 import os
 import re
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ..errors import InputError
+
+
+class Room:
+    """Pictures are decoded at once as long as they fit together; one larger than the room is decoded alone.
+
+    Decoding takes up to 13 bytes a pixel, and as many threads decode as there are cores.
+    """
+
+    def __init__(self, pixels: int, free: int) -> None:
+        self.pixels, self.free, self.left = pixels, free, pixels
+        self.changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, pixels: int) -> Iterator[None]:
+        if pixels <= self.free:
+            yield
+            return
+        share = min(pixels, self.pixels)
+        with self.changed:
+            self.changed.wait_for(lambda: self.left >= share)
+            self.left -= share
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.left += share
+                self.changed.notify_all()
+
 
 MAX_SCANS = 64
 """Of a JPEG; programs write 1 to 13."""
@@ -42,10 +68,6 @@ class BoundedFile(io.BytesIO):
     """A file in memory that ends a decoder which has worked too long or read too much.
 
     Decoders ask for their bytes piece by piece, in the thread that decodes; every such question is a chance to stop.
-
-    Args:
-        data: the file.
-        seconds: of computing.
     """
 
     def __init__(self, data: bytes, seconds: float) -> None:

@@ -1,14 +1,4 @@
-"""Reading pictures: one decode path for everything, safe on hostile files, the same pixels timm would give.
-
-There is one decode path, Pillow's: a libjpeg-turbo binding gains less than a fifth end to end, and OpenCV's resize is
-faster on small pictures but gives other pixels (up to 50 levels apart). What is decided here, once:
-
-* A JPEG at least four times larger than its view needs is decoded at 1/2, 1/4 or 1/8, leaving at least twice the
-  view's resolution; other large pictures are box-reduced to at least three times. Smaller ones are timm's pixels up to
-  rounding: Pillow picks the cheaper axis first, which for a part of a picture need not be the one it picks for all.
-* EXIF orientation is applied; damaged EXIF counts as upright. Animations and stacks give their first frame.
-* Colours become 8-bit sRGB by the rules of :mod:`seewhy.pictures.colours`.
-"""
+"""Reading pictures: one decode path for everything, safe on hostile files, the same pixels timm would give."""
 
 from __future__ import annotations
 
@@ -31,11 +21,9 @@ from PIL import Image, ImageFile
 from ..errors import ImageError, InputError
 from ..storage.reading import UnreadableError, open_regular
 from ..types import INTERPOLATIONS, Crop, FractionBox, PixelBox, Transform
-from .colours import Colour, flatten, to_bytes
-from .decoding import BoundedFile, TooCostlyError, check_scans, max_seconds
-from .depth import note_depth
+from .colours import Colour, flatten, note_depth, to_bytes
+from .decoding import BoundedFile, Room, TooCostlyError, check_scans, max_seconds
 from .dicom import is_dicom, open_dicom
-from .room import Room
 from .sources import InMemory, One, Plain, plain
 
 FloatBox = tuple[float, float, float, float]
@@ -368,3 +356,27 @@ def _cut(image: Image.Image, factor: int, transform: Transform, cut: _Cut) -> np
     canvas = Image.new("RGB", transform.input_size[::-1])
     canvas.paste(image.resize(cut.size, _RESAMPLING[transform.interpolation], box, REDUCING_GAP), cut.at)
     return np.array(canvas.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if cut.flip else canvas)
+
+
+def upright_size(given: One, *, longest: int | None = None) -> tuple[int, int]:
+    """Width and height of the upright picture; nothing is decoded."""
+    source = plain(given)
+    name = given.name if isinstance(given, InMemory) else _name(source)
+    with _HUSH, FILES.taken(n_bytes(source)):
+        try:
+            if isinstance(source, str | Path | bytes):
+                source = _identify(name, source if isinstance(source, bytes) else _read_bytes(os.fspath(source)))
+            elif isinstance(source, np.ndarray):
+                source = _from_array(name, source)
+            width, height = source.size
+            if not width or not height:
+                raise ImageError(name, f"has no pixels ({width} by {height}); give one of at least 1 by 1")
+            if longest is not None and max(width, height) > longest * min(width, height):
+                times = f"one side may be {longest} times the other where a picture is cut into windows"
+                raise ImageError(name, f"has {width:,} by {height:,} pixels; {times}; cut it into shorter pieces")
+            turned = isinstance(source, Image.Image) and _orientation(source) >= 5
+        except ImageError:
+            raise
+        except Exception as error:  # a decoder fed hostile bytes raises anything
+            raise ImageError(name, _why_not_decoded(error)) from error
+    return (height, width) if turned else (width, height)

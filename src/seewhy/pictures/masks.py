@@ -11,8 +11,7 @@ from torch import Tensor
 
 from ..errors import DataError, ImageError
 from ..types import Transform
-from .images import read_views
-from .sizes import upright_size
+from .images import read_views, upright_size
 
 
 def mask_beside(folder: Path, picture: str | Path, transform: Transform) -> Bool[Tensor, "h w"] | None:

@@ -20,9 +20,8 @@ from torch import Tensor
 from ..errors import DataError, ImageError
 from ..types import Transform
 from .boxes.base import BoxData, BoxRecord
-from .images import Picture, read_views
+from .images import Picture, read_views, upright_size
 from .samples import Sample
-from .sizes import upright_size
 
 FULL = 0.95
 """A mask of more than this part of a view leaves no background to ask about."""
@@ -66,10 +65,7 @@ def usable(mask: Bool[Tensor, "h w"], name: str, what: str = "the mask") -> Bool
 
 @dataclass(frozen=True)
 class MaskFiles:
-    """Masks as images whose object is not black: in a folder, or one for one picture.
-
-    ``FOLDER/CLASS/NAME.png`` where that is there, else ``FOLDER/NAME.png``.
-    """
+    """Masks as images whose object is not black: in a folder, or one for one picture."""
 
     place: Path
     transform: Transform

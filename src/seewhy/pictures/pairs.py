@@ -14,10 +14,9 @@ from ..errors import DataError, InputError
 from ..storage.reading import read_text, reason
 from .columns import TEXT_COLUMNS, Columns, choose, texts_in
 from .datasets import column_of, one_at_a_time, opened
-from .listing import list_pictures
 from .samples import Sample, Samples, gathered, some
 from .shards import Record, in_shard, records_of, shards_of
-from .sources import InMemory
+from .sources import InMemory, list_pictures
 from .tables import TABLES, cell_text, rows_of
 
 FORMS = (
@@ -107,15 +106,7 @@ def read_pairs(
 
 @dataclass
 class Parts:
-    """Samples while they are being read: those of one picture are put together.
-
-    Attributes:
-        where: what is read, for messages.
-        found: by name, still without texts.
-        texts: of each name.
-        notes: what a user should know.
-        same: groups that share a picture, each with the one that it counts as.
-    """
+    """Samples while they are being read: those of one picture are put together."""
 
     where: str
     found: dict[str, Sample] = field(default_factory=dict)
@@ -131,11 +122,7 @@ class Parts:
         group: str | None = None,
         pixels: InMemory | None = None,
     ) -> None:
-        """One row; a picture that was there before gets its texts.
-
-        Raises:
-            DataError: it had another class before.
-        """
+        """One row; a picture that was there before gets its texts."""
         self.texts.setdefault(image, []).extend(t.strip() for t in texts if t.strip())
         before = self.found.get(image)
         if before is None:

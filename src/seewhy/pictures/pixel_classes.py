@@ -23,9 +23,9 @@ from ..errors import DataError, ImageError
 from ..spelling import first_repeated
 from ..storage.reading import read_json, read_text, reason
 from .images import _HUSH, _identify, _read_bytes, _why_not_decoded
-from .listing import list_pictures
 from .runs import decode
 from .samples import some
+from .sources import list_pictures
 
 LEFT_OUT = 255
 """Value of a pixel that counts for nothing, after reading: no class, or one without a name."""

@@ -51,9 +51,6 @@ def encode(mask: np.ndarray) -> dict[str, Any]:
 def decode(coded: Any, name: str = "a mask") -> np.ndarray:
     """The mask ``(h, w)`` of booleans; counts are a text or a list of lengths.
 
-    Raises:
-        DataError: it is no such mask, or its runs do not fill it.
-
     Example:
         >>> decode({"size": [2, 2], "counts": [1, 3]}).tolist()
         [[False, True], [True, True]]

@@ -18,9 +18,8 @@ from typing import Any
 from ..arguments import checked
 from ..errors import DataError, EmptyFolderError, InputError
 from ..spelling import nearest
-from .listing import SUFFIXES, is_unicode, list_pictures, natural_key, unlistable
 from .regions import Box, Mask
-from .sources import InMemory
+from .sources import SUFFIXES, InMemory, is_unicode, list_pictures, natural_key, unlistable
 from .tables import TABLES, cell_text, rows_of, whole_numbers
 
 _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
@@ -97,11 +96,7 @@ class Samples:
         return sum(len(s.texts) for s in self.items)
 
     def labelled(self) -> Samples:
-        """The samples, for what cannot do without classes.
-
-        Raises:
-            DataError: a picture has none.
-        """
+        """The samples, for what cannot do without classes."""
         without = [s.image for s in self.items if not s.label]
         if without:
             raise DataError(
@@ -111,11 +106,7 @@ class Samples:
         return self
 
     def of(self, classes: Sequence[str]) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
-        """Those whose label is one of these classes, and a note of the others, if there are any.
-
-        Raises:
-            DataError: no label is.
-        """
+        """Those whose label is one of these classes, and a note of the others, if there are any."""
         known = set(classes)
         items = tuple(s for s in self.items if s.label in known)
         if not items:
@@ -176,11 +167,7 @@ def load_samples(
 
 
 def gathered(items: Sequence[Sample], notes: Sequence[str] = ()) -> Samples:
-    """Samples of these, with their classes.
-
-    Raises:
-        DataError: two classes are called alike, or one by no text.
-    """
+    """Samples of these, with their classes."""
     counts, notes = Counter(s.label for s in items if s.label), list(notes)
     _refuse_no_unicode(counts)
     _refuse_twins(counts)
@@ -303,9 +290,6 @@ def split(labels: Sequence[str], digests: Sequence[str], fraction: float, seed: 
 
     Of each class about ``fraction`` of its distinct pictures is held out, at least one where it has two or more,
     and never all. Copies of one picture under several classes stay on the training side.
-
-    Returns:
-        One flag a sample; true means held out.
     """
     owners: dict[str, set[str]] = defaultdict(set)
     for label, digest in zip(labels, digests, strict=True):

@@ -20,8 +20,7 @@ from ..errors import DataError, ImageError, SeeWhyError
 from ..storage.files import json_value
 from ..storage.reading import open_regular, reason
 from .images import MAX_BYTES
-from .listing import SUFFIXES, natural_key
-from .sources import InMemory
+from .sources import SUFFIXES, InMemory, natural_key
 
 TEXT_BYTES = 2**20
 """Longest text or JSON member that is read."""
@@ -34,12 +33,7 @@ TEXTS = ("txt", "text", "caption", "json", "cls")
 
 @dataclass
 class Record:
-    """What one key of a shard has.
-
-    Attributes:
-        picture: the member that is one.
-        facts: of its JSON and its texts, by ending: ``txt``, ``json``, ``cls``.
-    """
+    """What one key of a shard has."""
 
     picture: InMemory | None = None
     facts: dict[str, Any] = field(default_factory=dict)

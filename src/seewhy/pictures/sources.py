@@ -1,27 +1,11 @@
-"""What a picture may be given as: one rule for every call that takes pictures.
-
-=====================  ==============================================================================================
-given                  read as
-=====================  ==============================================================================================
-``str``, path          a file
-``bytes``              the bytes of a file
-Pillow image           itself, turned upright by its EXIF
-numpy array            ``(h, w)``, ``(h, w, 1)``, ``(h, w, 3)`` or ``(h, w, 4)``, channels last; uint8 as it is, other
-                       kinds by the rule of :mod:`.colours`: floats within 0…1 times 255, within 0…255 kept
-torch tensor           ``(h, w)`` or ``(1 or 3 or 4, h, w)``, channels first; uint8 0…255, or floats 0…1
-anything with          as a numpy array
-``__array__``
-=====================  ==============================================================================================
-
-Several pictures are a list, a tuple, anything that can be walked through, or an array with one axis more in front:
-``(n, h, w, c)``, for tensors ``(n, c, h, w)``.
-"""
+"""Whatever a picture may be given as, and the picture files below folders in the order people expect."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from ..arguments import article
-from ..errors import ImageError, InputError
+from ..errors import DataError, EmptyFolderError, ImageError, InputError
+from .dicom import is_dicom
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,12 +27,7 @@ FORMS = "A file name, bytes, a Pillow image, an array (h, w, 3) or a tensor (3, 
 
 @dataclass(frozen=True, eq=False)
 class InMemory:
-    """A picture that is no file, under a name of its own; it is fetched when it is read.
-
-    Attributes:
-        name: what predictions, cards and messages call it.
-        load: gives it, in any form a picture may have.
-    """
+    """A picture that is no file, under a name of its own; it is fetched when it is read."""
 
     name: str
     load: Callable[[], Any]
@@ -70,12 +50,7 @@ def name_of(source: Any, number: int) -> str:
 
 
 def plain(source: Any) -> Plain:
-    """A picture in one of the forms that are decoded.
-
-    Raises:
-        InputError: it is in none of the forms above.
-        ImageError: it is a tensor of another shape or range, or its data set does not give it.
-    """
+    """A picture in one of the forms that are decoded."""
     if isinstance(source, InMemory):
         return plain(_fetched(source))
     if isinstance(source, str | Path | bytes | Image.Image | np.ndarray):
@@ -145,3 +120,100 @@ def _from_tensor(tensor: Any) -> np.ndarray:
     if array.dtype.kind == "i" and array.size and array.min() >= 0 and array.max() <= 255:
         array = array.astype(np.uint8)
     return array if array.ndim == 2 else np.moveaxis(array, 0, -1)
+
+
+SUFFIXES = (".avif", ".bmp", ".dcm", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+def list_pictures(paths: Iterable[str | Path]) -> Iterator[str]:
+    """Names the given files as they are, even missing ones, and the pictures in the given folders and below.
+
+    Folders are walked lazily in natural order ("2" before "10"), each once however linked; hidden entries are skipped,
+    and so are links to a folder that they lie in.
+    """
+    for path in [paths] if isinstance(paths, (str, Path)) else paths:
+        if not os.path.isdir(path):
+            yield os.fspath(path)
+            continue
+        names = list_files(path, _is_picture)
+        first = next(names, None)
+        if first is None:
+            looked = f"No picture is in the folder {os.fspath(path)} or below. Expected files ending in"
+            raise EmptyFolderError(
+                f"{looked} {', '.join(SUFFIXES)}. Give another folder, or name the files one by one."
+            )
+        yield first
+        yield from names
+
+
+def list_files(folder: str | Path, wanted: Callable[[str, str], bool]) -> Iterator[str]:
+    """The files in a folder and below, as :func:`list_pictures` walks it."""
+    seen, pending = set(), [(os.fspath(folder), True)]
+    while pending:
+        path, is_folder = pending.pop()
+        if not is_folder:
+            yield path
+            continue
+        real = os.path.realpath(path)
+        if real in seen:
+            continue
+        seen.add(real)
+        try:
+            with os.scandir(path) as entries:
+                shown = [e for e in entries if not e.name.startswith(".")]
+            # A link to itself makes is_dir() raise; isdir() calls it no folder.
+            found = [(e.name, e.path, os.path.isdir(e.path) if e.is_symlink() else e.is_dir()) for e in shown]
+            above = {e.path for e in shown if e.is_symlink() and _leads_back(os.path.realpath(e.path), real)}
+        except FileNotFoundError as error:
+            if path == os.fspath(folder):
+                raise unlistable(path, error) from error
+            continue  # it was taken away meanwhile
+        except OSError as error:
+            raise unlistable(path, error) from error
+        found.sort(key=lambda entry: natural_key(entry[0]), reverse=True)
+        pending += [
+            (path, is_folder)
+            for name, path, is_folder in found
+            if path not in above and (is_folder or wanted(name, path))
+        ]
+
+
+def _leads_back(target: str, folder: str) -> bool:
+    """Whether a link's target is the real folder that the link lies in, or one above."""
+    return folder == target or folder.startswith(target.rstrip(os.sep) + os.sep)
+
+
+def _is_picture(name: str, path: str) -> bool:
+    return name.lower().endswith(SUFFIXES) or _is_bare_dicom(name, path)
+
+
+def _is_bare_dicom(name: str, path: str) -> bool:
+    """Whether a file without a suffix is DICOM, as scanners and archives write it."""
+    if not re.fullmatch(r"[^.]+|[0-9.]+", name) or not os.path.isfile(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return is_dicom(file.read(132))
+    except OSError:
+        return False
+
+
+def is_unicode(name: str) -> bool:
+    """Whether a name can be written as UTF-8; one made of other bytes cannot, though its file can be read."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def unlistable(folder: str | Path, error: OSError) -> DataError:
+    """What is said of a folder whose entries the system does not give."""
+    expected = "Expected a folder whose files may be listed. Allow reading it, or leave it out."
+    return DataError(f"The folder {folder} cannot be listed ({error.strerror}). {expected}")
+
+
+def natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:
+    """Sorts "2" before "10"; numbers by length and digits, as Python turns no more than 4,300 digits into one."""
+    digits = (part.lstrip("0") if i % 2 else part for i, part in enumerate(re.split("([0-9]+)", name)))
+    return [(len(part), part) if i % 2 else part for i, part in enumerate(digits)], name

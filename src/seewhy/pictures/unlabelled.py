@@ -10,9 +10,8 @@ from typing import Any
 from ..errors import DataError
 from .datasets import rows_of as rows_of_pictures
 from .datasets import samples_of
-from .listing import SUFFIXES, list_pictures
 from .samples import Sample, Samples, gathered, load_samples, no_column, some
-from .sources import InMemory, name_of
+from .sources import SUFFIXES, InMemory, list_pictures, name_of
 from .tables import TABLES, cell_text, rows_of
 
 
@@ -40,17 +39,7 @@ def load_pictures(
 
 
 def pictures_of(source: Any, **columns: str) -> Samples:
-    """Pictures in any form, with their classes where they have any.
-
-    Args:
-        source: what :func:`load_pictures` reads, samples, pictures alone as a list or an array, or what
-            :func:`seewhy.pictures.datasets.samples_of` takes.
-        **columns: as for :func:`load_pictures`, of a table.
-
-    Raises:
-        InputError: it is none of these.
-        DataError: nothing usable is there.
-    """
+    """Pictures in any form, with their classes where they have any."""
     if isinstance(source, Samples):
         return source
     if isinstance(source, str | os.PathLike):

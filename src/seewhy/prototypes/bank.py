@@ -19,7 +19,8 @@ from ..attributions.shares import cell_evidence, shares
 from ..encoders.base import EncoderOutput
 from ..encoders.stream import Encoded
 from ..heads.head import Target
-from ..pictures.thumbnails import decode_thumbnail, encode_thumbnail
+from ..pictures.miniatures import decode_thumbnail, encode_thumbnail
+from ..storage.parts import check_axes
 from ..types import FractionBox, PixelBox
 
 
@@ -176,6 +177,7 @@ def pictures_of(entries: list[list[Any]], thumbnails: UInt8[Tensor, " bytes"]) -
     Raises:
         TypeError, ValueError: they do not fit together.
     """
+    check_axes("thumbnails", thumbnails, UInt8[Tensor, " bytes"], {})
     data, found, start = thumbnails.numpy().tobytes(), [], 0
     for name, digest, label, size in entries:
         if not isinstance(name, str) or not isinstance(digest, str) or not 0 <= size <= len(data) - start:

@@ -22,11 +22,12 @@ from ..encoders.base import EncoderOutput
 from ..encoders.stream import file_digest
 from ..errors import ImageError, WeightsError
 from ..pictures.images import Picture, read_picture
-from ..pictures.thumbnails import decode_thumbnail
+from ..pictures.miniatures import decode_thumbnail
 from ..progress import Progress
-from ..storage.marks import CHECKPOINT, marked_tensors
+from ..storage.marks import CHECKPOINT
 from ..storage.output import make_folder, remove, write
 from ..storage.reading import check_kinds, parse_json, read_tensors, reason
+from ..storage.tensors import marked_tensors
 from ..types import Failure
 from . import prototypes
 from .bank import BankPicture, Patches

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -73,10 +72,10 @@ class Characteristics:
         ('calibrated', 6)
     """
 
-    name: ClassVar[str] = "characteristics"
-    paper: ClassVar[str] = "Nauta et al. 2020, arXiv 2011.02863"
-    needs: ClassVar[str] = "prototypes that are compared with cells of the feature map"
-    cost: ClassVar[str] = "7"
+    name = "characteristics"
+    paper = "Nauta et al. 2020, arXiv 2011.02863"
+    needs = "prototypes that are compared with cells of the feature map"
+    cost = "7"
 
     changes: Changes = field(default_factory=EqualChanges)
 

@@ -21,9 +21,10 @@ from ..encoders.stream import file_digest
 from ..errors import InputError, ModelError, WeightsError
 from ..progress import Progress
 from ..storage.features import FeatureStore
-from ..storage.marks import Facts, TensorFile, marked_tensors
+from ..storage.marks import Facts, TensorFile
 from ..storage.output import check_file, check_folder, make_folder, write
 from ..storage.reading import check_kinds, parse_json, read_tensors, reason
+from ..storage.tensors import marked_tensors
 from .bank import BankPicture, Patches, check_finite, check_patches, joined_thumbnails, listed, pictures_of
 
 FORMAT = 1

@@ -13,9 +13,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..errors import InputError
-from ..storage.marks import CHECKPOINT, marked_tensors
+from ..storage.marks import CHECKPOINT
 from ..storage.output import make_folder, write
 from ..storage.reading import check_kinds, read_tensors
+from ..storage.tensors import marked_tensors
 from .perturbations import PROPERTIES
 
 

@@ -106,8 +106,22 @@ class LikenessMeasure:
 
     @classmethod
     def restore(cls, facts: Mapping[str, Any] | None) -> LikenessMeasure | None:
-        """From :meth:`to_json`."""
-        return None if facts is None else cls(**{**facts, "bands": tuple(Band(*b) for b in facts.get("bands", ()))})
+        """From :meth:`to_json`; a ``ValueError`` or ``TypeError`` where that cannot be."""
+        if facts is None:
+            return None
+        found = cls(**{**facts, "bands": tuple(Band(*b) for b in facts.get("bands", ()))})
+        counts = [found.n, *(count for band in found.bands for count in (band.n, band.right))]
+        parts = [found.precision, found.chance, *(band.least for band in found.bands)]
+        limits = [limit for limit in (found.limit, found.near) if limit is not None]
+        if (
+            not all(type(count) is int and count >= 0 for count in counts)
+            or not all(isinstance(part, int | float) and 0 <= part <= 1 for part in parts)
+            or not all(isinstance(limit, int | float) and abs(limit) <= NEVER for limit in limits)
+            or any(not 0 < band.n >= band.right for band in found.bands)
+            or (found.limit is not None and (not found.bands or found.near is None))
+        ):
+            raise ValueError(f"a likeness that no pictures have, {vars(found)}")
+        return found
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "bands": [list(band) for band in self.bands]}

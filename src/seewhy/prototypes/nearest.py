@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -34,11 +33,11 @@ class NearestPatches(Prototypes):
             picture already shown, is passed over.
     """
 
-    name: ClassVar[str] = "nearest"
-    paper: ClassVar[str] = "Nearest neighbours in feature space"
-    needs: ClassVar[str] = "a classifier fitted on pictures"
-    cost: ClassVar[str] = "0"
-    priority: ClassVar[int] = 1
+    name = "nearest"
+    paper = "Nearest neighbours in feature space"
+    needs = "a classifier fitted on pictures"
+    cost = "0"
+    priority = 1
 
     n_neighbours: int = 4
     duplicate: float = 0.98

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -57,16 +57,16 @@ class Voters(Prototypes):
         least: smaller parts are not shown.
     """
 
-    name: ClassVar[str] = "voters"
-    paper: ClassVar[str] = "Wu et al. 2018, arXiv:1805.01978"
-    needs: ClassVar[str] = "a classifier made with: seewhy fit --method neighbours"
-    cost: ClassVar[str] = "0"
-    display: ClassVar[Display] = Display(votes=True)
-    rule: ClassVar[str] = RULE
-    priority: ClassVar[int] = 2
-    of_places: ClassVar[bool] = False
-    shows: ClassVar[str] = "the pictures that voted"
-    recipe: ClassVar[str] = "neighbours"
+    name = "voters"
+    paper = "Wu et al. 2018, arXiv:1805.01978"
+    needs = "a classifier made with: seewhy fit --method neighbours"
+    cost = "0"
+    display = Display(votes=True)
+    rule = RULE
+    priority = 2
+    of_places = False
+    shows = "the pictures that voted"
+    recipe = "neighbours"
 
     n_classes: int = 3
     n_pictures: int = 4

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..explanation.base import Explanation
-from ..storage.marks import CARD, PICTURE
 from ..storage.output import check_file, temporary_folder, write
 from .card import render_html
 from .index import IndexEntry, index_entry, render_index
@@ -48,11 +47,11 @@ def save(explanation: Explanation, path: Path, *, force: bool = False) -> Path:
     check_card(path, force=force)
     ending = path.suffix.lower()
     if ending == ".png":
-        return write(path, render_png(explanation), PICTURE, force=force)
+        return write(path, render_png(explanation), force=force)
     if ending == ".json":
         data = json.dumps(explanation.to_json(), ensure_ascii=False, indent=2)
-        return write(path, data, CARD, force=force)
-    return write(path, render_html(explanation), CARD, force=force)
+        return write(path, data, force=force)
+    return write(path, render_html(explanation), force=force)
 
 
 def check_card(path: Path, *, force: bool = False) -> Path:
@@ -62,7 +61,7 @@ def check_card(path: Path, *, force: bool = False) -> Path:
             f"{path} ends in {path.suffix!r}. A card is saved as .html, .png or .json. "
             "Give the file one of these endings."
         )
-    return check_file(path, PICTURE if path.suffix.lower() == ".png" else CARD, force=force)
+    return check_file(path, force=force)
 
 
 def open_in_browser(explanation: Explanation) -> None:

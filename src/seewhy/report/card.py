@@ -2,59 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..explanation.base import Explanation, Region, Where, Word, Words
+from ..explanation.base import Explanation, Where
 from ..explanation.decision import Certainty, Decision
-from ..explanation.part import Outside, Part
-from ..explanation.perceived import Perceived
+from ..explanation.part import Part
 from ..explanation.prediction import Prediction
-from ..explanation.similar import Like, Likeness
-from ..explanation.typical import Typical
 from ..explanation.verdict import Level, Missing
 from .blocks import (
-    Badge,
     Bar,
     Bars,
     Block,
-    Cell,
-    Chart,
-    Columns,
-    Curve,
     Def,
     Figure,
     Figures,
     Fold,
     Heat,
     Letter,
-    Letters,
     Line,
     Note,
-    Picture,
-    Pictures,
     Section,
     Strong,
-    Table,
     Text,
     Unseen,
     Verdict,
     terms_in,
 )
+from .evidence import blocks_of, heat_title, place_of, regions_of
 from .glossary import terms_of
-from .page import LEVELS, figure, method_name, percent, render
+from .page import LEVELS, percent, render
 
 N_TOP = 5
 SMALL = 64
 """Pictures narrower than this are shown as the pixels they are."""
 DIMMED = 140
 """How opaque the black is that lies over pixels that are not of a part, of 255."""
-LEAST_SCALE = 0.1
-"""The share of a similarity that fills a bar when no property costs more."""
-NOT_COMPARED = "not to be compared"
 SIGNS: dict[Certainty, tuple[Level, str]] = {
     "sure": ("believable", "Sure"),
     "one of few": ("partly", "One of few"),
@@ -139,21 +125,6 @@ def card_of(e: Explanation) -> Card:
     )
 
 
-def blocks_of(key: str, evidence: Any, e: Explanation) -> Iterator[Block]:
-    """One kind of evidence; its verdict comes after what it is about."""
-    if isinstance(evidence, Missing):
-        yield evidence
-        return
-    shown, figures, after = KINDS[key](evidence, e)
-    yield from shown
-    yield Verdict.of(evidence.verdict, [f for f in figures if f.text])
-    yield from after
-
-
-Shown = tuple[Sequence[Block], Sequence[Figure], Sequence[Block]]
-"""What is shown, the figures of the verdict, and what stands after it."""
-
-
 def sign_of(decision: Decision | None) -> tuple[Level, str]:
     """Of a decision, also where there is none."""
     return SIGNS["not measured" if decision is None else decision.verdict]
@@ -189,7 +160,11 @@ def _trust(d: Decision) -> Fold:
             rows += [
                 Figure("unknown", "Of classes left out, noticed", left_out),
                 Figure("unknown", "called sure", _with_interval(u.near_sure, u.near_sure_interval)),
-                Figure("unknown", "Of noise and patterns, noticed", _said(u.far_found, " ")),
+                Figure(
+                    "unknown",
+                    "Of noise and patterns, noticed",
+                    "" if u.far_found is None else percent(u.far_found, " "),
+                ),
             ]
     rows = [row for row in rows if row.text]
     notes = [Note(d.unknowns.sentence)] if d.unknowns is not None else []
@@ -201,42 +176,6 @@ def _with_interval(value: float | None, interval: tuple[float, float] | None) ->
         return ""
     low, high = (percent(v, " ") for v in interval)
     return f"{percent(value, ' ')} ({low} to {high})"
-
-
-def _said(value: float | None, space: str | None = None) -> str:
-    """A per cent, or nothing where it was not measured."""
-    return "" if value is None else percent(value) if space is None else percent(value, space)
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else figure(value)
-
-
-def heat_title(where: Where | Missing) -> str:
-    """What the heat speaks for, and against what when it is a contrast."""
-    if isinstance(where, Missing):
-        return ""
-    return f"{where.target} rather than {where.contrast}" if where.contrast else where.target
-
-
-def regions_of(e: Explanation) -> tuple[Region, ...]:
-    return () if isinstance(e.where, Missing) else e.where.regions
-
-
-def place_of(region: Region) -> str:
-    """Where a region lies, in words: ``upper left``, ``centre``, …"""
-    x, y = (region.box[0] + region.box[2]) / 2, (region.box[1] + region.box[3]) / 2
-    column = "left" if x < 0.4 else "right" if x > 0.6 else ""
-    row = "upper" if y < 0.4 else "lower" if y > 0.6 else "middle" if column else "centre"
-    return " ".join(part for part in (row, column or ("" if row == "centre" else "middle")) if part)
-
-
-def crop(view: np.ndarray, region: Region) -> np.ndarray:
-    """The region cut out of the view, never empty."""
-    height, width = view.shape[:2]
-    left, top, right, bottom = (min(max(v, 0.0), 1.0) for v in region.box)
-    x, y = min(int(left * width), width - 1), min(int(top * height), height - 1)
-    return view[y : max(round(bottom * height), y + 1), x : max(round(right * width), x + 1)]
 
 
 def _picture(e: Explanation) -> Iterator[Block]:
@@ -288,301 +227,3 @@ def dimming(part: Part, size: tuple[int, ...], frame: tuple[float, float, float,
     layer = np.zeros((*inside.shape, 4), np.uint8)
     layer[~inside, 3] = DIMMED
     return layer
-
-
-def _where(where: Where, e: Explanation) -> Shown:
-    title = heat_title(where)
-    shown: list[Block] = [Note(Line("What speaks for ", Strong(title), f", by {method_name(where.method)}."))]
-    if where.is_zero:
-        shown = [Note(Line("Nothing on this picture speaks for ", Strong(title), ", so no heat is drawn."), "said")]
-    if where.regions:
-        items = [(r.letter, Def("share", percent(r.share)), place_of(r)) for r in where.regions]
-        shown.append(Letters(items))
-    if where.neurons:
-        goal = e.subject.of_goal if e.subject else title
-        most = Line(Def("neuron", "Neurons"), f" that speak most for {goal} (+), and most against it (−):")
-        items = [
-            (f"Neuron {n.channel}", f"{'+' if n.share > 0 else '−'}{percent(abs(n.share))}", n.name or "no name")
-            for n in where.neurons
-        ]
-        shown += [Note(most), Letters(items, are_letters=False)]
-    if charts := [*_charts(where, e)]:
-        shown.append(Columns([[chart] for chart in charts]))
-    if where.outside is not None:
-        shown.append(Note(Line(Def("outside", where.outside.sentence), f" Masks: {where.outside.masks}.")))
-    figures = [
-        Figure("match", "Match", _number(where.match)),
-        Figure("centre", "bump in the middle", _number(where.match_centre)),
-    ]
-    if not charts:
-        figures += [
-            Figure("deletion", "Deletion", _number(where.deletion)),
-            Figure("random-map", "random map", _number(where.deletion_random)),
-            Figure("insertion", "Insertion", _number(where.insertion)),
-            Figure("random-map", "random map", _number(where.insertion_random)),
-        ]
-    return shown, figures, ()
-
-
-def _charts(where: Where, e: Explanation) -> Iterator[Chart]:
-    """The deletion and insertion curves, those that were measured."""
-    of_sentence = e.subject is not None and e.subject.sentence is not None
-    quantity = f"{'similarity with' if of_sentence else 'probability of'} {heat_title(where)}"
-    both = (where.deletion_curve, where.insertion_curve, where.deletion_random_curve, where.insertion_random_curve)
-    highest = max((v for curve in both for v in curve), default=1.0)
-    top = next((top for top in (0.25, 0.5) if highest <= top), 1.0)
-    for key, title, across in (("deletion", "Hiding", "hidden"), ("insertion", "Showing", "shown")):
-        curve, random = getattr(where, f"{key}_curve"), getattr(where, f"{key}_random_curve")
-        if len(curve) < 2 or len(where.steps) < 2:
-            continue
-        area, area_random = figure(getattr(where, key)), figure(getattr(where, f"{key}_random"))
-        title = f"{title} the hottest first"
-        other = Curve(
-            [*zip(where.steps, random, strict=False)], "random map", Def("random-map", area_random), "idle", True
-        )
-        yield Chart(
-            title,
-            [Curve([*zip(where.steps, curve, strict=False)], key.capitalize(), Def(key, area)), other],
-            [*zip(where.steps, random, curve, strict=False)],
-            across=f"all {across}",
-            x_range=(0.0, 1.0),
-            y_range=(0.0, top),
-            small=True,
-            alt=f"{title}: {quantity} as more of the picture is {across}. Area {area}, random map {area_random}.",
-        )
-
-
-def _like(like: Like, e: Explanation) -> Shown:
-    rows = [*_rows(like, e)]
-    none = Note("No patch of your pictures comes near enough to be shown.", "said")
-    share = Figure("vote" if like.display.votes else "share", "Share shown", percent(like.share_shown))
-    return rows or [none], [*_of_class(like), share, *_of_likeness(like)], ()
-
-
-def _of_class(like: Like) -> list[Figure]:
-    """How many are of the class, or how often such ones are, where that is what counts."""
-    of = like.of_target
-    if of is None:
-        return [
-            Figure("held-out", "Held-out precision", _said(like.held_out_precision)),
-            Figure("chance", "chance", _said(like.chance)),
-        ]
-    return [
-        Figure("of-class", "Of the class", percent(of.share)),
-        Figure("of-class", "a wrong class, 1 in 20", percent(min(of.limit, 1.0))),
-        Figure("such", "Such pictures, right", f"{percent(of.right / of.n)} of {of.n}" if of.n else ""),
-    ]
-
-
-def _of_likeness(like: Like) -> list[Figure]:
-    """What hiding the places did, what voters changed, and how pure the channels are."""
-    rows = []
-    if (hidden := like.deletion) is not None:
-        rows += [
-            Figure("hidden", "Hidden, the lead falls by", figure(hidden.fall)),
-            Figure("hidden", "elsewhere by", figure(hidden.fall_random)),
-        ]
-    if like.removal is not None:
-        rows += [
-            Figure("removed", "Without them it changes", _said(like.removal.changed)),
-            Figure("removed", "without as many at random", _said(like.removal.changed_random)),
-        ]
-    if (purity := like.purity) is not None:
-        rows += [
-            Figure("purity", "Purity, held out", figure(purity.held_out)),
-            Figure("purity", "where fitted", figure(purity.fit)),
-            Figure("purity", "random rotation", figure(purity.random)),
-        ]
-    if like.logit_difference is not None:
-        rows.append(Figure("fold", "Logits changed by", f"{like.logit_difference:.0e}"))
-    return rows
-
-
-def _rows(like: Like, e: Explanation) -> Iterator[Pictures]:
-    """Neighbours by letter, each row beginning with the region of this picture."""
-    known = {region.letter: region for region in regions_of(e)}
-    scale = scale_of(like)
-    letters = dict.fromkeys(near.letter for near in like.neighbours)
-    for letter in letters:
-        group = [near for near in like.neighbours if near.letter == letter]
-        first, shown = group[0], [near for near in group if near.times]
-        if not shown:
-            continue
-        region, votes = known.get(letter), like.display.votes
-        cut = crop(e.view, region) if region else None
-        share = sum(near.share for near in group) if votes else first.share
-        caption: list[Text] = [Line(Badge(letter), " ", Def("vote" if votes else "share", percent(share)))]
-        if votes:
-            caption.append("of the vote")
-        if first.channel is not None:
-            logits = "" if first.contribution is None else f", {figure(first.contribution)} logits"
-            caption.append(f"{like.display.unit} {first.channel}{logits}")
-        query = Picture(
-            cut if first.query_frame is None else e.view,
-            f"Region {letter} of this picture",
-            caption,
-            first.query_frame,
-            bars=bars_of(first, scale) if first.channel is not None else None,
-        )
-        yield Pictures([_neighbour(near, like, e, scale) for near in shown], query=query)
-
-
-def _neighbour(near: Likeness, like: Like, e: Explanation, scale: float) -> Picture:
-    same, votes = near.label == (like.target or e.prediction.label), like.display.votes
-    below: list[Any] = [Def(like.display.similarity, figure(near.similarity))]
-    if votes:
-        below += [", ", Def("vote", percent(near.share)), " of the vote"]
-    if near.times > 1:
-        below += [" ", Def("times", f"×{near.times}")]
-    return Picture(
-        near.patch,
-        f"{'Your picture' if votes else 'Patch of'} {near.image}",
-        (near.label if same else Line(near.label, Unseen(" (another class)")), Line(*below)),
-        near.frame,
-        "" if same else "other",
-        near.image,
-        bars=bars_of(near, scale) if near.channel is None else None,
-    )
-
-
-def scale_of(like: Like) -> float:
-    """The largest share lost on the card, on this picture or over all."""
-    found = [b for near in like.neighbours if (b := near.because)]
-    return max([LEAST_SCALE, *(v for b in found for v in (*b.lost.values(), *(b.overall or {}).values()))])
-
-
-def bars_of(near: Likeness, scale: float) -> Bars | None:
-    """What a likeness rests on, in one order everywhere; ``None`` where that was not measured."""
-    if (because := near.because) is None:
-        return None
-    bars = []
-    for name, lost in because.lost.items():
-        overall = (because.overall or {}).get(name)
-        mark = None if overall is None else min(1.0, max(0.0, overall) / scale)
-        said = _lost(lost) if overall is None else f"{_lost(lost)}, over all pictures {_lost(overall)}"
-        colour: Any = "ember" if lost > 0 else "idle"
-        bars.append(Bar(name, min(1.0, abs(lost) / scale), said, 0.0, mark, colour, f"{name}: {said}"))
-    return Bars(bars, "because", Def("because", because.sentence or NOT_COMPARED))
-
-
-def _lost(value: float) -> str:
-    return percent(value) if value >= 0 else f"gains {percent(-value)}"
-
-
-def _words(words: Words, e: Explanation) -> Shown:
-    values = [v for word in words.words for v in (word.score, word.score_other)]
-    low, high = min([0.0, *values]), max([0.0, *values])
-    labels = sorted(dict.fromkeys(w.label for w in words.words), key=lambda label: label != e.prediction.label)
-    tables: list[Block] = []
-    for label in labels:
-        group = [w for w in words.words if w.label == label]
-        says = Line("Says " if label == e.prediction.label else "Would say ", Strong(label))
-        rows = [_word_row(word, low, (high - low) or 1.0) for word in group]
-        idle = [word.score <= word.score_other for word in group]
-        columns = (says, Def("score", "fit"), Def("separates", "separates"))
-        tables.append(Table(columns, rows, "sentences", idle=idle))
-    none = [] if tables else [Note("No sentences are written for these classes yet.", "said")]
-    choice = Note(Line("The words alone would choose ", Strong(words.decision), f". {words.would_change}"))
-    name = f"Words accuracy on {words.accuracy_on}" if words.accuracy_on else "Words accuracy"
-    figures = [Figure("words-accuracy", name, _said(words.accuracy))]
-    if (control := words.control) is not None:
-        figures += [
-            Figure("other-words", "Wrong words fit as well in", percent(control.as_good)),
-            Figure("other-words", "Fits this picture better than", percent(control.picture_beats)),
-        ]
-    return [*none, *tables, choice], figures, ()
-
-
-def _word_row(word: Word, low: float, span: float) -> tuple[Cell, Cell, Cell]:
-    start, end = sorted((0.0, word.score))
-    holds = word.score > word.score_other
-    origin = [] if word.origin is None else [str(word.origin)]
-    origin += [] if word.adds is None else [f"adds {word.adds:.2f}"]
-    title = f"{figure(word.score)}; the other class's sentences {figure(word.score_other)}"
-    mark, colour = (word.score_other - low) / span, "good" if holds else "idle"
-    bar = Bar("", (end - start) / span, "", (start - low) / span, mark, colour, title)
-    idle = word.separates is not None and word.separates <= 0.5
-    said = Unseen(f"{figure(word.score)}, {'holds' if holds else 'does not hold'}")
-    return (
-        Cell(word.text, [", ".join(origin)] if origin else ()),
-        Cell(said, bar=bar),
-        Cell(Def("separates", figure(word.separates)), ["chance or worse"] if idle else (), "bad" if idle else ""),
-    )
-
-
-def _seen(seen: Perceived, e: Explanation) -> Shown:
-    lead = Line(
-        "It redrew the picture from memory in ",
-        Def("loop", "loops"),
-        f", {seen.picture.shape[1]} pixels wide, and classified the last one, not the first. The heat is of places on "
-        "that last one, drawn over the first.",
-    )
-    pictures = []
-    for picture, loops in zip(seen.path, seen.loops, strict=True):
-        when = "observed" if loops == 0 else f"after {loops} loop{'' if loops == 1 else 's'}"
-        is_last = picture is seen.picture
-        caption = ("seen", when) if is_last else (when,)
-        pictures.append(Picture(picture, f"What it saw, {when}", caption, on_still=is_last or loops == 0))
-    near = seen.nearest
-    away = Line(Def("memorised", "memorised"), f", {near.distance:.3f} away")
-    alt = f"The memorised picture nearest to it, {near.image}"
-    pictures.append(Picture(near.picture, alt, (near.label, away), kind="known", title=near.image))
-    figures = [
-        Figure("moved", "Last loop moved it by", f"{255 * seen.moved:.1f} levels"),
-        Figure("spread", f"{seen.n_copies} copies, from their mean", f"{seen.spread:.3f}" if seen.n_copies > 1 else ""),
-        Figure("memorised", "Nearest memorised picture", f"{near.distance:.3f}"),
-    ]
-    return [Note(lead), Pictures(pictures, "pixels")], figures, ()
-
-
-def _part(outside: Outside, e: Explanation) -> Shown:
-    part = e.part
-    assert part is not None
-    lead = Line(
-        "How probable ",
-        Strong(part.label),
-        f" is in this {part.kind} when pixels are hidden. The heat below is of the cells that this score is made of: "
-        "it cannot show what comes from outside them.",
-    )
-    rows = (
-        ("as it is", outside.probability),
-        ("everything else hidden", outside.without_outside),
-        (f"{part.kind} hidden", outside.without_inside),
-    )
-    bars = [
-        Bar(name, value, Def("probability", percent(value)), colour="idle" if i else "ink")
-        for i, (name, value) in enumerate(rows)
-    ]
-    figures = [
-        Figure("inside", "Done inside", percent(outside.share_inside)),
-        Figure("odds-fall", f"{part.kind.capitalize()} hidden, log-odds fall by", figure(outside.fall_inside)),
-        Figure("odds-fall", "as much elsewhere", figure(outside.fall_elsewhere)),
-        Figure("odds-fall", "all else hidden", figure(outside.fall_outside)),
-    ]
-    return [Note(lead), Bars(bars)], figures, ()
-
-
-def _typical(typical: Typical, e: Explanation) -> Shown:
-    lead = Note(
-        f"Made by a generator: no photographs, and not of this picture. They show what {typical.climbed} takes for "
-        f"{typical.label}, as far as the generator can draw it."
-    )
-    pictures = []
-    for number, one in enumerate(typical.pictures, 1):
-        said = "not judged" if one.seen is None else f"seen as {one.seen}"
-        own = Line("made, own ", Def("probability", f"probability {percent(one.value)}"))
-        kind: Any = "other" if one.agrees is False else ""
-        pictures.append(Picture(one.pixels, f"Made picture {number}, {said}", (said, own), kind=kind))
-    behind = Fold("The generator behind these", [Note(f"It was {typical.drawn}.")])
-    return [lead, Pictures(pictures, "pixels")], (), [behind]
-
-
-KINDS: dict[str, Callable[[Any, Explanation], Shown]] = {
-    "seen": _seen,
-    "part": _part,
-    "where": _where,
-    "like": _like,
-    "words": _words,
-    "typical": _typical,
-}
-"""What each kind of evidence shows."""

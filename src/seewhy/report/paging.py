@@ -12,7 +12,6 @@ from typing import Any
 
 from ..arguments import checked
 from ..errors import DataError
-from ..storage.marks import PAGE
 from ..storage.output import check_file, write
 from .blocks import Document
 
@@ -59,7 +58,7 @@ class Page:
         """Write as ``.html`` or ``.json``, by the ending."""
         path = check_ending(path, force=force)
         data = self.to_html() if path.suffix == ".html" else json.dumps(self.data, indent=1, ensure_ascii=False)
-        return write(path, data, PAGE, force=force)
+        return write(path, data, force=force)
 
     def _repr_html_(self) -> str:
         return framed(self.to_html(), f"SeeWhy {type(self).__name__.lower()}")
@@ -111,4 +110,4 @@ def check_ending(path: str | Path, *, force: bool = False) -> Path:
     path = Path(path)
     if path.suffix not in ENDINGS:
         raise DataError(f"A report is written as .html or .json, not as {path.suffix!r}. Change the ending of {path}.")
-    return check_file(path, PAGE, force=force)
+    return check_file(path, force=force)

@@ -1,4 +1,8 @@
-"""Approximate search for large indexes: an inverted file of 8-bit vectors, whose recall is measured when it is made."""
+"""Approximate search for large indexes: an inverted file of 8-bit vectors, whose recall is measured when it is made.
+
+faiss takes the lengths in a file at their word. So every length is compared with what the index says of itself and
+with the size of the file first; only the numbers between them are faiss's to read.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +11,265 @@ import struct
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le
 from jaxtyping import Bool, Float, Float32, Int
+from pydantic import ConfigDict, Strict
 from torch import Tensor
 
 from ..errors import DataError, MissingExtraError
+from ..results import Doc
 from ..storage.folders import write_by
 from ..storage.reading import file_sha256, open_regular, reason
 from .vectors import BLOCK, Rows, exact_top
 
+REFINE = 4
+"""Candidates a result, each then compared exactly; 8-bit vectors alone end at a recall of 0.98."""
+TIED = 1e-6
+"""Products that differ by less are of rows that are as near."""
+N_NEARER, NEARER = 100, 300
+"""Nearest rows that are taken away from a query to make it one whose like is not in the index: so many at least, and
+one in so many of all, as an index of crops, frames or copies has the more of a picture the larger it is."""
+N_TRAIN = 48
+"""Vectors a list that the lists' centres are fitted on; below 39 faiss warns."""
+
+Matrix = Float32[np.ndarray, "n d"] | Rows
+Size = Annotated[int, Strict(), Ge(0)]
+Rate = Annotated[float, Strict(), Ge(0), Le(1)]
+
+
+def load_faiss() -> Any:
+    """The engine."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # its generated wrappers, on every import
+            import faiss
+    except ImportError as error:
+        raise MissingExtraError("search", "Approximate search") from error
+    return faiss
+
+
+def has_faiss() -> bool:
+    """Whether the engine is there."""
+    try:
+        load_faiss()
+    except MissingExtraError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How good the approximate search is, measured on pictures it was not fitted on.
+
+    ``recall`` is the lower end of a one-sided 95 % interval of the mean, on the worst kind of queries.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    recall: Annotated[Rate, Doc("part of the true nearest that are found, a lower bound")]
+    recall_low: Annotated[Rate, Doc("of the 5 % of queries that fare worst, the best")]
+    target: Annotated[Rate, Doc("that was asked for")]
+    n_queries: Annotated[Size, Doc("measured on")]
+    k: Annotated[Size, Doc("results of each")]
+    n_lists: Annotated[Size, Le(1 << 24), Doc("of the inverted file")]
+    n_probe: Annotated[Size, Ge(1), Doc("lists looked into")]
+    n_rows: Annotated[Size, Doc("rows it covers; later ones are compared one by one")]
+
+    def __post_init__(self) -> None:
+        if self.n_probe > self.n_lists:
+            raise ValueError(f"its approximate index looks into {self.n_probe} of {self.n_lists} lists")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Approximate:
+    """An inverted file over one column (faiss, ``IVF{4√n},SQ8``, inner product), with exact re-ranking.
+
+    The engine's ids are rows.
+    """
+
+    def __init__(self, engine: Any, calibration: Calibration) -> None:
+        self._engine = engine
+        self.calibration = calibration
+
+    @classmethod
+    def build(
+        cls,
+        matrix: Matrix,
+        rows: Int[np.ndarray, " m"],
+        *,
+        target: float = 0.95,
+        k: int = 10,
+        n_queries: int = 200,
+        seed: int = 0,
+    ) -> Approximate | None:
+        """Fit the lists, fill them, and look into ever more of them until recall is reached; ``None`` where all do not.
+
+        The queries are made of rows that take no part in fitting. What is found counts by its product, so that one of
+        several equal rows is as good as another. Recall is reached when its lower bound is on rows whose nearest, one
+        in 300 of all and 100 at least, are taken away as if they had never been added, and on points in the middle of
+        four rows, each by itself.
+        """
+        faiss = load_faiss()
+        drawn = np.random.default_rng(seed).permutation(rows)
+        queries, rest = np.sort(drawn[:n_queries]), drawn[n_queries:]
+        n_lists = max(1, min(round(4 * math.sqrt(len(rows))), len(rest) // 39))
+        width = matrix.shape[1]
+        coarse = faiss.IndexFlatIP(width)
+        engine = faiss.IndexIVFScalarQuantizer(
+            coarse, width, n_lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
+        )
+        engine.cp.seed = seed + 1
+        engine.train(np.ascontiguousarray(matrix[np.sort(rest[: N_TRAIN * n_lists])]))
+        for start in range(0, len(rows), BLOCK):
+            part = rows[start : start + BLOCK]
+            engine.add_with_ids(np.ascontiguousarray(matrix[part]), part)
+        kinds = _strangers(matrix, rows, queries, k), _between(matrix, rows, queries, k)
+        n_probe = 1
+        while True:
+            begun = cls(engine, Calibration(0.0, 0.0, target, n_queries, k, n_lists, n_probe, len(matrix)))
+            recalls = [torch.stack([begun._recall(matrix, query) for query in kind]) for kind in kinds]
+            reached = min(map(_lower_bound, recalls))
+            if reached >= target:
+                low = round(min(float(recall.quantile(0.05)) for recall in recalls), 4)
+                figures = math.floor(reached * 1e4) / 1e4, low, target, sum(map(len, recalls)), k
+                return cls(engine, Calibration(*figures, n_lists, n_probe, len(matrix)))
+            if n_probe == n_lists:
+                return None
+            n_probe = min(n_lists, max(n_probe + 1, round(n_probe * 1.4)))
+
+    def _recall(self, matrix: Matrix, query: _Query) -> Tensor:
+        """Part of the nearest that is found of those that are not taken away."""
+        faiss, figures = load_faiss(), self.calibration
+        others = faiss.IDSelectorNot(faiss.IDSelectorBatch(query.gone))
+        scores, _ = self._search(matrix, query.vector[None], figures.k, nprobe=figures.n_probe, sel=others)
+        return (scores[0] >= query.least - TIED).double().sum() / figures.k
+
+    def top(
+        self,
+        matrix: Matrix,
+        queries: Float[Tensor, "q d"],
+        k: int,
+        *,
+        keep: Bool[np.ndarray, " n"] | None = None,
+        n_probe: int | None = None,
+    ) -> tuple[Float[Tensor, "q j"], Int[Tensor, "q j"]]:
+        """The ``k`` nearest as far as they are found: candidates by 8-bit vectors, then exact products.
+
+        Where few rows are kept, more lists are looked into. Where fewer than ``k`` are found, the product is ``-inf``
+        and the row -1.
+        """
+        probes = n_probe or self.calibration.n_probe
+        options: dict[str, Any] = {}
+        if keep is not None:
+            probes = math.ceil(probes / max(float(keep.mean()), 1 / self.calibration.n_lists))
+            bits = np.packbits(keep, bitorder="little")
+            options["sel"] = load_faiss().IDSelectorBitmap(bits)
+        return self._search(matrix, queries, k, nprobe=min(probes, self.calibration.n_lists), **options)
+
+    def _search(
+        self, matrix: Matrix, queries: Float[Tensor, "q d"], k: int, **how: Any
+    ) -> tuple[Float[Tensor, "q j"], Int[Tensor, "q j"]]:
+        parts, parameters = [], load_faiss().SearchParametersIVF(**how)
+        for part in queries.split(64):
+            vectors = np.ascontiguousarray(part.numpy(), np.float32)
+            _, near = self._engine.search(vectors, REFINE * k, params=parameters)
+            parts.append(_exactly(matrix, part, torch.from_numpy(near), k))
+        return torch.cat([scores for scores, _ in parts]), torch.cat([rows for _, rows in parts])
+
+    def save(self, path: Path) -> None:
+        """Write to a file, whole or not at all."""
+        faiss = load_faiss()
+        try:
+            write_by(path, lambda part: faiss.write_index(self._engine, str(part)))
+        except (RuntimeError, OSError) as error:
+            raise DataError(f"{path} cannot be written: {error}. Free some space on that disk.") from error
+
+    @classmethod
+    def load(cls, path: Path, calibration: Calibration, width: int, sha256: str = "") -> Approximate:
+        """Read from a file, all of whose lengths are checked before; an earlier version kept no SHA-256 of it."""
+        faiss = load_faiss()
+        try:
+            check_file(path, width=width, n_lists=calibration.n_lists, n_rows=calibration.n_rows)
+            if sha256 and file_sha256(path) != sha256:
+                raise ValueError("its SHA-256 is not the one kept in the index")
+            return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP), calibration)
+        except FileNotFoundError:
+            raise
+        except (RuntimeError, OSError, ValueError) as error:
+            raise DataError(
+                f"{path} is damaged ({reason(error)}). Make it again with: seewhy index -o {path.parent} --rebuild"
+            ) from error
+
+
+@dataclass(frozen=True)
+class _Query:
+    """One that a new picture could be, rows that count as never added, the product with the farthest to be found."""
+
+    vector: Float[Tensor, " d"]
+    gone: Int[np.ndarray, " g"]
+    least: float
+
+
+def _strangers(matrix: Matrix, rows: Int[np.ndarray, " m"], queries: Int[np.ndarray, " q"], k: int) -> list[_Query]:
+    """Rows without all that is like them: the nearest of them, which may be of the same picture, taken away.
+
+    A picture that is not in the index has no near-copies there, as a row of it may have: its neighbours are farther,
+    and spread over more lists.
+    """
+    n_nearer = min(max(N_NEARER, len(rows) // NEARER), (len(rows) - len(queries)) // 2)
+    vectors = torch.from_numpy(np.array(matrix[queries]))
+    scores, near = exact_top(matrix, vectors, n_nearer + k + 1, None if len(rows) == len(matrix) else rows)
+    strangers = []
+    for vector, own, products, others in zip(vectors, queries, scores, near.numpy(), strict=True):
+        gone = others[: n_nearer + 1].copy()
+        gone[-1] = gone[-1] if own in gone else own  # of several equal rows its own may be any
+        strangers.append(_Query(vector, gone, float(products[-1])))
+    return strangers
+
+
+def _between(matrix: Matrix, rows: Int[np.ndarray, " m"], queries: Int[np.ndarray, " q"], k: int) -> list[_Query]:
+    """Points in the middle of four rows, which are as far from all as a new picture may be."""
+    known = torch.from_numpy(np.array(matrix[queries]))
+    middles = torch.nn.functional.normalize(torch.stack([known.roll(i, 0) for i in range(4)]).mean(0), dim=1)
+    scores, _ = exact_top(matrix, middles, k, None if len(rows) == len(matrix) else rows)
+    none = np.empty(0, np.int64)
+    return [_Query(vector, none, float(products[-1])) for vector, products in zip(middles, scores, strict=True)]
+
+
+def _lower_bound(recalls: Float[Tensor, " q"]) -> float:
+    """Of the mean, one-sided, 95 %, as if one more query had found nothing; so it is never 1.
+
+    Example:
+        >>> round(_lower_bound(torch.ones(200)), 4)
+        0.9868
+    """
+    counted = torch.cat([recalls, recalls.new_zeros(1)])
+    return float(counted.mean() - 1.645 * counted.std() / math.sqrt(len(counted)))
+
+
+def _exactly(
+    matrix: Matrix, queries: Float[Tensor, "q d"], near: Int[Tensor, "q c"], k: int
+) -> tuple[Float[Tensor, "q j"], Int[Tensor, "q j"]]:
+    """Candidates in the order of their exact products; -1 marks a place that was not filled."""
+    if len(near) and int(near.max()) >= len(matrix):
+        raise DataError(
+            f"The approximate index holds row {int(near.max())} of {len(matrix)}. Make it again with: seewhy index "
+            "--rebuild"
+        )
+    vectors = torch.from_numpy(matrix[near.clamp(min=0).numpy()])
+    scores = torch.einsum("qd,qcd->qc", queries, vectors).masked_fill(near < 0, -torch.inf)
+    scores, order = scores.sort(dim=1, descending=True, stable=True)
+    return scores[:, :k], near.gather(1, order)[:, :k]
+
 
 def check_file(path: Path, *, width: int, n_lists: int, n_rows: int) -> None:
-    """Refuse a file whose lengths do not add up."""
+    """Refuse a file that is no inverted file of 8-bit vectors as faiss writes it, all of it, with a ``ValueError``."""
     with open_regular(path) as (file, size):
         read = _Reader(file, size)
         read.expect("4s", b"IwSq")
@@ -52,15 +300,7 @@ class _Reader:
     """A file that is read piece by piece, none beyond its end."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
-        self.file = file
-        self.size = size
-        self.at = 0
-
-    def bytes(self, n: int) -> bytes:
-        if n > self.size - self.at:
-            raise ValueError("it is cut short")
-        self.at += n
-        return self.file.read(n)
+        self.file, self.size, self.at = file, size, 0
 
     def skip(self, n: int) -> None:
         if n > self.size - self.at:
@@ -68,13 +308,19 @@ class _Reader:
         self.at += n
         self.file.seek(self.at)
 
+    def bytes(self, n: int) -> bytes:
+        start = self.at
+        self.skip(n)
+        self.file.seek(start)
+        return self.file.read(n)
+
     def take(self, form: str) -> tuple:
         return struct.unpack(form, self.bytes(struct.calcsize(form)))
 
     def expect(self, form: str, *values: object) -> None:
         start = self.at
-        if (found := self.take(form)) != values:
-            raise ValueError(f"at byte {start} it has {found} and not {values}")
+        if (there := self.take(form)) != values:
+            raise ValueError(f"at byte {start} it has {there} and not {values}")
 
     def header(self, width: int) -> int:
         """What every index of faiss begins with; the number of its vectors."""
@@ -92,261 +338,11 @@ class _Reader:
         (kind,), (n,) = self.take("4s"), self.take("<Q")
         if (kind, n) != (b"full", n_lists) and not (kind == b"sprs" and n <= 2 * n_lists and n % 2 == 0):
             raise ValueError(f"its {n_lists} lists are told by {kind!r} of {n}")
-        found = np.frombuffer(self.bytes(8 * n), "<u8")
+        sizes = np.frombuffer(self.bytes(8 * n), "<u8")
         if kind == b"sprs":
-            places, found = found[::2], found[1::2]
+            places, sizes = sizes[::2], sizes[1::2]
             if (places >= n_lists).any() or len(np.unique(places)) < len(places):
                 raise ValueError("its lists are told twice")
-        if (found > np.uint64(self.size)).any():
+        if (sizes > np.uint64(self.size)).any():
             raise ValueError("a list is longer than the file")
-        return found
-
-
-REFINE = 4
-"""Candidates a result, each then compared exactly; 8-bit vectors alone end at a recall of 0.98."""
-
-TIED = 1e-6
-"""Products that differ by less are of rows that are as near."""
-
-N_NEARER, NEARER = 100, 300
-"""Nearest rows that are taken away from a query to make it one whose like is not in the index: so many at least, and
-one in so many of all, as an index of crops, frames or copies has the more of a picture the larger it is."""
-
-N_TRAIN = 48
-"""Vectors a list that the lists' centres are fitted on; below 39 faiss warns."""
-
-
-def load_faiss() -> Any:
-    """The engine."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # its generated wrappers, on every import
-            import faiss
-    except ImportError as error:
-        raise MissingExtraError("search", "Approximate search") from error
-    return faiss
-
-
-def has_faiss() -> bool:
-    """Whether the engine is there."""
-    try:
-        load_faiss()
-    except MissingExtraError:
-        return False
-    return True
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """How good the approximate search is, measured on pictures it was not fitted on.
-
-    Attributes:
-        recall: part of the true ``k`` nearest that are found: lower end of a one-sided 95 % interval of the mean,
-            on the worst kind of queries.
-        recall_low: the 5th percentile over queries, on the worst kind.
-        target: what was asked for, and ``recall`` reaches.
-        n_queries: that ``recall`` rests on.
-        k: results a query.
-        n_lists: of the inverted file.
-        n_probe: lists looked into.
-        n_rows: rows it covers; later ones are searched exactly.
-    """
-
-    recall: float
-    recall_low: float
-    target: float
-    n_queries: int
-    k: int
-    n_lists: int
-    n_probe: int
-    n_rows: int
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-class Approximate:
-    """An inverted file over one column (faiss, ``IVF{4√n},SQ8``, inner product), with exact re-ranking."""
-
-    def __init__(self, engine: Any, calibration: Calibration) -> None:
-        self._engine = engine
-        self.calibration = calibration
-
-    @classmethod
-    def build(
-        cls,
-        matrix: Float32[np.ndarray, "n d"] | Rows,
-        rows: Int[np.ndarray, " m"],
-        *,
-        target: float = 0.95,
-        k: int = 10,
-        n_queries: int = 200,
-        seed: int = 0,
-    ) -> Approximate | None:
-        """Fit the lists, fill them, and look into ever more of them until recall is reached.
-
-        The queries are made of rows that take no part in fitting. What is found counts by its product, so that one of
-        several equal rows is as good as another. Recall is reached when its lower bound is on rows whose nearest, one
-        in 300 of all and 100 at least, are taken away as if they had never been added, and on points in the middle of
-        four rows, each by itself.
-        """
-        faiss = load_faiss()
-        rng = np.random.default_rng(seed)
-        drawn = rng.permutation(rows)
-        queries, rest = np.sort(drawn[:n_queries]), drawn[n_queries:]
-        n_lists = max(1, min(round(4 * math.sqrt(len(rows))), len(rest) // 39))
-        width = matrix.shape[1]
-        coarse = faiss.IndexFlatIP(width)
-        made = faiss.IndexIVFScalarQuantizer(
-            coarse, width, n_lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
-        )
-        made.cp.seed = seed + 1
-        made.train(np.ascontiguousarray(matrix[np.sort(rest[: N_TRAIN * n_lists])]))
-        for start in range(0, len(rows), BLOCK):
-            part = rows[start : start + BLOCK]
-            made.add_with_ids(np.ascontiguousarray(matrix[part]), part)
-        blank = Calibration(0.0, 0.0, target, n_queries, k, n_lists, 1, len(matrix))
-        return cls(made, blank)._calibrated(matrix, rows, queries)
-
-    def _calibrated(
-        self, matrix: Float32[np.ndarray, "n d"] | Rows, rows: Int[np.ndarray, " m"], queries: Int[np.ndarray, " q"]
-    ) -> Approximate | None:
-        begun = self.calibration
-        kinds = _strangers(matrix, rows, queries, begun.k), _between(matrix, rows, queries, begun.k)
-        n_probe = 1
-        while True:
-            recalls = [torch.stack([self._recall(matrix, one, n_probe) for one in kind]) for kind in kinds]
-            reached = min(map(_lower_bound, recalls))
-            if reached >= begun.target:
-                low = round(min(float(one.quantile(0.05)) for one in recalls), 4)
-                figures = math.floor(reached * 1e4) / 1e4, low, begun.target, sum(map(len, recalls)), begun.k
-                return Approximate(self._engine, Calibration(*figures, begun.n_lists, n_probe, begun.n_rows))
-            if n_probe == begun.n_lists:
-                return None
-            n_probe = min(begun.n_lists, max(n_probe + 1, round(n_probe * 1.4)))
-
-    def _recall(self, matrix: Float32[np.ndarray, "n d"] | Rows, asked: _Asked, n_probe: int) -> Tensor:
-        """Part of the nearest that is found of those that are not taken away."""
-        faiss, k = load_faiss(), self.calibration.k
-        others = faiss.IDSelectorNot(faiss.IDSelectorBatch(asked.gone))
-        scores, _ = self._search(matrix, asked.vector[None], k, nprobe=n_probe, sel=others)
-        return (scores[0] >= asked.least - TIED).double().sum() / k
-
-    def top(
-        self,
-        matrix: Float32[np.ndarray, "n d"] | Rows,
-        queries: Float[Tensor, "q d"],
-        k: int,
-        *,
-        keep: Bool[np.ndarray, " n"] | None = None,
-        n_probe: int | None = None,
-    ) -> tuple[Float[Tensor, "q j"], Int[Tensor, "q j"]]:
-        """The ``k`` nearest as far as they are found: candidates by 8-bit vectors, then exact products."""
-        faiss = load_faiss()
-        probes = n_probe or self.calibration.n_probe
-        options: dict[str, Any] = {}
-        if keep is not None:
-            part = max(float(keep.mean()), 1 / self.calibration.n_lists)
-            probes = math.ceil(probes / part)
-            bits = np.packbits(keep, bitorder="little")
-            options["sel"] = faiss.IDSelectorBitmap(bits)
-        return self._search(matrix, queries, k, nprobe=min(probes, self.calibration.n_lists), **options)
-
-    def _search(
-        self, matrix: Float32[np.ndarray, "n d"] | Rows, queries: Float[Tensor, "q d"], k: int, **how: Any
-    ) -> tuple[Float[Tensor, "q j"], Int[Tensor, "q j"]]:
-        found, parameters = [], load_faiss().SearchParametersIVF(**how)
-        for part in queries.split(64):
-            asked = np.ascontiguousarray(part.numpy(), np.float32)
-            _, near = self._engine.search(asked, REFINE * k, params=parameters)
-            found.append(_exactly(matrix, part, torch.from_numpy(near), k))
-        return torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found])
-
-    def save(self, path: Path) -> None:
-        """Write to a file, whole or not at all."""
-        faiss = load_faiss()
-        try:
-            write_by(path, lambda part: faiss.write_index(self._engine, str(part)))
-        except (RuntimeError, OSError) as error:
-            raise DataError(f"{path} cannot be written: {error}. Free some space on that disk.") from error
-
-    @classmethod
-    def load(cls, path: Path, calibration: Calibration, width: int, sha256: str = "") -> Approximate:
-        """Read from a file, all of whose lengths are checked before."""
-        faiss = load_faiss()
-        try:
-            check_file(path, width=width, n_lists=calibration.n_lists, n_rows=calibration.n_rows)
-            if sha256 and file_sha256(path) != sha256:
-                raise ValueError("its SHA-256 is not the one kept in the index")
-            return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP), calibration)
-        except FileNotFoundError:
-            raise
-        except (RuntimeError, OSError, ValueError) as error:
-            raise DataError(
-                f"{path} is damaged ({reason(error)}). Make it again with: seewhy index -o {path.parent} --rebuild"
-            ) from error
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A query that a new picture could be."""
-
-    vector: Float[Tensor, " d"]
-    gone: Int[np.ndarray, " g"]
-    least: float
-
-
-def _strangers(
-    matrix: Float32[np.ndarray, "n d"] | Rows, rows: Int[np.ndarray, " m"], queries: Int[np.ndarray, " q"], k: int
-) -> list[_Asked]:
-    """Rows without all that is like them: the nearest of them, which may be of the same picture, taken away.
-
-    A picture that is not in the index has no near-copies there, as a row of it may have: its neighbours are farther,
-    and spread over more lists.
-    """
-    n_nearer = min(max(N_NEARER, len(rows) // NEARER), (len(rows) - len(queries)) // 2)
-    vectors = torch.from_numpy(np.array(matrix[queries]))
-    scores, near = exact_top(matrix, vectors, n_nearer + k + 1, None if len(rows) == len(matrix) else rows)
-    made = []
-    for vector, own, products, others in zip(vectors, queries, scores, near.numpy(), strict=True):
-        gone = others[: n_nearer + 1].copy()
-        gone[-1] = gone[-1] if own in gone else own  # of several equal rows its own may be any
-        made.append(_Asked(vector, gone, float(products[-1])))
-    return made
-
-
-def _between(
-    matrix: Float32[np.ndarray, "n d"] | Rows, rows: Int[np.ndarray, " m"], queries: Int[np.ndarray, " q"], k: int
-) -> list[_Asked]:
-    """Points in the middle of four rows, which are as far from all as a new picture may be."""
-    known = torch.from_numpy(np.array(matrix[queries]))
-    middles = torch.nn.functional.normalize(torch.stack([known.roll(i, 0) for i in range(4)]).mean(0), dim=1)
-    scores, _ = exact_top(matrix, middles, k, None if len(rows) == len(matrix) else rows)
-    none = np.empty(0, np.int64)
-    return [_Asked(vector, none, float(products[-1])) for vector, products in zip(middles, scores, strict=True)]
-
-
-def _lower_bound(recalls: Float[Tensor, " q"]) -> float:
-    """Of the mean, one-sided, 95 %, as if one more query had found nothing; so it is never 1.
-
-    Example:
-        >>> round(_lower_bound(torch.ones(200)), 4)
-        0.9868
-    """
-    counted = torch.cat([recalls, recalls.new_zeros(1)])
-    return float(counted.mean() - 1.645 * counted.std() / math.sqrt(len(counted)))
-
-
-def _exactly(
-    matrix: Float32[np.ndarray, "n d"] | Rows, queries: Float[Tensor, "q d"], near: Int[Tensor, "q c"], k: int
-) -> tuple[Float[Tensor, "q j"], Int[Tensor, "q j"]]:
-    """Candidates in the order of their exact products; -1 marks a place that was not filled."""
-    if len(near) and int(near.max()) >= len(matrix):
-        raise DataError(
-            f"The approximate index holds row {int(near.max())} of {len(matrix)}. Make it again with: seewhy index "
-            "--rebuild"
-        )
-    vectors = torch.from_numpy(matrix[near.clamp(min=0).numpy()])
-    scores = torch.einsum("qd,qcd->qc", queries, vectors).masked_fill(near < 0, -torch.inf)
-    scores, order = scores.sort(dim=1, descending=True, stable=True)
-    return scores[:, :k], near.gather(1, order)[:, :k]
+        return sizes

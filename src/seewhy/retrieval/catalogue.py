@@ -1,4 +1,13 @@
-"""What an index knows beside its vectors: names, digests, classes, thumbnails, settings, in SQLite; each with a sum."""
+"""What an index knows beside its vectors: names, digests, classes, thumbnails, settings. SQLite, write-ahead.
+
+One transaction is one step: either all of it happened or nothing. Readers see the last finished step, while one
+writer works; a second writer waits for its turn. Somebody else may have written it, so what is read is checked: what
+the index says of itself by its types, and all of it by sums, as SQLite checks nothing of what lies in its pages. Every
+item and every small picture has a CRC-32. Row and class of all items have a number and a sum of theirs, so that one
+that is missing, or has moved to another row or class, is noticed without reading the others' names. What the index says
+of itself ends in a line of 32 blanks and tabs, which no reader of JSON sees: the bits of its CRC-32. Catalogues of
+earlier versions have none of these until something is added.
+"""
 
 from __future__ import annotations
 
@@ -8,188 +17,23 @@ import sqlite3
 import threading
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, fields, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired
 
 import numpy as np
+from annotated_types import Ge, Lt, Predicate
+from pydantic import ConfigDict, Strict, StringConstraints, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from ..errors import DataError
 from ..storage.database import DatabaseKind, connect
 from ..storage.reading import parse_json
 from .approximate import Calibration
 from .settings import Settings
-
-COLUMNS = frozenset({"look", "words", "parts", "whitened"})
-WIDEST = 1 << 22
-"""Numbers of the widest row."""
-
-
-def check(key: str, value: Any) -> None:
-    """Refuse what no index says of itself.
-
-    Raises:
-        ValueError: says what.
-    """
-    _CHECKS[key](value)
-
-
-def _count(value: Any) -> None:
-    if type(value) is not int or not 0 <= value < 2**48:
-        raise ValueError(f"a count is {value!r}")
-
-
-def _settings(value: Any) -> None:
-    kinds = {f.name: type(f.default) for f in fields(Settings)}
-    if not isinstance(value, dict) or set(value) - set(kinds):
-        raise ValueError("its settings are none")
-    for name, one in value.items():
-        if type(one) is not kinds[name] and not (kinds[name] is float and type(one) is int):
-            raise ValueError(f"its setting {name} is {one!r}")
-    Settings(**value)
-
-
-def _encoder(value: Any) -> None:
-    about = value if isinstance(value, dict) else {}
-    if not isinstance(about.get("fingerprint"), str) or not isinstance(about.get("encoder", 0), str | None):
-        raise ValueError("it does not say its encoder")
-
-
-def _columns(value: Any) -> None:
-    if not isinstance(value, dict) or "look" not in value or set(value) - COLUMNS:
-        raise ValueError("its columns are none")
-    for shape in value.values():
-        if not isinstance(shape, list) or [type(n) for n in shape] != [int, int]:
-            raise ValueError(f"a column is {shape!r}")
-        if not 1 <= shape[0] <= WIDEST or not 0 <= shape[1] < 10**9:
-            raise ValueError(f"a column is {shape!r}")
-
-
-def _whitening(value: Any) -> None:
-    if value is not None:
-        _named_file(value, r"whitening-[0-9a-f]{8}\.safetensors")
-        _count(value.get("n"))
-
-
-def _approximate(value: Any) -> None:
-    if value is None:
-        return
-    _named_file(value, r"approximate-[0-9a-f]{8}\.faiss")
-    _count(value.get("n_gone"))
-    if value.get("column") not in ("look", "whitened"):
-        raise ValueError(f"its approximate index is of {value.get('column')!r}")
-    if not re.fullmatch("[0-9a-f]{64}|", str(value.get("sha256", ""))):
-        raise ValueError("the digest of its approximate index is none")
-    figures = value.get("calibration")
-    if not isinstance(figures, dict) or set(figures) != {f.name for f in fields(Calibration)}:
-        raise ValueError("its approximate index has no figures")
-    for name, one in figures.items():
-        if name in ("recall", "recall_low", "target"):
-            if type(one) not in (int, float) or not 0 <= one <= 1:
-                raise ValueError(f"the {name} of its approximate index is {one!r}")
-        else:
-            _count(one)
-    if not 1 <= figures["n_probe"] <= figures["n_lists"] <= 1 << 24:
-        raise ValueError(f"its approximate index looks into {figures['n_probe']} of {figures['n_lists']} lists")
-
-
-def _totals(value: Any) -> None:
-    if not isinstance(value, dict) or set(value) != {"n", "sum"}:
-        raise ValueError("it does not say how many pictures it has")
-    for one in value.values():
-        _count(one)
-
-
-def _named_file(value: Any, pattern: str) -> None:
-    name = value.get("file") if isinstance(value, dict) else None
-    if not isinstance(name, str) or re.fullmatch(pattern, name) is None:
-        raise ValueError(f"it names the file {name!r}, which is none of its own")
-
-
-def _format(value: Any) -> None:
-    if type(value) is not int:
-        raise ValueError(f"its format is {value!r}")
-
-
-_CHECKS: dict[str, Callable[[Any], None]] = {
-    "format": _format,
-    "version": _count,
-    "n_rows": _count,
-    "settings": _settings,
-    "encoder": _encoder,
-    "columns": _columns,
-    "totals": _totals,
-    "whitening": _whitening,
-    "approximate": _approximate,
-}
-
-
-_BITS = str.maketrans("01", " \t")
-_SEAL = re.compile(r"\n[ \t]{32}\Z")
-Pair = tuple[int, str]
-"""Row and class of an item."""
-
-
-def sum_of(values: Any) -> int:
-    """CRC-32 of plain values."""
-    return zlib.crc32(json.dumps(values).encode())
-
-
-def jpeg_sum(jpeg: bytes | None) -> int | None:
-    return None if jpeg is None else zlib.crc32(jpeg)
-
-
-@dataclass(frozen=True)
-class Totals:
-    """Of all items."""
-
-    n: int = 0
-    sum: int = 0
-
-    @classmethod
-    def of(cls, pairs: Iterable[Pair]) -> Totals:
-        return cls().changed((None, pair) for pair in pairs)
-
-    def changed(self, changes: Iterable[tuple[Pair | None, Pair | None]]) -> Totals:
-        """After items were added, taken out, or changed: what each was before, and what it is now."""
-        n, total = self.n, self.sum
-        for before, now in changes:
-            if before is not None:
-                n, total = n - 1, total - zlib.crc32(f"{before[0]} {before[1]}".encode("utf-8", "surrogatepass"))
-            if now is not None:
-                n, total = n + 1, total + zlib.crc32(f"{now[0]} {now[1]}".encode("utf-8", "surrogatepass"))
-        return Totals(n, total % 2**32)
-
-    def to_json(self) -> dict[str, int]:
-        return asdict(self)
-
-
-def sealed(text: str) -> str:
-    """A JSON text with its sum behind it.
-
-    Example:
-        >>> unsealed(sealed("[1]"))
-        '[1]'
-    """
-    return text + _seal(text)
-
-
-def _seal(text: str) -> str:
-    return "\n" + f"{zlib.crc32(text.encode()):032b}".translate(_BITS)
-
-
-def unsealed(text: str) -> str:
-    """The text without its sum; one that an earlier version wrote has none."""
-    found = _SEAL.search(text)
-    if found is None:
-        return text
-    value = text[: found.start()]
-    if _seal(value) != found.group():
-        raise ValueError(f"it says {value[:60]}, which is not as it was written")
-    return value
-
 
 FILE = "catalogue.sqlite"
 FORMAT = 1
@@ -206,11 +50,103 @@ CREATE TABLE IF NOT EXISTS sums (id INTEGER PRIMARY KEY, item INTEGER NOT NULL, 
 """
 CATALOGUE = DatabaseKind("the catalogue of an index", 0x53576978, _SCHEMA + _SUMS, earlier=(_SCHEMA,))
 _ITEMS = "SELECT i.id, i.row, i.name, i.digest, i.label, s.item FROM items i LEFT JOIN sums s ON s.id = i.id"
+_BITS = str.maketrans("01", " \t")
+_SEAL = re.compile(r"\n[ \t]{32}\Z")
+
+Size = Annotated[int, Strict(), Ge(0), Lt(2**48)]
+Width = Annotated[int, Strict(), Ge(1), Lt(2**22 + 1)]
+Generation = Annotated[int, Strict(), Ge(0), Lt(10**9)]
+Columns = dict[Literal["look", "words", "parts", "whitened"], tuple[Width, Generation]]
+
+
+class _Encoder(TypedDict):
+    fingerprint: str
+    encoder: NotRequired[str | None]
+
+
+class _Whitening(TypedDict):
+    file: Annotated[str, StringConstraints(pattern=r"^whitening-[0-9a-f]{8}\.safetensors$")]
+    n: Size
+
+
+class _Approximate(TypedDict):
+    file: Annotated[str, StringConstraints(pattern=r"^approximate-[0-9a-f]{8}\.faiss$")]
+    n_gone: Size
+    column: Literal["look", "whitened"]
+    calibration: Calibration
+    sha256: NotRequired[Annotated[str, StringConstraints(pattern="^([0-9a-f]{64})?$")]]
+
+
+class _Totals(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    n: Size
+    sum: Size
+
+
+_FACTS: dict[str, Any] = {
+    "format": Annotated[int, Strict()],
+    "version": Size,
+    "n_rows": Size,
+    "settings": dict[str, Any],
+    "encoder": _Encoder,
+    "columns": Annotated[Columns, Predicate(lambda columns: "look" in columns)],
+    "totals": _Totals,
+    "whitening": _Whitening | None,
+    "approximate": _Approximate | None,
+}
+"""What an index says of itself; what is not checked here would show later as a wrong answer, or as a file elsewhere."""
+
+
+@cache
+def _adapter(key: str) -> TypeAdapter[Any]:
+    return TypeAdapter(_FACTS[key])
+
+
+def check(key: str, value: Any) -> None:
+    """Refuse what no index says of itself, with a ``ValueError``."""
+    try:
+        _adapter(key).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = " ".join(map(str, (key, *first["loc"])))
+        raise ValueError(f"its {place} is {str(first['input'])[:60]!r}, none of its own: {first['msg']}") from None
+    if key == "settings":
+        _check_settings(value)
+
+
+def _check_settings(value: dict[str, Any]) -> None:
+    kinds = {f.name: type(f.default) for f in fields(Settings)}
+    for name, setting in value.items():
+        if type(setting) is not kinds.get(name) and not (kinds.get(name) is float and type(setting) is int):
+            raise ValueError(f"its setting {name} is {setting!r}")
+    Settings(**value)
+
+
+def _sum_of(values: Any) -> int:
+    return zlib.crc32(json.dumps(values).encode())
+
+
+def _jpeg_sum(jpeg: bytes | None) -> int | None:
+    return None if jpeg is None else zlib.crc32(jpeg)
+
+
+def _sealed(text: str) -> str:
+    """A text of JSON with its sum behind it, which readers of JSON pass over."""
+    return f"{text}\n{format(zlib.crc32(text.encode()), '032b').translate(_BITS)}"
+
+
+def _unsealed(text: str) -> str:
+    """The text without its sum; an earlier version wrote none."""
+    if _SEAL.search(text) is None:
+        return text
+    if _sealed(text[:-33]) != text:
+        raise ValueError("it is not as it was written")
+    return text[:-33]
 
 
 @dataclass(frozen=True)
 class Item:
-    """One picture of the index."""
+    """One picture of the index: a number never given twice, the row of its vectors, its name, SHA-256 and class."""
 
     id: int
     row: int
@@ -220,15 +156,43 @@ class Item:
 
     @property
     def sum(self) -> int:
-        return sum_of(astuple(self))
+        return _sum_of(astuple(self))
 
     @property
-    def pair(self) -> Pair:
+    def pair(self) -> tuple[int, str]:
         return self.row, self.label
 
 
+Change = tuple[Item | None, Item | None]
+"""An item before and after a step; ``None`` where it was not, or is no longer, there."""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Of all items: how many, and the sum of the CRC-32 of each one's row and class, modulo 2³²."""
+
+    n: int = 0
+    sum: int = 0
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[int, str]]) -> Totals:
+        sums = [_pair_sum(pair) for pair in pairs]
+        return cls(len(sums), sum(sums) % 2**32)
+
+    def changed(self, changes: Iterable[Change]) -> Totals:
+        n, total = self.n, self.sum
+        for before, now in changes:
+            n += (now is not None) - (before is not None)
+            total += (_pair_sum(now.pair) if now else 0) - (_pair_sum(before.pair) if before else 0)
+        return Totals(n, total % 2**32)
+
+
+def _pair_sum(pair: tuple[int, str]) -> int:
+    return zlib.crc32(f"{pair[0]} {pair[1]}".encode("utf-8", "surrogatepass"))
+
+
 class Catalogue:
-    """The database of an index."""
+    """The database of an index; a writer waits so many seconds for another one."""
 
     def __init__(self, folder: Path, wait: float = 60.0) -> None:
         self.folder = folder
@@ -241,7 +205,7 @@ class Catalogue:
         except (sqlite3.Error, OSError) as error:
             raise self._problem(error) from error
 
-    def _problem(self, error: Exception) -> DataError:
+    def _problem(self, error: Exception | str) -> DataError:
         if "locked" in str(error):
             return DataError(
                 f"The index {self.folder} is being written by another process, which did not finish within "
@@ -262,7 +226,7 @@ class Catalogue:
                     before, self._scanned = self._db.total_changes, None
                     yield self._db
                     if self._db.total_changes > before:  # else readers need not look again
-                        self._set("version", self.get("version", 0) + 1)
+                        self.set(version=self.get("version", 0) + 1)
                     self._db.execute("COMMIT")
                 except BaseException:
                     self._db.execute("ROLLBACK")
@@ -291,11 +255,11 @@ class Catalogue:
 
     def get(self, key: str, default: Any = None) -> Any:
         """What the index says of itself, checked."""
-        found = self._run("SELECT value FROM meta WHERE key = ?", (key,))
-        if not found:
+        rows = self._run("SELECT value FROM meta WHERE key = ?", (key,))
+        if not rows:
             return default
         try:
-            value = parse_json(unsealed(found[0][0]))
+            value = parse_json(_unsealed(rows[0][0]))
             check(key, value)
         except (ValueError, TypeError, KeyError) as error:  # a column may hold bytes
             raise self._problem(error) from error
@@ -303,25 +267,27 @@ class Catalogue:
 
     def need(self, key: str) -> Any:
         """The same, of what every index says."""
-        if (found := self.get(key)) is None:
-            raise self._problem(ValueError(f"it does not say its {key}"))
-        return found
+        if (value := self.get(key)) is None:
+            raise self._problem(f"it does not say its {key}")
+        return value
 
     def settings(self) -> Settings:
         """How it was made."""
         return Settings(**self.need("settings"))
 
-    def _set(self, key: str, value: Any) -> None:
-        self._run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, sealed(json.dumps(value))))
-
-    def set(self, **settings: Any) -> None:
-        """Keep settings; inside :meth:`writing`."""
-        for key, value in settings.items():
-            self._set(key, value)
+    def set(self, **facts: Any) -> None:
+        """Keep what the index says of itself; inside :meth:`writing`."""
+        for key, value in facts.items():
+            self._run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _sealed(json.dumps(value))))
 
     def __len__(self) -> int:
         totals = self.get("totals")
         return int(self._run("SELECT COUNT(*) FROM items")[0][0]) if totals is None else totals["n"]
+
+    @property
+    def has_sums(self) -> bool:
+        """Whether what is kept can be checked; an earlier version wrote nothing to check it by."""
+        return self.get("totals") is not None
 
     def known(self, column: str, values: Sequence[str]) -> dict[str, Item]:
         """Items by ``"name"`` or ``"digest"``."""
@@ -329,10 +295,14 @@ class Catalogue:
 
     def at_rows(self, rows: Sequence[int]) -> dict[int, Item]:
         """Items by row, of rows in use."""
-        found = {item.row: item for item in self._items("row", rows)}
-        if missing := set(rows) - found.keys():
-            raise self._problem(ValueError(f"the picture of row {min(missing)} is not there"))
-        return found
+        items = {item.row: item for item in self._items("row", rows)}
+        if missing := set(rows) - items.keys():
+            raise self._problem(f"the picture of row {min(missing)} is not there")
+        return items
+
+    def items(self) -> Iterator[Item]:
+        """Every item, in the order added."""
+        yield from map(self._item, self._run(f"{_ITEMS} ORDER BY i.id"))
 
     def _items(self, column: str, values: Sequence[Any]) -> Iterator[Item]:
         for start in range(0, len(values), 500):
@@ -344,20 +314,11 @@ class Catalogue:
         """SQLite keeps any kind of value in any column."""
         *values, kept = row
         if [type(value) for value in values] != [int, int, str, str, str]:
-            raise self._problem(ValueError(f"a picture is kept as {str(values)[:60]}"))
+            raise self._problem(f"a picture is kept as {str(values)[:60]}")
         item = Item(*values)
         if kept != item.sum and self.has_sums:
-            raise self._problem(ValueError(f"what is kept of {item.name!r:.80} is not as it was written"))
+            raise self._problem(f"what is kept of {item.name!r:.80} is not as it was written")
         return item
-
-    @property
-    def has_sums(self) -> bool:
-        """Whether what is kept can be checked; an earlier version wrote nothing to check it by."""
-        return self.get("totals") is not None
-
-    def items(self) -> Iterator[Item]:
-        """Every item, in the order added."""
-        yield from map(self._item, self._run(f"{_ITEMS} ORDER BY i.id"))
 
     def _scan(self) -> tuple[np.ndarray, list[str]]:
         """Row and class of every item, by row, once for each step; that none is missing or changed is known of all."""
@@ -366,13 +327,13 @@ class Catalogue:
                 return self._scan()
         version = self.get("version", 0)
         if self._scanned is None or self._scanned[0] != version:
-            found, n = self._run("SELECT row, label FROM items NOT INDEXED"), self.get("n_rows", 0)
-            if not all(type(row) is int and 0 <= row < n and isinstance(label, str) for row, label in found):
-                raise self._problem(ValueError(f"a picture is of no row from 0 to {n - 1}, or its class is no text"))
-            if (totals := self.get("totals")) is not None and totals != Totals.of(found).to_json():
-                raise self._problem(ValueError("pictures are missing, or not as they were written"))
-            found.sort()
-            self._scanned = version, np.array([row for row, _ in found], np.int64), [label for _, label in found]
+            pairs, n = self._run("SELECT row, label FROM items NOT INDEXED"), self.get("n_rows", 0)
+            if not all(type(row) is int and 0 <= row < n and isinstance(label, str) for row, label in pairs):
+                raise self._problem(f"a picture is of no row from 0 to {n - 1}, or its class is no text")
+            if (totals := self.get("totals")) is not None and totals != asdict(Totals.of(pairs)):
+                raise self._problem("pictures are missing, or not as they were written")
+            pairs.sort()
+            self._scanned = version, np.array([row for row, _ in pairs], np.int64), [label for _, label in pairs]
         return self._scanned[1:]
 
     def rows(self) -> np.ndarray:
@@ -392,11 +353,11 @@ class Catalogue:
     def thumbnails(self, ids: Sequence[int]) -> dict[int, bytes]:
         """JPEGs by item."""
         query = "SELECT i.id, t.jpeg, s.jpeg FROM items i LEFT JOIN thumbnails t USING (id) LEFT JOIN sums s USING (id)"
-        found = self._run(f"{query} WHERE i.id IN ({','.join('?' * len(ids))})", ids)
-        for item, jpeg, kept in found:
-            if not isinstance(jpeg, bytes | None) or (kept != jpeg_sum(jpeg) and self.has_sums):
-                raise self._problem(ValueError(f"the small picture {item} is not as it was written"))
-        return {item: jpeg for item, jpeg, _ in found if jpeg is not None}
+        rows = self._run(f"{query} WHERE i.id IN ({','.join('?' * len(ids))})", ids)
+        for item, jpeg, kept in rows:
+            if not isinstance(jpeg, bytes | None) or (kept != _jpeg_sum(jpeg) and self.has_sums):
+                raise self._problem(f"the small picture {item} is not as it was written")
+        return {item: jpeg for item, jpeg, _ in rows if jpeg is not None}
 
     def put(self, rows: Iterable[tuple[int, str, str, str, bytes | None]]) -> None:
         """Row, name, digest, class and thumbnail of pictures; a name that is there already gets the new ones.
@@ -415,7 +376,7 @@ class Catalogue:
                 self._run("DELETE FROM thumbnails WHERE id = ?", (now.id,))
             if jpeg is not None:
                 self._run("INSERT INTO thumbnails VALUES (?, ?)", (now.id, jpeg))
-            self._run("INSERT OR REPLACE INTO sums VALUES (?, ?, ?)", (now.id, now.sum, jpeg_sum(jpeg)))
+            self._run("INSERT OR REPLACE INTO sums VALUES (?, ?, ?)", (now.id, now.sum, _jpeg_sum(jpeg)))
             changes.append((before, now))
         self._count(changes)
 
@@ -435,13 +396,10 @@ class Catalogue:
                 self._run(f"DELETE FROM {table} WHERE id = ?", (item.id,))
         self._count((item, None) for item in gone)
 
-    def _count(self, changes: Iterable[tuple[Item | None, Item | None]]) -> None:
+    def _count(self, changes: Iterable[Change]) -> None:
         self._scanned = None
         if (totals := self.get("totals")) is not None:
-            pairs = (
-                (None if before is None else before.pair, None if now is None else now.pair) for before, now in changes
-            )
-            self._set("totals", Totals(**totals).changed(pairs).to_json())
+            self.set(totals=asdict(Totals(**totals).changed(changes)))
 
     def move(self, old: Sequence[int]) -> None:
         """Row ``old[i]`` becomes row ``i``; inside :meth:`writing`."""
@@ -452,15 +410,15 @@ class Catalogue:
         self._db.executemany("UPDATE items SET row = ? WHERE id = ?", ((item.row, item.id) for item in items))
         self._db.executemany("UPDATE sums SET item = ? WHERE id = ?", ((item.sum, item.id) for item in items))
         if self.has_sums:
-            self._set("totals", Totals.of(item.pair for item in items).to_json())
+            self.set(totals=asdict(Totals.of(item.pair for item in items)))
         self._scanned = None
 
     def add_sums(self) -> None:
         """Sums of what is there as it is, where an earlier version wrote none; inside :meth:`writing`."""
         for item in self.items():
             ((jpeg,),) = self._run("SELECT jpeg FROM thumbnails WHERE id = ?", (item.id,)) or ((None,),)
-            self._run("INSERT OR REPLACE INTO sums VALUES (?, ?, ?)", (item.id, item.sum, jpeg_sum(jpeg)))
-        self._set("totals", Totals.of(item.pair for item in self.items()).to_json())
+            self._run("INSERT OR REPLACE INTO sums VALUES (?, ?, ?)", (item.id, item.sum, _jpeg_sum(jpeg)))
+        self.set(totals=asdict(Totals.of(item.pair for item in self.items())))
 
     def damage(self) -> str:
         """What of it is not as it was written, after reading all of it; empty where it is whole."""

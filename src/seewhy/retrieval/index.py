@@ -27,9 +27,10 @@ from ..storage.output import check_folder, make_folder
 from ..storage.reading import file_sha256, reason
 from ..storage.verification import Checked, Verification
 from ..undisturbed import undisturbed
-from .catalogue import CATALOGUE, FILE, FORMAT, Catalogue, Totals
-from .search import Nearest, One, Query, Results, Searching, Snapshot, check_names
+from .catalogue import CATALOGUE, FILE, FORMAT, Catalogue
+from .search import One, Query, Results, Searching
 from .settings import Settings
+from .snapshot import Nearest, Snapshot, check_names, columns_of
 from .vectors import Column, Whitening
 from .writing import Adding, Change, Entry, append, tidy
 
@@ -39,46 +40,40 @@ SHOWN = 5
 
 
 def verify(catalogue: Catalogue) -> Verification:
-    """What of an index is not as it was written."""
+    """What of an index is not as it was written, after reading every byte that an answer can hang on."""
     with catalogue.reading():
         return Verification.of(catalogue.folder, _files(catalogue))
 
 
 def _files(catalogue: Catalogue) -> Iterator[Checked]:
-    if damage := catalogue.damage():
-        yield Checked(FILE, damage)
-    else:
-        yield Checked(FILE, has_sums=catalogue.has_sums)
-    shapes: dict[str, list[int]] = _known(lambda: catalogue.need("columns"), {})
-    for name, shape in shapes.items():
-        yield _column(Column(catalogue.folder, name, *shape), catalogue)
-    if (white := _known(lambda: catalogue.get("whitening"), None)) is not None:
+    damage = catalogue.damage()
+    has_sums = _unless_damaged(lambda: catalogue.has_sums, True)
+    yield Checked(FILE, damage, bool(damage) or has_sums)
+    for column in _unless_damaged(lambda: columns_of(catalogue), {}).values():
+        yield Checked(column.path.name, _reason(lambda: _check_rows(column, catalogue)), has_sums)  # noqa: B023
+    if (white := _unless_damaged(lambda: catalogue.get("whitening"), None)) is not None:
         path = catalogue.folder / white["file"]
-        yield Checked(path.name, _why(lambda: Whitening.load(path)))
-    if (built := _known(lambda: catalogue.get("approximate"), None)) is not None:
-        path, kept = catalogue.folder / built["file"], built.get("sha256", "")
-        digest: list[str] = []
-        why = _why(lambda: digest.append(file_sha256(path)))
-        changed = bool(kept) and digest != [kept]
-        yield Checked(path.name, why or "its SHA-256 is not the one kept in the index" * changed, bool(kept))
+        yield Checked(path.name, _reason(lambda: Whitening.load(path)))
+    if (built := _unless_damaged(lambda: catalogue.get("approximate"), None)) is not None:
+        file, digest = catalogue.folder / built["file"], built.get("sha256", "")
+        yield Checked(file.name, _reason(lambda: _check_digest(file, digest)), bool(digest))
 
 
-def _column(column: Column, catalogue: Catalogue) -> Checked:
-    wrong: list[int] = []
-
-    def check() -> None:
-        n = catalogue.need("n_rows")
-        wrong.extend(column.rows(n, has_sums=catalogue.has_sums).check(np.arange(n)).tolist())
-
-    why = _why(check)
+def _check_rows(column: Column, catalogue: Catalogue) -> None:
+    n = catalogue.need("n_rows")
+    wrong = column.rows(n, has_sums=catalogue.has_sums).check(np.arange(n)).tolist()
     if wrong:
         more = f" and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
         named = ", ".join(str(row + 1) for row in wrong[:SHOWN])
-        why = f"row {named}{more} is not as it was written, or its sum in {column.sums.name} is not"
-    return Checked(column.path.name, why, _known(lambda: catalogue.has_sums, True))
+        raise DataError(f"row {named}{more} is not as it was written, or its sum in {column.sums.name} is not")
 
 
-def _why(read: Callable[[], object]) -> str:
+def _check_digest(file: Path, digest: str) -> None:
+    if file_sha256(file) != digest and digest:
+        raise DataError("its SHA-256 is not the one kept in the index")
+
+
+def _reason(read: Callable[[], object]) -> str:
     """Why something cannot be read; empty where it can."""
     try:
         read()
@@ -87,7 +82,7 @@ def _why(read: Callable[[], object]) -> str:
     return ""
 
 
-def _known(ask: Callable[[], T], otherwise: T) -> T:
+def _unless_damaged(ask: Callable[[], T], otherwise: T) -> T:
     """What the catalogue says; where that is damaged it has been said of the catalogue."""
     try:
         return ask()
@@ -121,7 +116,7 @@ class Index:
         self._catalogue = catalogue
         self._engine = engine
         self._named = encoder
-        self._encoder = None if encoder is None or isinstance(encoder, str) else self._found()
+        self._encoder = None if encoder is None or isinstance(encoder, str) else self._find_encoder()
         self._snapshot: Snapshot | None = None
 
     @classmethod
@@ -163,7 +158,7 @@ class Index:
                 columns = {n: [w, 1] for n, w in _widths(encoder, settings, width).items()}
                 for name, (wide, generation) in columns.items():
                     Column(folder, name, wide, generation).append(0, torch.empty(0, wide))
-                empty = {"n_rows": 0, "totals": Totals().to_json()}
+                empty = {"n_rows": 0, "totals": {"n": 0, "sum": 0}}
                 catalogue.set(format=FORMAT, settings=settings.to_json(), encoder=about, columns=columns, **empty)
         if (there := catalogue.settings().to_json()) != settings.to_json():
             other = [k for k, v in settings.to_json().items() if there.get(k) != v]
@@ -206,10 +201,10 @@ class Index:
     def encoder(self) -> Encoder:
         """What looks at pictures."""
         if self._encoder is None:
-            self._encoder = self._found()
+            self._encoder = self._find_encoder()
         return self._encoder
 
-    def _found(self) -> Encoder:
+    def _find_encoder(self) -> Encoder:
         about = self._catalogue.need("encoder")
         if about["encoder"] is None and not isinstance(self._named, Encoder):
             raise ModelError(f"{self.folder} holds vectors made elsewhere. Search with vectors, not with pictures.")

@@ -8,17 +8,7 @@ from typing_extensions import TypedDict
 
 from ..explanation.outputs import Failures
 from ..results import Count, Doc, Share
-
-
-class Approximate(TypedDict):
-    recall: Annotated[Share, Doc("part of the true nearest that are found, a lower bound")]
-    recall_low: Annotated[Share, Doc("of the 5 % of queries that fare worst, the best")]
-    target: Annotated[Share, Doc("that was asked for")]
-    n_queries: Annotated[Count, Doc("measured on")]
-    k: Annotated[Count, Doc("results of each")]
-    n_lists: Annotated[Count, Doc("of the inverted file")]
-    n_probe: Annotated[Count, Doc("lists looked into")]
-    n_rows: Annotated[Count, Doc("rows it covers; later ones are compared one by one")]
+from .approximate import Calibration
 
 
 class IndexOutput(TypedDict):
@@ -36,7 +26,7 @@ class IndexOutput(TypedDict):
     encoder: Annotated[str | None, Doc("what looked; `null` for vectors made elsewhere")]
     fingerprint: Annotated[str, Doc("of its weights and preprocessing")]
     columns: Annotated[dict[str, Count], Doc("what is kept of each picture, → how many numbers")]
-    approximate: Annotated[Approximate, Doc("how good the approximate search is")]
+    approximate: Annotated[Calibration | None, Doc("how good the approximate search is")]
     settings: Annotated[dict[str, Any], Doc("what the index was made with")]
     notes: Annotated[list[str], Doc("what the user should know")]
     failures: Annotated[Failures, Doc("pictures that could not be read")]

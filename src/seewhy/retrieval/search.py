@@ -18,26 +18,25 @@ from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import DataError, ImageError, InputError, ModelError
 from ..report.paging import Page
 from ..spelling import nearest
-from ..storage.folders import inside
 from ..types import Failure
 from ..undisturbed import undisturbed
-from .approximate import Approximate, Calibration, has_faiss
 from .catalogue import Catalogue, Item
 from .settings import Settings, n_patches, spatial_distance
-from .vectors import Column, Rows, Whitening, exact_top
+from .snapshot import Nearest, Snapshot
 
 if TYPE_CHECKING:
     from ..encoders.base import Encoder
 
 One = str | Path | Image.Image | np.ndarray
 """One picture: a file name, or pixels in memory."""
-
 NEUTRAL = (
     "a person", "an animal", "a dog", "a bird", "a plant", "a flower", "a tree", "food", "fruit", "a drink",
     "a building", "a room", "furniture", "a tool", "clothing", "a vehicle", "a road", "water", "the sky", "a machine",
     "a toy", "a sign", "a pattern", "an object",
 )  # fmt: skip
 """Sentences whose mean stands for that of all words, where the words' mean is to be subtracted."""
+N_SPATIAL = 500
+"""Pictures whose parts are compared: those nearest as a whole."""
 
 
 @dataclass(frozen=True)
@@ -93,29 +92,21 @@ class Query:
 
     def to_json(self) -> dict[str, Any]:
         """What was asked, for pages and JSON; pictures in memory by their place."""
-        return {
-            "like": [_name(p, i) for i, p in enumerate(self.pictures)],
-            "text": self.text,
-            "unlike": [_name(p, i) for i, p in enumerate(self.unlike_pictures)],
-            "unlike_weight": self.unlike_weight,
-            "without": self.without,
-            "weight": self.weight,
-            "centred": self.centred,
-        }
+        return {**vars(self), "like": _names(self.pictures), "unlike": _names(self.unlike_pictures)}
 
 
 def _several(pictures: One | Sequence[One]) -> tuple[One, ...]:
     return (pictures,) if isinstance(pictures, One) else tuple(pictures)
 
 
-def _name(picture: One, index: int) -> str:
-    return str(picture) if isinstance(picture, str | Path) else f"picture {index + 1}"
+def _names(pictures: Sequence[One]) -> list[str]:
+    return [str(p) if isinstance(p, str | Path) else f"picture {i}" for i, p in enumerate(pictures, 1)]
 
 
 def by_pictures(
     like: Float[Tensor, "a d"], unlike: Float[Tensor, "b d"], weight: float, mean: Float[Tensor, " d"]
 ) -> Float[Tensor, " d"]:
-    """The query of pictures alone."""
+    """The query of pictures alone, of unit vectors; the index's mean is used only with ``unlike``."""
     if not len(unlike):
         return normalize(like.mean(0), dim=0)
     wanted, unwanted = (like - mean).mean(0), (unlike - mean).mean(0)
@@ -128,17 +119,31 @@ def composed(
     query: Query,
     means: Callable[[], tuple[Float[Tensor, " d"], Float[Tensor, " d"]]],
 ) -> Float[Tensor, " d"]:
-    """The query of words, and of words and pictures."""
+    """The query of words, and of words and pictures: unit vectors of what it should be like, and of what it should not.
+
+    The means, of pictures and of words, are taken only where they are subtracted.
+    """
     nothing = torch.zeros(len(words[0] if words[0] is not None else pictures[0][0]))
     of_pictures, of_words = means() if query.centred else (nothing, nothing)
     like, unlike = (normalize(p.mean(0) - of_pictures, dim=0) if len(p) else nothing for p in pictures)
-    said, unsaid = (normalize(w - of_words, dim=0) if w is not None else nothing for w in words)
-    return normalize(like + query.weight * said - query.unlike_weight * (unlike + query.weight * unsaid), dim=0)
+    text, without = (normalize(w - of_words, dim=0) if w is not None else nothing for w in words)
+    return normalize(like + query.weight * text - query.unlike_weight * (unlike + query.weight * without), dim=0)
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One picture that was found."""
+    """One picture that was found.
+
+    Attributes:
+        id: of the index; never given twice.
+        image: file name.
+        label: its class; empty where it has none.
+        cosine: with the query, -1…1; with a whitened index, of whitened vectors.
+        exact: whether every picture was compared, so that no nearer one can have been missed.
+        distance: of spatial search, 0…2; it decides the order where it is there.
+        copies: file names of near-duplicates that are not shown beside it.
+        thumbnail: JPEG; empty where the index keeps none.
+    """
 
     id: int
     image: str
@@ -150,7 +155,7 @@ class Hit:
     thumbnail: bytes = field(default=b"", repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        found: dict[str, Any] = {
+        row: dict[str, Any] = {
             "id": self.id,
             "image": self.image,
             "label": self.label,
@@ -158,12 +163,12 @@ class Hit:
             "exact": self.exact,
             "copies": list(self.copies),
         }
-        return found if self.distance is None else {**found, "distance": round(max(0.0, self.distance), 6)}
+        return row if self.distance is None else {**row, "distance": round(max(0.0, self.distance), 6)}
 
 
 @dataclass(frozen=True, repr=False)
 class Results(Page):
-    """The pictures found, nearest first; ``data`` is the documented JSON (docs/search.md)."""
+    """The pictures found, nearest first; ``data`` is the documented JSON (docs/search.md), ``hits`` have thumbnails."""
 
     hits: tuple[Hit, ...] = ()
 
@@ -178,168 +183,14 @@ class Results(Page):
         return render_search(self.data, self.hits)
 
 
-WHITENING = r"whitening-[0-9a-f]+\.safetensors"
-APPROXIMATE = r"approximate-[0-9a-f]+\.faiss"
-"""Names of an index's files beside its columns."""
-
-N_EXACT = 50_000
-"""So few rows are searched exactly even where an approximate index is there: it costs less than 20 ms."""
-
-N_MEAN = 20_000
-"""Vectors that a column's mean is taken of."""
-
-
 @dataclass(frozen=True)
-class Nearest:
-    """What a search found."""
-
-    scores: Float[Tensor, " j"]
-    rows: Int[Tensor, " j"]
-    exact: bool
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """One finished step."""
-
-    version: int
-    n_rows: int
-    rows: Int[np.ndarray, " n"]
-    columns: dict[str, Column]
-    matrices: dict[str, Rows]
-    whitening: Whitening | None
-    built: str | None
-    approximate: Approximate | None
-
-    @classmethod
-    @undisturbed
-    def of(cls, catalogue: Catalogue, before: Snapshot | None = None) -> Snapshot:
-        """The last finished step; inside :meth:`Catalogue.reading`."""
-        shapes, built, whitening = catalogue.need("columns"), catalogue.get("approximate"), catalogue.get("whitening")
-        n_rows, folder = catalogue.get("n_rows", 0), catalogue.folder
-        columns = {n: Column(folder, n, w, g) for n, (w, g) in shapes.items()}
-        return cls(
-            catalogue.get("version", 0),
-            n_rows,
-            catalogue.rows(),
-            columns,
-            {
-                name: column.rows(n_rows, has_sums=catalogue.has_sums).trust(
-                    None if before is None else before.matrices.get(name)
-                )
-                for name, column in columns.items()
-            },
-            None if whitening is None else _whitening(inside(folder, whitening["file"], WHITENING), columns),
-            built and built["column"],
-            _load(folder, built, columns),
-        )
-
-    def check_width(self, column: str, width: int) -> None:
-        """Refuse numbers that are not of a column's rows."""
-        own = self.columns[column].width if column in self.columns else 0
-        if own != width:
-            folder = self.columns["look"].folder
-            raise DataError(
-                f"The index {folder} has rows of {own} numbers in {column!r}, and its encoder makes {width}. It is "
-                "damaged: make it again from the pictures."
-            )
-
-    @property
-    def main(self) -> str:
-        """The column that pictures are searched in."""
-        return "look" if self.whitening is None else "whitened"
-
-    def mean(self, column: str) -> Float[Tensor, " d"]:
-        """The mean vector of a column, over pictures spread through the index."""
-        some = self.rows[np.linspace(0, len(self.rows) - 1, min(len(self.rows), N_MEAN)).astype(np.int64)]
-        return torch.from_numpy(np.array(self.matrices[column][some])).mean(0)
-
-    @undisturbed
-    def top(
-        self,
-        column: str,
-        query: Float[Tensor, " d"],
-        k: int,
-        *,
-        rows: Int[np.ndarray, " m"] | None = None,
-        exact: bool = False,
-    ) -> Nearest:
-        """The ``k`` nearest."""
-        wanted = self.rows if rows is None else rows
-        fast = self.approximate if self.built == column else None
-        if exact or fast is None or len(wanted) <= N_EXACT:
-            every = len(wanted) == self.n_rows
-            scores, rows_found = exact_top(self.matrices[column], query[None], k, None if every else wanted)
-            found = Nearest(scores[0], rows_found[0], True)
-        else:
-            found = self._approximately(fast, column, query, k, wanted)
-        if not bool(found.scores.isfinite().all()):
-            raise DataError(
-                f"{self.columns[column].path} holds numbers that are not finite. Make the index again from the "
-                "pictures."
-            )
-        return found
-
-    def _approximately(
-        self, fast: Approximate, column: str, query: Float[Tensor, " d"], k: int, wanted: Int[np.ndarray, " m"]
-    ) -> Nearest:
-        """The covered rows by the approximate index, later ones exactly."""
-        covered = fast.calibration.n_rows
-        keep = None
-        if len(wanted) < self.n_rows:
-            keep = np.zeros(covered, bool)
-            keep[wanted[wanted < covered]] = True
-        scores, found = fast.top(self.matrices[column], query[None], k, keep=keep)
-        later = wanted[wanted >= covered]
-        if len(later):
-            more, at = exact_top(self.matrices[column], query[None], k, later)
-            scores, found = torch.cat([scores, more], 1), torch.cat([found, at], 1)
-            scores, order = scores.sort(dim=1, descending=True, stable=True)
-            found = found.gather(1, order)
-        real = (found[0] >= 0).nonzero()[:k, 0]
-        return Nearest(scores[0][real], found[0][real], False)
-
-
-def check_names(catalogue: Catalogue) -> None:
-    """See that what an index names as its files are names of files in its folder."""
-    for name, (width, generation) in (catalogue.get("columns") or {}).items():
-        _ = Column(catalogue.folder, name, width, generation).path
-    for key, pattern in (("whitening", WHITENING), ("approximate", APPROXIMATE)):
-        if (made := catalogue.get(key)) is not None:
-            inside(catalogue.folder, made["file"], pattern)
-
-
-def _whitening(path: Path, columns: dict[str, Column]) -> Whitening:
-    """How ``"whitened"`` was made of ``"look"``, if it can have been."""
-    found = Whitening.load(path)
-    if "whitened" not in columns or found.matrix.shape != (columns["look"].width, columns["whitened"].width):
-        raise DataError(
-            f"{path} is of other vectors than those of the index: {tuple(found.matrix.shape)}. Make the index again "
-            "from the pictures."
-        )
-    return found
-
-
-def _load(folder: Path, built: dict[str, Any] | None, columns: dict[str, Column]) -> Approximate | None:
-    """The approximate index, if one was built and its engine is installed; without it every row is compared."""
-    if built is None or built["column"] not in columns or not has_faiss():
-        return None
-    place, width = inside(folder, built["file"], APPROXIMATE), columns[built["column"]].width
-    return Approximate.load(place, Calibration(**built["calibration"]), width, built.get("sha256", ""))
-
-
-N_SPATIAL = 500
-"""Pictures whose parts are compared: those nearest as a whole."""
-
-
 class Searching:
-    """One search on one finished step of an index."""
+    """One search on one finished step of an index, inside :meth:`Catalogue.reading`."""
 
-    def __init__(self, catalogue: Catalogue, snapshot: Snapshot, encoder: Encoder, settings: Settings) -> None:
-        self.catalogue = catalogue
-        self.snapshot = snapshot
-        self.encoder = encoder
-        self.settings = settings
+    catalogue: Catalogue
+    snapshot: Snapshot
+    encoder: Encoder
+    settings: Settings
 
     @undisturbed
     def search(
@@ -354,7 +205,7 @@ class Searching:
     ) -> Results:
         """See :meth:`seewhy.retrieval.Index.search`."""
         rows = self._rows(labels)
-        like, unlike = self._seen(query.pictures, levels), self._seen(query.unlike_pictures, 0)
+        like, unlike = self._encoded(query.pictures, levels), self._encoded(query.unlike_pictures, 0)
         column, vector = self._vector(query, like, unlike)
         own = {s.digest for s in (*like, *unlike)}
         spatial = self.settings.parts != "none" and len(like) == 1 and not unlike and not query.has_words
@@ -363,13 +214,15 @@ class Searching:
         n = max(k, N_SPATIAL) if spatial else k
         while True:
             wanted = n + 4 * len(own) + 20
-            found = self.snapshot.top(column, vector, wanted, rows=rows, exact=exact)
-            hits = self._hits(found, own, {} if not spatial else self._distances(like[0], found.rows, levels))
-            shown = _collapsed(hits, self._vectors(column, hits), collapse, k)
-            if len(shown) >= k or len(found.rows) < wanted:
+            matches = self.snapshot.top(column, vector, wanted, rows=rows, exact=exact)
+            hits = self._hits(matches, own, {} if not spatial else self._distances(like[0], matches.rows, levels))
+            vectors = torch.from_numpy(self.snapshot.matrices[column][[item.row for _, item in hits]])
+            shown = _collapsed(hits, vectors, collapse, k)
+            if len(shown) >= k or len(matches.rows) < wanted:
                 break
             n *= 2
-        return self._results(query, column, found, shown[:k], len(self.snapshot.rows if rows is None else rows))
+        n_searched = len(self.snapshot.rows if rows is None else rows)
+        return self._results(query, column, matches.exact, shown[:k], n_searched)
 
     def _rows(self, labels: Sequence[str] | None) -> Int[np.ndarray, " m"] | None:
         if not len(self.snapshot.rows):
@@ -377,24 +230,23 @@ class Searching:
         if labels is None:
             return None
         known = self.catalogue.labels()
-        strange = [label for label in labels if label not in known]
-        if strange:
+        if strange := [label for label in labels if label not in known]:
             near = nearest(strange[0], known, n=3, cutoff=0.4) or list(known)[:5]
             raise DataError(
                 f"No picture of the index has the class {strange[0]!r}. Did you mean {', '.join(map(repr, near))}?"
             )
         return self.catalogue.rows_of(labels)
 
-    def _seen(self, pictures: Sequence[Any], levels: int) -> list[Encoded]:
+    def _encoded(self, pictures: Sequence[Any], levels: int) -> list[Encoded]:
         """The query's pictures, with their parts where parts will be compared."""
         views = self.settings.views(levels) if levels > 0 else (None,)
-        found = []
-        for seen in encode_stream(self.encoder, pictures, request=EncodeRequest(views=lambda _index: views)):
-            if isinstance(seen, Failure):
-                raise ImageError(seen.image, seen.error)
-            self.snapshot.check_width("look", seen.pooled.shape[1])
-            found.append(seen)
-        return found
+        encoded = []
+        for one in encode_stream(self.encoder, pictures, request=EncodeRequest(views=lambda _index: views)):
+            if isinstance(one, Failure):
+                raise ImageError(one.image, one.error)
+            self.snapshot.check_width("look", one.pooled.shape[1])
+            encoded.append(one)
+        return encoded
 
     def _vector(
         self, query: Query, like: Sequence[Encoded], unlike: Sequence[Encoded]
@@ -402,38 +254,38 @@ class Searching:
         """The column to search, and the query in it."""
         if not query.has_words:
             column, white = self.snapshot.main, self.snapshot.whitening
-            of, other = (self._unit(s, column, white or _as_they_are) for s in (like, unlike))
-            mean = self.snapshot.mean(column) if unlike else torch.zeros(of.shape[1])
-            return column, by_pictures(of, other, query.unlike_weight, mean)
+            ours, others = (self._unit(s, column, white or (lambda pooled: pooled)) for s in (like, unlike))
+            mean = self.snapshot.mean(column) if unlike else torch.zeros(ours.shape[1])
+            return column, by_pictures(ours, others, query.unlike_weight, mean)
         if "words" not in self.snapshot.matrices:
             raise ModelError(
                 f"The index was made with {self.encoder.name!r} without words, so it cannot be searched by them. "
                 "Index the pictures with an image-text encoder: lite0, open_clip:MODEL/PRETRAINED or a CLIP under hf:."
             )
         text = self.encoder.text
-        of, other = (self._unit(s, "words", text.project) for s in (like, unlike))
-        said = [text.encode_text([t])[0] if t.strip() else None for t in (query.text, query.without)]
-        self.snapshot.check_width("words", next(len(one) for one in said if one is not None))
+        ours, others = (self._unit(s, "words", text.project) for s in (like, unlike))
+        words = [text.encode_text([t])[0] if t.strip() else None for t in (query.text, query.without)]
+        self.snapshot.check_width("words", next(len(vector) for vector in words if vector is not None))
 
         def means() -> tuple[Tensor, Tensor]:
             return self.snapshot.mean("words"), text.encode_text(NEUTRAL).mean(0)
 
         with torch.no_grad():
-            return "words", composed((of, other), (said[0], said[1]), query, means)
+            return "words", composed((ours, others), (words[0], words[1]), query, means)
 
-    def _unit(self, seen: Sequence[Encoded], column: str, made: Callable[[Tensor], Tensor]) -> Float[Tensor, "n d"]:
+    def _unit(self, encoded: Sequence[Encoded], column: str, made: Callable[[Tensor], Tensor]) -> Float[Tensor, "n d"]:
         """Unit vectors of pictures in a column; there may be none."""
-        if not seen:
+        if not encoded:
             return torch.empty(0, self.snapshot.matrices[column].shape[1])
         with torch.no_grad():
-            return normalize(made(torch.cat([s.pooled[:1] for s in seen])), dim=1)
+            return normalize(made(torch.cat([s.pooled[:1] for s in encoded])), dim=1)
 
-    def _hits(self, found: Nearest, own: set[str], distances: dict[int, float]) -> list[tuple[Hit, Item]]:
+    def _hits(self, matches: Nearest, own: set[str], distances: dict[int, float]) -> list[tuple[Hit, Item]]:
         """Hits in order: of distance where parts were compared, else as found; without the query's own file."""
-        items = self.catalogue.at_rows(found.rows.tolist())
+        items = self.catalogue.at_rows(matches.rows.tolist())
         hits = [
-            (Hit(items[r].id, items[r].name, items[r].label, score, found.exact, distances.get(r)), items[r])
-            for r, score in zip(found.rows.tolist(), found.scores.tolist(), strict=True)
+            (Hit(items[r].id, items[r].name, items[r].label, score, matches.exact, distances.get(r)), items[r])
+            for r, score in zip(matches.rows.tolist(), matches.scores.tolist(), strict=True)
             if items[r].digest not in own
         ]
         if distances:
@@ -444,31 +296,25 @@ class Searching:
         """Distances between parts, by row."""
         width = query.pooled.shape[1]
         self.snapshot.check_width("parts", (len(self.settings.views()) - 1) * width)
-        matrix = self.snapshot.matrices["parts"]
+        white = self.snapshot.whitening or (lambda parts: parts)
         n_own = n_patches(levels) if self.settings.parts == "spatial" else len(query.pooled) - 1
-        asked = normalize(query.pooled[1 : 1 + n_own], dim=1)
-        white = self.snapshot.whitening
-        asked = asked if white is None else white(asked)
-        found: dict[int, float] = {}
+        own = white(normalize(query.pooled[1 : 1 + n_own], dim=1))
+        distances: dict[int, float] = {}
         for part in rows.split(64):
-            parts = torch.from_numpy(matrix[part.numpy()]).reshape(len(part), -1, width)
-            parts = parts if white is None else white(parts)
-            found.update(zip(part.tolist(), spatial_distance(asked, parts).tolist(), strict=True))
-        return found
+            parts = torch.from_numpy(self.snapshot.matrices["parts"][part.numpy()]).reshape(len(part), -1, width)
+            distances.update(zip(part.tolist(), spatial_distance(own, white(parts)).tolist(), strict=True))
+        return distances
 
-    def _vectors(self, column: str, hits: Sequence[tuple[Hit, Item]]) -> Float[Tensor, "n d"]:
-        return torch.from_numpy(self.snapshot.matrices[column][[item.row for _, item in hits]])
-
-    def _results(self, query: Query, column: str, found: Nearest, shown: Sequence[Hit], n_searched: int) -> Results:
+    def _results(self, query: Query, column: str, exact: bool, shown: Sequence[Hit], n_searched: int) -> Results:
         pictures = self.catalogue.thumbnails([h.id for h in shown])
         hits = tuple(replace(h, thumbnail=pictures.get(h.id, b"")) for h in shown)
-        fast = None if found.exact else self.snapshot.approximate
+        fast = None if exact else self.snapshot.approximate
         return Results(
             {
                 "query": query.to_json(),
                 "n": len(self.snapshot.rows),
                 "n_searched": n_searched,
-                "exact": found.exact,
+                "exact": exact,
                 "recall": None if fast is None else fast.calibration.recall,
                 "column": column,
                 "version": self.snapshot.version,
@@ -478,10 +324,6 @@ class Searching:
             },
             hits,
         )
-
-
-def _as_they_are(pooled: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    return pooled
 
 
 def _collapsed(

@@ -1,4 +1,7 @@
-"""Pictures into an index, a step at a time; and what makes a large or much-changed index good again."""
+"""Pictures into an index, a step at a time: each is whole or nothing, and what is there is not looked at again.
+
+Beside it what makes a large or much-changed index good again: whitening, approximate index, clearing deleted rows away.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,8 @@ from torch.nn.functional import normalize
 
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream, file_digest
 from ..errors import DataError, InputError
-from ..pictures.listing import is_unicode
-from ..pictures.thumbnails import encode_thumbnail
+from ..pictures.miniatures import encode_thumbnail
+from ..pictures.sources import is_unicode
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..storage.folders import inside, remove_inside
@@ -29,8 +32,9 @@ from ..types import Failure
 from ..undisturbed import undisturbed
 from .approximate import Approximate, has_faiss
 from .catalogue import Catalogue, Item
-from .search import APPROXIMATE, WHITENING, One, Snapshot, check_names
+from .search import One
 from .settings import Settings
+from .snapshot import APPROXIMATE, WHITENING, Snapshot, check_names, columns_of
 from .vectors import BLOCK, N_MOST, Column, Whitening
 
 if TYPE_CHECKING:
@@ -38,6 +42,10 @@ if TYPE_CHECKING:
 
 CHUNK = 128
 """Pictures a step: what a kill can cost."""
+STALE = 0.1
+"""Part of the rows that may have come or gone before the approximate index is built anew."""
+DEAD = 0.25
+"""Part of the rows that may be deleted before they are cleared away."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Change:
-    """What an addition came to."""
+    """What an addition came to; exact copies of pictures that are there under another name count as unchanged."""
 
     added: int = 0
     updated: int = 0
@@ -88,22 +96,15 @@ class _Fresh:
     thumbnail: bytes | None
 
 
+@dataclass(frozen=True)
 class Adding:
     """Adds pictures to one index."""
 
-    def __init__(
-        self,
-        catalogue: Catalogue,
-        encoder: Encoder,
-        settings: Settings,
-        store: FeatureStore | None,
-        progress: Progress,
-    ) -> None:
-        self.catalogue = catalogue
-        self.encoder = encoder
-        self.settings = settings
-        self.store = store
-        self.progress = progress
+    catalogue: Catalogue
+    encoder: Encoder
+    settings: Settings
+    store: FeatureStore | None
+    progress: Progress
 
     @undisturbed
     def add(self, entries: Iterable[Entry], total: int | None = None) -> Change:
@@ -115,9 +116,9 @@ class Adding:
         return done
 
     @undisturbed
-    def add_seen(self, seen: Iterable[Encoded]) -> Change:
+    def add_seen(self, encoded: Iterable[Encoded]) -> Change:
         """Add what was looked at already, a step at a time, without thumbnails."""
-        stream, done = iter(seen), Change()
+        stream, done = iter(encoded), Change()
         while chunk := list(islice(stream, CHUNK)):
             done += self._write([_Fresh(one.name, one.digest, "", self.vectors(one), None) for one in chunk])
         return done
@@ -162,26 +163,26 @@ class Adding:
     def _look(self, entries: Sequence[Entry]) -> Iterator[_Fresh]:
         views = self.settings.views()
         request = EncodeRequest(pictures=self.settings.thumbnail > 0, views=lambda _index: views)
-        seen = encode_stream(self.encoder, [e.source for e in entries], store=self.store, request=request)
-        for entry, one in zip(entries, seen, strict=True):
+        stream = encode_stream(self.encoder, [e.source for e in entries], store=self.store, request=request)
+        for entry, one in zip(entries, stream, strict=True):
             if isinstance(one, Failure):
                 self.progress.failed(replace(one, image=entry.key))
             else:
                 yield _Fresh(entry.key, one.digest, entry.label, self.vectors(one), self._thumbnail(one))
 
-    def vectors(self, seen: Encoded) -> dict[str, Float[Tensor, " d"]]:
+    def vectors(self, encoded: Encoded) -> dict[str, Float[Tensor, " d"]]:
         """A picture's row in each column, but for those derived from others."""
-        found = {"look": normalize(seen.pooled[0], dim=0)}
+        rows = {"look": normalize(encoded.pooled[0], dim=0)}
         if self.settings.words and self.encoder.has_text:
-            found["words"] = normalize(self.encoder.text.project(seen.pooled[:1]), dim=1)[0].detach()
+            rows["words"] = normalize(self.encoder.text.project(encoded.pooled[:1]), dim=1)[0].detach()
         if self.settings.parts != "none":
-            found["parts"] = normalize(seen.pooled[1:], dim=1).flatten()
-        return found
+            rows["parts"] = normalize(encoded.pooled[1:], dim=1).flatten()
+        return rows
 
-    def _thumbnail(self, seen: Encoded) -> bytes | None:
-        if seen.picture is None:
+    def _thumbnail(self, encoded: Encoded) -> bytes | None:
+        if encoded.picture is None:
             return None
-        picture = Image.fromarray(seen.picture.pixels)
+        picture = Image.fromarray(encoded.picture.pixels)
         picture.thumbnail((self.settings.thumbnail, self.settings.thumbnail))
         return encode_thumbnail(np.asarray(picture), 80)
 
@@ -205,19 +206,17 @@ def append(catalogue: Catalogue, vectors: dict[str, Float[Tensor, "n d"]]) -> No
     """Rows behind the last in every column, and in those derived from them; inside :meth:`Catalogue.writing`."""
     if not vectors:
         return
-    first, shapes = catalogue.get("n_rows", 0), dict(catalogue.need("columns"))
-    whitening: dict[str, Any] | None = catalogue.get("whitening")
-    rows = dict(vectors)
+    first, whitening, rows = catalogue.get("n_rows", 0), catalogue.get("whitening"), dict(vectors)
     if whitening is not None:
         rows["whitened"] = Whitening.load(inside(catalogue.folder, whitening["file"], WHITENING))(vectors["look"])
     check_names(catalogue)
-    for name, (width, _) in shapes.items():
-        if name not in rows or rows[name].shape[1] != width:
+    columns = columns_of(catalogue)
+    for name, column in columns.items():
+        if name not in rows or rows[name].shape[1] != column.width:
             raise DataError(
-                f"The index {catalogue.folder} has rows of {width} numbers in {name!r}, which its encoder does not "
-                "make. It is damaged: make it again from the pictures."
+                f"The index {catalogue.folder} has rows of {column.width} numbers in {name!r}, which its encoder does "
+                "not make. It is damaged: make it again from the pictures."
             )
-    columns = {name: Column(catalogue.folder, name, *shape) for name, shape in shapes.items()}
     if not catalogue.has_sums:
         for column in columns.values():
             column.add_sums(first)
@@ -227,16 +226,9 @@ def append(catalogue: Catalogue, vectors: dict[str, Float[Tensor, "n d"]]) -> No
     catalogue.set(n_rows=first + len(rows["look"]))
 
 
-STALE = 0.1
-"""Part of the rows that may have come or gone before the approximate index is built anew."""
-
-DEAD = 0.25
-"""Part of the rows that may be deleted before they are cleared away."""
-
-
 @undisturbed
 def tidy(catalogue: Catalogue, settings: Settings, progress: Progress, *, rebuild: bool = False) -> None:
-    """Do what is due; killed on the way, the next call does it."""
+    """Do what is due, or with ``rebuild`` everything anew; killed on the way, the next call does it."""
     n_rows, n = catalogue.get("n_rows", 0), len(catalogue)
     if n_rows > n and (rebuild or n_rows - n > DEAD * n_rows):
         clear(catalogue)
@@ -247,18 +239,11 @@ def tidy(catalogue: Catalogue, settings: Settings, progress: Progress, *, rebuil
         build(catalogue, settings, progress, rebuild)
 
 
-def _read(catalogue: Catalogue) -> Snapshot:
-    with catalogue.reading():
-        return Snapshot.of(catalogue)
-
-
 def whiten(catalogue: Catalogue, settings: Settings) -> None:
     """Fit on the pictures there are, and write the whitened column anew."""
     with catalogue.writing():
         now = Snapshot.of(catalogue)
-        some = now.rows[np.linspace(0, len(now.rows) - 1, min(len(now.rows), N_MOST)).astype(np.int64)]
-        sample = torch.from_numpy(np.array(now.matrices["look"][some]))
-        white = Whitening.fit(sample, settings.whiten, settings.floor, settings.power)
+        white = Whitening.fit(now.spread("look", N_MOST), settings.whiten, settings.floor, settings.power)
         before, shapes = catalogue.get("whitening"), catalogue.need("columns")
         generation = shapes["whitened"][1] + 1 if "whitened" in shapes else now.columns["look"].generation
         column = Column(catalogue.folder, "whitened", white.matrix.shape[1], generation)
@@ -280,13 +265,13 @@ def clear(catalogue: Catalogue) -> None:
         now = Snapshot.of(catalogue)
         shapes, built = catalogue.need("columns"), catalogue.get("approximate")
         for name, column in now.columns.items():
-            fresh = Column(catalogue.folder, name, column.width, column.generation + 1)
+            fresh = replace(column, generation=column.generation + 1)
             for start in range(0, len(now.rows), BLOCK):
                 part = now.rows[start : start + BLOCK]
                 fresh.append(start, torch.from_numpy(np.array(now.matrices[name][part])))
             if not len(now.rows):
                 fresh.append(0, torch.empty(0, column.width))
-            shapes[name] = [column.width, column.generation + 1]
+            shapes[name] = [fresh.width, fresh.generation]
         catalogue.move(now.rows.tolist())
         catalogue.set(columns=shapes, n_rows=len(now.rows), approximate=None)
     for column in now.columns.values():
@@ -296,7 +281,8 @@ def clear(catalogue: Catalogue) -> None:
 
 def build(catalogue: Catalogue, settings: Settings, progress: Progress, rebuild: bool = False) -> None:
     """Make the approximate index, if it is not there or no longer fits; others may add and search meanwhile."""
-    now = _read(catalogue)
+    with catalogue.reading():
+        now = Snapshot.of(catalogue)
     before = catalogue.get("approximate")
     if before is not None and before["column"] == now.main and not rebuild:
         covered = before["calibration"]["n_rows"]
@@ -309,16 +295,17 @@ def build(catalogue: Catalogue, settings: Settings, progress: Progress, rebuild:
             "pip install 'seewhy[search]' and index again to search faster"
         )
         return
-    made = Approximate.build(now.matrices[now.main], now.rows, target=settings.recall)
-    if made is None:
+    fast = Approximate.build(now.matrices[now.main], now.rows, target=settings.recall)
+    if fast is None:
         progress.note(f"the approximate index does not reach a recall of {settings.recall}; search stays exact")
         return
     name = f"approximate-{secrets.token_hex(4)}.faiss"
-    made.save(inside(catalogue.folder, name, APPROXIMATE))
+    fast.save(inside(catalogue.folder, name, APPROXIMATE))
+    figures = fast.calibration
     entry = {
         "column": now.main,
         "file": name,
-        "calibration": made.calibration.to_json(),
+        "calibration": figures.to_json(),
         "sha256": file_sha256(catalogue.folder / name),
         "n_gone": now.n_rows - len(now.rows),
     }
@@ -328,13 +315,12 @@ def build(catalogue: Catalogue, settings: Settings, progress: Progress, rebuild:
         else:  # rows were cleared away meanwhile and bear other numbers
             before = entry
     _unlink(catalogue.folder, before)
-    figures = made.calibration
     progress.note(
         f"search is approximate: recall@{figures.k} {figures.recall:.3f} at least, on {figures.n_queries} queries, "
         f"{figures.recall_low:.2f} at the 5th percentile ({figures.n_probe} of {figures.n_lists} lists)"
     )
 
 
-def _unlink(folder: Path, built: dict | None) -> None:
+def _unlink(folder: Path, built: dict[str, Any] | None) -> None:
     if built is not None:
         remove_inside(inside(folder, built["file"], APPROXIMATE))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, ForeignFileError, SeeWhyError
-from ..storage.marks import JOB, MADE_BY
+from ..storage.marks import MADE_BY
 from ..storage.parquet_seal import SEAL, sealed_metadata, sealed_writer
 from ..storage.reading import file_sha256, read_json, reason
 from .inputs import Input, Item, Shard, ShardError
@@ -42,7 +42,7 @@ FIRST = 5
 
 @dataclass(frozen=True)
 class Survey:
-    """An input, walked through once."""
+    """An input, walked through once: a digest of each shard, and pictures where they are known without opening any."""
 
     kind: str
     place: str
@@ -67,7 +67,7 @@ class Survey:
 
 @dataclass(frozen=True)
 class Written:
-    """A shard that is there."""
+    """A shard that is there: its rows, those that failed, a few of these with why, the stamp of what it is made of."""
 
     index: int
     n: int
@@ -185,7 +185,7 @@ class Job:
         if any(self.name(index) not in names for index in range(self.n_shards)):
             return False
         text = json.dumps({"job": self.digest, "n_shards": self.n_shards}, indent=1).encode()
-        self.place.write_first(SUCCESS, JOB.put(text))
+        self.place.write_first(SUCCESS, text)
         return True
 
 
@@ -201,7 +201,7 @@ def claim(output: Where, verb: str, survey: Survey, model: Model) -> Job:
         "input": {"kind": survey.kind, "digest": survey.digest, "per_shard": survey.per_shard},
         "n_shards": len(survey.digests),
     }
-    facts["digest"] = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    facts["digest"] = _digest(facts)
     facts["input"] |= {"place": survey.place, "n_pictures": survey.n_pictures}
     names = place.names()
     if names and MANIFEST not in names:
@@ -210,7 +210,7 @@ def claim(output: Where, verb: str, survey: Survey, model: Model) -> Job:
             "Choose another name."
         )
     text = json.dumps(facts, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
-    place.write_first(MANIFEST, JOB.put(text))
+    place.write_first(MANIFEST, text)
     job = read_job(place)
     if job.digest != facts["digest"]:
         raise ForeignFileError(
@@ -242,9 +242,8 @@ def read_job(output: Where) -> Job:
     try:
         with place.copy(MANIFEST) as path:
             facts = read_json(path)
-            is_own = JOB.is_on(path)
         whole = isinstance(facts, dict) and isinstance(facts["digest"], str) and facts["format"] == FORMAT
-        whole = whole and _is_told(facts) and is_own
+        whole = whole and _is_told(facts) and facts["digest"] == _digest(facts)
     except FileNotFoundError as error:
         raise DataError(
             f"{place} has no {MANIFEST}. The folder of a run was expected, as seewhy embed -o makes it. Look for "
@@ -260,6 +259,14 @@ def read_job(output: Where) -> Job:
             "folder for the run."
         )
     return Job(place, facts)
+
+
+def _digest(facts: Mapping[str, Any]) -> str:
+    """Of what a run is, wherever its pictures lie."""
+    told = {"kind", "digest", "per_shard"}
+    own = {**facts, "input": {k: v for k, v in facts["input"].items() if k in told}}
+    own.pop("digest", None)
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
 def _is_told(facts: Mapping[str, Any]) -> bool:

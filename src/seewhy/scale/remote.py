@@ -20,9 +20,8 @@ from typing import Any, TypeVar
 
 from ..errors import DataError, EmptyFolderError, MissingExtraError, SeeWhyError
 from ..pictures.images import MAX_BYTES
-from ..pictures.listing import SUFFIXES, natural_key
 from ..pictures.shards import shards_of
-from ..pictures.sources import InMemory
+from ..pictures.sources import SUFFIXES, InMemory, natural_key
 from ..pictures.tables import TABLES
 from ..storage.output import working_folder
 from ..storage.reading import reason

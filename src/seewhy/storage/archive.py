@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import ForeignFileError, ModelError, SeeWhyError, WeightsError
 from .folders import write_together
-from .marks import TENSORS, Facts, TensorFile, marked_tensors
+from .marks import TENSORS, Facts, TensorFile
 from .output import check_file, check_folder, write
 from .reading import (
     LONGEST,
@@ -32,6 +32,7 @@ from .reading import (
     reason,
     tensors_of,
 )
+from .tensors import marked_tensors
 
 T = TypeVar("T")
 
@@ -43,15 +44,7 @@ DAMAGE = (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeEr
 
 @dataclass(frozen=True)
 class TensorArchive:
-    """A kind of safetensors file, whose header may hold a card; its facts then lie beside it as JSON too, for people.
-
-    Attributes:
-        otherwise: what a file is if it is not damaged and yet none of these: ``"no explainer"``.
-        again: how it is had anew, as a sentence.
-        missing: said of a ``{path}`` where there is none; ``None`` leaves the ``FileNotFoundError`` to the caller.
-        format: that its card says; ``None`` where it says none.
-        error: that a damaged one is.
-    """
+    """A kind of safetensors file, whose header may hold a card; its facts then lie beside it as JSON too."""
 
     otherwise: str
     again: str
@@ -107,18 +100,7 @@ class TensorArchive:
 
 @dataclass(frozen=True)
 class FolderArchive:
-    """A kind of folder: a card, JSON, and beside it the tensors under a name made of their SHA-256.
-
-    Attributes:
-        card: the card's file name.
-        facts: fields by which a card of this kind is known.
-        formats: that are read.
-        kind: what it is: ``"a saved SeeWhy classifier"``.
-        make: what makes one, as a sentence with ``{folder}``.
-        again: what else can be done about a damaged one: ``"fit the classifier again"``.
-        undigested: format → the name its tensors had before there was a digest.
-        most: bytes of the largest card.
-    """
+    """A kind of folder: a card, JSON, and beside it the tensors under a name made of their SHA-256."""
 
     card: str
     facts: Facts
@@ -173,13 +155,15 @@ class FolderArchive:
             if not self.facts.is_whole(data):
                 raise ModelError(
                     f"{folder / self.card} is damaged: it is not as it was written. If you changed it, delete its last "
-                    f"line, which is blank; else copy the whole folder again, or {self.again}."
+                    f"entry, sha256; else copy the whole folder again, or {self.again}."
                 )
             card = parse_json(data)
         except (OSError, ValueError) as error:
             why = f"{self.card}: {reason(error)}"
             raise ModelError(f"{folder} is not {self.kind} ({why}). {self.make.format(folder=folder)}") from error
         written = card.get("format") if isinstance(card, dict) else None
+        if isinstance(card, dict):
+            card.pop("sha256", None)
         if not isinstance(card, dict) or written not in self.formats:
             raise ModelError(
                 f"{folder} has format {written!r}; this SeeWhy reads {' and '.join(map(str, self.formats))}. "

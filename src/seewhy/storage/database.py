@@ -40,14 +40,7 @@ database is lost. From then on only SQLite itself is asked about it."""
 
 @dataclass(frozen=True)
 class DatabaseKind:
-    """One kind of database.
-
-    Attributes:
-        what: for messages: "a feature store".
-        number: kept in the header.
-        schema: makes the tables where they are missing.
-        earlier: what made those of the versions that wrote no number; none is ever changed.
-    """
+    """One kind of database."""
 
     what: str
     number: int
@@ -108,11 +101,7 @@ def memory(kind: DatabaseKind) -> sqlite3.Connection:
 
 
 def check(path: Path, kind: DatabaseKind) -> bool:
-    """Whether there is such a database; asked before the work begins, and nothing is touched.
-
-    Raises:
-        ForeignFileError: the file, or what lies where SQLite would keep its journal, is somebody else's.
-    """
+    """Whether there is such a database; asked before the work begins, and nothing is touched."""
     if special(path) or path.is_dir():
         raise ForeignFileError(
             f"{path} is no file that {kind.what} can be kept in. The name of a file was expected. Give one."

@@ -20,16 +20,7 @@ T = TypeVar("T")
 
 
 def inside(folder: Path, name: object, pattern: str) -> Path:
-    """A file of a folder of SeeWhy's own, by a name that data gave.
-
-    Args:
-        folder: the folder.
-        name: as it stands in a card, a catalogue or a line of JSON.
-        pattern: regular expression that it must match from end to end.
-
-    Raises:
-        ForeignFileError: the name is another, such as one that leaves the folder.
-    """
+    """A file of a folder of SeeWhy's own, by a name that data gave."""
     if not isinstance(name, str) or os.path.basename(name) != name or re.fullmatch(pattern, name) is None:
         raise ForeignFileError(
             f"{folder} names {name!r} as a file of its own. A name of the form {pattern} inside that folder was "

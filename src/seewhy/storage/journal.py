@@ -18,15 +18,6 @@ class Journal:
 
     A file in which any line is not a record of SeeWhy's is somebody else's and is left as it is. A line that a kill cut
     short is passed over; at the end of the file it gives way to the next record.
-
-    Args:
-        path: the file; it and its folder are made with the first record.
-        form: what its records look like.
-        force: begin anew where the file is somebody else's; ``None`` where nobody is offered that.
-        sync: have each record on the disk, not only out of the process, before :meth:`add` returns.
-
-    Attributes:
-        rows: the records that were there.
     """
 
     def __init__(self, path: Path, form: Lines, *, force: bool | None = False, sync: bool = False) -> None:

@@ -1,7 +1,7 @@
 """What may be written: whole or not at all, and never over a file that SeeWhy did not make.
 
 Outside this room nothing in SeeWhy writes, empties, renames or deletes a file (a test of the architecture holds it to
-that). A file that a user names is written by :func:`write`, which knows SeeWhy's own files by their mark
+that). A file that a user names is written by :func:`write`, which writes over what SeeWhy left there
 (:mod:`seewhy.storage.marks`) and refuses others. :mod:`seewhy.storage.folders` keeps inside folders of SeeWhy's own.
 """
 
@@ -22,42 +22,31 @@ from pathlib import Path
 
 from ..errors import DataError, ForeignFileError
 from .addresses import refuse_address
-from .marks import CHECKPOINT, Mark, Remembered
+from .marks import CHECKPOINT, Mark, is_own, remember
 
 _STREAM = re.compile(r"/dev/(stdout|stderr|fd/(\d+))|/proc/self/fd/(\d+)")
 _WAIT = 10.0
 """Seconds that a pipe's reader may take to come."""
 
 
-def write(path: str | Path, data: bytes | str, mark: Mark, *, force: bool | None = False) -> Path:
-    """Write a file that a user named, over nothing but SeeWhy's own.
+def write(path: str | Path, data: bytes | str, mark: Mark | None = None, *, force: bool | None = False) -> Path:
+    """Write a file that a user named, over nothing but what SeeWhy left there, or what has ``mark``.
 
-    Args:
-        path: where to write. Its folder must exist. A pipe, a terminal or ``/dev/stdout`` is written to as it is.
-        data: as for :func:`write_atomic`.
-        mark: by which SeeWhy knows the file again; it is put on.
-        force: write over somebody else's file too; ``None`` where nobody is offered that.
-
-    Returns:
-        The path as given.
-
-    Raises:
-        ForeignFileError: there is a file that SeeWhy did not make.
-        DataError: as for :func:`write_atomic`.
+    A pipe, a terminal or ``/dev/stdout`` is written to as it is. ``force`` writes over somebody else's file too; it is
+    ``None`` where nobody is offered that.
     """
     path = check_file(path, mark, force=force)
     if special(path):
         return _write_through(path, _bytes(data))
-    marked = mark.put(_bytes(data))
-    if isinstance(mark, Remembered):
-        mark.remember(path, marked)
-    return write_atomic(path, marked)
+    whole = _bytes(data + "\n" * (not data.endswith("\n")) if isinstance(data, str) else data)
+    remember(path, whole)
+    return write_atomic(path, whole)
 
 
-def check_file(path: str | Path, mark: Mark, *, force: bool | None = False) -> Path:
+def check_file(path: str | Path, mark: Mark | None = None, *, force: bool | None = False) -> Path:
     """The path, if :func:`write` would write there; asked before the work begins, and nothing is touched."""
     path = check_target(Path(path))
-    if not special(path) and path.exists() and not force and not _is_own(path, mark):
+    if not special(path) and path.exists() and not force and not is_own(path, mark):
         cure = "Choose another name" + (", or --force (force=True) to write over it." if force is False else ".")
         raise ForeignFileError(
             f"{path} exists and is not such a file that SeeWhy wrote. A new name was expected, or one of its own files "
@@ -69,7 +58,7 @@ def check_file(path: str | Path, mark: Mark, *, force: bool | None = False) -> P
 def check_checkpoint(path: Path) -> Path:
     """The path, if what a stopped run goes on from is there, or can be kept there; asked before the work begins."""
     path = check_target(path)
-    if path.exists() and not _is_own(path, CHECKPOINT):
+    if path.exists() and not is_own(path, CHECKPOINT):
         raise ForeignFileError(
             f"{path} lies where the work is kept while it runs, and is damaged or not of SeeWhy's. Nothing, or what a "
             "stopped run left, was expected. Move it away."
@@ -77,20 +66,8 @@ def check_checkpoint(path: Path) -> Path:
     return path
 
 
-def _is_own(path: Path, mark: Mark) -> bool:
-    """A file that may not even be read is nobody's to write over."""
-    try:
-        return mark.is_on(path)
-    except OSError:
-        return False
-
-
 def check_apart(output: Path, inputs: Iterable[Path]) -> None:
-    """See that a file to be written over is none that is read, under whatever name; asked before the work begins.
-
-    Raises:
-        ForeignFileError: it is.
-    """
+    """See that a file to be written over is none that is read, under whatever name; asked before the work begins."""
     if special(output) or not output.is_file():
         return
     written = output.stat()
@@ -158,11 +135,7 @@ def _write_through(path: Path, payload: bytes) -> Path:
 
 
 def descriptor(path: Path) -> int:
-    """A pipe or device, opened to be written to; a pipe waits a while for whoever reads it, and not for ever.
-
-    Raises:
-        OSError: it cannot be opened, or nobody reads it.
-    """
+    """A pipe or device, opened to be written to; a pipe waits a while for whoever reads it, and not for ever."""
     found = _STREAM.fullmatch(os.path.abspath(path))
     if found is not None:
         sys.stdout.flush()
@@ -240,13 +213,9 @@ def working_folder(folder: Path | None) -> Iterator[Path]:
         yield Path(made)
 
 
-def remove(path: Path, mark: Mark) -> bool:
-    """Delete a file, if it is there and SeeWhy's own.
-
-    Returns:
-        Whether it was.
-    """
-    if path.is_symlink() or not path.is_file() or not _is_own(path, mark):
+def remove(path: Path, mark: Mark | None = None) -> bool:
+    """Delete a file, if it is there and SeeWhy's own."""
+    if path.is_symlink() or not path.is_file() or not is_own(path, mark):
         return False
     with contextlib.suppress(OSError):
         path.unlink()

@@ -1,22 +1,39 @@
-"""Tensors kept in the cache: written with a sum of theirs, checked whenever they are read, made again if damaged."""
+"""Tensors in files: written with SeeWhy's mark and a sum of theirs; in the cache, made again where they are damaged."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import DataError
 from .cache import cache_dir
-from .marks import marked_tensors
+from .marks import MADE_BY
 from .output import write_atomic
-from .reading import SUM, read_tensors
+from .reading import SUM, read_tensors, tensors_sum
 
 _log = logging.getLogger("seewhy")
+
+
+def marked_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None) -> bytes:
+    """The contents of a safetensors file with SeeWhy's mark, and a sum of all that is in it."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    texts = {MADE_BY: version("seewhy"), **(facts or {})}
+    data = save(plain, {**texts, SUM: tensors_sum(plain, texts)})
+    # Its texts are in an order drawn anew with each file; here they are sorted.
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
 def compact(tensor: Tensor) -> Tensor:

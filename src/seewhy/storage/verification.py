@@ -8,13 +8,7 @@ from typing import Any, NamedTuple
 
 
 class Checked(NamedTuple):
-    """A file that was read to its end.
-
-    Attributes:
-        file: its name.
-        error: what of it is damaged; empty where it is whole.
-        has_sums: whether it has anything to be checked by; files of earlier versions have not.
-    """
+    """A file that was read to its end."""
 
     file: str
     error: str = ""
@@ -23,12 +17,7 @@ class Checked(NamedTuple):
 
 @dataclass(frozen=True)
 class Verification:
-    """What there was to say.
-
-    Attributes:
-        output: the folder.
-        files: of it, all of them read.
-    """
+    """What there was to say."""
 
     output: str
     files: tuple[Checked, ...]

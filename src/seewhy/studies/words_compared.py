@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..classifiers.base import Classifier
 from ..classifiers.words import by_words, words_decide
-from ..descriptions.edits import Change
+from ..descriptions.base import Change
 from ..pictures.samples import Sample
 from .bootstrap import Paired, paired
 

@@ -18,9 +18,10 @@ from ..bounds import Count, OpenPart, Positive, check_fields
 from ..errors import InputError, SeeWhyError
 from ..progress import Progress
 from ..seeded import reseed, seeded
-from ..storage.marks import CHECKPOINT, marked_tensors
+from ..storage.marks import CHECKPOINT
 from ..storage.output import check_checkpoint, write
 from ..storage.reading import MAX_JSON, parse_json, read_tensors
+from ..storage.tensors import marked_tensors
 from .batches import Batch, TrainingData
 from .cached import cached_gradients, exact
 from .distributed import Processes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -12,8 +12,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..explanation.decision import Unknowns
+from ..storage.parts import rebuilt, tensors_of
 from .conformal import ConformalLines
-from .gaussian import WIDEST, Gaussian
+from .gaussian import Gaussian
 from .logistic import Monotone
 from .strangeness import Inputs, Strangeness
 
@@ -207,38 +208,6 @@ class Trust:
         n = int(sure.sum())
         return n, float(self.held.right[sure].float().mean()) if n else None
 
-    def check(self, n_classes: int, width: int | None) -> None:
-        """Refuse parts that do not fit together or the classifier; ``width`` is that of its features, where known."""
-        k, d = self.gaussian.weight.shape
-        if k != n_classes or (width is not None and d != min(width, WIDEST)):
-            raise ValueError(f"a second opinion of {k} classes by {d} features")
-        n_scores = 5 + (self.strangeness.posteriors.shape[1] > 0)
-        shapes: dict[str, tuple[int, ...]] = {"bias": (k,), "flat": (2,), "middle": (d,)}
-        found = {name: tuple(getattr(self.gaussian, name).shape) for name in shapes}
-        roots = [tuple(root.shape[1:]) for root in (self.gaussian.within, self.gaussian.among)]
-        kept = {"mean": (n_scores,), "deviation": (n_scores,), "usual": (k,), "spread": (k, 2)}
-        shapes |= kept
-        found |= {name: tuple(getattr(self.strangeness, name).shape) for name in kept}
-        if (
-            found != shapes
-            or roots != [(d,), (d,)]
-            or len(self.strangeness.posteriors) != k
-            or self.strangeness.bank.shape[1:] != (d,)
-        ):
-            raise ValueError(f"measures of strangeness of shapes {found}")
-        n = len(self.held.labels)
-        rows = {f.name: len(getattr(self.held, f.name)) for f in fields(self.held)}
-        if n == 0 or set(rows.values()) != {n}:
-            raise ValueError(f"measures of trust on {rows} pictures")
-        for name in ("labels", "rival_classes"):
-            values = getattr(self.held, name)
-            if values.is_floating_point() or int(values.min()) < 0 or int(values.max()) >= k:
-                raise ValueError(f"{name} of measures of trust that are none of {k} classes")
-        if self.right.mean.shape != (2,) or self.right.deviation.shape != (2,):
-            raise ValueError(f"a model of trust of {tuple(self.right.mean.shape)} signs")
-        if self.right.slopes.shape != (3,) or self.right.drawn.shape[1:] != (3,):
-            raise ValueError(f"a model of trust with slopes {tuple(self.right.slopes.shape)}")
-
     def facts(self) -> dict[str, Any]:
         """What is no tensor, for the card of a saved classifier."""
         return {
@@ -251,28 +220,31 @@ class Trust:
 
     def tensors(self) -> dict[str, Tensor]:
         """All but the features of the pictures it was measured on, which a classifier keeps."""
-        own: dict[str, Any] = {"held": self.held, "gaussian": self.gaussian, "right": self.right}
-        found = {f"{name}.{f.name}": getattr(part, f.name) for name, part in own.items() for f in fields(part)}
-        kept = ("posteriors", "mean", "deviation", "usual", "spread")
-        return found | {f"strangeness.{name}": getattr(self.strangeness, name) for name in kept}
+        own = {"held": self.held, "gaussian": self.gaussian, "right": self.right, "strangeness": self.strangeness}
+        found = {key: tensor for name, part in own.items() for key, tensor in tensors_of(part, f"{name}.").items()}
+        del found["strangeness.bank"]
+        return found
 
     @classmethod
-    def restore(cls, facts: dict[str, Any], tensors: dict[str, Tensor], bank: Float[Tensor, "n d"]) -> Trust:
+    def restore(
+        cls, facts: dict[str, Any], tensors: dict[str, Tensor], bank: Float[Tensor, "n d"], n_classes: int
+    ) -> Trust:
         """From what :meth:`facts` and :meth:`tensors` gave, and the features of the pictures it was measured on."""
         if facts["version"] != VERSION:
             raise ValueError(f"its measures of trust have version {facts['version']!r}, and {VERSION} is read")
-
-        def part(kind: Any, name: str, **given: Any) -> Any:
-            others = [f.name for f in fields(kind) if f.name not in given]
-            return kind(**given, **{field: tensors[f"{name}.{field}"] for field in others})
-
+        sizes = {"k": n_classes, "d": bank.shape[1]}
+        gaussian = rebuilt(Gaussian, tensors, "gaussian.", sizes)
+        n_scores = 5 + (tensors["strangeness.posteriors"].shape[1] > 0)
+        scores = {**sizes, "s": n_scores}
+        strangeness = rebuilt(Strangeness, tensors, "strangeness.", scores, gaussian=gaussian, bank=bank)
+        held = rebuilt(HeldOutSigns, tensors, "held.")
+        for name in ("labels", "rival_classes"):
+            values = getattr(held, name)
+            if not len(values) or int(values.min()) < 0 or int(values.max()) >= n_classes:
+                raise ValueError(f"{name} of measures of trust that are none of {n_classes} classes")
+        right = rebuilt(Monotone, tensors, "right.", {"s": 2, "t": 3})
         down, up = (float(value) for value in facts["shift"])
+        unknowns = Unknowns.restore(facts["unknowns"])
         return cls(
-            part(Strangeness, "strangeness", gaussian=part(Gaussian, "gaussian"), bank=bank),
-            float(facts["temperature"]),
-            float(facts["sharpness"]),
-            part(Monotone, "right"),
-            part(HeldOutSigns, "held"),
-            Unknowns.restore(facts["unknowns"]),
-            (down, up),
+            strangeness, float(facts["temperature"]), float(facts["sharpness"]), right, held, unknowns, (down, up)
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -133,10 +133,10 @@ class Linear(PictureRecipe):
         seed: of split and crops.
     """
 
-    name: ClassVar[str] = "linear"
-    paper: ClassVar[str] = "Razavian et al. 2014, arXiv:1403.6382"
-    needs: ClassVar[str] = "pictures in classes"
-    small: ClassVar = {"n_crops": 1}
+    name = "linear"
+    paper = "Razavian et al. 2014, arXiv:1403.6382"
+    needs = "pictures in classes"
+    small = {"n_crops": 1}
 
     solver: Solver = "logistic"
     n_crops: int = 8

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,10 +24,10 @@ from ...pictures.apart import folds_of
 from ...pictures.boxes import BoxData, BoxedPicture, BoxRecord, load_boxes
 from ...pictures.samples import Sample, gathered, some
 from ...progress import Progress
-from ...storage.marks import CHECKPOINT, marked_tensors
+from ...storage.marks import CHECKPOINT
 from ...storage.output import check_checkpoint, remove, write
 from ...storage.reading import read_tensors
-from ...types import Failure
+from ...storage.tensors import marked_tensors
 from .. import detectors
 from ..evaluation import evaluate_boxes
 from ..reader import Reader
@@ -90,25 +90,27 @@ def fit_detector(
     looks = encoder if isinstance(encoder, Encoder) else find(encoder)
     able = [how for how in every if looks.has_text or not getattr(how, "needs_words", False)] or every
     readers = {how.zoom: Reader(looks, how.zoom).keeping() for how in able}
-    for reader in readers.values():
-        given = _seen(usable(given), reader, progress)
+    for reader in readers.values():  # pictures that can be read stay, looked at once
+        given = usable(given.present())
+        looked = progress.results(given.pictures, reader.looked([p.image for p in given.pictures]), "Looking")
+        given = replace(given, pictures=tuple(replace(p, size=one.size) for p, one in looked), notes=())
+    given = usable(given)
     fold = dealt(given, folds, seed)
-    trials = []
-    for how in able:
-        found = Folds(readers[how.zoom], given, fold, checkpoint).found(how, progress)
-        trials.append(Trial.of(how, given, found))
-    best = max(trials, key=lambda one: one.ap50)
-    made = fitted(best.how, readers[best.how.zoom], given, progress, checkpoint)
+    trials = [
+        Trial.of(how, given, out_of_fold(how, readers[how.zoom], given, fold, progress, checkpoint)) for how in able
+    ]
+    best = max(trials, key=lambda trial: trial.measured.ap50)
+    detector = fitted(best.how, readers[best.how.zoom], given, progress, checkpoint)
     rows = calibrated(given.pictures, best.found, fold, given.classes, precision)
     for note in _notes(rows, precision):
         progress.note(note)
     calibration = {
         "n_pictures": len(given), "n_folds": max(fold) + 1, "fewest": FEWEST, "precision": precision,
         "classes": [{**row, "ap50": best.per_class.get(row["label"])} for row in rows], **best.figures(given, fold),
-        "methods": [{"name": one.how.name, "ap50": round(one.ap50, 6)} for one in trials],
+        "methods": [{"name": trial.how.name, "ap50": round(trial.measured.ap50, 6)} for trial in trials],
     }  # fmt: skip
     return replace(
-        made, thresholds=tuple(r["threshold"] for r in rows), calibration=calibration, looks=None,
+        detector, thresholds=tuple(r["threshold"] for r in rows), calibration=calibration, looks=None,
         pictures=digests(p.image for p in given.pictures),
     )  # fmt: skip
 
@@ -132,22 +134,14 @@ def methods_for(name: str, parameters: dict[str, Any]) -> list[Any]:
 
 
 def usable(data: BoxData) -> BoxData:
-    """Pictures that are there, with the classes that have a box."""
-    there = data.present()
-    counts = Counter(b.label for p in there.pictures for b in p.boxes if not b.ignored)
-    if not counts:
+    """With the classes of which there is a box."""
+    known = {b.label for p in data.pictures for b in p.boxes if not b.ignored}
+    if not known:
         raise DataError(
-            f"There is no box on the {len(there)} picture(s) that are there. At least one was expected. Give pictures "
+            f"There is no box on the {len(data)} picture(s) that are there. At least one was expected. Give pictures "
             "with boxes."
         )
-    return replace(there, classes=tuple(c for c in there.classes if counts[c]))
-
-
-def _seen(data: BoxData, reader: Reader, progress: Progress) -> BoxData:
-    """The pictures that can be read, which the reader has then looked at."""
-    looked = reader.looked([p.image for p in data.pictures])
-    can = [replace(p, size=one.size) for p, one in progress.results(data.pictures, looked, "Looking")]
-    return usable(replace(data, pictures=tuple(can), notes=()))
+    return replace(data, classes=tuple(c for c in data.classes if c in known))
 
 
 @dataclass(frozen=True)
@@ -168,11 +162,6 @@ class Trial:
         return cls(how, found, average_precision(there, boxes, classes), bool(enough))
 
     @property
-    def ap50(self) -> float:
-        """Over these classes."""
-        return self.measured.ap50
-
-    @property
     def per_class(self) -> dict[str, float]:
         """Of each class of which something is said."""
         values = self.measured.per_class()[0, :, 0]
@@ -186,20 +175,12 @@ class Trial:
         judged, own = (BoxData(tuple(p), classes) for p in (data.pictures, self.found))
         rows = evaluate_boxes(judged, own, n_draws=N_DRAWS).data["controls"]
         controls = [{key: row[key] for key in ("name", "ap50_best", "real")} for row in rows]
-        return {
-            "ap50": round(self.ap50, 6),
-            "ap50_interval": on_new_pictures(self.measured, fold),
-            "controls": controls,
-        }
+        interval = on_new_pictures(self.measured, fold)
+        return {"ap50": round(self.measured.ap50, 6), "ap50_interval": interval, "controls": controls}
 
 
 def on_new_pictures(measured: AveragePrecision, fold: Sequence[int], n_draws: int = N_DRAWS) -> list[float]:
-    """Where AP50 of another fit on as many new pictures lies in 19 of 20 cases.
-
-    It differs from that of these pictures as the figures of two drawings differ from each other. A drawing has
-    pictures twice, and its AP is too large; of a difference of two that falls out. Fits differ as those of folds do, by
-    more than their pictures make them.
-    """
+    """Where AP50 of another fit on as many new pictures lies in 19 of 20 cases."""
     of, n = np.array(fold), max(fold) + 1
     drawn = np.array([mean(one[:, 0]) for one in measured.resampled(n_draws, 0)])
     each = np.array([mean(one[:, 0]) for one in measured.per_class((of == np.arange(n)[:, None]).astype(float))])
@@ -225,7 +206,6 @@ def _notes(rows: Sequence[dict[str, Any]], precision: float | None) -> list[str]
     return notes
 
 
-T = TypeVar("T")
 MOST = 100
 """Boxes kept in a picture, unless more are there in one that is learnt from."""
 
@@ -247,43 +227,28 @@ def dealt(data: BoxData, n: int, seed: int) -> list[int]:
     return [f % n_boxed for f in fold]
 
 
-@dataclass(frozen=True)
-class Folds:
-    """How pictures are divided, what looks at them, and where the boxes of folds that are done are kept."""
-
-    reader: Reader
-    data: BoxData
-    fold: Sequence[int]
-    checkpoint: Path | None = None
-
-    def found(self, how: Any, progress: Progress) -> list[BoxedPicture]:
-        """What a method finds in each picture, learning from the other folds alone."""
-        n, found = max(self.fold) + 1, dict[str, BoxedPicture]()
-        store = None if self.checkpoint is None else KeptBoxes(beside(self.checkpoint))
-        for k in range(n):
-            train = _usable(self._of(k, False))
-            held = self._of(k, True)
-            key = _key(how, self.reader, train, held)
-            boxes = None if store is None else store.read(key, held, train.classes)
-            if boxes is None:
-                told = _Named(progress, f"{how.name}, fold {k + 1} of {n}")
-                boxes = self._boxes(how, train, held, told)
-                if store is not None:
-                    store.add(key, boxes, train.classes)
-            found |= {p.image: p for p in boxes}
-        return [found[p.image] for p in self.data.pictures]
-
-    def _of(self, k: int, held: bool) -> BoxData:
-        own = [p for p, f in zip(self.data.pictures, self.fold, strict=True) if (f == k) is held]
-        return replace(self.data, pictures=tuple(own))
-
-    def _boxes(self, how: Any, train: BoxData, held: BoxData, progress: Progress) -> list[BoxedPicture]:
-        made = fitted(how, self.reader, train, progress, self.checkpoint)
-        if self.checkpoint is not None:
-            remove(self.checkpoint, CHECKPOINT)
-        looked = made.detect_all([p.image for p in held.pictures])
-        found = {p.image: one.record() for p, one in progress.results(held.pictures, looked, "Finding")}
-        return [found.get(p.image, BoxedPicture(p.image, p.size)) for p in held.pictures]
+def out_of_fold(
+    how: Any, reader: Reader, data: BoxData, fold: Sequence[int], progress: Progress, checkpoint: Path | None = None
+) -> list[BoxedPicture]:
+    """What a method finds in each picture, learning from the other folds alone; folds that are done are kept."""
+    found: dict[str, BoxedPicture] = {}
+    for k in range(max(fold) + 1):
+        sides = [
+            tuple(p for p, f in zip(data.pictures, fold, strict=True) if (f == k) is held) for held in (False, True)
+        ]
+        train, held = usable(replace(data, pictures=sides[0])), sides[1]
+        key = _key(how, reader, train, held)
+        boxes = None if checkpoint is None else _kept_boxes(beside(checkpoint), key, held, train.classes)
+        if boxes is None:
+            detector = fitted(how, reader, train, progress, checkpoint)
+            if checkpoint is not None:
+                remove(checkpoint, CHECKPOINT)
+            looked = progress.results(held, detector.detect_all([p.image for p in held]), f"Finding, fold {k + 1}")
+            boxes = {p.image: result.record() for p, result in looked}
+            if checkpoint is not None:
+                _keep_boxes(beside(checkpoint), key, [boxes.get(p.image) for p in held], train.classes)
+        found |= boxes
+    return [found.get(p.image, BoxedPicture(p.image, p.size)) for p in data.pictures]
 
 
 def fitted(how: Any, reader: Reader, data: BoxData, progress: Progress, checkpoint: Path | None) -> TrainedDetector:
@@ -297,71 +262,46 @@ def fitted(how: Any, reader: Reader, data: BoxData, progress: Progress, checkpoi
     )  # fmt: skip
 
 
-def _usable(data: BoxData) -> BoxData:
-    """With the classes of which there is a box."""
-    known = {b.label for p in data.pictures for b in p.boxes if not b.ignored}
-    return replace(data, classes=tuple(c for c in data.classes if c in known))
-
-
-def _key(how: Any, reader: Reader, train: BoxData, held: BoxData) -> str:
-    sides = [[(p.image, [(b.label, b.box, b.ignored) for b in p.boxes]) for p in d.pictures] for d in (train, held)]
-    told = json.dumps([how.name, asdict(how), reader.base.fingerprint, sides])
-    return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
+def _key(how: Any, reader: Reader, train: BoxData, held: Sequence[BoxedPicture]) -> str:
+    sides = [
+        [(p.image, [(b.label, b.box, b.ignored) for b in p.boxes]) for p in side] for side in (train.pictures, held)
+    ]
+    text = json.dumps([how.name, asdict(how), reader.base.fingerprint, sides])
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def beside(checkpoint: Path) -> Path:
-    """Where boxes of folds that are done lie."""
+    """Where boxes of folds that are done lie, so that a fit that was stopped goes on with the next."""
     return checkpoint.with_name(f"{checkpoint.name}-folds")
 
 
-@dataclass(frozen=True)
-class KeptBoxes:
-    """Boxes of folds that are done, so that a fit that was stopped goes on with the next."""
+def _kept(path: Path) -> dict[str, Tensor]:
+    if not check_checkpoint(path).exists():
+        return {}
+    try:
+        return read_tensors(path)[0]
+    except (OSError, ValueError):
+        return {}
 
-    path: Path
 
-    def _all(self) -> dict[str, Tensor]:
-        if not check_checkpoint(self.path).exists():
-            return {}
-        try:
-            return read_tensors(self.path)[0]
-        except (OSError, ValueError):
-            return {}
-
-    def read(self, key: str, held: BoxData, classes: Sequence[str]) -> list[BoxedPicture] | None:
-        """Those of a fold; ``None`` where it was not done, or is damaged."""
-        rows = self._all().get(key)
-        if rows is None or rows.ndim != 2 or rows.shape[1] != 7 or not bool(rows.isfinite().all()):
+def _kept_boxes(
+    path: Path, key: str, held: Sequence[BoxedPicture], classes: Sequence[str]
+) -> dict[str, BoxedPicture] | None:
+    """Those of a fold; ``None`` where it was not done, or is damaged."""
+    rows = _kept(path).get(key)
+    if rows is None or rows.ndim != 2 or rows.shape[1] != 7 or not bool(rows.isfinite().all()):
+        return None
+    boxes: dict[int, list[BoxRecord]] = {}
+    for i, k, score, *box in rows.tolist():
+        if not (0 <= i < len(held) and 0 <= k < len(classes)):
             return None
-        boxes: dict[int, list[BoxRecord]] = {}
-        for i, k, score, *box in rows.tolist():
-            if not (0 <= i < len(held) and 0 <= k < len(classes)):
-                return None
-            boxes.setdefault(int(i), []).append(BoxRecord(tuple(box), classes[int(k)], score))
-        return [BoxedPicture(p.image, p.size, tuple(boxes.get(i, ()))) for i, p in enumerate(held.pictures)]
-
-    def add(self, key: str, boxes: Sequence[BoxedPicture], classes: Sequence[str]) -> None:
-        """Keep those of one more fold."""
-        place = {name: k for k, name in enumerate(classes)}
-        rows = [[i, place[b.label], b.score, *b.box] for i, p in enumerate(boxes) for b in p.boxes]
-        tensor = torch.tensor(rows, dtype=torch.float64).reshape(-1, 7)
-        write(self.path, marked_tensors({**self._all(), key: tensor}), CHECKPOINT)
+        boxes.setdefault(int(i), []).append(BoxRecord(tuple(box), classes[int(k)], score))
+    return {p.image: BoxedPicture(p.image, p.size, tuple(boxes.get(i, ()))) for i, p in enumerate(held)}
 
 
-class _Named(Progress):
-    """Passes on what is heard, bars under a name of their own."""
-
-    def __init__(self, to: Progress, name: str) -> None:
-        self.to, self.name = to, name
-
-    def failed(self, failure: Failure) -> None:
-        self.to.failed(failure)
-
-    def note(self, text: str) -> None:
-        self.to.note(text)
-
-    def measured(self, step: int, terms: Mapping[str, float]) -> None:
-        self.to.measured(step, terms)
-
-    def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-        return self.to.track(items, f"{self.name}: {what}", total)
+def _keep_boxes(path: Path, key: str, boxes: Sequence[BoxedPicture | None], classes: Sequence[str]) -> None:
+    """Keep those of one more fold."""
+    place = {name: k for k, name in enumerate(classes)}
+    rows = [[i, place[b.label], b.score, *b.box] for i, p in enumerate(boxes) for b in (p.boxes if p else ())]
+    tensor = torch.tensor(rows, dtype=torch.float64).reshape(-1, 7)
+    write(path, marked_tensors({**_kept(path), key: tensor}), CHECKPOINT)

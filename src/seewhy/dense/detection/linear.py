@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -24,12 +25,14 @@ from ..reader import LARGEST, Looked, Reader
 from ..windows import shares, span_means
 from .trained import Regions
 
-STEP = 0.25
-"""Of a window's own width and height, to the next of its shape."""
-FINEST = 0.5
-"""Cells from a window to the next at least."""
-CHUNK = 1024
-"""Windows whose overlaps are in memory at once."""
+STEP, FINEST = 0.25, 0.5
+"""Of a window's own width and height to the next of its shape; in cells, at least."""
+CHUNK, MOST = 1024, 300
+"""Windows whose overlaps are in memory at once, and those that are moved and scored once more."""
+WIDEST = 1.01
+"""Side of a window, as a part of the picture; boxes end in it, to rounding."""
+MOST_ROWS, FEWEST, CLOSER = 15_000, 8, 4
+"""Windows to learn from in all, of each kind in a picture at least, and boxes that are a little beside each thing."""
 
 
 def common_shapes(sizes: Float[Tensor, "n 2"], n: int, seed: int, steps: int = 25) -> Float[Tensor, "m 2"]:
@@ -46,26 +49,11 @@ def common_shapes(sizes: Float[Tensor, "n 2"], n: int, seed: int, steps: int = 2
     return centres.exp().float()
 
 
-class Lattice(NamedTuple):
-    """Every place of one shape: from where to where, along each side."""
-
-    x: Float[Tensor, "i 2"]
-    y: Float[Tensor, "j 2"]
-
-    @property
-    def boxes(self) -> Float[Tensor, "n 4"]:
-        """Left, top, right, bottom of each, row by row."""
-        i, j = torch.arange(len(self.x)).repeat(len(self.y)), torch.arange(len(self.y)).repeat_interleave(len(self.x))
-        return torch.stack([self.x[i, 0], self.y[j, 0], self.x[i, 1], self.y[j, 1]], 1)
-
-
-def lattices(shapes: Float[Tensor, "m 2"], grid: tuple[int, int]) -> list[Lattice]:
-    """Every place of every shape in cells, within the map."""
+def lattices(shapes: Float[Tensor, "m 2"], grid: tuple[int, int]) -> list[tuple[Tensor, Tensor]]:
+    """Every place of every shape in cells, within the map: from where to where across, and down."""
     h, w = grid
-    return [
-        Lattice(*(_places(side, own) for side, own in ((w, width), (h, height))))
-        for width, height in (shapes.clamp(max=1) * torch.tensor([w, h])).tolist()
-    ]
+    sizes = (shapes.clamp(max=1) * torch.tensor([w, h])).tolist()
+    return [(_places(w, width), _places(h, height)) for width, height in sizes]
 
 
 def _places(side: int, own: float) -> Float[Tensor, "i 2"]:
@@ -74,8 +62,12 @@ def _places(side: int, own: float) -> Float[Tensor, "i 2"]:
 
 
 def windows_of(shapes: Float[Tensor, "m 2"], grid: tuple[int, int]) -> Float[Tensor, "n 4"]:
-    """The same as boxes: left, top, right, bottom in cells."""
-    return torch.cat([one.boxes for one in lattices(shapes, grid)])
+    """The same as boxes, row by row: left, top, right, bottom in cells."""
+    boxes = []
+    for x, y in lattices(shapes, grid):
+        i, j = torch.arange(len(x)).repeat(len(y)), torch.arange(len(y)).repeat_interleave(len(x))
+        boxes.append(torch.stack([x[i, 0], y[j, 0], x[i, 1], y[j, 1]], 1))
+    return torch.cat(boxes)
 
 
 def pieces_of(spans: Float[Tensor, "i 2"], n: int) -> Float[Tensor, "n i 2"]:
@@ -111,10 +103,9 @@ def offsets(boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 4"]) -> Float
 def moved(boxes: Float[Tensor, "n 4"], by: Float[Tensor, "n 4"], limit: float = 1.0) -> Float[Tensor, "n 4"]:
     """Boxes brought elsewhere by :func:`offsets`, none of which counts for more than ``limit``.
 
-    Example:
-        >>> a, b = torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[0.5, 0.0, 3.0, 1.0]])
-        >>> moved(a, offsets(a, b)).tolist()
-        [[0.5, 0.0, 3.0, 1.0]]
+    >>> a, b = torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[0.5, 0.0, 3.0, 1.0]])
+    >>> moved(a, offsets(a, b)).tolist()
+    [[0.5, 0.0, 3.0, 1.0]]
     """
     middle, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
     by = by.clamp(-limit, limit)
@@ -126,7 +117,8 @@ def parts_of(
     boxes: Float[Tensor, "n 4"], n: int, around: float, grid: tuple[int, int]
 ) -> list[tuple[Float[Tensor, "n 2"], Float[Tensor, "n 2"]]]:
     """From where to where, across and down: the ``n`` by ``n`` equal parts of each box, row by row, and last the box
-    with what is around it."""
+    with what is around it.
+    """
     x, y = boxes[:, ::2], boxes[:, 1::2]
     found = [(column, row) for row in pieces_of(y, n) for column in pieces_of(x, n)]
     return [*found, (wider(x, around, grid[1]), wider(y, around, grid[0]))]
@@ -192,6 +184,8 @@ class Examples(NamedTuple):
     offsets: Float[Tensor, "n 4"]
 
 
+Fit = tuple[LinearFit, Tensor]
+"""Classes of features over their spread."""
 RIGHT, WRONG = 0.5, 0.4
 """Overlap from which a window is of a thing, and below which it is of none; between them it teaches nothing."""
 FIRST = 64
@@ -278,35 +272,28 @@ class Linear:
         pictures = [data.pictures[i] for i in order]
         looked = reader.looked([p.image for p in pictures])
         place = {c: k for k, c in enumerate(data.classes)}
-        waiting: list[tuple[BoxedPicture, Tensor]] = []
-        found: list[Taught] = []
-        axes: Axes | None = None
-        for picture, one in progress.results(pictures, looked, "Looking"):
-            grid = one.windows.merged(reader.encoder.layout.to_grid(one.features))
-            waiting.append((BoxedPicture(picture.image, one.size, picture.boxes), grid))
-            if axes is None and len(waiting) < FIRST:
-                continue
-            axes = axes or Axes.of([g for _, g in waiting], self.width)
-            found += [Taught.of(p, axes.of_map(g), place) for p, g in waiting]
-            waiting = []
-        axes = axes or (Axes.of([g for _, g in waiting], self.width) if waiting else None)
-        if axes is not None:
-            found += [Taught.of(p, axes.of_map(g), place) for p, g in waiting]
-        if axes is None or not any(len(one.boxes) for one in found):
+        stream = (
+            (BoxedPicture(p.image, one.size, p.boxes), one.windows.merged(reader.encoder.layout.to_grid(one.features)))
+            for p, one in progress.results(pictures, looked, "Looking")
+        )
+        first = list(islice(stream, FIRST))
+        axes = Axes.of([grid for _, grid in first], self.width) if first else None
+        taught = [Taught.of(p, axes.of_map(grid), place) for p, grid in chain(first, stream)] if axes else []
+        if axes is None or not any(len(one.boxes) for one in taught):
             raise DataError(
                 f"None of {len(data)} picture(s) could be used with its boxes. At least one that can be read, with a "
                 "box, was expected. Give others."
             )
-        return found, axes
+        return taught, axes
 
     def _fitted(
         self, empty: RegionProbe, taught: list[Examples], k: int, before: Fit | None = None
     ) -> tuple[RegionProbe, Fit]:
         """The probe of these examples, begun where it ended before there were as many."""
         x, y = torch.cat([t.x for t in taught]), torch.cat([t.label for t in taught])
-        spread = x.std(0).clamp(min=1e-4) if before is None else before.spread
+        spread = x.std(0).clamp(min=1e-4) if before is None else before[1]
         y = torch.where(y < 0, k, y)
-        fit = fit_logistic(x / spread, y, k + 1, self.c, warm_start=before and before.classes, tol=1e-3)
+        fit = fit_logistic(x / spread, y, k + 1, self.c, warm_start=before and before[0], tol=1e-3)
         near = y < k
         own, targets = x[near] / spread, torch.cat([t.offsets for t in taught])[near]
         mean, middle = own.mean(0), targets.mean(0)
@@ -315,26 +302,11 @@ class Linear:
         move = torch.linalg.solve(gram, centred.T @ (targets - middle) / len(own)).T
         weight = torch.cat([fit.weight, move]) / spread
         bias = torch.cat([fit.bias, middle - move @ mean])
-        return RegionProbe(empty.axes, empty.shapes, weight, bias, self.parts, self.around), Fit(fit, spread)
-
-
-class Fit(NamedTuple):
-    """Classes of features over their spread."""
-
-    classes: LinearFit
-    spread: Float[Tensor, " d"]
+        return RegionProbe(empty.axes, empty.shapes, weight, bias, self.parts, self.around), (fit, spread)
 
 
 def _size(grid: Tensor) -> tuple[int, int]:
     return grid.shape[1], grid.shape[2]
-
-
-class Scan(NamedTuple):
-    """All windows of a picture, what each gives, and the map under the weights of each part."""
-
-    boxes: Float[Tensor, "n 4"]
-    outputs: Float[Tensor, "n o"]
-    weighed: Float[Tensor, "p o h w"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -383,20 +355,20 @@ class RegionProbe:
         means = [span_means(one, x, y) for one, (x, y) in zip(weighed, parts, strict=True)]
         return torch.stack(means).sum(0) + self._sizes(grid, boxes) @ self.weight[:, -2:].T + self.bias
 
-    def scan(self, grid: Float[Tensor, "m h w"]) -> Scan:
-        """All windows with their outputs: of each shape, means over its places are two products with the map."""
+    def scan(self, grid: Float[Tensor, "m h w"]) -> tuple[Tensor, Tensor, Tensor]:
+        """All windows, the outputs of each, and the map under the weights of each part; two products for each shape."""
         (h, w), n = _size(grid), self.parts
         weighed = self.weighed(grid)
         inside, around = weighed[:-1].unflatten(0, (n, n)), weighed[-1]
         found = []
-        for one in lattices(self.shapes, (h, w)):
-            x, y = shares(pieces_of(one.x, n), w), shares(pieces_of(one.y, n), h)
+        for across, down in lattices(self.shapes, (h, w)):
+            x, y = shares(pieces_of(across, n), w), shares(pieces_of(down, n), h)
             total = torch.einsum("rjh,rcohw,ciw->oji", y, inside, x)
-            x, y = shares(wider(one.x, self.around, w), w), shares(wider(one.y, self.around, h), h)
+            x, y = shares(wider(across, self.around, w), w), shares(wider(down, self.around, h), h)
             found.append((total + torch.einsum("jh,ohw,iw->oji", y, around, x)).flatten(1).T)
         windows = windows_of(self.shapes, (h, w))
         outputs = torch.cat(found) + self._sizes(grid, windows) @ self.weight[:, -2:].T + self.bias
-        return Scan(windows, outputs, weighed)
+        return windows, outputs, weighed
 
     def regions(self, encoder: Encoder, looked: Looked) -> Regions:
         grid = self.axes.of_map(looked.windows.merged(encoder.layout.to_grid(looked.features)))
@@ -438,17 +410,6 @@ class RegionProbe:
 
     def _sizes(self, grid: Tensor, boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n 2"]:
         return ((boxes[:, 2:] - boxes[:, :2]) / corners_of(grid)[:2]).log()
-
-
-WIDEST = 1.01
-"""Side of a window, as a part of the picture; boxes end in it, to rounding."""
-MOST = 300
-"""Windows that are moved and scored once more."""
-MOST_ROWS, FEWEST = 15_000, 8
-"""Windows to learn from in all, and of each kind in a picture: of things, of nothing, a little beside things, and in
-each round those that were wrong."""
-CLOSER = 4
-"""Boxes around each thing that are a little beside it."""
 
 
 def _examples(probe: RegionProbe, one: Taught, n: int, generator: torch.Generator) -> Examples:

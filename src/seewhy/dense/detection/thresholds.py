@@ -46,10 +46,7 @@ class Ranked(NamedTuple):
         return cls(score[order], right[order], picture[order], sum(int(m.n_there.sum()) for m in matched))
 
     def lower(self, z: float) -> Float[np.ndarray, " d"]:
-        """A bound that the precision of the first 1, 2, … boxes lies above: Wilson's, boxes of one picture being alike.
-
-        Their number is divided by the design effect: the variance of the ratio over pictures, over a binomial's.
-        """
+        """Wilson's lower bound of the precision of the first 1, 2, … boxes, those of one picture being alike."""
         order = np.argsort(self.picture, kind="stable")
         right, n, hits = self.right.astype(float), np.empty(len(order)), np.empty(len(order))
         first = np.searchsorted(self.picture[order], self.picture[order])
@@ -83,11 +80,7 @@ def calibrated(
     classes: Sequence[str],
     precision: float | None = None,
 ) -> list[dict[str, Any]]:
-    """The threshold of each class, and what such thresholds reach on pictures that they were not chosen on.
-
-    A box is right where it overlaps by half with one of its class, as for AP50. The threshold is that of all pictures;
-    its figures are those of thresholds chosen on all other folds, fold by fold.
-    """
+    """The threshold of each class, and what such thresholds reach on pictures that they were not chosen on."""
     given, boxes = ([boxes_of(p, classes) for p in side] for side in (there, found))
     matched = average_precision(given, boxes, classes).matched
     together = best_point(matched, precision) or Point(0.5, 0.0, 0.0)
@@ -165,11 +158,10 @@ def _on(matched: Matched, which: Bool[np.ndarray, " p"]) -> Matched:
 def best_point(matched: Sequence[Matched], precision: float | None) -> Point | None:
     """The threshold to take; ``None`` where nothing right was found.
 
-    Example:
-        >>> one = Matched(np.zeros(3, int), np.array([.9, .6, .2]), np.array([[True, True, False]]),
-        ...               np.ones((1, 3), bool), np.array([2]))
-        >>> best_point([one], None)
-        Point(least=0.4, precision=1.0, recall=1.0, enough=True)
+    >>> one = Matched(np.zeros(3, int), np.array([.9, .6, .2]), np.array([[True, True, False]]),
+    ...               np.ones((1, 3), bool), np.array([2]))
+    >>> best_point([one], None)
+    Point(least=0.4, precision=1.0, recall=1.0, enough=True)
     """
     boxes = Ranked.of(matched)
     scores, n_there = boxes.score, boxes.n_there

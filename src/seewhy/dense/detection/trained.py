@@ -26,10 +26,7 @@ CANDIDATES = 1000
 
 
 class Regions(NamedTuple):
-    """Places in one picture: corners as parts of its width and height, and the score of each class, 0 to 1.
-
-    ``made_of`` has the numbers that scores were made of, by name, where the method says them.
-    """
+    """Places in one picture: corners as parts of its width and height, and the score of each class, 0 to 1."""
 
     boxes: Float[Tensor, "n 4"]
     scores: Float[Tensor, "n k"]
@@ -37,10 +34,7 @@ class Regions(NamedTuple):
 
 
 class Finder(Protocol):
-    """What finds regions in one picture after the trunk.
-
-    One that reads words has ``named(encoder, classes)`` as well, which gives the same for other names.
-    """
+    """What finds regions in one picture after the trunk."""
 
     def regions(self, encoder: Encoder, looked: Looked) -> Regions:
         """Where something may be, before any suppression; ``encoder`` is the one that looked."""

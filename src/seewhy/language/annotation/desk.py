@@ -14,7 +14,7 @@ from PIL import Image
 from ...encoders.stream import file_digest
 from ...errors import DataError, ImageError
 from ...pictures.images import read_picture
-from ...pictures.listing import is_unicode
+from ...pictures.sources import is_unicode
 from ...types import Failure, Transform
 from .figures import Net, agreement, by_authors_of_a_text, by_round, coverage, net_preference
 from .records import TASKS, Picture, Version, check_answers, check_content, objects_of
@@ -132,11 +132,7 @@ class AnnotationDesk:
         return rows
 
     def next_for(self, author: str) -> tuple[str, str] | None:
-        """The picture's key and the task that wait for a person; ``None`` when nothing does.
-
-        First what they have begun and not finished; then the first picture whose objects nobody has described, or
-        whose text is unfinished and was last written by somebody else: a round improves another person's text.
-        """
+        """The picture's key and the task that wait for a person; ``None`` when nothing does."""
         rows, begun = self.overview(), self.store.drafted(author)
         for row in rows:
             for task in TASKS:
@@ -157,10 +153,7 @@ class AnnotationDesk:
     # comparing
 
     def pair(self, key: str) -> tuple[tuple[str, str], tuple[str, str]] | None:
-        """Two texts to compare, each with its name: the last round, and a text from elsewhere or the first round.
-
-        ``None`` where there are no two different texts.
-        """
+        """Two texts to compare, each with its name: the last round, and a text from elsewhere or the first round."""
         versions = [v for v in self.store.versions(key, "caption") if text_of(v.content).strip()]
         if not versions:
             return None

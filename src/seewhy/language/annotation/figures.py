@@ -129,11 +129,7 @@ def by_round(histories: Iterable[Sequence[Version]]) -> tuple[RoundFigures, ...]
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far people who compared the same two texts agree on one question.
-
-    ``alpha`` is Krippendorff's with squared differences, ``None`` where all answers are alike; ``same`` the part of the
-    pairs of people who prefer the same text, or neither.
-    """
+    """How far people who compared the same two texts agree on one question."""
 
     alpha: float | None
     same: float

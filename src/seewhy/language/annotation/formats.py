@@ -10,7 +10,7 @@ from typing import Any
 
 from ...errors import DataError, InputError, MissingExtraError
 from ...storage.files import json_lines, json_value
-from ...storage.marks import MADE_BY, TABLE, Mark, SealedText
+from ...storage.marks import MADE_BY
 from ...storage.output import check_file, write
 from ...storage.reading import read_text, reason
 from .figures import left_out
@@ -20,11 +20,6 @@ from .store import AnnotationStore
 
 FORMAT = 1
 ENDINGS = (".jsonl", ".parquet", ".json")
-MARKS: dict[str, Mark] = {
-    ".jsonl": SealedText("annotations", lines=True),
-    ".parquet": TABLE,
-    ".json": SealedText("annotations"),
-}
 
 LABEL_STUDIO_CONFIG = f"""<View>
   <Image name="image" value="$image"/>
@@ -73,7 +68,7 @@ def check_export(path: str | Path, *, force: bool = False) -> Path:
             f"Annotations were to be written as {path.suffix!r}. {', '.join(ENDINGS)} (Label Studio) were expected. "
             f"Change the ending of {path}."
         )
-    return check_file(path, MARKS[path.suffix], force=force)
+    return check_file(path, force=force)
 
 
 def export(store: AnnotationStore, path: str | Path, rule: StopRule | None = None, *, force: bool = False) -> int:
@@ -87,7 +82,7 @@ def export(store: AnnotationStore, path: str | Path, rule: StopRule | None = Non
         data = json.dumps([label_studio(row) for row in rows], indent=1, ensure_ascii=False)
     else:
         data = _parquet(rows)
-    write(path, data, MARKS[path.suffix], force=force)
+    write(path, data, force=force)
     return len(rows)
 
 
@@ -178,12 +173,7 @@ def _fractions(value: dict[str, Any]) -> list[float]:
 
 
 def bring_in(store: AnnotationStore, path: str | Path, author: str = "import") -> tuple[int, list[str]]:
-    """Take annotations back in; pictures are recognised by their digest, and tasks without one by their file name.
-
-    From JSONL every version and judgement comes back, into pictures that have none yet. From Label Studio each task
-    that differs from the last version becomes one more round by ``author``. Nothing is taken of a file in which
-    anything is wrong.
-    """
+    """Take annotations back in; pictures are recognised by their digest, and tasks without one by their file name."""
     path = Path(path)
     known = _Known(store.pictures())
     n, notes, takes = 0, [], []

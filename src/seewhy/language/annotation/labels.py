@@ -15,12 +15,11 @@ from typing import Any
 
 from ...encoders.stream import file_digest
 from ...errors import DataError, ImageError, InputError
+from ...pictures.images import upright_size
 from ...pictures.samples import Sample, load_samples
-from ...pictures.sizes import upright_size
 from ...pictures.tables import TABLES, rows_of
 from ...printable import spreadsheet_safe
 from ...spelling import nearest
-from ...storage.marks import TABLE
 from ...storage.output import check_apart, check_file, write
 from ...studies.inspection.findings import digest_of
 from .records import DECISIONS, LABEL, OPEN, Content, Picture, Version
@@ -180,7 +179,7 @@ def check_corrected(path: Path, data: Path, force: bool) -> Path:
     if path.suffix.lower() != ".csv":
         raise DataError(f"A corrected table is written as .csv, not as {path.suffix!r}. Change the ending of {path}.")
     check_apart(path, [data])
-    return check_file(path, TABLE, force=force)
+    return check_file(path, force=force)
 
 
 def write_corrected(
@@ -189,7 +188,7 @@ def write_corrected(
     """Write the data with the decisions on their labels as a table, its pictures named from where it lies."""
     check_corrected(path, data.path, force)
     text, counts = corrected_table(data, decisions, path.parent)
-    write(path, text, TABLE, force=force)
+    write(path, text, force=force)
     return counts
 
 

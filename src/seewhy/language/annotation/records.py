@@ -90,10 +90,7 @@ class BoxedObject:
 
 @dataclass(frozen=True)
 class Version:
-    """One state of one task of one picture; versions are only ever added.
-
-    A model's seed is number 0 and has no base; a ``"merge"`` brings two people's versions together.
-    """
+    """One state of one task of one picture; versions are only ever added."""
 
     task: str
     number: int

@@ -54,9 +54,6 @@ def changes(before: str, after: str) -> tuple[Change, ...]:
 def edited(before: str, after: str) -> float:
     """Part of the words that were changed: 0 nothing, 1 everything.
 
-    Runs of words that were replaced count as the longer of the two sides; the sum is divided by the longer text,
-    and is 1 at most: words that moved count where they went and where they came.
-
     >>> edited("a red cup", "a blue cup"), edited("", "a cup"), edited("", "")
     (0.3333333333333333, 1.0, 0.0)
     """
@@ -83,10 +80,7 @@ class StopRule:
     min_edits: float = 0.05
 
     def finished(self, versions: Sequence[Version]) -> str | None:
-        """Why it is finished, or ``None`` when another round is wanted.
-
-        A first round that leaves a model's seed as it is does not count as agreement: seeds anchor.
-        """
+        """Why it is finished, or ``None`` when another round is wanted."""
         people = [v for v in versions if v.kind != "seed"]
         if len(people) >= self.n_rounds:
             return f"{len(people)} rounds are done."
@@ -116,11 +110,7 @@ def history(versions: Sequence[Version]) -> list[dict[str, Any]]:
 
 
 def merged(task: str, base: Content, theirs: Content, mine: Content) -> tuple[Content, bool]:
-    """One content out of two that were made from the same base, and whether a person must look at it.
-
-    Where only one side changed a sentence or an object, that side wins. Where both did, both are kept one after the
-    other, so nothing anybody wrote is lost.
-    """
+    """One content out of two that were made from the same base, and whether a person must look at it."""
     if task == "objects":
         return _merged_objects(base, theirs, mine)
     text, clash = _merged_text(base.get("text", ""), theirs.get("text", ""), mine.get("text", ""))
@@ -199,10 +189,7 @@ def _applied(old: list[str], start: int, stop: int, hunks: list[_Hunk]) -> list[
 
 
 def _opcodes(a: list[str], b: list[str]) -> Sequence[tuple[str, int, int, int, int]]:
-    """What became of parts of ``a``; of long texts, parts that come again and again match beside others alone.
-
-    Without that a text of one word over and over takes the product of both lengths, or more.
-    """
+    """What became of parts of ``a``; of long texts, parts that come again and again match beside others alone."""
     return SequenceMatcher(None, a, b, autojunk=len(a) * len(b) > MOST_PAIRS).get_opcodes()
 
 

@@ -208,11 +208,7 @@ class AnnotationStore:
         tab: str = "",
         sequence: int = 0,
     ) -> tuple[int, bool]:
-        """Keep what was typed so far on top of the revision that was ``seen`` (0: none).
-
-        ``sequence`` counts up with the messages of a window, so that one that comes late does not undo a later one.
-        Back come the revision, and whether another draft of the same person was shelved for it.
-        """
+        """Keep what was typed so far on top of the revision that was ``seen`` (0: none)."""
         author, kept = check_author(author), check_content(check_task(task), content)
         with self._writing():
             self._check_known(key)

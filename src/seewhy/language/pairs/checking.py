@@ -16,13 +16,10 @@ from ...pictures.samples import Sample, Samples, gathered
 from ...pictures.tables import rows_of
 from ...progress import Progress
 from ...storage.features import FeatureStore
-from ...storage.marks import SealedText
 from ...storage.output import check_file, write
 from .filters import Corpus, Rule, rules
 
 MORE = frozenset({"label", "group"})
-KEPT = SealedText("kept pairs", lines=True)
-REMOVED = SealedText("removed pairs", lines=True)
 
 
 def beside(path: Path) -> Path:
@@ -36,8 +33,8 @@ def check_place(path: Path, *, force: bool = False) -> None:
         raise DataError(
             f"{path} was given as the place of cleaned pairs. A name ending in .jsonl was expected. Add it."
         )
-    check_file(path, KEPT, force=force)
-    check_file(beside(path), REMOVED, force=force)
+    check_file(path, force=force)
+    check_file(beside(path), force=force)
 
 
 def save(
@@ -51,9 +48,9 @@ def save(
         | _more(one["label"], one["group"])
         for one in removed
     ]
-    both = [(beside(path), others, REMOVED), (path, rows, KEPT)]
-    for place, found, marks in both[::-1] if kept_first else both:
-        write(place, _lines(found), marks, force=force)
+    both = [(beside(path), others), (path, rows)]
+    for place, found in both[::-1] if kept_first else both:
+        write(place, _lines(found), force=force)
     return path, beside(path)
 
 

@@ -29,6 +29,8 @@ from ...registry import Registry
 from ...storage.features import FeatureStore
 from ...types import Failure, Transform
 
+ALIGN = "Jia et al. 2021, arXiv:2102.05918"
+OURS = "SeeWhy"
 _GLANCE = Transform((32, 32), (32, 32), "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
@@ -91,7 +93,7 @@ class Rule(ABC):
     """Names the pairs that are not worth learning from. A frozen dataclass, whose fields are the paper's parameters."""
 
     name: ClassVar[str]
-    paper: ClassVar[str]
+    paper: ClassVar[str] = OURS
     needs: ClassVar[str] = "texts"
     """``texts``, ``pictures`` (their files are read) or ``an encoder``."""
 
@@ -108,14 +110,10 @@ def folded(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-ALIGN = "Jia et al. 2021, arXiv:2102.05918"
-OURS = "SeeWhy"
-
-
 class _OfPictures(Rule):
     """A rule that a picture breaks with all of its texts."""
 
-    needs: ClassVar[str] = "pictures"
+    needs = "pictures"
 
     def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
         reasons = [self.reason(glance) for glance in corpus.glances]
@@ -147,8 +145,7 @@ def words_of(text: str) -> list[str]:
 class Unreadable(_OfPictures):
     """The picture is missing or broken."""
 
-    name: ClassVar[str] = "unreadable"
-    paper: ClassVar[str] = OURS
+    name = "unreadable"
 
     def reason(self, glance: Glance) -> str:
         return glance.fault
@@ -164,9 +161,8 @@ class SmallPicture(_OfPictures):
     """
 
     more_than: int = 200
-
-    name: ClassVar[str] = "small_picture"
-    paper: ClassVar[str] = ALIGN
+    name = "small_picture"
+    paper = ALIGN
 
     def reason(self, glance: Glance) -> str:
         small = glance.size is not None and min(glance.size) <= self.more_than
@@ -183,9 +179,8 @@ class Elongated(_OfPictures):
     """
 
     less_than: float = 3.0
-
-    name: ClassVar[str] = "elongated"
-    paper: ClassVar[str] = ALIGN
+    name = "elongated"
+    paper = ALIGN
 
     def reason(self, glance: Glance) -> str:
         ratio = max(glance.size) / min(glance.size) if glance.size else 0.0
@@ -197,9 +192,8 @@ class Elongated(_OfPictures):
 class Copy(Rule):
     """The picture is an earlier one, byte for byte: each would be the other's wrong answer."""
 
-    name: ClassVar[str] = "copy"
-    paper: ClassVar[str] = OURS
-    needs: ClassVar[str] = "pictures"
+    name = "copy"
+    needs = "pictures"
 
     def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
         first: dict[str, int] = {}
@@ -222,9 +216,8 @@ class ManyTexts(Rule):
     """
 
     most: int = 1000
-
-    name: ClassVar[str] = "many_texts"
-    paper: ClassVar[str] = ALIGN
+    name = "many_texts"
+    paper = ALIGN
 
     def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
         counts = Counter(picture for picture, _ in corpus.pairs)
@@ -242,9 +235,8 @@ class SharedText(Rule):
     """
 
     most: int = 10
-
-    name: ClassVar[str] = "shared_text"
-    paper: ClassVar[str] = ALIGN
+    name = "shared_text"
+    paper = ALIGN
 
     def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
         of: dict[str, set[int]] = defaultdict(set)
@@ -260,8 +252,7 @@ class SharedText(Rule):
 class RepeatedText(Rule):
     """The text was said of the same picture before."""
 
-    name: ClassVar[str] = "repeated_text"
-    paper: ClassVar[str] = OURS
+    name = "repeated_text"
 
     def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
         said: set[tuple[int, str]] = set()
@@ -281,9 +272,8 @@ class TooShort(_OfTexts):
     """
 
     least: int = 3
-
-    name: ClassVar[str] = "too_short"
-    paper: ClassVar[str] = ALIGN
+    name = "too_short"
+    paper = ALIGN
 
     def reason(self, text: str) -> str:
         n = len(words_of(text))
@@ -300,9 +290,8 @@ class TooLong(_OfTexts):
     """
 
     most: int = 20
-
-    name: ClassVar[str] = "too_long"
-    paper: ClassVar[str] = ALIGN
+    name = "too_long"
+    paper = ALIGN
 
     def reason(self, text: str) -> str:
         n = len(words_of(text))
@@ -323,9 +312,8 @@ class RareWords(Rule):
     """
 
     vocabulary: int = 100_000_000
-
-    name: ClassVar[str] = "rare_words"
-    paper: ClassVar[str] = ALIGN
+    name = "rare_words"
+    paper = ALIGN
 
     def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
         grams = [_grams(text) for _, text in corpus.pairs]
@@ -355,9 +343,7 @@ class WrongScript(Rule):
 
     script: str = ""
     part: float = 0.5
-
-    name: ClassVar[str] = "wrong_script"
-    paper: ClassVar[str] = OURS
+    name = "wrong_script"
 
     def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
         counts = [_scripts(text) for _, text in corpus.pairs]
@@ -392,10 +378,8 @@ class PoorMatch(Rule):
     least: float = -0.5
     n_others: int = 256
     seed: int = 0
-
-    name: ClassVar[str] = "poor_match"
-    paper: ClassVar[str] = OURS
-    needs: ClassVar[str] = "an encoder"
+    name = "poor_match"
+    needs = "an encoder"
 
     def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
         pictures, texts = corpus.vectors

@@ -6,33 +6,31 @@ import json
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ...bounds import Count, Part, Positive, check_fields
 from ...classifiers.base import Classifier
 from ...classifiers.encoded_set import EncodedSet, Split, with_logits
 from ...classifiers.fitting import Fitting, Outcome, PictureRecipe
 from ...classifiers.network import Network
 from ...encoders.base import Encoder
 from ...encoders.split import freeze
-from ...errors import DataError, InputError
-from ...pictures.samples import Samples
+from ...errors import DataError
+from ...pictures.samples import Sample, Samples
 from ...progress import Progress
 from ...seeded import seeded
 from ...training.batches import TrainingData
 from ...training.loop import Training, train
 from ..cost import Cost, count
-from .keeping import Kept, choose, tried
 from .nearest_words import nearest_words
-from .prompted import PromptedNetwork, image_vectors
-from .prompts import Names, PromptTask, learning_rate, opened
-
-if TYPE_CHECKING:
-    from .tower_recipe import TowerPromptLearning
+from .prompts import Kept, Names, PromptedNetwork, PromptNetwork, PromptTask, choose, image_vectors, learning_rate
+from .prompts import opened as opened_tower
+from .prompts import tried as tried_on
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,129 +59,183 @@ class Lesson:
 
 
 @dataclass(frozen=True)
-class PromptLearning(PictureRecipe):
-    """Learns vectors that stand before every class's name; the method writes :meth:`task`."""
+class PromptRecipe(PictureRecipe):
+    """Learns vectors that stand before every class's name; the method writes :meth:`task`.
+
+    Args:
+        words: that the prompt begins with; empty, ``n_tokens`` random vectors.
+        n_tokens: of a prompt that begins without words.
+        shots: pictures of each class to train on; left out, all that are not held out.
+        epochs: times that each picture is seen.
+        batch_size: pictures per step.
+        lr: of SGD with momentum 0.9, at its highest; left out, 0.1 behind the embedded encoder, CoOp's 0.002 behind
+            others.
+        weight_decay: of all that is trained (authors: 5e-4).
+        held_out: part of the pictures that is never trained on.
+        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
+        n_bank: pictures whose patches are kept as evidence.
+        seed: of split, pictures drawn, weights, crops and order.
+    """
 
     takes: ClassVar[tuple[str, ...]] = ("checkpoint",)
     needs: ClassVar[str] = "pictures in classes, and an encoder that reads words token by token"
     stochastic: ClassVar[bool] = True
-    network: ClassVar[type[Network] | None] = PromptedNetwork
     words_are = "names"
     needs_tokens: ClassVar[bool] = True
-    small: ClassVar[Mapping[str, Any]] = {"epochs": 2, "batch_size": 4, "keep": 0.5}
+    column: ClassVar[str] = "image"
 
     words: str = "a photo of a"
-    n_tokens: int = 4
-    shots: int | None = None
-    keep: float | None = None
-    may_forget: float = 0.1
-    epochs: int = 20
-    batch_size: int = 32
-    lr: float | None = None
+    n_tokens: Count = 4
+    shots: Count | None = None
+    epochs: Count = 20
+    batch_size: Count = 32
+    lr: Positive | None = None
     weight_decay: float = 5e-4
     held_out: float = 0.2
     split: Split = "grouped"
     n_bank: int = 1000
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        if self.keep is not None and not 0 <= self.keep <= 1:
-            raise InputError(
-                f"{self.name} was given keep={self.keep:g}. A part from 0, the names as they were read before, to 1, "
-                "all that was learnt, was expected. Change it, or leave it out to have it chosen."
-            )
-        small = self.epochs < 1 or self.batch_size < 1 or self.n_tokens < 1
-        if small or (self.shots is not None and self.shots < 1) or not 0 <= self.may_forget <= 1:
-            raise InputError(
-                f"{self.name} was given epochs={self.epochs}, batch_size={self.batch_size}, n_tokens={self.n_tokens}, "
-                f"shots={self.shots}, may_forget={self.may_forget:g}. Whole numbers from 1 and a part from 0 to 1 were "
-                "expected. Change them."
-            )
-        self.check()
+    keep: ClassVar[Any]
+    may_forget: ClassVar[float] = 1.0
 
-    def check(self) -> None:
-        """Refuse values of the method's own fields; most have none to refuse."""
-        return
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @abstractmethod
     def task(self, lesson: Lesson) -> PromptTask:
         """What learns, at its start; torch draws from the seed."""
 
+    def refuse(self, on: Encoder) -> None:
+        """Refuse an encoder in which no prompt can stand, before anything is looked at."""
+        opened_tower(on)
+
+    def shown(self, on: Encoder, items: Sequence[Sample], image: Tensor, progress: Progress) -> Any:
+        """What of the pictures is trained on: unit vectors, for prompts that leave them as they are."""
+        return image
+
+    @abstractmethod
+    def outcome(
+        self, network: Any, pictures: EncodedSet, measured: Tensor, figures: dict[str, Any], progress: Progress
+    ) -> Outcome:
+        """The classifier, measured."""
+
     @final
     def learn(self, fitting: Fitting) -> Outcome:
         on, progress = fitting.encoder, fitting.progress
-        tower = opened(on)  # refused before anything is looked at
+        self.refuse(on)
         pictures = drawn(fitting.look(), self.shots, self.seed, progress)
         held = pictures.held.nonzero()[:, 0]
-        chosen_on, measured = apart(pictures, self.seed) if self.keep is None else (held[:0], held)
+        chosen_on, measured = halved(pictures, self.seed) if self.keep is None else (held[:0], held)
         if self.keep is None and not len(chosen_on):
             raise DataError(
                 f"{self.name} chooses on held-out pictures how much is kept, and no class has pictures of two things. "
                 "Two or more of a class were expected. Give more pictures, other ones as validation, or keep=1."
             )
         say_absent(pictures, measured, progress)
-        index = torch.tensor(pictures.trained)
-        pooled = torch.stack([pictures.encoded[i].pooled[0] for i in index.tolist()])
-        labels, names = pictures.labels[index], Names(tower, pictures.classes)
-        image = image_vectors(on, pooled)
-        data = TrainingData(len(index), {"image": image, "labels": labels})
-        per_epoch = data.steps_per_epoch(self.batch_size)
-        lesson = Lesson(on, pictures.classes, names, image, labels, self.epochs, per_epoch, self._rate(on))
+        chosen = pictures.trained
+        own, labels = [pictures.items[i] for i in chosen], pictures.labels[chosen]
+        lesson, data = self._lesson(on, pictures.classes, own, pictures.pooled[chosen], labels, progress)
         with seeded(self.seed):
             task = self.task(lesson)
-        digests = [pictures.encoded[i].digest for i in index.tolist()]
-        seal = json.dumps([self.name, self.parameters(), on.fingerprint, pictures.classes, digests, labels.tolist()])
-        how = replace(sgd(self, self._rate(on), per_epoch), part_lr=task.rates)
+        digests, parameters = [pictures.digests[i] for i in chosen], json.loads(json.dumps(self.parameters()))
+        seal = json.dumps([self.name, parameters, on.fingerprint, pictures.classes, digests, labels.tolist()])
+        how = replace(self.training(on, lesson.steps_per_epoch), part_lr=task.rates)
         done = train(task, data, how, checkpoint=fitting.sealed(seal), progress=progress)
         prompt = task.prompt
         freeze(prompt)
-        found = self._tried(task, lesson, pictures, chosen_on, progress)
-        keep = choose(found, self.may_forget).keep if self.keep is None else self.keep
+        tried: Sequence[Kept] = ()
+        if len(chosen_on):
+            known = (pictures.pooled[chosen_on], pictures.labels[chosen_on])
+            tried = tried_on(on, prompt, lesson.names, lesson.classes, known, progress)
+        keep = choose(tried, self.may_forget).keep if self.keep is None else self.keep
         if self.keep is None:
             progress.note(f"keep = {keep:g}, chosen on {len(chosen_on)} held-out pictures that are not reported on")
-        assert self.network is not None
-        kind: Any = self.network
-        network = kind(on, prompt, keep, self.name, json.loads(json.dumps(self.parameters())))
         figures = {
             "keep": keep,
-            "tried": [one.to_json() for one in found],
+            "tried": [asdict(one) for one in tried],
             "n_chosen_on": len(chosen_on),
             "shots": self.shots,
             "loss": round(done.history[-1]["loss"], 4),
-            "prompt": nearest_words(tower, prompt.vectors.detach()),
+            "prompt": nearest_words(opened_tower(on), prompt.vectors.detach()),
         }
-        return self._outcome(network, pictures, measured, figures)
+        kind: Any = self.network
+        network: PromptNetwork = kind(on, prompt, float(keep), self.name, parameters)
+        return self.outcome(network, pictures, measured, figures, progress)
 
-    def _rate(self, on: Encoder) -> float:
+    def _lesson(
+        self,
+        on: Encoder,
+        classes: tuple[str, ...],
+        items: Sequence[Sample],
+        pooled: Float[Tensor, "n p"],
+        labels: Int[Tensor, " n"],
+        progress: Progress,
+    ) -> tuple[Lesson, TrainingData]:
+        image = image_vectors(on, pooled)
+        data = TrainingData(len(items), {self.column: self.shown(on, items, image, progress), "labels": labels})
+        names, steps = Names(opened_tower(on), classes), data.steps_per_epoch(self.batch_size)
+        return Lesson(on, classes, names, image, labels, self.epochs, steps, self.rate(on)), data
+
+    def rate(self, on: Encoder) -> float:
+        """The learning rate."""
         return self.lr or learning_rate(on)
+
+    def training(self, on: Encoder, steps_per_epoch: int) -> Training:
+        """With a cosine behind one epoch of rising, as the authors of CoOp and of what came after it train."""
+        return Training(
+            self.epochs * steps_per_epoch,
+            self.batch_size,
+            optimiser="sgd",
+            nesterov=False,
+            lr=self.rate(on),
+            weight_decay=self.weight_decay,
+            schedule="cosine",
+            warmup=steps_per_epoch if self.epochs > 1 else 0,
+            seed=self.seed,
+        )
 
     @final
     def estimate(self, on: Encoder, samples: Samples) -> Cost:
-        """Look at some pictures, train a few steps, and count."""
-        names = Names(opened(on), samples.classes)
+        """Look at some pictures, train a few steps, and count.
+
+        Raises:
+            ModelError: the encoder shows no tokens.
+            DataError: none of the pictures can be read.
+        """
+        self.refuse(on)
 
         def begun(pooled: Tensor) -> tuple[PromptTask, TrainingData]:
-            image, labels = image_vectors(on, pooled), torch.arange(len(pooled)) % len(samples.classes)
-            lesson = Lesson(on, samples.classes, names, image, labels, 1, 1, self._rate(on))
+            n = min(len(pooled), len(samples.items))
+            labels = torch.arange(n) % len(samples.classes)
+            lesson, data = self._lesson(on, samples.classes, samples.items[:n], pooled[:n], labels, Progress())
             with seeded(self.seed):
-                return self.task(lesson), TrainingData(len(image), {"image": image, "labels": labels})
+                return self.task(replace(lesson, n_epochs=1, steps_per_epoch=1)), data
 
         each = Counter(item.label for item in samples.items)
         n = sum(min(self.shots or most, most) for most in each.values())
-        per_epoch = max(1, n // min(self.batch_size, n))
-        return count(on, samples.items, len(samples.classes), begun, sgd(self, self._rate(on), per_epoch))
+        steps = max(1, n // min(self.batch_size, n))
+        return count(on, samples.items, len(samples.classes), begun, self.training(on, steps))
 
-    def _tried(
-        self, task: PromptTask, lesson: Lesson, pictures: EncodedSet, chosen_on: Tensor, progress: Progress
-    ) -> Sequence[Kept]:
-        if self.keep is not None or not len(chosen_on):
-            return ()
-        pooled = torch.stack([pictures.encoded[i].pooled[0] for i in chosen_on.tolist()])
-        held = (pooled, pictures.labels[chosen_on])
-        return tried(lesson.on, task.prompt, lesson.names, lesson.classes, held, progress)
 
-    def _outcome(
-        self, network: PromptedNetwork, pictures: EncodedSet, measured: Tensor, figures: dict[str, Any]
+@dataclass(frozen=True)
+class PromptLearning(PromptRecipe):
+    """Prompts in the words half, of which as much is kept as holds elsewhere.
+
+    Args:
+        keep: how much is kept, 0 to 1; left out, chosen on half of the held-out pictures: the best on the classes among
+            those that cost no more than ``may_forget``. The figures are of the other half.
+        may_forget: most of the agreement with the encoder's own classes, by their names, that a chosen ``keep`` costs.
+    """
+
+    network: ClassVar[type[Network] | None] = PromptedNetwork
+    small: ClassVar[Mapping[str, Any]] = {"epochs": 2, "batch_size": 4, "keep": 0.5}
+
+    keep: Part | None = None  # type: ignore[misc]
+    may_forget: Part = 0.1  # type: ignore[misc]
+
+    def outcome(
+        self, network: Any, pictures: EncodedSet, measured: Tensor, figures: dict[str, Any], progress: Progress
     ) -> Outcome:
         made: Classifier = network.classifier(pictures.classes)
         held = with_logits(made.head, pictures.own_crops(measured)) if len(measured) else None
@@ -191,21 +243,6 @@ class PromptLearning(PictureRecipe):
         told = f"a prompt before the names of {len(pictures.classes)} classes, of {n:,} of your pictures"
         made = replace(made, held_out=held, trained_on=told)
         return Outcome(made, pictures, figures, measured=held, index=measured)
-
-
-def sgd(recipe: PromptLearning | TowerPromptLearning, lr: float, steps_per_epoch: int) -> Training:
-    """With a cosine behind one epoch of rising, as the authors of CoOp and of what came after it train."""
-    return Training(
-        recipe.epochs * steps_per_epoch,
-        recipe.batch_size,
-        optimiser="sgd",
-        nesterov=False,
-        lr=lr,
-        weight_decay=recipe.weight_decay,
-        schedule="cosine",
-        warmup=steps_per_epoch if recipe.epochs > 1 else 0,
-        seed=recipe.seed,
-    )
 
 
 def drawn(pictures: EncodedSet, shots: int | None, seed: int, progress: Progress) -> EncodedSet:
@@ -223,7 +260,7 @@ def drawn(pictures: EncodedSet, shots: int | None, seed: int, progress: Progress
     return pictures.subset(sorted([*kept, *pictures.held.nonzero()[:, 0].tolist()]))
 
 
-def apart(pictures: EncodedSet, seed: int) -> tuple[Int[Tensor, " m"], Int[Tensor, " n"]]:
+def halved(pictures: EncodedSet, seed: int) -> tuple[Int[Tensor, " m"], Int[Tensor, " n"]]:
     """Held-out pictures to choose on, and others to measure on: half of each class, those of the same thing together.
 
     A class whose held-out pictures show one thing is on one side, by turns on either.

@@ -1,20 +1,27 @@
-"""Learnt vectors before a class's name: what every way of learning prompts here has in common."""
+"""Learnt vectors before a class's name: how names are read behind them, and an encoder whose words half does so."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from ...classifiers.base import Classifier
+from ...classifiers.network import Network
+from ...classifiers.zero_shot import ZeroShot
 from ...encoders.base import Encoder, TextTower, TrainableText
+from ...encoders.delta import seeing_the_same
+from ...encoders.split import freeze, weights_digest
 from ...encoders.text_tokens import ReadsTokens, TokenEmbeddings, encode_tokens
 from ...errors import InputError, ModelError
+from ...progress import Progress
 from ...training.batches import Batch
 from ...training.task import Task, classified
 
@@ -34,11 +41,7 @@ def spoken(name: str) -> str:
 
 
 def opened(on: Encoder) -> TrainableText:
-    """The encoder's words half, whose vocabulary vectors of one's own can be put among.
-
-    Raises:
-        ModelError: it has none, or none that shows its tokens.
-    """
+    """The encoder's words half, whose vocabulary vectors of one's own can be put among."""
     tower = on.text
     if not isinstance(tower, TrainableText) or not isinstance(tower.module, ReadsTokens):
         raise ModelError(
@@ -57,10 +60,6 @@ class Names:
     """Classes' names, looked up in the vocabulary once; what follows the name in the encoder's own template follows.
 
     Names of like length are read together, as padding costs what words cost.
-
-    Args:
-        tower: that reads them.
-        classes: as they are called.
     """
 
     def __init__(self, tower: TrainableText, classes: Sequence[str]) -> None:
@@ -80,12 +79,7 @@ class Names:
         return self.parts[0].vectors.shape[2]
 
     def read(self, context: Float[Tensor, "*b p w"], words: nn.Module | None = None) -> Float[Tensor, "*b k d"]:
-        """Unit vectors of all names behind these vectors; behind each of several where there are several.
-
-        Args:
-            context: the vectors.
-            words: a view of the tower's network that reads them, where it is not the network itself.
-        """
+        """Unit vectors of all names behind these vectors; behind each of several where there are several."""
         if context.ndim == 2:
             read = [_read(self.tower, part, context, words) for part in self.parts]
             return torch.cat(read)[self.places]
@@ -108,11 +102,7 @@ def _read(
 
 
 class Prompt(nn.Module, ABC):
-    """Vectors ``v`` that stand before every name: ``[mark, v_1, …, v_M, name, end]``.
-
-    Args:
-        vectors: ``v``.
-    """
+    """Vectors ``v`` that stand before every name: ``[mark, v_1, …, v_M, name, end]``."""
 
     conditional: ClassVar[bool] = False
     """Whether what is read depends on the picture."""
@@ -147,9 +137,8 @@ class SharedPrompt(CommonPrompt):
 
     @classmethod
     def begun(cls, tower: TrainableText, words: str, n_tokens: int) -> Self:
-        """With the vectors of words; without words, ``n_tokens`` of torch's random numbers."""
-        found = begun(tower, words, n_tokens)
-        return cls(found)
+        """See :func:`begun`."""
+        return cls(begun(tower, words, n_tokens))
 
     def read(self, names: Names) -> Float[Tensor, "k d"]:
         return names.read(self.vectors)
@@ -163,7 +152,7 @@ class SharedPrompt(CommonPrompt):
 
 @torch.no_grad()
 def begun(tower: TrainableText, words: str, n_tokens: int) -> Float[Tensor, "p w"]:
-    """Vectors that a prompt begins with; see :meth:`SharedPrompt.begun`."""
+    """The vectors of words; without words, ``n_tokens`` of torch's random numbers."""
     e = tower.embed(tower.tokens([words or "a"]))
     longest = e.sentence.longest - e.sentence.opening - e.sentence.closing - 1
     found = e.vectors[0][e.words[0]] if words else STD * torch.randn(n_tokens, e.vectors.shape[2])
@@ -196,13 +185,7 @@ def scores(image: Float[Tensor, "b d"], text: Float[Tensor, "*b k d"]) -> Float[
 
 
 class PromptTask(Task):
-    """Pictures find their classes' names behind a prompt: ``CE(scale cos(image, text), label)``.
-
-    Args:
-        prompt: what learns.
-        names: of the classes, in the labels' order.
-        scale: of the cosines.
-    """
+    """Pictures find their classes' names behind a prompt: ``CE(scale cos(image, text), label)``."""
 
     needs = ("image", "labels")
     moves = False
@@ -218,3 +201,163 @@ class PromptTask(Task):
 
     def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
         return classified(self.scale * scores(*features), batch["labels"])
+
+
+BATCH = 64
+"""Names read at once."""
+
+
+class PromptedText:
+    """The words half of an encoder, every text behind the prompt."""
+
+    templates: tuple[str, ...] = ("{}",)
+
+    def __init__(self, tower: TrainableText, prompt: CommonPrompt, keep: float, fingerprint: str) -> None:
+        self.tower, self.prompt, self.keep = tower, prompt, keep
+        self.fingerprint = fingerprint
+        self.logit_scale = tower.logit_scale
+
+    @torch.no_grad()
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        if not len(texts):
+            return self.tower.encode_text(texts)
+        before = as_it_was(self.tower, texts) if self.keep < 1 else None
+        if not self.keep and before is not None:
+            return before
+        parts = [Names(self.tower, texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)]
+        now = torch.cat([self.prompt.read(names) for names in parts])
+        return now if before is None else mixed(now, before, self.keep)
+
+    def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
+        return self.tower.project(pooled)
+
+
+@dataclass(frozen=True, eq=False)
+class PromptNetwork(Network):
+    """An encoder and a prompt that was learnt for it."""
+
+    where: ClassVar[str] = "grad_cam"
+
+    on: Encoder
+    prompt: Prompt
+    keep: float
+    recipe: str
+    parameters: Mapping[str, Any]
+
+    @property
+    def base(self) -> Encoder:
+        return self.on
+
+    def untrained(self) -> Self:
+        return replace(self, keep=0.0)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {name: t.detach().cpu() for name, t in self.prompt.state_dict().items()}
+
+    def facts(self) -> dict[str, Any]:
+        return {"keep": self.keep, "recipe": self.recipe, "parameters": dict(self.parameters)}
+
+    @property
+    def digest(self) -> str:
+        """Of the encoder with what is kept of the prompt."""
+        return weights_digest(self.tensors(), f"{self.on.fingerprint}|{self.keep!r}")
+
+
+class NamingNetwork(PromptNetwork):
+    """A prompt behind which names are read once, so that a classifier is one of names by an encoder of its own."""
+
+    of_names: ClassVar[str]
+
+    def classifier(self, classes: Sequence[str]) -> Classifier:
+        """A classifier for classes by their names, whichever they are."""
+        made = ZeroShot().build(self.encoder(), classes)
+        own = dict(self.parameters)
+        return replace(made, recipe=self.recipe, parameters=own, network=self, trained_on=self.of_names)
+
+
+@dataclass(frozen=True, eq=False)
+class PromptedNetwork(NamingNetwork):
+    """A learnt prompt before every name that the encoder's words half reads; pictures are seen as before."""
+
+    prompt: SharedPrompt
+
+    def encoder(self) -> Encoder:
+        on, digest = self.on, self.digest
+        text = PromptedText(opened(on), self.prompt, self.keep, digest)
+        return seeing_the_same(on, on.name, digest, lambda: text, None)
+
+    of_names: ClassVar[str] = "nothing but the names of the classes, read behind a learnt prompt"
+
+    @classmethod
+    def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        keep = float(facts["keep"])
+        if not 0 <= keep <= 1:
+            raise ValueError(f"it keeps {keep}")
+        prompt = SharedPrompt.restored(tensors)
+        width = opened(base).embed(opened(base).tokens(["a"])).vectors.shape[2]
+        if prompt.vectors.ndim != 2 or prompt.vectors.shape[1] != width:
+            raise ValueError(f"its prompt has the shape {tuple(prompt.vectors.shape)}")
+        freeze(prompt)
+        return cls(base, prompt, keep, str(facts["recipe"]), dict(facts["parameters"]))
+
+
+@torch.no_grad()
+def image_vectors(on: Encoder, pooled: Float[Tensor, "n p"]) -> Float[Tensor, "n d"]:
+    """Pictures as unit vectors among the texts."""
+    return normalize(on.text.project(pooled), dim=1)
+
+
+KEEPS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Tried where none was given."""
+N_READ = 20_000
+"""Texts that are read to know what is forgotten, at most, where each picture has texts of its own."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What one ``keep`` gives on held-out pictures."""
+
+    keep: float
+    accuracy: float
+    named: float | None
+
+
+@torch.no_grad()
+def tried(
+    on: Encoder,
+    prompt: Prompt,
+    names: Names,
+    classes: Sequence[str],
+    held: tuple[Float[Tensor, "n p"], Int[Tensor, " n"]],
+    progress: Progress,
+) -> list[Kept]:
+    """Every ``keep`` on these pictures, 0 first."""
+    pooled, labels = held
+    image, tower = image_vectors(on, pooled), opened(on)
+    now, before = prompt.texts(names, image), as_it_was(tower, classes)
+    right = [(scores(image, mixed(now, before, keep)).argmax(1) == labels).float() for keep in KEEPS]
+    named: list[float | None] = [None] * len(KEEPS)
+    layer = on.classifier
+    if layer is not None and len(on.classes) == layer.out_features:
+        n = min(len(pooled), max(1, N_READ // len(on.classes))) if prompt.conditional else len(pooled)
+        own, said = as_it_was(tower, on.classes), layer(pooled[:n]).argmax(1)
+        parts = [on.classes[i : i + BATCH] for i in range(0, len(on.classes), BATCH)]
+        read = [
+            prompt.texts(Names(tower, part), image[:n])
+            for part in progress.track(parts, "Reading the encoder's own classes", len(parts))
+        ]
+        behind = torch.cat(read, -2)
+        agree = [scores(image[:n], mixed(behind, own, keep)).argmax(1) == said for keep in KEEPS]
+        named = [round(float(a.float().mean()), 4) for a in agree]
+    return [Kept(keep, round(float(r.mean()), 4), a) for keep, r, a in zip(KEEPS, right, named, strict=True)]
+
+
+def choose(found: Sequence[Kept], may_forget: float) -> Kept:
+    """The best on the classes learnt among those that forget no more than may be; of equals the one that keeps least.
+
+    >>> choose([Kept(0, 0.5, 0.9), Kept(0.5, 0.7, 0.85), Kept(1, 0.8, 0.6)], may_forget=0.1).keep
+    0.5
+    """
+    first = found[0].named
+    allowed = [k for k in found if first is None or k.named is None or first - k.named <= may_forget + 1e-9]
+    return max(allowed, key=lambda k: (k.accuracy, -k.keep))

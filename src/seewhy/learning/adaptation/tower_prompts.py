@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from ...classifiers.base import Classifier
+from ...bounds import Bound, Count
+from ...classifiers.encoded_set import EncodedSet, with_logits
+from ...classifiers.fitting import Outcome
+from ...classifiers.network import Network
 from ...encoders.base import Encoder, Layout, TrainableText
 from ...encoders.delta import seeing_the_same
-from ...encoders.split import LastBlock, example_pixels, freeze, replaced, weights_digest
+from ...encoders.split import LastBlock, example_pixels, freeze, replaced
 from ...encoders.token_blocks import Placed, Without, first_norm, image_stack, text_stack, with_more_prefix
 from ...errors import InputError, ModelError
-from .prompted import PromptedText, PromptNetwork, named
-from .prompts import STD, CommonPrompt, Names, begun, opened
+from ...pictures.samples import Sample
+from ...progress import Progress
+from ...training.augmentation import TrainingPictures
+from ...training.batches import Batch
+from .prompt_recipe import PromptRecipe
+from .prompts import STD, CommonPrompt, Names, NamingNetwork, PromptedText, PromptTask, begun, opened
 
 
 @dataclass(frozen=True, eq=False)
 class Towers:
-    """Where vectors can be put into an encoder's two halves.
-
-    Attributes:
-        on: the encoder.
-        text: its words half.
-        image_stack: name of the picture tower's blocks in the trunk, all but the last.
-        n_layers: blocks of the picture tower.
-        text_stack: name of the words half's blocks, where they are known.
-        n_text: blocks of the words half; 0 where they are not known.
-        width: of a token of the picture tower.
-    """
+    """Where vectors can be put into an encoder's two halves."""
 
     on: Encoder
     text: TrainableText
@@ -47,11 +43,7 @@ class Towers:
 
     @classmethod
     def of(cls, on: Encoder) -> Self:
-        """Look for them.
-
-        Raises:
-            ModelError: one of the halves shows no tokens.
-        """
+        """Look for them."""
         tower, stack = opened(on), image_stack(on)
         if stack is None:
             raise ModelError(
@@ -66,12 +58,7 @@ class Towers:
         return cls(on, tower, stack, len(_blocks(on.trunk, stack)) + 1, words or "", n_text, width)
 
     def check(self, depth: int) -> None:
-        """Refuse more layers than there are.
-
-        Raises:
-            InputError: a tower is not so deep.
-            ModelError: the layers of the words half are not known.
-        """
+        """Refuse more layers than there are."""
         if depth > 1 and not self.n_text:
             raise ModelError(
                 f"The layers of the words half of {self.on.name!r} are not known, and prompts were asked for in "
@@ -95,12 +82,6 @@ class TowerPrompt(CommonPrompt):
     In layer ``i`` below ``depth`` the vectors of that layer take the place of what became of those before; behind the
     last of these layers they travel on. Vectors among patches are either linear maps of those among words (MaPLe), or
     their own (independent prompts).
-
-    Args:
-        vectors: before the names, in the first layer.
-        deeper: in the words half's second layer, third, and so on.
-        maps: of each layer's vectors among words, to those among patches.
-        own: those among patches themselves, where they are no maps.
     """
 
     def __init__(
@@ -161,7 +142,10 @@ class TowerPrompt(CommonPrompt):
             tower.module,
             {
                 f"{stack}.{i}": Placed(
-                    _blocks(tower.module, str(stack))[i], partial(_one, self.deeper, i - 1), opening, replaces=True
+                    _blocks(tower.module, str(stack))[i],
+                    partial(getattr, self.deeper, str(i - 1)),
+                    opening,
+                    replaces=True,
                 )
                 for i in range(1, self.depth)
             },
@@ -186,18 +170,10 @@ class TowerPrompt(CommonPrompt):
         return found
 
 
-def _one(several: nn.ParameterList, i: int) -> Tensor:
-    return several[i]
-
-
 class PromptedPictures(nn.Module):
     """Pixels → pooled vectors, with a prompt's vectors between class token and patches; differentiable in them.
 
     The authors put them behind the patches, which is the same to every other token.
-
-    Args:
-        towers: the frozen network.
-        prompt: whose vectors stand there.
     """
 
     def __init__(self, towers: Towers, prompt: TowerPrompt) -> None:
@@ -225,13 +201,15 @@ class PromptedPictures(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class TowerPromptedNetwork(PromptNetwork):
+class TowerPromptedNetwork(NamingNetwork):
     """An encoder with learnt vectors in both halves; all of them are kept, or none."""
+
+    of_names: ClassVar[str] = "nothing but the names of the classes, behind prompts in both towers"
 
     prompt: TowerPrompt
 
     def encoder(self) -> Encoder:
-        on, digest = self.on, weights_digest(self.tensors(), f"{self.on.fingerprint}|{self.keep!r}")
+        on, digest = self.on, self.digest
         text = PromptedText(opened(on), self.prompt, self.keep, digest)
         if not self.keep:
             return seeing_the_same(on, on.name, digest, lambda: text, None)
@@ -249,14 +227,6 @@ class TowerPromptedNetwork(PromptNetwork):
             engine=on.engine_asked,
             base=on,
         )
-
-    def classifier(self, classes: Sequence[str]) -> Classifier:
-        """A classifier for classes by their names, whichever they are."""
-        return named(self, classes, "nothing but the names of the classes, behind prompts in both towers")
-
-    def facts(self) -> dict[str, Any]:
-        own = json.loads(json.dumps(dict(self.parameters)))
-        return {"keep": self.keep, "recipe": self.recipe, "parameters": own}
 
     @classmethod
     def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
@@ -279,3 +249,67 @@ class TowerPromptedNetwork(PromptNetwork):
 def image_of(pictures: nn.Module, on: Encoder, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
     """Unit vectors among the texts; differentiable."""
     return normalize(on.text.project(pictures(pixels)), dim=1)
+
+
+class TowerTask(PromptTask):
+    """Pictures and names meet behind prompts in both towers: ``CE(scale cos(image, text), label)``."""
+
+    needs = ("pixels", "labels")
+
+    def __init__(self, towers: Towers, prompt: TowerPrompt, names: Names) -> None:
+        super().__init__(prompt, names, towers.text.logit_scale)
+        self.on, self.towers = towers.on, (PromptedPictures(towers, prompt),)  # used, and no part of what is trained
+
+    def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        image = image_of(self.towers[0], self.on, batch["pixels"])
+        return image, self.prompt.texts(self.names, image)
+
+
+@dataclass(frozen=True)
+class TowerPromptLearning(PromptRecipe):
+    """Learns vectors in both halves of an encoder, all of which are kept, or none.
+
+    Args:
+        depth: layers of both towers that have vectors of their own (authors: 9 of 12).
+        keep: 1, all that was learnt, or 0, the encoder as it was.
+    """
+
+    needs: ClassVar[str] = "pictures in classes, and an encoder whose halves are both transformers"
+    network: ClassVar[type[Network] | None] = TowerPromptedNetwork
+    needs_attention: ClassVar[bool] = True
+    small: ClassVar[Mapping[str, Any]] = {"depth": 1, "epochs": 2, "batch_size": 4}
+    column: ClassVar[str] = "pixels"
+
+    words: str = "a photo"
+    n_tokens: Count = 2
+    depth: Count = 9
+    keep: Annotated[float, Bound(0, 1)] = 1.0  # type: ignore[misc]
+    epochs: Count = 5
+    batch_size: Count = 4
+    lr: Annotated[float, Bound(0, open=(True, False))] = 0.0035
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.keep not in (0, 1):
+            raise InputError(
+                f"{self.name} was given keep={self.keep:g}. 0, the encoder as it was, or 1, all that was learnt, was "
+                "expected, as a tower has prompts inside or none. Change it."
+            )
+
+    def refuse(self, on: Encoder) -> None:
+        Towers.of(on).check(self.depth)
+
+    def shown(self, on: Encoder, items: Sequence[Sample], image: Tensor, progress: Progress) -> TrainingPictures:
+        return TrainingPictures(on, [item.source for item in items], None, progress)
+
+    def outcome(
+        self, network: Any, pictures: EncodedSet, measured: Tensor, figures: dict[str, Any], progress: Progress
+    ) -> Outcome:
+        made = network.classifier(pictures.classes)
+        index, held = pictures.held_by(made.encoder, progress)
+        if held is not None:
+            held = with_logits(made.head, replace(held, before=pictures.own_crops(index).pooled))
+        n = len(pictures.trained)
+        told = f"prompts in both towers, of {n:,} of your pictures of {len(pictures.classes)} classes"
+        made, places = replace(made, held_out=held, trained_on=told), None if held is None else index
+        return Outcome(made, pictures, figures, measured=held, index=places, keep=False)

@@ -1,20 +1,19 @@
-"""What every format of boxes says: pictures, their size, and boxes in pixels."""
+"""Pictures with boxes: what every format says, how it is gathered, and where the pictures of a file of boxes are."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any
 
 from ...errors import DataError, ImageError
-from ..listing import natural_key
+from ..images import upright_size
 from ..regions import Box
 from ..samples import Sample, Samples, gathered, some
-from ..sizes import upright_size
+from ..sources import SUFFIXES, natural_key
 
 Corners = tuple[float, float, float, float]
 """``(left, top, right, bottom)`` in pixels of the upright picture, not rounded."""
@@ -42,6 +41,16 @@ class BoxedPicture:
     image: str
     size: tuple[int, int] | None
     boxes: tuple[BoxRecord, ...] = ()
+
+    @property
+    def known_size(self) -> tuple[int, int]:
+        """Width and height; ``DataError`` where neither the file of boxes nor the picture says them."""
+        if self.size is None:
+            raise DataError(
+                f"The size of {self.image} is not known, as the file is not there. Width and height were expected, "
+                "since boxes are parts of them. Name the folder of the pictures with --pictures."
+            )
+        return self.size
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,7 @@ class BoxData:
         """The same as samples, whose boxes are fractions of the picture."""
         items = []
         for one in self.pictures:
-            width, height = size_of(one)
+            width, height = one.known_size
             boxes = tuple(
                 Box((b.box[0] / width, b.box[1] / height, b.box[2] / width, b.box[3] / height), b.label)
                 for b in one.boxes
@@ -99,80 +108,54 @@ class BoxData:
         return gathered(items, self.notes)
 
 
-class BoxFormat(Protocol):
-    """One way of writing boxes down."""
-
-    name: ClassVar[str]
-
-    def knows(self, path: Path) -> bool:
-        """Whether a file or folder looks like this format; nothing large is read."""
-        ...
-
-    def read(self, path: Path, pictures: Path | None) -> BoxData:
-        """All of it."""
-        ...
-
-    def files(self, data: BoxData, folder: Path) -> Mapping[str, str]:
-        """What is to be written into a folder: file name → text."""
-        ...
-
-
-def size_of(picture: BoxedPicture) -> tuple[int, int]:
-    """Width and height."""
-    if picture.size is None:
-        raise DataError(
-            f"The size of {picture.image} is not known, as the file is not there. Width and height were expected, "
-            "since boxes are parts of them. Name the folder of the pictures with --pictures."
-        )
-    return picture.size
-
-
 @dataclass
+class _Gathered:
+    """A picture while its file of boxes is read: its size as it has it, its size, and how what is stated differs."""
+
+    own: tuple[int, int] | None
+    size: tuple[int, int] | None = None
+    differs: str = ""
+    boxes: list[BoxRecord] = field(default_factory=list)
+
+
 class Gathering:
     """Boxes as they are read: what is not right is named, and the rest goes on."""
 
-    source: Path
-    classes: list[str] = field(default_factory=list)
-    _boxes: dict[str, list[BoxRecord]] = field(default_factory=dict)
-    _sizes: dict[str, tuple[int, int] | None] = field(default_factory=dict)
-    _own: dict[str, tuple[int, int] | None] = field(default_factory=dict)
-    _other: dict[str, str] = field(default_factory=dict)
-    _left_out: list[LeftOut] = field(default_factory=list)
-    _cut: list[str] = field(default_factory=list)
-    _notes: list[str] = field(default_factory=list)
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        self.classes: list[str] = []
+        self.notes: list[str] = []
+        self._pictures: dict[str, _Gathered] = {}
+        self._left_out: list[LeftOut] = []
+        self._cut: list[str] = []
 
     def picture(self, image: str, stated: tuple[int, int] | None = None) -> tuple[int, int] | None:
-        """A picture, with or without boxes to come; its size, as it has it or else as the file states it.
-
-        Where both are known and differ, its boxes would lie elsewhere, and the picture is left out with them.
-        """
-        if image not in self._boxes:
-            self._boxes[image] = []
+        """A picture, with or without boxes to come; its size, as it has it or else as the file states it."""
+        one = self._pictures.get(image)
+        if one is None:
             try:
-                self._own[image] = upright_size(image)
+                one = _Gathered(upright_size(image))
             except ImageError:
-                self._own[image] = None
-        own = self._own[image]
-        if own is not None and stated is not None and own != stated:
-            turned = " when it is upright" if own == stated[::-1] else ""
-            self._other[image] = f"stated {stated[0]} by {stated[1]}, is {own[0]} by {own[1]}{turned}"
-        self._sizes[image] = own or self._sizes.get(image) or stated
-        return self._sizes[image]
+                one = _Gathered(None)
+            self._pictures[image] = one
+        if one.own is not None and stated is not None and one.own != stated:
+            turned = " when it is upright" if one.own == stated[::-1] else ""
+            one.differs = f"stated {stated[0]} by {stated[1]}, is {one.own[0]} by {one.own[1]}{turned}"
+        one.size = one.own or one.size or stated
+        return one.size
 
     def has(self, image: str) -> bool:
-        return image in self._boxes
-
-    def note(self, text: str) -> None:
-        self._notes.append(text)
+        return image in self._pictures
 
     def leave_out(self, where: str, image: str, label: str, values: Sequence[float], why: str) -> None:
         self._left_out.append(LeftOut(where, image, label, tuple(values), why))
 
     def box(self, where: str, image: str, record: BoxRecord) -> None:
         """A box of a picture that was named before; cut where it reaches beyond it."""
-        if image in self._other:
+        one = self._pictures[image]
+        if one.differs:
             return
-        why, cut = _placed(record.box, self._sizes.get(image))
+        why, cut = _placed(record.box, one.size)
         if why is None and record.score is not None and not math.isfinite(record.score):
             why = "has no number for its score"
         if why is None and not record.label.strip():
@@ -180,44 +163,35 @@ class Gathering:
         if why is not None:
             self.leave_out(where, image, record.label, record.box, why)
             return
-        if cut != record.box:
-            self._cut.append(where)
-            record = BoxRecord(cut, record.label, record.score, record.ignored)
-        self._boxes[image].append(record)
+        self._cut += [where] if cut != record.box else []
+        one.boxes.append(replace(record, box=cut))
 
     def done(self) -> BoxData:
         """All that was read."""
-        if not self._boxes:
+        if not self._pictures:
             raise DataError(
                 f"{self.source} names no picture. At least one was expected, be it without boxes. Give another file."
             )
-        if len(self._other) == len(self._boxes):
+        others = [f"{Path(image).name} ({one.differs})" for image, one in self._pictures.items() if one.differs]
+        if len(others) == len(self._pictures):
             raise DataError(
-                f"{self.source} states sizes that its pictures do not have: {self._differing()}. Boxes on the pictures "
+                f"{self.source} states sizes that its pictures do not have: {some(others, 3)}. Boxes on the pictures "
                 "as they are were expected. Export it again from these pictures, saved upright, or give those that it "
                 "was made of."
             )
-        kept = {i: b for i, b in self._boxes.items() if i not in self._other}
-        pictures = tuple(BoxedPicture(i, self._sizes[i], tuple(b)) for i, b in kept.items())
-        used = Counter(b.label for p in pictures for b in p.boxes)
-        classes = (*self.classes, *sorted(set(used) - set(self.classes), key=natural_key))
+        kept = {image: one for image, one in self._pictures.items() if not one.differs}
+        pictures = tuple(BoxedPicture(image, one.size, tuple(one.boxes)) for image, one in kept.items())
+        used = {b.label for p in pictures for b in p.boxes}
+        classes = (*self.classes, *sorted(used - set(self.classes), key=natural_key))
         missing = tuple(p.image for p in pictures if not os.path.exists(p.image))
-        return BoxData(pictures, classes, tuple(self._left_out), missing, self._said(classes, used, missing))
-
-    def _differing(self) -> str:
-        return some([f"{Path(image).name} ({what})" for image, what in self._other.items()], 3)
-
-    def _said(self, classes: Sequence[str], used: Counter[str], missing: Sequence[str]) -> tuple[str, ...]:
-        notes = list(self._notes)
-        if self._other:
+        notes = [*self.notes]
+        if others:
             notes.append(
-                f"{len(self._other)} picture(s) left out, as the size stated is not theirs and the boxes would lie "
-                f"elsewhere: {self._differing()}"
+                f"{len(others)} picture(s) left out, as the size stated is not theirs and the boxes would lie "
+                f"elsewhere: {some(others, 3)}"
             )
-        reasons: dict[str, list[LeftOut]] = {}
-        for one in self._left_out:
-            reasons.setdefault(one.why, []).append(one)
-        for why, those in reasons.items():
+        for why in dict.fromkeys(o.why for o in self._left_out):
+            those = [o for o in self._left_out if o.why == why]
             places = [f"{o.where} ({o.label}: {', '.join(f'{v:g}' for v in o.values)})" for o in those]
             notes.append(f"{len(those)} box(es) left out, each of which {why}: {some(places, 3)}")
         if self._cut:
@@ -226,7 +200,7 @@ class Gathering:
             notes.append(f"{len(missing)} picture(s) are not there: {some(missing, 3)}")
         if without := [c for c in classes if c not in used]:
             notes.append(f"{len(without)} class(es) have no box: {some(without)}")
-        return tuple(notes)
+        return BoxData(pictures, classes, tuple(self._left_out), missing, tuple(notes))
 
 
 def _placed(box: Corners, size: tuple[int, int] | None) -> tuple[str | None, Corners]:
@@ -242,3 +216,77 @@ def _placed(box: Corners, size: tuple[int, int] | None) -> tuple[str | None, Cor
     if right <= 0 or bottom <= 0 or left >= width or top >= height:
         return "lies outside the picture", box
     return None, (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
+
+
+def find_picture(name: str, folders: Iterable[Path]) -> str:
+    """The picture of a name in the first folder that has it; where none has, as it would be in the first."""
+    names = [name] if name.lower().endswith(SUFFIXES) else [name + s for s in (*SUFFIXES, *map(str.upper, SUFFIXES))]
+    folders = list(folders)
+    for folder in folders:
+        for one in names:
+            if os.path.isfile(folder / one):
+                return str(folder / one)
+    return str(folders[0] / name)
+
+
+def near(path: Path, pictures: Path | None) -> list[Path]:
+    """Folders where the pictures of a file of boxes may be."""
+    here = path if path.is_dir() else path.parent
+    if pictures is not None:
+        return [pictures]
+    beside = [here, here.parent]
+    part = path.stem.rpartition("_")[2]  # instances_val2017.json
+    return [*beside, *(folder / name for folder in beside for name in ("images", "JPEGImages", part))]
+
+
+def whole_size(width: Any, height: Any) -> tuple[int, int] | None:
+    """A size as a file states it; ``None`` where it does not."""
+    found = number(width), number(height)
+    if all(f >= 1 and f == int(f) for f in found if math.isfinite(f)) and all(map(math.isfinite, found)):
+        return int(found[0]), int(found[1])
+    return None
+
+
+def number(value: Any) -> float:
+    """A number as it may stand in a file, also as text; NaN for what is none."""
+    if isinstance(value, bool) or value is None:
+        return math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def written(value: float) -> str:
+    """A number as short as it can be read back.
+
+    >>> written(12.0), written(0.1)
+    ('12', '0.1')
+    """
+    return str(int(value)) if value == int(value) else repr(float(value))
+
+
+def from_folder(image: str, folder: Path) -> str:
+    """A picture's name as it is found from a folder; one that is not there keeps its name."""
+    if not os.path.exists(image):
+        return image
+    try:
+        return Path(os.path.relpath(os.path.realpath(image), os.path.realpath(folder))).as_posix()
+    except ValueError:  # another drive
+        return image
+
+
+def stems(pictures: Sequence[BoxedPicture]) -> list[str]:
+    """A name without ending for each, with the folders in which they differ."""
+    plain = [Path(os.path.abspath(p.image)).with_suffix("") for p in pictures]
+    common = os.path.commonpath([p.parent for p in plain]) if plain else ""
+    names = [Path(os.path.relpath(p, common)).as_posix() for p in plain]
+    owner: dict[str, str] = {}
+    for name, one in zip(names, pictures, strict=True):
+        if name.casefold() in owner:
+            raise DataError(
+                f"The pictures {owner[name.casefold()]} and {one.image} are called alike but for their endings. One "
+                "file of boxes for each was expected, which is named after its picture. Rename one, or write COCO."
+            )
+        owner[name.casefold()] = one.image
+    return names

@@ -12,8 +12,7 @@ from ...errors import DataError
 from ...spelling import first_repeated
 from ...storage.reading import parse_json, read_file, reason
 from . import box_formats
-from .base import BoxData, BoxRecord, Gathering
-from .places import find_picture, from_folder, near, number, whole_size
+from .base import BoxData, BoxRecord, Gathering, find_picture, from_folder, near, number, whole_size
 
 LARGEST = 1 << 30
 """Bytes of a file; the largest of COCO's own has half of it."""

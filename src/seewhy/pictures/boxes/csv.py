@@ -13,8 +13,7 @@ from ...errors import DataError
 from ...printable import spreadsheet_safe
 from ..tables import TABLES, cell_text, rows_of
 from . import box_formats
-from .base import BoxData, BoxRecord, Gathering
-from .places import find_picture, from_folder, near, number, whole_size, written
+from .base import BoxData, BoxRecord, Gathering, find_picture, from_folder, near, number, whole_size, written
 
 FILE = "boxes.csv"
 COLUMNS: tuple[str, ...] = ("image", "width", "height", "left", "top", "right", "bottom", "label", "score", "ignored")

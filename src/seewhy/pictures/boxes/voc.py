@@ -1,4 +1,4 @@
-"""Pascal VOC: one XML file for each picture."""
+"""Pascal VOC: one XML file for each picture, read so that nothing in it can grow, reach out or nest without end."""
 
 from __future__ import annotations
 
@@ -6,20 +6,69 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers.expat import ExpatError, ParserCreate
 from xml.sax.saxutils import escape
 
 from ...errors import DataError
 from ...storage.reading import read_file, read_text, reason
-from ..listing import natural_key
+from ..sources import natural_key
 from . import box_formats
-from .base import BoxData, BoxedPicture, BoxRecord, Gathering
-from .places import find_picture, from_folder, near, number, stems, whole_size, written
-from .xml_tree import Element, parse_xml
+from .base import (
+    BoxData,
+    BoxedPicture,
+    BoxRecord,
+    Gathering,
+    find_picture,
+    from_folder,
+    near,
+    number,
+    stems,
+    whole_size,
+    written,
+)
 
+DEEPEST = 32
+"""Elements within one another."""
 LARGEST = 16 << 20
 """Bytes of one file: 10,000 boxes have two and a half million."""
 NAMES = "classes.txt"
 EDGES = ("xmin", "ymin", "xmax", "ymax")
+
+
+def parse_xml(data: bytes) -> Element:
+    """The root of an XML text; a document type, and so every entity that could be expanded or fetched, is refused."""
+    builder, depth = TreeBuilder(), 0
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > DEEPEST:
+            raise ValueError("its XML is nested too deeply")
+        builder.start(tag, {})
+
+    def end(tag: str) -> None:
+        nonlocal depth
+        depth -= 1
+        builder.end(tag)
+
+    def refuse(*_: object) -> None:
+        raise ValueError("it declares a document type, which files of boxes do not need")
+
+    parser = ParserCreate()
+    parser.buffer_text = True
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CharacterDataHandler = builder.data
+    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
+    try:
+        parser.Parse(data, True)
+    except ExpatError as error:
+        raise ValueError(f"it is no XML: {error}") from error
+    return builder.close()
+
+
+def _text(element: Element, path: str) -> str:
+    return (element.findtext(path) or "").strip()
 
 
 @box_formats.register
@@ -56,7 +105,7 @@ class VOC:
         if unread:
             if len(unread) == len(files):
                 raise DataError(f"{path} cannot be read: {unread[0]}. Give files of VOC.")
-            found.note(f"{len(unread)} file(s) cannot be read: {', '.join(unread[:3])}")
+            found.notes.append(f"{len(unread)} file(s) cannot be read: {', '.join(unread[:3])}")
         return found.done()
 
     def files(self, data: BoxData, folder: Path) -> Mapping[str, str]:
@@ -67,13 +116,13 @@ class VOC:
 
 
 def _add(found: Gathering, file: Path, root: Element, folders: list[Path]) -> None:
-    name = root.text_of("filename") or file.stem
+    name = _text(root, "filename") or file.stem
     image = find_picture(name, folders)
-    found.picture(image, whole_size(root.text_of("size/width"), root.text_of("size/height")))
-    for i, one in enumerate(root.all("object"), 1):
-        left, top, right, bottom = (number(one.text_of(f"bndbox/{edge}")) for edge in EDGES)
-        score = number(said) if (said := one.text_of("score")) else None
-        record = BoxRecord((left, top, right, bottom), one.text_of("name"), score, one.text_of("difficult") == "1")
+    found.picture(image, whole_size(_text(root, "size/width"), _text(root, "size/height")))
+    for i, one in enumerate(root.findall("object"), 1):
+        left, top, right, bottom = (number(_text(one, f"bndbox/{edge}")) for edge in EDGES)
+        score = number(said) if (said := _text(one, "score")) else None
+        record = BoxRecord((left, top, right, bottom), _text(one, "name"), score, _text(one, "difficult") == "1")
         found.box(f"{file.name}, object {i}", image, record)
 
 

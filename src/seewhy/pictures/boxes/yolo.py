@@ -12,10 +12,9 @@ import yaml
 from ...errors import DataError, EmptyFolderError
 from ...spelling import first_repeated
 from ...storage.reading import read_text, reason
-from ..listing import list_pictures, natural_key
+from ..sources import list_pictures, natural_key
 from . import box_formats
-from .base import BoxData, BoxRecord, Gathering, size_of
-from .places import find_picture, near, number, stems
+from .base import BoxData, BoxRecord, Gathering, find_picture, near, number, stems
 
 LARGEST = 16 << 20
 NAMES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
@@ -54,7 +53,7 @@ class YOLO:
             outlines += _lines(found, label_file, image, size, names)
         _without_labels(found, root, pictures)
         if outlines:
-            found.note(f"{outlines} outline(s) were given, of which the boxes are taken")
+            found.notes.append(f"{outlines} outline(s) were given, of which the boxes are taken")
         return found.done()
 
     def files(self, data: BoxData, folder: Path) -> Mapping[str, str]:
@@ -67,7 +66,7 @@ class YOLO:
                     f"{picture.image} has a box that is marked as a crowd or as difficult, for which YOLO has no "
                     "place. Write COCO or VOC, or take it out."
                 )
-            width, height = size_of(picture)
+            width, height = picture.known_size
             lines = []
             for b in picture.boxes:
                 left, top, right, bottom = b.box
@@ -115,7 +114,7 @@ def _lines(found: Gathering, file: Path, image: str, size: tuple[int, int] | Non
     try:
         lines = read_text(file, LARGEST).splitlines()
     except OSError as error:
-        found.note(f"{file.name} cannot be read: {reason(error)}")
+        found.notes.append(f"{file.name} cannot be read: {reason(error)}")
         return 0
     outlines = 0
     for i, line in enumerate(lines, 1):

@@ -12,9 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ...progress import Progress
-from ...storage.marks import CHECKPOINT, marked_tensors
+from ...storage.marks import CHECKPOINT
 from ...storage.output import check_checkpoint, make_folder, write
 from ...storage.reading import read_tensors
+from ...storage.tensors import marked_tensors
 from .purity import FLOOR, Maps, strongest
 from .rotation import Form, Rotation, exponential
 

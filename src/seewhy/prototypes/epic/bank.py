@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float, Int
@@ -29,8 +29,8 @@ class EPICBank(FittedBank):
         rotation: the matrix and its inverse.
     """
 
-    method: ClassVar[str] = "epic"
-    kinds: ClassVar[Mapping[str, str]] = {
+    method = "epic"
+    kinds = {
         "matrix": "float2",
         "inverse": "float2",
         "channels": "int1",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -48,16 +47,16 @@ class EPIC(Prototypes):
         duplicate: pooled cosine at which two pictures count as one.
     """
 
-    name: ClassVar[str] = "epic"
-    spelt: ClassVar[str] = "EPIC"
-    paper: ClassVar[str] = "EPIC 2026, arXiv:2505.12897"
-    needs: ClassVar[str] = "a mean-pooled network and seewhy fit-prototypes"
-    cost: ClassVar[str] = "0"
-    display: ClassVar[Display] = Display(unit="channel", similarity="purity")
-    rule: ClassVar[str] = RULE
-    priority: ClassVar[int] = 3
-    fitted_by: ClassVar[str] = "seewhy.prototypes.epic.training.FitEPIC"
-    kept_as: ClassVar[type[EPICBank]] = EPICBank
+    name = "epic"
+    spelt = "EPIC"
+    paper = "EPIC 2026, arXiv:2505.12897"
+    needs = "a mean-pooled network and seewhy fit-prototypes"
+    cost = "0"
+    display = Display(unit="channel", similarity="purity")
+    rule = RULE
+    priority = 3
+    fitted_by = "seewhy.prototypes.epic.training.FitEPIC"
+    kept_as = EPICBank
 
     n_channels: int = 4
     n_prototypes: int = 4

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from ...attributions.base import Explainable
 from ...encoders.stream import Encoded, EncodeRequest, encode_stream
 from ...errors import DataError
-from ...pictures.thumbnails import encode_thumbnail
+from ...pictures.miniatures import encode_thumbnail
 from ...storage.features import FeatureStore
 from ..bank import BankPicture, cell_box
 from ..cells import CellPart

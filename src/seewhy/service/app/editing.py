@@ -13,8 +13,7 @@ from torch import Tensor
 
 from ...classifiers.base import Classifier
 from ...classifiers.words import measured_by, reworded, texts_of, words_decide
-from ...descriptions.base import Descriptions
-from ...descriptions.edits import Change
+from ...descriptions.base import Change, Descriptions
 from ...errors import DataError
 from ...heads.head import Projected
 from ...pictures.samples import Sample

@@ -17,13 +17,12 @@ from ...descriptions.base import Descriptions
 from ...encoders.stream import Encoded
 from ...errors import ImageError, InputError
 from ...evidence.explain import ExplainOptions, explain_seen, runner_up
-from ...evidence.place import Place, like_place
-from ...evidence.word_maps import WordMap, word_maps
+from ...evidence.place import Place, WordMap, like_place, word_maps
 from ...explanation.base import Explanation
 from ...explanation.verdict import Missing
 from ...language.annotation.labels import Corrections
+from ...pictures.miniatures import encode_thumbnail
 from ...pictures.samples import Sample, Samples
-from ...pictures.thumbnails import encode_thumbnail
 from ...storage.features import FeatureStore
 from ...types import Failure
 from .decoder import decoder_with

@@ -9,12 +9,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from fastapi import FastAPI
 from fastapi import Path as InPath
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from torch import Tensor
@@ -27,47 +28,62 @@ from .answers import ASKED, JSON_ANSWER, error, unless_gone, visit_of
 from .service import Model, Service
 
 PICTURE, PIXELS = "picture", "pixels"
-LONGEST_TEXT = 200
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():  # half a character is not
+        raise ValueError("it is not printable")
+    return text
+
+
 MOST_AXES = 4
 MOST_OBJECTS = 1000
 """Of a request's JSON, counted before it is read."""
 
 Name = Annotated[str, InPath(min_length=1, max_length=100, description="As it is served.")]
-TENSOR: dict[str, Any] = {
-    "type": "object",
-    "required": ["name", "shape", "datatype", "data"],
-    "properties": {
-        "name": {"type": "string", "enum": [PICTURE, PIXELS]},
-        "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": MOST_AXES},
-        "datatype": {"type": "string", "enum": ["BYTES", "FP32"]},
-        "data": {"type": "array", "description": "Files in base64, or numbers, flat or nested."},
-    },
-}
-INFER_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["inputs"],
-                    "properties": {
-                        "id": {"type": "string", "maxLength": LONGEST_TEXT},
-                        "inputs": {"type": "array", "items": TENSOR, "minItems": 1, "maxItems": 1},
-                        "outputs": {
-                            "type": "array",
-                            "items": {
-                                "type": "object",
-                                "required": ["name"],
-                                "properties": {"name": {"type": "string", "enum": ["label", "score", "probabilities"]}},
-                            },
-                        },
-                    },
-                }
-            }
-        },
-    }
-}
+Axis = Annotated[int, Field(strict=True, ge=1)]
+Values = Annotated[list[Any], Field(description="Files in base64, or numbers, flat or nested.")]
+
+
+class PictureTensor(BaseModel):
+    name: Literal["picture"]
+    datatype: Literal["BYTES"]
+    shape: Annotated[list[Axis], Field(max_length=MOST_AXES)]
+    data: Values
+
+
+class PixelsTensor(BaseModel):
+    name: Literal["pixels"]
+    datatype: Literal["FP32"]
+    shape: Annotated[list[Axis], Field(max_length=MOST_AXES)]
+    data: Values
+
+
+class OutputName(BaseModel):
+    name: str
+
+
+class InferRequest(BaseModel):
+    id: Annotated[str, Field(max_length=200, strict=True), AfterValidator(_printable)] | None = None
+    inputs: Annotated[
+        list[Annotated[PictureTensor | PixelsTensor, Field(discriminator="name")]], Field(min_length=1, max_length=1)
+    ]
+    outputs: list[OutputName] | None = None
+
+
+def _inlined(node: Any, parts: Mapping[str, Any]) -> Any:
+    """A schema with what it refers to in its place, as a document of OpenAPI can hold it."""
+    if isinstance(node, list):
+        return [_inlined(one, parts) for one in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        return _inlined(parts[node["$ref"].rpartition("/")[2]], parts)
+    return {key: _inlined(value, parts) for key, value in node.items() if key not in ("$defs", "discriminator")}
+
+
+SCHEMA = InferRequest.model_json_schema()
+BODY = {"required": True, "content": {"application/json": {"schema": _inlined(SCHEMA, SCHEMA["$defs"])}}}
 
 
 class KServe:
@@ -85,7 +101,7 @@ class KServe:
         app.add_api_route("/v2/health/ready", self.ready, responses=JSON_ANSWER, **plain)
         app.add_api_route("/v2/models/{name}", self.model, **known)
         app.add_api_route("/v2/models/{name}/ready", self.model_ready, **known)
-        infer: dict[str, Any] = {"responses": {**JSON_ANSWER, **ASKED}, "openapi_extra": INFER_BODY}
+        infer: dict[str, Any] = {"responses": {**JSON_ANSWER, **ASKED}, "openapi_extra": {"requestBody": BODY}}
         app.add_api_route("/v2/models/{name}/infer", self.infer, methods=["POST"], **infer, **plain)
 
     async def server(self) -> Response:
@@ -166,7 +182,7 @@ def _about(model: Model) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request, without the JSON that it was read from."""
+    """A request, without the JSON that it was read from: files with names, or pixels; outputs, none for all."""
 
     pictures: list[tuple[bytes, str]] | Tensor
     outputs: frozenset[str]
@@ -174,7 +190,7 @@ class Asked:
 
 
 def _read(body: bytes, model: Model, most: int) -> Asked:
-    """The request, as far as it is one."""
+    """The request, unless it has more in it than one of so many pictures can have."""
     _, height, width = expected = (3, *model.classifier.encoder.transform.input_size)
     signs = {b"{": MOST_OBJECTS, b'"': 8 * MOST_OBJECTS + 2 * most}
     signs |= {b"[": most * (3 * height + 4) + MOST_OBJECTS, b",": most * 3 * height * width + 8 * MOST_OBJECTS}
@@ -184,42 +200,22 @@ def _read(body: bytes, model: Model, most: int) -> Asked:
             "of as many, were expected. Send several requests."
         )
     try:
-        asked = parse_json(body)
+        request = InferRequest.model_validate(parse_json(body))
+    except ValidationError as problem:
+        first = problem.errors(include_url=False)[0]
+        place, value = ".".join(map(str, first["loc"])) or "body", str(first["input"])[:50]
+        raise InputError(
+            f"The request's {place} is {value!r}: {first['msg']}. A request of KServe's v2 protocol was expected. Ask "
+            f"/v2/models/{model.name} what it takes."
+        ) from None
     except ValueError as problem:
         raise InputError(
             f"The body cannot be read: {problem}. A request of KServe's v2 protocol was expected."
         ) from problem
-    inputs = asked.get("inputs") if isinstance(asked, dict) else None
-    if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
-        raise InputError(f"The request has no input, or several. One was expected: {PICTURE!r} or {PIXELS!r}.")
-    tensor = inputs[0]
-    _check_tensor(tensor)
-    outputs = asked.get("outputs") or []
-    if not isinstance(outputs, list) or not all(
-        isinstance(o, dict) and isinstance(o.get("name"), str) for o in outputs
-    ):
-        raise InputError("outputs is no list of objects with a name. Leave it out to get all.")
-    own = asked.get("id", "")
-    if not isinstance(own, str) or len(own) > LONGEST_TEXT or not own.isprintable():  # half a character is not
-        raise InputError(f"id is no text of at most {LONGEST_TEXT} signs. Leave it out, or send a short text.")
-    pictures = _files(tensor, most) if tensor["name"] == PICTURE else _pixels(tensor, expected, most)
-    return Asked(pictures, frozenset(one["name"] for one in outputs), asked.get("id"))
-
-
-def _check_tensor(tensor: Mapping[str, Any]) -> None:
-    kinds = {PICTURE: "BYTES", PIXELS: "FP32"}
-    name, kind, shape = (tensor.get(key) for key in ("name", "datatype", "shape"))
-    if not isinstance(name, str) or name not in kinds or kind != kinds[name]:
-        raise InputError(
-            f"The input is {str(name)[:50]!r} of {str(kind)[:50]!r}. {PICTURE!r} of BYTES or {PIXELS!r} of FP32 was "
-            "expected. Ask /v2/models/NAME."
-        )
-    if not isinstance(shape, list) or len(shape) > MOST_AXES or not all(type(n) is int and n > 0 for n in shape):
-        raise InputError(
-            f"The shape of {name!r} is no list of up to {MOST_AXES} whole numbers above 0. Send the shape of its data."
-        )
-    if not isinstance(tensor.get("data"), list):
-        raise InputError(f"The data of {name!r} is no list. Send its data as a list, one value after the other.")
+    (tensor,) = request.inputs
+    is_files = isinstance(tensor, PictureTensor)
+    pictures = _files(tensor, most) if is_files else _pixels(tensor, expected, most)
+    return Asked(pictures, frozenset(one.name for one in request.outputs or ()), request.id)
 
 
 def _count(n: int, most: int) -> None:
@@ -227,9 +223,9 @@ def _count(n: int, most: int) -> None:
         raise InputError(f"{n} pictures came in one request. At most {most} were expected. Send several requests.")
 
 
-def _files(tensor: Mapping[str, Any], most: int) -> list[tuple[bytes, str]]:
+def _files(tensor: PictureTensor, most: int) -> list[tuple[bytes, str]]:
     """The files, and what to call each: its number. One that is no base64 is a broken picture, not a broken request."""
-    data, shape = tensor["data"], tensor["shape"]
+    data, shape = tensor.data, tensor.shape
     while len(data) == 1 and isinstance(data[0], list):
         data = data[0]
     if math.prod(shape) != len(data) or not all(isinstance(one, str) for one in data):
@@ -247,15 +243,15 @@ def _files(tensor: Mapping[str, Any], most: int) -> list[tuple[bytes, str]]:
     return found
 
 
-def _pixels(tensor: Mapping[str, Any], expected: tuple[int, ...], most: int) -> Tensor:
+def _pixels(tensor: PixelsTensor, expected: tuple[int, ...], most: int) -> Tensor:
     """Pixels as the encoder takes them."""
-    shape = tensor["shape"]
+    shape = tensor.shape
     if tuple(shape[1:]) != expected:
         raise InputError(f"{PIXELS!r} has the shape {shape}. [n, {', '.join(map(str, expected))}] was expected.")
     _count(shape[0], most)
     try:
         with np.errstate(over="ignore"):
-            pixels = np.array(_numbers(tensor["data"]), np.float32).reshape(shape)
+            pixels = np.array(_numbers(tensor.data), np.float32).reshape(shape)
     except (ValueError, OverflowError) as problem:
         raise InputError(
             f"The data of {PIXELS!r} are not {math.prod(shape)} numbers. Send as many as its shape."

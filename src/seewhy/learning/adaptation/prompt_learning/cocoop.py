@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from ....bounds import Count
 from ....classifiers import classifiers
 from ....classifiers.base import Classifier, check_names
 from ....classifiers.network import Network
@@ -18,20 +19,14 @@ from ....encoders.base import Encoder
 from ....encoders.split import freeze
 from ....heads.head import Head
 from ..prompt_recipe import Lesson, PromptLearning
-from ..prompted import PromptNetwork
-from ..prompts import Names, Prompt, PromptTask, as_it_was, begun, mixed, opened, scores
+from ..prompts import Names, Prompt, PromptNetwork, PromptTask, as_it_was, begun, mixed, opened, scores
 
 N_AT_ONCE = 256
 """Texts read at once when predicting."""
 
 
 class ShiftedPrompt(Prompt):
-    """``v_m(x) = v_m + h(x)``, with ``h`` two layers of which the inner one has a sixteenth of the width.
-
-    Args:
-        vectors: ``v``.
-        width: of a picture's vector.
-    """
+    """``v_m(x) = v_m + h(x)``, with ``h`` two layers of which the inner one has a sixteenth of the width."""
 
     conditional: ClassVar[bool] = True
 
@@ -51,14 +46,7 @@ class ShiftedPrompt(Prompt):
 
 
 class ShiftedFeature:
-    """Pooled pictures → the cosines with the classes' names, every picture with texts of its own.
-
-    Args:
-        on: the encoder.
-        prompt: what was learnt.
-        keep: how much of it counts.
-        classes: that are told.
-    """
+    """Pooled pictures → the cosines with the classes' names, every picture with texts of its own."""
 
     def __init__(self, on: Encoder, prompt: ShiftedPrompt, keep: float, classes: Sequence[str]) -> None:
         self.on, self.prompt, self.keep = on, prompt, keep
@@ -85,11 +73,7 @@ class ShiftedFeature:
 
 @dataclass(frozen=True, eq=False)
 class ShiftedNetwork(PromptNetwork):
-    """A prompt that stands between pooled pictures and the classes' names, which are read anew for each picture.
-
-    Attributes:
-        classes: that are told.
-    """
+    """A prompt that stands between pooled pictures and the classes' names, which are read anew for each picture."""
 
     prompt: ShiftedPrompt
     classes: tuple[str, ...] = ()
@@ -110,8 +94,7 @@ class ShiftedNetwork(PromptNetwork):
         return replace(made, network=own)
 
     def facts(self) -> dict[str, Any]:
-        own = dict(self.parameters)
-        return {"keep": self.keep, "recipe": self.recipe, "parameters": own, "classes": list(self.classes)}
+        return {**super().facts(), "classes": list(self.classes)}
 
     @classmethod
     def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
@@ -135,21 +118,6 @@ class CoCoOp(PromptLearning):
 
     Cost: one pass of the words half over all classes for every *picture*, in training forwards and backwards, and again
     when predicting: a second or so for some forty classes on a CPU. Take few shots.
-
-    Args:
-        words: that the prompt begins with; empty, ``n_tokens`` random vectors.
-        n_tokens: of a prompt that begins without words.
-        shots: pictures of each class to train on; left out, all that are not held out.
-        keep: how much is kept, 0 to 1; left out, chosen on half of the held-out pictures.
-        may_forget: most of the agreement with the encoder's own classes that a chosen ``keep`` costs.
-        epochs: times that each picture is seen (authors: 10).
-        batch_size: pictures per step (authors: 1).
-        lr: of SGD with momentum 0.9, at its highest; left out, as for CoOp.
-        weight_decay: of all that is trained (authors: 5e-4).
-        held_out: part of the pictures that is never trained on.
-        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
-        n_bank: pictures whose patches are kept as evidence.
-        seed: of split, pictures drawn, weights and order.
     """
 
     name: ClassVar[str] = "cocoop"
@@ -158,8 +126,8 @@ class CoCoOp(PromptLearning):
     cost: ClassVar[str] = "1, and one of the words half"
     network: ClassVar[type[Network] | None] = ShiftedNetwork
 
-    epochs: int = 10
-    batch_size: int = 1
+    epochs: Count = 10
+    batch_size: Count = 1
 
     def task(self, lesson: Lesson) -> PromptTask:
         tower = opened(lesson.on)

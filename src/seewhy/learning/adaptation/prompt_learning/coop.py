@@ -25,23 +25,6 @@ class CoOp(PromptLearning):
 
     Cost: one pass of the words half over all classes per step, forwards and backwards; nothing when predicting.
 
-    Args:
-        words: that the prompt begins with; empty, ``n_tokens`` random vectors.
-        n_tokens: of a prompt that begins without words.
-        shots: pictures of each class to train on; left out, all that are not held out.
-        keep: how much is kept, 0 to 1; left out, chosen on half of the held-out pictures: the best on the classes among
-            those that cost no more than ``may_forget``. The figures are of the other half.
-        may_forget: most of the agreement with the encoder's own classes, by their names, that a chosen ``keep`` costs.
-        epochs: times that each picture is seen.
-        batch_size: pictures per step (authors: 32).
-        lr: of SGD with momentum 0.9, at its highest; left out, 0.1 behind the embedded encoder, the authors' 0.002
-            behind others.
-        weight_decay: of the vectors (authors: 5e-4).
-        held_out: part of the pictures that is never trained on.
-        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
-        n_bank: pictures whose patches are kept as evidence.
-        seed: of split, pictures drawn, vectors and order.
-
     Example:
         >>> CoOp(shots=4).parameters()["words"]
         'a photo of a'

@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from ....classifiers import classifiers
 from ..prompt_recipe import Lesson
-from ..tower_prompts import TowerPrompt, Towers
-from ..tower_recipe import TowerPromptLearning, TowerTask
+from ..tower_prompts import TowerPrompt, TowerPromptLearning, Towers, TowerTask
 
 
 @classifiers.register
@@ -28,22 +27,6 @@ class MaPLe(TowerPromptLearning):
     Cost: one pass of the picture tower for every picture and epoch, forwards and backwards, and one of the words half
     over all classes per step; when predicting, as the encoder.
 
-    Args:
-        words: that the prompt begins with; empty, ``n_tokens`` random vectors (authors: the first two of "a photo of
-            a").
-        n_tokens: of a prompt that begins without words.
-        depth: layers of both towers that have vectors of their own (authors: 9 of 12).
-        shots: pictures of each class to train on; left out, all that are not held out.
-        keep: 1, all that was learnt, or 0, the encoder as it was.
-        epochs: times that each picture is seen (authors: 5).
-        batch_size: pictures per step (authors: 4).
-        lr: of SGD with momentum 0.9, at its highest (authors: 0.0035).
-        weight_decay: of all that is trained (authors: 5e-4).
-        held_out: part of the pictures that is never trained on.
-        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
-        n_bank: pictures whose patches are kept as evidence.
-        seed: of split, pictures drawn, vectors, crops and order.
-
     Example:
         >>> MaPLe(shots=16).depth
         9
@@ -53,6 +36,7 @@ class MaPLe(TowerPromptLearning):
     spelt: ClassVar[str] = "MaPLe"
     paper: ClassVar[str] = "Khattak et al. 2023, arXiv:2210.03117"
 
-    def task(self, towers: Towers, lesson: Lesson) -> TowerTask:
+    def task(self, lesson: Lesson) -> TowerTask:
+        towers = Towers.of(lesson.on)
         prompt = TowerPrompt.begun(towers, self.words, self.n_tokens, self.depth, None)
         return TowerTask(towers, prompt, lesson.names)

@@ -11,13 +11,24 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import kl_div, l1_loss
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from ....bounds import NotNegative, Positive, SomePart
 from ....classifiers import classifiers
-from ....errors import InputError
 from ....training.batches import Batch
 from ....training.task import classified
 from ..prompt_recipe import Lesson, PromptLearning
 from ..prompts import PromptTask, SharedPrompt, as_it_was, opened
+
+
+def epoch_weights(n_epochs: int, mean: float, std: float) -> list[float]:
+    """How much each epoch's prompt counts in the end: a Gaussian over epochs 1, 2, …, that adds up to 1.
+
+    >>> [round(w, 3) for w in epoch_weights(4, 3, 1)]
+    [0.058, 0.259, 0.427, 0.259]
+    """
+    raw = [math.exp(-0.5 * ((epoch - mean) / std) ** 2) for epoch in range(1, n_epochs + 1)]
+    return [one / sum(raw) for one in raw]
 
 
 def consistency(
@@ -32,42 +43,28 @@ def consistency(
     return weight * l1_loss(text, before) + kl_div(now, then, reduction="sum", log_target=True) / logits.numel()
 
 
-def epoch_weights(n_epochs: int, mean: float, std: float) -> list[float]:
-    """How much each epoch's prompt counts in the end: a Gaussian over epochs 1, 2, …, that adds up to 1.
-
-    >>> [round(w, 3) for w in epoch_weights(4, 3, 1)]
-    [0.058, 0.259, 0.427, 0.259]
-    """
-    raw = [math.exp(-0.5 * ((epoch - mean) / std) ** 2) for epoch in range(1, n_epochs + 1)]
-    return [one / sum(raw) for one in raw]
-
-
-class ConsistentTask(PromptTask):
-    """CoOp's loss, the distance from what names were, and an average over epochs in the end.
-
-    Args:
-        prompt: what learns.
-        lesson: pictures, names, and how long.
-        scale: of the cosines.
-        weight: of the distance of texts.
-        weights: of the epochs.
-    """
+class Consistent(PromptTask):
+    """CoOp's loss, the distance from what was known, and an average over epochs in the end."""
 
     n_done: Tensor
     average: Tensor
 
-    def __init__(self, prompt: SharedPrompt, lesson: Lesson, scale: float, weight: float, weights: list[float]) -> None:
-        super().__init__(prompt, lesson.names, scale)
-        self.weight, self.weights, self.steps_per_epoch = weight, weights, lesson.steps_per_epoch
+    def begin(self, lesson: Lesson, weights: list[float]) -> None:
+        """Take what names were, and how much each epoch counts."""
+        self.weights, self.steps_per_epoch = weights, lesson.steps_per_epoch
         self.before = as_it_was(lesson.on.text, lesson.classes)
         self.register_buffer("n_done", torch.zeros((), dtype=torch.long))
-        self.register_buffer("average", torch.zeros_like(prompt.vectors.detach()))
+        self.register_buffer("average", torch.zeros_like(parameters_to_vector(self.prompt.parameters()).detach()))
 
-    def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
-        image, text = features
-        logits = self.scale * image @ text.T
+    def held(
+        self, image: Tensor, text: Tensor, image_before: Tensor, batch: Batch, weights: tuple[float, float]
+    ) -> dict[str, Tensor]:
+        """The terms: ``weights`` are of the distances of texts and of pictures."""
+        logits, logits_before = self.scale * image @ text.T, self.scale * image_before @ self.before.T
         terms = classified(logits, batch["labels"])
-        held = consistency(text, self.before, logits, self.scale * image @ self.before.T, self.weight)
+        held = consistency(text, self.before, logits, logits_before, weights[0])
+        if weights[1]:
+            held = held + weights[1] * l1_loss(image, image_before)
         return {**terms, "loss": terms["loss"] + held, "held": held}
 
     def after_step(self) -> None:
@@ -75,9 +72,23 @@ class ConsistentTask(PromptTask):
         epoch, left = divmod(int(self.n_done), self.steps_per_epoch)
         if left:
             return
-        self.average += self.weights[min(epoch, len(self.weights)) - 1] * self.prompt.vectors.detach()
+        own = list(self.prompt.parameters())
+        self.average += self.weights[min(epoch, len(self.weights)) - 1] * parameters_to_vector(own).detach()
         if epoch == len(self.weights):
-            self.prompt.vectors.copy_(self.average)
+            vector_to_parameters(self.average, own)
+
+
+class ConsistentTask(Consistent):
+    """The same where pictures stay as they are."""
+
+    def __init__(self, prompt: SharedPrompt, lesson: Lesson, scale: float, weight: float, weights: list[float]) -> None:
+        super().__init__(prompt, lesson.names, scale)
+        self.weight = weight
+        self.begin(lesson, weights)
+
+    def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
+        image, text = features
+        return self.held(image, text, image, batch, (self.weight, 0.0))
 
 
 @classifiers.register
@@ -94,19 +105,6 @@ class PromptSRC(PromptLearning):
     Cost: as CoOp.
 
     Args:
-        words: that the prompt begins with; empty, ``n_tokens`` random vectors.
-        n_tokens: of a prompt that begins without words.
-        shots: pictures of each class to train on; left out, all that are not held out.
-        keep: how much is kept, 0 to 1; left out, chosen on half of the held-out pictures.
-        may_forget: most of the agreement with the encoder's own classes that a chosen ``keep`` costs.
-        epochs: times that each picture is seen (authors: 20).
-        batch_size: pictures per step (authors: 4).
-        lr: of SGD with momentum 0.9, at its highest; left out, as for CoOp.
-        weight_decay: of the vectors (authors: 5e-4).
-        held_out: part of the pictures that is never trained on.
-        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
-        n_bank: pictures whose patches are kept as evidence.
-        seed: of split, pictures drawn, vectors and order.
         text_weight: of the distance from what names were (authors: 25).
         mean_epoch: middle of the Gaussian, as a part of the epochs (authors: 15 of 20).
         epoch_std: its width, as a part of the epochs (authors: 1 of 20).
@@ -116,17 +114,9 @@ class PromptSRC(PromptLearning):
     spelt: ClassVar[str] = "PromptSRC"
     paper: ClassVar[str] = "Khattak et al. 2023, arXiv:2307.06948"
 
-    text_weight: float = 25.0
-    mean_epoch: float = 0.75
-    epoch_std: float = 0.05
-
-    def check(self) -> None:
-        if self.text_weight < 0 or not 0 < self.mean_epoch <= 1 or self.epoch_std <= 0:
-            raise InputError(
-                f"promptsrc was given text_weight={self.text_weight:g}, mean_epoch={self.mean_epoch:g}, "
-                f"epoch_std={self.epoch_std:g}. A weight from 0, a part up to 1 and a width above 0 were expected. "
-                "Change them."
-            )
+    text_weight: NotNegative = 25.0
+    mean_epoch: SomePart = 0.75
+    epoch_std: Positive = 0.05
 
     def task(self, lesson: Lesson) -> PromptTask:
         tower, n = opened(lesson.on), lesson.n_epochs

@@ -8,34 +8,17 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import l1_loss
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from ....bounds import Count, NotNegative, Positive, SomePart
 from ....classifiers import classifiers
-from ....errors import InputError
 from ....training.batches import Batch
-from ....training.task import classified
 from ..prompt_recipe import Lesson
-from ..prompts import as_it_was
-from ..tower_prompts import TowerPrompt, Towers, image_of
-from ..tower_recipe import TowerPromptLearning, TowerTask
-from .promptsrc import consistency, epoch_weights
+from ..tower_prompts import TowerPrompt, TowerPromptLearning, Towers, TowerTask, image_of
+from .promptsrc import Consistent, epoch_weights
 
 
-class ConsistentTowers(TowerTask):
-    """The cross entropy, the distances from what names and pictures were, and an average over epochs in the end.
-
-    Args:
-        towers: frozen.
-        prompt: what learns.
-        lesson: names, and how long.
-        text_weight: of the distance of texts.
-        image_weight: of the distance of pictures.
-        weights: of the epochs.
-    """
-
-    n_done: Tensor
-    average: Tensor
+class ConsistentTowers(TowerTask, Consistent):
+    """The cross entropy, the distances from what names and pictures were, and an average over epochs in the end."""
 
     def __init__(
         self,
@@ -48,31 +31,13 @@ class ConsistentTowers(TowerTask):
     ) -> None:
         super().__init__(towers, prompt, lesson.names)
         self.text_weight, self.image_weight = text_weight, image_weight
-        self.weights, self.steps_per_epoch = weights, lesson.steps_per_epoch
-        self.before = as_it_was(towers.text, lesson.classes)
         self.plain = (torch.nn.Sequential(towers.on.trunk, towers.on.head),)
-        self.register_buffer("n_done", torch.zeros((), dtype=torch.long))
-        self.register_buffer("average", torch.zeros_like(parameters_to_vector(prompt.parameters()).detach()))
+        self.begin(lesson, weights)
 
     def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
-        image, text = features
         with torch.no_grad():
-            seen_before = image_of(self.plain[0], self.on, batch["pixels"])
-        logits, logits_before = self.scale * image @ text.T, self.scale * seen_before @ self.before.T
-        terms = classified(logits, batch["labels"])
-        held = consistency(text, self.before, logits, logits_before, self.text_weight)
-        held = held + self.image_weight * l1_loss(image, seen_before)
-        return {**terms, "loss": terms["loss"] + held, "held": held}
-
-    def after_step(self) -> None:
-        self.n_done += 1
-        epoch, left = divmod(int(self.n_done), self.steps_per_epoch)
-        if left:
-            return
-        own = list(self.prompt.parameters())
-        self.average += self.weights[min(epoch, len(self.weights)) - 1] * parameters_to_vector(own).detach()
-        if epoch == len(self.weights):
-            vector_to_parameters(self.average, own)
+            image_before = image_of(self.plain[0], self.on, batch["pixels"])
+        return self.held(*features, image_before, batch, (self.text_weight, self.image_weight))
 
 
 @classifiers.register
@@ -94,19 +59,6 @@ class PromptSRCTowers(TowerPromptLearning):
     half over all classes per step; when predicting, as the encoder.
 
     Args:
-        words: that the prompt begins with; empty, ``n_tokens`` random vectors.
-        n_tokens: of a prompt that begins without words.
-        depth: layers of both towers that have vectors of their own (authors: 9 of 12).
-        shots: pictures of each class to train on; left out, all that are not held out.
-        keep: 1, all that was learnt, or 0, the encoder as it was.
-        epochs: times that each picture is seen (authors: 20).
-        batch_size: pictures per step (authors: 4).
-        lr: of SGD with momentum 0.9, at its highest (authors: 0.0025).
-        weight_decay: of all that is trained (authors: 5e-4).
-        held_out: part of the pictures that is never trained on.
-        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
-        n_bank: pictures whose patches are kept as evidence.
-        seed: of split, pictures drawn, vectors, crops and order.
         n_image: vectors among the patches, in each of these layers (authors: 4).
         text_weight: of the distance from what names were (authors: 25).
         image_weight: of the distance from what pictures were (authors: 10).
@@ -123,26 +75,17 @@ class PromptSRCTowers(TowerPromptLearning):
     paper: ClassVar[str] = "Khattak et al. 2023, arXiv:2307.06948"
 
     words: str = "a photo of a"
-    n_tokens: int = 4
-    epochs: int = 20
-    lr: float = 0.0025
-    n_image: int = 4
-    text_weight: float = 25.0
-    image_weight: float = 10.0
-    mean_epoch: float = 0.75
-    epoch_std: float = 0.05
+    n_tokens: Count = 4
+    epochs: Count = 20
+    lr: Positive = 0.0025
+    n_image: Count = 4
+    text_weight: NotNegative = 25.0
+    image_weight: NotNegative = 10.0
+    mean_epoch: SomePart = 0.75
+    epoch_std: Positive = 0.05
 
-    def check(self) -> None:
-        weights = min(self.text_weight, self.image_weight)
-        if weights < 0 or self.n_image < 1 or not 0 < self.mean_epoch <= 1 or self.epoch_std <= 0:
-            raise InputError(
-                f"promptsrc_towers was given n_image={self.n_image}, text_weight={self.text_weight:g}, "
-                f"image_weight={self.image_weight:g}, mean_epoch={self.mean_epoch:g}, epoch_std={self.epoch_std:g}. "
-                "A vector or more, weights from 0, a part up to 1 and a width above 0 were expected. Change them."
-            )
-
-    def task(self, towers: Towers, lesson: Lesson) -> TowerTask:
+    def task(self, lesson: Lesson) -> TowerTask:
+        towers, n = Towers.of(lesson.on), lesson.n_epochs
         prompt = TowerPrompt.begun(towers, self.words, self.n_tokens, self.depth, self.n_image)
-        n = lesson.n_epochs
         weights = epoch_weights(n, self.mean_epoch * n, max(self.epoch_std * n, 0.5))
         return ConsistentTowers(towers, prompt, lesson, self.text_weight, self.image_weight, weights)

@@ -18,7 +18,7 @@ from ....encoders.stream import Encoded, EncodeRequest, encode_stream
 from ....errors import DataError
 from ....explanation.similar import Like
 from ....explanation.verdict import Level, Verdict
-from ....pictures.thumbnails import encode_thumbnail
+from ....pictures.miniatures import encode_thumbnail
 from ....prototypes import prototypes
 from ....prototypes.bank import BankPicture, PatchBank, Patches, cell_box
 from ....prototypes.base import STRANGER, Group, Match, Prototypes, Query

@@ -1,0 +1,254 @@
+"""One picture as every kind of evidence needs it: what was encoded, what is decided, and what of it is explained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..attributions import Attribution
+from ..attributions.shares import cell_evidence, shares, strongest_cells
+from ..encoders.base import EncoderOutput
+from ..encoders.stream import Encoded
+from ..errors import InputError
+from ..explanation.base import Neuron, Region
+from ..explanation.prediction import Prediction
+from ..explanation.subject import Subject
+from ..heads.head import Target, TargetFunction
+from ..pictures.images import Picture
+from ..prototypes.bank import cell_box
+from .goals import Sentences, Watched
+from .neurons import important_neurons
+from .words import WordScores, word_scores, words_heat
+
+if TYPE_CHECKING:
+    from ..classifiers.base import Classifier
+    from .explain import ExplainOptions
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of every picture.
+
+    Attributes:
+        target, contrast: classes that were named, by their number.
+        sentences: what is explained in place of a class.
+    """
+
+    classifier: Classifier
+    options: ExplainOptions
+    method: Attribution
+    target: int | None
+    contrast: int | None
+    sentences: Sentences | None
+
+    @classmethod
+    def of(cls, classifier: Classifier, options: ExplainOptions) -> Question:
+        """What the options name; what contradicts itself is refused."""
+        method = options.method(classifier.where)
+        sentences = Sentences.of(classifier.encoder, options.target_text, options.contrast_text)
+        if sentences is not None and (options.target, options.contrast) != (None, None):
+            raise InputError(
+                "A class and a sentence were both given as target. One of them was expected. Drop the other."
+            )
+        asked = cls(
+            classifier,
+            options,
+            method,
+            None if options.target is None else classifier.index_of(options.target),
+            None if options.contrast is None else classifier.index_of(options.contrast),
+            sentences,
+        )
+        if asked.against and (options.contrast, options.contrast_text) != (None, None):
+            raise InputError(
+                "A contrast and a counterfactual map were both given. What speaks against one rather than another is "
+                "what speaks for the other. Exchange --target and --contrast, and leave counterfactual out."
+            )
+        both = (asked.target, asked.contrast) if sentences is None else (options.target_text, options.contrast_text)
+        if both[0] is not None and both[0] == both[1]:
+            raise InputError("Target and contrast are the same. Two different ones were expected. Change one of them.")
+        return asked
+
+    @property
+    def against(self) -> bool:
+        """Whether the method's map shows what speaks against the target."""
+        return bool(getattr(self.method, "counterfactual", False))
+
+    @property
+    def subject(self) -> Classifier | Sentences:
+        """What is explained."""
+        return self.classifier if self.sentences is None else self.sentences
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One picture.
+
+    Attributes:
+        target: class explained, by its number.
+        contrast: class it is explained against.
+        heat: signed map of what is explained.
+        share: of each cell, in what speaks for it.
+        scores: of the words; ``None`` without any.
+        spoken: where the target's words hold rather than the other class's.
+    """
+
+    question: Question
+    encoded: Encoded
+    probabilities: Float[Tensor, " k"]
+    target: int
+    contrast: int | None
+    heat: Float[Tensor, "h w"]
+    share: Float[Tensor, "gh gw"]
+    neurons: tuple[Neuron, ...]
+    scores: WordScores | None
+    spoken: Float[Tensor, "gh gw"] | None
+
+    @property
+    def classifier(self) -> Classifier:
+        return self.question.classifier
+
+    @property
+    def options(self) -> ExplainOptions:
+        return self.question.options
+
+    @property
+    def picture(self) -> Picture:
+        assert self.encoded.picture is not None
+        return self.encoded.picture
+
+    @property
+    def pooled(self) -> Float[Tensor, " d"]:
+        return self.encoded.pooled[0]
+
+    @property
+    def label(self) -> str:
+        """The class explained."""
+        return self.classifier.classes[self.target]
+
+    @property
+    def other(self) -> int:
+        """What the target is weighed against: the contrast, or the most probable other class."""
+        return runner_up(self.probabilities, self.target) if self.contrast is None else self.contrast
+
+    @property
+    def look(self) -> EncoderOutput:
+        """Of this picture alone."""
+        assert self.encoded.features is not None
+        return EncoderOutput(self.encoded.features[None], self.encoded.pooled[:1])
+
+    @cached_property
+    def pixels(self) -> Float[Tensor, "3 h w"] | None:
+        """Normalised; ``None`` where nothing is measured."""
+        return self.classifier.encoder.pixels([self.picture.pixels])[0] if self.options.measure else None
+
+    @cached_property
+    def cells(self) -> list[tuple[int, int]]:
+        """The strongest, as rows and columns."""
+        return strongest_cells(self.share, self.options.n_regions)
+
+    @cached_property
+    def regions(self) -> tuple[Region, ...]:
+        """Those cells with their letters."""
+        regions, shares = [], self.share.tolist()
+        for letter, (row, column) in zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", self.cells, strict=False):
+            box = cell_box((row, column), (self.share.shape[0], self.share.shape[1]))
+            regions.append(Region(letter, box, self.picture.to_original(box), shares[row][column]))
+        return tuple(regions)
+
+    @cached_property
+    def watched(self) -> Watched:
+        """What is followed while the picture is changed; the rival is the next class beside those explained."""
+        if (sentences := self.question.sentences) is not None:
+            return Watched(sentences, 0, sentences.contrast, against=self.question.against)
+        best = self.probabilities.topk(min(3, len(self.probabilities))).indices.tolist()
+        rival = next((k for k in best if k not in (self.target, self.contrast)), None)
+        return Watched(self.classifier, self.target, self.contrast, rival, self.question.against)
+
+    def heat_of(self, index: int) -> Float[Tensor, "h w"]:
+        """The map of another class by the same method."""
+        contrast = None if self.contrast is None else torch.tensor([self.contrast])
+        pixels = None if self.pixels is None else self.pixels[None]
+        look = EncoderOutput(self.look.features, self.look.pooled, pixels)
+        return self.question.method(self.classifier, look, Target(torch.tensor([index]), contrast))[0]
+
+    @cached_property
+    def prediction(self) -> Prediction:
+        options = self.options
+        return self.classifier.prediction(
+            self.encoded.name, self.probabilities, options.top, self.pooled, options.level
+        )
+
+    @cached_property
+    def subject(self) -> Subject:
+        """What was asked for, beside the decision, in names."""
+        classes, asked, decision = self.classifier.classes, self.question.contrast, self.prediction.decision
+        names = () if self.question.sentences is None else self.question.sentences.classes
+        return Subject(
+            decision=self.prediction.label,
+            label=self.label,
+            contrast=None if self.contrast is None else classes[self.contrast],
+            asked_contrast=None if asked is None else classes[asked],
+            sentence=names[0] if names else None,
+            contrast_sentence=names[1] if len(names) > 1 else None,
+            against=self.question.against,
+            unknown=decision is not None and decision.is_unknown,
+        )
+
+
+def cases(question: Question, encoded: Sequence[Encoded]) -> list[Case]:
+    """Pictures with their maps, their shares, neurons and words, each made in one go for all."""
+    classifier, method = question.classifier, question.method
+    pictures = [one.picture for one in encoded if one.picture is not None]
+    pixels = classifier.encoder.pixels([p.pixels for p in pictures]) if method.reads_pixels else None
+    features = torch.stack([one.features for one in encoded if one.features is not None])
+    look = EncoderOutput(features, torch.cat([one.pooled for one in encoded]), pixels)
+    probabilities = classifier.head.probabilities(look.pooled)
+    named, contrast = question.target, question.contrast
+    targets = probabilities.argmax(1) if named is None else torch.full((len(encoded),), named)
+    # Where the contrast itself is decided for, it is explained rather than the next class.
+    contrasts = [
+        contrast if k != contrast else runner_up(p, k) for p, k in zip(probabilities, targets.tolist(), strict=True)
+    ]
+    goal: TargetFunction = Target(targets, None if contrast is None else torch.tensor(contrasts))
+    if question.sentences is not None:
+        goal = question.sentences.goal(len(encoded))
+    heats = method(question.subject, look, goal)  # type: ignore[arg-type]
+    evidence = cell_evidence(question.subject, look, goal)  # type: ignore[arg-type]
+    share = shares(-evidence if question.against else evidence)
+    neurons = important_neurons(classifier, question.subject, look, goal, pictures, question.options.neurons)
+    others = [
+        runner_up(p, k) if other is None else other
+        for p, k, other in zip(probabilities, targets.tolist(), contrasts, strict=True)
+    ]
+    scores = word_scores(classifier, look.pooled)
+    grids = classifier.encoder.layout.to_grid(look.features)
+    spoken = words_heat(classifier, grids, look.pooled, targets.tolist(), others)
+    return [
+        Case(
+            question,
+            one,
+            probabilities[i],
+            int(targets[i]),
+            contrasts[i],
+            heats[i],
+            share[i],
+            neurons[i],
+            None if scores is None else scores[i],
+            None if spoken is None else spoken[i],
+        )
+        for i, one in enumerate(encoded)
+    ]
+
+
+def runner_up(probabilities: Float[Tensor, " k"], target: int) -> int:
+    """The most probable class beside the target; the target itself when it is the only one."""
+    if len(probabilities) == 1:
+        return target
+    first, second = probabilities.topk(2).indices.tolist()
+    return int(second if first == target else first)
