@@ -5,54 +5,28 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from typer.core import TyperCommand
+from typing import Any
 
 from ..errors import ForeignFileError, InputError, SeeWhyError
-from .options import output
-from .renamed import with_new_names
 from .terminal import say
 
-if TYPE_CHECKING:
-    from ..report.paging import Answer, Page
-
-OUTPUTS = ("output", "export", "save", "cards", "junit", "write_contract")
+OUTPUTS = ("output", "export", "save", "cards", "junit", "write_contract", "annotate")
 """Options that name what is written; ``--store`` is read and written."""
-ADDRESS = "ADDRESS"
-"""Stands in the metavar of an option that takes the name of a place in object storage, too."""
 MODEL_FILES = (".safetensors", ".sqlite", ".f32", ".faiss", "seewhy.json", "encoder.json")
 """What SeeWhy reads of a folder of its own, by the end of the name."""
 
 
-class Guarded(TyperCommand):
-    """A verb that does not begin where an output is also an input, or has an empty name, which would be this folder.
-
-    Nor where an address is given to an option that takes names of this machine alone.
-    """
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        args = with_new_names(self.name or "", args)
-        names = {"-o", *(f"--{name.replace('_', '-')}" for name in OUTPUTS)}
-        for name, value in pairwise([*args, None]):
-            if (name in names and value == "") or name in {f"{option}=" for option in names}:
-                raise InputError(
-                    f"The name after {name} is empty. The name of a file or folder was expected. Give one."
-                )
-        return super().parse_args(ctx, args)
-
-    def invoke(self, ctx: Any) -> Any:
-        for option in self.params:
-            if ADDRESS not in (option.metavar or ""):
-                refuse_addresses(ctx.params.get(option.name))
-        check_options(ctx.params, keeps=(self.name or "").startswith("fit"))
-        return super().invoke(ctx)
+def check_words(args: Sequence[str]) -> None:
+    """Refuse an output without a name, which would be this folder."""
+    names = {"-o", *(f"--{name.replace('_', '-')}" for name in OUTPUTS)}
+    for name, value in pairwise([*args, None]):
+        if (name in names and value == "") or name in {f"{option}=" for option in names}:
+            raise InputError(f"The name after {name} is empty. The name of a file or folder was expected. Give one.")
 
 
 def refuse_addresses(values: Any) -> None:
@@ -141,13 +115,12 @@ def _lands_in(output: Path, folder: Path) -> bool:
     return Path(os.path.realpath(output.parent)).is_relative_to(os.path.realpath(folder))
 
 
-StudyFolder = Annotated[
-    Path | None, output("A folder for the report, its JSON and what it is made from; left out, it is only printed.")
-]
+def check_report(folder: Path | None, name: str, force: bool) -> None:
+    """See that a page, its JSON and its progress can be written into a folder; asked before the work begins.
 
-
-def check_both(folder: Path | None, name: str, force: bool) -> None:
-    """See that a page, its JSON and its progress can be written into a folder; asked before the work begins."""
+    Raises:
+        ForeignFileError: a file of that name is there that SeeWhy did not make.
+    """
     from ..report.paging import ENDINGS, check_ending
     from ..storage.journal import Journal
     from ..storage.output import check_folder
@@ -160,64 +133,6 @@ def check_both(folder: Path | None, name: str, force: bool) -> None:
         Journal(folder / PROGRESS, NUMBERS, force=None)
         for ending in ENDINGS:
             check_ending(folder / f"{name}{ending}", force=force)
-
-
-def save_both(found: Page, folder: Path | None, name: str, force: bool) -> str | None:
-    """A page and its JSON in a folder; where the page is."""
-    from ..storage.output import make_folder
-
-    if folder is None:
-        return None
-    make_folder(folder)
-    found.save(folder / f"{name}.json", force=force)
-    return str(found.save(folder / f"{name}.html", force=force))
-
-
-def report_line(page: str | None) -> tuple[str, ...]:
-    """What is said of a page that was written."""
-    return () if page is None else (f"report: {page}",)
-
-
-def answer(
-    found: Answer, folder: Path | None, name: str, force: bool, as_json: bool, show: Callable[[dict[str, Any]], None]
-) -> None:
-    """Write a study's page and its JSON, and say what it found.
-
-    Args:
-        found: the study's findings.
-        folder: where the page goes; none, if it is only printed.
-        name: of the page, without its ending.
-        force: write over files that SeeWhy did not make.
-        as_json: say the JSON, and nothing else.
-        show: prints the numbers; the sentence and the page's place come after them.
-    """
-    page = save_both(found, folder, name, force)
-    if as_json:
-        say(json.dumps({**found.data, "report": page}, ensure_ascii=False))
-    else:
-        show(found.data)
-        say(found.sentence, *report_line(page))
-
-
-def deliver(report: Page, path: Path | None, force: bool, as_json: bool, show: Callable[[], None]) -> None:
-    """Write a report where a file was named, and say it: its JSON, or what ``show`` prints of it."""
-    if path is not None:
-        report.save(path, force=force)
-    if as_json:
-        say(json.dumps({**report.data, "report": None if path is None else str(path)}, ensure_ascii=False))
-    else:
-        show()
-
-
-def refuse_beside(context: Any, option: str, names: Sequence[str]) -> None:
-    """Refuse options that were given beside one that has no use for them."""
-    for name in names:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise InputError(
-                f"--{option} and --{name.replace('_', '-')} were both given. One of them was expected, since they "
-                "decide in different ways. Drop one."
-            )
 
 
 def csv_row(values: list[Any]) -> str:
