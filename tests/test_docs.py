@@ -25,7 +25,7 @@ import seewhy.explanation as shown
 from schemas import check, keys, named
 from seewhy.catalogue import listing
 from seewhy.cli import app
-from seewhy.cli.session import shared_options
+from seewhy.cli.verbs import shared_options
 from seewhy.evaluation.faithfulness import FURTHER
 from seewhy.evidence.agreement import agree
 from seewhy.pictures import images
