@@ -259,8 +259,7 @@ def _take_texts(store: AnnotationStore, path: Path) -> str:
     Raises:
         DataError: the file cannot be read.
     """
-    from ..storage.files import json_lines
-    from ..storage.reading import read_text
+    from ..storage.reading import json_lines, read_text
 
     keys: dict[str, list[str]] = {}
     for picture in store.pictures():

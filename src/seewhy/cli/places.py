@@ -31,7 +31,7 @@ def check_words(args: Sequence[str]) -> None:
 
 def refuse_addresses(values: Any) -> None:
     """Refuse what is an address among an option's values that are names of files."""
-    from ..storage.addresses import refuse_address
+    from ..storage.cache import refuse_address
 
     for value in values if isinstance(values, list | tuple) else [values]:
         if isinstance(value, Path):

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from ....training.batches import Batch
 from ....training.task import Task
 from ...adaptation.backbone import Predictor
-from .selector import Hide, Selector
+from .network import Hide, Selector
 
 Mode = Literal["2p", "3p", "post_hoc"]
 Norm = Literal["frozen", "batch"]
@@ -25,13 +25,6 @@ class Objective:
 
     ``m_p · CE_P + m_c · max(CE_P − CE_D + gap, 0) + m_1 · mean_b max(mean_px(S_b) − tau, 0)``; ``CE_P`` and ``CE_D``
     are means over the batch, so that the hinge holds or not for the batch as a whole.
-
-    Attributes:
-        m_p: weight of sufficiency: the predictor is right on what is shown.
-        m_c: weight of completeness: the detector is wrong on what is left.
-        gap: how much worse the detector must be for the hinge to be content, in nats.
-        m_1: weight of the area.
-        tau: area that is free, as a part of the picture.
     """
 
     m_p: float = 1.0
@@ -56,20 +49,7 @@ class Objective:
 
 @dataclass(frozen=True, eq=False)
 class Players:
-    """Selector, predictor and detector, and who of them learns.
-
-    Attributes:
-        selector: always learns, by :class:`Objective`.
-        predictor: sees what is shown; learns by ``CE_P`` except in ``"post_hoc"``.
-        detector: sees the rest; learns by ``CE_D`` in ``"3p"`` only. In ``"post_hoc"`` it is the predictor.
-        mode: ``"2p"``, ``"3p"`` or ``"post_hoc"``.
-        objective: the selector's.
-        hide: what stands where nothing is shown.
-        pretrained: whether predictor and detector come from a trained network: their normalisation then stays as it
-            is, since small batches of masked pictures would spoil it.
-        detector_norm: ``"frozen"``, or ``"batch"``: a detector that does not learn is normalised by the batch all the
-            same and its running averages drift, as in the authors' code.
-    """
+    """Selector, predictor and detector, and who of them learns."""
 
     selector: Selector
     predictor: Predictor
@@ -97,11 +77,7 @@ class Players:
 
 
 class Playing(Task):
-    """A game as it is learnt; each player by its own loss.
-
-    Args:
-        game: whose players learn.
-    """
+    """A game as it is learnt; each player by its own loss."""
 
     needs: ClassVar[tuple[str, ...]] = ("pixels", "labels")
 

@@ -5,22 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ...progress import Progress
-from ...storage.marks import CHECKPOINT
-from ...storage.output import check_checkpoint, make_folder, write
-from ...storage.reading import read_tensors
-from ...storage.tensors import marked_tensors
-from .purity import FLOOR, Maps, strongest
-from .rotation import Form, Rotation, exponential
+from seewhy.progress import Progress
+from seewhy.prototypes.epic.rotation import FLOOR, Maps, Rotation, strongest
+
+Form = Literal["orthogonal", "invertible"]
 
 CHUNK = 64
 """Pairs whose whole maps are in memory at once."""
+
+
+def exponential(raw: Float[Tensor, "d d"], form: Form) -> Float[Tensor, "d d"]:
+    """``U = exp(A − Aᵀ)`` (orthogonal) or ``U = exp(A)`` (invertible); the identity at ``A = 0``; differentiable."""
+    return torch.linalg.matrix_exp(raw - raw.T if form == "orthogonal" else raw)
 
 
 def schedule(stage: int, start: int = 100, end: int = 5, n_stages: int = 10) -> int:
@@ -78,7 +80,6 @@ class AdamSchedule:
         self,
         maps: Maps,
         *,
-        checkpoint: Path | None = None,
         progress: Progress | None = None,
         after: Callable[[int, float], None] | None = None,
     ) -> Rotation:
@@ -87,9 +88,8 @@ class AdamSchedule:
         width = maps.pooled.shape[1]
         raw = torch.zeros(width, width, requires_grad=True)
         adam = torch.optim.Adam([raw], lr=self.learning_rate, weight_decay=self.weight_decay)
-        first = self._resume(checkpoint, raw, adam)
         begun, step = time.perf_counter(), 0
-        for stage in range(first, self.n_stages):
+        for stage in range(self.n_stages):
             pairs = self._pairs(maps, raw, stage)
             for pictures, channels in progress.track(pairs, f"Stage {stage + 1}"):
                 matrix = exponential(raw, self.form)
@@ -102,9 +102,8 @@ class AdamSchedule:
                     after(step, float(loss.detach()))
                 late = self.max_seconds is not None and time.perf_counter() - begun > self.max_seconds
                 if late or step == self.max_steps:
-                    return Rotation.of(raw.detach(), self.form)
-            self._keep(checkpoint, raw, adam, stage + 1)
-        return Rotation.of(raw.detach(), self.form)
+                    return _rotation(raw.detach(), self.form)
+        return _rotation(raw.detach(), self.form)
 
     def _pairs(self, maps: Maps, raw: Tensor, stage: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Pictures and channels of each step of a stage: every channel with each of its prototypes, shuffled."""
@@ -118,33 +117,6 @@ class AdamSchedule:
             for some in torch.randperm(len(pictures), generator=draw).split(self.batch_size):
                 yield pictures[some], channels[some]
 
-    def _keep(self, checkpoint: Path | None, raw: Tensor, adam: torch.optim.Adam, stage: int) -> None:
-        if checkpoint is None:
-            return
-        state = adam.state[raw]
-        tensors = {"raw": raw.detach(), "first": state["exp_avg"], "second": state["exp_avg_sq"]}
-        make_folder(checkpoint.parent)
-        about = {"stage": str(stage), "step": str(int(state["step"])), "how": repr(self)}
-        write(checkpoint, marked_tensors(tensors, about), CHECKPOINT)
-
-    def _resume(self, checkpoint: Path | None, raw: Tensor, adam: torch.optim.Adam) -> int:
-        """The stage to go on with; 0 where there is no checkpoint of this very schedule."""
-        if checkpoint is None or not checkpoint.parent.is_dir() or not check_checkpoint(checkpoint).exists():
-            return 0
-        try:
-            tensors, about = read_tensors(checkpoint)
-            kept = {name: tensors[name] for name in ("raw", "first", "second")}
-        except (OSError, ValueError, KeyError):
-            return 0
-        fits = all(value.shape == raw.shape and value.dtype == raw.dtype for value in kept.values())
-        step, stage = about.get("step", ""), about.get("stage", "")
-        if about.get("how") != repr(self) or not (fits and step.isdecimal() and stage.isdecimal()):
-            return 0
-        with torch.no_grad():
-            raw.copy_(kept["raw"])
-        adam.state[raw] = {"step": torch.tensor(float(step)), "exp_avg": kept["first"], "exp_avg_sq": kept["second"]}
-        return int(stage)
-
 
 def _at_peaks(
     maps: Maps, matrix: Float[Tensor, "d d"], pictures: Int[Tensor, " b"], channels: Int[Tensor, " b"]
@@ -155,3 +127,8 @@ def _at_peaks(
         at = torch.einsum("bsd,bd->bs", cells, matrix[rows]).argmax(1)
         found.append(cells[torch.arange(len(cells)), at])
     return torch.cat(found)
+
+
+def _rotation(raw: Float[Tensor, "d d"], form: Form) -> Rotation:
+    """Of the paper's parameters, in double precision."""
+    return Rotation(exponential(raw.double(), form).float(), exponential(-raw.double(), form).float(), form)

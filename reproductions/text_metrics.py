@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..descriptions.controls import naming
-from ..errors import InputError, MissingExtraError
+from seewhy.errors import InputError, MissingExtraError
+from seewhy.language.textualize import mentions
 
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _END = re.compile(r"[.!?]+(?:\s|$)")
@@ -93,16 +93,6 @@ class ObjectScore:
         """Part of what is there that is named, 0…1; 1 where nothing is there."""
         there = len(self.right) + len(self.missed)
         return len(self.right) / there if there else 1.0
-
-
-def mentions(text: str, phrase: str) -> bool:
-    """Whether a text has a phrase, in whole words; plurals of its last word count.
-
-    >>> mentions("Two red cups.", "red cup"), mentions("A cupboard.", "cup"), mentions("Ripe cherries", "cherry")
-    (True, False, True)
-    """
-    finder = naming(phrase)
-    return finder is not None and finder.search(text) is not None
 
 
 def score_objects(text: str, there: Sequence[str], vocabulary: Iterable[str]) -> ObjectScore:
