@@ -211,7 +211,7 @@ def commands(page: Path) -> str:
     import typer.main
 
     from seewhy.cli import app
-    from seewhy.cli.session import shared_options
+    from seewhy.cli.verbs import shared_options
 
     shared = table(("", "meaning", "default"), [(_called(p), p.help, _preset(p)) for p in shared_options()])
     return "\n".join([f"## Options of every command\n\n{shared}", *_verbs(typer.main.get_command(app), "seewhy")])
