@@ -308,7 +308,7 @@ def test_bad_input_is_named(made: tuple[Classifier, Exported], tmp_path: Path, m
 def test_the_command_names_pictures_it_cannot_read(tmp_path: Path, monkeypatch: Any) -> None:
     """On the embedded encoder's place a tiny one stands."""
     classifier = oblong()
-    monkeypatch.setattr("seewhy.cli.export.resolve", lambda *_: classifier)
+    monkeypatch.setattr("seewhy.cli.options.resolve", lambda *_: classifier)
     monkeypatch.setattr(formats.Onnx, "write", lambda *_: 18)
     monkeypatch.setattr(formats.Onnx, "open", lambda *_: run_of(classifier))
     (tmp_path / "photos").mkdir()

@@ -14,10 +14,9 @@ from ..descriptions.controls import naming
 from ..errors import DataError, ImageError
 from ..pictures.images import read_picture
 from ..pictures.miniatures import encode_thumbnail
-from ..storage.files import json_lines
 from ..storage.journal import Journal
 from ..storage.marks import Lines, Record
-from ..storage.reading import read_file
+from ..storage.reading import json_lines, read_file
 from ..types import Failure, FractionBox, Transform
 from . import experts as seen_by
 from .experts import CONTROLS, FoundObject, Scene

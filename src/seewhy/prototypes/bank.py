@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -84,11 +84,19 @@ class Patches(ABC):
             found.setdefault(picture.digest, []).append(i)
         return found
 
-    def repeats(self, picture: int, shown: Sequence[int], duplicate: float) -> bool:
-        """Whether a picture, or a near-duplicate of it, is among those shown."""
-        if picture in shown:
-            return True
-        return bool(shown) and bool((self.pooled[list(shown)] @ self.pooled[picture] >= duplicate).any())
+    def distinct(self, candidates: Iterable[int], banned: set[int], n: int, duplicate: float) -> list[int]:
+        """The first ``n`` patches whose pictures are not banned, and neither each other's copies nor the same."""
+        found: list[int] = []
+        shown: list[int] = []
+        for patch in candidates:
+            if len(found) == n:
+                break
+            picture = int(self.owner[patch])
+            copies = bool(shown) and bool((self.pooled[shown] @ self.pooled[picture] >= duplicate).any())
+            if not copies and picture not in banned and picture not in shown:
+                found.append(patch)
+                shown.append(picture)
+        return found
 
 
 @dataclass(frozen=True)

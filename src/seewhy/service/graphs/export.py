@@ -24,7 +24,7 @@ from ...errors import DataError, ForeignFileError, ImageError, ModelError, SeeWh
 from ...heads.head import Target
 from ...pictures.images import REDUCING_GAP, read_picture
 from ...pictures.sources import Many, several
-from ...storage.folders import exchanged_folder, write_inside
+from ...storage.folders import new_folder, write_inside
 from ...storage.marks import Facts
 from ...storage.output import check_folder, make_folder
 from ...storage.reading import file_sha256, read_json
@@ -111,7 +111,7 @@ def export(
     graph = Graph(model)
     named = model_name(name or (model.folder.name if model.folder is not None else model.recipe))
     try:
-        with exchanged_folder(folder, is_untouched) as fresh:
+        with new_folder(folder, is_untouched) as fresh:
             card = _write(fresh, model, graph, views, form, layout, named, given=pictures is not None)
     except OSError as error:
         raise DataError(f"{folder} could not be written: {error}. Free some space or give another name.") from error

@@ -21,6 +21,7 @@ from ...progress import Progress
 from ...storage.features import FeatureStore
 from ..bootstrap import figure, fisher, holm
 from ..study import Findings, beside
+from .pages import drift_page
 
 FAR = 0.05
 """Part of the training pictures that count as far from the others; as many new ones would, had nothing changed."""
@@ -118,8 +119,6 @@ class DriftTest:
         progress: Progress | None = None,
     ) -> Findings:
         """Compare new pictures, whose classes need not be known, with those that a classifier was fitted on."""
-        from ...report.audit import render_drift
-
         progress = progress or Progress()
         known = known_of(classifier)
         items, logits, pooled, _ = look_at(classifier, pictures, store, None, progress)
@@ -137,7 +136,7 @@ class DriftTest:
             "pictures": _farthest(classifier, known, items, logits, found),
             "settings": asdict(self), "model": classifier.provenance(), **beside(progress),
         }  # fmt: skip
-        return Findings({"sentence": sentence(data), **data}, render_drift)
+        return Findings({"sentence": sentence(data), **data}, drift_page)
 
 
 def known_of(classifier: Classifier) -> KnownPictures:

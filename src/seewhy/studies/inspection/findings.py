@@ -17,8 +17,7 @@ from ...pictures.images import read_picture
 from ...pictures.samples import Sample
 from ...report.paging import Page
 from ...results import restore
-from ...storage.files import json_value
-from ...storage.reading import read_text
+from ...storage.reading import json_value, read_text
 from ...types import Transform
 from ..outputs import CheckedOutput
 
