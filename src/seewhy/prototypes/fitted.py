@@ -30,7 +30,7 @@ from .bank import BankPicture, Patches, check_finite, check_patches, joined_thum
 
 FORMAT = 1
 FOLDER = "prototypes"
-BANK = TensorFile(earlier=(frozenset({"card"}),))
+BANK = TensorFile()
 FACTS = Facts(("seewhy", "method"))
 
 
