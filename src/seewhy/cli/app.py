@@ -93,7 +93,7 @@ def app(
     _check(classifier, save, data, by, decisions)
     if save is not None and save.exists():
         from ..descriptions.base import Descriptions
-        from ..service.app.editing import with_texts
+        from ..service.app.words import with_texts
 
         classifier = with_texts(classifier, Descriptions.read(save).texts, kept)
     settings = Settings(
