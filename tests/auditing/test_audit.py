@@ -102,9 +102,8 @@ def test_a_model_that_reads_the_symbols_passes_all_that_can_be_measured_of_it() 
     )
     check("audit", [{**found.data, "report": None}])
     page = found.to_html()
-    assert "Passed.</span> The contract is kept on 48 pictures, in all of 7 figures.</h1>" in page
+    assert "Passed. The contract is kept on 48 pictures, in all of 7 figures.</h1>" in page
     assert ">Not measured, and not required: unseen_sure, copies, " in page
-    assert ".audited td { min-width: 7rem; }" in page
     assert page.count("<tr>") == 2 + len(CHECKS) + 2
     assert audit(reader("cnn", False), shown(), n_explained=12).data == found.data
 
@@ -166,7 +165,9 @@ def test_the_number_that_is_judged_is_printed_by_its_name(bound: Any) -> None:
         bound
     ]
     assert row["judged_by"] == f"{name}, {expected:.3f}"
-    assert f"<td>{row['judged_by']}</td><td>at least 0.9</td>" in found.to_html()
+    page = found.to_html()
+    assert row["judged_by"] in page
+    assert ">at least 0.9" in page.replace("\n", "")
     assert f"judged by {row['judged_by']}" in found.to_junit()
 
 
@@ -213,7 +214,7 @@ def test_a_group_that_is_worse_off_fails_it_and_one_by_chance_does_not() -> None
     chance = audit(reader("cnn", False), with_labels(range(5)), contract=asked("group_gap"), n_explained=0)
     assert figure(chance, "group_gap")["value"] == pytest.approx(0.0417, abs=1e-4)
     assert chance.passed
-    assert '<h2 id="groups">' in found.to_html()
+    assert "Group by group</h2>" in found.to_html()
 
 
 def test_groups_that_are_too_small_are_named_and_not_judged() -> None:
@@ -441,7 +442,7 @@ def test_junit_has_a_case_for_each_figure_and_no_character_that_xml_forbids() ->
 
 
 def test_exit_codes_and_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seewhy.cli.audit.resolve", lambda *_: described())
+    monkeypatch.setattr("seewhy.cli.options.resolve", lambda *_: described())
     test = str(class_folders(tmp_path / "test", 4, LABELS))
 
     def run(*arguments: str, code: int) -> str:

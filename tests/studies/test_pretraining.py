@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from seewhy.learning.pretrain import PooledSet, Pretrain
-from seewhy.pictures.samples import Sample
-from seewhy.pictures.unlabelled import load_pictures
-from seewhy.studies import pretraining
-from seewhy.studies.pretraining import measure_pretraining, neighbours, probe
+from seewhy.pictures.samples import Sample, load_pictures
+from seewhy.studies import adapting
+from seewhy.studies.adapting import measure_pretraining, neighbours, probe
 from tiny import class_folders, tiny_cnn
 
 
@@ -28,10 +27,10 @@ def test_a_probe_takes_the_strength_that_tells_others_best(monkeypatch: pytest.M
     x = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 7.0, 7.1, 7.2])[:, None] + 1000
     y = torch.tensor([0, 0, 0, 0, 0, 0, 1, 1, 1])
     inner = torch.tensor([False, True, False, False, True, False, False, True, True])
-    monkeypatch.setattr(pretraining, "CS", (1e-9, 1e-9, 10.0))
+    monkeypatch.setattr(adapting, "CS", (1e-9, 1e-9, 10.0))
     asked = torch.tensor([[1000.0], [1009.0]])
     assert probe(x, y, asked, 2, inner).tolist() == [0, 1]
-    monkeypatch.setattr(pretraining, "CS", (10.0, 1e-9, 10.0))
+    monkeypatch.setattr(adapting, "CS", (10.0, 1e-9, 10.0))
     weak = probe(x, y, asked, 2, torch.zeros(9).bool())
     assert weak.tolist() == [0, 0], "where none can be asked, the second"
 
@@ -56,7 +55,7 @@ def test_after_is_of_the_encoder_that_is_given_and_before_of_the_start(
         assert row["after"] <= most
     assert (report.data["n_pictures"], report.data["n_held_out"]) == (len(own), len(held) + 1)
     assert report.data["encoder"] == blind.describe()
-    monkeypatch.setattr(pretraining, "MOST", 10)
+    monkeypatch.setattr(adapting, "MOST", 10)
     assert measure_pretraining(done, blind).rows[0]["measure"] == f"class by {len(own[::2])} neighbours"
 
 
@@ -69,7 +68,7 @@ def test_nothing_is_fitted_on_held_out_pictures() -> None:
         places = torch.tensor([[begin + (1 - 2 * begin) * kind, 1.0 + i / 100] for i, kind in enumerate(kinds)])
         return PooledSet(items, tuple(item.image for item in items), places)
 
-    told = pretraining._right(seen(30, 0.0), seen(10, 1.0), ["a", "b"], 0)
+    told = adapting._right(seen(30, 0.0), seen(10, 1.0), ["a", "b"], 0)
     assert len(told) == 2
     for name, right in told.items():
         assert right[:, 0].sum() == 0, name

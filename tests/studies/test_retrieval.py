@@ -19,7 +19,8 @@ from seewhy.learning.adapt import Adapt
 from seewhy.learning.pooled import encode_pairs
 from seewhy.pictures.samples import Sample, Samples
 from seewhy.progress import Progress
-from seewhy.studies.retrieval import RetrievalReport, measure_retrieval
+from seewhy.studies.adaptation_page import AdaptationReport
+from seewhy.studies.retrieval import measure_retrieval
 from tiny import COLOURS, HUES, class_folders, colours, picture, tiny_cnn
 from tiny_words import tiny_pair
 
@@ -38,7 +39,7 @@ def told(folder: Path) -> Samples:
     return Samples(tuple(items), tuple(COLOURS))
 
 
-def row(report: RetrievalReport, name: str) -> dict:
+def row(report: AdaptationReport, name: str) -> dict:
     return next(r for r in report.rows if r["measure"] == name)
 
 
@@ -104,7 +105,7 @@ def test_the_page_shows_what_was_measured_and_nothing_raw(told: Samples, tmp_pat
     page = report.save(tmp_path / "found.html").read_text("utf-8")
     assert "&lt;b&gt;it is green&lt;/b&gt;" in page
     assert "<b>it is green" not in page
-    assert page.count('class="own"') >= 4
+    assert page.count('class="known"') >= 4
     assert f"{100 * row(report, 'picture to text R@1')['after']:.1f}" in page
 
 
@@ -151,7 +152,7 @@ def test_the_page_says_gained_forgotten_or_not_real(told: Samples, difference: f
     for one in report.rows:
         one |= {"difference": difference, "difference_interval": [difference - 0.05, difference + 0.05], "real": real}
     page = report.to_html()
-    assert page.count(f">{says}</td>") == len(report.rows)
+    assert page.count(f">{says}</td>") + page.count(f">\n{says}</td>") == len(report.rows)
     assert f"{100 * difference:+.1f}".replace("-", "−") in page
 
 

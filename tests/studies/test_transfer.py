@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from schemas import check
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.cli import app
-from seewhy.cli.study_transfer import encoders_named
+from seewhy.cli.session import Session
 from seewhy.errors import DataError, InputError, UnknownNameError
 from seewhy.pictures.corruptions import CORRUPTIONS, SIDE, read_small
 from seewhy.pictures.samples import Sample, Samples, gathered
@@ -91,10 +91,10 @@ def test_corrupted_pictures_are_looked_at_once(tmp_path: Path) -> None:
     first, _ = task.measured(material, 0, None)
     asked = first["blur"].isfinite()
     assert int(asked.sum()) == 4
-    assert len(store) == 4 * 15
-    again = replace(task, small={-1: torch.zeros(1)})
-    second, _ = again.measured(material, 0, None)
-    assert list(again.small) == [-1]  # no picture was read anew
+    n = len(store)
+    assert 4 * 14 < n <= 4 * 15
+    second, _ = task.measured(material, 0, None)
+    assert len(store) == n  # nothing was looked at anew
     assert all(torch.equal(first[k][asked], second[k][asked]) for k in first)
     kinds = torch.stack([first[kind.name] for kind in CORRUPTIONS])[:, asked]
     assert torch.allclose(first["all kinds"][asked], kinds.mean(0))
@@ -292,9 +292,9 @@ def test_settings_that_are_none() -> None:
 
 def test_encoders_that_cannot_be_found_are_named() -> None:
     with pytest.raises(UnknownNameError, match=r"There is no encoder called 'lite9'\. Did you mean 'lite"):
-        encoders_named(["lite9", "lite0"], "auto")
+        Session("study transfer", None, encoder=["lite9", "lite0"]).encoders()
     with pytest.raises(InputError, match="The encoder lite0 was given twice"):
-        encoders_named(["lite0", "lite2", "lite0"], "auto")
+        Session("study transfer", None, encoder=["lite0", "lite2", "lite0"]).encoders()
 
 
 @pytest.mark.slow

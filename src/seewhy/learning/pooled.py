@@ -98,10 +98,10 @@ class PooledPairs(PooledSet):
 
     texts: Texts
     sentences: Float[Tensor, "m e"]
-    pairs: Int[Tensor, "n 2"]
+    pairs: Int[Tensor, "k 2"]
 
     @property
-    def owner(self) -> Int[Tensor, " n"]:
+    def owner(self) -> Int[Tensor, " k"]:
         """The picture of each pair."""
         return self.pairs[:, 0]
 

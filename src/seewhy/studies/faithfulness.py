@@ -24,7 +24,7 @@ from ..heads.head import Target
 from ..metrics import Metric
 from ..metrics.base import Case, Explain, upsampled
 from ..metrics.controls import controls
-from ..pictures.masks import mask_beside
+from ..pictures.object_masks import mask_beside
 from ..progress import Progress
 from ..types import Failure
 from . import pages

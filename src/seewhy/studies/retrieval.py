@@ -16,32 +16,16 @@ from ..encoders.base import Encoder
 from ..encoders.names import filled, names_of, own_sentences
 from ..encoders.paired_heads import place
 from ..errors import DataError
-from ..evaluation.confusions import small_copies
 from ..learning.pooled import PooledPairs, encode_pairs, joint_vectors
 from ..learning.retrieval import DEPTHS, Ranks, ranks
 from ..learning.way import AGREES
 from ..pictures.samples import Sample, Samples
 from ..progress import Progress
-from ..report.adaptation import render_adaptation
-from ..report.paging import Page
 from ..storage.features import FeatureStore
+from .adaptation_page import AdaptationReport, adaptation_page
 from .bootstrap import accuracy_sums, calibration_sums, gap, groups_of, measure_row
 
 N_EXAMPLES = 12
-
-
-class RetrievalReport(Page):
-    """What :func:`measure_retrieval` found; displays itself in a notebook, and ``save("run.html")`` writes it."""
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """One measure each, before and after."""
-        found: list[dict[str, Any]] = self.data["measures"]
-        return found
-
-    def to_html(self) -> str:
-        shown = [name for e in self.data["examples"] for name in _pictures_in(e)]
-        return render_adaptation(self.data, small_copies(dict.fromkeys(shown)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +40,6 @@ class _Measured:
     named: Float[Tensor, "p 2"] | None = None
 
 
-def _pictures_in(example: Mapping[str, Any]) -> list[str]:
-    near = [name for when in ("before", "after") if when in example for name in example[when]["nearest"]]
-    return [example["picture"], *near]
-
-
 def measure_retrieval(
     encoder: Encoder,
     pairs: Samples,
@@ -71,7 +50,7 @@ def measure_retrieval(
     store: FeatureStore | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-) -> RetrievalReport:
+) -> AdaptationReport:
     """R@1, R@5 and R@10 both ways, classes by name, and the same before.
 
     Intervals come from resampling pictures, the same ones before and after; with groups, whole groups. A difference is
@@ -116,7 +95,7 @@ def measure_retrieval(
         "notes": [*pairs.notes, *progress.notes],
         "failures": [f.to_json() for f in {f.image: f for f in progress.failures}.values()],
     }
-    return RetrievalReport(data)
+    return AdaptationReport(data, adaptation_page)
 
 
 def _measure(

@@ -23,6 +23,7 @@ from ...storage.features import FeatureStore
 from ..study import Findings, beside
 from .contract import CHECKS, Contract
 from .limit import ENDS, Figure, Limit, Material
+from .pages import audit_page
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,8 +71,6 @@ def audit(
     Raises:
         DataError: a label is none of its classes, no picture can be read, or the contract makes no sense.
     """
-    from ...report.audit import render_audit
-
     progress = progress or Progress()
     if not isinstance(contract, Contract):
         given = {"group_gap": group, "copies": train, "background": masks}
@@ -91,7 +90,7 @@ def audit(
         masks, store, seed, progress,
     )  # fmt: skip
     found = {name: CHECKS[name].measure(material, limit) for name, limit in contract.limits.items()}
-    return Audit(_told(material, contract, found), render_audit)
+    return Audit(_told(material, contract, found), audit_page)
 
 
 def of_classes(samples: Samples, classifier: Classifier) -> tuple[Sample, ...]:

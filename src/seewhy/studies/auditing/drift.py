@@ -21,6 +21,7 @@ from ...progress import Progress
 from ...storage.features import FeatureStore
 from ..bootstrap import figure, fisher, holm
 from ..study import Findings, beside
+from .pages import drift_page
 
 FAR = 0.05
 """Part of the training pictures that count as far from the others; as many new ones would, had nothing changed."""
@@ -29,15 +30,7 @@ N_SHOWN = 50
 
 @dataclass(frozen=True)
 class Drifted:
-    """What a comparison found.
-
-    Attributes:
-        p: how often pictures drawn from both sides at once differ as much.
-        energy: energy distance of the two sides, 0 where they are alike.
-        near: mean cosine of each new picture with its nearest training pictures.
-        nearest: which training picture is the nearest.
-        limit: below which a new picture is far.
-    """
+    """What a comparison found."""
 
     p: float
     energy: float
@@ -118,8 +111,6 @@ class DriftTest:
         progress: Progress | None = None,
     ) -> Findings:
         """Compare new pictures, whose classes need not be known, with those that a classifier was fitted on."""
-        from ...report.audit import render_drift
-
         progress = progress or Progress()
         known = known_of(classifier)
         items, logits, pooled, _ = look_at(classifier, pictures, store, None, progress)
@@ -137,7 +128,7 @@ class DriftTest:
             "pictures": _farthest(classifier, known, items, logits, found),
             "settings": asdict(self), "model": classifier.provenance(), **beside(progress),
         }  # fmt: skip
-        return Findings({"sentence": sentence(data), **data}, render_drift)
+        return Findings({"sentence": sentence(data), **data}, drift_page)
 
 
 def known_of(classifier: Classifier) -> KnownPictures:

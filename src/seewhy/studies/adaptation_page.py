@@ -1,0 +1,204 @@
+"""The page of a training: what an encoder gained and what it forgot, and how it was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..evaluation.confusions import small_copies
+from ..report.blocks import (
+    Block,
+    Cell,
+    Chart,
+    Colour,
+    Curve,
+    Document,
+    Note,
+    Picture,
+    Pictures,
+    Section,
+    Table,
+    closing,
+    pair,
+    points,
+)
+from .study import Findings
+
+HEADINGS = {"image_to_text": "picture to text R@5", "text_to_image": "text to picture R@5"}
+N_POINTS = 200
+"""Points of a curve; a longer training is averaged."""
+
+
+class AdaptationReport(Findings):
+    """What a training changed; displays itself in a notebook, and ``save("run.html")`` writes it."""
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One measure each, before and after."""
+        found: list[dict[str, Any]] = self.data["measures"]
+        return found
+
+
+def adaptation_page(data: dict[str, Any]) -> Document:
+    """Of an encoder with words, before and after."""
+    run, before, finds = data.get("run"), data["before"], any("R@" in row["measure"] for row in data["measures"])
+    said = (
+        "In per cent of the pictures whose value is known: the nearest of all values of the column is their own. By "
+        "name: the nearest class name is the one that the encoder's own last layer says."
+    )
+    if finds:
+        said = (
+            "In per cent. R@5: what belongs together is among the first five. By name: the nearest class name is the "
+            "right one."
+        )
+        if run is not None and run["provenance"]["train"] == "heads" and run["provenance"].get("guard", False):
+            said += (
+                " The encoder's own names keep their place, so that they are no measure of what is forgotten: “names "
+                "read as new” reads each as if it were none of its own, as names of other things are, and what is kept "
+                "is chosen by that."
+            )
+    title = "What was gained, what was forgotten" if before else "How often they find one another"
+    blocks: list[Block] = [Section(title, [_measures(data["measures"]), Note(said)])]
+    if run is not None:
+        p = run["provenance"]
+        what = p["objective"] + (f", {p['train']}" if p["train"] != p["objective"] else "")
+        told = (
+            f"{what}, {p['n_steps']} steps of {p['batch_size']} pairs on {p['n_pictures']} pictures with "
+            f"{p['n_texts']} texts."
+        )
+        blocks.append(Section("The training", [Note(told), *_curves(run["history"]), *_kept(run)]))
+    shown = "Texts" if finds else "Values"
+    examples = [*_examples(data["examples"], bool(before))]
+    blocks.append(Section(f"{shown}, drawn at random, and the pictures nearest to them", examples))
+    counted = f"{data['n_pictures']} pictures with {data['n_texts']} texts"
+    return _document("What was gained and what was forgotten", _headline(data["measures"]), data, blocks, counted)
+
+
+def pretraining_page(data: dict[str, Any]) -> Document:
+    """Of a training on pictures alone."""
+    said = (
+        "In per cent, on held-out pictures. By neighbours: the nearest pictures trained on vote. By a linear probe: a "
+        "logistic regression on the encoder's vectors of the pictures trained on, its strength chosen on a part of "
+        "these."
+    )
+    blocks: list[Block] = []
+    if data["measures"]:
+        blocks.append(Section("What was gained, what was forgotten", [_measures(data["measures"]), Note(said)]))
+    p = data["run"]["provenance"]
+    n_views = p["settings"]["n_views"]
+    told = (
+        f"{p['objective']}, {p['n_steps']} steps of {p['batch_size']} pictures, {n_views or 'each'} "
+        f"view{'s' if n_views != 1 else ''} of each, on {p['n_pictures']} pictures; projection: {p['projection']}"
+        f"{', kept' if p['keep_head'] else ''}."
+    )
+    blocks.append(Section("The training", [Note(told), *_curves(data["run"]["history"])]))
+    classes = f", {len(data['classes'])} classes" if data["classes"] else ""
+    counted = f"{data['n_pictures']} pictures trained on, {data['n_held_out']} held out{classes}"
+    return _document("What the pictures taught", _lesson(data), data, blocks, counted)
+
+
+def _document(title: str, headline: str, data: Mapping[str, Any], blocks: Sequence[Block], counted: str) -> Document:
+    before = data["before"]
+    above = f"{data['encoder']['encoder']}{', beside ' + before['encoder'] if before else ''} · {counted}"
+    real = (
+        "A difference is real where its bootstrap interval at 95 % over pictures leaves out 0. Of differences that do "
+        "not exist, one in twenty is called real by luck."
+    )
+    return Document(title, headline, [*blocks, *closing(data, "Notes")], above, (real if before else "",))
+
+
+def _measures(rows: Sequence[Mapping[str, Any]]) -> Table:
+    if not any("difference" in row for row in rows):
+        lines = [(row["measure"], points(row["after"]), pair(row["after_interval"]), row["n"]) for row in rows]
+        return Table(("measure", "value", "interval", "pictures"), lines)
+    told = []
+    for row in rows:
+        verdict, gained = "not real", row["difference"] > 0
+        colour: Colour = ""
+        if row["real"]:
+            verdict, colour = ("gained", "good") if gained else ("forgotten", "bad")
+        change = Cell(points(row["difference"], True), [pair(row["difference_interval"], True)])
+        both = points(row["before"]), points(row["after"])
+        told.append((row["measure"], *both, change, Cell(verdict, colour=colour), row["n"]))
+    return Table(("measure", "before", "after", "difference", "real?", "pictures"), told)
+
+
+def _lesson(data: Mapping[str, Any]) -> str:
+    """What changed, in one sentence.
+
+    >>> row = {"measure": "class by 20 neighbours", "after": 0.9, "before": 0.6}
+    >>> _lesson({"measures": [row], "n_pictures": 50})
+    'Neighbours tell 90 of 100 held-out pictures right; before, 60.'
+    >>> _lesson({"measures": [{**row, "difference": 0.3, "real": False}], "n_pictures": 50})
+    'Neighbours tell 90 of 100 held-out pictures right; before, 60: no real difference.'
+    >>> _lesson({"measures": [], "n_pictures": 50})
+    'Trained on 50 pictures; how good it is was not measured, as they have no classes.'
+    """
+    if not data["measures"]:
+        return f"Trained on {data['n_pictures']} pictures; how good it is was not measured, as they have no classes."
+    row = data["measures"][0]
+    said = f"Neighbours tell {100 * row['after']:.0f} of 100 held-out pictures right"
+    return f"{said}; before, {100 * row['before']:.0f}{_unless_real(row)}."
+
+
+def _headline(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What changed, in one sentence.
+
+    >>> _headline([{"measure": "text to picture R@5", "after": 0.44, "before": 0.24, "difference": 0.2, "real": True}])
+    'Texts find their picture among the first five in 44 of 100 cases; before, in 24.'
+    """
+    row = next((r for r in rows if r["measure"] == "text to picture R@5"), None)
+    if row is None:
+        first = rows[0]
+        said = f"{first['measure']}: right for {100 * first['after']:.0f} of 100 pictures; before, for"
+        return f"{said} {100 * first['before']:.0f}{_unless_real(first)}."
+    said = f"Texts find their picture among the first five in {100 * row['after']:.0f} of 100 cases"
+    return said + (f"; before, in {100 * row['before']:.0f}{_unless_real(row)}." if "before" in row else ".")
+
+
+def _unless_real(row: Mapping[str, Any]) -> str:
+    """No gain is claimed where the interval of the difference, over the same pictures, does not leave out 0."""
+    return "" if row.get("real", True) else ": no real difference"
+
+
+def _kept(run: Mapping[str, Any]) -> Iterator[Block]:
+    """What each ``keep`` gives."""
+    p, first = run["provenance"], run["tried"][0]
+    right = list(first["right"]) if "right" in first else [k for k in first if k not in ("keep", "named")]
+    rows = []
+    for one in run["tried"]:
+        keep, values = one["keep"], one.get("right", one)
+        chosen = "chosen" if p["keep_chosen"] else "asked for"
+        why = chosen if keep == p["keep"] else "as it was" if keep == 0 else ""
+        numbers = (*(values[name] for name in right), one["named"])
+        rows.append((Cell(f"{keep:g}", [why] if why else []), *map(points, numbers)))
+    columns = ("kept", *(HEADINGS.get(name, name) for name in right), run["tried_named"])
+    which = "others than those of the table above" if run["tried_apart"] else "those of the table above"
+    yield Table(columns, rows, title="How much is kept")
+    yield Note(f"On {p['n_chosen_on']} held-out pictures, {which}, in per cent.")
+
+
+def _curves(history: Sequence[Mapping[str, float]]) -> Iterator[Block]:
+    """Each term of the loss as a line."""
+    for name in history[0] if history else ():
+        values = [step[name] for step in history]
+        size = -(-len(values) // N_POINTS)
+        parts = [values[i : i + size] for i in range(0, len(values), size)]
+        line = [(float(i * size), sum(part) / len(part)) for i, part in enumerate(parts)]
+        title = f"{name.replace('_', ' ')}: {line[0][1]:.3g} at first, {line[-1][1]:.3g} in the end"
+        yield Chart(title, [Curve(line)], across="steps", plain_x=True, plain_y=True, small=True)
+
+
+def _examples(examples: Sequence[Mapping[str, Any]], compared: bool) -> Iterator[Block]:
+    near = [name for e in examples for when in ("before", "after") if when in e for name in e[when]["nearest"]]
+    views = small_copies(dict.fromkeys([*(e["picture"] for e in examples), *near]))
+    for e in examples:
+        yield Note(f"“{e['text']}”" + (f", {e['measure']}" if "measure" in e else ""))
+        shown = [Picture(views.get(e["picture"]), e["picture"], ("its own",), kind="known")]
+        for when in ("before", "after"):
+            if when in e:
+                told = f"{when if compared else 'nearest'}, own at place {e[when]['place']}"
+                for i, name in enumerate(e[when]["nearest"]):
+                    own = name in e.get("own", [e["picture"]])
+                    shown.append(Picture(views.get(name), name, ("" if i else told,), kind="known" if own else ""))
+        yield Pictures(shown, "row")
