@@ -29,8 +29,7 @@ from seewhy.learning.views import Views
 from seewhy.pictures.samples import Sample, Samples
 from seewhy.pictures.unlabelled import load_pictures, pictures_of
 from seewhy.progress import Progress
-from seewhy.studies.adapting import run_report
-from seewhy.studies.adapting import probe
+from seewhy.studies.adapting import probe, run_report
 from seewhy.training.batches import TrainingData
 from seewhy.training.loop import train
 from tiny import CLASSES, class_folders, noise, picture, tiny_cnn

@@ -98,8 +98,7 @@ def check(
     from ..pictures.samples import load_samples
     from ..pictures.unlabelled import load_pictures
     from ..storage.output import check_file, write
-    from ..studies.inspection.check import Check
-    from ..studies.inspection.findings import COLUMNS
+    from ..studies.inspection.check import COLUMNS, Check
 
     terminal = Terminal(quiet)
     if checked is not None or serve or export is not None:
@@ -140,7 +139,7 @@ def _encoder(model: str | None, encoder: str, engine: str) -> tuple[Any, tuple[s
 
 
 def _print(data: dict[str, Any], most: int = 5) -> None:
-    from ..studies.inspection.findings import KINDS
+    from ..studies.inspection.check import KINDS
 
     for kind, n in data["counts"].items():
         if not n:
@@ -166,7 +165,7 @@ def _go_on(
     from ..errors import InputError
     from ..language.annotation.labels import Corrections, LabelledData, check_corrected, open_decisions
     from ..pictures.samples import load_samples
-    from ..studies.inspection.findings import read_check
+    from ..studies.inspection.check import read_check
     from .correcting import export_corrected
 
     if folder is None or serve == (export is not None):
@@ -190,7 +189,7 @@ def _serve(check: dict[str, Any], corrections: Corrections, where: tuple[str, in
     from ..errors import MissingExtraError
     from ..service.app import Settings
     from ..service.app import serve as run
-    from ..studies.inspection.findings import small_picture
+    from ..studies.inspection.check import small_picture
 
     try:
         from ..service.app.check_page import make_check_app

@@ -32,7 +32,7 @@ def run_retrieval(
     from ..encoders.find import encoder as find
     from ..pictures.pairs import load_pairs
     from ..pictures.samples import load_samples
-    from ..studies.retrieval import measure_retrieval
+    from ..studies.adapting import measure_retrieval
     from .terminal import Terminal
 
     terminal = Terminal(quiet)

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from ...language.annotation.labels import Corrections
 from ...report.check import check_context
-from ...studies.inspection.findings import KINDS
+from ...studies.inspection.check import KINDS
 from .base import PAGE, Format, answer, make_base, page_route, render
 from .deciding import SCRIPT, Deciding
 from .settings import Settings
