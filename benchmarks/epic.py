@@ -1,10 +1,9 @@
-"""EPIC's optimiser beside ours: purity on pictures held out, and time; and how many pictures it takes.
+"""How many pictures EPIC's rotation takes: purity on pictures held out, and time.
 
-    python benchmarks/epic.py MODEL PICTURES TEST [--factor 10] [--sizes 60,120,240,480] [--json out.json]
+    python benchmarks/epic.py MODEL PICTURES TEST [--sizes 60,120,240,480] [--json out.json]
 
-Both fit the same cached cells. The paper's Adam runs its own schedule until it has had ``--factor`` times the
-processor time of ours, choosing of its settings included. Purity is that of the five strongest test pictures of every
-channel, which neither saw. ``--sizes`` fits ours to so many pictures and gives the gain with its interval.
+Purity is that of the five strongest test pictures of every channel. ``--sizes`` fits to so many pictures and gives the
+gain with its interval. The paper's optimiser is compared in ``reproductions/epic.py``.
 """
 
 from __future__ import annotations
@@ -25,11 +24,8 @@ from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.pictures.sources import list_pictures
 from seewhy.progress import Progress
 from seewhy.prototypes.cells import CellMaps, cells_of
-from seewhy.prototypes.epic.adam import AdamSchedule
-from seewhy.prototypes.epic.choice import choose, refitted, setting_of
-from seewhy.prototypes.epic.measures import compare
-from seewhy.prototypes.epic.purity import Maps
 from seewhy.prototypes.epic.rotation import Rotation
+from seewhy.prototypes.epic.training import choose, compare
 from seewhy.storage.features import FeatureStore
 
 
@@ -55,20 +51,9 @@ def ours(train: CellMaps, n: int) -> tuple[Rotation, dict[str, Any]]:
     """Its setting chosen on a fifth of the first ``n`` pictures, then fitted to all of them."""
     begun = time.process_time()
     found = choose(train.part(range(n * 4 // 5)), train.part(range(n * 4 // 5, n)), {}, Progress())
-    found = refitted(found, train.part(range(n)))
+    found = found.refitted(train.part(range(n)))
     seconds = time.process_time() - begun
-    return found.rotation, {"seconds": round(seconds, 1), "setting": setting_of(found, train.pooled.shape[1])}
-
-
-def published(train: Maps, seconds: float) -> tuple[Rotation, dict[str, Any]]:
-    """The paper's schedule, stopped when it has had so many seconds of processor time."""
-    begun = time.process_time()
-    AdamSchedule(max_steps=2).fit(train)
-    a_step = (time.process_time() - begun) / 2
-    steps = max(1, int(seconds / a_step))
-    begun = time.process_time()
-    rotation = AdamSchedule(max_steps=steps).fit(train)
-    return rotation, {"seconds": round(time.process_time() - begun, 1), "steps": steps}
+    return found.rotation, {"seconds": round(seconds, 1), "setting": found.setting(train.pooled.shape[1])}
 
 
 def main() -> None:
@@ -76,7 +61,6 @@ def main() -> None:
     parser.add_argument("model", help="A saved classifier, or the name of an encoder.")
     parser.add_argument("pictures", type=Path)
     parser.add_argument("test", type=Path)
-    parser.add_argument("--factor", type=float, default=10.0, help="Time of the published optimiser; 0 leaves it out.")
     parser.add_argument("--sizes", default="", help="Numbers of pictures to fit to, separated by commas.")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -86,9 +70,6 @@ def main() -> None:
     rows = []
     rotation, about = ours(train, len(train))
     rows.append({"optimiser": "Procrustes, ours", "pictures": len(train), **about, **compare(test, rotation, 0)})
-    if arguments.factor:
-        rotation, theirs = published(train, arguments.factor * about["seconds"])
-        rows.append({"optimiser": "Adam, published", "pictures": len(train), **theirs, **compare(test, rotation, 0)})
     for n in (int(part) for part in arguments.sizes.split(",") if part):
         rotation, about = ours(train, n)
         rows.append({"optimiser": "Procrustes, ours", "pictures": n, **about, **compare(test, rotation, 0)})

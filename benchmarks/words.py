@@ -14,6 +14,7 @@ import argparse
 import json
 import random
 import string
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -31,10 +32,13 @@ from seewhy.classifiers.encoded_set import EncodedSet, encode_labelled
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.words import measured_by
 from seewhy.descriptions import Descriptions
-from seewhy.descriptions.controls import swapped
 from seewhy.evidence.words import show_words
 from seewhy.explanation.base import Words
 from seewhy.pictures.samples import Samples, load_samples
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "reproductions"))
+
+from description_controls import swapped
 
 SUBJECTS = (
     "a steam locomotive",

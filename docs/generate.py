@@ -15,14 +15,13 @@ import importlib
 import inspect
 import re
 import sys
-import typing
 from collections.abc import Callable, Iterator
 from json import dumps, loads
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-AGAIN = "; again for more"
+SETTINGS = ROOT / "src/seewhy/cli/settings.json"
 PLANTED = {"rise": {"n_masks": 1000}}
 """Settings for scores on planted evidence: fewer masks than the default, to be done in minutes."""
 LIMITS = re.compile(r"^\*\*Limits\.?\*\*\.? (.+?)(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
@@ -143,10 +142,9 @@ def decision(page: Path) -> str:
 
 def terms(page: Path) -> str:
     """The definitions every number on a card links to."""
-    from seewhy.report.glossary import PART_TERMS, REPORT_TERMS, SEEN_TERMS, TERMS
+    from seewhy.report import glossary
 
-    terms = (*TERMS, *SEEN_TERMS, *PART_TERMS, *REPORT_TERMS)
-    return table(("number", "definition"), [(t.name, t.text) for t in terms])
+    return table(("number", "definition"), [(t.name, t.text) for t in glossary.terms()])
 
 
 def tolerances(page: Path) -> str:
@@ -209,12 +207,14 @@ def _beside(folder: str, name: str) -> Any:
 
 
 def commands(page: Path) -> str:
-    """Every verb of the command line with its arguments and options, from the parsers."""
+    """The options of every command, then each command with its arguments, options and settings, from the parsers."""
     import typer.main
 
     from seewhy.cli import app
+    from seewhy.cli.verbs import shared_options
 
-    return "\n".join(_verbs(typer.main.get_command(app), "seewhy"))
+    shared = table(("", "meaning", "default"), [(_called(p), p.help, _preset(p)) for p in shared_options()])
+    return "\n".join([f"## Options of every command\n\n{shared}", *_verbs(typer.main.get_command(app), "seewhy")])
 
 
 def _verbs(group: Any, before: str) -> Iterator[str]:
@@ -226,10 +226,14 @@ def _verbs(group: Any, before: str) -> Iterator[str]:
 
 
 def _verb(verb: Any, name: str) -> str:
-    """One verb: what it does, its arguments and options, and examples to copy."""
+    """One verb: what it does, its arguments and options, what ``--set`` sets, and examples to copy."""
     rows = [(_called(p), p.help or "", _preset(p)) for p in verb.params if not p.hidden]
-    examples = [line.strip() for line in (verb.epilog or "").splitlines() if line.strip().startswith("seewhy")]
+    examples = [line.strip() for line in (verb.epilog or "").splitlines() if line.strip() and "Examples:" not in line]
     parts = [f"## {name}\n", f"{inspect.cleandoc(verb.help or '')}\n", table(("", "meaning", "default"), rows)]
+    settings = loads(SETTINGS.read_text("utf-8")).get(name.removeprefix("seewhy "), [])
+    if settings:
+        listed = [(f"`{row['name']}`", row["kind"], row["help"], f"`{row['default']}`") for row in settings]
+        parts.append(table(("`--set`", "takes", "meaning", "default"), listed))
     if examples:
         parts.append("```bash\n" + "\n".join(examples) + "\n```\n")
     return "\n".join(parts)
@@ -244,78 +248,6 @@ def _preset(parameter: Any) -> str:
     value = parameter.default
     plain = isinstance(value, (str, int, float)) and not isinstance(value, bool) and value != ""
     return f"`{value}`" if plain and parameter.param_type_name == "option" else ""
-
-
-def flags(page: Path) -> str:
-    """Every option over all verbs: what it takes, what it means, and its default in each verb that has it."""
-    rows = []
-    for name, verbs in sorted(options().items(), key=lambda item: item[0].lstrip("-").lower()):
-        # Some verbs take several of what others take one of.
-        kinds = {takes(option) for option in verbs.values()}
-        plain = {one.removesuffix(AGAIN) for one in kinds} if len(kinds) > 1 else kinds
-        kind, said = _alike(name, sorted(plain)), _alike(name, [meaning(option) for option in verbs.values()])
-        several = {verb for verb, option in verbs.items() if option.multiple and len(kinds) > 1}
-        where = ", ".join(f"{v}{_default_in(o)}{' (again for more)' if v in several else ''}" for v, o in verbs.items())
-        rows.append((", ".join(f"`{one}`" for one in name.split("/")), kind, said, where))
-    return table(("option", "takes", "meaning", "in"), rows)
-
-
-TWO_MEANINGS = {
-    "--target", "--class", "--like", "--mask", "--judge", "--generator", "--by", "--against", "--group", "--train",
-    "--export",
-}  # fmt: skip
-"""Of a class and of an accuracy, of a method and of a picture, and so on: each is what people call it."""
-
-
-def _alike(name: str, said: list[str]) -> str:
-    """What all verbs say of an option; those that may differ are told in the verbs' order."""
-    distinct = list(dict.fromkeys(said))
-    if len(distinct) > 1 and name not in TWO_MEANINGS:
-        raise ValueError(f"{name} means {len(distinct)} things: {distinct}. One was expected.")
-    return " Or: ".join(distinct)
-
-
-def options() -> dict[str, dict[str, Any]]:
-    """Option, by its names with / between → verb → the parser's option."""
-    import typer.main
-
-    from seewhy.cli import app
-
-    found: dict[str, dict[str, Any]] = {}
-
-    def walk(group: Any, before: str) -> None:
-        for name, verb in group.commands.items():
-            if hasattr(verb, "commands"):
-                walk(verb, f"{name} ")
-                continue
-            for p in verb.params:
-                if p.param_type_name == "option" and not p.hidden:
-                    found.setdefault("/".join((*p.opts, *p.secondary_opts)), {})[before + name] = p
-
-    walk(typer.main.get_command(app), "")
-    return found
-
-
-def takes(option: Any) -> str:
-    """What is written after an option, in a word or two."""
-    annotation = option.type_descriptor.annotation
-    kind = typing.get_args(annotation)[0] if typing.get_origin(annotation) is list else annotation
-    if kind is bool:
-        return ""
-    choices = typing.get_args(kind)
-    words = {str: "text", int: "a whole number", float: "a number", Path: "a place"}
-    named = ", ".join(map(str, choices)) if choices else words[kind]
-    return named + AGAIN if option.multiple else named
-
-
-def meaning(option: Any) -> str:
-    """The first sentence of its help: what the option means in every verb; what follows is about one verb."""
-    return re.split(r"(?<=[.?]) ", (option.help or "").strip(), maxsplit=1)[0]
-
-
-def _default_in(option: Any) -> str:
-    shown = _preset(option)
-    return " (must be given)" if option.required else f" ({shown})" if shown else ""
 
 
 def json(page: Path, *names: str) -> str:
@@ -366,9 +298,7 @@ def numbered_card(page: Path) -> str:
 
 BLOCKS: dict[str, Callable[..., str]] = {f.__name__: f for f in (families, methods, attributions, method_limits)}
 BLOCKS |= {f.__name__: f for f in (facts, docstring, rules, decision, terms, tolerances)}
-BLOCKS |= {
-    f.__name__: f for f in (reproductions, reproduction, commands, flags, json, outputs, contract, numbered_card)
-}
+BLOCKS |= {f.__name__: f for f in (reproductions, reproduction, commands, json, outputs, contract, numbered_card)}
 
 
 def rendered(page: Path) -> str:
@@ -435,6 +365,13 @@ def main() -> int:
             write_scores(new)
             print("src/seewhy/planted.json written")
         write_missing()
+    from seewhy.cli.settings import settings_text
+
+    if SETTINGS.read_text("utf-8") != settings_text():
+        print(f"{SETTINGS.relative_to(ROOT)} {'is stale; run make docs' if '--check' in sys.argv else 'written'}")
+        if "--check" in sys.argv:
+            return 1
+        SETTINGS.write_text(settings_text(), "utf-8")
     old = stale()
     for page in old:
         print(f"{page.relative_to(ROOT)} {'is stale; run make docs' if '--check' in sys.argv else 'written'}")

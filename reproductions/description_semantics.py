@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from description_controls import CONTROLS, flaws, own_noise, randomly_assigned, swapped
 from semantics_arms import Arms, Right
 
 from seewhy.classifiers.encoded_set import encode_labelled
 from seewhy.descriptions.base import Descriptions
-from seewhy.descriptions.controls import CONTROLS, flaws, own_noise, randomly_assigned, swapped, without_names
+from seewhy.descriptions.controls import without_names
 from seewhy.descriptions.discriminative import WEIGHTS, Selector
 from seewhy.encoders.base import Encoder
 from seewhy.heads.head import Projected

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from claims import Claim, Report, command, lead, machine, mean_of, parser, verdict
+from epic_adam import AdamSchedule
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -37,14 +38,10 @@ from seewhy.progress import Progress
 from seewhy.prototypes.bank import cell_box
 from seewhy.prototypes.base import Query
 from seewhy.prototypes.cells import CellMaps, cells_of
-from seewhy.prototypes.epic.adam import AdamSchedule
 from seewhy.prototypes.epic.bank import EPICBank
-from seewhy.prototypes.epic.choice import choose, refitted
-from seewhy.prototypes.epic.measures import PurityTable, compare
 from seewhy.prototypes.epic.method import EPIC, contributions
-from seewhy.prototypes.epic.purity import Maps, peaks, strongest
-from seewhy.prototypes.epic.rotation import Rotation
-from seewhy.prototypes.epic.training import FitEPIC
+from seewhy.prototypes.epic.rotation import Maps, Rotation, peaks, strongest
+from seewhy.prototypes.epic.training import FitEPIC, PurityTable, choose, compare
 from seewhy.storage.features import FeatureStore
 
 N_SHOWN = 4
@@ -320,7 +317,7 @@ def against_published(args: Any, store: FeatureStore) -> dict[str, Any]:
     split = len(train) * 4 // 5
     begun = time.process_time()
     choice = choose(train.part(range(split)), train.part(range(split, len(train))), {}, Progress())
-    choice = refitted(choice, train)
+    choice = choice.refitted(train)
     seconds = time.process_time() - begun
     steps, adam_seconds, taken = 20, 0.0, 20
     # The first run is short, and says how long the last must be; none is longer than the paper's schedule.

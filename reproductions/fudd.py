@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from attribute_world import World
 from claims import Claim, Report, command, lead, machine, mean_of, parser, verdict
+from description_controls import own_noise
 from product_texts import read_words
 from torch import Tensor
 
@@ -30,7 +31,6 @@ from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.follow_up import FollowUp
 from seewhy.descriptions import Descriptions
 from seewhy.descriptions.base import describe
-from seewhy.descriptions.controls import own_noise
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as find
 from seewhy.encoders.stream import Encoded, encode_stream

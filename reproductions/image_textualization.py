@@ -20,10 +20,17 @@ from typing import Any
 
 import numpy as np
 from claims import Claim, Report, command, lead, machine, mean_of, parser, verdict
+from text_metrics import readability, score_objects
 
 from seewhy.language.experts import COLOURS, FoundObject, Scene, colour_name
-from seewhy.language.text_metrics import mentions, readability, score_objects
-from seewhy.language.textualize import Textualized, Textualizer, depth_in_words, position_in_words, size_in_words
+from seewhy.language.textualize import (
+    Textualized,
+    Textualizer,
+    depth_in_words,
+    mentions,
+    position_in_words,
+    size_in_words,
+)
 
 NAME = "image_textualization"
 SIDE = 160

@@ -32,7 +32,7 @@ from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as find
 from seewhy.learning.adaptation.ogen.recipe import OGEN, FeatureGenerator
 from seewhy.learning.adaptation.prompt_learning.coop import CoOp
-from seewhy.learning.adaptation.prompt_recipe import Lesson, PromptLearning, sgd
+from seewhy.learning.adaptation.prompt_recipe import Lesson, PromptLearning
 from seewhy.learning.adaptation.prompts import Names, PromptTask, as_it_was, image_vectors, learning_rate, opened
 from seewhy.pictures.samples import load_samples
 from seewhy.progress import Progress
@@ -230,7 +230,7 @@ def learnt(world: World, arm: str, args: argparse.Namespace, seed: int) -> list[
         if arm == TEACHER:
             task = TaughtCoOp(task, per_epoch)
     watch = Watch(world, task, EVERY * per_epoch)
-    train(task, data, replace(sgd(how, rate, per_epoch), part_lr=task.rates), progress=watch)
+    train(task, data, replace(how.training(world.on, per_epoch), part_lr=task.rates), progress=watch)
     return watch.curve
 
 

@@ -21,7 +21,7 @@ from seewhy.classifiers.encoded_set import EncodedSet, HoldOut, encode_samples, 
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import DataError, InputError
-from seewhy.pictures.masks import mask_beside
+from seewhy.pictures.object_masks import mask_beside
 from seewhy.pictures.samples import Samples
 from seewhy.progress import Progress
 from seewhy.studies.study import Findings, beside

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from seewhy.classifiers.linear.solvers import fit_logistic
 from seewhy.descriptions.base import Descriptions, describe
@@ -19,9 +20,7 @@ from seewhy.descriptions.discriminative import (
     Selection,
     Selector,
     best_weight,
-    halves,
     hits,
-    nearest_mean,
     selection_matrix,
 )
 from seewhy.encoders.base import Encoder
@@ -31,6 +30,24 @@ from seewhy.storage.features import FeatureStore
 
 PROBE_C = 100.0
 """Of the probes: weak against unit vectors, so that few pictures are fitted; not tuned on any pictures."""
+
+
+def halves(labels: Int[Tensor, " n"], seed: int) -> Bool[Tensor, " n"]:
+    """Flags of one half of every class's pictures, drawn at random; of an odd number the larger half."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    flags = torch.zeros(len(labels), dtype=torch.bool)
+    for k in labels.unique().tolist():
+        mine = order[labels[order] == k]
+        flags[mine[: (len(mine) + 1) // 2]] = True
+    return flags
+
+
+def nearest_mean(
+    pictures: Float[Tensor, "n d"], labels: Int[Tensor, " n"], asked: Float[Tensor, "q d"], n_classes: int
+) -> Int[Tensor, " q"]:
+    """The few-shot control of the same labels: the class whose pictures' mean is nearest, by the cosine."""
+    sums = torch.zeros(n_classes, pictures.shape[1], dtype=pictures.dtype).index_add_(0, labels, pictures)
+    return (asked @ normalize(sums, dim=1).T).argmax(1)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,19 @@ def validator(name: str) -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(strict(schema(name)))
 
 
+ALSO = {
+    "fit": ("fit", "fit-prototypes", "fit-explainer", "fit-segmenter", "fit-detector"),
+    "evaluate": ("evaluate", "audit", "drift"),
+    "check": ("check", "corrected", "pairs-check", "pairs-clean"),
+    "app": ("annotate", "corrected"),
+    "index": ("index", "embed", "embed-status", "embed-plan", "verify"),
+    "embed": ("embed", "embed-status", "embed-plan", "verify"),
+    "describe-write": ("describe-classes", "describe-pairs"),
+    "study-generate": ("generate",),
+}
+"""Verb → the outputs that it may have."""
+
+
 def check(name: str, rows: Iterable[Any]) -> None:
     """Every one of these outputs is as the schema says.
 
@@ -67,8 +80,10 @@ def printed(command: Sequence[object], text: str | bytes | None) -> None:
         words = words[words.index("seewhy") + 1 :]
     if "--json" in words and text:
         lines = (text if isinstance(text, str) else text.decode("utf-8")).splitlines()
-        n = 2 if words[0] in ("study", "describe") else 1
-        check("-".join(words[:n]), map(json.loads, lines))
+        verb = "-".join(words[: 2 if words[0] in ("study", "describe", "pairs") else 1])
+        for row in map(json.loads, lines):
+            names = ALSO.get(verb, (verb,))
+            check(next((name for name in names if validator(name).is_valid(row)), names[0]), [row])
 
 
 def keys(value: Any, path: str = "") -> Iterator[str]:

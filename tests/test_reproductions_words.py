@@ -9,7 +9,6 @@ from types import ModuleType
 import pytest
 
 from seewhy.descriptions import Descriptions
-from seewhy.descriptions.controls import own_noise, swapped
 from seewhy.pictures.samples import load_samples
 
 pytestmark = pytest.mark.usefixtures("beside_the_scripts")
@@ -44,6 +43,7 @@ def test_captions_that_part_classes_do_more_than_those_that_do_not() -> None:
 
 def test_the_study_tells_meaning_from_ensembling_where_both_are_known(tmp_path: Path) -> None:
     """Words that are true, words that are another class's, and noise, which blurred names make an ensemble of."""
+    controls = script("description_controls")
     world = script("attribute_world").World(0)
     samples = load_samples(world.draw(tmp_path / "drawn", 20))
     study, words = (
@@ -52,7 +52,11 @@ def test_the_study_tells_meaning_from_ensembling_where_both_are_known(tmp_path: 
     )
     said = {
         name: study.run(world.encoder(), given, samples).sentence
-        for name, given in (("true", words), ("swapped", swapped(words, 1)), ("noise", own_noise(words, 1)))
+        for name, given in (
+            ("true", words),
+            ("swapped", controls.swapped(words, 1)),
+            ("noise", controls.own_noise(words, 1)),
+        )
     }
     assert said["true"].startswith("These words help, by what they say; ")
     assert said["swapped"].startswith(("These words do harm; ", "These words do not help, "))

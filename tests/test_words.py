@@ -17,16 +17,8 @@ from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.words import reworded, words_decide
 from seewhy.descriptions import Descriptions
 from seewhy.descriptions.base import Change
-from seewhy.descriptions.controls import (
-    flaws,
-    own_noise,
-    randomly_assigned,
-    scrambled,
-    shared_noise,
-    swapped,
-    without_names,
-)
-from seewhy.descriptions.discriminative import Selector, halves
+from seewhy.descriptions.controls import without_names
+from seewhy.descriptions.discriminative import Selector
 from seewhy.errors import DataError, InputError
 from seewhy.pictures.samples import Sample, Samples, load_samples
 from seewhy.studies.words_compared import WordsCompared
@@ -34,9 +26,10 @@ from tiny import CLASSES, HashedWords, class_folders, colours, tiny_cnn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "reproductions"))
 
+from description_controls import flaws, own_noise, randomly_assigned, scrambled, shared_noise, swapped
 from description_semantics import DescriptionSemanticsStudy
 from edit_words import Edit, EditWordsStudy
-from semantics_arms import Arms
+from semantics_arms import Arms, halves
 
 HUES = {"moss": "green", "rust": "brown", "sky": "blue"}
 WORDS = Descriptions({c: (f"very {h}", f"quite {h}", f"rather {h}") for c, h in HUES.items()})

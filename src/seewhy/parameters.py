@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import builtins
 import inspect
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from .errors import InputError, UnknownNameError
 
@@ -34,6 +36,27 @@ class Setting:
     default: str
 
 
+class _MadeInPython:
+    """Stands for a type that is only imported for type checkers: no text is one."""
+
+
+class _Names(dict[str, Any]):
+    def __missing__(self, name: str) -> Any:
+        if hasattr(builtins, name):
+            return getattr(builtins, name)
+        return _MadeInPython
+
+
+def hints_of(cls: Any) -> dict[str, Any]:
+    """Field → its type."""
+    hints: dict[str, Any] = {}
+    for kind in reversed(cls.__mro__):
+        names = _Names(vars(sys.modules[kind.__module__]))
+        own = type("Own", (), {"__annotations__": inspect.get_annotations(kind)})
+        hints |= get_type_hints(own, {}, names, include_extras=True)
+    return hints
+
+
 def settings_of(method: Any) -> tuple[Setting, ...]:
     """What there is to set.
 
@@ -42,25 +65,26 @@ def settings_of(method: Any) -> tuple[Setting, ...]:
         >>> [f"{s.name}={s.default} ({s.kind})" for s in settings_of(GradCAM)]
         ['layer=none (a text or none)', 'counterfactual=false (true or false)']
     """
-    hints = get_type_hints(method)
+    hints = hints_of(method)
     return tuple(
-        Setting(f.name, in_words(hints[f.name]), "" if f.default is MISSING else _written(f.default))
+        Setting(f.name, in_words(hints[f.name]), "" if f.default is MISSING else written(f.default))
         for f in fields(method)
         if f.init
     )
 
 
-def meanings(cls: Any) -> dict[str, str]:
-    """Field → what the class's docstring says of it.
+def documented(thing: Any) -> tuple[str, dict[str, tuple[str, str]]]:
+    """What a docstring says before ``Args:``, and of each name there: its form, if one stands in brackets, and meaning.
 
     Example:
-        >>> meanings(Setting)["kind"]
-        'what it takes, in words.'
+        >>> documented(Setting)[1]["kind"]
+        ('', 'what it takes, in words.')
     """
-    text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"\1", inspect.getdoc(cls) or "").replace("`", "")
-    part = re.split(r"^(?:Args|Attributes):\s*$", text, flags=re.MULTILINE)[-1]
-    entries = re.findall(r"^    (\w+): (.*?)(?=^    \w+: |^\S|\Z)", part, re.MULTILINE | re.DOTALL)
-    return {name: " ".join(meaning.split()) for name, meaning in entries}
+    text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"\1", inspect.getdoc(thing) or "").replace("`", "")
+    about, *parts = re.split(r"^(?:Args|Attributes):\s*$", text, flags=re.MULTILINE)
+    entry = r"^    (\w+)(?: \(([^)]*)\))?: (.*?)(?=^    \w+(?: \([^)]*\))?: |^\S|\Z)"
+    entries = re.findall(entry, parts[-1] if parts else "", re.MULTILINE | re.DOTALL)
+    return about.strip(), {name: (form, " ".join(meaning.split())) for name, form, meaning in entries}
 
 
 def configured(method: Any, given: Mapping[str, Any]) -> Any:
@@ -75,7 +99,7 @@ def configured(method: Any, given: Mapping[str, Any]) -> Any:
         InputError: the value is not one of the field's.
     """
     cls = method if isinstance(method, type) else type(method)
-    hints, known = get_type_hints(cls), [s.name for s in settings_of(cls)]
+    hints, known = hints_of(cls), [s.name for s in settings_of(cls)]
     values, name_of = {}, getattr(cls, "name", cls.__name__)
     for name, value in given.items():
         if name not in known:
@@ -99,13 +123,14 @@ def value_of(owner: str, name: str, value: Any, hint: Any) -> Any:
     above = " above zero" if name == "batch_size" else ""
     kind = in_words(hint)
     raise InputError(
-        f"{owner} was given {name}={_written(value)}. {kind[:1].upper()}{kind[1:]}{above} was expected. "
+        f"{owner} was given {name}={written(value)}. {kind[:1].upper()}{kind[1:]}{above} was expected. "
         f"See: seewhy methods {owner}"
     )
 
 
 def _as(value: Any, kind: Any) -> Any:
     """One alternative of a field's type, or ``_UNSET`` where the value is not of it."""
+    kind = _plain(kind)
     text = value.strip() if isinstance(value, str) else None
     origin = get_origin(kind) or kind
     if origin is Literal:
@@ -144,8 +169,14 @@ def _number(value: Any, kind: type) -> Any:
         return _UNSET
 
 
+def _plain(hint: Any) -> Any:
+    """A type without its bounds."""
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+
+
 def _alternatives(hint: Any) -> tuple[Any, ...]:
     """The types a field takes; text last, since anything is text, and none before it."""
+    hint = _plain(hint)
     if get_origin(hint) in (Literal, tuple):
         return (hint,)
     return tuple(sorted(get_args(hint) or (hint,), key=lambda kind: kind is str))
@@ -158,12 +189,12 @@ def in_words(hint: Any) -> str:
         >>> in_words(int | None), in_words(tuple[float, ...])
         ('a whole number or none', 'numbers, with commas')
     """
-    words = []
-    for kind in (hint,) if get_origin(hint) in (Literal, tuple) else get_args(hint) or (hint,):
+    words, hint = [], _plain(hint)
+    for kind in (hint,) if get_origin(hint) in (Literal, tuple) else map(_plain, get_args(hint) or (hint,)):
         if get_origin(kind) is Literal:
             words += [str(choice) for choice in get_args(kind)]
-        elif get_origin(kind) is tuple and get_args(kind)[0] in _WORDS:
-            words.append(_WORDS[get_args(kind)[0]].removeprefix("a ") + "s, with commas")
+        elif get_origin(kind) is tuple and _plain(get_args(kind)[0]) in _WORDS:
+            words.append(_WORDS[_plain(get_args(kind)[0])].removeprefix("a ") + "s, with commas")
         elif kind in _WORDS:  # another type can be given as a value, and not be written
             words.append(_WORDS[kind])
     if not words:
@@ -171,7 +202,7 @@ def in_words(hint: Any) -> str:
     return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
     """A value as one would write it after ``NAME=``."""
     if isinstance(value, tuple):
         return ",".join(map(str, value))

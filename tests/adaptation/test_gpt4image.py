@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from seewhy.learning.multitask import Multitask
 
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.saving import load
@@ -14,9 +15,7 @@ from seewhy.encoders.stream import file_digest
 from seewhy.errors import DataError, InputError
 from seewhy.language.matching import Caption
 from seewhy.learning.adaptation.backbone import Predictor, new_predictor
-from seewhy.learning.adaptation.gpt4image.recipe import GPT4Image, joint_task
-from seewhy.learning.adaptation.gpt4image.texts import TextVectors
-from seewhy.learning.multitask import Multitask
+from seewhy.learning.adaptation.gpt4image.recipe import GPT4Image, TextVectors, joint_task
 from seewhy.learning.objectives.gpt4image import GPT4Image as Alignment
 from seewhy.learning.objectives.gpt4image import projection
 from seewhy.learning.retrieval import recall
@@ -123,7 +122,7 @@ def test_without_texts_it_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="have no text"):
         GPT4Image().fit(tiny_cnn(), samples, captions=[Caption("nothing.png", "", ("a",))])
     for wrong in ({"backbone": "x"}, {"projection": "x"}, {"batch_size": 1}, {"tau": -1.0}, {"form": "x"}):
-        with pytest.raises(InputError, match="were expected"):
+        with pytest.raises(InputError, match="expected"):
             GPT4Image(**wrong)  # type: ignore[arg-type]
 
 

@@ -172,12 +172,10 @@ def test_maps_of_deeper_layers_begin_alike_and_another_than_the_first(authors: E
 def test_what_each_begins_with(authors: Encoder) -> None:
     towers, classes = Towers.of(authors), tuple(GOLDEN["classes"])
     lesson = Lesson(authors, classes, Names(towers.text, classes), torch.zeros(4, 16), torch.arange(4), 4, 1, 0.1)
-    prompt: Any = MaPLe(depth=2).task(towers, lesson).prompt
+    prompt: Any = MaPLe(depth=2).task(lesson).prompt
     assert (prompt.depth, len(prompt.maps), len(prompt.own)) == (2, 2, 0)
     torch.testing.assert_close(prompt.vectors.detach(), begun(towers.text, "a photo", 2))
-    task: Any = PromptSRCTowers(depth=3, n_image=5, text_weight=2.0, image_weight=3.0, epoch_std=0.5).task(
-        towers, lesson
-    )
+    task: Any = PromptSRCTowers(depth=3, n_image=5, text_weight=2.0, image_weight=3.0, epoch_std=0.5).task(lesson)
     assert (task.prompt.depth, task.prompt.n_image, task.text_weight, task.image_weight) == (3, 5, 2.0, 3.0)
     assert task.weights == epoch_weights(4, 3.0, 2.0)
 

@@ -46,10 +46,10 @@ def golden_task(text: Tensor, new: Tensor | None, **settings: Any) -> OGENTask:
     for part in order:
         for _, p in sorted(getattr(generator, part).named_parameters()):
             p.data = torch.randn(p.shape, generator=draw) * 0.05
-    how = {"k": 3, "extrapolation": "joint", "warm": 0.2, "distil": 0.0, "window": (2, 9), "rate": 1.0, **settings}
     names = None if new is None else Told(new)
     prompt = SharedPrompt(torch.zeros(1, 8))
-    made = OGENTask(prompt, lesson, 20.0, generator, names, **how)  # type: ignore[arg-type]
+    made = OGENTask(OGEN(**{"distil": 0.0, **settings}), prompt, lesson, 20.0, names)  # type: ignore[arg-type]
+    made.generator = generator
     made.mean = unit(5, 9)
     made.deviation = torch.rand(5, D, generator=torch.Generator().manual_seed(10)) * 0.05
     made.near = neighbours(made.mean, 3)
@@ -164,5 +164,5 @@ def test_values_that_cannot_be() -> None:
     with pytest.raises(InputError) as caught:
         OGEN(extrapolation="both")  # type: ignore[arg-type]
     assert str(caught.value) == ("ogen was given extrapolation='both'. 'joint' or 'per_class' was expected. Change it.")
-    with pytest.raises(InputError, match=r"^ogen was given k=0, warm=0\.2, distil=1, window_min=2, window_max=9\. "):
-        OGEN(k=0)
+    with pytest.raises(InputError, match=r"^ogen was given window_min=3, window_max=2\. "):
+        OGEN(window_min=3, window_max=2)

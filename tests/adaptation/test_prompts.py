@@ -23,7 +23,7 @@ from seewhy.learning.adaptation.ogen.recipe import OGEN
 from seewhy.learning.adaptation.prompt_learning.cocoop import CoCoOp, ShiftedPrompt
 from seewhy.learning.adaptation.prompt_learning.coop import CoOp
 from seewhy.learning.adaptation.prompt_learning.promptsrc import PromptSRC, consistency, epoch_weights
-from seewhy.learning.adaptation.prompt_recipe import Lesson, apart, drawn
+from seewhy.learning.adaptation.prompt_recipe import Lesson, drawn, halved
 from seewhy.learning.adaptation.prompts import (
     Kept,
     Names,
@@ -132,7 +132,7 @@ def test_promptsrc_ends_at_the_average_of_its_epochs_and_stays_nearer(folders: P
     before = as_it_was(on.text, classes)
     near, far = ((found[w].names.read(found[w].prompt.vectors) - before).abs().mean().item() for w in (50.0, 0.0))
     assert near < far
-    torch.testing.assert_close(found[0.0].average, found[0.0].prompt.vectors)
+    torch.testing.assert_close(found[0.0].average, found[0.0].prompt.vectors.flatten())
     task, kept = PromptSRC(epochs=4).task(lesson), []
     for step in range(12):
         with torch.no_grad():
@@ -202,7 +202,7 @@ def test_held_out_pictures_are_chosen_on_or_measured_on_and_shots_are_drawn(fold
     assert few.held.sum() == pictures.held.sum() == 12
     other = drawn(pictures, 2, 1, Progress())
     assert set(few.digests) != set(other.digests)
-    one, two = (set(part.tolist()) for part in apart(few, 0))
+    one, two = (set(part.tolist()) for part in halved(few, 0))
     assert not one & two
     assert one | two == set(few.held.nonzero()[:, 0].tolist())
     assert {len(one), len(two)} == {6}
@@ -291,8 +291,8 @@ def test_one_class_is_refused(folders: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"keep": 1.5}, "coop was given keep=1.5. A part from 0, the names as they were read before, to 1"),
-        ({"shots": 0}, "coop was given epochs=20, batch_size=32, n_tokens=4, shots=0, may_forget=0.1. Whole numbers"),
+        ({"keep": 1.5}, "coop was given keep=1.5. A number from 0 to 1 was expected. Change it."),
+        ({"shots": 0}, "coop was given shots=0. A whole number from 1 was expected. Change it."),
     ],
 )
 def test_values_that_cannot_be(settings: dict[str, Any], said: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from seewhy.classifiers.base import Classifier
-from seewhy.cli.app import _check
+from seewhy.cli.pages import _check
 from seewhy.errors import InputError
 from seewhy.service.app import Settings
 

@@ -18,7 +18,7 @@ from seewhy.classifiers.base import Classifier
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import DataError
 from seewhy.evidence.place import like_place, word_maps
-from seewhy.report.page import photo_uri
+from seewhy.report.page import layer_uri
 from seewhy.service.app import Settings, make_app
 from seewhy.service.app.editing import moved, with_texts
 from seewhy.service.app.memory import Bounded
@@ -69,7 +69,7 @@ def test_the_card_is_the_one_the_library_makes(client: Client, fitted: Classifie
         near["image"] = Path(near["image"]).name
     assert {**measured, "image": str(path)} == wanted
     text = page.get(f"{found['card']}?measure=true").text
-    assert photo_uri(mine.view) in text
+    assert layer_uri(mine.view) in text
     assert mine.where.verdict.sentence in text
     assert "have not been measured" not in text
     first = page.get(found["card"]).text

@@ -14,10 +14,9 @@ import typer.main
 
 from seewhy.cli import app, main
 from seewhy.errors import DataError
-from seewhy.storage.addresses import address_of
-from seewhy.storage.cache import cache_dir
+from seewhy.storage.cache import address_of, cache_dir
 from seewhy.storage.features import FeatureStore
-from seewhy.storage.folders import exchanged_folder, new_folder
+from seewhy.storage.folders import new_folder
 from seewhy.storage.output import check_file, check_folder, make_folder, write
 from simulated_work import make_pictures
 
@@ -119,7 +118,7 @@ def test_python_makes_no_folder_of_an_address_either(tmp_path: Path, monkeypatch
             lambda: FeatureStore(str(name)),  # noqa: B023
             lambda: cache_dir("looked"),
             lambda: new_folder(Path(name)).__enter__(),  # noqa: B023
-            lambda: exchanged_folder(Path(name), bool).__enter__(),  # noqa: B023
+            lambda: new_folder(Path(name), bool).__enter__(),  # noqa: B023
         )
         for door in doors:
             with pytest.raises(DataError, match=r"^(s3|gs)://bucket/x\.json is an address\."):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from seewhy.cli.options import lines_of
-from seewhy.cli.outputs import _files
+from seewhy.cli.places import _files
 from seewhy.descriptions.base import Descriptions
 from seewhy.encoders.stream import file_digest
 from seewhy.errors import DataError, InputError, SeeWhyError

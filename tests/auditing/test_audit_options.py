@@ -49,7 +49,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     monkeypatch.chdir(tmp_path)
 
     def command(classifier: Classifier, contract: str, *words: object) -> Ended:
-        monkeypatch.setattr("seewhy.cli.audit.resolve", lambda *_: classifier)
+        monkeypatch.setattr("seewhy.cli.options.resolve", lambda *_: classifier)
         Path("audit.toml").write_text(contract, "utf-8")
         words = ("audit", "model", *words, "--contract", "audit.toml", "--n-explained", "0", "--store", "none", "-q")
         monkeypatch.setattr(sys, "argv", ["seewhy", *map(str, words)])
@@ -107,8 +107,7 @@ def test_masks_and_boxes_say_where_the_object_is(run: Any, tmp_path: Path) -> No
     assert (boxes.code, boxes.figure["value"]) == (0, inside.figure["value"])
     twice = run(model, BACKGROUND, "test", "--boxes", "boxes.json", "--masks", "inside")
     assert (twice.code, twice.err) == (
-        2, "seewhy: --boxes was given beside --masks. One of them was expected, as one says where the object is. "
-        "Drop one.\n",
+        2, "seewhy: Boxes were given beside what else says where the object is. One of them was expected. Drop one.\n",
     )  # fmt: skip
     nobody = run(model, BACKGROUND, "test", "--json")
     assert (nobody.code, nobody.figure["state"]) == (1, "not measured")
@@ -120,7 +119,8 @@ def test_a_segmenter_and_words_say_where_the_object_is(
     marked(tmp_path)
     model = reader("cnn", False)
     segmenter = Segmenter("bright", {}, model.encoder, (*CLASSES, "ground"), Bright(), 1.0)
-    monkeypatch.setattr("seewhy.cli.audit.loaded_segmenter", lambda folder, *_: segmenter if folder else None)
+    monkeypatch.setattr("seewhy.dense.saving.is_segmenter", lambda folder: folder == "segmenter")
+    monkeypatch.setattr("seewhy.dense.saving.load_segmenter", lambda *_, **__: segmenter)
     found = run(model, BACKGROUND, "test", "--object-segmenter", "segmenter", "--json")
     assert (found.code, found.figure["state"], found.figure["n"]) == (0, "pass", 12), found.err
     strange = run(model, BACKGROUND, "test", "--object-segmenter", "segmenter", "--object", "bird")
@@ -131,7 +131,7 @@ def test_a_segmenter_and_words_say_where_the_object_is(
     )
     both = run(model, BACKGROUND, "test", "--object-segmenter", "segmenter", "--masks", "inside")
     assert both.code == 2
-    assert both.err.startswith("seewhy: --masks and --object-segmenter were both given. One of them was expected")
+    assert both.err.startswith("seewhy: --masks inside and --masks segmenter were both given. One of them was expected")
 
 
 def test_words_say_where_the_object_is(run: Any, tmp_path: Path) -> None:

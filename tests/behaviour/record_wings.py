@@ -271,17 +271,22 @@ class Detector:
 def words(root: Path) -> dict[str, Any]:
     descriptions = find("Descriptions", "descriptions")
     birds = descriptions.of({"red-beet": ("Red beets are round", "dark red"), "wren": ("a buff breast", "thin legs")})
-    controls = find("CONTROLS", "descriptions")
-    answers: dict[str, Any] = {name: dict(make(birds, 7).texts) for name, make in controls.items()}
-    answers["flaws"] = find("flaws", "descriptions")(birds)
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "reproductions"))
+    from description_controls import CONTROLS, flaws
+    from edit_words import Edit
+
+    answers: dict[str, Any] = {name: dict(make(birds, 7).texts) for name, make in CONTROLS.items()}
+    answers["flaws"] = flaws(birds)
     answers["sentences"] = birds.sentences()
-    readability, score = (find(n, "descriptions", "language") for n in ("readability", "score_objects"))
+    from text_metrics import readability, reference_scores, score_objects
+
     text = "The cat sat on the mat, beautifully. It was red. Two cups stood there."
     answers["readability"] = readability(text)
-    answers["objects"] = vars(score(text, ["cat", "dog"], ["cup", "mat"]))
-    scores = find("reference_scores", "descriptions", "language")
-    answers["reference"] = scores(["a cat sits", "two dogs run far"], [["a cat sits", "a cat"], ["two dogs run"]])
-    answers["edit"] = dict(find("Edit", "descriptions")(("thin legs",), (("buff", "brown"),))(birds)[0].texts)
+    answers["objects"] = vars(score_objects(text, ["cat", "dog"], ["cup", "mat"]))
+    answers["reference"] = reference_scores(
+        ["a cat sits", "two dogs run far"], [["a cat sits", "a cat"], ["two dogs run"]]
+    )
+    answers["edit"] = dict(Edit(("thin legs",), (("buff", "brown"),))(birds)[0].texts)
     match, matched = (find(n, "descriptions", "language") for n in ("Match", "match_pictures"))
     own = colour_reader()
     on = Encoder(name="c", transform=own.transform, trunk=lambda: own.trunk, head=own.head, layout=own.layout,

@@ -13,13 +13,13 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the extra 'app' is not installed, so there is no page")
 
-from seewhy.cli.predict import _LINES
+from seewhy.cli.predict import _csv_lines, _json_lines, _text_lines
 from seewhy.explanation.base import Explanation
 from seewhy.explanation.decision import Decision
 from seewhy.explanation.prediction import Prediction
 from seewhy.report import index_entry, render_html, render_index, render_png
 from seewhy.report.canvas import Canvas
-from seewhy.report.terminal import card_lines as _lines
+from seewhy.report.terminal import card_lines
 from seewhy.service.app.base import render
 
 OWN = ("58", "30")
@@ -59,9 +59,9 @@ def test_all_say_one_number(case: tuple[Explanation, str | None], monkeypatch: p
     tiles = render_index([entry]), render("home.html", **home(entry))
     for page in tiles:
         assert numbers(re.findall(r"<h3>(.*?)</h3>", page, re.DOTALL)[-1]) == one
-    (line,) = _LINES["text"](iter([p]))
+    (line,) = _text_lines(iter([p]), "predictions")
     assert line.split("\t")[2].strip() == ("–" if said is None else f"{said}%")
-    assert numbers(next(iter(_lines(why))).partition(", nearly")[0]) == one
+    assert numbers(next(iter(card_lines(why))).partition(", nearly")[0]) == one
     drawn: list[str] = []
     plain = Canvas.text
     monkeypatch.setattr(
@@ -79,7 +79,7 @@ def test_the_own_score_is_called_so_wherever_another_stands_above_it(case: tuple
     p, card, tile = why.prediction, render_html(why), render_index([index_entry(why, "a.html")])
     own = re.search(r"the classifier's own score: ([^<]*)<", card)
     small = re.search(r'class="second">own score (.*?)</p>', tile)
-    printed = [line for line in _lines(why) if line.strip().startswith("own score")]
+    printed = [line for line in card_lines(why) if line.strip().startswith("own score")]
     assert bool(own) == bool(small) == bool(printed) == p.is_measured
     if own and small:
         assert numbers(own[1]) == numbers(small[1]) == numbers(printed[0]) == list(OWN)
@@ -90,8 +90,8 @@ def test_the_own_score_is_called_so_wherever_another_stands_above_it(case: tuple
 
 def test_tables_have_it_under_its_name(case: tuple[Explanation, str | None]) -> None:
     p = case[0].prediction
-    (row,) = csv.DictReader(_LINES["csv"](iter([p])))
-    (line,) = _LINES["json"](iter([p]))
+    (row,) = csv.DictReader(_csv_lines(iter([p]), "predictions"))
+    (line,) = _json_lines(iter([p]), "predictions")
     data = json.loads(line)
     right = p.decision.probability if p.decision else None
     assert row["right"] == ("" if right is None else str(right))
@@ -102,7 +102,7 @@ def test_tables_have_it_under_its_name(case: tuple[Explanation, str | None]) -> 
 def test_one_class_alone_has_no_percentage(full: Explanation) -> None:
     one = Prediction("a.jpg", full.prediction.top[:1])
     assert one.probability is None
-    assert next(iter(_LINES["text"](iter([one])))) == "a.jpg\ttabby cat\t–\n"
+    assert next(iter(_text_lines(iter([one]), "predictions"))) == "a.jpg\ttabby cat\t–\n"
 
 
 def test_a_prediction_says_both_by_their_names(full: Explanation) -> None:

@@ -7,12 +7,16 @@ from typing import Any
 import pytest
 from test_card import Page
 
-from seewhy.report import render_report
-from seewhy.report.report import KEYS
+from seewhy.evaluation import Report
+
+KEYS = (
+    "model", "n", "accuracy", "accuracy_interval", "per_class", "calibration_error", "reliability", "confusions",
+    "confusion_matrix", "trust", "faithfulness", "like", "words", "failures", "fitted_on",
+)  # fmt: skip
 
 
 def test_everything_measured_is_said(report: dict[str, Any]) -> None:
-    page = Page(render_report(report))
+    page = Page(Report(report).to_html())
     page.check()
     for part in (
         "Evaluation on 60 pictures",
@@ -21,11 +25,11 @@ def test_everything_measured_is_said(report: dict[str, Any]) -> None:
         "The first: a.jpg (b.jpg)",
         "85 % right",
         "between 74 % and 92 % , with 95 % confidence",
-        "Deletion low is good 0.18 0.31 random map",
-        "Insertion high is good 0.47 0.24 random map",
+        "Deletion, low is good 0.18 random map 0.31",
+        "Insertion, high is good 0.47 random map 0.24",
         "Than a random map: The maps are better than random: +0.36.",
-        "Held-out precision 71 % 33 % chance",
-        "The sentences alone 36 % 34 % names only 32 % random words",
+        "Held-out precision 71 % chance 33 %",
+        "The sentences alone 36 % names only 34 % random words 32 %",
         "leek asparagus 4 leek_01.jpg, leek_02.jpg",
         "broken.jpg not a picture",
         "classifier linear",
@@ -36,19 +40,19 @@ def test_everything_measured_is_said(report: dict[str, Any]) -> None:
 
 
 def test_the_weakest_class_comes_first(report: dict[str, Any]) -> None:
-    text = Page(render_report(report)).text
+    text = Page(Report(report).to_html()).text
     table = text[text.index("weakest first") :]
     assert table.index("garlic") < table.index("asparagus") < table.index("leek")
 
 
 def test_empty_bins_are_not_drawn(report: dict[str, Any]) -> None:
-    page = Page(render_report(report))
-    dots = [a for a in page.all("circle") if a.get("class") == "dot"]
+    page = Page(Report(report).to_html())
+    dots = [a for a in page.all("circle") if a.get("fill") == "var(--ember)"]
     assert len(dots) == 8
 
 
 def test_nothing_measured_is_said_so() -> None:
-    page = Page(render_report({}))
+    page = Page(Report({}).to_html())
     page.check()
     for part in (
         "Accuracy not measured",
@@ -69,18 +73,18 @@ def test_any_part_may_be_missing(report: dict[str, Any], key: str, how: str) -> 
         del report[key]
     else:
         report[key] = None if how == "none" or not isinstance(report[key], list | dict) else type(report[key])()
-    Page(render_report(report)).check()
+    Page(Report(report).to_html()).check()
 
 
 def test_a_class_that_was_never_predicted_has_no_precision(report: dict[str, Any]) -> None:
     report["per_class"][0] |= {"precision": None, "f1": None}
-    assert "leek 20 – 0.90 –" in Page(render_report(report)).text
+    assert "leek 20 – 0.90 –" in Page(Report(report).to_html()).text
 
 
 def test_too_many_classes_leave_the_confusions(report: dict[str, Any]) -> None:
     labels = [f"class {i}" for i in range(31)]
     report["confusion_matrix"] = {"labels": labels, "counts": [[0] * 31 for _ in labels]}
-    page = Page(render_report(report))
+    page = Page(Report(report).to_html())
     assert "The table of all 31 classes would be too large to read" in page.text
     assert "leek asparagus 4" in page.text
     assert not [a for a in page.all("table") if a.get("class") == "matrix"]
@@ -93,6 +97,6 @@ def test_hostile_names_are_inert(report: dict[str, Any]) -> None:
     report["confusions"][0] |= {"true": evil, "examples": [evil]}
     report["failures"][0] = {"image": evil, "error": evil}
     report["model"] = {evil: evil}
-    source = render_report(report)
+    source = Report(report).to_html()
     assert "<script" not in source
     Page(source).check()

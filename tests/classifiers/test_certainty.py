@@ -17,7 +17,7 @@ from seewhy.classifiers.certainty import check_level, listed
 from seewhy.classifiers.neighbours import Neighbours
 from seewhy.classifiers.words import measured_on
 from seewhy.classifiers.zero_shot import ZeroShot
-from seewhy.cli.predict import _LINES
+from seewhy.cli.predict import _csv_lines, _text_lines
 from seewhy.errors import InputError
 from seewhy.explanation.prediction import Prediction
 from seewhy.pictures.samples import Samples, load_samples
@@ -65,9 +65,9 @@ def test_a_picture_of_nothing_is_unlike_anything_and_can_be_rejected(model: Clas
     rejected = replace(prediction, rejected=True)
     assert rejected.to_json()["label"] == "unknown"
     assert rejected.to_json()["top"][0]["label"] == prediction.label
-    (line,) = _LINES["text"](iter([rejected]))
+    (line,) = _text_lines(iter([rejected]), "predictions")
     assert line.split("\t")[1::2] == ["unknown", "unlike anything it knows\n"]
-    header, row = _LINES["csv"](iter([rejected]))
+    header, row = _csv_lines(iter([rejected]), "predictions")
     assert header == "image,label,score,error,verdict,right,set\n"
     assert row.split(",")[4] == "unlike anything it knows"
 

@@ -41,7 +41,7 @@ def printed_json(capsys: pytest.CaptureFixture[str], verb: str) -> Any:
 
 
 def classes(service: Service, *more: object) -> tuple[object, ...]:
-    return ("describe", "classes", "wren, robin", "-o", "b.json", "-w", "m", "--base-url", service.url, *more)
+    return ("describe", "write", "wren, robin", "-o", "b.json", "-w", "m", "--base-url", service.url, *more)
 
 
 def test_classes_are_written_kept_and_not_asked_for_again(
@@ -146,16 +146,16 @@ def test_mistakes_in_options_are_one_line_each(
         assert seewhy(monkeypatch, *arguments) == 2
         return capsys.readouterr().err
 
-    said = err("describe", "classes", "wren, robin", "-o", "b.json", "-w", "m", "--base-url", "localhost:1")
+    said = err("describe", "write", "wren, robin", "-o", "b.json", "-w", "m", "--base-url", "localhost:1")
     assert said == (
         "seewhy: 'localhost:1' was given as --base-url. A URL like http://localhost:11434/v1 was expected.\n"
     )
-    said = err("describe", "classes", "wren, robin", "-o", "b.json", "-w", "m", "--leave-out", "top_p")
-    assert said.startswith("seewhy: 'top_p' was to be left out of requests.")
-    assert "Missing option" in err("describe", "classes", "wren, robin", "-o", "b.json")
-    said = err("describe", "classes", "wren", "-o", "b.json", "-w", "m")
+    said = err("describe", "write", "wren, robin", "-o", "b.json", "-w", "m", "--leave-out", "top_p")
+    assert "seewhy: 'top_p' was to be left out of requests." in said
+    assert "Nobody was named who writes." in err("describe", "write", "wren, robin", "-o", "b.json")
+    said = err("describe", "write", "wren", "-o", "b.json", "-w", "m")
     assert said == "seewhy: 1 class was named. Name at least two, separated by commas.\n"
-    said = err("describe", "classes", "wren, robin", "-o", "b.json", "-w", "m", "--base-url", "http://localhost:1/v1")
+    said = err("describe", "write", "wren, robin", "-o", "b.json", "-w", "m", "--base-url", "http://localhost:1/v1")
     assert said == (
         "seewhy: m at http://localhost:1/v1 did not answer: Connection error. A running service and a model it has "
         "were expected. Check --base-url, --writer and the key.\n"

@@ -49,7 +49,7 @@ def test_a_service_without_options(served: dict[str, Any]) -> None:
     assert served["settings"] == ServiceSettings(
         Settings(request_seconds=60, gather_seconds=0.005, n_waiting=256, batch=16)
     )
-    assert served["sources"] == {"imagenet": ("resolved", None, None, "lite0", "auto", None, None)}
+    assert served["sources"] == {"imagenet": ("resolved", None, None, "lite0", "auto", None, None, None)}
     assert served["log_to"] == 1
 
 
@@ -72,10 +72,9 @@ def test_every_limit_of_a_service_is_the_one_that_was_given(
     assert (served["sources"], served["log_to"]) == ({"a": Path("x"), "b": Path("y")}, None)
     loaded: list[Any] = []
     monkeypatch.setattr("seewhy.classifiers.saving.load", lambda *given, **how: loaded.append((given, how)))
-    monkeypatch.setattr("seewhy.cli.options.encoder_given", lambda name: ("given", name))
     serve(*asked, "-e", "net")
     served["load"](Path("x"))
-    assert loaded == [((Path("x"),), {"engine": "torch", "encoder": ("given", "net")})]
+    assert loaded == [((Path("x"),), {"engine": "torch", "encoder": "net"})]
 
 
 def test_without_a_token_only_where_that_is_said(served: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

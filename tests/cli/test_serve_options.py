@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from seewhy.cli import app
-from seewhy.cli.serve import named
+from seewhy.cli.pages import named
 from seewhy.errors import InputError
 from seewhy.service.serve.settings import TOKEN_VARIABLE, read_token
 

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.nn.functional import normalize
 
 from seewhy.dense.cells import joint_cells
-from seewhy.dense.detection.dito import DITO, WordedBoxes, _gathered, worded
+from seewhy.dense.detection.dito import DITO, WordedBoxes, worded
 from seewhy.dense.detection.fit import fit_detector
 from seewhy.dense.detection.trained import TrainedDetector
 from seewhy.dense.reader import Reader
@@ -23,7 +22,6 @@ from seewhy.errors import DataError, InputError
 from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord
 from seewhy.progress import Progress
 from seewhy.seeded import seeded
-from seewhy.training.loop import train
 from seewhy.types import Failure
 from tiny_words import tiny_pair
 
@@ -106,59 +104,6 @@ def test_frozen_words_are_read_of_the_smaller_box_at_their_own_temperature(
     assert float((regions.boxes[:, 2:] - regions.boxes[:, :2]).min()) > 1e-3
 
 
-def test_frozen_words_of_a_whole_wide_picture_are_of_all_its_cells(fitted: TrainedDetector) -> None:
-    finder, encoder = fitted.finder, fitted.reader.encoder
-    assert isinstance(finder, WordedBoxes)
-    looked = next(fitted.reader.looked([np.random.default_rng(0).integers(0, 256, (40, 120, 3), np.uint8)]))
-    assert not isinstance(looked, Failure)
-    cells = looked.windows.merged(joint_cells(encoder, looked.features)).float()
-    assert cells.shape[2] > cells.shape[1]
-    whole = replace(finder, how=replace(finder.how, shrink=1.0))._words(encoder, cells, torch.tensor([[0.0, 0, 1, 1]]))
-    wanted = encoder.text.logit_scale * normalize(cells.mean((1, 2)), dim=0) @ finder.network.texts.T
-    torch.testing.assert_close(whole[0], wanted, rtol=1e-4, atol=1e-4)
-
-
-def test_what_is_learnt_from_is_parts_of_pictures_at_one_size(data: BoxData, tmp_path: Path) -> None:
-    """Wide after narrow, with a box that is ignored, one of no class, and a picture that cannot be read."""
-    Image.fromarray(np.full((40, 120, 3), 90, np.uint8)).save(tmp_path / "wide.png")
-    boxes = (
-        BoxRecord((0, 0, 9, 9), "red", ignored=True), BoxRecord((0, 0, 9, 9), "other"),
-        BoxRecord((30, 10, 60, 40), "blue"),
-    )  # fmt: skip
-    given = (
-        data.pictures[0], BoxedPicture("/none.png", (9, 9), boxes),
-        BoxedPicture(str(tmp_path / "wide.png"), (120, 40), boxes),
-    )  # fmt: skip
-    heard = Progress()
-    maps, found, labels = _gathered(Reader(tiny_pair(), 1.0), BoxData(given, ("red", "blue")), heard)
-    assert [Path(f.image).name for f in heard.failures] == ["none.png"]
-    assert (len(maps), maps.dtype, found.shape) == (2, torch.float16, (2, 3, 4))
-    assert labels.tolist() == [[0, -1, -1], [1, -1, -1]]
-    torch.testing.assert_close(found[1, 0], torch.tensor([0.25, 0.25, 0.5, 1.0]))
-    assert float(found[1, 1:].abs().sum()) == 0
-
-
-def test_all_of_the_heads_learn_and_are_kept_on_the_way(
-    data: BoxData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept: list[Any] = []
-
-    def trained(*given: Any, **how: Any) -> Any:
-        kept.append(how["checkpoint"])
-        return train(*given, **{**how, "checkpoint": None})
-
-    monkeypatch.setattr("seewhy.dense.detection.dito.train", trained)
-    how = DITO(**SMALL)
-    learnt = how.fit(Reader(tiny_pair(), how.zoom), data, checkpoint=tmp_path / "kept").network
-    still = replace(how, n_steps=1, lr=1e-9).fit(Reader(tiny_pair(), how.zoom), data).network
-    for (name, a), b in zip(learnt.named_parameters(), still.parameters(), strict=True):
-        assert not torch.allclose(a, b, rtol=0, atol=1e-5), name
-    replace(how, seed=4).fit(Reader(tiny_pair(), how.zoom), data, checkpoint=tmp_path / "kept")
-    first, none, other = kept
-    assert (first[0], none) == (tmp_path / "kept", None)
-    assert first[1] != other[1], "of other settings, which are not gone on with"
-
-
 def test_names_that_no_box_was_drawn_of_have_more_of_the_words(fitted: TrainedDetector, data: BoxData) -> None:
     other = fitted.for_classes(["blue", "green"])
     finder = other.finder
@@ -223,27 +168,3 @@ def test_a_box_is_explained_by_what_changes_its_own_score(fitted: TrainedDetecto
         with pytest.raises(InputError, match=r"Choose (grad_cam, )?occlusion or rise"):
             detector.explain(image, most=1, where=wrong)
     assert detector.explain(image, most=1, where="rise", settings={"n_masks": 8}, measure=False)
-
-
-def test_of_a_box_that_was_not_found_the_network_is_asked_itself(fitted: TrainedDetector, data: BoxData) -> None:
-    finder, encoder = fitted.finder, fitted.reader.encoder
-    assert isinstance(finder, WordedBoxes)
-    looked = next(fitted.reader.looked([data.pictures[0].image]))
-    assert not isinstance(looked, Failure)
-    score = fitted.pooled()
-    assert score.reads is not None
-    cells = looked.windows.merged(score.cells(encoder, looked.features)).float()[None]
-    box = torch.tensor([[0.1, 0.2, 0.6, 0.9]])
-    own = score.reads(cells, box)(torch.cat([cells, 0 * cells]))
-    levels = finder.network.heads.levels(cells[:, : finder.network.heads.sizes.channels])
-    logits, _ = finder.network.read(levels, box, torch.zeros(1, dtype=torch.long))
-    words = finder._words(encoder, cells[0, finder.network.heads.sizes.channels :], box)
-    wanted = finder.how.blend(logits, words, finder.is_base)[0, 1:]
-    torch.testing.assert_close(own.exp()[0, :-1], wanted, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(own.exp().sum(1), torch.ones(2))
-    assert not torch.allclose(own[0], own[1])
-    # The place that proposed a box is asked again: with another picture there it is no longer sure.
-    regions = finder.regions(encoder, looked)
-    best = regions.boxes[regions.scores.amax(1).argmax()][None]
-    reading = score.reads(cells, best)
-    torch.testing.assert_close(reading(cells).exp()[0, :-1], regions.scores[regions.scores.amax(1).argmax()])

@@ -21,17 +21,10 @@ from schemas import check
 from seewhy.cli import app
 from seewhy.dense.detection.fit import beside, dealt, fit_detector, out_of_fold, usable
 from seewhy.dense.detection.linear import (
-    Axes,
     Linear,
     RegionProbe,
-    Taught,
-    _examples,
-    _labelled,
-    _mistakes,
     best_overlaps,
     common_shapes,
-    moved,
-    parts_of,
     windows_of,
 )
 from seewhy.dense.detection.thresholds import FIGURES, Ranked, best_point, calibrated, part, wilson
@@ -120,61 +113,6 @@ def test_windows_lie_in_the_picture_and_shapes_are_those_of_boxes() -> None:
     # Wherever a box of a shape lies, a window overlaps with it.
     there = torch.tensor([[3.3, 4.1, 5.3, 6.1], [7.7, 2.2, 17.7, 7.2]])
     assert best_overlaps(there, windows)[0].min() > 0.6
-
-
-def test_parts_and_surroundings_of_a_box_by_hand() -> None:
-    found = parts_of(torch.tensor([[2.0, 0.0, 6.0, 8.0]]), 2, 0.25, (9, 20))
-    spans = [(*x[0].tolist(), *y[0].tolist()) for x, y in found]
-    assert spans == [(2, 4, 0, 4), (4, 6, 0, 4), (2, 4, 4, 8), (4, 6, 4, 8), (1, 7, 0, 9)], "within the nine rows"
-    assert len(windows_of(torch.tensor([[0.5, 0.2]]), (10, 20))) == 5 * 17, "a quarter of a side, or half a cell"
-    far = moved(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[9.0, 0.0, 0.0, 0.0]]))
-    assert far.tolist() == [[2.0, 0.0, 4.0, 2.0]], "none counts for more than 1"
-
-
-def blank(grid: torch.Tensor, classes: int = 2) -> RegionProbe:
-    """Gives the first number of the map in a box to the first class, and moves every box far to the right."""
-    m = len(grid)
-    weight, bias = torch.zeros(classes + 5, 5 * m + 2), torch.zeros(classes + 5)
-    weight[0, : 4 * m : m] = 1.0
-    bias[-4] = 0.9
-    return RegionProbe(Axes(torch.zeros(m), torch.eye(m)), torch.tensor([[0.25, 0.25]]), weight, bias, 2, 0.25)
-
-
-def taught(grid: torch.Tensor) -> Taught:
-    """A thing at the upper left, and an ignored place at the lower right."""
-    own, ignored = torch.tensor([[0.0, 0.0, 0.25, 0.25]]), torch.tensor([[0.5, 0.5, 1.0, 1.0]])
-    return Taught(grid, own, torch.tensor([1]), ignored)
-
-
-def test_what_a_region_teaches() -> None:
-    grid = torch.randn(2, 8, 8, generator=torch.Generator().manual_seed(0))
-    boxes = torch.tensor(
-        [[0, 0, 2, 2], [0, 0, 2, 1.2], [0, 0, 2, 4.4], [0, 4, 2, 6], [4.5, 4.5, 8, 8], [1.5, 0, 3.5, 2]],
-        dtype=torch.float32,
-    )
-    found = _labelled(blank(grid), taught(grid), boxes)
-    assert found.label.tolist() == [1, 1, -1, -1], "neither right nor wrong, and what is ignored, teach nothing"
-    torch.testing.assert_close(found.x, blank(grid).features(grid, boxes[[0, 1, 3, 5]]))
-    back = moved(boxes[:2], found.offsets[:2])
-    torch.testing.assert_close(back, torch.tensor([[0.0, 0, 2, 2]] * 2))
-    assert float(found.offsets[2:].abs().sum()) == 0
-
-
-def test_the_surest_of_what_is_wrong_is_learnt_from_and_boxes_stay_in_the_picture() -> None:
-    grid = torch.zeros(2, 8, 8)
-    grid[0, 0:2, 4:] = 9.0
-    grid[0, :2, :2] = 20.0
-    probe = blank(grid)
-    wrong = _mistakes(probe, taught(grid), 3)
-    assert wrong.label.tolist() == [-1] * 3
-    assert float(wrong.x[:, 0].min()) == pytest.approx(9.0, abs=1e-3), "the second brightest place, not the thing"
-    boxes, _, _ = probe.moved(grid)
-    assert boxes.min() >= 0
-    assert boxes.max() <= 8
-    drawn = _examples(probe, taught(grid), 4, torch.Generator().manual_seed(0))
-    assert (drawn.label == 1).sum() >= 4
-    assert (drawn.label == -1).sum() >= 4
-    assert len(drawn.label) <= 12
 
 
 def matched(scores: Sequence[float], right: Sequence[bool], n: int) -> Matched:

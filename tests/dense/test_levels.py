@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from coloured import NAMES, masked
 from seewhy.dense.cells import unpacked, with_levels
-from seewhy.dense.denseclip import DenseCLIP, _Learning, _moments
+from seewhy.dense.denseclip import DenseCLIP, _Learning
 from seewhy.dense.evaluation import PROBE, evaluate_segmenter
 from seewhy.dense.saving import load_segmenter, save_segmenter
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.encoders.split import example_pixels
 from seewhy.pictures.pixel_classes import load_masks
 from seewhy.training.batches import Batch
-from tiny import HashedWords, build, tiny_cnn, tiny_tokens
+from tiny import HashedWords, build
 
 
 def stages() -> Encoder:
@@ -69,11 +69,6 @@ def test_levels_are_the_last_maps_of_their_size() -> None:
     assert not any(module._forward_hooks for module in trunk.modules())
 
 
-@pytest.mark.parametrize(("encoder", "n", "has"), [(stages(), 4, 3), (tiny_cnn(), 2, 1), (tiny_tokens(), 2, 1)])
-def test_of_more_levels_than_a_trunk_has_it_gives_its_own(encoder: Encoder, n: int, has: int) -> None:
-    assert len(with_levels(encoder, n).layout.finer) == has - 1
-
-
 def test_what_only_a_finer_map_knows_is_learnt_kept_and_measured(tmp_path: Path) -> None:
     data = load_masks(masked(tmp_path / "data", noise=20))
     how = DenseCLIP(n_steps=60, batch_size=4, width=16, lr=5e-3, levels=2, prompting="none")
@@ -88,15 +83,6 @@ def test_what_only_a_finer_map_knows_is_learnt_kept_and_measured(tmp_path: Path)
     rows = {row["name"]: row["miou"] for row in report.data["rows"]}
     assert report.data["miou"] > 0.7 > 0.5 > rows[PROBE]  # the probe sees the last map alone
     assert made.classes == NAMES
-
-
-def test_mean_and_spread_of_each_channel_of_each_level() -> None:
-    layout = Layout(finer=((2, 2),))
-    x = torch.randn(35, 3 + 8, 4, 4, generator=torch.Generator().manual_seed(0)) * 3 + 1
-    first, second = unpacked(layout, x)
-    mean, spread = _moments(x.half(), layout)
-    torch.testing.assert_close(mean, torch.cat([first.mean((0, 2, 3)), second.mean((0, 2, 3))]), atol=2e-3, rtol=0)
-    torch.testing.assert_close(spread, torch.cat([m.std((0, 2, 3)) for m in (first, second)]), atol=8e-3, rtol=0)
 
 
 def test_a_mirrored_step_mirrors_every_level(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -19,7 +18,7 @@ from seewhy.dense.evaluation import ALWAYS, GRID, NORM, OWN, PROBE, RANDOM, SHUF
 from seewhy.dense.finders import Segmenter
 from seewhy.dense.linear import Linear, shares_of
 from seewhy.dense.maskclip import MaskCLIP
-from seewhy.dense.miou import Norms, accuracy, ceiling, commonest, mean_iou, per_class, pixel_confusion, shuffled, sums
+from seewhy.dense.miou import accuracy, ceiling, commonest, mean_iou, per_class, pixel_confusion, shuffled, sums
 from seewhy.dense.saving import is_segmenter, load_segmenter, save_segmenter
 from seewhy.errors import DataError, InputError, ModelError
 from seewhy.pictures.pixel_classes import load_masks
@@ -60,15 +59,6 @@ def test_the_ceiling_of_a_grid() -> None:
     assert shares_of(truth, 3, (2, 2))[0, 0].tolist() == [15 / 16, 0, 1 / 16]
     truth[0, 0] = 255
     assert shares_of(truth, 3, (2, 2))[0, 0].sum() == 15 / 16
-
-
-def test_lengths_without_words_are_matched_by_who_knows() -> None:
-    norms, truth = Norms(2), np.zeros((4, 8), np.uint8)
-    truth[:, 4:] = 1
-    cells = torch.ones(3, 4, 8)
-    cells[:, :, :4] = 5.0  # the longer ones are class 0
-    norms.add(cells, truth)
-    assert norms.confusions()[0].tolist() == [[16, 0, 0], [0, 16, 0]]
 
 
 @pytest.fixture(scope="module")

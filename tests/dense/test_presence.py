@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +15,8 @@ import seewhy
 from coloured import COLOURS, colours
 from schemas import check
 from seewhy.cli import app
-from seewhy.dense.by_words import detector_for
 from seewhy.dense.presence import Presence, other_names, standing_out
 from seewhy.dense.word_regions import few_of_each
-from seewhy.errors import InputError
 
 LABELS = ["red", "green", "blue"]
 
@@ -108,12 +105,6 @@ def test_few_boxes_of_each_name() -> None:
     scores, labels = torch.tensor([0.50, 0.55, 0.52, 0.30, 0.1]), torch.tensor([0, 0, 0, 0, 1])
     assert few_of_each(boxes, scores, labels, 0.9).tolist() == [1, 2, 4]
     assert few_of_each(boxes, scores, labels, 0.5).tolist() == [1, 2, 3, 4]
-
-
-@pytest.mark.parametrize("given", [{"least_presence": -1.0}, {"least_presence": float("inf")}, {"part": 1.5}])
-def test_limits_out_of_range(given: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="from 0"):
-        detector_for("word_regions", ["a"], colours(), **given)
 
 
 @pytest.mark.slow  # the shipped encoder, on a photograph

@@ -10,7 +10,6 @@ import torch
 
 from seewhy.dense.regions import Keep
 from seewhy.dense.two_stage import Blend, shrunk
-from seewhy.errors import InputError
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "dito.json").read_text("utf-8"))
 DETECTOR, WORDS = (torch.tensor(GOLDEN[name]) / t for name, t in (("detector", 0.1), ("words", 0.01)))
@@ -25,13 +24,6 @@ def test_blended_as_the_authors_do() -> None:
     ):
         found = Blend()(DETECTOR, WORDS, *given)
         torch.testing.assert_close(found, torch.tensor(GOLDEN[name]), rtol=0, atol=GOLDEN["tolerance"])
-
-
-def test_at_its_ends_a_blend_is_one_of_both() -> None:
-    p, z = DETECTOR.softmax(1), WORDS.softmax(1)
-    torch.testing.assert_close(Blend(0.0, 0.0, 0.0)(DETECTOR, WORDS, BASE, OBJECTNESS), p)
-    names = Blend(1.0, 1.0)(DETECTOR, WORDS)[:, 1:]
-    torch.testing.assert_close(names / names.sum(1, keepdim=True), z[:, 1:] / z[:, 1:].sum(1, keepdim=True))
 
 
 def test_words_far_from_all_names_leave_finite_scores() -> None:
@@ -56,19 +48,3 @@ def test_kept_as_the_authors_do() -> None:
 def test_a_box_is_made_smaller_about_its_middle() -> None:
     found = shrunk(torch.tensor([[10.0, 20.0, 30.0, 60.0]]), 0.7)
     assert found[0].tolist() == pytest.approx([13, 26, 27, 54])
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"alpha": -0.1},
-        {"alpha": 1.1},
-        {"beta": -0.1},
-        {"beta": 1.5},
-        {"objectness": -1.0},
-        {"objectness": float("inf")},
-    ],
-)
-def test_what_is_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(InputError, match=r"was expected\. Change it"):
-        Blend(**wrong)

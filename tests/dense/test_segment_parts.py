@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_mask_evaluation import rows_of
 
 import seewhy
 import seewhy.dense.by_words
@@ -21,14 +20,11 @@ import seewhy.dense.linear
 import seewhy.dense.regions
 import seewhy.dense.saving
 from coloured import NAMES, colours, masked, picture
-from seewhy.dense.denseclip_network import ContextDecoder
-from seewhy.dense.evaluation import ALWAYS, OWN, RANDOM, SHUFFLED, evaluate_segmenter
-from seewhy.dense.linear import Affine, Linear, gathered, shares_of
-from seewhy.dense.maskclip import MaskCLIP, Words
-from seewhy.dense.miou import Norms, accuracy, ceiling, commonest, mean_iou, per_class, pixel_confusion, shuffled, sums
-from seewhy.dense.regions import NOTHING, CocoDocument, Segmentation, SegmentFolder, segments_of
+from seewhy.dense.linear import Affine, Linear, gathered
+from seewhy.dense.maskclip import MaskCLIP
+from seewhy.dense.miou import Norms, mean_iou, sums
+from seewhy.dense.regions import NOTHING, Segmentation, SegmentFolder, segments_of
 from seewhy.dense.saving import is_segmenter, load_segmenter, save_segmenter
-from seewhy.dense.windows import Windows
 from seewhy.errors import DataError, ForeignFileError, InputError, ModelError
 from seewhy.pictures.pixel_classes import load_masks
 from seewhy.progress import Progress
@@ -60,20 +56,6 @@ def test_segments_have_their_numbers() -> None:
     assert NOTHING == 255
 
 
-def test_a_coco_document_has_the_numbers_of_segments() -> None:
-    document = CocoDocument(NAMES)
-    document.add(result())
-    document.add(result("b.png"))
-    data = document.to_json()
-    assert data["categories"] == [{"id": i, "name": n} for i, n in ((1, "red"), (2, "green"), (3, "blue"))]
-    assert data["images"][1] == {"id": 2, "file_name": "b.png", "width": 4, "height": 3}
-    first, _, third, _ = data["annotations"]
-    assert (first["id"], third["id"], third["image_id"]) == (1, 3, 2)
-    assert (first["category_id"], first["area"], first["bbox"]) == (3, 5, [0, 0, 3, 2])
-    assert data["annotations"][1]["bbox"] == [3, 1, 1, 2]
-    assert first["score"] == pytest.approx(SURE[MASK == 2].mean(), abs=1e-4)
-
-
 def test_a_folder_names_its_masks_and_leaves_others_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seewhy.dense.regions, "MOST_SHOWN", 2)
     folder = SegmentFolder(tmp_path / "seg", NAMES)
@@ -96,47 +78,6 @@ def test_a_folder_names_its_masks_and_leaves_others_files(tmp_path: Path, monkey
             SegmentFolder(tmp_path / name, NAMES)
 
 
-def test_windows_step_by_three_quarters_and_bend_by_half() -> None:
-    assert Windows((8, 8), (1, 2)).strides == (6, 6)
-    assert Windows((10, 5), (2, 2)).strides == (8, 4)
-    assert [Windows.over(size, (4, 4), 1).n for size in ((1500, 1000), (1600, 1000), (1000, 1600))] == [
-        (1, 1), (1, 2), (2, 1),
-    ]  # fmt: skip
-    assert Windows.over((2625, 1000), (4, 4), 1).n == (1, 2)  # exactly two
-
-
-def test_confusions_and_what_is_made_of_them() -> None:
-    truth, found = np.array([[0, 0, 1, 255, 3]]), np.array([[0, 1, 255, 2, 0]])
-    table = pixel_confusion(truth, found, 3)
-    assert table.tolist() == [[1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
-    both = torch.stack([table, pixel_confusion(truth, truth, 3)])
-    # Of class 0: 3 of 4 true pixels, none else; of class 1: 1 right, 2 true, 1 more said.
-    assert sums(both).sum(0).tolist() == [3, 1, 0, 4, 3, 0, 4, 2, 0]
-    assert float(mean_iou(sums(both).sum(0))) == pytest.approx((3 / 4 + 1 / 3) / 2)  # of classes that are there
-    assert accuracy(both) == pytest.approx(4 / 6)
-    rows = per_class(both, NAMES, 0)
-    assert [row["iou"] for row in rows] == [pytest.approx(3 / 4), pytest.approx(1 / 3), None]
-    assert [row["share"] for row in rows] == [pytest.approx(4 / 6), pytest.approx(2 / 6), 0]
-    assert [row["n_pictures"] for row in rows] == [2, 2, 0]
-
-
-def test_controls_of_known_figures() -> None:
-    table = torch.tensor([[[5, 1, 0, 2], [0, 3, 1, 0], [0, 0, 1, 0]]])
-    assert commonest(table)[0].tolist() == [[8, 0, 0, 0], [4, 0, 0, 0], [1, 0, 0, 0]]
-    for one in shuffled(table, 0):
-        assert one[:, :, 3].equal(table[:, :, 3])
-        columns = one[0, :, :3].T.tolist()
-        assert sorted(columns) == sorted(table[0, :, :3].T.tolist())
-        assert all(a != b for a, b in zip(columns, table[0, :, :3].T.tolist(), strict=True))
-    assert len({str(one.tolist()) for one in shuffled(table, 0)}) == 2  # three have two orders without a fixed place
-    truth = np.array([[0, 0, 1, 1], [0, 255, 1, 0]], np.uint8)
-    assert ceiling(truth, 2, (1, 2), (1, 2)).tolist() == [[0, 0, 1, 1]] * 2
-    fine = ceiling(truth, 2, (2, 4), (2, 4))
-    assert (fine[truth < 2] == truth[truth < 2]).all()
-    uneven = np.array([[0, 0, 1, 1, 1]], np.uint8)  # cells of three pixels and two
-    assert ceiling(uneven, 2, (1, 2), (1, 5)).tolist() == [[0, 0, 1, 1, 1]]
-
-
 def test_length_alone_parts_what_only_length_parts() -> None:
     norms, truth = Norms(3), np.repeat(np.arange(3, dtype=np.uint8), 4)[None].repeat(2, 0)
     length = torch.tensor([1.0, 3.0, 9.0]).repeat_interleave(4).expand(2, -1)
@@ -149,29 +90,9 @@ def test_length_alone_parts_what_only_length_parts() -> None:
     assert sorted(other.confusions()[0].sum(0).tolist()) == [0, 0, 0, 24]
 
 
-def test_a_decoder_begins_as_the_authors_does() -> None:
-    torch.manual_seed(0)
-    made = ContextDecoder(12)
-    first = made.decoder[0]
-    assert (len(made.decoder), first.self_attn.heads, first.dropout.p, first.norm1.weight.shape) == (3, 4, 0.1, (256,))
-    assert float(first.mlp[0].weight.detach().std()) == pytest.approx(0.02, abs=0.002)
-    assert not any(bool(p.any()) for name, p in made.named_parameters() if name.endswith("bias"))
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return masked(tmp_path_factory.mktemp("masks") / "train", 4, noise=20)
-
-
-def test_random_texts_differ_from_draw_to_draw() -> None:
-    scorer = MaskCLIP().build(colours(), NAMES).scorer
-    assert isinstance(scorer, Words)
-    first, again, other = (scorer.random(seed).texts for seed in (0, 0, 1))
-    assert torch.equal(first, again)
-    assert not torch.allclose(first, other)
-    torch.testing.assert_close(first.norm(dim=1), torch.ones(3))
-    bare = replace(scorer, how=MaskCLIP(centred=0.0)).random(0).texts
-    assert not torch.allclose(first, bare)
 
 
 def test_smoothed_scores_keep_their_probabilities() -> None:
@@ -241,19 +162,6 @@ def test_a_tiled_picture_is_shown_whole() -> None:
         MaskCLIP(least=1.0).build(colours(), NAMES)
 
 
-def test_pixels_are_named_no_finer_than_was_looked(monkeypatch: pytest.MonkeyPatch) -> None:
-    segmenter = MaskCLIP().build(colours(), NAMES)
-    sizes: list[tuple[int, int]] = []
-    real = seewhy.dense.finders.best_classes  # type: ignore[attr-defined]
-    monkeypatch.setattr(
-        "seewhy.dense.finders.best_classes", lambda s, size, scale: sizes.append(size) or real(s, size, scale)
-    )
-    for size in ((40, 30), (300, 200), (1000, 100)):
-        segmenter.segment(picture(*size))
-    whole = Windows((16, 16), Windows.over((1000, 100), (1, 1), 1).n).whole
-    assert sizes == [(30, 40), (64, 64), (whole[0] * 4, whole[1] * 4)]
-
-
 def test_numbers_that_are_not_finite_are_named() -> None:
     segmenter = MaskCLIP().build(colours(), NAMES)
     looks = segmenter.encoder
@@ -261,32 +169,6 @@ def test_numbers_that_are_not_finite_are_named() -> None:
     looks.forward_features = lambda x: forward(x) * torch.tensor(float("nan"))  # type: ignore[method-assign]
     found = next(iter(segmenter.segment_all([picture()])))
     assert "not finite; try --engine torch" in found.error  # type: ignore[union-attr]
-
-
-def test_a_report_has_the_figures_of_its_rows(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given, zooms = load_masks(data), []
-    real = seewhy.dense.evaluation.Linear
-
-    def linear(**parameters: Any) -> Any:
-        zooms.append(parameters["zoom"])
-        return real(**parameters)
-
-    monkeypatch.setattr(seewhy.dense.evaluation, "Linear", linear)
-    report = evaluate_segmenter(MaskCLIP(zoom=1.0).build(colours("red blue green"), NAMES), given, train=given).data
-    rows = rows_of(type("R", (), {"data": report}))
-    assert zooms == [1.0]
-    assert report["above_shuffled"] == pytest.approx(rows[OWN]["miou"] / rows[SHUFFLED]["miou"])
-    assert report["accuracy"] != pytest.approx(report["miou"], abs=0.01)
-    assert rows[ALWAYS]["difference"] == pytest.approx(rows[OWN]["miou"] - rows[ALWAYS]["miou"])
-    assert "the best of 5 draws" in rows[RANDOM]["what"]
-    for name in (SHUFFLED, RANDOM):  # draws differ, and the best is shown
-        mean = float(rows[name]["what"].rpartition("draws, ")[2].partition(" on")[0])
-        assert 100 * rows[name]["miou"] > mean + 0.1
-
-
-def test_a_cells_pixels_without_a_class_are_in_no_share() -> None:
-    truth = np.array([[0, 0, 255, 1], [0, 255, 255, 1]], np.uint8)
-    assert shares_of(truth, 2, (1, 2))[0].tolist() == [[0.75, 0.0], [0.0, 0.5]]
 
 
 def test_cells_that_are_learnt_from(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,38 +192,3 @@ def test_cells_that_are_learnt_from(data: Path, tmp_path: Path, monkeypatch: pyt
         Image.fromarray(np.zeros((48, 64), np.uint8)).save(root / "labels" / f"{i}.png")
     with pytest.raises(DataError, match=r"3 picture\(s\) with 1 class\(es\) can be learnt from"):
         gathered(bare, load_masks(root), 0, Progress())
-
-
-def test_a_probe_is_fitted_by_shares_and_chosen_on_other_pictures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = masked(tmp_path / "data", 4, noise=20)
-    mask = np.asarray(Image.open(data / "labels" / "2.png")).copy()
-    mask[:, 13:30] = 1  # cells are four pixels wide
-    Image.fromarray(mask).save(data / "labels" / "2.png")
-    fits: list[tuple[Any, ...]] = []
-    real, figures = seewhy.dense.linear.fit_logistic, iter((0.2, 0.9, 0.1))
-
-    def fit(x: Any, y: Any, k: int, c: float, *, sample_weight: Any, tol: float) -> Any:
-        fits.append((x, y, c, sample_weight, real(x, y, k, c, sample_weight=sample_weight, tol=tol)))
-        return fits[-1][-1]
-
-    held: list[int] = []
-    monkeypatch.setattr(seewhy.dense.linear, "fit_logistic", fit)
-    monkeypatch.setattr(seewhy.dense.linear, "_overlap", lambda f, x, s: held.append(len(x)) or next(figures))
-    given = load_masks(data)
-    made = Linear().fit(colours(), given)
-    assert [c for _, _, c, _, _ in fits] == [1e-3, 1e-2, 1e-1, 1e-2]  # the best of three, then on all
-    assert held == [256] * 3  # a fifth of four pictures is one
-    x, _, _, weight, last = fits[-1]
-    assert len(fits[0][0]) < len(x)
-    assert (weight < 1).any()
-    cells = gathered(Linear().segmenter(colours(), given.classes, Affine.empty(3)), given, 0, Progress())
-    rows = (cells.shares > 0.05).nonzero()[:, 0]
-    assert len(rows) == len(x)
-    torch.testing.assert_close(x[(x[:, 0] == x[:, 0])].mean(0), x.mean(0))
-    scores = cells.features[rows] @ made.scorer.weight.T + made.scorer.bias  # type: ignore[attr-defined]
-    torch.testing.assert_close(scores, last.logits(x), atol=1e-4, rtol=1e-4)
-    every = torch.cat([x[rows == i][:1] for i in rows.unique()])
-    torch.testing.assert_close(every.mean(0), torch.zeros(3), atol=1e-4, rtol=0)
-    torch.testing.assert_close(every.std(0), torch.ones(3), atol=1e-4, rtol=0)

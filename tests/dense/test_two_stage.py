@@ -35,12 +35,6 @@ def test_cells_of_the_level_that_fits_propose_a_box_by_its_middle() -> None:
     assert (len(nothing.own), len(nothing.empty)) == (0, 84)
 
 
-def test_of_two_boxes_the_smaller_is_proposed_where_both_would_be() -> None:
-    boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.1, 0.1, 0.9, 0.9]])
-    found = Targets.of([(1, 1), (1, 1), (4, 4)], boxes)
-    assert torch.equal(found.boxes, boxes[1:].expand(len(found.own), 4))
-
-
 def test_what_is_learnt_from() -> None:
     there, named = torch.tensor([[0.0, 0.0, 0.4, 0.4], [0.5, 0.5, 1.0, 1.0]]), torch.tensor([2, 0])
     proposed = torch.tensor([[0.02, 0.0, 0.4, 0.4], [0.0, 0.5, 0.4, 1.0], [0.5, 0.5, 1.0, 0.8]])
@@ -70,19 +64,6 @@ def test_proposals_are_in_the_picture_surest_first_and_filled_up() -> None:
     assert (found.objectness.diff(dim=1) <= 0).all()
     assert found.objectness[0, -1] == 0, "84 cells cannot propose 100"
     assert len(net.proposed(levels, 100, 0.3).objectness[0].nonzero()) < 84
-
-
-def test_logits_are_cosines_over_the_temperature() -> None:
-    net = network()
-    with torch.no_grad():
-        net.scalar.fill_(2.0)
-        levels = net.heads.levels(torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0)))
-        logits, _ = net.read(levels, torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([0]))
-    assert logits.shape == (1, 3)
-    assert logits.abs().max() <= 1 / 0.2 + 1e-5
-    hidden = net.heads.read(levels, torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([0]))
-    vector = net.heads.embed(hidden)[0].detach()
-    assert float(logits[0, 1]) == pytest.approx(float(vector[1] / vector.norm() / 0.2), rel=1e-4)
 
 
 @pytest.mark.slow

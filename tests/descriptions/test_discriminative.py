@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -11,11 +14,13 @@ from seewhy.descriptions.discriminative import (
     Pool,
     Selector,
     best_weight,
-    halves,
-    nearest_mean,
     selection_matrix,
 )
 from seewhy.errors import DataError, InputError
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "reproductions"))
+
+from semantics_arms import halves, nearest_mean
 
 M = torch.tensor(
     [

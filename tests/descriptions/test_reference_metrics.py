@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from pathlib import Path
 
 import pytest
 
 from seewhy.errors import InputError, MissingExtraError
-from seewhy.language import text_metrics
-from seewhy.language.text_metrics import reference_scores, word_classes, words_of
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "reproductions"))
+
+import text_metrics
+from text_metrics import reference_scores, word_classes, words_of
 
 TEXTS = ["A cat sits on the mat.", "Two dogs run across a green field!", "A red cup stands on the table"]
 KNOWN = [

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+import sys
+from pathlib import Path
 
 import pytest
 
 from seewhy.errors import InputError
-from seewhy.language.text_metrics import mentions, readability, score_objects, syllables
+from seewhy.language.textualize import mentions
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "reproductions"))
+
+from text_metrics import readability, score_objects, syllables
 
 TEXT = "The big dog ran. A beautiful animal slept on it!"
 """10 words, 2 sentences, 37 letters; syllables 1 1 1 1 · 1 3 3 1 1 1 = 14; two hard words."""

@@ -3,15 +3,13 @@ import copy
 import pytest
 import torch
 from sklearn.kernel_ridge import KernelRidge
-from torch import nn
 from torch.nn import functional as F
 
 from seewhy.encoders.base import TrainableText
 from seewhy.encoders.embedded import EmbeddedText
 from seewhy.encoders.imagenet import imagenet_classes, imagenet_texts
 from seewhy.encoders.minilm import load_minilm
-from seewhy.encoders.text_space import KernelRegression, TextSpace, kernel, regress
-from seewhy.errors import DataError
+from seewhy.encoders.text_space import KernelRegression, TextSpace, class_centres, kernel, regress
 
 WORDS = ["red", "green", "blue", "round", "square", "long"]
 
@@ -32,7 +30,7 @@ def weight():
 
 def test_one_text_per_class_is_scikit_learns_kernel_ridge(weight):
     texts = [own[:1] for own in TEXTS]
-    space = TextSpace.fit(weight, texts, embed, width=0.5, ridge=0.3)
+    space = TextSpace.fit(weight, class_centres(texts, embed), embed, ridge=0.3)
     vectors = embed([own[0] for own in texts])
     rows = F.normalize(weight - weight.mean(0), dim=1)
     ridge = KernelRidge(alpha=0.3, kernel="rbf", gamma=1 / (2 * 0.5**2)).fit(vectors.numpy(), rows.numpy())
@@ -42,67 +40,43 @@ def test_one_text_per_class_is_scikit_learns_kernel_ridge(weight):
 
 
 def test_a_class_is_the_mean_of_its_texts(weight):
-    space = TextSpace.fit(weight, TEXTS, embed)
-    twice = TextSpace.fit(weight, [own * 2 for own in TEXTS], embed)
+    space = TextSpace.fit(weight, class_centres(TEXTS, embed), embed)
+    twice = TextSpace.fit(weight, class_centres([own * 2 for own in TEXTS], embed), embed)
     torch.testing.assert_close(space.encode_text(["red long"]), twice.encode_text(["red long"]), atol=1e-5, rtol=0)
 
 
 def test_without_ridge_a_class_lands_on_its_row(weight):
     texts = [own[:1] for own in TEXTS]
-    space = TextSpace.fit(weight, texts, embed, ridge=1e-9)
+    space = TextSpace.fit(weight, class_centres(texts, embed), embed, ridge=1e-9)
     rows = F.normalize(weight - weight.mean(0), dim=1)
     torch.testing.assert_close(space.encode_text([own[0] for own in texts]), rows, atol=1e-4, rtol=0)
 
 
-def test_pictures_are_an_affine_map_then_unit_length(weight):
-    mean = torch.linspace(0, 1, 9)
-    space = TextSpace.fit(weight, TEXTS, embed, mean=mean)
-    pooled = torch.rand(5, 9, requires_grad=True)
-    torch.testing.assert_close(space.project(pooled), pooled - mean)
-    assert torch.autograd.grad(space.project(pooled)[:, 0].sum(), pooled)[0].abs().sum() > 0
-
-
 def test_survives_being_written_down(weight):
-    space = TextSpace.fit(weight, TEXTS, embed)
+    space = TextSpace.fit(weight, class_centres(TEXTS, embed), embed)
     again = TextSpace.from_tensors(space.to_tensors(), embed)
     assert torch.equal(space.encode_text(["red", "blue long"]), again.encode_text(["red", "blue long"]))
-    pooled = torch.rand(2, 9)
-    assert torch.equal(space.project(pooled), again.project(pooled))
 
 
 def test_no_text_is_no_vector(weight):
-    assert TextSpace.fit(weight, TEXTS, embed).encode_text([]).shape == (0, 9)
-
-
-@pytest.mark.parametrize("texts", [TEXTS[:3], [*TEXTS[:3], []]])
-def test_each_row_needs_a_text(weight, texts):
-    with pytest.raises(DataError) as caught:
-        TextSpace.fit(weight, texts, embed)
-    assert str(caught.value) == (
-        "4 classifier rows were given with texts for 3 classes. Each row needs at least one text. "
-        "Pass one list of texts per row."
-    )
+    assert TextSpace.fit(weight, class_centres(TEXTS, embed), embed).encode_text([]).shape == (0, 9)
 
 
 def test_the_way_from_sentences_to_pictures_is_differentiable(weight):
     """Central differences of the kernel regression, in double precision."""
-    space = TextSpace.fit(weight, TEXTS, embed)
+    space = TextSpace.fit(weight, class_centres(TEXTS, embed), embed)
     regression = KernelRegression(space.centres.double(), space.coefficients.double(), space.width)
     vectors = embed(["red long", "blue"]).double().requires_grad_()
     assert torch.autograd.gradcheck(regression, vectors)
     torch.testing.assert_close(F.normalize(regression(vectors), dim=1).float(), space.encode_text(["red long", "blue"]))
 
 
-def test_what_is_subtracted_is_a_module(weight):
-    mean, pooled = torch.linspace(0, 1, 9), torch.rand(5, 9)
-    centred = TextSpace.fit(weight, TEXTS, embed, mean=mean).projection
-    torch.testing.assert_close(centred(pooled), pooled - mean)
-    assert isinstance(TextSpace.fit(weight, TEXTS, embed).projection, nn.Identity)
-
-
 def test_coefficients_by_every_text_are_the_best_ones(weight):
     """Any other coefficients miss the rows by more, or are longer where the ridge is asked."""
-    space, vectors = TextSpace.fit(weight, TEXTS, embed), embed([t for several in TEXTS for t in several])
+    space, vectors = (
+        TextSpace.fit(weight, class_centres(TEXTS, embed), embed),
+        embed([t for several in TEXTS for t in several]),
+    )
     owner = torch.tensor([i for i, several in enumerate(TEXTS) for _ in several])
     rows = (weight - weight.mean(0))[owner]
     found = space.fit_texts(rows, vectors, ridge=0.05).double()
@@ -123,7 +97,7 @@ def test_the_embedded_words_half_can_be_trained():
     """MiniLM and the regression behind it say what the encoder says, and every weight on the way gets a gradient."""
     seeded = torch.Generator().manual_seed(0)
     centres = F.normalize(torch.randn(6, 384, generator=seeded), dim=1)
-    space = TextSpace.fit_centres(torch.randn(6, 9, generator=seeded), centres, load_minilm().encode)
+    space = TextSpace.fit(torch.randn(6, 9, generator=seeded), centres, load_minilm().encode)
     tower, texts = EmbeddedText(space, "x", torch.zeros(6, 9)), ["a cat", "a rather long sentence about two dogs", "x"]
     assert isinstance(tower, TrainableText)
     module = copy.deepcopy(tower.module).requires_grad_(True)
@@ -146,7 +120,9 @@ def test_an_unseen_class_is_found_among_its_kin():
     assert imagenet_classes()[717].label == "pickup"
     seen = [i for i in range(0, 1000, 2) if i not in cats]
     texts = imagenet_texts()
-    space = TextSpace.fit(weight[seen], [texts[i] for i in seen], load_minilm().encode)
+    space = TextSpace.fit(
+        weight[seen], class_centres([texts[i] for i in seen], load_minilm().encode), load_minilm().encode
+    )
     rows = F.normalize(weight - weight.mean(0), dim=1)
     cat, truck = space.encode_text(["a photo of a cat", "a photo of a truck"])
     assert (rows[cats] @ cat).mean() > (rows[trucks] @ cat).mean() + 0.1
@@ -154,7 +130,8 @@ def test_an_unseen_class_is_found_among_its_kin():
 
 
 def test_more_centres_add_to_the_coefficients(weight):
-    space, vectors = TextSpace.fit(weight, TEXTS, embed), embed(["red long", "blue"])
+    space = TextSpace.fit(weight, class_centres(TEXTS, embed), embed)
+    vectors = embed(["red long", "blue"])
     more = {"centres": 3 * embed(["long", "blue square"]), "left": torch.ones(6, 2), "right": weight[:2]}
     plain = space.place_by(vectors, {"coefficients": weight})
     torch.testing.assert_close(plain, F.normalize(kernel(vectors, space.centres, 0.5) @ weight, dim=1))

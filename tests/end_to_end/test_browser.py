@@ -12,7 +12,7 @@ import pytest
 
 from browser import NEEDS_BROWSER, Browser
 from seewhy.evaluation import Report
-from seewhy.report import index_entry, render_index, render_notebook, render_report, save
+from seewhy.report import index_entry, render_index, render_notebook, save
 from seewhy.storage.output import write_atomic
 from seewhy.types import Failure
 
@@ -29,8 +29,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     entries = [index_entry(card, f"{name}.html") for name, card in cards.items()]
     failures = [Failure("broken.jpg", "not a picture"), Failure("x" * 300, "y" * 300)]
     paths["index"] = write_atomic(folder / "index.html", render_index(entries, failures))
-    paths["report"] = write_atomic(folder / "report.html", render_report(made["make_report"]()))
-    paths["unmeasured"] = write_atomic(folder / "unmeasured.html", render_report({}))
+    paths["report"] = write_atomic(folder / "report.html", Report(made["make_report"]()).to_html())
+    paths["unmeasured"] = write_atomic(folder / "unmeasured.html", Report({}).to_html())
     report = Report(made["make_report"]())._repr_html_()
     shown = f"<!doctype html><title>n</title><body>{render_notebook(cards['full'])}<p>between</p>{report}"
     paths["notebook"] = write_atomic(folder / "notebook.html", shown)

@@ -16,7 +16,7 @@ from seewhy.explanation.base import Explanation, Where, Words
 from seewhy.explanation.similar import Like
 from seewhy.pictures.samples import load_samples
 from seewhy.report import canvas
-from seewhy.report.terminal import card_lines as _lines
+from seewhy.report.terminal import card_lines
 from tiny import class_folders, picture, tiny_cnn
 
 CLASSES = ("moss", "rust", "sky")
@@ -114,7 +114,7 @@ def check_words(why: Explanation) -> None:
 
 def check_forms(why: Explanation, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the page, the still, the JSON and the terminal say is the same."""
-    terminal, page, data = "\n".join(_lines(why)), html.unescape(why.to_html()), why.to_json()
+    terminal, page, data = "\n".join(card_lines(why)), html.unescape(why.to_html()), why.to_json()
     drawn: list[str] = []
     text = canvas.Canvas.text
 

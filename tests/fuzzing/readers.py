@@ -255,7 +255,7 @@ def _masked(folder: Path) -> None:
 
 def _read_masks(source: str, folder: Path) -> None:
     from seewhy.errors import ImageError
-    from seewhy.pictures.masks import mask_beside
+    from seewhy.pictures.object_masks import mask_beside
     from seewhy.pictures.pixel_classes import load_masks
 
     data = load_masks(folder / source)

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from seewhy.cli import app
 from seewhy.cli.index import _entries
+from seewhy.cli.session import Session
 from seewhy.errors import DataError, InputError
 from seewhy.retrieval import Entry
 from tiny import CLASSES, class_folders
@@ -27,14 +28,14 @@ def test_classes_are_the_folders_next_below(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "pictures", 1, side=8)
     loose = folder / "moss" / "moss_0.png"
     (folder / "loose.png").write_bytes(loose.read_bytes())
-    found = list(_entries([folder], "image", "label"))
+    found = list(_entries(Session("index", None), [folder]))
     assert sorted((Path(str(e.source)).name, e.label) for e in found) == [
         ("loose.png", ""),
         *((f"{c}_0.png", c) for c in sorted(CLASSES[:3])),
     ]
     table = tmp_path / "table.csv"
     table.write_text("image,label\npictures/loose.png,green\n")
-    assert list(_entries([table, loose], "image", "label")) == [
+    assert list(_entries(Session("index", None), [table, loose])) == [
         Entry(str(folder / "loose.png"), "green"),
         Entry(str(loose), ""),
     ]

@@ -248,17 +248,18 @@ def test_the_commands(
 @pytest.mark.parametrize(
     ("given", "kind", "message"),
     [
-        ("too_long", InputError, "--rule was given 'too_long'. NAME:FIELD=VALUE was expected."),
-        ("too_long:most=x", InputError, "--rule was given 'too_long:most=x'. A whole number was expected as most."),
+        ("too_long=1", InputError, "--set was given 'too_long=1'. RULE:FIELD=VALUE was expected."),
+        ("too_long:most=x", InputError, "--set was given 'too_long:most=x'. A whole number was expected as most."),
         ("too_lng:most=4", UnknownNameError, "too_long"),
         ("too_long:mst=4", UnknownNameError, "most"),
     ],
 )  # fmt: skip
 def test_settings_that_make_no_sense(given: str, kind: type[Exception], message: str) -> None:
-    from seewhy.cli.pairs import _rules
+    from seewhy.cli.check import _rules
+    from seewhy.cli.session import Session
 
     with pytest.raises(kind) as caught:
-        _rules([given], None)
+        _rules(Session("check", None, set_=[given]), None)
     assert message in str(caught.value)
 
 

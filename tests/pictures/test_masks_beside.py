@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from seewhy.errors import DataError, ImageError
-from seewhy.pictures.masks import mask_beside
+from seewhy.pictures.object_masks import mask_beside
 from seewhy.types import Transform
 
 SIZE = (8, 8)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from seewhy.cli.scale_options import Spread
+from seewhy.cli.many import Spread
 from seewhy.errors import ModelError
 from seewhy.scale import on_ray
 from seewhy.scale.inputs import Shard, ShardError, find_input
@@ -360,6 +360,6 @@ def test_a_model_that_no_machine_opens_is_told(cause: Exception, kind: type[Exce
 def test_threads_of_each_actor(how: dict[str, Any], threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """``--threads`` are of this machine with ``local``, which its actors share, and of each actor elsewhere."""
     monkeypatch.setattr("seewhy.threads.n_cores", lambda: 6)
-    spread = Spread("1/1", 8, "image", 2, gpus=0.5, decoders=3, **how)
-    assert spread.on() == Cluster(how["cluster"], 2, threads, 0.5, 3)
-    assert Spread("1/1", 8, "image", 2, 8).on() is None
+    spread = Spread(8, how["threads"], gpus=0.5, decoders=3)
+    assert spread.cluster(how["cluster"], 2) == Cluster(how["cluster"], 2, threads, 0.5, 3)
+    assert Spread(8, 8).cluster(None, 2) is None

@@ -12,7 +12,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from seewhy.cli import app
-from seewhy.cli.scale_options import Spread
+from seewhy.cli.many import Spread
+from seewhy.cli.session import Session
 from seewhy.retrieval import Index
 from seewhy.scale.run import Part, Report
 from seewhy.scale.work import Embed
@@ -91,7 +92,7 @@ def test_parquet_takes_one_input_and_a_place(tmp_path: Path) -> None:
         done = CliRunner().invoke(app, ["predict", "--parquet", *arguments])
         assert str(done.exception).startswith(says)
     done = CliRunner().invoke(app, ["explain", "a", "--parquet", "-o", "out", "--object-mask", "m.png"])
-    assert str(done.exception).startswith("--parquet and --object-mask were both given. What is shown beside single")
+    assert str(done.exception).startswith("--parquet and --masks were both given. What is shown beside single")
 
 
 @pytest.mark.parametrize(("failed", "unread", "code"), [(0, [], 0), (1, [], 1), (0, [("a.tar", "broken")], 1)])
@@ -119,4 +120,4 @@ def test_what_the_options_say_is_what_is_run(
 
 
 def test_the_usual_column_is_any_of_the_usual_names() -> None:
-    assert Spread("1/1", 5, "image", 1, None).given("memory://a").column is None
+    assert Spread(5).input(Session("index", None), "memory://a").column is None

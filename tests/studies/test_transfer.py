@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from schemas import check
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.cli import app
-from seewhy.cli.study_transfer import encoders_named
+from seewhy.cli.session import Session
 from seewhy.errors import DataError, InputError, UnknownNameError
 from seewhy.pictures.corruptions import CORRUPTIONS, SIDE, read_small
 from seewhy.pictures.samples import Sample, Samples, gathered
@@ -303,9 +303,9 @@ def test_settings_that_are_none() -> None:
 
 def test_encoders_that_cannot_be_found_are_named() -> None:
     with pytest.raises(UnknownNameError, match=r"There is no encoder called 'lite9'\. Did you mean 'lite"):
-        encoders_named(["lite9", "lite0"], "auto")
+        Session("study transfer", None, encoder=["lite9", "lite0"]).encoders()
     with pytest.raises(InputError, match="The encoder lite0 was given twice"):
-        encoders_named(["lite0", "lite2", "lite0"], "auto")
+        Session("study transfer", None, encoder=["lite0", "lite2", "lite0"]).encoders()
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ import seewhy
 from killing import content
 from schemas import check
 from seewhy.cli import app
-from seewhy.cli.training_runs import Watched
+from seewhy.cli.train import Watched
 from seewhy.encoders.adapted import open_adaptation
 from seewhy.encoders.stream import Encoded, encode_stream
 from seewhy.errors import InputError, ModelError

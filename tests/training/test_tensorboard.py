@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from seewhy.cli.training_runs import Watched
+from seewhy.cli.train import Watched
 
 events = pytest.importorskip(
     "tensorboard.backend.event_processing.event_accumulator", reason="the extra 'tensorboard' is not installed"

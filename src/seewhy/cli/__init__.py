@@ -1,4 +1,4 @@
-"""The command line: one verb a file. Nothing heavy is imported before a verb runs."""
+"""The command line: few verbs, options from what they make. Nothing heavy is imported before a verb runs."""
 
 from __future__ import annotations
 
@@ -8,87 +8,87 @@ import logging
 import os
 import sys
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from . import (
-    adapt,
-    annotate,
-    audit,
-    check,
-    describe,
-    detect,
-    doctor,
-    drift,
-    embed,
-    evaluate,
-    explain,
-    export,
-    fit,
-    fit_detector,
-    fit_explainer,
-    fit_prototypes,
-    fit_segmenter,
-    generate,
-    index,
-    methods,
-    pairs,
-    predict,
-    pretrain,
-    schema,
-    search,
-    segment,
-    serve,
-    study,
-)
-from . import app as page
-from .heads import Headed
-from .options import version_option
+from . import check, dense, describe, evaluate, explain, fit, index, methods, pages, predict, study, train
+from .renamed import todays
 from .standard_input import take_standard_input
 from .terminal import Notes, say
+from .verbs import register
+
+
+class Verbs(TyperGroup):
+    """All verbs; what was typed for an earlier version is read as today's."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, todays(args))
+
 
 app = typer.Typer(
     name="seewhy",
     help="Image recognition that explains itself: where it looked, like what, and why in words, each one measured.",
+    cls=Verbs,
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.callback()(version_option)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        say(version("seewhy"))
+        raise typer.Exit
+
+
+@app.callback()
+def options_of_all(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
 LONGEST_NAME = 200
 """Signs of a name that are shown where the system refuses it."""
 STOPPED = 130
 """Exit code of a run that was ended with Ctrl-C."""
 BACKSLASHES = "backslashreplace"
 """What becomes of file names that are not UTF-8: what JSON reads back as they were."""
-MAKE, LEARN, LOOK, WORDS, FIND, ABOUT = (
-    "Make a classifier",
-    "Teach an encoder",
-    "Decide and explain",
-    "Describe in words",
-    "Find pictures",
-    "What there is",
-)
 VERBS = {
-    LOOK: (explain, predict, segment, detect, evaluate, audit, drift, generate, serve),
-    MAKE: (fit, fit_prototypes, fit_explainer, fit_segmenter, fit_detector, export),
-    LEARN: (adapt, pretrain),
-    WORDS: (annotate,),
-    FIND: (embed, index, search, check),
-    ABOUT: (methods, schema, doctor),
+    "Make a model": ((fit.fit, fit.EXAMPLES), (pages.export, pages.EXPORT_EXAMPLES)),
+    "Decide and explain": (
+        (predict.predict, predict.EXAMPLES),
+        (explain.explain, explain.EXAMPLES),
+        (dense.segment, dense.SEGMENT_EXAMPLES),
+        (dense.detect, dense.DETECT_EXAMPLES),
+        (evaluate.evaluate, evaluate.EXAMPLES),
+        (pages.app, pages.APP_EXAMPLES),
+        (pages.serve, pages.SERVE_EXAMPLES),
+    ),
+    "Look at pictures": (
+        (check.check, check.EXAMPLES),
+        (index.index, index.INDEX_EXAMPLES),
+        (index.search, index.SEARCH_EXAMPLES),
+    ),
+    "Teach an encoder": ((train.adapt, train.ADAPT_EXAMPLES), (train.pretrain, train.PRETRAIN_EXAMPLES)),
+    "What there is": (
+        (methods.methods, methods.METHODS_EXAMPLES),
+        (methods.doctor, methods.DOCTOR_EXAMPLES),
+    ),
 }
-for panel, modules in VERBS.items():
-    for module in modules:
-        verb = module.__name__.rpartition(".")[2]
-        register = app.command(verb.replace("_", "-"), cls=Headed, epilog=module.EXAMPLES, rich_help_panel=panel)
-        register(getattr(module, verb))
-app.command("app", cls=Headed, epilog=page.EXAMPLES, rich_help_panel=LOOK)(page.app)
-app.add_typer(study.app, name="study", rich_help_panel=LOOK)
-app.add_typer(describe.app, name="describe", rich_help_panel=WORDS)
-app.add_typer(pairs.app, name="pairs", rich_help_panel=WORDS)
+for panel, verbs in VERBS.items():
+    for function, examples in verbs:
+        register(app, function, examples, panel)
+app.add_typer(describe.app, name="describe", rich_help_panel="Teach an encoder")
+app.add_typer(study.app, name="study", rich_help_panel="Decide and explain")
 
 
 def main() -> None:
@@ -104,6 +104,7 @@ def main() -> None:
     take_standard_input()
     logging.getLogger("seewhy").addHandler(Notes())
     try:
+        sys.argv[1:] = todays(sys.argv[1:])
         _of_verb("".join(sys.argv[1:2]))()
     except (SeeWhyError, OSError) as error:
         if debug or not (isinstance(error, SeeWhyError) or isinstance(error.filename, str | bytes)):
@@ -126,10 +127,11 @@ def _unusable(error: OSError) -> str:
 def _of_verb(name: str) -> typer.Typer:
     """The command line with this verb alone: reading the options of all takes a tenth of a second."""
     own = [command for command in app.registered_commands if command.name == name]
-    if not own:
+    groups = [group for group in app.registered_groups if group.name == name]
+    if not (own or groups):
         return app
     alone = copy.copy(app)
-    alone.registered_commands, alone.registered_groups = own, []
+    alone.registered_commands, alone.registered_groups = own, groups
     return alone
 
 

@@ -1,188 +1,160 @@
-"""``seewhy check``: pictures that are wrong, and why."""
+"""``seewhy check``: pictures that are wrong, and why: their labels, copies, strangers; or texts that do not fit."""
 
 from __future__ import annotations
 
-import json
 import sys
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from .options import (
-    EncoderName,
-    EngineName,
-    Force,
-    Group,
-    Host,
-    HostNames,
-    ImageColumn,
-    Json,
-    LabelColumn,
-    Port,
-    Quiet,
-    Store,
-    encoder_given,
-    open_store,
-    saved,
-    seed,
-)
-from .outputs import StudyFolder, check_both, csv_row, report_line, save_both
-from .study_options import Labelled
-from .terminal import Terminal, say
+from ..bounds import Bound
+from ..errors import InputError, UnknownNameError
+from .places import check_report, csv_row
+from .session import Session
+from .terminal import say
 
 if TYPE_CHECKING:
-    from ..language.annotation.labels import Corrections
+    from ..language.annotation.labels import Corrections, LabelDecisions, LabelledData
+    from ..language.pairs import Rule
 
 EXAMPLES = """
-Examples:\n
-  seewhy check photos/ -o check/\n
-  seewhy check photos.csv -m birds --against test/ -o check/\n
-  seewhy check photos.csv --split-column split\n
-  seewhy check photos/ --by cleanlab --json\n
-  seewhy check photos/ --from check/ --serve\n
-  seewhy check photos/ --from check/ --export corrected.csv\n
+seewhy check photos/ -o check/
+seewhy check photos.csv -m birds --against test/ -o check/
+seewhy check photos.csv --column split=split
+seewhy check photos/ --by cleanlab --json
+seewhy check photos/ --from check/ --serve
+seewhy check photos/ --from check/ --export corrected.csv
+seewhy check captions.jsonl --texts
+seewhy check captions.csv --texts -o clean.jsonl --skip small_picture --set too_long:most=40
+seewhy check clean.jsonl --texts -o fuller.jsonl --restore too_short
 """
 
 
 def check(
-    data: Labelled,
-    model: Annotated[
-        str | None, saved("A classifier: its encoder looks, its classes count. Left out, --encoder.")
-    ] = None,
-    encoder: EncoderName = "lite0",
-    engine: EngineName = "auto",
-    by: Annotated[
-        str, typer.Option(help="How labels are doubted: odds, confident, cleanlab (its extra is needed) or neighbours.")
-    ] = "odds",
-    against: Annotated[
-        Path | None,
-        typer.Option(help="Pictures of another split: which are copies of those?", show_default=False),
-    ] = None,
-    output: StudyFolder = None,
-    checked: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            help="The folder of an earlier check, with what was decided: for --serve and --export.",
-            show_default=False,
-        ),
-    ] = None,
-    serve: Annotated[
-        bool, typer.Option("--serve", help="Serve the page on which labels are corrected, confirmed or put off.")
-    ] = False,
-    export: Annotated[
-        Path | None,
-        typer.Option(help="Write the data with the decisions on their labels as .csv and stop.", show_default=False),
-    ] = None,
-    host: Host = "127.0.0.1",
-    port: Port = 8000,
-    name: HostNames = None,
-    image_column: ImageColumn = "image",
-    label_column: LabelColumn = "label",
-    group: Group = None,
-    split_column: Annotated[
-        str | None,
-        typer.Option(
-            help="A table's column of splits (train, test): which pictures are copies of those of another?",
-            show_default=False,
-        ),
-    ] = None,
-    seed: Annotated[int, seed("The parts held out.")] = 0,
-    force: Force = False,
-    as_json: Json = False,
-    store: Store = None,
-    quiet: Quiet = False,
+    session: Session,
+    data: Path,
+    *,
+    output: Path | None = None,
+    model: str | None = None,
+    by: str = "odds",
+    against: Path | None = None,
+    from_: Path | None = None,
+    serve: bool = False,
+    export: Path | None = None,
+    texts: bool = False,
+    skip: list[str] | None = None,
+    restore: str | None = None,
+    host: str = "127.0.0.1",
+    port: Annotated[int, Bound(0, 65535)] = 8000,
+    name: list[str] | None = None,
 ) -> None:
-    """What is wrong with labelled pictures: labels, copies, strangers, dark and blurred ones; each with its reason."""
-    from ..pictures.samples import load_samples
-    from ..pictures.unlabelled import load_pictures
+    """What is wrong with labelled pictures: labels, copies, strangers, dark and blurred ones; each with its reason.
+
+    Args:
+        data: Labelled pictures: a folder with one folder per class, or a table. With --texts, pictures with
+            texts: a table, a folder, WebDataset shards (.tar).
+        output: A folder for the report, its JSON and a table; with --texts the .jsonl of pairs that break no
+            rule, and beside it NAME.removed.jsonl, which says what was removed, and why. Left out, it is only
+            printed.
+        model: A classifier: its encoder looks, its classes count. Left out, --encoder.
+        by: How labels are doubted: odds, confident, cleanlab (its extra is needed) or neighbours.
+        against: Pictures of another split: which are copies of those?
+        from_: The folder of an earlier check, with what was decided: for --serve and --export.
+        serve: Serve the page on which labels are corrected, confirmed or put off.
+        export: Write the data with the decisions on their labels as .csv and stop.
+        texts: Ask rules about the texts of pictures: ALIGN's, copies, scripts; with --encoder, texts that do
+            not fit. --set RULE:FIELD=VALUE changes one.
+        skip: With --texts: a rule that is not asked; again for another.
+        restore: With --texts: put back what this rule removed; DATA is then a cleaned set.
+    """
+    if texts or restore is not None:
+        _texts(session, data, output, skip, restore)
+    if from_ is not None or serve or export is not None:
+        _go_on(session, data, from_, serve, export, (host, port, tuple(name or ())))
+    _labels(session, data, output, model, by, against)
+
+
+def _labels(
+    session: Session, data: Path, output: Path | None, model: str | None, by: str, against: Path | None
+) -> NoReturn:
+    from ..pictures.samples import load_pictures
     from ..storage.output import check_file, write
     from ..studies.inspection.check import COLUMNS, Check
 
-    terminal = Terminal(quiet)
-    if checked is not None or serve or export is not None:
-        columns = (image_column, label_column, group)
-        _go_on(data, checked, serve, export, columns, (host, port, tuple(name or ())), force, as_json)
-        return
-    how = Check(by=by, seed=seed)
-    check_both(output, "check", force)
-    table = None if output is None else output / "findings.csv"
-    if table is not None and table.parent.is_dir():
-        check_file(table, force=force)
-    kept = open_store(store)
-    samples = load_samples(data, image=image_column, label=label_column, group=group, split=split_column).labelled()
-    others = None if against is None else load_pictures(against, image=image_column, label=label_column)
-    looks, classes = _encoder(model, encoder, engine)
-    found = how.run(looks, samples, known=classes, against=others, store=kept, progress=terminal)
-    page = save_both(found, output, "check", force)
-    if table is not None:
-        rows = [list(COLUMNS), *found.rows()]
-        write(table, "".join(csv_row(row) for row in rows), force=force)
-    if as_json:
-        say(json.dumps({**found.data, "report": page}, ensure_ascii=False))
-    else:
-        _print(found.data)
-        say(found.data["sentence"], *report_line(page))
-    raise typer.Exit(terminal.exit_code(found.data["n"]))
-
-
-def _encoder(model: str | None, encoder: str, engine: str) -> tuple[Any, tuple[str, ...] | None]:
-    """What looks, and the classes that there are, where a model says so."""
-    from ..classifiers.saving import load
-    from ..encoders.find import encoder as find
-
-    if model is None:
-        return find(encoder, engine=engine), None
-    classifier = load(model, engine=engine, encoder=encoder_given(encoder))
-    return classifier.encoder, classifier.classes
-
-
-def _print(data: dict[str, Any], most: int = 5) -> None:
-    from ..studies.inspection.check import KINDS
-
-    for kind, n in data["counts"].items():
-        if not n:
-            continue
-        say(f"{KINDS[kind]}: {n}")
-        for one in [f for f in data["findings"] if f["kind"] == kind][:most]:
-            say(f"  {one['image']}: {one['why']}")
-        if n > most:
-            say(f"  and {n - most} more")
+    how = session.make(Check, by=by)
+    check_report(output, "check", session.force)
+    csv = None if output is None else output / "findings.csv"
+    if csv is not None and csv.parent.is_dir():
+        check_file(csv, force=session.force)
+    samples = session.samples(data, group=session.group, split=session.columns.get("split")).labelled()
+    columns = {n: session.columns[n] for n in ("image", "label") if n in session.columns}
+    others = None if against is None else load_pictures(against, **columns)
+    classifier = None if model is None else session.saved(model)
+    encoder = session.encoder() if classifier is None else classifier.encoder
+    known = None if classifier is None else classifier.classes
+    findings = how.run(encoder, samples, known=known, against=others, store=session.store, progress=session.terminal)
+    session.report(findings, output, "check")
+    if csv is not None:
+        rows = [list(COLUMNS), *findings.rows()]
+        write(csv, "".join(csv_row(row) for row in rows), force=session.force)
+    session.end(findings.data["n"])
 
 
 def _go_on(
+    session: Session,
     data: Path,
     folder: Path | None,
     serve: bool,
     export: Path | None,
-    columns: tuple[str, str, str | None],
     where: tuple[str, int, tuple[str, ...]],
-    force: bool,
-    as_json: bool,
-) -> None:
-    """From a check that was made: the corrected table, or the page on which people decide."""
-    from ..errors import InputError
+) -> NoReturn:
+    """From a check that was made: the corrected table, or the page on which people decide.
+
+    Raises:
+        InputError: no check was named, or nothing to do with it.
+        DataError: it cannot be read, or the data have changed since.
+    """
     from ..language.annotation.labels import Corrections, LabelledData, check_corrected, open_decisions
-    from ..pictures.samples import load_samples
     from ..studies.inspection.check import read_check
-    from .correcting import export_corrected
 
     if folder is None or serve == (export is not None):
         raise InputError(
             "--from goes with --serve or --export, one of them. The folder of a check and what to do with it were "
             "expected. Give --from check/ --serve, say."
         )
-    image, label, group = columns
     if export is not None:
-        check_corrected(export, data, force)
-    samples = load_samples(data, image=image, label=label, group=group)
-    check = read_check(folder, data, samples.items)
-    corrections = Corrections(LabelledData(data, samples.items, image, label), open_decisions(folder, check["classes"]))
+        check_corrected(export, data, session.force)
+    samples = session.samples(data, group=session.group)
+    earlier = read_check(folder, data, samples.items)
+    labelled = LabelledData(data, samples.items, *label_columns(session))
+    corrections = Corrections(labelled, open_decisions(folder, earlier["classes"]))
     if export is None:
-        _serve(check, corrections, where)
+        _serve(earlier, corrections, where)
     else:
-        export_corrected(export, corrections.data, corrections.decisions, force, as_json)
+        export_corrected(session, export, corrections.data, corrections.decisions)
+    raise typer.Exit
+
+
+def label_columns(session: Session) -> tuple[str, str]:
+    return session.columns.get("image", "image"), session.columns.get("label", "label")
+
+
+def export_corrected(session: Session, path: Path, data: LabelledData, decisions: LabelDecisions) -> None:
+    """Write the corrected table and say what is in it; decisions that no longer fit the data are told."""
+    from ..language.annotation.labels import write_corrected
+
+    counts = write_corrected(path, data, decisions.standing(), force=session.force)
+    decisions.store.close()
+    parts = ", ".join(f"{n} {what}" for what, n in counts.items() if what != "n")
+    session.say({"file": str(path), **counts}, f"{path}: {counts['n']} pictures ({parts})")
+    if counts["outdated"]:
+        say(
+            f"seewhy: decisions on {counts['outdated']} of {counts['n']} rows were made on labels that {data.path} no "
+            "longer gives them. They are called outdated and are not applied; decide on them again.",
+            file=sys.stderr,
+        )
 
 
 def _serve(check: dict[str, Any], corrections: Corrections, where: tuple[str, int, tuple[str, ...]]) -> None:
@@ -205,3 +177,78 @@ def _serve(check: dict[str, Any], corrections: Corrections, where: tuple[str, in
 
     run(served, settings, ready)
     corrections.decisions.store.close()
+
+
+def _texts(session: Session, pairs: Path, output: Path | None, skip: list[str] | None, restore: str | None) -> NoReturn:
+    """What rules say of pictures with texts; with a place, what breaks none is written there, the rest beside it."""
+    from ..language.pairs import check as check_pairs
+    from ..language.pairs import restore as put_back
+
+    if restore is not None:
+        if output is None:
+            raise InputError("--restore was given without a place. A new .jsonl was expected. Name it with -o.")
+        n = put_back(pairs, restore, output, force=session.force)
+        session.say({"file": str(output), "restored": n}, f"{output}: {n} pairs are back")
+        raise typer.Exit
+    (n_examples,) = session.take("n_examples")
+    scoring = {"encoder": session.encoder(), "store": session.store} if session.was_given(["encoder"]) else {}
+    how = {"with_rules": _rules(session, skip), **session.pair_columns(), **scoring, "progress": session.terminal}
+    if output is not None:
+        _clean(session, pairs, output, how)
+    result = check_pairs(pairs, n_examples=n_examples, **how)
+    for note in result.notes:
+        session.terminal.note(note)
+    session.say(result.to_json(), *str(result).splitlines())
+    raise typer.Exit
+
+
+def _clean(session: Session, pairs: Path, output: Path, how: dict[str, Any]) -> NoReturn:
+    from ..language.pairs import clean
+    from ..language.pairs.checking import beside, check_place
+    from ..storage.output import check_apart
+
+    for place in (output, beside(output)):
+        check_apart(place, [pairs])
+    check_place(output, force=session.force)
+    cleaned = clean(pairs, **how)
+    for note in cleaned.kept.notes:
+        session.terminal.note(note)
+    kept, removed = cleaned.save(output, force=session.force)
+    n, n_texts, n_removed = len(cleaned.kept), cleaned.kept.n_texts, len(cleaned.removed)
+    session.say(
+        {"file": str(kept), "removed_file": str(removed), "pictures": n, "pairs": n_texts, "removed": n_removed},
+        f"{kept}: {n} pictures with {n_texts} texts; {removed}: {n_removed} removed",
+    )
+    raise typer.Exit
+
+
+def _rules(session: Session, skip: list[str] | None) -> list[Rule]:
+    """All rules but some, with the settings ``RULE:FIELD=VALUE``.
+
+    Raises:
+        UnknownNameError: there is no such rule or field.
+        InputError: a setting is not of the form, or its value of another kind.
+    """
+    from ..language.pairs import rules
+
+    for name in skip or ():
+        rules[name]
+    given: dict[str, dict[str, Any]] = {}
+    for setting, value in session.settings.items():
+        name, _, field = setting.partition(":")
+        if not field:
+            raise InputError(
+                f"--set was given '{setting}={value}'. RULE:FIELD=VALUE was expected. For example: too_long:most=40"
+            )
+        defaults: dict[str, Any] = {f.name: f.default for f in fields(rules[name])}  # type: ignore[arg-type]
+        if field not in defaults:
+            raise UnknownNameError(f"field of {name}", field, defaults)
+        kind = type(defaults[field])
+        try:
+            given.setdefault(name, {})[field] = kind(value)
+        except ValueError as error:
+            what = {int: "A whole number", float: "A number"}[kind]
+            raise InputError(
+                f"--set was given '{setting}={value}'. {what} was expected as {field}. Correct it."
+            ) from error
+    return [rules[name](**given.get(name, {})) for name in rules if name not in (skip or ())]

@@ -2,145 +2,346 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from ..errors import DataError, InputError
 from . import options
-from .describe_images import EXAMPLES as IMAGES_EXAMPLES
-from .describe_images import images
-from .describe_match import EXAMPLES as MATCH_EXAMPLES
-from .describe_match import match
-from .outputs import Guarded
-from .terminal import Terminal, say
-from .writer_options import Asked, asking
+from .session import Session
+from .terminal import say
+from .verbs import register
 
-EXAMPLES = """
-Examples:\n\n
-  seewhy describe classes "wren, robin" -o birds.json --writer gpt-4o-mini --kind birds --dry-run\n\n
-  seewhy describe classes names.txt -o birds.json --writer llama3.1 --base-url http://localhost:11434/v1\n\n
-  seewhy describe pairs photos/ -m birds -o pairs.json --writer gpt-4o-mini\n\n
-  seewhy explain photo.jpg --labels birds.json
+if TYPE_CHECKING:
+    from ..language.writers import Estimate, WriterSession
+
+WRITE_EXAMPLES = """
+seewhy describe write "wren, robin" -o birds.json --writer gpt-4o-mini --kind birds --dry-run
+seewhy describe write names.txt -o birds.json --writer llama3.1 --base-url http://localhost:11434/v1
+seewhy describe write photos/ --pairs -m birds -o pairs.json --writer gpt-4o-mini
+seewhy explain photo.jpg --labels birds.json
 """
-app = typer.Typer(help="Descriptions, written by a language model of your choice.", no_args_is_help=True)
-app.command("match", cls=Guarded, epilog=MATCH_EXAMPLES)(match)
-app.command("images", cls=Guarded, epilog=IMAGES_EXAMPLES)(images)
-Output = Annotated[Path, options.output("The .json.")]
-Kind = Annotated[str, typer.Option(help="What the classes are, in the plural: birds, screws, cell types.")]
+MATCH_EXAMPLES = """
+seewhy describe match photos/ --descriptions birds.json -o captions.jsonl
+seewhy describe match photos/ --descriptions birds.json -o captions.jsonl --writer gpt-4o-mini
+seewhy fit photos/ -o birds --method gist --captions captions.jsonl
+"""
+IMAGES_EXAMPLES = """
+seewhy describe images photos/ -o descriptions.jsonl -m fruit
+seewhy describe images photos/ -o descriptions.jsonl --labels "apple, cup, plate" --drafts drafts.jsonl
+seewhy describe images photos/ -o descriptions.jsonl --writer gpt-4o-mini --dry-run
+"""
 
 
-@app.command("classes", cls=Guarded, epilog=EXAMPLES)
-@asking(required=True)
-def classes(
-    names: Annotated[
-        str,
-        typer.Argument(
-            help="Names separated by commas, a .txt with one per line, or a folder with one folder per class.",
-            show_default=False,
-        ),
-    ],
-    output: Output,
-    asked: Asked,
-    kind: Kind = "",
-    n_texts: Annotated[int, options.n_texts("Here of each class.", 2)] = 6,
-    force: options.Force = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+@dataclass(frozen=True, kw_only=True)
+class Writing:
+    """Who is asked, and how.
+
+    Args:
+        writer: a name at the service, a folder or .gguf file, or smollm2.
+        base_url: an OpenAI-compatible service.
+        key_variable: environment variable with the service's key.
+        leave_out: parameters that the service refuses, with commas: max_tokens, temperature, seed, or response_format,
+            which then goes into the question in words.
+        max_tokens: of every answer; left out, as many as it needs.
+        per_minute: requests a minute at most; 0 does not hold back.
+        timeout: seconds that one answer may take, all in all.
+        price_in: price of a million tokens read, for --dry-run.
+        price_out: price of a million tokens written, for --dry-run.
+    """
+
+    writer: str | None = None
+    base_url: str | None = None
+    key_variable: str = "OPENAI_API_KEY"
+    leave_out: str = ""
+    max_tokens: int | None = None
+    per_minute: float = 0.0
+    timeout: float = 120.0
+    price_in: float = 0.0
+    price_out: float = 0.0
+
+    def __post_init__(self) -> None:
+        if (self.max_tokens or 1) < 1 or self.timeout < 1 or min(self.per_minute, self.price_in, self.price_out) < 0:
+            raise InputError(
+                "A number below 0, or below 1 of max_tokens or timeout, was given. Larger ones were expected. Change "
+                "them."
+            )
+
+    def desk(self, session: Session) -> WriterSession | None:
+        """The one writer's desk, with answers kept in the cache folder; ``None`` where none was named.
+
+        There is never another writer in its place.
+        """
+        from ..language.local_writer import SMOLLM2, LocalWriter
+        from ..language.service_writer import ServiceWriter
+        from ..language.writers import WriterSession, Written
+
+        name = self.writer
+        if name is None:
+            return None
+        if self.base_url is None and (name == SMOLLM2 or name.endswith(".gguf") or Path(name).is_dir()):
+            writer: Any = LocalWriter(name)
+        else:
+            writer = ServiceWriter(
+                name,
+                self.base_url,
+                self.key_variable,
+                left_out=tuple(p.strip() for p in self.leave_out.split(",") if p.strip()),
+                per_minute=self.per_minute,
+                timeout_s=self.timeout,
+            )
+        return WriterSession(writer, Written(), max_tokens=self.max_tokens, progress=session.terminal)
+
+    def needed_desk(self, session: Session) -> WriterSession:
+        """The same, where somebody must be asked."""
+        desk = self.desk(session)
+        if desk is None:
+            raise InputError("Nobody was named who writes. A language model was expected. Name it with --writer.")
+        return desk
+
+    def say(self, session: Session, estimate: Estimate | None) -> NoReturn:
+        """Print what a run would ask, for ``--dry-run``; ``None`` where nobody would be asked."""
+        if estimate is None:
+            session.say({"n_prompts": 0}, "nobody is asked: no --writer was named")
+            raise typer.Exit
+        cost = estimate.cost(self.price_in, self.price_out)
+        line = (
+            f"{estimate.n_prompts - estimate.n_known} questions to ask, {estimate.n_known} answered before; about "
+            f"{estimate.tokens_in:,} tokens read and at most {estimate.tokens_out:,} written"
+        )
+        if self.price_in or self.price_out:
+            line += f"; at most {cost:.2f} at these prices"
+        session.say({**vars(estimate), "cost": round(cost, 6)}, line)
+        raise typer.Exit
+
+
+def write(
+    session: Session,
+    data: str,
+    *,
+    output: Path,
+    writer: str | None = None,
+    kind: str = "",
+    pairs: bool = False,
+    model: str | None = None,
+    labels: str | None = None,
+    base_url: str | None = None,
+    dry_run: bool = False,
 ) -> None:
-    """Visual descriptors of each class. What a model wrote is to be read and edited: the file is yours."""
+    """Visual descriptors of each class. What a model wrote is to be read and edited: the file is yours.
+
+    Args:
+        data: Names separated by commas, a .txt with one per line, or a folder with one folder per class; with
+            --pairs, pictures on which the model is watched.
+        output: The .json.
+        writer: Who is asked: a name at --base-url (or at OpenAI), a folder or .gguf file, or smollm2, the small
+            local one.
+        kind: What the classes are, in the plural: birds, screws, cell types.
+        pairs: What parts the classes that a model confuses, pair by pair.
+    """
     from ..language.questions import as_descriptions, class_prompt, write_classes
     from ..language.writers import WriterError
     from ..storage.output import check_file
 
-    terminal = Terminal(quiet)
-    check_file(output, force=force)
-    labels = _names(names)
-    desk = asked.desk(terminal)
-    assert desk is not None
-    if asked.dry_run:
-        asked.say(desk.estimate(class_prompt(label, kind, n_texts) for label in labels), as_json)
-        return
-    written = list(terminal.track(write_classes(desk, labels, kind, n_texts), "Asking", len(labels)))
-    failed = {label: str(texts) for label, texts in written if isinstance(texts, WriterError)}
+    if pairs:
+        _write_pairs(session, Path(data), output, kind, model, labels, (writer, base_url, dry_run))
+    (n_texts,) = session.take("n_texts")
+    n_texts = 6 if n_texts is None else n_texts
+    if n_texts < 2:
+        raise InputError(f"n_texts={n_texts} was given. Two or more were expected of each class. Give more.")
+    writing = session.make(Writing, writer=writer, base_url=base_url)
+    check_file(output, force=session.force)
+    names = _names(data)
+    desk = writing.needed_desk(session)
+    if dry_run:
+        writing.say(session, desk.estimate(class_prompt(name, kind, n_texts) for name in names))
+    written = list(session.terminal.track(write_classes(desk, names, kind, n_texts), "Asking", len(names)))
+    failed = {name: str(texts) for name, texts in written if isinstance(texts, WriterError)}
     if len(failed) < len(written):
-        as_descriptions(written).write(output, force=force)
-    _report(output, len(written) - len(failed), failed, as_json)
+        as_descriptions(written).write(output, force=session.force)
+    _report(session, output, len(written) - len(failed), failed)
 
 
-@app.command("pairs", cls=Guarded, epilog=EXAMPLES)
-@asking(required=True)
-def pairs(
-    data: Annotated[
-        Path, typer.Argument(help="Pictures on which the model is watched: a folder or a table.", show_default=False)
-    ],
-    output: Output,
-    asked: Asked,
-    model: options.Model = None,
-    labels: options.Labels = None,
-    encoder: options.EncoderName = "lite0",
-    engine: options.EngineName = "auto",
-    kind: Kind = "",
-    n_texts: Annotated[int, options.n_texts("Here of each pair.", 1)] = 5,
-    most: Annotated[int, typer.Option(min=1, help="Pairs, those confused most often first.")] = 50,
-    top: Annotated[int, options.top("They count as confusable.", 2)] = 3,
-    force: options.Force = False,
-    as_json: options.Json = False,
-    store: options.Store = None,
-    quiet: options.Quiet = False,
-) -> None:
+def _write_pairs(
+    session: Session,
+    data: Path,
+    output: Path,
+    kind: str,
+    model: str | None,
+    labels: str | None,
+    how: tuple[str | None, str | None, bool],
+) -> NoReturn:
     """What parts the classes that a model confuses, pair by pair."""
-    from ..errors import DataError
     from ..language.questions import Pair, confusable_pairs, pair_prompt, write_pairs, write_pairs_file
     from ..pictures.sources import list_pictures
     from ..storage.output import check_file
-    from .options import resolve
 
-    terminal = Terminal(quiet)
-    check_file(output, force=force)
-    desk = asked.desk(terminal)  # a mistake in its options is found before the pictures are looked at
-    assert desk is not None
-    kept = options.open_store(store)
-    classifier = resolve(model, labels, encoder, engine, None, kept)
+    n_texts, most, top = session.take("n_texts", "most", "top")
+    n_texts = 5 if n_texts is None else n_texts
+    if n_texts < 1 or most < 1 or top < 2:
+        raise InputError(
+            f"n_texts={n_texts}, most={most} and top={top} were given. A text, a pair and two classes, at least, were "
+            "expected. Give more."
+        )
+    check_file(output, force=session.force)
+    writing = session.make(Writing, writer=how[0], base_url=how[1])
+    desk = writing.needed_desk(session)  # a mistake in its options is found before the pictures are looked at
+    classifier = session.classifier(model, labels)
     pictures = list(list_pictures([data]))
-    stream = classifier.predict_all(pictures, store=kept, top=top)
-    seen = [one for _, one in terminal.results(pictures, stream, "Looking")]
-    if not seen:
+    stream = classifier.predict_all(pictures, store=session.store, top=top)
+    predictions = [prediction for _, prediction in session.terminal.results(pictures, stream, "Looking")]
+    if not predictions:
         raise DataError(f"None of the {len(pictures)} pictures in {data} can be read. Some were expected. Give others.")
-    chosen = confusable_pairs(seen, most)
-    if asked.dry_run:
-        asked.say(desk.estimate(pair_prompt(a, b, kind, n_texts) for a, b in chosen), as_json)
-        return
-    written = list(terminal.track(write_pairs(desk, chosen, kind, n_texts), "Asking", len(chosen)))
-    found = [pair for _, pair in written if isinstance(pair, Pair)]
+    chosen = confusable_pairs(predictions, most)
+    if how[2]:
+        writing.say(session, desk.estimate(pair_prompt(a, b, kind, n_texts) for a, b in chosen))
+    written = list(session.terminal.track(write_pairs(desk, chosen, kind, n_texts), "Asking", len(chosen)))
+    answered = [pair for _, pair in written if isinstance(pair, Pair)]
     failed = {" and ".join(names): str(pair) for names, pair in written if not isinstance(pair, Pair)}
-    if found:
-        write_pairs_file(output, found, force=force)
-    _report(output, len(found), failed, as_json)
+    if answered:
+        write_pairs_file(output, answered, force=session.force)
+    _report(session, output, len(answered), failed)
 
 
 def _names(given: str) -> list[str]:
-    """Class names of an argument."""
+    """Class names of an argument.
+
+    Raises:
+        DataError: the file cannot be read, or fewer than two names.
+    """
     from ..classifiers.base import check_names
     from ..pictures.samples import load_samples
 
     path = Path(given)
     if path.is_dir():
         return list(load_samples(path).classes)
-    if given.lower().endswith(".txt"):
-        return list(check_names(options.lines_of(path, "class")))
-    return list(check_names(given.split(",")))
+    return list(check_names(options.label_names(given)))
 
 
-def _report(output: Path, n: int, failed: dict[str, str], as_json: bool) -> None:
+def _report(session: Session, output: Path, n: int, failed: dict[str, str]) -> NoReturn:
     """What was written, what was not and why; exit code 1 when something is missing."""
-    import sys
-
     for label, reason in failed.items():
         say(f"seewhy: nothing for {label!r}: {reason}", file=sys.stderr)
-    if as_json:
-        say(json.dumps({"file": str(output) if n else None, "written": n, "failed": failed}, ensure_ascii=False))
-    elif n:
-        say(f"{output}: {n} written. Read it and edit it before you rely on it.")
+    lines = [f"{output}: {n} written. Read it and edit it before you rely on it."] if n else []
+    session.say({"file": str(output) if n else None, "written": n, "failed": failed}, *lines)
     raise typer.Exit(int(bool(failed)))
+
+
+def match(
+    session: Session,
+    data: Path,
+    *,
+    output: Path,
+    descriptions: Path,
+    writer: str | None = None,
+    base_url: str | None = None,
+    dry_run: bool = False,
+) -> None:
+    """For each picture, the texts of its own class that fit it best. Run again, it goes on where it was stopped.
+
+    Args:
+        data: Pictures in classes: a folder or a table.
+        output: The .jsonl.
+        writer: Who is asked: a name at --base-url (or at OpenAI), a folder or .gguf file, or smollm2, the small
+            local one. It shortens the texts; left out, they stay as they are.
+    """
+    from ..descriptions.base import Descriptions
+    from ..language.matching import Caption, Match, match_to_file, short_prompt, specificity
+    from ..language.matching import say as told
+    from ..storage.output import check_file
+
+    how = session.make(Match, rest=False)
+    writing = session.make(Writing, writer=writer, base_url=base_url)
+    check_file(output, force=session.force)
+    samples, texts = session.samples(data), Descriptions.read(descriptions)
+    desk = writing.desk(session)
+    if dry_run:
+        prompts = (short_prompt(t) for c in texts.limited_to(samples.classes).texts.values() for t in c)
+        writing.say(session, None if desk is None else desk.estimate(prompts))
+    for note in samples.notes:
+        session.terminal.note(note)
+    stream = match_to_file(
+        output, session.encoder(), samples, texts, how, desk=desk, store=session.store, force=session.force
+    )
+    written: list[Caption] = []
+    for caption in session.terminal.track(stream, "Matching", len(samples)):
+        if isinstance(caption, Caption):
+            written.append(caption)
+        else:
+            session.terminal.failed(caption)
+    specific = specificity(written)
+    session.say(
+        {"file": str(output), "written": len(written), **specific},
+        f"{output}: {len(written)} pictures with texts. {told(specific)}.",
+    )
+    session.end(len(written))
+
+
+def images(
+    session: Session,
+    pictures: list[str],
+    *,
+    output: Path,
+    model: str | None = None,
+    labels: str | None = None,
+    drafts: Path | None = None,
+    check: bool = True,
+    writer: str | None = None,
+    base_url: str | None = None,
+    dry_run: bool = False,
+) -> None:
+    """Describe pictures at length (Image Textualization). Run again, it goes on where it was stopped.
+
+    Args:
+        output: The .jsonl; lines are added to it.
+        drafts: Descriptions to correct, JSONL: {"image": …, "description": …}.
+        check: Remove what nothing on the picture bears out.
+        writer: Who is asked: a name at --base-url (or at OpenAI), a folder or .gguf file, or smollm2, the small
+            local one. It drafts (it must see) and rewrites; left out, rules do.
+    """
+    from ..language.textualize import DESCRIPTIONS, Drafter, estimate, offline, read_drafts, textualize_all
+    from ..storage.journal import Journal
+    from ..types import Failure
+
+    (threshold,) = session.take("threshold")
+    writing = session.make(Writing, writer=writer, base_url=base_url)
+    terminal = session.terminal
+    Journal(output, DESCRIPTIONS, force=session.force)  # somebody else's file is told before the work begins
+    texts = None if drafts is None else read_drafts(drafts)
+    desk = writing.desk(session)
+    if dry_run:
+        writing.say(session, None if desk is None else estimate(session.pictures(pictures), desk, texts))
+    classifier = session.classifier(model, labels)
+    textualizer = offline(classifier, desk=desk, check=check, threshold=threshold)
+    by = [classifier.recipe, classifier.encoder.fingerprint[:12], *classifier.classes, check, threshold, texts]
+    made_by = _seal([*by, None if desk is None else [desk.writer.model, desk.max_tokens]])
+    done = 0
+    drafter = Drafter(classifier, desk, texts)
+    stream = textualize_all(session.pictures(pictures), textualizer, drafter, output, made_by, force=session.force)
+    for record in terminal.track(stream, "Describing"):
+        if isinstance(record, Failure):
+            terminal.failed(record)
+            continue
+        done += 1
+        if session.as_json or not session.quiet:
+            session.say(record, f"{record['image']}: {record['description'] or '(nothing can be said)'}")
+    if not session.as_json:
+        say(f"{output}: {done} described. Read them before you rely on them.")
+    session.end(done)
+
+
+def _seal(parts: Iterable[Any]) -> str:
+    """Names all that decides a description."""
+    return hashlib.sha256(json.dumps(list(parts), sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+app = typer.Typer(help="Descriptions, written by a language model of your choice.", no_args_is_help=True)
+register(app, write, WRITE_EXAMPLES)
+register(app, match, MATCH_EXAMPLES)
+register(app, images, IMAGES_EXAMPLES)

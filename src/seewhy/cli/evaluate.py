@@ -1,296 +1,369 @@
-"""``seewhy evaluate``: how good, and how far to trust the explanations."""
+"""``seewhy evaluate``: how good, how far to trust the explanations, whether a contract is kept, whether data drift."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from ..printable import printable
+from ..bounds import Natural
+from ..errors import DataError, InputError
 from . import options
-from .evaluate_boxes import DetectorName, Novel, PicturesFolder, is_of_boxes, run_boxes
-from .masks import run_masks
-from .object_options import ObjectWords, SegmenterFolder, masks_of
-from .outputs import deliver
-from .pairs import TextColumn
-from .retrieval import run_retrieval
+from .places import check_report
+from .session import Session
 from .terminal import say
 
 if TYPE_CHECKING:
-    from ..errors import InputError
-    from ..evaluation import Report
+    from ..classifiers.base import Classifier
+    from ..dense import Detector
+    from ..pictures.boxes import BoxData
 
 EXAMPLES = """
-Examples:\n
-  seewhy evaluate test/ -m birds\n
-  seewhy evaluate test.csv -m birds --json > report.json\n
-  seewhy evaluate test/ --labels classes.json -o report.html\n
-  seewhy evaluate test/ -m birds --cards why/\n
-  seewhy evaluate test/ -m birds --unknown holidays/ --level 0.95\n
-  seewhy evaluate streets/ --labels "sky, road, car" --probe more-streets/ -o masks.html\n
-  seewhy evaluate boxes.json -m det -o boxes.html\n
-  seewhy evaluate boxes.json --detector word_regions --pictures photos/\n
-  seewhy evaluate captions.jsonl --retrieval -m enc -o found.html
+seewhy evaluate test/ -m birds
+seewhy evaluate test.csv -m birds --json > report.json
+seewhy evaluate test/ --labels classes.json -o report.html
+seewhy evaluate test/ -m birds --cards why/
+seewhy evaluate test/ -m birds --unknown holidays/ --level 0.95
+seewhy evaluate test/ -m birds --contract audit.toml -o report --junit audit.xml
+seewhy evaluate --write-contract audit.toml
+seewhy evaluate new/ -m birds --against photos/
+seewhy evaluate streets/ --labels "sky, road, car" --probe more-streets/ -o masks.html
+seewhy evaluate boxes.json -m det -o boxes.html
+seewhy evaluate boxes.json --detector word_regions --pictures photos/
+seewhy evaluate captions.jsonl --retrieval -m enc -o found.html
 """
+FIT = "fit"
+"""After ``--against``: the pictures that the classifier knows itself."""
+DEFAULT = "default"
+"""After ``--contract``: what ``--write-contract`` writes."""
 
 
 def evaluate(
-    data: Annotated[
-        Path,
-        typer.Argument(
-            help="Labelled pictures: class folders or a table; or masks: images/ and labels/, COCO's JSON; or boxes.",
-            show_default=False,
-        ),
-    ],
-    model: Annotated[
-        str | None,
-        options.saved(
-            "A classifier; of masks a segmenter, of boxes a detector, with --retrieval an adapted encoder. "
-            f"{options.OTHERWISE}"
-        ),
-    ] = None,
-    labels: options.Labels = None,
-    encoder: options.EncoderName = "lite0",
-    engine: options.EngineName = "auto",
-    descriptions: options.DescriptionFile = None,
-    follow_up: options.FollowUpFile = None,
-    output: Annotated[Path | None, options.output("The report, .html or .json; left out, it is only printed.")] = None,
-    cards: Annotated[
-        Path | None,
-        typer.Option(help="A folder for cards of the wrong decisions; the report leads to them.", show_default=False),
-    ] = None,
-    n_explained: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Pictures on which explanations are measured. Left out, 32 with --faithfulness or masks, else none.",
-            show_default=False,
-        ),
-    ] = None,
-    crops: options.Crops = "center",
-    image_column: options.ImageColumn = "image",
-    label_column: options.LabelColumn = "label",
-    group: options.Group = None,
-    faithfulness: Annotated[
-        bool,
-        typer.Option(
-            "--faithfulness",
-            help="Measure explanations too: deletion and insertion, average drop, increase, gain, ROAD and sparsity of "
-            "maps, and how often neighbours are of the class decided for.",
-        ),
-    ] = False,
-    level: options.Level = 0.9,
-    unknown: Annotated[
-        Path | None,
-        typer.Option(help="A folder of pictures of no class: how well are they told?", show_default=False),
-    ] = None,
-    retrieval: Annotated[
-        bool,
-        typer.Option(
-            "--retrieval",
-            help="Pictures with texts: how often they find one another, and what an adapted encoder, given as "
-            "-m, gained and forgot.",
-        ),
-    ] = False,
-    also: Annotated[
-        list[Path] | None,
-        options.also("With --retrieval."),
-    ] = None,
-    text_column: TextColumn = None,
-    probe: Annotated[
-        Path | None,
-        typer.Option(help="Masks of other pictures: what a linear probe trained on them reaches.", show_default=False),
-    ] = None,
-    ignore: Annotated[
-        list[int] | None,
-        typer.Option(help="A value of masks that counts for nothing. Left out, 255.", show_default=False),
-    ] = None,
-    detector: DetectorName = None,
-    pictures: PicturesFolder = None,
-    novel: Novel = None,
-    object_mask: Annotated[
-        Path | None,
-        typer.Option(
-            help="The object's mask, or a folder of masks named like the pictures: how much of the heat lies outside.",
-            show_default=False,
-        ),
-    ] = None,
-    object_segmenter: SegmenterFolder = None,
-    object_words: ObjectWords = None,
-    seed: Annotated[int, options.seed("The pictures explained.")] = 0,
-    force: options.Force = False,
-    as_json: options.Json = False,
-    store: options.Store = None,
-    quiet: options.Quiet = False,
+    session: Session,
+    data: list[str] | None = None,
+    *,
+    model: str | None = None,
+    labels: str | None = None,
+    output: Path | None = None,
+    faithfulness: bool = False,
+    cards: Path | None = None,
+    contract: str | None = None,
+    against: str | None = None,
+    junit: Path | None = None,
+    write_contract: Path | None = None,
+    descriptions: Path | None = None,
+    follow_up: Path | None = None,
+    n_explained: Natural | None = None,
+    crops: str = "center",
+    level: float = 0.9,
+    unknown: Path | None = None,
+    masks: list[str] | None = None,
+    object_: str | None = None,
+    retrieval: bool = False,
+    also: list[Path] | None = None,
+    probe: Path | None = None,
+    detector: str | None = None,
+    pictures: Path | None = None,
+    novel: str | None = None,
 ) -> None:
-    """Accuracy, per class, calibration, confusions, and, where asked, how faithful explanations are."""
+    """Accuracy, per class, calibration, confusions, and, where asked, how faithful explanations are.
+
+    With --contract: does it keep what is asked of it? With --against: are new pictures like those it was fitted on?
+
+    Args:
+        data: Labelled pictures: class folders or a table; or masks: images/ and labels/, COCO's JSON; or boxes.
+            With --against, any pictures.
+        model: A classifier; of masks a segmenter, of boxes a detector, with --retrieval an adapted encoder.
+            Left out, what --labels names, or the encoder's own classes (lite0: ImageNet's).
+        output: The report, .html or .json; with --contract or --against a folder. Left out, it is only printed.
+        faithfulness: Measure explanations too: deletion and insertion, average drop, increase, gain, ROAD and
+            sparsity of maps, and how often neighbours are of the class decided for.
+        cards: A folder for cards of the wrong decisions; the report leads to them.
+        contract: Does it keep this contract, a TOML file? Exit code 1 where it does not. default: the usual.
+        against: Are these pictures like those that it was fitted on? Exit code 1 where not. fit: those that it
+            knows; or where they are. With --contract: where they are, for a classifier that does not know them
+            itself.
+        junit: With --contract: a JUnit XML file with one test case per figure.
+        write_contract: Write a contract with a comment on every figure, and do nothing else.
+        n_explained: Pictures on which explanations are measured. Left out, 32 with --faithfulness, masks or a
+            contract, else none.
+        unknown: A folder of pictures of no class: how well are they told?
+        retrieval: Pictures with texts: how often they find one another, and what an adapted encoder, given as
+            -m, gained and forgot.
+        probe: Masks of other pictures: what a linear probe trained on them reaches.
+        detector: word_regions; with a folder of weights owlv2:PATH, grounding_dino:PATH.
+        pictures: Where the pictures of a file of boxes are.
+        novel: Classes, separated by commas, that a detector was not trained on.
+    """
     from ..classifiers.linear.jitter import predict_views
-    from ..errors import DataError
-    from ..evaluation import evaluate as run
-    from ..evaluation.confusions import address, write_cards
     from ..evidence.batch import check_output
     from ..pictures.pixel_classes import is_masked
-    from ..pictures.samples import load_samples
     from ..report.paging import check_ending
-    from .terminal import Terminal
 
-    path = None if output is None else check_ending(output, force=force)
-    drawn = (object_mask, object_segmenter, object_words)
-    boxed, masked = is_of_boxes(model, detector), not retrieval and is_masked(data)
+    if write_contract is not None:
+        _write_contract(session, write_contract, model, data)
+    if not data:
+        raise InputError("No pictures were given. Labelled ones were expected. Name a folder or a table.")
+    drawn = (masks, object_)
+    if contract is not None:
+        _audit(session, _only(data), model, contract, against, output, junit, n_explained, drawn)
+    if against is not None:
+        _drift(session, data, model, against, output)
+    place = Path(_only(data))
+    path = None if output is None else check_ending(output, force=session.force)
+    boxed, masked = _is_of_boxes(model, detector), not retrieval and is_masked(place)
     if any(drawn) and (retrieval or boxed or masked or n_explained == 0):
-        raise _no_maps()
-    if retrieval:
-        columns: dict[str, Any] = {"image": _own(image_column, "image"), "label": _own(label_column, "label")}
-        columns |= {"text": text_column, "group": group}
-        run_retrieval(str(data), model or encoder, engine, columns, also, path, seed, force, as_json, store, quiet)
-        return
-    if boxed:
-        boxes = (data, model, detector, labels, encoder, engine, pictures, novel)
-        run_boxes(*boxes, path, seed, force, as_json, store, quiet)
-    if masked:
-        run_masks(data, model, labels, encoder, engine, probe, ignore, path, seed, force, as_json, store, quiet)
-        return
+        raise InputError(
+            "Where the objects are was told, and no map of a classifier is measured here. Pictures with classes, and "
+            "one explained picture or more, were expected. Leave --masks and --object out."
+        )
     if cards is not None and check_output(cards):
         raise DataError(f"{cards} would be one file. A folder for several cards was expected. Leave the ending out.")
-    terminal, kept = Terminal(quiet), options.open_store(store)
-    classifier = options.resolve(model, labels, encoder, engine, descriptions, kept, follow_up)
-    samples = load_samples(data, image=image_column, label=label_column, group=group)
-    report = run(
-        classifier,
-        samples,
-        n_explained=n_explained,
-        store=kept,
-        views=predict_views(crops),
-        seed=seed,
-        faithfulness=faithfulness,
-        level=level,
-        unknown=unknown,
-        objects=masks_of(classifier, samples, drawn, encoder, engine, kept),
-        progress=terminal,
-    )
+    if retrieval:
+        _retrieval(session, str(place), model, also, path)
+    if boxed:
+        _boxes(session, place, model, detector, labels, pictures, novel, path)
+    if masked:
+        _masks(session, place, model, labels, probe, path)
+    session.finish_settings()
+    how = {"n_explained": n_explained, "faithfulness": faithfulness, "level": level, "unknown": unknown}
+    classifier = session.classifier(model, labels, descriptions, follow_up)
+    _decisions(session, classifier, place, path, cards, drawn, {**how, "views": predict_views(crops)})
+
+
+def _decisions(
+    session: Session,
+    classifier: Classifier,
+    place: Path,
+    path: Path | None,
+    cards: Path | None,
+    drawn: tuple[list[str] | None, str | None],
+    how: dict[str, Any],
+) -> NoReturn:
+    """A classifier on labelled pictures."""
+    from ..evaluation import evaluate as run
+    from ..evaluation.confusions import address, write_cards
+
+    samples = session.samples(place, group=session.group)
+    objects, _ = options.objects_of(session, classifier, [s.image for s in samples.items], *drawn)
+    store, terminal = session.store, session.terminal
+    report = run(classifier, samples, store=store, seed=session.seed, objects=objects, progress=terminal, **how)
     if cards is not None:
-        made = write_cards(report, classifier, cards, store=kept, progress=terminal)
+        made = write_cards(report, classifier, cards, store=store, progress=terminal)
         report = replace(report, cards={name: address(card, path or card) for name, card in made.items()})
-    deliver(report, path, force, as_json, lambda: _print(report, path))
-    raise typer.Exit(terminal.exit_code(report.data["n"]))
+    session.report(report, path)
+    session.end(report.data["n"])
 
 
-def _no_maps() -> InputError:
-    from ..errors import InputError
-
-    return InputError(
-        "Where the objects are was told, and no map of a classifier is measured here. Pictures with classes, and one "
-        "explained picture or more, were expected. Leave --object-mask, --object-segmenter and --object out."
-    )
-
-
-def _own(column: str, preset: str) -> str | None:
-    """A column, if a person named one."""
-    return None if column == preset else column
-
-
-def _print(report: Report, path: Path | None) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from ..classifiers.figures import range_in_words
-
-    d = report.data
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    low, high = d["accuracy_interval"]
-    table.add_row("accuracy", f"{d['accuracy']:.1%} of {d['n']} pictures (95 % interval {low:.1%} to {high:.1%})")
-    if expected := d["expected"]:
-        low, high = expected["held_out_interval"] or (None, None)
-        between = "" if low is None else f" (95 % interval {low:.1%} to {high:.1%})"
-        if (other := expected["expected_range"]) is not None:
-            between += f"; on another day {range_in_words(other)}"
-        table.add_row("expected", f"{expected['held_out_accuracy']:.1%}, held out while fitting{between}")
-    table.add_row("calibration error", f"{d['calibration_error']:.3f} (0 is perfect)")
-    for name, said in _trust_rows(d["trust"]):
-        table.add_row(name, said)
-    for name, said in _where_rows(d["faithfulness"]):
-        table.add_row(name, said)
-    if not (d["faithfulness"] or d["like"]):
-        table.add_row("explanations", "not measured; --faithfulness measures them")
-    if like := d["like"]:
-        table.add_row("like what", f"{like['held_out_precision']:.0%} of neighbours carry the predicted class")
-    if words := d["words"]:
-        table.add_row(
-            "in words",
-            f"alone right on {words['accuracy']:.1%}; bare names {words['name_only']:.1%}, "
-            f"meaningless words {words['random_words']:.1%}",
+def _only(data: Sequence[str]) -> str:
+    if len(data) > 1:
+        raise InputError(
+            f"{len(data)} places were given. One folder or table of labelled pictures was expected; several may be "
+            "compared with --against. Put them into one table."
         )
-    for confusion in d["confusions"][:3]:
-        times = "once" if confusion["n"] == 1 else f"{confusion['n']} times"
-        said = f"{confusion['true']} taken for {confusion['predicted']}, {times}"
-        table.add_row("confusion", escape(printable(said)))
-    console = Console(soft_wrap=True)
-    console.print(table)
-    if path is not None:
-        say(f"report: {path}")
+    return data[0]
 
 
-def _where_rows(where: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
-    """How faithful the maps are."""
-    from ..evaluation.faithfulness import FURTHER
+def _write_contract(session: Session, path: Path, model: str | None, data: Sequence[str] | None) -> NoReturn:
+    from ..storage.output import write
+    from ..studies.auditing.contract import Contract
 
-    if not where:
-        return
-    zero = f"; nothing speaks for the class on {where['n_zero']} of {where['n']}" if where["n_zero"] else ""
-    figures = "no map has a place to hide first"
-    if where["deletion"] is not None:
-        figures = (
-            f"deletion {where['deletion']:.2f}, at shuffled places {where['deletion_random']:.2f} (low is good); "
-            f"insertion {where['insertion']:.2f}, {where['insertion_random']:.2f} (high is good); n = {where['n']}"
+    if model is not None or data:
+        raise InputError(
+            "--write-contract was given beside a model. It alone was expected, as nothing is audited. Drop one."
         )
-    yield ("where it looked", figures + zero)
-    yield ("than a random map", where["than_random"]["sentence"])
-    if where["match"] is not None:
-        levels = ", ".join(f"{level} {n}" for level, n in where["verdicts"].items() if n)
-        middle = where["match_centre"]
-        yield ("its match", f"{where['match']:.2f}, of a bump in the middle {middle:.2f}; {levels}")
-    for name in (k for k in FURTHER if k in where):
-        figures = f"{where[name]:.3g}, at shuffled places {where[f'{name}_random']:.3g}"
-        yield (name.replace("_", " "), figures)
-    if "outside" in where:
-        yield ("on the background", where["outside"]["sentence"])
+    write(path, Contract.preset().to_toml(), force=session.force)
+    say(f"contract: {path}")
+    raise typer.Exit
 
 
-def _trust_rows(t: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Whether decisions keep what they promise."""
-    low, high = t["coverage_interval"]
-    promised = f"{t['level']:.0%} were promised" + ("" if t["by"] == "held-out pictures" else " by its own count")
-    yield (
-        "true class among those named",
-        f"{t['coverage']:.1%} ({low:.1%} to {high:.1%}), {promised}; {t['set_size']:.2f} classes on average",
-    )
-    if t["sure_right"] is not None:
-        yield "called sure", f"{t['n_sure']} pictures, {t['sure_right']:.1%} of them right"
-    if t["auroc"] is not None:
-        yield (
-            "right told from wrong",
-            f"AUROC {t['auroc']:.3f}, by its own probability {t['auroc_probability']:.3f}; risk-coverage area "
-            f"{t['aurc']:.4f}, by its own {t['aurc_probability']:.4f} (best {t['aurc_best']:.4f}, "
-            f"chance {t['aurc_chance']:.4f})",
+def _audit(
+    session: Session,
+    data: str,
+    model: str | None,
+    contract: str,
+    against: str | None,
+    output: Path | None,
+    junit: Path | None,
+    n_explained: int | None,
+    drawn: tuple[list[str] | None, str | None],
+) -> NoReturn:
+    """Figure by figure, each with its interval, its limit and what it means; exit code 1 where one is broken."""
+    from ..storage.output import write
+    from ..studies.auditing import audit
+    from ..studies.auditing.contract import Contract
+
+    if model is None:
+        raise InputError("No model was given. A saved classifier was expected. Name it with -m.")
+    asked = None if contract == DEFAULT else Contract.load(Path(contract))
+    check_report(output, "audit", session.force)
+    if junit is not None:
+        _check_junit(junit, output, session.force)
+    session.finish_settings()
+    samples = session.samples(data, group=session.group)
+    train = None if against in (None, FIT) else session.samples(against)
+    classifier = session.classifier(model)
+    source, boxes = options.objects_of(session, classifier, [s.image for s in samples.items], *drawn)
+    if boxes is not None and (len(drawn[0] or ()) > 1 or drawn[1]):
+        raise InputError(
+            "Boxes were given beside what else says where the object is. One of them was expected. Drop one."
         )
-    if (unseen := t["unseen"]) is not None and unseen["near_found"] is not None:
-        low, high = unseen["near_interval"]
-        yield (
-            "classes it never saw",
-            f"{unseen['near_found']:.1%} ({low:.1%} to {high:.1%}) noticed, {unseen['near_sure']:.1%} called sure, "
-            f"when its own classes were left out of the fit in turn; n = {unseen['n_near']}",
+    done = audit(
+        classifier, samples, contract=asked, group=session.group, train=train, masks=source,
+        n_explained=32 if n_explained is None else n_explained, store=session.store, seed=session.seed,
+        progress=session.terminal,
+    )  # fmt: skip
+    if junit is not None:
+        write(junit, done.to_junit(), force=session.force)
+    session.report(done, output, "audit")
+    raise typer.Exit(0 if done.passed else 1)
+
+
+def _check_junit(junit: Path, folder: Path | None, force: bool) -> None:
+    """See that a JUnit file can be written, in the report's folder, too, which need not be there yet."""
+    from ..report.paging import ENDINGS
+    from ..storage.output import check_file
+
+    place = Path(os.path.realpath(junit))
+    report = None if folder is None else Path(os.path.realpath(folder))
+    if report is not None and place in [report / f"audit{ending}" for ending in ENDINGS]:
+        raise InputError(
+            f"--junit {junit} is a file of the report itself. A name of its own was expected, such as "
+            f"{junit.with_suffix('.xml')}. Choose another."
         )
-    if (u := t["unknown"]) is not None:
-        found = (
-            ""
-            if u["found"] is None
-            else f"; {u['found']:.1%} noticed, {u['sure']:.1%} called sure; {1 - u['kept']:.1%} of its own taken for it"
-        )
-        yield (
-            "known told from unknown",
-            f"AUROC {u['auroc']:.3f} on {u['n']} pictures, by its own probability {u['auroc_probability']:.3f}{found}",
-        )
+    if report is None or place.parent != report or report.is_dir():
+        check_file(junit, force=force)
+
+
+def _drift(session: Session, data: Sequence[str], model: str | None, against: str, output: Path | None) -> NoReturn:
+    """Are new pictures like those that it was fitted on? Exit code 1 where they are not."""
+    from ..pictures.samples import Sample
+    from ..studies.auditing.audit import with_known
+    from ..studies.auditing.drift import DriftTest
+
+    test = session.make(DriftTest)
+    check_report(output, "drift", session.force)
+    classifier = session.classifier(model)
+    if against != FIT:
+        classifier = with_known(classifier, session.samples(against), session.store, session.terminal)
+    new = [Sample(name) for name in session.pictures(data, output)]
+    drift = test.run(classifier, new, store=session.store, progress=session.terminal)
+    session.report(drift, output, "drift")
+    raise typer.Exit(int(drift.data["drift"] == "yes"))
+
+
+def _retrieval(
+    session: Session, data: str, model: str | None, also: Sequence[Path] | None, path: Path | None
+) -> NoReturn:
+    """An encoder's pictures and texts find one another, or do not."""
+    from ..encoders.adapted import is_adapted, open_adaptation
+    from ..encoders.find import encoder as find
+    from ..pictures.pairs import load_pairs
+    from ..studies.adapting import measure_retrieval
+
+    session.finish_settings()
+    name = model or session.encoder_name
+    others = {str(place): session.samples(place) for place in also or ()}
+    pairs = load_pairs(data, **session.pair_columns())
+    encoder = find(name, engine=session.engine)
+    trained_on: tuple[str, ...] = ()
+    folder, _, _ = name.removeprefix("adapted:").partition("@")
+    if is_adapted(folder):
+        trained_on = open_adaptation(folder, engine=session.engine, base=encoder.base).trained_on
+    report = measure_retrieval(
+        encoder, pairs, also=others, trained_on=trained_on, store=session.store, seed=session.seed,
+        progress=session.terminal,
+    )  # fmt: skip
+    session.report(report, path)
+    session.end(report.data["n_pictures"])
+
+
+def _masks(
+    session: Session, data: Path, model: str | None, labels: str | None, probe: Path | None, path: Path | None
+) -> NoReturn:
+    """Pictures whose every pixel has a class."""
+    from ..dense.evaluation import evaluate_segmenter
+    from ..dense.maskclip import MaskCLIP
+    from ..dense.saving import load_segmenter
+    from ..pictures.pixel_classes import load_masks
+
+    (ignore,) = session.take("ignore")
+    session.finish_settings()
+    names = None if labels is None else options.names_in(labels)
+    masked = load_masks(data, classes=names, ignore=list(ignore))
+    others = None if probe is None else load_masks(probe, classes=names, ignore=list(ignore))
+    if model is not None:
+        segmenter: Any = load_segmenter(model, encoder=session.own_encoder, engine=session.engine)
+    else:
+        segmenter = MaskCLIP().build(session.encoder(), masked.classes, session.store)
+    report = evaluate_segmenter(segmenter, masked, train=others, seed=session.seed, progress=session.terminal)
+    session.report(report, path)
+    session.end(report.data["n"])
+
+
+def _is_of_boxes(model: str | None, detector: str | None) -> bool:
+    """Whether boxes are to be judged: of a detector, saved or named, or those in a folder."""
+    from ..dense.saving import is_detector
+    from ..pictures.boxes import has_boxes
+
+    if detector is not None or (model is not None and is_detector(model)):
+        return True
+    return model is not None and has_boxes(Path(model))
+
+
+def _boxes(
+    session: Session,
+    data: Path,
+    model: str | None,
+    detector: str | None,
+    labels: str | None,
+    pictures: Path | None,
+    novel: str | None,
+    path: Path | None,
+) -> NoReturn:
+    """Average precision, beside boxes that know less."""
+    from ..dense import detectors
+    from ..dense.by_words import detector_for
+    from ..dense.evaluation import evaluate_boxes
+    from ..dense.saving import is_detector, load_detector
+    from ..pictures.boxes import load_boxes
+
+    session.finish_settings()
+    truth = load_boxes(data, pictures=pictures).present()
+    encoder = session.encoder()
+    if detector is not None:
+        names = truth.classes if labels is None else options.label_names(labels)
+        ranked: dict[str, Any] = getattr(detectors[detector.partition(":")[0]], "ranked", dict)()
+        boxes = _detected(session, truth, detector_for(detector, names, encoder, store=session.store, **ranked))
+    elif is_detector(model or ""):
+        saved = load_detector(model or "", encoder=session.own_encoder, engine=session.engine).keeping(least=0.0)
+        encoder = saved.base
+        names = saved.classes if labels is None else options.label_names(labels)
+        if labels is None and saved.reads_words:
+            names = truth.classes
+        boxes = _detected(session, truth, saved.for_classes(names))
+        if known := saved.known([p.image for p in truth.pictures]):
+            note = (
+                f"{len(known)} of {len(truth)} pictures are ones that the detector was fitted on, byte for byte: the "
+                f"figures say less of new pictures than they seem to; the first: {known[0]}"
+            )
+            truth = replace(truth, notes=(*truth.notes, note))
+    else:
+        boxes = load_boxes(model or "", pictures=pictures)
+    chosen = [] if novel is None else [n.strip() for n in novel.split(",")]
+    report = evaluate_boxes(truth, boxes, encoder=encoder, novel=chosen, seed=session.seed)
+    session.report(report, path)
+    session.end(len(truth))
+
+
+def _detected(session: Session, truth: BoxData, detector: Detector) -> BoxData:
+    """What a detector finds on the pictures of the data."""
+    from ..pictures.boxes import BoxData
+
+    stream = detector.detect_all([p.image for p in truth.pictures])
+    found = session.terminal.results(truth.pictures, stream, "Detecting")
+    return BoxData(tuple(one.record() for _, one in found), detector.classes)

@@ -1,235 +1,174 @@
-"""``seewhy explain``: the decision, and where, like what, in words."""
+"""``seewhy explain``: the decision, and where, like what, in words; or a card for every box or segment."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import typer
-
+from ..bounds import Count
+from ..errors import InputError
 from . import options
-from .explain_parts import DetectorName, Known, Most, PartsAsked, SegmenterName, run_parts
-from .method_options import Set
-from .object_options import ObjectWords, SegmenterFolder, loaded_segmenter, with_objects
-from .scale_options import (
-    ClusterOption,
-    Decoders,
-    Gpus,
-    Parquet,
-    PartOption,
-    PerShard,
-    Threads,
-    WorkersOption,
-)
-from .scaled import explain_many
+from .session import Session
 from .terminal import say
 
 if TYPE_CHECKING:
-    from ..classifiers.base import Classifier
-    from ..evidence.batch import Batch, Done
+    from ..evidence.batch import Done
     from ..evidence.explain import ExplainOptions
-    from ..storage.features import FeatureStore
-    from ..types import Failure
-    from .terminal import Terminal
 
 EXAMPLES = """
-Examples:\n
-  seewhy explain photo.jpg -o why/\n
-  seewhy explain photo.jpg --labels "wren, house sparrow, blue tit"\n
-  seewhy explain new.jpg other/ -m birds -o why/\n
-  seewhy explain photo.jpg --target wren --contrast "house sparrow" -o wren.html\n
-  seewhy explain photo.jpg --target-text "a red beak" --contrast-text "a yellow beak"\n
-  seewhy explain photo.jpg --labels "wren, robin" --follow-up pairs.json\n
-  seewhy explain photo.jpg --labels birds.json --validation photos/\n
-  seewhy explain photo.jpg -m birds --typical gen --judge timm:resnet18 -o why/\n
-  seewhy explain photo.jpg --object bird -o why/\n
-  seewhy explain photos/ -m birds --object-mask masks/ -o why/\n
-  seewhy explain photos/ -m birds --parquet -o why/ --shard 3/16\n
-  seewhy explain photo.jpg --where layer_cam --layer blocks.4\n
-  seewhy explain photo.jpg -m seg -o why/\n
-  seewhy explain photo.jpg --labels "stamp, platelet" --detector word_regions -o why/\n
-  seewhy explain photo.jpg --where rise --set n_masks=1000 --set masks=stratified
+seewhy explain photo.jpg -o why/
+seewhy explain photo.jpg --labels "wren, house sparrow, blue tit"
+seewhy explain new.jpg other/ -m birds -o why/
+seewhy explain photo.jpg --target wren --contrast "house sparrow" -o wren.html
+seewhy explain photo.jpg --set target_text="a red beak" --set contrast_text="a yellow beak"
+seewhy explain photo.jpg --labels "wren, robin" --follow-up pairs.json
+seewhy explain photo.jpg --labels birds.json --validation photos/
+seewhy explain photo.jpg -m birds --typical gen --set judge=timm:resnet18 -o why/
+seewhy explain photo.jpg --object bird -o why/
+seewhy explain photos/ -m birds --masks masks/ -o why/
+seewhy explain photos/ -m birds --parquet -o why/ --shard 3/16
+seewhy explain photo.jpg --where layer_cam --set layer=blocks.4
+seewhy explain photo.jpg -m seg -o why/
+seewhy explain photo.jpg --labels "stamp, platelet" --parts word_regions -o why/
+seewhy explain photo.jpg --where rise --set n_masks=1000 --set masks=stratified
 """
+OF_WHOLE_PICTURES = ("follow_up", "validation", "typical", "masks", "object_")
+"""Options that boxes and segments have no use for."""
+ONE_BY_ONE = ("typical", "masks", "object_", "parts", "known", "png")
+"""Options for what is shown beside single pictures, which has no place in Parquet."""
 
 
 def explain(
-    context: typer.Context,
-    pictures: options.Pictures,
-    model: Annotated[str | None, options.saved(f"A classifier, segmenter or detector. {options.OTHERWISE}")] = None,
-    labels: options.Labels = None,
-    descriptions: options.DescriptionFile = None,
-    follow_up: options.FollowUpFile = None,
-    encoder: options.EncoderName = "lite0",
-    focus: options.Focus = None,
-    engine: options.EngineName = "auto",
-    output: Annotated[
-        Path | None,
-        options.output(
-            "A folder for cards and their index, or one .html, .png or .json file; left out, no card is made.",
-            "PATH|ADDRESS",
-        ),
-    ] = None,
-    where: Annotated[
-        str | None,
-        typer.Option(
-            help="How to show where it looked; see: seewhy methods. Left out, the model's own, or grad_cam.",
-            show_default=False,
-        ),
-    ] = None,
-    target: Annotated[
-        str | None, typer.Option(help="Explain this class, not the predicted one.", show_default=False)
-    ] = None,
-    contrast: Annotated[str | None, typer.Option(help="Rather than this class.", show_default=False)] = None,
-    layer: Annotated[
-        str | None,
-        typer.Option(help="Read the map at this inner layer; left out, at the encoder's last map.", show_default=False),
-    ] = None,
-    setting: Set = None,
-    neurons: Annotated[
-        int, typer.Option(min=0, help="List this many neurons that speak most for it, and against it, by name.")
-    ] = 0,
-    explainer: Annotated[
-        Path | None,
-        typer.Option(help="A trained explainer or its folder; left out, the classifier's own.", show_default=False),
-    ] = None,
-    target_text: Annotated[
-        str | None, typer.Option(help="Explain the similarity to this sentence, not a class.", show_default=False)
-    ] = None,
-    contrast_text: Annotated[str | None, typer.Option(help="Rather than to this sentence.", show_default=False)] = None,
-    like: Annotated[
-        str | None,
-        typer.Option(
-            help="epic, nearest, protopnet or voters; left out, epic where the model has its prototypes, else its own.",
-            show_default=False,
-        ),
-    ] = None,
-    prototypes: Annotated[
-        str | None,
-        typer.Option(help="What fit-prototypes wrote; left out, the classifier's own.", show_default=False),
-    ] = None,
-    because: Annotated[bool, options.because("7 forward passes more.")] = False,
-    object_mask: Annotated[
-        Path | None,
-        typer.Option(
-            help="The object's mask, or a folder of masks named like the pictures: how much of the heat lies outside.",
-            show_default=False,
-        ),
-    ] = None,
-    object_segmenter: SegmenterFolder = None,
-    object_words: ObjectWords = None,
-    strengths: options.Strengths = "calibrated",
-    validation: options.Validation = None,
-    measure: options.Measure = True,
-    typical: Annotated[
-        Path | None,
-        typer.Option(
-            help="Also typical pictures of the class, made once for each: the folder of a trained generator.",
-            show_default=False,
-        ),
-    ] = None,
-    judge: Annotated[
-        str | None,
-        typer.Option(
-            help="A saved classifier or an encoder with words that says what is on the pictures; not the one climbed.",
-            show_default=False,
-        ),
-    ] = None,
-    png: Annotated[bool, typer.Option("--png", help="Also a still picture of each card.")] = False,
-    seed: Annotated[int, options.seed("The shuffled maps.")] = 0,
-    parquet: Parquet = False,
-    shard: PartOption = "1/1",
-    per_shard: PerShard = 2048,
-    workers: WorkersOption = 1,
-    threads: Threads = None,
-    cluster: ClusterOption = None,
-    gpus: Gpus = 0.0,
-    decoders: Decoders = 0,
-    image_column: options.ImageColumn = "image",
-    force: options.Force = False,
-    level: options.Level = 0.9,
-    detector: DetectorName = None,
-    segmenter: SegmenterName = None,
-    known: Known = None,
-    most_cards: Most = 20,
-    as_json: options.Json = False,
-    store: options.Store = None,
-    quiet: options.Quiet = False,
+    session: Session,
+    pictures: list[str],
+    *,
+    model: str | None = None,
+    labels: str | None = None,
+    output: Path | None = None,
+    where: str | None = None,
+    target: str | None = None,
+    contrast: str | None = None,
+    descriptions: Path | None = None,
+    follow_up: Path | None = None,
+    validation: Path | None = None,
+    level: float = 0.9,
+    measure: bool = True,
+    like: str | None = None,
+    because: bool = False,
+    masks: list[str] | None = None,
+    object_: str | None = None,
+    typical: Path | None = None,
+    png: bool = False,
+    parts: str | None = None,
+    known: Path | None = None,
+    parquet: bool = False,
+    shard: str = "1/1",
+    workers: Count = 1,
+    cluster: str | None = None,
 ) -> None:
     """Explain pictures: print the answer; with -o, write a card each and an index. Stopped, it goes on where it was.
 
-    With a saved segmenter, or --detector or --segmenter and --labels, what is found in each picture gets a card.
+    With a saved segmenter or detector, or --parts and --labels, what is found in each picture gets a card.
+
+    Args:
+        model: A classifier, segmenter or detector. Left out, what --labels names, or the encoder's own classes
+            (lite0: ImageNet's).
+        output (PATH|ADDRESS): A folder for cards and their index, or one .html, .png or .json file; left out,
+            no card is made.
+        where: How to show where it looked; see: seewhy methods. Left out, the model's own, or grad_cam.
+        target: Explain this class, not the predicted one.
+        contrast: Rather than this class.
+        like: epic, nearest, protopnet or voters; left out, epic where the model has its prototypes, else its
+            own.
+        typical: Also typical pictures of the class, made once for each: the folder of a generator.
+        png: Also a still picture of each card.
+        parts: A card for each box or segment that this finds by --labels: maskclip or clipseg:PATH;
+            word_regions; with a folder of weights owlv2:PATH, grounding_dino:PATH.
+        known: Pictures with boxes, masks or folders of one class each, that boxes or segments are likened to.
     """
-    from ..attributions.explainers import trained
+    from ..classifiers.words import measured_on
     from ..evidence.batch import Batch
+
+    strengths, explainer, judge, most_cards = session.take("strengths", "explainer", "judge", "most_cards")
+    if parquet:
+        for name in session.was_given(ONE_BY_ONE):
+            raise InputError(
+                f"--parquet and {_option(name)} were both given. What is shown beside single pictures has no place "
+                "there. Drop one."
+            )
+    found_parts = Parts(session, model, labels, parts, descriptions, known, most_cards)
+    if parquet:
+        from .many import Spread
+
+        spread = session.make(Spread, rest=False)
+    how = _how(
+        session, where=where, target=target, contrast=contrast, measure=measure, like=like, level=level,
+        typical=typical, because=strengths if because else None, judge=judge_named(session, judge),
+    )  # fmt: skip
+    if parquet:
+        from .many import ClassifierChoice, Explain, into_parquet
+
+        chosen = ClassifierChoice(
+            model, labels, session.encoder_name, session.engine, descriptions, follow_up, validation
+        )
+        into_parquet(session, Explain(chosen, how, explainer), pictures, output, spread, (shard, workers, cluster))
+    if found_parts.wanted:
+        found_parts.explain(how, pictures, output, png)
+    _check(output, png, session.force)
+    classifier = session.classifier(model, labels, descriptions, follow_up)
+    if validation is not None:
+        classifier = measured_on(classifier, session.samples(validation), session.store, session.terminal)
+    names: Iterable[str] = session.pictures(pictures, output)
+    names = list(names) if masks else names  # which may come one by one, for as long as somebody types them
+    objects, _ = options.objects_of(session, classifier, names, masks, object_)
+    if explainer is not None:
+        from ..attributions.explainers import trained
+
+        how = replace(how, where=trained(where or classifier.where, explainer))
+    how = replace(how, objects=objects)
+    _note_layer(session, classifier, how)
+    batch = Batch(classifier, how, output, png=png, store=session.store, force=session.force)
+    done = tell_results(session, batch.run(names), told)
+    if batch.index is not None and done and not session.as_json:
+        say(f"index: {batch.index}")
+    if output is None and done:
+        session.terminal.note("no card was made; -o why makes one for each picture, in a folder why")
+    session.end(done)
+
+
+def _how(session: Session, *, because: str | None, **given: Any) -> ExplainOptions:
+    """Options of the explanation; settings that are none of its fields are those of the method."""
     from ..evidence.explain import ExplainOptions
     from ..prototypes.perturbations import find_changes
-    from .generate import judge_named
-    from .method_options import settings
-    from .terminal import Terminal
 
-    if parquet:
-        explain_many(context.params)
-    parts = PartsAsked(model, labels, detector, segmenter, encoder, focus, engine, descriptions, known, most_cards)
-    how = ExplainOptions(
-        where=where,
-        target=target,
-        contrast=contrast,
-        measure=measure,
-        seed=seed,
-        layer=layer,
-        target_text=target_text,
-        contrast_text=contrast_text,
-        settings=settings(setting),
-        neurons=neurons,
-        like=like,
-        prototypes=prototypes,
-        because=find_changes(strengths).name if because else None,
-        level=level,
-        typical=typical,
-        judge=None if judge is None else judge_named(judge, engine),
+    how: ExplainOptions = session.make(
+        ExplainOptions, rest=False, because=None if because is None else find_changes(because).name, **given
     )
-    if parts.wanted:
-        others = {
-            "--follow-up": follow_up, "--explainer": explainer, "--validation": validation, "--typical": typical,
-            "--object-mask": object_mask, "--object-segmenter": object_segmenter, "--object": object_words,
-        }  # fmt: skip
-        run_parts(parts, how, pictures, output, others, png=png, force=force, as_json=as_json, store=store, quiet=quiet)
-    terminal = Terminal(quiet)
-    _check(output, png, force)
-    kept = options.open_store(store)
-    classifier = options.resolve(model, labels, options.focused(encoder, focus), engine, descriptions, kept, follow_up)
-    classifier = _measured(classifier, validation, kept, terminal)
-    told_objects = (object_mask, loaded_segmenter(object_segmenter, encoder, engine), object_words)
-    names, objects = with_objects(classifier, options.picture_names(pictures, output), *told_objects, kept)
-    method = where if explainer is None else trained(where or classifier.where, explainer)
-    how = replace(how, where=method, objects=objects)
-    _note_layer(classifier, how, terminal)
-    batch = Batch(classifier, how, output, png=png, store=kept, force=force)
-    _run(batch, names, terminal, as_json)
+    return replace(how, settings={name: session.settings.pop(name) for name in [*session.settings]})
 
 
-def _run(batch: Batch, names: Iterable[str], terminal: Terminal, as_json: bool) -> None:
-    """Explain them, one line or a few for each, and end with what could not be done."""
-    done = say_results(batch.run(names), terminal, told, as_json)
-    if batch.index is not None and done and not as_json:
-        say(f"index: {batch.index}")
-    if batch.output is None and done:
-        terminal.note("no card was made; -o why makes one for each picture, in a folder why")
-    raise typer.Exit(terminal.exit_code(done))
+def _option(name: str) -> str:
+    return f"--{name.rstrip('_').replace('_', '-')}"
 
 
-def say_results(
-    results: Iterator[Done | Failure], terminal: Terminal, tell: Callable[[Done], None], as_json: bool
-) -> int:
+def judge_named(session: Session, name: str | None) -> Any:
+    """A saved classifier, or an encoder, that says what is on typical pictures."""
+    from ..encoders.find import encoder
+
+    if name is None:
+        return None
+    return session.saved(name) if (Path(name) / "seewhy.json").is_file() else encoder(name, engine=session.engine)
+
+
+def tell_results(session: Session, results: Iterator[Any], tell: Callable[[Any], None]) -> int:
     """Print each result as it comes; how many there were beside failures."""
     done = 0
-    for result in terminal.readable(results, "Explaining", as_json):
+    for result in session.results(results, "Explaining"):
         done += 1
-        if as_json:
-            say(json.dumps(result.record, ensure_ascii=False), flush=True)
+        if session.as_json:
+            session.say(result.record)
         else:
             tell(result)
     return done
@@ -237,34 +176,23 @@ def say_results(
 
 def _check(output: Path | None, png: bool, force: bool) -> None:
     """See that cards can be written, before the work begins; without a place there are none."""
-    from ..errors import InputError
     from ..evidence.batch import check_output
 
     if png and (output is None or output.suffix):
-        found = "no place for it" if output is None else f"{output} is one file"
-        raise InputError(f"--png was given, and {found}. A folder was expected. Name one with -o.")
+        problem = "no place for it" if output is None else f"{output} is one file"
+        raise InputError(f"--png was given, and {problem}. A folder was expected. Name one with -o.")
     if output is not None:
         check_output(output, force=force)
 
 
-def _note_layer(classifier: Classifier, options: ExplainOptions, terminal: Terminal) -> None:
+def _note_layer(session: Session, classifier: Any, how: ExplainOptions) -> None:
     """Say where the map is read, where another place could be named."""
     from ..evidence.explain import reads_layer
 
-    method = options.method(classifier.where)
+    method = how.method(classifier.where)
     if reads_layer(type(method)) and getattr(method, "layer", None) is None:
-        seen = f"the last map of {classifier.encoder.name}, before its pooling"
-        terminal.note(f"{method.name} reads {seen}; --layer NAME reads an inner one.")
-
-
-def _measured(
-    classifier: Classifier, validation: Path | None, store: FeatureStore | None, terminal: Terminal
-) -> Classifier:
-    """The classifier with its decisions and words measured on labelled pictures."""
-    from ..classifiers.words import measured_on
-    from ..pictures.samples import load_samples
-
-    return classifier if validation is None else measured_on(classifier, load_samples(validation), store, terminal)
+        place = f"the last map of {classifier.encoder.name}, before its pooling"
+        session.terminal.note(f"{method.name} reads {place}; --set layer=NAME reads an inner one.")
 
 
 def told(done: Done) -> None:
@@ -276,3 +204,96 @@ def told(done: Done) -> None:
         say(f"{image}: {label}", f"  card: {card} (kept)", "")
     else:
         say(*card_lines(done.explanation), *([] if card is None else [f"  card: {card}"]), "")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Boxes or segments that are explained in the place of whole pictures, and what finds them."""
+
+    session: Session
+    model: str | None
+    labels: str | None
+    finder: str | None
+    descriptions: Path | None
+    known: Path | None
+    most: int
+
+    @property
+    def wanted(self) -> bool:
+        if (self.finder, self.known) != (None, None):
+            return True
+        from ..classifiers.saving import CARD
+
+        # Only where it is no classifier: what finds parts takes long to import.
+        if self.model is None or (Path(self.model) / CARD).is_file():
+            return False
+        from ..dense.saving import is_detector, is_segmenter
+
+        return is_segmenter(self.model) or is_detector(self.model)
+
+    def explain(self, how: ExplainOptions, pictures: list[str], output: Path | None, png: bool) -> NoReturn:
+        """Explain, write and say.
+
+        Raises:
+            InputError: an option was given that is for whole pictures alone.
+        """
+        from ..dense.part_cards import PartBatch
+        from ..dense.part_evidence import PartExplainer, with_examples
+
+        session = self.session
+        for name in session.was_given(OF_WHOLE_PICTURES):
+            raise InputError(
+                f"{_option(name)} was given, and boxes or segments are explained. It is for whole pictures. Leave it "
+                "out."
+            )
+        words = options.read_descriptions(self.descriptions)
+        explainer = PartExplainer.of(self._finder(), words, session.store)
+        if self.known is not None:
+            explainer = with_examples(explainer, self.known, session.terminal)
+        batch = PartBatch(
+            explainer, how, output, most=self.most, png=png, force=session.force, progress=session.terminal
+        )
+        tell_results(session, batch.run(session.pictures(pictures, output)), _told_part)
+        if batch.index is not None and batch.n_pictures and not session.as_json:
+            say(f"index: {batch.index}")
+        session.end(batch.n_pictures)
+
+    def _finder(self) -> Any:
+        """What finds them.
+
+        Raises:
+            InputError: the options contradict one another.
+        """
+        from ..dense import detectors
+        from ..dense.by_words import detector_for, segmenter_for
+        from ..dense.saving import is_detector, load_detector, load_segmenter
+
+        session = self.session
+        if self.model is not None:
+            if self.finder is not None or self.labels is not None:
+                other = "--labels" if self.finder is None else "--parts"
+                raise InputError(f"--model and {other} were both given. A saved one has its own names: drop one.")
+            load = load_detector if is_detector(self.model) else load_segmenter
+            return load(self.model, encoder=session.own_encoder, engine=session.engine)
+        if self.finder is None:
+            raise InputError(
+                "--known was given, and whole pictures are explained. Boxes or segments were expected. Add --parts "
+                "word_regions, say, or a saved segmenter or detector with -m."
+            )
+        if self.labels is None:
+            raise InputError(
+                '--parts was given without names. What to look for was expected. Add --labels "stamp, platelet".'
+            )
+        by_words = detector_for if self.finder.partition(":")[0] in detectors else segmenter_for
+        names = options.label_names(self.labels)
+        return by_words(self.finder, names, session.encoder_name, engine=session.engine, store=session.store)
+
+
+def _told_part(done: Any) -> None:
+    """What a person reads of one part."""
+    part = done.record["part"]
+    say(f"{part['kind']} {part['number']} of {part['n']}, {part['label']}, score {part['score']:.2f}")
+    shown = None if done.explanation is None else done.explanation.part
+    if shown is not None and shown.outside is not None:
+        say(f"  {'inside':<10} {shown.outside.verdict.level}: {shown.outside.verdict.sentence}")
+    told(done)

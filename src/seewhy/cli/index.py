@@ -1,162 +1,249 @@
-"""``seewhy index``: pictures become searchable."""
+"""``seewhy index`` and ``seewhy search``: pictures become searchable, or their vectors are kept as Parquet."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from . import options
-from .terminal import say
-from .verify import Verify, say_verified
+from ..bounds import Count
+from ..errors import InputError
+from ..printable import printable
+from .session import Session
 
 if TYPE_CHECKING:
     from ..retrieval import Index
     from ..retrieval.settings import Settings
     from ..retrieval.writing import Entry
-    from ..storage.verification import Verification
 
-EXAMPLES = """
-Examples:\n
-  seewhy index photos/ -o library\n
-  seewhy index vectors/ -o library\n
-  seewhy index more/ -o library --add\n
-  seewhy index -o library --forget photos/old --forget-missing\n
-  seewhy index --verify library\n
-  seewhy index photos/ -o library --encoder open_clip:ViT-B-32/openai --whiten 256\n
-  seewhy index photos/ -o by-colour --encoder enc --focus "the colour"
+INDEX_EXAMPLES = """
+seewhy index photos/ -o library
+seewhy index more/ -o library --add
+seewhy index -o library --forget photos/old --forget-missing
+seewhy index --verify library
+seewhy index photos/ -o library --encoder open_clip:ViT-B-32/openai --set whiten=256
+seewhy index photos/ -o by-colour --encoder enc --focus "the colour"
+seewhy index photos/ -o vectors/ --parquet
+seewhy index "shards/{000..099}.tar" -o vectors/ --parquet --shard 3/16
+seewhy index s3://bucket/shards -o s3://bucket/vectors --parquet --shard 3/16
+seewhy index s3://bucket/shards -o /mnt/vectors --parquet --cluster auto --workers 8 --set gpus=1
+seewhy index photos/ --plan --set machines=16 --set price=0.35
+seewhy index --status vectors/
+seewhy index vectors/ -o library
+"""
+SEARCH_EXAMPLES = """
+seewhy search library --image cat.jpg -k 20 -o found.html
+seewhy search library --text "a cat on a red sofa"
+seewhy search library --image cat.jpg --text "in the snow" --set weight=2
+seewhy search library --image a.jpg --image b.jpg --unlike c.jpg --where-label cats --json
+seewhy search by-colour --image cat.jpg --encoder enc --focus "the colour"
 """
 
 
 def index(
-    data: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            help="Pictures, folders, class folders, tables with classes, or what seewhy embed wrote, s3:// as well.",
-            metavar="DATA|ADDRESS",
-            show_default=False,
-        ),
-    ] = None,
-    output: Annotated[Path | None, options.output("The index's folder.")] = None,
-    encoder: options.EncoderName = "lite0",
-    focus: options.Focus = None,
-    model: Annotated[str | None, options.saved("A classifier, whose encoder looks. Left out, --encoder.")] = None,
-    engine: options.EngineName = "auto",
-    add: Annotated[bool, typer.Option("--add", help="Only add to an index that is there, with its settings.")] = False,
-    forget: Annotated[
-        list[Path] | None, typer.Option(help="Forget a picture, or all below a folder.", show_default=False)
-    ] = None,
-    forget_missing: Annotated[
-        bool, typer.Option("--forget-missing", help="Forget pictures whose files are gone.")
-    ] = False,
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Fit whitening and approximate search anew, and clear away what is gone.")
-    ] = False,
-    verify: Verify = None,
-    parts: Annotated[
-        Literal["none", "spatial", "jitter"],
-        typer.Option(help="Keep overlapping parts of each picture, or its crops, and compare them too."),
-    ] = "none",
-    levels: Annotated[int, typer.Option(min=1, max=5, help="Levels of a picture's spatial parts. 4 are 30 parts.")] = 4,
-    whiten: Annotated[int, typer.Option(min=0, help="Components of PCA whitening; 0 leaves vectors as they are.")] = 0,
-    words: Annotated[bool, typer.Option(help="Make the index searchable by words, if the encoder can.")] = True,
-    approximate_from: Annotated[int, typer.Option(help="Pictures from which search is approximate.")] = 200_000,
-    image_column: options.ImageColumn = "image",
-    label_column: options.LabelColumn = "label",
-    as_json: options.Json = False,
-    store: options.Store = None,
-    quiet: options.Quiet = False,
+    session: Session,
+    data: list[Path] | None = None,
+    *,
+    output: Path | None = None,
+    model: str | None = None,
+    add: bool = False,
+    forget: list[Path] | None = None,
+    forget_missing: bool = False,
+    rebuild: bool = False,
+    verify: Path | None = None,
+    parquet: bool = False,
+    shard: str = "1/1",
+    workers: Count = 1,
+    cluster: str | None = None,
+    status: Path | None = None,
+    plan: bool = False,
 ) -> None:
-    """Make pictures searchable, or change what is. Pictures that are there are not looked at again."""
-    from ..errors import InputError
+    """Make pictures searchable, or change what is; with --parquet, only keep their vectors.
+
+    Pictures that are there are not looked at again; run again after any stop, it goes on.
+
+    Args:
+        data (DATA|ADDRESS): Pictures, folders, class folders, tables with classes, or vectors that --parquet
+            wrote, s3:// as well; with --parquet also .tar shards, or Parquet with a column of pictures.
+        output (FOLDER|ADDRESS): The index's folder; with --parquet that of the Parquet files.
+        model: A classifier, whose encoder looks. Left out, --encoder.
+        add: Only add to an index that is there, with its settings.
+        forget: Forget a picture, or all below a folder.
+        forget_missing: Forget pictures whose files are gone.
+        rebuild: Fit whitening and approximate search anew, and clear away what is gone.
+        verify (FOLDER|ADDRESS): Read every byte of an index or of vectors, say which files are not as they were
+            written, and stop.
+        status (FOLDER|ADDRESS): Say what is there of vectors that are being written and what is missing, and
+            stop.
+        plan: Measure a sample, say what writing vectors will take in time, money and bytes, and stop.
+    """
     from ..retrieval.index import check_place
     from ..retrieval.settings import Settings
     from ..retrieval.writing import Change
     from ..scale.reading import add_run, is_run
-    from .terminal import Terminal
 
-    if verify is not None:
-        if data or output or forget or forget_missing or rebuild:
-            raise InputError("--verify and a change were both given. The index alone was expected. Drop one.")
-        say_verified(_verified(verify), as_json)
+    if verify is not None or status is not None:
+        _look_at(session, verify, status, data or output or forget or forget_missing or rebuild)
+    if parquet or plan:
+        _vectors(session, data or [], output, plan, (shard, workers, cluster))
     if output is None:
         raise InputError("No index was named. The folder of one was expected. Name it with -o.")
     if not (data or forget or forget_missing or rebuild):
         raise InputError(
             "Nothing was named. Pictures to add were expected, or --forget, --forget-missing, --rebuild or --verify."
         )
-    terminal = Terminal(quiet)
     check_place(output)
-    settings = Settings(parts=parts, levels=levels, whiten=whiten, words=words, approximate_from=approximate_from)
+    settings = session.make(Settings)
     runs = [folder for folder in data or [] if is_run(folder)]
-    others = [one for one in data or [] if one not in runs]
-    entries = list(_entries(others, image_column, label_column))  # a wrong name is told before the work begins
-    opened = _opened(output, options.focused(encoder, focus), model, engine, settings, only_there=add or not data)
+    others = [place for place in data or [] if place not in runs]
+    entries = list(_entries(session, others))  # a wrong name is told before the work begins
+    opened = _opened(session, output, model, settings, only_there=add or not data)
+    terminal = session.terminal
     removed = opened.remove(forget, progress=terminal) if forget else 0
     if forget_missing:
         removed += opened.remove_missing(progress=terminal)
-    change = (
-        opened.add(entries, store=options.open_store(store), progress=terminal, total=len(entries)) if entries else None
-    )
+    change = opened.add(entries, store=session.store, progress=terminal, total=len(entries)) if entries else None
     for folder in runs:
         change = (change or Change()) + add_run(opened, folder, terminal)
     if rebuild:
         opened.rebuild(progress=terminal)
     told = {"index": str(output), **(vars(change) if change else {}), "removed": removed, **opened.describe()}
-    _tell(told, as_json, terminal.notes, terminal.failures)
-    raise typer.Exit(terminal.exit_code(told["n"]))
+    failures = [f.to_json() for f in terminal.failures]
+    session.say({**told, "notes": list(terminal.notes), "failures": failures}, _index_line(told))
+    session.end(told["n"])
 
 
-def _verified(folder: Path) -> Verification:
+def _look_at(session: Session, verify: Path | None, status: Path | None, change: Any) -> NoReturn:
+    """Whether what is there is whole, or how far a run is; exit code 2 or 1 where it is not."""
     from ..retrieval import Index
+    from ..scale.reading import is_run
+    from ..scale.reading import status as read_status
+    from ..scale.reading import verify as verify_run
+    from .many import verified
 
-    opened = Index.open(folder)
+    option = "--verify" if verify is not None else "--status"
+    if change or (verify is not None and status is not None):
+        other = "--status" if not change else "a change"
+        raise InputError(f"{option} and {other} were both given. The folder alone was expected. Drop one.")
+    if status is not None:
+        run = read_status(status)
+        session.say(run.to_json(), *run.lines())
+        raise typer.Exit(1 if run.missing else 0)
+    assert verify is not None
+    if is_run(verify):
+        verified(session, verify_run(verify))
+    opened = Index.open(verify)
     try:
-        return opened.verify()
+        checked = opened.verify()
     finally:
         opened.close()
+    verified(session, checked)
 
 
-def _opened(output: Path, encoder: str, model: str | None, engine: str, settings: Settings, only_there: bool) -> Index:
+def _vectors(
+    session: Session, data: list[Path], output: Path | None, plan: bool, on: tuple[str, int, str | None]
+) -> NoReturn:
+    """The vectors of many pictures, as Parquet, or what that will take."""
+    from ..scale.plan import plan as measure
+    from ..scale.work import Embed
+    from .many import Spread, into_parquet
+
+    machines, price = session.take("machines", "price")
+    spread = session.make(Spread, rest=False)
+    work = replace(session.make(Embed), encoder=session.encoder_name, engine=session.engine)
+    if not plan:
+        into_parquet(session, work, [str(place) for place in data], output, spread, on)
+    if len(data) != 1:
+        raise InputError("--plan was given. One input was expected beside it. Write seewhy index photos/ --plan.")
+    run = measure(work, spread.input(session, str(data[0])), machines=machines, price=price, threads=spread.threads)
+    session.say(run.to_json(), *run.lines())
+    raise typer.Exit
+
+
+def _opened(session: Session, output: Path, model: str | None, settings: Settings, only_there: bool) -> Index:
     """The index: one that is there with what it was made with, or a new one."""
-    from ..encoders.find import encoder as find
     from ..retrieval import Index
 
     if only_there:
-        return Index.open(output, options.encoder_given(encoder), engine=engine)
-    if model is not None:
-        from ..classifiers.saving import load
-
-        return Index.create(
-            output, load(model, engine=engine, encoder=options.encoder_given(encoder)).encoder, settings
-        )
-    return Index.create(output, find(encoder, engine=engine), settings)
+        return Index.open(output, session.own_encoder, engine=session.engine)
+    encoder = session.encoder() if model is None else session.saved(model).encoder
+    return Index.create(output, encoder, settings)
 
 
-def _entries(data: Sequence[Path], image_column: str, label_column: str) -> Iterator[Entry]:
+def _entries(session: Session, data: Sequence[Path]) -> Iterator[Entry]:
     """Pictures with classes: of a table its column, of a folder the folder next below it."""
-    from ..pictures.samples import TABLES, load_samples
+    from ..pictures.samples import TABLES
     from ..pictures.sources import list_pictures
     from ..retrieval.writing import Entry
 
     for source in data:
         if source.suffix.lower() in TABLES:
-            samples = load_samples(source, image=image_column, label=label_column)
-            yield from (Entry(s.image, s.label) for s in samples.items)
+            yield from (Entry(s.image, s.label) for s in session.samples(source).items)
             continue
         for name in list_pictures([source]):
             inside = Path(name).relative_to(source).parts if source.is_dir() else ()
             yield Entry(name, inside[0] if len(inside) > 1 else "")
 
 
-def _tell(told: dict[str, Any], as_json: bool, notes: Sequence[str], failures: Sequence[Any]) -> None:
-    if as_json:
-        found = {**told, "notes": list(notes), "failures": [f.to_json() for f in failures]}
-        say(json.dumps(found, ensure_ascii=False))
-        return
+def _index_line(told: dict[str, Any]) -> str:
     changes = [f"{told[key]:,} {key}" for key in ("added", "updated", "unchanged", "removed") if told.get(key)]
     classes = f" in {told['labels']} classes" if told["labels"] else ""
-    say(f"{told['index']}: {told['n']:,} pictures{classes}" + (f" ({', '.join(changes)})" if changes else ""))
+    return f"{told['index']}: {told['n']:,} pictures{classes}" + (f" ({', '.join(changes)})" if changes else "")
+
+
+def search(
+    session: Session,
+    index: Path,
+    *,
+    image: list[str] | None = None,
+    text: str = "",
+    k: Count = 10,
+    output: Path | None = None,
+    unlike: list[str] | None = None,
+    without: str = "",
+    where_label: list[str] | None = None,
+    exact: bool = False,
+) -> None:
+    """Find pictures in an index: by picture, by words, or by both.
+
+    Args:
+        index: What seewhy index made.
+        image: A picture it should be like; again for more.
+        k: Pictures shown.
+        output: A page (.html) or .json.
+        unlike: A picture it should not be like; again for more.
+        without: What should not be on it, in words.
+        where_label: Only pictures of this class; again for more.
+        exact: Compare every picture, even in a large index.
+    """
+    from ..report.paging import check_ending
+    from ..retrieval import Index, Query
+
+    _ = session.terminal  # sets what is noted
+    if output is not None:
+        check_ending(output, force=session.force)
+    collapse, levels = session.take("collapse", "levels")
+    query = session.make(Query, like=image or (), text=text, unlike=unlike or (), without=without)
+    results = Index.open(index, session.own_encoder, engine=session.engine).search(
+        query,
+        k=k,
+        labels=where_label or None,
+        exact=exact,
+        collapse=None if collapse == 1 else collapse,
+        levels=levels,
+    )
+    if output is not None:
+        results.save(output, force=session.force)
+    lines = []
+    for hit in results.hits:
+        copies = f"  (+{len(hit.copies)})" if hit.copies else ""
+        lines.append(f"{hit.cosine:.3f}\t{printable(hit.label)}\t{printable(hit.image)}{copies}")
+    recall = results.data["recall"]
+    approximate = "" if results.exact else f"approximate, recall {recall:.3f}; --exact compares every picture"
+    lines.append(
+        f"{len(results.hits)} of {results.data['n_searched']:,} pictures; {approximate or 'every picture compared'}"
+    )
+    session.say(results.data, *lines, *([] if output is None else [f"page: {output}"]))

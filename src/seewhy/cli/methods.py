@@ -1,72 +1,162 @@
-"""``seewhy methods``: what there is."""
+"""``seewhy methods`` and ``seewhy doctor``: what there is, and what works on this machine."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Annotated, Any
+from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
+from itertools import groupby
+from typing import Any
 
 import typer
 
 from ..catalogue import listing as listing
-from .options import Json
+from .session import Session
 from .terminal import say
 
-EXAMPLES = """
-Examples:\n
-  seewhy methods\n
-  seewhy methods rise\n
-  seewhy methods --json
+METHODS_EXAMPLES = """
+seewhy methods
+seewhy methods rise
+seewhy methods --json
+seewhy methods --json-schema explain > explain.schema.json
 """
+DOCTOR_EXAMPLES = """
+seewhy doctor
+seewhy doctor --json
+"""
+NOT_FOR_USE = {"all", "demo", "dev"}
+"""Extras that bring others together, or are for the repository."""
 
 
 def with_settings(name: str) -> list[dict[str, Any]]:
-    """The methods of that name, those that ``--set`` can set with their fields: name, what it takes, default."""
+    """The methods of that name, those that ``--set`` can set with their fields: name, what it takes, default.
+
+    Raises:
+        UnknownNameError: no family has it.
+    """
     from ..attributions import attributions
     from ..classifiers import classifiers
     from ..errors import UnknownNameError
     from ..parameters import settings_of
 
     rows = listing()
-    found = [row for row in rows if row["name"] == name]
-    if not found:
+    chosen = [row for row in rows if row["name"] == name]
+    if not chosen:
         raise UnknownNameError("method", name, {row["name"] for row in rows})
     settable: dict[str, Any] = {"where": attributions, "classifier": classifiers}
-    for row in found:
+    for row in chosen:
         registry = settable.get(row["family"])
         row["settings"] = [] if registry is None else [asdict(field) for field in settings_of(registry[name])]
-    return found
+    return chosen
 
 
 def methods(
-    name: Annotated[
-        str | None, typer.Argument(help="One method, with its settings; left out, all.", show_default=False)
-    ] = None,
-    as_json: Json = False,
+    session: Session,
+    name: str | None = None,
+    *,
+    json_schema: str | None = None,
 ) -> None:
-    """Every method: family, paper, needs, cost in forward passes, and how often it finds planted evidence."""
-    rows = listing() if name is None else with_settings(name)
-    if as_json:
-        for row in rows:
-            say(json.dumps(row, ensure_ascii=False))
+    """Every method: family, paper, needs, cost in forward passes, and how often it finds planted evidence.
+
+    Args:
+        name: One method, with its settings; left out, all.
+        json_schema: The JSON Schema of what a command prints with --json, like explain; all: their names.
+    """
+    if json_schema is not None:
+        from ..results import list_schemas, schema
+
+        names = json_schema == "all"
+        text = "" if names else json.dumps(schema(json_schema), indent=2, ensure_ascii=False)
+        say(*(list_schemas() if names else text.splitlines()))
         return
-    _print(rows)
+    rows = listing() if name is None else with_settings(name)
+    if session.as_json:
+        say(*(json.dumps(row, ensure_ascii=False) for row in rows))
+    else:
+        say(*_method_lines(rows))
 
 
-def _print(rows: list[dict[str, Any]]) -> None:
+def _method_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
     """A family a heading, a method a line with what it is, and one with what it takes."""
-    from itertools import groupby
-
-    from rich.console import Console
-
-    console = Console(highlight=False, soft_wrap=True)
     for family, members in groupby(rows, lambda row: row["family"]):
-        console.print(f"\n[bold]{family}[/bold]")
+        yield ""
+        yield family
         for row in members:
             planted = f"; planted evidence: {row['planted']}" if row["planted"] else ""
-            console.print(f"  [bold]{row['name']}[/bold]  {row['paper']}", markup=True)
-            console.print(f"      needs {row['needs']}; passes: {row['cost']}{planted}", markup=False)
+            yield f"  {row['name']}  {row['paper']}"
+            yield f"      needs {row['needs']}; passes: {row['cost']}{planted}"
             if "settings" in row:
-                console.print(f"      {row['summary']}", markup=False)
-            for one in row.get("settings", ()):
-                console.print(f"      --set {one['name']}={one['default']}  ({one['kind']})", markup=False)
+                yield f"      {row['summary']}"
+            for setting in row.get("settings", ()):
+                yield f"      --set {setting['name']}={setting['default']}  ({setting['kind']})"
+
+
+def examine() -> dict[str, Any]:
+    """Engines, embedded models, extras and places, without any network call."""
+    from ..encoders.embedded import SOURCES
+    from ..encoders.engines import available_engines
+
+    models = {name: find_spec(source.package) is not None for name, source in SOURCES.items()}
+    extras = {extra: all(_version(p) is not None for p in packages) for extra, packages in extras_of().items()}
+    return {
+        "seewhy": version("seewhy"),
+        "packages": {name: _version(name) for name in ("torch", "timm", "pillow", "numpy")},
+        "engines": available_engines(),
+        "models": models,
+        "extras": extras,
+        **_cache(),
+    }
+
+
+def _cache() -> dict[str, str | None]:
+    """The folder; or none, and why. Nothing else needs it."""
+    from ..errors import DataError
+    from ..storage.cache import cache_dir
+
+    try:
+        return {"cache": str(cache_dir()), "cache_note": ""}
+    except DataError as error:
+        return {"cache": None, "cache_note": str(error)}
+
+
+def extras_of() -> dict[str, list[str]]:
+    """Extra → packages it brings, as the installed package states them."""
+    extras: dict[str, list[str]] = {}
+    for line in requires("seewhy") or ():
+        package, marker = re.match(r"[\w.-]+", line), re.search(r"extra == ['\"]([\w-]+)['\"]", line)
+        if package and marker and package[0] != "seewhy" and marker[1] not in NOT_FOR_USE:
+            extras.setdefault(marker[1], []).append(package[0])
+    return extras
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def doctor(
+    session: Session,
+) -> None:
+    """Engines, models and extras available here, found offline. Exit code 1 if the default cannot run."""
+    state = examine()
+    session.say(state, *_doctor_lines(state))
+    raise typer.Exit(0 if state["models"]["lite0"] else 1)
+
+
+def _doctor_lines(state: dict[str, Any]) -> Iterator[str]:
+    packages = ", ".join(f"{name} {there or 'missing'}" for name, there in state["packages"].items())
+    yield f"seewhy {state['seewhy']}  {packages}"
+    for engine in state["engines"]:
+        about = f"{engine['version']}, {engine['precision']}" if engine["version"] else "not installed"
+        yield f"engine  {engine['name']:<12} {about}  {engine['note']}"
+    for name, there in state["models"].items():
+        yield f"model   {name:<12} {'ready' if there else 'not installed'}"
+    for extra, there in state["extras"].items():
+        cure = "" if there else f"  pip install 'seewhy[{extra}]'"
+        yield f"extra   {extra:<12} {'installed' if there else 'not installed'}{cure}"
+    yield f"cache   {state['cache'] or state['cache_note']}"

@@ -1,207 +1,30 @@
-"""Options that mean the same in every verb."""
+"""Arguments and options that mean the same in several verbs, and what they name."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
-import typer
-
+from .session import DEFAULT_ENCODER, Session
 from .standard_input import standard_input
-from .terminal import say
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
     from ..descriptions.base import Descriptions
+    from ..pictures.boxes.base import BoxData
+    from ..pictures.object_masks import MaskSource
     from ..pictures.samples import Samples
     from ..storage.features import FeatureStore
 
-Pictures = Annotated[
-    list[str],
-    typer.Argument(help="Picture files and folders; - reads file names from standard input.", show_default=False),
-]
-
-
-def saved(what: str) -> Any:
-    """``--model``, with what this verb takes for one, and does without it."""
-    return typer.Option("--model", "-m", help=f"A saved model. {what}", show_default=False)
-
-
-def labels(more: str = "") -> Any:
-    names = "Your classes: names separated by commas, or a .txt with one per line."
-    return typer.Option("--labels", "-l", help=names + more, show_default=False)
-
-
-OTHERWISE = "Left out, what --labels names, or the encoder's own classes (lite0: ImageNet's)."
-Model = Annotated[str | None, saved(f"A classifier. {OTHERWISE}")]
-Labels = Annotated[str | None, labels(" Or a .json with descriptions.")]
-Names = Annotated[str | None, labels()]
-DescriptionFile = Annotated[
-    Path | None,
-    typer.Option("--descriptions", help='Texts of each class: a JSON, {"class": ["text", …]}.', show_default=False),
-]
-FollowUpFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--follow-up",
-        help="Decide between the likeliest classes by what parts them: the file of seewhy describe pairs.",
-        show_default=False,
-    ),
-]
-DEFAULT_ENCODER = "lite0"
-"""Of every verb; one that is the same is the same as none, and then a saved classifier's own embedded one is taken."""
-
-EncoderName = Annotated[
-    str,
-    typer.Option(
-        "--encoder",
-        "-e",
-        help="lite0, timm:NAME, torchvision:NAME, open_clip:MODEL/PRETRAINED, hf:ORG/NAME, file:PATH, or the folder "
-        "of an adapted encoder. A saved classifier or index may name an embedded one; any other is named here.",
-    ),
-]
-EncoderNames = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--encoder",
-        "-e",
-        help="lite0, timm:NAME, torchvision:NAME, open_clip:MODEL/PRETRAINED, hf:ORG/NAME, file:PATH, or the folder "
-        "of an adapted encoder. Again for another; left out, lite0.",
-        show_default=False,
-    ),
-]
-Focus = Annotated[
-    str | None,
-    typer.Option(
-        help="Look at every picture under this instruction, such as 'the colour', where the encoder takes one.",
-        show_default=False,
-    ),
-]
-EngineName = Annotated[
-    str, typer.Option("--engine", help="auto, openvino, onnxruntime or torch; with a precision: openvino:f32.")
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object per line, on standard output.")]
-Store = Annotated[
-    str | None,
-    typer.Option(
-        "--store", help="Feature store; left out, the one in the cache; 'none' keeps nothing.", show_default=False
-    ),
-]
-Force = Annotated[
-    bool,
-    typer.Option("--force", help="Write over a file that SeeWhy did not make; never over one that is read."),
-]
-Level = Annotated[
-    float, typer.Option(help="How often the true class is to be among those that a decision names: 0.5 to below 1.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")]
-Validation = Annotated[
-    Path | None,
-    typer.Option(
-        "--validation",
-        help="Labelled pictures of the same classes, never trained on, to choose and to measure on: a folder or a "
-        "table. Left out, those that fit holds out.",
-        show_default=False,
-    ),
-]
-ImageColumn = Annotated[str, typer.Option(help="A table's column of file names.")]
-LabelColumn = Annotated[str, typer.Option(help="A table's column of classes.")]
-Group = Annotated[
-    str | None,
-    typer.Option(
-        help="A table's column that says which pictures belong together (thing, visit, patient), or, for class "
-        "folders, the word folder: those of one folder below a class. They are held out together, and an interval is "
-        "as wide as their number allows.",
-        show_default=False,
-    ),
-]
-By = Annotated[
-    str | None,
-    typer.Option("--by", help="A table's column: what edited words change is told for each value.", show_default=False),
-]
-Crops = Annotated[
-    str, typer.Option(help="center: the model's own crop; twelve: the picture, 5 crops, and all mirrored.")
-]
-Measure = Annotated[bool, typer.Option(help="Measure deletion and insertion (about one second a picture).")]
-Strengths = Annotated[
-    str, typer.Option(help="Of those changes: calibrated, to an equal change of the picture, or paper.")
-]
-Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 opens the page to the network.")]
-Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
-HostNames = Annotated[
-    list[str] | None,
-    typer.Option("--name", help="A host name to answer under, beside localhost and addresses.", show_default=False),
-]
-MaxUpload = Annotated[float, typer.Option(min=0.001, help="Largest request, in megabytes.")]
-DecodeSeconds = Annotated[
-    int, typer.Option(min=1, help="Computing that one picture may take to be decoded; then it is refused.")
-]
-
-
-def output(what: str, metavar: str | None = None) -> Any:
-    """``-o``, with ``what`` this verb writes. Left out, a verb that reports writes nothing; others ask for a place."""
-    return typer.Option("--output", "-o", help=f"Where to write. {what}", show_default=False, metavar=metavar)
-
-
-def seed(of: str) -> Any:
-    """``--seed`` of what this verb draws."""
-    return typer.Option(help=f"Of what is drawn at random. {of}", min=-(2**63), max=2**63 - 1)
-
-
-def held_out(default: str | bool, what: str, least: float) -> Any:
-    """``--held-out``: a part, never pictures; those are ``--validation``."""
-    return typer.Option(
-        help=f"Part held out to choose and to measure on. {what}", min=least, max=0.9, show_default=default
-    )
-
-
-def method(what: str) -> Any:
-    """``--method`` of the verbs that make something."""
-    return typer.Option("--method", "-M", help=f"How it is made, by its name. {what}")
-
-
-def also(what: str) -> Any:
-    """``--also`` of the verbs that measure an adaptation."""
-    return typer.Option(
-        help=f"Labelled pictures of other things: are they still told by name? {what}", show_default=False
-    )
-
-
-def because(what: str) -> Any:
-    """``--because`` of the verbs that have likenesses."""
-    return typer.Option("--because", help=f"Also what likenesses rest on: hue, texture, shape and more. {what}")
-
-
-def n_texts(what: str, least: int) -> Any:
-    """``--n-texts`` of the verbs that write or choose them."""
-    return typer.Option("--n-texts", min=least, help=f"Texts of each, at most. {what}")
-
-
-def top(what: str, least: int) -> Any:
-    """``--top`` of the verbs that list or compare classes."""
-    return typer.Option(min=least, help=f"So many of a picture's likeliest classes. {what}")
-
-
-def _print_version(asked: bool) -> None:
-    if asked:
-        from importlib.metadata import version as installed
-
-        say(installed("seewhy"))
-        raise typer.Exit
-
-
-def version_option(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
-    ] = False,
-) -> None:
-    pass
-
 
 def open_store(name: str | None) -> FeatureStore | None:
-    """The feature store named, or none; without the one in the cache, which nobody asked for, a run goes on."""
+    """The feature store named, or none; without the one in the cache, which nobody asked for, a run goes on.
+
+    Raises:
+        DataError: the one that was named cannot be used.
+    """
     from ..errors import DataError
     from ..storage.features import FeatureStore
 
@@ -334,7 +157,6 @@ def named_by(model: Classifier, labels: str) -> Classifier:
     """Other classes by their names, where a saved classifier tells any."""
     from ..classifiers.network import NamesClasses
     from ..errors import InputError
-    from .adapt_names import names_in
 
     if not isinstance(model.network, NamesClasses):
         raise InputError("--model and --labels were both given. A saved classifier has its own classes: drop one.")
@@ -365,3 +187,54 @@ def lines_of(path: Path, what: str) -> list[str]:
         return read_text(path).splitlines()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {reason(error)}. Write one {what} a line, in UTF-8.") from error
+
+
+def names_in(text: str) -> list[str]:
+    """Names separated by commas, or those of a .txt with one per line.
+
+    >>> names_in("a wren, a robin")
+    ['a wren', 'a robin']
+    """
+    names = lines_of(Path(text), "class") if text.lower().endswith(".txt") else text.split(",")
+    return [name.strip() for name in names if name.strip()]
+
+
+def label_names(labels: str) -> list[str]:
+    """The same as they were typed, for whoever refuses empty ones."""
+    return lines_of(Path(labels), "class") if labels.lower().endswith(".txt") else labels.split(",")
+
+
+def objects_of(
+    session: Session, classifier: Classifier, names: Iterable[str], masks: list[str] | None, words: str | None
+) -> tuple[MaskSource | None, BoxData | None]:
+    """Who says where the objects are: masks, else a segmenter, else words, else boxes; and the boxes, if there are any.
+
+    Raises:
+        InputError: masks were given, and who else should draw some.
+    """
+    from ..dense.object_masks import SegmenterMasks, WordMasks
+    from ..dense.saving import is_segmenter, load_segmenter
+    from ..errors import InputError
+    from ..pictures.boxes import has_boxes, load_boxes
+    from ..pictures.object_masks import BoxMasks, MaskFiles
+
+    kinds: dict[str, str] = {}
+    for place in masks or ():
+        boxed = has_boxes(Path(place))
+        kinds["segmenter" if is_segmenter(place) else "boxes" if boxed else "masks"] = place
+    wanted = tuple(w for w in map(str.strip, (words or "").split(",")) if w)
+    if "masks" in kinds and ("segmenter" in kinds or wanted):
+        other = "--object" if wanted else f"--masks {kinds['segmenter']}"
+        raise InputError(
+            f"--masks {kinds['masks']} and {other} were both given. One of them was expected, as one says where the "
+            "object is. Drop one."
+        )
+    boxes = load_boxes(kinds["boxes"]) if "boxes" in kinds else None
+    if "masks" in kinds:
+        return MaskFiles.of(Path(kinds["masks"]), classifier.encoder.transform, names), boxes
+    if "segmenter" in kinds:
+        drawn = load_segmenter(kinds["segmenter"], encoder=session.own_encoder, engine=session.engine)
+        return SegmenterMasks(drawn, wanted), boxes
+    if wanted:
+        return WordMasks(classifier.encoder, wanted, store=session.store), boxes
+    return (None if boxes is None else BoxMasks(boxes)), boxes

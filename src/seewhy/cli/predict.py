@@ -6,185 +6,206 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import typer
-
+from ..bounds import Count
+from ..errors import InputError
 from ..printable import percent, printable, spreadsheet_safe
-from . import options
-from .findings import WITHOUT, Absent, Finding, predict_findings
-from .outputs import csv_row, refuse_beside, write_lines
-from .scale_options import (
-    ClusterOption,
-    Decoders,
-    Gpus,
-    Parquet,
-    PartOption,
-    PerShard,
-    Spread,
-    Threads,
-    WorkersOption,
-)
+from .places import csv_row, write_lines
+from .session import Session
 
 if TYPE_CHECKING:
-    from ..classifiers.base import Classifier
+    from ..classifiers.prompt_pairs import Findings
     from ..explanation.prediction import Prediction
     from ..types import Failure
 
 COLUMNS = ("image", "label", "score", "error", "verdict", "right", "set")
+FINDING_COLUMNS = ("image", "finding", "probability", "margin", "error")
 EXAMPLES = """
-Examples:\n
-  seewhy predict new/ -m birds --json > birds.jsonl\n
-  seewhy predict photo.jpg --labels "wren, house sparrow, blue tit"\n
-  find . -name "*.jpg" | seewhy predict - -m birds --csv\n
-  seewhy predict new/ -m birds --reject --level 0.95\n
-  seewhy predict xrays/ --finding "pleural effusion" --finding pneumonia --encoder enc\n
-  seewhy predict photos/ -m birds --parquet -o decisions/ --shard 3/16\n
-  seewhy predict photo.jpg --labels "red, blue" --encoder enc --focus "the colour"
+seewhy predict new/ -m birds --json > birds.jsonl
+seewhy predict photo.jpg --labels "wren, house sparrow, blue tit"
+find . -name "*.jpg" | seewhy predict - -m birds --csv
+seewhy predict new/ -m birds --reject --level 0.95
+seewhy predict xrays/ --finding "pleural effusion" --finding pneumonia --encoder enc
+seewhy predict photos/ -m birds --parquet -o decisions/ --shard 3/16
+seewhy predict photo.jpg --labels "red, blue" --encoder enc --focus "the colour"
 """
+NOT_BESIDE_FINDINGS = ("model", "labels", "follow_up", "validation", "reject", "level", "top", "crops")
+"""Options that findings have no use for."""
 
 
 def predict(
-    context: typer.Context,
-    pictures: options.Pictures,
-    model: options.Model = None,
-    labels: options.Labels = None,
-    follow_up: options.FollowUpFile = None,
-    finding: Finding = None,
-    absent: Absent = None,
-    encoder: options.EncoderName = "lite0",
-    focus: options.Focus = None,
-    engine: options.EngineName = "auto",
-    as_json: options.Json = False,
-    validation: options.Validation = None,
-    level: options.Level = 0.9,
-    reject: Annotated[
-        bool, typer.Option("--reject", help="Label pictures that are unlike anything it was trained on 'unknown'.")
-    ] = False,
-    as_csv: Annotated[
-        bool,
-        typer.Option(
-            "--csv",
-            help="Comma-separated: image, label, score (the classifier's own), error, verdict, right (how probable it "
-            "is that the decision is right, as the card says), set.",
-        ),
-    ] = False,
-    output: Annotated[
-        Path | None, options.output("This file instead of standard output, whole or not at all.", "FILE|ADDRESS")
-    ] = None,
-    top: Annotated[int, options.top("The JSON lists them.", 1)] = 5,
-    crops: options.Crops = "center",
-    parquet: Parquet = False,
-    shard: PartOption = "1/1",
-    per_shard: PerShard = 2048,
-    workers: WorkersOption = 1,
-    threads: Threads = None,
-    cluster: ClusterOption = None,
-    gpus: Gpus = 0.0,
-    decoders: Decoders = 0,
-    image_column: options.ImageColumn = "image",
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 32,
-    force: options.Force = False,
-    store: options.Store = None,
-    quiet: options.Quiet = False,
+    session: Session,
+    pictures: list[str],
+    *,
+    model: str | None = None,
+    labels: str | None = None,
+    output: Path | None = None,
+    csv: bool = False,
+    level: float = 0.9,
+    reject: bool = False,
+    validation: Path | None = None,
+    follow_up: Path | None = None,
+    finding: list[str] | None = None,
+    absent: list[str] | None = None,
+    top: Count = 5,
+    crops: str = "center",
+    parquet: bool = False,
+    shard: str = "1/1",
+    workers: Count = 1,
+    cluster: str | None = None,
 ) -> None:
-    """Decide on pictures. One line per picture, in order; a broken one never stops the others."""
+    """Decide on pictures. One line per picture, in order; a broken one never stops the others.
+
+    Args:
+        output (FILE|ADDRESS): This file instead of standard output, whole or not at all.
+        csv: Comma-separated: image, label, score (the classifier's own), error, verdict, right (how probable it
+            is that the decision is right, as the card says), set.
+        reject: Label pictures that are unlike anything it was trained on 'unknown'.
+        finding: Something that may be in a picture, such as 'pleural effusion'; again for another. Each is
+            asked by itself: 'pleural effusion' against 'no pleural effusion' and 'no sign of pleural effusion'.
+        absent: Says that a finding is not there, with {} for it; again for another.
+        top: So many of a picture's likeliest classes in the JSON.
+    """
     from ..classifiers.certainty import check_level
     from ..classifiers.linear.jitter import predict_views
     from ..classifiers.words import measured_on
-    from ..pictures.samples import load_samples
     from ..storage.output import check_file
-    from ..types import Failure
-    from .scaled import Asked, Predict, into_parquet
-    from .terminal import Terminal
 
+    (batch_size,) = session.take("batch_size")
     if parquet:
-        asked = Asked(model, labels, options.focused(encoder, focus), engine, None, follow_up, validation)
-        spread = Spread(shard, per_shard, image_column, workers, threads, cluster, gpus, decoders)
-        work = Predict(asked, top, level, crops, reject, batch_size)
-        into_parquet(work, pictures, output, spread, Terminal(quiet), as_json)
-    form = "json" if as_json else "csv" if as_csv else "text"
+        from .many import ClassifierChoice, Predict, Spread, into_parquet
+
+        chosen = ClassifierChoice(
+            model, labels, session.encoder_name, session.engine, follow_up=follow_up, validation=validation
+        )
+        work = Predict(chosen, top, level, crops, reject, batch_size)
+        into_parquet(session, work, pictures, output, session.make(Spread), (shard, workers, cluster))
+    session.finish_settings()
+    form = "json" if session.as_json else "csv" if csv else "text"
     if output is not None and form == "text":
         form = "csv" if output.suffix.lower() == ".csv" else "json"
     if finding or absent:
-        refuse_beside(context, "finding", WITHOUT)
-        looks = options.focused(encoder, focus), engine
-        predict_findings(pictures, finding or (), absent, looks, form, output, store=store, force=force, quiet=quiet)
-    terminal = Terminal(quiet)
+        _findings(session, pictures, finding or [], absent, form, output)
     check_level(level)
     if output is not None:
-        check_file(output, force=force)
-    kept = options.open_store(store)
-    classifier = options.resolve(model, labels, options.focused(encoder, focus), engine, None, kept, follow_up)
+        check_file(output, force=session.force)
+    classifier = session.classifier(model, labels, None, follow_up)
     if validation is not None:
-        classifier = measured_on(classifier, load_samples(validation), kept, terminal)
-    if reject:
-        _check_rejects(classifier)
-    wanted: dict[str, Any] = {"views": predict_views(crops), "batch_size": batch_size, "top": top, "level": level}
-    stream = classifier.predict_all(options.picture_names(pictures, output), store=kept, **wanted)
+        classifier = measured_on(classifier, session.samples(validation), session.store, session.terminal)
+    if reject and classifier.measured_trust is None:
+        from ..classifiers.certainty import why_unmeasured
+
+        raise InputError(f"--reject was given, and what is unknown cannot be told: {why_unmeasured(classifier)}")
+    stream = classifier.predict_all(
+        session.pictures(pictures, output),
+        store=session.store,
+        views=predict_views(crops),
+        batch_size=batch_size,
+        top=top,
+        level=level,
+    )
+    _write(session, _rejecting(stream) if reject else stream, "predictions", form, output)
+
+
+def _rejecting(stream: Iterator[Prediction | Failure]) -> Iterator[Prediction | Failure]:
+    """The same, with what is unlike all that was learnt called unknown."""
+    from ..types import Failure
+
+    for result in stream:
+        unlike = not isinstance(result, Failure) and result.decision is not None and result.decision.is_unknown
+        yield replace(result, rejected=True) if unlike else result  # type: ignore[type-var]
+
+
+def _findings(
+    session: Session, pictures: list[str], findings: list[str], absent: list[str] | None, form: str, output: Path | None
+) -> NoReturn:
+    """One line per picture, or per picture and finding.
+
+    Raises:
+        InputError: an option was given that findings have no use for.
+    """
+    from ..classifiers.prompt_pairs import PromptPairs
+    from ..storage.output import check_file
+
+    for name in session.was_given(NOT_BESIDE_FINDINGS):
+        raise InputError(
+            f"--finding and --{name.replace('_', '-')} were both given. One of them was expected, since they "
+            "decide in different ways. Drop one."
+        )
+    if output is not None:
+        check_file(output, force=session.force)
+    pairs = PromptPairs(absent=tuple(absent)) if absent else PromptPairs()
+    stream = pairs(session.encoder(), session.pictures(pictures, output), findings, store=session.store)
+    _write(session, stream, "findings", form, output)
+
+
+def _write(session: Session, stream: Iterator[Any], kind: str, form: str, output: Path | None) -> NoReturn:
+    """Lines as results come; failures are named, and have lines of their own."""
+    from ..types import Failure
+
     done = 0
 
-    def results() -> Iterator[Prediction | Failure]:
+    def results() -> Iterator[Any]:
         nonlocal done
-        for result in terminal.track(stream, "Predicting"):
+        for result in session.terminal.track(stream, "Looking"):
             if isinstance(result, Failure):
-                terminal.failed(result)
+                session.terminal.failed(result)
             else:
                 done += 1
-                if reject and result.decision is not None and result.decision.is_unknown:
-                    result = replace(result, rejected=True)
             yield result
 
-    write_lines(_LINES[form](results()), form, output if form in ("json", "csv") else None, force)
-    raise typer.Exit(terminal.exit_code(done))
+    lines = {"json": _json_lines, "csv": _csv_lines, "text": _text_lines}[form]
+    write_lines(lines(results(), kind), form, output if form in ("json", "csv") else None, session.force)
+    session.end(done)
 
 
-def _check_rejects(classifier: Classifier) -> None:
-    """Refuse to reject where nothing says what is unknown."""
-    from ..classifiers.certainty import why_unmeasured
-    from ..errors import InputError
-
-    if classifier.measured_trust is None:
-        raise InputError(f"--reject was given, and what is unknown cannot be told: {why_unmeasured(classifier)}")
-
-
-def _json_lines(results: Iterator[Prediction | Failure]) -> Iterator[str]:
+def _json_lines(results: Iterator[Any], kind: str) -> Iterator[str]:
     for result in results:
         yield printable(json.dumps(result.to_json(), ensure_ascii=False)) + "\n"
 
 
-def _csv_lines(results: Iterator[Prediction | Failure]) -> Iterator[str]:
-    yield csv_row(list(COLUMNS))
+def _csv_lines(results: Iterator[Any], kind: str) -> Iterator[str]:
+    is_findings = kind == "findings"
+    yield csv_row(list(FINDING_COLUMNS if is_findings else COLUMNS))
     for result in results:
         data: dict[str, Any] = result.to_json()
         image, label, error = (spreadsheet_safe(data.get(key, "")) for key in ("image", "label", "error"))
-        decision = data.get("decision", {})
-        right = decision.get("probability")
-        judged = [decision.get("verdict", ""), "" if right is None else right, "; ".join(decision.get("set", ()))]
-        yield csv_row([image, label, data.get("score", ""), error, *judged[:2], spreadsheet_safe(judged[2])])
+        if is_findings and error:
+            yield csv_row([image, "", "", "", error])
+        elif is_findings:
+            for row in data["findings"]:
+                yield csv_row([image, spreadsheet_safe(row["finding"]), row["probability"], row["margin"], ""])
+        else:
+            decision = data.get("decision", {})
+            right = decision.get("probability")
+            judged = [decision.get("verdict", ""), "" if right is None else right]
+            named = spreadsheet_safe("; ".join(decision.get("set", ())))
+            yield csv_row([image, label, data.get("score", ""), error, *judged, named])
 
 
-def _text_lines(results: Iterator[Prediction | Failure]) -> Iterator[str]:
-    from ..explanation.decision import UNKNOWN
+def _text_lines(results: Iterator[Any], kind: str) -> Iterator[str]:
     from ..types import Failure
 
     for result in results:
         if isinstance(result, Failure):
             yield f"{printable(result.image)}\tnot readable\n"
         else:
-            label, right = UNKNOWN if result.rejected else result.label, result.probability
-            said = "–" if right is None else percent(right)
-            yield f"{printable(result.image)}\t{printable(label)}\t{said}{_judged(result)}\n"
+            yield _finding_line(result) if kind == "findings" else _decision_line(result)
 
 
-def _judged(result: Prediction) -> str:
-    """The verdict as a column of its own, with the classes it may be."""
+def _finding_line(result: Findings) -> str:
+    findings = "\t".join(f"{printable(f.name)} {f.probability:.1%}" for f in result.found)
+    return f"{printable(result.picture)}\t{findings}\n"
+
+
+def _decision_line(result: Prediction) -> str:
+    """The decision, how probable it is that it is right, and the verdict with the classes it may be."""
     from ..classifiers.certainty import listed
+    from ..explanation.decision import UNKNOWN
 
-    d = result.decision
-    if d is None or d.probability is None:
-        return ""
-    return f"\t{d.verdict}" + (f": {printable(listed(d.classes))}" if d.verdict == "one of few" else "")
-
-
-_LINES = {"json": _json_lines, "csv": _csv_lines, "text": _text_lines}
+    label, right, d = UNKNOWN if result.rejected else result.label, result.probability, result.decision
+    judged = ""
+    if d is not None and d.probability is not None:
+        judged = f"\t{d.verdict}" + (f": {printable(listed(d.classes))}" if d.verdict == "one of few" else "")
+    return f"{printable(result.image)}\t{printable(label)}\t{'–' if right is None else percent(right)}{judged}\n"

@@ -45,7 +45,6 @@ class DenseArchive:
             kind=f"a saved {self.what}",
             make=f"Make one with: seewhy fit-{self.what} DATA -o {{folder}}",
             again=f"fit the {self.what} again",
-            undigested={},
         )
 
     def save(self, made: Any, tensors: Mapping[str, Tensor], folder: Path, **more: Any) -> Path:

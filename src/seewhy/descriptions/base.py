@@ -17,9 +17,8 @@ from ..encoders.base import Encoder
 from ..encoders.stream import encode_texts
 from ..errors import DataError
 from ..storage.features import FeatureStore
-from ..storage.files import json_value
 from ..storage.output import write
-from ..storage.reading import read_text, reason
+from ..storage.reading import json_value, read_text, reason
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from ..errors import DataError, InputError
 from .base import Descriptions
@@ -142,21 +141,3 @@ def best_weight(
 def hits(scores: Float[Tensor, "n k"], right: Bool[Tensor, "n k"]) -> Bool[Tensor, " n"]:
     """Whether the highest score is the right class's."""
     return right.gather(1, scores.argmax(1, keepdim=True))[:, 0]
-
-
-def halves(labels: Int[Tensor, " n"], seed: int) -> Bool[Tensor, " n"]:
-    """Flags of one half of every class's pictures, drawn at random; of an odd number the larger half."""
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    flags = torch.zeros(len(labels), dtype=torch.bool)
-    for k in labels.unique().tolist():
-        mine = order[labels[order] == k]
-        flags[mine[: (len(mine) + 1) // 2]] = True
-    return flags
-
-
-def nearest_mean(
-    pictures: Float[Tensor, "n d"], labels: Int[Tensor, " n"], asked: Float[Tensor, "q d"], n_classes: int
-) -> Int[Tensor, " q"]:
-    """The few-shot control of the same labels: the class whose pictures' mean is nearest, by the cosine."""
-    sums = torch.zeros(n_classes, pictures.shape[1], dtype=pictures.dtype).index_add_(0, labels, pictures)
-    return (asked @ normalize(sums, dim=1).T).argmax(1)

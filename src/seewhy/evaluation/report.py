@@ -25,12 +25,14 @@ from ..metrics.calibration import accuracy_interval, calibration_error, reliabil
 from ..pictures.object_masks import MaskSource
 from ..pictures.samples import Sample, Samples, load_samples
 from ..progress import Progress
+from ..report.blocks import Document
 from ..report.paging import Page
 from ..storage.features import FeatureStore
 from ..threads import beside
 from ..trust.base import LEVEL
 from ..types import Failure
 from .copies import Judged, find_copies, say
+from .document import document_of, shown_examples
 from .faithfulness import faithfulness_figures, further_figures
 from .outside import outside_figures
 from .trust import Unknown, look_at_unknown, trust_figures
@@ -58,11 +60,10 @@ class Report(Page):
     def accuracy(self) -> float:
         return float(self.data["accuracy"])
 
-    def to_html(self) -> str:
-        from ..report.report import render_report, shown_examples
+    def document(self) -> Document:
         from .confusions import small_copies
 
-        return render_report(self.data, small_copies(shown_examples(self.data)), self.cards)
+        return document_of(self.data, small_copies(shown_examples(self.data)), self.cards)
 
 
 def evaluate(

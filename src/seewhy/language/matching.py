@@ -22,11 +22,10 @@ from ..encoders.stream import Encoded, encode_stream, encode_texts
 from ..errors import DataError, InputError
 from ..pictures.samples import Sample, Samples
 from ..storage.features import FeatureStore
-from ..storage.files import json_value
 from ..storage.journal import Journal
 from ..storage.marks import Lines, Record
 from ..storage.output import check_file, remove, write
-from ..storage.reading import read_text, reason
+from ..storage.reading import json_value, read_text, reason
 from ..types import Failure
 from .writers import Prompt, WriterSession
 

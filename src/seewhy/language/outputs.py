@@ -8,6 +8,7 @@ from typing_extensions import TypedDict
 
 from ..explanation.outputs import DryRunOutput, PartBox, Preference, Reliability, Round
 from ..results import Count, Doc, Share
+from .pairs.checking import Checked
 
 
 class Picture(TypedDict):
@@ -78,29 +79,8 @@ class AnnotateFiguresOutput(TypedDict):
     judged_by_authors: Annotated[Count, Doc("those by a person who wrote one of the two texts")]
 
 
-class Example(TypedDict):
-    image: Annotated[str, Doc("its picture")]
-    text: Annotated[str, Doc("what is said of it")]
-    reason: Annotated[str, Doc("how it breaks the rule")]
-
-
-class Finding(TypedDict):
-    rule: Annotated[str, Doc("its name")]
-    settings: Annotated[dict[str, float | str], Doc("its fields")]
-    n_pairs: Annotated[Count, Doc("pairs that break it")]
-    n_pictures: Annotated[Count, Doc("pictures that these belong to")]
-    examples: Annotated[list[Example], Doc("the first of them, `--examples` of them")]
-    missing: Annotated[str, Doc("what the rule needs and was not given; empty where it was asked")]
-
-
-class PairsCheckOutput(TypedDict):
-    """The object of seewhy pairs check --json."""
-
-    n_pictures: Annotated[Count, Doc("pictures of the set")]
-    n_pairs: Annotated[Count, Doc("pairs of a picture and a text")]
-    n_kept: Annotated[Count, Doc("pairs that break no rule")]
-    findings: Annotated[list[Finding], Doc("one per rule")]
-    notes: Annotated[list[str], Doc("what was left out or is cut")]
+PairsCheckOutput = Checked
+"""The object of seewhy pairs check --json."""
 
 
 class DescribeMatchOutput2(TypedDict):

@@ -15,9 +15,8 @@ from typing import Any
 from ..descriptions.base import Descriptions
 from ..errors import DataError, InputError
 from ..explanation.prediction import Prediction
-from ..storage.files import json_value
 from ..storage.output import write
-from ..storage.reading import read_text, reason
+from ..storage.reading import json_value, read_text, reason
 from ..types import Failure
 from .writers import Prompt, WriterError, WriterSession
 

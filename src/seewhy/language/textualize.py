@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..descriptions.controls import naming
 from ..errors import DataError, ImageError
 from ..pictures.images import read_picture
 from ..pictures.miniatures import encode_thumbnail
-from ..storage.files import json_lines
 from ..storage.journal import Journal
 from ..storage.marks import Lines, Record
-from ..storage.reading import read_file
+from ..storage.reading import json_lines, read_file
 from ..types import Failure, FractionBox, Transform
 from . import experts as seen_by
 from .experts import CONTROLS, FoundObject, Scene
 from .questions import read_json
-from .text_metrics import mentions
 from .writers import Estimate, NoWriterError, Prompt, WriterError, WriterSession
 
 if TYPE_CHECKING:
@@ -231,6 +230,16 @@ def read_text(answer: str) -> str:
     if not text:
         raise ValueError("it is empty")
     return text
+
+
+def mentions(text: str, phrase: str) -> bool:
+    """Whether a text has a phrase, in whole words; plurals of its last word count.
+
+    >>> mentions("Two red cups.", "red cup"), mentions("A cupboard.", "cup"), mentions("Ripe cherries", "cherry")
+    (True, False, True)
+    """
+    finder = naming(phrase)
+    return finder is not None and finder.search(text) is not None
 
 
 def without(text: str, phrases: Sequence[str]) -> str:

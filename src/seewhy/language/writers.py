@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, model TEXT NOT NULL, prompt TEXT NOT NULL, answer TEXT NOT NULL
 ) WITHOUT ROWID;
 """
-ANSWERS = DatabaseKind("a file of writers' answers", 0x53577772, _SCHEMA, earlier=(_SCHEMA,))
+ANSWERS = DatabaseKind("a file of writers' answers", 0x53577772, _SCHEMA)
 
 
 class WriterError(SeeWhyError):

@@ -17,8 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 from ..errors import DataError, ImageError, SeeWhyError
-from ..storage.files import json_value
-from ..storage.reading import open_regular, reason
+from ..storage.reading import json_value, open_regular, reason
 from .images import MAX_BYTES
 from .sources import SUFFIXES, InMemory, natural_key
 

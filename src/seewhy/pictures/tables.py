@@ -14,8 +14,7 @@ from typing import Any
 from ..errors import DataError, MissingExtraError
 from ..printable import from_spreadsheet
 from ..spelling import first_repeated
-from ..storage.files import json_value
-from ..storage.reading import open_lines, open_regular, reason
+from ..storage.reading import json_value, open_lines, open_regular, reason
 
 ROOM = 1 << 26
 """Bytes that the cells of a column may take at once, were each as long as all of its pages."""

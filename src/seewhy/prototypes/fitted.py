@@ -23,21 +23,15 @@ from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..storage.marks import Facts, TensorFile
 from ..storage.output import check_file, check_folder, make_folder, write
-from ..storage.reading import check_kinds, parse_json, read_tensors, reason
+from ..storage.parts import rebuilt
+from ..storage.reading import parse_json, read_tensors, reason
 from ..storage.tensors import marked_tensors
 from .bank import BankPicture, Patches, check_finite, check_patches, joined_thumbnails, listed, pictures_of
 
 FORMAT = 1
 FOLDER = "prototypes"
-BANK = TensorFile(earlier=(frozenset({"card"}),))
+BANK = TensorFile()
 FACTS = Facts(("seewhy", "method"))
-_SHARED = {
-    "pooled": "float2",
-    "owner": "int1",
-    "boxes": "float2",
-    "pixel_boxes": "int2",
-    "thumbnails": "bytes1",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +40,6 @@ class FittedBank(Patches):
 
     Class attributes:
         method: registered name of what shows them; the file is called after it.
-        kinds: what its own tensors are, as in :func:`seewhy.storage.reading.check_kinds`.
 
     Attributes:
         pictures: those that serve as prototypes.
@@ -60,7 +53,6 @@ class FittedBank(Patches):
     """
 
     method: ClassVar[str]
-    kinds: ClassVar[Mapping[str, str]] = {}
 
     pictures: tuple[BankPicture, ...]
     pooled: Float[Tensor, "m d"]
@@ -76,13 +68,9 @@ class FittedBank(Patches):
         """Its own tensors and facts, as they are kept."""
 
     @classmethod
-    @abstractmethod
-    def restore(cls, shared: Mapping[str, Any], tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Self:
-        """Build it again from the fields that all banks have and what :meth:`own` gave.
-
-        Raises:
-            KeyError, TypeError, ValueError: they do not fit together; the caller says which file is damaged.
-        """
+    def given(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Fields that are not tensors of that name, from what :meth:`own` gave."""
+        return {}
 
     @abstractmethod
     def lines(self) -> list[str]:
@@ -93,18 +81,10 @@ class FittedBank(Patches):
         return {}
 
     def check(self, model: Explainable) -> None:
-        """Refuse a classifier that it does not fit.
-
-        Raises:
-            ValueError: says what does not.
-        """
+        """Refuse a classifier that it does not fit."""
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``METHOD.safetensors``, which holds everything, and ``METHOD.json``, for people.
-
-        Raises:
-            DataError: the folder cannot be written.
-        """
+        """Write ``METHOD.safetensors``, which holds everything, and ``METHOD.json``, for people."""
         path = Path(folder) / file_name(self.method)
         check_bank(make_folder(folder), path.name)
         own, facts = self.own()
@@ -131,16 +111,7 @@ class FittedBank(Patches):
 
     @classmethod
     def load(cls, path: str | Path, n_classes: int | None = None) -> Self:
-        """Read what :meth:`save` wrote. It runs no code.
-
-        Args:
-            path: the file.
-            n_classes: of the classifier it is for; left out, the pictures' classes are not checked.
-
-        Raises:
-            ModelError: it is missing or of a newer format.
-            WeightsError: it is damaged.
-        """
+        """Read what :meth:`save` wrote. It runs no code."""
         try:
             tensors, texts = read_tensors(path)
             card = parse_json(texts["card"])
@@ -160,36 +131,20 @@ class FittedBank(Patches):
 
     @classmethod
     def _assemble(cls, card: dict[str, Any], tensors: dict[str, Tensor], n_classes: int | None) -> Self:
-        check_kinds(tensors, {**_SHARED, **cls.kinds})
         check_finite(tensors)
         if card.get("method", cls.method) != cls.method:
             raise ValueError(f"they are of {card['method']}, not of {cls.method}")
-        shared = {
-            "pictures": pictures_of(card["pictures"], tensors["thumbnails"]),
-            "pooled": tensors["pooled"].float(),
-            "owner": tensors["owner"],
-            "boxes": tensors["boxes"],
-            "pixel_boxes": tensors["pixel_boxes"],
-            "classifier": card["classifier"],
-            "measures": card["measures"],
-            "made_from": card.get("made_from", ""),
-        }
-        bank = cls.restore(shared, tensors, card)
+        wide = {k: t.float() if t.is_floating_point() else t.long() for k, t in tensors.items()}
+        pictures = pictures_of(card["pictures"], tensors["thumbnails"])
+        about = {"classifier": card["classifier"], "measures": card["measures"], "made_from": card.get("made_from", "")}
+        given = {"pictures": pictures, **about, **cls.given(wide, card)}
+        bank = rebuilt(cls, wide, sizes={"m": len(pictures)}, **given)
         check_patches(bank, n_classes)
         return bank
 
     @classmethod
     def of(cls, model: Explainable, place: str | Path | None = None) -> Self | None:
-        """Those that were fitted for a classifier; ``None`` where there are none.
-
-        Args:
-            model: whose folder is searched when no place is given.
-            place: the file, the folder it lies in, or a classifier's folder.
-
-        Raises:
-            InputError: they were made for another classifier.
-            WeightsError: they are damaged.
-        """
+        """Those that were fitted for a classifier; ``None`` where there are none."""
         path = find_file(cls.method, model, place)
         if path is None:
             return None

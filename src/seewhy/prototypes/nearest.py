@@ -52,23 +52,12 @@ class NearestPatches(Prototypes):
         if not query.cells:
             return []
         similarity = torch.stack([patch_vector(grid, cell) for cell in query.cells]) @ known.vectors.T
-        return [
-            Group(cell, float(share[cell]), tuple(self._search(known, near, banned)))
-            for cell, near in zip(query.cells, similarity, strict=True)
-        ]
-
-    def _search(self, bank: PatchBank, similarity: Float[Tensor, " n"], banned: set[int]) -> list[Match]:
-        shown: list[int] = []
-        found: list[Match] = []
-        for patch in _descending(similarity, first=FIRST * self.n_neighbours):
-            if len(found) == self.n_neighbours:
-                break
-            picture = int(bank.owner[patch])
-            if picture in banned or bank.repeats(picture, shown, self.duplicate):
-                continue
-            shown.append(picture)
-            found.append(Match(patch, float(similarity[patch])))
-        return found
+        groups = []
+        for cell, near in zip(query.cells, similarity, strict=True):
+            candidates = _descending(near, first=FIRST * self.n_neighbours)
+            shown = known.distinct(candidates, banned, self.n_neighbours, self.duplicate)
+            groups.append(Group(cell, float(share[cell]), tuple(Match(patch, float(near[patch])) for patch in shown)))
+        return groups
 
     def activation(
         self, model: Explainable, bank: Patches, look: EncoderOutput, which: Int[Tensor, " p"]

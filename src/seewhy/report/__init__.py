@@ -15,7 +15,6 @@ from ..storage.output import check_file, temporary_folder, write
 from .card import render_html
 from .index import IndexEntry, index_entry, render_index
 from .paging import framed
-from .report import render_report
 from .still import render_png
 
 __all__ = [
@@ -27,7 +26,6 @@ __all__ = [
     "render_index",
     "render_notebook",
     "render_png",
-    "render_report",
     "save",
 ]
 

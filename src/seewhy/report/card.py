@@ -157,14 +157,11 @@ def _trust(d: Decision) -> Fold:
             rows.append(Figure("sure", "Of those called sure, right", sure))
         if (u := d.unknowns) is not None:
             left_out = _with_interval(u.near_found, u.near_interval)
+            far = "" if u.far_found is None else percent(u.far_found, " ")
             rows += [
                 Figure("unknown", "Of classes left out, noticed", left_out),
                 Figure("unknown", "called sure", _with_interval(u.near_sure, u.near_sure_interval)),
-                Figure(
-                    "unknown",
-                    "Of noise and patterns, noticed",
-                    "" if u.far_found is None else percent(u.far_found, " "),
-                ),
+                Figure("unknown", "Of noise and patterns, noticed", far),
             ]
     rows = [row for row in rows if row.text]
     notes = [Note(d.unknowns.sentence)] if d.unknowns is not None else []

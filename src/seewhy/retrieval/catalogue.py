@@ -48,7 +48,7 @@ CREATE TABLE IF NOT EXISTS thumbnails (id INTEGER PRIMARY KEY, jpeg BLOB NOT NUL
 _SUMS = """
 CREATE TABLE IF NOT EXISTS sums (id INTEGER PRIMARY KEY, item INTEGER NOT NULL, jpeg INTEGER);
 """
-CATALOGUE = DatabaseKind("the catalogue of an index", 0x53576978, _SCHEMA + _SUMS, earlier=(_SCHEMA,))
+CATALOGUE = DatabaseKind("the catalogue of an index", 0x53576978, _SCHEMA + _SUMS)
 _ITEMS = "SELECT i.id, i.row, i.name, i.digest, i.label, s.item FROM items i LEFT JOIN sums s ON s.id = i.id"
 _BITS = str.maketrans("01", " \t")
 _SEAL = re.compile(r"\n[ \t]{32}\Z")

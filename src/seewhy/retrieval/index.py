@@ -24,8 +24,8 @@ from ..progress import Progress
 from ..storage.database import check
 from ..storage.features import FeatureStore
 from ..storage.output import check_folder, make_folder
+from ..storage.parquet_seal import Checked, Verification
 from ..storage.reading import file_sha256, reason
-from ..storage.verification import Checked, Verification
 from ..undisturbed import undisturbed
 from .catalogue import CATALOGUE, FILE, FORMAT, Catalogue
 from .search import One, Query, Results, Searching

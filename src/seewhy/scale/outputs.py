@@ -7,8 +7,9 @@ from typing import Annotated
 from typing_extensions import TypedDict
 
 from ..explanation.outputs import Run
-from ..results import Count, Doc, Share
+from ..results import Count, Doc
 from ..retrieval.outputs import VerifyOutput
+from .plan import Plan
 
 
 class Input(TypedDict):
@@ -35,23 +36,6 @@ class EmbedStatusOutput(TypedDict):
     input: Annotated[Input, Doc("what it was begun with")]
 
 
-class EmbedPlanOutput(TypedDict):
-    """The object of seewhy embed --plan --json."""
-
-    n_pictures: Annotated[Count, Doc("of the input; for shards that are not opened")]
-    counted: Annotated[bool, Doc("whether they were counted")]
-    n_sample: Annotated[Count, Doc("pictures that were measured")]
-    per_second: Annotated[float, Doc("of them, by one process with its threads, as busy as the machine was meanwhile")]
-    load_seconds: Annotated[float, Doc("to load the model, once per process")]
-    machines: Annotated[Count, Doc("that share the work")]
-    hours: Annotated[float, Doc("until the last is done")]
-    machine_hours: Annotated[float, Doc("of all machines")]
-    price: Annotated[float | None, Doc("of a machine's hour, as given")]
-    money: Annotated[float | None, Doc("at that price; `null` without one")]
-    bytes_read: Annotated[Count | None, Doc("by all pictures; `null` where none of the sample could be read")]
-    bytes_written: Annotated[Count, Doc("by their rows")]
-    failed: Annotated[Share, Doc("part of the sample that could not be read")]
-
-
-EmbedOutput = EmbedPlanOutput | EmbedStatusOutput | VerifyOutput | Run
+EmbedPlanOutput = Plan
+EmbedOutput = Plan | EmbedStatusOutput | VerifyOutput | Run
 """The object of seewhy embed --json."""

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from ..errors import DataError, SeeWhyError
-from ..storage.addresses import address_of
-from ..storage.folders import write_first, write_shard
+from ..storage.cache import address_of
+from ..storage.folders import write_by, write_first
 from ..storage.output import check_folder, make_folder, working_folder
 from ..storage.reading import open_regular, reason
 from .remote import Remote, unreadable
@@ -96,7 +96,7 @@ class LocalFolder(Place):
 
     def write_by(self, name: str, make: Callable[[Path], T]) -> T:
         try:
-            return write_shard(self.folder / name, make)
+            return write_by(self.folder / name, make)
         except OSError as error:
             raise _unwritten(self.at(name), error) from error
 

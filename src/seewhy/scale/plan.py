@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from ..errors import DataError
+from ..results import Count, Doc, Share
 from ..storage.output import working_folder
 from ..threads import bound_threads
 from .inputs import Input, Item, Shard, ShardError
@@ -29,21 +30,21 @@ WARM = 32
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will take."""
+    """The object of seewhy embed --plan --json: what a run will take."""
 
-    n_pictures: int
-    counted: bool
-    n_sample: int
-    per_second: float
-    load_seconds: float
-    machines: int
-    hours: float
-    machine_hours: float
-    price: float | None
-    money: float | None
-    bytes_read: int | None
-    bytes_written: int
-    failed: float
+    n_pictures: Annotated[Count, Doc("of the input; for shards that are not opened, as those that were let expect")]
+    counted: Annotated[bool, Doc("whether they were counted")]
+    n_sample: Annotated[Count, Doc("pictures that were measured")]
+    per_second: Annotated[float, Doc("of them, by one process with its threads, as busy as the machine was meanwhile")]
+    load_seconds: Annotated[float, Doc("to load the model, once per process")]
+    machines: Annotated[Count, Doc("that share the work")]
+    hours: Annotated[float, Doc("until the last is done")]
+    machine_hours: Annotated[float, Doc("of all machines")]
+    price: Annotated[float | None, Doc("of a machine's hour, as given")]
+    money: Annotated[float | None, Doc("at that price; `null` without one")]
+    bytes_read: Annotated[Count | None, Doc("by all pictures; `null` where none of the sample could be read")]
+    bytes_written: Annotated[Count, Doc("by their rows")]
+    failed: Annotated[Share, Doc("part of the sample that could not be read")]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, ModelError, SeeWhyError
-from ..storage.addresses import address_of
-from ..storage.parquet_seal import checked_parquet
+from ..storage.cache import address_of
+from ..storage.parquet_seal import Checked, Verification, checked_parquet
 from ..storage.reading import reason
-from ..storage.verification import Checked, Verification
 from ..types import Failure
 from .job import MANIFEST, Job, read_job
 from .places import Where

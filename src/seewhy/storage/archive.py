@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import ForeignFileError, ModelError, SeeWhyError, WeightsError
 from .folders import write_together
-from .marks import TENSORS, Facts, TensorFile
+from .marks import TENSORS, Facts
 from .output import check_file, check_folder, write
 from .reading import (
     LONGEST,
@@ -36,7 +36,6 @@ from .tensors import marked_tensors
 
 T = TypeVar("T")
 
-WITH_CARD = TensorFile(earlier=(frozenset({"card"}),))
 SPOKEN = Facts(("seewhy", "method"))
 DAMAGE = (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError, OverflowError, MemoryError)
 """What reading or putting together what somebody has changed may end in."""
@@ -55,7 +54,7 @@ class TensorArchive:
     def check(self, path: Path) -> Path:
         """The path, if an archive can be saved there; asked before the work begins."""
         if path.parent.is_dir():
-            check_file(path, WITH_CARD, force=None)
+            check_file(path, TENSORS, force=None)
             check_file(path.with_suffix(".json"), SPOKEN, force=None)
         check_folder(path.parent)
         return path
@@ -73,7 +72,7 @@ class TensorArchive:
         if spoken is not None:
             check_file(path.with_suffix(".json"), SPOKEN, force=force)
         facts = None if card is None else {"card": json.dumps(card)}
-        write(path, marked_tensors(tensors, facts), TENSORS if card is None else WITH_CARD, force=force)
+        write(path, marked_tensors(tensors, facts), TENSORS, force=force)
         if spoken is not None:
             write(path.with_suffix(".json"), json.dumps(spoken, indent=1, ensure_ascii=False), SPOKEN, force=force)
         return path
@@ -108,7 +107,6 @@ class FolderArchive:
     kind: str
     make: str
     again: str
-    undigested: Mapping[int, str]
     most: int = MAX_JSON
 
     def check(self, folder: Path) -> Path:
@@ -141,8 +139,6 @@ class FolderArchive:
 
     def tensors_file(self, card: Mapping[str, Any]) -> str:
         """The name of the file that a card's tensors lie in."""
-        if card["format"] in self.undigested:
-            return self.undigested[card["format"]]
         sha256 = card.get("tensors")
         if not isinstance(sha256, str) or re.fullmatch("[0-9a-f]{64}", sha256) is None:
             raise ValueError(f"its tensors are {sha256!r}, not a SHA-256")
@@ -179,7 +175,7 @@ class FolderArchive:
             raise self.damaged(folder, error) from error
         try:
             data = read_tensor_bytes(file)
-            if card["format"] not in self.undigested and hashlib.sha256(data).hexdigest() != card["tensors"]:
+            if hashlib.sha256(data).hexdigest() != card["tensors"]:
                 raise ValueError(f"its SHA-256 is not the one in {self.card}")
             return tensors_of(data)[0]
         except (OSError, ValueError) as error:

@@ -1,24 +1,18 @@
-"""SQLite files of SeeWhy: known by the application's number in their header; somebody else's is never changed.
-
-A database that an earlier version made has no number. It is known by its tables, which must be exactly ours, and gets
-the number when it is opened.
-"""
+"""SQLite files of SeeWhy: known by the application's number in their header; somebody else's is never changed."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
-import shutil
 import sqlite3
-import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import ForeignFileError
-from .addresses import refuse_address
+from .cache import refuse_address
 from .output import special
 
 _MAGIC = b"SQLite format 3\0"
@@ -29,8 +23,6 @@ _BESIDE: dict[str, tuple[bytes, ...]] = {
     "-shm": (),
 }
 """What SQLite keeps beside a database, and how it begins."""
-_COPIED = 2**28
-"""Bytes of a database without a number up to which it is copied to see the tables that are still in its log."""
 _guard = threading.RLock()
 _opened: set[tuple[int, int]] = set()
 """Files that are, or were, open in this process as databases. Whoever reads such a file past SQLite and closes it takes
@@ -40,25 +32,20 @@ database is lost. From then on only SQLite itself is asked about it."""
 
 @dataclass(frozen=True)
 class DatabaseKind:
-    """One kind of database."""
+    """One kind of database: its name in messages, the number in its header, and what makes its tables."""
 
     what: str
     number: int
     schema: str
-    earlier: tuple[str, ...]
-
-    def is_own(self, tables: dict[str, str] | None) -> bool:
-        """Whether these are the tables, with their definitions, that an earlier version made."""
-        for script in self.earlier:
-            with contextlib.closing(sqlite3.connect(":memory:")) as db:
-                db.executescript(script)
-                if _tables(db) == tables:
-                    return True
-        return False
 
 
 def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connection:
-    """Open a database of SeeWhy's, or make it; write-ahead, the tables there."""
+    """Open a database of SeeWhy's, or make it; write-ahead, the tables there.
+
+    Raises:
+        ForeignFileError: the file is somebody else's; it is left as it is, to the byte.
+        sqlite3.Error, OSError: it cannot be opened, is damaged, or the disk is full.
+    """
     refuse_address(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _guard:  # nobody may look at the file between its being looked at and its being known as opened
@@ -69,11 +56,15 @@ def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connectio
             _opened.add(_identity(path))
             db.execute("PRAGMA trusted_schema=OFF")
             db.execute("PRAGMA cell_size_check=ON")
-            _refuse_what_acts(db)
+            # The number in a header is easily written. Triggers and views run whenever a table is written or read.
+            acting = db.execute(
+                "SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view') OR sql LIKE 'CREATE VIRTUAL%'"
+            ).fetchone()
+            if acting is not None:
+                form = acting[0] if acting[0] != "table" else "virtual table"
+                raise sqlite3.DatabaseError(f"it has the {form} {acting[1]!r}, and SeeWhy makes none")
             db.execute("PRAGMA journal_mode=WAL")
             db.executescript(kind.schema)
-            if db.execute("PRAGMA application_id").fetchone()[0] != kind.number:
-                db.execute(f"PRAGMA application_id = {kind.number}")
         except UnicodeDecodeError as error:  # what SQLite would say of it is itself no text
             db.close()
             raise sqlite3.DatabaseError("it is damaged") from error
@@ -81,16 +72,6 @@ def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connectio
             db.close()
             raise
     return db
-
-
-def _refuse_what_acts(db: sqlite3.Connection) -> None:
-    """The number in a header is easily written. Triggers and views run whenever a table is written or read."""
-    acting = db.execute(
-        "SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view') OR sql LIKE 'CREATE VIRTUAL%' LIMIT 1"
-    ).fetchone()
-    if acting is not None:
-        kind = acting[0] if acting[0] != "table" else "virtual table"
-        raise sqlite3.DatabaseError(f"it has the {kind} {acting[1]!r}, and SeeWhy makes none")
 
 
 def memory(kind: DatabaseKind) -> sqlite3.Connection:
@@ -101,27 +82,28 @@ def memory(kind: DatabaseKind) -> sqlite3.Connection:
 
 
 def check(path: Path, kind: DatabaseKind) -> bool:
-    """Whether there is such a database; asked before the work begins, and nothing is touched."""
+    """Whether there is such a database; asked before the work begins, and nothing is touched.
+
+    Raises:
+        ForeignFileError: the file, or what lies where SQLite would keep its journal, is somebody else's.
+    """
     if special(path) or path.is_dir():
         raise ForeignFileError(
             f"{path} is no file that {kind.what} can be kept in. The name of a file was expected. Give one."
         )
     target = Path(os.path.realpath(path))
     with _guard:
-        if not _open_here(target, kind):
+        if target.exists() and _identity(target) in _opened:
+            number = _asked_number(target)
+        else:
             _check_beside(path, target)
-            if not target.exists():
-                return False
-            if not _is_own(target, kind):
-                raise _foreign(path, kind)
-    return True
-
-
-def _foreign(path: Path, kind: DatabaseKind) -> ForeignFileError:
-    return ForeignFileError(
-        f"{path} exists and is not {kind.what} that SeeWhy made. Such a file or a new name was expected. "
-        "Choose another name; the file was left as it is."
-    )
+            number = _number(target) if target.exists() else None
+    if number is not None and number != kind.number:
+        raise ForeignFileError(
+            f"{path} exists and is not {kind.what} that SeeWhy made. Such a file or a new name was expected. "
+            "Choose another name; the file was left as it is."
+        )
+    return number is not None
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -129,78 +111,39 @@ def _identity(path: Path) -> tuple[int, int]:
     return about.st_dev, about.st_ino
 
 
-def _open_here(target: Path, kind: DatabaseKind) -> bool:
-    """Whether it is such a database and open in this process; another file under a number that is free again is not."""
-    if not target.exists() or _identity(target) not in _opened:
-        return False
+def _number(path: Path) -> int:
+    """The application's number in the header of a file; 0 where it is no database, or says none."""
+    with open(path, "rb") as file:
+        head = file.read(100)
+    return int.from_bytes(head[_NUMBER_AT], "big") if head.startswith(_MAGIC) else 0
+
+
+def _asked_number(path: Path) -> int:
+    """The same of a database open in this process, by SQLite; of another file under its inode, by the header."""
     try:
-        with contextlib.closing(sqlite3.connect(f"{target.as_uri()}?mode=ro", uri=True, timeout=60)) as db:
-            number = db.execute("PRAGMA application_id").fetchone()[0]
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=60)) as db:
+            return int(db.execute("PRAGMA application_id").fetchone()[0])
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError:
-        return False
-    if number != kind.number:
-        raise _foreign(target, kind)
-    return True
+        return _number(path)
 
 
 def _check_beside(path: Path, target: Path) -> None:
     for ending, starts in _BESIDE.items():
         beside = Path(f"{target}{ending}")
-        there = beside.exists() or special(beside)
-        if there and (special(beside) or not target.exists() or not _begins(beside, starts)):
+        if not (beside.exists() or special(beside)):
+            continue
+        begins = target.exists() and not special(beside)
+        if begins:
+            with open(beside, "rb") as file:
+                head = file.read(4)
+            begins = not starts or not head or head in starts
+        if not begins:
             raise ForeignFileError(
                 f"{beside} lies where SQLite would keep what belongs to {path.name}, and is something else. "
                 "Choose another name, or move that file away; nothing was changed."
             )
-
-
-def _begins(path: Path, starts: tuple[bytes, ...]) -> bool:
-    with open(path, "rb") as file:
-        head = file.read(4)
-    return not starts or not head or head in starts
-
-
-def _is_own(path: Path, kind: DatabaseKind) -> bool:
-    with open(path, "rb") as file:
-        head = file.read(100)
-    if not head.startswith(_MAGIC):
-        return False
-    number = int.from_bytes(head[_NUMBER_AT], "big")
-    if number:
-        return number == kind.number
-    if kind.is_own(_read_only(path)):
-        return True
-    log = Path(f"{path}-wal")
-    # An earlier version that was killed may have its tables in the log alone; opening it there would change it.
-    return log.exists() and path.stat().st_size <= _COPIED and kind.is_own(_in_a_copy(path, log))
-
-
-def _read_only(path: Path) -> dict[str, str] | None:
-    """The tables in the file itself; neither locks nor a log, so that nothing at all is written beside it."""
-    try:
-        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as db:
-            return _tables(db)
-    except (sqlite3.Error, UnicodeDecodeError):
-        return None
-
-
-def _in_a_copy(path: Path, log: Path) -> dict[str, str] | None:
-    with tempfile.TemporaryDirectory(prefix="seewhy-") as folder:
-        copy = Path(folder) / "copy"
-        shutil.copyfile(path, copy)
-        shutil.copyfile(log, f"{copy}-wal")
-        try:
-            with contextlib.closing(sqlite3.connect(copy)) as db:
-                return _tables(db)
-        except (sqlite3.Error, UnicodeDecodeError):
-            return None
-
-
-def _tables(db: sqlite3.Connection) -> dict[str, str]:
-    rows = db.execute("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite~_%' ESCAPE '~'")
-    return {name: " ".join(str(sql).split()) for name, sql in rows}
 
 
 def _make(path: Path, kind: DatabaseKind) -> None:

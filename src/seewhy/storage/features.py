@@ -5,8 +5,7 @@ A row is keyed by the SHA-256 of the picture's bytes, the encoder's fingerprint 
 pooled vectors are float32, feature maps float16 (relative error below 1e-3; one with larger numbers is not kept).
 
 Every row carries digests over its key and its numbers, so that a flipped bit, a row under another's key, or numbers
-that are not finite are noticed: such a row is dropped, looked at again, and counted in a note. Rows of earlier versions
-have no digests; they only hold what can be computed again, so they are not trusted and their tables are dropped.
+that are not finite are noticed: such a row is dropped, looked at again, and counted in a note.
 What stops the store in the middle of a run (damaged pages, a full disk) does not stop the run: it goes on without.
 """
 
@@ -39,14 +38,8 @@ CREATE TABLE IF NOT EXISTS texts_2 (
     key BLOB PRIMARY KEY, vector BLOB NOT NULL, vector_digest BLOB NOT NULL
 ) WITHOUT ROWID;
 """
-_EARLIER = {
-    "looks": "CREATE TABLE looks (\n    key BLOB PRIMARY KEY, pooled BLOB NOT NULL, features BLOB, shape TEXT\n) "
-    "WITHOUT ROWID",
-    "texts": "CREATE TABLE texts (key BLOB PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID",
-}
-"""Tables without digests, word for word as an earlier version made them; no table but exactly these is dropped."""
 _CURE = "free some disk space, or delete the file, or name another place with --store or SEEWHY_CACHE."
-STORE = DatabaseKind("a feature store", 0x53576673, _SCHEMA, earlier=(";".join(_EARLIER.values()), _SCHEMA))
+STORE = DatabaseKind("a feature store", 0x53576673, _SCHEMA)
 
 
 def look_key(digest: str, encoder: str, view: Crop | None) -> bytes:
@@ -81,7 +74,6 @@ class FeatureStore:
             self._db = connect(self.path, STORE, timeout=60)
             self._db.text_factory = bytes  # a damaged row may call its bytes a text that is none
             self._db.execute("PRAGMA synchronous=NORMAL")
-            self._drop_earlier()
         except ForeignFileError as error:
             if self._named:
                 raise
@@ -93,12 +85,6 @@ class FeatureStore:
         return DataError(
             f"The feature store {self.path} cannot be used: {error}. It only holds what can be computed again: {_CURE}"
         )
-
-    def _drop_earlier(self) -> None:
-        tables = self._db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall()
-        for name, sql in tables:
-            if _EARLIER.get(name.decode(errors="replace")) == (sql or b"").decode(errors="replace"):
-                self._db.execute(f"DROP TABLE {name.decode()}")
 
     def get(self, keys: Sequence[bytes], *, features: bool = False) -> dict[bytes, tuple[Tensor, Tensor | None]]:
         """What is known of these keys; with ``features``, only rows that have a feature map."""

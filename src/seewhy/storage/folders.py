@@ -8,12 +8,12 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from ..errors import DataError, ForeignFileError
-from .addresses import refuse_address
+from .cache import refuse_address
 from .output import write_atomic
 
 T = TypeVar("T")
@@ -30,21 +30,14 @@ def inside(folder: Path, name: object, pattern: str) -> Path:
 
 
 @contextlib.contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside ``folder``, which takes its name in one step when all of it is there, or goes again."""
-    refuse_address(folder)
-    fresh = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.part"
-    try:
-        fresh.mkdir(parents=True)
-        yield fresh
-        os.rename(fresh, folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+def new_folder(folder: Path, is_own: Callable[[Path], bool] = lambda _folder: False) -> Iterator[Path]:
+    """A folder beside ``folder``, which takes its name in one step when all of it is there, or goes again.
 
+    An earlier one that is SeeWhy's own by ``is_own`` gives way, and stays whole until then.
 
-@contextlib.contextmanager
-def exchanged_folder(folder: Path, is_own: Callable[[Path], bool]) -> Iterator[Path]:
-    """As :func:`new_folder`, and in place of an earlier one that is SeeWhy's own; that one stays whole until then."""
+    Raises:
+        OSError: it cannot be made, or something of that name is there by now that is not SeeWhy's.
+    """
     refuse_address(folder)
     fresh = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.part"
     old = fresh.with_suffix(".old")
@@ -70,7 +63,7 @@ def write_inside(path: Path, data: bytes | str) -> Path:
 
 
 def write_together(folder: Path, files: Mapping[str, bytes | str], stale: Path | None = None) -> Path:
-    """Write the files of a folder of SeeWhy's own, of which the last one names the others.
+    """Write the files of a folder of SeeWhy's own, of which the last one names the others; then ``stale`` goes.
 
     A new folder takes its name when all are there. In one that is there, all are on the disk before the first takes its
     name, so that a full disk changes nothing; what it held stays whole until its last file is replaced, and what is
@@ -83,9 +76,18 @@ def write_together(folder: Path, files: Mapping[str, bytes | str], stale: Path |
             return folder
         staged = folder / f".{secrets.token_hex(6)}.part"
         staged.mkdir()
+        added = [folder / name for name in files if not (folder / name).exists()]
         try:
             _write_all(staged, files, folder)
-            _take_names(staged, files, folder)
+            for name in files:
+                target = folder / name
+                if target.is_file() and not target.is_symlink():
+                    shutil.copymode(target, staged / name)
+                os.replace(staged / name, target)
+        except BaseException:
+            for path in added:
+                remove_inside(path)
+            raise
         finally:
             shutil.rmtree(staged, ignore_errors=True)
         if stale is not None and stale.name not in files:
@@ -105,21 +107,6 @@ def _write_all(fresh: Path, files: Mapping[str, bytes | str], folder: Path) -> N
             raise DataError(str(error).replace(str(fresh), str(folder))) from error
 
 
-def _take_names(staged: Path, files: Iterable[str], folder: Path) -> None:
-    """Out of the staged folder, each over the file of its name; new ones go again where one cannot."""
-    added = [folder / name for name in files if not (folder / name).exists()]
-    try:
-        for name in files:
-            target = folder / name
-            if target.is_file() and not target.is_symlink():
-                shutil.copymode(target, staged / name)
-            os.replace(staged / name, target)
-    except BaseException:
-        for path in added:
-            remove_inside(path)
-        raise
-
-
 def write_at(path: Path, place: int, data: bytes | memoryview) -> None:
     """Write into a file of a folder of SeeWhy's own from byte ``place`` on, and have it on the disk."""
     if path.is_symlink() or (path.exists() and path.stat().st_nlink > 1):
@@ -132,22 +119,6 @@ def write_at(path: Path, place: int, data: bytes | memoryview) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def write_by(path: Path, make: Callable[[Path], object]) -> Path:
-    """Have ``make`` write a file beside ``path``, which takes that name when it is whole.
-
-    For libraries that write files themselves, inside folders of SeeWhy's own.
-    """
-    part = path.parent / f".{secrets.token_hex(6)}.part"
-    try:
-        make(part)
-        with open(part, "r+b") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
 
 
 def write_first(path: Path, data: bytes) -> bool:
@@ -172,11 +143,14 @@ def write_first(path: Path, data: bytes) -> bool:
     return True
 
 
-def write_shard(path: Path, make: Callable[[Path], T]) -> T:
+def write_by(path: Path, make: Callable[[Path], T]) -> T:
     """Have ``make`` write a file beside ``path``, which takes that name when it is whole and on the disk.
 
     Another process may do the same at the same time: whoever is first has it, and what the others began, or what a kill
     left of an earlier try, goes.
+
+    Raises:
+        OSError: it cannot be written.
     """
     part = path.parent / f".{path.name}.{secrets.token_hex(6)}.part"
     try:

@@ -73,9 +73,7 @@ def _memory(path: Path) -> Path:
 
 @dataclass(frozen=True)
 class TensorFile:
-    """safetensors: a fact in its header; ``earlier`` are those by which files of earlier versions are known."""
-
-    earlier: tuple[frozenset[str], ...] = ()
+    """safetensors: a fact in its header."""
 
     def is_on(self, path: Path) -> bool:
         with open(path, "rb") as file:
@@ -88,7 +86,7 @@ class TensorFile:
                 facts = json.loads(file.read(size))["__metadata__"]
             except (ValueError, KeyError, TypeError, RecursionError):
                 return False
-        return isinstance(facts, dict) and (MADE_BY in facts or any(known <= set(facts) for known in self.earlier))
+        return isinstance(facts, dict) and MADE_BY in facts
 
 
 @dataclass(frozen=True)
@@ -164,5 +162,5 @@ class Lines:
 
 
 TENSORS = TensorFile()
-CHECKPOINT = TensorFile(tuple(map(frozenset, (("seal", "history"), ("seal", "n"), ("stage", "step", "how")))))
+CHECKPOINT = TensorFile()
 """What a stopped run goes on from."""

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import DataError, ForeignFileError
-from .addresses import refuse_address
+from .cache import refuse_address
 from .marks import CHECKPOINT, Mark, is_own, remember
 
 _STREAM = re.compile(r"/dev/(stdout|stderr|fd/(\d+))|/proc/self/fd/(\d+)")

@@ -1,28 +1,59 @@
-"""Parquet that knows whether it is as it was written: digests between its rows and its footer, where no reader looks.
-
-::
-
-    rows | MAGIC, SHA-256 of the rows, SHA-256 of all that follows | footer, its length, PAR1
-
-Any reader of Parquet takes such a file as it is, as a footer says where its rows lie. Pages have Parquet's own
-checksums too, which say which rows are damaged, and which other readers can check.
-"""
+"""Parquet that knows whether it is as it was written: digests between its rows and its footer."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from .reading import open_regular, reason
-from .verification import Checked
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
+
+
+class Checked(NamedTuple):
+    """A file that was read to its end."""
+
+    file: str
+    error: str = ""
+    has_sums: bool = True
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What there was to say."""
+
+    output: str
+    files: tuple[Checked, ...]
+
+    @classmethod
+    def of(cls, output: object, files: Iterable[Checked]) -> Verification:
+        return cls(str(output), tuple(files))
+
+    @property
+    def damaged(self) -> tuple[Checked, ...]:
+        return tuple(one for one in self.files if one.error)
+
+    def to_json(self) -> dict[str, Any]:
+        unchecked = [one.file for one in self.files if not one.has_sums]
+        damaged = [{"file": one.file, "error": one.error} for one in self.damaged]
+        return {"output": self.output, "n_files": len(self.files), "damaged": damaged, "unchecked": unchecked}
+
+    def lines(self) -> Iterator[str]:
+        """As a person would read it."""
+        n = len(self.files)
+        unchecked = sum(not one.has_sums for one in self.files)
+        whole = n - unchecked - len(self.damaged)
+        said = f"{self.output}: {whole:,} of {n:,} files are as they were written, {len(self.damaged):,} damaged"
+        yield said + (f", {unchecked:,} without checksums, of an earlier version" if unchecked else "")
+        yield from (f"  {one.file}: {one.error}" for one in self.damaged)
+
 
 MAGIC = b"seewhy\0\1"
 SEALED = "digests"

@@ -1,7 +1,4 @@
-"""Reading what may be anything: regular files alone, bounded, never waited on; strict JSON; tensors with a true header.
-
-Every reason is without the file's name and what to do about it: those the caller knows.
-"""
+"""Reading what may be anything: regular files alone, bounded, never waited on; strict JSON; true tensors."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader, StringIO, TextIOWrapper
 from pathlib import Path
@@ -23,7 +20,26 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
+from ..errors import SeeWhyError
 from ..spelling import first_repeated
+
+
+def json_value(text: str, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """The value of a JSON text; whatever is wrong with it is one kind of error."""
+    try:
+        return json.loads(text, object_pairs_hook=pairs)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except (json.JSONDecodeError, SeeWhyError):  # the second by ``pairs``
+        raise
+    except ValueError as error:
+        raise ValueError("it has a number with too many digits") from error
+
+
+def json_lines(text: str) -> list[Any]:
+    """The values of JSONL; lines end with a newline alone, as texts may hold the other signs that end lines."""
+    return [json_value(line) for line in text.split("\n") if line.strip()]
+
 
 MAX_JSON = 256 << 20
 """Bytes of the largest card: a million pictures' names with their digests."""

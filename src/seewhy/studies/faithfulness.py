@@ -30,7 +30,7 @@ from ..metrics.deletion import Deletion
 from ..metrics.insertion import Insertion
 from ..metrics.pixel_flipping import PixelFlipping
 from ..metrics.road import ROAD
-from ..pictures.masks import mask_beside
+from ..pictures.object_masks import mask_beside
 from ..progress import Progress
 from ..types import Failure
 from . import pages

@@ -116,9 +116,7 @@ def moved(boxes: Float[Tensor, "n 4"], by: Float[Tensor, "n 4"], limit: float = 
 def parts_of(
     boxes: Float[Tensor, "n 4"], n: int, around: float, grid: tuple[int, int]
 ) -> list[tuple[Float[Tensor, "n 2"], Float[Tensor, "n 2"]]]:
-    """From where to where, across and down: the ``n`` by ``n`` equal parts of each box, row by row, and last the box
-    with what is around it.
-    """
+    """Spans across and down of the ``n`` by ``n`` parts of each box, row by row, and of it with what is around it."""
     x, y = boxes[:, ::2], boxes[:, 1::2]
     found = [(column, row) for row in pieces_of(y, n) for column in pieces_of(x, n)]
     return [*found, (wider(x, around, grid[1]), wider(y, around, grid[0]))]
@@ -309,6 +307,10 @@ def _size(grid: Tensor) -> tuple[int, int]:
     return grid.shape[1], grid.shape[2]
 
 
+def _likely(outputs: Float[Tensor, "n o"]) -> Float[Tensor, "n k"]:
+    return outputs[:, :-4].softmax(1)[:, :-1]  # nothing is one class more
+
+
 @dataclass(frozen=True, eq=False)
 class RegionProbe:
     """What :class:`Linear` learns."""
@@ -397,16 +399,10 @@ class RegionProbe:
     def moved(self, grid: Float[Tensor, "m h w"]) -> Regions:
         """The likeliest windows, moved to where things are, in cells, with the scores that they have there."""
         windows, first, weighed = self.scan(grid)
-        top = self.likely(first).amax(1).topk(min(MOST, len(windows))).indices
-        limit = corners_of(grid)
-        boxes = moved(windows[top], first[top, -4:]).clamp(min=0)
-        boxes = torch.minimum(boxes, limit)
+        top = _likely(first).amax(1).topk(min(MOST, len(first))).indices
+        boxes = torch.minimum(moved(windows[top], first[top, -4:]).clamp(min=0), corners_of(grid))
         boxes = boxes[(boxes[:, 2:] - boxes[:, :2]).amin(1) > 1e-3]
-        return Regions(boxes, self.likely(self.outputs(grid, boxes, weighed)))
-
-    def likely(self, outputs: Float[Tensor, "n o"]) -> Float[Tensor, "n k"]:
-        """Probability of each class, nothing being one more."""
-        return outputs[:, :-4].softmax(1)[:, :-1]
+        return Regions(boxes, _likely(self.outputs(grid, boxes, weighed)))
 
     def _sizes(self, grid: Tensor, boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n 2"]:
         return ((boxes[:, 2:] - boxes[:, :2]) / corners_of(grid)[:2]).log()
@@ -418,13 +414,11 @@ def _examples(probe: RegionProbe, one: Taught, n: int, generator: torch.Generato
     own = one.cells
     few = own[torch.randperm(len(own), generator=generator)[:n]]
     many = few.repeat(CLOSER, 1)
-    beside = moved(many, torch.randn(many.shape, generator=generator) * 0.15)
-    beside = torch.minimum(beside.clamp(min=0), corners_of(one.grid))
-    beside = torch.cat([few, beside])
+    beside = moved(many, torch.randn(many.shape, generator=generator) * 0.15).clamp(min=0)
+    beside = torch.cat([few, torch.minimum(beside, corners_of(one.grid))])
     beside = beside[(beside[:, 2:] - beside[:, :2]).amin(1) > 1e-3]
     overlap, _ = best_overlaps(windows, own)
-    near = (overlap >= RIGHT).nonzero()[:, 0]
-    far = (overlap < WRONG).nonzero()[:, 0]
+    near, far = (overlap >= RIGHT).nonzero()[:, 0], (overlap < WRONG).nonzero()[:, 0]
     near = near[torch.randperm(len(near), generator=generator)[:n]]
     far = far[torch.randperm(len(far), generator=generator)[:n]]
     beside = beside[torch.randperm(len(beside), generator=generator)[:n]]
@@ -435,9 +429,8 @@ def _mistakes(probe: RegionProbe, one: Taught, n: int) -> Examples:
     """The surest boxes that are of nothing."""
     boxes, scores, _ = probe.moved(one.grid)
     overlap, _ = best_overlaps(boxes, one.cells)
-    wrong = overlap < WRONG
-    top = scores.amax(1).masked_fill(~wrong, -1).topk(min(n, len(boxes))).indices
-    return _labelled(probe, one, boxes[top[wrong[top]]])
+    top = scores.amax(1).masked_fill(overlap >= WRONG, -1).topk(min(n, len(boxes))).indices
+    return _labelled(probe, one, boxes[top[overlap[top] < WRONG]])
 
 
 def _labelled(probe: RegionProbe, one: Taught, boxes: Float[Tensor, "n 4"]) -> Examples:

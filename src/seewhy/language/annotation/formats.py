@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError, InputError, MissingExtraError
-from ...storage.files import json_lines, json_value
 from ...storage.marks import MADE_BY
 from ...storage.output import check_file, write
-from ...storage.reading import read_text, reason
+from ...storage.reading import json_lines, json_value, read_text, reason
 from .figures import left_out
 from .records import ATTRIBUTES, TASKS, Picture, check_content, check_judgement, check_versions, objects_of
 from .rounds import StopRule, text_of

@@ -18,7 +18,7 @@ from typing import Any
 
 from ...errors import DataError
 from ...storage.database import DatabaseKind, connect
-from ...storage.files import json_value
+from ...storage.reading import json_value
 from .records import (
     TASKS,
     Content,
@@ -58,7 +58,7 @@ CREATE TABLE IF NOT EXISTS judgements (
     answers TEXT NOT NULL, seconds REAL NOT NULL, made TEXT NOT NULL
 );
 """
-ANNOTATIONS = DatabaseKind("a file of annotations", 0x5357616E, _SCHEMA, earlier=(_SCHEMA,))
+ANNOTATIONS = DatabaseKind("a file of annotations", 0x5357616E, _SCHEMA)
 _VERSION = "task, number, author, kind, content, seconds, base, made"
 _OWN = "picture = ? AND task = ? AND author = ?"
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from ...encoders.base import Encoder
 from ...errors import DataError, InputError
@@ -15,6 +15,7 @@ from ...pictures.pairs import read_pairs
 from ...pictures.samples import Sample, Samples, gathered
 from ...pictures.tables import rows_of
 from ...progress import Progress
+from ...results import Count, Doc
 from ...storage.features import FeatureStore
 from ...storage.output import check_file, write
 from .filters import Corpus, Rule, rules
@@ -128,32 +129,32 @@ def _lines(rows: Sequence[dict[str, Any]]) -> str:
 class Example:
     """A pair that breaks a rule."""
 
-    image: str
-    text: str
-    reason: str
+    image: Annotated[str, Doc("its picture")]
+    text: Annotated[str, Doc("what is said of it")]
+    reason: Annotated[str, Doc("how it breaks the rule")]
 
 
 @dataclass(frozen=True)
 class Finding:
     """What one rule found."""
 
-    rule: str
-    settings: dict[str, Any]
-    n_pairs: int
-    n_pictures: int
-    examples: tuple[Example, ...] = ()
-    missing: str = ""
+    rule: Annotated[str, Doc("its name")]
+    settings: Annotated[dict[str, float | str], Doc("its fields")]
+    n_pairs: Annotated[Count, Doc("pairs that break it")]
+    n_pictures: Annotated[Count, Doc("pictures that these belong to")]
+    examples: Annotated[tuple[Example, ...], Doc("the first of them, `--examples` of them")] = ()
+    missing: Annotated[str, Doc("what the rule needs and was not given; empty where it was asked")] = ""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What every rule found."""
+    """The object of seewhy pairs check --json: what every rule found."""
 
-    n_pictures: int
-    n_pairs: int
-    n_kept: int
-    findings: tuple[Finding, ...]
-    notes: tuple[str, ...] = ()
+    n_pictures: Annotated[Count, Doc("pictures of the set")]
+    n_pairs: Annotated[Count, Doc("pairs of a picture and a text")]
+    n_kept: Annotated[Count, Doc("pairs that break no rule")]
+    findings: Annotated[tuple[Finding, ...], Doc("one per rule")]
+    notes: Annotated[tuple[str, ...], Doc("what was left out or is cut")] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As ``--json`` prints it."""

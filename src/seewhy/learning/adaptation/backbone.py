@@ -1,21 +1,30 @@
-"""Trunk and pooling of an encoder as they are trained."""
+"""Trunk and pooling of an encoder as they are trained, or a small ResNet in their place."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from ...classifiers.encoded_set import EncodedSet
+from ...classifiers.fitting import Fitting
+from ...classifiers.network import Network
 from ...encoders.base import Encoder, GlobalAverage, Layout
-from ...encoders.delta import halves_of
-from ...encoders.split import freeze
+from ...encoders.delta import halves_of, load_delta, state_delta
+from ...encoders.split import fingerprint, freeze
 from ...errors import InputError
 from ...heads.head import Feature, Head
 from ...heads.normalise import Normalise
 from ...seeded import seeded
+from ...training.augmentation import TrainingPictures
+
+Backbone = Literal["encoder", "scratch"]
+N_CHANNELS = 64
+"""Of the small network's last map."""
 
 
 def halves(base: Encoder, backbone: Backbone) -> tuple[nn.Module, nn.Module, Layout]:
@@ -23,10 +32,12 @@ def halves(base: Encoder, backbone: Backbone) -> tuple[nn.Module, nn.Module, Lay
     return new_halves() if backbone == "scratch" else (*halves_of(base), base.layout)
 
 
-def reader_of(base: Encoder) -> Encoder:
-    """Looks at pictures only to see whether they can be read, with next to no network."""
+def encode_for(fitting: Fitting, base: Encoder, backbone: Backbone) -> EncodedSet:
+    """The pictures by an encoder that will be tuned; else only seen to be readable, with next to no network."""
+    if backbone == "encoder":
+        return fitting.look(base)
     trunk, pool, layout = new_halves()
-    return Encoder(
+    reader = Encoder(
         name="reader",
         transform=base.transform,
         trunk=lambda: trunk,
@@ -35,25 +46,77 @@ def reader_of(base: Encoder) -> Encoder:
         fingerprint="reader",
         engine="torch",
     )
+    return fitting.look(reader, keep=False)
 
 
-Backbone = Literal["encoder", "scratch"]
+def training_columns(fitting: Fitting, base: Encoder, pictures: EncodedSet) -> dict[str, Any]:
+    """Crops and classes of the pictures to train on."""
+    chosen = pictures.trained
+    read = TrainingPictures(base, [pictures.items[i].source for i in chosen], None, fitting.progress)
+    return {"pixels": read, "labels": pictures.labels[chosen]}
 
 
-N_CHANNELS = 64
-"""Of the small network's last map."""
+@dataclass(frozen=True, eq=False)
+class BackboneNetwork(Network):
+    """A trained trunk and its pooling.
+
+    Attributes:
+        grown_on: the encoder whose transform, and whose weights where ``backbone`` says so, it began with.
+        trunk: pixels → features, frozen.
+        pool: features → pooled vector, frozen.
+        layout: of the features.
+        settings: ``backbone``, ``size`` and what else is needed to build it again.
+    """
+
+    grown_on: Encoder
+    trunk: nn.Module
+    pool: nn.Module
+    layout: Layout
+    settings: dict[str, Any]
+
+    @property
+    def base(self) -> Encoder:
+        return self.grown_on
+
+    def grown(self, trunk: nn.Module, whole: nn.Module, mark: str = "", **more: Any) -> Encoder:
+        """The encoder that looks through a trunk; ``whole`` is what its fingerprint covers, beside a mark."""
+        own = self.grown_on
+        transform = sized(own, self.settings["size"]).transform
+        return Encoder(
+            name=own.name if self.settings["backbone"] == "encoder" else f"small ResNet, {transform.input_size[1]} px",
+            transform=transform,
+            trunk=lambda: trunk,
+            head=self.pool,
+            layout=self.layout,
+            fingerprint=fingerprint(whole, transform) + mark,
+            module=lambda: whole,
+            engine=own.engine_asked,
+            **more,
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of a small network; of an encoder what is not as it was."""
+        trunk, pool, _ = halves(self.grown_on, self.settings["backbone"])
+        parts, before = {"trunk": self.trunk, "pool": self.pool}, {"trunk": trunk, "pool": pool}
+        return state_delta(parts, before, whole=self.settings["backbone"] == "scratch")
+
+    def facts(self) -> dict[str, Any]:
+        return dict(self.settings)
+
+    @classmethod
+    def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        trunk, pool, layout = halves(base, facts["backbone"])
+        load_delta({"trunk": trunk, "pool": pool}, tensors, whole=facts["backbone"] == "scratch")
+        return cls(base, trunk, pool, layout, dict(facts), **cls.rest(facts, tensors))
+
+    @classmethod
+    def rest(cls, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Further fields, built again."""
+        return {}
 
 
 class Predictor(nn.Module):
-    """Pixels → logits, with every weight free to be trained.
-
-    Args:
-        trunk: pixels → features.
-        pool: features → pooled vector.
-        feature: what is done to it before the last layer.
-        weight: of the last layer.
-        bias: of the last layer.
-    """
+    """Pixels → logits, with every weight free to be trained."""
 
     def __init__(
         self,
@@ -73,30 +136,9 @@ class Predictor(nn.Module):
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
         return linear(self.feature(self.pool(self.trunk(pixels))), self.weight, self.bias)
 
-    def parts(self) -> tuple[nn.Sequential, LastLayer]:
-        """Pixels → pooled vector → logits, of the same weights."""
-        return nn.Sequential(self.trunk, self.pool), LastLayer(self.feature, self.weight, self.bias)
-
     def head(self) -> Head:
         """The last layer, as every classifier has it."""
         return Head(self.feature, self.weight, self.bias)
-
-
-class LastLayer(nn.Module):
-    """Pooled vector → logits.
-
-    Args:
-        feature: what is done before.
-        weight: taken as it is.
-        bias: taken as it is.
-    """
-
-    def __init__(self, feature: Feature, weight: nn.Parameter, bias: nn.Parameter) -> None:
-        super().__init__()
-        self.feature, self.weight, self.bias = feature, weight, bias
-
-    def forward(self, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
-        return linear(self.feature(pooled), self.weight, self.bias)
 
 
 def new_predictor(n_classes: int) -> Predictor:
@@ -149,11 +191,7 @@ class _Block(nn.Module):
 
 
 def sized(encoder: Encoder, size: int | None) -> Encoder:
-    """The same network on pictures of another size.
-
-    Raises:
-        InputError: its tokens are bound to the size it was made for.
-    """
+    """The same network on pictures of another size."""
     own = encoder.transform
     if size is None or own.input_size == (size, size):
         return encoder

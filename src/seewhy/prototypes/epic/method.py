@@ -8,18 +8,26 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ...attributions.base import Explainable
-from ...encoders.base import EncoderOutput
+from ...attributions.base import EncoderOutput, Explainable, Target
+from ...bounds import Count
+from ...explanation.measures import NeighbourShare, PrototypePurity
 from ...explanation.similar import Display, Like
-from ...heads.head import Target
+from ...explanation.verdict import Level, Verdict
 from .. import prototypes
 from ..bank import Patches
-from ..base import Group, Match, Prototypes, Query
+from ..base import STRANGER, Group, Match, Prototypes, Query
 from ..cells import cells_of
-from ..judging import Showing
+from ..judging import LEVELS, Showing, said_of_share
+from ..measure import LikenessMeasure
 from .bank import EPICBank
-from .judging import RULE, judge_channels
 from .rotation import Rotation
+
+RULE = (
+    "Do not rely on them unless more of the prototypes shown are of the class explained than a wrong class has on 19 "
+    "of 20 held-out pictures, one neither right nor decided for. Then believable when hiding the places shown lowers "
+    "the class's lead more than hiding the same pattern anywhere else that was tried, else partly. Partly at best for "
+    f"a class that was not decided for. {STRANGER}"
+)
 
 
 @prototypes.register
@@ -35,9 +43,9 @@ class EPIC(Prototypes):
         Ẑ = U Z      A' = A U⁻¹      logit_t − mean over classes = Σ_k A'_tk v_k + const      v = mean(Ẑ)
 
     Differences from the authors' code: contributions are signed and exact, so they add up (the code multiplies by
-    ``max(v_k, 0)``, :func:`paper_scores`); weights are taken less their mean over classes, since a constant on all
-    logits decides nothing; a channel that speaks by being low shows its negative prototypes; pictures that are
-    copies of the query or of each other are left out; prototypes are read from the pictures they were found on.
+    ``max(v_k, 0)``); weights are taken less their mean over classes, since a constant on all logits decides nothing; a
+    channel that speaks by being low shows its negative prototypes; pictures that are copies of the query or of each
+    other are left out; prototypes are read from the pictures they were found on.
 
     Cost: no pass beside the one that predicts. Range of a share: 0…1, of everything that speaks for the target.
 
@@ -58,8 +66,8 @@ class EPIC(Prototypes):
     fitted_by = "seewhy.prototypes.epic.training.FitEPIC"
     kept_as = EPICBank
 
-    n_channels: int = 4
-    n_prototypes: int = 4
+    n_channels: Count = 4
+    n_prototypes: Count = 4
     duplicate: float = 0.98
 
     def __call__(self, model: Explainable, bank: Patches, query: Query) -> list[Group]:
@@ -76,22 +84,10 @@ class EPIC(Prototypes):
                 break
             sign = 1 if activity[channel] >= 0 else -1
             place = int((sign * torch.einsum("d,dhw->hw", known.rotation.matrix[channel], cells)).argmax())
-            matches = self._shown(known, channel, sign, banned)
+            shown = known.distinct(known.of_channel(channel, sign), banned, self.n_prototypes, self.duplicate)
+            matches = tuple(Match(patch, float(known.purity[patch])) for patch in shown)
             groups.append(Group(divmod(place, cells.shape[2]), part / speaks, matches, channel, part))
         return groups
-
-    def _shown(self, bank: EPICBank, channel: int, sign: int, banned: set[int]) -> tuple[Match, ...]:
-        shown: list[int] = []
-        found: list[Match] = []
-        for patch in bank.of_channel(channel, sign):
-            picture = int(bank.owner[patch])
-            if len(found) == self.n_prototypes:
-                break
-            if picture in banned or bank.repeats(picture, shown, self.duplicate):
-                continue
-            shown.append(picture)
-            found.append(Match(patch, float(bank.purity[patch])))
-        return tuple(found)
 
     def activation(
         self, model: Explainable, bank: Patches, look: EncoderOutput, which: Int[Tensor, " p"]
@@ -110,7 +106,29 @@ class EPIC(Prototypes):
         return f"{'+' if int(known.signs[patch]) > 0 else '-'}{int(known.channels[patch])}"
 
     def judge(self, showing: Showing) -> Like:
-        return judge_channels(self, showing, fitted(showing.bank))
+        """By how many prototypes are of the class explained, and by what hiding their places costs."""
+        measures, deletion, subject = fitted(showing.bank).measures, showing.deletion, showing.subject
+        held, measure = measures["held_out"], LikenessMeasure.restore(measures["likeness"])
+        purity = PrototypePurity(measures["purity_fit"], held["purity"], held["before"], held["random"], held["n"])
+        matters = deletion is not None and deletion.matters_most
+        here, limit = showing.of_target, None if measure is None else measure.limit
+        # How many were right is not asked: the classifier may have been fitted on what was held out of the rotation.
+        share = None if here is None or limit is None else NeighbourShare(here, limit)
+        level: Level = "not measured"
+        figures = (
+            f"These {len(showing.groups)} channels bring {showing.logits:.1f} of the {showing.logits_in_all:.1f} "
+            f"logits that speak for {subject.of_class} ({showing.share:.0%}); {1 - showing.share:.0%} lies in other "
+            f"channels.{showing.hidden}"
+        )
+        if deletion is not None and not matters:
+            figures = figures[:-1] + ", so these places do not matter more than others."
+        if share is not None:
+            figures += f" {said_of_share(showing, share, 'prototypes')}"
+            if deletion is not None:
+                most = LEVELS[1 + int(matters and subject.label == subject.decision)]
+                level = most if share.reaches else "do not rely"
+        verdict, difference = Verdict(level, figures, self.rule), measures["logit_difference"]
+        return showing.like(self, verdict, measure, purity=purity, logit_difference=difference, of_target=share)
 
 
 def fitted(bank: Patches) -> EPICBank:
@@ -128,8 +146,3 @@ def contributions(model: Explainable, rotation: Rotation, look: EncoderOutput, t
     """
     slope = model.head.slope(look.pooled, target)
     return (slope @ rotation.inverse) * (look.pooled @ rotation.matrix.T)
-
-
-def paper_scores(weight: Float[Tensor, " d"], rotation: Rotation, pooled: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
-    """The authors' ``score_k = A'[c, k] · max(v_k, 0)``, by which their code takes the four channels it shows."""
-    return (weight @ rotation.inverse) * (rotation.matrix @ pooled).clamp(min=0)

@@ -1,40 +1,43 @@
-"""Fitting EPIC: pictures are looked at once; the matrix is fitted, chosen and measured on cached cells."""
+"""Fitting EPIC: pictures are encoded once; the matrix is fitted, chosen and measured on cached cells."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from ...attributions.base import Explainable
+from ...attributions.base import EncoderOutput, Explainable, Target
 from ...attributions.explainers import classifier_digest
+from ...bounds import Bound, Count, check_fields
 from ...encoders.stream import Encoded, EncodeRequest, encode_stream
-from ...errors import DataError, InputError
+from ...errors import DataError
 from ...progress import Progress
 from ...storage.features import FeatureStore
 from ...trust.groups import group_by_looks, hold_out_groups
 from ..cells import CellMaps, CellPart, Unpooled, unpooled
 from ..fitted import Fitting
 from ..measure import Labelled, measure_likeness
-from .adam import AdamSchedule
-from .bank import EPICBank
-from .choice import PARAMETERS, choose, mean_purity, refitted, setting_of
-from .measures import coherence, compare, top_share
-from .method import EPIC
-from .prototypes import Entry, collect
-from .rotation import Form, Rotation, check_fold
+from .bank import Entry, EPICBank, collect
+from .method import EPIC, contributions
+from .rotation import FLOOR, Maps, Procrustes, Rotation, check_fold, purity, strongest
 
 ENOUGH = 0.25
 """Pictures a channel; with 0.2 of ImageNet (one a class) nothing is gained, with 0.08 of groceries something."""
-
 N_CHECKED = 256
 LEAST = 12
 """Distinct pictures without which nothing can be fitted, chosen and measured."""
+SHRINKAGES, COUNTS, PARTS = (0.05, 0.1, 0.2), (20,), (0.5,)
+PARAMETERS = ("n_prototypes", "shrinkage", "n_rotated")
+FEW_ROUNDS, MOST_ROUNDS = 3, 8
+"""While settings are compared, and at most for the one that is best."""
+N_MEASURED = 5
+"""Prototypes a channel whose purity is measured, as in the paper."""
+N_DRAWS = 200
 
 
 @dataclass(frozen=True)
@@ -43,41 +46,31 @@ class FitEPIC(Fitting):
 
     The matrix is fitted on a part of the pictures, its setting chosen on a second part, the chosen setting fitted on
     both, and everything reported is measured on a third, which is never shown as a prototype. Classes are not used for
-    fitting, as in the paper.
+    fitting, as in the paper, whose own optimiser is in ``reproductions/epic_adam.py``.
 
     Args:
-        optimiser: ``"procrustes"`` (ours; :class:`~.procrustes.Procrustes`, setting chosen by
-            purity on held-out pictures) or ``"adam"`` (the paper's; :class:`~.adam.AdamSchedule`).
-        form: ``"orthogonal"`` or, for ``"adam"``, ``"invertible"``.
-        n_prototypes: pictures a channel that Procrustes fits to; ``None`` chooses.
-        shrinkage: of Procrustes towards the identity; ``None`` chooses.
-        n_rotated: channels that Procrustes rotates; ``None`` chooses.
+        n_prototypes: pictures a channel that is fitted to; ``None`` chooses.
+        shrinkage: towards the identity; ``None`` chooses.
+        n_rotated: channels that are rotated; ``None`` chooses.
         n_kept: prototypes of each channel and sign that are kept.
         held_out: part of the pictures kept out of fitting; half of it chooses, half measures. Pictures that look like
             the same thing are in one part.
         duplicate: pooled cosine at which two pictures count as one.
-        max_seconds: stops Adam early; ``None`` runs the paper's schedule to its end.
-        seed: of the parts and of Adam's order.
+        seed: of the parts.
     """
 
-    optimiser: Literal["procrustes", "adam"] = "procrustes"
-    form: Form = "orthogonal"
+    name = "epic"
+
     n_prototypes: int | None = None
     shrinkage: float | None = None
     n_rotated: int | None = None
-    n_kept: int = 8
-    held_out: float = 0.25
+    n_kept: Count = 8
+    held_out: Annotated[float, Bound(0.05, 0.9)] = 0.25
     duplicate: float = 0.98
-    max_seconds: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.form == "invertible" and self.optimiser == "procrustes":
-            raise InputError(
-                "Procrustes gives an orthogonal matrix, and an invertible one was asked for. Use --optimiser adam."
-            )
-        if not 0.05 <= self.held_out <= 0.9:
-            raise InputError(f"The part held out is {self.held_out:g}. Between 0.05 and 0.9 was expected. Change it.")
+        check_fields(self)
 
     def fit(
         self,
@@ -88,30 +81,31 @@ class FitEPIC(Fitting):
         checkpoint: Path | None = None,
         progress: Progress | None = None,
     ) -> EPICBank:
-        """Look, fit, choose, measure, and collect the prototypes."""
+        """Encode, fit, choose, measure, and collect the prototypes."""
         progress = progress or Progress()
         seal = self.seal(model, pictures)
-        entries, maps = self._look(model, pictures, store, progress)
+        entries, maps = self._encoded(model, pictures, store, progress)
         labels, digests = torch.tensor([e.label for e in entries]), [e.digest for e in entries]
         groups = group_by_looks(maps.pooled[: len(entries)], labels, digests).groups
         fitted_to, chosen_on, measured_on = _thirds(groups, self.held_out, self.seed)
         fit, measured = maps.part(sorted([*fitted_to, *chosen_on])), maps.part(measured_on)
+        fixed = {name: value for name in PARAMETERS if (value := getattr(self, name)) is not None}
         with torch.no_grad():
-            rotation, how = self._rotation(
-                fit, maps.part(fitted_to), maps.part(chosen_on), checkpoint=checkpoint, progress=progress
-            )
+            choice = choose(maps.part(fitted_to), maps.part(chosen_on), fixed, progress).refitted(fit)
+            rotation, width = choice.rotation, fit.pooled.shape[1]
             first = range(min(N_CHECKED, len(maps)))
             check = check_fold(model.head, rotation, maps.pooled[list(first)], torch.stack([maps[i] for i in first]))
             measures = {
-                "optimiser": self.optimiser,
-                "form": self.form,
-                **how,
+                "optimiser": "procrustes",
+                "form": rotation.form,
+                "setting": choice.setting(width),
+                "tried": choice.tried,
                 "n_pictures": len(entries),
                 "n_fitted": len(fit),
                 "logit_difference": check.difference,
                 "decisions_kept": check.agreement,
                 "purity_fit": round(mean_purity(fit, rotation), 4),
-                "purity_fit_before": round(mean_purity(fit, Rotation.identity(rotation.matrix.shape[0])), 4),
+                "purity_fit_before": round(mean_purity(fit, Rotation.identity(width)), 4),
                 "held_out": compare(measured, rotation, self.seed),
                 "top_4_share": _shares(model, rotation, measured),
                 "coherence": round(coherence(fit.pooled, rotation, labels[fit.indices]), 4),
@@ -119,12 +113,12 @@ class FitEPIC(Fitting):
         bank = collect(model, rotation, fit, [entries[i] for i in fit.indices], self.n_kept, self.duplicate, store)
         bank = replace(bank, classifier=classifier_digest(model), measures=measures, made_from=seal)
         likeness = self._likeness(model, bank, [entries[i] for i in measured.indices], store)
-        self._warn(measures, rotation, progress)
+        self._warn(measures, width, progress)
         measures |= {"likeness": likeness, "notes": list(progress.notes)}
         measures["failures"] = [f.to_json() for f in progress.failures]
         return bank
 
-    def _look(
+    def _encoded(
         self,
         model: Explainable,
         pictures: Sequence[tuple[str, int | None]],
@@ -132,17 +126,14 @@ class FitEPIC(Fitting):
         progress: Progress,
     ) -> tuple[list[Entry], CellMaps]:
         """Every distinct picture's cells, on disk."""
-        stream = encode_stream(
-            model.encoder, [p for p, _ in pictures], store=store, request=EncodeRequest(features=lambda _i: True)
-        )
-        entries: list[Entry] = []
+        request = EncodeRequest(features=lambda _i: True)
+        stream = encode_stream(model.encoder, [p for p, _ in pictures], store=store, request=request)
+        entries: dict[str, Entry] = {}
         maps: CellMaps | None = None
         undo: Unpooled | None = None
-        known: set[str] = set()
         for (_, label), seen in progress.results(pictures, stream, "Looking"):
-            if seen.digest in known or seen.features is None:
+            if seen.digest in entries or seen.features is None:
                 continue
-            known.add(seen.digest)
             features = seen.features[None]
             undo = undo or unpooled(model.encoder, features)
             with torch.no_grad():
@@ -150,7 +141,7 @@ class FitEPIC(Fitting):
                 decided = int(model.head(seen.pooled[:1]).argmax())
             maps = maps or CellMaps((len(pictures), *cells.shape))
             maps[len(entries)] = cells
-            entries.append(Entry(seen.name, seen.digest, decided if label is None else label))
+            entries[seen.digest] = Entry(seen.name, seen.digest, decided if label is None else label)
         if maps is None or len(entries) < LEAST:
             raise DataError(
                 f"{len(entries)} distinct pictures can be read. At least {LEAST} were expected, better several "
@@ -158,40 +149,26 @@ class FitEPIC(Fitting):
             )
         if len(entries) < len(pictures) - len(progress.failures):
             progress.note(f"{len(pictures) - len(progress.failures) - len(entries)} copies of pictures are left out")
-        return entries, maps
-
-    def _rotation(
-        self, both: CellPart, fit: CellPart, chosen: CellPart, *, checkpoint: Path | None, progress: Progress
-    ) -> tuple[Rotation, dict[str, Any]]:
-        if self.optimiser == "adam":
-            schedule = AdamSchedule(form=self.form, max_seconds=self.max_seconds, seed=self.seed)
-            with torch.enable_grad():
-                return schedule.fit(both, checkpoint=checkpoint, progress=progress), {"setting": {}, "tried": []}
-        fixed = {name: getattr(self, name) for name in PARAMETERS if getattr(self, name) is not None}
-        found = refitted(choose(fit, chosen, fixed, progress), both)
-        return found.rotation, {"setting": setting_of(found, fit.pooled.shape[1]), "tried": found.tried}
+        return [*entries.values()], maps
 
     def _likeness(
         self, model: Explainable, bank: EPICBank, entries: Sequence[Entry], store: FeatureStore | None
     ) -> dict[str, Any] | None:
         """How often prototypes shown for held-out pictures carry the predicted class."""
-        stream = encode_stream(
-            model.encoder, [e.name for e in entries], store=store, request=EncodeRequest(features=lambda _i: True)
-        )
-        method = EPIC(duplicate=self.duplicate)
+        request = EncodeRequest(features=lambda _i: True)
+        stream = encode_stream(model.encoder, [e.name for e in entries], store=store, request=request)
         with torch.no_grad():
             seen = [Labelled(s, e.label) for s, e in zip(stream, entries, strict=True) if isinstance(s, Encoded)]
-            found = measure_likeness(model, method, bank, seen)
-        return None if found is None else found.to_json()
+            measure = measure_likeness(model, EPIC(duplicate=self.duplicate), bank, seen)
+        return None if measure is None else measure.to_json()
 
-    def _warn(self, measures: dict[str, Any], rotation: Rotation, progress: Progress) -> None:
-        width = rotation.matrix.shape[0]
+    def _warn(self, measures: dict[str, Any], width: int, progress: Progress) -> None:
         per_channel = measures["n_fitted"] / width
         if per_channel < ENOUGH:
-            wanted = round(ENOUGH * width / (1 - self.held_out))
             progress.note(
                 f"{measures['n_fitted']} pictures for {width} channels are {per_channel:.2f} a channel; below "
-                f"{ENOUGH:g} a gain in purity need not be real. Give {wanted} pictures or more"
+                f"{ENOUGH:g} a gain in purity need not be real. Give {round(ENOUGH * width / (1 - self.held_out))} "
+                "pictures or more"
             )
         if measures["held_out"]["gain_interval"][0] <= 0:
             progress.note("the gain in purity is not real on pictures held out: its interval reaches 0 or below")
@@ -207,7 +184,136 @@ def _thirds(groups: Int[Tensor, " n"], part: float, seed: int) -> tuple[list[int
     return fitted, chosen_on, measured_on
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen."""
+
+    rotation: Rotation
+    how: Procrustes | None
+    tried: list[dict[str, Any]]
+
+    def refitted(self, maps: Maps) -> Choice:
+        """The setting that was chosen, fitted to more pictures: those it was chosen on as well."""
+        return self if self.how is None else replace(self, rotation=self.how.fit(maps))
+
+    def setting(self, width: int) -> dict[str, Any]:
+        """The setting chosen, for people."""
+        return {"n_rotated": 0} if self.how is None else _named(self.how, width)
+
+
+def choose(fit: Maps, held: Maps, fixed: dict[str, Any], progress: Progress) -> Choice:
+    """Try settings one parameter after the other, each from the best so far, by purity on pictures held out.
+
+    Where all three are fixed, there is nothing to choose, and what is set is what is done.
+    """
+    width = fit.pooled.shape[1]
+    start = Rotation.identity(width)
+    highest = mean_purity(held, start)
+    best = Choice(start, None, [{"rotation": "none", "purity": round(highest, 5)}])
+    setting = replace(Procrustes(n_prototypes=50, n_rounds=FEW_ROUNDS), **fixed)
+    for number, steps in enumerate(_steps(width, fixed)):
+        at_start = setting if best.how is None else best.how
+        for change in progress.track(steps, f"Choosing {number + 1} of 3"):
+            tried = replace(at_start, **change)
+            rotation = tried.fit(fit)
+            pure = mean_purity(held, rotation)
+            best.tried.append({**_named(tried, width), "purity": round(pure, 5)})
+            if pure > highest or len(fixed) == len(PARAMETERS):
+                highest, best = pure, Choice(rotation, tried, best.tried)
+    if best.how is None:
+        return best
+    # The same setting with as many rounds as are best for the pictures to choose on.
+    rounds = replace(best.how, n_rounds=MOST_ROUNDS).rounds(fit)
+    highest, number, rotation = max(
+        ((mean_purity(held, r), n, r) for n, r in enumerate(rounds, 1)), key=lambda one: one[:2]
+    )
+    how = replace(best.how, n_rounds=number)
+    return Choice(rotation, how, [*best.tried, {**_named(how, width), "purity": round(highest, 5)}])
+
+
+def _steps(width: int, fixed: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
+    yield [{}] if "shrinkage" in fixed else [{"shrinkage": s} for s in SHRINKAGES]
+    yield [] if "n_prototypes" in fixed else [{"n_prototypes": m} for m in COUNTS]
+    yield [] if "n_rotated" in fixed else [{"n_rotated": max(2, int(width * p))} for p in PARTS]
+
+
+def _named(setting: Procrustes, width: int) -> dict[str, Any]:
+    return {
+        "n_prototypes": setting.n_prototypes,
+        "shrinkage": setting.shrinkage,
+        "n_rotated": setting.n_rotated or width,
+        "n_rounds": setting.n_rounds,
+    }
+
+
+def mean_purity(maps: Maps, rotation: Rotation, m: int = N_MEASURED) -> float:
+    """Mean purity of the ``m`` strongest pictures of every channel."""
+    return float(purity(maps, rotation, strongest(maps.pooled, rotation.matrix, m)).mean())
+
+
+@dataclass(frozen=True)
+class PurityTable:
+    """Every picture × every channel: the mean of the channel over the picture, and its purity where it is strongest."""
+
+    activation: Float[Tensor, "n d"]
+    purity: Float[Tensor, "n d"]
+
+    @classmethod
+    def of(cls, maps: Maps, rotation: Rotation) -> PurityTable:
+        rows = []
+        for i in range(len(maps)):
+            moved = maps[i] @ rotation.matrix.T
+            top, at = moved.max(0)
+            rows.append(top / moved.norm(dim=1)[at].clamp(min=FLOOR))
+        return cls(maps.pooled @ rotation.matrix.T, torch.stack(rows))
+
+    def by_channel(self, of: Tensor | slice = slice(None), m: int = N_MEASURED) -> Float[Tensor, " d"]:
+        """Mean purity of each channel's ``m`` strongest pictures, among those given."""
+        activation = self.activation[of]
+        top = activation.topk(min(m, len(activation)), dim=0).indices
+        return self.purity[of].gather(0, top).mean(0)
+
+
+def compare(maps: Maps, rotation: Rotation, seed: int) -> dict[str, Any]:
+    """Purity with the rotation, without, and with a random one; the gain and its 95 % interval.
+
+    The interval spreads round the gain as the gain does over random halves of the pictures, which is how much it
+    would differ on other pictures of the kind.
+    """
+    width, n = maps.pooled.shape[1], len(maps)
+    kinds = (rotation, Rotation.identity(width), Rotation.random(width, seed))
+    fitted, plain, random = (PurityTable.of(maps, kind) for kind in kinds)
+    draw = torch.Generator().manual_seed(seed)
+    halves = [torch.randperm(n, generator=draw)[: max(1, n // 2)] for _ in range(N_DRAWS)]
+    gains = torch.stack([(fitted.by_channel(h) - plain.by_channel(h)).mean() for h in halves])
+    after, before = float(fitted.by_channel().mean()), float(plain.by_channel().mean())
+    spread = (gains - gains.mean()).quantile(torch.tensor([0.025, 0.975]))
+    return {
+        "n": n,
+        "purity": round(after, 4),
+        "before": round(before, 4),
+        "random": round(float(random.by_channel().mean()), 4),
+        "gain": round(after - before, 4),
+        "gain_interval": [round(end, 4) for end in (after - before + spread).tolist()],
+    }
+
+
 def _shares(model: Explainable, rotation: Rotation, measured: CellPart) -> dict[str, float]:
     width = rotation.matrix.shape[0]
     kinds = {"fitted": rotation, "before": Rotation.identity(width), "random": Rotation.random(width, 0)}
     return {name: round(top_share(model, r, measured.pooled), 4) for name, r in kinds.items()}
+
+
+def top_share(model: Explainable, rotation: Rotation, pooled: Float[Tensor, "n d"], n: int = 4) -> float:
+    """Mean part that the ``n`` strongest channels have of everything that speaks for the decision, 0…1."""
+    with torch.no_grad():
+        target = Target(model.head(pooled).argmax(1))
+        parts = contributions(model, rotation, EncoderOutput(pooled, pooled), target).clamp(min=0)
+    return float((parts.topk(min(n, parts.shape[1]), dim=1).values.sum(1) / parts.sum(1).clamp(min=1e-12)).mean())
+
+
+def coherence(pooled: Float[Tensor, "n d"], rotation: Rotation, labels: Tensor, m: int = N_MEASURED) -> float:
+    """Part of a channel's ``m`` prototypes that carry their commonest class, mean over channels."""
+    top = (pooled @ rotation.matrix.T).topk(min(m, len(pooled)), dim=0).indices
+    mine = labels[top]
+    return float((mine == mine.mode(0).values).float().mean())

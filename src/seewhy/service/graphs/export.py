@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,208 +24,40 @@ from ...errors import DataError, ForeignFileError, ImageError, ModelError, SeeWh
 from ...heads.head import Target
 from ...pictures.images import REDUCING_GAP, read_picture
 from ...pictures.sources import Many, several
-from ...storage.folders import exchanged_folder, write_inside
+from ...storage.folders import new_folder, write_inside
 from ...storage.marks import Facts
 from ...storage.output import check_folder, make_folder
 from ...storage.reading import file_sha256, read_json
 from ...types import Failure
 from .graph import Format, Graph, Run, format_of, on_cpu, said
 
-LABELS = "labels.txt"
-MAX_BATCH = 32
-"""Pictures that a server puts into one batch at most, as its file says; the graph takes more."""
-TYPES = {"uint8": "TYPE_UINT8", "int64": "TYPE_INT64", "float32": "TYPE_FP32"}
-"""Of tensors, as Triton writes them."""
-
-
-@dataclass(frozen=True)
-class Signature:
-    """An input or output of a graph."""
-
-    name: str
-    type: str
-    shape: tuple[int, ...]
-    what: str
-
-    def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "type": self.type, "shape": ["batch", *self.shape], "what": self.what}
-
-
-class Layout(ABC):
-    """A layout."""
-
-    name: ClassVar[str]
-    server: ClassVar[str] = ""
-
-    def graph_folder(self, name: str) -> str:
-        """Where the graph's files lie below the root."""
-        return f"{name}/1"
-
-    def labels_file(self, name: str) -> str:
-        """Where the classes' names lie, one a line, in the order of the outputs."""
-        return f"{name}/{LABELS}"
-
-    @abstractmethod
-    def files(
-        self, name: str, form: Format, inputs: Sequence[Signature], outputs: Sequence[Signature]
-    ) -> dict[str, str]:
-        """The server's own files: name below the root → contents."""
-
-
-class Plain(Layout):
-    """The graph and its names in one folder."""
-
-    name = "plain"
-
-    def graph_folder(self, name: str) -> str:
-        return "."
-
-    def labels_file(self, name: str) -> str:
-        return LABELS
-
-    def files(
-        self, name: str, form: Format, inputs: Sequence[Signature], outputs: Sequence[Signature]
-    ) -> dict[str, str]:
-        return {}
-
-
-class Triton(Layout):
-    """A model repository of NVIDIA Triton Inference Server, whose dynamic batching is on."""
-
-    name = "triton"
-    server = "Triton Inference Server"
-
-    def files(
-        self, name: str, form: Format, inputs: Sequence[Signature], outputs: Sequence[Signature]
-    ) -> dict[str, str]:
-        lines = [f'name: "{name}"', f'backend: "{form.backend}"', f"max_batch_size: {MAX_BATCH}"]
-        lines += [_tensor("input", one) for one in inputs] + [_tensor("output", one) for one in outputs]
-        return {f"{name}/config.pbtxt": "\n".join([*lines, "dynamic_batching { }"]) + "\n"}
-
-
-class ModelServer(Layout):
-    """A model repository of OpenVINO Model Server with its configuration, in which float32 is asked for."""
-
-    name = "ovms"
-    server = "OpenVINO Model Server"
-
-    def files(
-        self, name: str, form: Format, inputs: Sequence[Signature], outputs: Sequence[Signature]
-    ) -> dict[str, str]:
-        config = {"name": name, "base_path": name, "plugin_config": {"INFERENCE_PRECISION_HINT": "f32"}}
-        return {"config.json": json.dumps({"model_config_list": [{"config": config}]}, indent=1) + "\n"}
-
-
-LAYOUTS: dict[str, Layout] = {one.name: one for one in (Plain(), Triton(), ModelServer())}
-
-
-def _tensor(kind: str, one: Signature) -> str:
-    named = f' label_filename: "{LABELS}"' if one.name == "probabilities" else ""
-    dims = ", ".join(map(str, one.shape))
-    return f'{kind} {{ name: "{one.name}" data_type: {TYPES[one.type]} dims: [ {dims} ]{named} }}'
-
-
-def model_name(given: str) -> str:
-    """A name that both servers take, made of another."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", given).strip("_-") or "classifier"
-
-
-TOLERANCE = 1e-4
-"""Largest difference: of a probability; of logits and heat, as a part of a picture's largest one, of logits at least
-of 1."""
-N_DRAWN = 8
-
-
-@dataclass(frozen=True)
-class Differences:
-    """How far a graph was from SeeWhy."""
-
-    logits: float
-    probabilities: float
-    heat: float
-
-    @property
-    def largest(self) -> float:
-        return max(self.logits, self.probabilities, self.heat)
-
-    def to_json(self) -> dict[str, float]:
-        return {name: float(f"{value:.2g}") for name, value in vars(self).items()}
-
-
-def drawn(size: tuple[int, int], n: int = N_DRAWN, seed: int = 0) -> UInt8[np.ndarray, "n h w 3"]:
-    """Pictures of coloured waves and noise, which light and dark, coarse and fine are all in."""
-    random = np.random.default_rng(seed)
-    y, x = np.mgrid[0 : size[0], 0 : size[1]] / max(size)
-    turns = random.uniform(0.5, 12, (n, 3, 2, 1, 1)) * random.choice([-1, 1], (n, 3, 2, 1, 1))
-    waves = np.sin(2 * np.pi * (turns[:, :, 0] * y + turns[:, :, 1] * x) + random.uniform(0, 6, (n, 3, 1, 1)))
-    noise = random.normal(0, 25, (n, 3, *size))
-    return np.clip(127 + 100 * waves + noise, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
-
-
-def answers(
-    classifier: Classifier, views: UInt8[np.ndarray, "b h w 3"], index: Int[Tensor, " b"] | None = None
-) -> dict[str, Tensor]:
-    """What SeeWhy says of pictures in the encoder's size, in eager torch and float32, under the outputs' names."""
-    encoder = classifier.encoder
-    with torch.no_grad():
-        features = on_cpu(encoder.trunk)(encoder.pixels(list(views)))
-        look = EncoderOutput(features, encoder.head(features))
-        logits = classifier.head(look.pooled)
-    explained = logits.argmax(1) if index is None else index
-    heat = GradCAM()(classifier, look, Target(explained))
-    probabilities = classifier.head.probabilities(look.pooled)
-    return {"logits": logits, "probabilities": probabilities, "heat": heat, "explained": explained[:, None]}
-
-
-def compare(classifier: Classifier, run: Run, views: UInt8[np.ndarray, "n h w 3"]) -> Differences:
-    """All pictures at once and the first one alone, the class decided for and, of each, another one."""
-    every = torch.arange(len(views)) % len(classifier.classes)
-    cases: Sequence[tuple[Any, Tensor | None]] = ((views, None), (views[:1], None), (views, every))
-    found = []
-    for pictures, index in cases:
-        given = torch.full((len(pictures),), -1) if index is None else index
-        got = {name: torch.from_numpy(a) for name, a in run(pictures, given[:, None].numpy()).items()}
-        # Of two classes that are equal but for rounding, the graph may name the other one.
-        wanted = answers(classifier, pictures, got["explained"][:, 0] if index is None else index)
-        found.append(_differences(got, wanted, chosen=index is None))
-    whole = Differences(*(max(getattr(one, name) for one in found) for name in Differences.__annotations__))
-    if not whole.largest <= TOLERANCE:
-        raise ModelError(
-            f"The graph answers otherwise than the classifier, by {whole.largest:.1g} on {len(views)} pictures. At "
-            f"most {TOLERANCE:.0e} was expected. Export to the other format, and report this."
-        )
-    return whole
-
-
-def _differences(got: dict[str, Tensor], wanted: dict[str, Tensor], *, chosen: bool) -> Differences:
-    """``chosen``: the graph chose the classes itself, and they must be the likeliest; else they were given to it."""
-    if any(got[name].shape != wanted[name].shape for name in wanted) or not got["explained"].equal(wanted["explained"]):
-        return Differences(*[float("inf")] * 3)
-    logits, heat = wanted["logits"], wanted["heat"]
-    largest = logits.abs().amax(1, keepdim=True).clamp(min=1)
-    short = (logits.amax(1, keepdim=True) - logits.gather(1, wanted["explained"])) * chosen
-    return Differences(
-        _most((got["logits"] - logits).abs() / largest, short / largest),
-        _most((got["probabilities"] - wanted["probabilities"]).abs()),
-        _most((got["heat"] - heat).abs() / heat.abs().amax((1, 2), keepdim=True).clamp(min=1e-12)),
-    )
-
-
-def _most(*values: Tensor) -> float:
-    """What is no number is further off than any."""
-    return max(float(v.nan_to_num(torch.inf).max()) for v in values)
-
-
 CARD = "export.json"
 FACTS = Facts(("format", "seewhy", "graph", "preprocessing", "files"))
 FORMAT = 1
 MOST = 64
 """Pictures compared on."""
+TOLERANCE = 1e-4
+"""Largest difference: of a probability; of logits and heat, as a part of a picture's largest one, of logits at least
+of 1."""
+N_DRAWN = 8
+LABELS = "labels.txt"
+MAX_BATCH = 32
+"""Pictures that a server puts into one batch at most, as its file says; the graph takes more."""
+TYPES = {"uint8": "TYPE_UINT8", "int64": "TYPE_INT64", "float32": "TYPE_FP32"}
+"""Of tensors, as Triton writes them."""
+SERVERS = {"plain": None, "triton": "Triton Inference Server", "ovms": "OpenVINO Model Server"}
+"""Layout → the server whose model repository it is."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A graph that was written and checked."""
+    """A graph that was written and checked.
+
+    Attributes:
+        folder: where it lies.
+        card: what stands in ``export.json``.
+        failures: pictures to compare on that could not be read.
+    """
 
     folder: Path
     card: dict[str, Any]
@@ -273,19 +104,23 @@ def export(
         DataError: no picture to compare on can be read, or the folder cannot be written.
     """
     form = format_of(to)
-    if layout not in LAYOUTS:
-        raise UnknownNameError("layout", layout, LAYOUTS)
-    place = LAYOUTS[layout]
+    if layout not in SERVERS:
+        raise UnknownNameError("layout", layout, SERVERS)
     folder = check_place(Path(folder))
     views, failures = _views(model, pictures)
     graph = Graph(model)
     named = model_name(name or (model.folder.name if model.folder is not None else model.recipe))
     try:
-        with exchanged_folder(folder, is_untouched) as fresh:
-            card = _write(fresh, model, graph, views, form, place, named, given=pictures is not None)
+        with new_folder(folder, is_untouched) as fresh:
+            card = _write(fresh, model, graph, views, form, layout, named, given=pictures is not None)
     except OSError as error:
         raise DataError(f"{folder} could not be written: {error}. Free some space or give another name.") from error
     return Exported(folder, card, failures)
+
+
+def model_name(given: str) -> str:
+    """A name that both servers take, made of another."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", given).strip("_-") or "classifier"
 
 
 def _write(
@@ -294,14 +129,15 @@ def _write(
     graph: Graph,
     views: np.ndarray,
     form: Format,
-    place: Layout,
+    layout: str,
     named: str,
     *,
     given: bool,
 ) -> dict[str, Any]:
     """Everything into a folder that is not seen yet, the card last."""
     size = model.encoder.transform.input_size
-    home = make_folder(fresh / place.graph_folder(named))
+    inside = "." if layout == "plain" else f"{named}/1"
+    home = make_folder(fresh / inside)
     program = graph.program(size)
     try:
         opset = form.write(program, size, home, in_the_file(model))
@@ -313,20 +149,40 @@ def _write(
             f"{form.name} has no such graph ({said(error)}). A classifier all of whose operations it knows was "
             "expected. Export to another format, or serve it with SeeWhy."
         ) from error
-    found = compare(model, run, views)
+    differences = compare(model, run, views)
     heat = run(views[:1], np.full((1, 1), -1))["heat"].shape[1:]
     inputs, outputs = signatures(len(model.classes), size, (heat[0], heat[1]))
     labels = "\n".join(" ".join(c.split()) for c in model.classes) + "\n"
-    texts = {place.labels_file(named): labels, **place.files(named, form, inputs, outputs)}
-    for file, text in texts.items():
+    for file, text in {**_server_files(layout, named, form, inputs, outputs), **_labels(layout, named, labels)}.items():
         write_inside(fresh / file, text)
     card = {
-        **_about(model, form, place, named, opset),
-        "inputs": [one.to_json() for one in inputs],
-        "outputs": [one.to_json() for one in outputs],
+        "format": FORMAT,
+        "seewhy": version("seewhy"),
+        "name": named,
+        "to": form.name,
+        "layout": layout,
+        "server": f"{SERVERS[layout]}: not run" if SERVERS[layout] else None,
+        "opset": opset,
+        "made_with": form.versions(),
+        "precision": "float32",
+        "recipe": model.recipe,
+        "encoder": model.encoder.name,
+        "fingerprint": model.encoder.fingerprint,
+        "classifier": digest(model),
+        "fitted_in": model.fitted_in or None,
+        "classes": list(model.classes),
+        "inputs": inputs,
+        "outputs": outputs,
         "preprocessing": preprocessing(model),
-        "check": _checked(form, found, len(views), given),
-        "graph": str((Path(place.graph_folder(named)) / form.file).as_posix()),
+        "check": {
+            "pictures": len(views),
+            "drawn": not given,
+            "runtime": f"{form.extra} {form.versions()[form.extra]}",
+            "against": "SeeWhy in eager torch, float32",
+            "tolerance": TOLERANCE,
+            "differences": differences.to_json(),
+        },
+        "graph": (Path(inside) / form.file).as_posix(),
         "files": digests(fresh),
     }
     write_inside(fresh / CARD, FACTS.put((json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode()))
@@ -367,11 +223,11 @@ def _views(model: Classifier, pictures: Many | None) -> tuple[np.ndarray, tuple[
         return drawn(transform.input_size), ()
     views: list[np.ndarray] = []
     failures = []
-    for one in several(pictures) or [pictures]:
+    for picture in several(pictures) or [pictures]:
         if len(views) == MOST:
             break
         try:
-            views.append(read_picture(one, transform).pixels)
+            views.append(read_picture(picture, transform).pixels)
         except ImageError as error:
             failures.append(Failure(error.path, error.reason))
     if not views:
@@ -379,19 +235,49 @@ def _views(model: Classifier, pictures: Many | None) -> tuple[np.ndarray, tuple[
     return np.stack(views), tuple(failures)
 
 
-def signatures(
-    n_classes: int, size: tuple[int, int], grid: tuple[int, int]
-) -> tuple[Sequence[Signature], Sequence[Signature]]:
-    """Inputs and outputs of a graph."""
-    return (
-        Signature("picture", "uint8", (*size, 3), "RGB of 0 to 255, height by width, resized as below"),
-        Signature("class_index", "int64", (1,), "of the class to be explained; -1 explains the one decided for"),
-    ), (
-        Signature("logits", "float32", (n_classes,), "of the classes"),
-        Signature("probabilities", "float32", (n_classes,), "the scores of seewhy predict, adding up to 1"),
-        Signature("heat", "float32", grid, "Grad-CAM, signed: above 0 speaks for the class explained"),
-        Signature("explained", "int64", (1,), "index of the class explained"),
+Tensors = list[dict[str, Any]]
+
+
+def signatures(n_classes: int, size: tuple[int, int], grid: tuple[int, int]) -> tuple[Tensors, Tensors]:
+    """Inputs and outputs of a graph; the batch comes first in every shape."""
+    inputs = {
+        "picture": ("uint8", (*size, 3), "RGB of 0 to 255, height by width, resized as below"),
+        "class_index": ("int64", (1,), "of the class to be explained; -1 explains the one decided for"),
+    }
+    outputs = {
+        "logits": ("float32", (n_classes,), "of the classes"),
+        "probabilities": ("float32", (n_classes,), "the scores of seewhy predict, adding up to 1"),
+        "heat": ("float32", grid, "Grad-CAM, signed: above 0 speaks for the class explained"),
+        "explained": ("int64", (1,), "index of the class explained"),
+    }
+    told = (
+        [{"name": n, "type": kind, "shape": ["batch", *shape], "what": what} for n, (kind, shape, what) in part.items()]
+        for part in (inputs, outputs)
     )
+    return next(told), next(told)
+
+
+def _labels(layout: str, named: str, labels: str) -> dict[str, str]:
+    """Where the classes' names lie, one a line, in the order of the outputs."""
+    return {LABELS if layout == "plain" else f"{named}/{LABELS}": labels}
+
+
+def _server_files(layout: str, named: str, form: Format, inputs: Tensors, outputs: Tensors) -> dict[str, str]:
+    """The server's own files, name → contents: for Triton with dynamic batching on, for OVMS in float32."""
+    if layout == "triton":
+        lines = [f'name: "{named}"', f'backend: "{form.backend}"', f"max_batch_size: {MAX_BATCH}"]
+        lines += [_as_triton("input", one) for one in inputs] + [_as_triton("output", one) for one in outputs]
+        return {f"{named}/config.pbtxt": "\n".join([*lines, "dynamic_batching { }"]) + "\n"}
+    if layout == "ovms":
+        config = {"name": named, "base_path": named, "plugin_config": {"INFERENCE_PRECISION_HINT": "f32"}}
+        return {"config.json": json.dumps({"model_config_list": [{"config": config}]}, indent=1) + "\n"}
+    return {}
+
+
+def _as_triton(kind: str, tensor: dict[str, Any]) -> str:
+    named = f' label_filename: "{LABELS}"' if tensor["name"] == "probabilities" else ""
+    dims = ", ".join(map(str, tensor["shape"][1:]))
+    return f'{kind} {{ name: "{tensor["name"]}" data_type: {TYPES[tensor["type"]]} dims: [ {dims} ]{named} }}'
 
 
 def preprocessing(model: Classifier) -> dict[str, Any]:
@@ -415,36 +301,89 @@ def preprocessing(model: Classifier) -> dict[str, Any]:
 def in_the_file(model: Classifier) -> dict[str, str]:
     """What the graph's own file says, for those who have it without the card: texts, all but the version JSON."""
     facts = {"classes": list(model.classes), "preprocessing": preprocessing(model), "encoder": model.encoder.name}
-    said = {f"seewhy.{name}": json.dumps(fact, ensure_ascii=False) for name, fact in facts.items()}
-    return {"seewhy": version("seewhy"), **said}
+    texts = {f"seewhy.{name}": json.dumps(fact, ensure_ascii=False) for name, fact in facts.items()}
+    return {"seewhy": version("seewhy"), **texts}
 
 
-def _about(model: Classifier, form: Format, place: Layout, named: str, opset: int | None) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "seewhy": version("seewhy"),
-        "name": named,
-        "to": form.name,
-        "layout": place.name,
-        "server": f"{place.server}: not run" if place.server else None,
-        "opset": opset,
-        "made_with": form.versions(),
-        "precision": "float32",
-        "recipe": model.recipe,
-        "encoder": model.encoder.name,
-        "fingerprint": model.encoder.fingerprint,
-        "classifier": digest(model),
-        "fitted_in": model.fitted_in or None,
-        "classes": list(model.classes),
-    }
+@dataclass(frozen=True)
+class Differences:
+    """How far a graph was from SeeWhy; logits and heat as parts of a picture's largest, logits at least of 1."""
+
+    logits: float
+    probabilities: float
+    heat: float
+
+    @property
+    def largest(self) -> float:
+        return max(self.logits, self.probabilities, self.heat)
+
+    def to_json(self) -> dict[str, float]:
+        return {name: float(f"{value:.2g}") for name, value in vars(self).items()}
 
 
-def _checked(form: Format, found: Differences, n: int, given: bool) -> dict[str, Any]:
-    return {
-        "pictures": n,
-        "drawn": not given,
-        "runtime": f"{form.extra} {form.versions()[form.extra]}",
-        "against": "SeeWhy in eager torch, float32",
-        "tolerance": TOLERANCE,
-        "differences": found.to_json(),
-    }
+def drawn(size: tuple[int, int], n: int = N_DRAWN, seed: int = 0) -> UInt8[np.ndarray, "n h w 3"]:
+    """Pictures of coloured waves and noise, which light and dark, coarse and fine are all in."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[0 : size[0], 0 : size[1]] / max(size)
+    turns = random.uniform(0.5, 12, (n, 3, 2, 1, 1)) * random.choice([-1, 1], (n, 3, 2, 1, 1))
+    waves = np.sin(2 * np.pi * (turns[:, :, 0] * y + turns[:, :, 1] * x) + random.uniform(0, 6, (n, 3, 1, 1)))
+    noise = random.normal(0, 25, (n, 3, *size))
+    return np.clip(127 + 100 * waves + noise, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+def answers(
+    classifier: Classifier, views: UInt8[np.ndarray, "b h w 3"], index: Int[Tensor, " b"] | None = None
+) -> dict[str, Tensor]:
+    """What SeeWhy says of pictures in the encoder's size, in eager torch and float32, under the outputs' names."""
+    encoder = classifier.encoder
+    with torch.no_grad():
+        features = on_cpu(encoder.trunk)(encoder.pixels(list(views)))
+        encoded = EncoderOutput(features, encoder.head(features))
+        logits = classifier.head(encoded.pooled)
+    explained = logits.argmax(1) if index is None else index
+    heat = GradCAM()(classifier, encoded, Target(explained))
+    probabilities = classifier.head.probabilities(encoded.pooled)
+    return {"logits": logits, "probabilities": probabilities, "heat": heat, "explained": explained[:, None]}
+
+
+def compare(classifier: Classifier, run: Run, views: UInt8[np.ndarray, "n h w 3"]) -> Differences:
+    """All pictures at once and the first one alone, the class decided for and, of each, another one.
+
+    Raises:
+        ModelError: the graph differs by more than :data:`TOLERANCE`.
+    """
+    every = torch.arange(len(views)) % len(classifier.classes)
+    cases: Sequence[tuple[Any, Tensor | None]] = ((views, None), (views[:1], None), (views, every))
+    differences = []
+    for pictures, index in cases:
+        given = torch.full((len(pictures),), -1) if index is None else index
+        got = {name: torch.from_numpy(a) for name, a in run(pictures, given[:, None].numpy()).items()}
+        # Of two classes that are equal but for rounding, the graph may name the other one.
+        wanted = answers(classifier, pictures, got["explained"][:, 0] if index is None else index)
+        differences.append(_differences(got, wanted, chosen=index is None))
+    whole = Differences(*(max(getattr(one, name) for one in differences) for name in Differences.__annotations__))
+    if not whole.largest <= TOLERANCE:
+        raise ModelError(
+            f"The graph answers otherwise than the classifier, by {whole.largest:.1g} on {len(views)} pictures. At "
+            f"most {TOLERANCE:.0e} was expected. Export to the other format, and report this."
+        )
+    return whole
+
+
+def _differences(got: dict[str, Tensor], wanted: dict[str, Tensor], *, chosen: bool) -> Differences:
+    """``chosen``: the graph chose the classes itself, and they must be the likeliest; else they were given to it."""
+    if any(got[name].shape != wanted[name].shape for name in wanted) or not got["explained"].equal(wanted["explained"]):
+        return Differences(*[float("inf")] * 3)
+    logits, heat = wanted["logits"], wanted["heat"]
+    largest = logits.abs().amax(1, keepdim=True).clamp(min=1)
+    short = (logits.amax(1, keepdim=True) - logits.gather(1, wanted["explained"])) * chosen
+    return Differences(
+        _most((got["logits"] - logits).abs() / largest, short / largest),
+        _most((got["probabilities"] - wanted["probabilities"]).abs()),
+        _most((got["heat"] - heat).abs() / heat.abs().amax((1, 2), keepdim=True).clamp(min=1e-12)),
+    )
+
+
+def _most(*values: Tensor) -> float:
+    """What is no number is further off than any."""
+    return max(float(v.nan_to_num(torch.inf).max()) for v in values)

@@ -26,8 +26,7 @@ from ...report.paging import Page
 from ...results import restore
 from ...spelling import nearest
 from ...storage.features import FeatureStore
-from ...storage.files import json_value
-from ...storage.reading import read_text
+from ...storage.reading import json_value, read_text
 from ...trust.measure import drawn_folds
 from ...types import Failure, Transform
 from ..outputs import CheckedOutput

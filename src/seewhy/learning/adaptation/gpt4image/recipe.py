@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import linear
 
+from ....bounds import Bound, OpenPart, check_fields
 from ....classifiers import classifiers
 from ....classifiers.base import Classifier
 from ....classifiers.encoded_set import EncodedSet, Split, with_logits
@@ -18,22 +20,79 @@ from ....classifiers.linear.recipe import Linear
 from ....classifiers.network import Network
 from ....encoders.base import Encoder, Layout
 from ....encoders.split import freeze
+from ....encoders.stream import encode_texts
 from ....errors import InputError
 from ....language.matching import Caption, of_pictures
-from ....progress import Progress
 from ....seeded import seeded
-from ....training.augmentation import TrainingPictures
-from ....training.batches import TrainingData
-from ....training.loop import Schedule, Trained, Training, mean_terms, train
-from ....training.task import Supervised, Task
-from ...contrast import Contrast
-from ...multitask import POOLED, Multitask
+from ....training.batches import Batch, TrainingData
+from ....training.loop import Schedule, Training, mean_terms, train
+from ....training.task import classified
+from ...contrast import PairTask
 from ...objectives.gpt4image import Form, Projection, projection
 from ...objectives.gpt4image import GPT4Image as Alignment
 from ...regions import Still
-from ..backbone import Backbone, Predictor, new_predictor, predictor_of, reader_of, sized
-from .network import TunedNetwork
-from .texts import TextVectors
+from ...retrieval import recall
+from ..backbone import (
+    Backbone,
+    BackboneNetwork,
+    Predictor,
+    encode_for,
+    new_predictor,
+    predictor_of,
+    sized,
+    training_columns,
+)
+
+
+class TunedNetwork(BackboneNetwork):
+    """A trained trunk and its pooling, as the encoder's own or a small network in their place."""
+
+    where: ClassVar[str] = "grad_cam"
+
+    def encoder(self) -> Encoder:
+        return self.grown(self.trunk, nn.Sequential(self.trunk, self.pool))
+
+
+class JointTask(PairTask):
+    """``CE + lam alignment`` on the same pooled vectors; which features find their own text in the batch is watched.
+
+    Args:
+        predictor: which alone is used when predicting.
+        beside: pooled vectors → the space of the texts.
+        alignment: of the two.
+        label_smoothing: of the cross entropy.
+        still: whether the predictor's normalisation stays as it was trained before.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        beside: nn.Module,
+        alignment: Alignment,
+        label_smoothing: float = 0.0,
+        *,
+        still: bool = False,
+    ) -> None:
+        super().__init__(alignment, "pixels", "labels", "text")
+        predictor.requires_grad_(True)
+        network = nn.Sequential(predictor.trunk, predictor.pool)
+        self.network = Still(network, learns=True) if still else network
+        self.feature, self.weight, self.bias = predictor.feature, predictor.weight, predictor.bias
+        self.beside, self.lam = beside.requires_grad_(True), alignment.lam
+        self.label_smoothing = label_smoothing
+
+    def features(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        pooled = self.network(batch["pixels"])
+        scores = linear(self.feature(pooled), self.weight, self.bias)
+        return scores, self.beside(pooled), batch["text"]
+
+    def loss(self, features: tuple[Tensor, Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
+        scores, projected, text = features
+        told = classified(scores, batch["labels"], self.label_smoothing)
+        aligned, x, y = self.compared(projected, text, batch)
+        total = torch.stack([told["loss"], self.lam * aligned]).sum()
+        watched = {"right": told["right"], "ce": told["loss"], "text": aligned}
+        return {"loss": total, **watched, "recall": torch.tensor(recall(x, y))}
 
 
 @classifiers.register
@@ -65,9 +124,6 @@ class GPT4Image(PictureRecipe):
         schedule: see :class:`seewhy.training.loop.Training`; the authors' is a cosine.
         held_out: part of the pictures that is never trained on, and measured on; the strength of the first layer's
             regularisation is chosen on it as well.
-        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
-        n_bank: pictures whose patches are kept as evidence.
-        seed: of split, weights, crops and order.
     """
 
     name: ClassVar[str] = "gpt4image"
@@ -83,10 +139,10 @@ class GPT4Image(PictureRecipe):
     tau: float | None = None
     lam: float = 0.3
     projection: Projection = "mlp"
-    label_smoothing: float = 0.0
-    size: int | None = None
+    label_smoothing: OpenPart = 0.0
+    size: Annotated[int, Bound(16)] | None = None
     n_steps: int = 300
-    batch_size: int = 32
+    batch_size: Annotated[int, Bound(2)] = 32
     lr: float = 1e-3
     encoder_lr: float = 0.1
     weight_decay: float = 0.05
@@ -97,18 +153,8 @@ class GPT4Image(PictureRecipe):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         Alignment(self.form, 0.2 if self.tau is None else self.tau, self.lam)
-        if self.backbone not in ("encoder", "scratch") or self.projection not in ("mlp", "linear"):
-            raise InputError(
-                f"gpt4image was given backbone={self.backbone!r}, projection={self.projection!r}. 'encoder' or "
-                "'scratch', and 'mlp' or 'linear', were expected. Change them."
-            )
-        if self.batch_size < 2 or not 0 <= self.label_smoothing < 1 or (self.size is not None and self.size < 16):
-            raise InputError(
-                f"gpt4image was given batch_size={self.batch_size}, label_smoothing={self.label_smoothing:g}, "
-                f"size={self.size}. Batches of two or more, a smoothing in [0, 1) and a size from 16 were expected. "
-                "Change them."
-            )
 
     def learn(self, fitting: Fitting) -> Outcome:
         encoder, progress = fitting.encoder, fitting.progress
@@ -118,23 +164,32 @@ class GPT4Image(PictureRecipe):
                 "--captions, for example from: seewhy describe match"
             )
         base, scratch = sized(encoder, self.size), self.backbone == "scratch"
-        pictures = fitting.look(reader_of(base) if scratch else base, keep=not scratch)
+        pictures = encode_for(fitting, base, self.backbone)
         chosen = pictures.trained
-        digests = [pictures.encoded[i].digest for i in chosen]
+        digests = [pictures.digests[i] for i in chosen]
         own = of_pictures(fitting.captions, digests, [str(pictures.items[i].image) for i in chosen])
-        texts = TextVectors(encoder, [c.texts[0] for c in own])
-        predictor, beside = self._student(base, pictures, texts.width)
-        task = joint_task(predictor, beside, self._alignment(base), self.label_smoothing, still=not scratch)
-        read = TrainingPictures(base, [pictures.items[i].source for i in chosen], None, progress)
-        columns = {"pixels": read, "labels": pictures.labels[torch.tensor(chosen)], "text": texts}
-        seal = json.dumps([self.parameters(), base.fingerprint, digests, [c.texts[0] for c in own]])
-        kept = fitting.sealed(seal)
-        done = train(task, TrainingData(len(chosen), columns), self._training, checkpoint=kept, progress=progress)
-        layout = Layout() if scratch else base.layout
-        settings = {"backbone": self.backbone, "size": self.size}
-        parts = freeze(predictor.trunk), freeze(predictor.pool)
-        network = TunedNetwork(encoder, *parts, layout, settings)
-        return Outcome(self._classifier(network, predictor, pictures, progress), pictures, told(done, own), keep=False)
+        texts = [caption.texts[0] for caption in own]
+        place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        vectors = encode_texts(encoder, [*place])[[place[text] for text in texts]]
+        predictor, beside = self._student(base, pictures, vectors.shape[1])
+        task = JointTask(predictor, beside, self._alignment(base), self.label_smoothing, still=not scratch)
+        data = TrainingData(len(chosen), {**training_columns(fitting, base, pictures), "text": vectors})
+        kept = fitting.sealed(json.dumps([self.parameters(), base.fingerprint, digests, texts]))
+        done = train(task, data, self._training, checkpoint=kept, progress=progress)
+        layout, settings = Layout() if scratch else base.layout, {"backbone": self.backbone, "size": self.size}
+        network = TunedNetwork(encoder, freeze(predictor.trunk), freeze(predictor.pool), layout, settings)
+        looks, head = network.encoder(), predictor.head()
+        made = Classifier(
+            self.name,
+            self.parameters(),
+            looks,
+            pictures.classes,
+            head,
+            held_out=with_logits(head, pictures.held_by(looks, progress)[1]),
+            trained_on=f"{len(chosen):,} of your pictures with a text each, {len(pictures.classes)} classes",
+            network=network,
+        )
+        return Outcome(made, pictures, told(done.history, own), keep=False)
 
     def _alignment(self, base: Encoder) -> Alignment:
         tokens = self.backbone == "encoder" and base.layout.kind == "tokens"
@@ -156,55 +211,25 @@ class GPT4Image(PictureRecipe):
         )
 
     def _student(self, base: Encoder, pictures: EncodedSet, text_width: int) -> tuple[Predictor, nn.Module]:
-        """The classifier and the projection at their start; its random numbers come after the classifier's."""
+        """The classifier, the encoder under a linear layer that is fitted first, and the projection at their start."""
         scratch = self.backbone == "scratch"
         with seeded(self.seed):
-            predictor = new_predictor(len(pictures.classes)) if scratch else self._fitted(base, pictures)
-            width = predictor.weight.shape[1]
+            if scratch:
+                predictor = new_predictor(len(pictures.classes))
+            else:
+                probe = Linear(n_crops=0, seed=self.seed)
+                fitted = probe.learn_seen(base, replace(pictures, validation=True)).classifier
+                predictor = predictor_of(base, fitted.head)
             convolutional = scratch or base.layout.kind != "tokens"
+            width = predictor.weight.shape[1]
             return predictor, projection(self.projection, width, text_width, convolutional=convolutional)
 
-    def _fitted(self, base: Encoder, pictures: EncodedSet) -> Predictor:
-        """The encoder under a linear layer that was fitted on what is trained on."""
-        linear = Linear(n_crops=0, seed=self.seed)
-        return predictor_of(base, linear.learn_seen(base, replace(pictures, validation=True)).classifier.head)
 
-    def _classifier(
-        self, network: TunedNetwork, predictor: Predictor, pictures: EncodedSet, progress: Progress
-    ) -> Classifier:
-        looks, head = network.encoder(), predictor.head()
-        held = with_logits(head, pictures.held_by(looks, progress)[1])
-        n = int((~pictures.held).sum())
-        return Classifier(
-            self.name,
-            self.parameters(),
-            looks,
-            pictures.classes,
-            head,
-            held_out=held,
-            trained_on=f"{n:,} of your pictures with a text each, {len(pictures.classes)} classes",
-            network=network,
-        )
-
-
-def joint_task(
-    predictor: Predictor, beside: nn.Module, alignment: Alignment, label_smoothing: float = 0.0, *, still: bool = False
-) -> Multitask:
-    """``CE + lam alignment`` on the same pooled vectors; which features find their own text in the batch is watched."""
-    seen, last = predictor.requires_grad_(True).parts()
-    aligned = Contrast(beside.requires_grad_(True), nn.Identity(), alignment, column=POOLED, watch=True)
-    tasks: dict[str, tuple[float, Task]] = {
-        "ce": (1.0, Supervised(last, label_smoothing, column=POOLED)),
-        "text": (alignment.lam, aligned),
-    }
-    return Multitask(Still(seen, learns=True) if still else seen, tasks)
-
-
-def told(done: Trained, captions: Sequence[Caption]) -> dict[str, Any]:
+def told(history: Sequence[dict[str, float]], captions: Sequence[Caption]) -> dict[str, Any]:
     """The first and the last steps, and whose texts they were; ``recall`` must rise, or the texts taught nothing."""
     return {
-        "first_steps": mean_terms(done.history[:20]),
-        "last_steps": mean_terms(done.history[-20:]),
+        "first_steps": mean_terms(history[:20]),
+        "last_steps": mean_terms(history[-20:]),
         "texts_by": sorted({c.model for c in captions}),
         "n_texts": len({c.texts[0] for c in captions}),
     }

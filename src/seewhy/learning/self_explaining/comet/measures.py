@@ -20,7 +20,7 @@ from ....pictures.images import read_picture
 from ....progress import Progress
 from ....types import Failure
 from ...adaptation.backbone import Predictor
-from .training import Players
+from .game import Players
 
 BATCH = 16
 MOST = 1000
@@ -33,18 +33,7 @@ N_LEVELS = 17
 
 @dataclass(frozen=True)
 class Played:
-    """What the players make of some pictures, in order.
-
-    Attributes:
-        labels: of the pictures.
-        held: which were kept out of training.
-        masks: as the probe sees them, see :func:`probed`.
-        area: of each mask, as a part of the picture.
-        pooled: the predictor's pooled features of what the mask shows.
-        shown: its logits.
-        right: by name of a view of the picture, whether it was recognised.
-        groups: pictures of the same thing have the same number.
-    """
+    """What the players make of some pictures, in order."""
 
     labels: Int[Tensor, " n"]
     held: Bool[Tensor, " n"]
@@ -65,15 +54,7 @@ class Played:
 
 @torch.no_grad()
 def watch(game: Players, judge: Predictor, encoder: Encoder, pictures: EncodedSet, progress: Progress) -> Played:
-    """The players at work on up to a thousand pictures of either kind, spread over the classes.
-
-    Args:
-        game: trained.
-        judge: a plain classifier, trained on whole pictures, that never changed while the selector learnt.
-        encoder: whose transform is taken.
-        pictures: some of them held out.
-        progress: hears of progress.
-    """
+    """The players at work on up to a thousand pictures of either kind, spread over the classes."""
     of = pictures.labels.tolist()
     chosen = [i for part in (pictures.held, ~pictures.held) for i in spread(of, part.tolist(), MOST)]
     mixed = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0)).tolist()

@@ -7,10 +7,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from torch import Tensor
 
+from ....bounds import Bound, NotNegative, OpenPart, check_fields
 from ....classifiers import classifiers
 from ....classifiers.base import Classifier
 from ....classifiers.encoded_set import EncodedSet, Split
@@ -23,18 +24,23 @@ from ....heads.head import Head
 from ....pictures.samples import Samples
 from ....progress import Progress
 from ....seeded import seeded
-from ....storage.features import FeatureStore
 from ....storage.marks import CHECKPOINT
 from ....storage.output import remove
-from ....training.augmentation import TrainingPictures
 from ....training.batches import TrainingData
 from ....training.loop import Schedule, Trained, Training, mean_terms, train
 from ....training.task import Supervised
-from ...adaptation.backbone import Backbone, Predictor, new_predictor, predictor_of, reader_of, sized
+from ...adaptation.backbone import (
+    Backbone,
+    Predictor,
+    encode_for,
+    new_predictor,
+    predictor_of,
+    sized,
+    training_columns,
+)
+from .game import Mode, Norm, Objective, Players, Playing
 from .measures import figures, temperature, watch
-from .network import COMETNetwork
-from .selector import Fill, Hide, Kind, make_selector
-from .training import Mode, Norm, Objective, Players, Playing
+from .network import COMETNetwork, Fill, Hide, Kind, make_selector
 
 RELEASED: dict[str, float] = {"m_c": 4.0, "gap": 2.0, "tau": 0.6}
 """The weights in the authors' published configuration, where they differ from those it calls the default."""
@@ -78,9 +84,6 @@ class COMET(PictureRecipe):
         weight_decay: 0.03 (authors).
         schedule: ``"milestones"`` is the authors'; see :class:`seewhy.training.loop.Training`.
         held_out: part of the pictures that everything is measured on; never trained on.
-        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
-        n_bank: pictures whose patches are kept as evidence.
-        seed: of split, weights and order.
     """
 
     name: ClassVar[str] = "comet"
@@ -95,14 +98,14 @@ class COMET(PictureRecipe):
     mode: Mode = "2p"
     backbone: Backbone = "encoder"
     selector: Kind = "unet"
-    m_p: float = 1.0
-    m_c: float = 4.0
+    m_p: NotNegative = 1.0
+    m_c: NotNegative = 4.0
     gap: float = 2.0
-    m_1: float = 100.0
-    tau: float = 0.2
+    m_1: NotNegative = 100.0
+    tau: OpenPart = 0.2
     fill: Fill | None = None
     detector_norm: Norm = "frozen"
-    size: int | None = None
+    size: Annotated[int, Bound(32)] | None = None
     n_steps: int = 300
     batch_size: int = 16
     lr: float = 2e-3
@@ -115,16 +118,7 @@ class COMET(PictureRecipe):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field, known in CHOICES.items():
-            value = getattr(self, field)
-            if value not in known:
-                words = ", ".join(repr(k) for k in known)
-                raise InputError(f"The {field} of comet is {value!r}. One of {words} was expected. Choose one.")
-        if not 0 <= self.tau < 1 or min(self.m_p, self.m_c, self.m_1) < 0 or (self.size is not None and self.size < 32):
-            raise InputError(
-                f"comet was given m_p={self.m_p:g}, m_c={self.m_c:g}, m_1={self.m_1:g}, tau={self.tau:g}, "
-                f"size={self.size}. Weights from 0, tau in [0, 1) and a size from 32 were expected. Change them."
-            )
+        check_fields(self)
 
     def learn(self, fitting: Fitting) -> Outcome:
         encoder, progress, checkpoint = fitting.encoder, fitting.progress, fitting.checkpoint
@@ -134,11 +128,11 @@ class COMET(PictureRecipe):
                 "leaves the space of the sentences as it learns. mode='post_hoc' with backbone='encoder' was "
                 "expected. Set them, or leave the descriptions out."
             )
-        base, scratch = sized(encoder, self.size), self.backbone == "scratch"
-        pictures = fitting.look(reader_of(base) if scratch else base, keep=not scratch)
-        data = self._data(base, pictures, progress)
+        base = sized(encoder, self.size)
+        pictures = encode_for(fitting, base, self.backbone)
+        data = TrainingData(len(pictures.trained), training_columns(fitting, base, pictures))
         seal = self._seal(base, pictures)
-        judge = self._plain(base, pictures, data, fitting.store, progress, _beside(checkpoint, seal))
+        judge = self._plain(base, pictures, data, fitting, seal)
         game = self._game(base, judge)
         done = train(Playing(game), data, self._training, checkpoint=fitting.sealed(seal), progress=progress)
         outcome = self._outcome(encoder, game, judge, pictures, done, progress)
@@ -150,11 +144,6 @@ class COMET(PictureRecipe):
     def _frozen(self) -> bool:
         """Whether the trunk stays as it was in the encoder."""
         return self.mode == "post_hoc" and self.backbone == "encoder"
-
-    def _data(self, base: Encoder, pictures: EncodedSet, progress: Progress) -> TrainingData:
-        index = pictures.trained
-        read = TrainingPictures(base, [pictures.items[i].source for i in index], None, progress)
-        return TrainingData(len(index), {"pixels": read, "labels": pictures.labels[index]})
 
     @property
     def _training(self) -> Training:
@@ -178,24 +167,18 @@ class COMET(PictureRecipe):
         ]
         return json.dumps([self.parameters(), base.fingerprint, facts])
 
-    def _plain(
-        self,
-        base: Encoder,
-        pictures: EncodedSet,
-        data: TrainingData,
-        store: FeatureStore | None,
-        progress: Progress,
-        checkpoint: tuple[Path, str] | None,
-    ) -> Predictor:
+    def _plain(self, base: Encoder, pictures: EncodedSet, data: TrainingData, fitting: Fitting, seal: str) -> Predictor:
         """The classifier of whole pictures: detector, judge, and what the accuracy is compared with."""
         if self.backbone == "scratch":
             with seeded(self.seed):
                 plain = new_predictor(len(pictures.classes))
-            train(Supervised(plain), data, self._training, checkpoint=checkpoint, progress=progress)
+            kept = _beside(fitting.checkpoint, seal)
+            train(Supervised(plain), data, self._training, checkpoint=kept, progress=fitting.progress)
             return plain
         own, held = (_some(pictures, part) for part in (~pictures.held, pictures.held))
         linear = Linear(n_crops=2, n_bank=1, seed=self.seed, held_out=0.0)
-        fitted = linear.fit(base, own, validation=held if len(held) else None, store=store, progress=progress)
+        validation = held if len(held) else None
+        fitted = linear.fit(base, own, validation=validation, store=fitting.store, progress=fitting.progress)
         return predictor_of(base, fitted.head)
 
     def _game(self, base: Encoder, judge: Predictor) -> Players:
@@ -234,7 +217,7 @@ class COMET(PictureRecipe):
         }
         layout = encoder.layout if self.backbone == "encoder" else Layout()
         player = game.predictor
-        network = COMETNetwork(encoder, game.selector, player.trunk, player.pool, layout, settings)
+        network = COMETNetwork(encoder, player.trunk, player.pool, layout, settings, game.selector)
         looks = network.encoder()
         played = watch(game, judge, looks, pictures, progress)
         found = figures(played)
@@ -252,15 +235,6 @@ class COMET(PictureRecipe):
         )
         further = {"temperature": round(heat, 4), "last_steps": mean_terms(done.history[-20:])}
         return Outcome(made, pictures, {**found, **further}, keep=False)
-
-
-CHOICES: dict[str, tuple[str | None, ...]] = {
-    "mode": ("2p", "3p", "post_hoc"),
-    "backbone": ("encoder", "scratch"),
-    "selector": ("unet", "lraspp"),
-    "fill": (None, "mean", "black"),
-    "detector_norm": ("frozen", "batch"),
-}
 
 
 def _beside(checkpoint: Path | None, seal: str) -> tuple[Path, str] | None:

@@ -1,0 +1,188 @@
+"""``seewhy segment`` and ``seewhy detect``: what is where, by words or as something was trained."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from ..bounds import Bound, Part
+from ..errors import InputError
+from ..printable import printable
+from . import options
+from .session import Session
+from .terminal import say
+
+SEGMENT_EXAMPLES = """
+seewhy segment street.jpg --labels "road, car, tree" -o seg/
+seewhy segment photos/ --labels "leaf, lesion, background" --json > segments.jsonl
+seewhy segment new/ -m seg -o found/
+seewhy segment aerial.tif --labels "roof, road, water" --set zoom=8 -o seg/
+seewhy segment photo.jpg --labels "cat, grass" --set denoised=0.5 --set smoothed=0.9 -o seg/
+seewhy segment photo.jpg --labels "cat, grass" --method clipseg:/models/clipseg -o seg/
+"""
+DETECT_EXAMPLES = """
+seewhy detect photo.jpg --labels "stamp, platelet" -o det/
+seewhy detect photos/ --labels "wren, nest" --least-score 0.3 --json > found.jsonl
+seewhy detect aerial.tif --labels "car, boat" --tiles 4 -o det/ --format yolo
+seewhy detect new/ -m det -o found/
+seewhy detect photo.jpg --labels "cat, remote control" --method owlv2:/models/owlv2 -o det/
+"""
+MOST_SAID = 10
+"""Names not found that are said of one picture."""
+
+
+def segment(
+    session: Session,
+    pictures: list[str],
+    *,
+    model: str | None = None,
+    labels: str | None = None,
+    method: str = "maskclip",
+    output: Path | None = None,
+) -> None:
+    """Say of every pixel which of the names it shows, or none; by words, or as a segmenter was trained.
+
+    Args:
+        model: A segmenter of seewhy fit, in the place of --labels.
+        labels: Your classes: names separated by commas, or a .txt with one per line.
+        method: maskclip; with a folder of weights clipseg:PATH.
+        output: A folder for masks (.png), segments.json (COCO) and a page.
+    """
+    from ..dense.by_words import segmenter_for
+    from ..dense.regions import SegmentFolder
+    from ..dense.saving import load_segmenter
+
+    if model is not None:
+        if labels is not None:
+            raise InputError("--model and --labels were both given. A saved segmenter has its own classes: drop one.")
+        session.finish_settings()
+        segmenter: Any = load_segmenter(model, encoder=session.own_encoder, engine=session.engine)
+    elif labels is None:
+        raise InputError(
+            'No names were given. What may be in the pictures was expected. Add --labels "road, car, tree".'
+        )
+    else:
+        from ..dense import segmenters
+
+        settings = _settings(session, segmenters, method)
+        names = options.label_names(labels)
+        segmenter = segmenter_for(
+            method, names, session.encoder_name, engine=session.engine, store=session.store, **settings
+        )
+    folder = None if output is None else SegmentFolder(output, segmenter.classes, force=session.force)
+    done = 0
+    for found in session.results(segmenter.segment_all(session.pictures(pictures, output)), "Segmenting"):
+        done += 1
+        mask = None if folder is None else folder.add(found)
+        shares = [f"{s.label} {s.share:.0%}" for s in found.segments]
+        if found.unnamed and shares:
+            shares.append(f"none of these {found.unnamed:.0%}")
+        data = {**found.to_json(), "mask": None if mask is None else str(mask)}
+        session.say(data, _line(found.image, shares, found.not_found))
+    if folder is not None and done:
+        page = folder.finish()
+        if not session.as_json:
+            say(f"page: {page}")
+    session.end(done)
+
+
+def detect(
+    session: Session,
+    pictures: list[str],
+    *,
+    model: str | None = None,
+    labels: str | None = None,
+    method: str = "word_regions",
+    output: Path | None = None,
+    format: str = "coco",
+    tiles: Annotated[int, Bound(1, 32)] | None = None,
+    least_score: Part | None = None,
+) -> None:
+    """Find what the names say, or what a detector was trained on, and draw a box around each.
+
+    Args:
+        model: A detector of seewhy fit. Left out, what --labels names is looked for.
+        labels: Your classes: names separated by commas, or a .txt with one per line.
+        method: word_regions; with a folder of weights owlv2:PATH, grounding_dino:PATH.
+        output: A folder for the boxes and a page.
+        format: Of the boxes: coco, yolo, voc or csv.
+        tiles: Tiles on a picture's short side, for small things.
+        least_score: Score below which a box is not kept. Left out, the detector's own.
+    """
+    from ..dense.regions import BoxFolder
+
+    given: dict[str, Any] = {} if least_score is None else {"least": least_score}
+    build: Callable[..., Any] = _detector_by_words if model is None else _saved_detector
+    detector = build(session, method if model is None else model, labels, tiles, given)
+    folder = None if output is None else BoxFolder(output, detector.classes, format, force=session.force)
+    done = 0
+    for found in session.results(detector.detect_all(session.pictures(pictures, output)), "Detecting"):
+        done += 1
+        if folder is not None:
+            folder.add(found)
+        counts = Counter(d.label for d in found.found)
+        parts = [f"{n} {label}" for label, n in counts.most_common()]
+        session.say(found.to_json(), _line(found.image, parts, found.not_found))
+    if folder is not None and done:
+        boxes, page = folder.finish()
+        if not session.as_json:
+            say(f"boxes: {boxes}", f"page: {page}")
+    session.end(done)
+
+
+def _settings(session: Session, registry: Any, method: str) -> dict[str, Any]:
+    """What ``--set`` says of a method, read as its fields."""
+    from ..parameters import configured
+
+    cls = registry[method.partition(":")[0]]
+    given = {name: session.settings.pop(name) for name in [*session.settings]}
+    made = configured(cls, given) if given else None
+    return {name: getattr(made, name) for name in given}
+
+
+def _detector_by_words(
+    session: Session, method: str, labels: str | None, tiles: int | None, given: dict[str, Any]
+) -> Any:
+    from ..dense import detectors
+    from ..dense.by_words import detector_for
+
+    if labels is None:
+        raise InputError('No names were given. What to look for was expected. Add --labels "stamp, platelet".')
+    if tiles is not None:
+        given |= detectors[method.partition(":")[0]].tiled(tiles)
+    given |= _settings(session, detectors, method)
+    names = options.label_names(labels)
+    return detector_for(method, names, session.encoder_name, engine=session.engine, store=session.store, **given)
+
+
+def _saved_detector(session: Session, model: str, labels: str | None, tiles: int | None, given: dict[str, Any]) -> Any:
+    from ..dense.saving import load_detector
+
+    if tiles is not None:
+        raise InputError(
+            "--model and --tiles were both given. A saved detector looks as it did when it was fitted: drop one, or "
+            "fit it with another --set zoom=…."
+        )
+    overlap, most = session.take("overlap", "most")
+    session.finish_settings()
+    given |= {name: value for name, value in (("overlap", overlap), ("most", most)) if value is not None}
+    detector = load_detector(model, encoder=session.own_encoder, engine=session.engine)
+    return (detector if labels is None else detector.for_classes(options.label_names(labels))).keeping(**given)
+
+
+def _line(image: str, parts: Sequence[str], not_found: Sequence[str]) -> str:
+    return f"{printable(image)}\t{printable(', '.join(parts)) or 'nothing found'}{left_out(not_found)}"
+
+
+def left_out(names: Sequence[str]) -> str:
+    """What is said after what was found.
+
+    Example:
+        >>> left_out(["sports car", "bus"]), left_out([])
+        ('; not found: sports car, bus', '')
+    """
+    from ..pictures.samples import some
+
+    return f"; not found: {printable(some(names, MOST_SAID))}" if names else ""

@@ -1,0 +1,266 @@
+"""``predict --parquet``, ``explain --parquet`` and ``index --parquet``: many pictures, a folder of Parquet files.
+
+A row for each picture, a file for each shard; what is asked travels to every process by its options.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
+
+from ..errors import InputError
+from ..scale.work import Opened, Row, Work, arrow
+from ..types import Failure
+from .options import resolve
+
+if TYPE_CHECKING:
+    from ..classifiers.base import Classifier
+    from ..evidence.explain import ExplainOptions
+    from ..explanation.base import Explanation
+    from ..explanation.prediction import Prediction
+    from ..scale.inputs import Input
+    from ..scale.run import Report
+    from .session import Session
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How the work is cut and spread.
+
+    Args:
+        per_shard: pictures of a file, where the input has no shards of its own; a kill costs at most one.
+        threads: that engine, decoders and torch together keep busy; left out, all cores.
+        gpus: with --cluster, GPUs that each worker has; 0.5 is shared by two.
+        decoders: with --cluster, tasks that read and decode apart from the workers, a shard each; 0 does so in them.
+    """
+
+    per_shard: int = 2048
+    threads: int | None = None
+    gpus: float = 0.0
+    decoders: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.threads or 1) < 1 or self.gpus < 0 or self.decoders < 0:
+            raise InputError(
+                f"threads={self.threads}, gpus={self.gpus:g} and decoders={self.decoders} were given. No number below "
+                "0, and a thread or more, were expected. Change them."
+            )
+
+    def cluster(self, address: str | None, workers: int) -> Any:
+        """Where on Ray, if it is."""
+        if address is None:
+            return None
+        from ..scale.on_ray import Cluster
+        from ..threads import n_cores
+
+        here = self.threads or n_cores() if address == "local" else (self.threads or 1) * workers
+        return Cluster(address, workers, max(1, here // workers), self.gpus, self.decoders)
+
+    def input(self, session: Session, source: str) -> Input:
+        from ..scale.inputs import find_input
+
+        return find_input(source, per_shard=self.per_shard, column=session.columns.get("image"))
+
+
+@dataclass(frozen=True)
+class ClassifierChoice:
+    """The classifier that the options name."""
+
+    model: str | None
+    labels: str | None
+    encoder: str
+    engine: str
+    descriptions: Path | None = None
+    follow_up: Path | None = None
+    validation: Path | None = None
+
+    def classifier(self) -> Classifier:
+        chosen = resolve(self.model, self.labels, self.encoder, self.engine, self.descriptions, None, self.follow_up)
+        if self.validation is not None:
+            from ..classifiers.words import measured_on
+            from ..pictures.samples import load_samples
+            from ..progress import Progress
+
+            chosen = measured_on(chosen, load_samples(self.validation), None, Progress())
+        return chosen
+
+
+class _Deciding(Opened):
+    """A classifier at work; ``results_of`` makes results of pictures, ``row`` what is kept of one."""
+
+    def __init__(
+        self, classifier: Classifier, options: dict[str, Any], results_of: Any, row: Any, kinds: Any, one_view: bool
+    ) -> None:
+        about = classifier.encoder
+        self.transform = about.transform if one_view else None
+        self.identity = {
+            "model": classifier.digest,
+            "encoder": about.name,
+            "fingerprint": about.fingerprint,
+            "precision": about.engine.precision,
+            **options,
+        }
+        self._results_of, self._row, self._kinds = results_of, row, kinds
+
+    def columns(self) -> list[tuple[str, Any]]:
+        return self._kinds()
+
+    def results(self, sources: Iterator[Any]) -> Iterator[Row | Failure]:
+        for result in self._results_of(sources):
+            yield result if isinstance(result, Failure) else self._row(result)
+
+
+@dataclass(frozen=True)
+class Predict(Work):
+    """Decisions; fields are those of ``seewhy predict``."""
+
+    chosen: ClassifierChoice
+    top: int = 5
+    level: float = 0.9
+    crops: str = "center"
+    reject: bool = False
+    batch_size: int = 32
+
+    verb = "predict"
+
+    def open(self) -> Opened:
+        from ..classifiers.linear.jitter import predict_views
+
+        classifier = self.chosen.classifier()
+        how: dict[str, Any] = {"top": self.top, "level": self.level, "batch_size": self.batch_size}
+        results_of = partial(classifier.predict_all, views=predict_views(self.crops), **how)
+        options = {"top": self.top, "level": self.level, "crops": self.crops, "reject": self.reject}
+        return _Deciding(classifier, options, results_of, self._row, _predict_columns, self.crops == "center")
+
+    def _row(self, result: Prediction) -> Row:
+        from ..explanation.decision import UNKNOWN
+
+        decision = result.decision
+        unknown = self.reject and decision is not None and decision.is_unknown
+        row = {**result.to_json(), **({"label": UNKNOWN} if unknown else {})}
+        judged = row.pop("decision", {})
+        row |= {"verdict": judged.get("verdict"), "right": judged.get("probability"), "set": None}
+        if row["right"] is not None:
+            row["set"] = judged["set"]
+        del row["image"]
+        return row
+
+
+def _predict_columns() -> list[tuple[str, Any]]:
+    pa = arrow()
+    ranked = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())]))
+    kinds = [("label", pa.string()), ("score", pa.float64()), ("top", ranked), ("verdict", pa.string())]
+    return [*kinds, ("right", pa.float64()), ("set", pa.list_(pa.string()))]
+
+
+@dataclass(frozen=True)
+class Explain(Work):
+    """Explanations; the column ``explanation`` is the JSON that ``seewhy explain --json`` prints."""
+
+    chosen: ClassifierChoice
+    options: ExplainOptions
+    explainer: Path | None = None
+
+    verb = "explain"
+
+    def open(self) -> Opened:
+        from ..evidence.batch import Batch
+        from ..evidence.explain import explain_all
+
+        classifier, options = self.chosen.classifier(), self.options
+        if self.explainer is not None:
+            from ..attributions.explainers import trained
+
+            where = options.where if isinstance(options.where, str) else classifier.where
+            options = replace(options, where=trained(where, self.explainer))
+        decides = {"options": Batch(classifier, options, None).fingerprint()}
+
+        def results_of(sources: Iterator[Any]) -> Iterator[Explanation | Failure]:
+            return explain_all(classifier, sources, options)
+
+        return _Deciding(classifier, decides, results_of, _explain_row, _explain_columns, True)
+
+
+EVIDENCE = ("where", "like", "words")
+
+
+def _explain_columns() -> list[tuple[str, Any]]:
+    text, number = arrow().string(), arrow().float64()
+    return [("label", text), ("score", number), *((name, text) for name in EVIDENCE), ("explanation", text)]
+
+
+def _explain_row(explanation: Explanation) -> Row:
+    from ..explanation.verdict import Missing
+
+    record = explanation.to_json()
+    del record["image"]
+    evidence = ((name, getattr(explanation, name)) for name in EVIDENCE)
+    levels = {name: None if isinstance(e, Missing) else e.verdict.level for name, e in evidence}
+    whole = json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
+    return {"label": record["label"], "score": record["score"], **levels, "explanation": whole}
+
+
+def into_parquet(
+    session: Session, work: Work, pictures: list[str], output: Path | None, spread: Spread, on: tuple[str, int, Any]
+) -> NoReturn:
+    """Run the work on the one input that was named, say what was done, and end.
+
+    Args:
+        session: of the verb.
+        work: what is done with each picture.
+        pictures: folder, table or place of shards.
+        output: a folder, or an address in object storage.
+        spread: how it is cut.
+        on: part of the input, workers, and the cluster's address.
+
+    Raises:
+        InputError: several inputs were named, or no place for the rows.
+    """
+    from ..scale.run import Part, run
+
+    if len(pictures) != 1 or pictures[0] == "-":
+        raise InputError(
+            "--parquet was given with several inputs, or with names on standard input. One folder, table or place of "
+            "shards was expected, which can be read again. Name it."
+        )
+    if output is None:
+        raise InputError("--parquet was given, and no place for its files. A folder was expected. Name one with -o.")
+    session.finish_settings()
+    part, workers, address = on
+    report = run(
+        work,
+        spread.input(session, pictures[0]),
+        output,
+        part=Part.read(part),
+        workers=workers,
+        threads=spread.threads,
+        cluster=spread.cluster(address, workers),
+        progress=session.terminal,
+    )
+    session.say(report.to_json(), *([] if session.as_json else _lines(report)))
+    raise typer.Exit(1 if report.failed or report.unread else 0)
+
+
+def _lines(report: Report) -> list[str]:
+    there = f", {report.there:,} were there" if report.there else ""
+    of = f" of the {report.n_part:,} of this part" if report.n_part < report.n_shards else f" of {report.n_shards:,}"
+    lines = [f"{report.output}: {report.done:,} shards done{of}{there}; {report.rows:,} rows"]
+    if report.changed:
+        lines.append(f"  done again: {report.changed:,}, whose pictures had been replaced")
+    if report.failed:
+        lines.append(f"  not readable: {report.failed:,}; the column error says why")
+    if report.unread:
+        lines.append(f"  shards left out: {len(report.unread):,}; they are tried again when this is run again")
+    return lines
+
+
+def verified(session: Session, verification: Any) -> NoReturn:
+    """What reading everything came to; exit code 2 where anything is damaged."""
+    session.say(verification.to_json(), *verification.lines())
+    raise typer.Exit(2 if verification.damaged else 0)

@@ -1,0 +1,422 @@
+"""``seewhy app``, ``seewhy serve`` and ``seewhy export``: the page, the service, and a graph for other servers."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+import typer
+
+from ..bounds import Bound
+from ..errors import DataError, InputError, MissingExtraError
+from . import options
+from .check import export_corrected, label_columns
+from .session import Session
+from .terminal import say
+
+if TYPE_CHECKING:
+    from ..classifiers.base import Classifier
+    from ..language.annotation.labels import Corrections
+    from ..language.annotation.store import AnnotationStore
+    from ..pictures.samples import Samples
+
+APP_EXAMPLES = """
+seewhy app -m birds
+seewhy app -m birds --data test/ --port 8080
+seewhy app -m birds --data test.csv --by country
+seewhy app -m birds --data test.csv --decisions decided/
+seewhy app --data test.csv --decisions decided/ --export corrected.csv
+seewhy app --labels classes.json --save edited.json
+seewhy app -m birds --host 0.0.0.0 --name birds.example.org
+seewhy app --data photos/ --annotate texts.sqlite
+seewhy app --data photos/ --annotate texts.sqlite --export descriptions.parquet
+"""
+SERVE_EXAMPLES = """
+seewhy serve -m birds
+seewhy serve -m birds -m plants=models/plants-3 --port 8080
+seewhy serve -m birds --host 0.0.0.0 --token-file token --rate 600
+seewhy serve -m birds --host 0.0.0.0 --no-token --name birds.example.org
+"""
+EXPORT_EXAMPLES = """
+seewhy export -m birds -o birds-onnx
+seewhy export -m birds --to openvino --check-on photos/ -o birds-openvino
+seewhy export -m birds --layout triton -o repository
+seewhy export -m birds --to openvino --layout ovms -o repository
+"""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+STDOUT = 1
+
+
+def app(
+    session: Session,
+    *,
+    model: str | None = None,
+    labels: str | None = None,
+    data: list[Path] | None = None,
+    decisions: Path | None = None,
+    annotate: Path | None = None,
+    port: Annotated[int, Bound(0, 65535)] = 8000,
+    descriptions: Path | None = None,
+    follow_up: Path | None = None,
+    by: str | None = None,
+    export: Path | None = None,
+    import_: Path | None = None,
+    against: Path | None = None,
+    save: Path | None = None,
+    measure: bool = True,
+    host: str = "127.0.0.1",
+    name: list[str] | None = None,
+) -> None:
+    """Serve the page: drop a picture, see the card, point at words and heat, edit words, compare, browse mistakes.
+
+    Args:
+        data: Labelled pictures: browse what the model gets wrong, and what edited words change. With
+            --annotate, pictures; again for more.
+        decisions: Correct, confirm or put off the labels of --data beside the mistakes; what is decided is kept
+            in this folder (decisions.sqlite), which may be that of a check. Left out, nothing can be decided.
+        annotate: Describe the pictures of --data in rounds: objects in boxes, then the whole. Everything is
+            kept in this SQLite file, at every keystroke.
+        by: A table's column: what edited words change is told for each value.
+        export: Write --data with what was decided in --decisions as .csv, or what was described in --annotate
+            as .jsonl, .parquet or .json (Label Studio), and stop.
+        import_: With --annotate: take in .jsonl, or .json of Label Studio, and stop.
+        against: With --annotate: texts to compare with, JSONL: {"image": …, "description": …}.
+        save: Keep edited descriptions in this file, and go on from them; left out, edits last for the session.
+    """
+    from ..service.app import make_app, serve
+    from ..storage.output import check_file
+
+    address = (host, port, tuple(name or ()))
+    if annotate is not None:
+        _annotate(session, annotate, data, address, export, import_, against)
+    if data is not None and len(data) > 1:
+        raise InputError(f"--data was given {len(data)} times. One folder or table was expected. Drop the others.")
+    place = data[0] if data else None
+    if export is not None:
+        _export_decisions(session, export, place, decisions)
+    if save is not None:
+        check_file(save, force=session.force)
+    settings = _web_settings(session, address, measure=measure, save=save, force=session.force)
+    classifier = session.classifier(model, labels, descriptions, follow_up)
+    _check(classifier, save, place, by, decisions)
+    if save is not None and save.exists():
+        from ..descriptions.base import Descriptions
+        from ..service.app.editing import with_texts
+
+        classifier = with_texts(classifier, Descriptions.read(save).texts, session.store)
+    if settings.is_open:
+        say(
+            f"seewhy: {host} can be reached by other machines, and whoever reaches it may use the page: it has no "
+            "passwords. Leave --host out to keep it to this one.",
+            file=sys.stderr,
+        )
+    samples = None if place is None else options.grouped_samples(place, *label_columns(session), by)
+    for note in () if samples is None else samples.notes:
+        session.terminal.note(note)
+    corrections = None
+    if place is not None and samples is not None and decisions is not None:
+        corrections = _corrections(session, place, samples, decisions, classifier.classes)
+    served = make_app(classifier, settings, data=samples, store=session.store, corrections=corrections)
+    serve(served, settings, lambda url: say(f"SeeWhy is at {url} (Ctrl-C stops it)", flush=True))
+
+
+def _web_settings(session: Session, address: tuple[str, int, tuple[str, ...]], **more: Any) -> Any:
+    """Settings of a page; sizes are typed in megabytes."""
+    from ..service.app.settings import MEGABYTE, Settings
+
+    max_upload, decode_seconds = session.take("max_upload", "decode_seconds")
+    if max_upload < 0.001 or decode_seconds < 1:
+        raise InputError(
+            f"max_upload={max_upload:g} and decode_seconds={decode_seconds} were given. A thousandth of a megabyte and "
+            "a second, at least, were expected. Give more."
+        )
+    session.finish_settings()
+    host, port, names = address
+    size = round(max_upload * MEGABYTE)
+    return Settings(host=host, port=port, names=names, max_upload=size, decode_seconds=decode_seconds, **more)
+
+
+def _corrections(session: Session, data: Path, samples: Samples, folder: Path, classes: tuple[str, ...]) -> Corrections:
+    """What is decided on; a picture may get a label of the model or of the data."""
+    from ..language.annotation.labels import Corrections, LabelledData, open_decisions
+
+    known = tuple(dict.fromkeys((*classes, *samples.classes)))
+    labelled = LabelledData(data, samples.items, *label_columns(session))
+    return Corrections(labelled, open_decisions(folder, known))
+
+
+def _export_decisions(session: Session, path: Path, data: Path | None, decisions: Path | None) -> NoReturn:
+    """The corrected table, for which no model is needed.
+
+    Raises:
+        InputError: it is not said of what, or where the decisions are.
+    """
+    from ..language.annotation.labels import LabelledData, check_corrected, open_decisions
+
+    if data is None or decisions is None:
+        raise InputError(
+            f"--export {path} was given without the data or what was decided on them. --data and --decisions were "
+            "expected. Give both."
+        )
+    check_corrected(path, data, session.force)
+    samples = session.samples(data)
+    standing = open_decisions(decisions, samples.classes, new=False)
+    export_corrected(session, path, LabelledData(data, samples.items, *label_columns(session)), standing)
+    raise typer.Exit
+
+
+def _check(
+    classifier: Classifier, save: Path | None, data: Path | None, by: str | None, decisions: Path | None
+) -> None:
+    """Refuse options that would do nothing."""
+    if save is not None and classifier.words is None:
+        raise InputError(
+            "--save was given, and this classifier has no descriptions to edit. Give some with --descriptions FILE."
+        )
+    if decisions is not None and data is None:
+        raise InputError(f"--decisions {decisions} was given without pictures. Labelled ones were expected: --data.")
+    if by is not None and data is None:
+        raise InputError(f"--by {by} was given without pictures. A table was expected: --data FILE.")
+
+
+def _annotate(
+    session: Session,
+    file: Path,
+    data: list[Path] | None,
+    address: tuple[str, int, tuple[str, ...]],
+    export: Path | None,
+    bring: Path | None,
+    against: Path | None,
+) -> NoReturn:
+    """People describe pictures in rounds, on a page of their own; or texts go in or out of the file."""
+    from ..language.annotation.desk import AnnotationDesk
+    from ..language.annotation.formats import bring_in, check_export
+    from ..language.annotation.formats import export as write
+    from ..language.annotation.rounds import StopRule
+    from ..language.annotation.store import AnnotationStore
+
+    if not data:
+        raise InputError(f"--annotate {file} was given without pictures. Some were expected: --data photos/.")
+    if export is not None:
+        check_export(export, force=session.force)
+    rule = session.make(StopRule, rest=False)
+    store = AnnotationStore(file)
+    n = _list_pictures(session, store, [str(place) for place in data])
+    if bring is not None:
+        taken, notes = bring_in(store, bring)
+        for note in notes:
+            session.terminal.note(note)
+        session.say({"file": str(bring), "pictures": taken}, f"{bring}: taken into {taken} pictures of {file}")
+    if export is not None:
+        written = write(store, export, rule, force=session.force)
+        session.say({"file": str(export), "pictures": written}, f"{export}: {written} pictures")
+    if bring is not None or export is not None:
+        store.close()
+        session.end(n)
+    desk = AnnotationDesk(store, rule, _seeder(session))
+    if against is not None:
+        session.terminal.note(_take_texts(store, against))
+    _serve_annotation(session, desk, address, n)
+    raise typer.Exit
+
+
+def _list_pictures(session: Session, store: AnnotationStore, data: list[str]) -> int:
+    """Make the pictures known; those that cannot be read are named.
+
+    Raises:
+        DataError: none can be read.
+    """
+    from ..language.annotation.desk import find_pictures
+    from ..types import Failure
+
+    readable = []
+    for picture in session.terminal.track(find_pictures(session.pictures(data)), "Reading"):
+        if isinstance(picture, Failure):
+            session.terminal.failed(picture)
+        else:
+            readable.append(picture)
+    if not readable:
+        raise DataError(f"No picture in {', '.join(data)} can be read. At least one was expected. Give other files.")
+    store.add_pictures(readable)
+    return len(readable)
+
+
+def _seeder(session: Session) -> Any:
+    """What proposes objects and a first text; nothing, unless a model or classes were named."""
+    from ..language.annotation.seeding import ClassifierSeeder
+
+    given = session.context.params
+    if given["model"] is None and given["labels"] is None:
+        return None
+    return ClassifierSeeder(session.classifier(given["model"], given["labels"], given["descriptions"]))
+
+
+def _take_texts(store: AnnotationStore, path: Path) -> str:
+    """Texts from elsewhere, found by the picture's file name.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    from ..storage.reading import json_lines, read_text
+
+    keys: dict[str, list[str]] = {}
+    for picture in store.pictures():
+        keys.setdefault(Path(picture.name).name, []).append(picture.key)
+    texts = []
+    try:
+        for row in json_lines(read_text(path)):
+            texts += [(key, str(row["description"])) for key in keys.get(Path(str(row["image"])).name, ())]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f'{path} cannot be read: {error!r}. Lines of {{"image": …, "description": …}} were expected.'
+        ) from error
+    store.put_texts(path.stem, texts)
+    return f"{len(texts)} texts of {path} to compare with"
+
+
+def _serve_annotation(session: Session, desk: Any, address: tuple[str, int, tuple[str, ...]], n: int) -> None:
+    from ..service.app import serve
+
+    try:
+        from ..service.app.annotate import make_annotation_app
+    except ImportError as error:
+        raise MissingExtraError("app", "The page") from error
+    settings = _web_settings(session, address)
+
+    def ready(url: str) -> None:
+        session.say({"address": url, "pictures": n}, f"{n} pictures at {url} (stop with Ctrl-C)")
+        if settings.is_open:
+            say("seewhy: others on this network can read and write here; there is no password", file=sys.stderr)
+
+    serve(make_annotation_app(desk, settings), settings, ready)
+    desk.store.close()
+
+
+def serve(
+    session: Session,
+    *,
+    model: list[str] | None = None,
+    port: Annotated[int, Bound(0, 65535)] = 8000,
+    host: str = "127.0.0.1",
+    name: list[str] | None = None,
+    token_file: Path | None = None,
+    no_token: bool = False,
+    rate: Annotated[float, Bound(0.01)] | None = None,
+    access_log: bool = True,
+    measure: bool = True,
+) -> None:
+    """Serve classifiers to programs: several pictures a request, evidence on demand, metrics, reload, drain.
+
+    Args:
+        model: A classifier; NAME=FOLDER gives it a name, else its folder does; may be given again.
+        token_file: The token that clients must send stands in this file. Left out, in SEEWHY_TOKEN.
+        no_token: Let other machines ask without a token.
+        rate: Requests a minute from one address; left out, any number.
+        access_log: A line of JSON per request on standard output.
+    """
+    from ..service.serve import ServiceSettings, make_service
+    from ..service.serve import serve as run
+    from ..service.serve.settings import read_token
+
+    request_seconds, max_waiting, max_batch, max_wait = session.take(
+        "request_seconds", "max_waiting", "max_batch", "max_wait"
+    )
+    max_pictures, reload_seconds, drain_seconds = session.take("max_pictures", "reload_seconds", "drain_seconds")
+    web = _web_settings(
+        session, (host, port, tuple(name or ())), request_seconds=request_seconds, measure=measure,
+        n_waiting=max_waiting, batch=max_batch, gather_seconds=max_wait / 1000,
+    )  # fmt: skip
+    settings = ServiceSettings(
+        web,
+        token=None if no_token else read_token(token_file),
+        open_without_token=no_token,
+        n_pictures=max_pictures,
+        rate=rate,
+        reload_seconds=reload_seconds,
+        drain_seconds=drain_seconds,
+    )
+    _ = session.terminal  # sets what is noted
+    sources: dict[str, Classifier | Path] = dict(named(model or []))
+    if not sources:
+        session.store_name = "none"
+        sources["imagenet"] = session.classifier()
+    service = make_service(
+        sources, settings, load=lambda folder: session.saved(folder), log_to=STDOUT if access_log else None
+    )
+    listed = ", ".join(sources)
+    run(service, lambda url: say(f"SeeWhy serves {listed} at {url} (SIGTERM or Ctrl-C stops it)", file=sys.stderr))
+
+
+def named(models: list[str]) -> dict[str, Path]:
+    """Name → folder of what ``-m`` gives.
+
+    Raises:
+        InputError: a name cannot stand in an address, or two models have one.
+
+    >>> named(["birds", "plants=models/plants-3"])
+    {'birds': PosixPath('birds'), 'plants': PosixPath('models/plants-3')}
+    """
+    folders: dict[str, Path] = {}
+    for text in models:
+        name, is_named, folder = text.partition("=")
+        if not is_named or Path(text).exists():
+            name, folder = Path(text).resolve().name, text
+        if not NAME.fullmatch(name) or not folder:
+            raise InputError(
+                f"-m {text!r} gives the model the name {name!r}. Up to 64 letters, digits, points and dashes were "
+                "expected. Give -m NAME=FOLDER."
+            )
+        if name in folders:
+            raise InputError(f"Two models are called {name!r}. Each needs a name of its own. Give -m NAME=FOLDER.")
+        folders[name] = Path(folder)
+    return folders
+
+
+def export(
+    session: Session,
+    *,
+    output: Path,
+    model: str | None = None,
+    labels: str | None = None,
+    to: str = "onnx",
+    layout: Literal["plain", "triton", "ovms"] = "plain",
+    served_name: str | None = None,
+    check_on: list[str] | None = None,
+) -> None:
+    """Write a classifier as one graph, with the decision and Grad-CAM in it, and check that it answers the same.
+
+    Args:
+        output: The folder for the graph and its card.
+        to: onnx or openvino.
+        layout: A folder, or a model repository of Triton Inference Server or of OpenVINO Model Server.
+        served_name: Of the model in a repository. Left out, its folder's.
+        check_on: Pictures to compare graph and classifier on, 64 at most. Left out, 8 drawn ones.
+    """
+    from ..service.graphs.export import check_place
+    from ..service.graphs.export import export as write
+    from ..service.graphs.graph import format_of
+
+    format_of(to)
+    check_place(output)
+    session.engine, session.store_name = "torch:f32", "none"
+    classifier = session.classifier(model, labels)
+    made = write(
+        classifier,
+        output,
+        to=to,
+        layout=layout,
+        name=served_name,
+        pictures=None if check_on is None else list(session.pictures(check_on)),
+    )
+    for failure in made.failures:
+        session.terminal.failed(failure)
+    check = made.card["check"]
+    far = ", ".join(f"{name} {value:g}" for name, value in check["differences"].items())
+    kind = "drawn pictures" if check["drawn"] else "pictures"
+    lines = [f"{made.graph}: {len(classifier.classes)} classes", f"{check['pictures']} {kind}, furthest apart: {far}"]
+    if made.card["server"]:
+        lines.append(f"{made.card['server']}; the graph was run in {check['runtime']}")
+    session.say(made.to_json(), *lines)
+    session.end(check["pictures"])

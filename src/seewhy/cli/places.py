@@ -1,0 +1,158 @@
+"""Before a verb runs: what it writes is none of what it reads, under whatever name either is given."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from ..errors import ForeignFileError, InputError, SeeWhyError
+from .terminal import say
+
+OUTPUTS = ("output", "export", "save", "cards", "junit", "write_contract", "annotate")
+"""Options that name what is written; ``--store`` is read and written."""
+MODEL_FILES = (".safetensors", ".sqlite", ".f32", ".faiss", "seewhy.json", "encoder.json")
+"""What SeeWhy reads of a folder of its own, by the end of the name."""
+
+
+def check_words(args: Sequence[str]) -> None:
+    """Refuse an output without a name, which would be this folder."""
+    names = {"-o", *(f"--{name.replace('_', '-')}" for name in OUTPUTS)}
+    for name, value in pairwise([*args, None]):
+        if (name in names and value == "") or name in {f"{option}=" for option in names}:
+            raise InputError(f"The name after {name} is empty. The name of a file or folder was expected. Give one.")
+
+
+def refuse_addresses(values: Any) -> None:
+    """Refuse what is an address among an option's values that are names of files."""
+    from ..storage.cache import refuse_address
+
+    for value in values if isinstance(values, list | tuple) else [values]:
+        if isinstance(value, Path):
+            refuse_address(value)
+
+
+def check_options(options: Mapping[str, Any], *, keeps: bool = False) -> None:
+    """See that no output among a verb's options is an input too."""
+    from ..storage.output import check_apart
+
+    for name in OUTPUTS:
+        value = options.get(name)
+        if value is None:
+            continue
+        output = Path(value)
+        others = [v for key, v in options.items() if key != name]
+        for other in (*OUTPUTS, "store"):
+            second = options.get(other)
+            if other != name and second is not None and os.path.realpath(second) == os.path.realpath(output):
+                raise InputError(
+                    f"{output} was given twice, after --{name} and --{other}. Two names were expected. Choose another."
+                )
+        if output.is_file():
+            check_apart(output, (file for path in _paths(others) for file in _files(path)))
+        for folder in _paths(others):
+            if output.is_dir() and not keeps and _is_own(folder) and output.samefile(folder):
+                raise ForeignFileError(
+                    f"{output} is also read, and other files would be put among its own. A folder of its own was "
+                    "expected. Choose another name; here --force does not help."
+                )
+            if _lands_in(output, folder):
+                raise ForeignFileError(
+                    f"{output} would be one of the pictures of {folder} the next time. A place outside was expected. "
+                    "Choose another."
+                )
+
+
+def _paths(values: Any) -> Iterator[Path]:
+    """Those of an option's values that are names of something on this disk."""
+    if isinstance(values, list | tuple):
+        for value in values:
+            yield from _paths(value)
+    elif isinstance(values, str | Path):
+        name = os.fspath(values)
+        for part in {name, name.partition(":")[2], name.rpartition(":")[2], name.rpartition("@")[2]}:  # of an encoder
+            with contextlib.suppress(OSError, ValueError):
+                if part and os.path.lexists(part):
+                    yield Path(part)
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """The file, and those that are read because of it: pictures of a folder or a table, a model's own."""
+    from ..pictures.sources import SUFFIXES, list_files
+    from ..pictures.tables import TABLES, rows_of
+
+    if path.is_dir():
+        endings: tuple[str, ...] = MODEL_FILES if _is_own(path) else SUFFIXES
+        if (path / "config.json").exists() or (path / "open_clip_config.json").exists():
+            endings = ("",)  # weights of somebody else's: all of it may be read
+        with contextlib.suppress(SeeWhyError):
+            yield from map(Path, list_files(path, lambda name, _: name.lower().endswith(endings)))
+        return
+    yield path
+    if path.suffix.lower() in TABLES:
+        with contextlib.suppress(SeeWhyError):
+            for row in rows_of(path):
+                yield from (path.parent / cell for cell in row.values() if isinstance(cell, str) and cell)
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether a folder is a saved classifier, an index or an adapted encoder."""
+    return any((folder / name).exists() for name in ("seewhy.json", "catalogue.sqlite", "encoder.json"))
+
+
+def _lands_in(output: Path, folder: Path) -> bool:
+    """Whether a file of this name would be found when the pictures of the folder are listed."""
+    from ..pictures.sources import SUFFIXES
+
+    if output.suffix.lower() not in SUFFIXES or output.is_dir() or not folder.is_dir():
+        return False
+    return Path(os.path.realpath(output.parent)).is_relative_to(os.path.realpath(folder))
+
+
+def check_report(folder: Path | None, name: str, force: bool) -> None:
+    """See that a page, its JSON and its progress can be written into a folder; asked before the work begins.
+
+    Raises:
+        ForeignFileError: a file of that name is there that SeeWhy did not make.
+    """
+    from ..report.paging import ENDINGS, check_ending
+    from ..storage.journal import Journal
+    from ..storage.output import check_folder
+    from ..studies.records import NUMBERS, PROGRESS
+
+    if folder is None:
+        return
+    check_folder(folder)
+    if folder.is_dir():
+        Journal(folder / PROGRESS, NUMBERS, force=None)
+        for ending in ENDINGS:
+            check_ending(folder / f"{name}{ending}", force=force)
+
+
+def csv_row(values: list[Any]) -> str:
+    """A row of a table, with its end."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(values)
+    return buffer.getvalue()
+
+
+def write_lines(lines: Iterator[str], form: str, output: Path | None, force: bool) -> None:
+    """Lines as they come, on standard output; or a file, whole or not at all."""
+    if output is None:
+        raw = form == "csv" and not sys.stdout.isatty()
+        for line in lines:
+            if raw:
+                sys.stdout.write(line)
+                sys.stdout.flush()
+            else:
+                say(line.removesuffix("\n"))
+        return
+    from ..storage.output import write
+
+    write(output, "".join(lines), force=force)

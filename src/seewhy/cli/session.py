@@ -1,0 +1,262 @@
+"""One run of a verb: what the options that all verbs share say, opened where it is needed."""
+
+from __future__ import annotations
+
+import json as JSON
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import typer
+
+from ..errors import InputError
+from .settings import SETTINGS, Own
+from .terminal import Terminal, say
+
+if TYPE_CHECKING:
+    from ..classifiers.base import Classifier
+    from ..encoders.base import Encoder
+    from ..pictures.samples import Samples
+    from ..report.paging import Page
+    from ..storage.features import FeatureStore
+    from ..types import Failure
+
+T = TypeVar("T")
+DEFAULT_ENCODER = "lite0"
+"""One that is the same is the same as none, and then a saved classifier's own embedded one is taken."""
+
+
+class Session:
+    """One run of a verb: what the shared options say, opened where it is needed."""
+
+    def __init__(
+        self,
+        verb: str,
+        context: Any,
+        *,
+        encoder: Sequence[str] | None = None,
+        focus: str | None = None,
+        engine: str = "auto",
+        store: str | None = None,
+        seed: int | None = None,
+        group: str | None = None,
+        column: Sequence[str] | None = None,
+        set_: Sequence[str] | None = None,
+        force: bool = False,
+        json: bool = False,
+        quiet: bool = False,
+    ) -> None:
+        self.verb, self.context = verb, context
+        self.encoder_names = [name if focus is None else f"{name}#{focus}" for name in encoder or [DEFAULT_ENCODER]]
+        self.engine, self.store_name, self.group, self.force = engine, store, group, force
+        self.as_json, self.quiet, self.seed_given = json, quiet, seed
+        self.columns = _pairs("--column", column, ("image", "label", "text", "split"))
+        self.settings = settings(set_)
+
+    @property
+    def seed(self) -> int:
+        return self.seed_given or 0
+
+    @cached_property
+    def terminal(self) -> Terminal:
+        return Terminal(self.quiet)
+
+    @cached_property
+    def store(self) -> FeatureStore | None:
+        """The feature store named, or none; without the one in the cache, which nobody asked for, a run goes on."""
+        from . import options
+
+        return options.open_store(self.store_name)
+
+    @property
+    def encoder_name(self) -> str:
+        if len(self.encoder_names) > 1:
+            raise InputError(
+                f"--encoder was given {len(self.encoder_names)} times. Once was expected, as one encoder looks. Drop "
+                f"{self.encoder_names[1]}, say."
+            )
+        return self.encoder_names[0]
+
+    @property
+    def own_encoder(self) -> str | None:
+        """The encoder, if a person named one."""
+        return None if self.encoder_name == DEFAULT_ENCODER else self.encoder_name
+
+    def encoder(self) -> Encoder:
+        from ..encoders.find import encoder
+
+        return encoder(self.encoder_name, engine=self.engine)
+
+    def encoders(self) -> dict[str, Encoder]:
+        """All that were named, each once."""
+        from ..encoders.find import encoder
+
+        names = self.encoder_names
+        twice = [name for i, name in enumerate(names) if name in names[:i]]
+        if twice:
+            raise InputError(f"The encoder {twice[0]} was given twice. Each once was expected. Drop one.")
+        return {name: encoder(name, engine=self.engine) for name in names}
+
+    def saved(self, model: str) -> Classifier:
+        """A classifier that was saved."""
+        from ..classifiers.saving import load
+
+        return load(model, engine=self.engine, encoder=self.own_encoder)
+
+    def classifier(
+        self,
+        model: str | None = None,
+        labels: str | None = None,
+        descriptions: Path | None = None,
+        follow_up: Path | None = None,
+    ) -> Classifier:
+        """The one that the options name."""
+        from . import options
+
+        return options.resolve(model, labels, self.encoder_name, self.engine, descriptions, self.store, follow_up)
+
+    def samples(self, place: Any, **more: Any) -> Samples:
+        """Labelled pictures of a folder or of a table, by the columns that were named."""
+        from ..pictures.samples import load_samples
+
+        columns = {name: self.columns[name] for name in ("image", "label") if name in self.columns}
+        return load_samples(place, **columns, **more)
+
+    def pair_columns(self) -> dict[str, Any]:
+        """The columns of pictures with texts; ``None`` where none was named."""
+        text = self.columns.get("text")
+        names = {name: self.columns.get(name) for name in ("image", "label")}
+        return {**names, "text": None if text is None else text.split(","), "group": self.group}
+
+    def pictures(self, names: Iterable[str], output: Path | None = None) -> Iterator[str]:
+        from .options import picture_names
+
+        return picture_names(list(names), output)
+
+    def make(self, cls: Any, *, rest: bool = True, **given: Any) -> Any:
+        """What has fields: those given, where they are not ``None``, and those that ``--set`` names.
+
+        ``rest`` says that nothing takes settings after it, so one that is no field is an error.
+        """
+        from ..parameters import configured, settings_of
+
+        known = {one.name for one in settings_of(cls)}
+        values = {name: value for name, value in given.items() if value is not None}
+        if "seed" in known and self.seed_given is not None:
+            values.setdefault("seed", self.seed_given)
+        mine = {name: self.settings.pop(name) for name in [*self.settings] if rest or name in known}
+        for name in values:
+            if name in mine:
+                raise InputError(f"{name} was given twice, as an option and with --set. Keep one of them.")
+        read = configured(cls, mine) if mine else None
+        return cls(**values, **{name: getattr(read, name) for name in mine})
+
+    def take(self, *names: str) -> tuple[Any, ...]:
+        """Settings that are fields of nothing, by ``settings.py``."""
+        from ..parameters import value_of
+
+        own: dict[str, Own] = {n: o for part in SETTINGS[self.verb] if isinstance(part, dict) for n, o in part.items()}
+        return tuple(
+            value_of(self.verb, name, self.settings.pop(name), own[name].kind)
+            if name in self.settings
+            else own[name].preset
+            for name in names
+        )
+
+    def finish_settings(self) -> None:
+        """Refuse settings that nothing took."""
+        from ..errors import UnknownNameError
+
+        for name in self.settings:
+            known = [n for part in SETTINGS.get(self.verb, ()) for n in _names(part)]
+            if not known:
+                raise InputError(f"--set {name} was given, and seewhy {self.verb} has nothing to set. Leave it out.")
+            raise UnknownNameError(f"setting of seewhy {self.verb}", name, known)
+
+    def was_given(self, names: Iterable[str]) -> list[str]:
+        """Those of the verb's own options that a person gave."""
+        sources = {name: self.context.get_parameter_source(name) for name in names}
+        return [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+
+    def results(self, stream: Iterable[T | Failure], what: str) -> Iterator[T]:
+        """What could be read, as it is done."""
+        return self.terminal.readable(stream, what, self.as_json)
+
+    def say(self, data: Mapping[str, Any], *lines: str) -> None:
+        """One JSON object, or lines for people."""
+        say(*([JSON.dumps(data, ensure_ascii=False)] if self.as_json else lines), flush=True)
+
+    def report(self, found: Page, place: Path | None, name: str | None = None) -> None:
+        """Write a report, into a folder under a name or as the file named, and say what it says."""
+        page = None
+        if place is not None and name is not None:
+            from ..storage.output import make_folder
+
+            make_folder(place)
+            found.save(place / f"{name}.json", force=self.force)
+            page = str(found.save(place / f"{name}.html", force=self.force))
+        elif place is not None:
+            page = str(found.save(place, force=self.force))
+        if self.as_json:
+            say(JSON.dumps({**found.data, "report": page}, ensure_ascii=False))
+            return
+        _print(found)
+        say(*(() if page is None else (f"report: {page}",)))
+
+    def end(self, done: int) -> NoReturn:
+        """Exit code 1 where a picture could not be read."""
+        raise typer.Exit(self.terminal.exit_code(done))
+
+
+def _print(found: Page) -> None:
+    """A report in a terminal; one that has no blocks yet says its answer."""
+    from rich.console import Console
+
+    from ..report.terminal import to_terminal
+
+    try:
+        Console(soft_wrap=True, highlight=False).print(to_terminal(found.document()))
+    except NotImplementedError:
+        say(str(found.data.get("sentence") or found))
+
+
+def settings(given: Sequence[str] | None) -> dict[str, str]:
+    """``["n_masks=2000", …]`` as a dictionary; what is given again is added after a comma.
+
+    Raises:
+        InputError: not ``NAME=VALUE``.
+
+    Example:
+        >>> settings(["n_masks=2000", "shots=1", "shots=4"])
+        {'n_masks': '2000', 'shots': '1,4'}
+    """
+    values: dict[str, str] = {}
+    for text in given or ():
+        name, equals, value = (part.strip() for part in text.partition("="))
+        name = name.replace("-", "_")
+        if not (name and equals and value):
+            raise InputError(f"--set was given {text!r}. NAME=VALUE was expected. For example: --set n_masks=2000")
+        values[name] = f"{values[name]},{value}" if name in values else value
+    return values
+
+
+def _pairs(option: str, given: Sequence[str] | None, known: Sequence[str]) -> dict[str, str]:
+    """``WHAT=COLUMN`` as a dictionary; another column of the same is added after a comma."""
+    pairs: dict[str, str] = {}
+    for text in given or ():
+        name, _, value = (part.strip() for part in text.partition("="))
+        if name not in known or not value:
+            raise InputError(
+                f"{option} was given {text!r}. {', '.join(known[:-1])} or {known[-1]}, and a column's name after =, "
+                f"were expected. For example: {option} label=kind"
+            )
+        pairs[name] = f"{pairs[name]},{value}" if name in pairs else value
+    return pairs
+
+
+def _names(part: Any) -> Iterable[str]:
+    from pkgutil import resolve_name
+
+    return part if isinstance(part, dict) else [f.name for f in fields(resolve_name(part)) if f.init]

@@ -1,0 +1,169 @@
+"""The surface is small and whole: how many verbs and options, what each means, and that old lines still work."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+from PIL import Image
+from typer.testing import CliRunner
+
+from seewhy.cli import app
+from seewhy.cli.renamed import GOES, LEFT, OLD, todays
+from seewhy.cli.session import settings
+from seewhy.cli.settings import SETTINGS, settings_text
+from seewhy.cli.verbs import N_SHOWN, shared_options
+from seewhy.errors import InputError
+
+SOURCE = Path(__file__).resolve().parents[2] / "src/seewhy/cli"
+ROOT = typer.main.get_command(app)
+TWO_MEANINGS = {
+    "against", "also", "by", "data", "description", "export", "group", "judge", "like", "masks", "method", "model",
+    "output", "pairs", "pictures", "target", "text", "labels", "validation", "writer", "descriptions", "dry_run",
+    "test",
+}  # fmt: skip
+"""Options that say more in one verb than in another, as what is made or read differs."""
+
+
+def verbs(group: Any = ROOT, before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, verb in group.commands.items():
+        if hasattr(verb, "commands"):
+            yield from verbs(verb, f"{before}{name} ")
+        else:
+            yield before + name, verb
+
+
+def options(verb: Any) -> list[Any]:
+    return [p for p in verb.params if p.param_type_name == "option"]
+
+
+def test_it_is_small() -> None:
+    assert len(ROOT.commands) <= 18  # type: ignore[attr-defined]
+    n = sum(len(options(verb)) for _, verb in verbs()) + len(shared_options())
+    assert n <= 300, n
+
+
+def test_every_option_says_what_it_is_for_and_means_one_thing() -> None:
+    meanings: dict[str, set[str]] = {}
+    for name, verb in verbs():
+        for option in options(verb):
+            assert option.help, (name, option.name)
+            meanings.setdefault(option.name, set()).add(option.help)
+    assert {name for name, texts in meanings.items() if len(texts) > 1} <= TWO_MEANINGS
+    own = {option for _, verb in verbs() for p in options(verb) for option in p.opts}
+    assert not own & {option for p in shared_options() for option in p.opts}
+
+
+@pytest.mark.parametrize(("name", "verb"), [*verbs()], ids=[name for name, _ in verbs()])
+def test_help_shows_ten_options_and_help_all_the_rest(name: str, verb: Any) -> None:
+    short = CliRunner().invoke(app, [*name.split(), "--help"], env={"COLUMNS": "200"}).output
+    whole = CliRunner().invoke(app, [*name.split(), "--help-all"], env={"COLUMNS": "200"}).output
+    assert sum(line.startswith(("│ --", "│ -k")) for line in short.splitlines()) <= N_SHOWN
+    for option in (*options(verb), *shared_options()):
+        assert option.opts[0] in whole, option.opts
+    assert ("Settings, as --set NAME=VALUE" in whole) == (name in SETTINGS)
+
+
+def test_the_table_of_settings_is_what_the_classes_say() -> None:
+    assert (SOURCE / "settings.json").read_text("utf-8") == settings_text(), "run: make docs"
+
+
+def test_help_imports_no_torch() -> None:
+    code = (
+        "import sys; from seewhy.cli import main\nfor words in (['--help'], ['explain', '--help-all']):\n"
+        "    sys.argv = ['seewhy', *words]\n    try:\n        main()\n    except SystemExit:\n        pass\n"
+        "sys.exit(bool({'torch', 'numpy', 'PIL', 'pyarrow'} & {*sys.modules}))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_settings_are_pairs() -> None:
+    assert settings(None) == {}
+    assert settings(["n-masks = 20", "layer=a=b", "p=1", "p=2"]) == {"n_masks": "20", "layer": "a=b", "p": "1,2"}
+    for given in ("n_masks", "=3", "n_masks=", " "):
+        with pytest.raises(InputError, match=r"NAME=VALUE was expected\. For example: --set n_masks=2000"):
+            settings([given])
+
+
+def test_what_nothing_takes_is_refused() -> None:
+    done = CliRunner().invoke(app, ["predict", "x.png", "--set", "batch_sise=3"])
+    assert str(done.exception).startswith("There is no setting of seewhy predict called 'batch_sise'. Did you mean")
+    done = CliRunner().invoke(app, ["evaluate", "x", "--column", "lable=kind"])
+    assert "image, label, text or split, and a column's name after =, were expected" in str(done.exception)
+
+
+TYPED = [
+    ("fit p -o m --solver svm --balanced --label-column kind",
+     "fit p -o m --set solver=svm --set class_weight=balanced --column label=kind"),
+    ("fit-prototypes p -m m --n-kept=4 --because", "fit p -m m --set n_kept=4 --because --task prototypes"),
+    ("fit-detector b.json -o det --folds 3", "fit b.json -o det --set folds=3 --task boxes"),
+    ("audit m test --contract a.toml --train t", "evaluate -m m test --contract a.toml --against t"),
+    ("audit --json m test", "evaluate --json -m m test --contract default"),
+    ("audit --write-contract a.toml", "evaluate --write-contract a.toml"),
+    ("drift new more -m m --alpha .1", "evaluate new more -m m --set alpha=.1 --against fit"),
+    ("pairs clean c.csv -o d.jsonl --rule too_long:most=4",
+     "check c.csv -o d.jsonl --set too_long:most=4 --texts"),
+    ("annotate a b -o t.sqlite --rounds 2", "app --data a --data b --annotate t.sqlite --set n_rounds=2"),
+    ("embed p -o v --dtype float16 --shard 1/2", "index p -o v --set dtype=float16 --shard 1/2 --parquet"),
+    ("embed --status v", "index --status v"),
+    ("export -m m -o g --triton", "export -m m -o g --layout triton"),
+    ("study scaling p --also-encoder lite2 --noise 0.1 --noise 0.2",
+     "study scaling --encoder lite0 p --encoder lite2 --set noise=0.1 --set noise=0.2"),
+    ("generate --generator gen --class wren --raw-steps",
+     "study generate gen --class wren --set normalise=false"),
+    ("schema explain", "methods --json-schema explain"),
+    ("explain a.png --held-out v --object-mask m -- --held-out",
+     "explain a.png --validation v --masks m -- --held-out"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new"), TYPED, ids=[old.partition(" -")[0] for old, _ in TYPED])
+def test_a_line_of_an_earlier_version_is_read_as_todays(old: str, new: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert todays(old.split()) == new.split()
+    assert capsys.readouterr().err == f"seewhy: this is typed today as: seewhy {new} (the old form goes in {GOES})\n"
+    assert todays(new.split()) == new.split()
+    assert capsys.readouterr().err == ""
+
+
+def test_every_old_verb_is_one_of_todays_or_says_where_it_went() -> None:
+    today = {name for name, _ in verbs()}
+    assert {old.verb for old in OLD.values()} <= today
+    for name in LEFT:
+        done = CliRunner().invoke(app, name.split())
+        assert "which is no command any more" in str(done.exception)
+
+
+@pytest.mark.parametrize("arguments", [["app", "--annotate", "t.sqlite"], ["fit", "photos"], ["index", "photos"]])
+def test_what_makes_something_for_later_asks_for_a_place(arguments: list[str]) -> None:
+    done = CliRunner().invoke(app, arguments)
+    assert isinstance(done.exception, InputError)
+    assert "expected" in str(done.exception)
+
+
+@pytest.mark.slow
+def test_what_reports_writes_nothing_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "here"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    words = tmp_path / "words.json"
+    words.write_text('{"stripes": ["stripes from left to right"], "dots": ["round dots"]}')
+    described = ["--labels", str(words), "--json"]
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (64, 48), (200, 30, 30)).save(picture)
+    for arguments in (
+        ["explain", str(picture), "--no-measure", *described],
+        ["study", "faithfulness", str(picture), "--metrics", "sparsity", "--methods", "grad_cam", *described],
+    ):
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, done.output
+        assert list(place.iterdir()) == [], arguments
+    done = CliRunner().invoke(app, ["explain", str(picture), "--no-measure", "--png", *described])
+    assert str(done.exception) == ("--png was given, and no place for it. A folder was expected. Name one with -o.")
+    done = CliRunner().invoke(app, ["explain", str(picture), "--no-measure", "--png", "-o", "why.html", *described])
+    assert str(done.exception) == "--png was given, and why.html is one file. A folder was expected. Name one with -o."
+    assert list(place.iterdir()) == []
