@@ -142,10 +142,9 @@ def decision(page: Path) -> str:
 
 def terms(page: Path) -> str:
     """The definitions every number on a card links to."""
-    from seewhy.report.glossary import PART_TERMS, REPORT_TERMS, SEEN_TERMS, TERMS
+    from seewhy.report import glossary
 
-    terms = (*TERMS, *SEEN_TERMS, *PART_TERMS, *REPORT_TERMS)
-    return table(("number", "definition"), [(t.name, t.text) for t in terms])
+    return table(("number", "definition"), [(t.name, t.text) for t in glossary.terms()])
 
 
 def tolerances(page: Path) -> str:

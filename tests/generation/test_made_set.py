@@ -19,8 +19,7 @@ from seewhy.cli import app
 from seewhy.errors import DataError, ForeignFileError, InputError, ModelError, WeightsError
 from seewhy.generation.made_set import TABLE, MadeSet, OfGenerator, load_pipeline
 from seewhy.generation.sampler import PPGN
-from seewhy.pictures.samples import load_samples
-from seewhy.pictures.unlabelled import load_pictures
+from seewhy.pictures.samples import load_pictures, load_samples
 from tiny import class_folders, tiny_cnn
 
 

@@ -79,7 +79,7 @@ def check(
 def _labels(
     session: Session, data: Path, output: Path | None, model: str | None, by: str, against: Path | None
 ) -> NoReturn:
-    from ..pictures.unlabelled import load_pictures
+    from ..pictures.samples import load_pictures
     from ..storage.output import check_file, write
     from ..studies.inspection.check import Check
     from ..studies.inspection.findings import COLUMNS

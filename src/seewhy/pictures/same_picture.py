@@ -172,7 +172,7 @@ MOST_GAIN = 1.6
 """Times that the one may be brighter than the other."""
 CLIPPED = 250.0
 """Levels of 255 above which brightness may have been cut off."""
-MOST_TILT, MOST_STRETCH, SCALES = 6.0, 1.16, (0.73, 1.37)
+MOST_TILT, MOST_STRETCH, LARGER = 6.0, 1.16, (0.73, 1.37)
 """Degrees, ratio of sides, and scale of the one picture to the other: a view of the thing from elsewhere is no copy."""
 STEP = 128
 
@@ -274,7 +274,7 @@ def _plausible(matrix: Float[Tensor, "p 2 2"]) -> Bool[Tensor, " p"]:
     """Whether it is a small tilt and a scale, as of a picture that was cut or turned a little."""
     u, size, v = torch.linalg.svd(matrix)
     tilt = torch.atan2(*(u @ v)[:, :, 0].flip(1).unbind(1)).abs().rad2deg()
-    within = (size[:, 1] >= SCALES[0]) & (size[:, 0] <= SCALES[1])
+    within = (size[:, 1] >= LARGER[0]) & (size[:, 0] <= LARGER[1])
     return within & (tilt <= MOST_TILT) & (size[:, 0] <= MOST_STRETCH * size[:, 1])
 
 
