@@ -17,7 +17,7 @@ from .limit import BOUNDS, Limit
 LARGEST = 2**20
 """Bytes of a contract, at most."""
 HEAD = """\
-# What a model must keep, for seewhy audit MODEL DATA --contract FILE. Delete what you do not ask for.
+# What a model must keep, for seewhy evaluate DATA -m MODEL --contract FILE. Delete what you do not ask for.
 #
 # at_least or at_most   the limit
 # bound                 what is held against it: "value", the figure itself; "worst", the end of its 95 % interval that
@@ -50,7 +50,7 @@ class Contract:
         except OSError as error:
             raise DataError(
                 f"The contract {path} cannot be read: {reason(error)}. A TOML file was expected. Write one with "
-                "seewhy audit --write-contract FILE."
+                "seewhy evaluate --write-contract FILE."
             ) from None
         try:
             tables = tomllib.loads(text)
