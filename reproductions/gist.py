@@ -34,8 +34,7 @@ from seewhy.encoders.stream import Encoded, encode_stream, encode_texts
 from seewhy.encoders.tuned_towers import TunedTowers, trainable
 from seewhy.language.matching import Match
 from seewhy.learning.adaptation.backbone import sized
-from seewhy.learning.adaptation.gist.layers import Pairs, Turns, tune
-from seewhy.learning.adaptation.gist.towers import PicturePairs, grown, tune_towers
+from seewhy.learning.adaptation.gist.network import Pairs, PicturePairs, Turns, grown, tune, tune_towers
 from seewhy.learning.objectives.gist import GIST
 from seewhy.learning.retrieval import recall
 from seewhy.progress import Progress

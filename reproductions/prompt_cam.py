@@ -37,8 +37,12 @@ from seewhy.encoders.base import Encoder, EncoderOutput
 from seewhy.encoders.find import encoder as find
 from seewhy.encoders.timm import encoder_of
 from seewhy.heads.head import Target
-from seewhy.learning.self_explaining.prompt_cam.attribution import PromptCAM, prompt_head
-from seewhy.learning.self_explaining.prompt_cam.head_ranking import curve_of_order, run_last_block
+from seewhy.learning.self_explaining.prompt_cam.attribution import (
+    PromptCAM,
+    curve_of_order,
+    prompt_head,
+    run_last_block,
+)
 from seewhy.learning.self_explaining.prompt_cam.recipe import PromptCAM as Recipe
 from seewhy.metrics.base import shuffled
 from seewhy.metrics.deletion import Deletion

@@ -26,8 +26,7 @@ from torch import Tensor, nn
 from torch.autograd.functional import jvp, vjp
 from torch.nn.functional import cross_entropy, interpolate
 
-from seewhy.learning.self_explaining.perceptual.disturbances import disturb
-from seewhy.learning.self_explaining.perceptual.network import Loop, dense_memory, dialogue, judge_of, orbit
+from seewhy.learning.self_explaining.perceptual.network import Loop, dense_memory, dialogue, disturb, judge_of, orbit
 from seewhy.learning.self_explaining.perceptual.recipe import Memorising, distance
 from seewhy.storage.output import write_atomic
 from seewhy.training.batches import TrainingData

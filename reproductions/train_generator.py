@@ -39,8 +39,7 @@ from seewhy.generation.generator import (
     unit,
 )
 from seewhy.pictures.images import read_picture
-from seewhy.pictures.samples import Sample
-from seewhy.pictures.unlabelled import load_pictures
+from seewhy.pictures.samples import Sample, load_pictures
 from seewhy.progress import Progress
 from seewhy.seeded import seeded
 from seewhy.storage.marks import CHECKPOINT

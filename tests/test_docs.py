@@ -25,7 +25,8 @@ import seewhy.explanation as shown
 from schemas import check, keys, named
 from seewhy.catalogue import listing
 from seewhy.cli import app
-from seewhy.cli.session import shared_options
+from seewhy.cli.renamed import OLD
+from seewhy.cli.verbs import shared_options
 from seewhy.evaluation.faithfulness import FURTHER
 from seewhy.evidence.agreement import agree
 from seewhy.pictures import images
@@ -125,6 +126,11 @@ def test_options_named_in_the_text_exist() -> None:
         o for verb in verbs_of(typer.main.get_command(app)) for p in verb.params for o in (*p.opts, *p.secondary_opts)
     }
     known |= {"--check", "--version", "--debug", "--help"} | {o for p in shared_options() for o in p.opts}
+    known |= {o for old in OLD.values() for o in (*old.options, *old.flags)} | {
+        "--n-classes",
+        "--n-chosen",
+        "--n-texts",
+    }
     for page in PAGES:
         named = {
             n for code in re.findall(r"`(--[^`]+)`", page.read_text("utf-8")) for n in re.findall(r"--[\w-]+", code)

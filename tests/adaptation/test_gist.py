@@ -12,8 +12,7 @@ from torch import Tensor
 from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError, InputError
 from seewhy.language.matching import Caption
-from seewhy.learning.adaptation.gist.layers import Pairs, Turns, measure, tune
-from seewhy.learning.adaptation.gist.network import GISTNetwork
+from seewhy.learning.adaptation.gist.network import GISTNetwork, Pairs, Turns, measure, tune
 from seewhy.learning.adaptation.gist.recipe import GIST
 from seewhy.learning.objectives.gist import GIST as Contrast
 from seewhy.pictures.samples import load_samples

@@ -16,9 +16,8 @@ from seewhy.descriptions import Descriptions
 from seewhy.encoders.base import GlobalAverage, Tokenised, TrainableText
 from seewhy.encoders.tuned_towers import TunedTowers, trainable
 from seewhy.errors import InputError, ModelError
-from seewhy.learning.adaptation.gist.network import GISTNetwork
+from seewhy.learning.adaptation.gist.network import DistinctTexts, Form, GISTNetwork, grown, tune_towers
 from seewhy.learning.adaptation.gist.recipe import GIST
-from seewhy.learning.adaptation.gist.towers import DistinctTexts, Form, grown, tune_towers
 from seewhy.learning.objectives.gist import GIST as Contrast
 from seewhy.pictures.samples import load_samples
 from seewhy.progress import Progress

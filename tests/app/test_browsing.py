@@ -129,7 +129,7 @@ def test_what_words_change_is_told_for_all_by_group_and_by_picture(by_words: Cla
         assert "/" not in flip["image"]
         assert page.get(f"{flip['card']}?format=json").json()["labelled"] == flip["label"]
         text = page.get("/changes").text
-        assert f'href="{flip["card"]}"><img loading="lazy" src="{flip["card"]}/thumbnail"' in text
+        assert f'href="{flip["card"]}"><span class="framed"><img src="{flip["card"]}/thumbnail"' in text
         assert str(table.parent) not in text
         assert "gap between groups" in text
         assert f"On {said['n']} labelled pictures" in page.get(card).text

@@ -16,8 +16,7 @@ from PIL import Image
 from generator_training import FitGenerator
 from seewhy.errors import DataError, ForeignFileError, InputError, ModelError, WeightsError
 from seewhy.generation.sampler import PPGN
-from seewhy.pictures.samples import load_samples
-from seewhy.pictures.unlabelled import load_pictures
+from seewhy.pictures.samples import load_pictures, load_samples
 from tiny import class_folders, tiny_cnn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "reproductions"))

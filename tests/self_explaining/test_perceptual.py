@@ -23,13 +23,14 @@ from seewhy.encoders.split import freeze
 from seewhy.errors import DataError, InputError
 from seewhy.heads.head import Head
 from seewhy.heads.normalise import Normalise
-from seewhy.learning.self_explaining.perceptual.disturbances import _grid, disturb
 from seewhy.learning.self_explaining.perceptual.network import (
     Loop,
     PerceptualNetwork,
     Shape,
+    _grid,
     cosid,
     dialogue,
+    disturb,
     grey,
     orbit,
 )
@@ -162,8 +163,8 @@ def test_contrast_has_its_range_and_every_second_picture_is_blurred(monkeypatch:
         sigmas.append(sigma)
         return pictures
 
-    monkeypatch.setattr("seewhy.learning.self_explaining.perceptual.disturbances._grid", still)
-    monkeypatch.setattr("seewhy.learning.self_explaining.perceptual.disturbances._blur", sharp)
+    monkeypatch.setattr("seewhy.learning.self_explaining.perceptual.network._grid", still)
+    monkeypatch.setattr("seewhy.learning.self_explaining.perceptual.network._blur", sharp)
     pictures = torch.zeros(1000, 1, 16, 16)
     pictures[..., 8:] = 0.5
     black, grey_half = (half.mean((1, 2, 3)) for half in disturb(pictures, 1.0, seeded()).split(8, 3))

@@ -25,7 +25,7 @@ from seewhy.encoders.open_clip import split_visual
 from seewhy.encoders.stream import file_digest
 from seewhy.encoders.timm import split_timm
 from seewhy.errors import InputError, ModelError
-from seewhy.learning.self_explaining.prompt_cam.head_ranking import curve_of_order, rank_heads, run_last_block
+from seewhy.learning.self_explaining.prompt_cam.attribution import curve_of_order, rank_heads, run_last_block
 from seewhy.learning.self_explaining.prompt_cam.network import PromptCAMNetwork, Prompts
 from seewhy.learning.self_explaining.prompt_cam.recipe import PromptCAM
 from seewhy.pictures.samples import Samples, load_samples, split

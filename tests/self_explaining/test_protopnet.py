@@ -30,9 +30,9 @@ from seewhy.learning.self_explaining.protopnet.network import (
     similarity,
 )
 from seewhy.learning.self_explaining.protopnet.prototypes import ProtoPNetPrototypes, beats_chance, measure_prototypes
-from seewhy.learning.self_explaining.protopnet.recipe import ProtoPNet
-from seewhy.learning.self_explaining.protopnet.training import (
+from seewhy.learning.self_explaining.protopnet.recipe import (
     Maps,
+    ProtoPNet,
     Weights,
     first_weight,
     kept,

@@ -143,11 +143,7 @@ def _loaded(path: Path, _changed: int, _size: int) -> TTAMEExplainer:
 
 
 def trained(name: str, place: str | Path) -> Attribution:
-    """A method with its trained explainer.
-
-    Raises:
-        InputError: the method needs none.
-    """
+    """A method with its trained explainer."""
     method: Any = attributions[name]
     if not method.needs_training:
         able = ", ".join(n for n in attributions if attributions[n].needs_training)

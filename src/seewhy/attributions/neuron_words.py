@@ -59,13 +59,7 @@ class NamedChannel:
 
 @dataclass(frozen=True, eq=False)
 class Dictionary:
-    """Words for channels.
-
-    Attributes:
-        texts: the words.
-        lean: each word's component on each channel, less its mean over channels, in its standard deviations.
-        floor: what the best of as many random (normal) directions stays below in 95 % of cases.
-    """
+    """Words for channels."""
 
     texts: tuple[str, ...]
     lean: Float[Tensor, "n c"]
@@ -104,14 +98,6 @@ def dictionary(model: Explainable, n_channels: int, bank: Bank | None = None) ->
 
     A class's direction is its row of that layer. A text's is the gradient of its score in the space shared with
     pictures, which is the same on every picture, as the way there is affine.
-
-    Args:
-        model: with a mean-pooled encoder.
-        n_channels: of its map.
-        bank: words in the space shared with pictures; left out, the network's own classes.
-
-    Raises:
-        ModelError: the encoder is not mean-pooled, or there is nothing to name channels with.
     """
     encoder = model.encoder
     check_pooling(encoder)

@@ -26,14 +26,7 @@ from .zero_shot import ZeroShot
 
 @dataclass(frozen=True)
 class Chosen(Reranking):
-    """Of the classes in question, ``t_a = (w · s_a + mean over the chosen texts of s_p) / (w + 1)``.
-
-    Attributes:
-        pool: whose texts; the head's rows are the classes' sentences, then these.
-        matrix: mean cosine of each text with the pictures of each class.
-        weight: ``w``, of the class's own sentence.
-        selector: how texts are chosen.
-    """
+    """Of the classes in question, ``t_a = (w · s_a + mean over the chosen texts of s_p) / (w + 1)``."""
 
     name = "discriminative"
     small = {"k": 2}

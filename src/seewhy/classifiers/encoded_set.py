@@ -223,11 +223,7 @@ def encode_labelled(
     store: FeatureStore | None = None,
     progress: Progress | None = None,
 ) -> EncodedSet:
-    """The pictures whose label is one of these classes; the others are counted in a note.
-
-    Raises:
-        DataError: no label is one of the classes, or no picture can be read.
-    """
+    """The pictures whose label is one of these classes; the others are counted in a note."""
     progress = progress or Progress()
     items, others = samples.of(classes)
     for note in others:
@@ -237,14 +233,7 @@ def encode_labelled(
 
 @dataclass(frozen=True)
 class HoldOut:
-    """Which pictures are measured on, and not trained on.
-
-    Attributes:
-        fraction: of the pictures themselves, where no others are given.
-        seed: of that draw.
-        validation: the user's own for it.
-        split: whether pictures of the same thing stay together.
-    """
+    """Which pictures are measured on, and not trained on."""
 
     fraction: float = 0.2
     seed: int = 0

@@ -249,15 +249,7 @@ def probe(
     n_classes: int,
     inner: Tensor,
 ) -> Int[Tensor, " m"]:
-    """The class by logistic regression on standardised vectors.
-
-    Args:
-        known: what it is fitted on.
-        labels: of it.
-        asked: what is told.
-        n_classes: of the labels.
-        inner: which of the known ones its strength is chosen on; none takes the middle.
-    """
+    """The class by logistic regression on standardised vectors."""
     mean, scale = known.mean(0), known.std(0, unbiased=False).clamp(min=1e-6)
     x, z = (known - mean) / scale, (asked - mean) / scale
     best = CS[1]

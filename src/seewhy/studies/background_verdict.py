@@ -40,14 +40,7 @@ ALL = "all pictures"
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model said to every version of every picture.
-
-    Attributes:
-        labels: place of each picture's class.
-        score: probability of that class: the columns of :data:`ALONE`, then rounds of backgrounds of the same class,
-            then of other classes; NaN where there was none.
-        right: whether that class was decided for, likewise.
-    """
+    """What a model said to every version of every picture."""
 
     labels: Int[Tensor, " n"]
     score: Float[Tensor, "n v"]

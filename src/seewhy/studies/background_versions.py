@@ -55,15 +55,7 @@ def pasted(pixels: Pixels, mask: Bool[Tensor, "h w"], ground: Pixels) -> Pixels:
 def alone(
     pixels: Pixels, mask: Bool[Tensor, "h w"], ground: Pixels, grey: UInt8[np.ndarray, " 3"], seed: int
 ) -> list[Pixels]:
-    """The versions of :data:`ALONE`.
-
-    Args:
-        pixels: the view.
-        mask: true on the object.
-        ground: the view with its object filled.
-        grey: what stands for nothing.
-        seed: of the place that is filled elsewhere.
-    """
+    """The versions of :data:`ALONE`."""
     side = max(pixels.shape[:2])
     blurred = np.asarray(Image.fromarray(ground).filter(ImageFilter.GaussianBlur(side / BLUR)))
     here, there = moved(mask, seed)
@@ -103,12 +95,7 @@ def moved(mask: Bool[Tensor, "h w"], seed: int) -> tuple[Bool[Tensor, "h w"], Bo
 
 @dataclass(frozen=True)
 class Donors:
-    """Whose backgrounds each picture gets, one column a round; −1 where its class has no more.
-
-    Attributes:
-        same: of the same class; within a round and a class each is taken once.
-        other: of other classes; within a round each is taken once, where they are enough.
-    """
+    """Whose backgrounds each picture gets, one column a round; −1 where its class has no more."""
 
     same: Int[Tensor, "n r"]
     other: Int[Tensor, "n r"]

@@ -60,9 +60,6 @@ LIMITS = {
 def named(text: str | Sequence[str] | None) -> tuple[list[str] | None, dict[str, int]]:
     """``"grad_cam,rise:50"``, or a list → names, and on how many pictures at most those are measured that say so.
 
-    Raises:
-        InputError: what follows the colon is no number above 0.
-
     >>> named("grad_cam, rise:50")
     (['grad_cam', 'rise'], {'rise': 50})
     """

@@ -31,23 +31,7 @@ RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 @dataclass(frozen=True)
 class Looked:
-    """All that a library may be made of.
-
-    Attributes:
-        encoder: whose features.
-        pooled: of every picture.
-        labels: index of each one's class.
-        sources: what each can be read from again.
-        parts: concepts come from the rows trained on alone.
-        n_concepts: how many are wanted.
-        grid: pieces are the cells of so many rows and columns; 1 takes whole pictures.
-        n_pieces: at most, drawn at random.
-        texts: what concepts in words say.
-        judge: an encoder with words, and its pooled features of the same pictures, for encoders without words.
-        layer_norm: whether values are normalised over the concepts of each picture; else each concept over pictures.
-        seed: of every draw.
-        store: where looks and sentences are kept.
-    """
+    """All that a library may be made of."""
 
     encoder: Encoder
     pooled: Float[Tensor, "n d"]
@@ -73,11 +57,7 @@ class Looked:
 
     @cached_property
     def pieces(self) -> Float[Tensor, "p d"]:
-        """Cells of training pictures, drawn evenly over the classes, as the encoder sees each by itself, unit vectors.
-
-        Raises:
-            DataError: there are fewer than concepts are wanted.
-        """
+        """Cells of training pictures, drawn evenly over the classes, each looked at by itself, as unit vectors."""
         rows = _by_class(self.labels, self.parts.train, self.draws(), PICTURES)
         boxes = [(r, b) for r in rows for b in _cells(self.grid)]
         if len(boxes) > self.n_pieces:  # spread over all pictures, not the first ones
@@ -119,14 +99,7 @@ def _by_class(labels: Int[Tensor, " n"], among: Tensor, draws: torch.Generator, 
 
 @dataclass(frozen=True)
 class Concepts:
-    """A library's concepts on all pictures.
-
-    Attributes:
-        scores: of each concept on each picture, normalised.
-        names: of each, where it has one.
-        words_of: whose words they are, where they are words.
-        notes: what should be known of them.
-    """
+    """A library's concepts on all pictures."""
 
     scores: Float[Tensor, "n m"]
     names: tuple[str, ...] = ()
@@ -162,9 +135,6 @@ def text(looked: Looked, seed: int) -> Concepts:
     choose on; sentences on which it agrees with the judge there no better than 0.45 are left out. The authors train
     this map by Adam on a loss whose sign makes it disagree with the judge; the area under the ROC curve would not show
     it, but the sign of every concept would be wrong.
-
-    Raises:
-        DataError: there are no sentences, or fewer than two are left.
     """
     order = torch.randperm(len(looked.texts), generator=looked.draws(4 + seed))[: looked.n_concepts].tolist()
     texts = [looked.texts[i] for i in order]

@@ -54,7 +54,7 @@ class InterpretabilityStudy:
     since a ratio is high where little is lost *or little was known*, the same for random directions, and how the score
     goes with accuracy over the encoders, with and without what random directions say.
 
-    EncodedSet to train on, to choose the learning rate on, and to report on are three sets. Each picture keeps concepts
+    Pictures to train on, to choose the learning rate on, and to report on are three sets. Each picture keeps concepts
     of its own, so a classifier may still use all of them: both counts are told. The score measures how much of the
     accuracy a few numbers carry; whether people understand these numbers it does not measure.
 
@@ -110,22 +110,7 @@ class InterpretabilityStudy:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> Findings:
-        """Measure what is not measured yet, and say what follows. Stopped, it goes on where it was.
-
-        Args:
-            encoders: compared on the same pictures.
-            samples: labelled pictures, of which a quarter is reported on.
-            output: folder of the progress; left out, nothing is noted.
-            test: pictures to report on instead.
-            concepts: what concepts in words say.
-            judge: an encoder with words that says how well a sentence fits a picture, for encoders that have none.
-            store: where looks and sentences are kept.
-            progress: hears of progress and failures.
-
-        Raises:
-            DataError: fewer than two classes, fewer than three pictures of one, no picture that can be read, or no
-                library that can be made.
-        """
+        """Measure what is not measured yet, and say what follows. Stopped, it goes on where it was."""
         progress = progress or Progress()
         if not encoders:
             raise InputError("No encoder was given. One or more was expected. Give lite0, say.")

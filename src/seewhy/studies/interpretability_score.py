@@ -16,13 +16,7 @@ from ..heads.sparse_concepts import SPARSITIES, Mask, n_kept, sparsify
 
 @dataclass(frozen=True)
 class Parts:
-    """What is trained on, what the learning rate and epoch are chosen on, and what is reported: three sets.
-
-    Attributes:
-        train: which rows.
-        selection: which others.
-        test: which others again.
-    """
+    """What is trained on, what the learning rate and epoch are chosen on, and what is reported: three sets."""
 
     train: Bool[Tensor, " n"]
     selection: Bool[Tensor, " n"]
@@ -144,12 +138,6 @@ def iis(
     It is not divided by the range, so that a representation that loses nothing scores 0.98; above that it gains. Never
     clipped.
 
-    Args:
-        accuracies: at each sparsity, rising.
-        reference: of the linear layer on all features.
-        sparsities: the grid, which the trapezoid depends on, most of all near 1.
-        normalised: divided by the range, so that 1 is to lose nothing.
-
     Example:
         >>> round(float(iis(torch.full((8,), 0.5), torch.tensor(0.5))), 4)
         0.98
@@ -160,13 +148,7 @@ def iis(
 
 @dataclass(frozen=True)
 class Measured:
-    """What one set of concepts is worth to one encoder.
-
-    Attributes:
-        right: on each test picture, at each sparsity, whether the sparse layer is right.
-        kept: concepts of each picture, at each sparsity.
-        used: different concepts that any test picture kept, at each sparsity.
-    """
+    """What one set of concepts is worth to one encoder."""
 
     right: Bool[Tensor, "t s"]
     kept: tuple[int, ...]
@@ -182,16 +164,7 @@ def measure(
     mask: Mask = "hard",
     training: HeadTraining | None = None,
 ) -> Measured:
-    """Train a layer at every sparsity.
-
-    Args:
-        scores: of every concept on every picture.
-        labels: classes.
-        parts: which rows are for what.
-        sparsities: parts left out.
-        mask: see :data:`~seewhy.heads.sparse_concepts.Mask`.
-        training: of each layer.
-    """
+    """Train a layer at every sparsity."""
     training = training or HeadTraining()
     right, used = [], []
     for sparsity in sparsities:

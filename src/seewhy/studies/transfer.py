@@ -79,21 +79,7 @@ class TransferStudy:
         progress: Progress | None = None,
         pairs: Sequence[tuple[str, str]] | None = None,
     ) -> Findings:
-        """Look, measure every cell that is not in the journal yet, and compare.
-
-        Args:
-            encoders: by name.
-            samples: pictures with classes.
-            folder: where each cell is kept, so that a stopped run goes on.
-            test: pictures to test on; left out, a part of ``samples``.
-            store: where looks are kept.
-            progress: hears of progress, notes and failures.
-            pairs: encoders that are compared with one another; left out, each with each.
-
-        Raises:
-            InputError: there is no encoder.
-            DataError: too few pictures or classes, a class without test pictures, or the same pictures on both sides.
-        """
+        """Look, measure every cell that is not in the journal yet, and compare."""
         if not encoders:
             raise InputError("No encoder was given. One or more were expected. Give lite0 and lite2, say.")
         progress = progress or Progress()

@@ -18,10 +18,9 @@ from ..errors import DataError
 from ..heads.normalise import Normalise
 from ..heads.votes import Votes
 from ..pictures.corruptions import CORRUPTIONS, Corruption, read_small
-from ..pictures.samples import Sample
 from ..pictures.sources import InMemory
 from ..progress import Progress
-from ..storage.features import FeatureStore, look_key
+from ..storage.features import FeatureStore
 from .material import LEAST_PER_CLASS, Material, subset_order
 
 Values = Mapping[str, Float[Tensor, " t"]]
@@ -29,28 +28,14 @@ Values = Mapping[str, Float[Tensor, " t"]]
 
 
 class Task(ABC):
-    """One question to an encoder.
-
-    Attributes:
-        family: under which its measures are shown.
-        drawn: whether what is learnt from is drawn at random, and so asked with several seeds.
-    """
+    """One question to an encoder."""
 
     family: ClassVar[str]
     drawn: ClassVar[bool] = False
 
     @abstractmethod
     def measured(self, material: Material, seed: int, c: float | None) -> tuple[Values, float | None]:
-        """Numbers of each test picture.
-
-        Args:
-            material: pictures as an encoder saw them.
-            seed: of what is drawn.
-            c: of the regularisation, where another draw chose it.
-
-        Returns:
-            Measure → numbers; and the regularisation.
-        """
+        """Numbers of each test picture."""
 
     def why_not(self, material: Material) -> str | None:
         """Why it cannot be asked of these pictures; ``None`` where it can."""
@@ -133,12 +118,7 @@ class LabelPart(_Probe):
 
 @dataclass(frozen=True)
 class Neighbours(Task):
-    """The nearest pictures vote, each with ``exp(cosine / temperature)`` (Wu et al. 2018, arXiv:1805.01978).
-
-    Args:
-        k: pictures that vote; 20 as in DINO (Caron et al. 2021).
-        temperature: theirs, 0.07.
-    """
+    """The nearest pictures vote, each with ``exp(cosine / temperature)`` (Wu et al. 2018, arXiv:1805.01978)."""
 
     family: ClassVar[str] = "neighbours"
 
@@ -183,13 +163,6 @@ class Corrupted(Task):
 
     Of each kind the mean over its levels; ``kept`` is the mean over kinds less what is right of the same pictures
     uncorrupted, which is 0 where nothing is lost.
-
-    Args:
-        kinds: of corruption.
-        n_pictures: tested on at most, spread over all.
-        store: where looks are kept.
-        progress: hears of progress.
-        small: pictures read once for all encoders, by place.
     """
 
     family: ClassVar[str] = "corrupted"
@@ -218,31 +191,21 @@ class Corrupted(Task):
         return {name: empty.index_put((asked,), values) for name, values in found.items()}, c
 
     def looks(self, material: Material, places: Sequence[int]) -> dict[str, list[Float[Tensor, "m d"]]]:
-        """Kind → level → what the encoder saw, each looked at once and then remembered."""
-        encoder = material.encoder
-        looking = encoder.base if encoder.repooled is not None and encoder.base is not None else encoder
-        eye = f"{encoder.fingerprint}:{looking.engine.precision}"
-        todo = [(kind, level, place) for place in places for kind in self.kinds for level in kind.levels]
-        keys = [
-            look_key(f"{material.pictures.encoded[place].digest}|{kind.name} {level:g}", eye, None)
-            for kind, level, place in todo
-        ]
-        known = {} if self.store is None else {key: row for key, (row, _) in self.store.get(keys).items()}
-        fresh = [i for i, key in enumerate(keys) if key not in known]
-        sources = [self._source(material.pictures.items[todo[i][2]], *todo[i]) for i in fresh]
-        stream = encode_stream(encoder, sources)
-        for i, seen in zip(fresh, self.progress.track(stream, "Looking at corrupted", len(fresh)), strict=True):
+        """Kind → level → what the encoder saw of the pictures in these places."""
+        todo = [(kind, level, place) for kind in self.kinds for level in kind.levels for place in places]
+        stream = encode_stream(material.encoder, [self._source(material, *one) for one in todo], store=self.store)
+        rows: dict[tuple[str, float], list[Tensor]] = {}
+        for (kind, level, _), seen in zip(
+            todo, self.progress.track(stream, "Looking at corrupted", len(todo)), strict=True
+        ):
             if not isinstance(seen, Encoded):
                 raise DataError(f"{seen.image} cannot be looked at once more: {seen.error}. Leave it out.")
-            known[keys[i]] = seen.pooled[0]
-            if self.store is not None:
-                self.store.put([(keys[i], seen.pooled[0], None)])
-        found: dict[tuple[str, float], list[Tensor]] = {}
-        for (kind, level, _), key in zip(todo, keys, strict=True):
-            found.setdefault((kind.name, level), []).append(known[key])
-        return {kind.name: [torch.stack(found[kind.name, level]) for level in kind.levels] for kind in self.kinds}
+            rows.setdefault((kind.name, level), []).append(seen.pooled[0])
+        return {kind.name: [torch.stack(rows[kind.name, level]) for level in kind.levels] for kind in self.kinds}
 
-    def _source(self, item: Sample, kind: Corruption, level: float, place: int) -> InMemory:
+    def _source(self, material: Material, kind: Corruption, level: float, place: int) -> InMemory:
+        item = material.pictures.items[place]
+
         def load() -> object:
             if place not in self.small:
                 self.small[place] = torch.from_numpy(read_small(item.source))

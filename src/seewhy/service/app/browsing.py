@@ -11,7 +11,8 @@ from fastapi import Path as InPath
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from ...report.edit_words import edit_context
+from ...report.edit_words import edit_document
+from ...report.page import document_context
 from .base import JPEG, NOT_THERE, PAGE, Format, Jpeg, answer, page_route, render, said
 from .mistakes import Asked, Order
 from .paging import PageNumber
@@ -77,8 +78,9 @@ class BrowsingPages:
         data = await self.state.effect(reader_of(self.state.memory, request))
 
         def rendered() -> str:
-            about = {"missing": data} if "missing" in data else {"missing": None, **edit_context(data)}
-            return render("changes.html", **about, **self.state.bar("changes"))
+            missing = data if "missing" in data else None
+            about = {} if missing else document_context(edit_document(data))
+            return render("changes.html", missing=missing, **about, **self.state.bar("changes"))
 
         return answer(format, lambda: data, rendered)
 

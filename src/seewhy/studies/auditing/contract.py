@@ -31,33 +31,20 @@ HEAD = """\
 
 @dataclass(frozen=True)
 class Contract:
-    """Limits by the name of their figure.
-
-    Attributes:
-        limits: in the order of :data:`CHECKS`.
-        source: where they come from.
-    """
+    """Limits by the name of their figure."""
 
     limits: Mapping[str, Limit]
     source: str = "the one of this version"
 
     @classmethod
     def preset(cls, required: Collection[str] = ()) -> Contract:
-        """What is asked for where nobody says otherwise.
-
-        Args:
-            required: figures that are required beside those that always are.
-        """
+        """What is asked for where nobody says otherwise."""
         limits = {name: check.limit for name, check in CHECKS.items()}
         return cls({name: replace(x, required=x.required or name in required) for name, x in limits.items()})
 
     @classmethod
     def load(cls, path: str | Path) -> Contract:
-        """Read one.
-
-        Raises:
-            DataError: it cannot be read, or names an unknown figure, or a limit that makes no sense.
-        """
+        """Read one."""
         try:
             text = read_text(path, LARGEST)
         except OSError as error:

@@ -30,15 +30,7 @@ N_SHOWN = 50
 
 @dataclass(frozen=True)
 class Drifted:
-    """What a comparison found.
-
-    Attributes:
-        p: how often pictures drawn from both sides at once differ as much.
-        energy: energy distance of the two sides, 0 where they are alike.
-        near: mean cosine of each new picture with its nearest training pictures.
-        nearest: which training picture is the nearest.
-        limit: below which a new picture is far.
-    """
+    """What a comparison found."""
 
     p: float
     energy: float

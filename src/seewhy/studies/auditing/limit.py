@@ -33,15 +33,7 @@ ENDS: dict[Bound, str] = {
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured.
-
-    Attributes:
-        value: the figure; ``None`` where it could not be measured.
-        interval: of it, at 95 %; ``None`` where all there is was counted.
-        n: what it was measured on.
-        meaning: what that says, in a sentence; of what could not be measured, why, and what it would take.
-        detail: more of it, for the report.
-    """
+    """What was measured."""
 
     value: float | None
     interval: tuple[float, float] | None = None
@@ -62,15 +54,7 @@ def share(inside: Bool[Tensor, " n"], meaning: str) -> Figure:
 
 @dataclass(frozen=True)
 class Limit:
-    """What a figure must keep.
-
-    Attributes:
-        side: whether the limit is the least or the most.
-        value: the limit.
-        bound: what is held against it: the interval's end that is worse, the figure itself, or the end that is better.
-        required: whether the contract is broken where this is not kept, or cannot be measured; else it is only told.
-        level: the least verdict that counts, of figures that count verdicts.
-    """
+    """What a figure must keep."""
 
     side: Side
     value: float
@@ -138,23 +122,7 @@ class Limit:
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A classifier and what it said of labelled pictures that it should not have been fitted on.
-
-    Attributes:
-        classifier: what is audited.
-        items: the pictures that can be read.
-        logits: by the classifier.
-        pooled: their features.
-        labels: places of their classes.
-        files: what tells each again.
-        grouped: whether a column of groups was named.
-        n_unreadable: pictures that cannot be read.
-        n_explained: pictures drawn at random whose explanations are measured.
-        masks: who says where the objects are, if anybody does.
-        store: where looks are kept.
-        seed: of every draw.
-        progress: of the audit.
-    """
+    """A classifier and what it said of labelled pictures that it should not have been fitted on."""
 
     classifier: Classifier
     items: tuple[Sample, ...]

@@ -80,7 +80,7 @@ def drift_page(data: dict[str, Any]) -> Document:
     near = f"By the mean cosine with the {how['n_near']} nearest training pictures."
     then = (
         "How often each class is decided for, in per cent, and how often it was there among the pictures held out "
-        "while fitting. Fisher's p values, corrected over all classes (Holm). A class may also change because "
+        "while fitting. Fisher's p values, corrected over all classes (Holm). A class may also change as "
         "decisions are wrong."
     )
     columns = ("picture", "decided for", "cosine", "far", "nearest of training")

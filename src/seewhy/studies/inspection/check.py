@@ -80,19 +80,7 @@ class Check:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> Checked:
-        """Check labelled pictures.
-
-        Args:
-            encoder: what looks.
-            samples: the pictures.
-            known: classes that there are; a label that is none of them is found. Left out, all labels are classes.
-            against: pictures of other splits, of which none may be a copy.
-            store: where looks are kept.
-            progress: hears of progress, notes and failures.
-
-        Raises:
-            DataError: no picture can be read.
-        """
+        """Check labelled pictures."""
         progress = progress or Progress()
         findings: list[Finding] = []
         own = _look(encoder, samples.items, store, progress, findings)

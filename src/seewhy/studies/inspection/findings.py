@@ -53,19 +53,7 @@ class Like:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong with one picture.
-
-    Attributes:
-        kind: of :data:`KINDS`.
-        image, label: the picture, as the data have it.
-        key: first 16 digits of the SHA-256 of its bytes, by which decisions know it; empty where it cannot be read.
-        doubt: from 0 to 1 within its kind, the higher the sooner to look at.
-        why: a sentence.
-        proposed: another label, where there is one.
-        own, other: the nearest pictures of its label, and of the one proposed.
-        pictures: the other pictures that it is about, such as its copies.
-        splits: of a copy across splits of the data, its own and that of the other.
-    """
+    """One thing that is wrong with one picture."""
 
     kind: str
     image: str
@@ -142,11 +130,7 @@ def small_picture(name: str) -> np.ndarray | None:
 
 
 def read_check(folder: Path, data: Path, items: Sequence[Sample]) -> dict[str, Any]:
-    """The document of ``seewhy check`` in a folder, if it is on these pictures with these labels.
-
-    Raises:
-        DataError: there is none that can be read, or the names or labels of the data have changed since.
-    """
+    """The document of ``seewhy check`` in a folder, if it is on these pictures with these labels."""
     path = folder / NAME
     try:
         check = json_value(read_text(path))

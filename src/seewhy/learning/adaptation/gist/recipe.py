@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ....bounds import Bound, Count, Natural, check_fields
 from ....classifiers import classifiers
 from ....classifiers.encoded_set import EncodedSet, Split
 from ....classifiers.fitting import Fitting, Outcome, PictureRecipe
@@ -34,9 +35,7 @@ from ....types import Crop
 from ...objectives.gist import GIST as Contrast
 from ...objectives.gist import SameClass
 from ...retrieval import recall
-from .layers import Pairs, Turns, first_texts, measure, tune
-from .network import GISTNetwork
-from .towers import Form, PicturePairs, tune_towers
+from .network import Form, GISTNetwork, Pairs, PicturePairs, Turns, first_texts, measure, tune, tune_towers
 
 Train = Literal["layers", "image", "towers"]
 """One layer behind each frozen tower, the pictures' tower alone, or both towers."""
@@ -44,18 +43,7 @@ Train = Literal["layers", "image", "towers"]
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What is tuned on, and the means for it.
-
-    Attributes:
-        encoder: which is left as it is.
-        pictures: all of them, some held out.
-        chosen: positions of those that are tuned on.
-        texts: each once, under its class's name.
-        pairs: one row a pair: which of the chosen, which text.
-        store: where looks are kept.
-        progress: hears of progress, notes and failures.
-        checkpoint: see :func:`seewhy.training.loop.train`.
-    """
+    """What is tuned on, and the means for it."""
 
     encoder: Encoder
     pictures: EncodedSet
@@ -119,9 +107,6 @@ class GIST(PictureRecipe):
         weight_decay: the authors' 1e-3.
         n_crops: crops a picture, seen beside itself, for the linear classifier and for layers.
         held_out: part of the pictures that are not tuned on, on which C is chosen and everything is measured.
-        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
-        n_bank: pictures whose patches are kept as evidence.
-        seed: of split, crops and order.
     """
 
     name: ClassVar[str] = "gist"
@@ -133,30 +118,25 @@ class GIST(PictureRecipe):
     small: ClassVar = {"n_captions": 1, "n_steps": 2, "batch_size": 4, "n_crops": 1}
 
     train: Train = "layers"
-    n_captions: int = 4
+    n_captions: Count = 4
     top: int = 5
     same_class: SameClass = "negative"
-    n_steps: int = 300
-    batch_size: int | None = None
+    n_steps: Count = 300
+    batch_size: Annotated[int, Bound(2)] | None = None
     lr: float | None = None
     weight_decay: float = 1e-3
-    n_crops: int = 3
+    n_crops: Natural = 3
     held_out: float = 0.2
     split: Split = "grouped"
     n_bank: int = 1000
     seed: int = 0
 
     def __post_init__(self) -> None:
-        small = self.batch_size is not None and self.batch_size < 2
-        if not 1 <= self.n_captions <= self.top or self.n_steps < 1 or small or self.n_crops < 0:
+        check_fields(self)
+        if self.n_captions > self.top:
             raise InputError(
-                f"gist was given n_captions={self.n_captions}, top={self.top}, n_steps={self.n_steps}, "
-                f"batch_size={self.batch_size}, n_crops={self.n_crops}. Captions from 1 to top, steps above zero, "
-                "batches of two or more were expected. Change them."
-            )
-        if self.train not in get_args(Train):
-            raise InputError(
-                f"gist was given train={self.train!r}. 'layers', 'image' or 'towers' was expected. Change it."
+                f"gist was given n_captions={self.n_captions}, top={self.top}. Captions from 1 to top were expected. "
+                "Change them."
             )
 
     def learn(self, fitting: Fitting) -> Outcome:
@@ -266,14 +246,7 @@ class GIST(PictureRecipe):
 
 @dataclass(frozen=True)
 class Tuned:
-    """What tuning gave.
-
-    Attributes:
-        network: what was trained.
-        grown: the encoder that looks through it.
-        pictures: seen through it, all views.
-        figures: of the training.
-    """
+    """What tuning gave."""
 
     network: GISTNetwork
     grown: Encoder

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count, islice, pairwise
@@ -11,12 +12,14 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import affine_grid, conv2d, grid_sample, pad
 
 from ....classifiers.network import Network, Perception
 from ....encoders.base import Encoder, Layout
+from ....encoders.delta import load_delta, state_delta
 from ....encoders.split import freeze, weights_digest
+from ....seeded import seeded
 from ....types import Transform
-from .disturbances import disturb
 
 UNFELT = 1e-3
 """Strength below which a picture is no longer disturbed: less than a grey level in 255."""
@@ -69,16 +72,7 @@ MEMORIES = {"dense": dense_memory, "convolutional": convolutional_memory}
 
 @dataclass(frozen=True)
 class Loop:
-    """How an observed picture becomes a seen one.
-
-    Attributes:
-        form: ``"vanilla"``, ``"stochastic"``, or ``"none"``, in which the picture is seen as it is.
-        n_loops: times the seen picture is observed again; the authors' 30.
-        n_copies: of the picture, each disturbed in its own way, whose ends are averaged; the authors' 500.
-        alpha: strength of the first disturbance; the authors' 1.
-        beta: by how much each is weaker than the one before; the authors' 2.6.
-        seed: of the disturbances, which are the same for every picture.
-    """
+    """How an observed picture becomes a seen one."""
 
     form: Form = "stochastic"
     n_loops: int = 30
@@ -118,11 +112,7 @@ def orbit(memory: nn.Module, observed: Float[Tensor, "b 1 h w"]) -> Iterator[Flo
 def dialogue(
     first: nn.Module, second: nn.Module, said: Float[Tensor, "b 1 h w"], n: int = 50
 ) -> Float[Tensor, "t b 1 h w"]:
-    """Two perceivers in turn observe what the other has just seen (``orbits.py`` of the authors' code).
-
-    Returns:
-        What was said first, and what each answered, ``2 n + 1`` pictures. Where the talk settles it has period two.
-    """
+    """Two perceivers in turn observe what the other has just seen (``orbits.py`` of the authors' code)."""
     pictures = [said]
     for _ in range(n):
         pictures.append(first(pictures[-1]))
@@ -166,15 +156,7 @@ def judge_of(side: int, n_classes: int) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of the networks.
-
-    Attributes:
-        side: of the grey pictures, in pixels.
-        memory: ``"dense"`` or ``"convolutional"``.
-        width: of its layers.
-        depth: layers of the dense one.
-        n_classes: of the classifier.
-    """
+    """Sizes of the networks."""
 
     side: int
     memory: str
@@ -194,18 +176,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class PerceptualNetwork(Network):
-    """Autoencoder, loop and classifier.
-
-    Attributes:
-        on: the encoder the recipe was given; it is not looked through, for this one starts from pixels.
-        shape: sizes.
-        loop: how a picture is seen.
-        memory: the autoencoder, frozen.
-        judge: the classifier, frozen.
-        known: the pictures it has memorised, grey.
-        names: their file names.
-        labels: index of each one's class.
-    """
+    """Autoencoder, loop and classifier."""
 
     where: ClassVar[str] = "hires_cam"
 
@@ -260,8 +231,7 @@ class PerceptualNetwork(Network):
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        parts = {"memory": self.memory, "judge": self.judge}
-        weights = {f"{p}.{n}": t.detach() for p, module in parts.items() for n, t in module.state_dict().items()}
+        weights = state_delta({"memory": self.memory, "judge": self.judge}, {}, whole=True)
         return {**weights, "known": self.known, "labels": self.labels}
 
     def facts(self) -> dict[str, Any]:
@@ -270,10 +240,60 @@ class PerceptualNetwork(Network):
     @classmethod
     def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         shape, loop = Shape(**facts["shape"]), Loop(**facts["loop"])
-        with torch.device("meta"):
+        with seeded(0):
             memory, judge = shape.make()
-        for part, module in (("memory", memory), ("judge", judge)):
-            own = {n.removeprefix(f"{part}."): t for n, t in tensors.items() if n.startswith(f"{part}.")}
-            module.load_state_dict(own, assign=True)
+        load_delta({"memory": memory, "judge": judge}, tensors, whole=True)
+        for module in (memory, judge):
             freeze(module)
         return cls(base, shape, loop, memory, judge, tensors["known"], tuple(facts["names"]), tensors["labels"])
+
+
+def disturb(pictures: Float[Tensor, "b 1 h w"], strength: float, seeded: torch.Generator) -> Float[Tensor, "b 1 h w"]:
+    """Geometry, blur, contrast, noise and brightness, each drawn anew for every picture.
+
+    Ranges at strength 1 are those of the authors' code (there drawn by imgaug): a crop of up to 4 % on each side,
+    scale 0.7…1.3 for each axis, shift up to 10 %, rotation up to 10° and shear up to 6°; a blur of sigma up to 0.6
+    pixels for every second picture; contrast 0.75…1.5 about middle grey; Gaussian noise of deviation up to 0.05;
+    brightness times 0.8…1.2. All shrink with ``strength``. Here geometry is one bilinear resampling, and what comes
+    in from outside is black.
+    """
+    n = len(pictures)
+
+    def draw(low: float, high: float) -> Float[Tensor, " b"]:
+        return low + (high - low) * torch.rand(n, generator=seeded)
+
+    moved = grid_sample(pictures, _grid(pictures, strength, draw), align_corners=False)
+    blurred = _blur(moved, draw(0, 0.6 * strength) * (draw(0, 1) < 0.5))
+    contrast = draw(1 - 0.25 * strength, 1 + 0.5 * strength)[:, None, None, None]
+    noise = torch.randn(pictures.shape, generator=seeded) * draw(0, 0.05 * strength)[:, None, None, None]
+    brightness = draw(1 - 0.2 * strength, 1 + 0.2 * strength)[:, None, None, None]
+    return ((blurred - 0.5) * contrast + 0.5 + noise) * brightness
+
+
+def _grid(
+    pictures: Float[Tensor, "b 1 h w"], strength: float, draw: Callable[[float, float], Tensor]
+) -> Float[Tensor, "b h w 2"]:
+    """Where each pixel is read from."""
+    left, right, top, bottom = (draw(0, 0.04 * strength) for _ in range(4))
+    scale_x, scale_y = (draw(1 - 0.3 * strength, 1 + 0.3 * strength) for _ in range(2))
+    shift_x, shift_y = (draw(-0.1 * strength, 0.1 * strength) for _ in range(2))
+    angle = draw(-10 * strength, 10 * strength) * (math.pi / 180)
+    shear = draw(-6 * strength, 6 * strength) * (math.pi / 180)
+    cos, sin, slant = angle.cos(), angle.sin(), shear.tan()
+    width, height = 1 - left - right, 1 - top - bottom
+    wide, high = width / scale_x, height / scale_y
+    turn = torch.stack([wide * cos, wide * (sin + slant * cos), -high * sin, high * (cos - slant * sin)], 1)
+    turn = turn.unflatten(1, (2, 2))
+    crop = torch.stack([left - right, top - bottom], 1)[:, :, None]
+    shift = 2 * torch.stack([shift_x, shift_y], 1)[:, :, None]
+    return affine_grid(torch.cat([turn, crop - turn @ shift], 2), list(pictures.shape), align_corners=False)
+
+
+def _blur(pictures: Float[Tensor, "b 1 h w"], sigma: Float[Tensor, " b"]) -> Float[Tensor, "b 1 h w"]:
+    """Gaussian, of five taps, a deviation for each picture; 0 leaves it as it is."""
+    taps = torch.exp(-torch.arange(-2.0, 3.0).square() / (2 * sigma[:, None].square().clamp(min=1e-6)))
+    taps = taps / taps.sum(1, keepdim=True)
+    n = len(pictures)
+    across = conv2d(pad(pictures, (2, 2, 0, 0), "replicate").transpose(0, 1), taps[:, None, None, :], groups=n)
+    down = pad(across.transpose(0, 1), (0, 0, 2, 2), "replicate").transpose(0, 1)
+    return conv2d(down, taps[:, None, :, None], groups=n).transpose(0, 1)

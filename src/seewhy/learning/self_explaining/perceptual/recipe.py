@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ....bounds import Count, Positive, check_fields
 from ....classifiers import classifiers
 from ....classifiers.base import Classifier, HeldOut
 from ....classifiers.encoded_set import EncodedSet, Split
@@ -17,7 +18,6 @@ from ....classifiers.fitting import Fitting, Outcome, PictureRecipe
 from ....classifiers.network import Network
 from ....encoders.base import Encoder, Layout
 from ....encoders.split import freeze
-from ....errors import InputError
 from ....heads.head import Head
 from ....heads.normalise import Normalise
 from ....progress import Progress
@@ -25,7 +25,7 @@ from ....seeded import seeded
 from ....training.batches import Batch, TrainingData
 from ....training.loop import Training, train
 from ....training.task import Supervised, Task
-from .network import MEMORIES, Form, Loop, PerceptualNetwork, Shape, grey
+from .network import Form, Loop, PerceptualNetwork, Shape, grey
 
 
 @classifiers.register
@@ -54,8 +54,6 @@ class Perceptual(PictureRecipe):
         judge_epochs: of the classifier; the authors' 25 to 200.
         n_loops: times the seen picture is observed again; the authors' 30.
         n_copies: disturbed copies; the authors' 500.
-        held_out: part of the pictures on which it is measured.
-        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
         seed: of the split, the first weights and the disturbances.
     """
 
@@ -78,27 +76,21 @@ class Perceptual(PictureRecipe):
     }
 
     form: Form = "stochastic"
-    side: int = 28
-    memory: str = "dense"
-    width: int = 256
-    depth: int = 16
-    memory_steps: int = 2000
-    memory_lr: float = 1e-3
-    judge_epochs: int = 100
+    side: Count = 28
+    memory: Literal["dense", "convolutional"] = "dense"
+    width: Count = 256
+    depth: Count = 16
+    memory_steps: Count = 2000
+    memory_lr: Positive = 1e-3
+    judge_epochs: Count = 100
     n_loops: int = 30
-    n_copies: int = 50
+    n_copies: Count = 50
     held_out: float = 0.2
     split: Split = "grouped"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.form not in ("vanilla", "stochastic", "none") or self.memory not in MEMORIES:
-            raise InputError(
-                f"A perceiver was given form={self.form!r}, memory={self.memory!r}. The forms are stochastic, vanilla "
-                f"and none, the memories {' and '.join(MEMORIES)}. Choose among them."
-            )
-        if min(self.side, self.width, self.depth, self.memory_steps, self.judge_epochs, self.n_copies) < 1:
-            raise InputError(f"{self} has a size or a number of steps below one. Numbers above zero were expected.")
+        check_fields(self)
 
     def learn(self, fitting: Fitting) -> Outcome:
         shape, progress = Shape(self.side, self.memory, self.width, self.depth, 1), fitting.progress
@@ -174,11 +166,7 @@ class Perceptual(PictureRecipe):
 
 
 class Memorising(Task):
-    """An autoencoder that learns to redraw pictures.
-
-    Args:
-        memory: pictures → redrawings.
-    """
+    """An autoencoder that learns to redraw pictures."""
 
     needs: ClassVar[tuple[str, ...]] = ("pixels",)
 

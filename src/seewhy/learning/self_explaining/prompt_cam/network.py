@@ -28,14 +28,6 @@ class Prompts(nn.Module):
 
     Prompts start uniform in ``±√(6 / (3 · patch area + width))`` and the vector in ``±1/√width``, as in the authors'
     code; a prompt has no position.
-
-    Args:
-        n_early: layers, from the first, with prompts of their own whose outputs are thrown away.
-        n_classes: prompts a layer.
-        width: of a token.
-        area: of a patch in pixels.
-        shared: one vector scores all classes; otherwise each has its own.
-        dropout: part of the prompts' numbers set to zero in a training step, the same for its whole batch.
     """
 
     def __init__(
@@ -59,13 +51,7 @@ class Prompts(nn.Module):
 
 
 class Prompted(nn.Module):
-    """A block that sees prompts before its tokens.
-
-    Args:
-        block: of the network, left as it is.
-        prompts: all there are.
-        early: which early layer's; the outputs of these are thrown away. Left out, the classes' own, which travel on.
-    """
+    """A block that sees prompts before its tokens."""
 
     def __init__(self, block: nn.Module, prompts: Prompts, early: int | None) -> None:
         super().__init__()
@@ -86,11 +72,6 @@ class Scores(nn.Module):
 
     Behind the scores stands what the network itself pools there, its class token, or the mean over patches where it has
     none: nothing is decided by it, but pictures that only score alike are told apart by it from near-duplicates.
-
-    Args:
-        norm: the network's own.
-        prompts: all there are.
-        has_prefix: whether a class token comes before the patches.
     """
 
     def __init__(self, norm: nn.Module, prompts: Prompts, has_prefix: bool) -> None:
@@ -107,14 +88,7 @@ class Scores(nn.Module):
 
 
 class PromptHead(nn.Module):
-    """Tokens before the last block → class scores, and the network's own pooled vector behind them.
-
-    Args:
-        last: the last block, with what it is called with, and the scores behind it.
-        prompts: all there are.
-        inside: the classes' prompts are among the tokens already.
-        first: the layer where they enter.
-    """
+    """Tokens before the last block → class scores, and the network's own pooled vector behind them."""
 
     def __init__(self, last: LastBlock, prompts: Prompts, inside: bool, first: int) -> None:
         super().__init__()
@@ -144,16 +118,7 @@ class PromptHead(nn.Module):
 
 @dataclass(frozen=True)
 class Parts:
-    """Where prompts can enter a network.
-
-    Attributes:
-        last: its last block.
-        norm: what follows it.
-        stack: name of the blocks before it, in the trunk.
-        n_layers: blocks in all.
-        width: of a token.
-        area: of a patch in pixels.
-    """
+    """Where prompts can enter a network."""
 
     last: LastBlock
     norm: nn.Module
@@ -188,11 +153,6 @@ class PromptCAMNetwork(Network):
     behind it (``n_early = first``), or none; the classes' own enter at ``first`` and travel on to the end. So the
     paper's deep form is ``first`` = the last layer with early prompts, its shallow form is ``first = 0``, and the
     last-layer form is the deep one without early prompts.
-
-    Args:
-        base: the frozen encoder.
-        first: the layer where the classes' own prompts enter.
-        prompts: what was trained.
     """
 
     where: ClassVar[str] = "prompt_cam"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -11,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ....bounds import Count, Natural, OpenPart, check_fields
 from ....classifiers import classifiers
 from ....classifiers.base import Classifier, HeldOut
 from ....classifiers.encoded_set import EncodedSet, Split
@@ -25,10 +28,14 @@ from ....progress import Progress
 from ....seeded import seeded
 from ....storage.features import FeatureStore
 from ....training.augmentation import TrainingPictures
-from ....training.batches import TrainingData
+from ....training.batches import Batch, TrainingData
 from ....training.loop import Trained, Training, mean_terms, train
+from ....training.task import Task, classified
 from .network import PromptCAMNetwork, Prompts, parts_of
-from .training import BORDER, Prompting, seal_of
+
+BORDER = 240 / 224
+"""The authors stretch pictures to 240 x 240 and crop 224 x 224 at random, mirrored half of the time."""
+
 
 RATES = {"sgd": (0.005, 0.05), "adamw": (0.001, 0.01)}
 """Learning rates that are tried on held-out pictures where none is given; the paper's are 0.001 to 0.01 with SGD.
@@ -69,9 +76,6 @@ class PromptCAM(PictureRecipe):
         weight_decay: 1e-3 (authors).
         warmup: part of the steps in which the rate rises, before it falls as a cosine; 20 of 100 epochs (authors).
         held_out: part of the pictures that is never trained on, on which rate and evidence are measured.
-        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
-        n_bank: pictures whose patches are kept as evidence, spread over the classes.
-        seed: of split, prompts, order and crops.
     """
 
     name: ClassVar[str] = "prompt_cam"
@@ -84,35 +88,26 @@ class PromptCAM(PictureRecipe):
     needs_attention: ClassVar[bool] = True
 
     variant: Literal["last", "deep", "shallow"] = "last"
-    first: int | None = None
+    first: Natural | None = None
     shared: bool = True
-    dropout: float = 0.1
-    epochs: int = 100
-    batch_size: int = 16
+    dropout: OpenPart = 0.1
+    epochs: Count = 100
+    batch_size: Count = 16
     optimiser: Literal["sgd", "adamw"] = "sgd"
     lr: float | None = None
     weight_decay: float = 1e-3
-    warmup: float = 0.2
+    warmup: OpenPart = 0.2
     held_out: float = 0.2
     split: Split = "grouped"
     n_bank: int = 1000
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.variant not in ("last", "deep", "shallow") or self.optimiser not in RATES:
-            raise InputError(
-                f"Prompt-CAM was given variant={self.variant!r} and optimiser={self.optimiser!r}. 'last', 'deep' or "
-                "'shallow', and 'sgd' or 'adamw', were expected. Choose of these."
-            )
-        if self.first is not None and (self.variant != "deep" or self.first < 0):
+        check_fields(self)
+        if self.first is not None and self.variant != "deep":
             raise InputError(
                 f"Prompt-CAM was given variant={self.variant!r} and first={self.first}. A layer counted from 0, with "
                 "variant='deep', was expected. Leave first out, or choose 'deep'."
-            )
-        if self.epochs < 1 or not 0 <= self.dropout < 1 or not 0 <= self.warmup < 1:
-            raise InputError(
-                f"Prompt-CAM was given epochs={self.epochs}, dropout={self.dropout}, warmup={self.warmup}. At least "
-                "one epoch, and parts from 0 to below 1, were expected. Change them."
             )
 
     def learn(self, fitting: Fitting) -> Outcome:
@@ -261,3 +256,31 @@ def _figures(best: _Try, tries: Sequence[_Try], pictures: EncodedSet) -> dict[st
         "training_accuracy": last["right"],
         "seconds_per_step": round(best.trained.seconds_per_step, 4),
     }
+
+
+class Prompting(Task):
+    """Class prompts before or inside a frozen network, which stays where it is.
+
+    Learns from ``"pixels"``; or, where prompts enter before the last block alone, from ``"tokens"``, what the trunk
+    has seen once, in half precision.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("labels",)
+    moves: ClassVar[bool] = False
+
+    def __init__(self, network: PromptCAMNetwork) -> None:
+        super().__init__()
+        self.network, self.prompts = network, network.prompts.requires_grad_(True)
+
+    def features(self, batch: Batch) -> Float[Tensor, "b k"]:
+        by_tokens = "tokens" in batch.columns
+        return self.network.head.scores(batch["tokens"].float() if by_tokens else self.network.trunk(batch["pixels"]))
+
+    def loss(self, features: Float[Tensor, "b k"], batch: Batch) -> Mapping[str, Tensor]:
+        return classified(features, batch["labels"])
+
+
+def seal_of(settings: Mapping[str, Any], encoder: Encoder, names: Sequence[str]) -> str:
+    """What is trained on what, for a checkpoint."""
+    digest = hashlib.sha256("\0".join(names).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return json.dumps([dict(settings), encoder.fingerprint, digest], sort_keys=True)

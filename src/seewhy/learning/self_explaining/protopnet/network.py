@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from ....classifiers.network import Network
 from ....encoders.base import Encoder, Layout
+from ....encoders.delta import load_delta, state_delta
 from ....encoders.split import freeze, weights_digest
+from ....seeded import seeded
 
 EPSILON = 1e-4
 """The authors': the largest similarity, of a prototype with itself, is log(1 / 1e-4) = 9.21."""
@@ -33,13 +35,6 @@ class PrototypeLayer(nn.Module):
 
     ``z = sigmoid(conv(relu(conv(x))))`` with two 1 × 1 convolutions, as the authors' "regular" form; prototypes are
     1 × 1 and start uniform in [0, 1], where ``z`` lives.
-
-    Args:
-        n_channels: of the features.
-        depth: of the prototypes.
-        n_prototypes: how many.
-        scaled: whether each cell's features are first brought to a root mean square of 1, which keeps the sigmoid
-            of a trunk that was not trained along from being 0 or 1 from the start. Not the authors'.
     """
 
     def __init__(self, n_channels: int, depth: int, n_prototypes: int, scaled: bool = False) -> None:
@@ -77,12 +72,7 @@ class PrototypeLayer(nn.Module):
 
 
 class NearestSimilarity(nn.Module):
-    """Head of the grown encoder: features → one similarity a prototype.
-
-    Args:
-        layer: with the prototypes.
-        layout: how the trunk arranges its features.
-    """
+    """Head of the grown encoder: features → one similarity a prototype."""
 
     def __init__(self, layer: PrototypeLayer, layout: Layout) -> None:
         super().__init__()
@@ -95,12 +85,7 @@ class NearestSimilarity(nn.Module):
 
 @dataclass(frozen=True)
 class Pushed:
-    """The patch of a training picture that a prototype is.
-
-    Attributes:
-        picture: which of the kept pictures.
-        cell: (row, column) on its feature map.
-    """
+    """The patch of a training picture that a prototype is."""
 
     picture: int
     cell: tuple[int, int]
@@ -108,14 +93,7 @@ class Pushed:
 
 @dataclass(frozen=True)
 class ProtoPNetNetwork(Network):
-    """What was trained behind the trunk.
-
-    Attributes:
-        on: the encoder whose trunk it stands on, which stays as it is.
-        layer: frozen.
-        owner: class of each prototype.
-        pushed: where each prototype lies in the training pictures.
-    """
+    """What was trained behind the trunk."""
 
     where: ClassVar[str] = "protopnet"
 
@@ -142,33 +120,23 @@ class ProtoPNetNetwork(Network):
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        layer = {f"layer.{name}": value.detach() for name, value in self.layer.state_dict().items()}
         place = torch.tensor([[p.picture, *p.cell] for p in self.pushed])
-        return {**layer, "owner": self.owner, "pushed": place.reshape(-1, 3)}
+        return {
+            **state_delta({"layer": self.layer}, {}, whole=True),
+            "owner": self.owner,
+            "pushed": place.reshape(-1, 3),
+        }
 
     def facts(self) -> dict[str, Any]:
-        layer = self.layer
-        return {
-            "n_channels": layer.add_on[0].in_channels,
-            "depth": layer.prototypes.shape[1],
-            "scaled": layer.scaled,
-        }
+        first, depth = self.layer.add_on[0], self.layer.prototypes.shape[1]
+        return {"n_channels": first.in_channels, "depth": depth, "scaled": self.layer.scaled}
 
     @classmethod
     def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         owner = tensors["owner"]
-        with torch.device("meta"):
+        with seeded(0):
             layer = PrototypeLayer(int(facts["n_channels"]), int(facts["depth"]), len(owner), bool(facts["scaled"]))
-        own = {name.removeprefix("layer."): value for name, value in tensors.items() if name.startswith("layer.")}
-        layer.load_state_dict(own, assign=True)
-        return cls(base, frozen(layer), owner, read_pushed(tensors["pushed"].tolist()))
-
-
-def frozen(layer: PrototypeLayer) -> PrototypeLayer:
-    """In evaluation mode, without gradients of its parameters."""
-    freeze(layer)
-    return layer
-
-
-def read_pushed(rows: Sequence[Sequence[int]]) -> tuple[Pushed, ...]:
-    return tuple(Pushed(picture, (row, column)) for picture, row, column in rows)
+        load_delta({"layer": layer}, tensors, whole=True)
+        freeze(layer)
+        pushed = tuple(Pushed(picture, (row, column)) for picture, row, column in tensors["pushed"].tolist())
+        return cls(base, layer, owner, pushed)

@@ -3,44 +3,38 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
+from ....bounds import Count, Natural, Positive, check_fields
 from ....classifiers import classifiers
-from ....classifiers.base import Classifier, HeldOut
-from ....classifiers.encoded_set import EncodedSet, Split, with_logits
+from ....classifiers.base import Classifier
+from ....classifiers.encoded_set import EncodedSet, HeldOut, Split, with_logits
 from ....classifiers.fitting import Fitting, Outcome, PictureRecipe
 from ....classifiers.linear.jitter import random_crops
 from ....classifiers.network import Network
-from ....encoders.base import Encoder
+from ....encoders.split import freeze
 from ....encoders.stream import Encoded, EncodeRequest, encode_stream
-from ....errors import InputError
 from ....heads.head import Head
 from ....heads.normalise import Normalise
 from ....progress import Progress
 from ....prototypes.bank import PatchBank
 from ....seeded import seeded
-from ....storage.features import FeatureStore
-from ....training.loop import Training
-from .network import ProtoPNetNetwork, PrototypeLayer, Pushed, frozen, similarity
+from ....training.batches import Batch, TrainingData
+from ....training.loop import Training, train
+from ....training.task import Task
+from .network import ProtoPNetNetwork, PrototypeLayer, Pushed, similarity
 from .prototypes import measure_prototypes, prototype_bank
-from .training import (
-    Maps,
-    Weights,
-    first_weight,
-    kept,
-    push,
-    smallest_distances,
-    start_at_patches,
-    train_last,
-    train_prototypes,
-)
+
+GENTLE = 0.3
+"""What the add-on layers' first weights are multiplied by, so that the sigmoid starts in its middle."""
 
 
 @classifiers.register
@@ -78,8 +72,6 @@ class ProtoPNet(PictureRecipe):
         start: ``"patches"``: prototypes begin on patches of their class, add-on layers with small weights and features
             of unit size; ``"random"``, as the authors', who train the trunk along. On a frozen trunk their start is
             right on 21 % of test pictures where this one is on 64 % (72 grocery pictures of 12 classes).
-        held_out: part of the pictures on which it is measured.
-        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
         seed: of the split, the crops and the first prototypes.
     """
 
@@ -91,152 +83,118 @@ class ProtoPNet(PictureRecipe):
     takes: ClassVar = ()
     small: ClassVar = {"n_per_class": 2, "depth": 4, "n_steps": 4, "last_steps": 2, "batch_size": 4, "n_crops": 1}
 
-    n_per_class: int = 10
-    depth: int = 128
-    n_rounds: int = 2
-    n_steps: int = 150
-    last_steps: int = 200
-    lr: float = 3e-3
-    last_lr: float = 1e-4
-    batch_size: int = 80
+    n_per_class: Count = 10
+    depth: Count = 128
+    n_rounds: Count = 2
+    n_steps: Count = 150
+    last_steps: Natural = 200
+    lr: Positive = 3e-3
+    last_lr: Positive = 1e-4
+    batch_size: Count = 80
     cluster: float = 0.8
     separation: float = 0.08
     l1: float = 1e-4
-    prune_k: int = 6
+    prune_k: Natural = 6
     prune_threshold: int = 3
-    n_crops: int = 1
+    n_crops: Natural = 1
     start: Literal["patches", "random"] = "patches"
     held_out: float = 0.2
     split: Split = "grouped"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = min(self.n_per_class, self.depth, self.n_rounds, self.n_steps, self.batch_size)
-        if self.start not in ("patches", "random"):
-            raise InputError(f"ProtoPNet was given start={self.start!r}. It is patches or random. Choose one of them.")
-        if least < 1 or self.last_steps < 0 or self.n_crops < 0:
-            raise InputError(
-                f"ProtoPNet was given n_per_class={self.n_per_class}, depth={self.depth}, n_rounds={self.n_rounds}, "
-                f"n_steps={self.n_steps}, batch_size={self.batch_size}. Numbers above zero were expected. Change them."
-            )
+        check_fields(self)
 
     def learn(self, fitting: Fitting) -> Outcome:
-        encoder, store, progress = fitting.encoder, fitting.store, fitting.progress
+        encoder, progress = fitting.encoder, fitting.progress
         pictures = fitting.look(features=True)
-        chosen = pictures.trained
-        maps = self._maps(encoder, pictures, chosen, store, progress)
+        maps = self._maps(fitting, pictures)
         owner = torch.arange(len(pictures.classes)).repeat_interleave(self.n_per_class)
         with seeded(self.seed):
             layer = PrototypeLayer(maps.grids.shape[1], self.depth, len(owner), self.start == "patches")
         if self.start == "patches":
             start_at_patches(layer, owner, maps, self.seed)
-        weight, steps = first_weight(owner, len(pictures.classes)), []
+        weight, rounds = first_weight(owner, len(pictures.classes)), []
         for number in range(self.n_rounds):
-            weight, pushed, about = self._round(layer, weight, owner, maps, number, progress)
-            steps.append(about)
-        keep = self._prune(layer, maps, owner)
+            self._move(layer, weight, owner, maps, number, progress)
+            before = training_accuracy(smallest_distances(layer, maps), weight, maps.labels)
+            pushed = push(layer, owner, maps)
+            after = training_accuracy(smallest_distances(layer, maps), weight, maps.labels)
+            weight = self._last(layer, weight, owner, maps, self.last_steps, progress)
+            rounds.append({"before_push": before, "after_push": after})
+        keep = self._kept(layer, maps, owner)
         if not keep.all():
             progress.note(f"{int((~keep).sum())} of {len(keep)} prototypes were pruned")
             with torch.no_grad():
-                layer.prototypes = torch.nn.Parameter(layer.prototypes[keep])
+                layer.prototypes = nn.Parameter(layer.prototypes[keep])
             weight, owner = weight[:, keep], owner[keep]
             pushed = tuple(p for p, k in zip(pushed, keep.tolist(), strict=True) if k)
             weight = self._last(layer, weight, owner, maps, 5 * self.last_steps, progress)
-        at = tuple(replace(p, picture=chosen[p.picture]) for p in pushed)
+        at = tuple(replace(p, picture=pictures.trained[p.picture]) for p in pushed)
         sources = [s.source for s in pictures.items]
-        bank, places = prototype_bank(encoder, sources, pictures.labels.tolist(), at, store)
-        network = ProtoPNetNetwork(encoder, frozen(layer), owner, places)
+        bank, places = prototype_bank(encoder, sources, pictures.labels.tolist(), at, fitting.store)
+        freeze(layer)
+        network = ProtoPNetNetwork(encoder, layer, owner, places)
         made = self._classifier(network, weight, pictures, bank)
-        return Outcome(made, pictures, {"n_prototypes": len(network.owner), "rounds": steps})
+        return Outcome(made, pictures, {"n_prototypes": len(network.owner), "rounds": rounds})
 
-    def _maps(
-        self,
-        encoder: Encoder,
-        pictures: EncodedSet,
-        chosen: Sequence[int],
-        store: FeatureStore | None,
-        progress: Progress,
-    ) -> Maps:
+    def _maps(self, fitting: Fitting, pictures: EncodedSet) -> Maps:
         """Feature maps of the training pictures, then of their crops."""
-        own = [pictures.encoded[i].features for i in chosen]
-        items = [pictures.items[i] for i in chosen]
+        chosen, encoder = pictures.trained, fitting.encoder
+        own, items = [pictures.encoded[i].features for i in chosen], [pictures.items[i] for i in chosen]
         names = [zlib.crc32(Path(s.image).name.encode("utf-8", "surrogateescape")) for s in items]
         crops = [(i, c) for i, name in enumerate(names) for c in random_crops(self.n_crops, self.seed, name)]
         request = EncodeRequest(features=lambda _index: True, views=lambda index: (crops[index][1] if crops else None,))
-        stream = encode_stream(encoder, [items[i].source for i, _ in crops], store=store, request=request)
-        looked = list(progress.track(stream, "Looking at crops", len(crops)))
+        stream = encode_stream(encoder, [items[i].source for i, _ in crops], store=fitting.store, request=request)
+        looked = list(fitting.progress.track(stream, "Looking at crops", len(crops)))
         found = [(i, s.features) for (i, _), s in zip(crops, looked, strict=True) if isinstance(s, Encoded)]
         grids = [encoder.layout.to_grid(f[None])[0].half() for f in [*own, *(f for _, f in found)] if f is not None]
         index = torch.tensor([*range(len(own)), *(i for i, _ in found)])
         return Maps(torch.stack(grids), pictures.labels[torch.tensor(chosen)][index], len(own))
 
-    def _round(
-        self,
-        layer: PrototypeLayer,
-        weight: Float[Tensor, "k p"],
-        owner: Int[Tensor, " p"],
-        maps: Maps,
-        number: int,
-        progress: Progress,
-    ) -> tuple[Float[Tensor, "k p"], tuple[Pushed, ...], dict[str, float]]:
-        """Train, push, fit the last layer; what the push cost is measured."""
+    def _move(
+        self, layer: PrototypeLayer, weight: Tensor, owner: Tensor, maps: Maps, number: int, progress: Progress
+    ) -> None:
+        """Add-on layers and prototypes; the last layer stays."""
         how = self._training(self.n_steps, self.lr * 0.1**number, number)
-        train_prototypes(layer, weight, owner, maps, how, self._weights, progress)
-        before = training_accuracy(smallest_distances(layer, maps), weight, maps.labels)
-        pushed = push(layer, owner, maps)
-        after = training_accuracy(smallest_distances(layer, maps), weight, maps.labels)
-        weight = self._last(layer, weight, owner, maps, self.last_steps, progress)
-        return weight, pushed, {"before_push": before, "after_push": after}
+        task = _Scored(layer.requires_grad_(True), weight, owner, Weights(self.cluster, self.separation, self.l1))
+        train(task, TrainingData(len(maps.labels), {"maps": maps.grids, "labels": maps.labels}), how, progress=progress)
 
     def _last(
-        self,
-        layer: PrototypeLayer,
-        weight: Float[Tensor, "k p"],
-        owner: Int[Tensor, " p"],
-        maps: Maps,
-        n_steps: int,
-        progress: Progress,
+        self, layer: PrototypeLayer, weight: Tensor, owner: Tensor, maps: Maps, n_steps: int, progress: Progress
     ) -> Float[Tensor, "k p"]:
+        """The last layer alone, on distances that no longer change."""
         if n_steps == 0:
             return weight
         distances, labels = smallest_distances(layer, maps), maps.labels[: maps.n]
-        how = self._training(n_steps, self.last_lr, 0)
-        return train_last(weight, owner, distances, labels, how, self.l1, progress)
+        task = _Scored(nn.Identity(), nn.Parameter(weight.clone()), owner, Weights(0.0, 0.0, self.l1))
+        data, how = (
+            TrainingData(len(labels), {"maps": distances, "labels": labels}),
+            self._training(n_steps, self.last_lr, 0),
+        )
+        train(task, data, how, progress=progress)
+        return task.weight.detach()
 
     def _training(self, n_steps: int, lr: float, number: int) -> Training:
         seed = self.seed * 100 + number
         return Training(n_steps, self.batch_size, lr=lr, weight_decay=0, schedule="constant", seed=seed)
 
-    @property
-    def _weights(self) -> Weights:
-        return Weights(self.cluster, self.separation, self.l1)
-
-    def _prune(self, layer: PrototypeLayer, maps: Maps, owner: Int[Tensor, " p"]) -> Tensor:
+    def _kept(self, layer: PrototypeLayer, maps: Maps, owner: Int[Tensor, " p"]) -> Tensor:
         if self.prune_k == 0:
             return torch.ones(len(owner), dtype=torch.bool)
-        distances = smallest_distances(layer, maps)
-        return kept(distances, maps.labels[: maps.n], owner, self.prune_k, self.prune_threshold)
+        return kept(smallest_distances(layer, maps), maps.labels[: maps.n], owner, self.prune_k, self.prune_threshold)
 
     def _classifier(
-        self,
-        network: ProtoPNetNetwork,
-        weight: Float[Tensor, "k p"],
-        pictures: EncodedSet,
-        bank: PatchBank,
+        self, network: ProtoPNetNetwork, weight: Float[Tensor, "k p"], pictures: EncodedSet, bank: PatchBank
     ) -> Classifier:
-        grown = network.encoder()
-        held = pictures.held.nonzero()[:, 0].tolist()
-        measured = None
-        if held:
-            features = [f for i in held if (f := pictures.encoded[i].features) is not None]
+        grown, held = network.encoder(), pictures.held.nonzero()[:, 0]
+        head, measured = Head(Normalise(), weight), None
+        if len(held):
+            features = [f for i in held.tolist() if (f := pictures.encoded[i].features) is not None]
             with torch.no_grad():
                 pooled = torch.cat([grown.head(f[None]) for f in features])
-            index = torch.tensor(held)
-            measured = HeldOut(pooled, pictures.labels[index], groups=pictures.groups[index])
-        head = Head(Normalise(), weight)
-        measured = with_logits(head, measured)
+            measured = with_logits(head, HeldOut(pooled, pictures.labels[held], groups=pictures.groups[held]))
         likeness = None if measured is None else measure_prototypes(measured.pooled, measured.labels, network.owner)
-        n = int((~pictures.held).sum())
         return Classifier(
             self.name,
             self.parameters(),
@@ -246,7 +204,7 @@ class ProtoPNet(PictureRecipe):
             bank=bank,
             likeness=likeness,
             held_out=measured,
-            trained_on=f"{n:,} of your pictures, {len(pictures.classes)} classes",
+            trained_on=f"{len(pictures.trained):,} of your pictures, {len(pictures.classes)} classes",
             network=network,
         )
 
@@ -257,3 +215,150 @@ def training_accuracy(
     """On the pictures themselves, without their crops."""
     chosen = (similarity(distances) @ weight.T).argmax(1)
     return round(float((chosen == labels[: len(chosen)]).float().mean()), 4)
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What is trained on."""
+
+    grids: Float[Tensor, "m c h w"]
+    labels: Int[Tensor, " m"]
+    n: int
+
+    def parts(self, size: int = 256) -> Iterator[tuple[int, Float[Tensor, "b c h w"]]]:
+        """The pictures themselves, a few at a time, with the position of the first."""
+        for start in range(0, self.n, size):
+            yield start, self.grids[start : min(start + size, self.n)].float()
+
+
+def first_weight(owner: Int[Tensor, " p"], n_classes: int) -> Float[Tensor, "k p"]:
+    """1 for the own class, -0.5 for the others (paper, section 2.2)."""
+    own = owner == torch.arange(n_classes)[:, None]
+    return torch.where(own, 1.0, -0.5)
+
+
+def terms(
+    distances: Float[Tensor, "b p"], labels: Int[Tensor, " b"], owner: Int[Tensor, " p"], weight: Float[Tensor, "k p"]
+) -> dict[str, Tensor]:
+    """The terms of the loss (paper, equations 2 and 3; the ℓ1 term of section 2.2).
+
+    ``cluster``: mean over pictures of the smallest distance to a prototype of the own class; ``separation``: to one
+    of another class; ``l1``: of the last layer's weights between a prototype and other classes.
+    """
+    own = owner == labels[:, None]
+    far = torch.finfo(distances.dtype).max
+    return {
+        "ce": cross_entropy(similarity(distances) @ weight.T, labels),
+        "cluster": distances.masked_fill(~own, far).amin(1).mean(),
+        "separation": distances.masked_fill(own, far).amin(1).mean(),
+        "l1": weight.masked_fill(owner == torch.arange(len(weight))[:, None], 0).abs().sum(),
+    }
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of the terms; the authors' 0.8, 0.08 and 1e-4."""
+
+    cluster: float = 0.8
+    separation: float = 0.08
+    l1: float = 1e-4
+
+    def total(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """``CE + 0.8 cluster - 0.08 separation + 1e-4 l1``."""
+        pulled = self.cluster * parts["cluster"] - self.separation * parts["separation"]
+        return parts["ce"] + pulled + self.l1 * parts["l1"]
+
+
+@torch.no_grad()
+def start_at_patches(layer: PrototypeLayer, owner: Int[Tensor, " p"], maps: Maps, seed: int) -> None:
+    """Begin with smaller weights, and with each prototype on a patch of a picture of its class, drawn by chance.
+
+    Not the authors': they begin anywhere in the cube, and their trunk comes to meet the prototypes.
+    """
+    for convolution in layer.add_on:
+        if isinstance(convolution, nn.Conv2d):
+            convolution.weight.mul_(GENTLE)
+    drawn = torch.Generator().manual_seed(seed)
+    for label in owner.unique().tolist():
+        cells = layer.embed(maps.grids[: maps.n][maps.labels[: maps.n] == label].float()).permute(0, 2, 3, 1)
+        mine = (owner == label).nonzero()[:, 0]
+        cells = cells.flatten(0, 2)
+        layer.prototypes[mine] = cells[torch.randint(len(cells), (len(mine),), generator=drawn)]
+
+
+class _Scored(Task):
+    """Layers between feature maps and distances to prototypes, and the last layer: what of them is free learns."""
+
+    needs: ClassVar[tuple[str, ...]] = ("maps", "labels")
+
+    def __init__(self, layer: nn.Module, weight: Tensor, owner: Int[Tensor, " p"], weights: Weights) -> None:
+        super().__init__()
+        self.layer, self.weights = layer, weights
+        free = isinstance(weight, nn.Parameter)
+        self.weight = weight if free else nn.Buffer(weight, persistent=False)
+        self.owner = nn.Buffer(owner, persistent=False)
+
+    def features(self, batch: Batch) -> Float[Tensor, "b p"]:
+        distances: Tensor = self.layer(batch["maps"].float())
+        return distances
+
+    def loss(self, features: Float[Tensor, "b p"], batch: Batch) -> Mapping[str, Tensor]:
+        parts = terms(features, batch["labels"], self.owner, self.weight)
+        return {"loss": self.weights.total(parts), **parts}
+
+
+@torch.no_grad()
+def push(layer: PrototypeLayer, owner: Int[Tensor, " p"], maps: Maps) -> tuple[Pushed, ...]:
+    """Each prototype becomes the nearest patch of a picture of its own class; no patch is taken twice.
+
+    A class's prototypes choose in turn, nearest first; the authors let several take one patch, so that a class may
+    end with copies. Where a class has fewer patches than prototypes the last ones share.
+    """
+    chosen: list[Pushed] = [Pushed(0, (0, 0))] * len(owner)
+    for label in owner.unique().tolist():
+        pictures = (maps.labels[: maps.n] == label).nonzero()[:, 0]
+        mine = (owner == label).nonzero()[:, 0]
+        grids = maps.grids[pictures].float()
+        distances = layer.distances(grids)[:, mine].transpose(0, 1).flatten(1)
+        height, width = grids.shape[2:]
+        cells = layer.embed(grids).permute(0, 2, 3, 1).flatten(0, 2)
+        for row, cell in _in_turn(distances):
+            picture, place = divmod(cell, height * width)
+            chosen[int(mine[row])] = Pushed(int(pictures[picture]), divmod(place, width))
+            layer.prototypes[mine[row]] = cells[cell]
+    return tuple(chosen)
+
+
+def _in_turn(distances: Float[Tensor, "p q"]) -> Iterator[tuple[int, int]]:
+    """Prototypes with their patches: the closest pair first, each patch once while there are enough."""
+    left = distances.clone()
+    for n in range(len(left)):
+        if n % left.shape[1] == 0:  # every patch is taken: all are free again
+            free = torch.zeros(left.shape[1])
+        row, cell = divmod(int((left + free).argmin()), left.shape[1])
+        yield row, cell
+        left[row] = torch.inf
+        free[cell] = torch.finfo(torch.float32).max
+
+
+@torch.no_grad()
+def smallest_distances(layer: PrototypeLayer, maps: Maps) -> Float[Tensor, "n p"]:
+    """Of every picture to every prototype."""
+    return torch.cat([layer(grids) for _, grids in maps.parts()])
+
+
+def kept(
+    distances: Float[Tensor, "n p"], labels: Int[Tensor, " n"], owner: Int[Tensor, " p"], k: int, threshold: int
+) -> Bool[Tensor, " p"]:
+    """Prototypes of whose ``k`` nearest pictures at least ``threshold`` are of their class (paper, supplement S8).
+
+    Every class keeps at least its best one, which the authors do not see to: a class without any could not be told.
+    """
+    nearest = distances.topk(min(k, len(labels)), 0, largest=False).indices
+    votes = (labels[nearest] == owner).sum(0)
+    keep = votes >= threshold
+    for label in owner.unique():
+        mine = owner == label
+        if not keep[mine].any():
+            keep[mine.nonzero()[votes[mine].argmax(), 0]] = True
+    return keep
