@@ -260,8 +260,8 @@ def _retrieval(
     session: Session, data: str, model: str | None, also: Sequence[Path] | None, path: Path | None
 ) -> NoReturn:
     """An encoder's pictures and texts find one another, or do not."""
-    from ..encoders.adapted import is_adapted, open_adaptation
     from ..encoders.find import encoder as find
+    from ..learning.encoders.adapted import is_adapted, open_adaptation
     from ..pictures.pairs import load_pairs
     from ..studies.adapting import measure_retrieval
 
