@@ -23,6 +23,7 @@ SCHEMES = {
     "torchvision": "torchvision",
     "open_clip": "open_clip",
     "hf": "huggingface",
+    "mllm": "multimodal",
     "file": "weights",
     "adapted": "adapted",
     "new": "new",
@@ -47,7 +48,7 @@ def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Enc
     Args:
         name: ``"lite0"``, ``"lite1"``, ``"lite2"`` (embedded), or ``"timm:NAME"``, ``"torchvision:NAME"``,
             ``"open_clip:MODEL/PRETRAINED"``, ``"hf:ORG/NAME"``, ``"file:PATH.safetensors"``; each also takes a
-            local folder, and ``"diffusion:FOLDER"`` nothing else. Or the folder of an encoder
+            local folder, and ``"mllm:FOLDER"`` and ``"diffusion:FOLDER"`` nothing else. Or the folder of an encoder
             that ``seewhy adapt`` made. Packages add schemes of their own (:func:`schemes`). With ``#WORDS`` after it,
             the encoder under an instruction, as in ``"enc#the colour"`` (:meth:`Encoder.under`).
         engine: ``"auto"``, ``"torch"``, ``"onnxruntime"`` or ``"openvino"``.
