@@ -35,18 +35,7 @@ from .prompts import tried as tried_on
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """What a prompt is learnt from.
-
-    Attributes:
-        on: the encoder; it stays as it is.
-        classes: those with pictures.
-        names: the same, as they are read.
-        image: a unit vector per picture.
-        labels: of each.
-        n_epochs: times that each is seen.
-        steps_per_epoch: batches in which all are seen once.
-        lr: the prompt's learning rate.
-    """
+    """What a prompt is learnt from."""
 
     on: Encoder
     classes: tuple[str, ...]
@@ -197,12 +186,7 @@ class PromptRecipe(PictureRecipe):
 
     @final
     def estimate(self, on: Encoder, samples: Samples) -> Cost:
-        """Look at some pictures, train a few steps, and count.
-
-        Raises:
-            ModelError: the encoder shows no tokens.
-            DataError: none of the pictures can be read.
-        """
+        """Look at some pictures, train a few steps, and count."""
         self.refuse(on)
 
         def begun(pooled: Tensor) -> tuple[PromptTask, TrainingData]:

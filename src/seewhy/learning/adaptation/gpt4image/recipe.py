@@ -54,15 +54,7 @@ class TunedNetwork(BackboneNetwork):
 
 
 class JointTask(PairTask):
-    """``CE + lam alignment`` on the same pooled vectors; which features find their own text in the batch is watched.
-
-    Args:
-        predictor: which alone is used when predicting.
-        beside: pooled vectors → the space of the texts.
-        alignment: of the two.
-        label_smoothing: of the cross entropy.
-        still: whether the predictor's normalisation stays as it was trained before.
-    """
+    """``CE + lam alignment`` on the same pooled vectors; which features find their own text in the batch is watched."""
 
     def __init__(
         self,

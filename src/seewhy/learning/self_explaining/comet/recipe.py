@@ -29,15 +29,7 @@ from ....storage.output import remove
 from ....training.batches import TrainingData
 from ....training.loop import Schedule, Trained, Training, mean_terms, train
 from ....training.task import Supervised
-from ...adaptation.backbone import (
-    Backbone,
-    Predictor,
-    encode_for,
-    new_predictor,
-    predictor_of,
-    sized,
-    training_columns,
-)
+from ...adaptation.backbone import Backbone, Predictor, encode_for, new_predictor, predictor_of, sized, training_columns
 from .game import Mode, Norm, Objective, Players, Playing
 from .measures import figures, temperature, watch
 from .network import COMETNetwork, Fill, Hide, Kind, make_selector
@@ -200,13 +192,7 @@ class COMET(PictureRecipe):
         return self.fill or ("black" if self.mode == "post_hoc" else "mean")
 
     def _outcome(
-        self,
-        encoder: Encoder,
-        game: Players,
-        judge: Predictor,
-        pictures: EncodedSet,
-        done: Trained,
-        progress: Progress,
+        self, encoder: Encoder, game: Players, judge: Predictor, pictures: EncodedSet, done: Trained, progress: Progress
     ) -> Outcome:
         settings = {
             "selector": self.selector,

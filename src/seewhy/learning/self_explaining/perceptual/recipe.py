@@ -142,10 +142,7 @@ class Perceptual(PictureRecipe):
         train(Supervised(judge), data, how, progress=progress)
 
     def _classifier(
-        self,
-        network: PerceptualNetwork,
-        seen: Float[Tensor, "n 1 h w"],
-        pictures: EncodedSet,
+        self, network: PerceptualNetwork, seen: Float[Tensor, "n 1 h w"], pictures: EncodedSet
     ) -> Classifier:
         with torch.no_grad():
             logits = network.judge(seen)
