@@ -17,7 +17,6 @@ from rich.console import Console
 
 import seewhy
 from seewhy.classifiers.base import HeldOut
-from seewhy.classifiers.pretrained import with_glosses
 from seewhy.classifiers.words import words_alone
 from seewhy.encoders.imagenet import imagenet_classes
 from seewhy.encoders.stream import Encoded, encode_stream
@@ -31,7 +30,7 @@ def measure(name: str, folder: Path) -> dict[str, object]:
     seen = [s for s in encode_stream(encoder, pictures) if isinstance(s, Encoded)]
     labels = torch.tensor([index[Path(s.name).name.split("_")[0]] for s in seen])
     pooled = torch.cat([s.pooled for s in seen])
-    classifier = with_glosses(seewhy.pretrained(encoder))
+    classifier = seewhy.pretrained(encoder)
     right = classifier.head.probabilities(pooled).argmax(1) == labels
     return {
         "accuracy": words_alone(classifier, HeldOut(pooled, labels)),

@@ -142,10 +142,9 @@ def decision(page: Path) -> str:
 
 def terms(page: Path) -> str:
     """The definitions every number on a card links to."""
-    from seewhy.report.glossary import PART_TERMS, REPORT_TERMS, SEEN_TERMS, TERMS
+    from seewhy.report import glossary
 
-    terms = (*TERMS, *SEEN_TERMS, *PART_TERMS, *REPORT_TERMS)
-    return table(("number", "definition"), [(t.name, t.text) for t in terms])
+    return table(("number", "definition"), [(t.name, t.text) for t in glossary.terms()])
 
 
 def tolerances(page: Path) -> str:
@@ -212,7 +211,7 @@ def commands(page: Path) -> str:
     import typer.main
 
     from seewhy.cli import app
-    from seewhy.cli.session import shared_options
+    from seewhy.cli.verbs import shared_options
 
     shared = table(("", "meaning", "default"), [(_called(p), p.help, _preset(p)) for p in shared_options()])
     return "\n".join([f"## Options of every command\n\n{shared}", *_verbs(typer.main.get_command(app), "seewhy")])

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from attention_head import AttentionHead
 from claims import JUDGED, Claim, Report, command, deliver, judged, lead, machine, parser, verdict
 from jaxtyping import Float, Int
 from made_judges import enlarged
@@ -30,7 +31,6 @@ from torch.nn.functional import adaptive_avg_pool2d, mse_loss
 from seewhy.classifiers.linear.solvers import fit_logistic
 from seewhy.encoders.diffusion import Noised, Reading, blocks_of, schedule
 from seewhy.encoders.find import encoder
-from seewhy.heads.attention_head import AttentionHead
 from seewhy.pictures.samples import gathered, load_samples
 from seewhy.progress import Progress
 from seewhy.seeded import seeded

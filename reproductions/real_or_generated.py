@@ -233,7 +233,7 @@ def shown(pictures: EncodedSet) -> Pixels:
 
 
 def read(samples: Samples, side: int, progress: Progress) -> Pixels:
-    """EncodedSet of one side.
+    """Pictures of one side.
 
     Raises:
         DataError: none can be read.

@@ -70,7 +70,7 @@ class Right:
 
 @dataclass(frozen=True)
 class Arms:
-    """EncodedSet, and what any sentences would decide on them.
+    """Pictures, and what any sentences would decide on them.
 
     Attributes:
         encoder: with a text half.
@@ -187,7 +187,7 @@ class Arms:
 
     @property
     def n_shots(self) -> tuple[int, ...]:
-        """EncodedSet a class that a probe can be fitted on: 1, 2, 4, …, while every class has so many in a half."""
+        """Pictures a class that a probe can be fitted on: 1, 2, 4, …, while every class has so many in a half."""
         fewest = int(torch.bincount(self.labels, minlength=len(self.classes)).min()) // 2
         return tuple(2**i for i in range(fewest.bit_length()))
 

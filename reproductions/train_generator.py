@@ -1,7 +1,7 @@
 """Trains a generator: from an encoder's code back to the picture (Nguyen et al. 2017, arXiv:1612.00005).
 
     python reproductions/train_generator.py photos/ -o gen --reads 96
-    seewhy generate -m birds --generator gen --class wren -o made/
+    seewhy study generate -m birds --generator gen --class wren -o made/
 
 Run again, it goes on where it was stopped.
 """
@@ -39,8 +39,7 @@ from seewhy.generation.generator import (
     unit,
 )
 from seewhy.pictures.images import read_picture
-from seewhy.pictures.samples import Sample
-from seewhy.pictures.unlabelled import load_pictures
+from seewhy.pictures.samples import Sample, load_pictures
 from seewhy.progress import Progress
 from seewhy.seeded import seeded
 from seewhy.storage.marks import CHECKPOINT

@@ -67,13 +67,11 @@ BESIDE = {
     ("learning", "studies"),
     ("dense", "learning"),
     ("dense", "studies"),
-    ("generation", "learning"),
     ("language", "studies"),
     ("learning", "language"),
     ("scale", "retrieval"),
     ("service", "language"),
     ("service", "studies"),
-    ("studies", "generation"),
     ("studies", "language"),
     ("studies", "learning"),
 }

@@ -73,17 +73,18 @@ def settings_of(method: Any) -> tuple[Setting, ...]:
     )
 
 
-def meanings(cls: Any) -> dict[str, str]:
-    """Field → what the class's docstring says of it.
+def documented(thing: Any) -> tuple[str, dict[str, tuple[str, str]]]:
+    """What a docstring says before ``Args:``, and of each name there: its form, if one stands in brackets, and meaning.
 
     Example:
-        >>> meanings(Setting)["kind"]
-        'what it takes, in words.'
+        >>> documented(Setting)[1]["kind"]
+        ('', 'what it takes, in words.')
     """
-    text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"\1", inspect.getdoc(cls) or "").replace("`", "")
-    part = re.split(r"^(?:Args|Attributes):\s*$", text, flags=re.MULTILINE)[-1]
-    entries = re.findall(r"^    (\w+): (.*?)(?=^    \w+: |^\S|\Z)", part, re.MULTILINE | re.DOTALL)
-    return {name: " ".join(meaning.split()) for name, meaning in entries}
+    text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"\1", inspect.getdoc(thing) or "").replace("`", "")
+    about, *parts = re.split(r"^(?:Args|Attributes):\s*$", text, flags=re.MULTILINE)
+    entry = r"^    (\w+)(?: \(([^)]*)\))?: (.*?)(?=^    \w+(?: \([^)]*\))?: |^\S|\Z)"
+    entries = re.findall(entry, parts[-1] if parts else "", re.MULTILINE | re.DOTALL)
+    return about.strip(), {name: (form, " ".join(meaning.split())) for name, form, meaning in entries}
 
 
 def configured(method: Any, given: Mapping[str, Any]) -> Any:

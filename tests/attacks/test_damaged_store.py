@@ -164,15 +164,6 @@ def tables(path: Path) -> set[str]:
     return found
 
 
-def test_rows_of_an_earlier_version_are_not_trusted(tmp_path: Path) -> None:
-    path = tmp_path / "old.sqlite"
-    earlier(path, "CREATE TABLE IF NOT EXISTS texts (key BLOB PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID")
-    store = FeatureStore(path)
-    assert store.get([b"k"]) == {}
-    store.put([(b"k", torch.ones(4), None)])
-    assert tables(path) == {"looks_2", "texts_2"}
-
-
 def test_a_strangers_table_stays(tmp_path: Path) -> None:
     path = tmp_path / "other.sqlite"
     earlier(path, "CREATE TABLE texts (key BLOB PRIMARY KEY, vector BLOB NOT NULL, mine TEXT) WITHOUT ROWID")

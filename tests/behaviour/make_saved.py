@@ -36,7 +36,7 @@ def _annotations(path: Path) -> Any:
 
 
 def _index() -> Any:
-    return _first("retrieval.base", "index.base").Index
+    return _first("retrieval.index", "index.base").Index
 
 
 def make(root: Path, pictures: Path) -> None:

@@ -127,6 +127,11 @@ def _encoders(root: Path) -> dict[str, Any]:
         answers[f"open_clip {kind}"] = _encoder(
             seewhy.encoder(f"open_clip:local-dir:{root / f'oc-{kind}'}", engine="torch")
         )
+    llava = _tests_module("test_multimodal")
+    (root / "llava").mkdir()
+    encoder = seewhy.encoder(f"mllm:{llava.saved(root / 'llava')}", engine="torch")
+    answers["mllm"] = _encoder(encoder)
+    answers["mllm under"] = _encoder(encoder.under("the colour"))
     return answers
 
 

@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 
 from seewhy.cli import app
 from seewhy.cli.renamed import GOES, LEFT, OLD, todays
-from seewhy.cli.session import N_SHOWN, settings, shared_options
+from seewhy.cli.session import settings
 from seewhy.cli.settings import SETTINGS, settings_text
+from seewhy.cli.verbs import N_SHOWN, shared_options
 from seewhy.errors import InputError
 
 SOURCE = Path(__file__).resolve().parents[2] / "src/seewhy/cli"

@@ -17,7 +17,10 @@ from seewhy.encoders.base import Encoder
 from seewhy.encoders.diffusion import Reading, alphas_of, blocks_of, encoder_of, schedule, usual_block
 from seewhy.encoders.find import encoder
 from seewhy.errors import InputError, MissingExtraError, ModelError, WeightsError
-from seewhy.heads.attention_head import AttentionHead
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "reproductions"))
+
+from attention_head import AttentionHead
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "diffusion_features.json").read_text())
 CONFIG: dict[str, Any] = {

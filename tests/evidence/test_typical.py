@@ -25,7 +25,7 @@ from seewhy.generation.conditions import Judge, of_class
 from seewhy.generation.generator import load_generator, unit
 from seewhy.generation.sampler import PPGN, facets
 from seewhy.generation.typical import RULE, Typicals, believed
-from seewhy.pictures.unlabelled import load_pictures
+from seewhy.pictures.samples import load_pictures
 from tiny import CLASSES, class_folders, picture, tiny_cnn
 
 SHORT = PPGN(n_steps=3, n_shown=1)

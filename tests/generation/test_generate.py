@@ -22,8 +22,7 @@ from seewhy.errors import DataError, ForeignFileError, InputError, ModelError, W
 from seewhy.generation.generate import Question
 from seewhy.generation.generator import GeneratorNetwork, Reader, load_generator, unit
 from seewhy.generation.sampler import PPGN
-from seewhy.pictures.samples import Samples
-from seewhy.pictures.unlabelled import load_pictures
+from seewhy.pictures.samples import Samples, load_pictures
 from seewhy.progress import Progress
 from seewhy.training.batches import Batch
 from tiny import class_folders, picture, tiny_cnn

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -17,7 +15,7 @@ from schemas import check
 from seewhy.attributions.shares import cell_evidence
 from seewhy.classifiers.base import Classifier, HeldOut
 from seewhy.classifiers.discriminative import Chosen, Discriminative
-from seewhy.classifiers.follow_up import Captions, FollowUp, missing_pairs, write_missing
+from seewhy.classifiers.follow_up import Captions, FollowUp
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.saving import load
 from seewhy.classifiers.zero_shot import ZeroShot
@@ -29,7 +27,6 @@ from seewhy.errors import DataError, InputError
 from seewhy.explanation.base import Words
 from seewhy.heads.head import Head, Projected, Target
 from seewhy.language.questions import Difference, Pair, read_pairs, write_pairs_file
-from seewhy.language.writers import Prompt, Writer, WriterSession, Written
 from seewhy.pictures.samples import load_samples, split
 from seewhy.trust.groups import group_folds
 from tiny import CLASSES, HUES, HashedWords, class_folders, colours, noise, picture, tiny_cnn
@@ -219,38 +216,6 @@ def test_captions_on_the_card_say_what_they_part(tmp_path: Path) -> None:
         "moss, green": 1.0,
         "moss, soft": 0.5,
     }
-
-
-class Dictated(Writer):
-    """Answers every question with the same difference, and counts."""
-
-    sees = False
-    follows_schema = True
-    model = "dictated"
-
-    def __init__(self) -> None:
-        self.n = 0
-
-    def write(self, prompt: Prompt) -> str:
-        self.n += 1
-        return json.dumps({"differences": [{"attribute": "hue", "first": "one, blue", "second": "two, pale"}]})
-
-
-def test_what_is_missing_is_asked_for_once() -> None:
-    encoder, writer = colours(), Dictated()
-    desk = WriterSession(writer, Written(":memory:"))
-    pictures: Sequence[np.ndarray] = [picture("sky", 1), picture("moss", 2)]
-    bare = FollowUp(k=2).build(encoder, CLASSES)
-    wanted = missing_pairs(bare, pictures)
-    assert wanted
-    pairs, errors = write_missing(bare, pictures, [], desk, kind="things")
-    assert not errors
-    assert [p.classes for p in pairs] == wanted
-    assert writer.n == len(wanted)
-    full = FollowUp(k=2).build(encoder, CLASSES, pairs)
-    assert missing_pairs(full, pictures) == []
-    write_missing(bare, pictures, [], desk, kind="things")
-    assert writer.n == len(wanted)
 
 
 def test_behind_a_classifier_of_pictures_it_is_refused(tmp_path: Path) -> None:

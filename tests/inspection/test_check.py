@@ -22,10 +22,9 @@ from seewhy.errors import DataError, InputError, MissingExtraError
 from seewhy.pictures.miniatures import miniature
 from seewhy.pictures.samples import Sample, Samples, load_samples
 from seewhy.progress import Progress
-from seewhy.studies.inspection.check import Check
+from seewhy.studies.inspection.check import Check, digest_of
 from seewhy.studies.inspection.faults import FAR, find_copies, joined, pixel_facts, pixel_faults, strangeness
-from seewhy.studies.inspection.findings import digest_of
-from seewhy.studies.inspection.label_errors import HeldOutScores, Neighbours, ranker
+from seewhy.studies.inspection.label_errors import HeldOutScores, neighbours, ranker
 from tiny import COLOURS, tiny_cnn
 
 SIDE = 64
@@ -246,12 +245,12 @@ def test_odds_follow_the_part_of_wrong_labels() -> None:
 def test_neighbours_vote_and_copies_do_not() -> None:
     x = [[1.0, 0.0], [1.0, 0.1], [1.0, 0.2], [0.0, 1.0], [0.1, 1.0], [1.0, 0.05]]
     given = scores(x, [0, 0, 0, 1, 1, 1])
-    found = Neighbours(k=3)(given)
+    found = neighbours(given, k=3)
     assert found.flagged.tolist() == [False, False, False, False, False, True]
     alone = HeldOutScores(
         given.probabilities, given.labels, given.features, torch.tensor([5, 5, 5, 3, 4, 5]), given.judged
     )
-    assert not Neighbours(k=2)(alone).flagged[5]
+    assert not neighbours(alone, k=2).flagged[5]
 
 
 def test_cleanlab_ranks_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

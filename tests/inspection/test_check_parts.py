@@ -20,20 +20,22 @@ from seewhy.pictures.samples import Sample, Samples, gathered
 from seewhy.progress import Progress
 from seewhy.storage.features import FeatureStore
 from seewhy.studies.inspection import check as checking
-from seewhy.studies.inspection.check import Check, Readable, reader
-from seewhy.studies.inspection.faults import Copy, PixelFacts, pixel_facts, pixel_faults, strangeness
-from seewhy.studies.inspection.findings import (
+from seewhy.studies.inspection.check import (
     COLUMNS,
+    Check,
     Checked,
     Finding,
     Like,
+    Readable,
     digest_of,
     in_order,
     read_check,
+    reader,
     sentence,
     small_picture,
 )
-from seewhy.studies.inspection.label_errors import HeldOutScores, LabelIssues, Neighbours, held_out_scores, ranker
+from seewhy.studies.inspection.faults import Copy, PixelFacts, pixel_facts, pixel_faults, strangeness
+from seewhy.studies.inspection.label_errors import HeldOutScores, LabelIssues, held_out_scores, neighbours, ranker
 from seewhy.trust.groups import group_folds
 from seewhy.trust.measure import drawn_folds
 from tiny import COLOURS, TRANSFORM, tiny_cnn
@@ -323,17 +325,16 @@ def test_cleanlab_is_asked_of_those_judged_with_what_adds_up_to_1(monkeypatch: p
 
 def test_votes_weigh_as_much_as_their_cosine_and_a_half_is_not_most() -> None:
     x = [[1.0, 0.0], [1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [-1.0, 0.0]]
-    found = Neighbours(k=2)(held_out([[0.5, 0.5]] * 5, [0, 1, 0, 1, 1], x))
+    found = neighbours(held_out([[0.5, 0.5]] * 5, [0, 1, 0, 1, 1], x), k=2)
     # The first has 1 for the second class and .6 for its own.
     assert found.doubt[0].item() == pytest.approx((1 + 1 / 1.6 - 0.6 / 1.6) / 2)
     assert found.flagged[0]
     half = held_out([[0.5, 0.5]] * 4, [0, 0, 1, 1], [[1.0, 0.0], [1.0, 0.1], [1.0, -0.1], [0.0, 1.0]])
-    assert not Neighbours(k=2)(half).flagged[0]
+    assert not neighbours(half, k=2).flagged[0]
     # Opposite to all others: no votes, and nothing to doubt.
     assert (found.flagged[4].item(), found.doubt[4].item()) == (False, 0.5)
-    few = Neighbours(k=10)(held_out([[0.5, 0.5]] * 3, [0, 0, 1], [[1.0, 0.0], [1.0, 0.1], [1.0, 0.2]]))
+    few = neighbours(held_out([[0.5, 0.5]] * 3, [0, 0, 1], [[1.0, 0.0], [1.0, 0.1], [1.0, 0.2]]), k=10)
     assert few.flagged[2]
-    assert Neighbours().k == 10
 
 
 def test_strangers_count_in_robust_deviations_above_the_median() -> None:

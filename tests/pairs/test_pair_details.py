@@ -131,7 +131,7 @@ def grouped(folder: Path) -> Path:
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
 
 
 def test_classes_and_groups_are_kept_and_come_back(tmp_path: Path) -> None:

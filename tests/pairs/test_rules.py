@@ -259,7 +259,7 @@ def test_settings_that_make_no_sense(given: str, kind: type[Exception], message:
     from seewhy.cli.session import Session
 
     with pytest.raises(kind) as caught:
-        _rules(Session("check", None, setting=[given]), None)
+        _rules(Session("check", None, set_=[given]), None)
     assert message in str(caught.value)
 
 

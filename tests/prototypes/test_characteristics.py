@@ -15,7 +15,7 @@ from seewhy.errors import InputError
 from seewhy.pictures.images import read_picture
 from seewhy.prototypes import reasons
 from seewhy.prototypes.characteristics import Characteristics, changed
-from seewhy.prototypes.influences import GlobalInfluences, Influences, Sums, cosine_distance, log_distance
+from seewhy.prototypes.influences import GlobalInfluences, Influences, Sums
 from seewhy.prototypes.perturbations import PROPERTIES, EqualChanges, PaperChanges, warp
 from tiny import SIDE, TRANSFORM, build, colour_reader, noise, picture, tiny_cnn
 
@@ -174,16 +174,9 @@ def test_the_global_mean_is_weighted_by_similarity() -> None:
     assert (found.n_pictures, found.strengths) == (len(PICTURES), "calibrated")
 
 
-def test_pictures_of_the_own_class_alone() -> None:
-    encoder, reason = tiny_cnn(), Characteristics()
-    labels = [i % 3 for i in range(len(PICTURES))]
-    own = reason.overall(encoder, everything, PICTURES, labels=labels, owners=[1] * 8)
-    only = reason.overall(encoder, everything, [p for p, k in zip(PICTURES, labels, strict=True) if k == 1])
-    assert torch.allclose(own.phi, only.phi, atol=1e-6)
-    with pytest.raises(InputError, match="Only one of labels and owners was given"):
-        reason.overall(encoder, everything, PICTURES, labels=labels)
+def test_no_pictures_are_refused() -> None:
     with pytest.raises(InputError, match="No picture was given"):
-        reason.overall(encoder, everything, [])
+        Characteristics().overall(tiny_cnn(), everything, [])
 
 
 def test_a_prototype_like_no_picture_has_no_influences() -> None:
@@ -199,23 +192,6 @@ def test_global_influences_are_kept_and_found_again() -> None:
     assert again.to_json() == found.to_json()
     with pytest.raises(ValueError, match="influences of"):
         GlobalInfluences.load(found.tensors(), {**found.to_json(), "properties": ["hue"]})
-
-
-def test_distances_out_of_similarities() -> None:
-    distance = torch.tensor([0.0, 0.3, 2.0, 40.0])
-    similarity = ((distance.double() + 1) / (distance.double() + 1e-4)).log().float()
-    assert torch.allclose(log_distance(similarity), distance, atol=1e-4, rtol=1e-4)
-    read = Influences(
-        torch.tensor([0.9]), torch.tensor([[0.6] * 6]), torch.zeros(1, 2, dtype=torch.long), torch.ones(6)
-    )
-    assert torch.allclose(read.in_distance(cosine_distance), torch.full((1, 6), 0.3))
-    assert torch.allclose(read.relative, torch.full((1, 6), 1 / 3))
-    # The same drop near the top of the logarithm is a far smaller step than near zero.
-    tops = Influences(
-        torch.tensor([9.0, 3.0]), torch.tensor([[7.0] * 6, [1.0] * 6]), read.cells.repeat(2, 1), read.change
-    )
-    near, far = tops.in_distance(log_distance)[:, 0].tolist()
-    assert 0 < 100 * near < far
 
 
 def test_what_is_not_finite_is_refused() -> None:

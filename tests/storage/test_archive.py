@@ -21,7 +21,7 @@ from seewhy.storage.marks import Facts
 
 KEPT = TensorArchive("holds no sums", "Sum again.", "There are no sums at {path}. Sum first.", format=3)
 FOLDER = FolderArchive(
-    "sums.json", Facts(("format", "sums")), (1, 2), "a folder of sums", "Sum in {folder}.", "sum again", {1: "old.st"}
+    "sums.json", Facts(("format", "sums")), (2,), "a folder of sums", "Sum in {folder}.", "sum again"
 )
 TENSORS = {"total": torch.arange(6.0).view(2, 3).T}
 PLAIN = {name: tensor.contiguous() for name, tensor in TENSORS.items()}
@@ -93,14 +93,6 @@ def test_a_folder_names_its_tensors_by_their_digest_and_drops_the_old_ones(tmp_p
     )
 
 
-def test_a_folder_of_an_earlier_format_has_no_digest_and_is_replaced(tmp_path: Path) -> None:
-    (tmp_path / "sums.json").write_text('{"format": 1, "sums": 0}')
-    (tmp_path / "old.st").write_bytes(save({"total": torch.tensor(5.0)}))
-    assert float(FOLDER.checked_tensors(tmp_path, FOLDER.load_card(tmp_path))["total"]) == 5
-    FOLDER.save(tmp_path, {"format": 2, "sums": 1}, save({}))
-    assert not (tmp_path / "old.st").exists()
-
-
 def test_what_is_wrong_with_a_folder_is_said_in_the_words_of_its_kind(tmp_path: Path) -> None:
     def refused(card: object) -> str:
         (tmp_path / "sums.json").write_text(json.dumps(card))
@@ -108,7 +100,7 @@ def test_what_is_wrong_with_a_folder_is_said_in_the_words_of_its_kind(tmp_path: 
             FOLDER.checked_tensors(tmp_path, FOLDER.load_card(tmp_path))
         return str(caught.value).replace(str(tmp_path), "HERE")
 
-    update = "this SeeWhy reads 1 and 2. Update SeeWhy with: pip install -U seewhy, or sum again."
+    update = "this SeeWhy reads 2. Update SeeWhy with: pip install -U seewhy, or sum again."
     assert refused({"format": 3}) == f"HERE has format 3; {update}"
     assert refused([]) == f"HERE has format None; {update}"
     damaged = """HERE/sums.json is damaged (ValueError("its tensors are '../x', not a SHA-256")). Sum again."""

@@ -119,18 +119,6 @@ def killed(tmp_path: Path) -> Callable[[str], Path]:
     return make
 
 
-def test_an_earlier_version_s_is_opened_and_gets_its_number(
-    opened: tuple[Callable[[Path], object], DatabaseKind], killed: Callable[[str], Path], tmp_path: Path
-) -> None:
-    """Also one whose process was killed, so that its tables are in its log alone."""
-    open_it, kind = opened
-    whole = [database(tmp_path / f"whole{i}.sqlite", script, wal=True) for i, script in enumerate(kind.earlier)]
-    for path in (*whole, killed(kind.earlier[0])):
-        found = open_it(path)
-        assert found._db.execute("PRAGMA application_id").fetchone() == (kind.number,)  # type: ignore[attr-defined]
-        found._db.close()  # type: ignore[attr-defined]
-
-
 def test_a_killed_stranger_is_not_touched(
     opened: tuple[Callable[[Path], object], DatabaseKind], killed: Callable[[str], Path], tmp_path: Path
 ) -> None:

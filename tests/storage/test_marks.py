@@ -13,7 +13,7 @@ from safetensors.torch import save
 from seewhy.errors import DataError, ForeignFileError
 from seewhy.storage.folders import drop_folder, inside, write_at, write_inside
 from seewhy.storage.journal import Journal
-from seewhy.storage.marks import CHECKPOINT, TENSORS, Facts, Lines, Record, TensorFile, is_own, remember
+from seewhy.storage.marks import CHECKPOINT, TENSORS, Facts, Lines, Record, is_own, remember
 from seewhy.storage.output import remove, write
 from seewhy.storage.reading import SUM, tensors_of, tensors_sum
 from seewhy.storage.tensors import marked_tensors
@@ -76,11 +76,8 @@ def test_nothing_else_is_taken_for_one(data: bytes, tmp_path: Path) -> None:
     assert not any(is_own(path, mark) for mark in (None, TENSORS, CHECKPOINT, CARD, ROWS))
 
 
-def test_files_of_earlier_versions_are_known_by_their_facts(tmp_path: Path) -> None:
+def test_cards_are_known_by_their_facts(tmp_path: Path) -> None:
     path = tmp_path / "a"
-    path.write_bytes(save({"a": torch.ones(1)}, {"seal": "x", "history": "[]"}))
-    assert CHECKPOINT.is_on(path)
-    assert not TensorFile((frozenset({"card"}),)).is_on(path)
     path.write_text('{"seewhy": "0.1.0", "method": "epic", "form": 1}')
     assert CARD.is_on(path)
     path.write_text('{\n "format": 2,\n "seewhy": "0.1.0",\n "recipe": "lin')

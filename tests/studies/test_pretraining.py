@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from seewhy.learning.pretrain import PooledSet, Pretrain
-from seewhy.pictures.samples import Sample
-from seewhy.pictures.unlabelled import load_pictures
+from seewhy.pictures.samples import Sample, load_pictures
 from seewhy.studies import adapting
 from seewhy.studies.adapting import measure_pretraining, neighbours, probe
 from tiny import class_folders, tiny_cnn

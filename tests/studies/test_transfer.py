@@ -23,8 +23,19 @@ from seewhy.storage.features import FeatureStore
 from seewhy.studies.bootstrap import holm
 from seewhy.studies.differences import Error, Measure, beyond, compared, mean_of, said_of, standings, within
 from seewhy.studies.material import Material, look_with_each
-from seewhy.studies.transfer import Findings, TransferStudy, read, written
-from seewhy.studies.transfer_tasks import Corrupted, FewShot, LabelPart, Neighbours, OwnClass, few, likeness
+from seewhy.studies.transfer import (
+    Corrupted,
+    FewShot,
+    Findings,
+    LabelPart,
+    Neighbours,
+    OwnClass,
+    TransferStudy,
+    few,
+    likeness,
+    read,
+    written,
+)
 from tiny import COLOURS, class_folders, colours, picture, tiny_cnn
 
 RECIPE = Linear(n_crops=0, split="random")
@@ -91,10 +102,10 @@ def test_corrupted_pictures_are_looked_at_once(tmp_path: Path) -> None:
     first, _ = task.measured(material, 0, None)
     asked = first["blur"].isfinite()
     assert int(asked.sum()) == 4
-    assert len(store) == 4 * 15
-    again = replace(task, small={-1: torch.zeros(1)})
-    second, _ = again.measured(material, 0, None)
-    assert list(again.small) == [-1]  # no picture was read anew
+    n = len(store)
+    assert 4 * 14 < n <= 4 * 15
+    second, _ = task.measured(material, 0, None)
+    assert len(store) == n  # nothing was looked at anew
     assert all(torch.equal(first[k][asked], second[k][asked]) for k in first)
     kinds = torch.stack([first[kind.name] for kind in CORRUPTIONS])[:, asked]
     assert torch.allclose(first["all kinds"][asked], kinds.mean(0))

@@ -26,8 +26,8 @@ from seewhy.learning.objectives.queue import Queue
 from seewhy.learning.objectives.supcon import SupCon
 from seewhy.learning.pretrain import TUNING_LR, Pretrain
 from seewhy.learning.views import Views
-from seewhy.pictures.samples import Sample, Samples
-from seewhy.pictures.unlabelled import load_pictures, pictures_of
+from seewhy.pictures.datasets import samples_or_pictures
+from seewhy.pictures.samples import Sample, Samples, load_pictures
 from seewhy.progress import Progress
 from seewhy.studies.adapting import probe, run_report
 from seewhy.training.batches import TrainingData
@@ -223,13 +223,13 @@ def test_from_python_in_any_form(samples: Samples, folders: Path, tmp_path: Path
     how: dict[str, Any] = {"epochs": 1, "batch_size": 4, "augmentation": "crops"}
     assert len(seewhy.pretrain(arrays, tiny_cnn(), objective="simclr", **how).train) == 10
     assert seewhy.pretrain((arrays, labels), tiny_cnn(), objective="supcon", **how).train.classes == ("moss", "rust")
-    assert len(pictures_of(np.stack(arrays))) == 12
-    assert pictures_of(samples) is samples
+    assert len(samples_or_pictures(np.stack(arrays))) == 12
+    assert samples_or_pictures(samples) is samples
     flat = tmp_path / "flat"
     flat.mkdir()
     for i in range(4):
         Image.fromarray(picture("moss", i)).save(flat / f"{i}.png")
-    assert [Path(s.image).name for s in pictures_of(flat).items] == ["0.png", "1.png", "2.png", "3.png"]
+    assert [Path(s.image).name for s in samples_or_pictures(flat).items] == ["0.png", "1.png", "2.png", "3.png"]
     assert {s.label for s in load_pictures(flat).items} == {""}
     (flat / "t.csv").write_text("image,kind\n0.png,a\n1.png,b\n,c\n")
     table = load_pictures(flat / "t.csv")

@@ -21,8 +21,7 @@ from seewhy.encoders.pyramid import Pyramid
 from seewhy.errors import InputError, ModelError
 from seewhy.learning.objectives.pixpro import PixPro
 from seewhy.learning.pretrain import Pretrain
-from seewhy.pictures.samples import Samples
-from seewhy.pictures.unlabelled import load_pictures
+from seewhy.pictures.samples import Samples, load_pictures
 from tiny import class_folders, noise, tiny_cnn
 
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import signal
 
-import numpy as np
 import pytest
 import torch
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import squareform
 
 from seewhy.classifiers.encoded_set import HoldOut, hold_out
 from seewhy.classifiers.figures import held_out_lines
@@ -100,17 +97,6 @@ def test_a_class_of_one_thing_is_never_held_out() -> None:
     assert group_folds(labels, groups, 5, seed=0).tolist()[:6] == [-1] * 6
     assert not hold_out_groups(labels, groups, 0.2, seed=0)[:6].any()
     assert int(hold_out_groups(labels, groups, 0.2, seed=0)[6:].sum()) == 2
-
-
-@pytest.mark.parametrize("threshold", [0.3, 0.6, 0.9])
-def test_average_linkage_is_scipys(threshold: float) -> None:
-    rows = torch.nn.functional.normalize(torch.randn(150, 6, generator=torch.Generator().manual_seed(1)), dim=1)
-    distance = 1 - (rows @ rows.T).double().numpy()
-    np.fill_diagonal(distance, 0)
-    tree = linkage(squareform((distance + distance.T) / 2, checks=False), "average")
-    theirs = torch.from_numpy(fcluster(tree, 1 - threshold, "distance"))
-    ours = average_linkage(rows @ rows.T, threshold)
-    assert torch.equal(ours[:, None] == ours[None], theirs[:, None] == theirs[None])
 
 
 def test_a_chain_of_different_things_is_not_one_thing() -> None:

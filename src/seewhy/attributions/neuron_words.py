@@ -59,13 +59,7 @@ class NamedChannel:
 
 @dataclass(frozen=True, eq=False)
 class Dictionary:
-    """Words for channels.
-
-    Attributes:
-        texts: the words.
-        lean: each word's component on each channel, less its mean over channels, in its standard deviations.
-        floor: what the best of as many random (normal) directions stays below in 95 % of cases.
-    """
+    """Words for channels."""
 
     texts: tuple[str, ...]
     lean: Float[Tensor, "n c"]
@@ -104,14 +98,6 @@ def dictionary(model: Explainable, n_channels: int, bank: Bank | None = None) ->
 
     A class's direction is its row of that layer. A text's is the gradient of its score in the space shared with
     pictures, which is the same on every picture, as the way there is affine.
-
-    Args:
-        model: with a mean-pooled encoder.
-        n_channels: of its map.
-        bank: words in the space shared with pictures; left out, the network's own classes.
-
-    Raises:
-        ModelError: the encoder is not mean-pooled, or there is nothing to name channels with.
     """
     encoder = model.encoder
     check_pooling(encoder)
@@ -121,7 +107,7 @@ def dictionary(model: Explainable, n_channels: int, bank: Bank | None = None) ->
     if layer is None or not encoder.classes:
         raise ModelError(
             f"The encoder {encoder.name!r} has no classes of its own to name neurons after. Descriptions in a space "
-            "shared with pictures were expected. Give --descriptions, or leave --neurons out."
+            "shared with pictures were expected. Give --descriptions, or leave --set neurons out."
         )
     return Dictionary.of(encoder.classes, layer.weight.detach())
 
@@ -132,7 +118,7 @@ def check_pooling(encoder: Encoder) -> None:
         raise ModelError(
             f"The neurons of {encoder.name!r} have no names: its map is not pooled by a mean, so a channel of the map "
             "is not a number that words are read from. A network such as lite0 or a ResNet was expected. "
-            "Leave --neurons out."
+            "Leave --set neurons out."
         )
 
 

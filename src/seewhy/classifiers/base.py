@@ -92,11 +92,7 @@ class Classifier:
 
     @checked
     def index_of(self, label: str | int) -> int:
-        """Position of a class, by its name or by that position itself.
-
-        Raises:
-            DataError: there is no such class; the message carries the nearest names.
-        """
+        """Position of a class, by its name or by that position itself."""
         return position(label, self.classes)
 
     @property
@@ -135,15 +131,7 @@ class Classifier:
         pooled: Float[Tensor, " d"] | None = None,
         level: float = LEVEL,
     ) -> Prediction:
-        """The decision on one picture, from its probabilities and, where it is to be judged, its features.
-
-        Args:
-            name: of the picture.
-            probabilities: of all classes.
-            top: classes listed.
-            pooled: features; without them nothing is said of how far to trust it.
-            level: how often the true class is to be among those named.
-        """
+        """The decision on one picture, from its probabilities and, where it is to be judged, its features."""
         from .certainty import decide
 
         judged = None
@@ -307,13 +295,7 @@ class Classifier:
 
     @checked
     def evaluate(self, samples: Any, labels: Any = None, **options: Unpack[EvaluateKeywords]) -> Report:
-        """Accuracy, calibration, confusions and the faithfulness of the explanations on labelled pictures.
-
-        Args:
-            samples: pictures with classes, in any form :func:`seewhy.fit` takes.
-            labels: their classes, where ``samples`` are pictures alone.
-            **options: those of :func:`seewhy.evaluation.evaluate`.
-        """
+        """Accuracy, calibration, confusions and the faithfulness of the explanations on labelled pictures."""
         from ..evaluation import evaluate
         from ..pictures.datasets import samples_of
 

@@ -76,17 +76,7 @@ def trust_of(classifier: Classifier, progress: Progress | None = None) -> Trust 
 def decide(
     classifier: Classifier, pooled: Float[Tensor, "b d"], logits: Float[Tensor, "b k"], level: float = LEVEL
 ) -> list[Decision]:
-    """The decisions on pictures, judged.
-
-    Args:
-        classifier: what decides.
-        pooled: features of the pictures.
-        logits: by the classifier; another constant added to all of a picture's changes nothing.
-        level: how often the true class is to be among those named.
-
-    Raises:
-        InputError: the level is not from 0.5 to below 1.
-    """
+    """The decisions on pictures, judged."""
     check_level(level)
     trust = classifier.measured_trust
     if trust is None:

@@ -39,16 +39,7 @@ def common_figures(
     measured: Tensor | None = None,
     c: float | None = None,
 ) -> dict[str, Any]:
-    """What every classifier that is fitted on pictures reports.
-
-    Args:
-        pictures: fitted on, and held out.
-        n: fitted on.
-        held: those held out with their logits, if there are any.
-        progress: whose notes and failures are told.
-        measured: places of those measured on; left out, those flagged as held out.
-        c: of a linear classifier on these features, where one was chosen.
-    """
+    """What every classifier that is fitted on pictures reports."""
     index = pictures.held.nonzero()[:, 0] if measured is None else measured
     figures: dict[str, Any] = {"held_out_accuracy": None, "held_out_interval": None, "held_out_calibration_error": None}
     how, expected = _split_facts(pictures, index), None

@@ -35,18 +35,7 @@ from .recipe import Recipe
 
 @dataclass(frozen=True)
 class Fitting:
-    """What a recipe is given to learn from.
-
-    Attributes:
-        encoder: it is left as it is.
-        samples: pictures with classes.
-        held_out: which of them are measured on.
-        descriptions: of the classes of ``samples``, if there are any.
-        captions: of the pictures, if there are any.
-        store: where features are kept.
-        progress: progress callback, notes and failures.
-        checkpoint: where to keep what a stopped run goes on from.
-    """
+    """What a recipe is given to learn from."""
 
     encoder: Encoder
     samples: Samples

@@ -6,24 +6,21 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import combinations
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..bounds import Bound, Finite
 from ..descriptions.base import WordBank
 from ..encoders.base import Encoder
-from ..encoders.stream import encode_stream, encode_texts
+from ..encoders.stream import encode_texts
 from ..errors import InputError
 from ..heads.head import Head, Projected
 from ..heads.reranking import Reason, Reranking
-from ..language.questions import Pair, check_pairs, write_pairs
-from ..language.writers import WriterError, WriterSession
-from ..pictures.sources import One
+from ..language.questions import Pair, check_pairs
 from ..storage.features import FeatureStore
-from ..types import Failure
 from . import classifiers
 from .base import Classifier
 from .recipe import Recipe
@@ -34,15 +31,7 @@ TEMPLATE = "A photo of a {}."
 
 @dataclass(frozen=True)
 class Caption:
-    """A caption of one class, written against one rival.
-
-    Attributes:
-        row: of the head.
-        label: index of its class.
-        rival: index of the other.
-        attribute: in which the two differ.
-        text: the caption.
-    """
+    """A caption of one class, written against one rival."""
 
     row: int
     label: int
@@ -163,15 +152,11 @@ class FollowUp(Recipe):
     needs = "class names, what parts pairs of them, and an image-text encoder"
     reranking = Captions
 
-    k: int = 10
-    fusion: float = 0.0
-    gate: float | None = None
+    k: Annotated[int, Bound(2)] = 10
+    fusion: Finite = 0.0
+    gate: Finite | None = None
     templates: tuple[str, ...] = (TEMPLATE,)
     scale: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.k < 2:
-            raise InputError(f"{self.k} classes in question were asked for. 2 or more were expected. Take 10, say.")
 
     def build(
         self, encoder: Encoder, labels: Sequence[str], pairs: Iterable[Pair] = (), store: FeatureStore | None = None
@@ -227,50 +212,3 @@ def _bank(
         rows += [(text, i, row) for row, text in own.items()]
     texts, owner, at = zip(*rows, strict=True)
     return WordBank(classes, tuple(texts), torch.tensor(owner), vectors[list(at)])
-
-
-def missing_pairs(classifier: Classifier, pictures: Iterable[One], store: FeatureStore | None = None) -> list[tuple]:
-    """Pairs of classes in question together on these pictures, for which nothing is written."""
-    decides = classifier.head.votes
-    if not isinstance(decides, Captions):
-        raise InputError(f"{classifier.recipe} asks no follow-up. One made with FollowUp was expected. Build one.")
-    wanted: dict[tuple[str, str], None] = {}
-    for seen in encode_stream(classifier.encoder, pictures, store=store):
-        if isinstance(seen, Failure):
-            continue
-        among = decides.ambiguous(classifier.head.feature(seen.pooled[:1]) @ classifier.head.weight.T)[0]
-        for a, b in combinations(sorted(among.tolist()), 2):
-            if (a, b) not in decides._by_pair:
-                wanted[classifier.classes[a], classifier.classes[b]] = None
-    return list(wanted)
-
-
-def write_missing(
-    classifier: Classifier,
-    pictures: Iterable[One],
-    pairs: Sequence[Pair],
-    desk: WriterSession,
-    *,
-    kind: str = "",
-    n: int = 5,
-    store: FeatureStore | None = None,
-) -> tuple[list[Pair], list[WriterError]]:
-    """Ask a writer for what parts the classes in question on these pictures, where nothing is written yet.
-
-    Answers are kept by the desk, so that no pair is asked for twice. Build again with the pairs returned.
-
-    Args:
-        classifier: made by :class:`FollowUp` with ``pairs``.
-        pictures: to be decided on.
-        pairs: what there is.
-        desk: who writes.
-        kind: what the classes are, for example ``"birds"``.
-        n: differences a pair, at most.
-        store: where looks are kept.
-
-    Returns:
-        The old pairs and the new ones, and the errors of pairs that could not be had.
-    """
-    answers = [p for _, p in write_pairs(desk, missing_pairs(classifier, pictures, store), kind, n)]
-    fresh = [p for p in answers if isinstance(p, Pair)]
-    return [*pairs, *fresh], [p for p in answers if isinstance(p, WriterError)]

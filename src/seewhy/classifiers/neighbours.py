@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..bounds import Count, Natural, Positive
 from ..encoders.base import Encoder
 from ..encoders.stream import encode_stream
 from ..errors import ImageError, InputError
@@ -19,11 +20,11 @@ from ..heads.normalise import Normalise
 from ..heads.votes import Votes, class_logits, nearest_scores
 from ..pictures.samples import Sample
 from ..pictures.sources import One
-from ..prototypes.voters import measure_removal
+from ..prototypes.voters import measure_removal, scores_of
 from ..types import Crop, Failure
 from . import classifiers
 from .base import Classifier, HeldOut
-from .encoded_set import EncodedSet, Split, with_logits
+from .encoded_set import EncodedSet, HeldOutPart, Split, with_logits
 from .fitting import Fitting, Outcome, PictureRecipe
 from .linear.jitter import crops_by_name
 
@@ -67,23 +68,14 @@ class Neighbours(PictureRecipe):
     paper = "Wu et al. 2018, arXiv:1805.01978"
     needs = "pictures in classes"
 
-    k: int | None = None
-    temperature: float | None = None
-    n_crops: int = 0
-    power: float = 1.0
-    held_out: float = 0.2
+    k: Count | None = None
+    temperature: Positive | None = None
+    n_crops: Natural = 0
+    power: Positive = 1.0
+    held_out: HeldOutPart = 0.2
     split: Split = "grouped"
     n_bank: int = 1000
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        if (self.k is not None and self.k < 1) or (
-            self.temperature is not None and not 0 < self.temperature < math.inf
-        ):
-            raise InputError(
-                f"neighbours was given k={self.k} and temperature={self.temperature}. "
-                "1 or more, and more than 0, were expected. Leave them out to have them chosen."
-            )
 
     def learn(self, fitting: Fitting) -> Outcome:
         pictures = fitting.look(views=self._views, n_bank=self.n_bank)
@@ -173,14 +165,7 @@ def _figures(trial: Classifier, held: HeldOut | None, chosen: _Choice) -> dict[s
 
 @dataclass(frozen=True)
 class Voter:
-    """One of the user's pictures that took part in a decision.
-
-    Attributes:
-        image: its file name.
-        label: its class.
-        cosine: with the picture that was decided on, -1…1.
-        share: its part of the whole vote, 0…1.
-    """
+    """One of the user's pictures that took part: its file, its class, its cosine and its part of the whole vote."""
 
     image: str
     label: str
@@ -189,17 +174,7 @@ class Voter:
 
 
 def voters(classifier: Classifier, picture: One, top: int = 10) -> tuple[Voter, ...]:
-    """The pictures a decision was made from, the largest share first.
-
-    Args:
-        classifier: fitted by :class:`Neighbours`.
-        picture: a file name or pixels.
-        top: how many.
-
-    Raises:
-        ImageError: the picture cannot be read.
-        InputError: the classifier does not decide by neighbours.
-    """
+    """The pictures a decision was made from, the largest share first."""
     head = classifier.head
     if not isinstance(head.votes, Votes):
         raise InputError(f"{classifier.recipe} has no voters. Fit one with: seewhy fit PHOTOS -M neighbours -o MODEL")
@@ -207,14 +182,7 @@ def voters(classifier: Classifier, picture: One, top: int = 10) -> tuple[Voter, 
     if isinstance(seen, Failure):
         raise ImageError(seen.image, seen.error)
     with torch.no_grad():
-        scores = (head.feature(seen.pooled[:1]) @ head.weight.T)[0]
-    length = head.weight.norm(dim=1)  # 1 / temperature
-    return tuple(
-        Voter(
-            head.votes.names[row],
-            classifier.classes[int(head.votes.owner[row])],
-            float(scores[row] / length[row]),
-            share,
-        )
-        for row, share in head.votes.ballot(scores)[:top]
-    )
+        scores = scores_of(head, seen.pooled[:1])[0]
+    cosines, owner = (scores / head.weight.norm(dim=1)).tolist(), head.votes.owner.tolist()
+    ballot = head.votes.ballot(scores)[:top]
+    return tuple(Voter(head.votes.names[i], classifier.classes[owner[i]], cosines[i], share) for i, share in ballot)

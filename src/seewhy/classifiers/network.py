@@ -50,11 +50,7 @@ class Network(ABC):
     @classmethod
     @abstractmethod
     def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        """Build it again from what :meth:`facts` and :meth:`tensors` gave.
-
-        Raises:
-            KeyError, TypeError, ValueError: they do not fit together; the caller says which file is damaged.
-        """
+        """Build it again from what :meth:`facts` and :meth:`tensors` gave."""
 
 
 @dataclass(frozen=True)

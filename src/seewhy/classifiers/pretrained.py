@@ -35,17 +35,7 @@ class Pretrained(Recipe):
     def build(
         self, encoder: Encoder, descriptions: Descriptions | None = None, store: FeatureStore | None = None
     ) -> Classifier:
-        """Take the encoder's classifier as it is.
-
-        Args:
-            encoder: must have a classifier.
-            descriptions: of its classes; left out, the WordNet glosses for an embedded encoder, or one
-                adapted from it that has its classes still, and none for others.
-            store: where sentence vectors are kept.
-
-        Raises:
-            ModelError: the encoder has no last layer of its own.
-        """
+        """Take the encoder's classifier as it is."""
         layer = encoder.classifier
         if layer is None:
             raise ModelError(
@@ -75,20 +65,9 @@ def _measured(plain: Classifier) -> Classifier:
     if (vectors := gloss_vectors(plain.encoder)) is None:
         return plain
     figure = figures.get(plain.encoder.name, {"accuracy": None, "on": ""})
-    return replace(_glossed(plain, vectors), words_accuracy=figure["accuracy"], words_accuracy_on=figure["on"])
-
-
-def with_glosses(plain: Classifier) -> Classifier:
-    """WordNet glosses of an embedded encoder's classes as words."""
-    vectors = gloss_vectors(plain.encoder)
-    if vectors is None:
-        raise ModelError(f"The encoder {plain.encoder.name!r} has no glosses of its classes. Give descriptions.")
-    return _glossed(plain, vectors)
-
-
-def _glossed(plain: Classifier, vectors: Float[Tensor, "n d"]) -> Classifier:
     glosses = Descriptions.of(imagenet_descriptions()).limited_to(plain.classes)
-    return replace(plain, words=WordBank.of_vectors(glosses, vectors))
+    words = WordBank.of_vectors(glosses, vectors)
+    return replace(plain, words=words, words_accuracy=figure["accuracy"], words_accuracy_on=figure["on"])
 
 
 def gloss_vectors(encoder: Encoder) -> Float[Tensor, "n d"] | None:

@@ -97,12 +97,7 @@ class PromptPairs:
     def __call__(
         self, encoder: Encoder, pictures: One | Many, names: Sequence[str], *, store: FeatureStore | None = None
     ) -> Iterator[Findings | Failure]:
-        """One result for each picture, in order; one that cannot be read is a failure.
-
-        Raises:
-            InputError: there is no finding to look for, or one of them is empty.
-            ModelError: the encoder has no text half.
-        """
+        """One result for each picture, in order; one that cannot be read is a failure."""
         if not names or not all(name.strip() for name in names):
             raise InputError(
                 f"The findings {list(names)} were given. One or more, in words, were expected. Name what is looked for."

@@ -113,11 +113,7 @@ def nameless(encoder: Encoder, words: WordBank, store: FeatureStore | None = Non
 
 
 def reworded(classifier: Classifier, descriptions: Descriptions, store: FeatureStore | None = None) -> Classifier:
-    """The classifier with these descriptions of all its classes; only sentences that are new are encoded.
-
-    Raises:
-        DataError: there are no descriptions to change, or a class is left without any.
-    """
+    """The classifier with these descriptions of all its classes; only sentences that are new are encoded."""
     if classifier.words is None:
         raise DataError("This classifier has no descriptions to change. Start with --descriptions FILE.")
     wanted, words = descriptions.limited_to(classifier.classes), classifier.words

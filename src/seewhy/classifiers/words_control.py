@@ -29,12 +29,7 @@ _FOREIGN: WeakKeyDictionary[Encoder, Tensor] = WeakKeyDictionary()
 
 @dataclass(frozen=True)
 class ForeignLists:
-    """For every class lists as long as its own, of sentences that were written about other things.
-
-    Attributes:
-        lists: the mean of each one's texts.
-        centre: its mean cosine with held-out pictures, every class counted alike.
-    """
+    """For every class lists as long as its own, of sentences that were written about other things."""
 
     lists: Float[Tensor, "k m d"]
     centre: Float[Tensor, "k m"]

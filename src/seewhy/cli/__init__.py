@@ -15,9 +15,9 @@ from typer.core import TyperGroup
 
 from . import check, dense, describe, evaluate, explain, fit, index, methods, pages, predict, study, train
 from .renamed import todays
-from .session import register
 from .standard_input import take_standard_input
 from .terminal import Notes, say
+from .verbs import register
 
 
 class Verbs(TyperGroup):
@@ -86,7 +86,7 @@ VERBS = {
 }
 for panel, verbs in VERBS.items():
     for function, examples in verbs:
-        register(app, function.__name__, function, examples, panel)
+        register(app, function, examples, panel)
 app.add_typer(describe.app, name="describe", rich_help_panel="Teach an encoder")
 app.add_typer(study.app, name="study", rich_help_panel="Decide and explain")
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from ..bounds import Bound
 from ..errors import InputError, UnknownNameError
-from . import options
 from .places import check_report, csv_row
 from .session import Session
 from .terminal import say
@@ -34,70 +34,54 @@ seewhy check clean.jsonl --texts -o fuller.jsonl --restore too_short
 
 def check(
     session: Session,
-    data: Annotated[
-        Path,
-        options.argument(
-            "Labelled pictures: a folder with one folder per class, or a table. With --texts, pictures with texts: a "
-            "table, a folder, WebDataset shards (.tar)."
-        ),
-    ],
-    output: Annotated[
-        Path | None,
-        options.output(
-            "A folder for the report, its JSON and a table; with --texts the .jsonl of pairs that break no rule, and "
-            "beside it NAME.removed.jsonl, which says what was removed, and why. Left out, it is only printed."
-        ),
-    ] = None,
-    model: Annotated[
-        str | None, options.saved("A classifier: its encoder looks, its classes count. Left out, --encoder.")
-    ] = None,
-    by: Annotated[
-        str, typer.Option(help="How labels are doubted: odds, confident, cleanlab (its extra is needed) or neighbours.")
-    ] = "odds",
-    against: Annotated[Path | None, options.option("Pictures of another split: which are copies of those?")] = None,
-    checked: Annotated[
-        Path | None,
-        options.option("The folder of an earlier check, with what was decided: for --serve and --export.", "--from"),
-    ] = None,
-    serve: Annotated[
-        bool, typer.Option("--serve", help="Serve the page on which labels are corrected, confirmed or put off.")
-    ] = False,
-    export: Annotated[
-        Path | None, options.option("Write the data with the decisions on their labels as .csv and stop.")
-    ] = None,
-    texts: Annotated[
-        bool,
-        typer.Option(
-            "--texts",
-            help="Ask rules about the texts of pictures: ALIGN's, copies, scripts; with --encoder, texts that do not "
-            "fit. --set RULE:FIELD=VALUE changes one.",
-        ),
-    ] = False,
-    skip: Annotated[
-        list[str] | None, options.option("With --texts: a rule that is not asked; again for another.")
-    ] = None,
-    restore: Annotated[
-        str | None, options.option("With --texts: put back what this rule removed; DATA is then a cleaned set.")
-    ] = None,
-    host: options.Host = "127.0.0.1",
-    port: options.Port = 8000,
-    name: options.HostNames = None,
+    data: Path,
+    *,
+    output: Path | None = None,
+    model: str | None = None,
+    by: str = "odds",
+    against: Path | None = None,
+    from_: Path | None = None,
+    serve: bool = False,
+    export: Path | None = None,
+    texts: bool = False,
+    skip: list[str] | None = None,
+    restore: str | None = None,
+    host: str = "127.0.0.1",
+    port: Annotated[int, Bound(0, 65535)] = 8000,
+    name: list[str] | None = None,
 ) -> None:
-    """What is wrong with labelled pictures: labels, copies, strangers, dark and blurred ones; each with its reason."""
+    """What is wrong with labelled pictures: labels, copies, strangers, dark and blurred ones; each with its reason.
+
+    Args:
+        data: Labelled pictures: a folder with one folder per class, or a table. With --texts, pictures with
+            texts: a table, a folder, WebDataset shards (.tar).
+        output: A folder for the report, its JSON and a table; with --texts the .jsonl of pairs that break no
+            rule, and beside it NAME.removed.jsonl, which says what was removed, and why. Left out, it is only
+            printed.
+        model: A classifier: its encoder looks, its classes count. Left out, --encoder.
+        by: How labels are doubted: odds, confident, cleanlab (its extra is needed) or neighbours.
+        against: Pictures of another split: which are copies of those?
+        from_: The folder of an earlier check, with what was decided: for --serve and --export.
+        serve: Serve the page on which labels are corrected, confirmed or put off.
+        export: Write the data with the decisions on their labels as .csv and stop.
+        texts: Ask rules about the texts of pictures: ALIGN's, copies, scripts; with --encoder, texts that do
+            not fit. --set RULE:FIELD=VALUE changes one.
+        skip: With --texts: a rule that is not asked; again for another.
+        restore: With --texts: put back what this rule removed; DATA is then a cleaned set.
+    """
     if texts or restore is not None:
         _texts(session, data, output, skip, restore)
-    if checked is not None or serve or export is not None:
-        _go_on(session, data, checked, serve, export, (host, port, tuple(name or ())))
+    if from_ is not None or serve or export is not None:
+        _go_on(session, data, from_, serve, export, (host, port, tuple(name or ())))
     _labels(session, data, output, model, by, against)
 
 
 def _labels(
     session: Session, data: Path, output: Path | None, model: str | None, by: str, against: Path | None
 ) -> NoReturn:
-    from ..pictures.unlabelled import load_pictures
+    from ..pictures.samples import load_pictures
     from ..storage.output import check_file, write
-    from ..studies.inspection.check import Check
-    from ..studies.inspection.findings import COLUMNS
+    from ..studies.inspection.check import COLUMNS, Check
 
     how = session.make(Check, by=by)
     check_report(output, "check", session.force)
@@ -133,7 +117,7 @@ def _go_on(
         DataError: it cannot be read, or the data have changed since.
     """
     from ..language.annotation.labels import Corrections, LabelledData, check_corrected, open_decisions
-    from ..studies.inspection.findings import read_check
+    from ..studies.inspection.check import read_check
 
     if folder is None or serve == (export is not None):
         raise InputError(
@@ -177,10 +161,10 @@ def _serve(check: dict[str, Any], corrections: Corrections, where: tuple[str, in
     from ..errors import MissingExtraError
     from ..service.app import Settings
     from ..service.app import serve as run
-    from ..studies.inspection.findings import small_picture
+    from ..studies.inspection.check import small_picture
 
     try:
-        from ..service.app.check_page import make_check_app
+        from ..service.app.deciding import make_check_app
     except ImportError as error:
         raise MissingExtraError("app", "The page") from error
     settings = Settings(host=where[0], port=where[1], names=where[2])

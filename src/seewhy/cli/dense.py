@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
+from ..bounds import Bound, Part
 from ..errors import InputError
 from ..printable import printable
 from . import options
@@ -36,15 +35,21 @@ MOST_SAID = 10
 
 def segment(
     session: Session,
-    pictures: options.Pictures,
-    model: Annotated[str | None, options.saved("A segmenter of seewhy fit, in the place of --labels.")] = None,
-    labels: options.Names = None,
-    method: Annotated[str, options.method("maskclip; with a folder of weights clipseg:PATH.")] = "maskclip",
-    output: Annotated[
-        Path | None, options.output("A folder for masks (.png), segments.json (COCO) and a page.")
-    ] = None,
+    pictures: list[str],
+    *,
+    model: str | None = None,
+    labels: str | None = None,
+    method: str = "maskclip",
+    output: Path | None = None,
 ) -> None:
-    """Say of every pixel which of the names it shows, or none; by words, or as a segmenter was trained."""
+    """Say of every pixel which of the names it shows, or none; by words, or as a segmenter was trained.
+
+    Args:
+        model: A segmenter of seewhy fit, in the place of --labels.
+        labels: Your classes: names separated by commas, or a .txt with one per line.
+        method: maskclip; with a folder of weights clipseg:PATH.
+        output: A folder for masks (.png), segments.json (COCO) and a page.
+    """
     from ..dense.by_words import segmenter_for
     from ..dense.regions import SegmentFolder
     from ..dense.saving import load_segmenter
@@ -85,23 +90,27 @@ def segment(
 
 def detect(
     session: Session,
-    pictures: options.Pictures,
-    model: Annotated[
-        str | None, options.saved("A detector of seewhy fit. Left out, what --labels names is looked for.")
-    ] = None,
-    labels: options.Names = None,
-    method: Annotated[str, options.method(options.DetectorName)] = "word_regions",
-    output: Annotated[Path | None, options.output("A folder for the boxes and a page.")] = None,
-    format: Annotated[str, typer.Option("--format", help="Of the boxes: coco, yolo, voc or csv.")] = "coco",
-    tiles: Annotated[
-        int | None, options.option("Tiles on a picture's short side, for small things.", min=1, max=32)
-    ] = None,
-    least_score: Annotated[
-        float | None,
-        options.option("Score below which a box is not kept. Left out, the detector's own.", min=0, max=1),
-    ] = None,
+    pictures: list[str],
+    *,
+    model: str | None = None,
+    labels: str | None = None,
+    method: str = "word_regions",
+    output: Path | None = None,
+    format: str = "coco",
+    tiles: Annotated[int, Bound(1, 32)] | None = None,
+    least_score: Part | None = None,
 ) -> None:
-    """Find what the names say, or what a detector was trained on, and draw a box around each."""
+    """Find what the names say, or what a detector was trained on, and draw a box around each.
+
+    Args:
+        model: A detector of seewhy fit. Left out, what --labels names is looked for.
+        labels: Your classes: names separated by commas, or a .txt with one per line.
+        method: word_regions; with a folder of weights owlv2:PATH, grounding_dino:PATH.
+        output: A folder for the boxes and a page.
+        format: Of the boxes: coco, yolo, voc or csv.
+        tiles: Tiles on a picture's short side, for small things.
+        least_score: Score below which a box is not kept. Left out, the detector's own.
+    """
     from ..dense.regions import BoxFolder
 
     given: dict[str, Any] = {} if least_score is None else {"least": least_score}

@@ -8,14 +8,15 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 from ..errors import DataError, InputError
 from . import options
-from .session import Session, register
+from .session import Session
 from .terminal import say
+from .verbs import register
 
 if TYPE_CHECKING:
     from ..language.writers import Estimate, WriterSession
@@ -36,12 +37,6 @@ seewhy describe images photos/ -o descriptions.jsonl -m fruit
 seewhy describe images photos/ -o descriptions.jsonl --labels "apple, cup, plate" --drafts drafts.jsonl
 seewhy describe images photos/ -o descriptions.jsonl --writer gpt-4o-mini --dry-run
 """
-WHO = "Who is asked: a name at --base-url (or at OpenAI), a folder or .gguf file, or smollm2, the small local one."
-BaseUrl = Annotated[
-    str | None, options.option("An OpenAI-compatible service: vLLM, Ollama, llama.cpp, Azure, …", "--base-url")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and stop. Nobody is asked.")]
-WriterName = Annotated[str | None, options.option(WHO, "--writer", "-w")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,25 +123,28 @@ class Writing:
 
 def write(
     session: Session,
-    data: Annotated[
-        str,
-        options.argument(
-            "Names separated by commas, a .txt with one per line, or a folder with one folder per class; with --pairs, "
-            "pictures on which the model is watched."
-        ),
-    ],
-    output: Annotated[Path, options.output("The .json.")],
-    writer: WriterName = None,
-    kind: Annotated[str, options.option("What the classes are, in the plural: birds, screws, cell types.")] = "",
-    pairs: Annotated[
-        bool, typer.Option("--pairs", help="What parts the classes that a model confuses, pair by pair.")
-    ] = False,
-    model: options.Model = None,
-    labels: options.Labels = None,
-    base_url: BaseUrl = None,
-    dry_run: DryRun = False,
+    data: str,
+    *,
+    output: Path,
+    writer: str | None = None,
+    kind: str = "",
+    pairs: bool = False,
+    model: str | None = None,
+    labels: str | None = None,
+    base_url: str | None = None,
+    dry_run: bool = False,
 ) -> None:
-    """Visual descriptors of each class. What a model wrote is to be read and edited: the file is yours."""
+    """Visual descriptors of each class. What a model wrote is to be read and edited: the file is yours.
+
+    Args:
+        data: Names separated by commas, a .txt with one per line, or a folder with one folder per class; with
+            --pairs, pictures on which the model is watched.
+        output: The .json.
+        writer: Who is asked: a name at --base-url (or at OpenAI), a folder or .gguf file, or smollm2, the small
+            local one.
+        kind: What the classes are, in the plural: birds, screws, cell types.
+        pairs: What parts the classes that a model confuses, pair by pair.
+    """
     from ..language.questions import as_descriptions, class_prompt, write_classes
     from ..language.writers import WriterError
     from ..storage.output import check_file
@@ -237,17 +235,22 @@ def _report(session: Session, output: Path, n: int, failed: dict[str, str]) -> N
 
 def match(
     session: Session,
-    data: Annotated[Path, options.argument("Pictures in classes: a folder or a table.")],
-    output: Annotated[Path, options.output("The .jsonl.")],
-    descriptions: Annotated[Path, options.option('Texts of each class: a JSON, {"class": ["text", …]}.')],
-    writer: Annotated[
-        str | None,
-        options.option(f"{WHO} It shortens the texts; left out, they stay as they are.", "--writer", "-w"),
-    ] = None,
-    base_url: BaseUrl = None,
-    dry_run: DryRun = False,
+    data: Path,
+    *,
+    output: Path,
+    descriptions: Path,
+    writer: str | None = None,
+    base_url: str | None = None,
+    dry_run: bool = False,
 ) -> None:
-    """For each picture, the texts of its own class that fit it best. Run again, it goes on where it was stopped."""
+    """For each picture, the texts of its own class that fit it best. Run again, it goes on where it was stopped.
+
+    Args:
+        data: Pictures in classes: a folder or a table.
+        output: The .jsonl.
+        writer: Who is asked: a name at --base-url (or at OpenAI), a folder or .gguf file, or smollm2, the small
+            local one. It shortens the texts; left out, they stay as they are.
+    """
     from ..descriptions.base import Descriptions
     from ..language.matching import Caption, Match, match_to_file, short_prompt, specificity
     from ..language.matching import say as told
@@ -282,22 +285,26 @@ def match(
 
 def images(
     session: Session,
-    pictures: options.Pictures,
-    output: Annotated[Path, options.output("The .jsonl; lines are added to it.")],
-    model: options.Model = None,
-    labels: options.Labels = None,
-    drafts: Annotated[
-        Path | None, options.option('Descriptions to correct, JSONL: {"image": …, "description": …}.')
-    ] = None,
-    check: Annotated[bool, typer.Option(help="Remove what nothing on the picture bears out.")] = True,
-    writer: Annotated[
-        str | None,
-        options.option(f"{WHO} It drafts (it must see) and rewrites; left out, rules do.", "--writer", "-w"),
-    ] = None,
-    base_url: BaseUrl = None,
-    dry_run: DryRun = False,
+    pictures: list[str],
+    *,
+    output: Path,
+    model: str | None = None,
+    labels: str | None = None,
+    drafts: Path | None = None,
+    check: bool = True,
+    writer: str | None = None,
+    base_url: str | None = None,
+    dry_run: bool = False,
 ) -> None:
-    """Describe pictures at length (Image Textualization). Run again, it goes on where it was stopped."""
+    """Describe pictures at length (Image Textualization). Run again, it goes on where it was stopped.
+
+    Args:
+        output: The .jsonl; lines are added to it.
+        drafts: Descriptions to correct, JSONL: {"image": …, "description": …}.
+        check: Remove what nothing on the picture bears out.
+        writer: Who is asked: a name at --base-url (or at OpenAI), a folder or .gguf file, or smollm2, the small
+            local one. It drafts (it must see) and rewrites; left out, rules do.
+    """
     from ..language.textualize import DESCRIPTIONS, Drafter, estimate, offline, read_drafts, textualize_all
     from ..storage.journal import Journal
     from ..types import Failure
@@ -335,6 +342,6 @@ def _seal(parts: Iterable[Any]) -> str:
 
 
 app = typer.Typer(help="Descriptions, written by a language model of your choice.", no_args_is_help=True)
-register(app, "write", write, WRITE_EXAMPLES)
-register(app, "match", match, MATCH_EXAMPLES)
-register(app, "images", images, IMAGES_EXAMPLES)
+register(app, write, WRITE_EXAMPLES)
+register(app, match, MATCH_EXAMPLES)
+register(app, images, IMAGES_EXAMPLES)

@@ -6,10 +6,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from ..bounds import Natural
 from ..errors import DataError, InputError
 from . import options
 from .places import check_report
@@ -43,91 +44,60 @@ DEFAULT = "default"
 
 def evaluate(
     session: Session,
-    data: Annotated[
-        list[str] | None,
-        options.argument(
-            "Labelled pictures: class folders or a table; or masks: images/ and labels/, COCO's JSON; or boxes. With "
-            "--against, any pictures."
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        options.saved(
-            "A classifier; of masks a segmenter, of boxes a detector, with --retrieval an adapted encoder. "
-            f"{options.OTHERWISE}"
-        ),
-    ] = None,
-    labels: options.Labels = None,
-    output: Annotated[
-        Path | None,
-        options.output(
-            "The report, .html or .json; with --contract or --against a folder. Left out, it is only printed."
-        ),
-    ] = None,
-    faithfulness: Annotated[
-        bool,
-        typer.Option(
-            "--faithfulness",
-            help="Measure explanations too: deletion and insertion, average drop, increase, gain, ROAD and sparsity of "
-            "maps, and how often neighbours are of the class decided for.",
-        ),
-    ] = False,
-    cards: Annotated[
-        Path | None, options.option("A folder for cards of the wrong decisions; the report leads to them.")
-    ] = None,
-    contract: Annotated[
-        str | None,
-        options.option("Does it keep this contract, a TOML file? Exit code 1 where it does not. default: the usual."),
-    ] = None,
-    against: Annotated[
-        str | None,
-        options.option(
-            "Are these pictures like those that it was fitted on? Exit code 1 where not. fit: those that it knows; or "
-            "where they are. With --contract: where they are, for a classifier that does not know them itself."
-        ),
-    ] = None,
-    junit: Annotated[
-        Path | None, options.option("With --contract: a JUnit XML file with one test case per figure.")
-    ] = None,
-    write_contract: Annotated[
-        Path | None, options.option("Write a contract with a comment on every figure, and do nothing else.")
-    ] = None,
-    descriptions: options.DescriptionFile = None,
-    follow_up: options.FollowUpFile = None,
-    n_explained: Annotated[
-        int | None,
-        options.option(
-            "Pictures on which explanations are measured. Left out, 32 with --faithfulness, masks or a contract, else "
-            "none.",
-            min=0,
-        ),
-    ] = None,
-    crops: options.Crops = "center",
-    level: options.Level = 0.9,
-    unknown: Annotated[Path | None, options.option("A folder of pictures of no class: how well are they told?")] = None,
-    masks: options.Masks = None,
-    object_words: options.ObjectWords = None,
-    retrieval: Annotated[
-        bool,
-        typer.Option(
-            "--retrieval",
-            help="Pictures with texts: how often they find one another, and what an adapted encoder, given as -m, "
-            "gained and forgot.",
-        ),
-    ] = False,
-    also: options.Also = None,
-    probe: Annotated[
-        Path | None, options.option("Masks of other pictures: what a linear probe trained on them reaches.")
-    ] = None,
-    detector: Annotated[str | None, options.option(options.DetectorName)] = None,
-    pictures: Annotated[Path | None, options.option("Where the pictures of a file of boxes are.")] = None,
-    novel: Annotated[
-        str | None, options.option("Classes, separated by commas, that a detector was not trained on.")
-    ] = None,
+    data: list[str] | None = None,
+    *,
+    model: str | None = None,
+    labels: str | None = None,
+    output: Path | None = None,
+    faithfulness: bool = False,
+    cards: Path | None = None,
+    contract: str | None = None,
+    against: str | None = None,
+    junit: Path | None = None,
+    write_contract: Path | None = None,
+    descriptions: Path | None = None,
+    follow_up: Path | None = None,
+    n_explained: Natural | None = None,
+    crops: str = "center",
+    level: float = 0.9,
+    unknown: Path | None = None,
+    masks: list[str] | None = None,
+    object_: str | None = None,
+    retrieval: bool = False,
+    also: list[Path] | None = None,
+    probe: Path | None = None,
+    detector: str | None = None,
+    pictures: Path | None = None,
+    novel: str | None = None,
 ) -> None:
     """Accuracy, per class, calibration, confusions, and, where asked, how faithful explanations are.
 
     With --contract: does it keep what is asked of it? With --against: are new pictures like those it was fitted on?
+
+    Args:
+        data: Labelled pictures: class folders or a table; or masks: images/ and labels/, COCO's JSON; or boxes.
+            With --against, any pictures.
+        model: A classifier; of masks a segmenter, of boxes a detector, with --retrieval an adapted encoder.
+            Left out, what --labels names, or the encoder's own classes (lite0: ImageNet's).
+        output: The report, .html or .json; with --contract or --against a folder. Left out, it is only printed.
+        faithfulness: Measure explanations too: deletion and insertion, average drop, increase, gain, ROAD and
+            sparsity of maps, and how often neighbours are of the class decided for.
+        cards: A folder for cards of the wrong decisions; the report leads to them.
+        contract: Does it keep this contract, a TOML file? Exit code 1 where it does not. default: the usual.
+        against: Are these pictures like those that it was fitted on? Exit code 1 where not. fit: those that it
+            knows; or where they are. With --contract: where they are, for a classifier that does not know them
+            itself.
+        junit: With --contract: a JUnit XML file with one test case per figure.
+        write_contract: Write a contract with a comment on every figure, and do nothing else.
+        n_explained: Pictures on which explanations are measured. Left out, 32 with --faithfulness, masks or a
+            contract, else none.
+        unknown: A folder of pictures of no class: how well are they told?
+        retrieval: Pictures with texts: how often they find one another, and what an adapted encoder, given as
+            -m, gained and forgot.
+        probe: Masks of other pictures: what a linear probe trained on them reaches.
+        detector: word_regions; with a folder of weights owlv2:PATH, grounding_dino:PATH.
+        pictures: Where the pictures of a file of boxes are.
+        novel: Classes, separated by commas, that a detector was not trained on.
     """
     from ..classifiers.linear.jitter import predict_views
     from ..evidence.batch import check_output
@@ -138,7 +108,7 @@ def evaluate(
         _write_contract(session, write_contract, model, data)
     if not data:
         raise InputError("No pictures were given. Labelled ones were expected. Name a folder or a table.")
-    drawn = (masks, object_words)
+    drawn = (masks, object_)
     if contract is not None:
         _audit(session, _only(data), model, contract, against, output, junit, n_explained, drawn)
     if against is not None:
@@ -293,7 +263,7 @@ def _retrieval(
     from ..encoders.adapted import is_adapted, open_adaptation
     from ..encoders.find import encoder as find
     from ..pictures.pairs import load_pairs
-    from ..studies.retrieval import measure_retrieval
+    from ..studies.adapting import measure_retrieval
 
     session.finish_settings()
     name = model or session.encoder_name

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import typer
-
+from ..bounds import Count
 from ..errors import InputError
 from . import options
 from .session import Session
@@ -35,70 +34,59 @@ seewhy explain photo.jpg -m seg -o why/
 seewhy explain photo.jpg --labels "stamp, platelet" --parts word_regions -o why/
 seewhy explain photo.jpg --where rise --set n_masks=1000 --set masks=stratified
 """
-OF_WHOLE_PICTURES = ("follow_up", "validation", "typical", "masks", "object_words")
+OF_WHOLE_PICTURES = ("follow_up", "validation", "typical", "masks", "object_")
 """Options that boxes and segments have no use for."""
-ONE_BY_ONE = ("typical", "masks", "object_words", "parts", "known", "png")
+ONE_BY_ONE = ("typical", "masks", "object_", "parts", "known", "png")
 """Options for what is shown beside single pictures, which has no place in Parquet."""
 
 
 def explain(
     session: Session,
-    pictures: options.Pictures,
-    model: Annotated[str | None, options.saved(f"A classifier, segmenter or detector. {options.OTHERWISE}")] = None,
-    labels: options.Labels = None,
-    output: Annotated[
-        Path | None,
-        options.output(
-            "A folder for cards and their index, or one .html, .png or .json file; left out, no card is made.",
-            "PATH|ADDRESS",
-        ),
-    ] = None,
-    where: Annotated[
-        str | None,
-        options.option("How to show where it looked; see: seewhy methods. Left out, the model's own, or grad_cam."),
-    ] = None,
-    target: Annotated[str | None, options.option("Explain this class, not the predicted one.")] = None,
-    contrast: Annotated[str | None, options.option("Rather than this class.")] = None,
-    descriptions: options.DescriptionFile = None,
-    follow_up: options.FollowUpFile = None,
-    validation: options.Validation = None,
-    level: options.Level = 0.9,
-    measure: options.Measure = True,
-    like: Annotated[
-        str | None,
-        options.option(
-            "epic, nearest, protopnet or voters; left out, epic where the model has its prototypes, else its own."
-        ),
-    ] = None,
-    because: options.Because = False,
-    masks: options.Masks = None,
-    object_words: options.ObjectWords = None,
-    typical: Annotated[
-        Path | None,
-        options.option("Also typical pictures of the class, made once for each: the folder of a generator."),
-    ] = None,
-    png: Annotated[bool, typer.Option("--png", help="Also a still picture of each card.")] = False,
-    parts: Annotated[
-        str | None,
-        options.option(
-            "A card for each box or segment that this finds by --labels: maskclip or clipseg:PATH; "
-            + options.DetectorName,
-        ),
-    ] = None,
-    known: Annotated[
-        Path | None,
-        options.option(
-            "Pictures with boxes, masks or folders of one class each, that boxes or segments are likened to."
-        ),
-    ] = None,
-    parquet: options.Parquet = False,
-    shard: options.Part = "1/1",
-    workers: options.Workers = 1,
-    cluster: options.OnCluster = None,
+    pictures: list[str],
+    *,
+    model: str | None = None,
+    labels: str | None = None,
+    output: Path | None = None,
+    where: str | None = None,
+    target: str | None = None,
+    contrast: str | None = None,
+    descriptions: Path | None = None,
+    follow_up: Path | None = None,
+    validation: Path | None = None,
+    level: float = 0.9,
+    measure: bool = True,
+    like: str | None = None,
+    because: bool = False,
+    masks: list[str] | None = None,
+    object_: str | None = None,
+    typical: Path | None = None,
+    png: bool = False,
+    parts: str | None = None,
+    known: Path | None = None,
+    parquet: bool = False,
+    shard: str = "1/1",
+    workers: Count = 1,
+    cluster: str | None = None,
 ) -> None:
     """Explain pictures: print the answer; with -o, write a card each and an index. Stopped, it goes on where it was.
 
     With a saved segmenter or detector, or --parts and --labels, what is found in each picture gets a card.
+
+    Args:
+        model: A classifier, segmenter or detector. Left out, what --labels names, or the encoder's own classes
+            (lite0: ImageNet's).
+        output (PATH|ADDRESS): A folder for cards and their index, or one .html, .png or .json file; left out,
+            no card is made.
+        where: How to show where it looked; see: seewhy methods. Left out, the model's own, or grad_cam.
+        target: Explain this class, not the predicted one.
+        contrast: Rather than this class.
+        like: epic, nearest, protopnet or voters; left out, epic where the model has its prototypes, else its
+            own.
+        typical: Also typical pictures of the class, made once for each: the folder of a generator.
+        png: Also a still picture of each card.
+        parts: A card for each box or segment that this finds by --labels: maskclip or clipseg:PATH;
+            word_regions; with a folder of weights owlv2:PATH, grounding_dino:PATH.
+        known: Pictures with boxes, masks or folders of one class each, that boxes or segments are likened to.
     """
     from ..classifiers.words import measured_on
     from ..evidence.batch import Batch
@@ -134,7 +122,7 @@ def explain(
         classifier = measured_on(classifier, session.samples(validation), session.store, session.terminal)
     names: Iterable[str] = session.pictures(pictures, output)
     names = list(names) if masks else names  # which may come one by one, for as long as somebody types them
-    objects, _ = options.objects_of(session, classifier, names, masks, object_words)
+    objects, _ = options.objects_of(session, classifier, names, masks, object_)
     if explainer is not None:
         from ..attributions.explainers import trained
 
@@ -162,7 +150,7 @@ def _how(session: Session, *, because: str | None, **given: Any) -> ExplainOptio
 
 
 def _option(name: str) -> str:
-    return "--object" if name == "object_words" else f"--{name.replace('_', '-')}"
+    return f"--{name.rstrip('_').replace('_', '-')}"
 
 
 def judge_named(session: Session, name: str | None) -> Any:

@@ -6,7 +6,7 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from ..errors import InputError
 from ..printable import printable
@@ -34,43 +34,33 @@ seewhy fit photos/ -m birds --method t_tame --set steps=2000
 
 def fit(
     session: Session,
-    data: Annotated[
-        Path,
-        options.argument(
-            "Pictures: a folder with one folder per class, or a .csv, .tsv, .jsonl or .parquet table. Masks: images/ "
-            "and labels/ with classes.txt, or COCO's JSON. Boxes: COCO's JSON, YOLO, VOC or a table."
-        ),
-    ],
-    output: Annotated[
-        Path | None, options.output("A folder; with --model left out, that model's own for what is found for it.")
-    ] = None,
-    method: Annotated[str | None, options.method("Left out, linear for classes. See: seewhy methods.")] = None,
-    descriptions: options.DescriptionFile = None,
-    validation: options.Validation = None,
-    model: Annotated[
-        str | None,
-        options.saved(
-            "A classifier that prototypes (epic, nearest, …) or an explainer (t_tame, tame, l_cam) are made for; its "
-            "decisions stay."
-        ),
-    ] = None,
-    labels: options.Labels = None,
-    because: options.Because = False,
-    captions: Annotated[
-        Path | None,
-        options.option(
-            "Texts of each picture, a .jsonl, for methods that train with them. See: seewhy describe match."
-        ),
-    ] = None,
-    pictures: Annotated[Path | None, options.option("Where the pictures of a file of boxes are.")] = None,
-    task: Annotated[
-        Task | None,
-        options.option("What is learnt; left out, it is seen from the method and the data, and said."),
-    ] = None,
+    data: Path,
+    *,
+    output: Path | None = None,
+    method: str | None = None,
+    descriptions: Path | None = None,
+    validation: Path | None = None,
+    model: str | None = None,
+    labels: str | None = None,
+    because: bool = False,
+    captions: Path | None = None,
+    pictures: Path | None = None,
+    task: Literal["classes", "masks", "boxes", "prototypes", "explainer"] | None = None,
 ) -> None:
     """Make a classifier, segmenter or detector of your pictures, or find what a classifier's decisions rest on.
 
     Run again, it goes on where it was stopped.
+
+    Args:
+        data: Pictures: a folder with one folder per class, or a .csv, .tsv, .jsonl or .parquet table. Masks:
+            images/ and labels/ with classes.txt, or COCO's JSON. Boxes: COCO's JSON, YOLO, VOC or a table.
+        output: A folder; with --model left out, that model's own for what is found for it.
+        method: Left out, linear for classes. See: seewhy methods.
+        model: A classifier that prototypes (epic, nearest, …) or an explainer (t_tame, tame, l_cam) are made
+            for; its decisions stay.
+        captions: Texts of each picture, a .jsonl, for methods that train with them. See: seewhy describe match.
+        pictures: Where the pictures of a file of boxes are.
+        task: What is learnt; left out, it is seen from the method and the data, and said.
     """
     learnt = task or _task(data, method, model)
     if task is None and learnt not in ("classes", "prototypes", "explainer"):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from ..bounds import Count
 from ..errors import InputError
 from ..printable import printable
-from . import options
 from .session import Session
 
 if TYPE_CHECKING:
@@ -41,63 +41,44 @@ seewhy search library --image cat.jpg --text "in the snow" --set weight=2
 seewhy search library --image a.jpg --image b.jpg --unlike c.jpg --where-label cats --json
 seewhy search by-colour --image cat.jpg --encoder enc --focus "the colour"
 """
-PLACE = "FOLDER|ADDRESS"
-"""A folder, or a place in object storage such as ``s3://bucket/vectors``."""
 
 
 def index(
     session: Session,
-    data: Annotated[
-        list[Path] | None,
-        options.argument(
-            "Pictures, folders, class folders, tables with classes, or vectors that --parquet wrote, s3:// as well; "
-            "with --parquet also .tar shards, or Parquet with a column of pictures.",
-            metavar="DATA|ADDRESS",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None, options.output("The index's folder; with --parquet that of the Parquet files.", PLACE)
-    ] = None,
-    model: Annotated[str | None, options.saved("A classifier, whose encoder looks. Left out, --encoder.")] = None,
-    add: Annotated[bool, typer.Option("--add", help="Only add to an index that is there, with its settings.")] = False,
-    forget: Annotated[list[Path] | None, options.option("Forget a picture, or all below a folder.")] = None,
-    forget_missing: Annotated[
-        bool, typer.Option("--forget-missing", help="Forget pictures whose files are gone.")
-    ] = False,
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Fit whitening and approximate search anew, and clear away what is gone.")
-    ] = False,
-    verify: Annotated[
-        Path | None,
-        options.option(
-            "Read every byte of an index or of vectors, say which files are not as they were written, and stop.",
-            metavar=PLACE,
-        ),
-    ] = None,
-    parquet: options.Parquet = False,
-    shard: options.Part = "1/1",
-    workers: options.Workers = 1,
-    cluster: options.OnCluster = None,
-    status: Annotated[
-        Path | None,
-        options.option(
-            "Say what is there of vectors that are being written and what is missing, and stop.",
-            metavar=PLACE,
-            rich_help_panel="Many pictures",
-        ),
-    ] = None,
-    plan: Annotated[
-        bool,
-        typer.Option(
-            "--plan",
-            help="Measure a sample, say what writing vectors will take in time, money and bytes, and stop.",
-            rich_help_panel="Many pictures",
-        ),
-    ] = False,
+    data: list[Path] | None = None,
+    *,
+    output: Path | None = None,
+    model: str | None = None,
+    add: bool = False,
+    forget: list[Path] | None = None,
+    forget_missing: bool = False,
+    rebuild: bool = False,
+    verify: Path | None = None,
+    parquet: bool = False,
+    shard: str = "1/1",
+    workers: Count = 1,
+    cluster: str | None = None,
+    status: Path | None = None,
+    plan: bool = False,
 ) -> None:
     """Make pictures searchable, or change what is; with --parquet, only keep their vectors.
 
     Pictures that are there are not looked at again; run again after any stop, it goes on.
+
+    Args:
+        data (DATA|ADDRESS): Pictures, folders, class folders, tables with classes, or vectors that --parquet
+            wrote, s3:// as well; with --parquet also .tar shards, or Parquet with a column of pictures.
+        output (FOLDER|ADDRESS): The index's folder; with --parquet that of the Parquet files.
+        model: A classifier, whose encoder looks. Left out, --encoder.
+        add: Only add to an index that is there, with its settings.
+        forget: Forget a picture, or all below a folder.
+        forget_missing: Forget pictures whose files are gone.
+        rebuild: Fit whitening and approximate search anew, and clear away what is gone.
+        verify (FOLDER|ADDRESS): Read every byte of an index or of vectors, say which files are not as they were
+            written, and stop.
+        status (FOLDER|ADDRESS): Say what is there of vectors that are being written and what is missing, and
+            stop.
+        plan: Measure a sample, say what writing vectors will take in time, money and bytes, and stop.
     """
     from ..retrieval.index import check_place
     from ..retrieval.settings import Settings
@@ -215,19 +196,29 @@ def _index_line(told: dict[str, Any]) -> str:
 
 def search(
     session: Session,
-    index: Annotated[Path, options.argument("What seewhy index made.")],
-    image: Annotated[
-        list[str] | None, options.option("A picture it should be like; again for more.", "--image", "-i")
-    ] = None,
-    text: Annotated[str, options.option("What should be on it, in words.", "--text", "-t")] = "",
-    k: Annotated[int, typer.Option("-k", min=1, help="Pictures shown.")] = 10,
-    output: Annotated[Path | None, options.output("A page (.html) or .json.")] = None,
-    unlike: Annotated[list[str] | None, options.option("A picture it should not be like; again for more.")] = None,
-    without: Annotated[str, options.option("What should not be on it, in words.")] = "",
-    where_label: Annotated[list[str] | None, options.option("Only pictures of this class; again for more.")] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Compare every picture, even in a large index.")] = False,
+    index: Path,
+    *,
+    image: list[str] | None = None,
+    text: str = "",
+    k: Count = 10,
+    output: Path | None = None,
+    unlike: list[str] | None = None,
+    without: str = "",
+    where_label: list[str] | None = None,
+    exact: bool = False,
 ) -> None:
-    """Find pictures in an index: by picture, by words, or by both."""
+    """Find pictures in an index: by picture, by words, or by both.
+
+    Args:
+        index: What seewhy index made.
+        image: A picture it should be like; again for more.
+        k: Pictures shown.
+        output: A page (.html) or .json.
+        unlike: A picture it should not be like; again for more.
+        without: What should not be on it, in words.
+        where_label: Only pictures of this class; again for more.
+        exact: Compare every picture, even in a large index.
+    """
     from ..report.paging import check_ending
     from ..retrieval import Index, Query
 

@@ -9,12 +9,11 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from itertools import groupby
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from ..catalogue import listing as listing
-from . import options
 from .session import Session
 from .terminal import say
 
@@ -56,13 +55,16 @@ def with_settings(name: str) -> list[dict[str, Any]]:
 
 def methods(
     session: Session,
-    name: Annotated[str | None, options.argument("One method, with its settings; left out, all.")] = None,
-    json_schema: Annotated[
-        str | None,
-        options.option("The JSON Schema of what a command prints with --json, like explain; all: their names."),
-    ] = None,
+    name: str | None = None,
+    *,
+    json_schema: str | None = None,
 ) -> None:
-    """Every method: family, paper, needs, cost in forward passes, and how often it finds planted evidence."""
+    """Every method: family, paper, needs, cost in forward passes, and how often it finds planted evidence.
+
+    Args:
+        name: One method, with its settings; left out, all.
+        json_schema: The JSON Schema of what a command prints with --json, like explain; all: their names.
+    """
     if json_schema is not None:
         from ..results import list_schemas, schema
 
@@ -137,7 +139,9 @@ def _version(name: str) -> str | None:
         return None
 
 
-def doctor(session: Session) -> None:
+def doctor(
+    session: Session,
+) -> None:
     """Engines, models and extras available here, found offline. Exit code 1 if the default cannot run."""
     state = examine()
     session.say(state, *_doctor_lines(state))

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING
 
 from .session import DEFAULT_ENCODER, Session
 from .standard_input import standard_input
@@ -19,130 +17,6 @@ if TYPE_CHECKING:
     from ..pictures.object_masks import MaskSource
     from ..pictures.samples import Samples
     from ..storage.features import FeatureStore
-
-
-def option(help: str, *names: str, **how: Any) -> Any:
-    """An option that shows no default."""
-    return typer.Option(*names, help=help, show_default=False, **how)
-
-
-def argument(help: str, **how: Any) -> Any:
-    return typer.Argument(help=help, show_default=False, **how)
-
-
-def saved(what: str) -> Any:
-    """``--model``, with what this verb takes for one, and does without it."""
-    return option(f"A saved model. {what}", "--model", "-m")
-
-
-def labels(more: str = "") -> Any:
-    names = "Your classes: names separated by commas, or a .txt with one per line."
-    return option(names + more, "--labels", "-l")
-
-
-def output(what: str, metavar: str | None = None) -> Any:
-    """``-o``, with ``what`` this verb writes. Left out, a verb that reports writes nothing; others ask for a place."""
-    return option(f"Where to write. {what}", "--output", "-o", metavar=metavar)
-
-
-def method(what: str) -> Any:
-    """``--method`` of the verbs that make or find something."""
-    return option(f"How it is made, by its name. {what}", "--method", "-M")
-
-
-Pictures = Annotated[list[str], argument("Picture files and folders; - reads file names from standard input.")]
-Labelled = Annotated[Path, argument("Labelled pictures: a folder with one folder per class, or a table.")]
-OTHERWISE = "Left out, what --labels names, or the encoder's own classes (lite0: ImageNet's)."
-Model = Annotated[str | None, saved(f"A classifier. {OTHERWISE}")]
-Labels = Annotated[str | None, labels(" Or a .json with descriptions.")]
-Names = Annotated[str | None, labels()]
-DescriptionFile = Annotated[
-    Path | None, option('Texts of each class: a JSON, {"class": ["text", …]}.', "--descriptions")
-]
-FollowUpFile = Annotated[
-    Path | None,
-    option(
-        "Decide between the likeliest classes by what parts them: the file of seewhy describe write --pairs.",
-        "--follow-up",
-    ),
-]
-Level = Annotated[
-    float, typer.Option(help="How often the true class is to be among those that a decision names: 0.5 to below 1.")
-]
-Validation = Annotated[
-    Path | None,
-    option(
-        "Labelled pictures of the same classes, never trained on, to choose and to measure on: a folder or a table. "
-        "Left out, those that fit holds out.",
-        "--validation",
-    ),
-]
-TestPictures = Annotated[
-    Path | None,
-    option("Labelled pictures of the same classes to test on. Left out, a part of the pictures.", "--test"),
-]
-StudyFolder = Annotated[
-    Path | None, output("A folder for the report, its JSON and what it is made from; left out, it is only printed.")
-]
-Measure = Annotated[bool, typer.Option(help="Measure deletion and insertion (about one second a picture).")]
-Crops = Annotated[
-    str, typer.Option(help="center: the model's own crop; twelve: the picture, 5 crops, and all mirrored.")
-]
-Also = Annotated[
-    list[Path] | None, option("Labelled pictures of other things: are they still told by name? Again for another set.")
-]
-Masks = Annotated[
-    list[str] | None,
-    option(
-        "Where the objects are: a mask or a folder of masks named like the pictures, boxes (COCO, YOLO, VOC, a table), "
-        "or a saved segmenter, which draws each class by its name, or --object.",
-        "--masks",
-    ),
-]
-ObjectWords = Annotated[
-    str | None, option("Words for the object, separated by commas, by which it is found.", "--object")
-]
-DetectorName = "word_regions; with a folder of weights owlv2:PATH, grounding_dino:PATH."
-Because = Annotated[bool, typer.Option("--because", help="Also what likenesses rest on: hue, texture, shape and more.")]
-Parquet = Annotated[
-    bool,
-    typer.Option(
-        "--parquet",
-        help="Many pictures: -o names a folder of Parquet files, one for each shard of the one input.",
-        rich_help_panel="Many pictures",
-    ),
-]
-Part = Annotated[
-    str,
-    option(
-        "Which part of the input, of how many: 3/16. Always the same pictures, whoever else runs; for Slurm arrays and "
-        "xargs.",
-        "--shard",
-        rich_help_panel="Many pictures",
-    ),
-]
-Workers = Annotated[
-    int,
-    option("Processes on this machine, which share its cores.", "--workers", min=1, rich_help_panel="Many pictures"),
-]
-OnCluster = Annotated[
-    str | None,
-    option(
-        "On Ray: local, this machine; auto, or HOST:PORT, the cluster that this machine belongs to. --workers are then "
-        "actors there, each with its threads.",
-        "--cluster",
-        rich_help_panel="Many pictures",
-    ),
-]
-Host = Annotated[
-    str,
-    typer.Option(help="Address to listen on; 0.0.0.0 opens the page to the network.", rich_help_panel="The page"),
-]
-Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.", rich_help_panel="The page")]
-HostNames = Annotated[
-    list[str] | None,
-    option("A host name to answer under, beside localhost and addresses.", "--name", rich_help_panel="The page"),
-]
 
 
 def open_store(name: str | None) -> FeatureStore | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
+from ..bounds import Bound
 from ..errors import DataError, InputError, MissingExtraError
 from . import options
 from .check import export_corrected, label_columns
@@ -50,67 +51,46 @@ STDOUT = 1
 
 def app(
     session: Session,
-    model: options.Model = None,
-    labels: options.Labels = None,
-    data: Annotated[
-        list[Path] | None,
-        options.option(
-            "Labelled pictures: browse what the model gets wrong, and what edited words change. With --annotate, "
-            "pictures; again for more."
-        ),
-    ] = None,
-    decisions: Annotated[
-        Path | None,
-        options.option(
-            "Correct, confirm or put off the labels of --data beside the mistakes; what is decided is kept in this "
-            "folder (decisions.sqlite), which may be that of a check. Left out, nothing can be decided."
-        ),
-    ] = None,
-    annotate: Annotated[
-        Path | None,
-        options.option(
-            "Describe the pictures of --data in rounds: objects in boxes, then the whole. Everything is kept in this "
-            "SQLite file, at every keystroke."
-        ),
-    ] = None,
-    port: options.Port = 8000,
-    descriptions: options.DescriptionFile = None,
-    follow_up: options.FollowUpFile = None,
-    by: Annotated[
-        str | None, options.option("A table's column: what edited words change is told for each value.", "--by")
-    ] = None,
-    export: Annotated[
-        Path | None,
-        options.option(
-            "Write --data with what was decided in --decisions as .csv, or what was described in --annotate as .jsonl, "
-            ".parquet or .json (Label Studio), and stop."
-        ),
-    ] = None,
-    bring: Annotated[
-        Path | None,
-        options.option("With --annotate: take in .jsonl, or .json of Label Studio, and stop.", "--import"),
-    ] = None,
-    against: Annotated[
-        Path | None,
-        options.option('With --annotate: texts to compare with, JSONL: {"image": …, "description": …}.'),
-    ] = None,
-    save: Annotated[
-        Path | None,
-        options.option(
-            "Keep edited descriptions in this file, and go on from them; left out, edits last for the session."
-        ),
-    ] = None,
-    measure: options.Measure = True,
-    host: options.Host = "127.0.0.1",
-    name: options.HostNames = None,
+    *,
+    model: str | None = None,
+    labels: str | None = None,
+    data: list[Path] | None = None,
+    decisions: Path | None = None,
+    annotate: Path | None = None,
+    port: Annotated[int, Bound(0, 65535)] = 8000,
+    descriptions: Path | None = None,
+    follow_up: Path | None = None,
+    by: str | None = None,
+    export: Path | None = None,
+    import_: Path | None = None,
+    against: Path | None = None,
+    save: Path | None = None,
+    measure: bool = True,
+    host: str = "127.0.0.1",
+    name: list[str] | None = None,
 ) -> None:
-    """Serve the page: drop a picture, see the card, point at words and heat, edit words, compare, browse mistakes."""
+    """Serve the page: drop a picture, see the card, point at words and heat, edit words, compare, browse mistakes.
+
+    Args:
+        data: Labelled pictures: browse what the model gets wrong, and what edited words change. With
+            --annotate, pictures; again for more.
+        decisions: Correct, confirm or put off the labels of --data beside the mistakes; what is decided is kept
+            in this folder (decisions.sqlite), which may be that of a check. Left out, nothing can be decided.
+        annotate: Describe the pictures of --data in rounds: objects in boxes, then the whole. Everything is
+            kept in this SQLite file, at every keystroke.
+        by: A table's column: what edited words change is told for each value.
+        export: Write --data with what was decided in --decisions as .csv, or what was described in --annotate
+            as .jsonl, .parquet or .json (Label Studio), and stop.
+        import_: With --annotate: take in .jsonl, or .json of Label Studio, and stop.
+        against: With --annotate: texts to compare with, JSONL: {"image": …, "description": …}.
+        save: Keep edited descriptions in this file, and go on from them; left out, edits last for the session.
+    """
     from ..service.app import make_app, serve
     from ..storage.output import check_file
 
     address = (host, port, tuple(name or ()))
     if annotate is not None:
-        _annotate(session, annotate, data, address, export, bring, against)
+        _annotate(session, annotate, data, address, export, import_, against)
     if data is not None and len(data) > 1:
         raise InputError(f"--data was given {len(data)} times. One folder or table was expected. Drop the others.")
     place = data[0] if data else None
@@ -123,7 +103,7 @@ def app(
     _check(classifier, save, place, by, decisions)
     if save is not None and save.exists():
         from ..descriptions.base import Descriptions
-        from ..service.app.editing import with_texts
+        from ..service.app.words import with_texts
 
         classifier = with_texts(classifier, Descriptions.read(save).texts, session.store)
     if settings.is_open:
@@ -316,27 +296,26 @@ def _serve_annotation(session: Session, desk: Any, address: tuple[str, int, tupl
 
 def serve(
     session: Session,
-    model: Annotated[
-        list[str] | None,
-        options.saved("A classifier; NAME=FOLDER gives it a name, else its folder does; may be given again."),
-    ] = None,
-    port: options.Port = 8000,
-    host: options.Host = "127.0.0.1",
-    name: options.HostNames = None,
-    token_file: Annotated[
-        Path | None,
-        options.option("The token that clients must send stands in this file. Left out, in SEEWHY_TOKEN."),
-    ] = None,
-    no_token: Annotated[bool, typer.Option("--no-token", help="Let other machines ask without a token.")] = False,
-    rate: Annotated[
-        float | None, options.option("Requests a minute from one address; left out, any number.", min=0.01)
-    ] = None,
-    access_log: Annotated[
-        bool, typer.Option("--access-log/--no-access-log", help="A line of JSON per request on standard output.")
-    ] = True,
-    measure: options.Measure = True,
+    *,
+    model: list[str] | None = None,
+    port: Annotated[int, Bound(0, 65535)] = 8000,
+    host: str = "127.0.0.1",
+    name: list[str] | None = None,
+    token_file: Path | None = None,
+    no_token: bool = False,
+    rate: Annotated[float, Bound(0.01)] | None = None,
+    access_log: bool = True,
+    measure: bool = True,
 ) -> None:
-    """Serve classifiers to programs: several pictures a request, evidence on demand, metrics, reload, drain."""
+    """Serve classifiers to programs: several pictures a request, evidence on demand, metrics, reload, drain.
+
+    Args:
+        model: A classifier; NAME=FOLDER gives it a name, else its folder does; may be given again.
+        token_file: The token that clients must send stands in this file. Left out, in SEEWHY_TOKEN.
+        no_token: Let other machines ask without a token.
+        rate: Requests a minute from one address; left out, any number.
+        access_log: A line of JSON per request on standard output.
+    """
     from ..service.serve import ServiceSettings, make_service
     from ..service.serve import serve as run
     from ..service.serve.settings import read_token
@@ -397,21 +376,24 @@ def named(models: list[str]) -> dict[str, Path]:
 
 def export(
     session: Session,
-    output: Annotated[Path, options.output("The folder for the graph and its card.")],
-    model: options.Model = None,
-    labels: options.Labels = None,
-    to: Annotated[str, typer.Option("--to", help="onnx or openvino.")] = "onnx",
-    layout: Annotated[
-        Literal["plain", "triton", "ovms"],
-        typer.Option(help="A folder, or a model repository of Triton Inference Server or of OpenVINO Model Server."),
-    ] = "plain",
-    served_name: Annotated[str | None, options.option("Of the model in a repository. Left out, its folder's.")] = None,
-    check_on: Annotated[
-        list[str] | None,
-        options.option("Pictures to compare graph and classifier on, 64 at most. Left out, 8 drawn ones."),
-    ] = None,
+    *,
+    output: Path,
+    model: str | None = None,
+    labels: str | None = None,
+    to: str = "onnx",
+    layout: Literal["plain", "triton", "ovms"] = "plain",
+    served_name: str | None = None,
+    check_on: list[str] | None = None,
 ) -> None:
-    """Write a classifier as one graph, with the decision and Grad-CAM in it, and check that it answers the same."""
+    """Write a classifier as one graph, with the decision and Grad-CAM in it, and check that it answers the same.
+
+    Args:
+        output: The folder for the graph and its card.
+        to: onnx or openvino.
+        layout: A folder, or a model repository of Triton Inference Server or of OpenVINO Model Server.
+        served_name: Of the model in a repository. Left out, its folder's.
+        check_on: Pictures to compare graph and classifier on, 64 at most. Left out, 8 drawn ones.
+    """
     from ..service.graphs.export import check_place
     from ..service.graphs.export import export as write
     from ..service.graphs.graph import format_of

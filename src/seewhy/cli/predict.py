@@ -6,13 +6,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import typer
-
+from ..bounds import Count
 from ..errors import InputError
 from ..printable import percent, printable, spreadsheet_safe
-from . import options
 from .places import csv_row, write_lines
 from .session import Session
 
@@ -38,45 +36,37 @@ NOT_BESIDE_FINDINGS = ("model", "labels", "follow_up", "validation", "reject", "
 
 def predict(
     session: Session,
-    pictures: options.Pictures,
-    model: options.Model = None,
-    labels: options.Labels = None,
-    output: Annotated[
-        Path | None, options.output("This file instead of standard output, whole or not at all.", "FILE|ADDRESS")
-    ] = None,
-    as_csv: Annotated[
-        bool,
-        typer.Option(
-            "--csv",
-            help="Comma-separated: image, label, score (the classifier's own), error, verdict, right (how probable it "
-            "is that the decision is right, as the card says), set.",
-        ),
-    ] = False,
-    level: options.Level = 0.9,
-    reject: Annotated[
-        bool, typer.Option("--reject", help="Label pictures that are unlike anything it was trained on 'unknown'.")
-    ] = False,
-    validation: options.Validation = None,
-    follow_up: options.FollowUpFile = None,
-    finding: Annotated[
-        list[str] | None,
-        options.option(
-            "Something that may be in a picture, such as 'pleural effusion'; again for another. Each is asked by "
-            "itself: 'pleural effusion' against 'no pleural effusion' and 'no sign of pleural effusion'.",
-        ),
-    ] = None,
-    absent: Annotated[
-        list[str] | None,
-        options.option("Says that a finding is not there, with {} for it; again for another."),
-    ] = None,
-    top: Annotated[int, typer.Option(min=1, help="So many of a picture's likeliest classes in the JSON.")] = 5,
-    crops: options.Crops = "center",
-    parquet: options.Parquet = False,
-    shard: options.Part = "1/1",
-    workers: options.Workers = 1,
-    cluster: options.OnCluster = None,
+    pictures: list[str],
+    *,
+    model: str | None = None,
+    labels: str | None = None,
+    output: Path | None = None,
+    csv: bool = False,
+    level: float = 0.9,
+    reject: bool = False,
+    validation: Path | None = None,
+    follow_up: Path | None = None,
+    finding: list[str] | None = None,
+    absent: list[str] | None = None,
+    top: Count = 5,
+    crops: str = "center",
+    parquet: bool = False,
+    shard: str = "1/1",
+    workers: Count = 1,
+    cluster: str | None = None,
 ) -> None:
-    """Decide on pictures. One line per picture, in order; a broken one never stops the others."""
+    """Decide on pictures. One line per picture, in order; a broken one never stops the others.
+
+    Args:
+        output (FILE|ADDRESS): This file instead of standard output, whole or not at all.
+        csv: Comma-separated: image, label, score (the classifier's own), error, verdict, right (how probable it
+            is that the decision is right, as the card says), set.
+        reject: Label pictures that are unlike anything it was trained on 'unknown'.
+        finding: Something that may be in a picture, such as 'pleural effusion'; again for another. Each is
+            asked by itself: 'pleural effusion' against 'no pleural effusion' and 'no sign of pleural effusion'.
+        absent: Says that a finding is not there, with {} for it; again for another.
+        top: So many of a picture's likeliest classes in the JSON.
+    """
     from ..classifiers.certainty import check_level
     from ..classifiers.linear.jitter import predict_views
     from ..classifiers.words import measured_on
@@ -92,7 +82,7 @@ def predict(
         work = Predict(chosen, top, level, crops, reject, batch_size)
         into_parquet(session, work, pictures, output, session.make(Spread), (shard, workers, cluster))
     session.finish_settings()
-    form = "json" if session.as_json else "csv" if as_csv else "text"
+    form = "json" if session.as_json else "csv" if csv else "text"
     if output is not None and form == "text":
         form = "csv" if output.suffix.lower() == ".csv" else "json"
     if finding or absent:

@@ -1,21 +1,17 @@
-"""What all verbs share: options that are declared once, the session that they make, and how a verb shows its help."""
+"""One run of a verb: what the options that all verbs share say, opened where it is needed."""
 
 from __future__ import annotations
 
-import functools
-import inspect
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import json as JSON
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
-from typer.core import TyperCommand, TyperOption
 
 from ..errors import InputError
-from .places import check_options, check_words, refuse_addresses
 from .settings import SETTINGS, Own
 from .terminal import Terminal, say
 
@@ -30,183 +26,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 DEFAULT_ENCODER = "lite0"
 """One that is the same is the same as none, and then a saved classifier's own embedded one is taken."""
-ADDRESS = "ADDRESS"
-"""Stands in the metavar of an option that takes the name of a place in object storage, too."""
-ALL, SHORT = "seewhy.all", "seewhy.short"
-N_SHOWN = 10
-"""Options that ``--help`` shows."""
-
-
-def _shared(
-    encoder: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--encoder",
-            "-e",
-            help="lite0, timm:NAME, torchvision:NAME, open_clip:MODEL/PRETRAINED, hf:ORG/NAME, file:PATH, or the "
-            "folder of an adapted encoder; again for another where several are compared. Left out, lite0, or what a "
-            "saved model or an index was made with.",
-            show_default=False,
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line, on standard output.")] = False,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="A setting of the method or of what else the command makes; again for another. --help-all lists "
-            "them; those of a method: seewhy methods NAME.",
-            show_default=False,
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(help="Of all that is drawn at random.", min=-(2**63), max=2**63 - 1, show_default="0"),
-    ] = None,
-    group: Annotated[
-        str | None,
-        typer.Option(
-            help="A table's column that says which pictures belong together (thing, visit, patient), or, for class "
-            "folders, the word folder: those of one folder below a class. They are held out together, and an interval "
-            "is as wide as their number allows.",
-            show_default=False,
-        ),
-    ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="WHAT=COLUMN",
-            help="What a table's columns are called: image=file, label=kind, text=caption, split=set; again for "
-            "another.",
-            show_default=False,
-        ),
-    ] = None,
-    focus: Annotated[
-        str | None,
-        typer.Option(
-            help="Look at every picture under this instruction, such as 'the colour', where the encoder takes one.",
-            show_default=False,
-        ),
-    ] = None,
-    engine: Annotated[
-        str, typer.Option(help="auto, openvino, onnxruntime or torch; with a precision: openvino:f32.")
-    ] = "auto",
-    store: Annotated[
-        str | None,
-        typer.Option(help="Feature store; left out, the one in the cache; 'none' keeps nothing.", show_default=False),
-    ] = None,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Write over a file that SeeWhy did not make; never over one that is read."),
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")] = False,
-) -> None:
-    pass
-
-
-def _show_all(context: typer.Context, wanted: bool) -> None:
-    if wanted:
-        context.meta[ALL] = True
-        say(*context.get_help().splitlines())
-        context.exit()
-
-
-def _help_all(
-    help_all: Annotated[
-        bool, typer.Option("--help-all", is_eager=True, callback=_show_all, help="Every option, and all settings.")
-    ] = False,
-) -> None:
-    pass
-
-
-@cache
-def shared_options() -> tuple[TyperOption, ...]:
-    """Those of every verb, made once; ``--help-all`` is the last."""
-    made = []
-    for function in (_shared, _help_all):
-        lone = typer.Typer(add_completion=False)
-        lone.command()(function)
-        made += typer.main.get_command(lone).params
-    for option in made:
-        option.rich_help_panel = "Options of every command"
-    return tuple(made)
-
-
-class Verb(TyperCommand):
-    """A verb with the options of all: it does not begin where an output is also an input, and makes a session."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        own_help = super().get_params(ctx)[len(self.params) :]
-        everything = [*self.params, *shared_options(), *own_help]
-        return _shown(everything) if ctx.meta.get(SHORT) else everything
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        ctx.meta[SHORT] = not ctx.meta.get(ALL)
-        try:
-            super().format_help(ctx, formatter)
-        finally:
-            ctx.meta[SHORT] = False
-        if ctx.meta.get(ALL):
-            say(*settings_lines(verb_of(ctx)))
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        check_words(args)
-        return super().parse_args(ctx, args)
-
-    def invoke(self, ctx: Any) -> Any:
-        for option in self.params:
-            if ADDRESS not in (option.metavar or ""):
-                refuse_addresses(ctx.params.get(option.name))
-        check_options(ctx.params, keeps=self.name == "fit")
-        values = {option.name: ctx.params.pop(option.name) for option in shared_options()}
-        del values["help_all"]
-        ctx.obj = Session(verb_of(ctx), ctx, **values)
-        return super().invoke(ctx)
-
-
-def _shown(params: Sequence[Any]) -> list[Any]:
-    """Arguments and ten options: a verb's first ones, the encoder, JSON, and where the rest stands."""
-    options = [p for p in params if isinstance(p, TyperOption)]
-    own = [p for p in options if p.rich_help_panel != "Options of every command"]
-    *shared, more = shared_options()
-    always = [*shared[:2], more, *options[-1:]]
-    first = [p for p in own if p not in always][: N_SHOWN - len(always)]
-    rest = [p for p in shared if p not in always][: N_SHOWN - len(always) - len(first)]
-    wanted = {id(p) for p in (*first, *rest, *always)}
-    return [p for p in params if not isinstance(p, TyperOption) or id(p) in wanted]
-
-
-def verb_of(ctx: Any) -> str:
-    """``study scaling``: the verb as it is typed."""
-    names = []
-    while ctx.parent is not None:
-        names.append(str(ctx.info_name))
-        ctx = ctx.parent
-    return " ".join(reversed(names))
-
-
-def settings_lines(verb: str) -> list[str]:
-    """What ``--set`` sets in a verb, from the table that ``make docs`` writes."""
-    table = json.loads(Path(__file__).with_name("settings.json").read_text("utf-8")).get(verb, [])
-    lines = [f"  {row['name']}={row['default']}  ({row['kind']})  {row['help']}".rstrip() for row in table]
-    return ["Settings, as --set NAME=VALUE:", *lines] if lines else []
-
-
-def register(app: typer.Typer, name: str, function: Callable[..., None], examples: str, panel: str = "") -> None:
-    """Make a function a verb: its first parameter is the session, the others are its own arguments and options."""
-    parameters = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
-
-    @functools.wraps(function)
-    def run(context: typer.Context, **given: Any) -> None:
-        function(context.obj, **given)
-
-    context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
-    del run.__wrapped__  # type: ignore[attr-defined]  # typer reads these two
-    run.__signature__ = inspect.Signature([context, *parameters])  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in (context, *parameters)}
-    epilog = "Examples:\n\n" + "\n\n".join(f"  {line}" for line in examples.strip().splitlines())
-    app.command(name, cls=Verb, epilog=epilog, rich_help_panel=panel or None)(run)
 
 
 class Session:
@@ -224,18 +43,17 @@ class Session:
         seed: int | None = None,
         group: str | None = None,
         column: Sequence[str] | None = None,
-        setting: Sequence[str] | None = None,
+        set_: Sequence[str] | None = None,
         force: bool = False,
-        as_json: bool = False,
+        json: bool = False,
         quiet: bool = False,
     ) -> None:
         self.verb, self.context = verb, context
         self.encoder_names = [name if focus is None else f"{name}#{focus}" for name in encoder or [DEFAULT_ENCODER]]
         self.engine, self.store_name, self.group, self.force = engine, store, group, force
-        self.as_json, self.quiet, self.seed_given = as_json, quiet, seed
+        self.as_json, self.quiet, self.seed_given = json, quiet, seed
         self.columns = _pairs("--column", column, ("image", "label", "text", "split"))
-        self.settings = settings(setting)
-        self.n_settings = len(self.settings)
+        self.settings = settings(set_)
 
     @property
     def seed(self) -> int:
@@ -368,7 +186,7 @@ class Session:
 
     def say(self, data: Mapping[str, Any], *lines: str) -> None:
         """One JSON object, or lines for people."""
-        say(*([json.dumps(data, ensure_ascii=False)] if self.as_json else lines), flush=True)
+        say(*([JSON.dumps(data, ensure_ascii=False)] if self.as_json else lines), flush=True)
 
     def report(self, found: Page, place: Path | None, name: str | None = None) -> None:
         """Write a report, into a folder under a name or as the file named, and say what it says."""
@@ -382,7 +200,7 @@ class Session:
         elif place is not None:
             page = str(found.save(place, force=self.force))
         if self.as_json:
-            say(json.dumps({**found.data, "report": page}, ensure_ascii=False))
+            say(JSON.dumps({**found.data, "report": page}, ensure_ascii=False))
             return
         _print(found)
         say(*(() if page is None else (f"report: {page}",)))

@@ -163,13 +163,13 @@ def settings_text() -> str:
 def _rows(part: str | dict[str, Own]) -> list[dict[str, str]]:
     from pkgutil import resolve_name
 
-    from ..parameters import in_words, meanings, settings_of, written
+    from ..parameters import documented, in_words, settings_of, written
 
     if isinstance(part, dict):
         rows = [(name, in_words(own.kind), written(own.preset), own.help) for name, own in part.items()]
     else:
         cls = resolve_name(part)
-        said = meanings(cls)
-        rows = [(s.name, s.kind, s.default, said.get(s.name, "")) for s in settings_of(cls)]
+        meanings = documented(cls)[1]
+        rows = [(s.name, s.kind, s.default, meanings.get(s.name, ("", ""))[1]) for s in settings_of(cls)]
     keys = ("name", "kind", "default", "help")
     return [dict(zip(keys, row, strict=True)) for row in rows if row[1] != "a value made in Python"]

@@ -6,14 +6,16 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from ..bounds import Count
 from ..errors import DataError, InputError
 from . import options
 from .places import check_report
-from .session import Session, register
+from .session import Session
+from .verbs import register
 
 if TYPE_CHECKING:
     from ..encoders.base import Encoder
@@ -77,31 +79,26 @@ def _learnt_and_tested(session: Session, data: Path, test: Path | None) -> tuple
 
 def faithfulness(
     session: Session,
-    pictures: options.Pictures,
-    model: options.Model = None,
-    labels: options.Labels = None,
-    methods: Annotated[
-        str | None,
-        options.option(
-            "Attributions, separated by commas, or 'all'; NAME:50 is measured on 50 pictures at most. Left out, those "
-            "that need no forward pass of their own."
-        ),
-    ] = None,
-    metrics: Annotated[
-        str | None,
-        options.option(
-            "Metrics, separated by commas, or 'all'; NAME:50 is measured on 50 pictures at most. Left out, the usual "
-            "ones. See: seewhy methods."
-        ),
-    ] = None,
-    n_pictures: Annotated[int | None, options.option("So many of the pictures; left out, all.", min=1)] = None,
-    masks: Annotated[
-        Path | None,
-        options.option("A folder of masks named like the pictures, for metrics of localisation.", "--masks"),
-    ] = None,
-    output: options.StudyFolder = None,
+    pictures: list[str],
+    *,
+    model: str | None = None,
+    labels: str | None = None,
+    methods: str | None = None,
+    metrics: str | None = None,
+    n_pictures: Count | None = None,
+    masks: Path | None = None,
+    output: Path | None = None,
 ) -> None:
-    """Which explanations of this model can be believed? Stopped, it goes on where it was."""
+    """Which explanations of this model can be believed? Stopped, it goes on where it was.
+
+    Args:
+        methods: Attributions, separated by commas, or 'all'; NAME:50 is measured on 50 pictures at most. Left
+            out, those that need no forward pass of their own.
+        metrics: Metrics, separated by commas, or 'all'; NAME:50 is measured on 50 pictures at most. Left out,
+            the usual ones. See: seewhy methods.
+        n_pictures: So many of the pictures; left out, all.
+        masks: A folder of masks named like the pictures, for metrics of localisation.
+    """
     from ..storage.output import working_folder
     from ..studies.faithfulness import FaithfulnessStudy
 
@@ -118,12 +115,13 @@ def faithfulness(
 
 def background(
     session: Session,
-    data: options.Labelled,
-    model: options.Model = None,
-    labels: options.Labels = None,
-    masks: options.Masks = None,
-    object_words: options.ObjectWords = None,
-    output: options.StudyFolder = None,
+    data: Path,
+    *,
+    model: str | None = None,
+    labels: str | None = None,
+    masks: list[str] | None = None,
+    object_: str | None = None,
+    output: Path | None = None,
 ) -> None:
     """Does it use the background? Give pictures it was not fitted on. Stopped, it goes on where it was."""
     from ..dense.object_masks import WordMasks
@@ -134,7 +132,7 @@ def background(
     classifier = session.classifier(model, labels)
     samples = session.samples(data).labelled()
     names = [s.image for s in samples.items]
-    source, boxes = options.objects_of(session, classifier, names, masks, object_words)
+    source, boxes = options.objects_of(session, classifier, names, masks, object_)
     source = source or WordMasks(classifier.encoder, store=session.store)
     findings = study.run(classifier, samples, source, output, boxes=boxes, progress=session.terminal)
     _finish(session, findings, output, "background")
@@ -142,21 +140,20 @@ def background(
 
 def interpretability(
     session: Session,
-    data: options.Labelled,
-    concepts: Annotated[
-        Path | None,
-        options.option(
-            "What concepts in words say: a .txt with one per line, or a .json with descriptions. Left out, phrases "
-            "from the glosses of ImageNet's classes."
-        ),
-    ] = None,
-    judge: Annotated[
-        str, typer.Option(help="An encoder with words that judges for those without how well words fit a picture.")
-    ] = "lite0",
-    test: options.TestPictures = None,
-    output: options.StudyFolder = None,
+    data: Path,
+    *,
+    concepts: Path | None = None,
+    judge: str = "lite0",
+    test: Path | None = None,
+    output: Path | None = None,
 ) -> None:
-    """How much of what encoders know do a few concepts say? Stopped, it goes on where it was."""
+    """How much of what encoders know do a few concepts say? Stopped, it goes on where it was.
+
+    Args:
+        concepts: What concepts in words say: a .txt with one per line, or a .json with descriptions. Left out,
+            phrases from the glosses of ImageNet's classes.
+        judge: An encoder with words that judges for those without how well words fit a picture.
+    """
     from ..studies.interpretability import InterpretabilityStudy
 
     check_report(output, "interpretability", session.force)
@@ -204,17 +201,19 @@ def _texts(path: Path | None) -> tuple[str, ...]:
 
 def scaling(
     session: Session,
-    data: options.Labelled,
-    target: Annotated[
-        float | None, options.option("The accuracy wanted, like 0.95; left out, what a doubling brings.")
-    ] = None,
-    model: Annotated[
-        str | None, options.saved("A classifier by linear: of its encoder and settings. Left out, --encoder.")
-    ] = None,
-    test: options.TestPictures = None,
-    output: options.StudyFolder = None,
+    data: Path,
+    *,
+    target: float | None = None,
+    model: str | None = None,
+    test: Path | None = None,
+    output: Path | None = None,
 ) -> None:
-    """How many more pictures are needed for an accuracy? Stopped, it goes on where it was."""
+    """How many more pictures are needed for an accuracy? Stopped, it goes on where it was.
+
+    Args:
+        target: The accuracy wanted, like 0.95; left out, what a doubling brings.
+        model: A classifier by linear: of its encoder and settings. Left out, --encoder.
+    """
     from ..classifiers.linear.recipe import Linear
     from ..studies.scaling import ScalingStudy
 
@@ -240,9 +239,10 @@ def scaling(
 
 def transfer(
     session: Session,
-    data: options.Labelled,
-    test: options.TestPictures = None,
-    output: options.StudyFolder = None,
+    data: Path,
+    *,
+    test: Path | None = None,
+    output: Path | None = None,
 ) -> None:
     """Would another encoder be better? Several on the same pictures, with which differences are real; goes on where it
     was stopped."""
@@ -260,12 +260,17 @@ def transfer(
 
 def base_to_new(
     session: Session,
-    data: options.Labelled,
-    method: Annotated[str, options.method("Several of those of adapt, separated by commas.")] = "coop",
-    test: options.TestPictures = None,
-    output: options.StudyFolder = None,
+    data: Path,
+    *,
+    method: str = "coop",
+    test: Path | None = None,
+    output: Path | None = None,
 ) -> None:
-    """What does learning half of the classes by name bring these, and cost the others? Goes on where it was stopped."""
+    """What does learning half of the classes by name bring these, and cost the others? Goes on where it was stopped.
+
+    Args:
+        method: Several of those of adapt, separated by commas.
+    """
     from ..studies.base_to_new import BaseToNewStudy
 
     check_report(output, "base-to-new", session.force)
@@ -280,26 +285,32 @@ def base_to_new(
 
 def generate(
     session: Session,
-    generator: Annotated[Path, options.argument("A generator's folder.")],
-    label: Annotated[str | None, options.option("Make what the model takes for this class.", "--class")] = None,
-    text: Annotated[str | None, options.option("What should be on it, in words.", "--text", "-t")] = None,
-    neuron: Annotated[int | None, options.option("A unit of the model's pooled features, by number.")] = None,
-    model: options.Model = None,
-    labels: options.Labels = None,
-    like: Annotated[
-        str | None, options.option("A picture to start at; alone, make what the model takes for it.")
-    ] = None,
-    inpaint: Annotated[str | None, options.option("A picture with a hole to fill in.")] = None,
-    mask: Annotated[Path | None, options.option("A picture of the same size, white where the hole is.")] = None,
-    judge: Annotated[
-        str | None,
-        options.option(
-            "A saved classifier or an encoder with words that says what is on the pictures; not the one climbed."
-        ),
-    ] = None,
-    output: Annotated[Path | None, options.output("A folder for the page, its JSON and the pictures.")] = None,
+    generator: Path,
+    *,
+    class_: str | None = None,
+    text: str | None = None,
+    neuron: int | None = None,
+    model: str | None = None,
+    labels: str | None = None,
+    like: str | None = None,
+    inpaint: str | None = None,
+    mask: Path | None = None,
+    judge: str | None = None,
+    output: Path | None = None,
 ) -> None:
-    """Make pictures of what a model takes for a class, a text or a neuron (PPGN)."""
+    """Make pictures of what a model takes for a class, a text or a neuron (PPGN).
+
+    Args:
+        generator: A generator's folder.
+        class_: Make what the model takes for this class.
+        neuron: A unit of the model's pooled features, by number.
+        like: A picture to start at; alone, make what the model takes for it.
+        inpaint: A picture with a hole to fill in.
+        mask: A picture of the same size, white where the hole is.
+        judge: A saved classifier or an encoder with words that says what is on the pictures; not the one
+            climbed.
+        output: A folder for the page, its JSON and the pictures.
+    """
     from ..generation.generate import Asking, Question, check_place, make, save
     from ..generation.generator import load_generator
     from ..generation.sampler import PPGN
@@ -310,7 +321,7 @@ def generate(
     (own,) = session.take("generator_encoder")
     asking = session.make(Asking, rest=False)
     sampler = session.make(PPGN)
-    question = Question(label, text, neuron, like, inpaint, None if mask is None else str(mask))
+    question = Question(class_, text, neuron, like, inpaint, None if mask is None else str(mask))
     session.store_name = "none"
     climbed = session.classifier(model, labels)
     loaded = load_generator(generator, own, own=climbed.encoder, engine=session.engine)
@@ -330,10 +341,10 @@ def generate(
 
 
 app = typer.Typer(help="Questions about a model, answered on many pictures.", no_args_is_help=True)
-register(app, "faithfulness", faithfulness, FAITHFULNESS)
-register(app, "background", background, BACKGROUND)
-register(app, "interpretability", interpretability, INTERPRETABILITY)
-register(app, "scaling", scaling, SCALING)
-register(app, "transfer", transfer, TRANSFER)
-register(app, "base-to-new", base_to_new, BASE_TO_NEW)
-register(app, "generate", generate, GENERATE)
+register(app, faithfulness, FAITHFULNESS)
+register(app, background, BACKGROUND)
+register(app, interpretability, INTERPRETABILITY)
+register(app, scaling, SCALING)
+register(app, transfer, TRANSFER)
+register(app, base_to_new, BASE_TO_NEW)
+register(app, generate, GENERATE)

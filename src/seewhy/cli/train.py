@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import typer
 
+from ..bounds import Count, Part
 from ..errors import InputError, MissingExtraError
 from ..progress import duration
 from . import options
@@ -52,85 +53,48 @@ BY_OPTION = ("train", "keep", "epochs", "projection", "augmentation")
 """Options that are settings of a training; left out, its own."""
 BY_SET = ("may_forget", "batch_size", "lr", "projection_width", "kappa", "effective", "keep_head", "pyramid")
 """Settings of a training; others are those of the objective."""
-Objective = Annotated[str, typer.Option(help="What is made small, by its name. See: seewhy methods.")]
-Instructions = Annotated[
-    list[str] | None,
-    options.option(
-        "An instruction, and the table's column that answers it, as colour='the colour'; again for another, or for "
-        "another wording of the same.",
-        metavar="COLUMN=WORDS",
-    ),
-]
-HeldOut = Annotated[
-    Path | None,
-    options.option(
-        "Pictures of the same kind, with texts or labels where these are learnt from, never trained on, to choose and "
-        "to measure on. Left out, a tenth is held out.",
-        "--validation",
-    ),
-]
-Tensorboard = Annotated[Path | None, options.option("A folder for TensorBoard. It needs the extra tensorboard.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and stop. A few steps are measured.")]
 
 
 def adapt(
     session: Session,
-    pairs: Annotated[
-        str,
-        options.argument(
-            "Pictures with texts: a table (image, text), JSONL, a folder of pictures with .txt files, or .tar shards. "
-            "With --method, labelled pictures."
-        ),
-    ],
-    output: Annotated[Path, options.output("The adapted encoder's folder; with --method, the classifier's.")],
-    method: Annotated[
-        str | None,
-        options.method("It learns, of labelled pictures, what stands before their classes' names: coop, for one."),
-    ] = None,
-    objective: Objective = "clip",
-    train: Annotated[
-        Literal["heads", "image", "text", "towers"],
-        typer.Option(
-            help="What learns. Small heads behind frozen towers, the picture tower, the words tower, or both."
-        ),
-    ] = "heads",
-    epochs: Annotated[
-        int, typer.Option(min=1, help="Times every picture is seen. Each time with one of its texts.")
-    ] = 12,
-    validation: HeldOut = None,
-    keep: Annotated[
-        float | None,
-        options.option(
-            "How much of what was learnt is kept: 0 none, 1 all. Left out, chosen on held-out pictures.", min=0, max=1
-        ),
-    ] = None,
-    dry_run: DryRun = False,
-    shots: Annotated[
-        int | None, options.option("Pictures of each class to train on, with --method. Left out, all.", min=1)
-    ] = None,
-    model: Annotated[
-        str | None,
-        options.saved("With --method, a classifier, which is adapted and compared with. Left out, --encoder."),
-    ] = None,
-    base_to_new: Annotated[
-        bool,
-        typer.Option(
-            "--base-to-new",
-            help="Learn the first half of the classes, with --method, and measure on the rest as well.",
-        ),
-    ] = False,
-    new_names: Annotated[
-        str | None,
-        options.option(
-            "Names to learn for without a picture, with --method: separated by commas, or a .txt with one per line. "
-            "Left out, no name beyond the classes' own is read.",
-        ),
-    ] = None,
-    also: options.Also = None,
-    instruction: Instructions = None,
-    tensorboard: Tensorboard = None,
+    pairs: str,
+    *,
+    output: Path,
+    method: str | None = None,
+    objective: str = "clip",
+    train: Literal["heads", "image", "text", "towers"] = "heads",
+    epochs: Count = 12,
+    validation: Path | None = None,
+    keep: Part | None = None,
+    dry_run: bool = False,
+    shots: Count | None = None,
+    model: str | None = None,
+    base_to_new: bool = False,
+    new_names: str | None = None,
+    also: list[Path] | None = None,
+    instruction: list[str] | None = None,
+    tensorboard: Path | None = None,
 ) -> None:
-    """Teach an encoder your own pictures and words. Run again, it goes on where it was stopped."""
+    """Teach an encoder your own pictures and words. Run again, it goes on where it was stopped.
+
+    Args:
+        pairs: Pictures with texts: a table (image, text), JSONL, a folder of pictures with .txt files, or .tar
+            shards. With --method, labelled pictures.
+        output: The adapted encoder's folder; with --method, the classifier's.
+        method: It learns, of labelled pictures, what stands before their classes' names: coop, for one.
+        train: What learns. Small heads behind frozen towers, the picture tower, the words tower, or both.
+        validation: Pictures of the same kind, with texts or labels where these are learnt from, never trained
+            on, to choose and to measure on. Left out, a tenth is held out.
+        keep: How much of what was learnt is kept: 0 none, 1 all. Left out, chosen on held-out pictures.
+        dry_run: Say what it would cost, and stop. A few steps are measured.
+        shots: Pictures of each class to train on, with --method. Left out, all.
+        model: With --method, a classifier, which is adapted and compared with. Left out, --encoder.
+        base_to_new: Learn the first half of the classes, with --method, and measure on the rest as well.
+        new_names: Names to learn for without a picture, with --method: separated by commas, or a .txt with one
+            per line. Left out, no name beyond the classes' own is read.
+        instruction (COLUMN=WORDS): An instruction, and the table's column that answers it, as colour='the
+            colour'; again for another, or for another wording of the same.
+    """
     if method is not None:
         _adapt_names(session, pairs, output, method, validation, tensorboard)
     for name in session.was_given(NAMES_ONLY):
@@ -144,32 +108,32 @@ def adapt(
 
 def pretrain(
     session: Session,
-    pairs: Annotated[
-        str,
-        options.argument(
-            "Pictures with texts: a table (image, text), JSONL, a folder of pictures with .txt files, or .tar shards. "
-            "For objectives without words: class folders, a table (image, label), or just pictures."
-        ),
-    ],
-    output: Annotated[Path, options.output("The encoder's folder.")],
-    objective: Objective = "clip",
-    epochs: Annotated[
-        int, typer.Option(min=1, help="Times every picture is seen. Each time with one of its texts.")
-    ] = 20,
-    validation: HeldOut = None,
-    dry_run: DryRun = False,
-    augmentation: Annotated[
-        Literal["simclr", "byol", "crops", "whole"],
-        typer.Option(help="What is done to views. Crops with colours, crops alone, or small cuts for digits."),
-    ] = "simclr",
-    projection: Annotated[
-        Literal["none", "linear", "mlp", "fixed"],
-        typer.Option(help="What stands behind the encoder meanwhile. Without words; fixed learns nothing."),
-    ] = "mlp",
-    instruction: Instructions = None,
-    tensorboard: Tensorboard = None,
+    pairs: str,
+    *,
+    output: Path,
+    objective: str = "clip",
+    epochs: Count = 20,
+    validation: Path | None = None,
+    dry_run: bool = False,
+    augmentation: Literal["simclr", "byol", "crops", "whole"] = "simclr",
+    projection: Literal["none", "linear", "mlp", "fixed"] = "mlp",
+    instruction: list[str] | None = None,
+    tensorboard: Path | None = None,
 ) -> None:
-    """Train an encoder, all of it kept; new:resnet, new:vit and new:vit_swl begin from nothing."""
+    """Train an encoder, all of it kept; new:resnet, new:vit and new:vit_swl begin from nothing.
+
+    Args:
+        pairs: Pictures with texts: a table (image, text), JSONL, a folder of pictures with .txt files, or .tar
+            shards. For objectives without words: class folders, a table (image, label), or just pictures.
+        output: The encoder's folder.
+        validation: Pictures of the same kind, with texts or labels where these are learnt from, never trained
+            on, to choose and to measure on. Left out, a tenth is held out.
+        dry_run: Say what it would cost, and stop. A few steps are measured.
+        augmentation: What is done to views. Crops with colours, crops alone, or small cuts for digits.
+        projection: What stands behind the encoder meanwhile. Without words; fixed learns nothing.
+        instruction (COLUMN=WORDS): An instruction, and the table's column that answers it, as colour='the
+            colour'; again for another, or for another wording of the same.
+    """
     way = _way(session, objective, instruction, all_of_it=True)
     watched = Watched(session.quiet, tensorboard)
     if way.stays:

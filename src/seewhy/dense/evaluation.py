@@ -20,8 +20,9 @@ from ..pictures.boxes import BoxData, BoxedPicture
 from ..pictures.pixel_classes import MaskedPictures
 from ..pictures.samples import some
 from ..progress import Progress
+from ..report.blocks import Document
 from ..report.paging import Page
-from ..report.region_reports import render_box_report, render_mask_report
+from ..report.region_reports import box_document, mask_document
 from ..types import Failure
 from .finders import Segmenter
 from .linear import Linear
@@ -54,15 +55,15 @@ MIDDLE = 0.8
 class SegmentationReport(Page):
     """What :func:`evaluate_segmenter` measured; displays itself in a notebook; ``data`` is its JSON (docs/json.md)."""
 
-    def to_html(self) -> str:
-        return render_mask_report(self.data)
+    def document(self) -> Document:
+        return mask_document(self.data)
 
 
 class BoxReport(Page):
     """What :func:`evaluate_boxes` measured; displays itself in a notebook, and ``save("report.html")`` writes it."""
 
-    def to_html(self) -> str:
-        return render_box_report(self.data)
+    def document(self) -> Document:
+        return box_document(self.data)
 
 
 # masks

@@ -5,21 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from ..encoders.stream import file_digest
 from ..errors import ImageError, InputError
-from ..evidence.batch import FORMS, Done, check_output, entry_of
+from ..evidence.batch import FORMS, Done, Result, as_before, check_output, streamed, write_card
 from ..evidence.card_folder import INDEX, CardFolder
 from ..evidence.explain import ExplainOptions
 from ..explanation.base import Explanation
 from ..explanation.part import Part
 from ..progress import Progress
-from ..report import IndexEntry, index_entry, render_index
+from ..report import IndexEntry, render_index
 from ..types import Failure
+from .finders import Detector
 from .part_evidence import MOST, PartExplainer, parts_of
 
 
@@ -54,27 +54,15 @@ class PartBatch:
             yield from (one if isinstance(one, Failure) else one[0] for one in self._explained(names, None))
             return
         with closing(CardFolder(self.output, force=self.force)) as folder:
-            lines: list[dict[str, Any]] = []
-            entries: list[IndexEntry] = []
-            failures: list[Failure] = []
             own = (name for name in names if not folder.is_own(name))
-            for one in self._explained(own, folder):
-                if isinstance(one, Failure):
-                    failures.append(one)
-                    yield one
-                    continue
-                lines.append(one[0].record)
-                entries.append(entry_of(one[1]))
-                yield one[0]
-            folder.finish([*lines, *(f.to_json() for f in failures)], self._page(lines, entries, failures))
+            if not (yield from streamed(self._explained(own, folder), folder, self._page)):
+                folder.finish([], self._page([], []))  # nothing was found is an answer
 
-    def _page(self, lines: list[dict[str, Any]], entries: list[IndexEntry], failures: list[Failure]) -> str:
-        nouns = ("box", "boxes") if lines and lines[0]["part"]["kind"] == "box" else ("segment", "segments")
+    def _page(self, entries: list[IndexEntry], failures: list[Failure]) -> str:
+        nouns = ("box", "boxes") if isinstance(self.explainer.finder, Detector) else ("segment", "segments")
         return render_index(entries, failures, nouns[1].capitalize(), nouns)
 
-    def _explained(
-        self, names: Iterable[str], folder: CardFolder | None
-    ) -> Iterator[tuple[Done, dict[str, Any]] | Failure]:
+    def _explained(self, names: Iterable[str], folder: CardFolder | None) -> Iterator[Result]:
         fingerprint = self._fingerprint()
         for name in names:
             try:
@@ -85,7 +73,7 @@ class PartBatch:
             self.n_pictures += 1
             parts = parts_of(found)
             if len(parts) > self.most or not parts:
-                left = f"{len(parts) - self.most} of {len(parts)} are left out; --most-cards explains more"
+                left = f"{len(parts) - self.most} of {len(parts)} are left out; --set most_cards explains more"
                 self.progress.note(f"{name}: {left if parts else 'nothing was found'}")
             keys = {part.number: self._key(name, part, fingerprint) for part in parts[: self.most]}
             earlier = {} if folder is None else {number: folder.earlier(key) for number, key in keys.items()}
@@ -94,23 +82,17 @@ class PartBatch:
             for part in parts[: self.most]:
                 line = earlier.get(part.number)
                 if line is not None and folder is not None:
-                    card = str(folder.path / line["entry"]["href"])
-                    yield Done({**line["record"], "card": card}, None), line["entry"]
+                    yield as_before(line, folder)
                 else:
-                    yield self._write(keys[part.number], folder, next(made))
+                    yield self._written(keys[part.number], folder, next(made))
 
-    def _write(self, key: str, folder: CardFolder | None, result: Explanation) -> tuple[Done, dict[str, Any]]:
-        if folder is None:
-            return Done({**result.to_json(), "card": None}, result), {}
+    def _written(self, key: str, folder: CardFolder | None, result: Explanation) -> tuple[Done, dict[str, Any]]:
         part = result.part
-        assert part is not None
+        if folder is None or part is None:
+            return Done({**result.to_json(), "card": None}, result), {}
         # What follows the last dot would be taken for the ending of a picture's name.
         name = f"{Path(result.prediction.image).with_suffix('')} {part.kind} {part.number} {part.label}."
-        place = folder.place(name, self.endings)
-        record = {**result.to_json(), "card": str(folder.path / f"{place}.html")}
-        entry = asdict(index_entry(result, f"{place}.html"))
-        folder.keep(key, record, entry, {place + e: FORMS[e](result) for e in self.endings})
-        return Done(record, result), entry
+        return write_card(result, folder, key, folder.place(name, self.endings), self.endings)
 
     def _key(self, name: str, part: Part, fingerprint: str) -> str:
         told = f"{name}|{file_digest(name)}|{part.to_json()}|{fingerprint}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -114,24 +114,10 @@ class Batch:
             yield from self._one_file(names, self.output)
             return
         with closing(CardFolder(self.output, force=self.force)) as folder:
-            records: list[dict[str, Any]] = []
-            entries: list[IndexEntry] = []
-            failures: list[Failure] = []
-            for result in self._explained(names, folder):
-                if isinstance(result, Failure):
-                    failures.append(result)
-                    yield result
-                    continue
-                done, entry = result
-                records.append(done.record)
-                entries.append(entry_of(entry))
-                yield done
-            lines = [*records, *(f.to_json() for f in failures)]
-            if not lines:
+            if not (yield from streamed(self._explained(names, folder), folder, render_index)):
                 raise DataError(
                     f"There is nothing to explain: no picture was named, or only cards in {self.output}. Name pictures."
                 )
-            folder.finish(lines, render_index(entries, failures))
 
     def _one_file(self, names: Iterable[str], output: Path) -> Iterator[Done | Failure]:
         pictures = list(names)
@@ -148,7 +134,7 @@ class Batch:
             result.save(output, force=self.force)
             yield Done({**result.to_json(), "card": str(output)}, result)
 
-    def _explained(self, names: Iterable[str], folder: CardFolder) -> Iterator[tuple[Done, dict[str, Any]] | Failure]:
+    def _explained(self, names: Iterable[str], folder: CardFolder) -> Iterator[Result]:
         """Earlier results and new ones with their index entries, in order; what is new is looked at in groups."""
         fingerprint = self.fingerprint()
         plans = (self._plan(name, folder, fingerprint) for name in names if not folder.is_own(name))
@@ -157,12 +143,13 @@ class Batch:
             made = explain_all(self.classifier, todo, self.options, store=self.store, batch_size=GROUP)
             for plan in group:
                 if plan.earlier is not None:
-                    entry = plan.earlier["entry"]
-                    card = str(folder.path / entry["href"])
-                    yield Done({**plan.earlier["record"], "card": card}, None), entry
+                    yield as_before(plan.earlier, folder)
                     continue
                 result = next(made)
-                yield result if isinstance(result, Failure) else self._write(plan, folder, result)
+                if isinstance(result, Failure):
+                    yield result
+                else:
+                    yield write_card(result, folder, plan.key, plan.place, self.endings)
 
     def _plan(self, name: str, folder: CardFolder, fingerprint: str) -> _Plan:
         """What is to be done about a picture; nothing where its card is there and says what it would say again."""
@@ -170,13 +157,6 @@ class Batch:
         key = hashlib.sha256(seal).hexdigest()
         earlier = folder.earlier(key)
         return _Plan(name, key, earlier, "" if earlier else folder.place(name, self.endings))
-
-    def _write(self, plan: _Plan, folder: CardFolder, result: Explanation) -> tuple[Done, dict[str, Any]]:
-        """The card on disk, and its line for the next run."""
-        record = {**result.to_json(), "card": str(folder.path / f"{plan.place}.html")}
-        entry = asdict(index_entry(result, f"{plan.place}.html"))
-        folder.keep(plan.key, record, entry, {plan.place + e: FORMS[e](result) for e in self.endings})
-        return Done(record, result), entry
 
     def fingerprint(self) -> str:
         """What decides an explanation beside the picture."""
@@ -190,6 +170,48 @@ class Batch:
         for path in (*influences, *fitted):
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()
+
+
+Result = tuple[Done, dict[str, Any]] | Failure
+"""One explained picture with the entry of its card in the index, or why it was not."""
+
+
+def streamed(
+    results: Iterable[Result], folder: CardFolder, page: Callable[[list[IndexEntry], list[Failure]], str]
+) -> Generator[Done | Failure, None, bool]:
+    """Results as they come; at the end the list and the index are written, and whether there was any is given back."""
+    records: list[dict[str, Any]] = []
+    entries: list[IndexEntry] = []
+    failures: list[Failure] = []
+    for result in results:
+        if isinstance(result, Failure):
+            failures.append(result)
+            yield result
+            continue
+        done, entry = result
+        records.append(done.record)
+        entries.append(entry_of(entry))
+        yield done
+    lines = [*records, *(f.to_json() for f in failures)]
+    if lines:
+        folder.finish(lines, page(entries, failures))
+    return bool(lines)
+
+
+def as_before(line: dict[str, Any], folder: CardFolder) -> tuple[Done, dict[str, Any]]:
+    """What an earlier run made."""
+    card = str(folder.path / line["entry"]["href"])
+    return Done({**line["record"], "card": card}, None), line["entry"]
+
+
+def write_card(
+    result: Explanation, folder: CardFolder, key: str, place: str, endings: tuple[str, ...]
+) -> tuple[Done, dict[str, Any]]:
+    """The card on disk, and its line for the next run."""
+    record = {**result.to_json(), "card": str(folder.path / f"{place}.html")}
+    entry = asdict(index_entry(result, f"{place}.html"))
+    folder.keep(key, record, entry, {place + e: FORMS[e](result) for e in endings})
+    return Done(record, result), entry
 
 
 def check_output(output: Path, *, force: bool = False) -> bool:

@@ -15,8 +15,8 @@ from ..encoders.base import Encoder, TrainableText
 from ..encoders.projection import Form, Projection
 from ..encoders.tuned_pictures import TunedPictures
 from ..errors import DataError, InputError, UnknownNameError
+from ..pictures.datasets import samples_or_pictures
 from ..pictures.samples import Sample, some, under_two_classes
-from ..pictures.unlabelled import pictures_of
 from ..progress import Progress
 from ..seeded import seeded
 from ..storage.features import FeatureStore
@@ -102,7 +102,7 @@ class Pretrain(Way[PooledSet, Tried]):
         _ = self.head(), self.views()
 
     def read(self, source: Any, columns: Mapping[str, Any], progress: Progress) -> tuple[Sample, ...]:
-        found = pictures_of(source, **columns)
+        found = samples_or_pictures(source, **columns)
         for note in found.notes:
             progress.note(note)
         check_classes(self.made(), found.items)

@@ -154,11 +154,7 @@ class Case:
         )
 
     def reader(self, of: Of) -> Callable[[Float[Tensor, "b 3 h w"]], Float[Tensor, " b"]]:
-        """Pixels → the target's probability or logit.
-
-        Raises:
-            InputError: there are no logits.
-        """
+        """Pixels → the target's probability or logit."""
         function = self.probability if of == "probability" else self.logits
         if function is None:
             raise InputError("The logit is to be read, and this case has only probabilities. Pass logits=….")

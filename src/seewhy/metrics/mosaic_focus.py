@@ -32,11 +32,7 @@ class MosaicFocus(MaskedMap):
 
 
 def mosaic(pictures: Float[Tensor, "n 3 h w"], is_target: Sequence[bool]) -> tuple[Float[Tensor, "3 h w"], Mask]:
-    """Four normalised pictures on one canvas of the same size, and where those of the target class are.
-
-    Raises:
-        InputError: not four pictures, or the target is in none or all of them.
-    """
+    """Four normalised pictures on one canvas of the same size, and where those of the target class are."""
     if len(pictures) != 4 or len(is_target) != 4 or not 0 < sum(is_target) < 4:
         raise InputError(
             f"{len(pictures)} pictures, {sum(is_target)} of the target, were given. Give four, one to three of it."

@@ -16,8 +16,8 @@ from typing import Any
 
 from ..arguments import article
 from ..errors import DataError, InputError
-from .samples import Sample, Samples, gathered, load_samples
-from .sources import InMemory, list_pictures, several
+from .samples import Sample, Samples, gathered, load_pictures, load_samples
+from .sources import InMemory, list_pictures, name_of, several
 
 IMAGE_COLUMNS = ("image", "img", "picture", "pixel_values", "file", "path")
 LABEL_COLUMNS = ("label", "labels", "class", "fine_label", "target")
@@ -48,7 +48,7 @@ def samples_of(source: Any, labels: Any = None, *, group: Any = None) -> Samples
         InputError: it is none of these, or there are not as many labels as pictures.
         DataError: a label is missing, or no class.
     """
-    if isinstance(source, tuple) and len(source) == 2 and labels is None and _is_many(source[0]):
+    if isinstance(source, tuple) and len(source) == 2 and labels is None and several(source[0]) is not None:
         source, labels = source
     is_text = group is None or isinstance(group, str)
     if labels is None and isinstance(source, str | os.PathLike) and is_text:
@@ -93,8 +93,23 @@ def pictures_of(source: Any) -> list[Any]:
     ]
 
 
-def _is_many(source: Any) -> bool:
-    return several(source) is not None
+def samples_or_pictures(source: Any, **columns: str) -> Samples:
+    """Pictures in any form, with their classes where they have any; ``columns`` are those of :func:`load_pictures`."""
+    if isinstance(source, Samples):
+        return source
+    if isinstance(source, str | os.PathLike):
+        return load_pictures(os.fspath(source), **columns)
+    alone = rows_of(source) if not isinstance(source, tuple) else []
+    if alone and not any(isinstance(one, tuple) for one in alone):
+        return gathered([_sample(one, name_of(one, i)) for i, one in enumerate(alone, 1)])
+    return samples_of(source)
+
+
+def _sample(one: Any, name: str, label: str = "") -> Sample:
+    """A file by its name, anything else as it is."""
+    if isinstance(one, str | os.PathLike):
+        return Sample(os.fspath(one), label)
+    return Sample(name, label, pixels=one if isinstance(one, InMemory) else InMemory(name, lambda: one))
 
 
 def _paired(pictures: Any, labels: Any) -> Samples:
@@ -140,7 +155,7 @@ def _of_dataset(source: Any) -> Samples:
     is_map = hasattr(source, "__getitem__") and hasattr(source, "__len__") and not isinstance(source, str | bytes)
     if not is_map or hasattr(source, "__array__"):
         cure = "Give one of them"
-        if _is_many(source):
+        if several(source) is not None:
             has_length = hasattr(source, "__len__")
             cure = (
                 "Give the labels too: fit(pictures, labels)" if has_length else "Make a list of (picture, label) of it"
@@ -265,15 +280,12 @@ def _samples(fetch: Callable[[int], Any], labels: list[Any], known: Sequence[Any
     """Samples that fetch their pictures; what is ``known`` to be a file name is a file."""
     if not labels:
         raise DataError("There are no pictures in what was given. Give at least two classes with pictures.")
-    if not known:
-        fetch = one_at_a_time(fetch)
+    fetch = fetch if known else one_at_a_time(fetch)
     items = []
     for i, label in enumerate(labels):
-        name = _class_name(label, i)
-        if known and isinstance(known[i], str | os.PathLike):
-            items.append(Sample(os.fspath(known[i]), name))
-        else:
-            items.append(Sample(f"picture {i + 1}", name, pixels=InMemory(f"picture {i + 1}", partial(fetch, i))))
+        name = f"picture {i + 1}"
+        given = known[i] if known and isinstance(known[i], str | os.PathLike) else InMemory(name, partial(fetch, i))
+        items.append(_sample(given, name, _class_name(label, i)))
     return gathered(items)
 
 

@@ -154,10 +154,9 @@ def load_samples(
                 f"{path} is a folder, and pictures in folders have no column {split!r} of splits. Give a table with "
                 "that column, or one split as the data and the other by itself."
             )
-        items, notes = _from_folders(path)
-        items = _grouped_by_folder(path, items, group)
+        items, notes = _from_folders(path, group)
     elif path.suffix.lower() in TABLES:
-        items, notes = _from_table(path, image, label, text, group, split)
+        items, notes = _from_table(path, list(rows_of(path)), image, label, text, group, split)
     else:
         raise DataError(
             f"{path} is neither a folder nor a table. Give a folder with one folder per class, "
@@ -166,18 +165,45 @@ def load_samples(
     return gathered(items, notes)
 
 
+def load_pictures(
+    source: str | Path, *, image: str = "image", label: str = "label", group: str | None = None
+) -> Samples:
+    """Read class folders, a table or just pictures: a folder without folders in it, a table without that of classes."""
+    path = Path(source)
+    if path.is_dir() and not any(p.is_dir() and not p.name.startswith(".") for p in path.iterdir()):
+        return gathered([Sample(name) for name in list_pictures([path])])
+    if path.suffix.lower() in TABLES and not path.is_dir():
+        rows = list(rows_of(path))
+        columns = {name for row in rows for name in row}
+        without = label not in columns and image in columns
+        return gathered(*_from_table(path, rows, image, None if without else label, "", group, None))
+    if not path.is_dir():
+        raise DataError(
+            f"{path} is neither a folder nor a table. Give a folder of pictures, one with a folder per class, or a "
+            f"table ending in {', '.join(TABLES)} with the column {image!r}; pictures end in {', '.join(SUFFIXES)}."
+        )
+    return load_samples(path, image=image, label=label, group=group)
+
+
 def gathered(items: Sequence[Sample], notes: Sequence[str] = ()) -> Samples:
     """Samples of these, with their classes."""
     counts, notes = Counter(s.label for s in items if s.label), list(notes)
-    _refuse_no_unicode(counts)
-    _refuse_twins(counts)
+    seen: dict[str, str] = {}
+    for name in counts:
+        if not is_unicode(name):  # a class is written, spoken of and encoded as text
+            raise DataError(f"The class {name!r} has a name that is not UTF-8, as names must be. Rename it.")
+        # Two names that a person would read as one must not become two classes.
+        folded = " ".join(unicodedata.normalize("NFKC", name).casefold().replace("_", " ").split())
+        if folded in seen:
+            raise DataError(f"Two classes are called alike: {seen[folded]!r} and {name!r}. Rename or merge them.")
+        seen[folded] = name
     single = [c for c, n in counts.items() if n == 1]
     if single:
         notes.append(f"{len(single)} class(es) have only one picture, which is never held out: {some(single)}")
     return Samples(tuple(items), tuple(sorted(counts, key=natural_key)), tuple(notes))
 
 
-def _from_folders(root: Path) -> tuple[list[Sample], list[str]]:
+def _from_folders(root: Path, group: str | None) -> tuple[list[Sample], list[str]]:
     try:
         entries = list(root.iterdir())
     except OSError as error:
@@ -193,62 +219,59 @@ def _from_folders(root: Path) -> tuple[list[Sample], list[str]]:
     items, empty = [], []
     for folder in folders:
         try:
-            pictures = list(list_pictures([folder]))
+            items += [Sample(picture, folder.name) for picture in list_pictures([folder])]
         except EmptyFolderError:
             empty.append(folder.name)
-            continue
-        items += [Sample(p, folder.name) for p in pictures]
     if not items:
         raise DataError(f"No picture lies in the folders of {root}. Looked for {', '.join(sorted(SUFFIXES))}.")
     notes = [f"{len(empty)} folder(s) without pictures left out: {some(empty)}"] if empty else []
     loose = sum(p.suffix.lower() in SUFFIXES for p in entries if p.is_file())
     if loose:
         notes.append(f"{loose} picture(s) directly in {root} have no class and were left out")
-    return items, notes
+    if group is None:
+        return items, notes
+    if group != "folder":
+        raise DataError(
+            f"{root} is a folder, and pictures in folders have no column {group!r}. Give 'folder', by which those of "
+            "one folder below a class belong together, or a table with that column."
+        )
+    return [replace(s, group=str(Path(s.image).parent)) for s in items], notes
 
 
 def _by_name(path: Path) -> Any:
     return natural_key(path.name)
 
 
-def _grouped_by_folder(root: Path, items: list[Sample], group: str | None) -> list[Sample]:
-    if group is None:
-        return items
-    if group != "folder":
-        raise DataError(
-            f"{root} is a folder, and pictures in folders have no column {group!r}. Give 'folder', by which those of "
-            "one folder below a class belong together, or a table with that column."
-        )
-    return [replace(s, group=str(Path(s.image).parent)) for s in items]
-
-
 def _from_table(
-    path: Path, image: str, label: str, text: str, group: str | None, split: str | None
-) -> tuple[list[Sample], list[str]]:
-    items, incomplete, columns = [], [], set()
-    for number, row in enumerate(rows_of(path), start=1):
-        columns |= set(row)
-        if image not in row or label not in row:
-            missing = [c for c in (image, label) if c not in row]
+    path: Path, rows: Sequence[dict[str, Any]], image: str, label: str | None, text: str, group: str | None,
+    split: str | None,
+) -> tuple[list[Sample], list[str]]:  # fmt: skip
+    """Of rows that have a picture, and a class where there is a column of them."""
+    items, incomplete, needed = [], [], [image] if label is None else [image, label]
+    for number, row in enumerate(rows, start=1):
+        if missing := [c for c in needed if c not in row]:
             raise DataError(
                 f"{path}, row {number}, has no column {' and no column '.join(map(repr, missing))}; "
-                f"it has {', '.join(map(repr, row))}. Name the columns, or pass --image-column and --label-column."
+                f"it has {', '.join(map(repr, row))}. Name the columns, or pass --column image=NAME --column "
+                "label=NAME."
             )
-        place, name = (cell_text(row[c], f"{path}, row {number}, column {c!r},") for c in (image, label))
-        if not place.strip() or not name.strip():
+        place, *name = (cell_text(row[c], f"{path}, row {number}, column {c!r},") for c in needed)
+        if not place.strip() or not all(n.strip() for n in name):
             incomplete.append(str(number))
             continue
         texts = (str(row[text]),) if row.get(text) else ()
-        items.append(Sample(str(path.parent / place), name, texts, _cell(row, group), split=_cell(row, split)))
+        items.append(Sample(str(path.parent / place), "".join(name), texts, _cell(row, group), split=_cell(row, split)))
+    columns = {name for row in rows for name in row}
     for column, what in ((group, "which pictures belong together"), (split, "which split a picture is of")):
         if column is not None and column not in columns:
             raise no_column(path, column, columns, f" to say {what}")
     if not items:
-        raise DataError(f"{path} has no rows with both {image!r} and {label!r}. Fill them in.")
+        both = repr(image) if label is None else f"both {image!r} and {label!r}"
+        raise DataError(f"{path} has no rows with {both}. Fill them in.")
     whole = whole_numbers([s.label for s in items])
     items = [replace(s, label=name) for s, name in zip(items, whole, strict=True)]
-    notes = [f"{len(incomplete)} row(s) without picture or class left out: {some(incomplete)}"] if incomplete else []
-    return items, notes
+    what = "picture" if label is None else "picture or class"
+    return items, [f"{len(incomplete)} row(s) without {what} left out: {some(incomplete)}"] if incomplete else []
 
 
 def _cell(row: dict[str, Any], column: str | None) -> str | None:
@@ -262,23 +285,6 @@ def no_column(path: object, name: str, columns: Iterable[str], what: str = "") -
     near = nearest(name, there)
     meant = f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(map(repr, there))}."
     return DataError(f"{path} has no column {name!r}{what}. {meant}")
-
-
-def _refuse_twins(names: Sequence[str] | Counter) -> None:
-    """Two names that a person would read as one must not become two classes."""
-    seen: dict[str, str] = {}
-    for name in names:
-        folded = " ".join(unicodedata.normalize("NFKC", name).casefold().replace("_", " ").split())
-        if folded in seen:
-            raise DataError(f"Two classes are called alike: {seen[folded]!r} and {name!r}. Rename or merge them.")
-        seen[folded] = name
-
-
-def _refuse_no_unicode(names: Sequence[str] | Counter) -> None:
-    """A class is written, spoken of and encoded as text, which a name of other bytes is not."""
-    for name in names:
-        if not is_unicode(name):
-            raise DataError(f"The class {name!r} has a name that is not UTF-8, as names must be. Rename it.")
 
 
 def some(names: Sequence[str], most: int = 5) -> str:

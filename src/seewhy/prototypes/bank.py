@@ -26,14 +26,7 @@ from ..types import FractionBox, PixelBox
 
 @dataclass(frozen=True)
 class BankPicture:
-    """One of the user's pictures.
-
-    Attributes:
-        name: file name.
-        digest: SHA-256 of its bytes.
-        label: index of its class.
-        thumbnail: the view as JPEG.
-    """
+    """One of the user's pictures."""
 
     name: str
     digest: str
@@ -101,16 +94,7 @@ class Patches(ABC):
 
 @dataclass(frozen=True)
 class PatchBank(Patches):
-    """Patches with the pictures they come from.
-
-    Attributes:
-        pictures: their sources.
-        pooled: one unit row a picture, for near-duplicates.
-        vectors: one unit row a patch.
-        owner: index of each patch's picture.
-        boxes: each patch on its view, as fractions.
-        pixel_boxes: each patch on its upright original, in pixels.
-    """
+    """Patches with the pictures they come from."""
 
     pictures: tuple[BankPicture, ...]
     pooled: Float[Tensor, "m d"]
@@ -123,14 +107,7 @@ class PatchBank(Patches):
     def build(
         cls, model: Explainable, seen: Sequence[Encoded], labels: Sequence[int], *, per_picture: int = 5
     ) -> PatchBank:
-        """Take the ``per_picture`` cells of each picture that speak most for its own class.
-
-        Args:
-            model: whose evidence decides.
-            seen: pictures with features and pixels.
-            labels: index of each one's class.
-            per_picture: patches taken of each picture.
-        """
+        """Take the ``per_picture`` cells of each picture that speak most for its own class."""
         pictures, vectors, owner, boxes, pixel_boxes = [], [], [], [], []
         for i, (one, label) in enumerate(zip(seen, labels, strict=True)):
             if one.features is None or one.picture is None:
@@ -180,11 +157,7 @@ def joined_thumbnails(pictures: Sequence[BankPicture]) -> UInt8[Tensor, " bytes"
 
 
 def pictures_of(entries: list[list[Any]], thumbnails: UInt8[Tensor, " bytes"]) -> tuple[BankPicture, ...]:
-    """The pictures that :func:`listed` and :func:`joined_thumbnails` were made of.
-
-    Raises:
-        TypeError, ValueError: they do not fit together.
-    """
+    """The pictures that :func:`listed` and :func:`joined_thumbnails` were made of."""
     check_axes("thumbnails", thumbnails, UInt8[Tensor, " bytes"], {})
     data, found, start = thumbnails.numpy().tobytes(), [], 0
     for name, digest, label, size in entries:

@@ -26,7 +26,8 @@ from ..pictures.miniatures import decode_thumbnail
 from ..progress import Progress
 from ..storage.marks import CHECKPOINT
 from ..storage.output import make_folder, remove, write
-from ..storage.reading import check_kinds, parse_json, read_tensors, reason
+from ..storage.parts import rebuilt
+from ..storage.reading import parse_json, read_tensors, reason
 from ..storage.tensors import marked_tensors
 from ..types import Failure
 from . import prototypes
@@ -79,17 +80,10 @@ class BankInfluences:
         for i, name in enumerate(PROPERTIES):
             order = common[lost[common, i].argsort(descending=True, stable=True)][:N_STRONGEST].tolist()
             first = (lost.argmax(1) == i) & (lost.amax(1) > 0) if len(alive) else alive
-            rows.append(
-                {
-                    "name": name,
-                    "mean": round(float(lost[:, i].mean()), 4) if len(alive) else 0.0,
-                    "first": round(float(first.float().mean()), 4) if len(alive) else 0.0,
-                    "change": round(float(self.means.change[i]), 2),
-                    "strongest": [
-                        {"prototype": self.names[int(alive[k])], "lost": round(float(lost[k, i]), 4)} for k in order
-                    ],
-                }
-            )
+            numbers = {"mean": lost[:, i].mean(), "first": first.float().mean()}
+            row = {name: round(float(value), 4) if len(alive) else 0.0 for name, value in numbers.items()}
+            most = [{"prototype": self.names[int(alive[k])], "lost": round(float(lost[k, i]), 4)} for k in order]
+            rows.append({"name": name, **row, "change": round(float(self.means.change[i]), 2), "strongest": most})
         return {
             "method": self.method,
             "strengths": self.means.strengths,
@@ -123,15 +117,14 @@ def load_influences(path: Path) -> BankInfluences:
         tensors, texts = read_tensors(path)
         card = parse_json(texts["card"])
         means = GlobalInfluences.load(tensors, card)
-        check_kinds(tensors, {"numbers": "int1"})
-        if not len(tensors["numbers"]) == len(card["names"]) == len(means.similarity):
-            raise ValueError(f"{len(card['names'])} names for {len(means.similarity)} prototypes")
-        return BankInfluences(
-            card["method"], tensors["numbers"], tuple(card["names"]), means, card["bank"], card["seal"]
-        )
+        if len(names := tuple(card["names"])) != len(means.similarity):
+            raise ValueError(f"{len(names)} names for {len(means.similarity)} prototypes")
+        facts = {name: card[name] for name in ("method", "bank", "seal")}
+        return rebuilt(BankInfluences, tensors, sizes={"p": len(names)}, names=names, means=means, **facts)
     except (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError, OverflowError) as error:
         raise WeightsError(
-            f"{path} is damaged or holds no influences ({reason(error)}). Make them again with: seewhy fit-prototypes "
+            f"{path} is damaged or holds no influences ({reason(error)}). Make them again with: seewhy fit "
+            "--task prototypes "
             "DATA --because"
         ) from error
 
@@ -188,40 +181,21 @@ def bank_influences(
     changes: Changes | None = None,
     *,
     pictures: Iterable[View] | None = None,
-    own_class: bool = False,
     checkpoint: SumsFile | None = None,
     progress: Progress | None = None,
 ) -> GlobalInfluences:
     """How much each property matters to patches of a bank, or to the channels they stand for, over many pictures.
 
     Cost: 7 forward passes and 0.3 to 0.6 s on one core a picture, whatever the number of patches.
-
-    Args:
-        model: whose features they are.
-        method: of the bank.
-        bank: of the kind that the method makes.
-        which: patches, as a rule one for each :meth:`~seewhy.prototypes.base.Prototypes.prototype_of`.
-        changes: what is changed and how strongly; left out, the calibrated strengths.
-        pictures: over which; left out, the bank's own views, so that no file is read; the paper's strengths are then
-            applied to the view.
-        own_class: weigh pictures of the patch's own class alone, of the bank's views; the paper's is all.
-        checkpoint: where the sums lie meanwhile.
-        progress: hears of progress.
-
-    Returns:
-        One row a patch, in the order of ``which``.
     """
     chosen = torch.tensor(list(which))
 
     def maps(look: EncoderOutput) -> Tensor:
         return method.activation(model, bank, look, chosen)
 
-    labels = [p.label for p in bank.pictures] if own_class else None
-    owners = bank.labels[chosen].tolist() if own_class else None
     views = [view_of(p) for p in bank.pictures] if pictures is None else pictures
-    return Characteristics(changes or EqualChanges()).overall(
-        model.encoder, maps, views, labels=labels, owners=owners, checkpoint=checkpoint, progress=progress
-    )
+    how = Characteristics(changes or EqualChanges())
+    return how.overall(model.encoder, maps, views, checkpoint=checkpoint, progress=progress)
 
 
 def measure_bank(

@@ -134,26 +134,13 @@ class Prototypes(ABC):
 
     @abstractmethod
     def __call__(self, model: Explainable, bank: Patches, query: Query) -> list[Group]:
-        """Places and what they are like, the largest share first.
-
-        Args:
-            model: whose decision is explained.
-            bank: where to search; of the kind that the method makes.
-            query: the picture.
-        """
+        """Places and what they are like, the largest share first."""
 
     @abstractmethod
     def activation(
         self, model: Explainable, bank: Patches, look: EncoderOutput, which: Int[Tensor, " p"]
     ) -> Float[Tensor, "b p h w"]:
-        """How strongly patches of the bank, or the channels they stand for, answer in every cell of pictures.
-
-        Args:
-            model: whose features they are.
-            bank: of the kind that the method makes.
-            look: pictures; no trunk runs.
-            which: patches of the bank.
-        """
+        """How strongly patches of the bank, or the channels they stand for, answer in every cell of pictures."""
 
     @classmethod
     def bank_for(cls, model: Any, place: str | Path | None = None) -> Patches | None:

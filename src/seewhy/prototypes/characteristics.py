@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -123,37 +123,16 @@ class Characteristics:
         maps: Maps,
         pictures: Iterable[View],
         *,
-        labels: Sequence[int] | None = None,
-        owners: Sequence[int] | None = None,
         checkpoint: SumsFile | None = None,
         progress: Progress | None = None,
         batch_size: int = 32,
     ) -> GlobalInfluences:
-        """The similarity-weighted means over pictures, as a rule the training pictures.
-
-        Args:
-            encoder: what looks.
-            maps: similarity of each prototype in each cell.
-            pictures: files, pixels, or views.
-            labels: class of each picture; with ``owners``, a prototype counts pictures of its own class alone. The
-                paper's, the default, is all pictures of all classes.
-            owners: class of each prototype.
-            checkpoint: where the sums lie meanwhile; those that are there already are gone on with.
-            progress: hears of progress.
-            batch_size: pictures the engine sees at once.
-
-        Raises:
-            ImageError: a picture cannot be read.
-            InputError: one of ``labels`` and ``owners`` is missing, or there are no pictures.
-        """
-        if (labels is None) != (owners is None):
-            raise InputError("Only one of labels and owners was given. Both or none were expected. Give the other too.")
+        """The similarity-weighted means over pictures, as a rule the training pictures."""
         sums = Sums() if checkpoint is None else checkpoint.load()
         total = len(pictures) - sums.n if isinstance(pictures, Sized) else None
         stream = self.local(encoder, maps, islice(pictures, sums.n, None), batch_size=batch_size)
         for one in (progress or Progress()).track(stream, "Changing pictures", total):
-            counts = None if labels is None or owners is None else torch.tensor(owners) == labels[sums.n]
-            sums.add(one, counts)
+            sums.add(one)
             if checkpoint is not None:
                 checkpoint.keep(sums)
         return sums.means(self.changes.name)

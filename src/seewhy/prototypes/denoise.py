@@ -23,12 +23,6 @@ def denoise(
     exactly as it is (how far the two differ: ``tests/golden/characteristics.json``). On one core 0.4 s for 224 × 224
     pixels, about OpenCV's time; numpy, so that threads can share the work and no heavy dependency is needed.
 
-    Args:
-        picture: RGB, 0…255.
-        strength: ``h``, in 8-bit Lab units; the paper uses 4.
-        patch: side of a patch in pixels, odd.
-        search: side of the window searched in pixels, odd.
-
     Example:
         >>> flat = np.full((8, 8, 3), 90, np.uint8)
         >>> int(denoise(flat).min()), int(denoise(flat).max())

@@ -69,11 +69,7 @@ class FittedBank(Patches):
 
     @classmethod
     def given(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Fields that are not tensors of that name, from what :meth:`own` gave.
-
-        Raises:
-            KeyError, TypeError, ValueError: they do not fit together; the caller says which file is damaged.
-        """
+        """Fields that are not tensors of that name, from what :meth:`own` gave."""
         return {}
 
     @abstractmethod
@@ -85,18 +81,10 @@ class FittedBank(Patches):
         return {}
 
     def check(self, model: Explainable) -> None:
-        """Refuse a classifier that it does not fit.
-
-        Raises:
-            ValueError: says what does not.
-        """
+        """Refuse a classifier that it does not fit."""
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``METHOD.safetensors``, which holds everything, and ``METHOD.json``, for people.
-
-        Raises:
-            DataError: the folder cannot be written.
-        """
+        """Write ``METHOD.safetensors``, which holds everything, and ``METHOD.json``, for people."""
         path = Path(folder) / file_name(self.method)
         check_bank(make_folder(folder), path.name)
         own, facts = self.own()
@@ -123,16 +111,7 @@ class FittedBank(Patches):
 
     @classmethod
     def load(cls, path: str | Path, n_classes: int | None = None) -> Self:
-        """Read what :meth:`save` wrote. It runs no code.
-
-        Args:
-            path: the file.
-            n_classes: of the classifier it is for; left out, the pictures' classes are not checked.
-
-        Raises:
-            ModelError: it is missing or of a newer format.
-            WeightsError: it is damaged.
-        """
+        """Read what :meth:`save` wrote. It runs no code."""
         try:
             tensors, texts = read_tensors(path)
             card = parse_json(texts["card"])
@@ -143,7 +122,7 @@ class FittedBank(Patches):
             return cls._assemble(card, tensors, n_classes)
         except FileNotFoundError as error:
             raise ModelError(
-                f"There are no prototypes at {path}. Make them with: seewhy fit-prototypes DATA"
+                f"There are no prototypes at {path}. Make them with: seewhy fit --task prototypes DATA"
             ) from error
         except (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError, OverflowError) as error:
             raise WeightsError(
@@ -165,16 +144,7 @@ class FittedBank(Patches):
 
     @classmethod
     def of(cls, model: Explainable, place: str | Path | None = None) -> Self | None:
-        """Those that were fitted for a classifier; ``None`` where there are none.
-
-        Args:
-            model: whose folder is searched when no place is given.
-            place: the file, the folder it lies in, or a classifier's folder.
-
-        Raises:
-            InputError: they were made for another classifier.
-            WeightsError: they are damaged.
-        """
+        """Those that were fitted for a classifier; ``None`` where there are none."""
         path = find_file(cls.method, model, place)
         if path is None:
             return None
@@ -183,7 +153,7 @@ class FittedBank(Patches):
         if bank.classifier != classifier_digest(model):
             raise InputError(
                 f"{path} was made for another classifier than this one, whose logits it would not divide. "
-                "Make it again with: seewhy fit-prototypes DATA. Or leave it out: --like nearest."
+                "Make it again with: seewhy fit --task prototypes DATA. Or leave it out: --like nearest."
             )
         try:
             bank.check(model)
@@ -198,7 +168,7 @@ def _loaded(kind: type[FittedBank], path: Path, _changed: int, _size: int, n_cla
 
 
 class Fitting(ABC):
-    """Makes the bank of one method: a frozen dataclass whose fields ``seewhy fit-prototypes`` takes."""
+    """Makes the bank of one method: a frozen dataclass whose fields ``seewhy fit --task prototypes`` takes."""
 
     def seal(self, model: Explainable, pictures: Sequence[tuple[str, int | None]]) -> str:
         """Of everything that decides the bank: classifier, settings, the pictures' bytes and classes."""

@@ -38,18 +38,7 @@ UNKNOWN = "The picture is called unlike anything the classifier knows: this is t
 
 @dataclass(frozen=True)
 class Showing:
-    """What is shown on a card, before it is judged.
-
-    Attributes:
-        model: the classifier.
-        bank: that was searched.
-        look: of this picture alone.
-        target: index of the class explained.
-        subject: what all of this is about, in names.
-        groups: what was found.
-        neighbours: the same as the card shows it.
-        deletion: what hiding the places shown does, where it was measured.
-    """
+    """What is shown on a card, before it is judged."""
 
     model: Judged
     bank: Patches

@@ -197,13 +197,7 @@ def nearness(groups: Sequence[Group]) -> float:
 
 
 class Labelled(NamedTuple):
-    """A held-out picture.
-
-    Attributes:
-        seen: with its feature map.
-        label: its class.
-        decided: the class decided for by what never saw it; left out, the model itself decides.
-    """
+    """A held-out picture."""
 
     seen: Encoded
     label: int

@@ -253,9 +253,9 @@ class Forest:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture with lines below it; without pixels, a blank place."""
+    """A picture with lines below it, from its pixels, a JPEG, or an address; without them, a blank place."""
 
-    pixels: np.ndarray | bytes | None
+    pixels: np.ndarray | bytes | str | None
     alt: str
     caption: Sequence[Text] = ()
     frame: FractionBox | None = None

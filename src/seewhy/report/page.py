@@ -150,7 +150,9 @@ def place(box: FractionBox) -> str:
     return f"left:{left:.2%};top:{top:.2%};width:{right - left:.2%};height:{bottom - top:.2%}"
 
 
-def _picture_uri(pixels: np.ndarray | bytes) -> str:
+def _picture_uri(pixels: np.ndarray | bytes | str) -> str:
+    if isinstance(pixels, str):
+        return pixels
     if isinstance(pixels, bytes):
         return f"data:image/jpeg;base64,{base64.b64encode(pixels).decode('ascii')}"
     small = max(pixels.shape[:2]) <= SMALL
@@ -166,9 +168,14 @@ def _overlay_uri(block: Heat) -> str | None:
     return None if layer is None else layer_uri(layer)
 
 
+def document_context(document: Document) -> dict[str, Any]:
+    """What the template of a document shows, for every page that has one on it."""
+    return {"document": document, "terms": terms_of(terms_in(document))}
+
+
 def render_document(document: Document, script: str | None = None) -> str:
     """A document as one self-contained page, with the definitions that it leads to."""
-    return render("page.html", script, document=document, terms=terms_of(terms_in(document)))
+    return render("page.html", script, **document_context(document))
 
 
 def _style() -> Markup:

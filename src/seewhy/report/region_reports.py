@@ -7,14 +7,13 @@ from itertools import cycle
 from typing import Any
 
 from .blocks import Bar, Block, Cell, Chart, Colour, Curve, Document, Note, Section, Table, closing, notes, pair, points
-from .page import render_document
 
 COLOURS: tuple[Colour, ...] = ("ember", "good", "part", "bad", "ink", "idle")
 """Of curves, one class after the other."""
 
 
-def render_mask_report(data: dict[str, Any]) -> str:
-    """The page."""
+def mask_document(data: dict[str, Any]) -> Document:
+    """How good masks are."""
     most = max([row["interval"][1] for row in data["rows"]] + [1e-9])
     rows = []
     for i, row in enumerate(data["rows"]):
@@ -37,7 +36,7 @@ def render_mask_report(data: dict[str, Any]) -> str:
     above = f"{data['encoder']} · {data['method']} · {data['n']} pictures with masks"
     title = _headline(data)
     blocks = [beside, Section("Class by class", [each]), *closing(data, "Notes")]
-    return render_document(Document(title, title, blocks, above, (text,)))
+    return Document(title, title, blocks, above, (text,))
 
 
 def _headline(data: dict[str, Any]) -> str:
@@ -57,8 +56,8 @@ def _verdict(row: dict[str, Any]) -> str:
     return "not shown" if not row["real"] else "below the model" if row["difference"] > 0 else "above the model"
 
 
-def render_box_report(data: dict[str, Any]) -> str:
-    """The page."""
+def box_document(data: dict[str, Any]) -> Document:
+    """How good boxes are."""
     lines: list[tuple[str, Any, Mapping[str, Any]]] = [("all classes", data["n_boxes"], data)]
     lines.append(("whatever the name", data["n_boxes"], data["any_name"]))
     lines += [(f"{g['name']} ({g['n_classes']})", "", g) for g in data["groups"]]
@@ -69,9 +68,9 @@ def render_box_report(data: dict[str, Any]) -> str:
     ]
     controls = []
     for c in data["controls"]:
-        above = Cell(points(c["above_best"]), small=(pair(c["above_best_interval"]), "" if c["real"] else "not shown"))
+        ahead = Cell(points(c["above_best"]), small=(pair(c["above_best_interval"]), "" if c["real"] else "not shown"))
         reached = (points(c[key]) for key in ("ap50", "ap50_best", "any_name"))
-        controls.append((c["name"], c["n_draws"], *reached, above))
+        controls.append((c["name"], c["n_draws"], *reached, ahead))
     curves = [
         Curve([(i / 100, p or 0.0) for i, p in enumerate(row["precision"])], row["label"], colour=colour)
         for row, colour in zip(data["per_class"], cycle(COLOURS), strict=False)
@@ -93,7 +92,7 @@ def render_box_report(data: dict[str, Any]) -> str:
         *notes(data["notes"], "Notes"),
     ]
     above = f"{data['n_found']} boxes found, {data['n_boxes']} are there, on {data['n_pictures']} pictures"
-    return render_document(Document("How good the boxes are", headline(data), blocks, above, (text,)))
+    return Document("How good the boxes are", headline(data), blocks, above, (text,))
 
 
 def headline(data: dict[str, Any]) -> str:

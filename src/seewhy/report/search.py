@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from .page import render
+from .blocks import Document, Facts, Note, Picture, Pictures, Section, Strong, Text
+from .page import figure, percent, render_document
+
+COLUMNS = {
+    "look": "what is seen",
+    "whitened": "what is seen, whitened",
+    "words": "the space shared with words",
+}
 
 
 class Shown(Protocol):
@@ -27,21 +33,34 @@ class Shown(Protocol):
     def thumbnail(self) -> bytes: ...
 
 
-def render_search(found: dict[str, Any], hits: Sequence[Shown]) -> str:
+def render_search(data: dict[str, Any], hits: Sequence[Shown]) -> str:
     """The results as one self-contained page."""
-    shown = [
-        {
-            "name": Path(hit.image).name,
-            "image": hit.image,
-            "label": hit.label,
-            "cosine": hit.cosine,
-            "distance": hit.distance,
-            "copies": [Path(c).name for c in hit.copies],
-            "uri": f"data:image/jpeg;base64,{base64.b64encode(hit.thumbnail).decode()}" if hit.thumbnail else None,
-        }
-        for hit in hits
-    ]
-    return render("search.html", None, **found | {"hits": shown}, asked=_asked(found["query"]))
+    n, n_searched = data["n"], data["n_searched"]
+    among = f"{n_searched:,}" if n_searched == n else f"{n_searched:,} of {n:,}"
+    found = "Every picture was compared: no nearer one was missed."
+    if not data["exact"]:
+        least = f"of the true nearest ten, {percent(data['recall'])} at least are found on average"
+        found = f"Approximate: {least}, measured when the index was built."
+    facts = {
+        "encoder": data["encoder"],
+        "fingerprint": data["fingerprint"][:12],
+        "compared by": COLUMNS[data["column"]],
+        "index version": data["version"],
+    }
+    shown = Pictures([_hit(hit) for hit in hits], "sheet") if hits else Note("Nothing was found.")
+    asked, above = _asked(data["query"]), f"Search among {among} {'picture' if n == 1 else 'pictures'}"
+    return render_document(Document(asked, asked, [shown, Section("The index", [Facts(facts)])], above, (found,)))
+
+
+def _hit(hit: Shown) -> Picture:
+    name = Path(hit.image).name
+    parts = "" if hit.distance is None else f" · parts {figure(hit.distance)}"
+    caption: list[Text] = [Strong(hit.label)] if hit.label else []
+    caption += [name, f"cosine {figure(hit.cosine)}{parts}"]
+    if hit.copies:
+        copies = ", ".join(Path(copy).name for copy in hit.copies)
+        caption.append(f"{len(hit.copies)} near-{'duplicate' if len(hit.copies) == 1 else 'duplicates'}: {copies}")
+    return Picture(hit.thumbnail or None, name, caption, title=hit.image)
 
 
 def _asked(query: dict[str, Any]) -> str:

@@ -24,8 +24,21 @@ from ..pictures.object_masks import BoxMasks, MaskSource
 from ..pictures.samples import Sample, Samples, some
 from ..progress import Progress
 from ..types import Failure
-from .background_verdict import ALL, Answers, background_page, judged, mask_check, overall, rule
-from .background_versions import ALONE, Donors, Pixels, alone, filled, pasted
+from .background_verdict import (
+    ALL,
+    ALONE,
+    Answers,
+    Donors,
+    Pixels,
+    alone,
+    background_page,
+    filled,
+    judged,
+    mask_check,
+    overall,
+    pasted,
+    rule,
+)
 from .records import Row, measured, model_digest
 from .study import Findings, beside
 
@@ -84,19 +97,7 @@ class BackgroundStudy:
         boxes: BoxData | None = None,
         progress: Progress | None = None,
     ) -> Findings:
-        """Ask the model about every version of every picture whose object is known.
-
-        Args:
-            classifier: the model.
-            samples: pictures with classes, which it should not have been fitted on.
-            masks: where the objects are.
-            folder: where answers are kept, so that a stopped study goes on.
-            boxes: of the objects, to say how much of them the masks cover.
-            progress: hears of progress, notes and failures.
-
-        Raises:
-            DataError: fewer than two classes have two pictures whose object is known.
-        """
+        """Ask the model about every version of every picture whose object is known."""
         progress = progress or Progress()
         items, notes = samples.of(classifier.classes)
         for note in notes:
@@ -180,17 +181,7 @@ def _answer(classifier: Classifier, versions: Sequence[Pixels], label: int) -> t
 
 @dataclass(frozen=True, eq=False)
 class Scenes:
-    """Pictures whose object is known.
-
-    Attributes:
-        items: what they are.
-        pictures: their views.
-        masks: true on the object.
-        labels: places of their classes among the model's.
-        grey: what stands for nothing.
-        left_out: pictures without a usable mask, each with the reason.
-        classes_left_out: classes with fewer than two pictures that are left.
-    """
+    """Pictures whose object is known."""
 
     items: tuple[Sample, ...]
     pictures: tuple[Picture, ...]

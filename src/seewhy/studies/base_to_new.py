@@ -42,16 +42,7 @@ Right = Mapping[str, Bool[Tensor, " n"]]
 
 @dataclass(frozen=True, eq=False)
 class ClassHalves:
-    """Test pictures, looked at once.
-
-    Attributes:
-        on: what looked.
-        base: classes that are learnt.
-        new: classes that are only named.
-        seen: the pictures, their labels among both in a row.
-        groups: of the same thing.
-        samples: the pictures themselves, to be looked at by encoders that see otherwise.
-    """
+    """Test pictures, looked at once."""
 
     on: Encoder
     base: tuple[str, ...]
@@ -120,21 +111,7 @@ class BaseToNewStudy:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> Findings:
-        """Look, learn every cell that is not in the journal yet, and compare.
-
-        Args:
-            on: the encoder; it stays as it is.
-            samples: pictures with classes.
-            folder: where each cell is kept, so that a stopped run goes on.
-            test: pictures to test on; left out, a part of ``samples``.
-            store: where looks are kept.
-            progress: hears of progress, notes and failures.
-
-        Raises:
-            DataError: fewer than four classes, or one of both halves is not tested on.
-            ModelError: the encoder is not of the kind that a method needs.
-            InputError: a method learns no classes by their names.
-        """
+        """Look, learn every cell that is not in the journal yet, and compare."""
         progress = progress or Progress()
         recipes = {name: self._recipe(name) for name in self.methods}
         learn, tested = self._parted(on, samples, test, store, progress)
@@ -175,7 +152,7 @@ class BaseToNewStudy:
         if bool(is_new.all()) or not bool(is_new.any()):
             raise DataError(
                 f"Of the {len(base.classes)} classes to learn and the {len(new.classes)} that are only named, one half "
-                "has no test picture. EncodedSet of both were expected. Give more, with --test say."
+                "has no test picture. Pictures of both were expected. Give more, with --test say."
             )
         groups = groups_of(looked.items)
         if groups is None:

@@ -20,13 +20,7 @@ N_BINS = 15
 
 @dataclass(frozen=True)
 class Paired:
-    """What resampling pictures says of several methods at once.
-
-    Attributes:
-        values: each method's number on all pictures.
-        draws: the same on each resampled set of pictures; the same pictures for all methods.
-        level: of the intervals.
-    """
+    """What resampling pictures says of several methods at once."""
 
     values: Float[Tensor, " m"]
     draws: Float[Tensor, "d m"]

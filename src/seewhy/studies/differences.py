@@ -94,14 +94,7 @@ def within(level: float, errors: Sequence[Error]) -> float:
 
 @dataclass(frozen=True)
 class Measure:
-    """One number, of each encoder, draw and test picture.
-
-    Attributes:
-        name: of the measure.
-        family: under which it is shown.
-        values: NaN where a picture was not asked, which is the same for all encoders and draws.
-        bounds: what the mean cannot leave, where values can.
-    """
+    """One number, of each encoder, draw and test picture."""
 
     name: str
     family: str

@@ -24,15 +24,7 @@ N_NAMED = 3
 def findings(
     rows: Sequence[Row], metrics: Mapping[str, Metric], methods: Sequence[str], controls: Sequence[str], **how: Any
 ) -> dict[str, Any]:
-    """Tables, ranking, differences, agreement between fills, and the sentence.
-
-    Args:
-        rows: a study's records.
-        metrics: by label.
-        methods: names, in the order shown.
-        controls: names, in the order shown.
-        how: intervals are made, as for :func:`~.bootstrap.paired`.
-    """
+    """Tables, ranking, differences, agreement between fills, and the sentence."""
     names, tables = [*methods, *controls], {}
     for label, metric in metrics.items():
         found = [row for row in rows if row["metric"] == label]

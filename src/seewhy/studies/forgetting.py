@@ -27,20 +27,15 @@ from ..trust.measure import trust_features
 from .bootstrap import accuracy_sums, calibration_sums, gap, harmonic, measure_row
 
 Row = dict[str, Any]
-NEW = "new classes"
+NEW, LEARNT, BESIDE_FIT = "new classes", "these classes", "these classes, beside seewhy fit"
+CALIBRATION = "calibration error, "
+N_READ = 20_000
+"""Texts read for the encoder's own classes, at most, where each picture has texts of its own."""
 
 
 @dataclass(frozen=True, eq=False)
 class Told:
-    """EncodedSet of one task, told by a network before and after.
-
-    Attributes:
-        name: of the task.
-        pooled: pictures, before and after.
-        labels: indices among ``classes``.
-        classes: that they are told among.
-        groups: pictures of the same thing have the same number.
-    """
+    """Pictures of one task, told by a network before and after."""
 
     name: str
     pooled: tuple[Float[Tensor, "n p"], Float[Tensor, "n q"]]
@@ -70,20 +65,6 @@ def forgetting(
     Of the classes that were learnt, on the held-out pictures that nothing was chosen on; of other classes by their
     names; of both together, with the harmonic mean; of the encoder's own classes; and of the calibration (expected
     calibration error, 15 bins) of each.
-
-    Args:
-        after: the adapted classifier, as its recipe fitted it.
-        also: labelled pictures of other classes, by a name for each set; those under ``"new classes"`` are also told
-            among the learnt classes and theirs together.
-        against: what stands before; left out, the encoder as it was.
-        old: the classifier whose task was there before, with held-out pictures of its own.
-        store: where looks are kept.
-        seed: of the resampling.
-        progress: hears of progress and failures.
-
-    Raises:
-        ModelError: the classifier tells no classes by name.
-        DataError: none of a set's pictures can be read.
     """
     progress = progress or Progress()
     network = after.network
@@ -94,11 +75,11 @@ def forgetting(
         )
     both: tuple[NamesClasses, NamesClasses] = (against or network.untrained(), network)
     looks = (both[0].classifier(after.classes).encoder, after.encoder)
-    tasks = [] if after.held_out is None else [_learnt(after)]
+    tasks = [] if after.held_out is None else [_held(LEARNT, after)]
     tasks += [_other(name, s, looks, store, progress) for name, s in (also or {}).items()]
     if old is not None and old.held_out is not None:
         if looks[0].looks == looks[1].looks:
-            tasks.append(_old(old))
+            tasks.append(_held("the model's own classes", old))
         else:
             progress.note("pictures are seen otherwise now: the model's own classes are measured where --also has them")
     rows = [row for task in tasks for row in _rows(task, task.logits(both), seed)]
@@ -109,33 +90,16 @@ def forgetting(
     return rows + _own_classes(tasks, both, seed, progress)
 
 
-N_READ = 20_000
-"""Texts read for the encoder's own classes, at most, where each picture has texts of its own."""
-LEARNT = "these classes"
-CALIBRATION = "calibration error, "
-
-
 def is_calibration(row: Row) -> bool:
     """Whether less is better."""
     return str(row["measure"]).startswith(CALIBRATION)
 
 
-def _learnt(after: Classifier) -> Told:
-    held = after.held_out
+def _held(name: str, of: Classifier) -> Told:
+    held = of.held_out
     assert held is not None
-    return Told(
-        LEARNT,
-        (held.pooled if held.before is None else held.before, held.pooled),
-        held.labels,
-        after.classes,
-        held.groups,
-    )
-
-
-def _old(old: Classifier) -> Told:
-    held = old.held_out
-    assert held is not None
-    return Told("the model's own classes", (held.pooled, held.pooled), held.labels, old.classes, held.groups)
+    before = held.pooled if held.before is None or name != LEARNT else held.before
+    return Told(name, (before, held.pooled), held.labels, of.classes, held.groups)
 
 
 def _other(name: str, samples: Samples, looks: Sequence[Any], store: FeatureStore | None, progress: Progress) -> Told:
@@ -144,12 +108,10 @@ def _other(name: str, samples: Samples, looks: Sequence[Any], store: FeatureStor
             f"The pictures of {name} have {len(samples.classes)} class. Two or more were expected, as they are told "
             "from one another. Give more classes, or leave it out."
         )
-    before = encode_labelled(looks[0], samples.classes, samples, store, progress)
-    if looks[0].looks == looks[1].looks:
-        pooled = (before.pooled, before.pooled)
-    else:
-        pooled = (before.pooled, encode_labelled(looks[1], samples.classes, samples, store).pooled)
-    return Told(name, pooled, before.labels, samples.classes)
+    before = after = encode_labelled(looks[0], samples.classes, samples, store, progress)
+    if looks[0].looks != looks[1].looks:
+        after = encode_labelled(looks[1], samples.classes, samples, store)
+    return Told(name, (before.pooled, after.pooled), before.labels, samples.classes)
 
 
 def _rows(task: Told, logits: Sequence[Float[Tensor, "n k"]], seed: int) -> list[Row]:
@@ -171,16 +133,15 @@ def _together(known: Told, new: Told, both: Sequence[NamesClasses], seed: int) -
     whole = Told("all classes together", pooled, labels, (*known.classes, *new.classes))
     right = [one.argmax(1) == labels for one in whole.logits(both)]
     parts = [[one.argmax(1) == t.labels for one in t.logits(both)] for t in (known, new)]
-    n = len(known.labels)
-    strata = torch.arange(len(labels)) >= n
-    sums = []
-    for k, other in zip(*parts, strict=True):
+    n, sums = len(known.labels), []
+    for learnt, other in zip(*parts, strict=True):
         one = torch.zeros(len(labels), 4)
-        one[:n, :2], one[n:, 2:] = accuracy_sums(k), accuracy_sums(other)
+        one[:n, :2], one[n:, 2:] = accuracy_sums(learnt), accuracy_sums(other)
         sums.append(one)
+    strata = (torch.arange(len(labels)) >= n).long()
     return [
         measure_row(whole.name, [accuracy_sums(r) for r in right], None, seed),
-        measure_row("harmonic mean", sums, None, seed, harmonic, strata.long()),
+        measure_row("harmonic mean", sums, None, seed, harmonic, strata),
     ]
 
 
@@ -195,8 +156,7 @@ def _own_classes(tasks: Sequence[Told], both: Sequence[NamesClasses], seed: int,
         some = torch.linspace(0, len(first) - 1, max(2, min(len(first), N_READ // len(on.classes)))).long()
         first, last = first[some], last[some]
     own = Told(AGREES, (first, last), layer(first).argmax(1), tuple(on.classes))
-    logits = own.logits(both)
-    right = [one.argmax(1) == own.labels for one in logits]
+    right = [one.argmax(1) == own.labels for one in own.logits(both)]
     return [measure_row(own.name, [accuracy_sums(r) for r in right], None, seed)]
 
 
@@ -218,15 +178,7 @@ def of_classes(samples: Samples, classes: Sequence[str]) -> Samples:
 
 @dataclass(frozen=True)
 class AdaptingData:
-    """What is learnt from, and what it is measured on.
-
-    Attributes:
-        samples: labelled pictures.
-        validation: others of the same classes, to choose and to measure on; left out, a part of ``samples``.
-        base_to_new: whether the first half of the classes alone is learnt, and the rest measured by name.
-        new_names: of classes without pictures, for methods that learn for them; none is read unless given.
-        also: labelled pictures of other classes, by a name for each set.
-    """
+    """What is learnt from, and what it is measured on."""
 
     samples: Samples
     validation: Samples | None = None
@@ -245,7 +197,7 @@ class AdaptingData:
             if len(missing) == len(new.classes):
                 raise DataError(
                     f"The validation pictures have none of the {len(new.classes)} new classes ({new.classes[0]!r}, …). "
-                    "EncodedSet of them were expected, as they are measured there. Add some, or leave validation out."
+                    "Pictures of them were expected, as they are measured there. Add some, or leave validation out."
                 )
             new = of_classes(validation, [c for c in new.classes if c not in missing])
             validation = of_classes(validation, [c for c in base.classes if c in validation.classes])
@@ -271,9 +223,8 @@ def adapt_names(
         beside = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}.plain")
         plain = recipe.fit(on, parts.samples, validation=parts.validation, store=store, checkpoint=beside)
         recipe = with_names
-    made = recipe.fit(
-        on, parts.samples, validation=parts.validation, store=store, progress=progress, checkpoint=checkpoint
-    )
+    how = {"validation": parts.validation, "store": store}
+    made = recipe.fit(on, parts.samples, **how, progress=progress, checkpoint=checkpoint)  # type: ignore[arg-type]
     rows = forgetting(made, also=parts.also, old=old, store=store, seed=recipe.seed, progress=progress)
     if (row := beside_fit(made, on, parts.samples, store=store, seed=recipe.seed)) is not None:
         rows.append(row)
@@ -287,9 +238,6 @@ def adapt_names(
         rows += [{**row, "measure": f"by the new names: {row['measure']}"} for row in told if not is_calibration(row)]
         progress.note("by the new names: before is the same without them, after is with them")
     return replace(made, measures={**made.measures, "forgetting": rows})
-
-
-BESIDE_FIT = "these classes, beside seewhy fit"
 
 
 def beside_fit(

@@ -23,7 +23,7 @@ from ..pictures.samples import Sample, Samples, split
 from ..progress import Progress
 from ..spelling import first_repeated
 from ..storage.features import FeatureStore
-from .concepts import CONTROL, LIBRARIES, Looked
+from .concepts import CONTROL, LIBRARIES, HeadTraining, Looked, Parts, measure, standardised
 from .interpretability_findings import (
     CAVEAT,
     EncoderRow,
@@ -34,7 +34,6 @@ from .interpretability_findings import (
     interpretability_page,
     library_rows,
 )
-from .interpretability_score import HeadTraining, Parts, measure, standardised
 from .records import Row, StudyRecords, bits, from_bits, records_in
 from .study import Findings, beside
 
@@ -50,11 +49,11 @@ class InterpretabilityStudy:
 
     ``ARR(s)`` is the accuracy with ``M - floor(sM)`` of ``M`` concepts a picture, by the accuracy of a linear layer on
     all features; the score is its integral over the grid of sparsities
-    (:func:`~seewhy.studies.interpretability_score.iis`; arXiv:2510.24105). Beside it stand the accuracies themselves,
+    (:func:`~seewhy.studies.concepts.iis`; arXiv:2510.24105). Beside it stand the accuracies themselves,
     since a ratio is high where little is lost *or little was known*, the same for random directions, and how the score
     goes with accuracy over the encoders, with and without what random directions say.
 
-    EncodedSet to train on, to choose the learning rate on, and to report on are three sets. Each picture keeps concepts
+    Pictures to train on, to choose the learning rate on, and to report on are three sets. Each picture keeps concepts
     of its own, so a classifier may still use all of them: both counts are told. The score measures how much of the
     accuracy a few numbers carry; whether people understand these numbers it does not measure.
 
@@ -110,22 +109,7 @@ class InterpretabilityStudy:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> Findings:
-        """Measure what is not measured yet, and say what follows. Stopped, it goes on where it was.
-
-        Args:
-            encoders: compared on the same pictures.
-            samples: labelled pictures, of which a quarter is reported on.
-            output: folder of the progress; left out, nothing is noted.
-            test: pictures to report on instead.
-            concepts: what concepts in words say.
-            judge: an encoder with words that says how well a sentence fits a picture, for encoders that have none.
-            store: where looks and sentences are kept.
-            progress: hears of progress and failures.
-
-        Raises:
-            DataError: fewer than two classes, fewer than three pictures of one, no picture that can be read, or no
-                library that can be made.
-        """
+        """Measure what is not measured yet, and say what follows. Stopped, it goes on where it was."""
         progress = progress or Progress()
         if not encoders:
             raise InputError("No encoder was given. One or more was expected. Give lite0, say.")

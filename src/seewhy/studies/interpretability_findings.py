@@ -14,8 +14,7 @@ from ..heads.sparse_concepts import SPARSITIES
 from ..report.blocks import Block, Cell, Chart, Curve, Document, Facts, Note, Section, Table, closing, points
 from ..report.charts import colour_of
 from .bootstrap import Combine, figure, paired, paired_means, percentiles, rounded
-from .concepts import CONTROL
-from .interpretability_score import iis
+from .concepts import CONTROL, iis
 from .pages import between, of_difference, parted
 from .records import Row, from_bits
 
@@ -39,13 +38,7 @@ CAVEAT = "It measures how much of the accuracy a few numbers carry, not whether 
 
 @dataclass(frozen=True, eq=False)
 class LibraryRow:
-    """What a library's concepts are worth to one encoder, over its draws.
-
-    Attributes:
-        right: part of the draws that are right on each test picture, at each sparsity.
-        first: the record of the first draw.
-        draws: averaged.
-    """
+    """What a library's concepts are worth to one encoder, over its draws."""
 
     right: Float[Tensor, "t s"]
     first: Row
@@ -59,16 +52,7 @@ class LibraryRow:
 
 @dataclass(frozen=True, eq=False)
 class EncoderRow:
-    """One encoder.
-
-    Attributes:
-        name: as it is called here.
-        fingerprint: of its weights.
-        width: of its features.
-        right: of the layer on all features, on each test picture.
-        neighbours: accuracy of the nearest training pictures on those to choose on: other pictures, another measure.
-        libraries: what each is worth.
-    """
+    """One encoder."""
 
     name: str
     fingerprint: str

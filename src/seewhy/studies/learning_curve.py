@@ -24,12 +24,6 @@ class CurveForm(ABC):
 
     Exponents and limits are searched on a grid that is made finer around the best point three times; what is linear,
     given them, is solved (variable projection), so that there is no start to be chosen and none that fails.
-
-    Class attributes:
-        name: of the form.
-        formula: with e the error and n the pictures.
-        n_free: numbers that are fitted, which is the least number of sizes.
-        saturates: whether it has a floor.
     """
 
     name: ClassVar[str]
@@ -229,17 +223,7 @@ SPREAD = 0.03
 
 @dataclass(frozen=True)
 class FormFit:
-    """One form on one curve.
-
-    Attributes:
-        form: of the curve.
-        found: its numbers on all that was measured.
-        draws: the same on each resampled curve.
-        failed: which of those are no fits.
-        n_cuts: how often it was asked for larger sizes than it was fitted on.
-        off: root mean square of its relative errors there; infinite where it never was.
-        share: of the draws that go by this form.
-    """
+    """One form on one curve."""
 
     form: CurveForm
     found: Float[Tensor, "1 p"]
@@ -252,16 +236,7 @@ class FormFit:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Errors by size, with everything that is needed to say what more pictures would bring.
-
-    Attributes:
-        sizes: pictures learnt from, rising.
-        errors: measured.
-        resampled: the same on each resampled set of seeds, subsets and test pictures.
-        forms: fitted, the one that foretells larger sizes best first.
-        which: by which form each draw goes.
-        tilt: logarithm of what each draw's error is multiplied by, per doubling beyond what was measured.
-    """
+    """Errors by size, with everything that is needed to say what more pictures would bring."""
 
     sizes: Float[Tensor, " s"]
     errors: Float[Tensor, " s"]
@@ -363,13 +338,7 @@ def held_out_errors(
 
 @dataclass(frozen=True)
 class Resampled:
-    """Errors by size, on what was measured and on each resampled set.
-
-    Attributes:
-        errors: kept off 0 by half a picture.
-        draws: the same, one row a resampled set.
-        by_seed: of each seed.
-    """
+    """Errors by size, on what was measured and on each resampled set."""
 
     errors: Float[Tensor, " s"]
     draws: Float[Tensor, "d s"]

@@ -1,4 +1,4 @@
-"""EncodedSet as several encoders saw them, once each, and classifiers fitted on parts of them."""
+"""Pictures as several encoders saw them, once each, and classifiers fitted on parts of them."""
 
 from __future__ import annotations
 
@@ -29,13 +29,7 @@ LEAST_PER_CLASS = 2
 
 @dataclass(frozen=True)
 class Material:
-    """EncodedSet to learn from and pictures to test on, as one encoder saw them.
-
-    Attributes:
-        encoder: what looked.
-        pictures: all of them; those ``held`` are tested on.
-        recipe: what is fitted.
-    """
+    """Pictures to learn from and pictures to test on, as one encoder saw them."""
 
     encoder: Encoder
     pictures: EncodedSet
@@ -121,7 +115,7 @@ def look_with_each(
 ) -> dict[str, Material]:
     """All pictures once by each encoder, the same held out for all: ``test``, or a part of ``samples``.
 
-    EncodedSet that look alike to the first encoder are held out together.
+    Pictures that look alike to the first encoder are held out together.
     """
     progress = progress or Progress()
     if test is not None:

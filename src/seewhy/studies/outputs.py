@@ -37,32 +37,11 @@ class Figure(TypedDict):
     interval: Annotated[Range, Doc("at the study's level")]
 
 
-class RankingRow(TypedDict):
-    method: Annotated[str, Doc("name")]
-    won: Annotated[Count, Doc("real differences won against other methods")]
-    lost: Annotated[Count, Doc("real differences lost")]
-    compared: Annotated[Count, Doc("differences there are")]
-    over_random: Annotated[list[str], Doc("metrics on which it really beats the random map")]
-    under_random: Annotated[list[str], Doc("metrics on which the random map really beats it")]
-    judged: Annotated[list[str], Doc("metrics on which it was compared with the random map")]
-
-
 class MetricRow(Figure):
     method: Annotated[str, Doc("name")]
     control: Annotated[bool, Doc("whether it is a control")]
     n: Annotated[Count, Doc("pictures")]
     mean_map: NotRequired[Annotated[float, Doc("of the metrics that have it, the value of the mean map")]]
-
-
-class MetricDifference(TypedDict):
-    a: Annotated[str, Doc("one")]
-    b: Annotated[str, Doc("the other")]
-    control: Annotated[bool, Doc("whether the other is a control")]
-    n: Annotated[Count, Doc("pictures that both were measured on")]
-    difference: Annotated[float, Doc("`a` less `b`")]
-    interval: Annotated[Range, Doc("95 %")]
-    real: Annotated[bool, Doc("whether the interval leaves out 0, on ten pictures or more")]
-    better: Annotated[str | None, Doc("of the two, where the difference is real")]
 
 
 class MetricTable(TypedDict):
@@ -71,7 +50,11 @@ class MetricTable(TypedDict):
     higher_is_better: Annotated[bool, Doc("or lower")]
     n: Annotated[Count, Doc("pictures")]
     rows: Annotated[list[MetricRow], Doc("a line for each method and control")]
-    differences: Annotated[list[MetricDifference], Doc("every pair with a method in it")]
+    differences: Annotated[
+        list[dict[str, Any]],
+        Doc("every pair `a`, `b` with a method in it: `a` less `b` on the `n` pictures of both, its 95 % `interval`, "
+            "whether it is `real`, and the `better`; `control` says that `b` is one"),
+    ]  # fmt: skip
     settings: Annotated[dict[str, Any], Doc("the metric's")]
 
 
@@ -82,7 +65,11 @@ class StudyFaithfulnessOutput(Study):
     model: Annotated[Model, Doc("as in `explain`")]
     methods: Annotated[list[str], Doc("in the order shown")]
     controls: Annotated[list[str], Doc("maps that know nothing of the picture or the class")]
-    ranking: Annotated[list[RankingRow], Doc("best first")]
+    ranking: Annotated[
+        list[dict[str, Any]],
+        Doc("best first: each `method` with real differences `won` and `lost` of those `compared`, and the metrics on "
+            "which it was `judged` against the random map, and is really `over_random` or `under_random`"),
+    ]  # fmt: skip
     same: Annotated[list[list[str]], Doc("methods whose maps were the same, in groups")]
     metrics: Annotated[list[MetricTable], Doc("a table for each metric")]
     fills: Annotated[dict[str, float] | None, Doc("two fills of deletion → Kendall's tau of the methods' order")]
@@ -109,16 +96,15 @@ class BackgroundRow(TypedDict):
     verdict: Verdict
 
 
-class MaskCheck(Figure):
-    p: Annotated[Share, Doc("of any, one-sided")]
-    hit: Annotated[bool, Doc("whether p is small")]
-
-
 class MasksSeen(TypedDict):
     source: Annotated[str, Doc("who drew them")]
     by_hand: Annotated[bool, Doc("whether people did")]
     area: Annotated[Share, Doc("part of the view that they cover")]
-    check: Annotated[MaskCheck, Doc("how much more the score falls with the object filled than with as much elsewhere")]
+    check: Annotated[
+        dict[str, Any],
+        Doc("by how much more the score falls when the object is filled than when as much elsewhere is: `value`, "
+            "`interval`, one-sided `p`, and `hit` where that is small"),
+    ]  # fmt: skip
     boxes: Annotated[dict[str, float] | None, Doc("`n` boxes, part `covered` by masks, part of masks `within`")]
 
 
@@ -184,14 +170,6 @@ class StudyInterpretabilityOutput(Study):
     ]
 
 
-class Standing(TypedDict):
-    encoder: NotRequired[Annotated[str, Doc("its name")]]
-    method: NotRequired[Annotated[str, Doc("its name, where methods are compared")]]
-    won: Annotated[Count, Doc("real differences in which it is better")]
-    lost: Annotated[Count, Doc("in which it is worse")]
-    compared: Annotated[Count, Doc("comparisons it is in")]
-
-
 class ComparedRow(Figure):
     encoder: NotRequired[Annotated[str, Doc("its name")]]
     method: NotRequired[Annotated[str, Doc("its name, where methods are compared")]]
@@ -222,7 +200,7 @@ class Comparison(Study):
     n_learn: Annotated[Count, Doc("of them those learnt from")]
     n_test: Annotated[Count, Doc("of them those tested on")]
     n_groups: Annotated[Count, Doc("things that the pictures tested on show")]
-    standings: Annotated[list[Standing], Doc("by real differences won less those lost")]
+    standings: Annotated[list[dict[str, Any]], Doc("real differences `won` and `lost` of those `compared`, best first")]
     measures: Annotated[list[ComparedMeasure], Doc("one table each")]
 
 
@@ -267,25 +245,6 @@ class CurvePoint(TypedDict):
     interval_95: NotRequired[Annotated[Range, Doc("95 %")]]
 
 
-class CurveFormFitted(TypedDict):
-    name: Annotated[str, Doc("of the form")]
-    formula: Annotated[str, Doc("with e the error and n the pictures")]
-    paper: Annotated[str, Doc("where it is from")]
-    numbers: Annotated[list[float], Doc("fitted, in the order of the formula: a, b; E, A, α; E, e₀, α, β, c")]
-    held_out_error: Annotated[float | None, Doc("root mean square of relative errors at larger sizes, not fitted on")]
-    n_held_out: Annotated[Count, Doc("such sizes, cut by cut")]
-    share: Annotated[Share, Doc("of the draws that go by it")]
-    n_failed: Annotated[Count, Doc("fits that are none: not falling, not finite, or an exponent at its bound")]
-    n_fits: Annotated[Count, Doc("fits")]
-
-
-class Against(TypedDict):
-    accuracy: Annotated[Drawn, Doc("at the largest size of each, this less the first")]
-    slope: Annotated[Drawn, Doc("what a doubling brought, this less the first")]
-    worth: Annotated[Drawn | None, Doc("how many pictures of the first one of this is worth")]
-    n_beyond: Annotated[Count, Doc("draws that do not say")]
-
-
 class ScalingArm(TypedDict):
     name: Annotated[str, Doc("for tables")]
     encoder: Annotated[str, Doc("name")]
@@ -295,10 +254,18 @@ class ScalingArm(TypedDict):
     slope: Annotated[Drawn, Doc("accuracy that a doubling brought, over the sizes measured")]
     floor: Annotated[Drawn, Doc("error that no number of pictures goes below")]
     form: Annotated[str, Doc("that foretells larger sizes best")]
-    forms: Annotated[list[CurveFormFitted], Doc("best first")]
+    forms: Annotated[
+        list[dict[str, Any]],
+        Doc("best first: `name`, `formula`, `paper`, its `numbers`, relative `held_out_error` at `n_held_out` larger "
+            "sizes, `share` of the draws, `n_failed` of `n_fits`"),
+    ]  # fmt: skip
     predictions: Annotated[list[CurvePoint], Doc("beyond what was measured")]
     band: Annotated[list[CurvePoint], Doc("the curve, to be drawn")]
-    against: Annotated[Against | None, Doc("what differs from the first; `null` for it")]
+    against: Annotated[
+        dict[str, Any] | None,
+        Doc("what differs from the first: `accuracy`, `slope`, `worth` of a picture, and `n_beyond` draws that do not "
+            "say; `null` for the first"),
+    ]  # fmt: skip
 
 
 class StudyScalingOutput(Study):
@@ -393,20 +360,16 @@ class AuditGroup(TypedDict):
     p: Annotated[Share | None, Doc("Fisher's, corrected over all groups (Holm)")]
 
 
-class KnownCopy(TypedDict):
-    image: Annotated[str, Doc("file judged on")]
-    fitted_on: Annotated[str, Doc("file fitted on")]
-    same_bytes: Annotated[bool, Doc("whether they are the same file")]
-    agreement: Annotated[float | None, Doc("correlation of the details of a near copy with it")]
-
-
 class AuditOutput(Study):
-    """The object of seewhy audit --json."""
+    """The object of seewhy evaluate --contract --json."""
 
     audit: Annotated[Literal["pass", "fail"], Doc("whether the contract is kept")]
     figures: Annotated[list[AuditFigure], Doc("each figure that the contract asks for")]
     groups: Annotated[list[AuditGroup] | None, Doc("with `--group`, each of them; else `null`")]
-    copies: Annotated[list[KnownCopy] | None, Doc("pictures that it was fitted on")]
+    copies: Annotated[
+        list[dict[str, Any]] | None,
+        Doc("pictures that it was fitted on: `image`, `fitted_on`, whether they are the `same_bytes`, `agreement`"),
+    ]
     place: Annotated[
         dict[str, Any] | None,
         Doc("the place of the frame that was exchanged: its `boxes`, `share` of the heat, decisions `changed` there "
@@ -416,34 +379,25 @@ class AuditOutput(Study):
     model: Annotated[Model, Doc("as in `explain`")]
 
 
-class FarPictures(Figure):
-    expected: Annotated[float, Doc("where nothing changed")]
-
-
-class DriftClass(TypedDict):
-    label: Annotated[str, Doc("class")]
-    n: Annotated[Count, Doc("new pictures decided for it")]
-    share: Annotated[Share, Doc("their part")]
-    expected: Annotated[float | None, Doc("its part of pictures held out while fitting; `null` where there are none")]
-    p: Annotated[float | None, Doc("Fisher's, corrected over all classes (Holm)")]
-
-
-class DriftPicture(TypedDict):
-    image: Annotated[str, Doc("file")]
-    label: Annotated[str, Doc("decided for")]
-    cosine: Annotated[float, Doc("mean, with the nearest training pictures")]
-    far: Annotated[bool, Doc("whether it counts as far")]
-    nearest: Annotated[str, Doc("training picture that is nearest")]
-
-
 class DriftOutput(Study):
-    """The object of seewhy drift --json."""
+    """The object of seewhy evaluate --against --json."""
 
     drift: Annotated[Literal["yes", "no"], Doc("whether p is below alpha")]
     n_known: Annotated[Count, Doc("pictures that it was fitted on")]
     p: Annotated[Share, Doc("how often pictures of one source differ as much")]
     energy: Annotated[float, Doc("energy distance, 0 where both sides are alike")]
-    far: Annotated[FarPictures, Doc("part farther from training than most of training is from itself; Wilson's")]
-    classes: Annotated[list[DriftClass], Doc("each class, the most changed first")]
-    pictures: Annotated[list[DriftPicture], Doc("the farthest, 50 at most")]
+    far: Annotated[
+        dict[str, Any], Doc("part farther from training than most of training is from itself, its Wilson `interval`, "
+                            "and what would be `expected`")
+    ]  # fmt: skip
+    classes: Annotated[
+        list[dict[str, Any]],
+        Doc("the most changed first: `label`, `n` decided for it, their `share`, the `expected` one, Fisher's `p`, "
+            "corrected over all classes (Holm)"),
+    ]  # fmt: skip
+    pictures: Annotated[
+        list[dict[str, Any]],
+        Doc("the farthest, 50 at most: `image`, `label` decided for, mean `cosine` with the `nearest` of training, "
+            "whether it is `far`"),
+    ]  # fmt: skip
     model: Annotated[Model, Doc("as in `explain`")]

@@ -33,14 +33,6 @@ class StudyRecords:
     """An append-only file of records, each with a ``key``; without a path they end with the study.
 
     A line cut short by a kill is passed over, and measured again.
-
-    Args:
-        path: the file; made with the first record.
-        form: what the records look like; each begins with its ``key``.
-
-    Raises:
-        ForeignFileError: it is not of a study of SeeWhy's.
-        DataError: it cannot be opened.
     """
 
     def __init__(self, path: Path | None, form: Lines = NUMBERS) -> None:

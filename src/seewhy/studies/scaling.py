@@ -108,23 +108,10 @@ class ScalingStudy:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> Findings:
-        """Look, fit every cell that is not in the journal yet, and conclude.
-
-        Args:
-            encoders: by name; the first answers the question, the others are curves beside it.
-            samples: pictures with classes.
-            folder: where each cell is kept, so that a stopped run goes on.
-            test: pictures to test on; left out, a part of ``samples``.
-            store: where looks are kept.
-            progress: hears of progress, notes and failures.
-
-        Raises:
-            DataError: too few pictures or classes, a class without test pictures, the same pictures on both sides, or a
-                target that is reached already.
-        """
+        """Look, fit every cell that is not in the folder yet, and conclude; the first encoder answers the question."""
         progress = progress or Progress()
         self._check(len(samples.classes))
-        materials = self.look(encoders, samples, test, store, progress)
+        materials = self.look(encoders, samples, test, store=store, progress=progress)
         first = next(iter(encoders))
         arms = [Arm(name) for name in encoders]
         arms += [Arm(first, noise=part) for part in self.noise]
@@ -159,16 +146,10 @@ class ScalingStudy:
                 )
 
     def look(
-        self,
-        encoders: Mapping[str, Encoder],
-        samples: Samples,
-        test: Samples | None = None,
-        store: FeatureStore | None = None,
-        progress: Progress | None = None,
+        self, encoders: Mapping[str, Encoder], samples: Samples, test: Samples | None = None, **how: Any
     ) -> dict[str, Material]:
         """All pictures once by each encoder, the same held out for all; arguments and errors as for :meth:`run`."""
-        how = {"held_out": self.held_out, "seed": self.seed, "test": test, "store": store, "progress": progress}
-        found = look_with_each(encoders, samples, self.recipe, **how)  # type: ignore[arg-type]
+        found = look_with_each(encoders, samples, self.recipe, held_out=self.held_out, seed=self.seed, test=test, **how)
         for material in found.values():
             each, names = LEAST_RATIO * LEAST_PER_CLASS, material.classes
             if len(material.pool) < each * len(names):
@@ -300,26 +281,22 @@ def answered(curve: Curve, target: float, have: int, beyond: float) -> dict[str,
         )
     most = seen * beyond
     needed = curve.curve.crossing(1 - target, seen * NEVER, 3000)
-    low, high = (float(v) for v in _quantiles(needed, LEVELS[0]))
+    low, high = _pair(needed, LEVELS[0])
     reach = float((needed <= most).double().mean())
     never = float(needed.isinf().double().mean())
-    if high <= have:
-        kind = "enough"
-    elif high <= most:
-        kind = "more"
+    if high <= most:
+        kind = "enough" if high <= have else "more"
     elif low <= most:
         kind = "open" if reach >= UNLIKELY else "unlikely"
-    elif never >= (1 + LEVELS[0]) / 2:
-        kind = "unreachable"
     else:
-        kind = "unlikely" if never > 0.5 else "far"
+        kind = "unreachable" if never >= (1 + LEVELS[0]) / 2 else "unlikely" if never > 0.5 else "far"
 
     def told(size: float, less: int = 0) -> int | None:
         return None if size > most else max(0, rounded(size - less))
 
     return {
         "kind": kind, "level": LEVELS[0], "more": [told(low, have), told(high, have)],
-        "needed": [told(low), told(high)], "median": told(float(_quantile(needed, 0.5))),
+        "needed": [told(low), told(high)], "median": told(_pair(needed, 0.0)[0]),
         "reached_within": round(reach, 4), "most": int(most),
     }  # fmt: skip
 
@@ -357,7 +334,7 @@ def sentence(data: dict[str, Any]) -> str:
         f" may not be enough (they are in {answer['reached_within']:.0%} of the draws)",
         "unlikely": f"{target} is probably out of reach with this encoder: {most} pictures in all, the most that is "
         f"foretold, are enough in {percent(answer['reached_within'], ' ')} of the draws",
-        "far": f"For {target}: more than {most} pictures in all (95 %), beyond what is foretold (--beyond "
+        "far": f"For {target}: more than {most} pictures in all (95 %), beyond what is foretold (--set beyond="
         "foretells further)",
         "unreachable": f"{target} is not reachable with this encoder, however many pictures (95 %)",
     }[answer["kind"]]
@@ -457,17 +434,9 @@ def _intervals(draws: Tensor) -> dict[str, list[float]]:
 
 
 def _pair(draws: Tensor, level: float) -> list[float]:
-    return [_r(v) for v in _quantiles(draws, level)]
-
-
-def _quantiles(draws: Tensor, level: float) -> tuple[Tensor, Tensor]:
-    return _quantile(draws, (1 - level) / 2), _quantile(draws, (1 + level) / 2)
-
-
-def _quantile(draws: Tensor, part: float) -> Tensor:
-    """By the nearest draw, as draws may be infinite."""
-    ordered = draws.sort().values
-    return ordered[min(len(ordered) - 1, round(part * (len(ordered) - 1)))]
+    """By the nearest draws, as these may be infinite."""
+    ordered, last = draws.sort().values, len(draws) - 1
+    return [_r(ordered[min(last, round(part * last))]) for part in ((1 - level) / 2, (1 + level) / 2)]
 
 
 def _r(value: Tensor, digits: int = 4) -> float:

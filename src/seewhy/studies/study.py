@@ -18,11 +18,7 @@ def _plain(data: dict[str, Any]) -> Document:
 
 @dataclass(frozen=True, repr=False)
 class Findings(Answer):
-    """What a study found; ``data`` is the documented JSON (docs/json.md).
-
-    Attributes:
-        page: makes the page, as blocks, of the data.
-    """
+    """What a study found; ``data`` is the documented JSON (docs/json.md)."""
 
     page: Callable[[dict[str, Any]], Document] = field(default=_plain, compare=False)
 

@@ -22,11 +22,6 @@ class WordsCompared:
     """What two sets of words decide on the same pictures.
 
     Where the words decide (zero_shot, described), the decision is compared; elsewhere what the words alone choose.
-
-    Args:
-        n_draws: resampled sets of pictures.
-        level: of the intervals.
-        seed: of the resampling.
     """
 
     n_draws: int = 2000

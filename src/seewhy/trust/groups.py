@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..heads.normalise import Normalise
@@ -154,75 +154,29 @@ class Individuality:
 def average_linkage(cosine: Float[Tensor, "n n"], threshold: float) -> Int[Tensor, " n"]:
     """For each row the first of its cluster; clusters are joined while their mean cosine reaches the threshold.
 
-    By chains of nearest neighbours (Murtagh 1983), within the components that single linkage makes.
-
     Example:
         >>> average_linkage(torch.tensor([[1.0, 0.0, 0.8], [0.0, 1.0, 0.6], [0.8, 0.6, 1.0]]), 0.5).tolist()
         [0, 1, 0]
     """
-    name = _components(cosine >= threshold)
-    for first in name.unique().tolist():
-        part = (name == first).nonzero()[:, 0]
-        if len(part) > 2:
-            name[part] = part[_chains(cosine[part][:, part], threshold)]
-    return name
+    from scipy.cluster.hierarchy import fcluster, linkage  # takes a tenth of a second to import
 
-
-def _chains(cosine: Float[Tensor, "n n"], threshold: float) -> Int[Tensor, " n"]:
-    n = len(cosine)
-    mean = (cosine + cosine.T).double().nan_to_num().numpy() / 2  # rounding apart, chains of ties would never end
-    np.fill_diagonal(mean, -np.inf)
-    size, first = np.ones(n), np.arange(n)
-    active = np.ones(n, dtype=bool)
-    chain: list[int] = []
-    while active.any():
-        if not chain:
-            chain.append(int(active.argmax()))
-        row = np.where(active, mean[chain[-1]], -np.inf)
-        best = int(row.argmax())
-        if len(chain) > 1 and row[chain[-2]] >= row[best]:
-            best = chain[-2]
-        if row[best] < threshold:  # its nearest is too far, and joining others brings none nearer
-            active[chain.pop()] = False
-        elif len(chain) > 1 and best == chain[-2]:
-            a, b = sorted((chain.pop(), chain.pop()))
-            mean[a] = (size[a] * mean[a] + size[b] * mean[b]) / (size[a] + size[b])
-            mean[:, a], mean[a, a] = mean[a], -np.inf
-            size[a] += size[b]
-            active[b], first[first == b] = False, a
-        else:
-            chain.append(best)
-    return torch.from_numpy(first)
-
-
-def _components(near: Bool[Tensor, "n n"]) -> Int[Tensor, " n"]:
-    """First of those that each can be reached from over true entries."""
-    name = torch.arange(len(near))
-    while True:
-        parts = (torch.where(rows, name[None], len(near)).amin(1) for rows in near.split(1000))
-        reached = torch.minimum(torch.cat(list(parts)), name)
-        reached = reached[reached]
-        if torch.equal(reached, name):
-            return name
-        name = reached
+    if len(cosine) < 2:
+        return torch.arange(len(cosine))
+    apart = 2 - (cosine + cosine.T).double().nan_to_num().numpy() / 2
+    tree = linkage(apart[np.triu_indices(len(apart), 1)], "average")
+    _, first, name = np.unique(fcluster(tree, 2 - threshold, "distance"), return_index=True, return_inverse=True)
+    return torch.from_numpy(first[name])
 
 
 def _joined(one: Int[Tensor, " n"], other: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-    """The finest numbering that keeps together what either keeps together."""
-    parent = list(range(len(one)))
+    """The finest numbering that keeps together what either keeps together, in order of the first of each."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for numbers in (one.tolist(), other.tolist()):
-        first: dict[int, int] = {}
-        for i, number in enumerate(numbers):
-            a, b = root(first.setdefault(number, i)), root(i)
-            parent[max(a, b)] = min(a, b)
-    return torch.tensor([root(i) for i in range(len(one))]).unique(return_inverse=True)[1]
+    n = len(one)
+    names = torch.cat([n + one.unique(return_inverse=True)[1], 2 * n + other.unique(return_inverse=True)[1]])
+    edges = coo_array((np.ones(2 * n), (np.tile(np.arange(n), 2), names.numpy())), shape=(3 * n, 3 * n))
+    return torch.from_numpy(connected_components(edges, directed=False)[1][:n]).long()
 
 
 def hold_out_groups(labels: Int[Tensor, " n"], groups: Int[Tensor, " n"], fraction: float, seed: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -56,9 +57,9 @@ def measure_trust(
     groups = torch.arange(n) if groups is None else groups.unique(return_inverse=True)[1]
     if n < MIN_PICTURES or len(labels.unique()) < 2 or len(groups.unique()) < 2:
         return None
-    fold = drawn_folds(groups, seed) if fold is None else fold
-    trust = replace(_measured(inputs, labels, groups, fold, seed), shift=shift)
-    found = _near(trust.unknowns, fit, inputs, labels, groups, fold, seed, progress or Progress())
+    seen = _Seen(inputs, labels, groups, drawn_folds(groups, seed) if fold is None else fold)
+    trust = replace(_measured(seen, seed), shift=shift)
+    found = _near(trust.unknowns, fit, seen, seed, progress or Progress())
     if strange is not None:
         judged = trust.judge(strange)
         found = replace(
@@ -74,7 +75,20 @@ def _part(of: Bool[Tensor, " n"]) -> float:
     return float(of.float().mean())
 
 
-def _measured(inputs: Inputs, labels: Tensor, groups: Tensor, fold: Tensor, seed: int) -> Trust:
+class _Seen(NamedTuple):
+    """Held-out pictures: with what, of which class, of which thing, in which fold."""
+
+    inputs: Inputs
+    labels: Int[Tensor, " n"]
+    groups: Int[Tensor, " n"]
+    fold: Int[Tensor, " n"]
+
+    def rows(self, index: Tensor) -> _Seen:
+        return _Seen(self.inputs.rows(index), self.labels[index], self.groups[index], self.fold[index])
+
+
+def _measured(seen: _Seen, seed: int) -> Trust:
+    inputs, labels, groups, fold = seen
     k = inputs.logits.shape[1]
     gaussian = Gaussian.fit(inputs.features, labels, k)
     without = {f: Gaussian.fit(inputs.features[fold != f], labels[fold != f], k) for f in fold.unique().tolist()}
@@ -84,8 +98,7 @@ def _measured(inputs: Inputs, labels: Tensor, groups: Tensor, fold: Tensor, seed
     strangeness, strange, unusual = Strangeness.fit(inputs, labels, fold, gaussian, without)
     held = _held(own, labels, rightness, strange, unusual)
     trust = Trust(strangeness, temperature, sharpness, rightness, held, Unknowns())
-    kept = _part(strange <= trust.line)
-    return replace(trust, unknowns=Unknowns(kept=kept))
+    return replace(trust, unknowns=Unknowns(kept=_part(strange <= trust.line)))
 
 
 def drawn_folds(groups: Int[Tensor, " n"], seed: int = 0) -> Int[Tensor, " n"]:
@@ -153,35 +166,26 @@ def _held(own: Signs, labels: Tensor, rightness: Monotone, strange: Tensor, unus
     return HeldOutSigns(labels.clone(), score, rival_values, rivals.indices, right, probability, strange, unusual)
 
 
-def _near(
-    found: Unknowns,
-    fit: Fit | None,
-    inputs: Inputs,
-    labels: Tensor,
-    groups: Tensor,
-    fold: Tensor,
-    seed: int,
-    progress: Progress,
-) -> Unknowns:
+def _near(found: Unknowns, fit: Fit | None, seen: _Seen, seed: int, progress: Progress) -> Unknowns:
     """What becomes of pictures of classes that were left out of the whole fit, and of known ones beside them.
 
     Each part of the classes is left out of one fit with one of the folds, and all is measured and judged anew by it:
     pictures of that part are unknown, those of the other classes in that fold known. Pooled over the parts.
     """
     draw = torch.Generator().manual_seed(seed)
-    present = labels.unique()
+    present = seen.labels.unique()
     if len(present) < 3:
         return found
-    if len(labels) > MOST_WITHOUT:
-        some = torch.randperm(len(labels), generator=draw)[:MOST_WITHOUT]
-        inputs, labels, groups, fold = inputs.rows(some), labels[some], groups[some], fold[some]
+    if len(seen.labels) > MOST_WITHOUT:
+        seen = seen.rows(torch.randperm(len(seen.labels), generator=draw)[:MOST_WITHOUT])
+    labels, fold = seen.labels, seen.fold
     order = present[torch.randperm(len(present), generator=draw)]
     known, unknown, theirs = [], [], []
     parts = order.chunk(min(N_PARTS, len(order)))
     for p, part in enumerate(progress.track(parts, "Measuring trust", len(parts))):
         rest = present[~torch.isin(present, part)]
         out, held = torch.isin(labels, part), fold == fold.unique()[p % len(fold.unique())]
-        judge = _without(fit, inputs, labels, groups, fold, rest, ~out & ~held, seed)
+        judge = _without(fit, seen, rest, ~out & ~held, seed)
         if judge is None or not bool((~out & held).any()):
             continue
         known.append(judge(~out & held))
@@ -204,25 +208,19 @@ def _near(
 
 
 def _without(
-    fit: Fit | None,
-    inputs: Inputs,
-    labels: Tensor,
-    groups: Tensor,
-    fold: Tensor,
-    rest: Tensor,
-    trained: Tensor,
-    seed: int,
+    fit: Fit | None, everything: _Seen, rest: Tensor, trained: Tensor, seed: int
 ) -> Callable[[Tensor], Judgement] | None:
     """What judges pictures when nothing is known but those trained on, of the other classes."""
+    inputs, labels = everything.inputs, everything.labels
     new = torch.full((int(labels.max()) + 1,), -1)
     new[rest] = torch.arange(len(rest))
-    seen = inputs.rows(trained)
-    seen = replace(seen, logits=seen.logits[:, rest])
-    own = new[labels[trained]]
-    if len(own) < FEWEST_WITHOUT or len(own.unique()) < 2 or len(fold[trained].unique()) < 2:
+    seen = everything.rows(trained)
+    features, own = seen.inputs.features, new[seen.labels]
+    if len(own) < FEWEST_WITHOUT or len(own.unique()) < 2 or len(seen.fold.unique()) < 2:
         return None
-    trust = _measured(seen, own, groups[trained].unique(return_inverse=True)[1], fold[trained], seed)
-    logits = inputs.logits[:, rest] if fit is None else fit(seen.features, own, len(rest))(inputs.features)
+    fewer, groups = replace(seen.inputs, logits=seen.inputs.logits[:, rest]), seen.groups.unique(return_inverse=True)[1]
+    trust = _measured(_Seen(fewer, own, groups, seen.fold), seed)
+    logits = inputs.logits[:, rest] if fit is None else fit(features, own, len(rest))(inputs.features)
     known = ~trained & torch.isin(labels, rest)
     if fit is not None and bool(known.any()):
         logits = logits * _likeliest(logits[known], new[labels[known]])

@@ -92,15 +92,7 @@ class Strangeness:
         gaussian: Gaussian,
         without: dict[int, Gaussian],
     ) -> tuple[Strangeness, Float[Tensor, " n"], Float[Tensor, " n"]]:
-        """With how strange and how unusual the pictures themselves are, by scores that saw none of their fold.
-
-        Args:
-            inputs: of the training pictures; logits by a classifier that did not see the picture's group.
-            labels: their classes.
-            fold: which are left out together.
-            gaussian: of all of them.
-            without: of all but those of each fold.
-        """
+        """With how strange and how unusual the pictures themselves are, by scores that saw none of their fold."""
         raw = torch.zeros(len(labels), 5 + (inputs.own is not None))
         for f, others in without.items():
             rest, mine = fold != f, fold == f

@@ -81,13 +81,7 @@ class FitEPIC(Fitting):
         checkpoint: Path | None = None,
         progress: Progress | None = None,
     ) -> EPICBank:
-        """Encode, fit, choose, measure, and collect the prototypes; see :meth:`~seewhy.prototypes.fitted.Fitting.fit`.
-
-        Raises:
-            InputError: the classifier does not pool by a mean.
-            DataError: too few pictures.
-            ModelError: the folded head differs from the classifier.
-        """
+        """Encode, fit, choose, measure, and collect the prototypes."""
         progress = progress or Progress()
         seal = self.seal(model, pictures)
         entries, maps = self._encoded(model, pictures, store, progress)
@@ -192,13 +186,7 @@ def _thirds(groups: Int[Tensor, " n"], part: float, seed: int) -> tuple[list[int
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen.
-
-    Attributes:
-        rotation: fitted on the pictures to fit.
-        how: the setting; ``None`` where leaving the channels as they are is best.
-        tried: each setting with its purity on the pictures to choose on.
-    """
+    """What was chosen."""
 
     rotation: Rotation
     how: Procrustes | None

@@ -39,13 +39,7 @@ ODD = 4.0
 
 @dataclass(frozen=True)
 class Copy:
-    """Two pictures that are one.
-
-    Attributes:
-        first, second: their places.
-        agreement: correlation of their details; 1 for the same bytes.
-        same_bytes: whether the files are the same.
-    """
+    """Two pictures that are one."""
 
     first: int
     second: int
@@ -132,14 +126,7 @@ def strangeness(
 
 @dataclass(frozen=True)
 class PixelFacts:
-    """Of one picture, as the encoder is shown it.
-
-    Attributes:
-        size: of the upright picture, width and height.
-        low, high: brightness of 0…1 that 5 and 95 of 100 points do not reach.
-        spread: standard deviation of brightness.
-        blur: part of the change from point to point that another blurring leaves, 0 sharp to 1.
-    """
+    """Of one picture, as the encoder is shown it."""
 
     size: tuple[int, int]
     low: float

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -25,15 +23,7 @@ N_FOLDS = 5
 
 @dataclass(frozen=True)
 class HeldOutScores:
-    """What was said of each picture without it.
-
-    Attributes:
-        probabilities: of each class, by a head that saw neither the picture nor a copy of it.
-        labels: as given.
-        features: by which pictures are alike, of unit length.
-        groups: copies have the same number.
-        judged: whether a head could be fitted without it; a class of one picture, or of copies of one, has none.
-    """
+    """What was said of each picture without it."""
 
     probabilities: Float[Tensor, "n k"]
     labels: Int[Tensor, " n"]
@@ -85,29 +75,15 @@ def held_out_scores(
 
 @dataclass(frozen=True)
 class LabelIssues:
-    """What a ranker says of every picture.
-
-    Attributes:
-        flagged: whether its label is likely wrong.
-        doubt: from 0 to 1, the higher the sooner to look at.
-        proposed: another class, the likeliest.
-    """
+    """What a ranker says of every picture."""
 
     flagged: Bool[Tensor, " n"]
     doubt: Float[Tensor, " n"]
     proposed: Int[Tensor, " n"]
 
 
-@dataclass(frozen=True)
-class LabelRanker(ABC):
-    """Puts pictures in the order in which their labels are to be doubted."""
-
-    name: ClassVar[str]
-    paper: ClassVar[str]
-
-    @abstractmethod
-    def __call__(self, scores: HeldOutScores) -> LabelIssues:
-        """Of every judged picture; others are never flagged."""
+Ranker = Callable[[HeldOutScores], LabelIssues]
+"""In which order labels are to be doubted; pictures that were not judged are never flagged."""
 
 
 def _rival(p: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> tuple[Tensor, Tensor]:
@@ -116,9 +92,8 @@ def _rival(p: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> tuple[Tensor, 
     return best.indices, best.values
 
 
-@dataclass(frozen=True)
-class Odds(LabelRanker):
-    """A label is flagged that gets no more than any label would.
+def odds(scores: HeldOutScores) -> LabelIssues:
+    """A label is flagged that gets no more than any label would: our own rule.
 
     A picture's odds are what its label gets, as a part of what the likeliest other class gets. They are held against
     what the label's class gets on average, as a part of the likeliest, from pictures that bear other labels: a label
@@ -129,123 +104,87 @@ class Odds(LabelRanker):
     on the number of classes, on how sure the head is, and on how many labels are wrong, and is measured by ``u``. So
     there is nothing to set. A fixed limit on the odds (20) did well only with many classes and few wrong labels. The
     rule was chosen on training pictures only; benchmarks/label_errors.py and docs/check.md have the figures on others.
-    Costs no look.
 
     Example:
         >>> p = torch.tensor([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.8, 0.2]])
         >>> labels = torch.tensor([0, 0, 1, 1])
-        >>> Odds()(HeldOutScores(p, labels, p, torch.arange(4), torch.ones(4).bool())).flagged.tolist()
+        >>> odds(HeldOutScores(p, labels, p, torch.arange(4), torch.ones(4).bool())).flagged.tolist()
         [False, False, False, True]
     """
-
-    name: ClassVar[str] = "odds"
-    paper: ClassVar[str] = "none: our own rule"
-
-    def __call__(self, scores: HeldOutScores) -> LabelIssues:
-        p, labels = scores.probabilities, scores.labels
-        proposed, rival = _rival(p, labels)
-        odds = p.gather(1, labels[:, None])[:, 0] / rival
-        usual = _given_to_others(scores)[labels].clamp(min=1e-12)
-        doubt = usual / (usual + odds)
-        return LabelIssues((doubt >= 0.5) & scores.judged, doubt, proposed)
+    p, labels, judged = scores.probabilities, scores.labels, scores.judged
+    proposed, rival = _rival(p, labels)
+    own = p.gather(1, labels[:, None])[:, 0] / rival
+    others = torch.ones_like(p).scatter(1, labels[:, None], 0.0)[judged]
+    given = (p / p.amax(1, keepdim=True))[judged] * others
+    usual = (given.sum(0) / others.sum(0).clamp(min=1))[labels].clamp(min=1e-12)
+    doubt = usual / (usual + own)
+    return LabelIssues((doubt >= 0.5) & judged, doubt, proposed)
 
 
-def _given_to_others(scores: HeldOutScores) -> Float[Tensor, " k"]:
-    """What each class gets, as a part of the likeliest, on average over judged pictures with another label."""
-    p, labels = scores.probabilities[scores.judged], scores.labels[scores.judged]
-    others = torch.ones_like(p).scatter(1, labels[:, None], 0.0)
-    return (p / p.amax(1, keepdim=True) * others).sum(0) / others.sum(0).clamp(min=1)
-
-
-@dataclass(frozen=True)
-class Confident(LabelRanker):
-    """Confident learning: the pictures off the diagonal of the confident joint (Northcutt et al., section 3.1).
+def confident(scores: HeldOutScores) -> LabelIssues:
+    """Confident learning: off the diagonal of the confident joint (Northcutt et al. 2021, arXiv:1911.00068, 3.1).
 
     A picture counts for class ``j`` where ``p_j ≥ t_j``, the mean of ``p_j`` over the pictures labelled ``j``; of
     several such classes, for the likeliest (equation 2). It is flagged where that is not its label. In order of
     ``1 − p_label``, the authors' self-confidence. Their library, which prunes by the joint in other ways too, is
-    behind :class:`Cleanlab`. Costs no look; there is nothing to set.
+    behind :func:`cleanlab`.
 
     Example:
         >>> p = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.2, 0.8], [0.1, 0.9], [0.9, 0.1]])
         >>> labels = torch.tensor([0, 0, 1, 1, 1])
         >>> scores = HeldOutScores(p, labels, p, torch.arange(5), torch.ones(5, dtype=torch.bool))
-        >>> Confident()(scores).flagged.tolist()
+        >>> confident(scores).flagged.tolist()
         [False, False, False, False, True]
     """
-
-    name: ClassVar[str] = "confident"
-    paper: ClassVar[str] = "Northcutt et al. 2021, arXiv:1911.00068"
-
-    def __call__(self, scores: HeldOutScores) -> LabelIssues:
-        p, labels = scores.probabilities, scores.labels
-        counted = p.double() >= scores.thresholds() - 1e-9
-        confident = p.masked_fill(~counted, -1.0).argmax(1)
-        flagged = counted.any(1) & (confident != labels) & scores.judged
-        proposed, _ = _rival(p, labels)
-        doubt = 1 - p.gather(1, labels[:, None])[:, 0]
-        return LabelIssues(flagged, doubt, torch.where(flagged, confident, proposed))
+    p, labels = scores.probabilities, scores.labels
+    counted = p.double() >= scores.thresholds() - 1e-9
+    likeliest = p.masked_fill(~counted, -1.0).argmax(1)
+    flagged = counted.any(1) & (likeliest != labels) & scores.judged
+    doubt = 1 - p.gather(1, labels[:, None])[:, 0]
+    return LabelIssues(flagged, doubt, torch.where(flagged, likeliest, _rival(p, labels)[0]))
 
 
-@dataclass(frozen=True)
-class Cleanlab(LabelRanker):
-    """``cleanlab.filter.find_label_issues`` on the same probabilities, with the library's own defaults.
-
-    Raises:
-        MissingExtraError: the library is not installed.
-    """
-
-    name: ClassVar[str] = "cleanlab"
-    paper: ClassVar[str] = "Northcutt et al. 2021, arXiv:1911.00068"
-
-    def __call__(self, scores: HeldOutScores) -> LabelIssues:
-        try:
-            from cleanlab.filter import find_label_issues
-            from cleanlab.rank import get_label_quality_scores
-        except ImportError as error:
-            raise MissingExtraError("cleanlab", "--by cleanlab") from error
-        asked = scores.judged.nonzero()[:, 0]
-        p, labels = scores.probabilities[asked].double().numpy(), scores.labels[asked].numpy()
-        p = p / p.sum(1, keepdims=True)
-        flagged, doubt = torch.zeros(len(scores.labels), dtype=torch.bool), torch.zeros(len(scores.labels))
-        if len(asked):
-            flagged[asked] = torch.as_tensor(find_label_issues(labels, p, n_jobs=1))
-            doubt[asked] = 1 - torch.as_tensor(get_label_quality_scores(labels, p)).float()
-        return LabelIssues(flagged, doubt, _rival(scores.probabilities, scores.labels)[0])
+def cleanlab(scores: HeldOutScores) -> LabelIssues:
+    """``cleanlab.filter.find_label_issues`` on the same probabilities, with the library's own defaults."""
+    try:
+        from cleanlab.filter import find_label_issues
+        from cleanlab.rank import get_label_quality_scores
+    except ImportError as error:
+        raise MissingExtraError("cleanlab", "--by cleanlab") from error
+    asked = scores.judged.nonzero()[:, 0]
+    p, labels = scores.probabilities[asked].double().numpy(), scores.labels[asked].numpy()
+    p = p / p.sum(1, keepdims=True)
+    flagged, doubt = torch.zeros(len(scores.labels), dtype=torch.bool), torch.zeros(len(scores.labels))
+    if len(asked):
+        flagged[asked] = torch.as_tensor(find_label_issues(labels, p, n_jobs=1))
+        doubt[asked] = 1 - torch.as_tensor(get_label_quality_scores(labels, p)).float()
+    return LabelIssues(flagged, doubt, _rival(scores.probabilities, scores.labels)[0])
 
 
-@dataclass(frozen=True)
-class Neighbours(LabelRanker):
-    """The label against the votes of the nearest pictures; nothing is fitted (SimiFeat-V, section 4.1).
+def neighbours(scores: HeldOutScores, k: int = 10) -> LabelIssues:
+    """The label against the votes of the nearest pictures; nothing is fitted (Zhu et al. 2022, arXiv:2110.06283, 4.1).
 
     Flagged where most of the ``k`` nearest pictures that are no copies bear another label, the same one. In order of
-    the part of the votes, each as heavy as its cosine, that the label does not have. The paper repeats this over
-    random crops and takes soft labels; here features were looked at once. ``k = 10`` is the paper's.
+    the part of the votes, each as heavy as its cosine, that the label does not have. The paper (SimiFeat-V) repeats
+    this over random crops and takes soft labels; here features were looked at once. ``k = 10`` is the paper's.
     """
-
-    name: ClassVar[str] = "neighbours"
-    paper: ClassVar[str] = "Zhu et al. 2022, arXiv:2110.06283"
-    k: int = 10
-
-    def __call__(self, scores: HeldOutScores) -> LabelIssues:
-        x, labels, n_classes = scores.features, scores.labels, scores.probabilities.shape[1]
-        votes = torch.zeros(len(x), n_classes)
-        for part in torch.arange(len(x)).split(512):
-            cosine = x[part] @ x.T
-            cosine[scores.groups[part][:, None] == scores.groups[None]] = -1.0
-            near = cosine.topk(min(self.k, len(x)), dim=1)
-            votes[part] = votes[part].scatter_add(1, labels[near.indices], near.values.clamp(min=0))
-        votes = votes / votes.sum(1, keepdim=True).clamp(min=1e-9)
-        proposed, rival = _rival(votes, labels)
-        own = votes.gather(1, labels[:, None])[:, 0]
-        return LabelIssues((rival > 0.5) & scores.judged, (1 + rival - own) / 2, proposed)
+    x, labels, n_classes = scores.features, scores.labels, scores.probabilities.shape[1]
+    votes = torch.zeros(len(x), n_classes)
+    for part in torch.arange(len(x)).split(512):
+        cosine = x[part] @ x.T
+        cosine[scores.groups[part][:, None] == scores.groups[None]] = -1.0
+        near = cosine.topk(min(k, len(x)), dim=1)
+        votes[part] = votes[part].scatter_add(1, labels[near.indices], near.values.clamp(min=0))
+    votes = votes / votes.sum(1, keepdim=True).clamp(min=1e-9)
+    proposed, rival = _rival(votes, labels)
+    own = votes.gather(1, labels[:, None])[:, 0]
+    return LabelIssues((rival > 0.5) & scores.judged, (1 + rival - own) / 2, proposed)
 
 
-RANKERS: Mapping[str, LabelRanker] = {one.name: one for one in (Odds(), Confident(), Cleanlab(), Neighbours())}
+RANKERS: Mapping[str, Ranker] = {f.__name__: f for f in (odds, confident, cleanlab, neighbours)}
 
 
-def ranker(name: str) -> LabelRanker:
-    """The ranker of this name."""
+def ranker(name: str) -> Ranker:
     if name not in RANKERS:
         raise InputError(f"--by {name!r} was given. One of {', '.join(RANKERS)} was expected. Choose one.")
     return RANKERS[name]

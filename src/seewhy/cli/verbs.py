@@ -1,0 +1,278 @@
+"""A function becomes a verb: its parameters are arguments and options, and its docstring says what they mean."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from functools import cache, reduce
+from operator import or_
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import typer
+from typer.core import TyperCommand, TyperOption
+
+from ..bounds import Bound
+from ..parameters import documented
+from .places import check_options, check_words, refuse_addresses
+from .session import Session
+from .terminal import say
+
+ADDRESS = "ADDRESS"
+"""Stands in the metavar of an option that takes the name of a place in object storage, too."""
+ALL, SHORT = "seewhy.all", "seewhy.short"
+N_SHOWN = 10
+"""Options that ``--help`` shows."""
+LETTERS = {
+    "output": "-o", "model": "-m", "labels": "-l", "encoder": "-e", "method": "-M", "image": "-i", "text": "-t",
+    "writer": "-w", "quiet": "-q",
+}  # fmt: skip
+BEGIN = {
+    "output": "Where to write. ",
+    "model": "A saved model. ",
+    "method": "How it is made, by its name. ",
+}
+"""What every verb's help of an option begins with."""
+EVERY = "Options of every command"
+PANELS = {
+    **dict.fromkeys(("parquet", "shard", "workers", "cluster", "status", "plan"), "Many pictures"),
+    **dict.fromkeys(("host", "port", "name"), "The page"),
+}
+COMMON = {
+    "host": "Address to listen on; 0.0.0.0 opens the page to the network.",
+    "port": "0 takes a free one.",
+    "name": "A host name to answer under, beside localhost and addresses.",
+    "pictures": "Picture files and folders; - reads file names from standard input.",
+    "labels": "Your classes: names separated by commas, or a .txt with one per line. Or a .json with descriptions.",
+    "model": "A saved model. A classifier. Left out, what --labels names, or the encoder's own classes (lite0: "
+    "ImageNet's).",
+    "base_url": "An OpenAI-compatible service: vLLM, Ollama, llama.cpp, Azure, …",
+    "dry_run": "Say what it would cost, and stop. Nobody is asked.",
+    "descriptions": 'Texts of each class: a JSON, {"class": ["text", …]}.',
+    "follow_up": "Decide between the likeliest classes by what parts them: the file of seewhy describe write --pairs.",
+    "crops": "center: the model's own crop; twelve: the picture, 5 crops, and all mirrored.",
+    "level": "How often the true class is to be among those that a decision names: 0.5 to below 1.",
+    "masks": "Where the objects are: a mask or a folder of masks named like the pictures, boxes (COCO, YOLO, VOC, a "
+    "table), or a saved segmenter, which draws each class by its name, or --object.",
+    "object_": "Words for the object, separated by commas, by which it is found.",
+    "also": "Labelled pictures of other things: are they still told by name? Again for another set.",
+    "validation": "Labelled pictures of the same classes, never trained on, to choose and to measure on: "
+    "a folder or a table. "
+    "Left out, those that fit holds out.",
+    "measure": "Measure deletion and insertion (about one second a picture).",
+    "because": "Also what likenesses rest on: hue, texture, shape and more.",
+    "parquet": "Many pictures: -o names a folder of Parquet files, one for each shard of the one input.",
+    "shard": "Which part of the input, of how many: 3/16. Always the same pictures, whoever else runs; "
+    "for Slurm arrays "
+    "and xargs.",
+    "workers": "Processes on this machine, which share its cores.",
+    "cluster": "On Ray: local, this machine; auto, or HOST:PORT, the cluster that this machine belongs "
+    "to. --workers are "
+    "then actors there, each with its threads.",
+    "text": "What should be on it, in words.",
+    "output": "Where to write. A folder for the report, its JSON and what it is made from; left out, it is only "
+    "printed.",
+    "data": "Labelled pictures: a folder with one folder per class, or a table.",
+    "test": "Labelled pictures of the same classes to test on. Left out, a part of the pictures.",
+    "objective": "What is made small, by its name. See: seewhy methods.",
+    "epochs": "Times every picture is seen. Each time with one of its texts.",
+    "instruction": "An instruction, and the table's column that answers it, as colour='the colour'; "
+    "again for another, or for "
+    "another wording of the same.",
+    "tensorboard": "A folder for TensorBoard. It needs the extra tensorboard.",
+}
+"""Options that mean the same in several verbs, whose docstrings need not say it again."""
+
+
+def register(app: typer.Typer, function: Callable[..., None], examples: str, panel: str = "") -> None:
+    """Make a function a verb: its first parameter is the session; those before the star are arguments."""
+    context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+    parameters = [context, *parameters_of(function)[1:]]
+
+    def run(context: typer.Context, **given: Any) -> None:
+        function(context.obj, **given)
+
+    # What typer reads.
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    run.__doc__, run.__module__ = documented(function)[0], function.__module__
+    epilog = "Examples:\n\n" + "\n\n".join(f"  {line}" for line in examples.strip().splitlines())
+    name = function.__name__.replace("_", "-")
+    app.command(name, cls=Verb, epilog=epilog, rich_help_panel=panel or None)(run)
+
+
+def parameters_of(function: Callable[..., None]) -> list[inspect.Parameter]:
+    """The parameters as typer takes them, with what the docstring says of each."""
+    text = documented(function)[1]
+    return [
+        p if p.name in ("session", "context") else _parameter(p, *text.get(p.name, ("", COMMON.get(p.name, ""))))
+        for p in inspect.signature(function, eval_str=True).parameters.values()
+    ]
+
+
+def _parameter(p: inspect.Parameter, metavar: str, help: str) -> inspect.Parameter:
+    """One argument or option; a name that Python has taken ends in a line, which people do not type."""
+    name, (kind, bound) = p.name.rstrip("_"), _without_bound(p.annotation)
+    shown = p.default not in (None, "", False, inspect.Parameter.empty)
+    if p.kind is not inspect.Parameter.KEYWORD_ONLY:
+        declared = typer.Argument(help=help, show_default=shown, metavar=metavar or None)
+    else:
+        flag = "-k" if name == "k" else "--" + name.replace("_", "-")
+        names = [flag, *([LETTERS[name]] if name in LETTERS else [])]
+        if kind is bool and p.default:
+            names = [f"{flag}/--no-{name.replace('_', '-')}"]
+        if name in BEGIN and not help.startswith(BEGIN[name]):
+            help = BEGIN[name] + help
+        limits = {} if bound is None else {"min": _finite(bound.least), "max": _finite(bound.most)}
+        declared = typer.Option(
+            *names, help=help, show_default=shown, metavar=metavar or None, rich_help_panel=PANELS.get(name), **limits
+        )
+    return p.replace(annotation=Annotated[kind, declared], kind=inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _without_bound(hint: Any) -> tuple[Any, Bound | None]:
+    """A type and its bound: ``Count | None`` is a whole number from 1, or none."""
+    if get_origin(hint) is Annotated:
+        return get_args(hint)[0], hint.__metadata__[0]
+    if get_origin(hint) in (Union, UnionType):
+        parts = [_without_bound(part) for part in get_args(hint)]
+        return reduce(or_, (kind for kind, _ in parts)), next((b for _, b in parts if b is not None), None)
+    return hint, None
+
+
+def _finite(value: float) -> Any:
+    return value if abs(value) < float("inf") else None
+
+
+def shared(
+    *,
+    encoder: list[str] | None = None,
+    json: bool = False,
+    set_: list[str] | None = None,
+    seed: Annotated[int, Bound(-(2**63), 2**63 - 1)] | None = None,
+    group: str | None = None,
+    column: list[str] | None = None,
+    focus: str | None = None,
+    engine: str = "auto",
+    store: str | None = None,
+    force: bool = False,
+    quiet: bool = False,
+) -> None:
+    """What every verb takes.
+
+    Args:
+        encoder: lite0, timm:NAME, torchvision:NAME, open_clip:MODEL/PRETRAINED, hf:ORG/NAME, file:PATH, or the folder
+            of an adapted encoder; again for another where several are compared. Left out, lite0, or what a saved model
+            or an index was made with.
+        json: One JSON object per line, on standard output.
+        set_ (NAME=VALUE): A setting of the method or of what else the command makes; again for another. --help-all
+            lists them; those of a method: seewhy methods NAME.
+        seed: Of all that is drawn at random. Left out, 0.
+        group: A table's column that says which pictures belong together (thing, visit, patient), or, for class folders,
+            the word folder: those of one folder below a class. They are held out together, and an interval is as wide
+            as their number allows.
+        column (WHAT=COLUMN): What a table's columns are called: image=file, label=kind, text=caption, split=set; again
+            for another.
+        focus: Look at every picture under this instruction, such as 'the colour', where the encoder takes one.
+        engine: auto, openvino, onnxruntime or torch; with a precision: openvino:f32.
+        store: Feature store; left out, the one in the cache; 'none' keeps nothing.
+        force: Write over a file that is there; never over one that is read.
+        quiet: No progress and no notes.
+    """
+
+
+def _show_all(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        context.meta[ALL] = True
+        say(*context.get_help().splitlines())
+        context.exit()
+
+
+def _help_all(
+    help_all: Annotated[
+        bool, typer.Option("--help-all", is_eager=True, callback=_show_all, help="Every option, and all settings.")
+    ] = False,
+) -> None:
+    pass
+
+
+@cache
+def shared_options() -> tuple[TyperOption, ...]:
+    """Those of every verb, made once; ``--help-all`` is the last."""
+
+    def all_of_them(**given: Any) -> None:
+        pass
+
+    parameters = parameters_of(shared)
+    all_of_them.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    all_of_them.__annotations__ = {p.name: p.annotation for p in parameters}
+    made: list[Any] = []
+    for function in (all_of_them, _help_all):
+        lone = typer.Typer(add_completion=False)
+        lone.command()(function)
+        made += typer.main.get_command(lone).params
+    for option in made:
+        option.rich_help_panel = EVERY
+    return tuple(made)
+
+
+class Verb(TyperCommand):
+    """A verb with the options of all: it does not begin where an output is also an input, and makes a session."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        own_help = super().get_params(ctx)[len(self.params) :]
+        everything = [*self.params, *shared_options(), *own_help]
+        return _shown(everything) if ctx.meta.get(SHORT) else everything
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        ctx.meta[SHORT] = not ctx.meta.get(ALL)
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            ctx.meta[SHORT] = False
+        if ctx.meta.get(ALL):
+            say(*settings_lines(verb_of(ctx)))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        check_words(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        for option in self.params:
+            if ADDRESS not in (option.metavar or ""):
+                refuse_addresses(ctx.params.get(option.name))
+        check_options(ctx.params, keeps=self.name == "fit")
+        values = {option.name: ctx.params.pop(option.name) for option in shared_options()}
+        del values["help_all"]
+        ctx.obj = Session(verb_of(ctx), ctx, **values)
+        return super().invoke(ctx)
+
+
+def _shown(params: Sequence[Any]) -> list[Any]:
+    """Arguments and ten options: a verb's first ones, the encoder, JSON, and where the rest stands."""
+    options = [p for p in params if isinstance(p, TyperOption)]
+    own = [p for p in options if p.rich_help_panel != EVERY]
+    *shared, more = shared_options()
+    always = [*shared[:2], more, *options[-1:]]
+    first = [p for p in own if p not in always][: N_SHOWN - len(always)]
+    rest = [p for p in shared if p not in always][: N_SHOWN - len(always) - len(first)]
+    wanted = {id(p) for p in (*first, *rest, *always)}
+    return [p for p in params if not isinstance(p, TyperOption) or id(p) in wanted]
+
+
+def verb_of(ctx: Any) -> str:
+    """``study scaling``: the verb as it is typed."""
+    names = []
+    while ctx.parent is not None:
+        names.append(str(ctx.info_name))
+        ctx = ctx.parent
+    return " ".join(reversed(names))
+
+
+def settings_lines(verb: str) -> list[str]:
+    """What ``--set`` sets in a verb, from the table that ``make docs`` writes."""
+    table = json.loads(Path(__file__).with_name("settings.json").read_text("utf-8")).get(verb, [])
+    lines = [f"  {row['name']}={row['default']}  ({row['kind']})  {row['help']}".rstrip() for row in table]
+    return ["Settings, as --set NAME=VALUE:", *lines] if lines else []
