@@ -50,15 +50,7 @@ TRAINED_AT = 0.5
 
 @dataclass(frozen=True)
 class Kept:
-    """What one ``keep`` gives on held-out pictures.
-
-    Attributes:
-        keep: how much.
-        image_to_text: R@5.
-        text_to_image: R@5.
-        named: part of the pictures whose nearest class by name is the one that the encoder's own last layer says;
-            ``None`` for an encoder without classes of its own.
-    """
+    """What one ``keep`` gives on held-out pictures."""
 
     keep: float
     image_to_text: float
@@ -144,12 +136,7 @@ class Adapt(Way[PooledPairs, Kept]):
         return spanned(on, own, self.contrastive().spans, store, progress)
 
     def contrastive(self) -> Contrastive:
-        """The objective.
-
-        Raises:
-            UnknownNameError: there is none of that name.
-            InputError: it is not one over pairs.
-        """
+        """The objective."""
         found, each = objectives[self.objective], [(n, objectives[n]) for n in objectives]
         if not (issubclass(found, Contrastive) and found.plain_pairs):
             able = ", ".join(n for n, one in each if issubclass(one, Contrastive) and one.plain_pairs)

@@ -125,12 +125,7 @@ class Pretrain(Way[PooledSet, Tried]):
             progress.note(f"the same picture lies under two classes, which no objective can learn: {some(names, 3)}")
 
     def made(self) -> PictureObjective:
-        """The objective.
-
-        Raises:
-            UnknownNameError: there is none of that name.
-            InputError: it needs words, or has no such setting.
-        """
+        """The objective."""
         if not isinstance(self.objective, str):
             return self.objective
         found = objectives[self.objective]
@@ -206,11 +201,7 @@ def is_of_pictures(objective: str) -> bool:
 
 
 def check_classes(objective: PictureObjective, items: Sequence[Sample]) -> None:
-    """See that pictures have the classes that an objective needs.
-
-    Raises:
-        DataError: one has none, there is one class, or no class has two pictures.
-    """
+    """See that pictures have the classes that an objective needs."""
     if not objective.needs_labels:
         return
     without = [item.image for item in items if not item.label]

@@ -58,15 +58,7 @@ def training_columns(fitting: Fitting, base: Encoder, pictures: EncodedSet) -> d
 
 @dataclass(frozen=True, eq=False)
 class BackboneNetwork(Network):
-    """A trained trunk and its pooling.
-
-    Attributes:
-        grown_on: the encoder whose transform, and whose weights where ``backbone`` says so, it began with.
-        trunk: pixels → features, frozen.
-        pool: features → pooled vector, frozen.
-        layout: of the features.
-        settings: ``backbone``, ``size`` and what else is needed to build it again.
-    """
+    """A trained trunk and its pooling."""
 
     grown_on: Encoder
     trunk: nn.Module

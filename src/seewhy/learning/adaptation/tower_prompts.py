@@ -288,8 +288,7 @@ class TowerPromptLearning(PromptRecipe):
     batch_size: Count = 4
     lr: Annotated[float, Bound(0, open=(True, False))] = 0.0035
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         if self.keep not in (0, 1):
             raise InputError(
                 f"{self.name} was given keep={self.keep:g}. 0, the encoder as it was, or 1, all that was learnt, was "

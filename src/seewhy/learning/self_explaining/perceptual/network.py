@@ -145,12 +145,7 @@ def distance(a: Float[Tensor, "n 1 h w"], b: Float[Tensor, "m 1 h w"]) -> Float[
 def judge_of(side: int, n_classes: int) -> nn.Sequential:
     """The authors' classifier of seen pictures: side²-500-100-k with ReLU."""
     return nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(side * side, 500),
-        nn.ReLU(),
-        nn.Linear(500, 100),
-        nn.ReLU(),
-        nn.Linear(100, n_classes),
+        nn.Flatten(), nn.Linear(side * side, 500), nn.ReLU(), nn.Linear(500, 100), nn.ReLU(), nn.Linear(100, n_classes)
     )
 
 
