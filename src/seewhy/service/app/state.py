@@ -24,8 +24,8 @@ from ...evidence.place import Place, WordMap, like_place, word_maps
 from ...explanation.base import Explanation
 from ...explanation.verdict import Missing
 from ...language.annotation.labels import Corrections
-from ...pictures.samples import Sample, Samples
 from ...pictures.miniatures import encode_thumbnail
+from ...pictures.samples import Sample, Samples
 from ...storage.features import FeatureStore
 from ...types import Failure
 from .decoder import decoder_with
