@@ -101,7 +101,7 @@ class Where(Result):
     match_lead: Annotated[
         Cosine, Doc("how well what the map has more than the rival's goes with what hiding does to the lead over it")
     ] = None
-    neurons: Annotated[tuple[Neuron, ...], Doc("with `--neurons`"), OPTIONAL] = ()
+    neurons: Annotated[tuple[Neuron, ...], Doc("with `--set neurons`"), OPTIONAL] = ()
     outside: Annotated[Outside | None, Doc("heat outside the object"), OPTIONAL] = None
 
     @property

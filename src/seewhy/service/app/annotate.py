@@ -1,4 +1,4 @@
-"""The annotation page as an ASGI app, ``seewhy annotate``: what each page shows, and what it sends and fetches."""
+"""The annotation page as an ASGI app: ``seewhy app --annotate``."""
 
 from __future__ import annotations
 
