@@ -23,12 +23,15 @@ from torch import nn
 import seewhy
 from generator_training import FitGenerator
 from seewhy.errors import InputError, ModelError, WeightsError
-from seewhy.generation import made_set as pipelines
 from seewhy.generation.conditions import Verdict, of_class
 from seewhy.generation.generate import _row
-from seewhy.generation.made_set import MadeSet, OfGenerator, Pipeline, load_pipeline
 from seewhy.generation.sampler import PPGN, Chains, Hole, PixelAscent
 from seewhy.metrics.calibration import accuracy_interval
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "reproductions"))
+
+import make_pictures as pipelines
+from make_pictures import MadeSet, OfGenerator, Pipeline, load_pipeline
 
 
 def part_missing(value: float = 0.9) -> Hole:

@@ -164,7 +164,7 @@ def _serve(check: dict[str, Any], corrections: Corrections, where: tuple[str, in
     from ..studies.inspection.check import small_picture
 
     try:
-        from ..service.app.check_page import make_check_app
+        from ..service.app.deciding import make_check_app
     except ImportError as error:
         raise MissingExtraError("app", "The page") from error
     settings = Settings(host=where[0], port=where[1], names=where[2])

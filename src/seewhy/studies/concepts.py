@@ -235,7 +235,8 @@ class Looked:
         if len(found) < self.n_concepts:
             raise DataError(
                 f"The pictures give {len(found)} pieces to take concepts from, and {self.n_concepts} concepts were "
-                f"asked for. As many were expected. Give more pictures, or --n-concepts {max(2, len(found))} or fewer."
+                "asked for. As many were expected. Give more pictures, or --set "
+                f"n_concepts={max(2, len(found))} or fewer."
             )
         return normalize(found, dim=1)
 

@@ -202,7 +202,7 @@ def check(title: str, told: str, limit: Limit, *, name: str = "", low: float = 0
 LARGEST = 2**20
 """Bytes of a contract, at most."""
 HEAD = """\
-# What a model must keep, for seewhy audit MODEL DATA --contract FILE. Delete what you do not ask for.
+# What a model must keep, for seewhy evaluate DATA -m MODEL --contract FILE. Delete what you do not ask for.
 #
 # at_least or at_most   the limit
 # bound                 what is held against it: "value", the figure itself; "worst", the end of its 95 % interval that
@@ -235,7 +235,7 @@ class Contract:
         except OSError as error:
             raise DataError(
                 f"The contract {path} cannot be read: {reason(error)}. A TOML file was expected. Write one with "
-                "seewhy audit --write-contract FILE."
+                "seewhy evaluate --write-contract FILE."
             ) from None
         try:
             tables = tomllib.loads(text)

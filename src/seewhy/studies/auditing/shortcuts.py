@@ -29,7 +29,7 @@ FEWEST = 10
 def background(material: Material, limit: Limit) -> Figure:
     """Score on backgrounds of the own class less that on those of others (:class:`~seewhy.studies.background`)."""
     if material.masks is None:
-        return missing("Nobody says where the objects are. Give --masks, --boxes, --object-segmenter or --object.")
+        return missing("Nobody says where the objects are. Give --masks or --object.")
     study, samples = BackgroundStudy(n_draws=200, seed=material.seed), gathered(list(material.items))
     try:
         found = study.run(material.classifier, samples, material.masks, progress=material.progress)
