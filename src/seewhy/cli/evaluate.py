@@ -217,9 +217,9 @@ def _audit(
         n_explained=32 if n_explained is None else n_explained, store=session.store, seed=session.seed,
         progress=session.terminal,
     )  # fmt: skip
+    session.report(done, output, "audit")
     if junit is not None:
         write(junit, done.to_junit(), force=session.force)
-    session.report(done, output, "audit")
     raise typer.Exit(0 if done.passed else 1)
 
 
