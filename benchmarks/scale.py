@@ -1,4 +1,5 @@
-"""Runs of ``seewhy embed``: processes and Ray beside one process, a plan beside the run, memory over a million rows.
+"""Runs of ``seewhy index --parquet``: processes and Ray beside one process, a plan beside the run, memory over many
+rows.
 
 Rates leave the start out: they are of the pictures after every process has done a shard. Each way is run in turn,
 several times, in processes of their own, on the same pictures; what else the machine does falls on all alike.

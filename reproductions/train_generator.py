@@ -1,7 +1,7 @@
 """Trains a generator: from an encoder's code back to the picture (Nguyen et al. 2017, arXiv:1612.00005).
 
     python reproductions/train_generator.py photos/ -o gen --reads 96
-    seewhy generate -m birds --generator gen --class wren -o made/
+    seewhy study generate -m birds --generator gen --class wren -o made/
 
 Run again, it goes on where it was stopped.
 """

@@ -229,7 +229,6 @@ MAY_WRITE = {
     ("encoders/convert.py", "save_model"): "OpenVINO writes itself, into a new folder of the storage's",
     ("encoders/convert.py", "torch.onnx.export"): "ONNX as well",
     ("retrieval/approximate.py", "write_index"): "faiss writes itself, a file of the storage's",
-    ("learning/adaptation/gpt4image/texts.py", "open_memmap"): "mapped while it is made, a file of the storage's",
     ("prototypes/cells.py", "np.memmap"): "mapped, in the cache, under a name that nobody has",
 }
 

@@ -135,7 +135,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(client: Client, f
     response = page.post("/look?format=json", files={"picture": ("a.png", sky)})
     assert response.status_code == 413
     assert response.json() == {
-        "error": "More than the 0.001 MB allowed. Send a smaller picture, or start with --max-upload."
+        "error": "More than the 0.001 MB allowed. Send a smaller picture, or start with --set max_upload."
     }
 
 

@@ -221,13 +221,13 @@ def test_what_it_refuses(tmp_path: Path, reader: Classifier) -> None:
             reader,
             TTAME(),
             "t_tame needs a trained explainer, and this classifier has no folder to keep one in. Train one with: "
-            "seewhy fit-explainer PICTURES --method t_tame -o FOLDER, and pass --explainer FOLDER",
+            "seewhy fit --task explainer PICTURES --method t_tame -o FOLDER, and pass --set explainer=FOLDER",
         ),
         (
             replace(reader, folder=Path("birds")),
             TTAME(variant="tame"),
             "tame needs a trained explainer, and birds has none. Train one with: "
-            "seewhy fit-explainer PICTURES --method tame -m birds",
+            "seewhy fit --task explainer PICTURES --method tame -m birds",
         ),
     ):
         with pytest.raises(InputError) as caught:
@@ -240,7 +240,7 @@ def test_what_it_refuses(tmp_path: Path, reader: Classifier) -> None:
         TTAME(explainer=str(path))(other, other.encoder.encode(noise(1)), target)
     assert str(caught.value) == (
         f"{path} was trained on another classifier than this one, whose maps it would not explain. "
-        "Train it again with: seewhy fit-explainer PICTURES --method t_tame"
+        "Train it again with: seewhy fit --task explainer PICTURES --method t_tame"
     )
     with pytest.raises(InputError, match=r"t_tame has maps of classes only\."):
         TTAME(explainer=explainer)(reader, look, lambda logits: logits.logsumexp(1))

@@ -26,9 +26,8 @@ from seewhy.heads.head import Head
 from seewhy.pictures.samples import Sample, Samples, gathered, load_samples
 from seewhy.planted import CLASSES, plant, reader
 from seewhy.studies.auditing.audit import Audit, audit, junit
-from seewhy.studies.auditing.contract import CHECKS, Contract
+from seewhy.studies.auditing.contract import CHECKS, Contract, Figure, Limit
 from seewhy.studies.auditing.figures import apart, group_rows
-from seewhy.studies.auditing.limit import Figure, Limit
 from seewhy.studies.bootstrap import fisher
 from tiny import HUES, class_folders, colours, picture
 

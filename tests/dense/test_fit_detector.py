@@ -331,7 +331,7 @@ def test_a_saved_one_is_read_with_care(fitted: TrainedDetector, tmp_path: Path) 
         (folder / "detector.json").write_text(json.dumps({**card, **change}))
         with pytest.raises(ModelError, match="is damaged"):
             load_detector(folder, encoder=colours())
-    with pytest.raises(ModelError, match="Make one with: seewhy fit-detector DATA -o"):
+    with pytest.raises(ModelError, match="Make one with: seewhy fit --task boxes DATA -o"):
         load_detector(tmp_path, encoder=colours())
     with pytest.raises(InputError, match="it finds only what it was shown: red, blue"):
         fitted.for_classes(["green"])

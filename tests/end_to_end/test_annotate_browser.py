@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, NEEDS_BROWSER]
 
 
 class Server:
-    """``seewhy annotate`` as a process that can be killed and started again on the same port."""
+    """``seewhy app --annotate`` as a process that can be killed and started again on the same port."""
 
     def __init__(self, command: list[str], folder: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:

@@ -52,8 +52,8 @@ def _use_check(folder: Path) -> None:
     from seewhy.language.annotation.labels import Corrections, LabelDecisions, LabelledData, write_corrected
     from seewhy.language.annotation.store import AnnotationStore
     from seewhy.pictures.samples import load_samples
-    from seewhy.service.app.check_page import make_check_app
-    from seewhy.studies.inspection.findings import read_check, small_picture
+    from seewhy.service.app.deciding import make_check_app
+    from seewhy.studies.inspection.check import read_check, small_picture
 
     items = load_samples(folder / "data").items
     check = read_check(folder, folder / "data", items)

@@ -26,9 +26,8 @@ from seewhy.errors import DataError, InputError
 from seewhy.language.annotation.labels import Corrections, LabelDecisions, LabelledData, known_picture
 from seewhy.language.annotation.store import AnnotationStore, Conflict, Saved
 from seewhy.pictures.samples import load_samples
-from seewhy.service.app.check_page import make_check_app
-from seewhy.studies.inspection.check import Check
-from seewhy.studies.inspection.findings import read_check, small_picture
+from seewhy.service.app.deciding import make_check_app
+from seewhy.studies.inspection.check import Check, read_check, small_picture
 from tiny import COLOURS, tiny_cnn
 
 ORIGINAL = "id,file,kind,note\n"

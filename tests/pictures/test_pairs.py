@@ -196,7 +196,7 @@ def test_a_picture_of_two_groups_joins_them(root: Path) -> None:
         (
             ["image,text,file", "a red bird,so it is,a.png", "a blue bus,a bus,b.png"], {},
             "{root}/t.csv, column 'image', holds sentences, such as 'a red bird'. Did you mean 'file'? File names were "
-            "expected. Name their column with --image-column.",
+            "expected. Name their column with --column image.",
         ),
         (
             ["image,text,label", "a.png,A,x", "a.png,B,y", "b.png,B,y"], {},

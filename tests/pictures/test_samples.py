@@ -163,7 +163,7 @@ def test_columns_by_other_names_and_absolute_paths(tmp_path: Path) -> None:
     assert [s.image for s in found.items] == ["/far/1.jpg", str(tmp_path / "2.jpg")]
     assert refused(table) == (
         f"{table}, row 1, has no column 'image' and no column 'label'; it has 'file', 'kind'. "
-        "Name the columns, or pass --image-column and --label-column."
+        "Name the columns, or pass --column image=NAME --column label=NAME."
     )
 
 

@@ -304,7 +304,7 @@ def test_asking_for_what_is_not_there_says_how_to_get_it(fitted: Classifier, tmp
     with pytest.raises(InputError) as caught:
         bare.explain(picture("moss", 0), like="epic")
     assert str(caught.value) == (
-        "EPIC needs prototypes, and this classifier has none. Make them with: seewhy fit-prototypes DATA"
+        "EPIC needs prototypes, and this classifier has none. Make them with: seewhy fit --task prototypes DATA"
     )
     with pytest.raises(InputError, match="There are no prototypes at"):
         bare.explain(picture("moss", 0), prototypes=str(tmp_path))

@@ -1,4 +1,4 @@
-"""``seewhy embed`` with a real encoder: the vectors are those of the encoder, and the command says what is there."""
+"""``seewhy index --parquet`` with a real encoder: the vectors are those of the encoder; what is there is said."""
 
 from __future__ import annotations
 

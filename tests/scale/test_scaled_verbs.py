@@ -80,7 +80,9 @@ def test_an_index_takes_the_vectors_of_a_run(photos: Path, tmp_path: Path) -> No
     np.testing.assert_allclose(taken.vectors().numpy()[order], looked.vectors().numpy(), atol=1e-6)
     invoke("embed", str(photos), "--space", "words", "-o", str(tmp_path / "words"), code=1)
     done = CliRunner().invoke(app, ["index", str(tmp_path / "words"), "-o", str(tmp_path / "library")])
-    assert str(done.exception).startswith(f"{tmp_path / 'words'} has no pooled vectors. A run of seewhy embed --space")
+    assert str(done.exception).startswith(
+        f"{tmp_path / 'words'} has no pooled vectors. A run of seewhy index --parquet"
+    )
 
 
 def test_parquet_takes_one_input_and_a_place(tmp_path: Path) -> None:

@@ -29,8 +29,21 @@ from seewhy.pictures.samples import Sample, Samples, gathered
 from seewhy.planted import CLASSES, TRANSFORM, reader
 from seewhy.progress import Progress
 from seewhy.studies.background import BackgroundStudy, Findings
-from seewhy.studies.background_verdict import ALL, LEAST, Answers, error_of, judged, mask_check, one_sided, overall
-from seewhy.studies.background_versions import ALONE, Donors, alone, filled, pasted
+from seewhy.studies.background_verdict import (
+    ALL,
+    ALONE,
+    LEAST,
+    Answers,
+    Donors,
+    alone,
+    error_of,
+    filled,
+    judged,
+    mask_check,
+    one_sided,
+    overall,
+    pasted,
+)
 
 STUDY = BackgroundStudy(n_draws=200)
 RUNNER = CliRunner()

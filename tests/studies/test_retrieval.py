@@ -20,7 +20,7 @@ from seewhy.learning.pooled import encode_pairs
 from seewhy.pictures.samples import Sample, Samples
 from seewhy.progress import Progress
 from seewhy.studies.adaptation_page import AdaptationReport
-from seewhy.studies.retrieval import measure_retrieval
+from seewhy.studies.adapting import measure_retrieval
 from tiny import COLOURS, HUES, class_folders, colours, picture, tiny_cnn
 from tiny_words import tiny_pair
 

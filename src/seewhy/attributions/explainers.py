@@ -1,4 +1,4 @@
-"""Trained explainers: what `seewhy fit-explainer` keeps beside a classifier, and how a method finds it again."""
+"""Trained explainers: what `seewhy fit --task explainer` keeps beside a classifier, and how a method finds it again."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class TTAMEExplainer:
 ARCHIVE = TensorArchive(
     otherwise="no explainer",
     again="Train it again.",
-    missing="There is no explainer {path}. Train one with: seewhy fit-explainer PICTURES",
+    missing="There is no explainer {path}. Train one with: seewhy fit --task explainer PICTURES",
     format=FORMAT,
 )
 
@@ -119,8 +119,8 @@ def find_file(model: Explainable, variant: str, place: str | None) -> Path:
             if path.exists():
                 return path
     where = f"{root} has none" if root is not None else "this classifier has no folder to keep one in"
-    train = f"seewhy fit-explainer PICTURES --method {variant}"
-    cure = f"{train} -m {own}" if own is not None else f"{train} -o FOLDER, and pass --explainer FOLDER"
+    train = f"seewhy fit --task explainer PICTURES --method {variant}"
+    cure = f"{train} -m {own}" if own is not None else f"{train} -o FOLDER, and pass --set explainer=FOLDER"
     raise InputError(f"{variant} needs a trained explainer, and {where}. Train one with: {cure}")
 
 
@@ -132,7 +132,7 @@ def explainer_of(model: Explainable, variant: str, place: str | None) -> TTAMEEx
     if found.classifier != classifier_digest(model):
         raise InputError(
             f"{path} was trained on another classifier than this one, whose maps it would not explain. "
-            f"Train it again with: seewhy fit-explainer PICTURES --method {found.variant}"
+            f"Train it again with: seewhy fit --task explainer PICTURES --method {found.variant}"
         )
     return found
 

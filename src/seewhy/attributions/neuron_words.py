@@ -107,7 +107,7 @@ def dictionary(model: Explainable, n_channels: int, bank: Bank | None = None) ->
     if layer is None or not encoder.classes:
         raise ModelError(
             f"The encoder {encoder.name!r} has no classes of its own to name neurons after. Descriptions in a space "
-            "shared with pictures were expected. Give --descriptions, or leave --neurons out."
+            "shared with pictures were expected. Give --descriptions, or leave --set neurons out."
         )
     return Dictionary.of(encoder.classes, layer.weight.detach())
 
@@ -118,7 +118,7 @@ def check_pooling(encoder: Encoder) -> None:
         raise ModelError(
             f"The neurons of {encoder.name!r} have no names: its map is not pooled by a mean, so a channel of the map "
             "is not a number that words are read from. A network such as lite0 or a ResNet was expected. "
-            "Leave --neurons out."
+            "Leave --set neurons out."
         )
 
 

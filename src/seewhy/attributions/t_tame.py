@@ -37,7 +37,7 @@ class TTAME(Attribution):
     name = "t_tame"
     spelt = "T-TAME"
     paper = "Ntrougkas et al. 2024, arXiv:2403.04523"
-    needs = "pixels and an explainer trained with: seewhy fit-explainer"
+    needs = "pixels and an explainer trained with: seewhy fit --task explainer"
     cost = "1"
     needs_pixels = True
     needs_training = True

@@ -81,8 +81,7 @@ def _labels(
 ) -> NoReturn:
     from ..pictures.samples import load_pictures
     from ..storage.output import check_file, write
-    from ..studies.inspection.check import Check
-    from ..studies.inspection.findings import COLUMNS
+    from ..studies.inspection.check import COLUMNS, Check
 
     how = session.make(Check, by=by)
     check_report(output, "check", session.force)
@@ -118,7 +117,7 @@ def _go_on(
         DataError: it cannot be read, or the data have changed since.
     """
     from ..language.annotation.labels import Corrections, LabelledData, check_corrected, open_decisions
-    from ..studies.inspection.findings import read_check
+    from ..studies.inspection.check import read_check
 
     if folder is None or serve == (export is not None):
         raise InputError(
@@ -162,10 +161,10 @@ def _serve(check: dict[str, Any], corrections: Corrections, where: tuple[str, in
     from ..errors import MissingExtraError
     from ..service.app import Settings
     from ..service.app import serve as run
-    from ..studies.inspection.findings import small_picture
+    from ..studies.inspection.check import small_picture
 
     try:
-        from ..service.app.check_page import make_check_app
+        from ..service.app.deciding import make_check_app
     except ImportError as error:
         raise MissingExtraError("app", "The page") from error
     settings = Settings(host=where[0], port=where[1], names=where[2])

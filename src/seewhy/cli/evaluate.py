@@ -263,7 +263,7 @@ def _retrieval(
     from ..encoders.adapted import is_adapted, open_adaptation
     from ..encoders.find import encoder as find
     from ..pictures.pairs import load_pairs
-    from ..studies.retrieval import measure_retrieval
+    from ..studies.adapting import measure_retrieval
 
     session.finish_settings()
     name = model or session.encoder_name

@@ -138,7 +138,7 @@ class Calibration(TypedDict):
 
 
 class FitSegmenterOutput(TypedDict):
-    """The object of seewhy fit-segmenter --json."""
+    """The object of seewhy fit --task masks --json."""
 
     model: Annotated[str, Doc("its folder")]
     method: Annotated[str, Doc("its registered name")]
@@ -148,7 +148,7 @@ class FitSegmenterOutput(TypedDict):
 
 
 class FitDetectorOutput(FitSegmenterOutput):
-    """The object of seewhy fit-detector --json."""
+    """The object of seewhy fit --task boxes --json."""
 
     calibration: Annotated[Calibration, Doc("what it reaches on pictures that it has not learnt from")]
 

@@ -73,7 +73,7 @@ class PartBatch:
             self.n_pictures += 1
             parts = parts_of(found)
             if len(parts) > self.most or not parts:
-                left = f"{len(parts) - self.most} of {len(parts)} are left out; --most-cards explains more"
+                left = f"{len(parts) - self.most} of {len(parts)} are left out; --set most_cards explains more"
                 self.progress.note(f"{name}: {left if parts else 'nothing was found'}")
             keys = {part.number: self._key(name, part, fingerprint) for part in parts[: self.most]}
             earlier = {} if folder is None else {number: folder.earlier(key) for number, key in keys.items()}

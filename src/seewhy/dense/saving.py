@@ -130,7 +130,7 @@ def load_detector(folder: str | Path, *, encoder: Encoder | str | None = None, e
     """Bring a detector back.
 
     Args:
-        folder: what ``seewhy fit-detector`` or :func:`save_detector` wrote.
+        folder: what ``seewhy fit --task boxes`` or :func:`save_detector` wrote.
         encoder: what it looks with; needed where that is not embedded.
         engine: what runs the trunk, where it is loaded here.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from functools import partial
 
 from ..errors import InputError
 from .base import Encoder
@@ -51,9 +50,5 @@ def larger(encoder: Encoder, times: float) -> Encoder:
         text=(lambda: encoder.text) if encoder.has_text else None,
         module=lambda: encoder.module,
         engine=encoder.engine_asked,
-        conditioned=partial(_under, encoder, times) if encoder.takes_condition else None,
+        conditioned=(lambda words: larger(encoder.under(words), times)) if encoder.takes_condition else None,
     )
-
-
-def _under(encoder: Encoder, times: float, condition: str) -> Encoder:
-    return larger(encoder.under(condition), times)

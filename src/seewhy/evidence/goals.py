@@ -40,7 +40,7 @@ class Sentences:
         if text is None or not all(texts):
             raise InputError(
                 "A sentence to explain was left out or empty. One was expected, with another to explain it against if "
-                "wanted. Give --target-text, and --contrast-text beside it."
+                "wanted. Give --set target_text, and --set contrast_text beside it."
             )
         head = Head(Projected(encoder.text), encoder.encode_text(texts))
         return cls(encoder, head, tuple(f'"{t}"' for t in texts))

@@ -56,7 +56,8 @@ def show_like(case: Case) -> Like | Missing:
         return Missing(
             "This classifier was made without pictures of yours, so there is nothing to compare with.",
             "Fit one on your pictures: seewhy fit PHOTOS -o MODEL, then explain with -m MODEL. Or find prototypes for "
-            "this one: seewhy fit-prototypes PHOTOS -o PROTOTYPES, then explain with --prototypes PROTOTYPES.",
+            "this one: seewhy fit --task prototypes PHOTOS -o PROTOTYPES, then explain with --set "
+            "prototypes=PROTOTYPES.",
         )
     method, bank = found
     if not case.cells:

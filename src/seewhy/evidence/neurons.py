@@ -1,4 +1,4 @@
-"""The neurons a decision rests on, by name: what ``--neurons`` lists under *where*."""
+"""The neurons a decision rests on, by name: what ``--set neurons`` lists under *where*."""
 
 from __future__ import annotations
 

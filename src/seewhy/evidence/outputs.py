@@ -59,7 +59,7 @@ class Where(TypedDict):
     heat: Annotated[Map, Doc("the signed map, rows from top to bottom, at the network's own resolution")]
     regions: Annotated[list[Region], Doc("the strongest cells")]
     verdict: Annotated[Verdict, Doc("whether to believe it")]
-    neurons: NotRequired[Annotated[list[Neuron], Doc("with `--neurons`")]]
+    neurons: NotRequired[Annotated[list[Neuron], Doc("with `--set neurons`")]]
     outside: NotRequired[Annotated[Outside, Doc("heat outside the object")]]
 
 
@@ -154,8 +154,8 @@ class AgreementParts(TypedDict):
 class Subject(TypedDict):
     label: Annotated[str, Doc("the class whose likenesses and words are shown: the target asked for, or the decision")]
     contrast: Annotated[str | None, Doc("the class it is explained against, or `null`")]
-    sentence: Annotated[str | None, Doc("with `--target-text`, what the map speaks for, in quotation marks")]
-    contrast_sentence: Annotated[str | None, Doc("with `--contrast-text`, what it speaks against; else `null`")]
+    sentence: Annotated[str | None, Doc("with `--set target_text`, what the map speaks for, in quotation marks")]
+    contrast_sentence: Annotated[str | None, Doc("with `--set contrast_text`, what it speaks against; else `null`")]
     against: Annotated[bool, Doc("true where the map shows what speaks against it (counterfactual)")]
     is_decision: Annotated[bool, Doc("true where all of the evidence is about the decision")]
     said: Annotated[str, Doc("the line on the card that says what the evidence is about; empty where `is_decision`")]

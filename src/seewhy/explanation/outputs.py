@@ -314,7 +314,7 @@ class DryRunOutput(TypedDict):
     n_known: NotRequired[Annotated[Count, Doc("answered by an earlier run")]]
     tokens_in: NotRequired[Annotated[Count, Doc("of the questions that are left, guessed")]]
     tokens_out: NotRequired[Annotated[Count, Doc("of their answers, at most")]]
-    cost: NotRequired[Annotated[float, Doc("at most, in the unit of `--price-in` and `--price-out`")]]
+    cost: NotRequired[Annotated[float, Doc("at most, in the unit of `--set price_in` and `--set price_out`")]]
 
 
 PredictOutput = Run | FailureOutput | FindingsOutput | PredictionOutput

@@ -326,7 +326,7 @@ def generate(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Made:
-    """Pictures of what a model takes for a class, a text, a neuron or a picture: what ``seewhy generate`` makes.
+    """Pictures of what a model takes for a class, a text, a neuron or a picture: what ``seewhy study generate`` makes.
 
     Args:
         generator: the folder of a generator, as :meth:`seewhy.generation.generator.Generator.save` writes it.

@@ -241,5 +241,5 @@ def _used(path: Path, card: dict[str, Any], encoder: Encoder | str | None, own: 
         engine=engine,
         place=str(path),
         again="train a generator for this one with reproductions/train_generator.py",
-        command=f"seewhy generate --generator {path.parent} --generator-encoder {{}}",
+        command=f"seewhy study generate {path.parent} --set generator_encoder={{}}",
     )

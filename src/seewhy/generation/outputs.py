@@ -77,7 +77,7 @@ class Chain(TypedDict):
 
 
 class GenerateOutput(TypedDict):
-    """The object of seewhy generate --json."""
+    """The object of seewhy study generate --json."""
 
     sentence: Annotated[str, Doc("what came of it")]
     asked: Annotated[str, Doc("what the pictures are to show")]

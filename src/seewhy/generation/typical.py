@@ -26,7 +26,7 @@ FOLDER = "typical"
 """Under the cache's root."""
 FORMAT = 1
 WALK = PPGN(n_steps=60, n_shown=1)
-"""Shorter than the walks of ``seewhy generate``: it is walked for every class that is shown."""
+"""Shorter than the walks of ``seewhy study generate``: it is walked for every class that is shown."""
 POOR = 0.9
 """Part of the mean picture's error from which a generator does not draw."""
 RULE = (

@@ -102,7 +102,7 @@ class LocalWriter(Writer):
         if length > room:
             raise WriterError(
                 f"The question has {length} tokens and {self.model} has room for {room} beside its answer. A shorter "
-                "one was expected. Lower --max-tokens, or take another model."
+                "one was expected. Lower --set max_tokens, or take another model."
             )
         how: dict[str, Any] = {"do_sample": False}
         if prompt.temperature > 0:

@@ -25,7 +25,7 @@ class Picture(TypedDict):
 
 
 class AnnotatePicturesOutput(TypedDict):
-    """GET / of the page of seewhy annotate."""
+    """GET / of the page of seewhy app --annotate."""
 
     n: Annotated[Count, Doc("pictures")]
     finished: Annotated[Count, Doc("of them finished")]
@@ -57,11 +57,11 @@ class DescribePairsOutput2(TypedDict):
 
 
 DescribePairsOutput = DryRunOutput | DescribePairsOutput2
-"""The object of seewhy describe pairs --json."""
+"""The object of seewhy describe write --pairs --json."""
 
 
 DescribeClassesOutput = DryRunOutput | DescribePairsOutput2
-"""The object of seewhy describe classes --json."""
+"""The object of seewhy describe write --json."""
 
 
 class Rounds(TypedDict):
@@ -70,7 +70,7 @@ class Rounds(TypedDict):
 
 
 class AnnotateFiguresOutput(TypedDict):
-    """GET /figures of the page of seewhy annotate."""
+    """GET /figures of the page of seewhy app --annotate."""
 
     rounds: Annotated[Rounds, Doc("round by round, means over the pictures that have it")]
     against: Annotated[dict[str, dict[str, Preference]], Doc("net preference for the last round")]
@@ -80,7 +80,7 @@ class AnnotateFiguresOutput(TypedDict):
 
 
 PairsCheckOutput = Checked
-"""The object of seewhy pairs check --json."""
+"""The object of seewhy check --texts --json."""
 
 
 class DescribeMatchOutput2(TypedDict):
@@ -132,7 +132,7 @@ class Judgement(TypedDict):
 
 
 class AnnotationOutput(TypedDict):
-    """A line of seewhy annotate --export FILE.jsonl."""
+    """A line of seewhy app --annotate --export FILE.jsonl."""
 
     format: Annotated[Count, Doc("1")]
     image: Annotated[str, Doc("file name as given")]
@@ -148,7 +148,7 @@ class AnnotationOutput(TypedDict):
 
 
 class AnnotateOutput(TypedDict):
-    """The object of seewhy annotate --json: what was written or taken in, or where the page is."""
+    """The object of seewhy app --annotate --json: what was written or taken in, or where the page is."""
 
     file: NotRequired[Annotated[str, Doc("with `--export` and `--import`; the file")]]
     address: NotRequired[Annotated[str, Doc("of the page, without them")]]
@@ -180,7 +180,7 @@ DescribeImagesOutput = DryRunOutput | DescribeImagesOutput2
 
 
 class PairsCleanOutput(TypedDict):
-    """The object of seewhy pairs clean --json."""
+    """The object of seewhy check --texts --json."""
 
     file: Annotated[str, Doc("the kept pairs")]
     removed_file: NotRequired[Annotated[str, Doc("the others, with the reasons; not with `--restore`")]]

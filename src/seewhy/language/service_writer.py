@@ -95,7 +95,7 @@ class ServiceWriter(Writer):
         if unknown := [name for name in self.left_out if name not in PARAMETERS]:
             raise InputError(
                 f"{unknown[0]!r} was to be left out of requests. One of {', '.join(PARAMETERS)} was expected. "
-                "Correct --leave-out."
+                "Correct --set leave_out."
             )
 
     @property
@@ -143,7 +143,7 @@ class ServiceWriter(Writer):
             kind = WriterError if self._answered.is_set() else NoWriterError
             raise kind(
                 f"{self.model} gave no whole answer within {self.timeout_s:g} seconds. One was expected by then. "
-                "Raise --timeout, or take a faster service."
+                "Raise --set timeout, or take a faster service."
             ) from None
         except (OpenAIError, BrokenRuleError) as error:
             raise self._refusal(error) from None
@@ -156,7 +156,9 @@ class ServiceWriter(Writer):
                 "was expected. Check --base-url, or take another service."
             )
         if not text:
-            raise WriterError(f"{self.model} gave an empty answer. Text was expected. Ask again or raise --max-tokens.")
+            raise WriterError(
+                f"{self.model} gave an empty answer. Text was expected. Ask again or raise --set max_tokens."
+            )
         if self._key:
             text = text.replace(self._key, "(the key)")
         if ended == "length":
@@ -201,10 +203,11 @@ class ServiceWriter(Writer):
             if named := [p for p in named if p not in self.left_out]:
                 return NoWriterError(
                     f"{self.model} refuses a parameter: {message}. A service that takes {', '.join(named)} was "
-                    f"expected. Add --leave-out {','.join(named)}, or change it."
+                    f"expected. Add --set leave_out={','.join(named)}, or change it."
                 )
             return WriterError(
-                f"{self.model} refuses the question: {message}. One that it takes was expected. Lower --max-tokens, "
+                f"{self.model} refuses the question: {message}. One that it takes was expected. Lower --set "
+                "max_tokens, "
                 "or take another model."
             )
         hopeless = status in (None, 401, 403, 404) or not self._answered.is_set()
@@ -254,7 +257,7 @@ def _check_url(url: str) -> None:
     if parts.username or parts.password or parts.query:
         raise InputError(
             "--base-url was given with a user's name or a query in it. A bare URL was expected, since it is shown and "
-            "kept. Put the key into the environment and name its variable with --key-variable."
+            "kept. Put the key into the environment and name its variable with --set key_variable."
         )
 
 

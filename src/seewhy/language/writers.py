@@ -41,7 +41,7 @@ class CutOffError(WriterError):
         self.answer = answer
         super().__init__(
             f"The answer of {model} was cut off after {max_tokens} tokens. A whole one was expected. "
-            "Raise --max-tokens."
+            "Raise --set max_tokens."
         )
 
 
@@ -227,7 +227,7 @@ class WriterSession:
             if attempt == 0 and prompt.schema is not None and self.writer.follows_schema and not _is_json(answer):
                 self._note_once(
                     f"{self.writer.model} did not keep to the JSON schema it was sent; it is asked again with the "
-                    "schema in words. --leave-out response_format asks so at once"
+                    "schema in words. --set leave_out=response_format asks so at once"
                 )
                 prompt = prompt.with_schema_in_words()
             question = prompt.again(reason, attempt + 1)

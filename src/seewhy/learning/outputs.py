@@ -155,7 +155,7 @@ class First(TypedDict):
 
 
 class FitExplainerOutput(TypedDict):
-    """The object of seewhy fit-explainer --json; the settings of the training are among its keys."""
+    """The object of seewhy fit --task explainer --json; the settings of the training are among its keys."""
 
     explainer: Annotated[str, Doc("the file written")]
     layers: Annotated[list[str], Doc("whose maps it reads")]
@@ -229,7 +229,7 @@ class Because(TypedDict):
 
 
 class FitPrototypesOutput(TypedDict):
-    """The object of seewhy fit-prototypes --json; without EPIC, `because` is its only key."""
+    """The object of seewhy fit --task prototypes --json; without EPIC, `because` is its only key."""
 
     prototypes: NotRequired[Annotated[str, Doc("the file written")]]
     kept: NotRequired[Annotated[bool, Doc("whether it was there already")]]

@@ -42,10 +42,10 @@ def choose(wanted: Columns, rows: Sequence[Mapping[str, Any]], where: str) -> Co
     for name in (wanted.image, *wanted.texts, wanted.label, wanted.group):
         if name is not None and name not in names:
             raise no_column(where, name, names)
-    image = wanted.image or _usual(names, IMAGE_COLUMNS, "pictures", "--image-column", where)
+    image = wanted.image or _usual(names, IMAGE_COLUMNS, "pictures", "--column image", where)
     texts = wanted.texts or _text_columns([n for n in names if n not in (image, wanted.group)], where)
     label = wanted.label or ("label" if "label" in names and "label" not in texts else None)
-    cure = "Name another column" if wanted.texts else "Name their column with --text-column"
+    cure = "Name another column" if wanted.texts else "Name their column with --column text"
     _check_contents(image, texts, rows[:LOOKED_AT], names, where, cure)
     return Columns(image, texts, label, wanted.group)
 
@@ -68,7 +68,7 @@ def _text_columns(names: Sequence[str], where: str) -> tuple[str, ...]:
         numbered = [n for n in names if re.fullmatch(rf"{usual}[_ -]?\d+", n.casefold())]
         if numbered and usual not in (n.casefold() for n in names):
             return tuple(numbered)
-    return (_usual(names, TEXT_COLUMNS, "texts", "--text-column", where),)
+    return (_usual(names, TEXT_COLUMNS, "texts", "--column text", where),)
 
 
 def _check_contents(
@@ -90,7 +90,7 @@ def _check_contents(
         hint = f" Did you mean {meant!r}?" if meant else ""
         raise DataError(
             f"{where}, column {image!r}, holds sentences, such as {values[0]!r}.{hint} File names were expected. "
-            "Name their column with --image-column."
+            "Name their column with --column image."
         )
 
 

@@ -229,7 +229,7 @@ def _why_not_opened(name: str, error: BaseException) -> str:
     if isinstance(error, FileNotFoundError) and os.path.islink(name):
         return f"is a link to {os.readlink(name)!r}, which is not there; restore that file or remove the link"
     if isinstance(error, FileNotFoundError) and "://" in name:
-        return "is an address, which seewhy embed and --parquet alone read; copy the picture to this machine"
+        return "is an address, which --parquet alone reads; copy the picture to this machine"
     if isinstance(error, FileNotFoundError):
         return "does not exist; check the spelling and the folder"
     if getattr(error, "errno", None) == errno.ELOOP:

@@ -252,7 +252,8 @@ def _from_table(
         if missing := [c for c in needed if c not in row]:
             raise DataError(
                 f"{path}, row {number}, has no column {' and no column '.join(map(repr, missing))}; "
-                f"it has {', '.join(map(repr, row))}. Name the columns, or pass --image-column and --label-column."
+                f"it has {', '.join(map(repr, row))}. Name the columns, or pass --column image=NAME --column "
+                "label=NAME."
             )
         place, *name = (cell_text(row[c], f"{path}, row {number}, column {c!r},") for c in needed)
         if not place.strip() or not all(n.strip() for n in name):

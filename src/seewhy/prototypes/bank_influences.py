@@ -123,7 +123,8 @@ def load_influences(path: Path) -> BankInfluences:
         return rebuilt(BankInfluences, tensors, sizes={"p": len(names)}, names=names, means=means, **facts)
     except (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError, OverflowError) as error:
         raise WeightsError(
-            f"{path} is damaged or holds no influences ({reason(error)}). Make them again with: seewhy fit-prototypes "
+            f"{path} is damaged or holds no influences ({reason(error)}). Make them again with: seewhy fit "
+            "--task prototypes "
             "DATA --because"
         ) from error
 

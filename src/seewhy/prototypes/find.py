@@ -24,7 +24,9 @@ def find_prototypes(
         if bank is not None:
             return method(), bank
     if place is not None:
-        raise InputError(f"There are no prototypes at {place}. Make them with: seewhy fit-prototypes DATA -o {place}")
+        raise InputError(
+            f"There are no prototypes at {place}. Make them with: seewhy fit --task prototypes DATA -o {place}"
+        )
     return None
 
 
@@ -45,12 +47,14 @@ def _named(method: type[Prototypes], model: Any, place: str | Path | None) -> tu
         return method(), bank
     if method.fitted_by and place is not None:
         raise InputError(
-            f"There are no prototypes at {place}. Make them with: seewhy fit-prototypes DATA {_by(method)}-o {place}"
+            f"There are no prototypes at {place}. Make them with: seewhy fit --task prototypes DATA "
+            f"{_by(method)}-o {place}"
         )
     if method.fitted_by:
         raise InputError(
             f"{method.spelt or name} needs prototypes, and this classifier has none. Make them with: "
-            f"seewhy fit-prototypes DATA {_by(method)}{'' if model.folder is None else f'-m {model.folder}'}".rstrip()
+            f"seewhy fit --task prototypes DATA {_by(method)}"
+            f"{'' if model.folder is None else f'-m {model.folder}'}".rstrip()
         )
     if method.recipe not in ("", model.recipe):
         raise InputError(

@@ -122,7 +122,7 @@ class FittedBank(Patches):
             return cls._assemble(card, tensors, n_classes)
         except FileNotFoundError as error:
             raise ModelError(
-                f"There are no prototypes at {path}. Make them with: seewhy fit-prototypes DATA"
+                f"There are no prototypes at {path}. Make them with: seewhy fit --task prototypes DATA"
             ) from error
         except (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError, OverflowError) as error:
             raise WeightsError(
@@ -153,7 +153,7 @@ class FittedBank(Patches):
         if bank.classifier != classifier_digest(model):
             raise InputError(
                 f"{path} was made for another classifier than this one, whose logits it would not divide. "
-                "Make it again with: seewhy fit-prototypes DATA. Or leave it out: --like nearest."
+                "Make it again with: seewhy fit --task prototypes DATA. Or leave it out: --like nearest."
             )
         try:
             bank.check(model)
@@ -168,7 +168,7 @@ def _loaded(kind: type[FittedBank], path: Path, _changed: int, _size: int, n_cla
 
 
 class Fitting(ABC):
-    """Makes the bank of one method: a frozen dataclass whose fields ``seewhy fit-prototypes`` takes."""
+    """Makes the bank of one method: a frozen dataclass whose fields ``seewhy fit --task prototypes`` takes."""
 
     def seal(self, model: Explainable, pictures: Sequence[tuple[str, int | None]]) -> str:
         """Of everything that decides the bank: classifier, settings, the pictures' bytes and classes."""

@@ -73,7 +73,7 @@ class DamagedRow(TypedDict):
 
 
 class VerifyOutput(TypedDict):
-    """The object of seewhy embed --verify --json and seewhy index --verify --json."""
+    """The object of seewhy index --parquet --verify --json and seewhy index --verify --json."""
 
     output: Annotated[str, Doc("the folder")]
     n_files: Annotated[Count, Doc("that were read to their end")]

@@ -210,7 +210,7 @@ def _picture_column(path: PurePath, names: list[str], wanted: str | None) -> str
     if column is None:
         raise DataError(
             f"{path} has no column of pictures among {', '.join(map(repr, names))}. One called {IMAGE_COLUMNS[0]!r} "
-            "was expected. Name it with --image-column."
+            "was expected. Name it with --column image."
         )
     return column
 

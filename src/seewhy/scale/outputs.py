@@ -21,7 +21,7 @@ class Input(TypedDict):
 
 
 class EmbedStatusOutput(TypedDict):
-    """The object of seewhy embed --status --json."""
+    """The object of seewhy index --parquet --status --json."""
 
     output: Annotated[str, Doc("the run's folder")]
     n_shards: Annotated[Count, Doc("in all")]
@@ -38,4 +38,4 @@ class EmbedStatusOutput(TypedDict):
 
 EmbedPlanOutput = Plan
 EmbedOutput = Plan | EmbedStatusOutput | VerifyOutput | Run
-"""The object of seewhy embed --json."""
+"""The object of seewhy index --parquet --json."""

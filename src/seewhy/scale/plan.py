@@ -30,7 +30,7 @@ WARM = 32
 
 @dataclass(frozen=True)
 class Plan:
-    """The object of seewhy embed --plan --json: what a run will take."""
+    """The object of seewhy index --parquet --plan --json: what a run will take."""
 
     n_pictures: Annotated[Count, Doc("of the input; for shards that are not opened, as those that were let expect")]
     counted: Annotated[bool, Doc("whether they were counted")]

@@ -121,8 +121,7 @@ def _fitting(index: Index, run: Where) -> Job:
     place, made = job.place, job.facts["model"]
     if made.get("space") != "features":
         raise DataError(
-            f"{place} has no pooled vectors. A run of seewhy embed --space features was expected. Make one from the "
-            "pictures."
+            f"{place} has no pooled vectors. A run of seewhy index --parquet  was expected. Make one from the pictures."
         )
     if made.get("fingerprint") != index.encoder.fingerprint:
         raise ModelError(

@@ -29,7 +29,8 @@ def refuse_address(path: str | Path) -> None:
     if (address := address_of(path)) is not None:
         raise DataError(
             f"{address} is an address. The name of a file or folder on this machine was expected: object storage is "
-            "read and written by seewhy embed, by predict and explain with --parquet, and read by index. Choose a name "
+            "read and written by seewhy index --parquet, by predict and explain with --parquet, and read by "
+            "index. Choose a name "
             "here."
         )
 

@@ -361,7 +361,7 @@ class AuditGroup(TypedDict):
 
 
 class AuditOutput(Study):
-    """The object of seewhy audit --json."""
+    """The object of seewhy evaluate --contract --json."""
 
     audit: Annotated[Literal["pass", "fail"], Doc("whether the contract is kept")]
     figures: Annotated[list[AuditFigure], Doc("each figure that the contract asks for")]
@@ -380,7 +380,7 @@ class AuditOutput(Study):
 
 
 class DriftOutput(Study):
-    """The object of seewhy drift --json."""
+    """The object of seewhy evaluate --against --json."""
 
     drift: Annotated[Literal["yes", "no"], Doc("whether p is below alpha")]
     n_known: Annotated[Count, Doc("pictures that it was fitted on")]

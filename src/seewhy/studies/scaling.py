@@ -334,7 +334,7 @@ def sentence(data: dict[str, Any]) -> str:
         f" may not be enough (they are in {answer['reached_within']:.0%} of the draws)",
         "unlikely": f"{target} is probably out of reach with this encoder: {most} pictures in all, the most that is "
         f"foretold, are enough in {percent(answer['reached_within'], ' ')} of the draws",
-        "far": f"For {target}: more than {most} pictures in all (95 %), beyond what is foretold (--beyond "
+        "far": f"For {target}: more than {most} pictures in all (95 %), beyond what is foretold (--set beyond="
         "foretells further)",
         "unreachable": f"{target} is not reachable with this encoder, however many pictures (95 %)",
     }[answer["kind"]]

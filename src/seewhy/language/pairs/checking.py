@@ -148,7 +148,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Checked:
-    """The object of seewhy pairs check --json: what every rule found."""
+    """The object of seewhy check --texts --json: what every rule found."""
 
     n_pictures: Annotated[Count, Doc("pictures of the set")]
     n_pairs: Annotated[Count, Doc("pairs of a picture and a text")]

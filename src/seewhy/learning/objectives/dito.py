@@ -23,7 +23,7 @@ class DITO(LearntScale, RandomBoxes):
 
     The authors published the detector and not this training, and this is written from abstracts: how many boxes are
     drawn, how, and how the terms are weighed, is ours. The heads are saved with the encoder, for
-    ``seewhy fit-detector --method dito``. Cost: no pass; ``3 n_boxes`` small heads a picture.
+    ``seewhy fit --task boxes --method dito``. Cost: no pass; ``3 n_boxes`` small heads a picture.
 
     Args:
         temperature: at first, ``exp(-theta)``; CLIP's 0.07.

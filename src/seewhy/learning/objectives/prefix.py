@@ -45,7 +45,7 @@ class Prefix(LearntScale):
     paper: ClassVar[str] = "Saito et al. 2023, arXiv:2206.01125"
     needs: ClassVar[str] = "pictures with class names, pictures with captions, and which are which"
     plain_pairs: ClassVar[bool] = False
-    options: ClassVar[str] = "--label-column COLUMN and --text-column COLUMN; in Python, label= and text="
+    options: ClassVar[str] = "--column label=COLUMN and --column text=COLUMN; in Python, label= and text="
 
     n_tokens: Count = 1
     debiased: bool = True

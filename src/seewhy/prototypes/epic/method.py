@@ -58,7 +58,7 @@ class EPIC(Prototypes):
     name = "epic"
     spelt = "EPIC"
     paper = "EPIC 2026, arXiv:2505.12897"
-    needs = "a mean-pooled network and seewhy fit-prototypes"
+    needs = "a mean-pooled network and seewhy fit --task prototypes"
     cost = "0"
     display = Display(unit="channel", similarity="purity")
     rule = RULE

@@ -180,4 +180,4 @@ def no_part_of_another(headers: Headers) -> bool:
 
 
 def too_large(most: int) -> str:
-    return f"More than the {most / MEGABYTE:.3g} MB allowed. Send a smaller picture, or start with --max-upload."
+    return f"More than the {most / MEGABYTE:.3g} MB allowed. Send a smaller picture, or start with --set max_upload."

@@ -144,7 +144,7 @@ class GIST(PictureRecipe):
         if fitting.descriptions is None and fitting.captions is None:
             raise InputError(
                 "gist was given no texts. Texts of each class (--descriptions) or of each picture (--captions) were "
-                "expected. Write some, for example with: seewhy describe classes"
+                "expected. Write some, for example with: seewhy describe write"
             )
         if self.train != "layers":
             trainable(encoder, "layers")  # refused before anything is looked at
