@@ -15,11 +15,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..bounds import Count, Positive, check_fields
 from ..descriptions.base import Descriptions
 from ..descriptions.pairs import Caption
 from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, encode_stream, encode_texts
-from ..errors import DataError, InputError
+from ..errors import DataError
 from ..pictures.samples import Sample, Samples
 from ..storage.features import FeatureStore
 from ..storage.journal import Journal
@@ -136,15 +137,11 @@ class Match:
         scale: of the cosines before the softmax over the class's texts; the authors' 100.
     """
 
-    top: int = 5
-    scale: float = 100.0
+    top: Count = 5
+    scale: Positive = 100.0
 
     def __post_init__(self) -> None:
-        if self.top < 1 or self.scale <= 0:
-            raise InputError(
-                f"Matching was given top={self.top}, scale={self.scale:g}. Numbers above zero were expected. "
-                "Change them."
-            )
+        check_fields(self, "Matching")
 
     def of(self, joint: Float[Tensor, " d"], vectors: Float[Tensor, "n d"]) -> tuple[list[int], list[float]]:
         """Positions of the texts that fit best, best first, and the probability of each among all of them.
