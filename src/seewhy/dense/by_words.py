@@ -21,7 +21,7 @@ from .regions import Detections, Segmentation
 
 
 @overload
-def segment(
+def segment(  # type: ignore[overload-overlap]
     picture: One, labels: Iterable[str], encoder: Encoder | str = ..., **parameters: Unpack[SegmentKeywords]
 ) -> Segmentation: ...
 @overload
