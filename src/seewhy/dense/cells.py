@@ -15,9 +15,9 @@ from torch.func import functional_call
 from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle, scaled_dot_product_attention
 
 from ..encoders.base import Encoder, Layout
-from ..encoders.pyramid import Stage, listen, stages_of
 from ..encoders.split import hooked
 from ..errors import ModelError
+from ..learning.encoders.pyramid import Stage, listen, stages_of
 
 PLACES = "positional_embedding"
 """What a pooling by attention adds to its cells, as CLIP's residual networks do."""

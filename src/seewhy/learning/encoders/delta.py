@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from .base import Encoder, TextTower
-from .split import freeze
+from ...encoders.base import Encoder, TextTower
+from ...encoders.split import freeze
 
 
 def halves_of(encoder: Encoder) -> tuple[nn.Module, nn.Module]:
