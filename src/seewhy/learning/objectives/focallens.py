@@ -25,8 +25,6 @@ class FocalLens(LearntScale):
     stands for the tuned vision transformer. Short answers repeat ("red"), and what is done with those is ours.
 
     Args:
-        temperature: at first, ``exp(-theta)``; CLIP's 0.07.
-        max_scale: of ``exp(theta)``; CLIP's 100.
         same_answer: triplets with the same answer are left out of the comparison (``"masked"``), right with equal parts
             (``"positive"``), or wrong (``"negative"``).
 
