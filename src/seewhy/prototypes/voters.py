@@ -13,8 +13,7 @@ from torch import Tensor
 from ..attributions.base import Explainable
 from ..bounds import Count, NotNegative
 from ..encoders.base import EncoderOutput
-from ..explanation.measures import VoteRemoval
-from ..explanation.similar import Display, Like
+from ..explanation.similar import Display, Like, VoteRemoval
 from ..explanation.verdict import Verdict
 from ..heads.head import Head
 from ..heads.votes import Votes

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from ..explanation.decision import Unknowns
+from ..explanation.prediction import Unknowns
 from ..metrics.calibration import accuracy_interval
 from ..progress import Progress
 from .base import HeldOutSigns, Judgement, Signs, Trust
