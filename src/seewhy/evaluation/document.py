@@ -44,13 +44,7 @@ def shown_examples(data: Mapping[str, Any]) -> list[str]:
 
 
 def document_of(data: Mapping[str, Any], copies: Mapping[str, np.ndarray], cards: Mapping[str, str]) -> Document:
-    """The page; what was not measured is said to be so.
-
-    Args:
-        data: the document of ``seewhy evaluate --json``.
-        copies: small copies of wrongly decided pictures, by name; one that is missing is named only.
-        cards: addresses of their cards, relative to the page.
-    """
+    """The page; what was not measured is said to be so."""
     n, accuracy, interval = data.get("n"), data.get("accuracy"), data.get("accuracy_interval")
     fitted_on = data.get("fitted_on") or {}
     n_known = fitted_on.get("n_same_bytes", 0) + fitted_on.get("n_near", 0)

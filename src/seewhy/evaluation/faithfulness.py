@@ -52,10 +52,6 @@ def faithfulness_figures(explained: Sequence[Explanation], seed: int) -> dict[st
 def than_random(leads: Float[Tensor, " n"], seed: int) -> dict[str, Any]:
     """Whether maps are better than their shuffled copies, picture by picture.
 
-    Args:
-        leads: insertion less deletion of each picture's map, less the same of its shuffled copy.
-        seed: of the draws.
-
     Example:
         >>> than_random(torch.tensor([0.1, 0.2, 0.3] * 5), 0)["sentence"]
         'The maps are better than random: insertion less deletion differs by +0.20 (+0.16 to +0.24), n = 15.'
