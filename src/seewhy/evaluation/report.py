@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor
 
 from ..classifiers.base import Classifier, HeldOut
@@ -227,9 +227,10 @@ def _confusions(
 
 def _matrix(classes: Sequence[str], labels: Tensor, predicted: Tensor) -> dict[str, Any]:
     """Counts, rows true and columns predicted, over the classes that occur in either."""
-    present = torch.cat([labels, predicted]).unique().tolist()
-    counts = confusion_matrix(labels, predicted, labels=present).tolist()
-    return {"labels": [classes[k] for k in present], "counts": counts}
+    present = torch.cat([labels, predicted]).unique()
+    n, rows, columns = len(present), torch.searchsorted(present, labels), torch.searchsorted(present, predicted)
+    counts = torch.bincount(rows * n + columns, minlength=n * n).view(n, n)
+    return {"labels": [classes[k] for k in present.tolist()], "counts": counts.tolist()}
 
 
 def _like(explained: Sequence[Explanation]) -> dict[str, Any] | None:
