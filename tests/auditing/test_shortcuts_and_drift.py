@@ -97,7 +97,7 @@ def test_a_model_that_reads_what_is_around_the_object_fails_it() -> None:
     nobody = audit(reader("cnn", False), marked(None), contract=asked("background", required=True))
     assert not nobody.passed
     assert figure(nobody, "background")["meaning"] == (
-        "Nobody says where the objects are. Give --masks, --boxes, --object-segmenter or --object."
+        "Nobody says where the objects are. Give --masks or --object."
     )
 
 
