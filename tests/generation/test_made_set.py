@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 from generator_training import FitGenerator
 from schemas import check
-from seewhy.cli import app
 from seewhy.errors import DataError, ForeignFileError, InputError, ModelError, WeightsError
 from seewhy.generation.made_set import TABLE, MadeSet, OfGenerator, load_pipeline
 from seewhy.generation.sampler import PPGN
@@ -184,23 +182,6 @@ def test_a_generator_of_our_own_climbs_the_class(own: Any, tmp_path: Path) -> No
         MadeSet(("emu",)).make(source, tmp_path / "no")
 
 
-def test_the_command_makes_a_set_and_says_what_is_missing(own: Any, tmp_path: Path) -> None:
-    runner, words = CliRunner(), ["study", "real-or-generated", "-q"]
-    own[0].save(tmp_path / "gen")
-
-    def fails(*more: str) -> str:
-        return str(runner.invoke(app, [*words, *more]).exception)
-
-    assert fails().startswith("No pictures were given. Two folders of photographs")
-    assert fails(str(tmp_path), "--make", str(tmp_path / "o")).endswith("Make them first, and study them then.")
-    assert fails("--make", str(tmp_path / "o")).startswith("--make was given without --generator.")
-    assert "no name brings it back" in fails("--make", str(tmp_path / "o"), "--generator", str(tmp_path / "gen"))
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "a").touch()
-    assert "is not empty" in fails("--make", str(tmp_path / "full"), "--generator", str(tmp_path / "gen"))
-    assert not (tmp_path / "o").exists()
-
-
 @pytest.fixture(scope="module")
 def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random ones: ``ddpm``, which reads no words, and ``sd``, which does."""
@@ -247,10 +228,8 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_any_pipeline_makes_the_picture_of_a_prompt_and_a_seed(
     pipelines: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["study", "real-or-generated", "--make", str(tmp_path / "out"), "--generator", str(pipelines / "sd")]
-    words += ["--classes", "cat, sea gull", "--count", "2", "--denoising-steps", "2", "--json", "-q"]
-    told = json.loads(CliRunner().invoke(app, words, catch_exceptions=False).stdout)
-    check("study-real-or-generated", [told])
+    asked = MadeSet(("cat", "sea gull"), 2, "a photograph of a {}")
+    told = asked.make(load_pipeline(pipelines / "sd", steps=2), tmp_path / "out")
     assert (told["generator"], told["n_new"]) == ("StableDiffusionPipeline", 4)
     loaded = load_pipeline(pipelines / "sd", steps=2)
     assert capfd.readouterr().err == ""
@@ -261,7 +240,7 @@ def test_any_pipeline_makes_the_picture_of_a_prompt_and_a_seed(
     assert not np.array_equal(again, loaded.picture("cat", row["prompt"], row["seed"]))
     other = loaded.picture("cat", "dog", row["seed"])
     assert not np.array_equal(other, loaded.picture("cat", "cat", row["seed"]))
-    assert json.loads(CliRunner().invoke(app, words, catch_exceptions=False).stdout)["n_new"] == 0
+    assert asked.make(load_pipeline(pipelines / "sd", steps=2), tmp_path / "out")["n_new"] == 0
     assert load_pipeline(pipelines / "sd", steps=3).fingerprint != loaded.fingerprint
     with pytest.raises(InputError, match=r"No class was named, and StableDiffusionPipeline has to be told"):
         MadeSet().make(loaded, tmp_path / "no")

@@ -50,7 +50,7 @@ def test_vectors_are_the_encoders(tmp_path: Path) -> None:
 def test_what_is_missing_is_told(tmp_path: Path) -> None:
     for arguments, says in (
         ([], "No pictures were named"),
-        (["photos"], "No place was named"),
+        (["photos"], "no place for its files"),
         (["photos", "--status", "out"], "--status and pictures were both given"),
     ):
         done = CliRunner().invoke(app, ["embed", *arguments])
