@@ -32,7 +32,7 @@ class FocalLens(LearntScale):
         >>> import torch
         >>> answers = torch.tensor([7, 7, 3])  # the second row shares the first's answer, and is not compared with it
         >>> round(float(FocalLens(1.0)(torch.eye(3), torch.eye(3), answers)), 4)
-        0.3915
+        0.3927
     """
 
     name: ClassVar[str] = "focallens"
