@@ -78,7 +78,6 @@ BESIDE = {
 """Wings that use another wing."""
 
 CORE_USES = {
-    ("classifiers", "language"),
     ("cli", "dense"),
     ("cli", "generation"),
     ("cli", "language"),
@@ -87,7 +86,6 @@ CORE_USES = {
     ("cli", "scale"),
     ("cli", "service"),
     ("cli", "studies"),
-    ("evidence", "generation"),
 }
 """To be emptied."""
 

@@ -217,9 +217,9 @@ def _audit(
         n_explained=32 if n_explained is None else n_explained, store=session.store, seed=session.seed,
         progress=session.terminal,
     )  # fmt: skip
+    session.report(done, output, "audit")
     if junit is not None:
         write(junit, done.to_junit(), force=session.force)
-    session.report(done, output, "audit")
     raise typer.Exit(0 if done.passed else 1)
 
 
@@ -260,8 +260,8 @@ def _retrieval(
     session: Session, data: str, model: str | None, also: Sequence[Path] | None, path: Path | None
 ) -> NoReturn:
     """An encoder's pictures and texts find one another, or do not."""
-    from ..encoders.adapted import is_adapted, open_adaptation
     from ..encoders.find import encoder as find
+    from ..learning.encoders.adapted import is_adapted, open_adaptation
     from ..pictures.pairs import load_pairs
     from ..studies.adapting import measure_retrieval
 

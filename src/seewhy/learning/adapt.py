@@ -14,14 +14,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ..bounds import Bound, Count, InnerPart, Part, check_fields
-from ..encoders.adapted import Adaptation
 from ..encoders.base import Encoder, Tokenised
-from ..encoders.delta import halves_of
 from ..encoders.names import named, names_of
-from ..encoders.paired_heads import WIDTH, PairedHeads
 from ..encoders.region_heads import HeadSizes, RegionHeads
 from ..encoders.split import example_pixels
-from ..encoders.tuned_towers import TunedTowers, trainable
 from ..errors import InputError
 from ..pictures.pairs import load_pairs
 from ..pictures.samples import Sample
@@ -33,6 +29,10 @@ from ..training.batches import Batch, TrainingData
 from ..training.loop import Trained, Training
 from ..training.task import Task
 from .contrast import Contrast, Drawn, PairTask, read_texts
+from .encoders.adapted import Adaptation
+from .encoders.delta import halves_of
+from .encoders.paired_heads import WIDTH, PairedHeads
+from .encoders.tuned_towers import TunedTowers, trainable
 from .objectives import objectives
 from .objectives.contrastive import Contrastive, RandomBoxes, Regional
 from .pooled import PooledPairs, encode_pairs, findings, joint_vectors, placed, spanned

@@ -15,10 +15,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..bounds import check_fields
-from ..encoders.adapted import Adaptation
 from ..encoders.base import Encoder
 from ..encoders.names import filled, names_of, own_sentences
-from ..encoders.paired_heads import place
 from ..errors import DataError, InputError
 from ..pictures.pairs import load_pairs
 from ..pictures.samples import Sample, Samples
@@ -27,6 +25,8 @@ from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..training.batches import TrainingData
 from ..training.loop import Trained, Training
+from .encoders.adapted import Adaptation
+from .encoders.paired_heads import place
 from .objectives.contrastive import Contrastive
 from .pooled import PooledSet, Texts, encode_pictures, rows_of
 from .way import AGREES, Finished, Way

@@ -11,9 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..bounds import InnerPart, Part
-from ..encoders.adapted import Adaptation
 from ..encoders.base import Encoder
-from ..encoders.instructed import RANK, InstructedHead
 from ..encoders.names import own_vectors
 from ..errors import DataError
 from ..progress import Progress
@@ -22,6 +20,8 @@ from ..training.batches import Batch, TrainingData
 from ..training.loop import Trained, Training, train
 from ..training.task import Task
 from .contrast import Drawn, PairTask
+from .encoders.adapted import Adaptation
+from .encoders.instructed import RANK, InstructedHead
 from .from_columns import FromColumns, Measures, split_settings
 from .objectives.contrastive import Contrastive
 from .objectives.focallens import FocalLens

@@ -14,12 +14,12 @@ from torch.nn.functional import normalize
 from ..classifiers.encoded_set import parted
 from ..encoders.base import Encoder, TextTower, TrainableText
 from ..encoders.names import own_vectors, sentence_fingerprint
-from ..encoders.paired_heads import place
 from ..encoders.stream import encode_stream
 from ..errors import DataError
 from ..pictures.samples import Sample, split
 from ..progress import Progress
 from ..storage.features import FeatureStore, text_key
+from .encoders.paired_heads import place
 from .objectives.spans import spans
 
 LONG = 200

@@ -11,11 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..bounds import InnerPart, Part
-from ..encoders.adapted import Adaptation
 from ..encoders.base import Encoder, Tokenised
 from ..encoders.names import filled
-from ..encoders.prefixed import SOURCES, PrefixedWords
-from ..encoders.tuned_towers import trainable
 from ..errors import DataError
 from ..progress import Progress
 from ..seeded import seeded
@@ -23,6 +20,9 @@ from ..training.batches import TrainingData
 from ..training.loop import Trained, Training, train
 from ..training.task import Task
 from .contrast import Contrast, Drawn
+from .encoders.adapted import Adaptation
+from .encoders.prefixed import SOURCES, PrefixedWords
+from .encoders.tuned_towers import trainable
 from .from_columns import FromColumns, Measures, split_settings
 from .objectives.contrastive import Contrastive
 from .objectives.prefix import Prefix

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ..encoders.base import Encoder, GlobalAverage, Layout
-from ..encoders.projection import Projection
-from ..encoders.pyramid import Pyramid
 from ..encoders.split import example_pixels
-from ..encoders.tuned_pictures import TunedPictures
 from ..seeded import seeded
 from ..training.batches import Batch
 from ..training.distributed import gathered
 from ..training.task import Task
 from .contrast import hold_norms
+from .encoders.projection import Projection
+from .encoders.pyramid import Pyramid
+from .encoders.tuned_pictures import TunedPictures
 from .objectives.pictures import Dense, Vectors
 
 

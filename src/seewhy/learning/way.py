@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast, final
 
-from ..encoders.adapted import Adaptation
 from ..encoders.base import Encoder
 from ..errors import DataError, InputError
 from ..progress import Progress
@@ -17,6 +16,7 @@ from ..storage.features import FeatureStore
 from ..training.batches import TrainingData
 from ..training.loop import Trained, Training, train
 from ..training.task import Task
+from .encoders.adapted import Adaptation
 from .pooled import PooledSet
 
 N_CHOSEN_ON = 1000
@@ -64,7 +64,7 @@ class Finished(Generic[S, T]):
         return self.adaptation.encoder()
 
     def save(self, folder: str | Path) -> Path:
-        """Keep it in a folder; see :meth:`seewhy.encoders.adapted.Adaptation.save`."""
+        """Keep it in a folder; see :meth:`seewhy.learning.encoders.adapted.Adaptation.save`."""
         return self.adaptation.save(folder)
 
 

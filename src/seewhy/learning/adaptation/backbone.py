@@ -14,13 +14,13 @@ from ...classifiers.encoded_set import EncodedSet
 from ...classifiers.fitting import Fitting
 from ...classifiers.network import Network
 from ...encoders.base import Encoder, GlobalAverage, Layout
-from ...encoders.delta import halves_of, load_delta, state_delta
 from ...encoders.split import fingerprint, freeze
 from ...errors import InputError
 from ...heads.head import Feature, Head
 from ...heads.normalise import Normalise
 from ...seeded import seeded
 from ...training.augmentation import TrainingPictures
+from ..encoders.delta import halves_of, load_delta, state_delta
 
 Backbone = Literal["encoder", "scratch"]
 N_CHANNELS = 64

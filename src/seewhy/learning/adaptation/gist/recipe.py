@@ -23,7 +23,6 @@ from ....classifiers.network import Network
 from ....descriptions.base import Descriptions
 from ....encoders.base import Encoder
 from ....encoders.stream import Encoded, EncodeRequest, encode_stream, encode_texts
-from ....encoders.tuned_towers import TunedTowers, trainable
 from ....errors import InputError
 from ....language.matching import Caption, Match, Matcher, of_pictures, say, specificity
 from ....pictures.samples import Sample
@@ -32,6 +31,7 @@ from ....storage.features import FeatureStore
 from ....training.augmentation import TrainingPictures
 from ....training.loop import Schedule, Training
 from ....types import Crop
+from ...encoders.tuned_towers import TunedTowers, trainable
 from ...network_recipe import NetworkRecipe
 from ...objectives.gist import GIST as Contrast
 from ...objectives.gist import SameClass

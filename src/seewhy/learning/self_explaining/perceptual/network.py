@@ -16,10 +16,10 @@ from torch.nn.functional import affine_grid, conv2d, grid_sample, pad
 
 from ....classifiers.network import Network, Perception
 from ....encoders.base import Encoder, Layout
-from ....encoders.delta import load_delta, state_delta
 from ....encoders.split import freeze, weights_digest
 from ....seeded import seeded
 from ....types import Transform
+from ...encoders.delta import load_delta, state_delta
 
 UNFELT = 1e-3
 """Strength below which a picture is no longer disturbed: less than a grey level in 255."""
