@@ -33,6 +33,7 @@ class Json:
 
 
 HIDDEN, OPTIONAL = Json(hidden=True), Json(optional=True)
+EXACT, INLINE = Json(digits=17), Json(inline=True)
 
 
 class Result:
@@ -89,7 +90,8 @@ def _output(cls: type[Result]) -> Any:
     for name, how, hint in _written(cls):
         kind = _json_type(hint)
         if how.inline:
-            keys |= next(one for one in get_args(kind) if one is not type(None)).__annotations__
+            inner = next(one for one in get_args(kind) if one is not type(None)).__annotations__
+            keys |= {k: v if get_origin(v) is NotRequired else NotRequired[v] for k, v in inner.items()}
         else:
             keys[how.key or name] = NotRequired[kind] if how.optional else kind
     made = TypedDict(cls.__name__, keys)  # type: ignore[operator]
