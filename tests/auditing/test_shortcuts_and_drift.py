@@ -96,9 +96,7 @@ def test_a_model_that_reads_what_is_around_the_object_fails_it() -> None:
     assert figure(inside, "background")["state"] == "pass"
     nobody = audit(reader("cnn", False), marked(None), contract=asked("background", required=True))
     assert not nobody.passed
-    assert figure(nobody, "background")["meaning"] == (
-        "Nobody says where the objects are. Give --masks or --object."
-    )
+    assert figure(nobody, "background")["meaning"] == ("Nobody says where the objects are. Give --masks or --object.")
 
 
 @cache
