@@ -135,7 +135,7 @@ def rules(page: Path) -> str:
 
 def decision(page: Path) -> str:
     """When a decision is called sure, one of few, or of nothing known."""
-    from seewhy.explanation.decision import RULE
+    from seewhy.explanation.prediction import RULE
 
     return f"{RULE}\n"
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from seewhy.encoders.minilm import load_minilm
 from seewhy.learning.adaptation.backbone import new_predictor
-from seewhy.learning.adaptation.gpt4image.recipe import joint_task
+from seewhy.learning.adaptation.gpt4image.recipe import JointTask
 from seewhy.learning.objectives.gpt4image import GPT4Image, projection
 from seewhy.storage.output import write_atomic
 from seewhy.training.batches import TrainingData
@@ -85,7 +85,7 @@ def run(arm: str, n: int, seed: int, steps: int, encode: Any) -> dict[str, Any]:
     how = Training(steps, 32, lr=2e-3, weight_decay=0.05, schedule="cosine", seed=seed, warmup=10)
     task: Task = Supervised(predictor, smoothing)
     if vectors is not None:
-        task = joint_task(predictor, beside, GPT4Image(lam=0.0 if arm == "lam 0" else 0.3), smoothing)
+        task = JointTask(predictor, beside, GPT4Image(lam=0.0 if arm == "lam 0" else 0.3), smoothing)
     columns = {"pixels": flipped, "labels": labels} | ({} if vectors is None else {"text": vectors})
     done = train(task, TrainingData(len(x), columns), how)
     with torch.no_grad():

@@ -29,8 +29,8 @@ from seewhy.encoders.split import fingerprint
 from seewhy.learning.objectives.iis import IIS, Layers
 from seewhy.pictures.samples import Sample, Samples
 from seewhy.pictures.sources import InMemory
+from seewhy.studies.concepts import HeadTraining
 from seewhy.studies.interpretability import InterpretabilityStudy
-from seewhy.studies.interpretability_score import HeadTraining
 from seewhy.types import Transform
 
 NAME = "iis"

@@ -26,9 +26,9 @@ from jaxtyping import Float
 from linear_features import Descent, closed_form, probe_errors
 from torch import Tensor, nn
 
-from seewhy.classifiers.linear.solvers import c_path, fit_logistic, grouped_folds
+from seewhy.classifiers.linear.solvers import c_path, fit_logistic
 from seewhy.encoders.new import Residual
-from seewhy.encoders.projection import Projection, Reweighted
+from seewhy.learning.encoders.projection import Projection, Reweighted
 from seewhy.learning.objectives.cross_entropy import CrossEntropy
 from seewhy.learning.objectives.pictures import Vectors
 from seewhy.learning.objectives.simclr import SimCLR
@@ -128,6 +128,15 @@ def learnt(arm: Arm, own: Digits, seed: int, steps: int) -> tuple[nn.Module, nn.
     return tower, head
 
 
+def folds_of(y: Tensor, n_folds: int, seed: int) -> Tensor:
+    """Folds of rows over which every class is spread evenly; a class of one row is in none, -1."""
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
+    order = order[y[order].argsort(stable=True)]
+    fold = torch.empty_like(order)
+    fold[order] = torch.arange(len(order)) % n_folds
+    return torch.where((y.bincount() == 1)[y], -1, fold)
+
+
 def probed(
     x: Float[Tensor, "n d"], y: Tensor, held: Float[Tensor, "t d"], truth: Tensor, rows: Tensor, seed: int
 ) -> str:
@@ -140,7 +149,7 @@ def probed(
     scale = (x[rows] - mean).square().sum(1).mean().sqrt().clamp_min(1e-9)
     a, b = (x[rows] - mean) / scale, (held - mean) / scale
     n_classes, own = int(truth.max()) + 1, y[rows]
-    folds = grouped_folds(own, torch.arange(len(rows)), 2, seed)
+    folds = folds_of(own, 2, seed)
     grid = (0.1, 1.0, 10.0)
     c = c_path(a, own, n_classes, folds, grid=grid).best.c
     return "".join(str(int(v)) for v in fit_logistic(a, own, n_classes, c, tol=1e-4).logits(b).argmax(1) == truth)

@@ -67,20 +67,17 @@ BESIDE = {
     ("learning", "studies"),
     ("dense", "learning"),
     ("dense", "studies"),
-    ("generation", "learning"),
     ("language", "studies"),
     ("learning", "language"),
     ("scale", "retrieval"),
     ("service", "language"),
     ("service", "studies"),
-    ("studies", "generation"),
     ("studies", "language"),
     ("studies", "learning"),
 }
 """Wings that use another wing."""
 
 CORE_USES = {
-    ("classifiers", "language"),
     ("cli", "dense"),
     ("cli", "generation"),
     ("cli", "language"),
@@ -89,7 +86,6 @@ CORE_USES = {
     ("cli", "scale"),
     ("cli", "service"),
     ("cli", "studies"),
-    ("evidence", "generation"),
 }
 """To be emptied."""
 
@@ -231,7 +227,6 @@ MAY_WRITE = {
     ("encoders/convert.py", "save_model"): "OpenVINO writes itself, into a new folder of the storage's",
     ("encoders/convert.py", "torch.onnx.export"): "ONNX as well",
     ("retrieval/approximate.py", "write_index"): "faiss writes itself, a file of the storage's",
-    ("learning/adaptation/gpt4image/texts.py", "open_memmap"): "mapped while it is made, a file of the storage's",
     ("prototypes/cells.py", "np.memmap"): "mapped, in the cache, under a name that nobody has",
 }
 

@@ -62,7 +62,7 @@ def test_every_verb_with_json_has_a_schema() -> None:
     assert sorted(with_json - set(list_schemas())) == []
     others = {"failure", "prediction", "explanation", "dry-run", "annotation", "retrieval", "training-cost", "findings"}
     others |= {"pretrain-pictures", "corrected"}
-    others |= {"made-set", "real-or-generated", "embed-status", "embed-plan", "verify"}
+    others |= {"real-or-generated", "embed-status", "embed-plan", "verify"}
     others |= {"segmentation", "detections", "masks", "evaluate-boxes"}
     rest = set(list_schemas()) - with_json - others
     assert {name.partition("-")[0] for name in rest} == {"app", "annotate", "serve"}, "pages"

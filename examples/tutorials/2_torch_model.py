@@ -73,8 +73,7 @@ for name in ("deletion", "insertion", "average_drop"):
 # Four photographs are enough to see how a study goes, and far too few to believe it: a difference is called real from
 # ten pictures on.
 
-from seewhy.studies.choices import chosen_methods, chosen_metrics
-from seewhy.studies.faithfulness import FaithfulnessStudy
+from seewhy.studies.faithfulness import FaithfulnessStudy, chosen_methods, chosen_metrics
 
 photographs = [skimage.data.coffee(), skimage.data.chelsea(), skimage.data.rocket(), skimage.data.astronaut()]
 study = FaithfulnessStudy(

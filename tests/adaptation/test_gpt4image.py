@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from seewhy.learning.multitask import Multitask
 
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.saving import load
@@ -15,7 +14,7 @@ from seewhy.encoders.stream import file_digest
 from seewhy.errors import DataError, InputError
 from seewhy.language.matching import Caption
 from seewhy.learning.adaptation.backbone import Predictor, new_predictor
-from seewhy.learning.adaptation.gpt4image.recipe import GPT4Image, TextVectors, joint_task
+from seewhy.learning.adaptation.gpt4image.recipe import GPT4Image, JointTask
 from seewhy.learning.objectives.gpt4image import GPT4Image as Alignment
 from seewhy.learning.objectives.gpt4image import projection
 from seewhy.learning.retrieval import recall
@@ -30,12 +29,12 @@ TEXTS = torch.randn(8, 5, generator=torch.Generator().manual_seed(3))
 DATA = TrainingData(8, {"pixels": PIXELS, "labels": LABELS, "text": TEXTS})
 
 
-def student(alignment: Alignment | None = None, still: bool = False) -> tuple[Predictor, Multitask]:
+def student(alignment: Alignment | None = None, still: bool = False) -> tuple[Predictor, JointTask]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         predictor = new_predictor(2)
         beside = projection("mlp", predictor.weight.shape[1], 5)
-        return predictor, joint_task(predictor, beside, alignment or Alignment(), still=still)
+        return predictor, JointTask(predictor, beside, alignment or Alignment(), still=still)
 
 
 def taught(lam: float, steps: int = 3) -> tuple[Predictor, list[dict[str, float]]]:
@@ -48,7 +47,7 @@ def test_the_first_loss_is_cross_entropy_and_a_part_of_the_alignment() -> None:
     predictor, task = student()
     with torch.no_grad():
         logits = predictor.train()(PIXELS)
-        projected = task.train().tasks["text"].image(predictor.pool(predictor.trunk(PIXELS)))  # type: ignore[operator,union-attr]
+        projected = task.train().beside(predictor.pool(predictor.trunk(PIXELS)))
     _, history = taught(0.3)
     order = history[0]
     by_class = float(torch.nn.functional.cross_entropy(logits, LABELS))
@@ -72,19 +71,6 @@ def test_texts_are_found_again_after_training() -> None:
     history = taught(1.0, steps=60)[1]
     assert history[0]["recall"] < 0.6
     assert history[-1]["recall"] == 1.0
-
-
-def test_vectors_from_a_file_are_those_from_memory(own_cache: Path) -> None:
-    texts = [f"text {i % 5}" for i in range(9)]
-    small, large = TextVectors(tiny_cnn(), texts), TextVectors(tiny_cnn(), texts, in_memory=0)
-    assert small.path is None
-    assert large.path is not None
-    assert large.path.is_file()
-    assert torch.equal(small[[3, 0, 8]], large[[3, 0, 8]])
-    assert torch.equal(small[[3]], small[[8]])
-    before = large.path.stat().st_mtime_ns
-    assert TextVectors(tiny_cnn(), texts, in_memory=0).path == large.path
-    assert large.path.stat().st_mtime_ns == before
 
 
 def test_from_nothing_and_saved(tmp_path: Path) -> None:

@@ -21,8 +21,7 @@ from seewhy.language.annotation.records import DIMENSIONS, BoxedObject, Picture
 from seewhy.language.annotation.rounds import StopRule
 from seewhy.language.annotation.seeding import Seed
 from seewhy.language.annotation.store import AnnotationStore
-from seewhy.service.app.annotate import make_annotation_app
-from seewhy.service.app.annotate_pages import PICTURES_A_PAGE
+from seewhy.service.app.annotate import PICTURES_A_PAGE, make_annotation_app
 
 
 def proposes(name: str) -> Seed:

@@ -19,8 +19,8 @@ from seewhy.descriptions.base import Change
 from seewhy.errors import DataError
 from seewhy.pictures.samples import load_samples
 from seewhy.service.app import Settings, make_app
-from seewhy.service.app.editing import changes_between, with_texts
-from seewhy.service.app.mistakes import PAIRS_A_PAGE, PICTURES_A_PAGE, Asked, Mistake, Mistakes
+from seewhy.service.app.mistakes import PAIRS_A_PAGE, PICTURES_A_PAGE, Listing, Mistake, Mistakes
+from seewhy.service.app.words import changes_between, with_texts
 from seewhy.service.app.worker import Worker
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "reproductions"))
@@ -59,7 +59,7 @@ def test_mistakes_are_filtered_and_ordered(
     assert page.get("/mistakes?order=size&format=json").status_code == 422
     link = "/mistakes?true=moss&amp;predicted=sky&amp;order=surest"
     assert link not in page.get("/mistakes").text, "all are shown"
-    monkeypatch.setattr("seewhy.service.app.browsing.THUMBS_A_PAIR", 3)
+    monkeypatch.setattr("seewhy.service.app.pages.THUMBS_A_PAIR", 3)
     assert link in page.get("/mistakes").text
 
 
@@ -76,10 +76,10 @@ def many(fitted: Classifier, folders: Path) -> Mistakes:
 
 
 def test_long_lists_come_a_page_at_a_time(many: Mistakes) -> None:
-    first, last = (many.to_json(Asked(page=p)) for p in (1, 99))
+    first, last = (many.to_json(Listing(page=p)) for p in (1, 99))
     assert (first["page"], first["pages"], len(first["confusions"])) == (1, 2, PAIRS_A_PAGE)
     assert (last["page"], len(last["confusions"])) == (2, 5)
-    listed = [many.to_json(Asked(order="surest", page=p))["pictures"] for p in (1, 2, 3)]
+    listed = [many.to_json(Listing(order="surest", page=p))["pictures"] for p in (1, 2, 3)]
     assert [len(p) for p in listed] == [PICTURES_A_PAGE, PICTURES_A_PAGE, 4]
     assert [p["card"] for part in listed for p in part] == [f"/sample/{i}" for i in range(99, -1, -1)]
 

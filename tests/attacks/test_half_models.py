@@ -273,9 +273,10 @@ def test_detectors_and_writers_need_all_their_weights(tmp_path: Path) -> None:
         _ = LocalWriter(str(writer))._loaded
 
 
-def test_pipelines_need_all_the_weights_of_their_parts(tmp_path: Path) -> None:
+def test_pipelines_need_all_the_weights_of_their_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     diffusers = pytest.importorskip("diffusers")
-    from seewhy.generation.made_set import load_pipeline
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "reproductions"))
+    from make_pictures import load_pipeline
 
     with torch.random.fork_rng():
         unet = diffusers.UNet2DModel(

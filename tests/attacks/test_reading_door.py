@@ -36,7 +36,7 @@ from seewhy.service.serve.settings import read_token
 from seewhy.storage import reading
 from seewhy.storage.reading import MAX_LINE, UnreadableError, open_lines, read_file, read_text
 from seewhy.studies.auditing.contract import Contract
-from seewhy.studies.inspection.findings import read_check
+from seewhy.studies.inspection.check import read_check
 
 SPARSE = 30 << 30
 Read = Callable[[Path], Any]

@@ -127,7 +127,6 @@ def test_there_are_such_calls() -> None:
         "encoders/multimodal.py",
         "encoders/fence.py",
         "language/local_writer.py",
-        "generation/made_set.py",
     }
 
 

@@ -249,8 +249,8 @@ def test_a_seed_that_generators_do_not_take_is_refused(run: Any, tmp_path: Path)
 
 def test_the_junit_file_may_lie_in_the_folder_of_the_report(run: Any, tmp_path: Path) -> None:
     class_folders(tmp_path / "test", 2, LABELS)
-    for _ in range(2):
-        assert run(hues(), ACCURACY, "test", "-o", "new/report", "--junit", "new/report/audit.xml").code == 0
+    for more in ((), ("--force",)):
+        assert run(hues(), ACCURACY, "test", "-o", "new/report", "--junit", "new/report/audit.xml", *more).code == 0
     assert sorted(os.listdir("new/report")) == ["audit.html", "audit.json", "audit.xml"]
     Path("new/report/audit.xml").write_text("mine")
     foreign = run(hues(), ACCURACY, "test", "-o", "new/report", "--junit", "new/report/audit.xml")

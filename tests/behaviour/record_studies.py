@@ -105,7 +105,7 @@ def _interpretability(folder: Path) -> Any:
     from tiny import class_folders, colours, tiny_cnn
 
     try:
-        from seewhy.studies.interpretability_score import HeadTraining
+        from seewhy.studies.concepts import HeadTraining
     except ImportError:
         from seewhy.studies.interpretability import HeadTraining
     training = HeadTraining(n_epochs=3, least_steps=6)

@@ -180,7 +180,7 @@ def test_voters(fitted: Classifier, folders: Path) -> None:
 
 def test_fields_out_of_range_are_refused() -> None:
     for wrong in ({"k": 0}, {"temperature": 0.0}, {"temperature": -1.0}):
-        with pytest.raises(InputError, match="Leave them out to have them chosen"):
+        with pytest.raises(InputError, match="neighbours was given"):
             Neighbours(**wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="0 neighbours were asked for"):
         Votes(OWNER, 3, 0)

@@ -20,7 +20,6 @@ from seewhy.classifiers.linear.solvers import (
     fit_logistic,
     fit_svm,
     fit_temperature,
-    grouped_folds,
     share_weight,
 )
 from seewhy.errors import DataError, InputError
@@ -179,26 +178,10 @@ def test_temperature_of_many_pictures_is_that_of_guo() -> None:
     assert fit_temperature(logits, y) == pytest.approx(1.7, rel=0.03)
 
 
-def test_folds_keep_pictures_whole_and_classes_spread() -> None:
-    groups = torch.arange(40).repeat_interleave(3)
-    y = torch.cat([torch.arange(39) % 3, torch.tensor([3])]).repeat_interleave(3)
-    fold = grouped_folds(y, groups, 4, seed=1)
-    assert (fold.view(40, 3) == fold.view(40, 3)[:, :1]).all()
-    assert fold[-1] == -1
-    for k in range(3):
-        counts = fold[y == k].bincount()
-        assert counts.max() - counts.min() <= 3
-    assert torch.equal(fold, grouped_folds(y, groups, 4, seed=1))
-    with pytest.raises(DataError, match="different classes"):
-        grouped_folds(torch.tensor([0, 1]), torch.tensor([0, 0]))
-
-
 @pytest.mark.parametrize("solver", ["logistic", "svm"])
 def test_c_path_chooses_by_accuracy_then_log_loss(solver) -> None:
     x, y = _blobs(n=200, spread=3.0)
-    path = c_path(
-        x, y, 5, grouped_folds(y, torch.arange(200), 2), grid=(1e-5, 1e-2, 1e3), solver=solver, weigh=balanced_weight
-    )
+    path = c_path(x, y, 5, torch.arange(200) % 2, grid=(1e-5, 1e-2, 1e3), solver=solver, weigh=balanced_weight)
     assert [p.c for p in path.points] == [1e-5, 1e-2, 1e3]
     top = max(p.accuracy for p in path.points)
     near = [p for p in path.points if p.accuracy >= top - 0.005]
@@ -227,7 +210,7 @@ def test_c_path_scores_the_mean_over_versions() -> None:
 
 def test_c_path_refuses_a_split_picture() -> None:
     x, y = _blobs(n=4, k=2)
-    with pytest.raises(DataError, match="Use grouped_folds"):
+    with pytest.raises(DataError, match="keep a picture whole"):
         c_path(x, y, 2, torch.tensor([0, 1, 0, 1]), groups=torch.tensor([0, 0, 1, 1]))
 
 

@@ -52,8 +52,8 @@ def _use_check(folder: Path) -> None:
     from seewhy.language.annotation.labels import Corrections, LabelDecisions, LabelledData, write_corrected
     from seewhy.language.annotation.store import AnnotationStore
     from seewhy.pictures.samples import load_samples
-    from seewhy.service.app.check_page import make_check_app
-    from seewhy.studies.inspection.findings import read_check, small_picture
+    from seewhy.service.app.deciding import make_check_app
+    from seewhy.studies.inspection.check import read_check, small_picture
 
     items = load_samples(folder / "data").items
     check = read_check(folder, folder / "data", items)
@@ -71,14 +71,14 @@ def _use_check(folder: Path) -> None:
 
 
 def _adapted(folder: Path) -> None:
-    from seewhy.encoders.adapted import Adaptation
-    from seewhy.encoders.paired_heads import PairedHeads
+    from seewhy.learning.encoders.adapted import Adaptation
+    from seewhy.learning.encoders.paired_heads import PairedHeads
 
     Adaptation(colours(), PairedHeads.before(colours(), 4), 0.5).save(folder / "e")
 
 
 def _use_adapted(folder: Path) -> None:
-    from seewhy.encoders.adapted import load
+    from seewhy.learning.encoders.adapted import load
 
     load(str(folder / "e"), base=colours()).encode_text(["red"])
 

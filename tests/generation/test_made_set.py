@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ import pytest
 from PIL import Image
 
 from generator_training import FitGenerator
-from schemas import check
 from seewhy.errors import DataError, ForeignFileError, InputError, ModelError, WeightsError
-from seewhy.generation.made_set import TABLE, MadeSet, OfGenerator, load_pipeline
 from seewhy.generation.sampler import PPGN
 from seewhy.pictures.samples import load_pictures, load_samples
 from tiny import class_folders, tiny_cnn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "reproductions"))
+
+from make_pictures import TABLE, MadeSet, OfGenerator, load_pipeline, main
 
 
 @dataclass
@@ -48,7 +51,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_every_picture_has_its_seed_and_is_made_again_by_it(tmp_path: Path) -> None:
     told = SET.make(Noise(), tmp_path / "out")
-    check("study-real-or-generated", [told])
     rows = [json.loads(line) for line in (tmp_path / "out" / TABLE).read_text().splitlines()]
     assert [(r["image"], r["label"], r["prompt"]) for r in rows[:2]] == [
         ("sea_gull/000000.png", "sea gull", "a photograph of a sea gull"),
@@ -182,6 +184,13 @@ def test_a_generator_of_our_own_climbs_the_class(own: Any, tmp_path: Path) -> No
         MadeSet(("emu",)).make(source, tmp_path / "no")
 
 
+def test_a_folder_of_somebody_else_is_left_by_the_script(own: Any, tmp_path: Path) -> None:
+    own[0].save(tmp_path / "gen")
+    with pytest.raises(ModelError, match="what is read from a file never chooses what is loaded"):
+        main([str(tmp_path / "o"), "--generator", str(tmp_path / "gen")])
+    assert not (tmp_path / "o").exists()
+
+
 @pytest.fixture(scope="module")
 def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random ones: ``ddpm``, which reads no words, and ``sd``, which does."""
@@ -228,8 +237,9 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_any_pipeline_makes_the_picture_of_a_prompt_and_a_seed(
     pipelines: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    asked = MadeSet(("cat", "sea gull"), 2, "a photograph of a {}")
-    told = asked.make(load_pipeline(pipelines / "sd", steps=2), tmp_path / "out")
+    words = [str(tmp_path / "out"), "--generator", str(pipelines / "sd")]
+    words += ["--classes", "cat, sea gull", "--count", "2", "--steps", "2"]
+    told = main(words)
     assert (told["generator"], told["n_new"]) == ("StableDiffusionPipeline", 4)
     loaded = load_pipeline(pipelines / "sd", steps=2)
     assert capfd.readouterr().err == ""
@@ -240,7 +250,7 @@ def test_any_pipeline_makes_the_picture_of_a_prompt_and_a_seed(
     assert not np.array_equal(again, loaded.picture("cat", row["prompt"], row["seed"]))
     other = loaded.picture("cat", "dog", row["seed"])
     assert not np.array_equal(other, loaded.picture("cat", "cat", row["seed"]))
-    assert asked.make(load_pipeline(pipelines / "sd", steps=2), tmp_path / "out")["n_new"] == 0
+    assert main(words)["n_new"] == 0
     assert load_pipeline(pipelines / "sd", steps=3).fingerprint != loaded.fingerprint
     with pytest.raises(InputError, match=r"No class was named, and StableDiffusionPipeline has to be told"):
         MadeSet().make(loaded, tmp_path / "no")

@@ -22,9 +22,8 @@ from seewhy.errors import DataError, InputError, MissingExtraError
 from seewhy.pictures.miniatures import miniature
 from seewhy.pictures.samples import Sample, Samples, load_samples
 from seewhy.progress import Progress
-from seewhy.studies.inspection.check import Check
+from seewhy.studies.inspection.check import Check, digest_of
 from seewhy.studies.inspection.faults import FAR, find_copies, joined, pixel_facts, pixel_faults, strangeness
-from seewhy.studies.inspection.findings import digest_of
 from seewhy.studies.inspection.label_errors import HeldOutScores, neighbours, ranker
 from tiny import COLOURS, tiny_cnn
 
@@ -348,7 +347,7 @@ def test_the_command_writes_what_it_says(folder: Path, tmp_path: Path, monkeypat
 
 def test_the_command_takes_a_column_of_splits(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("seewhy.encoders.find.encoder", lambda _name, engine: tiny_cnn())
-    done = CliRunner().invoke(app, ["check", str(table), "--split-column", "part", "--store", "none", "--json", "-q"])
+    done = CliRunner().invoke(app, ["check", str(table), "--column", "split=part", "--store", "none", "--json", "-q"])
     assert done.exit_code == 0, done.stderr
     assert [one["n"] for one in json.loads(done.stdout)["copies_across"]] == [2, 1]
 

@@ -20,19 +20,21 @@ from seewhy.pictures.samples import Sample, Samples, gathered
 from seewhy.progress import Progress
 from seewhy.storage.features import FeatureStore
 from seewhy.studies.inspection import check as checking
-from seewhy.studies.inspection.check import Check, Readable, reader
-from seewhy.studies.inspection.faults import Copy, PixelFacts, pixel_facts, pixel_faults, strangeness
-from seewhy.studies.inspection.findings import (
+from seewhy.studies.inspection.check import (
     COLUMNS,
+    Check,
     Checked,
     Finding,
     Like,
+    Readable,
     digest_of,
     in_order,
     read_check,
+    reader,
     sentence,
     small_picture,
 )
+from seewhy.studies.inspection.faults import Copy, PixelFacts, pixel_facts, pixel_faults, strangeness
 from seewhy.studies.inspection.label_errors import HeldOutScores, LabelIssues, held_out_scores, neighbours, ranker
 from seewhy.trust.groups import group_folds
 from seewhy.trust.measure import drawn_folds

@@ -25,7 +25,7 @@ from seewhy.language.annotation.labels import (
 from seewhy.language.annotation.records import Picture
 from seewhy.language.annotation.store import AnnotationStore, Conflict, Saved
 from seewhy.pictures.samples import load_samples
-from seewhy.service.app.check_page import make_check_app
+from seewhy.service.app.deciding import make_check_app
 from seewhy.service.app.settings import Settings
 
 

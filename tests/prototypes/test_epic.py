@@ -24,8 +24,7 @@ from seewhy.encoders.stream import file_digest
 from seewhy.errors import DataError, InputError, ModelError, WeightsError
 from seewhy.evidence.explain import ExplainOptions
 from seewhy.evidence.like import delete_patches
-from seewhy.explanation.measures import PatchDeletion
-from seewhy.explanation.similar import Like
+from seewhy.explanation.similar import Like, PatchDeletion
 from seewhy.explanation.verdict import Missing
 from seewhy.heads.head import Head, Target
 from seewhy.pictures.samples import load_samples

@@ -18,10 +18,8 @@ from seewhy.encoders.base import EncoderOutput
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import InputError
 from seewhy.evidence.place import like_place
-from seewhy.explanation.base import Explanation
-from seewhy.explanation.measures import VoteRemoval
-from seewhy.explanation.similar import Like
-from seewhy.explanation.subject import Subject
+from seewhy.explanation.base import Explanation, Subject
+from seewhy.explanation.similar import Like, VoteRemoval
 from seewhy.heads.head import Head, Target
 from seewhy.heads.normalise import Normalise
 from seewhy.heads.votes import Votes

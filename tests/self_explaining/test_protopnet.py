@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.base import EncoderOutput, Layout
+from seewhy.encoders.split import freeze
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import DataError, InputError
 from seewhy.evidence.place import like_place
@@ -26,7 +27,6 @@ from seewhy.learning.self_explaining.protopnet.network import (
     ProtoPNetNetwork,
     PrototypeLayer,
     Pushed,
-    frozen,
     similarity,
 )
 from seewhy.learning.self_explaining.protopnet.prototypes import ProtoPNetPrototypes, beats_chance, measure_prototypes
@@ -34,20 +34,20 @@ from seewhy.learning.self_explaining.protopnet.recipe import (
     Maps,
     ProtoPNet,
     Weights,
+    _Scored,
     first_weight,
     kept,
     push,
     smallest_distances,
     start_at_patches,
     terms,
-    train_last,
 )
 from seewhy.pictures.samples import load_samples
-from seewhy.progress import Progress
 from seewhy.prototypes.bank import PatchBank
 from seewhy.prototypes.base import Query
 from seewhy.prototypes.measure import LikenessMeasure
-from seewhy.training.loop import Training
+from seewhy.training.batches import TrainingData
+from seewhy.training.loop import Training, train
 from tiny import class_folders, tiny_cnn
 
 PHOTO = np.random.default_rng(0).integers(0, 255, (48, 48, 3), dtype=np.uint8)
@@ -64,7 +64,7 @@ def layer(golden: dict[str, Any]) -> PrototypeLayer:
     made = PrototypeLayer(6, 4, 6)
     add_on = {f"add_on.{k}": torch.tensor(v) for k, v in golden["add_on"].items()}
     made.load_state_dict({**add_on, "prototypes": golden["prototypes"]})
-    return frozen(made)
+    return freeze(made)  # type: ignore[return-value]
 
 
 OWNER = torch.tensor([0, 0, 1, 1, 2, 2])
@@ -114,7 +114,7 @@ def maps(values: list[list[float]], labels: list[int], n: int) -> Maps:
 @pytest.fixture
 def by_hand() -> Classifier:
     """Two classes, and two prototypes, 0 and 1, of features with one channel."""
-    network = ProtoPNetNetwork(tiny_cnn(), frozen(Plain(torch.tensor([[0.0], [1.0]]))), torch.tensor([0, 1]), ())
+    network = ProtoPNetNetwork(tiny_cnn(), freeze(Plain(torch.tensor([[0.0], [1.0]]))), torch.tensor([0, 1]), ())
     head = Head(Normalise(), torch.tensor([[2.0, -1.0], [0.0, 3.0]]))
     return Classifier("protopnet", {}, network.encoder(), ("a", "b"), head, network=network)
 
@@ -200,15 +200,14 @@ def test_each_round_has_a_tenth_of_the_rate_and_after_pruning_the_last_layer_is_
 ) -> None:
     rates, fits = [], []
 
-    def prototypes(layer: Any, weight: Any, owner: Any, maps: Any, how: Training, *_: Any) -> None:
-        rates.append(how.lr)
+    def trained(task: Any, data: TrainingData, how: Training, **_: Any) -> None:
+        if not isinstance(task.weight, nn.Parameter):
+            rates.append(how.lr)
+            return
+        fits.append((how.n_steps, task.owner.tolist(), data.columns["maps"].shape[1]))
+        task.weight.data += 10.0 ** -len(fits)
 
-    def last(weight: Tensor, owner: Tensor, distances: Tensor, labels: Any, how: Training, *_: Any) -> Tensor:
-        fits.append((how.n_steps, owner.tolist(), distances.shape[1]))
-        return weight + 10.0 ** -len(fits)
-
-    monkeypatch.setattr("seewhy.learning.self_explaining.protopnet.recipe.train_prototypes", prototypes)
-    monkeypatch.setattr("seewhy.learning.self_explaining.protopnet.recipe.train_last", last)
+    monkeypatch.setattr("seewhy.learning.self_explaining.protopnet.recipe.train", trained)
     strict = ProtoPNet(n_per_class=2, depth=8, n_rounds=3, last_steps=7, lr=0.5, n_crops=0, prune_threshold=99)
     made = strict.fit(tiny_cnn(), load_samples(class_folders(tmp_path / "data", 2)))
     assert rates == pytest.approx([0.5, 0.05, 0.005])
@@ -221,7 +220,9 @@ def test_the_last_layer_alone_lowers_its_loss_and_shrinks_what_speaks_for_other_
     distances = torch.where(labels[:, None] == torch.tensor([0, 1]), 0.1, 2.0)
     owner, weight = torch.tensor([0, 1]), first_weight(torch.tensor([0, 1]), 2)
     how = Training(200, 16, lr=1e-2, weight_decay=0, schedule="constant")
-    found = train_last(weight, owner, distances, labels, how, 1.0, Progress())
+    task = _Scored(nn.Identity(), nn.Parameter(weight.clone()), owner, Weights(0.0, 0.0, 1.0))
+    train(task, TrainingData(len(labels), {"maps": distances, "labels": labels}), how)
+    found = task.weight.detach()
     before, after = (terms(distances, labels, owner, w) for w in (weight, found))
     assert after["ce"] + after["l1"] < before["ce"] + before["l1"]
     assert after["l1"] < 0.1 * before["l1"]

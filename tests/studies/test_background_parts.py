@@ -20,8 +20,19 @@ from seewhy.pictures.samples import Sample, gathered
 from seewhy.planted import TRANSFORM, reader
 from seewhy.progress import Progress
 from seewhy.studies.background import BackgroundStudy, Findings, Scenes
-from seewhy.studies.background_verdict import ALL, Answers, error_of, judged, mask_check, one_sided
-from seewhy.studies.background_versions import ALONE, Donors, alone, filled, moved
+from seewhy.studies.background_verdict import (
+    ALL,
+    ALONE,
+    Answers,
+    Donors,
+    alone,
+    error_of,
+    filled,
+    judged,
+    mask_check,
+    moved,
+    one_sided,
+)
 from seewhy.studies.differences import Error
 
 FEW = BackgroundStudy(n_draws=20)

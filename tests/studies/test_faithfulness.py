@@ -34,8 +34,7 @@ from seewhy.metrics.random_logit import RandomLogit
 from seewhy.metrics.sparsity import Sparsity
 from seewhy.progress import Progress
 from seewhy.studies.bootstrap import paired
-from seewhy.studies.choices import chosen_limits, chosen_methods, chosen_metrics, named
-from seewhy.studies.faithfulness import FaithfulnessStudy, _said
+from seewhy.studies.faithfulness import FaithfulnessStudy, _said, chosen_limits, chosen_methods, chosen_metrics, named
 from seewhy.studies.faithfulness_findings import kendall_tau
 from tiny import class_folders, colour_reader
 

@@ -18,10 +18,9 @@ from seewhy.errors import DataError, InputError, UnknownNameError
 from seewhy.metrics.clusters import k_means
 from seewhy.pictures.samples import Sample, Samples, load_samples
 from seewhy.progress import Progress
-from seewhy.studies.concepts import Looked, prototype, random, text
+from seewhy.studies.concepts import HeadTraining, Looked, Parts, iis, measure, prototype, random, standardised, text
 from seewhy.studies.interpretability import Findings, InterpretabilityStudy, neighbours
 from seewhy.studies.interpretability_findings import answer, correlations, rank_correlation, ranks
-from seewhy.studies.interpretability_score import HeadTraining, Parts, iis, measure, standardised
 from tiny import class_folders, colours, tiny_cnn
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "iis.json").read_text("utf-8"))

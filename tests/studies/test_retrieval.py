@@ -12,15 +12,15 @@ from typer.testing import CliRunner
 import seewhy
 from schemas import check
 from seewhy.cli import app
-from seewhy.encoders.adapted import Adaptation
-from seewhy.encoders.paired_heads import PairedHeads
 from seewhy.errors import DataError
 from seewhy.learning.adapt import Adapt
+from seewhy.learning.encoders.adapted import Adaptation
+from seewhy.learning.encoders.paired_heads import PairedHeads
 from seewhy.learning.pooled import encode_pairs
 from seewhy.pictures.samples import Sample, Samples
 from seewhy.progress import Progress
 from seewhy.studies.adaptation_page import AdaptationReport
-from seewhy.studies.retrieval import measure_retrieval
+from seewhy.studies.adapting import measure_retrieval
 from tiny import COLOURS, HUES, class_folders, colours, picture, tiny_cnn
 from tiny_words import tiny_pair
 

@@ -23,8 +23,19 @@ from seewhy.storage.features import FeatureStore
 from seewhy.studies.bootstrap import holm
 from seewhy.studies.differences import Error, Measure, beyond, compared, mean_of, said_of, standings, within
 from seewhy.studies.material import Material, look_with_each
-from seewhy.studies.transfer import Findings, TransferStudy, read, written
-from seewhy.studies.transfer_tasks import Corrupted, FewShot, LabelPart, Neighbours, OwnClass, few, likeness
+from seewhy.studies.transfer import (
+    Corrupted,
+    FewShot,
+    Findings,
+    LabelPart,
+    Neighbours,
+    OwnClass,
+    TransferStudy,
+    few,
+    likeness,
+    read,
+    written,
+)
 from tiny import COLOURS, class_folders, colours, picture, tiny_cnn
 
 RECIPE = Linear(n_crops=0, split="random")

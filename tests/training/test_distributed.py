@@ -20,10 +20,8 @@ from torch import Tensor, nn
 from killing import CONTEXT
 from seewhy.errors import DataError, InputError
 from seewhy.learning.contrast import Contrast, Drawn
-from seewhy.learning.multitask import POOLED, Multitask
 from seewhy.learning.objectives.clip import CLIP
 from seewhy.learning.objectives.gloria import GLoRIA
-from seewhy.learning.objectives.gpt4image import GPT4Image
 from seewhy.learning.objectives.look import LOOK
 from seewhy.learning.objectives.siglip import SigLIP
 from seewhy.learning.objectives.supcon import SupCon
@@ -57,13 +55,6 @@ def contrast(objective: Any = None, drop: float = 0.0, seed: int = 0) -> Contras
 def classes(seed: int = 0) -> Supervised:
     with seeded(seed):
         return Supervised(nn.Linear(6, 3))
-
-
-def both(seed: int) -> Multitask:
-    with seeded(seed):
-        texts = Contrast(nn.Linear(8, 4), nn.Identity(), GPT4Image(), column=POOLED, watch=True)
-        tasks = {"ce": (1.0, Supervised(nn.Linear(8, 3), column=POOLED)), "text": (0.3, texts)}
-        return Multitask(nn.Linear(6, 8), tasks)
 
 
 class Cells(nn.Module):
@@ -110,12 +101,10 @@ CASES: dict[str, Callable[[int], tuple[Any, Training]]] = {
     "clipped": lambda seed: (contrast(CLIP(), seed=seed), Training(**asdict(HOW) | {"clip": 0.05, "ema": 0.5})),
     "words": lambda seed: (regional(GLoRIA(), seed), replace(HOW, lr=0.01)),
     "classes": lambda seed: (classes(seed), HOW),
-    "classes and texts": lambda seed: (both(seed), HOW),
     "supcon": lambda seed: (of_views(SupCon(), seed), HOW),
     "supcon's queue": lambda seed: (of_views(SupCon(n_store=16, momentum=0.5), seed), HOW),
     "look": lambda seed: (of_views(LOOK(k=3, n_views=2, momentum=0.5), seed), HOW),
     "look in parts": lambda seed: (of_views(LOOK(k=3, cold="warm_up"), seed), replace(HOW, micro_batch=2)),
-    "both in parts": lambda seed: (both(seed), replace(HOW, micro_batch=2)),
 }
 
 

@@ -19,9 +19,9 @@ from killing import content
 from schemas import check
 from seewhy.cli import app
 from seewhy.cli.train import Watched
-from seewhy.encoders.adapted import open_adaptation
 from seewhy.encoders.stream import Encoded, encode_stream
 from seewhy.errors import InputError, ModelError
+from seewhy.learning.encoders.adapted import open_adaptation
 from seewhy.learning.from_columns import AGREES, KEEPS, FromColumns, Right, needs
 from seewhy.learning.instructed import ByInstructions
 from seewhy.learning.objectives import objectives

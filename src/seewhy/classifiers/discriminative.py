@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..bounds import Bound, Count, Finite, NotNegative
 from ..descriptions.base import WordBank
 from ..descriptions.discriminative import Pool, Selector, best_weight, selection_matrix
 from ..encoders.stream import encode_texts
@@ -19,7 +20,7 @@ from ..heads.reranking import Reason, Reranking
 from ..trust.groups import group_folds
 from . import classifiers
 from .base import Classifier, HeldOut
-from .encoded_set import Split, with_logits
+from .encoded_set import HeldOutPart, Split, with_logits
 from .fitting import Fitting, Outcome, PictureRecipe
 from .zero_shot import ZeroShot
 
@@ -117,13 +118,13 @@ class Discriminative(PictureRecipe):
     needs = "pictures in classes, descriptions and an image-text encoder"
     reranking = Chosen
 
-    k: int = 3
-    m: int = 5
-    margin: float = 0.0
-    weight: float | None = None
-    gate: float | None = None
+    k: Annotated[int, Bound(2)] = 3
+    m: Count = 5
+    margin: Finite = 0.0
+    weight: NotNegative | None = None
+    gate: Finite | None = None
     templates: tuple[str, ...] = ()
-    held_out: float = 0.2
+    held_out: HeldOutPart = 0.2
     split: Split = "grouped"
     n_bank: int = 1000
     seed: int = 0

@@ -7,12 +7,13 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..bounds import Bound, check_fields
 from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import DataError
@@ -27,7 +28,7 @@ from ..types import Crop
 from .known_pictures import KnownPictures
 
 MAX_HELD_OUT = 5000
-MAX_FRACTION = 0.9
+HeldOutPart = Annotated[float, Bound(0, 0.9)]
 Split = Literal["grouped", "random"]
 """Pictures of the same thing on one side, or each picture by itself."""
 
@@ -235,19 +236,13 @@ def encode_labelled(
 class HoldOut:
     """Which pictures are measured on, and not trained on."""
 
-    fraction: float = 0.2
+    fraction: HeldOutPart = 0.2
     seed: int = 0
     validation: Samples | None = None
     split: Split = "grouped"
 
     def __post_init__(self) -> None:
-        if self.split not in ("grouped", "random"):
-            raise DataError(f"There is no split called {self.split!r}. Use grouped or random.")
-        if not 0 <= self.fraction <= MAX_FRACTION:
-            raise DataError(
-                f"The part of the pictures to hold out is {self.fraction}. A number from 0 to {MAX_FRACTION} was "
-                "expected. Give 0.2, say."
-            )
+        check_fields(self, "The split")
 
 
 def encode_samples(

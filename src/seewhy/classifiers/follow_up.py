@@ -6,19 +6,20 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..bounds import Bound, Finite
 from ..descriptions.base import WordBank
+from ..descriptions.pairs import Pair, check_pairs
 from ..encoders.base import Encoder
 from ..encoders.stream import encode_texts
 from ..errors import InputError
 from ..heads.head import Head, Projected
 from ..heads.reranking import Reason, Reranking
-from ..language.questions import Pair, check_pairs
 from ..storage.features import FeatureStore
 from . import classifiers
 from .base import Classifier
@@ -151,15 +152,11 @@ class FollowUp(Recipe):
     needs = "class names, what parts pairs of them, and an image-text encoder"
     reranking = Captions
 
-    k: int = 10
-    fusion: float = 0.0
-    gate: float | None = None
+    k: Annotated[int, Bound(2)] = 10
+    fusion: Finite = 0.0
+    gate: Finite | None = None
     templates: tuple[str, ...] = (TEMPLATE,)
     scale: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.k < 2:
-            raise InputError(f"{self.k} classes in question were asked for. 2 or more were expected. Take 10, say.")
 
     def build(
         self, encoder: Encoder, labels: Sequence[str], pairs: Iterable[Pair] = (), store: FeatureStore | None = None

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..bounds import Count, Natural, Positive
 from ..encoders.base import Encoder
 from ..encoders.stream import encode_stream
 from ..errors import ImageError, InputError
@@ -23,7 +24,7 @@ from ..prototypes.voters import measure_removal, scores_of
 from ..types import Crop, Failure
 from . import classifiers
 from .base import Classifier, HeldOut
-from .encoded_set import EncodedSet, Split, with_logits
+from .encoded_set import EncodedSet, HeldOutPart, Split, with_logits
 from .fitting import Fitting, Outcome, PictureRecipe
 from .linear.jitter import crops_by_name
 
@@ -67,23 +68,14 @@ class Neighbours(PictureRecipe):
     paper = "Wu et al. 2018, arXiv:1805.01978"
     needs = "pictures in classes"
 
-    k: int | None = None
-    temperature: float | None = None
-    n_crops: int = 0
-    power: float = 1.0
-    held_out: float = 0.2
+    k: Count | None = None
+    temperature: Positive | None = None
+    n_crops: Natural = 0
+    power: Positive = 1.0
+    held_out: HeldOutPart = 0.2
     split: Split = "grouped"
     n_bank: int = 1000
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        if (self.k is not None and self.k < 1) or (
-            self.temperature is not None and not 0 < self.temperature < math.inf
-        ):
-            raise InputError(
-                f"neighbours was given k={self.k} and temperature={self.temperature}. "
-                "1 or more, and more than 0, were expected. Leave them out to have them chosen."
-            )
 
     def learn(self, fitting: Fitting) -> Outcome:
         pictures = fitting.look(views=self._views, n_bank=self.n_bank)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, ClassVar, Literal
 
+from ..bounds import check_fields
 from ..errors import UnknownNameError
 from ..heads.word_decision import WordDecision
 from .network import Network
@@ -40,6 +41,9 @@ class Recipe(ABC):
     needs_tokens: ClassVar[bool] = False
     words_are: ClassVar[Literal["given", "names", "the encoder's"]] = "given"
     small: ClassVar[Mapping[str, Any]] = {}
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def parameters(self) -> dict[str, Any]:
         """The fields, for cards and saved models."""

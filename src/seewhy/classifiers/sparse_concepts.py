@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..bounds import Count
 from ..descriptions.base import Descriptions, WordBank
 from ..encoders.imagenet import imagenet_descriptions
 from ..encoders.stream import encode_texts
@@ -19,7 +20,7 @@ from ..heads.kept_concepts import KeptConcepts
 from ..trust.groups import group_folds
 from . import classifiers
 from .base import Classifier
-from .encoded_set import EncodedSet, Split, with_logits
+from .encoded_set import EncodedSet, HeldOutPart, Split, with_logits
 from .fitting import Fitting, Outcome, PictureRecipe
 from .linear.solvers import LinearFit, c_path, fit_logistic, share_weight
 
@@ -57,9 +58,9 @@ class SparseConcepts(PictureRecipe):
     reranking = KeptConcepts
     small = {"kept": 3, "n_concepts": 6}
 
-    kept: int = 10
-    n_concepts: int = 200
-    held_out: float = 0.2
+    kept: Count = 10
+    n_concepts: Count = 200
+    held_out: HeldOutPart = 0.2
     split: Split = "grouped"
     n_bank: int = 1000
     seed: int = 0

@@ -79,8 +79,7 @@ def check(
 def _labels(session: Session) -> NoReturn:
     from ..pictures.samples import load_pictures
     from ..storage.output import check_file, write
-    from ..studies.inspection.check import Check
-    from ..studies.inspection.findings import COLUMNS
+    from ..studies.inspection.check import COLUMNS, Check
 
     o = session.given
     how = session.make(Check, by=o.by)
@@ -110,7 +109,7 @@ def _go_on(session: Session) -> NoReturn:
         DataError: it cannot be read, or the data have changed since.
     """
     from ..language.annotation.labels import Corrections, LabelledData, check_corrected, open_decisions
-    from ..studies.inspection.findings import read_check
+    from ..studies.inspection.check import read_check
 
     o = session.given
     if o.from_ is None or o.serve == (o.export is not None):
@@ -155,10 +154,10 @@ def _serve(session: Session, check: dict[str, Any], corrections: Corrections) ->
     from ..errors import MissingExtraError
     from ..service.app import Settings
     from ..service.app import serve as run
-    from ..studies.inspection.findings import small_picture
+    from ..studies.inspection.check import small_picture
 
     try:
-        from ..service.app.check_page import make_check_app
+        from ..service.app.deciding import make_check_app
     except ImportError as error:
         raise MissingExtraError("app", "The page") from error
     o = session.given

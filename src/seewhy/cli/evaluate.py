@@ -197,9 +197,9 @@ def _audit(session: Session, data: str) -> NoReturn:
         n_explained=32 if o.n_explained is None else o.n_explained, store=session.store, seed=session.seed,
         progress=session.terminal,
     )  # fmt: skip
+    session.report(done, o.output, "audit")
     if o.junit is not None:
         write(o.junit, done.to_junit(), force=session.force)
-    session.report(done, o.output, "audit")
     raise typer.Exit(0 if done.passed else 1)
 
 
@@ -238,10 +238,10 @@ def _drift(session: Session) -> NoReturn:
 
 def _retrieval(session: Session, place: Path, path: Path | None) -> NoReturn:
     """An encoder's pictures and texts find one another, or do not."""
-    from ..encoders.adapted import is_adapted, open_adaptation
     from ..encoders.find import encoder as find
+    from ..learning.encoders.adapted import is_adapted, open_adaptation
     from ..pictures.pairs import load_pairs
-    from ..studies.retrieval import measure_retrieval
+    from ..studies.adapting import measure_retrieval
 
     session.finish_settings()
     name = session.given.model or session.encoder_name

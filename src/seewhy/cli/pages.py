@@ -102,7 +102,7 @@ def app(
     _check(classifier, save, place, by, decisions)
     if save is not None and save.exists():
         from ..descriptions.base import Descriptions
-        from ..service.app.editing import with_texts
+        from ..service.app.words import with_texts
 
         classifier = with_texts(classifier, Descriptions.read(save).texts, session.store)
     if settings.is_open:

@@ -20,9 +20,7 @@ from .regions import Detections, Segmentation
 
 
 @overload
-def segment(  # type: ignore[overload-overlap]
-    picture: One, labels: Iterable[str], encoder: Encoder | str = ..., **parameters: Any
-) -> Segmentation: ...
+def segment(picture: One, labels: Iterable[str], encoder: Encoder | str = ..., **parameters: Any) -> Segmentation: ...
 @overload
 def segment(
     picture: Many, labels: Iterable[str], encoder: Encoder | str = ..., **parameters: Any
@@ -105,12 +103,12 @@ def _found(finder: Any, picture: Any) -> Any:
 
 def segmenter_for(name: str, labels: Iterable[str], encoder: Encoder | str = "lite0", **how: Any) -> NamesPixels:
     """A segmenter that is not trained, by its name; see :func:`_finder_for`."""
-    return _finder_for(segmenters, name, labels, encoder, **how)  # type: ignore[no-any-return]
+    return _finder_for(segmenters, name, labels, encoder, **how)
 
 
 def detector_for(name: str, labels: Iterable[str], encoder: Encoder | str = "lite0", **how: Any) -> Detector:
     """A detector that is not trained, by its name; see :func:`_finder_for`."""
-    return _finder_for(detectors, name, labels, encoder, **how)  # type: ignore[no-any-return]
+    return _finder_for(detectors, name, labels, encoder, **how)
 
 
 def _finder_for(

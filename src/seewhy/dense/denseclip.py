@@ -257,7 +257,7 @@ class Decoded(Scorer):
 
     network: TextDecoder
     how: DenseCLIP
-    scale: ClassVar[float] = 1.0
+    scale: float = 1.0
 
     @torch.no_grad()
     def scores(self, encoder: Encoder, features: Tensor) -> Float[Tensor, "b k _h _w"]:

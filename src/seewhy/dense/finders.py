@@ -142,7 +142,11 @@ class Scorer(ABC):
     """What makes scores of classes of an encoder's cells."""
 
     scale: float
-    compares: bool = False
+
+    @property
+    def compares(self) -> bool:
+        """Whether :meth:`finish` wants the cells' features."""
+        return False
 
     @abstractmethod
     def scores(self, encoder: Encoder, features: Tensor) -> Float[Tensor, "b k h w"]:

@@ -101,7 +101,7 @@ class Affine(Scorer):
 
     weight: Float[Tensor, "k c"]
     bias: Float[Tensor, " k"]
-    scale: ClassVar[float] = 1.0
+    scale: float = 1.0
 
     @classmethod
     def empty(cls, k: int) -> Affine:

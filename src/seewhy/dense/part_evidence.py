@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, Unpack
+from typing import Any, Literal, NamedTuple, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -237,7 +237,8 @@ def _named(model: Classifier, prediction: Prediction, look: EncoderOutput, label
 def parts_of(found: Found) -> list[Part]:
     """What was found, each as a part: the surest box or the largest segment first."""
     nothing, frame = torch.zeros(1, 1, 3).byte().numpy(), (0.0, 0.0, 1.0, 1.0)
-    kind, n, parts = "segment" if isinstance(found, Segmentation) else "box", len(found.regions), []
+    kind: Literal["box", "segment"] = "segment" if isinstance(found, Segmentation) else "box"
+    n, parts = len(found.regions), []
     for i, region in enumerate(found.regions, 1):
         left, top, right, bottom = map(float, region.box)
         part = Part(kind, i, n, region.label, region.score, (left, top, right, bottom), found.size, nothing, frame)

@@ -35,18 +35,12 @@ from .convert import openvino, openvino_core, to_openvino, write_onnx, write_ope
 PRECISIONS = {"f32": "float32", "bf16": "bfloat16"}
 VARIABLE = "SEEWHY_PRECISION"
 """Environment variable: the precision of engines for which none is named."""
-
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.35}
-"""Largest difference from eager float32 torch, as a part of the picture's largest absolute feature.
-
-Of bfloat16 it is the worst single feature of 500 photographs in lite0; the typical error is a sixth of that.
-"""
-
+"""Largest difference from eager float32 torch, as a part of the picture's largest absolute feature. Of bfloat16 it is
+the worst single feature of 500 photographs in lite0; the typical error is a sixth of that."""
 UNASKED = 0.05
 """Root mean square difference on random pixels, as a part of the features', up to which bfloat16 is taken unasked.
-
-lite0 has 0.03, ViT-S, ConvNeXt-T, ResNet-50 and Swin-T with random weights 0.005 to 0.011.
-"""
+lite0 has 0.03, ViT-S, ConvNeXt-T, ResNet-50 and Swin-T with random weights 0.005 to 0.011."""
 
 
 def named(precision: str, engine: str) -> str:
@@ -60,22 +54,18 @@ def named(precision: str, engine: str) -> str:
 
 def on_torch() -> str:
     """bfloat16 on a GPU that has it, float32 elsewhere."""
-    fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return "bfloat16" if fast else "float32"
+    return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
 
 
 def to_try(asked: str, is_native: bool) -> tuple[str, ...]:
     """The precisions of a converted trunk, in the order they are tried; the last is taken or refused."""
-    if asked:
-        return (asked,)
-    return ("bfloat16", "float32") if is_native else ("float32",)
+    return (asked,) if asked else ("bfloat16", "float32") if is_native else ("float32",)
 
 
 def differs(got: Tensor, wanted: Tensor, precision: str) -> bool:
     """Whether a converted trunk answers otherwise than its precision explains; what is not a number does."""
-    if got.shape != wanted.shape:
-        return True
-    return not (got - wanted).abs().max() <= TOLERANCE[precision] * wanted.abs().max() + 1e-6
+    near = got.shape == wanted.shape and (got - wanted).abs().max() <= TOLERANCE[precision] * wanted.abs().max() + 1e-6
+    return not near
 
 
 def is_rough(got: Tensor, wanted: Tensor) -> bool:
@@ -143,11 +133,7 @@ def _fill(folder: Path, build: Callable[[Path], None]) -> None:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    found = {}
-    for path in sorted(folder.iterdir()):
-        if path.name != "digests.json":
-            found[path.name] = file_sha256(path)
-    return found
+    return {path.name: file_sha256(path) for path in sorted(folder.iterdir()) if path.name != "digests.json"}
 
 
 def _is_whole(folder: Path) -> bool:
@@ -164,7 +150,6 @@ _MODULES = {"openvino": ("openvino",), "onnxruntime": ("onnxruntime", "onnx", "o
 _FORMAT = 3  # raise it when what is kept on disk changes
 _first_run = threading.Lock()
 _building = threading.RLock()  # warnings.catch_warnings is not thread-safe
-_log = logging.getLogger("seewhy")
 
 _left: list[Any] = []
 """What a fork copied of engines whose threads it did not."""
@@ -177,7 +162,7 @@ Run = Callable[[Row, Sequence[int]], Sequence[Row]]
 
 
 class Engine(Protocol):
-    """Runs a trunk without gradients; may be called from several threads."""
+    """Runs a trunk without gradients; may be called from several threads. It always returns float32."""
 
     name: str
     precision: str

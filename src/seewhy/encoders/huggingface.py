@@ -16,7 +16,7 @@ from ..errors import ModelError, WeightsError, needs
 from ..types import Transform
 from .base import Encoder, Layout, Tokenised
 from .clip_text import ClipText
-from .fence import OWN, Missing, Stored, from_saved, loading
+from .fence import OWN, Stored, from_saved, loading
 from .names import distinct
 from .split import (
     LastBlock,
@@ -118,13 +118,9 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **OWN) if hasattr(model, "text_model") else None
     with missing.unread():
         encoder = _encoder(model, transform, tokenizer, whole, engine)
-        _check_words(encoder, missing)
+        if missing.tensors and encoder.has_text:
+            same(words := encoder.text.encode_text(["a"]), words)
     return encoder
-
-
-def _check_words(encoder: Encoder, missing: Missing) -> None:
-    if missing.tensors and encoder.has_text:
-        same(words := encoder.text.encode_text(["a"]), words)
 
 
 def check_saved(name: str, folder: Path) -> None:

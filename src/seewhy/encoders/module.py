@@ -374,7 +374,9 @@ def _block_before_last(
     module: nn.Module, trace: Trace, order: Sequence[str], grid: Sequence[int]
 ) -> tuple[str, str] | None:
     """The last two of a row of blocks that give tokens of this grid."""
-    tokens = [n for n in order if _are_tokens(trace.outputs[n], grid)]
+    outs = ((name, trace.outputs[name]) for name in order)
+    most = grid[0] * grid[1] + MOST_PREFIX_TOKENS
+    tokens = [name for name, out in outs if out.ndim == 3 and grid[0] * grid[1] <= out.shape[1] <= most]
     for block in reversed(tokens):
         parent, _, _ = block.rpartition(".")
         if isinstance(module.get_submodule(parent), nn.Sequential | nn.ModuleList):
@@ -382,10 +384,6 @@ def _block_before_last(
             if len(siblings) > 1:
                 return siblings[-2], siblings[-1]
     return None
-
-
-def _are_tokens(out: Tensor, grid: Sequence[int]) -> bool:
-    return out.ndim == 3 and 0 <= out.shape[1] - grid[0] * grid[1] <= MOST_PREFIX_TOKENS
 
 
 def _require_gradient(split: Split, features: Float[Tensor, "b ..."], name: str) -> None:

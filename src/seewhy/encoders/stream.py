@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..arguments import article, fits
 from ..errors import ImageError, InputError
@@ -101,10 +101,11 @@ def encode_stream(
         workers: decoding threads; left out, one per core up to 8.
     """
     if encoder.repooled is not None and encoder.base is not None:
-        seen = encode_stream(
+        for one in encode_stream(
             encoder.base, sources, store=store, request=request, batch_size=batch_size, workers=workers
-        )
-        yield from _repooled(encoder.repooled, seen)
+        ):
+            with torch.no_grad():
+                yield one if isinstance(one, Failure) else replace(one, pooled=encoder.repooled(one.pooled))
         return
     request = request or EncodeRequest()
     numbered = enumerate(sources)
@@ -135,16 +136,6 @@ def encode_stream(
         pool.shutdown(wait=False, cancel_futures=True)
         if store is not None:
             store.report()
-
-
-def _repooled(made: nn.Module, stream: Iterator[Encoded | Failure]) -> Iterator[Encoded | Failure]:
-    """What another encoder saw, with pooled vectors made of its."""
-    for one in stream:
-        if isinstance(one, Failure):
-            yield one
-        else:
-            with torch.no_grad():
-                yield replace(one, pooled=made(one.pooled))
 
 
 def file_digest(source: Any) -> str | None:

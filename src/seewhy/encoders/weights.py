@@ -35,6 +35,7 @@ EXAMPLE = (
     '[224, 224], "resize": 256, "interpolation": "bicubic", "mean": [0.485, 0.456, 0.406], '
     '"std": [0.229, 0.224, 0.225]}}'
 )
+CURE = f"For example: {EXAMPLE}"
 LARGEST = 4096
 """Side in pixels above which a file is not believed: one picture would take hundreds of megabytes."""
 
@@ -134,27 +135,20 @@ class WeightsFile:
     def transform(self) -> Transform:
         """The preprocessing."""
         self.require(["transform"])
+        its = f"The transform of {str(self.path)!r}"
         try:
             return Transform.from_json(self.said["transform"])
         except KeyError as error:
-            raise ModelError(
-                f"The transform of {str(self.path)!r} is not complete: {error} is missing. SeeWhy never guesses it. "
-                f"For example: {EXAMPLE}"
-            ) from error
+            raise ModelError(f"{its} is not complete: {error} is missing. SeeWhy never guesses it. {CURE}") from error
         except (InputError, TypeError) as error:
-            raise ModelError(
-                f"The transform of {str(self.path)!r} cannot be: {error} For example: {EXAMPLE}"
-            ) from error
+            raise ModelError(f"{its} cannot be: {error} {CURE}") from error
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the last layer's rows; none where they are not said."""
         names = self.said.get("classes") or []
         if not isinstance(names, list) or not all(isinstance(c, str | int | float) for c in names):
-            raise ModelError(
-                f"{str(self.path)!r} says its classes are {names!r}. A list of names was expected. "
-                f"For example: {EXAMPLE}"
-            )
+            raise ModelError(f"{str(self.path)!r} says its classes are {names!r}. A list of names was expected. {CURE}")
         return tuple(map(str, names))
 
     @property
@@ -163,9 +157,7 @@ class WeightsFile:
         self.require([] if self.classes else ["num_classes"])
         n = self.said.get("num_classes") or len(self.classes)
         if not isinstance(n, int) or isinstance(n, bool) or n < 0:
-            raise ModelError(
-                f"{str(self.path)!r} says num_classes {n!r}. A whole number was expected. For example: {EXAMPLE}"
-            )
+            raise ModelError(f"{str(self.path)!r} says num_classes {n!r}. A whole number was expected. {CURE}")
         if self.classes and n != len(self.classes):
             raise ModelError(
                 f"{str(self.path)!r} says num_classes {n} and names {len(self.classes)} classes. Equal numbers were "
@@ -246,31 +238,6 @@ def _damaged(path: Path, error: Exception) -> WeightsError:
     )
 
 
-def missing_weights(name: str, repo: str, filename: str, instead: str, reason: str) -> WeightsError:
-    """The error for weights that are not here."""
-    from huggingface_hub import constants
-
-    return WeightsError(
-        f"The weights of {name!r} are not on this machine: {filename} of {repo} was looked for in "
-        f"{constants.HF_HUB_CACHE} and {reason}. A copy of that file was expected. On a machine with a network run "
-        f"'huggingface-cli download {repo} --local-dir {repo.split('/')[-1]}', copy the folder here and use "
-        f"{instead!r}, or set HF_HOME to a cache that holds it."
-    )
-
-
-def cached_file(repo: str, filename: str) -> Path | None:
-    """A file of a repository in the hub's cache."""
-    from huggingface_hub import constants, try_to_load_from_cache
-
-    repo, _, revision = repo.partition("@")
-    try:
-        # The cache is named, as the library binds its default when it is imported.
-        found = try_to_load_from_cache(repo, filename, constants.HF_HUB_CACHE, revision or None)
-    except ValueError:  # no name that a repository can have
-        return None
-    return Path(found) if isinstance(found, str) else None
-
-
 def is_offline() -> bool:
     """Whether ``HF_HUB_OFFLINE`` forbids the network, also when it was set after the hub's library was imported."""
     from huggingface_hub import constants
@@ -291,57 +258,82 @@ def unreachable(timeout_seconds: float = 5.0) -> str:
     return ""
 
 
+def cached_file(repo: str, filename: str) -> Path | None:
+    """A file of a repository in the hub's cache."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    repo, _, revision = repo.partition("@")
+    try:
+        # The cache is named, as the library binds its default when it is imported.
+        file = try_to_load_from_cache(repo, filename, constants.HF_HUB_CACHE, revision or None)
+    except ValueError:  # no name that a repository can have
+        return None
+    return Path(file) if isinstance(file, str) else None
+
+
 def fetch(name: str, repo: str, weights: Sequence[str], others: Sequence[str], instead: str) -> Path:
-    """The folder of a repository in the cache, with its weights; asked for on the hub where they are not there."""
-    from huggingface_hub import constants, snapshot_download
+    """The folder of a repository in the cache, with its weights; asked for on the hub where they are not there.
+
+    ``weights`` are the same ones under other names, of which one is enough; ``others`` are patterns of the files that
+    are read beside them; ``instead`` is the encoder name that reads a copied folder.
+    """
+    from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    def missing(why: str) -> WeightsError:
+        return WeightsError(
+            f"The weights of {name!r} are not on this machine: {weights[0]} of {repo} was looked for in "
+            f"{constants.HF_HUB_CACHE} and {why}. A copy of that file was expected. On a machine with a network run "
+            f"'huggingface-cli download {repo} --local-dir {repo.split('/')[-1]}', copy the folder here and use "
+            f"{instead!r}, or set HF_HOME to a cache that holds it."
+        )
+
     for file in weights:
-        if (found := cached_file(repo, file)) is not None:
-            return found.parent
-    if reason := unreachable():
-        raise missing_weights(name, repo, weights[0], instead, reason)
+        if (cached := cached_file(repo, file)) is not None:
+            return cached.parent
+    if why := unreachable():
+        raise missing(why)
     plain, _, revision = repo.partition("@")
     try:
+        # The first of the weights' names that the repository has, with its parts; the others are the same once more.
+        there = HfApi(constants.ENDPOINT).list_repo_files(plain, revision=revision or None)
+        first = next((file for file in weights if file in there), weights[0])
+        parts = ["model-*-of-*.safetensors"] if first.endswith(".index.json") else []
         folder = Path(
             snapshot_download(
                 plain,
                 revision=revision or None,
                 cache_dir=constants.HF_HUB_CACHE,
-                allow_patterns=[*others, *_first_there(plain, revision, weights)],
+                allow_patterns=[*others, first, *parts],
             )
         )
     except (OSError, HfHubHTTPError, HFValidationError) as error:
-        reason = f"the hub did not give it ({type(error).__name__})"
-        raise missing_weights(name, repo, weights[0], instead, reason) from error
+        raise missing(f"the hub did not give it ({type(error).__name__})") from error
     if not any((folder / file).is_file() for file in weights):
-        raise missing_weights(name, repo, weights[0], instead, "the hub has no such file there")
+        raise missing("the hub has no such file there")
     return folder
 
 
-def _first_there(repo: str, revision: str, weights: Sequence[str]) -> list[str]:
-    """The first of the weights' names that the repository has, with its parts; the others are the same once more."""
-    from huggingface_hub import HfApi, constants
-
-    there = HfApi(constants.ENDPOINT).list_repo_files(repo, revision=revision or None)
-    found = next((file for file in weights if file in there), weights[0])
-    return [found, "model-*-of-*.safetensors"] if found.endswith(".index.json") else [found]
-
-
 def fetch_url(name: str, url: str, instead: str) -> Path:
-    """A published file in torch's cache, checked; asked for at its address where it is not there."""
-    import torch
+    """A published file in torch's cache, checked; asked for at its address where it is not there.
 
+    Its name says the first digits of its SHA-256, where it says any.
+    """
     file = url.rsplit("/", 1)[-1]
     path = Path(torch.hub.get_dir()) / "checkpoints" / file
     said = re.search(r"-([0-9a-f]{8,64})\.", file)
     if not path.exists():
         # torch.hub waits for minutes when nothing answers, so ask first, once and briefly.
-        reason = "HF_HUB_OFFLINE forbids asking the network" if is_offline() else _silent(url)
-        if reason:
+        why = "HF_HUB_OFFLINE forbids asking the network" if is_offline() else ""
+        try:
+            if not why:
+                urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=5).close()
+        except (urllib.error.URLError, OSError) as error:
+            why = f"{url} does not answer ({type(error).__name__})"
+        if why:
             raise WeightsError(
                 f"The weights of {name!r} are not on this machine: {file} was looked for in {path.parent} and "
-                f"{reason}. A copy of that file was expected. On a machine with a network download {url}, copy it here "
+                f"{why}. A copy of that file was expected. On a machine with a network download {url}, copy it here "
                 f"and use {instead!r}."
             )
         make_folder(path.parent)
@@ -356,15 +348,6 @@ def fetch_url(name: str, url: str, instead: str) -> Path:
             "expected. Delete it, and it is fetched again."
         )
     return path
-
-
-def _silent(url: str) -> str:
-    """Why an address cannot be asked; empty where it can."""
-    try:
-        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=5).close()
-    except (urllib.error.URLError, OSError) as error:
-        return f"{url} does not answer ({type(error).__name__})"
-    return ""
 
 
 def check_folder(name: str, folder: Path) -> None:

@@ -16,9 +16,8 @@ from ..attributions.shares import cell_evidence, shares, strongest_cells
 from ..encoders.base import EncoderOutput
 from ..encoders.stream import Encoded
 from ..errors import InputError
-from ..explanation.base import Neuron, Region
+from ..explanation.base import Neuron, Region, Subject
 from ..explanation.prediction import Prediction
-from ..explanation.subject import Subject
 from ..heads.head import Target, TargetFunction
 from ..pictures.images import Picture
 from ..prototypes.bank import cell_box

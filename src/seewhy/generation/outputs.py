@@ -9,26 +9,6 @@ from typing_extensions import TypedDict
 from ..results import Count, Doc, Share
 
 
-class Picture(TypedDict):
-    image: Annotated[str, Doc("its file in the folder")]
-    label: Annotated[str, Doc("the class; `made` where none was named")]
-    prompt: Annotated[str, Doc("what the generator was told")]
-    seed: Annotated[Count, Doc("by which it is made again")]
-
-
-class MadeSetOutput(TypedDict):
-    """The object of seewhy study real-or-generated --make --json."""
-
-    made: Annotated[str, Doc("the set's folder")]
-    table: Annotated[str, Doc("the file that names class, prompt, seed, generator and digest of each picture")]
-    generator: Annotated[str, Doc("what made them")]
-    fingerprint: Annotated[str, Doc("of its weights and settings")]
-    n: Annotated[int, Doc("pictures of the set")]
-    n_new: Annotated[Count, Doc("of them, those made by this run")]
-    pictures: Annotated[list[Picture], Doc("all of them")]
-    notes: Annotated[list[str], Doc("what the user should know")]
-
-
 class Generator(TypedDict):
     encoder: Annotated[str, Doc("whose codes it turns back into pictures")]
     side: Annotated[int, Doc("of the pictures, in pixels")]

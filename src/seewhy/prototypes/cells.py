@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
 from ..attributions.base import Explainable
-from ..encoders.base import Encoder, Layout
+from ..encoders.base import Encoder
 from ..encoders.split import FromLayer
 from ..errors import DataError, InputError
 from ..storage.cache import cache_dir
@@ -27,55 +26,46 @@ TOLERANCE = 1e-4
 """Largest difference between the mean of the cells and the pooled vector, as a part of the vector's largest entry."""
 
 
-@dataclass(frozen=True)
-class _PooledNorm:
+def _pooled_norm(norm: nn.LayerNorm) -> Unpooled:
     """A layer norm behind the pooling, put before it: every cell is normalised by the pooled vector's statistics.
 
     ``x = (z - mean(p)) / sqrt(var(p) + eps) * gamma + beta`` with ``p = mean(z)``; the mean over cells of ``x`` is then
     the norm of ``p``.
     """
 
-    norm: nn.LayerNorm
-
-    def __call__(self, grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def of(grid: Tensor) -> Tensor:
         pooled = grid.mean((2, 3), keepdim=True)
         centre = pooled.mean(1, keepdim=True)
-        scale = (pooled.var(1, keepdim=True, unbiased=False) + self.norm.eps).rsqrt()
-        return _affine((grid - centre) * scale, self.norm)
+        scale = (pooled.var(1, keepdim=True, unbiased=False) + norm.eps).rsqrt()
+        return _affine((grid - centre) * scale, norm)
+
+    return of
 
 
-@dataclass(frozen=True)
-class _CellNorm:
+def _cell_norm(norm: nn.LayerNorm) -> Unpooled:
     """A layer norm before the pooling: every cell by its own statistics."""
 
-    norm: nn.LayerNorm
+    def of(grid: Tensor) -> Tensor:
+        return _affine(layer_norm(grid.movedim(1, -1), (grid.shape[1],), eps=norm.eps).movedim(-1, 1), norm)
 
-    def __call__(self, grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        plain = layer_norm(grid.movedim(1, -1), (grid.shape[1],), eps=self.norm.eps).movedim(-1, 1)
-        return _affine(plain, self.norm)
+    return of
 
 
-@dataclass(frozen=True)
-class _EachCell:
+def _each_cell(encoder: Encoder) -> Unpooled:
     """A head that changes every cell by itself before the pooling: what it pools of that cell alone (DenseNet)."""
 
-    head: nn.Module
-    layout: Layout
-
-    def __call__(self, grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+    def of(grid: Tensor) -> Tensor:
         cells = grid.flatten(2).transpose(1, 2).flatten(0, 1)
-        alone = cells[:, None, None] if self.layout.kind == "nhwc" else cells[:, :, None, None]
-        return self.head(alone).unflatten(0, (len(grid), -1)).transpose(1, 2).unflatten(2, grid.shape[2:])
+        alone = cells[:, None, None] if encoder.layout.kind == "nhwc" else cells[:, :, None, None]
+        return encoder.head(alone).unflatten(0, (len(grid), -1)).transpose(1, 2).unflatten(2, grid.shape[2:])
+
+    return of
 
 
 def _affine(cells: Float[Tensor, "b c h w"], norm: nn.LayerNorm) -> Float[Tensor, "b c h w"]:
     if norm.weight is not None:
         cells = cells * norm.weight[:, None, None]
     return cells if norm.bias is None else cells + norm.bias[:, None, None]
-
-
-def _itself(grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    return grid
 
 
 def unpooled(encoder: Encoder, features: Tensor) -> Unpooled:
@@ -97,27 +87,25 @@ def unpooled(encoder: Encoder, features: Tensor) -> Unpooled:
 
 
 def _candidates(encoder: Encoder, width: int) -> Iterator[Unpooled]:
-    yield _itself
-    norms = [m for m in encoder.head.modules() if isinstance(m, nn.LayerNorm) and tuple(m.normalized_shape) == (width,)]
-    for norm in norms:
-        yield _PooledNorm(norm)
-        yield _CellNorm(norm)
+    yield lambda grid: grid
+    for norm in encoder.head.modules():
+        if isinstance(norm, nn.LayerNorm) and tuple(norm.normalized_shape) == (width,):
+            yield _pooled_norm(norm)
+            yield _cell_norm(norm)
     if encoder.layout.kind != "tokens" and not isinstance(encoder.head, FromLayer):  # which would run the whole network
-        yield _EachCell(encoder.head, encoder.layout)
+        yield _each_cell(encoder)
 
 
 def _gives(candidate: Unpooled, grid: Tensor, pooled: Tensor) -> bool:
     """Whether a candidate's cells have the pooled vector as their mean; no head that wants a whole map does."""
     try:
-        return _same(candidate(grid).mean((2, 3)), pooled)
+        ours = candidate(grid).mean((2, 3))
     except RuntimeError:
         return False
-
-
-def _same(ours: Tensor, theirs: Tensor) -> bool:
-    if ours.shape != theirs.shape:
-        return False
-    return bool((ours - theirs).abs().max() <= TOLERANCE * theirs.abs().max().clamp(min=1e-12))
+    close = ours.shape == pooled.shape and (ours - pooled).abs().max() <= TOLERANCE * pooled.abs().max().clamp(
+        min=1e-12
+    )
+    return bool(close)
 
 
 def cells_of(model: Explainable, features: Tensor) -> Float[Tensor, "b d h w"]:

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..explanation.base import Explanation, Where
-from ..explanation.decision import Certainty, Decision
 from ..explanation.part import Part
-from ..explanation.prediction import Prediction
+from ..explanation.prediction import Certainty, Decision, Prediction
 from ..explanation.verdict import Level, Missing
 from .blocks import (
     Bar,

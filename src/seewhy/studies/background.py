@@ -24,8 +24,21 @@ from ..pictures.object_masks import BoxMasks, MaskSource
 from ..pictures.samples import Sample, Samples, some
 from ..progress import Progress
 from ..types import Failure
-from .background_verdict import ALL, Answers, background_page, judged, mask_check, overall, rule
-from .background_versions import ALONE, Donors, Pixels, alone, filled, pasted
+from .background_verdict import (
+    ALL,
+    ALONE,
+    Answers,
+    Donors,
+    Pixels,
+    alone,
+    background_page,
+    filled,
+    judged,
+    mask_check,
+    overall,
+    pasted,
+    rule,
+)
 from .records import Row, measured, model_digest
 from .study import Findings, beside
 

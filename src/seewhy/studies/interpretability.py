@@ -23,7 +23,7 @@ from ..pictures.samples import Sample, Samples, split
 from ..progress import Progress
 from ..spelling import first_repeated
 from ..storage.features import FeatureStore
-from .concepts import CONTROL, LIBRARIES, Looked
+from .concepts import CONTROL, LIBRARIES, HeadTraining, Looked, Parts, measure, standardised
 from .interpretability_findings import (
     CAVEAT,
     EncoderRow,
@@ -34,7 +34,6 @@ from .interpretability_findings import (
     interpretability_page,
     library_rows,
 )
-from .interpretability_score import HeadTraining, Parts, measure, standardised
 from .records import Row, StudyRecords, bits, from_bits, records_in
 from .study import Findings, beside
 
@@ -50,7 +49,7 @@ class InterpretabilityStudy:
 
     ``ARR(s)`` is the accuracy with ``M - floor(sM)`` of ``M`` concepts a picture, by the accuracy of a linear layer on
     all features; the score is its integral over the grid of sparsities
-    (:func:`~seewhy.studies.interpretability_score.iis`; arXiv:2510.24105). Beside it stand the accuracies themselves,
+    (:func:`~seewhy.studies.concepts.iis`; arXiv:2510.24105). Beside it stand the accuracies themselves,
     since a ratio is high where little is lost *or little was known*, the same for random directions, and how the score
     goes with accuracy over the encoders, with and without what random directions say.
 

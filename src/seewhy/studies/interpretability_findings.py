@@ -14,8 +14,7 @@ from ..heads.sparse_concepts import SPARSITIES
 from ..report.blocks import Block, Cell, Chart, Curve, Document, Facts, Note, Section, Table, closing, points
 from ..report.charts import colour_of
 from .bootstrap import Combine, figure, paired, paired_means, percentiles, rounded
-from .concepts import CONTROL
-from .interpretability_score import iis
+from .concepts import CONTROL, iis
 from .pages import between, of_difference, parted
 from .records import Row, from_bits
 

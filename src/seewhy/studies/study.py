@@ -17,12 +17,11 @@ def _plain(data: dict[str, Any]) -> Document:
 
 @dataclass(frozen=True, repr=False)
 class Findings(Answer):
-    """What a study found; ``data`` is the documented JSON (docs/json.md)."""
+    """What a study found; ``data`` is the documented JSON (docs/json.md), and ``page`` makes the blocks of it."""
 
     page: Callable[[dict[str, Any]], Document] = field(default=_plain, compare=False)
 
     def document(self) -> Document:
-        """The page, for any renderer."""
         return self.page(self.data)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ...bounds import Natural, Positive
 from ...encoders.base import Encoder
-from ...errors import DataError
 from ...heads.head import Head
 from ...heads.normalise import Normalise
 from ...pictures.samples import Sample, split
@@ -19,7 +19,7 @@ from ...threads import beside
 from ...types import Crop
 from .. import classifiers
 from ..base import Classifier
-from ..encoded_set import MAX_HELD_OUT, EncodedSet, HeldOut, HoldOut, Split, evenly
+from ..encoded_set import MAX_HELD_OUT, EncodedSet, HeldOut, HeldOutPart, Split, evenly
 from ..fitting import Fitting, Outcome, PictureRecipe
 from .jitter import crops_by_name
 from .solvers import LinearFit, Solver, balanced_weight, c_path, fit_logistic, fit_svm, fit_temperature, share_weight
@@ -139,21 +139,14 @@ class Linear(PictureRecipe):
     small = {"n_crops": 1}
 
     solver: Solver = "logistic"
-    n_crops: int = 8
-    power: float = 0.5
+    n_crops: Natural = 8
+    power: Positive = 0.5
     l2: bool = True
-    class_weight: str | None = None
-    held_out: float = 0.2
+    class_weight: Literal["balanced"] | None = None
+    held_out: HeldOutPart = 0.2
     split: Split = "grouped"
     n_bank: int = 1000
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.solver not in ("logistic", "svm"):
-            raise DataError(f"There is no solver called {self.solver!r}. Use logistic or svm.")
-        if self.class_weight not in (None, "balanced"):
-            raise DataError(f"There is no class weight called {self.class_weight!r}. Use balanced, or None.")
-        HoldOut(self.held_out, split=self.split)  # refuses a part that cannot be held out
 
     def learn(self, fitting: Fitting) -> Outcome:
         return self.learn_seen(fitting.encoder, fitting.look(views=self._views, n_bank=self.n_bank))

@@ -213,25 +213,6 @@ def fit_temperature(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> float
     return math.exp(-(low + high) / 2)
 
 
-def grouped_folds(
-    y: Int[Tensor, " n"], groups: Int[Tensor, " n"], n_folds: int = 5, seed: int = 0
-) -> Int[Tensor, " n"]:
-    """Number every row's fold, 0 ... n_folds-1: all versions of a picture in one, every class spread evenly.
-
-    A class with a single picture can only be trained on: its fold is -1.
-    """
-    _, group, count = groups.unique(return_inverse=True, return_counts=True)
-    label = torch.zeros(len(count), dtype=y.dtype).scatter_(0, group, y)
-    if bool((label[group] != y).any()):
-        raise DataError("Rows of one picture have different classes. Expected one. Check the groups.")
-    order = torch.randperm(len(label), generator=torch.Generator().manual_seed(seed))
-    order = order[label[order].argsort(stable=True)]
-    fold = torch.empty_like(order)
-    fold[order] = torch.arange(len(order)) % n_folds
-    alone = (label.bincount() == 1)[label]
-    return torch.where(alone, -1, fold)[group]
-
-
 class PathPoint(NamedTuple):
     """How one C did on held-out pictures; ``log_loss`` is after the best temperature for it."""
 
@@ -302,7 +283,7 @@ def c_path(
     if not numbers or not grid or bool((home[group] != fold).any()):
         raise DataError(
             "No row is held out, no C is given, or a picture is in several folds. "
-            "Expected folds 0, 1, ... that keep a picture whole. Use grouped_folds."
+            "Expected folds 0, 1, ... that keep a picture whole. Number them so."
         )
     asked = torch.ones_like(y, dtype=torch.bool) if asked is None else asked
     rounds = [_Round(x, y, groups, fold == f, asked, weigh) for f in numbers]

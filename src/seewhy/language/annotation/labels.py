@@ -21,7 +21,7 @@ from ...pictures.tables import TABLES, rows_of
 from ...printable import spreadsheet_safe
 from ...spelling import nearest
 from ...storage.output import check_apart, check_file, write
-from ...studies.inspection.findings import digest_of
+from ...studies.inspection.check import digest_of
 from .records import DECISIONS, LABEL, OPEN, Content, Picture, Version
 from .store import AnnotationStore, Conflict, Saved
 

@@ -49,10 +49,6 @@ class MedCLIP(LearntScale):
     def targets(self, rows: Shaped[Tensor, "a ..."], columns: Shaped[Tensor, "n ..."]) -> Float[Tensor, "a n"]:
         """How much each column is to be each row's answer: rows sum to 1.
 
-        Args:
-            rows: their classes ``(a,)``, or their findings ``(a, f)``.
-            columns: of the same kind.
-
         Example:
             >>> import torch
             >>> found = torch.tensor([[1, 1, -1], [1, 1, -1], [-1, -1, 1]])

@@ -2,20 +2,367 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+
+from fastapi import FastAPI, Query
+from fastapi import Path as InPath
+from markupsafe import Markup
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from ...language.annotation.desk import AnnotationDesk
-from .annotate_data import AnnotationData
-from .annotate_pages import AnnotationPages
-from .base import make_base
+from ...language.annotation.formats import records
+from ...language.annotation.records import ATTRIBUTES, DIMENSIONS, POINTS, TASKS, Picture, check_author, objects_of
+from ...language.annotation.rounds import changes, history, merged, text_of
+from ...language.annotation.store import Conflict
+from .base import (
+    NOT_THERE,
+    Format,
+    Jpeg,
+    Lines,
+    PageNumber,
+    add_data,
+    add_file,
+    add_page,
+    answer,
+    answers,
+    make_base,
+    paged,
+    render,
+    source,
+)
+from .deciding import Key
 from .settings import Settings
 
 SCRIPTS = ("annotate.js", "annotate_boxes.js", "annotate_compare.js")
+Task = Annotated[str, InPath(pattern="^(objects|caption)$", description="objects or caption.")]
+Name = Annotated[str, Query(alias="as", max_length=200, description="The annotator's name.")]
+Show = Annotated[Literal["all", "open", "finished"], Query(description="All, those not finished, or those that are.")]
+Of = Annotated[Literal["writing", "comparing"], Query(description="What is looked for, or was looked for in vain.")]
+PICTURES_A_PAGE = 60
+TITLES = {"objects": "Objects", "caption": "The whole picture", "compare": "Compare", "history": "History"}
+
+
+class Body(BaseModel):
+    """What the page sends."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    author: str = Field(max_length=1000)
+    seconds: float = Field(0.0, ge=0, le=1e7)
+
+
+class DraftBody(Body):
+    """All that was typed so far."""
+
+    content: dict[str, Any]
+    base: int = Field(ge=0, le=10**9)
+    seen: int = Field(0, ge=0, le=10**9)
+    tab: str = Field("", max_length=64)
+    sequence: int = Field(0, ge=0, le=10**9)
+
+
+class SaveBody(Body):
+    """A finished round."""
+
+    content: dict[str, Any]
+    base: int = Field(ge=0, le=10**9)
+    merges: bool = False
+
+
+class JudgementBody(Body):
+    """One comparison; scores from the left text's side."""
+
+    answers: dict[str, int]
+    token: str = Field(max_length=64)
+
+
+class TextBody(BaseModel):
+    """A text to check."""
+
+    text: str = Field(max_length=20_000)
+
+
+class AnnotationPages:
+    """The handlers; their docstrings are the words of the OpenAPI document."""
+
+    def __init__(self, desk: AnnotationDesk) -> None:
+        self.desk = desk
+
+    def mount(self, app: FastAPI) -> None:
+        """Give everything its address."""
+        started = {**NOT_THERE, **answers(303, "No name was given; the list asks for it.")}
+        add_page(app, "/", self.home)
+        add_page(app, "/objects/{key}", self.objects, started)
+        add_page(app, "/caption/{key}", self.caption, started)
+        add_page(app, "/compare/{key}", self.compare, started)
+        add_page(app, "/history/{key}", self.history, NOT_THERE)
+        add_page(app, "/next", self.next, answers(303, "It is at `location`."))
+        add_page(app, "/figures", self.figures)
+        newer = "Someone saved a newer version; the answer holds it and a merge, and nothing was changed."
+        post: dict[str, Any] = {"methods": ["POST"]}
+        add_data(app, "/state/{key}/{task}", self.state, NOT_THERE)
+        add_data(app, "/draft/{key}/{task}", self.draft, NOT_THERE, **post)
+        add_data(app, "/save/{key}/{task}", self.save, {**NOT_THERE, **answers(409, newer)}, **post)
+        add_data(app, "/aside/{key}/{task}", self.aside, NOT_THERE, **post)
+        add_data(app, "/covered/{key}", self.covered, NOT_THERE, **post)
+        add_data(app, "/judge/{key}", self.judge, NOT_THERE, **post)
+        add_file(app, "/picture/{key}", self.jpeg, Jpeg, NOT_THERE)
+        add_file(app, "/annotations.jsonl", self.export, Lines, {})
+
+    def home(
+        self,
+        name: Name = "",
+        show: Show = "all",
+        page: PageNumber = 1,
+        nothing: Of | None = None,
+        format: Format = "html",
+    ) -> Response:
+        """Pictures, how far each is, and how far all of them are together."""
+        rows = self.desk.overview()
+        author = _author_or_none(name)
+        kept = [row for row in rows if show == "all" or (show == "finished") == bool(row["finished"])]
+        number, pages, listed = paged(kept, page, PICTURES_A_PAGE)
+        data = {
+            "n": len(rows),
+            "finished": sum(bool(row["finished"]) for row in rows),
+            "begun": sum(bool(row["authors"]) and not row["finished"] for row in rows),
+            "seconds": sum(row["seconds"] for row in rows),
+            "show": show,
+            "found": len(kept),
+            "page": number,
+            "pages": pages,
+            "pictures": listed,
+        }
+
+        def rendered() -> str:
+            asked = {"as": author or "", "show": show}
+            return self._page(
+                "annotate_home.html",
+                author,
+                **data,
+                rule=self.desk.rule,
+                nothing=nothing,
+                link=lambda **other: f"/?{urlencode({**asked, **other})}",
+            )
+
+        return answer(format, lambda: data, rendered)
+
+    def next(self, name: Name = "", of: Of = "writing", format: Format = "html") -> Response:
+        """Leads to what waits for a person, to write or to compare; to the list when nothing does."""
+        author = check_author(name)
+        if of == "comparing":
+            key = self.desk.next_comparison(author)
+            task = None if key is None else "compare"
+        else:
+            key, task = self.desk.next_for(author) or (None, None)
+        page = "/" if key is None else f"/{task}/{key}"
+        if format == "json":
+            return JSONResponse({"picture": key, "task": task, "page": page})
+        nothing = {} if key is not None else {"nothing": of}
+        return RedirectResponse(f"{page}?{urlencode({'as': author, **nothing})}", 303)
+
+    def objects(self, key: Key, name: Name = "", format: Format = "html") -> Response:
+        """Boxes, labels and descriptions of one picture's objects."""
+        return self._task("objects", key, name, format)
+
+    def caption(self, key: Key, name: Name = "", format: Format = "html") -> Response:
+        """The text on one whole picture, beside what was said of its objects."""
+        return self._task("caption", key, name, format)
+
+    def _task(self, task: str, key: str, name: str, format: str) -> Response:
+        picture, author = known_picture(self.desk, key), _author_or_none(name)
+        if author is None:
+            return _ask_name()
+        self.desk.seed(key)
+        state = self.desk.state(key, task, author)
+        latest = self.desk.store.latest(key, "objects")
+        objects = [o.to_json() for o in objects_of(latest.content)] if latest else []
+        data = {
+            **state,
+            "key": key,
+            "author": author,
+            "image": Path(picture.name).name,
+            "attributes": list(ATTRIBUTES.items()),
+        }
+
+        def page() -> str:
+            versions = self.desk.store.versions(key, task)
+            return self._page(
+                f"annotate_{task}.html",
+                author,
+                picture=picture,
+                data=data,
+                objects=objects,
+                rounds=len([v for v in versions if v.kind != "seed"]),
+                covered=self.desk.covered(key, text_of(state["content"])) if task == "caption" else [],
+                here=task,
+            )
+
+        return answer(format, lambda: {**data, "objects": objects}, page)
+
+    def compare(self, key: Key, name: Name = "", format: Format = "html") -> Response:
+        """Two texts on one picture, left and right by chance, without saying whose they are."""
+        picture, author = known_picture(self.desk, key), _author_or_none(name)
+        if author is None:
+            return _ask_name()
+        pair = self.desk.comparison(key, author)
+        data = {"key": key, "author": author, "pair": pair}
+
+        def page() -> str:
+            return self._page(
+                "annotate_compare.html",
+                author,
+                picture=picture,
+                data=data,
+                pair=pair,
+                dimensions=DIMENSIONS,
+                points=POINTS,
+                here="compare",
+            )
+
+        return answer(format, lambda: data, page)
+
+    def history(self, key: Key, name: Name = "", format: Format = "html") -> Response:
+        """Every version of one picture, with what it changed, by whom, and how long it took."""
+        picture = known_picture(self.desk, key)
+        rows = {task: history(self.desk.store.versions(key, task)) for task in TASKS}
+        return answer(
+            format,
+            lambda: rows,
+            lambda: self._page(
+                "annotate_history.html",
+                _author_or_none(name),
+                picture=picture,
+                rows=rows,
+                titles=TITLES,
+                here="history",
+            ),
+        )
+
+    def figures(self, name: Name = "", format: Format = "html") -> Response:
+        """How rounds go on, which texts people prefer, with intervals, and whether they agree."""
+        data = self.desk.figures()
+        return answer(
+            format,
+            lambda: data,
+            lambda: self._page("annotate_figures.html", _author_or_none(name), **data),
+        )
+
+    def _page(self, template: str, author: str | None, **context: Any) -> str:
+        keys = [p.key for p in self.desk.store.pictures()]
+        picture = context.get("picture")
+        at = keys.index(picture.key) if picture is not None else 0
+        around = {"before": keys[at - 1] if at else None, "after": keys[at + 1] if at + 1 < len(keys) else None}
+        style = Markup(source("annotate.css"))
+        defaults = {"here": "home", "titles": TITLES, "at": at + 1, "n": len(keys), **around}
+        return render(template, **{**defaults, **context, "author": author, "annotate_style": style})
+
+    def state(self, key: Key, task: Task, name: Name = "") -> Response:
+        """The last version, and one's own draft."""
+        known_picture(self.desk, key)
+        return JSONResponse(self.desk.state(key, task, check_author(name)))
+
+    def draft(self, key: Key, task: Task, body: DraftBody) -> Response:
+        """Keep what was typed so far; it is on the disk when this answers."""
+        known_picture(self.desk, key)
+        revision, shelved = self.desk.store.keep_draft(
+            key,
+            task,
+            body.author,
+            body.content,
+            body.base,
+            body.seconds,
+            body.seen,
+            tab=body.tab,
+            sequence=body.sequence,
+        )
+        return JSONResponse({"revision": revision, "shelved": shelved})
+
+    def save(self, key: Key, task: Task, body: SaveBody) -> Response:
+        """End a round. Where someone else was faster, nothing is overwritten: the answer (409) holds both, merged."""
+        known_picture(self.desk, key)
+        store = self.desk.store
+        done = store.save(key, task, body.author, body.content, body.base, body.seconds, merges=body.merges)
+        if not isinstance(done, Conflict):
+            versions = store.versions(key, task)
+            return JSONResponse({"number": done.version.number, "finished": self.desk.rule.finished(versions)})
+        author = check_author(body.author)
+        here = store.draft(key, task, author)
+        store.keep_draft(key, task, author, body.content, body.base, body.seconds, here.revision if here else 0)
+        store.put_aside(key, task, author, stays=True)
+        by_number = {v.number: v.content for v in store.versions(key, task)}
+        base = by_number.get(body.base, {})
+        content, clash = merged(task, base, done.latest.content, body.content)
+        said_by = {"author": done.latest.author, "number": done.latest.number, "content": done.latest.content}
+        theirs = changes(text_of(base), text_of(done.latest.content))
+        draft = store.draft(key, task, author)
+        answered = {
+            "error": f"{done.latest.author} saved version {done.latest.number} while you were writing.",
+            "latest": said_by,
+            "changes": [list(c) for c in theirs],
+            "merged": content,
+            "clash": clash,
+            "revision": draft.revision if draft else 0,
+        }
+        return JSONResponse(answered, 409)
+
+    def aside(self, key: Key, task: Task, body: Body) -> Response:
+        """Put one's draft aside and begin from the last version again; the draft stays on the shelf."""
+        known_picture(self.desk, key)
+        author = check_author(body.author)
+        self.desk.store.put_aside(key, task, author)
+        return JSONResponse(self.desk.state(key, task, author))
+
+    def covered(self, key: Key, body: TextBody) -> Response:
+        """Which objects, and which of their words, a text leaves out."""
+        known_picture(self.desk, key)
+        return JSONResponse({"objects": self.desk.covered(key, body.text)})
+
+    def judge(self, key: Key, body: JudgementBody) -> Response:
+        """Keep a comparison."""
+        known_picture(self.desk, key)
+        self.desk.judge(key, check_author(body.author), body.answers, body.token, body.seconds)
+        return JSONResponse({"kept": True})
+
+    def jpeg(self, key: Key, small: bool = False) -> Response:
+        """The picture, upright, at most 1,600 pixels on a side, or 320."""
+        known_picture(self.desk, key)
+        return Jpeg(self.desk.jpeg(key, 320 if small else 1600))
+
+    def export(self) -> Response:
+        """All annotations, one JSON object a picture."""
+        rows = records(self.desk.store, self.desk.rule)
+        return Lines("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def make_annotation_app(desk: AnnotationDesk, settings: Settings | None = None) -> FastAPI:
-    """Pages on which people describe pictures in rounds."""
+    """Pages on which people describe pictures in rounds.
+
+    Args:
+        desk: pictures, annotations and, if there is one, the model that proposes.
+        settings: limits; one request's body need not be larger than the text of one picture.
+    """
     app = make_base("SeeWhy annotation", settings or Settings(), SCRIPTS)
     AnnotationPages(desk).mount(app)
-    AnnotationData(desk).mount(app)
     return app
+
+
+def known_picture(desk: AnnotationDesk, key: str) -> Picture:
+    """The picture of a key."""
+    found = desk.store.picture(key)
+    if found is None:
+        raise HTTPException(404, "There is no such picture here. Go back to the list.")
+    return found
+
+
+def _author_or_none(name: str) -> str | None:
+    return check_author(name) if name.strip() else None
+
+
+def _ask_name() -> Response:
+    return RedirectResponse("/", 303)

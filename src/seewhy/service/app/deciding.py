@@ -1,31 +1,27 @@
-"""Deciding on labels: the addresses that any page which lists labelled pictures has for it."""
+"""Deciding on labels: the addresses that a page which lists labelled pictures has for it, and the page of a check."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
+import numpy as np
 from fastapi import FastAPI
+from fastapi import Path as InPath
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
 from ...errors import DataError
 from ...language.annotation.labels import NAME, Corrections, as_row, known_picture
 from ...language.annotation.store import Conflict, Saved
-from .annotate_data import Key
-from .base import JSON_ONLY, NOT_THERE, data_route, said
+from ...report.check import check_context
+from ...studies.inspection.check import KINDS
+from .base import NOT_THERE, Csv, Format, add_data, add_file, add_page, answer, answers, make_base, render
+from .settings import Settings
 
-FASTER = said(409, "Somebody decided in between; the answer holds what, and nothing was changed.")
+FASTER = answers(409, "Somebody decided in between; the answer holds what, and nothing was changed.")
 SCRIPT = "deciding.js"
-
-
-class Csv(Response):
-    """A table."""
-
-    media_type = "text/csv"
-
-
-TABLE: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
+Key = Annotated[str, InPath(min_length=1, max_length=64, description="The picture's key, as the list names it.")]
 
 
 class UndoBody(BaseModel):
@@ -60,12 +56,12 @@ class Deciding:
 
     def mount(self, app: FastAPI) -> None:
         """Give everything its address."""
-        post: dict[str, Any] = {"methods": ["POST"], "responses": {**JSON_ONLY, **NOT_THERE, **FASTER}, **data_route()}
-        app.add_api_route("/decisions", self.standing, responses=JSON_ONLY, **data_route())
-        app.add_api_route("/history/{key}", self.history, responses={**JSON_ONLY, **NOT_THERE}, **data_route())
-        app.add_api_route("/decide/{key}", self.decide, **post)
-        app.add_api_route("/undo/{key}", self.undo, **post)
-        app.add_api_route(f"/{NAME}", self.table, responses=TABLE, response_class=Csv, response_model=None)
+        also = {**NOT_THERE, **FASTER}
+        add_data(app, "/decisions", self.standing)
+        add_data(app, "/history/{key}", self.history, NOT_THERE)
+        add_data(app, "/decide/{key}", self.decide, also, methods=["POST"])
+        add_data(app, "/undo/{key}", self.undo, also, methods=["POST"])
+        add_file(app, f"/{NAME}", self.table, Csv, {})
 
     def standing(self) -> Response:
         """What stands on each picture that somebody decided on."""
@@ -104,3 +100,41 @@ def _answer(done: Saved | Conflict) -> Response:
         "was expected to stand. Look at it and decide again."
     )
     return JSONResponse({"error": text, "state": state}, 409)
+
+
+class CheckPage:
+    """The handler; its docstring is the words of the OpenAPI document.
+
+    Args:
+        check: the document of ``seewhy check --json``.
+        corrections: the data that were checked, and what is decided on them.
+        read: gives a picture by its name.
+    """
+
+    def __init__(
+        self, check: dict[str, Any], corrections: Corrections, read: Callable[[str], np.ndarray | None]
+    ) -> None:
+        self.check = check
+        self.context = {**check_context(check, KINDS, read), "data": corrections.data.path.name}
+
+    def mount(self, app: FastAPI) -> None:
+        """Give it its address."""
+        add_page(app, "/", self.page)
+
+    def page(self, format: Format = "html") -> Response:
+        """The findings, each with what can be decided."""
+        return answer(format, lambda: self.check, lambda: render("check_served.html", **self.context))
+
+
+def make_check_app(
+    check: dict[str, Any],
+    corrections: Corrections,
+    read: Callable[[str], np.ndarray | None],
+    settings: Settings | None = None,
+) -> FastAPI:
+    """The page as an ASGI app: ``seewhy check DATA --from check/ --serve``."""
+    app = make_base("SeeWhy check", settings or Settings(), (SCRIPT,))
+    images = {(f["key"], f["label"]): f["image"] for f in check["findings"] if f["key"]}
+    CheckPage(check, corrections, read).mount(app)
+    Deciding(corrections, lambda key, given: images.get((key, given))).mount(app)
+    return app

@@ -5,13 +5,11 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from ...classifiers.base import Classifier
 from ...encoders.stream import Encoded
-from ...evidence.explain import ExplainOptions
 from ...explanation.base import Explanation
 
 T = TypeVar("T")
@@ -118,13 +116,3 @@ class Memory:
         """A reader's last pictures that are still kept, the newest first."""
         found = (self.pictures.get(one) for one in reader.recent)
         return [shown for shown in found if shown is not None]
-
-
-def explained(shown: Shown, version: object, options: ExplainOptions, make: Callable[[], Explanation]) -> Explanation:
-    """The explanation made before with the same words and options, or a new one."""
-    key = (version, options)
-    found = shown.explanations.get(key)
-    if found is None:
-        found = make()
-        shown.explanations.put(key, found)
-    return found

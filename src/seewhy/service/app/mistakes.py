@@ -18,7 +18,7 @@ from ...encoders.stream import Encoded, encode_stream
 from ...language.annotation.labels import KEY
 from ...pictures.samples import Sample, Samples
 from ...storage.features import FeatureStore
-from .paging import paged
+from .base import paged
 from .worker import IDLE, BusyError, Worker
 
 CHUNK = 16
@@ -72,7 +72,7 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Listing:
     """Which mistakes to list.
 
     Attributes:
@@ -175,19 +175,19 @@ class Mistakes:
             name, key = Path(sample.image).name, seen.digest[:KEY]
             self.found.append(Mistake(index, name, sample.label, top.label, top.score, top.probability, key, doubt))
 
-    def to_json(self, asked: Asked | None = None) -> dict[str, Any]:
+    def to_json(self, listing: Listing | None = None) -> dict[str, Any]:
         """So far."""
-        asked = asked or Asked()
-        for label in (asked.true, asked.predicted):
+        listing = listing or Listing()
+        for label in (listing.true, listing.predicted):
             if label is not None:
                 self.classifier.index_of(label)
-        found = sorted(filter(asked.takes, self.found[:]), key=lambda m: (m.doubt, m.index))
-        if asked.order == "pairs":
-            page, pages, pairs = paged(_by_pair(found), asked.page, PAIRS_A_PAGE)
+        found = sorted(filter(listing.takes, self.found[:]), key=lambda m: (m.doubt, m.index))
+        if listing.order == "pairs":
+            page, pages, pairs = paged(_by_pair(found), listing.page, PAIRS_A_PAGE)
             listed: dict[str, Any] = {"confusions": pairs, "pictures": []}
         else:
-            ordered = found if asked.order == "surest" else found[::-1]
-            page, pages, one_by_one = paged(ordered, asked.page, PICTURES_A_PAGE)
+            ordered = found if listing.order == "surest" else found[::-1]
+            page, pages, one_by_one = paged(ordered, listing.page, PICTURES_A_PAGE)
             listed = {"confusions": [], "pictures": [m.to_json() for m in one_by_one]}
         n_seen = self.n_done - self.n_failed
         return {
@@ -199,7 +199,7 @@ class Mistakes:
             "unknown_class": self.n_strange,
             "problem": self.problem or None,
             "found": len(found),
-            "order": asked.order,
+            "order": listing.order,
             "page": page,
             "pages": pages,
             **listed,

@@ -19,38 +19,40 @@ from ...explanation.base import Explanation
 from ...explanation.verdict import Missing
 from ...report import index_entry
 from ...report.card import card_context
+from ...report.edit_words import edit_document
 from ...report.heat import overlay
-from ...report.page import layer_uri, photo_uri
-from .base import JSON_ONLY, NOT_THERE, PAGE, Format, answer, data_route, page_route, render, said
-from .editing import moved
+from ...report.page import document_context, layer_uri, photo_uri
+from .base import NOT_THERE, Format, Jpeg, PageNumber, add_data, add_file, add_page, answer, answers, render
 from .memory import Reader, Shown
-from .session import reader_of, signed
-from .state import State
+from .mistakes import Listing, Order
+from .state import State, signed
 from .upload import UPLOAD_BODY, read_form, read_upload
+from .words import moved
 
 FINER = 12
 """Pixels of a word's overlay for each cell; the browser smooths the rest."""
-
+THUMBS_A_PAIR = 12
+SHOWN = answers(303, "Shown; the card is at `location`.")
+SLOW = answers(408, "The body came too slowly.")
 Id = Annotated[str, InPath(min_length=1, max_length=64, description="What the picture was called when it was shown.")]
+Index = Annotated[int, InPath(ge=0, le=2**31, description="The picture's number.")]
 Label = Annotated[
     str | None, Query(max_length=500, description="One of the classes; left out or empty, the decision's.")
 ]
+OneOf = Annotated[str, Query(max_length=500, description="One of the classes; left out or empty, all.")]
+Listed = Annotated[
+    Order | None, Query(description="By pair of classes, or one by one; left out, one by one within one pair.")
+]
+FORM = {
+    "type": "object",
+    "required": ["label", "texts"],
+    "properties": {
+        "label": {"type": "string", "description": "A class."},
+        "texts": {"type": "string", "description": "Its texts, one a line; all of them."},
+    },
+}
 FORM_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/x-www-form-urlencoded": {
-                "schema": {
-                    "type": "object",
-                    "required": ["label", "texts"],
-                    "properties": {
-                        "label": {"type": "string", "description": "A class."},
-                        "texts": {"type": "string", "description": "Its texts, one a line; all of them."},
-                    },
-                }
-            }
-        },
-    }
+    "requestBody": {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": FORM}}}
 }
 
 
@@ -62,48 +64,54 @@ class Pages:
 
     def mount(self, app: FastAPI) -> None:
         """Give every page its address."""
-        gone = {**PAGE, **NOT_THERE}
-        page, twin = page_route(), data_route()
-        app.add_api_route("/", self.home, responses=PAGE, **page)
-        late = {**PAGE, **said(303, "Shown; the card is at `location`."), **said(408, "The body came too slowly.")}
-        app.add_api_route("/look", self.look, methods=["POST"], responses=late, openapi_extra=UPLOAD_BODY, **page)
-        app.add_api_route("/card/{id}", self.card, responses=gone, **page)
-        app.add_api_route("/card/{id}/words", self.words, responses={**JSON_ONLY, **NOT_THERE}, **twin)
-        app.add_api_route("/card/{id}/place", self.place, responses={**JSON_ONLY, **NOT_THERE}, **twin)
-        taken = {**gone, **said(303, "Taken; the card is at `location`."), **said(408, "The body came too slowly.")}
-        edit: dict[str, Any] = {"methods": ["POST"], "responses": taken, **page}
-        app.add_api_route("/card/{id}/edit", self.edit, openapi_extra=FORM_BODY, **edit)
-        app.add_api_route("/card/{id}/reset", self.reset, **edit)
-        app.add_api_route("/descriptions", self.descriptions, responses={**JSON_ONLY, **NOT_THERE}, **twin)
-        app.add_api_route("/help", self.help, responses=PAGE, **page)
+        post: dict[str, Any] = {"methods": ["POST"]}
+        add_page(app, "/", self.home)
+        add_page(app, "/look", self.look, {**SHOWN, **SLOW}, openapi_extra=UPLOAD_BODY, **post)
+        add_page(app, "/card/{id}", self.card, NOT_THERE)
+        add_data(app, "/card/{id}/words", self.words, NOT_THERE)
+        add_data(app, "/card/{id}/place", self.place, NOT_THERE)
+        taken = {**NOT_THERE, **answers(303, "Taken; the card is at `location`."), **SLOW}
+        add_page(app, "/card/{id}/edit", self.edit, taken, openapi_extra=FORM_BODY, **post)
+        add_page(app, "/card/{id}/reset", self.reset, taken, **post)
+        add_data(app, "/descriptions", self.descriptions, NOT_THERE)
+        add_page(app, "/mistakes", self.mistakes)
+        add_page(app, "/changes", self.changes)
+        add_page(app, "/sample/{index}", self.sample, {**NOT_THERE, **SHOWN})
+        add_file(app, "/sample/{index}/thumbnail", self.thumbnail, Jpeg, NOT_THERE)
+        add_page(app, "/help", self.help)
 
     async def home(self, request: Request, format: Format = "html") -> Response:
         """Where a picture is dropped, pasted or chosen; the last ones below."""
-        reader = reader_of(self.state.memory, request)
-        recent = [
-            (shown, await self.state.explain(shown, reader, None, None, measure=False))
-            for shown in self.state.memory.recent(reader)
-        ]
+        state, reader = self.state, self.state.reader(request)
+        recent = [(shown, await state.explain(shown, reader)) for shown in state.memory.recent(reader)]
 
         def data() -> dict[str, Any]:
             pictures = [{"id": s.id, "card": f"/card/{s.id}", **e.prediction.to_json()} for s, e in recent]
-            return {**self.state.facts(), "recent": pictures}
+            return {**state.facts(), "recent": pictures}
 
         def page() -> str:
             entries = [index_entry(e, f"/card/{s.id}") for s, e in recent]
-            most = self.state.settings.max_upload / 1e6
-            return render("home.html", **self.state.facts(), entries=entries, most=f"{most:.3g}", here="home")
+            most = f"{state.settings.max_upload / 1e6:.3g}"
+            return render("home.html", **state.facts(), entries=entries, most=most, here="home")
 
         return signed(answer(format, data, page), request, reader)
 
     async def look(self, request: Request, format: Format = "html") -> Response:
         """Look at one picture. A browser is led to its card; the JSON twin is the card's, not yet measured."""
         picture, name = await read_upload(request, self.state.settings.max_upload)
-        reader = reader_of(self.state.memory, request)
-        shown = await self.state.look(picture, name, reader)
+        reader = self.state.reader(request)
+        return await self._led_to(await self.state.look(picture, name, reader), request, reader, format)
+
+    async def sample(self, request: Request, index: Index, format: Format = "html") -> Response:
+        """Show one of the pictures given with `--data`, by its number."""
+        sample, reader = self.state.sample(index), self.state.reader(request)
+        shown = await self.state.look(sample.image, Path(sample.image).name, reader, sample.label)
+        return await self._led_to(shown, request, reader, format)
+
+    async def _led_to(self, shown: Shown, request: Request, reader: Reader, format: str) -> Response:
         if format == "html":
             return signed(RedirectResponse(f"/card/{shown.id}", 303), request, reader)
-        made = await self.state.explain(shown, reader, None, None, measure=False)
+        made = await self.state.explain(shown, reader)
         return signed(JSONResponse(self.state.card_json(shown, made, reader, False)), request, reader)
 
     async def card(
@@ -116,24 +124,20 @@ class Pages:
         format: Format = "html",
     ) -> Response:
         """The card: decision, where, like what, in words; of a class, or of one class rather than another."""
-        reader, shown = reader_of(self.state.memory, request), self.state.shown(id)
-        target, contrast = target or None, contrast or None
-        e = await self.state.explain(shown, reader, target, contrast, measure)
-        measured = measure and self.state.settings.measure
-
-        effect = await self.state.effect(reader) if format == "html" else {}
+        state, reader, shown = self.state, self.state.reader(request), self.state.shown(id)
+        e = await state.explain(shown, reader, target or None, contrast or None, measure)
+        measured = measure and state.settings.measure
+        effect = await state.effect(reader) if format == "html" else {}
 
         def page() -> str:
             tools = self._tools(shown, e, reader, measured)
-            return render(
-                "card_page.html", **card_context(e), **tools, effect=_effect(effect), **self.state.bar("card")
-            )
+            return render("card_page.html", **card_context(e), **tools, effect=_effect(effect), **state.bar("card"))
 
-        return signed(answer(format, lambda: self.state.card_json(shown, e, reader, measured), page), request, reader)
+        return signed(answer(format, lambda: state.card_json(shown, e, reader, measured), page), request, reader)
 
     async def words(self, request: Request, id: Id, target: Label = None, contrast: Label = None) -> Response:
         """Where each sentence on the card holds, rather than those of the other class: matrix and overlay."""
-        reader, shown = reader_of(self.state.memory, request), self.state.shown(id)
+        reader, shown = self.state.reader(request), self.state.shown(id)
         found = await self.state.words(shown, reader, target or None, contrast or None)
         if isinstance(found, Missing):
             return JSONResponse({"maps": [], **found.to_json()})
@@ -141,14 +145,9 @@ class Pages:
         for one in found:
             height, width = one.heat.shape
             layer = overlay(one.heat, height * FINER, width * FINER)
-            maps.append(
-                {
-                    "label": one.label,
-                    "text": one.text,
-                    "map": [[round(float(v), 6) for v in row] for row in one.heat],
-                    "overlay": None if layer is None else layer_uri(layer),
-                }
-            )
+            rows = [[round(float(v), 6) for v in row] for row in one.heat]
+            uri = None if layer is None else layer_uri(layer)
+            maps.append({"label": one.label, "text": one.text, "map": rows, "overlay": uri})
         return JSONResponse({"maps": maps})
 
     async def place(
@@ -161,8 +160,8 @@ class Pages:
         contrast: Label = None,
     ) -> Response:
         """What one place of the picture looks like in the user's pictures, and its share of the evidence."""
-        reader, shown = reader_of(self.state.memory, request), self.state.shown(id)
-        found = await self.state.place(shown, reader, (row, column), target or None, contrast or None)
+        reader, shown = self.state.reader(request), self.state.shown(id)
+        place = await self.state.place(shown, reader, (row, column), target or None, contrast or None)
         like = [
             {
                 "image": Path(one.image).name,
@@ -171,30 +170,30 @@ class Pages:
                 "channel": one.channel,
                 "patch": photo_uri(one.patch, 80),
             }
-            for one in found.resembled
+            for one in place.resembled
         ]
-        box = [round(v, 4) for v in found.box]
-        about = {"row": row, "column": column, "box": box, "share": round(found.share, 4)}
-        return JSONResponse({**about, "method": found.method, "unit": found.unit, "like": like})
+        box = [round(v, 4) for v in place.box]
+        about = {"row": row, "column": column, "box": box, "share": round(place.share, 4)}
+        return JSONResponse({**about, "method": place.method, "unit": place.unit, "like": like})
 
     async def edit(self, request: Request, id: Id, format: Format = "html") -> Response:
         """Other words for some classes; fields `label` and `texts` in turn. They last for the session."""
-        reader, shown = reader_of(self.state.memory, request), self.state.shown(id)
+        reader, shown = self.state.reader(request), self.state.shown(id)
         fields = await read_form(request)
         labels, texts = ([v for k, v in fields if k == key] for key in ("label", "texts"))
         if not labels or len(labels) != len(texts):
             raise InputError("The form must hold a field 'texts' for each field 'label'. Send both, at least once.")
         changes = {label: text.splitlines() for label, text in zip(labels, texts, strict=True)}
-        found = await self.state.edit(shown, reader, changes)
+        result = await self.state.edit(shown, reader, changes)
         if format == "html":
-            return signed(RedirectResponse(f"/card/{shown.id}{_asked(fields)}#edit", 303), request, reader)
+            return signed(RedirectResponse(f"/card/{shown.id}{_compared(fields)}#edit", 303), request, reader)
         on_data = _effect(await self.state.effect(reader))
-        return signed(JSONResponse({**found.to_json(), "on_data": on_data}), request, reader)
+        return signed(JSONResponse({**result.to_json(), "on_data": on_data}), request, reader)
 
     async def reset(self, request: Request, id: Id, format: Format = "html") -> Response:
         """Back to the words as they were given."""
-        reader, shown = reader_of(self.state.memory, request), self.state.shown(id)
-        query = _asked(await read_form(request))
+        reader, shown = self.state.reader(request), self.state.shown(id)
+        query = _compared(await read_form(request))
         await self.state.reset(reader)
         if format == "html":
             return signed(RedirectResponse(f"/card/{shown.id}{query}#edit", 303), request, reader)
@@ -202,26 +201,69 @@ class Pages:
 
     async def descriptions(self, request: Request) -> Response:
         """The words as they now are, in the form that `--descriptions` and `--labels` read."""
-        words = self.state.of(reader_of(self.state.memory, request)).words
+        words = self.state.of(self.state.reader(request)).words
         if words is None:
             raise InputError("This classifier has no descriptions. Start with --descriptions FILE.")
         return JSONResponse({label: list(texts) for label, texts in texts_of(words).items()})
 
+    async def mistakes(
+        self,
+        true: OneOf = "",
+        predicted: OneOf = "",
+        order: Listed = None,
+        page: PageNumber = 1,
+        format: Format = "html",
+    ) -> Response:
+        """What the classifier gets wrong on the pictures given with `--data`, so far; by pair or one by one."""
+        state, found = self.state, self.state.mistakes
+        listing = Listing(true or None, predicted or None, order or ("surest" if true and predicted else "pairs"), page)
+        data = {"n": 0, "confusions": [], "pictures": []} if found is None else found.to_json(listing)
+
+        def rendered() -> str:
+            kept = {"true": true, "predicted": predicted, "order": listing.order}
+            return render(
+                "mistakes.html",
+                found=data,
+                asked=listing,
+                labels=() if found is None else found.labels,
+                classes=state.classifier.classes,
+                most=THUMBS_A_PAIR,
+                corrections=state.corrections,
+                link=lambda **other: f"/mistakes?{urlencode({k: v for k, v in {**kept, **other}.items() if v})}",
+                **state.bar("mistakes"),
+            )
+
+        return answer(format, lambda: data, rendered)
+
+    async def changes(self, request: Request, format: Format = "html") -> Response:
+        """What the reader's edited words change on the pictures given with `--data`: for all, by group, by picture."""
+        data = await self.state.effect(self.state.reader(request))
+
+        def rendered() -> str:
+            missing = data if "missing" in data else None
+            about = {} if missing else document_context(edit_document(data))
+            return render("changes.html", missing=missing, **about, **self.state.bar("changes"))
+
+        return answer(format, lambda: data, rendered)
+
+    async def thumbnail(self, index: Index) -> Response:
+        """A small copy of one of the pictures given with `--data`."""
+        return Jpeg(await self.state.thumbnail(index))
+
     async def help(self, request: Request, format: Format = "html") -> Response:
         """Every address, in words; the same as an OpenAPI document is at /openapi.json."""
-        document = request.app.openapi()
         routes = [
             {"method": method.upper(), "path": path, "says": of.get("description", "")}
-            for path, methods in document["paths"].items()
+            for path, methods in request.app.openapi()["paths"].items()
             for method, of in methods.items()
         ]
-        return answer(
-            format, lambda: {"routes": routes}, lambda: render("help.html", routes=routes, **self.state.bar("help"))
-        )
+        bar = self.state.bar("help")
+        return answer(format, lambda: {"routes": routes}, lambda: render("help.html", routes=routes, **bar))
 
     def _tools(self, shown: Shown, e: Explanation, reader: Reader, measured: bool) -> dict[str, Any]:
         """What the page offers beside the card."""
-        classifier, given = self.state.of(reader), self.state.classifier
+        state, classifier = self.state, self.state.of(reader)
+        given = state.classifier
         target = e.where.target if not isinstance(e.where, Missing) else e.prediction.label
         contrast = None if isinstance(e.where, Missing) else e.where.contrast
         assert shown.seen.features is not None
@@ -231,34 +273,33 @@ class Pages:
             "target": target,
             "contrast": contrast,
             "measured": measured,
-            "can_measure": self.state.settings.measure,
+            "can_measure": state.settings.measure,
             "grid": tuple(classifier.encoder.layout.to_grid(shown.seen.features[None]).shape[2:]),
             "editable": _editable(classifier, shown, target, contrast),
             "by_words": given.decided_by_words,
             "decides": given.words is not None and words_decide(given),
-            "edited": self.state.author(reader).edited is not None,
-            "saved": self.state.settings.save is not None,
+            "edited": state.author(reader).edited is not None,
+            "saved": state.settings.save is not None,
             "labelled": shown.label,
             "moved": self._moved(classifier, shown),
         }
 
     def _moved(self, classifier: Classifier, shown: Shown) -> dict[str, Any] | None:
         """What the reader's words did to this picture; ``None`` before the first edit."""
-        given = self.state.classifier
-        if classifier is given:
+        if classifier is self.state.classifier:
             return None
-        found = moved(given, classifier, shown.seen.pooled[:1], ())
-        values = [v for _, before, after in found.rows for v in (before, after)]
+        result = moved(self.state.classifier, classifier, shown.seen.pooled[:1], ())
+        values = [v for _, before, after in result.rows for v in (before, after)]
         low, high = min(0.0, *values), max(0.0, *values)
         span = (high - low) or 1.0
         rows = [
             (label, before, now, (before - low) / span, (min(0.0, now) - low) / span, abs(now) / span)
-            for label, before, now in found.rows
+            for label, before, now in result.rows
         ]
-        return {"by_words": found.by_words, "before": found.before, "after": found.after, "rows": rows}
+        return {"by_words": result.by_words, "before": result.before, "after": result.after, "rows": rows}
 
 
-def _asked(fields: list[tuple[str, str]]) -> str:
+def _compared(fields: list[tuple[str, str]]) -> str:
     """The comparison the card was of, as a query."""
     kept = {k: v for k, v in fields if k in ("target", "contrast") and v}
     return f"?{urlencode(kept)}" if kept else ""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 
 from ...classifiers.base import Classifier, HeldOut
 from ...classifiers.words import measured_by, texts_of
@@ -26,12 +29,13 @@ from ...pictures.samples import Sample, Samples
 from ...storage.features import FeatureStore
 from ...types import Failure
 from .decoder import decoder_with
-from .editing import Moved, moved, on_pictures, with_texts
-from .memory import Bounded, Memory, Reader, Shown, explained
+from .memory import Bounded, Memory, Reader, Shown
 from .mistakes import Mistakes
 from .settings import Settings
-from .worker import LATER, Worker
+from .words import Moved, moved, on_pictures, with_texts
+from .worker import LATER, SOON, Worker
 
+T = TypeVar("T")
 THUMBNAIL_SIDE = 160
 N_EFFECTS = 16
 
@@ -43,7 +47,7 @@ class State:
         classifier: as it was given.
         settings: limits.
         data: labelled pictures to browse.
-        store: where looks and sentences are kept.
+        store: where features and sentences are kept.
         corrections: what is decided on their labels.
     """
 
@@ -86,12 +90,16 @@ class State:
             if author.edited is not None:
                 author.edited = measured_by(author.edited, held, self.store)
 
-    async def look(self, source: bytes | str, name: str, reader: Reader, label: str | None = None) -> Shown:
-        """Look at a picture and keep it, with its class where that is known.
+    async def compute(self, job: Callable[[], T], urgency: int = SOON) -> T:
+        """What a job gives, run in the one thread that computes."""
+        return await asyncio.wrap_future(self.worker.do(job, urgency))
 
-        Raises:
-            ImageError: it cannot be read.
-        """
+    def reader(self, request: Request) -> Reader:
+        """Which reader a request comes from, by a cookie."""
+        return self.memory.reader(request.cookies.get(_cookie(request)))
+
+    async def look(self, source: bytes | str, name: str, reader: Reader, label: str | None = None) -> Shown:
+        """Encode a picture and keep it, with its class where that is known."""
         with self.worker.coming():
             picture = await asyncio.wrap_future(self.decoder.read(source, name, self.classifier.encoder.transform))
             look = self.worker.look(picture, name)
@@ -104,15 +112,11 @@ class State:
         return shown
 
     def shown(self, id: str) -> Shown:
-        """A picture that was looked at.
-
-        Raises:
-            HTTPException: 404, it is not, or no longer, kept.
-        """
-        found = self.memory.pictures.get(id)
-        if found is None:
+        """A picture that is still kept."""
+        shown = self.memory.pictures.get(id)
+        if shown is None:
             raise HTTPException(404, "This picture is not kept any more, or never was. Show it again.")
-        return found
+        return shown
 
     def author(self, reader: Reader) -> Reader:
         """Whose edits count: everybody's where they are saved, else the reader's own."""
@@ -123,20 +127,28 @@ class State:
         return self.author(reader).edited or self.classifier
 
     async def explain(
-        self, shown: Shown, reader: Reader, target: str | None, contrast: str | None, measure: bool
+        self,
+        shown: Shown,
+        reader: Reader,
+        target: str | None = None,
+        contrast: str | None = None,
+        measure: bool = False,
     ) -> Explanation:
-        """The card's evidence; measured where that is asked for and allowed."""
+        """The card's evidence; measured where that is asked for and allowed, and made once."""
         if target is not None and target == contrast:
             raise InputError(f"{target!r} was to be compared with itself. Choose two classes.")
         options = ExplainOptions(target=target, contrast=contrast, measure=measure and self.settings.measure)
         classifier, author = self.of(reader), self.author(reader)
+        key = (self.measured, (author.id, author.version) if author.edited is not None else None, options)
 
         def make() -> Explanation:
-            return next(explain_seen(classifier, [shown.seen], options)).without_folders()
+            made = shown.explanations.get(key)
+            if made is None:
+                made = next(explain_seen(classifier, [shown.seen], options)).without_folders()
+                shown.explanations.put(key, made)
+            return made
 
-        version = (self.measured, (author.id, author.version) if author.edited is not None else None)
-        urgency = LATER if options.measure else 0
-        return await asyncio.wrap_future(self.worker.do(lambda: explained(shown, version, options, make), urgency))
+        return await self.compute(make, LATER if options.measure else SOON)
 
     async def words(
         self, shown: Shown, reader: Reader, target: str | None, contrast: str | None
@@ -150,7 +162,7 @@ class State:
             grid = classifier.encoder.layout.to_grid(shown.seen.features[None])[0]
             return word_maps(classifier, grid, shown.seen.pooled[0], one, other)
 
-        return await asyncio.wrap_future(self.worker.do(make))
+        return await self.compute(make)
 
     async def place(
         self, shown: Shown, reader: Reader, cell: tuple[int, int], target: str | None, contrast: str | None
@@ -162,7 +174,7 @@ class State:
             one, _, against = _classes(classifier, shown.seen, target, contrast)
             return like_place(classifier, shown.seen, cell, one, against)
 
-        return await asyncio.wrap_future(self.worker.do(make))
+        return await self.compute(make)
 
     async def edit(self, shown: Shown, reader: Reader, changes: dict[str, list[str]]) -> Moved:
         """Take other words for some classes; say what that does to this picture."""
@@ -170,27 +182,23 @@ class State:
 
         def make() -> Moved:
             edited = with_texts(self.of(reader), changes, self.store)
-            if self.settings.save is not None and edited.words is not None:
-                Descriptions(texts_of(edited.words)).write(self.settings.save, force=self.settings.force)
-            author.edited, author.version = edited, author.version + 1
+            self._take(author, edited, edited)
             self.memory.remember(author)
             return moved(self.classifier, edited, shown.seen.pooled[:1], list(changes))
 
-        return await asyncio.wrap_future(self.worker.do(make))
+        return await self.compute(make)
 
     async def reset(self, reader: Reader) -> None:
         """Back to the words as they were given."""
-        author = self.author(reader)
+        await self.compute(lambda: self._take(self.author(reader), None, self.classifier))
 
-        def make() -> None:
-            author.edited, author.version = None, author.version + 1
-            if self.settings.save is not None and self.classifier.words is not None:
-                Descriptions(texts_of(self.classifier.words)).write(self.settings.save, force=self.settings.force)
-
-        await asyncio.wrap_future(self.worker.do(make))
+    def _take(self, author: Reader, edited: Classifier | None, saved: Classifier) -> None:
+        if self.settings.save is not None and saved.words is not None:
+            Descriptions(texts_of(saved.words)).write(self.settings.save, force=self.settings.force)
+        author.edited, author.version = edited, author.version + 1
 
     async def effect(self, reader: Reader) -> dict[str, Any]:
-        """What the reader's words change on the labelled pictures looked at so far; or why there is nothing to say."""
+        """What the reader's words change on the labelled pictures encoded so far; or why there is nothing to say."""
         author, browsed = self.author(reader), self.mistakes
         edited = author.edited
         if browsed is None:
@@ -204,18 +212,14 @@ class State:
             known = self.effects.get(key)
             if pooled is None or (known is not None and known["n"] == len(numbers)):
                 return known or Missing("No picture was looked at yet.", "Wait a moment.").to_json()
-            found = on_pictures(self.classifier, edited, [browsed.items[i] for i in numbers], numbers, pooled)
-            self.effects.put(key, found)
-            return found
+            effect = on_pictures(self.classifier, edited, [browsed.items[i] for i in numbers], numbers, pooled)
+            self.effects.put(key, effect)
+            return effect
 
-        return await asyncio.wrap_future(self.worker.do(make))
+        return await self.compute(make)
 
     def sample(self, index: int) -> Sample:
-        """A picture to browse; its number is all that a client can name.
-
-        Raises:
-            HTTPException: 404, there is none.
-        """
+        """A picture to browse; its number is all that a client can name."""
         if self.mistakes is None or not 0 <= index < len(self.mistakes.items):
             raise HTTPException(404, "There is no such picture among those given with --data.")
         return self.mistakes.items[index]
@@ -230,13 +234,9 @@ class State:
 
     def facts(self) -> dict[str, Any]:
         """What is served, for the first page."""
-        words = self.classifier.words
-        return {
-            "model": self.classifier.provenance(),
-            "n_classes": len(self.classifier.classes),
-            "words": words is not None,
-            "browse": self.mistakes is not None,
-        }
+        classifier = self.classifier
+        about = {"model": classifier.provenance(), "n_classes": len(classifier.classes)}
+        return {**about, "words": classifier.words is not None, "browse": self.mistakes is not None}
 
     def bar(self, here: str) -> dict[str, Any]:
         """What the bar on top of every page shows."""
@@ -247,6 +247,18 @@ class State:
         edited = self.author(reader).edited is not None
         about = {"id": shown.id, "card": f"/card/{shown.id}", "measured": measured, "edited": edited}
         return {**about, "labelled": shown.label, **e.to_json()}
+
+
+def signed(response: Response, request: Request, reader: Reader) -> Response:
+    """The answer, by which the reader is known again."""
+    response.set_cookie(_cookie(request), reader.id, httponly=True, samesite="strict")
+    return response
+
+
+def _cookie(request: Request) -> str:
+    """Browsers send one machine's cookies to all its ports, and two pages may run here side by side."""
+    server = request.scope.get("server")
+    return f"seewhy-{server[1] if server else 0}"
 
 
 def _classes(

@@ -174,19 +174,23 @@ def _write(
         "inputs": inputs,
         "outputs": outputs,
         "preprocessing": preprocessing(model),
-        "check": {
-            "pictures": len(views),
-            "drawn": not given,
-            "runtime": f"{form.extra} {form.versions()[form.extra]}",
-            "against": "SeeWhy in eager torch, float32",
-            "tolerance": TOLERANCE,
-            "differences": differences.to_json(),
-        },
+        "check": _check(form, differences, len(views), given),
         "graph": (Path(inside) / form.file).as_posix(),
         "files": digests(fresh),
     }
     write_inside(fresh / CARD, FACTS.put((json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode()))
     return card
+
+
+def _check(form: Format, differences: Differences, n: int, given: bool) -> dict[str, Any]:
+    return {
+        "pictures": n,
+        "drawn": not given,
+        "runtime": f"{form.extra} {form.versions()[form.extra]}",
+        "against": "SeeWhy in eager torch, float32",
+        "tolerance": TOLERANCE,
+        "differences": differences.to_json(),
+    }
 
 
 def check_place(folder: Path) -> Path:

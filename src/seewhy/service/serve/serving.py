@@ -18,9 +18,9 @@ from fastapi.security import HTTPBearer
 from ...classifiers.base import Classifier
 from ...classifiers.saving import load as load_saved
 from ...errors import UnknownNameError
+from ..app.base import answer_errors
 from ..app.decoder import decoder_with
 from ..app.guard import Guard
-from ..app.refusals import answer_errors
 from ..app.serving import address, limited, listen
 from .answers import ERRORS, Answers, ClientGone, gone
 from .entrance import AccessLog, Door, Entrance, Metrics, refuse

@@ -19,11 +19,66 @@ from ...pictures.object_masks import MaskSource
 from ...pictures.samples import Sample, Samples, load_samples, some
 from ...printable import printable
 from ...progress import Progress
+from ...report.blocks import Block, Cell, Colour, Document, Facts, Note, Section, Table, closing, pair, points
 from ...storage.features import FeatureStore
+from ..pages import between, parted
 from ..study import Findings, beside
-from .contract import CHECKS, Contract
-from .limit import ENDS, Figure, Limit, Material
-from .pages import audit_page
+from . import figures  # noqa: F401  (registers them)
+from .contract import CHECKS, ENDS, Contract, Figure, Limit, Material
+
+MOST_SHOWN = 50
+
+
+def audit_page(data: dict[str, Any]) -> Document:
+    """Does it keep the contract: every figure with its interval, limit, state and what it means."""
+    headline, rest = parted(data["sentence"], "; " if data["audit"] == "pass" else ": ")
+    order = {"fail": 0, "not measured": 1, "pass": 2}
+    rows = sorted(data["figures"], key=lambda row: (not row["broken"], order[row["state"]]))
+    columns = ("figure", "state", "measured", "judged", "asked for", "what it means")
+    blocks: list[Block] = [Section("Figure by figure", [Table(columns, [_figure_line(row) for row in rows])])]
+    if data["groups"]:
+        lead = (
+            "In per cent. Intervals hold for all groups together (Bonferroni); p values are Fisher's, corrected over "
+            "the groups (Holm). Groups that are too small have neither."
+        )
+        lines = [
+            (
+                row["group"], row["n"], points(row["accuracy"]), points(row["accuracy_rest"]),
+                None if row["gap"] is None else Cell(points(row["gap"], True), [pair(row["interval"])]),
+                None if row["p"] is None else f"{row['p']:.2g}",
+            )
+            for row in data["groups"]
+        ]  # fmt: skip
+        head = ("group", "pictures", "right", "right on all others", "others less this group", "p")
+        blocks.append(Section("Group by group", [Note(lead), Table(head, lines)]))
+    if copies := data["copies"]:
+        facts = {}
+        for one in copies[:MOST_SHOWN]:
+            how = "the same file as" if one["same_bytes"] else "a near copy of"
+            agree = "" if one["agreement"] is None else f", agreement {one['agreement']:.3f}"
+            facts[one["image"]] = f"{how} {one['fitted_on']}{agree}"
+        more = len(copies) - MOST_SHOWN
+        rest_of = [Note(f"and {more} more, in the JSON.")] if more > 0 else []
+        blocks.append(Section("Pictures that it was fitted on", [Facts(facts), *rest_of]))
+    n = data["n"]
+    state = "Passed" if data["audit"] == "pass" else "Failed"
+    above = f"Audit on {n:,} picture{'s' * (n != 1)}"
+    below = (rest, f"Contract: {data['contract']}. Intervals at 95 %.")
+    return Document("Audit", f"{state}. {headline}", [*blocks, *closing(data)], above, below)
+
+
+def _figure_line(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    colour: Colour = "bad" if row["broken"] else "good" if row["state"] == "pass" else ""
+    required = [] if row["state"] == "pass" else ["and required" if row["broken"] else "and not required"]
+    measured = None
+    if row["value"] is not None:
+        around = [between(row["interval"])] if row["interval"] else []
+        measured = Cell(f"{row['value']:.3f}".replace("-", "−"), [*around, f"n = {row['n']}"])
+    level = [f"verdict {row['limit']['level']} or better"] if "level" in row["limit"] else []
+    return (
+        Cell(row["title"], [row["name"]]), Cell(row["state"], required, colour), measured, row["judged_by"] or "–",
+        Cell(row["asked"].partition(",")[0], level), row["meaning"],
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, repr=False)
@@ -175,15 +230,15 @@ def _why(row: dict[str, Any]) -> str:
 
 def junit(data: dict[str, Any]) -> str:
     """One test case a figure: a failure where the contract is broken, skipped where it need not be kept."""
-    figures = data["figures"]
-    broken = [row for row in figures if row["broken"]]
-    skipped = [row for row in figures if row["state"] != "pass" and not row["broken"]]
-    counts = {"tests": len(figures), "failures": len(broken), "errors": 0, "skipped": len(skipped)}
+    rows = data["figures"]
+    broken = [row for row in rows if row["broken"]]
+    skipped = [row for row in rows if row["state"] != "pass" and not row["broken"]]
+    counts = {"tests": len(rows), "failures": len(broken), "errors": 0, "skipped": len(skipped)}
     numbers = {key: str(value) for key, value in counts.items()}
     # Jenkins' schema has no such attribute of all suites together.
     suites = ET.Element("testsuites", {key: value for key, value in numbers.items() if key != "skipped"})
     suite = ET.SubElement(suites, "testsuite", {"name": "seewhy audit", **numbers})
-    for row in figures:
+    for row in rows:
         case = ET.SubElement(suite, "testcase", {"classname": "seewhy.audit", "name": row["name"]})
         short = f"{row['title']}: {_figure(row)}; asked for: {row['asked'].partition(',')[0]}."
         if row in broken:

@@ -18,10 +18,11 @@ from ...evaluation.report import look_at
 from ...metrics.calibration import accuracy_interval
 from ...pictures.samples import Sample
 from ...progress import Progress
+from ...report.blocks import Document, Note, Section, Table, closing, points
 from ...storage.features import FeatureStore
 from ..bootstrap import figure, fisher, holm
+from ..pages import parted
 from ..study import Findings, beside
-from .pages import drift_page
 
 FAR = 0.05
 """Part of the training pictures that count as far from the others; as many new ones would, had nothing changed."""
@@ -197,3 +198,36 @@ def _farthest(
         }
         for i in found.near.argsort()[:N_SHOWN].tolist()
     ]  # fmt: skip
+
+
+def drift_page(data: dict[str, Any]) -> Document:
+    """Do new pictures come from where the training pictures came from."""
+    how, (headline, rest) = data["settings"], parted(data["sentence"], ": ")
+    farthest = [
+        (row["image"], row["label"], f"{row['cosine']:.3f}", "far" if row["far"] else "", row["nearest"])
+        for row in data["pictures"]
+    ]
+    classes = [
+        (
+            row["label"], row["n"], points(row["share"]), points(row["expected"]),
+            None if row["p"] is None else f"{row['p']:.2g}",
+        )
+        for row in data["classes"]
+    ]  # fmt: skip
+    near = f"By the mean cosine with the {how['n_near']} nearest training pictures."
+    then = (
+        "How often each class is decided for, in per cent, and how often it was there among the pictures held out "
+        "while fitting. Fisher's p values, corrected over all classes (Holm). A class may also change as "
+        "decisions are wrong."
+    )
+    columns = ("picture", "decided for", "cosine", "far", "nearest of training")
+    sections = [
+        Section("The farthest pictures", [Note(near), Table(columns, farthest)]),
+        Section("Class by class", [Note(then), Table(("class", "pictures", "now", "then", "p"), classes)]),
+    ]
+    rule = (
+        f"Features that the model keeps of its training pictures, by energy distance with {how['n_permutations']} "
+        f"permutations. There is drift where p is below {how['alpha']}."
+    )
+    above = f"Drift of {data['n']:,} pictures against {data['n_known']:,}"
+    return Document("Drift", headline, [*sections, *closing(data)], above, (rest, rule))

@@ -20,13 +20,13 @@ from ...errors import DataError
 from ...evaluation.copies import find_copies
 from ...evaluation.trust import trust_figures
 from ...evidence.agreement import IN_PART
-from ...explanation.verdict import Level, Missing
+from ...explanation.verdict import Missing
 from ...heads.head import Projected
 from ...metrics.calibration import calibration_error, reliability
 from ...pictures.samples import some
 from ..bootstrap import fisher, holm, paired_means, rounded
+from .contract import CHECKS, RANK, Figure, Limit, Material, check, missing, share
 from .drift import FAR, Drifted, DriftTest, known_of
-from .limit import CHECKS, Figure, Limit, Material, check, missing, share
 from .shortcuts import background, one_place
 
 __all__ = ["CHECKS", "RANK"]
@@ -35,7 +35,6 @@ N_DRAWS, N_BINS = 500, 15
 FEWEST = 10
 """Pictures that a group needs to be judged."""
 ALPHA = 0.05
-RANK: dict[Level, int] = {"not measured": 0, "do not rely": 1, "partly": 2, "believable": 3}
 N_NOISE = 7
 NO_CARDS = "No card was made; explain one picture at least."
 

@@ -15,9 +15,9 @@ from ...errors import DataError
 from ...explanation.base import Explanation, Where
 from ...pictures.samples import gathered
 from ..background import BackgroundStudy
-from ..background_versions import Pixels
+from ..background_verdict import Pixels
 from ..bootstrap import paired_means
-from .limit import Figure, Limit, Material, missing
+from .contract import Figure, Limit, Material, missing
 
 GRID, WINDOW = 8, 2
 """The frame is cut into 8 by 8 cells; a place is 2 by 2 of them, a sixteenth of the frame."""

@@ -1,11 +1,18 @@
-"""A set of made pictures by the names of classes, each with the seed that makes it again (as CIFAKE's was made)."""
+"""A set of made pictures by the names of classes, each with the seed that makes it again (as CIFAKE's was made).
+
+    python reproductions/make_pictures.py data/GENERATED --generator sd/ --classes "cat, ship" --count 500 --seed 1
+
+The generator is the folder of a diffusers pipeline, or of reproductions/train_generator.py. Run again, it goes on.
+"""
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import inspect
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -16,19 +23,20 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from ..classifiers.base import Classifier
-from ..encoders.fence import OWN, fenced, from_saved, loading, silent
-from ..encoders.split import weights_digest
-from ..encoders.weights import check_file as check_readable
-from ..errors import DataError, ForeignFileError, InputError, MissingExtraError, ModelError, WeightsError
-from ..progress import Progress
-from ..storage.journal import Journal
-from ..storage.marks import Lines, Record
-from ..storage.output import check_file, check_folder, make_folder, write
-from ..storage.reading import file_sha256, read_json, reason
-from .conditions import of_class, of_text
-from .generator import Generator, bytes_of
-from .sampler import PPGN, noise
+import seewhy
+from seewhy.classifiers.base import Classifier
+from seewhy.encoders.fence import OWN, fenced, from_saved, loading, silent
+from seewhy.encoders.split import weights_digest
+from seewhy.encoders.weights import check_file as check_readable
+from seewhy.errors import DataError, ForeignFileError, InputError, MissingExtraError, ModelError, WeightsError
+from seewhy.generation.conditions import of_class, of_text
+from seewhy.generation.generator import Generator, bytes_of, load_generator
+from seewhy.generation.sampler import PPGN, noise
+from seewhy.progress import Progress
+from seewhy.storage.journal import Journal
+from seewhy.storage.marks import Lines, Record
+from seewhy.storage.output import check_file, check_folder, make_folder, write
+from seewhy.storage.reading import file_sha256, read_json, reason
 
 INDEX = "model_index.json"
 CODE, PICKLES = (".py", ".pyc", ".so"), (".bin", ".ckpt", ".pkl", ".pt", ".pth")
@@ -320,7 +328,7 @@ class MadeSet:
             )
 
     def _made(self, source: Source, row: dict[str, Any], path: Path) -> str:
-        from ..report.page import png_of
+        from seewhy.report.page import png_of
 
         make_folder(path.parent)
         label = None if not self.classes else row["label"]
@@ -341,3 +349,33 @@ def check_set(folder: Path) -> Path:
 
 def _folder(name: str) -> str:
     return re.sub(r"\W+", "_", name.strip()).strip("_").lower()
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Make a set and print what it has."""
+    parser = argparse.ArgumentParser(description="Makes a set of pictures, each with its seed; run again, it goes on.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--generator", required=True, type=Path, help="of a diffusers pipeline, or a trained one")
+    parser.add_argument("--classes", default="", help="names of what is made, separated by commas")
+    parser.add_argument("--count", type=int, default=10, help="pictures of each")
+    parser.add_argument("--prompt", default=MadeSet.prompt, help="{} is the class's name")
+    parser.add_argument("--steps", type=int, help="of denoising, or of the walk")
+    parser.add_argument("--guidance", type=float, help="how much the prompt weighs in a pipeline")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("-m", "--model", help="a saved classifier whose classes a trained generator climbs")
+    given = parser.parse_args(arguments)
+    names = tuple(filter(None, (name.strip() for name in given.classes.split(","))))
+    source: Source
+    if is_pipeline(given.generator):
+        source = load_pipeline(given.generator, steps=given.steps, guidance=given.guidance)
+    else:
+        climbed = None if given.model is None else seewhy.load(given.model)
+        loaded = load_generator(given.generator, own=None if climbed is None else climbed.encoder)
+        source = OfGenerator(loaded, climbed, PPGN() if given.steps is None else PPGN(n_steps=given.steps))
+    row = MadeSet(names, given.count, given.prompt, given.seed).make(source, given.folder)
+    print(json.dumps(row, ensure_ascii=False))
+    return row
+
+
+if __name__ == "__main__":
+    main()
