@@ -65,7 +65,8 @@ def check_fields(settings: Any, name: str | None = None) -> None:
     Raises:
         InputError: names the field, its value and what was expected.
     """
-    for field, expected, limit in limits(type(settings)):
+    kind: Any = type(settings)
+    for field, expected, limit in limits(kind):
         value = getattr(settings, field)
         fits = value in limit if isinstance(limit, tuple) else limit.holds(value) if value is not None else True
         if not fits and value is not None:
