@@ -394,7 +394,7 @@ def test_a_contract_that_cannot_be_read_is_told(tmp_path: Path) -> None:
             Contract.load(tmp_path / name)
         assert str(caught.value) == (
             f"The contract {tmp_path / name} cannot be read: {says}. A TOML file was expected. Write one with seewhy "
-            "audit --write-contract FILE."
+            "evaluate --write-contract FILE."
         )
 
 

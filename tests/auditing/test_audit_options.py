@@ -300,9 +300,9 @@ def test_the_action_in_the_docs_is_yaml_whose_command_runs_and_whose_files_are_w
 ) -> None:
     page = (Path(__file__).parents[2] / "docs" / "audit.md").read_text("utf-8")
     steps = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])["jobs"]["audit"]["steps"]
-    (command,) = [step["run"] for step in steps if str(step.get("run")).startswith("seewhy audit model/ test/ ")]
+    (command,) = [step["run"] for step in steps if str(step.get("run")).startswith("seewhy evaluate -m model/ test/ ")]
     class_folders(tmp_path / "test", 2, LABELS)
-    assert run(hues(), ACCURACY, *command.split()[3:]).code == 0
+    assert run(hues(), ACCURACY, *command.split()[4:]).code == 0
     kept = steps[-1]
     assert kept["if"] == "always()"
     assert kept["with"]["path"].splitlines() == ["report/", "audit.xml"]

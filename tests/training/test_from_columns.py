@@ -168,7 +168,7 @@ def test_an_encoder_without_words_is_refused_before_anything_is_looked_at(
 
 
 def test_the_refusal_names_the_options() -> None:
-    for name, option in (("focallens", "--instruction COLUMN=WORDS"), ("prefix", "--label-column COLUMN")):
+    for name, option in (("focallens", "--instruction COLUMN=WORDS"), ("prefix", "--column label=COLUMN")):
         assert option in needs(objectives[name])  # type: ignore[type-abstract]
 
 

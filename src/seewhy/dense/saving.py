@@ -27,6 +27,10 @@ from .regions import class_names
 FORMAT = 1
 
 
+TASKS = {"segmenter": "masks", "detector": "boxes"}
+"""What is saved → what ``seewhy fit`` learns it from."""
+
+
 @dataclass(frozen=True)
 class DenseArchive:
     """How one kind is saved: a card of its method, encoder and classes, beside its tensors."""
@@ -43,7 +47,7 @@ class DenseArchive:
             Facts(("format", "seewhy", "method", "encoder", "classes")),
             formats=(FORMAT,),
             kind=f"a saved {self.what}",
-            make=f"Make one with: seewhy fit-{self.what} DATA -o {{folder}}",
+            make=f"Make one with: seewhy fit --task {TASKS[self.what]} DATA -o {{folder}}",
             again=f"fit the {self.what} again",
         )
 
