@@ -13,11 +13,11 @@ from typing import Any, get_args
 from scripts import ended, parser, settled
 
 import seewhy
-from seewhy.encoders.adapted import Adaptation
 from seewhy.encoders.base import Encoder
-from seewhy.encoders.projection import Form
-from seewhy.encoders.tuned_pictures import TunedPictures
 from seewhy.errors import InputError
+from seewhy.learning.encoders.adapted import Adaptation
+from seewhy.learning.encoders.projection import Form
+from seewhy.learning.encoders.tuned_pictures import TunedPictures
 from seewhy.learning.pretrain import Pretrain
 from seewhy.pictures.samples import Samples, gathered
 from seewhy.progress import Progress
@@ -44,7 +44,7 @@ class ProjectionHeadStudy:
 
     Args:
         objective: over pictures alone, by its registered name.
-        heads: kinds, see :class:`seewhy.encoders.projection.Projection`.
+        heads: kinds, see :class:`seewhy.learning.encoders.projection.Projection`.
         epochs: times each picture is seen.
         batch_size: pictures compared with one another.
         lr: highest learning rate; left out, the encoder's own.

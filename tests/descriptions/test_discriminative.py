@@ -132,4 +132,4 @@ def test_the_nearest_mean_is_told_by_its_direction_not_by_its_length_or_how_many
 def test_a_selector_of_nothing_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         Selector(m=0)
-    assert str(caught.value) == "0 texts were asked for. 1 or more were expected. Take 5, say."
+    assert str(caught.value) == "The selector was given m=0. A whole number from 1 was expected. Change it."

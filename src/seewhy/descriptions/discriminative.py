@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..errors import DataError, InputError
+from ..bounds import Count, check_fields
+from ..errors import DataError
 from .base import Descriptions
 
 WEIGHTS = tuple(w / 4 for w in range(160))
@@ -86,12 +87,11 @@ class Selector:
         margin: of the lead over every rival; the authors' 0 takes what is ahead at all, which on few pictures is noise.
     """
 
-    m: int = 5
+    m: Count = 5
     margin: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.m < 1:
-            raise InputError(f"{self.m} texts were asked for. 1 or more were expected. Take 5, say.")
+        check_fields(self, "The selector")
 
     def __call__(
         self, matrix: Float[Tensor, "p c"], ambiguous: Int[Tensor, "b k"], assigned: Sequence[Sequence[int]]

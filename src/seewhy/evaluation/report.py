@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor
 
 from ..classifiers.base import Classifier, HeldOut
@@ -33,8 +34,7 @@ from ..trust.base import LEVEL
 from ..types import Failure
 from .copies import Judged, find_copies, say
 from .document import document_of, shown_examples
-from .faithfulness import faithfulness_figures, further_figures
-from .outside import outside_figures
+from .faithfulness import faithfulness_figures, further_figures, outside_figures
 from .trust import Unknown, look_at_unknown, trust_figures
 
 if TYPE_CHECKING:
@@ -205,22 +205,12 @@ def _explained(
 
 
 def _per_class(classes: Sequence[str], labels: Tensor, predicted: Tensor) -> list[dict[str, Any]]:
+    present = labels.unique().tolist()
+    figures = precision_recall_fscore_support(labels, predicted, labels=present, zero_division=0.0)
     rows = []
-    for k in labels.unique().tolist():
-        hits = int(((labels == k) & (predicted == k)).sum())
-        n, named = int((labels == k).sum()), int((predicted == k).sum())
-        precision = hits / named if named else 0.0
-        recall = hits / n
-        f1 = 2 * precision * recall / (precision + recall) if hits else 0.0
-        rows.append(
-            {
-                "label": classes[k],
-                "n": n,
-                "precision": round(precision, 4),
-                "recall": round(recall, 4),
-                "f1": round(f1, 4),
-            }
-        )
+    for k, precision, recall, f1, n in zip(present, *figures, strict=True):
+        measured = {"precision": precision, "recall": recall, "f1": f1}
+        rows.append({"label": classes[k], "n": int(n), **{m: round(float(v), 4) for m, v in measured.items()}})
     return rows
 
 
@@ -237,12 +227,10 @@ def _confusions(
 
 def _matrix(classes: Sequence[str], labels: Tensor, predicted: Tensor) -> dict[str, Any]:
     """Counts, rows true and columns predicted, over the classes that occur in either."""
-    seen = torch.cat([labels, predicted]).unique()
-    place = torch.zeros(len(classes), dtype=torch.long)
-    place[seen] = torch.arange(len(seen))
-    counts = torch.zeros(len(seen), len(seen), dtype=torch.long)
-    counts.index_put_((place[labels], place[predicted]), torch.ones(len(labels), dtype=torch.long), accumulate=True)
-    return {"labels": [classes[k] for k in seen.tolist()], "counts": counts.tolist()}
+    present = torch.cat([labels, predicted]).unique()
+    n, rows, columns = len(present), torch.searchsorted(present, labels), torch.searchsorted(present, predicted)
+    counts = torch.bincount(rows * n + columns, minlength=n * n).view(n, n)
+    return {"labels": [classes[k] for k in present.tolist()], "counts": counts.tolist()}
 
 
 def _like(explained: Sequence[Explanation]) -> dict[str, Any] | None:

@@ -67,16 +67,6 @@ def agree(
     What made the decision is no part of it: words that decided, and pictures that voted. Nor are neighbours of regions
     that do not speak for the class, and those that are far for neighbours. Of a picture unlike all that is known
     there is none.
-
-    Args:
-        label: the class explained.
-        heat: what speaks for it.
-        words_map: where its words hold, or ``None``.
-        like: its likenesses.
-        words: its descriptions.
-        decided_by_words: whether the decision was made from them.
-        decision: the class decided for; left out, the class explained.
-        unknown: whether the decision calls the picture unlike anything the classifier knows.
     """
     if unknown:
         return Agreement(None, {}, UNKNOWN)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import InputError
+from ..bounds import Count, NotNegative, Positive, check_fields
 from ..metrics.clusters import k_means
 from ..progress import Progress
 from .conditions import Condition, Gradient
@@ -79,27 +79,21 @@ class PPGN:
         n_shown: pictures that are kept of a chain, beside the start.
     """
 
-    eps1: float = 0.1
-    eps2: float = 1.0
-    eps3: float = 0.0
-    eps4: float = 1.0
-    lr: float = 1 / 30
-    lr_end: float | None = 0.0
-    n_steps: int = 200
+    eps1: NotNegative = 0.1
+    eps2: NotNegative = 1.0
+    eps3: NotNegative = 0.0
+    eps4: NotNegative = 1.0
+    lr: Positive = 1 / 30
+    lr_end: NotNegative | None = 0.0
+    n_steps: Count = 200
     gradient: Gradient = "log_softmax"
     normalise: bool = True
     calibrate: bool = True
     clip: bool = True
-    n_shown: int = 8
+    n_shown: Count = 8
 
     def __post_init__(self) -> None:
-        least = min(self.eps1, self.eps2, self.eps3, self.eps4)
-        if least < 0 or self.lr <= 0 or self.n_steps < 1 or self.n_shown < 1 or (self.lr_end or 0) < 0:
-            raise InputError(
-                f"The sampler was given eps1={self.eps1:g}, eps2={self.eps2:g}, eps3={self.eps3:g}, "
-                f"eps4={self.eps4:g}, lr={self.lr:g}, n_steps={self.n_steps}. Numbers of 0 or more, and a rate and "
-                "steps above 0, were expected. Change them."
-            )
+        check_fields(self, "The sampler")
 
     def terms(
         self, generator: Generator, condition: Condition | None, codes: Float[Tensor, "b d"], hole: Hole | None = None

@@ -9,17 +9,18 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..bounds import Count, Positive, check_fields
 from ..descriptions.base import Descriptions
+from ..descriptions.pairs import Caption
 from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, encode_stream, encode_texts
-from ..errors import DataError, InputError
+from ..errors import DataError
 from ..pictures.samples import Sample, Samples
 from ..storage.features import FeatureStore
 from ..storage.journal import Journal
@@ -30,24 +31,6 @@ from ..types import Failure
 from .writers import Prompt, WriterSession
 
 FORM = '{"image": "a.jpg", "digest": "…", "texts": ["…", …]}'
-
-
-@dataclass(frozen=True)
-class Caption:
-    """What is said about one picture."""
-
-    image: str
-    digest: str
-    texts: tuple[str, ...]
-    label: str | None = None
-    scores: tuple[float, ...] = ()
-    model: str = ""
-    prompt: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Without what is empty."""
-        found = {**vars(self), "texts": list(self.texts), "scores": [round(s, 6) for s in self.scores]}
-        return {name: value for name, value in found.items() if value not in (None, "", [])}
 
 
 def read_captions(path: str | Path) -> tuple[Caption, ...]:
@@ -154,15 +137,11 @@ class Match:
         scale: of the cosines before the softmax over the class's texts; the authors' 100.
     """
 
-    top: int = 5
-    scale: float = 100.0
+    top: Count = 5
+    scale: Positive = 100.0
 
     def __post_init__(self) -> None:
-        if self.top < 1 or self.scale <= 0:
-            raise InputError(
-                f"Matching was given top={self.top}, scale={self.scale:g}. Numbers above zero were expected. "
-                "Change them."
-            )
+        check_fields(self, "Matching")
 
     def of(self, joint: Float[Tensor, " d"], vectors: Float[Tensor, "n d"]) -> tuple[list[int], list[float]]:
         """Positions of the texts that fit best, best first, and the probability of each among all of them.

@@ -9,9 +9,8 @@ import numpy as np
 
 from ..explanation.base import Explanation, Region, Where, Word, Words
 from ..explanation.part import Outside
-from ..explanation.perceived import Perceived
+from ..explanation.pictures import Perceived, Typical
 from ..explanation.similar import Like, Likeness
-from ..explanation.typical import Typical
 from ..explanation.verdict import Missing
 from .blocks import (
     Badge,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..bounds import Bound, InnerPart, Natural, NotNegative, check_fields
 from ..classifiers.linear.jitter import paper_twelve
 from ..errors import InputError
 from ..types import Crop
@@ -74,23 +75,16 @@ class Settings:
 
     parts: Parts = "none"
     levels: int = 4
-    whiten: int = 0
-    floor: float = 0.1
+    whiten: Natural = 0
+    floor: NotNegative = 0.1
     power: float = 1.0
     words: bool = True
-    thumbnail: int = 160
-    approximate_from: int = 200_000
-    recall: float = 0.95
+    thumbnail: Natural = 160
+    approximate_from: Annotated[int, Bound(1000)] = 200_000
+    recall: InnerPart = 0.95
 
     def __post_init__(self) -> None:
-        if self.parts not in ("none", "spatial", "jitter"):
-            raise InputError(f"The parts are {self.parts!r}. Expected none, spatial or jitter. Take one of them.")
-        if min(self.whiten, self.thumbnail, self.floor) < 0 or not 0 < self.recall < 1 or self.approximate_from < 1000:
-            raise InputError(
-                f"Of whiten={self.whiten}, floor={self.floor}, thumbnail={self.thumbnail}, recall={self.recall} and "
-                f"approximate_from={self.approximate_from} one is out of range. Expected 0 or more for three, "
-                "a recall between 0 and 1, and approximate search from 1,000 pictures or later."
-            )
+        check_fields(self, "The index")
 
     def views(self, levels: int | None = None) -> Sequence[Crop | None]:
         """What the encoder is shown of a picture: itself, then its parts."""

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from ..errors import InputError, MissingExtraError
+from ..bounds import check_fields
+from ..errors import MissingExtraError
 from ..types import Failure
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from ..types import Transform
 
 Row = dict[str, Any]
-DTYPES = ("float32", "float16")
-SPACES = ("features", "words")
 
 
 @dataclass(frozen=True)
@@ -94,9 +93,7 @@ class Embed(Work):
     verb = "embed"
 
     def __post_init__(self) -> None:
-        for name, value, known in (("space", self.space, SPACES), ("dtype", self.dtype, DTYPES)):
-            if value not in known:
-                raise InputError(f"The {name} is {value!r}. Expected {' or '.join(known)}. Choose one.")
+        check_fields(self, "Embed")
 
     def open(self) -> Opened:
         from ..encoders.find import encoder
