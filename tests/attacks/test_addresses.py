@@ -39,7 +39,7 @@ def commands(group: Any, above: str = "") -> Iterator[tuple[str, Any]]:
 
 def names_of_files(command: Any) -> Iterator[Any]:
     """Parameters of a verb that are names of files or folders."""
-    yield from (parameter for parameter in command.params if parameter.type.name == "path")
+    yield from (p for p in command.params if "Path" in str(p.type_descriptor.annotation))
 
 
 def test_every_verb_refuses_addresses_but_where_its_help_names_them() -> None:
