@@ -291,7 +291,6 @@ def test_nothing_is_printed_past_what_makes_lines_whole() -> None:
 
 
 SAME_WORD = {
-    ("learning/adaptation/gpt4image/recipe.py", "linear"): "a projection's form",
     ("learning/objectives/gpt4image.py", "linear"): "a projection's form",
     ("learning/objectives/gpt4image.py", "clip"): "a form of its own loss",
     ("encoders/diffusion.py", "linear"): "a schedule's form",

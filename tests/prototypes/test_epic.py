@@ -313,7 +313,7 @@ def test_asking_for_what_is_not_there_says_how_to_get_it(fitted: Classifier, tmp
         bare.explain(picture("moss", 0), like="epik")
     missing = bare.explain(picture("moss", 0)).like
     assert isinstance(missing, Missing)
-    assert "fit-prototypes" in missing.cure
+    assert "--task prototypes" in missing.cure
 
 
 def test_prototypes_can_lie_elsewhere(fitted: Classifier, tmp_path: Path) -> None:

@@ -382,4 +382,4 @@ def test_the_command_prints_its_table_and_writes_its_page(tmp_path: Path, monkey
     done = RUNNER.invoke(app, [*argued, "--json"])
     check("study-background", [json.loads(done.stdout)])
     done = RUNNER.invoke(app, [*argued, "--object", "cup"])
-    assert str(done.exception).startswith("--masks PATH and --object")
+    assert "and --object were both given." in str(done.exception)

@@ -7,36 +7,13 @@ from typing import Annotated, NotRequired
 from typing_extensions import TypedDict
 
 from ..explanation.base import Subject
-from ..explanation.outputs import FailureOutput, Missing, Model, PredictionOutput, Run, Verdict
+from ..explanation.outputs import FailureOutput, Missing, Model, PredictionOutput, Run
 from ..explanation.part import Part
 from ..explanation.pictures import Perceived, Typical
-from ..explanation.similar import Likeness, NeighbourShare
+from ..explanation.similar import Like, Likeness
 from ..explanation.where import Where
 from ..explanation.words import Word, Words
-from ..results import Count, Doc, Share
-
-
-class LikeMeasured(TypedDict):
-    method: Annotated[str, Doc("registered name")]
-    share_shown: Annotated[float, Doc("sum of the shares shown")]
-    remainder: Annotated[float, Doc("the rest of what speaks for the class: in other places, or in other channels")]
-    held_out_precision: Annotated[Share | None, Doc("how often such neighbours carry the predicted class on held-out")]
-    chance: Annotated[Share | None, Doc("the same for patches drawn at random")]
-    of_target: NotRequired[Annotated[NeighbourShare.output(), Doc("with `nearest` and `epic`, where it was measured")]]
-    lead: NotRequired[Annotated[float, Doc("when measured; the class's logit, less the mean over classes")]]
-    deletion: NotRequired[Annotated[float, Doc("what the lead loses when the places shown are hidden at once")]]
-    deletion_random: NotRequired[Annotated[float, Doc("the same for as much elsewhere on the picture, mean of eight")]]
-    purity: NotRequired[Annotated[float, Doc("with `epic`; of the channels on pictures held out, −1…1")]]
-    purity_fit: NotRequired[Annotated[float, Doc("with `epic`; on the pictures they were fitted to")]]
-    purity_before: NotRequired[Annotated[float, Doc("with `epic`; on pictures held out, without a rotation")]]
-    purity_random: NotRequired[Annotated[float, Doc("with `epic`; on pictures held out, with a random rotation")]]
-    logit_difference: NotRequired[Annotated[float, Doc("with `epic`; largest change of a logit by the rotation")]]
-    removed: NotRequired[Annotated[Count, Doc("with `voters`")]]
-    without: NotRequired[Annotated[str, Doc("with `voters`; the class that is then decided for")]]
-    changed: NotRequired[Annotated[Share | None, Doc("with `voters`")]]
-    changed_random: NotRequired[Annotated[Share | None, Doc("with `voters`")]]
-    changed_on: NotRequired[Annotated[Count, Doc("with `voters`; held-out pictures that was measured on")]]
-    verdict: Annotated[Verdict, Doc("as above")]
+from ..results import Doc, Share
 
 
 class AgreementParts(TypedDict):
@@ -48,21 +25,21 @@ class AgreementParts(TypedDict):
 class ExplanationOutput(PredictionOutput):
     """One picture explained, as a saved card's .json."""
 
-    where: Annotated[Where.output(), Doc("the heat map and its measures")]
-    like: Annotated[list[Likeness.output()], Doc("patches of the user's pictures; empty without them")]
-    like_measured: NotRequired[Annotated[LikeMeasured, Doc("there when `like` could be made")]]
+    where: Annotated[Where, Doc("the heat map and its measures")]
+    like: Annotated[list[Likeness], Doc("patches of the user's pictures; empty without them")]
+    like_measured: NotRequired[Annotated[Like, Doc("there when `like` could be made")]]
     like_missing: NotRequired[Annotated[Missing, Doc("there instead of `like_measured`")]]
-    words: Annotated[list[Word.output()], Doc("descriptions of the target class, then of the other one")]
-    words_measured: NotRequired[Annotated[Words.output(), Doc("there when there are words")]]
+    words: Annotated[list[Word], Doc("descriptions of the target class, then of the other one")]
+    words_measured: NotRequired[Annotated[Words, Doc("there when there are words")]]
     words_missing: NotRequired[Annotated[Missing, Doc("there instead of `words_measured`")]]
     agreement: Annotated[Share | None, Doc("mean of the parts below")]
     agreement_parts: Annotated[AgreementParts, Doc("the parts that exist")]
     agreement_about: Annotated[str, Doc("the class the agreement is about")]
-    subject: NotRequired[Annotated[Subject.output(), Doc("what the evidence is about")]]
-    part: NotRequired[Annotated[Part.output(), Doc("the box or segment that is explained")]]
+    subject: NotRequired[Annotated[Subject, Doc("what the evidence is about")]]
+    part: NotRequired[Annotated[Part, Doc("the box or segment that is explained")]]
     model: Annotated[Model, Doc("where the decision comes from")]
-    seen: NotRequired[Annotated[Perceived.output(), Doc("of a [perceiver](methods/perceptual.md)")]]
-    typical: NotRequired[Annotated[Typical.output(), Doc("with `--typical`; pictures that a generator made")]]
+    seen: NotRequired[Annotated[Perceived, Doc("of a [perceiver](methods/perceptual.md)")]]
+    typical: NotRequired[Annotated[Typical, Doc("with `--typical`; pictures that a generator made")]]
 
 
 class ExplainOutput2(ExplanationOutput):

@@ -205,7 +205,7 @@ class Explanation:
         if isinstance(like, Missing):
             data |= {"like": [], "like_missing": like.to_json()}
         else:
-            data |= {"like": plain(like.neighbours), "like_measured": like.measured()}
+            data |= {"like": plain(like.neighbours), "like_measured": like.to_json()}
         if isinstance(words, Missing):
             data |= {"words": [], "words_missing": words.to_json()}
         else:

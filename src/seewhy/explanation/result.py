@@ -33,6 +33,7 @@ class Json:
 
 
 HIDDEN, OPTIONAL = Json(hidden=True), Json(optional=True)
+EXACT, INLINE = Json(digits=17), Json(inline=True)
 
 
 class Result:
@@ -55,6 +56,10 @@ class Result:
     def output(cls) -> Any:
         """The type of its JSON."""
         return _output(cls)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, handler: Any) -> Any:
+        return handler.generate_schema(cls.output())
 
 
 def plain(value: Any, digits: int = 4) -> Any:
@@ -89,10 +94,11 @@ def _output(cls: type[Result]) -> Any:
     for name, how, hint in _written(cls):
         kind = _json_type(hint)
         if how.inline:
-            keys |= next(one for one in get_args(kind) if one is not type(None)).__annotations__
+            inner = next(one for one in get_args(kind) if one is not type(None)).__annotations__
+            keys |= {k: v if get_origin(v) is NotRequired else NotRequired[v] for k, v in inner.items()}
         else:
             keys[how.key or name] = NotRequired[kind] if how.optional else kind
-    made = TypedDict(cls.__name__, keys)  # type: ignore[operator]
+    made = TypedDict(cls.__name__, keys)  # type: ignore[misc]
     made.__doc__, made.__module__ = cls.__doc__, cls.__module__
     return made
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from ..results import Count, Doc, Share
 from ..types import FractionBox, PixelBox
-from .result import HIDDEN, OPTIONAL, Result
+from .result import EXACT, HIDDEN, INLINE, OPTIONAL, Json, Result
 from .verdict import Verdict
 
 
@@ -36,23 +36,20 @@ class NeighbourShare(Result):
 
 
 @dataclass(frozen=True)
-class PatchDeletion:
-    """What hiding the places shown does to the decision.
+class PatchDeletion(Result):
+    """What hiding the places shown does to the decision."""
 
-    Attributes:
-        lead: the class's logit, less the mean over classes.
-        fall: of the lead, when all places shown are hidden at once.
-        falls_random: the same for the same pattern elsewhere on the picture, one a placement.
-        area: hidden part of the picture, 0…1.
-    """
+    computed: ClassVar = ("fall_random",)
 
-    lead: float
-    fall: float
-    falls_random: tuple[float, ...]
-    area: float
+    lead: Annotated[float, Doc("when measured; the class's logit, less the mean over classes")]
+    fall: Annotated[float, Doc("what the lead loses when the places shown are hidden at once"), Json("deletion")]
+    falls_random: Annotated[tuple[float, ...], HIDDEN]
+    """The same for the same pattern elsewhere on the picture, one a placement."""
+    area: Annotated[float, HIDDEN]
+    """Hidden part of the picture, 0…1."""
 
     @property
-    def fall_random(self) -> float:
+    def fall_random(self) -> Annotated[float, Doc("the same elsewhere, mean of eight"), Json("deletion_random")]:
         """Mean over placements."""
         return sum(self.falls_random) / len(self.falls_random)
 
@@ -68,41 +65,28 @@ class PatchDeletion:
 
 
 @dataclass(frozen=True)
-class VoteRemoval:
-    """What becomes of a decision when pictures are taken out of the vote that made it.
+class VoteRemoval(Result):
+    """What becomes of a decision when the pictures shown that speak for the class are taken out of the vote."""
 
-    Attributes:
-        n: pictures taken out: those shown that speak for the class explained.
-        label: the class that is then decided for.
-        changed: part of held-out pictures whose decision changes when theirs are taken out, or ``None``.
-        changed_random: the same for as many drawn at random among all that voted.
-        n_held_out: held-out pictures.
-    """
-
-    n: int
-    label: str
-    changed: float | None = None
-    changed_random: float | None = None
-    n_held_out: int = 0
+    n: Annotated[Count, Doc("with `voters`; pictures taken out"), Json("removed")]
+    label: Annotated[str, Doc("with `voters`; the class that is then decided for"), Json("without")]
+    changed: Annotated[
+        Share | None, Doc("part of held-out pictures whose decision changes when theirs are taken out"), EXACT
+    ] = None
+    changed_random: Annotated[Share | None, Doc("the same for as many drawn at random"), EXACT] = None
+    n_held_out: Annotated[Count, Doc("held-out pictures that was measured on"), Json("changed_on")] = 0
 
 
 @dataclass(frozen=True)
-class PrototypePurity:
-    """How alone channels are where they are strongest, -1…1; 1 is nothing but that channel (EPIC).
+class PrototypePurity(Result):
+    """How alone channels are where they are strongest, -1…1; 1 is nothing but that channel (EPIC)."""
 
-    Attributes:
-        fit: on the pictures it was fitted to.
-        held_out: on pictures that neither fitted nor chose the rotation.
-        before: there, without rotating.
-        random: there, with a random rotation.
-        n: held-out pictures.
-    """
-
-    fit: float
-    held_out: float
-    before: float
-    random: float
-    n: int
+    fit: Annotated[float, Doc("with `epic`; on the pictures they were fitted to"), Json("purity_fit", 17)]
+    held_out: Annotated[float, Doc("with `epic`; of the channels on pictures held out, −1…1"), Json("purity", 17)]
+    before: Annotated[float, Doc("with `epic`; on those, without a rotation"), Json("purity_before", 17)]
+    random: Annotated[float, Doc("with `epic`; on those, with a random rotation"), Json("purity_random", 17)]
+    n: Annotated[int, HIDDEN]
+    """Held-out pictures."""
 
 
 @dataclass(frozen=True)
@@ -162,63 +146,38 @@ class Likeness(Result):
 
 
 @dataclass(frozen=True)
-class Like:
-    """What the strongest regions look like in the user's own pictures.
+class Like(Result):
+    """What the strongest regions look like in the user's own pictures; its JSON is the figures beside them."""
 
-    Attributes:
-        neighbours: patches, grouped by region letter, nearest first.
-        share_shown: sum of the shown regions' shares, 0…1; the rest is the remainder.
-        held_out_precision: how often such neighbours carry the predicted class on held-out pictures.
-        chance: the same figure for patches drawn at random.
-        deletion: what hiding the places shown does, where it was measured.
-        of_target: how many of them carry the class explained, beside held-out pictures, where that decides.
-        purity: of the channels, for methods that show channels.
-        removal: what taking the pictures shown out of the vote does, where pictures voted.
-        logit_difference: largest change of a logit by the rotation of the channels, as a part of the largest logit, for
-            methods that rotate.
-        target: class explained, which such patches should carry; ``None`` for the one decided for.
-        of_class: whether they start from what speaks for that class; not so for regions of a sentence, or of what
-            speaks against the class.
-        display: how a card shows them.
-    """
+    computed: ClassVar = ("remainder",)
 
-    method: str
-    neighbours: tuple[Likeness, ...]
-    share_shown: float
-    held_out_precision: float | None
-    chance: float | None
-    verdict: Verdict
-    deletion: PatchDeletion | None = None
-    of_target: NeighbourShare | None = None
-    purity: PrototypePurity | None = None
-    removal: VoteRemoval | None = None
-    logit_difference: float | None = None
-    target: str | None = None
-    of_class: bool = True
-    display: Display = Display()
+    method: Annotated[str, Doc("registered name")]
+    neighbours: Annotated[tuple[Likeness, ...], HIDDEN]
+    """Patches, grouped by region letter, nearest first."""
+    share_shown: Annotated[float, Doc("sum of the shares shown")]
+    held_out_precision: Annotated[
+        Share | None, Doc("how often such neighbours carry the predicted class on held-out pictures"), EXACT
+    ]
+    chance: Annotated[Share | None, Doc("the same for patches drawn at random"), EXACT]
+    verdict: Annotated[Verdict, Doc("as above")]
+    deletion: Annotated[PatchDeletion | None, INLINE] = None
+    of_target: Annotated[NeighbourShare | None, Doc("with `nearest` and `epic`, where it was measured"), OPTIONAL] = (
+        None
+    )
+    purity: Annotated[PrototypePurity | None, INLINE] = None
+    removal: Annotated[VoteRemoval | None, INLINE] = None
+    logit_difference: Annotated[
+        float | None,
+        Doc("largest change of a logit by the rotation of the channels, as a part of the largest logit"),
+        Json(digits=17, optional=True),
+    ] = None
+    target: Annotated[str | None, HIDDEN] = None
+    """Class explained, which such patches should carry; ``None`` for the one decided for."""
+    of_class: Annotated[bool, HIDDEN] = True
+    """Whether they start from what speaks for that class, not from regions of a sentence or of what speaks against."""
+    display: Annotated[Display, HIDDEN] = Display()
 
-    def measured(self) -> dict[str, Any]:
-        """The figures, for JSON."""
-        shown = round(self.share_shown, 4)
-        data: dict[str, Any] = {
-            "method": self.method,
-            "share_shown": shown,
-            "remainder": round(1 - self.share_shown, 4),
-            "held_out_precision": self.held_out_precision,
-            "chance": self.chance,
-            "verdict": self.verdict.level,
-        }
-        if self.of_target is not None:
-            data["of_target"] = self.of_target.to_json()
-        if (hidden := self.deletion) is not None:
-            falls = {"lead": hidden.lead, "deletion": hidden.fall, "deletion_random": hidden.fall_random}
-            data |= {name: round(value, 4) for name, value in falls.items()}
-        if (purity := self.purity) is not None:
-            data |= {"purity": purity.held_out, "purity_fit": purity.fit}
-            data |= {"purity_before": purity.before, "purity_random": purity.random}
-        if self.logit_difference is not None:
-            data["logit_difference"] = self.logit_difference
-        if (removal := self.removal) is not None:
-            data |= {"removed": removal.n, "without": removal.label, "changed_on": removal.n_held_out}
-            data |= {"changed": removal.changed, "changed_random": removal.changed_random}
-        return data
+    @property
+    def remainder(self) -> Annotated[float, Doc("the rest of what speaks for the class: elsewhere, or other channels")]:
+        """What the places shown leave."""
+        return 1 - self.share_shown

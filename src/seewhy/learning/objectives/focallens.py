@@ -25,8 +25,6 @@ class FocalLens(LearntScale):
     stands for the tuned vision transformer. Short answers repeat ("red"), and what is done with those is ours.
 
     Args:
-        temperature: at first, ``exp(-theta)``; CLIP's 0.07.
-        max_scale: of ``exp(theta)``; CLIP's 100.
         same_answer: triplets with the same answer are left out of the comparison (``"masked"``), right with equal parts
             (``"positive"``), or wrong (``"negative"``).
 
@@ -34,7 +32,7 @@ class FocalLens(LearntScale):
         >>> import torch
         >>> answers = torch.tensor([7, 7, 3])  # the second row shares the first's answer, and is not compared with it
         >>> round(float(FocalLens(1.0)(torch.eye(3), torch.eye(3), answers)), 4)
-        0.3915
+        0.3927
     """
 
     name: ClassVar[str] = "focallens"

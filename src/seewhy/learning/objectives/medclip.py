@@ -28,8 +28,6 @@ class MedCLIP(LearntScale):
     augmented texts, is left out. Pictures and texts need not be pairs: ``labels`` may be two, one of each side.
 
     Args:
-        temperature: at first, ``exp(-theta)``; the authors' 0.07.
-        max_scale: of ``exp(theta)``; the authors' 100.
         alike: ``"dot"`` as the code, or ``"cosine"`` as the paper.
 
     Example:

@@ -27,8 +27,6 @@ class Prefix(LearntScale):
     batch's source alone, so prefixes must not decay.
 
     Args:
-        temperature: at first, ``exp(-theta)``; CLIP's 0.07.
-        max_scale: of ``exp(theta)``; CLIP's 100.
         n_tokens: of each prefix; the paper's 1.
         debiased: whether each batch comes from one source.
         same_label: whether pairs with one label are right for one another (UniCL); else only its own text is (CLIP).

@@ -86,16 +86,6 @@ class GIST(NetworkRecipe):
     By default both towers stay frozen and one linear layer on each side is trained on kept features: seconds on a CPU.
     ``train="towers"`` is the authors' form: all weights of copies of both towers; ``"image"`` holds the texts' tower.
 
-    Cost in forward passes a picture: 1 + ``n_crops`` for the layers. For the towers 2 + ``n_crops`` (1 to match before,
-    the others after), and about 3 for each pair of each step, so ``3 n_steps batch_size`` in all, by torch and not by
-    the fast engine. Memory for the towers: 16 bytes a weight that is trained, and what a batch leaves in the trunk.
-
-    Differences: AdamW with torch's own moments (theirs: Adam with betas 0.9 and 0.98, eps 1e-6), full precision
-    (theirs: half, with full steps), crops that keep 0.77 of the area and more (theirs: from 0.08), batch normalisation
-    held; the linear classifier is the convex optimum with C chosen on held-out pictures (theirs: gradient descent at a
-    rate of 0.5 for 1,000 epochs, the best epoch on validation pictures). Test pictures get no text: what was matched
-    while training is never a reason for a decision.
-
     Args:
         train: ``"layers"``, ``"image"`` or ``"towers"``.
         n_captions: texts a picture that are trained on; the authors' examples have 4.

@@ -96,10 +96,6 @@ class GPT4Image(NetworkRecipe):
     :class:`~seewhy.learning.objectives.gpt4image.GPT4Image`. When predicting, text and projection are gone and a
     picture costs what it cost before. So the texts are no explanation of a decision, and the card shows none.
 
-    Differences: a trained encoder is tuned for minutes, its last layer fitted before and its batch normalisation held
-    (the authors train ResNets and DeiTs on ImageNet from nothing, for 120 and 300 epochs; ``backbone="scratch"`` trains
-    a small ResNet from nothing); AdamW throughout; no mixing of pictures, with which the authors keep the text of one.
-
     Args:
         backbone: ``"encoder"`` tunes the encoder; ``"scratch"`` trains a small ResNet for small pictures.
         form: of the alignment; the authors' ``"clip"``.

@@ -49,11 +49,6 @@ class COMET(NetworkRecipe):
     clearly worse on what is left, and the mask small. So the mask is both what the decision is made from and its map;
     it is one mask a picture and of no class.
 
-    Follows the authors' code, from its equations. Differences: the detector stays in evaluation mode
-    (``detector_norm="batch"`` is theirs); the last weights are kept, not the best on validation pictures; masks come
-    from a small U-Net (``selector="lraspp"`` is theirs, here without ImageNet weights); no rotation in augmentation;
-    predictor and detector begin as the encoder (``backbone="scratch"`` is nearer to theirs, with a smaller ResNet).
-
     Args:
         mode: ``"2p"``: selector and predictor learn, the detector is fixed; ``"3p"``: the detector learns too, on the
             complement; ``"post_hoc"``: one frozen classifier is predictor and detector, only the selector learns.

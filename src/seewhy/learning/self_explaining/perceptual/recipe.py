@@ -40,10 +40,6 @@ class Perceptual(NetworkRecipe):
     the paper goes beyond digits of 28 × 28 pixels, the seen picture is near to a training picture, which it gives
     away, and the authors train for 100,000 epochs.
 
-    Differences: fewer steps and a higher rate, whose reconstruction is reported (theirs 0.03 to 0.04); by default a
-    smaller, dense autoencoder and 50 copies; disturbances are the same for every picture,
-    so that a picture is seen alike alone and in a batch.
-
     Args:
         form: ``"stochastic"``, ``"vanilla"``, or ``"none"``, the plain classifier to compare with.
         side: of the grey pictures, in pixels; the authors' 28.

@@ -55,11 +55,6 @@ class PromptCAM(NetworkRecipe):
     the prompt of the true class must attend to patches that set the class apart. The bias of the authors'
     ``Linear(d, 1)`` cancels in the softmax and is left out.
 
-    Held-out pictures are not trained on in the end either: what is measured on them holds for the classifier given
-    back. No weights are chosen along the way (the authors keep the best on the test pictures). What is pooled are class
-    scores, with which no sentence can be compared; so it takes no descriptions. A checkpoint is one file a rate, with
-    the rate behind its name.
-
     Args:
         variant: ``"last"``: prompts before the last block alone, trained on features that are looked at once;
             ``"deep"`` (the paper's main results): prompts of their own before every block, those before the last one

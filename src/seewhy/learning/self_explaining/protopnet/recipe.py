@@ -48,11 +48,6 @@ class ProtoPNet(NetworkRecipe):
     2.1). Trained in rounds, as in the authors' code: add-on layers and prototypes; push, in which each prototype
     becomes a real patch; the last layer alone. In the end weak prototypes are pruned.
 
-    Differences: the trunk stays frozen, so that training runs on kept feature maps and takes minutes on a CPU (the
-    authors fine-tune it for days; accuracy is then a few points higher than here); crops are seen before training, not
-    drawn anew in every epoch; where prototypes start (``start``); no patch is pushed to twice; weight decay is left
-    out; each round has a tenth of the rate of the one before (theirs falls by ten every five epochs).
-
     What is pooled are similarities to prototypes, with which no sentence can be compared; so it takes no descriptions.
 
     Args:
