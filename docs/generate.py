@@ -103,14 +103,20 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 def docstring(page: Path) -> str:
-    """What the class says of itself, for pages without a text of their own."""
-    text = inspect.cleandoc(next(iter(method_classes(page.stem).values())).__doc__ or "")
-    text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"`\1`", text).replace("``", "`")
-    body, *sections = re.split(r"^(Args|Raises|Attributes|Examples?|Note):\n", text, flags=re.MULTILINE)
-    said = dict(zip(sections[::2], sections[1::2], strict=True))
-    arguments = re.sub(r"\n {8,}", " ", said.get("Args", ""))
-    items = re.sub(r"^ {4}(\w+): ", r"- `\1`: ", arguments, flags=re.MULTILINE)
-    return "\n\n".join(part.strip() for part in (body, items) if part.strip()) + "\n"
+    """What the class says of itself, for pages without a text of their own; of its fields also what its bases say."""
+    cls = next(iter(method_classes(page.stem).values()))
+    bodies, arguments = [], ""
+    for base in cls.__mro__[:-1]:
+        text = inspect.cleandoc(base.__doc__ or "")
+        text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"`\1`", text).replace("``", "`")
+        body, *sections = re.split(r"^(Args|Raises|Attributes|Examples?|Note):\n", text, flags=re.MULTILINE)
+        bodies.append(body)
+        told = dict(zip(sections[::2], sections[1::2], strict=True)).get("Args", "")
+        own = re.findall(r"^ {4}(\w+): (.*(?:\n {8,}.*)*)", told, flags=re.MULTILINE)
+        names = {field.name for field in dataclasses.fields(cls)}
+        new = [(name, meaning) for name, meaning in own if name in names and f"- `{name}`:" not in arguments]
+        arguments += "".join(f"- `{name}`: {' '.join(meaning.split())}\n" for name, meaning in new)
+    return "\n\n".join(part.strip() for part in (bodies[0], arguments) if part.strip()) + "\n"
 
 
 def method_classes(name: str) -> dict[str, Any]:
@@ -135,7 +141,7 @@ def rules(page: Path) -> str:
 
 def decision(page: Path) -> str:
     """When a decision is called sure, one of few, or of nothing known."""
-    from seewhy.explanation.decision import RULE
+    from seewhy.explanation.prediction import RULE
 
     return f"{RULE}\n"
 

@@ -1,4 +1,7 @@
-"""Do descriptions help, and by what they say or only by being several? Arms with and without names, with intervals."""
+"""Do descriptions help, and by what they say or only by being several? Arms with and without names, with intervals.
+
+python reproductions/description_semantics.py photos/ words.json -e open_clip:ViT-B-32/openai
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,10 @@ from typing import Any
 
 import torch
 from description_controls import CONTROLS, flaws, own_noise, randomly_assigned, swapped
+from scripts import ended, parser, settled
 from semantics_arms import Arms, Right
 
+import seewhy
 from seewhy.classifiers.encoded_set import encode_labelled
 from seewhy.descriptions.base import Descriptions
 from seewhy.descriptions.controls import without_names
@@ -297,3 +302,18 @@ def _in_pictures(arms: list[Arm], resampled: Paired) -> str:
 def _ahead(resampled: Paired, i: int, j: int) -> bool:
     value, _, real = resampled.difference(i, j)
     return real and value > 0
+
+
+def main(arguments: Sequence[str] | None = None) -> Findings:
+    """Decide on labelled pictures with and without what descriptions say."""
+    options = parser(__doc__, DescriptionSemanticsStudy, "data", "descriptions")
+    options.add_argument("-e", "--encoder", required=True, help="with text")
+    given = options.parse_args(arguments)
+    study, texts = settled(DescriptionSemanticsStudy, given.set), Descriptions.read(given.descriptions)
+    how = {"store": seewhy.FeatureStore(), "progress": seewhy.Bars()}
+    found = study.run(seewhy.encoder(given.encoder), texts, seewhy.load_samples(given.data), given.folder, **how)
+    return ended(found, given.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,21 +1,28 @@
-"""Two perceivers talk (Kupeev & Nitzany 2023, arXiv 2310.05212): does what they say come to rest?"""
+"""Two perceivers talk (Kupeev & Nitzany 2023, arXiv 2310.05212): does what they say come to rest?
+
+python reproductions/dialogue.py birds/ other/ photo.jpg --turns 50
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from scripts import ended, parser
 from torch import Tensor
 
+import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.base import Encoder
 from seewhy.errors import InputError
 from seewhy.learning.self_explaining.perceptual.network import PerceptualNetwork, dialogue, distance, grey
 from seewhy.pictures.images import read_picture
 from seewhy.pictures.sources import One
+from seewhy.report.blocks import Document, Picture, Pictures, closing
 from seewhy.studies.study import Findings
 
 STILL = 1 / 255
@@ -46,6 +53,13 @@ class Talk(Findings):
         if d["apart"] < STILL:
             return f"They agree: from turn {d['settled_after']} on, both see the same picture."
         return f"They have come to rest: from turn {d['settled_after']} on, each sees one picture of its own."
+
+    def document(self) -> Document:
+        grey = {turn: np.repeat(seen[..., None], 3, 2) for turn, seen in self.pictures.items()}
+        shown = [
+            Picture(seen, f"turn {turn}", (f"turn {turn}" if turn else "the picture",)) for turn, seen in grey.items()
+        ]
+        return Document("Two perceivers talk", self.sentence, [Pictures(shown, "row"), *closing(self.data)])
 
 
 @torch.no_grad()
@@ -121,3 +135,15 @@ def _ends_at(classifier: Classifier, network: PerceptualNetwork, seen: Float[Ten
 
 def _shown(picture: Float[Tensor, "h w"]) -> np.ndarray:
     return np.rint(picture.nan_to_num(0.5).clamp(0, 1).numpy() * 255).astype(np.uint8)
+
+
+def main(arguments: Sequence[str] | None = None) -> Findings:
+    """Let two saved perceivers talk about a picture."""
+    options = parser(__doc__, None, "first", "second", "picture")
+    options.add_argument("--turns", type=int, default=50, help="of each")
+    given = options.parse_args(arguments)
+    return ended(talk(seewhy.load(given.first), seewhy.load(given.second), given.picture, given.turns), given.out)
+
+
+if __name__ == "__main__":
+    main()

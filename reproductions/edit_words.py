@@ -1,10 +1,17 @@
-"""What changing words changes: accuracy, for classes and groups, and every picture whose decision turns over."""
+"""What changing words changes: accuracy, for classes and groups, and every picture whose decision turns over.
+
+python reproductions/edit_words.py birds/ photos/ --remove wings --replace 'red beak=orange beak'
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scripts import ended, parser, settled
+
+import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.encoded_set import encode_labelled
 from seewhy.classifiers.words import reworded, texts_of
@@ -137,3 +144,20 @@ class EditWordsStudy:
             classifier, after, changes, looked.items, looked.pooled
         )
         return Findings({**compared, "model": classifier.provenance(), **beside(progress)})
+
+
+def main(arguments: Sequence[str] | None = None) -> Findings:
+    """Change words of a saved classifier and say what that changes."""
+    options = parser(__doc__, EditWordsStudy, "model", "data")
+    options.add_argument("--remove", action="append", default=[], metavar="PHRASE")
+    options.add_argument("--replace", action="append", default=[], metavar="OLD=NEW")
+    options.add_argument("--label", help="only this class's words")
+    given = options.parse_args(arguments)
+    pairs = tuple((old, new) for old, _, new in (one.partition("=") for one in given.replace))
+    study = settled(EditWordsStudy(Edit(tuple(given.remove), pairs, given.label)), given.set)
+    samples = seewhy.load_samples(given.data)
+    return ended(study.run(seewhy.load(given.model), samples, progress=seewhy.Bars()), given.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -26,7 +26,7 @@ from torch.nn.functional import normalize, one_hot
 
 from seewhy.classifiers.linear.solvers import c_path, fit_logistic
 from seewhy.encoders.new import Residual
-from seewhy.encoders.projection import Form, Projection
+from seewhy.learning.encoders.projection import Form, Projection
 from seewhy.learning.objectives.cross_entropy import CrossEntropy
 from seewhy.learning.objectives.look import LOOK
 from seewhy.learning.objectives.pictures import Vectors

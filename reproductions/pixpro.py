@@ -31,7 +31,7 @@ from torch.nn.functional import interpolate, normalize
 from seewhy.classifiers.linear.solvers import c_path
 from seewhy.encoders.base import Layout
 from seewhy.encoders.new import Residual
-from seewhy.encoders.projection import Projection
+from seewhy.learning.encoders.projection import Projection
 from seewhy.learning.objectives.pictures import apart
 from seewhy.learning.objectives.pixpro import PixPro
 from seewhy.learning.views import DenseViews, OneMap

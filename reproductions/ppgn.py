@@ -34,7 +34,7 @@ from seewhy.encoders.split import fingerprint
 from seewhy.generation.conditions import Condition, Judge, diversity, of_class
 from seewhy.generation.generator import Generator, Reader
 from seewhy.generation.sampler import PPGN, Chains, PixelAscent, facets, noise
-from seewhy.pictures.unlabelled import pictures_of
+from seewhy.pictures.datasets import pictures_of
 from seewhy.seeded import seeded
 from seewhy.storage.output import write_atomic
 from seewhy.training.batches import TrainingData

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from seewhy.classifiers.linear.solvers import c_path, fit_logistic
 from seewhy.encoders.new import Residual
-from seewhy.encoders.projection import Projection, Reweighted
+from seewhy.learning.encoders.projection import Projection, Reweighted
 from seewhy.learning.objectives.cross_entropy import CrossEntropy
 from seewhy.learning.objectives.pictures import Vectors
 from seewhy.learning.objectives.simclr import SimCLR

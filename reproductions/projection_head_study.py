@@ -1,4 +1,7 @@
-"""What does an encoder keep before its projection head, and lose behind it? On one's own pictures, for each head."""
+"""What does an encoder keep before its projection head, and lose behind it? On one's own pictures, for each head.
+
+python reproductions/projection_head_study.py photos/ -e lite0 --heads none,linear --folder heads/
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
+from scripts import ended, parser, settled
+
+import seewhy
 from seewhy.encoders.adapted import Adaptation
 from seewhy.encoders.base import Encoder
-from seewhy.encoders.projection import Form
-from seewhy.encoders.tuned_pictures import TunedPictures
 from seewhy.errors import InputError
+from seewhy.learning.encoders.adapted import Adaptation
+from seewhy.learning.encoders.projection import Form
+from seewhy.learning.encoders.tuned_pictures import TunedPictures
 from seewhy.learning.pretrain import Pretrain
 from seewhy.pictures.samples import Samples, gathered
 from seewhy.progress import Progress
@@ -38,7 +45,7 @@ class ProjectionHeadStudy:
 
     Args:
         objective: over pictures alone, by its registered name.
-        heads: kinds, see :class:`seewhy.encoders.projection.Projection`.
+        heads: kinds, see :class:`seewhy.learning.encoders.projection.Projection`.
         epochs: times each picture is seen.
         batch_size: pictures compared with one another.
         lr: highest learning rate; left out, the encoder's own.
@@ -159,3 +166,21 @@ def kept_and_lost(measures: Sequence[Mapping[str, Any]], head: str) -> dict[str,
         "gained": [measure for measure, d in own if d["better"] == names[1]],
         "n_compared": len(own),
     }
+
+
+def main(arguments: Sequence[str] | None = None) -> Findings:
+    """Train with each head and probe before and behind it."""
+    options = parser(__doc__, ProjectionHeadStudy, "data")
+    options.add_argument("-e", "--encoder", default="lite0")
+    options.add_argument("--heads", default=",".join(get_args(Form)), help="kinds, separated by commas")
+    given = options.parse_args(arguments)
+    study, test = (
+        settled(ProjectionHeadStudy(heads=tuple(given.heads.split(","))), given.set),
+        given.test and seewhy.load_samples(given.test),
+    )
+    encoder, samples = seewhy.encoder(given.encoder), seewhy.load_samples(given.data)
+    return ended(study.run(encoder, samples, given.folder, test=test, progress=seewhy.Bars()), given.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,12 @@
-"""What is real? The best of the paper's 36 small networks, and what is left of it once pictures are saved again."""
+"""What is real? The best of the paper's 36 small networks, and what is left of it once pictures are saved again.
+
+python reproductions/real_or_generated.py pictures/ --set generated=FAKE --folder search/
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,17 +15,19 @@ import background_claim
 import numpy as np
 import torch
 from made_judges import NUMBERS, PERTURBATIONS, Judge, OfClassifier, OfNumbers, Pixels, Table, frozen, perturbed
+from scripts import ended, parser, settled
 from small_cnn import SmallCNN, Topology, pixels_of, reader
 from topology_search import Material, Search, best_of
 from torch import Tensor
 
+import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.encoded_set import EncodedSet, HoldOut, encode_samples, hold_out
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import DataError, InputError
 from seewhy.pictures.object_masks import mask_beside
-from seewhy.pictures.samples import Samples
+from seewhy.pictures.samples import Samples, load_pictures
 from seewhy.progress import Progress
 from seewhy.studies.study import Findings, beside
 
@@ -298,3 +303,21 @@ def sentence(data: Mapping[str, Any]) -> str:
 
 def _done(version: str) -> str:
     return f"saved as {version}" if version.startswith("JPEG") else version.replace("blur ", "blurred by ")
+
+
+def main(arguments: Sequence[str] | None = None) -> Findings:
+    """Search, train, test once."""
+    options = parser(__doc__, RealOrGeneratedStudy, "data")
+    options.add_argument("-e", "--encoder", default="lite0", help="of the frozen judge")
+    options.add_argument("--masks", type=Path, help="masks of the object, named like the test pictures")
+    options.add_argument("--unseen", action="append", default=[], help="made pictures of another generator")
+    given = options.parse_args(arguments)
+    study, test = settled(RealOrGeneratedStudy, given.set), given.test and seewhy.load_samples(given.test)
+    unseen = {Path(place).name: load_pictures(place) for place in given.unseen}
+    encoder, samples = seewhy.encoder(given.encoder), seewhy.load_samples(given.data)
+    how = {"test": test, "unseen": unseen, "masks": given.masks, "progress": seewhy.Bars()}
+    return ended(study.run(encoder, samples, given.folder, **how), given.out)
+
+
+if __name__ == "__main__":
+    main()

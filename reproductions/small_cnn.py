@@ -1,6 +1,6 @@
 """A small convolutional network for small pictures, trained from nothing: CIFAKE's (Bird & Lotfi 2023, 2303.14126).
 
-Importing this file registers the classifier ``small_cnn``, so that a saved one can be loaded again.
+A saved one can be loaded again after ``seewhy.classifiers.classifiers.register(SmallCNN)``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from seewhy.classifiers import classifiers
 from seewhy.classifiers.base import Classifier, HeldOut
 from seewhy.classifiers.encoded_set import MAX_HELD_OUT, EncodedSet, Split, evenly, with_logits
 from seewhy.classifiers.fitting import Fitting, Outcome, PictureRecipe
@@ -197,7 +196,6 @@ class SmallCNNNetwork(Network):
         return cls(base, topology, side, standardise, *parts)
 
 
-@classifiers.register
 @dataclass(frozen=True)
 class SmallCNN(PictureRecipe):
     """Convolutions of 3 × 3 with ReLU, each halved by a maximum, then dense layers, trained on the pixels alone.

@@ -78,7 +78,6 @@ BESIDE = {
 """Wings that use another wing."""
 
 CORE_USES = {
-    ("classifiers", "language"),
     ("cli", "dense"),
     ("cli", "generation"),
     ("cli", "language"),
@@ -87,7 +86,6 @@ CORE_USES = {
     ("cli", "scale"),
     ("cli", "service"),
     ("cli", "studies"),
-    ("evidence", "generation"),
 }
 """To be emptied."""
 
@@ -293,7 +291,6 @@ def test_nothing_is_printed_past_what_makes_lines_whole() -> None:
 
 
 SAME_WORD = {
-    ("learning/adaptation/gpt4image/recipe.py", "linear"): "a projection's form",
     ("learning/objectives/gpt4image.py", "linear"): "a projection's form",
     ("learning/objectives/gpt4image.py", "clip"): "a form of its own loss",
     ("encoders/diffusion.py", "linear"): "a schedule's form",

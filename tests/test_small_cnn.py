@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from seewhy.classifiers import classifiers
 from seewhy.classifiers.saving import load
 from seewhy.errors import InputError
 from seewhy.pictures.samples import Sample, Samples, gathered
@@ -47,7 +48,8 @@ def test_a_topology_has_the_shapes_and_weights_that_it_says(topology: Topology, 
     assert sum(isinstance(layer, torch.nn.Linear) for layer in head) == topology.n_dense
 
 
-def test_it_learns_what_is_there_and_is_kept_whole(tmp_path: Path) -> None:
+def test_it_learns_what_is_there_and_is_kept_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(classifiers._members, "small_cnn", SmallCNN)
     made = SMALL.fit(tiny_cnn(), cast(24, 0))
     assert made.measures["held_out_accuracy"] == 1.0
     assert made.measures["topology"] == "2 x 4 filters, 1 x 8 units"

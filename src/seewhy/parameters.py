@@ -76,6 +76,8 @@ def settings_of(method: Any) -> tuple[Setting, ...]:
 def documented(thing: Any) -> tuple[str, dict[str, tuple[str, str]]]:
     """What a docstring says before ``Args:``, and of each name there: its form, if one stands in brackets, and meaning.
 
+    Of a class also what its bases say of theirs.
+
     Example:
         >>> documented(Setting)[1]["kind"]
         ('', 'what it takes, in words.')
@@ -84,7 +86,9 @@ def documented(thing: Any) -> tuple[str, dict[str, tuple[str, str]]]:
     about, *parts = re.split(r"^(?:Args|Attributes):\s*$", text, flags=re.MULTILINE)
     entry = r"^    (\w+)(?: \(([^)]*)\))?: (.*?)(?=^    \w+(?: \([^)]*\))?: |^\S|\Z)"
     entries = re.findall(entry, parts[-1] if parts else "", re.MULTILINE | re.DOTALL)
-    return about.strip(), {name: (form, " ".join(meaning.split())) for name, form, meaning in entries}
+    bases = [base for base in getattr(thing, "__bases__", ()) if base.__module__.startswith("seewhy")]
+    inherited = {name: told for base in reversed(bases) for name, told in documented(base)[1].items()}
+    return about.strip(), inherited | {name: (form, " ".join(meaning.split())) for name, form, meaning in entries}
 
 
 def configured(method: Any, given: Mapping[str, Any]) -> Any:

@@ -14,10 +14,10 @@ from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.saving import load
 from seewhy.descriptions import Descriptions
 from seewhy.encoders.base import GlobalAverage, Tokenised, TrainableText
-from seewhy.encoders.tuned_towers import TunedTowers, trainable
 from seewhy.errors import InputError, ModelError
 from seewhy.learning.adaptation.gist.network import DistinctTexts, Form, GISTNetwork, grown, tune_towers
 from seewhy.learning.adaptation.gist.recipe import GIST
+from seewhy.learning.encoders.tuned_towers import TunedTowers, trainable
 from seewhy.learning.objectives.gist import GIST as Contrast
 from seewhy.pictures.samples import load_samples
 from seewhy.progress import Progress

@@ -35,7 +35,7 @@ ONLY: dict[str, set[str]] = {
         "language/annotation/formats.py", "classifiers/pretrained.py", "planted.py", "language/textualize_run.py",
         "descriptions/base.py", "language/captions.py", "descriptions/pairs.py", "cli/annotate.py",
         "cli/options.py", "encoders/engines.py", "encoders/imagenet.py", "studies/inspection/earlier.py",
-        "training/memory.py",
+        "training/memory.py", "storage/marks.py", "report/glossary.py", "cli/verbs.py",
     },
 }  # fmt: skip
 """Calls, by the last part of their name, and the files that may make them."""

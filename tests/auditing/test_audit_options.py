@@ -249,8 +249,8 @@ def test_a_seed_that_generators_do_not_take_is_refused(run: Any, tmp_path: Path)
 
 def test_the_junit_file_may_lie_in_the_folder_of_the_report(run: Any, tmp_path: Path) -> None:
     class_folders(tmp_path / "test", 2, LABELS)
-    for _ in range(2):
-        assert run(hues(), ACCURACY, "test", "-o", "new/report", "--junit", "new/report/audit.xml").code == 0
+    for more in ((), ("--force",)):
+        assert run(hues(), ACCURACY, "test", "-o", "new/report", "--junit", "new/report/audit.xml", *more).code == 0
     assert sorted(os.listdir("new/report")) == ["audit.html", "audit.json", "audit.xml"]
     Path("new/report/audit.xml").write_text("mine")
     foreign = run(hues(), ACCURACY, "test", "-o", "new/report", "--junit", "new/report/audit.xml")
@@ -300,9 +300,9 @@ def test_the_action_in_the_docs_is_yaml_whose_command_runs_and_whose_files_are_w
 ) -> None:
     page = (Path(__file__).parents[2] / "docs" / "audit.md").read_text("utf-8")
     steps = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])["jobs"]["audit"]["steps"]
-    (command,) = [step["run"] for step in steps if str(step.get("run")).startswith("seewhy audit model/ test/ ")]
+    (command,) = [step["run"] for step in steps if str(step.get("run")).startswith("seewhy evaluate -m model/ test/ ")]
     class_folders(tmp_path / "test", 2, LABELS)
-    assert run(hues(), ACCURACY, *command.split()[3:]).code == 0
+    assert run(hues(), ACCURACY, *command.split()[4:]).code == 0
     kept = steps[-1]
     assert kept["if"] == "always()"
     assert kept["with"]["path"].splitlines() == ["report/", "audit.xml"]

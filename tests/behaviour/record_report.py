@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+import json
 import os
 import re
 import sys
@@ -128,11 +129,12 @@ def batch() -> dict[str, Any]:
     how = ["--labels", "moss,rust,sky"]
     run = CliRunner().invoke
     loud = run(app, ["explain", *names, *how, "-o", "why"], catch_exceptions=False)
+    lines = run(app, ["predict", *names, *how, "--json"], catch_exceptions=False).stdout.splitlines()
     return {
         "text": [line for line in loud.stdout.splitlines() if "card:" not in line],
         "files": sorted(p.name for p in Path("why").iterdir() if not p.name.startswith(".")),
         "index": card_text(Path("why/index.html").read_text()),
-        "predict": run(app, ["predict", *names, *how, "--json"], catch_exceptions=False).stdout.splitlines(),
+        "predict": [json.loads(line) for line in lines],
     }
 
 

@@ -15,8 +15,7 @@ pytest.importorskip("fastapi", reason="the extra 'app' is not installed, so ther
 
 from seewhy.cli.predict import _csv_lines, _json_lines, _text_lines
 from seewhy.explanation.base import Explanation
-from seewhy.explanation.decision import Decision
-from seewhy.explanation.prediction import Prediction
+from seewhy.explanation.prediction import Decision, Prediction
 from seewhy.report import index_entry, render_html, render_index, render_png
 from seewhy.report.canvas import Canvas
 from seewhy.report.terminal import card_lines

@@ -20,9 +20,9 @@ def test_everything_measured_is_said(report: dict[str, Any]) -> None:
     page.check()
     for part in (
         "Evaluation on 60 pictures",
-        "1 of these pictures is among those the classifier was fitted on (1 byte for byte, 0 as near copies)",
-        "without them it is right on 84 %",
-        "The first: a.jpg (b.jpg)",
+        "1 of these pictures is among those the classifier was fitted on, 1 byte for byte",
+        "without them it is right on 84.0%",
+        "The first: a.jpg (fitted on: b.jpg)",
         "85 % right",
         "between 74 % and 92 % , with 95 % confidence",
         "Deletion, low is good 0.18 random map 0.31",

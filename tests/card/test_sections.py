@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seewhy.explanation.measures import Because
 from seewhy.explanation.part import Outside, Part
+from seewhy.explanation.pictures import MadePicture, Typical
 from seewhy.explanation.prediction import Prediction, Ranked
-from seewhy.explanation.similar import Likeness
-from seewhy.explanation.typical import MadePicture, Typical
+from seewhy.explanation.similar import Because, Likeness
 from seewhy.explanation.verdict import Missing, Verdict
 from seewhy.report import regions
 from seewhy.report.blocks import Heat

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from seewhy.classifiers.linear.jitter import paper_twelve, random_crops, ten_crops
-from seewhy.errors import InputError
 from seewhy.types import Crop
 
 
 def _area(crop: Crop) -> float:
     left, top, right, bottom = crop.box
     return (right - left) * (bottom - top)
-
-
-@given(seed=st.integers(0, 2**31), picture=st.integers(0, 10**6), low=st.floats(0.01, 1.0))
-def test_random_crops_lie_inside_with_the_asked_area(seed: int, picture: int, low: float) -> None:
-    for crop in random_crops(5, seed, picture, scale=(low, 1.0)):
-        left, top, right, bottom = crop.box
-        assert 0 <= left < right <= 1
-        assert 0 <= top < bottom <= 1
-        assert low - 1e-9 <= _area(crop) <= 1 + 1e-9
 
 
 def test_random_crops_are_a_prefix_and_differ_by_picture_and_seed() -> None:
@@ -33,10 +21,8 @@ def test_random_crops_are_a_prefix_and_differ_by_picture_and_seed() -> None:
     assert random_crops(8, seed=4, picture=5) != eight
 
 
-def test_flip_is_half_and_can_be_off() -> None:
+def test_half_are_mirrored() -> None:
     assert 60 < sum(c.flip for c in random_crops(200)) < 140
-    assert not any(c.flip for c in random_crops(200, flip=False))
-    assert [c.box for c in random_crops(9, flip=False)] == [c.box for c in random_crops(9)]
 
 
 def test_ten_crops_are_five_and_their_mirror_images() -> None:
@@ -55,38 +41,19 @@ def test_the_papers_crops_have_four_ninths_of_the_area() -> None:
         assert _area(view) == pytest.approx(4 / 9)
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [{"n": -1}, {"n": 1, "scale": (0.0, 1.0)}, {"n": 1, "scale": (0.5, 0.4)}, {"n": 1, "aspect": (2.0, 1.0)}],
-)
-def test_bad_arguments(arguments: dict) -> None:
-    with pytest.raises(InputError, match="Expected"):
-        random_crops(**arguments)
-    with pytest.raises(InputError, match="Expected"):
-        ten_crops(0.0)
-
-
 def _apart(values: np.ndarray, low: float, high: float) -> float:
     """Largest distance between the values' distribution and the uniform one (Kolmogorov and Smirnov)."""
     ordered = np.sort((values - low) / (high - low))
     return float(np.abs(ordered - (np.arange(len(ordered)) + 0.5) / len(ordered)).max())
 
 
-def test_area_is_uniform_aspect_log_uniform_and_the_place_anywhere() -> None:
-    """1,500 draws: a uniform sample is further than 0.05 from its law in one of a thousand; a wrong law is."""
-    boxes = np.array([c.box for c in random_crops(1500, seed=5, scale=(0.2, 0.4), aspect=(0.25, 2.0))])
-    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-    assert _apart(width * height, 0.2, 0.4) < 0.05
-    boxes = np.array([c.box for c in random_crops(1500, seed=5, scale=(0.1, 0.1), aspect=(0.25, 2.0))])
-    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-    assert _apart(np.log(width / height), np.log(0.25), np.log(2.0)) < 0.05
-    assert _apart(boxes[:, 0] / (1 - width), 0, 1) < 0.05
-    assert _apart(boxes[:, 1] / (1 - height), 0, 1) < 0.05
-
-
 def test_the_defaults_are_those_of_inception_crops_with_a_tenth_at_least() -> None:
     boxes = np.array([c.box for c in random_crops(1500, seed=6)])
+    assert (boxes >= 0).all()
+    assert (boxes <= 1).all()
     width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     assert _apart(width * height, 0.1, 1.0) < 0.05
+    free = width < 1
+    assert _apart(boxes[free, 0] / (1 - width[free]), 0, 1) < 0.05
     small = width * height < 0.7  # any ratio fits there
     assert _apart(np.log(width / height)[small], np.log(3 / 4), np.log(4 / 3)) < 0.05

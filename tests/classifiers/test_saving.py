@@ -108,28 +108,10 @@ def test_saving_over_another_leaves_everything_else_in_the_folder(fitted: Classi
     assert len(contents(folder)) == len(others) + 2
 
 
-def old_format(folder: Path) -> None:
-    """As SeeWhy wrote it before the tensors' file was named after its contents."""
-    tensors_of(folder).rename(folder / "tensors.safetensors")
-    edit(folder, lambda card: (card.update(format=1), card.pop("tensors")))
-
-
-def test_the_first_format_is_still_read_and_replaced(fitted: Classifier, folder: Path) -> None:
-    old_format(folder)
-    again = load(folder, encoder=ENCODER)
-    assert torch.equal(again.probabilities(noise(4)), fitted.probabilities(noise(4)))
-    again.save(folder)
-    assert sorted(contents(folder)) == sorted([CARD, tensors_of(folder).name])
-    assert load(folder, encoder=ENCODER).digest == fitted.digest
-
-
-@pytest.mark.parametrize("old", [1, 2])
 def test_a_save_that_is_killed_leaves_one_that_loads(
-    fitted: Classifier, folder: Path, tmp_path: Path, old: int, monkeypatch: pytest.MonkeyPatch
+    fitted: Classifier, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before and after every change to the folder it holds the old classifier, whole, or the new one."""
-    if old == 1:
-        old_format(folder)
     moments: list[Path] = []
 
     def moment() -> None:
@@ -217,7 +199,7 @@ def test_what_is_no_classifier_is_refused(tmp_path: Path, folder: Path) -> None:
 def test_a_newer_format_is_refused(folder: Path) -> None:
     edit(folder, lambda card: card.update(format=99))
     assert refused(folder, ModelError) == (
-        f"{folder} has format 99; this SeeWhy reads 1 and 2. Update SeeWhy with: pip install -U seewhy, "
+        f"{folder} has format 99; this SeeWhy reads 2. Update SeeWhy with: pip install -U seewhy, "
         "or fit the classifier again."
     )
 
@@ -225,16 +207,13 @@ def test_a_newer_format_is_refused(folder: Path) -> None:
 def test_a_card_that_is_no_object_is_refused(folder: Path) -> None:
     (folder / CARD).write_text("[1, 2]")
     assert refused(folder, ModelError) == (
-        f"{folder} has format None; this SeeWhy reads 1 and 2. Update SeeWhy with: pip install -U seewhy, "
+        f"{folder} has format None; this SeeWhy reads 2. Update SeeWhy with: pip install -U seewhy, "
         "or fit the classifier again."
     )
 
 
-@pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("cut", [0, 7, 100, -10, None])
-def test_damaged_tensors_are_refused(folder: Path, cut: int | None, old: bool) -> None:
-    if old:
-        old_format(folder)
+def test_damaged_tensors_are_refused(folder: Path, cut: int | None) -> None:
     file = tensors_of(folder)
     data = file.read_bytes()
     file.unlink() if cut is None else file.write_bytes(data[:cut])
@@ -495,7 +474,7 @@ def test_a_pickle_in_place_of_tensors_is_only_damaged(folder: Path, tmp_path: Pa
         def __reduce__(self) -> tuple[Any, ...]:
             return os.mkdir, (str(tmp_path / "harm"),)
 
-    old_format(folder)
-    (folder / "tensors.safetensors").write_bytes(pickle.dumps(Harm()))
-    assert refused(folder, WeightsError).startswith(f"{folder / 'tensors.safetensors'} is damaged (")
+    file = tensors_of(folder)
+    file.write_bytes(pickle.dumps(Harm()))
+    assert refused(folder, WeightsError).startswith(f"{file} is damaged (")
     assert not (tmp_path / "harm").exists()

@@ -106,7 +106,7 @@ def test_a_refused_parameter_is_left_out_on_demand(
 
     with serving(picky) as service:
         assert seewhy(monkeypatch, *classes(service)) == 2
-        assert "Add --leave-out temperature, or change it." in capsys.readouterr().err
+        assert "Add --set leave_out=temperature, or change it." in capsys.readouterr().err
         assert seewhy(monkeypatch, *classes(service, "--leave-out", "temperature, seed")) == 0
     assert "seed" not in service.requests[-1]
 

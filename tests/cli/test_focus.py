@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 import seewhy
 from seewhy.cli import app
-from seewhy.encoders.adapted import Adaptation
-from seewhy.encoders.instructed import InstructedHead
+from seewhy.learning.encoders.adapted import Adaptation
+from seewhy.learning.encoders.instructed import InstructedHead
 
 
 @pytest.fixture(scope="module")

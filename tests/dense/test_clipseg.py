@@ -116,7 +116,7 @@ def test_probabilities_of_their_own_are_sigmoids() -> None:
     ("given", "kind", "says"),
     [
         ({"name": "clipseg"}, InputError, "The segmenter clipseg was named without its weights. A folder"),
-        ({"name": "clipseg"}, InputError, "Write --segmenter clipseg:/path/to/folder."),
+        ({"name": "clipseg"}, InputError, "Write --method clipseg:/path/to/folder."),
         ({"name": "clipsag:/x"}, UnknownNameError, "Did you mean 'clipseg'"),
         ({"name": "maskclip:/x"}, InputError, "The segmenter maskclip has no weights of its own, and /x was"),
         ({"name": "linear"}, InputError, "The segmenter linear learns from pictures, and was given names alone."),

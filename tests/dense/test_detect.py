@@ -124,7 +124,7 @@ def test_python(tmp_path: Path) -> None:
             "The detector word_regions has no parameter 'zoom'. One of templates,",
         ),
         ({"labels": "a", "detector": "word_regions:x"}, InputError, "has no weights of its own, and x was given."),
-        ({"labels": "a", "detector": "owlv2"}, InputError, "Write --detector owlv2:/path/to/folder."),
+        ({"labels": "a", "detector": "owlv2"}, InputError, "Write --method owlv2:/path/to/folder."),
         ({"labels": "a", "levels": (0.0,)}, InputError, "Numbers between 0 and 1, and one word or more"),
         ({"labels": "a", "rest": ()}, InputError, "0 words for the rest"),
     ],

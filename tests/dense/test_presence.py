@@ -97,7 +97,7 @@ def test_nothing_found_is_an_answer_in_the_terminal(tmp_path: Path, monkeypatch:
     every = CliRunner().invoke(app, [*words, "--json", "--least-presence", "0"]).stdout.splitlines()
     assert json.loads(every[0])["unnamed"] == 0
     refused = CliRunner().invoke(app, ["detect", str(tmp_path / "a.png"), "-m", "det", "--least-presence", "2"])
-    assert str(refused.exception).startswith("There is no setting of seewhy detect called")
+    assert str(refused.exception).startswith("--model and --set least_presence were both given.")
 
 
 def test_few_boxes_of_each_name() -> None:

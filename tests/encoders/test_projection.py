@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from seewhy.encoders.projection import Form, Projection, Reweighted, restored
 from seewhy.errors import InputError
+from seewhy.learning.encoders.projection import Form, Projection, Reweighted, restored
 from seewhy.progress import Progress
 
 

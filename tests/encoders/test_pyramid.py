@@ -12,8 +12,8 @@ from torch.nn.functional import interpolate
 from seewhy.encoders.base import Layout
 from seewhy.encoders.find import encoder
 from seewhy.encoders.new import Residual
-from seewhy.encoders.pyramid import Pyramid, stages_of
 from seewhy.errors import ModelError
+from seewhy.learning.encoders.pyramid import Pyramid, stages_of
 
 PIXELS = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from seewhy.encoders.projection import Projection
-from seewhy.encoders.tuned_pictures import TunedPictures
+from seewhy.learning.encoders.projection import Projection
+from seewhy.learning.encoders.tuned_pictures import TunedPictures
 from tiny import noise, tiny_cnn
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from killing import Killing, content, rows, writes
 from seewhy.cli import app
-from seewhy.encoders.adapted import CARD, open_adaptation
+from seewhy.learning.encoders.adapted import CARD, open_adaptation
 from seewhy.storage import output
 from tiny import picture
 from tiny_words import tiny_pair

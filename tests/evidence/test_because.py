@@ -16,8 +16,7 @@ from seewhy.classifiers.base import Classifier
 from seewhy.errors import InputError
 from seewhy.evidence.like import leaders, sentence, source
 from seewhy.explanation.base import Explanation
-from seewhy.explanation.measures import Because
-from seewhy.explanation.similar import Like
+from seewhy.explanation.similar import Because, Like
 from seewhy.pictures.images import read_picture
 from seewhy.prototypes.bank import PatchBank
 from seewhy.prototypes.bank_influences import bank_influences, view_of

@@ -12,11 +12,9 @@ import pytest
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.errors import InputError
-from seewhy.explanation.base import Where
-from seewhy.explanation.decision import Decision
-from seewhy.explanation.measures import NeighbourShare, PatchDeletion
-from seewhy.explanation.similar import Like
-from seewhy.explanation.subject import Subject
+from seewhy.explanation.base import Subject, Where
+from seewhy.explanation.prediction import Decision
+from seewhy.explanation.similar import Like, NeighbourShare, PatchDeletion
 from seewhy.pictures.samples import load_samples
 from seewhy.prototypes.bank import PatchBank
 from seewhy.prototypes.base import Group, Match

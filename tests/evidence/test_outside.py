@@ -105,7 +105,9 @@ def test_the_command_says_it_and_makes_cards_anew_for_other_masks(
     assert line["where"]["outside"]["area"] == 0.5
     done = CliRunner().invoke(app, [*argued, "--object", "bird"])
     assert isinstance(done.exception, InputError)
-    assert str(done.exception).startswith("--object-mask and --object were both given. One of them was expected")
+    assert str(done.exception).startswith(
+        f"--masks {tmp_path / 'masks'} and --object were both given. One of them was expected"
+    )
 
 
 def test_an_evaluation_says_it_of_all_explained_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

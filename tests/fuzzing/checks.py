@@ -71,14 +71,14 @@ def _use_check(folder: Path) -> None:
 
 
 def _adapted(folder: Path) -> None:
-    from seewhy.encoders.adapted import Adaptation
-    from seewhy.encoders.paired_heads import PairedHeads
+    from seewhy.learning.encoders.adapted import Adaptation
+    from seewhy.learning.encoders.paired_heads import PairedHeads
 
     Adaptation(colours(), PairedHeads.before(colours(), 4), 0.5).save(folder / "e")
 
 
 def _use_adapted(folder: Path) -> None:
-    from seewhy.encoders.adapted import load
+    from seewhy.learning.encoders.adapted import load
 
     load(str(folder / "e"), base=colours()).encode_text(["red"])
 

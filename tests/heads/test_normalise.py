@@ -43,9 +43,9 @@ def test_default_changes_nothing_and_json_round_trips() -> None:
     x = torch.randn(2, 3)
     assert torch.equal(Normalise()(x), x)
     normalise = Normalise(0.5, True)
-    assert Normalise.from_json(json.loads(json.dumps(normalise.to_json()))) == normalise
+    assert Normalise(**json.loads(json.dumps(normalise.to_json()))) == normalise
 
 
 def test_power_must_be_positive() -> None:
-    with pytest.raises(InputError, match=r"^The power is 0\. Expected a positive number\. Pass power=0\.5, say\.$"):
+    with pytest.raises(InputError, match="Normalise was given power="):
         Normalise(0)

@@ -347,7 +347,7 @@ def test_the_command_writes_what_it_says(folder: Path, tmp_path: Path, monkeypat
 
 def test_the_command_takes_a_column_of_splits(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("seewhy.encoders.find.encoder", lambda _name, engine: tiny_cnn())
-    done = CliRunner().invoke(app, ["check", str(table), "--split-column", "part", "--store", "none", "--json", "-q"])
+    done = CliRunner().invoke(app, ["check", str(table), "--column", "split=part", "--store", "none", "--json", "-q"])
     assert done.exit_code == 0, done.stderr
     assert [one["n"] for one in json.loads(done.stdout)["copies_across"]] == [2, 1]
 

@@ -61,7 +61,7 @@ def decisions(table: Path) -> Iterator[LabelDecisions]:
 
 def exported(table: Path, *more: str) -> list[dict[str, str]]:
     out = table.parent / "corrected.csv"
-    how = ["--image-column", "file", "--label-column", "kind", "--from", str(table.parent / "check"), *more]
+    how = ["--column", "image=file", "--column", "label=kind", "--from", str(table.parent / "check"), *more]
     done = CliRunner().invoke(app, ["check", str(table), *how, "--export", str(out)], catch_exceptions=False)
     assert done.exit_code == 0, done.stderr
     return list(csv.DictReader(out.read_text().splitlines()))
@@ -218,7 +218,7 @@ def test_two_people_on_the_page(table: Path, decisions: LabelDecisions) -> None:
 def test_two_people_in_a_browser_a_kill_an_undo_and_the_table(table: Path, command: list[str]) -> None:
     """What the page says is kept is there after the server was killed."""
     pytest.importorskip("websocket", reason="websocket-client is not installed, so the browser cannot be spoken to")
-    how = [*command, "check", str(table), "--image-column", "file", "--label-column", "kind"]
+    how = [*command, "check", str(table), "--column", "image=file", "--column", "label=kind"]
     how += ["--from", str(table.parent / "check")]
     key = known_picture(str(table.parent / "pictures" / "3.png")).key
     row = f"document.querySelector('[data-key=\"{key}\"][data-given=moss]')"

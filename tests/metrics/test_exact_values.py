@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from skimage.measure import label, regionprops
 from skimage.metrics import structural_similarity
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
@@ -248,17 +247,6 @@ def test_boxes_by_hand() -> None:
     boxes = largest_boxes(inside)
     assert boxes.tolist() == [[3, 2, 6, 4], [0, 0, 3, 3], [0, 0, 0, 0]]
     assert box_iou(boxes, torch.tensor([3, 2, 6, 5])).tolist() == pytest.approx([6 / 9, 0, 0])
-
-
-@pytest.mark.parametrize("part", [0.2, 0.4, 0.55])
-def test_the_largest_piece_is_scikit_images(part: float) -> None:
-    """Random masks around the share at which pieces join, where shapes are wildest."""
-    masks = torch.rand(20, 31, 17, generator=torch.Generator().manual_seed(0)) < part
-    for mask, found in zip(masks, largest_boxes(masks).tolist(), strict=True):
-        pieces = regionprops(label(mask.numpy(), connectivity=2))
-        size = max(p.area for p in pieces)
-        boxes = [(p.bbox[1], p.bbox[0], p.bbox[3], p.bbox[2]) for p in pieces if p.area == size]
-        assert tuple(found) in boxes
 
 
 def test_max_box_acc_takes_one_threshold_for_the_set() -> None:

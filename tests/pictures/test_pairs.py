@@ -185,13 +185,13 @@ def test_a_picture_of_two_groups_joins_them(root: Path) -> None:
         (
             ["image,captin", "a.png,A", "b.png,B"], {},
             "{root}/t.csv has no column of texts among 'captin'. Did you mean 'captin'? One called 'text' was "
-            "expected. Rename it, or name it with --text-column.",
+            "expected. Rename it, or name it with --column text.",
         ),
         (
             ["image,text", "a red bird,a.png", "a blue bus,b.png"], {},
             "{root}/t.csv, column 'text', holds file names, such as 'a.png'. Did you mean 'image'? Texts were "
             "expected. "
-            "Name their column with --text-column.",
+            "Name their column with --column text.",
         ),
         (
             ["image,text,file", "a red bird,so it is,a.png", "a blue bus,a bus,b.png"], {},

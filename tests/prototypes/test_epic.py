@@ -24,8 +24,7 @@ from seewhy.encoders.stream import file_digest
 from seewhy.errors import DataError, InputError, ModelError, WeightsError
 from seewhy.evidence.explain import ExplainOptions
 from seewhy.evidence.like import delete_patches
-from seewhy.explanation.measures import PatchDeletion
-from seewhy.explanation.similar import Like
+from seewhy.explanation.similar import Like, PatchDeletion
 from seewhy.explanation.verdict import Missing
 from seewhy.heads.head import Head, Target
 from seewhy.pictures.samples import load_samples
@@ -314,7 +313,7 @@ def test_asking_for_what_is_not_there_says_how_to_get_it(fitted: Classifier, tmp
         bare.explain(picture("moss", 0), like="epik")
     missing = bare.explain(picture("moss", 0)).like
     assert isinstance(missing, Missing)
-    assert "fit-prototypes" in missing.cure
+    assert "--task prototypes" in missing.cure
 
 
 def test_prototypes_can_lie_elsewhere(fitted: Classifier, tmp_path: Path) -> None:

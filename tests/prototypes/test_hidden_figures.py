@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from seewhy.explanation.measures import PatchDeletion
+from seewhy.explanation.similar import PatchDeletion
 from seewhy.prototypes.judging import Showing
 
 

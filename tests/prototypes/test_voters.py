@@ -18,10 +18,8 @@ from seewhy.encoders.base import EncoderOutput
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import InputError
 from seewhy.evidence.place import like_place
-from seewhy.explanation.base import Explanation
-from seewhy.explanation.measures import VoteRemoval
-from seewhy.explanation.similar import Like
-from seewhy.explanation.subject import Subject
+from seewhy.explanation.base import Explanation, Subject
+from seewhy.explanation.similar import Like, VoteRemoval
 from seewhy.heads.head import Head, Target
 from seewhy.heads.normalise import Normalise
 from seewhy.heads.votes import Votes
@@ -256,7 +254,7 @@ def test_without_held_out_pictures_it_is_not_measured(folder: Path) -> None:
     made = Neighbours(k=3, held_out=0.0).fit(tiny_cnn(), load_samples(folder))
     found = like(made.explain(picture("rust", 77), measure=False))
     assert found.verdict.level == "not measured"
-    assert found.measured()["changed"] is None
+    assert found.to_json()["changed"] is None
 
 
 def test_saved_and_loaded_it_is_the_same(fitted: Classifier, why: Explanation, tmp_path: Path) -> None:

@@ -344,13 +344,8 @@ def test_without_held_out_pictures(folders: Path) -> None:
 
 def test_what_cannot_be_is_refused() -> None:
     for setting, message in (
-        ({"mode": "4p"}, "The mode of comet is '4p'. One of '2p', '3p', 'post_hoc' was expected. Choose one."),
-        ({"fill": "red"}, "The fill of comet is 'red'. One of None, 'mean', 'black' was expected. Choose one."),
-        (
-            {"tau": 1.5},
-            "comet was given m_p=1, m_c=4, m_1=100, tau=1.5, size=None. Weights from 0, tau in [0, 1) and a size from "
-            "32 were expected. Change them.",
-        ),
+        ({"mode": "4p"}, "comet was given mode='4p'. '2p', '3p' or 'post_hoc' was expected. Change it."),
+        ({"tau": 1.5}, "comet was given tau=1.5. A number from 0 to below 1 was expected. Change it."),
     ):
         with pytest.raises(InputError) as caught:
             COMET(**setting)

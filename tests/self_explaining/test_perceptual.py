@@ -352,9 +352,9 @@ def test_one_class_is_too_few_and_a_broken_picture_is_left_out(tmp_path: Path, r
 
 
 def test_what_it_cannot_do_is_said() -> None:
-    with pytest.raises(InputError, match="The forms are stochastic, vanilla and none"):
+    with pytest.raises(InputError, match="'vanilla', 'stochastic' or 'none' was expected"):
         Perceptual("crystal")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="Numbers above zero"):
+    with pytest.raises(InputError, match="A whole number from 1"):
         Perceptual(n_copies=0)
 
 

@@ -338,9 +338,9 @@ def test_what_cannot_be_done_is_said(samples: Samples) -> None:
         "Leave first out, or choose 'deep'."
     )
     assert refused(InputError, lambda: PromptCAM(optimiser="adam")).startswith(  # type: ignore[arg-type]
-        "Prompt-CAM was given variant='last' and optimiser='adam'."
+        "prompt_cam was given optimiser='adam'."
     )
-    assert refused(InputError, lambda: PromptCAM(dropout=1.0)).startswith("Prompt-CAM was given epochs=100, dropout=1")
+    assert refused(InputError, lambda: PromptCAM(dropout=1.0)).startswith("prompt_cam was given dropout=1.")
 
 
 @pytest.mark.slow

@@ -376,11 +376,10 @@ def test_the_command_prints_its_table_and_writes_its_page(tmp_path: Path, monkey
     argued += ["-o", str(tmp_path / "out"), "--n-per-class", "4", "--store", "none", "-q"]
     done = RUNNER.invoke(app, argued)
     assert done.exit_code == 0, done.output
-    assert "  green (4): undecided, " in done.stdout
-    assert "object alone" in done.stdout
+    assert "undecided" in done.stdout
     assert "Masks: given, in masks" in done.stdout
     assert (tmp_path / "out" / "background.html").is_file()
     done = RUNNER.invoke(app, [*argued, "--json"])
     check("study-background", [json.loads(done.stdout)])
     done = RUNNER.invoke(app, [*argued, "--object", "cup"])
-    assert str(done.exception).startswith("--masks and --object were both given. One of them was expected")
+    assert "and --object were both given." in str(done.exception)

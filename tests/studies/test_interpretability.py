@@ -253,7 +253,7 @@ def test_bad_input_in_one_sentence(samples: Samples, tmp_path: Path) -> None:
         small.run([tiny_cnn()], of(samples, {a: 6, b: 1}))
     few = InterpretabilityStudy(("prototype",), grid=2, n_random=1, n_draws=50, training=QUICK)
     with pytest.raises(
-        DataError, match=r"give 36 pieces .* and 200 concepts were asked for.* --n-concepts 36 or fewer"
+        DataError, match=r"give 36 pieces .* and 200 concepts were asked for.* --set n_concepts=36 or fewer"
     ):
         few.run([tiny_cnn()], samples)
     with pytest.raises(DataError, match="1 sentence was given for concepts in words"):

@@ -12,10 +12,10 @@ from PIL import Image
 
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.names import names_of
-from seewhy.encoders.paired_heads import PairedHeads
 from seewhy.errors import DataError, InputError, ModelError
 from seewhy.learning.adapt import KEEPS, Adapt, Kept, agrees
 from seewhy.learning.cost import estimate
+from seewhy.learning.encoders.paired_heads import PairedHeads
 from seewhy.learning.pooled import encode_pairs
 from seewhy.learning.retrieval import ranks
 from seewhy.learning.way import choose

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.encoders.base import Layout
-from seewhy.encoders.projection import Projection
-from seewhy.encoders.pyramid import Pyramid, stages_of
 from seewhy.errors import InputError
+from seewhy.learning.encoders.projection import Projection
+from seewhy.learning.encoders.pyramid import Pyramid, stages_of
 from seewhy.learning.objectives.pixpro import PixPro
 from seewhy.learning.views import Cells, DenseViews, OneMap, spread
 from seewhy.training.batches import Batch, TrainingData

@@ -19,9 +19,9 @@ from killing import content
 from schemas import check
 from seewhy.cli import app
 from seewhy.cli.train import Watched
-from seewhy.encoders.adapted import open_adaptation
 from seewhy.encoders.stream import Encoded, encode_stream
 from seewhy.errors import InputError, ModelError
+from seewhy.learning.encoders.adapted import open_adaptation
 from seewhy.learning.from_columns import AGREES, KEEPS, FromColumns, Right, needs
 from seewhy.learning.instructed import ByInstructions
 from seewhy.learning.objectives import objectives
@@ -168,7 +168,7 @@ def test_an_encoder_without_words_is_refused_before_anything_is_looked_at(
 
 
 def test_the_refusal_names_the_options() -> None:
-    for name, option in (("focallens", "--instruction COLUMN=WORDS"), ("prefix", "--label-column COLUMN")):
+    for name, option in (("focallens", "--instruction COLUMN=WORDS"), ("prefix", "--column label=COLUMN")):
         assert option in needs(objectives[name])  # type: ignore[type-abstract]
 
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from seewhy.encoders.adapted import Adaptation
 from seewhy.encoders.base import Layout
 from seewhy.errors import DataError
+from seewhy.learning.encoders.adapted import Adaptation
 from seewhy.learning.instructed import Instruct, Question, triplets
 from seewhy.learning.objectives.clip import CLIP
 from tiny import HashedWords, build

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, normalize
 
 import seewhy
-from seewhy.encoders.adapted import Adaptation, open_adaptation
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.clip_text import ClipText
-from seewhy.encoders.prefixed import PrefixedWords
 from seewhy.encoders.split import freeze
 from seewhy.errors import DataError, InputError, ModelError
+from seewhy.learning.encoders.adapted import Adaptation, open_adaptation
+from seewhy.learning.encoders.prefixed import PrefixedWords
 from seewhy.learning.objectives.prefix import Prefix
 from seewhy.learning.prefixed import Prefixing, two_kinds
 from seewhy.training.batches import TrainingData

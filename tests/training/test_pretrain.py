@@ -274,7 +274,7 @@ def test_what_it_would_cost_and_options_that_do_not_fit(cli: Callable[..., Any],
     assert (told["n_pictures"], told["n_texts"], told["n_steps"], (tmp_path / "enc").exists()) == (24, 0, 4, False)
     wrong = cli("-o", tmp_path / "enc", "--objective", "simclr", "--text-column", "words")
     assert str(wrong.exception) == (
-        "--text-column was given with the objective 'simclr', which has no use for it. An objective that has, or none "
+        "--column text was given with the objective 'simclr', which has no use for it. An objective that has, or none "
         "of it, was expected. Drop it, or take another objective."
     )
     wrong = cli("-o", tmp_path / "enc", "--objective", "siglip", "--projection", "none")

@@ -17,8 +17,8 @@ from schemas import check
 from seewhy.cli import app
 from seewhy.encoders.base import GlobalAverage
 from seewhy.encoders.find import encoder as find
-from seewhy.encoders.pyramid import Pyramid
 from seewhy.errors import InputError, ModelError
+from seewhy.learning.encoders.pyramid import Pyramid
 from seewhy.learning.objectives.pixpro import PixPro
 from seewhy.learning.pretrain import Pretrain
 from seewhy.pictures.samples import Samples, load_pictures

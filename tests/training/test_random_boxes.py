@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from seewhy.encoders.adapted import load
 from seewhy.encoders.base import Layout
 from seewhy.encoders.find import encoder
 from seewhy.encoders.region_heads import HeadSizes, RegionHeads
 from seewhy.learning.adapt import Adapt
+from seewhy.learning.encoders.adapted import load
 from seewhy.learning.objectives.dito import DITO
 from seewhy.learning.regions import BoxContrast, levels_of, random_boxes
 from seewhy.pictures.samples import Sample

@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..arguments import Count, checked
+from ..arguments import checked
+from ..bounds import Count
 from ..descriptions.base import WordBank, Words
 from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, EncodeRequest, Views, encode_stream
@@ -160,7 +161,7 @@ class Classifier:
             views: several crops a picture, whose logits are averaged; left out, the model's own crop.
             batch_size: pictures the engine sees at once.
             top: classes listed.
-            level: how often the true class is to be among those named by the decision.
+            level: how often the true class is to be among those named.
         """
         for seen, probabilities in self._decided(_walk(pictures), store, views, batch_size):
             if isinstance(seen, Failure):
@@ -195,17 +196,13 @@ class Classifier:
     def predict(
         self, picture: One | Many, *, top: Count = 5, store: FeatureStore | None = None
     ) -> Prediction | list[Prediction | Failure]:
-        """Decide on a picture, or on several.
+        """Decide on a picture, or on several: then a list, in which a :class:`Failure` stands for one that is broken.
 
         Args:
             picture: a file name, a Pillow image, an array ``(h, w, 3)``, a tensor ``(3, h, w)``, …, or several of
                 them (:mod:`seewhy.pictures.sources`).
             top: classes listed.
             store: where looks are kept between runs; left out, nothing is kept.
-
-        Returns:
-            Of one picture its prediction; of several a list in their order, in which a :class:`Failure` stands for
-            one that cannot be read.
 
         Raises:
             ImageError: the one picture cannot be read.
@@ -225,16 +222,10 @@ class Classifier:
         views: Views | None = None,
         batch_size: Count = 32,
     ) -> np.ndarray:
-        """Probabilities of all classes, float32 ``(n, k)``, a row per picture and a column per class of ``classes``.
-
-        Args:
-            pictures: one or several (:mod:`seewhy.pictures.sources`).
-            store: where looks are kept between runs.
-            views: several crops a picture, whose logits are averaged.
-            batch_size: pictures the engine sees at once.
+        """Probabilities of all classes, float32 ``(n, k)``, as :meth:`predict_all` has them.
 
         Raises:
-            ImageError: one of them cannot be read; :meth:`predict_all` goes on with the others.
+            ImageError: a picture cannot be read.
         """
         many = several(pictures)
         rows = []
@@ -270,18 +261,13 @@ class Classifier:
     def explain(
         self, picture: One | Many, *, store: FeatureStore | None = None, **options: Unpack[ExplainKeywords]
     ) -> Explanation | list[Explanation | Failure]:
-        """Explain a picture, or several: decision, where, like what, in words, each with its measure.
+        """Explain a picture, or several as in :meth:`predict`: decision, where, like what, in words, with measures.
 
         Args:
-            picture: a file name, a Pillow image, an array ``(h, w, 3)``, a tensor ``(3, h, w)``, …, or several of
-                them (:mod:`seewhy.pictures.sources`).
+            picture: one or several, as there.
             store: where looks are kept between runs; left out, nothing is kept.
             **options: ``where``, ``target``, ``contrast``, ``measure``, … of
                 :class:`seewhy.evidence.explain.ExplainOptions`.
-
-        Returns:
-            Of one picture its explanation; of several a list in their order, in which a :class:`Failure` stands for
-            one that cannot be read.
 
         Raises:
             ImageError: the one picture cannot be read.
@@ -305,8 +291,7 @@ class Classifier:
     def with_descriptions(self, descriptions: Words, store: FeatureStore | None = None) -> Classifier:
         """The same classifier with words as evidence; the decision does not change.
 
-        The texts are encoded without the class's name before them, and measured without the name where it is in them,
-        so that the name cannot do their work.
+        The texts are encoded and measured without the class's name, so that the name cannot do their work.
         """
         from .words import with_descriptions
 

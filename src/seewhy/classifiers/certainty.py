@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import InputError
-from ..explanation.decision import Certainty, Decision
+from ..explanation.prediction import Certainty, Decision
 from ..progress import Progress
 from ..storage.tensors import compact
 from ..threads import beside

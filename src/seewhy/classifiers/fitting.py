@@ -13,10 +13,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ..descriptions.base import Descriptions
+from ..descriptions.pairs import Caption
 from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import InputError
-from ..language.matching import Caption
 from ..pictures.samples import Sample, Samples
 from ..progress import Progress
 from ..prototypes.bank import PatchBank

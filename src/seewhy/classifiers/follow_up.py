@@ -14,12 +14,12 @@ from torch import Tensor
 
 from ..bounds import Bound, Finite
 from ..descriptions.base import WordBank
+from ..descriptions.pairs import Pair, check_pairs
 from ..encoders.base import Encoder
 from ..encoders.stream import encode_texts
 from ..errors import InputError
 from ..heads.head import Head, Projected
 from ..heads.reranking import Reason, Reranking
-from ..language.questions import Pair, check_pairs
 from ..storage.features import FeatureStore
 from . import classifiers
 from .base import Classifier

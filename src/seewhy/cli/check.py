@@ -70,46 +70,38 @@ def check(
         restore: With --texts: put back what this rule removed; DATA is then a cleaned set.
     """
     if texts or restore is not None:
-        _texts(session, data, output, skip, restore)
+        _texts(session)
     if from_ is not None or serve or export is not None:
-        _go_on(session, data, from_, serve, export, (host, port, tuple(name or ())))
-    _labels(session, data, output, model, by, against)
+        _go_on(session)
+    _labels(session)
 
 
-def _labels(
-    session: Session, data: Path, output: Path | None, model: str | None, by: str, against: Path | None
-) -> NoReturn:
+def _labels(session: Session) -> NoReturn:
     from ..pictures.samples import load_pictures
     from ..storage.output import check_file, write
     from ..studies.inspection.check import COLUMNS, Check
 
-    how = session.make(Check, by=by)
-    check_report(output, "check", session.force)
-    csv = None if output is None else output / "findings.csv"
+    o = session.given
+    how = session.make(Check, by=o.by)
+    check_report(o.output, "check", session.force)
+    csv = None if o.output is None else o.output / "findings.csv"
     if csv is not None and csv.parent.is_dir():
         check_file(csv, force=session.force)
-    samples = session.samples(data, group=session.group, split=session.columns.get("split")).labelled()
+    samples = session.samples(o.data, group=session.group, split=session.columns.get("split")).labelled()
     columns = {n: session.columns[n] for n in ("image", "label") if n in session.columns}
-    others = None if against is None else load_pictures(against, **columns)
-    classifier = None if model is None else session.saved(model)
+    others = None if o.against is None else load_pictures(o.against, **columns)
+    classifier = None if o.model is None else session.saved(o.model)
     encoder = session.encoder() if classifier is None else classifier.encoder
     known = None if classifier is None else classifier.classes
     findings = how.run(encoder, samples, known=known, against=others, store=session.store, progress=session.terminal)
-    session.report(findings, output, "check")
+    session.report(findings, o.output, "check")
     if csv is not None:
         rows = [list(COLUMNS), *findings.rows()]
         write(csv, "".join(csv_row(row) for row in rows), force=session.force)
     session.end(findings.data["n"])
 
 
-def _go_on(
-    session: Session,
-    data: Path,
-    folder: Path | None,
-    serve: bool,
-    export: Path | None,
-    where: tuple[str, int, tuple[str, ...]],
-) -> NoReturn:
+def _go_on(session: Session) -> NoReturn:
     """From a check that was made: the corrected table, or the page on which people decide.
 
     Raises:
@@ -119,21 +111,22 @@ def _go_on(
     from ..language.annotation.labels import Corrections, LabelledData, check_corrected, open_decisions
     from ..studies.inspection.check import read_check
 
-    if folder is None or serve == (export is not None):
+    o = session.given
+    if o.from_ is None or o.serve == (o.export is not None):
         raise InputError(
             "--from goes with --serve or --export, one of them. The folder of a check and what to do with it were "
             "expected. Give --from check/ --serve, say."
         )
-    if export is not None:
-        check_corrected(export, data, session.force)
-    samples = session.samples(data, group=session.group)
-    earlier = read_check(folder, data, samples.items)
-    labelled = LabelledData(data, samples.items, *label_columns(session))
-    corrections = Corrections(labelled, open_decisions(folder, earlier["classes"]))
-    if export is None:
-        _serve(earlier, corrections, where)
+    if o.export is not None:
+        check_corrected(o.export, o.data, session.force)
+    samples = session.samples(o.data, group=session.group)
+    earlier = read_check(o.from_, o.data, samples.items)
+    labelled = LabelledData(o.data, samples.items, *label_columns(session))
+    corrections = Corrections(labelled, open_decisions(o.from_, earlier["classes"]))
+    if o.export is None:
+        _serve(session, earlier, corrections)
     else:
-        export_corrected(session, export, corrections.data, corrections.decisions)
+        export_corrected(session, o.export, corrections.data, corrections.decisions)
     raise typer.Exit
 
 
@@ -157,7 +150,7 @@ def export_corrected(session: Session, path: Path, data: LabelledData, decisions
         )
 
 
-def _serve(check: dict[str, Any], corrections: Corrections, where: tuple[str, int, tuple[str, ...]]) -> None:
+def _serve(session: Session, check: dict[str, Any], corrections: Corrections) -> None:
     from ..errors import MissingExtraError
     from ..service.app import Settings
     from ..service.app import serve as run
@@ -167,7 +160,8 @@ def _serve(check: dict[str, Any], corrections: Corrections, where: tuple[str, in
         from ..service.app.deciding import make_check_app
     except ImportError as error:
         raise MissingExtraError("app", "The page") from error
-    settings = Settings(host=where[0], port=where[1], names=where[2])
+    o = session.given
+    settings = Settings(host=o.host, port=o.port, names=tuple(o.name or ()))
     served = make_check_app(check, corrections, small_picture, settings)
 
     def ready(address: str) -> None:
@@ -179,34 +173,36 @@ def _serve(check: dict[str, Any], corrections: Corrections, where: tuple[str, in
     corrections.decisions.store.close()
 
 
-def _texts(session: Session, pairs: Path, output: Path | None, skip: list[str] | None, restore: str | None) -> NoReturn:
+def _texts(session: Session) -> NoReturn:
     """What rules say of pictures with texts; with a place, what breaks none is written there, the rest beside it."""
     from ..language.pairs import check as check_pairs
     from ..language.pairs import restore as put_back
 
-    if restore is not None:
-        if output is None:
+    o = session.given
+    if o.restore is not None:
+        if o.output is None:
             raise InputError("--restore was given without a place. A new .jsonl was expected. Name it with -o.")
-        n = put_back(pairs, restore, output, force=session.force)
-        session.say({"file": str(output), "restored": n}, f"{output}: {n} pairs are back")
+        n = put_back(o.data, o.restore, o.output, force=session.force)
+        session.say({"file": str(o.output), "restored": n}, f"{o.output}: {n} pairs are back")
         raise typer.Exit
     (n_examples,) = session.take("n_examples")
     scoring = {"encoder": session.encoder(), "store": session.store} if session.was_given(["encoder"]) else {}
-    how = {"with_rules": _rules(session, skip), **session.pair_columns(), **scoring, "progress": session.terminal}
-    if output is not None:
-        _clean(session, pairs, output, how)
-    result = check_pairs(pairs, n_examples=n_examples, **how)
+    how = {"with_rules": _rules(session, o.skip), **session.pair_columns(), **scoring, "progress": session.terminal}
+    if o.output is not None:
+        _clean(session, how)
+    result = check_pairs(o.data, n_examples=n_examples, **how)
     for note in result.notes:
         session.terminal.note(note)
     session.say(result.to_json(), *str(result).splitlines())
     raise typer.Exit
 
 
-def _clean(session: Session, pairs: Path, output: Path, how: dict[str, Any]) -> NoReturn:
+def _clean(session: Session, how: dict[str, Any]) -> NoReturn:
     from ..language.pairs import clean
     from ..language.pairs.checking import beside, check_place
     from ..storage.output import check_apart
 
+    output, pairs = session.given.output, session.given.data
     for place in (output, beside(output)):
         check_apart(place, [pairs])
     check_place(output, force=session.force)

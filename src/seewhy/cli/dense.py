@@ -165,6 +165,11 @@ def _saved_detector(session: Session, model: str, labels: str | None, tiles: int
             "--model and --tiles were both given. A saved detector looks as it did when it was fitted: drop one, or "
             "fit it with another --set zoom=…."
         )
+    if "least_presence" in session.settings:
+        raise InputError(
+            "--model and --set least_presence were both given. A saved detector has limits of its own: drop one, or "
+            "use --least-score."
+        )
     overlap, most = session.take("overlap", "most")
     session.finish_settings()
     given |= {name: value for name, value in (("overlap", overlap), ("most", most)) if value is not None}

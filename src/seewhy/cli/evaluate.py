@@ -18,7 +18,6 @@ from .session import Session
 from .terminal import say
 
 if TYPE_CHECKING:
-    from ..classifiers.base import Classifier
     from ..dense import Detector
     from ..pictures.boxes import BoxData
 
@@ -99,61 +98,50 @@ def evaluate(
         pictures: Where the pictures of a file of boxes are.
         novel: Classes, separated by commas, that a detector was not trained on.
     """
-    from ..classifiers.linear.jitter import predict_views
     from ..evidence.batch import check_output
     from ..pictures.pixel_classes import is_masked
     from ..report.paging import check_ending
 
     if write_contract is not None:
-        _write_contract(session, write_contract, model, data)
+        _write_contract(session)
     if not data:
         raise InputError("No pictures were given. Labelled ones were expected. Name a folder or a table.")
-    drawn = (masks, object_)
     if contract is not None:
-        _audit(session, _only(data), model, contract, against, output, junit, n_explained, drawn)
+        _audit(session, _only(data))
     if against is not None:
-        _drift(session, data, model, against, output)
+        _drift(session)
     place = Path(_only(data))
     path = None if output is None else check_ending(output, force=session.force)
     boxed, masked = _is_of_boxes(model, detector), not retrieval and is_masked(place)
-    if any(drawn) and (retrieval or boxed or masked or n_explained == 0):
+    if (masks or object_) and (retrieval or boxed or masked or n_explained == 0):
         raise InputError(
             "Where the objects are was told, and no map of a classifier is measured here. Pictures with classes, and "
             "one explained picture or more, were expected. Leave --masks and --object out."
         )
     if cards is not None and check_output(cards):
         raise DataError(f"{cards} would be one file. A folder for several cards was expected. Leave the ending out.")
-    if retrieval:
-        _retrieval(session, str(place), model, also, path)
-    if boxed:
-        _boxes(session, place, model, detector, labels, pictures, novel, path)
-    if masked:
-        _masks(session, place, model, labels, probe, path)
-    session.finish_settings()
-    how = {"n_explained": n_explained, "faithfulness": faithfulness, "level": level, "unknown": unknown}
-    classifier = session.classifier(model, labels, descriptions, follow_up)
-    _decisions(session, classifier, place, path, cards, drawn, {**how, "views": predict_views(crops)})
+    run = _retrieval if retrieval else _boxes if boxed else _masks if masked else _decisions
+    run(session, place, path)
 
 
-def _decisions(
-    session: Session,
-    classifier: Classifier,
-    place: Path,
-    path: Path | None,
-    cards: Path | None,
-    drawn: tuple[list[str] | None, str | None],
-    how: dict[str, Any],
-) -> NoReturn:
+def _decisions(session: Session, place: Path, path: Path | None) -> NoReturn:
     """A classifier on labelled pictures."""
+    from ..classifiers.linear.jitter import predict_views
     from ..evaluation import evaluate as run
     from ..evaluation.confusions import address, write_cards
 
+    session.finish_settings()
+    o = session.given
+    classifier = session.classifier(o.model, o.labels, o.descriptions, o.follow_up)
     samples = session.samples(place, group=session.group)
-    objects, _ = options.objects_of(session, classifier, [s.image for s in samples.items], *drawn)
-    store, terminal = session.store, session.terminal
-    report = run(classifier, samples, store=store, seed=session.seed, objects=objects, progress=terminal, **how)
-    if cards is not None:
-        made = write_cards(report, classifier, cards, store=store, progress=terminal)
+    objects, _ = options.objects_of(session, classifier, [s.image for s in samples.items])
+    report = run(
+        classifier, samples, n_explained=o.n_explained, store=session.store, views=predict_views(o.crops),
+        seed=session.seed, faithfulness=o.faithfulness, level=o.level, unknown=o.unknown, objects=objects,
+        progress=session.terminal,
+    )  # fmt: skip
+    if o.cards is not None:
+        made = write_cards(report, classifier, o.cards, store=session.store, progress=session.terminal)
         report = replace(report, cards={name: address(card, path or card) for name, card in made.items()})
     session.report(report, path)
     session.end(report.data["n"])
@@ -168,58 +156,50 @@ def _only(data: Sequence[str]) -> str:
     return data[0]
 
 
-def _write_contract(session: Session, path: Path, model: str | None, data: Sequence[str] | None) -> NoReturn:
+def _write_contract(session: Session) -> NoReturn:
     from ..storage.output import write
     from ..studies.auditing.contract import Contract
 
-    if model is not None or data:
+    o = session.given
+    if o.model is not None or o.data:
         raise InputError(
             "--write-contract was given beside a model. It alone was expected, as nothing is audited. Drop one."
         )
-    write(path, Contract.preset().to_toml(), force=session.force)
-    say(f"contract: {path}")
+    write(o.write_contract, Contract.preset().to_toml(), force=session.force)
+    say(f"contract: {o.write_contract}")
     raise typer.Exit
 
 
-def _audit(
-    session: Session,
-    data: str,
-    model: str | None,
-    contract: str,
-    against: str | None,
-    output: Path | None,
-    junit: Path | None,
-    n_explained: int | None,
-    drawn: tuple[list[str] | None, str | None],
-) -> NoReturn:
+def _audit(session: Session, data: str) -> NoReturn:
     """Figure by figure, each with its interval, its limit and what it means; exit code 1 where one is broken."""
     from ..storage.output import write
     from ..studies.auditing import audit
     from ..studies.auditing.contract import Contract
 
-    if model is None:
+    o = session.given
+    if o.model is None:
         raise InputError("No model was given. A saved classifier was expected. Name it with -m.")
-    asked = None if contract == DEFAULT else Contract.load(Path(contract))
-    check_report(output, "audit", session.force)
-    if junit is not None:
-        _check_junit(junit, output, session.force)
+    asked = None if o.contract == DEFAULT else Contract.load(Path(o.contract))
+    check_report(o.output, "audit", session.force)
+    if o.junit is not None:
+        _check_junit(o.junit, o.output, session.force)
     session.finish_settings()
     samples = session.samples(data, group=session.group)
-    train = None if against in (None, FIT) else session.samples(against)
-    classifier = session.classifier(model)
-    source, boxes = options.objects_of(session, classifier, [s.image for s in samples.items], *drawn)
-    if boxes is not None and (len(drawn[0] or ()) > 1 or drawn[1]):
+    train = None if o.against in (None, FIT) else session.samples(o.against)
+    classifier = session.classifier(o.model)
+    source, boxes = options.objects_of(session, classifier, [s.image for s in samples.items])
+    if boxes is not None and (len(o.masks) > 1 or o.object_):
         raise InputError(
             "Boxes were given beside what else says where the object is. One of them was expected. Drop one."
         )
     done = audit(
         classifier, samples, contract=asked, group=session.group, train=train, masks=source,
-        n_explained=32 if n_explained is None else n_explained, store=session.store, seed=session.seed,
+        n_explained=32 if o.n_explained is None else o.n_explained, store=session.store, seed=session.seed,
         progress=session.terminal,
     )  # fmt: skip
-    if junit is not None:
-        write(junit, done.to_junit(), force=session.force)
-    session.report(done, output, "audit")
+    session.report(done, o.output, "audit")
+    if o.junit is not None:
+        write(o.junit, done.to_junit(), force=session.force)
     raise typer.Exit(0 if done.passed else 1)
 
 
@@ -239,36 +219,34 @@ def _check_junit(junit: Path, folder: Path | None, force: bool) -> None:
         check_file(junit, force=force)
 
 
-def _drift(session: Session, data: Sequence[str], model: str | None, against: str, output: Path | None) -> NoReturn:
+def _drift(session: Session) -> NoReturn:
     """Are new pictures like those that it was fitted on? Exit code 1 where they are not."""
     from ..pictures.samples import Sample
     from ..studies.auditing.audit import with_known
     from ..studies.auditing.drift import DriftTest
 
-    test = session.make(DriftTest)
-    check_report(output, "drift", session.force)
-    classifier = session.classifier(model)
-    if against != FIT:
-        classifier = with_known(classifier, session.samples(against), session.store, session.terminal)
-    new = [Sample(name) for name in session.pictures(data, output)]
+    o, test = session.given, session.make(DriftTest)
+    check_report(o.output, "drift", session.force)
+    classifier = session.classifier(o.model)
+    if o.against != FIT:
+        classifier = with_known(classifier, session.samples(o.against), session.store, session.terminal)
+    new = [Sample(name) for name in session.pictures(o.data, o.output)]
     drift = test.run(classifier, new, store=session.store, progress=session.terminal)
-    session.report(drift, output, "drift")
+    session.report(drift, o.output, "drift")
     raise typer.Exit(int(drift.data["drift"] == "yes"))
 
 
-def _retrieval(
-    session: Session, data: str, model: str | None, also: Sequence[Path] | None, path: Path | None
-) -> NoReturn:
+def _retrieval(session: Session, place: Path, path: Path | None) -> NoReturn:
     """An encoder's pictures and texts find one another, or do not."""
-    from ..encoders.adapted import is_adapted, open_adaptation
     from ..encoders.find import encoder as find
+    from ..learning.encoders.adapted import is_adapted, open_adaptation
     from ..pictures.pairs import load_pairs
     from ..studies.adapting import measure_retrieval
 
     session.finish_settings()
-    name = model or session.encoder_name
-    others = {str(place): session.samples(place) for place in also or ()}
-    pairs = load_pairs(data, **session.pair_columns())
+    name = session.given.model or session.encoder_name
+    others = {str(other): session.samples(other) for other in session.given.also or ()}
+    pairs = load_pairs(str(place), **session.pair_columns())
     encoder = find(name, engine=session.engine)
     trained_on: tuple[str, ...] = ()
     folder, _, _ = name.removeprefix("adapted:").partition("@")
@@ -282,9 +260,7 @@ def _retrieval(
     session.end(report.data["n_pictures"])
 
 
-def _masks(
-    session: Session, data: Path, model: str | None, labels: str | None, probe: Path | None, path: Path | None
-) -> NoReturn:
+def _masks(session: Session, place: Path, path: Path | None) -> NoReturn:
     """Pictures whose every pixel has a class."""
     from ..dense.evaluation import evaluate_segmenter
     from ..dense.maskclip import MaskCLIP
@@ -293,11 +269,12 @@ def _masks(
 
     (ignore,) = session.take("ignore")
     session.finish_settings()
-    names = None if labels is None else options.names_in(labels)
-    masked = load_masks(data, classes=names, ignore=list(ignore))
-    others = None if probe is None else load_masks(probe, classes=names, ignore=list(ignore))
-    if model is not None:
-        segmenter: Any = load_segmenter(model, encoder=session.own_encoder, engine=session.engine)
+    o = session.given
+    names = None if o.labels is None else options.names_in(o.labels)
+    masked = load_masks(place, classes=names, ignore=list(ignore))
+    others = None if o.probe is None else load_masks(o.probe, classes=names, ignore=list(ignore))
+    if o.model is not None:
+        segmenter: Any = load_segmenter(o.model, encoder=session.own_encoder, engine=session.engine)
     else:
         segmenter = MaskCLIP().build(session.encoder(), masked.classes, session.store)
     report = evaluate_segmenter(segmenter, masked, train=others, seed=session.seed, progress=session.terminal)
@@ -315,16 +292,7 @@ def _is_of_boxes(model: str | None, detector: str | None) -> bool:
     return model is not None and has_boxes(Path(model))
 
 
-def _boxes(
-    session: Session,
-    data: Path,
-    model: str | None,
-    detector: str | None,
-    labels: str | None,
-    pictures: Path | None,
-    novel: str | None,
-    path: Path | None,
-) -> NoReturn:
+def _boxes(session: Session, place: Path, path: Path | None) -> NoReturn:
     """Average precision, beside boxes that know less."""
     from ..dense import detectors
     from ..dense.by_words import detector_for
@@ -333,17 +301,18 @@ def _boxes(
     from ..pictures.boxes import load_boxes
 
     session.finish_settings()
-    truth = load_boxes(data, pictures=pictures).present()
+    o = session.given
+    truth = load_boxes(place, pictures=o.pictures).present()
     encoder = session.encoder()
-    if detector is not None:
-        names = truth.classes if labels is None else options.label_names(labels)
-        ranked: dict[str, Any] = getattr(detectors[detector.partition(":")[0]], "ranked", dict)()
-        boxes = _detected(session, truth, detector_for(detector, names, encoder, store=session.store, **ranked))
-    elif is_detector(model or ""):
-        saved = load_detector(model or "", encoder=session.own_encoder, engine=session.engine).keeping(least=0.0)
+    if o.detector is not None:
+        names = truth.classes if o.labels is None else options.label_names(o.labels)
+        ranked: dict[str, Any] = getattr(detectors[o.detector.partition(":")[0]], "ranked", dict)()
+        boxes = _detected(session, truth, detector_for(o.detector, names, encoder, store=session.store, **ranked))
+    elif is_detector(o.model or ""):
+        saved = load_detector(o.model or "", encoder=session.own_encoder, engine=session.engine).keeping(least=0.0)
         encoder = saved.base
-        names = saved.classes if labels is None else options.label_names(labels)
-        if labels is None and saved.reads_words:
+        names = saved.classes if o.labels is None else options.label_names(o.labels)
+        if o.labels is None and saved.reads_words:
             names = truth.classes
         boxes = _detected(session, truth, saved.for_classes(names))
         if known := saved.known([p.image for p in truth.pictures]):
@@ -353,8 +322,8 @@ def _boxes(
             )
             truth = replace(truth, notes=(*truth.notes, note))
     else:
-        boxes = load_boxes(model or "", pictures=pictures)
-    chosen = [] if novel is None else [n.strip() for n in novel.split(",")]
+        boxes = load_boxes(o.model or "", pictures=o.pictures)
+    chosen = [] if o.novel is None else [n.strip() for n in o.novel.split(",")]
     report = evaluate_boxes(truth, boxes, encoder=encoder, novel=chosen, seed=session.seed)
     session.report(report, path)
     session.end(len(truth))

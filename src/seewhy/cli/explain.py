@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -98,7 +98,6 @@ def explain(
                 f"--parquet and {_option(name)} were both given. What is shown beside single pictures has no place "
                 "there. Drop one."
             )
-    found_parts = Parts(session, model, labels, parts, descriptions, known, most_cards)
     if parquet:
         from .many import Spread
 
@@ -114,15 +113,15 @@ def explain(
             model, labels, session.encoder_name, session.engine, descriptions, follow_up, validation
         )
         into_parquet(session, Explain(chosen, how, explainer), pictures, output, spread, (shard, workers, cluster))
-    if found_parts.wanted:
-        found_parts.explain(how, pictures, output, png)
+    if _are_parts_wanted(session):
+        _explain_parts(session, how, most_cards)
     _check(output, png, session.force)
     classifier = session.classifier(model, labels, descriptions, follow_up)
     if validation is not None:
         classifier = measured_on(classifier, session.samples(validation), session.store, session.terminal)
     names: Iterable[str] = session.pictures(pictures, output)
     names = list(names) if masks else names  # which may come one by one, for as long as somebody types them
-    objects, _ = options.objects_of(session, classifier, names, masks, object_)
+    objects, _ = options.objects_of(session, classifier, names)
     if explainer is not None:
         from ..attributions.explainers import trained
 
@@ -206,87 +205,75 @@ def told(done: Done) -> None:
         say(*card_lines(done.explanation), *([] if card is None else [f"  card: {card}"]), "")
 
 
-@dataclass(frozen=True)
-class Parts:
-    """Boxes or segments that are explained in the place of whole pictures, and what finds them."""
+def _are_parts_wanted(session: Session) -> bool:
+    """Whether boxes or segments are explained in the place of whole pictures."""
+    from ..classifiers.saving import CARD
 
-    session: Session
-    model: str | None
-    labels: str | None
-    finder: str | None
-    descriptions: Path | None
-    known: Path | None
-    most: int
+    o = session.given
+    if (o.parts, o.known) != (None, None):
+        return True
+    # Only where it is no classifier: what finds parts takes long to import.
+    if o.model is None or (Path(o.model) / CARD).is_file():
+        return False
+    from ..dense.saving import is_detector, is_segmenter
 
-    @property
-    def wanted(self) -> bool:
-        if (self.finder, self.known) != (None, None):
-            return True
-        from ..classifiers.saving import CARD
+    return is_segmenter(o.model) or is_detector(o.model)
 
-        # Only where it is no classifier: what finds parts takes long to import.
-        if self.model is None or (Path(self.model) / CARD).is_file():
-            return False
-        from ..dense.saving import is_detector, is_segmenter
 
-        return is_segmenter(self.model) or is_detector(self.model)
+def _explain_parts(session: Session, how: ExplainOptions, most: int) -> NoReturn:
+    """Explain boxes or segments, write and say.
 
-    def explain(self, how: ExplainOptions, pictures: list[str], output: Path | None, png: bool) -> NoReturn:
-        """Explain, write and say.
+    Raises:
+        InputError: an option was given that is for whole pictures alone.
+    """
+    from ..dense.part_cards import PartBatch
+    from ..dense.part_evidence import PartExplainer, with_examples
 
-        Raises:
-            InputError: an option was given that is for whole pictures alone.
-        """
-        from ..dense.part_cards import PartBatch
-        from ..dense.part_evidence import PartExplainer, with_examples
-
-        session = self.session
-        for name in session.was_given(OF_WHOLE_PICTURES):
-            raise InputError(
-                f"{_option(name)} was given, and boxes or segments are explained. It is for whole pictures. Leave it "
-                "out."
-            )
-        words = options.read_descriptions(self.descriptions)
-        explainer = PartExplainer.of(self._finder(), words, session.store)
-        if self.known is not None:
-            explainer = with_examples(explainer, self.known, session.terminal)
-        batch = PartBatch(
-            explainer, how, output, most=self.most, png=png, force=session.force, progress=session.terminal
+    o, terminal = session.given, session.terminal
+    for name in session.was_given(OF_WHOLE_PICTURES):
+        raise InputError(
+            f"{_option(name)} was given, and boxes or segments are explained. It is for whole pictures. Leave it out."
         )
-        tell_results(session, batch.run(session.pictures(pictures, output)), _told_part)
-        if batch.index is not None and batch.n_pictures and not session.as_json:
-            say(f"index: {batch.index}")
-        session.end(batch.n_pictures)
+    words = options.read_descriptions(o.descriptions)
+    explainer = PartExplainer.of(_finder(session), words, session.store)
+    if o.known is not None:
+        explainer = with_examples(explainer, o.known, terminal)
+    batch = PartBatch(explainer, how, o.output, most=most, png=o.png, force=session.force, progress=terminal)
+    tell_results(session, batch.run(session.pictures(o.pictures, o.output)), _told_part)
+    if batch.index is not None and batch.n_pictures and not session.as_json:
+        say(f"index: {batch.index}")
+    session.end(batch.n_pictures)
 
-    def _finder(self) -> Any:
-        """What finds them.
 
-        Raises:
-            InputError: the options contradict one another.
-        """
-        from ..dense import detectors
-        from ..dense.by_words import detector_for, segmenter_for
-        from ..dense.saving import is_detector, load_detector, load_segmenter
+def _finder(session: Session) -> Any:
+    """What finds parts.
 
-        session = self.session
-        if self.model is not None:
-            if self.finder is not None or self.labels is not None:
-                other = "--labels" if self.finder is None else "--parts"
-                raise InputError(f"--model and {other} were both given. A saved one has its own names: drop one.")
-            load = load_detector if is_detector(self.model) else load_segmenter
-            return load(self.model, encoder=session.own_encoder, engine=session.engine)
-        if self.finder is None:
-            raise InputError(
-                "--known was given, and whole pictures are explained. Boxes or segments were expected. Add --parts "
-                "word_regions, say, or a saved segmenter or detector with -m."
-            )
-        if self.labels is None:
-            raise InputError(
-                '--parts was given without names. What to look for was expected. Add --labels "stamp, platelet".'
-            )
-        by_words = detector_for if self.finder.partition(":")[0] in detectors else segmenter_for
-        names = options.label_names(self.labels)
-        return by_words(self.finder, names, session.encoder_name, engine=session.engine, store=session.store)
+    Raises:
+        InputError: the options contradict one another.
+    """
+    from ..dense import detectors
+    from ..dense.by_words import detector_for, segmenter_for
+    from ..dense.saving import is_detector, load_detector, load_segmenter
+
+    o = session.given
+    if o.model is not None:
+        if o.parts is not None or o.labels is not None:
+            other = "--labels" if o.parts is None else "--parts"
+            raise InputError(f"--model and {other} were both given. A saved one has its own names: drop one.")
+        load = load_detector if is_detector(o.model) else load_segmenter
+        return load(o.model, encoder=session.own_encoder, engine=session.engine)
+    if o.parts is None:
+        raise InputError(
+            "--known was given, and whole pictures are explained. Boxes or segments were expected. Add --parts "
+            "word_regions, say, or a saved segmenter or detector with -m."
+        )
+    if o.labels is None:
+        raise InputError(
+            '--parts was given without names. What to look for was expected. Add --labels "stamp, platelet".'
+        )
+    by_words = detector_for if o.parts.partition(":")[0] in detectors else segmenter_for
+    names = options.label_names(o.labels)
+    return by_words(o.parts, names, session.encoder_name, engine=session.engine, store=session.store)
 
 
 def _told_part(done: Any) -> None:

@@ -65,17 +65,13 @@ def fit(
     learnt = task or _task(data, method, model)
     if task is None and learnt not in ("classes", "prototypes", "explainer"):
         session.terminal.note(f"{data} has {learnt}, which are learnt; --task classes learns classes of whole pictures")
-    if learnt == "prototypes":
-        fit_prototypes(session, data, model, labels, method or "epic", output, because)
-    elif learnt == "explainer":
-        _fit_explainer(session, data, model, labels, method or "t_tame", output)
-    if output is None:
+    if output is None and learnt not in ("prototypes", "explainer"):
         raise InputError("No place was given for what is made. A folder was expected. Name one with -o.")
-    if learnt == "masks":
-        _fit_segmenter(session, data, output, method or AUTO, labels)
-    elif learnt == "boxes":
-        _fit_detector(session, data, output, method or AUTO, pictures)
-    _fit_classifier(session, data, output, method or "linear", descriptions, captions, validation)
+    run = {
+        "classes": _fit_classifier, "masks": _fit_segmenter, "boxes": _fit_detector, "prototypes": fit_prototypes,
+        "explainer": _fit_explainer,
+    }  # fmt: skip
+    run[learnt](session)
 
 
 def _task(data: Path, method: str | None, model: str | None) -> str:
@@ -116,29 +112,22 @@ def _kind_of(data: Path) -> str:
     return "boxes" if suffix in (".json", ".xml", ".yaml", ".yml") else "classes"
 
 
-def _fit_classifier(
-    session: Session,
-    data: Path,
-    output: Path,
-    method: str,
-    descriptions: Path | None,
-    captions: Path | None,
-    validation: Path | None,
-) -> None:
+def _fit_classifier(session: Session) -> None:
     from ..classifiers.figures import held_out_lines
     from ..classifiers.saving import ARCHIVE
     from ..language.matching import read_captions
     from ..storage.output import check_checkpoint, make_folder
 
+    o, output = session.given, session.given.output
     ARCHIVE.check(output)
-    recipe = recipe_from(session, method)
-    words = options.read_descriptions(descriptions)
-    samples = session.samples(data, group=session.group)
-    chosen_on = None if validation is None else session.samples(validation)
+    recipe = recipe_from(session, o.method or "linear")
+    words = options.read_descriptions(o.descriptions)
+    samples = session.samples(o.data, group=session.group)
+    chosen_on = None if o.validation is None else session.samples(o.validation)
     checkpoint = output.parent / f".{output.name}.checkpoint"
     if output.parent.is_dir():
         check_checkpoint(checkpoint)
-    texts = None if captions is None else read_captions(captions)
+    texts = None if o.captions is None else read_captions(o.captions)
     recipe.check_given(descriptions=words, captions=texts)
     keeps = "checkpoint" in recipe.takes
     if keeps:
@@ -195,9 +184,7 @@ def recipe_from(session: Session, name: str, **given: Any) -> Any:
     return session.make(cls, **given)
 
 
-def _fit_explainer(
-    session: Session, data: Path, model: str | None, labels: str | None, method: str, output: Path | None
-) -> None:
+def _fit_explainer(session: Session) -> None:
     from ..attributions.explainers import check_explainer
     from ..attributions.t_tame_training import FitTTAME, explainer_folder
     from ..pictures.samples import TABLES
@@ -206,9 +193,10 @@ def _fit_explainer(
     from ..storage.output import check_checkpoint, make_folder, remove
 
     epochs, steps, batch_size, lr, paper = session.take("epochs", "steps", "batch_size", "lr", "paper")
+    o, data, method = session.given, session.given.data, session.given.method or "t_tame"
     fit = session.make(FitTTAME, variant=method)
-    classifier = session.classifier(model, labels)
-    folder = explainer_folder(classifier, output)
+    classifier = session.classifier(o.model, o.labels)
+    folder = explainer_folder(classifier, o.output)
     is_table = data.suffix.lower() in TABLES
     pictures = [s.image for s in session.samples(data).items] if is_table else list(list_pictures([data]))
     n_steps = steps or epochs * math.ceil(len(pictures) / batch_size)
@@ -227,7 +215,7 @@ def _fit_explainer(
     session.end(len(pictures))
 
 
-def _fit_segmenter(session: Session, data: Path, output: Path, method: str, labels: str | None) -> None:
+def _fit_segmenter(session: Session) -> None:
     from ..dense import segmenters
     from ..dense.saving import SEGMENTERS, save_segmenter
     from ..pictures.pixel_classes import load_masks
@@ -235,6 +223,7 @@ def _fit_segmenter(session: Session, data: Path, output: Path, method: str, labe
     from ..storage.output import make_folder, remove
 
     (ignore,) = session.take("ignore")
+    o, output, method = session.given, session.given.output, session.given.method or AUTO
     SEGMENTERS.archive.check(output)
     encoder = session.encoder()
     if method == AUTO:
@@ -244,7 +233,7 @@ def _fit_segmenter(session: Session, data: Path, output: Path, method: str, labe
         able = ", ".join(n for n in segmenters if hasattr(segmenters[n], "fit"))
         raise InputError(f"{method} is not trained. One of {able} was expected. Use it with segment --labels.")
     how = session.make(cls)
-    masked = load_masks(data, classes=None if labels is None else options.names_in(labels), ignore=list(ignore))
+    masked = load_masks(o.data, classes=None if o.labels is None else options.names_in(o.labels), ignore=list(ignore))
     for note in masked.notes:
         session.terminal.note(note)
     make_folder(output.parent)
@@ -267,19 +256,20 @@ def _fit_segmenter(session: Session, data: Path, output: Path, method: str, labe
     session.end(len(masked) - len(failures))
 
 
-def _fit_detector(session: Session, data: Path, output: Path, method: str, pictures: Path | None) -> None:
+def _fit_detector(session: Session) -> None:
     from ..dense.detection.fit import beside, fit_detector, methods_for
     from ..dense.saving import DETECTORS, save_detector
     from ..storage.marks import CHECKPOINT
     from ..storage.output import make_folder, remove
 
     folds, precision = session.take("folds", "precision")
+    o, output, method = session.given, session.given.output, session.given.method or AUTO
     DETECTORS.archive.check(output)
     methods_for(method, session.settings)
     make_folder(output.parent)
     checkpoint = output.parent / f".{output.name}.checkpoint"
     detector = fit_detector(
-        data, session.encoder(), method=method, pictures=pictures, folds=folds, precision=precision,
+        o.data, session.encoder(), method=method, pictures=o.pictures, folds=folds, precision=precision,
         seed=session.seed, progress=session.terminal, checkpoint=checkpoint, **session.settings,
     )  # fmt: skip
     save_detector(detector, output)

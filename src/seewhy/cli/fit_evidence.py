@@ -14,36 +14,36 @@ if TYPE_CHECKING:
     from ..classifiers.base import Classifier
     from ..prototypes import Prototypes
     from ..prototypes.fitted import FittedBank, Fitting
-    from ..prototypes.perturbations import Changes
 
 
-def fit_prototypes(
-    session: Session,
-    data: Path,
-    model: str | None,
-    labels: str | None,
-    method: str,
-    output: Path | None,
-    because: bool,
-) -> NoReturn:
+def fit_prototypes(session: Session) -> NoReturn:
     """Find prototypes for a classifier, whose decisions stay as they are."""
     from ..prototypes import prototypes
+    from ..prototypes.bank_influences import file_of, measure_bank
+    from ..prototypes.find import find_prototypes
     from ..prototypes.perturbations import find_changes
 
     strengths, because_on = session.take("strengths", "because_on")
+    o, method = session.given, session.given.method or "epic"
     cls, changes = prototypes[method], find_changes(strengths)
     fit = _fitting(session, cls)
-    classifier = session.classifier(model, labels)
-    folder = _folder(classifier, cls, because, output)
-    _check(folder, cls, because)
-    pictures = _pictures(session, data, classifier)
+    classifier = session.classifier(o.model, o.labels)
+    folder = _folder(classifier, cls, o.because, o.output)
+    _check(folder, cls, o.because)
+    pictures = _pictures(session, o.data, classifier)
     answer: dict[str, Any] = {}
     lines: list[str] = []
     if fit is not None:
         answer, lines = _fitted(session, fit, cls, classifier, pictures, folder)
-    if because:
+    if o.because:
         place = None if fit is None else folder
-        answer["because"] = _influences(session, classifier, method, place, folder, pictures, because_on, changes)
+        bank = find_prototypes(classifier, method, place)
+        if bank is None:
+            raise InputError(f"This classifier was made without pictures of yours, so {method} has nothing to show.")
+        step = max(1.0, len(pictures) / because_on)  # spread over the data
+        names = [pictures[int(i * step)][0] for i in range(min(because_on, len(pictures)))]
+        influences, is_kept = measure_bank(classifier, *bank, names, folder, changes, progress=session.terminal)
+        answer["because"] = {"file": str(folder / file_of(method)), "kept": is_kept, **influences.summary()}
         lines += _influence_lines(answer["because"])
     session.say(answer, *lines)
     session.end(len(pictures) - len(session.terminal.failures))
@@ -151,29 +151,6 @@ def _earlier(cls: type[Prototypes], path: Path, seal: str) -> FittedBank | None:
     except ModelError:
         return None  # there is none, or it is damaged
     return bank if bank.made_from == seal else None
-
-
-def _influences(
-    session: Session,
-    classifier: Classifier,
-    method: str,
-    place: Path | None,
-    folder: Path,
-    pictures: list[tuple[str, int | None]],
-    n: int,
-    changes: Changes,
-) -> dict[str, Any]:
-    """What the prototypes rest on, for JSON; on pictures spread over the data."""
-    from ..prototypes.bank_influences import file_of, measure_bank
-    from ..prototypes.find import find_prototypes
-
-    bank = find_prototypes(classifier, method, place)
-    if bank is None:
-        raise InputError(f"This classifier was made without pictures of yours, so {method} has nothing to show.")
-    step = max(1.0, len(pictures) / n)
-    names = [pictures[int(i * step)][0] for i in range(min(n, len(pictures)))]
-    influences, is_kept = measure_bank(classifier, *bank, names, folder, changes, progress=session.terminal)
-    return {"file": str(folder / file_of(method)), "kept": is_kept, **influences.summary()}
 
 
 def _influence_lines(found: dict[str, Any]) -> list[str]:

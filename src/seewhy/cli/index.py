@@ -87,6 +87,11 @@ def index(
 
     if verify is not None or status is not None:
         _look_at(session, verify, status, data or output or forget or forget_missing or rebuild)
+    if (parquet or plan) and not data:
+        raise InputError(
+            "No pictures were named. Some were expected. Write seewhy index PICTURES -o FOLDER --parquet, or --status "
+            "FOLDER."
+        )
     if parquet or plan:
         _vectors(session, data or [], output, plan, (shard, workers, cluster))
     if output is None:
@@ -126,7 +131,7 @@ def _look_at(session: Session, verify: Path | None, status: Path | None, change:
 
     option = "--verify" if verify is not None else "--status"
     if change or (verify is not None and status is not None):
-        other = "--status" if not change else "a change"
+        other = "--status" if not change else "pictures or a change"
         raise InputError(f"{option} and {other} were both given. The folder alone was expected. Drop one.")
     if status is not None:
         run = read_status(status)

@@ -139,7 +139,7 @@ class Predict(Work):
         return _Deciding(classifier, options, results_of, self._row, _predict_columns, self.crops == "center")
 
     def _row(self, result: Prediction) -> Row:
-        from ..explanation.decision import UNKNOWN
+        from ..explanation.prediction import UNKNOWN
 
         decision = result.decision
         unknown = self.reject and decision is not None and decision.is_unknown

@@ -205,7 +205,7 @@ def label_names(labels: str) -> list[str]:
 
 
 def objects_of(
-    session: Session, classifier: Classifier, names: Iterable[str], masks: list[str] | None, words: str | None
+    session: Session, classifier: Classifier, names: Iterable[str]
 ) -> tuple[MaskSource | None, BoxData | None]:
     """Who says where the objects are: masks, else a segmenter, else words, else boxes; and the boxes, if there are any.
 
@@ -219,10 +219,10 @@ def objects_of(
     from ..pictures.object_masks import BoxMasks, MaskFiles
 
     kinds: dict[str, str] = {}
-    for place in masks or ():
+    for place in session.given.masks or ():
         boxed = has_boxes(Path(place))
         kinds["segmenter" if is_segmenter(place) else "boxes" if boxed else "masks"] = place
-    wanted = tuple(w for w in map(str.strip, (words or "").split(",")) if w)
+    wanted = tuple(w for w in map(str.strip, (session.given.object_ or "").split(",")) if w)
     if "masks" in kinds and ("segmenter" in kinds or wanted):
         other = "--object" if wanted else f"--masks {kinds['segmenter']}"
         raise InputError(

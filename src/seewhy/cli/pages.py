@@ -88,17 +88,16 @@ def app(
     from ..service.app import make_app, serve
     from ..storage.output import check_file
 
-    address = (host, port, tuple(name or ()))
     if annotate is not None:
-        _annotate(session, annotate, data, address, export, import_, against)
+        _annotate(session)
     if data is not None and len(data) > 1:
         raise InputError(f"--data was given {len(data)} times. One folder or table was expected. Drop the others.")
     place = data[0] if data else None
     if export is not None:
-        _export_decisions(session, export, place, decisions)
+        _export_decisions(session, place)
     if save is not None:
         check_file(save, force=session.force)
-    settings = _web_settings(session, address, measure=measure, save=save, force=session.force)
+    settings = _web_settings(session, measure=measure, save=save, force=session.force)
     classifier = session.classifier(model, labels, descriptions, follow_up)
     _check(classifier, save, place, by, decisions)
     if save is not None and save.exists():
@@ -122,7 +121,7 @@ def app(
     serve(served, settings, lambda url: say(f"SeeWhy is at {url} (Ctrl-C stops it)", flush=True))
 
 
-def _web_settings(session: Session, address: tuple[str, int, tuple[str, ...]], **more: Any) -> Any:
+def _web_settings(session: Session, **more: Any) -> Any:
     """Settings of a page; sizes are typed in megabytes."""
     from ..service.app.settings import MEGABYTE, Settings
 
@@ -133,9 +132,9 @@ def _web_settings(session: Session, address: tuple[str, int, tuple[str, ...]], *
             "a second, at least, were expected. Give more."
         )
     session.finish_settings()
-    host, port, names = address
-    size = round(max_upload * MEGABYTE)
-    return Settings(host=host, port=port, names=names, max_upload=size, decode_seconds=decode_seconds, **more)
+    o, size = session.given, round(max_upload * MEGABYTE)
+    web = {"host": o.host, "port": o.port, "names": tuple(o.name or ())}
+    return Settings(**web, max_upload=size, decode_seconds=decode_seconds, **more)
 
 
 def _corrections(session: Session, data: Path, samples: Samples, folder: Path, classes: tuple[str, ...]) -> Corrections:
@@ -147,7 +146,7 @@ def _corrections(session: Session, data: Path, samples: Samples, folder: Path, c
     return Corrections(labelled, open_decisions(folder, known))
 
 
-def _export_decisions(session: Session, path: Path, data: Path | None, decisions: Path | None) -> NoReturn:
+def _export_decisions(session: Session, data: Path | None) -> NoReturn:
     """The corrected table, for which no model is needed.
 
     Raises:
@@ -155,6 +154,7 @@ def _export_decisions(session: Session, path: Path, data: Path | None, decisions
     """
     from ..language.annotation.labels import LabelledData, check_corrected, open_decisions
 
+    path, decisions = session.given.export, session.given.decisions
     if data is None or decisions is None:
         raise InputError(
             f"--export {path} was given without the data or what was decided on them. --data and --decisions were "
@@ -181,15 +181,7 @@ def _check(
         raise InputError(f"--by {by} was given without pictures. A table was expected: --data FILE.")
 
 
-def _annotate(
-    session: Session,
-    file: Path,
-    data: list[Path] | None,
-    address: tuple[str, int, tuple[str, ...]],
-    export: Path | None,
-    bring: Path | None,
-    against: Path | None,
-) -> NoReturn:
+def _annotate(session: Session) -> NoReturn:
     """People describe pictures in rounds, on a page of their own; or texts go in or out of the file."""
     from ..language.annotation.desk import AnnotationDesk
     from ..language.annotation.formats import bring_in, check_export
@@ -197,28 +189,30 @@ def _annotate(
     from ..language.annotation.rounds import StopRule
     from ..language.annotation.store import AnnotationStore
 
-    if not data:
+    o = session.given
+    file, bring = o.annotate, o.import_
+    if not o.data:
         raise InputError(f"--annotate {file} was given without pictures. Some were expected: --data photos/.")
-    if export is not None:
-        check_export(export, force=session.force)
+    if o.export is not None:
+        check_export(o.export, force=session.force)
     rule = session.make(StopRule, rest=False)
     store = AnnotationStore(file)
-    n = _list_pictures(session, store, [str(place) for place in data])
+    n = _list_pictures(session, store, [str(place) for place in o.data])
     if bring is not None:
         taken, notes = bring_in(store, bring)
         for note in notes:
             session.terminal.note(note)
         session.say({"file": str(bring), "pictures": taken}, f"{bring}: taken into {taken} pictures of {file}")
-    if export is not None:
-        written = write(store, export, rule, force=session.force)
-        session.say({"file": str(export), "pictures": written}, f"{export}: {written} pictures")
-    if bring is not None or export is not None:
+    if o.export is not None:
+        written = write(store, o.export, rule, force=session.force)
+        session.say({"file": str(o.export), "pictures": written}, f"{o.export}: {written} pictures")
+    if bring is not None or o.export is not None:
         store.close()
         session.end(n)
     desk = AnnotationDesk(store, rule, _seeder(session))
-    if against is not None:
-        session.terminal.note(_take_texts(store, against))
-    _serve_annotation(session, desk, address, n)
+    if o.against is not None:
+        session.terminal.note(_take_texts(store, o.against))
+    _serve_annotation(session, desk, n)
     raise typer.Exit
 
 
@@ -247,10 +241,10 @@ def _seeder(session: Session) -> Any:
     """What proposes objects and a first text; nothing, unless a model or classes were named."""
     from ..language.annotation.seeding import ClassifierSeeder
 
-    given = session.context.params
-    if given["model"] is None and given["labels"] is None:
+    o = session.given
+    if o.model is None and o.labels is None:
         return None
-    return ClassifierSeeder(session.classifier(given["model"], given["labels"], given["descriptions"]))
+    return ClassifierSeeder(session.classifier(o.model, o.labels, o.descriptions))
 
 
 def _take_texts(store: AnnotationStore, path: Path) -> str:
@@ -276,14 +270,14 @@ def _take_texts(store: AnnotationStore, path: Path) -> str:
     return f"{len(texts)} texts of {path} to compare with"
 
 
-def _serve_annotation(session: Session, desk: Any, address: tuple[str, int, tuple[str, ...]], n: int) -> None:
+def _serve_annotation(session: Session, desk: Any, n: int) -> None:
     from ..service.app import serve
 
     try:
         from ..service.app.annotate import make_annotation_app
     except ImportError as error:
         raise MissingExtraError("app", "The page") from error
-    settings = _web_settings(session, address)
+    settings = _web_settings(session)
 
     def ready(url: str) -> None:
         session.say({"address": url, "pictures": n}, f"{n} pictures at {url} (stop with Ctrl-C)")
@@ -325,7 +319,7 @@ def serve(
     )
     max_pictures, reload_seconds, drain_seconds = session.take("max_pictures", "reload_seconds", "drain_seconds")
     web = _web_settings(
-        session, (host, port, tuple(name or ())), request_seconds=request_seconds, measure=measure,
+        session, request_seconds=request_seconds, measure=measure,
         n_waiting=max_waiting, batch=max_batch, gather_seconds=max_wait / 1000,
     )  # fmt: skip
     settings = ServiceSettings(

@@ -202,7 +202,7 @@ def _finding_line(result: Findings) -> str:
 def _decision_line(result: Prediction) -> str:
     """The decision, how probable it is that it is right, and the verdict with the classes it may be."""
     from ..classifiers.certainty import listed
-    from ..explanation.decision import UNKNOWN
+    from ..explanation.prediction import UNKNOWN
 
     label, right, d = UNKNOWN if result.rejected else result.label, result.probability, result.decision
     judged = ""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
@@ -49,6 +50,7 @@ class Session:
         quiet: bool = False,
     ) -> None:
         self.verb, self.context = verb, context
+        self.given = SimpleNamespace()
         self.encoder_names = [name if focus is None else f"{name}#{focus}" for name in encoder or [DEFAULT_ENCODER]]
         self.engine, self.store_name, self.group, self.force = engine, store, group, force
         self.as_json, self.quiet, self.seed_given = json, quiet, seed
@@ -211,15 +213,20 @@ class Session:
 
 
 def _print(found: Page) -> None:
-    """A report in a terminal; one that has no blocks yet says its answer."""
+    """A report in a terminal, and its answer, where the report has other words for it."""
     from rich.console import Console
 
     from ..report.terminal import to_terminal
 
+    console, sentence = Console(soft_wrap=True, highlight=False), str(found.data.get("sentence", ""))
     try:
-        Console(soft_wrap=True, highlight=False).print(to_terminal(found.document()))
+        with console.capture() as capture:
+            console.print(to_terminal(found.document()))
     except NotImplementedError:
-        say(str(found.data.get("sentence") or found))
+        say(sentence or str(found))
+        return
+    text = capture.get().rstrip("\n")
+    say(*text.split("\n"), *(() if sentence in text else (sentence,)))
 
 
 def settings(given: Sequence[str] | None) -> dict[str, str]:

@@ -132,7 +132,7 @@ def background(
     classifier = session.classifier(model, labels)
     samples = session.samples(data).labelled()
     names = [s.image for s in samples.items]
-    source, boxes = options.objects_of(session, classifier, names, masks, object_)
+    source, boxes = options.objects_of(session, classifier, names)
     source = source or WordMasks(classifier.encoder, store=session.store)
     findings = study.run(classifier, samples, source, output, boxes=boxes, progress=session.terminal)
     _finish(session, findings, output, "background")

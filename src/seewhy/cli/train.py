@@ -236,7 +236,7 @@ def _train_and_save(
     session: Session, way: Way, pairs: str, validation: Path | None, output: Path, watched: Watched, dry_run: bool
 ) -> NoReturn:
     """Read, train, choose, measure, save, say."""
-    from ..encoders.adapted import check_place
+    from ..learning.encoders.adapted import check_place
     from ..storage.marks import CHECKPOINT
     from ..storage.output import check_checkpoint, make_folder, remove
     from ..studies.adapting import files_of, run_report, title_of

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, reduce
 from operator import or_
 from pathlib import Path
-from types import UnionType
+from types import SimpleNamespace, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
@@ -92,6 +92,7 @@ def register(app: typer.Typer, function: Callable[..., None], examples: str, pan
     parameters = [context, *parameters_of(function)[1:]]
 
     def run(context: typer.Context, **given: Any) -> None:
+        context.obj.given = SimpleNamespace(**given)
         function(context.obj, **given)
 
     # What typer reads.

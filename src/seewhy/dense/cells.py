@@ -15,9 +15,9 @@ from torch.func import functional_call
 from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle, scaled_dot_product_attention
 
 from ..encoders.base import Encoder, Layout
-from ..encoders.pyramid import Stage, listen, stages_of
 from ..encoders.split import hooked
 from ..errors import ModelError
+from ..learning.encoders.pyramid import Stage, listen, stages_of
 
 PLACES = "positional_embedding"
 """What a pooling by attention adds to its cells, as CLIP's residual networks do."""
@@ -154,18 +154,10 @@ def with_levels(encoder: Encoder, n: int) -> Encoder:
     if not stages:
         return encoder
     made = f"{encoder.fingerprint}:levels:{[stage.layer for stage in stages]}"
-    return Encoder(
-        name=encoder.name,
-        transform=encoder.transform,
+    return encoder.but(
         trunk=lambda: Packed(encoder.trunk, stages, times).eval(),
-        head=encoder.head,
         layout=replace(encoder.layout, finer=tuple((s.width, t) for s, t in zip(stages, times, strict=True))),
         fingerprint=hashlib.sha256(made.encode()).hexdigest(),
-        classifier=encoder.classifier,
-        classes=encoder.classes,
-        text=(lambda: encoder.text) if encoder.has_text else None,
-        module=lambda: encoder.module,
-        engine=encoder.engine_asked,
     )
 
 

@@ -14,8 +14,8 @@ from torch.nn.functional import normalize
 from ..encoders.base import Encoder
 from ..encoders.imagenet import imagenet_classes
 from ..encoders.names import filled, own_sentences
-from ..encoders.paired_heads import place
 from ..encoders.stream import encode_texts
+from ..learning.encoders.paired_heads import place
 from ..storage.features import FeatureStore
 from .reader import Looked
 from .regions import NOTHING

@@ -163,7 +163,7 @@ def open_network(
     if folder is None:
         raise InputError(
             f"The {kind} {method} was named without its weights. A folder written by save_pretrained was expected. "
-            f"Write --{kind} {method}:/path/to/folder."
+            f"Write --method {method}:/path/to/folder."
         )
     try:
         import transformers

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -24,7 +25,10 @@ from .finders import Segmenter
 from .regions import class_names
 
 FORMAT = 1
-T = TypeVar("T")
+
+
+TASKS = {"segmenter": "masks", "detector": "boxes"}
+"""What is saved → what ``seewhy fit`` learns it from."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class DenseArchive:
             Facts(("format", "seewhy", "method", "encoder", "classes")),
             formats=(FORMAT,),
             kind=f"a saved {self.what}",
-            make=f"Make one with: seewhy fit-{self.what} DATA -o {{folder}}",
+            make=f"Make one with: seewhy fit --task {TASKS[self.what]} DATA -o {{folder}}",
             again=f"fit the {self.what} again",
         )
 
@@ -62,23 +66,20 @@ class DenseArchive:
         plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
         return self.archive.save(folder, card, save_tensors(plain))
 
-    def load(
-        self,
-        folder: Path,
-        encoder: Encoder | str | None,
-        engine: str,
-        assemble: Callable[[Any, Encoder, dict[str, Any], dict[str, Tensor]], T],
-    ) -> T:
-        """What ``assemble`` makes of method, encoder, card and tensors; what it cannot use is damage."""
+    @contextmanager
+    def opened(
+        self, folder: Path, encoder: Encoder | str | None, engine: str
+    ) -> Iterator[tuple[Any, Encoder, dict[str, Any], dict[str, Tensor]]]:
+        """Method, encoder, card and tensors; what the body cannot use of them is damage."""
         archive = self.archive
         card = archive.load_card(folder)
         tensors = archive.checked_tensors(folder, card)
         try:
-            found = saved_encoder(
+            looks = saved_encoder(
                 card["encoder"], encoder, engine=engine, place=str(folder), again=archive.again,
                 command=self.use.format(folder=folder),
             )  # fmt: skip
-            return assemble(self._method(card), found, card, tensors)
+            yield self._method(card), looks, card, tensors
         except ModelError:
             raise
         except (SeeWhyError, *DAMAGE) as error:
@@ -106,13 +107,10 @@ def save_segmenter(segmenter: Segmenter, folder: Path) -> Path:
 @checked
 def load_segmenter(folder: str | Path, *, encoder: Encoder | str | None = None, engine: str = "auto") -> Segmenter:
     """Bring a segmenter back."""
-
-    def assemble(how: Any, found: Encoder, card: dict[str, Any], tensors: dict[str, Tensor]) -> Segmenter:
-        made: Segmenter = how.restore(found, class_names(card["classes"]), tensors)
-        made.check()
-        return made.with_trained_on(str(card["trained_on"]))
-
-    return SEGMENTERS.load(Path(folder), encoder, engine, assemble)
+    with SEGMENTERS.opened(Path(folder), encoder, engine) as (how, looks, card, tensors):
+        segmenter: Segmenter = how.restore(looks, class_names(card["classes"]), tensors)
+        segmenter.check()
+        return segmenter.with_trained_on(str(card["trained_on"]))
 
 
 @checked
@@ -138,18 +136,15 @@ def load_detector(folder: str | Path, *, encoder: Encoder | str | None = None, e
         ModelError: it is none, or damaged, or of another encoder.
         WeightsError: its tensors are damaged.
     """
-
-    def assemble(how: Any, found: Encoder, card: dict[str, Any], tensors: dict[str, Tensor]) -> TrainedDetector:
+    with DETECTORS.opened(Path(folder), encoder, engine) as (how, looks, card, tensors):
         classes = class_names(card["classes"], boxes=True)
-        made = TrainedDetector(
-            card["method"], card["parameters"], found, classes, how.restore(found, classes, tensors),
+        detector = TrainedDetector(
+            card["method"], card["parameters"], looks, classes, how.restore(looks, classes, tensors),
             tuple(map(float, card["thresholds"])), how.zoom, float(card["overlap"]), int(card["most"]),
             dict(card["calibration"]), str(card["trained_on"]), tuple(map(str, card.get("pictures", ()))),
         )  # fmt: skip
-        made.check()
-        return made
-
-    return DETECTORS.load(Path(folder), encoder, engine, assemble)
+        detector.check()
+        return detector
 
 
 def is_segmenter(folder: str | Path) -> bool:

@@ -371,6 +371,14 @@ class Encoder:
         with for_torch():
             return self.text.encode_text(list(texts))
 
+    def but(self, **changes: Any) -> Encoder:
+        """The same encoder but for these of its parts, in an engine of its own."""
+        same = ("name", "transform", "head", "layout", "fingerprint", "classifier", "classes")
+        parts: dict[str, Any] = {part: getattr(self, part) for part in same}
+        parts |= {"trunk": lambda: self.trunk, "module": lambda: self.module, "engine": self.engine_asked}
+        parts |= {"text": lambda: self.text} if self.has_text else {}
+        return Encoder(**{**parts, **changes})
+
     def __deepcopy__(self, _memo: object) -> Encoder:
         """It never changes, so what copies settings, as scikit-learn does, gets the same."""
         return self

@@ -93,7 +93,8 @@ def kept_folder(name: str, build: Callable[[Path], None]) -> Path:
         return kept
     try:
         with new_folder(kept) as fresh:
-            _fill(fresh, build)
+            build(fresh)
+            write_inside(fresh / "digests.json", json.dumps(_digests(fresh)))
             if kept.exists() and not _is_whole(kept):
                 _log.warning("The converted trunk %s was damaged and has been made again.", kept)
                 drop_folder(kept, r"trunk\..+|digests\.json|precision")
@@ -123,13 +124,8 @@ def _for_this_run(build: Callable[[Path], None], reason: str) -> Path:
     )
     folder = temporary_folder()
     atexit.register(drop_folder, folder, r".+")
-    _fill(folder, build)
-    return folder
-
-
-def _fill(folder: Path, build: Callable[[Path], None]) -> None:
     build(folder)
-    write_inside(folder / "digests.json", json.dumps(_digests(folder)))
+    return folder
 
 
 def _digests(folder: Path) -> dict[str, str]:
@@ -205,11 +201,8 @@ class PictureEngine:
         streams: int,
         make_run: Callable[[bool], Run],
     ) -> None:
-        self.name = name
-        self.precision = precision
-        self._shapes = tuple(shapes)
-        self._streams = streams
-        self._make_run = make_run
+        self.name, self.precision = name, precision
+        self._shapes, self._streams, self._make_run = tuple(shapes), streams, make_run
         self._pool = ThreadPoolExecutor(streams, thread_name_prefix=f"seewhy-{name}")
         self._local = threading.local()
         self._wide: Run | None = None
@@ -230,12 +223,9 @@ class PictureEngine:
         """Means of the maps alone; no map leaves the engine."""
         return self._outputs(pixels, MEAN)[0]
 
-    def maps_and_means(
-        self, pixels: Float[Tensor, "b 3 h w"]
-    ) -> tuple[Float[Tensor, "b c gh gw"], Float[Tensor, "b c"]]:
+    def maps_and_means(self, pixels: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
         """Both of one pass."""
-        maps, means = self._outputs(pixels, FEATURES, MEAN)
-        return maps, means
+        return self._outputs(pixels, FEATURES, MEAN)
 
     def _outputs(self, pixels: Float[Tensor, "b 3 h w"], *which: int) -> list[Tensor]:
         if self._n_forks != n_forks() and self.again is not None:

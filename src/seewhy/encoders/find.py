@@ -25,7 +25,6 @@ SCHEMES = {
     "hf": "huggingface",
     "mllm": "multimodal",
     "file": "weights",
-    "adapted": "adapted",
     "new": "new",
     "diffusion": "diffusion",
 }
@@ -67,7 +66,7 @@ def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Enc
     if name in EMBEDDED:
         module, rest = importlib.import_module(".embedded", __package__), name
     elif (Path(name.partition("@")[0]) / ADAPTED).is_file():
-        module, rest = importlib.import_module(".adapted", __package__), name
+        module, rest = importlib.import_module(schemes()["adapted"]), name
     elif not colon or scheme not in schemes():
         raise UnknownNameError("encoder", name, [*EMBEDDED, *(f"{s}:{name}" for s in schemes())])
     else:

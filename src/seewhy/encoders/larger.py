@@ -38,17 +38,6 @@ def larger(encoder: Encoder, times: float) -> Encoder:
     height, width = (max(STEP, round(times * side / STEP) * STEP) for side in encoder.transform.input_size)
     transform = replace(encoder.transform, input_size=(height, width), resize=(height, width))
     made = f"{encoder.fingerprint}:{transform.fingerprint}"
-    return Encoder(
-        name=encoder.name,
-        transform=transform,
-        trunk=lambda: encoder.trunk,
-        head=encoder.head,
-        layout=encoder.layout,
-        fingerprint=hashlib.sha256(made.encode()).hexdigest(),
-        classifier=encoder.classifier,
-        classes=encoder.classes,
-        text=(lambda: encoder.text) if encoder.has_text else None,
-        module=lambda: encoder.module,
-        engine=encoder.engine_asked,
-        conditioned=(lambda words: larger(encoder.under(words), times)) if encoder.takes_condition else None,
-    )
+    under = (lambda words: larger(encoder.under(words), times)) if encoder.takes_condition else None
+    fingerprint = hashlib.sha256(made.encode()).hexdigest()
+    return encoder.but(transform=transform, fingerprint=fingerprint, conditioned=under)

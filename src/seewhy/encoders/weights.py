@@ -35,6 +35,7 @@ EXAMPLE = (
     '[224, 224], "resize": 256, "interpolation": "bicubic", "mean": [0.485, 0.456, 0.406], '
     '"std": [0.229, 0.224, 0.225]}}'
 )
+CURE = f"For example: {EXAMPLE}"
 LARGEST = 4096
 """Side in pixels above which a file is not believed: one picture would take hundreds of megabytes."""
 
@@ -134,27 +135,20 @@ class WeightsFile:
     def transform(self) -> Transform:
         """The preprocessing."""
         self.require(["transform"])
+        its = f"The transform of {str(self.path)!r}"
         try:
             return Transform.from_json(self.said["transform"])
         except KeyError as error:
-            raise ModelError(
-                f"The transform of {str(self.path)!r} is not complete: {error} is missing. SeeWhy never guesses it. "
-                f"For example: {EXAMPLE}"
-            ) from error
+            raise ModelError(f"{its} is not complete: {error} is missing. SeeWhy never guesses it. {CURE}") from error
         except (InputError, TypeError) as error:
-            raise ModelError(
-                f"The transform of {str(self.path)!r} cannot be: {error} For example: {EXAMPLE}"
-            ) from error
+            raise ModelError(f"{its} cannot be: {error} {CURE}") from error
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the last layer's rows; none where they are not said."""
         names = self.said.get("classes") or []
         if not isinstance(names, list) or not all(isinstance(c, str | int | float) for c in names):
-            raise ModelError(
-                f"{str(self.path)!r} says its classes are {names!r}. A list of names was expected. "
-                f"For example: {EXAMPLE}"
-            )
+            raise ModelError(f"{str(self.path)!r} says its classes are {names!r}. A list of names was expected. {CURE}")
         return tuple(map(str, names))
 
     @property
@@ -163,9 +157,7 @@ class WeightsFile:
         self.require([] if self.classes else ["num_classes"])
         n = self.said.get("num_classes") or len(self.classes)
         if not isinstance(n, int) or isinstance(n, bool) or n < 0:
-            raise ModelError(
-                f"{str(self.path)!r} says num_classes {n!r}. A whole number was expected. For example: {EXAMPLE}"
-            )
+            raise ModelError(f"{str(self.path)!r} says num_classes {n!r}. A whole number was expected. {CURE}")
         if self.classes and n != len(self.classes):
             raise ModelError(
                 f"{str(self.path)!r} says num_classes {n} and names {len(self.classes)} classes. Equal numbers were "

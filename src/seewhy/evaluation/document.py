@@ -30,6 +30,7 @@ from ..report.blocks import (
     closing,
 )
 from ..report.page import figure, percent
+from .copies import say
 
 N_LARGEST_MATRIX = 30
 N_CONFUSIONS = 12
@@ -43,13 +44,7 @@ def shown_examples(data: Mapping[str, Any]) -> list[str]:
 
 
 def document_of(data: Mapping[str, Any], copies: Mapping[str, np.ndarray], cards: Mapping[str, str]) -> Document:
-    """The page; what was not measured is said to be so.
-
-    Args:
-        data: the document of ``seewhy evaluate --json``.
-        copies: small copies of wrongly decided pictures, by name; one that is missing is named only.
-        cards: addresses of their cards, relative to the page.
-    """
+    """The page; what was not measured is said to be so."""
     n, accuracy, interval = data.get("n"), data.get("accuracy"), data.get("accuracy_interval")
     fitted_on = data.get("fitted_on") or {}
     n_known = fitted_on.get("n_same_bytes", 0) + fitted_on.get("n_near", 0)
@@ -62,7 +57,7 @@ def document_of(data: Mapping[str, Any], copies: Mapping[str, np.ndarray], cards
             both = " and ".join(map(percent, interval))
             below = [Line("between ", Def("accuracy", both), ", with 95 % confidence")]
     if n_known:
-        below.append(_known(fitted_on, n_known))
+        below.append(f"{say(fitted_on)}.")
     sections = [
         Section("Can its explanations be believed?", [Columns([[*_where(data)], [*_like(data)], [*_words(data)]])]),
         *([Section("When not to trust it?", [*_trust(data["trust"])])] if data.get("trust") else []),
@@ -72,19 +67,6 @@ def document_of(data: Mapping[str, Any], copies: Mapping[str, np.ndarray], cards
     ]
     headline = "Accuracy not measured" if accuracy is None else f"{percent(accuracy)} right"
     return Document("Evaluation", headline, [*sections, *closing({**data, "notes": ()})], f"Evaluation{on}", below)
-
-
-def _known(fitted_on: Mapping[str, Any], n: int) -> str:
-    """That pictures it is judged on are among those it was fitted on."""
-    among = "is among" if n == 1 else "are among"
-    without = fitted_on["accuracy_without"]
-    rest = "" if without is None else f"; without them it is right on {percent(without)}"
-    first = ", ".join(f"{row['image']} ({row['fitted_on']})" for row in fitted_on["pictures"][:3])
-    return (
-        f"{n} of these pictures {among} those the classifier was fitted on ({fitted_on['n_same_bytes']} byte for byte, "
-        f"{fitted_on['n_near']} as near copies), so the figures say less of new pictures than they seem to{rest}. "
-        f"The first: {first}"
-    )
 
 
 def _unmeasured(what: str) -> Verdict:

@@ -6,13 +6,14 @@ from typing import Annotated, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from ..explanation.outputs import Failures, Interval, Model, Unknowns
+from ..explanation.outputs import Failures, Interval, Model
+from ..explanation.prediction import Unknowns
 from ..results import Count, Doc, Share
 
 
 class Picture(TypedDict):
     image: Annotated[str, Doc("file judged on")]
-    fitted_on: Annotated[str, Doc("file fitted on")]
+    fitted_on: Annotated[str | None, Doc("file fitted on")]
     same_bytes: Annotated[bool, Doc("whether they are the same, byte for byte")]
     agreement: Annotated[float | None, Doc("correlation of their details; `null` for the same bytes")]
 
@@ -89,8 +90,8 @@ class Trust(TypedDict):
     aurc_best: Annotated[Share, Doc("if every right decision came before every wrong one")]
     aurc_chance: Annotated[Share, Doc("in random order")]
     risk_coverage: Annotated[list[RiskCoverageRow], Doc("the curve, 50 points at most")]
-    unseen: Annotated[Unknowns | None, Doc("what becomes of pictures of its own classes that were left out of the")]
-    unknown: Annotated[Unknown, Doc("with `--unknown`")]
+    unseen: Annotated[Unknowns | None, Doc("what becomes of pictures of classes left out of the fit")]
+    unknown: Annotated[Unknown | None, Doc("with `--unknown`")]
 
 
 class ThanRandom(TypedDict):
@@ -163,17 +164,17 @@ class EvaluateOutput(TypedDict):
     n: Annotated[Count, Doc("pictures judged")]
     accuracy: Annotated[Share, Doc("part whose decision is right")]
     accuracy_interval: Annotated[Interval, Doc("95 % interval (Wilson)")]
-    fitted_on: Annotated[FittedOn, Doc("what of these pictures the classifier was fitted on")]
-    expected: Annotated[Expected, Doc("what fitting had said")]
+    fitted_on: Annotated[FittedOn | None, Doc("what of these pictures the classifier was fitted on")]
+    expected: Annotated[Expected | None, Doc("what fitting had said")]
     per_class: Annotated[list[PerClassRow], Doc("classes that occur")]
     calibration_error: Annotated[Share, Doc("mean gap between confidence and accuracy over 15 bins; 0 is perfect")]
     reliability: Annotated[list[ReliabilityRow], Doc("bins of confidence that hold a picture")]
     confusions: Annotated[list[Confusion], Doc("most frequent first, 20 at most")]
     confusion_matrix: Annotated[ConfusionMatrix, Doc("over the classes that occur or were predicted")]
     trust: Annotated[Trust, Doc("do decisions keep what they promise?")]
-    faithfulness: Annotated[Faithfulness, Doc("means over explained pictures, or `null` with `--n-explained 0`")]
-    like: Annotated[Like, Doc("`null` without pictures of the user's")]
-    words: Annotated[Words, Doc("`null` without descriptions")]
+    faithfulness: Annotated[Faithfulness | None, Doc("means over explained pictures, or `null` with `--n-explained 0`")]
+    like: Annotated[Like | None, Doc("`null` without pictures of the user's")]
+    words: Annotated[Words | None, Doc("`null` without descriptions")]
     notes: Annotated[list[str], Doc("what the user should know about the data")]
     failures: Annotated[Failures, Doc("pictures that could not be read")]
     report: Annotated[str | None, Doc("path of the report, or `null` without `-o`")]

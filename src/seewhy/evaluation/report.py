@@ -33,8 +33,7 @@ from ..trust.base import LEVEL
 from ..types import Failure
 from .copies import Judged, find_copies, say
 from .document import document_of, shown_examples
-from .faithfulness import faithfulness_figures, further_figures
-from .outside import outside_figures
+from .faithfulness import faithfulness_figures, further_figures, outside_figures
 from .trust import Unknown, look_at_unknown, trust_figures
 
 if TYPE_CHECKING:
@@ -207,20 +206,9 @@ def _explained(
 def _per_class(classes: Sequence[str], labels: Tensor, predicted: Tensor) -> list[dict[str, Any]]:
     rows = []
     for k in labels.unique().tolist():
-        hits = int(((labels == k) & (predicted == k)).sum())
-        n, named = int((labels == k).sum()), int((predicted == k).sum())
-        precision = hits / named if named else 0.0
-        recall = hits / n
-        f1 = 2 * precision * recall / (precision + recall) if hits else 0.0
-        rows.append(
-            {
-                "label": classes[k],
-                "n": n,
-                "precision": round(precision, 4),
-                "recall": round(recall, 4),
-                "f1": round(f1, 4),
-            }
-        )
+        hits, n, named = (int(v.sum()) for v in ((labels == k) & (predicted == k), labels == k, predicted == k))
+        figures = {"precision": hits / max(named, 1), "recall": hits / n, "f1": 2 * hits / (n + named)}
+        rows.append({"label": classes[k], "n": n, **{name: round(v, 4) for name, v in figures.items()}})
     return rows
 
 
@@ -237,12 +225,10 @@ def _confusions(
 
 def _matrix(classes: Sequence[str], labels: Tensor, predicted: Tensor) -> dict[str, Any]:
     """Counts, rows true and columns predicted, over the classes that occur in either."""
-    seen = torch.cat([labels, predicted]).unique()
-    place = torch.zeros(len(classes), dtype=torch.long)
-    place[seen] = torch.arange(len(seen))
-    counts = torch.zeros(len(seen), len(seen), dtype=torch.long)
-    counts.index_put_((place[labels], place[predicted]), torch.ones(len(labels), dtype=torch.long), accumulate=True)
-    return {"labels": [classes[k] for k in seen.tolist()], "counts": counts.tolist()}
+    present = torch.cat([labels, predicted]).unique()
+    n, rows, columns = len(present), torch.searchsorted(present, labels), torch.searchsorted(present, predicted)
+    counts = torch.bincount(rows * n + columns, minlength=n * n).view(n, n)
+    return {"labels": [classes[k] for k in present.tolist()], "counts": counts.tolist()}
 
 
 def _like(explained: Sequence[Explanation]) -> dict[str, Any] | None:

@@ -35,12 +35,7 @@ OTHER_FILES = (*SUFFIXES, ".jsonl", ".pdf", ".svg")
 
 @dataclass(frozen=True)
 class Done:
-    """One explained picture.
-
-    Attributes:
-        record: the documented JSON with the card's path.
-        explanation: what it was made from; ``None`` when an earlier run made it.
-    """
+    """One explained picture."""
 
     record: dict[str, Any]
     explanation: Explanation | None
@@ -48,14 +43,7 @@ class Done:
 
 @dataclass(frozen=True)
 class _Plan:
-    """One picture before it is explained.
-
-    Attributes:
-        name: file name as given.
-        key: of picture, classifier and options.
-        earlier: the line an earlier run left, if it still holds.
-        place: file name of its card, without an ending; empty where the earlier one is kept.
-    """
+    """One picture before it is explained."""
 
     name: str
     key: str
@@ -101,11 +89,7 @@ class Batch:
         self.index = None if output is None or self.single else output / INDEX
 
     def run(self, names: Iterable[str]) -> Iterator[Done | Failure]:
-        """Explain as a stream, in order; cards are written as they are made, the index at the end.
-
-        Raises:
-            DataError: the output cannot be written, is the picture itself, or every picture is a card of its own.
-        """
+        """Explain as a stream, in order; cards are written as they are made, the index at the end."""
         if self.output is None:
             for shown in explain_all(self.classifier, names, self.options, store=self.store):
                 yield shown if isinstance(shown, Failure) else Done({**shown.to_json(), "card": None}, shown)

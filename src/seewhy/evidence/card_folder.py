@@ -29,10 +29,6 @@ class CardFolder:
 
     It writes over a file only where that file is its own: each is noted with its digest before it is written. A card's
     name is its picture's, or that with a part of a digest where another picture, or a file of the user, has the name.
-
-    Args:
-        path: the folder, made if it is not there.
-        force: write over an index of somebody else's.
     """
 
     def __init__(self, path: Path, *, force: bool = False) -> None:

@@ -16,9 +16,8 @@ from ..attributions.shares import cell_evidence, shares, strongest_cells
 from ..encoders.base import EncoderOutput
 from ..encoders.stream import Encoded
 from ..errors import InputError
-from ..explanation.base import Neuron, Region
+from ..explanation.base import Neuron, Region, Subject
 from ..explanation.prediction import Prediction
-from ..explanation.subject import Subject
 from ..heads.head import Target, TargetFunction
 from ..pictures.images import Picture
 from ..prototypes.bank import cell_box
@@ -33,12 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of every picture.
-
-    Attributes:
-        target, contrast: classes that were named, by their number.
-        sentences: what is explained in place of a class.
-    """
+    """What is asked of every picture."""
 
     classifier: Classifier
     options: ExplainOptions
@@ -87,16 +81,7 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One picture.
-
-    Attributes:
-        target: class explained, by its number.
-        contrast: class it is explained against.
-        heat: signed map of what is explained.
-        share: of each cell, in what speaks for it.
-        scores: of the words; ``None`` without any.
-        spoken: where the target's words hold rather than the other class's.
-    """
+    """One picture."""
 
     question: Question
     encoded: Encoded
@@ -218,8 +203,8 @@ def cases(question: Question, encoded: Sequence[Encoded]) -> list[Case]:
     goal: TargetFunction = Target(targets, None if contrast is None else torch.tensor(contrasts))
     if question.sentences is not None:
         goal = question.sentences.goal(len(encoded))
-    heats = method(question.subject, look, goal)  # type: ignore[arg-type]
-    evidence = cell_evidence(question.subject, look, goal)  # type: ignore[arg-type]
+    heats = method(question.subject, look, goal)
+    evidence = cell_evidence(question.subject, look, goal)
     share = shares(-evidence if question.against else evidence)
     neurons = important_neurons(classifier, question.subject, look, goal, pictures, question.options.neurons)
     others = [

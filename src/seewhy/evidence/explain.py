@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,6 @@ from .words import show_words
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
     from ..encoders.base import Encoder
-    from ..generation.typical import Typicals
 
 __all__ = ["EVIDENCE", "ExplainOptions", "explain_all", "explain_seen", "reads_layer", "runner_up"]
 
@@ -80,7 +80,7 @@ class ExplainOptions:
     prototypes: str | Path | None = None
     because: str | None = None
     level: float = LEVEL
-    typical: str | Path | Typicals | None = None
+    typical: Any = None
     judge: Classifier | Encoder | None = None
     objects: MaskSource | None = field(default=None, repr=False)
 
@@ -104,14 +104,14 @@ class ExplainOptions:
             return self
         from ..classifiers.base import Classifier
         from ..encoders.base import Encoder
-        from ..generation.typical import Typicals
 
         if self.judge is not None and not isinstance(self.judge, Classifier | Encoder):
             raise InputError(
                 f"The judge is {type(self.judge).__name__!r}. A classifier, or an encoder with words, was expected. "
                 "Load one with seewhy.load or seewhy.encoder."
             )
-        return replace(self, typical=Typicals.open(self.typical, classifier, self.judge), judge=None)
+        (made,) = entry_points(group="seewhy.evidence", name="typical")
+        return replace(self, typical=made.load().open(self.typical, classifier, self.judge), judge=None)
 
     def method(self, own: str = "grad_cam") -> Attribution:
         """What *where* names, with the settings and at the layer asked for; ``own`` where it names nothing."""

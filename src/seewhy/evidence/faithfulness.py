@@ -91,26 +91,14 @@ _UNMEASURED = Verdict("not measured", "Deletion and insertion have not been meas
 
 @dataclass(frozen=True)
 class Match:
-    """How well a map's heat goes with what hiding does.
-
-    Attributes:
-        value: cosine, over the halves, between the heat in each less that in its opposite, and the log-odds when it
-            is seen less those when its opposite is; −1…1, on average 0 for a map that knows nothing.
-        centre: the same of a bump in the middle, which looks at no picture.
-    """
+    """How well a map's heat goes with what hiding does."""
 
     value: float
     centre: float
 
 
 def match(odds: Float[Tensor, " n"], maps: Float[Tensor, "m gh gw"], size: tuple[int, int]) -> tuple[Match, ...]:
-    """Each map against what was found on the masked pictures.
-
-    Args:
-        odds: their logarithm, of what is explained, on the picture under each of :func:`masks`.
-        maps: signed.
-        size: of the picture.
-    """
+    """Each map against what was found on the masked pictures."""
     first, last = odds.double().chunk(2)
     heat = torch.cat([upsampled(maps, size), centred_bump(*size)[None]]).double()
     in_halves = torch.einsum("khw,mhw->mk", patterns().double(), adaptive_avg_pool2d(heat, SIDE))
@@ -126,16 +114,7 @@ def _cosine(a: Float[Tensor, " k"], b: Float[Tensor, " k"]) -> float:
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """What was found on changed copies of a picture.
-
-    Attributes:
-        match: of the heat with what hiding halves does.
-        lead: match of what the map has more than its rival's with the lead over the rival; ``None`` where there is no
-            rival, or the map would not be believable anyway.
-        moved: largest change of the curves' quantity on any copy, and of the logarithm of the odds on any half.
-        deleted: the map's deletion, then that of its shuffled copy.
-        inserted: the same of insertion.
-    """
+    """What was found on changed copies of a picture."""
 
     match: Match
     moved: tuple[float, float]
@@ -154,12 +133,6 @@ def measure(
     """Look at the picture again: whole, gone and blurred, under 24 masks, and as the hottest pixels go and come.
 
     Cost: 47 forward passes: those three, 24 masks, 10 for the map's curves and 10 for its shuffled copy's.
-
-    Args:
-        watched: what is followed.
-        heat: signed.
-        pixels: the picture, normalised.
-        seed: of the shuffled copy and of tied pixels, on which the verdict does not rest.
     """
     size = (pixels.shape[1], pixels.shape[2])
     places = ranks(torch.cat([heat[None], shuffled(heat, 1, seed)]), size, seed)

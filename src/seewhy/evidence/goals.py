@@ -19,13 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sentences:
-    """Stands where a classifier stands: its logits are the cosines with one sentence, or with two.
-
-    Attributes:
-        encoder: has a text half.
-        head: one row a sentence.
-        classes: the sentences, in quotation marks.
-    """
+    """Stands where a classifier stands: its logits are the cosines with one sentence, or with two."""
 
     encoder: Encoder
     head: Head
@@ -66,15 +60,7 @@ class Sentences:
 
 @dataclass(frozen=True)
 class Watched:
-    """What is explained, as numbers that can be read off any changed copy of the picture.
-
-    Attributes:
-        subject: a classifier, or sentences in its place.
-        target: class explained.
-        contrast: class it is explained against, or ``None``.
-        rival: class that comes next, or ``None``.
-        against: whether what speaks against all this is explained: anything but the class.
-    """
+    """What is explained, as numbers that can be read off any changed copy of the picture."""
 
     subject: Classifier | Sentences
     target: int

@@ -15,8 +15,7 @@ from torch import Tensor
 from ..classifiers.network import Perceiver
 from ..encoders.base import EncoderOutput
 from ..encoders.stream import file_digest
-from ..explanation.measures import Because, PatchDeletion
-from ..explanation.similar import Like, Likeness
+from ..explanation.similar import Because, Like, Likeness, PatchDeletion
 from ..explanation.verdict import Missing
 from ..heads.head import Target
 from ..pictures.images import Picture

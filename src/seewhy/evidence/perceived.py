@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..classifiers.network import Perceiver, Perception
-from ..explanation.perceived import Memorised, Perceived
+from ..explanation.pictures import Memorised, Perceived
 from ..explanation.verdict import Level, Verdict
 from .case import Case
 

@@ -126,13 +126,7 @@ def _here(
 
 @dataclass(frozen=True)
 class WordMap:
-    """Where one sentence holds.
-
-    Attributes:
-        label: its class.
-        text: as the user wrote it.
-        heat: signed map ``(h, w)`` on the grid of the last feature map; what is positive speaks for the sentence.
-    """
+    """Where one sentence holds."""
 
     label: str
     text: str

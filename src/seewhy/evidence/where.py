@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..errors import ImageError
 from ..explanation.base import Where
-from ..explanation.outside import Outside
 from ..explanation.verdict import Verdict
+from ..explanation.where import Outside
 from ..metrics.base import upsampled
 from ..metrics.masked_map import positive_share
 from ..pictures.images import Picture

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..explanation.base import Word, Words
-from ..explanation.measures import WordControl, WordOrigin
 from ..explanation.verdict import Level, Missing, Verdict
+from ..explanation.words import WordControl, WordOrigin
 from ..heads.head import Projected
 from ..heads.kept_concepts import KeptConcepts
 from ..heads.reranking import Reason, Reranking
@@ -44,13 +44,7 @@ _CURE = (
 
 @dataclass(frozen=True)
 class WordScores:
-    """Cosines of pictures with what is said of the classes.
-
-    Attributes:
-        texts: with each text.
-        classes: with each class, the mean over its texts.
-        measured: the same as the words are measured: without names, where that was asked for.
-    """
+    """Cosines of pictures with what is said of the classes."""
 
     texts: Float[Tensor, "b n"]
     classes: Float[Tensor, "b k"]

@@ -1,9 +1,8 @@
 """Results: what is shown on a card, in JSON and in a notebook. Nothing here computes evidence."""
 
-from .base import Explanation, Region, Where, Words
+from .base import Explanation, Region, Subject, Where, Words
 from .prediction import Prediction, Ranked
 from .similar import Like, Likeness
-from .subject import Subject
 from .verdict import Missing, Verdict
 
 __all__ = [

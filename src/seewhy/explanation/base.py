@@ -1,234 +1,103 @@
-"""Explanation = decision + where + like what + in words, each with its measure.
+"""Explanation = decision + where + like what + in words, each with its measure: what is shown on a card and in JSON.
 
-Pure data: what is shown on a card, in JSON and in a notebook. Nothing here computes evidence.
-Every evidence is either present or replaced by :class:`Missing`, which says what it would need.
+Pure data; nothing here computes evidence. Every evidence is either present or replaced by :class:`Missing`, which says
+what it would need.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from ..arguments import checked
-from ..types import FractionBox, PixelBox
-from .measures import WordControl, WordOrigin
-from .outside import Outside
+from ..results import Doc
 from .part import Part, PartBox
+from .pictures import Perceived, Typical
 from .prediction import Prediction
+from .result import Json, Result, plain
 from .similar import Display, Like
-from .subject import Subject
-from .verdict import Level, Missing, Verdict
+from .verdict import Level, Missing
+from .where import Neuron, Region, Where
+from .words import Word, Words
 
-if TYPE_CHECKING:
-    from .perceived import Perceived
-    from .typical import Typical
-
-
-@dataclass(frozen=True)
-class Region:
-    """A lettered part of the picture.
-
-    Attributes:
-        letter: ``"A"``, ``"B"``, …, the same in every evidence.
-        box: on the view, as fractions.
-        query_box: the same on the upright original, in pixels.
-        share: part of what speaks for the class, 0…1 (see docs/concepts.md#share).
-    """
-
-    letter: str
-    box: FractionBox
-    query_box: PixelBox
-    share: float
+__all__ = [
+    "TOO_LITTLE", "Agreement", "Answer", "Explanation", "Neuron", "Region", "Subject", "Where", "Word", "Words",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Neuron:
-    """One channel of the last feature map that the decision rests on.
+class Subject(Result):
+    """Named in every statement of a card, so that none of them can be taken for one about something else.
 
-    Attributes:
-        channel: its number.
-        share: what it adds to the target's logit, as a part of all that is added; below 0 where it speaks against.
-        name: the word the network reads from it, or ``None`` where none leans on it more than by chance.
-        strength: how much the nearest word leans on it, in standard deviations over the channels.
-        box: where it is strongest, on the upright original, in pixels.
+    Example:
+        >>> Subject("cat", "dog").said
+        'The evidence is about dog, as asked; the decision is cat.'
+        >>> Subject("cat", "cat").said
+        ''
     """
 
-    channel: int
-    share: float
-    name: str | None
-    strength: float
-    box: PixelBox
+    computed: ClassVar = ("is_decision", "said")
 
-    def __str__(self) -> str:
-        name = self.name or "no name beyond chance"
-        return f"neuron {self.channel} {self.share:+.1%} {name}, strongest at {self.box}"
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "channel": self.channel,
-            "share": round(self.share, 4),
-            "name": self.name,
-            "strength": round(self.strength, 2),
-            "box": list(self.box),
-        }
-
-
-@dataclass(frozen=True)
-class Where:
-    """A heat map and how faithful it is on this very picture.
-
-    Attributes:
-        method: registered name, for example ``"grad_cam"``.
-        target: the class the map speaks for.
-        contrast: the class it speaks against, if one was given.
-        heat: signed map at the network's own resolution, ``(h, w)``; positive speaks for the target.
-        regions: the strongest cells, lettered.
-        steps: fractions of the picture changed, 0…1, for the curves below.
-        deletion_curve, insertion_curve: probability of the target, or of it rather than the contrast, as the hottest
-            pixels go / come first.
-        deletion_random_curve, insertion_random_curve: the same for a shuffled copy.
-        deletion, insertion, deletion_random, insertion_random: areas under them (trapezoid, 0…1).
-        match: how well the heat goes with what hiding halves of the picture does, −1…1.
-        match_centre: the same of a bump in the middle.
-        rival: the most probable class beside those explained, where the verdict hangs on its map.
-        match_lead: how well what the map has more than the rival's goes with what hiding does to the lead over it.
-        neurons: the channels that add most to the target and those that take most from it, if they were asked for.
-        outside: what of the heat lies outside the object, where somebody says where that is.
-    """
-
-    method: str
-    target: str
-    contrast: str | None
-    heat: np.ndarray = field(repr=False)
-    regions: tuple[Region, ...]
-    verdict: Verdict
-    steps: tuple[float, ...] = field(default=(), repr=False)
-    deletion_curve: tuple[float, ...] = field(default=(), repr=False)
-    insertion_curve: tuple[float, ...] = field(default=(), repr=False)
-    deletion_random_curve: tuple[float, ...] = field(default=(), repr=False)
-    insertion_random_curve: tuple[float, ...] = field(default=(), repr=False)
-    deletion: float | None = None
-    insertion: float | None = None
-    deletion_random: float | None = None
-    insertion_random: float | None = None
-    match: float | None = None
-    match_centre: float | None = None
-    rival: str | None = None
-    match_lead: float | None = None
-    neurons: tuple[Neuron, ...] = ()
-    outside: Outside | None = None
+    decision: Annotated[str, Json(hidden=True)]
+    label: Annotated[str, Doc("the class whose likenesses and words are shown: the target asked for, or the decision")]
+    contrast: Annotated[str | None, Doc("the class it is explained against")] = None
+    asked_contrast: Annotated[str | None, Json(hidden=True)] = None
+    """The contrast that was asked for, another where that is the decision itself."""
+    sentence: Annotated[str | None, Doc("what the map speaks for in place of a class, in quotation marks")] = None
+    contrast_sentence: Annotated[str | None, Doc("the sentence it speaks against")] = None
+    against: Annotated[bool, Doc("whether the map shows what speaks against all this")] = False
+    unknown: Annotated[bool, Json(hidden=True)] = False
+    """Whether the decision calls the picture unlike anything the classifier knows."""
 
     @property
-    def remarks(self) -> tuple[str, ...]:
-        """What is said below the verdict in a terminal."""
-        outside = () if self.outside is None else (self.outside.sentence,)
-        return (*outside, *map(str, self.neurons))
+    def is_decision(self) -> Annotated[bool, Doc("true where all of the evidence is about the decision")]:
+        """Whether everything is about the decision and nothing else was asked for."""
+        return self.label == self.decision and not (self.contrast or self.sentence or self.against)
 
     @property
-    def is_zero(self) -> bool:
-        """True when nothing on the picture speaks for the target: said on the card, never drawn."""
-        return not bool((self.heat > 0).any())
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "method": self.method,
-            "target": self.target,
-            "contrast": self.contrast,
-            "deletion": self.deletion,
-            "insertion": self.insertion,
-            "deletion_random": self.deletion_random,
-            "insertion_random": self.insertion_random,
-            "match": self.match,
-            "match_centre": self.match_centre,
-            "rival": self.rival,
-            "match_lead": self.match_lead,
-            "all_zero": self.is_zero,
-            "heat": [[round(float(v), 5) for v in row] for row in _coarse(self.heat)],
-            "regions": [
-                {"letter": r.letter, "box": list(r.query_box), "share": round(r.share, 4)} for r in self.regions
-            ],
-            "verdict": self.verdict.level,
-            **({"neurons": [n.to_json() for n in self.neurons]} if self.neurons else {}),
-            **({} if self.outside is None else {"outside": self.outside.to_json()}),
-        }
-
-
-def _coarse(heat: np.ndarray, most: int = 32) -> np.ndarray:
-    """At most ``most`` rows and columns, by the mean of blocks as equal as may be: a pixel map would drown the JSON."""
-    rows, columns = (min(side, most) for side in heat.shape)
-    blocks = [np.array_split(row, columns, 1) for row in np.array_split(heat, rows, 0)]
-    return np.array([[block.mean() for block in row] for row in blocks])
-
-
-@dataclass(frozen=True)
-class Word:
-    """One description.
-
-    Attributes:
-        text: as the user wrote it.
-        label: the class it belongs to.
-        score: cosine of the picture with the sentence, -1…1.
-        score_other: mean cosine of the picture with the descriptions of the class it is weighed against.
-        separates: area under the ROC curve of this sentence between the two classes on held-out pictures.
-        origin: what it was written for, where that is not simply its class.
-        adds: what it adds to the lead of its class over the other, where the decision is a sum.
-    """
-
-    text: str
-    label: str
-    score: float
-    score_other: float
-    separates: float | None = None
-    origin: WordOrigin | None = None
-    adds: float | None = None
-
-    def __str__(self) -> str:
-        beside = f"other class {self.score_other:+.2f}" if self.adds is None else f"adds {self.adds:.2f}"
-        return f"{self.label}: {self.text} ({self.score:+.2f}, {beside})"
-
-    def to_json(self) -> dict[str, Any]:
-        data: dict[str, Any] = {
-            "text": self.text,
-            "label": self.label,
-            "score": round(self.score, 4),
-            "score_other": round(self.score_other, 4),
-        }
-        if self.separates is not None:
-            data["separates"] = round(self.separates, 4)
-        if self.adds is not None:
-            data["adds"] = round(self.adds, 4)
-        return data if self.origin is None else {**data, **self.origin.to_json()}
-
-
-@dataclass(frozen=True)
-class Words:
-    """Descriptions of the predicted class and of the runner-up.
-
-    Attributes:
-        words: those of the predicted class first.
-        decision: the class the words alone would choose.
-        accuracy: of the words alone on held-out pictures, 0…1.
-        accuracy_on: which pictures that was measured on.
-        would_change: what would have to hold for the runner-up to win.
-        control: how they do beside wrong words; ``None`` without held-out pictures.
-    """
-
-    method: str
-    words: tuple[Word, ...]
-    decision: str
-    accuracy: float | None
-    accuracy_on: str
-    would_change: str
-    verdict: Verdict
-    control: WordControl | None = None
+    def of_class(self) -> str:
+        """What likenesses and channels that start from a class speak for."""
+        return self.label if self.contrast is None else f"{self.label} rather than {self.contrast}"
 
     @property
-    def remarks(self) -> tuple[str, ...]:
-        """What is said below the verdict in a terminal."""
-        return tuple(map(str, self.words[:3]))
+    def of_goal(self) -> str:
+        """What was explained, whether the map shows what speaks for it or against it."""
+        if self.sentence is None:
+            return self.of_class
+        return (
+            self.sentence if self.contrast_sentence is None else f"{self.sentence} rather than {self.contrast_sentence}"
+        )
+
+    @property
+    def of_regions(self) -> str:
+        """What the map and its lettered regions speak for."""
+        return f"anything but {self.of_goal}" if self.against else self.of_goal
+
+    @property
+    def regions_are_of_class(self) -> bool:
+        """Whether the lettered regions speak for the class, so that patches like them should be of it."""
+        return self.sentence is None and not self.against
+
+    @property
+    def said(self) -> Annotated[str, Doc("the card's line on what the evidence is about; empty for the decision")]:
+        """One line for the card; empty where everything is about the decision."""
+        if self.is_decision:
+            return ""
+        decided = f"the decision is {self.decision}"
+        if self.sentence is not None:
+            rest = f"likenesses and words are about the decision, {self.decision}."
+            return f"The map is about {'what speaks against ' * self.against}{self.of_goal}, as asked; {rest}"
+        if self.asked_contrast is not None and self.asked_contrast != self.contrast:
+            return (
+                f"Asked was why not {self.asked_contrast}, which is the decision: the evidence is about "
+                f"{self.of_class}, the next class."
+            )
+        if self.against:
+            return f"The map shows what speaks against {self.of_class}, as asked; {decided}."
+        return f"The evidence is about {self.of_class}, as asked; {decided}."
 
 
 TOO_LITTLE = "Too little evidence of different kinds to compare."
@@ -331,35 +200,21 @@ class Explanation:
 
     def to_json(self) -> dict[str, Any]:
         """The documented, stable form of ``explain --json`` (docs/json.md)."""
-        like, words = self.like, self.words
+        like, words, agreement = self.like, self.words, self.agreement
         data = self.prediction.to_json() | {"where": self.where.to_json()}
         if isinstance(like, Missing):
-            data["like"], data["like_missing"] = [], like.to_json()
+            data |= {"like": [], "like_missing": like.to_json()}
         else:
-            data["like"] = [n.to_json() for n in like.neighbours]
-            data["like_measured"] = like.measured()
+            data |= {"like": plain(like.neighbours), "like_measured": like.to_json()}
         if isinstance(words, Missing):
-            data["words"], data["words_missing"] = [], words.to_json()
+            data |= {"words": [], "words_missing": words.to_json()}
         else:
-            data["words"] = [w.to_json() for w in words.words]
-            data["words_measured"] = {
-                "method": words.method,
-                "decision": words.decision,
-                "accuracy": words.accuracy,
-                "accuracy_on": words.accuracy_on,
-                "control": None if words.control is None else words.control.to_json(),
-                "verdict": words.verdict.level,
-            }
-        data["agreement"], data["model"] = self.agreement.score, dict(self.model)
-        data["agreement_parts"] = {k: round(v, 4) for k, v in self.agreement.parts.items()}
-        data["agreement_about"] = self.agreement.about or self.prediction.label
-        if self.subject is not None:
-            data["subject"] = self.subject.to_json()
-        if self.typical is not None:
-            data["typical"] = self.typical.to_json()
-        if self.part is not None:
-            data["part"] = self.part.to_json()
-        return data if self.seen is None else data | {"seen": self.seen.to_json()}
+            data |= {"words": plain(words.words), "words_measured": words.to_json()}
+        about = agreement.about or self.prediction.label
+        data |= {"agreement": agreement.score, "agreement_parts": plain(agreement.parts), "agreement_about": about}
+        others = {"subject": self.subject, "typical": self.typical, "part": self.part, "seen": self.seen}
+        present = {name: plain(result) for name, result in others.items() if result is not None}
+        return {**data, "model": dict(self.model), **present}
 
     def without_folders(self) -> Explanation:
         """The same with the names of the user's pictures alone, not the folders they lie in on this machine."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from ..results import Count, Doc, Share
+from .prediction import Decision
 
 
 class ClassScore(TypedDict):
@@ -14,14 +15,6 @@ class ClassScore(TypedDict):
 
     label: Annotated[str, Doc("class")]
     score: Annotated[Share, Doc("the classifier's own score of it; those of all classes add up to 1")]
-
-
-class Memorised(TypedDict):
-    """A memorised picture, and how far it is."""
-
-    image: Annotated[str, Doc("its file name")]
-    label: Annotated[str, Doc("its class")]
-    distance: Annotated[float | None, Doc("how far, root mean square over pixels, black to white being 1")]
 
 
 class Missing(TypedDict):
@@ -108,40 +101,6 @@ Model = TypedDict(
 )
 
 
-class Unknowns(TypedDict):
-    """How well pictures of no class are noticed, on this data."""
-
-    near: Annotated[Share | None, Doc("area under the ROC curve")]
-    near_found: Annotated[Share | None, Doc("share of those that are called unlike anything it knows")]
-    near_interval: Annotated[Interval | None, Doc("of that, 95 %, classes counting as a whole")]
-    near_sure: Annotated[Share | None, Doc("share of those that are called sure")]
-    near_sure_interval: Annotated[Interval | None, Doc("of that, likewise")]
-    near_kept: Annotated[Share | None, Doc("share of known pictures in those fits that are not called unlike anything")]
-    n_near: Annotated[Count, Doc("pictures of classes left out")]
-    far: Annotated[Share | None, Doc("the same area against noise and patterns")]
-    far_found: Annotated[Share | None, Doc("share of those that are called unlike anything it knows")]
-    far_sure: Annotated[Share | None, Doc("share of those that are called sure")]
-    kept: Annotated[Share, Doc("share of held-out pictures of known classes that are not called unlike anything it")]
-
-
-class Decision(TypedDict):
-    """How far to trust a decision."""
-
-    verdict: Annotated[Literal["sure", "one of few", "unlike anything it knows", "not measured"], Doc("how far")]
-    set: Annotated[list[str], Doc("classes, the one decided for first")]
-    level: Annotated[Share, Doc("as `--level` asked")]
-    probability: Annotated[Share | None, Doc("that the decision is right, calibrated on held-out pictures")]
-    interval: Annotated[Interval | None, Doc("of it, 95 %")]
-    fit: Annotated[Share | None, Doc("part of held-out pictures that fit their class no better than this one fits the")]
-    sentence: Annotated[str, Doc("the same in words")]
-    n: Annotated[Count, Doc("held-out pictures this was measured on")]
-    n_sure: Annotated[Count, Doc("of them called sure")]
-    sure_right: Annotated[Share | None, Doc("part of those that were right")]
-    unknowns: Annotated[Unknowns | None, Doc("how well pictures of no class are noticed, on this data")]
-    another_day: Annotated[Share | None, Doc("how often the true class may be in the set on another day, at least")]
-    missing: NotRequired[Annotated[str, Doc("with `not measured`; why, and what it takes")]]
-
-
 class Change(TypedDict):
     label: Annotated[str, Doc("class")]
     before: Annotated[str | None, Doc("the text as it was")]
@@ -200,7 +159,7 @@ class PredictionOutput(TypedDict):
     label: Annotated[str, Doc("the decision")]
     score: Annotated[Share, Doc("the classifier's own score of it, measured on nothing")]
     top: Annotated[list[ClassScore], Doc("classes by falling probability, `--top` of them")]
-    decision: NotRequired[Annotated[Decision, Doc("how far to trust it ([concepts](concepts.md#the-decision))")]]
+    decision: NotRequired[Annotated[Decision, Doc("how far to trust it (docs/concepts.md#the-decision)")]]
 
 
 class Recent(PredictionOutput):

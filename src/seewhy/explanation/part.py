@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
+from ..results import Doc, Share
+from .result import HIDDEN, OPTIONAL, Json, Result
 from .verdict import Verdict
 
 PartBox = tuple[float, float, float, float]
@@ -14,78 +16,57 @@ PartBox = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Outside:
-    """What hiding a part does to its score, what hiding all else does, and what hiding as much elsewhere does.
+class Outside(Result):
+    """What hiding a part does to its score, what hiding all else does, and what hiding as much elsewhere does."""
 
-    Attributes:
-        probability: of the part's name on the picture as it is.
-        without_inside: the same with the part hidden.
-        without_outside: the same with everything else hidden.
-        fall_inside: of the logarithm of the odds, when the part is hidden.
-        fall_outside: when everything else is hidden.
-        falls_elsewhere: when the same shape is hidden in other places, one for each place.
-        share_inside: part of what the picture does to the odds that is done inside, 0…1: Shapley values of the two
-            halves, each by its size.
-    """
-
-    probability: float
-    without_inside: float
-    without_outside: float
-    fall_inside: float
-    fall_outside: float
-    falls_elsewhere: tuple[float, ...]
-    share_inside: float
-    verdict: Verdict
+    probability: Annotated[Share, Doc("of its name, as the picture is"), Json(digits=6)]
+    without_inside: Annotated[Share, Doc("the same with the part hidden"), Json(digits=6)]
+    without_outside: Annotated[Share, Doc("the same with everything else hidden"), Json(digits=6)]
+    fall_inside: Annotated[float, Doc("of the logarithm of the odds, when the part is hidden")]
+    fall_outside: Annotated[float, Doc("when everything else is hidden")]
+    falls_elsewhere: Annotated[tuple[float, ...], Doc("when the same shape is hidden in other places")]
+    share_inside: Annotated[
+        float, Doc("part of what the picture does to the odds that is done inside, by Shapley values of the two halves")
+    ]
+    verdict: Annotated[Verdict, Doc("believable, partly, do not rely or not measured")]
 
     @property
     def fall_elsewhere(self) -> float:
         """Mean over places."""
         return sum(self.falls_elsewhere) / len(self.falls_elsewhere)
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "probability": round(self.probability, 6),
-            "without_inside": round(self.without_inside, 6),
-            "without_outside": round(self.without_outside, 6),
-            "fall_inside": round(self.fall_inside, 4),
-            "fall_outside": round(self.fall_outside, 4),
-            "falls_elsewhere": [round(v, 4) for v in self.falls_elsewhere],
-            "share_inside": round(self.share_inside, 4),
-            "verdict": self.verdict.level,
-        }
-
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """What an explanation is of, where that is not the whole picture.
+class Part(Result):
+    """What an explanation is of, where that is not the whole picture."""
 
-    Attributes:
-        kind: ``"box"`` or ``"segment"``.
-        number: its place among those of the picture, from 1: the surest box or the largest segment first.
-        n: how many the picture has.
-        label: the name it was given.
-        score: how sure the method is of it, as it has it: not calibrated.
-        box: the smallest around it.
-        size: width and height of the upright picture.
-        mask: of a segment, ``(height, width)`` of booleans.
-        rle: the same as COCO writes it.
-        picture: the whole picture, small, uint8 ``(h, w, 3)``.
-        frame: what the card's view shows of the picture, in its pixels.
-        outside: what was measured; ``None`` where it was not.
-    """
+    computed: ClassVar = ("width", "height")
 
-    kind: Literal["box", "segment"]
-    number: int
-    n: int
-    label: str
-    score: float
-    box: PartBox
-    size: tuple[int, int]
-    picture: np.ndarray = field(repr=False)
-    frame: PartBox
-    mask: np.ndarray | None = field(default=None, repr=False)
-    rle: dict[str, Any] | None = field(default=None, repr=False)
-    outside: Outside | None = None
+    kind: Annotated[Literal["box", "segment"], Doc("box or segment")]
+    number: Annotated[int, Doc("its place among those of the picture, the surest box or the largest segment first")]
+    n: Annotated[int, Doc("how many the picture has")]
+    label: Annotated[str, Doc("the name it was given")]
+    score: Annotated[float, Doc("how sure the method is of it, as it has it; not calibrated"), Json(digits=6)]
+    box: Annotated[PartBox, Doc("left, top, right, bottom around it, in pixels"), Json(digits=2)]
+    size: Annotated[tuple[int, int], HIDDEN]
+    """Width and height of the upright picture."""
+    picture: Annotated[np.ndarray, HIDDEN] = field(repr=False)
+    """The whole picture, small, uint8 ``(h, w, 3)``."""
+    frame: Annotated[PartBox, HIDDEN]
+    """What the card's view shows of the picture, in its pixels."""
+    mask: Annotated[np.ndarray | None, HIDDEN] = field(default=None, repr=False)
+    rle: Annotated[dict[str, Any] | None, Doc("the mask as COCO writes it"), OPTIONAL] = field(default=None, repr=False)
+    outside: Annotated[Outside | None, Doc("what hiding inside and outside does; `null` when not measured")] = None
+
+    @property
+    def width(self) -> Annotated[int, Doc("of the picture")]:
+        """Of the upright picture."""
+        return self.size[0]
+
+    @property
+    def height(self) -> Annotated[int, Doc("of the picture")]:
+        """Of the upright picture."""
+        return self.size[1]
 
     @property
     def name(self) -> str:
@@ -108,17 +89,3 @@ class Part:
             return found
         across, down = (x >= self.box[0]) & (x < self.box[2]), (y >= self.box[1]) & (y < self.box[3])
         return down[:, None] & across[None]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "kind": self.kind,
-            "number": self.number,
-            "n": self.n,
-            "label": self.label,
-            "score": round(self.score, 6),
-            "box": [round(float(v), 2) for v in self.box],
-            "width": self.size[0],
-            "height": self.size[1],
-            **({} if self.rle is None else {"rle": self.rle}),
-            "outside": None if self.outside is None else self.outside.to_json(),
-        }

@@ -1,11 +1,127 @@
-"""The classes of one picture, by falling probability."""
+"""The classes of one picture, by falling probability, and the decision judged: is it right, and what else may it be?"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from .decision import UNKNOWN, Decision
+from ..results import Count, Doc, Share
+from .result import HIDDEN, OPTIONAL, Json, Result, plain
+
+Certainty = Literal["sure", "one of few", "unlike anything it knows", "not measured"]
+UNKNOWN = "unknown"
+"""What rejected pictures are called."""
+Interval = tuple[Share, Share]
+
+RULE = (
+    "On pictures held out with all others of the same thing it was measured how often decisions like this one are "
+    "right, and which classes must be named so that the true one is among them as often as promised. Unlike "
+    "anything it knows when the picture is stranger than 95 % of held-out pictures, by the mean of two distances "
+    "from the training pictures. Else sure when one class alone keeps the promise, decisions like this one are "
+    "right at least as often as promised, and the picture is no stranger than four fifths of held-out pictures, and "
+    "no more unusual for its class than two thirds, by the mean of four published scores. Else one of few."
+)
+
+
+@dataclass(frozen=True)
+class Unknowns(Result):
+    """How well pictures of no class are noticed, on this very data; ``None`` where that was not measured."""
+
+    near: Annotated[
+        Share | None,
+        Doc("area under the ROC curve of known pictures against those of classes left out of the fit"),
+    ] = None
+    near_found: Annotated[Share | None, Doc("share of those that are called unlike anything it knows")] = None
+    near_interval: Annotated[Interval | None, Doc("of that, 95 %, classes counting as a whole")] = None
+    near_sure: Annotated[Share | None, Doc("share of those that are called sure")] = None
+    near_sure_interval: Annotated[Interval | None, Doc("of that, likewise")] = None
+    near_kept: Annotated[
+        Share | None, Doc("share of known pictures in those fits that are not called unlike anything it knows")
+    ] = None
+    n_near: Annotated[Count, Doc("pictures of classes left out")] = 0
+    far: Annotated[Share | None, Doc("the same area against noise and patterns")] = None
+    far_found: Annotated[Share | None, Doc("share of those that are called unlike anything it knows")] = None
+    far_sure: Annotated[Share | None, Doc("share of those that are called sure")] = None
+    kept: Annotated[
+        Share, Doc("share of held-out pictures of its classes that are not called unlike anything it knows")
+    ] = 1.0
+
+    @classmethod
+    def restore(cls, facts: dict[str, Any]) -> Unknowns:
+        """From the fields, as JSON keeps them."""
+        read: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in facts.items()}
+        return cls(**read)
+
+    @property
+    def sentence(self) -> str:
+        parts = []
+        if self.near_found is not None:
+            noticed, sure = _share(self.near_found, self.near_interval), _share(self.near_sure, self.near_sure_interval)
+            parts.append(f"{noticed} of pictures of a class that was left out of the fit, and is sure of {sure}")
+        if self.far_found is not None:
+            parts.append(f"{self.far_found:.0%} of noise and patterns")
+        if not parts:
+            return "How many pictures of no class it notices was not measured."
+        return f"It notices {'; it notices '.join(parts)}. It mistakes {1 - self.kept:.0%} of its own for such."
+
+
+def _share(value: float | None, interval: tuple[float, float] | None) -> str:
+    low, high = interval or (0.0, 1.0)
+    return f"{value or 0:.0%} ({low:.0%} to {high:.0%})"
+
+
+@dataclass(frozen=True)
+class Decision(Result):
+    """How far to trust a decision."""
+
+    verdict: Annotated[Certainty, Doc("how far")]
+    sentence: Annotated[str, Doc("the figures, as a person would say them")]
+    classes: Annotated[
+        tuple[str, ...],
+        Doc("the conformal set, the class decided for first; unmeasured, by the classifier's own probability"),
+        Json("set"),
+    ]
+    level: Annotated[Share, Doc("how often the true class is promised to be in it"), Json(digits=17)]
+    probability: Annotated[Share | None, Doc("that the decision is right, calibrated on held-out pictures")] = None
+    interval: Annotated[Interval | None, Doc("of it, 95 %: held-out things drawn anew, and another day")] = None
+    fit: Annotated[Share | None, Doc("part of held-out pictures that are as strange as this one, or stranger")] = None
+    n: Annotated[Count, Doc("held-out pictures this was measured on")] = 0
+    n_sure: Annotated[Count, Doc("of them called sure")] = 0
+    sure_right: Annotated[Share | None, Doc("part of those that were right")] = None
+    unknowns: Annotated[Unknowns | None, Doc("how well pictures of no class are noticed, on this data")] = None
+    another_day: Annotated[Share | None, Doc("how often the true class may be in the set on another day, at least")] = (
+        None
+    )
+    missing: Annotated[str, Doc("what it would take to measure more"), OPTIONAL] = ""
+    rule: Annotated[str, HIDDEN] = RULE
+
+    @property
+    def label(self) -> str:
+        """The class decided for."""
+        return self.classes[0]
+
+    @property
+    def is_unknown(self) -> bool:
+        return self.verdict == "unlike anything it knows"
+
+    @property
+    def headline(self) -> str:
+        """The verdict with the class it is about.
+
+        Example:
+            >>> Decision("sure", "", ("wren",), 0.9).headline
+            'wren, sure'
+        """
+        if self.is_unknown:
+            return f"unlike anything it knows, or {self.label}"
+        return f"{self.label}, {self.verdict}"
+
+    @property
+    def doubt(self) -> float | None:
+        """Sorts the most doubtful last: the probability of being wrong, and above 1 for what is unlike all it knows."""
+        if self.probability is None:
+            return None
+        return 2 - (self.fit or 0.0) if self.is_unknown else 1 - self.probability
 
 
 class Ranked(NamedTuple):
@@ -69,20 +185,18 @@ class Prediction:
         return self.score if d is None or d.probability is None else d.probability
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{r.label[:40]} {r.score:.1%}" for r in self.top[:3])
+        scores = ", ".join(f"{r.label[:40]} {r.score:.1%}" for r in self.top[:3])
         rest = "" if self.n_classes <= 3 else f", … of {self.n_classes:,} classes"
         d, right = self.decision, self.probability
         judged = "" if d is None else f"; {d.verdict}"
         if d is not None and self.is_measured:
-            told = f"{d.headline}{'' if right is None else f', right {right:.1%}'}; own scores {told}"
+            scores = f"{d.headline}{'' if right is None else f', right {right:.1%}'}; own scores {scores}"
             judged = ""
-        return f"Prediction({self.image[-80:]!r}: {told}{rest}{judged})"
+        return f"Prediction({self.image[-80:]!r}: {scores}{rest}{judged})"
 
     def to_json(self) -> dict[str, Any]:
-        data = {
-            "image": self.image,
-            "label": UNKNOWN if self.rejected else self.label,
-            "score": round(self.score, 6),
-            "top": [{"label": r.label, "score": round(r.score, 6)} for r in self.top],
-        }
-        return data if self.decision is None else data | {"decision": self.decision.to_json()}
+        """As docs/json.md has it."""
+        top = [{"label": r.label, "score": round(r.score, 6)} for r in self.top]
+        label = UNKNOWN if self.rejected else self.label
+        data = {"image": self.image, "label": label, "score": round(self.score, 6), "top": top}
+        return data if self.decision is None else data | {"decision": plain(self.decision)}

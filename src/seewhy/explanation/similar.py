@@ -3,15 +3,104 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, ClassVar
 
 import numpy as np
 
+from ..results import Count, Doc, Share
 from ..types import FractionBox, PixelBox
-from .measures import Because, NeighbourShare, PatchDeletion, PrototypePurity, VoteRemoval
+from .result import EXACT, HIDDEN, INLINE, OPTIONAL, Json, Result
+from .verdict import Verdict
 
-if TYPE_CHECKING:
-    from .verdict import Verdict
+
+@dataclass(frozen=True)
+class NeighbourShare(Result):
+    """How many neighbours carry the class explained, beside those of held-out pictures."""
+
+    share: Annotated[Share, Doc("part of the neighbours shown that does")]
+    limit: Annotated[float, Doc("the part that a wrong class reaches on one held-out picture in twenty at most")]
+    near: Annotated[float | None, Doc("similarity of the nearest ones, mean over regions; `null` with `epic`")] = None
+    near_limit: Annotated[float | None, Doc("what nineteen held-out pictures in twenty have at least")] = None
+    n: Annotated[Count, Doc("held-out pictures with about as many neighbours of the class; 0 with `epic`")] = 0
+    right: Annotated[Count, Doc("of these, decided rightly")] = 0
+
+    @property
+    def far(self) -> bool:
+        """Whether even the nearest patches are farther than neighbours are."""
+        return self.near is not None and self.near_limit is not None and self.near < self.near_limit
+
+    @property
+    def reaches(self) -> bool:
+        """Whether so many are more than a wrong class has."""
+        return self.share >= self.limit
+
+
+@dataclass(frozen=True)
+class PatchDeletion(Result):
+    """What hiding the places shown does to the decision."""
+
+    computed: ClassVar = ("fall_random",)
+
+    lead: Annotated[float, Doc("when measured; the class's logit, less the mean over classes")]
+    fall: Annotated[float, Doc("what the lead loses when the places shown are hidden at once"), Json("deletion")]
+    falls_random: Annotated[tuple[float, ...], HIDDEN]
+    """The same for the same pattern elsewhere on the picture, one a placement."""
+    area: Annotated[float, HIDDEN]
+    """Hidden part of the picture, 0…1."""
+
+    @property
+    def fall_random(self) -> Annotated[float, Doc("the same elsewhere, mean of eight"), Json("deletion_random")]:
+        """Mean over placements."""
+        return sum(self.falls_random) / len(self.falls_random)
+
+    @property
+    def matters(self) -> bool:
+        """The lead falls, and more than on average elsewhere; where hiding anything raises it, nothing matters."""
+        return self.fall > max(0.0, self.fall_random)
+
+    @property
+    def matters_most(self) -> bool:
+        """The lead falls, and more than at any other placement that was tried."""
+        return self.fall > max(0.0, *self.falls_random)
+
+
+@dataclass(frozen=True)
+class VoteRemoval(Result):
+    """What becomes of a decision when the pictures shown that speak for the class are taken out of the vote."""
+
+    n: Annotated[Count, Doc("with `voters`; pictures taken out"), Json("removed")]
+    label: Annotated[str, Doc("with `voters`; the class that is then decided for"), Json("without")]
+    changed: Annotated[
+        Share | None, Doc("part of held-out pictures whose decision changes when theirs are taken out"), EXACT
+    ] = None
+    changed_random: Annotated[Share | None, Doc("the same for as many drawn at random"), EXACT] = None
+    n_held_out: Annotated[Count, Doc("held-out pictures that was measured on"), Json("changed_on")] = 0
+
+
+@dataclass(frozen=True)
+class PrototypePurity(Result):
+    """How alone channels are where they are strongest, -1…1; 1 is nothing but that channel (EPIC)."""
+
+    fit: Annotated[float, Doc("with `epic`; on the pictures they were fitted to"), Json("purity_fit", 17)]
+    held_out: Annotated[float, Doc("with `epic`; of the channels on pictures held out, −1…1"), Json("purity", 17)]
+    before: Annotated[float, Doc("with `epic`; on those, without a rotation"), Json("purity_before", 17)]
+    random: Annotated[float, Doc("with `epic`; on those, with a random rotation"), Json("purity_random", 17)]
+    n: Annotated[int, HIDDEN]
+    """Held-out pictures."""
+
+
+@dataclass(frozen=True)
+class Because(Result):
+    """What a likeness rests on: how much of it is lost when one property of the picture is changed."""
+
+    lost: Annotated[dict[str, float], Doc("property → part of the similarity that is lost when it is changed")]
+    phi: Annotated[dict[str, float], Doc("the same in units of the similarity")]
+    change: Annotated[dict[str, float], Doc("how much the picture was changed for it, root mean square, 0…255")]
+    strengths: Annotated[str, Doc("of the changes: `calibrated`, or `paper`, which may not be compared")]
+    sentence: Annotated[str, Doc("which properties matter; empty where they may not be compared")]
+    overall: Annotated[
+        dict[str, float] | None, Doc("as `lost`, over many pictures, after `fit-prototypes --because`"), OPTIONAL
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -32,120 +121,63 @@ class Display:
 
 
 @dataclass(frozen=True)
-class Likeness:
-    """One patch of the user's own pictures, or one of the pictures that voted.
+class Likeness(Result):
+    """One patch of the user's own pictures, or one of the pictures that voted."""
 
-    Attributes:
-        letter: the region of this picture it resembles.
-        image: file name of the training picture.
-        label: its class.
-        box: the patch on that (upright) picture, in pixels.
-        query_box: the region on this picture, in pixels.
-        similarity: cosine in -1…1.
-        share: the region's, or the channel's, part of what speaks for the class, 0…1; the picture's own part of the
-            whole vote, where pictures voted.
-        patch: thumbnail of the patch, or of its whole picture, uint8 ``(h, w, 3)``.
-        channel: what the two have in common, where it is one channel of the network.
-        contribution: of that channel to the class's logit, less the mean over classes.
-        frame: where the patch lies on a ``patch`` that shows more, as fractions.
-        query_frame: where the region lies on this picture's view, if it is none of the lettered regions of *where*.
-        because: what the likeness rests on, if it was asked for.
-        times: how many patches it stands for on the card; 0 for one that another stands for.
-    """
-
-    letter: str
-    image: str
-    label: str
-    box: PixelBox
-    query_box: PixelBox
-    similarity: float
-    share: float
-    patch: np.ndarray | None = field(default=None, repr=False)
-    channel: int | None = None
-    contribution: float | None = None
-    frame: FractionBox | None = None
-    query_frame: FractionBox | None = None
-    because: Because | None = None
-    times: int = 1
-
-    def to_json(self) -> dict[str, Any]:
-        data: dict[str, Any] = {
-            "letter": self.letter,
-            "image": self.image,
-            "label": self.label,
-            "box": list(self.box),
-            "query_box": list(self.query_box),
-            "similarity": round(self.similarity, 4),
-            "share": round(self.share, 4),
-        }
-        if self.channel is not None and self.contribution is not None:
-            data |= {"channel": self.channel, "contribution": round(self.contribution, 4)}
-        if self.because is not None:
-            data["because"] = self.because.to_json()
-        return {**data, "times": self.times}
+    letter: Annotated[str, Doc("the region it resembles")]
+    image: Annotated[str, Doc("file name of that picture")]
+    label: Annotated[str, Doc("its class")]
+    box: Annotated[PixelBox, Doc("the patch on that picture, pixels")]
+    query_box: Annotated[PixelBox, Doc("the region on this picture, pixels")]
+    similarity: Annotated[float, Doc("cosine of the two, −1…1; with `epic`, the patch's purity")]
+    share: Annotated[float, Doc("the region's share, or the channel's; of a picture that voted, of the whole vote")]
+    patch: Annotated[np.ndarray | None, HIDDEN] = field(default=None, repr=False)
+    """Thumbnail of the patch, or of its whole picture, uint8 ``(h, w, 3)``."""
+    channel: Annotated[Count | None, Doc("with `epic`, the channel the two have in common"), OPTIONAL] = None
+    contribution: Annotated[
+        float | None, Doc("with `epic` and `protopnet`; to the class's logit, less the mean over classes"), OPTIONAL
+    ] = None
+    frame: Annotated[FractionBox | None, HIDDEN] = None
+    """Where the patch lies on a ``patch`` that shows more."""
+    query_frame: Annotated[FractionBox | None, HIDDEN] = None
+    """Where the region lies on this picture's view, if it is none of the lettered regions of *where*."""
+    because: Annotated[Because | None, Doc("with `--because`; what the likeness rests on"), OPTIONAL] = None
+    times: Annotated[Count, Doc("how many patches or prototypes it stands for on the card")] = 1
 
 
 @dataclass(frozen=True)
-class Like:
-    """What the strongest regions look like in the user's own pictures.
+class Like(Result):
+    """What the strongest regions look like in the user's own pictures; its JSON is the figures beside them."""
 
-    Attributes:
-        neighbours: patches, grouped by region letter, nearest first.
-        share_shown: sum of the shown regions' shares, 0…1; the rest is the remainder.
-        held_out_precision: how often such neighbours carry the predicted class on held-out pictures.
-        chance: the same figure for patches drawn at random.
-        deletion: what hiding the places shown does, where it was measured.
-        of_target: how many of them carry the class explained, beside held-out pictures, where that decides.
-        purity: of the channels, for methods that show channels.
-        removal: what taking the pictures shown out of the vote does, where pictures voted.
-        logit_difference: largest change of a logit by the rotation of the channels, as a part of the largest logit, for
-            methods that rotate.
-        target: class explained, which such patches should carry; ``None`` for the one decided for.
-        of_class: whether they start from what speaks for that class; not so for regions of a sentence, or of what
-            speaks against the class.
-        display: how a card shows them.
-    """
+    computed: ClassVar = ("remainder",)
 
-    method: str
-    neighbours: tuple[Likeness, ...]
-    share_shown: float
-    held_out_precision: float | None
-    chance: float | None
-    verdict: Verdict
-    deletion: PatchDeletion | None = None
-    of_target: NeighbourShare | None = None
-    purity: PrototypePurity | None = None
-    removal: VoteRemoval | None = None
-    logit_difference: float | None = None
-    target: str | None = None
-    of_class: bool = True
-    display: Display = Display()
+    method: Annotated[str, Doc("registered name")]
+    neighbours: Annotated[tuple[Likeness, ...], HIDDEN]
+    """Patches, grouped by region letter, nearest first."""
+    share_shown: Annotated[float, Doc("sum of the shares shown")]
+    held_out_precision: Annotated[
+        Share | None, Doc("how often such neighbours carry the predicted class on held-out pictures"), EXACT
+    ]
+    chance: Annotated[Share | None, Doc("the same for patches drawn at random"), EXACT]
+    verdict: Annotated[Verdict, Doc("as above")]
+    deletion: Annotated[PatchDeletion | None, INLINE] = None
+    of_target: Annotated[NeighbourShare | None, Doc("with `nearest` and `epic`, where it was measured"), OPTIONAL] = (
+        None
+    )
+    purity: Annotated[PrototypePurity | None, INLINE] = None
+    removal: Annotated[VoteRemoval | None, INLINE] = None
+    logit_difference: Annotated[
+        float | None,
+        Doc("largest change of a logit by the rotation of the channels, as a part of the largest logit"),
+        Json(digits=17, optional=True),
+    ] = None
+    target: Annotated[str | None, HIDDEN] = None
+    """Class explained, which such patches should carry; ``None`` for the one decided for."""
+    of_class: Annotated[bool, HIDDEN] = True
+    """Whether they start from what speaks for that class, not from regions of a sentence or of what speaks against."""
+    display: Annotated[Display, HIDDEN] = Display()
 
-    def measured(self) -> dict[str, Any]:
-        """The figures, for JSON."""
-        data: dict[str, Any] = {
-            "method": self.method,
-            "share_shown": round(self.share_shown, 4),
-            "remainder": round(1 - self.share_shown, 4),
-            "held_out_precision": self.held_out_precision,
-            "chance": self.chance,
-            "verdict": self.verdict.level,
-        }
-        if self.of_target is not None:
-            data["of_target"] = self.of_target.to_json()
-        if self.deletion is not None:
-            data |= {
-                "lead": round(self.deletion.lead, 4),
-                "deletion": round(self.deletion.fall, 4),
-                "deletion_random": round(self.deletion.fall_random, 4),
-            }
-        if self.purity is not None:
-            data |= {
-                "purity": self.purity.held_out,
-                "purity_fit": self.purity.fit,
-                "purity_before": self.purity.before,
-                "purity_random": self.purity.random,
-            }
-        if self.logit_difference is not None:
-            data["logit_difference"] = self.logit_difference
-        return data if self.removal is None else data | self.removal.to_json()
+    @property
+    def remainder(self) -> Annotated[float, Doc("the rest of what speaks for the class: elsewhere, or other channels")]:
+        """What the places shown leave."""
+        return 1 - self.share_shown

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..errors import InputError
+from ..storage.parts import rebuilt, tensors_of
 from .sparse_concepts import strongest
 from .word_decision import WordDecision
 
@@ -88,18 +89,14 @@ class KeptConcepts(WordDecision):
         return {"texts": list(self.texts), "kept": self.kept}
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"mean": self.mean, "spread": self.spread, "layer": self.layer, "offset": self.offset}
+        return tensors_of(self)
 
     @classmethod
     def restore(cls, facts: Mapping[str, Any], tensors: Mapping[str, Tensor], weight: Float[Tensor, "r d"]) -> Self:
         texts = tuple(map(str, facts["texts"]))
-        mean, spread, layer, offset = (tensors[name] for name in ("mean", "spread", "layer", "offset"))
-        m, k = len(texts), len(offset)
-        if len(weight) != m or mean.shape != (m,) or spread.shape != (m,) or layer.shape != (k, m):
-            raise ValueError(f"{len(weight)} rows and a layer of {tuple(layer.shape)} for {m} texts")
-        if not bool((spread > 0).all()):
+        found = rebuilt(cls, tensors, sizes={"m": len(texts)}, texts=texts, kept=int(facts["kept"]))
+        if len(weight) != len(texts):
+            raise ValueError(f"{len(weight)} rows for {len(texts)} texts")
+        if not bool((found.spread > 0).all()):
             raise ValueError("a concept that never changes")
-        try:
-            return cls(texts, mean, spread, layer, offset, int(facts["kept"]))
-        except InputError as error:
-            raise ValueError(str(error)) from error
+        return found

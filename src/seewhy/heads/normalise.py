@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from seewhy.errors import InputError
+from ..bounds import Positive, check_fields
 
 _FLOOR = 1e-6
 """Below this size a root's slope, infinite at 0, is replaced by that of the chord from 0."""
@@ -42,24 +41,18 @@ class Normalise:
 
     Differentiable, so heat maps can be drawn through it; a feature that is all zeros stays all zeros.
 
-    Attributes:
-        power: the exponent; 1 leaves the feature as it is.
-        l2: scale to length 1 afterwards.
-
-    Raises:
-        InputError: ``power`` is not a positive number.
-
     Example:
         >>> Normalise(power=0.5, l2=True)(torch.tensor([[9.0, 16.0]])).mul(100).round().tolist()
         [[60.0, 80.0]]
     """
 
-    power: float = 1.0
+    name = "Normalise"
+
+    power: Positive = 1.0
     l2: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.power < math.inf:
-            raise InputError(f"The power is {self.power}. Expected a positive number. Pass power=0.5, say.")
+        check_fields(self)
 
     def __call__(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
         x = signed_power(x, self.power)
@@ -74,7 +67,3 @@ class Normalise:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Normalise:
-        return cls(float(data["power"]), bool(data["l2"]))

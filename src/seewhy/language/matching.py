@@ -9,7 +9,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -18,6 +17,7 @@ from torch.nn.functional import normalize
 
 from ..bounds import Count, Positive, check_fields
 from ..descriptions.base import Descriptions
+from ..descriptions.pairs import Caption
 from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, encode_stream, encode_texts
 from ..errors import DataError
@@ -31,24 +31,6 @@ from ..types import Failure
 from .writers import Prompt, WriterSession
 
 FORM = '{"image": "a.jpg", "digest": "…", "texts": ["…", …]}'
-
-
-@dataclass(frozen=True)
-class Caption:
-    """What is said about one picture."""
-
-    image: str
-    digest: str
-    texts: tuple[str, ...]
-    label: str | None = None
-    scores: tuple[float, ...] = ()
-    model: str = ""
-    prompt: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Without what is empty."""
-        found = {**vars(self), "texts": list(self.texts), "scores": [round(s, 6) for s in self.scores]}
-        return {name: value for name, value in found.items() if value not in (None, "", [])}
 
 
 def read_captions(path: str | Path) -> tuple[Caption, ...]:

@@ -6,14 +6,14 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from ..descriptions.base import Descriptions
-from ..errors import DataError, InputError
+from ..descriptions.pairs import Difference, Pair
+from ..errors import DataError
 from ..explanation.prediction import Prediction
 from ..storage.output import write
 from ..storage.reading import json_value, read_text, reason
@@ -98,33 +98,6 @@ PAIR_SCHEMA: dict[str, Any] = {
     "required": ["differences"],
     "additionalProperties": False,
 }
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One thing in which two classes differ."""
-
-    attribute: str
-    first: str
-    second: str
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two classes and what parts them (arXiv 2311.07593, section 3.2)."""
-
-    classes: tuple[str, str]
-    differences: tuple[Difference, ...]
-
-    def captions(self, label: str) -> tuple[str, ...]:
-        """Those of one of the two classes."""
-        if label not in self.classes:
-            raise InputError(f"{label!r} is not of the pair {self.classes}. One of the two was expected.")
-        first = label == self.classes[0]
-        return tuple(dict.fromkeys(d.first if first else d.second for d in self.differences))
-
-    def to_json(self) -> dict[str, Any]:
-        return {"classes": list(self.classes), "differences": [vars(d) for d in self.differences]}
 
 
 PAIR_EXAMPLE = ("zebra", "horse")
@@ -255,18 +228,6 @@ def _pair(row: Any, place: str) -> Pair:
 def write_pairs_file(path: str | Path, pairs: Iterable[Pair], *, force: bool = False) -> Path:
     """Keep pairs as a file, over one that SeeWhy wrote and nobody has edited since, or with ``force`` over any."""
     return write(path, json.dumps([p.to_json() for p in pairs], indent=1, ensure_ascii=False), force=force)
-
-
-def check_pairs(pairs: Sequence[Pair], classes: Sequence[str]) -> list[Pair]:
-    """Those of these classes."""
-    kept = [p for p in pairs if set(p.classes) <= set(classes)]
-    if not kept:
-        named = sorted({n for p in pairs for n in p.classes})
-        raise DataError(
-            f"None of the {len(pairs)} pairs ({', '.join(map(repr, named[:3]))}, …) is of two of the {len(classes)} "
-            f"classes ({', '.join(map(repr, classes[:3]))}, …). Name them alike."
-        )
-    return kept
 
 
 def confusable_pairs(predictions: Iterable[Prediction | Failure], most: int) -> list[tuple[str, str]]:

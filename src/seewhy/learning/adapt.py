@@ -14,14 +14,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ..bounds import Bound, Count, InnerPart, Part, check_fields
-from ..encoders.adapted import Adaptation
 from ..encoders.base import Encoder, Tokenised
-from ..encoders.delta import halves_of
 from ..encoders.names import named, names_of
-from ..encoders.paired_heads import WIDTH, PairedHeads
 from ..encoders.region_heads import HeadSizes, RegionHeads
 from ..encoders.split import example_pixels
-from ..encoders.tuned_towers import TunedTowers, trainable
 from ..errors import InputError
 from ..pictures.pairs import load_pairs
 from ..pictures.samples import Sample
@@ -33,6 +29,10 @@ from ..training.batches import Batch, TrainingData
 from ..training.loop import Trained, Training
 from ..training.task import Task
 from .contrast import Contrast, Drawn, PairTask, read_texts
+from .encoders.adapted import Adaptation
+from .encoders.delta import halves_of
+from .encoders.paired_heads import WIDTH, PairedHeads
+from .encoders.tuned_towers import TunedTowers, trainable
 from .objectives import objectives
 from .objectives.contrastive import Contrastive, RandomBoxes, Regional
 from .pooled import PooledPairs, encode_pairs, findings, joint_vectors, placed, spanned
@@ -50,15 +50,7 @@ TRAINED_AT = 0.5
 
 @dataclass(frozen=True)
 class Kept:
-    """What one ``keep`` gives on held-out pictures.
-
-    Attributes:
-        keep: how much.
-        image_to_text: R@5.
-        text_to_image: R@5.
-        named: part of the pictures whose nearest class by name is the one that the encoder's own last layer says;
-            ``None`` for an encoder without classes of its own.
-    """
+    """What one ``keep`` gives on held-out pictures."""
 
     keep: float
     image_to_text: float
@@ -144,12 +136,7 @@ class Adapt(Way[PooledPairs, Kept]):
         return spanned(on, own, self.contrastive().spans, store, progress)
 
     def contrastive(self) -> Contrastive:
-        """The objective.
-
-        Raises:
-            UnknownNameError: there is none of that name.
-            InputError: it is not one over pairs.
-        """
+        """The objective."""
         found, each = objectives[self.objective], [(n, objectives[n]) for n in objectives]
         if not (issubclass(found, Contrastive) and found.plain_pairs):
             able = ", ".join(n for n, one in each if issubclass(one, Contrastive) and one.plain_pairs)

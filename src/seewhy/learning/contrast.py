@@ -120,12 +120,6 @@ def gathered_labels(labels: Tensor | tuple[Tensor, Tensor]) -> Tensor | tuple[Te
 class Drawn(Generic[One]):
     """A column of which each sample has several, one drawn at every step from the seed, the step and its place.
 
-    Attributes:
-        choices: of each sample, at least one.
-        made: what a batch gets of those that were drawn, such as a text tower's tokens.
-        n: how many are drawn of each at once, different ones as far as there are so many; tensors that are made then
-            have them second.
-
     Example:
         >>> said = Drawn([["a cat", "a pet"], ["a dog"]], list)
         >>> said.drawn([1, 0, 1], [np.random.default_rng(place) for place in range(3)])

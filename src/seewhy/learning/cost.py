@@ -26,17 +26,7 @@ N_STEPS = 3
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a training.
-
-    Attributes:
-        n_pictures: with texts.
-        n_texts: each once.
-        n_steps: batches.
-        n_weights: that are trained.
-        seconds_looking: until every picture is seen and every text read, if none is known yet.
-        seconds_per_step: of the whole batch.
-        seconds: in all, without choosing how much is kept.
-    """
+    """Of a training."""
 
     n_pictures: int
     n_texts: int
@@ -70,11 +60,7 @@ def count(
     begun: Callable[[Float[Tensor, "n p"]], tuple[Task, TrainingData]],
     whole: Training,
 ) -> Cost:
-    """Look at some pictures, train a few steps of what learns from pooled ones, and count.
-
-    Raises:
-        DataError: none of the pictures can be read.
-    """
+    """Look at some pictures, train a few steps of what learns from pooled ones, and count."""
     some = items[:: max(1, len(items) // N_LOOKED_AT)][:N_LOOKED_AT]
     encoded, each = _timed(lambda n: encode_pictures(on, some[:n], None, Progress()))
     task, data = begun(encoded.pooled)
@@ -83,17 +69,7 @@ def count(
 
 
 def estimate(how: Way[Any, Any], on: Encoder, read: Any, *, validation: bool = False) -> Cost:
-    """Look at some pictures, train a few steps on copies, and count.
-
-    Args:
-        how: the training.
-        on: the encoder.
-        read: what :meth:`Way.read` gave.
-        validation: whether none of them will be held out.
-
-    Raises:
-        DataError: none of the pictures can be read.
-    """
+    """Look at some pictures, train a few steps on copies, and count."""
     encoded, each = _timed(lambda n: how.look(on, how.some(read, n), None, Progress()))
     part, task, data = how.prepared(on, encoded, Progress())
     n_trained = len(read) if validation else round((1 - how.held_out) * len(read))

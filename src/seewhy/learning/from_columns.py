@@ -15,10 +15,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..bounds import check_fields
-from ..encoders.adapted import Adaptation
 from ..encoders.base import Encoder
 from ..encoders.names import filled, names_of, own_sentences
-from ..encoders.paired_heads import place
 from ..errors import DataError, InputError
 from ..pictures.pairs import load_pairs
 from ..pictures.samples import Sample, Samples
@@ -27,6 +25,8 @@ from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..training.batches import TrainingData
 from ..training.loop import Trained, Training
+from .encoders.adapted import Adaptation
+from .encoders.paired_heads import place
 from .objectives.contrastive import Contrastive
 from .pooled import PooledSet, Texts, encode_pictures, rows_of
 from .way import AGREES, Finished, Way
@@ -64,14 +64,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Right:
-    """What one ``keep`` gives on held-out pictures.
-
-    Attributes:
-        keep: how much.
-        right: measure → part of the pictures whose nearest value is their own.
-        named: part of the pictures whose nearest class by name is the one that the encoder's own last layer says;
-            ``None`` for an encoder without classes of its own.
-    """
+    """What one ``keep`` gives on held-out pictures."""
 
     keep: float
     right: Mapping[str, float]
@@ -85,15 +78,7 @@ class Right:
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """How near pictures are to every value of a column, before and after.
-
-    Attributes:
-        items: pictures whose own value is known.
-        words: the values.
-        own: the number of each picture's.
-        before: cosines.
-        after: the same afterwards.
-    """
+    """How near pictures are to every value of a column, before and after."""
 
     items: tuple[Sample, ...]
     words: Texts
@@ -226,11 +211,7 @@ def read_columns(
     group: str | None,
     progress: Progress,
 ) -> Columns:
-    """What each column says of which picture.
-
-    Raises:
-        DataError: there is no such column, or nothing has columns.
-    """
+    """What each column says of which picture."""
     path = Path(source) if isinstance(source, str | os.PathLike) else None
     if isinstance(source, list | tuple | Samples) or (path is not None and path.is_dir() and not shards_of(path)):
         given = "A list of pictures" if path is None else str(path)
@@ -253,11 +234,7 @@ def read_columns(
 
 
 def check_values(name: str, own: PooledSet, are_names: bool, progress: Progress) -> None:
-    """Refuse a column from which nothing can be learnt, and say where captions seem to stand in the place of names.
-
-    Raises:
-        DataError: all values that are there are the same, or one is a text rather than a name.
-    """
+    """Refuse a column from which nothing can be learnt, and say where captions seem to stand in the place of names."""
     values = own.first(name)
     different = sorted({*values} - {""})
     if len(different) < 2:

@@ -11,9 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..bounds import InnerPart, Part
-from ..encoders.adapted import Adaptation
 from ..encoders.base import Encoder
-from ..encoders.instructed import RANK, InstructedHead
 from ..encoders.names import own_vectors
 from ..errors import DataError
 from ..progress import Progress
@@ -22,6 +20,8 @@ from ..training.batches import Batch, TrainingData
 from ..training.loop import Trained, Training, train
 from ..training.task import Task
 from .contrast import Drawn, PairTask
+from .encoders.adapted import Adaptation
+from .encoders.instructed import RANK, InstructedHead
 from .from_columns import FromColumns, Measures, split_settings
 from .objectives.contrastive import Contrastive
 from .objectives.focallens import FocalLens
@@ -30,13 +30,7 @@ from .pooled import PooledSet
 
 @dataclass(frozen=True)
 class Question:
-    """One thing that pictures are asked.
-
-    Attributes:
-        instructions: in several wordings, such as ``"the colour"`` and ``"what colour is it?"``; one is drawn at every
-            step, so that other wordings are understood too.
-        answers: of each picture, in words; empty where nobody knows.
-    """
+    """One thing that pictures are asked."""
 
     instructions: Sequence[str]
     answers: Sequence[str]
@@ -80,25 +74,9 @@ class Instruct:
     seed: int = 0
 
     def fit(
-        self,
-        on: Encoder,
-        pooled: Float[Tensor, "n p"],
-        questions: Sequence[Question],
-        progress: Progress | None = None,
+        self, on: Encoder, pooled: Float[Tensor, "n p"], questions: Sequence[Question], progress: Progress | None = None
     ) -> Adaptation:
-        """Train a head on what the encoder has seen.
-
-        Args:
-            on: the encoder, with words; it stays as it is.
-            pooled: pictures, as it pools them.
-            questions: what they are asked, at least one thing, with an answer for each picture.
-            progress: progress callback.
-
-        Raises:
-            DataError: no two different answers, or not one for each picture.
-            InputError: the loss is not finite.
-            ModelError: the encoder has no words.
-        """
+        """Train a head on what the encoder has seen."""
         data = triplets(on, pooled, questions)
         head, task = self.task(on, pooled, questions)
         done = train(task, data, self.training(data, on), progress=progress)
@@ -131,11 +109,7 @@ class Instruct:
 
 
 def triplets(on: Encoder, pooled: Float[Tensor, "n p"], questions: Sequence[Question]) -> TrainingData:
-    """Every picture with everything that it is asked and whose answer is known.
-
-    Raises:
-        DataError: see :meth:`Instruct.fit`.
-    """
+    """Every picture with everything that it is asked and whose answer is known."""
     given = [len(one.answers) for one in questions]
     rows = [(i, k) for k, one in enumerate(questions) for i, answer in enumerate(one.answers) if answer.strip()]
     words = sorted({questions[k].answers[i] for i, k in rows})

@@ -14,12 +14,12 @@ from torch.nn.functional import normalize
 from ..classifiers.encoded_set import parted
 from ..encoders.base import Encoder, TextTower, TrainableText
 from ..encoders.names import own_vectors, sentence_fingerprint
-from ..encoders.paired_heads import place
 from ..encoders.stream import encode_stream
 from ..errors import DataError
 from ..pictures.samples import Sample, split
 from ..progress import Progress
 from ..storage.features import FeatureStore, text_key
+from .encoders.paired_heads import place
 from .objectives.spans import spans
 
 LONG = 200
@@ -31,14 +31,7 @@ Texts = tuple[str, ...]
 
 @dataclass(frozen=True, eq=False)
 class PooledSet:
-    """Pictures that can be read, as an encoder pools them.
-
-    Attributes:
-        items: with their classes, groups and texts, where they have any.
-        digests: of their files.
-        pooled: of each.
-        said: by what a column is for, the texts of each picture; none where its cell is empty.
-    """
+    """Pictures that can be read, as an encoder pools them."""
 
     items: tuple[Sample, ...]
     digests: Texts
@@ -74,9 +67,6 @@ class PooledSet:
         """What is trained on and what is held out: copies and groups are never on both sides.
 
         With ``by_class`` a part of every class, where there are classes and no groups.
-
-        Raises:
-            DataError: there are too few pictures to hold any out.
         """
         if by_class and self.classes and not any(item.group for item in self.items):
             out = split([item.label for item in self.items], self.digests, held_out, seed)
@@ -88,13 +78,7 @@ class PooledSet:
 
 @dataclass(frozen=True, eq=False)
 class PooledPairs(PooledSet):
-    """Pictures and texts as vectors.
-
-    Attributes:
-        texts: each once.
-        sentences: their own vectors, as :func:`seewhy.encoders.names.own_vectors` gives them.
-        pairs: one row per pair: which picture, which text.
-    """
+    """Pictures and texts as vectors."""
 
     texts: Texts
     sentences: Float[Tensor, "m e"]
@@ -135,11 +119,7 @@ def rows_of(said: Mapping[str, tuple[Texts, ...]], rows: Sequence[int]) -> dict[
 def encode_pictures(
     encoder: Encoder, items: Sequence[Sample], store: FeatureStore | None, progress: Progress
 ) -> PooledSet:
-    """Those that can be read; the others are named.
-
-    Raises:
-        DataError: no picture can be read.
-    """
+    """Those that can be read; the others are named."""
     kept, digests, pooled = [], [], []
     stream = encode_stream(encoder, [item.source for item in items], store=store)
     for item, encoded in progress.results(items, stream, "Looking"):
@@ -158,11 +138,7 @@ def encode_pictures(
 def encode_pairs(
     encoder: Encoder, items: Sequence[Sample], store: FeatureStore | None, progress: Progress
 ) -> PooledPairs:
-    """See every picture and read every text, each once; what cannot be read is named and left out.
-
-    Raises:
-        DataError: no picture can be read.
-    """
+    """See every picture and read every text, each once; what cannot be read is named and left out."""
     pictures = encode_pictures(encoder, items, store, progress)
     _say_long(encoder.text, pictures.items, progress)
     texts = _texts(encoder, [item.texts for item in pictures.items], store, progress)

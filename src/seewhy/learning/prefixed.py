@@ -11,11 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..bounds import InnerPart, Part
-from ..encoders.adapted import Adaptation
 from ..encoders.base import Encoder, Tokenised
 from ..encoders.names import filled
-from ..encoders.prefixed import SOURCES, PrefixedWords
-from ..encoders.tuned_towers import trainable
 from ..errors import DataError
 from ..progress import Progress
 from ..seeded import seeded
@@ -23,6 +20,9 @@ from ..training.batches import TrainingData
 from ..training.loop import Trained, Training, train
 from ..training.task import Task
 from .contrast import Contrast, Drawn
+from .encoders.adapted import Adaptation
+from .encoders.prefixed import SOURCES, PrefixedWords
+from .encoders.tuned_towers import trainable
 from .from_columns import FromColumns, Measures, split_settings
 from .objectives.contrastive import Contrastive
 from .objectives.prefix import Prefix
@@ -63,20 +63,7 @@ class Prefixing:
         captions: Sequence[Sequence[str]],
         progress: Progress | None = None,
     ) -> Adaptation:
-        """Train on what the encoder has seen.
-
-        Args:
-            on: the encoder, whose words half can be trained; it stays as it is.
-            pooled: pictures, as it pools them.
-            classes: of each picture, its class's name; empty where it has none.
-            captions: of each picture; none where it has no caption. A picture may have both.
-            progress: progress callback.
-
-        Raises:
-            DataError: not as many of each as pictures, or fewer than two pairs of a kind.
-            ModelError: the encoder's words half cannot be trained.
-            InputError: the loss is not finite.
-        """
+        """Train on what the encoder has seen."""
         data = two_kinds(on, pooled, classes, captions, self.objective)
         words, task = self.task(on)
         done = train(task, data, self.training(data, on), progress=progress)
@@ -119,9 +106,6 @@ def two_kinds(
     """A pair for each picture with a class and one for each with captions; batches of one kind where they are asked.
 
     Pairs of one class share a label, and so do pictures with the same captions.
-
-    Raises:
-        DataError: see :meth:`Prefixing.fit`.
     """
     tower = trainable(on)
     named = [i for i, name in enumerate(classes) if name.strip()]

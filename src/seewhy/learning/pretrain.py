@@ -12,8 +12,6 @@ from torch import nn
 
 from ..bounds import Bound, Count, InnerPart, check_fields
 from ..encoders.base import Encoder, TrainableText
-from ..encoders.projection import Form, Projection
-from ..encoders.tuned_pictures import TunedPictures
 from ..errors import DataError, InputError, UnknownNameError
 from ..pictures.datasets import samples_or_pictures
 from ..pictures.samples import Sample, some, under_two_classes
@@ -24,6 +22,8 @@ from ..training.augmentation import Augmentation, TrainingPictures, augmentation
 from ..training.batches import TrainingData
 from ..training.loop import Trained, Training
 from ..training.task import Task
+from .encoders.projection import Form, Projection
+from .encoders.tuned_pictures import TunedPictures
 from .objectives import objectives
 from .objectives.pictures import Dense, PictureObjective, Vectors
 from .pooled import PooledSet, encode_pictures
@@ -46,7 +46,7 @@ class Pretrain(Way[PooledSet, Tried]):
         objective: one that needs no words, or its registered name.
         settings: of the objective, where it is named.
         projection: what stands behind the encoder while it is trained: see
-            :class:`seewhy.encoders.projection.Projection`.
+            :class:`seewhy.learning.encoders.projection.Projection`.
         projection_width: of what it gives.
         kappa: of a fixed one; left out, by ``effective``.
         effective: coordinates of a fixed one that count; left out, half.
@@ -125,12 +125,7 @@ class Pretrain(Way[PooledSet, Tried]):
             progress.note(f"the same picture lies under two classes, which no objective can learn: {some(names, 3)}")
 
     def made(self) -> PictureObjective:
-        """The objective.
-
-        Raises:
-            UnknownNameError: there is none of that name.
-            InputError: it needs words, or has no such setting.
-        """
+        """The objective."""
         if not isinstance(self.objective, str):
             return self.objective
         found = objectives[self.objective]
@@ -206,11 +201,7 @@ def is_of_pictures(objective: str) -> bool:
 
 
 def check_classes(objective: PictureObjective, items: Sequence[Sample]) -> None:
-    """See that pictures have the classes that an objective needs.
-
-    Raises:
-        DataError: one has none, there is one class, or no class has two pictures.
-    """
+    """See that pictures have the classes that an objective needs."""
     if not objective.needs_labels:
         return
     without = [item.image for item in items if not item.label]

@@ -17,13 +17,7 @@ ROWS = 1024
 
 @dataclass(frozen=True, eq=False)
 class Ranks:
-    """How many others are as near as what belongs together; 0 is the first place.
-
-    Attributes:
-        image_to_text: of each picture's nearest own text, other pictures' texts nearer than it or as near.
-        text_to_image: of each text's own picture.
-        owner: the picture of each text.
-    """
+    """How many others are as near as what belongs together; 0 is the first place."""
 
     image_to_text: Int[Tensor, " p"]
     text_to_image: Int[Tensor, " m"]
@@ -44,11 +38,6 @@ def ranks(image: Float[Tensor, "p d"], text: Float[Tensor, "m d"], owner: Int[Te
     """Compare every picture with every text by the cosine.
 
     A tie counts against: vectors that are all the same find nothing. Other texts of a picture's own are no rivals.
-
-    Args:
-        image: one row per picture.
-        text: one row per text; each picture has at least one.
-        owner: the picture of each text.
     """
     x, y = normalize(image, dim=1), normalize(text, dim=1)
     own = (x[owner] * y).sum(1)

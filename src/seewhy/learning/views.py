@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ..encoders.base import Encoder, GlobalAverage, Layout
-from ..encoders.projection import Projection
-from ..encoders.pyramid import Pyramid
 from ..encoders.split import example_pixels
-from ..encoders.tuned_pictures import TunedPictures
 from ..seeded import seeded
 from ..training.batches import Batch
 from ..training.distributed import gathered
 from ..training.task import Task
 from .contrast import hold_norms
+from .encoders.projection import Projection
+from .encoders.pyramid import Pyramid
+from .encoders.tuned_pictures import TunedPictures
 from .objectives.pictures import Dense, Vectors
 
 
@@ -81,16 +81,6 @@ class Views(Task):
 
     Watched beside the loss is the spread of directions: 1 where they point everywhere, 0 where all are the same, as in
     a training that has collapsed (Chen & He 2021, arXiv 2011.10566).
-
-    Args:
-        tower: pixels → pooled vectors.
-        projection: pooled vectors → what is compared.
-        objective: what is made small.
-        width: of what is compared.
-        n_classes: of the pictures; 0 where they have none, and then batches need no labels.
-        n_pictures: that are trained on.
-        n_steps: of the training.
-        hold: whether batch normalisations stay as in evaluation.
     """
 
     def __init__(
@@ -186,13 +176,6 @@ class DenseViews(Task):
     Levels share heads and count alike. Watched are ``"cells"`` and ``"whole"``, and ``"spread"`` of the cells'
     directions: 1 where they point everywhere, 0 where all have become one. Batch normalisations of the trunk stay as in
     evaluation; those of the heads take the statistics of each view, without which small batches may collapse.
-
-    Args:
-        maps: gives levels of ``n_in`` channels: :class:`OneMap`, or :class:`~seewhy.encoders.pyramid.Pyramid`.
-        head: by which cells are projected, and predicted.
-        objective: of cells, and of whole views where they have a weight.
-        n_in: channels of every level.
-        n_steps: of the training, by which the slow copy's momentum rises.
     """
 
     needs = ("views", "boxes", "flipped")
@@ -239,11 +222,7 @@ class DenseViews(Task):
 def dense_views(
     on: Encoder, objective: Dense, head: Projection, pyramid: bool, *, n_steps: int, seed: int
 ) -> tuple[TunedPictures, DenseViews]:
-    """A copy of an encoder's picture half, with a pyramid on it where asked, and the task that trains its cells.
-
-    Raises:
-        ModelError: a pyramid is asked for, and the trunk's maps are all of one size.
-    """
+    """A copy of an encoder's picture half, with a pyramid on it where asked, and the task that trains its cells."""
     with seeded(seed):
         if pyramid:
             maps = Pyramid.on(on)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast, final
 
-from ..encoders.adapted import Adaptation
 from ..encoders.base import Encoder
 from ..errors import DataError, InputError
 from ..progress import Progress
@@ -17,6 +16,7 @@ from ..storage.features import FeatureStore
 from ..training.batches import TrainingData
 from ..training.loop import Trained, Training, train
 from ..training.task import Task
+from .encoders.adapted import Adaptation
 from .pooled import PooledSet
 
 N_CHOSEN_ON = 1000
@@ -48,17 +48,7 @@ T = TypeVar("T", bound=Tried)
 
 @dataclass(frozen=True, eq=False)
 class Finished(Generic[S, T]):
-    """A finished training.
-
-    Attributes:
-        adaptation: the encoder it began with, what was trained and how much of it is kept.
-        done: its steps.
-        tried: what each ``keep`` gives on held-out pictures, 0 first; nothing where all is kept.
-        train: pictures trained on, as the encoder saw them before.
-        held: pictures to measure on.
-        chosen_on: pictures that ``keep`` was chosen on; those to measure on are others, where there are enough.
-        judged: measure → what was found on those to measure on, before and after, where the way measures itself.
-    """
+    """A finished training."""
 
     adaptation: Adaptation
     done: Trained
@@ -74,7 +64,7 @@ class Finished(Generic[S, T]):
         return self.adaptation.encoder()
 
     def save(self, folder: str | Path) -> Path:
-        """Keep it in a folder; see :meth:`seewhy.encoders.adapted.Adaptation.save`."""
+        """Keep it in a folder; see :meth:`seewhy.learning.encoders.adapted.Adaptation.save`."""
         return self.adaptation.save(folder)
 
 
@@ -112,11 +102,7 @@ class Way(ABC, Generic[S, T]):
 
     @abstractmethod
     def read(self, source: Any, columns: Mapping[str, Any], progress: Progress) -> Any:
-        """What a table says; it has a length, and :meth:`look` takes it.
-
-        Raises:
-            DataError: nothing usable is there, or a column is missing.
-        """
+        """What a table says; it has a length, and :meth:`look` takes it."""
 
     def n_texts(self, read: Any) -> int:
         """Different ones."""
@@ -184,22 +170,7 @@ class Way(ABC, Generic[S, T]):
         checkpoint: Path | None = None,
         history: Path | None = None,
     ) -> Any:
-        """Look, train, choose how much is kept.
-
-        Args:
-            on: the encoder; it stays as it is.
-            items: what :meth:`read` gave of a table.
-            validation: the same of pictures that are chosen and measured on; left out, a part of ``items`` is held out.
-            store: where looks are kept.
-            progress: progress callback, with notes and failures.
-            checkpoint: where to keep what a stopped run goes on from; the caller deletes it when the result is safe.
-            history: a file of JSON lines to which each step's terms are added.
-
-        Raises:
-            DataError: no picture can be read, or there are too few.
-            ModelError: the encoder has no text half where one is needed, or one that cannot be trained.
-            InputError: the loss is not finite.
-        """
+        """Look, train, choose how much is kept."""
         progress = progress or Progress()
         self.refuse(on, items)
         encoded = self.look(on, items, store, progress)

@@ -25,10 +25,6 @@ def way_of(
 ) -> Way[Any, Any]:
     """How an encoder is taught by an objective, with as much as can be trained and kept where ``all_of_it``.
 
-    Raises:
-        UnknownNameError: there is no such objective.
-        InputError: it has no use for one of the settings or columns, or needs another.
-
     Example:
         >>> way_of("siglip", {"keep": 0.3}, {}).keep, type(way_of("prefix", {}, {"label": "kind"})).__name__
         (0.3, 'ByClassesAndCaptions')

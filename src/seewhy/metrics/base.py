@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..bounds import check_fields
-from ..errors import InputError
+from ..errors import InputError as InputError
 from ..threads import beside
 
 if TYPE_CHECKING:
@@ -23,20 +23,6 @@ if TYPE_CHECKING:
     from ..encoders.base import EncoderOutput
     from ..heads.head import Target
     from ..types import Transform
-
-__all__ = [
-    "AveragedMetric",
-    "Case",
-    "Curve",
-    "Explain",
-    "InputError",
-    "Maps",
-    "Mask",
-    "Metric",
-    "Of",
-    "Score",
-    "scores",
-]
 
 Maps = Float[Tensor, "m h w"]
 Mask = Bool[Tensor, "h w"]

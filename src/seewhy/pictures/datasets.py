@@ -18,8 +18,8 @@ from ..arguments import article
 from ..errors import DataError, InputError
 from .samples import Sample, Samples, gathered, load_pictures, load_samples
 from .sources import InMemory, list_pictures, name_of, several
+from .tables import IMAGE_COLUMNS
 
-IMAGE_COLUMNS = ("image", "img", "picture", "pixel_values", "file", "path")
 LABEL_COLUMNS = ("label", "labels", "class", "fine_label", "target")
 FORMS = (
     "A folder with one folder per class, a table, pictures with their labels, a torch Dataset of (picture, label) or a "
@@ -145,11 +145,12 @@ def _listed(labels: Any) -> list[Any] | None:
 
 
 def _of_dataset(source: Any) -> Samples:
-    columns = getattr(source, "column_names", None) or getattr(source, "columns", None)
-    if isinstance(source, Mapping) or isinstance(columns, Mapping):
-        return _of_mapping(source)
-    if columns is not None and hasattr(source, "__getitem__") and hasattr(source, "__len__"):
-        return _of_columns(source)
+    if (table := opened(source)) is not None:
+        return _of_columns(*table)
+    if isinstance(source, Mapping):  # from each class to its pictures
+        pairs = [(one, label) for label, pictures in source.items() for one in several(pictures) or [pictures]]
+        known = [one for one, _ in pairs]
+        return _samples(known.__getitem__, [label for _, label in pairs], known=known)
     if hasattr(source, "dataset") and hasattr(source, "batch_size"):
         raise InputError("A DataLoader was given. Its pictures one by one were expected. Give loader.dataset.")
     is_map = hasattr(source, "__getitem__") and hasattr(source, "__len__") and not isinstance(source, str | bytes)
@@ -168,34 +169,30 @@ def _of_dataset(source: Any) -> Samples:
     return _samples(lambda i: source[i][0], labels)
 
 
-def _of_mapping(source: Any) -> Samples:
-    """From each class to its pictures; or the splits of a data set, of which one is to be chosen."""
-    if any(hasattr(part, "column_names") for part in source.values()):
-        splits = ", ".join(map(repr, source))
-        raise InputError(f"A data set with the splits {splits} was given. One of them was expected. Give one by name.")
-    pairs = [(one, label) for label, pictures in source.items() for one in several(pictures) or [pictures]]
-    known = [one for one, _ in pairs]
-    return _samples(known.__getitem__, [label for _, label in pairs], known=known)
-
-
-def opened(source: Any) -> tuple[Any, dict[str, Any]]:
-    """A table in memory that gives plain values, and its columns by their names as texts.
+def opened(source: Any) -> tuple[Any, dict[str, Any]] | None:
+    """A table in memory that gives plain values, and its columns by their names as texts; ``None`` for anything else.
 
     A Hugging Face data set in the format of torch, numpy or pandas gives no plain ones; a transform of the user's own
     is left as it is.
     """
+    names = getattr(source, "column_names", None)
+    names = getattr(source, "columns", None) if names is None else names
+    parts = source if isinstance(source, Mapping) and any(hasattr(p, "column_names") for p in source.values()) else ()
+    if isinstance(names, Mapping) or parts:
+        splits = ", ".join(map(repr, names if isinstance(names, Mapping) else parts))
+        raise InputError(f"A data set with the splits {splits} was given. One of them was expected. Give one by name.")
+    if names is None or not hasattr(source, "__getitem__") or not hasattr(source, "__len__"):
+        return None
     form = getattr(source, "format", None)
     if isinstance(form, Mapping) and form.get("type") not in (None, "custom"):
         source = source.with_format(None)
-    names = getattr(source, "column_names", None)
-    names = list(getattr(source, "columns", ()) if names is None else names)
-    found = {str(name): name for name in names}
-    if len(found) < len(names):
-        twice = next(name for name in found if sum(str(one) == name for one in names) > 1)
+    columns = {str(name): name for name in names}
+    if len(columns) < len(names):
+        twice = next(name for name in columns if sum(str(one) == name for one in names) > 1)
         raise DataError(
             f"What was given has two columns called {twice!r}. Every name once was expected. Rename or drop one."
         )
-    return source, found
+    return source, columns
 
 
 def column_of(source: Any, name: Any) -> list[Any]:
@@ -222,9 +219,8 @@ def _class_named(label: Any, names: Any) -> Any:
     return names[int(label)] if 0 <= int(label) < len(names) else None
 
 
-def _of_columns(source: Any) -> Samples:
+def _of_columns(source: Any, columns: dict[str, Any]) -> Samples:
     """A table in memory: Hugging Face's, whose features say what each column is, or a data frame."""
-    source, columns = opened(source)
     features = getattr(source, "features", None) or {}
     kinds = {name: type(feature).__name__ for name, feature in features.items()}
     image = columns[_column(list(columns), kinds, "Image", IMAGE_COLUMNS, "pictures")]

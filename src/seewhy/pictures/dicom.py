@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from PIL import Image, ImageFile
 
 from ..errors import ImageError
@@ -40,6 +40,7 @@ _ELEMENTS = (
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
 _NESTED = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
+_RESCALE = (("Slope", 1.0), ("Intercept", 0.0))
 _DAMAGED = "is DICOM, but its header is damaged or cut off; copy or export it again"
 _EMPTY = "is DICOM without pixels: a report, a directory, or cut off; name a picture's file, or copy it again"
 _UNREADABLE = "is DICOM whose pixels do not fit its header ({}); copy or export it again"
@@ -191,47 +192,28 @@ def _check_runs(frame: bytes, n_pixels: int) -> None:
 
 
 def windowed(pixels: Shaped[np.ndarray, "h w"], dataset: Any) -> Shaped[np.ndarray, "h w"]:
-    """Stored values as 8-bit grey, by PS3.3 C.11.1.1 and C.11.2.1.2 to .3."""
-    from pydicom.pixels import apply_modality_lut
+    """Stored values as 8-bit grey, by PS3.3 C.11.1.1 and C.11.2.1.2 to .3, as pydicom applies them."""
+    from pydicom import Dataset
+    from pydicom.pixels import apply_modality_lut, apply_windowing
 
-    if "ModalityLUTSequence" in dataset:
-        values = apply_modality_lut(pixels, dataset).astype(np.float32)
-    else:
-        slope, intercept = _value(dataset, "RescaleSlope", 1.0), _value(dataset, "RescaleIntercept", 0.0)
-        values = pixels.astype(np.float32)
-        values *= np.float32(slope)  # in place, as are all steps: pictures can be large
-        values += np.float32(intercept)
-    centre, width = _value(dataset, "WindowCenter", None), _value(dataset, "WindowWidth", None)
-    if centre is not None and width is not None and width > 0:
-        levels = _through(values, float(centre), float(width), str(_value(dataset, "VOILUTFunction", "LINEAR")))
+    scale, window = Dataset(), Dataset()
+    window.BitsStored, window.PixelRepresentation, window.PhotometricInterpretation = 8, 0, "MONOCHROME2"
+    window.WindowCenter, window.WindowWidth = (
+        _value(dataset, "WindowCenter", None),
+        _value(dataset, "WindowWidth", None),
+    )
+    window.VOILUTFunction = _value(dataset, "VOILUTFunction", "LINEAR")
+    scale.RescaleSlope, scale.RescaleIntercept = (_value(dataset, f"Rescale{k}", d) for k, d in _RESCALE)
+    values = apply_modality_lut(pixels, dataset if "ModalityLUTSequence" in dataset else scale).astype(np.float64)
+    if window.WindowCenter is not None and window.WindowWidth is not None and window.WindowWidth > 0:
+        levels = apply_windowing(values, window)
     elif int(dataset.BitsStored) == 8 and not int(dataset.PixelRepresentation):
-        levels = pixels / np.float32(255)
+        levels = pixels
     else:
         low, high = float(values.min()), float(values.max())
-        levels = values
-        levels -= np.float32(low)
-        levels /= np.float32((high - low) or 1)
-    levels *= np.float32(255)
-    grey = np.rint(levels, out=levels).astype(np.uint8)
+        levels = (values - low) * (255 / ((high - low) or 1))
+    grey = np.rint(levels).astype(np.uint8)
     return 255 - grey if dataset.PhotometricInterpretation == "MONOCHROME1" else grey
-
-
-def _through(values: Float[np.ndarray, "h w"], centre: float, width: float, function: str) -> Float[np.ndarray, "h w"]:
-    """The window's fraction of each value, 0 to 1; the values are written over."""
-    if function == "SIGMOID":
-        values -= np.float32(centre)
-        values *= np.float32(-4 / width)
-        np.exp(np.clip(values, -80, 80, out=values), out=values)
-        values += 1
-        return np.reciprocal(values, out=values)
-    if function != "LINEAR_EXACT":
-        centre, width = centre - 0.5, width - 1
-    if width <= 0:
-        return (values > centre).astype(np.float32)
-    values -= np.float32(centre)
-    values /= np.float32(width)
-    values += np.float32(0.5)
-    return np.clip(values, 0, 1, out=values)
 
 
 def _value(dataset: Any, keyword: str, default: Any) -> Any:

@@ -12,12 +12,11 @@ from typing import Any
 from ..arguments import article
 from ..errors import DataError, InputError
 from ..storage.reading import read_text, reason
-from .columns import TEXT_COLUMNS, Columns, choose, texts_in
 from .datasets import column_of, one_at_a_time, opened
 from .samples import Sample, Samples, gathered, some
 from .shards import Record, in_shard, records_of, shards_of
 from .sources import InMemory, list_pictures
-from .tables import TABLES, cell_text, rows_of
+from .tables import TABLES, TEXT_COLUMNS, Columns, cell_text, choose, rows_of, texts_in
 
 FORMS = (
     f"A table ({', '.join(TABLES)}), a folder of pictures with texts or of class folders, .tar shards, a data frame, a "
@@ -90,8 +89,8 @@ def read_pairs(
     parts = Parts(str(source) if isinstance(source, str | os.PathLike) else "What was given")
     if isinstance(source, str | os.PathLike):
         _from_path(Path(source), columns, parts)
-    elif (names := _column_names(source)) is not None:
-        _from_columns(source, names, columns, parts)
+    elif (table := opened(source)) is not None:
+        _from_columns(*table, columns, parts)
     elif isinstance(source, list | tuple):
         _from_list(source, parts)
     else:
@@ -261,26 +260,14 @@ def _add_record(key: str, record: Record, columns: Columns, parts: Parts) -> Non
     parts.add(record.picture.name, said, *belonging, record.picture)
 
 
-def _column_names(source: Any) -> list[str] | None:
-    """Those of a data frame or of a data set."""
-    names = getattr(source, "column_names", None)
-    names = getattr(source, "columns", None) if names is None else names
-    if isinstance(names, dict):
-        splits = ", ".join(map(repr, names))
-        raise InputError(f"A data set with the splits {splits} was given. One of them was expected. Give one by name.")
-    is_table = names is not None and hasattr(source, "__getitem__") and hasattr(source, "__len__")
-    return [str(name) for name in names] if is_table and names is not None else None
-
-
-def _from_columns(source: Any, names: list[str], columns: Columns, parts: Parts) -> None:
+def _from_columns(source: Any, own_names: dict[str, Any], columns: Columns, parts: Parts) -> None:
     """A data frame, or a Hugging Face data set, whose pictures are fetched when they are looked at."""
-    source, own_names = opened(source)
     if not len(source):
         raise DataError("What was given has no rows. One row per picture and text was expected. Fill it in.")
     kinds = {name: type(kind).__name__ for name, kind in (getattr(source, "features", None) or {}).items()}
     pictures = [name for name, kind in kinds.items() if kind == "Image"]
     wanted = replace(columns, image=pictures[0]) if columns.image is None and pictures else columns
-    light = [name for name in names if name not in pictures]
+    light = [name for name in own_names if name not in pictures]
     values = {name: column_of(source, own_names[name]) for name in light}
     rows = [{**dict.fromkeys(pictures), **{name: values[name][i] for name in light}} for i in range(len(source))]
     chosen = choose(wanted, rows, parts.where)

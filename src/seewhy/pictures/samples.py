@@ -10,17 +10,16 @@ from __future__ import annotations
 import random
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..arguments import checked
 from ..errors import DataError, EmptyFolderError, InputError
-from ..spelling import nearest
 from .regions import Box, Mask
 from .sources import SUFFIXES, InMemory, is_unicode, list_pictures, natural_key, unlistable
-from .tables import TABLES, cell_text, rows_of, whole_numbers
+from .tables import TABLES, cell_text, no_column, rows_of, whole_numbers
 
 _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
 
@@ -277,14 +276,6 @@ def _from_table(
 def _cell(row: dict[str, Any], column: str | None) -> str | None:
     value = None if column is None else row.get(column)
     return None if value is None or value != value else str(value).strip() or None  # not NaN
-
-
-def no_column(path: object, name: str, columns: Iterable[str], what: str = "") -> DataError:
-    """What is said of a table without a column that was named."""
-    there = sorted(map(str, columns))
-    near = nearest(name, there)
-    meant = f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(map(repr, there))}."
-    return DataError(f"{path} has no column {name!r}{what}. {meant}")
 
 
 def some(names: Sequence[str], most: int = 5) -> str:

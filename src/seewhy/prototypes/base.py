@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..attributions.base import Explainable
+from ..bounds import check_fields
 from ..encoders.base import EncoderOutput
 from ..explanation.similar import Display, Like
 from ..heads.head import Target
@@ -131,6 +132,9 @@ class Prototypes(ABC):
     fitted_by: ClassVar[str] = ""
     kept_as: ClassVar[type[FittedBank] | None] = None
     small: ClassVar[Mapping[str, Any]] = {}
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @abstractmethod
     def __call__(self, model: Explainable, bank: Patches, query: Query) -> list[Group]:

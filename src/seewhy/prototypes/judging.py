@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..encoders.base import EncoderOutput
-from ..explanation.measures import NeighbourShare, PatchDeletion
-from ..explanation.similar import Like, Likeness
-from ..explanation.subject import Subject
+from ..explanation.base import Subject
+from ..explanation.similar import Like, Likeness, NeighbourShare, PatchDeletion
 from ..explanation.verdict import Level, Verdict
 from .bank import Patches
 from .base import Group, Prototypes

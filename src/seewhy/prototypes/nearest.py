@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..attributions.base import Explainable
 from ..attributions.shares import cell_evidence, shares
+from ..bounds import Count
 from ..encoders.base import EncoderOutput
 from . import prototypes
 from .bank import PatchBank, Patches, patch_vector, patch_vectors
@@ -39,7 +40,7 @@ class NearestPatches(Prototypes):
     cost = "0"
     priority = 1
 
-    n_neighbours: int = 4
+    n_neighbours: Count = 4
     duplicate: float = 0.98
 
     def __call__(self, model: Explainable, bank: Patches, query: Query) -> list[Group]:

@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..attributions.base import Explainable
+from ..bounds import Count, NotNegative
 from ..encoders.base import EncoderOutput
-from ..explanation.measures import VoteRemoval
-from ..explanation.similar import Display, Like
+from ..explanation.similar import Display, Like, VoteRemoval
 from ..explanation.verdict import Verdict
 from ..heads.head import Head
 from ..heads.votes import Votes
@@ -68,9 +68,9 @@ class Voters(Prototypes):
     shows = "the pictures that voted"
     recipe = "neighbours"
 
-    n_classes: int = 3
-    n_pictures: int = 4
-    least: float = 0.01
+    n_classes: Count = 3
+    n_pictures: Count = 4
+    least: NotNegative = 0.01
 
     @torch.no_grad()
     def __call__(self, model: Explainable, bank: Patches, query: Query) -> list[Group]:

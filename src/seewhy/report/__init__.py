@@ -36,12 +36,7 @@ def render_notebook(explanation: Explanation) -> str:
 
 
 def save(explanation: Explanation, path: Path, *, force: bool = False) -> Path:
-    """Write the card whole or not at all; the ending decides the form.
-
-    Raises:
-        ForeignFileError: there is a file that SeeWhy did not make, and ``force`` is not given.
-        DataError: the ending is none of ``.html``, ``.png``, ``.json``, or the file cannot be written.
-    """
+    """Write the card whole or not at all; the ending decides the form."""
     check_card(path, force=force)
     ending = path.suffix.lower()
     if ending == ".png":

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..explanation.base import Explanation, Where
-from ..explanation.decision import Certainty, Decision
 from ..explanation.part import Part
-from ..explanation.prediction import Prediction
+from ..explanation.prediction import Certainty, Decision, Prediction
 from ..explanation.verdict import Level, Missing
 from .blocks import (
     Bar,
@@ -52,20 +51,7 @@ SIGNS: dict[Certainty, tuple[Level, str]] = {
 
 @dataclass(frozen=True)
 class Card:
-    """What every form of a card shows.
-
-    Attributes:
-        above: the picture's name, and what part of it is explained.
-        judgement: how far to trust the decision.
-        heading, odds: in large letters.
-        nearly: below them.
-        trust: what the judgement rests on.
-        aside: what the evidence is about, where that is not the decision.
-        summary: key, title, level and word of each kind of evidence.
-        agreement: in large letters, if there is any; then the sentence, and its parts.
-        picture: the picture and what the classifier says of it.
-        sections: the evidence.
-    """
+    """What every form of a card shows."""
 
     prediction: Prediction
     above: tuple[str, ...]

@@ -9,9 +9,8 @@ import numpy as np
 
 from ..explanation.base import Explanation, Region, Where, Word, Words
 from ..explanation.part import Outside
-from ..explanation.perceived import Perceived
+from ..explanation.pictures import Perceived, Typical
 from ..explanation.similar import Like, Likeness
-from ..explanation.typical import Typical
 from ..explanation.verdict import Missing
 from .blocks import (
     Badge,
@@ -95,6 +94,7 @@ def crop(view: np.ndarray, region: Region) -> np.ndarray:
 
 def _where(where: Where, e: Explanation) -> Shown:
     title = heat_title(where)
+    items: list[tuple[str, Text, str]]
     shown: list[Block] = [Note(Line("What speaks for ", Strong(title), f", by {method_name(where.method)}."))]
     if where.is_zero:
         shown = [Note(Line("Nothing on this picture speaks for ", Strong(title), ", so no heat is drawn."), "said")]
@@ -302,7 +302,8 @@ def _word_row(word: Word, low: float, span: float) -> tuple[Cell, Cell, Cell]:
     origin = [] if word.origin is None else [str(word.origin)]
     origin += [] if word.adds is None else [f"adds {word.adds:.2f}"]
     title = f"{figure(word.score)}; the other class's sentences {figure(word.score_other)}"
-    mark, colour = (word.score_other - low) / span, "good" if holds else "idle"
+    mark = (word.score_other - low) / span
+    colour: Any = "good" if holds else "idle"
     bar = Bar("", (end - start) / span, "", (start - low) / span, mark, colour, title)
     idle = word.separates is not None and word.separates <= 0.5
     said = Unseen(f"{figure(word.score)}, {'holds' if holds else 'does not hold'}")

@@ -68,20 +68,7 @@ def _weights(n_from: int, n_to: int) -> np.ndarray:
 
 
 def overlay(heat: np.ndarray, height: int, width: int) -> np.ndarray | None:
-    """The map as uint8 ``(height, width, 4)``; the hotter, the more opaque.
-
-    Args:
-        heat: signed map ``(h, w)``; only what is positive is drawn, relative to its maximum.
-        height: of the picture it lies on.
-        width: of the picture it lies on.
-
-    Returns:
-        The overlay, or None when nothing speaks for the target: that is said, not drawn.
-
-    >>> import numpy as np
-    >>> overlay(np.array([[0.0, 1.0]]), 2, 4)[0, :, 3].tolist()
-    [0, 84, 214, 255]
-    """
+    """The map as uint8 ``(height, width, 4)``; the hotter, the more opaque."""
     scaled = positive_part(heat)
     if scaled is None:
         return None

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..explanation.base import Explanation
-from ..explanation.decision import Certainty
+from ..explanation.prediction import Certainty
 from ..explanation.verdict import Level, Missing
 from ..types import Failure
 from .card import SIGNS
@@ -38,7 +38,7 @@ class IndexEntry:
         verdict: how far to trust the decision.
         probability: as :attr:`seewhy.explanation.prediction.Prediction.probability`.
         is_measured: whether held-out pictures say so.
-        trouble: as :attr:`seewhy.explanation.decision.Decision.doubt`, where that was measured.
+        trouble: as :attr:`seewhy.explanation.prediction.Decision.doubt`, where that was measured.
     """
 
     href: str

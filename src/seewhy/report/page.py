@@ -189,14 +189,7 @@ def _source(name: str) -> str:
 
 
 def render(template: str, script: str | None, **context: Any) -> str:
-    """Fill a template.
-
-    Args:
-        template: file in ``templates/``.
-        script: file in ``templates/`` with the page's only script, or None. The page allows this very
-            text, by its hash, and nothing else: no network, no other script.
-        **context: what the template shows; everything in it is escaped.
-    """
+    """Fill a template."""
     source = _source(script) if script else ""
     digest = base64.b64encode(hashlib.sha256(source.encode("utf-8")).digest()).decode("ascii")
     allowed = f"'sha256-{digest}'" if script else "'none'"

@@ -12,7 +12,7 @@ from rich.text import Text as Words
 from ..explanation.base import TOO_LITTLE, Explanation
 from ..explanation.verdict import Missing
 from ..printable import percent, printable
-from .blocks import Block, Document, Facts, Figures, Note, Section, Table, Verdict, text_of
+from .blocks import Bars, Block, Columns, Document, Facts, Figures, Note, Section, Table, Verdict, text_of
 from .card import own_scores
 
 
@@ -40,11 +40,16 @@ def _drawn(blocks: Sequence[Block]) -> Iterator[Any]:
             yield from (_words(f"{figure.name}: {figure.text}") for figure in block.figures)
         elif isinstance(block, Facts):
             yield from (_words(f"{name.replace('_', ' ')}: {value}") for name, value in block.facts.items())
+        elif isinstance(block, Bars):
+            yield from (_words(""), _words(block.title)) if str(block.title) else ()
+            yield _grid(Table(("", ""), [(bar.name, str(bar.text)) for bar in block.bars]), show_header=False)
+        elif isinstance(block, Columns):
+            yield from (line for column in block.columns for line in _drawn(column))
         elif isinstance(block, Table) and block.rows:
             yield _grid(block)
 
 
-def _grid(table: Table) -> Grid:
+def _grid(table: Table, **how: Any) -> Grid:
     grid = Grid(
         box=None, title=_words(table.title) if table.title else None, title_justify="left", padding=(0, 2, 0, 0)
     )

@@ -29,11 +29,9 @@ from pathlib import Path, PurePath
 from typing import Any, ClassVar, NamedTuple, Self
 
 from ..errors import DataError, InputError, MissingExtraError, SeeWhyError
-from ..pictures.datasets import IMAGE_COLUMNS
-from ..pictures.samples import no_column
 from ..pictures.shards import records_of, shards_of
 from ..pictures.sources import InMemory, list_pictures, natural_key
-from ..pictures.tables import TABLES, cell_text, parquet_batches, rows_of
+from ..pictures.tables import IMAGE_COLUMNS, TABLES, cell_text, no_column, parquet_batches, rows_of
 from ..storage.reading import open_regular, reason
 
 PER_SHARD = 2048

@@ -94,7 +94,7 @@ def check(path: Path, kind: DatabaseKind) -> bool:
     target = Path(os.path.realpath(path))
     with _guard:
         if target.exists() and _identity(target) in _opened:
-            number = _asked_number(target)
+            number: int | None = _asked_number(target)
         else:
             _check_beside(path, target)
             number = _number(target) if target.exists() else None

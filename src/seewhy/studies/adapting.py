@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
 from ..classifiers.linear.solvers import fit_logistic
-from ..encoders.adapted import DIGITS
 from ..encoders.base import Encoder
 from ..encoders.names import filled, names_of, own_sentences
-from ..encoders.paired_heads import PairedHeads, place
 from ..errors import DataError
 from ..learning.adapt import Adapted, agrees
+from ..learning.encoders.adapted import DIGITS
+from ..learning.encoders.paired_heads import PairedHeads, place
 from ..learning.from_columns import Judged, Taught
 from ..learning.pooled import PooledPairs, encode_pairs, encode_pictures, joint_vectors
 from ..learning.pretrain import PooledSet, Pretrained
@@ -71,7 +71,7 @@ def measure_retrieval(
         pairs: pictures with texts; where they have labels, they are also told by name.
         before: what it is compared with; left out, the encoder that it was adapted from, if any.
         also: labelled pictures of other things, by a name for each set: are they still told by name?
-        trained_on: :attr:`seewhy.encoders.adapted.Adaptation.trained_on`, to tell pictures that the encoder knows.
+        trained_on: digests, to tell pictures that the encoder knows.
         store: where looks are kept.
         seed: of the resampling.
         progress: hears of progress and failures.

@@ -265,18 +265,6 @@ def background_page(study: dict[str, Any], examples: Sequence[Any] = ()) -> Docu
     """The verdict with its rule, pictures on other backgrounds, every class."""
     masks, how = study["masks"], study["settings"]
     rows = [study["all"], *sorted(study["classes"], key=lambda row: -row["difference"]["value"])]
-    told: list[Block] = [
-        Note(
-            "The first picture of each of a few classes in the order drawn; none was picked for what it shows. Below "
-            "each: what the model decides for, and the score of the picture's own class."
-        )
-    ]
-    for one in examples:
-        shown = [
-            Picture(pixels, f"{one.label}, {name}", (name, f"{'✓' if said == one.label else '✗'} {said} {score:.2f}"))
-            for name, pixels, said, score in one.versions
-        ]
-        told += [Note(f"{one.label}, {one.image}", "aside"), Pictures(shown, "row")]
     colours: dict[str, Colour] = {"yes": "bad", "no": "good", "undecided": ""}
     classes = [
         (
@@ -297,7 +285,7 @@ def background_page(study: dict[str, Any], examples: Sequence[Any] = ()) -> Docu
         "filled from around it."
     )
     sections = [
-        Section("The same objects, other backgrounds", told),
+        Section("The same objects, other backgrounds", [*_examples(examples)]),
         Section("Class by class", [Note(lead), Table(head, classes)]),
         Section("Right, in per cent", [Note(changed), _versions_table(rows, "accuracy")]),
         Section(
@@ -315,6 +303,20 @@ def background_page(study: dict[str, Any], examples: Sequence[Any] = ()) -> Docu
     above = f"Does it use the background? {study['n']:,} pictures of {len(study['classes'])} classes"
     below = (rest, study["rule"])
     return Document("Does it use the background?", first, [*sections, *closing(study)], above, below)
+
+
+def _examples(examples: Sequence[Any]) -> Iterator[Block]:
+    yield Note(
+        "The first picture of each of a few classes in the order drawn; none was picked for what it shows. Below each: "
+        "what the model decides for, and the score of the picture's own class."
+    )
+    for one in examples:
+        shown = [
+            Picture(pixels, f"{one.label}, {name}", (name, f"{'✓' if said == one.label else '✗'} {said} {score:.2f}"))
+            for name, pixels, said, score in one.versions
+        ]
+        yield Note(f"{one.label}, {one.image}", "aside")
+        yield Pictures(shown, "row")
 
 
 def _versions_table(rows: Sequence[Mapping[str, Any]], measure: str) -> Table:

@@ -249,7 +249,8 @@ def _control(rows: Sequence[dict[str, Any]]) -> list[str]:
 def _over_encoders(lines: Sequence[dict[str, Any]]) -> list[str]:
     found = []
     for line in lines:
-        if (line["of"], line["with"]) == ("iis", "accuracy") and line["rho"] is not None and line["library"] != CONTROL:
+        asked = {"of": "iis", "with": "accuracy"}.items() <= line.items() and line["library"] != CONTROL
+        if asked and line["rho"] is not None:
             held = " once the score of random directions is held" if line["given"] else ""
             low, high = line["interval"] or (-1.0, 1.0)
             sure = "" if low > 0 or high < 0 else ", which is not shown to differ from 0"

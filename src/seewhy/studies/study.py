@@ -8,7 +8,6 @@ from typing import Any
 
 from ..progress import Progress
 from ..report.blocks import Document, closing
-from ..report.page import render_document
 from ..report.paging import Answer
 
 
@@ -18,17 +17,12 @@ def _plain(data: dict[str, Any]) -> Document:
 
 @dataclass(frozen=True, repr=False)
 class Findings(Answer):
-    """What a study found; ``data`` is the documented JSON (docs/json.md)."""
+    """What a study found; ``data`` is the documented JSON (docs/json.md), and ``page`` makes the blocks of it."""
 
     page: Callable[[dict[str, Any]], Document] = field(default=_plain, compare=False)
 
-    @property
     def document(self) -> Document:
-        """The page, for any renderer."""
         return self.page(self.data)
-
-    def to_html(self) -> str:
-        return render_document(self.document)
 
 
 def beside(progress: Progress) -> dict[str, Any]:

@@ -29,18 +29,7 @@ View = tuple[np.ndarray, FractionBox, bool]
 
 
 class TrainingPictures:
-    """Reads batches of pictures, each a little different every time.
-
-    Args:
-        encoder: whose transform is taken.
-        pictures: file names or pixels.
-        size: side of the crops in pixels; left out, the encoder's own.
-        progress: hears once of each picture that cannot be read.
-        border: how much larger pictures are read than they are cropped.
-        stretch: whether they are then stretched to the crop's shape instead of cut to it.
-        n_views: crops a picture.
-        augmentation: crops of which sizes, and what is done to their colours; left out, crops of one size alone.
-    """
+    """Reads batches of pictures, each a little different every time."""
 
     def __init__(
         self,

@@ -30,14 +30,7 @@ N_THREADS = min(4, os.cpu_count() or 1)
 
 @dataclass(frozen=True)
 class Batch:
-    """Some samples.
-
-    Attributes:
-        index: their positions; a sample whose picture cannot be read is not among them.
-        columns: what is known of each, by name. Of pictures: ``"views"``, a tuple of ``(b, 3, h, w)``; ``"pixels"``,
-            the first of them; ``"boxes"``, ``(v, b, 4)``, which part of the upright picture each view shows, as
-            fractions; ``"flipped"``, ``(v, b)``, whether it is mirrored.
-    """
+    """Some samples."""
 
     index: list[int]
     columns: dict[str, Any]
@@ -134,25 +127,9 @@ class TrainingData:
             )
 
     def batch(
-        self,
-        step: int,
-        batch_size: int,
-        seed: int,
-        pool: ThreadPoolExecutor | None = None,
-        among: Processes = ALONE,
+        self, step: int, batch_size: int, seed: int, pool: ThreadPoolExecutor | None = None, among: Processes = ALONE
     ) -> Batch:
-        """What a step is shown.
-
-        Args:
-            step: its number.
-            batch_size: samples.
-            seed: of the order, and of everything drawn.
-            pool: threads that decode; without, one after another.
-            among: whose part of the batch; left out, all of it.
-
-        Raises:
-            DataError: none of its pictures can be read.
-        """
+        """What a step is shown."""
         rows, pictures = self._rows_at(step, batch_size, seed), self.pictures
         first, last = among.share(len(rows))
         if among.world > 1:

@@ -56,12 +56,7 @@ def _seed(seed: int, part: int) -> int:
 
 @contextmanager
 def exact(task: Task, reason: str | None) -> Iterator[None]:
-    """See that nothing in a task depends on which samples are computed together.
-
-    Args:
-        task: whose batch normalisations are watched: those that take statistics of what they are given are refused.
-        reason: why a batch is not computed whole; ``None`` where it is.
-    """
+    """See that nothing in a task depends on which samples are computed together."""
 
     def refuse(module: nn.Module, _: Any) -> None:
         if normalises(module):

@@ -17,13 +17,7 @@ from ..errors import DataError, InputError
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that train together.
-
-    Attributes:
-        rank: its number; 0 alone writes and tells.
-        world: how many there are.
-        local: its number on this machine, which is that of its graphics card.
-    """
+    """This process among those that train together."""
 
     rank: int = 0
     world: int = 1
@@ -63,11 +57,7 @@ class Processes:
             )
 
     def agree(self, tensors: Mapping[str, Tensor], step: int) -> None:
-        """All begin with what the first has; called when each has read what an earlier run left.
-
-        Raises:
-            DataError: they stand at different steps.
-        """
+        """All begin with what the first has; called when each has read what an earlier run left."""
         if self.world == 1:
             return
         steps = sizes_of(step)
@@ -82,14 +72,7 @@ class Processes:
     def average(
         self, parameters: Sequence[Tensor], terms: Mapping[str, Tensor], n: int, *, stop: bool = False
     ) -> tuple[dict[str, Tensor], bool]:
-        """Gradients and terms of the whole batch, and whether any process is asked to stop, in one exchange.
-
-        Args:
-            parameters: whose gradients are those of ``n`` times this process's loss, and become the whole batch's.
-            terms: of this process.
-            n: its samples.
-            stop: whether this process is asked to.
-        """
+        """Gradients and terms of the whole batch, and whether any process is asked to stop, in one exchange."""
         like = parameters[0]
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         there = [float(p.grad is not None) for p in parameters]

@@ -82,10 +82,6 @@ class HistoryFile:
 
     A training that goes on from a checkpoint says the same of steps that a killed run had written behind it, so they
     are passed over.
-
-    Args:
-        path: the file.
-        training: what is trained on what.
     """
 
     def __init__(self, path: Path, training: str) -> None:

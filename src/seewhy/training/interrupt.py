@@ -15,9 +15,6 @@ class Interrupt:
     """Within ``with``, the first signal only sets :attr:`signal`; a second one acts at once, as it would have.
 
     A signal that is ignored stays ignored. Python hears signals in its main thread alone: in another, nothing changes.
-
-    Attributes:
-        signal: the number of what came, if anything has.
     """
 
     def __init__(self) -> None:

@@ -97,13 +97,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training was like.
-
-    Attributes:
-        history: the terms of every step, first to last.
-        seconds_per_step: on average, over the steps of this run; 0 when none was left to do.
-        resumed_at: the step it went on from.
-    """
+    """What a training was like."""
 
     history: tuple[dict[str, float], ...]
     seconds_per_step: float
@@ -141,20 +135,6 @@ def train(
     checkpoint first; so it does where an error comes between two steps, from ``progress`` or a picture. An error within
     a step leaves the last checkpoint. Only the task's own parameters get gradients. Under ``torchrun`` each process
     computes a part of every batch, and all end at the same weights.
-
-    Args:
-        task: what is trained.
-        data: what it learns from; torch's random numbers are seeded for every step.
-        how: steps, optimiser, seed.
-        checkpoint: a file, and a text that says what is trained on what: a file of another text is not gone on from.
-            The caller deletes it when the result is safe.
-        history: a file of JSON lines to which each step's terms are added, best beside the checkpoint.
-        progress: hears of progress.
-
-    Raises:
-        InputError: there are no samples, not what the task needs of them, nothing learns, the loss is not finite, or
-            the samples of a batch cannot be computed apart where they must.
-        DataError: the checkpoint or the history cannot be written, or no picture of a batch can be read.
     """
     data.check(task)
     among = Processes.joined()

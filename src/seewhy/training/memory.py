@@ -34,15 +34,7 @@ SMALL = 2**22
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Of a training.
-
-    Attributes:
-        per_sample: bytes that the networks keep of each sample until its gradient is known.
-        fixed: bytes of gradients, of what the optimiser keeps, and of the batches that are read.
-        free: bytes that this process may still take.
-        parts: bytes that samples may take which are computed at once where not all are.
-        splits: whether samples can be computed apart.
-    """
+    """Of a training."""
 
     per_sample: float
     fixed: float
@@ -93,13 +85,6 @@ def measure(task: Task, data: TrainingData, n: int, seed: int, device: torch.dev
 
     ``None`` where little is learnt from little, where pictures cannot be read, or where it is not known how much is
     free.
-
-    Args:
-        task: in training mode, on its device.
-        data: what it learns from.
-        n: samples of a batch.
-        seed: of what is drawn.
-        device: where it is trained.
     """
     free = free_memory(device)
     few, heavy = min(N_MEASURED, n), sum(p.nbytes for p in task.parameters()) >= SMALL

@@ -48,13 +48,7 @@ class Task(nn.Module, ABC):
 
 
 class Supervised(Task):
-    """A network whose outputs are the classes' scores; watched is how often it is right.
-
-    Args:
-        network: pixels → ``(b, k)``.
-        label_smoothing: of the cross entropy.
-        column: what the network is given.
-    """
+    """A network whose outputs are the classes' scores; watched is how often it is right."""
 
     def __init__(self, network: nn.Module, label_smoothing: float = 0.0, *, column: str = "pixels") -> None:
         super().__init__()

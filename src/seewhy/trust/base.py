@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..explanation.decision import Unknowns
+from ..explanation.prediction import Unknowns
 from ..storage.parts import rebuilt, tensors_of
 from .conformal import ConformalLines
 from .gaussian import Gaussian
@@ -112,7 +112,7 @@ class Judgement:
 
     @property
     def doubt(self) -> Float[Tensor, " b"]:
-        """As :attr:`seewhy.explanation.decision.Decision.doubt`."""
+        """As :attr:`seewhy.explanation.prediction.Decision.doubt`."""
         return torch.where(self.unknown, 2 - self.fit, 1 - self.probability)
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from ..explanation.decision import Unknowns
+from ..explanation.prediction import Unknowns
 from ..metrics.calibration import accuracy_interval
 from ..progress import Progress
 from .base import HeldOutSigns, Judgement, Signs, Trust
@@ -44,12 +44,10 @@ def measure_trust(
     inputs: Inputs,
     labels: Int[Tensor, " n"],
     groups: Int[Tensor, " n"] | None = None,
-    fold: Int[Tensor, " n"] | None = None,
     *,
     fit: Fit | None = None,
     strange: Inputs | None = None,
     shift: tuple[float, float] = (0.0, 0.0),
-    seed: int = 0,
     progress: Progress | None = None,
 ) -> Trust | None:
     """What held-out pictures say of decisions."""
@@ -57,9 +55,9 @@ def measure_trust(
     groups = torch.arange(n) if groups is None else groups.unique(return_inverse=True)[1]
     if n < MIN_PICTURES or len(labels.unique()) < 2 or len(groups.unique()) < 2:
         return None
-    seen = _Seen(inputs, labels, groups, drawn_folds(groups, seed) if fold is None else fold)
-    trust = replace(_measured(seen, seed), shift=shift)
-    found = _near(trust.unknowns, fit, seen, seed, progress or Progress())
+    seen = _Seen(inputs, labels, groups, drawn_folds(groups))
+    trust = replace(_measured(seen), shift=shift)
+    found = _near(trust.unknowns, fit, seen, progress or Progress())
     if strange is not None:
         judged = trust.judge(strange)
         found = replace(
@@ -87,14 +85,14 @@ class _Seen(NamedTuple):
         return _Seen(self.inputs.rows(index), self.labels[index], self.groups[index], self.fold[index])
 
 
-def _measured(seen: _Seen, seed: int) -> Trust:
+def _measured(seen: _Seen) -> Trust:
     inputs, labels, groups, fold = seen
     k = inputs.logits.shape[1]
     gaussian = Gaussian.fit(inputs.features, labels, k)
     without = {f: Gaussian.fit(inputs.features[fold != f], labels[fold != f], k) for f in fold.unique().tolist()}
     temperature, sharpness = _temperatures(without, inputs, labels, fold)
     own = _out_of_fold(without, inputs, fold, temperature, sharpness)
-    rightness = Monotone.fit(own.signs, own.decided == labels, groups, seed)
+    rightness = Monotone.fit(own.signs, own.decided == labels, groups)
     strangeness, strange, unusual = Strangeness.fit(inputs, labels, fold, gaussian, without)
     held = _held(own, labels, rightness, strange, unusual)
     trust = Trust(strangeness, temperature, sharpness, rightness, held, Unknowns())
@@ -166,13 +164,13 @@ def _held(own: Signs, labels: Tensor, rightness: Monotone, strange: Tensor, unus
     return HeldOutSigns(labels.clone(), score, rival_values, rivals.indices, right, probability, strange, unusual)
 
 
-def _near(found: Unknowns, fit: Fit | None, seen: _Seen, seed: int, progress: Progress) -> Unknowns:
+def _near(found: Unknowns, fit: Fit | None, seen: _Seen, progress: Progress) -> Unknowns:
     """What becomes of pictures of classes that were left out of the whole fit, and of known ones beside them.
 
     Each part of the classes is left out of one fit with one of the folds, and all is measured and judged anew by it:
     pictures of that part are unknown, those of the other classes in that fold known. Pooled over the parts.
     """
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch.Generator().manual_seed(0)
     present = seen.labels.unique()
     if len(present) < 3:
         return found
@@ -185,7 +183,7 @@ def _near(found: Unknowns, fit: Fit | None, seen: _Seen, seed: int, progress: Pr
     for p, part in enumerate(progress.track(parts, "Measuring trust", len(parts))):
         rest = present[~torch.isin(present, part)]
         out, held = torch.isin(labels, part), fold == fold.unique()[p % len(fold.unique())]
-        judge = _without(fit, seen, rest, ~out & ~held, seed)
+        judge = _without(fit, seen, rest, ~out & ~held)
         if judge is None or not bool((~out & held).any()):
             continue
         known.append(judge(~out & held))
@@ -207,9 +205,7 @@ def _near(found: Unknowns, fit: Fit | None, seen: _Seen, seed: int, progress: Pr
     )
 
 
-def _without(
-    fit: Fit | None, everything: _Seen, rest: Tensor, trained: Tensor, seed: int
-) -> Callable[[Tensor], Judgement] | None:
+def _without(fit: Fit | None, everything: _Seen, rest: Tensor, trained: Tensor) -> Callable[[Tensor], Judgement] | None:
     """What judges pictures when nothing is known but those trained on, of the other classes."""
     inputs, labels = everything.inputs, everything.labels
     new = torch.full((int(labels.max()) + 1,), -1)
@@ -219,7 +215,7 @@ def _without(
     if len(own) < FEWEST_WITHOUT or len(own.unique()) < 2 or len(seen.fold.unique()) < 2:
         return None
     fewer, groups = replace(seen.inputs, logits=seen.inputs.logits[:, rest]), seen.groups.unique(return_inverse=True)[1]
-    trust = _measured(_Seen(fewer, own, groups, seen.fold), seed)
+    trust = _measured(_Seen(fewer, own, groups, seen.fold))
     logits = inputs.logits[:, rest] if fit is None else fit(features, own, len(rest))(inputs.features)
     known = ~trained & torch.isin(labels, rest)
     if fit is not None and bool(known.any()):

@@ -122,7 +122,7 @@ def methods_for(name: str, parameters: dict[str, Any]) -> list[Any]:
         _ = detectors[name]
         raise InputError(
             f"The detector {name} is not trained. One of {AUTO}, {', '.join(able)} was expected. Use it with detect "
-            f"--detector {name}."
+            f"--method {name}."
         )
     classes: list[Any] = [detectors[n] for n in (able if name == AUTO else [name])]
     own = [{f.name for f in fields(cls)} for cls in classes]

@@ -14,13 +14,13 @@ from ...classifiers.encoded_set import EncodedSet
 from ...classifiers.fitting import Fitting
 from ...classifiers.network import Network
 from ...encoders.base import Encoder, GlobalAverage, Layout
-from ...encoders.delta import halves_of, load_delta, state_delta
 from ...encoders.split import fingerprint, freeze
 from ...errors import InputError
 from ...heads.head import Feature, Head
 from ...heads.normalise import Normalise
 from ...seeded import seeded
 from ...training.augmentation import TrainingPictures
+from ..encoders.delta import halves_of, load_delta, state_delta
 
 Backbone = Literal["encoder", "scratch"]
 N_CHANNELS = 64
@@ -58,15 +58,7 @@ def training_columns(fitting: Fitting, base: Encoder, pictures: EncodedSet) -> d
 
 @dataclass(frozen=True, eq=False)
 class BackboneNetwork(Network):
-    """A trained trunk and its pooling.
-
-    Attributes:
-        grown_on: the encoder whose transform, and whose weights where ``backbone`` says so, it began with.
-        trunk: pixels → features, frozen.
-        pool: features → pooled vector, frozen.
-        layout: of the features.
-        settings: ``backbone``, ``size`` and what else is needed to build it again.
-    """
+    """A trained trunk and its pooling."""
 
     grown_on: Encoder
     trunk: nn.Module

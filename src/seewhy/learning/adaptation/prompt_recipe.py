@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ...bounds import Count, Part, Positive, check_fields
+from ...bounds import Count, Part, Positive
 from ...classifiers.base import Classifier
-from ...classifiers.encoded_set import EncodedSet, Split, with_logits
-from ...classifiers.fitting import Fitting, Outcome, PictureRecipe
+from ...classifiers.encoded_set import EncodedSet, with_logits
+from ...classifiers.fitting import Fitting, Outcome
 from ...classifiers.network import Network
 from ...encoders.base import Encoder
 from ...encoders.split import freeze
@@ -27,6 +27,7 @@ from ...seeded import seeded
 from ...training.batches import TrainingData
 from ...training.loop import Training, train
 from ..cost import Cost, count
+from ..network_recipe import NetworkRecipe
 from .nearest_words import nearest_words
 from .prompts import Kept, Names, PromptedNetwork, PromptNetwork, PromptTask, choose, image_vectors, learning_rate
 from .prompts import opened as opened_tower
@@ -35,18 +36,7 @@ from .prompts import tried as tried_on
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """What a prompt is learnt from.
-
-    Attributes:
-        on: the encoder; it stays as it is.
-        classes: those with pictures.
-        names: the same, as they are read.
-        image: a unit vector per picture.
-        labels: of each.
-        n_epochs: times that each is seen.
-        steps_per_epoch: batches in which all are seen once.
-        lr: the prompt's learning rate.
-    """
+    """What a prompt is learnt from."""
 
     on: Encoder
     classes: tuple[str, ...]
@@ -59,7 +49,7 @@ class Lesson:
 
 
 @dataclass(frozen=True)
-class PromptRecipe(PictureRecipe):
+class PromptRecipe(NetworkRecipe):
     """Learns vectors that stand before every class's name; the method writes :meth:`task`.
 
     Args:
@@ -71,15 +61,10 @@ class PromptRecipe(PictureRecipe):
         lr: of SGD with momentum 0.9, at its highest; left out, 0.1 behind the embedded encoder, CoOp's 0.002 behind
             others.
         weight_decay: of all that is trained (authors: 5e-4).
-        held_out: part of the pictures that is never trained on.
-        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
-        n_bank: pictures whose patches are kept as evidence.
-        seed: of split, pictures drawn, weights, crops and order.
     """
 
     takes: ClassVar[tuple[str, ...]] = ("checkpoint",)
     needs: ClassVar[str] = "pictures in classes, and an encoder that reads words token by token"
-    stochastic: ClassVar[bool] = True
     words_are = "names"
     needs_tokens: ClassVar[bool] = True
     column: ClassVar[str] = "image"
@@ -91,16 +76,10 @@ class PromptRecipe(PictureRecipe):
     batch_size: Count = 32
     lr: Positive | None = None
     weight_decay: float = 5e-4
-    held_out: float = 0.2
-    split: Split = "grouped"
     n_bank: int = 1000
-    seed: int = 0
 
     keep: ClassVar[Any]
     may_forget: ClassVar[float] = 1.0
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @abstractmethod
     def task(self, lesson: Lesson) -> PromptTask:
@@ -197,12 +176,7 @@ class PromptRecipe(PictureRecipe):
 
     @final
     def estimate(self, on: Encoder, samples: Samples) -> Cost:
-        """Look at some pictures, train a few steps, and count.
-
-        Raises:
-            ModelError: the encoder shows no tokens.
-            DataError: none of the pictures can be read.
-        """
+        """Look at some pictures, train a few steps, and count."""
         self.refuse(on)
 
         def begun(pooled: Tensor) -> tuple[PromptTask, TrainingData]:

@@ -17,13 +17,13 @@ from ...classifiers.base import Classifier
 from ...classifiers.network import Network
 from ...classifiers.zero_shot import ZeroShot
 from ...encoders.base import Encoder, TextTower, TrainableText
-from ...encoders.delta import seeing_the_same
 from ...encoders.split import freeze, weights_digest
 from ...encoders.text_tokens import ReadsTokens, TokenEmbeddings, encode_tokens
 from ...errors import InputError, ModelError
 from ...progress import Progress
 from ...training.batches import Batch
 from ...training.task import Task, classified
+from ..encoders.delta import seeing_the_same
 
 N_PARTS = 4
 """In which names are read, the short ones first."""

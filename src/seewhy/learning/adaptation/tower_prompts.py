@@ -17,14 +17,14 @@ from ...classifiers.encoded_set import EncodedSet, with_logits
 from ...classifiers.fitting import Outcome
 from ...classifiers.network import Network
 from ...encoders.base import Encoder, Layout, TrainableText
-from ...encoders.delta import seeing_the_same
 from ...encoders.split import LastBlock, example_pixels, freeze, replaced
-from ...encoders.token_blocks import Placed, Without, first_norm, image_stack, text_stack, with_more_prefix
 from ...errors import InputError, ModelError
 from ...pictures.samples import Sample
 from ...progress import Progress
 from ...training.augmentation import TrainingPictures
 from ...training.batches import Batch
+from ..encoders.delta import seeing_the_same
+from ..encoders.token_blocks import Placed, Without, first_norm, image_stack, text_stack, with_more_prefix
 from .prompt_recipe import PromptRecipe
 from .prompts import STD, CommonPrompt, Names, NamingNetwork, PromptedText, PromptTask, begun, opened
 
@@ -288,8 +288,7 @@ class TowerPromptLearning(PromptRecipe):
     batch_size: Count = 4
     lr: Annotated[float, Bound(0, open=(True, False))] = 0.0035
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         if self.keep not in (0, 1):
             raise InputError(
                 f"{self.name} was given keep={self.keep:g}. 0, the encoder as it was, or 1, all that was learnt, was "

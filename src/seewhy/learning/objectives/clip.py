@@ -20,10 +20,6 @@ class CLIP(LearntScale):
     Equal to ``open_clip.loss.ClipLoss`` in loss and gradients, also over several processes. Two pairs with the same
     text are wrong answers for one another, as there. A random start costs about ``ln(batch)``.
 
-    Args:
-        temperature: at first, ``exp(-theta)``; the paper's 0.07.
-        max_scale: of ``exp(theta)``; the paper's 100.
-
     Example:
         >>> import torch
         >>> round(float(CLIP(temperature=1.0)(torch.eye(2), torch.eye(2))), 4)  # log(1 + exp(-1))

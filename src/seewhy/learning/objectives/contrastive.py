@@ -113,21 +113,7 @@ class Contrastive(Objective):
         *,
         share: tuple[int, int] | None = None,
     ) -> Float[Tensor, ""]:
-        """The number to make small, checked.
-
-        Args:
-            image: one row a pair; of any length, only directions count.
-            text: one row a pair, or several texts of each picture: the loss is then the mean over the first texts of
-                all pictures, their second ones and so on, so that texts of one picture are never compared.
-            labels: of each pair, for forms that treat pairs of one class apart; two where pictures have others than
-                their texts.
-            state: what :meth:`state` made, as far as it has been learnt; left out, as it is at first.
-            share: first row that counts, and the one behind the last, where other processes count the others; all are
-                compared with. Left out, all count.
-
-        Raises:
-            InputError: there are no pairs, or not as many rows of one kind as of the other, or of other widths.
-        """
+        """The number to make small, checked."""
         sides = None if labels is None else labels if isinstance(labels, tuple) else (labels, labels)
         _check(self.name, image, text, sides)
         scored = self.state().to(image.device).requires_grad_(False) if state is None else cast(Temperature, state)
@@ -184,13 +170,7 @@ class LearntScale(Contrastive):
 
 
 class RandomBoxes(Contrastive):
-    """Compares whole pictures with texts, and besides what a detector's heads make of random boxes of each picture.
-
-    Class attributes:
-        n_boxes: drawn of each picture at every step.
-        smallest: side of a box, as a part of the picture's.
-        level_weight: of the mean over the heads' levels, beside whole pictures.
-    """
+    """Compares whole pictures with texts, and besides what a detector's heads make of random boxes of each picture."""
 
     n_boxes: int
     smallest: float
@@ -198,11 +178,7 @@ class RandomBoxes(Contrastive):
 
 
 class Local(Objective):
-    """Brings words near the regions that they name, without anybody having drawn a box.
-
-    Class attributes:
-        across: whether pictures are compared with the words of others too.
-    """
+    """Brings words near the regions that they name, without anybody having drawn a box."""
 
     across: ClassVar[bool] = True
 
@@ -213,17 +189,7 @@ class Local(Objective):
     def __call__(
         self, regions: Regions, words: Words, said: Said | None = None, state: nn.Module | None = None
     ) -> Float[Tensor, ""]:
-        """The number to make small, checked.
-
-        Args:
-            regions: of each picture, its map's cells in a row.
-            words: of each picture's text; sub-captions are words here too.
-            said: which of them are words and not what fills up the length; left out, all.
-            state: what :meth:`state` made; left out, as it is at first.
-
-        Raises:
-            InputError: there are no pairs, or as many of one kind and not of the other, other widths, or an empty text.
-        """
+        """The number to make small, checked."""
         filled = words.new_ones(words.shape[:2]).bool() if said is None else said
         fits = len(regions) == len(words) and regions.shape[2] == words.shape[2] and filled.shape == words.shape[:2]
         if not fits or not regions.shape[1] or not len(words) or not filled.any(1).all():
@@ -246,10 +212,6 @@ class Regional(Contrastive):
 
     Called, it gives the number of the whole; :meth:`local` gives the objective of the parts, which is called with the
     same state and counts ``local_weight`` times.
-
-    Class attributes:
-        parts: of texts: their ``"words"``, or the ``"texts"`` themselves where a picture has several.
-        local_weight: of the objective of the parts.
     """
 
     parts: ClassVar[Literal["words", "texts"]]

@@ -38,7 +38,7 @@ class CrossEntropy(Vectors):
         >>> layer = Layer(2, 2)
         >>> _ = layer.layer.weight.data.copy_(torch.eye(2)), layer.layer.bias.data.zero_()
         >>> loss = CrossEntropy()(torch.eye(2)[:, None], torch.tensor([0, 1]), state=layer)
-        >>> round(float(loss), 4)  # log(1 + exp(-1))
+        >>> round(float(loss.detach()), 4)  # log(1 + exp(-1))
         0.3133
     """
 

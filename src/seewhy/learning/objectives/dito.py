@@ -26,8 +26,6 @@ class DITO(LearntScale, RandomBoxes):
     ``seewhy fit --task boxes --method dito``. Cost: no pass; ``3 n_boxes`` small heads a picture.
 
     Args:
-        temperature: at first, ``exp(-theta)``; CLIP's 0.07.
-        max_scale: of ``exp(theta)``; CLIP's 100.
         loss: ``"softmax"`` or ``"focal"`` (alpha 0.5, gamma 1).
         n_boxes: drawn of each picture.
         smallest: side of a box, as a part of the picture's.

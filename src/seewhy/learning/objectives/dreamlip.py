@@ -73,8 +73,6 @@ class DreamLIP(LearntScale, Regional):
     loss is not in the paper and not here. Costs ``n_texts`` passes of the text tower.
 
     Args:
-        temperature: at first, ``exp(-theta)``; the paper's 0.07.
-        max_scale: of ``exp(theta)``; CLIP's 100.
         n_texts: drawn of a picture at every step; the authors' 6.
         sigma: stretched cosine below which a region is no part of a group; the authors' 0.1.
         local_weight: of the grouping; the authors' 1.

@@ -23,8 +23,6 @@ class FocalContrastive(LearntScale):
     is computed. There is no bias, unlike SigLIP's.
 
     Args:
-        temperature: at first, ``exp(-theta)``; CLIP's 0.07.
-        max_scale: of ``exp(theta)``; CLIP's 100.
         alpha: weight of pairs; the authors' 0.5.
         gamma: how little counts what is answered well; the authors' 1. At 0, SigLIP's without its bias.
 

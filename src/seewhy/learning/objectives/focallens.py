@@ -19,14 +19,12 @@ class FocalLens(LearntScale):
     ``s_ij = exp(theta) cos(F(image_i, instruction_i), G(answer_j))``;
     ``loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2``, with ``theta`` learnt and held as CLIP's. A picture comes
     with several instructions, so that its answer to one is a wrong answer to another. ``F`` is
-    :class:`seewhy.encoders.instructed.InstructedHead`; ``G`` is the words half, frozen.
+    :class:`seewhy.learning.encoders.instructed.InstructedHead`; ``G`` is the words half, frozen.
 
     There is no code of the authors, and this is written from the abstract and reviews: a head behind a frozen encoder
     stands for the tuned vision transformer. Short answers repeat ("red"), and what is done with those is ours.
 
     Args:
-        temperature: at first, ``exp(-theta)``; CLIP's 0.07.
-        max_scale: of ``exp(theta)``; CLIP's 100.
         same_answer: triplets with the same answer are left out of the comparison (``"masked"``), right with equal parts
             (``"positive"``), or wrong (``"negative"``).
 
@@ -34,7 +32,7 @@ class FocalLens(LearntScale):
         >>> import torch
         >>> answers = torch.tensor([7, 7, 3])  # the second row shares the first's answer, and is not compared with it
         >>> round(float(FocalLens(1.0)(torch.eye(3), torch.eye(3), answers)), 4)
-        0.3915
+        0.3927
     """
 
     name: ClassVar[str] = "focallens"

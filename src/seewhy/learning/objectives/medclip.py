@@ -28,8 +28,6 @@ class MedCLIP(LearntScale):
     augmented texts, is left out. Pictures and texts need not be pairs: ``labels`` may be two, one of each side.
 
     Args:
-        temperature: at first, ``exp(-theta)``; the authors' 0.07.
-        max_scale: of ``exp(theta)``; the authors' 100.
         alike: ``"dot"`` as the code, or ``"cosine"`` as the paper.
 
     Example:
@@ -48,10 +46,6 @@ class MedCLIP(LearntScale):
 
     def targets(self, rows: Shaped[Tensor, "a ..."], columns: Shaped[Tensor, "n ..."]) -> Float[Tensor, "a n"]:
         """How much each column is to be each row's answer: rows sum to 1.
-
-        Args:
-            rows: their classes ``(a,)``, or their findings ``(a, f)``.
-            columns: of the same kind.
 
         Example:
             >>> import torch

@@ -22,11 +22,7 @@ Flipped = Bool[Tensor, "v b"]
 
 
 class Beside(nn.Module):
-    """What an objective learns or keeps beside the networks; the task that trains owns it, and a checkpoint holds it.
-
-    Attributes:
-        watched: numbers of the last loss that are told beside it.
-    """
+    """What an objective learns or keeps beside the networks; the task owns it, and a checkpoint holds it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,13 +33,7 @@ class Beside(nn.Module):
 
 
 class PictureObjective(Objective):
-    """Needs no words; ``seewhy pretrain`` takes class folders, a table or just pictures for it.
-
-    Class attributes:
-        needs_labels: whether every picture must have a class.
-        n_views: of each picture, drawn apart, that the network sees.
-        momentum: how slowly a slow copy follows the network at first, where the objective looks through one.
-    """
+    """Needs no words; ``seewhy pretrain`` takes class folders, a table or just pictures for it."""
 
     needs_labels: ClassVar[bool] = False
     n_views: int = 2
@@ -71,18 +61,7 @@ class Vectors(PictureObjective):
         slow: Float[Tensor, "b s d"] | None = None,
         index: Int[Tensor, " b"] | None = None,
     ) -> Float[Tensor, ""]:
-        """The number to make small, checked.
-
-        Args:
-            vectors: of each picture's views.
-            labels: class of each picture, for objectives that use it.
-            state: what :meth:`state` made, as far as it has come; left out, new.
-            slow: vectors of the last views by the slow copy, where the objective has one; left out, the network's own.
-            index: number of each picture, by which it is known again; left out, they are counted.
-
-        Raises:
-            InputError: there is nothing to compare with, not a label for each picture, or a number is not finite.
-        """
+        """The number to make small, checked."""
         n = len(vectors)
         fits = vectors.shape[0] * vectors.shape[1] > 1 and (labels is None or len(labels) == n)
         if not fits or (labels is None and self.needs_labels):
@@ -109,13 +88,7 @@ class Vectors(PictureObjective):
 
 
 class Dense(PictureObjective):
-    """Cells of two views that show the same spot must agree.
-
-    Class attributes:
-        cell_weight: of cells.
-        instance_weight: of whole views beside cells.
-        momentum: how slowly the branch that is followed moves, at first.
-    """
+    """Cells of two views that show the same spot must agree."""
 
     cell_weight: float = 1.0
     instance_weight: float = 0.0
@@ -127,18 +100,7 @@ class Dense(PictureObjective):
     def __call__(
         self, first: Maps, second: Maps, boxes: Boxes, flipped: Flipped, state: nn.Module | None = None
     ) -> Float[Tensor, ""]:
-        """The number to make small, checked; what views learn of one another is two of them, one each way.
-
-        Args:
-            first: the map of each picture's first view, which learns.
-            second: of its second, from the branch that follows.
-            boxes: which part of the picture each view shows, as a batch of the training has it.
-            flipped: whether it is mirrored.
-            state: what :meth:`state` made; left out, as it is at first.
-
-        Raises:
-            InputError: the maps are not alike, there are none, or boxes are missing.
-        """
+        """The number to make small, checked; what views learn of one another is two of them, one each way."""
         b = len(first)
         if first.shape != second.shape or not b or boxes.shape != (2, b, 4) or flipped.shape != (2, b):
             raise InputError(

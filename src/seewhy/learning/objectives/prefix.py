@@ -18,7 +18,7 @@ class Prefix(LearntScale):
     """Pictures find their texts, where a learnt prefix tells the words half what kind of text it reads.
 
     ``text_j = G([p_s(j), words_j])`` with one ``p_s`` for class names and one for captions
-    (:class:`seewhy.encoders.prefixed.PrefixedWords`); ``s_ij = exp(theta) cos(image_i, text_j)``;
+    (:class:`seewhy.learning.encoders.prefixed.PrefixedWords`); ``s_ij = exp(theta) cos(image_i, text_j)``;
     ``loss = (mean_i CE(s_i·, q_i) + mean_j CE(s_·j, q_j)) / 2``, where ``q_i`` is equal over all pairs with the label
     of ``i`` (UniCL, arXiv 2204.03610) and a caption has a label of its own. Each batch comes from one source alone, for
     else a text can be told by its kind instead of its meaning. At test the captions' prefix is put before everything.
@@ -27,8 +27,6 @@ class Prefix(LearntScale):
     batch's source alone, so prefixes must not decay.
 
     Args:
-        temperature: at first, ``exp(-theta)``; CLIP's 0.07.
-        max_scale: of ``exp(theta)``; CLIP's 100.
         n_tokens: of each prefix; the paper's 1.
         debiased: whether each batch comes from one source.
         same_label: whether pairs with one label are right for one another (UniCL); else only its own text is (CLIP).

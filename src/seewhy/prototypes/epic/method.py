@@ -10,8 +10,7 @@ from torch import Tensor
 
 from ...attributions.base import EncoderOutput, Explainable, Target
 from ...bounds import Count
-from ...explanation.measures import NeighbourShare, PrototypePurity
-from ...explanation.similar import Display, Like
+from ...explanation.similar import Display, Like, NeighbourShare, PrototypePurity
 from ...explanation.verdict import Level, Verdict
 from .. import prototypes
 from ..bank import Patches

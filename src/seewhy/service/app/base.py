@@ -156,13 +156,7 @@ def refuse(request: Request, status: int, text: str) -> Response:
 
 
 def answer_errors(app: FastAPI, refuse: Refuse, statuses: Mapping[type[SeeWhyError], int] | None = None) -> None:
-    """Answer errors of HTTP, of what was sent and of ours in the app's own form.
-
-    Args:
-        app: whose errors.
-        refuse: makes the answer of a status and a text.
-        statuses: of our errors that have one of their own, beside 503 where too much is waiting and 422 else.
-    """
+    """Answer errors of HTTP, of what was sent and of ours in the app's own form."""
 
     def http(request: Request, error: Any) -> Response:
         response = refuse(request, error.status_code, error.detail)
@@ -189,14 +183,7 @@ def answer_errors(app: FastAPI, refuse: Refuse, statuses: Mapping[type[SeeWhyErr
 
 
 def make_base(title: str, settings: Settings, scripts: tuple[str, ...], **options: Any) -> FastAPI:
-    """An app without pages yet.
-
-    Args:
-        title: of the OpenAPI document at ``/openapi.json``.
-        settings: limits.
-        scripts: files in a ``templates/`` folder, each served under its own name.
-        **options: of FastAPI.
-    """
+    """An app without pages yet."""
     app = FastAPI(title=title, docs_url=None, redoc_url=None, responses=ERRORS, **options)
     app.add_middleware(Guard, settings=settings, refuse=refuse)
     answer_errors(app, refuse)

@@ -45,11 +45,6 @@ class PatientConnection(H11Protocol):
 
     Uvicorn waits for a request's head as long as the client likes, and keeps what a client does not read. Clients
     that open many connections and send a byte now and then (slowloris) take every place that way.
-
-    Args:
-        limits: ``head_seconds`` for the head, ``body_seconds`` for the rest of a body that was refused,
-            ``request_seconds`` for taking the answer.
-        **options: of uvicorn.
     """
 
     def __init__(self, *, limits: Settings, **options: Any) -> None:

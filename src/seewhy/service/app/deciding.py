@@ -42,12 +42,7 @@ class DecisionBody(UndoBody):
 
 
 class Deciding:
-    """The handlers; their docstrings are the words of the OpenAPI document.
-
-    Args:
-        corrections: what is decided on, and where that is kept.
-        image_of: the file of a picture that the page lists, by its key and the label the data give it.
-    """
+    """The handlers; their docstrings are the words of the OpenAPI document."""
 
     def __init__(self, corrections: Corrections, image_of: Callable[[str, str], str | None]) -> None:
         self.corrections = corrections
@@ -103,13 +98,7 @@ def _answer(done: Saved | Conflict) -> Response:
 
 
 class CheckPage:
-    """The handler; its docstring is the words of the OpenAPI document.
-
-    Args:
-        check: the document of ``seewhy check --json``.
-        corrections: the data that were checked, and what is decided on them.
-        read: gives a picture by its name.
-    """
+    """The handler; its docstring is the words of the OpenAPI document."""
 
     def __init__(
         self, check: dict[str, Any], corrections: Corrections, read: Callable[[str], np.ndarray | None]

@@ -24,12 +24,7 @@ _COSTLY = "takes more time or memory to decode than a picture may here; shrink i
 
 
 class Decoder:
-    """Decodes pictures, each in one of a few processes; one that takes too long is ended and replaced.
-
-    Args:
-        seconds: of computing that a picture may take. Beyond three times as many on the clock it is ended as well.
-        n_waiting: pictures that may wait; one more is turned away.
-    """
+    """Decodes pictures, each in one of a few processes; one that takes too long is ended and replaced."""
 
     def __init__(self, seconds: int, n_waiting: int) -> None:
         self.seconds = seconds

@@ -17,11 +17,7 @@ N_EXPLANATIONS = 6
 
 
 class Bounded(Generic[T]):
-    """Things by name, the least lately used dropped first; safe between threads.
-
-    Args:
-        most: how many are kept.
-    """
+    """Things by name, the least lately used dropped first; safe between threads."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -51,14 +47,7 @@ class Bounded(Generic[T]):
 
 @dataclass(frozen=True)
 class Shown:
-    """One picture that was looked at.
-
-    Attributes:
-        id: its name in addresses; not to be guessed, as whoever knows it may see the picture.
-        seen: features and view.
-        label: its class, where the picture came with one.
-        explanations: made so far, by words and options.
-    """
+    """One picture that was looked at."""
 
     id: str
     seen: Encoded
@@ -68,14 +57,7 @@ class Shown:
 
 @dataclass
 class Reader:
-    """One reader's session.
-
-    Attributes:
-        id: the value of the cookie.
-        recent: ids of the pictures last shown, the newest first.
-        edited: the classifier with this reader's words; ``None`` before the first edit.
-        version: of those words.
-    """
+    """One reader's session."""
 
     id: str
     recent: deque[str]
@@ -84,13 +66,7 @@ class Reader:
 
 
 class Memory:
-    """All that is kept.
-
-    Args:
-        n_pictures: for all readers together.
-        n_readers: sessions with pictures, and as many with edited words, which strangers' pictures do not push out.
-        n_recent: last pictures of a reader.
-    """
+    """All that is kept."""
 
     def __init__(self, n_pictures: int, n_readers: int, n_recent: int) -> None:
         self.pictures: Bounded[Shown] = Bounded(n_pictures)

@@ -32,18 +32,7 @@ Order = Literal["pairs", "surest", "least_sure"]
 
 @dataclass(frozen=True)
 class Mistake:
-    """One picture that was decided wrongly.
-
-    Attributes:
-        index: of the picture among those given; addresses name it by this number alone.
-        name: of the file, without its folder.
-        true: its class.
-        predicted: the class decided on.
-        score: the classifier's own score of the wrong class.
-        probability: as :attr:`seewhy.explanation.prediction.Prediction.probability`.
-        key: first digits of the SHA-256 of its bytes; what is decided on its label is kept under it.
-        measured_doubt: of the decision, as its verdict sorts it, where that was measured.
-    """
+    """One picture that was decided wrongly."""
 
     index: int
     name: str
@@ -73,14 +62,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Listing:
-    """Which mistakes to list.
-
-    Attributes:
-        true: of this class only.
-        predicted: taken for this class only.
-        order: by pair of classes, or one by one by their doubt.
-        page: from 1; one that is not there is the last.
-    """
+    """Which mistakes to list."""
 
     true: str | None = None
     predicted: str | None = None
@@ -92,15 +74,7 @@ class Listing:
 
 
 class Mistakes:
-    """Goes through labelled pictures in small pieces, least urgent of all.
-
-    Args:
-        classifier: what decides.
-        samples: labelled pictures; the text of each is its group, where groups are compared.
-        worker: the thread it runs in.
-        store: where looks are found and kept; what an evaluation saw is not looked at again.
-        done: called, in the worker's thread, when all were gone through.
-    """
+    """Goes through labelled pictures in small pieces, least urgent of all."""
 
     def __init__(
         self,

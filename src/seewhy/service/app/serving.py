@@ -50,11 +50,7 @@ def limited(app: Any, settings: Settings) -> uvicorn.Config:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; clients that come before the server wait on it.
-
-    Raises:
-        InputError: the address cannot be had.
-    """
+    """A listening socket; clients that come before the server wait on it."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.create_server((host, port), family=family, backlog=512)

@@ -41,15 +41,7 @@ N_EFFECTS = 16
 
 
 class State:
-    """All that is behind the pages of one classifier.
-
-    Args:
-        classifier: as it was given.
-        settings: limits.
-        data: labelled pictures to browse.
-        store: where features and sentences are kept.
-        corrections: what is decided on their labels.
-    """
+    """All that is behind the pages of one classifier."""
 
     def __init__(
         self,

@@ -57,14 +57,7 @@ def _check(label: str, texts: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Moved:
-    """What an edit did to one picture.
-
-    Attributes:
-        by_words: whether the words make the decision; else they are evidence and the scores are mean cosines.
-        rows: class, score before, score after, the highest after first.
-        before: the class chosen before.
-        after: the class chosen now.
-    """
+    """What an edit did to one picture."""
 
     by_words: bool
     rows: tuple[tuple[str, float, float], ...]
@@ -83,15 +76,7 @@ class Moved:
 def moved(
     before: Classifier, after: Classifier, pooled: Float[Tensor, "1 d"], labels: Sequence[str], most: int = 6
 ) -> Moved:
-    """How the words move the scores of one picture.
-
-    Args:
-        before: the classifier as it was given.
-        after: with other words.
-        pooled: the picture's features.
-        labels: classes that are listed whatever they score.
-        most: classes listed.
-    """
+    """How the words move the scores of one picture."""
     old, new = (_scores(c, pooled) for c in (before, after))
     ranked = new.argsort(descending=True, stable=True).tolist()
     asked = [before.index_of(label) for label in labels]

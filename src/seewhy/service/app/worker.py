@@ -36,13 +36,7 @@ class BusyError(SeeWhyError):
 
 
 class Worker:
-    """Runs looks and jobs one after the other: looks first, in batches, then jobs by urgency, then by age.
-
-    Args:
-        encoder: what looks.
-        settings: sizes of batch and queue.
-        on_batch: told how many pictures were looked at together, and how many seconds it took.
-    """
+    """Runs looks and jobs one after the other: looks first, in batches, then jobs by urgency, then by age."""
 
     def __init__(
         self, encoder: Encoder, settings: Settings, on_batch: Callable[[int, float], None] | None = None

@@ -137,12 +137,12 @@ def known_of(classifier: Classifier) -> KnownPictures:
     if (known := classifier.known) is None:
         raise DataError(
             "The classifier keeps nothing of pictures that it was fitted on. One fitted on pictures was expected. Give "
-            "those pictures with --train."
+            "those pictures with --against."
         )
     if known.encoder != classifier.encoder.fingerprint:
         raise DataError(
             "The pictures that the classifier was fitted on were looked at by another network, as its own was trained. "
-            "Features of the same network were expected. Give those pictures with --train."
+            "Features of the same network were expected. Give those pictures with --against."
         )
     return known
 

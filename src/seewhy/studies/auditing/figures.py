@@ -193,7 +193,7 @@ def copies(material: Material, limit: Limit) -> Figure:
     """Pictures that were fitted on, byte for byte or as near copies; all of them are counted."""
     found = find_copies(material.classifier, material.files, material.pooled, material.right)
     if found is None:
-        return missing("It does not know what it was fitted on. Give those pictures with --train.")
+        return missing("It does not know what it was fitted on. Give those pictures with --against.")
     same, near, n = found["n_same_bytes"], found["n_near"], len(material.files)
     left = found["accuracy_without"]
     rest = "" if not same + near or left is None else f" On the others it is right on {left:.1%}."

@@ -22,6 +22,7 @@ from ...errors import DataError, ImageError
 from ...pictures.images import read_picture
 from ...pictures.samples import Sample, Samples, some
 from ...progress import Progress
+from ...report.blocks import Document, Section, Table, notes
 from ...report.paging import Page
 from ...results import restore
 from ...spelling import nearest
@@ -92,6 +93,14 @@ class Checked(Page):
     """What is wrong with the pictures; ``read`` gives one for the page, by its name."""
 
     read: Callable[[str], np.ndarray | None] = field(default=lambda _name: None, compare=False)
+
+    def document(self) -> Document:
+        kinds: dict[str, list[Any]] = {}
+        for one in self.data["findings"]:
+            kinds.setdefault(one["kind"], []).append((one["image"], one["label"], one["proposed"], one["why"]))
+        head = ("picture", "label", "proposed", "why")
+        sections = [Section(KINDS[kind], [Table(head, rows)]) for kind, rows in kinds.items()]
+        return Document("Pictures that are wrong", self.data["sentence"], [*sections, *notes(self.data["notes"])])
 
     def to_html(self) -> str:
         from ...report.check import render_check

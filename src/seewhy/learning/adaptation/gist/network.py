@@ -17,11 +17,11 @@ from ....encoders.base import Encoder, TextTower, Tokenised, TrainableText
 from ....encoders.clip_text import ClipText
 from ....encoders.engines import Engine
 from ....encoders.split import freeze, weights_digest
-from ....encoders.tuned_towers import TunedTowers, trainable
 from ....progress import Progress
 from ....training.batches import Column, TrainingData
 from ....training.loop import Trained, Training, train
 from ...contrast import Contrast
+from ...encoders.tuned_towers import TunedTowers, trainable
 from ...objectives.gist import GIST
 from ...regions import Still
 from ...retrieval import recall

@@ -13,17 +13,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ....bounds import Bound, Count, Natural, check_fields
+from ....bounds import Bound, Count, Natural
 from ....classifiers import classifiers
-from ....classifiers.encoded_set import EncodedSet, Split
-from ....classifiers.fitting import Fitting, Outcome, PictureRecipe
+from ....classifiers.encoded_set import EncodedSet
+from ....classifiers.fitting import Fitting, Outcome
 from ....classifiers.linear.jitter import crops_by_name
 from ....classifiers.linear.recipe import Linear
 from ....classifiers.network import Network
 from ....descriptions.base import Descriptions
 from ....encoders.base import Encoder
 from ....encoders.stream import Encoded, EncodeRequest, encode_stream, encode_texts
-from ....encoders.tuned_towers import TunedTowers, trainable
 from ....errors import InputError
 from ....language.matching import Caption, Match, Matcher, of_pictures, say, specificity
 from ....pictures.samples import Sample
@@ -32,6 +31,8 @@ from ....storage.features import FeatureStore
 from ....training.augmentation import TrainingPictures
 from ....training.loop import Schedule, Training
 from ....types import Crop
+from ...encoders.tuned_towers import TunedTowers, trainable
+from ...network_recipe import NetworkRecipe
 from ...objectives.gist import GIST as Contrast
 from ...objectives.gist import SameClass
 from ...retrieval import recall
@@ -73,7 +74,7 @@ class TrainingSet:
 
 @classifiers.register
 @dataclass(frozen=True)
-class GIST(PictureRecipe):
+class GIST(NetworkRecipe):
     """Texts of a class are matched to its pictures; pictures and texts are drawn together; a linear layer decides.
 
     1. Each training picture gets those of its class's texts that fit it best
@@ -84,16 +85,6 @@ class GIST(PictureRecipe):
 
     By default both towers stay frozen and one linear layer on each side is trained on kept features: seconds on a CPU.
     ``train="towers"`` is the authors' form: all weights of copies of both towers; ``"image"`` holds the texts' tower.
-
-    Cost in forward passes a picture: 1 + ``n_crops`` for the layers. For the towers 2 + ``n_crops`` (1 to match before,
-    the others after), and about 3 for each pair of each step, so ``3 n_steps batch_size`` in all, by torch and not by
-    the fast engine. Memory for the towers: 16 bytes a weight that is trained, and what a batch leaves in the trunk.
-
-    Differences: AdamW with torch's own moments (theirs: Adam with betas 0.9 and 0.98, eps 1e-6), full precision
-    (theirs: half, with full steps), crops that keep 0.77 of the area and more (theirs: from 0.08), batch normalisation
-    held; the linear classifier is the convex optimum with C chosen on held-out pictures (theirs: gradient descent at a
-    rate of 0.5 for 1,000 epochs, the best epoch on validation pictures). Test pictures get no text: what was matched
-    while training is never a reason for a decision.
 
     Args:
         train: ``"layers"``, ``"image"`` or ``"towers"``.
@@ -106,13 +97,11 @@ class GIST(PictureRecipe):
             the embedded encoder, whose halves were never trained together (found on held-out groceries).
         weight_decay: the authors' 1e-3.
         n_crops: crops a picture, seen beside itself, for the linear classifier and for layers.
-        held_out: part of the pictures that are not tuned on, on which C is chosen and everything is measured.
     """
 
     name: ClassVar[str] = "gist"
     paper: ClassVar[str] = "Lewis et al. 2023, arXiv:2307.11315"
     needs: ClassVar[str] = "pictures in classes, and texts of the classes or of the pictures"
-    stochastic: ClassVar[bool] = True
     network: ClassVar[type[Network] | None] = GISTNetwork
     takes: ClassVar = ("descriptions", "captions", "checkpoint")
     small: ClassVar = {"n_captions": 1, "n_steps": 2, "batch_size": 4, "n_crops": 1}
@@ -126,13 +115,9 @@ class GIST(PictureRecipe):
     lr: float | None = None
     weight_decay: float = 1e-3
     n_crops: Natural = 3
-    held_out: float = 0.2
-    split: Split = "grouped"
     n_bank: int = 1000
-    seed: int = 0
 
-    def __post_init__(self) -> None:
-        check_fields(self)
+    def check(self) -> None:
         if self.n_captions > self.top:
             raise InputError(
                 f"gist was given n_captions={self.n_captions}, top={self.top}. Captions from 1 to top were expected. "

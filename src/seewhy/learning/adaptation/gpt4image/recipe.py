@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from ....bounds import Bound, OpenPart, check_fields
+from ....bounds import Bound, OpenPart
 from ....classifiers import classifiers
-from ....classifiers.base import Classifier
-from ....classifiers.encoded_set import EncodedSet, Split, with_logits
-from ....classifiers.fitting import Fitting, Outcome, PictureRecipe
+from ....classifiers.encoded_set import EncodedSet, with_logits
+from ....classifiers.fitting import Fitting, Outcome
 from ....classifiers.linear.recipe import Linear
 from ....classifiers.network import Network
 from ....encoders.base import Encoder, Layout
@@ -28,6 +27,7 @@ from ....training.batches import Batch, TrainingData
 from ....training.loop import Schedule, Training, mean_terms, train
 from ....training.task import classified
 from ...contrast import PairTask
+from ...network_recipe import NetworkRecipe
 from ...objectives.gpt4image import Form, Projection, projection
 from ...objectives.gpt4image import GPT4Image as Alignment
 from ...regions import Still
@@ -54,15 +54,7 @@ class TunedNetwork(BackboneNetwork):
 
 
 class JointTask(PairTask):
-    """``CE + lam alignment`` on the same pooled vectors; which features find their own text in the batch is watched.
-
-    Args:
-        predictor: which alone is used when predicting.
-        beside: pooled vectors → the space of the texts.
-        alignment: of the two.
-        label_smoothing: of the cross entropy.
-        still: whether the predictor's normalisation stays as it was trained before.
-    """
+    """``CE + lam alignment`` on the same pooled vectors; which features find their own text in the batch is watched."""
 
     def __init__(
         self,
@@ -97,16 +89,12 @@ class JointTask(PairTask):
 
 @classifiers.register
 @dataclass(frozen=True)
-class GPT4Image(PictureRecipe):
+class GPT4Image(NetworkRecipe):
     """A network is trained by its classes and, beside them, to place each picture near a text about that very picture.
 
     ``L = CE(head(f), y) + lam align(projection(f), text)``, with the text's vector fixed; see
     :class:`~seewhy.learning.objectives.gpt4image.GPT4Image`. When predicting, text and projection are gone and a
     picture costs what it cost before. So the texts are no explanation of a decision, and the card shows none.
-
-    Differences: a trained encoder is tuned for minutes, its last layer fitted before and its batch normalisation held
-    (the authors train ResNets and DeiTs on ImageNet from nothing, for 120 and 300 epochs; ``backbone="scratch"`` trains
-    a small ResNet from nothing); AdamW throughout; no mixing of pictures, with which the authors keep the text of one.
 
     Args:
         backbone: ``"encoder"`` tunes the encoder; ``"scratch"`` trains a small ResNet for small pictures.
@@ -122,14 +110,11 @@ class GPT4Image(PictureRecipe):
         encoder_lr: that of the encoder's weights, as a multiple.
         weight_decay: the authors' 0.05 with AdamW.
         schedule: see :class:`seewhy.training.loop.Training`; the authors' is a cosine.
-        held_out: part of the pictures that is never trained on, and measured on; the strength of the first layer's
-            regularisation is chosen on it as well.
     """
 
     name: ClassVar[str] = "gpt4image"
     paper: ClassVar[str] = "Ding et al. 2023, arXiv:2306.00693"
     needs: ClassVar[str] = "pictures in classes, and a text of each"
-    stochastic: ClassVar[bool] = True
     network: ClassVar[type[Network] | None] = TunedNetwork
     takes: ClassVar = ("captions", "checkpoint")
     small: ClassVar = {"n_steps": 2, "batch_size": 4}
@@ -147,13 +132,9 @@ class GPT4Image(PictureRecipe):
     encoder_lr: float = 0.1
     weight_decay: float = 0.05
     schedule: Schedule = "cosine"
-    held_out: float = 0.2
-    split: Split = "grouped"
     n_bank: int = 1000
-    seed: int = 0
 
-    def __post_init__(self) -> None:
-        check_fields(self)
+    def check(self) -> None:
         Alignment(self.form, 0.2 if self.tau is None else self.tau, self.lam)
 
     def learn(self, fitting: Fitting) -> Outcome:
@@ -178,18 +159,11 @@ class GPT4Image(PictureRecipe):
         done = train(task, data, self._training, checkpoint=kept, progress=progress)
         layout, settings = Layout() if scratch else base.layout, {"backbone": self.backbone, "size": self.size}
         network = TunedNetwork(encoder, freeze(predictor.trunk), freeze(predictor.pool), layout, settings)
-        looks, head = network.encoder(), predictor.head()
-        made = Classifier(
-            self.name,
-            self.parameters(),
-            looks,
-            pictures.classes,
-            head,
-            held_out=with_logits(head, pictures.held_by(looks, progress)[1]),
-            trained_on=f"{len(chosen):,} of your pictures with a text each, {len(pictures.classes)} classes",
-            network=network,
-        )
-        return Outcome(made, pictures, told(done.history, own), keep=False)
+        head = predictor.head()
+        held = with_logits(head, pictures.held_by(network.encoder(), progress)[1])
+        told = f"{len(chosen):,} of your pictures with a text each, {len(pictures.classes)} classes"
+        made = replace(self.classifier(network, pictures, head, held), trained_on=told)
+        return Outcome(made, pictures, steps_and_texts(done.history, own), keep=False)
 
     def _alignment(self, base: Encoder) -> Alignment:
         tokens = self.backbone == "encoder" and base.layout.kind == "tokens"
@@ -225,7 +199,7 @@ class GPT4Image(PictureRecipe):
             return predictor, projection(self.projection, width, text_width, convolutional=convolutional)
 
 
-def told(history: Sequence[dict[str, float]], captions: Sequence[Caption]) -> dict[str, Any]:
+def steps_and_texts(history: Sequence[dict[str, float]], captions: Sequence[Caption]) -> dict[str, Any]:
     """The first and the last steps, and whose texts they were; ``recall`` must rise, or the texts taught nothing."""
     return {
         "first_steps": mean_terms(history[:20]),

@@ -210,8 +210,7 @@ class OGEN(PromptLearning):
     window_max: Count = 9
     generator_lr: Positive = 2e-3
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         if self.window_min > self.window_max:
             raise InputError(
                 f"ogen was given window_min={self.window_min}, window_max={self.window_max}. A window that does not "

@@ -25,7 +25,7 @@ def epoch_weights(n_epochs: int, mean: float, std: float) -> list[float]:
     """How much each epoch's prompt counts in the end: a Gaussian over epochs 1, 2, …, that adds up to 1.
 
     >>> [round(w, 3) for w in epoch_weights(4, 3, 1)]
-    [0.058, 0.259, 0.427, 0.259]
+    [0.058, 0.258, 0.426, 0.258]
     """
     raw = [math.exp(-0.5 * ((epoch - mean) / std) ** 2) for epoch in range(1, n_epochs + 1)]
     return [one / sum(raw) for one in raw]

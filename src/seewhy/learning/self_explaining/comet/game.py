@@ -39,6 +39,7 @@ class Objective:
         """The loss.
 
         Example:
+            >>> import torch
             >>> Objective()(torch.tensor(0.5), torch.tensor(0.7), torch.full((2, 4, 4), 0.25))
             tensor(6.3000)
         """

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ....encoders.base import Encoder
-from ....encoders.delta import load_delta
 from ....encoders.split import freeze
 from ....errors import MissingExtraError
 from ....seeded import seeded
 from ....types import Transform
 from ...adaptation.backbone import BackboneNetwork, sized
+from ...encoders.delta import load_delta
 
 Kind = Literal["unet", "lraspp"]
 Fill = Literal["mean", "black"]

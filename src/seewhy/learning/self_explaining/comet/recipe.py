@@ -11,11 +11,10 @@ from typing import Annotated, Any, ClassVar
 
 from torch import Tensor
 
-from ....bounds import Bound, NotNegative, OpenPart, check_fields
+from ....bounds import Bound, NotNegative, OpenPart
 from ....classifiers import classifiers
-from ....classifiers.base import Classifier
-from ....classifiers.encoded_set import EncodedSet, Split
-from ....classifiers.fitting import Fitting, Outcome, PictureRecipe
+from ....classifiers.encoded_set import EncodedSet
+from ....classifiers.fitting import Fitting, Outcome
 from ....classifiers.linear.recipe import Linear
 from ....classifiers.network import Network
 from ....encoders.base import Encoder, Layout
@@ -29,15 +28,8 @@ from ....storage.output import remove
 from ....training.batches import TrainingData
 from ....training.loop import Schedule, Trained, Training, mean_terms, train
 from ....training.task import Supervised
-from ...adaptation.backbone import (
-    Backbone,
-    Predictor,
-    encode_for,
-    new_predictor,
-    predictor_of,
-    sized,
-    training_columns,
-)
+from ...adaptation.backbone import Backbone, Predictor, encode_for, new_predictor, predictor_of, sized, training_columns
+from ...network_recipe import NetworkRecipe
 from .game import Mode, Norm, Objective, Players, Playing
 from .measures import figures, temperature, watch
 from .network import COMETNetwork, Fill, Hide, Kind, make_selector
@@ -48,7 +40,7 @@ RELEASED: dict[str, float] = {"m_c": 4.0, "gap": 2.0, "tau": 0.6}
 
 @classifiers.register
 @dataclass(frozen=True)
-class COMET(PictureRecipe):
+class COMET(NetworkRecipe):
     """Select, then predict: a selector masks the picture, and a predictor decides from what the mask shows.
 
     ``x_s = S ∘ x + (1 − S) ∘ q`` goes to the predictor, the complement ``x_c = (1 − S) ∘ x + S ∘ q`` to a detector that
@@ -56,11 +48,6 @@ class COMET(PictureRecipe):
     :class:`~.training.Objective`: the predictor must be right on what is shown, the detector
     clearly worse on what is left, and the mask small. So the mask is both what the decision is made from and its map;
     it is one mask a picture and of no class.
-
-    Follows the authors' code, from its equations. Differences: the detector stays in evaluation mode
-    (``detector_norm="batch"`` is theirs); the last weights are kept, not the best on validation pictures; masks come
-    from a small U-Net (``selector="lraspp"`` is theirs, here without ImageNet weights); no rotation in augmentation;
-    predictor and detector begin as the encoder (``backbone="scratch"`` is nearer to theirs, with a smaller ResNet).
 
     Args:
         mode: ``"2p"``: selector and predictor learn, the detector is fixed; ``"3p"``: the detector learns too, on the
@@ -83,14 +70,12 @@ class COMET(PictureRecipe):
         encoder_lr: that of predictor and detector where they come from the encoder, as a multiple.
         weight_decay: 0.03 (authors).
         schedule: ``"milestones"`` is the authors'; see :class:`seewhy.training.loop.Training`.
-        held_out: part of the pictures that everything is measured on; never trained on.
     """
 
     name: ClassVar[str] = "comet"
     paper: ClassVar[str] = "Zhang et al. 2024, arXiv:2407.19308"
     needs: ClassVar[str] = "pictures in classes"
     cost: ClassVar[str] = "1, and the selector's"
-    stochastic: ClassVar[bool] = True
     network: ClassVar[type[Network] | None] = COMETNetwork
     takes: ClassVar = ("descriptions", "checkpoint")
     small: ClassVar = {"n_steps": 2, "batch_size": 4}
@@ -112,13 +97,7 @@ class COMET(PictureRecipe):
     encoder_lr: float = 0.1
     weight_decay: float = 0.03
     schedule: Schedule = "milestones"
-    held_out: float = 0.2
-    split: Split = "grouped"
     n_bank: int = 1000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def learn(self, fitting: Fitting) -> Outcome:
         encoder, progress, checkpoint = fitting.encoder, fitting.progress, fitting.checkpoint
@@ -200,13 +179,7 @@ class COMET(PictureRecipe):
         return self.fill or ("black" if self.mode == "post_hoc" else "mean")
 
     def _outcome(
-        self,
-        encoder: Encoder,
-        game: Players,
-        judge: Predictor,
-        pictures: EncodedSet,
-        done: Trained,
-        progress: Progress,
+        self, encoder: Encoder, game: Players, judge: Predictor, pictures: EncodedSet, done: Trained, progress: Progress
     ) -> Outcome:
         settings = {
             "selector": self.selector,
@@ -222,17 +195,8 @@ class COMET(PictureRecipe):
         played = watch(game, judge, looks, pictures, progress)
         found = figures(played)
         heat = temperature(played)
-        n_train, n_held = int((~pictures.held).sum()), int(pictures.held.sum())
-        made = Classifier(
-            self.name,
-            self.parameters(),
-            looks,
-            pictures.classes,
-            Head(player.feature, player.weight / heat, player.bias / heat),
-            held_out=played.held_out(),
-            trained_on=_origin(n_train, len(pictures.classes), n_held, found),
-            network=network,
-        )
+        head = Head(player.feature, player.weight / heat, player.bias / heat)
+        made = self.classifier(network, pictures, head, played.held_out(), _of_mask(int(pictures.held.sum()), found))
         further = {"temperature": round(heat, 4), "last_steps": mean_terms(done.history[-20:])}
         return Outcome(made, pictures, {**found, **further}, keep=False)
 
@@ -248,11 +212,9 @@ def _some(pictures: EncodedSet, part: Tensor) -> Samples:
     return Samples(items, tuple(c for c in pictures.classes if any(s.label == c for s in items)))
 
 
-def _origin(n_train: int, n_classes: int, n_held: int, found: Mapping[str, Any]) -> str:
-    """One line for the card, with what a reader of the mask must know."""
-    text = (
-        f"{n_train:,} of your pictures, {n_classes} classes; the mask shows {found['mean_mask_area']:.0%} of a picture"
-    )
+def _of_mask(n_held: int, found: Mapping[str, Any]) -> str:
+    """What a reader of the mask must know, for the card."""
+    text = f"; the mask shows {found['mean_mask_area']:.0%} of a picture"
     if "mask_alone_accuracy" not in found:
         return text
     return (

@@ -16,10 +16,10 @@ from torch.nn.functional import affine_grid, conv2d, grid_sample, pad
 
 from ....classifiers.network import Network, Perception
 from ....encoders.base import Encoder, Layout
-from ....encoders.delta import load_delta, state_delta
 from ....encoders.split import freeze, weights_digest
 from ....seeded import seeded
 from ....types import Transform
+from ...encoders.delta import load_delta, state_delta
 
 UNFELT = 1e-3
 """Strength below which a picture is no longer disturbed: less than a grey level in 255."""
@@ -145,12 +145,7 @@ def distance(a: Float[Tensor, "n 1 h w"], b: Float[Tensor, "m 1 h w"]) -> Float[
 def judge_of(side: int, n_classes: int) -> nn.Sequential:
     """The authors' classifier of seen pictures: side²-500-100-k with ReLU."""
     return nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(side * side, 500),
-        nn.ReLU(),
-        nn.Linear(500, 100),
-        nn.ReLU(),
-        nn.Linear(100, n_classes),
+        nn.Flatten(), nn.Linear(side * side, 500), nn.ReLU(), nn.Linear(500, 100), nn.ReLU(), nn.Linear(100, n_classes)
     )
 
 

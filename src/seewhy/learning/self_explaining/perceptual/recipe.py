@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ....bounds import Count, Positive, check_fields
+from ....bounds import Count, Positive
 from ....classifiers import classifiers
 from ....classifiers.base import Classifier, HeldOut
-from ....classifiers.encoded_set import EncodedSet, Split
-from ....classifiers.fitting import Fitting, Outcome, PictureRecipe
+from ....classifiers.encoded_set import EncodedSet
+from ....classifiers.fitting import Fitting, Outcome
 from ....classifiers.network import Network
 from ....encoders.base import Encoder, Layout
 from ....encoders.split import freeze
@@ -25,12 +25,13 @@ from ....seeded import seeded
 from ....training.batches import Batch, TrainingData
 from ....training.loop import Training, train
 from ....training.task import Supervised, Task
+from ...network_recipe import NetworkRecipe
 from .network import Form, Loop, PerceptualNetwork, Shape, grey
 
 
 @classifiers.register
 @dataclass(frozen=True)
-class Perceptual(PictureRecipe):
+class Perceptual(NetworkRecipe):
     """An autoencoder that has memorised the training pictures stands before a small classifier of grey pictures.
 
     A picture is observed and redrawn, what was drawn is observed again, and so on until it settles: that is what the
@@ -38,10 +39,6 @@ class Perceptual(PictureRecipe):
     ``"stochastic"`` redraws copies of it, each disturbed less and less, and takes their mean. Experimental: nothing in
     the paper goes beyond digits of 28 × 28 pixels, the seen picture is near to a training picture, which it gives
     away, and the authors train for 100,000 epochs.
-
-    Differences: fewer steps and a higher rate, whose reconstruction is reported (theirs 0.03 to 0.04); by default a
-    smaller, dense autoencoder and 50 copies; disturbances are the same for every picture,
-    so that a picture is seen alike alone and in a batch.
 
     Args:
         form: ``"stochastic"``, ``"vanilla"``, or ``"none"``, the plain classifier to compare with.
@@ -54,14 +51,12 @@ class Perceptual(PictureRecipe):
         judge_epochs: of the classifier; the authors' 25 to 200.
         n_loops: times the seen picture is observed again; the authors' 30.
         n_copies: disturbed copies; the authors' 500.
-        seed: of the split, the first weights and the disturbances.
     """
 
     name: ClassVar[str] = "perceptual"
     paper: ClassVar[str] = "Kupeev & Nitzany 2023, arXiv:2310.05212"
     needs: ClassVar[str] = "small pictures in classes"
     cost: ClassVar[str] = "n_loops × n_copies of its autoencoder"
-    stochastic: ClassVar[bool] = True
     network: ClassVar[type[Network] | None] = PerceptualNetwork
     takes: ClassVar = ()
     small: ClassVar = {
@@ -85,12 +80,6 @@ class Perceptual(PictureRecipe):
     judge_epochs: Count = 100
     n_loops: int = 30
     n_copies: Count = 50
-    held_out: float = 0.2
-    split: Split = "grouped"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def learn(self, fitting: Fitting) -> Outcome:
         shape, progress = Shape(self.side, self.memory, self.width, self.depth, 1), fitting.progress
@@ -142,27 +131,16 @@ class Perceptual(PictureRecipe):
         train(Supervised(judge), data, how, progress=progress)
 
     def _classifier(
-        self,
-        network: PerceptualNetwork,
-        seen: Float[Tensor, "n 1 h w"],
-        pictures: EncodedSet,
+        self, network: PerceptualNetwork, seen: Float[Tensor, "n 1 h w"], pictures: EncodedSet
     ) -> Classifier:
         with torch.no_grad():
             logits = network.judge(seen)
-        held, n = pictures.held, int((~pictures.held).sum())
+        held = pictures.held
         known = (
             HeldOut(logits[held], pictures.labels[held], logits[held], pictures.groups[held]) if held.any() else None
         )
-        return Classifier(
-            self.name,
-            self.parameters(),
-            network.encoder(),
-            pictures.classes,
-            Head(Normalise(), torch.eye(len(pictures.classes))),
-            held_out=known,
-            trained_on=f"{n:,} of your pictures, {len(pictures.classes)} classes",
-            network=network,
-        )
+        head = Head(Normalise(), torch.eye(len(pictures.classes)))
+        return self.classifier(network, pictures, head, known)
 
 
 class Memorising(Task):

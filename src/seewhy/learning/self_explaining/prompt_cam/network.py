@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from ....classifiers.network import Network
 from ....encoders.base import Encoder, Layout
 from ....encoders.split import LastBlock, example_pixels, freeze, replaced, weights_digest
-from ....encoders.token_blocks import image_stack, inside, with_more_prefix
 from ....errors import ModelError
+from ...encoders.token_blocks import image_stack, inside, with_more_prefix
 
 NORMS = ("model.norm", "model.fc_norm", "visual.ln_post", "norm")
 """Where they keep the norm behind the last one; the first that does something is it."""

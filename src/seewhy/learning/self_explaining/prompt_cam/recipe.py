@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ....bounds import Count, Natural, OpenPart, check_fields
+from ....bounds import Count, Natural, OpenPart
 from ....classifiers import classifiers
 from ....classifiers.base import Classifier, HeldOut
-from ....classifiers.encoded_set import EncodedSet, Split
-from ....classifiers.fitting import Fitting, Outcome, PictureRecipe
+from ....classifiers.encoded_set import EncodedSet
+from ....classifiers.fitting import Fitting, Outcome
 from ....classifiers.network import Network
 from ....encoders.base import Encoder
 from ....encoders.stream import Encoded, encode_stream
@@ -31,6 +31,7 @@ from ....training.augmentation import TrainingPictures
 from ....training.batches import Batch, TrainingData
 from ....training.loop import Trained, Training, mean_terms, train
 from ....training.task import Task, classified
+from ...network_recipe import NetworkRecipe
 from .network import PromptCAMNetwork, Prompts, parts_of
 
 BORDER = 240 / 224
@@ -46,18 +47,13 @@ With SGD, 0.5 learnt nothing on a network 192 wide.
 
 @classifiers.register
 @dataclass(frozen=True)
-class PromptCAM(PictureRecipe):
+class PromptCAM(NetworkRecipe):
     """A frozen vision transformer with one learnt prompt a class, whose attention is its explanation.
 
     ``s_c = w · z_c``, ``z_c`` what the last block and norm make of the prompt of class ``c``, ``w`` the same for all
     classes (paper, section 3.2); cross entropy over the scores trains prompts and ``w``, nothing else. To score high,
     the prompt of the true class must attend to patches that set the class apart. The bias of the authors'
     ``Linear(d, 1)`` cancels in the softmax and is left out.
-
-    Held-out pictures are not trained on in the end either: what is measured on them holds for the classifier given
-    back. No weights are chosen along the way (the authors keep the best on the test pictures). What is pooled are class
-    scores, with which no sentence can be compared; so it takes no descriptions. A checkpoint is one file a rate, with
-    the rate behind its name.
 
     Args:
         variant: ``"last"``: prompts before the last block alone, trained on features that are looked at once;
@@ -75,13 +71,11 @@ class PromptCAM(PictureRecipe):
             end.
         weight_decay: 1e-3 (authors).
         warmup: part of the steps in which the rate rises, before it falls as a cosine; 20 of 100 epochs (authors).
-        held_out: part of the pictures that is never trained on, on which rate and evidence are measured.
     """
 
     name: ClassVar[str] = "prompt_cam"
     paper: ClassVar[str] = "Chowdhury et al. 2025, arXiv:2501.09333"
     needs: ClassVar[str] = "pictures in classes, and a vision transformer"
-    stochastic: ClassVar[bool] = True
     network: ClassVar[type[Network] | None] = PromptCAMNetwork
     takes: ClassVar = ("checkpoint",)
     small: ClassVar = {"epochs": 2, "lr": 0.05}
@@ -97,13 +91,9 @@ class PromptCAM(PictureRecipe):
     lr: float | None = None
     weight_decay: float = 1e-3
     warmup: OpenPart = 0.2
-    held_out: float = 0.2
-    split: Split = "grouped"
     n_bank: int = 1000
-    seed: int = 0
 
-    def __post_init__(self) -> None:
-        check_fields(self)
+    def check(self) -> None:
         if self.first is not None and self.variant != "deep":
             raise InputError(
                 f"Prompt-CAM was given variant={self.variant!r} and first={self.first}. A layer counted from 0, with "
@@ -177,19 +167,10 @@ class PromptCAM(PictureRecipe):
 
     def _classifier(self, best: _Try, pictures: EncodedSet) -> Classifier:
         n_held = int(pictures.held.sum())
-        origin = f"{len(pictures.labels) - n_held:,} of your pictures, {len(pictures.classes)} classes"
-        if n_held:
-            origin += f"; measured on {n_held:,} {_measured_on(pictures)}"
-        return Classifier(
-            self.name,
-            self.parameters(),
-            best.network.encoder(),
-            pictures.classes,
-            Head(Normalise(), torch.eye(len(pictures.classes), best.pooled.shape[1])),
-            held_out=best.held_out(pictures),
-            trained_on=origin,
-            network=best.network,
-        )
+        kind = "validation pictures" if pictures.validation else "pictures held out"
+        head = Head(Normalise(), torch.eye(len(pictures.classes), best.pooled.shape[1]))
+        told = f"; measured on {n_held:,} {kind}" if n_held else ""
+        return self.classifier(best.network, pictures, head, best.held_out(pictures), told)
 
 
 @dataclass(frozen=True)
@@ -241,10 +222,6 @@ def _held_pooled(
         # A picture that has gone since the first look counts as wrong.
         found = [s.pooled[0] if isinstance(s, Encoded) else torch.zeros(width) for s in looked]
     return torch.stack(found) if found else torch.empty(0, width)
-
-
-def _measured_on(pictures: EncodedSet) -> str:
-    return "validation pictures" if pictures.validation else "pictures held out"
 
 
 def _figures(best: _Try, tries: Sequence[_Try], pictures: EncodedSet) -> dict[str, Any]:

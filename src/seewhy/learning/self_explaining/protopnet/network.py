@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ....classifiers.network import Network
 from ....encoders.base import Encoder, Layout
-from ....encoders.delta import load_delta, state_delta
 from ....encoders.split import freeze, weights_digest
 from ....seeded import seeded
+from ...encoders.delta import load_delta, state_delta
 
 EPSILON = 1e-4
 """The authors': the largest similarity, of a prototype with itself, is log(1 / 1e-4) = 9.21."""

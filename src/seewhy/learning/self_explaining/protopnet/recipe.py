@@ -13,11 +13,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ....bounds import Count, Natural, Positive, check_fields
+from ....bounds import Count, Natural, Positive
 from ....classifiers import classifiers
 from ....classifiers.base import Classifier
-from ....classifiers.encoded_set import EncodedSet, HeldOut, Split, with_logits
-from ....classifiers.fitting import Fitting, Outcome, PictureRecipe
+from ....classifiers.encoded_set import EncodedSet, HeldOut, with_logits
+from ....classifiers.fitting import Fitting, Outcome
 from ....classifiers.linear.jitter import random_crops
 from ....classifiers.network import Network
 from ....encoders.split import freeze
@@ -30,6 +30,7 @@ from ....seeded import seeded
 from ....training.batches import Batch, TrainingData
 from ....training.loop import Training, train
 from ....training.task import Task
+from ...network_recipe import NetworkRecipe
 from .network import ProtoPNetNetwork, PrototypeLayer, Pushed, similarity
 from .prototypes import measure_prototypes, prototype_bank
 
@@ -39,18 +40,13 @@ GENTLE = 0.3
 
 @classifiers.register
 @dataclass(frozen=True)
-class ProtoPNet(PictureRecipe):
+class ProtoPNet(NetworkRecipe):
     """Each class has a few prototypes, which are patches of its training pictures; a picture is scored by its
     nearest patch to each.
 
     ``logit_k = Σ_p W_kp log((d_p + 1) / (d_p + 1e-4))`` with ``d_p = min_cell |z - prototype_p|²`` (paper, section
     2.1). Trained in rounds, as in the authors' code: add-on layers and prototypes; push, in which each prototype
     becomes a real patch; the last layer alone. In the end weak prototypes are pruned.
-
-    Differences: the trunk stays frozen, so that training runs on kept feature maps and takes minutes on a CPU (the
-    authors fine-tune it for days; accuracy is then a few points higher than here); crops are seen before training, not
-    drawn anew in every epoch; where prototypes start (``start``); no patch is pushed to twice; weight decay is left
-    out; each round has a tenth of the rate of the one before (theirs falls by ten every five epochs).
 
     What is pooled are similarities to prototypes, with which no sentence can be compared; so it takes no descriptions.
 
@@ -72,13 +68,11 @@ class ProtoPNet(PictureRecipe):
         start: ``"patches"``: prototypes begin on patches of their class, add-on layers with small weights and features
             of unit size; ``"random"``, as the authors', who train the trunk along. On a frozen trunk their start is
             right on 21 % of test pictures where this one is on 64 % (72 grocery pictures of 12 classes).
-        seed: of the split, the crops and the first prototypes.
     """
 
     name: ClassVar[str] = "protopnet"
     paper: ClassVar[str] = "Chen et al. 2019, arXiv:1806.10574"
     needs: ClassVar[str] = "pictures in classes"
-    stochastic: ClassVar[bool] = True
     network: ClassVar[type[Network] | None] = ProtoPNetNetwork
     takes: ClassVar = ()
     small: ClassVar = {"n_per_class": 2, "depth": 4, "n_steps": 4, "last_steps": 2, "batch_size": 4, "n_crops": 1}
@@ -98,12 +92,6 @@ class ProtoPNet(PictureRecipe):
     prune_threshold: int = 3
     n_crops: Natural = 1
     start: Literal["patches", "random"] = "patches"
-    held_out: float = 0.2
-    split: Split = "grouped"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def learn(self, fitting: Fitting) -> Outcome:
         encoder, progress = fitting.encoder, fitting.progress
@@ -195,18 +183,7 @@ class ProtoPNet(PictureRecipe):
                 pooled = torch.cat([grown.head(f[None]) for f in features])
             measured = with_logits(head, HeldOut(pooled, pictures.labels[held], groups=pictures.groups[held]))
         likeness = None if measured is None else measure_prototypes(measured.pooled, measured.labels, network.owner)
-        return Classifier(
-            self.name,
-            self.parameters(),
-            grown,
-            pictures.classes,
-            head,
-            bank=bank,
-            likeness=likeness,
-            held_out=measured,
-            trained_on=f"{len(pictures.trained):,} of your pictures, {len(pictures.classes)} classes",
-            network=network,
-        )
+        return self.classifier(network, pictures, head, measured, bank=bank, likeness=likeness)
 
 
 def training_accuracy(

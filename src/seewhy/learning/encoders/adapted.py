@@ -17,17 +17,17 @@ from typing import Any, Protocol, get_args
 import torch
 from torch import Tensor
 
-from ..errors import InputError, ModelError, WeightsError
-from ..storage.archive import FolderArchive
-from ..storage.marks import Facts
-from ..storage.reading import check_kinds, reason
-from ..storage.tensors import marked_tensors
-from .base import Encoder
-from .find import ADAPTED
+from ...encoders.base import Encoder
+from ...encoders.find import ADAPTED
+from ...encoders.provenance import saved_encoder
+from ...errors import InputError, ModelError, WeightsError
+from ...storage.archive import FolderArchive
+from ...storage.marks import Facts
+from ...storage.reading import check_kinds, reason
+from ...storage.tensors import marked_tensors
 from .instructed import InstructedHead
 from .paired_heads import PairedHeads
 from .prefixed import PrefixedWords
-from .provenance import saved_encoder
 from .tuned_pictures import TunedPictures
 from .tuned_towers import Halves, TunedTowers
 

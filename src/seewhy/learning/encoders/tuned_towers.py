@@ -11,12 +11,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from ..errors import ModelError
-from .base import Encoder, Tokenised, TrainableText
+from ...encoders.base import Encoder, Tokenised, TrainableText
+from ...encoders.region_heads import RegionHeads
+from ...encoders.split import freeze, weights_digest
+from ...encoders.text_tokens import TokenEmbeddings, TokenVectors, embed, encode_tokens
+from ...errors import ModelError
 from .delta import halves_of, load_delta, seeing_the_same, state_delta
-from .region_heads import RegionHeads
-from .split import freeze, weights_digest
-from .text_tokens import TokenEmbeddings, TokenVectors, embed, encode_tokens
 
 Halves = Literal["image", "text", "towers"]
 """Which halves are trained: one of the two, or both."""

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..errors import InputError
-from ..progress import Progress
+from ...errors import InputError
+from ...progress import Progress
 
 Form = Literal["none", "linear", "mlp", "fixed"]
 TOLERANCE = 1e-3

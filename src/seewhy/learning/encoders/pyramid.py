@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.utils.hooks import RemovableHandle
 
-from ..errors import ModelError
-from .base import Encoder, Layout
+from ...encoders.base import Encoder, Layout
+from ...encoders.module import Arrangements, watch
+from ...encoders.split import example_pixels, freeze, hooked
+from ...errors import ModelError
 from .delta import halves_of
-from .module import Arrangements, watch
-from .split import example_pixels, freeze, hooked
 
 N_LEVELS = 3
 """Maps at most, the trunk's own among them."""

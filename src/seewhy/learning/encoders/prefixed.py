@@ -11,11 +11,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from ..errors import InputError
-from .base import Encoder, TrainableText
+from ...encoders.base import Encoder, TrainableText
+from ...encoders.split import freeze, weights_digest
+from ...encoders.text_tokens import embed, encode_tokens
+from ...errors import InputError
 from .delta import load_delta, seeing_the_same, state_delta
-from .split import freeze, weights_digest
-from .text_tokens import embed, encode_tokens
 from .tuned_towers import BATCH, trainable
 
 SOURCES = ("class", "caption")

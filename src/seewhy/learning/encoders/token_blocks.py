@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .base import Encoder
-from .split import LastBlock, replaced
+from ...encoders.base import Encoder
+from ...encoders.split import LastBlock, replaced
 
 IMAGE_STACKS = (
     "module.blocks",

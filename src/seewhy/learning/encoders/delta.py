@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from .base import Encoder, TextTower
-from .split import freeze
+from ...encoders.base import Encoder, TextTower
+from ...encoders.split import freeze
 
 
 def halves_of(encoder: Encoder) -> tuple[nn.Module, nn.Module]:
@@ -25,22 +25,8 @@ def seeing_the_same(
     conditioned: Callable[[str], Encoder] | None,
 ) -> Encoder:
     """An encoder that sees what another sees, by the same engine and with its classes, and has words of its own."""
-    return Encoder(
-        name=name,
-        transform=on.transform,
-        trunk=lambda: on.trunk,
-        head=on.head,
-        layout=on.layout,
-        fingerprint=fingerprint,
-        classifier=on.classifier,
-        classes=on.classes,
-        text=text,
-        module=lambda: on.module,
-        engine=lambda: on.engine,
-        conditioned=conditioned,
-        looks=on.looks,
-        base=on,
-    )
+    own = {"name": name, "fingerprint": fingerprint, "text": text, "conditioned": conditioned}
+    return on.but(**own, engine=lambda: on.engine, looks=on.looks, base=on)
 
 
 def state_delta(parts: Mapping[str, nn.Module], before: Mapping[str, nn.Module], *, whole: bool) -> dict[str, Tensor]:

@@ -8,11 +8,11 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from .base import Encoder, GlobalAverage, Layout
+from ...encoders.base import Encoder, GlobalAverage, Layout
+from ...encoders.split import freeze, weights_digest
 from .delta import halves_of, load_delta, state_delta
 from .projection import restored
 from .pyramid import Pyramid
-from .split import freeze, weights_digest
 
 
 class TunedPictures(nn.Module):

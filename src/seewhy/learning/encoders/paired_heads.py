@@ -12,9 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from .base import Encoder, RefittedText, SentenceText, TextTower
-from .delta import seeing_the_same
-from .names import (
+from ...encoders.base import Encoder, RefittedText, SentenceText, TextTower
+from ...encoders.names import (
     centres_of,
     likest,
     likest_other,
@@ -26,7 +25,8 @@ from .names import (
     sentence_fingerprint,
     whole_numbers,
 )
-from .split import freeze, weights_digest
+from ...encoders.split import freeze, weights_digest
+from .delta import seeing_the_same
 
 WIDTH = 256
 """Of the space that is learnt beside the encoder's own."""

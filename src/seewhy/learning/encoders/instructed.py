@@ -11,11 +11,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from .base import Encoder
+from ...encoders.base import Encoder
+from ...encoders.names import own_vectors
+from ...encoders.split import freeze, weights_digest
 from .delta import seeing_the_same
-from .names import own_vectors
 from .paired_heads import SENTENCE_SCALE
-from .split import freeze, weights_digest
 
 _logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Encoders that were trained here on top of others."""

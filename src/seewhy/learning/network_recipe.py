@@ -1,0 +1,47 @@
+"""A recipe that trains a network on an encoder: what all of them have, and the classifier in the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..bounds import check_fields
+from ..classifiers.base import Classifier
+from ..classifiers.encoded_set import EncodedSet, HeldOut, Split
+from ..classifiers.fitting import PictureRecipe
+from ..classifiers.network import Network
+from ..heads.head import Head
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkRecipe(PictureRecipe):
+    """Learns a network, through which the classifier looks; its fields have their bounds in their types.
+
+    Args:
+        held_out: part of the pictures that is never trained on, and measured on.
+        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
+        n_bank: pictures whose patches are kept as evidence.
+        seed: of split, weights, crops and order.
+    """
+
+    stochastic: ClassVar[bool] = True
+
+    held_out: float = 0.2
+    split: Split = "grouped"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        self.check()
+
+    def check(self) -> None:
+        """Refuse fields that do not go together; most have none."""
+        return
+
+    def classifier(
+        self, network: Network, pictures: EncodedSet, head: Head, held_out: HeldOut | None, told: str = "", **more: Any
+    ) -> Classifier:
+        """The classifier that looks through a network; ``told`` is what else its card says of the pictures."""
+        origin = f"{len(pictures.trained):,} of your pictures, {len(pictures.classes)} classes{told}"
+        parts = {"held_out": held_out, "trained_on": origin, "network": network, **more}
+        return Classifier(self.name, self.parameters(), network.encoder(), pictures.classes, head, **parts)
