@@ -235,7 +235,7 @@ def _read_boxes(format: str, folder: Path) -> None:
     for told in (format, None):
         data = seewhy.load_boxes(source, format=told)
         for one in data.pictures:
-            one.known_size
+            assert one.known_size
 
 
 def _masked(folder: Path) -> None:
