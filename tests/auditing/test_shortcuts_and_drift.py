@@ -147,7 +147,7 @@ def test_false_alarms_are_as_rare_as_the_level() -> None:
 
 
 def test_what_drift_needs_is_told() -> None:
-    with pytest.raises(DataError, match=r"^The classifier keeps nothing of pictures .* with --train\.$"):
+    with pytest.raises(DataError, match=r"^The classifier keeps nothing of pictures .* with --against\.$"):
         DriftTest().run(reader("cnn", False), marked(None).items)
     with pytest.raises(DataError, match=r"^4 pictures were given, and the classifier was fitted on \d+\. Ten of each"):
         DriftTest().run(fitted(), seen().items[:4])

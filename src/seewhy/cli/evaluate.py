@@ -197,9 +197,9 @@ def _audit(session: Session, data: str) -> NoReturn:
         n_explained=32 if o.n_explained is None else o.n_explained, store=session.store, seed=session.seed,
         progress=session.terminal,
     )  # fmt: skip
+    session.report(done, o.output, "audit")
     if o.junit is not None:
         write(o.junit, done.to_junit(), force=session.force)
-    session.report(done, o.output, "audit")
     raise typer.Exit(0 if done.passed else 1)
 
 
