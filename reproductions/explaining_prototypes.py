@@ -12,8 +12,9 @@ from __future__ import annotations
 import argparse
 import colorsys
 import json
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -224,7 +225,7 @@ def measure(one: Trained) -> dict[str, Any]:
     m = PROPERTIES.index(one.planted)
     phi = {"paper": overall(whole), "calibrated": overall(local(one, equal))}
     phi["free"] = overall(local(one, paper, follow=True))
-    phi["half"], phi["double"] = overall(local(one, paper.times(0.5))), overall(local(one, paper.times(2)))
+    phi["half"], phi["double"] = overall(local(one, times(paper, 0.5))), overall(local(one, times(paper, 2)))
     per_change = Sums()
     for found in whole:
         scaled = found.similarity[:, None] - found.phi / found.change.clamp(min=0.5)
@@ -409,6 +410,14 @@ def report_of(rows: list[dict[str, Any]], args: argparse.Namespace, seconds: flo
         ),
         numbers=numbers,
     )
+
+
+def times(changes: PaperChanges, factor: float) -> PaperChanges:
+    """The same changes, so many times as strong: factors end at 0, the hue at half a turn."""
+    colours = {k: max(0.0, 1 - factor * (1 - getattr(changes, k))) for k in ("saturation", "contrast", "brightness")}
+    turn = math.copysign(min(0.5, abs(changes.hue) * factor), changes.hue)
+    amounts = {k: getattr(changes, k) * factor for k in ("texture", "amplitude")}
+    return replace(changes, hue=turn, **colours, **amounts)
 
 
 def log_distance(similarity: Tensor, epsilon: float = 1e-4) -> Tensor:

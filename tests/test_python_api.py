@@ -484,7 +484,6 @@ def test_what_pretrain_passes_on_is_what_its_ways_take() -> None:
         (seewhy.explain, "where"),
         (seewhy.Classifier.explain, "n_regions"),
         (seewhy.zero_shot, "scale"),
-        (seewhy.segment, "zoom"),
     ],
 )
 def test_a_prompt_completes_the_options(function: Any, option: str) -> None:
@@ -727,16 +726,6 @@ def test_an_option_that_a_loader_does_not_take_is_told(name: str) -> None:
     ("name", "keywords", "said"),
     [
         (
-            "Classifier.explain", {"method": "rise"},
-            "explain() was given method='rise', which it does not know. It is called where. Write "
-            "where='rise'.",
-        ),
-        (
-            "Classifier.explain", {"label": "moss"},
-            "explain() was given label='moss', which it does not know. It is called target. Write "
-            "target='moss'.",
-        ),
-        (
             "Classifier.explain", {"target": 5},
             "The class number 5 was given. One from 0 ('moss') to 2 ('sky') was expected. Give one of them, "
             "or a class by its name.",
@@ -748,7 +737,7 @@ def test_an_option_that_a_loader_does_not_take_is_told(name: str) -> None:
         ),
         (
             "Classifier.explain", {"n_regions": -1},
-            "explain() was given n_regions=-1, an int. A whole number of at least 0 was expected. Correct "
+            "explain() was given n_regions=-1, an int. A whole number from 0 was expected. Correct "
             "it.",
         ),
         (
@@ -758,11 +747,6 @@ def test_an_option_that_a_loader_does_not_take_is_told(name: str) -> None:
         (
             "fit", {"n_crop": 3},
             "fit() was given n_crop=3, which it does not know. It is called n_crops. Write n_crops=3.",
-        ),
-        (
-            "pretrained", {"model": "lite0"},
-            "pretrained() was given model='lite0', which it does not know. It is called encoder. Write "
-            "encoder='lite0'.",
         ),
         (
             "pretrained", {"encoder": nn.Linear(1, 1)},

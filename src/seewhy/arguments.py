@@ -11,59 +11,17 @@ import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
+from .bounds import Bound
 from .errors import InputError
 from .spelling import nearest
 from .undisturbed import undisturbed
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-SYNONYMS = {
-    "where": ("method", "attribution", "cam", "explainer", "algorithm"),
-    "target": ("label", "class_name", "category", "target_class", "class_index"),
-    "contrast": ("against", "foil", "other", "versus"),
-    "top": ("k", "top_k", "topk", "n"),
-    "encoder": ("model", "backbone", "network", "arch", "model_name"),
-    "classifier": ("model",),
-    "model": ("classifier", "module", "network"),
-    "labels": ("classes", "class_names", "y", "targets", "names"),
-    "classes": ("labels", "class_names"),
-    "pictures": ("picture", "images", "image", "x", "X", "data", "inputs", "samples", "source"),
-    "picture": ("pictures", "images", "image", "x", "X", "inputs", "file"),
-    "samples": ("pictures", "images", "data", "X"),
-    "validation": ("val", "valid", "validation_data", "dev", "test"),
-    "group": ("groups", "by"),
-    "descriptions": ("texts", "words", "captions", "prompts"),
-    "progress": ("listener", "verbose", "callback", "callbacks"),
-    "seed": ("random_state", "random_seed", "rng"),
-    "target_layer": ("layer", "target_layers"),
-    "layer": ("target_layer", "target_layers"),
-    "transform": ("preprocess", "transforms", "preprocessing", "processor"),
-    "folder": ("path", "file", "directory"),
-    "path": ("file", "filename", "folder"),
-    "n_explained": ("n", "n_samples"),
-    "settings": ("parameters", "params", "options", "kwargs"),
-    "output": ("folder", "path", "out"),
-}
-"""What other libraries call a parameter."""
-
-
-@dataclass(frozen=True)
-class AtLeast:
-    """The smallest number that fits, in an annotation: ``Annotated[int, AtLeast(1)]``."""
-
-    least: int
-
-
-Count = Annotated[int, AtLeast(1)]
-"""How many, one at least."""
-CountOrNone = Annotated[int, AtLeast(0)]
-"""How many, if any."""
 
 CURES = {
     ("Module", "Encoder"): "Make an encoder of the network with seewhy.from_module(module, transform=...)",
@@ -178,8 +136,8 @@ def fits(value: Any, hint: Any) -> bool:
     if origin is Literal:
         return any(type(value) is type(part) and value == part for part in parts)
     if origin is Annotated:
-        bounds = [m.least for m in parts[1:] if isinstance(m, AtLeast)]
-        return not bounds or (fits(value, parts[0]) and value >= max(bounds))
+        bounds = [m for m in parts[1:] if isinstance(m, Bound)]
+        return not bounds or (fits(value, parts[0]) and all(bound.holds(value) for bound in bounds))
     if hint is Any:
         return True
     if hint is None:
@@ -234,7 +192,7 @@ def _said(hint: Any) -> str:
         *most, last = map(repr, parts)
         return f"{', '.join(most)} or {last}" if most else last
     if origin is Annotated:
-        return f"{_said(parts[0])} of at least {parts[1].least}"
+        return f"{_said(parts[0])}{parts[1]}"
     if hint in _WORDS or hint is None:
         return _WORDS.get(hint, "None")
     if origin in (Sequence, Iterable, tuple):
@@ -270,9 +228,8 @@ def _cure(value: Any, hint: Any) -> str:
 
 def _unknown(function: str, keyword: str, value: Any, hints: Mapping[str, Any], options: Mapping[str, Any]) -> str:
     known = [n for n in (*hints, *options) if n != "self"]
-    meant = [name for name in known if keyword in SYNONYMS.get(name, ())]
-    meant = meant or nearest(keyword, known, cutoff=0.7)
+    near = nearest(keyword, known, cutoff=0.7)
     shown = f"{keyword}={value!r}" if _is_plain(value) else keyword
-    told = f"It is called {meant[0]}" if meant else f"It takes {', '.join(known)}"
-    cure = f"Write {shown.replace(keyword, meant[0], 1)}" if meant else "Leave it out"
+    told = f"It is called {near[0]}" if near else f"It takes {', '.join(known)}"
+    cure = f"Write {shown.replace(keyword, near[0], 1)}" if near else "Leave it out"
     return f"{function}() was given {shown}, which it does not know. {told}. {cure}."

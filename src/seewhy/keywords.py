@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
-from .arguments import Count, CountOrNone
 from .attributions.base import Attribution
+from .bounds import Count, Natural
 from .pictures.samples import Samples
 from .progress import Progress
 from .storage.features import FeatureStore
@@ -25,14 +25,14 @@ class ExplainKeywords(TypedDict, total=False):
     target: str | int | None
     contrast: str | int | None
     measure: bool
-    n_regions: CountOrNone
+    n_regions: Natural
     top: Count
     seed: int
     layer: str | None
     target_text: str | None
     contrast_text: str | None
     settings: Mapping[str, Any] | tuple[tuple[str, Any], ...]
-    neurons: CountOrNone
+    neurons: Natural
     like: str | None
     prototypes: str | Path | None
     because: str | None
@@ -45,7 +45,7 @@ class ExplainKeywords(TypedDict, total=False):
 class EvaluateKeywords(TypedDict, total=False):
     """Of :func:`seewhy.evaluation.evaluate`."""
 
-    n_explained: CountOrNone
+    n_explained: Natural
     store: FeatureStore | None
     views: Callable[[int], Sequence[Crop | None]] | None
     seed: int
@@ -102,13 +102,13 @@ class LinearKeywords(TypedDict, total=False):
     """Of :class:`seewhy.classifiers.linear.recipe.Linear`."""
 
     solver: Literal["logistic", "svm"]
-    n_crops: CountOrNone
+    n_crops: Natural
     power: float
     l2: bool
     class_weight: Literal["balanced"] | None
     held_out: float
     split: Literal["grouped", "random"]
-    n_bank: CountOrNone
+    n_bank: Natural
     seed: int
 
 

@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..arguments import Count, checked
+from ..arguments import checked
+from ..bounds import Count
 from ..descriptions.base import WordBank, Words
 from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, EncodeRequest, Views, encode_stream

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 from ..arguments import checked
 from ..encoders.base import Encoder
 from ..encoders.find import encoder as find
 from ..errors import InputError
+from ..keywords import SegmentKeywords
 from ..pictures.sources import Many, One, several
 from ..registry import Registry
 from ..storage.features import FeatureStore
@@ -20,10 +21,24 @@ from .regions import Detections, Segmentation
 
 
 @overload
-def segment(picture: One, labels: Iterable[str], encoder: Encoder | str = ..., **parameters: Any) -> Segmentation: ...
+def segment(  # type: ignore[overload-overlap]
+    picture: One,
+    labels: Iterable[str],
+    encoder: Encoder | str = ...,
+    *,
+    segmenter: str = ...,
+    store: FeatureStore | None = ...,
+    **parameters: Unpack[SegmentKeywords],
+) -> Segmentation: ...
 @overload
 def segment(
-    picture: Many, labels: Iterable[str], encoder: Encoder | str = ..., **parameters: Any
+    picture: Many,
+    labels: Iterable[str],
+    encoder: Encoder | str = ...,
+    *,
+    segmenter: str = ...,
+    store: FeatureStore | None = ...,
+    **parameters: Unpack[SegmentKeywords],
 ) -> list[Segmentation | Failure]: ...
 @checked
 def segment(
@@ -33,7 +48,7 @@ def segment(
     *,
     segmenter: str = "maskclip",
     store: FeatureStore | None = None,
-    **parameters: Any,
+    **parameters: Unpack[SegmentKeywords],
 ) -> Segmentation | list[Segmentation | Failure]:
     """What is where in a picture, or in several, by words (:class:`seewhy.dense.maskclip.MaskCLIP`).
 

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..arguments import Count, checked
-from ..bounds import OpenPart, check_fields
+from ..arguments import checked
+from ..bounds import Count, OpenPart, check_fields
 from ..descriptions.base import Words
 from ..encoders.base import Encoder
 from ..errors import ImageError, InputError

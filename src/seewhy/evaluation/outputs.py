@@ -90,7 +90,7 @@ class Trust(TypedDict):
     aurc_best: Annotated[Share, Doc("if every right decision came before every wrong one")]
     aurc_chance: Annotated[Share, Doc("in random order")]
     risk_coverage: Annotated[list[RiskCoverageRow], Doc("the curve, 50 points at most")]
-    unseen: Annotated[Unknowns.output() | None, Doc("what becomes of pictures of classes left out of the fit")]
+    unseen: Annotated[Unknowns | None, Doc("what becomes of pictures of classes left out of the fit")]
     unknown: Annotated[Unknown | None, Doc("with `--unknown`")]
 
 

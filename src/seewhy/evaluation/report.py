@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor
 
 from ..classifiers.base import Classifier, HeldOut
@@ -205,12 +204,11 @@ def _explained(
 
 
 def _per_class(classes: Sequence[str], labels: Tensor, predicted: Tensor) -> list[dict[str, Any]]:
-    present = labels.unique().tolist()
-    figures = precision_recall_fscore_support(labels, predicted, labels=present, zero_division=0.0)
     rows = []
-    for k, precision, recall, f1, n in zip(present, *figures, strict=True):
-        measured = {"precision": precision, "recall": recall, "f1": f1}
-        rows.append({"label": classes[k], "n": int(n), **{m: round(float(v), 4) for m, v in measured.items()}})
+    for k in labels.unique().tolist():
+        hits, n, named = (int(v.sum()) for v in ((labels == k) & (predicted == k), labels == k, predicted == k))
+        figures = {"precision": hits / max(named, 1), "recall": hits / n, "f1": 2 * hits / (n + named)}
+        rows.append({"label": classes[k], "n": n, **{name: round(v, 4) for name, v in figures.items()}})
     return rows
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
@@ -34,7 +33,13 @@ def rank_correlation(a: Float[Tensor, "h w"], b: Float[Tensor, "gh gw"]) -> floa
     one, other = ((m if m.shape == size else adaptive_avg_pool2d(m[None], size)[0]).flatten().numpy() for m in (a, b))
     if (one == one[0]).all() or (other == other[0]).all():
         return None
-    return float(np.clip(np.corrcoef(rankdata(one), rankdata(other))[0, 1], -1, 1))
+    return float(np.clip(np.corrcoef(_ranks(one), _ranks(other))[0, 1], -1, 1))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Equal values share their mean rank; scipy's would take half a second to import."""
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((count.cumsum() - (count - 1) / 2)[place])
 
 
 def agreement_of(case: Case, answers: Mapping[str, Any]) -> Agreement:

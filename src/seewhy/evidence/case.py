@@ -203,8 +203,8 @@ def cases(question: Question, encoded: Sequence[Encoded]) -> list[Case]:
     goal: TargetFunction = Target(targets, None if contrast is None else torch.tensor(contrasts))
     if question.sentences is not None:
         goal = question.sentences.goal(len(encoded))
-    heats = method(question.subject, look, goal)  # type: ignore[arg-type]
-    evidence = cell_evidence(question.subject, look, goal)  # type: ignore[arg-type]
+    heats = method(question.subject, look, goal)
+    evidence = cell_evidence(question.subject, look, goal)
     share = shares(-evidence if question.against else evidence)
     neurons = important_neurons(classifier, question.subject, look, goal, pictures, question.options.neurons)
     others = [

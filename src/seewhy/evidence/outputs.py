@@ -25,21 +25,21 @@ class AgreementParts(TypedDict):
 class ExplanationOutput(PredictionOutput):
     """One picture explained, as a saved card's .json."""
 
-    where: Annotated[Where.output(), Doc("the heat map and its measures")]
-    like: Annotated[list[Likeness.output()], Doc("patches of the user's pictures; empty without them")]
-    like_measured: NotRequired[Annotated[Like.output(), Doc("there when `like` could be made")]]
+    where: Annotated[Where, Doc("the heat map and its measures")]
+    like: Annotated[list[Likeness], Doc("patches of the user's pictures; empty without them")]
+    like_measured: NotRequired[Annotated[Like, Doc("there when `like` could be made")]]
     like_missing: NotRequired[Annotated[Missing, Doc("there instead of `like_measured`")]]
-    words: Annotated[list[Word.output()], Doc("descriptions of the target class, then of the other one")]
-    words_measured: NotRequired[Annotated[Words.output(), Doc("there when there are words")]]
+    words: Annotated[list[Word], Doc("descriptions of the target class, then of the other one")]
+    words_measured: NotRequired[Annotated[Words, Doc("there when there are words")]]
     words_missing: NotRequired[Annotated[Missing, Doc("there instead of `words_measured`")]]
     agreement: Annotated[Share | None, Doc("mean of the parts below")]
     agreement_parts: Annotated[AgreementParts, Doc("the parts that exist")]
     agreement_about: Annotated[str, Doc("the class the agreement is about")]
-    subject: NotRequired[Annotated[Subject.output(), Doc("what the evidence is about")]]
-    part: NotRequired[Annotated[Part.output(), Doc("the box or segment that is explained")]]
+    subject: NotRequired[Annotated[Subject, Doc("what the evidence is about")]]
+    part: NotRequired[Annotated[Part, Doc("the box or segment that is explained")]]
     model: Annotated[Model, Doc("where the decision comes from")]
-    seen: NotRequired[Annotated[Perceived.output(), Doc("of a [perceiver](methods/perceptual.md)")]]
-    typical: NotRequired[Annotated[Typical.output(), Doc("with `--typical`; pictures that a generator made")]]
+    seen: NotRequired[Annotated[Perceived, Doc("of a [perceiver](methods/perceptual.md)")]]
+    typical: NotRequired[Annotated[Typical, Doc("with `--typical`; pictures that a generator made")]]
 
 
 class ExplainOutput2(ExplanationOutput):

@@ -49,7 +49,8 @@ class Unknowns(Result):
     @classmethod
     def restore(cls, facts: dict[str, Any]) -> Unknowns:
         """From the fields, as JSON keeps them."""
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in facts.items()})
+        read: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in facts.items()}
+        return cls(**read)
 
     @property
     def sentence(self) -> str:

@@ -57,6 +57,10 @@ class Result:
         """The type of its JSON."""
         return _output(cls)
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, handler: Any) -> Any:
+        return handler.generate_schema(cls.output())
+
 
 def plain(value: Any, digits: int = 4) -> Any:
     """A value as JSON keeps it."""
@@ -94,7 +98,7 @@ def _output(cls: type[Result]) -> Any:
             keys |= {k: v if get_origin(v) is NotRequired else NotRequired[v] for k, v in inner.items()}
         else:
             keys[how.key or name] = NotRequired[kind] if how.optional else kind
-    made = TypedDict(cls.__name__, keys)  # type: ignore[operator]
+    made = TypedDict(cls.__name__, keys)  # type: ignore[misc]
     made.__doc__, made.__module__ = cls.__doc__, cls.__module__
     return made
 

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..arguments import Count, checked
+from ..arguments import checked
+from ..bounds import Count
 from ..classifiers.base import Classifier
 from ..classifiers.pretrained import Pretrained
 from ..encoders.base import Encoder

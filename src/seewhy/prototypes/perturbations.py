@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,31 +20,15 @@ PROPERTIES = ("hue", "saturation", "contrast", "brightness", "texture", "shape")
 Pixels = UInt8[np.ndarray, "h w 3"]
 
 
-def hue(picture: Pixels, shift: float) -> Pixels:
-    """Turn the colour circle by ``shift`` of a whole turn, −0.5…0.5. Greys stay; colours are rounded to 8-bit HSV."""
-    return _coloured(picture, "adjust_hue", shift)
+def coloured(picture: Pixels, name: str, amount: float) -> Pixels:
+    """Hue, saturation, contrast or brightness changed as the authors' colour jitter does, on the same 8-bit picture.
 
-
-def saturation(picture: Pixels, factor: float) -> Pixels:
-    """``factor · picture + (1 − factor) · its grey``."""
-    return _coloured(picture, "adjust_saturation", factor)
-
-
-def contrast(picture: Pixels, factor: float) -> Pixels:
-    """``factor · picture + (1 − factor) · m``, where ``m`` is the mean of the grey picture."""
-    return _coloured(picture, "adjust_contrast", factor)
-
-
-def brightness(picture: Pixels, factor: float) -> Pixels:
-    """``factor · picture``."""
-    return _coloured(picture, "adjust_brightness", factor)
-
-
-def _coloured(picture: Pixels, change: str, amount: float) -> Pixels:
-    """The change the authors' colour jitter makes, on the same 8-bit picture."""
+    The hue is turned by ``amount`` of the colour circle, −0.5…0.5; of the others the picture keeps the factor
+    ``amount``, and what is missing is its grey, the mean of that, or nothing.
+    """
     from torchvision.transforms import functional
 
-    adjust: Callable[[Any, float], Any] = getattr(functional, change)
+    adjust: Callable[[Any, float], Any] = getattr(functional, f"adjust_{name}")
     return np.asarray(adjust(Image.fromarray(picture), amount))
 
 
@@ -92,10 +75,6 @@ class Changes(ABC):
     def change(self, picture: Pixels, name: str) -> Pixels:
         """The picture with one property changed."""
 
-    @abstractmethod
-    def times(self, factor: float) -> Changes:
-        """The same changes, ``factor`` times as strong."""
-
 
 @dataclass(frozen=True)
 class PaperChanges(Changes):
@@ -131,14 +110,7 @@ class PaperChanges(Changes):
             return denoise(picture, self.texture)
         if name == "shape":
             return warp(picture, self.amplitude, self.frequency)
-        return _coloured(picture, f"adjust_{name}", getattr(self, name))
-
-    def times(self, factor: float) -> PaperChanges:
-        """Distances from no change are multiplied; factors end at 0, the hue at half a turn."""
-        colours = {k: max(0.0, 1 - factor * (1 - getattr(self, k))) for k in ("saturation", "contrast", "brightness")}
-        turn = math.copysign(min(0.5, abs(self.hue) * factor), self.hue)
-        amounts = {k: getattr(self, k) * factor for k in ("texture", "amplitude")}
-        return replace(self, hue=turn, **colours, **amounts)
+        return coloured(picture, name, getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -167,16 +139,13 @@ class EqualChanges(Changes):
 
     def change(self, picture: Pixels, name: str) -> Pixels:
         if name == "hue":
-            return _search(picture, lambda turn: hue(picture, turn), 0.5, self.level)
+            return _search(picture, lambda turn: coloured(picture, "hue", turn), 0.5, self.level)
         if name == "shape":
             frequency = 2 / (self.period * picture.shape[0])
             return _search(picture, lambda size: warp(picture, size, frequency), picture.shape[0] / 8, self.level)
         if name == "texture":
             return _blend(picture, denoise(picture, self.texture, search=self.search), self.level)
-        return _blend(picture, _coloured(picture, f"adjust_{name}", 0.0), self.level)
-
-    def times(self, factor: float) -> EqualChanges:
-        return replace(self, level=self.level * factor)
+        return _blend(picture, coloured(picture, name, 0.0), self.level)
 
 
 def _blend(picture: Pixels, without: Pixels, level: float) -> Pixels:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ..printable import percent
 from .blocks import Chart, Colour, Forest, points, text_of
@@ -119,8 +119,9 @@ def _draw_chart(c: Chart) -> Drawing:
         plain = f"{value:,g}" if c.log or c.plain_x else _percent(value)
         shapes.append(Shape("text", (x(value), foot + 17), text=plain))
     if c.across:
-        at = (width - right, "end") if c.small else ((left + width - right) / 2, "middle")
-        shapes.append(Shape("text", (at[0], height - 4), text=c.across, anchor=at[1]))
+        anchor: Any = "end" if c.small else "middle"
+        at = width - right if c.small else (left + width - right) / 2
+        shapes.append(Shape("text", (at, height - 4), text=c.across, anchor=anchor))
     if c.upwards:
         shapes.append(Shape("text", (left, 10), text=c.upwards, anchor="start"))
     if c.band:

@@ -94,6 +94,7 @@ def crop(view: np.ndarray, region: Region) -> np.ndarray:
 
 def _where(where: Where, e: Explanation) -> Shown:
     title = heat_title(where)
+    items: list[tuple[str, Text, str]]
     shown: list[Block] = [Note(Line("What speaks for ", Strong(title), f", by {method_name(where.method)}."))]
     if where.is_zero:
         shown = [Note(Line("Nothing on this picture speaks for ", Strong(title), ", so no heat is drawn."), "said")]
@@ -301,7 +302,8 @@ def _word_row(word: Word, low: float, span: float) -> tuple[Cell, Cell, Cell]:
     origin = [] if word.origin is None else [str(word.origin)]
     origin += [] if word.adds is None else [f"adds {word.adds:.2f}"]
     title = f"{figure(word.score)}; the other class's sentences {figure(word.score_other)}"
-    mark, colour = (word.score_other - low) / span, "good" if holds else "idle"
+    mark = (word.score_other - low) / span
+    colour: Any = "good" if holds else "idle"
     bar = Bar("", (end - start) / span, "", (start - low) / span, mark, colour, title)
     idle = word.separates is not None and word.separates <= 0.5
     said = Unseen(f"{figure(word.score)}, {'holds' if holds else 'does not hold'}")
@@ -320,9 +322,9 @@ def _seen(seen: Perceived, e: Explanation) -> Shown:
         "that last one, drawn over the first.",
     )
     pictures = []
-    for picture, loops in zip(seen.path, seen.loops, strict=True):
+    for number, (picture, loops) in enumerate(zip(seen.path, seen.loops, strict=True), 1):
         when = "observed" if loops == 0 else f"after {loops} loop{'' if loops == 1 else 's'}"
-        is_last = picture is seen.picture
+        is_last = number == len(seen.path)
         caption = ("seen", when) if is_last else (when,)
         pictures.append(Picture(picture, f"What it saw, {when}", caption, on_still=is_last or loops == 0))
     near = seen.nearest

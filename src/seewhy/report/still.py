@@ -212,7 +212,7 @@ def _chart(c: Canvas, chart: Chart, x: float, y: float, width: float) -> float:
 
 
 def _ink(name: str) -> Colour:
-    return getattr(colours, name.upper()) if name else INK  # type: ignore[no-any-return]
+    return getattr(colours, name.upper()) if name else INK
 
 
 def _pictures(c: Canvas, block: Pictures, x: float, y: float, width: float) -> float:

@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 
 from ..api import pretrained
-from ..arguments import Count, checked
+from ..arguments import checked
+from ..bounds import Count
 from ..classifiers.base import Classifier
 from ..encoders.base import Encoder
 from ..encoders.module import from_module

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import torch
 
-from ...arguments import CountOrNone, checked
+from ...arguments import checked
+from ...bounds import Natural
 from ...classifiers.base import Classifier
 from ...classifiers.known_pictures import KnownPictures
 from ...errors import DataError
@@ -103,7 +104,7 @@ def audit(
     group: str | None = None,
     train: Annotated[Samples | str | Path | None, "checked where it is read"] = None,
     masks: Annotated[MaskSource | None, "whoever draws them"] = None,
-    n_explained: CountOrNone = 32,
+    n_explained: Natural = 32,
     store: FeatureStore | None = None,
     seed: int = 0,
     progress: Progress | None = None,
