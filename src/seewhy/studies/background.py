@@ -230,7 +230,8 @@ class Scenes:
                 "than two classes have two of them. At least two pictures of two classes each were expected, so that "
                 f"backgrounds can be exchanged. {why or 'Give more pictures.'}"
             )
-        items, pictures, masks = (tuple(of[i] for i in keep) for of in (self.items, self.pictures, self.masks))
+        items, pictures = tuple(self.items[i] for i in keep), tuple(self.pictures[i] for i in keep)
+        masks = tuple(self.masks[i] for i in keep)
         return Scenes(items, pictures, masks, self.labels[keep], self.grey, self.left_out, single)
 
     def covered(self, boxes: BoxData) -> dict[str, Any] | None:
