@@ -12,6 +12,8 @@ from .terminal import say
 
 GOES = "0.4"
 """The version without them."""
+LONGEST = 60
+"""Signs of a word that are shown."""
 FLAGS = {
     "--force", "--json", "--quiet", "-q", "--plan", "--because", "--dry-run", "--csv", "--png", "--raw-steps",
 }  # fmt: skip
@@ -186,8 +188,13 @@ def todays(args: list[str]) -> list[str]:
     words = rest[:end] if old.before is None else old.before(rest[:end])
     new = [*old.verb.split(), *_renamed(old, words), *old.add, *rest[end:]]
     if new != args and not {"-q", "--quiet"} & {*args}:
-        say(f"seewhy: this is typed today as: seewhy {shlex.join(new)} (the old form goes in {GOES})", file=sys.stderr)
+        line = shlex.join(_short(word) for word in new)
+        say(f"seewhy: this is typed today as: seewhy {line} (the old form goes in {GOES})", file=sys.stderr)
     return new
+
+
+def _short(word: str) -> str:
+    return word if len(word) <= LONGEST else f"{word[:LONGEST]}…"
 
 
 def _renamed(old: Old, words: Sequence[str]) -> Iterator[str]:

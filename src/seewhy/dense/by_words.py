@@ -22,11 +22,23 @@ from .regions import Detections, Segmentation
 
 @overload
 def segment(  # type: ignore[overload-overlap]
-    picture: One, labels: Iterable[str], encoder: Encoder | str = ..., **parameters: Unpack[SegmentKeywords]
+    picture: One,
+    labels: Iterable[str],
+    encoder: Encoder | str = ...,
+    *,
+    segmenter: str = ...,
+    store: FeatureStore | None = ...,
+    **parameters: Unpack[SegmentKeywords],
 ) -> Segmentation: ...
 @overload
 def segment(
-    picture: Many, labels: Iterable[str], encoder: Encoder | str = ..., **parameters: Unpack[SegmentKeywords]
+    picture: Many,
+    labels: Iterable[str],
+    encoder: Encoder | str = ...,
+    *,
+    segmenter: str = ...,
+    store: FeatureStore | None = ...,
+    **parameters: Unpack[SegmentKeywords],
 ) -> list[Segmentation | Failure]: ...
 @checked
 def segment(
