@@ -21,8 +21,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from seewhy.evidence.halves import Match, match
-from seewhy.evidence.watched import Watched
 from torch import Tensor
 
 import seewhy
@@ -31,8 +29,8 @@ from seewhy.attributions.base import Attribution, Explainable
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.base import EncoderOutput
-from seewhy.evidence.faithfulness import masks, stands_out
-from seewhy.evidence.where import PARTLY
+from seewhy.evidence.faithfulness import PARTLY, Match, masks, match, stands_out
+from seewhy.evidence.goals import Watched
 from seewhy.explanation.base import Explanation, Where, Words
 from seewhy.explanation.similar import Like
 from seewhy.heads.head import Target

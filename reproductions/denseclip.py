@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from claims import Claim, Interval, Report, command, deliver, machine, parser, verdict
 from PIL import Image
-from seewhy.dense.truths import with_truth
 from textured_scenes import TEXTURES, scenes
 from torch import Tensor
 
@@ -84,7 +83,7 @@ class World:
         """What is measured on."""
         empty = Affine.empty(len(self.classes))
         reader = DenseCLIP(levels=LEVELS).segmenter(self.encoder, self.classes, empty)
-        return [(one, truth) for one, truth, _ in with_truth(reader, data, Progress(), "Looking")]
+        return [(one, truth) for one, truth, _ in reader.reader.with_masks(data, Progress(), "Looking")]
 
     @cached_property
     def held(self) -> Looks:

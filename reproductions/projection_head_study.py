@@ -13,7 +13,6 @@ from typing import Any, get_args
 from scripts import ended, parser, settled
 
 import seewhy
-from seewhy.encoders.adapted import Adaptation
 from seewhy.encoders.base import Encoder
 from seewhy.errors import InputError
 from seewhy.learning.encoders.adapted import Adaptation

@@ -42,10 +42,11 @@ SomePart = Annotated[float, Bound(0, 1, open=(True, False))]
 
 
 @cache
-def limits(cls: type) -> list[tuple[str, str, Any]]:
+def limits(cls: Any) -> list[tuple[str, str, Any]]:
     """Name of each bounded field, what is expected there, and its bound or its choices."""
-    hints, found = get_type_hints(cls, include_extras=True), []
-    for name in [one.name for one in fields(cls)]:  # type: ignore[arg-type]
+    hints = get_type_hints(cls, include_extras=True)
+    found: list[tuple[str, str, Any]] = []
+    for name in [one.name for one in fields(cls)]:
         for kind in (hints[name], *get_args(hints[name])):
             choices = tuple(c for k in (kind, *get_args(kind)) if get_origin(k) is Literal for c in get_args(k))
             if get_origin(kind) is Annotated and isinstance(kind.__metadata__[0], Bound):
@@ -64,7 +65,8 @@ def check_fields(settings: Any, name: str | None = None) -> None:
     Raises:
         InputError: names the field, its value and what was expected.
     """
-    for field, expected, limit in limits(type(settings)):
+    kind: Any = type(settings)
+    for field, expected, limit in limits(kind):
         value = getattr(settings, field)
         fits = value in limit if isinstance(limit, tuple) else limit.holds(value) if value is not None else True
         if not fits and value is not None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, get_type_hints
+from typing import Any
 
 import pytest
 import typer.main
@@ -21,9 +20,9 @@ from seewhy.storage.output import check_file, check_folder, make_folder, write
 from simulated_work import make_pictures
 
 TAKE_ADDRESSES = {
-    ("embed", "output"),
-    ("embed", "status"),
-    ("embed", "verify"),
+    ("index", "output"),
+    ("index", "status"),
+    ("index", "verify"),
     ("predict", "output"),
     ("explain", "output"),
     ("index", "data"),
@@ -40,11 +39,7 @@ def commands(group: Any, above: str = "") -> Iterator[tuple[str, Any]]:
 
 def names_of_files(command: Any) -> Iterator[Any]:
     """Parameters of a verb that are names of files or folders."""
-    function = inspect.unwrap(command.callback)
-    hints = get_type_hints(function)
-    for parameter in command.params:
-        if parameter.name in hints and "Path" in str(hints[parameter.name]):
-            yield parameter
+    yield from (p for p in command.params if "Path" in str(p.type_descriptor.annotation))
 
 
 def test_every_verb_refuses_addresses_but_where_its_help_names_them() -> None:
@@ -61,7 +56,7 @@ def test_every_verb_refuses_addresses_but_where_its_help_names_them() -> None:
                 with pytest.raises(DataError, match=r"^s3://bucket/x is an address\. The name of a file or folder on"):
                     command.invoke(context)
     assert taken == TAKE_ADDRESSES
-    assert len(refused) >= 35
+    assert len(refused) >= 18
 
 
 @pytest.mark.parametrize(
@@ -73,9 +68,12 @@ def test_every_verb_refuses_addresses_but_where_its_help_names_them() -> None:
         ("predict photos --labels a,b -o s3://bucket/a.csv", "s3://bucket/a.csv is an address."),
         ("explain photos --labels a,b -o s3://bucket/cards", "s3://bucket/cards is an address."),
         ("explain photos --labels a,b --store S3://bucket/a.sqlite", "s3://bucket/a.sqlite is an address."),
-        ("embed photos -o sftp://host/a", "sftp://host/a is no object storage, in which files appear whole."),
-        ("embed photos -o memory://nowhere/a", "memory://nowhere/a cannot be written to: there is no nowhere."),
-        ("embed --status memory://nowhere/a", "memory://nowhere/a has no _manifest.json."),
+        ("index photos --parquet -o sftp://host/a", "sftp://host/a is no object storage, in which files appear whole."),
+        (
+            "index photos --parquet -o memory://nowhere/a",
+            "memory://nowhere/a cannot be written to: there is no nowhere.",
+        ),
+        ("index --status memory://nowhere/a", "memory://nowhere/a has no _manifest.json."),
         ("index memory://nowhere/a -o library", "memory://nowhere/a has no _manifest.json."),
         ("predict photos --labels a,b --parquet -o memory://nowhere/a", "memory://nowhere/a cannot be written to: "),
     ],

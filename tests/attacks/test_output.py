@@ -66,7 +66,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 
     def run(*arguments: object) -> str:
         before = contents(here)
-        monkeypatch.setattr(sys, "argv", ["seewhy", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["seewhy", *map(str, arguments), "-q"])
         with pytest.raises(SystemExit) as ended:
             main()
         said = capsys.readouterr()
@@ -95,7 +95,6 @@ WRITERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "predict --csv": (("predict", PHOTO, "--labels", "labels.txt", "--csv", "-o"), (".csv",)),
     "evaluate": (("evaluate", "photos", "--labels", "labels.txt", "-o"), (".html", ".json")),
     "search": (("search", "library", "--text", "x", "-o"), (".html", ".json")),
-    "dialogue": (("dialogue", "mine", "yours", PHOTO, "-o"), (".html", ".json")),
     "describe classes": (("describe", "classes", "labels.txt", "-w", "m", "-o"), (".json",)),
     "describe pairs": (("describe", "pairs", "photos", "--labels", "labels.txt", "-w", "m", "-o"), (".json",)),
     "describe images": (("describe", "images", PHOTO, "--labels", "labels.txt", "-o"), (".jsonl", ".txt")),

@@ -18,7 +18,7 @@ from seewhy.explanation.base import Explanation
 from seewhy.explanation.prediction import Decision, Prediction
 from seewhy.report import index_entry, render_html, render_index, render_png
 from seewhy.report.canvas import Canvas
-from seewhy.report.terminal import card_lines
+from seewhy.report.card import card_lines
 from seewhy.service.app.base import render
 
 OWN = ("58", "30")

@@ -141,7 +141,7 @@ def test_a_writer_that_does_not_keep_to_a_schema_is_told_it_in_words_and_the_lis
     assert 'of this schema: {"type": "integer"}' in parrot.asked[1].user
     assert heard.notes == [
         "parrot did not keep to the JSON schema it was sent; it is asked again with the schema in words. "
-        "--leave-out response_format asks so at once"
+        "--set leave_out=response_format asks so at once"
     ]
 
 
@@ -157,7 +157,7 @@ def test_of_an_answer_that_was_cut_off_the_whole_part_is_taken_and_said() -> Non
     desk = WriterSession(Breathless("- red beak\n- bla", "black"), Written(":memory:"), max_tokens=5, progress=heard)
     assert desk.ask(Prompt("x"), str) == "- red beak"
     assert heard.notes == [
-        "The answer of breathless was cut off after 5 tokens. A whole one was expected. Raise --max-tokens. "
+        "The answer of breathless was cut off after 5 tokens. A whole one was expected. Raise --set max_tokens. "
         "Until then the part that is whole is taken"
     ]
     with pytest.raises(CutOffError):
@@ -225,7 +225,7 @@ def test_a_refused_parameter_is_named_with_its_cure_and_can_be_left_out() -> Non
     with serving(picky) as service:
         with pytest.raises(NoWriterError) as caught:
             list(write_classes(WriterSession(ServiceWriter("m", service.url), Written(":memory:")), ["a", "b"]))
-        assert "Add --leave-out seed, or change it." in str(caught.value)
+        assert "Add --set leave_out=seed, or change it." in str(caught.value)
         assert len(service.requests) == 1
         writer = ServiceWriter("m", service.url, left_out=("seed", "temperature"))
         assert writer.write(Prompt("x")) == "- one thing\n- another"

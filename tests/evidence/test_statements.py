@@ -16,7 +16,7 @@ from seewhy.explanation.base import Explanation, Where, Words
 from seewhy.explanation.similar import Like
 from seewhy.pictures.samples import load_samples
 from seewhy.report import canvas
-from seewhy.report.terminal import card_lines
+from seewhy.report.card import card_lines
 from tiny import class_folders, picture, tiny_cnn
 
 CLASSES = ("moss", "rust", "sky")

@@ -292,13 +292,11 @@ def test_pairs_from_python_by_the_names_of_their_columns() -> None:
         ),
         (
             {"objective": "prefix", "label": "kind", "keep": 2.0},
-            "adapt was given keep=2. A part from 0, the encoder as it was, to 1, all that was learnt, was expected. "
-            "Change it, or leave it out to have it chosen.",
+            "adapt was given keep=2. A number from 0 to 1 was expected. Change it.",
         ),
         (
             {"objective": "prefix", "label": "kind", "held_out": 1.0},
-            "adapt was given may_forget=0.1, held_out=1. A part from 0 to 1, and one between them, were expected. "
-            "Change them.",
+            "adapt was given held_out=1. A number above 0 to below 1 was expected. Change it.",
         ),
     ],
 )

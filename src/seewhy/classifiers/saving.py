@@ -57,10 +57,11 @@ MAX_LOGIT = 60000.0
 ARCHIVE = FolderArchive(
     CARD,
     Facts(("format", "seewhy", "recipe", "encoder")),
-    formats=(FORMAT,),
+    formats=(1, FORMAT),
     kind="a saved SeeWhy classifier",
     make="Make one with: seewhy fit PHOTOS -o {folder}",
     again="fit the classifier again",
+    undigested={1: "tensors.safetensors"},
 )
 PLAIN = {"parameters": dict, "measures": dict, "decided_by_words": bool, "words_accuracy_on": str, "trained_on": str}
 """Fields that stand in the card as they are, of these types."""

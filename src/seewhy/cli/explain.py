@@ -196,7 +196,7 @@ def _note_layer(session: Session, classifier: Any, how: ExplainOptions) -> None:
 
 def told(done: Done) -> None:
     """Print the answer."""
-    from ..report.terminal import card_lines
+    from ..report.card import card_lines
 
     image, label, card = (done.record[key] for key in ("image", "label", "card"))
     if done.explanation is None:

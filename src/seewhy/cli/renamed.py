@@ -6,12 +6,15 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 
 from ..errors import InputError
 from .terminal import say
 
 GOES = "0.4"
 """The version without them."""
+LONGEST = 60
+"""Signs of a word that are shown."""
 FLAGS = {
     "--force", "--json", "--quiet", "-q", "--plan", "--because", "--dry-run", "--csv", "--png", "--raw-steps",
 }  # fmt: skip
@@ -177,6 +180,8 @@ def todays(args: list[str]) -> list[str]:
     """
     n = 2 if args[:1] and args[0] in ("study", "describe", "pairs") else 1
     verb, rest = " ".join(args[:n]), args[n:]
+    if verb in entry_points(group="seewhy.verbs").names:
+        return args
     if verb in LEFT:
         raise InputError(
             f"seewhy {verb} was typed, which is no command any more. Its script in Python was expected. Take "
@@ -186,8 +191,13 @@ def todays(args: list[str]) -> list[str]:
     words = rest[:end] if old.before is None else old.before(rest[:end])
     new = [*old.verb.split(), *_renamed(old, words), *old.add, *rest[end:]]
     if new != args and not {"-q", "--quiet"} & {*args}:
-        say(f"seewhy: this is typed today as: seewhy {shlex.join(new)} (the old form goes in {GOES})", file=sys.stderr)
+        line = shlex.join(_short(word) for word in new)
+        say(f"seewhy: this is typed today as: seewhy {line} (the old form goes in {GOES})", file=sys.stderr)
     return new
+
+
+def _short(word: str) -> str:
+    return word if len(word) <= LONGEST else f"{word[:LONGEST]}…"
 
 
 def _renamed(old: Old, words: Sequence[str]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -238,7 +238,7 @@ class KPCA_CAM(_ActivationCAM):
         model: nn.Module,
         target_layers: Sequence[nn.Module],
         reshape_transform: Reshape | None = None,
-        kernel: str = "sigmoid",
+        kernel: Literal["cosine", "linear", "poly", "rbf", "sigmoid"] = "sigmoid",
         gamma: float | None = None,
     ) -> None:
         super().__init__(model, target_layers, reshape_transform)

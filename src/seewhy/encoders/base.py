@@ -330,7 +330,8 @@ class Encoder:
         if condition is not None:
             return self.under(condition).encode(pixels)
         if (engine := self._averaging) is not None:
-            return EncoderOutput(*engine.maps_and_means(pixels), pixels)
+            maps, means = engine.maps_and_means(pixels)
+            return EncoderOutput(maps, means, pixels)
         features = self.forward_features(pixels)
         # A mean is no work; another head may be a whole block.
         with beside(self.engine.name) if self.is_average else for_torch(), torch.no_grad():

@@ -159,7 +159,7 @@ class PredictionOutput(TypedDict):
     label: Annotated[str, Doc("the decision")]
     score: Annotated[Share, Doc("the classifier's own score of it, measured on nothing")]
     top: Annotated[list[ClassScore], Doc("classes by falling probability, `--top` of them")]
-    decision: NotRequired[Annotated[Decision, Doc("how far to trust it (docs/concepts.md#the-decision)")]]
+    decision: NotRequired[Annotated[Decision, Doc("how far to trust it ([concepts](concepts.md#the-decision))")]]
 
 
 class Recent(PredictionOutput):

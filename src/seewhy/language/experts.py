@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -254,23 +254,12 @@ def _cells(classifier: Deciding, features: Tensor) -> Float[Tensor, "c h w"]:
     return avg_pool2d(classifier.encoder.layout.to_grid(features[None]), 3, 1, 1, count_include_pad=False)[0]
 
 
-def _patches(mask: Bool[Tensor, "h w"], label: Tensor) -> list[list[tuple[int, int]]]:
+def _patches(mask: Bool[Tensor, "h w"], label: Int[Tensor, "h w"]) -> list[list[tuple[int, int]]]:
     """Connected cells of one label, each patch once, in reading order."""
-    height, width = mask.shape
-    done: set[tuple[int, int]] = set()
+    from scipy.ndimage import label as connected
+
     found = []
-    for start in [tuple(cell) for cell in mask.nonzero().tolist()]:
-        if start in done:
-            continue
-        done.add(start)
-        patch, pending = [], [start]
-        while pending:
-            r, c = pending.pop()
-            patch.append((r, c))
-            for near in ((r - 1, c), (r + 1, c), (r, c - 1), (r, c + 1)):
-                inside = 0 <= near[0] < height and 0 <= near[1] < width
-                if inside and near not in done and mask[near] and label[near] == label[start]:
-                    done.add(near)
-                    pending.append(near)
-        found.append(sorted(patch))
-    return found
+    for value in label[mask].unique():
+        parts, n = connected((mask & (label == value)).numpy())
+        found += [[(int(r), int(c)) for r, c in np.argwhere(parts == i + 1)] for i in range(n)]
+    return sorted(found)

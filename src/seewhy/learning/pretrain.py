@@ -177,9 +177,9 @@ class Pretrain(Way[PooledSet, Tried]):
         tower = TunedPictures.before(on)
         with seeded(self.seed):
             head = self.head().build(width, progress)
-            sizes = {"n_classes": len(classes), "n_pictures": len(own), "n_steps": n_steps}
             network, out = nn.Sequential(tower.trunk, tower.pool), self.head().out_width(width)
-            task = Views(network, head, objective, width=out, **sizes)
+            n, k = len(own), len(classes)
+            task = Views(network, head, objective, width=out, n_classes=k, n_pictures=n, n_steps=n_steps)
         if self.keep_head:
             tower.behind, tower.head = head, self.head().facts(width)
         return tower, task, data

@@ -193,7 +193,8 @@ class Way(ABC, Generic[S, T]):
         kept = None if checkpoint is None else (checkpoint, seal)
         done = train(task, data, self.training(data, on), checkpoint=kept, history=history, progress=progress)
         part.requires_grad_(False)
-        facts, tried, keep = self.told(own, data, done), [], 1.0
+        facts, keep = self.told(own, data, done), 1.0
+        tried: list[T] = []
         if keeps:
             measured = self.measured(on, part, own, chosen_on, held, progress)
             keep, tried = choose_keep(measured, keeps, self, len(chosen_on), progress)

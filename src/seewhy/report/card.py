@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..explanation.base import Explanation, Where
+from ..explanation.base import TOO_LITTLE, Explanation, Where
 from ..explanation.part import Part
 from ..explanation.prediction import Certainty, Decision, Prediction
 from ..explanation.verdict import Level, Missing
@@ -210,3 +210,29 @@ def dimming(part: Part, size: tuple[int, ...], frame: tuple[float, float, float,
     layer = np.zeros((*inside.shape, 4), np.uint8)
     layer[~inside, 3] = DIMMED
     return layer
+
+
+NAMES = {"seen": "saw", "part": "inside", "like": "like what", "words": "in words"}
+"""How kinds of evidence are called at the beginning of a line, where not by their keys."""
+
+
+def card_lines(e: Explanation) -> Iterator[str]:
+    """The answer as a person would read it."""
+    p = e.prediction
+    label = p.label if p.probability is None else f"{p.label} {percent(p.probability, '')}"
+    if p.decision is None or not p.is_measured:
+        nearly = f", nearly {p.top[1].label} {percent(p.top[1].score, '')}" if len(p.top) > 1 else ""
+        yield f"{p.image}: {label}{nearly}"
+    else:
+        yield f"{p.image}: {p.decision.headline if p.probability is None else f'{label}, {p.decision.verdict}'}"
+    rows = [] if p.decision is None else [("decision", f"{p.decision.verdict}: {p.decision.sentence}")]
+    rows += [("own score", own_scores(p, "")), ("about", e.aside)]
+    for key, _, evidence in e.answers:
+        if isinstance(evidence, Missing):
+            rows.append((NAMES.get(key, key), f"{evidence.reason} {evidence.cure}"))
+            continue
+        rows.append((NAMES.get(key, key), f"{evidence.verdict.level}: {evidence.verdict.sentence}"))
+        rows += [("", remark) for remark in getattr(evidence, "remarks", ())]
+    if e.agreement.sentence != TOO_LITTLE:
+        rows.append(("agreement", e.agreement.sentence))
+    yield from (f"  {name:<10} {text}" for name, text in rows if text)

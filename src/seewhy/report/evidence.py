@@ -322,9 +322,9 @@ def _seen(seen: Perceived, e: Explanation) -> Shown:
         "that last one, drawn over the first.",
     )
     pictures = []
-    for picture, loops in zip(seen.path, seen.loops, strict=True):
+    for number, (picture, loops) in enumerate(zip(seen.path, seen.loops, strict=True), 1):
         when = "observed" if loops == 0 else f"after {loops} loop{'' if loops == 1 else 's'}"
-        is_last = picture is seen.picture
+        is_last = number == len(seen.path)
         caption = ("seen", when) if is_last else (when,)
         pictures.append(Picture(picture, f"What it saw, {when}", caption, on_still=is_last or loops == 0))
     near = seen.nearest

@@ -49,7 +49,8 @@ def _files(catalogue: Catalogue) -> Iterator[Checked]:
     damage = catalogue.damage()
     has_sums = _unless_damaged(lambda: catalogue.has_sums, True)
     yield Checked(FILE, damage, bool(damage) or has_sums)
-    for column in _unless_damaged(lambda: columns_of(catalogue), {}).values():
+    none: dict[str, Column] = {}
+    for column in _unless_damaged(lambda: columns_of(catalogue), none).values():
         yield Checked(column.path.name, _reason(lambda: _check_rows(column, catalogue)), has_sums)  # noqa: B023
     if (white := _unless_damaged(lambda: catalogue.get("whitening"), None)) is not None:
         path = catalogue.folder / white["file"]

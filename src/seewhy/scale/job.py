@@ -246,9 +246,8 @@ def read_job(output: Where) -> Job:
         whole = whole and _is_told(facts) and facts["digest"] == _digest(facts)
     except FileNotFoundError as error:
         raise DataError(
-            f"{place} has no {MANIFEST}. The folder of a run was expected, as seewhy index --parquet -o makes "
-            "it. Look for "
-            "another name."
+            f"{place} has no {MANIFEST}. The folder of a run was expected, as seewhy index --parquet -o makes it. Look "
+            "for another name."
         ) from error
     except SeeWhyError:
         raise

@@ -65,8 +65,6 @@ def spans(numbers: Sequence[int]) -> list[str]:
 
 def status(output: Where) -> Status:
     """How far a run is."""
-    from .work import arrow
-
     arrow()
     job = read_job(output)
     missing, rows, failed = [], 0, 0
@@ -80,8 +78,6 @@ def status(output: Where) -> Status:
 
 def verify(output: Where) -> Verification:
     """Read every byte of a run."""
-    from .work import arrow
-
     arrow()
     job = read_job(output)
     return Verification.of(job.place, (Checked(MANIFEST), *_checked(job)))

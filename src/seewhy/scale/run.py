@@ -9,24 +9,21 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import InputError, ModelError, SeeWhyError
 from ..progress import Progress
 from ..threads import bound_threads, n_cores
+from ..types import Failure
 from .inputs import Input, Shard, ShardError
 from .job import Job, Survey, Written, claim
 from .on_ray import Cluster, OnRay
 from .places import Where, find_place
 from .work import Model, Work
 
-if TYPE_CHECKING:
-    from .job import Job, Model, Written
-    from .work import Work
-
 LIVES = 2
 """Processes that may die of a shard before it is left out."""
-Result = tuple[Shard, "Written | ShardError"]
+Result = tuple[Shard, Written | ShardError]
 
 
 def serve(pipe: Connection, work: Work, threads: int) -> None:
@@ -256,10 +253,14 @@ def run(
         job = claim(place, work.verb, survey, doing.model())
         for shard, result in progress.track(doing.results(job, lambda: left(job)), "Shards", report.n_part):
             if isinstance(result, ShardError):
-                unread(shard, result, report, progress)
+                report.unread.append((shard.name, str(result)))
+                progress.note(f"The shard {shard.name} was left out: {result}")
             else:
                 report.add(result)
-                named += name_failed(result, SHOWN - named, progress)
+                shown = result.first[: SHOWN - named]
+                named += len(shown)
+                for image, error in shown:
+                    progress.failed(Failure(image, error))
     job.finish()
     return report
 
@@ -270,17 +271,13 @@ def _doing(
     """Who does the work."""
     if cluster is not None:
         return OnRay(work, cluster)
-    n = _fitting(workers, threads or n_cores(), progress)
-    return Alone(work, threads) if n == 1 else Workers(work, n, (threads or n_cores()) // n)
-
-
-def _fitting(workers: int, threads: int, progress: Progress) -> int:
-    """As many processes as there are threads for them."""
     if workers < 1:
         raise InputError(f"{workers} workers were asked for. A whole number above 0 was expected. Give at least 1.")
-    if workers > threads:
-        progress.note(f"{workers} workers were asked for, and there are {threads} threads for them: {threads} work.")
-    return min(workers, threads)
+    most = threads or n_cores()
+    if workers > most:
+        progress.note(f"{workers} workers were asked for, and there are {most} threads for them: {most} work.")
+    n = min(workers, most)
+    return Alone(work, threads) if n == 1 else Workers(work, n, most // n)
 
 
 class Alone:
@@ -332,19 +329,3 @@ def _changed(given: Input) -> InputError:
         f"The files of {given.place} have changed while they were read. The same ones were expected, so that none is "
         "missed. What is written is whole; run again when nothing is copied there any more, into another folder."
     )
-
-
-def name_failed(written: Written, most: int, progress: Progress) -> int:
-    """Name the first pictures of a shard that failed; how many were."""
-    from ..types import Failure
-
-    shown = written.first[:most]
-    for image, error in shown:
-        progress.failed(Failure(image, error))
-    return len(shown)
-
-
-def unread(shard: Shard, error: Exception, report: Report, progress: Progress) -> None:
-    """Count a shard that cannot be read; the others go on."""
-    report.unread.append((shard.name, str(error)))
-    progress.note(f"The shard {shard.name} was left out: {error}")

@@ -230,8 +230,9 @@ class Scenes:
                 "than two classes have two of them. At least two pictures of two classes each were expected, so that "
                 f"backgrounds can be exchanged. {why or 'Give more pictures.'}"
             )
-        chosen = [tuple(of[i] for i in keep) for of in (self.items, self.pictures, self.masks)]
-        return Scenes(*chosen, self.labels[keep], self.grey, self.left_out, single)  # type: ignore[arg-type]
+        items, pictures = tuple(self.items[i] for i in keep), tuple(self.pictures[i] for i in keep)
+        masks = tuple(self.masks[i] for i in keep)
+        return Scenes(items, pictures, masks, self.labels[keep], self.grey, self.left_out, single)
 
     def covered(self, boxes: BoxData) -> dict[str, Any] | None:
         """Part of the boxes that the masks cover, and of the masks that lies within; ``None`` without boxes."""

@@ -322,7 +322,7 @@ def _examples(examples: Sequence[Any]) -> Iterator[Block]:
 def _versions_table(rows: Sequence[Mapping[str, Any]], measure: str) -> Table:
     lines = []
     for row in rows:
-        cells = []
+        cells: list[Cell] = []
         for version in row["versions"]:
             one = version[measure]
             change = f"{points(one['change'], True)} ({pair(one['change_interval'])})"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import comb
 from typing import Any
 
 import torch
@@ -119,10 +118,9 @@ def fisher(right: int, n: int, right_rest: int, n_rest: int) -> float:
     >>> round(fisher(1, 10, 11, 14), 5)
     0.00276
     """
-    total, all_right = n + n_rest, right + right_rest
-    counts = range(max(0, n - (total - all_right)), min(n, all_right) + 1)
-    ways = {k: comb(all_right, k) * comb(total - all_right, n - k) for k in counts}
-    return sum(w for w in ways.values() if w <= ways[right]) / comb(total, n)
+    from scipy.stats import fisher_exact
+
+    return float(fisher_exact([[right, n - right], [right_rest, n_rest - right_rest]])[1])
 
 
 def groups_of(items: Sequence[Sample]) -> Tensor | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -28,16 +29,15 @@ class Error(NamedTuple):
 
 
 @cache
-def _student(freedom: int) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """Values, what each weighs, and how often one is at most so large.
+def _student(freedom: int) -> tuple[np.ndarray, np.ndarray]:
+    """Values, and what each weighs.
 
     With ``t = sqrt(f) tan(a)`` the density is ``cos(a)^(f-1)``; within ``a`` it is even enough for equal steps.
     """
     most = min(1.0, 20 / math.sqrt(freedom) / (math.pi / 2))  # beyond 20 standard deviations there is nothing
-    a = torch.linspace(-1, 1, N_TABLED + 2, dtype=torch.double)[1:-1] * math.pi / 2 * most
-    weight = a.cos() ** (freedom - 1)
-    weight = weight / weight.sum()
-    return math.sqrt(freedom) * a.tan(), weight, weight.cumsum(0) - weight / 2
+    a = np.linspace(-1, 1, N_TABLED + 2)[1:-1] * math.pi / 2 * most
+    weight = np.cos(a) ** (freedom - 1)
+    return math.sqrt(freedom) * np.tan(a), weight / weight.sum()
 
 
 def beyond(value: float, errors: Sequence[Error]) -> float:
@@ -52,21 +52,14 @@ def beyond(value: float, errors: Sequence[Error]) -> float:
     large = sorted((error for error in errors if error.size > 1e-12), key=lambda error: error.freedom)
     if not large:
         return 1.0 if abs(value) < 1e-12 else 0.0
-    last = large[-1]
-    shift, weight = torch.zeros(1, dtype=torch.double), torch.ones(1, dtype=torch.double)
+    from scipy.stats import t
+
+    last, shift, weight = large[-1], np.zeros(1), np.ones(1)
     if len(large) > 1:
-        shift, weight, _ = _student(large[0].freedom)
+        shift, weight = _student(large[0].freedom)
         shift = shift * large[0].size
-    at, _, below = _student(last.freedom)
-
-    def at_most(limit: Tensor) -> Tensor:
-        where = limit / last.size
-        after = torch.searchsorted(at, where.contiguous()).clamp(1, len(at) - 1)
-        part = ((where - at[after - 1]) / (at[after] - at[after - 1])).clamp(0, 1)
-        return below[after - 1] + part * (below[after] - below[after - 1])
-
-    tail = at_most(-abs(value) - shift) + 1 - at_most(abs(value) - shift)
-    return min(1.0, float((weight * tail).sum()))
+    tails = t.sf((abs(value) + shift) / last.size, last.freedom) + t.sf((abs(value) - shift) / last.size, last.freedom)
+    return min(1.0, float((weight * tails).sum()))
 
 
 def one_sided(value: float, error: Error) -> float:

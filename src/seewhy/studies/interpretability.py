@@ -150,7 +150,7 @@ class InterpretabilityStudy:
 
         def whole() -> Row:
             features = looked.pooled if self.raw_reference else standardised(looked.pooled, parts.train)
-            return {"right": [bits(self.training(features, labels, parts))], "kept": []}
+            return {"right": [bits(self.training(features, labels, parts).tolist())], "kept": []}
 
         right = _flags(records.row(_key(said, f"{fingerprint} all features"), whole)["right"][0])
         libraries = {}

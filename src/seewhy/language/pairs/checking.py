@@ -43,16 +43,31 @@ def save(
 ) -> tuple[Path, Path]:
     """Write both files; pictures are named relative to them."""
     check_place(path, force=force)
-    rows = [{"image": _named(s, path), "texts": list(s.texts), **_more(s.label, s.group)} for s in kept.items]
-    others = [
-        {"image": _relative(one["image"], path), "text": one["text"], "reasons": one["reasons"]}
-        | _more(one["label"], one["group"])
-        for one in removed
-    ]
-    both = [(beside(path), others), (path, rows)]
+    for s in kept.items:
+        if s.pixels is not None and ".tar" not in s.image:
+            raise DataError(
+                f"{s.image} is no file, and a table can only name files. Pictures in files or shards were expected. "
+                "Save them first."
+            )
+    rows = [{"image": s.image, "texts": list(s.texts), "label": s.label, "group": s.group} for s in kept.items]
+    both = [(beside(path), removed), (path, rows)]
     for place, found in both[::-1] if kept_first else both:
-        write(place, _lines(found), force=force)
+        write(place, "".join(_line(one, path) for one in found), force=force)
     return path, beside(path)
+
+
+def _line(row: dict[str, Any], path: Path) -> str:
+    """One row: its picture relative to the file, and neither an empty label nor an empty group."""
+    known = {name: row[name] for name in row if name not in ("label", "group") or row[name]}
+    image = os.path.relpath(row["image"], path.parent)
+    return (
+        json.dumps(
+            {"image": image}
+            | {name: known[name] for name in ("text", "texts", "reasons", "label", "group") if name in known},
+            ensure_ascii=False,
+        )
+        + "\n"
+    )
 
 
 def restore(path: str | Path, rule: str, output: str | Path | None = None, *, force: bool = False) -> int:
@@ -82,7 +97,10 @@ def restore(path: str | Path, rule: str, output: str | Path | None = None, *, fo
         raise DataError(
             f"The rule {rule!r} removed nothing from {path}. One of {', '.join(there) or 'none'} was expected. Name it."
         )
-    kept = {s.image: s for s in read_pairs(path, group="group" if _has_groups(path) else None).items}
+    kept = {
+        s.image: s
+        for s in read_pairs(path, group="group" if any("group" in row for row in rows_of(path)) else None).items
+    }
     out, back = [], 0
     for row in removed:
         left = {name: reason for name, reason in row["reasons"].items() if name != rule}
@@ -96,32 +114,6 @@ def restore(path: str | Path, rule: str, output: str | Path | None = None, *, fo
             back += 1
     save(Path(output or path), gathered(list(kept.values())), out, force=force, kept_first=True)
     return back
-
-
-def _has_groups(path: Path) -> bool:
-    return any("group" in row for row in rows_of(path))
-
-
-def _named(sample: Sample, path: Path) -> str:
-    if sample.pixels is not None and ".tar" not in sample.image:
-        raise DataError(
-            f"{sample.image} is no file, and a table can only name files. Pictures in files or shards were expected. "
-            f"Save "
-            "them first."
-        )
-    return _relative(sample.image, path)
-
-
-def _relative(image: str, path: Path) -> str:
-    return os.path.relpath(image, path.parent)
-
-
-def _more(label: str, group: str | None) -> dict[str, str]:
-    return ({"label": label} if label else {}) | ({"group": group} if group else {})
-
-
-def _lines(rows: Sequence[dict[str, Any]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 @dataclass(frozen=True)
@@ -230,12 +222,12 @@ def check(
     for rule in chosen:
         broken = reasons.get(rule.name)
         if broken is None:
-            findings.append(Finding(rule.name, _settings(rule), 0, 0, (), rule.needs))
+            findings.append(Finding(rule.name, rule.settings(), 0, 0, (), rule.needs))
             continue
         shown = [(*corpus.pairs[i], reason) for i, reason in list(broken.items())[:n_examples]]
         examples = tuple(Example(corpus.samples.items[p].image, text, reason) for p, text, reason in shown)
         n_pictures = len({corpus.pairs[i][0] for i in broken})
-        findings.append(Finding(rule.name, _settings(rule), len(broken), n_pictures, examples))
+        findings.append(Finding(rule.name, rule.settings(), len(broken), n_pictures, examples))
     gone = set().union(*reasons.values())
     n_pairs, notes = len(corpus.pairs), list(corpus.samples.notes)
     n_cut = getattr(encoder.text, "n_cut", None) if encoder is not None else None
@@ -289,7 +281,3 @@ def _apply(corpus: Corpus, given: Sequence[Rule] | None) -> tuple[list[Rule], di
         raise InputError(f"The rule {twice[0]!r} was given twice. Each once was expected. Keep one of them.")
     able = [rule for rule in chosen if rule.needs != "an encoder" or corpus.encoder is not None]
     return chosen, {rule.name: dict(rule.broken(corpus)) for rule in able}
-
-
-def _settings(rule: Rule) -> dict[str, Any]:
-    return asdict(rule)  # type: ignore[call-overload]

@@ -101,6 +101,10 @@ class Rule(ABC):
     def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
         """Places in ``corpus.pairs`` that break it, each with the reason; in order, each once."""
 
+    def settings(self) -> dict[str, float | str]:
+        """Its fields."""
+        return dict(vars(self))
+
 
 rules: Registry[Rule] = Registry("rule", __name__, ())
 

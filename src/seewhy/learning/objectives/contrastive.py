@@ -96,7 +96,7 @@ class Contrastive(Objective):
         """What each row costs."""
         return cross_entropy(scores, own, reduction="none")
 
-    def alike(self, labels: Sides, what: str, instead: str) -> Bool[Tensor, "a n"]:
+    def alike_pairs(self, labels: Sides, what: str, instead: str) -> Bool[Tensor, "a n"]:
         """Which rows and columns have the same label."""
         if labels is None:
             raise InputError(

@@ -49,7 +49,7 @@ class FocalLens(LearntScale):
     def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
         if self.same_answer == "negative":
             return cross_entropy(scores, own, reduction="none")
-        alike = self.alike(labels, "The number of each triplet's answer was", "same_answer='negative'")
+        alike = self.alike_pairs(labels, "The number of each triplet's answer was", "same_answer='negative'")
         if self.same_answer == "positive":
             return cross_entropy(scores, alike.to(scores) / alike.sum(1, keepdim=True), reduction="none")
         others = alike.scatter(1, own[:, None], False)

@@ -49,7 +49,7 @@ class GIST(Contrastive):
         mine = own[:, None] == torch.arange(scores.shape[1], device=scores.device)
         target = mine.to(scores)
         if self.same_class != "negative":
-            alike = self.alike(labels, "The class of each pair was", "same_class='negative'")
+            alike = self.alike_pairs(labels, "The class of each pair was", "same_class='negative'")
             if self.same_class == "positive":
                 target = alike.to(scores) / alike.sum(1, keepdim=True)
             else:

@@ -53,5 +53,5 @@ class Prefix(LearntScale):
         if not self.same_label:
             return cross_entropy(scores, own, reduction="none")
         what = "The number of each pair's class, and one of its own for each caption, were"
-        alike = self.alike(labels, what, "same_label=False")
+        alike = self.alike_pairs(labels, what, "same_label=False")
         return cross_entropy(scores, alike.to(scores) / alike.sum(1, keepdim=True), reduction="none")

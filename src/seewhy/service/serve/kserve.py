@@ -213,8 +213,7 @@ def _read(body: bytes, model: Model, most: int) -> Asked:
             f"The body cannot be read: {problem}. A request of KServe's v2 protocol was expected."
         ) from problem
     (tensor,) = request.inputs
-    is_files = isinstance(tensor, PictureTensor)
-    pictures = _files(tensor, most) if is_files else _pixels(tensor, expected, most)
+    pictures = _files(tensor, most) if isinstance(tensor, PictureTensor) else _pixels(tensor, expected, most)
     return Asked(pictures, frozenset(one.name for one in request.outputs or ()), request.id)
 
 

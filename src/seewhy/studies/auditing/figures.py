@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from math import sqrt
-from statistics import NormalDist
 from typing import Any
 
 import torch
@@ -114,16 +113,14 @@ def apart(counts: tuple[int, int, int, int], level: float) -> tuple[float, float
     >>> [round(v, 3) for v in apart((48, 80, 56, 70), 0.95)]
     [0.052, 0.334]
     """
+    from scipy.stats import binomtest
+
     right, n, right_rest, n_rest = counts
     a, b = right_rest / n_rest, right / n
-    (low_a, high_a), (low_b, high_b) = _wilson(a, n_rest, level), _wilson(b, n, level)
+    (low_a, high_a), (low_b, high_b) = (
+        binomtest(hits, of).proportion_ci(level, "wilson") for hits, of in ((right_rest, n_rest), (right, n))
+    )
     return a - b - sqrt((a - low_a) ** 2 + (high_b - b) ** 2), a - b + sqrt((high_a - a) ** 2 + (b - low_b) ** 2)
-
-
-def _wilson(part: float, n: int, level: float) -> tuple[float, float]:
-    z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2
-    middle, half = part + z2 / (2 * n), sqrt(z2 * (part * (1 - part) / n + z2 / (4 * n * n)))
-    return (middle - half) / (1 + z2 / n), (middle + half) / (1 + z2 / n)
 
 
 @check(

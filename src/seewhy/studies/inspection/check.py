@@ -182,7 +182,8 @@ class Readable:
     facts: list[PixelFacts] = field(default_factory=list)
 
     def subset(self, places: Sequence[int]) -> Readable:
-        return Readable(*([of[i] for i in places] for of in (self.items, self.encoded, self.facts)))
+        items, encoded, facts = self.items, self.encoded, self.facts
+        return Readable([items[i] for i in places], [encoded[i] for i in places], [facts[i] for i in places])
 
     def pooled(self) -> Float[Tensor, "n d"]:
         return torch.stack([one.pooled[0] for one in self.encoded])
