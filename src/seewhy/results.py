@@ -84,25 +84,22 @@ def _untitled(node: Any) -> Any:
     return {k: _untitled(v) for k, v in kept.items()}
 
 
-def to_json(value: Any) -> Any:
-    """A typed result as JSON keeps it: tuples as lists, paths as texts, dataclasses as objects."""
-    return _adapter(type(value)).dump_python(value, mode="json")
-
-
 def restore(kind: type[T], data: Any, what: str) -> T:
-    """The typed result that :func:`to_json` wrote, every field checked.
+    """A typed result as its JSON has it, every field checked.
 
     Raises:
         DataError: a field is missing or of another kind.
     """
     from pydantic import ValidationError
 
+    wanted: Any = kind
     try:
-        return _adapter(kind).validate_python(data)  # type: ignore[no-any-return]
+        made: T = _adapter(wanted).validate_python(data)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise DataError(f"{what} has {place}: {first['msg']}. What SeeWhy wrote was expected. Make it anew.") from None
+    return made
 
 
 @cache

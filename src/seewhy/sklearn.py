@@ -100,7 +100,7 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
         recipe = Linear(
             solver=self.solver,  # type: ignore[arg-type]
             n_crops=self.n_crops,
-            class_weight=self.class_weight,
+            class_weight=self.class_weight,  # type: ignore[arg-type]
             held_out=self.held_out,
             split=self.split,  # type: ignore[arg-type]
             seed=self.random_state or 0,

@@ -113,7 +113,7 @@ def test_the_timeout_is_a_total(answer: Callable[..., None]) -> None:
     assert time.monotonic() - start < 15
     assert str(caught.value) == (
         f"m at {url} gave no whole answer within 0.8 seconds. One was expected by then. "
-        "Raise --timeout, or take a faster service."
+        "Raise --set timeout, or take a faster service."
     )
 
 

@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from functools import cache
+from importlib.metadata import entry_points
 from typing import Annotated, Any
 
 import typer
@@ -87,6 +88,9 @@ VERBS = {
 for panel, verbs in VERBS.items():
     for function, examples in verbs:
         register(app, function, examples, panel)
+for point in entry_points(group="seewhy.verbs"):
+    theirs = point.load()
+    register(app, theirs, getattr(theirs, "examples", ""), "Verbs of other packages")
 app.add_typer(describe.app, name="describe", rich_help_panel="Teach an encoder")
 app.add_typer(study.app, name="study", rich_help_panel="Decide and explain")
 

@@ -83,6 +83,7 @@ def _task(data: Path, method: str | None, model: str | None) -> str:
 
     if method in get_args(Variant):
         return "explainer"
+    method = method or ""
     if model is not None or (method in prototypes and method not in classifiers):
         return "prototypes"
     if method in classifiers and method not in segmenters and method not in detectors:

@@ -113,8 +113,10 @@ def _rejecting(stream: Iterator[Prediction | Failure]) -> Iterator[Prediction | 
     from ..types import Failure
 
     for result in stream:
-        unlike = not isinstance(result, Failure) and result.decision is not None and result.decision.is_unknown
-        yield replace(result, rejected=True) if unlike else result  # type: ignore[type-var]
+        if not isinstance(result, Failure) and result.decision is not None and result.decision.is_unknown:
+            yield replace(result, rejected=True)
+        else:
+            yield result
 
 
 def _findings(

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 
 from ..errors import InputError
 from .terminal import say
@@ -179,6 +180,8 @@ def todays(args: list[str]) -> list[str]:
     """
     n = 2 if args[:1] and args[0] in ("study", "describe", "pairs") else 1
     verb, rest = " ".join(args[:n]), args[n:]
+    if verb in entry_points(group="seewhy.verbs").names:
+        return args
     if verb in LEFT:
         raise InputError(
             f"seewhy {verb} was typed, which is no command any more. Its script in Python was expected. Take "

@@ -43,8 +43,9 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """As docs/json.md has it."""
-        data = {}
-        for name, how, _ in _written(type(self)):
+        data: dict[str, Any] = {}
+        kind: Any = type(self)
+        for name, how, _ in _written(kind):
             value = getattr(self, name)
             if how.inline:
                 data |= {} if value is None else value.to_json()
@@ -55,7 +56,8 @@ class Result:
     @classmethod
     def output(cls) -> Any:
         """The type of its JSON."""
-        return _output(cls)
+        kind: Any = cls
+        return _output(kind)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, handler: Any) -> Any:
@@ -78,10 +80,10 @@ def plain(value: Any, digits: int = 4) -> Any:
 
 
 @cache
-def _written(cls: type[Result]) -> tuple[tuple[str, Json, Any], ...]:
+def _written(cls: Any) -> tuple[tuple[str, Json, Any], ...]:
     """Names, how they are written, and their annotations."""
     hints = get_type_hints(cls, include_extras=True)
-    rows = [(f.name, hints[f.name]) for f in fields(cls)]  # type: ignore[arg-type]
+    rows = [(f.name, hints[f.name]) for f in fields(cls)]
     of = {name: get_type_hints(getattr(cls, name).fget, include_extras=True)["return"] for name in cls.computed}
     rows += of.items()
     how = [next((m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Json)), Json()) for _, hint in rows]
@@ -89,8 +91,8 @@ def _written(cls: type[Result]) -> tuple[tuple[str, Json, Any], ...]:
 
 
 @cache
-def _output(cls: type[Result]) -> Any:
-    keys = {}
+def _output(cls: Any) -> Any:
+    keys: dict[str, Any] = {}
     for name, how, hint in _written(cls):
         kind = _json_type(hint)
         if how.inline:

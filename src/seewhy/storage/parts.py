@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from functools import cache
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 from torch import Tensor
 
@@ -33,8 +33,8 @@ def rebuilt(
         if f.name in values or (name not in tensors and (f.default, f.default_factory) != (MISSING, MISSING)):
             continue
         values[f.name] = tensors[name]
-    lengths = dict(sizes or {})
-    for name, hint in _axes(kind).items():
+    lengths, of_fields = dict(sizes or {}), cast("Any", kind)
+    for name, hint in _axes(of_fields).items():
         if isinstance(value := values.get(name), Tensor):
             check_axes(f"{prefix}{name}", value, hint, lengths)
     return kind(**values)
