@@ -71,7 +71,7 @@ class Answers:
 
 
 def seewhy_audit(planted: Planted) -> Answers:
-    """``seewhy.audit`` with the written contract, no card made, and the test of ``seewhy drift``."""
+    """``seewhy.audit`` with the written contract, no card made, and the test of drift."""
     import seewhy
     from seewhy.pictures.samples import Sample, gathered
     from seewhy.storage.features import FeatureStore

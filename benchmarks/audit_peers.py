@@ -1,4 +1,4 @@
-"""Faults planted among photographs of groceries: what ``seewhy audit`` and ``seewhy check`` find of them, and what
+"""Faults planted among photographs of groceries: what SeeWhy's contract and ``seewhy check`` find of them, and what
 cleanlab's Datalab, cleanvision and FiftyOne do on the same files, features and probabilities.
 
     python benchmarks/audit_peers.py ../shared/data/grocery --work peers     # with SeeWhy: plants, looks, and asks ours

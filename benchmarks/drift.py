@@ -1,4 +1,4 @@
-"""How often ``seewhy drift`` calls pictures changed: as they are, and noisy, resampled, brighter or of other classes.
+"""How often drift is told of pictures: as they are, and noisy, resampled, brighter or of other classes.
 
 All pictures are looked at once; sets of them are drawn many times. Where nothing has changed, both sides are drawn anew
 from all pictures. Where something has, the new side is drawn from a half of them of which changed versions were looked

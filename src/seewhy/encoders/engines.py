@@ -224,7 +224,6 @@ class PictureEngine:
         return self._outputs(pixels, MEAN)[0]
 
     def maps_and_means(self, pixels: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
-        """Both of one pass."""
         return self._outputs(pixels, FEATURES, MEAN)
 
     def _outputs(self, pixels: Float[Tensor, "b 3 h w"], *which: int) -> list[Tensor]:

@@ -99,7 +99,7 @@ class Because(Result):
     strengths: Annotated[str, Doc("of the changes: `calibrated`, or `paper`, which may not be compared")]
     sentence: Annotated[str, Doc("which properties matter; empty where they may not be compared")]
     overall: Annotated[
-        dict[str, float] | None, Doc("as `lost`, over many pictures, after `fit-prototypes --because`"), OPTIONAL
+        dict[str, float] | None, Doc("as `lost`, over many pictures, after `fit --task prototypes --because`"), OPTIONAL
     ] = None
 
 

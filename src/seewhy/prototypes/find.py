@@ -65,7 +65,7 @@ def _named(method: type[Prototypes], model: Any, place: str | Path | None) -> tu
 
 
 def _by(method: type[Prototypes]) -> str:
-    """What ``fit-prototypes`` must be told to make them; nothing where it is what it makes by itself."""
+    """What ``fit --task prototypes`` must be told to make them; nothing where it is what it makes by itself."""
     return "" if method is by_priority(fitted=True)[0] else f"--method {method.name} "
 
 

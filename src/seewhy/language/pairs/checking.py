@@ -88,8 +88,8 @@ def restore(path: str | Path, rule: str, output: str | Path | None = None, *, fo
     path = Path(path)
     if not beside(path).is_file():
         raise DataError(
-            f"{path} has no {beside(path).name} beside it, which says what was removed. A set that seewhy pairs "
-            "clean wrote was expected. Name one."
+            f"{path} has no {beside(path).name} beside it, which says what was removed. A set that "
+            "seewhy check --texts -o wrote was expected. Name one."
         )
     removed = list(rows_of(beside(path)))
     there = sorted({name for row in removed for name in row["reasons"]})
@@ -133,7 +133,7 @@ class Finding:
     settings: Annotated[dict[str, float | str], Doc("its fields")]
     n_pairs: Annotated[Count, Doc("pairs that break it")]
     n_pictures: Annotated[Count, Doc("pictures that these belong to")]
-    examples: Annotated[tuple[Example, ...], Doc("the first of them, `--examples` of them")] = ()
+    examples: Annotated[tuple[Example, ...], Doc("the first of them, `--set n_examples=` of them")] = ()
     missing: Annotated[str, Doc("what the rule needs and was not given; empty where it was asked")] = ""
 
 
