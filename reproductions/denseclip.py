@@ -34,9 +34,8 @@ from seewhy.dense.denseclip import DenseCLIP, Maps
 from seewhy.dense.finders import Looked, Segmenter
 from seewhy.dense.linear import Affine, Linear
 from seewhy.dense.maskclip import MaskCLIP
-from seewhy.dense.miou import N_SHUFFLES, mean_iou, shuffled, sums
+from seewhy.dense.miou import N_SHUFFLES, mean_iou, pixel_confusion, shuffled, sums
 from seewhy.encoders.base import Encoder, Layout
-from seewhy.metrics.average_precision import confusion
 from seewhy.pictures.pixel_classes import MaskedPictures, load_masks
 from seewhy.progress import Progress
 from seewhy.storage.output import write_atomic
@@ -112,7 +111,7 @@ def measured(segmenter: Segmenter, looks: Looks, layout: Layout) -> Tensor:
     found = []
     for one, truth in looks:
         own = replace(one, features=_cut(one.features, layout, segmenter.levels))
-        found.append(confusion(truth, segmenter.pixels(segmenter.scores(own), own)[0], len(segmenter.classes)))
+        found.append(pixel_confusion(truth, segmenter.pixels(segmenter.scores(own), own)[0], len(segmenter.classes)))
     return torch.stack(found)
 
 

@@ -35,6 +35,7 @@ from seewhy.learning.encoders.prefixed import PrefixedWords
 from seewhy.learning.objectives.prefix import Prefix
 from seewhy.learning.prefixed import Prefixing, two_kinds
 from seewhy.storage.features import FeatureStore
+from seewhy.training.loop import train
 
 NAME = "prefix_conditioning"
 N_NAMED = 12
@@ -111,7 +112,7 @@ def read(on: Encoder, table: Path) -> list[Row]:
 
 def arms(
     on: Encoder,
-    train: list[Row],
+    rows: list[Row],
     common: list[str],
     args: argparse.Namespace,
     seed: int,
@@ -119,13 +120,13 @@ def arms(
     tested: list[str],
 ) -> dict[str, Tensor]:
     """Arm → whether each test picture is named right."""
-    order = np.random.default_rng(seed).permutation(len(train)).tolist()
-    named = [i for i in order if train[i][0]["articleType"].lower() in common][: args.size // 2]
+    order = np.random.default_rng(seed).permutation(len(rows)).tolist()
+    named = [i for i in order if rows[i][0]["articleType"].lower() in common][: args.size // 2]
     told = [i for i in order if i not in set(named)][: args.size // 2]
     chosen = [*named, *told]
-    pooled = torch.stack([train[i][1] for i in chosen])
-    classes = [train[i][0]["articleType"].lower() if k < len(named) else "" for k, i in enumerate(chosen)]
-    captions = [[] if k < len(named) else [train[i][0]["text"]] for k, i in enumerate(chosen)]
+    pooled = torch.stack([rows[i][1] for i in chosen])
+    classes = [rows[i][0]["articleType"].lower() if k < len(named) else "" for k, i in enumerate(chosen)]
+    captions = [[] if k < len(named) else [rows[i][0]["text"]] for k, i in enumerate(chosen)]
     image = normalize(on.text.project(torch.stack([pooled for _, pooled in test])), dim=1)
     own = torch.tensor([tested.index(n) if (n := row["articleType"].lower()) in tested else -1 for row, _ in test])
 
@@ -145,6 +146,7 @@ def arms(
             data = replace(data, columns={**data.columns, "text": as_captions(data.columns["text"])})
         words, task = how.task(on)
         train(task, data, how.training(data, on))
+        words.requires_grad_(False)
         found[arm] = named_right(said(on, words, tested, 1))
         if arm == METHOD:
             found[WRONG] = named_right(said(on, words, tested, 0))

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.tiny import COLOURS, SIDE, tiny_cnn, tiny_tokens
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -17,6 +16,7 @@ from seewhy.classifiers.base import Classifier
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.stream import encode_stream
 from seewhy.threads import beside, each_beside, for_torch
+from tiny import COLOURS, SIDE, tiny_cnn, tiny_tokens
 
 CALLERS = 3
 NO_WORK = {"alias", "detach", "lift_fresh", "permute", "unsqueeze", "view"}

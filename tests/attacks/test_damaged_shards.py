@@ -112,11 +112,11 @@ def test_the_manifest_too(out: Path) -> None:
 
 
 def test_verify_says_which_rows_and_ends_with_2(out: Path) -> None:
-    assert ran("embed", "--verify", out) == (0, f"{out}: 2 of 2 files are as they were written, 0 damaged\n")
+    assert ran("index", "--verify", out) == (0, f"{out}: 2 of 2 files are as they were written, 0 damaged\n")
     path = out / NAME
     chunk = pq.read_metadata(path).row_group(0).column(2)
     path.write_bytes(flipped(path.read_bytes(), chunk.data_page_offset + chunk.total_compressed_size // 2, 1))
-    code, told = ran("embed", "--verify", out)
+    code, told = ran("index", "--verify", out)
     assert (code, told.splitlines()) == (
         2,
         [
@@ -124,11 +124,11 @@ def test_verify_says_which_rows_and_ends_with_2(out: Path) -> None:
             f"  {NAME}: its rows 1 to 40 are not as they were written",
         ],
     )
-    code, told = ran("embed", "--verify", out, "--json")
+    code, told = ran("index", "--verify", out, "--json")
     check("embed", [json.loads(told)])
     assert code == 2
-    with pytest.raises(InputError, match=r"^--verify and pictures were both given"):
-        CliRunner().invoke(app, ["embed", str(out), "--verify", str(out)], catch_exceptions=False)
+    with pytest.raises(InputError, match=r"^--verify and pictures or a change were both given"):
+        CliRunner().invoke(app, ["index", str(out), "--verify", str(out)], catch_exceptions=False)
 
 
 def test_other_readers_take_the_file_and_can_check_its_pages(out: Path) -> None:

@@ -10,12 +10,11 @@ import pytest
 from PIL import Image
 
 from seewhy import cli
-from seewhy.catalogue import listing
 from seewhy.errors import DataError
 from seewhy.pictures import images
 from seewhy.pictures.decoding import Room
 from seewhy.pictures.images import read_picture, upright_size
-from seewhy.pictures.sources import list_pictures
+from seewhy.pictures.sources import list_files, list_pictures
 from tiny import TRANSFORM
 
 
@@ -65,7 +64,7 @@ def test_a_folder_that_goes_while_it_is_walked_ends_nothing(tmp_path: Path) -> N
     (tmp_path / "b").rmdir()
     assert [Path(p).parent.name for p in walk] == ["c"]
     with pytest.raises(DataError, match="cannot be listed"):
-        next(listing.list_files(tmp_path / "gone", lambda *_: True))
+        next(list_files(tmp_path / "gone", lambda *_: True))
 
 
 def test_large_files_are_in_memory_together_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,7 +199,7 @@ def test_what_is_no_classifier_is_refused(tmp_path: Path, folder: Path) -> None:
 def test_a_newer_format_is_refused(folder: Path) -> None:
     edit(folder, lambda card: card.update(format=99))
     assert refused(folder, ModelError) == (
-        f"{folder} has format 99; this SeeWhy reads 2. Update SeeWhy with: pip install -U seewhy, "
+        f"{folder} has format 99; this SeeWhy reads 1 and 2. Update SeeWhy with: pip install -U seewhy, "
         "or fit the classifier again."
     )
 
@@ -207,7 +207,7 @@ def test_a_newer_format_is_refused(folder: Path) -> None:
 def test_a_card_that_is_no_object_is_refused(folder: Path) -> None:
     (folder / CARD).write_text("[1, 2]")
     assert refused(folder, ModelError) == (
-        f"{folder} has format None; this SeeWhy reads 2. Update SeeWhy with: pip install -U seewhy, "
+        f"{folder} has format None; this SeeWhy reads 1 and 2. Update SeeWhy with: pip install -U seewhy, "
         "or fit the classifier again."
     )
 

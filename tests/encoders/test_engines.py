@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.tiny import tiny_cnn, tiny_tokens
 from torch import Tensor, nn
 
 from seewhy.encoders import engines
@@ -31,6 +30,7 @@ from seewhy.encoders.engines import (
 )
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import EngineError, MissingExtraError
+from tiny import tiny_cnn, tiny_tokens
 
 SIZE = (32, 32)
 NAMES = ("torch", "torch:bf16", "onnxruntime", "openvino:f32", "openvino:bf16")

@@ -39,9 +39,8 @@ def test_slope_is_of_the_lead_over_the_mean_or_the_other(target: Target) -> None
 
 
 def test_the_gradient_of_a_class_reads_no_other_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.tiny import tiny_cnn
-
     import seewhy
+    from tiny import tiny_cnn
 
     model = seewhy.pretrained(tiny_cnn())
     look = model.encoder.encode(torch.randn(2, 3, 32, 32, generator=DRAW))

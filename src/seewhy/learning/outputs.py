@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, NotRequired
 
+from pydantic import with_config
 from typing_extensions import TypedDict
 
 from ..explanation.outputs import FailureOutput, Failures, Measure, Range, Strengths
@@ -154,6 +155,7 @@ class First(TypedDict):
     agree: Annotated[Share, Doc("part of the pictures that keep their class behind it")]
 
 
+@with_config({"extra": "allow"})
 class FitExplainerOutput(TypedDict):
     """The object of seewhy fit --task explainer --json; the settings of the training are among its keys."""
 

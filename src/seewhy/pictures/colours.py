@@ -78,7 +78,6 @@ def _say(kind: str, message: str) -> None:
 
 
 Colour = tuple[int, int, int]
-_logger = logging.getLogger(__name__)
 
 
 def flatten(name: str, image: Image.Image, background: Colour) -> Image.Image:

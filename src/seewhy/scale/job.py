@@ -203,6 +203,7 @@ def claim(output: Where, verb: str, survey: Survey, model: Model) -> Job:
     }
     facts["digest"] = _digest(facts)
     facts["input"] |= {"place": survey.place, "n_pictures": survey.n_pictures}
+    facts["sha256"] = _sha256(facts)
     names = place.names()
     if names and MANIFEST not in names:
         raise ForeignFileError(
@@ -243,6 +244,7 @@ def read_job(output: Where) -> Job:
         with place.copy(MANIFEST) as path:
             facts = read_json(path)
         whole = isinstance(facts, dict) and isinstance(facts["digest"], str) and facts["format"] == FORMAT
+        whole = whole and facts.pop("sha256", None) in (None, _sha256(facts))
         whole = whole and _is_told(facts) and facts["digest"] == _digest(facts)
     except FileNotFoundError as error:
         raise DataError(
@@ -266,7 +268,12 @@ def _digest(facts: Mapping[str, Any]) -> str:
     told = {"kind", "digest", "per_shard"}
     own = {**facts, "input": {k: v for k, v in facts["input"].items() if k in told}}
     own.pop("digest", None)
-    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+    return _sha256(own)
+
+
+def _sha256(facts: Mapping[str, Any]) -> str:
+    """Of facts, in whatever order; a manifest of before has none of all that it holds."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _is_told(facts: Mapping[str, Any]) -> bool:
