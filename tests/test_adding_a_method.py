@@ -156,9 +156,9 @@ def test_a_segmenter_and_a_detector_are_fitted_saved_and_used(run: Run) -> None:
     run("-c", PLACES)
     how, one = ["--encoder", "blocks:32", "--quiet", "--json"], "masked/images/0.png"
     asked = [
-        ["fit-segmenter", "masked", "-o", "seg", "--method", "cell_means", *how],
+        ["fit", "masked", "-o", "seg", "--task", "masks", "--method", "cell_means", *how],
         ["segment", one, "-m", "seg", *how],
-        ["fit-detector", "boxes.csv", "-o", "det", "--method", "mean_box", *how],
+        ["fit", "boxes.csv", "-o", "det", "--task", "boxes", "--method", "mean_box", *how],
         ["detect", one, "-m", "det", *how],
         ["evaluate", "boxes.csv", "-m", "det", *how],
     ]
@@ -170,7 +170,8 @@ def test_a_segmenter_and_a_detector_are_fitted_saved_and_used(run: Run) -> None:
 
 def test_fitted_prototypes_are_made_found_and_shown_under_their_own_title(run: Run) -> None:
     how = ["--store", "none", "--quiet", "--json"]
-    fitted = ["fit-prototypes", "data", "-m", "shown", "--method", "exemplars", "--set", "per_class=3", *how[:-1]]
+    task = ["--task", "prototypes", "--method", "exemplars", "--set", "per_class=3"]
+    fitted = ["fit", "data", "-m", "shown", *task, *how[:-1]]
     asked = [["fit", "data", "-o", "shown", *how], [*fitted, "--json"], fitted]
     _, made, again = json.loads(run("-c", TYPE, json.dumps(asked)))
     place = json.loads(made)["prototypes"]
