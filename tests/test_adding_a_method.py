@@ -156,9 +156,9 @@ def test_a_segmenter_and_a_detector_are_fitted_saved_and_used(run: Run) -> None:
     run("-c", PLACES)
     how, one = ["--encoder", "blocks:32", "--quiet", "--json"], "masked/images/0.png"
     asked = [
-        ["fit-segmenter", "masked", "-o", "seg", "--method", "cell_means", *how],
+        ["fit", "masked", "-o", "seg", "--task", "masks", "--method", "cell_means", *how],
         ["segment", one, "-m", "seg", *how],
-        ["fit-detector", "boxes.csv", "-o", "det", "--method", "mean_box", *how],
+        ["fit", "boxes.csv", "-o", "det", "--task", "boxes", "--method", "mean_box", *how],
         ["detect", one, "-m", "det", *how],
         ["evaluate", "boxes.csv", "-m", "det", *how],
     ]
