@@ -27,12 +27,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import seewhy
 from seewhy.classifiers.linear.jitter import random_crops
 from seewhy.cli.terminal import Terminal
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder
-from seewhy.errors import ImageError
+from seewhy.errors import ImageError, InputError
 from seewhy.pictures.images import read_views
 from seewhy.pictures.sources import list_pictures
 from seewhy.training.batches import Batch, TrainingData
@@ -110,7 +109,7 @@ def look(teacher: Encoder, pictures: Sequence[str], n_crops: int, size: int, sai
 
     found = list(parts())
     if not found:
-        raise seewhy.InputError("No picture could be read, so there is nothing to learn from. Give other --pictures.")
+        raise InputError("No picture could be read, so there is nothing to learn from. Give other --pictures.")
     return {name: torch.cat([part[name] for part in found]).contiguous() for name in found[0]}
 
 

@@ -34,7 +34,7 @@ from seewhy.encoders.split import fingerprint
 from seewhy.generation.conditions import Condition, Judge, diversity, of_class
 from seewhy.generation.generator import Generator, Reader
 from seewhy.generation.sampler import PPGN, Chains, PixelAscent, facets, noise
-from seewhy.pictures.datasets import pictures_of
+from seewhy.pictures.samples import Sample
 from seewhy.seeded import seeded
 from seewhy.storage.output import write_atomic
 from seewhy.training.batches import TrainingData
@@ -134,7 +134,8 @@ def world(args: argparse.Namespace, seed: int) -> World:
             made[name] = classifier(halves, pixels[:n], labels[:n], names, args.steps, 10 * seed + i)
         right[name] = _right(made[name], pixels[n:], labels[n:])
     fit = FitGenerator(side=SIDE, width=16, hidden=256, n_steps=4 * args.steps, lr=2e-3, seed=seed)
-    generator = fit.fit(made["climbed"].encoder, pictures_of(list(arrays[:n])).items)
+    digits = [Sample(f"digit {i}", pixels=array) for i, array in enumerate(arrays[:n])]
+    generator = fit.fit(made["climbed"].encoder, digits)
     return World(**made, generator=generator, right=right)
 
 

@@ -1,4 +1,4 @@
-"""Wrong changes that the tests should see: ``make mutants``, or ``python tests/mutants.py --rooms index trust -n 40``.
+"""Wrong changes that the tests should see: ``make mutants``, or ``python tests/mutants.py --rooms trust -n 40``.
 
 Each change (an operator, a comparison, a constant, a dropped call, swapped arguments) is made in a copy of the source
 and met by the tests of its own room alone. What was tried is kept in a file, so that a run that was stopped goes on.
@@ -31,6 +31,16 @@ COMPARISONS = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
     ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
 }  # fmt: skip
+
+ELSEWHERE = {
+    "explanation": ("card", "evidence"),
+    "language": ("pairs", "annotation", "descriptions"),
+    "learning": ("adaptation", "objectives", "training"),
+    "report": ("card",),
+    "retrieval": ("index",),
+    "service": ("app", "serve", "graphs"),
+}
+"""Rooms whose tests lie in folders of other names."""
 
 
 def kind_of(node: ast.AST) -> str | None:
@@ -92,10 +102,15 @@ def mutant(text: str, site: int) -> tuple[str, dict[str, object]]:
     return ast.unparse(tree), told
 
 
-def tests_of(room: str) -> list[str]:
-    """A room's own tests; a room that is one file has ``test_ROOM.py``."""
-    names = (ROOT / "tests" / room, ROOT / "tests" / f"test_{room}.py")
-    return [str(name.relative_to(ROOT)) for name in names if name.exists()]
+def own_tests(file: str) -> list[str]:
+    """The tests of the nearest folder that has some; a room that is one file has ``test_ROOM.py``."""
+    parts = Path(file).parts[1:]
+    for room in reversed(parts[:-1] or (Path(file).stem,)):
+        names = [room, f"test_{room}.py", *ELSEWHERE.get(room, ())]
+        tests = [f"tests/{name}" for name in names if (ROOT / "tests" / name).exists()]
+        if tests:
+            return tests
+    return []
 
 
 def drawn(rooms: list[str], n: int, seed: int) -> list[tuple[str, str, int]]:
@@ -117,9 +132,9 @@ def drawn(rooms: list[str], n: int, seed: int) -> list[tuple[str, str, int]]:
     return chosen
 
 
-def passes(copy: Path, room: str, limit: float) -> bool:
-    """Whether the room's tests pass on the copy; a change that does not end in time is seen."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *tests_of(room)]
+def passes(copy: Path, tests: list[str], limit: float) -> bool:
+    """Whether these tests pass on the copy; a change that does not end in time is seen."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *tests]
     env = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "", "OMP_NUM_THREADS": "1"}
     try:
         return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, timeout=limit).returncode == 0
@@ -129,7 +144,8 @@ def passes(copy: Path, room: str, limit: float) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    rooms = sorted(p.name for p in (ROOT / "tests").iterdir() if (SOURCE / "seewhy" / p.name / "__init__.py").exists())
+    files = [p for p in (SOURCE / "seewhy").iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()]
+    rooms = sorted(p.stem for p in files if own_tests(str((p if p.suffix else p / "_").relative_to(SOURCE))))
     parser.add_argument("--rooms", nargs="+", default=rooms, choices=rooms, metavar="ROOM")
     parser.add_argument("-n", type=int, default=200, help="changes, over all rooms")
     parser.add_argument("--seed", type=int, default=0)
@@ -138,7 +154,7 @@ def main() -> None:
     asked.record.parent.mkdir(parents=True, exist_ok=True)
     lines = asked.record.read_text("utf-8").splitlines() if asked.record.exists() else []
     tried = {(row["file"], row["site"], row["digest"]): row for row in map(json.loads, lines)}
-    limits: dict[str, float] = {}
+    limits: dict[tuple[str, ...], float] = {}
     results = []
     with tempfile.TemporaryDirectory(prefix="mutants") as folder:
         copy = Path(shutil.copytree(SOURCE, Path(folder) / "src", ignore=shutil.ignore_patterns("__pycache__")))
@@ -146,15 +162,16 @@ def main() -> None:
             text = (SOURCE / file).read_text("utf-8")
             key = (file, site, f"{len(text)}-{sum(text.encode())}")
             if key not in tried:
-                if room not in limits:
+                tests = own_tests(file)
+                if tuple(tests) not in limits:
                     began = time.monotonic()
-                    if not passes(copy, room, 1800):
-                        sys.exit(f"The tests of {room} fail on the source as it is. Mend them first.")
-                    limits[room] = 30 + 3 * (time.monotonic() - began)
+                    if not passes(copy, tests, 1800):
+                        sys.exit(f"{' '.join(tests)} fail on the source as it is. Mend them first.")
+                    limits[tuple(tests)] = 30 + 3 * (time.monotonic() - began)
                 changed, told = mutant(text, site)
                 (copy / file).write_text(changed, "utf-8")
                 row = {"room": room, "file": file, "site": site, "digest": key[2], **told}
-                tried[key] = {**row, "survived": passes(copy, room, limits[room])}
+                tried[key] = {**row, "survived": passes(copy, tests, limits[tuple(tests)])}
                 (copy / file).write_text(text, "utf-8")
                 with asked.record.open("a", encoding="utf-8") as record:
                     record.write(json.dumps(tried[key], ensure_ascii=False) + "\n")

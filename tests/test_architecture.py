@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,11 @@ METHODS = tuple(
 FLOOR = {room: floor for floor, room in enumerate(CORE)}
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
 def room_of(path: Path) -> str:
     return path.relative_to(SOURCE).with_suffix("").parts[0]
 
@@ -108,7 +114,7 @@ def imported(path: Path) -> set[str]:
     """What of ours a file imports, anywhere in it: ``encoders.base``, and ``encoders`` where names of the room are."""
     package = ["seewhy", *path.relative_to(SOURCE).parts[:-1]]
     found = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -126,7 +132,7 @@ def test_every_room_has_a_floor() -> None:
 
 def used(path: Path) -> set[str]:
     """The rooms that a file uses, in imports and in texts that name a module."""
-    texts = (n.value for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Constant))
+    texts = (n.value for n in ast.walk(tree(path)) if isinstance(n, ast.Constant))
     named = {t.split(".")[1] for t in texts if isinstance(t, str) and re.fullmatch(r"seewhy(\.\w+)+", t)}
     return {name.partition(".")[0] for name in imported(path)} | named
 
@@ -174,7 +180,7 @@ def test_files_and_functions_are_short() -> None:
         name = str(path.relative_to(SOURCE))
         if (n := len(text.splitlines())) >= 450:
             long[name] = n
-        functions = (n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef))
+        functions = (n for n in ast.walk(tree(path)) if isinstance(n, ast.FunctionDef))
         long |= {f"{name}:{f.name}": n for f in functions if (n := _code_lines(f)) >= 50}
     assert long == {}
 
@@ -197,7 +203,7 @@ def test_no_assert_guards_what_a_user_gives() -> None:
     """Input is checked with errors of the tree; an assert may only narrow a type for mypy."""
     kinds = (ast.Compare, ast.Call, ast.BoolOp)
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in ast.walk(tree(path)):
             if isinstance(node, ast.Assert):
                 assert isinstance(node.test, kinds)
                 assert node.msg is None, f"{path.name}:{node.lineno} asserts with a message; raise an error instead"
@@ -205,7 +211,7 @@ def test_no_assert_guards_what_a_user_gives() -> None:
 
 def test_nothing_loads_a_pickle_as_code() -> None:
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in ast.walk(tree(path)):
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
             assert called not in ("pickle.load", "pickle.loads", "pickle.Unpickler", "joblib.load"), path
             if called == "torch.load":
@@ -260,7 +266,7 @@ def test_only_the_storage_writes() -> None:
         (str(path.relative_to(SOURCE)), call)
         for path in FILES
         if room_of(path) != "storage"
-        for call in writing_calls(ast.parse(path.read_text("utf-8")))
+        for call in writing_calls(tree(path))
     }
     assert found - {("cli/__init__.py", "open")} == set(MAY_WRITE)  # that one closes standard output
 
@@ -286,7 +292,7 @@ def test_nothing_is_printed_past_what_makes_lines_whole() -> None:
     """Names and texts of others are shown through ``say``, which escapes what would steer a terminal."""
     for path in FILES:
         if room_of(path) == "cli" and path.name != "terminal.py":
-            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            for node in ast.walk(tree(path)):
                 assert not (isinstance(node, ast.Call) and ast.unparse(node.func) == "print"), path
 
 
@@ -329,7 +335,7 @@ def test_nothing_branches_on_the_name_of_a_method() -> None:
     found = {
         (str(path.relative_to(SOURCE)), literal)
         for path in FILES
-        for literal in compared_literals(ast.parse(path.read_text("utf-8")))
+        for literal in compared_literals(tree(path))
         if literal in names and not is_own(path, literal)
     }
     assert found == set(SAME_WORD)

@@ -61,7 +61,7 @@ def test_byte_copies_are_counted_named_and_left_out(fitted: Classifier, folders:
     (note,) = [n for n in progress.notes if "fitted on" in n]
     assert "2 byte for byte" in note
     assert note in report.data["notes"]
-    assert "among those the classifier was fitted on (2 byte for byte" in report.to_html()
+    assert "are among those the classifier was fitted on, 2 byte for byte" in report.to_html()
     json.dumps(report.data)
 
 

@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from mutants import drawn, kind_of, mutant, running
+from mutants import drawn, kind_of, mutant, own_tests, running
 
 
 @pytest.mark.parametrize(
@@ -39,9 +39,24 @@ def test_what_does_not_run_is_left(line: str) -> None:
 
 
 def test_the_same_seed_draws_the_same_and_each_room_has_its_share() -> None:
-    chosen = drawn(["trust", "index"], 30, 0)
-    assert chosen == drawn(["trust", "index"], 30, 0)
-    assert chosen != drawn(["trust", "index"], 30, 1)
+    chosen = drawn(["trust", "retrieval"], 30, 0)
+    assert chosen == drawn(["trust", "retrieval"], 30, 0)
+    assert chosen != drawn(["trust", "retrieval"], 30, 1)
     assert abs(len(chosen) - 30) <= 2
-    assert {room for room, _file, _site in chosen} == {"trust", "index"}
+    assert {room for room, _file, _site in chosen} == {"trust", "retrieval"}
     assert all(file.startswith(f"seewhy/{room}") for room, file, _site in chosen)
+
+
+@pytest.mark.parametrize(
+    ("file", "tests"),
+    [
+        ("trust/folds.py", ["tests/trust"]),
+        ("retrieval/catalogue.py", ["tests/index"]),
+        ("learning/adaptation/prompts.py", ["tests/adaptation"]),
+        ("learning/way.py", ["tests/adaptation", "tests/objectives", "tests/training"]),
+        ("bounds.py", ["tests/test_bounds.py"]),
+        ("printable.py", []),
+    ],
+)
+def test_a_change_is_met_by_the_nearest_tests(file: str, tests: list[str]) -> None:
+    assert own_tests(f"seewhy/{file}") == tests

@@ -354,9 +354,6 @@ def _build(
         raise EngineError(f"The engine {engine!r} cannot run this trunk: {reason}. Use engine='torch'.") from error
 
 
-# OpenVINO
-
-
 @cache
 def _is_native(engine: str) -> bool:
     """Whether bfloat16 is the processor's own; emulated, as on older ones, it is no faster and only coarser."""
@@ -409,9 +406,6 @@ def _load_openvino(folder: Path, precision: str) -> PictureEngine:
     streams = max(1, streams * min(n_threads(), n_cores()) // n_cores())
     shapes = [tuple(output.shape)[1:] for output in narrow.outputs]
     return PictureEngine("openvino", precision, shapes, streams, make_run)
-
-
-# ONNX Runtime
 
 
 def _to_onnx(module: nn.Module, example: Tensor, folder: Path, precision: str) -> None:

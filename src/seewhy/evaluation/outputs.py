@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, NotRequired
 
+from pydantic import with_config
 from typing_extensions import TypedDict
 
 from ..explanation.outputs import Failures, Interval, Model
@@ -188,6 +189,7 @@ class Split(TypedDict):
     one_thing_classes: Annotated[list[str], Doc("classes that may show one thing only, as far as looks tell")]
 
 
+@with_config({"extra": "allow"})
 class FitOutput(TypedDict):
     """The object of seewhy fit --json; a method adds figures of its own."""
 
