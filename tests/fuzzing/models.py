@@ -187,6 +187,7 @@ def _indexed_run(folder: Path) -> None:
     path = folder / "r" / "_manifest.json"
     facts = json.loads(path.read_bytes())
     facts["model"] |= {"space": "features", "fingerprint": encoder().fingerprint}
+    del facts["sha256"]  # a run of an earlier version has none
     facts["digest"] = _digest(facts)
     for shard in sorted((folder / "r").glob("*.parquet")):
         table = pq.read_table(shard)

@@ -113,7 +113,7 @@ def test_a_tar_whose_header_is_no_numbers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("zoom", [2**53, float("nan"), float("inf"), 0, -1])
 def test_a_zoom_without_end(zoom: float) -> None:
-    with pytest.raises(InputError, match=r"zoom=.* was given. A number from 0.25 to 32 was expected. Change it\."):
+    with pytest.raises(InputError, match=r"was given zoom=.*\. A number from 0.25 to 32 was expected. Change it\."):
         Reader(tiny_cnn(), zoom)
 
 
@@ -158,6 +158,7 @@ def indexed(folder: Path, embedding: list[Any], **facts: Any) -> None:
     said = json.loads(manifest.read_bytes())
     said["model"] |= {"space": "features", "fingerprint": tiny_cnn().fingerprint}
     said |= facts
+    del said["sha256"]  # a run of an earlier version has none
     manifest.write_text(json.dumps(said | {"digest": _digest(said)}))
     table = pq.read_table(shard)
     place = table.column_names.index("embedding")
