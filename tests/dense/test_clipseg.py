@@ -98,7 +98,7 @@ def test_maps_are_those_of_transformers(folder: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["method"] == "clipseg"
     wrong = CliRunner().invoke(app, [*words, "--denoise", "0.5"])
-    assert str(wrong.exception).startswith("The segmenter clipseg has no parameter 'denoised'. One of templates, zoom,")
+    assert str(wrong.exception).startswith("There is no setting of clipseg called 'denoised'. Known: ")
 
 
 def test_probabilities_of_their_own_are_sigmoids() -> None:
