@@ -184,7 +184,7 @@ def test_fitted_prototypes_are_made_found_and_shown_under_their_own_title(run: R
     title = "Which exemplars it has, of your pictures"
     assert f'<h2 id="like-title">{title}</h2>' in page
     assert "Which exemplars it has<b>Not measured</b>" in page
-    assert re.search(r"<small>exemplar \d</small>", page)
+    assert re.search(r"<span>exemplar \d</span>", page)
     assert {title, "Which exemplars it has"} <= set(drawn)
 
 
