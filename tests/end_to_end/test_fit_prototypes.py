@@ -155,7 +155,7 @@ def test_a_head_that_epic_cannot_use_is_refused_in_one_line(run: Run, place: Pat
         (["--method", "nearest"], "nearest has its prototypes already, and nothing was left to do. Add --because."),
         (["--method", "epik"], "There is no prototype called 'epik'. Did you mean 'epic'?"),
         (
-            ["--strengths", "papr"],
+            ["--set", "strengths=papr"],
             "The strengths 'papr' were given. Expected calibrated or paper. Choose one of them.",
         ),
         (
@@ -165,7 +165,7 @@ def test_a_head_that_epic_cannot_use_is_refused_in_one_line(run: Run, place: Pat
     ],
 )
 def test_a_mistake_is_one_line(run: Run, fitted: dict[str, Any], arguments: list[str], message: str) -> None:
-    done = run("fit-prototypes", "photos", "-m", "model", *arguments)
+    done = run("fit", "photos", "-m", "model", "--task", "prototypes", *arguments)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"seewhy: {message}\n")
 
 
