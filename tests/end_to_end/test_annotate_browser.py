@@ -269,8 +269,8 @@ def test_a_blind_comparison_is_kept_from_the_last_rounds_side(
     better = 2 if shown[0] == last else -2
     tab.run(f"document.querySelectorAll('input[value=\"{better}\"]').forEach((radio) => radio.click())")
     tab.run("document.querySelector('#judging button').click()")
-    until(lambda: store.judgements(key))
-    assert set(store.judgements(key)[0]["answers"].values()) == {2}
+    until(store.judgements)
+    assert set(store.judgements()[0]["answers"].values()) == {2}
     tab.open(f"http://127.0.0.1:{server.port}/figures", 1200)
     assert "+100" in tab.run("document.querySelector('.sum').textContent")
 

@@ -337,7 +337,7 @@ def serve(
         session.store_name = "none"
         sources["imagenet"] = session.classifier()
     service = make_service(
-        sources, settings, load=lambda folder: session.saved(str(folder)), log_to=STDOUT if access_log else None
+        sources, settings, load=lambda folder: session.saved(folder), log_to=STDOUT if access_log else None
     )
     listed = ", ".join(sources)
     run(service, lambda url: say(f"SeeWhy serves {listed} at {url} (SIGTERM or Ctrl-C stops it)", file=sys.stderr))

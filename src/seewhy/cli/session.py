@@ -101,7 +101,7 @@ class Session:
             raise InputError(f"The encoder {twice[0]} was given twice. Each once was expected. Drop one.")
         return {name: encoder(name, engine=self.engine) for name in names}
 
-    def saved(self, model: str) -> Classifier:
+    def saved(self, model: str | Path) -> Classifier:
         """A classifier that was saved."""
         from ..classifiers.saving import load
 
