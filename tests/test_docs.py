@@ -262,7 +262,6 @@ def told(place: Path) -> dict[str, list[dict[str, Any]]]:
     quick = ["memory_steps=2", "judge_epochs=1", "n_copies=2", "width=8", "depth=2"]
     run("fit", "photos", "-o", "perceiver", "--method", "perceptual", *(x for s in quick for x in ("--set", s)), code=1)
     seen = run("explain", "photo.jpg", "-m", "perceiver", "--no-measure", "-o", "seen.json")
-    talk = run("dialogue", "perceiver", "perceiver", "photo.jpg")
     (place / "test" / "brick" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     shutil.copy(place / "test" / "grass" / "grass-8.png", place / "test" / "brick" / "grass.png")  # a sure confusion
     shutil.copy(place / "photos" / "brick" / "brick-1.png", place / "test" / "brick" / "seen_before.png")
@@ -275,7 +274,6 @@ def told(place: Path) -> dict[str, list[dict[str, Any]]]:
         "predict": [*predict, *unmeasured],
         "explain": [*explain, *plain, *followed, *wordless, *epic, *voted, *seen],
         "evaluate": evaluate,
-        "dialogue": talk,
     }
 
 
@@ -285,7 +283,7 @@ tests/evidence/test_typical.py and test_outside.py look at these."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("verb", ["predict", "explain", "evaluate", "dialogue", "fit", "fit-prototypes"])
+@pytest.mark.parametrize("verb", ["predict", "explain", "evaluate", "fit", "fit-prototypes"])
 def test_json_is_as_documented(verb: str, outputs: dict[str, list[dict[str, Any]]]) -> None:
     """Whether it is as its schema says is seen to for every test; here, that nothing is documented which is not."""
     rare = {
