@@ -21,17 +21,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seewhy.classifiers.linear.jitter import random_crops
+from seewhy.classifiers.linear.jitter import ASPECT
 from seewhy.cli.terminal import Terminal
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder
 from seewhy.errors import ImageError, InputError
+from seewhy.pictures.crops import random_crop
 from seewhy.pictures.images import read_views
 from seewhy.pictures.sources import list_pictures
 from seewhy.training.batches import Batch, TrainingData
@@ -84,7 +86,8 @@ def look(teacher: Encoder, pictures: Sequence[str], n_crops: int, size: int, sai
 
     def read(number: int) -> Tensor | Failure:
         try:
-            views = [None, *random_crops(n_crops - 1, picture=number, scale=(0.15, 1.0), flip=False)]
+            rngs = [np.random.default_rng([0, number, i]) for i in range(n_crops - 1)]
+            views = [None, *(random_crop(rng, (0.15, 1.0), ASPECT, False) for rng in rngs)]
             return teacher.pixels([v.pixels for v in read_views(pictures[number], teacher.transform, views)])
         except ImageError as error:
             return Failure(pictures[number], error.reason)

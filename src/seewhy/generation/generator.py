@@ -186,6 +186,8 @@ class Generator:
     def recipe(self) -> str:
         """What it was made from and how well it does, in a sentence."""
         facts = self.facts
+        if "n_pictures" not in facts:
+            return "a decoder of your own, of which nothing was measured"
         return (
             f"trained on {facts['n_pictures']:,} pictures for {facts['n_steps']:,} steps; on {facts['n_held_out']:,} "
             f"held out its pictures are {facts['held_out_error']:.3f} off (the mean picture: "

@@ -88,11 +88,16 @@ def _chain(number: int, pair: tuple[dict[str, Any], np.ndarray], data: dict[str,
 def _facts(data: dict[str, Any]) -> dict[str, str]:
     g, s = data["generator"], data["sampler"]
     one = "; steps brought to one length, so that ε3 counts beside the others only" if s["normalise"] else ""
+    trained = f"; trained on {g['n_pictures']} pictures for {g['n_steps']} steps" if "n_pictures" in g else ""
+    error = "not measured"
+    if "held_out_error" in g:
+        error = (
+            f"{g['held_out_error']:.3f} on {g['n_held_out']} pictures held out, the mean picture "
+            f"{g['mean_picture_error']:.3f}; root mean square over pixels, black to white being 1"
+        )
     return {
-        "generator": f"of {g['encoder']}'s codes, {g['side']} pixels; trained on {g['n_pictures']} pictures for "
-        f"{g['n_steps']} steps",
-        "its error": f"{g['held_out_error']:.3f} on {g['n_held_out']} pictures held out, the mean picture "
-        f"{g['mean_picture_error']:.3f}; root mean square over pixels, black to white being 1",
+        "generator": f"of {g['encoder']}'s codes, {g['side']} pixels{trained}",
+        "its error": error,
         "chains start at": data["start"],
         "sampler": f"ε1 {s['eps1']}, ε2 {s['eps2']}, ε3 {s['eps3']}, {s['n_steps']} steps, gradient of "
         f"{s['gradient'].replace('_', ' ')}{one}; seed {data['seed']}",
