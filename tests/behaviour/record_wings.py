@@ -96,7 +96,7 @@ def scale(root: Path) -> dict[str, Any]:
     parted = run(Simulated(), find_input(root / "photos", per_shard=5), root / "parted", part=part.read("2/3"))
     found["part"], found["missing"] = parted.to_json(), status(root / "parted").to_json()["missing"]
     manifest = json.loads((root / "out" / "_manifest.json").read_text())
-    found["manifest"] = {k: v for k, v in manifest.items() if k not in ("seewhy", "digest", "made_by")}
+    found["manifest"] = {k: v for k, v in manifest.items() if k not in ("seewhy", "digest", "sha256", "made_by")}
     embed = find("Embed", "scale")("new:resnet/16", "torch")
     run(embed, find_input(root / "pictures", per_shard=8), root / "vectors")
     found["vectors"] = [[row["image"], row["digest"], row["embedding"][:4]] for row in rows(root / "vectors")]
