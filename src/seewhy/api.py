@@ -112,7 +112,7 @@ def fit(
             thing. They are held out together.
         descriptions: of the classes, as words evidence.
         store: where looks are kept between runs; left out, nothing is kept.
-        progress: hears of progress and failures.
+        progress: callback for progress and failures.
         **parameters: those of the recipe, for example ``solver="svm"``.
 
     Raises:

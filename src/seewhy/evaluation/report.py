@@ -94,7 +94,7 @@ def evaluate(
         level: how often the true class is to be among those that a decision names.
         unknown: pictures of no class, or their folder: how well are they told?
         objects: who says where the objects are, for the part of the heat outside them.
-        progress: hears of progress and failures.
+        progress: callback for progress and failures.
 
     Raises:
         DataError: no label is one of the classifier's classes, or no picture can be read.

@@ -345,7 +345,7 @@ def generate(
         sampler: the walk; left out, :class:`seewhy.generation.sampler.PPGN` as it stands.
         encoder: whose codes the generator turns round; left out, found by its name.
         seed: of starts and noise.
-        progress: hears of progress.
+        progress: callback for progress.
 
     Raises:
         InputError: nothing was asked for or several things at once; the judge is what is climbed.

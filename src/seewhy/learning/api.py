@@ -91,7 +91,7 @@ def adapt(
         new_names: with a method: names to learn for without pictures; none is read unless given.
         also: with a method: pictures of other classes by a name for each set, told by name before and after.
         store: where looks are kept between runs; left out, nothing is kept.
-        progress: hears of progress and failures.
+        progress: callback for progress and failures.
         **parameters: those of the method, for example ``train="towers"``, ``keep=0.3``, or
             ``instructions={"colour": "the colour"}``.
 
@@ -149,7 +149,7 @@ def pretrain(
         group: the column that says which pictures belong together.
         validation: pairs to measure on; left out, a tenth of ``pairs``.
         store: where looks are kept between runs.
-        progress: hears of progress and failures.
+        progress: callback for progress and failures.
         **parameters: those of the method.
     """
     columns = {"image": image, "text": text, "label": label, "group": group}

@@ -194,7 +194,7 @@ class Fitting(ABC):
             pictures: file name and index of the class; without a class, the classifier's own decision counts.
             store: where looks are kept.
             checkpoint: where what is half done is kept, for methods that go on where they were stopped.
-            progress: hears of progress, notes and failures.
+            progress: callback for progress, notes and failures.
         """
 
 

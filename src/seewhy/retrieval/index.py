@@ -236,7 +236,7 @@ class Index:
         Args:
             entries: pictures, or entries with classes.
             store: where looks are found and kept.
-            progress: hears of progress and of pictures that cannot be read.
+            progress: callback for progress and unreadable pictures.
             total: how many there are, for the progress bar.
 
         Raises:

@@ -74,7 +74,7 @@ def measure_retrieval(
         trained_on: digests, to tell pictures that the encoder knows.
         store: where looks are kept.
         seed: of the resampling.
-        progress: hears of progress and failures.
+        progress: callback for progress and failures.
 
     Raises:
         DataError: no picture can be read.
@@ -215,7 +215,7 @@ def run_report(
         name: of the adapted encoder.
         store: where looks are kept.
         notes: what was said meanwhile.
-        progress: hears of progress.
+        progress: callback for progress.
     """
     report = measured(done, name, store, progress)
     report.data["run"] = {

@@ -67,7 +67,7 @@ def fit_detector(
         folds: parts of the pictures; copies stay together.
         precision: that boxes of a class are to have on new pictures; left out, F1 is to be largest.
         seed: of the folds.
-        progress: hears of progress, notes and failures.
+        progress: callback for progress, notes and failures.
         checkpoint: where a method that trains in steps goes on from after it was stopped; boxes of folds that are
             done lie beside it.
         **parameters: those of the method, for example ``zoom=4``.

@@ -210,7 +210,7 @@ def check(
         encoder: scores how well text and picture fit.
         store: where what the encoder saw is kept.
         n_examples: of each rule.
-        progress: hears of progress.
+        progress: callback for progress.
         columns: ``image``, ``text``, ``label`` and ``group``, as for :func:`seewhy.load_pairs`.
 
     Raises:
@@ -252,7 +252,7 @@ def clean(
         with_rules: instances of rules; left out, all with their defaults.
         encoder: scores how well text and picture fit.
         store: where what the encoder saw is kept.
-        progress: hears of progress.
+        progress: callback for progress.
         columns: as for :func:`check`.
 
     Raises:

@@ -122,7 +122,7 @@ def audit(
         n_explained: pictures drawn at random whose explanations are measured.
         store: where looks are kept.
         seed: of every draw.
-        progress: hears of progress and failures.
+        progress: callback for progress and failures.
 
     Raises:
         DataError: a label is none of its classes, no picture can be read, or the contract makes no sense.
