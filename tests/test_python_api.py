@@ -27,7 +27,6 @@ from seewhy.arguments import _hints
 from seewhy.classifiers.described import Described
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.zero_shot import ZeroShot
-from seewhy.dense.maskclip import MaskCLIP
 from seewhy.encoders.transforms import as_transform
 from seewhy.errors import DataError, ImageError, InputError, SeeWhyError, UnknownNameError
 from seewhy.evaluation import evaluate
@@ -40,7 +39,6 @@ from seewhy.keywords import (
     ExplainKeywords,
     LinearKeywords,
     PretrainKeywords,
-    SegmentKeywords,
     ZeroShotKeywords,
 )
 from seewhy.learning.adapt import Adapt
@@ -463,7 +461,6 @@ def test_lists() -> None:
         (LinearKeywords, Linear),
         (ZeroShotKeywords, ZeroShot),
         (DescribedKeywords, Described),
-        (SegmentKeywords, MaskCLIP),
     ],
 )
 def test_typed_options_are_the_fields(keywords: Any, of: Any) -> None:

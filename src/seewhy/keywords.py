@@ -124,17 +124,3 @@ class DescribedKeywords(TypedDict, total=False):
 
     with_names: bool
     scale: float | None
-
-
-class SegmentKeywords(TypedDict, total=False):
-    """Of :class:`seewhy.dense.maskclip.MaskCLIP`."""
-
-    templates: tuple[str, ...]
-    centred: float
-    denoised: float
-    smoothed: float
-    normalised: Literal["channels", "positions"]
-    scale: float | None
-    zoom: float
-    least: float
-    least_presence: float

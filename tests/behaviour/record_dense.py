@@ -265,11 +265,10 @@ def annotation(root: Path) -> dict[str, Any]:
     folder = pictures_in(root / "annotated")
     store = written_annotations(root / "a.sqlite", folder)
     answers = annotated(store)
-    for ending in (".jsonl", ".json"):
-        export(store, root / f"a{ending}")
-        fresh = AnnotationStore(root / f"b{ending}.sqlite")
-        fresh.add_pictures(store.pictures())
-        answers[f"brought in {ending}"] = [*bring_in(fresh, root / f"a{ending}"), timeless(list(records(fresh)))]
+    export(store, root / "a.jsonl")
+    fresh = AnnotationStore(root / "b.sqlite")
+    fresh.add_pictures(store.pictures())
+    answers["brought in .jsonl"] = [*bring_in(fresh, root / "a.jsonl"), timeless(list(records(fresh)))]
     answers["coverage"] = [vars(c) for c in coverage(objects_of({"objects": [CUP, DOG]}), "A cup, and berries")]
     answers["changes"] = [tuple(c) for c in changes("a red cup. It is  big.", "a blue cup. It is big!")]
     answers["merged"] = merged("caption", {"text": "A. B. C."}, {"text": "A. D. C."}, {"text": "A. B. E. C."})

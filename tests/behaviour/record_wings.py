@@ -234,8 +234,7 @@ def compat(root: Path) -> dict[str, Any]:
 
 
 def pairs(root: Path) -> dict[str, Any]:
-
-    check, clean, restore = (find(n, "language.pairs", "language") for n in ("check", "clean", "restore"))
+    check, clean = (find(n, "language.pairs", "language") for n in ("check", "clean"))
     folder = root / "pairs"
     folder.mkdir()
     texts = ["a red bird on a branch", "a cat", "the blue bus in town", "the  BLUE bus in town", "μια γάτα στο δέντρο"]
@@ -252,8 +251,6 @@ def pairs(root: Path) -> dict[str, Any]:
     answers["removed"] = [[Path(one.image).name, one.text, one.reasons] for one in cleaned.removed]
     cleaned.save(folder / "kept.jsonl")
     answers["files"] = [(folder / name).read_text() for name in ("kept.jsonl", "kept.removed.jsonl")]
-    answers["restored"] = restore(folder / "kept.jsonl", "too_short")
-    answers["back"] = (folder / "kept.jsonl").read_text()
     return plain(answers, root)
 
 
@@ -313,7 +310,7 @@ def writers(root: Path) -> dict[str, Any]:
 
     answers: dict[str, Any] = {}
     with serving(answer) as there:
-        desk = session(writer("tiny", there.url, per_minute=0), written(root / "answers.sqlite"))
+        desk = session(writer("tiny", there.url), written(root / "answers.sqlite"))
         answers["classes"] = list(classes(desk, ["wren", "house_sparrow"], "birds"))
         answers["again"] = list(classes(desk, ["wren"], "birds"))
         answers["pairs"] = [pair.to_json() for _, pair in by_pair(desk, [("wren", "crow")], "birds")]

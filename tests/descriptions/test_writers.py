@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from seewhy.language.questions import (
     write_classes,
     write_pairs,
 )
-from seewhy.language.service_writer import Pace, ServiceWriter
+from seewhy.language.service_writer import ServiceWriter
 from seewhy.language.writers import CutOffError, NoWriterError, Prompt, Writer, WriterError, WriterSession, Written
 from seewhy.progress import Progress
 from seewhy.types import Failure
@@ -296,14 +295,6 @@ def test_nothing_is_sent_anywhere_without_a_key(monkeypatch: pytest.MonkeyPatch)
 def test_an_empty_answer_is_an_error() -> None:
     with serving(lambda request: "") as service, pytest.raises(WriterError, match="gave an empty answer"):
         ServiceWriter("m", service.url).write(Prompt("x"))
-
-
-def test_a_pace_holds_back() -> None:
-    pace = Pace(1200)
-    began = time.monotonic()
-    for _ in range(3):
-        pace.wait()
-    assert time.monotonic() - began >= 0.099
 
 
 def test_bullets_are_read_from_lists_as_models_write_them() -> None:

@@ -256,13 +256,6 @@ def _annotations(folder: Path) -> None:
     store.seed(key, "caption", "ann", {"text": "a red square"})
     export(store, folder / "a.jsonl")
     store.close()
-    (folder / "a.json").write_text(
-        json.dumps([{"data": {"image": "a.png", "digest": "0" * 64}, "annotations": [{"result": [
-            {"type": "textarea", "from_name": "caption", "value": {"text": ["a red square"]}},
-            {"id": "o", "type": "rectanglelabels", "from_name": "label", 
-             "value": {"x": 1, "y": 2, "width": 3, "height": 4, "rectanglelabels": ["a"]}},
-        ]}]}])
-    )  # fmt: skip
 
 
 def _use_annotations(folder: Path) -> None:
@@ -362,7 +355,6 @@ def models() -> list[Target]:
         Target("run indexed", _indexed_run, _add_run, ("r/*",), True),
         Target("annotations", _annotations, _use_annotations, ("a.sqlite",), True),
         Target("annotations jsonl", _annotations, partial(_bring_in, "a.jsonl"), ("a.jsonl",), True),
-        Target("annotations label studio", _annotations, partial(_bring_in, "a.json"), ("a.json",), True),
         Target("checkpoint", _trained, _trained, ("k.safetensors", "h.jsonl"), True),
         *(Target(f"texts {n}", _texts, partial(_use_texts, n), (n,), True) for n in ("d.json", "c.jsonl", "p.json")),
     ]

@@ -80,8 +80,8 @@ def app(
             kept in this SQLite file, at every keystroke.
         by: A table's column: what edited words change is told for each value.
         export: Write --data with what was decided in --decisions as .csv, or what was described in --annotate
-            as .jsonl, .parquet or .json (Label Studio), and stop.
-        import_: With --annotate: take in .jsonl, or .json of Label Studio, and stop.
+            as .jsonl, and stop.
+        import_: With --annotate: take in .jsonl, and stop.
         against: With --annotate: texts to compare with, JSONL: {"image": …, "description": …}.
         save: Keep edited descriptions in this file, and go on from them; left out, edits last for the session.
     """
@@ -239,7 +239,7 @@ def _list_pictures(session: Session, store: AnnotationStore, data: list[str]) ->
 
 def _seeder(session: Session) -> Any:
     """What proposes objects and a first text; nothing, unless a model or classes were named."""
-    from ..language.annotation.seeding import ClassifierSeeder
+    from ..language.annotation.desk import ClassifierSeeder
 
     o = session.given
     if o.model is None and o.labels is None:

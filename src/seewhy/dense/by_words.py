@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
-from typing import Any, Unpack, overload
+from typing import Any, overload
 
 from ..arguments import checked
 from ..encoders.base import Encoder
 from ..encoders.find import encoder as find
 from ..errors import InputError
-from ..keywords import SegmentKeywords
 from ..pictures.sources import Many, One, several
 from ..registry import Registry
 from ..storage.features import FeatureStore
@@ -21,24 +20,10 @@ from .regions import Detections, Segmentation
 
 
 @overload
-def segment(  # type: ignore[overload-overlap]
-    picture: One,
-    labels: Iterable[str],
-    encoder: Encoder | str = ...,
-    *,
-    segmenter: str = ...,
-    store: FeatureStore | None = ...,
-    **parameters: Unpack[SegmentKeywords],
-) -> Segmentation: ...
+def segment(picture: One, labels: Iterable[str], encoder: Encoder | str = ..., **parameters: Any) -> Segmentation: ...
 @overload
 def segment(
-    picture: Many,
-    labels: Iterable[str],
-    encoder: Encoder | str = ...,
-    *,
-    segmenter: str = ...,
-    store: FeatureStore | None = ...,
-    **parameters: Unpack[SegmentKeywords],
+    picture: Many, labels: Iterable[str], encoder: Encoder | str = ..., **parameters: Any
 ) -> list[Segmentation | Failure]: ...
 @checked
 def segment(
@@ -48,12 +33,13 @@ def segment(
     *,
     segmenter: str = "maskclip",
     store: FeatureStore | None = None,
-    **parameters: Unpack[SegmentKeywords],
+    **parameters: Any,
 ) -> Segmentation | list[Segmentation | Failure]:
     """What is where in a picture, or in several, by words (:class:`seewhy.dense.maskclip.MaskCLIP`).
 
     Args:
-        picture: a file name, pixels, or several of them (:mod:`seewhy.pictures.sources`).
+        picture: a file name, pixels, or several of them (:mod:`seewhy.pictures.sources`); of several, those that cannot
+            be read are failures among the others.
         labels: what may be in it, at least two names.
         encoder: one with words, or its name.
         segmenter: a registered name, ``"clipseg:/folder"`` where it has weights of its own.
@@ -62,12 +48,6 @@ def segment(
 
     Returns:
         The mask and what was found, which displays itself in a notebook; ``save("seg.html")`` writes it.
-
-    Raises:
-        ImageError: the one picture cannot be read; of several, such are failures among the others.
-        DataError: fewer than two names, more than 255, or one of them twice.
-        InputError: the segmenter has no such parameter.
-        ModelError: the encoder has no words, or its head cannot take a cell alone.
     """
     return _found(segmenter_for(segmenter, labels, encoder, store=store, **parameters), picture)
 
@@ -91,7 +71,7 @@ def detect(
     """What is in a picture, or in several, and where, by words.
 
     Args:
-        picture: a file name, pixels, or several of them (:mod:`seewhy.pictures.sources`).
+        picture: as for :func:`segment`.
         labels: what to look for, at least one name.
         encoder: one with words, or its name; a detector with weights of its own takes none.
         detector: a registered name, ``"owlv2:/folder"`` where it has weights of its own.
@@ -100,13 +80,6 @@ def detect(
 
     Returns:
         Boxes with names and scores, which display themselves in a notebook; ``save("det.html")`` writes them.
-
-    Raises:
-        ImageError: the one picture cannot be read; of several, such are failures among the others.
-        DataError: no name, or one of them twice.
-        UnknownNameError: there is no such detector.
-        InputError: the detector has no such parameter.
-        ModelError: the encoder has no words, or the detector's weights cannot be used.
     """
     return _found(detector_for(detector, labels, encoder, store=store, **parameters), picture)
 
@@ -117,12 +90,12 @@ def _found(finder: Any, picture: Any) -> Any:
 
 
 def segmenter_for(name: str, labels: Iterable[str], encoder: Encoder | str = "lite0", **how: Any) -> NamesPixels:
-    """A segmenter that is not trained, by its name; see :func:`_finder_for`."""
+    """A segmenter that is not trained, by its name."""
     return _finder_for(segmenters, name, labels, encoder, **how)
 
 
 def detector_for(name: str, labels: Iterable[str], encoder: Encoder | str = "lite0", **how: Any) -> Detector:
-    """A detector that is not trained, by its name; see :func:`_finder_for`."""
+    """A detector that is not trained, by its name."""
     return _finder_for(detectors, name, labels, encoder, **how)
 
 
@@ -150,12 +123,10 @@ def _finder_for(
         raise InputError(
             f"The {kind} {name} has no parameter {unknown[0]!r}. One of {', '.join(names)} was expected. Leave it out."
         )
-    own = getattr(method, "takes_folder", False)
-    if folder and not own:
-        raise InputError(f"The {kind} {name} has no weights of its own, and {folder} was given. Leave it out.")
     how = method(**parameters)
-    if own:
+    if getattr(method, "takes_folder", False):
         return how.build(labels, folder=folder or None)
-    return how.build(
-        labels=labels, encoder=encoder if isinstance(encoder, Encoder) else find(encoder, engine=engine), store=store
-    )
+    if folder:
+        raise InputError(f"The {kind} {name} has no weights of its own, and {folder} was given. Leave it out.")
+    looks = encoder if isinstance(encoder, Encoder) else find(encoder, engine=engine)
+    return how.build(labels=labels, encoder=looks, store=store)

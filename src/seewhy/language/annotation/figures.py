@@ -1,8 +1,7 @@
 """Figures on annotations: what a text leaves out, how rounds go on, which text is preferred, and whether people agree.
 
-Net preference of a dimension is the share of judgements for the first text less the share for the second, marginal and
-substantial alike; the mean over the five gives the paper's figures (+66 % against other human texts), which are points.
-An object counts as named when a word of its label stands in the text, plural or not: there is no tagger here.
+Net preference is the share of judgements for the first text less that for the second, marginal and substantial alike;
+its mean over the dimensions gives the paper's figures. An object counts as named when its label's noun is in the text.
 """
 
 from __future__ import annotations
@@ -30,8 +29,7 @@ there these they this those through to too two three under up very was were whic
 without he we you also about above across after along around before behind below beneath beside between down
 during inside outside toward towards upon where when
 """
-SMALL_WORDS = frozenset(_SMALL.split())
-"""Words that name nothing."""
+_SMALL_WORDS = frozenset(_SMALL.split())
 
 
 def stem(word: str) -> str:
@@ -52,7 +50,7 @@ def stem(word: str) -> str:
 
 def naming_words(text: str) -> list[str]:
     """Words that name or qualify something, stemmed, each once, in order."""
-    return list(dict.fromkeys(stem(w) for w in _WORD.findall(text) if w.casefold() not in SMALL_WORDS and len(w) > 1))
+    return list(dict.fromkeys(stem(w) for w in _WORD.findall(text) if w.casefold() not in _SMALL_WORDS and len(w) > 1))
 
 
 def head_of(label: str) -> str:
@@ -63,7 +61,7 @@ def head_of(label: str) -> str:
     """
     words = _WORD.findall(label)
     for i, word in enumerate(words):
-        if i and word.casefold() in SMALL_WORDS and word.casefold() not in ("a", "an", "and", "the"):
+        if i and word.casefold() in _SMALL_WORDS and word.casefold() not in ("a", "an", "and", "the"):
             words = words[:i]
             break
     return stem(words[-1]) if words else ""
@@ -97,48 +95,21 @@ def left_out(objects: Sequence[BoxedObject], text: str) -> tuple[str, ...]:
     return tuple(c.label or "(no label)" for c in coverage(objects, text) if not c.named)
 
 
-@dataclass(frozen=True)
-class RoundFigures:
-    """Means over pictures that have this round: words of the text after it, active time, part of the words changed."""
-
-    number: int
-    n: int
-    words: float
-    seconds: float
-    edited: float
-
-    def to_json(self) -> dict[str, Any]:
-        means = {"words": round(self.words, 1), "seconds": round(self.seconds, 1), "edited": round(self.edited, 4)}
-        return {"round": self.number, "n": self.n, **means}
-
-
-def by_round(histories: Iterable[Sequence[Version]]) -> tuple[RoundFigures, ...]:
-    """The paper's question on rounds: do texts grow, and is each round quicker than the last?"""
+def by_round(histories: Iterable[Sequence[Version]]) -> list[dict[str, Any]]:
+    """Means over the pictures that have each round: words of its text, active seconds, part of the words changed."""
     rounds: dict[int, list[tuple[int, float, float]]] = defaultdict(list)
     for versions in histories:
         by_number = {v.number: text_of(v.content) for v in versions}
         for number, version in enumerate((v for v in versions if v.kind != "seed"), 1):
             after = text_of(version.content)
-            before = by_number.get(version.base, "") if version.base is not None else ""
+            before = "" if version.base is None else by_number.get(version.base, "")
             rounds[number].append((len(after.split()), version.seconds, edited(before, after)))
-    return tuple(
-        RoundFigures(number, len(rows), *(fmean(row[i] for row in rows) for i in range(3)))
-        for number, rows in sorted(rounds.items())
-    )
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How far people who compared the same two texts agree on one question."""
-
-    alpha: float | None
-    same: float
-    n_pairs: int
-    n: int
-
-    def to_json(self) -> dict[str, Any]:
-        alpha = None if self.alpha is None else round(self.alpha, 4)
-        return {"alpha": alpha, "same": round(self.same, 4), "pairs": self.n_pairs, "n": self.n}
+    rows = []
+    for number, of_round in sorted(rounds.items()):
+        words, seconds, part = map(fmean, zip(*of_round, strict=True))
+        means = {"words": round(words, 1), "seconds": round(seconds, 1), "edited": round(part, 4)}
+        rows.append({"round": number, "n": len(of_round), **means})
+    return rows
 
 
 def krippendorff_alpha(units: Iterable[Sequence[float]]) -> float | None:
@@ -164,23 +135,19 @@ def _squares(values: Sequence[float]) -> float:
     return 2 * (len(values) * sum(v * v for v in values) - sum(values) ** 2)
 
 
-def agreement(judgements: Iterable[Mapping[str, Any]]) -> dict[str, Agreement]:
-    """Agreement by dimension, over the pairs of texts that several people compared; empty where there are none."""
+def agreement(judgements: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """How far people agree on each dimension, over the pairs of texts that several compared; empty without such."""
     pairs: dict[tuple[str, str, str], list[Mapping[str, int]]] = defaultdict(list)
     for row in judgements:
         pairs[row["picture"], row["first"], row["second"]].append(row["answers"])
     several = [answers for answers in pairs.values() if len(answers) >= 2]
-    if not several:
-        return {}
-    return {
-        name: Agreement(
-            krippendorff_alpha([[a[name] for a in answers] for answers in several]),
-            fmean(float(_sign(a[name]) == _sign(b[name])) for answers in several for a, b in combinations(answers, 2)),
-            len(several),
-            sum(map(len, several)),
-        )
-        for name in DIMENSIONS
-    }
+    rows: dict[str, dict[str, Any]] = {}
+    for name in DIMENSIONS if several else ():
+        alpha = krippendorff_alpha([[a[name] for a in answers] for answers in several])
+        same = fmean(_sign(a[name]) == _sign(b[name]) for answers in several for a, b in combinations(answers, 2))
+        counts = {"pairs": len(several), "n": sum(map(len, several))}
+        rows[name] = {"alpha": None if alpha is None else round(alpha, 4), "same": round(same, 4), **counts}
+    return rows
 
 
 def _sign(score: int) -> int:
@@ -201,16 +168,9 @@ class Net:
     high: float
     n: int
 
-    def to_json(self) -> dict[str, Any]:
-        return {"value": round(self.value, 4), "low": round(self.low, 4), "high": round(self.high, 4), "n": self.n}
-
 
 def net_preference(
-    judgements: Sequence[Mapping[str, int]],
-    pictures: Sequence[str] | None = None,
-    *,
-    n_draws: int = 2000,
-    seed: int = 0,
+    judgements: Sequence[Mapping[str, int]], pictures: Sequence[str] | None = None, *, n_draws: int = 2000
 ) -> dict[str, Net]:
     """Net preference for the first text, by dimension and as their ``mean``; judgements of one picture drawn together.
 
@@ -225,10 +185,9 @@ def net_preference(
     sums = torch.zeros(len(place), len(DIMENSIONS) + 1, 2, dtype=torch.double)
     for owner, row in zip(owners, judgements, strict=True):
         signs = torch.tensor([float(_sign(row[d])) for d in DIMENSIONS], dtype=torch.double)
-        sums[place[owner], :-1, 0] += signs
-        sums[place[owner], -1, 0] += signs.mean()
+        sums[place[owner], :, 0] += torch.cat([signs, signs.mean(0, keepdim=True)])
         sums[place[owner], :, 1] += 1
-    drawn = paired(sums, lambda means: means[..., 0] / means[..., 1], n_draws=n_draws, seed=seed)
+    drawn = paired(sums, lambda means: means[..., 0] / means[..., 1], n_draws=n_draws, seed=0)
     return {
         name: Net(float(drawn.values[i]), *drawn.interval(i), len(judgements))
         for i, name in enumerate([*DIMENSIONS, "mean"])

@@ -1,7 +1,6 @@
 """Rounds: what one annotator changed of another's text, when to stop, and one text out of two from the same base.
 
-The paper's annotators work one after another, each improving the last text (section 3.2), and stop after a set number
-of rounds. Here they may also stop early, when a round by another person changes little.
+Annotators work one after another (section 3.2 of the paper) for a set number of rounds; here they may also stop early.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _WORDS = re.compile(r"\S+\s*|\s+")
 _SENTENCES = re.compile(r".+?(?:[.!?][\"')\]]*\s+|\n\s*|$)", re.DOTALL)
 
 MOST_PAIRS = 250_000
-"""Of parts of two texts that are compared with one another."""
+"""Of parts of two texts, beyond which parts that come again and again match beside others alone."""
 
 
 class Change(NamedTuple):
@@ -93,19 +92,13 @@ class StopRule:
 
 def history(versions: Sequence[Version]) -> list[dict[str, Any]]:
     """Every version with what it changed of the version that it was made from."""
-    by_number = {v.number: v for v in versions}
+    by_number = {v.number: text_of(v.content) for v in versions}
     rows = []
     for version in versions:
-        base = by_number.get(version.base) if version.base is not None else None
-        before, after = text_of(base.content) if base else "", text_of(version.content)
-        rows.append(
-            {
-                **version.to_json(),
-                "words": len(after.split()),
-                "edited": round(edited(before, after), 4),
-                "changes": [list(c) for c in changes(before, after)],
-            }
-        )
+        before = "" if version.base is None else by_number.get(version.base, "")
+        after = text_of(version.content)
+        figures = {"words": len(after.split()), "edited": round(edited(before, after), 4)}
+        rows.append({**vars(version), **figures, "changes": [list(c) for c in changes(before, after)]})
     return rows
 
 
@@ -119,20 +112,19 @@ def merged(task: str, base: Content, theirs: Content, mine: Content) -> tuple[Co
 
 def _merged_objects(base: Content, theirs: Content, mine: Content) -> tuple[Content, bool]:
     b, t, m = ({o["id"]: o for o in content.get("objects", ())} for content in (base, theirs, mine))
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, Any] | None] = []
     clash = False
     for key in dict.fromkeys([*t, *m]):
         old, their, my = b.get(key), t.get(key), m.get(key)
         if their == my or my == old:
-            kept = [their]
+            rows.append(their)
         elif their == old:
-            kept = [my]
+            rows.append(my)
         else:
             clash = True
-            copy = None if my is None else {**my, "id": f"{my['id'][:30]}-{len(rows)}b"}
-            kept = [their, copy]
-        rows += [o for o in kept if o is not None]
-    return {"objects": rows}, clash
+            n = sum(row is not None for row in rows)
+            rows += [their, my and {**my, "id": f"{my['id'][:30]}-{n}b"}]
+    return {"objects": [row for row in rows if row is not None]}, clash
 
 
 def _merged_text(base: str, theirs: str, mine: str) -> tuple[str, bool]:
@@ -142,7 +134,7 @@ def _merged_text(base: str, theirs: str, mine: str) -> tuple[str, bool]:
     if base == theirs:
         return mine, False
     old = _sentences(base)
-    hunks = sorted([*_hunks(old, _sentences(theirs), "theirs"), *_hunks(old, _sentences(mine), "mine")])
+    hunks = sorted([*_hunks(old, theirs, "theirs"), *_hunks(old, mine, "mine")])
     out: list[str] = []
     clash, at = False, 0
     while hunks:
@@ -162,7 +154,9 @@ def _merged_text(base: str, theirs: str, mine: str) -> tuple[str, bool]:
             clash = True
             out += [*parts[0], *parts[1]]
         at = stop
-    return _joined([*out, *old[at:]]), clash
+    sentences = [*out, *old[at:]]
+    spaced = [s if s[-1:].isspace() else s + " " for s in sentences[:-1]]  # none runs into the one before
+    return "".join([*spaced, *sentences[-1:]]), clash
 
 
 class _Hunk(NamedTuple):
@@ -174,7 +168,8 @@ class _Hunk(NamedTuple):
     new: tuple[str, ...]
 
 
-def _hunks(old: list[str], new: list[str], side: str) -> list[_Hunk]:
+def _hunks(old: list[str], text: str, side: str) -> list[_Hunk]:
+    new = _sentences(text)
     codes = _opcodes(_keys(old), _keys(new))
     return [_Hunk(i1, i2, side, tuple(new[j1:j2])) for kind, i1, i2, j1, j2 in codes if kind != "equal"]
 
@@ -189,7 +184,6 @@ def _applied(old: list[str], start: int, stop: int, hunks: list[_Hunk]) -> list[
 
 
 def _opcodes(a: list[str], b: list[str]) -> Sequence[tuple[str, int, int, int, int]]:
-    """What became of parts of ``a``; of long texts, parts that come again and again match beside others alone."""
     return SequenceMatcher(None, a, b, autojunk=len(a) * len(b) > MOST_PAIRS).get_opcodes()
 
 
@@ -200,9 +194,3 @@ def _sentences(text: str) -> list[str]:
 def _keys(parts: list[str]) -> list[str]:
     """Words or sentences without the blanks at their ends, which are no change."""
     return [part.rstrip() for part in parts]
-
-
-def _joined(sentences: list[str]) -> str:
-    """So that a sentence does not run into the one before."""
-    spaced = [s if s[-1:].isspace() else s + " " for s in sentences[:-1]]
-    return "".join([*spaced, *sentences[-1:]])
