@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from ...classifiers.recipe import recipe_of
+from ...classifiers import recipe_of
 from ...heads.head import Projected
 from ..experts import CellDetector, FoundObject, Scene, colour_name, covered, look_at
 from ..textualize import position_in_words, sentence_for
