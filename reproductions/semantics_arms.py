@@ -12,17 +12,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from seewhy.classifiers.discriminative import WEIGHTS, Pool, Selection, Selector, best_weight, hits, selection_matrix
 from seewhy.classifiers.linear.solvers import fit_logistic
 from seewhy.descriptions.base import Descriptions, describe
-from seewhy.descriptions.discriminative import (
-    WEIGHTS,
-    Pool,
-    Selection,
-    Selector,
-    best_weight,
-    hits,
-    selection_matrix,
-)
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.names import filled
 from seewhy.encoders.stream import encode_texts

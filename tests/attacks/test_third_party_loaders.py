@@ -33,7 +33,7 @@ ONLY: dict[str, set[str]] = {
     "input": set(),
     "read_text": {  # files of the person's, and of the packages
         "language/annotation/formats.py", "classifiers/pretrained.py", "planted.py", "language/textualize_run.py",
-        "descriptions/base.py", "language/captions.py", "descriptions/pairs.py", "cli/annotate.py",
+        "descriptions/base.py", "language/captions.py", "cli/annotate.py",
         "cli/options.py", "encoders/engines.py", "encoders/imagenet.py", "studies/inspection/earlier.py",
         "training/memory.py", "storage/marks.py", "report/glossary.py", "cli/verbs.py",
     },

@@ -11,8 +11,7 @@ from torch.nn.functional import normalize
 from seewhy.classifiers.described import Described
 from seewhy.classifiers.zero_shot import ZeroShot
 from seewhy.descriptions import Descriptions, WordBank
-from seewhy.descriptions.base import describe
-from seewhy.descriptions.controls import name_only, random_words
+from seewhy.descriptions.base import describe, name_only, random_words
 from seewhy.errors import DataError, ForeignFileError, InputError, ModelError
 from seewhy.language.questions import read_pairs
 from tiny import noise, tiny_cnn

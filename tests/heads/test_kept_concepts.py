@@ -16,7 +16,7 @@ from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError, InputError
 from seewhy.explanation.base import Words
 from seewhy.heads.head import Target
-from seewhy.heads.kept_concepts import KeptConcepts
+from seewhy.heads.sparse_concepts import KeptConcepts
 from seewhy.pictures.samples import Samples, load_samples
 from tiny import class_folders, colours, picture
 

@@ -8,9 +8,8 @@ from ..descriptions.base import Descriptions, WordBank
 from ..encoders.base import Encoder
 from ..heads.head import Head, Projected
 from ..storage.features import FeatureStore
-from . import classifiers
+from . import Recipe, classifiers
 from .base import Classifier, check_names
-from .recipe import Recipe
 
 
 @classifiers.register

@@ -2,27 +2,138 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..bounds import Bound, Count, Finite, NotNegative
-from ..descriptions.base import WordBank
-from ..descriptions.discriminative import Pool, Selector, best_weight, selection_matrix
+from ..bounds import Bound, Count, Finite, NotNegative, check_fields
+from ..descriptions.base import Descriptions, WordBank
 from ..encoders.stream import encode_texts
 from ..errors import DataError
 from ..heads.head import Head, Projected
-from ..heads.reranking import Reason, Reranking
+from ..heads.votes import Reason, Reranking
 from ..trust.groups import group_folds
 from . import classifiers
 from .base import Classifier, HeldOut
-from .encoded_set import HeldOutPart, Split, with_logits
+from .encoded_set import HeldOutPart, Split, accuracy_by_words, with_logits
 from .fitting import Fitting, Outcome, PictureRecipe
 from .zero_shot import ZeroShot
+
+WEIGHTS = tuple(w / 4 for w in range(160))
+"""Of the class's own sentence: 0, 0.25, …, 39.75, as in the authors' code."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All texts, each once, whosever they are."""
+
+    classes: tuple[str, ...]
+    texts: tuple[str, ...]
+    assigned: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, descriptions: Descriptions) -> Pool:
+        texts = sorted({t for lines in descriptions.texts.values() for t in lines})
+        at = {text: i for i, text in enumerate(texts)}
+        assigned = tuple(tuple(at[t] for t in lines) for lines in descriptions.texts.values())
+        return cls(tuple(descriptions.texts), tuple(texts), assigned)
+
+    def written_for(self, text: int, label: int) -> int | None:
+        """The class a text was written for, where it is not this one; of several the first."""
+        owners = [c for c, mine in enumerate(self.assigned) if text in mine]
+        return None if label in owners or not owners else owners[0]
+
+
+def selection_matrix(
+    texts: Float[Tensor, "p d"], pictures: Float[Tensor, "n d"], labels: Int[Tensor, " n"], n_classes: int
+) -> Float[Tensor, "p c"]:
+    """``M``: mean cosine of each text with the pictures of each class.
+
+    The authors take the same number of pictures of every class; here each class is averaged over those it has.
+
+    Example:
+        >>> selection_matrix(torch.eye(2), torch.tensor([[1., 0.], [0., 1.], [0., 1.]]), torch.tensor([0, 0, 1]), 2)
+        tensor([[0.5000, 0.0000],
+                [0.5000, 1.0000]])
+    """
+    counts = torch.bincount(labels, minlength=n_classes)
+    if int(counts.min()) == 0:
+        raise DataError(
+            f"{int((counts == 0).sum())} of {n_classes} classes have no picture to choose words on. One a class was "
+            "expected. Add pictures, or leave those classes out."
+        )
+    sums = torch.zeros(n_classes, pictures.shape[1], dtype=pictures.dtype).index_add_(0, labels, pictures)
+    return texts @ (sums / counts[:, None]).T
+
+
+class Selection(NamedTuple):
+    """Texts chosen for each class in question."""
+
+    texts: Int[Tensor, "b k m"]
+    used: Bool[Tensor, "b k m"]
+
+
+@dataclass(frozen=True)
+class Selector:
+    """The training-free selector: for a class in question, texts that hold more for it than for each of its rivals.
+
+    A text ``p`` is kept for class ``a`` when ``M_pa − M_pb ≥ margin`` for every rival ``b`` in question. The ``m`` of
+    the largest ``mean over b of (M_pa − M_pb)``, the zero for ``b = a`` among them, are chosen; fewer where fewer are
+    kept. Where none is, the first ``m`` texts written for the class stand in. The authors take ``m = 5`` and the margin
+    0, which takes what is ahead at all; on few pictures that is noise.
+    """
+
+    m: Count = 5
+    margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self, "The selector")
+
+    def __call__(
+        self, matrix: Float[Tensor, "p c"], ambiguous: Int[Tensor, "b k"], assigned: Sequence[Sequence[int]]
+    ) -> Selection:
+        at = matrix[:, ambiguous].permute(1, 2, 0)  # b k p
+        rival = torch.full_like(at, -torch.inf)  # the largest value among the other classes in question
+        if at.shape[1] > 1:
+            top = at.topk(2, dim=1)
+            first = torch.arange(at.shape[1])[None, :, None] == top.indices[:, :1]
+            rival = torch.where(first, top.values[:, 1:], top.values[:, :1])
+        ahead = torch.where(at - rival >= self.margin, at - at.mean(1, keepdim=True), -torch.inf)
+        # Sorting is stable where topk is not: equal texts are taken in the pool's order on every machine.
+        lead, texts = ahead.sort(dim=2, descending=True, stable=True)
+        lead, texts = lead[..., : self.m], texts[..., : self.m].clone()
+        used = lead > -torch.inf
+        for picture, place in (~used.any(2)).nonzero().tolist():
+            own = list(assigned[int(ambiguous[picture, place])])[: texts.shape[2]]
+            texts[picture, place, : len(own)] = torch.tensor(own, dtype=torch.long)
+            used[picture, place, : len(own)] = True
+        return Selection(texts, used)
+
+
+def best_weight(
+    captions: Float[Tensor, "n k"],
+    words: Float[Tensor, "n k"],
+    right: Bool[Tensor, "n k"],
+    weights: Sequence[float] = WEIGHTS,
+) -> tuple[float, Float[Tensor, " w"]]:
+    """The weight ``w`` of ``w · caption + words`` that is right most often, equals by the smallest; and every accuracy.
+
+    Example:
+        >>> captions, words = torch.tensor([[0.2, 0.1]]), torch.tensor([[0.0, 0.12]])
+        >>> best_weight(captions, words, torch.tensor([[True, False]]))[0]
+        1.25
+    """
+    found = torch.stack([hits(w * captions + words, right).float().mean() for w in weights])
+    return weights[int(found.argmax())], found
+
+
+def hits(scores: Float[Tensor, "n k"], right: Bool[Tensor, "n k"]) -> Bool[Tensor, " n"]:
+    """Whether the highest score is the right class's."""
+    return right.gather(1, scores.argmax(1, keepdim=True))[:, 0]
 
 
 @dataclass(frozen=True)
@@ -88,7 +199,7 @@ class Discriminative(PictureRecipe):
 
     The first look is zero-shot by the classes' names. For each of its ``k`` first classes, those of all descriptions
     are chosen, whosever they are, that on your pictures hold more for it than for each of its rivals
-    (:class:`~seewhy.descriptions.discriminative.Selector`); the class is then scored by ``w · cosine with its sentence
+    (:class:`Selector`); the class is then scored by ``w · cosine with its sentence
     + mean cosine of its chosen descriptions`` (the paper's class-name-free score: no description carries a name).
     Nothing is trained, but it is not zero-shot: the pictures' classes are used.
 
@@ -104,7 +215,7 @@ class Discriminative(PictureRecipe):
         m: descriptions a class, at most.
         margin: by which a description must be ahead; 0 as in the paper.
         weight: ``w``; left out, chosen.
-        gate: see :class:`~seewhy.heads.reranking.Reranking`; left out, as in the paper, every picture is decided
+        gate: see :class:`~seewhy.heads.votes.Reranking`; left out, as in the paper, every picture is decided
             by descriptions.
         templates: of the classes' own sentences; left out, the encoder's.
         held_out: part of the pictures on which the figures on the card are measured.
@@ -140,13 +251,13 @@ class Discriminative(PictureRecipe):
         vectors = torch.cat([first.head.weight, encode_texts(encoder, pool.texts, store)])
         pooled, labels, _ = pictures.rows(~pictures.held)
         seen = Projected(encoder.text)(pooled)
-        weight, groups = self.weight, pictures.groups[~pictures.held]
+        weight = self.weight
         if weight is None:
-            weight = self._weight(pool, vectors, seen, labels, groups)
+            weight = self._weight(pool, vectors, seen, labels, pictures.groups[~pictures.held])
         decides = self._decides(pool, vectors, seen, labels, weight)
         head = Head(first.head.feature, vectors * first.head.scale, votes=decides)
         held = with_logits(head, pictures.held_out())
-        alone = None if held is None else _by_words(head, held)
+        alone = None if held is None else accuracy_by_words(head, held)
         made = Classifier(
             self.name,
             {**self.parameters(), "templates": list(self.templates)},
@@ -193,13 +304,6 @@ class Discriminative(PictureRecipe):
         scores = seen[~half] @ vectors.T
         at = decides.ambiguous(scores)
         return best_weight(scores.gather(1, at), decides.second(scores), at == labels[~half][:, None])[0]
-
-
-def _by_words(head: Head, held: HeldOut) -> float:
-    """How often the chosen descriptions alone are right, without any class's name."""
-    assert isinstance(head.votes, Chosen)
-    found = head.votes.by_words(head.feature(held.pooled) @ head.weight.T)
-    return round(float((found == held.labels).float().mean()), 4)
 
 
 def _figures(head: Head, first: Head, held: HeldOut | None) -> dict[str, Any]:

@@ -13,17 +13,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..bounds import Bound, Finite
-from ..descriptions.base import WordBank
-from ..descriptions.pairs import Pair, check_pairs
+from ..descriptions.base import Pair, WordBank, check_pairs
 from ..encoders.base import Encoder
 from ..encoders.stream import encode_texts
 from ..errors import InputError
 from ..heads.head import Head, Projected
-from ..heads.reranking import Reason, Reranking
+from ..heads.votes import Reason, Reranking
 from ..storage.features import FeatureStore
-from . import classifiers
+from . import Recipe, classifiers
 from .base import Classifier
-from .recipe import Recipe
 from .zero_shot import ZeroShot
 
 TEMPLATE = "A photo of a {}."
@@ -45,14 +43,7 @@ class Captions(Reranking):
     """Of the classes in question, ``t_a = scale · x · e_a + fusion · s_a``, ``e_a`` its captions' mean, normalised.
 
     Its captions are those written for it against every other class in question, each once; where a pair has none, the
-    class's own sentence.
-
-    Attributes:
-        classes: names.
-        captions: all, in the order of their rows, which follow the classes' own; a text has one row.
-        vectors: the head's rows, each ``scale`` long.
-        scale: the logit scale.
-        fusion: how much of the first look's score is added; 0 as in the paper.
+    class's own sentence. ``vectors`` are the head's rows, each ``scale`` long: the classes' own, then the captions'.
     """
 
     name = "follow_up"
@@ -105,14 +96,9 @@ class Captions(Reranking):
         return tuple(found.values())
 
     def facts(self) -> dict[str, Any]:
-        return {
-            "classes": list(self.classes),
-            "captions": [list(vars(c).values()) for c in self.captions],
-            "scale": self.scale,
-            "k": self.k,
-            "fusion": self.fusion,
-            "gate": self.gate,
-        }
+        captions = [list(vars(c).values()) for c in self.captions]
+        given = {name: getattr(self, name) for name in ("scale", "k", "fusion", "gate")}
+        return {"classes": list(self.classes), "captions": captions, **given}
 
     def tensors(self) -> dict[str, Tensor]:
         return {}

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from ..bounds import Count, Natural, Positive
@@ -18,12 +17,11 @@ from ..errors import ImageError, InputError
 from ..heads.head import Head
 from ..heads.normalise import Normalise
 from ..heads.votes import Votes, class_logits, nearest_scores
-from ..pictures.samples import Sample
 from ..pictures.sources import One
 from ..prototypes.voters import measure_removal, scores_of
-from ..types import Crop, Failure
+from ..types import Failure
 from . import classifiers
-from .base import Classifier, HeldOut
+from .base import Classifier
 from .encoded_set import EncodedSet, HeldOutPart, Split, with_logits
 from .fitting import Fitting, Outcome, PictureRecipe
 from .linear.jitter import crops_by_name
@@ -78,31 +76,40 @@ class Neighbours(PictureRecipe):
     seed: int = 0
 
     def learn(self, fitting: Fitting) -> Outcome:
-        pictures = fitting.look(views=self._views, n_bank=self.n_bank)
+        pictures = fitting.look(
+            views=lambda sample: crops_by_name(sample.image, self.n_crops, self.seed), n_bank=self.n_bank
+        )
         chosen = self._choose(pictures)
         trial = self._classifier(fitting.encoder, pictures, ~pictures.held, chosen)
         plain = self._classifier(fitting.encoder, pictures, pictures.final, chosen)
         held = with_logits(trial.head, pictures.held_out())
-        return Outcome(replace(plain, held_out=held), pictures, _figures(trial, held, chosen), trial)
-
-    def _views(self, sample: Sample) -> Sequence[Crop | None]:
-        return crops_by_name(sample.image, self.n_crops, self.seed)
+        figures = {
+            "removal": None if held is None else measure_removal(trial.head, held.pooled[:N_ASKED]),
+            "leave_one_out_accuracy": None if chosen.accuracy is None else round(chosen.accuracy, 4),
+            "k": chosen.k,
+            "temperature": chosen.temperature,
+            "scale": round(chosen.scale, 4),
+        }
+        return Outcome(replace(plain, held_out=held), pictures, figures, trial)
 
     def _choose(self, pictures: EncodedSet) -> _Choice:
         """``k``, temperature and scale, by leaving each training picture out in turn."""
         x, y, picture = pictures.rows(~pictures.held)
-        x = Normalise(self.power, l2=True)(x)
-        same = pictures.groups[picture]
+        x, same = Normalise(self.power, l2=True)(x), pictures.groups[picture]
         first = torch.cat([torch.ones(1, dtype=torch.bool), picture[1:] != picture[:-1]]).nonzero()[:, 0]
         drawn = torch.randperm(len(first), generator=torch.Generator().manual_seed(self.seed))[:N_ASKED]
         asked = first[drawn.sort().values]
         counts = torch.bincount(y[first], minlength=len(pictures.classes))
         asked = asked[counts[y[asked]] > 1]  # the only picture of a class cannot be right when it is left out
         ks = KS if self.k is None else (self.k,)
-        found = [_left_out(x, y, same, part, len(pictures.classes), max(ks)) for part in asked.split(256)]
-        near = [torch.cat(parts) for parts in zip(*found, strict=True)] if found else None
-        if near is None:
+        if not len(asked):
             return _Choice(ks[0], self.temperature or 0.07, 1.0, None)
+        found = []
+        for part in asked.split(256):
+            scores = x[part] @ x.T
+            scores[same[part][:, None] == same[None]] = -torch.inf
+            found.append(nearest_scores(scores, y, len(pictures.classes), max(ks)))
+        near = [torch.cat(parts) for parts in zip(*found, strict=True)]
         temperatures = TEMPERATURES if self.temperature is None else (self.temperature,)
         tries = [_tried(near, y[asked], k, t) for k in ks for t in temperatures]
         return max(tries, key=lambda c: (round(c.accuracy or 0.0, 6), c.likelihood))
@@ -129,20 +136,6 @@ class _Choice:
     likelihood: float = -math.inf
 
 
-def _left_out(
-    x: Float[Tensor, "n d"],
-    y: Int[Tensor, " n"],
-    same: Int[Tensor, " n"],
-    asked: Int[Tensor, " q"],
-    n_classes: int,
-    k: int,
-) -> tuple[Float[Tensor, "q m"], Int[Tensor, "q m"], Float[Tensor, "q c"]]:
-    """The nearest of each asked row, none of the same picture."""
-    scores = x[asked] @ x.T
-    scores[same[asked][:, None] == same[None]] = -torch.inf
-    return nearest_scores(scores, y, n_classes, k)
-
-
 def _tried(near: Sequence[Tensor], labels: Int[Tensor, " q"], k: int, temperature: float) -> _Choice:
     """Leave-one-out accuracy of a choice, and the scale with the largest likelihood."""
     top, whose, best = near
@@ -151,16 +144,6 @@ def _tried(near: Sequence[Tensor], labels: Int[Tensor, " q"], k: int, temperatur
     likelihoods = [float(-torch.nn.functional.cross_entropy(s * logits, labels)) for s in SCALES]
     at = max(range(len(SCALES)), key=likelihoods.__getitem__)
     return _Choice(k, temperature, SCALES[at], accuracy, likelihoods[at])
-
-
-def _figures(trial: Classifier, held: HeldOut | None, chosen: _Choice) -> dict[str, Any]:
-    return {
-        "removal": None if held is None else measure_removal(trial.head, held.pooled[:N_ASKED]),
-        "leave_one_out_accuracy": None if chosen.accuracy is None else round(chosen.accuracy, 4),
-        "k": chosen.k,
-        "temperature": chosen.temperature,
-        "scale": round(chosen.scale, 4),
-    }
 
 
 @dataclass(frozen=True)

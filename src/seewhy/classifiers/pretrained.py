@@ -17,9 +17,8 @@ from ..errors import ModelError
 from ..heads.head import Head
 from ..heads.normalise import Normalise
 from ..storage.features import FeatureStore
-from . import classifiers
+from . import Recipe, classifiers
 from .base import Classifier
-from .recipe import Recipe
 
 
 @classifiers.register
@@ -35,7 +34,7 @@ class Pretrained(Recipe):
     def build(
         self, encoder: Encoder, descriptions: Descriptions | None = None, store: FeatureStore | None = None
     ) -> Classifier:
-        """Take the encoder's classifier as it is."""
+        """Take the encoder's classifier as it is, with its glosses where it is embedded or stands on such a one."""
         layer = encoder.classifier
         if layer is None:
             raise ModelError(
@@ -53,21 +52,13 @@ class Pretrained(Recipe):
         )
         if descriptions is not None:
             return plain.with_descriptions(descriptions, store)
-        return _measured(plain)
-
-
-def _measured(plain: Classifier) -> Classifier:
-    """With glosses, where the encoder is embedded or stands on such a one.
-
-    Their accuracy was measured once (benchmarks/embedded_words.py), for embedded encoders as they are.
-    """
-    figures = json.loads(files("seewhy.encoders").joinpath("embedded_measures.json").read_text())
-    if (vectors := gloss_vectors(plain.encoder)) is None:
-        return plain
-    figure = figures.get(plain.encoder.name, {"accuracy": None, "on": ""})
-    glosses = Descriptions.of(imagenet_descriptions()).limited_to(plain.classes)
-    words = WordBank.of_vectors(glosses, vectors)
-    return replace(plain, words=words, words_accuracy=figure["accuracy"], words_accuracy_on=figure["on"])
+        if (vectors := gloss_vectors(encoder)) is None:
+            return plain
+        # Measured once (benchmarks/embedded_words.py), for embedded encoders as they are.
+        figures = json.loads(files("seewhy.encoders").joinpath("embedded_measures.json").read_text())
+        figure = figures.get(encoder.name, {"accuracy": None, "on": ""})
+        words = WordBank.of_vectors(Descriptions.of(imagenet_descriptions()).limited_to(names), vectors)
+        return replace(plain, words=words, words_accuracy=figure["accuracy"], words_accuracy_on=figure["on"])
 
 
 def gloss_vectors(encoder: Encoder) -> Float[Tensor, "n d"] | None:

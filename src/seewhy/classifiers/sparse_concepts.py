@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..bounds import Count
-from ..descriptions.base import Descriptions, WordBank
+from ..descriptions.base import WordBank
 from ..encoders.imagenet import imagenet_descriptions
 from ..encoders.stream import encode_texts
 from ..errors import DataError
 from ..heads.head import Head, Projected
-from ..heads.kept_concepts import KeptConcepts
+from ..heads.sparse_concepts import KeptConcepts
 from ..trust.groups import group_folds
 from . import classifiers
 from .base import Classifier
-from .encoded_set import EncodedSet, HeldOutPart, Split, with_logits
+from .encoded_set import EncodedSet, HeldOutPart, Split, accuracy_by_words, with_logits
 from .fitting import Fitting, Outcome, PictureRecipe
 from .linear.solvers import LinearFit, c_path, fit_logistic, share_weight
 
@@ -70,7 +68,8 @@ class SparseConcepts(PictureRecipe):
         tower = encoder.text
         pictures = fitting.look(n_bank=self.n_bank)
         described = None if fitting.descriptions is None else fitting.descriptions.limited_to(pictures.classes)
-        texts = tuple(dict.fromkeys(t for lines in _lines(described) for t in lines))
+        lists = imagenet_descriptions() if described is None else described.texts
+        texts = tuple(dict.fromkeys(t for lines in lists.values() for t in lines))
         pooled, labels, of = pictures.rows(~pictures.held)
         vectors = encode_texts(encoder, list(texts), store)
         cosines = Projected(tower)(pooled).detach() @ vectors.T
@@ -86,9 +85,7 @@ class SparseConcepts(PictureRecipe):
         decides = KeptConcepts(texts, mean, spread, fit.weight / temperature, fit.bias / temperature, self.kept)
         head = Head(Projected(tower), vectors[chosen], torch.zeros(n_classes), votes=decides)
         held = with_logits(head, pictures.held_out())
-        accuracy = None
-        if held is not None and held.logits is not None:
-            accuracy = round(float((held.logits.argmax(1) == held.labels).float().mean()), 4)
+        accuracy = None if held is None else accuracy_by_words(head, held)
         words = None if described is None else WordBank.build(encoder, described, with_names=False, store=store)
         made = Classifier(
             self.name,
@@ -104,25 +101,19 @@ class SparseConcepts(PictureRecipe):
             trained_on=f"{len(labels):,} of your pictures, {n_classes} classes, by {len(texts)} concepts in words",
         )
         used = int(decides.which(cosines).any(0).sum())
-        figures: dict[str, Any] = {"words_accuracy": accuracy, "n_concepts": len(texts), "n_used": used}
-        return Outcome(made, pictures, figures)
+        return Outcome(made, pictures, {"words_accuracy": accuracy, "n_concepts": len(texts), "n_used": used})
 
     def _fit(
         self, x: Float[Tensor, "n m"], labels: Int[Tensor, " n"], pictures: EncodedSet, of: Int[Tensor, " n"]
     ) -> tuple[LinearFit, float]:
         """The penalty and the temperature chosen on a fifth of the rows; without any to spare, neither is."""
         n_classes = len(pictures.classes)
-        fold = group_folds(labels, pictures.groups[of], N_FOLDS, self.seed)
-        fold = torch.where(fold == 0, 0, -1)
-        if not bool((fold == 0).any()) or not bool((fold < 0).any()):
+        fold = torch.where(group_folds(labels, pictures.groups[of], N_FOLDS, self.seed) == 0, 0, -1)
+        if len(fold.unique()) < 2:
             return fit_logistic(x, labels, n_classes, 1.0), 1.0
         shares = labels.bincount(minlength=n_classes).float()
         path = c_path(x, labels, n_classes, fold, weigh=lambda y: share_weight(y, shares))
         return fit_logistic(x, labels, n_classes, path.best.c, warm_start=path.fit), path.best.temperature
-
-
-def _lines(described: Descriptions | None) -> Sequence[Sequence[str]]:
-    return list(imagenet_descriptions().values()) if described is None else list(described.texts.values())
 
 
 def _telling(cosines: Float[Tensor, "n t"], labels: Int[Tensor, " n"]) -> Int[Tensor, " u"]:

@@ -15,9 +15,8 @@ from ..encoders.stream import encode_texts
 from ..errors import InputError
 from ..heads.head import Head, Projected
 from ..storage.features import FeatureStore
-from . import classifiers
+from . import Recipe, classifiers
 from .base import Classifier, check_names
-from .recipe import Recipe
 
 
 @classifiers.register

@@ -114,7 +114,7 @@ def _kind_of(data: Path) -> str:
 
 
 def _fit_classifier(session: Session) -> None:
-    from ..classifiers.figures import held_out_lines
+    from ..classifiers.certainty import held_out_lines
     from ..classifiers.saving import ARCHIVE
     from ..language.matching import read_captions
     from ..storage.output import check_checkpoint, make_folder

@@ -260,11 +260,7 @@ class Encoder:
 
     @cached_property
     def text(self) -> TextTower:
-        """The words half.
-
-        Raises:
-            ModelError: the encoder has none.
-        """
+        """The words half."""
         if self._text is None:
             raise ModelError(
                 f"The encoder {self.name!r} has no text half. Words need an image-text model: "
@@ -300,11 +296,7 @@ class Encoder:
         return self._conditioned is not None
 
     def under(self, condition: str) -> Encoder:
-        """The encoder that looks at every picture under one instruction: an encoder like any other.
-
-        Raises:
-            InputError: this one takes none, or the instruction is empty.
-        """
+        """The encoder that looks at every picture under one instruction: an encoder like any other."""
         if self._conditioned is None:
             raise InputError(
                 f"The instruction {condition!r} was given to {self.name!r}, which sees a picture in one way only. "

@@ -78,12 +78,6 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
         name: a folder written by ``save_pretrained`` of a ``UNet2DModel``, or of a pipeline with one, in safetensors;
             the hub is not asked. Behind ``@`` what is read, see :class:`Reading`.
         engine: what runs the trunk; ``"auto"`` is torch.
-
-    Raises:
-        MissingExtraError: diffusers is not installed.
-        WeightsError: there is no such folder, or no weights in safetensors in it, or they do not fit.
-        ModelError: it is no U-Net of pixels in colour without classes, or of a schedule that is not known.
-        InputError: a setting is none, or there is no such block or step.
     """
     whole = f"diffusion:{name}"
     place, _, said = name.rpartition("@") if "@" in name and not Path(name).exists() else (name, "", "")

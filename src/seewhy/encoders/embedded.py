@@ -61,10 +61,6 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
     Args:
         name: ``"lite0"`` (always there), ``"lite1"`` or ``"lite2"`` (the ``lite`` extra).
         engine: what runs the trunk.
-
-    Raises:
-        MissingExtraError: the weights' package is not installed.
-        WeightsError: the weights are not the ones expected.
     """
     if name not in SOURCES:
         raise UnknownNameError("embedded encoder", name, SOURCES)

@@ -91,10 +91,6 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
         name: ``"ORG/NAME"`` on the hub or a folder written by ``save_pretrained``.
         engine: what runs the trunk.
         options: passed to ``from_pretrained``.
-
-    Raises:
-        WeightsError: the weights are not here, or only as a pickle.
-        ModelError: preprocessing unknown or not expressible, or no cut is known for this family.
     """
     with needs("huggingface", "transformers"):
         import transformers

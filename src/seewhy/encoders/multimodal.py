@@ -36,12 +36,6 @@ def load(name: str, *, engine: str = "auto", prompt: str = PROMPT, **options: An
         engine: what runs the trunk; ``"auto"`` is torch.
         prompt: with ``{picture}`` and ``{instruction}``.
         options: passed to ``from_pretrained``.
-
-    Raises:
-        MissingExtraError: transformers is not installed.
-        WeightsError: there is no such folder, or its weights are only a pickle.
-        ModelError: its pictures do not become tokens among words as LLaVA's do, or its preprocessing is unknown.
-        InputError: the prompt has no place for the picture or for the instruction.
     """
     with needs("huggingface", "transformers"):
         import transformers

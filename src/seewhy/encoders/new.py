@@ -69,17 +69,6 @@ class Patches(nn.Module):
     arXiv:2310.00161): ``norm((f_0(x) + f_s(x)) / 2)``, where ``f_s`` rolls the patches by ``-s`` down and ``s`` across
     before places are added, and back after the layers. Patches that were rolled over the edge are not masked, as in
     the authors' code. Costs twice the layers.
-
-    Args:
-        side: of the pictures, in pixels.
-        depth: layers.
-        n_heads: of each.
-        width: of the map.
-        windows: along the map, either way; 1 for none.
-        shifts: cells by which patches are rolled, each a pass of the layers; ``(0, s)`` with ``s`` half a window.
-
-    Raises:
-        InputError: the map cannot be cut into so many windows.
     """
 
     def __init__(
@@ -170,10 +159,6 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
         name: ``"resnet"`` (1.2 million weights), ``"vit"`` (4.8 million) or ``"vit_swl"``, the same with shifted
             windows; its words are a transformer of two layers. A side of pictures may follow: ``"resnet/32"``.
         engine: what runs the trunk.
-
-    Raises:
-        UnknownNameError: another name.
-        InputError: a side that is none, or too small, too large or not divisible by 16.
     """
     kind, slash, said = name.partition("/")
     if kind not in TRUNKS:

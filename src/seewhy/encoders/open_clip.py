@@ -58,11 +58,6 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
             ``"local-dir:/folder"`` or ``"hf-hub:ORG/NAME"``.
         engine: what runs the trunk.
         options: passed to ``open_clip.create_model``.
-
-    Raises:
-        UnknownNameError: no such model or tag; carries the nearest names.
-        WeightsError: the weights are not on this machine and cannot be fetched.
-        ModelError: the preprocessing is not known or cannot be expressed.
     """
     with needs("open-clip", "open_clip"):
         import open_clip
@@ -180,19 +175,7 @@ def split_visual(visual: Any, size: tuple[int, int], name: str) -> tuple[Split, 
 
 @dataclass
 class Source:
-    """Where a model comes from.
-
-    Attributes:
-        model: open_clip's model name, with its schema.
-        pretrained: tag or file.
-        preprocess: what the source says about preprocessing, over open_clip's own.
-        quick_gelu: activation the weights were trained with, where the source says so.
-        fetched: repositories that open_clip itself names, each with files of which one is needed.
-        hf_tokenizer: whether transformers reads its tokenizer.
-        online: whether open_clip itself fetches the weights, from an address in its own list.
-        files: of weights, where they are a person's own.
-        config: of the network, where it is a person's own.
-    """
+    """Where a model comes from."""
 
     model: str
     pretrained: str | None = None

@@ -24,16 +24,7 @@ MOST = 65536
 
 @dataclass(frozen=True)
 class HeadSizes:
-    """How large the heads are.
-
-    Attributes:
-        channels: of the trunk's map.
-        width: of every level.
-        side: cells along a box, either way; the authors' 7.
-        n_convolutions: on a box; the authors' 4.
-        hidden: numbers of a box before its vector.
-        out: of its vector.
-    """
+    """How large the heads are."""
 
     channels: int
     out: int

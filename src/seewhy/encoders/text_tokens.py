@@ -23,16 +23,7 @@ def legible(texts: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Sentence:
-    """How a tokenizer lays out a sentence: marks before it, the words, marks behind it, padding on the right.
-
-    Attributes:
-        longest: tokens that are read, marks included.
-        opening: marks before the words.
-        closing: marks behind the words.
-        pad: number of the padding token.
-        end: number of the mark that ends a sentence, where padding is also a word (CLIP's "!").
-        pads_with_end: the mark at the end is the padding too (SigLIP's).
-    """
+    """How a tokenizer lays out a sentence: marks before it, the words, marks behind it, padding on the right."""
 
     longest: int
     opening: int = 1
@@ -43,13 +34,7 @@ class Sentence:
 
     @classmethod
     def of(cls, tokenizer: Any, longest: int, *, closed: bool = True) -> Sentence:
-        """As a tokenizer of transformers does it.
-
-        Args:
-            tokenizer: it is asked what it puts around a word.
-            longest: tokens that are read.
-            closed: whether the network is given the marks behind the words.
-        """
+        """As a tokenizer of transformers does it."""
         whole = list(tokenizer("a")["input_ids"])
         words = list(tokenizer("a", add_special_tokens=False)["input_ids"])
         opening = next(i for i in range(len(whole) + 1) if whole[i : i + len(words)] == words)
@@ -70,15 +55,7 @@ class Sentence:
 
 @dataclass(frozen=True, eq=False)
 class TokenEmbeddings:
-    """Sentences as a text network reads them, before it adds positions: learnt vectors can be put in among them.
-
-    Attributes:
-        vectors: one per token.
-        ids: their numbers in the vocabulary; some networks find the end of a sentence by them.
-        lengths: tokens of each row that are no padding.
-        words: which tokens are the sentence's own: neither marks, nor padding, nor put in.
-        sentence: where marks stand, and how many tokens are read.
-    """
+    """Sentences as a text network reads them, before it adds positions: learnt vectors can be put in among them."""
 
     vectors: Float[Tensor, "n t w"]
     ids: Int[Tensor, "n t"]
@@ -141,13 +118,7 @@ class TokenEmbeddings:
 
 @dataclass(frozen=True, eq=False)
 class TokenVectors:
-    """What a text network makes of sentences, token by token.
-
-    Attributes:
-        vectors: one per token, projected as the pooled one is; not of unit length.
-        words: which tokens are the sentence's own.
-        pooled: one per sentence; at unit length it is ``encode_text``.
-    """
+    """What a text network makes of sentences, token by token."""
 
     vectors: Float[Tensor, "n t d"]
     words: Bool[Tensor, "n t"]
@@ -168,20 +139,12 @@ class ReadsTokens(Protocol):
 
 
 def embed(module: nn.Module, tokens: Sequence[Tensor]) -> TokenEmbeddings:
-    """Tokens → the vectors a network reads, differentiable.
-
-    Raises:
-        ModelError: it cannot be opened there.
-    """
+    """Tokens → the vectors a network reads, differentiable."""
     return _opened(module).embed(*tokens)
 
 
 def encode_tokens(module: nn.Module, tokens: Sequence[Tensor] | TokenEmbeddings) -> TokenVectors:
-    """Tokens, or what was made of them by :func:`embed` → a vector per token, differentiable.
-
-    Raises:
-        ModelError: the network shows no tokens.
-    """
+    """Tokens, or what was made of them by :func:`embed` → a vector per token, differentiable."""
     opened = _opened(module)
     return opened.read(tokens if isinstance(tokens, TokenEmbeddings) else opened.embed(*tokens))
 
@@ -196,11 +159,7 @@ def _opened(module: nn.Module) -> ReadsTokens:
 
 
 class Given(nn.Module):
-    """Stands where a network looks up its vocabulary, and gives what was made before.
-
-    Args:
-        vectors: of the tokens that the network is about to ask for.
-    """
+    """Stands where a network looks up its vocabulary, and gives what was made before."""
 
     def __init__(self, vectors: Float[Tensor, "n t w"]) -> None:
         super().__init__()

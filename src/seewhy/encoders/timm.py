@@ -48,11 +48,6 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
             or ``"hf-hub:ORG/NAME"``.
         engine: what runs the trunk.
         options: passed to ``timm.create_model``.
-
-    Raises:
-        UnknownNameError: timm has no such network; carries the nearest names.
-        WeightsError: the weights are not on this machine and cannot be fetched.
-        ModelError: the network or its preprocessing cannot be expressed.
     """
     model, missing = _create(name, options)
     in_single(freeze(model))

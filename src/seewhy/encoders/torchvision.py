@@ -23,11 +23,6 @@ def load(name: str, *, engine: str = "auto", weights: str = "DEFAULT", **options
         engine: what runs the trunk.
         weights: member of the network's weights enum.
         options: passed to the network's builder.
-
-    Raises:
-        UnknownNameError: torchvision has no such classifier or weights; carries the nearest names.
-        WeightsError: the weights are not on this machine and cannot be fetched, or do not fit.
-        ModelError: the preprocessing of a file is not known.
     """
     from torchvision import models
 

@@ -48,11 +48,6 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
             ``classes``, and ``transform`` as :meth:`seewhy.types.Transform.to_json` writes it.
         engine: what runs the trunk.
         options: passed to ``timm.create_model``.
-
-    Raises:
-        WeightsError: missing, damaged, with code in it, or for another architecture.
-        ModelError: something that must be known is not said (names the key and shows an example), or the network does
-            not take pictures of the size said.
     """
     import timm
 

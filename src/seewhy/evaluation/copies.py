@@ -27,7 +27,7 @@ def find_copies(
     known = classifier.known
     if known is None:
         return None
-    same = [known.same_bytes(file.digest) for file in files]
+    same = [known.by_digest.get(file.digest) for file in files]
     other = [i for i, twin in enumerate(same) if twin is None]
     near = dict.fromkeys(range(len(files)))
     if len(known.miniatures):

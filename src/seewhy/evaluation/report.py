@@ -15,8 +15,7 @@ from torch import Tensor
 from ..classifiers.base import Classifier, HeldOut
 from ..classifiers.certainty import check_level
 from ..classifiers.words import words_alone
-from ..descriptions.base import Descriptions, WordBank
-from ..descriptions.controls import name_only, random_words
+from ..descriptions.base import Descriptions, WordBank, name_only, random_words
 from ..encoders.stream import Encoded, EncodeRequest, Views, encode_stream
 from ..errors import DataError
 from ..explanation.base import Explanation

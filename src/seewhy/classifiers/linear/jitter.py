@@ -1,8 +1,7 @@
 """The versions of one picture that the encoder sees: random crops to fit on (CNNaug), the paper's twelve to predict.
 
-Razavian, Azizpour, Sullivan, Carlsson, *CNN Features off-the-shelf* (2014, arXiv 1403.6382): a classifier on frozen
-features is trained on several versions of each picture, and at test the responses to the versions are summed.
-The view ``None`` is the transform's own centre crop; a :class:`~seewhy.types.Crop` replaces it.
+Razavian et al., *CNN Features off-the-shelf* (2014, arXiv 1403.6382), train on several versions of each picture, and
+at test sum the responses to the versions. ``None`` is the transform's own centre crop.
 """
 
 from __future__ import annotations
@@ -17,8 +16,6 @@ from ...errors import UnknownNameError
 from ...pictures.crops import random_crop
 from ...types import Crop
 
-View = Crop | None
-"""A crop, or ``None`` for the transform's own centre crop."""
 CROPS = ("center", "twelve")
 AREA, ASPECT = (0.1, 1.0), (3 / 4, 4 / 3)
 
@@ -26,13 +23,12 @@ AREA, ASPECT = (0.1, 1.0), (3 / 4, 4 / 3)
 def random_crops(n: int, seed: int = 0, picture: int = 0) -> list[Crop]:
     """Crops of a tenth of the area to all of it, and mirror images of half of them.
 
-    Crop ``i`` depends on ``(seed, picture, i)`` alone, so asking for more crops keeps the first ones, and features
-    already stored stay valid.
+    Crop ``i`` depends on ``(seed, picture, i)`` alone: asking for more keeps the first ones, and stored features.
     """
     return [random_crop(np.random.default_rng([seed, picture, i]), AREA, ASPECT, True) for i in range(n)]
 
 
-def crops_by_name(name: str, n: int, seed: int = 0) -> list[View]:
+def crops_by_name(name: str, n: int, seed: int = 0) -> list[Crop | None]:
     """The picture as it is and ``n`` random crops, drawn by file name: more pictures leave the crops of others alone.
 
     Example:
@@ -55,11 +51,10 @@ def ten_crops(side: float) -> list[Crop]:
     return [Crop((left, top, left + side, top + side), flip) for flip in (False, True) for left, top in places]
 
 
-def paper_twelve() -> list[View]:
+def paper_twelve() -> list[Crop | None]:
     """The paper's (original + 5 crops of 4/9 of the area) x mirror.
 
-    The paper adds 2 rotations for 16 versions, but does not give the angle, and a crop cannot rotate: 12 remain.
-    The original is the centre crop (``None``); its mirror image is the mirrored whole picture.
+    The paper adds 2 rotations, but does not give the angle, and a crop cannot rotate.
     """
     return [None, Crop((0.0, 0.0, 1.0, 1.0), flip=True), *ten_crops(2 / 3)]
 

@@ -13,8 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ...classifiers.base import Classifier
-from ...descriptions.base import Descriptions, WordBank
-from ...descriptions.controls import random_words
+from ...descriptions.base import Descriptions, WordBank, random_words
 from ...errors import DataError
 from ...evaluation.copies import find_copies
 from ...evaluation.trust import trust_figures
