@@ -79,11 +79,9 @@ class Turns(nn.Module):
 
     def grown(self, on: Encoder) -> Encoder:
         """The encoder with both layers behind it; it looks by the same engine."""
-        head = Turned(on.head, on.text, self.image).eval()
-        digest = weights_digest(self.delta(on), on.fingerprint)
-        return _among_texts(
-            on, lambda: on.trunk, head, lambda: PlacedText(on.text, self.text), digest, lambda: on.engine
-        )
+        head, digest = Turned(on.head, on.text, self.image).eval(), weights_digest(self.delta(on), on.fingerprint)
+        text = PlacedText(on.text, self.text)
+        return _among_texts(on, lambda: on.trunk, head, lambda: text, digest, lambda: on.engine)
 
     def delta(self, on: Encoder) -> dict[str, Tensor]:
         """Both layers' weights."""
