@@ -223,7 +223,7 @@ def _drift(folder: Path) -> Any:
 
 
 def _adapted(folder: Path) -> Any:
-    from seewhy.learning.adaptation.prompt_learning.coop import CoOp
+    from seewhy.learning.adaptation.word_prompts import CoOp
     from seewhy.pictures.samples import load_samples
     from seewhy.studies.forgetting import AdaptingData, adapt_names
     from tiny import CLASSES, class_folders

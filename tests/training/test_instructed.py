@@ -15,7 +15,7 @@ from seewhy.encoders.base import Layout
 from seewhy.errors import DataError
 from seewhy.learning.encoders.adapted import Adaptation
 from seewhy.learning.instructed import Instruct, Question, triplets
-from seewhy.learning.objectives.clip import CLIP
+from seewhy.learning.objectives.pairs import CLIP
 from tiny import HashedWords, build
 
 COLOURS, SHAPES = ("red", "green", "blue"), ("bar", "frame", "dot")

@@ -19,7 +19,7 @@ from seewhy.encoders.split import freeze
 from seewhy.errors import DataError, InputError, ModelError
 from seewhy.learning.encoders.adapted import Adaptation, open_adaptation
 from seewhy.learning.encoders.prefixed import PrefixedWords
-from seewhy.learning.objectives.prefix import Prefix
+from seewhy.learning.objectives.pairs import Prefix
 from seewhy.learning.prefixed import Prefixing, two_kinds
 from seewhy.training.batches import TrainingData
 from tiny import noise, tiny_cnn

@@ -23,7 +23,7 @@ from seewhy.learning.objectives import objectives
 from seewhy.learning.objectives.look import LOOK
 from seewhy.learning.objectives.pictures import Vectors
 from seewhy.learning.objectives.queue import Queue
-from seewhy.learning.objectives.supcon import SupCon
+from seewhy.learning.objectives.vectors import SupCon
 from seewhy.learning.pretrain import TUNING_LR, Pretrain
 from seewhy.learning.views import Views
 from seewhy.pictures.datasets import samples_or_pictures

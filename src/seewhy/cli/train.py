@@ -356,7 +356,7 @@ def _document(made: Classifier, output: Path, terminal: Watched) -> dict[str, An
 
 
 def _names_lines(made: Classifier, document: dict[str, Any], output: Path) -> list[str]:
-    from ..learning.adaptation.nearest_words import prompt_lines
+    from ..learning.adaptation.prompt_recipe import prompt_lines
 
     head = f"{len(made.classes)} classes, {document['n_pictures']} pictures, keep {document['keep']:g}"
     return [

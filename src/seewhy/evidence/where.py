@@ -12,7 +12,7 @@ from ..explanation.base import Where
 from ..explanation.verdict import Verdict
 from ..explanation.where import Outside
 from ..metrics.base import upsampled
-from ..metrics.masked_map import positive_share
+from ..metrics.localisation import positive_share
 from ..pictures.images import Picture
 from ..pictures.object_masks import MaskSource
 from ..pictures.samples import Sample

@@ -71,7 +71,7 @@ def adapt(
     """Teach an encoder pictures with texts (:class:`seewhy.learning.adapt.Adapt`), a table's columns, or a few classes.
 
     With a method, classes are learnt by their names from labelled pictures, for example by
-    :class:`seewhy.learning.adaptation.prompt_learning.coop.CoOp`.
+    :class:`seewhy.learning.adaptation.word_prompts.CoOp`.
 
     Columns are learnt from with ``objective="focallens"`` and ``instructions``
     (:class:`seewhy.learning.from_columns.ByInstructions`), and with ``objective="prefix"`` and ``label``

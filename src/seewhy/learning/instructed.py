@@ -24,7 +24,7 @@ from .encoders.adapted import Adaptation
 from .encoders.instructed import RANK, InstructedHead
 from .from_columns import FromColumns, Measures, split_settings
 from .objectives.contrastive import Contrastive
-from .objectives.focallens import FocalLens
+from .objectives.pairs import FocalLens
 from .pooled import PooledSet
 
 

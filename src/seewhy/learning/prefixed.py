@@ -25,7 +25,7 @@ from .encoders.prefixed import SOURCES, PrefixedWords
 from .encoders.tuned_towers import trainable
 from .from_columns import FromColumns, Measures, split_settings
 from .objectives.contrastive import Contrastive
-from .objectives.prefix import Prefix
+from .objectives.pairs import Prefix
 from .pooled import PooledSet
 
 

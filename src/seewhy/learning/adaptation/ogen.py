@@ -12,12 +12,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, mse_loss, normalize
 
-from ....bounds import Count, NotNegative, OpenPart, Positive
-from ....classifiers import classifiers
-from ....errors import InputError
-from ....training.batches import Batch
-from ..prompt_recipe import Lesson, PromptLearning
-from ..prompts import Names, Prompt, PromptTask, SharedPrompt, opened
+from ...bounds import Count, NotNegative, OpenPart, Positive
+from ...classifiers import classifiers
+from ...errors import InputError
+from ...training.batches import Batch
+from .prompt_recipe import Lesson, PromptLearning
+from .prompts import Names, Prompt, PromptTask, SharedPrompt, begun, opened
 
 
 class FeatureGenerator(nn.Module):
@@ -53,7 +53,7 @@ def neighbours(mean: Float[Tensor, "c d"], k: int) -> Tensor:
 
 
 class OGENTask(PromptTask):
-    """A prompt and a generator of features; see :class:`seewhy.learning.adaptation.ogen.OGEN` for the loss."""
+    """A prompt and a generator of features; see :class:`OGEN` for the loss."""
 
     n_done: Tensor
     past: Tensor
@@ -89,15 +89,17 @@ class OGENTask(PromptTask):
     def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
         (image, text), labels = features, batch["labels"]
         near = self.near[labels]
-        draw = torch.rand(1, image.shape[1])
-        value = self.mean[near] + draw * self.deviation[near]
+        value = self.mean[near] + torch.rand(1, image.shape[1]) * self.deviation[near]
         terms = self.made(image, text, labels, value)
         logits = self.scale * image @ text.T
         right = (logits.argmax(1) == labels).float().mean()
         if self.warming:
             zero = terms["generated"].detach() * 0
             return {"loss": terms["generated"], "right": right, "generated": terms["generated"], "distilled": zero}
-        distilled = self._distilled(image, logits)
+        distilled = logits.sum() * 0
+        if self.how.distil and bool(self.taught.any()):  # KL(teacher || student), once there is a teacher
+            said = (self.scale * image @ self.taught.T).log_softmax(1)
+            distilled = kl_div(logits.log_softmax(1), said, reduction="batchmean", log_target=True)
         whole = terms["loss"] + 0.25 * cross_entropy(logits, labels) + self.how.distil * distilled
         return {"loss": whole, "right": right, "generated": terms["generated"], "distilled": distilled}
 
@@ -132,13 +134,6 @@ class OGENTask(PromptTask):
         made = self.generator(text[nearest], query, image[:, None])
         return 0.5 / nearest.shape[1] * cross_entropy(self.scale * made @ text.T, nearest.flatten())
 
-    def _distilled(self, image: Tensor, logits: Tensor) -> Tensor:
-        """``KL(teacher || student)`` on the batch's classes, once there is a teacher."""
-        if not self.how.distil or not bool(self.taught.any()):
-            return logits.sum() * 0
-        said = (self.scale * image @ self.taught.T).log_softmax(1)
-        return kl_div(logits.log_softmax(1), said, reduction="batchmean", log_target=True)
-
     def after_step(self) -> None:
         self.n_done += 1
         if int(self.n_done) % self.steps_per_epoch:
@@ -148,10 +143,7 @@ class OGENTask(PromptTask):
             self.taught.copy_(self.names.read(self.teacher()))
 
     def teacher(self) -> Float[Tensor, "p w"]:
-        """A running average over a window of past epochs, which widens: the last ``m_t`` of them.
-
-        ``m_t = floor((1 - cos(pi t / T)) / 2 (m_max - m_min) + m_min)``, each counting ``1 / m_t`` beside those before.
-        """
+        """A running average over the last ``floor((1 - cos(pi t / T)) / 2 (m_max - m_min) + m_min)`` epochs."""
         least, most = self.how.window_min, self.how.window_max
         t = min(1.0, self.epoch / self.n_epochs)
         n = min(most, self.epoch, math.floor((1 - math.cos(math.pi * t)) / 2 * (most - least) + least))
@@ -225,6 +217,6 @@ class OGEN(PromptLearning):
                 f"The new name {same[0]!r} is one of the {len(lesson.classes)} classes with pictures. Names of other "
                 "classes were expected. Drop it."
             )
-        prompt = SharedPrompt.begun(tower, self.words, self.n_tokens)
+        prompt = SharedPrompt(begun(tower, self.words, self.n_tokens))
         new = Names(tower, self.new_names) if self.new_names else None
         return OGENTask(self, prompt, lesson, tower.logit_scale, new)

@@ -5,34 +5,33 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from ....bounds import Bound, OpenPart
-from ....classifiers import classifiers
-from ....classifiers.encoded_set import EncodedSet, with_logits
-from ....classifiers.fitting import Fitting, Outcome
-from ....classifiers.linear.recipe import Linear
-from ....classifiers.network import Network
-from ....encoders.base import Encoder, Layout
-from ....encoders.split import freeze
-from ....encoders.stream import encode_texts
-from ....errors import InputError
-from ....language.matching import Caption, of_pictures
-from ....seeded import seeded
-from ....training.batches import Batch, TrainingData
-from ....training.loop import Schedule, Training, mean_terms, train
-from ....training.task import classified
-from ...contrast import PairTask
-from ...network_recipe import NetworkRecipe
-from ...objectives.gpt4image import Form, Projection, projection
-from ...objectives.gpt4image import GPT4Image as Alignment
-from ...regions import Still
-from ...retrieval import recall
-from ..backbone import (
+from ...bounds import Bound, OpenPart
+from ...classifiers import classifiers
+from ...classifiers.encoded_set import EncodedSet, with_logits
+from ...classifiers.fitting import Fitting, Outcome
+from ...classifiers.linear.recipe import Linear
+from ...classifiers.network import Network
+from ...encoders.base import Encoder, Layout
+from ...encoders.split import freeze
+from ...encoders.stream import encode_texts
+from ...errors import InputError
+from ...language.matching import Caption, of_pictures
+from ...seeded import seeded
+from ...training.batches import Batch, TrainingData
+from ...training.loop import Schedule, Training, mean_terms, train
+from ...training.task import classified
+from ..contrast import PairTask
+from ..network_recipe import NetworkRecipe
+from ..objectives.pairs import GPT4Image as Alignment
+from ..regions import Still
+from ..retrieval import recall
+from .backbone import (
     Backbone,
     BackboneNetwork,
     Predictor,
@@ -42,6 +41,26 @@ from ..backbone import (
     sized,
     training_columns,
 )
+
+Projection = Literal["mlp", "linear"]
+RESNET_STD = 1024**-0.5
+"""Of the projection's first weights behind a ResNet (authors)."""
+DEIT_STD = 0.02
+"""Of the same behind a transformer (authors)."""
+
+
+def projection(kind: Projection, width: int, text_width: int, *, convolutional: bool = True) -> nn.Sequential:
+    """The authors' layers between features and the space of the texts, with new weights from torch's random numbers."""
+    if kind == "linear":
+        layers = nn.Sequential(nn.Linear(width, text_width, bias=False))
+    else:
+        first = nn.Linear(width, 2 * text_width, bias=not convolutional)
+        normal = [nn.BatchNorm1d(2 * text_width)] if convolutional else []
+        layers = nn.Sequential(first, *normal, nn.ReLU(), nn.Linear(2 * text_width, text_width))
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=RESNET_STD if convolutional else DEIT_STD)
+    return layers
 
 
 class TunedNetwork(BackboneNetwork):
@@ -93,7 +112,7 @@ class GPT4Image(NetworkRecipe):
     """A network is trained by its classes and, beside them, to place each picture near a text about that very picture.
 
     ``L = CE(head(f), y) + lam align(projection(f), text)``, with the text's vector fixed; see
-    :class:`~seewhy.learning.objectives.gpt4image.GPT4Image`. When predicting, text and projection are gone and a
+    :class:`~seewhy.learning.objectives.pairs.GPT4Image`. When predicting, text and projection are gone and a
     picture costs what it cost before. So the texts are no explanation of a decision, and the card shows none.
 
     Args:
@@ -120,7 +139,7 @@ class GPT4Image(NetworkRecipe):
     small: ClassVar = {"n_steps": 2, "batch_size": 4}
 
     backbone: Backbone = "encoder"
-    form: Form = "clip"
+    form: Literal["clip", "ctr", "byol"] = "clip"
     tau: float | None = None
     lam: float = 0.3
     projection: Projection = "mlp"
