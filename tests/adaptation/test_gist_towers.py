@@ -17,7 +17,7 @@ from seewhy.encoders.base import GlobalAverage, Tokenised, TrainableText
 from seewhy.errors import InputError, ModelError
 from seewhy.learning.adaptation.gist.network import DistinctTexts, Form, GISTNetwork, grown, tune_towers
 from seewhy.learning.adaptation.gist.recipe import GIST
-from seewhy.learning.encoders.tuned_towers import TunedTowers, trainable
+from seewhy.learning.encoders.towers import TunedTowers, trainable
 from seewhy.learning.objectives.gist import GIST as Contrast
 from seewhy.pictures.samples import load_samples
 from seewhy.progress import Progress

@@ -19,7 +19,7 @@ from ..errors import DataError
 from ..pictures.samples import Sample, split
 from ..progress import Progress
 from ..storage.features import FeatureStore, text_key
-from .encoders.paired_heads import place
+from .encoders.heads import place
 from .objectives.spans import spans
 
 LONG = 200

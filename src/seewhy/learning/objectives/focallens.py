@@ -19,7 +19,7 @@ class FocalLens(LearntScale):
     ``s_ij = exp(theta) cos(F(image_i, instruction_i), G(answer_j))``;
     ``loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2``, with ``theta`` learnt and held as CLIP's. A picture comes
     with several instructions, so that its answer to one is a wrong answer to another. ``F`` is
-    :class:`seewhy.learning.encoders.instructed.InstructedHead`; ``G`` is the words half, frozen.
+    :class:`seewhy.learning.encoders.heads.InstructedHead`; ``G`` is the words half, frozen.
 
     There is no code of the authors, and this is written from the abstract and reviews: a head behind a frozen encoder
     stands for the tuned vision transformer. Short answers repeat ("red"), and what is done with those is ours.

@@ -21,7 +21,7 @@ from ....progress import Progress
 from ....training.batches import Column, TrainingData
 from ....training.loop import Trained, Training, train
 from ...contrast import Contrast
-from ...encoders.tuned_towers import TunedTowers, trainable
+from ...encoders.towers import TunedTowers, trainable
 from ...objectives.gist import GIST
 from ...regions import Still
 from ...retrieval import recall

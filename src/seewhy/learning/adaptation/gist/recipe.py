@@ -31,7 +31,7 @@ from ....storage.features import FeatureStore
 from ....training.augmentation import TrainingPictures
 from ....training.loop import Schedule, Training
 from ....types import Crop
-from ...encoders.tuned_towers import TunedTowers, trainable
+from ...encoders.towers import TunedTowers, trainable
 from ...network_recipe import NetworkRecipe
 from ...objectives.gist import GIST as Contrast
 from ...objectives.gist import SameClass
