@@ -133,7 +133,7 @@ def generation(root: Path) -> dict[str, Any]:
     )
     make, asking = find("make", "generation"), find("Asking", "generation")
     of_class, of_neuron = (find(n, "generation") for n in ("of_class", "of_neuron"))
-    hole, ppgn = find("Hole", "generation"), find("PPGN", "generation")
+    ppgn = find("PPGN", "generation")
     codes = torch.randn(64, 3, generator=torch.Generator().manual_seed(3)) / 3
     own = seer("colours", torch.eye(3))
     world = generator(Paint(), reader(own), (-1.0, 1.0), codes, {"side": 8})
@@ -148,10 +148,6 @@ def generation(root: Path) -> dict[str, Any]:
             made = make(world, condition, sampler=walk, asking=asking(3, start, True, 5), judge=other)
             answers[f"{name} {start}"] = made.data
             answers[f"{name} {start} sums"] = [int(p.sum()) for p in made.pictures]
-    inside = torch.zeros(1, 1, 8, 8)
-    inside[..., :4] = 1
-    filled = make(world, None, sampler=walk, asking=asking(2), hole=hole(torch.full((1, 3, 8, 8), 0.3), inside))
-    answers["filled"] = filled.data
     return plain(answers, root)
 
 

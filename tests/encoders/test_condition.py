@@ -14,8 +14,7 @@ from seewhy.encoders.base import Encoder
 from seewhy.encoders.stream import Encoded, encode_stream
 from seewhy.errors import InputError, ModelError
 from seewhy.learning.encoders.adapted import Adaptation, open_adaptation
-from seewhy.learning.encoders.instructed import InstructedHead
-from seewhy.learning.encoders.paired_heads import PairedHeads
+from seewhy.learning.encoders.heads import InstructedHead, PairedHeads
 from seewhy.storage.features import FeatureStore
 from tiny import class_folders, colours, noise, tiny_cnn
 

@@ -309,7 +309,6 @@ def _trained(folder: Path) -> None:
         DATA,
         Training(4, 8, lr=0.05, checkpoint_every=2),
         checkpoint=(folder / "k.safetensors", "a map"),
-        history=folder / "h.jsonl",
     )
 
 
@@ -355,6 +354,6 @@ def models() -> list[Target]:
         Target("run indexed", _indexed_run, _add_run, ("r/*",), True),
         Target("annotations", _annotations, _use_annotations, ("a.sqlite",), True),
         Target("annotations jsonl", _annotations, partial(_bring_in, "a.jsonl"), ("a.jsonl",), True),
-        Target("checkpoint", _trained, _trained, ("k.safetensors", "h.jsonl"), True),
+        Target("checkpoint", _trained, _trained, ("k.safetensors",), True),
         *(Target(f"texts {n}", _texts, partial(_use_texts, n), (n,), True) for n in ("d.json", "c.jsonl", "p.json")),
     ]

@@ -15,7 +15,7 @@ from ..encoders.base import Encoder
 from ..encoders.imagenet import imagenet_classes
 from ..encoders.names import filled, own_sentences
 from ..encoders.stream import encode_texts
-from ..learning.encoders.paired_heads import place
+from ..learning.encoders.heads import place
 from ..storage.features import FeatureStore
 from .reader import Looked
 from .regions import NOTHING

@@ -21,7 +21,7 @@ from ..training.loop import Trained, Training, train
 from ..training.task import Task
 from .contrast import Drawn, PairTask
 from .encoders.adapted import Adaptation
-from .encoders.instructed import RANK, InstructedHead
+from .encoders.heads import RANK, InstructedHead
 from .from_columns import FromColumns, Measures, split_settings
 from .objectives.contrastive import Contrastive
 from .objectives.pairs import FocalLens

@@ -21,8 +21,7 @@ from ..training.loop import Trained, Training, train
 from ..training.task import Task
 from .contrast import Contrast, Drawn
 from .encoders.adapted import Adaptation
-from .encoders.prefixed import SOURCES, PrefixedWords
-from .encoders.tuned_towers import trainable
+from .encoders.towers import SOURCES, PrefixedWords, trainable
 from .from_columns import FromColumns, Measures, split_settings
 from .objectives.contrastive import Contrastive
 from .objectives.pairs import Prefix

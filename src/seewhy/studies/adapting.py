@@ -21,7 +21,7 @@ from ..encoders.names import filled, names_of, own_sentences
 from ..errors import DataError
 from ..learning.adapt import Adapted, agrees
 from ..learning.encoders.adapted import DIGITS
-from ..learning.encoders.paired_heads import PairedHeads, place
+from ..learning.encoders.heads import PairedHeads, place
 from ..learning.from_columns import Judged, Taught
 from ..learning.pooled import PooledPairs, encode_pairs, encode_pictures, joint_vectors
 from ..learning.pretrain import PooledSet, Pretrained

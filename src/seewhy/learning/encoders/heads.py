@@ -1,7 +1,8 @@
-"""Small heads behind frozen towers: a second space, beside the one that pictures and sentences share already."""
+"""Small heads behind frozen towers: a second space for pictures and sentences, and a picture under an instruction."""
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -10,7 +11,7 @@ from typing import Any, Self
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import cosine_similarity, normalize
 
 from ...encoders.base import Encoder, RefittedText, SentenceText, TextTower
 from ...encoders.names import (
@@ -26,12 +27,16 @@ from ...encoders.names import (
     whole_numbers,
 )
 from ...encoders.split import freeze, weights_digest
-from .delta import seeing_the_same
+from .delta import digest_of, seeing_the_same, sizes_of
+
+_logger = logging.getLogger(__name__)
 
 WIDTH = 256
 """Of the space that is learnt beside the encoder's own."""
 SENTENCE_SCALE = 8.0
 """Unit vectors of some hundred numbers are made larger by this, so that one rate of learning suits all weights."""
+RANK = 64
+"""Of what an instruction adds: a full matrix learns the training pictures by heart."""
 REFIT = ("coefficients", "centres", "left", "right")
 """What the encoder's own place of sentences is fitted anew with; see :class:`RefittedText`."""
 
@@ -51,14 +56,8 @@ class PairedHeads(nn.Module):
     gives back much of what the new space costs the classes' names.
 
     Where the encoder has classes of its own, a sentence that is nearer to one of their names than to any it was adapted
-    to keeps its old place: ``√keep`` is multiplied by ``γ(s)`` (:func:`.own_names.openness`), and the text brought back
-    to unit length. Prefix conditioning (Saito et al. 2022, arXiv 2206.01125) tells names from captions too, by a prefix
-    that is learnt and given; this is told by the sentence itself.
-
-    Args:
-        own_width: of the encoder's own space of pictures and texts.
-        sentence_width: of the sentences' own vectors.
-        width: of the second space.
+    to keeps its old place: ``√keep`` is multiplied by ``γ(s)`` (:func:`~seewhy.encoders.names.openness`), and the text
+    brought back to unit length.
     """
 
     form = "heads"
@@ -157,34 +156,22 @@ class PairedHeads(nn.Module):
 
     def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
         """The encoder with other words; it sees what it saw, its own classes among that."""
-        fingerprint = weights_digest(self.delta(on), f"{on.fingerprint}|{keep!r}")
-        return seeing_the_same(
-            on,
-            name,
-            fingerprint,
-            lambda: AdaptedText(on.text, self, keep, fingerprint),
-            (lambda words: self.grown(on.under(words), name, keep)) if on.takes_condition else None,
-        )
+        fingerprint = digest_of(self.delta(on), on, keep)
+        under = (lambda words: self.grown(on.under(words), name, keep)) if on.takes_condition else None
+        return seeing_the_same(on, name, fingerprint, lambda: AdaptedText(on.text, self, keep, fingerprint), under)
 
     def delta(self, on: Encoder) -> dict[str, Tensor]:
         """All weights, each in the fewest digits that hold it."""
         return {name: fewest_digits(tensor.detach().cpu()) for name, tensor in self.state_dict().items()}
 
     def facts(self) -> dict[str, Any]:
-        return {
-            "form": self.form,
-            "own_width": self.own_width,
-            "sentence_width": self.sentence_width,
-            "width": self.width,
-        }
+        sizes = {"own_width": self.own_width, "sentence_width": self.sentence_width, "width": self.width}
+        return {"form": self.form, **sizes}
 
     @classmethod
     def restored(cls, on: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        sizes = facts["own_width"], facts["sentence_width"], facts["width"]
-        if not all(type(n) is int and 0 < n <= 1 << 16 for n in sizes):
-            raise ValueError(f"its heads have the sizes {sizes}")
         with torch.device("meta"):
-            heads = cls(*sizes)
+            heads = cls(*sizes_of(facts, "own_width", "sentence_width", "width"))
             for name in {*REFIT, "heard"} & {*tensors}:
                 setattr(heads, name, torch.empty(tensors[name].shape))
         heads.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
@@ -193,21 +180,12 @@ class PairedHeads(nn.Module):
 
 
 class AdaptedText:
-    """The words half of an encoder with heads behind it.
-
-    Args:
-        tower: the encoder's own.
-        heads: what was trained.
-        keep: how much the second space counts.
-        fingerprint: of both.
-    """
+    """The words half of an encoder with heads behind it; the fingerprint is of both and of how much they count."""
 
     def __init__(self, tower: TextTower, heads: PairedHeads, keep: float, fingerprint: str) -> None:
-        self.tower, self.heads, self.keep = tower, heads, keep
-        self.fingerprint = fingerprint
+        self.tower, self.heads, self.keep, self.fingerprint = tower, heads, keep, fingerprint
         self.sentence_fingerprint = sentence_fingerprint(tower)
-        self.logit_scale = tower.logit_scale
-        self.templates = tower.templates
+        self.logit_scale, self.templates = tower.logit_scale, tower.templates
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
@@ -235,3 +213,121 @@ def fewest_digits(tensor: Tensor) -> Tensor:
 def place(tower: TextTower, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
     """What :func:`own_vectors` gave → unit vectors among the pictures."""
     return tower.place(vectors) if isinstance(tower, SentenceText) else vectors
+
+
+class InstructedHead(nn.Module):
+    """``p + keep · size · U (g(c) * (V (p - mean) / spread + b))``: what is added to a pooled picture ``p``.
+
+    ``g(c) = G c + h`` has one factor for each of the rank's directions, made of the instruction's sentence vector
+    ``c``. Under one instruction all is affine in ``p``; at first nothing is added. FocalLens-CLIP gives the instruction
+    to the transformer as a token instead (Zhang et al. 2025, arXiv 2504.08368): behind a frozen trunk a picture is
+    looked at once, and costs two small matrix products for each instruction.
+
+    ``taught`` are the instructions it was trained with; whoever gives another is told.
+    """
+
+    form = "instructed"
+    mean: Tensor
+    spread: Tensor
+    size: Tensor
+
+    def __init__(self, width: int, sentence_width: int, rank: int = RANK) -> None:
+        super().__init__()
+        self.width, self.sentence_width, self.rank = width, sentence_width, rank
+        self.taught: tuple[str, ...] = ()
+        self.strange: set[str] = set()
+        self.down = nn.Linear(width, rank)
+        self.gate = nn.Linear(sentence_width, rank)
+        self.up = nn.Linear(rank, width, bias=False)
+        for name, value in (("mean", torch.zeros(width)), ("spread", torch.ones(())), ("size", torch.ones(()))):
+            self.register_buffer(name, value)
+        nn.init.zeros_(self.up.weight)
+
+    @classmethod
+    def before(cls, on: Encoder, pooled: Float[Tensor, "n p"], rank: int = RANK) -> Self:
+        """A head that adds nothing yet, with the mean, spread and length of the pictures that are trained on."""
+        head = cls(pooled.shape[1], own_vectors(on.text, ["a"]).shape[1], rank)
+        head.mean = pooled.mean(0)
+        head.spread = (pooled - head.mean).square().mean().sqrt().clamp(min=1e-6)
+        head.size = pooled.norm(dim=1).mean()
+        return head
+
+    def forward(
+        self, pooled: Float[Tensor, "b p"], instruction: Float[Tensor, "... e"], keep: float = 1.0
+    ) -> Float[Tensor, "b p"]:
+        """Pooled pictures under an instruction each, or all under one."""
+        seen = self.down((pooled - self.mean) / self.spread) * self.gate(SENTENCE_SCALE * instruction)
+        return pooled + keep * self.size * self.up(seen)
+
+    def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
+        """The encoder as it was, which now takes instructions."""
+        digest = digest_of(self.delta(on), on, keep)
+
+        def under(instruction: str) -> Encoder:
+            self.say_untaught(on, name, instruction)
+            vector = own_vectors(on.text, [instruction])[0].clone()
+            under_it = UnderInstruction(self, vector, keep)
+            return Encoder(
+                name=f"{name}#{instruction}",
+                transform=on.transform,
+                trunk=lambda: on.trunk,
+                head=nn.Sequential(on.head, under_it),
+                layout=on.layout,
+                fingerprint=weights_digest({"instruction": vector}, digest),
+                text=lambda: on.text,
+                module=lambda: nn.Sequential(on.trunk, on.head, under_it),
+                engine=lambda: on.engine,
+                base=on,
+                repooled=under_it,
+            )
+
+        return seeing_the_same(on, name, digest, lambda: on.text, under)
+
+    def say_untaught(self, on: Encoder, name: str, instruction: str) -> None:
+        """Warn once of each instruction that was not taught: it is understood by its likeness to those that were."""
+        if not self.taught or instruction in self.taught or instruction in self.strange:
+            return
+        self.strange.add(instruction)
+        own, *others = own_vectors(on.text, [instruction, *self.taught])
+        cosines = cosine_similarity(own[None], torch.stack(others))
+        best = int(cosines.argmax())
+        _logger.warning(
+            "%s was not taught the instruction %r, and nothing was measured of it. It was taught %s; the likest of "
+            "them is %r, with a cosine of %.2f between the sentences.",
+            *(name, instruction, ", ".join(map(repr, self.taught[:8])), self.taught[best], float(cosines[best])),
+        )
+
+    def delta(self, on: Encoder) -> dict[str, Tensor]:
+        """All weights."""
+        return {name: tensor.detach().cpu() for name, tensor in self.state_dict().items()}
+
+    def facts(self) -> dict[str, Any]:
+        sizes = {"width": self.width, "sentence_width": self.sentence_width, "rank": self.rank}
+        return {"form": self.form, **sizes, "taught": list(self.taught)}
+
+    @classmethod
+    def restored(cls, on: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        with torch.device("meta"):
+            head = cls(*sizes_of(facts, "width", "sentence_width", "rank"))
+        taught = facts.get("taught", [])
+        if not isinstance(taught, list) or not all(isinstance(one, str) for one in taught):
+            raise ValueError("its instructions are no list of texts")
+        head.taught = tuple(taught)
+        head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
+        freeze(head)
+        return head
+
+
+class UnderInstruction(nn.Module):
+    """Pooled pictures → the same under one instruction, whose sentence is the vector."""
+
+    vector: Tensor
+
+    def __init__(self, head: InstructedHead, vector: Float[Tensor, " e"], keep: float) -> None:
+        super().__init__()
+        self.head, self.keep = head, keep
+        self.register_buffer("vector", vector)
+
+    def forward(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b p"]:
+        seen: Tensor = self.head(pooled, self.vector, self.keep)
+        return seen
