@@ -31,7 +31,7 @@ from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as find
 from seewhy.encoders.stream import Encoded, encode_stream
 from seewhy.learning.contrast import Drawn
-from seewhy.learning.encoders.prefixed import PrefixedWords
+from seewhy.learning.encoders.towers import PrefixedWords
 from seewhy.learning.objectives.pairs import Prefix
 from seewhy.learning.prefixed import Prefixing, two_kinds
 from seewhy.storage.features import FeatureStore

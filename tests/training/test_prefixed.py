@@ -18,7 +18,7 @@ from seewhy.encoders.clip_text import ClipText
 from seewhy.encoders.split import freeze
 from seewhy.errors import DataError, InputError, ModelError
 from seewhy.learning.encoders.adapted import Adaptation, open_adaptation
-from seewhy.learning.encoders.prefixed import PrefixedWords
+from seewhy.learning.encoders.towers import PrefixedWords
 from seewhy.learning.objectives.pairs import Prefix
 from seewhy.learning.prefixed import Prefixing, two_kinds
 from seewhy.training.batches import TrainingData

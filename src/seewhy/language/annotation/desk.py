@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL import Image
 
-from ...classifiers.recipe import recipe_of
+from ...classifiers import recipe_of
 from ...encoders.stream import file_digest
 from ...errors import DataError, ImageError
 from ...heads.head import Projected

@@ -36,7 +36,7 @@ from ...training.batches import Column, TrainingData
 from ...training.loop import Schedule, Trained, Training, train
 from ...types import Crop
 from ..contrast import Contrast
-from ..encoders.tuned_towers import TunedTowers, trainable
+from ..encoders.towers import TunedTowers, trainable
 from ..network_recipe import NetworkRecipe
 from ..objectives.contrastive import SameLabel
 from ..objectives.pairs import GIST as Objective
