@@ -148,9 +148,9 @@ def decision(page: Path) -> str:
 
 def terms(page: Path) -> str:
     """The definitions every number on a card links to."""
-    from seewhy.report import glossary
+    from seewhy.report.page import terms as every
 
-    return table(("number", "definition"), [(t.name, t.text) for t in glossary.terms()])
+    return table(("number", "definition"), [(t.name, t.text) for t in every()])
 
 
 def tolerances(page: Path) -> str:

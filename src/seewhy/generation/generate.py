@@ -22,6 +22,7 @@ from ..metrics.calibration import accuracy_interval
 from ..pictures.images import read_picture
 from ..pictures.sources import One, name_of
 from ..progress import Progress
+from ..report.blocks import Document
 from ..report.paging import Page
 from ..types import Transform
 from .conditions import Condition, Judge, Verdict, diversity, of_class, of_neuron, of_picture, of_text
@@ -140,10 +141,10 @@ class Made(Page):
 
     strips: dict[str, list[np.ndarray]] = field(default_factory=dict, repr=False)
 
-    def to_html(self) -> str:
-        from ..report.made import render_made
+    def document(self) -> Document:
+        from ..report.documents import made_document
 
-        return render_made(self.data, self.strips)
+        return made_document(self.data, self.strips)
 
     @property
     def pictures(self) -> list[np.ndarray]:

@@ -13,7 +13,7 @@ from ..errors import DataError
 from ..explanation.base import Explanation
 from ..storage.output import check_file, temporary_folder, write
 from .card import render_html
-from .index import IndexEntry, index_entry, render_index
+from .overviews import IndexEntry, index_entry, render_index
 from .paging import framed
 from .still import render_png
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from html import escape
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,39 @@ from ..types import FractionBox
 
 Colour = Literal["good", "part", "bad", "ember", "ink", "idle", "quiet", "line", ""]
 """By its name in the palette."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Words with a meaning of their own inside a text."""
+
+    text: str
+    tags: ClassVar[tuple[str, str]] = ("<b>", "</b>")
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __html__(self) -> str:
+        return f"{self.tags[0]}{escape(self.text, quote=False)}{self.tags[1]}"
+
+
+class Strong(Span):
+    """Words that stand out."""
+
+
+class Badge(Span):
+    """The letter of a region."""
+
+    tags = ('<b class="letter">', "</b>")
+
+
+class Unseen(Span):
+    """Words for who cannot see the page."""
+
+    tags = ('<span class="unseen">', "</span>")
+
+    def __str__(self) -> str:
+        return ""
 
 
 @dataclass(frozen=True)
@@ -29,45 +62,6 @@ class Def:
 
     def __html__(self) -> str:
         return f'<a class="def" href="#def-{escape(self.key)}">{escape(self.text, quote=False)}</a>'
-
-
-@dataclass(frozen=True)
-class Strong:
-    """Words that stand out."""
-
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
-
-    def __html__(self) -> str:
-        return f"<b>{escape(self.text, quote=False)}</b>"
-
-
-@dataclass(frozen=True)
-class Unseen:
-    """Words for who cannot see the page."""
-
-    text: str
-
-    def __str__(self) -> str:
-        return ""
-
-    def __html__(self) -> str:
-        return f'<span class="unseen">{escape(self.text, quote=False)}</span>'
-
-
-@dataclass(frozen=True)
-class Badge:
-    """The letter of a region."""
-
-    letter: str
-
-    def __str__(self) -> str:
-        return self.letter
-
-    def __html__(self) -> str:
-        return f'<b class="letter">{escape(self.letter, quote=False)}</b>'
 
 
 class Line(tuple[Any, ...]):
@@ -85,7 +79,7 @@ class Line(tuple[Any, ...]):
         return "".join(p.__html__() if hasattr(p, "__html__") else escape(str(p), quote=False) for p in self)
 
 
-Text = str | Def | Strong | Unseen | Badge | Line
+Text = str | Span | Def | Line
 
 
 @dataclass(frozen=True)

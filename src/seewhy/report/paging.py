@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ _HEAR = (
 
 
 @dataclass(frozen=True)
-class Page:
+class Page(ABC):
     """What a long measurement found.
 
     Attributes:
@@ -40,9 +41,9 @@ class Page:
 
     data: dict[str, Any]
 
+    @abstractmethod
     def document(self) -> Document:
         """What its page shows, and what it says in a terminal."""
-        raise NotImplementedError
 
     def to_html(self) -> str:
         """One self-contained page."""

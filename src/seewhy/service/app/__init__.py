@@ -40,7 +40,7 @@ def make_app(
         DataError: no label of ``data`` is one of the classifier's classes.
     """
     try:
-        from .making import make
+        from .pages import make
     except ImportError as error:
         raise MissingExtraError("app", "The page") from error
     return make(classifier, settings or Settings(), data, store, corrections)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -19,14 +22,30 @@ from ...explanation.base import Explanation
 from ...explanation.verdict import Missing
 from ...report import index_entry
 from ...report.card import card_context
-from ...report.edit_words import edit_document
+from ...report.documents import edit_document
 from ...report.heat import overlay
 from ...report.page import document_context, layer_uri, photo_uri
-from .base import NOT_THERE, Format, Jpeg, PageNumber, add_data, add_file, add_page, answer, answers, render
+from .base import (
+    NOT_THERE,
+    UPLOAD_BODY,
+    Format,
+    Jpeg,
+    PageNumber,
+    add_data,
+    add_file,
+    add_page,
+    answer,
+    answers,
+    make_base,
+    read_form,
+    read_uploads,
+    render,
+)
+from .deciding import SCRIPT, Deciding
 from .memory import Reader, Shown
 from .mistakes import Listing, Order
+from .settings import Settings
 from .state import State, signed
-from .upload import UPLOAD_BODY, read_form, read_upload
 from .words import moved
 
 FINER = 12
@@ -84,21 +103,24 @@ class Pages:
         """Where a picture is dropped, pasted or chosen; the last ones below."""
         state, reader = self.state, self.state.reader(request)
         recent = [(shown, await state.explain(shown, reader)) for shown in state.memory.recent(reader)]
+        classifier = state.classifier
+        about = {"model": classifier.provenance(), "n_classes": len(classifier.classes)}
+        about |= {"words": classifier.words is not None, "browse": state.mistakes is not None}
 
         def data() -> dict[str, Any]:
             pictures = [{"id": s.id, "card": f"/card/{s.id}", **e.prediction.to_json()} for s, e in recent]
-            return {**state.facts(), "recent": pictures}
+            return {**about, "recent": pictures}
 
         def page() -> str:
             entries = [index_entry(e, f"/card/{s.id}") for s, e in recent]
             most = f"{state.settings.max_upload / 1e6:.3g}"
-            return render("home.html", **state.facts(), entries=entries, most=most, here="home")
+            return render("home.html", **about, entries=entries, most=most, here="home")
 
         return signed(answer(format, data, page), request, reader)
 
     async def look(self, request: Request, format: Format = "html") -> Response:
         """Look at one picture. A browser is led to its card; the JSON twin is the card's, not yet measured."""
-        picture, name = await read_upload(request, self.state.settings.max_upload)
+        ((picture, name),) = await read_uploads(request, self.state.settings.max_upload, 1)
         reader = self.state.reader(request)
         return await self._led_to(await self.state.look(picture, name, reader), request, reader, format)
 
@@ -142,12 +164,11 @@ class Pages:
         if isinstance(found, Missing):
             return JSONResponse({"maps": [], **found.to_json()})
         maps = []
-        for one in found:
-            height, width = one.heat.shape
-            layer = overlay(one.heat, height * FINER, width * FINER)
-            rows = [[round(float(v), 6) for v in row] for row in one.heat]
+        for label, text, heat in found:
+            layer = overlay(heat, heat.shape[0] * FINER, heat.shape[1] * FINER)
+            rows = [[round(float(v), 6) for v in row] for row in heat]
             uri = None if layer is None else layer_uri(layer)
-            maps.append({"label": one.label, "text": one.text, "map": rows, "overlay": uri})
+            maps.append({"label": label, "text": text, "map": rows, "overlay": uri})
         return JSONResponse({"maps": maps})
 
     async def place(
@@ -163,18 +184,10 @@ class Pages:
         reader, shown = self.state.reader(request), self.state.shown(id)
         place = await self.state.place(shown, reader, (row, column), target or None, contrast or None)
         like = [
-            {
-                "image": Path(one.image).name,
-                "label": one.label,
-                "similarity": round(one.similarity, 4),
-                "channel": one.channel,
-                "patch": photo_uri(one.patch, 80),
-            }
+            {**one.to_json(), "image": Path(one.image).name, "patch": photo_uri(one.patch, 80)}
             for one in place.resembled
         ]
-        box = [round(v, 4) for v in place.box]
-        about = {"row": row, "column": column, "box": box, "share": round(place.share, 4)}
-        return JSONResponse({**about, "method": place.method, "unit": place.unit, "like": like})
+        return JSONResponse({"row": row, "column": column, **place.to_json(), "like": like})
 
     async def edit(self, request: Request, id: Id, format: Format = "html") -> Response:
         """Other words for some classes; fields `label` and `texts` in turn. They last for the session."""
@@ -323,3 +336,23 @@ def _editable(classifier: Classifier, shown: Shown, target: str, contrast: str |
     other = runner_up(probabilities, one) if contrast is None else classifier.index_of(contrast)
     texts = texts_of(classifier.words)
     return [(classifier.classes[c], "\n".join(texts[classifier.classes[c]])) for c in dict.fromkeys((one, other))]
+
+
+def make(classifier: Classifier, settings: Settings, data: Any, store: Any, corrections: Any) -> FastAPI:
+    """See :func:`seewhy.service.app.make_app`; the extra is installed."""
+    state = State(classifier, settings, data, store, corrections)
+    state.wake()
+
+    @asynccontextmanager
+    async def life(_app: FastAPI) -> AsyncIterator[None]:
+        if state.mistakes is not None:
+            state.mistakes.start()
+        yield
+        state.worker.close()
+
+    app = make_base("SeeWhy", settings, ("app.js", "card.js", SCRIPT), version=version("seewhy"), lifespan=life)
+    Pages(state).mount(app)
+    if corrections is not None and state.mistakes is not None:
+        Deciding(corrections, state.mistakes.image_of).mount(app)
+    app.state.seewhy = state
+    return app

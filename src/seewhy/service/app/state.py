@@ -28,12 +28,11 @@ from ...pictures.miniatures import encode_thumbnail
 from ...pictures.samples import Sample, Samples
 from ...storage.features import FeatureStore
 from ...types import Failure
-from .decoder import decoder_with
 from .memory import Bounded, Memory, Reader, Shown
 from .mistakes import Mistakes
 from .settings import Settings
 from .words import Moved, moved, on_pictures, with_texts
-from .worker import LATER, SOON, Worker
+from .worker import LATER, SOON, Worker, decoder_with, see
 
 T = TypeVar("T")
 THUMBNAIL_SIDE = 160
@@ -92,10 +91,7 @@ class State:
 
     async def look(self, source: bytes | str, name: str, reader: Reader, label: str | None = None) -> Shown:
         """Encode a picture and keep it, with its class where that is known."""
-        with self.worker.coming():
-            picture = await asyncio.wrap_future(self.decoder.read(source, name, self.classifier.encoder.transform))
-            look = self.worker.look(picture, name)
-        result = await asyncio.wrap_future(look)
+        result = await see(self.worker, self.decoder, source, name)
         if isinstance(result, Failure):
             raise ImageError(name, result.error)
         shown = self.memory.keep(result, label)
@@ -223,12 +219,6 @@ class State:
         view = Image.fromarray(picture.pixels)
         view.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
         return encode_thumbnail(np.asarray(view), 80)
-
-    def facts(self) -> dict[str, Any]:
-        """What is served, for the first page."""
-        classifier = self.classifier
-        about = {"model": classifier.provenance(), "n_classes": len(classifier.classes)}
-        return {**about, "words": classifier.words is not None, "browse": self.mistakes is not None}
 
     def bar(self, here: str) -> dict[str, Any]:
         """What the bar on top of every page shows."""
