@@ -28,7 +28,7 @@ from seewhy.cli import app
 from seewhy.cli.renamed import OLD, RENAMED, TURNED
 from seewhy.cli.verbs import shared_options
 from seewhy.evaluation.faithfulness import FURTHER
-from seewhy.evidence.agreement import agree
+from seewhy.evidence.explain import agree
 from seewhy.pictures import images
 from seewhy.pictures.samples import TABLES
 from seewhy.pictures.sources import SUFFIXES

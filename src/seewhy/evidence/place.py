@@ -57,8 +57,7 @@ def like_place(
 ) -> Place:
     """Which prototypes a place belongs to, by the method the card itself uses.
 
-    Nearest patches are searched for this very cell, also where whole pictures voted. Methods that start from channels
-    or prototypes answer with those they show for the whole picture, by how strong each is here relative to its peak.
+    Nearest patches are of this very cell; channels and prototypes are the picture's, by how strong each is here.
     """
     if seen.features is None:
         raise TypeError("features were wished for")

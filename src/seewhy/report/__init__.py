@@ -1,7 +1,4 @@
-"""One explanation, shown: as a page, a still picture, in a notebook, and as one of many on an index.
-
-Every form shows the same evidence, verdicts and figures from the same :class:`~seewhy.explanation.base.Explanation`.
-"""
+"""One explanation, shown: as a page, a still picture, in a notebook, and as one of many on an index."""
 
 from __future__ import annotations
 

@@ -360,11 +360,7 @@ class Document:
 
 
 def text_of(value: Any) -> str:
-    """A cell in words.
-
-    >>> text_of(None), text_of(12345), text_of(0.123), text_of("moss")
-    ('–', '12,345', '0.12', 'moss')
-    """
+    """A cell in words: what is ``None`` is a dash, whole numbers have their thousands parted."""
     if value is None or value != value:
         return "–"
     if isinstance(value, int):
@@ -373,20 +369,12 @@ def text_of(value: Any) -> str:
 
 
 def points(value: float | None, sign: bool = False) -> str:
-    """Per cents without their sign.
-
-    >>> points(0.1234), points(-0.02, sign=True), points(None)
-    ('12.3', '−2.0', '–')
-    """
+    """Per cents without their sign."""
     return "–" if value is None else f"{value * 100:{'+' if sign else ''}.1f}".replace("-", "−")
 
 
 def pair(interval: Sequence[float] | None, sign: bool = False) -> str:
-    """An interval in per cents.
-
-    >>> pair((0.1, 0.25))
-    '10.0 to 25.0'
-    """
+    """An interval in per cents."""
     return "" if interval is None else f"{points(interval[0], sign)} to {points(interval[1], sign)}"
 
 

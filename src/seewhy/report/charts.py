@@ -40,31 +40,19 @@ class Drawing(NamedTuple):
 
 
 def colour_of(place: int) -> Colour:
-    """Of the one in this place.
-
-    >>> colour_of(0), colour_of(7)
-    ('good', 'ember')
-    """
+    """Of the one in this place."""
     return COLOURS[place % len(COLOURS)]
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round numbers on a logarithmic axis.
-
-    >>> ticks(90, 2500)
-    [100, 200, 500, 1000, 2000]
-    """
+    """Round numbers on a logarithmic axis."""
     every = [m * 10**e for e in range(10) for m in (1, 2, 5)]
     round_ones: list[float] = [n for n in every if low <= n <= high]
     return round_ones if len(round_ones) < 9 else [n for n in round_ones if str(n)[0] == "1"]
 
 
 def steps(low: float, high: float) -> list[float]:
-    """Three to six values of an axis.
-
-    >>> steps(0.4, 1.0), steps(0, 37)
-    ([0.4, 0.6, 0.8, 1.0], [0.0, 10.0, 20.0, 30.0])
-    """
+    """Three to six values of an axis."""
     span = (high - low) or 1.0
     scale = 10.0 ** math.floor(math.log10(span))
     step = next(s * scale for s in (0.1, 0.2, 0.25, 0.5, 1.0, 2.0, 2.5) if span / (s * scale) <= 5.01)

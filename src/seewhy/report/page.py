@@ -67,11 +67,7 @@ def percent(value: float, space: str = NARROW_SPACE) -> str:
 
 
 def figure(value: float | None) -> str:
-    """Two decimals with a real minus sign, a dash when there is none.
-
-    >>> figure(0.154), figure(-0.2), figure(None)
-    ('0.15', '−0.20', '–')
-    """
+    """Two decimals with a real minus sign, a dash when there is none."""
     if value is None or value != value:
         return "–"
     text = f"{value:.2f}"
@@ -79,12 +75,7 @@ def figure(value: float | None) -> str:
 
 
 def method_name(name: str) -> str:
-    """A registered name, and what was set, as people write it.
-
-    >>> import seewhy.attributions
-    >>> method_name("grad_cam"), method_name("rise with n_masks=500")
-    ('Grad-CAM', 'RISE with n_masks=500')
-    """
+    """A registered name, and what was set, as people write it."""
     own, *rest = name.split(" ", 1)
     return " ".join([spelling(own), *rest])
 

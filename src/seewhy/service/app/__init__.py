@@ -28,16 +28,8 @@ def make_app(
 ) -> FastAPI:
     """The pages of a classifier as an ASGI app.
 
-    Args:
-        classifier: what is asked.
-        settings: limits and choices.
-        data: labelled pictures, to browse what it gets wrong.
-        store: where looks at ``data`` and sentences are kept; pictures that readers send are never kept there.
-        corrections: where decisions on the labels of ``data`` are kept; left out, labels cannot be decided on.
-
-    Raises:
-        MissingExtraError: the extra ``app`` is not installed.
-        DataError: no label of ``data`` is one of the classifier's classes.
+    With ``data`` one browses what it gets wrong, with ``corrections`` decides on its labels. Looks at ``data`` are kept
+    in the store, pictures that readers send never.
     """
     try:
         from .pages import make
@@ -47,17 +39,7 @@ def make_app(
 
 
 def serve(app: Any, settings: Settings, ready: Callable[[str], None]) -> None:
-    """Serve an app until it is stopped.
-
-    Args:
-        app: of :func:`make_app`.
-        settings: host and port.
-        ready: called with the address once it can be asked.
-
-    Raises:
-        MissingExtraError: the extra ``app`` is not installed.
-        InputError: the address cannot be listened on.
-    """
+    """Serve an app until it is stopped; ``ready`` is called with the address once it can be asked."""
     try:
         from .serving import run
     except ImportError as error:

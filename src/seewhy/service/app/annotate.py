@@ -341,12 +341,7 @@ class AnnotationPages:
 
 
 def make_annotation_app(desk: AnnotationDesk, settings: Settings | None = None) -> FastAPI:
-    """Pages on which people describe pictures in rounds.
-
-    Args:
-        desk: pictures, annotations and, if there is one, the model that proposes.
-        settings: limits; one request's body need not be larger than the text of one picture.
-    """
+    """Pages on which people describe pictures in rounds."""
     app = make_base("SeeWhy annotation", settings or Settings(), SCRIPTS)
     AnnotationPages(desk).mount(app)
     return app

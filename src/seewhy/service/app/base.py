@@ -140,11 +140,7 @@ def answer(format: str, data: Callable[[], Any], page: Callable[[], str], status
 
 
 def paged(items: Sequence[T], page: int, size: int) -> tuple[int, int, Sequence[T]]:
-    """The page's number, how many there are, and what is on it.
-
-    >>> paged("abcde", 9, 2)
-    (3, 3, 'e')
-    """
+    """The page's number, how many there are, and what is on it."""
     pages = max(1, math.ceil(len(items) / size))
     page = min(max(page, 1), pages)
     return page, pages, items[(page - 1) * size : page * size]
@@ -235,11 +231,7 @@ async def read_uploads(request: Request, most: int, n_most: int) -> list[tuple[b
 
 
 def shown_name(name: str) -> str:
-    """The last part of a client's file name, fit to be shown and used for nothing else.
-
-    >>> shown_name("C:\\\\photos\\\\a.jpg"), shown_name("../../etc/passwd"), shown_name("")
-    ('a.jpg', 'passwd', 'picture')
-    """
+    """The last part of a client's file name, fit to be shown and used for nothing else."""
     last = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
     clean = "".join(sign for sign in last if sign.isprintable()).strip()
     return clean[:LONGEST_NAME] or "picture"

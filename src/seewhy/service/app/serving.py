@@ -73,11 +73,7 @@ def address(host: str, port: int) -> str:
 
 
 class StrictFraming(h11.Connection):
-    """h11's reading of a connection, less what a proxy before it may read in another way, and without crumbs.
-
-    Of a request with both ``Content-Length`` and ``Transfer-Encoding``, or of HTTP/1.0 with the second, two programs
-    may see different ends, and take what follows for different requests (RFC 9112, section 6.1).
-    """
+    """h11's reading, less what a proxy may read in another way (RFC 9112, section 6.1), and without crumbs."""
 
     def next_event(self) -> Any:
         """The next event."""
@@ -96,11 +92,7 @@ class StrictFraming(h11.Connection):
 
 
 class PatientConnection(H11Protocol):
-    """Uvicorn's HTTP/1.1 over h11, with an end to its patience.
-
-    Uvicorn waits for a request's head as long as the client likes, and keeps what a client does not read. Clients
-    that open many connections and send a byte now and then (slowloris) take every place that way.
-    """
+    """Uvicorn's HTTP/1.1 over h11, with an end to its patience: slow clients would take every place (slowloris)."""
 
     def __init__(self, *, limits: Settings, **options: Any) -> None:
         super().__init__(**options)

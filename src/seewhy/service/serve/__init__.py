@@ -26,17 +26,9 @@ def make_service(
     load: Callable[[Path], Classifier] | None = None,
     log_to: int | None = None,
 ) -> FastAPI:
-    """Classifiers behind HTTP, as an ASGI app: several pictures a request, explanations where they are asked for.
+    """Classifiers behind HTTP as an ASGI app, by their names; the first answers where a request names none.
 
-    Args:
-        models: name → classifier or folder; the first answers where a request names none.
-        settings: limits and choices.
-        load: how a folder is loaded; left out, :func:`seewhy.load`.
-        log_to: file descriptor that a line per request is written to; left out, none is.
-
-    Raises:
-        MissingExtraError: the extra ``serve`` is not installed.
-        ModelError: a folder cannot be loaded.
+    A line per request is written to the file descriptor ``log_to``.
     """
     try:
         from .serving import make

@@ -120,8 +120,7 @@ class Models:
     def reload(self, *, force: bool = False) -> None:
         """Load what changed; whatever cannot be loaded whole leaves the old model where it is.
 
-        What was refused is tried again once any file of its folder changes, as one that is being copied does, or after
-        a minute, as the encoder may lie elsewhere.
+        It is tried again when a file changes, or after a minute, as the encoder may lie elsewhere.
         """
         for name, folder in self.folders.items():
             digest, files = digest_of(folder), files_of(folder)
