@@ -59,17 +59,8 @@ class Difference(TypedDict):
     real: Annotated[bool, Doc("whether the interval leaves out 0")]
 
 
-Model = TypedDict(
-    "Model",
-    {
-        "classifier": Annotated[str, Doc("registered name")],
-        "encoder": Annotated[str, Doc("name")],
-        "engine": Annotated[str, Doc("name and precision; where a saved classifier was fitted in another, that too")],
-        "trained on": Annotated[str, Doc("one line")],
-        "classes": Annotated[str, Doc("how many")],
-        "fingerprint": Annotated[str, Doc("first 12 digits of the digest of weights and preprocessing")],
-    },
-)
+Model = dict[str, str]
+"""What decides, in words: classifier, encoder, engine, trained on, classes, fingerprint."""
 
 
 class PredictionOutput(TypedDict):
@@ -168,12 +159,6 @@ PredictOutput = Run | FailureOutput | FindingsOutput | PredictionOutput
 """A line of seewhy predict --json."""
 
 
-class AgreementParts(TypedDict):
-    neighbours: NotRequired[Annotated[Share, Doc("part of the neighbours that carry the class of `agreement_about`")]]
-    words: NotRequired[Annotated[Share, Doc("1 when the words choose that class, else 0")]]
-    place: NotRequired[Annotated[float, Doc("rank correlation of the two maps, cut at 0")]]
-
-
 class ExplanationOutput(PredictionOutput):
     """One picture explained, as a saved card's .json."""
 
@@ -185,7 +170,7 @@ class ExplanationOutput(PredictionOutput):
     words_measured: NotRequired[Annotated[Words, Doc("there when there are words")]]
     words_missing: NotRequired[Annotated[Missing, Doc("there instead of `words_measured`")]]
     agreement: Annotated[Share | None, Doc("mean of the parts below")]
-    agreement_parts: Annotated[AgreementParts, Doc("the parts that exist")]
+    agreement_parts: Annotated[dict[str, float], Doc("those that exist of `neighbours`, `words` and `place`")]
     agreement_about: Annotated[str, Doc("the class the agreement is about")]
     subject: NotRequired[Annotated[Subject, Doc("what the evidence is about")]]
     part: NotRequired[Annotated[Part, Doc("the box or segment that is explained")]]

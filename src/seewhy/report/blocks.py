@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from html import escape
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -227,24 +227,6 @@ class Chart:
     alt: str = ""
 
 
-class Mark(NamedTuple):
-    """A number with its interval, one of those compared."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Forest:
-    """Numbers with their intervals, a group a measure, a colour for each of those compared."""
-
-    title: str
-    groups: Sequence[tuple[str, Sequence[Mark]]]
-    names: Sequence[str]
-
-
 @dataclass(frozen=True, eq=False)
 class Picture:
     """A picture with lines below it, from its pixels, a JPEG, or an address; without them, a blank place."""
@@ -339,8 +321,8 @@ class Section:
 
 
 Block = (
-    Note | Figures | Verdict | Missing | Bars | Table | Chart | Forest | Pictures | Heat | Letters | Facts | Fold
-    | Columns | Section
+    Note | Figures | Verdict | Missing | Bars | Table | Chart | Pictures | Heat | Letters | Facts | Fold | Columns
+    | Section
 )  # fmt: skip
 
 
@@ -355,8 +337,6 @@ class Document:
     """A small line above the headline."""
     below: Sequence[Text] = ()
     kind: str = "report"
-    legend: Sequence[tuple[str, Colour]] = field(default=())
-    """Those compared, with their colours."""
 
 
 def text_of(value: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from ..printable import percent
-from .blocks import Chart, Colour, Forest, points, text_of
+from .blocks import Chart, Colour, text_of
 
 COLOURS: tuple[Colour, ...] = ("good", "ember", "part", "bad", "ink", "idle")
 """Of those compared; more begin again."""
@@ -64,11 +64,6 @@ def _percent(value: float) -> str:
     return percent(value, "\u202f") if value else "0"
 
 
-def draw(chart: Chart | Forest) -> Drawing:
-    """The shapes of a chart."""
-    return _draw_forest(chart) if isinstance(chart, Forest) else _draw_chart(chart)
-
-
 def _range(values: Sequence[float], given: tuple[float, float] | None, plain: bool) -> tuple[float, float]:
     if given is not None:
         return given
@@ -89,7 +84,8 @@ def _scale(span: tuple[float, float], start: float, end: float, how: Callable[[f
     return place
 
 
-def _draw_chart(c: Chart) -> Drawing:
+def draw(c: Chart) -> Drawing:
+    """The shapes of a chart."""
     width, height = (340.0, 180.0) if c.small else (640.0, 320.0)
     left, right, top, bottom = (44.0, 6.0, 10.0, 24.0) if c.small else (56.0, 12.0, 22.0 if c.upwards else 12.0, 42.0)
     along = [*((x, y) for curve in c.curves for x, y in curve.points), *((d.x, d.y) for d in c.dots)]
@@ -124,26 +120,3 @@ def _draw_chart(c: Chart) -> Drawing:
             shapes.append(Shape("line", place, curve.colour, curve.name, dashed=curve.dashed))
     shapes += [Shape("dot", (x(d.x), y(d.y), d.size), d.colour, d.title) for d in c.dots]
     return Drawing(width, height, shapes, c.alt or c.title)
-
-
-def _draw_forest(forest: Forest) -> Drawing:
-    width, left, right, line, gap = 720.0, 150.0, 16.0, 14.0, 10.0
-    marks = [mark for _, group in forest.groups for mark in group]
-    x_span = _range([v for m in marks for v in m[1:]], None, False)
-    x = _scale(x_span, left, width - right, float)
-    shapes, said, y = [], [], 8.0
-    for title, group in forest.groups:
-        shapes.append(Shape("text", (left - 8, y + line * len(group) / 2 + 4), text=title, anchor="end"))
-        for mark in group:
-            colour, middle = colour_of(forest.names.index(mark.name)), y + line / 2
-            text = f"{mark.name}, {title}: {points(mark.value)} ({points(mark.low)} to {points(mark.high)})"
-            shapes.append(Shape("line", (x(mark.low), middle, x(mark.high), middle), colour))
-            shapes.append(Shape("dot", (x(mark.value), middle, 4), colour, text))
-            said.append(text)
-            y += line
-        y += gap
-    for value in steps(*x_span):
-        shapes.insert(0, Shape("line", (x(value), 4, x(value), y), "line", width=1))
-        name = points(value).removesuffix(".0") if value < 0 else _percent(value)
-        shapes.append(Shape("text", (x(value), y + 16), text=name))
-    return Drawing(width, y + 28, shapes, f"{forest.title}: {'; '.join(said)}")

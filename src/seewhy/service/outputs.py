@@ -49,25 +49,12 @@ class VersionModel(ServedModel):
     facts: Annotated[Model, Doc("where it comes from, in words")]
 
 
-class Limits(TypedDict):
-    pictures: Annotated[int, Doc("pictures of one request")]
-    bytes: Annotated[int, Doc("bytes of one request")]
-    bytes_together: Annotated[int, Doc("bytes of all requests that are not answered yet")]
-    requests_a_minute: Annotated[float | None, Doc("from one address; `null` sets no limit")]
-    waiting: Annotated[int, Doc("pictures that may wait")]
-    batch: Annotated[int, Doc("pictures looked at together")]
-    wait_seconds: Annotated[float, Doc("how long a picture waits for others that are being decoded")]
-    body_seconds: Annotated[float, Doc("for a body to come")]
-    answer_seconds: Annotated[float, Doc("until a request is given up")]
-    decode_seconds: Annotated[int, Doc("of computing that one picture may take to be decoded")]
-
-
 class ServeVersionOutput(TypedDict):
     """GET /version of seewhy serve."""
 
     seewhy: Annotated[str, Doc("version")]
     models: Annotated[list[VersionModel], Doc("those that are served, the first answers where none is named")]
-    limits: Annotated[Limits, Doc("what clients must know")]
+    limits: Annotated[dict[str, float | None], Doc("what clients must know, by name")]
 
 
 class Tensor(TypedDict):
@@ -100,43 +87,6 @@ class ServeModelOutput(TypedDict):
     parameters: Annotated[dict[str, list[str]], Doc("`classes`, in the order of `probabilities`")]
 
 
-class GraphTensor(TypedDict):
-    name: Annotated[str, Doc("of the tensor")]
-    type: Annotated[Literal["uint8", "int64", "float32"], Doc("of its numbers")]
-    shape: Annotated[list[str | int], Doc("`batch` first")]
-    what: Annotated[str, Doc("what it is")]
-
-
-class ByTheCaller(TypedDict):
-    colours: Annotated[str, Doc("what the pixels are")]
-    resize_short_side: Annotated[int | None, Doc("pixels; `null` where both sides are given")]
-    resize_to: Annotated[list[int] | None, Doc("height and width to stretch to; `null` where the short side is given")]
-    centre_crop: Annotated[list[int], Doc("height and width")]
-    interpolation: Annotated[Literal["bicubic", "bilinear", "lanczos"], Doc("how it is resized")]
-    antialias: Annotated[bool, Doc("whether it is averaged over what a pixel covers")]
-    reducing_gap: Annotated[float, Doc("Pillow's, for large pictures")]
-
-
-class ByTheGraph(TypedDict):
-    divide_by: Annotated[int, Doc("of a byte")]
-    mean: Annotated[list[float], Doc("of red, green and blue")]
-    std: Annotated[list[float], Doc("of red, green and blue")]
-
-
-class Preprocessing(TypedDict):
-    by_the_caller: Annotated[ByTheCaller, Doc("before the graph")]
-    by_the_graph: Annotated[ByTheGraph, Doc("in the graph: `(picture / divide_by - mean) / std`")]
-
-
-class Check(TypedDict):
-    pictures: Annotated[int, Doc("how many")]
-    drawn: Annotated[bool, Doc("whether they were drawn for it")]
-    runtime: Annotated[str, Doc("what ran the graph")]
-    against: Annotated[str, Doc("what it was compared with")]
-    tolerance: Annotated[float, Doc("largest difference allowed")]
-    differences: Annotated[dict[str, float], Doc("largest found of `logits`, `probabilities` (as it is) and `heat`")]
-
-
 class ExportOutput(TypedDict):
     """The object of seewhy export --json; without folder and failures, the card export.json."""
 
@@ -156,10 +106,10 @@ class ExportOutput(TypedDict):
     classifier: Annotated[str, Doc("SHA-256 of the classifier")]
     fitted_in: Annotated[str | None, Doc("precision of the features that it was fitted on; `null` where unknown")]
     classes: Annotated[list[str], Doc("names, in the order of the outputs")]
-    inputs: Annotated[list[GraphTensor], Doc("of the graph")]
-    outputs: Annotated[list[GraphTensor], Doc("of the graph")]
-    preprocessing: Annotated[Preprocessing, Doc("of pictures")]
-    check: Annotated[Check, Doc("the graph beside SeeWhy")]
+    inputs: Annotated[list[dict[str, Any]], Doc("of the graph: `name`, `type`, `shape`, `batch` first, and `what`")]
+    outputs: Annotated[list[dict[str, Any]], Doc("of the graph, likewise")]
+    preprocessing: Annotated[dict[str, Any], Doc("of pictures: `by_the_caller`, and then `by_the_graph`")]
+    check: Annotated[dict[str, Any], Doc("the graph beside SeeWhy, with the largest `differences` found")]
     graph: Annotated[str, Doc("the graph's file, below the folder")]
     files: Annotated[dict[str, str], Doc("file below the folder → SHA-256")]
     failures: NotRequired[Annotated[Failures, Doc("pictures to compare on that could not be read")]]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...classifiers.base import Classifier
 from ...errors import MissingExtraError
@@ -15,7 +14,7 @@ from .settings import Settings
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-__all__ = ["Settings", "make_app", "serve"]
+__all__ = ["Settings", "make_app"]
 
 
 def make_app(
@@ -36,12 +35,3 @@ def make_app(
     except ImportError as error:
         raise MissingExtraError("app", "The page") from error
     return make(classifier, settings or Settings(), data, store, corrections)
-
-
-def serve(app: Any, settings: Settings, ready: Callable[[str], None]) -> None:
-    """Serve an app until it is stopped; ``ready`` is called with the address once it can be asked."""
-    try:
-        from .serving import run
-    except ImportError as error:
-        raise MissingExtraError("app", "The page") from error
-    run(app, settings, ready)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -9,17 +10,20 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
+import numpy as np
 from fastapi import FastAPI, Query
 from fastapi import Path as InPath
+from PIL import Image
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from ...classifiers.base import Classifier
 from ...classifiers.words import texts_of, words_decide
 from ...errors import InputError
-from ...evidence.explain import runner_up
+from ...evidence.place import Place, WordMap, like_place, word_maps
 from ...explanation.base import Explanation
 from ...explanation.verdict import Missing
+from ...pictures.miniatures import encode_thumbnail
 from ...report import index_entry
 from ...report.card import card_context
 from ...report.documents import edit_document
@@ -42,12 +46,12 @@ from .base import (
     render,
 )
 from .deciding import SCRIPT, Deciding
-from .memory import Reader, Shown
 from .mistakes import Listing, Order
 from .settings import Settings
-from .state import State, signed
-from .words import moved
+from .state import Reader, Shown, State, classes_of, signed
+from .words import Moved, moved, with_texts
 
+THUMBNAIL_SIDE = 160
 FINER = 12
 """Pixels of a word's overlay for each cell; the browser smooths the rest."""
 THUMBS_A_PAIR = 12
@@ -159,8 +163,16 @@ class Pages:
 
     async def words(self, request: Request, id: Id, target: Label = None, contrast: Label = None) -> Response:
         """Where each sentence on the card holds, rather than those of the other class: matrix and overlay."""
-        reader, shown = self.state.reader(request), self.state.shown(id)
-        found = await self.state.words(shown, reader, target or None, contrast or None)
+        seen = self.state.shown(id).seen
+        classifier = self.state.of(self.state.reader(request))
+
+        def make() -> tuple[WordMap, ...] | Missing:
+            one, other, _ = classes_of(classifier, seen, target or None, contrast or None)
+            assert seen.features is not None
+            grid = classifier.encoder.layout.to_grid(seen.features[None])[0]
+            return word_maps(classifier, grid, seen.pooled[0], one, other)
+
+        found = await self.state.compute(make)
         if isinstance(found, Missing):
             return JSONResponse({"maps": [], **found.to_json()})
         maps = []
@@ -181,8 +193,14 @@ class Pages:
         contrast: Label = None,
     ) -> Response:
         """What one place of the picture looks like in the user's pictures, and its share of the evidence."""
-        reader, shown = self.state.reader(request), self.state.shown(id)
-        place = await self.state.place(shown, reader, (row, column), target or None, contrast or None)
+        seen = self.state.shown(id).seen
+        classifier = self.state.of(self.state.reader(request))
+
+        def make() -> Place:
+            one, _, against = classes_of(classifier, seen, target or None, contrast or None)
+            return like_place(classifier, seen, (row, column), one, against)
+
+        place = await self.state.compute(make)
         like = [
             {**one.to_json(), "image": Path(one.image).name, "patch": photo_uri(one.patch, 80)}
             for one in place.resembled
@@ -197,17 +215,25 @@ class Pages:
         if not labels or len(labels) != len(texts):
             raise InputError("The form must hold a field 'texts' for each field 'label'. Send both, at least once.")
         changes = {label: text.splitlines() for label, text in zip(labels, texts, strict=True)}
-        result = await self.state.edit(shown, reader, changes)
+        state, author = self.state, self.state.author(reader)
+
+        def make() -> Moved:
+            edited = with_texts(state.of(reader), changes, state.store)
+            state.take_words(author, edited)
+            state.memory.remember(author)
+            return moved(state.classifier, edited, shown.seen.pooled[:1], list(changes))
+
+        result = await state.compute(make)
         if format == "html":
             return signed(RedirectResponse(f"/card/{shown.id}{_compared(fields)}#edit", 303), request, reader)
-        on_data = _effect(await self.state.effect(reader))
+        on_data = _effect(await state.effect(reader))
         return signed(JSONResponse({**result.to_json(), "on_data": on_data}), request, reader)
 
     async def reset(self, request: Request, id: Id, format: Format = "html") -> Response:
         """Back to the words as they were given."""
-        reader, shown = self.state.reader(request), self.state.shown(id)
+        state, reader, shown = self.state, self.state.reader(request), self.state.shown(id)
         query = _compared(await read_form(request))
-        await self.state.reset(reader)
+        await state.compute(lambda: state.take_words(state.author(reader), None))
         if format == "html":
             return signed(RedirectResponse(f"/card/{shown.id}{query}#edit", 303), request, reader)
         return signed(JSONResponse({"card": f"/card/{shown.id}"}), request, reader)
@@ -261,7 +287,12 @@ class Pages:
 
     async def thumbnail(self, index: Index) -> Response:
         """A small copy of one of the pictures given with `--data`."""
-        return Jpeg(await self.state.thumbnail(index))
+        state, path = self.state, self.state.sample(index).image
+        transform = state.classifier.encoder.transform
+        picture = await asyncio.wrap_future(state.decoder.read(path, Path(path).name, transform))
+        view = Image.fromarray(picture.pixels)
+        view.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        return Jpeg(encode_thumbnail(np.asarray(view), 80))
 
     async def help(self, request: Request, format: Format = "html") -> Response:
         """Every address, in words; the same as an OpenAPI document is at /openapi.json."""
@@ -331,9 +362,7 @@ def _editable(classifier: Classifier, shown: Shown, target: str, contrast: str |
     """The two classes of the card and their texts, one a line."""
     if classifier.words is None:
         return []
-    probabilities = classifier.head.probabilities(shown.seen.pooled[:1])[0]
-    one = classifier.index_of(target)
-    other = runner_up(probabilities, one) if contrast is None else classifier.index_of(contrast)
+    one, other, _ = classes_of(classifier, shown.seen, target, contrast)
     texts = texts_of(classifier.words)
     return [(classifier.classes[c], "\n".join(texts[classifier.classes[c]])) for c in dict.fromkeys((one, other))]
 

@@ -25,7 +25,7 @@ LEAST_PIECE = 64
 
 
 def run(app: Any, settings: Settings, ready: Callable[[str], None]) -> None:
-    """See :func:`seewhy.service.app.serve`; the extra is installed."""
+    """Serve an app until it is stopped; ``ready`` is called with the address once it can be asked."""
     with listen(settings.host, settings.port) as listening:
         ready(address(settings.host, listening.getsockname()[1]))
         try:

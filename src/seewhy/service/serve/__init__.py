@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...classifiers.base import Classifier
 from ...errors import MissingExtraError
@@ -13,7 +13,7 @@ from .settings import ServiceSettings
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-__all__ = ["ServiceSettings", "make_service", "serve"]
+__all__ = ["ServiceSettings", "make_service"]
 
 Source = Classifier | Path
 """A classifier, or the folder of a saved one, which is loaded again when it changes."""
@@ -35,12 +35,3 @@ def make_service(
     except ImportError as error:
         raise MissingExtraError("serve", "The service") from error
     return make(models, settings or ServiceSettings(), load, log_to)
-
-
-def serve(app: Any, ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or Ctrl-C; what runs is answered first, and what comes meanwhile is refused."""
-    try:
-        from .serving import run
-    except ImportError as error:
-        raise MissingExtraError("serve", "The service") from error
-    run(app, ready)

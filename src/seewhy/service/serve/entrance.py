@@ -21,7 +21,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..app.memory import Bounded
 from .settings import Visit
 
 if TYPE_CHECKING:
@@ -224,7 +223,7 @@ class Rates:
 
     def __init__(self, rate: float | None) -> None:
         self.rate = rate
-        self._buckets: Bounded[tuple[float, float]] = Bounded(N_CLIENTS)
+        self._buckets: dict[str, tuple[float, float]] = {}
 
     def wait(self, address: str) -> float:
         """Seconds until the next request may come; 0 takes this one."""
@@ -232,10 +231,12 @@ class Rates:
             return 0.0
         now, most = time.monotonic(), max(1.0, self.rate)
         key = _network(address)
-        left, seen = self._buckets.get(key) or (most, now)
+        left, seen = self._buckets.pop(key, (most, now))
         left = min(most, left + (now - seen) * self.rate / 60)
         taken = left >= 1
-        self._buckets.put(key, (left - taken, now))
+        self._buckets[key] = (left - taken, now)
+        if len(self._buckets) > N_CLIENTS:
+            del self._buckets[next(iter(self._buckets))]
         return 0.0 if taken else (1 - left) * 60 / self.rate
 
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -168,7 +167,7 @@ def digest_of(folder: Path) -> str | None:
 def files_of(folder: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of each file, by which one sees that something is still being copied."""
     try:
-        found = [(entry.name, entry.stat()) for entry in os.scandir(folder)]
+        found = [(path.name, path.stat()) for path in folder.iterdir()]
     except OSError:  # one went while it was looked at, so that the next look finds others
         return []
     return sorted((name, status.st_size, status.st_mtime_ns) for name, status in found)

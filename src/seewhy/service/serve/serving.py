@@ -81,7 +81,7 @@ class DrainingServer(uvicorn.Server):
 
 
 def run(app: Any, ready: Callable[[str], None]) -> None:
-    """See :func:`seewhy.service.serve.serve`; the extra is installed."""
+    """Serve until SIGTERM or Ctrl-C; what runs is answered first, and what comes meanwhile is refused."""
     service: Service = app.state.service
     web = service.settings.web
     service.wake()
