@@ -18,6 +18,7 @@ from seewhy.attributions.base import Attribution
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.pretrained import Pretrained
+from seewhy.evidence.case import Watched
 from seewhy.evidence.faithfulness import (
     BELIEVABLE,
     MARGIN,
@@ -32,7 +33,6 @@ from seewhy.evidence.faithfulness import (
     patterns,
     stands_out,
 )
-from seewhy.evidence.goals import Watched
 from seewhy.heads.head import Head, Target
 from seewhy.metrics.base import Curve, shuffled
 from seewhy.seeded import seeded

@@ -29,7 +29,7 @@ from seewhy.heads.votes import Votes
 from seewhy.service.graphs import export as exporting
 from seewhy.service.graphs import graph as formats
 from seewhy.service.graphs.export import CARD, Exported, export, model_name
-from seewhy.service.graphs.graph import FORMATS, Graph, _unlike
+from seewhy.service.graphs.graph import FORMATS, Graph
 from seewhy.types import Transform
 from tiny import TRANSFORM, build, tiny_cnn, tiny_tokens
 
@@ -330,4 +330,3 @@ def test_names_that_servers_take() -> None:
         "V_gel_2",
         "classifier",
     ]
-    assert _unlike((1, 2, 3, 5)) == 4

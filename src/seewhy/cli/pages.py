@@ -85,7 +85,7 @@ def app(
         against: With --annotate: texts to compare with, JSONL: {"image": …, "description": …}.
         save: Keep edited descriptions in this file, and go on from them; left out, edits last for the session.
     """
-    from ..service.app import make_app, serve
+    from ..service.app import make_app
     from ..storage.output import check_file
 
     if annotate is not None:
@@ -118,7 +118,9 @@ def app(
     if place is not None and samples is not None and decisions is not None:
         corrections = _corrections(session, place, samples, decisions, classifier.classes)
     served = make_app(classifier, settings, data=samples, store=session.store, corrections=corrections)
-    serve(served, settings, lambda url: say(f"SeeWhy is at {url} (Ctrl-C stops it)", flush=True))
+    from ..service.app.serving import run
+
+    run(served, settings, lambda url: say(f"SeeWhy is at {url} (Ctrl-C stops it)", flush=True))
 
 
 def _web_settings(session: Session, **more: Any) -> Any:
@@ -271,10 +273,10 @@ def _take_texts(store: AnnotationStore, path: Path) -> str:
 
 
 def _serve_annotation(session: Session, desk: Any, n: int) -> None:
-    from ..service.app import serve
 
     try:
         from ..service.app.annotate import make_annotation_app
+        from ..service.app.serving import run
     except ImportError as error:
         raise MissingExtraError("app", "The page") from error
     settings = _web_settings(session)
@@ -284,7 +286,7 @@ def _serve_annotation(session: Session, desk: Any, n: int) -> None:
         if settings.is_open:
             say("seewhy: others on this network can read and write here; there is no password", file=sys.stderr)
 
-    serve(make_annotation_app(desk, settings), settings, ready)
+    run(make_annotation_app(desk, settings), settings, ready)
     desk.store.close()
 
 
@@ -311,7 +313,6 @@ def serve(
         access_log: A line of JSON per request on standard output.
     """
     from ..service.serve import ServiceSettings, make_service
-    from ..service.serve import serve as run
     from ..service.serve.settings import read_token
 
     request_seconds, max_waiting, max_batch, max_wait = session.take(
@@ -339,6 +340,8 @@ def serve(
     service = make_service(
         sources, settings, load=lambda folder: session.saved(folder), log_to=STDOUT if access_log else None
     )
+    from ..service.serve.serving import run
+
     listed = ", ".join(sources)
     run(service, lambda url: say(f"SeeWhy serves {listed} at {url} (SIGTERM or Ctrl-C stops it)", file=sys.stderr))
 

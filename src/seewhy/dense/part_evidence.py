@@ -20,9 +20,9 @@ from ..descriptions.base import Descriptions, Words
 from ..encoders.base import EncoderOutput
 from ..encoders.stream import Encoded
 from ..errors import DataError, ImageError, InputError
+from ..evidence.case import Watched
 from ..evidence.explain import ExplainOptions, explain_seen
 from ..evidence.faithfulness import STILL_ODDS, STILL_VALUE
-from ..evidence.goals import Watched
 from ..explanation.base import Explanation, Where
 from ..explanation.part import Outside, Part, PartBox
 from ..explanation.prediction import Prediction, Ranked

@@ -1,4 +1,4 @@
-"""A picture goes in, an :class:`~seewhy.explanation.base.Explanation` comes out: each question with its evidence."""
+"""A picture goes in, an explanation comes out: each question with its evidence, and whether they tell one story."""
 
 from __future__ import annotations
 
@@ -9,22 +9,27 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
 from ..attributions import Attribution, attributions
 from ..classifiers.certainty import check_level
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import InputError
-from ..explanation.base import Explanation
+from ..explanation.base import TOO_LITTLE, Agreement, Explanation, Words
+from ..explanation.similar import Like
+from ..explanation.verdict import Missing
 from ..parameters import configured
 from ..pictures.object_masks import MaskSource
 from ..storage.features import FeatureStore
 from ..threads import each_beside
 from ..trust.base import LEVEL
 from ..types import Failure
-from .agreement import agreement_of
 from .case import Case, Question, cases, runner_up
 from .like import show_like
-from .perceived import show_perceived
-from .where import show_where
+from .where import show_perceived, show_where
 from .words import show_words
 
 if TYPE_CHECKING:
@@ -32,6 +37,12 @@ if TYPE_CHECKING:
     from ..encoders.base import Encoder
 
 __all__ = ["EVIDENCE", "ExplainOptions", "explain_all", "explain_seen", "reads_layer", "runner_up"]
+
+AGREE, IN_PART = 0.7, 0.4
+NEAR = 0.09
+"""Of a limit: a neighbour or two more or less, which a picture moved by a pixel may find."""
+UNKNOWN = "The picture is called unlike anything the classifier knows: there is nothing for its evidence to agree on."
+FAR = "Even the nearest patches are too far to be like this picture: there is nothing for its evidence to agree on."
 
 
 @dataclass(frozen=True)
@@ -143,18 +154,20 @@ def reads_layer(method: type[Attribution]) -> bool:
     return "layer" in {f.name for f in fields(method)}  # type: ignore[arg-type]
 
 
-def _typical(case: Case, _: Mapping[str, Any]) -> Any:
-    typicals: Any = case.options.typical
-    return None if typicals is None else typicals.of(case.target)
+def _agreement(case: Case, answers: Mapping[str, Any]) -> Agreement:
+    subject = case.subject
+    spoken = case.spoken if subject.regions_are_of_class else None
+    like, words, by_words = answers["like"], answers["words"], case.classifier.decided_by_words
+    return agree(case.label, case.heat, spoken, like, words, by_words, subject.decision, unknown=subject.unknown)
 
 
 EVIDENCE: dict[str, Callable[[Case, Mapping[str, Any]], Any]] = {
     "where": lambda case, _: show_where(case),
     "like": lambda case, _: show_like(case),
     "words": lambda case, _: show_words(case.classifier, case.pooled, case.target, case.other, case.scores),
-    "agreement": agreement_of,
+    "agreement": _agreement,
     "seen": lambda case, _: show_perceived(case),
-    "typical": _typical,
+    "typical": lambda case, _: None if case.options.typical is None else case.options.typical.of(case.target),
 }
 """Question, as a field of the explanation is called → its evidence, from the picture and the answers before it."""
 
@@ -186,24 +199,78 @@ def explain_seen(classifier: Classifier, seen: Sequence[Encoded], options: Expla
 
 
 def _answers(question: Question, encoded: Sequence[Encoded]) -> Iterator[Explanation]:
-    made = _each(question, encoded)
-    return each_beside(question.classifier.encoder.engine.name, made)
+    def made() -> Generator[Explanation, None, None]:
+        model = question.classifier.provenance()
+        for case in cases(question, encoded):
+            answers: dict[str, Any] = {}
+            for name, answer in EVIDENCE.items():
+                answers[name] = answer(case, answers)
+            yield Explanation(case.prediction, case.picture.pixels, **answers, model=model, subject=case.subject)
+
+    return each_beside(question.classifier.encoder.engine.name, made())
 
 
-def _each(question: Question, encoded: Sequence[Encoded]) -> Generator[Explanation, None, None]:
-    for case in cases(question, encoded):
-        yield explanation_of(case)
+def rank_correlation(a: Float[Tensor, "h w"], b: Float[Tensor, "gh gw"]) -> float | None:
+    """Spearman's correlation of two maps on the cells of the coarser; none where a map is constant."""
+    size = (min(a.shape[0], b.shape[0]), min(a.shape[1], b.shape[1]))
+    one, other = ((m if m.shape == size else adaptive_avg_pool2d(m[None], size)[0]).flatten().numpy() for m in (a, b))
+    if (one == one[0]).all() or (other == other[0]).all():
+        return None
+    return float(np.clip(np.corrcoef(_ranks(one), _ranks(other))[0, 1], -1, 1))
 
 
-def explanation_of(case: Case) -> Explanation:
-    """Every question answered about one picture."""
-    answers: dict[str, Any] = {}
-    for name, answer in EVIDENCE.items():
-        answers[name] = answer(case, answers)
-    return Explanation(
-        case.prediction,
-        case.picture.pixels,
-        **answers,
-        model=case.classifier.provenance(),
-        subject=case.subject,
-    )
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Equal values share their mean rank; scipy's would take half a second to import."""
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((count.cumsum() - (count - 1) / 2)[place])
+
+
+def agree(
+    label: str,
+    heat: Float[Tensor, "h w"],
+    words_map: Float[Tensor, "gh gw"] | None,
+    like: Like | Missing,
+    words: Words | Missing,
+    decided_by_words: bool,
+    decision: str | None = None,
+    *,
+    unknown: bool = False,
+) -> Agreement:
+    """Parts in 0…1: neighbours of the class explained, words choosing it, words holding where it looked.
+
+    What made the decision is no part of it, nor are neighbours of other regions or those that are far for neighbours.
+    """
+    if unknown:
+        return Agreement(None, {}, UNKNOWN)
+    parts: dict[str, float] = {}
+    said: list[str] = []
+    far = isinstance(like, Like) and like.of_target is not None and like.of_target.far
+    if isinstance(like, Like) and like.neighbours and like.of_class and not like.display.votes and not far:
+        share = sum(n.label == label for n in like.neighbours) / len(like.neighbours)
+        parts["neighbours"] = share
+        said.append(f"{share:.0%} of the neighbours are {label}")
+    if isinstance(words, Words) and not decided_by_words:
+        same = words.decision == label
+        parts["words"] = float(same)
+        said.append(f"the words {'choose' if same else 'do not choose'} {label}")
+        along = None if words_map is None else rank_correlation(heat, words_map)
+        if along is not None:
+            overlap = max(0.0, along)
+            parts["place"] = overlap
+            said.append(f"the words hold where it looked to {overlap:.0%}")
+    if not parts:
+        return Agreement(None, {}, FAR if far else TOO_LITTLE)
+    if far:
+        said.append("the nearest patches are too far to count")
+    score = sum(parts.values()) / len(parts)
+    verdict = "agree" if score >= AGREE else "agree in part" if score >= IN_PART else "disagree"
+    near = next((limit for limit in (AGREE, IN_PART) if abs(score - limit) < NEAR), None)
+    if near is not None:
+        said.append(f"so near the limit of {near:.0%} that a pixel may decide")
+    if decision in (None, label):
+        who = "The kinds of evidence" if len(parts) > 1 else "The decision and its evidence"
+        return Agreement(round(score, 4), parts, f"{who} {verdict}: {', '.join(said)}.")
+    who = f"About {label}, which was not decided for, the kinds of evidence {verdict}"
+    if len(parts) == 1:
+        who = f"For {label}, which was not decided for, there is one kind of evidence"
+    return Agreement(round(score, 4), parts, f"{who}: {', '.join(said)}.", label)

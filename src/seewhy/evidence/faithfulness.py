@@ -21,7 +21,7 @@ from ..explanation.verdict import Verdict
 from ..metrics.base import Curve, ranks, shuffled, upsampled
 from ..metrics.controls import centred_bump
 from ..metrics.pixel_curve import Deletion, Insertion
-from .goals import Watched
+from .case import Watched
 
 SIDE = 4
 _WALSH = ((1, 1, 1, 1), (1, 1, -1, -1), (1, -1, -1, 1), (1, -1, 1, -1))
@@ -129,10 +129,7 @@ def measure(
     seed: int,
     rival: Callable[[], Float[Tensor, "h w"]] | None = None,
 ) -> Faithfulness:
-    """Look at the picture again: whole, gone and blurred, under 24 masks, and as the hottest pixels go and come.
-
-    Cost: 47 forward passes: those three, 24 masks, 10 for the map's curves and 10 for its shuffled copy's.
-    """
+    """The picture whole, gone and blurred, under 24 masks, and as the hottest pixels go and come: 47 forward passes."""
     size = (pixels.shape[1], pixels.shape[2])
     places = ranks(torch.cat([heat[None], shuffled(heat, 1, seed)]), size, seed)
     (whole, gone), (blurred, _) = Deletion().ends(pixels), Insertion().ends(pixels)

@@ -127,10 +127,7 @@ def reasons_for(
     changes: Changes,
     place: str | Path | None = None,
 ) -> list[list[Because]]:
-    """For each patch of each group: how much of its likeness to its place is lost when a property is changed.
-
-    Seven forward passes, whatever the number of patches: the place is fixed, the patches only compared with it.
-    """
+    """For each patch of each group: how much of its likeness is lost when a property changes. Seven passes."""
     which = torch.tensor([m.patch for g in groups for m in g.matches])
     if not len(which):
         return [[] for _ in groups]
@@ -170,14 +167,7 @@ def because(found: Influences, changes: Changes) -> list[Because]:
 
 
 def sentence(lost: dict[str, float]) -> str:
-    """Which property matters most, and which that might have mattered does not.
-
-    Example:
-        >>> sentence({"hue": 0.3, "texture": 0.1, "shape": 0.01}), sentence({"hue": 0.2, "shape": 0.18})
-        ('mostly hue, hardly shape', 'hue and shape')
-        >>> sentence({"hue": 0.01, "shape": -0.3})
-        'none of these'
-    """
+    """Which property matters most, and which that might have mattered does not."""
     order = sorted(lost, key=lambda name: -lost[name])
     top = [name for name in order if lost[name] >= LEAST and lost[name] > lost[order[0]] / 1.5]
     if not top:
@@ -192,9 +182,7 @@ def sentence(lost: dict[str, float]) -> str:
 def leaders(bank: Patches, groups: Sequence[Group], reasons: Sequence[Sequence[Because]]) -> list[int]:
     """For each patch of all groups in turn, the position of the one that stands for it on the card: its own, as a rule.
 
-    Patches repeat each other by :func:`seewhy.prototypes.redundancy.redundant`: direction, the pictures nearest to
-    them, and, where they are known, influences. They are compared within a region; where each group is a prototype of
-    its own, all with all. EPIC's channels, being at right angles, repeat none; pictures that voted are each shown.
+    Compared within a region, or all with all where each group is a prototype; channels of EPIC and voters repeat none.
     """
     lead = list(range(sum(len(g.matches) for g in groups)))
     if not isinstance(bank, PatchBank) or not lead or groups[0].voted:
@@ -220,11 +208,7 @@ def delete_patches(
     boxes: Sequence[FractionBox],
     target: int,
 ) -> PatchDeletion:
-    """Hide all boxes at once under the network's mean colour; then the same boxes, moved together to other places.
-
-    Moving the whole pattern, round the edges of the picture, keeps its area and its shape. The figure is the lead:
-    the target's logit less the mean over classes. Cost: 10 forward passes.
-    """
+    """Hide all boxes at once under the mean colour, then the same pattern moved elsewhere: the falls of the lead."""
     height, width = pixels.shape[1:]
     mask = _mask(boxes, height, width)
     shifts = [(round(down * height), round(right * width)) for down, right in ELSEWHERE]

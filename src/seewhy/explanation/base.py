@@ -1,8 +1,4 @@
-"""Explanation = decision + where + like what + in words, each with its measure: what is shown on a card and in JSON.
-
-Pure data; nothing here computes evidence. Every evidence is either present or replaced by :class:`Missing`, which says
-what it would need.
-"""
+"""Explanation = decision + where + like what + in words, each with its measure or :class:`Missing`. Pure data."""
 
 from __future__ import annotations
 
@@ -30,14 +26,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Subject(Result):
-    """Named in every statement of a card, so that none of them can be taken for one about something else.
-
-    Example:
-        >>> Subject("cat", "dog").said
-        'The evidence is about dog, as asked; the decision is cat.'
-        >>> Subject("cat", "cat").said
-        ''
-    """
+    """Named in every statement of a card, so that none of them can be taken for one about something else."""
 
     computed: ClassVar = ("is_decision", "said")
 
@@ -105,14 +94,7 @@ TOO_LITTLE = "Too little evidence of different kinds to compare."
 
 @dataclass(frozen=True)
 class Agreement:
-    """Do the three kinds of evidence tell the same story?
-
-    Attributes:
-        score: mean of the parts that exist, 0…1, or None when fewer than two evidences are there.
-        parts: name → 0…1.
-        sentence: one line for the card.
-        about: the class the parts are about, where it is not the decision; ``None`` where it is.
-    """
+    """Do the kinds of evidence tell the same story? The mean of the parts that exist, ``None`` of fewer than two."""
 
     score: float | None
     parts: dict[str, float]
@@ -237,12 +219,7 @@ class Explanation:
 
     @checked
     def save(self, path: str | Path, *, force: bool = False) -> Path:
-        """Write the card; the ending decides: ``.html``, ``.png`` or ``.json``.
-
-        Args:
-            path: where; over an earlier card, not over a file that SeeWhy did not make.
-            force: over any file.
-        """
+        """Write the card as ``.html``, ``.png`` or ``.json``; over foreign files only with ``force``."""
         from ..report import save
 
         return save(self, Path(path), force=force)

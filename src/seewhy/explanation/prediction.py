@@ -106,12 +106,7 @@ class Decision(Result):
 
     @property
     def headline(self) -> str:
-        """The verdict with the class it is about.
-
-        Example:
-            >>> Decision("sure", "", ("wren",), 0.9).headline
-            'wren, sure'
-        """
+        """The verdict with the class it is about."""
         if self.is_unknown:
             return f"unlike anything it knows, or {self.label}"
         return f"{self.label}, {self.verdict}"
@@ -133,15 +128,7 @@ class Ranked(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """The decision on one picture.
-
-    Attributes:
-        image: file name as given.
-        top: classes by falling probability, the decision first.
-        n_classes: those the classifier knows; left out, those in ``top``.
-        decision: how far to trust it, where that was asked.
-        rejected: whether it goes out as unknown, since the picture is unlike all that was trained on.
-    """
+    """The decision on one picture: classes by falling probability, and how far to trust it, where that was asked."""
 
     image: str
     top: tuple[Ranked, ...]
@@ -170,14 +157,7 @@ class Prediction:
     def probability(self) -> float | None:
         """That the decision is right: the one percentage of a picture, on its card, its tile and in the terminal.
 
-        Calibrated on held-out pictures; the classifier's own score where none were held out. ``None`` where no class
-        is decided for, as the picture is unlike anything it knows, and where there is one class only.
-
-        Example:
-            >>> mango = (Ranked("mango", 0.91), Ranked("papaya", 0.09))
-            >>> measured = Decision("sure", "", ("mango",), 0.9, probability=0.98)
-            >>> Prediction("a.jpg", mango).probability, Prediction("a.jpg", mango, decision=measured).probability
-            (0.91, 0.98)
+        Calibrated on held-out pictures, else the classifier's own score; ``None`` where no class is decided for.
         """
         d = self.decision
         if self.n_classes == 1 or (d is not None and d.is_unknown):

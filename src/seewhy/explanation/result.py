@@ -15,15 +15,7 @@ from .verdict import Level, Verdict
 
 @dataclass(frozen=True)
 class Json:
-    """How a field is written: ``Annotated[float, Doc("…"), Json(digits=6)]``.
-
-    Attributes:
-        key: its name there, where it is another.
-        digits: of a float.
-        optional: left out where it is ``None`` or empty.
-        hidden: never written.
-        inline: its own keys are written beside the others.
-    """
+    """How a field is written: under another key, with so many digits, optional, never, or with its own keys beside."""
 
     key: str = ""
     digits: int = 4

@@ -105,14 +105,7 @@ class Because(Result):
 
 @dataclass(frozen=True)
 class Display:
-    """How likenesses are put on a card; each way of finding them has its own.
-
-    Attributes:
-        title: of the section; what stands before its first comma names it in the summary.
-        unit: what the number of a group is of.
-        similarity: term of the glossary that says what the figure of a likeness is.
-        votes: whether the pictures shown made the decision, each with its part of the vote.
-    """
+    """How likenesses are put on a card; each way of finding them has its own."""
 
     title: str = "What it looks like, in your pictures"
     unit: str = "prototype"

@@ -54,13 +54,7 @@ class Outside(Result):
 
     @property
     def sentence(self) -> str:
-        """One line for cards.
-
-        >>> Outside("given", 0.25, 0.6).sentence
-        '25 % of the heat lies outside the object; by chance it would be 60 %.'
-        >>> Outside("given", why="it has no mask in masks").sentence
-        'How much of the heat lies outside the object was not measured: it has no mask in masks.'
-        """
+        """One line for cards."""
         if self.share is None or self.area is None:
             return f"How much of the heat lies outside the object was not measured: {self.why}."
         return f"{self.share:.0%} of the heat lies outside the object; by chance it would be {self.area:.0%}.".replace(

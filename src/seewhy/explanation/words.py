@@ -12,12 +12,7 @@ from .verdict import Verdict
 
 @dataclass(frozen=True)
 class WordOrigin(Result):
-    """What a description was written for, where that is not simply its class.
-
-    Example:
-        >>> str(WordOrigin("beak", "wren")), str(WordOrigin(written_for="robin"))
-        ('beak, against wren', 'written for robin')
-    """
+    """What a description was written for, where that is not simply its class."""
 
     attribute: Annotated[str | None, Doc("what it is about, where it was written to part two classes"), OPTIONAL] = None
     against: Annotated[str | None, Doc("the class it was written to be distinguished from"), OPTIONAL] = None

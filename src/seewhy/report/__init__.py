@@ -1,7 +1,4 @@
-"""One explanation, shown: as a page, a still picture, in a notebook, and as one of many on an index.
-
-Every form shows the same evidence, verdicts and figures from the same :class:`~seewhy.explanation.base.Explanation`.
-"""
+"""One explanation, shown: as a page, a still picture, in a notebook, and as one of many on an index."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from ..errors import DataError
 from ..explanation.base import Explanation
 from ..storage.output import check_file, temporary_folder, write
 from .card import render_html
-from .index import IndexEntry, index_entry, render_index
+from .overviews import IndexEntry, index_entry, render_index
 from .paging import framed
 from .still import render_png
 

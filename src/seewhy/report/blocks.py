@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from html import escape
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,39 @@ from ..types import FractionBox
 
 Colour = Literal["good", "part", "bad", "ember", "ink", "idle", "quiet", "line", ""]
 """By its name in the palette."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Words with a meaning of their own inside a text."""
+
+    text: str
+    tags: ClassVar[tuple[str, str]] = ("<b>", "</b>")
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __html__(self) -> str:
+        return f"{self.tags[0]}{escape(self.text, quote=False)}{self.tags[1]}"
+
+
+class Strong(Span):
+    """Words that stand out."""
+
+
+class Badge(Span):
+    """The letter of a region."""
+
+    tags = ('<b class="letter">', "</b>")
+
+
+class Unseen(Span):
+    """Words for who cannot see the page."""
+
+    tags = ('<span class="unseen">', "</span>")
+
+    def __str__(self) -> str:
+        return ""
 
 
 @dataclass(frozen=True)
@@ -29,45 +62,6 @@ class Def:
 
     def __html__(self) -> str:
         return f'<a class="def" href="#def-{escape(self.key)}">{escape(self.text, quote=False)}</a>'
-
-
-@dataclass(frozen=True)
-class Strong:
-    """Words that stand out."""
-
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
-
-    def __html__(self) -> str:
-        return f"<b>{escape(self.text, quote=False)}</b>"
-
-
-@dataclass(frozen=True)
-class Unseen:
-    """Words for who cannot see the page."""
-
-    text: str
-
-    def __str__(self) -> str:
-        return ""
-
-    def __html__(self) -> str:
-        return f'<span class="unseen">{escape(self.text, quote=False)}</span>'
-
-
-@dataclass(frozen=True)
-class Badge:
-    """The letter of a region."""
-
-    letter: str
-
-    def __str__(self) -> str:
-        return self.letter
-
-    def __html__(self) -> str:
-        return f'<b class="letter">{escape(self.letter, quote=False)}</b>'
 
 
 class Line(tuple[Any, ...]):
@@ -85,7 +79,7 @@ class Line(tuple[Any, ...]):
         return "".join(p.__html__() if hasattr(p, "__html__") else escape(str(p), quote=False) for p in self)
 
 
-Text = str | Def | Strong | Unseen | Badge | Line
+Text = str | Span | Def | Line
 
 
 @dataclass(frozen=True)
@@ -233,24 +227,6 @@ class Chart:
     alt: str = ""
 
 
-class Mark(NamedTuple):
-    """A number with its interval, one of those compared."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Forest:
-    """Numbers with their intervals, a group a measure, a colour for each of those compared."""
-
-    title: str
-    groups: Sequence[tuple[str, Sequence[Mark]]]
-    names: Sequence[str]
-
-
 @dataclass(frozen=True, eq=False)
 class Picture:
     """A picture with lines below it, from its pixels, a JPEG, or an address; without them, a blank place."""
@@ -345,8 +321,8 @@ class Section:
 
 
 Block = (
-    Note | Figures | Verdict | Missing | Bars | Table | Chart | Forest | Pictures | Heat | Letters | Facts | Fold
-    | Columns | Section
+    Note | Figures | Verdict | Missing | Bars | Table | Chart | Pictures | Heat | Letters | Facts | Fold | Columns
+    | Section
 )  # fmt: skip
 
 
@@ -361,16 +337,10 @@ class Document:
     """A small line above the headline."""
     below: Sequence[Text] = ()
     kind: str = "report"
-    legend: Sequence[tuple[str, Colour]] = field(default=())
-    """Those compared, with their colours."""
 
 
 def text_of(value: Any) -> str:
-    """A cell in words.
-
-    >>> text_of(None), text_of(12345), text_of(0.123), text_of("moss")
-    ('–', '12,345', '0.12', 'moss')
-    """
+    """A cell in words: what is ``None`` is a dash, whole numbers have their thousands parted."""
     if value is None or value != value:
         return "–"
     if isinstance(value, int):
@@ -379,20 +349,12 @@ def text_of(value: Any) -> str:
 
 
 def points(value: float | None, sign: bool = False) -> str:
-    """Per cents without their sign.
-
-    >>> points(0.1234), points(-0.02, sign=True), points(None)
-    ('12.3', '−2.0', '–')
-    """
+    """Per cents without their sign."""
     return "–" if value is None else f"{value * 100:{'+' if sign else ''}.1f}".replace("-", "−")
 
 
 def pair(interval: Sequence[float] | None, sign: bool = False) -> str:
-    """An interval in per cents.
-
-    >>> pair((0.1, 0.25))
-    '10.0 to 25.0'
-    """
+    """An interval in per cents."""
     return "" if interval is None else f"{points(interval[0], sign)} to {points(interval[1], sign)}"
 
 

@@ -1,8 +1,7 @@
 """Drawing with Pillow alone: text that wraps, smooth shapes, fonts that are always there.
 
-The letters are those Pillow carries with it. A text with signs these lack is set in a font of the system if one has
-them. Otherwise it loses its accents, and a sign that no font has is written by its number, ``[4E2D]``, so that texts
-that differ look different. None is refused.
+A sign that no font of Pillow or the system has loses its accent or is written by its number, so that texts that differ
+look different.
 """
 
 from __future__ import annotations

@@ -32,8 +32,7 @@ from .blocks import (
     terms_in,
 )
 from .evidence import blocks_of, heat_title, place_of, regions_of
-from .glossary import terms_of
-from .page import LEVELS, percent, render
+from .page import LEVELS, percent, render, terms_of
 
 N_TOP = 5
 SMALL = 64

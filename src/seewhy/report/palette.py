@@ -68,11 +68,7 @@ STOPS = (0, 26, 50, 76, 100)
 
 
 def rgb(colour: str) -> Colour:
-    """A colour as Pillow takes it.
-
-    >>> rgb("#ad3f0c"), rgb("#fff")
-    ((173, 63, 12), (255, 255, 255))
-    """
+    """A colour as Pillow takes it."""
     digits = colour.lstrip("#")
     digits = "".join(2 * d for d in digits) if len(digits) == 3 else digits
     red, green, blue = bytes.fromhex(digits)
@@ -80,11 +76,7 @@ def rgb(colour: str) -> Colour:
 
 
 def custom_properties(colours: Mapping[str, str]) -> str:
-    """As a style sheet takes them.
-
-    >>> custom_properties({"ink": "#000", "on": "#fff"})
-    '--ink: #000; --on: #fff;'
-    """
+    """As a style sheet takes them."""
     return " ".join(f"--{name}: {colour};" for name, colour in colours.items())
 
 
@@ -102,11 +94,7 @@ def coloured(style: str) -> str:
 
 
 def class_colours(n: int) -> list[Colour]:
-    """Colours for so many classes, each far from those before it: hues by the golden angle, two depths in turn.
-
-    >>> class_colours(2)
-    [(205, 81, 81), (93, 162, 113)]
-    """
+    """Colours for so many classes, each far from those before it: hues by the golden angle, two depths in turn."""
     found = []
     for i in range(n):
         light, strong = ((0.56, 0.55), (0.50, 0.27), (0.42, 0.62))[i % 3]
@@ -116,9 +104,5 @@ def class_colours(n: int) -> list[Colour]:
 
 
 def named_colours(names: Sequence[str]) -> dict[str, str]:
-    """Each class with its colour, as a style sheet takes it.
-
-    >>> named_colours(["cat", "dog"])
-    {'cat': '#cd5151', 'dog': '#5da271'}
-    """
+    """Each class with its colour, as a style sheet takes it."""
     return {name: f"#{bytes(colour).hex()}" for name, colour in zip(names, class_colours(len(names)), strict=True)}

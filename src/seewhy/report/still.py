@@ -259,7 +259,7 @@ def _line(c: Canvas, text: Any, x: float, y: float, size: int) -> float:
     """Text with badges and strong words in it; where it ends."""
     for part in text if isinstance(text, Line) else (text,):
         if isinstance(part, Badge):
-            x = c.badge(x, y, part.letter) + 3
+            x = c.badge(x, y, part.text) + 3
         else:
             x = c.text(x, y, str(part), size, INK, isinstance(part, Strong))
     return x

@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import DataError, ImageError, InputError, ModelError
+from ..report.blocks import Document
 from ..report.paging import Page
 from ..spelling import nearest
 from ..types import Failure
@@ -177,10 +178,10 @@ class Results(Page):
         """Whether every picture was compared."""
         return bool(self.data["exact"])
 
-    def to_html(self) -> str:
-        from ..report.search import render_search
+    def document(self) -> Document:
+        from ..report.documents import search_document
 
-        return render_search(self.data, self.hits)
+        return search_document(self.data, self.hits)
 
 
 @dataclass(frozen=True)

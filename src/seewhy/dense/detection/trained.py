@@ -14,7 +14,7 @@ from torch import Tensor
 from ...encoders.base import Encoder
 from ...encoders.stream import file_digest
 from ...errors import InputError
-from ...report.region_reports import expected
+from ...report.documents import expected
 from ...types import Failure
 from ..finders import Detector
 from ..parts import PooledScore

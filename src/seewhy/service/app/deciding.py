@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from ...errors import DataError
 from ...language.annotation.labels import NAME, Corrections, as_row, known_picture
 from ...language.annotation.store import Conflict, Saved
-from ...report.check import check_context
+from ...report.overviews import check_context
 from ...studies.inspection.check import KINDS
 from .base import NOT_THERE, Csv, Format, add_data, add_file, add_page, answer, answers, make_base, render
 from .settings import Settings

@@ -1,15 +1,17 @@
-"""What the pages stand on: classifier, worker, memory; every computation of a page is one method here."""
+"""What the pages stand on: classifier, worker, and what is remembered while they run; nothing goes to the disk."""
 
 from __future__ import annotations
 
 import asyncio
+import secrets
+import threading
+from collections import OrderedDict, deque
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,24 +22,98 @@ from ...descriptions.base import Descriptions
 from ...encoders.stream import Encoded
 from ...errors import ImageError, InputError
 from ...evidence.explain import ExplainOptions, explain_seen, runner_up
-from ...evidence.place import Place, WordMap, like_place, word_maps
 from ...explanation.base import Explanation
 from ...explanation.verdict import Missing
 from ...language.annotation.labels import Corrections
-from ...pictures.miniatures import encode_thumbnail
 from ...pictures.samples import Sample, Samples
 from ...storage.features import FeatureStore
 from ...types import Failure
-from .decoder import decoder_with
-from .memory import Bounded, Memory, Reader, Shown
 from .mistakes import Mistakes
 from .settings import Settings
-from .words import Moved, moved, on_pictures, with_texts
-from .worker import LATER, SOON, Worker
+from .words import on_pictures
+from .worker import LATER, SOON, Worker, decoder_with, see
 
 T = TypeVar("T")
-THUMBNAIL_SIDE = 160
 N_EFFECTS = 16
+N_EXPLANATIONS = 6
+
+
+class Bounded(Generic[T]):
+    """Things by name, the least lately used dropped first; safe between threads."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._items: OrderedDict[object, T] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: object) -> T | None:
+        with self._lock:
+            if key in self._items:
+                self._items.move_to_end(key)
+            return self._items.get(key)
+
+    def put(self, key: object, value: T) -> None:
+        with self._lock:
+            self._items[key] = value
+            self._items.move_to_end(key)
+            while len(self._items) > self.most:
+                self._items.popitem(last=False)
+
+    def values(self) -> list[T]:
+        with self._lock:
+            return list(self._items.values())
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One picture that was looked at."""
+
+    id: str
+    seen: Encoded
+    label: str | None = None
+    explanations: Bounded[Explanation] = field(default_factory=lambda: Bounded(N_EXPLANATIONS))
+
+
+@dataclass
+class Reader:
+    """One reader's session."""
+
+    id: str
+    recent: deque[str]
+    edited: Classifier | None = None
+    version: int = 0
+
+
+class Memory:
+    """All that is kept."""
+
+    def __init__(self, n_pictures: int, n_readers: int, n_recent: int) -> None:
+        self.pictures: Bounded[Shown] = Bounded(n_pictures)
+        self.readers: Bounded[Reader] = Bounded(n_readers)
+        self.editors: Bounded[Reader] = Bounded(n_readers)
+        self.n_recent = n_recent
+
+    def keep(self, seen: Encoded, label: str | None = None) -> Shown:
+        shown = Shown(secrets.token_urlsafe(16), seen, label)
+        self.pictures.put(shown.id, shown)
+        return shown
+
+    def reader(self, cookie: str | None) -> Reader:
+        """The reader of a cookie; a new one where it is not known, who is kept from the first picture or edit on."""
+        found = None if cookie is None else self.editors.get(cookie) or self.readers.get(cookie)
+        return found or Reader(secrets.token_urlsafe(16), deque(maxlen=self.n_recent))
+
+    def remember(self, reader: Reader) -> None:
+        """Keep a reader, who has shown a picture or edited words."""
+        (self.readers if reader.edited is None else self.editors).put(reader.id, reader)
+
+    def recent(self, reader: Reader) -> list[Shown]:
+        """A reader's last pictures that are still kept, the newest first."""
+        found = (self.pictures.get(one) for one in reader.recent)
+        return [shown for shown in found if shown is not None]
 
 
 class State:
@@ -92,10 +168,7 @@ class State:
 
     async def look(self, source: bytes | str, name: str, reader: Reader, label: str | None = None) -> Shown:
         """Encode a picture and keep it, with its class where that is known."""
-        with self.worker.coming():
-            picture = await asyncio.wrap_future(self.decoder.read(source, name, self.classifier.encoder.transform))
-            look = self.worker.look(picture, name)
-        result = await asyncio.wrap_future(look)
+        result = await see(self.worker, self.decoder, source, name)
         if isinstance(result, Failure):
             raise ImageError(name, result.error)
         shown = self.memory.keep(result, label)
@@ -142,49 +215,9 @@ class State:
 
         return await self.compute(make, LATER if options.measure else SOON)
 
-    async def words(
-        self, shown: Shown, reader: Reader, target: str | None, contrast: str | None
-    ) -> tuple[WordMap, ...] | Missing:
-        """Where each sentence on the card holds."""
-        classifier = self.of(reader)
-
-        def make() -> tuple[WordMap, ...] | Missing:
-            one, other, _ = _classes(classifier, shown.seen, target, contrast)
-            assert shown.seen.features is not None
-            grid = classifier.encoder.layout.to_grid(shown.seen.features[None])[0]
-            return word_maps(classifier, grid, shown.seen.pooled[0], one, other)
-
-        return await self.compute(make)
-
-    async def place(
-        self, shown: Shown, reader: Reader, cell: tuple[int, int], target: str | None, contrast: str | None
-    ) -> Place:
-        """What one place looks like."""
-        classifier = self.of(reader)
-
-        def make() -> Place:
-            one, _, against = _classes(classifier, shown.seen, target, contrast)
-            return like_place(classifier, shown.seen, cell, one, against)
-
-        return await self.compute(make)
-
-    async def edit(self, shown: Shown, reader: Reader, changes: dict[str, list[str]]) -> Moved:
-        """Take other words for some classes; say what that does to this picture."""
-        author = self.author(reader)
-
-        def make() -> Moved:
-            edited = with_texts(self.of(reader), changes, self.store)
-            self._take(author, edited, edited)
-            self.memory.remember(author)
-            return moved(self.classifier, edited, shown.seen.pooled[:1], list(changes))
-
-        return await self.compute(make)
-
-    async def reset(self, reader: Reader) -> None:
-        """Back to the words as they were given."""
-        await self.compute(lambda: self._take(self.author(reader), None, self.classifier))
-
-    def _take(self, author: Reader, edited: Classifier | None, saved: Classifier) -> None:
+    def take_words(self, author: Reader, edited: Classifier | None) -> None:
+        """Other words from now on; ``None`` goes back to those that were given."""
+        saved = edited or self.classifier
         if self.settings.save is not None and saved.words is not None:
             Descriptions(texts_of(saved.words)).write(self.settings.save, force=self.settings.force)
         author.edited, author.version = edited, author.version + 1
@@ -216,20 +249,6 @@ class State:
             raise HTTPException(404, "There is no such picture among those given with --data.")
         return self.mistakes.items[index]
 
-    async def thumbnail(self, index: int) -> bytes:
-        """A small JPEG of a picture to browse."""
-        path, transform = self.sample(index).image, self.classifier.encoder.transform
-        picture = await asyncio.wrap_future(self.decoder.read(path, Path(path).name, transform))
-        view = Image.fromarray(picture.pixels)
-        view.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-        return encode_thumbnail(np.asarray(view), 80)
-
-    def facts(self) -> dict[str, Any]:
-        """What is served, for the first page."""
-        classifier = self.classifier
-        about = {"model": classifier.provenance(), "n_classes": len(classifier.classes)}
-        return {**about, "words": classifier.words is not None, "browse": self.mistakes is not None}
-
     def bar(self, here: str) -> dict[str, Any]:
         """What the bar on top of every page shows."""
         return {"here": here, "browse": self.mistakes is not None}
@@ -253,7 +272,7 @@ def _cookie(request: Request) -> str:
     return f"seewhy-{server[1] if server else 0}"
 
 
-def _classes(
+def classes_of(
     classifier: Classifier, seen: Encoded, target: str | None, contrast: str | None
 ) -> tuple[int, int, int | None]:
     """Indices of the class explained, of the one it is weighed against, and of a contrast that was asked for."""

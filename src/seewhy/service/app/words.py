@@ -38,21 +38,17 @@ def with_texts(
         raise DataError(f"{n} texts came at once. At most {MOST_TOGETHER} are taken. Send fewer classes at a time.")
     wanted = Descriptions.of({**texts_of(classifier.words), **{k: list(v) for k, v in changes.items()}})
     for label in changes:
-        _check(label, wanted.texts[label])
+        texts = wanted.texts[label]
+        if len(texts) > MOST_TEXTS:
+            raise DataError(f"{label!r} has {len(texts)} texts. At most {MOST_TEXTS} are taken. Leave some out.")
+        if (longest := max(map(len, texts))) > MOST_SIGNS:
+            raise DataError(
+                f"A text of {label!r} has {longest} characters. At most {MOST_SIGNS} are taken. Shorten it."
+            )
     edited = reworded(classifier, wanted, store)
     if classifier.words.nameless is None or edited.held_out is None:
         return edited
     return measured_by(edited, edited.held_out, store)  # still without the classes' names
-
-
-def _check(label: str, texts: Sequence[str]) -> None:
-    if len(texts) > MOST_TEXTS:
-        raise DataError(f"{label!r} has {len(texts)} texts. At most {MOST_TEXTS} are taken. Leave some out.")
-    longest = max(texts, key=len)
-    if len(longest) > MOST_SIGNS:
-        raise DataError(
-            f"A text of {label!r} has {len(longest)} characters. At most {MOST_SIGNS} are taken. Shorten it."
-        )
 
 
 @dataclass(frozen=True)

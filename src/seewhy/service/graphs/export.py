@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -51,13 +51,7 @@ SERVERS = {"plain": None, "triton": "Triton Inference Server", "ovms": "OpenVINO
 
 @dataclass(frozen=True)
 class Exported:
-    """A graph that was written and checked.
-
-    Attributes:
-        folder: where it lies.
-        card: what stands in ``export.json``.
-        failures: pictures to compare on that could not be read.
-    """
+    """A graph that was written and checked; ``card`` is what stands in ``export.json``."""
 
     folder: Path
     card: dict[str, Any]
@@ -153,8 +147,12 @@ def _write(
     heat = run(views[:1], np.full((1, 1), -1))["heat"].shape[1:]
     inputs, outputs = signatures(len(model.classes), size, (heat[0], heat[1]))
     labels = "\n".join(" ".join(c.split()) for c in model.classes) + "\n"
-    for file, text in {**_server_files(layout, named, form, inputs, outputs), **_labels(layout, named, labels)}.items():
-        write_inside(fresh / file, text)
+    write_inside(fresh / (LABELS if layout == "plain" else f"{named}/{LABELS}"), labels)
+    if layout == "triton":
+        write_inside(fresh / f"{named}/config.pbtxt", _for_triton(named, form, inputs, outputs))
+    elif layout == "ovms":
+        config = {"name": named, "base_path": named, "plugin_config": {"INFERENCE_PRECISION_HINT": "f32"}}
+        write_inside(fresh / "config.json", json.dumps({"model_config_list": [{"config": config}]}, indent=1) + "\n")
     card = {
         "format": FORMAT,
         "seewhy": version("seewhy"),
@@ -174,23 +172,19 @@ def _write(
         "inputs": inputs,
         "outputs": outputs,
         "preprocessing": preprocessing(model),
-        "check": _check(form, differences, len(views), given),
+        "check": {
+            "pictures": len(views),
+            "drawn": not given,
+            "runtime": f"{form.extra} {form.versions()[form.extra]}",
+            "against": "SeeWhy in eager torch, float32",
+            "tolerance": TOLERANCE,
+            "differences": {name: float(f"{value:.2g}") for name, value in differences._asdict().items()},
+        },
         "graph": (Path(inside) / form.file).as_posix(),
         "files": digests(fresh),
     }
     write_inside(fresh / CARD, FACTS.put((json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode()))
     return card
-
-
-def _check(form: Format, differences: Differences, n: int, given: bool) -> dict[str, Any]:
-    return {
-        "pictures": n,
-        "drawn": not given,
-        "runtime": f"{form.extra} {form.versions()[form.extra]}",
-        "against": "SeeWhy in eager torch, float32",
-        "tolerance": TOLERANCE,
-        "differences": differences.to_json(),
-    }
 
 
 def check_place(folder: Path) -> Path:
@@ -254,28 +248,18 @@ def signatures(n_classes: int, size: tuple[int, int], grid: tuple[int, int]) -> 
         "heat": ("float32", grid, "Grad-CAM, signed: above 0 speaks for the class explained"),
         "explained": ("int64", (1,), "index of the class explained"),
     }
-    told = (
+    ins, outs = (
         [{"name": n, "type": kind, "shape": ["batch", *shape], "what": what} for n, (kind, shape, what) in part.items()]
         for part in (inputs, outputs)
     )
-    return next(told), next(told)
+    return ins, outs
 
 
-def _labels(layout: str, named: str, labels: str) -> dict[str, str]:
-    """Where the classes' names lie, one a line, in the order of the outputs."""
-    return {LABELS if layout == "plain" else f"{named}/{LABELS}": labels}
-
-
-def _server_files(layout: str, named: str, form: Format, inputs: Tensors, outputs: Tensors) -> dict[str, str]:
-    """The server's own files, name → contents: for Triton with dynamic batching on, for OVMS in float32."""
-    if layout == "triton":
-        lines = [f'name: "{named}"', f'backend: "{form.backend}"', f"max_batch_size: {MAX_BATCH}"]
-        lines += [_as_triton("input", one) for one in inputs] + [_as_triton("output", one) for one in outputs]
-        return {f"{named}/config.pbtxt": "\n".join([*lines, "dynamic_batching { }"]) + "\n"}
-    if layout == "ovms":
-        config = {"name": named, "base_path": named, "plugin_config": {"INFERENCE_PRECISION_HINT": "f32"}}
-        return {"config.json": json.dumps({"model_config_list": [{"config": config}]}, indent=1) + "\n"}
-    return {}
+def _for_triton(named: str, form: Format, inputs: Tensors, outputs: Tensors) -> str:
+    """The server's own file, with dynamic batching on."""
+    lines = [f'name: "{named}"', f'backend: "{form.extra}"', f"max_batch_size: {MAX_BATCH}"]
+    lines += [_as_triton("input", one) for one in inputs] + [_as_triton("output", one) for one in outputs]
+    return "\n".join([*lines, "dynamic_batching { }"]) + "\n"
 
 
 def _as_triton(kind: str, tensor: dict[str, Any]) -> str:
@@ -309,8 +293,7 @@ def in_the_file(model: Classifier) -> dict[str, str]:
     return {"seewhy": version("seewhy"), **texts}
 
 
-@dataclass(frozen=True)
-class Differences:
+class Differences(NamedTuple):
     """How far a graph was from SeeWhy; logits and heat as parts of a picture's largest, logits at least of 1."""
 
     logits: float
@@ -319,10 +302,7 @@ class Differences:
 
     @property
     def largest(self) -> float:
-        return max(self.logits, self.probabilities, self.heat)
-
-    def to_json(self) -> dict[str, float]:
-        return {name: float(f"{value:.2g}") for name, value in vars(self).items()}
+        return max(self)
 
 
 def drawn(size: tuple[int, int], n: int = N_DRAWN, seed: int = 0) -> UInt8[np.ndarray, "n h w 3"]:
@@ -351,11 +331,7 @@ def answers(
 
 
 def compare(classifier: Classifier, run: Run, views: UInt8[np.ndarray, "n h w 3"]) -> Differences:
-    """All pictures at once and the first one alone, the class decided for and, of each, another one.
-
-    Raises:
-        ModelError: the graph differs by more than :data:`TOLERANCE`.
-    """
+    """All pictures at once and the first one alone, the class decided for and, of each, another one."""
     every = torch.arange(len(views)) % len(classifier.classes)
     cases: Sequence[tuple[Any, Tensor | None]] = ((views, None), (views[:1], None), (views, every))
     differences = []
@@ -365,7 +341,7 @@ def compare(classifier: Classifier, run: Run, views: UInt8[np.ndarray, "n h w 3"
         # Of two classes that are equal but for rounding, the graph may name the other one.
         wanted = answers(classifier, pictures, got["explained"][:, 0] if index is None else index)
         differences.append(_differences(got, wanted, chosen=index is None))
-    whole = Differences(*(max(getattr(one, name) for one in differences) for name in Differences.__annotations__))
+    whole = Differences(*map(max, zip(*differences, strict=True)))
     if not whole.largest <= TOLERANCE:
         raise ModelError(
             f"The graph answers otherwise than the classifier, by {whole.largest:.1g} on {len(views)} pictures. At "

@@ -37,9 +37,7 @@ MOST = 2**16
 class Graph(nn.Module):
     """``picture`` and ``class_index`` → ``logits``, ``probabilities``, ``heat`` and ``explained``.
 
-    Normalising, trunk and head are the classifier's own. The map is :class:`seewhy.attributions.grad_cam.GradCAM`
-    itself, of the last map: it needs a gradient through the head alone, and that is traced into plain operations, so a
-    runtime without gradients draws it.
+    Its map is Grad-CAM of the last map: a gradient through the head alone, traced into plain operations.
     """
 
     mean: Tensor
@@ -53,7 +51,8 @@ class Graph(nn.Module):
         self.trunk = on_cpu(classifier.encoder.trunk)
         with torch.no_grad():
             features = self.trunk(torch.zeros(1, 3, *transform.input_size))
-        self.n_examples = _unlike(features.shape)
+        # As long as no other axis, so that the trace cannot take one for the other.
+        self.n_examples = next(n for n in range(2, 99) if n not in features.shape)
         self.tail = _traced(classifier, features.repeat(self.n_examples, *(1,) * (features.ndim - 1)))
 
     def forward(
@@ -77,17 +76,6 @@ class Graph(nn.Module):
             ) from error
 
 
-def decide_and_explain(
-    classifier: Classifier, features: Tensor, class_index: Int[Tensor, "b 1"]
-) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"], Float[Tensor, "b gh gw"], Int[Tensor, "b 1"]]:
-    """What ``predict`` and ``explain --where grad_cam`` do once the trunk has run."""
-    pooled = classifier.encoder.head(features)
-    logits = classifier.head(pooled)
-    explained = torch.where(class_index < 0, logits.argmax(1, keepdim=True), class_index)
-    heat = GradCAM().attribute(classifier, EncoderOutput(features, pooled), Target(explained[:, 0]))
-    return logits.detach(), logits.detach().softmax(1), heat.detach(), explained
-
-
 def on_cpu(trunk: nn.Module) -> nn.Module:
     """The trunk, or a copy of it where it runs on a GPU."""
     away = any(p.device.type != "cpu" for p in (*trunk.parameters(), *trunk.buffers()))
@@ -95,21 +83,21 @@ def on_cpu(trunk: nn.Module) -> nn.Module:
 
 
 def _traced(classifier: Classifier, features: Tensor) -> fx.GraphModule:
+    """What ``predict`` and ``explain --where grad_cam`` do once the trunk has run."""
     index = torch.full((len(features), 1), -1)
 
     def tail(features: Tensor, class_index: Tensor) -> tuple[Tensor, ...]:
-        return decide_and_explain(classifier, features, class_index)
+        pooled = classifier.encoder.head(features)
+        logits = classifier.head(pooled)
+        explained = torch.where(class_index < 0, logits.argmax(1, keepdim=True), class_index)
+        heat = GradCAM().attribute(classifier, EncoderOutput(features, pooled), Target(explained[:, 0]))
+        return logits.detach(), logits.detach().softmax(1), heat.detach(), explained
 
     with sdpa_kernel(SDPBackend.MATH), quiet():  # the fast kernels' backward is no plain operation
         tail(features, index)  # what is made once on first use is made of numbers, and not of the trace
         try:
-            trace = make_fx(
-                tail,
-                decomposition_table=_plain(),
-                tracing_mode="symbolic",
-                _allow_non_fake_inputs=True,
-            )
-            return trace(features, index)
+            plain = _plain()
+            return make_fx(tail, plain, "symbolic", _allow_non_fake_inputs=True)(features, index)
         except Exception as error:
             raise ModelError(
                 f"A {classifier.recipe!r} classifier on {classifier.encoder.name!r} cannot be one graph: what stands "
@@ -131,11 +119,6 @@ def _stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return torch.cat([one.unsqueeze(dim) for one in tensors], dim)
 
 
-def _unlike(shape: Sequence[int]) -> int:
-    """A batch that is as long as no other axis, so that the trace cannot take one for the other."""
-    return next(n for n in range(2, 99) if n not in shape)
-
-
 def said(error: Exception) -> str:
     """What an exporter says, in one line that is not too long."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": .")
@@ -153,9 +136,8 @@ class Format(ABC):
     name: ClassVar[str]
     file: ClassVar[str]
     extra: ClassVar[str]
-    backend: ClassVar[str]
+    """What runs it, the backend of Triton too."""
     needs: ClassVar[tuple[str, ...]]
-    made_with: ClassVar[tuple[str, ...]]
 
     @abstractmethod
     def write(
@@ -169,7 +151,7 @@ class Format(ABC):
 
     def versions(self) -> dict[str, str]:
         """Of torch and of what wrote it."""
-        return {name: version(name) for name in ("torch", *self.made_with)}
+        return {name: version(name) for name in ("torch", *self.needs)}
 
 
 class Onnx(Format):
@@ -178,9 +160,7 @@ class Onnx(Format):
     name = "onnx"
     file = "model.onnx"
     extra = "onnxruntime"
-    backend = "onnxruntime"
-    needs = ("onnxruntime", "onnx", "onnxscript")
-    made_with = ("onnx", "onnxscript", "onnxruntime")
+    needs = ("onnx", "onnxscript", "onnxruntime")
 
     def write(
         self, program: ExportedProgram, size: tuple[int, int], folder: Path, facts: Mapping[str, str]
@@ -217,9 +197,7 @@ class OpenVino(Format):
     name = "openvino"
     file = "model.xml"
     extra = "openvino"
-    backend = "openvino"
     needs = ("openvino",)
-    made_with = ("openvino",)
 
     def write(
         self, program: ExportedProgram, size: tuple[int, int], folder: Path, facts: Mapping[str, str]

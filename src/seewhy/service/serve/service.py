@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,9 +26,8 @@ from ...evidence.explain import ExplainOptions, explain_seen
 from ...explanation.base import Explanation
 from ...threads import beside
 from ...types import Failure
-from ..app.decoder import decoder_with
 from ..app.settings import Settings
-from ..app.worker import Worker
+from ..app.worker import Worker, decoder_with, see
 from .entrance import AccessLog, Metrics
 from .settings import ServiceSettings
 
@@ -91,17 +89,12 @@ class Models:
         self._refused: dict[str, tuple[object, float]] = {}
         """Name → what lay in its folder when it was refused, and when that was."""
         self._lock = threading.Lock()
-        self._now = {
-            name: self._made(name, source) if isinstance(source, Path) else self._model(name, source, source.digest)
-            for name, source in sources.items()
-        }
+        self._now = {name: self._made(name, source) for name, source in sources.items()}
 
-    def _made(self, name: str, folder: Path) -> Model:
-        """Of a folder; one that changes while it is loaded is found changed the next time."""
-        before = digest_of(folder)
-        return self._model(name, self.load(folder), before or "")
-
-    def _model(self, name: str, classifier: Classifier, digest: str) -> Model:
+    def _made(self, name: str, source: Classifier | Path) -> Model:
+        """One that changes while it is loaded is found changed the next time."""
+        digest = (digest_of(source) or "") if isinstance(source, Path) else source.digest
+        classifier = self.load(source) if isinstance(source, Path) else source
         return Model(name, classifier, digest, self.settings, self.metrics)
 
     def all(self) -> list[Model]:
@@ -126,8 +119,7 @@ class Models:
     def reload(self, *, force: bool = False) -> None:
         """Load what changed; whatever cannot be loaded whole leaves the old model where it is.
 
-        What was refused is tried again once any file of its folder changes, as one that is being copied does, or after
-        a minute, as the encoder may lie elsewhere.
+        It is tried again when a file changes, or after a minute, as the encoder may lie elsewhere.
         """
         for name, folder in self.folders.items():
             digest, files = digest_of(folder), files_of(folder)
@@ -175,7 +167,7 @@ def digest_of(folder: Path) -> str | None:
 def files_of(folder: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of each file, by which one sees that something is still being copied."""
     try:
-        found = [(entry.name, entry.stat()) for entry in os.scandir(folder)]
+        found = [(path.name, path.stat()) for path in folder.iterdir()]
     except OSError:  # one went while it was looked at, so that the next look finds others
         return []
     return sorted((name, status.st_size, status.st_mtime_ns) for name, status in found)
@@ -229,12 +221,15 @@ class Service:
         self.reloader = Reloader(models, settings.reload_seconds)
         self.decoder = decoder_with(settings.web.decode_seconds, settings.web.n_waiting)
         self._heads = ThreadPoolExecutor(2, thread_name_prefix="seewhy-head")
-        metrics.watch(self._readings)
 
-    def _readings(self) -> list[tuple[str, str, float]]:
-        waiting = [("seewhy_waiting", model.name, float(model.worker.n_waiting)) for model in self.models.all()]
-        stale = [("seewhy_stale", name, float(name in self.models.problems)) for name in self.models.folders]
-        return waiting + stale
+    def counts(self) -> bytes:
+        """For Prometheus."""
+        for model in self.models.all():
+            self.metrics.waiting.labels(model.name).set(model.worker.n_waiting)
+        for name in self.models.folders:
+            self.metrics.stale.labels(name).set(name in self.models.problems)
+        self.metrics.running.set(self.n_running)
+        return self.metrics.text()
 
     @property
     def is_alive(self) -> bool:
@@ -274,11 +269,7 @@ class Service:
 
     async def _look(self, model: Model, data: bytes, name: str) -> Encoded | Failure:
         try:
-            transform = model.classifier.encoder.transform
-            with model.worker.coming():
-                picture = await asyncio.wrap_future(self.decoder.read(data, name, transform))
-                look = model.worker.look(picture, name)
-            return await asyncio.wrap_future(look)
+            return await see(model.worker, self.decoder, data, name)
         except ImageError as error:
             return Failure(name, error.reason)
 
@@ -302,12 +293,3 @@ class Service:
             return lambda: next(explain_seen(model.classifier, [one], options)).without_folders()
 
         return list(await asyncio.gather(*(asyncio.wrap_future(model.worker.do(job(one))) for one in seen)))
-
-    async def encode(self, model: Model, pixels: Tensor) -> Tensor:
-        """Features of pixels that a client made ready itself."""
-        encoder, most = model.classifier.encoder, self.settings.web.batch
-
-        def make() -> Tensor:
-            return torch.cat([encoder.pooled(part) for part in pixels.split(most)])
-
-        return await asyncio.wrap_future(model.worker.do(make))

@@ -19,12 +19,11 @@ from ...classifiers.base import Classifier
 from ...classifiers.saving import load as load_saved
 from ...errors import UnknownNameError
 from ..app.base import answer_errors
-from ..app.decoder import decoder_with
 from ..app.guard import Guard
 from ..app.serving import address, limited, listen
+from ..app.worker import decoder_with
 from .answers import ERRORS, Answers, ClientGone, gone
 from .entrance import AccessLog, Door, Entrance, Metrics, refuse
-from .kserve import KServe
 from .service import Models, Service, ServiceSettings
 
 
@@ -55,7 +54,6 @@ def make(
     answer_errors(app, refuse, {UnknownNameError: 404})
     app.add_exception_handler(ClientGone, gone)
     Answers(service).mount(app)
-    KServe(service).mount(app)
     app.state.service = service
     return app
 
@@ -83,7 +81,7 @@ class DrainingServer(uvicorn.Server):
 
 
 def run(app: Any, ready: Callable[[str], None]) -> None:
-    """See :func:`seewhy.service.serve.serve`; the extra is installed."""
+    """Serve until SIGTERM or Ctrl-C; what runs is answered first, and what comes meanwhile is refused."""
     service: Service = app.state.service
     web = service.settings.web
     service.wake()
