@@ -27,7 +27,7 @@ from seewhy.catalogue import listing
 from seewhy.cli import app
 from seewhy.cli.renamed import OLD, RENAMED, TURNED
 from seewhy.cli.verbs import shared_options
-from seewhy.evaluation.faithfulness import FURTHER
+from seewhy.evaluation.figures import FURTHER
 from seewhy.evidence.agreement import agree
 from seewhy.pictures import images
 from seewhy.pictures.samples import TABLES

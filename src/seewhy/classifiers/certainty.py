@@ -18,8 +18,7 @@ from ..storage.tensors import compact
 from ..threads import beside
 from ..trust.base import LEVEL, Judgement, Trust
 from ..trust.measure import MIN_PICTURES, measure_trust, trust_features
-from ..trust.strangeness import Inputs
-from ..trust.strangers import strangers
+from ..trust.strangeness import Inputs, strangers
 from .figures import linear_fit, log_odds_shift
 
 if TYPE_CHECKING:

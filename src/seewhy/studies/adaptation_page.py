@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..evaluation.confusions import small_copies
+from ..evaluation.document import small_copies
 from ..report.blocks import (
     Block,
     Cell,

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..evaluation.faithfulness import N_FEWEST
+from ..evaluation.figures import N_FEWEST
 from .bootstrap import EQUAL, holm, rounded
 
 N_TABLED = 2001

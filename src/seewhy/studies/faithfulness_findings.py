@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..evaluation.faithfulness import N_FEWEST
+from ..evaluation.figures import N_FEWEST
 from ..metrics import Metric
 from .bootstrap import Paired, paired
 from .records import Row

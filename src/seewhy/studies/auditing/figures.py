@@ -16,8 +16,7 @@ from ...classifiers.base import Classifier
 from ...descriptions.base import Descriptions, WordBank
 from ...descriptions.controls import random_words
 from ...errors import DataError
-from ...evaluation.copies import find_copies
-from ...evaluation.trust import trust_figures
+from ...evaluation.figures import find_copies, trust_figures
 from ...evidence.agreement import IN_PART
 from ...explanation.verdict import Missing
 from ...heads.head import Projected
