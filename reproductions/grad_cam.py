@@ -42,7 +42,7 @@ from seewhy.metrics.mosaic_focus import mosaic
 from seewhy.metrics.similarity import spearman
 from seewhy.pictures.images import read_picture
 from seewhy.pictures.sources import list_pictures
-from seewhy.studies.records import ANY, StudyRecords
+from seewhy.studies.study import ANY, StudyRecords
 
 SURE = 0.5
 """Photographs are taken whose class the network is at least this sure of: only then is there a class to explain."""

@@ -13,7 +13,7 @@ import torch
 from ..evaluation.figures import N_FEWEST
 from ..metrics import Metric
 from .bootstrap import Paired, paired
-from .records import Row
+from .study import Row
 
 RANDOM = "random"
 FILLS = {"mean": "deletion", "black": "deletion_black", "blur": "deletion_blur"}
