@@ -47,7 +47,7 @@ from seewhy.pictures.images import read_picture
 from seewhy.pictures.samples import load_samples
 from seewhy.pictures.sources import list_pictures
 from seewhy.progress import Progress
-from seewhy.studies.records import ANY, StudyRecords
+from seewhy.studies.study import ANY, StudyRecords
 
 KEEP = (1.0, 0.5, 0.15)
 PERTURBATION = ("score_cam", "rise")

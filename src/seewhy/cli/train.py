@@ -263,7 +263,7 @@ def _train_and_save(
     session.say(
         {**report.data, "run": run, "encoder_folder": str(output)},
         f"{output}: {title_of(done.adaptation.provenance)}",
-        *measure_lines(report.rows),
+        *measure_lines(report.data["measures"]),
         f"page: {output / 'run.html'}",
     )
     raise typer.Exit(watched.exit_code(len(read)))

@@ -39,8 +39,7 @@ from .background_verdict import (
     pasted,
     rule,
 )
-from .records import Row, measured, model_digest
-from .study import Findings, beside
+from .study import Findings, Row, beside, measured, model_digest
 
 N_EXAMPLES = 6
 

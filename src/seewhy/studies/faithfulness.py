@@ -33,8 +33,7 @@ from ..progress import Progress
 from ..types import Failure
 from . import pages
 from .faithfulness_findings import findings
-from .records import StudyRecords, model_digest, records_in
-from .study import Findings, beside
+from .study import Findings, StudyRecords, beside, model_digest, records_in
 
 DEFAULT_METRICS = (
     "deletion",

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from ..evaluation.faithfulness import N_FEWEST
+from ..evaluation.figures import N_FEWEST
 from ..metrics import Metric
 from .bootstrap import Paired, paired
-from .records import Row
+from .study import Row
 
 RANDOM = "random"
 FILLS = {"mean": "deletion", "black": "deletion_black", "blur": "deletion_blur"}

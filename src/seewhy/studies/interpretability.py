@@ -34,8 +34,7 @@ from .interpretability_findings import (
     interpretability_page,
     library_rows,
 )
-from .records import Row, StudyRecords, bits, from_bits, records_in
-from .study import Findings, beside
+from .study import Findings, Row, StudyRecords, beside, bits, from_bits, records_in
 
 __all__ = ["CAVEAT", "HeadTraining", "InterpretabilityStudy"]
 TESTED, CHOOSING = 0.25, 0.2

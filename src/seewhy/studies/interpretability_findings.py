@@ -16,7 +16,7 @@ from ..report.charts import colour_of
 from .bootstrap import Combine, figure, paired, paired_means, percentiles, rounded
 from .concepts import CONTROL, iis
 from .pages import between, of_difference, parted
-from .records import Row, from_bits
+from .study import Row, from_bits
 
 LEAST = 4
 """Fewer encoders have no interval to speak of."""

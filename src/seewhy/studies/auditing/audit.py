@@ -15,7 +15,7 @@ from ...bounds import Natural
 from ...classifiers.base import Classifier
 from ...classifiers.known_pictures import KnownPictures
 from ...errors import DataError
-from ...evaluation.report import look_at
+from ...evaluation.figures import look_at
 from ...pictures.object_masks import MaskSource
 from ...pictures.samples import Sample, Samples, load_samples, some
 from ...printable import printable

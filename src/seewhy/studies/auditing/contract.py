@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...classifiers.base import Classifier
 from ...errors import DataError
-from ...evaluation.copies import Judged
+from ...evaluation.figures import Judged
 from ...explanation.base import Explanation
 from ...explanation.verdict import Level
 from ...metrics.calibration import accuracy_interval

@@ -15,8 +15,8 @@ from torch.nn.functional import avg_pool2d
 from ...classifiers.known_pictures import compact
 from ...pictures.miniatures import stacked
 from ...pictures.same_picture import Likeness, same_pictures
-from ...trust.gaussian import Gaussian
 from ...trust.measure import trust_features
+from ...trust.strangeness import Gaussian
 
 FAR = 4.5
 """Robust standard deviations above the median from which a picture is a stranger: 3 of 972 groceries are; of pictures
