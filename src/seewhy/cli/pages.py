@@ -41,9 +41,9 @@ seewhy serve -m birds --host 0.0.0.0 --no-token --name birds.example.org
 """
 EXPORT_EXAMPLES = """
 seewhy export -m birds -o birds-onnx
-seewhy export -m birds --to openvino --check-on photos/ -o birds-openvino
+seewhy export -m birds --check-on photos/ -o birds-onnx
 seewhy export -m birds --layout triton -o repository
-seewhy export -m birds --to openvino --layout ovms -o repository
+seewhy export -m birds --layout ovms -o repository
 """
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 STDOUT = 1
@@ -377,7 +377,6 @@ def export(
     output: Path,
     model: str | None = None,
     labels: str | None = None,
-    to: str = "onnx",
     layout: Literal["plain", "triton", "ovms"] = "plain",
     served_name: str | None = None,
     check_on: list[str] | None = None,
@@ -386,23 +385,19 @@ def export(
 
     Args:
         output: The folder for the graph and its card.
-        to: onnx or openvino.
         layout: A folder, or a model repository of Triton Inference Server or of OpenVINO Model Server.
         served_name: Of the model in a repository. Left out, its folder's.
         check_on: Pictures to compare graph and classifier on, 64 at most. Left out, 8 drawn ones.
     """
     from ..service.graphs.export import check_place
     from ..service.graphs.export import export as write
-    from ..service.graphs.graph import format_of
 
-    format_of(to)
     check_place(output)
     session.engine, session.store_name = "torch:f32", "none"
     classifier = session.classifier(model, labels)
     made = write(
         classifier,
         output,
-        to=to,
         layout=layout,
         name=served_name,
         pictures=None if check_on is None else list(session.pictures(check_on)),

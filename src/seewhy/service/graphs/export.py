@@ -29,7 +29,7 @@ from ...storage.marks import Facts
 from ...storage.output import check_folder, make_folder
 from ...storage.reading import file_sha256, read_json
 from ...types import Failure
-from .graph import Format, Graph, Run, format_of, on_cpu, said
+from .graph import FILE, NEEDS, RUNTIME, Graph, Run, check_installed, on_cpu, open_graph, said, write_graph
 
 CARD = "export.json"
 FACTS = Facts(("format", "seewhy", "graph", "preprocessing", "files"))
@@ -71,7 +71,6 @@ def export(
     model: Classifier,
     folder: str | Path,
     *,
-    to: str = "onnx",
     layout: str = "plain",
     name: str | None = None,
     pictures: Many | None = None,
@@ -84,20 +83,18 @@ def export(
     Args:
         model: what decides.
         folder: where to; a new name, or an earlier export as it was left.
-        to: ``"onnx"`` or ``"openvino"``.
         layout: ``"plain"``; ``"triton"`` or ``"ovms"`` for a model repository of that server.
         name: of the model in a repository; left out, that of its folder.
         pictures: to compare on, 64 at most; left out, 8 drawn ones.
 
     Raises:
-        UnknownNameError: there is no such format or layout.
-        InputError: another precision than float32 is asked for.
-        MissingExtraError: what writes and runs the format is not installed.
+        UnknownNameError: there is no such layout.
+        MissingExtraError: what writes and runs ONNX is not installed.
         ForeignFileError: something else has the folder's name.
         ModelError: this classifier cannot be a graph, or the graph answers otherwise.
         DataError: no picture to compare on can be read, or the folder cannot be written.
     """
-    form = format_of(to)
+    check_installed()
     if layout not in SERVERS:
         raise UnknownNameError("layout", layout, SERVERS)
     folder = check_place(Path(folder))
@@ -106,7 +103,7 @@ def export(
     named = model_name(name or (model.folder.name if model.folder is not None else model.recipe))
     try:
         with new_folder(folder, is_untouched) as fresh:
-            card = _write(fresh, model, graph, views, form, layout, named, given=pictures is not None)
+            card = _write(fresh, model, graph, views, layout, named, given=pictures is not None)
     except OSError as error:
         raise DataError(f"{folder} could not be written: {error}. Free some space or give another name.") from error
     return Exported(folder, card, failures)
@@ -122,7 +119,6 @@ def _write(
     model: Classifier,
     graph: Graph,
     views: np.ndarray,
-    form: Format,
     layout: str,
     named: str,
     *,
@@ -134,14 +130,14 @@ def _write(
     home = make_folder(fresh / inside)
     program = graph.program(size)
     try:
-        opset = form.write(program, size, home, in_the_file(model))
-        run = form.open(home)
+        opset = write_graph(program, home, in_the_file(model))
+        run = open_graph(home)
     except (SeeWhyError, OSError):
         raise
     except Exception as error:
         raise ModelError(
-            f"{form.name} has no such graph ({said(error)}). A classifier all of whose operations it knows was "
-            "expected. Export to another format, or serve it with SeeWhy."
+            f"ONNX has no such graph ({said(error)}). A classifier all of whose operations it knows was expected. "
+            "Serve this one with SeeWhy."
         ) from error
     differences = compare(model, run, views)
     heat = run(views[:1], np.full((1, 1), -1))["heat"].shape[1:]
@@ -149,19 +145,20 @@ def _write(
     labels = "\n".join(" ".join(c.split()) for c in model.classes) + "\n"
     write_inside(fresh / (LABELS if layout == "plain" else f"{named}/{LABELS}"), labels)
     if layout == "triton":
-        write_inside(fresh / f"{named}/config.pbtxt", _for_triton(named, form, inputs, outputs))
+        write_inside(fresh / f"{named}/config.pbtxt", _for_triton(named, inputs, outputs))
     elif layout == "ovms":
         config = {"name": named, "base_path": named, "plugin_config": {"INFERENCE_PRECISION_HINT": "f32"}}
         write_inside(fresh / "config.json", json.dumps({"model_config_list": [{"config": config}]}, indent=1) + "\n")
+    made_with = {name: version(name) for name in ("torch", *NEEDS)}
     card = {
         "format": FORMAT,
         "seewhy": version("seewhy"),
         "name": named,
-        "to": form.name,
+        "to": "onnx",
         "layout": layout,
         "server": f"{SERVERS[layout]}: not run" if SERVERS[layout] else None,
         "opset": opset,
-        "made_with": form.versions(),
+        "made_with": made_with,
         "precision": "float32",
         "recipe": model.recipe,
         "encoder": model.encoder.name,
@@ -175,12 +172,12 @@ def _write(
         "check": {
             "pictures": len(views),
             "drawn": not given,
-            "runtime": f"{form.extra} {form.versions()[form.extra]}",
+            "runtime": f"{RUNTIME} {made_with[RUNTIME]}",
             "against": "SeeWhy in eager torch, float32",
             "tolerance": TOLERANCE,
             "differences": {name: float(f"{value:.2g}") for name, value in differences._asdict().items()},
         },
-        "graph": (Path(inside) / form.file).as_posix(),
+        "graph": (Path(inside) / FILE).as_posix(),
         "files": digests(fresh),
     }
     write_inside(fresh / CARD, FACTS.put((json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode()))
@@ -255,9 +252,9 @@ def signatures(n_classes: int, size: tuple[int, int], grid: tuple[int, int]) -> 
     return ins, outs
 
 
-def _for_triton(named: str, form: Format, inputs: Tensors, outputs: Tensors) -> str:
+def _for_triton(named: str, inputs: Tensors, outputs: Tensors) -> str:
     """The server's own file, with dynamic batching on."""
-    lines = [f'name: "{named}"', f'backend: "{form.extra}"', f"max_batch_size: {MAX_BATCH}"]
+    lines = [f'name: "{named}"', f'backend: "{RUNTIME}"', f"max_batch_size: {MAX_BATCH}"]
     lines += [_as_triton("input", one) for one in inputs] + [_as_triton("output", one) for one in outputs]
     return "\n".join([*lines, "dynamic_batching { }"]) + "\n"
 
@@ -345,7 +342,7 @@ def compare(classifier: Classifier, run: Run, views: UInt8[np.ndarray, "n h w 3"
     if not whole.largest <= TOLERANCE:
         raise ModelError(
             f"The graph answers otherwise than the classifier, by {whole.largest:.1g} on {len(views)} pictures. At "
-            f"most {TOLERANCE:.0e} was expected. Export to the other format, and report this."
+            f"most {TOLERANCE:.0e} was expected. Report this."
         )
     return whole
 

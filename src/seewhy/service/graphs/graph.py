@@ -1,14 +1,12 @@
-"""One graph of a classifier, uint8 pictures in, decision and Grad-CAM out; and the two formats it is written in."""
+"""One graph of a classifier, uint8 pictures in, decision and Grad-CAM out, written as ONNX and run."""
 
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,11 +20,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ...attributions.grad_cam import GradCAM
 from ...classifiers.base import Classifier
 from ...encoders.base import EncoderOutput
-from ...encoders.convert import openvino, openvino_core, quiet, write_onnx, write_openvino
-from ...errors import InputError, MissingExtraError, ModelError, UnknownNameError
+from ...encoders.convert import quiet, write_onnx
+from ...errors import MissingExtraError, ModelError
 from ...heads.head import Target
 from ...storage.folders import write_inside
-from ...storage.output import working_folder
 
 INPUTS = ("picture", "class_index")
 OUTPUTS = ("logits", "probabilities", "heat", "explained")
@@ -128,124 +125,41 @@ Run = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
 """``picture`` and ``class_index`` → outputs by name."""
 
 TWO_GIGABYTES = 2**31 - 2**24
+FILE = "model.onnx"
+RUNTIME = "onnxruntime"
+"""Which runs the graph, the extra and the backend of Triton too."""
+NEEDS = ("onnx", "onnxscript", "onnxruntime")
 
 
-class Format(ABC):
-    """A format."""
-
-    name: ClassVar[str]
-    file: ClassVar[str]
-    extra: ClassVar[str]
-    """What runs it, the backend of Triton too."""
-    needs: ClassVar[tuple[str, ...]]
-
-    @abstractmethod
-    def write(
-        self, program: ExportedProgram, size: tuple[int, int], folder: Path, facts: Mapping[str, str]
-    ) -> int | None:
-        """Write the graph into a folder of SeeWhy's own, facts by name in its file; its opset, where it has one."""
-
-    @abstractmethod
-    def open(self, folder: Path) -> Run:
-        """What runs it, in float32."""
-
-    def versions(self) -> dict[str, str]:
-        """Of torch and of what wrote it."""
-        return {name: version(name) for name in ("torch", *self.needs)}
+def check_installed() -> None:
+    """What writes and runs a graph."""
+    if any(find_spec(module) is None for module in NEEDS):
+        raise MissingExtraError(RUNTIME, "Export to ONNX")
 
 
-class Onnx(Format):
-    """ONNX; weights of 2 GB and more lie beside the graph."""
+def write_graph(program: ExportedProgram, folder: Path, facts: Mapping[str, str]) -> int:
+    """Write the graph into a folder of SeeWhy's own, facts by name in its file; its opset.
 
-    name = "onnx"
-    file = "model.onnx"
-    extra = "onnxruntime"
-    needs = ("onnx", "onnxscript", "onnxruntime")
+    Weights of 2 GB and more lie beside it, as one file cannot hold them.
+    """
+    import onnx
 
-    def write(
-        self, program: ExportedProgram, size: tuple[int, int], folder: Path, facts: Mapping[str, str]
-    ) -> int | None:
-        import onnx
-
-        self.write_graph(program, folder / self.file)
-        made = onnx.load(folder / self.file, load_external_data=False)
-        onnx.helper.set_model_props(made, dict(facts))
-        write_inside(folder / self.file, made.SerializeToString())
-        return next(int(one.version) for one in made.opset_import if one.domain == "")
-
-    @staticmethod
-    def write_graph(program: ExportedProgram, file: Path) -> None:
-        """The graph, in one file where ONNX can."""
-        tensors = (*program.state_dict.values(), *program.constants.values())
-        big = sum(t.nbytes for t in tensors if hasattr(t, "nbytes")) > TWO_GIGABYTES
-        write_onnx(program, (), file, inputs=INPUTS, outputs=OUTPUTS, beside=big)
-
-    def open(self, folder: Path) -> Run:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(folder / self.file, options, providers=["CPUExecutionProvider"])
-        return lambda picture, index: dict(
-            zip(OUTPUTS, session.run(list(OUTPUTS), dict(zip(INPUTS, (picture, index), strict=True))), strict=True)
-        )
+    tensors = (*program.state_dict.values(), *program.constants.values())
+    big = sum(t.nbytes for t in tensors if hasattr(t, "nbytes")) > TWO_GIGABYTES
+    write_onnx(program, (), folder / FILE, inputs=INPUTS, outputs=OUTPUTS, beside=big)
+    made = onnx.load(folder / FILE, load_external_data=False)
+    onnx.helper.set_model_props(made, dict(facts))
+    write_inside(folder / FILE, made.SerializeToString())
+    return next(int(one.version) for one in made.opset_import if one.domain == "")
 
 
-class OpenVino(Format):
-    """OpenVINO's intermediate representation; weights lie in ``model.bin``."""
+def open_graph(folder: Path) -> Run:
+    """What runs it, in float32."""
+    import onnxruntime
 
-    name = "openvino"
-    file = "model.xml"
-    extra = "openvino"
-    needs = ("openvino",)
-
-    def write(
-        self, program: ExportedProgram, size: tuple[int, int], folder: Path, facts: Mapping[str, str]
-    ) -> int | None:
-        model = self._converted(program)
-        for name, fact in facts.items():
-            model.set_rt_info(fact, name)
-        for port, name in zip((*model.inputs, *model.outputs), (*INPUTS, *OUTPUTS), strict=True):
-            port.get_tensor().set_names({name})
-        model.reshape({"picture": [-1, *size, 3], "class_index": [-1, 1]})
-        write_openvino(model, folder / self.file)
-        return None
-
-    def _converted(self, program: ExportedProgram) -> Any:
-        """Straight from torch, or by way of ONNX, of which OpenVINO knows operations that it does not know of torch."""
-        try:
-            with quiet():
-                return openvino().convert_model(program)
-        except Exception as error:
-            if any(find_spec(module) is None for module in Onnx.needs):
-                raise MissingExtraError(Onnx.extra, "Export of this classifier to openvino, by way of ONNX,") from error
-        with working_folder(None) as there:
-            Onnx.write_graph(program, there / Onnx.file)
-            return openvino().convert_model(there / Onnx.file)
-
-    def open(self, folder: Path) -> Run:
-        compiled = openvino_core().compile_model(folder / self.file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-
-        def run(picture: np.ndarray, index: np.ndarray) -> dict[str, np.ndarray]:
-            found = compiled(dict(zip(INPUTS, (picture, index), strict=True)))
-            return {name: np.array(found[name]) for name in OUTPUTS}
-
-        return run
-
-
-FORMATS: dict[str, Format] = {one.name: one for one in (Onnx(), OpenVino())}
-
-
-def format_of(to: str) -> Format:
-    """The format by its name; ``:f32`` may follow."""
-    name, _, precision = to.partition(":")
-    if name not in FORMATS:
-        raise UnknownNameError("format", name, FORMATS)
-    if precision not in ("", "f32"):
-        raise InputError(
-            f"A graph in {precision!r} was asked for. float32 was expected: what is rounded more coarsely is not equal "
-            f"to predict and explain to 1e-4. Leave :{precision} out; runtimes round by themselves where told to."
-        )
-    if any(find_spec(module) is None for module in FORMATS[name].needs):
-        raise MissingExtraError(FORMATS[name].extra, f"Export to {name}")
-    return FORMATS[name]
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(folder / FILE, options, providers=["CPUExecutionProvider"])
+    return lambda picture, index: dict(
+        zip(OUTPUTS, session.run(list(OUTPUTS), dict(zip(INPUTS, (picture, index), strict=True))), strict=True)
+    )

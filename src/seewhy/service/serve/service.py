@@ -75,7 +75,7 @@ class Model:
 
 
 class Models:
-    """The models by name."""
+    """The models by name, loaded again when their folders change or when it is told."""
 
     def __init__(
         self, sources: Mapping[str, Classifier | Path], settings: Settings, load: Load, metrics: Metrics
@@ -93,9 +93,10 @@ class Models:
 
     def _made(self, name: str, source: Classifier | Path) -> Model:
         """One that changes while it is loaded is found changed the next time."""
-        digest = (digest_of(source) or "") if isinstance(source, Path) else source.digest
-        classifier = self.load(source) if isinstance(source, Path) else source
-        return Model(name, classifier, digest, self.settings, self.metrics)
+        if not isinstance(source, Path):
+            return Model(name, source, source.digest, self.settings, self.metrics)
+        digest = digest_of(source) or ""
+        return Model(name, self.load(source), digest, self.settings, self.metrics)
 
     def all(self) -> list[Model]:
         """Those that answer now."""
@@ -106,15 +107,15 @@ class Models:
     def use(self, name: str | None) -> Iterator[Model]:
         """A model while a request needs it, by its name; the first where none is named."""
         with self._lock:
-            found = self._now.get(next(iter(self._now)) if name is None else name)
-            if found is not None:
-                found.enter()
-        if found is None:
+            model = self._now.get(next(iter(self._now)) if name is None else name)
+            if model is not None:
+                model.enter()
+        if model is None:
             raise UnknownNameError("model", str(name)[:100], list(self._now))
         try:
-            yield found
+            yield model
         finally:
-            found.leave()
+            model.leave()
 
     def reload(self, *, force: bool = False) -> None:
         """Load what changed; whatever cannot be loaded whole leaves the old model where it is.
@@ -122,8 +123,10 @@ class Models:
         It is tried again when a file changes, or after a minute, as the encoder may lie elsewhere.
         """
         for name, folder in self.folders.items():
-            digest, files = digest_of(folder), files_of(folder)
-            if not force and (digest is None or digest == self._now[name].digest or self._is_refused(name, files)):
+            digest, files, now = digest_of(folder), files_of(folder), time.monotonic()
+            before, then = self._refused.get(name, (None, 0.0))
+            is_refused = files == before and now < then + RETRY_SECONDS
+            if not force and (digest is None or digest == self._now[name].digest or is_refused):
                 continue
             try:
                 new = self._made(name, folder)
@@ -134,12 +137,8 @@ class Models:
                 if self.problems.get(name) != reason:
                     _logger.warning("model %r was not loaded again, and the old one goes on: %s", name, reason)
                 self.problems[name] = reason
-                continue
-            self._take(new)
-
-    def _is_refused(self, name: str, files: object) -> bool:
-        before, then = self._refused.get(name, (None, 0.0))
-        return files == before and time.monotonic() < then + RETRY_SECONDS
+            else:
+                self._take(new)
 
     def _take(self, new: Model) -> None:
         with self._lock:
