@@ -53,7 +53,7 @@ def group_by_copies(digests: Sequence[str]) -> Grouping:
 
 def group_by_names(names: Sequence[str], digests: Sequence[str]) -> Grouping:
     """The same name given by the user, or the same bytes, are the same thing."""
-    return Grouping(_joined(numbered(names), numbered(digests)), "given")
+    return Grouping(connected(len(names), links(numbered(names)), links(numbered(digests))), "given")
 
 
 def group_by_looks(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], digests: Sequence[str]) -> Grouping:
@@ -67,7 +67,8 @@ def group_by_looks(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], dige
         for k in labels.unique().tolist():
             for mine in (labels == k).nonzero()[:, 0].split(MOST_LINKED):
                 groups[mine] = len(labels) + mine[average_linkage(own.cosines(mine), threshold)]
-    return Grouping(_joined(groups, copies), "looks", threshold, one_thing(pooled, labels))
+    joined = connected(len(labels), links(groups), links(copies))
+    return Grouping(joined, "looks", threshold, one_thing(pooled, labels))
 
 
 def one_thing(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> tuple[int, ...]:
@@ -152,15 +153,20 @@ def average_linkage(cosine: Float[Tensor, "n n"], threshold: float) -> Int[Tenso
     return torch.from_numpy(first[name])
 
 
-def _joined(one: Int[Tensor, " n"], other: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-    """The finest numbering that keeps together what either keeps together, in order of the first of each."""
+def links(numbers: Int[Tensor, " n"]) -> Int[Tensor, "n 2"]:
+    """Each place with the first that has its number."""
+    places, name = torch.arange(len(numbers)), numbers.unique(return_inverse=True)[1]
+    return torch.stack([places.scatter_reduce(0, name, places, "amin", include_self=False)[name], places], 1)
+
+
+def connected(n: int, *pairs: Int[Tensor, "_ 2"]) -> Int[Tensor, " n"]:
+    """The finest numbering of ``n`` that keeps together what pairs join, in order of the first of each."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    n = len(one)
-    names = torch.cat([n + one.unique(return_inverse=True)[1], 2 * n + other.unique(return_inverse=True)[1]])
-    edges = coo_array((np.ones(2 * n), (np.tile(np.arange(n), 2), names.numpy())), shape=(3 * n, 3 * n))
-    return torch.from_numpy(connected_components(edges, directed=False)[1][:n]).long()
+    first, second = torch.cat(pairs).T.numpy()
+    edges = coo_array((np.ones(len(first)), (first, second)), shape=(n, n))
+    return torch.from_numpy(connected_components(edges, directed=False)[1]).long()
 
 
 def hold_out_groups(labels: Int[Tensor, " n"], groups: Int[Tensor, " n"], fraction: float, seed: int) -> Tensor:
