@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def find(name: str, *rooms: str) -> Any:
         files = [one for one in files if not one.endswith(".outputs")]
         for module in map(importlib.import_module, [package.__name__, *sorted(files)]):
             found = getattr(module, name, None)
-            if found is not None and getattr(found, "__module__", module.__name__) == module.__name__:
+            if not isinstance(found, ModuleType | None) and getattr(found, "__module__", module.__name__) == module.__name__:
                 return found
     raise LookupError(f"{name} is in none of {rooms}")
 
