@@ -18,8 +18,7 @@ from typer.testing import CliRunner
 from schemas import check
 from seewhy.cli import app
 from seewhy.dense import Detections, Detector, Region, Segmenter
-from seewhy.dense.denseclip import DenseCLIP
-from seewhy.dense.denseclip_network import TextDecoder
+from seewhy.dense.denseclip import Decoded, DenseCLIP, TextDecoder
 from seewhy.dense.detection.linear import Axes, RegionProbe
 from seewhy.dense.detection.trained import TrainedDetector
 from seewhy.dense.linear import Affine, Linear
@@ -211,7 +210,9 @@ def scorers() -> Iterator[Segmenter]:
     yield MaskCLIP(least_presence=0.0).build(encoder, NAMES)
     yield Linear().segmenter(encoder, tuple(NAMES), Affine(torch.randn(2, 3), torch.randn(2)))
     how = DenseCLIP(width=8)
-    yield how.segmenter(encoder, tuple(NAMES), how._decoded(TextDecoder([3], torch.eye(3)[:2], how)))
+    yield how.segmenter(
+        encoder, tuple(NAMES), Decoded(TextDecoder([3], torch.eye(3)[:2], how).eval().requires_grad_(False), how)
+    )
 
 
 @pytest.mark.parametrize("method", ["maskclip", "linear", "denseclip"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Unpack
@@ -80,10 +80,6 @@ class Finder(ABC):
 
         Returns:
             An explanation each, with its ``box`` and a segment's ``mask``, which display themselves in a notebook.
-
-        Raises:
-            ImageError: the picture cannot be read.
-            InputError: a box is not scored by the cells under it, or an option is not for parts of pictures.
         """
         from .part_evidence import explain_parts
 
@@ -95,14 +91,7 @@ class Detector(Finder):
 
     @checked
     def detect(self, picture: One) -> Detections:
-        """What is in a picture, and where.
-
-        Args:
-            picture: a file name, pixels, or whatever else a picture may be given as (:mod:`seewhy.pictures.sources`).
-
-        Raises:
-            ImageError: it cannot be read.
-        """
+        """What is in a picture, and where; one that cannot be read raises an ``ImageError``."""
         found: Detections = self.find(picture)
         return found
 
@@ -119,14 +108,7 @@ class NamesPixels(Finder):
 
     @checked
     def segment(self, picture: One) -> Segmentation:
-        """Name every pixel of a picture.
-
-        Args:
-            picture: a file name, pixels, or whatever else a picture may be given as (:mod:`seewhy.pictures.sources`).
-
-        Raises:
-            ImageError: it cannot be read.
-        """
+        """Name every pixel of a picture; one that cannot be read raises an ``ImageError``."""
         found: Segmentation = self.find(picture)
         return found
 
@@ -205,10 +187,6 @@ class Segmenter(NamesPixels):
         return PooledScore(
             self.reader, self.method, self.classes, cells, head, parameters=self.parameters, trained_on=self.trained_on
         )
-
-    def with_trained_on(self, what: str) -> Segmenter:
-        """The same, with what it was trained on."""
-        return replace(self, trained_on=what)
 
     def check(self) -> None:
         """See that it can score what its encoder gives, with as many classes as it has; ``ValueError`` otherwise."""

@@ -68,10 +68,8 @@ class SegmenterMasks:
         there = sample.pixels is not None or os.path.exists(sample.image)
         found = self.segmenter.segment(sample.source if there else picture.pixels)
         drawn = np.isin(found.mask, [self.segmenter.classes.index(name) for name in names])
-        mask, by = (
-            in_view(drawn, picture) if there else torch.from_numpy(drawn),
-            round(self.grown * max(picture.pixels.shape[:2])),
-        )
+        mask = in_view(drawn, picture) if there else torch.from_numpy(drawn)
+        by = round(self.grown * max(picture.pixels.shape[:2]))
         if by and bool(mask.any()):
             mask = max_pool2d(mask[None, None].float(), 2 * by + 1, 1, by)[0, 0] > 0
         return usable(mask, sample.image, f"what is found of {_called(names)}")

@@ -21,14 +21,10 @@ from .reader import Looked
 from .regions import NOTHING
 from .windows import bilinear
 
-N_OTHERS = 250
-"""Names that each name is compared with: every fourth of ImageNet's."""
-RELATIVES = 0.1
-"""Part of them, those most like a name, that it is not compared with: a dog need not beat the breeds of dogs."""
-LEAST = 3.3
-"""Presence below which a name is not found."""
-PLACE = 0.6
-"""Part of that presence by which a name must stand out at a place, to be said of it."""
+N_OTHERS, RELATIVES = 250, 0.1
+"""Names that each name is compared with, every fourth of ImageNet's, but for the part that is most like it."""
+LEAST, PLACE = 3.3, 0.6
+"""Presence below which a name is not found; part of it by which a name must stand out at a place, to be said of it."""
 FLAT = 1e-6
 """Least standard deviation of cosines: a place without features has none."""
 
@@ -45,13 +41,10 @@ class Presence:
 
     With ``z_k(v) = (cos(v, t_k) - mean_o cos(v, t_o)) / std_o cos(v, t_o)`` over the other names ``o``, but for the
     tenth that is most like the name itself, the presence of a name is the larger of two: ``z`` on the whole picture,
-    and the same of largest cosines, those of each name at its own best place. So a name is judged by what else the same
-    picture could be called, and the limit means the same for any name and any encoder. No picture is needed.
+    and the same of each name's cosines at its own best place. So the limit means the same for any name and encoder.
 
-    Its form and the limit 3.3 were chosen with lite0 on 300 of Flickr8k's training photographs, with the figures of 400
-    others of its development set and of 400 of ImageNet in sight. On pictures that no choice had seen, of 40 names that
-    are not there .68 are found (200 photographs of Flickr8k, 83 everyday names) and .61 (100 of ImageNet, names of its
-    classes); of those that are there, .48 and .96.
+    Its form and the limit were chosen with lite0 on photographs of Flickr8k and ImageNet. On pictures that no choice
+    had seen, of 40 names that are not there .68 (Flickr8k) and .61 (ImageNet) are found; of those there, .48 and .96.
 
     Cost: no pass; the other names are encoded once, and kept in the cache.
     """

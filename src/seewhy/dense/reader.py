@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -116,7 +116,8 @@ class Reader:
             size = upright_size(source, longest=LONGEST)
             windows = self.windows(size)
             crops = [WHOLE] if windows.n == (1, 1) else [*windows.crops(), WHOLE]
-            return _Read(name, size, windows, read_views(source, self.encoder.transform, crops))
+            views = read_views(source, self.encoder.transform, crops)
+            return _Read(name, size, windows, views[: windows.n[0] * windows.n[1]], views[-1])
         except ImageError as error:
             return Failure(name, error.reason)
 
@@ -136,7 +137,7 @@ class Reader:
                 yield Failure(read.name, "the encoder's numbers for this picture are not finite; try --engine torch")
                 continue
             windows = Windows(tuple(self.encoder.layout.to_grid(own).shape[2:]), read.windows.n)  # type: ignore[arg-type]
-            yield Looked(read.name, read.size, windows, own, read.views[-1].pixels)
+            yield Looked(read.name, read.size, windows, own, read.whole.pixels)
 
     def with_masks(
         self, data: MaskedPictures, progress: Progress, what: str
@@ -159,19 +160,14 @@ class Reader:
         return height, width
 
 
-@dataclass(frozen=True)
-class _Read:
-    """A picture before the trunk: its windows, and last the whole of it."""
+class _Read(NamedTuple):
+    """A picture before the trunk: its windows, and the whole of it."""
 
     name: str
     size: tuple[int, int]
     windows: Windows
-    views: list[Picture]
-
-    @property
-    def seen(self) -> list[Picture]:
-        """What the trunk looks at."""
-        return self.views[: self.windows.n[0] * self.windows.n[1]]
+    seen: list[Picture]
+    whole: Picture
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,14 +13,10 @@ from ..types import Crop
 
 ABSENT = -100.0
 """The cosine of a class that is taken to be absent, as in MaskCLIP's released code."""
-OVERLAP = 0.25
-"""Part of a window that the next one shows as well."""
-LONGEST = 64
-"""Times its short side that the long side of a picture may be; such a picture is 57 windows."""
-MOST = 512
-"""Windows on one picture; where there would be more, fewer are laid along its short side."""
-STRETCH = 1.5
-"""How far a window may be from the shape of the network's input before another is taken: photographs are 3 to 2."""
+OVERLAP, STRETCH = 0.25, 1.5
+"""Part of a window that the next one shows as well, and how far its shape may be from the network's input."""
+LONGEST, MOST = 64, 512
+"""Times its short side that the long side of a picture may be, and windows on one picture at most."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +28,7 @@ class Windows:
 
     @classmethod
     def over(cls, size: tuple[int, int], cells: tuple[int, int], along: int) -> Windows:
-        """Those of a picture.
+        """Those of a picture of this width and height, so many along its short side.
 
         >>> Windows.over((640, 480), (14, 14), 1).n, Windows.over((1920, 1080), (14, 14), 1).n
         ((1, 1), (1, 2))
@@ -133,18 +129,18 @@ def box_means(grid: Float[Tensor, "d h w"], boxes: Float[Tensor, "n 4"]) -> Floa
     d, h, w = grid.shape
     table = grid.new_zeros(d, h + 1, w + 1, dtype=torch.float64)
     table[:, 1:, 1:] = grid.double().cumsum(1).cumsum(2)
+
+    def up_to(x: Float[Tensor, " n"], y: Float[Tensor, " n"]) -> Float[Tensor, "d n"]:
+        """The sum of all that is above and left of a place: bilinear between the corners of cells."""
+        col, row = x.floor().clamp(0, w - 1).long(), y.floor().clamp(0, h - 1).long()
+        a, b = x - col, y - row
+        upper = table[:, row, col] * (1 - a) + table[:, row, col + 1] * a
+        lower = table[:, row + 1, col] * (1 - a) + table[:, row + 1, col + 1] * a
+        return upper * (1 - b) + lower * b
+
     left, top, right, bottom = boxes.double().unbind(1)
-    total = _at(table, right, bottom) - _at(table, left, bottom) - _at(table, right, top) + _at(table, left, top)
+    total = up_to(right, bottom) - up_to(left, bottom) - up_to(right, top) + up_to(left, top)
     return (total / ((right - left) * (bottom - top))).T.to(grid.dtype)
-
-
-def _at(table: Float[Tensor, "d y x"], x: Float[Tensor, " n"], y: Float[Tensor, " n"]) -> Float[Tensor, "d n"]:
-    """The sum of all that is above and left of a place: bilinear between the corners of cells."""
-    col, row = x.floor().clamp(0, table.shape[2] - 2).long(), y.floor().clamp(0, table.shape[1] - 2).long()
-    a, b = x - col, y - row
-    upper = table[:, row, col] * (1 - a) + table[:, row, col + 1] * a
-    lower = table[:, row + 1, col] * (1 - a) + table[:, row + 1, col + 1] * a
-    return upper * (1 - b) + lower * b
 
 
 def shares(spans: Float[Tensor, "*i 2"], n: int) -> Float[Tensor, "*i n"]:
@@ -159,11 +155,6 @@ def shares(spans: Float[Tensor, "*i 2"], n: int) -> Float[Tensor, "*i n"]:
 
 
 def span_means(grid: Float[Tensor, "d h w"], x: Float[Tensor, "n 2"], y: Float[Tensor, "n 2"]) -> Float[Tensor, "n d"]:
-    """As :func:`box_means`, of boxes from where to where across and down: two products, cheaper on small maps.
-
-    >>> grid = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
-    >>> span_means(grid, torch.tensor([[0.5, 1.5]]), torch.tensor([[0.0, 1.0]])).tolist()
-    [[1.5]]
-    """
+    """As :func:`box_means`, of boxes from where to where across and down: two products, cheaper on small maps."""
     rows = torch.tensordot(shares(y, grid.shape[1]), grid, ([1], [1]))
     return torch.einsum("ndw,nw->nd", rows, shares(x, grid.shape[2]))

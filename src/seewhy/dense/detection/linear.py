@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import ClassVar, NamedTuple
@@ -27,12 +27,14 @@ from .trained import Regions
 
 STEP, FINEST = 0.25, 0.5
 """Of a window's own width and height to the next of its shape; in cells, at least."""
-CHUNK, MOST = 1024, 300
-"""Windows whose overlaps are in memory at once, and those that are moved and scored once more."""
-WIDEST = 1.01
-"""Side of a window, as a part of the picture; boxes end in it, to rounding."""
+CHUNK, MOST, WIDEST = 1024, 300, 1.01
+"""Windows whose overlaps are in memory at once, those that are moved and scored once more, and the widest's side."""
 MOST_ROWS, FEWEST, CLOSER = 15_000, 8, 4
 """Windows to learn from in all, of each kind in a picture at least, and boxes that are a little beside each thing."""
+RIGHT, WRONG = 0.5, 0.4
+"""Overlap from which a window is of a thing, and below which it is of none; between them it teaches nothing."""
+FIRST, RIDGE = 64, 1.0
+"""Pictures of which the directions of features are taken, and the penalty on what moves boxes."""
 
 
 def common_shapes(sizes: Float[Tensor, "n 2"], n: int, seed: int, steps: int = 25) -> Float[Tensor, "m 2"]:
@@ -49,19 +51,19 @@ def common_shapes(sizes: Float[Tensor, "n 2"], n: int, seed: int, steps: int = 2
     return centres.exp().float()
 
 
-def lattices(shapes: Float[Tensor, "m 2"], grid: tuple[int, int]) -> list[tuple[Tensor, Tensor]]:
+def lattices(shapes: Float[Tensor, "m 2"], grid: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
     """Every place of every shape in cells, within the map: from where to where across, and down."""
+
+    def places(side: int, own: float) -> Float[Tensor, "i 2"]:
+        first = torch.linspace(0, side - own, max(1, round((side - own) / max(FINEST, STEP * own)) + 1))
+        return torch.stack([first, first + own], 1)
+
     h, w = grid
     sizes = (shapes.clamp(max=1) * torch.tensor([w, h])).tolist()
-    return [(_places(w, width), _places(h, height)) for width, height in sizes]
+    return [(places(w, width), places(h, height)) for width, height in sizes]
 
 
-def _places(side: int, own: float) -> Float[Tensor, "i 2"]:
-    first = torch.linspace(0, side - own, max(1, round((side - own) / max(FINEST, STEP * own)) + 1))
-    return torch.stack([first, first + own], 1)
-
-
-def windows_of(shapes: Float[Tensor, "m 2"], grid: tuple[int, int]) -> Float[Tensor, "n 4"]:
+def windows_of(shapes: Float[Tensor, "m 2"], grid: Sequence[int]) -> Float[Tensor, "n 4"]:
     """The same as boxes, row by row: left, top, right, bottom in cells."""
     boxes = []
     for x, y in lattices(shapes, grid):
@@ -114,7 +116,7 @@ def moved(boxes: Float[Tensor, "n 4"], by: Float[Tensor, "n 4"], limit: float = 
 
 
 def parts_of(
-    boxes: Float[Tensor, "n 4"], n: int, around: float, grid: tuple[int, int]
+    boxes: Float[Tensor, "n 4"], n: int, around: float, grid: Sequence[int]
 ) -> list[tuple[Float[Tensor, "n 2"], Float[Tensor, "n 2"]]]:
     """Spans across and down of the ``n`` by ``n`` parts of each box, row by row, and of it with what is around it."""
     x, y = boxes[:, ::2], boxes[:, 1::2]
@@ -155,8 +157,7 @@ class Taught:
 
     @classmethod
     def of(cls, picture: BoxedPicture, grid: Float[Tensor, "m h w"], place: Mapping[str, int]) -> Taught:
-        width, height = picture.size or (1, 1)
-        scale = torch.tensor([width, height, width, height])
+        scale = torch.tensor((picture.size or (1, 1)) * 2)
         real = [b for b in picture.boxes if not b.ignored and b.label in place]
         boxes = torch.tensor([b.box for b in real]).reshape(-1, 4) / scale
         ignored = torch.tensor([b.box for b in picture.boxes if b.ignored]).reshape(-1, 4) / scale
@@ -164,7 +165,6 @@ class Taught:
 
     @property
     def cells(self) -> Float[Tensor, "g 4"]:
-        """What is in it, in cells."""
         return self.boxes * corners_of(self.grid)
 
 
@@ -184,12 +184,6 @@ class Examples(NamedTuple):
 
 Fit = tuple[LinearFit, Tensor]
 """Classes of features over their spread."""
-RIGHT, WRONG = 0.5, 0.4
-"""Overlap from which a window is of a thing, and below which it is of none; between them it teaches nothing."""
-FIRST = 64
-"""Pictures of which the directions of features are taken."""
-RIDGE = 1.0
-"""Penalty on what moves boxes, features having a spread of 1."""
 
 
 @detectors.register
@@ -198,13 +192,11 @@ class Linear:
     """Multinomial logistic regression from a region's features to its class or to nothing.
 
     A region is seen as the means of the map in its ``parts x parts`` equal parts and in the box with its surroundings,
-    with the logarithms of its width and height; the map is first brought to its ``width`` largest principal
-    components, each of spread 1. Scores are ``softmax(W x + b)`` over the classes and nothing (Girshick et al. 2013,
-    R-CNN, with a softmax as Fast R-CNN has it; parts as in R-FCN, Dai et al. 2016). Since the mean of a linear map is
-    linear, scores of *all* windows of the shapes that the boxes have are read off one table of sums: there are no
-    proposals to miss a thing. Windows that are surely wrong are learnt from in rounds (hard negatives, Felzenszwalb et
-    al. 2010). Boxes are moved by a ridge regression on the same features, then scored once more.
-    It is the baseline of trained detectors: what one adds to it is not the encoder's.
+    with the logarithms of its sides; the map is first brought to its ``width`` largest principal components, each of
+    spread 1. Scores are ``softmax(W x + b)`` over the classes and nothing (R-CNN, with Fast R-CNN's softmax; parts as
+    in R-FCN). The mean of a linear map is linear, so *all* windows of the boxes' shapes are scored: no proposals miss a
+    thing. Windows that are surely wrong are learnt from in rounds (hard negatives, Felzenszwalb et al. 2010). Boxes are
+    moved by a ridge regression on the same features, then scored once more. It is the baseline of trained detectors.
 
     Cost: one pass of the trunk for each window of a picture, to train as to detect.
 
@@ -217,10 +209,6 @@ class Linear:
         rounds: of learning from what was wrong.
         zoom: the picture's short side, in inputs of the encoder.
         seed: of shapes and windows drawn.
-
-    Raises:
-        InputError: a parameter is out of its range.
-        DataError: no picture can be used.
     """
 
     name: ClassVar[str] = "linear"
@@ -303,10 +291,6 @@ class Linear:
         return RegionProbe(empty.axes, empty.shapes, weight, bias, self.parts, self.around), (fit, spread)
 
 
-def _size(grid: Tensor) -> tuple[int, int]:
-    return grid.shape[1], grid.shape[2]
-
-
 def _likely(outputs: Float[Tensor, "n o"]) -> Float[Tensor, "n k"]:
     return outputs[:, :-4].softmax(1)[:, :-1]  # nothing is one class more
 
@@ -339,12 +323,12 @@ class RegionProbe:
 
     def features(self, grid: Float[Tensor, "m h w"], boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n d"]:
         """What is learnt from: one row per box, in cells."""
-        means = [span_means(grid.float(), x, y) for x, y in parts_of(boxes, self.parts, self.around, _size(grid))]
+        means = [span_means(grid.float(), x, y) for x, y in parts_of(boxes, self.parts, self.around, grid.shape[1:])]
         return torch.cat([*means, self._sizes(grid, boxes)], 1)
 
     def weighed(self, grid: Float[Tensor, "m h w"]) -> Float[Tensor, "p o h w"]:
         """The map under the weights of each part, before any mean is taken."""
-        m, (h, w) = len(grid), _size(grid)
+        m, (h, w) = len(grid), grid.shape[1:]
         found = self.weight[:, :-2].reshape(-1, m) @ grid.float().flatten(1)
         return found.reshape(len(self.weight), -1, h, w).transpose(0, 1)
 
@@ -353,13 +337,13 @@ class RegionProbe:
     ) -> Float[Tensor, "n o"]:
         """``features @ weight.T + bias``, in which the map is weighed before its means are taken."""
         weighed = self.weighed(grid) if weighed is None else weighed
-        parts = parts_of(boxes, self.parts, self.around, _size(grid))
+        parts = parts_of(boxes, self.parts, self.around, grid.shape[1:])
         means = [span_means(one, x, y) for one, (x, y) in zip(weighed, parts, strict=True)]
         return torch.stack(means).sum(0) + self._sizes(grid, boxes) @ self.weight[:, -2:].T + self.bias
 
     def scan(self, grid: Float[Tensor, "m h w"]) -> tuple[Tensor, Tensor, Tensor]:
         """All windows, the outputs of each, and the map under the weights of each part; two products for each shape."""
-        (h, w), n = _size(grid), self.parts
+        (h, w), n = grid.shape[1:], self.parts
         weighed = self.weighed(grid)
         inside, around = weighed[:-1].unflatten(0, (n, n)), weighed[-1]
         found = []
@@ -410,7 +394,7 @@ class RegionProbe:
 
 def _examples(probe: RegionProbe, one: Taught, n: int, generator: torch.Generator) -> Examples:
     """Windows of a picture, drawn; each thing's own box, and boxes a little beside it."""
-    windows = windows_of(probe.shapes, _size(one.grid))
+    windows = windows_of(probe.shapes, one.grid.shape[1:])
     own = one.cells
     few = own[torch.randperm(len(own), generator=generator)[:n]]
     many = few.repeat(CLOSER, 1)
