@@ -16,8 +16,8 @@ from coloured import colours, masked
 from seewhy.cli import app
 from seewhy.dense.denseclip import ContextDecoder, DenseCLIP, TextDecoder, _labels, _Learning, _pixel_loss, centred
 from seewhy.dense.maskclip import MaskCLIP
+from seewhy.dense.reader import Windows
 from seewhy.dense.saving import load_segmenter, save_segmenter
-from seewhy.dense.windows import Windows
 from seewhy.encoders.base import Layout
 from seewhy.encoders.clip_text import ClipText, TextHalf
 from seewhy.encoders.text_tokens import Sentence

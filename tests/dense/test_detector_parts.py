@@ -15,8 +15,8 @@ from seewhy.dense.evaluation import evaluate_boxes
 from seewhy.dense.grounding_dino import GroundingDino
 from seewhy.dense.owlv2 import Owlv2
 from seewhy.dense.pretrained import PretrainedDetector
+from seewhy.dense.reader import box_means
 from seewhy.dense.regions import BoxFolder, Keep
-from seewhy.dense.windows import box_means
 from seewhy.errors import ForeignFileError, UnknownNameError
 from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord
 from seewhy.types import Failure

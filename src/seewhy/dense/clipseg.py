@@ -20,9 +20,8 @@ from ..types import Failure
 from . import segmenters
 from .finders import NamesPixels
 from .pretrained import FINE, SHOWN, WHOLE, one_by_one, open_network, part_of, stretched
-from .reader import Zoom
+from .reader import LONGEST, Windows, Zoom, best_classes
 from .regions import NOTHING, Segmentation, class_names, segments_of
-from .windows import LONGEST, Windows, best_classes
 
 
 @segmenters.register

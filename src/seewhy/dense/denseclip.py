@@ -33,8 +33,7 @@ from .linear import Affine
 from .maskclip import MaskCLIP, Words
 from .miou import exchanged
 from .parts import PooledScore
-from .reader import LARGEST
-from .windows import Windows
+from .reader import LARGEST, Windows
 
 FINER, GROUPS = 4, 8
 """Pixels of a mask that is learnt from, along a cell; channels that are normalised together are these many groups."""

@@ -27,9 +27,8 @@ from ..types import Failure
 from . import miou
 from .finders import Segmenter
 from .linear import Linear
-from .reader import Reader
+from .reader import Reader, box_means
 from .regions import Keep
-from .windows import box_means
 from .word_regions import WordRegions, cut_regions
 
 OWN, SHUFFLED, RANDOM = "the model", "names shuffled", "random texts"

@@ -21,12 +21,10 @@ from ..heads.normalise import Normalise
 from ..storage.features import FeatureStore
 from . import segmenters
 from .cells import joint_cells
-from .finders import Scorer, Segmenter
+from .finders import LEAST, Presence, Scorer, Segmenter
 from .parts import PooledScore
-from .presence import LEAST, Presence
-from .reader import LARGEST
+from .reader import ABSENT, LARGEST
 from .regions import class_names
-from .windows import ABSENT
 
 TEMPLATES = (
     "a photo of a {}.",
@@ -65,7 +63,7 @@ class MaskCLIP:
         scale: of cosines before a softmax; left out, the encoder's own. MaskCLIP's is 100.
         zoom: the picture's short side, in inputs of the encoder.
         least: probability below which a pixel is given no name.
-        least_presence: a name whose presence in the picture (:class:`seewhy.dense.presence.Presence`) is below has no
+        least_presence: a name whose presence in the picture (:class:`seewhy.dense.finders.Presence`) is below has no
             pixel, and a pixel where its own name stands out by less has no name; 0 is the paper's form, which names
             every pixel.
     """

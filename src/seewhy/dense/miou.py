@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..studies.bootstrap import Paired, paired
-from .windows import best_classes, bilinear
+from .reader import best_classes, bilinear
 
 N_DRAWS = 1000
 N_SHUFFLES = 20

@@ -20,8 +20,7 @@ from ..explanation.part import PartBox
 from ..heads.head import Head
 from ..pictures.images import Picture, read_views, upright_size
 from ..types import Transform
-from .reader import WHOLE, Reader
-from .windows import LONGEST, Windows
+from .reader import LONGEST, WHOLE, Reader, Windows
 
 NOTHING = "nothing"
 """What a box is called that is of no class."""

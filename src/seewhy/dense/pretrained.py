@@ -25,8 +25,8 @@ from ..storage.features import FeatureStore
 from ..storage.reading import file_sha256
 from ..types import Crop, Failure, Transform
 from .finders import Detector
+from .reader import LONGEST, Windows
 from .regions import Detections, Keep, class_names
-from .windows import LONGEST, Windows
 
 WHOLE = Crop((0.0, 0.0, 1.0, 1.0))
 READ, SHOWN, FINE = 4096, 448, 64

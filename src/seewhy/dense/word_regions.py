@@ -20,13 +20,11 @@ from ..storage.features import FeatureStore
 from ..types import Failure
 from . import detectors
 from .cells import joint_cells
-from .finders import Detector
+from .finders import LEAST, Detector, Presence
 from .maskclip import TEMPLATES, MaskCLIP, Words, texts_of
 from .parts import AmongWords, PooledScore, rest_names
-from .presence import LEAST, Presence
-from .reader import LARGEST, Looked, Reader
+from .reader import LARGEST, Looked, Reader, bilinear, box_means
 from .regions import Detections, Keep, class_names
-from .windows import bilinear, box_means
 
 FINER = 8
 """Places for each cell, between which a map is bilinear, on which its regions are cut out."""
@@ -44,7 +42,7 @@ class WordRegions:
     Boxes lie around the connected pieces of ``l_k > level * max l_k`` (Zhou et al. 2016, arXiv:1512.04150). The score
     of a box is ``p (1 + p - q) / 2`` with ``p = softmax_k(scale * cos(mean of z in the box, t))``, as DITO scores
     regions by the text (arXiv:2310.00161), and ``q`` the same in the ring around the box. A name whose presence in the
-    picture (:class:`seewhy.dense.presence.Presence`) is too small has no box; of the others' boxes those stay that
+    picture (:class:`seewhy.dense.finders.Presence`) is too small has no box; of the others' boxes those stay that
     score nearly as much as the name's surest, and of two that lie in one another the surer.
 
     Cost: one pass of the trunk for each window, one of the head for each cell; that of ``segment``.

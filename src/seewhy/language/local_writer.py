@@ -1,14 +1,8 @@
-"""A writer on this machine: any causal language model that transformers reads, GGUF files among them.
-
-Where JSON is asked for, braces, keys and quotation marks are set, and the model writes only what stands between them.
-"""
+"""A writer on this machine: any causal language model that transformers reads, GGUF files among them."""
 
 from __future__ import annotations
 
 import io
-import json
-import re
-from collections.abc import Callable
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,15 +12,10 @@ from typing import Any
 
 from ..encoders.fence import OWN, Stored, from_saved, loading
 from ..encoders.weights import check_file, check_folder
-from ..errors import InputError, MissingExtraError, WeightsError
+from ..errors import MissingExtraError, WeightsError
 from ..seeded import seeded
 from .writers import CutOffError, Prompt, Writer, WriterError
 
-GoOn = Callable[[str, int], tuple[str, int]]
-"""JSON so far, tokens at most → what the model would write next, and its tokens."""
-_STRING = re.compile(r'(?:[^"\\\n]|\\["/])*')
-FEWEST, MOST_ITEMS = 4, 10
-"""Tokens that a text gets even where the limit is used up, and items of a list."""
 SMOLLM2 = "smollm2"
 
 
@@ -46,7 +35,7 @@ class LocalWriter(Writer):
 
     @property
     def follows_schema(self) -> bool:
-        return True
+        return False
 
     @property
     def model(self) -> str:
@@ -80,27 +69,18 @@ class LocalWriter(Writer):
         return tokenizer, network.eval()
 
     def write(self, prompt: Prompt) -> str:
-        if prompt.schema is not None:
-            return fill(prompt.schema, lambda text, most: self._go_on(prompt, text, most, '"')[:2], prompt.max_tokens)
-        answer, _, whole = self._go_on(prompt, "", prompt.max_tokens)
-        if not whole:
-            raise CutOffError(self.model, prompt.max_tokens, answer)
-        return answer
-
-    def _go_on(self, prompt: Prompt, begun: str, most: int, stop: str | None = None) -> tuple[str, int, bool]:
-        """What follows on an answer that is begun, its tokens, and whether the model ended it by itself."""
         import torch
 
         tokenizer, network = self._loaded
         messages = [{"role": "system", "content": prompt.system}] if prompt.system else []
         messages.append({"role": "user", "content": prompt.user})
         if tokenizer.chat_template:
-            question = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)) + begun
+            question = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
         else:
-            question = "".join(m["content"] + "\n\n" for m in messages) + begun
+            question = "".join(m["content"] + "\n\n" for m in messages)
         tokens = tokenizer(question, return_tensors="pt", add_special_tokens=not tokenizer.chat_template)
         length = tokens["input_ids"].shape[1]
-        room = int(getattr(network.config, "max_position_embeddings", 2048)) - most
+        room = int(getattr(network.config, "max_position_embeddings", 2048)) - prompt.max_tokens
         if length > room:
             raise WriterError(
                 f"The question has {length} tokens and {self.model} has room for {room} beside its answer. A shorter "
@@ -109,13 +89,15 @@ class LocalWriter(Writer):
         how: dict[str, Any] = {"do_sample": False}
         if prompt.temperature > 0:
             how = {"do_sample": True, "temperature": prompt.temperature}
-        if stop is not None:
-            how["stopping_criteria"] = [lambda ids, _: torch.tensor([stop in tokenizer.decode(ids[0, length:])])]
         with seeded(prompt.seed), torch.inference_mode():
-            out = network.generate(**tokens, max_new_tokens=most, pad_token_id=tokenizer.eos_token_id, **how)
+            out = network.generate(
+                **tokens, max_new_tokens=prompt.max_tokens, pad_token_id=tokenizer.eos_token_id, **how
+            )
         written = out[0, length:]
-        ended = len(written) < most or int(written[-1]) == tokenizer.eos_token_id
-        return str(tokenizer.decode(written, skip_special_tokens=True)), len(written), ended
+        answer = str(tokenizer.decode(written, skip_special_tokens=True))
+        if len(written) == prompt.max_tokens and int(written[-1]) != tokenizer.eos_token_id:
+            raise CutOffError(self.model, prompt.max_tokens, answer)
+        return answer
 
 
 def model_files(place: str) -> tuple[Path, str | None]:
@@ -141,73 +123,3 @@ def model_files(place: str) -> tuple[Path, str | None]:
         f"There is no language model at {place}. A folder with a config.json or a .gguf file was expected. "
         "Give its place, or 'smollm2' for the small one."
     )
-
-
-def fill(schema: dict[str, Any], go_on: GoOn, max_tokens: int) -> str:
-    """Have a model fill in a schema of objects, lists and texts; every property is filled in.
-
-    A list goes on as long as the model writes a comma after an item, but not over :data:`MOST_ITEMS`, not when the
-    limit does not reach for another such item, and not with an item it has already.
-
-    Example:
-        >>> said = iter(['red", "', ",", "red", ","])
-        >>> fill({"type": "array", "items": {"type": "string"}}, lambda text, n: (next(said), 1), 20)
-        '["red"]'
-    """
-    form = _Form(go_on, max_tokens, max(FEWEST, max_tokens // _n_texts(schema)))
-    form.put(schema)
-    return form.text
-
-
-class _Form:
-    """What is filled in so far, and how many tokens are left."""
-
-    def __init__(self, go_on: GoOn, left: int, longest: int) -> None:
-        self.text = ""
-        self._go_on, self._left, self._longest = go_on, left, longest
-
-    def put(self, schema: dict[str, Any]) -> None:
-        kind = schema.get("type")
-        if kind == "object":
-            for i, (name, inner) in enumerate(schema["properties"].items()):
-                self.text += f"{', ' if i else '{'}{json.dumps(name)}: "
-                self.put(inner)
-            self.text += "}"
-        elif kind == "array":
-            self._list(schema["items"])
-        elif kind == "string":
-            match = _STRING.match(self._write(self.text + '"', max(FEWEST, min(self._left, self._longest))))
-            text = match.group() if match else ""
-            self.text += json.dumps(text.replace('\\"', '"').strip(), ensure_ascii=False)
-        else:
-            raise InputError(f"A schema of {kind!r} was given. Objects, lists and texts were expected. Ask otherwise.")
-
-    def _list(self, schema: dict[str, Any]) -> None:
-        self.text += "["
-        items: list[str] = []
-        while len(items) < MOST_ITEMS:
-            before, left = self.text, self._left
-            self.text += ", " if items else ""
-            start = len(self.text)
-            self.put(schema)
-            item, used = self.text[start:], left - self._left
-            if item in items:
-                self.text = before
-                break
-            items.append(item)
-            if self._left < used or not self._write(self.text, 2).lstrip().startswith(","):
-                break
-        self.text += "]"
-
-    def _write(self, text: str, most: int) -> str:
-        answer, n_tokens = self._go_on(text, most)
-        self._left -= n_tokens
-        return answer
-
-
-def _n_texts(schema: dict[str, Any]) -> int:
-    """Texts in the smallest answer."""
-    kind = schema.get("type")
-    if kind == "object":
-        return max(1, sum(map(_n_texts, schema["properties"].values())))
-    return _n_texts(schema["items"]) if kind == "array" else 1

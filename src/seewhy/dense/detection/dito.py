@@ -28,9 +28,8 @@ from .. import detectors
 from ..cells import joint_cells
 from ..maskclip import TEMPLATES, texts_of
 from ..parts import NOTHING, PooledScore, rest_names
-from ..reader import LARGEST, Looked, Reader
+from ..reader import LARGEST, Looked, Reader, box_means
 from ..two_stage import Blend, TwoStage, TwoStageLearning, shrunk
-from ..windows import box_means
 from .trained import Regions
 
 BACKGROUND = "background"

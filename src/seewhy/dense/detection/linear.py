@@ -21,8 +21,7 @@ from ...pictures.boxes import BoxData, BoxedPicture
 from ...progress import Progress
 from .. import detectors
 from ..parts import NOTHING, PooledScore, rest_names
-from ..reader import LARGEST, Looked, Reader
-from ..windows import shares, span_means
+from ..reader import LARGEST, Looked, Reader, shares, span_means
 from .trained import Regions
 
 STEP, FINEST = 0.25, 0.5
