@@ -20,10 +20,9 @@ from seewhy.dense.by_words import detector_for, segmenter_for
 from seewhy.dense.evaluation import evaluate_boxes, evaluate_segmenter
 from seewhy.dense.saving import load_detector, load_segmenter, save_detector, save_segmenter
 from seewhy.language.annotation.desk import AnnotationDesk, find_pictures, records
-from seewhy.language.annotation.figures import coverage
 from seewhy.language.annotation.labels import LabelDecisions
 from seewhy.language.annotation.records import DIMENSIONS, Picture, objects_of
-from seewhy.language.annotation.rounds import changes, merged
+from seewhy.language.annotation.rounds import changes, coverage, merged
 from seewhy.language.annotation.store import AnnotationStore
 from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord, box_formats, load_boxes, save_boxes
 from seewhy.pictures.pixel_classes import load_masks

