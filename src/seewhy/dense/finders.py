@@ -132,12 +132,7 @@ class NamesThere:
 def standing_out(
     own: Float[Tensor, "k n"], others: Float[Tensor, "o n"], compared: Bool[Tensor, "k o"]
 ) -> Float[Tensor, "k n"]:
-    """Cosines of names with vectors, in standard deviations above the mean of other names' with the same vectors.
-
-    >>> others = torch.tensor([[0.0], [0.1], [0.2], [0.9]])
-    >>> standing_out(torch.tensor([[0.5]]), others, torch.tensor([[True, True, True, False]])).round(decimals=4)
-    tensor([[4.8990]])
-    """
+    """Cosines of names with vectors, in standard deviations above the mean of other names' with the same vectors."""
     weights = compared.to(others) / compared.sum(1, keepdim=True)
     mean = weights @ others
     variance = torch.stack([weights[k] @ (others - mean[k]) ** 2 for k in range(len(own))])

@@ -251,11 +251,7 @@ class Windows:
 
 
 def bilinear(n: int, m: int) -> Float[Tensor, "m n"]:
-    """What takes ``n`` values to ``m`` places between them, as ``interpolate(align_corners=False)`` does.
-
-    >>> bilinear(2, 4).tolist()
-    [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]]
-    """
+    """What takes ``n`` values to ``m`` places between them, as ``interpolate(align_corners=False)`` does."""
     place = ((torch.arange(m, dtype=torch.float64) + 0.5) * n / m - 0.5).clamp(0, n - 1)
     below = place.floor().long()
     share = place - below
@@ -291,12 +287,7 @@ def best_classes(
 
 
 def box_means(grid: Float[Tensor, "d h w"], boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n d"]:
-    """The mean of a map over each box, each cell by the part of it that is covered.
-
-    >>> grid = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
-    >>> box_means(grid, torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.5, 0.0, 1.5, 1.0]])).flatten().tolist()
-    [2.5, 1.5]
-    """
+    """The mean of a map over each box, each cell by the part of it that is covered."""
     d, h, w = grid.shape
     table = grid.new_zeros(d, h + 1, w + 1, dtype=torch.float64)
     table[:, 1:, 1:] = grid.double().cumsum(1).cumsum(2)
@@ -315,11 +306,7 @@ def box_means(grid: Float[Tensor, "d h w"], boxes: Float[Tensor, "n 4"]) -> Floa
 
 
 def shares(spans: Float[Tensor, "*i 2"], n: int) -> Float[Tensor, "*i n"]:
-    """What part of each span lies in each of ``n`` cells, so that means over boxes are two products.
-
-    >>> shares(torch.tensor([[0.5, 2.5]]), 3).tolist()
-    [[0.25, 0.5, 0.25]]
-    """
+    """What part of each span lies in each of ``n`` cells, so that means over boxes are two products."""
     first = torch.arange(n)
     inside = torch.minimum(spans[..., 1:], first + 1.0) - torch.maximum(spans[..., :1], first.float())
     return inside.clamp(min=0) / (spans[..., 1:] - spans[..., :1])

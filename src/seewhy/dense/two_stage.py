@@ -255,10 +255,6 @@ class Blend:
 
 
 def shrunk(boxes: Float[Tensor, "n 4"], part: float) -> Float[Tensor, "n 4"]:
-    """Boxes about the same middle, each side so much of what it was.
-
-    >>> shrunk(torch.tensor([[0.0, 0.0, 10.0, 20.0]]), 0.5).tolist()
-    [[2.5, 5.0, 7.5, 15.0]]
-    """
+    """Boxes about the same middle, each side so much of what it was."""
     middle, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) * (part / 2)
     return torch.cat([middle - half, middle + half], 1)

@@ -194,12 +194,7 @@ class RegionDetector(Detector):
 def few_of_each(
     boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], labels: Int[Tensor, " n"], part: float
 ) -> Int[Tensor, " m"]:
-    """The places of the boxes that score nearly as much as their name's surest, none of them in another.
-
-    >>> boxes = torch.tensor([[0.0, 0, 9, 9], [1, 1, 8, 8], [10, 0, 19, 9], [20, 0, 29, 9]])
-    >>> few_of_each(boxes, torch.tensor([0.5, 0.6, 0.55, 0.1]), torch.zeros(4, dtype=torch.long), 0.8).tolist()
-    [1, 2]
-    """
+    """The places of the boxes that score nearly as much as their name's surest, none of them in another."""
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     kept: list[int] = []
     for i in scores.argsort(descending=True, stable=True).tolist():

@@ -231,7 +231,9 @@ def out_of_fold(
                 tuple(p for p, f in zip(data.pictures, fold, strict=True) if (f == k) is held) for held in (False, True)
             ]
             train, held = usable(replace(data, pictures=sides[0])), sides[1]
-            key = _key(how, reader, train, held)
+            rows = [[(p.image, [vars(b) for b in p.boxes]) for p in side] for side in (train.pictures, held)]
+            text = json.dumps([how.name, asdict(how), reader.base.fingerprint, rows])
+            key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
             if key not in done:
                 detector = fitted(how, reader, train, progress, checkpoint)
                 looked = progress.results(held, detector.detect_all([p.image for p in held]), f"Finding, fold {k + 1}")
@@ -252,14 +254,6 @@ def fitted(how: Any, reader: Reader, data: BoxData, progress: Progress, checkpoi
         how.name, asdict(how), reader.base, data.classes, finder, (0.0,) * len(data.classes), how.zoom, most=most,
         trained_on=f"{data.n_boxes} boxes of {len(data)} pictures", looks=reader,
     )  # fmt: skip
-
-
-def _key(how: Any, reader: Reader, train: BoxData, held: Sequence[BoxedPicture]) -> str:
-    sides = [
-        [(p.image, [(b.label, b.box, b.ignored) for b in p.boxes]) for p in side] for side in (train.pictures, held)
-    ]
-    text = json.dumps([how.name, asdict(how), reader.base.fingerprint, sides])
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def beside(checkpoint: Path) -> Path:
@@ -317,11 +311,7 @@ class Ranked(NamedTuple):
 
 
 def wilson(p: Any, n: Any, z: float) -> tuple[Any, Any]:
-    """Wilson's interval of a part.
-
-    >>> [round(v, 3) for v in wilson(0.5, 10, 1.96)]
-    [0.237, 0.763]
-    """
+    """Wilson's interval of a part."""
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     return middle - half, middle + half
@@ -376,11 +366,7 @@ def _elsewhere(own: Matched, fold: Int[np.ndarray, " p"], precision: float | Non
 
 
 def part(hits: Int[np.ndarray, " p"], all_: Int[np.ndarray, " p"]) -> tuple[float, float]:
-    """How many of all are right, over pictures, and of how many that are not alike that is as sure; 0 of none.
-
-    >>> part(np.array([2, 0]), np.array([2, 2]))
-    (0.5, 1.0)
-    """
+    """How many of all are right, over pictures, and of how many that are not alike that is as sure; 0 of none."""
     total = int(all_.sum())
     if not total:
         return 0.0, 0.0
@@ -391,11 +377,7 @@ def part(hits: Int[np.ndarray, " p"], all_: Int[np.ndarray, " p"]) -> tuple[floa
 
 
 def between(folds: Sequence[tuple[float, float]]) -> float:
-    """The variance that a new fit brings: by which figures of folds differ more than their pictures make them.
-
-    >>> round(between([(0.2, 100), (0.5, 100), (0.8, 100)]), 3)
-    0.117
-    """
+    """The variance that a new fit brings: by which figures of folds differ more than their pictures make them."""
     known = [(p, p * (1 - p) / n) for p, n in folds if n]
     if len(known) < 2:
         return 0.0
@@ -404,13 +386,7 @@ def between(folds: Sequence[tuple[float, float]]) -> float:
 
 
 def best_point(matched: Sequence[Matched], precision: float | None) -> Point | None:
-    """The threshold to take; ``None`` where nothing right was found.
-
-    >>> one = Matched(np.zeros(3, int), np.array([.9, .6, .2]), np.array([[True, True, False]]),
-    ...               np.ones((1, 3), bool), np.array([2]))
-    >>> best_point([one], None)
-    Point(least=0.4, precision=1.0, recall=1.0, enough=True)
-    """
+    """The threshold to take; ``None`` where nothing right was found."""
     boxes = Ranked.of(matched)
     scores, n_there = boxes.score, boxes.n_there
     if not boxes.right.any() or not n_there:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import ClassVar, NamedTuple
 
@@ -285,13 +285,8 @@ class Linear:
         centred = own - mean
         gram = centred.T @ centred / len(own) + RIDGE / len(own) * torch.eye(own.shape[1])
         move = torch.linalg.solve(gram, centred.T @ (targets - middle) / len(own)).T
-        weight = torch.cat([fit.weight, move]) / spread
-        bias = torch.cat([fit.bias, middle - move @ mean])
-        return RegionProbe(empty.axes, empty.shapes, weight, bias, self.parts, self.around), (fit, spread)
-
-
-def _likely(outputs: Float[Tensor, "n o"]) -> Float[Tensor, "n k"]:
-    return outputs[:, :-4].softmax(1)[:, :-1]  # nothing is one class more
+        weight, bias = torch.cat([fit.weight, move]) / spread, torch.cat([fit.bias, middle - move @ mean])
+        return replace(empty, weight=weight, bias=bias), (fit, spread)
 
 
 @dataclass(frozen=True, eq=False)
@@ -382,10 +377,11 @@ class RegionProbe:
     def moved(self, grid: Float[Tensor, "m h w"]) -> Regions:
         """The likeliest windows, moved to where things are, in cells, with the scores that they have there."""
         windows, first, weighed = self.scan(grid)
-        top = _likely(first).amax(1).topk(min(MOST, len(first))).indices
+        # Behind the classes comes nothing, then what moves the window.
+        top = first[:, :-4].softmax(1)[:, :-1].amax(1).topk(min(MOST, len(first))).indices
         boxes = torch.minimum(moved(windows[top], first[top, -4:]).clamp(min=0), corners_of(grid))
         boxes = boxes[(boxes[:, 2:] - boxes[:, :2]).amin(1) > 1e-3]
-        return Regions(boxes, _likely(self.outputs(grid, boxes, weighed)))
+        return Regions(boxes, self.outputs(grid, boxes, weighed)[:, :-4].softmax(1)[:, :-1])
 
     def _sizes(self, grid: Tensor, boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n 2"]:
         return ((boxes[:, 2:] - boxes[:, :2]) / corners_of(grid)[:2]).log()
@@ -393,19 +389,19 @@ class RegionProbe:
 
 def _examples(probe: RegionProbe, one: Taught, n: int, generator: torch.Generator) -> Examples:
     """Windows of a picture, drawn; each thing's own box, and boxes a little beside it."""
-    windows = windows_of(probe.shapes, one.grid.shape[1:])
-    own = one.cells
-    few = own[torch.randperm(len(own), generator=generator)[:n]]
+
+    def drawn(rows: Tensor) -> Tensor:
+        return rows[torch.randperm(len(rows), generator=generator)[:n]]
+
+    windows, own = windows_of(probe.shapes, one.grid.shape[1:]), one.cells
+    few = drawn(own)
     many = few.repeat(CLOSER, 1)
     beside = moved(many, torch.randn(many.shape, generator=generator) * 0.15).clamp(min=0)
     beside = torch.cat([few, torch.minimum(beside, corners_of(one.grid))])
     beside = beside[(beside[:, 2:] - beside[:, :2]).amin(1) > 1e-3]
     overlap, _ = best_overlaps(windows, own)
-    near, far = (overlap >= RIGHT).nonzero()[:, 0], (overlap < WRONG).nonzero()[:, 0]
-    near = near[torch.randperm(len(near), generator=generator)[:n]]
-    far = far[torch.randperm(len(far), generator=generator)[:n]]
-    beside = beside[torch.randperm(len(beside), generator=generator)[:n]]
-    return _labelled(probe, one, torch.cat([windows[near], windows[far], beside]))
+    near, far = drawn(windows[overlap >= RIGHT]), drawn(windows[overlap < WRONG])
+    return _labelled(probe, one, torch.cat([near, far, drawn(beside)]))
 
 
 def _mistakes(probe: RegionProbe, one: Taught, n: int) -> Examples:
@@ -422,10 +418,8 @@ def _labelled(probe: RegionProbe, one: Taught, boxes: Float[Tensor, "n 4"]) -> E
     overlap, which = best_overlaps(boxes, own)
     on_ignored, _ = best_overlaps(boxes, one.ignored * corners_of(one.grid))
     use = (overlap >= RIGHT) | ((overlap < WRONG) & (on_ignored < 0.3))
-    boxes, overlap, which = boxes[use], overlap[use], which[use]
-    label = torch.full((len(boxes),), -1, dtype=torch.long)
-    by = torch.zeros(len(boxes), 4)
-    near = overlap >= RIGHT
+    boxes, which, near = boxes[use], which[use], (overlap >= RIGHT)[use]
+    label, by = torch.full((len(boxes),), -1), torch.zeros(len(boxes), 4)
     if near.any():
         label[near] = one.labels[which[near]]
         by[near] = offsets(boxes[near], own[which[near]])

@@ -35,11 +35,7 @@ class Change(NamedTuple):
 
 
 def changes(before: str, after: str) -> tuple[Change, ...]:
-    """How one text became the other, word by word.
-
-    >>> [tuple(c) for c in changes("a red cup", "a blue cup")]
-    [('same', 'a '), ('removed', 'red '), ('added', 'blue '), ('same', 'cup')]
-    """
+    """How one text became the other, word by word."""
     a, b = _WORDS.findall(before), _WORDS.findall(after)
     found: list[Change] = []
     for kind, i1, i2, j1, j2 in _opcodes(_keys(a), _keys(b)):
@@ -57,11 +53,7 @@ def changes(before: str, after: str) -> tuple[Change, ...]:
 
 
 def edited(before: str, after: str) -> float:
-    """Part of the words that were changed: 0 nothing, 1 everything.
-
-    >>> edited("a red cup", "a blue cup"), edited("", "a cup"), edited("", "")
-    (0.3333333333333333, 1.0, 0.0)
-    """
+    """Part of the words that were changed: 0 nothing, 1 everything."""
     a, b = before.split(), after.split()
     if not a and not b:
         return 0.0
@@ -235,11 +227,7 @@ def naming_words(text: str) -> list[str]:
 
 
 def head_of(label: str) -> str:
-    """The noun of a label: its last word before *of*, *with*, *in* and the like.
-
-    >>> head_of("two cups of tea"), head_of("Bumble bee"), head_of("")
-    ('cup', 'bee', '')
-    """
+    """The noun of a label: its last word before *of*, *with*, *in* and the like."""
     words = _WORD.findall(label)
     for i, word in enumerate(words):
         if i and word.casefold() in _SMALL_WORDS and word.casefold() not in ("a", "an", "and", "the"):
@@ -353,12 +341,7 @@ class Net:
 def net_preference(
     judgements: Sequence[Mapping[str, int]], pictures: Sequence[str] | None = None, *, n_draws: int = 2000
 ) -> dict[str, Net]:
-    """Net preference for the first text, by dimension and as their ``mean``; judgements of one picture drawn together.
-
-    >>> rows = [dict.fromkeys(DIMENSIONS, s) for s in (2, 1, 0, -1)]
-    >>> net_preference(rows)["mean"].value
-    0.25
-    """
+    """Net preference for the first text, by dimension and as ``mean``; judgements of one picture are drawn together."""
     if not judgements:
         raise InputError("No judgements were given. At least one was expected. Compare some pictures first.")
     owners = list(pictures) if pictures is not None else [str(i) for i in range(len(judgements))]
