@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from seewhy.language.annotation.figures import agreement, by_authors_of_a_text, by_round, krippendorff_alpha
 from seewhy.language.annotation.records import DIMENSIONS, Version
+from seewhy.language.annotation.rounds import agreement, by_authors_of_a_text, by_round, krippendorff_alpha
 
 # Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", part D: four observers, twelve units.
 PUBLISHED = ("12332141 2   ", "12332241 25 3", " 3332342 251 ", "12332441 251 ")

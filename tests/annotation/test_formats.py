@@ -1,19 +1,17 @@
-"""Export and import: what goes out comes back, and the command does both."""
+"""Export: all goes out; and what the desk compares and lists."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from seewhy.errors import DataError, InputError
-from seewhy.language.annotation.desk import AnnotationDesk, find_pictures
-from seewhy.language.annotation.formats import bring_in, export, records
+from seewhy.language.annotation.desk import AnnotationDesk, export, find_pictures, records
 from seewhy.language.annotation.records import DIMENSIONS, Picture
 from seewhy.language.annotation.store import AnnotationStore
 from seewhy.types import Failure
@@ -47,86 +45,17 @@ def store(tmp_path: Path, folder: Path) -> AnnotationStore:
     return made
 
 
-def copied(store: AnnotationStore, path: Path) -> AnnotationStore:
-    fresh = AnnotationStore(path)
-    fresh.add_pictures(store.pictures())
-    return fresh
-
-
-def test_jsonl_brings_everything_back(store: AnnotationStore, tmp_path: Path) -> None:
-    assert export(store, tmp_path / "a.jsonl") == 2
-    fresh = copied(store, tmp_path / "b.sqlite")
-    took, notes = bring_in(fresh, tmp_path / "a.jsonl")
-    assert took == 1
-    assert list(records(fresh)) == list(records(store))
-    assert "has these or other annotations already" in notes[0]
-    first = next(records(store))
-    assert (first["text"], first["left_out"], first["objects"]) == ("A red cup on a table.", ["dog"], [CUP, DOG])
-    # Once more, into pictures that have annotations: nothing is taken twice.
-    assert bring_in(fresh, tmp_path / "a.jsonl")[0] == 0
-
-
-def test_signs_that_end_lines_elsewhere_come_back(store: AnnotationStore, tmp_path: Path) -> None:
-    """Python's splitlines() breaks at them, so a text pasted from the web would have made the export unreadable."""
-    key = store.pictures()[1].key
+def test_jsonl_holds_everything(store: AnnotationStore, tmp_path: Path) -> None:
+    """Signs that end lines elsewhere too, at which Python's splitlines() breaks."""
     words = "one\u2028two\u2029three\u0085four\x0bfive\x1csix"
-    store.save(key, "caption", "Ann", {"text": words}, 0, 1)
-    export(store, tmp_path / "a.jsonl")
-    fresh = copied(store, tmp_path / "b.sqlite")
-    assert bring_in(fresh, tmp_path / "a.jsonl")[0] == 2
-    assert list(records(fresh)) == list(records(store))
-
-
-VERSION = {
-    "task": "caption", "number": 1, "author": "Ann", "kind": "round", "content": {"text": "x"}, "seconds": 1.0,
-    "base": 0, "made": "2026-01-01T00:00:00.000+00:00",
-}  # fmt: skip
-JUDGEMENT = {"author": "Cy", "first": "a", "second": "b", "answers": dict.fromkeys(DIMENSIONS, 1), "seconds": 2}
-
-
-@pytest.mark.parametrize(
-    ("record", "says"),
-    [
-        ({"versions": 3}, "no list of objects"),
-        ({"versions": [3]}, "no list of objects"),
-        ({"versions": [{**VERSION, "number": "1"}]}, "has the number '1'"),
-        ({"versions": [{**VERSION, "number": -1}]}, "has the number -1"),
-        ({"versions": [{**VERSION, "base": True}]}, "the base True"),
-        ({"versions": [{**VERSION, "kind": "poem"}]}, "the kind 'poem'"),
-        ({"versions": [{**VERSION, "made": 3}]}, "the time 3"),
-        ({"versions": [{**VERSION, "seconds": float("nan")}]}, "The time nan"),
-        ({"versions": [{**VERSION, "author": ""}]}, "Type a name"),
-        ({"versions": [{**VERSION, "content": {"text": 3}}]}, "The text is a int"),
-        ({"versions": [VERSION, VERSION]}, "the same number"),
-        ({"versions": [VERSION], "judgements": [{}]}, "does not name two texts"),
-        ({"versions": [VERSION], "judgements": [{**JUDGEMENT, "answers": {}}]}, "One each was expected"),
-        ({"versions": [VERSION], "judgements": 3}, "has no versions"),
-        ({"annotations": [{}]}, "has no versions"),
-    ],
-)
-def test_a_record_that_is_wrong_is_named_and_nothing_of_the_file_is_taken(
-    store: AnnotationStore, tmp_path: Path, record: dict[str, Any], says: str
-) -> None:
-    fresh = copied(store, tmp_path / "b.sqlite")
-    first, second = (p.digest for p in fresh.pictures())
-    good = {"digest": first, "versions": [VERSION], "judgements": [JUDGEMENT]}
-    bad = {"digest": second, "data": {"digest": second}, **record}
-    (tmp_path / "x.jsonl").write_text(f"{json.dumps(good)}\n\n{json.dumps(bad)}\n")
-    with pytest.raises(DataError, match=r"x\.jsonl, picture 2") as error:
-        bring_in(fresh, tmp_path / "x.jsonl")
-    assert says in str(error.value)
-    assert fresh.histories() == {}
-    (tmp_path / "x.jsonl").write_text(json.dumps(good))
-    assert bring_in(fresh, tmp_path / "x.jsonl")[0] == 1
-
-
-def test_other_files_are_refused(store: AnnotationStore, tmp_path: Path) -> None:
+    store.save(store.pictures()[1].key, "caption", "Ann", {"text": words}, 0, 1)
+    assert export(store, tmp_path / "a.jsonl") == 2
+    rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text("utf-8").split("\n")[:-1]]
+    assert rows == list(records(store))
+    assert (rows[0]["text"], rows[0]["left_out"], rows[0]["objects"]) == ("A red cup on a table.", ["dog"], [CUP, DOG])
+    assert rows[1]["text"] == words
     with pytest.raises(DataError, match=r"'\.xlsx'"):
         export(store, tmp_path / "a.xlsx")
-    for name, text in (("a.jsonl", "{"), ("b.jsonl", "[1]"), ("d.jsonl", '{"digest": "D"}')):
-        (tmp_path / name).write_text(text.replace("D", store.pictures()[1].digest))
-        with pytest.raises(DataError):
-            bring_in(store, tmp_path / name)
 
 
 def test_the_desk_compares_with_texts_from_elsewhere_and_refuses_stale_answers(store: AnnotationStore) -> None:
@@ -167,7 +96,7 @@ def test_pictures_are_listed_once_and_the_page_gets_no_file_that_changed(tmp_pat
 
 
 @pytest.mark.slow
-def test_the_command_exports_and_imports(command: list[str], folder: Path, tmp_path: Path) -> None:
+def test_the_command_exports(command: list[str], folder: Path, tmp_path: Path) -> None:
     base = [*command, "annotate", str(folder), "-o", str(tmp_path / "c.sqlite")]
     out = subprocess.run(
         [*base, "--export", str(tmp_path / "c.jsonl"), "--json"], capture_output=True, text=True, check=True

@@ -43,7 +43,9 @@ def find(name: str, *rooms: str) -> Any:
         files = [one for one in files if not one.endswith(".outputs")]
         for module in map(importlib.import_module, [package.__name__, *sorted(files)]):
             found = getattr(module, name, None)
-            if not isinstance(found, ModuleType | None) and getattr(found, "__module__", module.__name__) == module.__name__:
+            if isinstance(found, ModuleType | None):
+                continue
+            if getattr(found, "__module__", module.__name__) == module.__name__:
                 return found
     raise LookupError(f"{name} is in none of {rooms}")
 

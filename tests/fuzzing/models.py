@@ -246,7 +246,7 @@ def _encoded(folder: Path) -> None:
 
 
 def _annotations(folder: Path) -> None:
-    from seewhy.language.annotation.formats import export
+    from seewhy.language.annotation.desk import export
     from seewhy.language.annotation.records import Picture
     from seewhy.language.annotation.store import AnnotationStore
 
@@ -259,24 +259,13 @@ def _annotations(folder: Path) -> None:
 
 
 def _use_annotations(folder: Path) -> None:
-    from seewhy.language.annotation.formats import records
+    from seewhy.language.annotation.desk import records
     from seewhy.language.annotation.store import AnnotationStore
 
     store = AnnotationStore(folder / "a.sqlite")
     try:
         json.dumps([store.histories().__repr__(), store.judgements().__repr__()])
         list(records(store))
-    finally:
-        store.close()
-
-
-def _bring_in(name: str, folder: Path) -> None:
-    from seewhy.language.annotation.formats import bring_in
-    from seewhy.language.annotation.store import AnnotationStore
-
-    store = AnnotationStore(folder / "a.sqlite")
-    try:
-        bring_in(store, folder / name)
     finally:
         store.close()
 
@@ -353,7 +342,6 @@ def models() -> list[Target]:
         Target("run resume", _run, _resume_run, ("r/*",), True),
         Target("run indexed", _indexed_run, _add_run, ("r/*",), True),
         Target("annotations", _annotations, _use_annotations, ("a.sqlite",), True),
-        Target("annotations jsonl", _annotations, partial(_bring_in, "a.jsonl"), ("a.jsonl",), True),
         Target("checkpoint", _trained, _trained, ("k.safetensors",), True),
         *(Target(f"texts {n}", _texts, partial(_use_texts, n), (n,), True) for n in ("d.json", "c.jsonl", "p.json")),
     ]

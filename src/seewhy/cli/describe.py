@@ -76,9 +76,8 @@ class Writing:
 
         There is never another writer in its place.
         """
-        from ..language.local_writer import SMOLLM2, LocalWriter
         from ..language.service_writer import ServiceWriter
-        from ..language.writers import WriterSession, Written
+        from ..language.writers import SMOLLM2, LocalWriter, WriterSession, Written
 
         name = self.writer
         if name is None:

@@ -123,7 +123,7 @@ def background(
     output: Path | None = None,
 ) -> None:
     """Does it use the background? Give pictures it was not fitted on. Stopped, it goes on where it was."""
-    from ..dense.object_masks import WordMasks
+    from ..dense.by_words import WordMasks
     from ..studies.background import BackgroundStudy
 
     check_report(output, "background", session.force)

@@ -27,9 +27,8 @@ from ..types import Failure
 from . import miou
 from .finders import Segmenter
 from .linear import Linear
-from .reader import Reader
+from .reader import Reader, box_means
 from .regions import Keep
-from .windows import box_means
 from .word_regions import WordRegions, cut_regions
 
 OWN, SHUFFLED, RANDOM = "the model", "names shuffled", "random texts"
@@ -257,12 +256,11 @@ def _matched(data: BoxData, found: BoxData) -> tuple[list[PictureBoxes], list[st
     whole = {os.path.realpath(p.image): p for p in found.pictures}
     named = {os.path.basename(p.image): p for p in found.pictures}
     named = named if len(named) == len(found.pictures) else {}
-    matched, without = [], []
+    matched, without, notes = [], [], []
     for picture in data.pictures:
         other = whole.get(os.path.realpath(picture.image)) or named.get(os.path.basename(picture.image))
         without += [picture.image] if other is None else []
         matched.append(boxes_of(other or BoxedPicture(picture.image, None), data.classes))
-    notes = []
     if without:
         notes.append(f"{len(without)} picture(s) were not looked at, and count as without boxes: {some(without, 3)}")
     if strange := [c for c in found.classes if c not in known]:
@@ -349,11 +347,8 @@ def box_controls(
         yield "commonest class", [[replace(p, labels=np.full_like(p.labels, label)) for p in found]]
     if encoder is not None:
         yield "feature norm", [list(_norms(encoder, pictures, label))]
-    edge = (1 - MIDDLE) / 2
-    middle = []
-    for width, height in (p.size or (1, 1) for p in pictures):
-        box = (edge * width, edge * height, (1 - edge) * width, (1 - edge) * height)
-        middle.append(PictureBoxes.of([box], [label]))
+    edges = np.array([1 - MIDDLE, 1 - MIDDLE, 1 + MIDDLE, 1 + MIDDLE]) / 2
+    middle = [PictureBoxes.of([tuple(edges * ((p.size or (1, 1)) * 2))], [label]) for p in pictures]
     yield "middle of the picture", [middle]
 
 

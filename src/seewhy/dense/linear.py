@@ -80,7 +80,7 @@ class Linear:
         weight = fitted.weight / spread
         affine = Affine(weight.reshape(k, -1), fitted.bias - weight @ mean)
         made = self.segmenter(encoder, data.classes, affine)
-        return made.with_trained_on(f"{len(x)} cells of {len(pictures)} pictures with masks")
+        return replace(made, trained_on=f"{len(x)} cells of {len(pictures)} pictures with masks")
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> Segmenter:
         """The segmenter that was saved."""

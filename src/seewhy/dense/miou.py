@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..studies.bootstrap import Paired, paired
-from .windows import best_classes, bilinear
+from .reader import best_classes, bilinear
 
 N_DRAWS = 1000
 N_SHUFFLES = 20
@@ -21,11 +21,7 @@ _FINE, _WIDTH = 1400, 0.02
 
 
 def pixel_confusion(truth: np.ndarray, mask: np.ndarray, k: int) -> Int[Tensor, "k k1"]:
-    """Pixels by true class and by class given, both places among ``k``; the last column is of those without a name.
-
-    >>> pixel_confusion(np.array([0, 1, 1, 255]), np.array([0, 0, 255, 1]), 2).tolist()
-    [[1, 0, 0], [1, 0, 1]]
-    """
+    """Pixels by true class and by class given, both places among ``k``; the last column is of those without a name."""
     counts = truth < k
     named = np.minimum(mask[counts], k).astype(np.int64)
     flat = np.bincount(truth[counts].astype(np.int64) * (k + 1) + named, minlength=k * (k + 1))
@@ -41,12 +37,7 @@ def sums(confusions: Int[Tensor, "n k k1"]) -> Float[Tensor, "n m"]:
 
 
 def mean_iou(summed: Float[Tensor, "*n m"]) -> Float[Tensor, "*n"]:
-    """The mean over classes that have a true pixel, as :func:`sums` lays them out.
-
-    >>> table = torch.tensor([[[2, 0, 0], [1, 1, 0]]])
-    >>> round(float(mean_iou(sums(table))[0]), 4)
-    0.5833
-    """
+    """The mean over classes that have a true pixel, as :func:`sums` lays them out."""
     own, union, true = summed.unflatten(-1, (3, -1)).unbind(-2)
     is_there = true > 0
     return (own / union.clamp(min=1e-12) * is_there).sum(-1) / is_there.sum(-1).clamp(min=1)

@@ -124,11 +124,7 @@ class BoxSegmenter:
 
 
 def colour_name(pixels: UInt8[np.ndarray, "*shape 3"]) -> str:
-    """The name that most of the pixels bear.
-
-    >>> colour_name(np.full((4, 4, 3), (250, 210, 40), np.uint8))
-    'yellow'
-    """
+    """The name that most of the pixels bear."""
     flat = pixels.reshape(-1, 3)
     if not len(flat):
         return ""

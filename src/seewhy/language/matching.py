@@ -203,12 +203,7 @@ def shortened(caption: Caption, desk: WriterSession) -> Caption:
 
 
 def specificity(captions: Iterable[Caption]) -> dict[str, float]:
-    """How much the texts say about the picture rather than about its class.
-
-    >>> two = [Caption("", "", (text,), "wren") for text in ("a", "b", "a", "b")]
-    >>> specificity(two)["commonest"], specificity(two)["entropy"]
-    (0.5, 1.0)
-    """
+    """How much the texts say about the picture rather than about its class."""
     best: dict[str | None, Counter[str]] = defaultdict(Counter)
     for caption in captions:
         best[caption.label][caption.texts[0]] += 1

@@ -127,7 +127,7 @@ class AnnotationOutput(TypedDict):
 class AnnotateOutput(TypedDict):
     """The object of seewhy app --annotate --json: what was written or taken in, or where the page is."""
 
-    file: NotRequired[Annotated[str, Doc("with `--export` and `--import`; the file")]]
+    file: NotRequired[Annotated[str, Doc("with `--export`; the file")]]
     address: NotRequired[Annotated[str, Doc("of the page, without them")]]
     pictures: Annotated[Count, Doc("how many")]
 

@@ -54,11 +54,7 @@ def class_prompt(label: str, kind: str = "", n: int = 6, seed: int = 0) -> Promp
 
 
 def read_bullets(answer: str, n: int = 6, label: str = "") -> tuple[str, ...]:
-    """The lines of a list, each once, without marks; small models repeat the worked examples, which are left out.
-
-    >>> read_bullets("- red beak\\n- black  cap.\\nThat is all.")
-    ('red beak', 'black  cap')
-    """
+    """The lines of a list, each once, without marks; small models repeat the worked examples, which are left out."""
     found = [m.group(1) for line in answer.splitlines() if (m := _BULLET.match(line))]
     shown = {t for name, lines in EXAMPLES for t in lines if name != label.lower()}
     texts = tuple(dict.fromkeys(t for t in found if 2 <= len(t) <= 160 and t not in shown))[:n]
@@ -126,11 +122,7 @@ def read_pair(answer: str, first: str, second: str) -> Pair:
 
 
 def caption(label: str, looks: str) -> str:
-    """A class and what it looks like, as one sentence.
-
-    >>> caption("house_sparrow", "a grey cap"), caption("wren", "with a buff breast")
-    ('a photo of a house sparrow, with a grey cap', 'a photo of a wren, with a buff breast')
-    """
+    """A class and what it looks like, as one sentence."""
     if looks.lower().startswith("a photo of"):
         return looks
     return f"a photo of a {label.replace('_', ' ')}, with {looks.removeprefix('with ')}"

@@ -316,11 +316,7 @@ def _wait_asked_for(headers: Any, attempt: int) -> float:
 
 
 def mask_key(text: str, key: str) -> str:
-    """The text without the key: as it is, in the forms that travel in URLs and headers, and in pieces.
-
-    >>> mask_key("wrong key sk-abcdef123456 (sk-abcd****)", "sk-abcdef123456")
-    'wrong key (the key) ((the key)****)'
-    """
+    """The text without the key: as it is, in the forms that travel in URLs and headers, and in pieces."""
     if key:
         forms = {key, quote(key, safe=""), quote_plus(key), base64.b64encode(key.encode()).decode()}
         forms |= {base64.b64encode(f":{key}".encode()).decode(), repr(key)[1:-1]}

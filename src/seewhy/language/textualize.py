@@ -240,11 +240,7 @@ def _cleaned(sentence: str, phrases: Sequence[str]) -> str:
 
 
 def position_in_words(box: FractionBox) -> str:
-    """Where the middle of a box lies, by thirds.
-
-    >>> position_in_words((0.0, 0.0, 0.2, 0.2)), position_in_words((0.4, 0.3, 0.6, 0.7))
-    ('in the upper left', 'in the middle')
-    """
+    """Where the middle of a box lies, by thirds."""
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     across = "left" if x < 1 / 3 else "right" if x > 2 / 3 else ""
     down = "upper" if y < 1 / 3 else "lower" if y > 2 / 3 else ""
@@ -254,22 +250,14 @@ def position_in_words(box: FractionBox) -> str:
 
 
 def size_in_words(size: float | None) -> str:
-    """Only what is very small or very large is worth a word.
-
-    >>> size_in_words(0.01), size_in_words(0.1), size_in_words(0.5)
-    ('very small', '', 'very large')
-    """
+    """Only what is very small or very large is worth a word."""
     if size is None or SMALL <= size <= LARGE:
         return ""
     return "very small" if size < SMALL else "very large"
 
 
 def depth_in_words(depth: float | None) -> str:
-    """How near a thing is among those listed; ``depth`` is scaled to 0…1.
-
-    >>> depth_in_words(0.9), depth_in_words(0.5), depth_in_words(None)
-    ('close to the viewer', '', '')
-    """
+    """How near a thing is among those listed; ``depth`` is scaled to 0…1."""
     if depth is None or FAR < depth < NEAR:
         return ""
     return "close to the viewer" if depth >= NEAR else "far in the background"

@@ -1,30 +1,28 @@
-"""The annotators' desk: pictures, what a model proposes of them, what is next, and what the page shows."""
+"""The annotators' desk: pictures, what a model proposes of them, what is next, and all of it as JSONL."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from PIL import Image
 
-from ...classifiers import recipe_of
 from ...encoders.stream import file_digest
 from ...errors import DataError, ImageError
-from ...heads.head import Projected
 from ...pictures.images import read_picture
 from ...pictures.sources import is_unicode
+from ...storage.output import check_file, write
 from ...types import Failure, Transform
-from ..experts import CellDetector, FoundObject, Scene, look_at
+from ..experts import CellDetector, Scene
 from ..textualize import position_in_words, sentence_for
-from .figures import agreement, by_authors_of_a_text, by_round, coverage, net_preference
 from .records import TASKS, BoxedObject, Picture, Version, check_answers, check_content, objects_of
-from .rounds import StopRule, text_of
+from .rounds import StopRule, agreement, by_authors_of_a_text, by_round, coverage, left_out, net_preference, text_of
 from .store import AnnotationStore
 
 if TYPE_CHECKING:
@@ -76,21 +74,11 @@ class ClassifierSeeder:
     def __call__(self, name: str) -> Seed:
         scene = Scene.read(name)
         found = CellDetector(self.classifier, self.threshold, self.most).detect(scene)
-        objects = tuple(
-            BoxedObject(f"seed-{i}", o.label, _inside(o.box), self._words(scene, o)) for i, o in enumerate(found, 1)
-        )
-        return Seed(f"the model ({self.classifier.recipe})", objects, " ".join(map(sentence_for, found)))
-
-    def _words(self, scene: Scene, found: FoundObject) -> str:
-        """The class's best descriptor on the picture, or its colour; and its place."""
-        words, where = self.classifier.words, position_in_words(found.box)
-        if words is None or found.label not in words.classes or recipe_of(self.classifier.recipe).words_are == "names":
-            return f"{found.colour}, {where}" if found.colour else where
-        rows = words.of(words.classes.index(found.label))
-        with torch.no_grad():
-            joint = Projected(self.classifier.encoder.text)(look_at(self.classifier, scene.name).pooled[:1])
-            best = rows[int((joint @ words.vectors[rows].T).argmax())]
-        return f"{words.texts[best]}, {where}"
+        objects = []
+        for i, o in enumerate(found, 1):
+            words = ", ".join(filter(None, (o.colour, position_in_words(o.box))))
+            objects.append(BoxedObject(f"seed-{i}", o.label, _inside(o.box), words))
+        return Seed(f"the model ({self.classifier.recipe})", tuple(objects), " ".join(map(sentence_for, found)))
 
 
 def _inside(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
@@ -256,6 +244,52 @@ class AnnotationDesk:
             "judged_by_authors": by_authors_of_a_text(judged),
             "rounds": {task: by_round(h[task] for h in histories) for task in TASKS},
         }
+
+
+def records(store: AnnotationStore, rule: StopRule | None = None) -> Iterator[dict[str, Any]]:
+    """One record a picture, with everything: objects, text, every version, every judgement."""
+    rule = rule or StopRule()
+    judged: dict[str, list[dict[str, Any]]] = {}
+    for row in store.judgements():
+        judged.setdefault(row.pop("picture"), []).append(row)
+    for picture in store.pictures():
+        versions = {task: store.versions(picture.key, task) for task in TASKS}
+        objects = objects_of(versions["objects"][-1].content) if versions["objects"] else ()
+        text = text_of(versions["caption"][-1].content) if versions["caption"] else ""
+        yield {
+            "format": 1,
+            "image": picture.name,
+            "digest": picture.digest,
+            "width": picture.width,
+            "height": picture.height,
+            "objects": [o.to_json() for o in objects],
+            "text": text,
+            "left_out": list(left_out(objects, text)) if text else [],
+            "finished": rule.finished(versions["caption"]),
+            "versions": [dict(vars(v)) for task in TASKS for v in versions[task]],
+            "judgements": judged.get(picture.key, []),
+        }
+
+
+def lines(store: AnnotationStore, rule: StopRule | None = None) -> str:
+    """All records, one JSON object a line."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in records(store, rule))
+
+
+def check_export(path: str | Path, *, force: bool = False) -> Path:
+    """The path, if annotations can be written there; asked before the work begins."""
+    path = Path(path)
+    if path.suffix != ".jsonl":
+        raise DataError(
+            f"Annotations were to be written as {path.suffix!r}. .jsonl was expected. Change the ending of {path}."
+        )
+    return check_file(path, force=force)
+
+
+def export(store: AnnotationStore, path: str | Path, rule: StopRule | None = None, *, force: bool = False) -> int:
+    """Write all annotations; of how many pictures."""
+    write(check_export(path, force=force), lines(store, rule), force=force)
+    return len(store.pictures())
 
 
 def _name(version: Version) -> str:

@@ -184,11 +184,7 @@ def check_seconds(seconds: Any) -> float:
 
 
 def check_box(box: object) -> FractionBox:
-    """A box in fractions of the picture.
-
-    >>> check_box([0, 0.25, 1, 0.5])
-    (0.0, 0.25, 1.0, 0.5)
-    """
+    """A box in fractions of the picture."""
     if isinstance(box, list | tuple) and len(box) == 4 and all(map(_is_number, box)):
         left, top, right, bottom = (round(float(v), 5) for v in box)
         if 0 <= left < right <= 1 and 0 <= top < bottom <= 1:

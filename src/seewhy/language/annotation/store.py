@@ -182,17 +182,6 @@ class AnnotationStore:
             self._db.execute(f"DELETE FROM drafts WHERE {_OWN}", (key, task, author))
         return Saved(version)
 
-    def restore(self, key: str, versions: Iterable[Version], judgements: Iterable[dict[str, Any]]) -> bool:
-        """Keep what was exported, checked, whole or not at all; nothing where the picture has versions already."""
-        with self._writing():
-            if self._rows("SELECT 1 FROM versions WHERE picture = ? LIMIT 1", key):
-                return False
-            for version in versions:
-                self._insert(key, version)
-            for judgement in judgements:
-                self._insert_judgement(key, judgement)
-        return True
-
     def _insert(self, key: str, v: Version) -> None:
         row = (key, v.task, v.number, v.author, v.kind, json.dumps(v.content), v.seconds, v.base, v.made)
         self._db.execute("INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
@@ -275,12 +264,9 @@ class AnnotationStore:
         """Keep a comparison; every one is kept, the last of a person on a pair counts."""
         with self._writing():
             self.known(key)
-            self._insert_judgement(key, row)
-
-    def _insert_judgement(self, key: str, row: dict[str, Any]) -> None:
-        made, answers = row.get("made") or _now(), json.dumps(row["answers"])
-        values = (row["author"], row["first"], row["second"], int(row["swapped"]), answers, row["seconds"], made)
-        self._db.execute("INSERT INTO judgements VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (key, *values))
+            answers, sides = json.dumps(row["answers"]), (row["first"], row["second"], int(row["swapped"]))
+            values = (key, row["author"], *sides, answers, row["seconds"], _now())
+            self._db.execute("INSERT INTO judgements VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def judgements(self) -> list[dict[str, Any]]:
         """The last of every person on every pair, in the order they were made."""

@@ -13,8 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from ...language.annotation.desk import AnnotationDesk
-from ...language.annotation.formats import lines
+from ...language.annotation.desk import AnnotationDesk, lines
 from ...language.annotation.records import ATTRIBUTES, DIMENSIONS, POINTS, TASKS, Picture, check_author, objects_of
 from ...language.annotation.rounds import changes, history, merged, text_of
 from ...language.annotation.store import Conflict
