@@ -15,6 +15,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
@@ -60,8 +61,16 @@ class ServiceWriter(Writer):
     _answered: threading.Event = field(default_factory=threading.Event, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.base_url is not None:
-            _check_url(self.base_url)
+        url = urlsplit("https://openai" if self.base_url is None else self.base_url)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise InputError(
+                f"{self.base_url!r} was given as --base-url. A URL like http://localhost:11434/v1 was expected."
+            )
+        if url.username or url.password or url.query:  # it is shown in messages and kept beside answers
+            raise InputError(
+                "--base-url was given with a user's name or a query in it. A bare URL was expected, since it is shown "
+                "and kept. Put the key into the environment and name its variable with --set key_variable."
+            )
         if unknown := [name for name in self.left_out if name not in PARAMETERS]:
             raise InputError(
                 f"{unknown[0]!r} was to be left out of requests. One of {', '.join(PARAMETERS)} was expected. "
@@ -154,8 +163,12 @@ class ServiceWriter(Writer):
                     raise
                 if status not in BUSY and not broke:
                     raise
-                headers = error.response.headers if isinstance(error, APIStatusError) else {}
-                time.sleep(_wait_asked_for(headers, attempt))
+                headers: Any = error.response.headers if isinstance(error, APIStatusError) else {}
+                pause = min(8.0, 0.5 * 2**attempt)
+                with suppress(TypeError, ValueError):
+                    asked = float(headers.get("retry-after", ""))
+                    pause = asked if 0 <= asked <= LONGEST_WAIT_S else pause
+                time.sleep(pause)
         raise AssertionError
 
     def _refusal(self, error: OpenAIError | BrokenRuleError) -> WriterError:
@@ -205,20 +218,8 @@ class ServiceWriter(Writer):
         return {name: value for name, value in request.items() if name not in self.left_out}
 
 
-def _check_url(url: str) -> None:
-    """The place is shown in messages and kept beside answers, so no key may be in it."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError(f"{url!r} was given as --base-url. A URL like http://localhost:11434/v1 was expected.")
-    if parts.username or parts.password or parts.query:
-        raise InputError(
-            "--base-url was given with a user's name or a query in it. A bare URL was expected, since it is shown and "
-            "kept. Put the key into the environment and name its variable with --set key_variable."
-        )
-
-
 class BrokenRuleError(Exception):
-    """A service did what none may: sent the question on to another host, or more bytes than an answer can have."""
+    """A service did what none may: sent the question on, or more bytes than an answer can have."""
 
 
 class Allowance:
@@ -247,42 +248,24 @@ class Allowance:
 
 
 def make_client(key: str, base_url: str | None, timeout_s: float) -> OpenAI:
-    """The official client, which tries once, sends nothing to another host, and reads no endless answer."""
+    """The official client, which tries once, follows no redirect, and reads no endless answer."""
     from openai import DefaultHttpxClient, OpenAI
 
-    def before_sending(request: Any) -> None:
-        """Also before each that follows a redirect."""
-        urls = str(request.url), str(client.base_url)
-        if not _is_home(urls[1], urls[0]):
-            at, home = ("{}://{}:{}".format(*_place(url)) for url in urls)
-            raise BrokenRuleError(f"it sends the question on to {at}, and it is asked at {home} alone")
-
     def before_reading(response: Any) -> None:
+        if response.has_redirect_location:
+            raise BrokenRuleError(f"it sends the question on to {response.headers['location']}")
         if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
             raise BrokenRuleError("its answer is packed, which was not asked for")
         response.stream = _bounded(response.stream, time.monotonic() + timeout_s + 1)  # left to itself by then
 
-    client = OpenAI(
+    return OpenAI(
         api_key=key,
         base_url=base_url,
         timeout=timeout_s,
         max_retries=0,
-        http_client=DefaultHttpxClient(event_hooks={"request": [before_sending], "response": [before_reading]}),
+        http_client=DefaultHttpxClient(follow_redirects=False, event_hooks={"response": [before_reading]}),
         default_headers={"Accept-Encoding": "identity"},
     )
-    return client
-
-
-def _is_home(home: str, there: str) -> bool:
-    """Same host and port by the same scheme, or by https in place of http."""
-    (scheme, host, port), (other, its_host, its_port) = map(_place, (home, there))
-    is_same = scheme == other and port == its_port
-    return host == its_host and (is_same or (scheme, other) == ("http", "https"))
-
-
-def _place(url: str) -> tuple[str, str | None, int]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
 
 
 def _bounded(stream: Any, until: float) -> Any:
@@ -304,15 +287,6 @@ def _bounded(stream: Any, until: float) -> Any:
             stream.close()
 
     return Bounded()
-
-
-def _wait_asked_for(headers: Any, attempt: int) -> float:
-    """Seconds before a busy service is asked again: as many as it asks for, else more with every attempt."""
-    try:
-        asked = float(headers.get("retry-after", ""))
-    except (TypeError, ValueError, AttributeError):
-        asked = -1.0
-    return asked if 0 <= asked <= LONGEST_WAIT_S else min(8.0, 0.5 * 2**attempt)
 
 
 def mask_key(text: str, key: str) -> str:
