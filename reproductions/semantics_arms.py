@@ -223,7 +223,9 @@ class Arms:
         top = captions[of].topk(min(self.k, len(self.classes)), dim=1)
         chosen = self.selector(matrix, top.indices, pool.assigned)
         right = top.indices == self.labels[of][:, None]
-        return top.values, chosen.mean_of(self.seen[of] @ words.T), right, (top.indices, chosen)
+        picked = (self.seen[of] @ words.T)[:, None].expand(-1, chosen.texts.shape[1], -1).gather(2, chosen.texts)
+        mean = (picked * chosen.used).sum(2) / chosen.used.sum(2).clamp(min=1)
+        return top.values, mean, right, (top.indices, chosen)
 
     def _means(self, descriptions: Descriptions, *, named: bool) -> Float[Tensor, "n c"]:
         """Mean cosine with the texts of each class."""

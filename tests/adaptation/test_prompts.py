@@ -16,7 +16,8 @@ from torch.nn.functional import cross_entropy
 from seewhy.classifiers.encoded_set import HoldOut
 from seewhy.classifiers.fitting import Fitting
 from seewhy.classifiers.zero_shot import ZeroShot
-from seewhy.encoders.clip_text import ClipText, text_tower
+from seewhy.encoders.open_clip import text_tower
+from seewhy.encoders.text_tokens import ClipText
 from seewhy.errors import DataError, InputError, ModelError
 from seewhy.learning.adaptation.nearest_words import nearest_words, prompt_lines
 from seewhy.learning.adaptation.ogen.recipe import OGEN

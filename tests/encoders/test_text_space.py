@@ -6,10 +6,9 @@ from sklearn.kernel_ridge import KernelRidge
 from torch.nn import functional as F
 
 from seewhy.encoders.base import TrainableText
-from seewhy.encoders.embedded import EmbeddedText
-from seewhy.encoders.imagenet import imagenet_classes, imagenet_texts
+from seewhy.encoders.embedded import EmbeddedText, KernelRegression, TextSpace, class_centres, kernel, regress
 from seewhy.encoders.minilm import load_minilm
-from seewhy.encoders.text_space import KernelRegression, TextSpace, class_centres, kernel, regress
+from seewhy.encoders.names import imagenet_classes, imagenet_texts
 
 WORDS = ["red", "green", "blue", "round", "square", "long"]
 

@@ -51,15 +51,7 @@ class Pool:
 def selection_matrix(
     texts: Float[Tensor, "p d"], pictures: Float[Tensor, "n d"], labels: Int[Tensor, " n"], n_classes: int
 ) -> Float[Tensor, "p c"]:
-    """``M``: mean cosine of each text with the pictures of each class.
-
-    The authors take the same number of pictures of every class; here each class is averaged over those it has.
-
-    Example:
-        >>> selection_matrix(torch.eye(2), torch.tensor([[1., 0.], [0., 1.], [0., 1.]]), torch.tensor([0, 0, 1]), 2)
-        tensor([[0.5000, 0.0000],
-                [0.5000, 1.0000]])
-    """
+    """``M``: mean cosine of each text with the pictures of each class (the authors': equally many)."""
     counts = torch.bincount(labels, minlength=n_classes)
     if int(counts.min()) == 0:
         raise DataError(
@@ -120,13 +112,7 @@ def best_weight(
     right: Bool[Tensor, "n k"],
     weights: Sequence[float] = WEIGHTS,
 ) -> tuple[float, Float[Tensor, " w"]]:
-    """The weight ``w`` of ``w · caption + words`` that is right most often, equals by the smallest; and every accuracy.
-
-    Example:
-        >>> captions, words = torch.tensor([[0.2, 0.1]]), torch.tensor([[0.0, 0.12]])
-        >>> best_weight(captions, words, torch.tensor([[True, False]]))[0]
-        1.25
-    """
+    """The ``w`` of ``w · caption + words`` that is right most often, the smallest of equals; and every accuracy."""
     found = torch.stack([hits(w * captions + words, right).float().mean() for w in weights])
     return weights[int(found.argmax())], found
 

@@ -178,9 +178,8 @@ class PictureRecipe(Recipe):
 
 
 def _patches(outcome: Outcome, n_bank: int, fitting: Fitting) -> dict[str, Any]:
-    """The bank of patches, and how far it can be trusted: by held-out pictures, whose fold is left out of the bank.
-
-    Who decides on those is the trial, which was not fitted on them, unless the outcome says what was decided.
+    """The bank of patches, and how far it can be trusted: by held-out pictures, whose fold is left out of the bank,
+    decided by the trial, which was not fitted on them, unless the outcome says what was decided.
     """
     pictures, final, progress = outcome.patches or outcome.pictures, outcome.classifier, fitting.progress
     encoded = _with_maps(pictures, final, n_bank, fitting.store if outcome.keep else None, progress)

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..descriptions.base import Descriptions, WordBank
 from ..encoders.base import Encoder, SentenceText
 from ..encoders.embedded import EmbeddedText
-from ..encoders.imagenet import imagenet_descriptions
+from ..encoders.names import imagenet_descriptions
 from ..errors import ModelError
 from ..heads.head import Head
 from ..heads.normalise import Normalise

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..bounds import Count
 from ..descriptions.base import WordBank
-from ..encoders.imagenet import imagenet_descriptions
+from ..encoders.names import imagenet_descriptions
 from ..encoders.stream import encode_texts
 from ..errors import DataError
 from ..heads.head import Head, Projected

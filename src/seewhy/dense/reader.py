@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from ..bounds import Bound, check_fields
-from ..encoders.base import Encoder
-from ..encoders.larger import can_grow, larger
+from ..encoders.base import Encoder, can_grow, larger
 from ..errors import ImageError
 from ..pictures.images import Picture, read_views, upright_size
 from ..pictures.pixel_classes import MaskedPictures

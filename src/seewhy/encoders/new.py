@@ -20,9 +20,9 @@ from ..errors import InputError, UnknownNameError
 from ..seeded import seeded
 from ..types import Transform
 from .base import Encoder, GlobalAverage, Layout
-from .clip_text import ClipText
 from .minilm import MiniLM, load_minilm
 from .split import freeze
+from .text_tokens import ClipText
 
 SIDE = 96
 """Of the pictures, in pixels."""
@@ -41,10 +41,7 @@ GLOBAL_EVERY = 3
 
 
 class Residual(nn.Module):
-    """Two convolutions and a way round them (He et al. 2015, arXiv:1512.03385), normalised by groups of channels.
-
-    Batch normalisation would make a picture's vector hang on its company while it is trained.
-    """
+    """Two convolutions and a way round them (He et al. 2015), normalised without a look at a picture's company."""
 
     def __init__(self, n_in: int, n_out: int, stride: int) -> None:
         super().__init__()
@@ -62,13 +59,12 @@ class Residual(nn.Module):
 
 
 class Patches(nn.Module):
-    """A small transformer on patches of 8 pixels (Dosovitskiy et al. 2021, arXiv:2010.11929); its map is their grid.
+    """A small transformer on patches of 8 pixels, of small pictures 4 (Dosovitskiy et al. 2021, arXiv:2010.11929).
 
-    Patches are of 4 pixels where pictures are small. With windows, two of three layers attend within a window, which
-    makes a map hang on where the windows' edges are; shifted-window learning takes that out (DITO, Kim et al. 2023,
-    arXiv:2310.00161): ``norm((f_0(x) + f_s(x)) / 2)``, where ``f_s`` rolls the patches by ``-s`` down and ``s`` across
-    before places are added, and back after the layers. Patches that were rolled over the edge are not masked, as in
-    the authors' code. Costs twice the layers.
+    With windows, two of three layers attend within a window, which makes a map hang on where their edges are;
+    shifted-window learning takes that out (DITO, Kim et al. 2023, arXiv:2310.00161): ``norm((f_0(x) + f_s(x)) / 2)``,
+    where ``f_s`` rolls the patches by ``-s`` down and ``s`` across before places are added, and back after the layers;
+    patches rolled over the edge are not masked, as in the authors' code. Costs twice the layers.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ...encoders.base import TrainableText
-from ...encoders.imagenet import imagenet_texts
+from ...encoders.names import imagenet_texts
 
 N_AT_ONCE = 512
 

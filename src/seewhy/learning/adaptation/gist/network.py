@@ -14,9 +14,9 @@ from torch.nn.functional import normalize
 
 from ....classifiers.network import Network
 from ....encoders.base import Encoder, TextTower, Tokenised, TrainableText
-from ....encoders.clip_text import ClipText
 from ....encoders.engines import Engine
 from ....encoders.split import freeze, weights_digest
+from ....encoders.text_tokens import ClipText
 from ....progress import Progress
 from ....training.batches import Column, TrainingData
 from ....training.loop import Trained, Training, train
