@@ -25,7 +25,7 @@ from torch.nn.functional import gelu
 
 from seewhy.attributions import attributions
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.zero_shot import ZeroShot
+from seewhy.classifiers.unfitted import ZeroShot
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.encoders.split import freeze
 from seewhy.encoders.text_tokens import ClipText, Sentence, TokenEmbeddings, TokenVectors

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from seewhy.classifiers.encoded_set import HoldOut
 from seewhy.classifiers.fitting import Fitting
-from seewhy.classifiers.zero_shot import ZeroShot
+from seewhy.classifiers.unfitted import ZeroShot
 from seewhy.encoders.open_clip import text_tower
 from seewhy.encoders.text_tokens import ClipText
 from seewhy.errors import DataError, InputError, ModelError

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seewhy.classifiers.zero_shot import ZeroShot
+from seewhy.classifiers.unfitted import ZeroShot
 from seewhy.encoders.base import EncoderOutput, GlobalAverage, Layout
 from seewhy.encoders.text_tokens import ClipText, Sentence, TokenEmbeddings, TokenVectors
 from seewhy.errors import InputError

@@ -14,7 +14,7 @@ from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.hires_cam import HiResCAM
 from seewhy.attributions.layers import refuse_windows
 from seewhy.attributions.shares import cell_evidence
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.base import Encoder, Layout
 from seewhy.encoders.module import Arrangements, from_module
 from seewhy.encoders.split import example_pixels

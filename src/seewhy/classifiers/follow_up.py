@@ -22,7 +22,7 @@ from ..heads.votes import Reason, Reranking
 from ..storage.features import FeatureStore
 from . import Recipe, classifiers
 from .base import Classifier
-from .zero_shot import ZeroShot
+from .unfitted import ZeroShot
 
 TEMPLATE = "A photo of a {}."
 

@@ -27,7 +27,7 @@ from ..storage.features import FeatureStore
 from . import recipe_of
 from .base import Classifier
 from .encoded_set import HeldOut, accuracy_by_words, encode_labelled, with_logits
-from .pretrained import gloss_vectors
+from .unfitted import gloss_vectors
 
 N_DRAWS = 999
 FEW = 5

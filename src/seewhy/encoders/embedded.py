@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache, partial
 from importlib.resources import files
 from pathlib import Path
@@ -141,20 +140,27 @@ def _convert(name: str, source: _Source) -> dict[str, Tensor]:
     return {n: v.contiguous() for n, v in zip(names, values, strict=True)}
 
 
-@dataclass(frozen=True, eq=False)
-class TextSpace:
-    """Sentences among pooled picture features, of unit length.
+class TextSpace(nn.Module):
+    """Sentences among pooled picture features: ``Σ_c k(s, t_c) A_c``, at unit length where they are placed.
 
     With ``k(s, t) = exp((s·t - 1) / width²)``, the RBF kernel, classes ``t_c = normalise(mean_j embed(text_cj))`` and
-    ``Y = normalise(w_c - mean(w))``, a text is at ``normalise(Σ_c k(s, t_c) A_c)``, ``A = (K + ridge·I)⁻¹ Y``.
+    ``Y = normalise(w_c - mean(w))``, the coefficients are ``A = (K + ridge·I)⁻¹ Y``, a frozen weight that can be
+    trained; the centres ``t`` stay where they are.
     """
 
-    centres: Float[Tensor, "k e"]
-    coefficients: Float[Tensor, "k d"]
-    embed: Embed
-    width: float
-
     version: ClassVar[int] = 1
+    centres: Tensor
+
+    def __init__(
+        self, centres: Float[Tensor, "k e"], coefficients: Float[Tensor, "k d"], embed: Embed, width: float
+    ) -> None:
+        super().__init__()
+        self.register_buffer("centres", centres)
+        self.coefficients = nn.Parameter(coefficients, requires_grad=False)
+        self.embed, self.width = embed, width
+
+    def forward(self, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
+        return kernel(vectors, self.centres, self.width) @ self.coefficients
 
     @classmethod
     def fit(
@@ -180,7 +186,7 @@ class TextSpace:
 
     def place(self, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
         """Sentence vectors → unit vectors among the pictures."""
-        return normalize(self.regression(vectors), dim=1)
+        return normalize(self(vectors), dim=1)
 
     def place_by(self, vectors: Float[Tensor, "n e"], refit: Mapping[str, Tensor]) -> Float[Tensor, "n d"]:
         """The same by other ``coefficients`` ``(k, d)`` and, where there are some, more ``centres`` ``(m, e)``, whose
@@ -193,16 +199,11 @@ class TextSpace:
             placed = placed + torch.cat([near, more], 1) @ refit["left"] @ refit["right"]
         return normalize(placed, dim=1)
 
-    @cached_property
-    def regression(self) -> KernelRegression:
-        """Sentence vectors → vectors among the pictures, not yet of unit length."""
-        return KernelRegression(self.centres, self.coefficients, self.width)
-
     def to_tensors(self) -> dict[str, Tensor]:
         """What `from_tensors` needs; ``mean`` is read by earlier versions."""
         return {
             "centres": self.centres.contiguous(),
-            "coefficients": self.coefficients.contiguous(),
+            "coefficients": self.coefficients.detach().contiguous(),
             "mean": torch.zeros(self.coefficients.shape[1]),
             "width": torch.tensor(self.width, dtype=torch.float64),
         }
@@ -210,21 +211,6 @@ class TextSpace:
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], embed: Embed) -> TextSpace:
         return cls(tensors["centres"], tensors["coefficients"], embed, float(tensors["width"]))
-
-
-class KernelRegression(nn.Module):
-    """``Σ_c k(s, t_c) A_c``, frozen; ``A`` is a weight that can be trained, the centres ``t`` stay where they are."""
-
-    centres: Tensor
-
-    def __init__(self, centres: Float[Tensor, "k e"], coefficients: Float[Tensor, "k d"], width: float) -> None:
-        super().__init__()
-        self.register_buffer("centres", centres)
-        self.coefficients = nn.Parameter(coefficients, requires_grad=False)
-        self.width = width
-
-    def forward(self, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
-        return kernel(vectors, self.centres, self.width) @ self.coefficients
 
 
 def class_centres(texts_per_class: Sequence[Sequence[str]], embed: Embed) -> Float[Tensor, "k e"]:
@@ -240,12 +226,9 @@ def kernel(a: Float[Tensor, "n e"], b: Float[Tensor, "m e"], width: float) -> Fl
 
 
 def regress(
-    near: Float[Tensor, "n m"],
-    among: Float[Tensor, "m m"],
-    rows: Float[Tensor, "n d"],
-    weights: Float[Tensor, " n"] | None,
-    ridge: float,
-) -> Float[Tensor, "m d"]:
+    near: Float[Tensor, "n m"], among: Float[Tensor, "m m"], rows: Float[Tensor, "n d"],
+    weights: Float[Tensor, " n"] | None, ridge: float,
+) -> Float[Tensor, "m d"]:  # fmt: skip
     """``argmin_A Σ_i w_i |K(t_i, C) A - y_i|² + ridge · tr(Aᵀ K(C, C) A)``, in double precision."""
     near, among = near.double(), among.double()
     weighted = near.T if weights is None else near.T * weights.double()
@@ -334,7 +317,7 @@ class EmbeddedText(OpenedText):
     @cached_property
     def module(self) -> nn.Module:  # type: ignore[override]
         """Both steps, frozen; the sentence encoder is loaded with the first call."""
-        return SentencesAmongPictures(load_minilm().module, self.space.regression)
+        return SentencesAmongPictures(load_minilm().module, self.space)
 
     def tokens(self, texts: Sequence[str]) -> Tokenised:
         return load_minilm().tokens(texts)
@@ -357,10 +340,6 @@ class EmbeddedText(OpenedText):
         owner = torch.tensor([i for i, several in enumerate(imagenet_texts()) for _ in several])
         return (self.weight - self.weight.mean(0))[owner]
 
-    def gloss_sentences(self) -> Float[Tensor, "n e"]:
-        """The ImageNet classes' glosses by their own vectors."""
-        return sentences()["glosses"]
-
     def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
         return pooled
 
@@ -369,11 +348,10 @@ def _text_tower(tensors: dict[str, Tensor], encoder: str) -> TextTower:
     """Fit the text space, or find it in the cache; the sentence encoder is loaded with the first new sentence."""
     fingerprint = hashlib.sha256(f"{TextSpace.version}:{MINILM_SHA256}:{encoder}".encode()).hexdigest()
 
-    def embed(texts: Sequence[str]) -> Tensor:
-        return load_minilm().encode(texts)
+    weight, embed = tensors["classifier.weight"], lambda texts: load_minilm().encode(texts)
 
     def fit() -> dict[str, Tensor]:
-        return TextSpace.fit(tensors["classifier.weight"], sentences()["centres"], embed).to_tensors()
+        return TextSpace.fit(weight, sentences()["centres"], embed).to_tensors()
 
     space = TextSpace.from_tensors(cached_tensors("text", fingerprint[:16], fit), embed)
-    return EmbeddedText(space, fingerprint, tensors["classifier.weight"], encoder)
+    return EmbeddedText(space, fingerprint, weight, encoder)

@@ -384,15 +384,14 @@ def _is_inside(network: nn.Module, key: str) -> bool:
 @contextmanager
 def silent() -> Iterator[None]:
     """In this thread, without the libraries' bars and reports; SeeWhy says itself what it does, and what is wrong."""
-    thread, root = threading.get_ident(), logging.getLogger()
-    names = ("transformers", "diffusers")
+    thread, root, names = threading.get_ident(), logging.getLogger(), ("transformers", "diffusers")
     bars: list[Any] = [sys.modules.get(f"{name}.utils.logging") for name in names]
     shown = [bar for bar in bars if bar is not None and getattr(bar, "_tqdm_active", True)]
+    quiet: list[logging.Filterer] = [root, *(handler for name in names for handler in logging.getLogger(name).handlers)]
 
     def others(record: logging.LogRecord) -> bool:
         return record.thread != thread
 
-    quiet: list[logging.Filterer] = [root, *(handler for name in names for handler in logging.getLogger(name).handlers)]
     handler = logging.NullHandler()  # without one, open_clip's first word would set up logging for the whole program
     root.addHandler(handler)
     for log in quiet:

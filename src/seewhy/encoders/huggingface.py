@@ -220,15 +220,16 @@ def split_tower(tower: Any, classifier: nn.Linear | None, size: tuple[int, int],
     if family is None:
         return _split_map(tower, pixels, name)
     tower.pooler = None  # ViT's tanh pooler is not in DINO's weights, and no classifier reads it
-    stack = next(s for s in STACKS if _has(tower, s))
+    parts = dict(tower.named_modules())
+    stack = next(s for s in STACKS if isinstance(parts.get(s), nn.ModuleList))
     prefix = family.prefix + int(getattr(config, "num_register_tokens", 0))
     if classifier is not None and kind.startswith("dinov2") and classifier.in_features == 2 * config.hidden_size:
         family = family._replace(read=_class_and_mean)
     patch = config.patch_size if isinstance(config.patch_size, int) else config.patch_size[0]
     layout = Layout("tokens", (size[0] // patch, size[1] // patch), prefix)
-    last = tower.get_submodule(stack)[-1]
+    last = parts[stack][-1]
     out, keywords = run_and_record(lambda: tower(pixels), last)
-    changes = {stack: nn.ModuleList(list(tower.get_submodule(stack))[:-1]), family.norm: nn.Identity()}
+    changes = {stack: nn.ModuleList(list(parts[stack])[:-1]), family.norm: nn.Identity()}
     changes |= {"head": nn.Identity()} if hasattr(tower, "head") else {}
     trunk, tail = Part(replaced(tower, changes), _states, "tower"), TokenTail(tower, family, prefix)
     split = Split(freeze(trunk), freeze(LastBlock(last, tail, keywords)), layout)
@@ -255,13 +256,6 @@ def _split_map(tower: Any, pixels: Float[Tensor, "b 3 h w"], name: str) -> tuple
     head = average_if_equal(MapTail(tower), features, layout)
     split = Split(freeze(Part(tower, _states, "tower")), freeze(head), layout)
     return split, prove(split, pixels, out.pooler_output.flatten(1), name)
-
-
-def _has(module: nn.Module, path: str) -> bool:
-    try:
-        return isinstance(module.get_submodule(path), nn.ModuleList)
-    except AttributeError:
-        return False
 
 
 def _encoder(model: Any, transform: Transform, tokenizer: Any, name: str, engine: str) -> Encoder:

@@ -110,9 +110,6 @@ class Linear(PictureRecipe):
         class_weight: ``"balanced"`` weighs classes alike; ``None`` weighs pictures alike.
         held_out: part of the pictures on which C, temperature and evidence are measured; each part in turn, so that
             every picture is measured on once, and there are as many fits as parts.
-        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
-        n_bank: pictures whose patches are kept as evidence, spread over the classes.
-        seed: of split and crops.
     """
 
     name = "linear"
