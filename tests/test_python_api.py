@@ -24,9 +24,8 @@ from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 import seewhy
 import tiny
 from seewhy.arguments import _hints
-from seewhy.classifiers.described import Described
 from seewhy.classifiers.linear.recipe import Linear
-from seewhy.classifiers.zero_shot import ZeroShot
+from seewhy.classifiers.unfitted import Described, ZeroShot
 from seewhy.encoders.transforms import as_transform
 from seewhy.errors import DataError, ImageError, InputError, SeeWhyError, UnknownNameError
 from seewhy.evaluation import evaluate

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from seewhy.encoders.base import Encoder, Tokenised
-from seewhy.encoders.clip_text import ClipText
 from seewhy.encoders.split import example_pixels, freeze
-from seewhy.encoders.text_tokens import Sentence, TokenEmbeddings, TokenVectors
+from seewhy.encoders.text_tokens import ClipText, Sentence, TokenEmbeddings, TokenVectors
 from seewhy.learning.adaptation.gist import Form, PicturePairs, grown, tune_towers
 from seewhy.learning.encoders.towers import TunedTowers, trainable
 from seewhy.learning.objectives.pairs import GIST as Contrast

@@ -113,14 +113,14 @@ class LinearKeywords(TypedDict, total=False):
 
 
 class ZeroShotKeywords(TypedDict, total=False):
-    """Of :class:`seewhy.classifiers.zero_shot.ZeroShot`."""
+    """Of :class:`seewhy.classifiers.unfitted.ZeroShot`."""
 
     templates: tuple[str, ...]
     scale: float | None
 
 
 class DescribedKeywords(TypedDict, total=False):
-    """Of :class:`seewhy.classifiers.described.Described`."""
+    """Of :class:`seewhy.classifiers.unfitted.Described`."""
 
     with_names: bool
     scale: float | None

@@ -28,7 +28,7 @@ from torch.nn.functional import avg_pool2d, interpolate, relu, scaled_dot_produc
 
 from .attributions import Attribution, attributions
 from .classifiers.base import Classifier
-from .classifiers.pretrained import Pretrained
+from .classifiers.unfitted import Pretrained
 from .encoders.base import Encoder, GlobalAverage, Layout
 from .encoders.split import LastBlock
 from .errors import InputError

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seewhy.attributions import layers as inner_engine
 from seewhy.attributions.layers import inner_cut, layer_alone, layer_and_gradient
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.module import from_module
 from seewhy.errors import EngineError, UnknownNameError

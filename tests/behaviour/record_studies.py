@@ -122,7 +122,7 @@ def _faithfulness(folder: Path) -> Any:
     import numpy as np
     from PIL import Image
 
-    from seewhy.classifiers.pretrained import Pretrained
+    from seewhy.classifiers.unfitted import Pretrained
     from seewhy.studies.faithfulness import FaithfulnessStudy
     from tiny import colour_reader
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from seewhy.classifiers.base import Classifier, HeldOut
-from seewhy.classifiers.described import Described
+from seewhy.classifiers.unfitted import Described
 from seewhy.classifiers.words import WordsMeasure
 from seewhy.descriptions import Descriptions
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout

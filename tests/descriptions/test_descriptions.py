@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from seewhy.classifiers.described import Described
-from seewhy.classifiers.zero_shot import ZeroShot
+from seewhy.classifiers.unfitted import Described, ZeroShot
 from seewhy.descriptions import Descriptions, WordBank
 from seewhy.descriptions.base import describe, name_only, random_words
 from seewhy.errors import DataError, ForeignFileError, InputError, ModelError

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from seewhy.classifiers.discriminative import WEIGHTS, Pool, Selector, best_weight, selection_matrix
+from seewhy.classifiers.by_sentences import WEIGHTS, Pool, Selector, best_weight, selection_matrix
 from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError, InputError
 

@@ -17,7 +17,7 @@ from seewhy import from_module, planted, pretrained
 from seewhy.attributions.base import Attribution
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.evidence.case import Watched
 from seewhy.evidence.faithfulness import (
     BELIEVABLE,

@@ -10,8 +10,8 @@ import torch
 
 from schemas import check
 from seewhy.classifiers.base import Classifier
+from seewhy.classifiers.by_sentences import SparseConcepts, _telling
 from seewhy.classifiers.saving import load
-from seewhy.classifiers.sparse_concepts import SparseConcepts, _telling
 from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError, InputError
 from seewhy.explanation.base import Words

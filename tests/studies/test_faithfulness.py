@@ -24,7 +24,7 @@ from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.t_tame import TTAME
 from seewhy.attributions.t_tame_mechanism import AttentionMechanism
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.errors import DataError, InputError
 from seewhy.metrics.complexity import Sparsity
 from seewhy.metrics.localisation import EnergyPointingGame

@@ -52,18 +52,7 @@ class Recipe(ABC):
 
 
 classifiers: Registry[Recipe] = Registry(
-    "classifier",
-    __name__,
-    (
-        "pretrained",
-        "zero_shot",
-        "described",
-        "discriminative",
-        "follow_up",
-        "seewhy.classifiers.linear.recipe",
-        "neighbours",
-        "sparse_concepts",
-    ),
+    "classifier", __name__, ("unfitted", "follow_up", "by_sentences", "linear.recipe", "neighbours")
 )
 
 

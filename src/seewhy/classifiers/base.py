@@ -295,10 +295,7 @@ class Classifier:
 
     @cached_property
     def digest(self) -> str:
-        """Of all that an explanation can depend on beside picture and options; 64 hexadecimal digits.
-
-        It covers everything that :meth:`save` writes, SeeWhy's version and what the engine computes in.
-        """
+        """Of all that an explanation depends on beside picture and options: all that is saved, and precision."""
         from .saving import digest
 
         return hashlib.sha256(f"{digest(self)}|{self.encoder.engine.precision}".encode()).hexdigest()
@@ -315,12 +312,7 @@ class Classifier:
 
 
 def position(label: str | int, classes: Sequence[str]) -> int:
-    """Where a class stands among the others, by its name or by that position itself.
-
-    Example:
-        >>> position("wren", ["robin", "wren"]), position(0, ["robin", "wren"])
-        (1, 0)
-    """
+    """Where a class stands among the others, by its name or by that position itself."""
     if not isinstance(label, str):
         if str(label) in classes and list(classes).index(str(label)) != label:
             raise DataError(

@@ -178,12 +178,7 @@ def halves(features: Float[Tensor, "n d"], seed: int = 0) -> Int[Tensor, " n"]:
 
 
 def expected_range(interval: tuple[float, float], hardest: float) -> tuple[float, float]:
-    """Where the figure of another day may lie, by the interval of the held-out one and that between halves.
-
-    Example:
-        >>> [round(end, 2) for end in expected_range((0.84, 0.97), 0.65)]
-        [0.66, 0.98]
-    """
+    """Where the figure of another day may lie, by the interval of the held-out one and that between halves."""
     low, high = interval
     return min(low, max(hardest, _moved(low, -DOWN))), _moved(high, UP)
 
@@ -325,12 +320,7 @@ _SENTENCES = {"sure": _sure, "one of few": _few, "unlike anything it knows": _un
 
 
 def listed(names: Sequence[str]) -> str:
-    """``A``, ``A or B``, ``A, B or C``; of many the first ones.
-
-    Example:
-        >>> listed(["wren", "robin"]), listed(list("abcdef"))
-        ('wren or robin', 'a, b, c, d or 2 more')
-    """
+    """``A``, ``A or B``, ``A, B or C``; of many the first ones."""
     shown = list(names[:N_NAMED])
     if len(names) > N_NAMED:
         shown.append(f"{len(names) - N_NAMED} more")

@@ -38,9 +38,8 @@ Split = Literal["grouped", "random"]
 class HeldOut:
     """Pictures kept out of training, as features: what evidence is measured on.
 
-    Of a linear classifier fitted on pictures these are (up to 5,000 of) *all* pictures it was fitted on that can be
-    measured: each was held out once, with all others of its group, from one of several fits (out-of-fold). Of
-    classifiers that are fitted once, and where the user gave validation pictures, they are the part that was held out.
+    Of a linear classifier these are (up to 5,000 of) *all* pictures it was fitted on that can be measured: each was
+    held out once, with all others of its group (out-of-fold). Elsewhere they are the part that was held out.
     """
 
     pooled: Float[Tensor, "n d"]
@@ -70,9 +69,8 @@ def accuracy_by_words(head: Head, held: HeldOut) -> float:
 class EncodedSet:
     """Pictures that could be read, as one encoder (``encoder``, its fingerprint) sees them.
 
-    Those ``held`` are not trained on while choosing; where ``validation`` says that they are the user's own, not in the
-    end either. ``folds`` are for classifiers that are fitted several times, so that each picture is held out once (-1
-    never is); groups are whole in them, as in ``held``.
+    Those ``held`` are not trained on while choosing; with ``validation``, the user's own, not in the end either. By
+    ``folds`` each picture is held out once (-1 never); groups are whole in them, as in ``held``.
     """
 
     items: Sequence[Sample]
@@ -249,8 +247,8 @@ def encode_samples(
 ) -> EncodedSet:
     """Encode pictures once, and hold some of them out; a broken one is reported and left out.
 
-    ``views`` are of those to train on; others are seen as themselves alone. Feature maps are kept of all with
-    ``features``, and with the pixels of ``n_bank`` pictures of either kind, for their patches.
+    ``views`` are of those to train on. Feature maps are kept of all with ``features``, and with the pixels of
+    ``n_bank`` pictures of either kind, for their patches.
     """
     validation = held_out.validation
     others = () if validation is None else validation.items
@@ -383,12 +381,7 @@ def evenly(flags: Bool[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
 
 
 def spread(labels: Sequence[Hashable], among: Sequence[bool], most: int) -> list[int]:
-    """Up to ``most`` pictures of those flagged, as evenly spread over the classes as can be, in order.
-
-    Example:
-        >>> spread([0, 0, 0, 1, 2, 2], [True] * 6, 3)
-        [0, 3, 4]
-    """
+    """Up to ``most`` pictures of those flagged, as evenly spread over the classes as can be, in order."""
     cap = max(1, most // max(len(set(labels)), 1))
     taken: dict[Hashable, int] = defaultdict(int)
     chosen = []

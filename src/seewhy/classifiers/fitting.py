@@ -101,9 +101,12 @@ class PictureRecipe(Recipe):
 
     Class attributes:
         takes: what it learns from beside pictures: descriptions, captions; and whether it keeps a checkpoint.
-        held_out: part of the pictures that it is measured on, drawn by ``split`` and ``seed``, unless fields say
-            otherwise.
-        n_bank: pictures whose patches are kept as evidence; ``None`` for recipes that keep none, or their own.
+
+    Args:
+        held_out: part of the pictures on which the figures on the card are measured.
+        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
+        n_bank: pictures whose patches are kept as evidence; none for recipes that keep none, or their own.
+        seed: of the splits.
     """
 
     takes: ClassVar[tuple[str, ...]] = ("descriptions",)
@@ -178,9 +181,8 @@ class PictureRecipe(Recipe):
 
 
 def _patches(outcome: Outcome, n_bank: int, fitting: Fitting) -> dict[str, Any]:
-    """The bank of patches, and how far it can be trusted: by held-out pictures, whose fold is left out of the bank.
-
-    Who decides on those is the trial, which was not fitted on them, unless the outcome says what was decided.
+    """The bank of patches, and how far it can be trusted: by held-out pictures, whose fold is left out of the bank,
+    decided by the trial, which was not fitted on them, unless the outcome says what was decided.
     """
     pictures, final, progress = outcome.patches or outcome.pictures, outcome.classifier, fitting.progress
     encoded = _with_maps(pictures, final, n_bank, fitting.store if outcome.keep else None, progress)

@@ -22,7 +22,7 @@ from ..heads.votes import Reason, Reranking
 from ..storage.features import FeatureStore
 from . import Recipe, classifiers
 from .base import Classifier
-from .zero_shot import ZeroShot
+from .unfitted import ZeroShot
 
 TEMPLATE = "A photo of a {}."
 
@@ -42,8 +42,8 @@ class Caption:
 class Captions(Reranking):
     """Of the classes in question, ``t_a = scale · x · e_a + fusion · s_a``, ``e_a`` its captions' mean, normalised.
 
-    Its captions are those written for it against every other class in question, each once; where a pair has none, the
-    class's own sentence. ``vectors`` are the head's rows, each ``scale`` long: the classes' own, then the captions'.
+    Its captions are those against every other class in question, each once; for a pair without, its own sentence.
+    ``vectors`` are the head's rows, each ``scale`` long: the classes' own, then the captions'.
     """
 
     name = "follow_up"

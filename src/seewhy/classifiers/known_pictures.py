@@ -30,10 +30,7 @@ MOST_MINIATURES = 20_000
 
 @dataclass(frozen=True)
 class KnownPictures:
-    """Pictures that were fitted on: what is left of their features, by ``encoder`` (a fingerprint), as whole numbers.
-
-    ``miniatures`` are of all; of more than :data:`MOST_MINIATURES`, of some; of none, in earlier archives.
-    """
+    """Pictures that were fitted on; miniatures of all, of :data:`MOST_MINIATURES`, or, earlier, none."""
 
     names: tuple[str, ...]
     digests: UInt8[Tensor, "n 32"]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from ..bounds import Count, Natural, Positive
 from ..encoders.base import Encoder
@@ -56,10 +56,6 @@ class Neighbours(PictureRecipe):
         temperature: of the vote; left out, chosen.
         n_crops: random crops a picture, which vote too.
         power: exponent of the signed power.
-        held_out: part of the pictures on which the figures on the card are measured.
-        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
-        n_bank: pictures whose patches are kept as evidence.
-        seed: of split and crops.
     """
 
     name = "neighbours"
@@ -111,7 +107,13 @@ class Neighbours(PictureRecipe):
             found.append(nearest_scores(scores, y, len(pictures.classes), max(ks)))
         near = [torch.cat(parts) for parts in zip(*found, strict=True)]
         temperatures = TEMPERATURES if self.temperature is None else (self.temperature,)
-        tries = [_tried(near, y[asked], k, t) for k in ks for t in temperatures]
+        tries = []
+        for k, t in product(ks, temperatures):
+            logits = class_logits(near[0] / t, near[1], near[2] / t, k)
+            accuracy = float((logits.argmax(1) == y[asked]).float().mean())
+            likelihoods = [float(-cross_entropy(s * logits, y[asked])) for s in SCALES]
+            best = max(likelihoods)
+            tries.append(_Choice(k, t, SCALES[likelihoods.index(best)], accuracy, best))
         return max(tries, key=lambda c: (round(c.accuracy or 0.0, 6), c.likelihood))
 
     def _classifier(self, encoder: Encoder, pictures: EncodedSet, of: Tensor, chosen: _Choice) -> Classifier:
@@ -134,16 +136,6 @@ class _Choice:
     scale: float
     accuracy: float | None
     likelihood: float = -math.inf
-
-
-def _tried(near: Sequence[Tensor], labels: Int[Tensor, " q"], k: int, temperature: float) -> _Choice:
-    """Leave-one-out accuracy of a choice, and the scale with the largest likelihood."""
-    top, whose, best = near
-    logits = class_logits(top / temperature, whose, best / temperature, k)
-    accuracy = float((logits.argmax(1) == labels).float().mean())
-    likelihoods = [float(-torch.nn.functional.cross_entropy(s * logits, labels)) for s in SCALES]
-    at = max(range(len(SCALES)), key=likelihoods.__getitem__)
-    return _Choice(k, temperature, SCALES[at], accuracy, likelihoods[at])
 
 
 @dataclass(frozen=True)

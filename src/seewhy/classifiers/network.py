@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 class Network(ABC):
     """Weights that a recipe trained inside, before or behind the trunk of an encoder.
 
-    A classifier that has one looks through :meth:`encoder`, made from the base encoder and these weights, so that
-    every attribution, metric and card works on it as on any other. Its head is the identity where the network itself
-    ends in logits.
+    A classifier that has one looks through :meth:`encoder`, so that every attribution, metric and card works on it. Its
+    head is the identity where the network itself ends in logits. ``where`` is the attribution that reads its own.
     """
 
     where: ClassVar[str]
@@ -52,11 +51,10 @@ class Network(ABC):
 
 @dataclass(frozen=True)
 class Perception:
-    """How one observed picture became the seen one, which alone was classified.
+    """How one observed picture became the seen one, which alone was classified: the picture after 0, 1, … loops, grey.
 
-    ``path`` is the picture after 0, 1, … loops, grey, about 0…1, the mean of its ``n_copies``; ``moves`` by how much
-    each loop moved it and ``spread`` how far its copies are from their mean in the end, root mean square over pixels;
-    ``nearest`` the memorised picture, at this ``distance``, with its file's ``name`` and its class.
+    ``moves`` are root mean squares over pixels, ``spread`` that of the copies to their mean in the end; ``nearest`` is
+    the memorised picture at this ``distance``, with its file's ``name`` and its class.
     """
 
     path: Float[Tensor, "t h w"]

@@ -18,7 +18,7 @@ from ..pictures.sources import Many, One, several
 from ..storage.features import FeatureStore
 from ..types import Failure
 from .base import Classifier
-from .zero_shot import ZeroShot
+from .unfitted import ZeroShot
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from ..arguments import checked
 from ..descriptions.base import WordBank
 from ..encoders.base import Encoder
 from ..encoders.engines import PRECISIONS
-from ..encoders.provenance import saved_encoder
+from ..encoders.find import saved_encoder
 from ..heads.head import Feature, Head, Projected
 from ..heads.normalise import Normalise
 from ..heads.votes import Votes, WordDecision
@@ -68,9 +68,8 @@ Tensors = dict[str, Tensor]
 
 
 def save(classifier: Classifier, folder: Path) -> Path:
-    """Write the card and, beside it, the tensors under a name made of their SHA-256.
-
-    A classifier that was there is replaced at the moment its card is; nothing else in the folder is touched.
+    """Write the card and, beside it, the tensors under a name made of their SHA-256; a classifier that was there is
+    replaced at the moment its card is.
     """
     fitted_in = classifier.fitted_in or classifier.encoder.engine.precision
     return ARCHIVE.save(folder, {**_card(classifier), "fitted_in": fitted_in}, save_tensors(_tensors(classifier)))

@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from ..descriptions.base import Descriptions, WordBank, Words, describe, without_names
 from ..encoders.base import Encoder
-from ..encoders.imagenet import imagenet_descriptions
+from ..encoders.names import imagenet_descriptions
 from ..encoders.stream import encode_texts
 from ..errors import DataError
 from ..explanation.words import WordControl
@@ -27,7 +27,7 @@ from ..storage.features import FeatureStore
 from . import recipe_of
 from .base import Classifier
 from .encoded_set import HeldOut, accuracy_by_words, encode_labelled, with_logits
-from .pretrained import gloss_vectors
+from .unfitted import gloss_vectors
 
 N_DRAWS = 999
 FEW = 5
@@ -78,10 +78,8 @@ def with_descriptions(classifier: Classifier, descriptions: Words, store: Featur
 def measured_on(
     classifier: Classifier, samples: Samples, store: FeatureStore | None = None, progress: Progress | None = None
 ) -> Classifier:
-    """The same classifier, its words measured on these pictures; for one that was made from words alone.
-
-    What is measured is what the words say: of sentences with the class's name in them, the texts without it. Of a
-    zero-shot classifier, whose words are the names, and of a follow-up's captions, the names stay.
+    """The same classifier, its words measured on these pictures: of sentences with the class's name in them, the texts
+    without it, but for a zero-shot classifier, whose words are the names, and a follow-up's captions.
     """
     pictures = encode_labelled(classifier.encoder, classifier.classes, samples, store, progress)
     return measured_by(classifier, HeldOut(pictures.pooled, pictures.labels), store)
@@ -105,8 +103,7 @@ def measured_by(classifier: Classifier, held: HeldOut, store: FeatureStore | Non
 def nameless(encoder: Encoder, words: WordBank, store: FeatureStore | None = None, *, bare: bool = False) -> WordBank:
     """The same words, to be measured by the texts alone, each without its class's name.
 
-    With ``bare`` the vectors are of the texts alone already, so that only texts with the name in them are encoded anew;
-    where there are none, the words are measured as they are.
+    With ``bare`` the vectors are of texts alone already, so that only those with the name in them are encoded anew.
     """
     plain: dict[int, str] = {}
     for i, (text, owner) in enumerate(zip(words.texts, words.owner.tolist(), strict=True)):
@@ -182,10 +179,10 @@ class ForeignLists:
 class WordsMeasure:
     """How the words fit held-out pictures, beside wrong ones.
 
-    A list's fit to a picture is their cosine, less the list's mean (``centre``) over held-out pictures, every class
-    counted alike: some sentences are near all pictures. ``as_good`` is the part of the wrong assignments, of lists to
-    classes, that fit as well as the true one; ``beats``, for each class, the part of other lists that fit its pictures
-    less well than its own (NaN without pictures). ``foreign`` lists are there where fewer than ``FEW`` classes are.
+    A list's fit is its cosine less its mean (``centre``) over held-out pictures, every class counted alike. ``as_good``
+    part of the wrong assignments, of lists to classes, fit as well as the true one; by class, ``beats`` is the part of
+    other lists that fit its pictures less well (NaN without). ``foreign`` is there where fewer than ``FEW`` have
+    pictures.
     """
 
     as_good: float
@@ -207,10 +204,9 @@ class WordsMeasure:
 def measure_words(classifier: Classifier) -> WordsMeasure | None:
     """Judge the words of a classifier by its held-out pictures; ``None`` without any of at least two classes.
 
-    The statistic is the mean fit of the classes' lists to their own pictures. It is compared with the same lists
-    given to other classes: in every order, or in 999 drawn at random where there are more than six classes. With
-    fewer than five, whose orders are too few, 999 draws of lists about other things take their place, and no other
-    order may fit as well. One matrix product, whatever the number of draws.
+    The mean fit of the classes' lists to their own pictures is compared with that of the same lists given to other
+    classes: in every order, or in 999 of more than six classes. With fewer than five, 999 draws of lists about other
+    things take their place, and no other order may fit as well.
     """
     words, held = classifier.words, classifier.held_out
     if words is None or held is None:

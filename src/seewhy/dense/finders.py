@@ -19,8 +19,7 @@ from ..arguments import checked
 from ..bounds import Count, OpenPart, check_fields
 from ..descriptions.base import Words
 from ..encoders.base import Encoder
-from ..encoders.imagenet import imagenet_classes
-from ..encoders.names import filled, own_sentences
+from ..encoders.names import filled, imagenet_classes, own_sentences
 from ..encoders.stream import encode_texts
 from ..errors import ImageError, InputError
 from ..explanation.base import Explanation

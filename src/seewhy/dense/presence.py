@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..encoders.base import Encoder
-from ..encoders.imagenet import imagenet_classes
-from ..encoders.names import filled, own_sentences
+from ..encoders.names import filled, imagenet_classes, own_sentences
 from ..encoders.stream import encode_texts
 from ..learning.encoders.heads import place
 from ..storage.features import FeatureStore

@@ -77,10 +77,7 @@ class Descriptions:
         return cls(texts)
 
     def sentences(self) -> list[str]:
-        """Every text with its class's name, class after class; a class that has only its name *has* nothing.
-
-        That is the authors' sentence for a class with an empty list.
-        """
+        """Every text with its class's name; a class with only its name *has* nothing, as with the authors."""
         return [describe(c, "" if ts == (c,) else t) for c, ts in self.texts.items() for t in ts]
 
     def write(self, path: str | Path, *, force: bool = False) -> None:
@@ -197,10 +194,9 @@ def naming(name: str) -> re.Pattern[str] | None:
 
 
 def without_names(descriptions: Descriptions) -> tuple[Descriptions, int]:
-    """The same texts with the class's own name replaced by *it*, and how many had it.
+    """The same texts with the class's own name, in any case and spelling or the plural, replaced by *it*; and how many.
 
-    The name is found in any case, with spaces, hyphens or underscores between its words, and in the plural. Single
-    words of a longer name stay, since they may be what the class looks like (*orange* of *orange bell pepper*).
+    Single words of a longer name stay, since they may be what the class looks like (*orange* of *orange bell pepper*).
 
     >>> without_names(Descriptions({"red-beet": ("Red beets are round", "dark red")}))[0].texts["red-beet"]
     ('it are round', 'dark red')
@@ -221,9 +217,8 @@ def name_only(descriptions: Descriptions) -> dict[str, tuple[str, ...]]:
 
 
 def random_words(descriptions: Descriptions, seed: int) -> Mapping[str, tuple[str, ...]]:
-    """The control of WaffleCLIP (arXiv 2306.07282): as many sentences, each with its name and a meaningless word.
-
-    The noise is drawn once and shared by all classes; its words are as long as the descriptions' on average.
+    """The control of WaffleCLIP (arXiv 2306.07282): as many sentences, each with its name and a meaningless word, drawn
+    once for all classes; words are as long as the descriptions' on average.
     """
     texts = [t for lines in descriptions.texts.values() for t in lines]
     n_words = max(1, round(sum(len(t.split()) for t in texts) / len(texts)))

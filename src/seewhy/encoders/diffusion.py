@@ -22,7 +22,7 @@ from ..types import Transform
 from .base import Encoder, GlobalAverage, Layout
 from .fence import check_counts, loading
 from .split import Split, UntilLayer, fingerprint, freeze, in_single, weights_digest
-from .weights import WeightsFile, check_folder
+from .weights import WeightsFile, check_folder, local_folder
 
 CONFIG, WEIGHTS, KIND = "config.json", "diffusion_pytorch_model.safetensors", "UNet2DModel"
 SCHEDULES = ("scheduler/scheduler_config.json", "scheduler_config.json")
@@ -81,12 +81,7 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
     """
     whole = f"diffusion:{name}"
     place, _, said = name.rpartition("@") if "@" in name and not Path(name).exists() else (name, "", "")
-    reading, folder = Reading.said(said, whole), Path(place).expanduser()
-    if not folder.is_dir():
-        raise WeightsError(
-            f"{whole!r} was given, and there is no such folder. A folder written by save_pretrained was expected; the "
-            "hub is not asked. Bring the model there first."
-        )
+    reading, folder = Reading.said(said, whole), local_folder(whole, Path(place).expanduser())
     with needs("diffusion", "diffusers"):
         import diffusers
     check_folder(whole, folder)
@@ -109,10 +104,9 @@ def encoder_of(
 ) -> Encoder:
     """An encoder from a U-Net in memory, which is frozen and owned from here on."""
     config: Any = network.config
-    side = config.sample_size
-    height, width = (side, side) if isinstance(side, int) else side
-    half = (0.5, 0.5, 0.5)
-    transform = Transform((int(height), int(width)), min(int(height), int(width)), "bicubic", half, half)
+    side, half = config.sample_size, (0.5, 0.5, 0.5)
+    height, width = map(int, (side, side) if isinstance(side, int) else side)
+    transform = Transform((height, width), min(height, width), "bicubic", half, half)
     points = blocks_of(network)
     block = reading.block or usual_block(network)
     for what, value, most in (("block", block, len(points)), ("t", reading.t, len(alphas) - 1)):
@@ -125,9 +119,8 @@ def encoder_of(
         )
     noised = Noised(in_single(freeze(network)), float(alphas[reading.t]), reading, transform.input_size)
     trunk = freeze(Averaged(noised, f"network.{points[block - 1]}", reading.draws))
-    head: nn.Module = GlobalAverage()
-    if reading.pool > 1:
-        head = nn.Sequential(nn.AdaptiveAvgPool2d(reading.pool), nn.Flatten())
+    cells = nn.Sequential(nn.AdaptiveAvgPool2d(reading.pool), nn.Flatten())
+    head = GlobalAverage() if reading.pool == 1 else cells
     key = f"{fingerprint(network, transform)}|{block}|{reading}|{float(alphas[reading.t])!r}"
     return Split(trunk, freeze(head), Layout()).encoder(
         name=name,
@@ -210,12 +203,7 @@ def alphas_of(folder: Path, name: str) -> Float[Tensor, " steps"]:
 
 
 def schedule(said: Mapping[str, Any]) -> Float[Tensor, " steps"]:
-    """From a scheduler's settings, by the names that diffusers gives them.
-
-    Example:
-        >>> [round(float(schedule({})[t]), 3) for t in (10, 90, 150, 300)]
-        [0.998, 0.913, 0.786, 0.394]
-    """
+    """From a scheduler's settings, by the names that diffusers gives them."""
     n, kind = int(said.get("num_train_timesteps", 1000)), said.get("beta_schedule", "linear")
     low, high = float(said.get("beta_start", 1e-4)), float(said.get("beta_end", 0.02))
     if not 1 <= n <= MOST_STEPS:

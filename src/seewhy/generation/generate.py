@@ -14,7 +14,7 @@ from torch import Tensor
 from ..arguments import checked
 from ..bounds import Count
 from ..classifiers.base import Classifier
-from ..classifiers.pretrained import Pretrained
+from ..classifiers.unfitted import Pretrained
 from ..encoders.base import Encoder
 from ..encoders.find import encoder as find
 from ..errors import InputError

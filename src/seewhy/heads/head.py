@@ -45,8 +45,7 @@ class Projected:
 class Head(nn.Module):
     """``logits = scale · feature(pooled) · weightᵀ + bias``, or ``scale · votes(feature(pooled) · weightᵀ) + bias``.
 
-    Without votes ``weight`` has a row a class; with them a row a picture or a sentence, whose similarities become the
-    classes' logits.
+    ``weight`` has a row a class; with votes, a row a picture or a sentence.
     """
 
     weight: Tensor

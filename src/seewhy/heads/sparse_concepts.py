@@ -25,12 +25,7 @@ Mask = Literal["hard", "soft", "authors"]
 
 
 def n_kept(n_concepts: int, sparsity: float, mask: Mask = "hard") -> int:
-    """How many concepts a picture keeps.
-
-    Example:
-        >>> [n_kept(200, s) for s in SPARSITIES], [n_kept(200, s, "authors") for s in (0, 0.1, 0.95, 0.98)]
-        ([200, 180, 140, 100, 60, 20, 10, 4], [199, 179, 9, 3])
-    """
+    """How many concepts a picture keeps."""
     if not 0 <= sparsity < 1:
         raise InputError(f"The sparsity is {sparsity}. A part from 0 to below 1 was expected. Take 0.9, say.")
     if mask not in ("hard", "soft", "authors"):
@@ -85,9 +80,8 @@ def sparsify(scores: Float[Tensor, "b m"], sparsity: float, mask: Mask = "hard")
 
 @dataclass(frozen=True)
 class KeptConcepts(WordDecision):
-    """``logits = W · a + b``, ``a`` the cosines in standard units, 0 but for the ``kept`` largest in size.
-
-    ``mean`` and ``spread`` are of the pictures that were learnt from; ``layer`` is ``W``, ``offset`` ``b``.
+    """``logits = W · a + b``, ``a`` the cosines in units of ``mean`` and ``spread`` of the pictures learnt from, 0 but
+    for the ``kept`` largest in size.
     """
 
     name = "sparse_concepts"

@@ -51,9 +51,8 @@ class Votes:
         return self.within(scores) * self(scores).softmax(1)[:, self.owner]
 
     def ballot(self, scores: Float[Tensor, " n"]) -> list[tuple[int, float]]:
-        """The row and the part of every picture that voted, the largest part first, equals the most similar first.
-
-        Rows of one name are crops of one picture: they count together, and the most similar one stands for them.
+        """The row and the part of every picture that voted, the largest part first, equals the most similar first; rows
+        of one name are crops of one picture: they count together, and the most similar one stands for them.
         """
         share = self.share(scores[None])[0]
         voted = (share > 0).nonzero()[:, 0]
@@ -135,10 +134,7 @@ class WordDecision(ABC):
 
 @dataclass(frozen=True)
 class Reason:
-    """A sentence of the head's ``row`` that took part in the second look.
-
-    ``against`` is the rival it was written against, ``written_for`` its class where that is not the one it speaks for.
-    """
+    """A sentence (``row`` of the head) of the second look: which rival it is ``against``, and for whom else."""
 
     row: int
     text: str

@@ -177,9 +177,8 @@ def _direction(gradient: Tensor, inverse: Callable[[Tensor], Tensor], pairs: deq
 def _line_search(
     loss: Loss, c: float, z: Tensor, zd: Tensor, slope: Tensor, penalty: tuple[Tensor, Tensor], dot: Dot
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the derivative along the direction is nearly 0; each class its own length if the loss says so.
-
-    Working on the derivative alone keeps the search exact where float32 values of the objective no longer differ.
+    """Where the derivative along the direction is nearly 0, each class its own length if the loss says so; the
+    derivative alone is exact where float32 values of the objective no longer differ.
     """
     low, slope_low = torch.zeros_like(slope), slope
     high, slope_high = torch.full_like(slope, math.inf), torch.zeros_like(slope)

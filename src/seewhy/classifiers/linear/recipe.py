@@ -36,10 +36,9 @@ TOL = 1e-4
 
 @dataclass(frozen=True)
 class Rows:
-    """Pictures as a linear classifier is fitted on them: one row a view, ``own`` where it is the picture's own crop.
-
-    ``fold`` is the one that a row is held out in (``rounds``, of each picture; -1 for never), ``final`` whether it is
-    trained on in the end.
+    """Pictures as a linear classifier is fitted on them: one row a view, ``own`` where it is the picture's own crop;
+    the ``fold`` that each is held out in (``rounds`` of pictures; -1 never), and whether it is ``final``, trained on in
+    the end.
     """
 
     x: Float[Tensor, "r d"]
@@ -72,10 +71,8 @@ class Rows:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen on held-out pictures; ``trial`` is fitted without the first fold.
-
-    ``logits``, divided by the temperature, are of the pictures that were held out, ``index``; ``random_accuracy`` is
-    what a part drawn at random would have said, where that is something else.
+    """What was chosen on held-out pictures (``index``, and their calibrated ``logits``); ``trial`` is without the first
+    fold, ``random_accuracy`` what a part drawn at random would have said, where that is something else.
     """
 
     c: float
@@ -113,9 +110,6 @@ class Linear(PictureRecipe):
         class_weight: ``"balanced"`` weighs classes alike; ``None`` weighs pictures alike.
         held_out: part of the pictures on which C, temperature and evidence are measured; each part in turn, so that
             every picture is measured on once, and there are as many fits as parts.
-        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
-        n_bank: pictures whose patches are kept as evidence, spread over the classes.
-        seed: of split and crops.
     """
 
     name = "linear"

@@ -71,13 +71,8 @@ def fit_svm(
 ) -> LinearFit:
     """One-vs-rest SVM, ``sum_k 1/2 (|w_k|^2 + b_k^2) + C sum_i s_i max(0, 1 - t_ik z_ik)^2``, t = +1 or -1.
 
-    The objective is liblinear's primal L2-SVM (``LinearSVC(C=c, dual=False)``), bias penalised. The classes are
-    separate problems with step lengths of their own, solved in the same matrix products. One-vs-one, which the paper
-    votes with, has no class scores that versions of a picture can sum.
-
-    Example:
-        >>> fit_svm(torch.tensor([[-1.0], [1.0]]), torch.tensor([0, 1]), 2).weight.mul(100).round().int().tolist()
-        [[-80], [80]]
+    The objective is liblinear's primal L2-SVM, bias penalised; the classes are separate problems, solved in the same
+    matrix products. The paper's one-vs-one has no class scores that versions of a picture can sum.
     """
     s = _check(x, y, n_classes, c, sample_weight)
     mean = torch.zeros(x.shape[1])
@@ -141,25 +136,14 @@ def _solve(
 
 
 def balanced_weight(y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """``n / (k n_y)``, scikit-learn's ``class_weight="balanced"``: every class present gets the same total weight.
-
-    Example:
-        >>> [round(w, 3) for w in balanced_weight(torch.tensor([0, 0, 0, 1])).tolist()]
-        [0.667, 0.667, 0.667, 2.0]
-    """
+    """``n / (k n_y)``, scikit-learn's ``class_weight="balanced"``: every class present gets the same total weight."""
     _, position, count = y.unique(return_inverse=True, return_counts=True)
     return len(y) / (len(count) * count.float())[position]
 
 
 def share_weight(y: Int[Tensor, " n"], shares: Float[Tensor, " k"]) -> Float[Tensor, " n"]:
-    """Weights by which the classes have these shares of the rows, as before some were held out; of mean 1.
-
-    Of a class with two pictures one is left when the other is held out. Unweighted, it then loses to every class that
-    kept both, whatever it looks like.
-
-    Example:
-        >>> [round(w, 2) for w in share_weight(torch.tensor([0, 0, 1]), torch.tensor([2.0, 2.0])).tolist()]
-        [0.75, 0.75, 1.5]
+    """Weights, of mean 1, by which the classes have these shares of the rows, as before some were held out: unweighted,
+    a class of two pictures, of which one is held out, loses to every class that kept both.
     """
     weight = shares[y] / y.bincount(minlength=len(shares))[y]
     return weight / weight.mean()
@@ -253,10 +237,9 @@ def c_path(
 ) -> CPath:
     """Try every C on held-out pictures, strongest penalty first, each fit starting from the one before.
 
-    A picture's logits are the mean over its rows, as at test. The best accuracy wins; among those within half a
-    percent of it, the lowest log-loss. The path ends early when two steps in a row neither raise the best accuracy nor
-    lower the best log-loss by a hundredth: weaker penalties cost most and gain nothing then. It goes on while all say
-    what the strongest says, as they do where features hardly differ from picture to picture.
+    A picture's logits are the mean over its rows. The best accuracy wins; within half a percent of it, the lowest
+    log-loss. It ends early when two steps in a row neither raise the best accuracy nor lower the best log-loss by a
+    hundredth, and goes on while all say what the strongest says, as where features hardly differ.
     """
     groups = torch.arange(len(y)) if groups is None else groups
     numbers = [f for f in fold.unique().tolist() if f >= 0]

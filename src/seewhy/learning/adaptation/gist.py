@@ -22,10 +22,10 @@ from ...classifiers.linear.recipe import Linear
 from ...classifiers.network import Network
 from ...descriptions.base import Descriptions
 from ...encoders.base import Encoder, TextTower, Tokenised, TrainableText
-from ...encoders.clip_text import ClipText
 from ...encoders.engines import Engine
 from ...encoders.split import freeze, weights_digest
 from ...encoders.stream import Encoded, EncodeRequest, encode_stream, encode_texts
+from ...encoders.text_tokens import ClipText
 from ...errors import InputError
 from ...language.matching import Caption, Match, Matcher, of_pictures, say, specificity
 from ...pictures.samples import Sample

@@ -22,7 +22,7 @@ from ...classifiers.encoded_set import EncodedSet, with_logits
 from ...classifiers.fitting import Fitting, Outcome
 from ...classifiers.network import Network
 from ...encoders.base import Encoder, TrainableText
-from ...encoders.imagenet import imagenet_texts
+from ...encoders.names import imagenet_texts
 from ...encoders.split import freeze
 from ...errors import DataError
 from ...pictures.samples import Sample, Samples

@@ -1,4 +1,4 @@
-"""Descriptions chosen on your pictures, anew for the classes in question on each (Ma et al. 2024, arXiv 2412.11917)."""
+"""Sentences that decide, chosen on your pictures: anew for the classes in question on each, or few on each picture."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from torch import Tensor
 
 from ..bounds import Bound, Count, Finite, NotNegative, check_fields
 from ..descriptions.base import Descriptions, WordBank
+from ..encoders.names import imagenet_descriptions
 from ..encoders.stream import encode_texts
 from ..errors import DataError
 from ..heads.head import Head, Projected
+from ..heads.sparse_concepts import KeptConcepts
 from ..heads.votes import Reason, Reranking
 from ..trust.groups import group_folds
 from . import classifiers
-from .base import Classifier, HeldOut
-from .encoded_set import HeldOutPart, Split, accuracy_by_words, with_logits
+from .base import Classifier
+from .encoded_set import EncodedSet, HeldOutPart, Split, accuracy_by_words, with_logits
 from .fitting import Fitting, Outcome, PictureRecipe
-from .zero_shot import ZeroShot
+from .linear.solvers import LinearFit, c_path, fit_logistic, share_weight
+from .unfitted import ZeroShot
 
 WEIGHTS = tuple(w / 4 for w in range(160))
 """Of the class's own sentence: 0, 0.25, …, 39.75, as in the authors' code."""
@@ -51,15 +54,7 @@ class Pool:
 def selection_matrix(
     texts: Float[Tensor, "p d"], pictures: Float[Tensor, "n d"], labels: Int[Tensor, " n"], n_classes: int
 ) -> Float[Tensor, "p c"]:
-    """``M``: mean cosine of each text with the pictures of each class.
-
-    The authors take the same number of pictures of every class; here each class is averaged over those it has.
-
-    Example:
-        >>> selection_matrix(torch.eye(2), torch.tensor([[1., 0.], [0., 1.], [0., 1.]]), torch.tensor([0, 0, 1]), 2)
-        tensor([[0.5000, 0.0000],
-                [0.5000, 1.0000]])
-    """
+    """``M``: mean cosine of each text with the pictures of each class (the authors': equally many)."""
     counts = torch.bincount(labels, minlength=n_classes)
     if int(counts.min()) == 0:
         raise DataError(
@@ -115,20 +110,11 @@ class Selector:
 
 
 def best_weight(
-    captions: Float[Tensor, "n k"],
-    words: Float[Tensor, "n k"],
-    right: Bool[Tensor, "n k"],
-    weights: Sequence[float] = WEIGHTS,
+    captions: Float[Tensor, "n k"], words: Float[Tensor, "n k"], right: Bool[Tensor, "n k"]
 ) -> tuple[float, Float[Tensor, " w"]]:
-    """The weight ``w`` of ``w · caption + words`` that is right most often, equals by the smallest; and every accuracy.
-
-    Example:
-        >>> captions, words = torch.tensor([[0.2, 0.1]]), torch.tensor([[0.0, 0.12]])
-        >>> best_weight(captions, words, torch.tensor([[True, False]]))[0]
-        1.25
-    """
-    found = torch.stack([hits(w * captions + words, right).float().mean() for w in weights])
-    return weights[int(found.argmax())], found
+    """The ``w`` of ``w · caption + words`` that is right most often, the smallest of equals; and every accuracy."""
+    found = torch.stack([hits(w * captions + words, right).float().mean() for w in WEIGHTS])
+    return WEIGHTS[int(found.argmax())], found
 
 
 def hits(scores: Float[Tensor, "n k"], right: Bool[Tensor, "n k"]) -> Bool[Tensor, " n"]:
@@ -171,13 +157,9 @@ class Chosen(Reranking):
         )
 
     def facts(self) -> dict[str, Any]:
-        return {
-            "pool": {**vars(self.pool), "assigned": [list(a) for a in self.pool.assigned]},
-            "weight": self.weight,
-            "selector": vars(self.selector),
-            "k": self.k,
-            "gate": self.gate,
-        }
+        pool = {**vars(self.pool), "assigned": [list(a) for a in self.pool.assigned]}
+        given = {"weight": self.weight, "selector": vars(self.selector), "k": self.k, "gate": self.gate}
+        return {"pool": pool, **given}
 
     def tensors(self) -> dict[str, Tensor]:
         return {"matrix": self.matrix}
@@ -218,10 +200,6 @@ class Discriminative(PictureRecipe):
         gate: see :class:`~seewhy.heads.votes.Reranking`; left out, as in the paper, every picture is decided
             by descriptions.
         templates: of the classes' own sentences; left out, the encoder's.
-        held_out: part of the pictures on which the figures on the card are measured.
-        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
-        n_bank: pictures whose patches are kept as evidence.
-        seed: of the splits.
     """
 
     name = "discriminative"
@@ -271,28 +249,19 @@ class Discriminative(PictureRecipe):
             words_accuracy_on="" if held is None else f"{len(held.labels)} held-out pictures",
             trained_on=f"{len(labels):,} of your pictures, {len(pool.classes)} classes; they chose the descriptions",
         )
-        figures = {"words_accuracy": alone, "n_texts": len(pool.texts), "weight": weight}
-        return Outcome(made, pictures, {**_figures(head, first.head, held), **figures})
+        figures: dict[str, Any] = {"words_accuracy": alone, "n_texts": len(pool.texts), "weight": weight}
+        if held is not None:
+            at = decides.ambiguous(head.feature(held.pooled) @ head.weight.T)
+            of_names = first.head.probabilities(held.pooled).argmax(1) == held.labels
+            figures["names_accuracy"] = round(float(of_names.float().mean()), 4)
+            figures["in_question"] = round(float((at == held.labels[:, None]).any(1).float().mean()), 4)
+        return Outcome(made, pictures, figures)
 
-    def _decides(
-        self,
-        pool: Pool,
-        vectors: Float[Tensor, "r d"],
-        seen: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        weight: float,
-    ) -> Chosen:
+    def _decides(self, pool: Pool, vectors: Tensor, seen: Tensor, labels: Tensor, weight: float) -> Chosen:
         matrix = selection_matrix(vectors[len(pool.classes) :], seen, labels, len(pool.classes))
         return Chosen(pool, matrix, weight, Selector(self.m, self.margin), self.k, self.gate)
 
-    def _weight(
-        self,
-        pool: Pool,
-        vectors: Float[Tensor, "r d"],
-        seen: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        groups: Int[Tensor, " n"],
-    ) -> float:
+    def _weight(self, pool: Pool, vectors: Tensor, seen: Tensor, labels: Tensor, groups: Tensor) -> float:
         """The weight that is right most often on one half of the pictures, where the other half chose descriptions."""
         half = group_folds(labels, groups, 2, self.seed) != 1
         if int(torch.bincount(labels, minlength=len(pool.classes)).min()) < 2:
@@ -306,18 +275,102 @@ class Discriminative(PictureRecipe):
         return best_weight(scores.gather(1, at), decides.second(scores), at == labels[~half][:, None])[0]
 
 
-def _figures(head: Head, first: Head, held: HeldOut | None) -> dict[str, Any]:
-    """Held out: accuracy of the names alone, and how often the class is in question."""
-    if held is None:
-        return {}
-    assert isinstance(head.votes, Chosen)
-    scores = head.feature(held.pooled) @ head.weight.T
-    at = head.votes.ambiguous(scores)
+N_FOLDS = 5
 
-    def part(right: Tensor) -> float:
-        return round(float(right.float().mean()), 4)
 
-    return {
-        "names_accuracy": part(first.probabilities(held.pooled).argmax(1) == held.labels),
-        "in_question": part((at == held.labels[:, None]).any(1)),
-    }
+@classifiers.register
+@dataclass(frozen=True)
+class SparseConcepts(PictureRecipe):
+    """Logistic regression on cosines with sentences, of which each picture keeps only the few that stand out most.
+
+    ``a`` = cosines in standard units over the pictures learnt from; the ``kept`` largest ``|a|`` of each picture stay
+    and all others are 0; ``logits = W · a + b`` (Shen et al. 2025, arXiv:2510.24105, the interpretable prediction on
+    which their score is built). So the card can name every number that made the decision: the concepts kept, and what
+    each adds to the lead over the runner-up. A concept that is *less* there than usual can be among them.
+
+    Concepts are the descriptions, whosever they are, or, without any, phrases of ImageNet's glosses; of more than
+    ``n_concepts`` those are taken whose cosines differ most between classes, by variance between and within, on the
+    pictures learnt from. The penalty is chosen on a fifth of these; figures are of pictures held out from all of it.
+    The authors train by Adam, choose on what they report, and normalise over a picture's concepts, by which what is
+    kept depends on what is not; see ``seewhy study interpretability``.
+
+    Args:
+        kept: concepts of each picture; 10 of 200 is their sparsity 0.95.
+        n_concepts: at most.
+    """
+
+    name = "sparse_concepts"
+    paper = "Shen et al. 2025, arXiv:2510.24105"
+    needs = "pictures in classes and an image-text encoder"
+    reranking = KeptConcepts
+    small = {"kept": 3, "n_concepts": 6}
+
+    kept: Count = 10
+    n_concepts: Count = 200
+    held_out: HeldOutPart = 0.2
+    split: Split = "grouped"
+    n_bank: int = 1000
+    seed: int = 0
+
+    def learn(self, fitting: Fitting) -> Outcome:
+        encoder, store = fitting.encoder, fitting.store
+        tower = encoder.text
+        pictures = fitting.look(n_bank=self.n_bank)
+        described = None if fitting.descriptions is None else fitting.descriptions.limited_to(pictures.classes)
+        lists = imagenet_descriptions() if described is None else described.texts
+        texts = tuple(dict.fromkeys(t for lines in lists.values() for t in lines))
+        pooled, labels, of = pictures.rows(~pictures.held)
+        vectors = encode_texts(encoder, list(texts), store)
+        cosines = Projected(tower)(pooled).detach() @ vectors.T
+        chosen = _telling(cosines, labels)[: self.n_concepts].sort().values
+        if not len(chosen):
+            raise DataError("No text differs between pictures. Some that do were expected. Give other descriptions.")
+        cosines, texts = cosines[:, chosen], tuple(texts[i] for i in chosen.tolist())
+        mean, spread = cosines.mean(0), cosines.std(0, correction=0)
+        n_classes = len(pictures.classes)
+        blank = torch.zeros(n_classes, len(texts))
+        start = KeptConcepts(texts, mean, spread, blank, torch.zeros(n_classes), self.kept)
+        fit, temperature = self._fit(start.values(cosines), labels, pictures, of)
+        decides = KeptConcepts(texts, mean, spread, fit.weight / temperature, fit.bias / temperature, self.kept)
+        head = Head(Projected(tower), vectors[chosen], torch.zeros(n_classes), votes=decides)
+        held = with_logits(head, pictures.held_out())
+        accuracy = None if held is None else accuracy_by_words(head, held)
+        words = None if described is None else WordBank.build(encoder, described, with_names=False, store=store)
+        made = Classifier(
+            self.name,
+            self.parameters(),
+            encoder,
+            pictures.classes,
+            head,
+            words=words,
+            decided_by_words=True,
+            held_out=held,
+            words_accuracy=accuracy,
+            words_accuracy_on="" if held is None else f"{len(held.labels)} held-out pictures",
+            trained_on=f"{len(labels):,} of your pictures, {n_classes} classes, by {len(texts)} concepts in words",
+        )
+        used = int(decides.which(cosines).any(0).sum())
+        return Outcome(made, pictures, {"words_accuracy": accuracy, "n_concepts": len(texts), "n_used": used})
+
+    def _fit(
+        self, x: Float[Tensor, "n m"], labels: Int[Tensor, " n"], pictures: EncodedSet, of: Int[Tensor, " n"]
+    ) -> tuple[LinearFit, float]:
+        """The penalty and the temperature chosen on a fifth of the rows; without any to spare, neither is."""
+        n_classes = len(pictures.classes)
+        fold = torch.where(group_folds(labels, pictures.groups[of], N_FOLDS, self.seed) == 0, 0, -1)
+        if len(fold.unique()) < 2:
+            return fit_logistic(x, labels, n_classes, 1.0), 1.0
+        shares = labels.bincount(minlength=n_classes).float()
+        path = c_path(x, labels, n_classes, fold, weigh=lambda y: share_weight(y, shares))
+        return fit_logistic(x, labels, n_classes, path.best.c, warm_start=path.fit), path.best.temperature
+
+
+def _telling(cosines: Float[Tensor, "n t"], labels: Int[Tensor, " n"]) -> Int[Tensor, " u"]:
+    """Texts that change, those first whose variance between classes is largest by that within."""
+    within, between = torch.zeros_like(cosines[0]), torch.zeros_like(cosines[0])
+    for label in labels.unique():
+        own = cosines[labels == label]
+        within += (own - own.mean(0)).square().sum(0)
+        between += len(own) * (own.mean(0) - cosines.mean(0)).square()
+    order = (between / within.clamp(min=1e-12)).argsort(descending=True, stable=True)
+    return order[cosines.std(0, correction=0)[order] > 1e-6]
