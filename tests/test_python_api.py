@@ -41,8 +41,8 @@ from seewhy.keywords import (
     ZeroShotKeywords,
 )
 from seewhy.learning.adapt import Adapt
+from seewhy.learning.api import FROM_COLUMNS
 from seewhy.learning.pretrain import Pretrain
-from seewhy.learning.ways import FROM_COLUMNS
 from seewhy.pictures.sources import InMemory
 from seewhy.types import Failure
 

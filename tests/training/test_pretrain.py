@@ -113,7 +113,7 @@ def test_a_stopped_training_goes_on_with_its_slow_copy_and_its_queue(samples: Sa
     cut = run(tmp_path / "cut")
     assert whole.slow is not None
     assert isinstance(whole.beside, Queue)
-    assert len(whole.beside) == 16
+    assert len(whole.beside.held()[0]) == 16
     for name, value in whole.state_dict().items():
         assert torch.equal(value, cut.state_dict()[name]), name
 

@@ -176,8 +176,8 @@ def _way(session: Session, objective: str, instruction: list[str] | None, *, all
     Raises:
         InputError: an option is missing, or the objective has no use for it.
     """
+    from ..learning.api import way_of
     from ..learning.objectives import objectives
-    from ..learning.ways import way_of
     from ..parameters import configured
 
     context = session.context
