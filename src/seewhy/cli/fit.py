@@ -76,7 +76,7 @@ def fit(
 
 def _task(data: Path, method: str | None, model: str | None) -> str:
     """What is learnt: for a saved classifier what it rests on, else what the data say."""
-    from ..attributions.t_tame_mechanism import Variant
+    from ..attributions.explainers import Variant
     from ..classifiers import classifiers
     from ..dense import detectors, segmenters
     from ..prototypes import prototypes
