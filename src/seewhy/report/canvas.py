@@ -189,7 +189,6 @@ class Canvas:
         )
 
     def photo(self, x: float, y: float, picture: Image.Image, width: int, height: int, radius: float) -> None:
-        """A picture with round corners."""
         mask = Image.new("L", (width * SMOOTH, height * SMOOTH), 0)
         ImageDraw.Draw(mask).rounded_rectangle(
             (0, 0, width * SMOOTH - 1, height * SMOOTH - 1), radius * SMOOTH, fill=255
@@ -214,7 +213,6 @@ class Canvas:
         return x + width
 
     def glyph(self, x: float, y: float, level: Level, size: int) -> None:
-        """The sign of a verdict: tick, half moon, struck ring, broken ring."""
         colour = LEVEL_COLOURS[level]
         unit = size * SMOOTH / 16
 

@@ -51,7 +51,6 @@ MOST_FLIPS = 200
 
 
 def search_document(data: dict[str, Any], hits: Sequence[Any]) -> Document:
-    """A contact sheet with figures."""
     n, n_searched = data["n"], data["n_searched"]
     among = f"{n_searched:,}" if n_searched == n else f"{n_searched:,} of {n:,}"
     found = "Every picture was compared: no nearer one was missed."
@@ -81,7 +80,6 @@ def _hit(hit: Any) -> Picture:
 
 
 def _asked(query: dict[str, Any]) -> str:
-    """The question in words."""
     parts = []
     if query["text"].strip():
         parts.append(f"“{query['text'].strip()}”")
@@ -176,7 +174,6 @@ def _facts(data: dict[str, Any]) -> dict[str, str]:
 
 
 def edit_document(study: dict[str, Any]) -> Document:
-    """What an edit of words changed."""
     first, _, rest = study["sentence"].partition("; ")
     changes = [
         (c["label"], c["before"] or "new", "taken out" if c["after"] is None else c["after"]) for c in study["changes"]
@@ -227,7 +224,6 @@ def _flip(flip: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def mask_document(data: dict[str, Any]) -> Document:
-    """How good masks are."""
     most = max([row["interval"][1] for row in data["rows"]] + [1e-9])
     rows = []
     for i, row in enumerate(data["rows"]):
@@ -271,7 +267,6 @@ def _verdict(row: dict[str, Any]) -> str:
 
 
 def box_document(data: dict[str, Any]) -> Document:
-    """How good boxes are."""
     lines: list[tuple[str, Any, Mapping[str, Any]]] = [("all classes", data["n_boxes"], data)]
     lines.append(("whatever the name", data["n_boxes"], data["any_name"]))
     lines += [(f"{g['name']} ({g['n_classes']})", "", g) for g in data["groups"]]

@@ -68,7 +68,6 @@ STOPS = (0, 26, 50, 76, 100)
 
 
 def rgb(colour: str) -> Colour:
-    """A colour as Pillow takes it."""
     digits = colour.lstrip("#")
     digits = "".join(2 * d for d in digits) if len(digits) == 3 else digits
     red, green, blue = bytes.fromhex(digits)
@@ -76,7 +75,6 @@ def rgb(colour: str) -> Colour:
 
 
 def custom_properties(colours: Mapping[str, str]) -> str:
-    """As a style sheet takes them."""
     return " ".join(f"--{name}: {colour};" for name, colour in colours.items())
 
 

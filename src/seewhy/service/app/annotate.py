@@ -48,8 +48,6 @@ TITLES = {"objects": "Objects", "caption": "The whole picture", "compare": "Comp
 
 
 class Body(BaseModel):
-    """What the page sends."""
-
     model_config = ConfigDict(allow_inf_nan=False)
 
     author: str = Field(max_length=1000)
@@ -57,31 +55,23 @@ class Body(BaseModel):
 
 
 class SaveBody(Body):
-    """A finished round."""
-
     content: dict[str, Any]
     base: int = Field(ge=0, le=10**9)
     merges: bool = False
 
 
 class DraftBody(SaveBody):
-    """All that was typed so far."""
-
     seen: int = Field(0, ge=0, le=10**9)
     tab: str = Field("", max_length=64)
     sequence: int = Field(0, ge=0, le=10**9)
 
 
 class JudgementBody(Body):
-    """One comparison; scores from the left text's side."""
-
     answers: dict[str, int]
     token: str = Field(max_length=64)
 
 
 class TextBody(BaseModel):
-    """A text to check."""
-
     text: str = Field(max_length=20_000)
 
 
@@ -92,7 +82,6 @@ class AnnotationPages:
         self.desk = desk
 
     def mount(self, app: FastAPI) -> None:
-        """Give everything its address."""
         started = {**NOT_THERE, **answers(303, "No name was given; the list asks for it.")}
         add_page(app, "/", self.home)
         add_page(app, "/objects/{key}", self.objects, started)
@@ -282,7 +271,6 @@ def make_annotation_app(desk: AnnotationDesk, settings: Settings | None = None) 
 
 
 def known_picture(desk: AnnotationDesk, key: str) -> Picture:
-    """The picture of a key."""
     found = desk.store.picture(key)
     if found is None:
         raise HTTPException(404, "There is no such picture here. Go back to the list.")

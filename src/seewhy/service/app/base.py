@@ -41,37 +41,26 @@ LONGEST_NAME = 120
 
 
 class Problem(BaseModel):
-    """Every error's JSON."""
-
     error: str
 
 
 class Jpeg(Response):
-    """A picture."""
-
     media_type = "image/jpeg"
 
 
 class Csv(Response):
-    """A table."""
-
     media_type = "text/csv"
 
 
 class Lines(Response):
-    """A JSON object a line."""
-
     media_type = "application/jsonl"
 
 
 class Script(Response):
-    """A script of ours."""
-
     media_type = "text/javascript"
 
 
 def answers(status: int, text: str) -> Documented:
-    """An entry of a route's documented answers."""
     page: dict[str, Any] = {"text/html": {"schema": {"type": "string"}}}
     return {status: {"model": Problem, "description": text, "content": page}}
 
@@ -101,13 +90,11 @@ def add_page(app: FastAPI, path: str, handler: Callable[..., Any], also: Documen
 
 
 def add_data(app: FastAPI, path: str, handler: Callable[..., Any], also: Documented | None = None, **how: Any) -> None:
-    """A route that answers with JSON alone."""
     responses = {200: {"content": _OBJECT}, **(also or {})}
     app.add_api_route(path, handler, responses=responses, response_class=JSONResponse, response_model=None, **how)
 
 
 def add_file(app: FastAPI, path: str, handler: Callable[..., Any], kind: type[Response], also: Documented) -> None:
-    """A route that answers with a file."""
     schema = {"type": "string", "format": "binary"} if kind is Jpeg else {"type": "string"}
     responses: Documented = {200: {"content": {str(kind.media_type): {"schema": schema}}}, **also}
     app.add_api_route(path, handler, responses=responses, response_class=kind, response_model=None)
@@ -130,7 +117,6 @@ def source(name: str) -> str:
 
 
 def render(template: str, **context: Any) -> str:
-    """Fill a template; everything in the context is escaped."""
     return templates().get_template(template).render(**context)
 
 
@@ -183,7 +169,6 @@ def answer_errors(app: FastAPI, refuse: Refuse, statuses: Mapping[type[SeeWhyErr
 
 
 def make_base(title: str, settings: Settings, scripts: tuple[str, ...], **options: Any) -> FastAPI:
-    """An app without pages yet."""
     app = FastAPI(title=title, docs_url=None, redoc_url=None, responses=ERRORS, **options)
     app.add_middleware(Guard, settings=settings, refuse=refuse)
     answer_errors(app, refuse)

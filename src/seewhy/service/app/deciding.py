@@ -25,8 +25,6 @@ Key = Annotated[str, InPath(min_length=1, max_length=64, description="The pictur
 
 
 class UndoBody(BaseModel):
-    """Who goes back, and from what."""
-
     model_config = ConfigDict(allow_inf_nan=False)
 
     author: str = Field(max_length=1000, description="Who decides.")
@@ -34,8 +32,6 @@ class UndoBody(BaseModel):
 
 
 class DecisionBody(UndoBody):
-    """A decision on one picture."""
-
     decision: str = Field(max_length=40, description="corrected, confirmed, later or dropped.")
     label: str = Field("", max_length=1000, description="The label it is to have, where it is corrected.")
     given: str = Field(max_length=1000, description="The label that the data give it.")
@@ -50,7 +46,6 @@ class Deciding:
         self._image_of = image_of
 
     def mount(self, app: FastAPI) -> None:
-        """Give everything its address."""
         also = {**NOT_THERE, **FASTER}
         add_data(app, "/decisions", self.standing)
         add_data(app, "/history/{key}", self.history, NOT_THERE)
@@ -107,7 +102,6 @@ class CheckPage:
         self.context = {**check_context(check, KINDS, read), "data": corrections.data.path.name}
 
     def mount(self, app: FastAPI) -> None:
-        """Give it its address."""
         add_page(app, "/", self.page)
 
     def page(self, format: Format = "html") -> Response:

@@ -86,7 +86,6 @@ class Pages:
         self.state = state
 
     def mount(self, app: FastAPI) -> None:
-        """Give every page its address."""
         post: dict[str, Any] = {"methods": ["POST"]}
         add_page(app, "/", self.home)
         add_page(app, "/look", self.look, {**SHOWN, **SLOW}, openapi_extra=UPLOAD_BODY, **post)

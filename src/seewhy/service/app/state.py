@@ -69,8 +69,6 @@ class Bounded(Generic[T]):
 
 @dataclass(frozen=True)
 class Shown:
-    """One picture that was looked at."""
-
     id: str
     seen: Encoded
     label: str | None = None
@@ -79,8 +77,6 @@ class Shown:
 
 @dataclass
 class Reader:
-    """One reader's session."""
-
     id: str
     recent: deque[str]
     edited: Classifier | None = None
@@ -88,8 +84,6 @@ class Reader:
 
 
 class Memory:
-    """All that is kept."""
-
     def __init__(self, n_pictures: int, n_readers: int, n_recent: int) -> None:
         self.pictures: Bounded[Shown] = Bounded(n_pictures)
         self.readers: Bounded[Reader] = Bounded(n_readers)
@@ -117,8 +111,6 @@ class Memory:
 
 
 class State:
-    """All that is behind the pages of one classifier."""
-
     def __init__(
         self,
         classifier: Classifier,
@@ -177,7 +169,6 @@ class State:
         return shown
 
     def shown(self, id: str) -> Shown:
-        """A picture that is still kept."""
         shown = self.memory.pictures.get(id)
         if shown is None:
             raise HTTPException(404, "This picture is not kept any more, or never was. Show it again.")
@@ -244,17 +235,14 @@ class State:
         return await self.compute(make)
 
     def sample(self, index: int) -> Sample:
-        """A picture to browse; its number is all that a client can name."""
         if self.mistakes is None or not 0 <= index < len(self.mistakes.items):
             raise HTTPException(404, "There is no such picture among those given with --data.")
         return self.mistakes.items[index]
 
     def bar(self, here: str) -> dict[str, Any]:
-        """What the bar on top of every page shows."""
         return {"here": here, "browse": self.mistakes is not None}
 
     def card_json(self, shown: Shown, e: Explanation, reader: Reader, measured: bool) -> dict[str, Any]:
-        """The card's JSON twin."""
         edited = self.author(reader).edited is not None
         about = {"id": shown.id, "card": f"/card/{shown.id}", "measured": measured, "edited": edited}
         return {**about, "labelled": shown.label, **e.to_json()}

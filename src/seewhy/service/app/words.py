@@ -53,8 +53,6 @@ def with_texts(
 
 @dataclass(frozen=True)
 class Moved:
-    """What an edit did to one picture."""
-
     by_words: bool
     rows: tuple[tuple[str, float, float], ...]
     before: str
@@ -72,7 +70,6 @@ class Moved:
 def moved(
     before: Classifier, after: Classifier, pooled: Float[Tensor, "1 d"], labels: Sequence[str], most: int = 6
 ) -> Moved:
-    """How the words move the scores of one picture."""
     old, new = (_scores(c, pooled) for c in (before, after))
     ranked = new.argsort(descending=True, stable=True).tolist()
     asked = [before.index_of(label) for label in labels]

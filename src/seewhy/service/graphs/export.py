@@ -59,7 +59,6 @@ class Exported:
 
     @property
     def graph(self) -> Path:
-        """The graph's file."""
         return self.folder / self.card["graph"]
 
     def to_json(self) -> dict[str, Any]:
@@ -253,7 +252,6 @@ def signatures(n_classes: int, size: tuple[int, int], grid: tuple[int, int]) -> 
 
 
 def _for_triton(named: str, inputs: Tensors, outputs: Tensors) -> str:
-    """The server's own file, with dynamic batching on."""
     lines = [f'name: "{named}"', f'backend: "{RUNTIME}"', f"max_batch_size: {MAX_BATCH}"]
     lines += [_as_triton("input", one) for one in inputs] + [_as_triton("output", one) for one in outputs]
     return "\n".join([*lines, "dynamic_batching { }"]) + "\n"

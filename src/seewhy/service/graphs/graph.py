@@ -74,7 +74,6 @@ class Graph(nn.Module):
 
 
 def on_cpu(trunk: nn.Module) -> nn.Module:
-    """The trunk, or a copy of it where it runs on a GPU."""
     away = any(p.device.type != "cpu" for p in (*trunk.parameters(), *trunk.buffers()))
     return (copy.deepcopy(trunk).cpu() if away else trunk).eval()
 
@@ -132,7 +131,6 @@ NEEDS = ("onnx", "onnxscript", "onnxruntime")
 
 
 def check_installed() -> None:
-    """What writes and runs a graph."""
     if any(find_spec(module) is None for module in NEEDS):
         raise MissingExtraError(RUNTIME, "Export to ONNX")
 

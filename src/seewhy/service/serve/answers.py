@@ -51,7 +51,6 @@ Name = Annotated[str, InPath(min_length=1, max_length=100, description="As it is
 
 
 def error(text: str) -> dict[str, Any]:
-    """A documented answer that is an error."""
     return {"model": Problem, "description": text}
 
 
@@ -94,8 +93,6 @@ def _printable(text: str) -> str:
 
 
 class PictureTensor(BaseModel):
-    """Files in base64."""
-
     name: Literal["picture"]
     datatype: Literal["BYTES"]
     shape: list[Annotated[int, Field(strict=True, ge=1)]] = Field(max_length=MOST_AXES)
@@ -103,8 +100,6 @@ class PictureTensor(BaseModel):
 
 
 class OutputName(BaseModel):
-    """What is wanted."""
-
     name: str
 
 
@@ -160,13 +155,10 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
 
 
 class Answers:
-    """The handlers."""
-
     def __init__(self, service: Service) -> None:
         self.service = service
 
     def mount(self, app: FastAPI) -> None:
-        """Give each its address."""
         add_data(app, "/healthz", self.health)
         add_data(app, "/readyz", self.ready)
         add_data(app, "/version", self.version)

@@ -54,7 +54,6 @@ class Metrics:
         self.stale = Gauge("seewhy_stale", "Of each model, now.", ("model",), registry=to)
 
     def text(self) -> bytes:
-        """Prometheus' own text format."""
         return generate_latest(self.registry)
 
 
@@ -119,7 +118,6 @@ def request_id(headers: Headers) -> str:
 
 
 def refuse(request: Request, status: int, text: str) -> JSONResponse:
-    """An error."""
     return JSONResponse({"error": text}, status)
 
 

@@ -68,7 +68,6 @@ class Model:
             self._free.notify_all()
 
     def retire(self, within: float) -> None:
-        """Wait for the last user, then end the worker."""
         with self._free:
             self._free.wait_for(lambda: self._n_users == 0, timeout=within)
         self.worker.close()
@@ -99,7 +98,6 @@ class Models:
         return Model(name, self.load(source), digest, self.settings, self.metrics)
 
     def all(self) -> list[Model]:
-        """Those that answer now."""
         with self._lock:
             return list(self._now.values())
 
@@ -150,7 +148,6 @@ class Models:
         old.retire(self.settings.request_seconds)
 
     def close(self) -> None:
-        """End all workers."""
         for model in self.all():
             model.worker.close()
 
@@ -187,7 +184,6 @@ class Reloader:
             self._thread.start()
 
     def tell(self) -> None:
-        """Load everything again now."""
         self._told.set()
 
     def close(self) -> None:
@@ -208,8 +204,6 @@ T = TypeVar("T")
 
 
 class Service:
-    """All that is behind the addresses."""
-
     def __init__(self, settings: ServiceSettings, models: Models, metrics: Metrics, log: AccessLog) -> None:
         self.settings = settings
         self.models = models
@@ -222,7 +216,6 @@ class Service:
         self._heads = ThreadPoolExecutor(2, thread_name_prefix="seewhy-head")
 
     def counts(self) -> bytes:
-        """For Prometheus."""
         for model in self.models.all():
             self.metrics.waiting.labels(model.name).set(model.worker.n_waiting)
         for name in self.models.folders:
@@ -237,7 +230,6 @@ class Service:
 
     @property
     def is_ready(self) -> bool:
-        """Whether new requests are taken."""
         return self.is_alive and not self.draining
 
     def wake(self) -> None:
