@@ -20,7 +20,6 @@ from ...language.annotation.records import ATTRIBUTES, DIMENSIONS, POINTS, TASKS
 from ...language.annotation.rounds import changes, history, merged, text_of
 from ...language.annotation.store import Conflict
 from .base import (
-    NOT_THERE,
     Format,
     Jpeg,
     Lines,
@@ -29,7 +28,6 @@ from .base import (
     add_file,
     add_page,
     answer,
-    answers,
     make_base,
     paged,
     render,
@@ -82,23 +80,21 @@ class AnnotationPages:
         self.desk = desk
 
     def mount(self, app: FastAPI) -> None:
-        started = {**NOT_THERE, **answers(303, "No name was given; the list asks for it.")}
-        add_page(app, "/", self.home)
-        add_page(app, "/objects/{key}", self.objects, started)
-        add_page(app, "/caption/{key}", self.caption, started)
-        add_page(app, "/compare/{key}", self.compare, started)
-        add_page(app, "/history/{key}", self.history, NOT_THERE)
-        add_page(app, "/next", self.next, answers(303, "It is at `location`."))
-        add_page(app, "/figures", self.figures)
-        newer = "Someone saved a newer version; the answer holds it and a merge, and nothing was changed."
         post: dict[str, Any] = {"methods": ["POST"]}
-        add_data(app, "/draft/{key}/{task}", self.draft, NOT_THERE, **post)
-        add_data(app, "/save/{key}/{task}", self.save, {**NOT_THERE, **answers(409, newer)}, **post)
-        add_data(app, "/aside/{key}/{task}", self.aside, NOT_THERE, **post)
-        add_data(app, "/covered/{key}", self.covered, NOT_THERE, **post)
-        add_data(app, "/judge/{key}", self.judge, NOT_THERE, **post)
-        add_file(app, "/picture/{key}", self.jpeg, Jpeg, NOT_THERE)
-        add_file(app, "/annotations.jsonl", self.export, Lines, {})
+        add_page(app, "/", self.home)
+        add_page(app, "/objects/{key}", self.objects)
+        add_page(app, "/caption/{key}", self.caption)
+        add_page(app, "/compare/{key}", self.compare)
+        add_page(app, "/history/{key}", self.history)
+        add_page(app, "/next", self.next)
+        add_page(app, "/figures", self.figures)
+        add_data(app, "/draft/{key}/{task}", self.draft, **post)
+        add_data(app, "/save/{key}/{task}", self.save, **post)
+        add_data(app, "/aside/{key}/{task}", self.aside, **post)
+        add_data(app, "/covered/{key}", self.covered, **post)
+        add_data(app, "/judge/{key}", self.judge, **post)
+        add_file(app, "/picture/{key}", self.jpeg, Jpeg)
+        add_file(app, "/annotations.jsonl", self.export, Lines)
 
     def home(
         self,
@@ -191,7 +187,7 @@ class AnnotationPages:
         data = self.desk.figures()
         return self._answer(format, data, "annotate_figures.html", _author_or_none(name), **data)
 
-    def _answer(self, format: str, data: Any, template: str, author: str | None, **context: Any) -> Response:
+    def _answer(self, format: str, twin: Any, template: str, author: str | None, **context: Any) -> Response:
         def page() -> str:
             keys, picture = [p.key for p in self.desk.store.pictures()], context.get("picture")
             at = keys.index(picture.key) if picture is not None else 0
@@ -200,7 +196,7 @@ class AnnotationPages:
             defaults = {"here": "home", "titles": TITLES, "at": at + 1, "n": len(keys), **around}
             return render(template, **{**defaults, **context, "author": author, "annotate_style": style})
 
-        return answer(format, lambda: data, page)
+        return answer(format, lambda: twin, page)
 
     def draft(self, key: Key, task: Task, body: DraftBody) -> Response:
         """Keep what was typed so far; it is on the disk when this answers."""

@@ -66,14 +66,17 @@ def answers(status: int, text: str) -> Documented:
 
 
 ERRORS: Documented = {
+    **answers(303, "It was done, or nothing was given; the page is at `location`."),
     **answers(403, "A request that changes something came from another page."),
+    **answers(404, "There is no such page, or it is no longer kept."),
+    **answers(408, "The body came too slowly."),
+    **answers(409, "Somebody was faster; the answer holds what stands, and nothing was changed."),
     **answers(413, "The body is larger than allowed."),
     **answers(421, "The page does not answer under this host name."),
     **answers(422, "What was given cannot be used; the message says why."),
     **answers(503, "Too many requests are waiting."),
     **answers(504, "It took too long."),
 }
-NOT_THERE = answers(404, "There is no such page, or it is no longer kept.")
 _OBJECT = {"application/json": {"schema": {"type": "object"}}}
 _PAGE: Documented = {
     200: {
@@ -83,20 +86,22 @@ _PAGE: Documented = {
 }
 
 
-def add_page(app: FastAPI, path: str, handler: Callable[..., Any], also: Documented | None = None, **how: Any) -> None:
+def add_page(app: FastAPI, path: str, handler: Callable[..., Any], **how: Any) -> None:
     """A route that answers with a page, or with its JSON twin."""
-    responses = {**_PAGE, **(also or {})}
-    app.add_api_route(path, handler, responses=responses, response_class=HTMLResponse, response_model=None, **how)
+    app.add_api_route(path, handler, responses=_PAGE, response_class=HTMLResponse, response_model=None, **how)
 
 
-def add_data(app: FastAPI, path: str, handler: Callable[..., Any], also: Documented | None = None, **how: Any) -> None:
-    responses = {200: {"content": _OBJECT}, **(also or {})}
-    app.add_api_route(path, handler, responses=responses, response_class=JSONResponse, response_model=None, **how)
+def add_data(app: FastAPI, path: str, handler: Callable[..., Any], **how: Any) -> None:
+    """A route that answers with JSON alone."""
+    documented: Documented = {200: {"content": _OBJECT}}
+    how = {"responses": documented, "response_class": JSONResponse, **how}
+    app.add_api_route(path, handler, response_model=None, **how)
 
 
-def add_file(app: FastAPI, path: str, handler: Callable[..., Any], kind: type[Response], also: Documented) -> None:
+def add_file(app: FastAPI, path: str, handler: Callable[..., Any], kind: type[Response]) -> None:
+    """A route that answers with a file."""
     schema = {"type": "string", "format": "binary"} if kind is Jpeg else {"type": "string"}
-    responses: Documented = {200: {"content": {str(kind.media_type): {"schema": schema}}}, **also}
+    responses: Documented = {200: {"content": {str(kind.media_type): {"schema": schema}}}}
     app.add_api_route(path, handler, responses=responses, response_class=kind, response_model=None)
 
 

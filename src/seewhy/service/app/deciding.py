@@ -16,10 +16,9 @@ from ...language.annotation.labels import NAME, Corrections, as_row, known_pictu
 from ...language.annotation.store import Conflict, Saved
 from ...report.overviews import check_context
 from ...studies.inspection.check import KINDS
-from .base import NOT_THERE, Csv, Format, add_data, add_file, add_page, answer, answers, make_base, render
+from .base import Csv, Format, add_data, add_file, add_page, answer, make_base, render
 from .settings import Settings
 
-FASTER = answers(409, "Somebody decided in between; the answer holds what, and nothing was changed.")
 SCRIPT = "deciding.js"
 Key = Annotated[str, InPath(min_length=1, max_length=64, description="The picture's key, as the list names it.")]
 
@@ -46,12 +45,11 @@ class Deciding:
         self._image_of = image_of
 
     def mount(self, app: FastAPI) -> None:
-        also = {**NOT_THERE, **FASTER}
         add_data(app, "/decisions", self.standing)
-        add_data(app, "/history/{key}", self.history, NOT_THERE)
-        add_data(app, "/decide/{key}", self.decide, also, methods=["POST"])
-        add_data(app, "/undo/{key}", self.undo, also, methods=["POST"])
-        add_file(app, f"/{NAME}", self.table, Csv, {})
+        add_data(app, "/history/{key}", self.history)
+        add_data(app, "/decide/{key}", self.decide, methods=["POST"])
+        add_data(app, "/undo/{key}", self.undo, methods=["POST"])
+        add_file(app, f"/{NAME}", self.table, Csv)
 
     def standing(self) -> Response:
         """What stands on each picture that somebody decided on."""
@@ -92,23 +90,6 @@ def _answer(done: Saved | Conflict) -> Response:
     return JSONResponse({"error": text, "state": state}, 409)
 
 
-class CheckPage:
-    """The handler; its docstring is the words of the OpenAPI document."""
-
-    def __init__(
-        self, check: dict[str, Any], corrections: Corrections, read: Callable[[str], np.ndarray | None]
-    ) -> None:
-        self.check = check
-        self.context = {**check_context(check, KINDS, read), "data": corrections.data.path.name}
-
-    def mount(self, app: FastAPI) -> None:
-        add_page(app, "/", self.page)
-
-    def page(self, format: Format = "html") -> Response:
-        """The findings, each with what can be decided."""
-        return answer(format, lambda: self.check, lambda: render("check_served.html", **self.context))
-
-
 def make_check_app(
     check: dict[str, Any],
     corrections: Corrections,
@@ -117,7 +98,13 @@ def make_check_app(
 ) -> FastAPI:
     """The page as an ASGI app: ``seewhy check DATA --from check/ --serve``."""
     app = make_base("SeeWhy check", settings or Settings(), (SCRIPT,))
+    context = {**check_context(check, KINDS, read), "data": corrections.data.path.name}
+
+    def page(format: Format = "html") -> Response:
+        """The findings, each with what can be decided."""
+        return answer(format, lambda: check, lambda: render("check_served.html", **context))
+
     images = {(f["key"], f["label"]): f["image"] for f in check["findings"] if f["key"]}
-    CheckPage(check, corrections, read).mount(app)
+    add_page(app, "/", page)
     Deciding(corrections, lambda key, given: images.get((key, given))).mount(app)
     return app

@@ -30,7 +30,6 @@ from ...report.documents import edit_document
 from ...report.heat import overlay
 from ...report.page import document_context, layer_uri, photo_uri
 from .base import (
-    NOT_THERE,
     UPLOAD_BODY,
     Format,
     Jpeg,
@@ -39,7 +38,6 @@ from .base import (
     add_file,
     add_page,
     answer,
-    answers,
     make_base,
     read_form,
     read_uploads,
@@ -55,8 +53,6 @@ THUMBNAIL_SIDE = 160
 FINER = 12
 """Pixels of a word's overlay for each cell; the browser smooths the rest."""
 THUMBS_A_PAIR = 12
-SHOWN = answers(303, "Shown; the card is at `location`.")
-SLOW = answers(408, "The body came too slowly.")
 Id = Annotated[str, InPath(min_length=1, max_length=64, description="What the picture was called when it was shown.")]
 Index = Annotated[int, InPath(ge=0, le=2**31, description="The picture's number.")]
 Label = Annotated[
@@ -88,18 +84,17 @@ class Pages:
     def mount(self, app: FastAPI) -> None:
         post: dict[str, Any] = {"methods": ["POST"]}
         add_page(app, "/", self.home)
-        add_page(app, "/look", self.look, {**SHOWN, **SLOW}, openapi_extra=UPLOAD_BODY, **post)
-        add_page(app, "/card/{id}", self.card, NOT_THERE)
-        add_data(app, "/card/{id}/words", self.words, NOT_THERE)
-        add_data(app, "/card/{id}/place", self.place, NOT_THERE)
-        taken = {**NOT_THERE, **answers(303, "Taken; the card is at `location`."), **SLOW}
-        add_page(app, "/card/{id}/edit", self.edit, taken, openapi_extra=FORM_BODY, **post)
-        add_page(app, "/card/{id}/reset", self.reset, taken, **post)
-        add_data(app, "/descriptions", self.descriptions, NOT_THERE)
+        add_page(app, "/look", self.look, openapi_extra=UPLOAD_BODY, **post)
+        add_page(app, "/card/{id}", self.card)
+        add_data(app, "/card/{id}/words", self.words)
+        add_data(app, "/card/{id}/place", self.place)
+        add_page(app, "/card/{id}/edit", self.edit, openapi_extra=FORM_BODY, **post)
+        add_page(app, "/card/{id}/reset", self.reset, **post)
+        add_data(app, "/descriptions", self.descriptions)
         add_page(app, "/mistakes", self.mistakes)
         add_page(app, "/changes", self.changes)
-        add_page(app, "/sample/{index}", self.sample, {**NOT_THERE, **SHOWN})
-        add_file(app, "/sample/{index}/thumbnail", self.thumbnail, Jpeg, NOT_THERE)
+        add_page(app, "/sample/{index}", self.sample)
+        add_file(app, "/sample/{index}/thumbnail", self.thumbnail, Jpeg)
         add_page(app, "/help", self.help)
 
     async def home(self, request: Request, format: Format = "html") -> Response:
@@ -324,22 +319,8 @@ class Pages:
             "edited": state.author(reader).edited is not None,
             "saved": state.settings.save is not None,
             "labelled": shown.label,
-            "moved": self._moved(classifier, shown),
+            "moved": None if classifier is given else moved(given, classifier, shown.seen.pooled[:1], ()),
         }
-
-    def _moved(self, classifier: Classifier, shown: Shown) -> dict[str, Any] | None:
-        """What the reader's words did to this picture; ``None`` before the first edit."""
-        if classifier is self.state.classifier:
-            return None
-        result = moved(self.state.classifier, classifier, shown.seen.pooled[:1], ())
-        values = [v for _, before, after in result.rows for v in (before, after)]
-        low, high = min(0.0, *values), max(0.0, *values)
-        span = (high - low) or 1.0
-        rows = [
-            (label, before, now, (before - low) / span, (min(0.0, now) - low) / span, abs(now) / span)
-            for label, before, now in result.rows
-        ]
-        return {"by_words": result.by_words, "before": result.before, "after": result.after, "rows": rows}
 
 
 def _compared(fields: list[tuple[str, str]]) -> str:

@@ -58,6 +58,17 @@ class Moved:
     before: str
     after: str
 
+    @property
+    def bars(self) -> list[tuple[str, float, float, float, float, float]]:
+        """The rows, each with where its tick, and its bar from where and how far, lies in 0…1."""
+        values = [v for _, before, after in self.rows for v in (before, after)]
+        low, high = min(0.0, *values), max(0.0, *values)
+        span = (high - low) or 1.0
+        return [
+            (label, before, now, (before - low) / span, (min(0.0, now) - low) / span, abs(now) / span)
+            for label, before, now in self.rows
+        ]
+
     def to_json(self) -> dict[str, Any]:
         return {
             "score_is": "probability" if self.by_words else "mean cosine of the class's texts",

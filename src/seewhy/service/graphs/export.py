@@ -98,11 +98,10 @@ def export(
         raise UnknownNameError("layout", layout, SERVERS)
     folder = check_place(Path(folder))
     views, failures = _views(model, pictures)
-    graph = Graph(model)
     named = model_name(name or (model.folder.name if model.folder is not None else model.recipe))
     try:
         with new_folder(folder, is_untouched) as fresh:
-            card = _write(fresh, model, graph, views, layout, named, given=pictures is not None)
+            card = _write(fresh, model, views, layout, named, given=pictures is not None)
     except OSError as error:
         raise DataError(f"{folder} could not be written: {error}. Free some space or give another name.") from error
     return Exported(folder, card, failures)
@@ -113,24 +112,11 @@ def model_name(given: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "_", given).strip("_-") or "classifier"
 
 
-def _write(
-    fresh: Path,
-    model: Classifier,
-    graph: Graph,
-    views: np.ndarray,
-    layout: str,
-    named: str,
-    *,
-    given: bool,
-) -> dict[str, Any]:
-    """Everything into a folder that is not seen yet, the card last."""
-    size = model.encoder.transform.input_size
-    inside = "." if layout == "plain" else f"{named}/1"
-    home = make_folder(fresh / inside)
-    program = graph.program(size)
+def _graph(model: Classifier, home: Path) -> tuple[int, Run]:
+    """Written into a folder: its opset, and what runs it."""
+    program = Graph(model).program(model.encoder.transform.input_size)
     try:
-        opset = write_graph(program, home, in_the_file(model))
-        run = open_graph(home)
+        return write_graph(program, home, in_the_file(model)), open_graph(home)
     except (SeeWhyError, OSError):
         raise
     except Exception as error:
@@ -138,6 +124,15 @@ def _write(
             f"ONNX has no such graph ({said(error)}). A classifier all of whose operations it knows was expected. "
             "Serve this one with SeeWhy."
         ) from error
+
+
+def _write(
+    fresh: Path, model: Classifier, views: np.ndarray, layout: str, named: str, *, given: bool
+) -> dict[str, Any]:
+    """Everything into a folder that is not seen yet, the card last."""
+    size = model.encoder.transform.input_size
+    inside = "." if layout == "plain" else f"{named}/1"
+    opset, run = _graph(model, make_folder(fresh / inside))
     differences = compare(model, run, views)
     heat = run(views[:1], np.full((1, 1), -1))["heat"].shape[1:]
     inputs, outputs = signatures(len(model.classes), size, (heat[0], heat[1]))

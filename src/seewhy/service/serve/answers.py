@@ -57,17 +57,14 @@ def error(text: str) -> dict[str, Any]:
 ERRORS: dict[int | str, dict[str, Any]] = {
     401: error("No token, or a wrong one."),
     403: error("The request came from a page of somebody else's."),
+    404: error("There is no such model."),
+    408: error("The body came too slowly."),
+    413: error("The body is larger than allowed."),
     421: error("The service does not answer under this host name."),
+    422: error("What was sent cannot be used; the message says why."),
     429: error("Too many requests from this address; `retry-after` says when to come again."),
     503: error("Too much is waiting, or the service is being stopped; `retry-after` says when to come again."),
     504: error("It took too long."),
-}
-UNKNOWN: dict[int | str, dict[str, Any]] = {404: error("There is no such model.")}
-ASKED = {
-    **UNKNOWN,
-    408: error("The body came too slowly."),
-    413: error("The body is larger than allowed."),
-    422: error("What was sent cannot be used; the message says why."),
 }
 PICTURES_BODY = form_with(
     {
@@ -162,19 +159,16 @@ class Answers:
         add_data(app, "/healthz", self.health)
         add_data(app, "/readyz", self.ready)
         add_data(app, "/version", self.version)
-        text: dict[int | str, dict[str, Any]] = {
-            200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}}
-        }
-        app.add_api_route("/metrics", self.metrics, responses=text, response_class=Response, response_model=None)
-        card = {200: CARD, **ASKED}
-        add_data(app, "/predict", self.predict, card, methods=["POST"], openapi_extra=PICTURES_BODY)
+        text = {200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}}}
+        add_data(app, "/metrics", self.metrics, responses=text, response_class=Response)
+        post: dict[str, Any] = {"methods": ["POST"]}
+        add_data(app, "/predict", self.predict, responses={200: CARD}, openapi_extra=PICTURES_BODY, **post)
         add_data(app, "/v2", self.server)
         add_data(app, "/v2/health/live", self.live)
         add_data(app, "/v2/health/ready", self.all_ready)
-        add_data(app, "/v2/models/{name}", self.model, UNKNOWN)
-        add_data(app, "/v2/models/{name}/ready", self.model_ready, UNKNOWN)
-        infer = "/v2/models/{name}/infer"
-        add_data(app, infer, self.infer, ASKED, methods=["POST"], openapi_extra=INFER_BODY)
+        add_data(app, "/v2/models/{name}", self.model)
+        add_data(app, "/v2/models/{name}/ready", self.model_ready)
+        add_data(app, "/v2/models/{name}/infer", self.infer, openapi_extra=INFER_BODY, **post)
 
     async def health(self) -> Response:
         """Whether the process works; 503 asks for it to be started again."""
