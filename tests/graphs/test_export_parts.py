@@ -101,14 +101,10 @@ def test_the_card_tells_the_model_from_others(classifier: Classifier, tmp_path: 
     card = export(model, tmp_path / "out").card
     assert (card["fingerprint"], card["classifier"]) == (model.encoder.fingerprint, digest(model))
     assert (card["encoder"], card["recipe"], card["fitted_in"]) == ("tiny", "pretrained", "bf16")
-    assert (card["precision"], card["opset"], card["to"], card["layout"]) == ("float32", 18, "onnx", "plain")
+    assert (card["precision"], card["opset"], card["to"]) == ("float32", 18, "onnx")
     assert set(card["made_with"]) == {"torch", "onnx", "onnxscript", "onnxruntime"}
     assert (tmp_path / "out" / "labels.txt").read_text().splitlines()[0] == "a b", "a line for each class"
     assert export(classifier, tmp_path / "plain").card["fitted_in"] is None
-    assert card["name"] == "pretrained"
-    there = replace(classifier, folder=tmp_path / "my birds")
-    assert export(there, tmp_path / "named").card["name"] == "my_birds"
-    assert export(there, tmp_path / "given", name="owls").card["name"] == "owls"
 
 
 def test_the_caller_is_told_how_pictures_are_made() -> None:

@@ -80,16 +80,11 @@ def _hit(hit: Any) -> Picture:
 
 
 def _asked(query: dict[str, Any]) -> str:
-    parts = []
-    if query["text"].strip():
-        parts.append(f"“{query['text'].strip()}”")
-    if query["like"]:
-        parts.append("like " + ", ".join(Path(p).name for p in query["like"]))
-    if query["unlike"]:
-        parts.append("unlike " + ", ".join(Path(p).name for p in query["unlike"]))
-    if query["without"].strip():
-        parts.append(f"without “{query['without'].strip()}”")
-    return " · ".join(parts)
+    text, without = query["text"].strip(), query["without"].strip()
+    like, unlike = (", ".join(Path(p).name for p in query[key]) for key in ("like", "unlike"))
+    parts = {"": f"“{text}”" if text else "", "like ": like, "unlike ": unlike}
+    parts["without "] = f"“{without}”" if without else ""
+    return " · ".join(f"{word}{what}" for word, what in parts.items() if what)
 
 
 def made_document(data: dict[str, Any], strips: dict[str, list[np.ndarray]]) -> Document:
@@ -154,23 +149,16 @@ def _chain(number: int, pair: tuple[dict[str, Any], np.ndarray], data: dict[str,
     return Note(Line(*said), "rest"), Pictures(frames, "pixels")
 
 
-def _facts(data: dict[str, Any]) -> dict[str, str]:
-    g, s = data["generator"], data["sampler"]
-    one = "; steps brought to one length, so that ε3 counts beside the others only" if s["normalise"] else ""
+def _facts(data: dict[str, Any]) -> dict[str, Any]:
+    g, error = data["generator"], "not measured"
     trained = f"; trained on {g['n_pictures']} pictures for {g['n_steps']} steps" if "n_pictures" in g else ""
-    error = "not measured"
     if "held_out_error" in g:
         error = (
             f"{g['held_out_error']:.3f} on {g['n_held_out']} pictures held out, the mean picture "
             f"{g['mean_picture_error']:.3f}; root mean square over pixels, black to white being 1"
         )
-    return {
-        "generator": f"of {g['encoder']}'s codes, {g['side']} pixels{trained}",
-        "its error": error,
-        "chains start at": data["start"],
-        "sampler": f"ε1 {s['eps1']}, ε2 {s['eps2']}, ε3 {s['eps3']}, {s['n_steps']} steps, gradient of "
-        f"{s['gradient'].replace('_', ' ')}{one}; seed {data['seed']}",
-    }
+    made = {"generator": f"of {g['encoder']}'s codes, {g['side']} pixels{trained}", "its error": error}
+    return {**made, "chains start at": data["start"], **data["sampler"], "seed": data["seed"]}
 
 
 def edit_document(study: dict[str, Any]) -> Document:

@@ -20,9 +20,9 @@ from ...language.annotation.records import ATTRIBUTES, DIMENSIONS, POINTS, TASKS
 from ...language.annotation.rounds import changes, history, merged, text_of
 from ...language.annotation.store import Conflict
 from .base import (
+    JPEG,
+    JSON_LINES,
     Format,
-    Jpeg,
-    Lines,
     PageNumber,
     add_data,
     add_file,
@@ -93,8 +93,8 @@ class AnnotationPages:
         add_data(app, "/aside/{key}/{task}", self.aside, **post)
         add_data(app, "/covered/{key}", self.covered, **post)
         add_data(app, "/judge/{key}", self.judge, **post)
-        add_file(app, "/picture/{key}", self.jpeg, Jpeg)
-        add_file(app, "/annotations.jsonl", self.export, Lines)
+        add_file(app, "/picture/{key}", self.jpeg, JPEG)
+        add_file(app, "/annotations.jsonl", self.export, JSON_LINES)
 
     def home(
         self,
@@ -251,12 +251,13 @@ class AnnotationPages:
     def jpeg(self, key: Key, small: bool = False) -> Response:
         """The picture, upright, at most 1,600 pixels on a side, or 320."""
         known_picture(self.desk, key)
-        return Jpeg(self.desk.jpeg(key, 320 if small else 1600))
+        return Response(self.desk.jpeg(key, 320 if small else 1600), media_type=JPEG)
 
     def export(self) -> Response:
         """All annotations, one JSON object a picture."""
         rows = records(self.desk.store, self.desk.rule)
-        return Lines("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        return Response("".join(lines), media_type=JSON_LINES)
 
 
 def make_annotation_app(desk: AnnotationDesk, settings: Settings | None = None) -> FastAPI:

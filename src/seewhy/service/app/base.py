@@ -44,46 +44,25 @@ class Problem(BaseModel):
     error: str
 
 
-class Jpeg(Response):
-    media_type = "image/jpeg"
-
-
-class Csv(Response):
-    media_type = "text/csv"
-
-
-class Lines(Response):
-    media_type = "application/jsonl"
-
-
-class Script(Response):
-    media_type = "text/javascript"
-
-
-def answers(status: int, text: str) -> Documented:
-    page: dict[str, Any] = {"text/html": {"schema": {"type": "string"}}}
-    return {status: {"model": Problem, "description": text, "content": page}}
-
-
+JPEG, CSV, JSON_LINES, SCRIPT = "image/jpeg", "text/csv", "application/jsonl", "text/javascript"
+_HTML: dict[str, Any] = {"text/html": {"schema": {"type": "string"}}}
 ERRORS: Documented = {
-    **answers(303, "It was done, or nothing was given; the page is at `location`."),
-    **answers(403, "A request that changes something came from another page."),
-    **answers(404, "There is no such page, or it is no longer kept."),
-    **answers(408, "The body came too slowly."),
-    **answers(409, "Somebody was faster; the answer holds what stands, and nothing was changed."),
-    **answers(413, "The body is larger than allowed."),
-    **answers(421, "The page does not answer under this host name."),
-    **answers(422, "What was given cannot be used; the message says why."),
-    **answers(503, "Too many requests are waiting."),
-    **answers(504, "It took too long."),
+    status: {"model": Problem, "description": text, "content": _HTML}
+    for status, text in {
+        303: "It was done, or nothing was given; the page is at `location`.",
+        403: "A request that changes something came from another page.",
+        404: "There is no such page, or it is no longer kept.",
+        408: "The body came too slowly.",
+        409: "Somebody was faster; the answer holds what stands, and nothing was changed.",
+        413: "The body is larger than allowed.",
+        421: "The page does not answer under this host name.",
+        422: "What was given cannot be used; the message says why.",
+        503: "Too many requests are waiting.",
+        504: "It took too long.",
+    }.items()
 }
 _OBJECT = {"application/json": {"schema": {"type": "object"}}}
-_PAGE: Documented = {
-    200: {
-        "description": "A page; with `format=json`, its data.",
-        "content": {"text/html": {"schema": {"type": "string"}}, **_OBJECT},
-    }
-}
+_PAGE: Documented = {200: {"description": "A page; with `format=json`, its data.", "content": {**_HTML, **_OBJECT}}}
 
 
 def add_page(app: FastAPI, path: str, handler: Callable[..., Any], **how: Any) -> None:
@@ -98,11 +77,11 @@ def add_data(app: FastAPI, path: str, handler: Callable[..., Any], **how: Any) -
     app.add_api_route(path, handler, response_model=None, **how)
 
 
-def add_file(app: FastAPI, path: str, handler: Callable[..., Any], kind: type[Response]) -> None:
-    """A route that answers with a file."""
-    schema = {"type": "string", "format": "binary"} if kind is Jpeg else {"type": "string"}
-    responses: Documented = {200: {"content": {str(kind.media_type): {"schema": schema}}}}
-    app.add_api_route(path, handler, responses=responses, response_class=kind, response_model=None)
+def add_file(app: FastAPI, path: str, handler: Callable[..., Any], kind: str) -> None:
+    """A route that answers with a file of this type."""
+    schema = {"type": "string", "format": "binary"} if kind == JPEG else {"type": "string"}
+    responses: Documented = {200: {"content": {kind: {"schema": schema}}}}
+    app.add_api_route(path, handler, responses=responses, response_class=Response, response_model=None)
 
 
 @cache
@@ -179,13 +158,13 @@ def make_base(title: str, settings: Settings, scripts: tuple[str, ...], **option
     answer_errors(app, refuse)
     app.state.scripts = scripts
     for name in scripts:
-        app.add_api_route(f"/{name}", _script(name), response_class=Script, include_in_schema=False)
+        app.add_api_route(f"/{name}", _script(name), response_class=Response, include_in_schema=False)
     return app
 
 
 def _script(name: str) -> Callable[[], Response]:
     def script() -> Response:
-        return Script(source(name))
+        return Response(source(name), media_type=SCRIPT)
 
     return script
 

@@ -16,7 +16,7 @@ from ...language.annotation.labels import NAME, Corrections, as_row, known_pictu
 from ...language.annotation.store import Conflict, Saved
 from ...report.overviews import check_context
 from ...studies.inspection.check import KINDS
-from .base import Csv, Format, add_data, add_file, add_page, answer, make_base, render
+from .base import CSV, Format, add_data, add_file, add_page, answer, make_base, render
 from .settings import Settings
 
 SCRIPT = "deciding.js"
@@ -49,7 +49,7 @@ class Deciding:
         add_data(app, "/history/{key}", self.history)
         add_data(app, "/decide/{key}", self.decide, methods=["POST"])
         add_data(app, "/undo/{key}", self.undo, methods=["POST"])
-        add_file(app, f"/{NAME}", self.table, Csv)
+        add_file(app, f"/{NAME}", self.table, CSV)
 
     def standing(self) -> Response:
         """What stands on each picture that somebody decided on."""
@@ -76,7 +76,7 @@ class Deciding:
     def table(self) -> Response:
         """The data with what was decided, as CSV; names in it lead from where the data lie, which are only read."""
         data = self.corrections.table().encode("utf-8", "backslashreplace")
-        return Csv(data, headers={"content-disposition": f'attachment; filename="{NAME}"'})
+        return Response(data, media_type=CSV, headers={"content-disposition": f'attachment; filename="{NAME}"'})
 
 
 def _answer(done: Saved | Conflict) -> Response:

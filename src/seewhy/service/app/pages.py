@@ -30,9 +30,9 @@ from ...report.documents import edit_document
 from ...report.heat import overlay
 from ...report.page import document_context, layer_uri, photo_uri
 from .base import (
+    JPEG,
     UPLOAD_BODY,
     Format,
-    Jpeg,
     PageNumber,
     add_data,
     add_file,
@@ -94,7 +94,7 @@ class Pages:
         add_page(app, "/mistakes", self.mistakes)
         add_page(app, "/changes", self.changes)
         add_page(app, "/sample/{index}", self.sample)
-        add_file(app, "/sample/{index}/thumbnail", self.thumbnail, Jpeg)
+        add_file(app, "/sample/{index}/thumbnail", self.thumbnail, JPEG)
         add_page(app, "/help", self.help)
 
     async def home(self, request: Request, format: Format = "html") -> Response:
@@ -286,7 +286,7 @@ class Pages:
         picture = await asyncio.wrap_future(state.decoder.read(path, Path(path).name, transform))
         view = Image.fromarray(picture.pixels)
         view.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-        return Jpeg(encode_thumbnail(np.asarray(view), 80))
+        return Response(encode_thumbnail(np.asarray(view), 80), media_type=JPEG)
 
     async def help(self, request: Request, format: Format = "html") -> Response:
         """Every address, in words; the same as an OpenAPI document is at /openapi.json."""

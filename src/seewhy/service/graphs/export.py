@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,13 +19,13 @@ from ...attributions.grad_cam import GradCAM
 from ...classifiers.base import Classifier
 from ...classifiers.saving import digest
 from ...encoders.base import EncoderOutput
-from ...errors import DataError, ForeignFileError, ImageError, ModelError, SeeWhyError, UnknownNameError
+from ...errors import DataError, ForeignFileError, ImageError, ModelError, SeeWhyError
 from ...heads.head import Target
 from ...pictures.images import REDUCING_GAP, read_picture
 from ...pictures.sources import Many, several
 from ...storage.folders import new_folder, write_inside
 from ...storage.marks import Facts
-from ...storage.output import check_folder, make_folder
+from ...storage.output import check_folder
 from ...storage.reading import file_sha256, read_json
 from ...types import Failure
 from .graph import FILE, NEEDS, RUNTIME, Graph, Run, check_installed, on_cpu, open_graph, said, write_graph
@@ -41,12 +40,6 @@ TOLERANCE = 1e-4
 of 1."""
 N_DRAWN = 8
 LABELS = "labels.txt"
-MAX_BATCH = 32
-"""Pictures that a server puts into one batch at most, as its file says; the graph takes more."""
-TYPES = {"uint8": "TYPE_UINT8", "int64": "TYPE_INT64", "float32": "TYPE_FP32"}
-"""Of tensors, as Triton writes them."""
-SERVERS = {"plain": None, "triton": "Triton Inference Server", "ovms": "OpenVINO Model Server"}
-"""Layout → the server whose model repository it is."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +59,7 @@ class Exported:
 
 
 @checked
-def export(
-    model: Classifier,
-    folder: str | Path,
-    *,
-    layout: str = "plain",
-    name: str | None = None,
-    pictures: Many | None = None,
-) -> Exported:
+def export(model: Classifier, folder: str | Path, *, pictures: Many | None = None) -> Exported:
     """Write a classifier as one graph: uint8 pictures in, decision and Grad-CAM out.
 
     The graph takes pictures in the encoder's size; resizing is the caller's part, and the card says how. Before the
@@ -82,34 +68,23 @@ def export(
     Args:
         model: what decides.
         folder: where to; a new name, or an earlier export as it was left.
-        layout: ``"plain"``; ``"triton"`` or ``"ovms"`` for a model repository of that server.
-        name: of the model in a repository; left out, that of its folder.
         pictures: to compare on, 64 at most; left out, 8 drawn ones.
 
     Raises:
-        UnknownNameError: there is no such layout.
         MissingExtraError: what writes and runs ONNX is not installed.
         ForeignFileError: something else has the folder's name.
         ModelError: this classifier cannot be a graph, or the graph answers otherwise.
         DataError: no picture to compare on can be read, or the folder cannot be written.
     """
     check_installed()
-    if layout not in SERVERS:
-        raise UnknownNameError("layout", layout, SERVERS)
     folder = check_place(Path(folder))
     views, failures = _views(model, pictures)
-    named = model_name(name or (model.folder.name if model.folder is not None else model.recipe))
     try:
         with new_folder(folder, is_untouched) as fresh:
-            card = _write(fresh, model, views, layout, named, given=pictures is not None)
+            card = _write(fresh, model, views, given=pictures is not None)
     except OSError as error:
         raise DataError(f"{folder} could not be written: {error}. Free some space or give another name.") from error
     return Exported(folder, card, failures)
-
-
-def model_name(given: str) -> str:
-    """A name that both servers take, made of another."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", given).strip("_-") or "classifier"
 
 
 def _graph(model: Classifier, home: Path) -> tuple[int, Run]:
@@ -126,31 +101,18 @@ def _graph(model: Classifier, home: Path) -> tuple[int, Run]:
         ) from error
 
 
-def _write(
-    fresh: Path, model: Classifier, views: np.ndarray, layout: str, named: str, *, given: bool
-) -> dict[str, Any]:
+def _write(fresh: Path, model: Classifier, views: np.ndarray, *, given: bool) -> dict[str, Any]:
     """Everything into a folder that is not seen yet, the card last."""
-    size = model.encoder.transform.input_size
-    inside = "." if layout == "plain" else f"{named}/1"
-    opset, run = _graph(model, make_folder(fresh / inside))
+    opset, run = _graph(model, fresh)
     differences = compare(model, run, views)
     heat = run(views[:1], np.full((1, 1), -1))["heat"].shape[1:]
-    inputs, outputs = signatures(len(model.classes), size, (heat[0], heat[1]))
-    labels = "\n".join(" ".join(c.split()) for c in model.classes) + "\n"
-    write_inside(fresh / (LABELS if layout == "plain" else f"{named}/{LABELS}"), labels)
-    if layout == "triton":
-        write_inside(fresh / f"{named}/config.pbtxt", _for_triton(named, inputs, outputs))
-    elif layout == "ovms":
-        config = {"name": named, "base_path": named, "plugin_config": {"INFERENCE_PRECISION_HINT": "f32"}}
-        write_inside(fresh / "config.json", json.dumps({"model_config_list": [{"config": config}]}, indent=1) + "\n")
+    inputs, outputs = signatures(len(model.classes), model.encoder.transform.input_size, (heat[0], heat[1]))
+    write_inside(fresh / LABELS, "\n".join(" ".join(c.split()) for c in model.classes) + "\n")
     made_with = {name: version(name) for name in ("torch", *NEEDS)}
     card = {
         "format": FORMAT,
         "seewhy": version("seewhy"),
-        "name": named,
         "to": "onnx",
-        "layout": layout,
-        "server": f"{SERVERS[layout]}: not run" if SERVERS[layout] else None,
         "opset": opset,
         "made_with": made_with,
         "precision": "float32",
@@ -171,7 +133,7 @@ def _write(
             "tolerance": TOLERANCE,
             "differences": {name: float(f"{value:.2g}") for name, value in differences._asdict().items()},
         },
-        "graph": (Path(inside) / FILE).as_posix(),
+        "graph": FILE,
         "files": digests(fresh),
     }
     write_inside(fresh / CARD, FACTS.put((json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode()))
@@ -244,18 +206,6 @@ def signatures(n_classes: int, size: tuple[int, int], grid: tuple[int, int]) -> 
         for part in (inputs, outputs)
     )
     return ins, outs
-
-
-def _for_triton(named: str, inputs: Tensors, outputs: Tensors) -> str:
-    lines = [f'name: "{named}"', f'backend: "{RUNTIME}"', f"max_batch_size: {MAX_BATCH}"]
-    lines += [_as_triton("input", one) for one in inputs] + [_as_triton("output", one) for one in outputs]
-    return "\n".join([*lines, "dynamic_batching { }"]) + "\n"
-
-
-def _as_triton(kind: str, tensor: dict[str, Any]) -> str:
-    named = f' label_filename: "{LABELS}"' if tensor["name"] == "probabilities" else ""
-    dims = ", ".join(map(str, tensor["shape"][1:]))
-    return f'{kind} {{ name: "{tensor["name"]}" data_type: {TYPES[tensor["type"]]} dims: [ {dims} ]{named} }}'
 
 
 def preprocessing(model: Classifier) -> dict[str, Any]:

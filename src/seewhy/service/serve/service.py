@@ -16,7 +16,6 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ...classifiers.base import Classifier
 from ...classifiers.saving import CARD
@@ -24,6 +23,7 @@ from ...encoders.stream import Encoded
 from ...errors import ImageError, SeeWhyError, UnknownNameError
 from ...evidence.explain import ExplainOptions, explain_seen
 from ...explanation.base import Explanation
+from ...explanation.prediction import Prediction
 from ...threads import beside
 from ...types import Failure
 from ..app.settings import Settings
@@ -268,12 +268,14 @@ class Service:
         """Run what is short, but too long for the loop that serves everybody: a head, a large JSON."""
         return await asyncio.get_running_loop().run_in_executor(self._heads, job)
 
-    async def probabilities(self, model: Model, pooled: Tensor) -> Tensor:
-        """Of all classes, a row per picture."""
+    async def decide(self, model: Model, seen: Sequence[Encoded], top: int) -> list[Prediction]:
+        """Each picture's decision, beside the thread that looks."""
+        classifier = model.classifier
 
-        def make() -> Tensor:
-            with beside(model.classifier.encoder.engine.name), torch.no_grad():
-                return model.classifier.head.probabilities(pooled)
+        def make() -> list[Prediction]:
+            with beside(classifier.encoder.engine.name), torch.no_grad():
+                rows = classifier.head.probabilities(torch.cat([one.pooled for one in seen]))
+            return [classifier.prediction(s.name, p, top, s.pooled[0]) for s, p in zip(seen, rows, strict=True)]
 
         return await self.aside(make)
 
