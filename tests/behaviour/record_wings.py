@@ -187,7 +187,7 @@ def service(root: Path) -> dict[str, Any]:
 
 
 def graphs(root: Path) -> dict[str, Any]:
-    export = find("export", "service.graphs")
+    export = find("export", "service")
     answers = {}
     for name, model in (("cnn", seewhy.pretrained(tiny_cnn())), ("plain", seewhy.pretrained(tiny_tokens()))):
         with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):

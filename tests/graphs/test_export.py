@@ -26,10 +26,8 @@ from seewhy.errors import DataError, ForeignFileError, MissingExtraError, ModelE
 from seewhy.heads.head import Head
 from seewhy.heads.normalise import Normalise
 from seewhy.heads.votes import Votes
-from seewhy.service.graphs import export as exporting
-from seewhy.service.graphs import graph as formats
-from seewhy.service.graphs.export import CARD, Exported, export
-from seewhy.service.graphs.graph import INPUTS, OUTPUTS, Graph, open_graph
+from seewhy.service import export as exporting
+from seewhy.service.export import CARD, INPUTS, OUTPUTS, Exported, Graph, export, open_graph
 from seewhy.types import Transform
 from tiny import TRANSFORM, build, tiny_cnn, tiny_tokens
 
@@ -280,7 +278,7 @@ def test_bad_input_is_named(made: tuple[Classifier, Exported], tmp_path: Path, m
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
     with pytest.raises(DataError, match="None of the pictures to compare on can be read"):
         export(classifier, tmp_path / "out", pictures=[tmp_path / "broken.png"])
-    monkeypatch.setattr(formats, "NEEDS", ("not_a_module_of_anyone",))
+    monkeypatch.setattr(exporting, "NEEDS", ("not_a_module_of_anyone",))
     with pytest.raises(MissingExtraError, match=r"seewhy\[onnxruntime\]"):
         export(classifier, tmp_path / "out")
 

@@ -18,9 +18,8 @@ import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.saving import digest
 from seewhy.errors import DataError, ForeignFileError, InputError, ModelError
-from seewhy.service.graphs import export as exporting
-from seewhy.service.graphs import graph as formats
-from seewhy.service.graphs.export import (
+from seewhy.service import export as exporting
+from seewhy.service.export import (
     CARD,
     FACTS,
     _differences,
@@ -204,10 +203,10 @@ def test_weights_lie_beside_a_graph_that_one_file_cannot_hold(
         told.append(beside)
         raise OSError("enough")
 
-    monkeypatch.setattr(formats, "write_onnx", write)
+    monkeypatch.setattr(exporting, "write_onnx", write)
     program: Any = SimpleNamespace(
         state_dict={"w": SimpleNamespace(nbytes=size - 10)}, constants={"c": SimpleNamespace(nbytes=10), "none": 3}
     )
     with pytest.raises(OSError, match="enough"):
-        formats.write_graph(program, tmp_path, {})
+        exporting.write_graph(program, tmp_path, {})
     assert told == [beside]

@@ -100,7 +100,7 @@ def app(
     _check(classifier, save, place, by, decisions)
     if save is not None and save.exists():
         from ..descriptions.base import Descriptions
-        from ..service.app.words import with_texts
+        from ..service.app.state import with_texts
 
         classifier = with_texts(classifier, Descriptions.read(save).texts, session.store)
     if settings.is_open:
@@ -383,8 +383,8 @@ def export(
         output: The folder for the graph and its card.
         check_on: Pictures to compare graph and classifier on, 64 at most. Left out, 8 drawn ones.
     """
-    from ..service.graphs.export import check_place
-    from ..service.graphs.export import export as write
+    from ..service.export import check_place
+    from ..service.export import export as write
 
     check_place(output)
     session.engine, session.store_name = "torch:f32", "none"

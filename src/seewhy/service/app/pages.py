@@ -46,8 +46,7 @@ from .base import (
 from .deciding import SCRIPT, Deciding
 from .mistakes import Listing, Order
 from .settings import Settings
-from .state import Reader, Shown, State, classes_of, signed
-from .words import Moved, moved, with_texts
+from .state import Moved, Reader, Shown, State, classes_of, moved, signed, with_texts
 
 THUMBNAIL_SIDE = 160
 FINER = 12
