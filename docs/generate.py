@@ -128,14 +128,14 @@ def method_classes(name: str) -> dict[str, Any]:
 
 def rules(page: Path) -> str:
     """When an evidence counts as believable."""
-    from seewhy.evidence import where, words
+    from seewhy.evidence import explain, faithfulness, words
     from seewhy.prototypes import Prototypes, prototypes
     from seewhy.registry import spelling
 
-    stated = [("where", where.RULE), ("like what", Prototypes.rule), ("in words", words.RULE)]
+    stated = [("where", faithfulness.RULE), ("like what", Prototypes.rule), ("in words", words.RULE)]
     own = [name for name in prototypes if prototypes[name].rule != Prototypes.rule]
     stated += [(f"like what, by {spelling(name)}", prototypes[name].rule) for name in own]
-    stated += [("what a perceiver saw", where.RULE_OF_PERCEIVED)]
+    stated += [("what a perceiver saw", explain.RULE_OF_PERCEIVED)]
     return table(("evidence", "rule"), stated)
 
 

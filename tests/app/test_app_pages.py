@@ -21,8 +21,7 @@ from seewhy.evidence.place import like_place, word_maps
 from seewhy.report.page import layer_uri
 from seewhy.service.app import Settings, make_app
 from seewhy.service.app.base import shown_name
-from seewhy.service.app.state import Bounded
-from seewhy.service.app.words import moved, with_texts
+from seewhy.service.app.state import Bounded, moved, with_texts
 
 Client = Callable[..., TestClient]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,12 +26,10 @@ from seewhy.encoders.text_tokens import LONGEST_TEXT, ClipText
 from seewhy.pictures.samples import load_samples
 from seewhy.service.app import Settings
 from seewhy.service.app.guard import Guard
-from seewhy.service.serve import ServiceSettings, answers, make_service
+from seewhy.service.serve import ServiceSettings, make_service
 from seewhy.service.serve import service as served_models
 from seewhy.service.serve.entrance import refuse
 from seewhy.service.serve.service import Models
-
-INFER = "/v2/models/tiny/infer"
 
 
 @pytest.fixture(scope="module")
@@ -45,50 +42,6 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
 def service(fitted: Classifier) -> Iterator[TestClient]:
     with TestClient(make_service({"tiny": fitted}), base_url="http://localhost:8000") as client:
         yield client
-
-
-def tensor(data: str, shape: str = "[1]", name: str = "picture", datatype: str = "BYTES") -> bytes:
-    return f'{{"inputs":[{{"name":"{name}","datatype":"{datatype}","shape":{shape},"data":{data}}}]}}'.encode()
-
-
-def many(one: str, n: int = 2_000_000) -> str:
-    return "[" + ",".join([one] * n) + "]"
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        tensor(many("1")),
-        tensor(many("[]")),
-        tensor(many('""')),
-        tensor('["aGk="]', many("2")),
-        many("{}").encode(),
-        ("{" + ",".join(f'"{i}":1' for i in range(400_000)) + "}").encode(),
-        b'{"inputs":' * 1_000_000,
-        b"[" * 10_000_000,
-    ],
-    ids=["numbers", "lists", "texts", "axes", "objects", "keys", "deep objects", "deep lists"],
-)
-def test_json_of_more_values_than_pictures_have_is_not_read(
-    service: TestClient, monkeypatch: pytest.MonkeyPatch, body: bytes
-) -> None:
-    monkeypatch.setattr(answers, "parse_json", lambda _: pytest.fail("it was read"))
-    answer = service.post(INFER, content=body)
-    assert answer.status_code == 422
-    assert answer.json()["error"].startswith("The body holds more lists, texts or numbers than 32 pictures have.")
-
-
-def test_a_shape_of_many_axes_is_not_multiplied(service: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers.math, "prod", lambda _: pytest.fail("it was multiplied"))
-    answer = service.post(INFER, content=tensor('["aGk="]', json.dumps([2**62] * 5000)))
-    assert "inputs.0.shape" in answer.json()["error"]
-
-
-@pytest.mark.parametrize("own", ["\\ud800", "\\u0000", "\\n"])
-def test_an_id_that_cannot_be_written_is_refused(service: TestClient, own: str) -> None:
-    answer = service.post(INFER, content=tensor('["aGk="]')[:-1] + f',"id":"{own}"}}'.encode())
-    assert answer.status_code == 422
-    assert answer.json()["error"].startswith("The request's id is ")
 
 
 def test_a_client_that_leaves_within_its_body_is_no_error_here(caplog: pytest.LogCaptureFixture) -> None:

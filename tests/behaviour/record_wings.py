@@ -164,14 +164,12 @@ def service(root: Path) -> dict[str, Any]:
     )
     app = make({"tiny": model}, service_settings(web(), n_pictures=4))
     images = [png(picture(label, 90)) for label in TEXTS]
-    tensor = {"name": "picture", "shape": [1], "datatype": "BYTES", "data": ["bm8="]}
     answers: dict[str, Any] = {}
     with TestClient(app, base_url="http://localhost:8000") as client:
-        for path in ("/healthz", "/readyz", "/version", "/v2", "/v2/health/live", "/v2/health/ready"):
+        for path in ("/healthz", "/readyz", "/version"):
             answers[path] = client.get(path).json()
-        for path in ("/v2/models/tiny", "/v2/models/tiny/ready", "/v2/models/other", "/none"):
-            found = client.get(path)
-            answers[path] = [found.status_code, found.json()]
+        found = client.get("/none")
+        answers["/none"] = [found.status_code, found.json()]
         answers["predict"] = client.post("/predict", files=files(*images, b"no picture")).json()
         explained = client.post("/predict?explain=where,words,like&top=2", files=files(images[0])).json()
         answers["explain"] = explained
@@ -180,11 +178,6 @@ def service(root: Path) -> dict[str, Any]:
             answers[question] = [found.status_code, found.json()]
         found = client.post("/predict", files=files(*images, *images))
         answers["too many"] = [found.status_code, found.json()]
-        pixels = torch.linspace(-1, 1, 2 * 3 * 32 * 32).tolist()
-        asked = {"name": "pixels", "shape": [2, 3, 32, 32], "datatype": "FP32", "data": pixels}
-        for name, one in {"infer": asked, "broken": tensor, "wrong": {**tensor, "shape": [2]}}.items():
-            found = client.post("/v2/models/tiny/infer", json={"id": "x", "inputs": [one]})
-            answers[name] = [found.status_code, found.json()]
         paths = client.get("/openapi.json").json()["paths"]
         answers["openapi"] = {path: sorted(methods) for path, methods in paths.items()}
     text = json.dumps(answers).replace(seewhy.__version__, "VERSION")
@@ -193,18 +186,17 @@ def service(root: Path) -> dict[str, Any]:
 
 
 def graphs(root: Path) -> dict[str, Any]:
-    export = find("export", "service.graphs")
+    export = find("export", "service")
     answers = {}
-    for layout, model in (("triton", seewhy.pretrained(tiny_cnn())), ("plain", seewhy.pretrained(tiny_tokens()))):
+    for name, model in (("cnn", seewhy.pretrained(tiny_cnn())), ("plain", seewhy.pretrained(tiny_tokens()))):
         with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
-            found = export(model, root / f"graph-{layout}", layout=layout, name="tiny").to_json()
+            found = export(model, root / f"graph-{name}").to_json()
         largest = max(found["check"].pop("differences").values())
         for key in ("files", "seewhy", "made_with"):
             found.pop(key)
         found["check"].pop("runtime")
-        answers[layout] = {**found, "equal": largest < 1e-4}
-        answers[f"{layout} files"] = sorted(str(p.relative_to(root)) for p in (root / f"graph-{layout}").rglob("*"))
-    answers["config"] = (root / "graph-triton" / "tiny" / "config.pbtxt").read_text()
+        answers[name] = {**found, "equal": largest < 1e-4}
+        answers[f"{name} files"] = sorted(str(p.relative_to(root)) for p in (root / f"graph-{name}").rglob("*"))
     return plain(answers, root)
 
 

@@ -22,14 +22,12 @@ import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.cli import app
 from seewhy.encoders.base import GlobalAverage, Layout
-from seewhy.errors import DataError, ForeignFileError, MissingExtraError, ModelError, UnknownNameError
+from seewhy.errors import DataError, ForeignFileError, MissingExtraError, ModelError
 from seewhy.heads.head import Head
 from seewhy.heads.normalise import Normalise
 from seewhy.heads.votes import Votes
-from seewhy.service.graphs import export as exporting
-from seewhy.service.graphs import graph as formats
-from seewhy.service.graphs.export import CARD, Exported, export, model_name
-from seewhy.service.graphs.graph import INPUTS, OUTPUTS, Graph, open_graph
+from seewhy.service import export as exporting
+from seewhy.service.export import CARD, INPUTS, OUTPUTS, Exported, Graph, export, open_graph
 from seewhy.types import Transform
 from tiny import TRANSFORM, build, tiny_cnn, tiny_tokens
 
@@ -135,7 +133,6 @@ def test_the_card_says_all(made: tuple[Classifier, Exported]) -> None:
     ]  # fmt: skip
     assert set(card["files"]) == {"model.onnx", "labels.txt"}
     assert card["opset"] >= 18
-    assert card["server"] is None
     assert 0 < max(card["check"]["differences"].values()) <= 1e-4
     assert (exported.folder / "labels.txt").read_text() == "moss\nrust\nsky\nsand\n"
 
@@ -175,24 +172,6 @@ def test_the_example_of_the_docs_runs_without_seewhy(made: tuple[Classifier, Exp
     assert len(code[1].strip().splitlines()) <= 17
 
 
-def test_triton_reads_names_types_and_shapes_of_the_graph(tmp_path: Path) -> None:
-    import onnxruntime
-
-    made = export(oblong(), tmp_path / "repository", layout="triton", name="my birds!")
-    folder = tmp_path / "repository" / "my_birds"
-    assert set(made.card["files"]) == {f"my_birds/{f}" for f in ("1/model.onnx", "config.pbtxt", "labels.txt")}
-    assert made.card["server"] == "Triton Inference Server: not run"
-    text = (folder / "config.pbtxt").read_text()
-    assert text.startswith('name: "my_birds"\nbackend: "onnxruntime"\nmax_batch_size: 32\n')
-    session = onnxruntime.InferenceSession(folder / "1" / "model.onnx")
-    types = {"tensor(uint8)": "TYPE_UINT8", "tensor(int64)": "TYPE_INT64", "tensor(float)": "TYPE_FP32"}
-    ours = re.findall(r'(input|output) \{ name: "(\w+)" data_type: (\w+) dims: \[ ([\d, ]+) \]', text)
-    theirs = [("input", t) for t in session.get_inputs()] + [("output", t) for t in session.get_outputs()]
-    assert ours == [(k, t.name, types[t.type], ", ".join(map(str, t.shape[1:]))) for k, t in theirs]
-    assert all(isinstance(t.shape[0], str) for _, t in theirs)
-    assert re.findall(r'name: "(\w+)"[^}]*label_filename: "labels.txt"', text) == ["probabilities"]
-
-
 def in_openvino(graph: Path) -> Any:
     """What OpenVINO runs of the file, as its model server does."""
     from seewhy.encoders.convert import openvino_core
@@ -206,14 +185,10 @@ def in_openvino(graph: Path) -> Any:
     return run
 
 
-def test_openvino_loads_the_model_servers_folder(tmp_path: Path) -> None:
-    classifier = oblong()
-    made = export(classifier, tmp_path / "repository", layout="ovms", name="birds")
-    (one,) = json.loads((tmp_path / "repository" / "config.json").read_text())["model_config_list"]
-    assert one["config"]["plugin_config"] == {"INFERENCE_PRECISION_HINT": "f32"}
-    home = tmp_path / "repository" / one["config"]["base_path"] / "1"
-    assert made.graph == home / "model.onnx"
-    assert exporting.compare(classifier, in_openvino(made.graph), exporting.drawn((32, 24), 3)).largest <= 1e-4
+def test_openvino_reads_the_graph(made: tuple[Classifier, Exported]) -> None:
+    classifier, exported = made
+    run = in_openvino(exported.graph)
+    assert exporting.compare(classifier, run, exporting.drawn((32, 24), 3)).largest <= 1e-4
 
 
 def test_an_own_folder_is_replaced_and_any_other_left(made: tuple[Classifier, Exported], monkeypatch: Any) -> None:
@@ -300,12 +275,10 @@ def test_what_cannot_be_a_graph_is_named(tmp_path: Path) -> None:
 
 def test_bad_input_is_named(made: tuple[Classifier, Exported], tmp_path: Path, monkeypatch: Any) -> None:
     classifier, _ = made
-    with pytest.raises(UnknownNameError, match="triton"):
-        export(classifier, tmp_path / "out", layout="tritn")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
     with pytest.raises(DataError, match="None of the pictures to compare on can be read"):
         export(classifier, tmp_path / "out", pictures=[tmp_path / "broken.png"])
-    monkeypatch.setattr(formats, "NEEDS", ("not_a_module_of_anyone",))
+    monkeypatch.setattr(exporting, "NEEDS", ("not_a_module_of_anyone",))
     with pytest.raises(MissingExtraError, match=r"seewhy\[onnxruntime\]"):
         export(classifier, tmp_path / "out")
 
@@ -319,19 +292,10 @@ def test_the_command_names_pictures_it_cannot_read(tmp_path: Path, monkeypatch: 
     (tmp_path / "photos").mkdir()
     written(tmp_path / "photos", exporting.drawn((40, 50), 1)[0])
     (tmp_path / "photos" / "two.png").write_bytes(b"\x89PNG")
-    arguments = ["export", "-o", str(tmp_path / "out"), "--ovms", "--served-name", "b", "--json", "--check-on"]
+    arguments = ["export", "-o", str(tmp_path / "out"), "--json", "--check-on"]
     done = CliRunner().invoke(app, [*arguments, str(tmp_path / "photos")])
     said = json.loads(done.stdout)
     assert done.exit_code == 1, done.stderr
     assert [Path(f["image"]).name for f in said["failures"]] == ["two.png"]
     assert (said["check"]["pictures"], said["check"]["drawn"]) == (1, False)
-    assert said["graph"] == "b/1/model.onnx"
-
-
-def test_names_that_servers_take() -> None:
-    assert [model_name(n) for n in ("birds", "my birds!", "Vögel 2", "...")] == [
-        "birds",
-        "my_birds",
-        "V_gel_2",
-        "classifier",
-    ]
+    assert said["graph"] == "model.onnx"

@@ -18,9 +18,8 @@ import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.saving import digest
 from seewhy.errors import DataError, ForeignFileError, InputError, ModelError
-from seewhy.service.graphs import export as exporting
-from seewhy.service.graphs import graph as formats
-from seewhy.service.graphs.export import (
+from seewhy.service import export as exporting
+from seewhy.service.export import (
     CARD,
     FACTS,
     _differences,
@@ -101,14 +100,10 @@ def test_the_card_tells_the_model_from_others(classifier: Classifier, tmp_path: 
     card = export(model, tmp_path / "out").card
     assert (card["fingerprint"], card["classifier"]) == (model.encoder.fingerprint, digest(model))
     assert (card["encoder"], card["recipe"], card["fitted_in"]) == ("tiny", "pretrained", "bf16")
-    assert (card["precision"], card["opset"], card["to"], card["layout"]) == ("float32", 18, "onnx", "plain")
+    assert (card["precision"], card["opset"], card["to"]) == ("float32", 18, "onnx")
     assert set(card["made_with"]) == {"torch", "onnx", "onnxscript", "onnxruntime"}
     assert (tmp_path / "out" / "labels.txt").read_text().splitlines()[0] == "a b", "a line for each class"
     assert export(classifier, tmp_path / "plain").card["fitted_in"] is None
-    assert card["name"] == "pretrained"
-    there = replace(classifier, folder=tmp_path / "my birds")
-    assert export(there, tmp_path / "named").card["name"] == "my_birds"
-    assert export(there, tmp_path / "given", name="owls").card["name"] == "owls"
 
 
 def test_the_caller_is_told_how_pictures_are_made() -> None:
@@ -208,10 +203,10 @@ def test_weights_lie_beside_a_graph_that_one_file_cannot_hold(
         told.append(beside)
         raise OSError("enough")
 
-    monkeypatch.setattr(formats, "write_onnx", write)
+    monkeypatch.setattr(exporting, "write_onnx", write)
     program: Any = SimpleNamespace(
         state_dict={"w": SimpleNamespace(nbytes=size - 10)}, constants={"c": SimpleNamespace(nbytes=10), "none": 3}
     )
     with pytest.raises(OSError, match="enough"):
-        formats.write_graph(program, tmp_path, {})
+        exporting.write_graph(program, tmp_path, {})
     assert told == [beside]

@@ -19,8 +19,8 @@ from seewhy.encoders.timm import encoder_of
 from seewhy.heads.head import Head
 from seewhy.heads.normalise import Normalise
 from seewhy.pictures.images import read_picture
-from seewhy.service.graphs import export as exporting
-from seewhy.service.graphs.graph import OUTPUTS, Graph, Run, _stack, open_graph, write_graph
+from seewhy.service import export as exporting
+from seewhy.service.export import OUTPUTS, Graph, Run, _stack, open_graph, write_graph
 from seewhy.types import Transform
 from tiny_transformer import tiny_network
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -42,8 +42,6 @@ seewhy serve -m birds --host 0.0.0.0 --no-token --name birds.example.org
 EXPORT_EXAMPLES = """
 seewhy export -m birds -o birds-onnx
 seewhy export -m birds --check-on photos/ -o birds-onnx
-seewhy export -m birds --layout triton -o repository
-seewhy export -m birds --layout ovms -o repository
 """
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 STDOUT = 1
@@ -100,7 +98,7 @@ def app(
     _check(classifier, save, place, by, decisions)
     if save is not None and save.exists():
         from ..descriptions.base import Descriptions
-        from ..service.app.words import with_texts
+        from ..service.app.state import with_texts
 
         classifier = with_texts(classifier, Descriptions.read(save).texts, session.store)
     if settings.is_open:
@@ -367,20 +365,16 @@ def export(
     output: Path,
     model: str | None = None,
     labels: str | None = None,
-    layout: Literal["plain", "triton", "ovms"] = "plain",
-    served_name: str | None = None,
     check_on: list[str] | None = None,
 ) -> None:
     """Write a classifier as one graph, with the decision and Grad-CAM in it, and check that it answers the same.
 
     Args:
         output: The folder for the graph and its card.
-        layout: A folder, or a model repository of Triton Inference Server or of OpenVINO Model Server.
-        served_name: Of the model in a repository. Left out, its folder's.
         check_on: Pictures to compare graph and classifier on, 64 at most. Left out, 8 drawn ones.
     """
-    from ..service.graphs.export import check_place
-    from ..service.graphs.export import export as write
+    from ..service.export import check_place
+    from ..service.export import export as write
 
     check_place(output)
     session.engine, session.store_name = "torch:f32", "none"
@@ -388,8 +382,6 @@ def export(
     made = write(
         classifier,
         output,
-        layout=layout,
-        name=served_name,
         pictures=None if check_on is None else list(session.pictures(check_on)),
     )
     for failure in made.failures:
@@ -398,7 +390,5 @@ def export(
     far = ", ".join(f"{name} {value:g}" for name, value in check["differences"].items())
     kind = "drawn pictures" if check["drawn"] else "pictures"
     lines = [f"{made.graph}: {len(classifier.classes)} classes", f"{check['pictures']} {kind}, furthest apart: {far}"]
-    if made.card["server"]:
-        lines.append(f"{made.card['server']}; the graph was run in {check['runtime']}")
     session.say(made.to_json(), *lines)
     session.end(check["pictures"])

@@ -43,8 +43,6 @@ OTHER_FILES = (*SUFFIXES, ".jsonl", ".pdf", ".svg")
 
 @dataclass(frozen=True)
 class Done:
-    """One explained picture."""
-
     record: dict[str, Any]
     explanation: Explanation | None
 
@@ -117,7 +115,6 @@ class CardFolder:
         self._write({"key": key, "record": record, "entry": entry}, files)
 
     def finish(self, lines: Sequence[dict[str, Any]], index: str) -> None:
-        """Write the JSON lines and the index of this run."""
         records = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         self._write({"key": ""}, {RECORDS: records, INDEX: index})
 
@@ -258,7 +255,6 @@ def streamed(
 
 
 def as_before(line: dict[str, Any], folder: CardFolder) -> tuple[Done, dict[str, Any]]:
-    """What an earlier run made."""
     card = str(folder.path / line["entry"]["href"])
     return Done({**line["record"], "card": card}, None), line["entry"]
 
@@ -291,7 +287,6 @@ def check_output(output: Path, *, force: bool = False) -> bool:
 
 
 def entry_of(data: dict[str, Any]) -> IndexEntry:
-    """The entry that was noted as JSON."""
     second = data["second"]
     return IndexEntry(
         **{**data, "second": tuple(second) if second else None, "levels": tuple(data["levels"])},

@@ -87,14 +87,12 @@ class Watched:
 
     @property
     def quantity(self) -> str:
-        """What the curves show, in words."""
         if self.of_sentence:
             return "similarity"
         return "probability" if self.contrast is None else f"probability of {self.name}"
 
     @property
     def name(self) -> str:
-        """What is explained, in words."""
         rather = "" if self.contrast is None else f" rather than {self.name_of(self.contrast)}"
         return f"{self.name_of(self.target)}{rather}"
 
@@ -129,8 +127,6 @@ class Watched:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of every picture."""
-
     classifier: Classifier
     options: ExplainOptions
     method: Attribution
@@ -147,14 +143,10 @@ class Question:
             raise InputError(
                 "A class and a sentence were both given as target. One of them was expected. Drop the other."
             )
-        asked = cls(
-            classifier,
-            options,
-            method,
-            None if options.target is None else classifier.index_of(options.target),
-            None if options.contrast is None else classifier.index_of(options.contrast),
-            sentences,
+        target, contrast = (
+            None if label is None else classifier.index_of(label) for label in (options.target, options.contrast)
         )
+        asked = cls(classifier, options, method, target, contrast, sentences)
         if asked.against and (options.contrast, options.contrast_text) != (None, None):
             raise InputError(
                 "A contrast and a counterfactual map were both given. What speaks against one rather than another is "
@@ -172,14 +164,11 @@ class Question:
 
     @property
     def subject(self) -> Classifier | Sentences:
-        """What is explained."""
         return self.classifier if self.sentences is None else self.sentences
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One picture."""
-
     question: Question
     encoded: Encoded
     probabilities: Float[Tensor, " k"]
@@ -210,7 +199,6 @@ class Case:
 
     @property
     def label(self) -> str:
-        """The class explained."""
         return self.classifier.classes[self.target]
 
     @property
@@ -231,12 +219,10 @@ class Case:
 
     @cached_property
     def cells(self) -> list[tuple[int, int]]:
-        """The strongest, as rows and columns."""
         return strongest_cells(self.share, self.options.n_regions)
 
     @cached_property
     def regions(self) -> tuple[Region, ...]:
-        """Those cells with their letters."""
         regions, shares = [], self.share.tolist()
         for letter, (row, column) in zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", self.cells, strict=False):
             box = cell_box((row, column), (self.share.shape[0], self.share.shape[1]))
@@ -261,14 +247,11 @@ class Case:
 
     @cached_property
     def prediction(self) -> Prediction:
-        options = self.options
-        return self.classifier.prediction(
-            self.encoded.name, self.probabilities, options.top, self.pooled, options.level
-        )
+        name, o = self.encoded.name, self.options
+        return self.classifier.prediction(name, self.probabilities, o.top, self.pooled, o.level)
 
     @cached_property
     def subject(self) -> Subject:
-        """What was asked for, beside the decision, in names."""
         classes, asked, decision = self.classifier.classes, self.question.contrast, self.prediction.decision
         names = () if self.question.sentences is None else self.question.sentences.classes
         return Subject(
@@ -311,21 +294,11 @@ def cases(question: Question, encoded: Sequence[Encoded]) -> list[Case]:
     scores = word_scores(classifier, look.pooled)
     grids = classifier.encoder.layout.to_grid(look.features)
     spoken = words_heat(classifier, grids, look.pooled, targets.tolist(), others)
-    return [
-        Case(
-            question,
-            one,
-            probabilities[i],
-            int(targets[i]),
-            contrasts[i],
-            heats[i],
-            share[i],
-            neurons[i],
-            None if scores is None else scores[i],
-            None if spoken is None else spoken[i],
-        )
-        for i, one in enumerate(encoded)
-    ]
+    nothing = [None] * len(encoded)
+    scored = nothing if scores is None else [scores[i] for i in range(len(encoded))]
+    where = nothing if spoken is None else list(spoken)
+    columns = (encoded, probabilities, targets.tolist(), contrasts, heats, share, neurons, scored, where)
+    return [Case(question, *row) for row in zip(*columns, strict=True)]
 
 
 def important_neurons(

@@ -90,8 +90,6 @@ _UNMEASURED = Verdict("not measured", "Deletion and insertion have not been meas
 
 @dataclass(frozen=True)
 class Match:
-    """How well a map's heat goes with what hiding does."""
-
     value: float
     centre: float
 
@@ -113,8 +111,6 @@ def _cosine(a: Float[Tensor, " k"], b: Float[Tensor, " k"]) -> float:
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """What was found on changed copies of a picture."""
-
     match: Match
     moved: tuple[float, float]
     deleted: tuple[Curve, Curve]
@@ -180,7 +176,6 @@ def _changed(
 
 
 def judge(found: Faithfulness, watched: Watched) -> Verdict:
-    """The verdict on a map, and the figures it rests on."""
     rule = RULE_OF_SENTENCE if watched.of_sentence else RULE
     quantity, (value, odds) = watched.quantity, found.moved
     (deleted, deleted_random), (inserted, inserted_random) = found.deleted, found.inserted

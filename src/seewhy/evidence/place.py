@@ -111,8 +111,6 @@ def _here(
 
 
 class WordMap(NamedTuple):
-    """Where one sentence holds."""
-
     label: str
     text: str
     heat: np.ndarray

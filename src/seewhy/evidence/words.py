@@ -246,7 +246,6 @@ def _taken_out(
 
 
 def _origin(reason: Reason, names: Sequence[str]) -> WordOrigin | None:
-    """What it was written for, in names."""
     if reason.attribute is None and reason.against is None and reason.written_for is None:
         return None
     against, origin = (None if i is None else names[i] for i in (reason.against, reason.written_for))
@@ -312,7 +311,6 @@ def _level(control: WordControl, clear: bool, *, enough: bool) -> Level:
 
 
 def _beside(control: WordControl, label: str) -> str:
-    """The figures of the controls, as a person would say them."""
     wrong = f"{control.as_good:.1%}" if control.as_good < 0.1 else f"{control.as_good:.0%}"
     on_others = (
         "; there are no held-out ones of it"

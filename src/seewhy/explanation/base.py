@@ -43,12 +43,10 @@ class Subject(Result):
 
     @property
     def is_decision(self) -> Annotated[bool, Doc("true where all of the evidence is about the decision")]:
-        """Whether everything is about the decision and nothing else was asked for."""
         return self.label == self.decision and not (self.contrast or self.sentence or self.against)
 
     @property
     def of_class(self) -> str:
-        """What likenesses and channels that start from a class speak for."""
         return self.label if self.contrast is None else f"{self.label} rather than {self.contrast}"
 
     @property
@@ -72,7 +70,6 @@ class Subject(Result):
 
     @property
     def said(self) -> Annotated[str, Doc("the card's line on what the evidence is about; empty for the decision")]:
-        """One line for the card; empty where everything is about the decision."""
         if self.is_decision:
             return ""
         decided = f"the decision is {self.decision}"
@@ -115,7 +112,6 @@ class Answer(NamedTuple):
 
     @property
     def level(self) -> Level:
-        """How far to believe it; of one that is missing, not measured."""
         return "not measured" if isinstance(self.evidence, Missing) else self.evidence.verdict.level
 
 
@@ -162,7 +158,6 @@ class Explanation:
 
     @property
     def answers(self) -> tuple[Answer, ...]:
-        """Every kind of evidence that was asked for, in the order of the card."""
         like = Display.title if isinstance(self.like, Missing) else self.like.display.title
         made = "" if self.typical is None else f"A typical {self.typical.label}, made"
         every = (
@@ -206,13 +201,11 @@ class Explanation:
         return replace(self, like=replace(self.like, neighbours=near))
 
     def to_html(self) -> str:
-        """The card: one self-contained page."""
         from ..report import render_html
 
         return render_html(self)
 
     def to_png(self) -> bytes:
-        """The card as a still picture."""
         from ..report import render_png
 
         return render_png(self)

@@ -17,15 +17,11 @@ from .words import Word, Words
 
 
 class ClassScore(TypedDict):
-    """A class with its probability."""
-
     label: Annotated[str, Doc("class")]
     score: Annotated[Share, Doc("the classifier's own score of it; those of all classes add up to 1")]
 
 
 class Missing(TypedDict):
-    """Why an evidence is not there."""
-
     missing: Annotated[str, Doc("why there is none")]
     cure: Annotated[str, Doc("what it would take")]
 
@@ -52,8 +48,6 @@ Failures = Annotated[list[FailureOutput], Doc("pictures that could not be read")
 
 
 class Difference(TypedDict):
-    """A paired difference."""
-
     value: Annotated[float, Doc("the difference")]
     interval: Annotated[Range, Doc("its interval")]
     real: Annotated[bool, Doc("whether the interval leaves out 0")]
@@ -74,8 +68,6 @@ class PredictionOutput(TypedDict):
 
 
 class Round(TypedDict):
-    """One round of annotation."""
-
     round: Annotated[Count, Doc("from 1")]
     n: Annotated[Count, Doc("pictures that have it")]
     words: Annotated[float, Doc("of the text after it")]
@@ -84,8 +76,6 @@ class Round(TypedDict):
 
 
 class Preference(TypedDict):
-    """A net preference with its interval."""
-
     value: Annotated[float, Doc("net preference")]
     low: Annotated[float, Doc("its 95 % interval from")]
     high: Annotated[float, Doc("to")]
@@ -93,8 +83,6 @@ class Preference(TypedDict):
 
 
 class Reliability(TypedDict):
-    """How far people agree."""
-
     alpha: Annotated[float | None, Doc("Krippendorff's")]
     same: Annotated[Share, Doc("part of pairs of people on the same side")]
     pairs: Annotated[Count, Doc("pairs of texts")]

@@ -48,7 +48,6 @@ class Unknowns(Result):
 
     @classmethod
     def restore(cls, facts: dict[str, Any]) -> Unknowns:
-        """From the fields, as JSON keeps them."""
         read: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in facts.items()}
         return cls(**read)
 
@@ -72,8 +71,6 @@ def _share(value: float | None, interval: tuple[float, float] | None) -> str:
 
 @dataclass(frozen=True)
 class Decision(Result):
-    """How far to trust a decision."""
-
     verdict: Annotated[Certainty, Doc("how far")]
     sentence: Annotated[str, Doc("the figures, as a person would say them")]
     classes: Annotated[
@@ -97,7 +94,6 @@ class Decision(Result):
 
     @property
     def label(self) -> str:
-        """The class decided for."""
         return self.classes[0]
 
     @property
@@ -106,7 +102,6 @@ class Decision(Result):
 
     @property
     def headline(self) -> str:
-        """The verdict with the class it is about."""
         if self.is_unknown:
             return f"unlike anything it knows, or {self.label}"
         return f"{self.label}, {self.verdict}"
@@ -145,7 +140,6 @@ class Prediction:
 
     @property
     def score(self) -> float:
-        """The classifier's own score of the decision, measured on nothing."""
         return self.top[0].score
 
     @property
@@ -175,7 +169,6 @@ class Prediction:
         return f"Prediction({self.image[-80:]!r}: {scores}{rest}{judged})"
 
     def to_json(self) -> dict[str, Any]:
-        """As docs/json.md has it."""
         top = [{"label": r.label, "score": round(r.score, 6)} for r in self.top]
         label = UNKNOWN if self.rejected else self.label
         data = {"image": self.image, "label": label, "score": round(self.score, 6), "top": top}

@@ -34,7 +34,6 @@ class Result:
     computed: ClassVar[tuple[str, ...]] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As docs/json.md has it."""
         data: dict[str, Any] = {}
         kind: Any = type(self)
         for name, how, _ in _written(kind):
@@ -47,7 +46,6 @@ class Result:
 
     @classmethod
     def output(cls) -> Any:
-        """The type of its JSON."""
         kind: Any = cls
         return _output(kind)
 

@@ -41,8 +41,6 @@ class WordControl(Result):
 
 @dataclass(frozen=True)
 class Word(Result):
-    """One description."""
-
     text: Annotated[str, Doc("as written")]
     label: Annotated[str, Doc("its class")]
     score: Annotated[float, Doc("cosine of picture and text, −1…1")]
@@ -77,5 +75,4 @@ class Words(Result):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What is said below the verdict in a terminal."""
         return tuple(map(str, self.words[:3]))

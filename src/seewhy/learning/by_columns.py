@@ -20,10 +20,8 @@ from ..training.batches import Batch, TrainingData
 from ..training.loop import Training
 from ..training.task import Task
 from .contrast import Contrast, Drawn, PairTask
-from .encoders.heads import InstructedHead
-from .encoders.instructed import RANK
-from .encoders.prefixed import SOURCES
-from .encoders.towers import PrefixedWords, trainable
+from .encoders.heads import RANK, InstructedHead
+from .encoders.towers import SOURCES, PrefixedWords, trainable
 from .from_columns import FromColumns, Measures
 from .objectives.contrastive import Contrastive
 from .objectives.pairs import FocalLens, Prefix

@@ -33,7 +33,6 @@ def render_notebook(explanation: Explanation) -> str:
 
 
 def save(explanation: Explanation, path: Path, *, force: bool = False) -> Path:
-    """Write the card whole or not at all; the ending decides the form."""
     check_card(path, force=force)
     ending = path.suffix.lower()
     if ending == ".png":
@@ -55,7 +54,6 @@ def check_card(path: Path, *, force: bool = False) -> Path:
 
 
 def open_in_browser(explanation: Explanation) -> None:
-    """Write the card to a temporary file and open it."""
     path = save(explanation, temporary_folder() / "card.html")
     if not webbrowser.open(path.as_uri()):
         raise DataError(f"No web browser could be started. The card is at {path}. Open that file by hand.")

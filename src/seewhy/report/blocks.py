@@ -52,8 +52,6 @@ class Unseen(Span):
 
 @dataclass(frozen=True)
 class Def:
-    """A word or a number that leads to its definition in the glossary."""
-
     key: str
     text: str
 
@@ -65,8 +63,6 @@ class Def:
 
 
 class Line(tuple[Any, ...]):
-    """Text with definitions and strong words in it."""
-
     __slots__ = ()
 
     def __new__(cls, *parts: Any) -> Line:
@@ -84,8 +80,6 @@ Text = str | Span | Def | Line
 
 @dataclass(frozen=True)
 class Note:
-    """A paragraph."""
-
     text: Text
     kind: Literal["lead", "said", "rest", "aside"] = "lead"
 
@@ -100,8 +94,6 @@ class Figure(NamedTuple):
 
 @dataclass(frozen=True)
 class Figures:
-    """Numbers, side by side."""
-
     figures: Sequence[Figure]
 
 
@@ -135,8 +127,6 @@ class Bar(NamedTuple):
 
 @dataclass(frozen=True)
 class Bars:
-    """Numbers as lengths on one scale."""
-
     bars: Sequence[Bar]
     kind: Literal["ranks", "because"] = "ranks"
     title: Text = ""
@@ -191,8 +181,6 @@ class Dot(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """A line of a chart, with what its key says."""
-
     points: Sequence[tuple[float, float]]
     name: str = ""
     value: Text = ""
@@ -202,8 +190,6 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines, a band and points over one pair of axes."""
-
     title: str
     curves: Sequence[Curve] = ()
     band: Sequence[tuple[float, float, float]] = ()
@@ -255,8 +241,6 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Letter:
-    """A region that is named by a letter."""
-
     letter: str
     box: FractionBox
     share: str
@@ -289,8 +273,6 @@ class Letters:
 
 @dataclass(frozen=True)
 class Facts:
-    """Names and values."""
-
     facts: Mapping[str, Any]
 
 
@@ -305,15 +287,11 @@ class Fold:
 
 @dataclass(frozen=True)
 class Columns:
-    """Blocks beside each other."""
-
     columns: Sequence[Sequence[Block]]
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it."""
-
     title: str
     blocks: Sequence[Block]
     key: str = ""
@@ -328,8 +306,6 @@ Block = (
 
 @dataclass(frozen=True)
 class Document:
-    """A whole page."""
-
     title: str
     headline: Text
     blocks: Sequence[Block]
@@ -349,17 +325,14 @@ def text_of(value: Any) -> str:
 
 
 def points(value: float | None, sign: bool = False) -> str:
-    """Per cents without their sign."""
     return "–" if value is None else f"{value * 100:{'+' if sign else ''}.1f}".replace("-", "−")
 
 
 def pair(interval: Sequence[float] | None, sign: bool = False) -> str:
-    """An interval in per cents."""
     return "" if interval is None else f"{points(interval[0], sign)} to {points(interval[1], sign)}"
 
 
 def notes(lines: Sequence[str], title: str = "What else is to be said") -> list[Block]:
-    """A section of remarks, if there are any."""
     return [Section(title, [Note(line) for line in lines])] if lines else []
 
 

@@ -26,13 +26,10 @@ class Shape(NamedTuple):
 
     @property
     def svg_points(self) -> str:
-        """As an SVG takes them."""
         return " ".join(f"{x:g},{y:g}" for x, y in zip(self.place[::2], self.place[1::2], strict=True))
 
 
 class Drawing(NamedTuple):
-    """Shapes on a sheet of this size."""
-
     width: float
     height: float
     shapes: list[Shape]
@@ -45,14 +42,12 @@ def colour_of(place: int) -> Colour:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round numbers on a logarithmic axis."""
     every = [m * 10**e for e in range(10) for m in (1, 2, 5)]
     round_ones: list[float] = [n for n in every if low <= n <= high]
     return round_ones if len(round_ones) < 9 else [n for n in round_ones if str(n)[0] == "1"]
 
 
 def steps(low: float, high: float) -> list[float]:
-    """Three to six values of an axis."""
     span = (high - low) or 1.0
     scale = 10.0 ** math.floor(math.log10(span))
     step = next(s * scale for s in (0.1, 0.2, 0.25, 0.5, 1.0, 2.0, 2.5) if span / (s * scale) <= 5.01)
@@ -85,7 +80,6 @@ def _scale(span: tuple[float, float], start: float, end: float, how: Callable[[f
 
 
 def draw(c: Chart) -> Drawing:
-    """The shapes of a chart."""
     width, height = (340.0, 180.0) if c.small else (640.0, 320.0)
     left, right, top, bottom = (44.0, 6.0, 10.0, 24.0) if c.small else (56.0, 12.0, 22.0 if c.upwards else 12.0, 42.0)
     along = [*((x, y) for curve in c.curves for x, y in curve.points), *((d.x, d.y) for d in c.dots)]

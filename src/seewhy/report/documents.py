@@ -51,7 +51,6 @@ MOST_FLIPS = 200
 
 
 def search_document(data: dict[str, Any], hits: Sequence[Any]) -> Document:
-    """A contact sheet with figures."""
     n, n_searched = data["n"], data["n_searched"]
     among = f"{n_searched:,}" if n_searched == n else f"{n_searched:,} of {n:,}"
     found = "Every picture was compared: no nearer one was missed."
@@ -81,17 +80,11 @@ def _hit(hit: Any) -> Picture:
 
 
 def _asked(query: dict[str, Any]) -> str:
-    """The question in words."""
-    parts = []
-    if query["text"].strip():
-        parts.append(f"“{query['text'].strip()}”")
-    if query["like"]:
-        parts.append("like " + ", ".join(Path(p).name for p in query["like"]))
-    if query["unlike"]:
-        parts.append("unlike " + ", ".join(Path(p).name for p in query["unlike"]))
-    if query["without"].strip():
-        parts.append(f"without “{query['without'].strip()}”")
-    return " · ".join(parts)
+    text, without = query["text"].strip(), query["without"].strip()
+    like, unlike = (", ".join(Path(p).name for p in query[key]) for key in ("like", "unlike"))
+    parts = {"": f"“{text}”" if text else "", "like ": like, "unlike ": unlike}
+    parts["without "] = f"“{without}”" if without else ""
+    return " · ".join(f"{word}{what}" for word, what in parts.items() if what)
 
 
 def made_document(data: dict[str, Any], strips: dict[str, list[np.ndarray]]) -> Document:
@@ -156,27 +149,19 @@ def _chain(number: int, pair: tuple[dict[str, Any], np.ndarray], data: dict[str,
     return Note(Line(*said), "rest"), Pictures(frames, "pixels")
 
 
-def _facts(data: dict[str, Any]) -> dict[str, str]:
-    g, s = data["generator"], data["sampler"]
-    one = "; steps brought to one length, so that ε3 counts beside the others only" if s["normalise"] else ""
+def _facts(data: dict[str, Any]) -> dict[str, Any]:
+    g, error = data["generator"], "not measured"
     trained = f"; trained on {g['n_pictures']} pictures for {g['n_steps']} steps" if "n_pictures" in g else ""
-    error = "not measured"
     if "held_out_error" in g:
         error = (
             f"{g['held_out_error']:.3f} on {g['n_held_out']} pictures held out, the mean picture "
             f"{g['mean_picture_error']:.3f}; root mean square over pixels, black to white being 1"
         )
-    return {
-        "generator": f"of {g['encoder']}'s codes, {g['side']} pixels{trained}",
-        "its error": error,
-        "chains start at": data["start"],
-        "sampler": f"ε1 {s['eps1']}, ε2 {s['eps2']}, ε3 {s['eps3']}, {s['n_steps']} steps, gradient of "
-        f"{s['gradient'].replace('_', ' ')}{one}; seed {data['seed']}",
-    }
+    made = {"generator": f"of {g['encoder']}'s codes, {g['side']} pixels{trained}", "its error": error}
+    return {**made, "chains start at": data["start"], **data["sampler"], "seed": data["seed"]}
 
 
 def edit_document(study: dict[str, Any]) -> Document:
-    """What an edit of words changed."""
     first, _, rest = study["sentence"].partition("; ")
     changes = [
         (c["label"], c["before"] or "new", "taken out" if c["after"] is None else c["after"]) for c in study["changes"]
@@ -227,7 +212,6 @@ def _flip(flip: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def mask_document(data: dict[str, Any]) -> Document:
-    """How good masks are."""
     most = max([row["interval"][1] for row in data["rows"]] + [1e-9])
     rows = []
     for i, row in enumerate(data["rows"]):
@@ -271,7 +255,6 @@ def _verdict(row: dict[str, Any]) -> str:
 
 
 def box_document(data: dict[str, Any]) -> Document:
-    """How good boxes are."""
     lines: list[tuple[str, Any, Mapping[str, Any]]] = [("all classes", data["n_boxes"], data)]
     lines.append(("whatever the name", data["n_boxes"], data["any_name"]))
     lines += [(f"{g['name']} ({g['n_classes']})", "", g) for g in data["groups"]]

@@ -172,7 +172,6 @@ def render_check(check: dict[str, Any], kinds: Mapping[str, str], read: Callable
 def check_context(
     check: dict[str, Any], kinds: Mapping[str, str], read: Callable[[str], np.ndarray | None]
 ) -> dict[str, Any]:
-    """What the page shows."""
 
     @cache
     def uri(name: str) -> str | None:

@@ -81,17 +81,14 @@ def method_name(name: str) -> str:
 
 
 def photo_uri(pixels: np.ndarray, quality: int = 90) -> str:
-    """A photograph as a JPEG inside the page."""
     return _uri(pixels, "image/jpeg", format="JPEG", quality=quality, optimize=True)
 
 
 def layer_uri(pixels: np.ndarray) -> str:
-    """A picture with transparency as a PNG inside the page."""
     return _uri(pixels, "image/png", format="PNG")
 
 
 def png_of(pixels: np.ndarray) -> bytes:
-    """A picture as a PNG file."""
     return _encoded(pixels, format="PNG")
 
 
@@ -192,7 +189,6 @@ def render_document(document: Document, script: str | None = None) -> str:
 
 
 def _style() -> Markup:
-    """The style sheet is ours, so it is trusted as it stands."""
     return Markup(coloured(_source("card.css")))
 
 
@@ -202,7 +198,6 @@ def _source(name: str) -> str:
 
 
 def render(template: str, script: str | None, **context: Any) -> str:
-    """Fill a template."""
     source = _source(script) if script else ""
     digest = base64.b64encode(hashlib.sha256(source.encode("utf-8")).digest()).decode("ascii")
     allowed = f"'sha256-{digest}'" if script else "'none'"

@@ -42,7 +42,6 @@ class Page(ABC):
         """What its page shows, and what it says in a terminal."""
 
     def to_html(self) -> str:
-        """One self-contained page."""
         from .page import render_document
 
         return render_document(self.document())
@@ -67,16 +66,12 @@ class Page(ABC):
 
 
 class Answer(Page):
-    """A page that answers the question it was made for."""
-
     @property
     def sentence(self) -> str:
-        """The answer, in a sentence."""
         return str(self.data["sentence"])
 
 
 def short(value: object, most: int = 60) -> str:
-    """How a value is written in a line that must stay short."""
     text = repr(value)
     return text if len(text) <= most else text[:most] + "…"
 

@@ -23,7 +23,7 @@ LIGHT: Mapping[str, str] = {
     "idle": "#94886f",
     "on": "#fffefb",
 }
-"""By day, and on the still picture."""
+"""By day, on paper, and on the still picture."""
 
 DARK: Mapping[str, str] = {
     "paper": "#131210",
@@ -41,19 +41,6 @@ DARK: Mapping[str, str] = {
 }
 """By night."""
 
-PRINT: Mapping[str, str] = {
-    **LIGHT,
-    "paper": "#fff",
-    "sheet": "#fff",
-    "ink": "#000",
-    "quiet": "#444",
-    "line": "#ccc",
-    "well": "#e6e6e6",
-    "idle": "#999",
-    "on": "#fff",
-}
-"""On paper."""
-
 OVER_PHOTO: Mapping[str, str] = {
     "mark": "#fff",
     "letter": LIGHT["ink"],
@@ -68,16 +55,10 @@ STOPS = (0, 26, 50, 76, 100)
 
 
 def rgb(colour: str) -> Colour:
-    """A colour as Pillow takes it."""
     digits = colour.lstrip("#")
     digits = "".join(2 * d for d in digits) if len(digits) == 3 else digits
     red, green, blue = bytes.fromhex(digits)
     return red, green, blue
-
-
-def custom_properties(colours: Mapping[str, str]) -> str:
-    """As a style sheet takes them."""
-    return " ".join(f"--{name}: {colour};" for name, colour in colours.items())
 
 
 def heat_gradient() -> str:
@@ -88,8 +69,9 @@ def heat_gradient() -> str:
 
 def coloured(style: str) -> str:
     """A style sheet with the names of sets of colours, ``/* light */`` and the like, replaced by the colours."""
-    for name, colours in (("light", {**LIGHT, **OVER_PHOTO}), ("dark", DARK), ("print", PRINT)):
-        style = style.replace(f"/* {name} */", custom_properties(colours))
+    for name, colours in (("light", {**LIGHT, **OVER_PHOTO}), ("dark", DARK), ("print", LIGHT)):
+        properties = " ".join(f"--{key}: {colour};" for key, colour in colours.items())
+        style = style.replace(f"/* {name} */", properties)
     return style.replace("/* heat */", heat_gradient())
 
 

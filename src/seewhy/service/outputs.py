@@ -57,46 +57,13 @@ class ServeVersionOutput(TypedDict):
     limits: Annotated[dict[str, float | None], Doc("what clients must know, by name")]
 
 
-class Tensor(TypedDict):
-    name: Annotated[str, Doc("of the tensor")]
-    datatype: Annotated[str, Doc("`BYTES` or `FP32`")]
-    shape: Annotated[list[int], Doc("its sides; −1 for any number")]
-
-
-class FilledTensor(Tensor):
-    data: Annotated[list[str | float], Doc("flat; of a picture that could not be read `label` is empty")]
-
-
-class ServeInferOutput(TypedDict):
-    """POST /v2/models/NAME/infer of seewhy serve."""
-
-    model_name: Annotated[str, Doc("as it is served")]
-    model_version: Annotated[str, Doc("first 12 digits of the digest")]
-    id: NotRequired[Annotated[str, Doc("the request's")]]
-    outputs: Annotated[list[FilledTensor], Doc("`label`, `score`, `probabilities` and `error`, or those asked for")]
-
-
-class ServeModelOutput(TypedDict):
-    """GET /v2/models/NAME of seewhy serve."""
-
-    name: Annotated[str, Doc("as it is served")]
-    versions: Annotated[list[str], Doc("first 12 digits of the digest")]
-    platform: Annotated[str, Doc("`seewhy`")]
-    inputs: Annotated[list[Tensor], Doc("what is sent")]
-    outputs: Annotated[list[Tensor], Doc("what comes back")]
-    parameters: Annotated[dict[str, list[str]], Doc("`classes`, in the order of `probabilities`")]
-
-
 class ExportOutput(TypedDict):
     """The object of seewhy export --json; without folder and failures, the card export.json."""
 
     folder: NotRequired[Annotated[str, Doc("where the graph lies")]]
     format: Annotated[int, Doc("of the card")]
     seewhy: Annotated[str, Doc("its version")]
-    name: Annotated[str, Doc("of the model in a repository")]
     to: Annotated[Literal["onnx"], Doc("format of the graph")]
-    layout: Annotated[Literal["plain", "triton", "ovms"], Doc("of the folder")]
-    server: Annotated[str | None, Doc("the server that the folder is for, which was not run; `null` for none")]
     opset: Annotated[int, Doc("of ONNX")]
     made_with: Annotated[dict[str, str], Doc("package → version")]
     precision: Annotated[str, Doc("of the graph's numbers")]

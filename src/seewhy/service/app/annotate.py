@@ -18,16 +18,14 @@ from ...language.annotation.records import ATTRIBUTES, DIMENSIONS, POINTS, TASKS
 from ...language.annotation.rounds import changes, history, merged, text_of
 from ...language.annotation.store import Conflict
 from .base import (
-    NOT_THERE,
+    JPEG,
+    JSON_LINES,
     Format,
-    Jpeg,
-    Lines,
     PageNumber,
     add_data,
     add_file,
     add_page,
     answer,
-    answers,
     make_base,
     paged,
     render,
@@ -46,8 +44,6 @@ TITLES = {"objects": "Objects", "caption": "The whole picture", "compare": "Comp
 
 
 class Body(BaseModel):
-    """What the page sends."""
-
     model_config = ConfigDict(allow_inf_nan=False)
 
     author: str = Field(max_length=1000)
@@ -55,31 +51,23 @@ class Body(BaseModel):
 
 
 class SaveBody(Body):
-    """A finished round."""
-
     content: dict[str, Any]
     base: int = Field(ge=0, le=10**9)
     merges: bool = False
 
 
 class DraftBody(SaveBody):
-    """All that was typed so far."""
-
     seen: int = Field(0, ge=0, le=10**9)
     tab: str = Field("", max_length=64)
     sequence: int = Field(0, ge=0, le=10**9)
 
 
 class JudgementBody(Body):
-    """One comparison; scores from the left text's side."""
-
     answers: dict[str, int]
     token: str = Field(max_length=64)
 
 
 class TextBody(BaseModel):
-    """A text to check."""
-
     text: str = Field(max_length=20_000)
 
 
@@ -90,24 +78,21 @@ class AnnotationPages:
         self.desk = desk
 
     def mount(self, app: FastAPI) -> None:
-        """Give everything its address."""
-        started = {**NOT_THERE, **answers(303, "No name was given; the list asks for it.")}
-        add_page(app, "/", self.home)
-        add_page(app, "/objects/{key}", self.objects, started)
-        add_page(app, "/caption/{key}", self.caption, started)
-        add_page(app, "/compare/{key}", self.compare, started)
-        add_page(app, "/history/{key}", self.history, NOT_THERE)
-        add_page(app, "/next", self.next, answers(303, "It is at `location`."))
-        add_page(app, "/figures", self.figures)
-        newer = "Someone saved a newer version; the answer holds it and a merge, and nothing was changed."
         post: dict[str, Any] = {"methods": ["POST"]}
-        add_data(app, "/draft/{key}/{task}", self.draft, NOT_THERE, **post)
-        add_data(app, "/save/{key}/{task}", self.save, {**NOT_THERE, **answers(409, newer)}, **post)
-        add_data(app, "/aside/{key}/{task}", self.aside, NOT_THERE, **post)
-        add_data(app, "/covered/{key}", self.covered, NOT_THERE, **post)
-        add_data(app, "/judge/{key}", self.judge, NOT_THERE, **post)
-        add_file(app, "/picture/{key}", self.jpeg, Jpeg, NOT_THERE)
-        add_file(app, "/annotations.jsonl", self.export, Lines, {})
+        add_page(app, "/", self.home)
+        add_page(app, "/objects/{key}", self.objects)
+        add_page(app, "/caption/{key}", self.caption)
+        add_page(app, "/compare/{key}", self.compare)
+        add_page(app, "/history/{key}", self.history)
+        add_page(app, "/next", self.next)
+        add_page(app, "/figures", self.figures)
+        add_data(app, "/draft/{key}/{task}", self.draft, **post)
+        add_data(app, "/save/{key}/{task}", self.save, **post)
+        add_data(app, "/aside/{key}/{task}", self.aside, **post)
+        add_data(app, "/covered/{key}", self.covered, **post)
+        add_data(app, "/judge/{key}", self.judge, **post)
+        add_file(app, "/picture/{key}", self.jpeg, JPEG)
+        add_file(app, "/annotations.jsonl", self.export, JSON_LINES)
 
     def home(
         self,
@@ -200,7 +185,7 @@ class AnnotationPages:
         data = self.desk.figures()
         return self._answer(format, data, "annotate_figures.html", _author_or_none(name), **data)
 
-    def _answer(self, format: str, data: Any, template: str, author: str | None, **context: Any) -> Response:
+    def _answer(self, format: str, twin: Any, template: str, author: str | None, **context: Any) -> Response:
         def page() -> str:
             keys, picture = [p.key for p in self.desk.store.pictures()], context.get("picture")
             at = keys.index(picture.key) if picture is not None else 0
@@ -209,7 +194,7 @@ class AnnotationPages:
             defaults = {"here": "home", "titles": TITLES, "at": at + 1, "n": len(keys), **around}
             return render(template, **{**defaults, **context, "author": author, "annotate_style": style})
 
-        return answer(format, lambda: data, page)
+        return answer(format, lambda: twin, page)
 
     def draft(self, key: Key, task: Task, body: DraftBody) -> Response:
         """Keep what was typed so far; it is on the disk when this answers."""
@@ -264,11 +249,11 @@ class AnnotationPages:
     def jpeg(self, key: Key, small: bool = False) -> Response:
         """The picture, upright, at most 1,600 pixels on a side, or 320."""
         known_picture(self.desk, key)
-        return Jpeg(self.desk.jpeg(key, 320 if small else 1600))
+        return Response(self.desk.jpeg(key, 320 if small else 1600), media_type=JPEG)
 
     def export(self) -> Response:
         """All annotations, one JSON object a picture."""
-        return Lines(lines(self.desk.store, self.desk.rule))
+        return Response(lines(self.desk.store, self.desk.rule), media_type=JSON_LINES)
 
 
 def make_annotation_app(desk: AnnotationDesk, settings: Settings | None = None) -> FastAPI:
@@ -279,7 +264,6 @@ def make_annotation_app(desk: AnnotationDesk, settings: Settings | None = None) 
 
 
 def known_picture(desk: AnnotationDesk, key: str) -> Picture:
-    """The picture of a key."""
     found = desk.store.picture(key)
     if found is None:
         raise HTTPException(404, "There is no such picture here. Go back to the list.")

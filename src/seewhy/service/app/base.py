@@ -41,76 +41,47 @@ LONGEST_NAME = 120
 
 
 class Problem(BaseModel):
-    """Every error's JSON."""
-
     error: str
 
 
-class Jpeg(Response):
-    """A picture."""
-
-    media_type = "image/jpeg"
-
-
-class Csv(Response):
-    """A table."""
-
-    media_type = "text/csv"
-
-
-class Lines(Response):
-    """A JSON object a line."""
-
-    media_type = "application/jsonl"
-
-
-class Script(Response):
-    """A script of ours."""
-
-    media_type = "text/javascript"
-
-
-def answers(status: int, text: str) -> Documented:
-    """An entry of a route's documented answers."""
-    page: dict[str, Any] = {"text/html": {"schema": {"type": "string"}}}
-    return {status: {"model": Problem, "description": text, "content": page}}
-
-
+JPEG, CSV, JSON_LINES, SCRIPT = "image/jpeg", "text/csv", "application/jsonl", "text/javascript"
+_HTML: dict[str, Any] = {"text/html": {"schema": {"type": "string"}}}
 ERRORS: Documented = {
-    **answers(403, "A request that changes something came from another page."),
-    **answers(413, "The body is larger than allowed."),
-    **answers(421, "The page does not answer under this host name."),
-    **answers(422, "What was given cannot be used; the message says why."),
-    **answers(503, "Too many requests are waiting."),
-    **answers(504, "It took too long."),
+    status: {"model": Problem, "description": text, "content": _HTML}
+    for status, text in {
+        303: "It was done, or nothing was given; the page is at `location`.",
+        403: "A request that changes something came from another page.",
+        404: "There is no such page, or it is no longer kept.",
+        408: "The body came too slowly.",
+        409: "Somebody was faster; the answer holds what stands, and nothing was changed.",
+        413: "The body is larger than allowed.",
+        421: "The page does not answer under this host name.",
+        422: "What was given cannot be used; the message says why.",
+        503: "Too many requests are waiting.",
+        504: "It took too long.",
+    }.items()
 }
-NOT_THERE = answers(404, "There is no such page, or it is no longer kept.")
 _OBJECT = {"application/json": {"schema": {"type": "object"}}}
-_PAGE: Documented = {
-    200: {
-        "description": "A page; with `format=json`, its data.",
-        "content": {"text/html": {"schema": {"type": "string"}}, **_OBJECT},
-    }
-}
+_PAGE: Documented = {200: {"description": "A page; with `format=json`, its data.", "content": {**_HTML, **_OBJECT}}}
 
 
-def add_page(app: FastAPI, path: str, handler: Callable[..., Any], also: Documented | None = None, **how: Any) -> None:
+def add_page(app: FastAPI, path: str, handler: Callable[..., Any], **how: Any) -> None:
     """A route that answers with a page, or with its JSON twin."""
-    responses = {**_PAGE, **(also or {})}
-    app.add_api_route(path, handler, responses=responses, response_class=HTMLResponse, response_model=None, **how)
+    app.add_api_route(path, handler, responses=_PAGE, response_class=HTMLResponse, response_model=None, **how)
 
 
-def add_data(app: FastAPI, path: str, handler: Callable[..., Any], also: Documented | None = None, **how: Any) -> None:
+def add_data(app: FastAPI, path: str, handler: Callable[..., Any], **how: Any) -> None:
     """A route that answers with JSON alone."""
-    responses = {200: {"content": _OBJECT}, **(also or {})}
-    app.add_api_route(path, handler, responses=responses, response_class=JSONResponse, response_model=None, **how)
+    documented: Documented = {200: {"content": _OBJECT}}
+    how = {"responses": documented, "response_class": JSONResponse, **how}
+    app.add_api_route(path, handler, response_model=None, **how)
 
 
-def add_file(app: FastAPI, path: str, handler: Callable[..., Any], kind: type[Response], also: Documented) -> None:
-    """A route that answers with a file."""
-    schema = {"type": "string", "format": "binary"} if kind is Jpeg else {"type": "string"}
-    responses: Documented = {200: {"content": {str(kind.media_type): {"schema": schema}}}, **also}
-    app.add_api_route(path, handler, responses=responses, response_class=kind, response_model=None)
+def add_file(app: FastAPI, path: str, handler: Callable[..., Any], kind: str) -> None:
+    """A route that answers with a file of this type."""
+    schema = {"type": "string", "format": "binary"} if kind == JPEG else {"type": "string"}
+    responses: Documented = {200: {"content": {kind: {"schema": schema}}}}
+    app.add_api_route(path, handler, responses=responses, response_class=Response, response_model=None)
 
 
 @cache
@@ -130,7 +101,6 @@ def source(name: str) -> str:
 
 
 def render(template: str, **context: Any) -> str:
-    """Fill a template; everything in the context is escaped."""
     return templates().get_template(template).render(**context)
 
 
@@ -183,19 +153,18 @@ def answer_errors(app: FastAPI, refuse: Refuse, statuses: Mapping[type[SeeWhyErr
 
 
 def make_base(title: str, settings: Settings, scripts: tuple[str, ...], **options: Any) -> FastAPI:
-    """An app without pages yet."""
     app = FastAPI(title=title, docs_url=None, redoc_url=None, responses=ERRORS, **options)
     app.add_middleware(Guard, settings=settings, refuse=refuse)
     answer_errors(app, refuse)
     app.state.scripts = scripts
     for name in scripts:
-        app.add_api_route(f"/{name}", _script(name), response_class=Script, include_in_schema=False)
+        app.add_api_route(f"/{name}", _script(name), response_class=Response, include_in_schema=False)
     return app
 
 
 def _script(name: str) -> Callable[[], Response]:
     def script() -> Response:
-        return Script(source(name))
+        return Response(source(name), media_type=SCRIPT)
 
     return script
 

@@ -33,8 +33,6 @@ Order = Literal["pairs", "surest", "least_sure"]
 
 @dataclass(frozen=True)
 class Mistake(Result):
-    """One picture that was decided wrongly."""
-
     computed: ClassVar = ("doubt", "card")
 
     index: Annotated[int, HIDDEN]
@@ -57,8 +55,6 @@ class Mistake(Result):
 
 @dataclass(frozen=True)
 class Listing:
-    """Which mistakes to list."""
-
     true: str | None = None
     predicted: str | None = None
     order: Order = "pairs"
@@ -144,7 +140,6 @@ class Mistakes:
             self.found.append(Mistake(index, name, sample.label, top.label, top.score, top.probability, key, doubt))
 
     def to_json(self, listing: Listing | None = None) -> dict[str, Any]:
-        """So far."""
         listing = listing or Listing()
         for label in (listing.true, listing.predicted):
             if label is not None:

@@ -30,16 +30,14 @@ from ...report.documents import edit_document
 from ...report.heat import overlay
 from ...report.page import document_context, layer_uri, photo_uri
 from .base import (
-    NOT_THERE,
+    JPEG,
     UPLOAD_BODY,
     Format,
-    Jpeg,
     PageNumber,
     add_data,
     add_file,
     add_page,
     answer,
-    answers,
     make_base,
     read_form,
     read_uploads,
@@ -48,15 +46,12 @@ from .base import (
 from .deciding import SCRIPT, Deciding
 from .mistakes import Listing, Order
 from .settings import Settings
-from .state import Reader, Shown, State, classes_of, signed
-from .words import Moved, moved, with_texts
+from .state import Moved, Reader, Shown, State, classes_of, moved, signed, with_texts
 
 THUMBNAIL_SIDE = 160
 FINER = 12
 """Pixels of a word's overlay for each cell; the browser smooths the rest."""
 THUMBS_A_PAIR = 12
-SHOWN = answers(303, "Shown; the card is at `location`.")
-SLOW = answers(408, "The body came too slowly.")
 Id = Annotated[str, InPath(min_length=1, max_length=64, description="What the picture was called when it was shown.")]
 Index = Annotated[int, InPath(ge=0, le=2**31, description="The picture's number.")]
 Label = Annotated[
@@ -86,21 +81,19 @@ class Pages:
         self.state = state
 
     def mount(self, app: FastAPI) -> None:
-        """Give every page its address."""
         post: dict[str, Any] = {"methods": ["POST"]}
         add_page(app, "/", self.home)
-        add_page(app, "/look", self.look, {**SHOWN, **SLOW}, openapi_extra=UPLOAD_BODY, **post)
-        add_page(app, "/card/{id}", self.card, NOT_THERE)
-        add_data(app, "/card/{id}/words", self.words, NOT_THERE)
-        add_data(app, "/card/{id}/place", self.place, NOT_THERE)
-        taken = {**NOT_THERE, **answers(303, "Taken; the card is at `location`."), **SLOW}
-        add_page(app, "/card/{id}/edit", self.edit, taken, openapi_extra=FORM_BODY, **post)
-        add_page(app, "/card/{id}/reset", self.reset, taken, **post)
-        add_data(app, "/descriptions", self.descriptions, NOT_THERE)
+        add_page(app, "/look", self.look, openapi_extra=UPLOAD_BODY, **post)
+        add_page(app, "/card/{id}", self.card)
+        add_data(app, "/card/{id}/words", self.words)
+        add_data(app, "/card/{id}/place", self.place)
+        add_page(app, "/card/{id}/edit", self.edit, openapi_extra=FORM_BODY, **post)
+        add_page(app, "/card/{id}/reset", self.reset, **post)
+        add_data(app, "/descriptions", self.descriptions)
         add_page(app, "/mistakes", self.mistakes)
         add_page(app, "/changes", self.changes)
-        add_page(app, "/sample/{index}", self.sample, {**NOT_THERE, **SHOWN})
-        add_file(app, "/sample/{index}/thumbnail", self.thumbnail, Jpeg, NOT_THERE)
+        add_page(app, "/sample/{index}", self.sample)
+        add_file(app, "/sample/{index}/thumbnail", self.thumbnail, JPEG)
         add_page(app, "/help", self.help)
 
     async def home(self, request: Request, format: Format = "html") -> Response:
@@ -292,7 +285,7 @@ class Pages:
         picture = await asyncio.wrap_future(state.decoder.read(path, Path(path).name, transform))
         view = Image.fromarray(picture.pixels)
         view.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-        return Jpeg(encode_thumbnail(np.asarray(view), 80))
+        return Response(encode_thumbnail(np.asarray(view), 80), media_type=JPEG)
 
     async def help(self, request: Request, format: Format = "html") -> Response:
         """Every address, in words; the same as an OpenAPI document is at /openapi.json."""
@@ -325,22 +318,8 @@ class Pages:
             "edited": state.author(reader).edited is not None,
             "saved": state.settings.save is not None,
             "labelled": shown.label,
-            "moved": self._moved(classifier, shown),
+            "moved": None if classifier is given else moved(given, classifier, shown.seen.pooled[:1], ()),
         }
-
-    def _moved(self, classifier: Classifier, shown: Shown) -> dict[str, Any] | None:
-        """What the reader's words did to this picture; ``None`` before the first edit."""
-        if classifier is self.state.classifier:
-            return None
-        result = moved(self.state.classifier, classifier, shown.seen.pooled[:1], ())
-        values = [v for _, before, after in result.rows for v in (before, after)]
-        low, high = min(0.0, *values), max(0.0, *values)
-        span = (high - low) or 1.0
-        rows = [
-            (label, before, now, (before - low) / span, (min(0.0, now) - low) / span, abs(now) / span)
-            for label, before, now in result.rows
-        ]
-        return {"by_words": result.by_words, "before": result.before, "after": result.after, "rows": rows}
 
 
 def _compared(fields: list[tuple[str, str]]) -> str:

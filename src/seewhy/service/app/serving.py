@@ -36,7 +36,6 @@ def run(app: Any, settings: Settings, ready: Callable[[str], None]) -> None:
 
 
 def limited(app: Any, settings: Settings) -> uvicorn.Config:
-    """A server's configuration with all limits set."""
     return uvicorn.Config(
         app,
         log_level="warning",
@@ -67,7 +66,6 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def address(host: str, port: int) -> str:
-    """What to type into a browser."""
     name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{name}:{port}/"
 
@@ -76,7 +74,6 @@ class StrictFraming(h11.Connection):
     """h11's reading, less what a proxy may read in another way (RFC 9112, section 6.1), and without crumbs."""
 
     def next_event(self) -> Any:
-        """The next event."""
         event = super().next_event()
         if isinstance(event, h11.Request):
             self._pieces = self._body_bytes = 0

@@ -85,7 +85,6 @@ class Worker:
         return future
 
     def do(self, job: Callable[[], T], urgency: int = SOON) -> Future[T]:
-        """Run a job in the thread."""
         future: Future[T] = Future()
         with self._wake:
             self._admit(-1 if urgency == IDLE else len(self._jobs))
@@ -95,12 +94,10 @@ class Worker:
 
     @property
     def n_waiting(self) -> int:
-        """Looks and jobs that wait."""
         return len(self._looks) + len(self._jobs)
 
     @property
     def is_alive(self) -> bool:
-        """Whether anything will still be computed."""
         return self._thread.is_alive()
 
     def close(self) -> None:
@@ -253,7 +250,6 @@ class Decoder:
         return process
 
     def stop(self) -> None:
-        """End all processes; the next picture starts one anew."""
         while self._running:
             _end(self._running.pop())
 

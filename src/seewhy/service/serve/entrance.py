@@ -54,7 +54,6 @@ class Metrics:
         self.stale = Gauge("seewhy_stale", "Of each model, now.", ("model",), registry=to)
 
     def text(self) -> bytes:
-        """Prometheus' own text format."""
         return generate_latest(self.registry)
 
 
@@ -104,7 +103,7 @@ class AccessLog:
 
 
 VISIT = "seewhy.visit"
-WITHOUT_TOKEN = frozenset(("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"))
+WITHOUT_TOKEN = frozenset(("/healthz", "/readyz"))
 WHILE_DRAINING = WITHOUT_TOKEN | {"/metrics", "/version"}
 LONGEST_ID = 128
 N_CLIENTS = 10_000
@@ -119,7 +118,6 @@ def request_id(headers: Headers) -> str:
 
 
 def refuse(request: Request, status: int, text: str) -> JSONResponse:
-    """An error."""
     return JSONResponse({"error": text}, status)
 
 

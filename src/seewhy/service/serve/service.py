@@ -16,7 +16,6 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ...classifiers.base import Classifier
 from ...classifiers.saving import CARD
@@ -24,6 +23,7 @@ from ...encoders.stream import Encoded
 from ...errors import ImageError, SeeWhyError, UnknownNameError
 from ...evidence.explain import ExplainOptions, explain_seen
 from ...explanation.base import Explanation
+from ...explanation.prediction import Prediction
 from ...threads import beside
 from ...types import Failure
 from ..app.settings import Settings
@@ -68,7 +68,6 @@ class Model:
             self._free.notify_all()
 
     def retire(self, within: float) -> None:
-        """Wait for the last user, then end the worker."""
         with self._free:
             self._free.wait_for(lambda: self._n_users == 0, timeout=within)
         self.worker.close()
@@ -99,7 +98,6 @@ class Models:
         return Model(name, self.load(source), digest, self.settings, self.metrics)
 
     def all(self) -> list[Model]:
-        """Those that answer now."""
         with self._lock:
             return list(self._now.values())
 
@@ -150,7 +148,6 @@ class Models:
         old.retire(self.settings.request_seconds)
 
     def close(self) -> None:
-        """End all workers."""
         for model in self.all():
             model.worker.close()
 
@@ -187,7 +184,6 @@ class Reloader:
             self._thread.start()
 
     def tell(self) -> None:
-        """Load everything again now."""
         self._told.set()
 
     def close(self) -> None:
@@ -208,8 +204,6 @@ T = TypeVar("T")
 
 
 class Service:
-    """All that is behind the addresses."""
-
     def __init__(self, settings: ServiceSettings, models: Models, metrics: Metrics, log: AccessLog) -> None:
         self.settings = settings
         self.models = models
@@ -222,7 +216,6 @@ class Service:
         self._heads = ThreadPoolExecutor(2, thread_name_prefix="seewhy-head")
 
     def counts(self) -> bytes:
-        """For Prometheus."""
         for model in self.models.all():
             self.metrics.waiting.labels(model.name).set(model.worker.n_waiting)
         for name in self.models.folders:
@@ -237,7 +230,6 @@ class Service:
 
     @property
     def is_ready(self) -> bool:
-        """Whether new requests are taken."""
         return self.is_alive and not self.draining
 
     def wake(self) -> None:
@@ -276,12 +268,14 @@ class Service:
         """Run what is short, but too long for the loop that serves everybody: a head, a large JSON."""
         return await asyncio.get_running_loop().run_in_executor(self._heads, job)
 
-    async def probabilities(self, model: Model, pooled: Tensor) -> Tensor:
-        """Of all classes, a row per picture."""
+    async def decide(self, model: Model, seen: Sequence[Encoded], top: int) -> list[Prediction]:
+        """Each picture's decision, beside the thread that looks."""
+        classifier = model.classifier
 
-        def make() -> Tensor:
-            with beside(model.classifier.encoder.engine.name), torch.no_grad():
-                return model.classifier.head.probabilities(pooled)
+        def make() -> list[Prediction]:
+            with beside(classifier.encoder.engine.name), torch.no_grad():
+                rows = classifier.head.probabilities(torch.cat([one.pooled for one in seen]))
+            return [classifier.prediction(s.name, p, top, s.pooled[0]) for s, p in zip(seen, rows, strict=True)]
 
         return await self.aside(make)
 

@@ -56,7 +56,6 @@ class ServiceSettings:
             )
 
     def limits(self) -> dict[str, Any]:
-        """What clients must know."""
         web = self.web
         return {
             "pictures": self.n_pictures,

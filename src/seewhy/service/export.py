@@ -1,36 +1,52 @@
-"""A classifier written as a graph that other runtimes run, checked against SeeWhy before its folder appears."""
+"""A classifier as one ONNX graph, uint8 pictures in, decision and Grad-CAM out, checked before its folder appears."""
 
 from __future__ import annotations
 
+import copy
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
-from torch import Tensor
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, fx, nn
+from torch._decomp import get_decompositions
+from torch.export import Dim, ExportedProgram
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ...arguments import checked
-from ...attributions.grad_cam import GradCAM
-from ...classifiers.base import Classifier
-from ...classifiers.saving import digest
-from ...encoders.base import EncoderOutput
-from ...errors import DataError, ForeignFileError, ImageError, ModelError, SeeWhyError, UnknownNameError
-from ...heads.head import Target
-from ...pictures.images import REDUCING_GAP, read_picture
-from ...pictures.sources import Many, several
-from ...storage.folders import new_folder, write_inside
-from ...storage.marks import Facts
-from ...storage.output import check_folder, make_folder
-from ...storage.reading import file_sha256, read_json
-from ...types import Failure
-from .graph import FILE, NEEDS, RUNTIME, Graph, Run, check_installed, on_cpu, open_graph, said, write_graph
+from ..arguments import checked
+from ..attributions.grad_cam import GradCAM
+from ..classifiers.base import Classifier
+from ..classifiers.saving import digest
+from ..encoders.base import EncoderOutput
+from ..encoders.convert import quiet, write_onnx
+from ..errors import DataError, ForeignFileError, ImageError, MissingExtraError, ModelError, SeeWhyError
+from ..heads.head import Target
+from ..pictures.images import REDUCING_GAP, read_picture
+from ..pictures.sources import Many, several
+from ..storage.folders import new_folder, write_inside
+from ..storage.marks import Facts
+from ..storage.output import check_folder
+from ..storage.reading import file_sha256, read_json
+from ..types import Failure
 
+INPUTS = ("picture", "class_index")
+OUTPUTS = ("logits", "probabilities", "heat", "explained")
+MOST_IN_BATCH = 2**16
+"""Pictures in a batch that a graph is made for."""
+Run = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
+"""``picture`` and ``class_index`` → outputs by name."""
+TWO_GIGABYTES = 2**31 - 2**24
+FILE = "model.onnx"
+RUNTIME = "onnxruntime"
+"""Which runs the graph, the extra and the backend of Triton too."""
+NEEDS = ("onnx", "onnxscript", "onnxruntime")
 CARD = "export.json"
 FACTS = Facts(("format", "seewhy", "graph", "preprocessing", "files"))
 FORMAT = 1
@@ -41,12 +57,123 @@ TOLERANCE = 1e-4
 of 1."""
 N_DRAWN = 8
 LABELS = "labels.txt"
-MAX_BATCH = 32
-"""Pictures that a server puts into one batch at most, as its file says; the graph takes more."""
-TYPES = {"uint8": "TYPE_UINT8", "int64": "TYPE_INT64", "float32": "TYPE_FP32"}
-"""Of tensors, as Triton writes them."""
-SERVERS = {"plain": None, "triton": "Triton Inference Server", "ovms": "OpenVINO Model Server"}
-"""Layout → the server whose model repository it is."""
+
+
+class Graph(nn.Module):
+    """``picture`` and ``class_index`` → ``logits``, ``probabilities``, ``heat`` and ``explained``.
+
+    Its map is Grad-CAM of the last map: a gradient through the head alone, traced into plain operations.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        transform = classifier.encoder.transform
+        self.register_buffer("mean", torch.from_numpy(np.array(transform.mean, np.float32) * np.float32(255)))
+        self.register_buffer("std", torch.from_numpy(np.array(transform.std, np.float32) * np.float32(255)))
+        self.trunk = on_cpu(classifier.encoder.trunk)
+        with torch.no_grad():
+            features = self.trunk(torch.zeros(1, 3, *transform.input_size))
+        # As long as no other axis, so that the trace cannot take one for the other.
+        self.n_examples = next(n for n in range(2, 99) if n not in features.shape)
+        self.tail = _traced(classifier, features.repeat(self.n_examples, *(1,) * (features.ndim - 1)))
+
+    def forward(
+        self, picture: UInt8[Tensor, "b h w 3"], class_index: Int[Tensor, "b 1"]
+    ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"], Float[Tensor, "b gh gw"], Int[Tensor, "b 1"]]:
+        pixels = ((picture.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+        return self.tail(self.trunk(pixels), class_index)
+
+    def program(self, size: tuple[int, int]) -> ExportedProgram:
+        """The graph for pictures of this height and width, and batches of any length."""
+        example = torch.zeros(self.n_examples, *size, 3, dtype=torch.uint8)
+        index = torch.full((self.n_examples, 1), -1)
+        batch = Dim("batch", min=1, max=MOST_IN_BATCH)
+        try:
+            with quiet(), torch.no_grad():
+                return torch.export.export(self.eval(), (example, index), dynamic_shapes=({0: batch}, {0: batch}))
+        except Exception as error:
+            raise ModelError(
+                f"The trunk cannot be exported for batches of any length ({said(error)}). A trunk of one piece, "
+                "without branches that read the pictures, was expected. Take lite0, or serve it with SeeWhy."
+            ) from error
+
+
+def on_cpu(trunk: nn.Module) -> nn.Module:
+    away = any(p.device.type != "cpu" for p in (*trunk.parameters(), *trunk.buffers()))
+    return (copy.deepcopy(trunk).cpu() if away else trunk).eval()
+
+
+def _traced(classifier: Classifier, features: Tensor) -> fx.GraphModule:
+    """What ``predict`` and ``explain --where grad_cam`` do once the trunk has run."""
+    index = torch.full((len(features), 1), -1)
+
+    def tail(features: Tensor, class_index: Tensor) -> tuple[Tensor, ...]:
+        pooled = classifier.encoder.head(features)
+        logits = classifier.head(pooled)
+        explained = torch.where(class_index < 0, logits.argmax(1, keepdim=True), class_index)
+        heat = GradCAM().attribute(classifier, EncoderOutput(features, pooled), Target(explained[:, 0]))
+        return logits.detach(), logits.detach().softmax(1), heat.detach(), explained
+
+    with sdpa_kernel(SDPBackend.MATH), quiet():  # the fast kernels' backward is no plain operation
+        tail(features, index)  # what is made once on first use is made of numbers, and not of the trace
+        try:
+            plain = _plain()
+            return make_fx(tail, plain, "symbolic", _allow_non_fake_inputs=True)(features, index)
+        except Exception as error:
+            raise ModelError(
+                f"A {classifier.recipe!r} classifier on {classifier.encoder.name!r} cannot be one graph: what stands "
+                f"behind its trunk asks for numbers on the way ({said(error)}). A head of fixed operations, as of "
+                "'linear', 'zero_shot' or 'neighbours', was expected. Export one of those, or serve this with SeeWhy."
+            ) from error
+
+
+def _plain() -> dict[Any, Any]:
+    """How operations are written as simpler ones, which the formats know."""
+    aten = torch.ops.aten
+    # The gradient of a norm reads the mean and the length that it divided by; runtimes' own norms do not give them.
+    norms = get_decompositions([aten.native_layer_norm, aten.native_group_norm])
+    return {**torch.export.default_decompositions(), **norms, aten.stack.default: _stack}
+
+
+def _stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """torch joins and reshapes instead, to ``(3, batch, …)`` for queries, keys and values; OpenVINO fails there."""
+    return torch.cat([one.unsqueeze(dim) for one in tensors], dim)
+
+
+def said(error: Exception) -> str:
+    """What an exporter says, in one line that is not too long."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": .")
+
+
+def write_graph(program: ExportedProgram, folder: Path, facts: Mapping[str, str]) -> int:
+    """Write the graph into a folder of SeeWhy's own, facts by name in its file; its opset.
+
+    Weights of 2 GB and more lie beside it, as one file cannot hold them.
+    """
+    import onnx
+
+    tensors = (*program.state_dict.values(), *program.constants.values())
+    big = sum(t.nbytes for t in tensors if hasattr(t, "nbytes")) > TWO_GIGABYTES
+    write_onnx(program, (), folder / FILE, inputs=INPUTS, outputs=OUTPUTS, beside=big)
+    made = onnx.load(folder / FILE, load_external_data=False)
+    onnx.helper.set_model_props(made, dict(facts))
+    write_inside(folder / FILE, made.SerializeToString())
+    return next(int(one.version) for one in made.opset_import if one.domain == "")
+
+
+def open_graph(folder: Path) -> Run:
+    """What runs it, in float32."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(folder / FILE, options, providers=["CPUExecutionProvider"])
+    return lambda picture, index: dict(
+        zip(OUTPUTS, session.run(list(OUTPUTS), dict(zip(INPUTS, (picture, index), strict=True))), strict=True)
+    )
 
 
 @dataclass(frozen=True)
@@ -59,7 +186,6 @@ class Exported:
 
     @property
     def graph(self) -> Path:
-        """The graph's file."""
         return self.folder / self.card["graph"]
 
     def to_json(self) -> dict[str, Any]:
@@ -67,14 +193,7 @@ class Exported:
 
 
 @checked
-def export(
-    model: Classifier,
-    folder: str | Path,
-    *,
-    layout: str = "plain",
-    name: str | None = None,
-    pictures: Many | None = None,
-) -> Exported:
+def export(model: Classifier, folder: str | Path, *, pictures: Many | None = None) -> Exported:
     """Write a classifier as one graph: uint8 pictures in, decision and Grad-CAM out.
 
     The graph takes pictures in the encoder's size; resizing is the caller's part, and the card says how. Before the
@@ -83,55 +202,31 @@ def export(
     Args:
         model: what decides.
         folder: where to; a new name, or an earlier export as it was left.
-        layout: ``"plain"``; ``"triton"`` or ``"ovms"`` for a model repository of that server.
-        name: of the model in a repository; left out, that of its folder.
         pictures: to compare on, 64 at most; left out, 8 drawn ones.
 
     Raises:
-        UnknownNameError: there is no such layout.
         MissingExtraError: what writes and runs ONNX is not installed.
         ForeignFileError: something else has the folder's name.
         ModelError: this classifier cannot be a graph, or the graph answers otherwise.
         DataError: no picture to compare on can be read, or the folder cannot be written.
     """
-    check_installed()
-    if layout not in SERVERS:
-        raise UnknownNameError("layout", layout, SERVERS)
+    if any(find_spec(module) is None for module in NEEDS):
+        raise MissingExtraError(RUNTIME, "Export to ONNX")
     folder = check_place(Path(folder))
     views, failures = _views(model, pictures)
-    graph = Graph(model)
-    named = model_name(name or (model.folder.name if model.folder is not None else model.recipe))
     try:
         with new_folder(folder, is_untouched) as fresh:
-            card = _write(fresh, model, graph, views, layout, named, given=pictures is not None)
+            card = _write(fresh, model, views, given=pictures is not None)
     except OSError as error:
         raise DataError(f"{folder} could not be written: {error}. Free some space or give another name.") from error
     return Exported(folder, card, failures)
 
 
-def model_name(given: str) -> str:
-    """A name that both servers take, made of another."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", given).strip("_-") or "classifier"
-
-
-def _write(
-    fresh: Path,
-    model: Classifier,
-    graph: Graph,
-    views: np.ndarray,
-    layout: str,
-    named: str,
-    *,
-    given: bool,
-) -> dict[str, Any]:
-    """Everything into a folder that is not seen yet, the card last."""
-    size = model.encoder.transform.input_size
-    inside = "." if layout == "plain" else f"{named}/1"
-    home = make_folder(fresh / inside)
-    program = graph.program(size)
+def _graph(model: Classifier, home: Path) -> tuple[int, Run]:
+    """Written into a folder: its opset, and what runs it."""
+    program = Graph(model).program(model.encoder.transform.input_size)
     try:
-        opset = write_graph(program, home, in_the_file(model))
-        run = open_graph(home)
+        return write_graph(program, home, in_the_file(model)), open_graph(home)
     except (SeeWhyError, OSError):
         raise
     except Exception as error:
@@ -139,24 +234,20 @@ def _write(
             f"ONNX has no such graph ({said(error)}). A classifier all of whose operations it knows was expected. "
             "Serve this one with SeeWhy."
         ) from error
+
+
+def _write(fresh: Path, model: Classifier, views: np.ndarray, *, given: bool) -> dict[str, Any]:
+    """Everything into a folder that is not seen yet, the card last."""
+    opset, run = _graph(model, fresh)
     differences = compare(model, run, views)
     heat = run(views[:1], np.full((1, 1), -1))["heat"].shape[1:]
-    inputs, outputs = signatures(len(model.classes), size, (heat[0], heat[1]))
-    labels = "\n".join(" ".join(c.split()) for c in model.classes) + "\n"
-    write_inside(fresh / (LABELS if layout == "plain" else f"{named}/{LABELS}"), labels)
-    if layout == "triton":
-        write_inside(fresh / f"{named}/config.pbtxt", _for_triton(named, inputs, outputs))
-    elif layout == "ovms":
-        config = {"name": named, "base_path": named, "plugin_config": {"INFERENCE_PRECISION_HINT": "f32"}}
-        write_inside(fresh / "config.json", json.dumps({"model_config_list": [{"config": config}]}, indent=1) + "\n")
+    inputs, outputs = signatures(len(model.classes), model.encoder.transform.input_size, (heat[0], heat[1]))
+    write_inside(fresh / LABELS, "\n".join(" ".join(c.split()) for c in model.classes) + "\n")
     made_with = {name: version(name) for name in ("torch", *NEEDS)}
     card = {
         "format": FORMAT,
         "seewhy": version("seewhy"),
-        "name": named,
         "to": "onnx",
-        "layout": layout,
-        "server": f"{SERVERS[layout]}: not run" if SERVERS[layout] else None,
         "opset": opset,
         "made_with": made_with,
         "precision": "float32",
@@ -177,7 +268,7 @@ def _write(
             "tolerance": TOLERANCE,
             "differences": {name: float(f"{value:.2g}") for name, value in differences._asdict().items()},
         },
-        "graph": (Path(inside) / FILE).as_posix(),
+        "graph": FILE,
         "files": digests(fresh),
     }
     write_inside(fresh / CARD, FACTS.put((json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode()))
@@ -250,19 +341,6 @@ def signatures(n_classes: int, size: tuple[int, int], grid: tuple[int, int]) -> 
         for part in (inputs, outputs)
     )
     return ins, outs
-
-
-def _for_triton(named: str, inputs: Tensors, outputs: Tensors) -> str:
-    """The server's own file, with dynamic batching on."""
-    lines = [f'name: "{named}"', f'backend: "{RUNTIME}"', f"max_batch_size: {MAX_BATCH}"]
-    lines += [_as_triton("input", one) for one in inputs] + [_as_triton("output", one) for one in outputs]
-    return "\n".join([*lines, "dynamic_batching { }"]) + "\n"
-
-
-def _as_triton(kind: str, tensor: dict[str, Any]) -> str:
-    named = f' label_filename: "{LABELS}"' if tensor["name"] == "probabilities" else ""
-    dims = ", ".join(map(str, tensor["shape"][1:]))
-    return f'{kind} {{ name: "{tensor["name"]}" data_type: {TYPES[tensor["type"]]} dims: [ {dims} ]{named} }}'
 
 
 def preprocessing(model: Classifier) -> dict[str, Any]:
