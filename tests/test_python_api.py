@@ -26,7 +26,7 @@ import tiny
 from seewhy.arguments import _hints
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.unfitted import Described, ZeroShot
-from seewhy.encoders.transforms import as_transform
+from seewhy.encoders.module import as_transform
 from seewhy.errors import DataError, ImageError, InputError, SeeWhyError, UnknownNameError
 from seewhy.evaluation import evaluate
 from seewhy.evidence.explain import ExplainOptions

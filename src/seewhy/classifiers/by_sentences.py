@@ -180,26 +180,21 @@ class Discriminative(PictureRecipe):
     """Among the ``k`` likeliest classes, the one whose chosen descriptions hold best on this picture.
 
     The first look is zero-shot by the classes' names. For each of its ``k`` first classes, those of all descriptions
-    are chosen, whosever they are, that on your pictures hold more for it than for each of its rivals
-    (:class:`Selector`); the class is then scored by ``w · cosine with its sentence
-    + mean cosine of its chosen descriptions`` (the paper's class-name-free score: no description carries a name).
+    are chosen that on your pictures hold more for it than for each of its rivals (:class:`Selector`); the class is then
+    scored by ``w · cosine with its sentence + mean cosine of its chosen descriptions``, none of which carries a name.
     Nothing is trained, but it is not zero-shot: the pictures' classes are used.
 
-    ``w`` is chosen on pictures the descriptions were not chosen on: half of those to fit on chooses descriptions, the
-    other half the weight; then all of them choose descriptions again. The figures on the card are measured on pictures
-    held out from both. The authors take the best ``w`` on the test pictures.
-
-    Differences from the authors' code: classes may have different numbers of pictures; texts that are ahead of no rival
-    are never padded by repeating; probabilities outside the classes in question stay the first look's.
+    ``w`` is chosen on half of the pictures, where the other half chose descriptions; the authors take the best on the
+    test pictures. Other differences: classes may have different numbers of pictures, texts are never padded by
+    repeating, and probabilities outside the classes in question stay the first look's.
 
     Args:
-        k: classes in question.
-        m: descriptions a class, at most.
-        margin: by which a description must be ahead; 0 as in the paper.
-        weight: ``w``; left out, chosen.
-        gate: see :class:`~seewhy.heads.votes.Reranking`; left out, as in the paper, every picture is decided
-            by descriptions.
-        templates: of the classes' own sentences; left out, the encoder's.
+    k: classes in question.
+    m: descriptions a class, at most.
+    margin: by which a description must be ahead; 0 as in the paper.
+    weight: ``w``; left out, chosen.
+    gate: see :class:`~seewhy.heads.votes.Reranking`; left out, every picture is decided by descriptions.
+    templates: of the classes' own sentences; left out, the encoder's.
     """
 
     name = "discriminative"
@@ -284,19 +279,17 @@ class SparseConcepts(PictureRecipe):
     """Logistic regression on cosines with sentences, of which each picture keeps only the few that stand out most.
 
     ``a`` = cosines in standard units over the pictures learnt from; the ``kept`` largest ``|a|`` of each picture stay
-    and all others are 0; ``logits = W · a + b`` (Shen et al. 2025, arXiv:2510.24105, the interpretable prediction on
-    which their score is built). So the card can name every number that made the decision: the concepts kept, and what
-    each adds to the lead over the runner-up. A concept that is *less* there than usual can be among them.
+    and all others are 0; ``logits = W · a + b`` (Shen et al. 2025, the interpretable prediction on which their score is
+    built). So the card can name every number that made the decision. A concept that is *less* there than usual can be
+    among them.
 
     Concepts are the descriptions, whosever they are, or, without any, phrases of ImageNet's glosses; of more than
-    ``n_concepts`` those are taken whose cosines differ most between classes, by variance between and within, on the
-    pictures learnt from. The penalty is chosen on a fifth of these; figures are of pictures held out from all of it.
-    The authors train by Adam, choose on what they report, and normalise over a picture's concepts, by which what is
-    kept depends on what is not; see ``seewhy study interpretability``.
+    ``n_concepts`` those are taken whose cosines differ most between classes. The authors train by Adam, choose on what
+    they report, and normalise over a picture's concepts; see ``seewhy study interpretability``.
 
     Args:
-        kept: concepts of each picture; 10 of 200 is their sparsity 0.95.
-        n_concepts: at most.
+    kept: concepts of each picture; 10 of 200 is their sparsity 0.95.
+    n_concepts: at most.
     """
 
     name = "sparse_concepts"

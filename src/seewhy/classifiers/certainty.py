@@ -252,17 +252,11 @@ def decide(
     judged = trust.judge(trust_inputs(classifier, pooled, logits), level)
     n_sure, sure_right = trust.sure_held_out(level)
     another_day = torch.sigmoid(torch.tensor(level).logit() - trust.shift[0])
+    day = float(another_day) if trust.shift[0] else None
     whole = Decision(
-        "not measured",
-        "",
-        (),
-        level,
-        n=len(trust.held.labels),
-        n_sure=n_sure,
-        sure_right=sure_right,
-        unknowns=trust.unknowns,
-        another_day=float(another_day) if trust.shift[0] else None,
-    )
+        "not measured", "", (), level, n=len(trust.held.labels), n_sure=n_sure, sure_right=sure_right,
+        unknowns=trust.unknowns, another_day=day,
+    )  # fmt: skip
     found = []
     for i, decided in enumerate(logits.argmax(1).tolist()):
         if bool(trust.gaussian.known[decided]):
@@ -278,45 +272,30 @@ def _measured(classifier: Classifier, whole: Decision, judged: Judgement, i: int
     order.sort(key=lambda k: k != decided)
     names = [classifier.classes[k] for k in order]
     inside = tuple(name for k, name in zip(order, names, strict=True) if bool(judged.sets[i, k]))
-    verdict: Certainty = "one of few"
+    verdict: Certainty = "sure" if bool(judged.sure[i]) else "one of few"
     if bool(judged.unknown[i]):
         verdict = "unlike anything it knows"
-    elif bool(judged.sure[i]):
-        verdict = "sure"
-    low, high = float(judged.low[i]), float(judged.high[i])
-    made = replace(
-        whole,
-        verdict=verdict,
-        classes=inside,
-        probability=float(judged.probability[i]),
-        interval=(low, high),
-        fit=float(judged.fit[i]),
-    )
-    return replace(made, sentence=_SENTENCES[verdict](made, names))
+    probability, low, high, fit = (float(x[i]) for x in (judged.probability, judged.low, judged.high, judged.fit))
+    made = replace(whole, verdict=verdict, classes=inside, probability=probability, interval=(low, high), fit=fit)
+    return replace(made, sentence=_sentence(made, names))
 
 
-def _sure(d: Decision, names: Sequence[str]) -> str:
-    held = f"; of {d.n_sure:,} held-out pictures called sure, {_part(d.sure_right)} were" if d.n_sure else ""
-    return f"{names[0]}. Decisions like this one are right in {_odds(d)}{held}."
-
-
-def _few(d: Decision, names: Sequence[str]) -> str:
-    itself = f"{names[0]} itself is right in {_odds(d)}."
+def _sentence(d: Decision, names: Sequence[str]) -> str:
+    low, high = d.interval or (0.0, 1.0)
+    odds = f"{_part(d.probability)} of cases ({_part(low)} to {_part(high)})"
+    if d.verdict == "sure":
+        held = f"; of {d.n_sure:,} held-out pictures called sure, {_part(d.sure_right)} were" if d.n_sure else ""
+        return f"{names[0]}. Decisions like this one are right in {odds}{held}."
+    if d.verdict == "unlike anything it knows":
+        told = "" if d.unknowns is None else f" {d.unknowns.sentence}"
+        strange = f"Only {_part(d.fit)} of held-out pictures are" if d.fit else "No held-out picture is"
+        return f"{strange} as strange. If it must be one of its classes, {names[0]}.{told}"
     if len(d.classes) == 1:
         other = f", and {names[1]} comes next" if len(names) > 1 else ""
-        return f"Perhaps {names[0]}: decisions like this one are right in {_odds(d)}{other}."
+        return f"Perhaps {names[0]}: decisions like this one are right in {odds}{other}."
     day = "" if d.another_day is None else f", and on another day in {_part(d.another_day)} or more"
     promise = f"the true class is among these {len(d.classes)} in {_part(d.level)} of cases like those held out{day}"
-    return f"{listed(d.classes)}: {promise}. {itself}"
-
-
-def _unlike(d: Decision, names: Sequence[str]) -> str:
-    told = "" if d.unknowns is None else f" {d.unknowns.sentence}"
-    strange = f"Only {_part(d.fit)} of held-out pictures are" if d.fit else "No held-out picture is"
-    return f"{strange} as strange. If it must be one of its classes, {names[0]}.{told}"
-
-
-_SENTENCES = {"sure": _sure, "one of few": _few, "unlike anything it knows": _unlike}
+    return f"{listed(d.classes)}: {promise}. {names[0]} itself is right in {odds}."
 
 
 def listed(names: Sequence[str]) -> str:
@@ -331,11 +310,6 @@ def _part(value: float | None) -> str:
     """Whole per cents that never claim certainty."""
     value = value or 0.0
     return ">99%" if 0.995 <= value < 1 else "<1%" if 0 < value < 0.005 else f"{value:.0%}"
-
-
-def _odds(d: Decision) -> str:
-    low, high = d.interval or (0.0, 1.0)
-    return f"{_part(d.probability)} of cases ({_part(low)} to {_part(high)})"
 
 
 def _unmeasured(classifier: Classifier, p: Float[Tensor, " k"], level: float, why: str) -> Decision:
@@ -355,13 +329,9 @@ def why_unmeasured(classifier: Classifier) -> str:
     if held is None and "n_pictures" in classifier.measures:
         return "no picture could be held out. Give each class pictures that show different things."
     if held is None:
-        return (
-            "it was made without pictures of yours. Give labelled ones with --validation PHOTOS, or fit a classifier "
-            "on them: seewhy fit PHOTOS -o MODEL"
-        )
+        fit = "fit a classifier on them: seewhy fit PHOTOS -o MODEL"
+        return f"it was made without pictures of yours. Give labelled ones with --validation PHOTOS, or {fit}"
     if held.logits is None:
         return "it was fitted by an earlier version or method that kept no held-out decisions. Fit it again."
-    return (
-        f"{len(held.labels)} pictures are held out, and {MIN_PICTURES} of two classes, showing different things, are "
-        "needed. Give more pictures."
-    )
+    wanted = f"{MIN_PICTURES} of two classes, showing different things, are needed"
+    return f"{len(held.labels)} pictures are held out, and {wanted}. Give more pictures."

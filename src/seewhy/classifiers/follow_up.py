@@ -117,20 +117,17 @@ class Captions(Reranking):
 class FollowUp(Recipe):
     """Zero-shot names the ``k`` likeliest classes; captions that part each two of them decide (FuDD).
 
-    ``A`` are the ``k`` classes of the largest cosines. A class ``a`` in ``A`` is the set of captions written for it
-    against every ``b`` in ``A``, each once: ``e_a = normalise(mean normalise(g(caption)))``, and the decision is that
-    of the largest ``x · e_a`` in ``A``. A pair for which nothing was written contributes the class's own sentence.
-
-    Follows the authors' code (BatsResearch/fudd), which writes captions in lower case but for the first letter and
-    forgets the first look's scores; here captions stay as they were written, and ``fusion`` and ``gate`` can keep the
-    first look's evidence. Both are off unless asked for. The classes outside ``A`` keep their first probabilities.
+    A class ``a`` of the ``k`` in question, ``A``, is the set of captions written for it against every ``b`` in ``A``,
+    each once: ``e_a = normalise(mean normalise(g(caption)))``; the largest ``x · e_a`` decides. A pair for which
+    nothing was written contributes the class's own sentence. The authors' code (BatsResearch/fudd) puts captions in
+    lower case but for the first letter and forgets the first look's scores, which ``fusion`` and ``gate`` can keep.
 
     Args:
-        k: classes in question; the number of all classes skips the first look.
-        fusion: how much of the first look's cosine is added to the second's.
-        gate: where the first look's two largest probabilities are at least so far apart, its decision stands.
-        templates: of the first look.
-        scale: the logit scale; left out, the encoder's own.
+    k: classes in question; the number of all classes skips the first look.
+    fusion: how much of the first look's cosine is added to the second's.
+    gate: where the first look's two largest probabilities are at least so far apart, its decision stands.
+    templates: of the first look.
+    scale: the logit scale; left out, the encoder's own.
     """
 
     name = "follow_up"

@@ -41,21 +41,17 @@ product with all others each."""
 class Neighbours(PictureRecipe):
     """The ``k`` nearest pictures vote, each with ``exp(cosine / temperature)`` (weighted k-nearest neighbours).
 
-    ``logit_c = scale · log Σ_{i ∈ N_c} exp(cos(x, x_i) / T)``, see :class:`~seewhy.heads.votes.Votes`; with the
-    weights of Wu et al. (2018), section 3.4, who take k = 200 and T = 0.07. Here ``k`` and ``T`` are those with the
-    best leave-one-out accuracy on the training pictures, equals by likelihood, and ``scale`` is that of the largest
-    leave-one-out likelihood, so that probabilities are calibrated. A picture's own crops, its copies and the other
-    pictures of the same thing are left out with it. Differences from Wu et al.: the nearest picture of every class
-    always votes, so that every class has a finite logit to be explained.
-
-    The head is differentiable, so every attribution works on it; which pictures voted, and with what share, is
-    :func:`voters`.
+    ``logit_c = scale · log Σ_{i ∈ N_c} exp(cos(x, x_i) / T)``, see :class:`~seewhy.heads.votes.Votes`. ``k`` and ``T``
+    are those with the best leave-one-out accuracy, equals by likelihood, ``scale`` that of the largest likelihood; a
+    picture's crops, its copies and the other pictures of the same thing are left out with it. Wu et al. take k = 200
+    and T = 0.07; here the nearest picture of every class always votes, so that every class has a finite logit to be
+    explained.
 
     Args:
-        k: pictures that vote; left out, chosen.
-        temperature: of the vote; left out, chosen.
-        n_crops: random crops a picture, which vote too.
-        power: exponent of the signed power.
+    k: pictures that vote; left out, chosen.
+    temperature: of the vote; left out, chosen.
+    n_crops: random crops a picture, which vote too.
+    power: exponent of the signed power.
     """
 
     name = "neighbours"

@@ -50,21 +50,20 @@ class PromptPairs:
     ``p = exp(s u·t+) / (exp(s u·t+) + exp(s u·t-))``, with ``t+`` and ``t-`` the means at unit length of the sentences
     that say it is there and that it is not (Tiu et al. 2022, CheXzero).
 
-    The encoder must have learnt from texts that deny. The embedded one has not: on 200 ImageNet photographs, one of a
-    class, margins ranked a class's own picture before the others 74 % of the time, and plain cosines with its name
-    99.9 % (difference -26 points, 95 % within 4). Measure before you believe a probability.
+    The encoder must have learnt from texts that deny. The embedded one has not: on 200 ImageNet photographs margins
+    ranked a class's own picture first 74 % of the time, plain cosines with its name 99.9 %. Measure before you believe.
 
     Args:
-        present: sentences with ``{}`` for the finding.
-        absent: the same of one without it.
-        scale: ``s``; left out, the encoder's own.
+    present: sentences with ``{}`` for the finding.
+    absent: the same of one without it.
+    scale: ``s``; left out, the encoder's own.
 
     Example:
-        >>> import numpy as np, seewhy
-        >>> red = np.full((64, 64, 3), (200, 20, 20), np.uint8)
-        >>> (one,) = PromptPairs()(seewhy.encoder("lite0"), [red], ["red", "blue"])
-        >>> [round(finding.margin, 2) for finding in one.found]  # and it is red: see above
-        [0.04, 0.05]
+    >>> import numpy as np, seewhy
+    >>> red = np.full((64, 64, 3), (200, 20, 20), np.uint8)
+    >>> (one,) = PromptPairs()(seewhy.encoder("lite0"), [red], ["red", "blue"])
+    >>> [round(finding.margin, 2) for finding in one.found]  # and it is red: see above
+    [0.04, 0.05]
     """
 
     present: tuple[str, ...] = ("{}",)

@@ -22,7 +22,7 @@ from ..types import Transform
 from .base import Encoder, GlobalAverage, Layout
 from .fence import check_counts, loading
 from .split import Split, UntilLayer, fingerprint, freeze, in_single, weights_digest
-from .weights import WeightsFile, check_folder, local_folder
+from .weights import WeightsFile, check_folder, local_folder, read_config
 
 CONFIG, WEIGHTS, KIND = "config.json", "diffusion_pytorch_model.safetensors", "UNet2DModel"
 SCHEDULES = ("scheduler/scheduler_config.json", "scheduler_config.json")
@@ -69,15 +69,12 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
 
     ``x_t = sqrt(a_t) x + sqrt(1 - a_t) e`` is shown to the U-Net at step ``t``, and the output of one block is the map.
     ``a_t`` is of the model's own schedule; where none is saved, of the linear one from 1e-4 to 0.02 in 1,000 steps.
-    Follows ``get_multiple_features`` of the authors' code in which block is meant, equal to rounding. Difference: there
-    the noise is drawn anew at every pass, at evaluation too; here it is one and the same for every picture, so that
-    a picture is seen alike alone, in a batch and after a change of a few pixels, and what a heat map or a deletion
-    measures is the picture and not the noise. ``draws`` averages several. Without words.
+    Blocks are those of the authors' ``get_multiple_features``, where noise is drawn anew at every pass; here it is one
+    and the same for every picture, so that a picture is seen alike alone, in a batch and after a change of a few
+    pixels.
 
-    Args:
-        name: a folder written by ``save_pretrained`` of a ``UNet2DModel``, or of a pipeline with one, in safetensors;
-            the hub is not asked. Behind ``@`` what is read, see :class:`Reading`.
-        engine: what runs the trunk; ``"auto"`` is torch.
+    The name is a folder written by ``save_pretrained`` of a ``UNet2DModel``, or of a pipeline with one, in safetensors;
+    behind ``@`` stands what is read, see :class:`Reading`. Any engine but ``"auto"`` is torch's alone to choose.
     """
     whole = f"diffusion:{name}"
     place, _, said = name.rpartition("@") if "@" in name and not Path(name).exists() else (name, "", "")
@@ -224,14 +221,8 @@ def schedule(said: Mapping[str, Any]) -> Float[Tensor, " steps"]:
 
 def _config(folder: Path, name: str) -> dict[str, Any]:
     """Of a U-Net that can be read: pixels in colour, without classes."""
-    try:
-        config = read_json(folder / CONFIG)
-        kind = config["_class_name"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ModelError(
-            f"{name!r} has no {CONFIG} that says what it is ({reason(error)}). A folder written by save_pretrained of "
-            f"a {KIND} was expected. Save the model again."
-        ) from error
+    config = read_config(name, folder / CONFIG, f"Save the {KIND} again with save_pretrained.")
+    kind = config.get("_class_name")
     classes = config.get("num_class_embeds") or config.get("class_embed_type")
     if kind != KIND or config.get("in_channels") != 3 or classes or not config.get("sample_size"):
         told = f"{config.get('in_channels')} channels" + ("" if not classes else ", with classes")

@@ -69,12 +69,7 @@ SOURCES = {
 
 
 def load(name: str, *, engine: str = "auto") -> Encoder:
-    """Load an embedded encoder.
-
-    Args:
-        name: ``"lite0"`` (always there), ``"lite1"`` or ``"lite2"`` (the ``lite`` extra).
-        engine: what runs the trunk.
-    """
+    """An embedded encoder: ``"lite0"`` (always there), ``"lite1"`` or ``"lite2"`` (the ``lite`` extra)."""
     if name not in SOURCES:
         raise UnknownNameError("embedded encoder", name, SOURCES)
     source = SOURCES[name]

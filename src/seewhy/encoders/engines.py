@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import atexit
-import errno
 import hashlib
 import json
 import logging
 import os
 import platform
-import shutil
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -69,13 +67,10 @@ def differs(got: Tensor, wanted: Tensor, precision: str) -> bool:
 
 
 def is_rough(got: Tensor, wanted: Tensor) -> bool:
-    """Whether it is too far off to be taken without being asked for."""
+    """Whether it is too far off to be taken unasked."""
     return not (got - wanted).pow(2).mean().sqrt() <= UNASKED * wanted.pow(2).mean().sqrt() + 1e-6
 
 
-_FULL = 10_000_000
-"""Fewer bytes than this left on a disk, after a conversion that failed there, are the reason."""
-_CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.ENOTDIR)
 _log = logging.getLogger("seewhy")
 
 
@@ -84,37 +79,24 @@ def kept_folder(name: str, build: Callable[[Path], None]) -> Path:
     elsewhere, for this run alone, with a note, where the cache cannot be written to.
     """
     try:
-        root = cache_dir("engines")
-    except DataError as error:
-        return _for_this_run(build, str(error))
-    kept = root / name
-    if _is_whole(kept):
+        kept = cache_dir("engines") / name
+        if _is_whole(kept):
+            return kept
+        try:
+            with new_folder(kept) as fresh:
+                build(fresh)
+                write_inside(fresh / "digests.json", json.dumps(_digests(fresh)))
+                if kept.exists() and not _is_whole(kept):
+                    _log.warning("The converted trunk %s was damaged and has been made again.", kept)
+                    drop_folder(kept, r"trunk\..+|digests\.json|precision")
+        except OSError as error:
+            if not _is_whole(kept):  # else another process was first, and its folder is as good as ours
+                why = (error.strerror or str(error)).lower()
+                raise DataError(f"{kept.parent} cannot be written to: {why}.") from error
         return kept
-    try:
-        with new_folder(kept) as fresh:
-            build(fresh)
-            write_inside(fresh / "digests.json", json.dumps(_digests(fresh)))
-            if kept.exists() and not _is_whole(kept):
-                _log.warning("The converted trunk %s was damaged and has been made again.", kept)
-                drop_folder(kept, r"trunk\..+|digests\.json|precision")
-    except Exception as error:
-        reason = ""
-        if isinstance(error, OSError) and error.errno in _CLOSED:
-            reason = f"{root} cannot be written to: {(error.strerror or str(error)).lower()}."
-        elif shutil.disk_usage(root).free <= _FULL:
-            reason = f"The disk of {root} is full."
-        if reason and not _is_whole(kept):
-            return _for_this_run(build, reason)
-        if not isinstance(error, OSError):
-            raise
-    if not _is_whole(kept):  # else another process was first, and its folder is as good as ours
-        raise EngineError(f"The converted trunk could not be kept in {kept}. Check what else is in the way there.")
-    return kept
-
-
-def _for_this_run(build: Callable[[Path], None], reason: str) -> Path:
-    cure = "The converted trunk is made anew in every run until SEEWHY_CACHE names a folder with room to write to."
-    _log.warning("%s %s", reason, cure)
+    except DataError as error:
+        cure = "The converted trunk is made anew in every run until SEEWHY_CACHE names a folder with room to write to."
+        _log.warning("%s %s", error, cure)
     folder = temporary_folder()
     atexit.register(drop_folder, folder, r".+")
     build(folder)

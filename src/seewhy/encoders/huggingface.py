@@ -73,12 +73,8 @@ FAMILIES = {
 
 
 def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
-    """A transformers network from safetensors, without remote code.
-
-    Args:
-        name: ``"ORG/NAME"`` on the hub or a folder written by ``save_pretrained``.
-        engine: what runs the trunk.
-        options: passed to ``from_pretrained``.
+    """A transformers network from safetensors, without remote code: ``"ORG/NAME"`` on the hub, or a folder written by
+    ``save_pretrained``; options go to ``from_pretrained``.
     """
     with needs("huggingface", "transformers"):
         import transformers

@@ -24,19 +24,12 @@ PROMPT = "USER: {picture}\n{instruction} ASSISTANT:"
 def load(name: str, *, engine: str = "auto", prompt: str = PROMPT, **options: Any) -> Encoder:
     """A language model that sees: a picture under an instruction is the state of the last token (FocalLens-MLLM).
 
-    The trunk is the picture's half, pixels → tokens among those of words; the head reads them between the words of
-    the prompt, and gives the last layer's state, normalised, of the last token. So a picture is looked at once, and
-    each instruction costs a pass of the language model. Without an instruction nothing is asked.
+    The trunk is the picture's half, pixels → tokens among those of words; the head reads them between the words of the
+    prompt. So a picture is looked at once, and each instruction costs a pass of the language model.
 
-    FocalLens (Zhang et al. 2025, arXiv:2504.08368) maps this state into the space of a text encoder and tunes all of
-    it by contrast; there is no code or weights of theirs. Here the model is as it was saved, without a words half:
-    pictures are compared with pictures, and classifiers are fitted on them. It was only run on tiny random weights.
-
-    Args:
-        name: a folder written by ``save_pretrained``, with processor and tokenizer; the hub is not asked.
-        engine: what runs the trunk; ``"auto"`` is torch.
-        prompt: with ``{picture}`` and ``{instruction}``.
-        options: passed to ``from_pretrained``.
+    FocalLens (Zhang et al. 2025, arXiv:2504.08368) maps this state into the space of a text encoder and tunes all of it
+    by contrast; there is no code or weights of theirs. Here the model, in a folder written by ``save_pretrained`` with
+    processor and tokenizer, is as it was saved, without a words half. It was only run on tiny random weights.
     """
     with needs("huggingface", "transformers"):
         import transformers

@@ -141,12 +141,9 @@ def names() -> list[str]:
 
 
 def load(name: str, *, engine: str = "auto") -> Encoder:
-    """An encoder that has learnt nothing yet.
-
-    Args:
-        name: ``"resnet"`` (1.2 million weights), ``"vit"`` (4.8 million) or ``"vit_swl"``, the same with shifted
-            windows; its words are a transformer of two layers. A side of pictures may follow: ``"resnet/32"``.
-        engine: what runs the trunk.
+    """An encoder that has learnt nothing yet: ``"resnet"`` (1.2 million weights), ``"vit"`` (4.8 million) or
+    ``"vit_swl"``, the same with shifted windows; its words are a transformer of two layers. A side may follow:
+    ``"resnet/32"``.
     """
     kind, slash, said = name.partition("/")
     if kind not in TRUNKS:

@@ -15,7 +15,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..errors import ModelError, UnknownNameError, WeightsError, needs
-from ..storage.reading import read_json
 from ..types import Transform
 from .base import Encoder, Layout
 from .fence import OWN, Stored, building, check_numbers, loading, silent
@@ -33,7 +32,7 @@ from .split import (
 )  # fmt: skip
 from .text_tokens import ClipText, Given, Sentence, TokenEmbeddings, TokenVectors
 from .timm import split_timm
-from .weights import check_file, check_folder, fetch, is_offline
+from .weights import check_file, fetch, is_offline, read_config, weights_in
 
 log = logging.getLogger("seewhy")
 
@@ -51,13 +50,8 @@ WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetens
 
 
 def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
-    """An open_clip network with its own transform, tokenizer and activation.
-
-    Args:
-        name: ``"ViT-B-32/laion2b_s34b_b79k"``, ``"ViT-B-32//path/to/weights.safetensors"``,
-            ``"local-dir:/folder"`` or ``"hf-hub:ORG/NAME"``.
-        engine: what runs the trunk.
-        options: passed to ``open_clip.create_model``.
+    """A network of open_clip: ``"ViT-B-32/laion2b_s34b_b79k"``, ``"ViT-B-32//path/to/weights.safetensors"``,
+    ``"local-dir:/folder"`` or ``"hf-hub:ORG/NAME"``; options go to ``open_clip.create_model``.
     """
     with needs("open-clip", "open_clip"):
         import open_clip
@@ -217,35 +211,17 @@ def find_source(name: str) -> Source:
 
 
 def _from_folder(name: str, folder: Path) -> Source:
-    config = folder / "open_clip_config.json"
-    if not config.exists():
-        raise WeightsError(
-            f"'open_clip:{name}' has no open_clip_config.json. A folder with open_clip_config.json and "
-            "open_clip_model.safetensors was expected. Copy both from the hub."
-        )
-    check_folder(f"open_clip:{name}", folder)
-    files = tuple(sorted(f for f in folder.iterdir() if f.suffix in (".safetensors", ".bin", ".pth")))
-    if not files:
-        raise WeightsError(
-            f"'open_clip:{name}' has no weights. open_clip_model.safetensors beside open_clip_config.json was "
-            "expected. Copy it from the hub."
-        )
-    data = _read(name, config)
+    config = "open_clip_config.json"
+    files = tuple(weights_in(f"open_clip:{name}", folder, config, "Copy both from the hub."))
+    data = _read(name, folder / config)
     words = check_config(name, data.get("model_cfg"))
     return Source(f"local-dir:{folder}", hf_tokenizer=words, files=files, config=data["model_cfg"])
 
 
 def _read(name: str, path: Path) -> dict[str, Any]:
     """A configuration that says its preprocessing."""
-    try:
-        data = read_json(path)
-        if not isinstance(data, dict) or not isinstance(data.get("preprocess_cfg", {}), dict):
-            raise ValueError("its preprocess_cfg is no object")
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{path.name} of 'open_clip:{name}' cannot be read: {error}. A JSON object was expected. Copy it again."
-        ) from error
-    _require_preprocessing(name, data.get("preprocess_cfg", {}), str(path))
+    data = read_config(f"open_clip:{name}", path, "Copy it again.")
+    _require_preprocessing(name, data.get("preprocess_cfg"), str(path))
     return data
 
 
@@ -297,9 +273,9 @@ def _from_file(name: str, model: str, path: Path, tags: list[str], config: dict[
     return Source(model, str(path), preprocess, files=(path,))
 
 
-def _require_preprocessing(name: str, preprocess: dict[str, Any], where: str) -> None:
-    missing = [key for key in KEYS if preprocess.get(key) is None]
-    if missing:
+def _require_preprocessing(name: str, preprocess: Any, where: str) -> None:
+    said = preprocess if isinstance(preprocess, dict) else {}
+    if missing := [key for key in KEYS if said.get(key) is None]:
         raise ModelError(
             f"'open_clip:{name}' does not say its preprocessing: {', '.join(missing)} not in {where}. "
             f"SeeWhy never guesses it. Write there, with the model's own numbers: {EXAMPLE}"

@@ -13,7 +13,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import ModelError, UnknownNameError, WeightsError
-from ..storage.reading import read_json
 from ..types import Transform
 from .base import Encoder, Layout
 from .fence import Missing, Stored, building, check_counts, check_kinds, fenced, loading
@@ -35,19 +34,14 @@ from .split import (
     run_and_record,
     same,
 )  # fmt: skip
-from .weights import WeightsFile, fetch, fetch_url
+from .weights import WeightsFile, fetch, fetch_url, read_config, weights_in
 
 WEIGHT_FILES = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
 
 
 def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
-    """A timm network with its pretrained weights and its own transform.
-
-    Args:
-        name: a timm name (``"resnet18.a1_in1k"``), a folder written by ``timm.models.save_for_hf``
-            or ``"hf-hub:ORG/NAME"``.
-        engine: what runs the trunk.
-        options: passed to ``timm.create_model``.
+    """A timm network: by its name (``"resnet18.a1_in1k"``), from a folder written by ``timm.models.save_for_hf``, or
+    ``"hf-hub:ORG/NAME"``; options go to ``timm.create_model``.
     """
     model, missing = _create(name, options)
     in_single(freeze(model))
@@ -140,27 +134,15 @@ def _filled(
 
 def _create_from_folder(name: str, folder: Path, options: dict[str, Any]) -> tuple[nn.Module, Missing]:
     """A folder as ``save_for_hf`` writes it."""
-    config = folder / "config.json"
-    files = sorted(folder.iterdir()) if config.exists() else []
-    if not (found := [f for f in files if f.suffix in (".safetensors", ".bin", ".pth")]):
-        raise WeightsError(
-            f"'timm:{name}' has no {'weights' if config.exists() else 'config.json'}. A folder with config.json and "
-            "model.safetensors was expected. Write one with timm.models.save_for_hf(model, folder, "
-            "safe_serialization=True)."
-        )
+    cure = "Write one with timm.models.save_for_hf(model, folder, safe_serialization=True)."
+    found = weights_in(f"timm:{name}", folder, "config.json", cure)
     order = {file: i for i, file in enumerate(WEIGHT_FILES)}  # of other names, safetensors first
     first = min(found, key=lambda f: (order.get(f.name, len(order)), f.suffix != ".safetensors"))
     file = WeightsFile.open(first)
-    try:
-        data = read_json(config)
-        known = data.get("pretrained_cfg", data)
-        unknown = [key for key in ("input_size", "mean", "std", "interpolation") if key not in known]
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ModelError(
-            f"The config.json of 'timm:{name}' cannot be read: {error}. A JSON object was expected. "
-            "Write the folder again with timm.models.save_for_hf."
-        ) from error
-    if unknown:
+    data = read_config(f"timm:{name}", folder / "config.json", cure)
+    known = data.get("pretrained_cfg", data)
+    keys = ("input_size", "mean", "std", "interpolation")
+    if unknown := [key for key in keys if not isinstance(known, dict) or key not in known]:
         raise ModelError(
             f"'timm:{name}' does not say its preprocessing: {', '.join(unknown)} not in config.json. "
             "SeeWhy never guesses it. Add the keys under 'pretrained_cfg', for example "

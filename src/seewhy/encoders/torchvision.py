@@ -16,13 +16,8 @@ from .weights import EXAMPLE, WeightsFile, fetch_url
 
 
 def load(name: str, *, engine: str = "auto", weights: str = "DEFAULT", **options: Any) -> Encoder:
-    """A torchvision classifier with the transform its weights were evaluated with.
-
-    Args:
-        name: ``"resnet50"``, or ``"resnet50@/path/weights.pth"`` (or ``.safetensors``).
-        engine: what runs the trunk.
-        weights: member of the network's weights enum.
-        options: passed to the network's builder.
+    """A classifier: ``"resnet50"``, with a member of its weights enum, or ``"resnet50@/path/weights.pth"`` (or
+    ``.safetensors``); options go to the network's builder.
     """
     from torchvision import models
 

@@ -42,13 +42,8 @@ LARGEST = 4096
 
 
 def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
-    """A timm architecture filled from a file that says its architecture, classes and preprocessing.
-
-    Args:
-        name: the file; its metadata or ``FILE.json`` beside it has ``architecture`` (a timm name), ``num_classes`` or
-            ``classes``, and ``transform`` as :meth:`seewhy.types.Transform.to_json` writes it.
-        engine: what runs the trunk.
-        options: passed to ``timm.create_model``.
+    """A timm architecture filled from a file, whose metadata or ``FILE.json`` beside it has ``architecture`` (a timm
+    name), ``num_classes`` or ``classes``, and ``transform``; options go to ``timm.create_model``.
     """
     import timm
 
@@ -101,15 +96,7 @@ class WeightsFile:
         said = _metadata(path) if path.suffix == ".safetensors" else {}
         sidecar = path.with_name(path.name + ".json")
         if sidecar.exists():
-            try:
-                beside = read_json(sidecar)
-                if not isinstance(beside, dict):
-                    raise ValueError(f"it holds a {type(beside).__name__}")
-            except (OSError, ValueError) as error:
-                raise ModelError(
-                    f"{str(sidecar)!r} cannot be read: {error}. A JSON object was expected. For example: {EXAMPLE}"
-                ) from error
-            said |= beside
+            said |= read_config(str(path), sidecar, CURE)
         return cls(path, said)
 
     def require(self, keys: Iterable[str]) -> None:
@@ -325,6 +312,32 @@ def local_folder(name: str, folder: Path) -> Path:
             "hub is not asked. Bring the model there first."
         )
     return folder
+
+
+def read_config(name: str, file: Path, cure: str) -> dict[str, Any]:
+    """What stands beside a model's weights."""
+    try:
+        data = read_json(file)
+        if not isinstance(data, dict):
+            raise ValueError(f"it holds a {type(data).__name__}")
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"The {file.name} of {name!r} cannot be read: {reason(error)}. A JSON object was expected. {cure}"
+        ) from error
+    return data
+
+
+def weights_in(name: str, folder: Path, config: str, cure: str) -> list[Path]:
+    """The weights in a model's folder, whose configuration is there, too."""
+    check_folder(name, folder)
+    files = [f for f in sorted(folder.iterdir()) if f.suffix in (".safetensors", ".bin", ".pth")]
+    has_config = (folder / config).is_file()
+    if not has_config or not files:
+        raise WeightsError(
+            f"{name!r} has no {'weights' if has_config else config}. A folder with {config} and weights beside it was "
+            f"expected. {cure}"
+        )
+    return files
 
 
 def check_folder(name: str, folder: Path) -> None:

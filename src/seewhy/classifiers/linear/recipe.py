@@ -97,19 +97,18 @@ class Linear(PictureRecipe):
     """Logistic regression or a linear SVM on the pooled features of a frozen encoder.
 
     Every picture is seen as itself and as ``n_crops`` random crops and flips; features get a signed power and unit
-    length; the regularisation is chosen on held-out pictures; probabilities are calibrated by temperature on them;
-    the final fit uses all pictures, or all but the validation pictures where the user gives some. The paper crops at
-    fixed places and squares its features; random crops and the square root did better on validation data
+    length; regularisation and temperature are chosen on held-out pictures. The final fit uses all pictures, or all but
+    the user's validation pictures. The paper crops at fixed places and squares its features, which did worse
     (benchmarks/grocery.py).
 
     Args:
-        solver: ``"logistic"`` (multinomial) or ``"svm"`` (one against the rest, squared hinge).
-        n_crops: random crops a picture.
-        power: exponent of the signed power.
-        l2: whether features get unit length.
-        class_weight: ``"balanced"`` weighs classes alike; ``None`` weighs pictures alike.
-        held_out: part of the pictures on which C, temperature and evidence are measured; each part in turn, so that
-            every picture is measured on once, and there are as many fits as parts.
+    solver: ``"logistic"`` (multinomial) or ``"svm"`` (one against the rest, squared hinge).
+    n_crops: random crops a picture.
+    power: exponent of the signed power.
+    l2: whether features get unit length.
+    class_weight: ``"balanced"`` weighs classes alike; ``None`` weighs pictures alike.
+    held_out: part of the pictures on which C, temperature and evidence are measured; each part in turn, so that
+    every picture is measured on once, and there are as many fits as parts.
     """
 
     name = "linear"
