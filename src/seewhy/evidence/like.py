@@ -75,7 +75,7 @@ def show_like(case: Case) -> Like | Missing:
     reasons: list[list[Because]] = [[] for _ in groups]
     if options.because is not None:
         changes = find_changes(options.because)
-        reasons = reasons_for(classifier, method, bank, case.picture, groups, changes, place)
+        reasons = reasons_for(case, method, bank, groups, changes)
     likenesses = tuple(_likenesses(case, bank, groups, boxes, reasons))
     shown = Showing(classifier, bank, case.look, case.target, case.subject, groups, likenesses, deletion)
     judged = method.judge(shown)
@@ -83,11 +83,7 @@ def show_like(case: Case) -> Like | Missing:
 
 
 def _likenesses(
-    case: Case,
-    bank: Patches,
-    groups: Sequence[Group],
-    boxes: Sequence[FractionBox],
-    reasons: Sequence[Sequence[Because]],
+    case: Case, bank: Patches, groups: Sequence[Group], boxes: Sequence[FractionBox], reasons: list[list[Because]]
 ) -> Iterator[Likeness]:
     """Groups that start from a region keep its letter; those that start from a channel get the letters after them."""
     letters = dict(zip(case.cells, (region.letter for region in case.regions), strict=True))
@@ -119,15 +115,10 @@ def _likenesses(
 
 
 def reasons_for(
-    classifier: Classifier,
-    method: Prototypes,
-    bank: Patches,
-    picture: Picture,
-    groups: Sequence[Group],
-    changes: Changes,
-    place: str | Path | None = None,
+    case: Case, method: Prototypes, bank: Patches, groups: Sequence[Group], changes: Changes
 ) -> list[list[Because]]:
     """For each patch of each group: how much of its likeness is lost when a property changes. Seven passes."""
+    classifier = case.classifier
     which = torch.tensor([m.patch for g in groups for m in g.matches])
     if not len(which):
         return [[] for _ in groups]
@@ -136,9 +127,9 @@ def reasons_for(
     def maps(look: EncoderOutput) -> Tensor:
         return method.activation(classifier, bank, look, which)
 
-    (found,) = Characteristics(changes).local(classifier.encoder, maps, [source(picture)], cells=cells)
+    (found,) = Characteristics(changes).local(classifier.encoder, maps, [source(case.picture)], cells=cells)
     said = iter(because(found, changes))
-    known = kept_influences(classifier, method, bank, place)
+    known = kept_influences(classifier, method, bank, case.options.prototypes)
     if known is None or known.means.strengths != changes.name:
         return [[next(said) for _ in g.matches] for g in groups]
     return [
@@ -153,17 +144,11 @@ def source(picture: Picture) -> View:
 
 def because(found: Influences, changes: Changes) -> list[Because]:
     """One for each prototype."""
-    relative, change = found.relative.tolist(), found.change.tolist()
-    return [
-        Because(
-            dict(zip(PROPERTIES, lost, strict=True)),
-            dict(zip(PROPERTIES, phi, strict=True)),
-            dict(zip(PROPERTIES, change, strict=True)),
-            changes.name,
-            sentence(dict(zip(PROPERTIES, lost, strict=True))) if changes.commensurable else "",
-        )
-        for lost, phi in zip(relative, found.phi.tolist(), strict=True)
-    ]
+    change, made = dict(zip(PROPERTIES, found.change.tolist(), strict=True)), []
+    for relative, values in zip(found.relative.tolist(), found.phi.tolist(), strict=True):
+        lost, phi = (dict(zip(PROPERTIES, row, strict=True)) for row in (relative, values))
+        made.append(Because(lost, phi, change, changes.name, sentence(lost) if changes.commensurable else ""))
+    return made
 
 
 def sentence(lost: dict[str, float]) -> str:
@@ -203,10 +188,7 @@ def leaders(bank: Patches, groups: Sequence[Group], reasons: Sequence[Sequence[B
 
 
 def delete_patches(
-    classifier: Classifier,
-    pixels: Float[Tensor, "3 h w"],
-    boxes: Sequence[FractionBox],
-    target: int,
+    classifier: Classifier, pixels: Float[Tensor, "3 h w"], boxes: Sequence[FractionBox], target: int
 ) -> PatchDeletion:
     """Hide all boxes at once under the mean colour, then the same pattern moved elsewhere: the falls of the lead."""
     height, width = pixels.shape[1:]
