@@ -12,11 +12,9 @@ gradient elsewhere is exactly zero. What they read is therefore not an opinion:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from statistics import mean
 from typing import Any
 
@@ -300,23 +298,3 @@ def score_methods(
         for architecture in ("cnn", "transformer"):
             found += [s for kind in KINDS if (s := score(method, architecture, kind, n, seed)) is not None]
     return found
-
-
-@cache
-def published() -> dict[str, list[Score]]:
-    """The scores that came with this release, by method; ``make docs`` adds those of new ones."""
-    rows = json.loads(files("seewhy").joinpath("planted.json").read_text("utf-8"))["scores"]
-    found: dict[str, list[Score]] = {}
-    for row in rows:
-        found.setdefault(row["method"], []).append(Score(**row))
-    return found
-
-
-def verdict(name: str) -> str:
-    """For tables: the hit rate over all kinds, and on which the method fails; empty for one never scored."""
-    scores = published().get(name, [])
-    if not scores:
-        return ""
-    failed = [f"{s.kind} ({s.architecture}) {s.hit_rate:.2f}" for s in scores if s.fails]
-    rate = f"{mean(s.hit_rate for s in scores):.2f}"
-    return f"{rate}; fails on {', '.join(failed)}" if failed else rate
