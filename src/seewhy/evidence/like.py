@@ -19,15 +19,13 @@ from ..explanation.similar import Because, Like, Likeness, PatchDeletion
 from ..explanation.verdict import Missing
 from ..heads.head import Target
 from ..pictures.images import Picture
-from ..prototypes.bank import PatchBank, Patches, as_box, cell_box
+from ..prototypes.bank import PatchBank, Patches, as_box, cell_box, redundant
 from ..prototypes.bank_influences import kept_influences
 from ..prototypes.base import Group, Prototypes, Query
-from ..prototypes.characteristics import Characteristics, View
+from ..prototypes.characteristics import Characteristics, Influences, View
 from ..prototypes.find import find_prototypes
-from ..prototypes.influences import Influences
 from ..prototypes.judging import Showing
 from ..prototypes.perturbations import PROPERTIES, Changes, find_changes
-from ..prototypes.redundancy import redundant
 from ..types import FractionBox
 from .case import Case
 
@@ -192,7 +190,7 @@ def sentence(lost: dict[str, float]) -> str:
 def leaders(bank: Patches, groups: Sequence[Group], reasons: Sequence[Sequence[Because]]) -> list[int]:
     """For each patch of all groups in turn, the position of the one that stands for it on the card: its own, as a rule.
 
-    Patches repeat each other by :func:`seewhy.prototypes.redundancy.redundant`: direction, the pictures nearest to
+    Patches repeat each other by :func:`seewhy.prototypes.bank.redundant`: direction, the pictures nearest to
     them, and, where they are known, influences. They are compared within a region; where each group is a prototype of
     its own, all with all. EPIC's channels, being at right angles, repeat none; pictures that voted are each shown.
     """
