@@ -42,7 +42,7 @@ def _with_prototypes(folder: Path) -> None:
 
 
 def _use_prototypes(folder: Path) -> None:
-    from seewhy.prototypes.epic.bank import EPICBank
+    from seewhy.prototypes.epic.method import EPICBank
 
     if (bank := EPICBank.of(seewhy.load(folder / "m", encoder=encoder()))) is None:
         raise SeeWhyError("none")
