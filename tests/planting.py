@@ -24,14 +24,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, relu, scaled_dot_product_attention
 
-from .attributions import Attribution, attributions
-from .classifiers.base import Classifier
-from .classifiers.unfitted import Pretrained
-from .encoders.base import Encoder, GlobalAverage, Layout
-from .encoders.split import LastBlock
-from .errors import InputError
-from .heads.head import Target
-from .types import Transform
+from seewhy.attributions import Attribution, attributions
+from seewhy.classifiers.base import Classifier
+from seewhy.classifiers.unfitted import Pretrained
+from seewhy.encoders.base import Encoder, GlobalAverage, Layout
+from seewhy.encoders.split import LastBlock
+from seewhy.errors import InputError
+from seewhy.heads.head import Target
+from seewhy.types import Transform
 
 SIDE = 64
 SYMBOL = 16
