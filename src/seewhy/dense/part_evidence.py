@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +22,7 @@ from ..descriptions.base import Descriptions, Words
 from ..encoders.stream import Encoded, file_digest
 from ..errors import DataError, ImageError, InputError
 from ..evidence.batch import FORMS, Done, Result, as_before, check_output, streamed, write_card
-from ..evidence.card_folder import INDEX, CardFolder
+from ..evidence.card_folder import CardFolder
 from ..evidence.explain import ExplainOptions, explain_seen
 from ..evidence.faithfulness import STILL_ODDS, STILL_VALUE
 from ..evidence.goals import Watched
@@ -364,30 +364,28 @@ def _spread(examples: list[Example]) -> list[Example]:
     return [example for _, example in sorted(ordered, key=lambda one: one[0])[:MOST_PARTS]]
 
 
+@dataclass
 class PartBatch:
     """Explains what is found in pictures, and writes a card each into a folder with an index; resumable."""
 
-    def __init__(
-        self,
-        explainer: PartExplainer,
-        options: ExplainOptions,
-        output: Path | None,
-        *,
-        most: int = MOST,
-        png: bool = False,
-        force: bool = False,
-        progress: Progress | None = None,
-    ) -> None:
-        if output is not None and check_output(output, force=force):
+    explainer: PartExplainer
+    options: ExplainOptions
+    output: Path | None
+    _: KW_ONLY
+    most: int = MOST
+    png: bool = False
+    force: bool = False
+    progress: Progress = field(default_factory=Progress)
+    n_pictures: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        if self.output is not None and check_output(self.output, force=self.force):
             raise InputError(
-                f"Cards of boxes or segments were to go to {output}, which is one file. A folder was expected, since a "
-                "picture may have many. Give one with -o."
+                f"Cards of boxes or segments were to go to {self.output}, which is one file. A folder was expected, "
+                "since a picture may have many. Give one with -o."
             )
-        self.explainer, self.options, self.output, self.most = explainer, explainer.options(options), output, most
-        self.endings = tuple(FORMS) if png else (".html",)
-        self.force, self.progress = force, progress or Progress()
-        self.index = None if output is None else output / INDEX
-        self.n_pictures = 0
+        self.options = self.explainer.options(self.options)
+        self.endings = tuple(FORMS) if self.png else (".html",)
 
     def run(self, names: Iterable[str]) -> Iterator[Done | Failure]:
         """Explain as a stream, in order; cards are written as they are made, the index at the end."""

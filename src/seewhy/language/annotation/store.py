@@ -265,7 +265,7 @@ class AnnotationStore:
         with self._writing():
             self.known(key)
             answers, sides = json.dumps(row["answers"]), (row["first"], row["second"], int(row["swapped"]))
-            values = (key, row["author"], *sides, answers, row["seconds"], _now())
+            values = (key, row["author"], *sides, answers, row["seconds"], row.get("made") or _now())
             self._db.execute("INSERT INTO judgements VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def judgements(self) -> list[dict[str, Any]]:
