@@ -344,9 +344,7 @@ class Segmenter(NamesPixels):
         size, (height, width) = looked.size[::-1], self.reader.resolution(looked)
         if there is not None:
             scores = scores.masked_fill(~there.found[:, None, None], ABSENT)
-        best, likely = best_classes(scores, (height, width), self.scorer.scale)
-        assert likely is not None
-        mask, probability = best.numpy(), likely.numpy()
+        mask, probability = (one.numpy() for one in best_classes(scores, (height, width), self.scorer.scale))
         if there is not None:
             mask = there.without_others(mask)
         if self.least:
