@@ -187,9 +187,15 @@ class Finder(ABC):
         Returns:
             An explanation each, with its ``box`` and a segment's ``mask``, which display themselves in a notebook.
         """
-        from .part_evidence import explain_parts
+        from ..evidence.explain import ExplainOptions
+        from .part_evidence import PartExplainer, with_examples
 
-        return explain_parts(self, picture, most, descriptions, known, store, **options)
+        explainer = PartExplainer.of(self, descriptions, store)
+        if known is not None:
+            explainer = with_examples(explainer, known)
+        found = self.find(picture)
+        numbers = range(1, min(most, len(found.regions)) + 1)
+        return list(explainer.explain(picture, found, ExplainOptions(**options), numbers))
 
 
 class Detector(Finder):

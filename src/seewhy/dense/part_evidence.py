@@ -10,7 +10,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, Unpack
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -31,7 +31,6 @@ from ..explanation.part import Outside, Part, PartBox
 from ..explanation.prediction import Ranked
 from ..explanation.similar import Like
 from ..explanation.verdict import Missing, Verdict
-from ..keywords import ExplainKeywords
 from ..pictures.boxes import has_boxes, load_boxes
 from ..pictures.images import upright_size
 from ..pictures.pixel_classes import MaskedPicture, MaskedPictures, is_masked, load_masks
@@ -44,7 +43,7 @@ from ..report import IndexEntry, render_index
 from ..storage.features import FeatureStore
 from ..types import Failure
 from .finders import Detector, Finder
-from .parts import PartEngine, PooledScore, WholePicture, part_encoder, part_picture, place_of
+from .parts import PartEngine, PartPlace, PooledScore, WholePicture, part_encoder, part_picture, place_of
 from .regions import Detections, Segmentation
 
 N_ELSEWHERE, N_TRIED, MOSTLY, HALF = 4, 64, 0.7, 0.5
@@ -187,14 +186,9 @@ class PartExplainer:
 
     def _explained(self, whole: WholePicture, part: Part, options: ExplainOptions) -> Explanation:
         place = place_of(whole, part.box, part.mask)
-        engine = PartEngine(whole, place)
-        features = place.cut(whole.own_cells)
-        model = replace(self.model, encoder=part_encoder(engine), head=place.head)
-        picture, view, frame = part_picture(whole, place)
-        pooled = model.encoder.head(features)
+        model, seen, view, frame = self.look(whole, place)
         target = options.target if options.target is not None else part.label
         own = options if options.target_text is not None else replace(options, target=target)
-        seen = Encoded(picture.name, picture.digest, pooled, features[0], picture)
         (made,) = explain_seen(model, [seen], own)
         part = replace(part, frame=frame)
         if options.measure:
@@ -204,7 +198,7 @@ class PartExplainer:
             part = replace(part, outside=outside)
         decided = made.prediction
         if part.label in model.classes:  # the name that the part was given, and the others after it
-            score = float(model.head.probabilities(pooled)[0][model.classes.index(part.label)])
+            score = float(model.head.probabilities(seen.pooled)[0][model.classes.index(part.label)])
             others = [one for one in decided.top if one.label != part.label][: len(decided.top) - 1]
             decided = replace(decided, top=(Ranked(part.label, score), *others), decision=None)
         subject = made.subject and replace(made.subject, decision=decided.label)
@@ -213,6 +207,13 @@ class PartExplainer:
         where = _of_parts(made.where, part)
         made = replace(made, where=where, like=like, words=words)
         return replace(made, prediction=decided, view=view, subject=subject, part=part)
+
+    def look(self, whole: WholePicture, place: PartPlace) -> tuple[Classifier, Encoded, np.ndarray, PartBox]:
+        """The part as a classifier sees it, as it is shown, and what of the picture that is."""
+        model = replace(self.model, encoder=part_encoder(PartEngine(whole, place)), head=place.head)
+        features, (picture, view, frame) = place.cut(whole.own_cells), part_picture(whole, place)
+        seen = Encoded(picture.name, picture.digest, model.encoder.head(features), features[0], picture)
+        return model, seen, view, frame
 
 
 def _of_parts(evidence: T, part: Part) -> T:
@@ -292,12 +293,8 @@ def _looked(explainer: PartExplainer, image: str, examples: list[Example], numbe
         return
     whole = WholePicture(explainer.score, image)
     for example in examples:
-        place = place_of(whole, example.box, example.mask)
-        model = replace(explainer.model, encoder=part_encoder(PartEngine(whole, place)), head=place.head)
-        features = place.cut(whole.own_cells)
-        picture = part_picture(whole, place)[0]
-        found = Encoded(image, picture.digest, features.mean((2, 3)), features[0], picture)
-        yield Known(found, explainer.score.classes.index(example.label), number, model)
+        model, seen, _, _ = explainer.look(whole, place_of(whole, example.box, example.mask))
+        yield Known(seen, explainer.score.classes.index(example.label), number, model)
 
 
 def _bank(known: list[Known]) -> PatchBank:
@@ -314,24 +311,6 @@ def _measured(half: list[Known], held: list[Known], n_classes: int) -> LikenessM
     real = [one for one in held if int(one.model.head(one.seen.pooled).argmax()) < n_classes]
     found = (trials(one.model, NearestPatches(), bank, [Labelled(one.seen, one.label)], len(real)) for one in real)
     return LikenessMeasure.of([one for some in found for one in some])
-
-
-def explain_parts(
-    finder: Finder,
-    picture: Any,
-    most: int = MOST,
-    descriptions: Words | None = None,
-    known: str | Path | None = None,
-    store: FeatureStore | None = None,
-    **options: Unpack[ExplainKeywords],
-) -> list[Explanation]:
-    """Find what is in a picture, and explain it."""
-    explainer = PartExplainer.of(finder, descriptions, store)
-    if known is not None:
-        explainer = with_examples(explainer, known)
-    found = finder.find(picture)
-    numbers = range(1, min(most, len(found.regions)) + 1)
-    return list(explainer.explain(picture, found, ExplainOptions(**options), numbers))
 
 
 def _given(source: Path, boxes_first: bool) -> Iterator[tuple[str, Callable[[tuple[int, int]], list[Example]]]]:
