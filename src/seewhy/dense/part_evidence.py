@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import KW_ONLY, dataclass, field, replace
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -31,7 +30,7 @@ from ..explanation.part import Outside, Part, PartBox
 from ..explanation.prediction import Ranked
 from ..explanation.similar import Like
 from ..explanation.verdict import Missing, Verdict
-from ..pictures.boxes import has_boxes, load_boxes
+from ..pictures.boxes import BoxedPicture, has_boxes, load_boxes
 from ..pictures.images import upright_size
 from ..pictures.pixel_classes import MaskedPicture, MaskedPictures, is_masked, load_masks
 from ..pictures.samples import load_samples
@@ -245,6 +244,10 @@ MOST_PICTURES, MOST_PARTS = 120, 6
 """Pictures that are looked at, and parts of one picture that are taken, evenly over the classes."""
 
 
+Given = BoxedPicture | tuple[MaskedPictures, MaskedPicture] | str
+"""A picture's boxes, its mask, or its class."""
+
+
 class Example(NamedTuple):
     """One known thing in a picture; the whole of it where there is neither box nor mask."""
 
@@ -260,9 +263,9 @@ def with_examples(explainer: PartExplainer, source: str | Path, progress: Progre
     chosen = given[:: max(1, -(-len(given) // MOST_PICTURES))]
     seen: list[Known] = []
     others: set[str] = set()
-    for number, (image, data) in enumerate(progress.track(chosen, "Looking at examples", len(chosen))):
+    for number, (image, known) in enumerate(progress.track(chosen, "Looking at examples", len(chosen))):
         try:
-            examples = data(upright_size(image))
+            examples = _things(known, upright_size(image))
             others |= {e.label for e in examples} - set(classes)
             seen += _looked(explainer, image, _spread([e for e in examples if e.label in classes]), number)
         except ImageError as error:
@@ -313,23 +316,24 @@ def _measured(half: list[Known], held: list[Known], n_classes: int) -> LikenessM
     return LikenessMeasure.of([one for some in found for one in some])
 
 
-def _given(source: Path, boxes_first: bool) -> Iterator[tuple[str, Callable[[tuple[int, int]], list[Example]]]]:
-    """Pictures, and what gives the known things of each once its size is known."""
+def _given(source: Path, boxes_first: bool) -> Iterator[tuple[str, Given]]:
+    """Pictures, and what is known of each."""
     if has_boxes(source) and (boxes_first or not is_masked(source)):
-        for picture in load_boxes(source).present().pictures:
-            yield picture.image, lambda _size, boxes=picture.boxes: [Example(b.label, b.box) for b in boxes]
+        yield from ((picture.image, picture) for picture in load_boxes(source).present().pictures)
     elif is_masked(source):
         data = load_masks(source)
-        for item in data.items:
-            yield item.image, partial(_of_masks, data, item)
+        yield from ((item.image, (data, item)) for item in data.items)
     else:
-        for sample in load_samples(source).items:
-            yield sample.image, lambda size, label=sample.label: [Example(label, (0.0, 0.0, *map(float, size)))]
+        yield from ((sample.image, sample.label) for sample in load_samples(source).items)
 
 
-def _of_masks(data: MaskedPictures, item: MaskedPicture, size: tuple[int, int]) -> list[Example]:
-    truth, _ = data.truth(item, size)
+def _things(known: Given, size: tuple[int, int]) -> list[Example]:
+    if isinstance(known, BoxedPicture):
+        return [Example(one.label, one.box) for one in known.boxes]
     whole = (0.0, 0.0, float(size[0]), float(size[1]))
+    if isinstance(known, str):
+        return [Example(known, whole)]
+    data, (truth, _) = known[0], known[0].truth(known[1], size)
     return [Example(data.classes[k], whole, truth == k) for k in np.unique(truth) if k < len(data.classes)]
 
 

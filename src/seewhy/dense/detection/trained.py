@@ -86,11 +86,8 @@ class TrainedDetector(Detector):
         self, *, least: float | None = None, overlap: float | None = None, most: int | None = None
     ) -> TrainedDetector:
         """The same with other boxes kept."""
-        given = {
-            "thresholds": None if least is None else (least,) * len(self.classes),
-            "overlap": overlap,
-            "most": most,
-        }
+        thresholds = None if least is None else (least,) * len(self.classes)
+        given: dict[str, Any] = {"thresholds": thresholds, "overlap": overlap, "most": most}
         return replace(self, **{name: value for name, value in given.items() if value is not None})
 
     def for_classes(self, labels: Iterable[str]) -> TrainedDetector:
