@@ -303,14 +303,14 @@ def _boxes(session: Session, place: Path, path: Path | None) -> NoReturn:
     session.finish_settings()
     o = session.given
     truth = load_boxes(place, pictures=o.pictures).present()
-    encoder = session.encoder()
     if o.detector is not None:
         names = truth.classes if o.labels is None else options.label_names(o.labels)
         ranked: dict[str, Any] = getattr(detectors[o.detector.partition(":")[0]], "ranked", dict)()
-        boxes = _detected(session, truth, detector_for(o.detector, names, encoder, store=session.store, **ranked))
+        boxes = _detected(
+            session, truth, detector_for(o.detector, names, session.encoder(), store=session.store, **ranked)
+        )
     elif is_detector(o.model or ""):
         saved = load_detector(o.model or "", encoder=session.own_encoder, engine=session.engine).keeping(least=0.0)
-        encoder = saved.base
         names = saved.classes if o.labels is None else options.label_names(o.labels)
         if o.labels is None and saved.reads_words:
             names = truth.classes
@@ -324,7 +324,7 @@ def _boxes(session: Session, place: Path, path: Path | None) -> NoReturn:
     else:
         boxes = load_boxes(o.model or "", pictures=o.pictures)
     chosen = [] if o.novel is None else [n.strip() for n in o.novel.split(",")]
-    report = evaluate_boxes(truth, boxes, encoder=encoder, novel=chosen, seed=session.seed)
+    report = evaluate_boxes(truth, boxes, novel=chosen, seed=session.seed)
     session.report(report, path)
     session.end(len(truth))
 
