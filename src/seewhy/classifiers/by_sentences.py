@@ -189,12 +189,12 @@ class Discriminative(PictureRecipe):
     repeating, and probabilities outside the classes in question stay the first look's.
 
     Args:
-    k: classes in question.
-    m: descriptions a class, at most.
-    margin: by which a description must be ahead; 0 as in the paper.
-    weight: ``w``; left out, chosen.
-    gate: see :class:`~seewhy.heads.votes.Reranking`; left out, every picture is decided by descriptions.
-    templates: of the classes' own sentences; left out, the encoder's.
+        k: classes in question.
+        m: descriptions a class, at most.
+        margin: by which a description must be ahead; 0 as in the paper.
+        weight: ``w``; left out, chosen.
+        gate: see :class:`~seewhy.heads.votes.Reranking`; left out, every picture is decided by descriptions.
+        templates: of the classes' own sentences; left out, the encoder's.
     """
 
     name = "discriminative"
@@ -288,8 +288,8 @@ class SparseConcepts(PictureRecipe):
     they report, and normalise over a picture's concepts; see ``seewhy study interpretability``.
 
     Args:
-    kept: concepts of each picture; 10 of 200 is their sparsity 0.95.
-    n_concepts: at most.
+        kept: concepts of each picture; 10 of 200 is their sparsity 0.95.
+        n_concepts: at most.
     """
 
     name = "sparse_concepts"

@@ -23,7 +23,6 @@ from .split import (
     average_if_equal,
     cut_by_graph,
     example_pixels,
-    fingerprint,
     freeze,
     hooked,
     in_single,
@@ -250,15 +249,7 @@ def from_module(
             f"{name} was given {len(names)} class names and has {has}. One name per output was expected. "
             "Pass classes in the order of the outputs."
         )
-    return split.encoder(
-        name=name,
-        transform=transform,
-        fingerprint=fingerprint(twin, transform),
-        classifier=classifier,
-        classes=names,
-        module=lambda: twin,
-        engine=engine,
-    )
+    return split.encoder(twin, name, transform, classifier=classifier, classes=names, engine=engine)
 
 
 def frozen_copy(module: nn.Module) -> nn.Module:

@@ -134,9 +134,8 @@ def _encoder(reader: Reader, transform: Transform, name: str, engine: str) -> En
     digest = weights_digest({}, f"{fingerprint(reader.model, transform)}|{reader.prompt}")
 
     def made(called: str, head: LastToken, key: str, **more: Any) -> Encoder:
-        whole = nn.Sequential(trunk, head)
-        halves = Split(trunk, head, layout)
-        return halves.encoder(name=called, transform=transform, fingerprint=key, module=lambda: whole, **more)
+        halves, whole = Split(trunk, head, layout), nn.Sequential(trunk, head)
+        return halves.encoder(whole, called, transform, fingerprint=key, **more)
 
     def under(instruction: str) -> Encoder:
         own, ids = reader.head(instruction, n_tokens)

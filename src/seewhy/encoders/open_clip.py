@@ -81,14 +81,8 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
     transform = transform_of(model.visual.preprocess_cfg, whole)
     split, projection = split_visual(model.visual, transform.input_size, whole)
     digest = fingerprint(model, transform)
-    return split.encoder(
-        name=whole,
-        transform=transform,
-        fingerprint=digest,
-        text=lambda: text_tower(model, tokenizer, digest, projection),
-        module=lambda: model.visual,
-        engine=engine,
-    )
+    text = lambda: text_tower(model, tokenizer, digest, projection)  # noqa: E731
+    return split.encoder(model.visual, whole, transform, fingerprint=digest, text=text, engine=engine)
 
 
 def transform_of(preprocess: dict[str, Any], name: str) -> Transform:

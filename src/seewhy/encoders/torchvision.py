@@ -11,7 +11,7 @@ from ..types import Transform
 from .base import Encoder
 from .fence import fenced
 from .module import split_module
-from .split import fingerprint, freeze
+from .split import freeze
 from .weights import EXAMPLE, WeightsFile, fetch_url
 
 
@@ -45,15 +45,7 @@ def load(name: str, *, engine: str = "auto", weights: str = "DEFAULT", **options
     split, classifier, _ = split_module(freeze(model), None, None, transform.input_size, whole)
     if classifier is not None and len(classes) != classifier.out_features:
         classes = tuple(f"class {i}" for i in range(classifier.out_features))
-    return split.encoder(
-        name=whole,
-        transform=transform,
-        fingerprint=fingerprint(model, transform),
-        classifier=classifier,
-        classes=classes,
-        module=lambda: model,
-        engine=engine,
-    )
+    return split.encoder(model, whole, transform, classifier=classifier, classes=tuple(classes), engine=engine)
 
 
 def transform_of(preset: Any) -> Transform:

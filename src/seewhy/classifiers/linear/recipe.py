@@ -102,13 +102,13 @@ class Linear(PictureRecipe):
     (benchmarks/grocery.py).
 
     Args:
-    solver: ``"logistic"`` (multinomial) or ``"svm"`` (one against the rest, squared hinge).
-    n_crops: random crops a picture.
-    power: exponent of the signed power.
-    l2: whether features get unit length.
-    class_weight: ``"balanced"`` weighs classes alike; ``None`` weighs pictures alike.
-    held_out: part of the pictures on which C, temperature and evidence are measured; each part in turn, so that
-    every picture is measured on once, and there are as many fits as parts.
+        solver: ``"logistic"`` (multinomial) or ``"svm"`` (one against the rest, squared hinge).
+        n_crops: random crops a picture.
+        power: exponent of the signed power.
+        l2: whether features get unit length.
+        class_weight: ``"balanced"`` weighs classes alike; ``None`` weighs pictures alike.
+        held_out: part of the pictures on which C, temperature and evidence are measured; each part in turn, so that
+            every picture is measured on once, and there are as many fits as parts.
     """
 
     name = "linear"
