@@ -252,8 +252,13 @@ def encode_samples(
     """
     validation = held_out.validation
     others = () if validation is None else validation.items
-    if validation is not None:
-        _check_labels(samples, validation)
+    if unknown := [c for c in (() if validation is None else validation.classes) if c not in samples.classes]:
+        near = nearest(unknown[0], samples.classes, n=3, cutoff=0.4)
+        raise DataError(
+            f"The validation pictures have the class {unknown[0]!r}, which is not among the {len(samples.classes)} to "
+            f"train on. {'Did you mean' if near else 'The first are'} "
+            f"{', '.join(map(repr, near or samples.classes[:5]))}? Name the classes alike in both."
+        )
     for note in samples.notes + (() if validation is None else validation.notes):
         progress.note(note)
     items, n_trained = [*samples.items, *others], len(samples)
@@ -275,17 +280,6 @@ def encode_samples(
     else:
         pictures = _hold_validation(kept, encoded, [i >= n_trained for i in pairs], held_out.split, progress)
     return replace(pictures, encoder=encoder.fingerprint)
-
-
-def _check_labels(samples: Samples, validation: Samples) -> None:
-    unknown = [c for c in validation.classes if c not in samples.classes]
-    if unknown:
-        near = nearest(unknown[0], samples.classes, n=3, cutoff=0.4)
-        raise DataError(
-            f"The validation pictures have the class {unknown[0]!r}, which is not among the {len(samples.classes)} to "
-            f"train on. {'Did you mean' if near else 'The first are'} "
-            f"{', '.join(map(repr, near or samples.classes[:5]))}? Name the classes alike in both."
-        )
 
 
 def hold_out(items: Sequence[Sample], encoded: Sequence[Encoded], how: HoldOut, progress: Progress) -> EncodedSet:

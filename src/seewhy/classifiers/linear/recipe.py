@@ -14,9 +14,8 @@ from ...bounds import Natural, Positive
 from ...encoders.base import Encoder
 from ...heads.head import Head
 from ...heads.normalise import Normalise
-from ...pictures.samples import Sample, split
+from ...pictures.samples import split
 from ...threads import beside
-from ...types import Crop
 from .. import classifiers
 from ..base import Classifier
 from ..encoded_set import MAX_HELD_OUT, EncodedSet, HeldOut, HeldOutPart, Split, evenly
@@ -127,7 +126,10 @@ class Linear(PictureRecipe):
     seed: int = 0
 
     def learn(self, fitting: Fitting) -> Outcome:
-        return self.learn_seen(fitting.encoder, fitting.look(views=self._views, n_bank=self.n_bank))
+        pictures = fitting.look(
+            views=lambda sample: crops_by_name(sample.image, self.n_crops, self.seed), n_bank=self.n_bank
+        )
+        return self.learn_seen(fitting.encoder, pictures)
 
     def learn_seen(self, encoder: Encoder, pictures: EncodedSet) -> Outcome:
         """Learn from pictures that were looked at before, all with as many views."""
@@ -157,9 +159,6 @@ class Linear(PictureRecipe):
         rows = Rows.of(pictures, self._feature)
         fit = self._solve(rows, torch.ones_like(rows.own), len(pictures.classes), c / (self.n_crops + 1), None)
         return Head(self._feature, fit.weight, fit.bias)
-
-    def _views(self, sample: Sample) -> Sequence[Crop | None]:
-        return crops_by_name(sample.image, self.n_crops, self.seed)
 
     def _choose(self, rows: Rows, pictures: EncodedSet) -> Choice:
         """C and temperature, on held-out pictures; without any, a middling C and no calibration."""
