@@ -66,8 +66,6 @@ def selection_matrix(
 
 
 class Selection(NamedTuple):
-    """Texts chosen for each class in question."""
-
     texts: Int[Tensor, "b k m"]
     used: Bool[Tensor, "b k m"]
 
@@ -118,7 +116,6 @@ def best_weight(
 
 
 def hits(scores: Float[Tensor, "n k"], right: Bool[Tensor, "n k"]) -> Bool[Tensor, " n"]:
-    """Whether the highest score is the right class's."""
     return right.gather(1, scores.argmax(1, keepdim=True))[:, 0]
 
 

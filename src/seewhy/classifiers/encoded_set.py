@@ -113,7 +113,6 @@ class EncodedSet:
 
     @property
     def digests(self) -> tuple[str, ...]:
-        """Of the files' bytes."""
         return tuple(one.digest for one in self.encoded)
 
     @cached_property
@@ -137,7 +136,6 @@ class EncodedSet:
         return (~self.held).nonzero()[:, 0].tolist()
 
     def subset(self, index: Sequence[int]) -> Self:
-        """Those in these places."""
         index = list(index)
         return replace(
             self,
@@ -174,7 +172,6 @@ class EncodedSet:
         return self.own_crops(index) if len(index) else None
 
     def own_crops(self, index: Int[Tensor, " m"]) -> HeldOut:
-        """These pictures, each by its own crop alone."""
         pooled = torch.stack([self.encoded[i].pooled[0] for i in index.tolist()])
         return HeldOut(pooled, self.labels[index], groups=self.groups[index])
 
@@ -223,8 +220,6 @@ def encode_labelled(
 
 @dataclass(frozen=True)
 class HoldOut:
-    """Which pictures are measured on, and not trained on."""
-
     fraction: HeldOutPart = 0.2
     seed: int = 0
     validation: Samples | None = None

@@ -33,8 +33,6 @@ from .encoded_set import EncodedSet, HoldOut, Split, encode_samples, spread
 
 @dataclass(frozen=True)
 class Fitting:
-    """What a recipe is given to learn from."""
-
     encoder: Encoder
     samples: Samples
     held_out: HoldOut

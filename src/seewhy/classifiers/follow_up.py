@@ -144,7 +144,6 @@ class FollowUp(Recipe):
     def build(
         self, encoder: Encoder, labels: Sequence[str], pairs: Iterable[Pair] = (), store: FeatureStore | None = None
     ) -> Classifier:
-        """A classifier for these classes."""
         first = ZeroShot(self.templates, self.scale).build(encoder, labels, store)
         return self.after(first, list(pairs), store)
 

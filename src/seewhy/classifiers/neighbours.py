@@ -125,8 +125,6 @@ class Neighbours(PictureRecipe):
 
 @dataclass(frozen=True)
 class _Choice:
-    """What was chosen, and its leave-one-out figures."""
-
     k: int
     temperature: float
     scale: float

@@ -23,8 +23,6 @@ from .unfitted import ZeroShot
 
 @dataclass(frozen=True)
 class Finding:
-    """What one pair of sentences says of a picture."""
-
     name: str
     probability: float
     margin: float

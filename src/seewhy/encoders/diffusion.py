@@ -51,7 +51,6 @@ class Reading:
 
     @classmethod
     def said(cls, text: str, name: str) -> Reading:
-        """What stands behind ``@``."""
         known, found = [f.name for f in fields(cls)], {}
         for part in filter(None, text.split(",")):
             key, _, value = part.partition("=")

@@ -136,7 +136,6 @@ def processor_of(folder: Path, name: str) -> dict[str, Any]:
 
 
 def transform_of(data: dict[str, Any], name: str) -> Transform:
-    """An image processor's settings as a Transform."""
     size, crop = data.get("size") or {}, data.get("crop_size") or {}
     crops = bool(data.get("do_center_crop")) and bool(crop)
     interpolation = RESAMPLE.get(data.get("resample", -1))
@@ -172,8 +171,6 @@ def _states(tower: Any, pixels: Tensor) -> Tensor:
 
 
 class TokenTail(nn.Module):
-    """Norm and reading of the tokens after the last block."""
-
     def __init__(self, tower: nn.Module, family: Family, prefix: int) -> None:
         super().__init__()
         self.norm = tower.get_submodule(family.norm)
@@ -271,7 +268,6 @@ def _encoder(model: Any, transform: Transform, tokenizer: Any, name: str, engine
 
 
 def text_tower(model: Any, tokenizer: Any, digest: str) -> ClipText:
-    """The words half. SigLIP was trained on full-length padding and needs it; CLIP's causal one does not."""
     length = model.config.text_config.max_position_embeddings
     fills = "siglip" in model.config.model_type
     padding = "max_length" if fills else "longest"
@@ -303,7 +299,6 @@ class TextHalf(nn.Module):
         return out if isinstance(out, Tensor) else out.pooler_output
 
     def embed(self, ids: Int[Tensor, "n t"], mask: Int[Tensor, "n t"] | None = None) -> TokenEmbeddings:
-        """Words before positions are added."""
         vectors = self.model.text_model.get_input_embeddings()(ids)
         return TokenEmbeddings.of(vectors, ids, self.sentence.lengths(ids, mask), self.sentence)
 

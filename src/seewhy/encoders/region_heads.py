@@ -24,8 +24,6 @@ MOST = 65536
 
 @dataclass(frozen=True)
 class HeadSizes:
-    """How large the heads are."""
-
     channels: int
     out: int
     width: int = 64
@@ -66,13 +64,11 @@ class RegionHeads(nn.Module):
 
     @classmethod
     def restored(cls, facts: Mapping[str, Any]) -> Self:
-        """By what :meth:`facts` gave, before its tensors are loaded."""
         made = cls(HeadSizes(**facts))
         freeze(made)
         return made
 
     def facts(self) -> dict[str, Any]:
-        """What beside tensors is needed to build it again, as JSON."""
         return asdict(self.sizes)
 
     def levels(self, grid: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b d _h _w"], ...]:

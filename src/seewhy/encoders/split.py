@@ -22,7 +22,6 @@ from .base import Encoder, GlobalAverage, Layout
 
 @contextmanager
 def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
-    """Within it these hooks act."""
     with ExitStack() as stack:
         for handle in handles:
             stack.enter_context(handle)
@@ -126,7 +125,6 @@ class LastBlock(nn.Module):
 
 
 def moved(value: Any, device: torch.device) -> Any:
-    """A recorded constant on the device of the tokens."""
     if isinstance(value, tuple):
         return tuple(moved(part, device) for part in value)
     return value.to(device) if isinstance(value, Tensor) else value
@@ -259,8 +257,6 @@ class _Reached(Exception):
 
 
 class UntilLayer(nn.Module):
-    """A network up to a layer."""
-
     def __init__(self, module: nn.Module, layer: str) -> None:
         super().__init__()
         self.module, self.layer = module, layer

@@ -103,7 +103,6 @@ def _create(name: str, options: dict[str, Any]) -> tuple[nn.Module, Missing]:
 def _filled(
     name: str, architecture: str, weights: Mapping[str, Tensor], options: dict[str, Any]
 ) -> tuple[nn.Module, Missing]:
-    """The network with these weights, and what they leave out."""
     import timm
 
     check_kinds(f"timm:{name}", weights)
@@ -123,7 +122,6 @@ def _filled(
 
 
 def _create_from_folder(name: str, folder: Path, options: dict[str, Any]) -> tuple[nn.Module, Missing]:
-    """A folder as ``save_for_hf`` writes it."""
     cure = "Write one with timm.models.save_for_hf(model, folder, safe_serialization=True)."
     found = weights_in(f"timm:{name}", folder, "config.json", cure)
     order = {file: i for i, file in enumerate(WEIGHT_FILES)}  # of other names, safetensors first
@@ -155,7 +153,6 @@ def _configuration(name: str) -> AbstractContextManager[None]:
 
 
 def transform_of(model: nn.Module, name: str) -> Transform:
-    """The network's own evaluation preprocessing."""
     import timm
 
     data = timm.data.resolve_model_data_config(model)

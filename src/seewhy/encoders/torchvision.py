@@ -49,7 +49,6 @@ def load(name: str, *, engine: str = "auto", weights: str = "DEFAULT", **options
 
 
 def transform_of(preset: Any) -> Transform:
-    """torchvision's evaluation preset as a Transform."""
     height, width = (*preset.crop_size, preset.crop_size[-1])[:2]
     resize = preset.resize_size[0] if len(preset.resize_size) == 1 else tuple(preset.resize_size)
     mean, std = tuple(map(float, preset.mean)), tuple(map(float, preset.std))

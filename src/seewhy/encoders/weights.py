@@ -100,7 +100,6 @@ class WeightsFile:
         return cls(path, said)
 
     def require(self, keys: Iterable[str]) -> None:
-        """Refuse a file that does not say what is needed."""
         missing = [key for key in keys if self.said.get(key) is None]
         if missing:
             raise ModelError(
@@ -110,7 +109,6 @@ class WeightsFile:
 
     @property
     def transform(self) -> Transform:
-        """The preprocessing."""
         self.require(["transform"])
         its = f"The transform of {str(self.path)!r}"
         try:
@@ -305,7 +303,6 @@ def fetch_url(name: str, url: str, instead: str) -> Path:
 
 
 def local_folder(name: str, folder: Path) -> Path:
-    """A model's folder of which the hub is not asked."""
     if not folder.is_dir():
         raise WeightsError(
             f"{name!r} was given, and there is no such folder. A folder written by save_pretrained was expected; the "

@@ -50,7 +50,6 @@ class Rows:
 
     @classmethod
     def of(cls, pictures: EncodedSet, feature: Normalise) -> Rows:
-        """All views of these pictures."""
         x, y, picture = pictures.rows(torch.ones_like(pictures.held))
         own = torch.cat([torch.ones(1, dtype=torch.bool), picture[1:] != picture[:-1]])
         rounds = pictures.folds
@@ -211,7 +210,6 @@ class Linear(PictureRecipe):
     def _solve(
         self, rows: Rows, of: Tensor, n_classes: int, c: float, start: LinearFit | None, shares: Tensor | None = None
     ) -> LinearFit:
-        """Fit on these rows, from the fit there is."""
         x, y = rows.x[of], rows.y[of]
         solve = fit_logistic if self.solver == "logistic" else fit_svm
         return solve(x, y, n_classes, c, sample_weight=self._weight(y, shares), warm_start=start, tol=TOL)

@@ -80,8 +80,6 @@ Loss = Softmax | SquaredHinge
 
 
 class LinearFit(NamedTuple):
-    """A fitted linear classifier: ``logits = x @ weight.T + bias``."""
-
     weight: Tensor
     bias: Tensor
     loss: float
@@ -367,7 +365,6 @@ class _Round:
         self.fitted: LinearFit | None = None
 
     def step(self, solver: Solver, n_classes: int, c: float, tol: float) -> Tensor:
-        """Logits of the held-out pictures at the next C."""
         fit, x, y = fit_logistic if solver == "logistic" else fit_svm, self.x[~self.out], self.y[~self.out]
         self.fitted = fit(x, y, n_classes, c, sample_weight=self.weigh(y), warm_start=self.fitted, tol=tol)
         return _by_picture(self.fitted.logits(self.x[self.asked]), self.groups)
