@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import pickle
 import re
-import urllib.error
 import urllib.request
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -280,7 +279,7 @@ def fetch_url(name: str, url: str, instead: str) -> Path:
         try:
             if not why:
                 urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=5).close()
-        except (urllib.error.URLError, OSError) as error:
+        except OSError as error:
             why = f"{url} does not answer ({type(error).__name__})"
         if why:
             raise WeightsError(
