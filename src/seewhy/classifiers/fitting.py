@@ -33,8 +33,6 @@ from .encoded_set import EncodedSet, HoldOut, Split, encode_samples, spread
 
 @dataclass(frozen=True)
 class Fitting:
-    """What a recipe is given to learn from."""
-
     encoder: Encoder
     samples: Samples
     held_out: HoldOut
@@ -185,7 +183,18 @@ def _patches(outcome: Outcome, n_bank: int, fitting: Fitting) -> dict[str, Any]:
     decided by the trial, which was not fitted on them, unless the outcome says what was decided.
     """
     pictures, final, progress = outcome.patches or outcome.pictures, outcome.classifier, fitting.progress
-    encoded = _with_maps(pictures, final, n_bank, fitting.store if outcome.keep else None, progress)
+    chosen = [
+        i for part in (pictures.final, ~pictures.final) for i in spread(pictures.labels.tolist(), part.tolist(), n_bank)
+    ]
+    same = pictures.encoder == final.encoder.fingerprint
+    encoded = {i: s for i in chosen if same and (s := pictures.encoded[i]).features is not None and s.picture}
+    missing = [i for i in chosen if i not in encoded]
+    request = EncodeRequest(features=lambda _index: True, pictures=True)
+    store = fitting.store if outcome.keep else None
+    stream = encode_stream(final.encoder, [pictures.items[i].source for i in missing], store=store, request=request)
+    again = list(progress.track(stream, "Keeping patches", len(missing)))
+    encoded |= {i: s for i, s in zip(missing, again, strict=True) if isinstance(s, Encoded)}
+    encoded = {i: encoded[i] for i in chosen if i in encoded}
     kept = [i for i in encoded if bool(pictures.final[i])]
     if not kept:
         return {"bank": None}
@@ -207,19 +216,3 @@ def _patches(outcome: Outcome, n_bank: int, fitting: Fitting) -> dict[str, Any]:
             mine = [one for i, one in tested.items() if int(folds[i]) == fold]
             made += trials(final, NearestPatches(), others, progress.track(mine, "Measuring", len(mine)), len(tested))
     return {"bank": bank, "likeness": LikenessMeasure.of(made)}
-
-
-def _with_maps(
-    pictures: EncodedSet, final: Classifier, n_bank: int, store: FeatureStore | None, progress: Progress
-) -> dict[int, Encoded]:
-    """At most so many pictures of either kind with feature map and pixels, by their places in order."""
-    parts = (pictures.final, ~pictures.final)
-    chosen = [i for part in parts for i in spread(pictures.labels.tolist(), part.tolist(), n_bank)]
-    same = pictures.encoder == final.encoder.fingerprint
-    encoded = {i: s for i in chosen if same and (s := pictures.encoded[i]).features is not None and s.picture}
-    missing = [i for i in chosen if i not in encoded]
-    request = EncodeRequest(features=lambda _index: True, pictures=True)
-    stream = encode_stream(final.encoder, [pictures.items[i].source for i in missing], store=store, request=request)
-    again = list(progress.track(stream, "Keeping patches", len(missing)))
-    encoded |= {i: s for i, s in zip(missing, again, strict=True) if isinstance(s, Encoded)}
-    return {i: encoded[i] for i in chosen if i in encoded}

@@ -48,10 +48,10 @@ class Neighbours(PictureRecipe):
     explained.
 
     Args:
-    k: pictures that vote; left out, chosen.
-    temperature: of the vote; left out, chosen.
-    n_crops: random crops a picture, which vote too.
-    power: exponent of the signed power.
+        k: pictures that vote; left out, chosen.
+        temperature: of the vote; left out, chosen.
+        n_crops: random crops a picture, which vote too.
+        power: exponent of the signed power.
     """
 
     name = "neighbours"
@@ -125,8 +125,6 @@ class Neighbours(PictureRecipe):
 
 @dataclass(frozen=True)
 class _Choice:
-    """What was chosen, and its leave-one-out figures."""
-
     k: int
     temperature: float
     scale: float

@@ -34,8 +34,6 @@ _TOO_LARGE = 65520
 
 @dataclass(frozen=True)
 class Encoded:
-    """One picture after the trunk."""
-
     name: str
     digest: str
     pooled: Float[Tensor, "v d"]
@@ -46,8 +44,6 @@ class Encoded:
 
 @dataclass(frozen=True)
 class EncodeRequest:
-    """What a caller wants of each picture."""
-
     features: Callable[[int], bool] = lambda _index: False
     pictures: Callable[[int], bool] | bool = False
     miniatures: bool = False
