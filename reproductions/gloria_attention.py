@@ -32,8 +32,8 @@ from seewhy.encoders.split import freeze
 from seewhy.encoders.text_tokens import Sentence, TokenEmbeddings, TokenVectors
 from seewhy.heads.head import Target
 from seewhy.learning.adaptation.backbone import SmallResNet
+from seewhy.learning.contrast import ImageRegions, RegionalContrast, TextWords
 from seewhy.learning.objectives.regional import GLoRIA
-from seewhy.learning.regions import ImageRegions, RegionalContrast, TextWords
 from seewhy.metrics.controls import CONTROLS
 from seewhy.planted import hit_and_energy
 from seewhy.seeded import seeded

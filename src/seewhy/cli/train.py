@@ -19,7 +19,7 @@ from .terminal import Terminal
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
-    from ..learning.cost import Cost
+    from ..learning.outputs import Cost
     from ..learning.way import Way
 
 ADAPT_EXAMPLES = """
@@ -289,7 +289,7 @@ def _say_cost(session: Session, cost: Cost) -> NoReturn:
     """What a training would cost."""
     texts = f" with {cost.n_texts} texts" if cost.n_texts else ""
     session.say(
-        {"dry_run": True, **asdict(cost)},
+        asdict(cost),
         f"{cost.n_pictures} pictures{texts}, {cost.n_weights:,} weights to train",
         f"looking and reading, if nothing is known yet: {duration(cost.seconds_looking)}",
         f"training: {cost.n_steps} steps of {cost.seconds_per_step:.2f} s on this machine",
