@@ -23,7 +23,6 @@ from ...classifiers.network import Network
 from ...descriptions.base import Descriptions
 from ...encoders.base import Encoder, TextTower, Tokenised, TrainableText
 from ...encoders.clip_text import ClipText
-from ...encoders.engines import Engine
 from ...encoders.split import freeze, weights_digest
 from ...encoders.stream import Encoded, EncodeRequest, encode_stream, encode_texts
 from ...errors import InputError
@@ -104,21 +103,12 @@ def _among_texts(
     trunk: Callable[[], nn.Module],
     head: nn.Module,
     text: Callable[[], TextTower],
-    fingerprint: str,
-    engine: str | Callable[[], Engine],
+    digest: str,
+    engine: Any,
 ) -> Encoder:
     """An encoder as ``on``, whose head ends in the space of the texts: the linear classifier stands there."""
-    return Encoder(
-        name=on.name,
-        transform=on.transform,
-        trunk=trunk,
-        head=head,
-        layout=on.layout,
-        fingerprint=fingerprint,
-        text=text,
-        module=lambda: nn.Sequential(trunk(), head),
-        engine=engine,
-    )
+    own = {"head": head, "text": text, "fingerprint": mark, "engine": engine, "classifier": None, "classes": ()}
+    return on.but(**own, trunk=trunk, module=lambda: nn.Sequential(trunk(), head))
 
 
 class PlacedText:
