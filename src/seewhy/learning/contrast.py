@@ -152,7 +152,7 @@ class RegionalContrast(PairTask):
         self, image: nn.Module, text: nn.Module, objective: Regional, *, column: str = "pixels", hold: bool = False
     ) -> None:
         super().__init__(objective, column, "text", hold=hold)
-        self.image, self.text, self.local = image, text, objective.local()
+        self.image, self.text = image, text
 
     def features(self, batch: Batch) -> tuple[Tensor, ...]:
         self.hold_norms()
@@ -166,11 +166,11 @@ class RegionalContrast(PairTask):
         whole = self.compared(image, text, batch)[0]
         words = said[0] if said else text.view(len(text), -1, text.shape[-1])
         filled = said[1] if said else words.new_ones(words.shape[:2]).bool()
-        if self.local.across:  # of all processes; texts are made as long as the longest
+        if self.objective.across:  # of all processes; texts are made as long as the longest
             more = max(sizes_of(words.shape[1])) - words.shape[1]
             longer, flags = pad(words, (0, 0, 0, more)), pad(filled.to(words), (0, more))
             regions, words, filled = gathered(regions)[0], gathered(longer)[0], gathered(flags)[0] > 0.5
-        parts = self.objective.local_weight * self.local(regions, words, filled, self.state)
+        parts = self.objective.local_weight * self.objective.local(regions, words, filled, self.state)
         return {"loss": whole + parts, "whole": whole.detach(), "parts": parts.detach(), **self.learnt()}
 
 

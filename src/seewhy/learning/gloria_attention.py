@@ -16,7 +16,7 @@ from ..encoders.base import EncoderOutput, TrainableText
 from ..encoders.text_tokens import ReadsTokens
 from ..errors import InputError
 from ..heads.head import Target, TargetFunction
-from .objectives.regional import Attending
+from .objectives.regional import GLoRIA
 
 
 @attributions.register
@@ -96,7 +96,7 @@ class GLoRIAAttention(Attribution):
         classes, place = index.unique(return_inverse=True)
         template = self.sentence or tower.templates[0]
         words, said, own = named_words(tower, [names[k] for k in classes.tolist()], template)
-        local = Attending(self.attention_scale, self.word_scale)
+        local = GLoRIA(self.attention_scale, self.word_scale)
         found = []
         # A picture with its own sentence: pictures times sentences would be as many maps again for each.
         for cells, row in zip(regions, place.tolist(), strict=True):

@@ -107,7 +107,7 @@ def _among_texts(
     engine: Any,
 ) -> Encoder:
     """An encoder as ``on``, whose head ends in the space of the texts: the linear classifier stands there."""
-    own = {"head": head, "text": text, "fingerprint": mark, "engine": engine, "classifier": None, "classes": ()}
+    own = {"head": head, "text": text, "fingerprint": digest, "engine": engine, "classifier": None, "classes": ()}
     return on.but(**own, trunk=trunk, module=lambda: nn.Sequential(trunk(), head))
 
 
