@@ -348,7 +348,6 @@ def _document(made: Classifier, output: Path, terminal: Watched) -> dict[str, An
         "classes": list(made.classes),
         **told,
         "measures": measures["forgetting"],
-        "prompt": measures["prompt"],
         "parameters": made.parameters,
         "notes": terminal.notes,
         "failures": [failure.to_json() for failure in terminal.failures],
@@ -356,11 +355,5 @@ def _document(made: Classifier, output: Path, terminal: Watched) -> dict[str, An
 
 
 def _names_lines(made: Classifier, document: dict[str, Any], output: Path) -> list[str]:
-    from ..learning.adaptation.prompt_recipe import prompt_lines
-
     head = f"{len(made.classes)} classes, {document['n_pictures']} pictures, keep {document['keep']:g}"
-    return [
-        f"{output}: {made.recipe}, {head}",
-        *measure_lines(document["measures"]),
-        *prompt_lines(document["prompt"]),
-    ]
+    return [f"{output}: {made.recipe}, {head}", *measure_lines(document["measures"])]

@@ -101,18 +101,6 @@ class TriedPrompt(TypedDict):
     named: Annotated[Share | None, Doc("agreement with the encoder's own classes by their names")]
 
 
-class NearestRow(TypedDict):
-    word: Annotated[str, Doc("one that the network looks up as a whole")]
-    distance: Annotated[float, Doc("Euclidean")]
-    cosine: Annotated[float, Doc("of both")]
-
-
-class Prompt(TypedDict):
-    vectors: Annotated[list[dict[Literal["nearest"], list[NearestRow]]], Doc("in their order, with the nearest words")]
-    word_to_word: Annotated[float, Doc("distance of a word to its own nearest word, on average")]
-    n_words: Annotated[Count, Doc("that were compared")]
-
-
 class AdaptNamesOutput(TypedDict):
     model: Annotated[str, Doc("the classifier's folder")]
     method: Annotated[str, Doc("that learnt")]
@@ -124,7 +112,6 @@ class AdaptNamesOutput(TypedDict):
     keep: Annotated[Share, Doc("how much of what was learnt is kept")]
     tried: Annotated[list[TriedPrompt], Doc("what each `keep` gives on those that it was chosen on")]
     measures: Annotated[list[Measure], Doc("the forgetting table: what was gained and what was lost")]
-    prompt: Annotated[Prompt, Doc("what the learnt vectors are nearest to")]
     parameters: Annotated[dict[str, Any], Doc("the method's fields")]
     notes: Annotated[list[str], Doc("what was said meanwhile")]
     failures: Annotated[list[FailureOutput], Doc("pictures that cannot be read")]
