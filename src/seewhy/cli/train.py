@@ -19,7 +19,7 @@ from .terminal import Terminal
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
-    from ..learning.cost import Cost
+    from ..learning.outputs import Cost
     from ..learning.way import Way
 
 ADAPT_EXAMPLES = """
@@ -289,7 +289,7 @@ def _say_cost(session: Session, cost: Cost) -> NoReturn:
     """What a training would cost."""
     texts = f" with {cost.n_texts} texts" if cost.n_texts else ""
     session.say(
-        {"dry_run": True, **asdict(cost)},
+        asdict(cost),
         f"{cost.n_pictures} pictures{texts}, {cost.n_weights:,} weights to train",
         f"looking and reading, if nothing is known yet: {duration(cost.seconds_looking)}",
         f"training: {cost.n_steps} steps of {cost.seconds_per_step:.2f} s on this machine",
@@ -348,7 +348,6 @@ def _document(made: Classifier, output: Path, terminal: Watched) -> dict[str, An
         "classes": list(made.classes),
         **told,
         "measures": measures["forgetting"],
-        "prompt": measures["prompt"],
         "parameters": made.parameters,
         "notes": terminal.notes,
         "failures": [failure.to_json() for failure in terminal.failures],
@@ -356,11 +355,5 @@ def _document(made: Classifier, output: Path, terminal: Watched) -> dict[str, An
 
 
 def _names_lines(made: Classifier, document: dict[str, Any], output: Path) -> list[str]:
-    from ..learning.adaptation.prompt_recipe import prompt_lines
-
     head = f"{len(made.classes)} classes, {document['n_pictures']} pictures, keep {document['keep']:g}"
-    return [
-        f"{output}: {made.recipe}, {head}",
-        *measure_lines(document["measures"]),
-        *prompt_lines(document["prompt"]),
-    ]
+    return [f"{output}: {made.recipe}, {head}", *measure_lines(document["measures"])]

@@ -206,16 +206,15 @@ class TowerPromptedNetwork(NamingNetwork):
             return seeing_the_same(on, on.name, text.fingerprint, lambda: text, None)
         pictures, own = PromptedPictures(Towers.of(on), self.prompt), on.layout
         freeze(pictures)
-        return Encoder(
-            name=on.name,
-            transform=on.transform,
+        return on.but(
             trunk=lambda: pictures.trunk,
             head=pictures.head,
             layout=Layout("tokens", own.grid, own.prefix + self.prompt.n_image),
             fingerprint=text.fingerprint,
             text=lambda: text,
             module=lambda: nn.Sequential(pictures.trunk, pictures.head),
-            engine=on.engine_asked,
+            classifier=None,
+            classes=(),
             base=on,
         )
 
