@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 
 from ..attributions.cam import first_component
 from ..attributions.finer_cam import lead_over
-from ..attributions.layers import Ear, Tap, Taps, bends_of, layout_of, refuse_windows, run_through
+from ..attributions.layers import Taps, bends_of, layout_of, refuse_windows, run_through
 from ..encoders.base import Layout
 from ..errors import InputError
 
@@ -280,7 +280,7 @@ class PeerCAM(ABC):
         self, pixels: Float[Tensor, "b p h w"], choose: Choose, less_bends: bool = False
     ) -> list[tuple[Tensor, Tensor]]:
         """Of each layer the output, and the gradient of the targets there, ``(b, c, h, w)``."""
-        taps = Taps()
+        taps = Taps(self._layers, cut=True)
         output = self._run(pixels, taps)
         leaves = [taps.only(name) for name in self._layers]
         with torch.enable_grad():
@@ -296,12 +296,12 @@ class PeerCAM(ABC):
 
     def heard(self, pixels: Tensor) -> tuple[list[Any], Any]:
         """Outputs of the layers, whatever they are, and the network's output."""
-        ear = Ear(tuple(self._layers), stop=False)
-        output = self._run(pixels, ear)
-        return [ear.heard_of(name) for name in self._layers], output
+        taps = Taps(self._layers, cut=False)
+        output = self._run(pixels, taps)
+        return [taps.only(name) for name in self._layers], output
 
     @torch.no_grad()
-    def _run(self, pixels: Tensor, taps: Tap) -> Any:
+    def _run(self, pixels: Tensor, taps: Taps) -> Any:
         self.outputs = None
         output: Any = run_through(self.model, dict(self._layers), pixels, taps)
         self.outputs = output.detach() if isinstance(output, Tensor) else output
