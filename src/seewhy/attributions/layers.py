@@ -35,11 +35,7 @@ AT_ONCE = 16
 def layer_and_gradient(
     model: Explainable, look: EncoderOutput, target: TargetFunction, layer: str | None
 ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c gh gw"]]:
-    """Activations and ``∂ target / ∂ activations``, channels second.
-
-    ``layer`` is the dotted name of a layer of the trunk; ``None`` takes the encoder's last map, at no extra pass, whose
-    gradient is ``(b, c, 1, 1)`` behind a mean.
-    """
+    """Activations of a layer or, of ``None``, the last map, and ``∂ target / ∂ activations``, channels second."""
     if layer is None:
         return model.encoder.layout.to_grid(look.features), feature_gradient(model, look, target)
     leaves, features = layer_leaves(model, look, layer)
@@ -198,10 +194,7 @@ def arranged(out: Tensor, pixels: Float[Tensor, "b 3 h w"], own: Layout, layer: 
 
 
 def layout_of(shape: tuple[int, ...], picture: tuple[int, int], own: Layout, layer: str) -> Layout:
-    """How a layer arranges its output, told by which of its axes have the picture's proportions.
-
-    ``own`` is of the trunk's last map: its token grid, and its order of axes where both would fit.
-    """
+    """How a layer arranges its output, told by the picture's proportions and the layout of the trunk's last map."""
     height, width = picture
     n_own = math.prod(own.grid) if own.grid is not None else 0
     # Of each head one row a token is no map, though it may be square.
@@ -240,11 +233,7 @@ def refuse_windows(out: Tensor, n_pictures: int, layer: str) -> None:
 def layer_maps(
     encoder: Encoder, pixels: Float[Tensor, "b 3 h w"], layers: tuple[str, ...], features: Tensor | None = None
 ) -> tuple[list[Float[Tensor, "b _c _h _w"]], Tensor]:
-    """One map per layer, channels second, and the trunk's features.
-
-    Where the features of these pixels are known, the pass ends at the last inner layer, and none is made where there
-    is no inner layer.
-    """
+    """One map per layer, channels second, and the trunk's features; the pass ends early where these are known."""
     inner = tuple(name for name in layers if name != LAST)
     maps: dict[str, list[Tensor]] = {name: [] for name in inner}
     made = []

@@ -153,11 +153,7 @@ class COMETNetwork(BackboneNetwork):
 
 @dataclass(frozen=True)
 class Objective:
-    """What the selector wants.
-
-    ``m_p · CE_P + m_c · max(CE_P − CE_D + gap, 0) + m_1 · mean_b max(mean_px(S_b) − tau, 0)``; ``CE_P`` and ``CE_D``
-    are means over the batch, so that the hinge holds or not for the batch as a whole.
-    """
+    """``m_p · CE_P + m_c · max(CE_P − CE_D + gap, 0) + m_1 · mean_b max(mean_px(S_b) − tau, 0)`` of a batch."""
 
     m_p: float = 1.0
     m_c: float = 1.0

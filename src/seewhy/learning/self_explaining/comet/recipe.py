@@ -307,11 +307,7 @@ def _read(
 
 
 def figures(played: Played) -> dict[str, Any]:
-    """Accuracies on held-out pictures, the mask's area, and how much its shape alone gives away.
-
-    ``mask_alone_accuracy`` is that of a linear probe that sees nothing but the mask: above chance, the mask's shape
-    tells of the class, and the predictor may read the mask instead of the picture.
-    """
+    """Accuracies on held-out pictures, the mask's area, and how much its shape alone gives away to a linear probe."""
     held = played.held
     if not bool(held.any()):
         return {"mean_mask_area": round(float(played.area.mean()), 4)}
@@ -342,9 +338,6 @@ def mask_alone(played: Played) -> float:
 
 
 def temperature(played: Played) -> float:
-    """By which logits are divided so that probabilities hold on held-out pictures; 1 where there are none.
-
-    Never below 1: where the few pictures held out are all right, no probability would be too high.
-    """
+    """By which logits are divided so that probabilities hold on held-out pictures; never below 1, as these are few."""
     held = played.held
     return max(1.0, fit_temperature(played.shown[held], played.labels[held])) if bool(held.any()) else 1.0
