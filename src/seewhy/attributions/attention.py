@@ -284,11 +284,7 @@ def run_with_attention(name: str, model: Explainable, look: EncoderOutput, batch
 def _one_after_another(
     name: str, model: Explainable, maps: Sequence[Tensor], pooled: Float[Tensor, "b p"]
 ) -> tuple[Tensor, ...]:
-    """The maps that the pooled vector came from, first layer first.
-
-    Others are computed beside them: a head that cannot be cut out of its network runs the layers before it once more,
-    on an empty picture (:class:`~seewhy.encoders.split.FromLayer`).
-    """
+    """The maps that the pooled vector came from, first layer first; others may be computed beside them."""
     if not maps:
         return ()
     numbers = {get_gradient_edge(one).node: number for number, one in enumerate(maps)}
@@ -320,11 +316,7 @@ def _latest(numbers: Mapping[Node, int], result: Tensor) -> dict[Node, int]:
 
 @torch.enable_grad()
 def read_tokens(seen: AttentionRun, prefix: int) -> Float[Tensor, "b t"]:
-    """The tokens the pooled vector is made of, as weights that add up to one.
-
-    They are the rows of the last attention on which the pooled vector depends: the class token, the patches of a
-    mean-pooled network, both halves alike where both are read. Found by one derivative rather than by name.
-    """
+    """The tokens the pooled vector is made of, found by one derivative, as weights that add up to one."""
     direction = torch.linspace(0.5, 1.5, seen.pooled.shape[1], device=seen.pooled.device)
     slope = torch.autograd.grad((seen.pooled @ direction).sum(), seen.maps[-1], retain_graph=True)[0].abs().sum((1, 3))
     read = (slope > 1e-6 * slope.amax(1, keepdim=True)).float()

@@ -84,10 +84,7 @@ class Dictionary:
 
 
 def dictionary(model: Explainable, n_channels: int, bank: Bank | None = None) -> Dictionary:
-    """Words for the channels of a model: the given ones, or the classes of the network's own last layer.
-
-    A class's direction is its row of that layer; a text's is the gradient of its score in the shared space.
-    """
+    """Words for channels: given ones, by the slope of their scores, or the classes of the network's own last layer."""
     encoder = model.encoder
     check_pooling(encoder)
     if bank is not None:

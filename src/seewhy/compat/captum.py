@@ -23,9 +23,7 @@ class ClassifierModule(nn.Module):
 
     def __init__(self, classifier: Explainable) -> None:
         super().__init__()
-        self.trunk = classifier.encoder.trunk
-        self.pool = classifier.encoder.head
-        self.head = classifier.head
+        self.trunk, self.pool, self.head = classifier.encoder.trunk, classifier.encoder.head, classifier.head
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
         return self.head(self.pool(self.trunk(pixels)))

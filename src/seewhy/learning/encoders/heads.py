@@ -202,11 +202,7 @@ class AdaptedText:
 
 
 def fewest_digits(tensor: Tensor) -> Tensor:
-    """In eight or sixteen bits where these hold every number as it is.
-
-    >>> [fewest_digits(torch.tensor([number])).dtype for number in (-127.0, 0.5, 0.1)]
-    [torch.int8, torch.float16, torch.float32]
-    """
+    """In eight or sixteen bits where these hold every number as it is."""
     return next((t for t in (tensor.to(torch.int8), tensor.half()) if torch.equal(t.to(tensor.dtype), tensor)), tensor)
 
 

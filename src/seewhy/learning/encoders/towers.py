@@ -38,10 +38,7 @@ class TunedHalves(nn.Module):
         raise NotImplementedError
 
     def between(self, on: Encoder, tensors: Mapping[str, Tensor], keep: float) -> Self:
-        """As far from the encoder's own weights towards the trained ones as ``keep`` says.
-
-        Averages of weights keep much of what both can do (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903).
-        """
+        """Towards the trained weights as far as ``keep`` says (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903)."""
         if keep == 1.0:
             return self
         found = self.fresh(on)
@@ -74,11 +71,7 @@ def trainable(on: Encoder, instead: str = "heads") -> TrainableText:
 
 
 class TunedTowers(TunedHalves):
-    """Copies of an encoder's halves; a half that is not trained is ``None`` and stays the encoder's own.
-
-    ``projection`` and ``words`` lead to the space of the texts, not of unit length; ``heads`` are those of a detector
-    on the trunk's map, trained with it and saved, not used by the encoder itself.
-    """
+    """Copies of an encoder's halves, ``None`` where one is not trained; a detector's ``heads`` are kept with them."""
 
     added = "heads"
 
@@ -193,10 +186,7 @@ class TunedText:
 
 
 class TunedPictures(TunedHalves):
-    """Copies of an encoder's trunk and pooling, and what stands behind them where it is kept, built again by ``head``.
-
-    The encoder's words, where it has any, are left out: they were never told of the pictures' new place.
-    """
+    """Copies of an encoder's trunk and pooling, and what stands ``behind``; its words do not know this place."""
 
     added = "behind"
     form: ClassVar[str] = "pictures"
@@ -257,10 +247,7 @@ class TunedPictures(TunedHalves):
 
 
 class PrefixedWords(nn.Module):
-    """``G([p_s, words])``: a text network, and ``n_tokens`` learnt vectors for each kind of text before its words.
-
-    Saito et al. 2023, arXiv 2206.01125. Positions shift by the prefix; a text that does not fit loses its last words.
-    """
+    """``G([p_s, words])``: learnt vectors of each kind of text before words (Saito et al. 2023, arXiv 2206.01125)."""
 
     form = "prefix"
 

@@ -29,11 +29,7 @@ NORMS = ("model.norm", "model.fc_norm", "visual.ln_post", "norm")
 
 
 class Prompts(nn.Module):
-    """All that is trained: the prompts, and the vector that scores them.
-
-    Prompts start uniform in ``±√(6 / (3 · patch area + width))`` and the vector in ``±1/√width``, as in the authors'
-    code; a prompt has no position.
-    """
+    """The prompts, which have no position, and the vector that scores them; both start as in the authors' code."""
 
     def __init__(
         self, n_early: int, n_classes: int, width: int, area: float = 256.0, shared: bool = True, dropout: float = 0.0
@@ -71,11 +67,7 @@ class Prompted(nn.Module):
 
 
 class Scores(nn.Module):
-    """What follows the last block: ``s_c = w · norm(z_c)``, ``z_c`` what has become of the class's prompt.
-
-    Behind the scores stands what the network itself pools there, its class token, or the mean over patches where it has
-    none: nothing is decided by it, but pictures that only score alike are told apart by it from near-duplicates.
-    """
+    """``s_c = w · norm(z_c)`` of each prompt, and what the network itself pools, which tells near-duplicates."""
 
     def __init__(self, norm: nn.Module, prompts: Prompts, has_prefix: bool) -> None:
         super().__init__()
@@ -267,11 +259,7 @@ def flattened_scores(
     n_patches: int,
     flatten: Flatten = "keys",
 ) -> Float[Tensor, "b k"]:
-    """Scores with the attention of each picture's class prompt made even in some heads.
-
-    Over all tokens, as in the authors' code, which sets logits to 0; or over the patches, as in the paper's formula.
-    A flattened head still hands on a mean of the values: it is not gone.
-    """
+    """Scores with the attention of each picture's class prompt made even in some heads, which still hand on a mean."""
     rows = torch.arange(len(tokens))
 
     def change(weights: Tensor) -> Tensor:
@@ -291,10 +279,7 @@ def rank_heads(
     n_patches: int,
     flatten: Flatten = "keys",
 ) -> list[HeadRanking]:
-    """Greedy, as published: flatten the head without which the class stays most probable, again and again.
-
-    The authors' code sorts the heads left at its end by scores of other heads; here the greedy rounds go to their end.
-    """
+    """Greedy, as published, to the end: flatten the head without which the class stays most probable."""
     first, weights = run_last_block(head, tokens)
     return [
         _rank(head, tokens[i : i + 1], index[i : i + 1], weights.shape[1], (n_patches, flatten), first[i])

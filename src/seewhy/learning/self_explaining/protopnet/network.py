@@ -278,15 +278,7 @@ def beats_chance(measure: LikenessMeasure) -> bool:
 def measure_prototypes(
     close: Float[Tensor, "n p"], labels: Int[Tensor, " n"], owner: Int[Tensor, " p"], most: int = 5
 ) -> LikenessMeasure | None:
-    """How often the held-out pictures nearest to a prototype, as many as its class has there, are of its class.
-
-    Not of the card's class: what is shown for a class are prototypes of that class nearly always.
-
-    Example:
-        >>> close = torch.tensor([[9.0, 1.0], [8.0, 7.0], [1.0, 2.0]])
-        >>> measure_prototypes(close, torch.tensor([0, 0, 1]), torch.tensor([0, 1])).precision
-        0.5
-    """
+    """How often the held-out pictures nearest to a prototype, as many as its class has there, are of its class."""
     found, chance = [], []
     for p, label in enumerate(owner.tolist()):
         n = int((labels == label).sum())
