@@ -32,9 +32,7 @@ class Neuron(Result):
     share: Annotated[float, Doc("what it adds to the class's logit as a part of all that is added")]
     name: Annotated[str | None, Doc("the word that leans on it most, where it does so by more than chance")]
     strength: Annotated[
-        float,
-        Doc("how much the nearest word leans on it, in standard deviations over the channels"),
-        Json(digits=2),
+        float, Doc("how much the nearest word leans on it, in standard deviations over the channels"), Json(digits=2)
     ]
     box: Annotated[PixelBox, Doc("where it is strongest, pixels")]
 

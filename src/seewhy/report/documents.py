@@ -32,11 +32,7 @@ from .blocks import (
 from .charts import colour_of
 from .page import figure, percent
 
-COLUMNS = {
-    "look": "what is seen",
-    "whitened": "what is seen, whitened",
-    "words": "the space shared with words",
-}
+COLUMNS = {"look": "what is seen", "whitened": "what is seen, whitened", "words": "the space shared with words"}
 TITLES = {
     "ppgn": ("With the prior", "Codes climb, and are drawn back to those that pictures have."),
     "no_prior": ("Control: without the prior", "The same climb from the same starts with ε1 = 0 (DGN-AM)."),

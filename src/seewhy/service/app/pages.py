@@ -20,7 +20,8 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from ...classifiers.base import Classifier
 from ...classifiers.words import texts_of, words_decide
 from ...errors import InputError
-from ...evidence.place import Place, WordMap, like_place, word_maps
+from ...evidence.like import Place, like_place
+from ...evidence.words import WordMap, word_maps
 from ...explanation.base import Explanation
 from ...explanation.verdict import Missing
 from ...pictures.miniatures import encode_thumbnail
