@@ -23,8 +23,7 @@ from ..registry import spelling
 from ..types import FractionBox
 from .blocks import Cell, Document, Heat, Table, terms_in, text_of
 from .charts import draw
-from .heat import overlay
-from .palette import coloured
+from .palette import coloured, overlay
 
 LEVELS: dict[Level, str] = {
     "believable": "Believable",

@@ -34,8 +34,8 @@ from .blocks import (
 from .canvas import EDGE, INK, LEVEL_COLOURS, LINE, MARK, PAPER, QUIET, SHEET, SMOOTH, Canvas, Colour
 from .card import Card, card_of
 from .charts import draw
-from .heat import COLOURS, blend
 from .page import LEVELS
+from .palette import COLOURS, blend
 
 WIDTH, MARGIN = 1400, 64
 LEFT = 476

@@ -28,8 +28,8 @@ from ...pictures.miniatures import encode_thumbnail
 from ...report import index_entry
 from ...report.card import card_context
 from ...report.documents import edit_document
-from ...report.heat import overlay
 from ...report.page import document_context, layer_uri, photo_uri
+from ...report.palette import overlay
 from .base import (
     JPEG,
     UPLOAD_BODY,
