@@ -8,7 +8,7 @@ from typing import Any
 
 from ..progress import Progress
 from ..report.blocks import Document, closing
-from ..report.paging import Answer
+from ..report.paging import Page
 
 
 def _plain(data: dict[str, Any]) -> Document:
@@ -16,10 +16,15 @@ def _plain(data: dict[str, Any]) -> Document:
 
 
 @dataclass(frozen=True, repr=False)
-class Findings(Answer):
+class Findings(Page):
     """What a study found; ``data`` is the documented JSON (docs/json.md), and ``page`` makes the blocks of it."""
 
     page: Callable[[dict[str, Any]], Document] = field(default=_plain, compare=False)
+
+    @property
+    def sentence(self) -> str:
+        """The answer, in a sentence."""
+        return str(self.data["sentence"])
 
     def document(self) -> Document:
         return self.page(self.data)

@@ -39,6 +39,7 @@ from .base import (
     add_file,
     add_page,
     answer,
+    form_with,
     make_base,
     read_form,
     read_uploads,
@@ -62,17 +63,13 @@ OneOf = Annotated[str, Query(max_length=500, description="One of the classes; le
 Listed = Annotated[
     Order | None, Query(description="By pair of classes, or one by one; left out, one by one within one pair.")
 ]
-FORM = {
-    "type": "object",
-    "required": ["label", "texts"],
-    "properties": {
+FORM_BODY = form_with(
+    {
         "label": {"type": "string", "description": "A class."},
         "texts": {"type": "string", "description": "Its texts, one a line; all of them."},
     },
-}
-FORM_BODY: dict[str, Any] = {
-    "requestBody": {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": FORM}}}
-}
+    "application/x-www-form-urlencoded",
+)
 
 
 class Pages:
