@@ -17,7 +17,7 @@ from seewhy.classifiers.saving import load
 from seewhy.encoders.base import EncoderOutput
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import InputError
-from seewhy.evidence.place import like_place
+from seewhy.evidence.like import like_place
 from seewhy.explanation.base import Explanation, Subject
 from seewhy.explanation.similar import Like, VoteRemoval
 from seewhy.heads.head import Head, Target
