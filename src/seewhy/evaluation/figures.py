@@ -67,11 +67,7 @@ def _encoded(
 
 
 def look_at(
-    classifier: Classifier,
-    items: Sequence[Sample],
-    store: FeatureStore | None,
-    views: Views | None,
-    progress: Progress,
+    classifier: Classifier, items: Sequence[Sample], store: FeatureStore | None, views: Views | None, progress: Progress
 ) -> tuple[list[Sample], Tensor, Tensor, list[Judged]]:
     """Logits, pooled features, and what tells each again, of every picture that can be read."""
     request = EncodeRequest(miniatures=True) if views is None else EncodeRequest(miniatures=True, views=views)
