@@ -33,7 +33,7 @@ from ..storage.features import FeatureStore
 from ..threads import beside
 from ..trust.base import LEVEL, Judgement
 from ..trust.groups import numbered
-from ..trust.selective import RiskCoverage, auroc
+from ..trust.measure import RiskCoverage, auroc
 
 Unknown = Samples | Iterable[Any] | str | Path
 """Pictures of no class: samples, file names, or a folder."""

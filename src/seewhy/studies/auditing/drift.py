@@ -126,7 +126,8 @@ class DriftTest:
             "drift": "yes" if found.p < self.alpha else "no",
             "n": len(items), "n_known": len(known.names), "p": round(found.p, 5), "energy": round(found.energy, 5),
             "far": {**figure(found.far.float().mean(), accuracy_interval(found.far)), "expected": FAR},
-            "classes": _classes(classifier, decided), "pictures": farthest, "settings": asdict(self), "model": classifier.provenance(), **beside(progress),
+            "classes": _classes(classifier, decided), "pictures": farthest,
+            "settings": asdict(self), "model": classifier.provenance(), **beside(progress),
         }  # fmt: skip
         return Findings({"sentence": sentence(data), **data}, drift_page)
 
