@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from .results import schema
     from .service.export import export
     from .storage.features import FeatureStore
-    from .studies.api import study
     from .studies.auditing.audit import audit
+    from .studies.faithfulness import study
     from .types import Failure, Transform
 
     __version__: str
@@ -86,7 +86,7 @@ _WHERE = {
     "save_boxes": "pictures.boxes",
     "schema": "results",
     "segment": "dense.by_words",
-    "study": "studies.api",
+    "study": "studies.faithfulness",
     "zero_shot": "api",
 }
 

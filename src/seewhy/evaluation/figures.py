@@ -32,7 +32,7 @@ from ..storage.features import FeatureStore
 from ..threads import beside
 from ..trust.base import LEVEL, Judgement
 from ..trust.groups import numbered
-from ..trust.selective import RiskCoverage, auroc
+from ..trust.measure import RiskCoverage, auroc
 
 Unknown = Samples | Iterable[Any] | str | Path
 """Pictures of no class: samples, file names, or a folder."""
@@ -66,11 +66,7 @@ def _encoded(
 
 
 def look_at(
-    classifier: Classifier,
-    items: Sequence[Sample],
-    store: FeatureStore | None,
-    views: Views | None,
-    progress: Progress,
+    classifier: Classifier, items: Sequence[Sample], store: FeatureStore | None, views: Views | None, progress: Progress
 ) -> tuple[list[Sample], Tensor, Tensor, list[Judged]]:
     """Logits, pooled features, and what tells each again, of every picture that can be read."""
     request = EncodeRequest(miniatures=True) if views is None else EncodeRequest(miniatures=True, views=views)

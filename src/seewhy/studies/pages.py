@@ -213,15 +213,6 @@ def _arm(arm: Mapping[str, Any], target: float | None) -> Iterator[Block]:
     yield Table(("form", "formula", "relative error at held-out sizes", "share", "failed fits"), forms)
 
 
-def real_ones(table: Mapping[str, Any]) -> list[str]:
-    """Real differences of a measure, the better one first.
-
-    >>> real_ones({"differences": [{"a": "x", "b": "y", "better": "y", "real": True}]})
-    ['y > x']
-    """
-    return [f"{d['better']} > {d['b'] if d['better'] == d['a'] else d['a']}" for d in table["differences"] if d["real"]]
-
-
 def comparison(study: dict[str, Any]) -> Document:
     """Encoders, or methods of learning classes by name, compared: which differences are real, every number."""
     who = "method" if study["study"] == "base-to-new" else "encoder"
@@ -265,7 +256,8 @@ def _family(tables: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Iterat
     rows = []
     for table in tables:
         values = [Cell(points(r["value"]), [pair(r["interval"])]) for r in table["rows"]]
-        rows.append((table["measure"], *values, table["n"], "; ".join(real_ones(table)) or "–"))
+        real = [(d["better"], d["b"] if d["better"] == d["a"] else d["a"]) for d in table["differences"] if d["real"]]
+        rows.append((table["measure"], *values, table["n"], "; ".join(f"{a} > {b}" for a, b in real) or "–"))
     yield Table(("measure", *names, "pictures", "really better"), rows)
     differences = [
         (
