@@ -203,8 +203,7 @@ class Detector(Finder):
     @checked
     def detect(self, picture: One) -> Detections:
         """What is in a picture, and where; one that cannot be read raises an ``ImageError``."""
-        found: Detections = self.find(picture)
-        return found
+        return self.find(picture)
 
     @abstractmethod
     def detect_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
@@ -220,8 +219,7 @@ class NamesPixels(Finder):
     @checked
     def segment(self, picture: One) -> Segmentation:
         """Name every pixel of a picture; one that cannot be read raises an ``ImageError``."""
-        found: Segmentation = self.find(picture)
-        return found
+        return self.find(picture)
 
     @abstractmethod
     def segment_all(self, pictures: Iterable[Any]) -> Iterator[Segmentation | Failure]:

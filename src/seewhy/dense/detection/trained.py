@@ -36,15 +36,10 @@ class Regions(NamedTuple):
 
 
 class Finder(Protocol):
-    """What finds regions in one picture after the trunk."""
+    """What finds regions in one picture after the trunk, before any suppression; from its tensors it is made again."""
 
-    def regions(self, encoder: Encoder, looked: Looked) -> Regions:
-        """Where something may be, before any suppression; ``encoder`` is the one that looked."""
-        ...
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What its method needs to make it again."""
-        ...
+    def regions(self, encoder: Encoder, looked: Looked) -> Regions: ...
+    def tensors(self) -> dict[str, Tensor]: ...
 
 
 @dataclass(frozen=True, eq=False)
