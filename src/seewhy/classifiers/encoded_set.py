@@ -172,8 +172,7 @@ class EncodedSet:
         return self.own_crops(index) if len(index) else None
 
     def own_crops(self, index: Int[Tensor, " m"]) -> HeldOut:
-        pooled = torch.stack([self.encoded[i].pooled[0] for i in index.tolist()])
-        return HeldOut(pooled, self.labels[index], groups=self.groups[index])
+        return HeldOut(self.pooled[index], self.labels[index], groups=self.groups[index])
 
     def known(self, encoder: Encoder, of: Bool[Tensor, " n"]) -> KnownPictures | None:
         """What is remembered of these pictures, once a classifier was fitted on them by this encoder."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -16,14 +16,13 @@ from ..descriptions.base import Caption, Descriptions
 from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import InputError
-from ..pictures.samples import Sample, Samples
+from ..pictures.samples import Samples
 from ..progress import Progress
 from ..prototypes.bank import PatchBank
 from ..prototypes.measure import Labelled, LikenessMeasure, Trial, trials
 from ..prototypes.nearest import NearestPatches
 from ..storage.features import FeatureStore
 from ..threads import beside
-from ..types import Crop
 from ..undisturbed import undisturbed
 from . import Recipe, classifiers
 from .base import Classifier, HeldOut
@@ -46,26 +45,10 @@ class Fitting:
         """The checkpoint, and of what it must be."""
         return None if self.checkpoint is None else (self.checkpoint, seal)
 
-    def look(
-        self,
-        reader: Encoder | None = None,
-        *,
-        views: Callable[[Sample], Sequence[Crop | None]] = lambda _sample: (None,),
-        features: bool = False,
-        n_bank: int | None = None,
-        keep: bool = True,
-    ) -> EncodedSet:
-        """The pictures, encoded once by the encoder or another ``reader``; see :func:`.encode_samples`."""
-        return encode_samples(
-            reader or self.encoder,
-            self.samples,
-            self.held_out,
-            store=self.store if keep else None,
-            progress=self.progress,
-            views=views,
-            features=features,
-            n_bank=n_bank,
-        )
+    def look(self, reader: Encoder | None = None, *, keep: bool = True, **how: Any) -> EncodedSet:
+        """The pictures, encoded once by the encoder or another ``reader``; the rest is :func:`.encode_samples`'s."""
+        store, eye = self.store if keep else None, reader or self.encoder
+        return encode_samples(eye, self.samples, self.held_out, store=store, progress=self.progress, **how)
 
 
 @dataclass(frozen=True)

@@ -302,7 +302,7 @@ def split_module(
     classifier = module.get_submodule(linear) if linear is not None else None
     if classifier is not None and not same(classifier(expected), trace.output):
         classifier = None
-    return split, classifier, layer
+    return split, classifier, layer  # type: ignore[return-value]
 
 
 def _layer_name(module: nn.Module, layer: str | nn.Module | None) -> str | None:
