@@ -25,7 +25,7 @@ import seewhy.explanation as shown
 from schemas import check, keys, named
 from seewhy.catalogue import listing
 from seewhy.cli import app
-from seewhy.cli.renamed import OLD, RENAMED, TURNED
+from seewhy.cli.renamed import OPTIONS, TABLE
 from seewhy.cli.verbs import shared_options
 from seewhy.evaluation.faithfulness import FURTHER
 from seewhy.evidence.agreement import agree
@@ -128,7 +128,11 @@ def test_options_named_in_the_text_exist() -> None:
         o for verb in verbs_of(typer.main.get_command(app)) for p in verb.params for o in (*p.opts, *p.secondary_opts)
     }
     known |= {"--check", "--version", "--debug", "--help"} | {o for p in shared_options() for o in p.opts}
-    known |= {*RENAMED, *TURNED, *(o for old in OLD.values() for o in old.options)}  # in CHANGELOG.md
+    known |= {
+        *OPTIONS,
+        *TABLE["turned"],
+        *(o for old in TABLE["verbs"].values() for o in old.get("options", ())),
+    }  # in CHANGELOG.md
     known |= {"--n-classes", "--n-chosen", "--n-texts", "--search-networks", "--k", "--m", "--reads", "--help-all"}
     for page in PAGES:
         named = {

@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from seewhy.cli import app
-from seewhy.cli.renamed import GOES, LEFT, OLD, todays
+from seewhy.cli.renamed import GOES, TABLE, todays
 from seewhy.cli.session import settings
 from seewhy.cli.settings import SETTINGS, settings_text
 from seewhy.cli.verbs import N_SHOWN, shared_options
@@ -112,8 +112,7 @@ TYPED = [
     ("embed p -o v --dtype float16 --shard 1/2", "index p -o v --set dtype=float16 --shard 1/2 --parquet"),
     ("embed --status v", "index --status v"),
     ("export -m m -o g --triton", "export -m m -o g --layout triton"),
-    ("study scaling p --also-encoder lite2 --noise 0.1 --noise 0.2",
-     "study scaling --encoder lite0 p --encoder lite2 --set noise=0.1 --set noise=0.2"),
+    ("study scaling p --noise 0.1 --noise 0.2", "study scaling p --set noise=0.1 --set noise=0.2"),
     ("generate --generator gen --class wren --raw-steps",
      "study generate gen --class wren --set normalise=false"),
     ("schema explain", "methods --json-schema explain"),
@@ -132,8 +131,8 @@ def test_a_line_of_an_earlier_version_is_read_as_todays(old: str, new: str, caps
 
 def test_every_old_verb_is_one_of_todays_or_says_where_it_went() -> None:
     today = {name for name, _ in verbs()}
-    assert {old.verb for old in OLD.values()} <= today
-    for name in LEFT:
+    assert {old.get("to", verb) for verb, old in TABLE["verbs"].items()} <= today
+    for name in TABLE["left"]:
         done = CliRunner().invoke(app, name.split())
         assert "which is no command any more" in str(done.exception)
 

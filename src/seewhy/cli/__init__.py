@@ -16,8 +16,7 @@ from typer.core import TyperGroup
 
 from . import check, dense, describe, evaluate, explain, fit, index, methods, pages, predict, study, train
 from .renamed import todays
-from .standard_input import take_standard_input
-from .terminal import Notes, say
+from .terminal import Notes, say, take_standard_input
 from .verbs import register
 
 

@@ -93,7 +93,7 @@ def _labels(session: Session) -> NoReturn:
     classifier = None if o.model is None else session.saved(o.model)
     encoder = session.encoder() if classifier is None else classifier.encoder
     known = None if classifier is None else classifier.classes
-    findings = how.run(encoder, samples, known=known, against=others, store=session.store, progress=session.terminal)
+    findings = how.run(encoder, samples, known=known, against=others, **session.kept)
     session.report(findings, o.output, "check")
     if csv is not None:
         rows = [list(COLUMNS), *findings.rows()]
@@ -102,12 +102,7 @@ def _labels(session: Session) -> NoReturn:
 
 
 def _go_on(session: Session) -> NoReturn:
-    """From a check that was made: the corrected table, or the page on which people decide.
-
-    Raises:
-        InputError: no check was named, or nothing to do with it.
-        DataError: it cannot be read, or the data have changed since.
-    """
+    """From a check that was made: the corrected table, or the page on which people decide."""
     from ..language.annotation.labels import Corrections, LabelledData, check_corrected, open_decisions
     from ..studies.inspection.check import read_check
 
@@ -135,7 +130,7 @@ def label_columns(session: Session) -> tuple[str, str]:
 
 
 def export_corrected(session: Session, path: Path, data: LabelledData, decisions: LabelDecisions) -> None:
-    """Write the corrected table and say what is in it; decisions that no longer fit the data are told."""
+    """Write the corrected table and say what is in it."""
     from ..language.annotation.labels import write_corrected
 
     counts = write_corrected(path, data, decisions.standing(), force=session.force)
@@ -219,12 +214,7 @@ def _clean(session: Session, how: dict[str, Any]) -> NoReturn:
 
 
 def _rules(session: Session, skip: list[str] | None) -> list[Rule]:
-    """All rules but some, with the settings ``RULE:FIELD=VALUE``.
-
-    Raises:
-        UnknownNameError: there is no such rule or field.
-        InputError: a setting is not of the form, or its value of another kind.
-    """
+    """All rules but some, with the settings ``RULE:FIELD=VALUE``."""
     from ..language.pairs import rules
 
     for name in skip or ():

@@ -136,12 +136,11 @@ def _decisions(session: Session, place: Path, path: Path | None) -> NoReturn:
     samples = session.samples(place, group=session.group)
     objects, _ = options.objects_of(session, classifier, [s.image for s in samples.items])
     report = run(
-        classifier, samples, n_explained=o.n_explained, store=session.store, views=predict_views(o.crops),
-        seed=session.seed, faithfulness=o.faithfulness, level=o.level, unknown=o.unknown, objects=objects,
-        progress=session.terminal,
+        classifier, samples, n_explained=o.n_explained, views=predict_views(o.crops), seed=session.seed,
+        faithfulness=o.faithfulness, level=o.level, unknown=o.unknown, objects=objects, **session.kept,
     )  # fmt: skip
     if o.cards is not None:
-        made = write_cards(report, classifier, o.cards, store=session.store, progress=session.terminal)
+        made = write_cards(report, classifier, o.cards, **session.kept)
         report = replace(report, cards={name: address(card, path or card) for name, card in made.items()})
     session.report(report, path)
     session.end(report.data["n"])
@@ -193,9 +192,8 @@ def _audit(session: Session, data: str) -> NoReturn:
             "Boxes were given beside what else says where the object is. One of them was expected. Drop one."
         )
     done = audit(
-        classifier, samples, contract=asked, group=session.group, train=train, masks=source,
-        n_explained=32 if o.n_explained is None else o.n_explained, store=session.store, seed=session.seed,
-        progress=session.terminal,
+        classifier, samples, contract=asked, group=session.group, train=train, masks=source, seed=session.seed,
+        n_explained=32 if o.n_explained is None else o.n_explained, **session.kept,
     )  # fmt: skip
     session.report(done, o.output, "audit")
     if o.junit is not None:
@@ -231,14 +229,13 @@ def _drift(session: Session) -> NoReturn:
     if o.against != FIT:
         classifier = with_known(classifier, session.samples(o.against), session.store, session.terminal)
     new = [Sample(name) for name in session.pictures(o.data, o.output)]
-    drift = test.run(classifier, new, store=session.store, progress=session.terminal)
+    drift = test.run(classifier, new, **session.kept)
     session.report(drift, o.output, "drift")
     raise typer.Exit(int(drift.data["drift"] == "yes"))
 
 
 def _retrieval(session: Session, place: Path, path: Path | None) -> NoReturn:
     """An encoder's pictures and texts find one another, or do not."""
-    from ..encoders.find import encoder as find
     from ..learning.encoders.adapted import is_adapted, open_adaptation
     from ..pictures.pairs import load_pairs
     from ..studies.adapting import measure_retrieval
@@ -247,15 +244,12 @@ def _retrieval(session: Session, place: Path, path: Path | None) -> NoReturn:
     name = session.given.model or session.encoder_name
     others = {str(other): session.samples(other) for other in session.given.also or ()}
     pairs = load_pairs(str(place), **session.pair_columns())
-    encoder = find(name, engine=session.engine)
+    encoder = session.encoder(name)
     trained_on: tuple[str, ...] = ()
     folder, _, _ = name.removeprefix("adapted:").partition("@")
     if is_adapted(folder):
         trained_on = open_adaptation(folder, engine=session.engine, base=encoder.base).trained_on
-    report = measure_retrieval(
-        encoder, pairs, also=others, trained_on=trained_on, store=session.store, seed=session.seed,
-        progress=session.terminal,
-    )  # fmt: skip
+    report = measure_retrieval(encoder, pairs, also=others, trained_on=trained_on, seed=session.seed, **session.kept)
     session.report(report, path)
     session.end(report.data["n_pictures"])
 
@@ -287,9 +281,7 @@ def _is_of_boxes(model: str | None, detector: str | None) -> bool:
     from ..dense.saving import is_detector
     from ..pictures.boxes import has_boxes
 
-    if detector is not None or (model is not None and is_detector(model)):
-        return True
-    return model is not None and has_boxes(Path(model))
+    return detector is not None or (model is not None and (is_detector(model) or has_boxes(Path(model))))
 
 
 def _boxes(session: Session, place: Path, path: Path | None) -> NoReturn:
@@ -304,17 +296,15 @@ def _boxes(session: Session, place: Path, path: Path | None) -> NoReturn:
     o = session.given
     truth = load_boxes(place, pictures=o.pictures).present()
     encoder = session.encoder()
+    names = None if o.labels is None else options.label_names(o.labels)
     if o.detector is not None:
-        names = truth.classes if o.labels is None else options.label_names(o.labels)
         ranked: dict[str, Any] = getattr(detectors[o.detector.partition(":")[0]], "ranked", dict)()
-        boxes = _detected(session, truth, detector_for(o.detector, names, encoder, store=session.store, **ranked))
+        detector = detector_for(o.detector, names or truth.classes, encoder, store=session.store, **ranked)
+        boxes = _detected(session, truth, detector)
     elif is_detector(o.model or ""):
         saved = load_detector(o.model or "", encoder=session.own_encoder, engine=session.engine).keeping(least=0.0)
         encoder = saved.base
-        names = saved.classes if o.labels is None else options.label_names(o.labels)
-        if o.labels is None and saved.reads_words:
-            names = truth.classes
-        boxes = _detected(session, truth, saved.for_classes(names))
+        boxes = _detected(session, truth, saved.for_classes(names or (truth if saved.reads_words else saved).classes))
         if known := saved.known([p.image for p in truth.pictures]):
             note = (
                 f"{len(known)} of {len(truth)} pictures are ones that the detector was fitted on, byte for byte: the "
@@ -330,7 +320,6 @@ def _boxes(session: Session, place: Path, path: Path | None) -> NoReturn:
 
 
 def _detected(session: Session, truth: BoxData, detector: Detector) -> BoxData:
-    """What a detector finds on the pictures of the data."""
     from ..pictures.boxes import BoxData
 
     stream = detector.detect_all([p.image for p in truth.pictures])

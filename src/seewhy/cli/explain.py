@@ -93,14 +93,13 @@ def explain(
 
     strengths, explainer, judge, most_cards = session.take("strengths", "explainer", "judge", "most_cards")
     if parquet:
+        from .many import Spread
+
         for name in session.was_given(ONE_BY_ONE):
             raise InputError(
                 f"--parquet and {_option(name)} were both given. What is shown beside single pictures has no place "
                 "there. Drop one."
             )
-    if parquet:
-        from .many import Spread
-
         spread = session.make(Spread, rest=False)
     how = _how(
         session, where=where, target=target, contrast=contrast, measure=measure, like=like, level=level,
@@ -118,7 +117,7 @@ def explain(
     _check(output, png, session.force)
     classifier = session.classifier(model, labels, descriptions, follow_up)
     if validation is not None:
-        classifier = measured_on(classifier, session.samples(validation), session.store, session.terminal)
+        classifier = measured_on(classifier, session.samples(validation), *session.kept.values())
     names: Iterable[str] = session.pictures(pictures, output)
     names = list(names) if masks else names  # which may come one by one, for as long as somebody types them
     objects, _ = options.objects_of(session, classifier, names)
@@ -145,7 +144,7 @@ def _how(session: Session, *, because: str | None, **given: Any) -> ExplainOptio
     how: ExplainOptions = session.make(
         ExplainOptions, rest=False, because=None if because is None else find_changes(because).name, **given
     )
-    return replace(how, settings={name: session.settings.pop(name) for name in [*session.settings]})
+    return replace(how, settings=session.take_all())
 
 
 def _option(name: str) -> str:
@@ -154,11 +153,9 @@ def _option(name: str) -> str:
 
 def judge_named(session: Session, name: str | None) -> Any:
     """A saved classifier, or an encoder, that says what is on typical pictures."""
-    from ..encoders.find import encoder
-
     if name is None:
         return None
-    return session.saved(name) if (Path(name) / "seewhy.json").is_file() else encoder(name, engine=session.engine)
+    return session.saved(name) if (Path(name) / "seewhy.json").is_file() else session.encoder(name)
 
 
 def tell_results(session: Session, results: Iterator[Any], tell: Callable[[Any], None]) -> int:
@@ -195,7 +192,6 @@ def _note_layer(session: Session, classifier: Any, how: ExplainOptions) -> None:
 
 
 def told(done: Done) -> None:
-    """Print the answer."""
     from ..report.card import card_lines
 
     image, label, card = (done.record[key] for key in ("image", "label", "card"))
@@ -212,20 +208,15 @@ def _are_parts_wanted(session: Session) -> bool:
     o = session.given
     if (o.parts, o.known) != (None, None):
         return True
-    # Only where it is no classifier: what finds parts takes long to import.
     if o.model is None or (Path(o.model) / CARD).is_file():
         return False
-    from ..dense.saving import is_detector, is_segmenter
+    from ..dense.saving import is_detector, is_segmenter  # which takes long
 
     return is_segmenter(o.model) or is_detector(o.model)
 
 
 def _explain_parts(session: Session, how: ExplainOptions, most: int) -> NoReturn:
-    """Explain boxes or segments, write and say.
-
-    Raises:
-        InputError: an option was given that is for whole pictures alone.
-    """
+    """Explain boxes or segments, write and say."""
     from ..dense.part_cards import PartBatch
     from ..dense.part_evidence import PartExplainer, with_examples
 
@@ -246,11 +237,7 @@ def _explain_parts(session: Session, how: ExplainOptions, most: int) -> NoReturn
 
 
 def _finder(session: Session) -> Any:
-    """What finds parts.
-
-    Raises:
-        InputError: the options contradict one another.
-    """
+    """What finds parts."""
     from ..dense import detectors
     from ..dense.by_words import detector_for, segmenter_for
     from ..dense.saving import is_detector, load_detector, load_segmenter
@@ -277,7 +264,6 @@ def _finder(session: Session) -> Any:
 
 
 def _told_part(done: Any) -> None:
-    """What a person reads of one part."""
     part = done.record["part"]
     say(f"{part['kind']} {part['number']} of {part['n']}, {part['label']}, score {part['score']:.2f}")
     shown = None if done.explanation is None else done.explanation.part

@@ -179,9 +179,7 @@ class Explain(Work):
             options = replace(options, where=trained(where, self.explainer))
         decides = {"options": Batch(classifier, options, None).fingerprint()}
 
-        def results_of(sources: Iterator[Any]) -> Iterator[Explanation | Failure]:
-            return explain_all(classifier, sources, options)
-
+        results_of = partial(explain_all, classifier, options=options)
         return _Deciding(classifier, decides, results_of, _explain_row, _explain_columns, True)
 
 
@@ -209,17 +207,7 @@ def into_parquet(
 ) -> NoReturn:
     """Run the work on the one input that was named, say what was done, and end.
 
-    Args:
-        session: of the verb.
-        work: what is done with each picture.
-        pictures: folder, table or place of shards.
-        output: a folder, or an address in object storage.
-        spread: how it is cut.
-        on: part of the input, workers, and the cluster's address.
-
-    Raises:
-        InputError: several inputs were named, or no place for the rows.
-    """
+    ``on`` has the part of the input, the workers, and the cluster's address."""
     from ..scale.run import Part, run
 
     if len(pictures) != 1 or pictures[0] == "-":
@@ -232,15 +220,9 @@ def into_parquet(
     session.finish_settings()
     part, workers, address = on
     report = run(
-        work,
-        spread.input(session, pictures[0]),
-        output,
-        part=Part.read(part),
-        workers=workers,
-        threads=spread.threads,
-        cluster=spread.cluster(address, workers),
-        progress=session.terminal,
-    )
+        work, spread.input(session, pictures[0]), output, part=Part.read(part), workers=workers,
+        threads=spread.threads, cluster=spread.cluster(address, workers), progress=session.terminal,
+    )  # fmt: skip
     session.say(report.to_json(), *([] if session.as_json else _lines(report)))
     raise typer.Exit(1 if report.failed or report.unread else 0)
 

@@ -138,7 +138,7 @@ def _web_settings(session: Session, **more: Any) -> Any:
 
 
 def _corrections(session: Session, data: Path, samples: Samples, folder: Path, classes: tuple[str, ...]) -> Corrections:
-    """What is decided on; a picture may get a label of the model or of the data."""
+    """A picture may get a label of the model or of the data."""
     from ..language.annotation.labels import Corrections, LabelledData, open_decisions
 
     known = tuple(dict.fromkeys((*classes, *samples.classes)))
@@ -147,11 +147,7 @@ def _corrections(session: Session, data: Path, samples: Samples, folder: Path, c
 
 
 def _export_decisions(session: Session, data: Path | None) -> NoReturn:
-    """The corrected table, for which no model is needed.
-
-    Raises:
-        InputError: it is not said of what, or where the decisions are.
-    """
+    """The corrected table, for which no model is needed."""
     from ..language.annotation.labels import LabelledData, check_corrected, open_decisions
 
     path, decisions = session.given.export, session.given.decisions
@@ -187,6 +183,7 @@ def _annotate(session: Session) -> NoReturn:
     from ..language.annotation.formats import bring_in, check_export
     from ..language.annotation.formats import export as write
     from ..language.annotation.rounds import StopRule
+    from ..language.annotation.seeding import ClassifierSeeder
     from ..language.annotation.store import AnnotationStore
 
     o = session.given
@@ -209,7 +206,10 @@ def _annotate(session: Session) -> NoReturn:
     if bring is not None or o.export is not None:
         store.close()
         session.end(n)
-    desk = AnnotationDesk(store, rule, _seeder(session))
+    seeder = None
+    if o.model is not None or o.labels is not None:  # who proposes objects and a first text
+        seeder = ClassifierSeeder(session.classifier(o.model, o.labels, o.descriptions))
+    desk = AnnotationDesk(store, rule, seeder)
     if o.against is not None:
         session.terminal.note(_take_texts(store, o.against))
     _serve_annotation(session, desk, n)
@@ -217,42 +217,18 @@ def _annotate(session: Session) -> NoReturn:
 
 
 def _list_pictures(session: Session, store: AnnotationStore, data: list[str]) -> int:
-    """Make the pictures known; those that cannot be read are named.
-
-    Raises:
-        DataError: none can be read.
-    """
+    """Make the pictures known; those that cannot be read are named."""
     from ..language.annotation.desk import find_pictures
-    from ..types import Failure
 
-    readable = []
-    for picture in session.terminal.track(find_pictures(session.pictures(data)), "Reading"):
-        if isinstance(picture, Failure):
-            session.terminal.failed(picture)
-        else:
-            readable.append(picture)
+    readable = list(session.terminal.readable(find_pictures(session.pictures(data)), "Reading", False))
     if not readable:
         raise DataError(f"No picture in {', '.join(data)} can be read. At least one was expected. Give other files.")
     store.add_pictures(readable)
     return len(readable)
 
 
-def _seeder(session: Session) -> Any:
-    """What proposes objects and a first text; nothing, unless a model or classes were named."""
-    from ..language.annotation.seeding import ClassifierSeeder
-
-    o = session.given
-    if o.model is None and o.labels is None:
-        return None
-    return ClassifierSeeder(session.classifier(o.model, o.labels, o.descriptions))
-
-
 def _take_texts(store: AnnotationStore, path: Path) -> str:
-    """Texts from elsewhere, found by the picture's file name.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
+    """Texts from elsewhere, found by the picture's file name."""
     from ..storage.reading import json_lines, read_text
 
     keys: dict[str, list[str]] = {}
@@ -314,40 +290,29 @@ def serve(
     from ..service.serve import serve as run
     from ..service.serve.settings import read_token
 
-    request_seconds, max_waiting, max_batch, max_wait = session.take(
-        "request_seconds", "max_waiting", "max_batch", "max_wait"
-    )
+    names = ("request_seconds", "max_waiting", "max_batch", "max_wait")
+    request_seconds, max_waiting, max_batch, max_wait = session.take(*names)
     max_pictures, reload_seconds, drain_seconds = session.take("max_pictures", "reload_seconds", "drain_seconds")
     web = _web_settings(
         session, request_seconds=request_seconds, measure=measure,
         n_waiting=max_waiting, batch=max_batch, gather_seconds=max_wait / 1000,
     )  # fmt: skip
     settings = ServiceSettings(
-        web,
-        token=None if no_token else read_token(token_file),
-        open_without_token=no_token,
-        n_pictures=max_pictures,
-        rate=rate,
-        reload_seconds=reload_seconds,
-        drain_seconds=drain_seconds,
-    )
+        web, token=None if no_token else read_token(token_file), open_without_token=no_token, n_pictures=max_pictures,
+        rate=rate, reload_seconds=reload_seconds, drain_seconds=drain_seconds,
+    )  # fmt: skip
     _ = session.terminal  # sets what is noted
     sources: dict[str, Classifier | Path] = dict(named(model or []))
     if not sources:
         session.store_name = "none"
         sources["imagenet"] = session.classifier()
-    service = make_service(
-        sources, settings, load=lambda folder: session.saved(folder), log_to=STDOUT if access_log else None
-    )
+    service = make_service(sources, settings, load=session.saved, log_to=STDOUT if access_log else None)
     listed = ", ".join(sources)
     run(service, lambda url: say(f"SeeWhy serves {listed} at {url} (SIGTERM or Ctrl-C stops it)", file=sys.stderr))
 
 
 def named(models: list[str]) -> dict[str, Path]:
     """Name → folder of what ``-m`` gives.
-
-    Raises:
-        InputError: a name cannot stand in an address, or two models have one.
 
     >>> named(["birds", "plants=models/plants-3"])
     {'birds': PosixPath('birds'), 'plants': PosixPath('models/plants-3')}
@@ -396,14 +361,8 @@ def export(
     check_place(output)
     session.engine, session.store_name = "torch:f32", "none"
     classifier = session.classifier(model, labels)
-    made = write(
-        classifier,
-        output,
-        to=to,
-        layout=layout,
-        name=served_name,
-        pictures=None if check_on is None else list(session.pictures(check_on)),
-    )
+    pictures = None if check_on is None else list(session.pictures(check_on))
+    made = write(classifier, output, to=to, layout=layout, name=served_name, pictures=pictures)
     for failure in made.failures:
         session.terminal.failed(failure)
     check = made.card["check"]

@@ -66,13 +66,11 @@ seewhy study generate gen --class wren -m birds --inpaint photo.jpg --mask hole.
 
 
 def _finish(session: Session, findings: Any, output: Path | None, name: str) -> NoReturn:
-    """Write a study's page and its JSON, and say what it found."""
     session.report(findings, output, name)
     session.end(findings.data["n"])
 
 
 def _learnt_and_tested(session: Session, data: Path, test: Path | None) -> tuple[Samples, Samples | None]:
-    """Labelled pictures, and those to test on if they were named."""
     samples = session.samples(data, group=session.group).labelled()
     return samples, None if test is None else session.samples(test, group=session.group).labelled()
 
@@ -159,29 +157,19 @@ def interpretability(
     check_report(output, "interpretability", session.force)
     study = session.make(InterpretabilityStudy)
     samples, others = session.samples(data), None if test is None else session.samples(test)
-    in_words = "text" in study.libraries
-    texts = _texts(concepts) if in_words else ()
     encoders = list(session.encoders().values())
-    findings = study.run(
-        encoders,
-        samples,
-        output,
-        test=others,
-        concepts=texts,
-        judge=_judge(session, judge, encoders) if in_words else None,
-        store=session.store,
-        progress=session.terminal,
-    )
+    words: dict[str, Any] = {}
+    if "text" in study.libraries:
+        words = {"concepts": _texts(concepts), "judge": _judge(session, judge, encoders)}
+    findings = study.run(encoders, samples, output, test=others, **words, **session.kept)
     _finish(session, findings, output, "interpretability")
 
 
 def _judge(session: Session, name: str, encoders: Sequence[Encoder]) -> Encoder | None:
     """The judge, where an encoder needs one."""
-    from ..encoders.find import encoder
-
     if all(one.has_text for one in encoders):
         return None
-    judge = encoder(name, engine=session.engine)
+    judge = session.encoder(name)
     if not judge.has_text:
         raise InputError(f"The judge {name} has no words. An encoder with words was expected. Take lite0, say.")
     return judge
@@ -192,11 +180,10 @@ def _texts(path: Path | None) -> tuple[str, ...]:
     from ..descriptions.base import Descriptions
     from ..encoders.imagenet import imagenet_descriptions
 
-    if path is None:
-        return tuple(dict.fromkeys(t for texts in imagenet_descriptions().values() for t in texts))
-    if path.suffix == ".json":
-        return tuple(dict.fromkeys(t for texts in Descriptions.read(path).texts.values() for t in texts))
-    return tuple(dict.fromkeys(line.strip() for line in options.lines_of(path, "concept") if line.strip()))
+    if path is not None and path.suffix != ".json":
+        return tuple(dict.fromkeys(line.strip() for line in options.lines_of(path, "concept") if line.strip()))
+    known = imagenet_descriptions() if path is None else Descriptions.read(path).texts
+    return tuple(dict.fromkeys(t for texts in known.values() for t in texts))
 
 
 def scaling(
@@ -233,7 +220,7 @@ def scaling(
         encoders |= session.encoders()
     study = session.make(ScalingStudy, target=target, recipe=replace(recipe, n_crops=n_crops, seed=session.seed))
     samples, tested = _learnt_and_tested(session, data, test)
-    findings = study.run(encoders, samples, output, test=tested, store=session.store, progress=session.terminal)
+    findings = study.run(encoders, samples, output, test=tested, **session.kept)
     _finish(session, findings, output, "scaling")
 
 
@@ -252,9 +239,7 @@ def transfer(
     check_report(output, "transfer", session.force)
     study = session.make(TransferStudy, recipe=Linear(n_crops=0, seed=session.seed))
     samples, tested = _learnt_and_tested(session, data, test)
-    findings = study.run(
-        session.encoders(), samples, output, test=tested, store=session.store, progress=session.terminal
-    )
+    findings = study.run(session.encoders(), samples, output, test=tested, **session.kept)
     _finish(session, findings, output, "transfer")
 
 
@@ -277,9 +262,7 @@ def base_to_new(
     methods = tuple(name.strip() for name in method.split(",") if name.strip())
     study = session.make(BaseToNewStudy, methods=methods)
     samples, tested = _learnt_and_tested(session, data, test)
-    findings = study.run(
-        session.encoder(), samples, output, test=tested, store=session.store, progress=session.terminal
-    )
+    findings = study.run(session.encoder(), samples, output, test=tested, **session.kept)
     _finish(session, findings, output, "base-to-new")
 
 
@@ -326,25 +309,16 @@ def generate(
     climbed = session.classifier(model, labels)
     loaded = load_generator(generator, own, own=climbed.encoder, engine=session.engine)
     made = make(
-        loaded,
-        question.condition(climbed),
-        sampler=sampler,
-        asking=asking,
-        judge=judge_named(session, judge),
-        classes=climbed.classes,
-        picture=question.start(loaded),
-        hole=question.hole(loaded),
-        progress=session.terminal,
-    )
+        loaded, question.condition(climbed), sampler=sampler, asking=asking, judge=judge_named(session, judge),
+        classes=climbed.classes, picture=question.start(loaded), hole=question.hole(loaded), progress=session.terminal,
+    )  # fmt: skip
     page = None if output is None else save(made, output)
     session.say(made.data, made.data["sentence"], *([] if page is None else [f"page: {page}"]))
 
 
 app = typer.Typer(help="Questions about a model, answered on many pictures.", no_args_is_help=True)
-register(app, faithfulness, FAITHFULNESS)
-register(app, background, BACKGROUND)
-register(app, interpretability, INTERPRETABILITY)
-register(app, scaling, SCALING)
-register(app, transfer, TRANSFER)
-register(app, base_to_new, BASE_TO_NEW)
-register(app, generate, GENERATE)
+for verb, examples in (
+    (faithfulness, FAITHFULNESS), (background, BACKGROUND), (interpretability, INTERPRETABILITY), (scaling, SCALING),
+    (transfer, TRANSFER), (base_to_new, BASE_TO_NEW), (generate, GENERATE),
+):  # fmt: skip
+    register(app, verb, examples)
