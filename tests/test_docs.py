@@ -298,7 +298,7 @@ def test_json_is_as_documented(verb: str, outputs: dict[str, list[dict[str, Any]
     found = {key for row in outputs[verb] for key in keys(row)}
     of_data = named("retrieval") | named("evaluate-boxes") | named("masks")  # whose own tests look at them
     rare["evaluate"] |= of_data - found
-    many = (named("embed") | named("embed-status") | named("embed-plan")) - found  # --parquet: tests/scale
+    many = (named("embed") | named("embed-status")) - found  # --parquet: tests/scale
     found_words = named("findings") - found  # --finding: tests/cli/test_findings.py
     rare["explain"] |= {k for k in named(verb) - found if k.startswith(ELSEWHERE)} | many
     rare["evaluate"] |= {

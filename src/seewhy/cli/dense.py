@@ -136,9 +136,8 @@ def _settings(session: Session, registry: Any, method: str) -> dict[str, Any]:
     """What ``--set`` says of a method, read as its fields."""
     from ..parameters import configured
 
-    cls = registry[method.partition(":")[0]]
-    given = {name: session.settings.pop(name) for name in [*session.settings]}
-    made = configured(cls, given) if given else None
+    given = session.take_all()
+    made = configured(registry[method.partition(":")[0]], given) if given else None
     return {name: getattr(made, name) for name in given}
 
 
@@ -184,9 +183,8 @@ def _line(image: str, parts: Sequence[str], not_found: Sequence[str]) -> str:
 def left_out(names: Sequence[str]) -> str:
     """What is said after what was found.
 
-    Example:
-        >>> left_out(["sports car", "bus"]), left_out([])
-        ('; not found: sports car, bus', '')
+    >>> left_out(["sports car", "bus"]), left_out([])
+    ('; not found: sports car, bus', '')
     """
     from ..pictures.samples import some
 

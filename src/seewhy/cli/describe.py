@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -74,10 +73,7 @@ class Writing:
             )
 
     def desk(self, session: Session) -> WriterSession | None:
-        """The one writer's desk, with answers kept in the cache folder; ``None`` where none was named.
-
-        There is never another writer in its place.
-        """
+        """The one writer's desk, with answers kept in the cache folder; ``None`` where none was named."""
         from ..language.local_writer import SMOLLM2, LocalWriter
         from ..language.service_writer import ServiceWriter
         from ..language.writers import WriterSession, Written
@@ -88,14 +84,9 @@ class Writing:
         if self.base_url is None and (name == SMOLLM2 or name.endswith(".gguf") or Path(name).is_dir()):
             writer: Any = LocalWriter(name)
         else:
-            writer = ServiceWriter(
-                name,
-                self.base_url,
-                self.key_variable,
-                left_out=tuple(p.strip() for p in self.leave_out.split(",") if p.strip()),
-                per_minute=self.per_minute,
-                timeout_s=self.timeout,
-            )
+            left_out = tuple(p.strip() for p in self.leave_out.split(",") if p.strip())
+            limits = {"left_out": left_out, "per_minute": self.per_minute, "timeout_s": self.timeout}
+            writer = ServiceWriter(name, self.base_url, self.key_variable, **limits)
         return WriterSession(writer, Written(), max_tokens=self.max_tokens, progress=session.terminal)
 
     def needed_desk(self, session: Session) -> WriterSession:
@@ -140,8 +131,6 @@ def write(
         data: Names separated by commas, a .txt with one per line, or a folder with one folder per class; with
             --pairs, pictures on which the model is watched.
         output: The .json.
-        writer: Who is asked: a name at --base-url (or at OpenAI), a folder or .gguf file, or smollm2, the small
-            local one.
         kind: What the classes are, in the plural: birds, screws, cell types.
         pairs: What parts the classes that a model confuses, pair by pair.
     """
@@ -177,7 +166,7 @@ def _write_pairs(
     labels: str | None,
     how: tuple[str | None, str | None, bool],
 ) -> NoReturn:
-    """What parts the classes that a model confuses, pair by pair."""
+    """What parts the classes that a model confuses."""
     from ..language.questions import Pair, confusable_pairs, pair_prompt, write_pairs, write_pairs_file
     from ..pictures.sources import list_pictures
     from ..storage.output import check_file
@@ -210,11 +199,6 @@ def _write_pairs(
 
 
 def _names(given: str) -> list[str]:
-    """Class names of an argument.
-
-    Raises:
-        DataError: the file cannot be read, or fewer than two names.
-    """
     from ..classifiers.base import check_names
     from ..pictures.samples import load_samples
 
@@ -225,7 +209,7 @@ def _names(given: str) -> list[str]:
 
 
 def _report(session: Session, output: Path, n: int, failed: dict[str, str]) -> NoReturn:
-    """What was written, what was not and why; exit code 1 when something is missing."""
+    """Exit code 1 when something is missing."""
     for label, reason in failed.items():
         say(f"seewhy: nothing for {label!r}: {reason}", file=sys.stderr)
     lines = [f"{output}: {n} written. Read it and edit it before you rely on it."] if n else []
@@ -252,7 +236,7 @@ def match(
             local one. It shortens the texts; left out, they stay as they are.
     """
     from ..descriptions.base import Descriptions
-    from ..language.matching import Caption, Match, match_to_file, short_prompt, specificity
+    from ..language.matching import Match, match_to_file, short_prompt, specificity
     from ..language.matching import say as told
     from ..storage.output import check_file
 
@@ -269,12 +253,7 @@ def match(
     stream = match_to_file(
         output, session.encoder(), samples, texts, how, desk=desk, store=session.store, force=session.force
     )
-    written: list[Caption] = []
-    for caption in session.terminal.track(stream, "Matching", len(samples)):
-        if isinstance(caption, Caption):
-            written.append(caption)
-        else:
-            session.terminal.failed(caption)
+    written = list(session.terminal.readable(stream, "Matching", False, len(samples)))
     specific = specificity(written)
     session.say(
         {"file": str(output), "written": len(written), **specific},
@@ -307,7 +286,6 @@ def images(
     """
     from ..language.textualize import DESCRIPTIONS, Drafter, estimate, offline, read_drafts, textualize_all
     from ..storage.journal import Journal
-    from ..types import Failure
 
     (threshold,) = session.take("threshold")
     writing = session.make(Writing, writer=writer, base_url=base_url)
@@ -320,14 +298,12 @@ def images(
     classifier = session.classifier(model, labels)
     textualizer = offline(classifier, desk=desk, check=check, threshold=threshold)
     by = [classifier.recipe, classifier.encoder.fingerprint[:12], *classifier.classes, check, threshold, texts]
-    made_by = _seal([*by, None if desk is None else [desk.writer.model, desk.max_tokens]])
+    by.append(None if desk is None else [desk.writer.model, desk.max_tokens])
+    made_by = hashlib.sha256(json.dumps(by, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:16]
     done = 0
     drafter = Drafter(classifier, desk, texts)
     stream = textualize_all(session.pictures(pictures), textualizer, drafter, output, made_by, force=session.force)
-    for record in terminal.track(stream, "Describing"):
-        if isinstance(record, Failure):
-            terminal.failed(record)
-            continue
+    for record in terminal.readable(stream, "Describing", False):
         done += 1
         if session.as_json or not session.quiet:
             session.say(record, f"{record['image']}: {record['description'] or '(nothing can be said)'}")
@@ -336,12 +312,6 @@ def images(
     session.end(done)
 
 
-def _seal(parts: Iterable[Any]) -> str:
-    """Names all that decides a description."""
-    return hashlib.sha256(json.dumps(list(parts), sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
 app = typer.Typer(help="Descriptions, written by a language model of your choice.", no_args_is_help=True)
-register(app, write, WRITE_EXAMPLES)
-register(app, match, MATCH_EXAMPLES)
-register(app, images, IMAGES_EXAMPLES)
+for verb, examples in ((write, WRITE_EXAMPLES), (match, MATCH_EXAMPLES), (images, IMAGES_EXAMPLES)):
+    register(app, verb, examples)

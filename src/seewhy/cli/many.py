@@ -238,9 +238,3 @@ def _lines(report: Report) -> list[str]:
     if report.unread:
         lines.append(f"  shards left out: {len(report.unread):,}; they are tried again when this is run again")
     return lines
-
-
-def verified(session: Session, verification: Any) -> NoReturn:
-    """What reading everything came to; exit code 2 where anything is damaged."""
-    session.say(verification.to_json(), *verification.lines())
-    raise typer.Exit(2 if verification.damaged else 0)

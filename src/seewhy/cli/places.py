@@ -116,11 +116,7 @@ def _lands_in(output: Path, folder: Path) -> bool:
 
 
 def check_report(folder: Path | None, name: str, force: bool) -> None:
-    """See that a page, its JSON and its progress can be written into a folder; asked before the work begins.
-
-    Raises:
-        ForeignFileError: a file of that name is there that SeeWhy did not make.
-    """
+    """See that a page, its JSON and its progress can be written into a folder; asked before the work begins."""
     from ..report.paging import ENDINGS, check_ending
     from ..storage.journal import Journal
     from ..storage.output import check_folder
@@ -136,7 +132,6 @@ def check_report(folder: Path | None, name: str, force: bool) -> None:
 
 
 def csv_row(values: list[Any]) -> str:
-    """A row of a table, with its end."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerow(values)
     return buffer.getvalue()

@@ -64,9 +64,11 @@ class Terminal(Progress):
         self.terms = {}  # of another training
         yield from items if self.quiet else draw(items, what, total, stderr=True, tail=self.tail)
 
-    def readable(self, results: Iterable[T | Failure], what: str, as_json: bool) -> Iterator[T]:
+    def readable(
+        self, results: Iterable[T | Failure], what: str, as_json: bool, total: int | None = None
+    ) -> Iterator[T]:
         """What could be read, as it is done; what could not is named, and is a line of its own where JSON is asked."""
-        for result in self.track(results, what):
+        for result in self.track(results, what, total):
             if isinstance(result, Failure):
                 self.failed(result)
                 if as_json:

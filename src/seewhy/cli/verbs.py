@@ -37,7 +37,7 @@ BEGIN = {
 """What every verb's help of an option begins with."""
 EVERY = "Options of every command"
 PANELS = {
-    **dict.fromkeys(("parquet", "shard", "workers", "cluster", "status", "plan"), "Many pictures"),
+    **dict.fromkeys(("parquet", "shard", "workers", "cluster", "status"), "Many pictures"),
     **dict.fromkeys(("host", "port", "name"), "The page"),
 }
 COMMON = {
@@ -48,6 +48,8 @@ COMMON = {
     "labels": "Your classes: names separated by commas, or a .txt with one per line. Or a .json with descriptions.",
     "model": "A saved model. A classifier. Left out, what --labels names, or the encoder's own classes (lite0: "
     "ImageNet's).",
+    "writer": "Who is asked: a name at --base-url (or at OpenAI), a folder or .gguf file, or smollm2, the small local "
+    "one.",
     "base_url": "An OpenAI-compatible service: vLLM, Ollama, llama.cpp, Azure, …",
     "dry_run": "Say what it would cost, and stop. Nobody is asked.",
     "descriptions": 'Texts of each class: a JSON, {"class": ["text", …]}.',
