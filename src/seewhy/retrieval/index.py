@@ -42,7 +42,7 @@ SHOWN = 5
 def verify(catalogue: Catalogue) -> Verification:
     """What of an index is not as it was written, after reading every byte that an answer can hang on."""
     with catalogue.reading():
-        return Verification.of(catalogue.folder, _files(catalogue))
+        return Verification(str(catalogue.folder), tuple(_files(catalogue)))
 
 
 def _files(catalogue: Catalogue) -> Iterator[Checked]:

@@ -1,8 +1,6 @@
 """The one way to keep what was fitted: tensors and a card, in one file or in a folder.
 
-What is kept is written whole or not at all, over nothing but its own kind, and read with bounds and without running
-code. What is wrong with it is said in the words of its kind: what was given, what was expected, how it is had anew.
-"""
+It is written whole or not at all, over nothing but its own kind, and read with bounds and without running code."""
 
 from __future__ import annotations
 
@@ -129,7 +127,6 @@ class FolderArchive:
         tensors: bytes,
         more: Mapping[str, bytes | str] | None = None,
     ) -> Path:
-        """Write the tensors and then the card, which says their digest."""
         self.check(folder)
         sealed = {**card, "tensors": hashlib.sha256(tensors).hexdigest()}
         text = json.dumps(sealed, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
@@ -140,7 +137,6 @@ class FolderArchive:
         return write_together(folder, {**(more or {}), **own}, old)
 
     def tensors_file(self, card: Mapping[str, Any]) -> str:
-        """The name of the file that a card's tensors lie in."""
         if card["format"] in self.undigested:
             return self.undigested[card["format"]]
         sha256 = card.get("tensors")
@@ -149,7 +145,6 @@ class FolderArchive:
         return f"tensors-{sha256[:16]}.safetensors"
 
     def load_card(self, folder: Path) -> dict[str, Any]:
-        """The card, of a format that is read here."""
         try:
             data = read_file(folder / self.card, self.most)
             if not self.facts.is_whole(data):
@@ -172,7 +167,6 @@ class FolderArchive:
         return card
 
     def checked_tensors(self, folder: Path, card: Mapping[str, Any]) -> dict[str, Tensor]:
-        """The card's tensors, as they were written."""
         try:
             file = folder / self.tensors_file(card)
         except ValueError as error:

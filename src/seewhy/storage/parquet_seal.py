@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +32,6 @@ class Verification:
     output: str
     files: tuple[Checked, ...]
 
-    @classmethod
-    def of(cls, output: object, files: Iterable[Checked]) -> Verification:
-        return cls(str(output), tuple(files))
-
     @property
     def damaged(self) -> tuple[Checked, ...]:
         return tuple(one for one in self.files if one.error)
@@ -46,7 +42,6 @@ class Verification:
         return {"output": self.output, "n_files": len(self.files), "damaged": damaged, "unchecked": unchecked}
 
     def lines(self) -> Iterator[str]:
-        """As a person would read it."""
         n = len(self.files)
         unchecked = sum(not one.has_sums for one in self.files)
         whole = n - unchecked - len(self.damaged)
