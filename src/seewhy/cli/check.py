@@ -19,18 +19,6 @@ if TYPE_CHECKING:
     from ..language.annotation.labels import Corrections, LabelDecisions, LabelledData
     from ..language.pairs import Rule
 
-EXAMPLES = """
-seewhy check photos/ -o check/
-seewhy check photos.csv -m birds --against test/ -o check/
-seewhy check photos.csv --column split=split
-seewhy check photos/ --by cleanlab --json
-seewhy check photos/ --from check/ --serve
-seewhy check photos/ --from check/ --export corrected.csv
-seewhy check captions.jsonl --texts
-seewhy check captions.csv --texts -o clean.jsonl --skip small_picture --set too_long:most=40
-seewhy check clean.jsonl --texts -o fuller.jsonl --restore too_short
-"""
-
 
 def check(
     session: Session,

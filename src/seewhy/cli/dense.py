@@ -14,21 +14,6 @@ from . import options
 from .session import Session
 from .terminal import say
 
-SEGMENT_EXAMPLES = """
-seewhy segment street.jpg --labels "road, car, tree" -o seg/
-seewhy segment photos/ --labels "leaf, lesion, background" --json > segments.jsonl
-seewhy segment new/ -m seg -o found/
-seewhy segment aerial.tif --labels "roof, road, water" --set zoom=8 -o seg/
-seewhy segment photo.jpg --labels "cat, grass" --set denoised=0.5 --set smoothed=0.9 -o seg/
-seewhy segment photo.jpg --labels "cat, grass" --method clipseg:/models/clipseg -o seg/
-"""
-DETECT_EXAMPLES = """
-seewhy detect photo.jpg --labels "stamp, platelet" -o det/
-seewhy detect photos/ --labels "wren, nest" --least-score 0.3 --json > found.jsonl
-seewhy detect aerial.tif --labels "car, boat" --tiles 4 -o det/ --format yolo
-seewhy detect new/ -m det -o found/
-seewhy detect photo.jpg --labels "cat, remote control" --method owlv2:/models/owlv2 -o det/
-"""
 MOST_SAID = 10
 """Names not found that are said of one picture."""
 

@@ -20,23 +20,6 @@ from .verbs import register
 if TYPE_CHECKING:
     from ..language.writers import Estimate, WriterSession
 
-WRITE_EXAMPLES = """
-seewhy describe write "wren, robin" -o birds.json --writer gpt-4o-mini --kind birds --dry-run
-seewhy describe write names.txt -o birds.json --writer llama3.1 --base-url http://localhost:11434/v1
-seewhy describe write photos/ --pairs -m birds -o pairs.json --writer gpt-4o-mini
-seewhy explain photo.jpg --labels birds.json
-"""
-MATCH_EXAMPLES = """
-seewhy describe match photos/ --descriptions birds.json -o captions.jsonl
-seewhy describe match photos/ --descriptions birds.json -o captions.jsonl --writer gpt-4o-mini
-seewhy fit photos/ -o birds --method gist --captions captions.jsonl
-"""
-IMAGES_EXAMPLES = """
-seewhy describe images photos/ -o descriptions.jsonl -m fruit
-seewhy describe images photos/ -o descriptions.jsonl --labels "apple, cup, plate" --drafts drafts.jsonl
-seewhy describe images photos/ -o descriptions.jsonl --writer gpt-4o-mini --dry-run
-"""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Writing:
@@ -313,5 +296,5 @@ def images(
 
 
 app = typer.Typer(help="Descriptions, written by a language model of your choice.", no_args_is_help=True)
-for verb, examples in ((write, WRITE_EXAMPLES), (match, MATCH_EXAMPLES), (images, IMAGES_EXAMPLES)):
-    register(app, verb, examples)
+for verb in (write, match, images):
+    register(app, verb)

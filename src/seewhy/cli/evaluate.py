@@ -21,20 +21,6 @@ if TYPE_CHECKING:
     from ..dense import Detector
     from ..pictures.boxes import BoxData
 
-EXAMPLES = """
-seewhy evaluate test/ -m birds
-seewhy evaluate test.csv -m birds --json > report.json
-seewhy evaluate test/ --labels classes.json -o report.html
-seewhy evaluate test/ -m birds --cards why/
-seewhy evaluate test/ -m birds --unknown holidays/ --level 0.95
-seewhy evaluate test/ -m birds --contract audit.toml -o report --junit audit.xml
-seewhy evaluate --write-contract audit.toml
-seewhy evaluate new/ -m birds --against photos/
-seewhy evaluate streets/ --labels "sky, road, car" --probe more-streets/ -o masks.html
-seewhy evaluate boxes.json -m det -o boxes.html
-seewhy evaluate boxes.json --detector word_regions --pictures photos/
-seewhy evaluate captions.jsonl --retrieval -m enc -o found.html
-"""
 FIT = "fit"
 """After ``--against``: the pictures that the classifier knows itself."""
 DEFAULT = "default"

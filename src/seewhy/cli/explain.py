@@ -17,23 +17,6 @@ if TYPE_CHECKING:
     from ..evidence.batch import Done
     from ..evidence.explain import ExplainOptions
 
-EXAMPLES = """
-seewhy explain photo.jpg -o why/
-seewhy explain photo.jpg --labels "wren, house sparrow, blue tit"
-seewhy explain new.jpg other/ -m birds -o why/
-seewhy explain photo.jpg --target wren --contrast "house sparrow" -o wren.html
-seewhy explain photo.jpg --set target_text="a red beak" --set contrast_text="a yellow beak"
-seewhy explain photo.jpg --labels "wren, robin" --follow-up pairs.json
-seewhy explain photo.jpg --labels birds.json --validation photos/
-seewhy explain photo.jpg -m birds --typical gen --set judge=timm:resnet18 -o why/
-seewhy explain photo.jpg --object bird -o why/
-seewhy explain photos/ -m birds --masks masks/ -o why/
-seewhy explain photos/ -m birds --parquet -o why/ --shard 3/16
-seewhy explain photo.jpg --where layer_cam --set layer=blocks.4
-seewhy explain photo.jpg -m seg -o why/
-seewhy explain photo.jpg --labels "stamp, platelet" --parts word_regions -o why/
-seewhy explain photo.jpg --where rise --set n_masks=1000 --set masks=stratified
-"""
 OF_WHOLE_PICTURES = ("follow_up", "validation", "typical", "masks", "object_")
 """Options that boxes and segments have no use for."""
 ONE_BY_ONE = ("typical", "masks", "object_", "parts", "known", "png")

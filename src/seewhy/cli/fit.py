@@ -16,18 +16,6 @@ from .session import Session
 Task = Literal["classes", "masks", "boxes", "prototypes", "explainer"]
 AUTO, BEST = "auto", ("denseclip", "linear")
 """The first of these that the encoder can: on street scenes the decoder was 8.5 points of mIoU above the probe."""
-EXAMPLES = """
-seewhy fit photos/ -o birds
-seewhy fit birds.csv -o birds --descriptions birds.json
-seewhy fit train/ -o birds --validation val/
-seewhy fit photos/ -o birds --encoder open_clip:ViT-B-32/openai --set solver=svm
-seewhy fit photos/ -o birds --method neighbours --set k=20
-seewhy fit photos/ -o birds --method gist --descriptions birds.json
-seewhy fit streets/ -o seg --task masks
-seewhy fit boxes.json -o det --pictures photos/ --set zoom=4
-seewhy fit photos/ -m birds --method epic --because
-seewhy fit photos/ -m birds --method t_tame --set steps=2000
-"""
 
 
 def fit(

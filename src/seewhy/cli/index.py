@@ -18,28 +18,6 @@ from .session import Session
 if TYPE_CHECKING:
     from ..retrieval.writing import Entry
 
-INDEX_EXAMPLES = """
-seewhy index photos/ -o library
-seewhy index more/ -o library --add
-seewhy index -o library --forget photos/old --forget-missing
-seewhy index --verify library
-seewhy index photos/ -o library --encoder open_clip:ViT-B-32/openai --set whiten=256
-seewhy index photos/ -o by-colour --encoder enc --focus "the colour"
-seewhy index photos/ -o vectors/ --parquet
-seewhy index "shards/{000..099}.tar" -o vectors/ --parquet --shard 3/16
-seewhy index s3://bucket/shards -o s3://bucket/vectors --parquet --shard 3/16
-seewhy index s3://bucket/shards -o /mnt/vectors --parquet --cluster auto --workers 8 --set gpus=1
-seewhy index --status vectors/
-seewhy index vectors/ -o library
-"""
-SEARCH_EXAMPLES = """
-seewhy search library --image cat.jpg -k 20 -o found.html
-seewhy search library --text "a cat on a red sofa"
-seewhy search library --image cat.jpg --text "in the snow" --set weight=2
-seewhy search library --image a.jpg --image b.jpg --unlike c.jpg --where-label cats --json
-seewhy search by-colour --image cat.jpg --encoder enc --focus "the colour"
-"""
-
 
 def index(
     session: Session,

@@ -17,16 +17,6 @@ from ..catalogue import listing as listing
 from .session import Session
 from .terminal import say
 
-METHODS_EXAMPLES = """
-seewhy methods
-seewhy methods rise
-seewhy methods --json
-seewhy methods --json-schema explain > explain.schema.json
-"""
-DOCTOR_EXAMPLES = """
-seewhy doctor
-seewhy doctor --json
-"""
 NOT_FOR_USE = {"all", "demo", "dev"}
 """Extras that bring others together, or are for the repository."""
 

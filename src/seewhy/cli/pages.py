@@ -22,29 +22,6 @@ if TYPE_CHECKING:
     from ..language.annotation.store import AnnotationStore
     from ..pictures.samples import Samples
 
-APP_EXAMPLES = """
-seewhy app -m birds
-seewhy app -m birds --data test/ --port 8080
-seewhy app -m birds --data test.csv --by country
-seewhy app -m birds --data test.csv --decisions decided/
-seewhy app --data test.csv --decisions decided/ --export corrected.csv
-seewhy app --labels classes.json --save edited.json
-seewhy app -m birds --host 0.0.0.0 --name birds.example.org
-seewhy app --data photos/ --annotate texts.sqlite
-seewhy app --data photos/ --annotate texts.sqlite --export descriptions.parquet
-"""
-SERVE_EXAMPLES = """
-seewhy serve -m birds
-seewhy serve -m birds -m plants=models/plants-3 --port 8080
-seewhy serve -m birds --host 0.0.0.0 --token-file token --rate 600
-seewhy serve -m birds --host 0.0.0.0 --no-token --name birds.example.org
-"""
-EXPORT_EXAMPLES = """
-seewhy export -m birds -o birds-onnx
-seewhy export -m birds --to openvino --check-on photos/ -o birds-openvino
-seewhy export -m birds --layout triton -o repository
-seewhy export -m birds --to openvino --layout ovms -o repository
-"""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 STDOUT = 1
 

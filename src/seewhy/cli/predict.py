@@ -20,15 +20,6 @@ if TYPE_CHECKING:
 
 COLUMNS = ("image", "label", "score", "error", "verdict", "right", "set")
 FINDING_COLUMNS = ("image", "finding", "probability", "margin", "error")
-EXAMPLES = """
-seewhy predict new/ -m birds --json > birds.jsonl
-seewhy predict photo.jpg --labels "wren, house sparrow, blue tit"
-find . -name "*.jpg" | seewhy predict - -m birds --csv
-seewhy predict new/ -m birds --reject --level 0.95
-seewhy predict xrays/ --finding "pleural effusion" --finding pneumonia --encoder enc
-seewhy predict photos/ -m birds --parquet -o decisions/ --shard 3/16
-seewhy predict photo.jpg --labels "red, blue" --encoder enc --focus "the colour"
-"""
 NOT_BESIDE_FINDINGS = ("model", "labels", "follow_up", "validation", "reject", "level", "top", "crops")
 """Options that findings have no use for."""
 

@@ -21,49 +21,6 @@ if TYPE_CHECKING:
     from ..encoders.base import Encoder
     from ..pictures.samples import Samples
 
-FAITHFULNESS = """
-seewhy study faithfulness photos/ -m birds
-seewhy study faithfulness photos/ --methods grad_cam,rise:50 --metrics deletion,road:20 -o study
-seewhy study faithfulness photos/ --methods all --metrics all --n-pictures 200
-seewhy study faithfulness photos/ --masks masks/ --json > study.json
-"""
-BACKGROUND = """
-seewhy study background photos/ -m birds --masks masks/ -o study
-seewhy study background photos/ -m birds --object bird --masks boxes.json -o study
-seewhy study background photos/ -m birds --masks seg --json
-"""
-INTERPRETABILITY = """
-seewhy study interpretability photos/ -o study
-seewhy study interpretability photos/ -e lite0 -e lite2 --concepts words.txt
-seewhy study interpretability photos/ -e lite0 -e timm:resnet18.a1_in1k --judge lite0 --json
-seewhy study interpretability train/ --test test/ --set libraries=prototype,random --set n_concepts=50
-"""
-SCALING = """
-seewhy study scaling photos/ --target 0.95
-seewhy study scaling train/ --test test/ -m birds --target 0.95 -o study
-seewhy study scaling photos/ -e lite0 -e lite2 --set noise=0.2 --json
-seewhy study scaling photos.csv --group visit --target 0.99 --set beyond=16
-"""
-TRANSFER = """
-seewhy study transfer photos/ -e lite0 -e lite2
-seewhy study transfer train/ --test test/ -e lite0 -e timm:resnet50.a1_in1k -e adapted/ -o study
-seewhy study transfer photos/ -e lite0 -e lite2 --set shots=1,4 --set n_corrupted=0 --json
-seewhy study transfer photos.csv --group visit -e lite0 -e open_clip:ViT-B-32/openai
-"""
-BASE_TO_NEW = """
-seewhy study base-to-new photos/ --method coop,ogen
-seewhy study base-to-new train/ --test test/ --method coop --set shots=1,4 -o study
-seewhy study base-to-new photos/ --method coop,promptsrc,ogen --set n_seeds=5 --json
-"""
-GENERATE = """
-seewhy study generate gen --class wren -m birds -o made/
-seewhy study generate gen --class wren -m birds --judge timm:resnet18 -o made/
-seewhy study generate gen --text "a photo of a wren" --set n=6 -o made/
-seewhy study generate gen --neuron 17 --json
-seewhy study generate gen --class wren -m birds --like photo.jpg -o made/
-seewhy study generate gen --class wren -m birds --inpaint photo.jpg --mask hole.png -o made/
-"""
-
 
 def _finish(session: Session, findings: Any, output: Path | None, name: str) -> NoReturn:
     session.report(findings, output, name)
@@ -317,8 +274,5 @@ def generate(
 
 
 app = typer.Typer(help="Questions about a model, answered on many pictures.", no_args_is_help=True)
-for verb, examples in (
-    (faithfulness, FAITHFULNESS), (background, BACKGROUND), (interpretability, INTERPRETABILITY), (scaling, SCALING),
-    (transfer, TRANSFER), (base_to_new, BASE_TO_NEW), (generate, GENERATE),
-):  # fmt: skip
-    register(app, verb, examples)
+for verb in (faithfulness, background, interpretability, scaling, transfer, base_to_new, generate):
+    register(app, verb)

@@ -22,29 +22,6 @@ if TYPE_CHECKING:
     from ..learning.cost import Cost
     from ..learning.way import Way
 
-ADAPT_EXAMPLES = """
-seewhy adapt captions.jsonl -o enc
-seewhy adapt captions.jsonl -o enc --keep 0.3 --validation dev.jsonl
-seewhy adapt products.csv -o enc --column text=title --objective siglip
-seewhy adapt captions.jsonl -o enc --train towers --epochs 2 --dry-run
-seewhy adapt products.csv -o enc --objective focallens --instruction colour="the colour"
-seewhy adapt products.csv -o enc --objective prefix --column text=title --column label=kind
-seewhy explain photo.jpg --encoder enc --labels "a dog,a cat"
-seewhy adapt photos/ -o birds --method coop --shots 4
-seewhy adapt photos/ -o birds --method ogen --base-to-new --also others/
-seewhy predict new/ -m birds --labels "a wren,a robin"
-"""
-PRETRAIN_EXAMPLES = """
-seewhy pretrain captions.jsonl -o enc --encoder new:resnet
-seewhy pretrain captions.jsonl -o enc --encoder lite0 --objective siglip
-seewhy pretrain products.csv -o enc --objective prefix --column text=title --column label=kind
-seewhy pretrain shards/ -o enc --encoder new:vit --epochs 30 --dry-run
-seewhy pretrain captions.jsonl -o enc --objective dito --encoder new:vit_swl
-seewhy pretrain photos/ -o enc --objective simclr
-seewhy pretrain photos/ -o enc --objective supcon --projection fixed
-seewhy pretrain streets/ -o enc --objective pixpro --set instance_weight=1 --set pyramid=true --encoder new:resnet
-seewhy pretrain digits/ -o enc --objective look --set k=10 --encoder new:resnet/32 --augmentation whole
-"""
 NAMES_ONLY = ("model", "shots", "base_to_new", "new_names", "also")
 """Options that mean nothing without a method."""
 NOT_BY_NAMES = ("objective", "train", "instruction")
