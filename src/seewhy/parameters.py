@@ -42,7 +42,6 @@ class _Names(dict[str, Any]):
 
 
 def hints_of(cls: Any) -> dict[str, Any]:
-    """Field → its type."""
     hints: dict[str, Any] = {}
     for kind in reversed(cls.__mro__):
         names = _Names(vars(sys.modules[kind.__module__]))
@@ -94,7 +93,6 @@ def configured(method: Any, given: Mapping[str, Any]) -> Any:
 
 
 def value_of(owner: str, name: str, value: Any, hint: Any) -> Any:
-    """The value as the field's type."""
     for kind in _alternatives(hint):
         converted = _as(value, kind)
         if converted is not _UNSET and not (name == "batch_size" and converted is not None and converted < 1):
@@ -143,7 +141,6 @@ def _number(value: Any, kind: type) -> Any:
 
 
 def _plain(hint: Any) -> Any:
-    """A type without its bounds."""
     return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
 
@@ -175,7 +172,6 @@ def in_words(hint: Any) -> str:
 
 
 def written(value: Any) -> str:
-    """A value as one would write it after ``NAME=``."""
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)

@@ -153,7 +153,6 @@ _FILES = "classifier files"
 
 
 def _named(given: Encoder) -> str:
-    """A name that finds the same encoder."""
     with suppress(SeeWhyError):
         if encoder(given.name).fingerprint == given.fingerprint:
             return given.name

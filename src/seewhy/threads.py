@@ -36,12 +36,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def n_cores() -> int:
-    """Cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def n_threads() -> int:
-    """Threads that may be busy at once: the bound, or one per core."""
     return _bound[0] if _bound else n_cores()
 
 

@@ -118,7 +118,6 @@ def label_columns(session: Session) -> tuple[str, str]:
 
 
 def export_corrected(session: Session, path: Path, data: LabelledData, decisions: LabelDecisions) -> None:
-    """Write the corrected table and say what is in it."""
     from ..language.annotation.labels import write_corrected
 
     counts = write_corrected(path, data, decisions.standing(), force=session.force)

@@ -118,7 +118,6 @@ def detect(
 
 
 def _settings(session: Session, registry: Any, method: str) -> dict[str, Any]:
-    """What ``--set`` says of a method, read as its fields."""
     from ..parameters import configured
 
     given = session.take_all()

@@ -7,10 +7,11 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from ..bounds import Bound, Count, NotNegative, check_fields
 from ..errors import DataError, InputError
 from . import options
 from .session import Session
@@ -42,18 +43,14 @@ class Writing:
     base_url: str | None = None
     key_variable: str = "OPENAI_API_KEY"
     leave_out: str = ""
-    max_tokens: int | None = None
-    per_minute: float = 0.0
-    timeout: float = 120.0
-    price_in: float = 0.0
-    price_out: float = 0.0
+    max_tokens: Count | None = None
+    per_minute: NotNegative = 0.0
+    timeout: Annotated[float, Bound(1)] = 120.0
+    price_in: NotNegative = 0.0
+    price_out: NotNegative = 0.0
 
     def __post_init__(self) -> None:
-        if (self.max_tokens or 1) < 1 or self.timeout < 1 or min(self.per_minute, self.price_in, self.price_out) < 0:
-            raise InputError(
-                "A number below 0, or below 1 of max_tokens or timeout, was given. Larger ones were expected. Change "
-                "them."
-            )
+        check_fields(self, "describe")
 
     def desk(self, session: Session) -> WriterSession | None:
         """The one writer's desk, with answers kept in the cache folder; ``None`` where none was named."""
@@ -73,7 +70,6 @@ class Writing:
         return WriterSession(writer, Written(), max_tokens=self.max_tokens, progress=session.terminal)
 
     def needed_desk(self, session: Session) -> WriterSession:
-        """The same, where somebody must be asked."""
         desk = self.desk(session)
         if desk is None:
             raise InputError("Nobody was named who writes. A language model was expected. Name it with --writer.")
@@ -149,7 +145,6 @@ def _write_pairs(
     labels: str | None,
     how: tuple[str | None, str | None, bool],
 ) -> NoReturn:
-    """What parts the classes that a model confuses."""
     from ..language.questions import Pair, confusable_pairs, pair_prompt, write_pairs, write_pairs_file
     from ..pictures.sources import list_pictures
     from ..storage.output import check_file

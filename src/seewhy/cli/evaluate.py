@@ -111,7 +111,6 @@ def evaluate(
 
 
 def _decisions(session: Session, place: Path, path: Path | None) -> NoReturn:
-    """A classifier on labelled pictures."""
     from ..classifiers.linear.jitter import predict_views
     from ..evaluation import evaluate as run
     from ..evaluation.confusions import address, write_cards
@@ -204,7 +203,6 @@ def _check_junit(junit: Path, folder: Path | None, force: bool) -> None:
 
 
 def _drift(session: Session) -> NoReturn:
-    """Are new pictures like those that it was fitted on? Exit code 1 where they are not."""
     from ..pictures.samples import Sample
     from ..studies.auditing.audit import with_known
     from ..studies.auditing.drift import DriftTest
@@ -221,7 +219,6 @@ def _drift(session: Session) -> NoReturn:
 
 
 def _retrieval(session: Session, place: Path, path: Path | None) -> NoReturn:
-    """An encoder's pictures and texts find one another, or do not."""
     from ..learning.encoders.adapted import is_adapted, open_adaptation
     from ..pictures.pairs import load_pairs
     from ..studies.adapting import measure_retrieval
@@ -241,7 +238,6 @@ def _retrieval(session: Session, place: Path, path: Path | None) -> NoReturn:
 
 
 def _masks(session: Session, place: Path, path: Path | None) -> NoReturn:
-    """Pictures whose every pixel has a class."""
     from ..dense.evaluation import evaluate_segmenter
     from ..dense.maskclip import MaskCLIP
     from ..dense.saving import load_segmenter

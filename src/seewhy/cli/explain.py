@@ -135,7 +135,6 @@ def _option(name: str) -> str:
 
 
 def judge_named(session: Session, name: str | None) -> Any:
-    """A saved classifier, or an encoder, that says what is on typical pictures."""
     if name is None:
         return None
     return session.saved(name) if (Path(name) / "seewhy.json").is_file() else session.encoder(name)
@@ -185,7 +184,6 @@ def told(done: Done) -> None:
 
 
 def _are_parts_wanted(session: Session) -> bool:
-    """Whether boxes or segments are explained in the place of whole pictures."""
     from ..classifiers.saving import CARD
 
     o = session.given
@@ -199,7 +197,6 @@ def _are_parts_wanted(session: Session) -> bool:
 
 
 def _explain_parts(session: Session, how: ExplainOptions, most: int) -> NoReturn:
-    """Explain boxes or segments, write and say."""
     from ..dense.part_cards import PartBatch
     from ..dense.part_evidence import PartExplainer, with_examples
 
@@ -220,7 +217,6 @@ def _explain_parts(session: Session, how: ExplainOptions, most: int) -> NoReturn
 
 
 def _finder(session: Session) -> Any:
-    """What finds parts."""
     from ..dense import detectors
     from ..dense.by_words import detector_for, segmenter_for
     from ..dense.saving import is_detector, load_detector, load_segmenter

@@ -129,7 +129,6 @@ def _fit_classifier(session: Session) -> None:
 
 
 def recipe_from(session: Session, name: str, **given: Any) -> Any:
-    """The recipe with its fields, from options of their own and from ``--set``."""
     from ..classifiers import classifiers
     from ..parameters import settings_of
 

@@ -54,7 +54,6 @@ def _nothing_to_show(method: str) -> InputError:
 
 
 def _folder(classifier: Classifier, cls: type[Prototypes], because: bool, output: Path | None) -> Path:
-    """Where everything is kept."""
     from ..prototypes.find import find_prototypes
     from ..prototypes.fitted import FOLDER
 
@@ -73,7 +72,6 @@ def _folder(classifier: Classifier, cls: type[Prototypes], because: bool, output
 
 
 def _check(folder: Path, cls: type[Prototypes], because: bool) -> None:
-    """See that nothing lies where the results will, but earlier ones."""
     from ..prototypes.bank_influences import file_of
     from ..prototypes.fitted import check_bank, file_name
     from ..storage.output import check_checkpoint

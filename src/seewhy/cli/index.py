@@ -131,7 +131,6 @@ def _look_at(session: Session, verify: Path | None, status: Path | None, change:
 
 
 def _entries(session: Session, data: Sequence[Path]) -> Iterator[Entry]:
-    """Pictures with classes: of a table its column, of a folder the folder next below it."""
     from ..pictures.samples import TABLES
     from ..pictures.sources import list_pictures
     from ..retrieval.writing import Entry

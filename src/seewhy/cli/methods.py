@@ -22,7 +22,6 @@ NOT_FOR_USE = {"all", "demo", "dev"}
 
 
 def with_settings(name: str) -> list[dict[str, Any]]:
-    """The methods of that name, those that ``--set`` can set with their fields."""
     from ..attributions import attributions
     from ..classifiers import classifiers
     from ..errors import UnknownNameError

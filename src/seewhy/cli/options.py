@@ -108,7 +108,6 @@ def resolve(
     store: FeatureStore | None,
     follow_up: Path | None = None,
 ) -> Classifier:
-    """The classifier the options name."""
     from ..errors import InputError
 
     if follow_up is not None:
@@ -141,7 +140,6 @@ def resolve(
 
 
 def named_by(model: Classifier, labels: str) -> Classifier:
-    """Other classes by their names, where a saved classifier tells any."""
     from ..classifiers.network import NamesClasses
     from ..errors import InputError
 
@@ -151,7 +149,6 @@ def named_by(model: Classifier, labels: str) -> Classifier:
 
 
 def from_labels(labels: str, encoder: Encoder, store: FeatureStore | None) -> Classifier:
-    """A classifier from names or from descriptions."""
     from ..classifiers.described import Described
     from ..classifiers.zero_shot import ZeroShot
     from ..descriptions.base import Descriptions

@@ -124,7 +124,6 @@ def _corrections(session: Session, data: Path, samples: Samples, folder: Path, c
 
 
 def _export_decisions(session: Session, data: Path | None) -> NoReturn:
-    """The corrected table, for which no model is needed."""
     from ..language.annotation.labels import LabelledData, check_corrected, open_decisions
 
     path, decisions = session.given.export, session.given.decisions
@@ -194,7 +193,6 @@ def _annotate(session: Session) -> NoReturn:
 
 
 def _list_pictures(session: Session, store: AnnotationStore, data: list[str]) -> int:
-    """Make the pictures known; those that cannot be read are named."""
     from ..language.annotation.desk import find_pictures
 
     readable = list(session.terminal.readable(find_pictures(session.pictures(data)), "Reading", False))
@@ -205,7 +203,6 @@ def _list_pictures(session: Session, store: AnnotationStore, data: list[str]) ->
 
 
 def _take_texts(store: AnnotationStore, path: Path) -> str:
-    """Texts from elsewhere, found by the picture's file name."""
     from ..storage.reading import json_lines, read_text
 
     keys: dict[str, list[str]] = {}

@@ -30,7 +30,6 @@ def check_words(args: Sequence[str]) -> None:
 
 
 def refuse_addresses(values: Any) -> None:
-    """Refuse what is an address among an option's values that are names of files."""
     from ..storage.cache import refuse_address
 
     for value in values if isinstance(values, list | tuple) else [values]:
@@ -102,7 +101,6 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _is_own(folder: Path) -> bool:
-    """Whether a folder is a saved classifier, an index or an adapted encoder."""
     return any((folder / name).exists() for name in ("seewhy.json", "catalogue.sqlite", "encoder.json"))
 
 

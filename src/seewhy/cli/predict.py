@@ -95,7 +95,6 @@ def predict(
 
 
 def _rejecting(stream: Iterator[Prediction | Failure]) -> Iterator[Prediction | Failure]:
-    """The same, with what is unlike all that was learnt called unknown."""
     for result in stream:
         if not isinstance(result, Failure) and result.decision is not None and result.decision.is_unknown:
             yield replace(result, rejected=True)
@@ -106,7 +105,6 @@ def _rejecting(stream: Iterator[Prediction | Failure]) -> Iterator[Prediction | 
 def _findings(
     session: Session, pictures: list[str], findings: list[str], absent: list[str] | None, form: str, output: Path | None
 ) -> NoReturn:
-    """One line per picture, or per picture and finding."""
     from ..classifiers.prompt_pairs import PromptPairs
     from ..storage.output import check_file
 

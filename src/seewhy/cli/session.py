@@ -11,10 +11,11 @@ from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from ..bounds import Bound
 from ..errors import InputError
 from .settings import SETTINGS, Own
 from .terminal import Terminal, say
@@ -34,23 +35,43 @@ DEFAULT_ENCODER = "lite0"
 
 
 class Session:
-    """What the options say that all verbs share, opened where it is needed."""
+    """What the options say that all verbs share, opened where it is needed.
+
+    Args:
+        encoder: lite0, timm:NAME, torchvision:NAME, open_clip:MODEL/PRETRAINED, hf:ORG/NAME, file:PATH, or the folder
+            of an adapted encoder; again for another where several are compared. Left out, lite0, or what a saved model
+            or an index was made with.
+        json: One JSON object per line, on standard output.
+        set_ (NAME=VALUE): A setting of the method or of what else the command makes; again for another. --help-all
+            lists them; those of a method: seewhy methods NAME.
+        seed: Of all that is drawn at random. Left out, 0.
+        group: A table's column that says which pictures belong together (thing, visit, patient), or, for class folders,
+            the word folder: those of one folder below a class. They are held out together, and an interval is as wide
+            as their number allows.
+        column (WHAT=COLUMN): What a table's columns are called: image=file, label=kind, text=caption, split=set; again
+            for another.
+        focus: Look at every picture under this instruction, such as 'the colour', where the encoder takes one.
+        engine: auto, openvino, onnxruntime or torch; with a precision: openvino:f32.
+        store: Feature store; left out, the one in the cache; 'none' keeps nothing.
+        force: Write over a file that is there; never over one that is read.
+        quiet: No progress and no notes.
+    """
 
     def __init__(
         self,
         verb: str,
         context: Any,
         *,
-        encoder: Sequence[str] | None = None,
+        encoder: list[str] | None = None,
+        json: bool = False,
+        set_: list[str] | None = None,
+        seed: Annotated[int, Bound(-(2**63), 2**63 - 1)] | None = None,
+        group: str | None = None,
+        column: list[str] | None = None,
         focus: str | None = None,
         engine: str = "auto",
         store: str | None = None,
-        seed: int | None = None,
-        group: str | None = None,
-        column: Sequence[str] | None = None,
-        set_: Sequence[str] | None = None,
         force: bool = False,
-        json: bool = False,
         quiet: bool = False,
     ) -> None:
         self.verb, self.context = verb, context
@@ -91,7 +112,6 @@ class Session:
 
     @property
     def own_encoder(self) -> str | None:
-        """The encoder, if a person named one."""
         return None if self.encoder_name == DEFAULT_ENCODER else self.encoder_name
 
     def encoder(self, name: str | None = None) -> Encoder:
@@ -100,7 +120,6 @@ class Session:
         return encoder(name or self.encoder_name, engine=self.engine)
 
     def encoders(self) -> dict[str, Encoder]:
-        """All that were named, each once."""
         names = self.encoder_names
         twice = [name for i, name in enumerate(names) if name in names[:i]]
         if twice:
@@ -124,7 +143,6 @@ class Session:
         return options.resolve(model, labels, self.encoder_name, self.engine, descriptions, self.store, follow_up)
 
     def samples(self, place: Any, **more: Any) -> Samples:
-        """Labelled pictures, by the columns that were named."""
         from ..pictures.samples import load_samples
 
         columns = {name: self.columns[name] for name in ("image", "label") if name in self.columns}
@@ -171,7 +189,6 @@ class Session:
         )
 
     def finish_settings(self) -> None:
-        """Refuse settings that nothing took."""
         from ..errors import UnknownNameError
 
         for name in self.settings:
@@ -181,7 +198,6 @@ class Session:
             raise UnknownNameError(f"setting of seewhy {self.verb}", name, known)
 
     def take_all(self) -> dict[str, str]:
-        """Settings that are nobody's yet."""
         return {name: self.settings.pop(name) for name in [*self.settings]}
 
     def was_given(self, names: Iterable[str]) -> list[str]:
@@ -200,7 +216,6 @@ class Session:
         remove_checkpoints(checkpoint)
 
     def results(self, stream: Iterable[T | Failure], what: str) -> Iterator[T]:
-        """What could be read, as it is done."""
         return self.terminal.readable(stream, what, self.as_json)
 
     def say(self, data: Mapping[str, Any], *lines: str) -> None:
@@ -208,7 +223,6 @@ class Session:
         say(*([JSON.dumps(data, ensure_ascii=False)] if self.as_json else lines), flush=True)
 
     def report(self, found: Page, place: Path | None, name: str | None = None) -> None:
-        """Write a report, into a folder under a name or as the file named, and say what it says."""
         page = None
         if place is not None:
             if name is not None:

@@ -123,7 +123,6 @@ def interpretability(
 
 
 def _judge(session: Session, name: str, encoders: Sequence[Encoder]) -> Encoder | None:
-    """The judge, where an encoder needs one."""
     if all(one.has_text for one in encoders):
         return None
     judge = session.encoder(name)
@@ -133,7 +132,6 @@ def _judge(session: Session, name: str, encoders: Sequence[Encoder]) -> Encoder 
 
 
 def _texts(path: Path | None) -> tuple[str, ...]:
-    """What concepts say, each once."""
     from ..descriptions.base import Descriptions
     from ..encoders.imagenet import imagenet_descriptions
 

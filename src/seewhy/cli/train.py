@@ -144,7 +144,6 @@ class Watched(Terminal):
 
 
 def _way(session: Session, objective: str, instruction: list[str] | None, *, all_of_it: bool) -> Way:
-    """The training that a person's options name; what is left out is the training's own."""
     from ..learning.adapt import Adapt
     from ..learning.objectives import objectives
     from ..learning.pretrain import Pretrain
@@ -171,7 +170,6 @@ def _columns(session: Session) -> dict[str, Any]:
 
 
 def _spelt(name: str) -> str:
-    """How a person writes a setting or a column."""
     if name in ("image", "text", "label"):
         return f"--column {name}"
     named = {"instructions": "--instruction", "settings": "--set"}
@@ -198,7 +196,6 @@ def by_column(given: Sequence[str]) -> dict[str, list[str]]:
 def _train_and_save(
     session: Session, way: Way, pairs: str, validation: Path | None, output: Path, watched: Watched, dry_run: bool
 ) -> NoReturn:
-    """Read, train, choose, measure, save, say."""
     from ..learning.encoders.adapted import check_place
     from ..studies.adapting import files_of, run_report, title_of
 

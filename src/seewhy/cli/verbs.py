@@ -7,6 +7,7 @@ import json
 import tomllib
 from collections.abc import Callable, Sequence
 from functools import cache, reduce
+from math import isfinite
 from operator import or_
 from pathlib import Path
 from types import SimpleNamespace, UnionType
@@ -67,7 +68,7 @@ def parameters_of(function: Callable[..., None]) -> list[inspect.Parameter]:
     """The parameters as typer takes them, with what the docstring says of each."""
     told = {name: ("", text) for name, text in TEXTS["options"].items()} | documented(function)[1]
     return [
-        p if p.name in ("session", "context") else _parameter(p, *told.get(p.name, ("", "")))
+        p if p.name in ("session", "context", "verb") else _parameter(p, *told.get(p.name, ("", "")))
         for p in inspect.signature(function, eval_str=True).parameters.values()
     ]
 
@@ -85,7 +86,7 @@ def _parameter(p: inspect.Parameter, metavar: str, help: str) -> inspect.Paramet
             names = [f"{flag}/--no-{name.replace('_', '-')}"]
         if name in BEGIN and not help.startswith(BEGIN[name]):
             help = BEGIN[name] + help
-        limits = {} if bound is None else {"min": _finite(bound.least), "max": _finite(bound.most)}
+        limits = {} if bound is None else {k: v for k, v in (("min", bound.least), ("max", bound.most)) if isfinite(v)}
         declared = typer.Option(
             *names, help=help, show_default=shown, metavar=metavar or None, rich_help_panel=PANELS.get(name), **limits
         )
@@ -100,47 +101,6 @@ def _without_bound(hint: Any) -> tuple[Any, Bound | None]:
         parts = [_without_bound(part) for part in get_args(hint)]
         return reduce(or_, (kind for kind, _ in parts)), next((b for _, b in parts if b is not None), None)
     return hint, None
-
-
-def _finite(value: float) -> Any:
-    return value if abs(value) < float("inf") else None
-
-
-def shared(
-    *,
-    encoder: list[str] | None = None,
-    json: bool = False,
-    set_: list[str] | None = None,
-    seed: Annotated[int, Bound(-(2**63), 2**63 - 1)] | None = None,
-    group: str | None = None,
-    column: list[str] | None = None,
-    focus: str | None = None,
-    engine: str = "auto",
-    store: str | None = None,
-    force: bool = False,
-    quiet: bool = False,
-) -> None:
-    """What every verb takes.
-
-    Args:
-        encoder: lite0, timm:NAME, torchvision:NAME, open_clip:MODEL/PRETRAINED, hf:ORG/NAME, file:PATH, or the folder
-            of an adapted encoder; again for another where several are compared. Left out, lite0, or what a saved model
-            or an index was made with.
-        json: One JSON object per line, on standard output.
-        set_ (NAME=VALUE): A setting of the method or of what else the command makes; again for another. --help-all
-            lists them; those of a method: seewhy methods NAME.
-        seed: Of all that is drawn at random. Left out, 0.
-        group: A table's column that says which pictures belong together (thing, visit, patient), or, for class folders,
-            the word folder: those of one folder below a class. They are held out together, and an interval is as wide
-            as their number allows.
-        column (WHAT=COLUMN): What a table's columns are called: image=file, label=kind, text=caption, split=set; again
-            for another.
-        focus: Look at every picture under this instruction, such as 'the colour', where the encoder takes one.
-        engine: auto, openvino, onnxruntime or torch; with a precision: openvino:f32.
-        store: Feature store; left out, the one in the cache; 'none' keeps nothing.
-        force: Write over a file that is there; never over one that is read.
-        quiet: No progress and no notes.
-    """
 
 
 def _show_all(context: typer.Context, wanted: bool) -> None:
@@ -165,7 +125,7 @@ def shared_options() -> tuple[TyperOption, ...]:
     def all_of_them(**given: Any) -> None:
         pass
 
-    parameters = parameters_of(shared)
+    parameters = parameters_of(Session)[2:]
     all_of_them.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     all_of_them.__annotations__ = {p.name: p.annotation for p in parameters}
     made: list[Any] = []
@@ -223,7 +183,6 @@ def _shown(params: Sequence[Any]) -> list[Any]:
 
 
 def verb_of(ctx: Any) -> str:
-    """``study scaling``: the verb as it is typed."""
     names = []
     while ctx.parent is not None:
         names.append(str(ctx.info_name))

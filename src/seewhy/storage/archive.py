@@ -116,7 +116,6 @@ class FolderArchive:
         return check_folder(folder)
 
     def is_one(self, folder: Path) -> bool:
-        """Whether a folder has the mark of one."""
         card = folder / self.card
         return card.is_file() and not card.is_symlink() and self.facts.is_on(card)
 
@@ -182,7 +181,6 @@ class FolderArchive:
             ) from error
 
     def damaged(self, folder: Path, error: Exception) -> ModelError:
-        """The error to raise where a card or its tensors cannot be put together."""
         said = repr(error)
         said = said if len(said) <= LONGEST else said[:LONGEST] + "…"
         return ModelError(f"{folder / self.card} is damaged ({said}). {self.again[:1].upper()}{self.again[1:]}.")

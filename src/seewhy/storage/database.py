@@ -70,7 +70,6 @@ def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connectio
 
 
 def memory(kind: DatabaseKind) -> sqlite3.Connection:
-    """A database that is gone with the process."""
     db = sqlite3.connect(":memory:", check_same_thread=False)
     db.executescript(kind.schema)
     return db

@@ -93,7 +93,6 @@ def write_together(folder: Path, files: Mapping[str, bytes | str], stale: Path |
 
 
 def _write_all(fresh: Path, files: Mapping[str, bytes | str], folder: Path) -> None:
-    """Into a folder that is not seen yet; a failure names the file as it would have been called."""
     for name, data in files.items():
         try:
             write_inside(fresh / name, data)

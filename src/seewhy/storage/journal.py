@@ -39,7 +39,6 @@ class Journal:
         self.rows, self._cut, self._anew = [], None, True
 
     def _read(self) -> bool:
-        """Whether every line is a record of SeeWhy's, or the beginning of one."""
         place = 0
         with open(self.path, "rb") as file:
             while line := file.readline(LONGEST):

@@ -96,12 +96,10 @@ class Facts:
     fields: tuple[str, ...]
 
     def put(self, data: bytes) -> bytes:
-        """The JSON object with a digest of itself."""
         body = data.rstrip().removesuffix(b"}").rstrip()
         return body + b',\n "sha256": "' + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
 
     def is_whole(self, data: bytes) -> bool:
-        """Whether nothing was changed since; true where there is no digest."""
         sealed = _SEALED.fullmatch(data)
         return sealed is None or hashlib.sha256(sealed[1]).hexdigest().encode() == sealed[2]
 

@@ -180,7 +180,6 @@ def check_folder(path: Path) -> Path:
 
 
 def make_folder(path: str | Path) -> Path:
-    """The folder, made with those above it where they are missing."""
     refuse_address(path)
     path = Path(path)
     try:
@@ -206,7 +205,6 @@ def working_folder(folder: Path | None) -> Iterator[Path]:
 
 
 def remove(path: Path, mark: Mark | None = None) -> bool:
-    """Delete a file, if it is there and SeeWhy's own."""
     if path.is_symlink() or not path.is_file() or not is_own(path, mark):
         return False
     with contextlib.suppress(OSError):

@@ -157,7 +157,6 @@ def _digests(file: BinaryIO, size: int) -> tuple[int, bytes]:
 
 
 def _damaged(file: BinaryIO) -> str:
-    """Which rows are damaged, by the checksums of their pages."""
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
@@ -174,7 +173,6 @@ def _damaged(file: BinaryIO) -> str:
 
 
 def checked_parquet(path: Path) -> Checked:
-    """What reading all of a file comes to."""
     from pyarrow import ArrowException
 
     try:

@@ -74,7 +74,6 @@ def check_regular(path: str | Path) -> None:
 
 @contextmanager
 def open_regular(path: str | Path) -> Iterator[tuple[BufferedReader, int]]:
-    """A regular file, open for reading, and its size."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         # Asked before opening, as opening a device can act on it; again after, as the name can change hands.
@@ -117,7 +116,6 @@ def read_file(path: str | Path, limit: int = MAX_JSON) -> bytes:
 
 
 def read_text(path: str | Path, limit: int = MAX_JSON) -> str:
-    """The same as text, whose lines end as Python's do."""
     try:
         return StringIO(read_file(path, limit).decode("utf-8-sig"), newline=None).read()
     except UnicodeDecodeError as error:
@@ -126,7 +124,6 @@ def read_text(path: str | Path, limit: int = MAX_JSON) -> str:
 
 @contextmanager
 def open_lines(path: str | Path, newline: str | None = None) -> Iterator[Iterator[str]]:
-    """The lines of a text file of any length, one at a time."""
     with open_regular(path) as (file, _), TextIOWrapper(file, "utf-8-sig", newline=newline) as text:
 
         def lines() -> Iterator[str]:
@@ -153,7 +150,6 @@ def _read(file: BufferedReader, size: int, limit: int) -> bytes:
 
 
 def file_sha256(path: str | Path, limit: int | None = None) -> str:
-    """SHA-256 of a regular file, however large where no limit is given."""
     with open_regular(path) as (file, size):
         if limit is not None and size > limit:
             raise UnreadableError(f"it has {size:,} bytes, and no more than {limit:,} are read")
@@ -233,7 +229,6 @@ def read_tensor_bytes(path: str | Path, limit: int = MAX_TENSORS) -> bytes:
 
 
 def tensors_of(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The same from bytes."""
     _, header = _layout(data, len(data))
     try:
         return load_tensors(data), header
