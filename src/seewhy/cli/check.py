@@ -38,25 +38,7 @@ def check(
     port: Annotated[int, Bound(0, 65535)] = 8000,
     name: list[str] | None = None,
 ) -> None:
-    """What is wrong with labelled pictures: labels, copies, strangers, dark and blurred ones; each with its reason.
-
-    Args:
-        data: Labelled pictures: a folder with one folder per class, or a table. With --texts, pictures with
-            texts: a table, a folder, WebDataset shards (.tar).
-        output: A folder for the report, its JSON and a table; with --texts the .jsonl of pairs that break no
-            rule, and beside it NAME.removed.jsonl, which says what was removed, and why. Left out, it is only
-            printed.
-        model: A classifier: its encoder looks, its classes count. Left out, --encoder.
-        by: How labels are doubted: odds, confident, cleanlab (its extra is needed) or neighbours.
-        against: Pictures of another split: which are copies of those?
-        from_: The folder of an earlier check, with what was decided: for --serve and --export.
-        serve: Serve the page on which labels are corrected, confirmed or put off.
-        export: Write the data with the decisions on their labels as .csv and stop.
-        texts: Ask rules about the texts of pictures: ALIGN's, copies, scripts; with --encoder, texts that do
-            not fit. --set RULE:FIELD=VALUE changes one.
-        skip: With --texts: a rule that is not asked; again for another.
-        restore: With --texts: put back what this rule removed; DATA is then a cleaned set.
-    """
+    """What is wrong with labelled pictures: labels, copies, strangers, dark and blurred ones; each with its reason."""
     if texts or restore is not None:
         _texts(session)
     if from_ is not None or serve or export is not None:

@@ -27,14 +27,7 @@ def segment(
     method: str = "maskclip",
     output: Path | None = None,
 ) -> None:
-    """Say of every pixel which of the names it shows, or none; by words, or as a segmenter was trained.
-
-    Args:
-        model: A segmenter of seewhy fit, in the place of --labels.
-        labels: Your classes: names separated by commas, or a .txt with one per line.
-        method: maskclip; with a folder of weights clipseg:PATH.
-        output: A folder for masks (.png), segments.json (COCO) and a page.
-    """
+    """Say of every pixel which of the names it shows, or none; by words, or as a segmenter was trained."""
     from ..dense.by_words import segmenter_for
     from ..dense.regions import SegmentFolder
     from ..dense.saving import load_segmenter
@@ -85,17 +78,7 @@ def detect(
     tiles: Annotated[int, Bound(1, 32)] | None = None,
     least_score: Part | None = None,
 ) -> None:
-    """Find what the names say, or what a detector was trained on, and draw a box around each.
-
-    Args:
-        model: A detector of seewhy fit. Left out, what --labels names is looked for.
-        labels: Your classes: names separated by commas, or a .txt with one per line.
-        method: word_regions; with a folder of weights owlv2:PATH, grounding_dino:PATH.
-        output: A folder for the boxes and a page.
-        format: Of the boxes: coco, yolo, voc or csv.
-        tiles: Tiles on a picture's short side, for small things.
-        least_score: Score below which a box is not kept. Left out, the detector's own.
-    """
+    """Find what the names say, or what a detector was trained on, and draw a box around each."""
     from ..dense.regions import BoxFolder
 
     given: dict[str, Any] = {} if least_score is None else {"least": least_score}

@@ -104,15 +104,7 @@ def write(
     base_url: str | None = None,
     dry_run: bool = False,
 ) -> None:
-    """Visual descriptors of each class. What a model wrote is to be read and edited: the file is yours.
-
-    Args:
-        data: Names separated by commas, a .txt with one per line, or a folder with one folder per class; with
-            --pairs, pictures on which the model is watched.
-        output: The .json.
-        kind: What the classes are, in the plural: birds, screws, cell types.
-        pairs: What parts the classes that a model confuses, pair by pair.
-    """
+    """Visual descriptors of each class. What a model wrote is to be read and edited: the file is yours."""
     from ..language.questions import as_descriptions, class_prompt, write_classes
     from ..language.writers import WriterError
     from ..storage.output import check_file
@@ -205,14 +197,7 @@ def match(
     base_url: str | None = None,
     dry_run: bool = False,
 ) -> None:
-    """For each picture, the texts of its own class that fit it best. Run again, it goes on where it was stopped.
-
-    Args:
-        data: Pictures in classes: a folder or a table.
-        output: The .jsonl.
-        writer: Who is asked: a name at --base-url (or at OpenAI), a folder or .gguf file, or smollm2, the small
-            local one. It shortens the texts; left out, they stay as they are.
-    """
+    """For each picture, the texts of its own class that fit it best. Run again, it goes on where it was stopped."""
     from ..descriptions.base import Descriptions
     from ..language.matching import Match, match_to_file, short_prompt, specificity
     from ..language.matching import say as told
@@ -253,15 +238,7 @@ def images(
     base_url: str | None = None,
     dry_run: bool = False,
 ) -> None:
-    """Describe pictures at length (Image Textualization). Run again, it goes on where it was stopped.
-
-    Args:
-        output: The .jsonl; lines are added to it.
-        drafts: Descriptions to correct, JSONL: {"image": …, "description": …}.
-        check: Remove what nothing on the picture bears out.
-        writer: Who is asked: a name at --base-url (or at OpenAI), a folder or .gguf file, or smollm2, the small
-            local one. It drafts (it must see) and rewrites; left out, rules do.
-    """
+    """Describe pictures at length (Image Textualization). Run again, it goes on where it was stopped."""
     from ..language.textualize import DESCRIPTIONS, Drafter, estimate, offline, read_drafts, textualize_all
     from ..storage.journal import Journal
 

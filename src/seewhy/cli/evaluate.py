@@ -58,31 +58,6 @@ def evaluate(
     """Accuracy, per class, calibration, confusions, and, where asked, how faithful explanations are.
 
     With --contract: does it keep what is asked of it? With --against: are new pictures like those it was fitted on?
-
-    Args:
-        data: Labelled pictures: class folders or a table; or masks: images/ and labels/, COCO's JSON; or boxes.
-            With --against, any pictures.
-        model: A classifier; of masks a segmenter, of boxes a detector, with --retrieval an adapted encoder.
-            Left out, what --labels names, or the encoder's own classes (lite0: ImageNet's).
-        output: The report, .html or .json; with --contract or --against a folder. Left out, it is only printed.
-        faithfulness: Measure explanations too: deletion and insertion, average drop, increase, gain, ROAD and
-            sparsity of maps, and how often neighbours are of the class decided for.
-        cards: A folder for cards of the wrong decisions; the report leads to them.
-        contract: Does it keep this contract, a TOML file? Exit code 1 where it does not. default: the usual.
-        against: Are these pictures like those that it was fitted on? Exit code 1 where not. fit: those that it
-            knows; or where they are. With --contract: where they are, for a classifier that does not know them
-            itself.
-        junit: With --contract: a JUnit XML file with one test case per figure.
-        write_contract: Write a contract with a comment on every figure, and do nothing else.
-        n_explained: Pictures on which explanations are measured. Left out, 32 with --faithfulness, masks or a
-            contract, else none.
-        unknown: A folder of pictures of no class: how well are they told?
-        retrieval: Pictures with texts: how often they find one another, and what an adapted encoder, given as
-            -m, gained and forgot.
-        probe: Masks of other pictures: what a linear probe trained on them reaches.
-        detector: word_regions; with a folder of weights owlv2:PATH, grounding_dino:PATH.
-        pictures: Where the pictures of a file of boxes are.
-        novel: Classes, separated by commas, that a detector was not trained on.
     """
     from ..evidence.batch import check_output
     from ..pictures.pixel_classes import is_masked

@@ -54,22 +54,6 @@ def explain(
     """Explain pictures: print the answer; with -o, write a card each and an index. Stopped, it goes on where it was.
 
     With a saved segmenter or detector, or --parts and --labels, what is found in each picture gets a card.
-
-    Args:
-        model: A classifier, segmenter or detector. Left out, what --labels names, or the encoder's own classes
-            (lite0: ImageNet's).
-        output (PATH|ADDRESS): A folder for cards and their index, or one .html, .png or .json file; left out,
-            no card is made.
-        where: How to show where it looked; see: seewhy methods. Left out, the model's own, or grad_cam.
-        target: Explain this class, not the predicted one.
-        contrast: Rather than this class.
-        like: epic, nearest, protopnet or voters; left out, epic where the model has its prototypes, else its
-            own.
-        typical: Also typical pictures of the class, made once for each: the folder of a generator.
-        png: Also a still picture of each card.
-        parts: A card for each box or segment that this finds by --labels: maskclip or clipseg:PATH;
-            word_regions; with a folder of weights owlv2:PATH, grounding_dino:PATH.
-        known: Pictures with boxes, masks or folders of one class each, that boxes or segments are likened to.
     """
     from ..classifiers.words import measured_on
     from ..evidence.batch import Batch

@@ -36,17 +36,6 @@ def fit(
     """Make a classifier, segmenter or detector of your pictures, or find what a classifier's decisions rest on.
 
     Run again, it goes on where it was stopped.
-
-    Args:
-        data: Pictures: a folder with one folder per class, or a .csv, .tsv, .jsonl or .parquet table. Masks:
-            images/ and labels/ with classes.txt, or COCO's JSON. Boxes: COCO's JSON, YOLO, VOC or a table.
-        output: A folder; with --model left out, that model's own for what is found for it.
-        method: Left out, linear for classes. See: seewhy methods.
-        model: A classifier that prototypes (epic, nearest, …) or an explainer (t_tame, tame, l_cam) are made
-            for; its decisions stay.
-        captions: Texts of each picture, a .jsonl, for methods that train with them. See: seewhy describe match.
-        pictures: Where the pictures of a file of boxes are.
-        task: What is learnt; left out, it is seen from the method and the data, and said.
     """
     learnt = task or _task(data, method, model)
     if task is None and learnt not in ("classes", "prototypes", "explainer"):

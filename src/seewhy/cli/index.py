@@ -39,20 +39,6 @@ def index(
     """Make pictures searchable, or change what is; with --parquet, only keep their vectors.
 
     Pictures that are there are not looked at again; run again after any stop, it goes on.
-
-    Args:
-        data (DATA|ADDRESS): Pictures, folders, class folders, tables with classes, or vectors that --parquet
-            wrote, s3:// as well; with --parquet also .tar shards, or Parquet with a column of pictures.
-        output (FOLDER|ADDRESS): The index's folder; with --parquet that of the Parquet files.
-        model: A classifier, whose encoder looks. Left out, --encoder.
-        add: Only add to an index that is there, with its settings.
-        forget: Forget a picture, or all below a folder.
-        forget_missing: Forget pictures whose files are gone.
-        rebuild: Fit whitening and approximate search anew, and clear away what is gone.
-        verify (FOLDER|ADDRESS): Read every byte of an index or of vectors, say which files are not as they were
-            written, and stop.
-        status (FOLDER|ADDRESS): Say what is there of vectors that are being written and what is missing, and
-            stop.
     """
     from ..retrieval import Index
     from ..retrieval.index import check_place
@@ -163,18 +149,7 @@ def search(
     where_label: list[str] | None = None,
     exact: bool = False,
 ) -> None:
-    """Find pictures in an index: by picture, by words, or by both.
-
-    Args:
-        index: What seewhy index made.
-        image: A picture it should be like; again for more.
-        k: Pictures shown.
-        output: A page (.html) or .json.
-        unlike: A picture it should not be like; again for more.
-        without: What should not be on it, in words.
-        where_label: Only pictures of this class; again for more.
-        exact: Compare every picture, even in a large index.
-    """
+    """Find pictures in an index: by picture, by words, or by both."""
     from ..report.paging import check_ending
     from ..retrieval import Index, Query
 

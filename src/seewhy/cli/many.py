@@ -76,13 +76,13 @@ class ClassifierChoice:
 
     def classifier(self) -> Classifier:
         chosen = resolve(self.model, self.labels, self.encoder, self.engine, self.descriptions, None, self.follow_up)
-        if self.validation is not None:
-            from ..classifiers.words import measured_on
-            from ..pictures.samples import load_samples
-            from ..progress import Progress
+        if self.validation is None:
+            return chosen
+        from ..classifiers.words import measured_on
+        from ..pictures.samples import load_samples
+        from ..progress import Progress
 
-            chosen = measured_on(chosen, load_samples(self.validation), None, Progress())
-        return chosen
+        return measured_on(chosen, load_samples(self.validation), None, Progress())
 
 
 @dataclass(frozen=True)

@@ -39,12 +39,7 @@ def with_settings(name: str) -> list[dict[str, Any]]:
 
 
 def methods(session: Session, name: str | None = None, *, json_schema: str | None = None) -> None:
-    """Every method: family, paper, needs, cost in forward passes, and how often it finds planted evidence.
-
-    Args:
-        name: One method, with its settings; left out, all.
-        json_schema: The JSON Schema of what a command prints with --json, like explain; all: their names.
-    """
+    """Every method: family, paper, needs, cost in forward passes, and how often it finds planted evidence."""
     if json_schema is not None:
         from ..results import list_schemas, schema
 

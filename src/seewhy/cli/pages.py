@@ -46,22 +46,7 @@ def app(
     host: str = "127.0.0.1",
     name: list[str] | None = None,
 ) -> None:
-    """Serve the page: drop a picture, see the card, point at words and heat, edit words, compare, browse mistakes.
-
-    Args:
-        data: Labelled pictures: browse what the model gets wrong, and what edited words change. With
-            --annotate, pictures; again for more.
-        decisions: Correct, confirm or put off the labels of --data beside the mistakes; what is decided is kept
-            in this folder (decisions.sqlite), which may be that of a check. Left out, nothing can be decided.
-        annotate: Describe the pictures of --data in rounds: objects in boxes, then the whole. Everything is
-            kept in this SQLite file, at every keystroke.
-        by: A table's column: what edited words change is told for each value.
-        export: Write --data with what was decided in --decisions as .csv, or what was described in --annotate
-            as .jsonl, .parquet or .json (Label Studio), and stop.
-        import_: With --annotate: take in .jsonl, or .json of Label Studio, and stop.
-        against: With --annotate: texts to compare with, JSONL: {"image": …, "description": …}.
-        save: Keep edited descriptions in this file, and go on from them; left out, edits last for the session.
-    """
+    """Serve the page: drop a picture, see the card, point at words and heat, edit words, compare, browse mistakes."""
     from ..service.app import make_app, serve
     from ..storage.output import check_file
 
@@ -251,15 +236,7 @@ def serve(
     access_log: bool = True,
     measure: bool = True,
 ) -> None:
-    """Serve classifiers to programs: several pictures a request, evidence on demand, metrics, reload, drain.
-
-    Args:
-        model: A classifier; NAME=FOLDER gives it a name, else its folder does; may be given again.
-        token_file: The token that clients must send stands in this file. Left out, in SEEWHY_TOKEN.
-        no_token: Let other machines ask without a token.
-        rate: Requests a minute from one address; left out, any number.
-        access_log: A line of JSON per request on standard output.
-    """
+    """Serve classifiers to programs: several pictures a request, evidence on demand, metrics, reload, drain."""
     from ..service.serve import ServiceSettings, make_service
     from ..service.serve import serve as run
     from ..service.serve.settings import read_token
@@ -318,15 +295,7 @@ def export(
     served_name: str | None = None,
     check_on: list[str] | None = None,
 ) -> None:
-    """Write a classifier as one graph, with the decision and Grad-CAM in it, and check that it answers the same.
-
-    Args:
-        output: The folder for the graph and its card.
-        to: onnx or openvino.
-        layout: A folder, or a model repository of Triton Inference Server or of OpenVINO Model Server.
-        served_name: Of the model in a repository. Left out, its folder's.
-        check_on: Pictures to compare graph and classifier on, 64 at most. Left out, 8 drawn ones.
-    """
+    """Write a classifier as one graph, with the decision and Grad-CAM in it, and check that it answers the same."""
     from ..service.graphs.export import check_place
     from ..service.graphs.export import export as write
     from ..service.graphs.graph import format_of

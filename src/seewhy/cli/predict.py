@@ -45,18 +45,7 @@ def predict(
     workers: Count = 1,
     cluster: str | None = None,
 ) -> None:
-    """Decide on pictures. One line per picture, in order; a broken one never stops the others.
-
-    Args:
-        output (FILE|ADDRESS): This file instead of standard output, whole or not at all.
-        csv: Comma-separated: image, label, score (the classifier's own), error, verdict, right (how probable it
-            is that the decision is right, as the card says), set.
-        reject: Label pictures that are unlike anything it was trained on 'unknown'.
-        finding: Something that may be in a picture, such as 'pleural effusion'; again for another. Each is
-            asked by itself: 'pleural effusion' against 'no pleural effusion' and 'no sign of pleural effusion'.
-        absent: Says that a finding is not there, with {} for it; again for another.
-        top: So many of a picture's likeliest classes in the JSON.
-    """
+    """Decide on pictures. One line per picture, in order; a broken one never stops the others."""
     from ..classifiers.certainty import check_level
     from ..classifiers.linear.jitter import predict_views
     from ..classifiers.words import measured_on

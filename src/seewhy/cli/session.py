@@ -35,27 +35,7 @@ DEFAULT_ENCODER = "lite0"
 
 
 class Session:
-    """What the options say that all verbs share, opened where it is needed.
-
-    Args:
-        encoder: lite0, timm:NAME, torchvision:NAME, open_clip:MODEL/PRETRAINED, hf:ORG/NAME, file:PATH, or the folder
-            of an adapted encoder; again for another where several are compared. Left out, lite0, or what a saved model
-            or an index was made with.
-        json: One JSON object per line, on standard output.
-        set_ (NAME=VALUE): A setting of the method or of what else the command makes; again for another. --help-all
-            lists them; those of a method: seewhy methods NAME.
-        seed: Of all that is drawn at random. Left out, 0.
-        group: A table's column that says which pictures belong together (thing, visit, patient), or, for class folders,
-            the word folder: those of one folder below a class. They are held out together, and an interval is as wide
-            as their number allows.
-        column (WHAT=COLUMN): What a table's columns are called: image=file, label=kind, text=caption, split=set; again
-            for another.
-        focus: Look at every picture under this instruction, such as 'the colour', where the encoder takes one.
-        engine: auto, openvino, onnxruntime or torch; with a precision: openvino:f32.
-        store: Feature store; left out, the one in the cache; 'none' keeps nothing.
-        force: Write over a file that is there; never over one that is read.
-        quiet: No progress and no notes.
-    """
+    """What the options say that all verbs share, opened where it is needed."""
 
     def __init__(
         self,

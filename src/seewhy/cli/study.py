@@ -44,16 +44,7 @@ def faithfulness(
     masks: Path | None = None,
     output: Path | None = None,
 ) -> None:
-    """Which explanations of this model can be believed? Stopped, it goes on where it was.
-
-    Args:
-        methods: Attributions, separated by commas, or 'all'; NAME:50 is measured on 50 pictures at most. Left
-            out, those that need no forward pass of their own.
-        metrics: Metrics, separated by commas, or 'all'; NAME:50 is measured on 50 pictures at most. Left out,
-            the usual ones. See: seewhy methods.
-        n_pictures: So many of the pictures; left out, all.
-        masks: A folder of masks named like the pictures, for metrics of localisation.
-    """
+    """Which explanations of this model can be believed? Stopped, it goes on where it was."""
     from ..storage.output import working_folder
     from ..studies.faithfulness import FaithfulnessStudy
 
@@ -102,13 +93,7 @@ def interpretability(
     test: Path | None = None,
     output: Path | None = None,
 ) -> None:
-    """How much of what encoders know do a few concepts say? Stopped, it goes on where it was.
-
-    Args:
-        concepts: What concepts in words say: a .txt with one per line, or a .json with descriptions. Left out,
-            phrases from the glosses of ImageNet's classes.
-        judge: An encoder with words that judges for those without how well words fit a picture.
-    """
+    """How much of what encoders know do a few concepts say? Stopped, it goes on where it was."""
     from ..studies.interpretability import InterpretabilityStudy
 
     check_report(output, "interpretability", session.force)
@@ -150,12 +135,7 @@ def scaling(
     test: Path | None = None,
     output: Path | None = None,
 ) -> None:
-    """How many more pictures are needed for an accuracy? Stopped, it goes on where it was.
-
-    Args:
-        target: The accuracy wanted, like 0.95; left out, what a doubling brings.
-        model: A classifier by linear: of its encoder and settings. Left out, --encoder.
-    """
+    """How many more pictures are needed for an accuracy? Stopped, it goes on where it was."""
     from ..classifiers.linear.recipe import Linear
     from ..studies.scaling import ScalingStudy
 
@@ -206,11 +186,7 @@ def base_to_new(
     test: Path | None = None,
     output: Path | None = None,
 ) -> None:
-    """What does learning half of the classes by name bring these, and cost the others? Goes on where it was stopped.
-
-    Args:
-        method: Several of those of adapt, separated by commas.
-    """
+    """What does learning half of the classes by name bring these, and cost the others? Goes on where it was stopped."""
     from ..studies.base_to_new import BaseToNewStudy
 
     check_report(output, "base-to-new", session.force)
@@ -236,19 +212,7 @@ def generate(
     judge: str | None = None,
     output: Path | None = None,
 ) -> None:
-    """Make pictures of what a model takes for a class, a text or a neuron (PPGN).
-
-    Args:
-        generator: A generator's folder.
-        class_: Make what the model takes for this class.
-        neuron: A unit of the model's pooled features, by number.
-        like: A picture to start at; alone, make what the model takes for it.
-        inpaint: A picture with a hole to fill in.
-        mask: A picture of the same size, white where the hole is.
-        judge: A saved classifier or an encoder with words that says what is on the pictures; not the one
-            climbed.
-        output: A folder for the page, its JSON and the pictures.
-    """
+    """Make pictures of what a model takes for a class, a text or a neuron (PPGN)."""
     from ..generation.generate import Asking, Question, check_place, make, save
     from ..generation.generator import load_generator
     from ..generation.sampler import PPGN

@@ -52,26 +52,7 @@ def adapt(
     instruction: list[str] | None = None,
     tensorboard: Path | None = None,
 ) -> None:
-    """Teach an encoder your own pictures and words. Run again, it goes on where it was stopped.
-
-    Args:
-        pairs: Pictures with texts: a table (image, text), JSONL, a folder of pictures with .txt files, or .tar
-            shards. With --method, labelled pictures.
-        output: The adapted encoder's folder; with --method, the classifier's.
-        method: It learns, of labelled pictures, what stands before their classes' names: coop, for one.
-        train: What learns. Small heads behind frozen towers, the picture tower, the words tower, or both.
-        validation: Pictures of the same kind, with texts or labels where these are learnt from, never trained
-            on, to choose and to measure on. Left out, a tenth is held out.
-        keep: How much of what was learnt is kept: 0 none, 1 all. Left out, chosen on held-out pictures.
-        dry_run: Say what it would cost, and stop. A few steps are measured.
-        shots: Pictures of each class to train on, with --method. Left out, all.
-        model: With --method, a classifier, which is adapted and compared with. Left out, --encoder.
-        base_to_new: Learn the first half of the classes, with --method, and measure on the rest as well.
-        new_names: Names to learn for without a picture, with --method: separated by commas, or a .txt with one
-            per line. Left out, no name beyond the classes' own is read.
-        instruction (COLUMN=WORDS): An instruction, and the table's column that answers it, as colour='the
-            colour'; again for another, or for another wording of the same.
-    """
+    """Teach an encoder your own pictures and words. Run again, it goes on where it was stopped."""
     if method is not None:
         _adapt_names(session, pairs, output, method, validation, tensorboard)
     for name in session.was_given(NAMES_ONLY):
@@ -97,20 +78,7 @@ def pretrain(
     instruction: list[str] | None = None,
     tensorboard: Path | None = None,
 ) -> None:
-    """Train an encoder, all of it kept; new:resnet, new:vit and new:vit_swl begin from nothing.
-
-    Args:
-        pairs: Pictures with texts: a table (image, text), JSONL, a folder of pictures with .txt files, or .tar
-            shards. For objectives without words: class folders, a table (image, label), or just pictures.
-        output: The encoder's folder.
-        validation: Pictures of the same kind, with texts or labels where these are learnt from, never trained
-            on, to choose and to measure on. Left out, a tenth is held out.
-        dry_run: Say what it would cost, and stop. A few steps are measured.
-        augmentation: What is done to views. Crops with colours, crops alone, or small cuts for digits.
-        projection: What stands behind the encoder meanwhile. Without words; fixed learns nothing.
-        instruction (COLUMN=WORDS): An instruction, and the table's column that answers it, as colour='the
-            colour'; again for another, or for another wording of the same.
-    """
+    """Train an encoder, all of it kept; new:resnet, new:vit and new:vit_swl begin from nothing."""
     way = _way(session, objective, instruction, all_of_it=True)
     watched = Watched(session.quiet, tensorboard)
     if way.stays:

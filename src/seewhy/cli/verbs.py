@@ -66,7 +66,9 @@ def register(app: typer.Typer, function: Callable[..., None], panel: str = "") -
 
 def parameters_of(function: Callable[..., None]) -> list[inspect.Parameter]:
     """The parameters as typer takes them, with what the docstring says of each."""
-    told = {name: ("", text) for name, text in TEXTS["options"].items()} | documented(function)[1]
+    texts = {**TEXTS["options"], **TEXTS["verbs"].get(function.__name__, {})}
+    told = {name: ("", text) if isinstance(text, str) else tuple(text) for name, text in texts.items()}
+    told |= documented(function)[1]
     return [
         p if p.name in ("session", "context", "verb") else _parameter(p, *told.get(p.name, ("", "")))
         for p in inspect.signature(function, eval_str=True).parameters.values()
