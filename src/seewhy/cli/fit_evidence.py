@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import InputError
@@ -26,20 +28,18 @@ def fit_prototypes(session: Session) -> NoReturn:
     strengths, because_on = session.take("strengths", "because_on")
     o, method = session.given, session.given.method or "epic"
     cls, changes = prototypes[method], find_changes(strengths)
-    fit = _fitting(session, cls)
+    fit: Fitting | None = session.make(resolve_name(cls.fitted_by)) if cls.fitted_by else None
+    if fit is None and session.settings:
+        raise InputError(f"{cls.name} is not fitted, and {next(iter(session.settings))} was given. Leave it out.")
     classifier = session.classifier(o.model, o.labels)
     folder = _folder(classifier, cls, o.because, o.output)
     _check(folder, cls, o.because)
     pictures = _pictures(session, o.data, classifier)
-    answer: dict[str, Any] = {}
-    lines: list[str] = []
-    if fit is not None:
-        answer, lines = _fitted(session, fit, cls, classifier, pictures, folder)
+    answer, lines = ({}, []) if fit is None else _fitted(session, fit, cls, classifier, pictures, folder)
     if o.because:
-        place = None if fit is None else folder
-        bank = find_prototypes(classifier, method, place)
+        bank = find_prototypes(classifier, method, None if fit is None else folder)
         if bank is None:
-            raise InputError(f"This classifier was made without pictures of yours, so {method} has nothing to show.")
+            raise _nothing_to_show(method)
         step = max(1.0, len(pictures) / because_on)  # spread over the data
         names = [pictures[int(i * step)][0] for i in range(min(because_on, len(pictures)))]
         influences, is_kept = measure_bank(classifier, *bank, names, folder, changes, progress=session.terminal)
@@ -49,25 +49,11 @@ def fit_prototypes(session: Session) -> NoReturn:
     session.end(len(pictures) - len(session.terminal.failures))
 
 
-def _fitting(session: Session, cls: type[Prototypes]) -> Fitting | None:
-    """What fits the method's prototypes, by ``--set``; nothing where none does.
-
-    Raises:
-        UnknownNameError: there is no such field.
-        InputError: a value is not one, or nothing is fitted.
-    """
-    from pkgutil import resolve_name
-
-    if cls.fitted_by:
-        fitting: Fitting = session.make(resolve_name(cls.fitted_by))
-        return fitting
-    for name in session.settings:
-        raise InputError(f"{cls.name} is not fitted, and {name} was given. Leave it out.")
-    return None
+def _nothing_to_show(method: str) -> InputError:
+    return InputError(f"This classifier was made without pictures of yours, so {method} has nothing to show.")
 
 
 def _folder(classifier: Classifier, cls: type[Prototypes], because: bool, output: Path | None) -> Path:
-    """Where everything is kept."""
     from ..prototypes.find import find_prototypes
     from ..prototypes.fitted import FOLDER
 
@@ -78,7 +64,7 @@ def _folder(classifier: Classifier, cls: type[Prototypes], because: bool, output
         if output is not None:
             raise InputError(f"What {method} rests on is kept with the classifier, and {output} was given. Drop -o.")
         if find_prototypes(classifier, method) is None:
-            raise InputError(f"This classifier was made without pictures of yours, so {method} has nothing to show.")
+            raise _nothing_to_show(method)
     folder = output or (None if classifier.folder is None else classifier.folder / FOLDER)
     if folder is None:
         raise InputError("No place was given for the prototypes of a classifier that has no folder. Name one with -o.")
@@ -86,11 +72,6 @@ def _folder(classifier: Classifier, cls: type[Prototypes], because: bool, output
 
 
 def _check(folder: Path, cls: type[Prototypes], because: bool) -> None:
-    """See that nothing lies where the results will, but earlier ones.
-
-    Raises:
-        ForeignFileError: something does.
-    """
     from ..prototypes.bank_influences import file_of
     from ..prototypes.fitted import check_bank, file_name
     from ..storage.output import check_checkpoint
@@ -113,17 +94,21 @@ def _fitted(
 ) -> tuple[dict[str, Any], list[str]]:
     """The prototypes for JSON and for people; those that are there, of the same making, are not made again."""
     from ..attributions.explainers import classifier_digest
+    from ..errors import ModelError
     from ..prototypes.fitted import file_name
     from ..storage.marks import CHECKPOINT
     from ..storage.output import remove
     from ..types import Failure
 
     seal, path = fit.seal(classifier, pictures), folder / file_name(cls.name)
-    bank = _earlier(cls, path, seal)
-    is_kept = bank is not None
-    if bank is None:
+    bank: FittedBank | None = None
+    if cls.kept_as is not None:
+        with suppress(ModelError):  # there is none, or it is damaged
+            bank = cls.kept_as.load(path)
+    is_kept = bank is not None and bank.made_from == seal
+    if bank is None or not is_kept:
         checkpoint = folder / f".{cls.name}.checkpoint"
-        bank = fit.fit(classifier, pictures, store=session.store, checkpoint=checkpoint, progress=session.terminal)
+        bank = fit.fit(classifier, pictures, checkpoint=checkpoint, **session.kept)
         bank = replace(bank, classifier=classifier_digest(classifier), made_from=seal)
         bank.save(folder)
         remove(checkpoint, CHECKPOINT)
@@ -134,19 +119,6 @@ def _fitted(
             session.terminal.failed(Failure(**failure))
         lines.insert(0, "These prototypes were there already, of the same pictures and settings:")
     return {"prototypes": str(path), "kept": is_kept, **bank.measures}, lines
-
-
-def _earlier(cls: type[Prototypes], path: Path, seal: str) -> FittedBank | None:
-    """What an earlier call left, if it would be made again as it is."""
-    from ..errors import ModelError
-
-    if cls.kept_as is None:
-        return None
-    try:
-        bank = cls.kept_as.load(path)
-    except ModelError:
-        return None  # there is none, or it is damaged
-    return bank if bank.made_from == seal else None
 
 
 def _influence_lines(found: dict[str, Any]) -> list[str]:
