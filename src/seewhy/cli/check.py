@@ -38,7 +38,7 @@ def check(
     name: list[str] | None = None,
 ) -> None:
     """What is wrong with labelled pictures: labels, copies, strangers, dark and blurred ones; each with its reason."""
-    if texts or restore is not None:
+    if texts:
         _texts(session)
     if from_ is not None or serve or export is not None:
         _go_on(session)

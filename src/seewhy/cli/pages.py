@@ -230,6 +230,7 @@ def serve(
 ) -> None:
     """Serve classifiers to programs: several pictures a request, evidence on demand, metrics, reload, drain."""
     from ..service.serve import ServiceSettings, make_service
+    from ..service.serve.serving import run
     from ..service.serve.settings import read_token
 
     names = ("request_seconds", "max_waiting", "max_batch", "max_wait")

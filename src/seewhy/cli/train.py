@@ -222,7 +222,6 @@ def _adapt_names(
 ) -> NoReturn:
     """Learn what stands before the names of a few classes: read, look, train, choose, measure, save, say."""
     from ..classifiers.saving import ARCHIVE
-    from ..learning.adaptation.nearest_words import prompt_lines
     from ..studies.forgetting import AdaptingData, adapt_names
 
     terminal, given = Watched(session.quiet, tensorboard), session.context.params
@@ -252,12 +251,7 @@ def _adapt_names(
     terminal.close()
     document = _document(made, output, terminal)
     head = f"{len(made.classes)} classes, {document['n_pictures']} pictures, keep {document['keep']:g}"
-    session.say(
-        document,
-        f"{output}: {made.recipe}, {head}",
-        *measure_lines(document["measures"]),
-        *prompt_lines(document["prompt"]),
-    )
+    session.say(document, f"{output}: {made.recipe}, {head}", *measure_lines(document["measures"]))
     raise typer.Exit(terminal.exit_code(document["n_pictures"] + len(terminal.failures)))
 
 
