@@ -165,7 +165,8 @@ def told(data: dict[str, Any]) -> dict[str, Any]:
 
 def planted(n_seeds: int) -> dict[str, Any]:
     """Models that read everything, backgrounds of no class: how often is one accused, and how often cleared."""
-    from seewhy.planted import CLASSES, LEVEL, SIDE, reader
+    sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+    from planting import CLASSES, LEVEL, SIDE, reader
 
     verdicts: list[str] = []
     for seed in range(n_seeds):

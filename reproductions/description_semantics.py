@@ -29,8 +29,7 @@ from seewhy.pictures.samples import Samples
 from seewhy.progress import Progress
 from seewhy.storage.features import FeatureStore
 from seewhy.studies.bootstrap import Paired, paired_means
-from seewhy.studies.records import Row, bits, from_bits, measured
-from seewhy.studies.study import Findings, beside
+from seewhy.studies.study import Findings, Row, beside, bits, from_bits, measured
 
 N_DEALT = 999
 """Random assignments of the lists to the classes; all there are, where there are fewer."""
@@ -185,9 +184,11 @@ class DescriptionSemanticsStudy:
             right = arms[i].decide(self.seed + seed)
             return {"right": bits(right.hits), "curve": [round(v, 5) for v in right.curve]}
 
-        cells = [(f"{base} {arms[i].group} {arms[i].name} {seed}", partial(decide, i, seed)) for i, seed in todo]
+        def key(i: int, seed: int) -> str:
+            return f"{base} {arms[i].group} {arms[i].name} {seed}"
+
         found: list[list[Right]] = [[] for _ in arms]
-        for (i, _), row in zip(todo, measured(cells, output, progress, "Deciding"), strict=True):
+        for (i, _), row in measured(todo, key, decide, output, progress, "Deciding"):
             found[i].append(Right(torch.tensor(from_bits(row["right"])).bool(), tuple(row["curve"])))
         return found
 

@@ -26,7 +26,6 @@ import tiny
 from seewhy.arguments import _hints
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.unfitted import Described, ZeroShot
-from seewhy.dense.maskclip import MaskCLIP
 from seewhy.encoders.module import as_transform
 from seewhy.errors import DataError, ImageError, InputError, SeeWhyError, UnknownNameError
 from seewhy.evaluation import evaluate
@@ -39,12 +38,11 @@ from seewhy.keywords import (
     ExplainKeywords,
     LinearKeywords,
     PretrainKeywords,
-    SegmentKeywords,
     ZeroShotKeywords,
 )
 from seewhy.learning.adapt import Adapt
+from seewhy.learning.api import FROM_COLUMNS
 from seewhy.learning.pretrain import Pretrain
-from seewhy.learning.ways import FROM_COLUMNS
 from seewhy.pictures.sources import InMemory
 from seewhy.types import Failure
 
@@ -462,7 +460,6 @@ def test_lists() -> None:
         (LinearKeywords, Linear),
         (ZeroShotKeywords, ZeroShot),
         (DescribedKeywords, Described),
-        (SegmentKeywords, MaskCLIP),
     ],
 )
 def test_typed_options_are_the_fields(keywords: Any, of: Any) -> None:

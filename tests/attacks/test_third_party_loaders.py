@@ -126,7 +126,7 @@ def test_there_are_such_calls() -> None:
         "encoders/huggingface.py",
         "encoders/multimodal.py",
         "encoders/fence.py",
-        "language/local_writer.py",
+        "language/writers.py",
     }
 
 

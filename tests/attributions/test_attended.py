@@ -29,9 +29,9 @@ from transformers import (
     ViTModel,
 )
 
+from seewhy.attributions.attended import reading_of
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.hires_cam import HiResCAM
-from seewhy.attributions.reading import reading_of
 from seewhy.attributions.shares import cell_evidence, shares
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.unfitted import Pretrained

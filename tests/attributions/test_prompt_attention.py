@@ -22,8 +22,7 @@ from seewhy.errors import InputError
 from seewhy.explanation.base import Where
 from seewhy.heads.head import Head, Target
 from seewhy.heads.normalise import Normalise
-from seewhy.learning.self_explaining.prompt_cam.attribution import PromptCAM, rank_heads
-from seewhy.learning.self_explaining.prompt_cam.network import PromptCAMNetwork, Prompts
+from seewhy.learning.self_explaining.prompt_cam.network import PromptCAM, PromptCAMNetwork, Prompts, rank_heads
 from seewhy.learning.self_explaining.prompt_cam.recipe import PromptCAM as Recipe
 from seewhy.pictures.samples import load_samples
 from tiny import SIDE, noise, tiny_cnn

@@ -17,7 +17,7 @@ from seewhy.errors import InputError
 from seewhy.explanation.base import Where
 from seewhy.heads.head import Target
 from seewhy.metrics.base import Case
-from seewhy.metrics.model_randomisation import ModelRandomisation
+from seewhy.metrics.randomised import ModelRandomisation
 from tiny import noise, tiny_cnn
 
 

@@ -13,7 +13,7 @@ import timm
 import torch
 
 import seewhy
-from seewhy.attributions.reading import reading_of
+from seewhy.attributions.attended import reading_of
 from seewhy.attributions.shares import cell_evidence
 from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.base import EncoderOutput, GlobalAverage, Layout

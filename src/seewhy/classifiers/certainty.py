@@ -26,8 +26,7 @@ from ..storage.tensors import compact
 from ..threads import beside
 from ..trust.base import LEVEL, Judgement, Trust
 from ..trust.measure import MIN_PICTURES, measure_trust, trust_features
-from ..trust.strangeness import Inputs
-from ..trust.strangers import strangers
+from ..trust.strangeness import Inputs, strangers
 from .encoded_set import EncodedSet, HeldOut
 from .linear.solvers import fit_logistic
 

@@ -19,7 +19,7 @@ from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import DataError
 from ..heads.head import Head
 from ..heads.votes import WordDecision
-from ..pictures.samples import Sample, Samples, copies_under_two_classes, split, under_two_classes
+from ..pictures.samples import Sample, Samples, split, under_two_classes
 from ..pictures.sources import natural_key
 from ..progress import Progress
 from ..spelling import nearest
@@ -280,7 +280,8 @@ def hold_out(items: Sequence[Sample], encoded: Sequence[Encoded], how: HoldOut, 
     """Hold out part of the pictures themselves, those of the same thing together."""
     names, digests, seed = [s.label for s in items], [s.digest for s in encoded], how.seed
     pictures = EncodedSet(items, encoded, _classes(items))
-    twice = copies_under_two_classes(names, digests)
+    doubled = under_two_classes(names, digests)
+    twice = len({d for d, is_double in zip(digests, doubled, strict=True) if is_double})
     if twice:
         progress.note(f"{twice} picture(s) lie in more than one class, byte for byte; neither copy is held out")
     grouping = _grouping(pictures, how.split)
@@ -292,7 +293,7 @@ def hold_out(items: Sequence[Sample], encoded: Sequence[Encoded], how: HoldOut, 
     n_folds = 0 if how.fraction <= 0 else min(10, max(2, round(1 / how.fraction)))
     folds = group_folds(labels, groups, n_folds, seed) if n_folds else None
     if twice:
-        astray = torch.isin(groups, groups[torch.tensor(under_two_classes(names, digests))])
+        astray = torch.isin(groups, groups[torch.tensor(doubled)])
         held &= ~astray
         folds = None if folds is None else folds.masked_fill(astray, -1)
     return replace(pictures, held=held, grouping=grouping, folds=folds)

@@ -211,7 +211,7 @@ def objects_of(
     Raises:
         InputError: masks were given, and who else should draw some.
     """
-    from ..dense.object_masks import SegmenterMasks, WordMasks
+    from ..dense.by_words import SegmenterMasks, WordMasks
     from ..dense.saving import is_segmenter, load_segmenter
     from ..errors import InputError
     from ..pictures.boxes import has_boxes, load_boxes
