@@ -22,6 +22,7 @@ from ....encoders.base import Encoder, EncoderOutput, Layout
 from ....encoders.split import LastBlock, example_pixels, freeze, replaced, weights_digest
 from ....errors import InputError, ModelError
 from ....heads.head import Target, TargetFunction
+from ...encoders.delta import WITHOUT_WORDS
 from ...encoders.token_blocks import image_stack, inside, with_more_prefix
 
 NORMS = ("model.norm", "model.fc_norm", "visual.ln_post", "norm")
@@ -198,15 +199,14 @@ class PromptCAMNetwork(Network):
         freeze(self.prompts)
         facts = json.dumps(self.facts(), sort_keys=True)
         same = not self._inside and not len(self.prompts.early)  # trunk and looks are the base's
-        return Encoder(
-            name=base.name,
-            transform=base.transform,
+        return base.but(
             trunk=lambda: trunk,
             head=freeze(head),
             layout=Layout("tokens", own.grid, own.prefix + len(self.prompts.own)) if self._inside else own,
             fingerprint=weights_digest(self.tensors(), base.fingerprint + facts),
             module=lambda: nn.Sequential(trunk, head),
             engine=(lambda: base.engine) if same else base.engine_asked,
+            **WITHOUT_WORDS,
         )
 
     def tensors(self) -> dict[str, Tensor]:
