@@ -138,17 +138,10 @@ def important_channels(
     for i in range(len(look)):
         chosen = [c for c in order[i, :n].tolist() if parts[i, c] > 0]
         chosen += [c for c in order[i].flip(0)[:n].tolist() if parts[i, c] < 0]
-        found.append(tuple(_named(c, weights[i], parts[i], grid[i], words) for c in chosen))
+        named = []
+        for c in chosen:
+            name, strength = words.name(c)
+            cell = divmod(int(grid[i, c].argmax()), grid.shape[3])
+            named.append(NamedChannel(c, float(weights[i, c]), float(parts[i, c]), name, strength, cell))
+        found.append(tuple(named))
     return found
-
-
-def _named(
-    channel: int,
-    weights: Float[Tensor, " c"],
-    parts: Float[Tensor, " c"],
-    grid: Float[Tensor, "c h w"],
-    words: Dictionary,
-) -> NamedChannel:
-    name, strength = words.name(channel)
-    row, column = divmod(int(grid[channel].argmax()), grid.shape[2])
-    return NamedChannel(channel, float(weights[channel]), float(parts[channel]), name, strength, (row, column))

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..errors import DataError, InputError
+from ..errors import DataError
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,6 @@ class Processes:
         each, more = divmod(n, self.world)
         first = self.rank * each + min(self.rank, more)
         return first, first + each + (self.rank < more)
-
-    def check(self, batch_size: int) -> None:
-        """Refuse batches of which a process would get nothing."""
-        if batch_size < self.world:
-            raise InputError(
-                f"{self.world} processes were given batches of {batch_size}. At least one sample for each was "
-                "expected. Start fewer processes, or give a larger batch_size."
-            )
 
     def agree(self, tensors: Mapping[str, Tensor], step: int) -> None:
         """All begin with what the first has; called when each has read what an earlier run left."""

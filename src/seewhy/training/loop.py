@@ -134,7 +134,12 @@ def train(
     """
     data.check(task)
     among = Processes.joined()
-    among.check(min(how.batch_size, data.n_samples))
+    size = min(how.batch_size, data.n_samples)
+    if size < among.world:
+        raise InputError(
+            f"{among.world} processes were given batches of {size}. At least one sample for each was expected. Start "
+            "fewer processes, or give a larger batch_size."
+        )
     progress = progress if progress is not None and among.rank == 0 else Progress()
     home = next(task.parameters()).device
     device = torch.device(f"cuda:{among.local}" if task.moves and torch.cuda.is_available() else home)

@@ -263,18 +263,16 @@ class InstructedHead(nn.Module):
             self.say_untaught(on, name, instruction)
             vector = own_vectors(on.text, [instruction])[0].clone()
             under_it = UnderInstruction(self, vector, keep)
-            return Encoder(
+            return on.but(
                 name=f"{name}#{instruction}",
-                transform=on.transform,
-                trunk=lambda: on.trunk,
                 head=nn.Sequential(on.head, under_it),
-                layout=on.layout,
                 fingerprint=weights_digest({"instruction": vector}, digest),
-                text=lambda: on.text,
                 module=lambda: nn.Sequential(on.trunk, on.head, under_it),
                 engine=lambda: on.engine,
                 base=on,
                 repooled=under_it,
+                classifier=None,
+                classes=(),
             )
 
         return seeing_the_same(on, name, digest, lambda: on.text, under)

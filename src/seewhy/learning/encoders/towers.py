@@ -16,7 +16,7 @@ from ...encoders.region_heads import RegionHeads
 from ...encoders.split import freeze, weights_digest
 from ...encoders.text_tokens import TokenEmbeddings, TokenVectors, embed, encode_tokens
 from ...errors import InputError, ModelError
-from .delta import digest_of, halves_of, load_delta, seeing_the_same, state_delta
+from .delta import WITHOUT_WORDS, digest_of, halves_of, load_delta, seeing_the_same, state_delta
 from .projection import restored
 from .pyramid import Pyramid
 
@@ -119,23 +119,19 @@ class TunedTowers(TunedHalves):
             return seeing_the_same(on, name, on.fingerprint, lambda: on.text, on.under if on.takes_condition else None)
         tensors = self.delta(on)
         own, fingerprint = self.between(on, tensors, keep), digest_of(tensors, on, keep)
-        seen = own.trunk is None  # by the encoder's own picture half, whose classes then hold
-        trunk, head = own.trunk, on.head if own.pool is None else own.pool
-        return Encoder(
+        parts: dict[str, Any] = {"classifier": None, "classes": ()}
+        if own.trunk is None:  # the encoder's own picture half, whose classes then hold
+            parts = {"engine": lambda: on.engine, "looks": on.looks}
+        else:
+            trunk, pool = own.trunk, own.pool
+            parts |= {"trunk": lambda: trunk, "head": pool, "module": lambda: nn.Sequential(trunk, pool)}
+        return on.but(
             name=name,
-            transform=on.transform,
-            trunk=(lambda: on.trunk) if trunk is None else (lambda: trunk),
-            head=head,
-            layout=on.layout,
             fingerprint=fingerprint,
-            classifier=on.classifier if seen else None,
-            classes=on.classes if seen else (),
             text=lambda: TunedText(trainable(on), own, fingerprint),
-            module=(lambda: on.module) if trunk is None else (lambda: nn.Sequential(trunk, head)),
-            engine=(lambda: on.engine) if trunk is None else on.engine_asked,
-            looks=on.looks if seen else None,
             base=on,
             region_heads=own.heads,
+            **parts,
         )
 
     def facts(self) -> dict[str, Any]:
@@ -220,16 +216,15 @@ class TunedPictures(TunedHalves):
         own = self.between(on, tensors, keep)
         trunk = own.trunk
         head = own.pool if own.behind is None else nn.Sequential(own.pool, own.behind)
-        return Encoder(
+        return on.but(
             name=name,
-            transform=on.transform,
             trunk=lambda: trunk,
             head=head,
             layout=on.layout if self.pyramid is None else Layout(),
             fingerprint=digest_of(tensors, on, keep, "|pictures"),
             module=lambda: nn.Sequential(trunk, head),
-            engine=on.engine_asked,
             base=on,
+            **WITHOUT_WORDS,
         )
 
     def facts(self) -> dict[str, Any]:

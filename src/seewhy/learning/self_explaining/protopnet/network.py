@@ -30,7 +30,7 @@ from ....prototypes.judging import Showing
 from ....prototypes.measure import LikenessMeasure
 from ....seeded import seeded
 from ....storage.features import FeatureStore
-from ...encoders.delta import load_delta, state_delta
+from ...encoders.delta import WITHOUT_WORDS, load_delta, state_delta
 
 EPSILON = 1e-4
 HIGHEST = math.log(1 / EPSILON)
@@ -125,16 +125,9 @@ class ProtoPNetNetwork(Network):
 
     def encoder(self) -> Encoder:
         on, head = self.on, NearestSimilarity(self.layer, self.on.layout)
-        return Encoder(
-            name=on.name,
-            transform=on.transform,
-            trunk=lambda: on.trunk,
-            head=freeze(head),
-            layout=on.layout,
-            fingerprint=weights_digest(self.tensors(), on.fingerprint),
-            module=lambda: nn.Sequential(on.trunk, head),
-            engine=lambda: on.engine,
-        )
+        digest = weights_digest(self.tensors(), on.fingerprint)
+        module = lambda: nn.Sequential(on.trunk, head)  # noqa: E731
+        return on.but(head=freeze(head), fingerprint=digest, module=module, engine=lambda: on.engine, **WITHOUT_WORDS)
 
     def tensors(self) -> dict[str, Tensor]:
         places = torch.tensor([[p.picture, *p.cell] for p in self.pushed]).reshape(-1, 3)
