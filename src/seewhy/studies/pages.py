@@ -68,11 +68,8 @@ def faithfulness(study: dict[str, Any]) -> Document:
     tables = sorted(study["metrics"], key=lambda t: order.index(t["family"]))
     standing = {line["method"]: line for line in study["ranking"]}
     names = [*standing, *study["controls"]]
-    rows = []
-    for name in names:
-        own = standing.get(name)
-        won = "control" if own is None else f"{own['won']} · {own['lost']}"
-        rows.append([method_name(name), won, *(_overview(name, table) for table in tables)])
+    won = {name: f"{one['won']} · {one['lost']}" for name, one in standing.items()}
+    rows = [[method_name(n), won.get(n, "control"), *(_overview(n, table) for table in tables)] for n in names]
     columns = ["method", "won · lost", *(f"{_plain(t)} {'↑' if t['higher_is_better'] else '↓'}" for t in tables)]
     blocks: list[Block] = [
         Note(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ...bounds import Bound, Count, InnerPart, check_fields
 from ...classifiers.base import Classifier
 from ...classifiers.known_pictures import KnownPictures, compact
 from ...errors import DataError, InputError
@@ -62,19 +63,16 @@ class DriftTest:
         seed: of draws.
     """
 
-    alpha: float = 0.01
-    n_permutations: int = 999
-    most: int = 1000
-    n_near: int = 5
+    alpha: InnerPart = 0.01
+    n_permutations: Count = 999
+    most: Annotated[int, Bound(10)] = 1000
+    n_near: Count = 5
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 / (self.n_permutations + 1) <= self.alpha < 1 or self.most < 10 or self.n_near < 1:
-            raise InputError(
-                f"The test was given alpha={self.alpha:g}, n_permutations={self.n_permutations}, most={self.most}, "
-                f"n_near={self.n_near}. An alpha from 1 / (n_permutations + 1) to below 1, ten pictures and a nearest "
-                "one, at least, were expected. Change them."
-            )
+        check_fields(self, "The test")
+        if self.alpha < (least := 1 / (self.n_permutations + 1)):
+            raise InputError(f"alpha={self.alpha:g} was given. {least:g}, the least p value, was expected. Give more.")
 
     def compare(self, known: KnownPictures, pooled: Float[Tensor, "n d"]) -> Drifted:
         """Features of new pictures beside those that were fitted on."""
