@@ -237,10 +237,6 @@ META: dict[str, list[Any]] = {
         {"file": "../whitening-00000000.safetensors", "n": 3}, {"file": "/dev/zero", "n": 3}, {"file": 5, "n": 3},
         {"n": 3}, "x", {"file": "whitening-00000000.safetensors", "n": 3},
     ],
-    "approximate": [
-        {"file": "../../x.faiss"}, {"file": "approximate-00000000.faiss", "column": "look"}, 5,
-        {"file": "approximate-00000000.faiss", "column": "look", "n_gone": 0, "calibration": {}},
-    ],
     "settings": [{"parts": 5}, {"whiten": "x"}, {"x": 1}, None, [], {"parts": "spatial"}, {"thumbnail": -1}],
     "encoder": [None, {}, {"encoder": 5, "fingerprint": "x"}, {"encoder": "tiny"}, []],
     "format": ["1", None, 2, True],

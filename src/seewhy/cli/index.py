@@ -73,7 +73,7 @@ def index(
         add: Only add to an index that is there, with its settings.
         forget: Forget a picture, or all below a folder.
         forget_missing: Forget pictures whose files are gone.
-        rebuild: Fit whitening and approximate search anew, and clear away what is gone.
+        rebuild: Fit whitening anew, and clear away what is gone.
         verify (FOLDER|ADDRESS): Read every byte of an index or of vectors, say which files are not as they were
             written, and stop.
         status (FOLDER|ADDRESS): Say what is there of vectors that are being written and what is missing, and
@@ -107,14 +107,14 @@ def index(
     entries = list(_entries(session, others))  # a wrong name is told before the work begins
     opened = _opened(session, output, model, settings, only_there=add or not data)
     terminal = session.terminal
-    removed = opened.remove(forget, progress=terminal) if forget else 0
+    removed = opened.remove(forget) if forget else 0
     if forget_missing:
-        removed += opened.remove_missing(progress=terminal)
+        removed += opened.remove_missing()
     change = opened.add(entries, store=session.store, progress=terminal, total=len(entries)) if entries else None
     for folder in runs:
         change = (change or Change()) + add_run(opened, folder, terminal)
     if rebuild:
-        opened.rebuild(progress=terminal)
+        opened.rebuild()
     told = {"index": str(output), **(vars(change) if change else {}), "removed": removed, **opened.describe()}
     failures = [f.to_json() for f in terminal.failures]
     session.say({**told, "notes": list(terminal.notes), "failures": failures}, _index_line(told))
@@ -210,7 +210,6 @@ def search(
     unlike: list[str] | None = None,
     without: str = "",
     where_label: list[str] | None = None,
-    exact: bool = False,
 ) -> None:
     """Find pictures in an index: by picture, by words, or by both.
 
@@ -222,7 +221,6 @@ def search(
         unlike: A picture it should not be like; again for more.
         without: What should not be on it, in words.
         where_label: Only pictures of this class; again for more.
-        exact: Compare every picture, even in a large index.
     """
     from ..report.paging import check_ending
     from ..retrieval import Index, Query
@@ -236,7 +234,6 @@ def search(
         query,
         k=k,
         labels=where_label or None,
-        exact=exact,
         collapse=None if collapse == 1 else collapse,
         levels=levels,
     )
@@ -246,9 +243,5 @@ def search(
     for hit in results.hits:
         copies = f"  (+{len(hit.copies)})" if hit.copies else ""
         lines.append(f"{hit.cosine:.3f}\t{printable(hit.label)}\t{printable(hit.image)}{copies}")
-    recall = results.data["recall"]
-    approximate = "" if results.exact else f"approximate, recall {recall:.3f}; --exact compares every picture"
-    lines.append(
-        f"{len(results.hits)} of {results.data['n_searched']:,} pictures; {approximate or 'every picture compared'}"
-    )
+    lines.append(f"{len(results.hits)} of {results.data['n_searched']:,} pictures; every picture compared")
     session.say(results.data, *lines, *([] if output is None else [f"page: {output}"]))

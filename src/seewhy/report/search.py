@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .blocks import Document, Facts, Note, Picture, Pictures, Section, Strong, Text
-from .page import figure, percent, render_document
+from .page import figure, render_document
 
 COLUMNS = {
     "look": "what is seen",
@@ -38,9 +38,6 @@ def render_search(data: dict[str, Any], hits: Sequence[Shown]) -> str:
     n, n_searched = data["n"], data["n_searched"]
     among = f"{n_searched:,}" if n_searched == n else f"{n_searched:,} of {n:,}"
     found = "Every picture was compared: no nearer one was missed."
-    if not data["exact"]:
-        least = f"of the true nearest ten, {percent(data['recall'])} at least are found on average"
-        found = f"Approximate: {least}, measured when the index was built."
     facts = {
         "encoder": data["encoder"],
         "fingerprint": data["fingerprint"][:12],

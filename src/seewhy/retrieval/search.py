@@ -24,7 +24,7 @@ from ..types import Failure
 from ..undisturbed import undisturbed
 from .catalogue import Catalogue, Item
 from .settings import Settings, n_patches, spatial_distance
-from .snapshot import Nearest, Snapshot
+from .vectors import Nearest, Snapshot
 
 if TYPE_CHECKING:
     from ..encoders.base import Encoder
@@ -135,7 +135,6 @@ class Hit(Result):
     image: Annotated[str, Doc("file name")]
     label: Annotated[str, Doc("its class; may be empty")]
     cosine: Annotated[float, Doc("of the two"), Json(digits=6)]
-    exact: Annotated[bool, Doc("whether no nearer one can have been missed")]
     distance: Annotated[float | None, Doc("with parts, 0…2; it decides the order"), Json(digits=6, optional=True)] = (
         None
     )
@@ -148,11 +147,6 @@ class Results(Page):
     """The pictures found, nearest first; ``data`` is the documented JSON (docs/search.md), ``hits`` have thumbnails."""
 
     hits: tuple[Hit, ...] = ()
-
-    @property
-    def exact(self) -> bool:
-        """Whether every picture was compared."""
-        return bool(self.data["exact"])
 
     def to_html(self) -> str:
         from ..report.search import render_search
@@ -176,7 +170,6 @@ class Searching:
         *,
         k: int,
         labels: Sequence[str] | None,
-        exact: bool,
         collapse: float | None,
         levels: int,
     ) -> Results:
@@ -186,12 +179,10 @@ class Searching:
         column, vector = self._vector(query, like, unlike)
         own = {s.digest for s in (*like, *unlike)}
         spatial = self.settings.parts != "none" and len(like) == 1 and not unlike and not query.has_words
-        # Words lie apart from the pictures on which the approximate search was calibrated.
-        exact = exact or query.has_words
         n = max(k, N_SPATIAL) if spatial else k
         while True:
             wanted = n + 4 * len(own) + 20
-            matches = self.snapshot.top(column, vector, wanted, rows=rows, exact=exact)
+            matches = self.snapshot.top(column, vector, wanted, rows=rows)
             hits = self._hits(matches, own, {} if not spatial else self._distances(like[0], matches.rows, levels))
             vectors = torch.from_numpy(self.snapshot.matrices[column][[item.row for _, item in hits]])
             shown = _collapsed(hits, vectors, collapse, k)
@@ -199,7 +190,7 @@ class Searching:
                 break
             n *= 2
         n_searched = len(self.snapshot.rows if rows is None else rows)
-        return self._results(query, column, matches.exact, shown[:k], n_searched)
+        return self._results(query, column, shown[:k], n_searched)
 
     def _rows(self, labels: Sequence[str] | None) -> Int[np.ndarray, " m"] | None:
         if not len(self.snapshot.rows):
@@ -261,7 +252,7 @@ class Searching:
         """Hits in order: of distance where parts were compared, else as found; without the query's own file."""
         items = self.catalogue.at_rows(matches.rows.tolist())
         hits = [
-            (Hit(items[r].id, items[r].name, items[r].label, score, matches.exact, distances.get(r)), items[r])
+            (Hit(items[r].id, items[r].name, items[r].label, score, distances.get(r)), items[r])
             for r, score in zip(matches.rows.tolist(), matches.scores.clamp(-1, 1).tolist(), strict=True)  # float32
             if items[r].digest not in own
         ]
@@ -282,17 +273,14 @@ class Searching:
             distances.update(zip(part.tolist(), spatial_distance(own, white(parts)).tolist(), strict=True))
         return distances
 
-    def _results(self, query: Query, column: str, exact: bool, shown: Sequence[Hit], n_searched: int) -> Results:
+    def _results(self, query: Query, column: str, shown: Sequence[Hit], n_searched: int) -> Results:
         pictures = self.catalogue.thumbnails([h.id for h in shown])
         hits = tuple(replace(h, thumbnail=pictures.get(h.id, b"")) for h in shown)
-        fast = None if exact else self.snapshot.approximate
         return Results(
             {
                 "query": query.to_json(),
                 "n": len(self.snapshot.rows),
                 "n_searched": n_searched,
-                "exact": exact,
-                "recall": None if fast is None else fast.calibration.recall,
                 "column": column,
                 "version": self.snapshot.version,
                 "encoder": self.encoder.name,
