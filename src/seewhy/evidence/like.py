@@ -24,7 +24,7 @@ from ..prototypes.bank_influences import kept_influences
 from ..prototypes.base import Group, Prototypes, Query
 from ..prototypes.characteristics import Characteristics, Influences, View
 from ..prototypes.find import find_prototypes
-from ..prototypes.judging import Showing
+from ..prototypes.measure import Showing
 from ..prototypes.perturbations import PROPERTIES, Changes, find_changes
 from ..types import FractionBox
 from .case import Case

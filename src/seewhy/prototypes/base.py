@@ -20,7 +20,7 @@ from .bank import Patches
 from .fitted import FittedBank, find_file
 
 if TYPE_CHECKING:
-    from .judging import Showing
+    from .measure import Showing
 
 STRANGER = "Do not rely on them where the picture is called unlike anything the classifier knows."
 RULE = (
@@ -146,7 +146,7 @@ class Prototypes(ABC):
 
     def judge(self, showing: Showing) -> Like:
         """What a card says of what was found, with how far to trust it."""
-        from .judging import judge_neighbours
+        from .measure import judge_neighbours
 
         return judge_neighbours(self, showing)
 

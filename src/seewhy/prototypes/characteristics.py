@@ -139,11 +139,9 @@ class Characteristics:
         local    φ(m, p, x) = g(p, x) − g(p, x_m)                     positive: m matters
         global   φ(m, p) = Σ_x g(p, x) φ(m, p, x) / Σ_x g(p, x)       over the training pictures
 
-    It follows the authors' code, with their strengths as :class:`~seewhy.prototypes.perturbations.PaperChanges`. It
-    differs in this: changed pictures are not saved as JPEG in between; negative similarities, which cosines can be,
-    weigh nothing in the global mean. Ours is :class:`~seewhy.prototypes.perturbations.EqualChanges`, the default: with
-    the paper's strengths the properties cannot be compared with each other, as a turn of the hue is a much larger
-    change than its smoothing is.
+    It follows the authors' code, with their strengths as :class:`~seewhy.prototypes.perturbations.PaperChanges`, but
+    for JPEG in between, and negative similarities weigh nothing in the global mean. Ours is
+    :class:`~seewhy.prototypes.perturbations.EqualChanges`, the default, by which properties can be compared.
 
     Cost: 7 forward passes a picture, whatever the number of prototypes; 0.3 to 0.6 s a picture on one core for the
     changes. Range: that of the similarity.

@@ -24,8 +24,7 @@ from ..bank import BankPicture, Patches, cell_box, check_index
 from ..base import STRANGER, Group, Match, Prototypes, Query
 from ..cells import CellPart, cells_of
 from ..fitted import FittedBank
-from ..judging import LEVELS, Showing, said_of_share
-from ..measure import LikenessMeasure
+from ..measure import LEVELS, LikenessMeasure, Showing, said_of_share
 from .rotation import TOLERANCE, Rotation, pure_cells, strongest
 
 RULE = (
@@ -130,12 +129,8 @@ class EPIC(Prototypes):
 
         Ẑ = U Z      A' = A U⁻¹      logit_t − mean over classes = Σ_k A'_tk v_k + const      v = mean(Ẑ)
 
-    Differences from the authors' code: contributions are signed and exact, so they add up (the code multiplies by
-    ``max(v_k, 0)``); weights are taken less their mean over classes, since a constant on all logits decides nothing; a
-    channel that speaks by being low shows its negative prototypes; pictures that are copies of the query or of each
-    other are left out; prototypes are read from the pictures they were found on.
-
-    Cost: no pass beside the one that predicts. Range of a share: 0…1, of everything that speaks for the target.
+    Contributions are signed and exact, so they add up (the authors' code multiplies by ``max(v_k, 0)``), and a channel
+    that speaks by being low shows its negative prototypes (docs/methods/epic.md). Range of a share: 0…1.
 
     Args:
         n_channels: channels shown; the authors' 4.

@@ -44,8 +44,8 @@ class FitEPIC(Fitting):
     """Makes an :class:`~seewhy.prototypes.epic.method.EPICBank` for a classifier.
 
     The matrix is fitted on a part of the pictures, its setting chosen on a second part, the chosen setting fitted on
-    both, and everything reported is measured on a third, which is never shown as a prototype. Classes are not used for
-    fitting, as in the paper, whose own optimiser is in ``reproductions/epic_adam.py``.
+    both, and everything reported is measured on a third. Classes are not used for fitting, as in the paper, whose own
+    optimiser is in ``reproductions/epic_adam.py``.
 
     Args:
         n_prototypes: pictures a channel that is fitted to; ``None`` chooses.
