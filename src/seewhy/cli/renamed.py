@@ -24,7 +24,7 @@ SETTINGS = """
     because_on layers steps batch_size lr size ignore folds precision per_shard threads gpus decoders layer
     neurons explainer target_text contrast_text prototypes most_cards zoom normalised least least_presence
     overlap alpha max_upload decode_seconds min_edits max_pictures max_batch max_wait max_waiting
-    request_seconds reload_seconds drain_seconds levels whiten approximate_from space dtype machines price
+    request_seconds reload_seconds drain_seconds levels whiten space dtype machines price
     weight collapse may_forget projection_width kappa effective n_texts most threshold key_variable leave_out
     max_tokens per_minute timeout price_in price_out n_rounds n_per_class n_concepts grid beyond n_sizes n_seeds
     draws noise n_corrupted start n_steps eps1 eps2 eps3 gradient generator_encoder
@@ -39,7 +39,7 @@ RENAMED = {
 """Old option → today's words, to which the value is added: after ``=``, else as a word of its own."""
 TURNED = {
     "--balanced": "--set class_weight=balanced", "--paper": "--set paper=true", "--triton": "--layout triton",
-    "--ovms": "--layout ovms", "--centred": "--set centred=true", "--keep-head": "--set keep_head=true",
+    "--ovms": "--layout ovms", "--keep-head": "--set keep_head=true",
     "--pyramid": "--set pyramid=true", "--raw-steps": "--set normalise=false", "--remove-missing": "--forget-missing",
     **{
         flag: f"--set {name}={value}"

@@ -38,7 +38,6 @@ class Query(TypedDict):
     unlike_weight: Annotated[float, Doc("how much these count")]
     without: Annotated[str, Doc("words to keep away from; may be empty")]
     weight: Annotated[float, Doc("of the words beside the pictures")]
-    centred: Annotated[bool, Doc("whether the index's mean was taken off")]
 
 
 class SearchOutput(TypedDict):

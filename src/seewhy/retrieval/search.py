@@ -31,12 +31,6 @@ if TYPE_CHECKING:
 
 One = str | Path | Image.Image | np.ndarray
 """One picture: a file name, or pixels in memory."""
-NEUTRAL = (
-    "a person", "an animal", "a dog", "a bird", "a plant", "a flower", "a tree", "food", "fruit", "a drink",
-    "a building", "a room", "furniture", "a tool", "clothing", "a vehicle", "a road", "water", "the sky", "a machine",
-    "a toy", "a sign", "a pattern", "an object",
-)  # fmt: skip
-"""Sentences whose mean stands for that of all words, where the words' mean is to be subtracted."""
 N_SPATIAL = 500
 """Pictures whose parts are compared: those nearest as a whole."""
 
@@ -58,7 +52,6 @@ class Query:
         weight: of the words, the pictures' being 1. The paper found 2 best and 1 fine; on groceries with the embedded
             encoder 1 was better than 2 (docs/search.md).
         unlike_weight: of what it should not be like.
-        centred: subtract each modality's mean before mixing; words and pictures lie in cones apart.
 
     """
 
@@ -68,7 +61,6 @@ class Query:
     without: str = ""
     weight: float = 1.0
     unlike_weight: float = 0.5
-    centred: bool = False
 
     def __post_init__(self) -> None:
         if not self.pictures and not self.text.strip():
@@ -117,13 +109,11 @@ def composed(
     pictures: tuple[Float[Tensor, "a d"], Float[Tensor, "b d"]],
     words: tuple[Float[Tensor, " d"] | None, Float[Tensor, " d"] | None],
     query: Query,
-    means: Callable[[], tuple[Float[Tensor, " d"], Float[Tensor, " d"]]],
 ) -> Float[Tensor, " d"]:
     """The query of words, and of words and pictures: unit vectors of what it should, and should not, be like."""
     nothing = torch.zeros(len(words[0] if words[0] is not None else pictures[0][0]))
-    of_pictures, of_words = means() if query.centred else (nothing, nothing)
-    like, unlike = (normalize(p.mean(0) - of_pictures, dim=0) if len(p) else nothing for p in pictures)
-    text, without = (normalize(w - of_words, dim=0) if w is not None else nothing for w in words)
+    like, unlike = (normalize(p.mean(0), dim=0) if len(p) else nothing for p in pictures)
+    text, without = (normalize(w, dim=0) if w is not None else nothing for w in words)
     return normalize(like + query.weight * text - query.unlike_weight * (unlike + query.weight * without), dim=0)
 
 
@@ -234,12 +224,8 @@ class Searching:
         ours, others = (self._unit(s, "words", text.project) for s in (like, unlike))
         words = [text.encode_text([t])[0] if t.strip() else None for t in (query.text, query.without)]
         self.snapshot.check_width("words", next(len(vector) for vector in words if vector is not None))
-
-        def means() -> tuple[Tensor, Tensor]:
-            return self.snapshot.mean("words"), text.encode_text(NEUTRAL).mean(0)
-
         with torch.no_grad():
-            return "words", composed((ours, others), (words[0], words[1]), query, means)
+            return "words", composed((ours, others), (words[0], words[1]), query)
 
     def _unit(self, encoded: Sequence[Encoded], column: str, made: Callable[[Tensor], Tensor]) -> Float[Tensor, "n d"]:
         """Unit vectors of pictures in a column; there may be none."""
