@@ -26,10 +26,8 @@ from seewhy.encoders.stream import EncodeRequest, encode_stream, encode_texts
 from seewhy.errors import SeeWhyError
 from seewhy.pictures.samples import load_samples
 from seewhy.pictures.sources import list_pictures
-from seewhy.prototypes.bank_influences import load_influences, measure_bank
 from seewhy.prototypes.epic.method import EPICBank
 from seewhy.prototypes.epic.training import FitEPIC
-from seewhy.prototypes.find import find_prototypes
 from seewhy.retrieval import Entry, Index, Query, vectors
 from seewhy.retrieval.settings import Settings
 from seewhy.storage.features import FeatureStore
@@ -51,8 +49,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     samples = load_samples(pictures)
     listed = [(s.image, samples.classes.index(s.label)) for s in samples.items]
     FitEPIC(duplicate=0.99999).fit(model, listed).save(root / "model" / "prototypes")
-    found = find_prototypes(model, "epic")
-    measure_bank(model, *found, [s.image for s in samples.items][::8], root / "model" / "prototypes")
     FitTTAME().fit(model, [picture("moss", 0)], Training(1, 1)).save(root / "model" / "explainers")
     entries = [Entry(p, Path(p).parent.name) for p in list_pictures([pictures])]
     for name, settings in (("plain", Settings(thumbnail=24)), ("white", Settings(whiten=4, parts="spatial", levels=2))):
@@ -125,11 +121,6 @@ def explained(path: Path) -> Any:
     return [t.tolist() for t in load_explainer(path).mechanism.state_dict().values()]
 
 
-def influenced(path: Path) -> Any:
-    found = load_influences(path)
-    return found.names, found.numbers.tolist(), found.means.relative.tolist(), found.bank, found.seal
-
-
 ANSWERS: dict[str, tuple[str, str, Callable[[Path], Any]]] = {
     "index: catalogue": ("plain", "catalogue.sqlite", searched),
     "index: vectors": ("plain", "look-*.f32", searched),
@@ -144,7 +135,6 @@ ANSWERS: dict[str, tuple[str, str, Callable[[Path], Any]]] = {
     "classifier: card": ("model", "seewhy.json", decided),
     "classifier: tensors": ("model", "tensors-*.safetensors", decided),
     "classifier: prototypes": ("model", "prototypes/epic.safetensors", decided),
-    "prototypes: influences": ("model/prototypes/epic.because.safetensors", "", influenced),
     "explainer": ("model/explainers/t_tame.safetensors", "", explained),
     "features": ("features.sqlite", "", looked),
 }

@@ -27,7 +27,7 @@ seewhy fit photos/ -o birds --method neighbours --set k=20
 seewhy fit photos/ -o birds --method gist --descriptions birds.json
 seewhy fit streets/ -o seg --task masks
 seewhy fit boxes.json -o det --pictures photos/ --set zoom=4
-seewhy fit photos/ -m birds --method epic --because
+seewhy fit photos/ -m birds --method epic
 seewhy fit photos/ -m birds --method t_tame --set steps=2000
 """
 
@@ -42,7 +42,6 @@ def fit(
     validation: Path | None = None,
     model: str | None = None,
     labels: str | None = None,
-    because: bool = False,
     captions: Path | None = None,
     pictures: Path | None = None,
     task: Literal["classes", "masks", "boxes", "prototypes", "explainer"] | None = None,

@@ -21,7 +21,7 @@ FLAGS = {
 """Options without a value, in lines whose arguments move."""
 SETTINGS = """
     solver n_crops held_out split optimiser form n_prototypes shrinkage n_rotated n_kept max_seconds strengths
-    because_on layers steps batch_size lr size ignore folds precision per_shard threads gpus decoders layer
+    layers steps batch_size lr size ignore folds precision per_shard threads gpus decoders layer
     neurons explainer target_text contrast_text prototypes most_cards zoom normalised least least_presence
     overlap alpha max_upload decode_seconds min_edits max_pictures max_batch max_wait max_waiting
     request_seconds reload_seconds drain_seconds levels whiten space dtype machines price

@@ -20,7 +20,6 @@ from ..explanation.verdict import Missing
 from ..heads.head import Target
 from ..pictures.images import Picture
 from ..prototypes.bank import PatchBank, Patches, as_box, cell_box, redundant
-from ..prototypes.bank_influences import kept_influences
 from ..prototypes.base import Group, Prototypes, Query
 from ..prototypes.characteristics import Characteristics, Influences, View
 from ..prototypes.find import find_prototypes
@@ -73,7 +72,7 @@ def show_like(case: Case) -> Like | Missing:
     reasons: list[list[Because]] = [[] for _ in groups]
     if options.because is not None:
         changes = find_changes(options.because)
-        reasons = reasons_for(classifier, method, bank, case.picture, groups, changes, place)
+        reasons = reasons_for(classifier, method, bank, case.picture, groups, changes)
     likenesses = tuple(_likenesses(case, bank, groups, boxes, reasons))
     shown = Showing(classifier, bank, case.look, case.target, case.subject, groups, likenesses, deletion)
     judged = method.judge(shown)
@@ -123,7 +122,6 @@ def reasons_for(
     picture: Picture,
     groups: Sequence[Group],
     changes: Changes,
-    place: str | Path | None = None,
 ) -> list[list[Because]]:
     """For each patch of each group: how much of its likeness to its place is lost when a property is changed.
 
@@ -139,12 +137,7 @@ def reasons_for(
 
     (found,) = Characteristics(changes).local(classifier.encoder, maps, [source(picture)], cells=cells)
     said = iter(because(found, changes))
-    known = kept_influences(classifier, method, bank, place)
-    if known is None or known.means.strengths != changes.name:
-        return [[next(said) for _ in g.matches] for g in groups]
-    return [
-        [replace(next(said), overall=known.of(method.prototype_of(bank, m.patch))) for m in g.matches] for g in groups
-    ]
+    return [[next(said) for _ in g.matches] for g in groups]
 
 
 def source(picture: Picture) -> View:

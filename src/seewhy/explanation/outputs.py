@@ -35,11 +35,6 @@ class Characteristics(TypedDict):
     shape: NotRequired[Annotated[float, Doc("of the shape")]]
 
 
-Strengths = Annotated[
-    Literal["calibrated", "paper"], Doc("Strengths of the changes; with `paper` they may not be compared.")
-]
-
-
 Verdict = Annotated[
     Literal["believable", "partly", "do not rely", "not measured"], Doc("How far to believe an evidence.")
 ]

@@ -149,11 +149,3 @@ class Prototypes(ABC):
         from .measure import judge_neighbours
 
         return judge_neighbours(self, showing)
-
-    def prototype_of(self, bank: Patches, patch: int) -> int:
-        """A number that is the same for patches with the same activation; the patch's own where none share one."""
-        return patch
-
-    def title_of(self, bank: Patches, patch: int) -> str:
-        """What the prototype of a patch is called in tables."""
-        return f"{Path(bank.pictures[int(bank.owner[patch])].name).name} {patch}"

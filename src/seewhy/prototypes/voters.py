@@ -107,9 +107,6 @@ class Voters(Prototypes):
         likeness = torch.stack([cosine[:, rows[name]].amax(1) for name in names], 1)
         return likeness[:, :, None, None].expand(-1, -1, height, width)
 
-    def prototype_of(self, bank: Patches, patch: int) -> int:
-        return int(bank.owner[patch])
-
     def judge(self, showing: Showing) -> Like:
         """With the decision that would be made without those that speak for the class."""
         bank, model = showing.bank, showing.model

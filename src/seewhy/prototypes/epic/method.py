@@ -88,13 +88,10 @@ class EPICBank(FittedBank):
         """The prototypes of each channel by file name, digest and box."""
         pictures = [{"image": p.name, "sha256": p.digest, "class": p.label} for p in self.pictures]
         channels: dict[str, list[list[Any]]] = {}
-        for patch, (owner, box) in enumerate(zip(self.owner.tolist(), self.pixel_boxes.tolist(), strict=True)):
-            channels.setdefault(self.channel_name(patch), []).append([owner, box])
+        rows = zip(*(x.tolist() for x in (self.channels, self.signs, self.owner, self.pixel_boxes)), strict=True)
+        for channel, sign, owner, box in rows:
+            channels.setdefault(f"{'+' if sign > 0 else '-'}{channel}", []).append([owner, box])
         return {"pictures": pictures, "prototypes": channels}
-
-    def channel_name(self, patch: int) -> str:
-        """The channel of a patch with its sign."""
-        return f"{'+' if int(self.signs[patch]) > 0 else '-'}{int(self.channels[patch])}"
 
     def lines(self) -> list[str]:
         m = self.measures
@@ -179,13 +176,6 @@ class EPIC(Prototypes):
         known = _fitted(bank)
         rows = known.rotation.matrix[known.channels[which]] * known.signs[which, None]
         return torch.einsum("pd,bdhw->bphw", rows, cells_of(model, look.features))
-
-    def prototype_of(self, bank: Patches, patch: int) -> int:
-        known = _fitted(bank)
-        return 2 * int(known.channels[patch]) + int(known.signs[patch] < 0)
-
-    def title_of(self, bank: Patches, patch: int) -> str:
-        return _fitted(bank).channel_name(patch)
 
     def judge(self, showing: Showing) -> Like:
         """By how many prototypes are of the class explained, and by what hiding their places costs."""
