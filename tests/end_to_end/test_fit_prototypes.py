@@ -135,9 +135,6 @@ def test_a_head_that_epic_cannot_use_is_refused_in_one_line(run: Run, place: Pat
             ["--method", "nearest"],
             "nearest has its prototypes already, and nothing was left to do. Name another method.",
         ),
-            ["--method", "nearest"],
-            "nearest has its prototypes already, and nothing was left to do. Name another method.",
-        ),
         (["--method", "epik"], "There is no prototype called 'epik'. Did you mean 'epic'?"),
     ],
 )
