@@ -14,7 +14,7 @@ from PIL import Image, ImageFilter
 
 from backgrounds import CHOSEN, Known, planted
 from seewhy.errors import InputError
-from seewhy.pictures.boxes.base import BoxData, BoxedPicture, BoxRecord
+from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord
 from seewhy.pictures.images import read_views
 from seewhy.pictures.samples import Sample, gathered
 from seewhy.planted import TRANSFORM, reader

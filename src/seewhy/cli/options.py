@@ -13,7 +13,7 @@ from .standard_input import standard_input
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
     from ..descriptions.base import Descriptions
-    from ..pictures.boxes.base import BoxData
+    from ..pictures.boxes import BoxData
     from ..pictures.object_masks import MaskSource
     from ..pictures.samples import Samples
     from ..storage.features import FeatureStore

@@ -353,3 +353,15 @@ def upright_size(given: One, *, longest: int | None = None) -> tuple[int, int]:
 def _check_size(name: str, width: int, height: int) -> None:
     if not width or not height:
         raise ImageError(name, f"has no pixels ({width} by {height}); give one of at least 1 by 1")
+
+
+def random_crop(rng: np.random.Generator, scale: tuple[float, float], aspect: tuple[float, float], flip: bool) -> Crop:
+    """One whose area is uniform in ``scale`` and whose width/height ratio is log-uniform in ``aspect``."""
+    area = rng.uniform(*scale)
+    ratio = math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))
+    # A side longer than the picture is cut back and the other grows, which keeps the area.
+    ratio = min(max(ratio, area), 1 / area)
+    width, height = min(math.sqrt(area * ratio), 1.0), min(math.sqrt(area / ratio), 1.0)
+    left, top = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
+    mirrored = bool(rng.random() < 0.5)
+    return Crop((left, top, min(left + width, 1.0), min(top + height, 1.0)), flip and mirrored)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..classifiers.base import Classifier
 from ..errors import DataError, ImageError, InputError
-from ..pictures.boxes.base import BoxData
+from ..pictures.boxes import BoxData
 from ..pictures.images import Picture, read_views
 from ..pictures.object_masks import BoxMasks, MaskSource
 from ..pictures.samples import Sample, Samples, some

@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from ...classifiers.known_pictures import compact
-from ...pictures.miniatures import stacked
-from ...pictures.same_picture import Likeness, same_pictures
+from ...pictures.miniatures import Likeness, same_pictures, stacked
 from ...trust.gaussian import Gaussian
 from ...trust.measure import trust_features
 
