@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from seewhy.errors import DataError, ForeignFileError, UnknownNameError
-from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord, box_formats, load_boxes, save_boxes
-from seewhy.pictures.boxes.base import Gathering
+from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord, Gathering, box_formats, load_boxes, save_boxes
 from seewhy.pictures.boxes.formats import parse_xml
 
 SIZE = (40, 30)

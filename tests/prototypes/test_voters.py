@@ -28,7 +28,7 @@ from seewhy.prototypes.bank import BankPicture, PatchBank, cell_box, patch_vecto
 from seewhy.prototypes.base import Group, Query
 from seewhy.prototypes.epic.training import FitEPIC
 from seewhy.prototypes.find import find_prototypes
-from seewhy.prototypes.judging import Showing
+from seewhy.prototypes.measure import Showing
 from seewhy.prototypes.nearest import NearestPatches
 from seewhy.prototypes.voters import RULE, Voters, measure_removal, vote_verdict
 from tiny import class_folders, colour_reader, noise, picture, tiny_cnn

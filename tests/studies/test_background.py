@@ -23,7 +23,7 @@ from seewhy.cli import app
 from seewhy.dense.by_words import SegmenterMasks, WordMasks
 from seewhy.dense.finders import Segmenter
 from seewhy.errors import DataError, ImageError, InputError
-from seewhy.pictures.boxes.base import BoxData, BoxedPicture, BoxRecord
+from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord
 from seewhy.pictures.images import Picture, read_views
 from seewhy.pictures.object_masks import BoxMasks, MaskFiles, in_view
 from seewhy.pictures.samples import Sample, Samples, gathered

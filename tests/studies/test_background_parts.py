@@ -15,7 +15,7 @@ from PIL import Image, ImageFilter
 from backgrounds import CHOSEN, Known, planted
 from planting import TRANSFORM, reader
 from seewhy.errors import InputError
-from seewhy.pictures.boxes.base import BoxData, BoxedPicture, BoxRecord
+from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord
 from seewhy.pictures.images import read_views
 from seewhy.pictures.samples import Sample, gathered
 from seewhy.progress import Progress

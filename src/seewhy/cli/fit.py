@@ -28,7 +28,6 @@ def fit(
     validation: Path | None = None,
     model: str | None = None,
     labels: str | None = None,
-    because: bool = False,
     captions: Path | None = None,
     pictures: Path | None = None,
     task: Task | None = None,

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..bounds import Bound, Count, check_fields
 from ..classifiers.base import Classifier
 from ..errors import DataError, ImageError
-from ..pictures.boxes.base import BoxData
+from ..pictures.boxes import BoxData
 from ..pictures.images import Picture, read_views
 from ..pictures.object_masks import BoxMasks, MaskSource
 from ..pictures.samples import Sample, Samples, some

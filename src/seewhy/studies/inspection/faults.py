@@ -19,8 +19,7 @@ from ...encoders.base import Encoder
 from ...encoders.stream import Encoded
 from ...errors import InputError, MissingExtraError
 from ...heads.normalise import Normalise
-from ...pictures.miniatures import stacked
-from ...pictures.same_picture import Likeness, same_pictures
+from ...pictures.miniatures import Likeness, same_pictures, stacked
 from ...pictures.samples import Sample
 from ...trust.groups import Grouping, connected, group_folds, links, numbered
 from ...trust.measure import trust_features

@@ -26,8 +26,7 @@ from ....pictures.miniatures import encode_thumbnail
 from ....prototypes import prototypes
 from ....prototypes.bank import BankPicture, PatchBank, Patches, cell_box
 from ....prototypes.base import STRANGER, Group, Match, Prototypes, Query
-from ....prototypes.judging import Showing
-from ....prototypes.measure import LikenessMeasure
+from ....prototypes.measure import LikenessMeasure, Showing
 from ....seeded import seeded
 from ....storage.features import FeatureStore
 from ...encoders.delta import WITHOUT_WORDS, load_delta, state_delta
