@@ -239,7 +239,7 @@ def match(
     base_url: str | None = None,
     dry_run: bool = False,
 ) -> None:
-    """For each picture, the texts of its own class that fit it best. Run again, it goes on where it was stopped.
+    """For each picture, the texts of its own class that fit it best; what was looked at before is not again.
 
     Args:
         data: Pictures in classes: a folder or a table.
