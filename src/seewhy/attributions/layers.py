@@ -100,11 +100,7 @@ class Reached(Exception):
 
 
 class Taps:
-    """Keeps what layers give, each once; with ``stop`` the pass ends when all were there.
-
-    With ``cut`` a layer's output becomes a leaf, and gradients are kept from there on; one behind another keeps its
-    history, so that both get their gradients.
-    """
+    """Keeps what layers give, each once; with ``cut`` as leaves of a new graph, with ``stop`` until all were there."""
 
     def __init__(self, layers: Iterable[str], *, cut: bool, stop: bool = False) -> None:
         self.layers, self.cut, self.stop = tuple(layers), cut, stop
@@ -266,8 +262,7 @@ class _Run(NamedTuple):
 def find_layers(encoder: Encoder, n: int = 3) -> tuple[str, ...]:
     """``n`` layers, or as many as there are, from one pass over an empty picture, the trunk's output last.
 
-    Where maps shrink on the way, the last output at each of the ``n`` coarsest resolutions, as ``layer2`` … ``layer4``
-    of a ResNet; where they do not, as in a vision transformer, the last blocks.
+    Where maps shrink, the last at each of the ``n`` coarsest resolutions; else, as in transformers, the last blocks.
     """
     height, width = encoder.transform.input_size
     pixels = torch.zeros(1, 3, height, width)

@@ -118,11 +118,7 @@ def _directions(tower: TextTower, vectors: Float[Tensor, "n d"], n_channels: int
 def important_channels(
     model: Explainable, look: EncoderOutput, target: TargetFunction, words: Dictionary, n: int = 5
 ) -> list[tuple[NamedChannel, ...]]:
-    """Of each picture, the ``n`` channels that speak most for the target and the ``n`` that speak most against it.
-
-    The paper ranks by ``α_k`` alone, the same on every picture of a class; here by what they add to the target's logit
-    (less the mean over classes) on this picture, ``v_k`` times their mean, ``v`` the head's slope.
-    """
+    """Of each picture, the ``n`` channels that add most to the target's logit, and the ``n`` that take most away."""
     check_pooling(model.encoder)
     if n < 1:
         raise InputError(f"{n} neurons were asked for. A number above 0 was expected. Give 5.")

@@ -73,10 +73,7 @@ class EigenGradCAM(_GradientCAM):
 
 
 class SegEigenCAM(PeerCAM):
-    """The first component of ``|gradient| · activation``, made for segmentation (Chung & Ying 2025, Appl. Sci. 15(13)).
-
-    It is turned over where its lowest value is further from 0 than its highest (paper, equation 13).
-    """
+    """First component of ``|gradient| · activation``, its larger end positive (Chung & Ying 2025, Appl. Sci. 15)."""
 
     def maps(self, pixels: Float[Tensor, "b p h w"], choose: Choose, eigen_smooth: bool) -> list[Tensor]:
         found = []
@@ -263,9 +260,7 @@ Blank = Callable[[Any, Tensor], None]
 class AblationCAM(PeerCAM):
     """A channel is set to 0, as in the paper, and where the network can be cut there, only what lies behind runs again.
 
-    The peer does the same where the layer's lowest value is 0; elsewhere it puts the channel 1e7 below the lowest
-    value, which is another method. Its division by the score, which turns the map over where the score is negative, is
-    left out.
+    The peer puts it 1e7 below the layer's lowest value, unless that is 0, and divides by the score: both are left out.
 
     Args:
         ablation_layer: not read; which part of the output is a channel is found, in tokens and in pyramids too.

@@ -104,10 +104,7 @@ def sizes_of(n: int) -> list[int]:
 
 
 def gathered(own: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """Rows of all processes, with gradients, and which of them are this one's; alone, they are as they were.
-
-    Every process must call it, with as many rows as it has: they need not be as many everywhere.
-    """
+    """Rows of all processes, each of which must call it, with gradients, and which of them are this one's."""
     sizes = sizes_of(len(own))
     if len(sizes) == 1:
         return own, (0, len(own))

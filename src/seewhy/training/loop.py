@@ -182,10 +182,7 @@ def train(
 
 
 class Interrupt:
-    """The first signal that ends a process is kept until a step is done and written; a second one acts at once.
-
-    A signal that is ignored stays ignored. Python hears signals in its main thread alone: in another, nothing changes.
-    """
+    """The first signal that ends a process waits until a step is done and written; a second one acts at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
