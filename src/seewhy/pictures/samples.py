@@ -20,49 +20,11 @@ from PIL import Image
 from ..arguments import checked
 from ..errors import DataError, EmptyFolderError, ImageError, InputError
 from ..storage.reading import file_sha256
-from ..types import FractionBox
 from .images import MAX_BYTES
 from .sources import SUFFIXES, InMemory, is_unicode, list_pictures, natural_key, plain, unlistable
 from .tables import TABLES, cell_text, no_column, plain_text, rows_of, whole_numbers
 
 _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
-
-
-@dataclass(frozen=True)
-class Box:
-    """A box around something."""
-
-    corners: FractionBox
-    label: str = ""
-
-    def __post_init__(self) -> None:
-        numbers = [c for c in self.corners if isinstance(c, int | float)]
-        if len(numbers) == len(self.corners) == 4:
-            left, top, right, bottom = numbers
-            if 0 <= left < right <= 1 and 0 <= top < bottom <= 1:
-                return
-        raise DataError(
-            f"The box {tuple(self.corners)} was given. Fractions of the picture, 0 ≤ left < right ≤ 1 and "
-            "0 ≤ top < bottom ≤ 1, were expected. Divide pixels by the picture's width and height."
-        )
-
-
-@dataclass(frozen=True)
-class Mask:
-    """The pixels of something."""
-
-    image: str
-    label: str = ""
-    value: int | None = None
-
-    def __post_init__(self) -> None:
-        if not self.image.strip():
-            raise DataError("A mask without a file was given. The name of a picture was expected. Name one.")
-        if self.value is not None and not 0 <= self.value <= 65535:
-            raise DataError(
-                f"The value {self.value} was given for the pixels of the mask {self.image}. A whole number from 0 to "
-                "65535 was expected. Correct it."
-            )
 
 
 @dataclass(frozen=True)
@@ -77,8 +39,6 @@ class Sample:
         texts: what is said of it, each by itself.
         group: which others it belongs to.
         pixels: the picture itself, where it is no file.
-        boxes: what is where.
-        masks: what is where, pixel by pixel.
         split: which part of the data it is of, such as train or test.
     """
 
@@ -87,8 +47,6 @@ class Sample:
     texts: tuple[str, ...] = ()
     group: str | None = None
     pixels: InMemory | None = None
-    boxes: tuple[Box, ...] = ()
-    masks: tuple[Mask, ...] = ()
     split: str | None = None
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from ...errors import DataError, ImageError
 from ...registry import Registry
 from ...storage.output import check_file, make_folder, write
 from ..images import upright_size
-from ..samples import Box, Sample, Samples, gathered, some
+from ..samples import some
 from ..sources import SUFFIXES, natural_key
 
 box_formats: Registry[Any] = Registry("box format", __name__, ("formats",))
@@ -169,17 +169,6 @@ class BoxData:
                 "Their files were expected. Name the folder that they are in with --pictures."
             )
         return BoxData(kept, self.classes, self.left_out, (), self.notes)
-
-    def samples(self) -> Samples:
-        """The same as samples, whose boxes are fractions of the picture."""
-        items = []
-        for one in self.pictures:
-            (width, height), boxes = one.known_size, []
-            for b in one.boxes:
-                left, top, right, bottom = b.box
-                boxes.append(Box((left / width, top / height, right / width, bottom / height), b.label))
-            items.append(Sample(one.image, boxes=tuple(boxes)))
-        return gathered(items, self.notes)
 
 
 @dataclass
