@@ -71,7 +71,7 @@ _NAMES = {
     "results": ("schema",),
     "service.export": ("export",),
     "storage.features": ("FeatureStore",),
-    "studies.api": ("study",),
+    "studies.faithfulness": ("study",),
     "studies.auditing": ("audit",),
     "types": ("Failure", "Transform"),
 }

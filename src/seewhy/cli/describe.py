@@ -43,7 +43,6 @@ class Writing:
     key_variable: str = "OPENAI_API_KEY"
     leave_out: str = ""
     max_tokens: Count | None = None
-    per_minute: NotNegative = 0.0
     timeout: Annotated[float, Bound(1)] = 120.0
     price_in: NotNegative = 0.0
     price_out: NotNegative = 0.0
@@ -63,7 +62,7 @@ class Writing:
             writer: Any = LocalWriter(name)
         else:
             left_out = tuple(p.strip() for p in self.leave_out.split(",") if p.strip())
-            limits = {"left_out": left_out, "per_minute": self.per_minute, "timeout_s": self.timeout}
+            limits = {"left_out": left_out, "timeout_s": self.timeout}
             writer = ServiceWriter(name, self.base_url, self.key_variable, **limits)
         return WriterSession(writer, Written(), max_tokens=self.max_tokens, progress=session.terminal)
 

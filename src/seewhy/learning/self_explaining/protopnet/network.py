@@ -257,7 +257,7 @@ class ProtoPNetPrototypes(Prototypes):
         )
         least = measure.precision if beats_chance(measure) else 0.0
         level: Level = "partly" if least >= 1 / 3 else "do not rely"
-        if least >= 2 / 3 and showing.matters:
+        if least >= 2 / 3 and (showing.deletion is None or showing.deletion.matters):
             level = "believable"
         return showing.like(self, Verdict(level, figures, self.rule), measure)
 
