@@ -227,7 +227,7 @@ def generate(
     loaded = load_generator(generator, own, own=climbed.encoder, engine=session.engine)
     made = make(
         loaded, question.condition(climbed), sampler=sampler, asking=asking, judge=judge_named(session, judge),
-        classes=climbed.classes, picture=question.start(loaded), hole=question.hole(loaded), progress=session.terminal,
+        classes=climbed.classes, picture=question.start(loaded), progress=session.terminal,
     )  # fmt: skip
     page = None if output is None else save(made, output)
     session.say(made.data, made.data["sentence"], *([] if page is None else [f"page: {page}"]))
