@@ -34,8 +34,7 @@ from seewhy.encoders.base import Layout
 from seewhy.encoders.new import Patches, Residual
 from seewhy.encoders.region_heads import HeadSizes, RegionHeads
 from seewhy.learning.contrast import Contrast
-from seewhy.learning.objectives.clip import CLIP
-from seewhy.learning.objectives.dito import DITO
+from seewhy.learning.objectives.pairs import CLIP, DITO
 from seewhy.learning.regions import BoxContrast
 from seewhy.metrics.average_precision import PictureBoxes, average_precision
 from seewhy.seeded import seeded

@@ -81,7 +81,6 @@ def test_a_conflict_answers_with_both_and_changes_nothing(page: TestClient, desk
         ("/caption/nope?as=Ann", 404),
         ("/picture/..%2f..%2fetc%2fpasswd", 404),
         ("/picture/nope", 404),
-        ("/state/nope/caption?as=Ann", 404),
     ],
 )
 def test_strangers_get_a_404(page: TestClient, path: str, status: int) -> None:
@@ -99,7 +98,7 @@ def test_an_error_leads_nowhere_that_is_not_there(page: TestClient) -> None:
 def test_without_a_name_the_list_asks_for_it(page: TestClient, desk: AnnotationDesk) -> None:
     answer = page.get(f"/objects/{key_of(desk, 0)}", follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
-    assert page.get(f"/state/{key_of(desk, 0)}/caption").status_code == 422
+    assert page.get("/next").status_code == 422
 
 
 def test_another_page_may_not_write(page: TestClient, desk: AnnotationDesk) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.language.annotation.desk import ClassifierSeeder, _inside
 from tiny import colour_reader
 

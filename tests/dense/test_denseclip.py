@@ -19,8 +19,8 @@ from seewhy.dense.maskclip import MaskCLIP
 from seewhy.dense.reader import Windows
 from seewhy.dense.saving import load_segmenter, save_segmenter
 from seewhy.encoders.base import Layout
-from seewhy.encoders.clip_text import ClipText, TextHalf
-from seewhy.encoders.text_tokens import Sentence
+from seewhy.encoders.open_clip import TextHalf
+from seewhy.encoders.text_tokens import ClipText, Sentence
 from seewhy.errors import DataError, InputError, ModelError
 from seewhy.learning.adaptation.prompts import Names
 from seewhy.pictures.pixel_classes import LEFT_OUT, load_masks

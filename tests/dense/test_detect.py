@@ -22,7 +22,7 @@ from seewhy.dense.reader import box_means
 from seewhy.dense.regions import Keep
 from seewhy.dense.word_regions import RegionDetector, WordRegions
 from seewhy.errors import DataError, ImageError, InputError, ModelError, UnknownNameError, WeightsError
-from seewhy.metrics.boxes import pieces
+from seewhy.metrics.localisation import pieces
 from seewhy.types import Failure
 from tiny_words import tiny_pair
 

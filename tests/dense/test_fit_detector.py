@@ -352,10 +352,9 @@ def test_a_saved_one_is_read_with_care(fitted: TrainedDetector, tmp_path: Path) 
 
 def test_from_the_command_line(data: BoxData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import seewhy.encoders.find
-    import seewhy.encoders.provenance
 
     monkeypatch.setattr(seewhy.encoders.find, "encoder", lambda name, engine="auto": colours())
-    monkeypatch.setattr(seewhy.encoders.provenance, "encoder", lambda name, engine="auto": colours())
+    monkeypatch.setattr(seewhy.encoders.find, "encoder", lambda name, engine="auto": colours())
     boxes = save_boxes(BoxData(data.pictures[:10], data.classes), tmp_path / "data")[0]
 
     def run(*words: str) -> Any:

@@ -42,7 +42,7 @@ def _with_prototypes(folder: Path) -> None:
 
 
 def _use_prototypes(folder: Path) -> None:
-    from seewhy.prototypes.epic.bank import EPICBank
+    from seewhy.prototypes.epic.method import EPICBank
 
     if (bank := EPICBank.of(seewhy.load(folder / "m", encoder=encoder()))) is None:
         raise SeeWhyError("none")
@@ -298,7 +298,6 @@ def _trained(folder: Path) -> None:
         DATA,
         Training(4, 8, lr=0.05, checkpoint_every=2),
         checkpoint=(folder / "k.safetensors", "a map"),
-        history=folder / "h.jsonl",
     )
 
 
@@ -343,6 +342,6 @@ def models() -> list[Target]:
         Target("run resume", _run, _resume_run, ("r/*",), True),
         Target("run indexed", _indexed_run, _add_run, ("r/*",), True),
         Target("annotations", _annotations, _use_annotations, ("a.sqlite",), True),
-        Target("checkpoint", _trained, _trained, ("k.safetensors", "h.jsonl"), True),
+        Target("checkpoint", _trained, _trained, ("k.safetensors",), True),
         *(Target(f"texts {n}", _texts, partial(_use_texts, n), (n,), True) for n in ("d.json", "c.jsonl", "p.json")),
     ]

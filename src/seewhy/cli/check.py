@@ -150,11 +150,11 @@ def export_corrected(session: Session, path: Path, data: LabelledData, decisions
 def _serve(session: Session, check: dict[str, Any], corrections: Corrections) -> None:
     from ..errors import MissingExtraError
     from ..service.app import Settings
-    from ..service.app import serve as run
     from ..studies.inspection.check import small_picture
 
     try:
         from ..service.app.deciding import make_check_app
+        from ..service.app.serving import run
     except ImportError as error:
         raise MissingExtraError("app", "The page") from error
     o = session.given

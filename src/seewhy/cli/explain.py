@@ -227,7 +227,7 @@ def _explain_parts(session: Session, how: ExplainOptions, most: int) -> NoReturn
         InputError: an option was given that is for whole pictures alone.
     """
     from ..dense.part_evidence import PartBatch, PartExplainer, with_examples
-    from ..evidence.card_folder import INDEX
+    from ..evidence.batch import INDEX
 
     o, terminal = session.given, session.terminal
     for name in session.was_given(OF_WHOLE_PICTURES):

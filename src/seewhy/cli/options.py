@@ -146,7 +146,7 @@ def resolve(
 
     looked = find(encoder, engine=engine)
     if labels is None:
-        from ..classifiers.pretrained import Pretrained
+        from ..classifiers.unfitted import Pretrained
 
         return Pretrained().build(looked, words, store)
     named = from_labels(labels, looked, store)
@@ -165,8 +165,7 @@ def named_by(model: Classifier, labels: str) -> Classifier:
 
 def from_labels(labels: str, encoder: object, store: FeatureStore | None) -> Classifier:
     """A classifier from names or from descriptions."""
-    from ..classifiers.described import Described
-    from ..classifiers.zero_shot import ZeroShot
+    from ..classifiers.unfitted import Described, ZeroShot
     from ..descriptions.base import Descriptions
     from ..encoders.base import Encoder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -41,9 +41,7 @@ seewhy serve -m birds --host 0.0.0.0 --no-token --name birds.example.org
 """
 EXPORT_EXAMPLES = """
 seewhy export -m birds -o birds-onnx
-seewhy export -m birds --to openvino --check-on photos/ -o birds-openvino
-seewhy export -m birds --layout triton -o repository
-seewhy export -m birds --to openvino --layout ovms -o repository
+seewhy export -m birds --check-on photos/ -o birds-onnx
 """
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 STDOUT = 1
@@ -83,7 +81,7 @@ def app(
         against: With --annotate: texts to compare with, JSONL: {"image": …, "description": …}.
         save: Keep edited descriptions in this file, and go on from them; left out, edits last for the session.
     """
-    from ..service.app import make_app, serve
+    from ..service.app import make_app
     from ..storage.output import check_file
 
     if annotate is not None:
@@ -100,7 +98,7 @@ def app(
     _check(classifier, save, place, by, decisions)
     if save is not None and save.exists():
         from ..descriptions.base import Descriptions
-        from ..service.app.words import with_texts
+        from ..service.app.state import with_texts
 
         classifier = with_texts(classifier, Descriptions.read(save).texts, session.store)
     if settings.is_open:
@@ -116,7 +114,9 @@ def app(
     if place is not None and samples is not None and decisions is not None:
         corrections = _corrections(session, place, samples, decisions, classifier.classes)
     served = make_app(classifier, settings, data=samples, store=session.store, corrections=corrections)
-    serve(served, settings, lambda url: say(f"SeeWhy is at {url} (Ctrl-C stops it)", flush=True))
+    from ..service.app.serving import run
+
+    run(served, settings, lambda url: say(f"SeeWhy is at {url} (Ctrl-C stops it)", flush=True))
 
 
 def _web_settings(session: Session, **more: Any) -> Any:
@@ -261,10 +261,10 @@ def _take_texts(store: AnnotationStore, path: Path) -> str:
 
 
 def _serve_annotation(session: Session, desk: Any, n: int) -> None:
-    from ..service.app import serve
 
     try:
         from ..service.app.annotate import make_annotation_app
+        from ..service.app.serving import run
     except ImportError as error:
         raise MissingExtraError("app", "The page") from error
     settings = _web_settings(session)
@@ -274,7 +274,7 @@ def _serve_annotation(session: Session, desk: Any, n: int) -> None:
         if settings.is_open:
             say("seewhy: others on this network can read and write here; there is no password", file=sys.stderr)
 
-    serve(make_annotation_app(desk, settings), settings, ready)
+    run(make_annotation_app(desk, settings), settings, ready)
     desk.store.close()
 
 
@@ -301,7 +301,6 @@ def serve(
         access_log: A line of JSON per request on standard output.
     """
     from ..service.serve import ServiceSettings, make_service
-    from ..service.serve import serve as run
     from ..service.serve.settings import read_token
 
     request_seconds, max_waiting, max_batch, max_wait = session.take(
@@ -329,6 +328,8 @@ def serve(
     service = make_service(
         sources, settings, load=lambda folder: session.saved(folder), log_to=STDOUT if access_log else None
     )
+    from ..service.serve.serving import run
+
     listed = ", ".join(sources)
     run(service, lambda url: say(f"SeeWhy serves {listed} at {url} (SIGTERM or Ctrl-C stops it)", file=sys.stderr))
 
@@ -364,34 +365,23 @@ def export(
     output: Path,
     model: str | None = None,
     labels: str | None = None,
-    to: str = "onnx",
-    layout: Literal["plain", "triton", "ovms"] = "plain",
-    served_name: str | None = None,
     check_on: list[str] | None = None,
 ) -> None:
     """Write a classifier as one graph, with the decision and Grad-CAM in it, and check that it answers the same.
 
     Args:
         output: The folder for the graph and its card.
-        to: onnx or openvino.
-        layout: A folder, or a model repository of Triton Inference Server or of OpenVINO Model Server.
-        served_name: Of the model in a repository. Left out, its folder's.
         check_on: Pictures to compare graph and classifier on, 64 at most. Left out, 8 drawn ones.
     """
-    from ..service.graphs.export import check_place
-    from ..service.graphs.export import export as write
-    from ..service.graphs.graph import format_of
+    from ..service.export import check_place
+    from ..service.export import export as write
 
-    format_of(to)
     check_place(output)
     session.engine, session.store_name = "torch:f32", "none"
     classifier = session.classifier(model, labels)
     made = write(
         classifier,
         output,
-        to=to,
-        layout=layout,
-        name=served_name,
         pictures=None if check_on is None else list(session.pictures(check_on)),
     )
     for failure in made.failures:
@@ -400,7 +390,5 @@ def export(
     far = ", ".join(f"{name} {value:g}" for name, value in check["differences"].items())
     kind = "drawn pictures" if check["drawn"] else "pictures"
     lines = [f"{made.graph}: {len(classifier.classes)} classes", f"{check['pictures']} {kind}, furthest apart: {far}"]
-    if made.card["server"]:
-        lines.append(f"{made.card['server']}; the graph was run in {check['runtime']}")
     session.say(made.to_json(), *lines)
     session.end(check["pictures"])

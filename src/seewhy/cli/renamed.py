@@ -38,9 +38,9 @@ RENAMED = {
 }  # fmt: skip
 """Old option → today's words, to which the value is added: after ``=``, else as a word of its own."""
 TURNED = {
-    "--balanced": "--set class_weight=balanced", "--paper": "--set paper=true", "--triton": "--layout triton",
-    "--ovms": "--layout ovms", "--centred": "--set centred=true", "--keep-head": "--set keep_head=true",
-    "--pyramid": "--set pyramid=true", "--raw-steps": "--set normalise=false", "--remove-missing": "--forget-missing",
+    "--balanced": "--set class_weight=balanced", "--paper": "--set paper=true", "--centred": "--set centred=true",
+    "--keep-head": "--set keep_head=true", "--pyramid": "--set pyramid=true", "--raw-steps": "--set normalise=false",
+    "--remove-missing": "--forget-missing",
     **{
         flag: f"--set {name}={value}"
         for name in ("layer_norm", "controls", "words")

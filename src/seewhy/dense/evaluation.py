@@ -20,8 +20,8 @@ from ..pictures.pixel_classes import MaskedPictures
 from ..pictures.samples import some
 from ..progress import Progress
 from ..report.blocks import Document
+from ..report.documents import box_document, mask_document
 from ..report.paging import Page
-from ..report.region_reports import box_document, mask_document
 from . import miou
 from .finders import Segmenter
 from .linear import Linear

@@ -19,14 +19,13 @@ from ..arguments import checked
 from ..bounds import Count, OpenPart, check_fields
 from ..descriptions.base import Words
 from ..encoders.base import Encoder
-from ..encoders.imagenet import imagenet_classes
-from ..encoders.names import filled, own_sentences
+from ..encoders.names import filled, imagenet_classes, own_sentences
 from ..encoders.stream import encode_texts
 from ..errors import ImageError, InputError
 from ..explanation.base import Explanation
 from ..heads.head import Head
 from ..keywords import ExplainKeywords
-from ..learning.encoders.paired_heads import place
+from ..learning.encoders.heads import place
 from ..pictures.sources import One
 from ..storage.features import FeatureStore
 from ..types import Failure

@@ -20,11 +20,10 @@ from ..classifiers.base import Classifier
 from ..descriptions.base import Descriptions, Words
 from ..encoders.stream import Encoded, file_digest
 from ..errors import DataError, ImageError, InputError
-from ..evidence.batch import FORMS, Done, Result, as_before, check_output, streamed, write_card
-from ..evidence.card_folder import CardFolder
+from ..evidence.batch import FORMS, CardFolder, Done, Result, as_before, check_output, streamed, write_card
+from ..evidence.case import Watched
 from ..evidence.explain import ExplainOptions, explain_seen
 from ..evidence.faithfulness import STILL_ODDS, STILL_VALUE
-from ..evidence.goals import Watched
 from ..explanation.base import Explanation, Where
 from ..explanation.part import Outside, Part, PartBox
 from ..explanation.prediction import Ranked

@@ -17,8 +17,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ..bounds import Bound, check_fields
-from ..encoders.base import Encoder
-from ..encoders.larger import can_grow, larger
+from ..encoders.base import Encoder, can_grow, larger
 from ..errors import ImageError
 from ..pictures.images import Picture, read_views, upright_size
 from ..pictures.pixel_classes import MaskedPictures

@@ -23,9 +23,9 @@ from ..pictures.boxes import BoxData, BoxedPicture, BoxRecord, check_boxes, save
 from ..pictures.boxes.base import Corners
 from ..pictures.runs import encode
 from ..pictures.samples import some
+from ..report.overviews import MOST_SHOWN, render_regions
 from ..report.paging import framed
 from ..report.palette import class_colours
-from ..report.regions import MOST_SHOWN, render_regions
 from ..spelling import first_repeated
 from ..storage.output import check_file, make_folder, write
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..arguments import checked
 from ..encoders.base import Encoder
-from ..encoders.provenance import saved_encoder
+from ..encoders.find import saved_encoder
 from ..errors import ModelError, SeeWhyError
 from ..registry import Registry
 from ..storage.archive import DAMAGE, FolderArchive

@@ -15,7 +15,7 @@ from ..bounds import Count, NotNegative, Part, Positive, check_fields
 from ..encoders.base import Encoder
 from ..errors import InputError
 from ..heads.head import Head, Projected
-from ..metrics.boxes import pieces
+from ..metrics.localisation import pieces
 from ..storage.features import FeatureStore
 from ..types import Failure
 from . import detectors

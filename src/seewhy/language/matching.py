@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..bounds import Count, Positive, check_fields
-from ..descriptions.base import Descriptions
-from ..descriptions.pairs import Caption
+from ..descriptions.base import Caption, Descriptions
 from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, encode_stream, encode_texts
 from ..errors import DataError

@@ -11,8 +11,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from ..descriptions.base import Descriptions
-from ..descriptions.pairs import Difference, Pair
+from ..descriptions.base import Descriptions, Difference, Pair
 from ..errors import DataError
 from ..explanation.prediction import Prediction
 from ..storage.output import write

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..descriptions.controls import naming
+from ..descriptions.base import naming
 from ..errors import DataError, ImageError
 from ..pictures.images import read_picture
 from ..pictures.miniatures import encode_thumbnail

@@ -16,7 +16,7 @@ from ...encoders.base import Encoder
 from ...encoders.stream import file_digest
 from ...errors import DataError, InputError
 from ...pictures.boxes import BoxedPicture
-from ...report.region_reports import expected
+from ...report.documents import expected
 from ...types import Failure
 from ..finders import Detector
 from ..parts import PooledScore
