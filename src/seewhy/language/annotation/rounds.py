@@ -126,59 +126,35 @@ def _merged_objects(base: Content, theirs: Content, mine: Content) -> tuple[Cont
 
 
 def _merged_text(base: str, theirs: str, mine: str) -> tuple[str, bool]:
-    """Sentence by sentence: edits of different ones are both made, those of the same one stand one after the other."""
+    """What either changed between sentences that both kept; where both did, theirs and mine one after the other."""
     if theirs == mine or base == mine:
         return theirs, False
     if base == theirs:
         return mine, False
-    old = _sentences(base)
-    hunks = sorted([*_hunks(old, theirs, "theirs"), *_hunks(old, mine, "mine")])
+    texts = [_sentences(text) for text in (base, theirs, mine)]
+    old, (to_theirs, to_mine) = texts[0], (_kept(texts[0], text) for text in texts[1:])
+    both_kept = [(i, to_theirs[i], to_mine[i]) for i in sorted(to_theirs.keys() & to_mine.keys())]
     out: list[str] = []
-    clash, at = False, 0
-    while hunks:
-        group = [hunks.pop(0)]
-        start, stop = group[0].start, group[0].stop
-        while hunks and (hunks[0].start < stop or hunks[0][:2] == (start, stop)):
-            group.append(hunks.pop(0))
-            stop = max(stop, group[-1].stop)
-        sides = {h.side for h in group}
-        parts = [_applied(old, start, stop, [h for h in group if h.side == side]) for side in ("theirs", "mine")]
-        out += old[at:start]
-        if sides == {"theirs"}:
-            out += parts[0]
-        elif sides == {"mine"} or _keys(parts[0]) == _keys(parts[1]):
-            out += parts[1]
+    clash, starts = False, (0, 0, 0)
+    for ends in [*both_kept, tuple(map(len, texts))]:
+        was, their, my = (text[start:end] for text, start, end in zip(texts, starts, ends, strict=True))
+        if _keys(their) in (_keys(was), _keys(my)):
+            out += my
+        elif _keys(my) == _keys(was):
+            out += their
         else:
             clash = True
-            out += [*parts[0], *parts[1]]
-        at = stop
-    sentences = [*out, *old[at:]]
-    spaced = [s if s[-1:].isspace() else s + " " for s in sentences[:-1]]  # none runs into the one before
-    return "".join([*spaced, *sentences[-1:]]), clash
+            out += [*their, *my]
+        out += old[ends[0] : ends[0] + 1]
+        starts = tuple(end + 1 for end in ends)
+    spaced = [s if s[-1:].isspace() else s + " " for s in out[:-1]]  # none runs into the one before
+    return "".join([*spaced, *out[-1:]]), clash
 
 
-class _Hunk(NamedTuple):
-    """Sentences ``start`` to ``stop`` of the old text became ``new`` on one side."""
-
-    start: int
-    stop: int
-    side: str
-    new: tuple[str, ...]
-
-
-def _hunks(old: list[str], text: str, side: str) -> list[_Hunk]:
-    new = _sentences(text)
+def _kept(old: list[str], new: list[str]) -> dict[int, int]:
+    """Places of sentences that stayed, in the old and in the new text."""
     codes = _opcodes(_keys(old), _keys(new))
-    return [_Hunk(i1, i2, side, tuple(new[j1:j2])) for kind, i1, i2, j1, j2 in codes if kind != "equal"]
-
-
-def _applied(old: list[str], start: int, stop: int, hunks: list[_Hunk]) -> list[str]:
-    """One side's sentences in the place of ``old[start:stop]``."""
-    out: list[str] = []
-    for hunk in hunks:
-        out += [*old[start : hunk.start], *hunk.new]
-        start = hunk.stop
-    return [*out, *old[start:stop]]
+    return {i: i - i1 + j1 for kind, i1, i2, j1, _ in codes if kind == "equal" for i in range(i1, i2)}
 
 
 def _opcodes(a: list[str], b: list[str]) -> Sequence[tuple[str, int, int, int, int]]:
