@@ -126,7 +126,7 @@ def _merged_objects(base: Content, theirs: Content, mine: Content) -> tuple[Cont
 
 
 def _merged_text(base: str, theirs: str, mine: str) -> tuple[str, bool]:
-    """What either changed between sentences that both kept; where both did, theirs and mine one after the other."""
+    """What either changed or added between sentences that both kept; where both changed it, one after the other."""
     if theirs == mine or base == mine:
         return theirs, False
     if base == theirs:
@@ -138,10 +138,13 @@ def _merged_text(base: str, theirs: str, mine: str) -> tuple[str, bool]:
     clash, starts = False, (0, 0, 0)
     for ends in [*both_kept, tuple(map(len, texts))]:
         was, their, my = (text[start:end] for text, start, end in zip(texts, starts, ends, strict=True))
-        if _keys(their) in (_keys(was), _keys(my)):
+        n = len(was)
+        if _keys(their) == _keys(my):
             out += my
-        elif _keys(my) == _keys(was):
-            out += their
+        elif (was or not my) and _keys(my[:n]) == _keys(was):
+            out += [*their, *my[n:]]
+        elif (was or not their) and _keys(their[:n]) == _keys(was):
+            out += [*my, *their[n:]]
         else:
             clash = True
             out += [*their, *my]
