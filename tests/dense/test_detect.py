@@ -60,7 +60,8 @@ def test_a_score_is_the_formula() -> None:
     assert float(detector.scores(cells, box, torch.tensor([0]))) == pytest.approx(p * (1 + p - q) / 2, abs=1e-6)
     # A box over the whole picture has no ring: nothing is taken off, and nothing added.
     whole = torch.tensor([[0.0, 0.0, 8.0, 8.0]])
-    sure = float(detector._sure(box_means(cells, whole))[0, 3])
+    words, mean = detector.words, normalize(box_means(cells, whole), dim=1)
+    sure = float((words.scale * mean @ words.texts.T).softmax(1)[0, 3])
     assert float(detector.scores(cells, whole, torch.tensor([3]))) == pytest.approx(sure / 2, abs=1e-6)
 
 

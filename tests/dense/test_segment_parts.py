@@ -22,7 +22,6 @@ import seewhy.dense.saving
 from coloured import NAMES, colours, masked, picture
 from seewhy.dense.linear import Affine, Linear, gathered
 from seewhy.dense.maskclip import MaskCLIP
-from seewhy.dense.miou import Norms, mean_iou, sums
 from seewhy.dense.regions import NOTHING, Segmentation, SegmentFolder, segments_of
 from seewhy.dense.saving import is_segmenter, load_segmenter, save_segmenter
 from seewhy.errors import DataError, ForeignFileError, InputError, ModelError
@@ -76,18 +75,6 @@ def test_a_folder_names_its_masks_and_leaves_others_files(tmp_path: Path, monkey
         (tmp_path / name / name).write_text("{}")
         with pytest.raises(ForeignFileError, match=name):
             SegmentFolder(tmp_path / name, NAMES)
-
-
-def test_length_alone_parts_what_only_length_parts() -> None:
-    norms, truth = Norms(3), np.repeat(np.arange(3, dtype=np.uint8), 4)[None].repeat(2, 0)
-    length = torch.tensor([1.0, 3.0, 9.0]).repeat_interleave(4).expand(2, -1)
-    norms.add(torch.stack([length, -length]), truth)  # their mean is 0 everywhere
-    found = norms.confusions()
-    assert found.shape == (1, 3, 4)
-    assert float(mean_iou(sums(found).sum(0))) > 0.95  # but for lengths between cells
-    other = Norms(3)
-    other.add(torch.ones(2, 2, 12), truth)  # no length parts anything: all are one part
-    assert sorted(other.confusions()[0].sum(0).tolist()) == [0, 0, 0, 24]
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,6 @@ def test_the_paper_s_numbers_are_the_defaults() -> None:
     assert settings == {
         "small_picture": {"more_than": 200}, "elongated": {"less_than": 3.0}, "many_texts": {"most": 1000},
         "shared_text": {"most": 10}, "too_short": {"least": 3}, "too_long": {"most": 20},
-        "rare_words": {"vocabulary": 100_000_000},
     }  # fmt: skip
 
 
@@ -119,13 +118,6 @@ def test_a_text_of_many_pictures_and_a_picture_of_many_texts() -> None:
 
 def test_words_are_counted_as_a_person_counts() -> None:
     assert broken("too_short", said("it's two-fold", "one two", "a, b - c", "ich möchte Käse")) == [1]
-
-
-def test_rare_words_are_those_outside_the_vocabulary() -> None:
-    samples = said("a cat", "a cat", "a cat", "a cat qzx")
-    assert broken("rare_words", samples) == []
-    assert broken("rare_words", samples, vocabulary=3) == [3]
-    assert broken("rare_words", samples, vocabulary=2) == [0, 1, 2, 3], "the bigram is the third"
 
 
 def test_a_script_is_that_of_most_texts_or_the_one_named() -> None:

@@ -27,13 +27,12 @@ from .finders import Segmenter
 from .linear import Linear
 
 OWN, SHUFFLED, RANDOM = "the model", "names shuffled", "random texts"
-NORM, ALWAYS = "length of features, without words", "always the commonest class"
-PROBE, GRID = "a linear probe of each cell", "the best that the grid allows"
+ALWAYS, PROBE = "always the commonest class", "a linear probe of each cell"
+GRID = "the best that the grid allows"
 WHAT = {
     OWN: "as it is",
     SHUFFLED: "each name gets the place of another; the best of {n} draws, {mean} on average",
     RANDOM: "directions drawn in place of texts; the best of {n} draws, {mean} on average",
-    NORM: "pixels parted by how long their features are, and the parts named by who knows the answers",
     ALWAYS: "the class with most pixels of these very pictures",
     PROBE: "trained on the pictures given to train on; no words",
     GRID: "every cell's true classes are known: what a coarser grid than the picture costs",
@@ -129,9 +128,9 @@ def _mask_tables(
     segmenter: Segmenter, arms: Mapping[str, Segmenter], data: MaskedPictures, progress: Progress
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Confusions of every picture under every arm and without any, and what of the masks has no name."""
-    k, encoder = len(segmenter.classes), segmenter.encoder
+    k = len(segmenter.classes)
     tables: dict[str, list[Tensor]] = defaultdict(list)
-    norms, unnamed, n_pixels = miou.Norms(k), Counter[int](), 0
+    unnamed, n_pixels = Counter[int](), 0
     for looked, truth, without in segmenter.reader.with_masks(data, progress, "Segmenting"):
         unnamed.update(without)
         n_pixels += truth.size
@@ -142,7 +141,6 @@ def _mask_tables(
             if name == OWN:
                 best = miou.ceiling(truth, k, (scores.shape[1], scores.shape[2]), arm.reader.resolution(looked))
                 tables[GRID].append(miou.pixel_confusion(truth, best, k))
-        norms.add(looked.windows.merged(encoder.layout.to_grid(looked.features)), truth)
     if not tables:
         raise DataError(
             f"None of the {len(data)} pictures could be used with its mask. One at least was expected. See why above."
@@ -150,7 +148,7 @@ def _mask_tables(
     values = ", ".join(f"{value} ({n / n_pixels:.1%} of the pixels)" for value, n in unnamed.most_common(5))
     note = f"{len(unnamed)} value(s) of the masks have no name, and count for nothing: {values}"
     stacked = {name: torch.stack(rows) for name, rows in tables.items()}
-    stacked |= {NORM: norms.confusions(), ALWAYS: miou.commonest(stacked[OWN])}
+    stacked[ALWAYS] = miou.commonest(stacked[OWN])
     return stacked, [note] if unnamed else []
 
 
@@ -163,7 +161,7 @@ def _mask_rows(tables: Mapping[str, Tensor], seed: int) -> list[dict[str, Any]]:
             each = miou.compared(several, seed).values
             what = WHAT[name].format(n=len(several), mean=f"{100 * float(each.mean()):.1f}")
             lines.append((name, several[int(each.argmax())], what))
-    lines += [(name, tables[name], WHAT[name]) for name in (NORM, ALWAYS, PROBE, GRID) if name in tables]
+    lines += [(name, tables[name], WHAT[name]) for name in (ALWAYS, PROBE, GRID) if name in tables]
     judged, rows = miou.compared([table for _, table, _ in lines], seed), []
     for i, (name, _, what) in enumerate(lines):
         difference, interval, real = judged.difference(0, i)

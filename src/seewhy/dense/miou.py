@@ -11,13 +11,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..studies.bootstrap import Paired, paired
-from .reader import best_classes, bilinear
+from .reader import best_classes
 
 N_DRAWS = 1000
 N_SHUFFLES = 20
 N_RANDOM = 5
-_FINE, _WIDTH = 1400, 0.02
-"""Steps of a hundredth each in the logarithm, around 1, in which norms are counted."""
 
 
 def pixel_confusion(truth: np.ndarray, mask: np.ndarray, k: int) -> Int[Tensor, "k k1"]:
@@ -109,40 +107,3 @@ def ceiling(truth: np.ndarray, k: int, grid: tuple[int, int], size: tuple[int, i
     shares = (parts / parts.sum(2, keepdim=True).clamp(min=1)).permute(2, 0, 1)
     best = best_classes(shares, size)[0].numpy()
     return best[np.arange(high) * size[0] // high][:, np.arange(wide) * size[1] // wide]
-
-
-class Norms:
-    """How long cells are, without any word: pixels parted by it, and the parts named by who knows the answers."""
-
-    def __init__(self, k: int) -> None:
-        self.k = k
-        self._counts: list[np.ndarray] = []
-
-    def add(self, cells: Float[Tensor, "c h w"], truth: np.ndarray) -> None:
-        """Count a picture's pixels by the length of what is seen there, and by true class."""
-        lengths = cells.norm(dim=0)[None]
-        down, across = (bilinear(n, m) for n, m in zip(lengths.shape[1:], truth.shape, strict=True))
-        between = torch.einsum("khw,yh,xw->kyx", lengths, down, across)[0]
-        fine = (between.clamp(min=1e-9).log() / _WIDTH + _FINE / 2).clamp(0, _FINE - 1).long().numpy()
-        counts = truth < self.k
-        flat = np.bincount(fine[counts] * self.k + truth[counts], minlength=_FINE * self.k)
-        self._counts.append(flat.reshape(_FINE, self.k).astype(np.int32))
-
-    def confusions(self) -> Int[Tensor, "n k k1"]:
-        """Parts of as many pixels each as there are classes, each the class that it overlaps best with."""
-        table = np.stack(self._counts)
-        below = table.sum((0, 2)).cumsum()
-        part = np.minimum(((below - 1) * self.k // max(int(below[-1]), 1)).clip(0), self.k - 1)
-        each = np.zeros((len(table), self.k, self.k), np.int64)
-        for p in range(self.k):
-            each[:, :, p] = table[:, part == p].sum(1)
-        overall = each.sum(0)
-        union = overall.sum(1, keepdims=True) + overall.sum(0, keepdims=True) - overall
-        iou, order = overall / np.maximum(union, 1), np.zeros(self.k, int)
-        for _ in range(self.k):  # the best overlap first
-            true, best = map(int, np.unravel_index(int(iou.argmax()), iou.shape))
-            order[true] = best
-            iou[true], iou[:, best] = -1, -1
-        named = np.zeros((len(table), self.k, self.k + 1), np.int64)
-        named[:, :, : self.k] = each[:, :, order]
-        return torch.from_numpy(named)

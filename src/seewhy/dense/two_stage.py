@@ -27,11 +27,11 @@ proposal goes while training; when detecting, none does, as the authors have it.
 
 
 @cache
-def box_coder() -> Any:
-    """What moves a box, and its weights in the loss (Faster R-CNN)."""
+def box_coder(weights: tuple[float, ...] = (10.0, 10.0, 5.0, 5.0)) -> Any:
+    """What moves a box, and its weights in the loss (Faster R-CNN's)."""
     from torchvision.models.detection._utils import BoxCoder
 
-    return BoxCoder((10.0, 10.0, 5.0, 5.0))
+    return BoxCoder(weights)
 
 
 class Proposed(NamedTuple):

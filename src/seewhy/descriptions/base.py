@@ -59,7 +59,7 @@ class Descriptions:
         """Check what was read (a list of pairs, so that a class written twice is seen) or a dictionary."""
         items = list(pairs.items()) if isinstance(pairs, Mapping) else pairs
         in_pairs = isinstance(items, list) and all(isinstance(p, tuple | list) and len(p) == 2 for p in items)
-        if not items or not isinstance(items, list) or not in_pairs:
+        if not isinstance(items, list) or not items or not in_pairs:
             raise DataError(f'{source} hold no classes. Write {{"class": ["text", …], …}}.')
         texts: dict[str, tuple[str, ...]] = {}
         for label, lines in items:

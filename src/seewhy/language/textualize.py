@@ -385,19 +385,14 @@ def estimate(names: Iterable[str], desk: WriterSession, drafts: Mapping[str, str
 
     A draft that is not there yet is taken for 1,600 characters.
     """
-    n_known = n = tokens_in = tokens_out = 0
-    for name in names:
+    prompts = []
+    for number, name in enumerate(names):
         try:
             scene = Scene.read(name)
         except ImageError:
             continue
         text = "x" * 1600 if drafts is None else drafts.get(Path(name).name, "")
-        later = [desk.as_asked(p) for p in (objects_prompt(text), rewrite_prompt(text, (), ()))]
-        if drafts is None:
-            first = desk.estimate([draft_prompt(jpeg(scene))])
-            n, n_known = n + first.n_prompts, n_known + first.n_known
-            tokens_in, tokens_out = tokens_in + first.tokens_in, tokens_out + first.tokens_out
-        n += len(later)
-        tokens_in += sum(p.n_tokens for p in later)
-        tokens_out += sum(p.max_tokens for p in later)
-    return Estimate(n, n_known, tokens_in, tokens_out)
+        prompts += [draft_prompt(jpeg(scene))] if drafts is None else []
+        # What follows the draft is not known yet, and is nobody's answer.
+        prompts += [replace(p, seed=-1 - number) for p in (objects_prompt(text), rewrite_prompt(text, (), ()))]
+    return desk.estimate(prompts)

@@ -21,6 +21,7 @@ from ...progress import Progress
 from .. import detectors
 from ..parts import NOTHING, PooledScore, rest_names
 from ..reader import LARGEST, Looked, Reader, shares, span_means
+from ..two_stage import box_coder
 from .trained import Regions, boxes_on, check_usable
 
 STEP, FINEST = 0.25, 0.5
@@ -95,22 +96,17 @@ def best_overlaps(boxes: Float[Tensor, "n 4"], there: Float[Tensor, "m 4"]) -> t
 
 def offsets(boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
     """What brings a box to another: ``(dx / w, dy / h, log w'/w, log h'/h)`` (R-CNN, Girshick et al. 2013)."""
-    middle, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
-    other, wanted = (targets[:, :2] + targets[:, 2:]) / 2, targets[:, 2:] - targets[:, :2]
-    return torch.cat([(other - middle) / size, (wanted / size).log()], 1)
+    return box_coder((1.0, 1.0, 1.0, 1.0)).encode_single(targets, boxes)
 
 
-def moved(boxes: Float[Tensor, "n 4"], by: Float[Tensor, "n 4"], limit: float = 1.0) -> Float[Tensor, "n 4"]:
-    """Boxes brought elsewhere by :func:`offsets`, none of which counts for more than ``limit``.
+def moved(boxes: Float[Tensor, "n 4"], by: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
+    """Boxes brought elsewhere by :func:`offsets`, none of which counts for more than 1.
 
     >>> a, b = torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[0.5, 0.0, 3.0, 1.0]])
     >>> moved(a, offsets(a, b)).tolist()
     [[0.5, 0.0, 3.0, 1.0]]
     """
-    middle, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
-    by = by.clamp(-limit, limit)
-    middle, half = middle + by[:, :2] * size, size * by[:, 2:].exp() / 2
-    return torch.cat([middle - half, middle + half], 1)
+    return box_coder((1.0, 1.0, 1.0, 1.0)).decode_single(by.clamp(-1, 1), boxes)
 
 
 def parts_of(

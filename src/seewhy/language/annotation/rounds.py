@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ...errors import InputError
 from ...studies.bootstrap import paired
 from .records import DIMENSIONS, BoxedObject, Content, Version
 
@@ -126,59 +125,38 @@ def _merged_objects(base: Content, theirs: Content, mine: Content) -> tuple[Cont
 
 
 def _merged_text(base: str, theirs: str, mine: str) -> tuple[str, bool]:
-    """Sentence by sentence: edits of different ones are both made, those of the same one stand one after the other."""
+    """What either changed or added between sentences that both kept; where both changed it, one after the other."""
     if theirs == mine or base == mine:
         return theirs, False
     if base == theirs:
         return mine, False
-    old = _sentences(base)
-    hunks = sorted([*_hunks(old, theirs, "theirs"), *_hunks(old, mine, "mine")])
+    texts = [_sentences(text) for text in (base, theirs, mine)]
+    old, (to_theirs, to_mine) = texts[0], (_kept(texts[0], text) for text in texts[1:])
+    both_kept = [(i, to_theirs[i], to_mine[i]) for i in sorted(to_theirs.keys() & to_mine.keys())]
     out: list[str] = []
-    clash, at = False, 0
-    while hunks:
-        group = [hunks.pop(0)]
-        start, stop = group[0].start, group[0].stop
-        while hunks and (hunks[0].start < stop or hunks[0][:2] == (start, stop)):
-            group.append(hunks.pop(0))
-            stop = max(stop, group[-1].stop)
-        sides = {h.side for h in group}
-        parts = [_applied(old, start, stop, [h for h in group if h.side == side]) for side in ("theirs", "mine")]
-        out += old[at:start]
-        if sides == {"theirs"}:
-            out += parts[0]
-        elif sides == {"mine"} or _keys(parts[0]) == _keys(parts[1]):
-            out += parts[1]
+    clash, starts = False, (0, 0, 0)
+    for ends in [*both_kept, tuple(map(len, texts))]:
+        was, their, my = (text[start:end] for text, start, end in zip(texts, starts, ends, strict=True))
+        n = len(was)
+        if _keys(their) == _keys(my):
+            out += my
+        elif (was or not my) and _keys(my[:n]) == _keys(was):
+            out += [*their, *my[n:]]
+        elif (was or not their) and _keys(their[:n]) == _keys(was):
+            out += [*my, *their[n:]]
         else:
             clash = True
-            out += [*parts[0], *parts[1]]
-        at = stop
-    sentences = [*out, *old[at:]]
-    spaced = [s if s[-1:].isspace() else s + " " for s in sentences[:-1]]  # none runs into the one before
-    return "".join([*spaced, *sentences[-1:]]), clash
+            out += [*their, *my]
+        out += old[ends[0] : ends[0] + 1]
+        starts = tuple(end + 1 for end in ends)
+    spaced = [s if s[-1:].isspace() else s + " " for s in out[:-1]]  # none runs into the one before
+    return "".join([*spaced, *out[-1:]]), clash
 
 
-class _Hunk(NamedTuple):
-    """Sentences ``start`` to ``stop`` of the old text became ``new`` on one side."""
-
-    start: int
-    stop: int
-    side: str
-    new: tuple[str, ...]
-
-
-def _hunks(old: list[str], text: str, side: str) -> list[_Hunk]:
-    new = _sentences(text)
+def _kept(old: list[str], new: list[str]) -> dict[int, int]:
+    """Places of sentences that stayed, in the old and in the new text."""
     codes = _opcodes(_keys(old), _keys(new))
-    return [_Hunk(i1, i2, side, tuple(new[j1:j2])) for kind, i1, i2, j1, j2 in codes if kind != "equal"]
-
-
-def _applied(old: list[str], start: int, stop: int, hunks: list[_Hunk]) -> list[str]:
-    """One side's sentences in the place of ``old[start:stop]``."""
-    out: list[str] = []
-    for hunk in hunks:
-        out += [*old[start : hunk.start], *hunk.new]
-        start = hunk.stop
-    return [*out, *old[start:stop]]
+    return {i: i - i1 + j1 for kind, i1, i2, j1, _ in codes if kind == "equal" for i in range(i1, i2)}
 
 
 def _opcodes(a: list[str], b: list[str]) -> Sequence[tuple[str, int, int, int, int]]:
@@ -328,31 +306,18 @@ def by_authors_of_a_text(judgements: Iterable[Mapping[str, Any]]) -> int:
     return sum(any(row[side].endswith(f" by {row['author']}") for side in ("first", "second")) for row in judgements)
 
 
-@dataclass(frozen=True)
-class Net:
-    """A net preference for the first text, −1…1, with its 95 % bootstrap interval over pictures."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
-def net_preference(
-    judgements: Sequence[Mapping[str, int]], pictures: Sequence[str] | None = None, *, n_draws: int = 2000
-) -> dict[str, Net]:
-    """Net preference for the first text, by dimension and as ``mean``; judgements of one picture are drawn together."""
-    if not judgements:
-        raise InputError("No judgements were given. At least one was expected. Compare some pictures first.")
-    owners = list(pictures) if pictures is not None else [str(i) for i in range(len(judgements))]
-    place = {owner: i for i, owner in enumerate(dict.fromkeys(owners))}
+def net_preference(judgements: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Net preference for the first text, −1…1, by dimension and as ``mean``: 95 % bootstrap intervals over pictures."""
+    place = {picture: i for i, picture in enumerate(dict.fromkeys(row["picture"] for row in judgements))}
     sums = torch.zeros(len(place), len(DIMENSIONS) + 1, 2, dtype=torch.double)
-    for owner, row in zip(owners, judgements, strict=True):
-        signs = torch.tensor([float(_sign(row[d])) for d in DIMENSIONS], dtype=torch.double)
-        sums[place[owner], :, 0] += torch.cat([signs, signs.mean(0, keepdim=True)])
-        sums[place[owner], :, 1] += 1
-    drawn = paired(sums, lambda means: means[..., 0] / means[..., 1], n_draws=n_draws, seed=0)
-    return {
-        name: Net(float(drawn.values[i]), *drawn.interval(i), len(judgements))
-        for i, name in enumerate([*DIMENSIONS, "mean"])
-    }
+    for row in judgements:
+        signs = torch.tensor([float(_sign(row["answers"][d])) for d in DIMENSIONS], dtype=torch.double)
+        sums[place[row["picture"]], :, 0] += torch.cat([signs, signs.mean(0, keepdim=True)])
+        sums[place[row["picture"]], :, 1] += 1
+    drawn = paired(sums, lambda means: means[..., 0] / means[..., 1], n_draws=2000, seed=0)
+    found = {}
+    for i, name in enumerate([*DIMENSIONS, "mean"]):
+        low, high = drawn.interval(i)
+        figures = {"value": float(drawn.values[i]), "low": low, "high": high}
+        found[name] = {**{key: round(value, 4) for key, value in figures.items()}, "n": len(judgements)}
+    return found

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -23,7 +22,7 @@ from ...encoders.base import Encoder
 from ...encoders.stream import encode_stream, encode_texts
 from ...errors import ImageError
 from ...pictures.images import read_picture
-from ...pictures.samples import Sample, Samples, some
+from ...pictures.samples import Sample, Samples
 from ...progress import Progress
 from ...registry import Registry
 from ...storage.features import FeatureStore
@@ -259,30 +258,6 @@ class TooLong(Rule):
     def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
         counts = (len(words_of(text)) for _, text in corpus.pairs)
         yield from ((i, f"has {n} words") for i, n in enumerate(counts) if n > self.most)
-
-
-@rules.register
-@dataclass(frozen=True)
-class RareWords(Rule):
-    """The text has a word, or two in a row, outside the ``vocabulary`` most frequent of the set.
-
-    ALIGN's 100 million take nothing from a set of ordinary size; among equally frequent ones the alphabet decides.
-    """
-
-    vocabulary: int = 100_000_000
-    name = "rare_words"
-    paper = ALIGN
-
-    def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
-        words = [words_of(text) for _, text in corpus.pairs]
-        grams = [[*one, *(f"{a} {b}" for a, b in pairwise(one))] for one in words]
-        counts = Counter(gram for some_of in grams for gram in some_of)
-        if len(counts) <= self.vocabulary:
-            return
-        known = set(sorted(counts, key=lambda gram: (-counts[gram], gram))[: self.vocabulary])
-        for i, mine in enumerate(grams):
-            if rare := [gram for gram in mine if gram not in known]:
-                yield i, f"has {some([repr(g) for g in rare], 2)}, which is rare"
 
 
 @rules.register
