@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -17,8 +16,6 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from ..threads import n_forks
-
-_log = logging.getLogger("seewhy")
 
 
 @contextmanager
@@ -56,21 +53,6 @@ def openvino_core() -> Any:
 @cache
 def _core(_n_forks: int) -> Any:
     return openvino().Core()
-
-
-def to_openvino(network: nn.Module, example: Tensor) -> Any:
-    """A network of one input as an OpenVINO model; traced where torch cannot export it."""
-    with quiet(), torch.no_grad():
-        try:
-            return openvino().convert_model(torch.export.export(network, (example,)))
-        except Exception as error:
-            _log.info("torch.export failed (%s); tracing instead.", error)
-            return openvino().convert_model(network, example_input=example, input=[tuple(example.shape)])
-
-
-def write_openvino(model: Any, file: Path) -> None:
-    """``file`` and, beside it, ``.bin``, with float32 kept."""
-    openvino().save_model(model, file, compress_to_fp16=False)
 
 
 def write_onnx(

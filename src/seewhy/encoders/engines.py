@@ -28,7 +28,7 @@ from ..storage.folders import drop_folder, new_folder, write_inside
 from ..storage.output import temporary_folder
 from ..storage.reading import file_sha256, read_json
 from ..threads import bound_torch, for_torch, n_cores, n_forks, n_threads
-from .convert import openvino, openvino_core, to_openvino, write_onnx, write_openvino
+from .convert import openvino, openvino_core, quiet, write_onnx
 
 PRECISIONS = {"f32": "float32", "bf16": "bfloat16"}
 VARIABLE = "SEEWHY_PRECISION"
@@ -333,14 +333,19 @@ def _is_native(engine: str) -> bool:
 
 
 def _to_openvino(module: nn.Module, example: Tensor, folder: Path, precision: str) -> None:
-    model = to_openvino(module, example)
+    with quiet(), torch.no_grad():
+        try:
+            model = openvino().convert_model(torch.export.export(module, (example,)))
+        except Exception as error:
+            _log.info("torch.export failed (%s); tracing instead.", error)
+            model = openvino().convert_model(module, example_input=example, input=[tuple(example.shape)])
     model.reshape(list(example.shape))
     # Channels last, as pictures are and as processors convolve: no copy of a picture is turned round.
     last = openvino().preprocess.PrePostProcessor(model)
     last.input().tensor().set_layout(openvino().Layout("NHWC"))
     last.input().model().set_layout(openvino().Layout("NCHW"))
     model = last.build()
-    write_openvino(model, folder / "trunk.xml")
+    openvino().save_model(model, folder / "trunk.xml", compress_to_fp16=False)
     # Importing what was compiled is four times as fast as compiling.
     compiled = openvino_core().compile_model(model, "CPU", _openvino_config("THROUGHPUT", precision))
     write_inside(folder / "trunk.blob", compiled.export_model().getvalue())
