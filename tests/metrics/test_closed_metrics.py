@@ -12,7 +12,7 @@ from seewhy.evidence.agreement import rank_correlation
 from seewhy.metrics.base import Metric, block_side, ranks, shuffled, upsampled
 from seewhy.metrics.calibration import Bin, accuracy_interval, calibration_error, reliability
 from seewhy.metrics.fills import blurred, blurred_reflected
-from seewhy.metrics.pixel_curve import Deletion, Insertion
+from seewhy.metrics.removal import Deletion, Insertion
 
 SIDE = 16
 N = SIDE * SIDE

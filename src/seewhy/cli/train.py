@@ -247,7 +247,7 @@ def _train_and_save(
     chosen_on = None if validation is None else way.read(str(validation), columns, watched)
     encoder = session.encoder()
     if dry_run:
-        from ..learning.cost import estimate
+        from ..learning.way import estimate
 
         _say_cost(session, estimate(way, encoder, read, validation=chosen_on is not None))
     make_folder(output.parent)

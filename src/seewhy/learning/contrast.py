@@ -19,7 +19,6 @@ from ..training.batches import Batch
 from ..training.distributed import gathered, sizes_of
 from ..training.task import Task
 from .objectives.contrastive import Contrastive, RandomBoxes, Regional
-from .retrieval import recall
 
 One = TypeVar("One")
 
@@ -60,8 +59,7 @@ class Contrast(PairTask):
 
     Batches hold ``column`` of the pictures and ``"text"``: a tensor, or a tuple such as tokens and their mask. For an
     objective of several texts at once (``n_texts``) each tensor has these second, and the network gets them in a row.
-    Batch normalisations must ``hold`` in micro-batches and over processes. With ``watch`` it is told how many pictures
-    find their own text among all.
+    Batch normalisations must ``hold`` in micro-batches and over processes.
     """
 
     def __init__(
@@ -73,10 +71,9 @@ class Contrast(PairTask):
         column: str = "pixels",
         labels: bool = False,
         hold: bool = False,
-        watch: bool = False,
     ) -> None:
         super().__init__(objective, column, "text", labels=labels, hold=hold)
-        self.image, self.text, self.watch = image, text, watch
+        self.image, self.text = image, text
 
     def features(self, batch: Batch) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b *k d"]]:
         self.hold_norms()
@@ -84,9 +81,7 @@ class Contrast(PairTask):
         return image, read_texts(self.text, batch, self.objective.n_texts)
 
     def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
-        loss, x, y = self.compared(*features, batch)
-        watched = {"recall": torch.tensor(recall(x, y))} if self.watch else {}
-        return {"loss": loss, **self.learnt(), **watched}
+        return {"loss": self.compared(*features, batch)[0], **self.learnt()}
 
 
 def hold_norms(task: nn.Module) -> None:

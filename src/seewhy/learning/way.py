@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast, final
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from ..encoders.base import Encoder
 from ..errors import DataError
+from ..pictures.samples import Sample
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..training.batches import TrainingData
 from ..training.loop import Trained, Training, train
 from ..training.task import Task
 from .encoders.adapted import Adaptation
-from .pooled import PooledSet
+from .outputs import Cost
+from .pooled import PooledSet, encode_pictures
 
 N_CHOSEN_ON = 1000
 """Held-out pictures that ``keep`` is chosen on, at most."""
@@ -28,6 +35,10 @@ AGREES = "agrees with its own classes by name"
 AGREES_AS_NEW = "own classes, names read as new"
 """The same where each name is read as if it were none of the encoder's own, which keep their place: what becomes of
 the names of other things, and what a ``keep`` of heads is chosen by."""
+
+N_LOOKED_AT = 32
+N_STEPS = 3
+"""Pictures looked at, and steps trained, to know what a whole training costs."""
 
 S = TypeVar("S", bound=PooledSet)
 
@@ -244,3 +255,54 @@ def choose(tried: Sequence[T], may_forget: float) -> T:
     before = tried[0].named
     allowed = [k for k in tried if before is None or k.named is None or k.named >= before - may_forget - 1e-9]
     return max(allowed, key=lambda k: k.gain)
+
+
+def _cost(n: int, n_texts: int, whole: Training, learns: Any, each: float, step: Callable[[], float]) -> Cost:
+    """Weights are counted before the steps, which freeze them."""
+    weights = sum(p.numel() for p in learns.parameters() if p.requires_grad)
+    looking, a_step = each * n, step()
+    seconds = round(looking, 1), round(a_step, 3), round(looking + a_step * whole.n_steps, 1)
+    return Cost(True, n, n_texts, whole.n_steps, weights, *seconds)
+
+
+def _timed(look: Callable[[int], PooledSet]) -> tuple[PooledSet, float]:
+    """Some pictures, and the seconds of each; the engine starts before, and is not counted."""
+    look(1)
+    start = time.perf_counter()
+    encoded = look(N_LOOKED_AT)
+    return encoded, (time.perf_counter() - start) / len(encoded)
+
+
+def count(
+    on: Encoder,
+    items: Sequence[Sample],
+    n_texts: int,
+    begun: Callable[[Float[Tensor, "n p"]], tuple[Task, TrainingData]],
+    whole: Training,
+) -> Cost:
+    """Look at some pictures, train a few steps of what learns from pooled ones, and count."""
+    some = items[:: max(1, len(items) // N_LOOKED_AT)][:N_LOOKED_AT]
+    encoded, each = _timed(lambda n: encode_pictures(on, some[:n], None, Progress()))
+    task, data = begun(encoded.pooled)
+    few = replace(whole, n_steps=N_STEPS, warmup=0, batch_size=min(whole.batch_size, len(encoded)))
+    return _cost(len(items), n_texts, whole, task, each, lambda: train(task, data, few).seconds_per_step)
+
+
+def estimate(how: Way[Any, Any], on: Encoder, read: Any, *, validation: bool = False) -> Cost:
+    """Look at some pictures, train a few steps on copies, and count."""
+    encoded, each = _timed(lambda n: how.look(on, how.some(read, n), None, Progress()))
+    part, task, data = how.prepared(on, encoded, Progress())
+    n, n_texts = len(read), how.n_texts(read)
+    whole = how.training(_grown(data, (n if validation else round((1 - how.held_out) * n)) / len(encoded)), on)
+    few = replace(how.training(data, on), n_steps=N_STEPS, warmup=0)
+    times = whole.batch_size / min(few.batch_size, data.n_samples)
+    return _cost(n, n_texts, whole, part, each, lambda: times * train(task, data, few).seconds_per_step)
+
+
+def _grown(data: TrainingData, times: float) -> TrainingData:
+    """As many more samples, of each kind that batches keep apart; without columns."""
+    if data.apart is None:
+        return TrainingData(max(2, round(times * data.n_samples)), {})
+    counts = [max(2, round(times * n)) for n in data.apart.unique(return_counts=True)[1].tolist()]
+    apart = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    return TrainingData(len(apart), {}, apart)

@@ -162,6 +162,12 @@ class Metric(ABC):
         sign: what is done to a signed map.
         of_mosaics: whether it takes mosaics of several pictures, and none of a data set.
         small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
+
+    Args:
+        fill: what takes a removed pixel's place.
+        of: output read.
+        batch_size: pictures that a forward pass sees; bounds memory.
+        seed: of what is drawn, and of the order of what is tied.
     """
 
     name: ClassVar[str]

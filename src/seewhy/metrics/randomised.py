@@ -149,7 +149,6 @@ class ModelRandomisation(Forgetting):
     Args:
         n_steps: copies explained, of ever more reset layers.
         reset: ``"initialise"`` (the paper's) or ``"shuffle"`` the weights.
-        seed: of the new weights.
     """
 
     name = "model_randomisation"
@@ -176,7 +175,6 @@ class SmoothModelRandomisation(Forgetting):
         n_samples: noisy pictures a map.
         noise: standard deviation, in normalised units.
         reset: ``"initialise"`` or ``"shuffle"`` the weights.
-        seed: of weights and noise.
     """
 
     name = "smooth_model_randomisation"
@@ -216,7 +214,6 @@ class EfficientModelRandomisation(Again):
     Args:
         n_bins: of the histogram.
         reset: ``"initialise"`` or ``"shuffle"`` the weights.
-        seed: of the new weights.
     """
 
     name = "efficient_model_randomisation"
@@ -253,7 +250,6 @@ class RandomLogit(Again):
 
     Args:
         n_classes: other classes drawn, of which the mean is taken; 1 in the paper.
-        seed: of the draw.
     """
 
     name = "random_logit"
@@ -290,8 +286,6 @@ class MaxSensitivity(Again):
     Args:
         radius: ``r``, in normalised units.
         n_samples: changes tried; more find larger values.
-        batch_size: pictures explained at once.
-        seed: of the changes.
     """
 
     name = "max_sensitivity"

@@ -26,10 +26,9 @@ from ...progress import Progress
 from ...seeded import seeded
 from ...training.batches import TrainingData
 from ...training.loop import Training, train
-from ..cost import count
 from ..network_recipe import NetworkRecipe
 from ..outputs import Cost
-from ..way import choose
+from ..way import choose, count
 from .prompts import Kept, Names, PromptedNetwork, PromptNetwork, PromptTask, image_vectors, opened
 from .prompts import tried as tried_on
 

@@ -301,10 +301,6 @@ class MaPLe(TowerPromptLearning):
 
     Cost: one pass of the picture tower for every picture and epoch, forwards and backwards, and one of the words half
     over all classes per step; when predicting, as the encoder.
-
-    Example:
-        >>> MaPLe(shots=16).depth
-        9
     """
 
     name: ClassVar[str] = "maple"
@@ -324,13 +320,12 @@ class ConsistentTowers(TowerTask, Consistent):
         self, towers: Towers, prompt: TowerPrompt, lesson: Lesson, text: float, image: float, weights: list[float]
     ) -> None:
         super().__init__(towers, prompt, lesson.names)
-        self.weights_held, self.plain = (text, image), (nn.Sequential(towers.on.trunk, towers.on.head),)
-        self.begin(lesson, weights)
+        self.plain = (nn.Sequential(towers.on.trunk, towers.on.head),)
+        self.begin(lesson, weights, text, image)
 
-    def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
-        with torch.no_grad():
-            image_before = image_of(self.plain[0], self.on, batch["pixels"])
-        return self.held(*features, image_before, batch, self.weights_held)
+    @torch.no_grad()
+    def unprompted(self, image: Tensor, batch: Batch) -> Tensor:
+        return image_of(self.plain[0], self.on, batch["pixels"])
 
 
 @classifiers.register
@@ -357,10 +352,6 @@ class PromptSRCTowers(TowerPromptLearning):
         image_weight: of the distance from what pictures were (authors: 10).
         mean_epoch: middle of the Gaussian, as a part of the epochs (authors: 15 of 20).
         epoch_std: its width, as a part of the epochs (authors: 1 of 20).
-
-    Example:
-        >>> PromptSRCTowers().parameters()["image_weight"]
-        10.0
     """
 
     name: ClassVar[str] = "promptsrc_towers"

@@ -74,13 +74,6 @@ class PixPro(Dense):
         instance_weight: of whole views beside cells: ``-2 cos`` of a predicted pooled vector and the slow branch's,
             both ways; the published runs' 0, the paper's combination 1.
         momentum: of the slow branch at first, which rises to 1; the authors' 0.99.
-
-    Example:
-        >>> maps = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]]])  # two cells that have nothing in common
-        >>> boxes, flipped = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]] * 2), torch.zeros(2, 1).bool()
-        >>> contrast = PixPro(form="contrast", threshold=0.4)
-        >>> round(float(contrast(maps, maps, boxes, flipped)), 4)  # log(1 + exp(-1 / 0.3))
-        0.0351
     """
 
     name: ClassVar[str] = "pixpro"
