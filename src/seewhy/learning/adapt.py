@@ -234,10 +234,7 @@ class Adapt(Way[PooledPairs, Kept]):
 
 @torch.no_grad()
 def agrees(heads: PairedHeads, keep: float, on: Encoder, pooled: Float[Tensor, "n p"]) -> Bool[Tensor, " n"] | None:
-    """Whether each picture's nearest class by name is the one that the encoder's own last layer says.
-
-    Each name is read as if it were none of the encoder's own, so that what is measured holds for others.
-    """
+    """Whether the nearest class by name, read as if it were new, is the one of the encoder's own last layer."""
     if on.classifier is None or not named(on):
         return None
     image = heads.image(on.text.project(pooled), keep)

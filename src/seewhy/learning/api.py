@@ -32,11 +32,7 @@ def way_of(
     all_of_it: bool = False,
     spelt: Callable[[str], str] = str,
 ) -> Way[Any, Any]:
-    """How an encoder is taught by an objective, with as much as can be trained and kept where ``all_of_it``.
-
-    >>> way_of("siglip", {"keep": 0.3}, {}).keep, type(way_of("prefix", {}, {"label": "kind"})).__name__
-    (0.3, 'ByClassesAndCaptions')
-    """
+    """How an encoder is taught by an objective, with as much as can be trained and kept where ``all_of_it``."""
     usual: type[Way[Any, Any]] = Pretrain if all_of_it and is_of_pictures(objective) else Adapt
     found = {way.taught_by.name: way for way in FROM_COLUMNS}.get(objective, usual)
     unused = [name for name in settings if name not in found.takes()]

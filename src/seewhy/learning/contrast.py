@@ -106,12 +106,7 @@ def gathered_pairs(image: Tensor, text: Tensor) -> tuple[Tensor, Tensor, tuple[i
 
 @dataclass(frozen=True)
 class Drawn(Generic[One]):
-    """A column of which each sample has several, one drawn at every step from the seed, the step and its place.
-
-    >>> said = Drawn([["a cat", "a pet"], ["a dog"]], list)
-    >>> said.drawn([1, 0, 1], [np.random.default_rng(place) for place in range(3)])
-    ['a dog', 'a cat', 'a dog']
-    """
+    """A column of which each sample has several, one drawn at every step from the seed, the step and its place."""
 
     choices: Sequence[Sequence[One]]
     made: Callable[[list[One]], Any]
@@ -135,11 +130,7 @@ class Drawn(Generic[One]):
 
 
 class RegionalContrast(PairTask):
-    """Two networks that bring each picture and its text to one place, and what a text says to where it is seen.
-
-    Over several processes each compares the words of all texts with the regions of all pictures, where the objective
-    does; that part of the work is not shared.
-    """
+    """Two networks that bring each picture and its text to one place, and what a text says to where it is seen."""
 
     objective: Regional
 

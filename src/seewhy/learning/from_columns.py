@@ -277,10 +277,7 @@ def needs(objective: type[Contrastive]) -> str:
 
 @torch.no_grad()
 def agreement(on: Encoder, after: Encoder, held: PooledSet) -> Judged | None:
-    """Whether the class whose name is nearest is the one that the encoder's own last layer says.
-
-    ``None`` for an encoder without classes that have names.
-    """
+    """Whether the class whose name is nearest is the one of the encoder's own last layer; ``None`` without names."""
     if on.classifier is None or len(on.classes) != on.classifier.out_features:
         return None
     own, names = on.classifier(held.pooled).argmax(1), names_of(on)

@@ -24,11 +24,7 @@ class Ranks:
     owner: Int[Tensor, " m"]
 
     def recall(self, depth: int) -> tuple[float, float]:
-        """Part of the pictures, and part of the texts, with what belongs to them among the first.
-
-        >>> ranks(torch.eye(2), torch.eye(2), torch.tensor([0, 1])).recall(1)
-        (1.0, 1.0)
-        """
+        """Part of the pictures, and part of the texts, with what belongs to them among the first."""
         return float((self.image_to_text < depth).float().mean()), float((self.text_to_image < depth).float().mean())
 
 

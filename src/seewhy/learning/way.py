@@ -245,13 +245,7 @@ def split_held(held: S, keep: float | None, seed: int, progress: Progress) -> tu
 
 
 def choose(tried: Sequence[T], may_forget: float) -> T:
-    """The highest gain among those that cost little of the agreement with own classes, of which the first is before.
-
-    >>> from seewhy.learning.adapt import Kept
-    >>> before, little, much = Kept(0.0, 0.2, 0.2, 0.8), Kept(0.3, 0.4, 0.4, 0.77), Kept(1.0, 0.6, 0.6, 0.5)
-    >>> choose([before, little, much], 0.05).keep, choose([before, little, much], 1.0).keep
-    (0.3, 1.0)
-    """
+    """The highest gain among those that cost little of the agreement with own classes, of which the first is before."""
     before = tried[0].named
     allowed = [k for k in tried if before is None or k.named is None or k.named >= before - may_forget - 1e-9]
     return max(allowed, key=lambda k: k.gain)

@@ -39,10 +39,7 @@ class Explain(Protocol):
 
 @dataclass(frozen=True)
 class Score:
-    """One map's mark; ``sums`` is what is averaged over pictures before the set's number is made.
-
-    ``settings`` are everything that the number depends on beside picture and map.
-    """
+    """One map's mark; ``sums`` are averaged over pictures first, ``settings`` are all that it depends on."""
 
     value: float
     parts: dict[str, Any] = field(default_factory=dict)
@@ -286,10 +283,7 @@ N_BLOCKS = 7
 
 
 def shuffled(heat: Float[Tensor, "h w"], n: int, seed: int) -> Float[Tensor, "n h w"]:
-    """The control: the same values in other places, in blocks as large as the map's own spots.
-
-    Single pixels of a fine map would make a mask of grain, which hides nothing that a network cannot see past.
-    """
+    """The control: the same values elsewhere, in blocks as large as the map's spots, since grain would hide nothing."""
     generator = torch.Generator().manual_seed(seed)
     rows, columns = block_side(heat)
     n_rows, n_columns = heat.shape[0] // rows, heat.shape[1] // columns

@@ -32,10 +32,7 @@ def filled(pixels: Picture, fill: Fill, transform: Transform | None = None) -> P
 
 
 def blurred(pixels: Picture, kernel: int = 11, sigma: float = 5.0) -> Picture:
-    """The RISE authors' blur: zeros beyond the border, so that it darkens towards the mean colour there.
-
-    Their kernel is a point smoothed within ``kernel`` pixels, folding back what lies beyond, and so nearly even.
-    """
+    """The RISE authors' blur, nearly even, with zeros beyond the border: it darkens towards the mean colour there."""
     reach = int(4 * sigma + 0.5)
     bell = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     point = np.pad(np.eye(kernel)[kernel // 2], reach, "symmetric")

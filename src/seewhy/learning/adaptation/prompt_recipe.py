@@ -244,10 +244,7 @@ def drawn(pictures: EncodedSet, shots: int | None, seed: int, progress: Progress
 
 
 def halved(pictures: EncodedSet, seed: int) -> tuple[Int[Tensor, " m"], Int[Tensor, " n"]]:
-    """Held-out pictures to choose on, and others to measure on: half of each class, those of the same thing together.
-
-    A class whose held-out pictures show one thing is on one side, by turns on either.
-    """
+    """Held-out pictures to choose on and to measure on: half of each class, those of one thing together."""
     generator, side = torch.Generator().manual_seed(seed), {}
     turn = 0
     for k in range(len(pictures.classes)):

@@ -76,11 +76,7 @@ class Towers:
 
 
 class TowerPrompt(Prompt):
-    """Vectors before the names, others in deeper layers, and those among a picture's patches.
-
-    In each layer its vectors take the place of what became of those before; behind the last of these layers they travel
-    on. Vectors among patches are linear maps of those among words (MaPLe), or their own.
-    """
+    """Vectors before the names, and in each of the first layers of both towers; among patches by maps, or their own."""
 
     def __init__(
         self,

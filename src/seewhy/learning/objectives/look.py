@@ -129,10 +129,7 @@ def votes(
     without: tuple[Tensor, Tensor],
     own_class: bool = False,
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-    """The part of the k nearest neighbours' weight that is of each query's own class, and ``exp`` of its entropy.
-
-    Pairs ``without`` do not count; with ``own_class`` the best of its class joins those of a query that has none of it.
-    """
+    """The part of the k nearest neighbours' weight that is of each query's own class, and ``exp`` of its entropy."""
     near, where = nearest(query, store, k, without)
     right = classes[where] == labels[:, None]
     counts = near.isfinite()

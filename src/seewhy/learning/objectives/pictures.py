@@ -165,12 +165,7 @@ class Queue(Beside):
 
 
 def own_places(index: Int[Tensor, " b"], of: Int[Tensor, " n"]) -> Pairs:
-    """Where each picture stands among others: rows and columns of all pairs with the same number.
-
-    Example:
-        >>> own_places(torch.tensor([7, 3]), torch.tensor([3, 5, 7, 3]))
-        (tensor([1, 0, 1]), tensor([0, 2, 3]))
-    """
+    """Where each picture stands among others: rows and columns of all pairs with the same number."""
     ordered, order = index.sort()
     first, last = torch.searchsorted(ordered, of), torch.searchsorted(ordered, of, right=True)
     times = last - first
@@ -226,10 +221,7 @@ def nearest(
     without: Pairs,
     classes: BothClasses | None = None,
 ) -> tuple[Float[Tensor, "b k"], Int[Tensor, "b k"]]:
-    """The k highest products of each query with a store that does not learn, and where they stand, in no order.
-
-    Memory does not grow with the store. Where fewer than k count, the rest are minus infinity.
-    """
+    """The k highest products with a store, which does not learn, and their places; minus infinity where fewer count."""
     best, where = _Nearest.apply(query, store, k, without, classes)
     return best, where
 
@@ -270,9 +262,6 @@ def log_sums(
     without: Pairs | None = None,
     classes: BothClasses | None = None,
 ) -> tuple[Float[Tensor, " b"], ...]:
-    """``log sum_j exp(scale q_i · k_j)`` over all of a store; with classes also over those of one's own class.
-
-    Memory does not grow with the store, forwards or backwards.
-    """
+    """``log sum_j exp(scale q_i · k_j)`` over all of a store; with classes also over those of one's own class."""
     found: tuple[Tensor, ...] = _LogSums.apply(query, store, scale, without, classes)
     return found

@@ -33,12 +33,7 @@ class Propagation(nn.Module):
 
 
 def likeness(cells: Float[Tensor, "b d h w"], gamma: float) -> Float[Tensor, "b cells cells"]:
-    """``max(cos(x_i, x_j), 0) ^ gamma`` of all cells of a map; a cell's row says where the picture is like it.
-
-    >>> cells = torch.tensor([[[[1.0, 0.6, -1.0]], [[0.0, 0.8, 0.0]]]])
-    >>> [round(v, 2) for v in likeness(cells, 2.0)[0, 0].tolist()]
-    [1.0, 0.36, 0.0]
-    """
+    """``max(cos(x_i, x_j), 0) ^ gamma`` of all cells of a map; a cell's row says where the picture is like it."""
     unit = normalize(cells, dim=1).flatten(2)
     cosine = torch.einsum("bdi,bdj->bij", unit, unit).clamp_min(0.0)
     # A root has no slope at 0.
@@ -133,12 +128,7 @@ def centres(boxes: Boxes, flipped: Flipped, height: int, width: int) -> Float[Te
 
 
 def apart(boxes: Boxes, flipped: Flipped, height: int, width: int) -> Float[Tensor, "b cells cells"]:
-    """How far the cells of a first view lie from those of a second, in diagonals of the larger cell of the two.
-
-    >>> boxes, flipped = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]] * 2), torch.tensor([[False], [True]])
-    >>> [[round(v, 2) for v in row] for row in apart(boxes, flipped, 1, 2)[0].tolist()]
-    [[0.45, 0.0], [0.0, 0.45]]
-    """
+    """How far the cells of a first view lie from those of a second, in diagonals of the larger cell of the two."""
     first, second = centres(boxes, flipped, height, width)
     cells = (boxes[..., 2:] - boxes[..., :2]) / boxes.new_tensor([width, height])
     diagonal = cells.norm(dim=-1).amax(0)

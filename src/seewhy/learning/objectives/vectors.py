@@ -254,10 +254,7 @@ def against_store(
     classes: Int[Tensor, " n"],
     temperature: float,
 ) -> Float[Tensor, ""]:
-    """The same loss over a store that does not learn; a query whose class is not in it adds 0.
-
-    The mean over a class is a product with the class's mean, so that scores are made once, for the sum of all.
-    """
+    """The same loss over a store, by classes' means, so that scores are made once; a class not in it adds 0."""
     n_classes = int(torch.maximum(classes.max(), labels.max())) + 1
     sums = store.new_zeros(n_classes, store.shape[1]).index_add_(0, classes, store)
     count = torch.bincount(classes, minlength=n_classes)[labels]
