@@ -47,7 +47,7 @@ seewhy pretrain digits/ -o enc --objective look --set k=10 --encoder new:resnet/
 """
 NAMES_ONLY = ("model", "shots", "base_to_new", "new_names", "also")
 """Options that mean nothing without a method."""
-NOT_BY_NAMES = ("objective", "train", "instruction")
+NOT_BY_NAMES = ("objective", "train", "instruction", "dry_run")
 """Options that mean nothing with one."""
 BY_OPTION = ("train", "keep", "epochs", "projection", "augmentation")
 """Options that are settings of a training; left out, its own."""
@@ -309,7 +309,7 @@ def _adapt_names(
     terminal, given = Watched(session.quiet, tensorboard), session.context.params
     if unused := [*session.was_given(NOT_BY_NAMES), *(["column text"] if "text" in session.columns else [])]:
         raise InputError(
-            f"--{unused[0]} was given with the method {method!r}, which has no use for it. A method "
+            f"--{unused[0].replace('_', '-')} was given with the method {method!r}, which has no use for it. A method "
             "that has, or none of it, was expected. Drop it, or leave --method out."
         )
     ARCHIVE.check(output)
@@ -324,8 +324,6 @@ def _adapt_names(
         new_names=() if given["new_names"] is None else tuple(options.names_in(given["new_names"])),
         also={str(place): session.samples(place) for place in given["also"] or ()},
     )
-    if given["dry_run"]:
-        _say_cost(session, recipe.estimate(on, data.samples))
     make_folder(output.parent)
     checkpoint = check_checkpoint(output.parent / f".{output.name}.checkpoint")
     made = adapt_names(recipe, on, data, old=old, store=session.store, progress=terminal, checkpoint=checkpoint)

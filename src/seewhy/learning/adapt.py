@@ -34,9 +34,11 @@ from .contrast import (
     Drawn,
     ImageRegions,
     PairTask,
+    Ranks,
     RegionalContrast,
     Still,
     TextWords,
+    ranks,
     read_texts,
 )
 from .encoders.adapted import Adaptation
@@ -46,8 +48,7 @@ from .encoders.tuned_towers import TunedTowers, trainable
 from .objectives import objectives
 from .objectives.contrastive import Contrastive, RandomBoxes, Regional
 from .pooled import PooledPairs, encode_pairs, findings, joint_vectors, placed, spanned
-from .retrieval import Ranks, ranks
-from .way import Finished, Way
+from .way import Finished, Way, noted
 
 KEEPS = (0.05, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)
 """Tried where none was given."""
@@ -130,10 +131,7 @@ class Adapt(Way[PooledPairs, Kept]):
         self.contrastive()
 
     def read(self, source: Any, columns: Mapping[str, Any], progress: Progress) -> tuple[Sample, ...]:
-        found = load_pairs(source, **columns)
-        for note in found.notes:
-            progress.note(note)
-        return found.items
+        return noted(load_pairs(source, **columns), progress)
 
     def refuse(self, on: Encoder, read: Sequence[Sample]) -> None:
         _ = on.text if self.train == "heads" else trainable(on)

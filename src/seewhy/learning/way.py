@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast, final
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from ..encoders.base import Encoder
 from ..errors import DataError
-from ..pictures.samples import Sample
+from ..pictures.samples import Sample, Samples
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..training.batches import TrainingData
@@ -24,7 +22,7 @@ from ..training.loop import Trained, Training, train
 from ..training.task import Task
 from .encoders.adapted import Adaptation
 from .outputs import Cost
-from .pooled import PooledSet, encode_pictures
+from .pooled import PooledSet
 
 N_CHOSEN_ON = 1000
 """Held-out pictures that ``keep`` is chosen on, at most."""
@@ -230,6 +228,13 @@ class Way(ABC, Generic[S, T]):
         return own, held
 
 
+def noted(samples: Samples, progress: Progress) -> tuple[Sample, ...]:
+    """What was read; what is to be said of it is said."""
+    for note in samples.notes:
+        progress.note(note)
+    return samples.items
+
+
 def split_held(held: S, keep: float | None, seed: int, progress: Progress) -> tuple[S, S]:
     """Held-out pictures that ``keep`` is chosen on, and others that what it gives is measured on."""
     held = held.only(range(min(len(held), 2 * N_CHOSEN_ON)))
@@ -251,46 +256,20 @@ def choose(tried: Sequence[T], may_forget: float) -> T:
     return max(allowed, key=lambda k: k.gain)
 
 
-def _cost(n: int, n_texts: int, whole: Training, learns: Any, each: float, step: Callable[[], float]) -> Cost:
-    """Weights are counted before the steps, which freeze them."""
-    weights = sum(p.numel() for p in learns.parameters() if p.requires_grad)
-    looking, a_step = each * n, step()
-    seconds = round(looking, 1), round(a_step, 3), round(looking + a_step * whole.n_steps, 1)
-    return Cost(True, n, n_texts, whole.n_steps, weights, *seconds)
-
-
-def _timed(look: Callable[[int], PooledSet]) -> tuple[PooledSet, float]:
-    """Some pictures, and the seconds of each; the engine starts before, and is not counted."""
-    look(1)
-    start = time.perf_counter()
-    encoded = look(N_LOOKED_AT)
-    return encoded, (time.perf_counter() - start) / len(encoded)
-
-
-def count(
-    on: Encoder,
-    items: Sequence[Sample],
-    n_texts: int,
-    begun: Callable[[Float[Tensor, "n p"]], tuple[Task, TrainingData]],
-    whole: Training,
-) -> Cost:
-    """Look at some pictures, train a few steps of what learns from pooled ones, and count."""
-    some = items[:: max(1, len(items) // N_LOOKED_AT)][:N_LOOKED_AT]
-    encoded, each = _timed(lambda n: encode_pictures(on, some[:n], None, Progress()))
-    task, data = begun(encoded.pooled)
-    few = replace(whole, n_steps=N_STEPS, warmup=0, batch_size=min(whole.batch_size, len(encoded)))
-    return _cost(len(items), n_texts, whole, task, each, lambda: train(task, data, few).seconds_per_step)
-
-
 def estimate(how: Way[Any, Any], on: Encoder, read: Any, *, validation: bool = False) -> Cost:
-    """Look at some pictures, train a few steps on copies, and count."""
-    encoded, each = _timed(lambda n: how.look(on, how.some(read, n), None, Progress()))
+    """Look at some pictures, train a few steps on copies, and count; the engine starts before, and is not counted."""
+    how.look(on, how.some(read, 1), None, Progress())
+    start = time.perf_counter()
+    encoded = how.look(on, how.some(read, N_LOOKED_AT), None, Progress())
+    n, looking = len(read), len(read) * (time.perf_counter() - start) / len(encoded)
     part, task, data = how.prepared(on, encoded, Progress())
-    n, n_texts = len(read), how.n_texts(read)
+    weights = sum(p.numel() for p in part.parameters() if p.requires_grad)  # steps freeze them
     whole = how.training(_grown(data, (n if validation else round((1 - how.held_out) * n)) / len(encoded)), on)
     few = replace(how.training(data, on), n_steps=N_STEPS, warmup=0)
     times = whole.batch_size / min(few.batch_size, data.n_samples)
-    return _cost(n, n_texts, whole, part, each, lambda: times * train(task, data, few).seconds_per_step)
+    step = times * train(task, data, few).seconds_per_step
+    seconds = round(looking, 1), round(step, 3), round(looking + step * whole.n_steps, 1)
+    return Cost(True, n, how.n_texts(read), whole.n_steps, weights, *seconds)
 
 
 def _grown(data: TrainingData, times: float) -> TrainingData:

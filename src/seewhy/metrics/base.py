@@ -289,19 +289,19 @@ def shuffled(heat: Float[Tensor, "h w"], n: int, seed: int) -> Float[Tensor, "n 
     n_rows, n_columns = heat.shape[0] // rows, heat.shape[1] // columns
     fits = heat.shape == (n_rows * rows, n_columns * columns)
     found = []
+
+    def rolled(heat: Tensor) -> Tensor:
+        return heat.roll([int(torch.randint(side, (), generator=generator)) for side in heat.shape], (0, 1))
+
     for _ in range(n):
         # What no block covers is at the edge: rolled before and after, it may lie anywhere.
-        new = heat.clone() if fits else _rolled(heat, generator)
+        new = heat.clone() if fits else rolled(heat)
         inside = new[: n_rows * rows, : n_columns * columns]
         blocks = inside.reshape(n_rows, rows, n_columns, columns).transpose(1, 2).flatten(0, 1)
         moved = blocks[torch.randperm(len(blocks), generator=generator)]
         inside.copy_(moved.unflatten(0, (n_rows, n_columns)).transpose(1, 2).reshape(inside.shape))
-        found.append(new if fits else _rolled(new, generator))
+        found.append(new if fits else rolled(new))
     return torch.stack(found)
-
-
-def _rolled(heat: Float[Tensor, "h w"], generator: torch.Generator) -> Float[Tensor, "h w"]:
-    return heat.roll([int(torch.randint(side, (), generator=generator)) for side in heat.shape], (0, 1))
 
 
 def block_side(heat: Float[Tensor, "h w"]) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from ..bounds import Count, Natural, NotNegative, Positive, SomePart
 from . import metrics
 from .base import AveragedMetric, Case, InputError, Maps, Of, Score, read_in_batches, scores
-from .fills import Fill, filled
+from .removal import Fill, filled
 from .similarity import pearson, spearman
 
 

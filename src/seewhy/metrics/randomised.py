@@ -63,11 +63,9 @@ def layers(model: RandomisedModel) -> list[nn.Module]:
 
 
 def forget(layer: nn.Module, how: Reset, seed: int) -> None:
-    """Give a layer new weights, in place; the global generator is left as it was.
+    """Give a layer new weights in place: its own ``reset_parameters``, or a normal of the same mean and spread.
 
-    ``"initialise"`` calls the layer's own ``reset_parameters`` (batch norm's running statistics too) and draws from a
-    normal distribution of the same mean and spread where there is none; ``"shuffle"`` puts the old weights in other
-    places, which keeps the scale of what flows through.
+    ``"shuffle"`` puts the old ones in other places, which keeps the scale of what flows through.
     """
     if how not in ("initialise", "shuffle"):
         raise InputError(f"The reset {how!r} was given. Choose 'initialise' or 'shuffle'.")
@@ -80,14 +78,12 @@ def forget(layer: nn.Module, how: Reset, seed: int) -> None:
     own: list[Tensor] = [*layer.parameters(recurse=False)] or [*layer.buffers(recurse=False)]
     with torch.no_grad():
         for weight in own:
-            weight.copy_(_drawn(weight, how, generator))
-
-
-def _drawn(weight: Tensor, how: Reset, generator: torch.Generator) -> Tensor:
-    if how == "shuffle" or weight.numel() < 2:
-        return weight.flatten()[torch.randperm(weight.numel(), generator=generator)].reshape(weight.shape)
-    drawn = torch.randn(weight.shape, generator=generator)
-    return (drawn * weight.std().cpu() + weight.mean().cpu()).to(weight)
+            if how == "shuffle" or weight.numel() < 2:
+                places = torch.randperm(weight.numel(), generator=generator)
+                weight.copy_(weight.flatten()[places].reshape(weight.shape))
+            else:
+                drawn = torch.randn(weight.shape, generator=generator)
+                weight.copy_(drawn * weight.std().cpu() + weight.mean().cpu())
 
 
 def forgetful(case: Case, n_steps: int, reset: Reset, seed: int) -> Iterator[RandomisedModel]:

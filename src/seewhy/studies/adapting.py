@@ -20,12 +20,12 @@ from ..encoders.base import Encoder
 from ..encoders.names import filled, names_of, own_sentences
 from ..errors import DataError
 from ..learning.adapt import Adapted, agrees
+from ..learning.contrast import DEPTHS, Ranks, ranks
 from ..learning.encoders.adapted import DIGITS
 from ..learning.encoders.paired_heads import PairedHeads, place
 from ..learning.from_columns import Judged, Taught
 from ..learning.pooled import PooledPairs, encode_pairs, encode_pictures, joint_vectors
 from ..learning.pretrain import PooledSet, Pretrained
-from ..learning.retrieval import DEPTHS, Ranks, ranks
 from ..learning.way import AGREES, AGREES_AS_NEW, Finished
 from ..pictures.samples import Sample, Samples, split
 from ..progress import Progress

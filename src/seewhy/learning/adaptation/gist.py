@@ -34,12 +34,11 @@ from ...training.augmentation import TrainingPictures
 from ...training.batches import TrainingData
 from ...training.loop import Schedule, Trained, Training, train
 from ...types import Crop
-from ..contrast import Contrast, Still
+from ..contrast import Contrast, Still, recall
 from ..encoders.tuned_towers import TunedTowers, trainable
 from ..network_recipe import NetworkRecipe
 from ..objectives.contrastive import SameLabel
 from ..objectives.pairs import GIST as Objective
-from ..retrieval import recall
 
 Form = Literal["image", "towers"]
 """Only the pictures' half is trained, or both are."""

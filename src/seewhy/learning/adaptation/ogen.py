@@ -159,8 +159,8 @@ class OGEN(PromptLearning):
     ``CE(u1, y)/4 + CE(u2, N)/(4k) + CE(u3, M)/(2k) + CE(x, y)/4``, as the authors' code has it; that code divides by
     ``k`` what is a mean already, and draws ``u`` from [0, 1), which is not around 0. Both are kept.
 
-    No name of a class without pictures is read unless ``new_names`` gives some, and then ``u3`` alone uses them. The
-    authors' code gives the very names that are judged on; names of anything else may be given.
+    No name of a class without pictures is read unless ``new_names`` gives some, and then ``u3`` alone uses them; the
+    authors' code gives the very names that are judged on.
 
     The teacher is not in the authors' code. After the paper: ``KL(teacher || student)`` on each batch, the teacher a
     running average of the prompt over the last ``m_t`` epochs, ``m_t`` widening as a cosine from ``window_min`` to

@@ -288,9 +288,8 @@ class MaPLe(TowerPromptLearning):
 
     With ``P_i`` the vectors in layer ``i`` of the words half, those in layer ``i`` of the picture tower are
     ``F_i(P_i)``, for the first ``depth`` layers (equations 4 to 8); trained by the cross entropy of CoOp. What became
-    of the vectors of one layer is thrown away in the next of these, and travels on behind the last.
-
-    Pictures are seen otherwise afterwards: the classifier has an encoder of its own, which looks at everything anew.
+    of the vectors of one layer is thrown away in the next of these, and travels on behind the last. The classifier has
+    an encoder of its own, which looks at everything anew.
 
     Differences: single precision; vectors stand behind the class token, theirs behind the patches, which is the same;
     one epoch of a rising rate instead of one at 1e-5; the encoder's own template follows the name.
@@ -332,9 +331,7 @@ class PromptSRCTowers(TowerPromptLearning):
     ``L = CE + text_weight mean|T - T_0| + image_weight mean|x - x_0| + KL(p_0 || p) / k``, with ``T_0``, ``x_0`` and
     ``p_0`` of the frozen encoder on the same crop, and in the end the average of all epochs' vectors by a Gaussian
     (sections 3.2 and 3.3). ``promptsrc`` is the same with vectors before the names alone, for any encoder with tokens
-    in its words half.
-
-    Pictures are seen otherwise afterwards: the classifier has an encoder of its own, which looks at everything anew.
+    in its words half. The classifier has an encoder of its own, which looks at everything anew.
 
     Differences: single precision; the encoder's own templates instead of the authors' sixty; vectors stand behind the
     class token, theirs behind the patches, which is the same; one epoch of a rising rate instead of one at 1e-5.

@@ -54,10 +54,9 @@ class PixPro(Dense):
     x'_j) / temperature)`` over all cells of the other view, mean over cells that have a pair; no ``g``, no propagation.
     ``form="plain"`` is ``y_i = g(x_i)``.
 
-    Equal to the authors' ``featprop``, ``regression_loss`` and instance loss, given the same boxes. They keep a
-    mirrored box with left and right exchanged; here it is upright with a mark beside it, which gives the same places.
-    They count fractions from the first pixel to the last (``1 / (W - 1)``); here a box goes from edge to edge, which
-    decides otherwise on 0.7 % of the pairs of random crops of 500 x 375 pixels in 7 x 7 cells, those on the threshold.
+    Equal to the authors' ``featprop``, ``regression_loss`` and instance loss, given the same boxes. They count
+    fractions from the first pixel to the last (``1 / (W - 1)``); here a box goes from edge to edge, which decides
+    otherwise on 0.7 % of the pairs of random crops of 500 x 375 pixels in 7 x 7 cells, those on the threshold.
     PixContrast they did not publish: it follows the paper.
 
     Args:
