@@ -32,9 +32,7 @@ from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.find import encoder as load_encoder
 from seewhy.heads.head import Target
 from seewhy.metrics.base import upsampled
-from seewhy.metrics.fills import blurred
-from seewhy.metrics.pixel_curve import Deletion, Insertion
-from seewhy.metrics.road import ROAD
+from seewhy.metrics.removal import ROAD, Deletion, Insertion, blurred
 
 
 def timed(run: Callable[[], Any]) -> tuple[Any, float, float]:

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
 from seewhy.learning.objectives.look import votes
-from seewhy.learning.objectives.queue import own_places
+from seewhy.learning.objectives.pictures import own_places
 from seewhy.learning.objectives.vectors import against_store
 
 TEMPERATURE = 0.1

@@ -36,7 +36,7 @@ from seewhy.explanation.similar import Like
 from seewhy.heads.head import Target
 from seewhy.metrics.base import Case, shuffled
 from seewhy.metrics.controls import CONTROLS
-from seewhy.metrics.road import ROAD
+from seewhy.metrics.removal import ROAD
 from seewhy.pictures.sources import list_pictures
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))

@@ -33,10 +33,10 @@ from seewhy.encoders.base import Encoder
 from seewhy.encoders.stream import Encoded, encode_stream, encode_texts
 from seewhy.language.matching import Match
 from seewhy.learning.adaptation.backbone import sized
-from seewhy.learning.adaptation.gist import Pairs, PicturePairs, Turns, grown, tune, tune_towers
+from seewhy.learning.adaptation.gist import Pairs, Turns, grown, tune, tune_towers
+from seewhy.learning.contrast import recall
 from seewhy.learning.encoders.towers import TunedTowers, trainable
 from seewhy.learning.objectives.pairs import GIST
-from seewhy.learning.retrieval import recall
 from seewhy.progress import Progress
 from seewhy.storage.output import write_atomic
 from seewhy.training.augmentation import TrainingPictures
@@ -174,7 +174,7 @@ def towers(
     how = Training(args.tower_steps, 20, lr=rate, weight_decay=1e-3, schedule="constant", seed=seed)
     of = [drawn.paths[drawn.chosen[place]] for place in pairs.pairs[:, 0].tolist()]
     read = TrainingPictures(encoder, of, None, Progress())
-    lesson = PicturePairs(read, tuple(texts), pairs.vectors, pairs.pairs, pairs.labels)
+    lesson = Pairs(read, pairs.vectors, pairs.pairs, pairs.labels, tuple(texts))
     tune_towers(made, tower, lesson, GIST(tower.logit_scale), how)
     after = grown(made, encoder)
     joint, own = seen_jointly(after, drawn.paths), pairs.pairs[:, 1]

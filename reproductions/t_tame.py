@@ -40,7 +40,7 @@ from seewhy.heads.head import Target
 from seewhy.metrics.base import Case, upsampled
 from seewhy.metrics.controls import centred_gaussian, random_map, sobel_edges
 from seewhy.metrics.masked_confidence import AverageDrop
-from seewhy.metrics.road import ROAD
+from seewhy.metrics.removal import ROAD
 from seewhy.metrics.similarity import pearson
 from seewhy.pictures.images import read_picture
 from seewhy.pictures.samples import load_samples

@@ -13,7 +13,7 @@ from torch.nn.functional import gelu
 from seewhy.encoders.base import Encoder, Tokenised
 from seewhy.encoders.split import example_pixels, freeze
 from seewhy.encoders.text_tokens import ClipText, Sentence, TokenEmbeddings, TokenVectors
-from seewhy.learning.adaptation.gist import Form, PicturePairs, grown, tune_towers
+from seewhy.learning.adaptation.gist import Form, Pairs, grown, tune_towers
 from seewhy.learning.encoders.towers import TunedTowers, trainable
 from seewhy.learning.objectives.pairs import GIST as Contrast
 from seewhy.training.loop import Trained, Training
@@ -97,12 +97,12 @@ def tiny_pair(seed: int = 0, **options: Any) -> Encoder:
     return tiny_cnn(seed, text=bag_of_words(), **options)
 
 
-def drawn_pairs(on: Encoder, n: int = 6) -> PicturePairs:
+def drawn_pairs(on: Encoder, n: int = 6) -> Pairs:
     """Noise, each with a text of its own."""
     pixels = example_pixels(on.transform.input_size, batch=n, seed=5)
     texts = tuple(f"a photo of {'two dogs' if i % 2 else 'a cat'} {i}" for i in range(n))
     pairs = torch.stack([torch.arange(n), torch.arange(n)], 1)
-    return PicturePairs(pixels, texts, on.encode_text(texts), pairs, torch.arange(n))
+    return Pairs(pixels, on.encode_text(texts), pairs, torch.arange(n), texts)
 
 
 def trained(on: Encoder, train: Form, how: Training, contrast: Contrast | None = None) -> tuple[TunedTowers, Trained]:

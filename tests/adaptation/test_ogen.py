@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from seewhy.errors import InputError
-from seewhy.learning.adaptation.ogen import OGEN, FeatureGenerator, OGENTask, neighbours, statistics
+from seewhy.learning.adaptation.ogen import OGEN, FeatureGenerator, OGENTask, neighbours
 from seewhy.learning.adaptation.prompt_recipe import Lesson
 from seewhy.learning.adaptation.prompts import Names, SharedPrompt, opened
 from seewhy.training.batches import TrainingData
@@ -92,13 +92,6 @@ def test_from_each_near_class_alone() -> None:
         back = alone.generator(text[alone.near[labels]], text[labels][:, None], image[:, None])
         wanted = wanted + ((back - value.flatten(0, 1)) ** 2).sum(1).mean()
         assert float(alone.made(image, text, labels, value)["generated"]) == pytest.approx(float(wanted), rel=1e-5)
-
-
-def test_statistics_of_classes() -> None:
-    image, labels = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 5.0]]), torch.tensor([0, 0, 1])
-    mean, deviation = statistics(image, labels, 2)
-    assert mean.tolist() == [[2, 0], [0, 5]]
-    assert deviation.tolist() == [[1, 0], [0, 0]]
 
 
 def small(**settings: Any) -> tuple[OGENTask, TrainingData]:

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from seewhy.metrics import metrics
 from seewhy.metrics.base import Case, ranks
-from seewhy.metrics.fills import blurred, filled
-from seewhy.metrics.road import impute
+from seewhy.metrics.removal import blurred, filled, impute
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 

@@ -11,8 +11,7 @@ from torchvision.transforms.functional import gaussian_blur
 from seewhy.evidence.explain import rank_correlation
 from seewhy.metrics.base import Metric, block_side, ranks, shuffled, upsampled
 from seewhy.metrics.calibration import Bin, accuracy_interval, calibration_error, reliability
-from seewhy.metrics.fills import blurred, blurred_reflected
-from seewhy.metrics.pixel_curve import Deletion, Insertion
+from seewhy.metrics.removal import Deletion, Insertion, blurred, blurred_reflected
 
 SIDE = 16
 N = SIDE * SIDE

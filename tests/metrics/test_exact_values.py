@@ -19,11 +19,9 @@ from seewhy.heads.head import Target
 from seewhy.metrics import metrics
 from seewhy.metrics.base import Case, _falling
 from seewhy.metrics.controls import centred_gaussian, random_map, sobel_edges, uniform_map
-from seewhy.metrics.fills import filled
-from seewhy.metrics.irof import superpixels
 from seewhy.metrics.localisation import box_iou, largest_boxes, mosaic
 from seewhy.metrics.randomised import forget, forgetful, layers, twin
-from seewhy.metrics.road import impute
+from seewhy.metrics.removal import filled, impute, superpixels
 from seewhy.metrics.similarity import mean_ranks, pearson, spearman, ssim
 from seewhy.types import Transform
 from tiny import noise, tiny_cnn, tiny_tokens

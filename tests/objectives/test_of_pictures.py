@@ -14,10 +14,9 @@ from torch.nn.functional import cross_entropy, normalize
 
 from registered import small
 from seewhy.errors import InputError
-from seewhy.learning.objectives import objectives, queue
+from seewhy.learning.objectives import objectives, pictures
 from seewhy.learning.objectives.look import LOOK, Neighbours, soft_votes, votes
-from seewhy.learning.objectives.pictures import Vectors
-from seewhy.learning.objectives.queue import Queue, log_sums, nearest, own_places
+from seewhy.learning.objectives.pictures import Queue, Vectors, log_sums, nearest, own_places
 from seewhy.learning.objectives.vectors import CrossEntropy, Layer, SimCLR, SupCon, against_store
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "supcon.json").read_text("utf-8"))
@@ -94,8 +93,7 @@ def brute(query: Tensor, labels: Tensor, index: Tensor, store: Tensor, classes: 
 @pytest.mark.parametrize("block", [64, 37, 8192])
 @pytest.mark.parametrize("k", [1, 2, 15, 120])
 def test_votes_are_those_of_brute_force(k: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "BLOCK", block)
-    monkeypatch.setattr(queue, "PART", 4)  # other than the number of parts of any block
+    monkeypatch.setattr(pictures, "BLOCK", block)
     query, labels, index, store, classes, of = world()
     one, two = query.clone().requires_grad_(), query.clone().requires_grad_()
     ours, n = votes(one, labels, store, classes, k, 0.1, own_places(index, of))
@@ -108,7 +106,7 @@ def test_votes_are_those_of_brute_force(k: int, block: int, monkeypatch: pytest.
 
 
 def test_all_of_the_store_vote_as_by_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "BLOCK", 64)
+    monkeypatch.setattr(pictures, "BLOCK", 64)
     query, labels, index, store, classes, of = world()
     one, two = query.clone().requires_grad_(), query.clone().requires_grad_()
     ours = soft_votes(one, labels, store, classes, 0.1, own_places(index, of))
@@ -121,7 +119,7 @@ def test_all_of_the_store_vote_as_by_brute_force(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_loss_over_a_store_is_the_sum_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "BLOCK", 64)
+    monkeypatch.setattr(pictures, "BLOCK", 64)
     query, labels, _, store, classes, _ = world()
     labels = labels.clone()
     labels[0] = 8  # of a class that the store has not

@@ -28,8 +28,8 @@ from seewhy.errors import DataError, InputError
 from seewhy.metrics.complexity import Sparsity
 from seewhy.metrics.localisation import EnergyPointingGame
 from seewhy.metrics.masked_confidence import AverageDrop
-from seewhy.metrics.pixel_curve import Deletion
 from seewhy.metrics.randomised import ModelRandomisation, RandomLogit
+from seewhy.metrics.removal import Deletion
 from seewhy.progress import Progress
 from seewhy.studies.bootstrap import paired
 from seewhy.studies.faithfulness import FaithfulnessStudy, _said, chosen_limits, chosen_methods, chosen_metrics, named

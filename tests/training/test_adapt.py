@@ -14,11 +14,10 @@ from seewhy.encoders.base import Encoder
 from seewhy.encoders.names import names_of
 from seewhy.errors import DataError, InputError, ModelError
 from seewhy.learning.adapt import KEEPS, Adapt, Kept, agrees
-from seewhy.learning.cost import estimate
+from seewhy.learning.contrast import ranks
 from seewhy.learning.encoders.heads import PairedHeads
 from seewhy.learning.pooled import encode_pairs
-from seewhy.learning.retrieval import ranks
-from seewhy.learning.way import choose
+from seewhy.learning.way import choose, estimate
 from seewhy.pictures.pairs import load_pairs
 from seewhy.pictures.samples import Sample, Samples
 from seewhy.progress import Progress
@@ -298,8 +297,8 @@ def test_the_cost_counts_steps_and_weights(samples: Samples) -> None:
 
 
 def test_a_step_costs_by_the_size_of_its_batch(samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seewhy.learning.cost.N_LOOKED_AT", 4)
-    monkeypatch.setattr("seewhy.learning.cost.train", lambda *_: Trained((), 1.0, 0))
+    monkeypatch.setattr("seewhy.learning.way.N_LOOKED_AT", 4)
+    monkeypatch.setattr("seewhy.learning.way.train", lambda *_: Trained((), 1.0, 0))
     cost = estimate(quick(keep=1.0), tiny_pair(), samples.items)
     assert cost.seconds_per_step == 3.0
     assert cost.seconds == pytest.approx(cost.seconds_looking + 3 * 40, abs=0.1)

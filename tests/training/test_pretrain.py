@@ -21,8 +21,7 @@ from seewhy.encoders.find import encoder as find
 from seewhy.errors import DataError, InputError
 from seewhy.learning.objectives import objectives
 from seewhy.learning.objectives.look import LOOK
-from seewhy.learning.objectives.pictures import Vectors
-from seewhy.learning.objectives.queue import Queue
+from seewhy.learning.objectives.pictures import Queue, Vectors
 from seewhy.learning.objectives.vectors import SupCon
 from seewhy.learning.pretrain import TUNING_LR, Pretrain
 from seewhy.learning.views import Views

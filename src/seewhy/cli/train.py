@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 NAMES_ONLY = ("model", "shots", "base_to_new", "new_names", "also")
 """Options that mean nothing without a method."""
-NOT_BY_NAMES = ("objective", "train", "instruction")
+NOT_BY_NAMES = ("objective", "train", "instruction", "dry_run")
 """Options that mean nothing with one."""
 BY_OPTION = ("train", "keep", "epochs", "projection", "augmentation")
 """Options that are settings of a training; left out, its own."""
@@ -172,7 +172,7 @@ def _train_and_save(
     chosen_on = None if validation is None else way.read(str(validation), _columns(session), watched)
     encoder, store = session.encoder(), session.store
     if dry_run:
-        from ..learning.cost import estimate
+        from ..learning.way import estimate
 
         _say_cost(session, estimate(way, encoder, read, validation=chosen_on is not None))
     with session.checkpoint(output) as checkpoint:
@@ -227,7 +227,7 @@ def _adapt_names(
     terminal, given = Watched(session.quiet, tensorboard), session.context.params
     if unused := [*session.was_given(NOT_BY_NAMES), *(["column text"] if "text" in session.columns else [])]:
         raise InputError(
-            f"--{unused[0]} was given with the method {method!r}, which has no use for it. A method "
+            f"--{unused[0].replace('_', '-')} was given with the method {method!r}, which has no use for it. A method "
             "that has, or none of it, was expected. Drop it, or leave --method out."
         )
     ARCHIVE.check(output)
@@ -242,8 +242,6 @@ def _adapt_names(
         new_names=() if given["new_names"] is None else tuple(options.names_in(given["new_names"])),
         also={str(place): session.samples(place) for place in given["also"] or ()},
     )
-    if given["dry_run"]:
-        _say_cost(session, recipe.estimate(on, data.samples))
     with session.checkpoint(output) as checkpoint:
         made = adapt_names(recipe, on, data, old=old, store=session.store, progress=terminal, checkpoint=checkpoint)
         made = replace(made, trust=made.measured_trust)

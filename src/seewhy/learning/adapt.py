@@ -34,9 +34,11 @@ from .contrast import (
     Drawn,
     ImageRegions,
     PairTask,
+    Ranks,
     RegionalContrast,
     Still,
     TextWords,
+    ranks,
     read_texts,
 )
 from .encoders.adapted import Adaptation
@@ -46,8 +48,7 @@ from .encoders.towers import TunedTowers, trainable
 from .objectives import objectives
 from .objectives.contrastive import Contrastive, RandomBoxes, Regional
 from .pooled import PooledPairs, encode_pairs, findings, joint_vectors, placed, spanned
-from .retrieval import Ranks, ranks
-from .way import Finished, Way
+from .way import Finished, Way, noted
 
 KEEPS = (0.05, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)
 """Tried where none was given."""
@@ -130,10 +131,7 @@ class Adapt(Way[PooledPairs, Kept]):
         self.contrastive()
 
     def read(self, source: Any, columns: Mapping[str, Any], progress: Progress) -> tuple[Sample, ...]:
-        found = load_pairs(source, **columns)
-        for note in found.notes:
-            progress.note(note)
-        return found.items
+        return noted(load_pairs(source, **columns), progress)
 
     def refuse(self, on: Encoder, read: Sequence[Sample]) -> None:
         _ = on.text if self.train == "heads" else trainable(on)
@@ -234,10 +232,7 @@ class Adapt(Way[PooledPairs, Kept]):
 
 @torch.no_grad()
 def agrees(heads: PairedHeads, keep: float, on: Encoder, pooled: Float[Tensor, "n p"]) -> Bool[Tensor, " n"] | None:
-    """Whether each picture's nearest class by name is the one that the encoder's own last layer says.
-
-    Each name is read as if it were none of the encoder's own, so that what is measured holds for others.
-    """
+    """Whether the nearest class by name, read as if it were new, is the one of the encoder's own last layer."""
     if on.classifier is None or not named(on):
         return None
     image = heads.image(on.text.project(pooled), keep)

@@ -32,11 +32,7 @@ def way_of(
     all_of_it: bool = False,
     spelt: Callable[[str], str] = str,
 ) -> Way[Any, Any]:
-    """How an encoder is taught by an objective, with as much as can be trained and kept where ``all_of_it``.
-
-    >>> way_of("siglip", {"keep": 0.3}, {}).keep, type(way_of("prefix", {}, {"label": "kind"})).__name__
-    (0.3, 'ByClassesAndCaptions')
-    """
+    """How an encoder is taught by an objective, with as much as can be trained and kept where ``all_of_it``."""
     usual: type[Way[Any, Any]] = Pretrain if all_of_it and is_of_pictures(objective) else Adapt
     found = {way.taught_by.name: way for way in FROM_COLUMNS}.get(objective, usual)
     unused = [name for name in settings if name not in found.takes()]
@@ -80,14 +76,11 @@ def adapt(
     (:class:`seewhy.learning.by_columns.ByClassesAndCaptions`).
 
     Args:
-        pairs: a table, JSONL, a folder, shards, a data frame, a Hugging Face data set or ``[(picture, texts), …]``, as
-            :func:`seewhy.load_pairs` takes them; to learn from columns, something that has them.
+        pairs: what :func:`seewhy.load_pairs` takes; to learn from columns, something that has them.
         encoder: an encoder with words, or its name.
         method: what learns classes by their names: ``"coop"``, or ``CoOp(shots=4)``; of what ``fit`` takes.
-        image: the column of pictures; left out, the one called image, picture, file or alike.
-        text: the columns of texts; left out, those called text, caption, title or alike.
-        label: the column of classes, for an objective that uses them.
-        group: the column that says which pictures belong together.
+        image, text, label, group: columns of pictures, of texts, of classes and of what belongs together; left out,
+            those that are called so or alike.
         validation: the same as ``pairs``, to choose ``keep`` and to measure on; left out, a tenth of ``pairs``.
         base_to_new: with a method: learn the first half of the classes, and measure the rest by name.
         new_names: with a method: names to learn for without pictures; none is read unless given.
@@ -136,9 +129,6 @@ def pretrain(
     **parameters: Unpack[PretrainKeywords],
 ) -> Adapted | Pretrained | Taught:
     """Train an encoder, all of it kept, on pictures with texts or, by objectives without words, on pictures alone.
-
-    An objective that learns from columns trains what it trains there, the words half or a head: pictures stay as the
-    encoder sees them, which is said.
 
     Args:
         pairs: pictures with texts, as for :func:`adapt`; by an objective that needs no words

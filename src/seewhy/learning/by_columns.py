@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..bounds import InnerPart, Part
 from ..encoders.base import Encoder, Tokenised
 from ..encoders.names import filled, own_vectors
 from ..errors import DataError
@@ -77,17 +76,10 @@ class ByInstructions(FromColumns):
 
     Args:
         instructions: column → the instruction, in one wording or several.
-        objective: what is made small.
         rank: of the head.
         epochs: times that each triplet of picture, instruction and answer is seen.
         batch_size: triplets compared with one another.
         lr: highest learning rate.
-        weight_decay: of everything but biases and the temperature.
-        seed: of weights, order and wordings drawn.
-        keep: how much of what was learnt is kept, 0 to 1; left out, chosen on held-out pictures: where their own
-            values are the nearest most often, among what costs no more than ``may_forget``.
-        may_forget: most of the agreement with the encoder's own classes that a ``keep`` that is chosen may cost.
-        held_out: part of the pictures that is chosen and measured on.
     """
 
     taught_by: ClassVar[type[Contrastive]] = FocalLens
@@ -95,16 +87,11 @@ class ByInstructions(FromColumns):
     columns: ClassVar[tuple[str, ...]] = ("image", "group")
 
     instructions: Mapping[str, Sequence[str]]
-    objective: Contrastive = field(default_factory=FocalLens)
+    objective: Contrastive = field(default_factory=FocalLens, kw_only=True)
     rank: int = RANK
     epochs: int = 12
     batch_size: int = 512
     lr: float = 1.5e-3
-    weight_decay: float = 0.1
-    seed: int = 0
-    keep: Part | None = None
-    may_forget: Part = 0.1
-    held_out: InnerPart = 0.1
 
     @classmethod
     def of(cls, objective: str, settings: Mapping[str, Any], columns: Mapping[str, Any]) -> Self:
@@ -190,11 +177,6 @@ class ByClassesAndCaptions(FromColumns):
         micro_batch: pairs whose texts are read at once.
         lr: highest learning rate of the words half; left out, its own.
         prefix_lr: that of the prefixes, as a multiple.
-        weight_decay: of everything but biases, the temperature and the prefixes.
-        seed: of prefixes, order and captions drawn.
-        keep: how much of what was learnt is kept, as for :class:`ByInstructions`.
-        may_forget: most that a ``keep`` that is chosen may cost.
-        held_out: part of the pictures that is chosen and measured on.
     """
 
     taught_by: ClassVar[type[Contrastive]] = Prefix
@@ -203,18 +185,13 @@ class ByClassesAndCaptions(FromColumns):
 
     label: str | None
     text: str | Sequence[str] | None = None
-    objective: Prefix = field(default_factory=Prefix)
+    objective: Prefix = field(default_factory=Prefix, kw_only=True)
     learn: Literal["words", "prefixes"] = "words"
     epochs: int = 4
     batch_size: int = 64
     micro_batch: int | None = None
     lr: float | None = None
     prefix_lr: float = 10.0
-    weight_decay: float = 0.1
-    seed: int = 0
-    keep: Part | None = None
-    may_forget: Part = 0.1
-    held_out: InnerPart = 0.1
 
     @classmethod
     def of(cls, objective: str, settings: Mapping[str, Any], columns: Mapping[str, Any]) -> Self:

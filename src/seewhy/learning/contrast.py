@@ -1,4 +1,4 @@
-"""Pictures and their texts, their regions or random boxes, and words, compared by an objective."""
+"""Pictures and their texts, their regions or random boxes, and words, compared: by an objective, and by rank."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import normalize, pad
 
 from ..encoders.base import Layout
 from ..encoders.region_heads import RegionHeads
@@ -19,8 +19,11 @@ from ..training.batches import Batch
 from ..training.distributed import gathered, sizes_of
 from ..training.task import Task
 from .objectives.contrastive import Contrastive, RandomBoxes, Regional
-from .retrieval import recall
 
+DEPTHS = (1, 5, 10)
+"""Places among which a hit counts: R@1, R@5, R@10."""
+ROWS = 1024
+"""Texts or pictures that are compared with all others at once."""
 One = TypeVar("One")
 
 
@@ -60,8 +63,7 @@ class Contrast(PairTask):
 
     Batches hold ``column`` of the pictures and ``"text"``: a tensor, or a tuple such as tokens and their mask. For an
     objective of several texts at once (``n_texts``) each tensor has these second, and the network gets them in a row.
-    Batch normalisations must ``hold`` in micro-batches and over processes. With ``watch`` it is told how many pictures
-    find their own text among all.
+    Batch normalisations must ``hold`` in micro-batches and over processes.
     """
 
     def __init__(
@@ -73,10 +75,9 @@ class Contrast(PairTask):
         column: str = "pixels",
         labels: bool = False,
         hold: bool = False,
-        watch: bool = False,
     ) -> None:
         super().__init__(objective, column, "text", labels=labels, hold=hold)
-        self.image, self.text, self.watch = image, text, watch
+        self.image, self.text = image, text
 
     def features(self, batch: Batch) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b *k d"]]:
         self.hold_norms()
@@ -84,9 +85,7 @@ class Contrast(PairTask):
         return image, read_texts(self.text, batch, self.objective.n_texts)
 
     def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
-        loss, x, y = self.compared(*features, batch)
-        watched = {"recall": torch.tensor(recall(x, y))} if self.watch else {}
-        return {"loss": loss, **self.learnt(), **watched}
+        return {"loss": self.compared(*features, batch)[0], **self.learnt()}
 
 
 def hold_norms(task: nn.Module) -> None:
@@ -111,12 +110,7 @@ def gathered_pairs(image: Tensor, text: Tensor) -> tuple[Tensor, Tensor, tuple[i
 
 @dataclass(frozen=True)
 class Drawn(Generic[One]):
-    """A column of which each sample has several, one drawn at every step from the seed, the step and its place.
-
-    >>> said = Drawn([["a cat", "a pet"], ["a dog"]], list)
-    >>> said.drawn([1, 0, 1], [np.random.default_rng(place) for place in range(3)])
-    ['a dog', 'a cat', 'a dog']
-    """
+    """A column of which each sample has several, one drawn at every step from the seed, the step and its place."""
 
     choices: Sequence[Sequence[One]]
     made: Callable[[list[One]], Any]
@@ -140,11 +134,7 @@ class Drawn(Generic[One]):
 
 
 class RegionalContrast(PairTask):
-    """Two networks that bring each picture and its text to one place, and what a text says to where it is seen.
-
-    Over several processes each compares the words of all texts with the regions of all pictures, where the objective
-    does; that part of the work is not shared.
-    """
+    """Two networks that bring each picture and its text to one place, and what a text says to where it is seen."""
 
     objective: Regional
 
@@ -265,3 +255,43 @@ def random_boxes(n: int, smallest: float) -> Float[Tensor, "n 4"]:
     sides = smallest + (1 - smallest) * torch.rand(n, 2)
     corner = (1 - sides) * torch.rand(n, 2)
     return torch.cat([corner, corner + sides], 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Ranks:
+    """How many others are as near as what belongs together; 0 is the first place."""
+
+    image_to_text: Int[Tensor, " p"]
+    text_to_image: Int[Tensor, " m"]
+    owner: Int[Tensor, " m"]
+
+    def recall(self, depth: int) -> tuple[float, float]:
+        """Part of the pictures, and part of the texts, with what belongs to them among the first."""
+        return float((self.image_to_text < depth).float().mean()), float((self.text_to_image < depth).float().mean())
+
+
+@torch.no_grad()
+def ranks(image: Float[Tensor, "p d"], text: Float[Tensor, "m d"], owner: Int[Tensor, " m"]) -> Ranks:
+    """Compare every picture with every text by the cosine.
+
+    A tie counts against: vectors that are all the same find nothing. Other texts of a picture's own are no rivals.
+    """
+    x, y = normalize(image, dim=1), normalize(text, dim=1)
+    own = (x[owner] * y).sum(1)
+    best = torch.full((len(x),), -torch.inf, dtype=own.dtype).scatter_reduce(0, owner, own, "amax")
+    to_image = []
+    for start in range(0, len(y), ROWS):
+        scores, mine = y[start : start + ROWS] @ x.T, owner[start : start + ROWS, None]
+        to_image.append((scores >= scores.gather(1, mine)).sum(1) - 1)
+    to_text = []
+    for start in range(0, len(x), ROWS):
+        rows = torch.arange(start, min(start + ROWS, len(x)))
+        scores = (x[rows] @ y.T).masked_fill(owner[None] == rows[:, None], -torch.inf)
+        to_text.append((scores >= best[rows, None] - 1e-6).sum(1))
+    return Ranks(torch.cat(to_text), torch.cat(to_image), owner)
+
+
+def recall(image: Float[Tensor, "n d"], text: Float[Tensor, "n d"]) -> float:
+    """Part of the pictures whose nearest text is as near as their own; 1 is best, ``1 / n`` by chance."""
+    scores = normalize(image, dim=1) @ normalize(text, dim=1).T
+    return float((scores.diagonal() >= scores.amax(1) - 1e-6).float().mean())

@@ -7,14 +7,14 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..bounds import check_fields
+from ..bounds import InnerPart, Part, check_fields
 from ..encoders.base import Encoder
 from ..encoders.names import filled, names_of, own_sentences
 from ..errors import DataError, InputError
@@ -87,8 +87,19 @@ class Taught(Finished[PooledSet, Right]):
     """A finished training on columns."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class FromColumns(Way[PooledSet, Right]):
-    """How an encoder is taught by a table; the method says which columns, and what of them it learns."""
+    """How an encoder is taught by a table; the method says which columns, and what of them it learns.
+
+    Args:
+        objective: what is made small.
+        weight_decay: of everything but biases, the temperature and prefixes.
+        seed: of weights, order and texts drawn.
+        keep: how much of what was learnt is kept, 0 to 1; left out, chosen on held-out pictures: where their own
+            values are the nearest most often, among what costs no more than ``may_forget``.
+        may_forget: most of the agreement with the encoder's own classes that a ``keep`` that is chosen may cost.
+        held_out: part of the pictures that is chosen and measured on.
+    """
 
     taught_by: ClassVar[type[Contrastive]]
     form: ClassVar[str]
@@ -97,6 +108,11 @@ class FromColumns(Way[PooledSet, Right]):
     result: ClassVar[type[Finished[Any, Any]]] = Taught
 
     objective: Contrastive
+    weight_decay: float = 0.1
+    seed: int = 0
+    keep: Part | None = None
+    may_forget: Part = 0.1
+    held_out: InnerPart = 0.1
 
     def __post_init__(self) -> None:
         if not next(iter(self.columns_read().values()), None):
@@ -144,7 +160,7 @@ class FromColumns(Way[PooledSet, Right]):
 
     def settings(self) -> dict[str, Any]:
         """Those of the training within."""
-        return {name: value for name, value in asdict(cast(Any, self)).items() if name not in OF_THE_WAY}
+        return {name: value for name, value in asdict(self).items() if name not in OF_THE_WAY}
 
     def seal(self, own: PooledSet) -> list[Any]:
         return [self.settings(), dict(self.columns_read()), dict(own.said)]
@@ -261,10 +277,7 @@ def needs(objective: type[Contrastive]) -> str:
 
 @torch.no_grad()
 def agreement(on: Encoder, after: Encoder, held: PooledSet) -> Judged | None:
-    """Whether the class whose name is nearest is the one that the encoder's own last layer says.
-
-    ``None`` for an encoder without classes that have names.
-    """
+    """Whether the class whose name is nearest is the one of the encoder's own last layer; ``None`` without names."""
     if on.classifier is None or len(on.classes) != on.classifier.out_features:
         return None
     own, names = on.classifier(held.pooled).argmax(1), names_of(on)

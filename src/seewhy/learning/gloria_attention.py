@@ -109,10 +109,7 @@ class GLoRIAAttention(Attribution):
 def named_words(
     tower: TrainableText, names: Sequence[str], template: str
 ) -> tuple[Float[Tensor, "n t d"], Bool[Tensor, "n t"], Bool[Tensor, "n t"]]:
-    """Each name in a sentence: its tokens' vectors, which are words, and which of these are the name's.
-
-    Where a name begins is told by the tokens before it, and where it ends by how many it has alone.
-    """
+    """Each name in a sentence: its tokens' vectors, which are words, and which the name's, told by what precedes it."""
 
     def lengths(texts: Sequence[str]) -> Tensor:
         return tower.embed(tower.tokens(list(texts))).words.sum(1)

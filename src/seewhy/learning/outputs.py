@@ -154,20 +154,17 @@ class TriedSetting(Setting):
     purity: Annotated[float, Doc("on the pictures to choose on")]
 
 
-class Arms(TypedDict):
-    before: Annotated[float, Doc("without")]
-    random: Annotated[float, Doc("with a random one")]
-
-
-class HeldOut(Arms):
+class HeldOut(TypedDict):
     n: Annotated[Count, Doc("pictures")]
     purity: Annotated[float, Doc("with the rotation")]
+    before: Annotated[float, Doc("without")]
+    random: Annotated[float, Doc("with a random one")]
     gain: Annotated[float, Doc("`purity` less `before`")]
     gain_interval: Annotated[Range, Doc("its 95 % interval")]
 
 
-class Top4Share(Arms):
-    fitted: Annotated[float, Doc("with the rotation")]
+Arms = dict[Literal["fitted", "before", "random"], float]
+"""With the rotation, without, and with a random one."""
 
 
 class Likeness(TypedDict):
@@ -195,7 +192,12 @@ class FitPrototypesOutput(TypedDict):
     purity_fit: NotRequired[Annotated[float, Doc("of the 5 strongest pictures of every channel")]]
     purity_fit_before: NotRequired[Annotated[float, Doc("the same without a rotation")]]
     held_out: NotRequired[Annotated[HeldOut, Doc("on pictures that neither fitted nor chose")]]
-    top_4_share: NotRequired[Annotated[Top4Share, Doc("part of what speaks for a decision that its four strongest")]]
+    top_4_share: NotRequired[
+        Annotated[
+            Arms,
+            Doc("part of what speaks for a decision that its four strongest"),
+        ]
+    ]
     coherence: NotRequired[Annotated[Share | None, Doc("part of a channel's 5 prototypes that carry their commonest")]]
     likeness: NotRequired[Annotated[Likeness, Doc("prototypes shown for held-out pictures")]]
     notes: NotRequired[Annotated[list[str], Doc("what the user should know")]]

@@ -210,10 +210,7 @@ def spanned(
 
 
 def findings(encoded: PooledSet) -> Float[Tensor, "p f"] | None:
-    """1 for what is found in each picture, 0 for the rest: its class, or several with ``|`` between them.
-
-    ``None`` where one of the pictures has none.
-    """
+    """1 for what is found in each picture, its class or several with ``|`` between; ``None`` where one has none."""
     found = [{name.strip() for name in item.label.split("|")} - {""} for item in encoded.items]
     if not all(found):
         return None

@@ -28,7 +28,7 @@ from .objectives import objectives
 from .objectives.pictures import Dense, PictureObjective, Vectors
 from .pooled import PooledSet, encode_pictures
 from .views import Views, dense_views
-from .way import Finished, Tried, Way
+from .way import Finished, Tried, Way, noted
 
 TUNING_LR = 1e-4
 """Of encoders that say nothing of it."""
@@ -99,11 +99,9 @@ class Pretrain(Way[PooledSet, Tried]):
         _ = self.head(), self.views()
 
     def read(self, source: Any, columns: Mapping[str, Any], progress: Progress) -> tuple[Sample, ...]:
-        found = samples_or_pictures(source, **columns)
-        for note in found.notes:
-            progress.note(note)
-        check_classes(self.made(), found.items)
-        return found.items
+        items = noted(samples_or_pictures(source, **columns), progress)
+        check_classes(self.made(), items)
+        return items
 
     def n_texts(self, read: Sequence[Sample]) -> int:
         return 0
@@ -166,17 +164,13 @@ class Pretrain(Way[PooledSet, Tried]):
         n_steps = self.training(data, on).n_steps
         if isinstance(objective, Dense):
             return *dense_views(on, objective, self.head(), self.pyramid, n_steps=n_steps, seed=self.seed), data
-        if not isinstance(objective, Vectors):
-            raise InputError(
-                f"The objective {objective.name!r} is a {type(objective).__mro__[1].__name__}. One over views of "
-                "pictures as vectors was expected. Take another."
-            )
         tower = TunedPictures.before(on)
         with seeded(self.seed):
             head = self.head().build(width, progress)
             network, out = nn.Sequential(tower.trunk, tower.pool), self.head().out_width(width)
             n, k = len(own), len(classes)
-            task = Views(network, head, objective, width=out, n_classes=k, n_pictures=n, n_steps=n_steps)
+            vectors = cast(Vectors, objective)
+            task = Views(network, head, vectors, width=out, n_classes=k, n_pictures=n, n_steps=n_steps)
         if self.keep_head:
             tower.behind, tower.head = head, self.head().facts(width)
         return tower, task, data

@@ -67,10 +67,7 @@ class Slow(nn.Module):
 
 
 class Views(Task):
-    """Each view of a picture becomes one vector; over several processes those of all are compared.
-
-    Watched is the spread of directions: 0 where all are the same, as in a training that has collapsed.
-    """
+    """Each view becomes one vector; over processes those of all are compared. At ``spread`` 0 all are one."""
 
     def __init__(
         self,
@@ -225,9 +222,5 @@ def dense_views(
 
 @torch.no_grad()
 def spread(cells: Float[Tensor, "b d h w"]) -> Float[Tensor, ""]:
-    """Of the cells' directions: the sum of their coordinates' variances, 1 less the square of their mean's length.
-
-    >>> round(float(spread(torch.ones(2, 4, 3, 3))), 4), round(float(spread(torch.eye(4)[:, :, None, None])), 4)
-    (0.0, 0.75)
-    """
+    """Of the cells' directions: the sum of their coordinates' variances, 1 less the square of their mean's length."""
     return normalize(cells.float(), dim=1).movedim(1, 3).flatten(0, 2).var(0, unbiased=False).sum()

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast, final
 
+import torch
+
 from ..encoders.base import Encoder
 from ..errors import DataError
+from ..pictures.samples import Sample, Samples
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..training.batches import TrainingData
 from ..training.loop import Trained, Training, train
 from ..training.task import Task
 from .encoders.adapted import Adaptation
+from .outputs import Cost
 from .pooled import PooledSet
 
 N_CHOSEN_ON = 1000
@@ -28,6 +33,10 @@ AGREES = "agrees with its own classes by name"
 AGREES_AS_NEW = "own classes, names read as new"
 """The same where each name is read as if it were none of the encoder's own, which keep their place: what becomes of
 the names of other things, and what a ``keep`` of heads is chosen by."""
+
+N_LOOKED_AT = 32
+N_STEPS = 3
+"""Pictures looked at, and steps trained, to know what a whole training costs."""
 
 S = TypeVar("S", bound=PooledSet)
 
@@ -218,6 +227,13 @@ class Way(ABC, Generic[S, T]):
         return own, held
 
 
+def noted(samples: Samples, progress: Progress) -> tuple[Sample, ...]:
+    """What was read; what is to be said of it is said."""
+    for note in samples.notes:
+        progress.note(note)
+    return samples.items
+
+
 def split_held(held: S, keep: float | None, seed: int, progress: Progress) -> tuple[S, S]:
     """Held-out pictures that ``keep`` is chosen on, and others that what it gives is measured on."""
     held = held.only(range(min(len(held), 2 * N_CHOSEN_ON)))
@@ -233,13 +249,32 @@ def split_held(held: S, keep: float | None, seed: int, progress: Progress) -> tu
 
 
 def choose(tried: Sequence[T], may_forget: float) -> T:
-    """The highest gain among those that cost little of the agreement with own classes, of which the first is before.
-
-    >>> from seewhy.learning.adapt import Kept
-    >>> before, little, much = Kept(0.0, 0.2, 0.2, 0.8), Kept(0.3, 0.4, 0.4, 0.77), Kept(1.0, 0.6, 0.6, 0.5)
-    >>> choose([before, little, much], 0.05).keep, choose([before, little, much], 1.0).keep
-    (0.3, 1.0)
-    """
+    """The highest gain among those that cost little of the agreement with own classes, of which the first is before."""
     before = tried[0].named
     allowed = [k for k in tried if before is None or k.named is None or k.named >= before - may_forget - 1e-9]
     return max(allowed, key=lambda k: k.gain)
+
+
+def estimate(how: Way[Any, Any], on: Encoder, read: Any, *, validation: bool = False) -> Cost:
+    """Look at some pictures, train a few steps on copies, and count; the engine starts before, and is not counted."""
+    how.look(on, how.some(read, 1), None, Progress())
+    start = time.perf_counter()
+    encoded = how.look(on, how.some(read, N_LOOKED_AT), None, Progress())
+    n, looking = len(read), len(read) * (time.perf_counter() - start) / len(encoded)
+    part, task, data = how.prepared(on, encoded, Progress())
+    weights = sum(p.numel() for p in part.parameters() if p.requires_grad)  # steps freeze them
+    whole = how.training(_grown(data, (n if validation else round((1 - how.held_out) * n)) / len(encoded)), on)
+    few = replace(how.training(data, on), n_steps=N_STEPS, warmup=0)
+    times = whole.batch_size / min(few.batch_size, data.n_samples)
+    step = times * train(task, data, few).seconds_per_step
+    seconds = round(looking, 1), round(step, 3), round(looking + step * whole.n_steps, 1)
+    return Cost(True, n, how.n_texts(read), whole.n_steps, weights, *seconds)
+
+
+def _grown(data: TrainingData, times: float) -> TrainingData:
+    """As many more samples, of each kind that batches keep apart; without columns."""
+    if data.apart is None:
+        return TrainingData(max(2, round(times * data.n_samples)), {})
+    counts = [max(2, round(times * n)) for n in data.apart.unique(return_counts=True)[1].tolist()]
+    apart = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    return TrainingData(len(apart), {}, apart)

@@ -6,7 +6,7 @@ from .base import Metric
 metrics: Registry[Metric] = Registry(
     "metric",
     __name__,
-    ("complexity", "irof", "localisation", "masked_confidence", "pixel_curve", "random_sets", "randomised", "road"),
+    ("complexity", "localisation", "masked_confidence", "random_sets", "randomised", "removal"),
 )
 
 __all__ = ["Metric", "metrics"]

@@ -39,10 +39,7 @@ class Explain(Protocol):
 
 @dataclass(frozen=True)
 class Score:
-    """One map's mark; ``sums`` is what is averaged over pictures before the set's number is made.
-
-    ``settings`` are everything that the number depends on beside picture and map.
-    """
+    """One map's mark; ``sums`` are averaged over pictures first, ``settings`` are all that it depends on."""
 
     value: float
     parts: dict[str, Any] = field(default_factory=dict)
@@ -162,6 +159,12 @@ class Metric(ABC):
         sign: what is done to a signed map.
         of_mosaics: whether it takes mosaics of several pictures, and none of a data set.
         small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
+
+    Args:
+        fill: what takes a removed pixel's place.
+        of: output read.
+        batch_size: pictures that a forward pass sees; bounds memory.
+        seed: of what is drawn, and of the order of what is tied.
     """
 
     name: ClassVar[str]
@@ -280,28 +283,25 @@ N_BLOCKS = 7
 
 
 def shuffled(heat: Float[Tensor, "h w"], n: int, seed: int) -> Float[Tensor, "n h w"]:
-    """The control: the same values in other places, in blocks as large as the map's own spots.
-
-    Single pixels of a fine map would make a mask of grain, which hides nothing that a network cannot see past.
-    """
+    """The control: the same values elsewhere, in blocks as large as the map's spots, since grain would hide nothing."""
     generator = torch.Generator().manual_seed(seed)
     rows, columns = block_side(heat)
     n_rows, n_columns = heat.shape[0] // rows, heat.shape[1] // columns
     fits = heat.shape == (n_rows * rows, n_columns * columns)
     found = []
+
+    def rolled(heat: Tensor) -> Tensor:
+        return heat.roll([int(torch.randint(side, (), generator=generator)) for side in heat.shape], (0, 1))
+
     for _ in range(n):
         # What no block covers is at the edge: rolled before and after, it may lie anywhere.
-        new = heat.clone() if fits else _rolled(heat, generator)
+        new = heat.clone() if fits else rolled(heat)
         inside = new[: n_rows * rows, : n_columns * columns]
         blocks = inside.reshape(n_rows, rows, n_columns, columns).transpose(1, 2).flatten(0, 1)
         moved = blocks[torch.randperm(len(blocks), generator=generator)]
         inside.copy_(moved.unflatten(0, (n_rows, n_columns)).transpose(1, 2).reshape(inside.shape))
-        found.append(new if fits else _rolled(new, generator))
+        found.append(new if fits else rolled(new))
     return torch.stack(found)
-
-
-def _rolled(heat: Float[Tensor, "h w"], generator: torch.Generator) -> Float[Tensor, "h w"]:
-    return heat.roll([int(torch.randint(side, (), generator=generator)) for side in heat.shape], (0, 1))
 
 
 def block_side(heat: Float[Tensor, "h w"]) -> tuple[int, int]:

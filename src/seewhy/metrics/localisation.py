@@ -241,11 +241,7 @@ def largest_boxes(inside: Bool[Tensor, "n h w"]) -> Int[Tensor, "n 4"]:
 
 
 def pieces(inside: Bool[Tensor, "n h w"]) -> tuple[Int[Tensor, " m"], Int[Tensor, "m 4"]]:
-    """Every connected piece of every mask: whose it is, and the box around it.
-
-    >>> pieces(torch.tensor([[[True, False, True]], [[False, True, True]]]))[1].tolist()
-    [[0, 0, 1, 1], [2, 0, 3, 1], [1, 0, 3, 1]]
-    """
+    """Every connected piece of every mask: whose it is, and the box around it."""
     owner, boxes, _ = _pieces(inside)
     return torch.from_numpy(owner), torch.from_numpy(boxes)
 

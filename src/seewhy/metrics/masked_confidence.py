@@ -29,7 +29,6 @@ class MaskedConfidence(AveragedMetric):
             reports 1, 0.5 and 0.15.
         space: where the product is taken: ``"normalised"`` (0 is the mean colour, as in Grad-CAM++ code and
             pytorch-grad-cam) or ``"raw"`` (0 is black, T-TAME).
-        batch_size: pictures a forward pass sees.
     """
 
     cost = "1"

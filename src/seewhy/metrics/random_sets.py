@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from ..bounds import Count, Natural, NotNegative, Positive, SomePart
 from . import metrics
 from .base import AveragedMetric, Case, InputError, Maps, Of, Score, read_in_batches, scores
-from .fills import Fill, filled
+from .removal import Fill, filled
 from .similarity import pearson, spearman
 
 
@@ -73,11 +73,7 @@ class FaithfulnessCorrelation(AveragedMetric):
         n_sets: sets drawn.
         size: pixels a set; below 1, the part of the cells.
         grid: sets are made of the cells of a ``grid`` × ``grid`` raster; 0 takes single pixels.
-        fill: what takes their place.
-        of: output read.
         correlation: of values or of ranks.
-        batch_size: pictures a forward pass sees.
-        seed: of the sets.
     """
 
     name = "faithfulness_correlation"
@@ -119,10 +115,7 @@ class SensitivityN(AveragedMetric):
     Args:
         fractions: set sizes as parts of the pixels; the paper goes from 1 to 80 %.
         n_sets: sets a size.
-        fill: what takes their place.
         of: output read; the paper's is the logit.
-        batch_size: pictures a forward pass sees.
-        seed: of the sets.
     """
 
     name = "sensitivity_n"
@@ -164,8 +157,6 @@ class Infidelity(AveragedMetric):
         side: of the square, as a part of the picture's.
         noise: standard deviation of the Gaussian, in normalised units.
         normalised: which of the two is the value.
-        batch_size: pictures a forward pass sees.
-        seed: of the perturbations.
     """
 
     name = "infidelity"

@@ -63,11 +63,9 @@ def layers(model: RandomisedModel) -> list[nn.Module]:
 
 
 def forget(layer: nn.Module, how: Reset, seed: int) -> None:
-    """Give a layer new weights, in place; the global generator is left as it was.
+    """Give a layer new weights in place: its own ``reset_parameters``, or a normal of the same mean and spread.
 
-    ``"initialise"`` calls the layer's own ``reset_parameters`` (batch norm's running statistics too) and draws from a
-    normal distribution of the same mean and spread where there is none; ``"shuffle"`` puts the old weights in other
-    places, which keeps the scale of what flows through.
+    ``"shuffle"`` puts the old ones in other places, which keeps the scale of what flows through.
     """
     if how not in ("initialise", "shuffle"):
         raise InputError(f"The reset {how!r} was given. Choose 'initialise' or 'shuffle'.")
@@ -80,14 +78,12 @@ def forget(layer: nn.Module, how: Reset, seed: int) -> None:
     own: list[Tensor] = [*layer.parameters(recurse=False)] or [*layer.buffers(recurse=False)]
     with torch.no_grad():
         for weight in own:
-            weight.copy_(_drawn(weight, how, generator))
-
-
-def _drawn(weight: Tensor, how: Reset, generator: torch.Generator) -> Tensor:
-    if how == "shuffle" or weight.numel() < 2:
-        return weight.flatten()[torch.randperm(weight.numel(), generator=generator)].reshape(weight.shape)
-    drawn = torch.randn(weight.shape, generator=generator)
-    return (drawn * weight.std().cpu() + weight.mean().cpu()).to(weight)
+            if how == "shuffle" or weight.numel() < 2:
+                places = torch.randperm(weight.numel(), generator=generator)
+                weight.copy_(weight.flatten()[places].reshape(weight.shape))
+            else:
+                drawn = torch.randn(weight.shape, generator=generator)
+                weight.copy_(drawn * weight.std().cpu() + weight.mean().cpu())
 
 
 def forgetful(case: Case, n_steps: int, reset: Reset, seed: int) -> Iterator[RandomisedModel]:
@@ -149,7 +145,6 @@ class ModelRandomisation(Forgetting):
     Args:
         n_steps: copies explained, of ever more reset layers.
         reset: ``"initialise"`` (the paper's) or ``"shuffle"`` the weights.
-        seed: of the new weights.
     """
 
     name = "model_randomisation"
@@ -176,7 +171,6 @@ class SmoothModelRandomisation(Forgetting):
         n_samples: noisy pictures a map.
         noise: standard deviation, in normalised units.
         reset: ``"initialise"`` or ``"shuffle"`` the weights.
-        seed: of weights and noise.
     """
 
     name = "smooth_model_randomisation"
@@ -216,7 +210,6 @@ class EfficientModelRandomisation(Again):
     Args:
         n_bins: of the histogram.
         reset: ``"initialise"`` or ``"shuffle"`` the weights.
-        seed: of the new weights.
     """
 
     name = "efficient_model_randomisation"
@@ -253,7 +246,6 @@ class RandomLogit(Again):
 
     Args:
         n_classes: other classes drawn, of which the mean is taken; 1 in the paper.
-        seed: of the draw.
     """
 
     name = "random_logit"
@@ -290,8 +282,6 @@ class MaxSensitivity(Again):
     Args:
         radius: ``r``, in normalised units.
         n_samples: changes tried; more find larger values.
-        batch_size: pictures explained at once.
-        seed: of the changes.
     """
 
     name = "max_sensitivity"

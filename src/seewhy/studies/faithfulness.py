@@ -32,8 +32,7 @@ from ..heads.head import Target
 from ..metrics import Metric, metrics
 from ..metrics.base import Case, Explain, upsampled
 from ..metrics.controls import controls
-from ..metrics.pixel_curve import Deletion, Insertion, PixelFlipping
-from ..metrics.road import ROAD
+from ..metrics.removal import ROAD, Deletion, Insertion, PixelFlipping
 from ..pictures.datasets import pictures_of
 from ..pictures.object_masks import mask_beside
 from ..pictures.sources import Many

@@ -31,15 +31,14 @@ from ...pictures.samples import Sample
 from ...progress import Progress
 from ...storage.features import FeatureStore
 from ...training.augmentation import TrainingPictures
-from ...training.batches import Column, TrainingData
+from ...training.batches import TrainingData
 from ...training.loop import Schedule, Trained, Training, train
 from ...types import Crop
-from ..contrast import Contrast, Still
+from ..contrast import Contrast, Still, recall
 from ..encoders.towers import TunedTowers, trainable
 from ..network_recipe import NetworkRecipe
 from ..objectives.contrastive import SameLabel
 from ..objectives.pairs import GIST as Objective
-from ..retrieval import recall
 
 Form = Literal["image", "towers"]
 """Only the pictures' half is trained, or both are."""
@@ -47,23 +46,13 @@ Form = Literal["image", "towers"]
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pictures as kept features, and the texts of each."""
+    """Pictures, as kept features or as what reads them anew for every batch, and the texts of each."""
 
-    views: list[Float[Tensor, "v d"]]
+    views: Any
     vectors: Float[Tensor, "m d"]
     pairs: Int[Tensor, "n 2"]
     labels: Int[Tensor, " p"]
-
-
-@dataclass(frozen=True)
-class PicturePairs:
-    """Pictures that are read anew for every batch, and the texts of each."""
-
-    pixels: Column
-    texts: tuple[str, ...]
-    vectors: Float[Tensor, "m d"]
-    pairs: Int[Tensor, "n 2"]
-    labels: Int[Tensor, " p"]
+    texts: tuple[str, ...] = ()
 
 
 class Turns(nn.Module):
@@ -157,11 +146,7 @@ def measure(turns: Turns, pairs: Pairs) -> float:
 
 
 def first_texts(pairs: Int[Tensor, "n 2"]) -> Int[Tensor, " p"]:
-    """Which text is the first of each picture.
-
-    >>> first_texts(torch.tensor([[0, 3], [0, 1], [1, 2]])).tolist()
-    [3, 2]
-    """
+    """Which text is the first of each picture."""
     n = int(pairs[:, 0].max()) + 1
     return pairs[[int((pairs[:, 0] == i).nonzero()[0]) for i in range(n)], 1]
 
@@ -200,7 +185,7 @@ class DistinctTexts(nn.Module):
 def tune_towers(
     towers: TunedTowers,
     tower: TrainableText,
-    pairs: PicturePairs,
+    pairs: Pairs,
     objective: Objective,
     how: Training,
     checkpoint: tuple[Path, str] | None = None,
@@ -213,7 +198,7 @@ def tune_towers(
     if towers.words is not None:
         text = Still(DistinctTexts(towers.words, tower.tokens, pairs.texts), learns=True)
     said = pairs.vectors[row] if towers.words is None else row
-    data = TrainingData(len(of), {"pixels": pairs.pixels, "text": said, "labels": pairs.labels[of]})
+    data = TrainingData(len(of), {"pixels": pairs.views, "text": said, "labels": pairs.labels[of]})
     return train(Contrast(image, text, objective, labels=True), data, how, checkpoint=checkpoint, progress=progress)
 
 
@@ -408,7 +393,7 @@ class GIST(NetworkRecipe):
         before = round(recall(torch.cat(lesson.joint), lesson.vectors[first]), 4)
         sources = [pictures.items[chosen[place]].source for place in lesson.pairs[:, 0].tolist()]
         read = TrainingPictures(base, sources, None, progress)
-        pairs = PicturePairs(read, lesson.texts, lesson.vectors, lesson.pairs, pictures.labels[chosen])
+        pairs = Pairs(read, lesson.vectors, lesson.pairs, pictures.labels[chosen], lesson.texts)
         how, objective = self._training(20, tower.tuning_lr, "constant"), Objective(tower.logit_scale, self.same_class)
         n = sum(p.numel() for p in towers.parameters())
         progress.note(f"training {n:,} weights: {16 * n / 1e9:.1f} GB, and what a batch leaves in the trunk")

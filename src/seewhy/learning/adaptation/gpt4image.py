@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,15 +21,14 @@ from ...encoders.base import Encoder, Layout
 from ...encoders.split import freeze
 from ...encoders.stream import encode_texts
 from ...errors import InputError
-from ...language.matching import Caption, of_pictures
+from ...language.matching import of_pictures
 from ...seeded import seeded
 from ...training.batches import Batch, TrainingData
 from ...training.loop import Schedule, Training, mean_terms, train
 from ...training.task import classified
-from ..contrast import PairTask, Still
+from ..contrast import PairTask, Still, recall
 from ..network_recipe import NetworkRecipe
 from ..objectives.pairs import GPT4Image as Alignment
-from ..retrieval import recall
 from .backbone import (
     Backbone,
     BackboneNetwork,
@@ -181,16 +180,17 @@ class GPT4Image(NetworkRecipe):
         held = with_logits(head, pictures.held_by(network.encoder(), progress)[1])
         told = f"{len(chosen):,} of your pictures with a text each, {len(pictures.classes)} classes"
         made = replace(self.classifier(network, pictures, head, held), trained_on=told)
-        return Outcome(made, pictures, steps_and_texts(done.history, own), keep=False)
+        # ``recall`` must rise between these, or the texts taught nothing.
+        steps = {"first_steps": mean_terms(done.history[:20]), "last_steps": mean_terms(done.history[-20:])}
+        figures = {**steps, "texts_by": sorted({c.model for c in own}), "n_texts": len(place)}
+        return Outcome(made, pictures, figures, keep=False)
 
     def _alignment(self, base: Encoder) -> Alignment:
-        tokens = self.backbone == "encoder" and base.layout.kind == "tokens"
-        tau = (0.05 if tokens else 0.2) if self.tau is None else self.tau
-        return Alignment(self.form, tau, self.lam)
+        own = 0.05 if self.backbone == "encoder" and base.layout.kind == "tokens" else 0.2
+        return Alignment(self.form, own if self.tau is None else self.tau, self.lam)
 
     @property
     def _training(self) -> Training:
-        slow = (("network.", self.encoder_lr),)
         return Training(
             self.n_steps,
             self.batch_size,
@@ -199,7 +199,7 @@ class GPT4Image(NetworkRecipe):
             schedule=self.schedule,
             seed=self.seed,
             warmup=max(1, self.n_steps // 50),
-            part_lr=slow if self.backbone == "encoder" else (),
+            part_lr=(("network.", self.encoder_lr),) if self.backbone == "encoder" else (),
         )
 
     def _student(self, base: Encoder, pictures: EncodedSet, text_width: int) -> tuple[Predictor, nn.Module]:
@@ -215,13 +215,3 @@ class GPT4Image(NetworkRecipe):
             convolutional = scratch or base.layout.kind != "tokens"
             width = predictor.weight.shape[1]
             return predictor, projection(self.projection, width, text_width, convolutional=convolutional)
-
-
-def steps_and_texts(history: Sequence[dict[str, float]], captions: Sequence[Caption]) -> dict[str, Any]:
-    """The first and the last steps, and whose texts they were; ``recall`` must rise, or the texts taught nothing."""
-    return {
-        "first_steps": mean_terms(history[:20]),
-        "last_steps": mean_terms(history[-20:]),
-        "texts_by": sorted({c.model for c in captions}),
-        "n_texts": len({c.texts[0] for c in captions}),
-    }

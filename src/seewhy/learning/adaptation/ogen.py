@@ -37,15 +37,6 @@ class FeatureGenerator(nn.Module):
         return normalize(self.mlp(query) + found, dim=-1).flatten(0, 1)
 
 
-@torch.no_grad()
-def statistics(
-    image: Float[Tensor, "n d"], labels: Tensor, n_classes: int
-) -> tuple[Float[Tensor, "c d"], Float[Tensor, "c d"]]:
-    """Mean and standard deviation of each class's pictures; 0 for one of a single picture."""
-    own = [image[labels == c] for c in range(n_classes)]
-    return torch.stack([x.mean(0) for x in own]), torch.stack([x.std(0, correction=0) for x in own])
-
-
 def neighbours(mean: Float[Tensor, "c d"], k: int) -> Tensor:
     """The ``k`` nearest other classes of each, by the product of means."""
     near = mean @ mean.T
@@ -66,7 +57,9 @@ class OGENTask(PromptTask):
         self.rates = (("generator.", how.generator_lr / (how.lr or lesson.lr)),)
         self.n_epochs, self.steps_per_epoch = lesson.n_epochs, lesson.steps_per_epoch
         n = len(lesson.classes)
-        self.mean, self.deviation = statistics(lesson.image, lesson.labels, n)
+        own = [lesson.image[lesson.labels == c].detach() for c in range(n)]
+        self.mean = torch.stack([x.mean(0) for x in own])
+        self.deviation = torch.stack([x.std(0, correction=0) for x in own])
         self.near = neighbours(self.mean, how.k)
         self.register_buffer("n_done", torch.zeros((), dtype=torch.long))
         self.register_buffer("past", prompt.vectors.detach().repeat(how.window_max, 1, 1))
@@ -166,8 +159,8 @@ class OGEN(PromptLearning):
     ``CE(u1, y)/4 + CE(u2, N)/(4k) + CE(u3, M)/(2k) + CE(x, y)/4``, as the authors' code has it; that code divides by
     ``k`` what is a mean already, and draws ``u`` from [0, 1), which is not around 0. Both are kept.
 
-    No name of a class without pictures is read unless ``new_names`` gives some, and then ``u3`` alone uses them. The
-    authors' code gives the very names that are judged on; names of anything else may be given.
+    No name of a class without pictures is read unless ``new_names`` gives some, and then ``u3`` alone uses them; the
+    authors' code gives the very names that are judged on.
 
     The teacher is not in the authors' code. After the paper: ``KL(teacher || student)`` on each batch, the teacher a
     running average of the prompt over the last ``m_t`` epochs, ``m_t`` widening as a cosine from ``window_min`` to

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, final
@@ -21,14 +20,12 @@ from ...classifiers.network import Network
 from ...encoders.base import Encoder
 from ...encoders.split import freeze
 from ...errors import DataError
-from ...pictures.samples import Sample, Samples
+from ...pictures.samples import Sample
 from ...progress import Progress
 from ...seeded import seeded
 from ...training.batches import TrainingData
 from ...training.loop import Training, train
-from ..cost import count
 from ..network_recipe import NetworkRecipe
-from ..outputs import Cost
 from ..way import choose
 from .prompts import Kept, Names, PromptedNetwork, PromptNetwork, PromptTask, image_vectors, opened
 from .prompts import tried as tried_on
@@ -107,7 +104,10 @@ class PromptRecipe(NetworkRecipe):
         chosen_on, measured = self._held(pictures, progress)
         chosen = pictures.trained
         own, labels = [pictures.items[i] for i in chosen], pictures.labels[chosen]
-        lesson, data = self._lesson(on, pictures.classes, own, pictures.pooled[chosen], labels, progress)
+        image, names = image_vectors(on, pictures.pooled[chosen]), Names(opened(on), pictures.classes)
+        data = TrainingData(len(own), {self.column: self.shown(on, own, image, progress), "labels": labels})
+        steps = data.steps_per_epoch(self.batch_size)
+        lesson = Lesson(on, pictures.classes, names, image, labels, self.epochs, steps, self.rate(on))
         with seeded(self.seed):
             task = self.task(lesson)
         digests, parameters = [pictures.digests[i] for i in chosen], json.loads(json.dumps(self.parameters()))
@@ -152,20 +152,6 @@ class PromptRecipe(NetworkRecipe):
             )
         return chosen_on, measured
 
-    def _lesson(
-        self,
-        on: Encoder,
-        classes: tuple[str, ...],
-        items: Sequence[Sample],
-        pooled: Float[Tensor, "n p"],
-        labels: Int[Tensor, " n"],
-        progress: Progress,
-    ) -> tuple[Lesson, TrainingData]:
-        image = image_vectors(on, pooled)
-        data = TrainingData(len(items), {self.column: self.shown(on, items, image, progress), "labels": labels})
-        names, steps = Names(opened(on), classes), data.steps_per_epoch(self.batch_size)
-        return Lesson(on, classes, names, image, labels, self.epochs, steps, self.rate(on)), data
-
     def rate(self, on: Encoder) -> float:
         """The learning rate: unless given, the tower's own, or CoOp's."""
         return self.lr or float(getattr(on.text, "prompt_lr", 2e-3))
@@ -183,23 +169,6 @@ class PromptRecipe(NetworkRecipe):
             warmup=steps_per_epoch if self.epochs > 1 else 0,
             seed=self.seed,
         )
-
-    @final
-    def estimate(self, on: Encoder, samples: Samples) -> Cost:
-        """Look at some pictures, train a few steps, and count."""
-        self.refuse(on)
-
-        def begun(pooled: Tensor) -> tuple[PromptTask, TrainingData]:
-            n = min(len(pooled), len(samples.items))
-            labels = torch.arange(n) % len(samples.classes)
-            lesson, data = self._lesson(on, samples.classes, samples.items[:n], pooled[:n], labels, Progress())
-            with seeded(self.seed):
-                return self.task(replace(lesson, n_epochs=1, steps_per_epoch=1)), data
-
-        each = Counter(item.label for item in samples.items)
-        n = sum(min(self.shots or most, most) for most in each.values())
-        steps = max(1, n // min(self.batch_size, n))
-        return count(on, samples.items, len(samples.classes), begun, self.training(on, steps))
 
 
 @dataclass(frozen=True)
@@ -245,10 +214,7 @@ def drawn(pictures: EncodedSet, shots: int | None, seed: int, progress: Progress
 
 
 def halved(pictures: EncodedSet, seed: int) -> tuple[Int[Tensor, " m"], Int[Tensor, " n"]]:
-    """Held-out pictures to choose on, and others to measure on: half of each class, those of the same thing together.
-
-    A class whose held-out pictures show one thing is on one side, by turns on either.
-    """
+    """Held-out pictures to choose on and to measure on: half of each class, those of one thing together."""
     generator, side = torch.Generator().manual_seed(seed), {}
     turn = 0
     for k in range(len(pictures.classes)):

@@ -50,10 +50,7 @@ def opened(on: Encoder) -> TrainableText:
 
 
 class Names:
-    """Classes' names, looked up in the vocabulary once; what follows the name in the encoder's own template follows.
-
-    Names of like length are read together, as padding costs what words cost.
-    """
+    """Classes' names with what follows in the encoder's template, looked up once; like lengths are read together."""
 
     def __init__(self, tower: TrainableText, classes: Sequence[str]) -> None:
         self.tower, self.n = tower, len(classes)

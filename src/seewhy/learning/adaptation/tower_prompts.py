@@ -76,11 +76,7 @@ class Towers:
 
 
 class TowerPrompt(Prompt):
-    """Vectors before the names, others in deeper layers, and those among a picture's patches.
-
-    In each layer its vectors take the place of what became of those before; behind the last of these layers they travel
-    on. Vectors among patches are linear maps of those among words (MaPLe), or their own.
-    """
+    """Vectors before the names, and in each of the first layers of both towers; among patches by maps, or their own."""
 
     def __init__(
         self,
@@ -292,19 +288,14 @@ class MaPLe(TowerPromptLearning):
 
     With ``P_i`` the vectors in layer ``i`` of the words half, those in layer ``i`` of the picture tower are
     ``F_i(P_i)``, for the first ``depth`` layers (equations 4 to 8); trained by the cross entropy of CoOp. What became
-    of the vectors of one layer is thrown away in the next of these, and travels on behind the last.
-
-    Pictures are seen otherwise afterwards: the classifier has an encoder of its own, which looks at everything anew.
+    of the vectors of one layer is thrown away in the next of these, and travels on behind the last. The classifier has
+    an encoder of its own, which looks at everything anew.
 
     Differences: single precision; vectors stand behind the class token, theirs behind the patches, which is the same;
     one epoch of a rising rate instead of one at 1e-5; the encoder's own template follows the name.
 
     Cost: one pass of the picture tower for every picture and epoch, forwards and backwards, and one of the words half
     over all classes per step; when predicting, as the encoder.
-
-    Example:
-        >>> MaPLe(shots=16).depth
-        9
     """
 
     name: ClassVar[str] = "maple"
@@ -324,13 +315,12 @@ class ConsistentTowers(TowerTask, Consistent):
         self, towers: Towers, prompt: TowerPrompt, lesson: Lesson, text: float, image: float, weights: list[float]
     ) -> None:
         super().__init__(towers, prompt, lesson.names)
-        self.weights_held, self.plain = (text, image), (nn.Sequential(towers.on.trunk, towers.on.head),)
-        self.begin(lesson, weights)
+        self.plain = (nn.Sequential(towers.on.trunk, towers.on.head),)
+        self.begin(lesson, weights, text, image)
 
-    def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
-        with torch.no_grad():
-            image_before = image_of(self.plain[0], self.on, batch["pixels"])
-        return self.held(*features, image_before, batch, self.weights_held)
+    @torch.no_grad()
+    def unprompted(self, image: Tensor, batch: Batch) -> Tensor:
+        return image_of(self.plain[0], self.on, batch["pixels"])
 
 
 @classifiers.register
@@ -341,9 +331,7 @@ class PromptSRCTowers(TowerPromptLearning):
     ``L = CE + text_weight mean|T - T_0| + image_weight mean|x - x_0| + KL(p_0 || p) / k``, with ``T_0``, ``x_0`` and
     ``p_0`` of the frozen encoder on the same crop, and in the end the average of all epochs' vectors by a Gaussian
     (sections 3.2 and 3.3). ``promptsrc`` is the same with vectors before the names alone, for any encoder with tokens
-    in its words half.
-
-    Pictures are seen otherwise afterwards: the classifier has an encoder of its own, which looks at everything anew.
+    in its words half. The classifier has an encoder of its own, which looks at everything anew.
 
     Differences: single precision; the encoder's own templates instead of the authors' sixty; vectors stand behind the
     class token, theirs behind the patches, which is the same; one epoch of a rising rate instead of one at 1e-5.
@@ -357,10 +345,6 @@ class PromptSRCTowers(TowerPromptLearning):
         image_weight: of the distance from what pictures were (authors: 10).
         mean_epoch: middle of the Gaussian, as a part of the epochs (authors: 15 of 20).
         epoch_std: its width, as a part of the epochs (authors: 1 of 20).
-
-    Example:
-        >>> PromptSRCTowers().parameters()["image_weight"]
-        10.0
     """
 
     name: ClassVar[str] = "promptsrc_towers"

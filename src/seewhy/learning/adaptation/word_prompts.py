@@ -43,10 +43,6 @@ class CoOp(PromptLearning):
     forgets little, where theirs keeps all.
 
     Cost: one pass of the words half over all classes per step, forwards and backwards; nothing when predicting.
-
-    Example:
-        >>> CoOp(shots=4).parameters()["words"]
-        'a photo of a'
     """
 
     name: ClassVar[str] = "coop"
@@ -168,11 +164,7 @@ class CoCoOp(PromptLearning):
 
 
 def epoch_weights(n_epochs: int, mean: float, std: float) -> list[float]:
-    """How much each epoch's prompt counts in the end: a Gaussian over epochs 1, 2, …, that adds up to 1.
-
-    >>> [round(w, 3) for w in epoch_weights(4, 3, 1)]
-    [0.058, 0.258, 0.426, 0.258]
-    """
+    """How much each epoch's prompt counts in the end: a Gaussian over epochs 1, 2, …, that adds up to 1."""
     raw = [math.exp(-0.5 * ((epoch - mean) / std) ** 2) for epoch in range(1, n_epochs + 1)]
     return [weight / sum(raw) for weight in raw]
 
@@ -195,22 +187,26 @@ class Consistent(PromptTask):
     n_done: Tensor
     average: Tensor
 
-    def begin(self, lesson: Lesson, weights: list[float]) -> None:
-        """Take what names were, and how much each epoch counts."""
+    def begin(self, lesson: Lesson, weights: list[float], text: float, image: float) -> None:
+        """Take what names were, how much each epoch counts, and how much the distances of texts and pictures."""
         self.weights, self.steps_per_epoch = weights, lesson.steps_per_epoch
+        self.weights_held = (text, image)
         self.before = as_it_was(lesson.on.text, lesson.classes)
         self.register_buffer("n_done", torch.zeros((), dtype=torch.long))
         self.register_buffer("average", torch.zeros_like(parameters_to_vector(self.prompt.parameters()).detach()))
 
-    def held(
-        self, image: Tensor, text: Tensor, image_before: Tensor, batch: Batch, weights: tuple[float, float]
-    ) -> dict[str, Tensor]:
-        """The terms: ``weights`` are of the distances of texts and of pictures."""
-        logits, logits_before = self.scale * image @ text.T, self.scale * image_before @ self.before.T
+    def unprompted(self, image: Tensor, batch: Batch) -> Tensor:
+        """What pictures were before; in a tower without prompts the same."""
+        return image
+
+    def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
+        (image, text), (of_text, of_image) = features, self.weights_held
+        before = self.unprompted(image, batch)
+        logits, logits_before = self.scale * image @ text.T, self.scale * before @ self.before.T
         terms = classified(logits, batch["labels"])
-        held = consistency(text, self.before, logits, logits_before, weights[0])
-        if weights[1]:
-            held = held + weights[1] * l1_loss(image, image_before)
+        held = consistency(text, self.before, logits, logits_before, of_text)
+        if of_image:
+            held = held + of_image * l1_loss(image, before)
         return {**terms, "loss": terms["loss"] + held, "held": held}
 
     def after_step(self) -> None:
@@ -222,19 +218,6 @@ class Consistent(PromptTask):
         self.average += self.weights[min(epoch, len(self.weights)) - 1] * parameters_to_vector(own).detach()
         if epoch == len(self.weights):
             vector_to_parameters(self.average, own)
-
-
-class ConsistentTask(Consistent):
-    """The same where pictures stay as they are."""
-
-    def __init__(self, prompt: SharedPrompt, lesson: Lesson, scale: float, weight: float, weights: list[float]) -> None:
-        super().__init__(prompt, lesson.names, scale)
-        self.weight = weight
-        self.begin(lesson, weights)
-
-    def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
-        image, text = features
-        return self.held(image, text, image, batch, (self.weight, 0.0))
 
 
 @classifiers.register
@@ -268,4 +251,6 @@ class PromptSRC(PromptLearning):
         tower, n = opened(lesson.on), lesson.n_epochs
         prompt = SharedPrompt(begun(tower, self.words, self.n_tokens))
         weights = epoch_weights(n, self.mean_epoch * n, max(self.epoch_std * n, 0.5))
-        return ConsistentTask(prompt, lesson, tower.logit_scale, self.text_weight, weights)
+        task = Consistent(prompt, lesson.names, tower.logit_scale)
+        task.begin(lesson, weights, self.text_weight, 0.0)
+        return task

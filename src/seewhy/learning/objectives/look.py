@@ -12,8 +12,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from ...bounds import Bound, Count, Natural, NotNegative, Part, Positive, SomePart
 from . import objectives
-from .pictures import Beside, Classes, Vectors, Views
-from .queue import Queue, log_sums, nearest, own_places
+from .pictures import Beside, Classes, Queue, Vectors, Views, log_sums, nearest, own_places
 
 
 class Neighbours(Queue):
@@ -43,8 +42,7 @@ class LOOK(Vectors):
 
     There is no public code, and the body of the paper was not at hand: the loss is rebuilt from its abstract and from
     what this family of methods does. How it starts, the store, k, temperature and momentum are ours. Networks that had
-    learnt nothing, whose vectors all lie near one place, came to one place altogether with ``"none"`` and
-    ``"own_class"`` on drawn shapes; those keep what an encoder that has learnt something knows.
+    learnt nothing came to one place altogether with ``"none"`` and ``"own_class"`` on drawn shapes.
 
     Cost: one pass of the slow copy a view that it sees, and one product with the store; memory does not grow with the
     store. Slow vectors of the batch itself go into the store before it is compared with.
@@ -60,11 +58,6 @@ class LOOK(Vectors):
         n_store: pictures in the store, at most all that are trained on.
         momentum: of the slow copy at first; it rises to 1. With 0 it is the network itself.
         n_views: of each picture; the last goes through the slow copy.
-
-    Example:
-        >>> same = torch.ones(4, 1, 2)
-        >>> round(float(LOOK(k=3)(same, torch.tensor([0, 0, 1, 1]))), 3)  # one of three others is like each: log 3
-        1.098
     """
 
     name: ClassVar[str] = "look"
@@ -136,10 +129,7 @@ def votes(
     without: tuple[Tensor, Tensor],
     own_class: bool = False,
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-    """The part of the k nearest neighbours' weight that is of each query's own class, and ``exp`` of its entropy.
-
-    Pairs ``without`` do not count; with ``own_class`` the best of its class joins those of a query that has none of it.
-    """
+    """The part of the k nearest neighbours' weight that is of each query's own class, and ``exp`` of its entropy."""
     near, where = nearest(query, store, k, without)
     right = classes[where] == labels[:, None]
     counts = near.isfinite()

@@ -36,7 +36,6 @@ class CLIP(LearntScale):
     """Each picture must find its own text among those of the batch, and each text its own picture.
 
     ``s_ij = exp(theta) cos(image_i, text_j)``; ``loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2`` (section 2.3).
-    ``theta`` is learnt, and held between 0 and ``ln(max_scale)`` after each step, as open_clip does.
 
     Equal to ``open_clip.loss.ClipLoss`` in loss and gradients, also over several processes. Two pairs with the same
     text are wrong answers for one another, as there. A random start costs about ``ln(batch)``.
@@ -56,8 +55,7 @@ class SigLIP(Contrastive):
     """Every picture beside every text is one question: do they belong together?
 
     ``s_ij = exp(t) cos(image_i, text_j) + b``; ``loss = -1/n sum_ij log sigmoid(z_ij s_ij)``, where ``z`` is 1 for a
-    pair and -1 for all others (equation 1 and algorithm 1). ``t`` and ``b`` are learnt; ``exp(t)`` is held between 1
-    and ``max_scale``, as open_clip does, where the paper has no bound.
+    pair and -1 for all others (equation 1 and algorithm 1). ``t`` and ``b`` are learnt; the paper has no ``max_scale``.
 
     Equal to ``open_clip.loss.SigLipLoss`` in loss and gradients, also over several processes.
 
@@ -65,10 +63,6 @@ class SigLIP(Contrastive):
         scale: of the cosines at first; the paper's 10.
         bias: at first; the paper's -10, so that the many wrong pairs cost little at the start.
         max_scale: of ``exp(t)``.
-
-    Example:
-        >>> round(float(SigLIP(scale=1.0, bias=0.0)(torch.eye(2), torch.eye(2))), 4)  # log(1 + exp(-1)) + log 2
-        1.0064
     """
 
     name: ClassVar[str] = "siglip"
@@ -102,15 +96,11 @@ class ALIGN(Contrastive):
     where ``q_i`` is ``label_smoothing / n`` everywhere and what is left of 1 more at ``i``. ``sigma`` is learnt.
 
     There is no code of the authors. Twice the loss of the port in transformers, which takes the mean of both
-    directions where the paper takes the sum: that is a factor of the learning rate.
+    directions where the paper takes the sum.
 
     Args:
         temperature: ``sigma`` at first; the paper's 1.
         label_smoothing: the paper's 0.1.
-
-    Example:
-        >>> round(float(ALIGN(label_smoothing=0.0)(torch.eye(2), torch.eye(2))), 4)  # 2 log(1 + exp(-1))
-        0.6265
     """
 
     name: ClassVar[str] = "align"
@@ -137,18 +127,13 @@ class ConVIRT(Contrastive):
     ``s_ij = cos(image_i, text_j) / tau``; ``loss = lam mean_i CE(s_i·, i) + (1 - lam) mean_j CE(s_·j, j)`` (equations 2
     to 4). Which sentence of a report is drawn anew at every step.
 
-    The authors published no training code; equal to ``NTXentLoss`` of the port that is used most. That port's text
-    side gets no gradient, and this one's does. Two reports that say the same ("no effusion") are wrong answers for one
-    another, as in the paper.
+    There is no training code of the authors; equal to ``NTXentLoss`` of the port that is used most, whose text side
+    gets no gradient. Two reports that say the same ("no effusion") are wrong answers for one another, as in the paper.
 
     Args:
         temperature: ``tau``, which is not learnt; the paper's 0.1.
         lam: weight of pictures over sentences; the paper's 0.75.
         spans: what is drawn of a report, ``"sentence"``, or ``"text"`` for the whole.
-
-    Example:
-        >>> round(float(ConVIRT(temperature=1.0)(torch.eye(2), torch.eye(2))), 4)  # log(1 + exp(-1))
-        0.3133
     """
 
     name: ClassVar[str] = "convirt"
@@ -176,17 +161,12 @@ class MedCLIP(LearntScale):
     mean_j CE(s_·j, q_j)) / 2`` (section 3.3). Labels may be classes too: alike are then those of one class. Without
     labels it is CLIP's objective, as in the authors' code.
 
-    Follows ``_soft_clip_loss`` of the authors' code, whose likeness is the plain product; the paper divides by the
-    lengths of ``l`` and ``m``, which leaves targets that are nearly even: ``targets`` shows them. Its second term, of
-    augmented texts, is left out. Pictures and texts need not be pairs: ``labels`` may be two, one of each side.
+    Follows ``_soft_clip_loss`` of the authors' code; the paper divides by the lengths of ``l`` and ``m``, which leaves
+    ``targets`` that are nearly even. Its second term, of augmented texts, is left out. Pictures and texts need not be
+    pairs: ``labels`` may be two, one of each side.
 
     Args:
         alike: ``"dot"`` as the code, or ``"cosine"`` as the paper.
-
-    Example:
-        >>> both = torch.tensor([[1, -1], [1, -1]])  # the same found twice: each text is half right for each picture
-        >>> round(float(MedCLIP(temperature=1.0)(torch.eye(2), torch.eye(2), both)), 4)  # log(1 + exp(-1)) + 1 / 2
-        0.8133
     """
 
     name: ClassVar[str] = "medclip"
@@ -225,11 +205,6 @@ class GIST(Contrastive):
     Args:
         scale: of the cosines; CLIP's 100.
         same_class: what pairs of one class but different samples are; ``"negative"`` is the authors'.
-
-    Example:
-        >>> pairs = torch.eye(2)
-        >>> round(float(GIST(scale=1.0)(pairs, pairs)), 4)  # log(1 + exp(-1))
-        0.3133
     """
 
     name: ClassVar[str] = "gist"
@@ -252,21 +227,16 @@ class FocalLens(LearntScale):
     """Each picture, seen under an instruction, must find its answer among those of the batch, and each answer it.
 
     ``s_ij = exp(theta) cos(F(image_i, instruction_i), G(answer_j))``;
-    ``loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2``, with ``theta`` learnt and held as CLIP's. A picture comes
-    with several instructions, so that its answer to one is a wrong answer to another. ``F`` is
-    :class:`seewhy.learning.encoders.instructed.InstructedHead`; ``G`` is the words half, frozen.
+    ``loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2``. A picture comes with several instructions, so that its
+    answer to one is a wrong answer to another. ``F`` is a head behind a frozen encoder
+    (:class:`seewhy.learning.encoders.instructed.InstructedHead`), ``G`` the words half, frozen.
 
-    There is no code of the authors, and this is written from the abstract and reviews: a head behind a frozen encoder
-    stands for the tuned vision transformer. Short answers repeat ("red"), and what is done with those is ours.
+    There is no code of the authors, and this is written from the abstract and reviews: the head stands for the tuned
+    vision transformer. Short answers repeat ("red"), and what is done with those is ours.
 
     Args:
         same_answer: triplets with the same answer are left out of the comparison (``"masked"``), right with equal parts
             (``"positive"``), or wrong (``"negative"``).
-
-    Example:
-        >>> answers = torch.tensor([7, 7, 3])  # the second row shares the first's answer, and is not compared with it
-        >>> round(float(FocalLens(1.0)(torch.eye(3), torch.eye(3), answers)), 4)
-        0.3927
     """
 
     name: ClassVar[str] = "focallens"
@@ -303,10 +273,6 @@ class Prefix(LearntScale):
         n_tokens: of each prefix; the paper's 1.
         debiased: whether each batch comes from one source.
         same_label: whether pairs with one label are right for one another (UniCL); else only its own text is (CLIP).
-
-    Example:
-        >>> round(float(Prefix(1.0)(torch.eye(2), torch.eye(2), torch.tensor([5, 5]))), 4)  # 1/2 more than CLIP's
-        0.8133
     """
 
     name: ClassVar[str] = "prefix"
@@ -342,10 +308,6 @@ class GPT4Image(Contrastive):
         form: which of the three; the authors' default is ``"clip"``.
         tau: temperature; the authors' 0.2 for ResNets, 0.05 for DeiT.
         lam: weight beside the cross entropy; the authors' 0.3.
-
-    Example:
-        >>> float(GPT4Image("byol")(torch.eye(2), torch.eye(2).flip(0)))
-        2.0
     """
 
     name: ClassVar[str] = "gpt4image"
@@ -381,8 +343,7 @@ class FocalContrastive(LearntScale):
     """Each picture beside each text is one question, and hard ones count most: rare things are learnt from few pairs.
 
     ``loss = 2/n sum_ij w_ij (1 - p_ij)^gamma (-log p_ij)`` with ``p_ij = sigmoid(s_ij)`` for a pair, ``sigmoid(-s_ij)``
-    for all others, ``s_ij = exp(theta) cos(image_i, text_j)``, ``w`` ``alpha`` and ``1 - alpha``. ``theta`` is learnt,
-    and held between 0 and ``ln(max_scale)``.
+    for all others, ``s_ij = exp(theta) cos(image_i, text_j)``, ``w`` ``alpha`` and ``1 - alpha``.
 
     Equal to the authors' ``compute_focal_contrastive_loss`` divided by the batch. Both directions are the same, so one
     is computed. There is no bias, unlike SigLIP's.
@@ -390,10 +351,6 @@ class FocalContrastive(LearntScale):
     Args:
         alpha: weight of pairs; the authors' 0.5.
         gamma: how little counts what is answered well; the authors' 1. At 0, SigLIP's without its bias.
-
-    Example:
-        >>> round(float(FocalContrastive(temperature=1.0, gamma=0.0)(torch.eye(2), torch.eye(2))), 4)
-        1.0064
     """
 
     name: ClassVar[str] = "focal_contrastive"

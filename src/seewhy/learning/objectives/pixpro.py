@@ -33,12 +33,7 @@ class Propagation(nn.Module):
 
 
 def likeness(cells: Float[Tensor, "b d h w"], gamma: float) -> Float[Tensor, "b cells cells"]:
-    """``max(cos(x_i, x_j), 0) ^ gamma`` of all cells of a map; a cell's row says where the picture is like it.
-
-    >>> cells = torch.tensor([[[[1.0, 0.6, -1.0]], [[0.0, 0.8, 0.0]]]])
-    >>> [round(v, 2) for v in likeness(cells, 2.0)[0, 0].tolist()]
-    [1.0, 0.36, 0.0]
-    """
+    """``max(cos(x_i, x_j), 0) ^ gamma`` of all cells of a map; a cell's row says where the picture is like it."""
     unit = normalize(cells, dim=1).flatten(2)
     cosine = torch.einsum("bdi,bdj->bij", unit, unit).clamp_min(0.0)
     # A root has no slope at 0.
@@ -59,10 +54,9 @@ class PixPro(Dense):
     x'_j) / temperature)`` over all cells of the other view, mean over cells that have a pair; no ``g``, no propagation.
     ``form="plain"`` is ``y_i = g(x_i)``.
 
-    Equal to the authors' ``featprop``, ``regression_loss`` and instance loss, given the same boxes. They keep a
-    mirrored box with left and right exchanged; here it is upright with a mark beside it, which gives the same places.
-    They count fractions from the first pixel to the last (``1 / (W - 1)``); here a box goes from edge to edge, which
-    decides otherwise on 0.7 % of the pairs of random crops of 500 x 375 pixels in 7 x 7 cells, those on the threshold.
+    Equal to the authors' ``featprop``, ``regression_loss`` and instance loss, given the same boxes. They count
+    fractions from the first pixel to the last (``1 / (W - 1)``); here a box goes from edge to edge, which decides
+    otherwise on 0.7 % of the pairs of random crops of 500 x 375 pixels in 7 x 7 cells, those on the threshold.
     PixContrast they did not publish: it follows the paper.
 
     Args:
@@ -74,13 +68,6 @@ class PixPro(Dense):
         instance_weight: of whole views beside cells: ``-2 cos`` of a predicted pooled vector and the slow branch's,
             both ways; the published runs' 0, the paper's combination 1.
         momentum: of the slow branch at first, which rises to 1; the authors' 0.99.
-
-    Example:
-        >>> maps = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]]])  # two cells that have nothing in common
-        >>> boxes, flipped = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]] * 2), torch.zeros(2, 1).bool()
-        >>> contrast = PixPro(form="contrast", threshold=0.4)
-        >>> round(float(contrast(maps, maps, boxes, flipped)), 4)  # log(1 + exp(-1 / 0.3))
-        0.0351
     """
 
     name: ClassVar[str] = "pixpro"
@@ -140,12 +127,7 @@ def centres(boxes: Boxes, flipped: Flipped, height: int, width: int) -> Float[Te
 
 
 def apart(boxes: Boxes, flipped: Flipped, height: int, width: int) -> Float[Tensor, "b cells cells"]:
-    """How far the cells of a first view lie from those of a second, in diagonals of the larger cell of the two.
-
-    >>> boxes, flipped = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]] * 2), torch.tensor([[False], [True]])
-    >>> [[round(v, 2) for v in row] for row in apart(boxes, flipped, 1, 2)[0].tolist()]
-    [[0.45, 0.0], [0.0, 0.45]]
-    """
+    """How far the cells of a first view lie from those of a second, in diagonals of the larger cell of the two."""
     first, second = centres(boxes, flipped, height, width)
     cells = (boxes[..., 2:] - boxes[..., :2]) / boxes.new_tensor([width, height])
     diagonal = cells.norm(dim=-1).amax(0)

@@ -38,11 +38,6 @@ class GLoRIA(Regional):
         scale: of likenesses of both parts; the authors' ``temp3``, 10. None of them is learnt.
         local_weight: of the parts beside the whole; the authors' 1.
         spans: what is drawn of a report, ``"sentence"`` as the authors do, or ``"text"`` for the whole.
-
-    Example:
-        >>> regions = torch.eye(2)[:, None].repeat(1, 3, 1)
-        >>> round(float(GLoRIA(scale=1.0).local(regions, torch.eye(2)[:, None])), 4)  # 2 log(1 + exp(-5))
-        0.0134
     """
 
     name: ClassVar[str] = "gloria"

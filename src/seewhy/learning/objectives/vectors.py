@@ -13,8 +13,7 @@ from torch.nn.functional import cross_entropy, normalize
 from ...bounds import Bound, Count, Natural, NotNegative, OpenPart, Part, Positive
 from ...heads.sparse_concepts import concept_scores, n_kept, sparsify
 from . import objectives
-from .pictures import Beside, Classes, Vectors, Views
-from .queue import Queue, log_sums
+from .pictures import Beside, Classes, Queue, Vectors, Views, log_sums
 
 
 class Layer(Beside):
@@ -35,13 +34,6 @@ class CrossEntropy(Vectors):
     Args:
         label_smoothing: part of the right answer that is spread over all classes.
         n_views: of each picture; one, as is usual.
-
-    Example:
-        >>> layer = Layer(2, 2)
-        >>> _ = layer.layer.weight.data.copy_(torch.eye(2)), layer.layer.bias.data.zero_()
-        >>> loss = CrossEntropy()(torch.eye(2)[:, None], torch.tensor([0, 1]), state=layer)
-        >>> round(float(loss.detach()), 4)  # log(1 + exp(-1))
-        0.3133
     """
 
     name: ClassVar[str] = "cross_entropy"
@@ -108,16 +100,6 @@ class IIS(Vectors):
         weight: ``w`` of the second term; 0 is the plain cross entropy with the same start and order.
         concepts: ``"pictures"`` or ``"random"``.
         n_views: of each picture.
-
-    Example:
-        >>> layers = Layers(2, 2, 2, 2, True).requires_grad_(False)
-        >>> for layer in (layers.whole, layers.sparse):
-        ...     _ = layer.weight.copy_(torch.eye(2)), layer.bias.zero_()
-        >>> layers.owner.copy_(torch.tensor([0, 1])).tolist()
-        [0, 1]
-        >>> loss = IIS(n_concepts=2)(torch.eye(2)[:, None], torch.tensor([0, 1]), state=layers)
-        >>> round(float(loss), 3)  # log(1 + exp(-1)) and, the concepts at 1 and -1, log(1 + exp(-2))
-        0.44
     """
 
     name: ClassVar[str] = "iis"
@@ -225,11 +207,6 @@ class SupCon(Vectors):
         n_views: of each picture.
         n_store: pictures of the queue; 0 compares within the batch.
         momentum: of the slow copy at first; it rises to 1.
-
-    Example:
-        >>> views = torch.eye(2)[:, None]
-        >>> round(float(SupCon(temperature=1.0)(views.repeat(2, 1, 1), torch.tensor([0, 1, 0, 1]))), 4)
-        0.5514
     """
 
     name: ClassVar[str] = "supcon"
@@ -277,10 +254,7 @@ def against_store(
     classes: Int[Tensor, " n"],
     temperature: float,
 ) -> Float[Tensor, ""]:
-    """The same loss over a store that does not learn; a query whose class is not in it adds 0.
-
-    The mean over a class is a product with the class's mean, so that scores are made once, for the sum of all.
-    """
+    """The same loss over a store, by classes' means, so that scores are made once; a class not in it adds 0."""
     n_classes = int(torch.maximum(classes.max(), labels.max())) + 1
     sums = store.new_zeros(n_classes, store.shape[1]).index_add_(0, classes, store)
     count = torch.bincount(classes, minlength=n_classes)[labels]
