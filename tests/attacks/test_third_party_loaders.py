@@ -32,7 +32,7 @@ ONLY: dict[str, set[str]] = {
     "load_tensors": {"storage/reading.py"},
     "input": set(),
     "read_text": {  # files of the person's, and of the packages
-        "language/annotation/formats.py", "classifiers/pretrained.py", "planted.py", "language/textualize_run.py",
+        "language/annotation/formats.py", "classifiers/unfitted.py", "planted.py", "language/textualize_run.py",
         "descriptions/base.py", "language/captions.py", "cli/annotate.py",
         "cli/options.py", "encoders/engines.py", "encoders/names.py", "studies/inspection/earlier.py",
         "training/memory.py", "storage/marks.py", "report/glossary.py", "cli/verbs.py",
@@ -171,7 +171,7 @@ def test_databases_are_opened_in_one_place() -> None:
 def test_what_seewhy_made_is_read_by_one_reader() -> None:
     """JSON and bytes of saved things come through storage/reading.py alone."""
     allowed = {
-        "classifiers/pretrained.py:json.loads",  # of the package
+        "classifiers/unfitted.py:json.loads",  # of the package
         "attributions/t_tame_training.py:json.loads",  # of a text just made
     }
     found = {

@@ -86,7 +86,7 @@ class PictureRecipe(Recipe):
     Args:
         held_out: part of the pictures on which the figures on the card are measured.
         split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
-        n_bank: pictures whose patches are kept as evidence; none for recipes that keep none, or their own.
+        n_bank: pictures whose patches are kept as evidence.
         seed: of the splits.
     """
 
