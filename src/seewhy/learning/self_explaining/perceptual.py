@@ -133,9 +133,8 @@ def distance(a: Float[Tensor, "n 1 h w"], b: Float[Tensor, "m 1 h w"]) -> Float[
 
 def judge_of(side: int, n_classes: int) -> nn.Sequential:
     """The authors' classifier of seen pictures: side²-500-100-k with ReLU."""
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(side * side, 500), nn.ReLU(), nn.Linear(500, 100), nn.ReLU(), nn.Linear(100, n_classes)
-    )
+    first, last = nn.Linear(side * side, 500), (nn.Linear(500, 100), nn.ReLU(), nn.Linear(100, n_classes))
+    return nn.Sequential(nn.Flatten(), first, nn.ReLU(), *last)
 
 
 @dataclass(frozen=True)
@@ -156,6 +155,19 @@ class Shape:
     def transform(self) -> Transform:
         size = (self.side, self.side)
         return Transform(size, size, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+    def encoder(self, name: str, trunk: nn.Module, head: nn.Module, fingerprint: str) -> Encoder:
+        """What looks through a trunk and a head at pictures of this size."""
+        return Encoder(
+            name=f"{name} of {self.side} px",
+            transform=self.transform,
+            trunk=lambda: trunk,
+            head=head,
+            layout=Layout(),
+            fingerprint=fingerprint,
+            module=lambda: nn.Sequential(trunk, head),
+            engine="torch",
+        )
 
 
 @dataclass(frozen=True)
@@ -183,16 +195,8 @@ class PerceptualNetwork(Network):
 
     def encoder(self) -> Encoder:
         trained = {name: t for name, t in self.tensors().items() if name not in ("known", "labels")}
-        return Encoder(
-            name=f"perceiver of {self.shape.side} px",
-            transform=self.shape.transform,
-            trunk=lambda: self.trunk,
-            head=freeze(self.judge),
-            layout=Layout(),
-            fingerprint=weights_digest(trained, f"{self.loop}{self.shape.transform.fingerprint}"),
-            module=lambda: nn.Sequential(self.trunk, self.judge),
-            engine="torch",
-        )
+        digest = weights_digest(trained, f"{self.loop}{self.shape.transform.fingerprint}")
+        return self.shape.encoder("perceiver", self.trunk, freeze(self.judge), digest)
 
     @torch.no_grad()
     def perceived(self, pixels: Float[Tensor, "3 h w"]) -> Perception | None:
@@ -385,12 +389,4 @@ def frobenius(a: Float[Tensor, "b 1 h w"], b: Float[Tensor, "b 1 h w"]) -> Float
 def reader(shape: Shape) -> Encoder:
     """An encoder that only reads: its pooled vector is the grey picture itself."""
     trunk = freeze(Perceive(nn.Identity(), Loop("none")))
-    return Encoder(
-        name=f"grey pictures of {shape.side} px",
-        transform=shape.transform,
-        trunk=lambda: trunk,
-        head=nn.Flatten(),
-        layout=Layout(),
-        fingerprint=f"grey{shape.side}",
-        engine="torch",
-    )
+    return shape.encoder("grey pictures", trunk, nn.Flatten(), f"grey{shape.side}")
