@@ -48,8 +48,7 @@ from seewhy.learning.self_explaining.prompt_cam.network import (
 )
 from seewhy.learning.self_explaining.prompt_cam.recipe import PromptCAM as Recipe
 from seewhy.metrics.base import shuffled
-from seewhy.metrics.deletion import Deletion
-from seewhy.metrics.insertion import Insertion
+from seewhy.metrics.pixel_curve import Deletion, Insertion
 from seewhy.pictures.images import read_picture
 from seewhy.pictures.samples import Sample, Samples, load_samples, split
 from seewhy.storage.features import FeatureStore

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.errors import InputError
 from seewhy.heads.head import Target
 from seewhy.learning.self_explaining.comet.network import COMETMask, COMETNetwork

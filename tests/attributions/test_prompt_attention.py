@@ -16,7 +16,7 @@ from seewhy.attributions.attention import run_with_attention
 from seewhy.attributions.attention_rollout import AttentionRollout
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.base import EncoderOutput
 from seewhy.errors import InputError
 from seewhy.explanation.base import Where

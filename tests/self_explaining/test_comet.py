@@ -17,8 +17,8 @@ from torch.nn.functional import cross_entropy
 
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.encoded_set import EncodedSet
-from seewhy.classifiers.pretrained import Pretrained
 from seewhy.classifiers.saving import load
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.descriptions import Descriptions
 from seewhy.errors import InputError, ModelError
 from seewhy.learning.adaptation.backbone import Predictor, new_predictor, predictor_of, sized

@@ -12,10 +12,8 @@ from torch import Tensor, nn
 
 from seewhy.errors import InputError
 from seewhy.learning.contrast import Contrast
-from seewhy.learning.objectives.clip import CLIP
 from seewhy.learning.objectives.contrastive import Contrastive
-from seewhy.learning.objectives.gist import GIST
-from seewhy.learning.objectives.siglip import SigLIP
+from seewhy.learning.objectives.pairs import CLIP, GIST, SigLIP
 from seewhy.seeded import reseed, seeded
 from seewhy.training.batches import Batch, TrainingData
 from seewhy.training.loop import Training, train

@@ -123,7 +123,7 @@ def background(
     output: Path | None = None,
 ) -> None:
     """Does it use the background? Give pictures it was not fitted on. Stopped, it goes on where it was."""
-    from ..dense.object_masks import WordMasks
+    from ..dense.by_words import WordMasks
     from ..studies.background import BackgroundStudy
 
     check_report(output, "background", session.force)
@@ -189,7 +189,7 @@ def _judge(session: Session, name: str, encoders: Sequence[Encoder]) -> Encoder 
 def _texts(path: Path | None) -> tuple[str, ...]:
     """What concepts say, each once."""
     from ..descriptions.base import Descriptions
-    from ..encoders.imagenet import imagenet_descriptions
+    from ..encoders.names import imagenet_descriptions
 
     if path is None:
         return tuple(dict.fromkeys(t for texts in imagenet_descriptions().values() for t in texts))

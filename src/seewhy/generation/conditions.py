@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..classifiers.base import Classifier
-from ..classifiers.zero_shot import ZeroShot
+from ..classifiers.unfitted import ZeroShot
 from ..encoders.base import Encoder
 from ..errors import InputError
 from .generator import Reader, batched

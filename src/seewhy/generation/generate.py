@@ -14,13 +14,14 @@ from torch import Tensor
 from ..arguments import checked
 from ..bounds import Count
 from ..classifiers.base import Classifier
-from ..classifiers.pretrained import Pretrained
+from ..classifiers.unfitted import Pretrained
 from ..encoders.base import Encoder
 from ..encoders.find import encoder as find
 from ..errors import InputError
 from ..metrics.calibration import accuracy_interval
 from ..pictures.sources import One, name_of
 from ..progress import Progress
+from ..report.blocks import Document
 from ..report.paging import Page
 from .conditions import Condition, Judge, Verdict, diversity, of_class, of_neuron, of_picture, of_text
 from .generator import Generator, Reader, as_read, bytes_of, load_generator
@@ -95,10 +96,10 @@ class Made(Page):
 
     strips: dict[str, list[np.ndarray]] = field(default_factory=dict, repr=False)
 
-    def to_html(self) -> str:
-        from ..report.made import render_made
+    def document(self) -> Document:
+        from ..report.documents import made_document
 
-        return render_made(self.data, self.strips)
+        return made_document(self.data, self.strips)
 
     @property
     def pictures(self) -> list[np.ndarray]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ..encoders.base import Encoder
-from ..encoders.provenance import saved_encoder
+from ..encoders.find import saved_encoder
 from ..errors import InputError, ModelError
 from ..pictures.images import read_picture
 from ..pictures.sources import One

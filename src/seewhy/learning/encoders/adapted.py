@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from ...encoders.base import Encoder
-from ...encoders.find import ADAPTED
-from ...encoders.provenance import saved_encoder
+from ...encoders.find import ADAPTED, saved_encoder
 from ...errors import InputError, ModelError, WeightsError
 from ...storage.archive import FolderArchive
 from ...storage.marks import Facts

@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 from torch.utils.hooks import RemovableHandle
 
 from ...encoders.base import Encoder, Layout
-from ...encoders.module import Arrangements, watch
+from ...encoders.module import Arrangements
 from ...encoders.split import example_pixels, freeze, hooked
 from ...errors import ModelError
 from .delta import halves_of, sizes_of
@@ -35,12 +35,12 @@ class Stage:
 
 def stages_of(trunk: nn.Module, layout: Layout, size: tuple[int, int], n_levels: int = N_LEVELS) -> list[Stage]:
     """The last map of every size that a trunk makes, finest first; the last one is its output."""
-    trace = watch(trunk, example_pixels(size))
-    arranged, own = Arrangements(trunk, trace), layout.to_grid(trace.output)
+    trace = Arrangements(trunk, example_pixels(size))
+    own = layout.to_grid(trace.output)
     last = (int(own.shape[2]), int(own.shape[3]))
     found: dict[tuple[int, int], Stage] = {}
     for layer, out in trace.outputs.items():
-        grid, kind = arranged.grid(layer), arranged.kind(layer)
+        grid, kind = trace.grid(layer), trace.kind(layer)
         if grid is not None and kind is not None and grid[0] > last[0] and grid[1] > last[1]:
             found[grid] = Stage(layer, kind, out.shape[1 if kind == "nchw" else 3], grid)
     if not found:
