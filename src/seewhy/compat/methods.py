@@ -19,7 +19,8 @@ from ..attributions.ablation_cam import drops, silence
 from ..attributions.cam import WeightedCAM, first_component
 from ..attributions.finer_cam import likest
 from ..attributions.full_grad import enlarged, full_gradient, stretched
-from ..attributions.kpca_cam import kernel_component
+from ..attributions.grad_cam_plus_plus import GradCAMPlusPlus as GradCAMPlusPlusRule
+from ..attributions.kpca_cam import KPCACAM, kernel_component
 from ..attributions.score_cam import channel_scores
 from ..attributions.score_cam import stretched as scaled
 from ..encoders.split import cut_by_graph
@@ -47,7 +48,7 @@ class GradCAM(_GradientCAM):
 class GradCAMPlusPlus(_GradientCAM):
     """With the peer's ``ε`` of 1e-6."""
 
-    rule = attributions["grad_cam_plus_plus"](epsilon=1e-6)
+    rule = GradCAMPlusPlusRule(epsilon=1e-6)
 
 
 class HiResCAM(_GradientCAM):
@@ -201,7 +202,7 @@ class KPCA_CAM(_ActivationCAM):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        attributions["kpca_cam"](kernel=self.kernel, gamma=self.gamma)  # refuses what is no kernel
+        KPCACAM(kernel=self.kernel, gamma=self.gamma)  # refuses what is no kernel
 
     def map_of(self, activations: Float[Tensor, "b c h w"], eigen_smooth: bool) -> Float[Tensor, "b h w"]:
         return kernel_component(activations, self.kernel, self.gamma)

@@ -114,11 +114,11 @@ class TrainingData:
     ) -> Batch:
         """What a step is shown."""
         epoch, place = divmod(step, self.steps_per_epoch(batch_size))
-        number, size, pictures = seed * 1_000_003 + epoch, min(batch_size, self.n_samples), self.pictures
+        order, size, pictures = seed * 1_000_003 + epoch, min(batch_size, self.n_samples), self.pictures
         if self.apart is not None:
-            rows = _batches_apart(self.apart, batch_size, number)[place]
+            rows = _batches_apart(self.apart, batch_size, order)[place]
         else:
-            rows = _order(self.n_samples, number)[place * size : (place + 1) * size]
+            rows = _order(self.n_samples, order)[place * size : (place + 1) * size]
         first, last = among.share(len(rows))
         if among.world > 1:
             rows = rows[first:last]

@@ -273,6 +273,7 @@ class _Run:
         checkpoint: tuple[Path, str] | None,
     ) -> None:
         self.task, self.data, self.how, self.among, self.progress = task, data, how, among, progress
+        self.path: Path | None
         self.path, what = checkpoint or (None, "")
         # What is trained on what, and how; but for how often it is kept, and how much is computed at once.
         facts = {n: value for n, value in asdict(how).items() if n not in ("checkpoint_every", "micro_batch")}

@@ -337,8 +337,8 @@ class Perceptual(NetworkRecipe):
         own, labels = ~pictures.held, pictures.labels
         known, error = greys[own], 0.0
         if self.form != "none":
-            size, usual = min(len(known), 500), {"weight_decay": 0, "seed": self.seed}
-            how = Training(self.memory_steps, size, lr=self.memory_lr, schedule="cosine", **usual)
+            size, lr = min(len(known), 500), self.memory_lr
+            how = Training(self.memory_steps, size, lr=lr, weight_decay=0, schedule="cosine", seed=self.seed)
             train(Memorising(memory), TrainingData(len(known), {"pixels": known}), how, progress=progress)
             with torch.no_grad():
                 error = float(frobenius(memory(known), known))

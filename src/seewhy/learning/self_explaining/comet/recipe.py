@@ -141,9 +141,9 @@ class COMET(NetworkRecipe):
     @property
     def _training(self) -> Training:
         parts = (("predictor.", self.encoder_lr), ("detector.", self.encoder_lr))
-        own = {"lr": self.lr, "weight_decay": self.weight_decay, "schedule": self.schedule, "seed": self.seed}
-        parts = parts if self.backbone == "encoder" else ()
-        return Training(self.n_steps, self.batch_size, warmup=max(1, self.n_steps // 100), part_lr=parts, **own)
+        own: dict[str, Any] = {"part_lr": parts} if self.backbone == "encoder" else {}
+        own |= {"lr": self.lr, "weight_decay": self.weight_decay, "schedule": self.schedule, "seed": self.seed}
+        return Training(self.n_steps, self.batch_size, warmup=max(1, self.n_steps // 100), **own)
 
     def _plain(
         self, base: Encoder, pictures: EncodedSet, data: TrainingData, fitting: Fitting, kept: tuple[Path, str] | None

@@ -144,7 +144,8 @@ class PromptCAM(NetworkRecipe):
         chosen = (~pictures.held).nonzero()[:, 0]
         labels, names = pictures.labels[chosen], [pictures.items[i].source for i in chosen.tolist()]
         n_steps = self.epochs * max(1, len(labels) // self.batch_size)
-        usual = {"weight_decay": self.weight_decay, "warmup": round(self.warmup * n_steps), "nesterov": False}
+        usual: dict[str, Any] = {"weight_decay": self.weight_decay, "nesterov": False}
+        usual["warmup"] = round(self.warmup * n_steps)
         how = Training(n_steps, self.batch_size, self.optimiser, lr, schedule="cosine", seed=self.seed, **usual)
         digests = "\0".join(pictures.encoded[i].digest for i in chosen.tolist())
         digest = hashlib.sha256(digests.encode("utf-8", "surrogatepass")).hexdigest()[:16]
