@@ -294,11 +294,12 @@ class PeerCAM(ABC):
             found.append(tuple(self.arranged(part, pixels, name).float() for part in (leaf.detach(), slope)))
         return found  # type: ignore[return-value]
 
-    def heard(self, pixels: Tensor) -> tuple[list[Any], Any]:
-        """Outputs of the layers, whatever they are, and the network's output."""
+    def heard(self, pixels: Tensor) -> tuple[list[tuple[str, Any, Tensor]], Any]:
+        """Names of the layers, what each gives, and that with channels second; and the network's output."""
         taps = Taps(self._layers, cut=False)
         output = self._run(pixels, taps)
-        return [taps.only(name) for name in self._layers], output
+        outs = [(name, taps.only(name)) for name in self._layers]
+        return [(name, out, self.arranged(out, pixels, name).float()) for name, out in outs], output
 
     @torch.no_grad()
     def _run(self, pixels: Tensor, taps: Taps) -> Any:

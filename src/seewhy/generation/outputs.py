@@ -2,34 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from typing_extensions import TypedDict
 
-from ..results import Count, Doc, Share
+from ..results import Doc, Share
 from .conditions import Verdict
 from .sampler import PPGN
-
-
-class Generator(TypedDict):
-    encoder: Annotated[str, Doc("whose codes it turns back into pictures")]
-    side: Annotated[int, Doc("of the pictures, in pixels")]
-    reads: Annotated[int | None, Doc("side at which the encoder reads them; `null` is its own")]
-    width: Annotated[int, Doc("of the network")]
-    hidden: Annotated[int, Doc("of the network")]
-    h1: Annotated[float, Doc("weight of the encoder's features")]
-    gan: Annotated[float, Doc("weight of the discriminator")]
-    n_steps: Annotated[int, Doc("batches")]
-    batch_size: Annotated[int, Doc("pictures at once")]
-    lr: Annotated[float, Doc("highest learning rate")]
-    held_out: Annotated[Share, Doc("part of the pictures held out")]
-    seed: Annotated[int, Doc("of weights, order and what is held out")]
-    n_pictures: Annotated[Count, Doc("trained on")]
-    n_held_out: Annotated[Count, Doc("held out")]
-    last_loss: Annotated[float, Doc("mean over the last 20 steps")]
-    held_out_error: Annotated[float, Doc("root mean square over pixels of held-out pictures and those made of their")]
-    mean_picture_error: Annotated[float, Doc("the same of the mean picture: what knowing nothing gives")]
-    code_error: Annotated[float, Doc("how far codes of made pictures are from the codes they were made of")]
 
 
 class Judge(TypedDict):
@@ -65,7 +44,7 @@ class GenerateOutput(TypedDict):
     kind: Annotated[Literal["class", "text", "neuron", "like"], Doc("`class`, `text`, `neuron`, `like`")]
     measure: Annotated[str, Doc("what `values` are: `probability`, `similarity` or `activation`")]
     climbed: Annotated[str, Doc("the network that the pictures were made for")]
-    generator: Annotated[Generator, Doc("what made them")]
+    generator: Annotated[dict[str, Any], Doc("what made them: its encoder, sizes, training and errors")]
     sampler: Annotated[PPGN, Doc("the walk")]
     start: Annotated[str, Doc("where chains begin")]
     seed: Annotated[int, Doc("of starts and noise")]

@@ -113,12 +113,12 @@ class TrainingData:
         self, step: int, batch_size: int, seed: int, pool: ThreadPoolExecutor | None = None, among: Processes = ALONE
     ) -> Batch:
         """What a step is shown."""
-        epoch, place = divmod(step, self.steps_per_epoch(batch_size))
+        epoch, at = divmod(step, self.steps_per_epoch(batch_size))
         order, size, pictures = seed * 1_000_003 + epoch, min(batch_size, self.n_samples), self.pictures
         if self.apart is not None:
-            rows = _batches_apart(self.apart, batch_size, order)[place]
+            rows = _batches_apart(self.apart, batch_size, order)[at]
         else:
-            rows = _order(self.n_samples, order)[place * size : (place + 1) * size]
+            rows = _order(self.n_samples, order)[at * size : (at + 1) * size]
         first, last = among.share(len(rows))
         if among.world > 1:
             rows = rows[first:last]
