@@ -27,7 +27,7 @@ def _use_model(folder: Path) -> None:
 
 
 def _with_prototypes(folder: Path) -> None:
-    from seewhy.attributions.t_tame_training import FitTTAME
+    from seewhy.attributions.explainers import FitTTAME
     from seewhy.prototypes.bank_influences import measure_bank
     from seewhy.prototypes.epic.training import FitEPIC
     from seewhy.prototypes.find import find_prototypes

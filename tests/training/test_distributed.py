@@ -26,8 +26,7 @@ from seewhy.learning.objectives.vectors import SupCon
 from seewhy.learning.regions import RegionalContrast
 from seewhy.learning.views import Views
 from seewhy.seeded import seeded
-from seewhy.training.batches import Batch, TrainingData
-from seewhy.training.distributed import Processes
+from seewhy.training.batches import Batch, Processes, TrainingData
 from seewhy.training.loop import Training, train
 from seewhy.training.task import Supervised
 

@@ -40,7 +40,7 @@ WEB = {
 }
 SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
     "fit": (
-        "seewhy.attributions.t_tame_training:FitTTAME",
+        "seewhy.attributions.explainers:FitTTAME",
         {
             "strengths": STRENGTHS,
             "because_on": Own(500, "pictures that --because is measured on, spread over DATA (about 0.4 s each)."),

@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..training.batches import Batch
-from ..training.distributed import gathered
+from ..training.batches import Batch, gathered
 from ..training.task import Task
 from .objectives.contrastive import Contrastive
 from .retrieval import recall

@@ -13,8 +13,7 @@ from torch.nn.functional import pad
 from ..encoders.base import Layout
 from ..encoders.region_heads import RegionHeads
 from ..encoders.text_tokens import encode_tokens
-from ..training.batches import Batch
-from ..training.distributed import gathered, sizes_of
+from ..training.batches import Batch, gathered, sizes_of
 from .contrast import PairTask, gathered_pairs, read_texts
 from .objectives.contrastive import RandomBoxes, Regional
 

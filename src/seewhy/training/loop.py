@@ -26,11 +26,9 @@ from ..storage.marks import CHECKPOINT
 from ..storage.output import check_checkpoint, write
 from ..storage.reading import MAX_JSON, parse_json, read_tensors
 from ..storage.tensors import marked_tensors
-from .batches import Batch, TrainingData
-from .distributed import Processes
+from .batches import Batch, Processes, TrainingData
 from .memory import cached_gradients, exact, measure
-from .optimiser import Schedule, optimiser_of, optimiser_state, set_rates
-from .task import Task
+from .task import Schedule, Task, optimiser_of, optimiser_state, set_rates
 
 SECONDS = 30.0
 """Between two checkpoints, where no number of steps is asked for."""
