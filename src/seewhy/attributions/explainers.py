@@ -262,7 +262,7 @@ class FitTTAME:
     size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.variant not in ("t_tame", "tame", "l_cam"):
+        if self.variant not in get_args(Variant):
             raise InputError(f"The variant is {self.variant!r}. 't_tame', 'tame' or 'l_cam' was expected. Choose one.")
         if self.layers is not None and (not self.layers or (self.variant == "l_cam" and len(self.layers) > 1)):
             one = "one layer, as l_cam reads one," if self.variant == "l_cam" else "at least one layer"

@@ -285,11 +285,9 @@ def _blur(pictures: Float[Tensor, "b 1 h w"], sigma: Float[Tensor, " b"]) -> Flo
 class Perceptual(NetworkRecipe):
     """An autoencoder that has memorised the training pictures stands before a small classifier of grey pictures.
 
-    A picture is observed and redrawn, what was drawn is observed again, and so on until it settles: that is what the
-    classifier sees, in training as in use, and it can be looked at. ``"vanilla"`` redraws the picture itself;
-    ``"stochastic"`` redraws copies of it, each disturbed less and less, and takes their mean. Experimental: nothing in
-    the paper goes beyond digits of 28 × 28 pixels, the seen picture is near to a training picture, which it gives
-    away, and the authors train for 100,000 epochs.
+    A picture is observed and redrawn, again and again, until it settles: that is what the classifier sees, and it can
+    be looked at. Experimental: nothing in the paper goes beyond digits of 28 × 28 pixels, the seen picture is near to a
+    training picture, which it gives away, and the authors train for 100,000 epochs.
 
     Args:
         form: ``"stochastic"``, ``"vanilla"``, or ``"none"``, the plain classifier to compare with.

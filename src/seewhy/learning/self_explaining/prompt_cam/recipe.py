@@ -44,10 +44,9 @@ RATES = {"sgd": (0.005, 0.05), "adamw": (0.001, 0.01)}
 class PromptCAM(NetworkRecipe):
     """A frozen vision transformer with one learnt prompt a class, whose attention is its explanation.
 
-    ``s_c = w · z_c``, ``z_c`` what the last block and norm make of the prompt of class ``c``, ``w`` the same for all
-    classes (paper, section 3.2); cross entropy over the scores trains prompts and ``w``, nothing else. To score high,
-    the prompt of the true class must attend to patches that set the class apart. The bias of the authors'
-    ``Linear(d, 1)`` cancels in the softmax and is left out.
+    ``s_c = w · z_c``, ``z_c`` what the last block and norm make of the prompt of class ``c`` (paper, 3.2); cross
+    entropy over the scores trains prompts and ``w``, nothing else. To score high, the prompt of the true class must
+    attend to patches that set the class apart. The bias of the authors' ``Linear(d, 1)`` is left out.
 
     Args:
         variant: ``"last"``: prompts before the last block alone, trained on features that are looked at once;
