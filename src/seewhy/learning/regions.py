@@ -14,7 +14,8 @@ from ..encoders.base import Layout
 from ..encoders.region_heads import RegionHeads
 from ..encoders.text_tokens import encode_tokens
 from ..training.batches import Batch, gathered, sizes_of
-from .contrast import PairTask, gathered_pairs, read_texts
+from .contrast import PairTask, gathered_pairs
+from .pooled import read_texts
 from .objectives.contrastive import RandomBoxes, Regional
 
 

@@ -26,8 +26,7 @@ from ....pictures.miniatures import encode_thumbnail
 from ....prototypes import prototypes
 from ....prototypes.bank import BankPicture, PatchBank, Patches, cell_box
 from ....prototypes.base import STRANGER, Group, Match, Prototypes, Query
-from ....prototypes.judging import Showing
-from ....prototypes.measure import LikenessMeasure
+from ....prototypes.measure import LikenessMeasure, Showing
 from ....seeded import seeded
 from ....storage.features import FeatureStore
 from ...encoders.delta import WITHOUT_WORDS, load_delta, state_delta
@@ -258,7 +257,7 @@ class ProtoPNetPrototypes(Prototypes):
         )
         least = measure.precision if beats_chance(measure) else 0.0
         level: Level = "partly" if least >= 1 / 3 else "do not rely"
-        if least >= 2 / 3 and showing.matters:
+        if least >= 2 / 3 and (showing.deletion is None or showing.deletion.matters):
             level = "believable"
         return showing.like(self, Verdict(level, figures, self.rule), measure)
 
