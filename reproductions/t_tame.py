@@ -31,9 +31,8 @@ from torch import Tensor
 
 import seewhy
 from seewhy.attributions import attributions
-from seewhy.attributions.explainers import TTAMEExplainer, load_explainer, masked
+from seewhy.attributions.explainers import FitTTAME, TTAMEExplainer, load_explainer, masked
 from seewhy.attributions.t_tame import TTAME
-from seewhy.attributions.t_tame_training import FitTTAME
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.base import Encoder
 from seewhy.heads.head import Target

@@ -324,7 +324,7 @@ def compared_literals(tree: ast.Module) -> Iterator[str]:
 
 
 def is_own(path: Path, name: str) -> bool:
-    """Whether a file is the method's own: called after it, as ``t_tame_training``, or in a folder that is."""
+    """Whether a file is the method's own: called after it, or in a folder that is."""
     return path.stem.startswith(name) or name in path.relative_to(SOURCE).parts
 
 

@@ -18,8 +18,7 @@ from typer.testing import CliRunner
 
 import seewhy
 from schemas import check
-from seewhy.attributions.explainers import load_explainer
-from seewhy.attributions.t_tame_training import FitTTAME
+from seewhy.attributions.explainers import FitTTAME, load_explainer
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.cli import app
 from seewhy.encoders.stream import EncodeRequest, encode_stream, encode_texts

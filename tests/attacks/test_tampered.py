@@ -20,8 +20,7 @@ from damage import DAMAGES, device, in_time, pipe
 from safetensors.torch import load_file, save, save_file
 
 import seewhy
-from seewhy.attributions.explainers import load_explainer
-from seewhy.attributions.t_tame_training import FitTTAME
+from seewhy.attributions.explainers import FitTTAME, load_explainer
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.errors import SeeWhyError

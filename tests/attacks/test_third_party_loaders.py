@@ -172,7 +172,7 @@ def test_what_seewhy_made_is_read_by_one_reader() -> None:
     """JSON and bytes of saved things come through storage/reading.py alone."""
     allowed = {
         "classifiers/unfitted.py:json.loads",  # of the package
-        "attributions/t_tame_training.py:json.loads",  # of a text just made
+        "attributions/explainers.py:json.loads",  # of a text just made
     }
     found = {
         f"{file}:{name}"

@@ -12,10 +12,9 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from seewhy.attributions.explainers import AttentionMechanism, load_explainer, masked
+from seewhy.attributions.explainers import AttentionMechanism, FitTTAME, load_explainer, masked, variation
 from seewhy.attributions.layers import LAST, find_layers, layer_maps
 from seewhy.attributions.t_tame import TTAME
-from seewhy.attributions.t_tame_training import FitTTAME, variation
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.unfitted import Pretrained
 from seewhy.cli import app

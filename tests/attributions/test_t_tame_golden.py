@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seewhy.attributions.explainers import AttentionMechanism, masked
-from seewhy.attributions.t_tame_training import FitTTAME
+from seewhy.attributions.explainers import AttentionMechanism, FitTTAME, masked
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "t_tame.json").read_text("utf-8"))
 SHAPES = ((2, 3, 8, 8), (2, 5, 4, 4), (2, 4, 2, 2))

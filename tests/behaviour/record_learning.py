@@ -235,10 +235,10 @@ def fitted(root: Path) -> Iterator[tuple[str, Any]]:
         },
     )
     try:
-        from seewhy.attributions.t_tame_training import FitTTAME
+        from seewhy.attributions.explainers import FitTTAME
         from seewhy.training.loop import Training
     except ImportError:
-        from seewhy.attributions.t_tame_training import FitTTAME
+        from seewhy.attributions.explainers import FitTTAME
         from seewhy.training.loop import Training
     for variant in ("t_tame", "l_cam"):
         for on in (tiny_cnn, tiny_tokens):

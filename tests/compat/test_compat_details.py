@@ -191,7 +191,7 @@ def test_channels_are_left_out_behind_a_layer_that_gives_a_tuple() -> None:
     out = network[1](network[0](PIXELS)).detach()
     changed = out.clone()
     changed[:, 2] = 0
-    torch.testing.assert_close(cam.rerun("1", wrapped[1], changed, PIXELS, 1), network[2:](changed))
+    torch.testing.assert_close(cam.rerun("1", changed, PIXELS, 1), network[2:](changed))
     assert not wrapped[1]._forward_hooks
 
 

@@ -26,8 +26,7 @@ from seewhy.storage.tensors import marked_tensors
 from seewhy.training.augmentation import TrainingPictures
 from seewhy.training.batches import Batch, TrainingData
 from seewhy.training.loop import Training, train
-from seewhy.training.optimiser import rates
-from seewhy.training.task import Task, classified
+from seewhy.training.task import Task, classified, rates
 from tiny import tiny_cnn
 
 X = torch.randn(40, 5, generator=torch.Generator().manual_seed(1))

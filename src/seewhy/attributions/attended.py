@@ -121,7 +121,10 @@ def _read(encoder: Encoder, features: Tensor) -> Reading:
             break
         passing.add(last[-1])  # it reads no patches; one before it may
     (whole,) = _slopes(encoder.head(leaf), [leaf])
-    free = whole is not None and _is_scale_free(layout.to_grid(whole), layout.to_grid(leaf.detach()))
+    free = False
+    if whole is not None:
+        slope, cells = layout.to_grid(whole), layout.to_grid(leaf.detach())
+        free = bool(((slope * cells).sum(1).abs() <= RIGHT_ANGLE * slope.norm(dim=1) * cells.norm(dim=1)).all())
     if not numbers:
         return Reading(scale_free=free)
     (rest,) = _slopes(pooled_with(encoder, leaf, numbers, n), [leaf])
@@ -193,11 +196,6 @@ def _is_local(values: Tensor, leaf: Tensor, layout: Layout) -> bool:
             return False
     (others,) = _slopes(values[:, :, : values.shape[2] - n], [leaf])
     return others is None or not layout.to_grid(others).any()
-
-
-def _is_scale_free(slopes: Float[Tensor, "1 c h w"], cells: Float[Tensor, "1 c h w"]) -> bool:
-    along = (slopes * cells).sum(1).abs()
-    return bool((along <= RIGHT_ANGLE * slopes.norm(dim=1) * cells.norm(dim=1)).all())
 
 
 def few_tokens(encoder: Encoder, features: Tensor) -> tuple[nn.Module, Tensor]:

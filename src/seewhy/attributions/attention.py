@@ -226,13 +226,16 @@ class AttentionRun:
     pooled: Float[Tensor, "b p"]
     entering: Sequence[int]
 
-    def at(self, rows: Float[Tensor, "b s"], layer: int) -> Float[Tensor, "b t"]:
-        """Weights of a layer's outputs, from those of what the next one takes: prompts thrown away have none."""
-        return functional.pad(rows, (self.maps[layer].shape[-1] - rows.shape[1], 0))
+    def follow(self, rows: Tensor, matrices: Sequence[Tensor], *, adds: bool) -> Float[Tensor, "b t"]:
+        """Weights of the pooled tokens down through all layers, last first, by ``M`` or, where it adds, ``I + M``.
 
-    def before(self, rows: Float[Tensor, "b t"], layer: int) -> Float[Tensor, "b s"]:
-        """Weights of what came into a layer: prompts that are put in there come from no picture."""
-        return rows[:, -self.entering[layer] :]
+        Prompts that a layer throws away have no weight, and those that are put in there come from no picture.
+        """
+        for layer in reversed(range(len(self.maps))):
+            rows = functional.pad(rows, (self.maps[layer].shape[-1] - rows.shape[1], 0))
+            moved = (rows[:, None] @ matrices[layer])[:, 0]
+            rows = (rows + moved if adds else moved)[:, -self.entering[layer] :]
+        return rows
 
 
 def run_with_attention(name: str, model: Explainable, look: EncoderOutput, batch_size: int) -> Iterator[AttentionRun]:

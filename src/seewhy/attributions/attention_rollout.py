@@ -45,11 +45,9 @@ class AttentionRollout(Attribution):
         grid = model.encoder.layout.to_grid(look.features).shape[2:]
         maps = []
         for seen in run_with_attention(self.name, model, look, self.batch_size):
-            rows = read_tokens(seen, seen.maps[-1].shape[-1] - grid[0] * grid[1])
-            # A row times a product of matrices, last layer first: never a matrix times a matrix.
-            for layer in reversed(range(len(seen.maps))):
-                rows = (seen.at(rows, layer)[:, None] @ self.residual(seen.maps[layer].detach()))[:, 0]
-                rows = seen.before(rows, layer)
+            start = read_tokens(seen, seen.maps[-1].shape[-1] - grid[0] * grid[1])
+            own = [self.residual(weights.detach()) for weights in seen.maps]
+            rows = seen.follow(start, own, adds=False)
             maps.append(rows[:, -grid[0] * grid[1] :].unflatten(1, grid))
         return torch.cat(maps).to(look.pooled.device)
 

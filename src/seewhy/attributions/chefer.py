@@ -43,11 +43,7 @@ class Chefer(Attribution):
             with torch.enable_grad():
                 score = scores_of_rows(target, model.head(seen.pooled), others, seen.first, 1).sum()
             slopes = torch.autograd.grad(score, seen.maps)
-            rows = start
-            # (I + Ā_L) … (I + Ā_1) from the left, one row vector at a time.
-            for layer in reversed(range(len(slopes))):
-                rows = seen.at(rows, layer)
-                weights = (slopes[layer] * seen.maps[layer].detach()).clamp(min=0).mean(1)
-                rows = seen.before(rows + (rows[:, None] @ weights)[:, 0], layer)
+            weights = [(s * own.detach()).clamp(min=0).mean(1) for s, own in zip(slopes, seen.maps, strict=True)]
+            rows = seen.follow(start, weights, adds=True)
             maps.append((rows[:, -n:] - start[:, -n:]).unflatten(1, grid))
         return torch.cat(maps).to(look.pooled.device)

@@ -77,7 +77,7 @@ class Biases(TorchFunctionMode):
         out = func(*args, **(kwargs or {}))
         bias = None
         if func is functional.conv2d:
-            bias = _of_convolution(*args, **(kwargs or {}))
+            bias = (*args[2:], (kwargs or {}).get("bias"))[0]
         elif func is functional.batch_norm and out.ndim == 4:
             bias = _of_norm(*args, **(kwargs or {}))
         if bias is None or not out.requires_grad:
@@ -85,10 +85,6 @@ class Biases(TorchFunctionMode):
         self.outputs.append(out)
         self.biases.append(bias)
         return out.clone()  # what follows may work in place
-
-
-def _of_convolution(_input: Tensor, _weight: Tensor, bias: Tensor | None = None, *_: Any, **__: Any) -> Tensor | None:
-    return bias
 
 
 def _of_norm(

@@ -88,14 +88,6 @@ class RISE(Attribution):
     def plan(self, size: tuple[int, int]) -> tuple[Float[Tensor, "n s s"], Int[Tensor, "n 2"]]:
         """All grids, and where each is cut after it was enlarged."""
         seeded = torch.Generator().manual_seed(self.seed)
-        grids = self._grids(seeded)
-        cells = [math.ceil(side / self.cells) for side in size]
-        shifts = torch.stack([torch.randint(0, cell, (self.n_masks,), generator=seeded) for cell in cells], 1)
-        if self.masks == "stratified" and self.p == 0.5:
-            shifts[1::2] = shifts[: self.n_masks - 1 : 2]
-        return grids, shifts
-
-    def _grids(self, seeded: torch.Generator) -> Float[Tensor, "n s s"]:
         noise = torch.rand(self.n_masks, self.cells**2, generator=seeded)
         if self.masks == "random":
             on = noise < self.p
@@ -104,7 +96,11 @@ class RISE(Attribution):
             on = torch.stack([half, ~half], 1).flatten(0, 1)[: self.n_masks]
         else:
             on = noise.argsort(0).argsort(0) < round(self.p * self.n_masks)
-        return on.float().unflatten(1, (self.cells, self.cells))
+        cells = [math.ceil(side / self.cells) for side in size]
+        shifts = torch.stack([torch.randint(0, cell, (self.n_masks,), generator=seeded) for cell in cells], 1)
+        if self.masks == "stratified" and self.p == 0.5:
+            shifts[1::2] = shifts[: self.n_masks - 1 : 2]
+        return on.float().unflatten(1, (self.cells, self.cells)), shifts
 
 
 def _enlargement(n: int, big: int) -> Float[Tensor, "big n"]:

@@ -21,7 +21,7 @@ class TTAME(Attribution):
     """Shows the part of the picture that a small trained network has learnt to leave over, so that the class stays.
 
     ``c = attention mechanism(feature maps of several layers)``, one map a class, trained by
-    :class:`seewhy.attributions.t_tame_training.FitTTAME`. The map is ``c`` of the target, from 0 (its lowest place) to
+    :class:`seewhy.attributions.explainers.FitTTAME`. The map is ``c`` of the target, from 0 (its lowest place) to
     1 (its highest), as in the authors' code; with a contrast it is ``c_target − c_contrast``, which is ours.
 
     Args:

@@ -133,8 +133,7 @@ def recipe_from(session: Session, name: str, **given: Any) -> Any:
 
 
 def _fit_explainer(session: Session) -> None:
-    from ..attributions.explainers import check_explainer
-    from ..attributions.t_tame_training import FitTTAME, explainer_folder
+    from ..attributions.explainers import FitTTAME, check_explainer, explainer_folder
     from ..pictures.samples import TABLES
     from ..pictures.sources import list_pictures
     from ..storage.marks import CHECKPOINT

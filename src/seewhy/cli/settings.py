@@ -40,7 +40,7 @@ WEB = {
 }
 SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
     "fit": (
-        "seewhy.attributions.t_tame_training:FitTTAME",
+        "seewhy.attributions.explainers:FitTTAME",
         {
             "epochs": Own(8, "of an explainer: times every picture is seen; the authors' 8."),
             "steps": Own(None, "of an explainer: batches in all, instead of epochs.", int | None),

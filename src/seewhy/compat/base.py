@@ -230,11 +230,7 @@ class PeerCAM(ABC):
         self._layers = {names[id(layer)]: layer for layer in self.target_layers}
 
     def __call__(
-        self,
-        input_tensor: Tensor,
-        targets: Targets | None = None,
-        aug_smooth: bool = False,
-        eigen_smooth: bool = False,
+        self, input_tensor: Tensor, targets: Targets | None = None, aug_smooth: bool = False, eigen_smooth: bool = False
     ) -> np.ndarray:
         """Maps ``(b, h, w)``, from 0 to 1 in each picture that has one."""
         if input_tensor.ndim != 4:
@@ -294,11 +290,12 @@ class PeerCAM(ABC):
             found.append(tuple(self.arranged(part, pixels, name).float() for part in (leaf.detach(), slope)))
         return found  # type: ignore[return-value]
 
-    def heard(self, pixels: Tensor) -> tuple[list[Any], Any]:
-        """Outputs of the layers, whatever they are, and the network's output."""
+    def heard(self, pixels: Tensor) -> tuple[list[tuple[str, Any, Tensor]], Any]:
+        """Names of the layers, what each gives, and that with channels second; and the network's output."""
         taps = Taps(self._layers, cut=False)
         output = self._run(pixels, taps)
-        return [taps.only(name) for name in self._layers], output
+        outs = [(name, taps.only(name)) for name in self._layers]
+        return [(name, out, self.arranged(out, pixels, name).float()) for name, out in outs], output
 
     @torch.no_grad()
     def _run(self, pixels: Tensor, taps: Taps) -> Any:
@@ -335,11 +332,7 @@ def layout(out: Any, pixels: Tensor, name: str) -> Layout:
     refuse_windows(out, len(pixels), name)
     size = (pixels.shape[2], pixels.shape[3])
     if out.ndim == 4 and 1 in (out.shape[2] * out.shape[3], out.shape[1] * out.shape[2]):
-        _log.warning(
-            "The layer %r gives one cell for a picture of %d x %d, so its map is 0. Name an earlier layer, or give "
-            "larger pictures.",
-            name,
-            *size,
-        )
+        text = "The layer %r gives one cell for a picture of %d x %d, so its map is 0. Name an earlier layer, or give "
+        _log.warning(f"{text}larger pictures.", name, *size)
         return Layout("nchw" if out.shape[2] * out.shape[3] == 1 else "nhwc")
     return layout_of(tuple(out.shape), size, Layout(), name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -19,7 +20,8 @@ from ..attributions.ablation_cam import drops, silence
 from ..attributions.cam import WeightedCAM, first_component
 from ..attributions.finer_cam import likest
 from ..attributions.full_grad import enlarged, full_gradient, stretched
-from ..attributions.kpca_cam import kernel_component
+from ..attributions.grad_cam_plus_plus import GradCAMPlusPlus as GradCAMPlusPlusRule
+from ..attributions.kpca_cam import KPCACAM, kernel_component
 from ..attributions.score_cam import channel_scores
 from ..attributions.score_cam import stretched as scaled
 from ..encoders.split import cut_by_graph
@@ -28,15 +30,20 @@ from .base import Choose, FinerWeightedTarget, PeerCAM, Reshape, Targets, highes
 
 
 class _GradientCAM(PeerCAM):
+    """Made of each layer's activations and the gradient there, by the rule of one of our methods if it has no own."""
+
     rule: ClassVar[Any]
+    less_bends: ClassVar[bool] = False
 
     def maps(self, pixels: Float[Tensor, "b p h w"], choose: Choose, eigen_smooth: bool) -> list[Tensor]:
-        found = []
-        for activations, slope in self.slopes(pixels, choose):
-            if eigen_smooth and isinstance(self.rule, WeightedCAM):
-                found.append(summed(self.rule.weights(activations, slope) * activations, True))
-            else:
-                found.append(self.rule.weigh(activations, slope))
+        with sdpa_kernel(SDPBackend.MATH) if self.less_bends else nullcontext():  # others have no second derivative
+            slopes = self.slopes(pixels, choose, self.less_bends)
+            return [self.map_of(activations, slope, eigen_smooth) for activations, slope in slopes]
+
+    def map_of(self, activations: Tensor, slope: Tensor, eigen_smooth: bool) -> Float[Tensor, "b h w"]:
+        if eigen_smooth and isinstance(self.rule, WeightedCAM):
+            return summed(self.rule.weights(activations, slope) * activations, True)
+        found: Tensor = self.rule.weigh(activations, slope)
         return found
 
 
@@ -47,7 +54,7 @@ class GradCAM(_GradientCAM):
 class GradCAMPlusPlus(_GradientCAM):
     """With the peer's ``ε`` of 1e-6."""
 
-    rule = attributions["grad_cam_plus_plus"](epsilon=1e-6)
+    rule = GradCAMPlusPlusRule(epsilon=1e-6)
 
 
 class HiResCAM(_GradientCAM):
@@ -72,29 +79,23 @@ class EigenGradCAM(_GradientCAM):
     rule = attributions["eigen_grad_cam"]()
 
 
-class SegEigenCAM(PeerCAM):
+class SegEigenCAM(_GradientCAM):
     """First component of ``|gradient| · activation``, its larger end positive (Chung & Ying 2025, Appl. Sci. 15)."""
 
-    def maps(self, pixels: Float[Tensor, "b p h w"], choose: Choose, eigen_smooth: bool) -> list[Tensor]:
-        found = []
-        for activations, slope in self.slopes(pixels, choose):
-            products = slope.abs() * activations
-            component = first_component(products, products.sum(1))
-            turned = -component.amin((1, 2)) > component.amax((1, 2))
-            found.append(component * torch.where(turned, -1.0, 1.0)[:, None, None])
-        return found
+    def map_of(self, activations: Tensor, slope: Tensor, eigen_smooth: bool) -> Float[Tensor, "b h w"]:
+        products = slope.abs() * activations
+        component = first_component(products, products.sum(1))
+        turned = -component.amin((1, 2)) > component.amax((1, 2))
+        return component * torch.where(turned, -1.0, 1.0)[:, None, None]
 
 
-class ShapleyCAM(PeerCAM):
+class ShapleyCAM(_GradientCAM):
     """See :mod:`seewhy.attributions.shapley_cam`; the paper's target is ``ClassifierOutputReST``."""
 
-    def maps(self, pixels: Float[Tensor, "b p h w"], choose: Choose, eigen_smooth: bool) -> list[Tensor]:
-        found = []
-        with sdpa_kernel(SDPBackend.MATH):  # the fused one has no second derivative
-            for activations, slope in self.slopes(pixels, choose, less_bends=True):
-                weights = slope.mean((2, 3), keepdim=True)
-                found.append(summed(weights * activations, eigen_smooth))
-        return found
+    less_bends = True
+
+    def map_of(self, activations: Tensor, slope: Tensor, eigen_smooth: bool) -> Float[Tensor, "b h w"]:
+        return summed(slope.mean((2, 3), keepdim=True) * activations, eigen_smooth)
 
 
 @dataclass(eq=False, repr=False)
@@ -175,11 +176,7 @@ class _ActivationCAM(PeerCAM):
     """Sees the layer alone, and no class."""
 
     def maps(self, pixels: Float[Tensor, "b p h w"], choose: Choose, eigen_smooth: bool) -> list[Tensor]:
-        raw, _ = self.heard(pixels)
-        return [
-            self.map_of(self.arranged(out, pixels, name).float(), eigen_smooth)
-            for out, name in zip(raw, self._layers, strict=True)
-        ]
+        return [self.map_of(grid, eigen_smooth) for _, _, grid in self.heard(pixels)[0]]
 
     @abstractmethod
     def map_of(self, activations: Float[Tensor, "b c h w"], eigen_smooth: bool) -> Float[Tensor, "b h w"]: ...
@@ -201,7 +198,7 @@ class KPCA_CAM(_ActivationCAM):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        attributions["kpca_cam"](kernel=self.kernel, gamma=self.gamma)  # refuses what is no kernel
+        KPCACAM(kernel=self.kernel, gamma=self.gamma)  # refuses what is no kernel
 
     def map_of(self, activations: Float[Tensor, "b c h w"], eigen_smooth: bool) -> Float[Tensor, "b h w"]:
         return kernel_component(activations, self.kernel, self.gamma)
@@ -235,19 +232,14 @@ class ScoreCAM(PeerCAM):
 
     @torch.no_grad()
     def maps(self, pixels: Float[Tensor, "b p h w"], choose: Choose, eigen_smooth: bool) -> list[Tensor]:
-        raw, output = self.heard(pixels)
-        targets = choose(output)
-        found = []
-        for out, name in zip(raw, self._layers, strict=True):
-            grid = self.arranged(out, pixels, name).float()
-            weights = channel_scores(
-                lambda masked: scores(targets, self.model(masked))[:, None],
-                pixels,
-                grid,
-                lambda values: values[:, 0],
-                0,
-                self.batch_size,
-            ).softmax(1)
+        grids, output = self.heard(pixels)
+        targets, found = choose(output), []
+
+        def network(masked: Tensor) -> Tensor:
+            return scores(targets, self.model(masked))[:, None]
+
+        for _, _, grid in grids:
+            weights = channel_scores(network, pixels, grid, lambda values: values[:, 0], 0, self.batch_size).softmax(1)
             found.append(summed(weights[:, :, None, None] * grid, eigen_smooth))
         return found
 
@@ -283,22 +275,18 @@ class AblationCAM(PeerCAM):
 
     @torch.no_grad()
     def maps(self, pixels: Float[Tensor, "b p h w"], choose: Choose, eigen_smooth: bool) -> list[Tensor]:
-        raw, output = self.heard(pixels)
-        targets = choose(output)
+        grids, output = self.heard(pixels)
+        targets, found = choose(output), []
         whole = scores(targets, output)
-        found = []
-        for out, (name, layer) in zip(raw, self._layers.items(), strict=True):
-            grid = self.arranged(out, pixels, name).float()
-            blank = self.blank(out, grid, pixels, name)
-            chosen = self.chosen(grid)
+        for name, out, grid in grids:
+            blank, chosen = self.blank(out, grid, pixels, name), self.chosen(grid)
 
             def without(
-                channels: Int[Tensor, "m b"], out: Any = out, blank: Blank = blank, name: str = name, layer: Any = layer
+                channels: Int[Tensor, "m b"], out: Any = out, blank: Blank = blank, name: str = name
             ) -> Float[Tensor, "m b"]:
                 copies = tree_map_only(Tensor, lambda t: t.repeat(len(channels), *[1] * (t.ndim - 1)), out)
                 blank(copies, channels.flatten())
-                output = self.rerun(name, layer, copies, pixels, len(channels))
-                return scores(targets, output).unflatten(0, channels.shape)
+                return scores(targets, self.rerun(name, copies, pixels, len(channels))).unflatten(0, channels.shape)
 
             lost = drops(without, whole, chosen, self.batch_size)
             weights = torch.zeros_like(grid[:, :, 0, 0]).scatter(1, chosen, lost.float())
@@ -331,17 +319,18 @@ class AblationCAM(PeerCAM):
         n = max(1, int(n_channels * self.ratio_channels_to_ablate))
         return torch.cat([order.flip(1)[:, :n], order[:, :n]], 1)
 
-    def rerun(self, name: str, layer: nn.Module, features: Any, pixels: Tensor, n_copies: int) -> Any:
+    def rerun(self, name: str, features: Any, pixels: Tensor, n_copies: int) -> Any:
         """The network's output from a layer's changed output on."""
         if name not in self._tails:  # following the graph takes longer than running it
             halves = cut_by_graph(self.model, name, None) if isinstance(features, Tensor) else None
             self._tails[name] = None if halves is None else halves[1]
-        tail = self._tails[name]
-        if tail is not None:
+        if (tail := self._tails[name]) is not None:
             return tail(features)
-        with layer.register_forward_hook(
-            lambda _m, _a, out: (features, *out[1:]) if isinstance(out, tuple) else features
-        ):
+
+        def changed(_: nn.Module, _args: Any, out: Any) -> Any:
+            return (features, *out[1:]) if isinstance(out, tuple) else features
+
+        with self._layers[name].register_forward_hook(changed):
             return self.model(pixels.repeat(n_copies, 1, 1, 1))
 
 

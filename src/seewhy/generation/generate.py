@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from ..arguments import checked
 from ..bounds import Count
@@ -23,6 +24,7 @@ from ..pictures.sources import One, name_of
 from ..progress import Progress
 from ..report.blocks import Document
 from ..report.paging import Page
+from ..results import Doc, Share
 from .conditions import Condition, Judge, Verdict, diversity, of_class, of_neuron, of_picture, of_text
 from .generator import Generator, Reader, as_read, bytes_of, load_generator
 from .sampler import PPGN, STARTS, Chains, PixelAscent, at_picture, facets, noise
@@ -163,6 +165,11 @@ def make(
         verdicts, features = ([], None) if judging is None else judging.look(walk.pictures[-1])
         rows.append(_row(way, walk, verdicts, None if features is None else diversity(features)))
         chains += [_chain(way, i, walk, verdicts) for i in range(len(starts))]
+    judged = None
+    if judging is not None:
+        own = judging.classifier
+        same = own.encoder.looks == generator.read.encoder.looks
+        judged = {"name": judging.name, "n_classes": len(own.classes), "is_the_prior": same}
     data: dict[str, Any] = {
         "asked": condition.asked,
         "kind": condition.kind,
@@ -172,7 +179,7 @@ def make(
         "sampler": asdict(sampler),
         "start": STARTS[asking.start if picture is None else "picture"],
         "seed": seed,
-        "judge": None if judging is None else _judge(judging, generator),
+        "judge": judged,
         "ways": rows,
         "chains": chains,
     }
@@ -201,12 +208,6 @@ def _chain(way: str, i: int, walk: Chains, verdicts: list[Verdict]) -> dict[str,
         judged = {**vars(verdicts[i]), "probability": round(verdicts[i].probability, 5)}
     values = [round(float(v), 5) for v in walk.values[:, i]]
     return {"way": way, "file": _file(way, i), "steps": list(walk.steps), "values": values, "judged": judged}
-
-
-def _judge(judge: Judge, generator: Generator) -> dict[str, Any]:
-    encoder = judge.classifier.encoder
-    is_the_prior = encoder.looks == generator.read.encoder.looks
-    return {"name": judge.name, "n_classes": len(judge.classifier.classes), "is_the_prior": is_the_prior}
 
 
 def sentence(data: dict[str, Any]) -> str:
@@ -304,3 +305,45 @@ def generate(
         picture=question.start(loaded),
         progress=progress,
     )
+
+
+class JudgeOutput(TypedDict):
+    name: Annotated[str, Doc("recipe and encoder")]
+    n_classes: Annotated[int, Doc("it tells")]
+    is_the_prior: Annotated[bool, Doc("whether the generator rests on the same network")]
+
+
+class Way(TypedDict):
+    way: Annotated[Literal["ppgn", "no_prior", "pixels"], Doc("`ppgn`; `no_prior`: the same with ε1 = 0; `pixels`")]
+    start: Annotated[float, Doc("mean of the measure at the start")]
+    value: Annotated[float, Doc("mean of the measure in the end")]
+    judged: Annotated[Share | None, Doc("part of the pictures on which the judge sees what was asked for")]
+    interval: Annotated[list[float] | None, Doc("95 % interval (Wilson)")]
+    diversity: Annotated[float | None, Doc("mean of 1 − cosine over pairs of pictures, in the judge's features")]
+    prior_error: Annotated[float | None, Doc("how far the last pictures' codes are from those they were made of")]
+    sizes: Annotated[list[list[float]], Doc("mean size of the prior's and of the condition's pull on a unit")]
+
+
+class Chain(TypedDict):
+    way: Annotated[str, Doc("as above")]
+    file: Annotated[str, Doc("of the last picture, in the folder written")]
+    steps: Annotated[list[int], Doc("of the pictures on the page")]
+    values: Annotated[list[float], Doc("the measure on them")]
+    judged: Annotated[Verdict | None, Doc("of the last picture")]
+
+
+class GenerateOutput(TypedDict):
+    """The object of seewhy study generate --json."""
+
+    sentence: Annotated[str, Doc("what came of it")]
+    asked: Annotated[str, Doc("what the pictures are to show")]
+    kind: Annotated[Literal["class", "text", "neuron", "like"], Doc("`class`, `text`, `neuron`, `like`")]
+    measure: Annotated[str, Doc("what `values` are: `probability`, `similarity` or `activation`")]
+    climbed: Annotated[str, Doc("the network that the pictures were made for")]
+    generator: Annotated[dict[str, Any], Doc("what made them: its encoder, sizes, training and errors")]
+    sampler: Annotated[PPGN, Doc("the walk")]
+    start: Annotated[str, Doc("where chains begin")]
+    seed: Annotated[int, Doc("of starts and noise")]
+    judge: Annotated[JudgeOutput | None, Doc("a second network; `null` where none was named")]
+    ways: Annotated[list[Way], Doc("with the prior, then the controls")]
+    chains: Annotated[list[Chain], Doc("each walk, with the prior first")]

@@ -216,21 +216,12 @@ def load_generator(
             raise ValueError("its numbers are not finite")
         network.load_state_dict(weights, assign=True)
         low, high = map(float, card["bounds"])
-        used = _used(path, card, encoder, own, engine)
+        used = own
+        if encoder is not None or used is None or used.fingerprint != card["fingerprint"]:
+            again = "train a generator for this one with reproductions/train_generator.py"
+            command = f"seewhy study generate {path.parent} --set generator_encoder={{}}"
+            used = saved_encoder(card, encoder, engine=engine, place=str(path), again=again, command=command)
         network.eval().requires_grad_(False)
         return Generator(network, Reader(used, trained["reads"]), (low, high), codes, dict(trained))
 
     return ARCHIVE.load(path, assemble)
-
-
-def _used(path: Path, card: dict[str, Any], encoder: Encoder | str | None, own: Encoder | None, engine: str) -> Encoder:
-    if encoder is None and own is not None and own.fingerprint == card["fingerprint"]:
-        return own
-    return saved_encoder(
-        card,
-        encoder,
-        engine=engine,
-        place=str(path),
-        again="train a generator for this one with reproductions/train_generator.py",
-        command=f"seewhy study generate {path.parent} --set generator_encoder={{}}",
-    )

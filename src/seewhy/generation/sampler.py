@@ -41,12 +41,9 @@ class Chains:
 class PPGN:
     """``h' = h + ε1 (E(G(h)) - h) + ε2 ∂log p(c | G(h))/∂h + N(0, ε3²)``, one step of a chain (paper, equation 11).
 
-    As in the released sampler the whole step is then divided by its mean size and multiplied by a rate that goes
-    linearly to its end, and codes are clipped. So ``ε`` matter beside one another only, and a released ``ε3`` of 1e-17
-    is no noise at all: chains differ by their starts. Without ``normalise`` the step is the equation itself, where
-    ``ε3`` is what it says. Differs: bounds are those of the training codes instead of 0 and 30, the rate is a part of
-    them (the authors' 1 of 30), and with ``calibrate`` ``ε1`` is told in units in which 1 means that prior and the
-    target's own score pull alike at the start (the authors' 1e-5 is about their network's units).
+    As in the released sampler the whole step is divided by its mean size and multiplied by a rate that goes linearly to
+    its end, and codes are clipped, here to bounds of the training codes: ``ε`` matter beside one another only. Without
+    ``normalise`` the step is the equation itself. With ``calibrate`` 1 means that prior and score pull alike at first.
 
     Args:
         eps1: of the prior; 0 is plain activation maximisation in the code (DGN-AM).

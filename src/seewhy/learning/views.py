@@ -15,8 +15,7 @@ from torch.nn.functional import normalize
 from ..encoders.base import Encoder, GlobalAverage, Layout
 from ..encoders.split import example_pixels
 from ..seeded import seeded
-from ..training.batches import Batch
-from ..training.distributed import gathered
+from ..training.batches import Batch, gathered
 from ..training.task import Task
 from .contrast import hold_norms
 from .encoders.projection import Projection

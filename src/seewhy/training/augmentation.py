@@ -43,7 +43,8 @@ class TrainingPictures:
         own = encoder.transform
         height, width = own.input_size if size is None else (size, size)
         self.transform = replace(own, input_size=(height, width))
-        resize = large = (round(height * border), round(width * border))
+        large = (round(height * border), round(width * border))
+        resize: int | tuple[int, int] = large
         if isinstance(own.resize, int) and not stretch:  # as far beyond the crop as it was, less the border
             resize = max(round(own.resize * min(large) / min(own.input_size) / BORDER), max(large))
         self.large: Transform = replace(own, input_size=large, resize=resize)

@@ -26,11 +26,9 @@ from ..storage.marks import CHECKPOINT
 from ..storage.output import check_checkpoint, write
 from ..storage.reading import MAX_JSON, parse_json, read_tensors
 from ..storage.tensors import marked_tensors
-from .batches import Batch, TrainingData
-from .distributed import Processes
+from .batches import Batch, Processes, TrainingData
 from .memory import cached_gradients, exact, measure
-from .optimiser import Schedule, optimiser_of, optimiser_state, set_rates
-from .task import Task
+from .task import Schedule, Task, optimiser_of, optimiser_state, set_rates
 
 SECONDS = 30.0
 """Between two checkpoints, where no number of steps is asked for."""
@@ -273,6 +271,7 @@ class _Run:
         checkpoint: tuple[Path, str] | None,
     ) -> None:
         self.task, self.data, self.how, self.among, self.progress = task, data, how, among, progress
+        self.path: Path | None
         self.path, what = checkpoint or (None, "")
         # What is trained on what, and how; but for how often it is kept, and how much is computed at once.
         facts = {n: value for n, value in asdict(how).items() if n not in ("checkpoint_every", "micro_batch")}

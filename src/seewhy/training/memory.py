@@ -181,8 +181,16 @@ def cached_gradients(
         for i, part in enumerate(parts):
             reseed(_seed(seed, i))
             found.append(task.features(part))
-            _check(task, found[-1], len(part))
-    whole = _joined(found)
+            if not has_rows(found[-1], len(part)):
+                given = ", ".join(str(tuple(value.shape)) for value in tensors_in(found[-1])) or "nothing"
+                raise InputError(
+                    f"{type(task).__name__} was given micro_batch, and made features of the shapes {given} of "
+                    f"{len(part)} samples. One row a sample was expected. Leave micro_batch out, or move what needs "
+                    "the whole batch into the loss."
+                )
+    flat, shapes = zip(*(tree_flatten(one) for one in found), strict=True)
+    rows = [torch.cat(one) if isinstance(one[0], Tensor) else one[0] for one in zip(*flat, strict=True)]
+    whole = tree_unflatten(rows, shapes[0])
     leaves = [leaf.requires_grad_() for leaf in tensors_in(whole) if leaf.is_floating_point()]
     reseed(seed)
     terms = task.loss(whole, batch)
@@ -225,13 +233,6 @@ def normalises(module: nn.Module) -> bool:
     return normal and (module.training or getattr(module, "running_mean", None) is None)
 
 
-def _joined(found: list[Any]) -> Any:
-    """Alike values, their tensors put together row by row."""
-    leaves, shapes = zip(*(tree_flatten(one) for one in found), strict=True)
-    joined = [torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0] for parts in zip(*leaves, strict=True)]
-    return tree_unflatten(joined, shapes[0])
-
-
 def tensors_in(value: Any) -> list[Tensor]:
     """Every tensor in dicts, lists and tuples, however deep."""
     return [one for one in tree_leaves(value) if isinstance(one, Tensor)]
@@ -241,12 +242,3 @@ def has_rows(features: Any, n: int) -> bool:
     """Whether features have a row for each of ``n`` samples."""
     every = tensors_in(features)
     return bool(every) and all(value.shape[:1] == (n,) for value in every)
-
-
-def _check(task: Task, features: Any, n: int) -> None:
-    if not has_rows(features, n):
-        given = ", ".join(str(tuple(value.shape)) for value in tensors_in(features)) or "nothing"
-        raise InputError(
-            f"{type(task).__name__} was given micro_batch, and made features of the shapes {given} of {n} samples. One "
-            "row a sample was expected. Leave micro_batch out, or move what needs the whole batch into the loss."
-        )

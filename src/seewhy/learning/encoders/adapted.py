@@ -136,7 +136,11 @@ def open_adaptation(folder: str | Path, *, engine: str = "auto", base: Encoder |
         )
         tensors = ARCHIVE.checked_tensors(folder, card)
         own = {n.removeprefix("trained."): t for n, t in tensors.items() if n.startswith("trained.")}
-        trained = _restored(found, card["adapted"], own)
+        if not all(bool(tensor.isfinite().all()) for tensor in own.values()):
+            raise ValueError("a number of its tensors is not finite")
+        if (form := card["adapted"]["form"]) not in FORMS:
+            raise ValueError(f"its form is {form!r}")
+        trained = FORMS[form].restored(found, card["adapted"], own)
         check_kinds({"pictures": tensors["pictures"]}, {"pictures": "bytes2"})
         digests = tuple(bytes(row).hex() for row in tensors["pictures"].tolist())
         return Adaptation(found, trained, float(card["keep"]), dict(card["provenance"]), digests)
@@ -147,13 +151,3 @@ def open_adaptation(folder: str | Path, *, engine: str = "auto", base: Encoder |
             f"{folder / CARD} is damaged ({reason(error)}). A card as SeeWhy writes it was expected. Copy the whole "
             "folder again, or adapt the encoder again."
         ) from error
-
-
-def _restored(on: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Trained:
-    """What was trained, from its facts and tensors."""
-    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-        raise ValueError("a number of its tensors is not finite")
-    if facts["form"] not in FORMS:
-        raise ValueError(f"its form is {facts['form']!r}")
-    made: Trained = FORMS[facts["form"]].restored(on, facts, tensors)
-    return made

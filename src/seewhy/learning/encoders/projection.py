@@ -93,7 +93,7 @@ class Projection:
             return nn.Identity()
         if self.form == "fixed":
             return Reweighted(width, self.kappa_for(width))
-        if self.form == "linear":
+        if self.form != "mlp":
             return nn.Linear(width, self.width)
         inner = 2 * width if self.normalised else width
         norm = [nn.BatchNorm1d(inner)] if self.normalised else []

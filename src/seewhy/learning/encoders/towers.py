@@ -123,7 +123,7 @@ class TunedTowers(TunedHalves):
         if own.trunk is None:  # the encoder's own picture half, whose classes then hold
             parts = {"engine": lambda: on.engine, "looks": on.looks}
         else:
-            trunk, pool = own.trunk, own.pool
+            trunk, pool, _ = own.image_parts()
             parts |= {"trunk": lambda: trunk, "head": pool, "module": lambda: nn.Sequential(trunk, pool)}
         return on.but(
             name=name,

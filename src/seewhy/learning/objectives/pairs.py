@@ -227,9 +227,9 @@ class FocalLens(LearntScale):
     """Each picture, seen under an instruction, must find its answer among those of the batch, and each answer it.
 
     ``s_ij = exp(theta) cos(F(image_i, instruction_i), G(answer_j))``;
-    ``loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2``. A picture comes with several instructions, so that its
-    answer to one is a wrong answer to another. ``F`` is a head behind a frozen encoder
-    (:class:`seewhy.learning.encoders.instructed.InstructedHead`), ``G`` the words half, frozen.
+    ``loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2``, with ``theta`` learnt and held as CLIP's. A picture comes
+    with several instructions, so that its answer to one is a wrong answer to another. ``F`` is
+    :class:`seewhy.learning.encoders.heads.InstructedHead`; ``G`` is the words half, frozen.
 
     There is no code of the authors, and this is written from the abstract and reviews: the head stands for the tuned
     vision transformer. Short answers repeat ("red"), and what is done with those is ours.
@@ -261,7 +261,7 @@ class Prefix(LearntScale):
     """Pictures find their texts, where a learnt prefix tells the words half what kind of text it reads.
 
     ``text_j = G([p_s(j), words_j])`` with one ``p_s`` for class names and one for captions
-    (:class:`seewhy.learning.encoders.prefixed.PrefixedWords`); ``s_ij = exp(theta) cos(image_i, text_j)``;
+    (:class:`seewhy.learning.encoders.towers.PrefixedWords`); ``s_ij = exp(theta) cos(image_i, text_j)``;
     ``loss = (mean_i CE(s_i·, q_i) + mean_j CE(s_·j, q_j)) / 2``, where ``q_i`` is equal over all pairs with the label
     of ``i`` (UniCL, arXiv 2204.03610) and a caption has a label of its own. Each batch comes from one source alone, for
     else a text can be told by its kind instead of its meaning. At test the captions' prefix is put before everything.

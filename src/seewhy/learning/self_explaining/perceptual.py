@@ -133,9 +133,8 @@ def distance(a: Float[Tensor, "n 1 h w"], b: Float[Tensor, "m 1 h w"]) -> Float[
 
 def judge_of(side: int, n_classes: int) -> nn.Sequential:
     """The authors' classifier of seen pictures: side²-500-100-k with ReLU."""
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(side * side, 500), nn.ReLU(), nn.Linear(500, 100), nn.ReLU(), nn.Linear(100, n_classes)
-    )
+    first, last = nn.Linear(side * side, 500), (nn.Linear(500, 100), nn.ReLU(), nn.Linear(100, n_classes))
+    return nn.Sequential(nn.Flatten(), first, nn.ReLU(), *last)
 
 
 @dataclass(frozen=True)
@@ -156,6 +155,19 @@ class Shape:
     def transform(self) -> Transform:
         size = (self.side, self.side)
         return Transform(size, size, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+    def encoder(self, name: str, trunk: nn.Module, head: nn.Module, fingerprint: str) -> Encoder:
+        """What looks through a trunk and a head at pictures of this size."""
+        return Encoder(
+            name=f"{name} of {self.side} px",
+            transform=self.transform,
+            trunk=lambda: trunk,
+            head=head,
+            layout=Layout(),
+            fingerprint=fingerprint,
+            module=lambda: nn.Sequential(trunk, head),
+            engine="torch",
+        )
 
 
 @dataclass(frozen=True)
@@ -183,16 +195,8 @@ class PerceptualNetwork(Network):
 
     def encoder(self) -> Encoder:
         trained = {name: t for name, t in self.tensors().items() if name not in ("known", "labels")}
-        return Encoder(
-            name=f"perceiver of {self.shape.side} px",
-            transform=self.shape.transform,
-            trunk=lambda: self.trunk,
-            head=freeze(self.judge),
-            layout=Layout(),
-            fingerprint=weights_digest(trained, f"{self.loop}{self.shape.transform.fingerprint}"),
-            module=lambda: nn.Sequential(self.trunk, self.judge),
-            engine="torch",
-        )
+        digest = weights_digest(trained, f"{self.loop}{self.shape.transform.fingerprint}")
+        return self.shape.encoder("perceiver", self.trunk, freeze(self.judge), digest)
 
     @torch.no_grad()
     def perceived(self, pixels: Float[Tensor, "3 h w"]) -> Perception | None:
@@ -281,11 +285,9 @@ def _blur(pictures: Float[Tensor, "b 1 h w"], sigma: Float[Tensor, " b"]) -> Flo
 class Perceptual(NetworkRecipe):
     """An autoencoder that has memorised the training pictures stands before a small classifier of grey pictures.
 
-    A picture is observed and redrawn, what was drawn is observed again, and so on until it settles: that is what the
-    classifier sees, in training as in use, and it can be looked at. ``"vanilla"`` redraws the picture itself;
-    ``"stochastic"`` redraws copies of it, each disturbed less and less, and takes their mean. Experimental: nothing in
-    the paper goes beyond digits of 28 × 28 pixels, the seen picture is near to a training picture, which it gives
-    away, and the authors train for 100,000 epochs.
+    A picture is observed and redrawn, again and again, until it settles: that is what the classifier sees, and it can
+    be looked at. Experimental: nothing in the paper goes beyond digits of 28 × 28 pixels, the seen picture is near to a
+    training picture, which it gives away, and the authors train for 100,000 epochs.
 
     Args:
         form: ``"stochastic"``, ``"vanilla"``, or ``"none"``, the plain classifier to compare with.
@@ -333,8 +335,8 @@ class Perceptual(NetworkRecipe):
         own, labels = ~pictures.held, pictures.labels
         known, error = greys[own], 0.0
         if self.form != "none":
-            size, usual = min(len(known), 500), {"weight_decay": 0, "seed": self.seed}
-            how = Training(self.memory_steps, size, lr=self.memory_lr, schedule="cosine", **usual)
+            size, lr = min(len(known), 500), self.memory_lr
+            how = Training(self.memory_steps, size, lr=lr, weight_decay=0, schedule="cosine", seed=self.seed)
             train(Memorising(memory), TrainingData(len(known), {"pixels": known}), how, progress=progress)
             with torch.no_grad():
                 error = float(frobenius(memory(known), known))
@@ -385,12 +387,4 @@ def frobenius(a: Float[Tensor, "b 1 h w"], b: Float[Tensor, "b 1 h w"]) -> Float
 def reader(shape: Shape) -> Encoder:
     """An encoder that only reads: its pooled vector is the grey picture itself."""
     trunk = freeze(Perceive(nn.Identity(), Loop("none")))
-    return Encoder(
-        name=f"grey pictures of {shape.side} px",
-        transform=shape.transform,
-        trunk=lambda: trunk,
-        head=nn.Flatten(),
-        layout=Layout(),
-        fingerprint=f"grey{shape.side}",
-        engine="torch",
-    )
+    return shape.encoder("grey pictures", trunk, nn.Flatten(), f"grey{shape.side}")

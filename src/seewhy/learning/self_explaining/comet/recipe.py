@@ -55,11 +55,9 @@ N_LEVELS = 17
 class COMET(NetworkRecipe):
     """Select, then predict: a selector masks the picture, and a predictor decides from what the mask shows.
 
-    ``x_s = S ∘ x + (1 − S) ∘ q`` goes to the predictor, the complement ``x_c = (1 − S) ∘ x + S ∘ q`` to a detector that
-    was trained on whole pictures. The predictor learns by its cross entropy on ``x_s``, the selector by
-    :class:`~.network.Objective`: the predictor must be right on what is shown, the detector
-    clearly worse on what is left, and the mask small. So the mask is both what the decision is made from and its map;
-    it is one mask a picture and of no class.
+    ``x_s = S ∘ x + (1 − S) ∘ q`` goes to the predictor, the complement to a detector trained on whole pictures.
+    The predictor must be right on what is shown, the detector clearly worse on what is left, and the mask small
+    (:class:`~.network.Objective`): one mask a picture and of no class, which is the map.
 
     Args:
         mode: ``"2p"``: selector and predictor learn, the detector is fixed; ``"3p"``: the detector learns too, on the
@@ -141,9 +139,9 @@ class COMET(NetworkRecipe):
     @property
     def _training(self) -> Training:
         parts = (("predictor.", self.encoder_lr), ("detector.", self.encoder_lr))
-        own = {"lr": self.lr, "weight_decay": self.weight_decay, "schedule": self.schedule, "seed": self.seed}
-        parts = parts if self.backbone == "encoder" else ()
-        return Training(self.n_steps, self.batch_size, warmup=max(1, self.n_steps // 100), part_lr=parts, **own)
+        own: dict[str, Any] = {"part_lr": parts} if self.backbone == "encoder" else {}
+        own |= {"lr": self.lr, "weight_decay": self.weight_decay, "schedule": self.schedule, "seed": self.seed}
+        return Training(self.n_steps, self.batch_size, warmup=max(1, self.n_steps // 100), **own)
 
     def _plain(
         self, base: Encoder, pictures: EncodedSet, data: TrainingData, fitting: Fitting, kept: tuple[Path, str] | None

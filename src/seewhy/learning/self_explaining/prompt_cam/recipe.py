@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -19,7 +19,6 @@ from ....classifiers.base import HeldOut
 from ....classifiers.encoded_set import EncodedSet
 from ....classifiers.fitting import Fitting, Outcome
 from ....classifiers.network import Network
-from ....encoders.base import Encoder
 from ....encoders.stream import Encoded, encode_stream
 from ....errors import InputError
 from ....heads.head import Head
@@ -45,10 +44,9 @@ RATES = {"sgd": (0.005, 0.05), "adamw": (0.001, 0.01)}
 class PromptCAM(NetworkRecipe):
     """A frozen vision transformer with one learnt prompt a class, whose attention is its explanation.
 
-    ``s_c = w · z_c``, ``z_c`` what the last block and norm make of the prompt of class ``c``, ``w`` the same for all
-    classes (paper, section 3.2); cross entropy over the scores trains prompts and ``w``, nothing else. To score high,
-    the prompt of the true class must attend to patches that set the class apart. The bias of the authors'
-    ``Linear(d, 1)`` cancels in the softmax and is left out.
+    ``s_c = w · z_c``, ``z_c`` what the last block and norm make of the prompt of class ``c`` (paper, 3.2); cross
+    entropy over the scores trains prompts and ``w``, nothing else. To score high, the prompt of the true class must
+    attend to patches that set the class apart. The bias of the authors' ``Linear(d, 1)`` is left out.
 
     Args:
         variant: ``"last"``: prompts before the last block alone, trained on features that are looked at once;
@@ -97,40 +95,42 @@ class PromptCAM(NetworkRecipe):
 
     def learn(self, fitting: Fitting) -> Outcome:
         encoder, progress, checkpoint = fitting.encoder, fitting.progress, fitting.checkpoint
-        first, by_tokens = self._first(parts_of(encoder).n_layers - 1), self.variant == "last"
+        parts, by_tokens = parts_of(encoder), self.variant == "last"
+        last = parts.n_layers - 1
+        first = {"last": last, "shallow": 0, "deep": last if self.first is None else self.first}[self.variant]
+        if first > last:
+            raise InputError(f"first is {first}. A layer from 0 to {last}, the last one, was expected. Give one.")
         pictures, tokens = fitting.look(features=by_tokens), None
         if by_tokens:  # in half precision, as the store keeps them, so that a second run trains on the same
             tokens = torch.stack([s.features.half() for s in pictures.encoded if s.features is not None])
         rates = RATES[self.optimiser] if self.lr is None else (self.lr,)
         if not pictures.held.any():
             rates = rates[:1]
-        files = [None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}.{lr:g}") for lr in rates]
-        tries = []
-        for lr, file in zip(rates, files, strict=True):
-            network = self._network(encoder, len(pictures.classes), first)
+        n, held, tries = len(pictures.classes), pictures.held, []
+        for lr in rates:
+            file = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}.{lr:g}")
+            with seeded(self.seed):
+                n_early = first if self.variant == "deep" else 0
+                prompts = Prompts(n_early, n, parts.width, parts.area, self.shared, self.dropout)
+            network = PromptCAMNetwork(encoder, first, prompts)
             trained = self._train(network, pictures, tokens, lr, file, progress)
             pooled = _held_pooled(network, pictures, tokens, fitting.store, progress)
-            tries.append(_Try(lr, network, trained, pooled))
-        best, n_held = max(tries, key=lambda t: t.right(pictures)), int(pictures.held.sum())
+            measured = HeldOut(pooled, pictures.labels[held], pooled[:, :n], pictures.groups[held])
+            tries.append(_Try(lr, network, trained, measured if len(pooled) else None))
+        best, n_held = max(tries, key=lambda t: t.right), int(held.sum())
         kind = "validation pictures" if pictures.validation else "pictures held out"
-        head = Head(Normalise(), torch.eye(len(pictures.classes), best.pooled.shape[1]))
+        head = Head(Normalise(), torch.eye(n, n + parts.width))
         told = f"; measured on {n_held:,} {kind}" if n_held else ""
-        made = self.classifier(best.network, pictures, head, best.held_out(pictures), told)
-        own = replace(pictures, validation=True)  # what is held out stays out
-        return Outcome(made, pictures, _figures(best, tries, pictures), patches=own)
-
-    def _first(self, last: int) -> int:
-        first = {"last": last, "shallow": 0, "deep": last if self.first is None else self.first}[self.variant]
-        if first > last:
-            raise InputError(f"first is {first}. A layer from 0 to {last}, the last one, was expected. Give one.")
-        return first
-
-    def _network(self, encoder: Encoder, n_classes: int, first: int) -> PromptCAMNetwork:
-        parts = parts_of(encoder)
-        n_early = first if self.variant == "deep" else 0
-        with seeded(self.seed):
-            prompts = Prompts(n_early, n_classes, parts.width, parts.area, self.shared, self.dropout)
-        return PromptCAMNetwork(encoder, first, prompts)
+        made = self.classifier(best.network, pictures, head, best.held, told)
+        done = mean_terms(best.trained.history[-50:])
+        figures = {
+            "lr": best.lr,
+            "held_out_accuracy_by_lr": {f"{t.lr:g}": t.right for t in tries} if n_held else {},
+            "final_loss": done["loss"],
+            "training_accuracy": done["right"],
+            "seconds_per_step": round(best.trained.seconds_per_step, 4),
+        }
+        return Outcome(made, pictures, figures, patches=replace(pictures, validation=True))  # that stays out
 
     def _train(
         self,
@@ -144,7 +144,8 @@ class PromptCAM(NetworkRecipe):
         chosen = (~pictures.held).nonzero()[:, 0]
         labels, names = pictures.labels[chosen], [pictures.items[i].source for i in chosen.tolist()]
         n_steps = self.epochs * max(1, len(labels) // self.batch_size)
-        usual = {"weight_decay": self.weight_decay, "warmup": round(self.warmup * n_steps), "nesterov": False}
+        usual: dict[str, Any] = {"weight_decay": self.weight_decay, "nesterov": False}
+        usual["warmup"] = round(self.warmup * n_steps)
         how = Training(n_steps, self.batch_size, self.optimiser, lr, schedule="cosine", seed=self.seed, **usual)
         digests = "\0".join(pictures.encoded[i].digest for i in chosen.tolist())
         digest = hashlib.sha256(digests.encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -158,23 +159,19 @@ class PromptCAM(NetworkRecipe):
 
 @dataclass(frozen=True)
 class _Try:
-    """A training with one learning rate, and what it pools of the held-out pictures: scores first."""
+    """A training with one learning rate, and what it makes of the held-out pictures: scores are pooled first."""
 
     lr: float
     network: PromptCAMNetwork
     trained: Trained
-    pooled: Float[Tensor, "m p"]
+    held: HeldOut | None
 
-    def held_out(self, pictures: EncodedSet) -> HeldOut | None:
-        """Those pictures, with the scores as logits."""
-        held, scores = pictures.held, self.pooled[:, : len(pictures.classes)]
-        return HeldOut(self.pooled, pictures.labels[held], scores, pictures.groups[held]) if len(scores) else None
-
-    def right(self, pictures: EncodedSet) -> float:
+    @property
+    def right(self) -> float:
         """Accuracy on held-out pictures; 0 without any."""
-        scores = self.pooled[:, : len(pictures.classes)]
-        found = (scores.argmax(1) == pictures.labels[pictures.held]).float()
-        return round(float(found.mean()), 4) if len(found) else 0.0
+        if self.held is None or self.held.logits is None:
+            return 0.0
+        return round(float((self.held.logits.argmax(1) == self.held.labels).float().mean()), 4)
 
 
 def _held_pooled(
@@ -196,17 +193,6 @@ def _held_pooled(
         # A picture that has gone since the first look counts as wrong.
         found = [s.pooled[0] if isinstance(s, Encoded) else torch.zeros(width) for s in looked]
     return torch.stack(found) if found else torch.empty(0, width)
-
-
-def _figures(best: _Try, tries: Sequence[_Try], pictures: EncodedSet) -> dict[str, Any]:
-    n_held, last = int(pictures.held.sum()), mean_terms(best.trained.history[-50:])
-    return {
-        "lr": best.lr,
-        "held_out_accuracy_by_lr": {f"{t.lr:g}": t.right(pictures) for t in tries} if n_held else {},
-        "final_loss": last["loss"],
-        "training_accuracy": last["right"],
-        "seconds_per_step": round(best.trained.seconds_per_step, 4),
-    }
 
 
 class Prompting(Task):

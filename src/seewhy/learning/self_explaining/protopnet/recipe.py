@@ -44,10 +44,8 @@ class ProtoPNet(NetworkRecipe):
     nearest patch to each.
 
     ``logit_k = Σ_p W_kp log((d_p + 1) / (d_p + 1e-4))`` with ``d_p = min_cell |z - prototype_p|²`` (paper, section
-    2.1). Trained in rounds, as in the authors' code: add-on layers and prototypes; push, in which each prototype
-    becomes a real patch; the last layer alone. In the end weak prototypes are pruned.
-
-    What is pooled are similarities to prototypes, with which no sentence can be compared; so it takes no descriptions.
+    2.1). Trained in rounds: add-on layers and prototypes; push, in which each prototype becomes a real patch; the last
+    layer alone. In the end weak prototypes are pruned. It takes no descriptions: none can be compared with prototypes.
 
     Args:
         n_per_class: prototypes a class; the authors' 10.
