@@ -1,8 +1,7 @@
 """Which pictures a classifier was fitted on, saved with it so that it is not judged on them unnoticed.
 
-Of each picture there are the SHA-256 of its file, 128 numbers of one byte, which are its square-rooted features
-projected at random (always by the same matrix), and its miniature, by which a copy is told from a picture that is
-merely alike (:mod:`seewhy.pictures.miniatures`).
+Of each there are the SHA-256 of its file, 128 numbers of one byte, its square-rooted features projected at random, and
+its miniature, by which a copy is told from a picture that is merely alike (:mod:`seewhy.pictures.miniatures`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """A saved classifier: a folder of safetensors and JSON. Loading it runs no code.
 
-It is read from a card and tensors that somebody else may have written. What is not checked here would show later as a
-wrong answer or as an error deep in a method.
+Somebody else may have written them: what is not checked here would show later as a wrong answer or deep in a method.
 """
 
 from __future__ import annotations

