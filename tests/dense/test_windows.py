@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 
 from seewhy.dense.reader import LONGEST, Windows, best_classes, bilinear
 from seewhy.errors import DataError
-from seewhy.pictures.runs import decode, encode, runs
+from seewhy.pictures.pixel_classes import decode, encode, runs
 
 
 @settings(deadline=None, max_examples=25)

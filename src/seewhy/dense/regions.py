@@ -19,9 +19,8 @@ from torch import Tensor
 
 from ..arguments import checked
 from ..errors import DataError, ForeignFileError, UnknownNameError
-from ..pictures.boxes import BoxData, BoxedPicture, BoxRecord, check_boxes, save_boxes
-from ..pictures.boxes.base import Corners
-from ..pictures.runs import encode
+from ..pictures.boxes import BoxData, BoxedPicture, BoxRecord, Corners, check_boxes, save_boxes
+from ..pictures.pixel_classes import encode
 from ..pictures.samples import some
 from ..report.overviews import MOST_SHOWN, render_regions
 from ..report.paging import framed
