@@ -306,7 +306,7 @@ class Drafter:
         if self.drafts is not None:
             return self.drafts.get(Path(scene.name).name, "")
         if self.desk is not None:
-            return self.desk.ask(draft_prompt(jpeg(scene)), read_text)
+            return self.desk.ask(draft_prompt(jpeg(scene.name, (scene.width, scene.height))), read_text)
         encoded = seen_by.look_at(self.classifier, scene.name)
         with torch.no_grad():
             probabilities = self.classifier.head.probabilities(encoded.pooled[:1])[0]
@@ -373,11 +373,12 @@ def read_drafts(path: Path) -> dict[str, str]:
         ) from error
 
 
-def jpeg(scene: Scene) -> bytes:
-    """The picture as a writer sees it: upright, in its own proportions."""
-    scale = min(1.0, LONGEST / max(scene.width, scene.height))
-    size = (max(1, round(scene.height * scale)), max(1, round(scene.width * scale)))
-    return encode_thumbnail(read_picture(scene.name, Transform(size, size, "bilinear", (0, 0, 0), (1, 1, 1))).pixels)
+def jpeg(name: str, size: tuple[int, int], longest: int = LONGEST, quality: int = 85) -> bytes:
+    """A picture of this width and height upright, in its own proportions, as a writer or a person is shown it."""
+    scale = min(1.0, longest / max(size))
+    own = (max(1, round(size[1] * scale)), max(1, round(size[0] * scale)))
+    pixels = read_picture(name, Transform(own, own, "bilinear", (0, 0, 0), (1, 1, 1))).pixels
+    return encode_thumbnail(pixels, quality)
 
 
 def estimate(names: Iterable[str], desk: WriterSession, drafts: Mapping[str, str] | None = None) -> Estimate:
@@ -392,7 +393,7 @@ def estimate(names: Iterable[str], desk: WriterSession, drafts: Mapping[str, str
         except ImageError:
             continue
         text = "x" * 1600 if drafts is None else drafts.get(Path(name).name, "")
-        prompts += [draft_prompt(jpeg(scene))] if drafts is None else []
+        prompts += [draft_prompt(jpeg(scene.name, (scene.width, scene.height)))] if drafts is None else []
         # What follows the draft is not known yet, and is nobody's answer.
         prompts += [replace(p, seed=-1 - number) for p in (objects_prompt(text), rewrite_prompt(text, (), ()))]
     return desk.estimate(prompts)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from PIL import Image
 
 from ...encoders.stream import file_digest
 from ...errors import DataError, ImageError
@@ -20,7 +17,7 @@ from ...pictures.sources import is_unicode
 from ...storage.output import check_file, write
 from ...types import Failure, Transform
 from ..experts import CellDetector, Scene
-from ..textualize import position_in_words, sentence_for
+from ..textualize import jpeg, position_in_words, sentence_for
 from .records import TASKS, BoxedObject, Picture, Version, check_answers, check_content, objects_of
 from .rounds import StopRule, agreement, by_authors_of_a_text, by_round, coverage, left_out, net_preference, text_of
 from .store import AnnotationStore
@@ -106,12 +103,7 @@ class AnnotationDesk:
             raise ImageError(
                 Path(picture.name).name, "is gone, or was changed since it was listed; start annotate anew"
             )
-        scale = min(1.0, longest / max(picture.width, picture.height))
-        size = (max(1, round(picture.height * scale)), max(1, round(picture.width * scale)))
-        pixels = read_picture(picture.name, Transform(size, size, "bilinear", (0, 0, 0), (1, 1, 1))).pixels
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "jpeg", quality=88)
-        return file.getvalue()
+        return jpeg(picture.name, (picture.width, picture.height), longest, 88)
 
     def seed(self, key: str) -> None:
         """Ask the model for its proposal, if there is a model and nobody has begun; once a picture."""
