@@ -17,7 +17,7 @@ from seewhy.classifiers.saving import load
 from seewhy.encoders.base import EncoderOutput
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import InputError
-from seewhy.evidence.place import like_place
+from seewhy.evidence.like import like_place
 from seewhy.explanation.base import Explanation, Subject
 from seewhy.explanation.similar import Like, VoteRemoval
 from seewhy.heads.head import Head, Target
@@ -28,7 +28,7 @@ from seewhy.prototypes.bank import BankPicture, PatchBank, cell_box, patch_vecto
 from seewhy.prototypes.base import Group, Query
 from seewhy.prototypes.epic.training import FitEPIC
 from seewhy.prototypes.find import find_prototypes
-from seewhy.prototypes.judging import Showing
+from seewhy.prototypes.measure import Showing
 from seewhy.prototypes.nearest import NearestPatches
 from seewhy.prototypes.voters import RULE, Voters, measure_removal, scores_of, vote_verdict
 from tiny import class_folders, colour_reader, noise, picture, tiny_cnn

@@ -1,7 +1,7 @@
 """Which pictures a classifier was fitted on, saved with it so that it is not judged on them unnoticed.
 
 Of each there are the SHA-256 of its file, 128 numbers of one byte, its square-rooted features projected at random, and
-its miniature, by which a copy is told from a picture that is merely alike (:mod:`seewhy.pictures.same_picture`).
+its miniature, by which a copy is told from a picture that is merely alike (:mod:`seewhy.pictures.miniatures`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..pictures.miniatures import WIDTH as MINIATURE
-from ..pictures.miniatures import stacked
-from ..pictures.same_picture import Likeness, same_pictures
+from ..pictures.miniatures import Likeness, same_pictures, stacked
 from ..storage.parts import rebuilt
 
 WIDTH = 128
