@@ -30,7 +30,7 @@ from seewhy.learning.encoders.projection import Form, Projection
 from seewhy.learning.objectives.look import LOOK
 from seewhy.learning.objectives.pictures import Vectors
 from seewhy.learning.objectives.vectors import CrossEntropy, SimCLR, SupCon
-from seewhy.learning.views import Views
+from seewhy.learning.pretrain import Views
 from seewhy.seeded import seeded
 from seewhy.storage.output import write_atomic
 from seewhy.studies.faithfulness_findings import kendall_tau

@@ -33,7 +33,7 @@ from seewhy.encoders.base import Layout
 from seewhy.encoders.new import Residual
 from seewhy.learning.encoders.projection import Projection
 from seewhy.learning.objectives.pixpro import PixPro, apart
-from seewhy.learning.views import DenseViews, OneMap
+from seewhy.learning.pretrain import DenseViews, OneMap
 from seewhy.seeded import seeded
 from seewhy.storage.output import write_atomic
 from seewhy.studies.bootstrap import paired

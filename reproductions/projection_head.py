@@ -31,7 +31,7 @@ from seewhy.encoders.new import Residual
 from seewhy.learning.encoders.projection import Projection, Reweighted
 from seewhy.learning.objectives.pictures import Vectors
 from seewhy.learning.objectives.vectors import CrossEntropy, SimCLR, SupCon
-from seewhy.learning.views import Views
+from seewhy.learning.pretrain import Views
 from seewhy.seeded import seeded
 from seewhy.storage.output import write_atomic
 from seewhy.studies.bootstrap import mean_of

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from seewhy.errors import InputError
 from seewhy.learning.objectives.vectors import SimCLR
-from seewhy.learning.views import Views
+from seewhy.learning.pretrain import Views
 from seewhy.progress import Progress
 from seewhy.training import memory
 from seewhy.training.augmentation import TrainingPictures

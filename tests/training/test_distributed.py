@@ -23,8 +23,8 @@ from seewhy.learning.objectives.look import LOOK
 from seewhy.learning.objectives.pairs import CLIP, SigLIP
 from seewhy.learning.objectives.regional import GLoRIA
 from seewhy.learning.objectives.vectors import SupCon
+from seewhy.learning.pretrain import Views
 from seewhy.learning.regions import RegionalContrast
-from seewhy.learning.views import Views
 from seewhy.seeded import seeded
 from seewhy.training.batches import Batch, Processes, TrainingData
 from seewhy.training.loop import Training, train

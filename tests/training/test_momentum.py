@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from seewhy.learning.views import Slow
+from seewhy.learning.pretrain import Slow
 
 
 def test_it_follows_ever_more_slowly() -> None:

@@ -23,8 +23,7 @@ from seewhy.learning.objectives import objectives
 from seewhy.learning.objectives.look import LOOK
 from seewhy.learning.objectives.pictures import Queue, Vectors
 from seewhy.learning.objectives.vectors import SupCon
-from seewhy.learning.pretrain import TUNING_LR, Pretrain
-from seewhy.learning.views import Views
+from seewhy.learning.pretrain import TUNING_LR, Pretrain, Views
 from seewhy.pictures.datasets import samples_or_pictures
 from seewhy.pictures.samples import Sample, Samples, load_pictures
 from seewhy.progress import Progress

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.learning.objectives.pictures import Beside, Vectors
-from seewhy.learning.views import Views
+from seewhy.learning.pretrain import Views
 from seewhy.seeded import seeded
 from seewhy.training.batches import Batch
 

@@ -49,12 +49,15 @@ class Run(TypedDict):
     tried_named: NotRequired[Annotated[str, Doc("the measure, among `measures`, that `named` is")]]
 
 
-class Measured(TypedDict):
-    encoder: Annotated[Encoder, Doc("judged")]
-    n_pictures: Annotated[Count, Doc("pictures; of a training on pictures alone, trained on")]
-    measures: Annotated[list[Measure], Doc("what was measured; none of pictures without classes")]
+class Noted(TypedDict):
+    n_pictures: Annotated[Count, Doc("pictures; of a training on pictures alone or of names, trained on")]
+    measures: Annotated[list[Measure], Doc("what was measured; of names, what was gained and lost")]
     notes: Annotated[list[str], Doc("what was said meanwhile")]
     failures: Annotated[list[FailureOutput], Doc("pictures that cannot be read")]
+
+
+class Measured(Noted):
+    encoder: Annotated[Encoder, Doc("judged")]
     encoder_folder: NotRequired[Annotated[str, Doc("folder written; from `adapt` and `pretrain`")]]
 
 
@@ -101,20 +104,16 @@ class TriedPrompt(TypedDict):
     named: Annotated[Share | None, Doc("agreement with the encoder's own classes by their names")]
 
 
-class AdaptNamesOutput(TypedDict):
+class AdaptNamesOutput(Noted):
     model: Annotated[str, Doc("the classifier's folder")]
     method: Annotated[str, Doc("that learnt")]
     classes: Annotated[list[str], Doc("that were learnt")]
-    n_pictures: Annotated[Count, Doc("trained on")]
     n_held_out: Annotated[Count, Doc("of the classes learnt, measured on")]
     n_chosen_on: Annotated[Count, Doc("that `keep` was chosen on, others than those")]
     shots: Annotated[int | None, Doc("pictures of each class, as asked")]
     keep: Annotated[Share, Doc("how much of what was learnt is kept")]
     tried: Annotated[list[TriedPrompt], Doc("what each `keep` gives on those that it was chosen on")]
-    measures: Annotated[list[Measure], Doc("the forgetting table: what was gained and what was lost")]
     parameters: Annotated[dict[str, Any], Doc("the method's fields")]
-    notes: Annotated[list[str], Doc("what was said meanwhile")]
-    failures: Annotated[list[FailureOutput], Doc("pictures that cannot be read")]
 
 
 AdaptOutput = AdaptNamesOutput | Cost | RetrievalOutput
@@ -192,12 +191,7 @@ class FitPrototypesOutput(TypedDict):
     purity_fit: NotRequired[Annotated[float, Doc("of the 5 strongest pictures of every channel")]]
     purity_fit_before: NotRequired[Annotated[float, Doc("the same without a rotation")]]
     held_out: NotRequired[Annotated[HeldOut, Doc("on pictures that neither fitted nor chose")]]
-    top_4_share: NotRequired[
-        Annotated[
-            Arms,
-            Doc("part of what speaks for a decision that its four strongest"),
-        ]
-    ]
+    top_4_share: NotRequired[Annotated[Arms, Doc("part of what speaks for a decision that its four strongest")]]
     coherence: NotRequired[Annotated[Share | None, Doc("part of a channel's 5 prototypes that carry their commonest")]]
     likeness: NotRequired[Annotated[Likeness, Doc("prototypes shown for held-out pictures")]]
     notes: NotRequired[Annotated[list[str], Doc("what the user should know")]]

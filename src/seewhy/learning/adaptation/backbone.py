@@ -82,9 +82,9 @@ class BackboneNetwork(Network):
 
     def tensors(self) -> dict[str, Tensor]:
         """All of a small network; of an encoder what is not as it was."""
-        trunk, pool, _ = halves(self.grown_on, self.settings["backbone"])
+        trunk, pool, _ = halves(self.grown_on, backbone := self.settings["backbone"])
         parts, before = {"trunk": self.trunk, "pool": self.pool}, {"trunk": trunk, "pool": pool}
-        return state_delta(parts, before, whole=self.settings["backbone"] == "scratch")
+        return state_delta(parts, before, whole=backbone == "scratch")
 
     def facts(self) -> dict[str, Any]:
         return dict(self.settings)

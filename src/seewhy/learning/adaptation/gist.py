@@ -68,8 +68,8 @@ class Turns(nn.Module):
     def grown(self, on: Encoder) -> Encoder:
         """The encoder with both layers behind it; it looks by the same engine."""
         head, digest = Turned(on.head, on.text, self.image).eval(), weights_digest(self.delta(on), on.fingerprint)
-        text = PlacedText(on.text, self.text)
-        return _among_texts(on, lambda: on.trunk, head, lambda: text, digest, lambda: on.engine)
+        parts = {"text": lambda: PlacedText(on.text, self.text), "fingerprint": digest, "engine": lambda: on.engine}
+        return _among_texts(on, lambda: on.trunk, head, **parts)
 
     def delta(self, on: Encoder) -> dict[str, Tensor]:
         """Both layers' weights."""
@@ -88,17 +88,10 @@ class Turned(nn.Module):
         return turned
 
 
-def _among_texts(
-    on: Encoder,
-    trunk: Callable[[], nn.Module],
-    head: nn.Module,
-    text: Callable[[], TextTower],
-    digest: str,
-    engine: Any,
-) -> Encoder:
+def _among_texts(on: Encoder, trunk: Callable[[], nn.Module], head: nn.Module, **parts: Any) -> Encoder:
     """An encoder as ``on``, whose head ends in the space of the texts: the linear classifier stands there."""
-    own = {"head": head, "text": text, "fingerprint": digest, "engine": engine, "classifier": None, "classes": ()}
-    return on.but(**own, trunk=trunk, module=lambda: nn.Sequential(trunk(), head))
+    own = {"trunk": trunk, "head": head, "module": lambda: nn.Sequential(trunk(), head)}
+    return on.but(**own, **parts, classifier=None, classes=())
 
 
 class PlacedText:
@@ -166,7 +159,7 @@ def grown(towers: TunedTowers, on: Encoder) -> Encoder:
         digest = weights_digest(own, tower.fingerprint)
         return ClipText(digest, tower.logit_scale, towers.words, tower.tokens, templates=tower.templates)
 
-    return _among_texts(on, lambda: trunk, head, text, weights_digest(tensors, on.fingerprint), on.engine_asked)
+    return _among_texts(on, lambda: trunk, head, text=text, fingerprint=weights_digest(tensors, on.fingerprint))
 
 
 class DistinctTexts(nn.Module):

@@ -6,14 +6,15 @@ from abc import ABC
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
+from torch import Tensor
+
 from ...bounds import check_fields
 from ...errors import InputError
 
 
 class Objective(ABC):
-    """A frozen dataclass whose fields are the paper's parameters, with their bounds in their types.
-
-    What is learnt beside the networks, such as a temperature, is a module that ``state()`` makes and a task owns.
+    """A frozen dataclass whose fields are the paper's parameters; what is learnt beside the networks is ``state()``.
 
     Class attributes:
         name: registered name; ``paper`` is where it is from, ``needs`` what a batch must hold.
@@ -48,3 +49,8 @@ class Objective(ABC):
         """The error of fields that do not go together."""
         given = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
         return InputError(f"The objective {self.name} was given {given}. {expected} expected. Change them.")
+
+
+def precise(vectors: Tensor) -> Tensor:
+    """In single precision or better."""
+    return vectors if vectors.dtype == torch.float64 else vectors.float()

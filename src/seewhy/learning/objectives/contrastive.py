@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ...bounds import Bound, SomePart
 from ...errors import InputError
-from .base import Objective
+from .base import Objective, precise
 
 BLOCK = 2**21
 """Most scores that are held at once; more are made row by row, and once again for the gradient."""
@@ -147,7 +147,7 @@ class Contrastive(Objective):
         first, last = share or (0, len(image))
         texts = (text,) if text.ndim == 2 else text.unbind(1)
         with torch.autocast(image.device.type, enabled=False):
-            x, *ys = (_unit(side) for side in (image, *texts))
+            x, *ys = (normalize(precise(side), dim=1) for side in (image, *texts))
             total = x.new_zeros(())
             to_text, to_image = self.weights()
             for y in ys:
@@ -231,10 +231,6 @@ class Regional(Contrastive):
     @abstractmethod
     def local_loss(self, regions: Regions, words: Words, said: Said, state: nn.Module) -> Float[Tensor, ""]:
         """The number to make small."""
-
-
-def _unit(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    return normalize(vectors if vectors.dtype == torch.float64 else vectors.float(), dim=1)
 
 
 def _check(name: str, image: Tensor, text: Tensor, labels: tuple[Tensor, Tensor] | None) -> None:

@@ -134,13 +134,9 @@ def votes(
     right = classes[where] == labels[:, None]
     counts = near.isfinite()
     if own_class:
-        rows = (~(right & counts).any(1)).nonzero()[:, 0]
-        best = near.new_full((len(query), 1), float("-inf"))
-        if len(rows):
-            of_rows = _rows_of(without, rows, len(query))
-            found, _ = nearest(query[rows], store, 1, of_rows, (labels[rows], classes))
-            best = best.index_copy(0, rows, found)
-        near = torch.cat([near, best], 1)
+        has = (right & counts).any(1, keepdim=True)
+        best, _ = nearest(query, store, 1, without, (labels, classes))
+        near = torch.cat([near, best.masked_fill(has, float("-inf"))], 1)
         right, counts = torch.cat([right, torch.ones_like(right[:, :1])], 1), near.isfinite()
     scores = torch.where(counts, near, 0.0) / temperature
     top = scores.detach().masked_fill(~counts, float("-inf")).amax(1, keepdim=True).clamp(min=-1e30)
@@ -162,11 +158,3 @@ def soft_votes(
     whole, own = log_sums(query, store, 1 / temperature, without, (labels, classes))
     has = own.isfinite()
     return torch.where(has, (torch.where(has, own, 0.0) - torch.where(has, whole, 0.0)).exp(), 0.0)
-
-
-def _rows_of(without: tuple[Tensor, Tensor], rows: Int[Tensor, " r"], n: int) -> tuple[Tensor, Tensor]:
-    """Those pairs whose rows are among some, by their place among these."""
-    place = torch.full((n,), -1, device=rows.device)
-    place[rows] = torch.arange(len(rows), device=rows.device)
-    kept = place[without[0]] >= 0
-    return place[without[0][kept]], without[1][kept]

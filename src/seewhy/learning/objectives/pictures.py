@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from ...errors import InputError
-from .base import Objective
+from .base import Objective, precise
 
 BLOCK = 8192
 """Vectors of the queue that are compared with at once."""
@@ -85,7 +85,7 @@ class Vectors(PictureObjective):
             slow = vectors[:, -self.slow_views :].detach()
         numbers = torch.arange(n, device=vectors.device) if index is None else index
         with torch.autocast(vectors.device.type, enabled=False):
-            return self.loss(_precise(vectors), labels, state, None if slow is None else _precise(slow), numbers)
+            return self.loss(precise(vectors), labels, state, None if slow is None else precise(slow), numbers)
 
     @abstractmethod
     def loss(
@@ -117,7 +117,7 @@ class Dense(PictureObjective):
             )
         new = self.state(first.shape[1]).to(first.device).requires_grad_(False) if state is None else state
         with torch.autocast(first.device.type, enabled=False):
-            x, y = _precise(first), _precise(second)
+            x, y = precise(first), precise(second)
             return self.loss(x, y, boxes.to(x), flipped, new)
 
     @abstractmethod
@@ -127,10 +127,6 @@ class Dense(PictureObjective):
     @abstractmethod
     def whole(self, first: Float[Tensor, "b d"], second: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
         """The number to make small of whole views: the one that learns, and the one that is followed."""
-
-
-def _precise(vectors: Tensor) -> Tensor:
-    return vectors if vectors.dtype == torch.float64 else vectors.float()
 
 
 class Queue(Beside):
