@@ -27,12 +27,7 @@ def _use_model(folder: Path) -> None:
 
 
 def _with_prototypes(folder: Path) -> None:
-<<<<<<< HEAD
     from seewhy.attributions.explainers import FitTTAME
-    from seewhy.prototypes.bank_influences import measure_bank
-=======
-    from seewhy.attributions.t_tame_training import FitTTAME
->>>>>>> main
     from seewhy.prototypes.epic.training import FitEPIC
     from seewhy.training.loop import Training
 

@@ -12,15 +12,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-<<<<<<< HEAD
-from ..training.batches import Batch, gathered
-=======
 from ..encoders.base import Layout
 from ..encoders.region_heads import RegionHeads
 from ..encoders.text_tokens import encode_tokens
-from ..training.batches import Batch
-from ..training.distributed import gathered, sizes_of
->>>>>>> main
+from ..training.batches import Batch, gathered, sizes_of
 from ..training.task import Task
 from .objectives.contrastive import Contrastive, RandomBoxes, Regional
 from .retrieval import recall

@@ -27,9 +27,9 @@ from ...training.batches import Batch, TrainingData
 from ...training.loop import Schedule, Training, mean_terms, train
 from ...training.task import classified
 from ..contrast import PairTask
-from ..regions import Still
 from ..network_recipe import NetworkRecipe
 from ..objectives.pairs import GPT4Image as Alignment
+from ..contrast import Still
 from ..retrieval import recall
 from .backbone import (
     Backbone,
