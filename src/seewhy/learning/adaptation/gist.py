@@ -34,12 +34,11 @@ from ...training.augmentation import TrainingPictures
 from ...training.batches import Column, TrainingData
 from ...training.loop import Schedule, Trained, Training, train
 from ...types import Crop
-from ..contrast import Contrast
+from ..contrast import Contrast, Still
 from ..encoders.towers import TunedTowers, trainable
 from ..network_recipe import NetworkRecipe
 from ..objectives.contrastive import SameLabel
 from ..objectives.pairs import GIST as Objective
-from ..contrast import Still
 from ..retrieval import recall
 
 Form = Literal["image", "towers"]
