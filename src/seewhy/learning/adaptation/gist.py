@@ -34,12 +34,11 @@ from ...training.augmentation import TrainingPictures
 from ...training.batches import TrainingData
 from ...training.loop import Schedule, Trained, Training, train
 from ...types import Crop
-from ..contrast import Contrast, recall
+from ..contrast import Contrast, Still, recall
 from ..encoders.towers import TunedTowers, trainable
 from ..network_recipe import NetworkRecipe
 from ..objectives.contrastive import SameLabel
 from ..objectives.pairs import GIST as Objective
-from ..regions import Still
 
 Form = Literal["image", "towers"]
 """Only the pictures' half is trained, or both are."""
