@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from ..encoders.base import Encoder
 from ..encoders.imagenet import imagenet_descriptions
-from ..explanation.words import WordControl
+from ..explanation.kinds import WordControl
 from ..heads.head import Projected
 from .base import Classifier
 from .pretrained import gloss_vectors

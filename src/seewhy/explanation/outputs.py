@@ -8,12 +8,10 @@ from typing_extensions import TypedDict
 
 from ..results import Count, Doc, Share
 from .base import Subject
+from .kinds import Perceived, Typical, Where, Word, Words
 from .part import Part
-from .pictures import Perceived, Typical
 from .prediction import Decision
 from .similar import Like, Likeness
-from .where import Where
-from .words import Word, Words
 
 
 class ClassScore(TypedDict):
