@@ -163,14 +163,10 @@ def _boxes(result: Any) -> dict[str, Any]:
     return {"boxes": boxes[::-1], "rows": rows, "unnamed": 0, "n_not_drawn": len(result.regions) - len(boxes)}
 
 
-def render_check(check: dict[str, Any], kinds: Mapping[str, str], read: Callable[[str], np.ndarray | None]) -> str:
-    """The check as one self-contained page; what is given is as for :func:`check_context`."""
-    return render("check.html", None, **check_context(check, kinds, read))
-
-
 def check_context(
     check: dict[str, Any], kinds: Mapping[str, str], read: Callable[[str], np.ndarray | None]
 ) -> dict[str, Any]:
+    """What the page of a check shows."""
 
     @cache
     def uri(name: str) -> str | None:
