@@ -26,7 +26,7 @@ from seewhy.catalogue import listing
 from seewhy.cli import app
 from seewhy.cli.renamed import OLD, RENAMED, TURNED
 from seewhy.cli.verbs import shared_options
-from seewhy.evaluation.faithfulness import FURTHER
+from seewhy.evaluation.figures import FURTHER
 from seewhy.evidence.explain import agree
 from seewhy.explanation.similar import Like, Likeness
 from seewhy.explanation.verdict import Missing, Verdict

@@ -16,10 +16,9 @@ pytest.importorskip("fastapi", reason="the extra 'app' is not installed, so ther
 from starlette.testclient import TestClient
 
 from documented import ask_documented, operations
-from seewhy.language.annotation.desk import AnnotationDesk, find_pictures
+from seewhy.language.annotation.desk import AnnotationDesk, Seed, find_pictures
 from seewhy.language.annotation.records import DIMENSIONS, BoxedObject, Picture
 from seewhy.language.annotation.rounds import StopRule
-from seewhy.language.annotation.seeding import Seed
 from seewhy.language.annotation.store import AnnotationStore
 from seewhy.service.app.annotate import PICTURES_A_PAGE, make_annotation_app
 
@@ -70,7 +69,7 @@ def test_a_conflict_answers_with_both_and_changes_nothing(page: TestClient, desk
     assert data["merged"] == {"text": "A large red square. It is flat."}
     assert data["clash"] is False
     assert len(desk.store.versions(key, "caption")) == 2
-    assert [d.content for d in desk.store.shelved(key, "caption", "Bob")] == [late["content"]]
+    assert [d.content for d in desk.store.drafts(key, "caption", "Bob", "shelved")] == [late["content"]]
     aside = page.post(f"/aside/{key}/caption", json={"author": "Bob"}).json()
     assert aside["content"] == {"text": "A large red square."}
     assert aside["shelved"]

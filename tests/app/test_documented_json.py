@@ -13,8 +13,7 @@ from starlette.testclient import TestClient
 
 from schemas import check, keys, named
 from seewhy.classifiers.base import Classifier
-from seewhy.language.annotation.desk import AnnotationDesk
-from seewhy.language.annotation.formats import records
+from seewhy.language.annotation.desk import AnnotationDesk, records
 from seewhy.language.annotation.labels import Corrections, LabelledData, open_decisions
 from seewhy.language.annotation.records import DIMENSIONS, Picture
 from seewhy.language.annotation.store import AnnotationStore

@@ -92,7 +92,7 @@ def test_time_is_limited_and_a_variable_sets_it(monkeypatch: pytest.MonkeyPatch)
     )
     monkeypatch.setenv("SEEWHY_MAX_SECONDS", "soon")
     with pytest.raises(decoding.InputError, match="SEEWHY_MAX_SECONDS is 'soon'"):
-        decoding.max_seconds()
+        decoding.limit_of("SEEWHY_MAX_SECONDS", "seconds", 30)
 
 
 def test_seconds_on_the_clock_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:

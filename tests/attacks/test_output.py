@@ -183,7 +183,6 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "the captions": ("describe", "images", "photos", "--drafts", "drafts.jsonl", "-o", "drafts.jsonl"),
     "its own texts": ("describe", "match", "photos", "--descriptions", "labels.json", "-o", "labels.json"),
     "the page's words": ("app", "--labels", "labels.json", "--save", "labels.json"),
-    "what is taken in": ("annotate", "photos", "-o", "a.db", "--import", "drafts.jsonl", "--export", "drafts.jsonl"),
     "one's own card": ("explain", "photos/wren/1.png", "-o", "photos/wren/1.png"),
     "the model": ("predict", "photos", "-m", "model", "-o", "model/seewhy.json"),
     "the model's tensors": ("predict", "photos", "-m", "model", "-o", "model/tensors.safetensors"),

@@ -21,9 +21,8 @@ from starlette.testclient import TestClient
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.saving import load
-from seewhy.encoders.clip_text import ClipText
 from seewhy.encoders.minilm import TOGETHER, load_minilm
-from seewhy.encoders.text_tokens import LONGEST_TEXT
+from seewhy.encoders.text_tokens import LONGEST_TEXT, ClipText
 from seewhy.pictures.samples import load_samples
 from seewhy.service.app import Settings
 from seewhy.service.app.guard import Guard

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,9 @@ def find(name: str, *rooms: str) -> Any:
         files = [one for one in files if not one.endswith(".outputs")]
         for module in map(importlib.import_module, [package.__name__, *sorted(files)]):
             found = getattr(module, name, None)
-            if found is not None and getattr(found, "__module__", module.__name__) == module.__name__:
+            if isinstance(found, ModuleType | None):
+                continue
+            if getattr(found, "__module__", module.__name__) == module.__name__:
                 return found
     raise LookupError(f"{name} is in none of {rooms}")
 
@@ -133,7 +136,7 @@ def generation(root: Path) -> dict[str, Any]:
     )
     make, asking = find("make", "generation"), find("Asking", "generation")
     of_class, of_neuron = (find(n, "generation") for n in ("of_class", "of_neuron"))
-    hole, ppgn = find("Hole", "generation"), find("PPGN", "generation")
+    ppgn = find("PPGN", "generation")
     codes = torch.randn(64, 3, generator=torch.Generator().manual_seed(3)) / 3
     own = seer("colours", torch.eye(3))
     world = generator(Paint(), reader(own), (-1.0, 1.0), codes, {"side": 8})
@@ -148,10 +151,6 @@ def generation(root: Path) -> dict[str, Any]:
             made = make(world, condition, sampler=walk, asking=asking(3, start, True, 5), judge=other)
             answers[f"{name} {start}"] = made.data
             answers[f"{name} {start} sums"] = [int(p.sum()) for p in made.pictures]
-    inside = torch.zeros(1, 1, 8, 8)
-    inside[..., :4] = 1
-    filled = make(world, None, sampler=walk, asking=asking(2), hole=hole(torch.full((1, 3, 8, 8), 0.3), inside))
-    answers["filled"] = filled.data
     return plain(answers, root)
 
 
@@ -226,8 +225,7 @@ def compat(root: Path) -> dict[str, Any]:
 
 
 def pairs(root: Path) -> dict[str, Any]:
-
-    check, clean, restore = (find(n, "language.pairs", "language") for n in ("check", "clean", "restore"))
+    check, clean = (find(n, "language.pairs", "language") for n in ("check", "clean"))
     folder = root / "pairs"
     folder.mkdir()
     texts = ["a red bird on a branch", "a cat", "the blue bus in town", "the  BLUE bus in town", "μια γάτα στο δέντρο"]
@@ -244,8 +242,6 @@ def pairs(root: Path) -> dict[str, Any]:
     answers["removed"] = [[Path(one.image).name, one.text, one.reasons] for one in cleaned.removed]
     cleaned.save(folder / "kept.jsonl")
     answers["files"] = [(folder / name).read_text() for name in ("kept.jsonl", "kept.removed.jsonl")]
-    answers["restored"] = restore(folder / "kept.jsonl", "too_short")
-    answers["back"] = (folder / "kept.jsonl").read_text()
     return plain(answers, root)
 
 
@@ -305,7 +301,7 @@ def writers(root: Path) -> dict[str, Any]:
 
     answers: dict[str, Any] = {}
     with serving(answer) as there:
-        desk = session(writer("tiny", there.url, per_minute=0), written(root / "answers.sqlite"))
+        desk = session(writer("tiny", there.url), written(root / "answers.sqlite"))
         answers["classes"] = list(classes(desk, ["wren", "house_sparrow"], "birds"))
         answers["again"] = list(classes(desk, ["wren"], "birds"))
         answers["pairs"] = [pair.to_json() for _, pair in by_pair(desk, [("wren", "crow")], "birds")]

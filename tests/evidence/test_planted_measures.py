@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import normalize
 
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.evidence.explain import agree
 from seewhy.evidence.like import delete_patches

@@ -14,10 +14,10 @@ from starlette.testclient import TestClient
 from test_reload_and_drain import service_of
 
 from forms import files
+from planting import reader
 from seewhy.classifiers.base import Classifier
 from seewhy.errors import InputError
 from seewhy.explanation.base import Explanation
-from seewhy.planted import reader
 from seewhy.service.app import Settings
 from seewhy.service.serve import ServiceSettings, entrance
 from seewhy.service.serve.entrance import AccessLog, Metrics, Rates

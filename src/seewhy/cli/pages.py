@@ -60,7 +60,6 @@ def app(
     follow_up: Path | None = None,
     by: str | None = None,
     export: Path | None = None,
-    import_: Path | None = None,
     against: Path | None = None,
     save: Path | None = None,
     measure: bool = True,
@@ -78,8 +77,7 @@ def app(
             kept in this SQLite file, at every keystroke.
         by: A table's column: what edited words change is told for each value.
         export: Write --data with what was decided in --decisions as .csv, or what was described in --annotate
-            as .jsonl, .parquet or .json (Label Studio), and stop.
-        import_: With --annotate: take in .jsonl, or .json of Label Studio, and stop.
+            as .jsonl, and stop.
         against: With --annotate: texts to compare with, JSONL: {"image": …, "description": …}.
         save: Keep edited descriptions in this file, and go on from them; left out, edits last for the session.
     """
@@ -183,30 +181,22 @@ def _check(
 
 def _annotate(session: Session) -> NoReturn:
     """People describe pictures in rounds, on a page of their own; or texts go in or out of the file."""
-    from ..language.annotation.desk import AnnotationDesk
-    from ..language.annotation.formats import bring_in, check_export
-    from ..language.annotation.formats import export as write
+    from ..language.annotation.desk import AnnotationDesk, check_export
+    from ..language.annotation.desk import export as write
     from ..language.annotation.rounds import StopRule
     from ..language.annotation.store import AnnotationStore
 
     o = session.given
-    file, bring = o.annotate, o.import_
     if not o.data:
-        raise InputError(f"--annotate {file} was given without pictures. Some were expected: --data photos/.")
+        raise InputError(f"--annotate {o.annotate} was given without pictures. Some were expected: --data photos/.")
     if o.export is not None:
         check_export(o.export, force=session.force)
     rule = session.make(StopRule, rest=False)
-    store = AnnotationStore(file)
+    store = AnnotationStore(o.annotate)
     n = _list_pictures(session, store, [str(place) for place in o.data])
-    if bring is not None:
-        taken, notes = bring_in(store, bring)
-        for note in notes:
-            session.terminal.note(note)
-        session.say({"file": str(bring), "pictures": taken}, f"{bring}: taken into {taken} pictures of {file}")
     if o.export is not None:
         written = write(store, o.export, rule, force=session.force)
         session.say({"file": str(o.export), "pictures": written}, f"{o.export}: {written} pictures")
-    if bring is not None or o.export is not None:
         store.close()
         session.end(n)
     desk = AnnotationDesk(store, rule, _seeder(session))
@@ -239,7 +229,7 @@ def _list_pictures(session: Session, store: AnnotationStore, data: list[str]) ->
 
 def _seeder(session: Session) -> Any:
     """What proposes objects and a first text; nothing, unless a model or classes were named."""
-    from ..language.annotation.seeding import ClassifierSeeder
+    from ..language.annotation.desk import ClassifierSeeder
 
     o = session.given
     if o.model is None and o.labels is None:

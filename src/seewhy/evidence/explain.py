@@ -25,7 +25,7 @@ from ..explanation.kinds import Memorised, Outside, Perceived
 from ..explanation.similar import Like
 from ..explanation.verdict import Level, Missing, Verdict
 from ..metrics.base import upsampled
-from ..metrics.masked_map import positive_share
+from ..metrics.localisation import positive_share
 from ..parameters import configured
 from ..pictures.images import Picture
 from ..pictures.object_masks import MaskSource

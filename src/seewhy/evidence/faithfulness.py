@@ -20,8 +20,7 @@ from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate, pa
 from ..explanation.verdict import Verdict
 from ..metrics.base import Curve, ranks, shuffled, upsampled
 from ..metrics.controls import centred_bump
-from ..metrics.deletion import Deletion
-from ..metrics.insertion import Insertion
+from ..metrics.pixel_curve import Deletion, Insertion
 from .case import Watched
 
 SIDE = 4

@@ -23,15 +23,13 @@ from ..explanation.similar import Because, Display, Like, Likeness, PatchDeletio
 from ..explanation.verdict import Missing
 from ..heads.head import Target
 from ..pictures.images import Picture
-from ..prototypes.bank import PatchBank, Patches, as_box, cell_box
+from ..prototypes.bank import PatchBank, Patches, as_box, cell_box, redundant
 from ..prototypes.bank_influences import kept_influences
 from ..prototypes.base import Group, Prototypes, Query
-from ..prototypes.characteristics import Characteristics, View
+from ..prototypes.characteristics import Characteristics, Influences, View
 from ..prototypes.find import find_prototypes
-from ..prototypes.influences import Influences
 from ..prototypes.judging import Showing
 from ..prototypes.perturbations import PROPERTIES, Changes, find_changes
-from ..prototypes.redundancy import redundant
 from ..types import FractionBox
 from .case import Case
 

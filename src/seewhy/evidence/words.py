@@ -15,8 +15,8 @@ from ..explanation.base import Word, Words
 from ..explanation.kinds import WordControl, WordOrigin
 from ..explanation.verdict import Level, Missing, Verdict
 from ..heads.head import Projected
-from ..heads.kept_concepts import KeptConcepts
-from ..heads.reranking import Reason, Reranking
+from ..heads.sparse_concepts import KeptConcepts
+from ..heads.votes import Reason, Reranking
 from ..trust.selective import auroc
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
@@ -14,8 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from ...language.annotation.desk import AnnotationDesk
-from ...language.annotation.formats import records
+from ...language.annotation.desk import AnnotationDesk, lines
 from ...language.annotation.records import ATTRIBUTES, DIMENSIONS, POINTS, TASKS, Picture, check_author, objects_of
 from ...language.annotation.rounds import changes, history, merged, text_of
 from ...language.annotation.store import Conflict
@@ -255,9 +253,7 @@ class AnnotationPages:
 
     def export(self) -> Response:
         """All annotations, one JSON object a picture."""
-        rows = records(self.desk.store, self.desk.rule)
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        return Response("".join(lines), media_type=JSON_LINES)
+        return Response(lines(self.desk.store, self.desk.rule), media_type=JSON_LINES)
 
 
 def make_annotation_app(desk: AnnotationDesk, settings: Settings | None = None) -> FastAPI:

@@ -13,11 +13,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ...classifiers.base import Classifier
-from ...descriptions.base import Descriptions, WordBank
-from ...descriptions.controls import random_words
+from ...descriptions.base import Descriptions, WordBank, random_words
 from ...errors import DataError
-from ...evaluation.copies import find_copies
-from ...evaluation.trust import trust_figures
+from ...evaluation.figures import find_copies, trust_figures
 from ...evidence.explain import IN_PART
 from ...explanation.verdict import Missing
 from ...heads.head import Projected
