@@ -60,28 +60,6 @@ class PredictionOutput(TypedDict):
     decision: NotRequired[Annotated[Decision, Doc("how far to trust it ([concepts](concepts.md#the-decision))")]]
 
 
-class Round(TypedDict):
-    round: Annotated[Count, Doc("from 1")]
-    n: Annotated[Count, Doc("pictures that have it")]
-    words: Annotated[float, Doc("of the text after it")]
-    seconds: Annotated[float, Doc("active time it took")]
-    edited: Annotated[Share, Doc("part of the words it changed")]
-
-
-class Preference(TypedDict):
-    value: Annotated[float, Doc("net preference")]
-    low: Annotated[float, Doc("its 95 % interval from")]
-    high: Annotated[float, Doc("to")]
-    n: Annotated[Count, Doc("comparisons")]
-
-
-class Reliability(TypedDict):
-    alpha: Annotated[float | None, Doc("Krippendorff's")]
-    same: Annotated[Share, Doc("part of pairs of people on the same side")]
-    pairs: Annotated[Count, Doc("pairs of texts")]
-    n: Annotated[Count, Doc("comparisons")]
-
-
 class Measure(TypedDict):
     measure: Annotated[str, Doc("what is measured: R@1, R@5, R@10 either way, classes by name, calibration error")]
     n: Annotated[Count, Doc("pictures")]
