@@ -306,9 +306,8 @@ def test_names_are_shown_and_nothing_more() -> None:
     assert [shown_name(n) for n in names] == ["passwd", "b.jpg", "ab.png", "picture", "picture", "x" * 120]
 
 
-def test_every_page_is_in_the_help(client: Client, fitted: Classifier) -> None:
+def test_the_help_leads_to_every_address(client: Client, fitted: Classifier) -> None:
     page = client(fitted)
-    paths = {route["path"] for route in page.get("/help?format=json").json()["routes"]}
-    assert paths == set(page.get("/openapi.json").json()["paths"])
-    assert all(path in page.get("/help").text for path in paths)
+    assert "/openapi.json" in page.get("/help").text
+    assert "/card/{id}/place" in page.get("/openapi.json").json()["paths"]
     assert page.get("/docs").status_code == page.get("/redoc").status_code == 404

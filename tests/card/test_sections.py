@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from seewhy.explanation.kinds import MadePicture, Typical
 from seewhy.explanation.part import Outside, Part
-from seewhy.explanation.pictures import MadePicture, Typical
 from seewhy.explanation.prediction import Prediction, Ranked
 from seewhy.explanation.similar import Because, Likeness
 from seewhy.explanation.verdict import Missing, Verdict

@@ -18,8 +18,8 @@ from seewhy.descriptions import Descriptions
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.evidence.words import show_words
 from seewhy.explanation.base import Words
+from seewhy.explanation.kinds import WordControl
 from seewhy.explanation.verdict import Verdict
-from seewhy.explanation.words import WordControl
 from tiny import Channels, HashedWords, build
 
 AXES = torch.eye(8)

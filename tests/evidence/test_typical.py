@@ -20,7 +20,7 @@ from seewhy.errors import InputError, ModelError
 from seewhy.evidence.batch import Batch
 from seewhy.evidence.explain import ExplainOptions, explain_all
 from seewhy.explanation.base import Explanation
-from seewhy.explanation.pictures import MadePicture
+from seewhy.explanation.kinds import MadePicture
 from seewhy.generation.conditions import Judge, of_class
 from seewhy.generation.generator import load_generator, unit
 from seewhy.generation.sampler import PPGN, facets

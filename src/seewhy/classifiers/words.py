@@ -18,7 +18,7 @@ from ..encoders.base import Encoder
 from ..encoders.names import imagenet_descriptions
 from ..encoders.stream import encode_texts
 from ..errors import DataError
-from ..explanation.words import WordControl
+from ..explanation.kinds import WordControl
 from ..heads.head import Head, Projected
 from ..heads.votes import WordDecision
 from ..pictures.samples import Samples

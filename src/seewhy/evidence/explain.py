@@ -21,10 +21,9 @@ from ..classifiers.network import Perceiver, Perception
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import ImageError, InputError
 from ..explanation.base import TOO_LITTLE, Agreement, Explanation, Where, Words
-from ..explanation.pictures import Memorised, Perceived
+from ..explanation.kinds import Memorised, Outside, Perceived
 from ..explanation.similar import Like
 from ..explanation.verdict import Level, Missing, Verdict
-from ..explanation.where import Outside
 from ..metrics.base import upsampled
 from ..metrics.localisation import positive_share
 from ..parameters import configured

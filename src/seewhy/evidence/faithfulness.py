@@ -85,7 +85,6 @@ RULE = (
     )
 )
 RULE_OF_SENTENCE = _MATCH + _LEVELS.format(others="", still=f"similarity by {STILL_COSINE}")
-_UNMEASURED = Verdict("not measured", "Deletion and insertion have not been measured.", RULE)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..explanation.base import Word, Words
+from ..explanation.kinds import WordControl, WordOrigin
 from ..explanation.verdict import Level, Missing, Verdict
-from ..explanation.words import WordControl, WordOrigin
 from ..heads.head import Projected
 from ..heads.sparse_concepts import KeptConcepts
 from ..heads.votes import Reason, Reranking

@@ -10,14 +10,12 @@ import numpy as np
 
 from ..arguments import checked
 from ..results import Doc
+from .kinds import Neuron, Perceived, Region, Typical, Where, Word, Words
 from .part import Part
-from .pictures import Perceived, Typical
 from .prediction import Prediction
 from .result import Json, Result, plain
 from .similar import Display, Like
 from .verdict import Level, Missing
-from .where import Neuron, Region, Where
-from .words import Word, Words
 
 __all__ = [
     "TOO_LITTLE", "Agreement", "Answer", "Explanation", "Neuron", "Region", "Subject", "Where", "Word", "Words",

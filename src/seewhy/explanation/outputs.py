@@ -8,12 +8,10 @@ from typing_extensions import TypedDict
 
 from ..results import Count, Doc, Share
 from .base import Subject
+from .kinds import Perceived, Typical, Where, Word, Words
 from .part import Part
-from .pictures import Perceived, Typical
 from .prediction import Decision
 from .similar import Like, Likeness
-from .where import Where
-from .words import Word, Words
 
 
 class ClassScore(TypedDict):
@@ -56,28 +54,6 @@ class PredictionOutput(TypedDict):
     score: Annotated[Share, Doc("the classifier's own score of it, measured on nothing")]
     top: Annotated[list[ClassScore], Doc("classes by falling probability, `--top` of them")]
     decision: NotRequired[Annotated[Decision, Doc("how far to trust it ([concepts](concepts.md#the-decision))")]]
-
-
-class Round(TypedDict):
-    round: Annotated[Count, Doc("from 1")]
-    n: Annotated[Count, Doc("pictures that have it")]
-    words: Annotated[float, Doc("of the text after it")]
-    seconds: Annotated[float, Doc("active time it took")]
-    edited: Annotated[Share, Doc("part of the words it changed")]
-
-
-class Preference(TypedDict):
-    value: Annotated[float, Doc("net preference")]
-    low: Annotated[float, Doc("its 95 % interval from")]
-    high: Annotated[float, Doc("to")]
-    n: Annotated[Count, Doc("comparisons")]
-
-
-class Reliability(TypedDict):
-    alpha: Annotated[float | None, Doc("Krippendorff's")]
-    same: Annotated[Share, Doc("part of pairs of people on the same side")]
-    pairs: Annotated[Count, Doc("pairs of texts")]
-    n: Annotated[Count, Doc("comparisons")]
 
 
 class Measure(TypedDict):

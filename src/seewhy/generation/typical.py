@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..classifiers.base import Classifier
 from ..encoders.base import Encoder
-from ..explanation.pictures import MadePicture, Typical
+from ..explanation.kinds import MadePicture, Typical
 from ..explanation.verdict import Level
 from ..explanation.verdict import Verdict as Believed
 from ..storage.reading import file_sha256

@@ -2,41 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NotRequired
+from typing import Annotated, NotRequired
 
 from typing_extensions import TypedDict
 
-from ..explanation.outputs import DryRunOutput, Preference, Reliability, Round
+from ..explanation.outputs import DryRunOutput
 from ..results import Count, Doc, Share
 from .annotation.records import BoxedObject, Version
 from .pairs.checking import Checked
-
-
-class Picture(TypedDict):
-    key: Annotated[str, Doc("names it in addresses")]
-    name: Annotated[str, Doc("file name")]
-    objects: Annotated[Count, Doc("boxes of the last version")]
-    object_rounds: Annotated[Count, Doc("rounds by people")]
-    rounds: Annotated[Count, Doc("of the text on the whole picture")]
-    words: Annotated[Count, Doc("of the text on the whole picture")]
-    authors: Annotated[list[str], Doc("of all rounds")]
-    last_author: Annotated[str | None, Doc("of the last text")]
-    seconds: Annotated[float, Doc("active time")]
-    finished: Annotated[str | None, Doc("why it counts as finished")]
-
-
-class AnnotatePicturesOutput(TypedDict):
-    """GET / of the page of seewhy app --annotate."""
-
-    n: Annotated[Count, Doc("pictures")]
-    finished: Annotated[Count, Doc("of them finished")]
-    begun: Annotated[Count, Doc("of them begun")]
-    seconds: Annotated[float, Doc("active time of all rounds")]
-    show: Annotated[Literal["all", "open", "finished"], Doc("which pictures are listed")]
-    found: Annotated[Count, Doc("how many they are")]
-    page: Annotated[Count, Doc("of this page, from 1")]
-    pages: Annotated[Count, Doc("of 60 pictures")]
-    pictures: Annotated[list[Picture], Doc("those of this page")]
 
 
 class CorrectedOutput(TypedDict):
@@ -59,16 +32,6 @@ class DescribePairsOutput2(TypedDict):
 
 DescribeClassesOutput = DescribePairsOutput = DryRunOutput | DescribePairsOutput2
 """The object of seewhy describe write --json, with --pairs too."""
-
-
-class AnnotateFiguresOutput(TypedDict):
-    """GET /figures of the page of seewhy app --annotate."""
-
-    rounds: Annotated[dict[str, list[Round]], Doc("by task, round by round, means over the pictures that have it")]
-    against: Annotated[dict[str, dict[str, Preference]], Doc("net preference for the last round")]
-    agreement: Annotated[dict[str, Reliability], Doc("by dimension, on pairs of texts that several people compared")]
-    judged: Annotated[Count, Doc("comparisons")]
-    judged_by_authors: Annotated[Count, Doc("those by a person who wrote one of the two texts")]
 
 
 PairsCheckOutput = Checked

@@ -24,8 +24,7 @@ from ..progress import Progress
 from ..seeded import seeded
 from ..storage.features import FeatureStore
 from ..training.augmentation import Augmentation, TrainingPictures, augmentation
-from ..training.batches import Batch, TrainingData
-from ..training.distributed import gathered
+from ..training.batches import Batch, TrainingData, gathered
 from ..training.loop import Trained, Training
 from ..training.task import Task
 from .contrast import hold_norms

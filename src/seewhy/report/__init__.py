@@ -15,16 +15,9 @@ from .paging import framed
 from .still import render_png
 
 __all__ = [
-    "IndexEntry",
-    "check_card",
-    "index_entry",
-    "open_in_browser",
-    "render_html",
-    "render_index",
-    "render_notebook",
-    "render_png",
-    "save",
-]
+    "IndexEntry", "check_card", "index_entry", "open_in_browser", "render_html", "render_index", "render_notebook",
+    "render_png", "save",
+]  # fmt: skip
 
 
 def render_notebook(explanation: Explanation) -> str:
@@ -34,13 +27,10 @@ def render_notebook(explanation: Explanation) -> str:
 
 def save(explanation: Explanation, path: Path, *, force: bool = False) -> Path:
     check_card(path, force=force)
-    ending = path.suffix.lower()
-    if ending == ".png":
-        return write(path, render_png(explanation), force=force)
-    if ending == ".json":
-        data = json.dumps(explanation.to_json(), ensure_ascii=False, indent=2)
-        return write(path, data, force=force)
-    return write(path, render_html(explanation), force=force)
+    if path.suffix.lower() == ".json":
+        return write(path, json.dumps(explanation.to_json(), ensure_ascii=False, indent=2), force=force)
+    is_still = path.suffix.lower() == ".png"
+    return write(path, render_png(explanation) if is_still else render_html(explanation), force=force)
 
 
 def check_card(path: Path, *, force: bool = False) -> Path:

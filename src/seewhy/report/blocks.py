@@ -134,7 +134,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table that is more than text: lines below in small, a colour, a background, a bar, an interval."""
+    """A cell of a table that is more than text: lines below in small, a colour, a background, a bar."""
 
     text: Text = ""
     small: Sequence[str] = ()
@@ -143,8 +143,6 @@ class Cell:
     strong: bool = False
     title: str = ""
     bar: Bar | None = None
-    interval: tuple[float, float, float] | None = None
-    """Value, low and high, drawn on an axis of the whole column."""
     pictures: Sequence[Picture] = ()
 
     def __str__(self) -> str:
@@ -161,8 +159,6 @@ class Table:
     title: str = ""
     idle: Sequence[bool] = ()
     """Which rows step back."""
-    reference: float | None = None
-    """Where a dashed line crosses all intervals."""
 
     def is_number(self, column: int) -> bool:
         """Whether a column holds numbers, which stand to the right."""

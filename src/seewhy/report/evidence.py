@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..explanation.base import Explanation, Region, Where, Word, Words
+from ..explanation.kinds import Perceived, Typical
 from ..explanation.part import Outside
-from ..explanation.pictures import Perceived, Typical
 from ..explanation.similar import Like, Likeness
 from ..explanation.verdict import Missing
 from .blocks import (

@@ -66,6 +66,10 @@ class IndexEntry:
 def index_entry(explanation: Explanation, href: str) -> IndexEntry:
     """Shrink an explanation to its place on the index; ``href`` leads to its card."""
     e = explanation
+    picture = Image.fromarray(e.view if isinstance(e.where, Missing) else blend(e.view, e.where.heat, 0.7))
+    picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+    levels: dict[str, Level] = {} if e.part is None else {"part": "not measured"}  # of a part, that comes first
+    levels |= {answer.key: answer.level for answer in e.answers if answer.key not in ("seen", "typical")}
     second, decision = next(iter(e.prediction.top[1:]), None), e.prediction.decision
     return IndexEntry(
         href=href,
@@ -73,27 +77,14 @@ def index_entry(explanation: Explanation, href: str) -> IndexEntry:
         label=e.prediction.label,
         score=e.prediction.score,
         second=(second.label, second.score) if second else None,
-        levels=_levels(e),
-        thumbnail=photo_uri(_thumbnail(e), quality=82),
+        levels=tuple(levels.values()),
+        thumbnail=photo_uri(np.asarray(picture), quality=82),
         aside=". ".join(said for said in (e.part.name if e.part else "", e.aside) if said),
         verdict="not measured" if decision is None else decision.verdict,
         probability=e.prediction.probability,
         is_measured=e.prediction.is_measured,
         trouble=None if decision is None else decision.doubt,
     )
-
-
-def _levels(e: Explanation) -> tuple[Level, ...]:
-    """Of a part, first the verdict on what of its score is done inside it."""
-    levels = {answer.key: answer.level for answer in e.answers if answer.key not in ("seen", "typical")}
-    return tuple((levels if e.part is None else {"part": "not measured", **levels}).values())
-
-
-def _thumbnail(e: Explanation) -> np.ndarray:
-    shown = e.view if isinstance(e.where, Missing) else blend(e.view, e.where.heat, 0.7)
-    picture = Image.fromarray(shown)
-    picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
-    return np.asarray(picture)
 
 
 def render_index(
@@ -163,14 +154,10 @@ def _boxes(result: Any) -> dict[str, Any]:
     return {"boxes": boxes[::-1], "rows": rows, "unnamed": 0, "n_not_drawn": len(result.regions) - len(boxes)}
 
 
-def render_check(check: dict[str, Any], kinds: Mapping[str, str], read: Callable[[str], np.ndarray | None]) -> str:
-    """The check as one self-contained page; what is given is as for :func:`check_context`."""
-    return render("check.html", None, **check_context(check, kinds, read))
-
-
 def check_context(
     check: dict[str, Any], kinds: Mapping[str, str], read: Callable[[str], np.ndarray | None]
 ) -> dict[str, Any]:
+    """What the page of a check shows."""
 
     @cache
     def uri(name: str) -> str | None:

@@ -7,7 +7,7 @@ import hashlib
 import io
 import re
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -132,24 +132,14 @@ def environment() -> Environment:
 class _Column(NamedTuple):
     is_number: bool
     is_wide: bool
-    at: Callable[[float], str]
-    reference: str | None
 
 
 def _columns(table: Table) -> list[_Column]:
-    """How each column of a table is drawn: numbers to the right, intervals on one axis."""
+    """How each column of a table is drawn: numbers to the right, bars over its whole width."""
     columns = []
     for number in range(len(table.columns)):
-        rich = [row[number] for row in table.rows if isinstance(row[number], Cell)]
-        edges = [v for cell in rich if cell.interval for v in cell.interval]
-        low, high = min(edges, default=0.0), max(edges, default=1.0)
-
-        def at(value: float, low: float = low, span: float = (high - low) or 1.0) -> str:
-            return f"{(value - low) / span * 100:.2f}"
-
-        is_wide = bool(edges) or any(cell.bar for cell in rich)
-        reference = None if table.reference is None or not edges else at(table.reference)
-        columns.append(_Column(not is_wide and table.is_number(number), is_wide, at, reference))
+        is_wide = any(isinstance(row[number], Cell) and row[number].bar for row in table.rows)
+        columns.append(_Column(not is_wide and table.is_number(number), is_wide))
     return columns
 
 

@@ -61,13 +61,8 @@ class Page(ABC):
 
     def __repr__(self) -> str:
         plain = {k: v for k, v in self.data.items() if isinstance(v, str | int | float)}
-        shown = ", ".join(f"{name}={short(value)}" for name, value in list(plain.items())[:6])
+        shown = ", ".join(f"{name}={value!r:.60}" for name, value in list(plain.items())[:6])
         return f"{type(self).__name__}({shown})"
-
-
-def short(value: object, most: int = 60) -> str:
-    text = repr(value)
-    return text if len(text) <= most else text[:most] + "…"
 
 
 def framed(page: str, title: str) -> str:

@@ -225,8 +225,10 @@ def export(model: Classifier, folder: str | Path, *, pictures: Many | None = Non
 def _graph(model: Classifier, home: Path) -> tuple[int, Run]:
     """Written into a folder: its opset, and what runs it."""
     program = Graph(model).program(model.encoder.transform.input_size)
+    facts = {"classes": list(model.classes), "preprocessing": preprocessing(model), "encoder": model.encoder.name}
+    texts = {f"seewhy.{name}": json.dumps(fact, ensure_ascii=False) for name, fact in facts.items()}
     try:
-        return write_graph(program, home, in_the_file(model)), open_graph(home)
+        return write_graph(program, home, {"seewhy": version("seewhy"), **texts}), open_graph(home)
     except (SeeWhyError, OSError):
         raise
     except Exception as error:
@@ -359,13 +361,6 @@ def preprocessing(model: Classifier) -> dict[str, Any]:
         },
         "by_the_graph": {"divide_by": 255, "mean": list(t.mean), "std": list(t.std)},
     }
-
-
-def in_the_file(model: Classifier) -> dict[str, str]:
-    """What the graph's own file says, for those who have it without the card: texts, all but the version JSON."""
-    facts = {"classes": list(model.classes), "preprocessing": preprocessing(model), "encoder": model.encoder.name}
-    texts = {f"seewhy.{name}": json.dumps(fact, ensure_ascii=False) for name, fact in facts.items()}
-    return {"seewhy": version("seewhy"), **texts}
 
 
 class Differences(NamedTuple):

@@ -132,16 +132,7 @@ def _metric(table: Mapping[str, Any], study: Mapping[str, Any]) -> Fold:
         mean = f", mean map {row['mean_map']:.2f}" if "mean_map" in row else ""
         few = f" on {row['n']}" if row["n"] != table["n"] else ""
         span = f"{short(row['interval'][0])} to {short(row['interval'][1])}"
-        line = Cell(title=f"{name}: {short(row['value'])}, from {span}", interval=(row["value"], *row["interval"]))
-        lines.append((f"{method_name(name)}{few}", f"{short(row['value'])}{mean}", span, line, verdict))
-    random = next((r["value"] for r in rows if r["method"] == "random"), None)
-    head = (
-        "method",
-        "value",
-        "interval",
-        "interval as a line" + ("; dashed: random map" if random else ""),
-        "than random",
-    )
+        lines.append((f"{method_name(name)}{few}", f"{short(row['value'])}{mean}", span, verdict))
     differences = [
         (
             f"{method_name(d['a'])} − {method_name(d['b'])}", f"{d['difference']:+.3g}", between(d["interval"], "+.3g"),
@@ -152,7 +143,7 @@ def _metric(table: Mapping[str, Any], study: Mapping[str, Any]) -> Fold:
     pairs = Table(("pair", "difference", "interval", "pictures", "better"), differences)
     good = "high" if table["higher_is_better"] else "low"
     title = f"{_plain(table)}: {good} is good, {table['n']} pictures, best {method_name(rows[0]['method'])}"
-    shown = Table(head, lines, idle=[row["control"] for row in rows], reference=random)
+    shown = Table(("method", "value", "interval", "than random"), lines, idle=[row["control"] for row in rows])
     more = [Fold("Differences between methods", [pairs])] if differences else []
     is_first = study["metrics"][0]["metric"] == table["metric"]
     return Fold(title, [shown, *more, Fold("Settings", [Facts(table["settings"])])], is_first)

@@ -15,7 +15,7 @@ from fastapi import FastAPI, Query
 from fastapi import Path as InPath
 from PIL import Image
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from ...classifiers.base import Classifier
 from ...classifiers.words import texts_of, words_decide
@@ -285,15 +285,9 @@ class Pages:
         view.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
         return Response(encode_thumbnail(np.asarray(view), 80), media_type=JPEG)
 
-    async def help(self, request: Request, format: Format = "html") -> Response:
-        """Every address, in words; the same as an OpenAPI document is at /openapi.json."""
-        routes = [
-            {"method": method.upper(), "path": path, "says": of.get("description", "")}
-            for path, methods in request.app.openapi()["paths"].items()
-            for method, of in methods.items()
-        ]
-        bar = self.state.bar("help")
-        return answer(format, lambda: {"routes": routes}, lambda: render("help.html", routes=routes, **bar))
+    async def help(self) -> Response:
+        """What can be done on a card; every address is in /openapi.json."""
+        return HTMLResponse(render("help.html", **self.state.bar("help")))
 
     def _tools(self, shown: Shown, e: Explanation, reader: Reader, measured: bool) -> dict[str, Any]:
         """What the page offers beside the card."""

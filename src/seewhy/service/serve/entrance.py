@@ -199,7 +199,11 @@ class Door:
         if wait > 0:
             text = f"More than {settings.rate:g} requests a minute came from this address. Try again later."
             return _later(refuse(request, 429, text), math.ceil(wait))
-        if settings.token is None or _is_token(request.headers.get("authorization", ""), settings.token):
+        if settings.token is None:
+            return None
+        kind, _, given = request.headers.get("authorization", "").partition(" ")
+        is_token = hmac.compare_digest(given.strip().encode("latin-1"), settings.token.encode("ascii"))
+        if kind.lower() == "bearer" and is_token:
             return None
         answer = refuse(request, 401, "No token, or a wrong one, came. Send the header Authorization: Bearer TOKEN.")
         answer.headers["www-authenticate"] = "Bearer"
@@ -209,11 +213,6 @@ class Door:
 def _later(answer: JSONResponse, seconds: int) -> JSONResponse:
     answer.headers["retry-after"] = str(seconds)
     return answer
-
-
-def _is_token(header: str, token: str) -> bool:
-    kind, _, given = header.partition(" ")
-    return kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), token.encode("ascii"))
 
 
 class Rates:

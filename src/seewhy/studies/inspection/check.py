@@ -116,9 +116,10 @@ class Checked(Page):
         return Document("Pictures that are wrong", self.data["sentence"], [*sections, *notes(self.data["notes"])])
 
     def to_html(self) -> str:
-        from ...report.overviews import render_check
+        from ...report.overviews import check_context
+        from ...report.page import render
 
-        return render_check(self.data, KINDS, self.read)
+        return render("check.html", None, **check_context(self.data, KINDS, self.read))
 
     def rows(self) -> list[list[Any]]:
         """The findings as rows of a table, under :data:`COLUMNS`."""

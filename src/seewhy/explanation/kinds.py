@@ -1,0 +1,236 @@
+"""The kinds of evidence as a card shows them: where, in words, what a perceiver saw, what a generator made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
+
+import numpy as np
+
+from ..results import Count, Doc, Share
+from ..types import FractionBox, PixelBox
+from .result import HIDDEN, OPTIONAL, Json, Result
+from .verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Region(Result):
+    """A lettered part of the picture, the same letter in every evidence."""
+
+    letter: Annotated[str, Doc('`"A"`, `"B"`, …')]
+    box: Annotated[FractionBox, HIDDEN]
+    """On the view, as fractions."""
+    query_box: Annotated[PixelBox, Doc("on this picture, pixels"), Json("box")]
+    share: Annotated[Share, Doc("part of what speaks for the class ([definition](concepts.md#share))")]
+
+
+@dataclass(frozen=True)
+class Neuron(Result):
+    """One channel of the last feature map that the decision rests on."""
+
+    channel: Annotated[Count, Doc("its number")]
+    share: Annotated[float, Doc("what it adds to the class's logit as a part of all that is added")]
+    name: Annotated[str | None, Doc("the word that leans on it most, where it does so by more than chance")]
+    strength: Annotated[
+        float, Doc("how much the nearest word leans on it, in standard deviations over the channels"), Json(digits=2)
+    ]
+    box: Annotated[PixelBox, Doc("where it is strongest, pixels")]
+
+    def __str__(self) -> str:
+        name = self.name or "no name beyond chance"
+        return f"neuron {self.channel} {self.share:+.1%} {name}, strongest at {self.box}"
+
+
+@dataclass(frozen=True)
+class Outside(Result):
+    """How much of a map lies outside the object, beside what chance would put there."""
+
+    masks: Annotated[str, Doc("who drew them")]
+    share: Annotated[Share | None, Doc("part of the positive heat outside the object")] = None
+    area: Annotated[Share | None, Doc("part of the view outside it, which is the share by chance")] = None
+    why: Annotated[str | None, Doc("why it was not measured")] = None
+
+    @property
+    def sentence(self) -> str:
+        if self.share is None or self.area is None:
+            return f"How much of the heat lies outside the object was not measured: {self.why}."
+        return f"{self.share:.0%} of the heat lies outside the object; by chance it would be {self.area:.0%}.".replace(
+            "%", " %"
+        )
+
+
+Curve = Annotated[tuple[float, ...], HIDDEN]
+Area = Annotated[Share | None, Json(digits=17)]
+Cosine = Annotated[float | None, Json(digits=17)]
+
+
+@dataclass(frozen=True)
+class Where(Result):
+    """A heat map and how faithful it is on this very picture; ``steps`` are the fractions changed of the curves."""
+
+    computed: ClassVar = ("is_zero", "coarse")
+
+    method: Annotated[str, Doc("registered name")]
+    target: Annotated[str, Doc("the class the map speaks for; `anything but …` for a counterfactual map")]
+    contrast: Annotated[str | None, Doc("the class it speaks against")]
+    heat: Annotated[np.ndarray, HIDDEN] = field(repr=False)
+    """Signed, at the network's own resolution, ``(h, w)``; positive speaks for the target."""
+    regions: Annotated[tuple[Region, ...], Doc("the strongest cells")]
+    verdict: Annotated[Verdict, Doc("whether to believe it")]
+    steps: Curve = field(default=(), repr=False)
+    deletion_curve: Curve = field(default=(), repr=False)
+    insertion_curve: Curve = field(default=(), repr=False)
+    deletion_random_curve: Curve = field(default=(), repr=False)
+    insertion_random_curve: Curve = field(default=(), repr=False)
+    deletion: Annotated[Area, Doc("area under the probability as the hottest pixels go")] = None
+    insertion: Annotated[Area, Doc("the same as the hottest pixels come first; high is good")] = None
+    deletion_random: Annotated[Area, Doc("the same for the map with its cells shuffled once")] = None
+    insertion_random: Annotated[Area, Doc("the same for the map with its cells shuffled once")] = None
+    match: Annotated[Cosine, Doc("how well the heat goes with what hiding halves of the picture does, −1…1")] = None
+    match_centre: Annotated[Cosine, Doc("the same of a bump in the middle of the picture")] = None
+    rival: Annotated[str | None, Doc("the most probable class beside those explained")] = None
+    match_lead: Annotated[
+        Cosine, Doc("how well what the map has more than the rival's goes with what hiding does to the lead over it")
+    ] = None
+    neurons: Annotated[tuple[Neuron, ...], Doc("with `--set neurons`"), OPTIONAL] = ()
+    outside: Annotated[Outside | None, Doc("heat outside the object"), OPTIONAL] = None
+
+    @property
+    def is_zero(
+        self,
+    ) -> Annotated[bool, Doc("true when nothing speaks for the class"), Json("all_zero")]:
+        """Said on the card, never drawn."""
+        return not bool((self.heat > 0).any())
+
+    @property
+    def coarse(self) -> Annotated[list[list[float]], Doc("the signed map, rows from top to bottom"), Json("heat", 5)]:
+        """At most 32 rows and columns, by the mean of blocks as equal as may be: a pixel map would drown the JSON."""
+        rows, columns = (min(side, 32) for side in self.heat.shape)
+        blocks = [np.array_split(row, columns, 1) for row in np.array_split(self.heat, rows, 0)]
+        return [[float(block.mean()) for block in row] for row in blocks]
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        outside = () if self.outside is None else (self.outside.sentence,)
+        return (*outside, *map(str, self.neurons))
+
+
+@dataclass(frozen=True)
+class WordOrigin(Result):
+    """What a description was written for, where that is not simply its class."""
+
+    attribute: Annotated[str | None, Doc("what it is about, where it was written to part two classes"), OPTIONAL] = None
+    against: Annotated[str | None, Doc("the class it was written to be distinguished from"), OPTIONAL] = None
+    written_for: Annotated[str | None, Doc("the class it was written for, where another uses it"), OPTIONAL] = None
+
+    def __str__(self) -> str:
+        if self.written_for is not None:
+            return f"written for {self.written_for}"
+        against = None if self.against is None else f"against {self.against}"
+        return ", ".join(part for part in (self.attribute, against) if part)
+
+
+@dataclass(frozen=True)
+class WordControl(Result):
+    """How the words of a class do beside lists that were written about something else."""
+
+    as_good: Annotated[
+        Share, Doc("part of wrong assignments of lists to classes that fit the held-out pictures as well")
+    ]
+    class_beats: Annotated[
+        Share | None, Doc("part of other lists that fit the class's held-out pictures less well than its own")
+    ]
+    picture_beats: Annotated[Share, Doc("part of other lists that fit this picture less well")]
+
+
+@dataclass(frozen=True)
+class Word(Result):
+    text: Annotated[str, Doc("as written")]
+    label: Annotated[str, Doc("its class")]
+    score: Annotated[float, Doc("cosine of picture and text, −1…1")]
+    score_other: Annotated[float, Doc("mean cosine of the picture with the other class's texts, −1…1")]
+    separates: Annotated[
+        Share | None,
+        Doc("area under the ROC curve of this text between the two classes on held-out pictures"),
+        OPTIONAL,
+    ] = None
+    origin: Annotated[WordOrigin | None, Json(inline=True)] = None
+    adds: Annotated[
+        float | None, Doc("what it adds to the lead of its class over the other, where a sum decides"), OPTIONAL
+    ] = None
+
+    def __str__(self) -> str:
+        beside = f"other class {self.score_other:+.2f}" if self.adds is None else f"adds {self.adds:.2f}"
+        return f"{self.label}: {self.text} ({self.score:+.2f}, {beside})"
+
+
+@dataclass(frozen=True)
+class Words(Result):
+    """Descriptions of the predicted class and of the runner-up; its JSON is the measures beside them."""
+
+    method: Annotated[str, Doc("registered name")]
+    words: Annotated[tuple[Word, ...], Json(hidden=True)]
+    decision: Annotated[str, Doc("the class the words alone choose")]
+    accuracy: Annotated[Share | None, Doc("of the words alone"), Json(digits=17)]
+    accuracy_on: Annotated[str, Doc("the pictures that was measured on")]
+    would_change: Annotated[str, Json(hidden=True)]
+    verdict: Annotated[Verdict, Doc("as above")]
+    control: Annotated[WordControl | None, Doc("the words beside wrong ones; `null` without held-out pictures")] = None
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        return tuple(map(str, self.words[:3]))
+
+
+@dataclass(frozen=True)
+class Memorised(Result):
+    image: Annotated[str, Doc("its file name")]
+    label: Annotated[str, Doc("its class")]
+    distance: Annotated[
+        float | None, Doc("how far, root mean square over pixels, black to white being 1"), Json(digits=5)
+    ]
+    picture: Annotated[np.ndarray, HIDDEN]
+    """As it was memorised, grey, uint8 ``(h, w)``."""
+
+
+@dataclass(frozen=True)
+class Perceived(Result):
+    computed: ClassVar = ("picture", "n_loops")
+
+    path: Annotated[tuple[np.ndarray, ...], HIDDEN]
+    """What was seen on the way, the observed picture first and the seen one last, grey, uint8 ``(h, w)``."""
+    loops: Annotated[tuple[int, ...], HIDDEN]
+    """After how many loops each of ``path`` was seen."""
+    moved: Annotated[float, Doc("by how much the last loop moved it, black to white being 1"), Json(digits=5)]
+    spread: Annotated[float, Doc("how far the copies end from their mean, in the same unit"), Json(digits=5)]
+    n_copies: Annotated[Count, Doc("disturbed copies that were redrawn, of which it is the mean")]
+    nearest: Annotated[Memorised, Doc("the memorised picture nearest to it")]
+    verdict: Annotated[Verdict, Doc("as above")]
+
+    @property
+    def picture(self) -> Annotated[np.ndarray, Doc("that picture, rows from top to bottom, grey, 0…255")]:
+        return self.path[-1]
+
+    @property
+    def n_loops(self) -> Annotated[int, Doc("how often it was redrawn"), Json("loops")]:
+        return self.loops[-1]
+
+
+@dataclass(frozen=True, eq=False)
+class MadePicture(Result):
+    pixels: Annotated[np.ndarray, HIDDEN]
+    value: Annotated[Share, Doc("the climbed classifier's own probability, which proves nothing"), Json(digits=5)]
+    seen: Annotated[str | None, Doc("the class that the second network sees; `null` where none was named")] = None
+    agrees: Annotated[bool | None, Doc("whether that is the class; `null` where it has no such class")] = None
+
+
+@dataclass(frozen=True, eq=False)
+class Typical(Result):
+    """Pictures of a class that a generator made; they are of the class and not of the picture that is explained."""
+
+    label: Annotated[str, Doc("the class")]
+    climbed: Annotated[str, Doc("the network that they were made for")]
+    pictures: Annotated[tuple[MadePicture, ...], Doc("different ones")]
+    judge: Annotated[str | None, Doc("the second network; `null` where none was named")]
+    drawn: Annotated[str, Doc("how well the generator draws"), Json("generator")]
+    verdict: Annotated[Verdict, Doc("as above")]
