@@ -225,10 +225,6 @@ class Blend:
     ``s_k = p_k^(1 - w_k) z_k^(w_k)``, ``w`` is ``alpha`` for base classes and ``beta`` for all others, or all where no
     class is said to be base; the background's is ``p`` alone, then each row is brought to 1, and multiplied by the
     objectness to its power. Equal to ``ensemble_class_outputs`` of the authors.
-
-    >>> p, z = torch.tensor([[0.5, 0.4, 0.1]]).log(), torch.tensor([[0.2, 0.2, 0.6]]).log()
-    >>> [round(v, 3) for v in Blend(objectness=0)(p, z)[0].tolist()]
-    [0.465, 0.237, 0.298]
     """
 
     alpha: Part = 0.35

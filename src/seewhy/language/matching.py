@@ -118,12 +118,7 @@ class Match:
         check_fields(self, "Matching")
 
     def of(self, joint: Float[Tensor, " d"], vectors: Float[Tensor, "n d"]) -> tuple[list[int], list[float]]:
-        """Positions of the texts that fit best, best first, and the probability of each among all of them.
-
-        >>> order, scores = Match(top=1, scale=1.0).of(torch.tensor([0.0, 1.0]), torch.eye(2))
-        >>> order, round(scores[0], 4)  # 1 / (1 + exp(-1))
-        ([1], 0.7311)
-        """
+        """Positions of the texts that fit best, best first, and the probability of each among all of them."""
         fit = (self.scale * vectors @ joint).softmax(0)
         values, order = fit.sort(descending=True, stable=True)
         return order[: self.top].tolist(), values[: self.top].tolist()

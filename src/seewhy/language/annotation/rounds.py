@@ -264,9 +264,6 @@ def krippendorff_alpha(units: Iterable[Sequence[float]]) -> float | None:
 
     ``α = 1 − D_o / D_e`` with ``D_o = (1/n) Σ_u Σ_{i≠j} (v_ui − v_uj)² / (m_u − 1)`` over units ``u`` of ``m_u ≥ 2``
     values, and ``D_e = Σ_{i≠j} (v_i − v_j)² / (n (n − 1))`` over all ``n`` of their values; ``None`` where that is 0.
-
-    >>> krippendorff_alpha([[1, 1], [2, 2]]), krippendorff_alpha([[1, 2], [2, 1]]), krippendorff_alpha([[1, 1]])
-    (1.0, -0.5, None)
     """
     usable = [list(unit) for unit in units if len(unit) >= 2]
     everything = [v for unit in usable for v in unit]
