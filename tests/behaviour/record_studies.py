@@ -78,7 +78,10 @@ def _transfer(folder: Path) -> Any:
 
 def _base_to_new(folder: Path) -> Any:
     from seewhy.pictures.samples import load_samples
-    from seewhy.studies.base_to_new import BaseToNewStudy
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "reproductions"))
+    from base_to_new_study import BaseToNewStudy
+
     from tiny import CLASSES, class_folders
     from tiny_words import opened
 

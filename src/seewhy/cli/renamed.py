@@ -153,7 +153,6 @@ OLD = {
         before=_with_first_encoder,
     ),
     "study transfer": Old("study transfer", {"--per-class": "--set shots=", "--label-part": "--set parts="}),
-    "study base-to-new": Old("study base-to-new", {"--per-class": "--set shots="}),
     "generate": Old("study generate", {"--generator": "", "--count": "--set n="}),
     "schema": Old("methods", before=lambda words: ["--json-schema", words[0] if words else "all", *words[1:]]),
 }  # fmt: skip
@@ -161,6 +160,7 @@ OLD = {
 LEFT = {
     "dialogue": "dialogue.py",
     "fit-generator": "train_generator.py",
+    "study base-to-new": "base_to_new_study.py",
     "study description-semantics": "description_semantics.py",
     "study edit-words": "edit_words.py",
     "study projection-head": "projection_head_study.py",

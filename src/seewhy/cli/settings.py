@@ -135,7 +135,6 @@ SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
         {"n_crops": Own(0, "random crops and flips a picture, beside the picture itself.")},
     ),
     "study transfer": ("seewhy.studies.transfer:TransferStudy",),
-    "study base-to-new": ("seewhy.studies.base_to_new:BaseToNewStudy",),
     "study generate": (
         "seewhy.generation.generate:Asking",
         "seewhy.generation.sampler:PPGN",

@@ -50,11 +50,6 @@ seewhy study transfer train/ --test test/ -e lite0 -e timm:resnet50.a1_in1k -e a
 seewhy study transfer photos/ -e lite0 -e lite2 --set shots=1,4 --set n_corrupted=0 --json
 seewhy study transfer photos.csv --group visit -e lite0 -e open_clip:ViT-B-32/openai
 """
-BASE_TO_NEW = """
-seewhy study base-to-new photos/ --method coop,ogen
-seewhy study base-to-new train/ --test test/ --method coop --set shots=1,4 -o study
-seewhy study base-to-new photos/ --method coop,promptsrc,ogen --set n_seeds=5 --json
-"""
 GENERATE = """
 seewhy study generate gen --class wren -m birds -o made/
 seewhy study generate gen --class wren -m birds --judge timm:resnet18 -o made/
@@ -258,31 +253,6 @@ def transfer(
     _finish(session, findings, output, "transfer")
 
 
-def base_to_new(
-    session: Session,
-    data: Path,
-    *,
-    method: str = "coop",
-    test: Path | None = None,
-    output: Path | None = None,
-) -> None:
-    """What does learning half of the classes by name bring these, and cost the others? Goes on where it was stopped.
-
-    Args:
-        method: Several of those of adapt, separated by commas.
-    """
-    from ..studies.base_to_new import BaseToNewStudy
-
-    check_report(output, "base-to-new", session.force)
-    methods = tuple(name.strip() for name in method.split(",") if name.strip())
-    study = session.make(BaseToNewStudy, methods=methods)
-    samples, tested = _learnt_and_tested(session, data, test)
-    findings = study.run(
-        session.encoder(), samples, output, test=tested, store=session.store, progress=session.terminal
-    )
-    _finish(session, findings, output, "base-to-new")
-
-
 def generate(
     session: Session,
     generator: Path,
@@ -346,5 +316,4 @@ register(app, background, BACKGROUND)
 register(app, interpretability, INTERPRETABILITY)
 register(app, scaling, SCALING)
 register(app, transfer, TRANSFER)
-register(app, base_to_new, BASE_TO_NEW)
 register(app, generate, GENERATE)

@@ -167,15 +167,6 @@ class StudyTransferOutput(Comparison):
     encoders: Annotated[list[EncoderSeen], Doc("those compared, in the order given")]
 
 
-class StudyBaseToNewOutput(Comparison):
-    """The object of seewhy study base-to-new --json."""
-
-    study: Literal["base-to-new"]
-    encoder: Annotated[EncoderSeen, Doc("what was adapted")]
-    classes: Annotated[dict[Literal["learnt", "new"], list[str]], Doc("those learnt from pictures, those only named")]
-    methods: Annotated[list[str], Doc("those compared; `before` is the encoder as it was, told the names alone")]
-
-
 class ScalingAnswer(TypedDict):
     kind: Annotated[Literal["more", "enough", "open", "unlikely", "far", "unreachable"], Doc("what can be said")]
     level: Annotated[Share, Doc("of the interval")]

@@ -119,8 +119,7 @@ class ScalingStudy:
             sizes, top = torch.tensor(list(cells)).double(), 1 - 1 / (arm.n_classes or len(material.classes))
             curve = learning_curve(sizes, found.errors, found.draws, top=top, seed=self.seed)
             curves.append(Curve(arm, found, curve))
-        have = len(material.labels) if test is None else len(material.pool)
-        return Findings(self._findings(curves, material, have, progress), pages.scaling)
+        return Findings(self._findings(curves, material, test is None, progress), pages.scaling)
 
     def _check(self, known: int) -> None:
         if self.target is not None and not 0 < self.target < 1:
@@ -128,14 +127,12 @@ class ScalingStudy:
                 f"The target {self.target:g} was given. An accuracy above 0 and below 1 was expected, which is a part "
                 "of the pictures. Give 0.95, say."
             )
-        for part in self.noise:
-            if not 0 < part < 1:
-                raise DataError(f"The noise {part:g} was given. A part of the labels above 0 and below 1 was expected.")
-        for count in self.n_classes:
-            if not 2 <= count < known:
-                raise DataError(
-                    f"{count} classes were asked for, of {known}. A number from 2 to {known - 1} was expected."
-                )
+        if wrong := [part for part in self.noise if not 0 < part < 1]:
+            raise DataError(f"The noise {wrong[0]:g} was given. A part of the labels above 0 and below 1 was expected.")
+        if few := [count for count in self.n_classes if not 2 <= count < known]:
+            raise DataError(
+                f"{few[0]} classes were asked for, of {known}. A number from 2 to {known - 1} was expected."
+            )
 
     def look(
         self, encoders: Mapping[str, Encoder], samples: Samples, test: Samples | None = None, **how: Any
@@ -178,24 +175,19 @@ class ScalingStudy:
             found[arm].setdefault(size, []).append(from_bits(row["right"]))
         return found
 
-    def _findings(self, curves: Sequence[Curve], material: Material, have: int, progress: Progress) -> dict[str, Any]:
-        base = curves[0]
-        names = ("n_sizes", "n_seeds", "draws", "n_draws", "beyond", "seed")
+    def _findings(self, curves: Sequence[Curve], material: Material, is_cut: bool, progress: Progress) -> Row:
+        base, have = curves[0], len(material.labels) if is_cut else len(material.pool)
+        settings = {name: getattr(self, name) for name in ("n_sizes", "n_seeds", "draws", "n_draws", "beyond", "seed")}
         data = {
-            "study": "scaling",
-            "target": self.target,
+            "study": "scaling", "target": self.target,
             "answer": None if self.target is None else answered(base, self.target, have, self.beyond),
-            "tested_range": [int(base.sizes[0]), int(base.sizes[-1])],
-            "n": len(material.labels),
-            "n_have": have,
-            "n_test": len(material.test),
-            "n_classes": len(material.classes),
-            "classifier": classifier_text(self.recipe),
-            "arms": [_arm(curve, base, self.beyond) for curve in curves],
-            "settings": {**{name: getattr(self, name) for name in names}, "levels": list(LEVELS)},
+            "tested_range": [int(base.sizes[0]), int(base.sizes[-1])], "n": len(material.labels), "n_have": have,
+            "n_test": len(material.test), "n_classes": len(material.classes),
+            "classifier": classifier_text(self.recipe), "arms": [_arm(curve, base, self.beyond) for curve in curves],
+            "settings": {**settings, "levels": list(LEVELS)},
             "model": {"encoder": base.arm.encoder, "fingerprint": material.encoder.fingerprint[:12]},
             **beside(progress),
-        }
+        }  # fmt: skip
         return {**data, "sentence": sentence(data)}
 
 
@@ -269,12 +261,9 @@ def answered(curve: Curve, target: float, have: int, beyond: float) -> dict[str,
     low, high = _pair(needed, LEVELS[0])
     reach = float((needed <= most).double().mean())
     never = float(needed.isinf().double().mean())
-    if high <= most:
-        kind = "enough" if high <= have else "more"
-    elif low <= most:
-        kind = "open" if reach >= UNLIKELY else "unlikely"
-    else:
-        kind = "unreachable" if never >= (1 + LEVELS[0]) / 2 else "unlikely" if never > 0.5 else "far"
+    kind = "unreachable" if never >= (1 + LEVELS[0]) / 2 else "unlikely" if never > 0.5 else "far"
+    if low <= most:
+        kind = "enough" if high <= have else "more" if high <= most else "open" if reach >= UNLIKELY else "unlikely"
 
     def told(size: float, less: int = 0) -> int | None:
         return None if size > most else max(0, rounded(size - less))

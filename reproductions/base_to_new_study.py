@@ -1,4 +1,7 @@
-"""What does learning some classes by their names bring these, and cost all others? Methods, by pictures and seeds."""
+"""What does learning some classes by their names bring these, and cost all others? Methods, by pictures and seeds.
+
+python reproductions/base_to_new_study.py photos/ -e lite0 --method coop,ogen --set shots=1,4
+"""
 
 from __future__ import annotations
 
@@ -12,25 +15,27 @@ from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
+from scripts import ended, parser, settled
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..classifiers.encoded_set import EncodedSet, HoldOut, encode_labelled, encode_samples
-from ..classifiers.fitting import PictureRecipe
-from ..classifiers.network import NamesClasses
-from ..encoders.base import Encoder
-from ..errors import DataError, InputError
-from ..evaluation.figures import groups_of
-from ..learning.adaptation.prompts import as_it_was
-from ..pictures.samples import Sample, Samples
-from ..progress import Progress
-from ..storage.features import FeatureStore
-from ..trust.groups import group_by_looks
-from . import pages
-from .bootstrap import Measure, compared, standings
-from .forgetting import base_and_new, recipe_named
-from .study import Findings, Row, beside, measured
-from .transfer import read, written
+import seewhy
+from seewhy.classifiers.encoded_set import EncodedSet, HoldOut, encode_labelled, encode_samples
+from seewhy.classifiers.fitting import PictureRecipe
+from seewhy.classifiers.network import NamesClasses
+from seewhy.encoders.base import Encoder
+from seewhy.errors import DataError, InputError
+from seewhy.evaluation.figures import groups_of
+from seewhy.learning.adaptation.prompts import as_it_was
+from seewhy.pictures.samples import Sample, Samples
+from seewhy.progress import Progress
+from seewhy.storage.features import FeatureStore
+from seewhy.studies import pages
+from seewhy.studies.bootstrap import Measure, compared, standings
+from seewhy.studies.forgetting import base_and_new, recipe_named
+from seewhy.studies.study import Findings, Row, beside, measured
+from seewhy.studies.transfer import read, written
+from seewhy.trust.groups import group_by_looks
 
 BEFORE = "before"
 """The encoder as it was, told the names alone."""
@@ -121,7 +126,26 @@ class BaseToNewStudy:
             for measure in (LEARNT, NEW, HARMONIC, ALL):
                 values = [torch.stack([values_of(right, measure, tested) for right in arm]) for arm in arms]
                 measures.append(Measure(measure, f"{k} per class", torch.stack(values), (0.0, 1.0)))
-        return Findings(self._findings(measures, learn, tested, progress), pages.comparison)
+        names = [BEFORE, *self.methods]
+        tables = compared(measures, names, tested.groups, self.level)
+        won = standings(tables, names)
+        for row in (*won, *(row for table in tables for row in table["rows"])):
+            row["method"] = row.pop("encoder")
+        data = {
+            "study": "base-to-new",
+            "sentence": sentence_of(tables, self.methods, max(self.shots), self.level),
+            "n": len(learn.items) + len(tested.seen.labels), "n_learn": len(learn.items),
+            "n_test": len(tested.seen.labels), "n_groups": len(tested.groups.unique()),
+            "encoder": {"name": tested.on.name, "fingerprint": tested.on.fingerprint[:12]},
+            "classes": {"learnt": list(tested.base), "new": list(tested.new)},
+            "methods": names, "standings": won, "measures": tables,
+            "settings": {
+                "n_seeds": self.n_seeds, "shots": list(self.shots), "level": self.level, "seed": self.seed,
+                "n_compared": sum(len(t["differences"]) for t in tables),
+            },
+            **beside(progress),
+        }  # fmt: skip
+        return Findings(data, pages.comparison)
 
     def _recipe(self, name: str) -> PictureRecipe:
         if not {"shots", "keep"} <= {field.name for field in fields(cast(Any, recipe_named(name)))}:
@@ -193,29 +217,6 @@ class BaseToNewStudy:
             found[name, k].append({n: read(values).bool() for n, values in row["values"].items()})
         return found
 
-    def _findings(
-        self, measures: Sequence[Measure], learn: Samples, tested: ClassHalves, progress: Progress
-    ) -> dict[str, Any]:
-        names = [BEFORE, *self.methods]
-        tables = compared(measures, names, tested.groups, self.level)
-        won = standings(tables, names)
-        for row in (*won, *(row for table in tables for row in table["rows"])):
-            row["method"] = row.pop("encoder")
-        return {
-            "study": "base-to-new",
-            "sentence": sentence_of(tables, self.methods, max(self.shots), self.level),
-            "n": len(learn.items) + len(tested.seen.labels), "n_learn": len(learn.items),
-            "n_test": len(tested.seen.labels), "n_groups": len(tested.groups.unique()),
-            "encoder": {"name": tested.on.name, "fingerprint": tested.on.fingerprint[:12]},
-            "classes": {"learnt": list(tested.base), "new": list(tested.new)},
-            "methods": names, "standings": won, "measures": tables,
-            "settings": {
-                "n_seeds": self.n_seeds, "shots": list(self.shots), "level": self.level, "seed": self.seed,
-                "n_compared": sum(len(t["differences"]) for t in tables),
-            },
-            **beside(progress),
-        }  # fmt: skip
-
 
 def _cell(how: PictureRecipe, learn: Samples, tested: ClassHalves, store: FeatureStore | None, told: Progress) -> Right:
     """Learn once, and tell every test picture."""
@@ -276,3 +277,19 @@ def sentence_of(tables: Sequence[Mapping[str, Any]], methods: Sequence[str], sho
         f"Points against the names alone, from up to {shots} pictures of a class: {'; '.join(told)} (at {level:.0%}, "
         f"corrected for {n} comparisons)."
     )
+
+
+def main(arguments: Sequence[str] | None = None) -> Findings:
+    """Learn half of the classes by name, and measure both halves."""
+    options = parser(__doc__, BaseToNewStudy, "data")
+    options.add_argument("-e", "--encoder", default="lite0")
+    options.add_argument("--method", default="coop", help="several of those of seewhy adapt, separated by commas")
+    given = options.parse_args(arguments)
+    study = settled(BaseToNewStudy(methods=tuple(name.strip() for name in given.method.split(","))), given.set)
+    samples, test = seewhy.load_samples(given.data), given.test and seewhy.load_samples(given.test)
+    found = study.run(seewhy.encoder(given.encoder), samples, given.folder, test=test, progress=seewhy.Bars())
+    return ended(found, given.out)
+
+
+if __name__ == "__main__":
+    main()
