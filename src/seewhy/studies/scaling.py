@@ -331,19 +331,10 @@ def _arm(curve: Curve, base: Curve, beyond: float) -> dict[str, Any]:
     ]
     return {
         "name": arm.name, "encoder": arm.encoder, "noise": arm.noise, "n_classes": arm.n_classes, "points": measured_at,
-        "slope": _summary(found.slopes(), _slope(found)), "floor": _summary(found.floors(), _floor(found)),
+        "slope": _summary(*found.slopes()), "floor": _summary(*found.floors()),
         "form": found.form.form.name, "forms": [_form(fit) for fit in found.forms], "predictions": foretold,
         "band": drawn, "against": None if curve is base else _against(curve, base),
     }  # fmt: skip
-
-
-def _slope(found: LearningCurve) -> Tensor:
-    return next(f.found[0, 1] for f in found.forms if not f.form.saturates)
-
-
-def _floor(found: LearningCurve) -> Tensor:
-    fit = next(f for f in found.forms if f.form.saturates)
-    return fit.form.floor(fit.found)[0]
 
 
 def _form(fit: FormFit) -> dict[str, Any]:
@@ -358,10 +349,11 @@ def _form(fit: FormFit) -> dict[str, Any]:
 def _against(curve: Curve, base: Curve) -> dict[str, Any]:
     """What differs from the first arm: accuracy at the largest size, slope, and what a picture is worth."""
     own, other, worth = curve.resampled, base.resampled, worth_of(curve, base)
+    (slopes, slope), (before, was) = curve.curve.slopes(), base.curve.slopes()
     finite = worth[worth.isfinite()]
     return {
         "accuracy": _summary(other.draws[:, -1] - own.draws[:, -1], other.errors[-1] - own.errors[-1]),
-        "slope": _summary(curve.curve.slopes() - base.curve.slopes(), _slope(curve.curve) - _slope(base.curve)),
+        "slope": _summary(slopes - before, slope - was),
         "worth": None if len(finite) < len(worth) / 2 else _summary(finite, finite.median()),
         "n_beyond": len(worth) - len(finite),
     }
