@@ -20,10 +20,9 @@ from scripts import ended, parser, settled
 from semantics_arms import Arms, Right
 
 import seewhy
+from seewhy.classifiers.by_sentences import WEIGHTS, Selector
 from seewhy.classifiers.encoded_set import encode_labelled
-from seewhy.descriptions.base import Descriptions
-from seewhy.descriptions.controls import without_names
-from seewhy.descriptions.discriminative import WEIGHTS, Selector
+from seewhy.descriptions.base import Descriptions, without_names
 from seewhy.encoders.base import Encoder
 from seewhy.heads.head import Projected
 from seewhy.pictures.samples import Samples
@@ -76,7 +75,7 @@ class DescriptionSemanticsStudy:
     - *Without names*: the texts alone, the class's name taken out, then ``w · name + texts`` with ``w`` swept as Ma et
       al. 2024 (arXiv:2412.11917) do. ``w`` is chosen on one half of the pictures for the other; the best ``w`` on the
       pictures themselves, which their table takes, is reported as the oracle.
-    - *Chosen*: descriptions chosen on labelled pictures (:class:`~seewhy.descriptions.discriminative.Selector`), by
+    - *Chosen*: descriptions chosen on labelled pictures (:class:`~seewhy.classifiers.by_sentences.Selector`), by
       halves; beside them the nearest class mean of the same labelled pictures, and how often the class is in question.
     - *Pictures*: no words at all, but a logistic regression on 1, 2, 4, … pictures a class of one half, drawn anew each
       time, for the other half: how many pictures the words are worth.

@@ -13,7 +13,7 @@ import torch
 from seewhy.attributions.base import Attribution
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError
 from seewhy.evaluation import evaluate

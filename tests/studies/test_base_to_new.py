@@ -13,7 +13,7 @@ import seewhy
 from seewhy.classifiers.encoded_set import EncodedSet
 from seewhy.encoders.stream import Encoded
 from seewhy.errors import DataError, InputError
-from seewhy.learning.adaptation.prompt_learning.coop import CoOp
+from seewhy.learning.adaptation.word_prompts import CoOp
 from seewhy.pictures.samples import load_samples
 from seewhy.studies.bootstrap import mean_of
 from seewhy.studies.forgetting import of_classes

@@ -15,7 +15,7 @@ from seewhy.cli import app
 from seewhy.errors import DataError
 from seewhy.learning.adapt import Adapt
 from seewhy.learning.encoders.adapted import Adaptation
-from seewhy.learning.encoders.paired_heads import PairedHeads
+from seewhy.learning.encoders.heads import PairedHeads
 from seewhy.learning.pooled import encode_pairs
 from seewhy.pictures.samples import Sample, Samples
 from seewhy.progress import Progress

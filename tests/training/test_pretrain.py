@@ -23,7 +23,7 @@ from seewhy.learning.objectives import objectives
 from seewhy.learning.objectives.look import LOOK
 from seewhy.learning.objectives.pictures import Vectors
 from seewhy.learning.objectives.queue import Queue
-from seewhy.learning.objectives.supcon import SupCon
+from seewhy.learning.objectives.vectors import SupCon
 from seewhy.learning.pretrain import TUNING_LR, Pretrain
 from seewhy.learning.views import Views
 from seewhy.pictures.datasets import samples_or_pictures
@@ -113,7 +113,7 @@ def test_a_stopped_training_goes_on_with_its_slow_copy_and_its_queue(samples: Sa
     cut = run(tmp_path / "cut")
     assert whole.slow is not None
     assert isinstance(whole.beside, Queue)
-    assert len(whole.beside) == 16
+    assert len(whole.beside.held()[0]) == 16
     for name, value in whole.state_dict().items():
         assert torch.equal(value, cut.state_dict()[name]), name
 

@@ -95,16 +95,12 @@ def _check(folder: Path, cls: type[Prototypes], because: bool) -> None:
     from ..prototypes.fitted import check_bank, file_name
     from ..storage.output import check_checkpoint
 
-    checkpoints = []
     if cls.fitted_by:
         check_bank(folder, file_name(cls.name))
-        checkpoints.append(f".{cls.name}.checkpoint")
+        if folder.is_dir():
+            check_checkpoint(folder / f".{cls.name}.checkpoint")
     if because:
         check_bank(folder, file_of(cls.name))
-        checkpoints.append(f".{cls.name}.because.checkpoint")
-    if folder.is_dir():
-        for name in checkpoints:
-            check_checkpoint(folder / name)
 
 
 def _fitted(

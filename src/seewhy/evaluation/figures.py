@@ -16,8 +16,7 @@ from torch import Tensor
 from ..classifiers.base import Classifier, HeldOut
 from ..classifiers.certainty import check_level, decide, trust_inputs
 from ..classifiers.words import texts_of, words_alone
-from ..descriptions.base import Descriptions, WordBank
-from ..descriptions.controls import name_only, random_words
+from ..descriptions.base import Descriptions, WordBank, name_only, random_words
 from ..encoders.stream import Encoded, EncodeRequest, Views, encode_stream
 from ..errors import DataError
 from ..explanation.base import Explanation, Where
@@ -124,7 +123,7 @@ def find_copies(
     known = classifier.known
     if known is None:
         return None
-    same = [known.same_bytes(file.digest) for file in files]
+    same = [known.by_digest.get(file.digest) for file in files]
     other = [i for i, twin in enumerate(same) if twin is None]
     near = dict.fromkeys(range(len(files)))
     if len(known.miniatures):

@@ -22,7 +22,7 @@ from ..evaluation.figures import groups_of
 from ..heads.votes import Votes
 from ..learning.adapt import Adapted, agrees
 from ..learning.encoders.adapted import DIGITS
-from ..learning.encoders.paired_heads import PairedHeads, place
+from ..learning.encoders.heads import PairedHeads, place
 from ..learning.from_columns import Judged, Taught
 from ..learning.pooled import PooledPairs, encode_pairs, encode_pictures, joint_vectors
 from ..learning.pretrain import PooledSet, Pretrained

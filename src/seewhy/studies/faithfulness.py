@@ -32,9 +32,7 @@ from ..heads.head import Target
 from ..metrics import Metric, metrics
 from ..metrics.base import Case, Explain, upsampled
 from ..metrics.controls import controls
-from ..metrics.deletion import Deletion
-from ..metrics.insertion import Insertion
-from ..metrics.pixel_flipping import PixelFlipping
+from ..metrics.pixel_curve import Deletion, Insertion, PixelFlipping
 from ..metrics.road import ROAD
 from ..pictures.datasets import pictures_of
 from ..pictures.object_masks import mask_beside

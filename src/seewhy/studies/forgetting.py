@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..classifiers import classifiers
 from ..classifiers.base import Classifier
+from ..classifiers.certainty import linear_fit
 from ..classifiers.encoded_set import encode_labelled
-from ..classifiers.figures import linear_fit
 from ..classifiers.fitting import PictureRecipe
 from ..classifiers.network import NamesClasses, ReadsPooled
 from ..encoders.base import Encoder

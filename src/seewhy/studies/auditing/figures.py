@@ -16,11 +16,10 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from ...classifiers.base import Classifier
 from ...classifiers.words import texts_of
-from ...descriptions.base import Descriptions
-from ...descriptions.controls import random_words
+from ...descriptions.base import Descriptions, random_words
 from ...errors import DataError
 from ...evaluation.figures import N_NOISE, find_copies, trust_figures, with_texts
-from ...evidence.agreement import IN_PART
+from ...evidence.explain import IN_PART
 from ...explanation.base import Explanation, Where
 from ...explanation.verdict import Missing
 from ...heads.head import Projected

@@ -116,7 +116,7 @@ class Checked(Page):
         return Document("Pictures that are wrong", self.data["sentence"], [*sections, *notes(self.data["notes"])])
 
     def to_html(self) -> str:
-        from ...report.check import render_check
+        from ...report.overviews import render_check
 
         return render_check(self.data, KINDS, self.read)
 
