@@ -62,8 +62,7 @@ class _Probe(Task):
 
     def measured(self, material: Material, seed: int, c: float | None) -> tuple[Values, float | None]:
         chosen = self.places(material, seed)
-        part = material.part(chosen, material.labels[chosen], material.classes, seed)
-        head, c = material.fitted(part, c)
+        head, c = material.fitted(material.part(chosen, material.labels[chosen], material.classes, seed), c)
         with torch.no_grad():
             right = head(material.tested).argmax(1) == material.labels[material.test]
         return {self.name: right.double()}, c
@@ -87,9 +86,8 @@ class FewShot(_Probe):
 
     def why_not(self, material: Material) -> str | None:
         least, k = material.labels[material.pool].bincount(minlength=len(material.classes)).min(0)
-        if least >= self.per_class:
-            return None
-        return f"{self.name} was not asked: {material.classes[k]} has {least} to learn from"
+        said = f"{self.name} was not asked: {material.classes[k]} has {least} to learn from"
+        return said if least < self.per_class else None
 
 
 @dataclass(frozen=True)
@@ -108,18 +106,14 @@ class LabelPart(_Probe):
     def name(self) -> str:  # type: ignore[override]
         return f"{self.part * 100:.3g} % of labels"
 
-    def size(self, material: Material) -> int:
-        return round(self.part * len(material.pool))
-
     def places(self, material: Material, seed: int) -> Tensor:
         order = subset_order(material.labels, material.pool, range(len(material.classes)), seed)
-        return order[: self.size(material)] if self.drawn else material.pool
+        return order[: round(self.part * len(order))] if self.drawn else material.pool
 
     def why_not(self, material: Material) -> str | None:
-        least = LEAST_PER_CLASS * len(material.classes)
-        if self.size(material) >= least:
-            return None
-        return f"{self.name} was not asked: that are {self.size(material)} pictures, and two per class are {least}"
+        least, n = LEAST_PER_CLASS * len(material.classes), round(self.part * len(material.pool))
+        said = f"{self.name} was not asked: that are {n} pictures, and two per class are {least}"
+        return said if n < least else None
 
 
 @dataclass(frozen=True)
