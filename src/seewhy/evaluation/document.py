@@ -15,6 +15,7 @@ from ..report.blocks import (
     Block,
     Cell,
     Chart,
+    Colour,
     Columns,
     Curve,
     Def,
@@ -195,31 +196,27 @@ def _confusions(data: Mapping[str, Any], copies: Mapping[str, np.ndarray], cards
         yield Note(f"{large}; these are the most frequent confusions.")
     else:
         yield Note("Rows: what they are. Columns: what they were taken for.")
-        yield Table(("", *labels), [[label, *_counts(i, label, matrix)] for i, label in enumerate(labels)], "matrix")
+        lines: list[list[Any]] = []
+        for i, (label, counts) in enumerate(zip(labels, matrix["counts"], strict=True)):
+            cells = []  # each tinted by its part of the row
+            for column, n in enumerate(counts):
+                title, tint = f"{label} taken for {labels[column]}: {n}", 0.08 + 0.42 * n / max(1, sum(counts))
+                colour: Colour = "good" if column == i else "bad"
+                cells.append(Cell(str(n), (), colour, tint, title=title) if n else Cell("·"))
+            lines.append([label, *cells])
+        yield Table(("", *labels), lines, "matrix")
     if not rows:
         yield Note("Nothing was mixed up.")
         return
     if cards:
         yield Note("Each picture leads to its card, which says why.")
-    table = [
-        (row["true"], row["predicted"], row["n"], _examples(row["examples"][:N_EXAMPLES], copies, cards))
-        for row in rows[:N_CONFUSIONS]
-    ]
+    table = []
+    for row in rows[:N_CONFUSIONS]:
+        names = row["examples"][:N_EXAMPLES]
+        shown = [Picture(copies[n], n, title=n, href=cards.get(n, "")) for n in names if n in copies]
+        examples = Cell(", ".join(n for n in names if n not in copies), pictures=shown)
+        table.append((row["true"], row["predicted"], row["n"], examples))
     yield Table(("is", "was taken for", "pictures", "for example"), table)
-
-
-def _counts(index: int, label: str, matrix: Mapping[str, Any]) -> Iterator[Cell]:
-    """A row of the matrix, each cell by its part of the row."""
-    counts = matrix["counts"][index]
-    for column, n in enumerate(counts):
-        title = f"{label} taken for {matrix['labels'][column]}: {n}"
-        tint = 0.08 + 0.42 * n / sum(counts) if n else 0.0
-        yield Cell(str(n), (), "good" if column == index else "bad", tint, title=title) if n else Cell("·")
-
-
-def _examples(names: Any, copies: Mapping[str, np.ndarray], cards: Mapping[str, str]) -> Cell:
-    shown = [Picture(copies[n], n, title=n, href=cards.get(n, "")) for n in names if n in copies]
-    return Cell(", ".join(n for n in names if n not in copies), pictures=shown)
 
 
 def _classes(data: Mapping[str, Any]) -> Block:

@@ -286,12 +286,7 @@ def faithfulness_figures(explained: Sequence[Explanation], seed: int) -> dict[st
 
 
 def than_random(leads: Float[Tensor, " n"], seed: int) -> dict[str, Any]:
-    """Whether maps are better than their shuffled copies, picture by picture.
-
-    Example:
-        >>> than_random(torch.tensor([0.1, 0.2, 0.3] * 5), 0)["sentence"]
-        'The maps are better than random: insertion less deletion differs by +0.20 (+0.16 to +0.24), n = 15.'
-    """
+    """Whether maps are better than their shuffled copies, picture by picture."""
     n, lead, (low, high) = len(leads), float(leads.mean()), mean_interval(leads, seed)
     enough = n >= N_FEWEST
     verdict = "better" if enough and low > 0 else "worse" if enough and high < 0 else "not shown"

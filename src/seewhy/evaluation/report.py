@@ -24,22 +24,8 @@ from ..report.blocks import Document
 from ..report.paging import Page
 from ..storage.features import FeatureStore
 from ..trust.base import LEVEL
+from . import figures
 from .document import document_of, shown_examples, small_copies
-from .figures import (
-    Unknown,
-    explained_of,
-    faithfulness_figures,
-    find_copies,
-    further_figures,
-    groups_of,
-    like_figures,
-    look_at,
-    look_at_unknown,
-    outside_figures,
-    say,
-    trust_figures,
-    words_figures,
-)
 
 N_CONFUSIONS = 20
 N_EXPLAINED = 32
@@ -70,7 +56,7 @@ def evaluate(
     seed: int = 0,
     faithfulness: bool = False,
     level: float = LEVEL,
-    unknown: Unknown | None = None,
+    unknown: figures.Unknown | None = None,
     objects: MaskSource | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -100,24 +86,24 @@ def evaluate(
     items, strange = data.of(classifier.classes)
     for note in (*data.notes, *strange):
         progress.note(note)
-    kept, logits, pooled, files = look_at(classifier, items, store, views, progress)
+    kept, logits, pooled, files = figures.look_at(classifier, items, store, views, progress)
     labels = torch.tensor([classifier.index_of(s.label) for s in kept])
-    strangers = None if unknown is None else look_at_unknown(classifier, unknown, store, views, progress)
+    strangers = None if unknown is None else figures.look_at_unknown(classifier, unknown, store, views, progress)
     confidence, predicted = logits.softmax(1).max(1)
     right = predicted == labels
-    copies = find_copies(classifier, files, pooled, right)
-    if copies is not None and (said := say(copies)):
+    copies = figures.find_copies(classifier, files, pooled, right)
+    if copies is not None and (said := figures.say(copies)):
         progress.note(said)
     bins = reliability(confidence, right)
-    low, high = accuracy_interval(right, groups_of(kept))
+    low, high = accuracy_interval(right, figures.groups_of(kept))
     if n_explained is None:
         n_explained = N_EXPLAINED if faithfulness or objects is not None else 0
-    explained = explained_of(classifier, kept, n_explained, seed, store, progress, objects)
-    faithful = faithfulness_figures(explained, seed)
-    if faithful is not None and (outside := outside_figures(explained, seed, progress)) is not None:
+    explained = figures.explained_of(classifier, kept, n_explained, seed, store, progress, objects)
+    faithful = figures.faithfulness_figures(explained, seed)
+    if faithful is not None and (outside := figures.outside_figures(explained, seed, progress)) is not None:
         faithful["outside"] = outside
     if faithfulness and faithful is not None and faithful["n"] > faithful["n_zero"]:
-        faithful |= further_figures(classifier, explained, progress)
+        faithful |= figures.further_figures(classifier, explained, progress)
     data = {
         "model": classifier.provenance(), "n": len(kept), "accuracy": round(float(right.float().mean()), 4),
         "accuracy_interval": [round(low, 4), round(high, 4)], "fitted_on": copies, "expected": _expected(classifier),
@@ -126,9 +112,9 @@ def evaluate(
         "reliability": [{k: round(v, 4) for k, v in vars(b).items()} for b in bins],
         "confusions": _confusions(classifier.classes, kept, labels, predicted),
         "confusion_matrix": _matrix(classifier.classes, labels, predicted),
-        "trust": trust_figures(classifier, pooled, logits, labels, level=level, unknown=strangers),
-        "faithfulness": faithful, "like": like_figures(explained),
-        "words": words_figures(classifier, pooled, labels, store, seed),
+        "trust": figures.trust_figures(classifier, pooled, logits, labels, level=level, unknown=strangers),
+        "faithfulness": faithful, "like": figures.like_figures(explained),
+        "words": figures.words_figures(classifier, pooled, labels, store, seed),
         "notes": list(progress.notes), "failures": [f.to_json() for f in progress.failures],
     }  # fmt: skip
     return Report(data)
@@ -185,9 +171,5 @@ def write_cards(
 
 
 def address(card: Path, page: Path) -> str:
-    """Where a card is, as a page leads to it.
-
-    >>> address(Path("why/leek 1.html"), Path("reports/evaluation.html"))
-    '../why/leek%201.html'
-    """
+    """Where a card is, as a page leads to it."""
     return quote(Path(os.path.relpath(card, page.parent)).as_posix(), errors="surrogateescape")

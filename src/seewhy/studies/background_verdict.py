@@ -247,10 +247,7 @@ def background_page(study: dict[str, Any], examples: Sequence[Any] = ()) -> Docu
         Section("The same objects, other backgrounds", [*_examples(examples)]),
         Section("Class by class", [Note(lead), Table(head, classes)]),
         Section("Right, in per cent", [Note(changed), _versions_table(rows, "accuracy")]),
-        Section(
-            "Score of the true class, in per cent",
-            [Note("The same of the probability."), _versions_table(rows, "score")],
-        ),
+        Section("Score of the true class, in per cent", [_versions_table(rows, "score")]),
         Section("Whose masks", [*_masks(masks)]),
     ]
     left = {row["image"]: row["error"] for row in study["left_out"][:50]}

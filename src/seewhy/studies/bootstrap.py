@@ -97,11 +97,7 @@ def figure(value: Tensor | float, interval: Sequence[float]) -> dict[str, Any]:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p values that hold for all comparisons together (Holm 1979): the smallest times their number, and so on.
-
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
+    """p values that hold for all comparisons together (Holm 1979): the smallest times their number, and so on."""
     found, highest = [0.0] * len(p), 0.0
     for rank, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
         highest = max(highest, min(1.0, (len(p) - rank) * p[i]))
@@ -203,10 +199,8 @@ def _student(freedom: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def beyond(value: float, errors: Sequence[Error]) -> float:
-    """How often so large a number comes of nothing: two-sided, of ``Σ size · t(freedom)`` over one or two errors.
-
-    Of one this is Student's test; of two that of Behrens and Fisher, which does not call more real than it should where
-    one error is known from few draws and happens to be small."""
+    """How often so large a number comes of nothing: two-sided, of ``Σ size · t(freedom)`` over one error (Student) or
+    two (Behrens and Fisher, which is not too sure where one is known from few draws and happens to be small)."""
     large = sorted((error for error in errors if error.size > 1e-12), key=lambda error: error.freedom)
     if not large:
         return 1.0 if abs(value) < 1e-12 else 0.0

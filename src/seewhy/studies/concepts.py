@@ -25,7 +25,7 @@ from ..types import Crop, Failure
 
 @dataclass(frozen=True)
 class Parts:
-    """What is trained on, what the learning rate and epoch are chosen on, and what is reported: three sets."""
+    """What is trained on, what the learning rate and epoch are chosen on, and what is reported."""
 
     train: Bool[Tensor, " n"]
     selection: Bool[Tensor, " n"]

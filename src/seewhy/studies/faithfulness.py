@@ -44,15 +44,8 @@ from .faithfulness_findings import findings
 from .study import Findings, StudyRecords, beside, model_digest, records_in
 
 DEFAULT_METRICS = (
-    "deletion",
-    "deletion_black",
-    "deletion_blur",
-    "insertion",
-    "average_drop",
-    "average_increase",
-    "average_gain",
-    "road",
-    "sparsity",
+    *("deletion", "deletion_black", "deletion_blur", "insertion", "average_drop", "average_increase", "average_gain"),
+    *("road", "sparsity"),
 )
 LOCALISATION = ("energy_pointing_game", "pointing_game", "pixel_ap")
 N_STEPS = 8
@@ -87,11 +80,7 @@ LIMITS = {
 
 
 def named(text: str | Sequence[str] | None) -> tuple[list[str] | None, dict[str, int]]:
-    """``"grad_cam,rise:50"``, or a list → names, and on how many pictures at most those are measured that say so.
-
-    >>> named("grad_cam, rise:50")
-    (['grad_cam', 'rise'], {'rise': 50})
-    """
+    """``"grad_cam,rise:50"``, or a list → names, and on how many pictures at most those are measured that say so."""
     if text is None:
         return None, {}
     names: list[str] = []

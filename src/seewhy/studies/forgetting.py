@@ -85,7 +85,16 @@ def forgetting(
     both: tuple[NamesClasses, NamesClasses] = (against or network.untrained(), network)
     looks = (both[0].classifier(after.classes).encoder, after.encoder)
     tasks = Told.held(LEARNT, after)
-    tasks += [_other(name, s, looks, store, progress) for name, s in (also or {}).items()]
+    for name, samples in (also or {}).items():
+        if len(samples.classes) < 2:
+            raise DataError(
+                f"The pictures of {name} have {len(samples.classes)} class. Two or more were expected, as they are "
+                "told from one another. Give more classes, or leave it out."
+            )
+        before = now = encode_labelled(looks[0], samples.classes, samples, store, progress)
+        if looks[0].looks != looks[1].looks:
+            now = encode_labelled(looks[1], samples.classes, samples, store)
+        tasks.append(Told(name, (before.pooled, now.pooled), before.labels, samples.classes))
     if old is not None and old.held_out is not None:
         if looks[0].looks == looks[1].looks:
             tasks += Told.held("the model's own classes", old)
@@ -99,18 +108,6 @@ def forgetting(
     if known is not None and new is not None:
         rows += _together(known, new, both, seed)
     return rows + _own_classes(tasks, both, seed)
-
-
-def _other(name: str, samples: Samples, looks: Sequence[Any], store: FeatureStore | None, progress: Progress) -> Told:
-    if len(samples.classes) < 2:
-        raise DataError(
-            f"The pictures of {name} have {len(samples.classes)} class. Two or more were expected, as they are told "
-            "from one another. Give more classes, or leave it out."
-        )
-    before = after = encode_labelled(looks[0], samples.classes, samples, store, progress)
-    if looks[0].looks != looks[1].looks:
-        after = encode_labelled(looks[1], samples.classes, samples, store)
-    return Told(name, (before.pooled, after.pooled), before.labels, samples.classes)
 
 
 def _together(known: Told, new: Told, both: Sequence[NamesClasses], seed: int) -> list[Row]:

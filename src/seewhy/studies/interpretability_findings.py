@@ -248,33 +248,9 @@ def interpretability_page(study: dict[str, Any]) -> Document:
             own = whole[row["encoder"]]["accuracy"]["value"]
             said = f"all features {own:.1%}; {kept[-1][0]:.0f} concepts {kept[-1][1]:.1%}"
             curves.append(Curve(kept, row["encoder"], said, colour_of(i), dashed=i >= 6))
-        sections.append(
-            Section(
-                title,
-                [
-                    Note(lead),
-                    table,
-                    Chart("Accuracy by concepts kept", curves, across="concepts kept per picture", log=True),
-                ],
-            )
-        )
-    if study["correlations"]:
-        lead = (
-            "Spearman's rank correlation over the encoders above the floor, with intervals from drawing encoders anew; "
-            "few encoders make wide ones. The accuracy of all features is in the score's denominator: what other "
-            "pictures say, the accuracies without that denominator, and what is left once a third number is held tell "
-            "more."
-        )
-        lines = [
-            (
-                row["library"], NUMBERS[row["of"]], NUMBERS[row["with"]], NUMBERS.get(row["given"] or "", ""),
-                "not defined" if row["rho"] is None else f"{row['rho']:+.2f}".replace("-", "−"),
-                "" if row["interval"] is None else between(row["interval"], "+.2f"),
-            )
-            for row in study["correlations"]
-        ]  # fmt: skip
-        table = Table(("concepts", "of", "with", "held", "rho", "interval"), lines)
-        sections.append(Section("Does the score go with accuracy?", [Note(lead), table]))
+        chart = Chart("Accuracy by concepts kept", curves, across="concepts kept per picture", log=True)
+        sections.append(Section(title, [Note(lead), table, chart]))
+    sections += _correlations_section(study["correlations"])
     facts = {one["encoder"]: f"{one['fingerprint']}, {one['width']} features" for one in study["encoders"]}
     over = "normalised over concepts" if how["layer_norm"] else "each concept normalised over pictures"
     facts["settings"] = (
@@ -297,6 +273,24 @@ def interpretability_page(study: dict[str, Any]) -> Document:
         f"pictures to train on, {study['n_selection']} to choose on"
     )
     return Document("What do a few concepts say?", first, sections, above, (rest, rule))
+
+
+def _correlations_section(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
+    lead = (
+        "Spearman's rank correlation over the encoders above the floor, with intervals from drawing encoders anew; few "
+        "encoders make wide ones. The accuracy of all features is in the score's denominator: what other pictures say, "
+        "the accuracies without it, and what is left once a third number is held tell more."
+    )
+    lines = [
+        (
+            row["library"], NUMBERS[row["of"]], NUMBERS[row["with"]], NUMBERS.get(row["given"] or "", ""),
+            "not defined" if row["rho"] is None else f"{row['rho']:+.2f}".replace("-", "−"),
+            "" if row["interval"] is None else between(row["interval"], "+.2f"),
+        )
+        for row in rows
+    ]  # fmt: skip
+    table = Table(("concepts", "of", "with", "held", "rho", "interval"), lines)
+    return [Section("Does the score go with accuracy?", [Note(lead), table])] if rows else []
 
 
 def _library_line(row: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[Any, ...]:

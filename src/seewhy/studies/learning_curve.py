@@ -247,15 +247,15 @@ class LearningCurve:
         first = below.double().argmax(1)
         return torch.where(below.any(1), n[first], torch.inf)
 
-    def floors(self) -> Float[Tensor, " d"]:
-        """What no number of pictures goes below, by the best form that has such a floor."""
+    def floors(self) -> tuple[Float[Tensor, " d"], Float[Tensor, ""]]:
+        """What no number of pictures goes below, by the best form that has such a floor: of draws, and as measured."""
         fit = next(f for f in self.forms if f.form.saturates)
-        found = fit.form.floor(fit.draws)
-        return found if bool(fit.failed.all()) else found[~fit.failed]
+        draws = fit.form.floor(fit.draws)
+        return (draws if bool(fit.failed.all()) else draws[~fit.failed]), fit.form.floor(fit.found)[0]
 
-    def slopes(self) -> Float[Tensor, " d"]:
-        """Points of accuracy that a doubling brought, over the sizes measured, one a draw."""
-        return next(f.draws[:, 1] for f in self.forms if not f.form.saturates)
+    def slopes(self) -> tuple[Float[Tensor, " d"], Float[Tensor, ""]]:
+        """Points of accuracy that a doubling brought, over the sizes measured: of draws, and as measured."""
+        return next((f.draws[:, 1], f.found[0, 1]) for f in self.forms if not f.form.saturates)
 
 
 def learning_curve(

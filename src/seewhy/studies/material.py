@@ -72,15 +72,13 @@ class Material:
     def check(self) -> None:
         """See that every class can be learnt and tested on."""
         learn, tests = (self.labels[of].bincount(minlength=len(self.classes)) for of in (self.pool, self.test))
-        single = [self.classes[k] for k in (learn < LEAST_PER_CLASS).nonzero()[:, 0].tolist()]
-        if single:
+        if single := [self.classes[k] for k in (learn < LEAST_PER_CLASS).nonzero()[:, 0].tolist()]:
             raise DataError(
                 f"{len(single)} class(es) have fewer than {LEAST_PER_CLASS} pictures to learn from: {some(single, 3)}. "
                 f"At least {LEAST_PER_CLASS} of each, and as many that can be tested on, were expected. Add pictures, "
                 "or leave these classes out."
             )
-        absent = [self.classes[k] for k in (tests == 0).nonzero()[:, 0].tolist()]
-        if absent:
+        if absent := [self.classes[k] for k in (tests == 0).nonzero()[:, 0].tolist()]:
             raise DataError(
                 f"{len(absent)} class(es) have no test picture: {some(absent, 3)}. At least one of each was expected. "
                 "Add some to the test pictures, or leave these classes out."
@@ -125,25 +123,18 @@ def look_with_each(
                 views=lambda s: crops_by_name(s.image, recipe.n_crops, recipe.seed),
             )  # fmt: skip
             pictures = replace(pictures, validation=False)
-        else:
-            pictures = replace(pictures, encoded=_again(encoder, pictures, recipe, store, progress))
+        else:  # the same pictures by another encoder
+            items, seen = pictures.items, []
+            request = EncodeRequest(views=lambda i, of=items: crops_by_name(of[i].image, recipe.n_crops, recipe.seed))
+            stream = encode_stream(encoder, [s.source for s in items], store=store, request=request)
+            for item, one in zip(items, progress.track(stream, "Looking", len(items)), strict=True):
+                if not isinstance(one, Encoded):
+                    raise DataError(f"{item.image} was read by one encoder and not by another: {one.error}. Remove it.")
+                seen.append(one)
+            pictures = replace(pictures, encoded=seen)
         found[name] = Material(encoder, pictures, recipe)
         found[name].check()
     return found
-
-
-def _again(
-    encoder: Encoder, pictures: EncodedSet, recipe: Linear, store: FeatureStore | None, progress: Progress
-) -> list[Encoded]:
-    """The same pictures by another encoder."""
-    items, seen = pictures.items, []
-    request = EncodeRequest(views=lambda i: crops_by_name(items[i].image, recipe.n_crops, recipe.seed))
-    stream = encode_stream(encoder, [s.source for s in items], store=store, request=request)
-    for item, one in zip(items, progress.track(stream, "Looking", len(items)), strict=True):
-        if not isinstance(one, Encoded):
-            raise DataError(f"{item.image} was read by one encoder and not by another: {one.error}. Remove it.")
-        seen.append(one)
-    return seen
 
 
 def classifier_text(recipe: Linear) -> str:

@@ -119,8 +119,7 @@ class ScalingStudy:
             sizes, top = torch.tensor(list(cells)).double(), 1 - 1 / (arm.n_classes or len(material.classes))
             curve = learning_curve(sizes, found.errors, found.draws, top=top, seed=self.seed)
             curves.append(Curve(arm, found, curve))
-        have = len(material.labels) if test is None else len(material.pool)
-        return Findings(self._findings(curves, material, have, progress), pages.scaling)
+        return Findings(self._findings(curves, material, test is None, progress), pages.scaling)
 
     def _check(self, known: int) -> None:
         if self.target is not None and not 0 < self.target < 1:
@@ -128,14 +127,12 @@ class ScalingStudy:
                 f"The target {self.target:g} was given. An accuracy above 0 and below 1 was expected, which is a part "
                 "of the pictures. Give 0.95, say."
             )
-        for part in self.noise:
-            if not 0 < part < 1:
-                raise DataError(f"The noise {part:g} was given. A part of the labels above 0 and below 1 was expected.")
-        for count in self.n_classes:
-            if not 2 <= count < known:
-                raise DataError(
-                    f"{count} classes were asked for, of {known}. A number from 2 to {known - 1} was expected."
-                )
+        if wrong := [part for part in self.noise if not 0 < part < 1]:
+            raise DataError(f"The noise {wrong[0]:g} was given. A part of the labels above 0 and below 1 was expected.")
+        if few := [count for count in self.n_classes if not 2 <= count < known]:
+            raise DataError(
+                f"{few[0]} classes were asked for, of {known}. A number from 2 to {known - 1} was expected."
+            )
 
     def look(
         self, encoders: Mapping[str, Encoder], samples: Samples, test: Samples | None = None, **how: Any
@@ -178,24 +175,19 @@ class ScalingStudy:
             found[arm].setdefault(size, []).append(from_bits(row["right"]))
         return found
 
-    def _findings(self, curves: Sequence[Curve], material: Material, have: int, progress: Progress) -> dict[str, Any]:
-        base = curves[0]
-        names = ("n_sizes", "n_seeds", "draws", "n_draws", "beyond", "seed")
+    def _findings(self, curves: Sequence[Curve], material: Material, is_cut: bool, progress: Progress) -> Row:
+        base, have = curves[0], len(material.labels) if is_cut else len(material.pool)
+        settings = {name: getattr(self, name) for name in ("n_sizes", "n_seeds", "draws", "n_draws", "beyond", "seed")}
         data = {
-            "study": "scaling",
-            "target": self.target,
+            "study": "scaling", "target": self.target,
             "answer": None if self.target is None else answered(base, self.target, have, self.beyond),
-            "tested_range": [int(base.sizes[0]), int(base.sizes[-1])],
-            "n": len(material.labels),
-            "n_have": have,
-            "n_test": len(material.test),
-            "n_classes": len(material.classes),
-            "classifier": classifier_text(self.recipe),
-            "arms": [_arm(curve, base, self.beyond) for curve in curves],
-            "settings": {**{name: getattr(self, name) for name in names}, "levels": list(LEVELS)},
+            "tested_range": [int(base.sizes[0]), int(base.sizes[-1])], "n": len(material.labels), "n_have": have,
+            "n_test": len(material.test), "n_classes": len(material.classes),
+            "classifier": classifier_text(self.recipe), "arms": [_arm(curve, base, self.beyond) for curve in curves],
+            "settings": {**settings, "levels": list(LEVELS)},
             "model": {"encoder": base.arm.encoder, "fingerprint": material.encoder.fingerprint[:12]},
             **beside(progress),
-        }
+        }  # fmt: skip
         return {**data, "sentence": sentence(data)}
 
 
@@ -269,12 +261,9 @@ def answered(curve: Curve, target: float, have: int, beyond: float) -> dict[str,
     low, high = _pair(needed, LEVELS[0])
     reach = float((needed <= most).double().mean())
     never = float(needed.isinf().double().mean())
-    if high <= most:
-        kind = "enough" if high <= have else "more"
-    elif low <= most:
-        kind = "open" if reach >= UNLIKELY else "unlikely"
-    else:
-        kind = "unreachable" if never >= (1 + LEVELS[0]) / 2 else "unlikely" if never > 0.5 else "far"
+    kind = "unreachable" if never >= (1 + LEVELS[0]) / 2 else "unlikely" if never > 0.5 else "far"
+    if low <= most:
+        kind = "enough" if high <= have else "more" if high <= most else "open" if reach >= UNLIKELY else "unlikely"
 
     def told(size: float, less: int = 0) -> int | None:
         return None if size > most else max(0, rounded(size - less))
@@ -342,19 +331,10 @@ def _arm(curve: Curve, base: Curve, beyond: float) -> dict[str, Any]:
     ]
     return {
         "name": arm.name, "encoder": arm.encoder, "noise": arm.noise, "n_classes": arm.n_classes, "points": measured_at,
-        "slope": _summary(found.slopes(), _slope(found)), "floor": _summary(found.floors(), _floor(found)),
+        "slope": _summary(*found.slopes()), "floor": _summary(*found.floors()),
         "form": found.form.form.name, "forms": [_form(fit) for fit in found.forms], "predictions": foretold,
         "band": drawn, "against": None if curve is base else _against(curve, base),
     }  # fmt: skip
-
-
-def _slope(found: LearningCurve) -> Tensor:
-    return next(f.found[0, 1] for f in found.forms if not f.form.saturates)
-
-
-def _floor(found: LearningCurve) -> Tensor:
-    fit = next(f for f in found.forms if f.form.saturates)
-    return fit.form.floor(fit.found)[0]
 
 
 def _form(fit: FormFit) -> dict[str, Any]:
@@ -369,10 +349,11 @@ def _form(fit: FormFit) -> dict[str, Any]:
 def _against(curve: Curve, base: Curve) -> dict[str, Any]:
     """What differs from the first arm: accuracy at the largest size, slope, and what a picture is worth."""
     own, other, worth = curve.resampled, base.resampled, worth_of(curve, base)
+    (slopes, slope), (before, was) = curve.curve.slopes(), base.curve.slopes()
     finite = worth[worth.isfinite()]
     return {
         "accuracy": _summary(other.draws[:, -1] - own.draws[:, -1], other.errors[-1] - own.errors[-1]),
-        "slope": _summary(curve.curve.slopes() - base.curve.slopes(), _slope(curve.curve) - _slope(base.curve)),
+        "slope": _summary(slopes - before, slope - was),
         "worth": None if len(finite) < len(worth) / 2 else _summary(finite, finite.median()),
         "n_beyond": len(worth) - len(finite),
     }

@@ -110,11 +110,7 @@ def measured(
 
 
 def bits(right: Sequence[Any]) -> str:
-    """One sign a picture: 1 right, 0 wrong, - not asked.
-
-    >>> bits([1, 0, -1]), from_bits("10-")
-    ('10-', [1, 0, -1])
-    """
+    """One sign a picture: 1 right, 0 wrong, - not asked."""
     return "".join("-01"[int(value) + 1] for value in right)
 
 

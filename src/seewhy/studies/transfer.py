@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -62,8 +62,7 @@ class _Probe(Task):
 
     def measured(self, material: Material, seed: int, c: float | None) -> tuple[Values, float | None]:
         chosen = self.places(material, seed)
-        part = material.part(chosen, material.labels[chosen], material.classes, seed)
-        head, c = material.fitted(part, c)
+        head, c = material.fitted(material.part(chosen, material.labels[chosen], material.classes, seed), c)
         with torch.no_grad():
             right = head(material.tested).argmax(1) == material.labels[material.test]
         return {self.name: right.double()}, c
@@ -87,9 +86,8 @@ class FewShot(_Probe):
 
     def why_not(self, material: Material) -> str | None:
         least, k = material.labels[material.pool].bincount(minlength=len(material.classes)).min(0)
-        if least >= self.per_class:
-            return None
-        return f"{self.name} was not asked: {material.classes[k]} has {least} to learn from"
+        said = f"{self.name} was not asked: {material.classes[k]} has {least} to learn from"
+        return said if least < self.per_class else None
 
 
 @dataclass(frozen=True)
@@ -108,18 +106,14 @@ class LabelPart(_Probe):
     def name(self) -> str:  # type: ignore[override]
         return f"{self.part * 100:.3g} % of labels"
 
-    def size(self, material: Material) -> int:
-        return round(self.part * len(material.pool))
-
     def places(self, material: Material, seed: int) -> Tensor:
         order = subset_order(material.labels, material.pool, range(len(material.classes)), seed)
-        return order[: self.size(material)] if self.drawn else material.pool
+        return order[: round(self.part * len(order))] if self.drawn else material.pool
 
     def why_not(self, material: Material) -> str | None:
-        least = LEAST_PER_CLASS * len(material.classes)
-        if self.size(material) >= least:
-            return None
-        return f"{self.name} was not asked: that are {self.size(material)} pictures, and two per class are {least}"
+        least, n = LEAST_PER_CLASS * len(material.classes), round(self.part * len(material.pool))
+        said = f"{self.name} was not asked: that are {n} pictures, and two per class are {least}"
+        return said if n < least else None
 
 
 @dataclass(frozen=True)
@@ -283,22 +277,36 @@ class TransferStudy:
             encoders, samples, self.recipe, held_out=self.held_out, seed=self.seed, test=test, store=store,
             progress=progress,
         )  # fmt: skip
-        tasks = self._tasks(next(iter(materials.values())), store, progress)
-        measures = self._measured(tasks, materials, folder, progress)
-        return Findings(self._findings(measures, materials, progress, pairs), pages.comparison)
-
-    def _tasks(self, material: Material, store: FeatureStore | None, progress: Progress) -> list[Task]:
-        """Those that can be asked of these pictures; of the others it is noted why not."""
+        material, names = next(iter(materials.values())), list(materials)
         every: list[Task] = [FewShot(k) for k in sorted(set(self.shots))]
         every += [LabelPart(part) for part in sorted({*self.parts, 1.0})]
         every += [Neighbours(), OwnClass()]
         if self.n_corrupted:
             every.append(Corrupted(n_pictures=self.n_corrupted, store=store, progress=progress))
-        reasons = [(task, task.why_not(material)) for task in every]
-        for _, reason in reasons:
-            if reason is not None:
+        tasks = []
+        for task in every:
+            if (reason := task.why_not(material)) is None:
+                tasks.append(task)
+            else:
                 progress.note(reason)
-        return [task for task, reason in reasons if reason is None]
+        groups = material.pictures.groups[material.test]
+        tables = compared(self._measured(tasks, materials, folder, progress), names, groups, self.level, pairs)
+        n_compared = sum(len(t["differences"]) for t in tables)
+        settings = {name: getattr(self, name) for name in ("n_seeds", "level", "seed", "n_corrupted")}
+        data = {
+            "study": "transfer",
+            "sentence": f"{said_of(tables, names)} ({self.level:.0%}, corrected for {n_compared} comparisons).",
+            "n": len(material.labels), "n_learn": len(material.pool), "n_test": len(material.test),
+            "n_groups": len(groups.unique()), "n_classes": len(material.classes),
+            "encoders": [
+                {"name": name, "fingerprint": m.encoder.fingerprint[:12], "width": m.tested.shape[1]}
+                for name, m in materials.items()
+            ],
+            "standings": standings(tables, names), "measures": tables,
+            "settings": {**settings, "n_compared": n_compared, "classifier": classifier_text(self.recipe)},
+            **beside(progress),
+        }  # fmt: skip
+        return Findings(data, pages.comparison)
 
     def _measured(
         self, tasks: Sequence[Task], materials: Mapping[str, Material], folder: Path | None, progress: Progress
@@ -329,32 +337,6 @@ class TransferStudy:
             Measure(measure, family, torch.stack([torch.stack(by_name[name]) for name in materials]))
             for (family, measure), by_name in found.items()
         ]
-
-    def _findings(
-        self,
-        measures: Sequence[Measure],
-        materials: Mapping[str, Material],
-        progress: Progress,
-        pairs: Sequence[tuple[str, str]] | None,
-    ) -> dict[str, Any]:
-        material, names = next(iter(materials.values())), list(materials)
-        groups = material.pictures.groups[material.test]
-        tables = compared(measures, names, groups, self.level, pairs)
-        n_compared = sum(len(t["differences"]) for t in tables)
-        settings = {name: getattr(self, name) for name in ("n_seeds", "level", "seed", "n_corrupted")}
-        return {
-            "study": "transfer",
-            "sentence": f"{said_of(tables, names)} ({self.level:.0%}, corrected for {n_compared} comparisons).",
-            "n": len(material.labels), "n_learn": len(material.pool), "n_test": len(material.test),
-            "n_groups": len(groups.unique()), "n_classes": len(material.classes),
-            "encoders": [
-                {"name": name, "fingerprint": m.encoder.fingerprint[:12], "width": m.tested.shape[1]}
-                for name, m in materials.items()
-            ],
-            "standings": standings(tables, names), "measures": tables,
-            "settings": {**settings, "n_compared": n_compared, "classifier": classifier_text(self.recipe)},
-            **beside(progress),
-        }  # fmt: skip
 
 
 def written(values: Values) -> dict[str, list[float | None]]:

@@ -37,15 +37,9 @@ N_DRAWS = 200
 @dataclass(frozen=True)
 class ConformalLines:
     """Split conformal prediction (Vovk, Gammerman & Shafer 2005; by class: section 4.5), from scores ``0…1`` of
-    held-out pictures: one less the probability of the own class (LAC: Sadinle, Lei & Wasserman 2019, arXiv:1609.00451,
-    whose sets are the smallest on average), 0 where that was decided for. ``doubtful`` are decided with less than the
-    level's probability of being right.
-
-    Example:
-        >>> lines = ConformalLines(torch.linspace(0.05, 0.95, 19), torch.zeros(19, dtype=torch.long), 3)
-        >>> lines.sets(torch.tensor([[0.7, 0.2, 0.1]]), torch.tensor([0]), 0.8).tolist()
-        [[True, True, False]]
-    """
+    held-out pictures: one less the probability of the own class (LAC: Sadinle, Lei & Wasserman 2019,
+    arXiv:1609.00451), 0 where that was decided for. ``doubtful`` are decided with less than the level's probability
+    of being right."""
 
     scores: Float[Tensor, " n"]
     labels: Int[Tensor, " n"]
@@ -55,11 +49,9 @@ class ConformalLines:
 
     def lines(self, level: float) -> Float[Tensor, "2 k"]:
         """The score up to which a class is in the set, of decisions that are not doubtful and of those that are: sets
-        that keep the promise only on the whole, as sure decisions are right more often, would break it where it counts.
-
-        Classes with enough pictures keep the promise for themselves; the others share a line, drawn from all of theirs
-        or, where these are too few, from all pictures.
-        """
+        that keep the promise only on the whole would break it where it counts. Classes with enough pictures keep it
+        for themselves; the others share a line, drawn from all of theirs or, where these are too few, from all
+        pictures."""
         if self.doubtful is None:
             return self._by_class(self.scores, self.labels, level).expand(2, -1)
         rows = []

@@ -196,12 +196,7 @@ def _without(fit: Fit | None, everything: _Seen, rest: Tensor, trained: Tensor) 
 
 
 def auroc(higher: Float[Tensor, " n"], lower: Float[Tensor, " m"]) -> float | None:
-    """How often one of ``higher`` is above one of ``lower``, ties counting half; 0.5 is luck. None without both.
-
-    Example:
-        >>> auroc(torch.tensor([0.9, 0.5]), torch.tensor([0.5, 0.1]))
-        0.875
-    """
+    """How often one of ``higher`` is above one of ``lower``, ties counting half; 0.5 is luck. None without both."""
     if not len(higher) or not len(lower):
         return None
     _, place, count = torch.cat([higher, lower]).unique(return_inverse=True, return_counts=True)
@@ -212,12 +207,9 @@ def auroc(higher: Float[Tensor, " n"], lower: Float[Tensor, " m"]) -> float | No
 
 @dataclass(frozen=True)
 class RiskCoverage:
-    """What is wrong (``risk``) among the decisions kept, as more and more of them are kept (``coverage``), the least
-    doubtful first (Geifman & El-Yaniv 2017, arXiv:1705.08500).
-
-    ``area`` is the mean risk over all coverages (AURC, low is good), ``best`` the same if every right decision came
-    before every wrong one, ``chance`` that of random order.
-    """
+    """What is wrong (``risk``) among the decisions kept, as more and more are kept (``coverage``), the least doubtful
+    first (Geifman & El-Yaniv 2017, arXiv:1705.08500): ``area`` is the mean risk (AURC), ``best`` that of a perfect
+    order."""
 
     coverage: tuple[float, ...]
     risk: tuple[float, ...]
@@ -227,12 +219,7 @@ class RiskCoverage:
 
     @classmethod
     def of(cls, doubt: Float[Tensor, " n"], right: Bool[Tensor, " n"]) -> RiskCoverage:
-        """The curve; decisions of equal doubt count as in random order.
-
-        Example:
-            >>> RiskCoverage.of(torch.tensor([0.1, 0.2, 0.9]), torch.tensor([True, True, False])).risk
-            (0.0, 0.0, 0.3333333333333333)
-        """
+        """The curve; decisions of equal doubt count as in random order."""
         wrong = ~right
         _, place, count = doubt.unique(return_inverse=True, return_counts=True)
         share = torch.zeros(len(count), dtype=torch.double).scatter_add(0, place, wrong.double()) / count

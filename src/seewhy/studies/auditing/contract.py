@@ -69,11 +69,7 @@ class Limit:
     level: str = ""
 
     def judged(self, figure: Figure) -> float | None:
-        """The number that is held against the limit.
-
-        >>> Limit("at_least", 0.9, "worst").judged(Figure(0.95, (0.88, 0.99)))
-        0.88
-        """
+        """The number that is held against the limit."""
         if figure.value is None or figure.interval is None or self.bound == "value":
             return figure.value
         return figure.interval[(self.bound == "worst") != (self.side == "at_least")]
@@ -87,19 +83,11 @@ class Limit:
 
     @property
     def told(self) -> str:
-        """In words.
-
-        >>> Limit("at_least", 0.9, "worst").told
-        'at least 0.9, by the worse end of the interval'
-        """
+        """In words."""
         return f"{self.side.replace('_', ' ')} {self.value:g}, by {ENDS[self.bound]}"
 
     def said(self, figure: Figure) -> str:
-        """What is held against the limit, by its name, with as many digits as tell the two apart.
-
-        >>> Limit("at_least", 0.9, "worst").said(Figure(0.95, (0.89996, 0.99)))
-        'the worse end of the interval, 0.89996'
-        """
+        """What is held against the limit, by its name, with as many digits as tell the two apart."""
         value = self.judged(figure)
         if value is None:
             return ""

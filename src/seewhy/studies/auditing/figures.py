@@ -108,11 +108,7 @@ def unseen_sure(material: Material, limit: Limit) -> Figure:
 
 
 def apart(counts: tuple[int, int, int, int], level: float) -> tuple[float, float]:
-    """Newcombe's interval (1998, method 10) of the rest's share less this part's: right and all of each.
-
-    >>> [round(v, 3) for v in apart((48, 80, 56, 70), 0.95)]
-    [0.052, 0.334]
-    """
+    """Newcombe's interval (1998, method 10) of the rest's share less this part's: right and all of each."""
     from scipy.stats import binomtest
 
     right, n, right_rest, n_rest = counts

@@ -122,16 +122,12 @@ class Checked(Page):
         return render("check.html", None, **check_context(self.data, KINDS, self.read))
 
     def rows(self) -> list[list[Any]]:
-        """The findings as rows of a table, under :data:`COLUMNS`."""
+        """Under :data:`COLUMNS`."""
         return [["|".join(f["with"]) if name == "with" else f[name] for name in COLUMNS] for f in self.data["findings"]]
 
 
 def sentence(n: int, counts: Mapping[str, int]) -> str:
-    """How many of what, in a sentence.
-
-    >>> sentence(9, {"label": 2, "dark": 0})
-    'Of 9 pictures, 2 findings: label likely wrong 2.'
-    """
+    """How many of what, in a sentence."""
     found = [f"{KINDS[kind].lower()} {k}" for kind, k in counts.items() if k]
     total = sum(counts.values())
     if not found:
