@@ -22,9 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
-from seewhy.learning.objectives.look import votes
 from seewhy.learning.objectives.pictures import own_places
-from seewhy.learning.objectives.vectors import against_store
+from seewhy.learning.objectives.vectors import against_store, votes
 
 TEMPERATURE = 0.1
 EPS = 1e-4

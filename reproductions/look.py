@@ -27,9 +27,8 @@ from torch.nn.functional import normalize, one_hot
 from seewhy.classifiers.linear.solvers import c_path, fit_logistic
 from seewhy.encoders.new import Residual
 from seewhy.learning.encoders.projection import Form, Projection
-from seewhy.learning.objectives.look import LOOK
 from seewhy.learning.objectives.pictures import Vectors
-from seewhy.learning.objectives.vectors import CrossEntropy, SimCLR, SupCon
+from seewhy.learning.objectives.vectors import LOOK, CrossEntropy, SimCLR, SupCon
 from seewhy.learning.pretrain import Views
 from seewhy.seeded import seeded
 from seewhy.storage.output import write_atomic

@@ -15,9 +15,18 @@ from torch.nn.functional import cross_entropy, normalize
 from registered import small
 from seewhy.errors import InputError
 from seewhy.learning.objectives import objectives, pictures
-from seewhy.learning.objectives.look import LOOK, Neighbours, soft_votes, votes
 from seewhy.learning.objectives.pictures import Queue, Vectors, log_sums, nearest, own_places
-from seewhy.learning.objectives.vectors import CrossEntropy, Layer, SimCLR, SupCon, against_store
+from seewhy.learning.objectives.vectors import (
+    LOOK,
+    CrossEntropy,
+    Layer,
+    Neighbours,
+    SimCLR,
+    SupCon,
+    against_store,
+    soft_votes,
+    votes,
+)
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "supcon.json").read_text("utf-8"))
 VECTORS = [name for name in objectives if issubclass(objectives[name], Vectors)]

@@ -20,9 +20,8 @@ from seewhy.encoders.base import GlobalAverage
 from seewhy.encoders.find import encoder as find
 from seewhy.errors import DataError, InputError
 from seewhy.learning.objectives import objectives
-from seewhy.learning.objectives.look import LOOK
 from seewhy.learning.objectives.pictures import Queue, Vectors
-from seewhy.learning.objectives.vectors import SupCon
+from seewhy.learning.objectives.vectors import LOOK, SupCon
 from seewhy.learning.pretrain import TUNING_LR, Pretrain, Views
 from seewhy.pictures.datasets import samples_or_pictures
 from seewhy.pictures.samples import Sample, Samples, load_pictures

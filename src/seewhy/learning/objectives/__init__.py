@@ -1,9 +1,8 @@
 """Objectives: what is made small while an encoder or what stands behind it is trained."""
 
 from ...registry import Registry
-from .base import Objective
-from .contrastive import Contrastive
+from .contrastive import Contrastive, Objective
 
-objectives: Registry[Objective] = Registry("objective", __name__, ("pairs", "regional", "vectors", "look", "pixpro"))
+objectives: Registry[Objective] = Registry("objective", __name__, ("pairs", "regional", "vectors", "pixpro"))
 
 __all__ = ["Contrastive", "Objective", "objectives"]

@@ -1,11 +1,12 @@
-"""The bases of objectives that compare every picture of a batch with every text of it, and parts of both."""
+"""The bases of objectives: of all, and of those that compare every picture of a batch with every text of it."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -13,9 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 from torch.utils.checkpoint import checkpoint
 
-from ...bounds import Bound, SomePart
+from ...bounds import Bound, SomePart, check_fields
 from ...errors import InputError
-from .base import Objective, precise
 
 BLOCK = 2**21
 """Most scores that are held at once; more are made row by row, and once again for the gradient."""
@@ -33,6 +33,49 @@ Words = Float[Tensor, "b t d"]
 Said = Bool[Tensor, "b t"]
 Scale = Annotated[float, Bound(1)]
 SameLabel = Literal["negative", "masked", "positive"]
+
+
+class Objective(ABC):
+    """A frozen dataclass whose fields are the paper's parameters; what is learnt beside the networks is ``state()``.
+
+    Class attributes:
+        name: registered name; ``paper`` is where it is from, ``needs`` what a batch must hold.
+        cost: in forward passes a sample, beside those of the network that is trained.
+        n_texts: of a picture, that are compared with it at once.
+        spans: what is drawn of its texts, as :func:`seewhy.learning.pooled.spans` takes it.
+        uses_labels: whether it uses classes, or what is found in pictures, where samples have them.
+        plain_pairs: whether pictures with texts are enough; if not, ``options`` of ``seewhy adapt`` give the rest.
+        small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    needs: ClassVar[str]
+    cost: ClassVar[str] = "0"
+    n_texts: int = 1
+    spans: str = "text"
+    uses_labels: ClassVar[bool] = False
+    plain_pairs: ClassVar[bool] = True
+    options: ClassVar[str] = ""
+    small: ClassVar[Mapping[str, Any]] = {}
+
+    def __post_init__(self) -> None:
+        check_fields(self, f"The objective {self.name}")
+        self.check()
+
+    def check(self) -> None:
+        """Refuse fields that do not go together; most have none."""
+        return
+
+    def refusal(self, *names: str, expected: str) -> InputError:
+        """The error of fields that do not go together."""
+        given = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+        return InputError(f"The objective {self.name} was given {given}. {expected} expected. Change them.")
+
+
+def precise(vectors: Tensor) -> Tensor:
+    """In single precision or better."""
+    return vectors if vectors.dtype == torch.float64 else vectors.float()
 
 
 class Temperature(nn.Module, ABC):

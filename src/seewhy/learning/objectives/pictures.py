@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from ...errors import InputError
-from .base import Objective, precise
+from .contrastive import Objective, precise
 
 BLOCK = 8192
 """Vectors of the queue that are compared with at once."""
