@@ -59,7 +59,6 @@ def found() -> Findings:
 def test_what_is_found_is_as_its_schema_says_and_draws_itself(found: Findings) -> None:
     check("study-transfer", [{**found.data, "report": None}])
     page = found.to_html()
-    assert page.count("<svg") == 5
     assert "Every difference" in page
     assert [(t["family"], t["measure"], t["n_draws"]) for t in found.data["measures"]] == [
         ("few-shot", "1 per class", 2), ("few-shot", "2 per class", 2),

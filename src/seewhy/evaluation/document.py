@@ -126,7 +126,6 @@ def _words(data: Mapping[str, Any]) -> Iterator[Block]:
 
 
 def _trust(trust: Mapping[str, Any]) -> Iterator[Block]:
-    """Risk against coverage, and whether decisions keep what they promise."""
     rows = trust["risk_coverage"]
     area, chance = figure(trust["aurc"]), figure(trust["aurc_chance"])
     top = max((row["risk"] for row in rows), default=0.0) or 1.0

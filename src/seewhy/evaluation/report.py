@@ -171,5 +171,4 @@ def write_cards(
 
 
 def address(card: Path, page: Path) -> str:
-    """Where a card is, as a page leads to it."""
     return quote(Path(os.path.relpath(card, page.parent)).as_posix(), errors="surrogateescape")

@@ -29,7 +29,6 @@ N_POINTS = 200
 
 
 def adaptation_page(data: dict[str, Any]) -> Document:
-    """Of an encoder with words, before and after."""
     run, before, finds = data.get("run"), data["before"], any("R@" in row["measure"] for row in data["measures"])
     said = (
         "In per cent of the pictures whose value is known: the nearest of all values of the column is their own. By "
@@ -63,7 +62,6 @@ def adaptation_page(data: dict[str, Any]) -> Document:
 
 
 def pretraining_page(data: dict[str, Any]) -> Document:
-    """Of a training on pictures alone."""
     said = (
         "In per cent, on held-out pictures. By neighbours: the nearest pictures trained on vote. By a linear probe: a "
         "logistic regression on the encoder's vectors of the pictures trained on, its strength chosen on a part of "
@@ -133,7 +131,6 @@ def _headline(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _kept(run: Mapping[str, Any]) -> Iterator[Block]:
-    """What each ``keep`` gives."""
     p, first = run["provenance"], run["tried"][0]
     right = list(first["right"]) if "right" in first else [k for k in first if k not in ("keep", "named")]
     rows = []

@@ -200,7 +200,6 @@ class Scenes:
 
     @cached_property
     def grounds(self) -> list[Pixels]:
-        """Views whose object is filled."""
         return [filled(p.pixels, m) for p, m in zip(self.pictures, self.masks, strict=True)]
 
     def versions(self, i: int, lent: Sequence[int], seed: int) -> list[Pixels]:
@@ -257,7 +256,6 @@ class Scenes:
 
 
 def sentence(data: dict[str, Any]) -> str:
-    """The verdict with its figures, in words."""
     row, masks = data["all"], data["masks"]
     same, other = (next(v for v in row["versions"] if v["version"] == name) for name in ("same class", "other classes"))
     low, high = row["difference"]["interval"]

@@ -61,14 +61,12 @@ def _spread(sums: Float[Tensor, "1 c h w"], known: Float[Tensor, "1 1 h w"]) -> 
 
 
 def pasted(pixels: Pixels, mask: Bool[Tensor, "h w"], ground: Pixels) -> Pixels:
-    """The object of one picture on the background of another."""
     return np.where(mask.numpy()[..., None], pixels, ground)
 
 
 def alone(
     pixels: Pixels, mask: Bool[Tensor, "h w"], ground: Pixels, grey: UInt8[np.ndarray, " 3"], seed: int
 ) -> list[Pixels]:
-    """The versions of :data:`ALONE`."""
     side = max(pixels.shape[:2])
     blurred = np.asarray(Image.fromarray(ground).filter(ImageFilter.GaussianBlur(side / BLUR)))
     here, there = moved(mask, seed)
@@ -102,7 +100,6 @@ class Donors:
 
     @classmethod
     def draw(cls, labels: Int[Tensor, " n"], n_rounds: int, seed: int) -> Donors:
-        """At random."""
         generator = torch.Generator().manual_seed(seed)
         same, other = (torch.full((len(labels), n_rounds), -1) for _ in range(2))
         for k in labels.unique().tolist():
@@ -221,7 +218,6 @@ def overall(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def background_page(study: dict[str, Any], examples: Sequence[Any] = ()) -> Document:
-    """The verdict with its rule, pictures on other backgrounds, every class."""
     masks, how = study["masks"], study["settings"]
     rows = [study["all"], *sorted(study["classes"], key=lambda row: -row["difference"]["value"])]
     colours: dict[str, Colour] = {"yes": "bad", "no": "good", "undecided": ""}

@@ -31,7 +31,6 @@ class Paired:
     level: float = 0.95
 
     def interval(self, i: int) -> tuple[float, float]:
-        """Percentile interval of one method's number."""
         return percentiles(self.draws[:, i], self.level)
 
     def difference(self, i: int, j: int) -> tuple[float, tuple[float, float], bool]:
@@ -40,7 +39,6 @@ class Paired:
         return float(self.values[i] - self.values[j]), (low, high), low > EQUAL or high < -EQUAL
 
     def figure(self, i: int) -> dict[str, Any]:
-        """A method's number with its interval, for JSON."""
         return figure(self.values[i], self.interval(i))
 
 
@@ -231,8 +229,6 @@ def within(level: float, errors: Sequence[Error]) -> float:
 
 @dataclass(frozen=True)
 class Measure:
-    """One number, of each encoder, draw and test picture."""
-
     name: str
     family: str
     values: Float[Tensor, "m r t"]
@@ -247,7 +243,6 @@ class Mean(NamedTuple):
 
     @property
     def p(self) -> float:
-        """Two-sided, of a mean of 0."""
         return beyond(self.value, self.errors)
 
     def interval(self, level: float) -> tuple[float, float]:

@@ -113,7 +113,6 @@ class _Layers:
                 self.kept[i * self.k : (i + 1) * self.k] = self.weight[i * self.k : (i + 1) * self.k]
 
     def best(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
-        """Logits of the best of all that were kept."""
         i = max(range(self.n), key=self.found.__getitem__)
         weight = self.kept[i * self.k : (i + 1) * self.k]
         return torch.addmm(weight[:, -1], x, weight[:, :-1].T)
@@ -141,8 +140,6 @@ def iis(
 
 @dataclass(frozen=True)
 class Measured:
-    """What one set of concepts is worth to one encoder."""
-
     right: Bool[Tensor, "t s"]
     kept: tuple[int, ...]
     used: tuple[int, ...]
@@ -237,8 +234,6 @@ def _by_class(labels: Int[Tensor, " n"], among: Tensor, draws: torch.Generator, 
 
 @dataclass(frozen=True)
 class Concepts:
-    """A library's concepts on all pictures."""
-
     scores: Float[Tensor, "n m"]
     names: tuple[str, ...] = ()
     words_of: str | None = None

@@ -206,8 +206,6 @@ class FaithfulnessStudy:
 
 
 class _Runner:
-    """One run of a study."""
-
     def __init__(
         self, study: FaithfulnessStudy, classifier: Classifier, methods: dict[str, Explain], progress: Progress
     ) -> None:
@@ -331,7 +329,6 @@ class _Runner:
         return mask_beside(self.study.masks, picture, self.classifier.encoder.transform)
 
     def notes(self) -> list[str]:
-        """What was not measured, and why."""
         again = [label for label, m in self.study.metrics.items() if "methods" in m.requires]
         slow = [n for n in self.methods if passes(self.methods[n]) > self.study.most_passes and n not in self.unfit]
         without = [f"{label} was left out on {n} pictures without a mask." for label, n in self._unmasked.items()]

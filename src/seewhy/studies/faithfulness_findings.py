@@ -187,7 +187,6 @@ def sentence(tables: Iterable[dict[str, Any]], ranked: Sequence[dict[str, Any]],
 
 
 def _named(real: Sequence[tuple[str, dict[str, Any]]]) -> str:
-    """Winners and losers, metric by metric."""
     by_pair: dict[tuple[str, str], list[str]] = defaultdict(list)
     for label, d in real:
         by_pair[d["better"], d["b"] if d["better"] == d["a"] else d["a"]].append(label)

@@ -51,7 +51,6 @@ class Told:
         return [cls(name, (before, held.pooled), held.labels, of.classes, held.groups)]
 
     def logits(self, networks: Sequence[NamesClasses]) -> list[Float[Tensor, "n k"]]:
-        """Before and after."""
         with torch.no_grad():
             both = zip(networks, self.pooled, strict=True)
             return [network.classifier(self.classes).head(pooled) for network, pooled in both]
@@ -153,7 +152,6 @@ def base_and_new(samples: Samples) -> tuple[Samples, Samples]:
 
 
 def of_classes(samples: Samples, classes: Sequence[str]) -> Samples:
-    """Those of these classes alone."""
     return replace(samples, items=samples.of(classes)[0], classes=tuple(classes))
 
 

@@ -52,8 +52,6 @@ class LibraryRow:
 
 @dataclass(frozen=True, eq=False)
 class EncoderRow:
-    """One encoder."""
-
     name: str
     fingerprint: str
     width: int
@@ -63,7 +61,6 @@ class EncoderRow:
 
 
 def encoder_rows(found: Sequence[EncoderRow], floor: float, **how: Any) -> list[dict[str, Any]]:
-    """Each encoder's own accuracies."""
     drawn = paired_means(torch.stack([one.right for one in found], 1), **how)
     return [
         {
@@ -193,7 +190,6 @@ def _rho(table: Float[Tensor, "v b n"]) -> Float[Tensor, " b"]:
 
 
 def answer(data: dict[str, Any]) -> str:
-    """What the study says, in sentences."""
     rows, encoders = data["rows"], {one["encoder"]: one for one in data["encoders"]}
     concepts = [r for r in rows if r["library"] != CONTROL] or rows
     above = [r for r in concepts if not encoders[r["encoder"]]["below_floor"]]
@@ -233,7 +229,6 @@ def answer(data: dict[str, Any]) -> str:
 
 
 def interpretability_page(study: dict[str, Any]) -> Document:
-    """A curve and a table for each library, and correlations."""
     whole, how = {one["encoder"]: one for one in study["encoders"]}, study["settings"]
     sections: list[Block] = []
     for library in dict.fromkeys(row["library"] for row in study["rows"]):

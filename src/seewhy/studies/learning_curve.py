@@ -183,7 +183,6 @@ class Sigmoid(CurveForm):
 
 
 def _line(x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Offset and slope of the weighted line through the last axis."""
     share = weight / weight.sum()
     mean_x, mean_y = (share * x).sum(-1, keepdim=True), (share * y).sum(-1, keepdim=True)
     slope = (share * (x - mean_x) * (y - mean_y)).sum(-1) / (share * (x - mean_x).square()).sum(-1).clamp(min=1e-30)

@@ -59,7 +59,6 @@ class Material:
 
     @cached_property
     def learnt(self) -> Float[Tensor, "p d"]:
-        """The same of those to learn from."""
         return self.pictures.pooled[self.pool]
 
     def digest(self) -> str:
@@ -138,7 +137,6 @@ def look_with_each(
 
 
 def classifier_text(recipe: Linear) -> str:
-    """What is fitted, in words."""
     crops = f"{recipe.n_crops} crops" if recipe.n_crops else "no crops"
     return f"the linear classifier of seewhy fit ({recipe.solver}, {crops}) on frozen features"
 

@@ -63,7 +63,6 @@ def of_difference(value: float, real: bool, text: str, interval: str = "") -> Ce
 
 
 def faithfulness(study: dict[str, Any]) -> Document:
-    """Every method on every metric, then each metric."""
     level, order = study["settings"]["level"], list(FAMILIES)
     tables = sorted(study["metrics"], key=lambda t: order.index(t["family"]))
     standing = {line["method"]: line for line in study["ranking"]}
@@ -150,7 +149,6 @@ def _metric(table: Mapping[str, Any], study: Mapping[str, Any]) -> Fold:
 
 
 def scaling(study: dict[str, Any]) -> Document:
-    """The answer, the curve with its doubt, and what it rests on."""
     first, rest = parted(study["sentence"])
     how = study["settings"]
     sections = [Section(arm["name"], [*_arm(arm, study["target"])]) for arm in study["arms"]]

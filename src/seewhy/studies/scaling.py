@@ -50,7 +50,6 @@ class Arm:
         return f"{self.encoder}{wrong}" + ("" if self.n_classes is None else f", {self.n_classes} classes")
 
     def classes(self, n: int, seed: int) -> list[int]:
-        """Which of ``n``, in order."""
         every = range(n)
         return sorted(
             every if self.n_classes is None else random.Random(f"classes {seed}").sample(every, self.n_classes)
@@ -284,7 +283,6 @@ def rounded(count: float) -> int:
 
 
 def sentence(data: dict[str, Any]) -> str:
-    """The answer in words."""
     low, high = data["tested_range"]
     tested = f"tested range: {low:,} to {high:,} pictures"
     arm, answer = data["arms"][0], data["answer"]

@@ -311,7 +311,6 @@ class TransferStudy:
     def _measured(
         self, tasks: Sequence[Task], materials: Mapping[str, Material], folder: Path | None, progress: Progress
     ) -> list[Measure]:
-        """Every task of every encoder and draw, as measures."""
         planned = [
             (task, name, seed)
             for task in tasks
@@ -349,5 +348,4 @@ def written(values: Values) -> dict[str, list[float | None]]:
 
 
 def read(numbers: Sequence[float | None]) -> Tensor:
-    """The same back."""
     return torch.tensor([torch.nan if v is None else v for v in numbers], dtype=torch.double)

@@ -251,7 +251,6 @@ class Trust:
         return ConformalLines(self.held.score, self.held.labels, len(self.gaussian.bias), doubtful)
 
     def judge(self, inputs: Inputs, level: float = LEVEL) -> Judgement:
-        """Decisions on pictures, judged."""
         signs = Signs.of(self.gaussian, inputs, self.temperature, self.sharpness)
         probability = self.right.margin(signs.signs).sigmoid()
         sets = self.conformal(level).sets(signs.pooled, signs.decided, level, probability < level)

@@ -48,7 +48,6 @@ def measure_trust(
     shift: tuple[float, float] = (0.0, 0.0),
     progress: Progress | None = None,
 ) -> Trust | None:
-    """What held-out pictures say of decisions."""
     n = len(inputs)
     groups = torch.arange(n) if groups is None else groups.unique(return_inverse=True)[1]
     if n < MIN_PICTURES or len(labels.unique()) < 2 or len(groups.unique()) < 2:

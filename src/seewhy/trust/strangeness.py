@@ -64,7 +64,6 @@ class Gaussian:
 
     @classmethod
     def fit(cls, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], n_classes: int) -> Gaussian:
-        """Of pictures and their classes."""
         count = torch.bincount(labels, minlength=n_classes)
         means = torch.zeros(n_classes, features.shape[1]).index_add(0, labels, features) / count.clamp(min=1)[:, None]
         middle = features.mean(0)

@@ -187,7 +187,6 @@ def _told(material: Material, contract: Contract, found: Mapping[str, Figure]) -
 
 
 def _sentence(rows: list[dict[str, Any]], n: int) -> str:
-    """Whether it passes, and what is broken."""
     on, broken = f"on {n} picture{'s' * (n != 1)}", []
     for row in rows:
         if row["broken"]:

@@ -83,7 +83,6 @@ class Limit:
 
     @property
     def told(self) -> str:
-        """In words."""
         return f"{self.side.replace('_', ' ')} {self.value:g}, by {ENDS[self.bound]}"
 
     def said(self, figure: Figure) -> str:
@@ -199,7 +198,6 @@ class Contract:
 
     @classmethod
     def load(cls, path: str | Path) -> Contract:
-        """Read one."""
         try:
             text = read_text(path, LARGEST)
         except OSError as error:

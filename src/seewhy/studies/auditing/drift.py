@@ -32,8 +32,6 @@ N_SHOWN = 50
 
 @dataclass(frozen=True)
 class Drifted:
-    """What a comparison found."""
-
     p: float
     energy: float
     near: Float[Tensor, " n"]
@@ -146,7 +144,6 @@ def known_of(classifier: Classifier) -> KnownPictures:
 
 
 def sentence(data: dict[str, Any]) -> str:
-    """The answer with its figures, in words."""
     far = data["far"]
     changed = [c for c in data["classes"] if c["p"] is not None and c["p"] < data["settings"]["alpha"]]
     low, high = far["interval"]
@@ -185,7 +182,6 @@ def _classes(classifier: Classifier, decided: Int[Tensor, " n"]) -> list[dict[st
 
 
 def drift_page(data: dict[str, Any]) -> Document:
-    """Do new pictures come from where the training pictures came from."""
     how, (headline, rest) = data["settings"], parted(data["sentence"], ": ")
     farthest = [
         (row["image"], row["label"], f"{row['cosine']:.3f}", "far" if row["far"] else "", row["nearest"])

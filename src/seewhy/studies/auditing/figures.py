@@ -345,7 +345,6 @@ def _box(place: Place) -> tuple[float, float, float, float]:
 
 
 def _told(boxes: list[Any]) -> str:
-    """Where a place is, in words."""
     names = []
     for left, top, right, bottom in boxes:
         across, down = (left + right) / 2, (top + bottom) / 2

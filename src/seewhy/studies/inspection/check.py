@@ -127,7 +127,6 @@ class Checked(Page):
 
 
 def sentence(n: int, counts: Mapping[str, int]) -> str:
-    """How many of what, in a sentence."""
     found = [f"{KINDS[kind].lower()} {k}" for kind, k in counts.items() if k]
     total = sum(counts.values())
     if not found:
@@ -136,7 +135,6 @@ def sentence(n: int, counts: Mapping[str, int]) -> str:
 
 
 def in_order(findings: Sequence[Finding]) -> list[Finding]:
-    """By kind, and the most doubtful first."""
     place = {kind: i for i, kind in enumerate(KINDS)}
     return sorted(findings, key=lambda f: (place[f.kind], -f.doubt, f.image))
 

@@ -46,8 +46,6 @@ ODD = 4.0
 
 @dataclass(frozen=True)
 class Copy:
-    """Two pictures that are one."""
-
     first: int
     second: int
     agreement: float
@@ -128,7 +126,6 @@ class PixelFacts:
 
 
 def pixel_facts(pixels: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> PixelFacts:
-    """Measure the view that the encoder sees."""
     grey = torch.from_numpy(pixels @ np.array([0.299, 0.587, 0.114], np.float32))[None, None].float() / 255
     low, high = np.quantile(grey.numpy(), (0.05, 0.95))
     return PixelFacts(size, float(low), float(high), round(float(grey.std(correction=0)), 6), _blur(grey))
