@@ -21,7 +21,7 @@ from torch.nn.functional import normalize
 from ..pictures.miniatures import WIDTH as MINIATURE
 from ..pictures.miniatures import stacked
 from ..pictures.same_picture import Likeness, same_pictures
-from ..storage.parts import rebuilt
+from ..storage.tensors import rebuilt
 
 WIDTH = 128
 MOST_MINIATURES = 20_000

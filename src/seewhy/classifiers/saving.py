@@ -40,8 +40,7 @@ from ..prototypes.bank import (
 from ..prototypes.measure import LikenessMeasure
 from ..storage.archive import FolderArchive
 from ..storage.marks import Facts
-from ..storage.parts import check_axes, rebuilt, tensors_of
-from ..storage.tensors import compact, tensors_digest
+from ..storage.tensors import check_axes, compact, rebuilt, tensors_digest, tensors_of
 from ..trust.base import VERSION as TRUST_VERSION
 from ..trust.base import Trust
 from ..trust.measure import trust_features

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..errors import InputError
-from ..storage.parts import rebuilt, tensors_of
+from ..storage.tensors import rebuilt, tensors_of
 from .sparse_concepts import strongest
 from .word_decision import WordDecision
 

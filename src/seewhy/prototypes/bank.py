@@ -20,7 +20,7 @@ from ..encoders.base import EncoderOutput
 from ..encoders.stream import Encoded
 from ..heads.head import Target
 from ..pictures.miniatures import decode_thumbnail, encode_thumbnail
-from ..storage.parts import check_axes
+from ..storage.tensors import check_axes
 from ..types import FractionBox, PixelBox
 
 

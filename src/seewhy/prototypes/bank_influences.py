@@ -26,9 +26,8 @@ from ..pictures.miniatures import decode_thumbnail
 from ..progress import Progress
 from ..storage.marks import CHECKPOINT
 from ..storage.output import make_folder, remove, write
-from ..storage.parts import rebuilt
 from ..storage.reading import parse_json, read_tensors, reason
-from ..storage.tensors import marked_tensors
+from ..storage.tensors import marked_tensors, rebuilt
 from ..types import Failure
 from . import prototypes
 from .bank import BankPicture, Patches

@@ -23,9 +23,8 @@ from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..storage.marks import Facts, TensorFile
 from ..storage.output import check_file, check_folder, make_folder, write
-from ..storage.parts import rebuilt
 from ..storage.reading import parse_json, read_tensors, reason
-from ..storage.tensors import marked_tensors
+from ..storage.tensors import marked_tensors, rebuilt
 from .bank import BankPicture, Patches, check_finite, check_patches, joined_thumbnails, listed, pictures_of
 
 FORMAT = 1

@@ -14,9 +14,8 @@ from torch import Tensor
 from ..errors import InputError
 from ..storage.marks import CHECKPOINT
 from ..storage.output import make_folder, write
-from ..storage.parts import rebuilt, tensors_of
 from ..storage.reading import read_tensors
-from ..storage.tensors import marked_tensors
+from ..storage.tensors import marked_tensors, rebuilt, tensors_of
 from .bank import check_finite
 from .perturbations import PROPERTIES
 

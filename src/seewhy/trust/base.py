@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..explanation.prediction import Unknowns
-from ..storage.parts import rebuilt, tensors_of
+from ..storage.tensors import rebuilt, tensors_of
 from .conformal import ConformalLines
 from .gaussian import Gaussian
 from .logistic import Monotone
