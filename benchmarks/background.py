@@ -31,9 +31,8 @@ from PIL import Image
 from torch import Tensor
 
 from seewhy.classifiers.linear.recipe import Linear
-from seewhy.encoders.base import Encoder
+from seewhy.encoders.base import Encoder, larger
 from seewhy.encoders.find import encoder as find
-from seewhy.encoders.larger import larger
 from seewhy.encoders.stream import Encoded, encode_stream
 from seewhy.pictures.images import Picture
 from seewhy.pictures.object_masks import in_view, usable

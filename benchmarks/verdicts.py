@@ -29,8 +29,8 @@ from seewhy.attributions.base import Attribution, Explainable
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.base import EncoderOutput
+from seewhy.evidence.case import Watched
 from seewhy.evidence.faithfulness import PARTLY, Match, masks, match, stands_out
-from seewhy.evidence.goals import Watched
 from seewhy.explanation.base import Explanation, Where, Words
 from seewhy.explanation.similar import Like
 from seewhy.heads.head import Target

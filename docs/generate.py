@@ -128,14 +128,14 @@ def method_classes(name: str) -> dict[str, Any]:
 
 def rules(page: Path) -> str:
     """When an evidence counts as believable."""
-    from seewhy.evidence import perceived, where, words
+    from seewhy.evidence import explain, faithfulness, words
     from seewhy.prototypes import Prototypes, prototypes
     from seewhy.registry import spelling
 
-    stated = [("where", where.RULE), ("like what", Prototypes.rule), ("in words", words.RULE)]
+    stated = [("where", faithfulness.RULE), ("like what", Prototypes.rule), ("in words", words.RULE)]
     own = [name for name in prototypes if prototypes[name].rule != Prototypes.rule]
     stated += [(f"like what, by {spelling(name)}", prototypes[name].rule) for name in own]
-    stated += [("what a perceiver saw", perceived.RULE)]
+    stated += [("what a perceiver saw", explain.RULE_OF_PERCEIVED)]
     return table(("evidence", "rule"), stated)
 
 
@@ -148,9 +148,9 @@ def decision(page: Path) -> str:
 
 def terms(page: Path) -> str:
     """The definitions every number on a card links to."""
-    from seewhy.report import glossary
+    from seewhy.report.page import terms as every
 
-    return table(("number", "definition"), [(t.name, t.text) for t in glossary.terms()])
+    return table(("number", "definition"), [(t.name, t.text) for t in every()])
 
 
 def tolerances(page: Path) -> str:

@@ -27,8 +27,15 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy, max_pool2d
 
 from seewhy.learning.adaptation.backbone import Predictor, new_predictor
-from seewhy.learning.self_explaining.comet.game import Mode, Objective, Players, Playing
-from seewhy.learning.self_explaining.comet.network import Hide, Selector, make_selector
+from seewhy.learning.self_explaining.comet.network import (
+    Hide,
+    Mode,
+    Objective,
+    Players,
+    Playing,
+    Selector,
+    make_selector,
+)
 from seewhy.storage.output import write_atomic
 from seewhy.training.batches import Batch, TrainingData
 from seewhy.training.loop import Training, train

@@ -27,14 +27,13 @@ from torch.nn.functional import gelu
 
 from seewhy.attributions import attributions
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.zero_shot import ZeroShot
+from seewhy.classifiers.unfitted import ZeroShot
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
-from seewhy.encoders.clip_text import ClipText
 from seewhy.encoders.split import freeze
-from seewhy.encoders.text_tokens import Sentence, TokenEmbeddings, TokenVectors
+from seewhy.encoders.text_tokens import ClipText, Sentence, TokenEmbeddings, TokenVectors
 from seewhy.heads.head import Target
 from seewhy.learning.adaptation.backbone import SmallResNet
-from seewhy.learning.objectives.gloria import GLoRIA
+from seewhy.learning.objectives.regional import GLoRIA
 from seewhy.learning.regions import ImageRegions, RegionalContrast, TextWords
 from seewhy.metrics.controls import CONTROLS
 from seewhy.seeded import seeded

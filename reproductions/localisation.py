@@ -20,9 +20,7 @@ from seewhy.classifiers.base import Classifier
 from seewhy.heads.head import Target
 from seewhy.metrics.base import Case
 from seewhy.metrics.controls import CONTROLS
-from seewhy.metrics.energy_pointing_game import EnergyPointingGame
-from seewhy.metrics.iou_localisation import IoULocalisation
-from seewhy.metrics.pointing_game import PointingGame
+from seewhy.metrics.localisation import EnergyPointingGame, IoULocalisation, PointingGame
 from seewhy.pictures.images import read_picture
 from seewhy.pictures.sources import list_pictures
 

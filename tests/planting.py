@@ -26,7 +26,7 @@ from torch.nn.functional import avg_pool2d, interpolate, relu, scaled_dot_produc
 
 from seewhy.attributions import Attribution, attributions
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.encoders.split import LastBlock
 from seewhy.errors import InputError

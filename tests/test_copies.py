@@ -21,7 +21,7 @@ from seewhy.evaluation import evaluate
 from seewhy.pictures.miniatures import miniature, stacked
 from seewhy.pictures.samples import load_samples
 from seewhy.progress import Progress
-from seewhy.storage.tensors import tensors_of
+from seewhy.storage.parts import tensors_of
 from tiny import CLASSES, class_folders, tiny_cnn
 
 

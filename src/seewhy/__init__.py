@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .pictures.samples import Samples, load_samples
     from .progress import Bars, Progress
     from .results import schema
-    from .service.graphs.export import export
+    from .service.export import export
     from .storage.features import FeatureStore
     from .studies.api import study
     from .studies.auditing.audit import audit
@@ -60,7 +60,8 @@ _NAMES = {
     "encoders.find": ("encoder", "list_encoders"),
     "errors": ("SeeWhyError",),
     "evaluation": ("Report",),
-    "explanation": ("Explanation", "Prediction"),
+    "explanation.base": ("Explanation",),
+    "explanation.prediction": ("Prediction",),
     "generation.generate": ("generate",),
     "learning.api": ("adapt", "pretrain"),
     "pictures.boxes": ("BoxData", "load_boxes", "save_boxes"),
@@ -68,7 +69,7 @@ _NAMES = {
     "pictures.samples": ("Samples", "load_samples"),
     "progress": ("Bars", "Progress"),
     "results": ("schema",),
-    "service.graphs.export": ("export",),
+    "service.export": ("export",),
     "storage.features": ("FeatureStore",),
     "studies.api": ("study",),
     "studies.auditing": ("audit",),

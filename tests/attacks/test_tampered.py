@@ -28,7 +28,7 @@ from seewhy.errors import SeeWhyError
 from seewhy.pictures.samples import load_samples
 from seewhy.pictures.sources import list_pictures
 from seewhy.prototypes.bank_influences import load_influences, measure_bank
-from seewhy.prototypes.epic.bank import EPICBank
+from seewhy.prototypes.epic.method import EPICBank
 from seewhy.prototypes.epic.training import FitEPIC
 from seewhy.prototypes.find import find_prototypes
 from seewhy.retrieval import Entry, Index

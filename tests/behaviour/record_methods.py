@@ -17,8 +17,8 @@ from seewhy.attributions import attributions
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.classifiers import classifiers
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
 from seewhy.classifiers.saving import load
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.descriptions import Descriptions
 from seewhy.errors import SeeWhyError
 from seewhy.heads.head import Target

@@ -122,7 +122,7 @@ def _faithfulness(folder: Path) -> Any:
     import numpy as np
     from PIL import Image
 
-    from seewhy.classifiers.pretrained import Pretrained
+    from seewhy.classifiers.unfitted import Pretrained
     from seewhy.studies.faithfulness import FaithfulnessStudy
     from tiny import colour_reader
 
@@ -223,7 +223,7 @@ def _drift(folder: Path) -> Any:
 
 
 def _adapted(folder: Path) -> Any:
-    from seewhy.learning.adaptation.prompt_learning.coop import CoOp
+    from seewhy.learning.adaptation.word_prompts import CoOp
     from seewhy.pictures.samples import load_samples
     from seewhy.studies.forgetting import AdaptingData, adapt_names
     from tiny import CLASSES, class_folders

@@ -16,8 +16,7 @@ from planting import SIDE, TRANSFORM, plant, reader
 from schemas import check
 from seewhy.cli import app
 from seewhy.errors import InputError
-from seewhy.evidence.explain import ExplainOptions
-from seewhy.evidence.where import show_outside
+from seewhy.evidence.explain import ExplainOptions, show_outside
 from seewhy.explanation.base import Where
 from seewhy.pictures.images import Picture
 from seewhy.pictures.object_masks import MaskFiles

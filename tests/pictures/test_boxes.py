@@ -14,7 +14,7 @@ from PIL import Image
 from seewhy.errors import DataError, ForeignFileError, UnknownNameError
 from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord, box_formats, load_boxes, save_boxes
 from seewhy.pictures.boxes.base import Gathering
-from seewhy.pictures.boxes.voc import parse_xml
+from seewhy.pictures.boxes.formats import parse_xml
 
 SIZE = (40, 30)
 FORMATS = list(box_formats)

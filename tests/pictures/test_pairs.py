@@ -18,11 +18,10 @@ from PIL import Image
 
 import seewhy
 from seewhy.errors import DataError, ImageError, InputError
-from seewhy.pictures.apart import check_apart, copies, overlap, split_pairs
+from seewhy.pictures.apart import check_apart, copies, folds_of
 from seewhy.pictures.datasets import samples_of
 from seewhy.pictures.pairs import load_pairs
-from seewhy.pictures.regions import Box, Mask
-from seewhy.pictures.samples import Sample, Samples
+from seewhy.pictures.samples import Box, Mask, Sample, Samples
 from seewhy.pictures.sources import plain
 from tiny import class_folders, picture
 
@@ -288,11 +287,9 @@ def test_copies_are_found_and_never_on_both_sides(root: Path) -> None:
     samples = load_pairs(rows)
     assert copies(samples) == [(0, 3), (4, 5)]
     for seed in range(12):
-        train, held = split_pairs(samples, 0.34, seed)
-        assert overlap(train, held) == []
-        assert len(train) + len(held) == 6
-        assert len(held) in (2, 3)
-        check_apart(train, held)
+        folds = folds_of(samples, 3, seed)
+        assert sorted(folds) == [0, 0, 1, 1, 2, 2]
+        assert (folds[0], folds[4]) == (folds[3], folds[5])
     train, test = load_pairs(rows[:3]), load_pairs(rows[2:4])
     with pytest.raises(DataError) as caught:
         check_apart(train, test)
@@ -309,22 +306,10 @@ def test_groups_stay_together(groups: list[str | None], seed: int) -> None:
     samples = Samples(tuple(Sample(f"nowhere {i}", texts=("x",), group=g) for i, g in enumerate(groups)), ())
     if len(set(groups) - {None}) + groups.count(None) < 2:
         return
-    train, held = split_pairs(samples, 0.25, seed)
-    assert len(train)
-    assert len(held)
-    assert not {s.group for s in train.items} & {s.group for s in held.items} - {None}
-    assert sorted([*train.items, *held.items], key=str) == sorted(samples.items, key=str)
-    assert split_pairs(samples, 0.25, seed) == (train, held)
-
-
-def test_one_group_cannot_be_split() -> None:
-    samples = Samples(tuple(Sample(f"nowhere {i}", texts=("x",), group="g") for i in range(3)), ())
-    with pytest.raises(DataError) as caught:
-        split_pairs(samples, 0.5)
-    assert str(caught.value) == (
-        "All 3 pictures belong to one group or are copies of one. At least two that have nothing to do with each other "
-        "were expected. Name another column of groups."
-    )
+    folds = folds_of(samples, 4, seed)
+    assert len(set(folds)) > 1
+    assert len({(group, fold) for group, fold in zip(groups, folds, strict=True) if group}) == len(set(groups) - {None})
+    assert folds_of(samples, 4, seed) == folds
 
 
 @pytest.mark.parametrize(
@@ -353,8 +338,7 @@ def test_chains_of_groups_and_copies_stay_together() -> None:
     grouped = [replace(s, group=g) for s, g in zip(drawn.items, ("p", "q", "q", "p", None, None), strict=True)]
     samples = replace(drawn, items=tuple(grouped))
     for seed in range(8):
-        sides = split_pairs(samples, 0.4, seed)
-        assert {len({"p", "q"} & {s.group for s in side.items}) for side in sides} == {0, 2}
+        assert len(set(folds_of(samples, 2, seed)[:4])) == 1
 
 
 def test_pixels_of_another_shape_are_another_picture() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,9 +31,9 @@ from seewhy.prototypes.bank_influences import (
     load_influences,
     measure_bank,
 )
+from seewhy.prototypes.characteristics import GlobalInfluences
 from seewhy.prototypes.epic.training import FitEPIC
 from seewhy.prototypes.find import find_prototypes
-from seewhy.prototypes.influences import GlobalInfluences, SumsFile
 from seewhy.prototypes.perturbations import PROPERTIES, PaperChanges
 from seewhy.report.evidence import bars_of, scale_of
 from tiny import class_folders, picture, tiny_cnn
@@ -122,81 +121,6 @@ def test_influences_of_another_bank_are_not_shown(model: Classifier, measured: B
     other = replace(bank, purity=bank.purity + 0.01)
     assert bank_seal(model, other) != measured.bank == bank_seal(model, bank)
     assert kept_influences(model, method, other) is None
-
-
-class Stopped(Exception):
-    """In place of a kill."""
-
-
-def test_what_was_stopped_goes_on_to_the_same_means(
-    model: Classifier, names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read = bank_influences._readable
-    method, bank = find("nearest", model)
-    whole, _ = measure_bank(model, method, bank, names, tmp_path / "whole")
-
-    def until(*args: object) -> Iterator[object]:
-        for i, view in enumerate(read(*args)):  # type: ignore[arg-type]
-            if i == 5:
-                raise Stopped
-            yield view
-
-    monkeypatch.setattr(bank_influences, "SumsFile", lambda path, seal: SumsFile(path, seal, every=2))
-    monkeypatch.setattr(bank_influences, "_readable", until)
-    monkeypatch.setattr("seewhy.prototypes.characteristics.Characteristics.local", one_by_one)
-    with pytest.raises(Stopped):
-        measure_bank(model, method, bank, names, tmp_path / "cut")
-    kept = tmp_path / "cut" / ".nearest.because.checkpoint"
-    assert SumsFile(kept, seal_in(kept)).load().n == 4
-    seen: list[int] = []
-
-    def counted(*args: object) -> Iterator[object]:
-        for i, view in enumerate(read(*args)):  # type: ignore[arg-type]
-            seen.append(i)
-            yield view
-
-    monkeypatch.setattr(bank_influences, "_readable", counted)
-    found, known = measure_bank(model, method, bank, names, tmp_path / "cut")
-    assert not known
-    assert found.means.n_pictures == len(names)
-    assert torch.allclose(found.means.relative, whole.means.relative, atol=1e-6)
-    assert not kept.exists()
-
-
-def one_by_one(self, encoder, maps, pictures, **options):  # type: ignore[no-untyped-def]
-    """Without threads that read ahead, so that the stop comes where it is put."""
-    from seewhy.prototypes.characteristics import changed
-    from seewhy.prototypes.influences import Influences
-
-    for one in pictures:
-        made = changed(encoder.transform, one, self.changes)
-        yield Influences.read(maps(encoder.encode(encoder.pixels(list(made.views)))), made.change)
-
-
-def seal_in(path: Path) -> str:
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        return str((file.metadata() or {})["seal"])
-
-
-def test_sums_of_another_seal_or_damaged_ones_are_begun_anew(tmp_path: Path) -> None:
-    path = tmp_path / "sums"
-    assert SumsFile(path, "a").load().n == 0
-    sums = SumsFile(path, "a").load()
-    from seewhy.prototypes.influences import Influences
-
-    one = Influences(torch.tensor([0.5]), torch.zeros(1, 6), torch.zeros(1, 2, dtype=torch.long), torch.ones(6))
-    sums.add(one)
-    SumsFile(path, "a", every=1).keep(sums)
-    again = SumsFile(path, "a").load()
-    assert again.n == 1
-    again.add(one)
-    sums.add(one)
-    assert torch.equal(again.means("paper").phi, sums.means("paper").phi)
-    assert SumsFile(path, "b").load().n == 0
-    path.write_bytes(path.read_bytes()[:-20])
-    assert SumsFile(path, "a").load().n == 0
 
 
 def test_what_cannot_be_read_is_told_of_and_left_out(model: Classifier, names: list[str], tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from planting import CLASSES, TRANSFORM, reader
 from schemas import check
 from seewhy.classifiers.base import Classifier
 from seewhy.cli import app
+from seewhy.dense.by_words import SegmenterMasks, WordMasks
 from seewhy.dense.finders import Segmenter
-from seewhy.dense.object_masks import SegmenterMasks, WordMasks
 from seewhy.errors import DataError, ImageError, InputError
 from seewhy.pictures.boxes.base import BoxData, BoxedPicture, BoxRecord
 from seewhy.pictures.images import Picture, read_views

@@ -34,13 +34,12 @@ def check(
     export: Path | None = None,
     texts: bool = False,
     skip: list[str] | None = None,
-    restore: str | None = None,
     host: str = "127.0.0.1",
     port: Annotated[int, Bound(0, 65535)] = 8000,
     name: list[str] | None = None,
 ) -> None:
     """What is wrong with labelled pictures: labels, copies, strangers, dark and blurred ones; each with its reason."""
-    if texts or restore is not None:
+    if texts:
         _texts(session)
     if from_ is not None or serve or export is not None:
         _go_on(session)
@@ -126,29 +125,23 @@ def export_corrected(session: Session, path: Path, data: LabelledData, decisions
 
 def serve_desk(page: Any, settings: Any, store: Any, told: Callable[[str], None], what: str) -> None:
     """A page that keeps what people do in a store of its own."""
-    from ..service.app import serve
+    with needs("app", "The page"):
+        from ..service.app.serving import run
 
     def ready(url: str) -> None:
         told(url)
         if settings.is_open:
             say(f"seewhy: others on this network can read and {what} here; there is no password", file=sys.stderr)
 
-    serve(page, settings, ready)
+    run(page, settings, ready)
     store.close()
 
 
 def _texts(session: Session) -> NoReturn:
     """What rules say of pictures with texts; with a place, what breaks none is written there, the rest beside it."""
     from ..language.pairs import check as check_pairs
-    from ..language.pairs import restore as put_back
 
     o = session.given
-    if o.restore is not None:
-        if o.output is None:
-            raise InputError("--restore was given without a place. A new .jsonl was expected. Name it with -o.")
-        n = put_back(o.data, o.restore, o.output, force=session.force)
-        session.say({"file": str(o.output), "restored": n}, f"{o.output}: {n} pairs are back")
-        raise typer.Exit
     (n_examples,) = session.take("n_examples")
     scoring = {"encoder": session.encoder(), "store": session.store} if session.was_given(["encoder"]) else {}
     how = {"with_rules": _rules(session, o.skip), **session.pair_columns(), **scoring, "progress": session.terminal}

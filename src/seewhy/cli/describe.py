@@ -33,7 +33,6 @@ class Writing:
         leave_out: parameters that the service refuses, with commas: max_tokens, temperature, seed, or response_format,
             which then goes into the question in words.
         max_tokens: of every answer; left out, as many as it needs.
-        per_minute: requests a minute at most; 0 does not hold back.
         timeout: seconds that one answer may take, all in all.
         price_in: price of a million tokens read, for --dry-run.
         price_out: price of a million tokens written, for --dry-run.
@@ -44,7 +43,6 @@ class Writing:
     key_variable: str = "OPENAI_API_KEY"
     leave_out: str = ""
     max_tokens: Count | None = None
-    per_minute: NotNegative = 0.0
     timeout: Annotated[float, Bound(1)] = 120.0
     price_in: NotNegative = 0.0
     price_out: NotNegative = 0.0
@@ -54,9 +52,8 @@ class Writing:
 
     def desk(self, session: Session) -> WriterSession | None:
         """The one writer's desk, with answers kept in the cache folder; ``None`` where none was named."""
-        from ..language.local_writer import SMOLLM2, LocalWriter
         from ..language.service_writer import ServiceWriter
-        from ..language.writers import WriterSession, Written
+        from ..language.writers import SMOLLM2, LocalWriter, WriterSession, Written
 
         name = self.writer
         if name is None:
@@ -65,7 +62,7 @@ class Writing:
             writer: Any = LocalWriter(name)
         else:
             left_out = tuple(p.strip() for p in self.leave_out.split(",") if p.strip())
-            limits = {"left_out": left_out, "per_minute": self.per_minute, "timeout_s": self.timeout}
+            limits: dict[str, Any] = {"left_out": left_out, "timeout_s": self.timeout}
             writer = ServiceWriter(name, self.base_url, self.key_variable, **limits)
         return WriterSession(writer, Written(), max_tokens=self.max_tokens, progress=session.terminal)
 

@@ -88,7 +88,7 @@ def evaluate(
 def _decisions(session: Session, place: Path, path: Path | None) -> NoReturn:
     from ..classifiers.linear.jitter import predict_views
     from ..evaluation import evaluate as run
-    from ..evaluation.confusions import address, write_cards
+    from ..evaluation.report import address, write_cards
 
     session.finish_settings()
     o = session.given

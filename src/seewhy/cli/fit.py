@@ -58,7 +58,7 @@ def fit(
 
 def _task(data: Path, method: str | None, model: str | None) -> str:
     """What is learnt: for a saved classifier what it rests on, else what the data say."""
-    from ..attributions.t_tame_mechanism import Variant
+    from ..attributions.explainers import Variant
     from ..classifiers import classifiers
     from ..dense import detectors, segmenters
     from ..prototypes import prototypes
@@ -96,7 +96,7 @@ def _kind_of(data: Path) -> str:
 
 
 def _fit_classifier(session: Session) -> None:
-    from ..classifiers.figures import held_out_lines
+    from ..classifiers.certainty import held_out_lines
     from ..classifiers.saving import ARCHIVE
     from ..language.matching import read_captions
     from ..storage.output import check_checkpoint
@@ -200,8 +200,9 @@ def _fit_segmenter(session: Session) -> None:
 
 
 def _fit_detector(session: Session) -> None:
-    from ..dense.detection.fit import fit_detector, methods_for
+    from ..dense.detection.fit import FOLDS, beside, fit_detector, methods_for
     from ..dense.saving import DETECTORS, save_detector
+    from ..storage.output import remove
 
     folds, precision = session.take("folds", "precision")
     o, output, method = session.given, session.given.output, session.given.method or AUTO
@@ -213,6 +214,7 @@ def _fit_detector(session: Session) -> None:
             seed=session.seed, progress=session.terminal, checkpoint=checkpoint, **session.settings,
         )  # fmt: skip
         save_detector(detector, output)
+        remove(beside(checkpoint), FOLDS)
     _say_made(session, detector.method, detector, _detector_lines(output, detector), calibration=detector.calibration)
     session.end(1)
 
@@ -302,16 +304,12 @@ def _check_banks(folder: Path, cls: type[Prototypes], because: bool) -> None:
     from ..prototypes.fitted import check_bank, file_name
     from ..storage.output import check_checkpoint
 
-    checkpoints = []
     if cls.fitted_by:
         check_bank(folder, file_name(cls.name))
-        checkpoints.append(f".{cls.name}.checkpoint")
+        if folder.is_dir():
+            check_checkpoint(folder / f".{cls.name}.checkpoint")
     if because:
         check_bank(folder, file_of(cls.name))
-        checkpoints.append(f".{cls.name}.because.checkpoint")
-    if folder.is_dir():
-        for name in checkpoints:
-            check_checkpoint(folder / name)
 
 
 def _fitted(

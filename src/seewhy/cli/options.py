@@ -132,7 +132,7 @@ def resolve(
 
     looked = find(encoder, engine=engine)
     if labels is None:
-        from ..classifiers.pretrained import Pretrained
+        from ..classifiers.unfitted import Pretrained
 
         return Pretrained().build(looked, words, store)
     named = from_labels(labels, looked, store)
@@ -149,8 +149,7 @@ def named_by(model: Classifier, labels: str) -> Classifier:
 
 
 def from_labels(labels: str, encoder: Encoder, store: FeatureStore | None) -> Classifier:
-    from ..classifiers.described import Described
-    from ..classifiers.zero_shot import ZeroShot
+    from ..classifiers.unfitted import Described, ZeroShot
     from ..descriptions.base import Descriptions
 
     if labels.lower().endswith(".json"):
@@ -187,7 +186,7 @@ def objects_of(
     session: Session, classifier: Classifier, names: Iterable[str]
 ) -> tuple[MaskSource | None, BoxData | None]:
     """Who says where the objects are: masks, else a segmenter, else words, else boxes; and the boxes."""
-    from ..dense.object_masks import SegmenterMasks, WordMasks
+    from ..dense.by_words import SegmenterMasks, WordMasks
     from ..dense.saving import is_segmenter, load_segmenter
     from ..errors import InputError
     from ..pictures.boxes import has_boxes, load_boxes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -39,7 +39,6 @@ def app(
     follow_up: Path | None = None,
     by: str | None = None,
     export: Path | None = None,
-    import_: Path | None = None,
     against: Path | None = None,
     save: Path | None = None,
     measure: bool = True,
@@ -47,7 +46,7 @@ def app(
     name: list[str] | None = None,
 ) -> None:
     """Serve the page: drop a picture, see the card, point at words and heat, edit words, compare, browse mistakes."""
-    from ..service.app import make_app, serve
+    from ..service.app import make_app
     from ..storage.output import check_file
 
     if annotate is not None:
@@ -64,7 +63,7 @@ def app(
     _check(classifier, save, place, by, decisions)
     if save is not None and save.exists():
         from ..descriptions.base import Descriptions
-        from ..service.app.words import with_texts
+        from ..service.app.state import with_texts
 
         classifier = with_texts(classifier, Descriptions.read(save).texts, session.store)
     if settings.is_open:
@@ -80,7 +79,9 @@ def app(
     if place is not None and samples is not None and decisions is not None:
         corrections = _corrections(session, place, samples, decisions, classifier.classes)
     served = make_app(classifier, settings, data=samples, store=session.store, corrections=corrections)
-    serve(served, settings, lambda url: say(f"SeeWhy is at {url} (Ctrl-C stops it)", flush=True))
+    from ..service.app.serving import run
+
+    run(served, settings, lambda url: say(f"SeeWhy is at {url} (Ctrl-C stops it)", flush=True))
 
 
 def _web_settings(session: Session, **more: Any) -> Any:
@@ -140,31 +141,22 @@ def _check(
 
 def _annotate(session: Session) -> NoReturn:
     """People describe pictures in rounds, on a page of their own; or texts go in or out of the file."""
-    from ..language.annotation.desk import AnnotationDesk
-    from ..language.annotation.formats import bring_in, check_export
-    from ..language.annotation.formats import export as write
+    from ..language.annotation.desk import AnnotationDesk, ClassifierSeeder, check_export
+    from ..language.annotation.desk import export as write
     from ..language.annotation.rounds import StopRule
-    from ..language.annotation.seeding import ClassifierSeeder
     from ..language.annotation.store import AnnotationStore
 
     o = session.given
-    file, bring = o.annotate, o.import_
     if not o.data:
-        raise InputError(f"--annotate {file} was given without pictures. Some were expected: --data photos/.")
+        raise InputError(f"--annotate {o.annotate} was given without pictures. Some were expected: --data photos/.")
     if o.export is not None:
         check_export(o.export, force=session.force)
     rule = session.make(StopRule, rest=False)
-    store = AnnotationStore(file)
+    store = AnnotationStore(o.annotate)
     n = _list_pictures(session, store, [str(place) for place in o.data])
-    if bring is not None:
-        taken, notes = bring_in(store, bring)
-        for note in notes:
-            session.terminal.note(note)
-        session.say({"file": str(bring), "pictures": taken}, f"{bring}: taken into {taken} pictures of {file}")
     if o.export is not None:
         written = write(store, o.export, rule, force=session.force)
         session.say({"file": str(o.export), "pictures": written}, f"{o.export}: {written} pictures")
-    if bring is not None or o.export is not None:
         store.close()
         session.end(n)
     seeder = None
@@ -227,7 +219,6 @@ def serve(
 ) -> None:
     """Serve classifiers to programs: several pictures a request, evidence on demand, metrics, reload, drain."""
     from ..service.serve import ServiceSettings, make_service
-    from ..service.serve import serve as run
     from ..service.serve.settings import read_token
 
     names = ("request_seconds", "max_waiting", "max_batch", "max_wait")
@@ -247,6 +238,8 @@ def serve(
         session.store_name = "none"
         sources["imagenet"] = session.classifier()
     service = make_service(sources, settings, load=session.saved, log_to=STDOUT if access_log else None)
+    from ..service.serve.serving import run
+
     listed = ", ".join(sources)
     run(service, lambda url: say(f"SeeWhy serves {listed} at {url} (SIGTERM or Ctrl-C stops it)", file=sys.stderr))
 
@@ -279,29 +272,22 @@ def export(
     output: Path,
     model: str | None = None,
     labels: str | None = None,
-    to: str = "onnx",
-    layout: Literal["plain", "triton", "ovms"] = "plain",
-    served_name: str | None = None,
     check_on: list[str] | None = None,
 ) -> None:
     """Write a classifier as one graph, with the decision and Grad-CAM in it, and check that it answers the same."""
-    from ..service.graphs.export import check_place
-    from ..service.graphs.export import export as write
-    from ..service.graphs.graph import format_of
+    from ..service.export import check_place
+    from ..service.export import export as write
 
-    format_of(to)
     check_place(output)
     session.engine, session.store_name = "torch:f32", "none"
     classifier = session.classifier(model, labels)
     pictures = None if check_on is None else list(session.pictures(check_on))
-    made = write(classifier, output, to=to, layout=layout, name=served_name, pictures=pictures)
+    made = write(classifier, output, pictures=pictures)
     for failure in made.failures:
         session.terminal.failed(failure)
     check = made.card["check"]
     far = ", ".join(f"{name} {value:g}" for name, value in check["differences"].items())
     kind = "drawn pictures" if check["drawn"] else "pictures"
     lines = [f"{made.graph}: {len(classifier.classes)} classes", f"{check['pictures']} {kind}, furthest apart: {far}"]
-    if made.card["server"]:
-        lines.append(f"{made.card['server']}; the graph was run in {check['runtime']}")
     session.say(made.to_json(), *lines)
     session.end(check["pictures"])

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..types import Failure
 
 T = TypeVar("T")
-PART = r"\.(plain|[0-9.]+(e-?[0-9]+)?)|-folds"
+PART = r"\.(plain|[0-9.]+(e-?[0-9]+)?)"
 DEFAULT_ENCODER = "lite0"
 """One that is the same is the same as none, and then a saved classifier's own embedded one is taken."""
 
@@ -230,12 +230,8 @@ def _print(found: Page) -> None:
     from ..report.terminal import to_terminal
 
     console, sentence = Console(soft_wrap=True, highlight=False), str(found.data.get("sentence", ""))
-    try:
-        with console.capture() as capture:
-            console.print(to_terminal(found.document()))
-    except NotImplementedError:
-        say(sentence or str(found))
-        return
+    with console.capture() as capture:
+        console.print(to_terminal(found.document()))
     text = capture.get().rstrip("\n")
     say(*text.split("\n"), *(() if sentence in text else (sentence,)))
 

@@ -70,7 +70,7 @@ def background(
     output: Path | None = None,
 ) -> None:
     """Does it use the background? Give pictures it was not fitted on. Stopped, it goes on where it was."""
-    from ..dense.object_masks import WordMasks
+    from ..dense.by_words import WordMasks
     from ..studies.background import BackgroundStudy
 
     check_report(output, "background", session.force)
@@ -118,7 +118,7 @@ def _judge(session: Session, name: str, encoders: Sequence[Encoder]) -> Encoder 
 
 def _texts(path: Path | None) -> tuple[str, ...]:
     from ..descriptions.base import Descriptions
-    from ..encoders.imagenet import imagenet_descriptions
+    from ..encoders.names import imagenet_descriptions
 
     if path is not None and path.suffix != ".json":
         return tuple(dict.fromkeys(line.strip() for line in options.lines_of(path, "concept") if line.strip()))
@@ -207,8 +207,6 @@ def generate(
     model: str | None = None,
     labels: str | None = None,
     like: str | None = None,
-    inpaint: str | None = None,
-    mask: Path | None = None,
     judge: str | None = None,
     output: Path | None = None,
 ) -> None:
@@ -223,13 +221,13 @@ def generate(
     (own,) = session.take("generator_encoder")
     asking = session.make(Asking, rest=False)
     sampler = session.make(PPGN)
-    question = Question(class_, text, neuron, like, inpaint, None if mask is None else str(mask))
+    question = Question(class_, text, neuron, like)
     session.store_name = "none"
     climbed = session.classifier(model, labels)
     loaded = load_generator(generator, own, own=climbed.encoder, engine=session.engine)
     made = make(
         loaded, question.condition(climbed), sampler=sampler, asking=asking, judge=judge_named(session, judge),
-        classes=climbed.classes, picture=question.start(loaded), hole=question.hole(loaded), progress=session.terminal,
+        classes=climbed.classes, picture=question.start(loaded), progress=session.terminal,
     )  # fmt: skip
     page = None if output is None else save(made, output)
     session.say(made.data, made.data["sentence"], *([] if page is None else [f"page: {page}"]))

@@ -113,9 +113,9 @@ class Watched(Terminal):
 
 def _way(session: Session, objective: str, instruction: list[str] | None, *, all_of_it: bool) -> Way:
     from ..learning.adapt import Adapt
+    from ..learning.api import way_of
     from ..learning.objectives import objectives
     from ..learning.pretrain import Pretrain
-    from ..learning.ways import way_of
     from ..parameters import configured, hints_of, value_of
 
     context = session.context
@@ -184,7 +184,7 @@ def _train_and_save(
     session.say(
         {**report.data, "run": {**report.data["run"], "history": None}, "encoder_folder": str(output)},
         f"{output}: {title_of(done.adaptation.provenance)}",
-        *measure_lines(report.rows),
+        *measure_lines(report.data["measures"]),
         f"page: {output / 'run.html'}",
     )
     raise typer.Exit(watched.exit_code(len(read)))
@@ -222,7 +222,7 @@ def _adapt_names(
 ) -> NoReturn:
     """Learn what stands before the names of a few classes: read, look, train, choose, measure, save, say."""
     from ..classifiers.saving import ARCHIVE
-    from ..learning.adaptation.nearest_words import prompt_lines
+    from ..learning.adaptation.prompt_recipe import prompt_lines
     from ..studies.forgetting import AdaptingData, adapt_names
 
     terminal, given = Watched(session.quiet, tensorboard), session.context.params

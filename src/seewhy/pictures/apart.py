@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from PIL import Image
 from ..errors import DataError, ImageError
 from ..storage.reading import file_sha256
 from .images import MAX_BYTES
-from .samples import Sample, Samples, gathered, some
+from .samples import Sample, Samples, some
 from .sources import plain
 
 
@@ -41,46 +40,15 @@ def copies(samples: Samples) -> list[tuple[int, ...]]:
     return [tuple(same) for same in places.values() if len(same) > 1]
 
 
-def overlap(train: Samples, test: Samples) -> list[tuple[str, str]]:
-    """Pictures that are on both sides, under their names there."""
-    known = {digest: s.image for s in train.items if (digest := content_digest(s)) is not None}
-    pairs = ((known.get(content_digest(s) or ""), s.image) for s in test.items)
-    return [(ours, theirs) for ours, theirs in pairs if ours is not None]
-
-
 def check_apart(train: Samples, test: Samples) -> None:
     """See that no picture is on both sides."""
-    if both := overlap(train, test):
-        names = [f"{ours} = {theirs}" for ours, theirs in both]
+    known = {digest: s.image for s in train.items if (digest := content_digest(s)) is not None}
+    both = [f"{known[digest]} = {s.image}" for s in test.items if (digest := content_digest(s)) in known]
+    if both:
         raise DataError(
             f"{len(both)} picture(s) are among those that are learnt from and among those that are tested on: "
-            f"{some(names, 3)}. Each on one side was expected. Remove them from one."
+            f"{some(both, 3)}. Each on one side was expected. Remove them from one."
         )
-
-
-def split_pairs(samples: Samples, fraction: float, seed: int = 0) -> tuple[Samples, Samples]:
-    """Pictures to learn from and pictures held out; copies and groups stay together.
-
-    Groups are drawn in a seeded order until a part of the pictures that is nearest to ``fraction`` is held out.
-    """
-    owners = _together(samples)
-    groups: dict[int, list[int]] = defaultdict(list)
-    for i, owner in enumerate(owners):
-        groups[owner].append(i)
-    if len(groups) < 2:
-        raise DataError(
-            f"All {len(samples)} pictures belong to one group or are copies of one. At least two that have nothing "
-            f"to do "
-            "with each other were expected. Name another column of groups."
-        )
-    order = sorted(groups)
-    random.Random(seed).shuffle(order)
-    target, held = fraction * len(samples), set[int]()
-    for owner in order[:-1]:
-        if held and abs(len(held) + len(groups[owner]) - target) >= abs(len(held) - target):
-            continue
-        held.update(groups[owner])
-    return _of(samples, [i for i in range(len(samples)) if i not in held]), _of(samples, sorted(held))
 
 
 def folds_of(samples: Samples, n: int, seed: int = 0) -> list[int]:
@@ -94,10 +62,6 @@ def folds_of(samples: Samples, n: int, seed: int = 0) -> list[int]:
         fold[owner] = full.index(min(full))
         full[fold[owner]] += sizes[owner]
     return [fold[owner] for owner in owners]
-
-
-def _of(samples: Samples, places: Sequence[int]) -> Samples:
-    return gathered([samples.items[i] for i in places])
 
 
 def _together(samples: Samples) -> list[int]:

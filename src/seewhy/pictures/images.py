@@ -10,7 +10,8 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -22,7 +23,7 @@ from ..errors import ImageError, InputError
 from ..storage.reading import UnreadableError, open_regular
 from ..types import INTERPOLATIONS, Crop, FractionBox, PixelBox, Transform
 from .colours import Colour, flatten, note_depth, to_bytes
-from .decoding import BoundedFile, Room, TooCostlyError, check_scans, max_seconds
+from .decoding import BoundedFile, Room, TooCostlyError, check_scans, limit_of
 from .dicom import is_dicom, open_dicom
 from .sources import InMemory, One, Plain, plain
 
@@ -53,33 +54,22 @@ _LOOKS = (
 _DEFAULT_MAX_PIXELS = 178_956_970
 
 
-def _max_pixels() -> int:
-    text = os.environ.get("SEEWHY_MAX_PIXELS", str(_DEFAULT_MAX_PIXELS))
-    if not text.isdecimal() or int(text) < 1:
-        raise InputError(f"SEEWHY_MAX_PIXELS is {text!r}. Expected a whole number of pixels. Correct or unset it.")
-    if Image.MAX_IMAGE_PIXELS is not None:
-        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, math.ceil(int(text) / 2))
-    return int(text)
-
-
-MAX_PIXELS = _max_pixels()
-MAX_SECONDS = max_seconds()
+MAX_PIXELS = limit_of("SEEWHY_MAX_PIXELS", "pixels", _DEFAULT_MAX_PIXELS)
+MAX_SECONDS = limit_of("SEEWHY_MAX_SECONDS", "seconds", 30)
+"""Of computing that one picture may take."""
+if Image.MAX_IMAGE_PIXELS is not None:
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, math.ceil(MAX_PIXELS / 2))
 _BLOCK = 16_384  # bytes decoded at once, so that a decoder is stopped soon
 Image.init()
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """One view of one picture, ready for a network.
+    """One view of one picture, ready for a network: uint8 ``(h, w, 3)``, exactly the transform's input size.
 
-    Attributes:
-        name: the file as the user wrote it, or a description of an in-memory picture.
-        pixels: uint8 ``(h, w, 3)``, exactly the transform's input size.
-        original_size: ``(width, height)`` of the upright picture.
-        window: ``(left, top, right, bottom)``, the part of the upright picture the view shows, in its pixels; it
-            reaches outside where the transform pads.
-        digest: sha256 of the file's bytes; of the upright RGB pixels and their shape for in-memory pictures.
-        flipped: the view is mirrored left to right.
+    ``original_size`` is ``(width, height)`` of the upright picture, and ``window`` the part of it, ``(left, top, right,
+    bottom)`` in its pixels, that the view shows; it reaches outside where the transform pads. ``digest`` is the SHA-256
+    of the file's bytes, or of the upright RGB pixels and their shape; a ``flipped`` view is mirrored left to right.
     """
 
     name: str
@@ -102,10 +92,9 @@ class Picture:
 
 
 class _Hush(threading.local):
-    """Mutes Pillow's warnings about damaged metadata in the reading thread only.
+    """Mutes Pillow's warnings about damaged metadata in the reading thread only, as ``catch_warnings`` cannot.
 
-    ``warnings.catch_warnings`` swaps a process-wide list and is not thread safe. This is a permanent entry of that list
-    whose module pattern matches only while its own thread reads.
+    It is a permanent entry of the process's list, whose module pattern matches only while its own thread reads.
     """
 
     reading = 0
@@ -143,6 +132,34 @@ FILES = Room(MAX_BYTES, free=2**26)
 """The same of large files' bytes, as many threads read."""
 
 
+@contextmanager
+def opening(given: One) -> Iterator[tuple[str, Image.Image, bytes]]:
+    """A picture's name, the picture, not decoded, and its file's bytes; whatever goes wrong meanwhile is its fault."""
+    source = plain(given)
+    name = given.name if isinstance(given, InMemory) else _name(source)
+    with FILES.taken(_n_bytes(source)), _HUSH:
+        try:
+            if isinstance(source, np.ndarray):
+                yield name, _from_array(name, source), b""
+            elif isinstance(source, Image.Image):
+                yield name, source, b""
+            else:
+                data = source if isinstance(source, bytes) else _read_bytes(os.fspath(source))
+                yield name, _identify(name, data), data
+        except InputError:
+            raise
+        except Exception as error:  # a decoder fed hostile bytes raises anything
+            raise ImageError(name, _why_not_decoded(error)) from error
+
+
+def _n_bytes(source: Plain) -> int:
+    """Of a file, before it is read; 0 for what is none, or cannot be asked."""
+    try:
+        return os.stat(source).st_size if isinstance(source, str | Path) else 0
+    except (OSError, ValueError):
+        return 0
+
+
 def read_picture(source: One, transform: Transform, *, background: Colour = (255, 255, 255)) -> Picture:
     """Reads a file, or whatever else a picture may be given as (:mod:`seewhy.pictures.sources`).
 
@@ -155,41 +172,13 @@ def read_views(
     given: One, transform: Transform, views: Sequence[Crop | None], *, background: Colour = (255, 255, 255)
 ) -> list[Picture]:
     """Decodes once and cuts several views; ``None`` is the transform's own resize and centre crop."""
-    source = plain(given)
-    name = given.name if isinstance(given, InMemory) else _name(source)
-    with FILES.taken(n_bytes(source)):
-        return _views(source, name, transform, views, background)
-
-
-def n_bytes(source: Plain) -> int:
-    """Of a file, before it is read; 0 for what is none, or cannot be asked."""
-    try:
-        return os.stat(source).st_size if isinstance(source, str | Path) else 0
-    except (OSError, ValueError):
-        return 0
-
-
-def _views(source: Plain, name: str, transform: Transform, views: _Views, background: Colour) -> list[Picture]:
-    digest = ""
-    if isinstance(source, (str, Path, bytes)):
-        data = source if isinstance(source, bytes) else _read_bytes(os.fspath(source))
-        digest = hashlib.sha256(data).hexdigest()
-    with _HUSH:
-        if isinstance(source, np.ndarray):
-            source = _from_array(name, source)
-        try:
-            opened = source if isinstance(source, Image.Image) else _identify(name, data)
-            draft = _draft(name, opened, transform, views if opened is not source else None)
-            with _ROOM.taken(opened.width * opened.height):
-                image, size = _decode(name, opened, background, draft)
-                cuts = [_place(size, transform, view) for view in views]
-                pixels = [_cut(image, draft[1], transform, cut) for cut in cuts]
-        except InputError:
-            raise
-        except Exception as error:  # a decoder fed hostile bytes raises anything
-            raise ImageError(name, _why_not_decoded(error)) from error
-    if not digest:
-        digest = hashlib.sha256(repr(size).encode() + image.tobytes()).hexdigest()
+    with opening(given) as (name, opened, data):
+        draft = _draft(name, opened, transform, views if data else None)
+        with _ROOM.taken(opened.width * opened.height):
+            image, size = _decode(name, opened, background, draft)
+            cuts = [_place(size, transform, view) for view in views]
+            pixels = [_cut(image, draft[1], transform, cut) for cut in cuts]
+    digest = hashlib.sha256(data or repr(size).encode() + image.tobytes()).hexdigest()
     return [Picture(name, p, size, c.window, digest, c.flip) for p, c in zip(pixels, cuts, strict=True)]
 
 
@@ -244,7 +233,7 @@ def _identify(name: str, data: bytes) -> Image.Image:
         opened = Image.open(BoundedFile(data, MAX_SECONDS), formats=[f for f in _FORMATS if f in Image.OPEN])
         if isinstance(opened, ImageFile.ImageFile):
             opened.decodermaxblock = _BLOCK
-            note_depth(opened, data)
+            note_depth(opened)
         return opened
     except Image.UnidentifiedImageError:
         if is_dicom(data):
@@ -286,8 +275,7 @@ def _draft(name: str, image: Image.Image, transform: Transform, views: _Views | 
     size, factor = image.size, 1
     if size[0] * size[1] > MAX_PIXELS:
         raise ImageError(name, _too_many(size[0] * size[1]))
-    if 0 in size:
-        raise ImageError(name, f"has no pixels ({size[0]} by {size[1]}); give one of at least 1 by 1")
+    _check_size(name, *size)
     if views is not None and image.format in ("JPEG", "MPO"):
         upright = size[::-1] if _orientation(image) >= 5 else size
         cuts = [_place(upright, transform, view) for view in views]
@@ -360,23 +348,15 @@ def _cut(image: Image.Image, factor: int, transform: Transform, cut: _Cut) -> np
 
 def upright_size(given: One, *, longest: int | None = None) -> tuple[int, int]:
     """Width and height of the upright picture; nothing is decoded."""
-    source = plain(given)
-    name = given.name if isinstance(given, InMemory) else _name(source)
-    with _HUSH, FILES.taken(n_bytes(source)):
-        try:
-            if isinstance(source, str | Path | bytes):
-                source = _identify(name, source if isinstance(source, bytes) else _read_bytes(os.fspath(source)))
-            elif isinstance(source, np.ndarray):
-                source = _from_array(name, source)
-            width, height = source.size
-            if not width or not height:
-                raise ImageError(name, f"has no pixels ({width} by {height}); give one of at least 1 by 1")
-            if longest is not None and max(width, height) > longest * min(width, height):
-                times = f"one side may be {longest} times the other where a picture is cut into windows"
-                raise ImageError(name, f"has {width:,} by {height:,} pixels; {times}; cut it into shorter pieces")
-            turned = isinstance(source, Image.Image) and _orientation(source) >= 5
-        except ImageError:
-            raise
-        except Exception as error:  # a decoder fed hostile bytes raises anything
-            raise ImageError(name, _why_not_decoded(error)) from error
-    return (height, width) if turned else (width, height)
+    with opening(given) as (name, opened, _):
+        width, height = opened.size
+        _check_size(name, width, height)
+        if longest is not None and max(width, height) > longest * min(width, height):
+            times = f"one side may be {longest} times the other where a picture is cut into windows"
+            raise ImageError(name, f"has {width:,} by {height:,} pixels; {times}; cut it into shorter pieces")
+        return (height, width) if _orientation(opened) >= 5 else (width, height)
+
+
+def _check_size(name: str, width: int, height: int) -> None:
+    if not width or not height:
+        raise ImageError(name, f"has no pixels ({width} by {height}); give one of at least 1 by 1")

@@ -83,8 +83,7 @@ def grey_of(colours: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 h w"]:
 def turn_free(rows: UInt8[Tensor, "n w"], step: int = 1024) -> Float[Tensor, "n d"]:
     """Numbers that are the same whichever of eight ways a picture is turned or mirrored.
 
-    Of each of 8 by 8 cells: the mean over the eight places that turning and mirroring bring it to, and how far the
-    eight lie from it on average.
+    Of each of 8 by 8 cells: the mean over the eight places that these bring it to, and how far the eight lie from it.
     """
     found = [_turn_free(part) for part in rows.split(step)]
     return torch.cat(found) if found else torch.zeros(0, 80)

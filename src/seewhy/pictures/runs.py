@@ -20,8 +20,7 @@ def runs(mask: np.ndarray) -> np.ndarray:
         [1, 3]
     """
     flat = np.asarray(mask, bool).ravel(order="F")
-    changes = np.flatnonzero(np.diff(flat)) + 1
-    ends = np.concatenate([[0], changes, [flat.size]])
+    ends = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1, [flat.size]])
     lengths = np.diff(ends)
     return np.concatenate([[0], lengths]) if flat.size and flat[0] else lengths
 
@@ -69,25 +68,21 @@ def decode(coded: Any, name: str = "a mask") -> np.ndarray:
             f"{name} has runs of {sum(lengths)} pixels for {height} rows of {width}. As many as the picture has were "
             "expected. Export it again."
         )
-    flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
-    return flat.reshape((height, width), order="F")
+    return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape((height, width), order="F")
 
 
 def _lengths(text: str) -> list[int]:
     found: list[int] = []
-    place = 0
-    while place < len(text):
-        x = shift = 0
-        more = True
-        while more:
-            group = ord(text[place]) - 48
-            if not 0 <= group < 64 or shift > 60:
-                raise ValueError(f"{text[place]!r} is none of its letters")
-            x |= (group & 0x1F) << shift
-            more, shift, place = bool(group & 0x20), shift + 5, place + 1
-            if more and place == len(text):
-                raise ValueError("its counts are cut off")
-            if not more and group & 0x10:
-                x |= -1 << shift
-        found.append(x + (found[-2] if len(found) > 2 else 0))
+    x = shift = 0
+    for letter in text:
+        group = ord(letter) - 48
+        if not 0 <= group < 64 or shift > 60:
+            raise ValueError(f"{letter!r} is none of its letters")
+        x, shift = x | (group & 0x1F) << shift, shift + 5
+        if not group & 0x20:
+            x |= -1 << shift if group & 0x10 else 0
+            found.append(x + (found[-2] if len(found) > 2 else 0))
+            x = shift = 0
+    if shift:
+        raise ValueError("its counts are cut off")
     return found

@@ -29,8 +29,7 @@ LEAST_SHARED = 0.45
 """Part of the second picture that the first covers."""
 
 
-@dataclass(frozen=True)
-class Aligned:
+class Aligned(NamedTuple):
     """Pairs of which one was laid on the other."""
 
     place: Int[Tensor, " p"]
@@ -43,8 +42,7 @@ class Aligned:
 def aligned(first: Float[Tensor, "p 3 s s"], second: Float[Tensor, "p 3 s s"]) -> Aligned | None:
     """Lay first pictures on second ones, where they agree at all; ``None`` where none do.
 
-    All turns by quarters, mirrored or not, are tried at five scales and all shifts by one Fourier transform each; the
-    best are followed up by Gauss-Newton on shift and matrix, at 32 points and then at 64.
+    The best turns, scales and shifts are followed up by Gauss-Newton on shift and matrix, at 32 points and then at 64.
     """
     a, b = (avg_pool2d(grey_of(x), 2) for x in (first, second))
     glance, way, turn = _glance(a, b)
@@ -178,13 +176,10 @@ STEP = 128
 
 
 class Limits(NamedTuple):
-    """What a pair must keep to be one picture.
+    """What a pair must keep to be one picture, if the short side of the smaller has ``side`` pixels or more.
 
-    Attributes:
-        side: short side of the smaller picture in pixels, from which on these hold.
-        points: a side at which details are compared.
-        overall, everywhere: least correlation of details, of the whole and in each of 7 by 7 overlapping windows.
-        colour, brightness: levels of 255 by which 95 of 100 cells of 16 by 16 may differ at most.
+    Details are compared at ``points`` a side: their least correlation, ``overall`` and in each of 7 by 7 overlapping
+    windows. Of 100 cells of 16 by 16, 95 may differ by so many levels of 255 in ``colour`` and ``brightness`` at most.
     """
 
     side: int
@@ -208,12 +203,9 @@ class Likeness:
 
 
 def same_pictures(ours: Likeness, theirs: Likeness | None = None) -> tuple[Tensor, Tensor, Float[Tensor, " pair"]]:
-    """Places of pictures that are the same one, and how far their details agree.
-
-    Costs a product of the numbers of pictures for the glance, and sixteen close looks a picture at most.
-    """
-    first, second = _candidates(ours, ours if theirs is None else theirs, within=theirs is None)
+    """Places of pictures that are the same one, and how far their details agree."""
     there = ours if theirs is None else theirs
+    first, second = _candidates(ours, there, within=theirs is None)
     parts = zip(first.split(STEP), second.split(STEP), strict=True)
     found = [agreement(ours.miniatures[i], there.miniatures[j]) for i, j in parts if len(i)]
     value = torch.cat(found) if found else torch.zeros(0)
@@ -240,7 +232,10 @@ def _candidates(ours: Likeness, theirs: Likeness, *, within: bool) -> tuple[Int[
     """Pairs that are worth a close look, in order."""
     n, m = len(ours.miniatures), len(theirs.miniatures)
     keys = [torch.zeros(0, dtype=torch.long)]
-    for of, among, least, cosine in _glances(ours, theirs):
+    glances = [(turn_free(ours.miniatures), turn_free(theirs.miniatures), -FARTHEST, False)]
+    if ours.features is not None and theirs.features is not None:
+        glances.append((normalize(ours.features, dim=1), normalize(theirs.features, dim=1), LEAST_COSINE, True))
+    for of, among, least, cosine in glances:
         for start in range(0, n, 4 * STEP):
             part = of[start : start + 4 * STEP]
             alike = part @ among.T if cosine else -torch.cdist(part, among)
@@ -253,13 +248,6 @@ def _candidates(ours: Likeness, theirs: Likeness, *, within: bool) -> tuple[Int[
             keys.append(torch.minimum(one, other) * m + torch.maximum(one, other) if within else one * m + other)
     key = torch.cat(keys).unique()
     return key // max(m, 1), key % max(m, 1)
-
-
-def _glances(ours: Likeness, theirs: Likeness) -> list[tuple[Tensor, Tensor, float, bool]]:
-    by = [(turn_free(ours.miniatures), turn_free(theirs.miniatures), -FARTHEST, False)]
-    if ours.features is not None and theirs.features is not None:
-        by.append((normalize(ours.features, dim=1), normalize(theirs.features, dim=1), LEAST_COSINE, True))
-    return by
 
 
 def _as_bright(a: Tensor, b: Tensor, inside: Bool[Tensor, "p 1 s s"]) -> tuple[Tensor, Tensor]:
@@ -282,7 +270,13 @@ def _agreement(a: Tensor, b: Tensor, inside: Float[Tensor, "p 1 s s"], limits: L
     if (by := a.shape[-1] // limits.points) > 1:
         a, b, inside = avg_pool2d(a, by), avg_pool2d(b, by), (avg_pool2d(inside, by) > 0.9).float()
     a = a.where(inside > 0, b)  # what lies outside must not tell in the detail at the edge
-    fine, other = (detail(_smooth(grey_of(x))) for x in (a, b))
+    kernel = torch.tensor([1.0, 2.0, 1.0]) / 4
+
+    def smooth(grey: Tensor) -> Tensor:
+        return conv2d(pad(grey, [1] * 4, mode="replicate"), (kernel[:, None] * kernel)[None, None])
+
+    # Blurred twice over three points, so that what scaling and saving take away does not count.
+    fine, other = (detail(smooth(smooth(grey_of(x)))) for x in (a, b))
     overall = correlation(fine, other, inside)
     colour, brightness = _differences(a, b, inside)
     same = (overall >= limits.overall) & (_everywhere(fine, other, inside) >= limits.everywhere)
@@ -293,14 +287,11 @@ def _agreement(a: Tensor, b: Tensor, inside: Float[Tensor, "p 1 s s"], limits: L
 def _everywhere(a: Tensor, b: Tensor, inside: Float[Tensor, "p 1 s s"]) -> Float[Tensor, " p"]:
     """The least correlation of all windows that have detail."""
     window = a.shape[-1] // 4
-    ab, aa, bb, shared = (avg_pool2d(x, window, window // 2) for x in (*_products(a, b, inside), inside))
+    products = a * b * inside, a * a * inside, b * b * inside, inside
+    ab, aa, bb, shared = (avg_pool2d(x, window, window // 2) for x in products)
     energy = ((aa + bb) / 2).where(shared > 0.5, 0.0)
     counts = energy > 0.15 * energy.amax((1, 2, 3), keepdim=True)
     return (ab / (aa * bb).sqrt().clamp(min=1e-3)).where(counts, 1.0).amin((1, 2, 3))
-
-
-def _products(a: Tensor, b: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return a * b * inside, a * a * inside, b * b * inside
 
 
 def _differences(a: Tensor, b: Tensor, inside: Tensor) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
@@ -313,11 +304,3 @@ def _differences(a: Tensor, b: Tensor, inside: Tensor) -> tuple[Float[Tensor, " 
     colour = ((a[:, ::2] - grey) - (b[:, ::2] - other)).norm(dim=1, keepdim=True)
     both = (x.where(counts, 0.0).flatten(1).quantile(0.95, dim=1) for x in (colour, (grey - other).abs()))
     return next(both), next(both)
-
-
-def _smooth(grey: Float[Tensor, "p 1 s s"]) -> Float[Tensor, "p 1 s s"]:
-    """Blurred twice over three points, so that what scaling and saving take away does not count."""
-    kernel = torch.tensor([1.0, 2.0, 1.0]) / 4
-    for _ in range(2):
-        grey = conv2d(pad(grey, [1] * 4, mode="replicate"), (kernel[:, None] * kernel)[None, None])
-    return grey

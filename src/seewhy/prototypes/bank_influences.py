@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,37 +19,35 @@ from ..attributions.base import Explainable
 from ..attributions.explainers import classifier_digest
 from ..encoders.base import EncoderOutput
 from ..encoders.stream import file_digest
-from ..errors import ImageError, WeightsError
+from ..errors import ImageError, ModelError
 from ..pictures.images import Picture, read_picture
 from ..pictures.miniatures import decode_thumbnail
 from ..progress import Progress
-from ..storage.marks import CHECKPOINT
-from ..storage.output import make_folder, remove, write
-from ..storage.reading import parse_json, read_tensors, reason
-from ..storage.tensors import marked_tensors, rebuilt
+from ..storage.archive import TensorArchive
+from ..storage.output import make_folder
+from ..storage.parts import rebuilt, tensors_of
 from ..types import Failure
 from . import prototypes
-from .bank import BankPicture, Patches
+from .bank import BankPicture, Patches, check_finite
 from .base import Prototypes
-from .characteristics import Characteristics, View
-from .fitted import BANK, FACTS, FOLDER, check_bank
-from .influences import GlobalInfluences, SumsFile
+from .characteristics import Characteristics, GlobalInfluences, View
+from .fitted import FOLDER
 from .perturbations import PROPERTIES, Changes, EqualChanges
 
 N_STRONGEST = 3
+PREFIX = "because."
+ARCHIVE = TensorArchive(
+    otherwise="holds no influences",
+    again="Make them again with: seewhy fit --task prototypes DATA --because",
+    missing="There are no influences at {path}. Make them with: seewhy fit --task prototypes DATA --because",
+)
 
 
 @dataclass(frozen=True, eq=False)
 class BankInfluences:
-    """How much each property matters to each prototype of a bank, over many pictures.
+    """How much each property matters to each prototype of a bank, a row each by number and name, over many pictures.
 
-    Attributes:
-        method: registered name of what made the bank.
-        numbers: of the prototypes, one a row (:meth:`seewhy.prototypes.base.Prototypes.prototype_of`).
-        names: the same for people: ``"+12"`` for a channel of EPIC, the picture's file name for others.
-        means: the influences.
-        bank: seal of the bank they are of.
-        seal: of everything that decides them.
+    ``bank`` is the seal of the bank they are of, ``seal`` that of everything that decides them.
     """
 
     method: str
@@ -93,16 +90,14 @@ class BankInfluences:
 
     def save(self, folder: Path) -> Path:
         """Write ``METHOD.because.safetensors``, which holds everything, and ``METHOD.because.json``, for people."""
-        path = check_bank(make_folder(folder), file_of(self.method)) / file_of(self.method)
+        path = ARCHIVE.check(make_folder(folder) / file_of(self.method))
         about = {"seewhy": version("seewhy"), "method": self.method, "bank": self.bank, "seal": self.seal}
-        about |= self.means.to_json()
-        tensors = {"numbers": self.numbers.contiguous(), **self.means.tensors()}
-        card = json.dumps({**about, "names": self.names}, ensure_ascii=False)
-        write(path, marked_tensors(tensors, {"card": card}), BANK)
+        about |= {"properties": list(PROPERTIES), "n_pictures": self.means.n_pictures}
+        about |= {"strengths": self.means.strengths}
+        tensors = {"numbers": self.numbers, **tensors_of(self.means, PREFIX)}
         rows = {n: [round(v, 4) for v in row] for n, row in zip(self.names, self.means.relative.tolist(), strict=True)}
-        spoken = json.dumps({**about, "lost": rows}, indent=1, ensure_ascii=False)
-        write(path.with_suffix(".json"), spoken, FACTS)
-        return path
+        kept = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        return ARCHIVE.save(path, kept, {**about, "names": self.names}, {**about, "lost": rows})
 
 
 def file_of(method: str) -> str:
@@ -112,28 +107,26 @@ def file_of(method: str) -> str:
 
 def load_influences(path: Path) -> BankInfluences:
     """Read what :meth:`BankInfluences.save` wrote. It runs no code."""
-    try:
-        tensors, texts = read_tensors(path)
-        card = parse_json(texts["card"])
-        means = GlobalInfluences.load(tensors, card)
+
+    def assemble(card: dict[str, Any], tensors: dict[str, Tensor]) -> BankInfluences:
+        if tuple(card["properties"]) != PROPERTIES:
+            raise ValueError(f"influences of {card['properties']}, not of {list(PROPERTIES)}")
+        check_finite(tensors)
+        facts = {"n_pictures": int(card["n_pictures"]), "strengths": str(card["strengths"])}
+        means = rebuilt(GlobalInfluences, tensors, PREFIX, {"m": len(PROPERTIES)}, **facts)
         if len(names := tuple(card["names"])) != len(means.similarity):
             raise ValueError(f"{len(names)} names for {len(means.similarity)} prototypes")
-        facts = {name: card[name] for name in ("method", "bank", "seal")}
-        return rebuilt(BankInfluences, tensors, sizes={"p": len(names)}, names=names, means=means, **facts)
-    except (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError, OverflowError) as error:
-        raise WeightsError(
-            f"{path} is damaged or holds no influences ({reason(error)}). Make them again with: seewhy fit "
-            "--task prototypes "
-            "DATA --because"
-        ) from error
+        about = {name: card[name] for name in ("method", "bank", "seal")}
+        return rebuilt(BankInfluences, tensors, sizes={"p": len(names)}, names=names, means=means, **about)
+
+    return ARCHIVE.load(path, assemble)
 
 
 def folder_of(
     model: Explainable, method: Prototypes | type[Prototypes], place: str | Path | None = None
 ) -> Path | None:
     """Where a method's influences lie: beside its own file, else in the classifier's folder for prototypes."""
-    path = method.file_for(model, place)
-    if path is not None:
+    if (path := method.file_for(model, place)) is not None:
         return path.parent
     folder = getattr(model, "folder", None)
     return None if folder is None else folder / FOLDER
@@ -180,7 +173,6 @@ def bank_influences(
     changes: Changes | None = None,
     *,
     pictures: Iterable[View] | None = None,
-    checkpoint: SumsFile | None = None,
     progress: Progress | None = None,
 ) -> GlobalInfluences:
     """How much each property matters to patches of a bank, or to the channels they stand for, over many pictures.
@@ -193,8 +185,7 @@ def bank_influences(
         return method.activation(model, bank, look, chosen)
 
     views = [view_of(p) for p in bank.pictures] if pictures is None else pictures
-    how = Characteristics(changes or EqualChanges())
-    return how.overall(model.encoder, maps, views, checkpoint=checkpoint, progress=progress)
+    return Characteristics(changes or EqualChanges()).overall(model.encoder, maps, views, progress=progress)
 
 
 def measure_bank(
@@ -207,10 +198,7 @@ def measure_bank(
     *,
     progress: Progress | None = None,
 ) -> tuple[BankInfluences, bool]:
-    """The influences of every prototype of a bank, measured and kept; those that are kept already are read.
-
-    Stopped, it goes on where it was.
-    """
+    """The influences of every prototype of a bank, measured and kept; and whether they were kept already."""
     changes, progress = changes or EqualChanges(), progress or Progress()
     first: dict[int, int] = {}
     for patch in range(len(bank.owner)):
@@ -219,18 +207,15 @@ def measure_bank(
     seal = hashlib.sha256(f"{sealed}|{method.name}|{changes}".encode())
     for name in names:
         seal.update(f"|{file_digest(name)}".encode())
-    path = folder / file_of(method.name)
-    with contextlib.suppress(WeightsError):  # not there, or damaged: made anew
-        known = load_influences(path)
+    with contextlib.suppress(ModelError):  # not there, or damaged: made anew
+        known = load_influences(folder / file_of(method.name))
         if known.seal == seal.hexdigest():
             return known, True
-    sums = SumsFile(folder / f".{method.name}.because.checkpoint", seal.hexdigest())
     views = progress.track(_readable(model, names, changes, progress), "Changing pictures", len(names))
-    means = bank_influences(model, method, bank, list(first.values()), changes, pictures=views, checkpoint=sums)
+    means = bank_influences(model, method, bank, list(first.values()), changes, pictures=views)
     said = tuple(method.title_of(bank, patch) for patch in first.values())
     found = BankInfluences(method.name, torch.tensor(list(first)), said, means, sealed, seal.hexdigest())
     found.save(folder)
-    remove(sums.path, CHECKPOINT)
     return found, False
 
 

@@ -32,8 +32,7 @@ def find_prototypes(
 
 def by_priority(fitted: bool = False) -> list[type[Prototypes]]:
     """The methods that are taken without being named, those alone that are fitted where this is wanted."""
-    every = [prototypes[name] for name in prototypes]
-    taken = [method for method in every if method.priority and (method.fitted_by or not fitted)]
+    taken = [m for m in map(prototypes.__getitem__, prototypes) if m.priority and (m.fitted_by or not fitted)]
     return sorted(taken, key=lambda method: -method.priority)
 
 

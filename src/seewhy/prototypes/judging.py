@@ -110,18 +110,12 @@ def judge_neighbours(method: Prototypes, showing: Showing) -> Like:
     """By how many of those shown are of the class explained, and how often held-out pictures with as many are right."""
     of_class = showing.subject.regions_are_of_class or all(g.whole for g in showing.groups)
     measure = showing.model.likeness
-    found = share_of_target(showing, measure) if showing.subject.regions_are_of_class else None
+    here, found = showing.of_target, None
+    if here is not None and measure is not None and measure.limit is not None and showing.subject.regions_are_of_class:
+        band = measure.band(here)
+        found = NeighbourShare(here, measure.limit, nearness(showing.groups), measure.near, band.n, band.right)
     verdict = neighbours_verdict(method.rule, showing, found)
     return showing.like(method, verdict, measure, of_class=of_class, of_target=found)
-
-
-def share_of_target(showing: Showing, measure: LikenessMeasure | None) -> NeighbourShare | None:
-    """How many of those shown carry the class explained; ``None`` where nothing was measured or is shown."""
-    here = showing.of_target
-    if here is None or measure is None or measure.limit is None:
-        return None
-    band = measure.band(here)
-    return NeighbourShare(here, measure.limit, nearness(showing.groups), measure.near, band.n, band.right)
 
 
 def neighbours_verdict(rule: str, showing: Showing, found: NeighbourShare | None) -> Verdict:
@@ -143,18 +137,12 @@ def neighbours_verdict(rule: str, showing: Showing, found: NeighbourShare | None
             f"19 of 20 held-out pictures have {found.near_limit:.2f} or more. {here:.0%} of them are {subject.label}."
         )
         return Verdict("do not rely", figures + rest, rule)
-    level = level_of(showing, found, measure, showing.matters)
-    return Verdict(level, said_of_share(showing, found, "patches") + rest, rule)
-
-
-def level_of(showing: Showing, found: NeighbourShare, measure: LikenessMeasure, matters: bool) -> Level:
-    """By how many are of the class explained; believable only where the places shown matter."""
     band = measure.band(found.share)
-    rate = measure.rate(band)
+    rate, decided = measure.rate(band), subject.label == subject.decision
+    level: Level = "believable" if decided and rate >= BELIEVABLE and showing.matters else "partly"
     if not found.reaches or rate < PARTLY or band.lower <= measure.chance:
-        return "do not rely"
-    decided = showing.subject.label == showing.subject.decision
-    return "believable" if decided and rate >= BELIEVABLE and matters else "partly"
+        level = "do not rely"
+    return Verdict(level, said_of_share(showing, found, "patches") + rest, rule)
 
 
 def said_of_share(showing: Showing, found: NeighbourShare, what: str) -> str:

@@ -31,17 +31,15 @@ NEVER = 1.01
 
 
 class Band(NamedTuple):
-    """Held-out pictures of which about as many neighbours are of the class decided for.
-
-    Attributes:
-        least: smallest part of the neighbours, 0…1; the band ends where the next begins.
-        n: pictures.
-        right: of them, decided rightly.
-    """
+    """``n`` held-out pictures of which a part of ``least`` or more, up to the next band, of the neighbours are of the
+    class decided for, and how many of them were decided rightly."""
 
     least: float
     n: int
     right: int
+
+    def joined(self, higher: Band) -> Band:
+        return Band(self.least, self.n + higher.n, self.right + higher.right)
 
     @property
     def lower(self) -> float:
@@ -51,14 +49,10 @@ class Band(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """What the neighbours of one held-out picture say.
+    """What the neighbours of one held-out picture say: the part of them that carries the class decided for.
 
-    Attributes:
-        share: part of them that carries the class decided for.
-        right: whether that is its class.
-        similarity: of the nearest neighbour, the mean over regions.
-        wrong: the same part for classes that are neither its own nor decided for, each explained by its own regions.
-        chance: part of the bank's patches that carry the class decided for.
+    ``similarity`` is the nearest neighbour's, the mean over regions; ``wrong`` the same part for classes neither its
+    own nor decided for, each explained by its own regions; ``chance`` that of the bank's patches.
     """
 
     share: float
@@ -70,16 +64,11 @@ class Trial(NamedTuple):
 
 @dataclass(frozen=True)
 class LikenessMeasure:
-    """How far neighbours can be trusted.
+    """How far neighbours can be trusted, by ``n`` held-out pictures.
 
-    Attributes:
-        precision: share of neighbours that carry the predicted class, over held-out pictures, 0…1.
-        chance: the same for patches drawn at random from the bank.
-        n: held-out pictures it rests on.
-        limit: part of the neighbours that a wrong class reaches on :data:`WRONG` of the pictures at most; above 1 where
-            it reaches any. ``None`` where this and what follows was not measured.
-        near: similarity of nearest neighbours that all but :data:`FAR` of the pictures have.
-        bands: how often pictures are right, by the part of the neighbours that carry the class decided for.
+    ``precision`` is the share of neighbours that carry the predicted class, ``chance`` the same for patches drawn at
+    random. A wrong class reaches ``limit`` of the neighbours on :data:`WRONG` of the pictures at most, and all but
+    :data:`FAR` of them have neighbours as ``near``; ``None`` where these and the bands were not measured.
     """
 
     precision: float
@@ -94,15 +83,10 @@ class LikenessMeasure:
         """What these say together; ``None`` without any."""
         if not trials:
             return None
+        part, right, similarity, wrong, chance = zip(*trials, strict=True)
+        near = torch.tensor(similarity, dtype=torch.float64).quantile(FAR).item()
         n = len(trials)
-        return cls(
-            sum(one.share for one in trials) / n,
-            sum(one.chance for one in trials) / n,
-            n,
-            limit_of([one.wrong for one in trials], [one.share for one in trials]),
-            torch.tensor([one.similarity for one in trials], dtype=torch.float64).quantile(FAR).item(),
-            bands_of([one.share for one in trials], [one.right for one in trials]),
-        )
+        return cls(sum(part) / n, sum(chance) / n, n, limit_of(wrong, part), near, bands_of(part, right))
 
     @classmethod
     def restore(cls, facts: Mapping[str, Any] | None) -> LikenessMeasure | None:
@@ -131,10 +115,7 @@ class LikenessMeasure:
         return next((band for band in reversed(self.bands) if share >= band.least), self.bands[0])
 
     def rate(self, band: Band) -> float:
-        """Part of a band that is right, with two pictures more of which half are, or fewer where fewer are in all.
-
-        Ten of ten say less than a hundred of a hundred (Laplace's rule of succession).
-        """
+        """Part of a band that is right, by Laplace's rule: two pictures more, of which half are, or fewer if in all."""
         in_all = sum(b.right for b in self.bands) / sum(b.n for b in self.bands)
         return (band.right + 2 * min(0.5, in_all)) / (band.n + 2)
 
@@ -174,14 +155,10 @@ def bands_of(shares_of_class: Sequence[float], right: Sequence[bool], least: int
         while len(found) > 1 and (
             found[-2].n < least or found[-2].right * found[-1].n >= found[-1].right * found[-2].n
         ):
-            found[-2:] = [_joined(*found[-2:])]
+            found[-2:] = [found[-2].joined(found[-1])]
     if len(found) > 1 and found[-1].n < least:
-        found[-2:] = [_joined(*found[-2:])]
+        found[-2:] = [found[-2].joined(found[-1])]
     return tuple(found)
-
-
-def _joined(low: Band, high: Band) -> Band:
-    return Band(low.least, low.n + high.n, low.right + high.right)
 
 
 def predicted_share(bank: Patches, groups: Sequence[Group], predicted: int) -> float | None:

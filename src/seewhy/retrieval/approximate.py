@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import struct
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -83,9 +83,6 @@ class Calibration:
         if self.n_probe > self.n_lists:
             raise ValueError(f"its approximate index looks into {self.n_probe} of {self.n_lists} lists")
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 class Approximate:
     """An inverted file over one column (faiss, ``IVF{4√n},SQ8``, inner product), with exact re-ranking.
@@ -110,10 +107,8 @@ class Approximate:
     ) -> Approximate | None:
         """Fit the lists, fill them, and look into ever more of them until recall is reached; ``None`` where all do not.
 
-        The queries are made of rows that take no part in fitting. What is found counts by its product, so that one of
-        several equal rows is as good as another. Recall is reached when its lower bound is on rows whose nearest, one
-        in 300 of all and 100 at least, are taken away as if they had never been added, and on points in the middle of
-        four rows, each by itself.
+        The queries are made of rows that take no part in fitting, of two kinds. Recall is reached when its lower bound
+        is on each. What is found counts by its product, so that one of several equal rows is as good as another.
         """
         faiss = load_faiss()
         drawn = np.random.default_rng(seed).permutation(rows)
@@ -157,19 +152,15 @@ class Approximate:
         k: int,
         *,
         keep: Bool[np.ndarray, " n"] | None = None,
-        n_probe: int | None = None,
     ) -> tuple[Float[Tensor, "q j"], Int[Tensor, "q j"]]:
-        """The ``k`` nearest as far as they are found: candidates by 8-bit vectors, then exact products.
+        """The ``k`` nearest as far as they are found, by exact products; where fewer are, ``-inf`` and the row -1.
 
-        Where few rows are kept, more lists are looked into. Where fewer than ``k`` are found, the product is ``-inf``
-        and the row -1.
+        Where few rows are kept, more lists are looked into.
         """
-        probes = n_probe or self.calibration.n_probe
-        options: dict[str, Any] = {}
+        probes, options = self.calibration.n_probe, dict[str, Any]()
         if keep is not None:
             probes = math.ceil(probes / max(float(keep.mean()), 1 / self.calibration.n_lists))
-            bits = np.packbits(keep, bitorder="little")
-            options["sel"] = load_faiss().IDSelectorBitmap(bits)
+            options["sel"] = load_faiss().IDSelectorBitmap(np.packbits(keep, bitorder="little"))
         return self._search(matrix, queries, k, nprobe=min(probes, self.calibration.n_lists), **options)
 
     def _search(
@@ -184,9 +175,8 @@ class Approximate:
 
     def save(self, path: Path) -> None:
         """Write to a file, whole or not at all."""
-        faiss = load_faiss()
         try:
-            write_by(path, lambda part: faiss.write_index(self._engine, str(part)))
+            write_by(path, lambda part: load_faiss().write_index(self._engine, str(part)))
         except (RuntimeError, OSError) as error:
             raise DataError(f"{path} cannot be written: {error}. Free some space on that disk.") from error
 
@@ -217,11 +207,7 @@ class _Query:
 
 
 def _strangers(matrix: Matrix, rows: Int[np.ndarray, " m"], queries: Int[np.ndarray, " q"], k: int) -> list[_Query]:
-    """Rows without all that is like them: the nearest of them, which may be of the same picture, taken away.
-
-    A picture that is not in the index has no near-copies there, as a row of it may have: its neighbours are farther,
-    and spread over more lists.
-    """
+    """Rows without the nearest of them, one in 300 of all and 100 at least, which a new picture has not there."""
     n_nearer = min(max(N_NEARER, len(rows) // NEARER), (len(rows) - len(queries)) // 2)
     vectors = torch.from_numpy(np.array(matrix[queries]))
     scores, near = exact_top(matrix, vectors, n_nearer + k + 1, None if len(rows) == len(matrix) else rows)
@@ -268,32 +254,40 @@ def _exactly(
     return scores[:, :k], near.gather(1, order)[:, :k]
 
 
+_HEADER = "<iqqqBi"
+"""What every index of faiss begins with: width, vectors, two numbers not in use, trained, inner products."""
+
+
 def check_file(path: Path, *, width: int, n_lists: int, n_rows: int) -> None:
     """Refuse a file that is no inverted file of 8-bit vectors as faiss writes it, all of it, with a ``ValueError``."""
     with open_regular(path) as (file, size):
         read = _Reader(file, size)
         read.expect("4s", b"IwSq")
-        n = read.header(width)
-        read.expect("<Q", n_lists)
-        read.take("<Q")  # lists looked into, which each search says anew
+        n = read.expect(_HEADER, width, None, None, None, 1, 0)[1]
+        read.expect("<QQ", n_lists, None)  # and lists looked into, which each search says anew
         read.expect("4s", b"IxFI")
-        if n > n_rows or read.header(width) != n_lists:
-            raise ValueError(f"it has {n} vectors of {n_rows}")
+        read.expect(_HEADER, width, n_lists, None, None, 1, 0)
         read.expect("<Q", n_lists * width)
-        read.skip(4 * n_lists * width)
-        read.expect("<B", 0)  # no map from rows to places
-        read.expect("<Q", 0)
-        read.expect("<i", 0)  # 8 bits a number
-        read.take("<if")
+        read.take(4 * n_lists * width)
+        read.expect("<BQ", 0, 0)  # no map from rows to places
+        read.expect("<iif", 0, None, None)  # 8 bits a number
         read.expect("<QQQ", width, width, 2 * width)
-        read.skip(4 * 2 * width)
-        read.expect("<Q", width)
-        read.take("<B")
+        read.take(4 * 2 * width)
+        read.expect("<QB", width, None)
         read.expect("4s", b"ilar")
         read.expect("<QQ", n_lists, width)
-        sizes = read.sizes(n_lists)
-        if int(sizes.sum()) != n or read.at + n * (width + 8) != size:
-            raise ValueError(f"its lists hold {int(sizes.sum())} vectors of {n}")
+        kind, n_sizes = *read.expect("4s", None), *read.expect("<Q", None)
+        is_sparse = kind == b"sprs" and n_sizes <= 2 * n_lists and n_sizes % 2 == 0
+        if (kind, n_sizes) != (b"full", n_lists) and not is_sparse:
+            raise ValueError(f"its {n_lists} lists are told by {kind!r} of {n_sizes}")
+        sizes = np.frombuffer(read.take(8 * n_sizes), "<u8")
+        if is_sparse:  # of those that hold some
+            places, sizes = sizes[::2], sizes[1::2]
+            if (places >= n_lists).any() or len(np.unique(places)) < len(places):
+                raise ValueError("its lists are told twice")
+        held = sum(sizes.tolist())
+        if not 0 <= n <= n_rows or held != n or read.at + n * (width + 8) != size:
+            raise ValueError(f"its lists hold {held} vectors of {n}, and the index has {n_rows}")
 
 
 class _Reader:
@@ -302,47 +296,15 @@ class _Reader:
     def __init__(self, file: BinaryIO, size: int) -> None:
         self.file, self.size, self.at = file, size, 0
 
-    def skip(self, n: int) -> None:
+    def take(self, n: int) -> bytes:
         if n > self.size - self.at:
             raise ValueError("it is cut short")
         self.at += n
-        self.file.seek(self.at)
-
-    def bytes(self, n: int) -> bytes:
-        start = self.at
-        self.skip(n)
-        self.file.seek(start)
         return self.file.read(n)
 
-    def take(self, form: str) -> tuple:
-        return struct.unpack(form, self.bytes(struct.calcsize(form)))
-
-    def expect(self, form: str, *values: object) -> None:
-        start = self.at
-        if (there := self.take(form)) != values:
+    def expect(self, form: str, *values: object) -> tuple:
+        """The next values; ``None`` stands for any."""
+        start, there = self.at, struct.unpack(form, self.take(struct.calcsize(form)))
+        if any(value is not None and value != found for value, found in zip(values, there, strict=True)):
             raise ValueError(f"at byte {start} it has {there} and not {values}")
-
-    def header(self, width: int) -> int:
-        """What every index of faiss begins with; the number of its vectors."""
-        self.expect("<i", width)
-        (n,) = self.take("<q")
-        self.take("<qq")
-        self.expect("<B", 1)  # trained
-        self.expect("<i", 0)  # inner products
-        if n < 0:
-            raise ValueError(f"it has {n} vectors")
-        return n
-
-    def sizes(self, n_lists: int) -> np.ndarray:
-        """Vectors in each list, or in each that has some."""
-        (kind,), (n,) = self.take("4s"), self.take("<Q")
-        if (kind, n) != (b"full", n_lists) and not (kind == b"sprs" and n <= 2 * n_lists and n % 2 == 0):
-            raise ValueError(f"its {n_lists} lists are told by {kind!r} of {n}")
-        sizes = np.frombuffer(self.bytes(8 * n), "<u8")
-        if kind == b"sprs":
-            places, sizes = sizes[::2], sizes[1::2]
-            if (places >= n_lists).any() or len(np.unique(places)) < len(places):
-                raise ValueError("its lists are told twice")
-        if (sizes > np.uint64(self.size)).any():
-            raise ValueError("a list is longer than the file")
-        return sizes
+        return there

@@ -9,6 +9,7 @@ from typing_extensions import TypedDict
 from ..explanation.outputs import Failures
 from ..results import Count, Doc, Share
 from .approximate import Calibration
+from .search import Hit
 
 
 class IndexOutput(TypedDict):
@@ -40,16 +41,6 @@ class Query(TypedDict):
     without: Annotated[str, Doc("words to keep away from; may be empty")]
     weight: Annotated[float, Doc("of the words beside the pictures")]
     centred: Annotated[bool, Doc("whether the index's mean was taken off")]
-
-
-class Hit(TypedDict):
-    id: Annotated[Count, Doc("number in the index")]
-    image: Annotated[str, Doc("file name")]
-    label: Annotated[str, Doc("its class; may be empty")]
-    cosine: Annotated[float, Doc("of the two")]
-    exact: Annotated[bool, Doc("whether no nearer one can have been missed")]
-    copies: Annotated[list[str], Doc("near-duplicates that are not shown beside it")]
-    distance: NotRequired[Annotated[float, Doc("with parts, 0…2; it decides the order")]]
 
 
 class SearchOutput(TypedDict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
@@ -16,7 +16,10 @@ from torch.nn.functional import normalize
 
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import DataError, ImageError, InputError, ModelError
+from ..explanation.result import HIDDEN, Json, Result
+from ..report.blocks import Document
 from ..report.paging import Page
+from ..results import Count, Doc
 from ..spelling import nearest
 from ..types import Failure
 from ..undisturbed import undisturbed
@@ -58,8 +61,6 @@ class Query:
         unlike_weight: of what it should not be like.
         centred: subtract each modality's mean before mixing; words and pictures lie in cones apart.
 
-    Raises:
-        InputError: nothing is asked for, or a weight is negative.
     """
 
     like: One | Sequence[One] = ()
@@ -119,10 +120,7 @@ def composed(
     query: Query,
     means: Callable[[], tuple[Float[Tensor, " d"], Float[Tensor, " d"]]],
 ) -> Float[Tensor, " d"]:
-    """The query of words, and of words and pictures: unit vectors of what it should be like, and of what it should not.
-
-    The means, of pictures and of words, are taken only where they are subtracted.
-    """
+    """The query of words, and of words and pictures: unit vectors of what it should, and should not, be like."""
     nothing = torch.zeros(len(words[0] if words[0] is not None else pictures[0][0]))
     of_pictures, of_words = means() if query.centred else (nothing, nothing)
     like, unlike = (normalize(p.mean(0) - of_pictures, dim=0) if len(p) else nothing for p in pictures)
@@ -131,39 +129,19 @@ def composed(
 
 
 @dataclass(frozen=True)
-class Hit:
-    """One picture that was found.
+class Hit(Result):
+    """One picture that was found, with its thumbnail as JPEG where the index keeps one."""
 
-    Attributes:
-        id: of the index; never given twice.
-        image: file name.
-        label: its class; empty where it has none.
-        cosine: with the query, -1…1; with a whitened index, of whitened vectors.
-        exact: whether every picture was compared, so that no nearer one can have been missed.
-        distance: of spatial search, 0…2; it decides the order where it is there.
-        copies: file names of near-duplicates that are not shown beside it.
-        thumbnail: JPEG; empty where the index keeps none.
-    """
-
-    id: int
-    image: str
-    label: str
-    cosine: float
-    exact: bool
-    distance: float | None = None
-    copies: tuple[str, ...] = ()
-    thumbnail: bytes = field(default=b"", repr=False)
-
-    def to_json(self) -> dict[str, Any]:
-        row: dict[str, Any] = {
-            "id": self.id,
-            "image": self.image,
-            "label": self.label,
-            "cosine": round(min(1.0, max(-1.0, self.cosine)), 6),  # of 1,280 float32 products, it may end above 1
-            "exact": self.exact,
-            "copies": list(self.copies),
-        }
-        return row if self.distance is None else {**row, "distance": round(max(0.0, self.distance), 6)}
+    id: Annotated[Count, Doc("number in the index")]
+    image: Annotated[str, Doc("file name")]
+    label: Annotated[str, Doc("its class; may be empty")]
+    cosine: Annotated[float, Doc("of the two"), Json(digits=6)]
+    exact: Annotated[bool, Doc("whether no nearer one can have been missed")]
+    distance: Annotated[float | None, Doc("with parts, 0…2; it decides the order"), Json(digits=6, optional=True)] = (
+        None
+    )
+    copies: Annotated[tuple[str, ...], Doc("near-duplicates that are not shown beside it")] = ()
+    thumbnail: Annotated[bytes, HIDDEN] = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, repr=False)
@@ -177,10 +155,10 @@ class Results(Page):
         """Whether every picture was compared."""
         return bool(self.data["exact"])
 
-    def to_html(self) -> str:
-        from ..report.search import render_search
+    def document(self) -> Document:
+        from ..report.documents import search_document
 
-        return render_search(self.data, self.hits)
+        return search_document(self.data, self.hits)
 
 
 @dataclass(frozen=True)
@@ -235,7 +213,7 @@ class Searching:
             raise DataError(
                 f"No picture of the index has the class {strange[0]!r}. Did you mean {', '.join(map(repr, near))}?"
             )
-        return self.catalogue.rows_of(labels)
+        return self.catalogue.rows(labels)
 
     def _encoded(self, pictures: Sequence[Any], levels: int) -> list[Encoded]:
         """The query's pictures, with their parts where parts will be compared."""
@@ -285,7 +263,7 @@ class Searching:
         items = self.catalogue.at_rows(matches.rows.tolist())
         hits = [
             (Hit(items[r].id, items[r].name, items[r].label, score, matches.exact, distances.get(r)), items[r])
-            for r, score in zip(matches.rows.tolist(), matches.scores.tolist(), strict=True)
+            for r, score in zip(matches.rows.tolist(), matches.scores.clamp(-1, 1).tolist(), strict=True)  # float32
             if items[r].digest not in own
         ]
         if distances:

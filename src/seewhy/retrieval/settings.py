@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
@@ -91,6 +91,3 @@ class Settings:
         if self.parts == "spatial":
             return [None, *sub_patches(self.levels if levels is None else levels)]
         return [None, *paper_twelve()] if self.parts == "jitter" else [None]
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)

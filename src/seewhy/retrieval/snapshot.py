@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -40,15 +38,8 @@ class Nearest:
 class Snapshot:
     """What a search sees, whatever a writer does meanwhile: one finished step of the index.
 
-    Attributes:
-        version: grows with every step.
-        n_rows: rows written, in use or not.
-        rows: those in use, rising.
-        columns: by name.
-        matrices: their vectors, mapped; each is checked when it is first read.
-        whitening: how ``"whitened"`` was made of ``"look"``; ``None`` without that column.
-        built: the column that ``approximate`` covers.
-        approximate: for large indexes; ``None`` where every row is compared.
+    Of ``n_rows`` written, ``rows`` are in use, rising; ``matrices`` are the columns' vectors. ``whitening`` made
+    ``"whitened"`` of ``"look"``; ``approximate`` covers the column ``built``, in large indexes.
     """
 
     version: int
@@ -65,25 +56,27 @@ class Snapshot:
     def of(cls, catalogue: Catalogue, before: Snapshot | None = None) -> Snapshot:
         """The last finished step, inside :meth:`Catalogue.reading`; what an earlier one checked is not checked again.
 
-        Raises:
-            DataError: a file of the index is cut short or damaged.
-            FileNotFoundError: a file is missing, for example because a writer has just replaced it.
+        ``FileNotFoundError`` where a file is missing, for example because a writer has just replaced it.
         """
         built, whitening = catalogue.get("approximate"), catalogue.get("whitening")
         n_rows, folder, columns, matrices = catalogue.get("n_rows", 0), catalogue.folder, columns_of(catalogue), {}
         for name, column in columns.items():
             earlier = None if before is None else before.matrices.get(name)
             matrices[name] = column.rows(n_rows, has_sums=catalogue.has_sums).trust(earlier)
-        return cls(
-            catalogue.get("version", 0),
-            n_rows,
-            catalogue.rows(),
-            columns,
-            matrices,
-            None if whitening is None else _whitening(inside(folder, whitening["file"], WHITENING), columns),
-            built and built["column"],
-            _approximate(folder, built, columns),
-        )
+        white, fast = None, None
+        if whitening is not None:
+            path = inside(folder, whitening["file"], WHITENING)
+            white = Whitening.load(path)
+            if "whitened" not in columns or white.matrix.shape != (columns["look"].width, columns["whitened"].width):
+                raise DataError(
+                    f"{path} is of other vectors than those of the index: {tuple(white.matrix.shape)}. Make the index "
+                    "again from the pictures."
+                )
+        if built is not None and built["column"] in columns and has_faiss():  # without it every row is compared
+            path, width = inside(folder, built["file"], APPROXIMATE), columns[built["column"]].width
+            fast = Approximate.load(path, Calibration(**built["calibration"]), width, built.get("sha256", ""))
+        version, rows = catalogue.get("version", 0), catalogue.rows()
+        return cls(version, n_rows, rows, columns, matrices, white, built and built["column"], fast)
 
     def check_width(self, column: str, width: int) -> None:
         """Refuse numbers that are not of a column's rows."""
@@ -167,22 +160,3 @@ def check_names(catalogue: Catalogue) -> None:
     for key, pattern in (("whitening", WHITENING), ("approximate", APPROXIMATE)):
         if (entry := catalogue.get(key)) is not None:
             inside(catalogue.folder, entry["file"], pattern)
-
-
-def _whitening(path: Path, columns: dict[str, Column]) -> Whitening:
-    """How ``"whitened"`` was made of ``"look"``, if it can have been."""
-    white = Whitening.load(path)
-    if "whitened" not in columns or white.matrix.shape != (columns["look"].width, columns["whitened"].width):
-        raise DataError(
-            f"{path} is of other vectors than those of the index: {tuple(white.matrix.shape)}. Make the index again "
-            "from the pictures."
-        )
-    return white
-
-
-def _approximate(folder: Path, built: dict[str, Any] | None, columns: dict[str, Column]) -> Approximate | None:
-    """The approximate index, if one was built and its engine is installed; without it every row is compared."""
-    if built is None or built["column"] not in columns or not has_faiss():
-        return None
-    place, width = inside(folder, built["file"], APPROXIMATE), columns[built["column"]].width
-    return Approximate.load(place, Calibration(**built["calibration"]), width, built.get("sha256", ""))

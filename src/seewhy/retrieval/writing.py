@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ from .vectors import BLOCK, N_MOST, Column, Whitening
 if TYPE_CHECKING:
     from ..encoders.base import Encoder
 
+T = TypeVar("T")
 CHUNK = 128
 """Pictures a step: what a kill can cost."""
 STALE = 0.1
@@ -50,13 +51,7 @@ DEAD = 0.25
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture to add.
-
-    Attributes:
-        source: a file name, or pixels in memory.
-        label: its class, if it has one.
-        name: what it is called in the index; left out, the absolute file name.
-    """
+    """One picture to add: a file name or pixels; in the index it is called by its name, or the absolute file name."""
 
     source: One
     label: str = ""
@@ -109,30 +104,22 @@ class Adding:
     @undisturbed
     def add(self, entries: Iterable[Entry], total: int | None = None) -> Change:
         """Add, a step at a time; what a step reported is on the disk."""
-        stream = iter(self.progress.track(entries, "Indexing", total))
-        done = Change()
-        while chunk := list(islice(stream, CHUNK)):
-            done += self._step(chunk)
-        return done
+        return _in_steps(self.progress.track(entries, "Indexing", total), self._step)
 
     @undisturbed
     def add_seen(self, encoded: Iterable[Encoded]) -> Change:
         """Add what was looked at already, a step at a time, without thumbnails."""
-        stream, done = iter(encoded), Change()
-        while chunk := list(islice(stream, CHUNK)):
-            done += self._write([_Fresh(one.name, one.digest, "", self.vectors(one), None) for one in chunk])
-        return done
+        fresh = (_Fresh(one.name, one.digest, "", self.vectors(one), None) for one in encoded)
+        return _in_steps(fresh, self._write)
 
     def _step(self, chunk: Sequence[Entry]) -> Change:
-        odd = [e for e in chunk if not is_unicode(e.key)]
-        for entry in odd:
-            reason = "has a name that is not UTF-8, which an index cannot hold; rename it"
-            self.progress.failed(Failure(entry.key, reason))
-        chunk = [e for e in chunk if is_unicode(e.key)] if odd else chunk
-        named = {e.key: e for e in chunk}
+        named = {e.key: e for e in chunk if is_unicode(e.key)}
+        odd = [e.key for e in chunk if not is_unicode(e.key)]
+        for key in odd:
+            self.progress.failed(Failure(key, "has a name that is not UTF-8, which an index cannot hold; rename it"))
         digests = {name: file_digest(e.source) for name, e in named.items()}
         known = self.catalogue.known("digest", [d for d in digests.values() if d])
-        todo, n_changed, n_same = [], 0, len(chunk) - len(named)
+        todo, n_changed, n_same = [], 0, len(chunk) - len(odd) - len(named)
         for name, entry in named.items():
             there = known.get(digests[name] or "")
             what = "fresh" if there is None else self._settle(there, name, entry)
@@ -167,8 +154,13 @@ class Adding:
         for entry, one in zip(entries, stream, strict=True):
             if isinstance(one, Failure):
                 self.progress.failed(replace(one, image=entry.key))
-            else:
-                yield _Fresh(entry.key, one.digest, entry.label, self.vectors(one), self._thumbnail(one))
+                continue
+            thumbnail = None
+            if one.picture is not None:
+                picture = Image.fromarray(one.picture.pixels)
+                picture.thumbnail((self.settings.thumbnail, self.settings.thumbnail))
+                thumbnail = encode_thumbnail(np.asarray(picture), 80)
+            yield _Fresh(entry.key, one.digest, entry.label, self.vectors(one), thumbnail)
 
     def vectors(self, encoded: Encoded) -> dict[str, Float[Tensor, " d"]]:
         """A picture's row in each column, but for those derived from others."""
@@ -178,13 +170,6 @@ class Adding:
         if self.settings.parts != "none":
             rows["parts"] = normalize(encoded.pooled[1:], dim=1).flatten()
         return rows
-
-    def _thumbnail(self, encoded: Encoded) -> bytes | None:
-        if encoded.picture is None:
-            return None
-        picture = Image.fromarray(encoded.picture.pixels)
-        picture.thumbnail((self.settings.thumbnail, self.settings.thumbnail))
-        return encode_thumbnail(np.asarray(picture), 80)
 
     def _write(self, fresh: Sequence[_Fresh]) -> Change:
         """One step: the vectors first, then the catalogue that makes them count."""
@@ -199,6 +184,13 @@ class Adding:
             first = self.catalogue.need("n_rows") - len(new)
             self.catalogue.put((first + i, f.name, f.digest, f.label, f.thumbnail) for i, f in enumerate(new))
         return Change(len(new) - n_updated, n_updated, len(fresh) - len(new))
+
+
+def _in_steps(stream: Iterable[T], step: Callable[[list[T]], Change]) -> Change:
+    source, done = iter(stream), Change()
+    while chunk := list(islice(source, CHUNK)):
+        done += step(chunk)
+    return done
 
 
 @undisturbed
@@ -305,7 +297,7 @@ def build(catalogue: Catalogue, settings: Settings, progress: Progress, rebuild:
     entry = {
         "column": now.main,
         "file": name,
-        "calibration": figures.to_json(),
+        "calibration": asdict(figures),
         "sha256": file_sha256(catalogue.folder / name),
         "n_gone": now.n_rows - len(now.rows),
     }

@@ -1,4 +1,4 @@
-"""Tensors in files, with SeeWhy's mark and a sum of theirs; and dataclasses as tensors, checked by their types."""
+"""Tensors in files: written with SeeWhy's mark and a sum of theirs; in the cache, made again where they are damaged."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import torch
 from safetensors.torch import save
@@ -22,7 +19,6 @@ from .marks import MADE_BY
 from .output import write_atomic
 from .reading import SUM, read_tensors, tensors_sum
 
-T = TypeVar("T")
 _log = logging.getLogger("seewhy")
 
 
@@ -91,43 +87,3 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def tensors_of(part: Any, prefix: str = "") -> dict[str, Tensor]:
-    """Every field of a dataclass that is a tensor, by its name behind the prefix."""
-    found = {f"{prefix}{f.name}": getattr(part, f.name) for f in fields(part)}
-    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
-
-
-def rebuilt(
-    kind: type[T], tensors: Mapping[str, Tensor], prefix: str = "", sizes: Mapping[str, int] | None = None, **given: Any
-) -> T:
-    """The dataclass of these tensors and what else is given; a field that is in neither must have a default."""
-    values = dict(given)
-    for f in fields(kind):  # type: ignore[arg-type]
-        name = f"{prefix}{f.name}"
-        if f.name in values or (name not in tensors and (f.default, f.default_factory) != (MISSING, MISSING)):
-            continue
-        values[f.name] = tensors[name]
-    lengths, of_fields = dict(sizes or {}), cast("Any", kind)
-    for name, hint in _axes(of_fields).items():
-        if isinstance(value := values.get(name), Tensor):
-            check_axes(f"{prefix}{name}", value, hint, lengths)
-    return kind(**values)
-
-
-def check_axes(name: str, tensor: Tensor, hint: Any, lengths: dict[str, int]) -> None:
-    """Refuse a tensor that is not as its type says; axes of the same name are as long as each other."""
-    axes = hint.dim_str.split()
-    if str(tensor.dtype).removeprefix("torch.") not in hint.dtypes or tensor.ndim != len(axes):
-        raise ValueError(f"{name} is {tensor.dtype} {tuple(tensor.shape)}")
-    for axis, length in zip(axes, tensor.shape, strict=True):
-        expected = int(axis) if axis.isdecimal() else lengths.setdefault(axis, length)
-        if length != expected:
-            raise ValueError(f"{name} is {tuple(tensor.shape)}, not ({hint.dim_str.strip()}) with {axis} = {expected}")
-
-
-@cache
-def _axes(kind: type) -> dict[str, Any]:
-    hints = {name: (hint, *get_args(hint)) for name, hint in get_type_hints(kind).items()}
-    return {name: h for name, kinds in hints.items() for h in kinds if hasattr(h, "dim_str")}

@@ -10,7 +10,7 @@ from ...registry import Registry
 from ...storage.output import check_file, make_folder, write
 from .base import BoxData, BoxedPicture, BoxRecord, LeftOut
 
-box_formats: Registry[Any] = Registry("box format", __name__, ("coco", "csv", "voc", "yolo"))
+box_formats: Registry[Any] = Registry("box format", __name__, ("formats",))
 
 __all__ = ["BoxData", "BoxRecord", "BoxedPicture", "LeftOut", "box_formats", "load_boxes", "save_boxes"]
 
@@ -21,7 +21,6 @@ def load_boxes(source: str | Path, *, format: str | None = None, pictures: str |
 
     Boxes without area, outside the picture or of an unknown class are left out, each named in ``left_out``; those that
     reach beyond the picture are cut at its edge; pictures that are not there are named in ``missing``.
-    The rest is read.
 
     Args:
         source: a COCO file, a folder with YOLO's labels and names, a folder of VOC's files, or a table.
@@ -54,10 +53,10 @@ def has_boxes(path: Path) -> bool:
 
 @checked
 def save_boxes(data: BoxData, folder: str | Path, *, format: str = "coco", force: bool = False) -> list[Path]:
-    """Write boxes into a folder.
+    """Write boxes into a folder, but for those that were left out.
 
     Args:
-        data: what is written; boxes that were left out are not.
+        data: what is written.
         folder: made if it is not there.
         format: a registered name, such as ``"coco"``.
         force: write over files of others.

@@ -11,12 +11,12 @@ from typing import Any
 
 from ...errors import DataError, ImageError
 from ..images import upright_size
-from ..regions import Box
-from ..samples import Sample, Samples, gathered, some
+from ..samples import Box, Sample, Samples, gathered, some
 from ..sources import SUFFIXES, natural_key
 
 Corners = tuple[float, float, float, float]
 """``(left, top, right, bottom)`` in pixels of the upright picture, not rounded."""
+Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -28,22 +28,17 @@ class BoxRecord:
     score: float | None = None
     ignored: bool = False
 
-    @property
-    def area(self) -> float:
-        left, top, right, bottom = self.box
-        return (right - left) * (bottom - top)
-
 
 @dataclass(frozen=True)
 class BoxedPicture:
     """A picture and its boxes."""
 
     image: str
-    size: tuple[int, int] | None
+    size: Size | None
     boxes: tuple[BoxRecord, ...] = ()
 
     @property
-    def known_size(self) -> tuple[int, int]:
+    def known_size(self) -> Size:
         """Width and height; ``DataError`` where neither the file of boxes nor the picture says them."""
         if self.size is None:
             raise DataError(
@@ -62,6 +57,9 @@ class LeftOut:
     label: str
     values: tuple[float, ...]
     why: str
+
+    def __str__(self) -> str:
+        return f"{self.where} ({self.label}: {', '.join(f'{v:g}' for v in self.values)})"
 
 
 @dataclass(frozen=True)
@@ -99,12 +97,11 @@ class BoxData:
         """The same as samples, whose boxes are fractions of the picture."""
         items = []
         for one in self.pictures:
-            width, height = one.known_size
-            boxes = tuple(
-                Box((b.box[0] / width, b.box[1] / height, b.box[2] / width, b.box[3] / height), b.label)
-                for b in one.boxes
-            )
-            items.append(Sample(one.image, boxes=boxes))
+            (width, height), boxes = one.known_size, []
+            for b in one.boxes:
+                left, top, right, bottom = b.box
+                boxes.append(Box((left / width, top / height, right / width, bottom / height), b.label))
+            items.append(Sample(one.image, boxes=tuple(boxes)))
         return gathered(items, self.notes)
 
 
@@ -112,8 +109,8 @@ class BoxData:
 class _Gathered:
     """A picture while its file of boxes is read: its size as it has it, its size, and how what is stated differs."""
 
-    own: tuple[int, int] | None
-    size: tuple[int, int] | None = None
+    own: Size | None
+    size: Size | None = None
     differs: str = ""
     boxes: list[BoxRecord] = field(default_factory=list)
 
@@ -129,7 +126,7 @@ class Gathering:
         self._left_out: list[LeftOut] = []
         self._cut: list[str] = []
 
-    def picture(self, image: str, stated: tuple[int, int] | None = None) -> tuple[int, int] | None:
+    def picture(self, image: str, stated: Size | None = None) -> Size | None:
         """A picture, with or without boxes to come; its size, as it has it or else as the file states it."""
         one = self._pictures.get(image)
         if one is None:
@@ -143,9 +140,6 @@ class Gathering:
             one.differs = f"stated {stated[0]} by {stated[1]}, is {one.own[0]} by {one.own[1]}{turned}"
         one.size = one.own or one.size or stated
         return one.size
-
-    def has(self, image: str) -> bool:
-        return image in self._pictures
 
     def leave_out(self, where: str, image: str, label: str, values: Sequence[float], why: str) -> None:
         self._left_out.append(LeftOut(where, image, label, tuple(values), why))
@@ -168,42 +162,36 @@ class Gathering:
 
     def done(self) -> BoxData:
         """All that was read."""
+        others = [f"{Path(image).name} ({one.differs})" for image, one in self._pictures.items() if one.differs]
         if not self._pictures:
             raise DataError(
                 f"{self.source} names no picture. At least one was expected, be it without boxes. Give another file."
             )
-        others = [f"{Path(image).name} ({one.differs})" for image, one in self._pictures.items() if one.differs]
         if len(others) == len(self._pictures):
             raise DataError(
                 f"{self.source} states sizes that its pictures do not have: {some(others, 3)}. Boxes on the pictures "
                 "as they are were expected. Export it again from these pictures, saved upright, or give those that it "
                 "was made of."
             )
-        kept = {image: one for image, one in self._pictures.items() if not one.differs}
-        pictures = tuple(BoxedPicture(image, one.size, tuple(one.boxes)) for image, one in kept.items())
+        fitting = [(image, one) for image, one in self._pictures.items() if not one.differs]
+        pictures = tuple(BoxedPicture(image, one.size, tuple(one.boxes)) for image, one in fitting)
         used = {b.label for p in pictures for b in p.boxes}
         classes = (*self.classes, *sorted(used - set(self.classes), key=natural_key))
         missing = tuple(p.image for p in pictures if not os.path.exists(p.image))
-        notes = [*self.notes]
-        if others:
-            notes.append(
-                f"{len(others)} picture(s) left out, as the size stated is not theirs and the boxes would lie "
-                f"elsewhere: {some(others, 3)}"
-            )
-        for why in dict.fromkeys(o.why for o in self._left_out):
-            those = [o for o in self._left_out if o.why == why]
-            places = [f"{o.where} ({o.label}: {', '.join(f'{v:g}' for v in o.values)})" for o in those]
-            notes.append(f"{len(those)} box(es) left out, each of which {why}: {some(places, 3)}")
-        if self._cut:
-            notes.append(f"{len(self._cut)} box(es) cut at the edge of the picture: {some(self._cut, 3)}")
-        if missing:
-            notes.append(f"{len(missing)} picture(s) are not there: {some(missing, 3)}")
+        counted: list[tuple[str, Sequence[object]]] = [
+            ("picture(s) left out, as the size stated is not theirs and the boxes would lie elsewhere", others)
+        ]
+        reasons = dict.fromkeys(o.why for o in self._left_out)
+        because = ((why, [o for o in self._left_out if o.why == why]) for why in reasons)
+        counted += [(f"box(es) left out, each of which {why}", boxes) for why, boxes in because]
+        counted += [("box(es) cut at the edge of the picture", self._cut), ("picture(s) are not there", missing)]
+        notes = [*self.notes, *(f"{len(of)} {what}: {some([*map(str, of)], 3)}" for what, of in counted if of)]
         if without := [c for c in classes if c not in used]:
             notes.append(f"{len(without)} class(es) have no box: {some(without)}")
         return BoxData(pictures, classes, tuple(self._left_out), missing, tuple(notes))
 
 
-def _placed(box: Corners, size: tuple[int, int] | None) -> tuple[str | None, Corners]:
+def _placed(box: Corners, size: Size | None) -> tuple[str | None, Corners]:
     """What is wrong with a box, if it cannot be used; and the box within the picture."""
     left, top, right, bottom = box
     if not all(map(math.isfinite, box)):
@@ -222,29 +210,24 @@ def find_picture(name: str, folders: Iterable[Path]) -> str:
     """The picture of a name in the first folder that has it; where none has, as it would be in the first."""
     names = [name] if name.lower().endswith(SUFFIXES) else [name + s for s in (*SUFFIXES, *map(str.upper, SUFFIXES))]
     folders = list(folders)
-    for folder in folders:
-        for one in names:
-            if os.path.isfile(folder / one):
-                return str(folder / one)
-    return str(folders[0] / name)
+    there = (str(folder / one) for folder in folders for one in names if os.path.isfile(folder / one))
+    return next(there, str(folders[0] / name))
 
 
 def near(path: Path, pictures: Path | None) -> list[Path]:
     """Folders where the pictures of a file of boxes may be."""
-    here = path if path.is_dir() else path.parent
     if pictures is not None:
         return [pictures]
+    here = path if path.is_dir() else path.parent
     beside = [here, here.parent]
     part = path.stem.rpartition("_")[2]  # instances_val2017.json
     return [*beside, *(folder / name for folder in beside for name in ("images", "JPEGImages", part))]
 
 
-def whole_size(width: Any, height: Any) -> tuple[int, int] | None:
+def whole_size(width: Any, height: Any) -> Size | None:
     """A size as a file states it; ``None`` where it does not."""
     found = number(width), number(height)
-    if all(f >= 1 and f == int(f) for f in found if math.isfinite(f)) and all(map(math.isfinite, found)):
-        return int(found[0]), int(found[1])
-    return None
+    return (int(found[0]), int(found[1])) if all(f >= 1 and f.is_integer() for f in found) else None
 
 
 def number(value: Any) -> float:
@@ -255,15 +238,6 @@ def number(value: Any) -> float:
         return float(value)
     except (TypeError, ValueError, OverflowError):
         return math.nan
-
-
-def written(value: float) -> str:
-    """A number as short as it can be read back.
-
-    >>> written(12.0), written(0.1)
-    ('12', '0.1')
-    """
-    return str(int(value)) if value == int(value) else repr(float(value))
 
 
 def from_folder(image: str, folder: Path) -> str:
@@ -283,10 +257,9 @@ def stems(pictures: Sequence[BoxedPicture]) -> list[str]:
     names = [Path(os.path.relpath(p, common)).as_posix() for p in plain]
     owner: dict[str, str] = {}
     for name, one in zip(names, pictures, strict=True):
-        if name.casefold() in owner:
+        if (other := owner.setdefault(name.casefold(), one.image)) != one.image:
             raise DataError(
-                f"The pictures {owner[name.casefold()]} and {one.image} are called alike but for their endings. One "
-                "file of boxes for each was expected, which is named after its picture. Rename one, or write COCO."
+                f"The pictures {other} and {one.image} are called alike but for their endings. One file of boxes for "
+                "each was expected, which is named after its picture. Rename one, or write COCO."
             )
-        owner[name.casefold()] = one.image
     return names

@@ -1,0 +1,58 @@
+"""Dataclasses as tensors: their fields say which there are, and the axes in their types what must fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from functools import cache
+from typing import Any, TypeVar, cast, get_args, get_type_hints
+
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+def tensors_of(part: Any, prefix: str = "") -> dict[str, Tensor]:
+    """Every field that is a tensor, by its name behind the prefix."""
+    found = {f"{prefix}{f.name}": getattr(part, f.name) for f in fields(part)}
+    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+
+
+def rebuilt(
+    kind: type[T], tensors: Mapping[str, Tensor], prefix: str = "", sizes: Mapping[str, int] | None = None, **given: Any
+) -> T:
+    """The dataclass of these tensors and what else is given; a field that is in neither must have a default.
+
+    Raises:
+        KeyError: a tensor is missing.
+        ValueError: one is of another kind of numbers, or its axes are not as long as its type and the others say.
+    """
+    values = dict(given)
+    for f in fields(kind):  # type: ignore[arg-type]
+        name = f"{prefix}{f.name}"
+        if f.name in values or (name not in tensors and (f.default, f.default_factory) != (MISSING, MISSING)):
+            continue
+        values[f.name] = tensors[name]
+    lengths, of_fields = dict(sizes or {}), cast("Any", kind)
+    for name, hint in _axes(of_fields).items():
+        if isinstance(value := values.get(name), Tensor):
+            check_axes(f"{prefix}{name}", value, hint, lengths)
+    return kind(**values)
+
+
+def check_axes(name: str, tensor: Tensor, hint: Any, lengths: dict[str, int]) -> None:
+    """Refuse a tensor that is not as its type says; axes of the same name are as long as each other."""
+    axes = hint.dim_str.split()
+    if str(tensor.dtype).removeprefix("torch.") not in hint.dtypes or tensor.ndim != len(axes):
+        raise ValueError(f"{name} is {tensor.dtype} {tuple(tensor.shape)}")
+    for axis, length in zip(axes, tensor.shape, strict=True):
+        expected = int(axis) if axis.isdecimal() else lengths.setdefault(axis, length)
+        if length != expected:
+            raise ValueError(f"{name} is {tuple(tensor.shape)}, not ({hint.dim_str.strip()}) with {axis} = {expected}")
+
+
+@cache
+def _axes(kind: type) -> dict[str, Any]:
+    """The tensor type of each field that has one."""
+    hints = {name: (hint, *get_args(hint)) for name, hint in get_type_hints(kind).items()}
+    return {name: h for name, kinds in hints.items() for h in kinds if hasattr(h, "dim_str")}
