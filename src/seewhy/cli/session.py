@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PART = r"\.(plain|[0-9.]+(e-?[0-9]+)?)"
+COLUMNS = ("image", "label", "text", "split")
 DEFAULT_ENCODER = "lite0"
 """One that is the same is the same as none, and then a saved classifier's own embedded one is taken."""
 
@@ -59,7 +60,8 @@ class Session:
         self.encoder_names = [name if focus is None else f"{name}#{focus}" for name in encoder or [DEFAULT_ENCODER]]
         self.engine, self.store_name, self.group, self.force = engine, store, group, force
         self.as_json, self.quiet, self.seed_given = json, quiet, seed
-        self.columns = _pairs("--column", column, ("image", "label", "text", "split"))
+        form = "image, label, text or split, and a column's name after =, were"
+        self.columns = _joined(assignments("--column", column, form, "--column label=kind", COLUMNS))
         self.settings = settings(set_)
 
     @property
@@ -242,28 +244,26 @@ def settings(given: Sequence[str] | None) -> dict[str, str]:
     >>> settings(["n_masks=2000", "shots=1", "shots=4"])
     {'n_masks': '2000', 'shots': '1,4'}
     """
-    values: dict[str, str] = {}
-    for text in given or ():
-        name, equals, value = (part.strip() for part in text.partition("="))
-        name = name.replace("-", "_")
-        if not (name and equals and value):
-            raise InputError(f"--set was given {text!r}. NAME=VALUE was expected. For example: --set n_masks=2000")
-        values[name] = f"{values[name]},{value}" if name in values else value
-    return values
+    pairs = assignments("--set", given, "NAME=VALUE was", "--set n_masks=2000")
+    return _joined((name.replace("-", "_"), value) for name, value in pairs)
 
 
-def _pairs(option: str, given: Sequence[str] | None, known: Sequence[str]) -> dict[str, str]:
-    """``WHAT=COLUMN`` as a dictionary; another column of the same is added after a comma."""
-    pairs: dict[str, str] = {}
+def assignments(
+    option: str, given: Sequence[str] | None, form: str, example: str, known: Sequence[str] | None = None
+) -> Iterator[tuple[str, str]]:
+    """``NAME=VALUE`` as pairs; a name is one of those known, if any are named."""
     for text in given or ():
         name, _, value = (part.strip() for part in text.partition("="))
-        if name not in known or not value:
-            raise InputError(
-                f"{option} was given {text!r}. {', '.join(known[:-1])} or {known[-1]}, and a column's name after =, "
-                f"were expected. For example: {option} label=kind"
-            )
-        pairs[name] = f"{pairs[name]},{value}" if name in pairs else value
-    return pairs
+        if not (name and value) or (known is not None and name not in known):
+            raise InputError(f"{option} was given {text!r}. {form} expected. For example: {example}")
+        yield name, value
+
+
+def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name, value in pairs:
+        values[name] = f"{values[name]},{value}" if name in values else value
+    return values
 
 
 def remove_checkpoints(checkpoint: Path) -> None:

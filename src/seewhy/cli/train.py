@@ -14,7 +14,7 @@ from ..errors import InputError, MissingExtraError
 from ..progress import duration
 from . import options
 from .fit import recipe_from
-from .session import Session
+from .session import Session, assignments
 from .terminal import Terminal
 
 if TYPE_CHECKING:
@@ -151,12 +151,7 @@ def by_column(given: Sequence[str]) -> dict[str, list[str]]:
     {'colour': ['the colour', 'what colour is it?'], 'kind': ['its kind']}
     """
     wordings: dict[str, list[str]] = {}
-    for text in given:
-        column, _, words = (part.strip() for part in text.partition("="))
-        if not (column and words):
-            raise InputError(
-                f"--instruction was given {text!r}. COLUMN=WORDS was expected. For example: colour='the colour'"
-            )
+    for column, words in assignments("--instruction", given, "COLUMN=WORDS was", "colour='the colour'"):
         wordings.setdefault(column, []).append(words)
     return wordings
 
