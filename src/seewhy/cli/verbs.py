@@ -31,11 +31,7 @@ LETTERS = {
     "output": "-o", "model": "-m", "labels": "-l", "encoder": "-e", "method": "-M", "image": "-i", "text": "-t",
     "writer": "-w", "quiet": "-q",
 }  # fmt: skip
-BEGIN = {
-    "output": "Where to write. ",
-    "model": "A saved model. ",
-    "method": "How it is made, by its name. ",
-}
+BEGIN = {"output": "Where to write. ", "model": "A saved model. ", "method": "How it is made, by its name. "}
 """What every verb's help of an option begins with."""
 EVERY = "Options of every command"
 PANELS = {
