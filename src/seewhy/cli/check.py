@@ -12,6 +12,7 @@ import typer
 
 from ..bounds import Bound
 from ..errors import InputError, UnknownNameError, needs
+from ..storage.output import check_apart, check_file, write
 from .places import check_report, csv_row
 from .session import Session
 from .terminal import say
@@ -48,7 +49,6 @@ def check(
 
 def _labels(session: Session) -> NoReturn:
     from ..pictures.samples import load_pictures
-    from ..storage.output import check_file, write
     from ..studies.inspection.check import COLUMNS, Check
 
     o = session.given
@@ -157,7 +157,6 @@ def _texts(session: Session) -> NoReturn:
 def _clean(session: Session, how: dict[str, Any]) -> NoReturn:
     from ..language.pairs import clean
     from ..language.pairs.checking import beside, check_place
-    from ..storage.output import check_apart
 
     output, pairs = session.given.output, session.given.data
     for place in (output, beside(output)):

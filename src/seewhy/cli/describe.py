@@ -13,6 +13,7 @@ import typer
 
 from ..bounds import Bound, Count, NotNegative, check_fields
 from ..errors import DataError, InputError
+from ..storage.output import check_file
 from . import options
 from .session import Session
 from .terminal import say
@@ -104,7 +105,6 @@ def write(
     """Visual descriptors of each class. What a model wrote is to be read and edited: the file is yours."""
     from ..language.questions import as_descriptions, class_prompt, write_classes
     from ..language.writers import WriterError
-    from ..storage.output import check_file
 
     if pairs:
         _write_pairs(session, Path(data), output, kind, model, labels, (writer, base_url, dry_run))
@@ -136,7 +136,6 @@ def _write_pairs(
 ) -> NoReturn:
     from ..language.questions import Pair, confusable_pairs, pair_prompt, write_pairs, write_pairs_file
     from ..pictures.sources import list_pictures
-    from ..storage.output import check_file
 
     n_texts, most, top = session.take("n_texts", "most", "top")
     n_texts = 5 if n_texts is None else n_texts
@@ -198,7 +197,6 @@ def match(
     from ..descriptions.base import Descriptions
     from ..language.matching import Match, match_to_file, short_prompt, specificity
     from ..language.matching import say as told
-    from ..storage.output import check_file
 
     how = session.make(Match, rest=False)
     writing = session.make(Writing, writer=writer, base_url=base_url)

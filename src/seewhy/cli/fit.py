@@ -9,8 +9,12 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
-from ..errors import InputError
+from ..errors import InputError, ModelError
+from ..parameters import settings_of
 from ..printable import printable
+from ..storage.marks import CHECKPOINT
+from ..storage.output import check_checkpoint, make_folder, remove
+from ..types import Failure
 from . import options
 from .session import Session
 from .terminal import table
@@ -99,7 +103,6 @@ def _fit_classifier(session: Session) -> None:
     from ..classifiers.certainty import held_out_lines
     from ..classifiers.saving import ARCHIVE
     from ..language.matching import read_captions
-    from ..storage.output import check_checkpoint
 
     o, output = session.given, session.given.output
     ARCHIVE.check(output)
@@ -126,7 +129,6 @@ def _fit_classifier(session: Session) -> None:
 
 def recipe_from(session: Session, name: str, **given: Any) -> Any:
     from ..classifiers import classifiers
-    from ..parameters import settings_of
 
     cls = classifiers[name]
     if not hasattr(cls, "fit"):
@@ -145,8 +147,6 @@ def _fit_explainer(session: Session) -> None:
     from ..attributions.t_tame_training import FitTTAME, explainer_folder
     from ..pictures.samples import TABLES
     from ..pictures.sources import list_pictures
-    from ..storage.marks import CHECKPOINT
-    from ..storage.output import check_checkpoint, make_folder, remove
 
     epochs, steps, batch_size, lr, paper = session.take("epochs", "steps", "batch_size", "lr", "paper")
     o, data, method = session.given, session.given.data, session.given.method or "t_tame"
@@ -202,7 +202,6 @@ def _fit_segmenter(session: Session) -> None:
 def _fit_detector(session: Session) -> None:
     from ..dense.detection.fit import FOLDS, beside, fit_detector, methods_for
     from ..dense.saving import DETECTORS, save_detector
-    from ..storage.output import remove
 
     folds, precision = session.take("folds", "precision")
     o, output, method = session.given, session.given.output, session.given.method or AUTO
@@ -302,7 +301,6 @@ def _folder(classifier: Classifier, cls: type[Prototypes], because: bool, output
 def _check_banks(folder: Path, cls: type[Prototypes], because: bool) -> None:
     from ..prototypes.bank_influences import file_of
     from ..prototypes.fitted import check_bank, file_name
-    from ..storage.output import check_checkpoint
 
     if cls.fitted_by:
         check_bank(folder, file_name(cls.name))
@@ -322,11 +320,7 @@ def _fitted(
 ) -> tuple[dict[str, Any], list[str]]:
     """The prototypes for JSON and for people; those that are there, of the same making, are not made again."""
     from ..attributions.explainers import classifier_digest
-    from ..errors import ModelError
     from ..prototypes.fitted import file_name
-    from ..storage.marks import CHECKPOINT
-    from ..storage.output import remove
-    from ..types import Failure
 
     seal, path = fit.seal(classifier, pictures), folder / file_name(cls.name)
     bank: FittedBank | None = None

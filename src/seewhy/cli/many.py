@@ -16,7 +16,9 @@ import typer
 
 from ..bounds import Count, NotNegative, check_fields
 from ..errors import InputError
+from ..progress import Progress
 from ..scale.work import Opened, Row, Work, arrow
+from ..threads import n_cores
 from ..types import Failure
 from .options import resolve
 
@@ -51,7 +53,6 @@ class Spread:
         if address is None:
             return None
         from ..scale.on_ray import Cluster
-        from ..threads import n_cores
 
         here = self.threads or n_cores() if address == "local" else (self.threads or 1) * workers
         return Cluster(address, workers, max(1, here // workers), self.gpus)
@@ -80,7 +81,6 @@ class ClassifierChoice:
             return chosen
         from ..classifiers.words import measured_on
         from ..pictures.samples import load_samples
-        from ..progress import Progress
 
         return measured_on(chosen, load_samples(self.validation), None, Progress())
 

@@ -11,6 +11,7 @@ import typer
 
 from ..bounds import Bound
 from ..errors import DataError, InputError, needs
+from ..storage.output import check_file
 from . import options
 from .check import export_corrected, label_columns, serve_desk
 from .session import Session
@@ -47,7 +48,6 @@ def app(
 ) -> None:
     """Serve the page: drop a picture, see the card, point at words and heat, edit words, compare, browse mistakes."""
     from ..service.app import make_app
-    from ..storage.output import check_file
 
     if annotate is not None:
         _annotate(session)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..bounds import Count
 from ..errors import InputError
 from ..printable import percent, printable, spreadsheet_safe
+from ..storage.output import check_file
 from ..types import Failure
 from .places import csv_row, write_lines
 from .session import Session
@@ -49,7 +50,6 @@ def predict(
     from ..classifiers.certainty import check_level
     from ..classifiers.linear.jitter import predict_views
     from ..classifiers.words import measured_on
-    from ..storage.output import check_file
 
     (batch_size,) = session.take("batch_size")
     if parquet:
@@ -95,7 +95,6 @@ def _findings(
     session: Session, pictures: list[str], findings: list[str], absent: list[str] | None, form: str, output: Path | None
 ) -> NoReturn:
     from ..classifiers.prompt_pairs import PromptPairs
-    from ..storage.output import check_file
 
     for name in session.was_given(NOT_BESIDE_FINDINGS):
         raise InputError(

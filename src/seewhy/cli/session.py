@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 import typer
 
 from ..bounds import Bound
-from ..errors import InputError
+from ..errors import InputError, UnknownNameError
+from ..parameters import configured, settings_of, value_of
+from ..storage.marks import CHECKPOINT
+from ..storage.output import check_checkpoint, make_folder, remove
 from .settings import SETTINGS, Own
 from .terminal import Terminal, say
 
@@ -145,8 +148,6 @@ class Session:
         """What has fields: those given, where they are not ``None``, and those that ``--set`` names.
 
         ``rest`` says that nothing takes settings after it, so one that is no field is an error."""
-        from ..parameters import configured, settings_of
-
         known = {one.name for one in settings_of(cls)}
         values = {name: value for name, value in given.items() if value is not None}
         if "seed" in known and self.seed_given is not None:
@@ -160,8 +161,6 @@ class Session:
 
     def take(self, *names: str) -> tuple[Any, ...]:
         """Settings that are fields of nothing, by ``settings.py``."""
-        from ..parameters import value_of
-
         own: dict[str, Own] = {n: o for part in SETTINGS[self.verb] if isinstance(part, dict) for n, o in part.items()}
         return tuple(
             value_of(self.verb, name, self.settings.pop(name), own[name].kind)
@@ -171,8 +170,6 @@ class Session:
         )
 
     def finish_settings(self) -> None:
-        from ..errors import UnknownNameError
-
         for name in self.settings:
             known = [n for part in SETTINGS.get(self.verb, ()) for n in _names(part)]
             if not known:
@@ -190,8 +187,6 @@ class Session:
     @contextmanager
     def checkpoint(self, output: Path) -> Iterator[Path]:
         """What a run that is stopped goes on from, beside what it makes; it goes when that is there."""
-        from ..storage.output import check_checkpoint, make_folder
-
         make_folder(output.parent)
         checkpoint = check_checkpoint(output.parent / f".{output.name}.checkpoint")
         yield checkpoint
@@ -208,8 +203,6 @@ class Session:
         page = None
         if place is not None:
             if name is not None:
-                from ..storage.output import make_folder
-
                 make_folder(place)
                 found.save(place / f"{name}.json", force=self.force)
                 place = place / f"{name}.html"
@@ -268,9 +261,6 @@ def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 def remove_checkpoints(checkpoint: Path) -> None:
     """What a fit would have gone on from: the file, and those of its parts."""
-    from ..storage.marks import CHECKPOINT
-    from ..storage.output import remove
-
     for name in os.listdir(checkpoint.parent):
         if name == checkpoint.name or re.fullmatch(re.escape(checkpoint.name) + PART, name):
             remove(checkpoint.parent / name, CHECKPOINT)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..parameters import documented, in_words, settings_of, written
+
 
 @dataclass(frozen=True)
 class Own:
@@ -149,8 +151,6 @@ def settings_text() -> str:
 
 def _rows(part: str | dict[str, Own]) -> list[dict[str, str]]:
     from pkgutil import resolve_name
-
-    from ..parameters import documented, in_words, settings_of, written
 
     if isinstance(part, dict):
         rows = [(name, in_words(own.kind), written(own.preset), own.help) for name, own in part.items()]

@@ -12,6 +12,7 @@ import typer
 
 from ..bounds import Count
 from ..errors import DataError, InputError
+from ..storage.output import working_folder
 from . import options
 from .places import check_report
 from .session import Session
@@ -45,7 +46,6 @@ def faithfulness(
     output: Path | None = None,
 ) -> None:
     """Which explanations of this model can be believed? Stopped, it goes on where it was."""
-    from ..storage.output import working_folder
     from ..studies.faithfulness import FaithfulnessStudy
 
     check_report(output, "study", session.force)

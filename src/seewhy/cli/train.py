@@ -11,6 +11,7 @@ import typer
 
 from ..bounds import Count, Part
 from ..errors import InputError, MissingExtraError
+from ..parameters import configured, hints_of, value_of
 from ..progress import duration
 from . import options
 from .fit import recipe_from
@@ -116,7 +117,6 @@ def _way(session: Session, objective: str, instruction: list[str] | None, *, all
     from ..learning.api import way_of
     from ..learning.objectives import objectives
     from ..learning.pretrain import Pretrain
-    from ..parameters import configured, hints_of, value_of
 
     context = session.context
     settings = {name: context.params[name] for name in session.was_given(n for n in BY_OPTION if n in context.params)}
