@@ -74,7 +74,7 @@ def examine() -> dict[str, Any]:
     from ..encoders.engines import available_engines
 
     try:
-        cache = {"cache": str(cache_dir()), "cache_note": ""}
+        cache: dict[str, str | None] = {"cache": str(cache_dir()), "cache_note": ""}
     except DataError as error:
         cache = {"cache": None, "cache_note": str(error)}
     return {
