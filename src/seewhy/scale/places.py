@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
-from ..errors import DataError, SeeWhyError
+from ..errors import DataError
 from ..storage.cache import address_of
 from ..storage.folders import write_by, write_first
 from ..storage.output import check_folder, make_folder, working_folder
 from ..storage.reading import open_regular, reason
-from .remote import Remote, unreadable
+from .remote import Remote
 
 T = TypeVar("T")
 STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
@@ -113,7 +113,7 @@ class ObjectStore:
     def names(self) -> set[str]:
         root = self._remote.root.strip("/")
         try:
-            entries = self._ask(lambda files: files.ls(self._remote.root, detail=True, refresh=True))
+            entries = self._remote.ask(lambda files: files.ls(self._remote.root, detail=True, refresh=True), gone=True)
         except FileNotFoundError:
             return set()
         # Some tools make an empty object that stands for the folder.
@@ -122,21 +122,11 @@ class ObjectStore:
         return {name for name in names if not name.startswith(".")}
 
     def read(self, name: str, start: int, end: int | None = None) -> bytes:
-        return self._ask(lambda files: files.cat_file(self._remote.at(name), start=start, end=end), name)
+        path = self._remote.at(name)
+        return self._remote.ask(lambda files: files.cat_file(path, start=start, end=end), name, gone=True)
 
-    @contextmanager
-    def copy(self, name: str) -> Iterator[Path]:
-        with working_folder(None) as folder:
-            self._ask(lambda files: files.get_file(self._remote.at(name), str(folder / name)), name)
-            yield folder / name
-
-    def _ask(self, question: Callable[[Any], T], name: str = "") -> T:
-        try:
-            return question(self._remote.files)
-        except (FileNotFoundError, SeeWhyError):
-            raise
-        except Exception as error:  # every file system has errors of its own
-            raise unreadable(self.at(name) if name else self.address, error) from error
+    def copy(self, name: str) -> AbstractContextManager[Path]:
+        return self._remote.copied(name, gone=True)
 
     def write_first(self, name: str, data: bytes) -> bool:
         files, path = self._remote.files, self._remote.at(name)

@@ -53,13 +53,16 @@ class Remote:
     def at(self, name: str) -> str:
         return f"{self.root.rstrip('/')}/{name}" if name else self.root
 
-    def ask(self, question: Callable[[Any], T]) -> T:
+    def ask(self, question: Callable[[Any], T], name: str = "", *, gone: bool = False) -> T:
+        """An answer of the file system's; with ``gone``, that there is none of that name is one."""
         try:
             return question(self.files)
         except SeeWhyError:
             raise
         except Exception as error:  # every file system has errors of its own
-            raise unreadable(self.address, error) from error
+            if gone and isinstance(error, FileNotFoundError):
+                raise
+            raise unreadable(f"{self.address.rstrip('/')}/{name}" if name else self.address, error) from error
 
     def states(self, names: Iterable[str]) -> Iterator[str]:
         """What changes when a file is replaced, for each: ETag, or size and time; several are asked for at once."""
@@ -76,11 +79,11 @@ class Remote:
             yield from self.ask(lambda _: list(pool.map(state, names)))
 
     @contextmanager
-    def copied(self, name: str) -> Iterator[Path]:
+    def copied(self, name: str, *, gone: bool = False) -> Iterator[Path]:
         """A file below the address, as a temporary one."""
         with working_folder(None) as folder:
             path = folder / PurePosixPath(self.at(name)).name
-            self.ask(lambda files: files.get_file(self.at(name), str(path)))
+            self.ask(lambda files: files.get_file(self.at(name), str(path)), name, gone=gone)
             yield path
 
     def fetched(self, items: Iterator[Item]) -> Iterator[Item]:
