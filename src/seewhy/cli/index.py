@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -104,7 +104,7 @@ def _look_at(session: Session, verify: Path | None, status: Path | None, change:
         raise InputError(f"{option} and {other} were both given. The folder alone was expected. Drop one.")
     if status is not None:
         run = read_status(status)
-        session.say(asdict(run), *run.lines())
+        session.say(run.to_json(), *run.lines())
         raise typer.Exit(1 if run.missing else 0)
     assert verify is not None
     if is_run(verify):

@@ -263,7 +263,7 @@ def find_input(place: str | Path, *, per_shard: int = PER_SHARD, column: str | N
     if per_shard < 1:
         raise InputError(f"Shards of {per_shard} pictures were asked for. A number above 0 was expected. Give one.")
     if "://" in text:
-        from .remote import RemoteInput  # which is made of what is here
+        from .places import RemoteInput  # which is made of what is here
 
         return RemoteInput(text, per_shard, column)
     path, suffix = Path(text), Path(text).suffix.lower()

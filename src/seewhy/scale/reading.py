@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,6 +51,9 @@ class Status:
     model: Annotated[dict[str, str | float | bool | None], Doc("what the rows hang on")]
     columns: Annotated[list[str], Doc("of the Parquet files")]
     input: Annotated[Input, Doc("what it was begun with")]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
     def lines(self) -> Iterator[str]:
         there = self.n_shards - self.n_missing
