@@ -259,7 +259,6 @@ def told(place: Path) -> dict[str, list[dict[str, Any]]]:
     run("fit", "photos", "-o", "without_words", "--n-crops", "0", code=1)
     wordless = run("explain", "photo.jpg", "-m", "without_words", "-o", "wordless.json")
     how = ["--n-prototypes", "4", "--shrinkage", "0.2", "--n-rotated", "64"]
-    how += ["--because", "--because-on", "3"]
     prototypes = run("fit-prototypes", "photos", "-m", "without_words", *how, code=1)
     epic = run("explain", "photo.jpg", "-m", "without_words", "-o", "epic.json", "--because")
     run("fit", "photos", "-o", "knn", "--method", "neighbours", code=1)

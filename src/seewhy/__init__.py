@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from .results import schema
     from .service.export import export
     from .storage.features import FeatureStore
-    from .studies.api import study
     from .studies.auditing.audit import audit
+    from .studies.faithfulness import study
     from .types import Failure, Transform
 
     __version__: str
@@ -71,7 +71,7 @@ _NAMES = {
     "results": ("schema",),
     "service.export": ("export",),
     "storage.features": ("FeatureStore",),
-    "studies.api": ("study",),
+    "studies.faithfulness": ("study",),
     "studies.auditing": ("audit",),
     "types": ("Failure", "Transform"),
 }

@@ -100,7 +100,7 @@ def test_what_nothing_takes_is_refused() -> None:
 TYPED = [
     ("fit p -o m --solver svm --balanced --label-column kind",
      "fit p -o m --set solver=svm --set class_weight=balanced --column label=kind"),
-    ("fit-prototypes p -m m --n-kept=4 --because", "fit p -m m --set n_kept=4 --because --task prototypes"),
+    ("fit-prototypes p -m m --n-kept=4", "fit p -m m --set n_kept=4 --task prototypes"),
     ("fit-detector b.json -o det --folds 3", "fit b.json -o det --set folds=3 --task boxes"),
     ("audit m test --contract a.toml --train t", "evaluate -m m test --contract a.toml --against t"),
     ("audit --json m test", "evaluate --json -m m test --contract default"),

@@ -189,7 +189,7 @@ def match(
     base_url: str | None = None,
     dry_run: bool = False,
 ) -> None:
-    """For each picture, the texts of its own class that fit it best. Run again, it goes on where it was stopped."""
+    """For each picture, the texts of its own class that fit it best; what was looked at before is not again."""
     from ..descriptions.base import Descriptions
     from ..language.matching import Match, match_to_file, short_prompt, specificity
     from ..language.matching import say as told

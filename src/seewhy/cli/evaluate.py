@@ -250,15 +250,13 @@ def _boxes(session: Session, place: Path, path: Path | None) -> NoReturn:
     session.finish_settings()
     o = session.given
     truth = load_boxes(place, pictures=o.pictures).present()
-    encoder = session.encoder()
     names = None if o.labels is None else options.label_names(o.labels)
     if o.detector is not None:
         ranked: dict[str, Any] = getattr(detectors[o.detector.partition(":")[0]], "ranked", dict)()
-        detector = detector_for(o.detector, names or truth.classes, encoder, store=session.store, **ranked)
+        detector = detector_for(o.detector, names or truth.classes, session.encoder(), store=session.store, **ranked)
         boxes = _detected(session, truth, detector)
     elif is_detector(o.model or ""):
         saved = load_detector(o.model or "", encoder=session.own_encoder, engine=session.engine).keeping(least=0.0)
-        encoder = saved.base
         boxes = _detected(session, truth, saved.for_classes(names or (truth if saved.reads_words else saved).classes))
         if known := saved.known([p.image for p in truth.pictures]):
             note = (
@@ -269,7 +267,7 @@ def _boxes(session: Session, place: Path, path: Path | None) -> NoReturn:
     else:
         boxes = load_boxes(o.model or "", pictures=o.pictures)
     chosen = [] if o.novel is None else [n.strip() for n in o.novel.split(",")]
-    report = evaluate_boxes(truth, boxes, encoder=encoder, novel=chosen, seed=session.seed)
+    report = evaluate_boxes(truth, boxes, novel=chosen, seed=session.seed)
     session.report(report, path)
     session.end(len(truth))
 

@@ -182,6 +182,7 @@ def _are_parts_wanted(session: Session) -> bool:
 
 def _explain_parts(session: Session, how: ExplainOptions, most: int) -> NoReturn:
     from ..dense.part_evidence import PartBatch, PartExplainer, with_examples
+    from ..evidence.batch import INDEX
 
     o, terminal = session.given, session.terminal
     for name in session.was_given(OF_WHOLE_PICTURES):
@@ -194,8 +195,8 @@ def _explain_parts(session: Session, how: ExplainOptions, most: int) -> NoReturn
         explainer = with_examples(explainer, o.known, terminal)
     batch = PartBatch(explainer, how, o.output, most=most, png=o.png, force=session.force, progress=terminal)
     tell_results(session, batch.run(session.pictures(o.pictures, o.output)), _told_part)
-    if batch.index is not None and batch.n_pictures and not session.as_json:
-        say(f"index: {batch.index}")
+    if o.output is not None and batch.n_pictures and not session.as_json:
+        say(f"index: {o.output / INDEX}")
     session.end(batch.n_pictures)
 
 

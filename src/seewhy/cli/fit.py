@@ -17,11 +17,9 @@ from ..storage.output import check_checkpoint, make_folder, remove
 from ..types import Failure
 from . import options
 from .session import Session
-from .terminal import table
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
-    from ..prototypes import Prototypes
     from ..prototypes.fitted import FittedBank, Fitting
 
 Task = Literal["classes", "masks", "boxes", "prototypes", "explainer"]
@@ -39,7 +37,6 @@ def fit(
     validation: Path | None = None,
     model: str | None = None,
     labels: str | None = None,
-    because: bool = False,
     captions: Path | None = None,
     pictures: Path | None = None,
     task: Task | None = None,
@@ -246,90 +243,32 @@ def _reached(row: dict[str, Any]) -> str:
 
 
 def _fit_prototypes(session: Session) -> NoReturn:
-    """Find prototypes for a classifier, whose decisions stay as they are."""
+    """Find prototypes for a classifier, whose decisions stay; those of the same making are not made again."""
+    from ..attributions.explainers import classifier_digest
     from ..prototypes import prototypes
-    from ..prototypes.bank_influences import file_of, measure_bank
-    from ..prototypes.find import find_prototypes
-    from ..prototypes.perturbations import find_changes
+    from ..prototypes.fitted import FOLDER, check_bank, file_name
 
-    strengths, because_on = session.take("strengths", "because_on")
-    o, method = session.given, session.given.method or "epic"
-    cls, changes = prototypes[method], find_changes(strengths)
-    fit: Fitting | None = session.make(resolve_name(cls.fitted_by)) if cls.fitted_by else None
-    if fit is None and session.settings:
-        raise InputError(f"{cls.name} is not fitted, and {next(iter(session.settings))} was given. Leave it out.")
-    classifier = session.classifier(o.model, o.labels)
-    folder = _folder(classifier, cls, o.because, o.output)
-    _check_banks(folder, cls, o.because)
-    pictures = _pictures(session, o.data, classifier)
-    answer, lines = ({}, []) if fit is None else _fitted(session, fit, cls, classifier, pictures, folder)
-    if o.because:
-        bank = find_prototypes(classifier, method, None if fit is None else folder)
-        if bank is None:
-            raise _nothing_to_show(method)
-        step = max(1.0, len(pictures) / because_on)  # spread over the data
-        names = [pictures[int(i * step)][0] for i in range(min(because_on, len(pictures)))]
-        influences, is_kept = measure_bank(classifier, *bank, names, folder, changes, progress=session.terminal)
-        answer["because"] = {"file": str(folder / file_of(method)), "kept": is_kept, **influences.summary()}
-        lines += _influence_lines(answer["because"])
-    session.say(answer, *lines)
-    session.end(len(pictures) - len(session.terminal.failures))
-
-
-def _nothing_to_show(method: str) -> InputError:
-    return InputError(f"This classifier was made without pictures of yours, so {method} has nothing to show.")
-
-
-def _folder(classifier: Classifier, cls: type[Prototypes], because: bool, output: Path | None) -> Path:
-    from ..prototypes.find import find_prototypes
-    from ..prototypes.fitted import FOLDER
-
-    method = cls.name
+    o, terminal = session.given, session.terminal
+    cls = prototypes[o.method or "epic"]
     if not cls.fitted_by:
-        if not because:
-            raise InputError(f"{method} has its prototypes already, and nothing was left to do. Add --because.")
-        if output is not None:
-            raise InputError(f"What {method} rests on is kept with the classifier, and {output} was given. Drop -o.")
-        if find_prototypes(classifier, method) is None:
-            raise _nothing_to_show(method)
-    folder = output or (None if classifier.folder is None else classifier.folder / FOLDER)
+        raise InputError(f"{cls.name} has its prototypes already, and nothing was left to do. Name another method.")
+    fit: Fitting = session.make(resolve_name(cls.fitted_by))
+    classifier = session.classifier(o.model, o.labels)
+    folder = o.output or (None if classifier.folder is None else classifier.folder / FOLDER)
     if folder is None:
         raise InputError("No place was given for the prototypes of a classifier that has no folder. Name one with -o.")
-    return folder
-
-
-def _check_banks(folder: Path, cls: type[Prototypes], because: bool) -> None:
-    from ..prototypes.bank_influences import file_of
-    from ..prototypes.fitted import check_bank, file_name
-
-    if cls.fitted_by:
-        check_bank(folder, file_name(cls.name))
-        if folder.is_dir():
-            check_checkpoint(folder / f".{cls.name}.checkpoint")
-    if because:
-        check_bank(folder, file_of(cls.name))
-
-
-def _fitted(
-    session: Session,
-    fit: Fitting,
-    cls: type[Prototypes],
-    classifier: Classifier,
-    pictures: list[tuple[str, int | None]],
-    folder: Path,
-) -> tuple[dict[str, Any], list[str]]:
-    """The prototypes for JSON and for people; those that are there, of the same making, are not made again."""
-    from ..attributions.explainers import classifier_digest
-    from ..prototypes.fitted import file_name
-
-    seal, path = fit.seal(classifier, pictures), folder / file_name(cls.name)
+    path, checkpoint = folder / file_name(cls.name), folder / f".{cls.name}.checkpoint"
+    check_bank(folder, path.name)
+    if folder.is_dir():
+        check_checkpoint(checkpoint)
+    pictures = _pictures(session, o.data, classifier)
+    seal = fit.seal(classifier, pictures)
     bank: FittedBank | None = None
     if cls.kept_as is not None:
         with suppress(ModelError):  # there is none, or it is damaged
             bank = cls.kept_as.load(path)
     is_kept = bank is not None and bank.made_from == seal
     if bank is None or not is_kept:
-        checkpoint = folder / f".{cls.name}.checkpoint"
         bank = fit.fit(classifier, pictures, checkpoint=checkpoint, **session.kept)
         bank = replace(bank, classifier=classifier_digest(classifier), made_from=seal)
         bank.save(folder)
@@ -338,21 +277,10 @@ def _fitted(
     lines = [f"{path}: {first}", *rest]
     if is_kept:
         for failure in bank.measures.get("failures", ()):
-            session.terminal.failed(Failure(**failure))
+            terminal.failed(Failure(**failure))
         lines.insert(0, "These prototypes were there already, of the same pictures and settings:")
-    return {"prototypes": str(path), "kept": is_kept, **bank.measures}, lines
-
-
-def _influence_lines(found: dict[str, Any]) -> list[str]:
-    rows = []
-    for row in found["properties"]:
-        strongest = ", ".join(f"{one['prototype']} ({one['lost']:+.0%})" for one in row["strongest"])
-        rows.append((row["name"], f"{row['change']:.1f}", f"{row['mean']:+.1%}", f"{row['first']:.0%}", strongest))
-    lines = [f"What {found['n_prototypes']} prototypes rest on, over {found['n_pictures']} pictures"]
-    lines += table(("changed", "by", "similarity lost", "matters most to", "most of all to"), rows)
-    if found["strengths"] == "paper":
-        lines.append("The paper's strengths change a picture by different amounts: rows cannot be compared.")
-    return [*lines, f"{'kept' if found['kept'] else 'written'}: {found['file']}"]
+    session.say({"prototypes": str(path), "kept": is_kept, **bank.measures}, *lines)
+    session.end(len(pictures) - len(terminal.failures))
 
 
 def _pictures(session: Session, data: Path, classifier: Classifier) -> list[tuple[str, int | None]]:

@@ -77,14 +77,14 @@ def index(
         encoder = session.encoder() if model is None else session.saved(model).encoder
         opened = Index.create(output, encoder, settings)
     terminal = session.terminal
-    removed = opened.remove(forget, progress=terminal) if forget else 0
+    removed = opened.remove(forget) if forget else 0
     if forget_missing:
-        removed += opened.remove_missing(progress=terminal)
+        removed += opened.remove_missing()
     change = opened.add(entries, store=session.store, progress=terminal, total=len(entries)) if entries else None
     for folder in runs:
         change = (change or Change()) + add_run(opened, folder, terminal)
     if rebuild:
-        opened.rebuild(progress=terminal)
+        opened.rebuild()
     told = {"index": str(output), **(vars(change) if change else {}), "removed": removed, **opened.describe()}
     failures = [f.to_json() for f in terminal.failures]
     session.say({**told, "notes": list(terminal.notes), "failures": failures}, _index_line(told))
@@ -147,7 +147,6 @@ def search(
     unlike: list[str] | None = None,
     without: str = "",
     where_label: list[str] | None = None,
-    exact: bool = False,
 ) -> None:
     """Find pictures in an index: by picture, by words, or by both."""
     from ..report.paging import check_ending
@@ -159,7 +158,7 @@ def search(
     collapse, levels = session.take("collapse", "levels")
     query = session.make(Query, like=image or (), text=text, unlike=unlike or (), without=without)
     results = Index.open(index, session.own_encoder, engine=session.engine).search(
-        query, k=k, labels=where_label or None, exact=exact, collapse=None if collapse == 1 else collapse, levels=levels
+        query, k=k, labels=where_label or None, collapse=None if collapse == 1 else collapse, levels=levels
     )
     if output is not None:
         results.save(output, force=session.force)
@@ -167,9 +166,5 @@ def search(
     for hit in results.hits:
         copies = f"  (+{len(hit.copies)})" if hit.copies else ""
         lines.append(f"{hit.cosine:.3f}\t{printable(hit.label)}\t{printable(hit.image)}{copies}")
-    recall = results.data["recall"]
-    approximate = "" if results.exact else f"approximate, recall {recall:.3f}; --exact compares every picture"
-    lines.append(
-        f"{len(results.hits)} of {results.data['n_searched']:,} pictures; {approximate or 'every picture compared'}"
-    )
+    lines.append(f"{len(results.hits)} of {results.data['n_searched']:,} pictures; every picture compared")
     session.say(results.data, *lines, *([] if output is None else [f"page: {output}"]))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..classifiers.base import Classifier
     from ..descriptions.base import Descriptions
     from ..encoders.base import Encoder
-    from ..pictures.boxes.base import BoxData
+    from ..pictures.boxes import BoxData
     from ..pictures.object_masks import MaskSource
     from ..pictures.samples import Samples
     from ..storage.features import FeatureStore

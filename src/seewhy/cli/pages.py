@@ -219,6 +219,7 @@ def serve(
 ) -> None:
     """Serve classifiers to programs: several pictures a request, evidence on demand, metrics, reload, drain."""
     from ..service.serve import ServiceSettings, make_service
+    from ..service.serve.serving import run
     from ..service.serve.settings import read_token
 
     names = ("request_seconds", "max_waiting", "max_batch", "max_wait")
@@ -238,8 +239,6 @@ def serve(
         session.store_name = "none"
         sources["imagenet"] = session.classifier()
     service = make_service(sources, settings, load=session.saved, log_to=STDOUT if access_log else None)
-    from ..service.serve.serving import run
-
     listed = ", ".join(sources)
     run(service, lambda url: say(f"SeeWhy serves {listed} at {url} (SIGTERM or Ctrl-C stops it)", file=sys.stderr))
 

@@ -44,8 +44,6 @@ SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
     "fit": (
         "seewhy.attributions.t_tame_training:FitTTAME",
         {
-            "strengths": STRENGTHS,
-            "because_on": Own(500, "pictures that --because is measured on, spread over DATA (about 0.4 s each)."),
             "epochs": Own(8, "of an explainer: times every picture is seen; the authors' 8."),
             "steps": Own(None, "of an explainer: batches in all, instead of epochs.", int | None),
             "batch_size": Own(32, "of an explainer: pictures at once; the authors' 32."),

@@ -20,7 +20,7 @@ from .terminal import Terminal
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
-    from ..learning.cost import Cost
+    from ..learning.outputs import Cost
     from ..learning.way import Way
 
 NAMES_ONLY = ("model", "shots", "base_to_new", "new_names", "also")
@@ -174,7 +174,7 @@ def measure_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _say_cost(session: Session, cost: Cost) -> NoReturn:
     texts = f" with {cost.n_texts} texts" if cost.n_texts else ""
     session.say(
-        {"dry_run": True, **asdict(cost)},
+        asdict(cost),
         f"{cost.n_pictures} pictures{texts}, {cost.n_weights:,} weights to train",
         f"looking and reading, if nothing is known yet: {duration(cost.seconds_looking)}",
         f"training: {cost.n_steps} steps of {cost.seconds_per_step:.2f} s on this machine",
@@ -186,7 +186,6 @@ def _say_cost(session: Session, cost: Cost) -> NoReturn:
 def _adapt_names(session: Session) -> NoReturn:
     """Learn what stands before the names of a few classes: read, look, train, choose, measure, save, say."""
     from ..classifiers.saving import ARCHIVE
-    from ..learning.adaptation.prompt_recipe import prompt_lines
     from ..studies.forgetting import AdaptingData, adapt_names
 
     o, terminal = session.given, session.terminal
@@ -216,12 +215,7 @@ def _adapt_names(session: Session) -> NoReturn:
         made.save(output)
     document = _document(made, output, terminal)
     head = f"{len(made.classes)} classes, {document['n_pictures']} pictures, keep {document['keep']:g}"
-    session.say(
-        document,
-        f"{output}: {made.recipe}, {head}",
-        *measure_lines(document["measures"]),
-        *prompt_lines(document["prompt"]),
-    )
+    session.say(document, f"{output}: {made.recipe}, {head}", *measure_lines(document["measures"]))
     raise typer.Exit(terminal.exit_code(document["n_pictures"] + len(terminal.failures)))
 
 
@@ -234,7 +228,6 @@ def _document(made: Classifier, output: Path, terminal: Terminal) -> dict[str, A
         "classes": list(made.classes),
         **told,
         "measures": measures["forgetting"],
-        "prompt": measures["prompt"],
         "parameters": made.parameters,
         "notes": terminal.notes,
         "failures": [failure.to_json() for failure in terminal.failures],
