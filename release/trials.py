@@ -68,7 +68,6 @@ EXTRAS = {
     "search": Trial(("tests/index/test_approximate.py",)),
     "cleanlab": Trial(("tests/inspection/test_cleanlab.py",)),
     "sklearn": Trial(("tests/test_sklearn.py",)),
-    "tensorboard": Trial(("tests/training/test_tensorboard.py",)),
     "app": Trial(("tests/app/test_app_pages.py",), CLIENTS),
     "serve": Trial(("tests/serve/test_service.py",), CLIENTS),
     "text-metrics": Trial(("tests/descriptions/test_reference_metrics.py",)),

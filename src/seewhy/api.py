@@ -12,12 +12,7 @@ from .descriptions.base import Descriptions, Words
 from .encoders.base import Encoder
 from .encoders.find import encoder as find
 from .encoders.module import from_module
-from .keywords import (
-    DescribedKeywords,
-    ExplainKeywords,
-    LinearKeywords,
-    ZeroShotKeywords,
-)
+from .keywords import DescribedKeywords, ExplainKeywords, LinearKeywords, ZeroShotKeywords
 from .pictures.datasets import samples_of
 from .pictures.sources import Many, One
 from .progress import Progress

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import TypeVar
 
 from .errors import InputError
@@ -101,9 +101,14 @@ def for_torch() -> Iterator[None]:
 
 def each_beside(engine: str, stream: Generator[T, None, None]) -> Iterator[T]:
     """A stream whose every result is made :func:`beside` an engine; whoever takes them keeps their torch threads."""
+    return each_within(lambda: beside(engine), stream)
+
+
+def each_within(context: Callable[[], AbstractContextManager[None]], stream: Generator[T, None, None]) -> Iterator[T]:
+    """A stream whose every result is made within a context that whoever takes them is not in."""
     with closing(stream):
         while True:
-            with beside(engine):
+            with context():
                 try:
                     result = next(stream)
                 except StopIteration:

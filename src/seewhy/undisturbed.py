@@ -6,11 +6,13 @@ import functools
 import random
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass, replace
 from types import GeneratorType
 from typing import Any, ParamSpec, TypeVar
+
+from .threads import each_within
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,7 +38,7 @@ def undisturbed(function: Callable[P, R]) -> Callable[P, R]:
             if inferring:
                 args, keywords = map(_of_no_mode, args), _of_no_mode(keywords)  # type: ignore[assignment]
             result = function(*args, **keywords)
-        return _each(result) if isinstance(result, GeneratorType) else result  # type: ignore[return-value]
+        return each_within(as_usual, result) if isinstance(result, GeneratorType) else result  # type: ignore[return-value]
 
     return call
 
@@ -53,17 +55,6 @@ def _of_no_mode(given: Any) -> Any:
         if all(one is None or isinstance(one, torch.Tensor) for one in parts.values()):
             return replace(given, **_of_no_mode(parts))
     return given
-
-
-def _each(stream: Generator[Any, None, None]) -> Iterator[Any]:
-    with closing(stream):
-        while True:
-            with as_usual():
-                try:
-                    result = next(stream)
-                except StopIteration:
-                    return
-            yield result
 
 
 @contextmanager

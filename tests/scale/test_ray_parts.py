@@ -141,7 +141,7 @@ def test_actors_on_this_machine_reach_what_it_reaches(monkeypatch: pytest.Monkey
 )  # fmt: skip
 def test_threads_of_each_actor(how: dict[str, Any], threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """``--threads`` are of this machine with ``local``, which its actors share, and of each actor elsewhere."""
-    monkeypatch.setattr("seewhy.threads.n_cores", lambda: 6)
+    monkeypatch.setattr("seewhy.cli.many.n_cores", lambda: 6)
     spread = Spread(8, how["threads"], gpus=0.5)
     assert spread.cluster(how["cluster"], 2) == Cluster(how["cluster"], 2, threads, 0.5)
     assert Spread(8, 8).cluster(None, 2) is None

@@ -14,7 +14,7 @@ from test_jobs import pack
 
 from seewhy.errors import DataError, MissingExtraError
 from seewhy.pictures.images import read_picture
-from seewhy.scale import remote
+from seewhy.scale import places as remote
 from seewhy.scale.inputs import find_input
 from simulated_work import TRANSFORM, make_pictures
 

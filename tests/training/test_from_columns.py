@@ -18,7 +18,7 @@ import seewhy
 from killing import content
 from schemas import check
 from seewhy.cli import app
-from seewhy.cli.train import Watched
+from seewhy.cli.terminal import Terminal
 from seewhy.encoders.stream import Encoded, encode_stream
 from seewhy.errors import InputError, ModelError
 from seewhy.learning.by_columns import ByClassesAndCaptions, ByInstructions
@@ -99,12 +99,12 @@ def test_a_run_that_was_stopped_goes_on(table: Path, monkeypatch: pytest.MonkeyP
     adapt(table, *ASKED, *often, name="whole")
     heard: list[int] = []
 
-    def stop(self: Watched, step: int, terms: Mapping[str, float]) -> None:
+    def stop(self: Terminal, step: int, terms: Mapping[str, float]) -> None:
         heard.append(step)
         if len(heard) == 4:
             raise Stopped
 
-    monkeypatch.setattr(Watched, "measured", stop)
+    monkeypatch.setattr(Terminal, "measured", stop)
     assert isinstance(adapt(table, *ASKED, *often), Stopped)
     adapt(table, *ASKED, *often)
     assert heard == [1, 2, 3, 4, 5, 6], "what was done when it was stopped is kept"

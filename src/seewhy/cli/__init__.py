@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from ..errors import SeeWhyError
 from . import check, dense, describe, evaluate, explain, fit, index, methods, pages, predict, study, train
 from .renamed import todays
 from .terminal import Notes, say, take_standard_input
@@ -85,8 +86,6 @@ def main() -> None:
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
-    from ..errors import SeeWhyError
-
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=BACKSLASHES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -10,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from ..bounds import Bound
-from ..errors import InputError, UnknownNameError
+from ..errors import InputError, UnknownNameError, needs
+from ..storage.output import check_apart, check_file, write
 from .places import check_report, csv_row
 from .session import Session
 from .terminal import say
 
 if TYPE_CHECKING:
-    from ..language.annotation.labels import Corrections, LabelDecisions, LabelledData
+    from ..language.annotation.labels import LabelDecisions, LabelledData
     from ..language.pairs import Rule
 
 
@@ -47,7 +49,6 @@ def check(
 
 def _labels(session: Session) -> NoReturn:
     from ..pictures.samples import load_pictures
-    from ..storage.output import check_file, write
     from ..studies.inspection.check import COLUMNS, Check
 
     o = session.given
@@ -73,7 +74,7 @@ def _labels(session: Session) -> NoReturn:
 def _go_on(session: Session) -> NoReturn:
     """From a check that was made: the corrected table, or the page on which people decide."""
     from ..language.annotation.labels import Corrections, LabelledData, check_corrected, open_decisions
-    from ..studies.inspection.check import read_check
+    from ..studies.inspection.check import read_check, small_picture
 
     o = session.given
     if o.from_ is None or o.serve == (o.export is not None):
@@ -88,7 +89,16 @@ def _go_on(session: Session) -> NoReturn:
     labelled = LabelledData(o.data, samples.items, *label_columns(session))
     corrections = Corrections(labelled, open_decisions(o.from_, earlier["classes"]))
     if o.export is None:
-        _serve(session, earlier, corrections)
+        with needs("app", "The page"):
+            from ..service.app import Settings
+            from ..service.app.deciding import make_check_app
+        settings = Settings(host=o.host, port=o.port, names=tuple(o.name or ()))
+        page = make_check_app(earlier, corrections, small_picture, settings)
+
+        def told(url: str) -> None:
+            say(f"{len(earlier['findings'])} findings at {url} (stop with Ctrl-C)")
+
+        serve_desk(page, settings, corrections.decisions.store, told, "decide")
     else:
         export_corrected(session, o.export, corrections.data, corrections.decisions)
     raise typer.Exit
@@ -113,27 +123,18 @@ def export_corrected(session: Session, path: Path, data: LabelledData, decisions
         )
 
 
-def _serve(session: Session, check: dict[str, Any], corrections: Corrections) -> None:
-    from ..errors import MissingExtraError
-    from ..service.app import Settings
-    from ..studies.inspection.check import small_picture
-
-    try:
-        from ..service.app.deciding import make_check_app
+def serve_desk(page: Any, settings: Any, store: Any, told: Callable[[str], None], what: str) -> None:
+    """A page that keeps what people do in a store of its own."""
+    with needs("app", "The page"):
         from ..service.app.serving import run
-    except ImportError as error:
-        raise MissingExtraError("app", "The page") from error
-    o = session.given
-    settings = Settings(host=o.host, port=o.port, names=tuple(o.name or ()))
-    served = make_check_app(check, corrections, small_picture, settings)
 
-    def ready(address: str) -> None:
-        say(f"{len(check['findings'])} findings at {address} (stop with Ctrl-C)", flush=True)
+    def ready(url: str) -> None:
+        told(url)
         if settings.is_open:
-            say("seewhy: others on this network can read and decide here; there is no password", file=sys.stderr)
+            say(f"seewhy: others on this network can read and {what} here; there is no password", file=sys.stderr)
 
-    run(served, settings, ready)
-    corrections.decisions.store.close()
+    run(page, settings, ready)
+    store.close()
 
 
 def _texts(session: Session) -> NoReturn:
@@ -156,7 +157,6 @@ def _texts(session: Session) -> NoReturn:
 def _clean(session: Session, how: dict[str, Any]) -> NoReturn:
     from ..language.pairs import clean
     from ..language.pairs.checking import beside, check_place
-    from ..storage.output import check_apart
 
     output, pairs = session.given.output, session.given.data
     for place in (output, beside(output)):

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from ..bounds import Bound, Part
 from ..errors import InputError
+from ..parameters import configured
 from ..printable import printable
 from . import options
 from .session import Session
@@ -101,8 +102,6 @@ def detect(
 
 
 def _settings(session: Session, registry: Any, method: str) -> dict[str, Any]:
-    from ..parameters import configured
-
     given = session.take_all()
     made = configured(registry[method.partition(":")[0]], given) if given else None
     return {name: getattr(made, name) for name in given}

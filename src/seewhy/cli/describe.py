@@ -13,6 +13,7 @@ import typer
 
 from ..bounds import Bound, Count, NotNegative, check_fields
 from ..errors import DataError, InputError
+from ..storage.output import check_file
 from . import options
 from .session import Session
 from .terminal import say
@@ -62,7 +63,7 @@ class Writing:
             writer: Any = LocalWriter(name)
         else:
             left_out = tuple(p.strip() for p in self.leave_out.split(",") if p.strip())
-            limits = {"left_out": left_out, "timeout_s": self.timeout}
+            limits: dict[str, Any] = {"left_out": left_out, "timeout_s": self.timeout}
             writer = ServiceWriter(name, self.base_url, self.key_variable, **limits)
         return WriterSession(writer, Written(), max_tokens=self.max_tokens, progress=session.terminal)
 
@@ -104,10 +105,9 @@ def write(
     """Visual descriptors of each class. What a model wrote is to be read and edited: the file is yours."""
     from ..language.questions import as_descriptions, class_prompt, write_classes
     from ..language.writers import WriterError
-    from ..storage.output import check_file
 
     if pairs:
-        _write_pairs(session, Path(data), output, kind, model, labels, (writer, base_url, dry_run))
+        _write_pairs(session)
     (n_texts,) = session.take("n_texts")
     n_texts = 6 if n_texts is None else n_texts
     if n_texts < 2:
@@ -125,19 +125,12 @@ def write(
     _report(session, output, len(written) - len(failed), failed)
 
 
-def _write_pairs(
-    session: Session,
-    data: Path,
-    output: Path,
-    kind: str,
-    model: str | None,
-    labels: str | None,
-    how: tuple[str | None, str | None, bool],
-) -> NoReturn:
+def _write_pairs(session: Session) -> NoReturn:
     from ..language.questions import Pair, confusable_pairs, pair_prompt, write_pairs, write_pairs_file
     from ..pictures.sources import list_pictures
-    from ..storage.output import check_file
 
+    o = session.given
+    output, kind = o.output, o.kind
     n_texts, most, top = session.take("n_texts", "most", "top")
     n_texts = 5 if n_texts is None else n_texts
     if n_texts < 1 or most < 1 or top < 2:
@@ -146,16 +139,18 @@ def _write_pairs(
             "expected. Give more."
         )
     check_file(output, force=session.force)
-    writing = session.make(Writing, writer=how[0], base_url=how[1])
+    writing = session.make(Writing, writer=o.writer, base_url=o.base_url)
     desk = writing.needed_desk(session)  # a mistake in its options is found before the pictures are looked at
-    classifier = session.classifier(model, labels)
-    pictures = list(list_pictures([data]))
+    classifier = session.classifier(o.model, o.labels)
+    pictures = list(list_pictures([Path(o.data)]))
     stream = classifier.predict_all(pictures, store=session.store, top=top)
     predictions = [prediction for _, prediction in session.terminal.results(pictures, stream, "Looking")]
     if not predictions:
-        raise DataError(f"None of the {len(pictures)} pictures in {data} can be read. Some were expected. Give others.")
+        raise DataError(
+            f"None of the {len(pictures)} pictures in {o.data} can be read. Some were expected. Give others."
+        )
     chosen = confusable_pairs(predictions, most)
-    if how[2]:
+    if o.dry_run:
         writing.say(session, desk.estimate(pair_prompt(a, b, kind, n_texts) for a, b in chosen))
     written = list(session.terminal.track(write_pairs(desk, chosen, kind, n_texts), "Asking", len(chosen)))
     answered = [pair for _, pair in written if isinstance(pair, Pair)]
@@ -198,7 +193,6 @@ def match(
     from ..descriptions.base import Descriptions
     from ..language.matching import Match, match_to_file, short_prompt, specificity
     from ..language.matching import say as told
-    from ..storage.output import check_file
 
     how = session.make(Match, rest=False)
     writing = session.make(Writing, writer=writer, base_url=base_url)

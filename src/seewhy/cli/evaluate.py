@@ -12,6 +12,7 @@ import typer
 
 from ..bounds import Natural
 from ..errors import DataError, InputError
+from ..storage.output import check_file, write
 from . import options
 from .places import check_report
 from .session import Session
@@ -116,7 +117,6 @@ def _only(data: Sequence[str]) -> str:
 
 
 def _write_contract(session: Session) -> NoReturn:
-    from ..storage.output import write
     from ..studies.auditing.contract import Contract
 
     o = session.given
@@ -131,7 +131,6 @@ def _write_contract(session: Session) -> NoReturn:
 
 def _audit(session: Session, data: str) -> NoReturn:
     """Figure by figure, each with its interval, its limit and what it means; exit code 1 where one is broken."""
-    from ..storage.output import write
     from ..studies.auditing import audit
     from ..studies.auditing.contract import Contract
 
@@ -164,7 +163,6 @@ def _audit(session: Session, data: str) -> NoReturn:
 def _check_junit(junit: Path, folder: Path | None, force: bool) -> None:
     """See that a JUnit file can be written, in the report's folder, too, which need not be there yet."""
     from ..report.paging import ENDINGS
-    from ..storage.output import check_file
 
     place = Path(os.path.realpath(junit))
     report = None if folder is None else Path(os.path.realpath(folder))

@@ -78,7 +78,7 @@ def explain(
         chosen = ClassifierChoice(
             model, labels, session.encoder_name, session.engine, descriptions, follow_up, validation
         )
-        into_parquet(session, Explain(chosen, how, explainer), pictures, output, spread, (shard, workers, cluster))
+        into_parquet(session, Explain(chosen, how, explainer), spread)
     if _are_parts_wanted(session):
         _explain_parts(session, how, most_cards)
     _check(output, png, session.force)

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
-from ..errors import InputError
+from ..errors import InputError, ModelError
+from ..parameters import settings_of
 from ..printable import printable
+from ..storage.marks import CHECKPOINT
+from ..storage.output import check_checkpoint, make_folder, remove
+from ..types import Failure
 from . import options
-from .fit_evidence import fit_prototypes
 from .session import Session
+
+if TYPE_CHECKING:
+    from ..classifiers.base import Classifier
+    from ..prototypes.fitted import FittedBank, Fitting
 
 Task = Literal["classes", "masks", "boxes", "prototypes", "explainer"]
 AUTO, BEST = "auto", ("denseclip", "linear")
@@ -42,7 +51,7 @@ def fit(
     if output is None and learnt not in ("prototypes", "explainer"):
         raise InputError("No place was given for what is made. A folder was expected. Name one with -o.")
     run = {
-        "classes": _fit_classifier, "masks": _fit_segmenter, "boxes": _fit_detector, "prototypes": fit_prototypes,
+        "classes": _fit_classifier, "masks": _fit_segmenter, "boxes": _fit_detector, "prototypes": _fit_prototypes,
         "explainer": _fit_explainer,
     }  # fmt: skip
     run[learnt](session)
@@ -91,7 +100,6 @@ def _fit_classifier(session: Session) -> None:
     from ..classifiers.certainty import held_out_lines
     from ..classifiers.saving import ARCHIVE
     from ..language.matching import read_captions
-    from ..storage.output import check_checkpoint
 
     o, output = session.given, session.given.output
     ARCHIVE.check(output)
@@ -118,7 +126,6 @@ def _fit_classifier(session: Session) -> None:
 
 def recipe_from(session: Session, name: str, **given: Any) -> Any:
     from ..classifiers import classifiers
-    from ..parameters import settings_of
 
     cls = classifiers[name]
     if not hasattr(cls, "fit"):
@@ -136,8 +143,6 @@ def _fit_explainer(session: Session) -> None:
     from ..attributions.explainers import FitTTAME, check_explainer, explainer_folder
     from ..pictures.samples import TABLES
     from ..pictures.sources import list_pictures
-    from ..storage.marks import CHECKPOINT
-    from ..storage.output import check_checkpoint, make_folder, remove
 
     epochs, steps, batch_size, lr, paper = session.take("epochs", "steps", "batch_size", "lr", "paper")
     o, data, method = session.given, session.given.data, session.given.method or "t_tame"
@@ -191,7 +196,7 @@ def _fit_segmenter(session: Session) -> None:
 
 
 def _fit_detector(session: Session) -> None:
-    from ..dense.detection.fit import fit_detector, methods_for
+    from ..dense.detection.fit import FOLDS, beside, fit_detector, methods_for
     from ..dense.saving import DETECTORS, save_detector
 
     folds, precision = session.take("folds", "precision")
@@ -204,6 +209,7 @@ def _fit_detector(session: Session) -> None:
             seed=session.seed, progress=session.terminal, checkpoint=checkpoint, **session.settings,
         )  # fmt: skip
         save_detector(detector, output)
+        remove(beside(checkpoint), FOLDS)
     _say_made(session, detector.method, detector, _detector_lines(output, detector), calibration=detector.calibration)
     session.end(1)
 
@@ -233,3 +239,55 @@ def _reached(row: dict[str, Any]) -> str:
     )
     short = ", less than was asked for" if row["promised"] is False else ""
     return f"{precision}{short}, {recall}, {row['n']} boxes"
+
+
+def _fit_prototypes(session: Session) -> NoReturn:
+    """Find prototypes for a classifier, whose decisions stay; those of the same making are not made again."""
+    from ..attributions.explainers import classifier_digest
+    from ..prototypes import prototypes
+    from ..prototypes.fitted import FOLDER, check_bank, file_name
+
+    o, terminal = session.given, session.terminal
+    cls = prototypes[o.method or "epic"]
+    if not cls.fitted_by:
+        raise InputError(f"{cls.name} has its prototypes already, and nothing was left to do. Name another method.")
+    fit: Fitting = session.make(resolve_name(cls.fitted_by))
+    classifier = session.classifier(o.model, o.labels)
+    folder = o.output or (None if classifier.folder is None else classifier.folder / FOLDER)
+    if folder is None:
+        raise InputError("No place was given for the prototypes of a classifier that has no folder. Name one with -o.")
+    path, checkpoint = folder / file_name(cls.name), folder / f".{cls.name}.checkpoint"
+    check_bank(folder, path.name)
+    if folder.is_dir():
+        check_checkpoint(checkpoint)
+    pictures = _pictures(session, o.data, classifier)
+    seal = fit.seal(classifier, pictures)
+    bank: FittedBank | None = None
+    if cls.kept_as is not None:
+        with suppress(ModelError):  # there is none, or it is damaged
+            bank = cls.kept_as.load(path)
+    is_kept = bank is not None and bank.made_from == seal
+    if bank is None or not is_kept:
+        bank = fit.fit(classifier, pictures, checkpoint=checkpoint, **session.kept)
+        bank = replace(bank, classifier=classifier_digest(classifier), made_from=seal)
+        bank.save(folder)
+        remove(checkpoint, CHECKPOINT)
+    first, *rest = bank.lines()
+    lines = [f"{path}: {first}", *rest]
+    if is_kept:
+        for failure in bank.measures.get("failures", ()):
+            terminal.failed(Failure(**failure))
+        lines.insert(0, "These prototypes were there already, of the same pictures and settings:")
+    session.say({"prototypes": str(path), "kept": is_kept, **bank.measures}, *lines)
+    session.end(len(pictures) - len(terminal.failures))
+
+
+def _pictures(session: Session, data: Path, classifier: Classifier) -> list[tuple[str, int | None]]:
+    """File names with the index of their class, where it is one of the classifier's."""
+    from ..pictures.samples import TABLES
+    from ..pictures.sources import list_pictures
+
+    index = {name: i for i, name in enumerate(classifier.classes)}
+    if data.suffix.lower() in TABLES:
+        return [(s.image, index.get(s.label)) for s in session.samples(data).items]
+    return [(name, index.get(Path(name).parent.name)) for name in list_pictures([data])]

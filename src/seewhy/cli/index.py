@@ -59,7 +59,7 @@ def index(
 
         spread = session.make(Spread, rest=False)
         work = replace(session.make(Embed), encoder=session.encoder_name, engine=session.engine)
-        into_parquet(session, work, [str(place) for place in data or []], output, spread, (shard, workers, cluster))
+        into_parquet(session, work, spread)
     if output is None:
         raise InputError("No index was named. The folder of one was expected. Name it with -o.")
     if not (data or forget or forget_missing or rebuild):

@@ -16,7 +16,9 @@ import typer
 
 from ..bounds import Count, NotNegative, check_fields
 from ..errors import InputError
+from ..progress import Progress
 from ..scale.work import Opened, Row, Work, arrow
+from ..threads import n_cores
 from ..types import Failure
 from .options import resolve
 
@@ -51,7 +53,6 @@ class Spread:
         if address is None:
             return None
         from ..scale.on_ray import Cluster
-        from ..threads import n_cores
 
         here = self.threads or n_cores() if address == "local" else (self.threads or 1) * workers
         return Cluster(address, workers, max(1, here // workers), self.gpus)
@@ -80,7 +81,6 @@ class ClassifierChoice:
             return chosen
         from ..classifiers.words import measured_on
         from ..pictures.samples import load_samples
-        from ..progress import Progress
 
         return measured_on(chosen, load_samples(self.validation), None, Progress())
 
@@ -191,26 +191,23 @@ def _explain_row(explanation: Explanation) -> Row:
     return {"label": record["label"], "score": record["score"], **levels, "explanation": whole}
 
 
-def into_parquet(
-    session: Session, work: Work, pictures: list[str], output: Path | None, spread: Spread, on: tuple[str, int, Any]
-) -> NoReturn:
-    """Run the work on the one input that was named, say what was done, and end.
-
-    ``on`` has the part of the input, the workers, and the cluster's address."""
+def into_parquet(session: Session, work: Work, spread: Spread) -> NoReturn:
+    """Run the work on the one input that was named, say what was done, and end."""
     from ..scale.run import Part, run
 
+    o = session.given
+    pictures = [str(place) for place in (o.data if session.verb == "index" else o.pictures)]
     if len(pictures) != 1 or pictures[0] == "-":
         raise InputError(
             "--parquet was given with several inputs, or with names on standard input. One folder, table or place of "
             "shards was expected, which can be read again. Name it."
         )
-    if output is None:
+    if o.output is None:
         raise InputError("--parquet was given, and no place for its files. A folder was expected. Name one with -o.")
     session.finish_settings()
-    part, workers, address = on
     report = run(
-        work, spread.input(session, pictures[0]), output, part=Part.read(part), workers=workers,
-        threads=spread.threads, cluster=spread.cluster(address, workers), progress=session.terminal,
+        work, spread.input(session, pictures[0]), o.output, part=Part.read(o.shard), workers=o.workers,
+        threads=spread.threads, cluster=spread.cluster(o.cluster, o.workers), progress=session.terminal,
     )  # fmt: skip
     session.say(report.to_json(), *([] if session.as_json else _lines(report)))
     raise typer.Exit(1 if report.failed or report.unread else 0)

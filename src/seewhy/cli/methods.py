@@ -14,6 +14,10 @@ from typing import Any
 import typer
 
 from ..catalogue import listing as listing
+from ..errors import DataError, UnknownNameError
+from ..parameters import settings_of
+from ..results import list_schemas, schema
+from ..storage.cache import cache_dir
 from .session import Session
 from .terminal import say
 
@@ -24,8 +28,6 @@ NOT_FOR_USE = {"all", "demo", "dev"}
 def with_settings(name: str) -> list[dict[str, Any]]:
     from ..attributions import attributions
     from ..classifiers import classifiers
-    from ..errors import UnknownNameError
-    from ..parameters import settings_of
 
     rows = listing()
     chosen = [row for row in rows if row["name"] == name]
@@ -41,8 +43,6 @@ def with_settings(name: str) -> list[dict[str, Any]]:
 def methods(session: Session, name: str | None = None, *, json_schema: str | None = None) -> None:
     """Every method: family, paper, needs, cost in forward passes, and how often it finds planted evidence."""
     if json_schema is not None:
-        from ..results import list_schemas, schema
-
         names = json_schema == "all"
         text = "" if names else json.dumps(schema(json_schema), indent=2, ensure_ascii=False)
         say(*(list_schemas() if names else text.splitlines()))
@@ -72,11 +72,9 @@ def examine() -> dict[str, Any]:
     """Engines, embedded models, extras and places, without any network call."""
     from ..encoders.embedded import SOURCES
     from ..encoders.engines import available_engines
-    from ..errors import DataError
-    from ..storage.cache import cache_dir
 
     try:
-        cache = {"cache": str(cache_dir()), "cache_note": ""}
+        cache: dict[str, str | None] = {"cache": str(cache_dir()), "cache_note": ""}
     except DataError as error:
         cache = {"cache": None, "cache_note": str(error)}
     return {

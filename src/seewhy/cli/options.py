@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import DataError, EmptyFolderError, InputError
+from ..storage.output import check_apart
 from .session import DEFAULT_ENCODER, Session
 from .terminal import standard_input
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
 def open_store(name: str | None) -> FeatureStore | None:
     """The feature store named, or none; without the one in the cache, which nobody asked for, a run goes on."""
-    from ..errors import DataError
     from ..storage.features import FeatureStore
 
     if name == "none":
@@ -38,7 +39,6 @@ def open_store(name: str | None) -> FeatureStore | None:
 
 def picture_names(pictures: list[str], output: Path | None = None) -> Iterator[str]:
     """Files, and the pictures in folders; ``-`` stands for the names on standard input."""
-    from ..errors import DataError
     from ..pictures.sources import list_pictures
 
     alone = len(pictures) == 1
@@ -56,8 +56,6 @@ def picture_names(pictures: list[str], output: Path | None = None) -> Iterator[s
 
 
 def _lines(output: Path | None) -> Iterator[str]:
-    from ..storage.output import check_apart
-
     for line in standard_input():
         if name := line.rstrip("\r\n"):
             if output is not None:
@@ -67,7 +65,6 @@ def _lines(output: Path | None) -> Iterator[str]:
 
 def _listed(one: str, alone: bool) -> Iterator[str]:
     """The pictures in a folder; one without any is handed on among others, so that it is named and the rest goes on."""
-    from ..errors import EmptyFolderError
     from ..pictures.sources import list_pictures
 
     try:
@@ -88,7 +85,6 @@ def grouped_samples(data: Path, image: str, label: str, group: str | None) -> Sa
     """Labelled pictures; the text of each is its value in the column of groups, if one is named."""
     from dataclasses import replace
 
-    from ..errors import DataError
     from ..pictures.samples import load_samples
 
     samples = load_samples(data, image=image, label=label, text=group or "text")
@@ -108,8 +104,6 @@ def resolve(
     store: FeatureStore | None,
     follow_up: Path | None = None,
 ) -> Classifier:
-    from ..errors import InputError
-
     if follow_up is not None:
         if descriptions is not None:
             raise InputError(
@@ -141,7 +135,6 @@ def resolve(
 
 def named_by(model: Classifier, labels: str) -> Classifier:
     from ..classifiers.network import NamesClasses
-    from ..errors import InputError
 
     if not isinstance(model.network, NamesClasses):
         raise InputError("--model and --labels were both given. A saved classifier has its own classes: drop one.")
@@ -159,7 +152,6 @@ def from_labels(labels: str, encoder: Encoder, store: FeatureStore | None) -> Cl
 
 def lines_of(path: Path, what: str) -> list[str]:
     """The lines of a text file of the person's; each is one of ``what``. DataError where it cannot be read."""
-    from ..errors import DataError
     from ..storage.reading import read_text, reason
 
     try:
@@ -188,7 +180,6 @@ def objects_of(
     """Who says where the objects are: masks, else a segmenter, else words, else boxes; and the boxes."""
     from ..dense.by_words import SegmenterMasks, WordMasks
     from ..dense.saving import is_segmenter, load_segmenter
-    from ..errors import InputError
     from ..pictures.boxes import has_boxes, load_boxes
     from ..pictures.object_masks import BoxMasks, MaskFiles
 

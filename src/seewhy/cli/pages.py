@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from ..bounds import Bound
-from ..errors import DataError, InputError, MissingExtraError
+from ..errors import DataError, InputError, needs
+from ..storage.output import check_file
 from . import options
-from .check import export_corrected, label_columns
+from .check import export_corrected, label_columns, serve_desk
 from .session import Session
 from .terminal import say
 
@@ -47,7 +48,6 @@ def app(
 ) -> None:
     """Serve the page: drop a picture, see the card, point at words and heat, edit words, compare, browse mistakes."""
     from ..service.app import make_app
-    from ..storage.output import check_file
 
     if annotate is not None:
         _annotate(session)
@@ -165,7 +165,14 @@ def _annotate(session: Session) -> NoReturn:
     desk = AnnotationDesk(store, rule, seeder)
     if o.against is not None:
         session.terminal.note(_take_texts(store, o.against))
-    _serve_annotation(session, desk, n)
+    with needs("app", "The page"):
+        from ..service.app.annotate import make_annotation_app
+    settings = _web_settings(session)
+
+    def told(url: str) -> None:
+        session.say({"address": url, "pictures": n}, f"{n} pictures at {url} (stop with Ctrl-C)")
+
+    serve_desk(make_annotation_app(desk, settings), settings, store, told, "write")
     raise typer.Exit
 
 
@@ -195,24 +202,6 @@ def _take_texts(store: AnnotationStore, path: Path) -> str:
         ) from error
     store.put_texts(path.stem, texts)
     return f"{len(texts)} texts of {path} to compare with"
-
-
-def _serve_annotation(session: Session, desk: Any, n: int) -> None:
-
-    try:
-        from ..service.app.annotate import make_annotation_app
-        from ..service.app.serving import run
-    except ImportError as error:
-        raise MissingExtraError("app", "The page") from error
-    settings = _web_settings(session)
-
-    def ready(url: str) -> None:
-        session.say({"address": url, "pictures": n}, f"{n} pictures at {url} (stop with Ctrl-C)")
-        if settings.is_open:
-            say("seewhy: others on this network can read and write here; there is no password", file=sys.stderr)
-
-    run(make_annotation_app(desk, settings), settings, ready)
-    desk.store.close()
 
 
 def serve(

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ForeignFileError, InputError, SeeWhyError
+from ..storage.cache import refuse_address
+from ..storage.output import check_apart, check_folder, write
 from .terminal import say
 
 OUTPUTS = ("output", "export", "save", "cards", "junit", "write_contract", "annotate")
@@ -30,8 +32,6 @@ def check_words(args: Sequence[str]) -> None:
 
 
 def refuse_addresses(values: Any) -> None:
-    from ..storage.cache import refuse_address
-
     for value in values if isinstance(values, list | tuple) else [values]:
         if isinstance(value, Path):
             refuse_address(value)
@@ -39,8 +39,6 @@ def refuse_addresses(values: Any) -> None:
 
 def check_options(options: Mapping[str, Any], *, keeps: bool = False) -> None:
     """See that no output among a verb's options is an input too."""
-    from ..storage.output import check_apart
-
     for name in OUTPUTS:
         value = options.get(name)
         if value is None:
@@ -117,7 +115,6 @@ def check_report(folder: Path | None, name: str, force: bool) -> None:
     """See that a page, its JSON and its progress can be written into a folder; asked before the work begins."""
     from ..report.paging import ENDINGS, check_ending
     from ..storage.journal import Journal
-    from ..storage.output import check_folder
     from ..studies.study import NUMBERS, PROGRESS
 
     if folder is None:
@@ -146,6 +143,4 @@ def write_lines(lines: Iterator[str], form: str, output: Path | None, force: boo
             else:
                 say(line.removesuffix("\n"))
         return
-    from ..storage.output import write
-
     write(output, "".join(lines), force=force)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..bounds import Count
 from ..errors import InputError
 from ..printable import percent, printable, spreadsheet_safe
+from ..storage.output import check_file
 from ..types import Failure
 from .places import csv_row, write_lines
 from .session import Session
@@ -49,7 +50,6 @@ def predict(
     from ..classifiers.certainty import check_level
     from ..classifiers.linear.jitter import predict_views
     from ..classifiers.words import measured_on
-    from ..storage.output import check_file
 
     (batch_size,) = session.take("batch_size")
     if parquet:
@@ -59,13 +59,13 @@ def predict(
             model, labels, session.encoder_name, session.engine, follow_up=follow_up, validation=validation
         )
         work = Predict(chosen, top, level, crops, reject, batch_size)
-        into_parquet(session, work, pictures, output, session.make(Spread), (shard, workers, cluster))
+        into_parquet(session, work, session.make(Spread))
     session.finish_settings()
     form = "json" if session.as_json else "csv" if csv else "text"
     if output is not None and form == "text":
         form = "csv" if output.suffix.lower() == ".csv" else "json"
     if finding or absent:
-        _findings(session, pictures, finding or [], absent, form, output)
+        _findings(session, form)
     check_level(level)
     if output is not None:
         check_file(output, force=session.force)
@@ -91,22 +91,21 @@ def _rejecting(stream: Iterator[Prediction | Failure]) -> Iterator[Prediction | 
             yield result
 
 
-def _findings(
-    session: Session, pictures: list[str], findings: list[str], absent: list[str] | None, form: str, output: Path | None
-) -> NoReturn:
+def _findings(session: Session, form: str) -> NoReturn:
+    """One line per picture, or per picture and finding."""
     from ..classifiers.prompt_pairs import PromptPairs
-    from ..storage.output import check_file
 
     for name in session.was_given(NOT_BESIDE_FINDINGS):
         raise InputError(
             f"--finding and --{name.replace('_', '-')} were both given. One of them was expected, since they "
             "decide in different ways. Drop one."
         )
-    if output is not None:
-        check_file(output, force=session.force)
-    pairs = PromptPairs(absent=tuple(absent)) if absent else PromptPairs()
-    stream = pairs(session.encoder(), session.pictures(pictures, output), findings, store=session.store)
-    _write(session, stream, "findings", form, output)
+    o = session.given
+    if o.output is not None:
+        check_file(o.output, force=session.force)
+    pairs = PromptPairs(absent=tuple(o.absent)) if o.absent else PromptPairs()
+    stream = pairs(session.encoder(), session.pictures(o.pictures, o.output), o.finding or [], store=session.store)
+    _write(session, stream, "findings", form, o.output)
 
 
 def _write(session: Session, stream: Iterator[Any], kind: str, form: str, output: Path | None) -> NoReturn:

@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 import typer
 
 from ..bounds import Bound
-from ..errors import InputError
+from ..errors import InputError, UnknownNameError
+from ..parameters import configured, settings_of, value_of
+from ..storage.marks import CHECKPOINT
+from ..storage.output import check_checkpoint, make_folder, remove
 from .settings import SETTINGS, Own
 from .terminal import Terminal, say
 
@@ -29,7 +32,8 @@ if TYPE_CHECKING:
     from ..types import Failure
 
 T = TypeVar("T")
-PART = r"\.(plain|[0-9.]+(e-?[0-9]+)?)|-folds"
+PART = r"\.(plain|[0-9.]+(e-?[0-9]+)?)"
+COLUMNS = ("image", "label", "text", "split")
 DEFAULT_ENCODER = "lite0"
 """One that is the same is the same as none, and then a saved classifier's own embedded one is taken."""
 
@@ -59,7 +63,8 @@ class Session:
         self.encoder_names = [name if focus is None else f"{name}#{focus}" for name in encoder or [DEFAULT_ENCODER]]
         self.engine, self.store_name, self.group, self.force = engine, store, group, force
         self.as_json, self.quiet, self.seed_given = json, quiet, seed
-        self.columns = _pairs("--column", column, ("image", "label", "text", "split"))
+        form = "image, label, text or split, and a column's name after =, were"
+        self.columns = _joined(assignments("--column", column, form, "--column label=kind", COLUMNS))
         self.settings = settings(set_)
 
     @property
@@ -143,8 +148,6 @@ class Session:
         """What has fields: those given, where they are not ``None``, and those that ``--set`` names.
 
         ``rest`` says that nothing takes settings after it, so one that is no field is an error."""
-        from ..parameters import configured, settings_of
-
         known = {one.name for one in settings_of(cls)}
         values = {name: value for name, value in given.items() if value is not None}
         if "seed" in known and self.seed_given is not None:
@@ -158,8 +161,6 @@ class Session:
 
     def take(self, *names: str) -> tuple[Any, ...]:
         """Settings that are fields of nothing, by ``settings.py``."""
-        from ..parameters import value_of
-
         own: dict[str, Own] = {n: o for part in SETTINGS[self.verb] if isinstance(part, dict) for n, o in part.items()}
         return tuple(
             value_of(self.verb, name, self.settings.pop(name), own[name].kind)
@@ -169,8 +170,6 @@ class Session:
         )
 
     def finish_settings(self) -> None:
-        from ..errors import UnknownNameError
-
         for name in self.settings:
             known = [n for part in SETTINGS.get(self.verb, ()) for n in _names(part)]
             if not known:
@@ -188,8 +187,6 @@ class Session:
     @contextmanager
     def checkpoint(self, output: Path) -> Iterator[Path]:
         """What a run that is stopped goes on from, beside what it makes; it goes when that is there."""
-        from ..storage.output import check_checkpoint, make_folder
-
         make_folder(output.parent)
         checkpoint = check_checkpoint(output.parent / f".{output.name}.checkpoint")
         yield checkpoint
@@ -206,8 +203,6 @@ class Session:
         page = None
         if place is not None:
             if name is not None:
-                from ..storage.output import make_folder
-
                 make_folder(place)
                 found.save(place / f"{name}.json", force=self.force)
                 place = place / f"{name}.html"
@@ -242,35 +237,30 @@ def settings(given: Sequence[str] | None) -> dict[str, str]:
     >>> settings(["n_masks=2000", "shots=1", "shots=4"])
     {'n_masks': '2000', 'shots': '1,4'}
     """
-    values: dict[str, str] = {}
+    pairs = assignments("--set", given, "NAME=VALUE was", "--set n_masks=2000")
+    return _joined((name.replace("-", "_"), value) for name, value in pairs)
+
+
+def assignments(
+    option: str, given: Sequence[str] | None, form: str, example: str, known: Sequence[str] | None = None
+) -> Iterator[tuple[str, str]]:
+    """``NAME=VALUE`` as pairs; a name is one of those known, if any are named."""
     for text in given or ():
-        name, equals, value = (part.strip() for part in text.partition("="))
-        name = name.replace("-", "_")
-        if not (name and equals and value):
-            raise InputError(f"--set was given {text!r}. NAME=VALUE was expected. For example: --set n_masks=2000")
+        name, _, value = (part.strip() for part in text.partition("="))
+        if not (name and value) or (known is not None and name not in known):
+            raise InputError(f"{option} was given {text!r}. {form} expected. For example: {example}")
+        yield name, value
+
+
+def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name, value in pairs:
         values[name] = f"{values[name]},{value}" if name in values else value
     return values
 
 
-def _pairs(option: str, given: Sequence[str] | None, known: Sequence[str]) -> dict[str, str]:
-    """``WHAT=COLUMN`` as a dictionary; another column of the same is added after a comma."""
-    pairs: dict[str, str] = {}
-    for text in given or ():
-        name, _, value = (part.strip() for part in text.partition("="))
-        if name not in known or not value:
-            raise InputError(
-                f"{option} was given {text!r}. {', '.join(known[:-1])} or {known[-1]}, and a column's name after =, "
-                f"were expected. For example: {option} label=kind"
-            )
-        pairs[name] = f"{pairs[name]},{value}" if name in pairs else value
-    return pairs
-
-
 def remove_checkpoints(checkpoint: Path) -> None:
     """What a fit would have gone on from: the file, and those of its parts."""
-    from ..storage.marks import CHECKPOINT
-    from ..storage.output import remove
-
     for name in os.listdir(checkpoint.parent):
         if name == checkpoint.name or re.fullmatch(re.escape(checkpoint.name) + PART, name):
             remove(checkpoint.parent / name, CHECKPOINT)

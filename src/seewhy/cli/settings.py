@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..parameters import documented, in_words, settings_of, written
+
 
 @dataclass(frozen=True)
 class Own:
@@ -81,10 +83,7 @@ SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
         },
     ),
     "evaluate": ("seewhy.studies.auditing.drift:DriftTest", {"ignore": IGNORE}),
-    "check": (
-        "seewhy.studies.inspection.check:Check",
-        {"n_examples": Own(3, "with --texts: examples of each rule.")},
-    ),
+    "check": ("seewhy.studies.inspection.check:Check", {"n_examples": Own(3, "with --texts: examples of each rule.")}),
     "app": ("seewhy.language.annotation.rounds:StopRule", WEB),
     "serve": (
         {
@@ -98,12 +97,7 @@ SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
             "drain_seconds": Own(30.0, "time that running requests get to end after SIGTERM."),
         },
     ),
-    "index": (
-        "seewhy.retrieval.settings:Settings",
-        "seewhy.scale.work:Embed",
-        SPREAD,
-        {},
-    ),
+    "index": ("seewhy.retrieval.settings:Settings", "seewhy.scale.work:Embed", SPREAD),
     "search": (
         "seewhy.retrieval:Query",
         {
@@ -136,9 +130,7 @@ SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
         "seewhy.generation.sampler:PPGN",
         {
             "generator_encoder": Own(
-                None,
-                "the encoder whose codes the generator turns round, where its name does not find it.",
-                str | None,
+                None, "the encoder whose codes the generator turns round, where its name does not find it.", str | None
             )
         },
     ),
@@ -157,8 +149,6 @@ def settings_text() -> str:
 
 def _rows(part: str | dict[str, Own]) -> list[dict[str, str]]:
     from pkgutil import resolve_name
-
-    from ..parameters import documented, in_words, settings_of, written
 
     if isinstance(part, dict):
         rows = [(name, in_words(own.kind), written(own.preset), own.help) for name, own in part.items()]

@@ -12,6 +12,7 @@ import typer
 
 from ..bounds import Count
 from ..errors import DataError, InputError
+from ..storage.output import working_folder
 from . import options
 from .places import check_report
 from .session import Session
@@ -45,7 +46,6 @@ def faithfulness(
     output: Path | None = None,
 ) -> None:
     """Which explanations of this model can be believed? Stopped, it goes on where it was."""
-    from ..storage.output import working_folder
     from ..studies.faithfulness import FaithfulnessStudy
 
     check_report(output, "study", session.force)
@@ -159,13 +159,7 @@ def scaling(
     _finish(session, findings, output, "scaling")
 
 
-def transfer(
-    session: Session,
-    data: Path,
-    *,
-    test: Path | None = None,
-    output: Path | None = None,
-) -> None:
+def transfer(session: Session, data: Path, *, test: Path | None = None, output: Path | None = None) -> None:
     """Would another encoder be better? Several on the same pictures, with which differences are real; goes on where it
     was stopped."""
     from ..classifiers.linear.recipe import Linear
@@ -179,12 +173,7 @@ def transfer(
 
 
 def base_to_new(
-    session: Session,
-    data: Path,
-    *,
-    method: str = "coop",
-    test: Path | None = None,
-    output: Path | None = None,
+    session: Session, data: Path, *, method: str = "coop", test: Path | None = None, output: Path | None = None
 ) -> None:
     """What does learning half of the classes by name bring these, and cost the others? Goes on where it was stopped."""
     from ..studies.base_to_new import BaseToNewStudy

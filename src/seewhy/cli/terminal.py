@@ -7,8 +7,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TextIO, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import TextIO, TypeVar
 
 from ..printable import printable
 from ..progress import Progress, draw
@@ -21,17 +21,6 @@ def say(*lines: str, file: TextIO | None = None, flush: bool = True) -> None:
     """Print lines, each of them one whatever the names and texts in it; tabs stay, as they part columns."""
     for line in lines:
         print(printable(line, keep="\t"), file=file or sys.stdout, flush=flush)
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
-    """Lines with columns of one width.
-
-    >>> table(("class", "right"), [("wren", "90 %"), ("house sparrow", "8 %")])
-    ['class          right', 'wren           90 %', 'house sparrow  8 %']
-    """
-    cells = [[printable(str(cell)) for cell in row] for row in (head, *rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
 
 
 class Notes(logging.Handler):

@@ -31,11 +31,7 @@ LETTERS = {
     "output": "-o", "model": "-m", "labels": "-l", "encoder": "-e", "method": "-M", "image": "-i", "text": "-t",
     "writer": "-w", "quiet": "-q",
 }  # fmt: skip
-BEGIN = {
-    "output": "Where to write. ",
-    "model": "A saved model. ",
-    "method": "How it is made, by its name. ",
-}
+BEGIN = {"output": "Where to write. ", "model": "A saved model. ", "method": "How it is made, by its name. "}
 """What every verb's help of an option begins with."""
 EVERY = "Options of every command"
 PANELS = {
@@ -64,7 +60,7 @@ def register(app: typer.Typer, function: Callable[..., None], panel: str = "") -
     app.command(name, cls=Verb, epilog=epilog, rich_help_panel=panel or None)(run)
 
 
-def parameters_of(function: Callable[..., None]) -> list[inspect.Parameter]:
+def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
     """The parameters as typer takes them, with what the docstring says of each."""
     texts = {**TEXTS["options"], **TEXTS["verbs"].get(function.__name__, {})}
     told = {name: ("", text) if isinstance(text, str) else tuple(text) for name, text in texts.items()}
@@ -88,7 +84,8 @@ def _parameter(p: inspect.Parameter, metavar: str, help: str) -> inspect.Paramet
             names = [f"{flag}/--no-{name.replace('_', '-')}"]
         if name in BEGIN and not help.startswith(BEGIN[name]):
             help = BEGIN[name] + help
-        limits = {} if bound is None else {k: v for k, v in (("min", bound.least), ("max", bound.most)) if isfinite(v)}
+        ends = {} if bound is None else {"min": bound.least, "max": bound.most}
+        limits: dict[str, Any] = {name: value for name, value in ends.items() if isfinite(value)}
         declared = typer.Option(
             *names, help=help, show_default=shown, metavar=metavar or None, rich_help_panel=PANELS.get(name), **limits
         )

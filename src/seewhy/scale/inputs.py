@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path, PurePath
 from typing import Any, ClassVar, NamedTuple, Self
 
-from ..errors import DataError, InputError, MissingExtraError, SeeWhyError
+from ..errors import DataError, InputError, SeeWhyError
 from ..pictures.shards import records_of, shards_of
 from ..pictures.sources import InMemory, list_pictures, natural_key
 from ..pictures.tables import IMAGE_COLUMNS, TABLES, cell_text, no_column, parquet_batches, rows_of
@@ -126,8 +126,9 @@ class Packed(Shard):
         path = Path(self.place, self.name)
         yield state_of(str(path))
         if path.suffix.lower() == ".parquet" and path.is_file():
-            with suppress(OSError, DataError), open_regular(path) as (file, _):  # told when its pictures are read
-                yield from map(state_of, self.names_in_parquet(file, path))
+            with suppress(OSError, SeeWhyError), open_regular(path) as (file, _):  # told when its pictures are read
+                named = takewhile(lambda item: isinstance(item.source, str), self.rows_in_parquet(file, path))
+                yield from (state_of(item.source) for item in named)
 
     def _items(self) -> Iterator[Item]:
         path = Path(self.place, self.name)
@@ -162,25 +163,6 @@ class Packed(Shard):
             return Item(os.path.join(os.path.dirname(self.name), place), str(path.parent / place))
         name = f"{self.name}/{number}"
         return Item(name, InMemory(name, partial(bytes, data if isinstance(data, bytes) else b"")))
-
-    def names_in_parquet(self, opened: Any, path: PurePath) -> Iterator[str]:
-        """The files that the rows of a Parquet file name, where its pictures are names."""
-        try:
-            import pyarrow as pa
-            from pyarrow.parquet import ParquetFile
-        except ImportError as error:
-            raise MissingExtraError("parquet", "Reading Parquet") from error
-        with suppress(pa.ArrowException, SeeWhyError, UnicodeDecodeError), ParquetFile(opened) as file:
-            column = _picture_column(path, file.schema_arrow.names, self.column)
-            kind = file.schema_arrow.field(column).type
-            if pa.types.is_struct(kind):
-                column = f"{column}.path"
-            elif not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-                return
-            for batch in parquet_batches(opened, path, lambda _names: [column]):
-                values = batch.column(0)
-                cells = values.field("path") if pa.types.is_struct(kind) else values
-                yield from (str(path.parent / cell) for cell in cells.to_pylist() if isinstance(cell, str))
 
 
 def _picture_column(path: PurePath, names: list[str], wanted: str | None) -> str:
@@ -281,7 +263,7 @@ def find_input(place: str | Path, *, per_shard: int = PER_SHARD, column: str | N
     if per_shard < 1:
         raise InputError(f"Shards of {per_shard} pictures were asked for. A number above 0 was expected. Give one.")
     if "://" in text:
-        from .remote import RemoteInput  # which is made of what is here
+        from .places import RemoteInput  # which is made of what is here
 
         return RemoteInput(text, per_shard, column)
     path, suffix = Path(text), Path(text).suffix.lower()

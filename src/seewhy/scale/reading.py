@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typing_extensions import TypedDict
 
 from ..errors import DataError, ModelError, SeeWhyError
+from ..results import Count, Doc
 from ..storage.cache import address_of
 from ..storage.parquet_seal import Checked, Verification, checked_parquet
 from ..storage.reading import reason
@@ -25,27 +28,38 @@ if TYPE_CHECKING:
     from ..retrieval.writing import Change
 
 
+class Input(TypedDict):
+    kind: Annotated[str, Doc("folder, table, tars, parquet")]
+    digest: Annotated[str, Doc("of the names of all pictures, or of all shards")]
+    place: Annotated[str, Doc("as it was given")]
+    n_pictures: Annotated[Count | None, Doc("`null` where shards are not opened to count them")]
+    per_shard: Annotated[int | None, Doc("pictures of a shard; `null` where the input has its own")]
+
+
 @dataclass(frozen=True)
 class Status:
-    """How far a run is."""
+    """The object of seewhy index --parquet --status --json."""
 
-    output: str
-    facts: dict[str, Any]
-    n_shards: int
-    missing: tuple[int, ...]
-    rows: int
-    failed: int
+    output: Annotated[str, Doc("the run's folder")]
+    n_shards: Annotated[Count, Doc("in all")]
+    n_missing: Annotated[Count, Doc("of them that are not there")]
+    missing: Annotated[list[str], Doc("which, from 0, in spans such as `3-7`")]
+    rows: Annotated[Count, Doc("of the shards that are there")]
+    failed: Annotated[Count, Doc("pictures among them that could not be read")]
+    verb: Annotated[str, Doc("what was done")]
+    seewhy: Annotated[str, Doc("version that began it")]
+    model: Annotated[dict[str, str | float | bool | None], Doc("what the rows hang on")]
+    columns: Annotated[list[str], Doc("of the Parquet files")]
+    input: Annotated[Input, Doc("what it was begun with")]
 
     def to_json(self) -> dict[str, Any]:
-        facts = {key: self.facts[key] for key in ("verb", "seewhy", "model", "columns", "input")}
-        numbers = {"n_shards": self.n_shards, "n_missing": len(self.missing), "missing": spans(self.missing)}
-        return {"output": self.output, **numbers, "rows": self.rows, "failed": self.failed, **facts}
+        return asdict(self)
 
     def lines(self) -> Iterator[str]:
-        there = self.n_shards - len(self.missing)
+        there = self.n_shards - self.n_missing
         yield f"{self.output}: {there:,} of {self.n_shards:,} shards, {self.rows:,} rows, {self.failed:,} not readable"
         if self.missing:
-            yield f"  missing: {', '.join(spans(self.missing))}"
+            yield f"  missing: {', '.join(self.missing)}"
 
 
 def spans(numbers: Sequence[int]) -> list[str]:
@@ -70,7 +84,8 @@ def status(output: Where) -> Status:
             missing.append(index)
         else:
             rows, failed = rows + written.n, failed + written.n_failed
-    return Status(str(job.place), dict(job.facts), job.n_shards, tuple(missing), rows, failed)
+    facts = {key: job.facts[key] for key in ("verb", "seewhy", "model", "columns", "input")}
+    return Status(str(job.place), job.n_shards, len(missing), spans(missing), rows, failed, **facts)
 
 
 def verify(output: Where) -> Verification:

@@ -118,7 +118,7 @@ def serve(pipe: Connection, work: Work, threads: int) -> None:
             pipe.send(SeeWhyError(str(error)))  # others do not travel
 
 
-class Workers:
+class Workers(AbstractContextManager["Workers"]):
     """Processes that share the shards of a run; a thread asks each of them, and one that died gives way to another."""
 
     def __init__(self, start: Callable[[], Worker], n: int) -> None:
@@ -130,9 +130,6 @@ class Workers:
         self._left: Iterator[Shard] = iter(())
         self._lost, self._deaths = deque[Shard](), Counter[int]()
         self._n_out, self._n_alive, self._ended = 0, n, False
-
-    def __enter__(self) -> Workers:
-        return self
 
     def __exit__(self, *_: object) -> None:
         with self._changed:

@@ -120,11 +120,7 @@ class FolderArchive:
         return card.is_file() and not card.is_symlink() and self.facts.is_on(card)
 
     def save(
-        self,
-        folder: Path,
-        card: Mapping[str, Any],
-        tensors: bytes,
-        more: Mapping[str, bytes | str] | None = None,
+        self, folder: Path, card: Mapping[str, Any], tensors: bytes, more: Mapping[str, bytes | str] | None = None
     ) -> Path:
         self.check(folder)
         sealed = {**card, "tensors": hashlib.sha256(tensors).hexdigest()}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 from ..errors import ForeignFileError
@@ -13,7 +13,7 @@ from .marks import LONGEST, Lines
 from .output import check_target, descriptor, make_folder, special
 
 
-class Journal:
+class Journal(AbstractContextManager["Journal"]):
     """A file of records, read when it is opened and added to from then on.
 
     Where any line is not a record of SeeWhy's it is left as it is. A line that a kill cut gives way to the next."""
@@ -78,8 +78,5 @@ class Journal:
         if self._file is not None:
             self._file.close()
 
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -1,10 +1,7 @@
 """How SeeWhy knows its own files again.
 
-* A file that a user named is remembered in the cache, by place and digest, as it was written: once somebody changes it,
-  it is theirs. Where the cache is gone, it is known no more.
-* safetensors has a place for such facts: ``seewhy``, the version.
-* A folder is known by its card, JSON that ends in a digest of all before it.
-* Lines that are added one by one, to go on where a run was stopped, are SeeWhy's where each has the fields it writes.
+One that a user named by its place and digest, kept in the cache, until somebody changes it; tensors by a fact in their
+header; a folder by its card, JSON that ends in a digest of all before it; lines by the fields that each has.
 """
 
 from __future__ import annotations

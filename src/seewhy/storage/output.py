@@ -1,8 +1,6 @@
 """What may be written: whole or not at all, and never over a file that SeeWhy did not make.
 
-Outside this room nothing in SeeWhy writes, empties, renames or deletes a file (a test of the architecture holds it to
-that). A file that a user names is written by :func:`write`, which writes over what SeeWhy left there
-(:mod:`seewhy.storage.marks`) and refuses others. :mod:`seewhy.storage.folders` keeps inside folders of SeeWhy's own.
+Outside this room nothing in SeeWhy writes, empties, renames or deletes a file (a test of the architecture holds it).
 """
 
 from __future__ import annotations
