@@ -37,7 +37,7 @@ import seewhy
 from seewhy.encoders.base import Encoder, Layout
 from seewhy.encoders.open_clip import transform_of
 from seewhy.learning.contrast import Contrast, Drawn
-from seewhy.learning.objectives.clip import CLIP
+from seewhy.learning.objectives.pairs import CLIP
 from seewhy.progress import Progress
 from seewhy.training.augmentation import TrainingPictures
 from seewhy.training.batches import TrainingData

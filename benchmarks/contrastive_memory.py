@@ -21,7 +21,7 @@ from torch import nn
 
 from seewhy.learning.adaptation.backbone import GlobalAverage, SmallResNet
 from seewhy.learning.contrast import Contrast
-from seewhy.learning.objectives.clip import CLIP
+from seewhy.learning.objectives.pairs import CLIP
 from seewhy.training.batches import TrainingData
 from seewhy.training.loop import Training, train
 

@@ -24,7 +24,7 @@ from torch.nn.functional import normalize, one_hot
 
 from seewhy.learning.objectives.look import votes
 from seewhy.learning.objectives.queue import own_places
-from seewhy.learning.objectives.supcon import against_store
+from seewhy.learning.objectives.vectors import against_store
 
 TEMPERATURE = 0.1
 EPS = 1e-4

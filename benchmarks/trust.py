@@ -27,7 +27,7 @@ from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.certainty import trust_inputs
 from seewhy.classifiers.encoded_set import encode_labelled
 from seewhy.encoders.find import encoder as find
-from seewhy.evaluation.trust import look_at_unknown, trust_figures
+from seewhy.evaluation.figures import look_at_unknown, trust_figures
 from seewhy.pictures.samples import Samples
 from seewhy.progress import Progress
 from seewhy.storage.features import FeatureStore

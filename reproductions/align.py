@@ -47,7 +47,7 @@ from seewhy.language.pairs.filters import (
     TooShort,
     WrongScript,
 )
-from seewhy.learning.objectives.align import ALIGN
+from seewhy.learning.objectives.pairs import ALIGN
 from seewhy.pictures.samples import Sample, gathered
 
 SIZES = (0.25, 0.5, 1.0)

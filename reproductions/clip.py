@@ -47,9 +47,8 @@ from torch.nn.functional import normalize
 import seewhy
 from seewhy.classifiers.linear.solvers import fit_logistic
 from seewhy.encoders.stream import encode_texts
-from seewhy.learning.objectives.clip import CLIP
 from seewhy.learning.objectives.contrastive import Contrastive
-from seewhy.learning.objectives.siglip import SigLIP
+from seewhy.learning.objectives.pairs import CLIP, SigLIP
 
 LABELS = (1, 2, 4, 8, 16)
 """Per class, that a probe is given."""

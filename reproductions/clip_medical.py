@@ -38,11 +38,9 @@ import seewhy
 from seewhy.classifiers.prompt_pairs import Findings, PromptPairs
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.stream import encode_texts
-from seewhy.learning.objectives.clip import CLIP
 from seewhy.learning.objectives.contrastive import Contrastive
-from seewhy.learning.objectives.convirt import ConVIRT
-from seewhy.learning.objectives.medclip import MedCLIP
-from seewhy.learning.objectives.spans import spans
+from seewhy.learning.objectives.pairs import CLIP, ConVIRT, MedCLIP
+from seewhy.learning.pooled import spans
 from seewhy.pictures.samples import Sample, gathered
 from seewhy.storage.features import FeatureStore
 

@@ -45,8 +45,8 @@ from torch.nn.functional import normalize
 import seewhy
 from seewhy.classifiers.linear.solvers import fit_logistic
 from seewhy.encoders.base import Encoder
-from seewhy.learning.objectives.convirt import ConVIRT
-from seewhy.learning.objectives.spans import spans
+from seewhy.learning.objectives.pairs import ConVIRT
+from seewhy.learning.pooled import spans
 from seewhy.pictures.samples import Sample, gathered
 from seewhy.storage.features import FeatureStore
 

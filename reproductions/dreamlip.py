@@ -35,7 +35,7 @@ from captioned import (
 )
 from claims import JUDGED, Claim, Report, command, deliver, judged, lead, machine, mean_of, parser
 
-from seewhy.learning.objectives.dreamlip import DreamLIP
+from seewhy.learning.objectives.regional import DreamLIP
 
 K = 5
 """Captions of a picture, all at once."""

@@ -30,8 +30,13 @@ from torch.nn.functional import normalize
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as find
 from seewhy.encoders.stream import Encoded, encode_stream
-from seewhy.learning.instructed import Instruct, Question
+from seewhy.learning.by_columns import ByInstructions
+from seewhy.learning.encoders.adapted import Adaptation
+from seewhy.learning.pooled import PooledSet
+from seewhy.pictures.samples import Sample
+from seewhy.progress import Progress
 from seewhy.storage.features import FeatureStore
+from seewhy.training.loop import train as fit
 
 NAME = "focallens"
 N_SEEDS = 3
@@ -61,7 +66,7 @@ def main(given: Sequence[str] | None = None) -> Report:
     options.add_argument("--train", type=Path, help="a table of pictures and attributes")
     options.add_argument("--test", type=Path, help="the same of other pictures")
     options.add_argument("--drawn", type=int, help="so many drawn pictures instead, of a colour and a shape")
-    options.add_argument("--epochs", type=int, default=Instruct().epochs)
+    options.add_argument("--epochs", type=int, default=ByInstructions(DRAWN).epochs)
     return deliver(options, lambda args: run(args, given), given)
 
 
@@ -79,7 +84,8 @@ def run(args: argparse.Namespace, given: Sequence[str] | None) -> Report:
         f"{len(train.pooled):,} training and {len(test.pooled):,} test "
         + ("drawn pictures" if args.drawn else "fashion product photographs (Kaggle 'Fashion Product Images')")
         + f"; {len(asked)} attributes as instructions",
-        f"lite0 with its own words, frozen; a head of rank {Instruct().rank}, {args.epochs} epochs, {N_SEEDS} seeds",
+        f"lite0 with its own words, frozen; a head of rank {ByInstructions(DRAWN).rank}, "
+        f"{args.epochs} epochs, {N_SEEDS} seeds",
         command(NAME, given),
         machine(),
         round(time.perf_counter() - begun, 1),
@@ -111,6 +117,16 @@ def read(on: Encoder, table: Path, columns: list[str]) -> Set:
     return Set(torch.stack([pooled for _, pooled in kept]), answers)
 
 
+def learnt(on: Encoder, train: Set, how: ByInstructions) -> Encoder:
+    """The encoder, taught by what it has seen."""
+    names = tuple(str(i) for i in range(len(train.pooled)))
+    said = {column: tuple((answer,) for answer in answers) for column, answers in train.answers.items()}
+    own = PooledSet(tuple(map(Sample, names)), names, train.pooled, said=said)
+    head, task, data = how.prepared(on, own, Progress())
+    fit(task, data, how.training(data, on))
+    return Adaptation(on, head).encoder()
+
+
 def measure(
     on: Encoder, train: Set, test: Set, asked: dict[str, tuple[str, ...]], args: argparse.Namespace
 ) -> tuple[dict[str, dict[str, list[float]]], dict[str, dict[str, list[float]]]]:
@@ -118,9 +134,8 @@ def measure(
     found: dict[tuple[str, str], list[tuple[Tensor, Tensor]]] = {}
     blank = train.pooled.mean(0, keepdim=True).expand_as(test.pooled)
     for seed in range(args.seed, args.seed + N_SEEDS):
-        how = Instruct(epochs=args.epochs, seed=seed)
         taught, untold = (
-            how.fit(on, train.pooled, [Question(said, train.answers[a]) for a, said in ways.items()]).encoder()
+            learnt(on, train, ByInstructions(ways, epochs=args.epochs, seed=seed))
             for ways in ({a: said[:3] for a, said in asked.items()}, dict.fromkeys(asked, (WITHOUT,)))
         )
         for a, said in asked.items():

@@ -33,9 +33,9 @@ from seewhy.encoders.base import Encoder
 from seewhy.encoders.stream import Encoded, encode_stream, encode_texts
 from seewhy.language.matching import Match
 from seewhy.learning.adaptation.backbone import sized
-from seewhy.learning.adaptation.gist.network import Pairs, PicturePairs, Turns, grown, tune, tune_towers
-from seewhy.learning.encoders.tuned_towers import TunedTowers, trainable
-from seewhy.learning.objectives.gist import GIST
+from seewhy.learning.adaptation.gist import Pairs, PicturePairs, Turns, grown, tune, tune_towers
+from seewhy.learning.encoders.towers import TunedTowers, trainable
+from seewhy.learning.objectives.pairs import GIST
 from seewhy.learning.retrieval import recall
 from seewhy.progress import Progress
 from seewhy.storage.output import write_atomic

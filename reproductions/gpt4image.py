@@ -24,8 +24,8 @@ from torch import Tensor
 
 from seewhy.encoders.minilm import load_minilm
 from seewhy.learning.adaptation.backbone import new_predictor
-from seewhy.learning.adaptation.gpt4image.recipe import JointTask
-from seewhy.learning.objectives.gpt4image import GPT4Image, projection
+from seewhy.learning.adaptation.gpt4image import JointTask, projection
+from seewhy.learning.objectives.pairs import GPT4Image
 from seewhy.storage.output import write_atomic
 from seewhy.training.batches import TrainingData
 from seewhy.training.loop import Training, train

@@ -37,12 +37,11 @@ from seewhy.classifiers.base import Classifier
 from seewhy.heads.head import Target
 from seewhy.metrics.base import upsampled
 from seewhy.metrics.controls import CONTROLS
-from seewhy.metrics.masked_map import positive_share
-from seewhy.metrics.mosaic_focus import mosaic
+from seewhy.metrics.localisation import mosaic, positive_share
 from seewhy.metrics.similarity import spearman
 from seewhy.pictures.images import read_picture
 from seewhy.pictures.sources import list_pictures
-from seewhy.studies.records import ANY, StudyRecords
+from seewhy.studies.study import ANY, StudyRecords
 
 SURE = 0.5
 """Photographs are taken whose class the network is at least this sure of: only then is there a class to explain."""

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.encoders.split import fingerprint
-from seewhy.learning.objectives.iis import IIS, Layers
+from seewhy.learning.objectives.vectors import IIS, Layers
 from seewhy.pictures.samples import Sample, Samples
 from seewhy.pictures.sources import InMemory
 from seewhy.studies.concepts import HeadTraining

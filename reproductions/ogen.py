@@ -30,10 +30,10 @@ from torch.nn.functional import normalize
 from seewhy.classifiers.encoded_set import encode_labelled
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as find
-from seewhy.learning.adaptation.ogen.recipe import OGEN, FeatureGenerator
-from seewhy.learning.adaptation.prompt_learning.coop import CoOp
+from seewhy.learning.adaptation.ogen import OGEN, FeatureGenerator
 from seewhy.learning.adaptation.prompt_recipe import Lesson, PromptLearning
-from seewhy.learning.adaptation.prompts import Names, PromptTask, as_it_was, image_vectors, learning_rate, opened
+from seewhy.learning.adaptation.prompts import Names, PromptTask, as_it_was, image_vectors, opened
+from seewhy.learning.adaptation.word_prompts import CoOp
 from seewhy.pictures.samples import load_samples
 from seewhy.progress import Progress
 from seewhy.seeded import seeded
@@ -221,7 +221,7 @@ def learnt(world: World, arm: str, args: argparse.Namespace, seed: int) -> list[
     if arm not in (COOP, TEACHER):
         how = OGEN(epochs=args.epochs, seed=seed, new_names=names)
     per_epoch = data.steps_per_epoch(how.batch_size)
-    rate = learning_rate(world.on)
+    rate = CoOp().rate(world.on)
     lesson = Lesson(world.on, world.base, Names(tower, world.base), image, labels, args.epochs, per_epoch, rate)
     with seeded(seed):
         task = how.task(lesson)

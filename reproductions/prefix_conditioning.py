@@ -30,10 +30,10 @@ from torch.nn.functional import normalize
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as find
 from seewhy.encoders.stream import Encoded, encode_stream
+from seewhy.learning.by_columns import ByClassesAndCaptions, two_kinds
 from seewhy.learning.contrast import Drawn
-from seewhy.learning.encoders.prefixed import PrefixedWords
-from seewhy.learning.objectives.prefix import Prefix
-from seewhy.learning.prefixed import Prefixing, two_kinds
+from seewhy.learning.encoders.towers import PrefixedWords
+from seewhy.learning.objectives.pairs import Prefix
 from seewhy.storage.features import FeatureStore
 from seewhy.training.loop import train
 
@@ -140,7 +140,7 @@ def arms(
         (MIXED, False, False),
         (METHOD, False, True),
     ):
-        how = Prefixing(Prefix(debiased=debiased), epochs=args.epochs, seed=seed)
+        how = ByClassesAndCaptions("class", objective=Prefix(debiased=debiased), epochs=args.epochs, seed=seed)
         data = two_kinds(on, pooled, classes, captions, how.objective)
         if shared:
             data = replace(data, columns={**data.columns, "text": as_captions(data.columns["text"])})

@@ -29,10 +29,8 @@ from torch import Tensor, nn
 from seewhy.classifiers.linear.solvers import c_path, fit_logistic
 from seewhy.encoders.new import Residual
 from seewhy.learning.encoders.projection import Projection, Reweighted
-from seewhy.learning.objectives.cross_entropy import CrossEntropy
 from seewhy.learning.objectives.pictures import Vectors
-from seewhy.learning.objectives.simclr import SimCLR
-from seewhy.learning.objectives.supcon import SupCon
+from seewhy.learning.objectives.vectors import CrossEntropy, SimCLR, SupCon
 from seewhy.learning.views import Views
 from seewhy.seeded import seeded
 from seewhy.storage.output import write_atomic

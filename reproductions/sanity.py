@@ -11,9 +11,7 @@ from torch import Tensor
 
 from seewhy.classifiers.base import Classifier
 from seewhy.metrics.base import Case
-from seewhy.metrics.efficient_model_randomisation import EfficientModelRandomisation
-from seewhy.metrics.model_randomisation import ModelRandomisation
-from seewhy.metrics.random_logit import RandomLogit
+from seewhy.metrics.randomised import EfficientModelRandomisation, ModelRandomisation, RandomLogit
 
 
 def sanity(methods: Maps, model: Classifier, photos: list[tuple[Tensor, int]]) -> Found:

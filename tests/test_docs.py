@@ -21,14 +21,15 @@ import typer.main
 from PIL import Image
 from typer.testing import CliRunner
 
-import seewhy.explanation as shown
 from schemas import check, keys, named
 from seewhy.catalogue import listing
 from seewhy.cli import app
 from seewhy.cli.renamed import OLD, RENAMED, TURNED
 from seewhy.cli.verbs import shared_options
-from seewhy.evaluation.faithfulness import FURTHER
-from seewhy.evidence.agreement import agree
+from seewhy.evaluation.figures import FURTHER
+from seewhy.evidence.explain import agree
+from seewhy.explanation.similar import Like, Likeness
+from seewhy.explanation.verdict import Missing, Verdict
 from seewhy.pictures import images
 from seewhy.pictures.samples import TABLES
 from seewhy.pictures.sources import SUFFIXES
@@ -160,11 +161,11 @@ def test_what_data_md_states_is_so() -> None:
     ("same", "says"), [(10, "agree:"), (7, "agree:"), (6, "agree in part:"), (4, "in part:"), (3, "disagree:")]
 )
 def test_the_bounds_of_agreement_are_those_of_concepts_md(same: int, says: str) -> None:
-    verdict = shown.Verdict("believable", "", "")
+    verdict = Verdict("believable", "", "")
     box = (0, 0, 1, 1)
-    patches = tuple(shown.Likeness("A", "", "a" if i < same else "b", box, box, 1.0, 1.0) for i in range(10))
-    like = shown.Like("nearest", patches, 1.0, None, None, verdict)
-    found = agree("a", torch.zeros(2, 2), None, like, shown.Missing("", ""), False)
+    patches = tuple(Likeness("A", "", "a" if i < same else "b", box, box, 1.0, 1.0) for i in range(10))
+    like = Like("nearest", patches, 1.0, None, None, verdict)
+    found = agree("a", torch.zeros(2, 2), None, like, Missing("", ""), False)
     assert says in found.sentence
     assert found.score == same / 10
     assert ("so near the limit of" in found.sentence) == (same in (4, 7))

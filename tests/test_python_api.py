@@ -24,11 +24,9 @@ from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 import seewhy
 import tiny
 from seewhy.arguments import _hints
-from seewhy.classifiers.described import Described
 from seewhy.classifiers.linear.recipe import Linear
-from seewhy.classifiers.zero_shot import ZeroShot
-from seewhy.dense.maskclip import MaskCLIP
-from seewhy.encoders.transforms import as_transform
+from seewhy.classifiers.unfitted import Described, ZeroShot
+from seewhy.encoders.module import as_transform
 from seewhy.errors import DataError, ImageError, InputError, SeeWhyError, UnknownNameError
 from seewhy.evaluation import evaluate
 from seewhy.evidence.explain import ExplainOptions
@@ -40,12 +38,11 @@ from seewhy.keywords import (
     ExplainKeywords,
     LinearKeywords,
     PretrainKeywords,
-    SegmentKeywords,
     ZeroShotKeywords,
 )
 from seewhy.learning.adapt import Adapt
+from seewhy.learning.api import FROM_COLUMNS
 from seewhy.learning.pretrain import Pretrain
-from seewhy.learning.ways import FROM_COLUMNS
 from seewhy.pictures.sources import InMemory
 from seewhy.types import Failure
 
@@ -463,7 +460,6 @@ def test_lists() -> None:
         (LinearKeywords, Linear),
         (ZeroShotKeywords, ZeroShot),
         (DescribedKeywords, Described),
-        (SegmentKeywords, MaskCLIP),
     ],
 )
 def test_typed_options_are_the_fields(keywords: Any, of: Any) -> None:

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
-from seewhy.classifiers.described import Described
+from seewhy.classifiers.by_sentences import Selector
 from seewhy.classifiers.linear.recipe import Linear
+from seewhy.classifiers.unfitted import Described
 from seewhy.classifiers.words import reworded, words_decide
 from seewhy.descriptions import Descriptions
-from seewhy.descriptions.base import Change
-from seewhy.descriptions.controls import without_names
-from seewhy.descriptions.discriminative import Selector
+from seewhy.descriptions.base import Change, without_names
 from seewhy.errors import DataError, InputError
 from seewhy.pictures.samples import Sample, Samples, load_samples
 from seewhy.studies.words_compared import WordsCompared

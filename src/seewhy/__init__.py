@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .pictures.samples import Samples, load_samples
     from .progress import Bars, Progress
     from .results import schema
-    from .service.graphs.export import export
+    from .service.export import export
     from .storage.features import FeatureStore
     from .studies.api import study
     from .studies.auditing.audit import audit
@@ -53,11 +53,11 @@ _WHERE = {
     "Descriptions": "descriptions",
     "Detections": "dense",
     "Encoder": "encoders",
-    "Explanation": "explanation",
+    "Explanation": "explanation.base",
     "Failure": "types",
     "FeatureStore": "storage.features",
     "Progress": "progress",
-    "Prediction": "explanation",
+    "Prediction": "explanation.prediction",
     "Report": "evaluation",
     "Samples": "pictures.samples",
     "SeeWhyError": "errors",
@@ -69,7 +69,7 @@ _WHERE = {
     "detect": "dense.by_words",
     "encoder": "encoders.find",
     "explain": "api",
-    "export": "service.graphs.export",
+    "export": "service.export",
     "fit": "api",
     "fit_detector": "dense.detection.fit",
     "from_module": "api",

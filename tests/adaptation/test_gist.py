@@ -12,9 +12,8 @@ from torch import Tensor
 from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError, InputError
 from seewhy.language.matching import Caption
-from seewhy.learning.adaptation.gist.network import GISTNetwork, Pairs, Turns, measure, tune
-from seewhy.learning.adaptation.gist.recipe import GIST
-from seewhy.learning.objectives.gist import GIST as Contrast
+from seewhy.learning.adaptation.gist import GIST, GISTNetwork, Pairs, Turns, measure, tune
+from seewhy.learning.objectives.pairs import GIST as Contrast
 from seewhy.pictures.samples import load_samples
 from seewhy.training.loop import Training
 from tiny import CLASSES, class_folders, noise, tiny_cnn

@@ -15,10 +15,9 @@ from seewhy.classifiers.saving import load
 from seewhy.descriptions import Descriptions
 from seewhy.encoders.base import GlobalAverage, Tokenised, TrainableText
 from seewhy.errors import InputError, ModelError
-from seewhy.learning.adaptation.gist.network import DistinctTexts, Form, GISTNetwork, grown, tune_towers
-from seewhy.learning.adaptation.gist.recipe import GIST
-from seewhy.learning.encoders.tuned_towers import TunedTowers, trainable
-from seewhy.learning.objectives.gist import GIST as Contrast
+from seewhy.learning.adaptation.gist import GIST, DistinctTexts, Form, GISTNetwork, grown, tune_towers
+from seewhy.learning.encoders.towers import TunedTowers, trainable
+from seewhy.learning.objectives.pairs import GIST as Contrast
 from seewhy.pictures.samples import load_samples
 from seewhy.progress import Progress
 from seewhy.training.loop import Training
@@ -168,7 +167,7 @@ def test_a_mean_over_space_stays_one_where_nothing_follows_it() -> None:
 def test_a_picture_that_vanishes_after_training_is_reported_and_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import seewhy.learning.adaptation.gist.recipe as module
+    import seewhy.learning.adaptation.gist as module
 
     folder, progress = class_folders(tmp_path / "d", 5), Progress()
     tuned = module.tune_towers
@@ -211,7 +210,7 @@ def test_what_is_left_out_is_the_authors(
     def told(*given: object) -> None:
         raise Told(given[4])
 
-    monkeypatch.setattr("seewhy.learning.adaptation.gist.recipe.tune_towers", told)
+    monkeypatch.setattr("seewhy.learning.adaptation.gist.tune_towers", told)
     samples = load_samples(class_folders(tmp_path / "d", 3))
     with pytest.raises(Told) as caught:
         GIST("towers", **given).fit(tiny_pair(), samples, descriptions=WORDS)

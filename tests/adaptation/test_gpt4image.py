@@ -14,9 +14,8 @@ from seewhy.encoders.stream import file_digest
 from seewhy.errors import DataError, InputError
 from seewhy.language.matching import Caption
 from seewhy.learning.adaptation.backbone import Predictor, new_predictor
-from seewhy.learning.adaptation.gpt4image.recipe import GPT4Image, JointTask
-from seewhy.learning.objectives.gpt4image import GPT4Image as Alignment
-from seewhy.learning.objectives.gpt4image import projection
+from seewhy.learning.adaptation.gpt4image import GPT4Image, JointTask, projection
+from seewhy.learning.objectives.pairs import GPT4Image as Alignment
 from seewhy.learning.retrieval import recall
 from seewhy.pictures.samples import Samples, load_samples, split
 from seewhy.training.batches import TrainingData

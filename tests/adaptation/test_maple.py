@@ -13,16 +13,21 @@ from torch import Tensor, nn
 
 from seewhy.classifiers.saving import load
 from seewhy.encoders.base import Encoder
-from seewhy.encoders.clip_text import text_tower
-from seewhy.encoders.open_clip import split_visual
+from seewhy.encoders.open_clip import split_visual, text_tower
 from seewhy.encoders.split import weights_digest
 from seewhy.errors import InputError, ModelError
-from seewhy.learning.adaptation.prompt_learning.maple import MaPLe
-from seewhy.learning.adaptation.prompt_learning.promptsrc import epoch_weights
-from seewhy.learning.adaptation.prompt_learning.promptsrc_towers import ConsistentTowers, PromptSRCTowers
 from seewhy.learning.adaptation.prompt_recipe import Lesson
 from seewhy.learning.adaptation.prompts import Names, as_it_was, begun
-from seewhy.learning.adaptation.tower_prompts import TowerPrompt, TowerPromptedNetwork, Towers, TowerTask
+from seewhy.learning.adaptation.tower_prompts import (
+    ConsistentTowers,
+    MaPLe,
+    PromptSRCTowers,
+    TowerPrompt,
+    TowerPromptedNetwork,
+    Towers,
+    TowerTask,
+)
+from seewhy.learning.adaptation.word_prompts import epoch_weights
 from seewhy.pictures.samples import load_samples
 from seewhy.studies.forgetting import forgetting
 from seewhy.training.batches import Batch, TrainingData
@@ -176,7 +181,7 @@ def test_what_each_begins_with(authors: Encoder) -> None:
     assert (prompt.depth, len(prompt.maps), len(prompt.own)) == (2, 2, 0)
     torch.testing.assert_close(prompt.vectors.detach(), begun(towers.text, "a photo", 2))
     task: Any = PromptSRCTowers(depth=3, n_image=5, text_weight=2.0, image_weight=3.0, epoch_std=0.5).task(lesson)
-    assert (task.prompt.depth, task.prompt.n_image, task.text_weight, task.image_weight) == (3, 5, 2.0, 3.0)
+    assert (task.prompt.depth, task.prompt.n_image, task.weights_held) == (3, 5, (2.0, 3.0))
     assert task.weights == epoch_weights(4, 3.0, 2.0)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from seewhy.errors import InputError
-from seewhy.learning.adaptation.ogen.recipe import OGEN, FeatureGenerator, OGENTask, neighbours, statistics
+from seewhy.learning.adaptation.ogen import OGEN, FeatureGenerator, OGENTask, neighbours, statistics
 from seewhy.learning.adaptation.prompt_recipe import Lesson
 from seewhy.learning.adaptation.prompts import Names, SharedPrompt, opened
 from seewhy.training.batches import TrainingData

@@ -15,15 +15,12 @@ from torch.nn.functional import cross_entropy
 
 from seewhy.classifiers.encoded_set import HoldOut
 from seewhy.classifiers.fitting import Fitting
-from seewhy.classifiers.zero_shot import ZeroShot
-from seewhy.encoders.clip_text import ClipText, text_tower
+from seewhy.classifiers.unfitted import ZeroShot
+from seewhy.encoders.open_clip import text_tower
+from seewhy.encoders.text_tokens import ClipText
 from seewhy.errors import DataError, InputError, ModelError
-from seewhy.learning.adaptation.nearest_words import nearest_words, prompt_lines
-from seewhy.learning.adaptation.ogen.recipe import OGEN
-from seewhy.learning.adaptation.prompt_learning.cocoop import CoCoOp, ShiftedPrompt
-from seewhy.learning.adaptation.prompt_learning.coop import CoOp
-from seewhy.learning.adaptation.prompt_learning.promptsrc import PromptSRC, consistency, epoch_weights
-from seewhy.learning.adaptation.prompt_recipe import Lesson, drawn, halved
+from seewhy.learning.adaptation.ogen import OGEN
+from seewhy.learning.adaptation.prompt_recipe import Lesson, drawn, halved, nearest_words, prompt_lines
 from seewhy.learning.adaptation.prompts import (
     Kept,
     Names,
@@ -31,10 +28,12 @@ from seewhy.learning.adaptation.prompts import (
     PromptTask,
     SharedPrompt,
     as_it_was,
-    choose,
+    begun,
     opened,
     scores,
 )
+from seewhy.learning.adaptation.word_prompts import CoCoOp, CoOp, PromptSRC, ShiftedPrompt, consistency, epoch_weights
+from seewhy.learning.way import choose
 from seewhy.pictures.samples import Samples, load_samples
 from seewhy.progress import Progress
 from seewhy.training.batches import Batch, TrainingData
@@ -145,7 +144,7 @@ def test_promptsrc_ends_at_the_average_of_its_epochs_and_stays_nearer(folders: P
 
 
 def test_words_it_begins_with_are_the_template(authors: ClipText) -> None:
-    prompt = SharedPrompt.begun(authors, "a photo of a", 9)
+    prompt = SharedPrompt(begun(authors, "a photo of a", 9))
     assert prompt.vectors.shape == (4, 16)
     with torch.no_grad():
         torch.testing.assert_close(
@@ -231,10 +230,10 @@ def test_the_least_that_does_as_well_is_kept() -> None:
 
 def test_nearest_words_of_words_are_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "seewhy.learning.adaptation.nearest_words.common_words", lambda: ("bird", "oak", "rain", "stone")
+        "seewhy.learning.adaptation.prompt_recipe.common_words", lambda: ("bird", "oak", "rain", "stone")
     )
     tower = opened(with_words())
-    found = nearest_words(tower, SharedPrompt.begun(tower, "rain bird", 1).vectors.detach(), top=2)
+    found = nearest_words(tower, SharedPrompt(begun(tower, "rain bird", 1)).vectors.detach(), top=2)
     assert [v["nearest"][0]["word"] for v in found["vectors"]] == ["rain", "bird"]
     assert [v["nearest"][0]["distance"] for v in found["vectors"]] == [0, 0]
     assert found["vectors"][0]["nearest"][0]["cosine"] == pytest.approx(1)

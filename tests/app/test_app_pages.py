@@ -20,9 +20,8 @@ from seewhy.errors import DataError
 from seewhy.evidence.place import like_place, word_maps
 from seewhy.report.page import layer_uri
 from seewhy.service.app import Settings, make_app
-from seewhy.service.app.memory import Bounded
-from seewhy.service.app.upload import shown_name
-from seewhy.service.app.words import moved, with_texts
+from seewhy.service.app.base import shown_name
+from seewhy.service.app.state import Bounded, moved, with_texts
 
 Client = Callable[..., TestClient]
 

@@ -107,9 +107,8 @@ def test_seconds_on_the_clock_are_not_counted(monkeypatch: pytest.MonkeyPatch) -
 
 pytest.importorskip("fastapi", reason="the extra 'app' is not installed, so there is no page")
 
-from seewhy.service.app import decoder as decoder_module  # noqa: E402
-from seewhy.service.app.decoder import Decoder  # noqa: E402
-from seewhy.service.app.worker import BusyError  # noqa: E402
+from seewhy.service.app import worker as decoder_module  # noqa: E402
+from seewhy.service.app.worker import BusyError, Decoder  # noqa: E402
 
 HANGS = """
 import sys, time

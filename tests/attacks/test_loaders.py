@@ -25,8 +25,7 @@ from seewhy.classifiers.saving import CARD
 from seewhy.encoders.embedded import fingerprint_of
 from seewhy.encoders.fence import FenceError, fenced
 from seewhy.errors import ModelError, SeeWhyError, WeightsError
-from seewhy.language.local_writer import LocalWriter
-from seewhy.language.writers import Prompt
+from seewhy.language.writers import LocalWriter, Prompt
 from seewhy.retrieval import Index
 from tiny import tiny_cnn
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import InputError
-from seewhy.learning.objectives.simclr import SimCLR
+from seewhy.learning.objectives.vectors import SimCLR
 from seewhy.learning.views import Views
 from seewhy.progress import Progress
 from seewhy.training import memory

@@ -183,7 +183,6 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "the captions": ("describe", "images", "photos", "--drafts", "drafts.jsonl", "-o", "drafts.jsonl"),
     "its own texts": ("describe", "match", "photos", "--descriptions", "labels.json", "-o", "labels.json"),
     "the page's words": ("app", "--labels", "labels.json", "--save", "labels.json"),
-    "what is taken in": ("annotate", "photos", "-o", "a.db", "--import", "drafts.jsonl", "--export", "drafts.jsonl"),
     "one's own card": ("explain", "photos/wren/1.png", "-o", "photos/wren/1.png"),
     "the model": ("predict", "photos", "-m", "model", "-o", "model/seewhy.json"),
     "the model's tensors": ("predict", "photos", "-m", "model", "-o", "model/tensors.safetensors"),
@@ -367,7 +366,7 @@ def test_an_index_that_names_files_outside_touches_none(where: str, do: str, her
 def test_notes_of_a_folder_of_cards_name_nothing_outside(here: Path) -> None:
     import hashlib
 
-    from seewhy.evidence.card_folder import PROGRESS, CardFolder
+    from seewhy.evidence.batch import PROGRESS, CardFolder
 
     victim = Path("victim.html")
     victim.write_text("mine")
@@ -390,7 +389,7 @@ def test_notes_of_a_folder_of_cards_name_nothing_outside(here: Path) -> None:
 
 def test_an_index_page_that_a_person_changed_is_not_written_over(here: Path) -> None:
     from seewhy.errors import ForeignFileError
-    from seewhy.evidence.card_folder import CardFolder
+    from seewhy.evidence.batch import CardFolder
 
     folder = CardFolder(Path("why"))
     folder.keep("k", {"image": "a"}, {"href": "a.html"}, {"a.html": "<p>"})

@@ -21,7 +21,6 @@ from seewhy.cli.places import _files
 from seewhy.descriptions.base import Descriptions
 from seewhy.encoders.stream import file_digest
 from seewhy.errors import DataError, InputError, SeeWhyError
-from seewhy.language.annotation.formats import _read as read_annotations
 from seewhy.language.matching import read_captions
 from seewhy.language.questions import read_pairs
 from seewhy.pictures import tables as parquet
@@ -50,7 +49,6 @@ READERS: dict[str, tuple[str, Read]] = {
     "descriptions": ("d.json", Descriptions.read),
     "captions": ("c.jsonl", read_captions),
     "pairs": ("p.json", read_pairs),
-    "annotations": ("a.json", read_annotations),
     "contract": ("c.toml", Contract.load),
     "token": ("token", read_token),
     "check": ("check.json", lambda p: read_check(p.parent, p, [])),

@@ -24,7 +24,7 @@ from seewhy.attributions.integrated_gradients import IntegratedGradients
 from seewhy.encoders.base import Encoder
 from seewhy.errors import WeightsError
 from seewhy.heads.head import Target
-from seewhy.learning.adaptation.prompt_learning.coop import CoOp
+from seewhy.learning.adaptation.word_prompts import CoOp
 from seewhy.retrieval import Index
 from tiny import CLASSES, class_folders, picture, tiny_cnn
 from tiny_transformer import tiny_vit

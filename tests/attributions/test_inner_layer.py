@@ -16,7 +16,7 @@ from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.hires_cam import HiResCAM
 from seewhy.attributions.layers import layer_alone, layer_and_gradient, layout_of
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.base import Encoder, Layout
 from seewhy.encoders.module import from_module
 from seewhy.encoders.timm import encoder_of

@@ -15,6 +15,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from planting import CLASSES, plant, reader
 from schemas import check
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
@@ -24,7 +25,6 @@ from seewhy.errors import DataError, InputError, SeeWhyError
 from seewhy.explanation.verdict import Level, Missing, Verdict
 from seewhy.heads.head import Head
 from seewhy.pictures.samples import Sample, Samples, gathered, load_samples
-from seewhy.planted import CLASSES, plant, reader
 from seewhy.studies.auditing.audit import Audit, audit, junit
 from seewhy.studies.auditing.contract import CHECKS, Contract, Figure, Limit
 from seewhy.studies.auditing.figures import apart, group_rows

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from planting import CLASSES, SIDE, reader
 from schemas import check
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.known_pictures import KnownPictures
@@ -20,7 +21,6 @@ from seewhy.classifiers.linear.recipe import Linear
 from seewhy.cli import app
 from seewhy.errors import DataError, InputError
 from seewhy.pictures.samples import Sample, Samples, gathered
-from seewhy.planted import CLASSES, SIDE, reader
 from seewhy.studies.auditing.audit import Audit, audit
 from seewhy.studies.auditing.contract import CHECKS, Contract
 from seewhy.studies.auditing.drift import DriftTest

@@ -113,7 +113,7 @@ def test_a_cluster_is_the_one_that_was_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("seewhy.scale.run.run", run)
     (tmp_path / "t.csv").write_text("image\n")
     words = ["embed", str(tmp_path / "t.csv"), "-o", str(tmp_path / "out"), "--cluster", "head:6379"]
-    words += ["--workers", "3", "--threads", "2", "--gpus", "0.5", "--decoders", "4"]
+    words += ["--workers", "3", "--threads", "2", "--gpus", "0.5"]
     with pytest.raises(Stop):
         CliRunner().invoke(app, words, catch_exceptions=False)
-    assert told["cluster"] == Cluster("head:6379", 3, 2, 0.5, 4)
+    assert told["cluster"] == Cluster("head:6379", 3, 2, 0.5)

@@ -111,7 +111,6 @@ TYPED = [
     ("annotate a b -o t.sqlite --rounds 2", "app --data a --data b --annotate t.sqlite --set n_rounds=2"),
     ("embed p -o v --dtype float16 --shard 1/2", "index p -o v --set dtype=float16 --shard 1/2 --parquet"),
     ("embed --status v", "index --status v"),
-    ("export -m m -o g --triton", "export -m m -o g --layout triton"),
     ("study scaling p --also-encoder lite2 --noise 0.1 --noise 0.2",
      "study scaling --encoder lite0 p --encoder lite2 --set noise=0.1 --set noise=0.2"),
     ("generate --generator gen --class wren --raw-steps",

@@ -12,12 +12,12 @@ from torch import nn
 
 from seewhy import compat
 from seewhy.attributions.input_x_gradient import InputXGradient as OurInputXGradient
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.errors import InputError
 from seewhy.explanation.base import Where
 from seewhy.heads.head import Target
 from seewhy.metrics.base import Case
-from seewhy.metrics.model_randomisation import ModelRandomisation
+from seewhy.metrics.randomised import ModelRandomisation
 from tiny import noise, tiny_cnn
 
 

@@ -14,7 +14,7 @@ from registered import check_class, small
 from seewhy.attributions.shares import cell_evidence, shares, strongest_cells
 from seewhy.classifiers import classifiers
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.base import EncoderOutput
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.heads.head import Target

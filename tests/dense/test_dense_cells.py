@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from seewhy.dense.cells import attended_cells, joint_cells
-from seewhy.encoders.base import Encoder, Layout
-from seewhy.encoders.larger import can_grow, larger
+from seewhy.encoders.base import Encoder, Layout, can_grow, larger
 from seewhy.encoders.split import example_pixels
 from seewhy.errors import InputError, ModelError
 from tiny import TRANSFORM, HashedWords, build, tiny_cnn, tiny_tokens

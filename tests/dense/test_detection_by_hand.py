@@ -13,9 +13,17 @@ import torch
 from torch import Tensor
 
 from coloured import colours, squares
-from seewhy.dense.detection.fit import Trial, fit_detector, methods_for, on_new_pictures, usable
+from seewhy.dense.detection.fit import (
+    Trial,
+    best_point,
+    between,
+    calibrated,
+    fit_detector,
+    methods_for,
+    on_new_pictures,
+    usable,
+)
 from seewhy.dense.detection.linear import Axes, Linear, RegionProbe, Taught
-from seewhy.dense.detection.thresholds import best_point, between, calibrated
 from seewhy.dense.detection.trained import Regions, TrainedDetector
 from seewhy.errors import InputError, UnknownNameError
 from seewhy.metrics.average_precision import Matched

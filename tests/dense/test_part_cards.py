@@ -18,15 +18,14 @@ from typer.testing import CliRunner
 from schemas import check
 from seewhy.cli import app
 from seewhy.dense import Detections, Detector, Region, Segmenter
-from seewhy.dense.denseclip import DenseCLIP
-from seewhy.dense.denseclip_network import TextDecoder
+from seewhy.dense.denseclip import Decoded, DenseCLIP, TextDecoder
 from seewhy.dense.detection.linear import Axes, RegionProbe
 from seewhy.dense.detection.trained import TrainedDetector
+from seewhy.dense.finders import Presence
 from seewhy.dense.linear import Affine, Linear
 from seewhy.dense.maskclip import MaskCLIP
 from seewhy.dense.part_evidence import PartExplainer, elsewhere, with_examples
 from seewhy.dense.parts import PartEngine, WholePicture, part_encoder, place_of
-from seewhy.dense.presence import Presence
 from seewhy.dense.saving import save_segmenter
 from seewhy.dense.word_regions import RegionDetector, WordRegions
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
@@ -124,7 +123,7 @@ def test_the_probability_is_the_detectors_and_the_heat_adds_up_to_it() -> None:
     looked = next(iter(detector.reader.looked([pixels])))
     assert not isinstance(looked, Failure)
     from seewhy.dense.cells import joint_cells
-    from seewhy.dense.windows import box_means
+    from seewhy.dense.reader import box_means
 
     cells = joint_cells(detector.reader.encoder, looked.features)[0]
     own = box_means(cells, torch.tensor([box]) * cells.shape[1] / 64)
@@ -211,7 +210,9 @@ def scorers() -> Iterator[Segmenter]:
     yield MaskCLIP(least_presence=0.0).build(encoder, NAMES)
     yield Linear().segmenter(encoder, tuple(NAMES), Affine(torch.randn(2, 3), torch.randn(2)))
     how = DenseCLIP(width=8)
-    yield how.segmenter(encoder, tuple(NAMES), how._decoded(TextDecoder([3], torch.eye(3)[:2], how)))
+    yield how.segmenter(
+        encoder, tuple(NAMES), Decoded(TextDecoder([3], torch.eye(3)[:2], how).eval().requires_grad_(False), how)
+    )
 
 
 @pytest.mark.parametrize("method", ["maskclip", "linear", "denseclip"])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
-from seewhy.dense.windows import LONGEST, Windows, best_classes, bilinear
+from seewhy.dense.reader import LONGEST, Windows, best_classes, bilinear
 from seewhy.errors import DataError
 from seewhy.pictures.pixel_classes import decode, encode, runs
 

@@ -13,9 +13,9 @@ import timm
 import torch
 
 import seewhy
-from seewhy.attributions.reading import reading_of
+from seewhy.attributions.attended import reading_of
 from seewhy.attributions.shares import cell_evidence
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.base import EncoderOutput, GlobalAverage, Layout
 from seewhy.encoders.names import distinct
 from seewhy.encoders.split import example_pixels, fingerprint

@@ -237,7 +237,7 @@ def _encoded(folder: Path) -> None:
 
 
 def _annotations(folder: Path) -> None:
-    from seewhy.language.annotation.formats import export
+    from seewhy.language.annotation.desk import export
     from seewhy.language.annotation.records import Picture
     from seewhy.language.annotation.store import AnnotationStore
 
@@ -247,34 +247,16 @@ def _annotations(folder: Path) -> None:
     store.seed(key, "caption", "ann", {"text": "a red square"})
     export(store, folder / "a.jsonl")
     store.close()
-    (folder / "a.json").write_text(
-        json.dumps([{"data": {"image": "a.png", "digest": "0" * 64}, "annotations": [{"result": [
-            {"type": "textarea", "from_name": "caption", "value": {"text": ["a red square"]}},
-            {"id": "o", "type": "rectanglelabels", "from_name": "label", 
-             "value": {"x": 1, "y": 2, "width": 3, "height": 4, "rectanglelabels": ["a"]}},
-        ]}]}])
-    )  # fmt: skip
 
 
 def _use_annotations(folder: Path) -> None:
-    from seewhy.language.annotation.formats import records
+    from seewhy.language.annotation.desk import records
     from seewhy.language.annotation.store import AnnotationStore
 
     store = AnnotationStore(folder / "a.sqlite")
     try:
         json.dumps([store.histories().__repr__(), store.judgements().__repr__()])
         list(records(store))
-    finally:
-        store.close()
-
-
-def _bring_in(name: str, folder: Path) -> None:
-    from seewhy.language.annotation.formats import bring_in
-    from seewhy.language.annotation.store import AnnotationStore
-
-    store = AnnotationStore(folder / "a.sqlite")
-    try:
-        bring_in(store, folder / name)
     finally:
         store.close()
 
@@ -307,7 +289,6 @@ def _trained(folder: Path) -> None:
         DATA,
         Training(4, 8, lr=0.05, checkpoint_every=2),
         checkpoint=(folder / "k.safetensors", "a map"),
-        history=folder / "h.jsonl",
     )
 
 
@@ -351,8 +332,6 @@ def models() -> list[Target]:
         Target("run resume", _run, _resume_run, ("r/*",), True),
         Target("run indexed", _indexed_run, _add_run, ("r/*",), True),
         Target("annotations", _annotations, _use_annotations, ("a.sqlite",), True),
-        Target("annotations jsonl", _annotations, partial(_bring_in, "a.jsonl"), ("a.jsonl",), True),
-        Target("annotations label studio", _annotations, partial(_bring_in, "a.json"), ("a.json",), True),
-        Target("checkpoint", _trained, _trained, ("k.safetensors", "h.jsonl"), True),
+        Target("checkpoint", _trained, _trained, ("k.safetensors",), True),
         *(Target(f"texts {n}", _texts, partial(_use_texts, n), (n,), True) for n in ("d.json", "c.jsonl", "p.json")),
     ]

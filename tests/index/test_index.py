@@ -198,7 +198,7 @@ def test_an_index_made_in_float32_is_searched_in_float32(
     with index._catalogue.writing():
         index._catalogue.set(encoder={**about, "precision": made_in})
     found = []
-    find = "seewhy.encoders.provenance.encoder"
+    find = "seewhy.encoders.find.encoder"
     monkeypatch.setattr(find, lambda name, *, engine: found.append((name, engine)) or encoder)
     assert Index.open(index.folder, about["encoder"], engine=asked).encoder is encoder
     assert found == [(about["encoder"], runs)]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from seewhy.metrics import metrics
 from seewhy.metrics.base import Case, ranks
 from seewhy.metrics.fills import blurred, filled
-from seewhy.metrics.imputation import impute
+from seewhy.metrics.road import impute
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 

@@ -13,19 +13,18 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
 from seewhy.attributions.grad_cam import GradCAM
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.errors import InputError
 from seewhy.heads.head import Target
 from seewhy.metrics import metrics
 from seewhy.metrics.base import Case, _falling
-from seewhy.metrics.boxes import box_iou, largest_boxes
 from seewhy.metrics.controls import centred_gaussian, random_map, sobel_edges, uniform_map
 from seewhy.metrics.fills import filled
-from seewhy.metrics.imputation import impute
-from seewhy.metrics.mosaic_focus import mosaic
+from seewhy.metrics.irof import superpixels
+from seewhy.metrics.localisation import box_iou, largest_boxes, mosaic
 from seewhy.metrics.randomised import forget, forgetful, layers, twin
+from seewhy.metrics.road import impute
 from seewhy.metrics.similarity import mean_ranks, pearson, spearman, ssim
-from seewhy.metrics.superpixels import superpixels
 from seewhy.types import Transform
 from tiny import noise, tiny_cnn, tiny_tokens
 

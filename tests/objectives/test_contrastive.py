@@ -11,11 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from seewhy.learning.objectives import contrastive
-from seewhy.learning.objectives.align import ALIGN
-from seewhy.learning.objectives.clip import CLIP
 from seewhy.learning.objectives.contrastive import Contrastive
-from seewhy.learning.objectives.gist import GIST
-from seewhy.learning.objectives.siglip import SigLIP
+from seewhy.learning.objectives.pairs import ALIGN, CLIP, GIST, SigLIP
 
 OBJECTIVES = [CLIP(), SigLIP(), ALIGN(), GIST(10, "masked"), GIST(10, "positive")]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from seewhy.learning.objectives.convirt import ConVIRT
+from seewhy.learning.objectives.pairs import ConVIRT
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "convirt.json").read_text("utf-8"))
 

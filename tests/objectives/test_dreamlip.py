@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
-from seewhy.learning.objectives.clip import CLIP
-from seewhy.learning.objectives.dreamlip import DreamLIP, Grouping
+from seewhy.learning.objectives.pairs import CLIP
+from seewhy.learning.objectives.regional import DreamLIP, Grouping
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "dreamlip.json").read_text("utf-8"))
 IMAGE, TEXT, REGIONS = (torch.tensor(GOLDEN[n]) for n in ("image", "text", "regions"))

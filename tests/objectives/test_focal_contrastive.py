@@ -9,10 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from seewhy.learning.objectives.clip import CLIP
-from seewhy.learning.objectives.contrastive import focal_costs
-from seewhy.learning.objectives.dito import DITO
-from seewhy.learning.objectives.focal_contrastive import FocalContrastive
+from seewhy.learning.objectives.pairs import CLIP, DITO, FocalContrastive, focal_costs
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "dito.json").read_text("utf-8"))
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from seewhy.learning.objectives import gloria
-from seewhy.learning.objectives.gloria import Attending, GLoRIA
+from seewhy.learning.objectives import regional
+from seewhy.learning.objectives.regional import Attending, GLoRIA
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "gloria.json").read_text("utf-8"))
 REGIONS = torch.tensor(GOLDEN["regions"]).flatten(2).transpose(1, 2)
@@ -76,7 +76,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         return kept(self, regions, words, said)
 
     monkeypatch.setattr(Attending, "likeness", likeness)
-    monkeypatch.setattr(gloria, "BLOCK", 3 * 4 * 5 * 6)
+    monkeypatch.setattr(regional, "BLOCK", 3 * 4 * 5 * 6)
     for a, b in zip(slopes(), whole, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
     assert sizes[:2] == [3, 1]

@@ -7,8 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy, layer_norm, normalize
 
 from seewhy.errors import InputError
-from seewhy.learning.objectives.cross_entropy import CrossEntropy, Layer
-from seewhy.learning.objectives.iis import IIS, Layers
+from seewhy.learning.objectives.vectors import IIS, CrossEntropy, Layer, Layers
 
 LABELS = torch.tensor([0, 1, 1, 2, 0, 1])
 VECTORS = torch.randn(6, 1, 5, generator=torch.Generator().manual_seed(1))

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from seewhy.learning.objectives.clip import CLIP
-from seewhy.learning.objectives.medclip import MedCLIP
+from seewhy.learning.objectives.pairs import CLIP, MedCLIP
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "medclip.json").read_text("utf-8"))
 IMAGE, TEXT, FOUND, SAID = (torch.tensor(GOLDEN[n]) for n in ("image", "text", "image_findings", "text_findings"))

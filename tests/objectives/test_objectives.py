@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from seewhy.errors import InputError
-from seewhy.learning.objectives.gist import GIST
-from seewhy.learning.objectives.gpt4image import DEIT_STD, RESNET_STD, GPT4Image, projection
+from seewhy.learning.adaptation.gpt4image import DEIT_STD, RESNET_STD, projection
+from seewhy.learning.objectives.pairs import GIST, GPT4Image
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "gpt4image.json").read_text("utf-8"))
 IMAGE = torch.tensor([[2.0, 0.0], [0.0, 0.5]])

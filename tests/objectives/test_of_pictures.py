@@ -15,12 +15,10 @@ from torch.nn.functional import cross_entropy, normalize
 from registered import small
 from seewhy.errors import InputError
 from seewhy.learning.objectives import objectives, queue
-from seewhy.learning.objectives.cross_entropy import CrossEntropy, Layer
 from seewhy.learning.objectives.look import LOOK, Neighbours, soft_votes, votes
 from seewhy.learning.objectives.pictures import Vectors
 from seewhy.learning.objectives.queue import Queue, log_sums, nearest, own_places
-from seewhy.learning.objectives.simclr import SimCLR
-from seewhy.learning.objectives.supcon import SupCon, against_store
+from seewhy.learning.objectives.vectors import CrossEntropy, Layer, SimCLR, SupCon, against_store
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "supcon.json").read_text("utf-8"))
 VECTORS = [name for name in objectives if issubclass(objectives[name], Vectors)]

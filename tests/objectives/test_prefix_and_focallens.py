@@ -11,10 +11,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from seewhy.errors import InputError
-from seewhy.learning.objectives.clip import CLIP
 from seewhy.learning.objectives.contrastive import Contrastive
-from seewhy.learning.objectives.focallens import FocalLens
-from seewhy.learning.objectives.prefix import Prefix
+from seewhy.learning.objectives.pairs import CLIP, FocalLens, Prefix
 
 LABELS = torch.tensor([4, 9, 4, 4, 2, 9])
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from seewhy.errors import InputError
 from seewhy.learning.objectives.contrastive import Local
-from seewhy.learning.objectives.pictures import Dense, centres
+from seewhy.learning.objectives.pictures import Dense
+from seewhy.learning.objectives.pixpro import centres
 
 
 @dataclass(frozen=True)

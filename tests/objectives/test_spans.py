@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from seewhy.learning.contrast import Drawn
-from seewhy.learning.objectives.spans import spans
+from seewhy.learning.pooled import spans
 from seewhy.training.batches import TrainingData
 
 REPORT = "FINDINGS:\n1. No effusion. A nodule of 2.5 cm. Is it new? Yes!\n\nNo effusion."

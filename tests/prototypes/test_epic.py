@@ -18,7 +18,7 @@ from torch import Tensor
 
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.base import EncoderOutput
 from seewhy.encoders.stream import file_digest
 from seewhy.errors import DataError, InputError, ModelError, WeightsError

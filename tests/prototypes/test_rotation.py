@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
-from seewhy.classifiers.zero_shot import ZeroShot
+from seewhy.classifiers.unfitted import Pretrained, ZeroShot
 from seewhy.encoders.base import Layout
 from seewhy.errors import InputError, ModelError
 from seewhy.heads.head import Head, Target

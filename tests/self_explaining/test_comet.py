@@ -17,13 +17,23 @@ from torch.nn.functional import cross_entropy
 
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.encoded_set import EncodedSet
-from seewhy.classifiers.pretrained import Pretrained
 from seewhy.classifiers.saving import load
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.descriptions import Descriptions
 from seewhy.errors import InputError, ModelError
 from seewhy.learning.adaptation.backbone import Predictor, new_predictor, predictor_of, sized
-from seewhy.learning.self_explaining.comet.game import Objective, Players, Playing
-from seewhy.learning.self_explaining.comet.measures import (
+from seewhy.learning.self_explaining.comet.network import (
+    COMETNetwork,
+    Hide,
+    Objective,
+    Players,
+    Playing,
+    Selector,
+    make_selector,
+)
+from seewhy.learning.self_explaining.comet.recipe import (
+    COMET,
+    RELEASED,
     Played,
     borrowed,
     figures,
@@ -32,8 +42,6 @@ from seewhy.learning.self_explaining.comet.measures import (
     temperature,
     watch,
 )
-from seewhy.learning.self_explaining.comet.network import COMETNetwork, Hide, Selector, make_selector
-from seewhy.learning.self_explaining.comet.recipe import COMET, RELEASED
 from seewhy.pictures.samples import Sample, load_samples
 from seewhy.progress import Progress
 from seewhy.training.batches import TrainingData

@@ -21,15 +21,17 @@ from seewhy.evidence.place import like_place
 from seewhy.explanation.similar import Like
 from seewhy.heads.head import Head, Target
 from seewhy.heads.normalise import Normalise
-from seewhy.learning.self_explaining.protopnet.attribution import ProtoPNetMap
 from seewhy.learning.self_explaining.protopnet.network import (
     NearestSimilarity,
+    ProtoPNetMap,
     ProtoPNetNetwork,
+    ProtoPNetPrototypes,
     PrototypeLayer,
     Pushed,
+    beats_chance,
+    measure_prototypes,
     similarity,
 )
-from seewhy.learning.self_explaining.protopnet.prototypes import ProtoPNetPrototypes, beats_chance, measure_prototypes
 from seewhy.learning.self_explaining.protopnet.recipe import (
     Maps,
     ProtoPNet,

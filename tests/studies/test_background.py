@@ -16,17 +16,17 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from backgrounds import CHOSEN, Known, planted
+from planting import CLASSES, TRANSFORM, reader
 from schemas import check
 from seewhy.classifiers.base import Classifier
 from seewhy.cli import app
+from seewhy.dense.by_words import SegmenterMasks, WordMasks
 from seewhy.dense.finders import Segmenter
-from seewhy.dense.object_masks import SegmenterMasks, WordMasks
 from seewhy.errors import DataError, ImageError, InputError
 from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord
 from seewhy.pictures.images import Picture, read_views
 from seewhy.pictures.object_masks import BoxMasks, MaskFiles, in_view
 from seewhy.pictures.samples import Sample, Samples, gathered
-from seewhy.planted import CLASSES, TRANSFORM, reader
 from seewhy.progress import Progress
 from seewhy.studies.background import BackgroundStudy, Findings
 from seewhy.studies.background_verdict import (

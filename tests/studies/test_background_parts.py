@@ -13,11 +13,11 @@ import torch
 from PIL import Image, ImageFilter
 
 from backgrounds import CHOSEN, Known, planted
+from planting import TRANSFORM, reader
 from seewhy.errors import InputError
 from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord
 from seewhy.pictures.images import read_views
 from seewhy.pictures.samples import Sample, gathered
-from seewhy.planted import TRANSFORM, reader
 from seewhy.progress import Progress
 from seewhy.studies.background import BackgroundStudy, Findings, Scenes
 from seewhy.studies.background_verdict import (

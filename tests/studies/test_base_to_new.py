@@ -15,7 +15,7 @@ from seewhy.classifiers.encoded_set import EncodedSet
 from seewhy.cli import app
 from seewhy.encoders.stream import Encoded
 from seewhy.errors import DataError, InputError
-from seewhy.learning.adaptation.prompt_learning.coop import CoOp
+from seewhy.learning.adaptation.word_prompts import CoOp
 from seewhy.pictures.samples import load_samples
 from seewhy.studies import base_to_new
 from seewhy.studies.base_to_new import ALL, HARMONIC, LEARNT, NEW, BaseToNewStudy, ClassHalves, sentence_of, values_of

@@ -19,19 +19,17 @@ from scipy.stats import kendalltau
 from torch import Tensor
 
 from schemas import check
-from seewhy.attributions.explainers import TTAMEExplainer
+from seewhy.attributions.explainers import AttentionMechanism, TTAMEExplainer
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.t_tame import TTAME
-from seewhy.attributions.t_tame_mechanism import AttentionMechanism
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.errors import DataError, InputError
-from seewhy.metrics.average_drop import AverageDrop
-from seewhy.metrics.deletion import Deletion
-from seewhy.metrics.energy_pointing_game import EnergyPointingGame
-from seewhy.metrics.model_randomisation import ModelRandomisation
-from seewhy.metrics.random_logit import RandomLogit
-from seewhy.metrics.sparsity import Sparsity
+from seewhy.metrics.complexity import Sparsity
+from seewhy.metrics.localisation import EnergyPointingGame
+from seewhy.metrics.masked_confidence import AverageDrop
+from seewhy.metrics.pixel_curve import Deletion
+from seewhy.metrics.randomised import ModelRandomisation, RandomLogit
 from seewhy.progress import Progress
 from seewhy.studies.bootstrap import paired
 from seewhy.studies.faithfulness import FaithfulnessStudy, _said, chosen_limits, chosen_methods, chosen_metrics, named

@@ -15,8 +15,8 @@ import seewhy
 from schemas import check
 from seewhy.cli import app
 from seewhy.errors import DataError, InputError, ModelError
-from seewhy.learning.adaptation.ogen.recipe import OGEN
-from seewhy.learning.adaptation.prompt_learning.coop import CoOp
+from seewhy.learning.adaptation.ogen import OGEN
+from seewhy.learning.adaptation.word_prompts import CoOp
 from seewhy.metrics.calibration import calibration_error, reliability
 from seewhy.pictures.samples import load_samples
 from seewhy.studies.bootstrap import accuracy_sums, calibration_sums, gap, harmonic, measure_row, ratio
@@ -129,7 +129,7 @@ def test_python_gives_a_classifier(folders: Path) -> None:
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr("seewhy.encoders.find.encoder", lambda name, engine="auto": opened())
-    monkeypatch.setattr("seewhy.encoders.provenance.find", lambda name, engine="auto": opened(), raising=False)
+    monkeypatch.setattr("seewhy.encoders.find.find", lambda name, engine="auto": opened(), raising=False)
 
     def call(*words: object) -> tuple[str, str]:
         done = CliRunner().invoke(app, [*map(str, words)])

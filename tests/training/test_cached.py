@@ -12,14 +12,12 @@ from torch import Tensor, nn
 
 from seewhy.errors import InputError
 from seewhy.learning.contrast import Contrast
-from seewhy.learning.objectives.clip import CLIP
 from seewhy.learning.objectives.contrastive import Contrastive
-from seewhy.learning.objectives.gist import GIST
-from seewhy.learning.objectives.siglip import SigLIP
+from seewhy.learning.objectives.pairs import CLIP, GIST, SigLIP
 from seewhy.seeded import reseed, seeded
 from seewhy.training.batches import Batch, TrainingData
-from seewhy.training.cached import _seed, cached_gradients
 from seewhy.training.loop import Training, train
+from seewhy.training.memory import _seed, cached_gradients
 from seewhy.training.task import Task
 
 N = 18

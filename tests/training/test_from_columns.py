@@ -21,11 +21,10 @@ from seewhy.cli import app
 from seewhy.cli.train import Watched
 from seewhy.encoders.stream import Encoded, encode_stream
 from seewhy.errors import InputError, ModelError
+from seewhy.learning.by_columns import ByClassesAndCaptions, ByInstructions
 from seewhy.learning.encoders.adapted import open_adaptation
 from seewhy.learning.from_columns import AGREES, KEEPS, FromColumns, Right, needs
-from seewhy.learning.instructed import ByInstructions
 from seewhy.learning.objectives import objectives
-from seewhy.learning.prefixed import ByClassesAndCaptions
 from seewhy.learning.way import choose
 from seewhy.progress import Progress
 from seewhy.studies.adapting import run_report

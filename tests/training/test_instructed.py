@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -13,14 +14,19 @@ from torch.nn.functional import avg_pool2d
 
 from seewhy.encoders.base import Layout
 from seewhy.errors import DataError
+from seewhy.learning.by_columns import ByInstructions, triplets
 from seewhy.learning.encoders.adapted import Adaptation
-from seewhy.learning.instructed import Instruct, Question, triplets
-from seewhy.learning.objectives.clip import CLIP
+from seewhy.learning.objectives.pairs import CLIP
+from seewhy.learning.pooled import PooledSet
+from seewhy.pictures.samples import Sample
+from seewhy.progress import Progress
+from seewhy.training.loop import train
 from tiny import HashedWords, build
 
 COLOURS, SHAPES = ("red", "green", "blue"), ("bar", "frame", "dot")
 KNOWN = [*product(COLOURS, SHAPES)]
-HOW = Instruct(rank=12, epochs=20, batch_size=32, lr=2e-2)
+ASKED = {"colour": ("the colour", "its colour"), "shape": ("the shape",)}
+HOW = ByInstructions(ASKED, rank=12, epochs=20, batch_size=32, lr=2e-2)
 
 
 class Cells(nn.Module):
@@ -47,29 +53,34 @@ def drawn(pairs: list[tuple[str, str]], seed: int) -> Tensor:
     return torch.stack(made)
 
 
-@cache
-def taught(how: Instruct = HOW) -> Adaptation:
+def trained(how: ByInstructions) -> Adaptation:
     pairs = KNOWN * 8
     with torch.random.fork_rng():
         on = build(nn.Identity(), Cells(), Layout(), 67, text=HashedWords(67))
-    asked = [
-        Question(("the colour", "its colour"), [colour for colour, _ in pairs]),
-        Question(("the shape",), [shape for _, shape in pairs]),
-    ]
-    return how.fit(on, on.encode(drawn(pairs, 1)).pooled, asked)
+    said = {name: tuple((pair[i],) for pair in pairs) for i, name in enumerate(ASKED)}
+    names = tuple(str(i) for i in range(len(pairs)))
+    own = PooledSet(tuple(map(Sample, names)), names, on.encode(drawn(pairs, 1)).pooled, said=said)
+    head, task, data = how.prepared(on, own, Progress())
+    done = train(task, data, how.training(data, on))
+    return Adaptation(on, head, 1.0, {**how.told(own, data, done), "n_steps": len(done.history)})
 
 
-def found(how: Instruct, pairs: list[tuple[str, str]], instruction: str) -> list[str]:
+@cache
+def taught() -> Adaptation:
+    return trained(HOW)
+
+
+def found(pairs: list[tuple[str, str]], instruction: str) -> list[str]:
     """The answer, of all six, that each picture is nearest."""
-    encoder, words = taught(how).encoder(), [*COLOURS, *SHAPES]
+    encoder, words = taught().encoder(), [*COLOURS, *SHAPES]
     cosine = encoder.encode_image(drawn(pairs, 2), instruction) @ encoder.encode_text(words).T
     return [words[i] for i in cosine.argmax(1).tolist()]
 
 
 def test_the_instruction_picks_what_a_picture_is_near() -> None:
     for instruction in ("the colour", "its colour"):
-        assert found(HOW, KNOWN, instruction) == [colour for colour, _ in KNOWN]
-    assert found(HOW, KNOWN, "the shape") == [shape for _, shape in KNOWN]
+        assert found(KNOWN, instruction) == [colour for colour, _ in KNOWN]
+    assert found(KNOWN, "the shape") == [shape for _, shape in KNOWN]
 
 
 def test_under_one_instruction_pictures_of_one_colour_are_near_and_under_the_other_of_one_shape() -> None:
@@ -95,8 +106,8 @@ def test_an_answer_that_nobody_knows_is_no_triplet_and_wordings_are_drawn() -> N
     on = taught().base
     pooled = torch.eye(67)[:3]
     asked = [
-        Question(("the colour", "its colour"), ["red", "", "blue"]),
-        Question(("the shape",), ["dot", "bar", "red"]),
+        (("the colour", "its colour"), ["red", "", "blue"]),
+        (("the shape",), ["dot", "bar", "red"]),
     ]
     data = triplets(on, pooled, asked)
     assert data.n_samples == 5
@@ -118,13 +129,13 @@ def test_an_answer_that_nobody_knows_is_no_triplet_and_wordings_are_drawn() -> N
 @pytest.mark.parametrize(
     ("asked", "given"),
     [
-        ([Question(("the colour",), ["red", "blue"])], "[2] answers, 2 of them different"),
-        ([Question((), ["red", "blue", "red"])], "[3] answers, 2 of them different"),
-        ([Question(("the colour",), ["red", "red", ""])], "[3] answers, 1 of them different"),
+        ([(("the colour",), ["red", "blue"])], "[2] answers, 2 of them different"),
+        ([((), ["red", "blue", "red"])], "[3] answers, 2 of them different"),
+        ([(("the colour",), ["red", "red", ""])], "[3] answers, 1 of them different"),
         ([], "[] answers, 0 of them different"),
     ],
 )
-def test_what_cannot_be_asked_is_refused(asked: list[Question], given: str) -> None:
+def test_what_cannot_be_asked_is_refused(asked: Any, given: str) -> None:
     with pytest.raises(DataError) as caught:
         triplets(taught().base, torch.eye(67)[:3], asked)
     assert str(caught.value) == (
@@ -134,4 +145,4 @@ def test_what_cannot_be_asked_is_refused(asked: list[Question], given: str) -> N
 
 
 def test_another_objective_over_pairs_can_be_taken() -> None:
-    assert taught(replace(HOW, epochs=1, objective=CLIP())).provenance["objective"] == "clip"
+    assert trained(replace(HOW, epochs=1, objective=CLIP())).provenance["objective"] == "clip"

@@ -14,19 +14,23 @@ from torch.nn.functional import gelu, normalize
 
 import seewhy
 from seewhy.encoders.base import Encoder
-from seewhy.encoders.clip_text import ClipText
 from seewhy.encoders.split import freeze
+from seewhy.encoders.text_tokens import ClipText
 from seewhy.errors import DataError, InputError, ModelError
+from seewhy.learning.by_columns import ByClassesAndCaptions, two_kinds
 from seewhy.learning.encoders.adapted import Adaptation, open_adaptation
-from seewhy.learning.encoders.prefixed import PrefixedWords
-from seewhy.learning.objectives.prefix import Prefix
-from seewhy.learning.prefixed import Prefixing, two_kinds
+from seewhy.learning.encoders.towers import PrefixedWords
+from seewhy.learning.objectives.pairs import Prefix
+from seewhy.learning.pooled import PooledSet
+from seewhy.pictures.samples import Sample
+from seewhy.progress import Progress
 from seewhy.training.batches import TrainingData
+from seewhy.training.loop import train
 from tiny import noise, tiny_cnn
 from tiny_words import Opened, hashed, opened
 
 WORDS = ("wren", "oak", "rain", "sand")
-HOW = Prefixing(Prefix(0.1, n_tokens=1), epochs=20, batch_size=16, lr=2e-2, prefix_lr=2.0)
+HOW = ByClassesAndCaptions("kind", objective=Prefix(0.1, n_tokens=1), epochs=20, batch_size=16, lr=2e-2, prefix_lr=2.0)
 
 
 def random_words(on: Encoder) -> PrefixedWords:
@@ -93,14 +97,17 @@ def test_saved_and_loaded_it_reads_the_same(tmp_path: Path) -> None:
 
 
 @cache
-def taught(how: Prefixing = HOW) -> Encoder:
+def taught(how: ByClassesAndCaptions = HOW) -> Encoder:
     """Classes call a direction by one word, and captions the next direction by the same."""
     on, which = opened(), [i % 4 for i in range(64)]
     names = [WORDS[k] if i < 32 else "" for i, k in enumerate(which)]
-    captions = [[] if i < 32 else [WORDS[k - 1]] for i, k in enumerate(which)]
-    made = how.fit(on, torch.eye(8)[which] + 0.01, names, captions)
-    assert made.provenance["n_named"] == made.provenance["n_captioned"] == 32
-    return made.encoder()
+    captions = tuple(() if i < 32 else (WORDS[k - 1],) for i, k in enumerate(which))
+    said = {"class": tuple((name,) if name else () for name in names), "caption": captions}
+    own = PooledSet((Sample("x"),) * 64, ("x",) * 64, torch.eye(8)[which] + 0.01, said=said)
+    words, task, data = how.prepared(on, own, Progress())
+    told = how.told(own, data, train(task, data, how.training(data, on)))
+    assert told["n_named"] == told["n_captioned"] == 32
+    return Adaptation(on, words.requires_grad_(False), 1.0).encoder()
 
 
 def directions(encoder: Encoder) -> list[int]:

@@ -23,7 +23,7 @@ from seewhy.learning.objectives import objectives
 from seewhy.learning.objectives.look import LOOK
 from seewhy.learning.objectives.pictures import Vectors
 from seewhy.learning.objectives.queue import Queue
-from seewhy.learning.objectives.supcon import SupCon
+from seewhy.learning.objectives.vectors import SupCon
 from seewhy.learning.pretrain import TUNING_LR, Pretrain
 from seewhy.learning.views import Views
 from seewhy.pictures.datasets import samples_or_pictures
@@ -113,7 +113,7 @@ def test_a_stopped_training_goes_on_with_its_slow_copy_and_its_queue(samples: Sa
     cut = run(tmp_path / "cut")
     assert whole.slow is not None
     assert isinstance(whole.beside, Queue)
-    assert len(whole.beside) == 16
+    assert len(whole.beside.held()[0]) == 16
     for name, value in whole.state_dict().items():
         assert torch.equal(value, cut.state_dict()[name]), name
 
@@ -153,9 +153,9 @@ def test_how_it_is_trained_follows_from_what_is_asked_for(samples: Samples) -> N
 def test_held_out_figures_are_counted_right(samples: Samples) -> None:
     done = quick(held_out=0.5).fit(tiny_cnn(), samples.items)
     report = run_report(done)
-    assert [row["measure"] for row in report.rows] == ["class by 12 neighbours", "class by a linear probe"]
-    assert all(row["n"] == 12 for row in report.rows)
-    assert all(row["before"] > 0.6 for row in report.rows), "colours are seen by any network"
+    assert [row["measure"] for row in report.data["measures"]] == ["class by 12 neighbours", "class by a linear probe"]
+    assert all(row["n"] == 12 for row in report.data["measures"])
+    assert all(row["before"] > 0.6 for row in report.data["measures"]), "colours are seen by any network"
     assert "Neighbours tell" in report.to_html()
     x = torch.tensor([[0.0], [0.1], [5.0], [5.1]])
     assert probe(x, torch.tensor([0, 0, 1, 1]), torch.tensor([[-1.0], [9.0]]), 2, torch.zeros(4).bool()).tolist() == [

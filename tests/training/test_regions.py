@@ -14,14 +14,13 @@ import seewhy
 from seewhy.encoders.split import example_pixels
 from seewhy.learning.contrast import Drawn
 from seewhy.learning.objectives.contrastive import Regional
-from seewhy.learning.objectives.dreamlip import DreamLIP
-from seewhy.learning.objectives.gloria import GLoRIA
-from seewhy.learning.objectives.spans import spans
+from seewhy.learning.objectives.regional import DreamLIP, GLoRIA
+from seewhy.learning.pooled import spans
 from seewhy.learning.regions import ImageRegions, RegionalContrast, Still, TextWords
 from seewhy.seeded import seeded
 from seewhy.training.batches import TrainingData
-from seewhy.training.cached import cached_gradients
 from seewhy.training.loop import Training, train
+from seewhy.training.memory import cached_gradients
 from tiny_words import tiny_pair
 
 N, THINGS, CELLS, WIDTH = 60, 12, 4, 12

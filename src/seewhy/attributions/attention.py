@@ -16,8 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..encoders.base import EncoderOutput
 from ..errors import InputError
-from .base import Explainable
-from .scores import eager_features
+from .base import Explainable, eager_features
 
 _SOFTMAX = {torch.softmax, functional.softmax, Tensor.softmax}
 _MATMUL = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm}

@@ -10,10 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .attended import cells_evidence
+from .attended import cells_evidence, reading_of
 from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction
 from .layers import layer_and_gradient
-from .reading import reading_of
 
 Cells = Float[Tensor, "b c _h _w"]
 """A number in each cell of each channel, or, where both sides are 1, one for the channel."""

@@ -10,8 +10,7 @@ from torch.nn.functional import interpolate, normalize
 
 from ..bounds import Count, Natural
 from . import attributions
-from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction
-from .scores import scores_of_changes
+from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction, scores_of_changes
 
 
 @attributions.register
@@ -19,12 +18,9 @@ from .scores import scores_of_changes
 class ScoreCAM(Attribution):
     """Weighs each channel by the target's score on the picture seen through that channel.
 
-    A channel, enlarged bilinearly and stretched to 0…1, is a mask ``H_k``; ``w = softmax_k y(x ∘ H_k)`` and
-    ``L = Σ_k w_k A_k`` (paper, equations 2 to 4). The paper takes the score of an empty picture away, which the softmax
-    does not notice. ``x`` is in the network's normalised space, so what is hidden has the mean colour. Corners are
-    aligned in enlarging, as in pytorch-grad-cam.
-
-    Cost: one forward pass a channel, in the encoder's engine, or ``n_masks`` of them.
+    A channel, enlarged bilinearly and stretched to 0…1, is a mask ``H_k``; ``w = softmax_k y(x ∘ H_k)`` and ``L = Σ_k
+    w_k A_k`` (paper, equations 2 to 4), less the score of an empty picture, which the softmax does not notice. Hidden
+    is the mean colour. Corners are aligned in enlarging, as in pytorch-grad-cam.
 
     Args:
         n_masks: fewer masks: only the channels of the largest range are run, and each of the others takes the score of

@@ -22,9 +22,8 @@ from ..training.batches import Batch, TrainingData
 from ..training.loop import Training, mean_terms, train
 from ..training.task import Task
 from .base import Explainable
-from .explainers import FOLDER, TTAMEExplainer, classifier_digest
-from .layer_maps import LAST, find_layers, layer_maps
-from .t_tame_mechanism import AttentionMechanism, Variant, masked
+from .explainers import FOLDER, AttentionMechanism, TTAMEExplainer, Variant, classifier_digest, masked
+from .layers import LAST, find_layers, layer_maps
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,9 @@ class FitTTAME:
             mechanism = AttentionMechanism(shapes, len(model.head.bias), self.variant)
         settings = {**asdict(self), "layers": layers, "fill": fill}
         digest = classifier_digest(model)
-        seal = json.dumps([settings, digest, _names_digest(pictures)], sort_keys=True)
+        names = [str(p) if isinstance(p, str | Path) else f"picture {i + 1}" for i, p in enumerate(pictures)]
+        named = hashlib.sha256("\0".join(names).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        seal = json.dumps([settings, digest, named], sort_keys=True)
         task = _MaskedClassifier(self, model, mechanism, layers, fill)
         kept = None if checkpoint is None else (checkpoint, seal)
         data = TrainingData(len(pictures), {"pixels": reader})
@@ -170,12 +171,6 @@ def variation(a: Float[Tensor, "b m h w"]) -> Float[Tensor, ""]:
     down, right = a[:, :, 1:] - a[:, :, :-1], a[:, :, :, 1:] - a[:, :, :, :-1]
     border = sum(side.square().sum() for side in (a[:, :, 0], a[:, :, -1], a[:, :, :, 0], a[:, :, :, -1]))
     return (down.square().sum() + right.square().sum() + 0.3 * border) / (2 * len(a))
-
-
-def _names_digest(pictures: Sequence[Any]) -> str:
-    """Names of the pictures; those in memory by their place."""
-    names = [str(p) if isinstance(p, str | Path) else f"picture {i + 1}" for i, p in enumerate(pictures)]
-    return hashlib.sha256("\0".join(names).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def explainer_folder(model: Explainable, output: Path | None) -> Path:

@@ -12,8 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ..descriptions.base import Descriptions
-from ..descriptions.pairs import Caption
+from ..descriptions.base import Caption, Descriptions
 from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import InputError
@@ -26,11 +25,10 @@ from ..storage.features import FeatureStore
 from ..threads import beside
 from ..types import Crop
 from ..undisturbed import undisturbed
-from . import classifiers
+from . import Recipe, classifiers
 from .base import Classifier, HeldOut
+from .certainty import common_figures
 from .encoded_set import EncodedSet, HoldOut, Split, encode_samples, spread
-from .figures import common_figures
-from .recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Fitting:
     checkpoint: Path | None
 
     def sealed(self, seal: str) -> tuple[Path, str] | None:
-        """The checkpoint, and of what it must be; ``None`` where none is kept."""
+        """The checkpoint, and of what it must be."""
         return None if self.checkpoint is None else (self.checkpoint, seal)
 
     def look(
@@ -78,13 +76,12 @@ class Outcome:
 
     Attributes:
         classifier: with the held-out pictures and their logits.
-        pictures: fitted on, and held out.
+        pictures: fitted on, and held out; ``looked_by`` is what encoded them, where another encoder was given.
         figures: of the method, beside those that all report.
         trial: the same without the held-out pictures, where ``classifier`` was fitted on them in the end.
         measured: all that was measured on, where the classifier keeps some of it only.
         index: the places of those measured on, where they are not the ones flagged as held out.
         patches: the pictures whose patches are kept, where others of them are held out than for the figures.
-        looked_by: what encoded the pictures, where it is not the encoder that was given.
         keep: whether features of the classifier's encoder are worth keeping.
     """
 
@@ -98,23 +95,18 @@ class Outcome:
     looked_by: Encoder | None = None
     keep: bool = True
 
-    @property
-    def decided(self) -> dict[int, int] | None:
-        """By place, the class decided for of those measured on, where they are not the ones flagged as held out."""
-        if self.index is None or self.measured is None or self.measured.logits is None:
-            return None
-        return dict(zip(self.index.tolist(), self.measured.logits.argmax(1).tolist(), strict=True))
-
 
 class PictureRecipe(Recipe):
     """A recipe that learns from pictures with classes; it writes :meth:`learn`.
 
     Class attributes:
         takes: what it learns from beside pictures: descriptions, captions; and whether it keeps a checkpoint.
-        held_out: part of the pictures that it is measured on, unless a field says otherwise.
-        split: how they are drawn, unless a field says otherwise.
-        n_bank: pictures whose patches are kept as evidence; ``None`` for recipes that keep none, or their own.
-        seed: of the split, unless a field says otherwise.
+
+    Args:
+        held_out: part of the pictures on which the figures on the card are measured.
+        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
+        n_bank: pictures whose patches are kept as evidence; none for recipes that keep none, or their own.
+        seed: of the splits.
     """
 
     takes: ClassVar[tuple[str, ...]] = ("descriptions",)
@@ -155,12 +147,6 @@ class PictureRecipe(Recipe):
             store: where features are kept, so that a second or an interrupted run does not encode again.
             progress: progress callback, notes and failures.
             checkpoint: where to keep what a stopped run goes on from; the caller deletes it when the result is safe.
-
-        Raises:
-            DataError: fewer than two classes have a readable picture, a validation picture is of another class, or a
-                class or picture has no text.
-            InputError: something was given that the recipe does not take, or the texts that it needs were not.
-            ModelError: the encoder is not of the kind that the recipe needs.
         """
         self.check_given(descriptions=descriptions, captions=captions, checkpoint=checkpoint)
         hold_out = HoldOut(self.held_out, self.seed, validation, self.split)
@@ -195,9 +181,8 @@ class PictureRecipe(Recipe):
 
 
 def _patches(outcome: Outcome, n_bank: int, fitting: Fitting) -> dict[str, Any]:
-    """The bank of patches, and how far it can be trusted: by held-out pictures, whose fold is left out of the bank.
-
-    Who decides on those is the trial, which was not fitted on them, unless the outcome says what was decided.
+    """The bank of patches, and how far it can be trusted: by held-out pictures, whose fold is left out of the bank,
+    decided by the trial, which was not fitted on them, unless the outcome says what was decided.
     """
     pictures, final, progress = outcome.patches or outcome.pictures, outcome.classifier, fitting.progress
     encoded = _with_maps(pictures, final, n_bank, fitting.store if outcome.keep else None, progress)
@@ -205,8 +190,10 @@ def _patches(outcome: Outcome, n_bank: int, fitting: Fitting) -> dict[str, Any]:
     if not kept:
         return {"bank": None}
     bank = PatchBank.build(final, [encoded[i] for i in kept], [int(pictures.labels[i]) for i in kept])
-    decided = outcome.decided
-    if decided is None:
+    index, measured = outcome.index, outcome.measured
+    if index is not None and measured is not None and measured.logits is not None:
+        decided = dict(zip(index.tolist(), measured.logits.argmax(1).tolist(), strict=True))
+    else:
         trial = outcome.trial or final
         with torch.no_grad():
             held = [i for i in encoded if bool(pictures.held[i])]

@@ -28,7 +28,6 @@ seewhy check photos/ --from check/ --serve
 seewhy check photos/ --from check/ --export corrected.csv
 seewhy check captions.jsonl --texts
 seewhy check captions.csv --texts -o clean.jsonl --skip small_picture --set too_long:most=40
-seewhy check clean.jsonl --texts -o fuller.jsonl --restore too_short
 """
 
 
@@ -45,7 +44,6 @@ def check(
     export: Path | None = None,
     texts: bool = False,
     skip: list[str] | None = None,
-    restore: str | None = None,
     host: str = "127.0.0.1",
     port: Annotated[int, Bound(0, 65535)] = 8000,
     name: list[str] | None = None,
@@ -67,9 +65,8 @@ def check(
         texts: Ask rules about the texts of pictures: ALIGN's, copies, scripts; with --encoder, texts that do
             not fit. --set RULE:FIELD=VALUE changes one.
         skip: With --texts: a rule that is not asked; again for another.
-        restore: With --texts: put back what this rule removed; DATA is then a cleaned set.
     """
-    if texts or restore is not None:
+    if texts:
         _texts(session)
     if from_ is not None or serve or export is not None:
         _go_on(session)
@@ -153,11 +150,11 @@ def export_corrected(session: Session, path: Path, data: LabelledData, decisions
 def _serve(session: Session, check: dict[str, Any], corrections: Corrections) -> None:
     from ..errors import MissingExtraError
     from ..service.app import Settings
-    from ..service.app import serve as run
     from ..studies.inspection.check import small_picture
 
     try:
         from ..service.app.deciding import make_check_app
+        from ..service.app.serving import run
     except ImportError as error:
         raise MissingExtraError("app", "The page") from error
     o = session.given
@@ -176,15 +173,8 @@ def _serve(session: Session, check: dict[str, Any], corrections: Corrections) ->
 def _texts(session: Session) -> NoReturn:
     """What rules say of pictures with texts; with a place, what breaks none is written there, the rest beside it."""
     from ..language.pairs import check as check_pairs
-    from ..language.pairs import restore as put_back
 
     o = session.given
-    if o.restore is not None:
-        if o.output is None:
-            raise InputError("--restore was given without a place. A new .jsonl was expected. Name it with -o.")
-        n = put_back(o.data, o.restore, o.output, force=session.force)
-        session.say({"file": str(o.output), "restored": n}, f"{o.output}: {n} pairs are back")
-        raise typer.Exit
     (n_examples,) = session.take("n_examples")
     scoring = {"encoder": session.encoder(), "store": session.store} if session.was_given(["encoder"]) else {}
     how = {"with_rules": _rules(session, o.skip), **session.pair_columns(), **scoring, "progress": session.terminal}

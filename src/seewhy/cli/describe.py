@@ -50,7 +50,6 @@ class Writing:
         leave_out: parameters that the service refuses, with commas: max_tokens, temperature, seed, or response_format,
             which then goes into the question in words.
         max_tokens: of every answer; left out, as many as it needs.
-        per_minute: requests a minute at most; 0 does not hold back.
         timeout: seconds that one answer may take, all in all.
         price_in: price of a million tokens read, for --dry-run.
         price_out: price of a million tokens written, for --dry-run.
@@ -61,13 +60,12 @@ class Writing:
     key_variable: str = "OPENAI_API_KEY"
     leave_out: str = ""
     max_tokens: int | None = None
-    per_minute: float = 0.0
     timeout: float = 120.0
     price_in: float = 0.0
     price_out: float = 0.0
 
     def __post_init__(self) -> None:
-        if (self.max_tokens or 1) < 1 or self.timeout < 1 or min(self.per_minute, self.price_in, self.price_out) < 0:
+        if (self.max_tokens or 1) < 1 or self.timeout < 1 or min(self.price_in, self.price_out) < 0:
             raise InputError(
                 "A number below 0, or below 1 of max_tokens or timeout, was given. Larger ones were expected. Change "
                 "them."
@@ -78,9 +76,8 @@ class Writing:
 
         There is never another writer in its place.
         """
-        from ..language.local_writer import SMOLLM2, LocalWriter
         from ..language.service_writer import ServiceWriter
-        from ..language.writers import WriterSession, Written
+        from ..language.writers import SMOLLM2, LocalWriter, WriterSession, Written
 
         name = self.writer
         if name is None:
@@ -93,7 +90,6 @@ class Writing:
                 self.base_url,
                 self.key_variable,
                 left_out=tuple(p.strip() for p in self.leave_out.split(",") if p.strip()),
-                per_minute=self.per_minute,
                 timeout_s=self.timeout,
             )
         return WriterSession(writer, Written(), max_tokens=self.max_tokens, progress=session.terminal)

@@ -128,7 +128,7 @@ def _decisions(session: Session, place: Path, path: Path | None) -> NoReturn:
     """A classifier on labelled pictures."""
     from ..classifiers.linear.jitter import predict_views
     from ..evaluation import evaluate as run
-    from ..evaluation.confusions import address, write_cards
+    from ..evaluation.report import address, write_cards
 
     session.finish_settings()
     o = session.given

@@ -226,8 +226,7 @@ def _explain_parts(session: Session, how: ExplainOptions, most: int) -> NoReturn
     Raises:
         InputError: an option was given that is for whole pictures alone.
     """
-    from ..dense.part_cards import PartBatch
-    from ..dense.part_evidence import PartExplainer, with_examples
+    from ..dense.part_evidence import PartBatch, PartExplainer, with_examples
 
     o, terminal = session.given, session.terminal
     for name in session.was_given(OF_WHOLE_PICTURES):

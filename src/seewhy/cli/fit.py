@@ -75,7 +75,7 @@ def fit(
 
 def _task(data: Path, method: str | None, model: str | None) -> str:
     """What is learnt: for a saved classifier what it rests on, else what the data say."""
-    from ..attributions.t_tame_mechanism import Variant
+    from ..attributions.explainers import Variant
     from ..classifiers import classifiers
     from ..dense import detectors, segmenters
     from ..prototypes import prototypes
@@ -113,7 +113,7 @@ def _kind_of(data: Path) -> str:
 
 
 def _fit_classifier(session: Session) -> None:
-    from ..classifiers.figures import held_out_lines
+    from ..classifiers.certainty import held_out_lines
     from ..classifiers.saving import ARCHIVE
     from ..language.matching import read_captions
     from ..storage.output import check_checkpoint, make_folder
@@ -257,7 +257,7 @@ def _fit_segmenter(session: Session) -> None:
 
 
 def _fit_detector(session: Session) -> None:
-    from ..dense.detection.fit import beside, fit_detector, methods_for
+    from ..dense.detection.fit import FOLDS, beside, fit_detector, methods_for
     from ..dense.saving import DETECTORS, save_detector
     from ..storage.marks import CHECKPOINT
     from ..storage.output import make_folder, remove
@@ -273,8 +273,8 @@ def _fit_detector(session: Session) -> None:
         seed=session.seed, progress=session.terminal, checkpoint=checkpoint, **session.settings,
     )  # fmt: skip
     save_detector(detector, output)
-    for file in (checkpoint, beside(checkpoint)):
-        remove(file, CHECKPOINT)
+    remove(checkpoint, CHECKPOINT)
+    remove(beside(checkpoint), FOLDS)
     session.say(
         {
             "model": str(output),

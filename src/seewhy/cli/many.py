@@ -35,21 +35,19 @@ class Spread:
 
     Args:
         per_shard: pictures of a file, where the input has no shards of its own; a kill costs at most one.
-        threads: that engine, decoders and torch together keep busy; left out, all cores.
+        threads: that engine, decoding and torch together keep busy; left out, all cores.
         gpus: with --cluster, GPUs that each worker has; 0.5 is shared by two.
-        decoders: with --cluster, tasks that read and decode apart from the workers, a shard each; 0 does so in them.
     """
 
     per_shard: int = 2048
     threads: int | None = None
     gpus: float = 0.0
-    decoders: int = 0
 
     def __post_init__(self) -> None:
-        if (self.threads or 1) < 1 or self.gpus < 0 or self.decoders < 0:
+        if (self.threads or 1) < 1 or self.gpus < 0:
             raise InputError(
-                f"threads={self.threads}, gpus={self.gpus:g} and decoders={self.decoders} were given. No number below "
-                "0, and a thread or more, were expected. Change them."
+                f"threads={self.threads} and gpus={self.gpus:g} were given. No number below 0, and a thread or more, "
+                "were expected. Change them."
             )
 
     def cluster(self, address: str | None, workers: int) -> Any:
@@ -60,7 +58,7 @@ class Spread:
         from ..threads import n_cores
 
         here = self.threads or n_cores() if address == "local" else (self.threads or 1) * workers
-        return Cluster(address, workers, max(1, here // workers), self.gpus, self.decoders)
+        return Cluster(address, workers, max(1, here // workers), self.gpus)
 
     def input(self, session: Session, source: str) -> Input:
         from ..scale.inputs import find_input

@@ -146,7 +146,7 @@ def resolve(
 
     looked = find(encoder, engine=engine)
     if labels is None:
-        from ..classifiers.pretrained import Pretrained
+        from ..classifiers.unfitted import Pretrained
 
         return Pretrained().build(looked, words, store)
     named = from_labels(labels, looked, store)
@@ -165,8 +165,7 @@ def named_by(model: Classifier, labels: str) -> Classifier:
 
 def from_labels(labels: str, encoder: object, store: FeatureStore | None) -> Classifier:
     """A classifier from names or from descriptions."""
-    from ..classifiers.described import Described
-    from ..classifiers.zero_shot import ZeroShot
+    from ..classifiers.unfitted import Described, ZeroShot
     from ..descriptions.base import Descriptions
     from ..encoders.base import Encoder
 
@@ -212,7 +211,7 @@ def objects_of(
     Raises:
         InputError: masks were given, and who else should draw some.
     """
-    from ..dense.object_masks import SegmenterMasks, WordMasks
+    from ..dense.by_words import SegmenterMasks, WordMasks
     from ..dense.saving import is_segmenter, load_segmenter
     from ..errors import InputError
     from ..pictures.boxes import has_boxes, load_boxes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -41,9 +41,7 @@ seewhy serve -m birds --host 0.0.0.0 --no-token --name birds.example.org
 """
 EXPORT_EXAMPLES = """
 seewhy export -m birds -o birds-onnx
-seewhy export -m birds --to openvino --check-on photos/ -o birds-openvino
-seewhy export -m birds --layout triton -o repository
-seewhy export -m birds --to openvino --layout ovms -o repository
+seewhy export -m birds --check-on photos/ -o birds-onnx
 """
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 STDOUT = 1
@@ -62,7 +60,6 @@ def app(
     follow_up: Path | None = None,
     by: str | None = None,
     export: Path | None = None,
-    import_: Path | None = None,
     against: Path | None = None,
     save: Path | None = None,
     measure: bool = True,
@@ -80,12 +77,11 @@ def app(
             kept in this SQLite file, at every keystroke.
         by: A table's column: what edited words change is told for each value.
         export: Write --data with what was decided in --decisions as .csv, or what was described in --annotate
-            as .jsonl, .parquet or .json (Label Studio), and stop.
-        import_: With --annotate: take in .jsonl, or .json of Label Studio, and stop.
+            as .jsonl, and stop.
         against: With --annotate: texts to compare with, JSONL: {"image": …, "description": …}.
         save: Keep edited descriptions in this file, and go on from them; left out, edits last for the session.
     """
-    from ..service.app import make_app, serve
+    from ..service.app import make_app
     from ..storage.output import check_file
 
     if annotate is not None:
@@ -102,7 +98,7 @@ def app(
     _check(classifier, save, place, by, decisions)
     if save is not None and save.exists():
         from ..descriptions.base import Descriptions
-        from ..service.app.words import with_texts
+        from ..service.app.state import with_texts
 
         classifier = with_texts(classifier, Descriptions.read(save).texts, session.store)
     if settings.is_open:
@@ -118,7 +114,9 @@ def app(
     if place is not None and samples is not None and decisions is not None:
         corrections = _corrections(session, place, samples, decisions, classifier.classes)
     served = make_app(classifier, settings, data=samples, store=session.store, corrections=corrections)
-    serve(served, settings, lambda url: say(f"SeeWhy is at {url} (Ctrl-C stops it)", flush=True))
+    from ..service.app.serving import run
+
+    run(served, settings, lambda url: say(f"SeeWhy is at {url} (Ctrl-C stops it)", flush=True))
 
 
 def _web_settings(session: Session, **more: Any) -> Any:
@@ -183,30 +181,22 @@ def _check(
 
 def _annotate(session: Session) -> NoReturn:
     """People describe pictures in rounds, on a page of their own; or texts go in or out of the file."""
-    from ..language.annotation.desk import AnnotationDesk
-    from ..language.annotation.formats import bring_in, check_export
-    from ..language.annotation.formats import export as write
+    from ..language.annotation.desk import AnnotationDesk, check_export
+    from ..language.annotation.desk import export as write
     from ..language.annotation.rounds import StopRule
     from ..language.annotation.store import AnnotationStore
 
     o = session.given
-    file, bring = o.annotate, o.import_
     if not o.data:
-        raise InputError(f"--annotate {file} was given without pictures. Some were expected: --data photos/.")
+        raise InputError(f"--annotate {o.annotate} was given without pictures. Some were expected: --data photos/.")
     if o.export is not None:
         check_export(o.export, force=session.force)
     rule = session.make(StopRule, rest=False)
-    store = AnnotationStore(file)
+    store = AnnotationStore(o.annotate)
     n = _list_pictures(session, store, [str(place) for place in o.data])
-    if bring is not None:
-        taken, notes = bring_in(store, bring)
-        for note in notes:
-            session.terminal.note(note)
-        session.say({"file": str(bring), "pictures": taken}, f"{bring}: taken into {taken} pictures of {file}")
     if o.export is not None:
         written = write(store, o.export, rule, force=session.force)
         session.say({"file": str(o.export), "pictures": written}, f"{o.export}: {written} pictures")
-    if bring is not None or o.export is not None:
         store.close()
         session.end(n)
     desk = AnnotationDesk(store, rule, _seeder(session))
@@ -239,7 +229,7 @@ def _list_pictures(session: Session, store: AnnotationStore, data: list[str]) ->
 
 def _seeder(session: Session) -> Any:
     """What proposes objects and a first text; nothing, unless a model or classes were named."""
-    from ..language.annotation.seeding import ClassifierSeeder
+    from ..language.annotation.desk import ClassifierSeeder
 
     o = session.given
     if o.model is None and o.labels is None:
@@ -271,10 +261,10 @@ def _take_texts(store: AnnotationStore, path: Path) -> str:
 
 
 def _serve_annotation(session: Session, desk: Any, n: int) -> None:
-    from ..service.app import serve
 
     try:
         from ..service.app.annotate import make_annotation_app
+        from ..service.app.serving import run
     except ImportError as error:
         raise MissingExtraError("app", "The page") from error
     settings = _web_settings(session)
@@ -284,7 +274,7 @@ def _serve_annotation(session: Session, desk: Any, n: int) -> None:
         if settings.is_open:
             say("seewhy: others on this network can read and write here; there is no password", file=sys.stderr)
 
-    serve(make_annotation_app(desk, settings), settings, ready)
+    run(make_annotation_app(desk, settings), settings, ready)
     desk.store.close()
 
 
@@ -311,7 +301,6 @@ def serve(
         access_log: A line of JSON per request on standard output.
     """
     from ..service.serve import ServiceSettings, make_service
-    from ..service.serve import serve as run
     from ..service.serve.settings import read_token
 
     request_seconds, max_waiting, max_batch, max_wait = session.take(
@@ -339,6 +328,8 @@ def serve(
     service = make_service(
         sources, settings, load=lambda folder: session.saved(folder), log_to=STDOUT if access_log else None
     )
+    from ..service.serve.serving import run
+
     listed = ", ".join(sources)
     run(service, lambda url: say(f"SeeWhy serves {listed} at {url} (SIGTERM or Ctrl-C stops it)", file=sys.stderr))
 
@@ -374,34 +365,23 @@ def export(
     output: Path,
     model: str | None = None,
     labels: str | None = None,
-    to: str = "onnx",
-    layout: Literal["plain", "triton", "ovms"] = "plain",
-    served_name: str | None = None,
     check_on: list[str] | None = None,
 ) -> None:
     """Write a classifier as one graph, with the decision and Grad-CAM in it, and check that it answers the same.
 
     Args:
         output: The folder for the graph and its card.
-        to: onnx or openvino.
-        layout: A folder, or a model repository of Triton Inference Server or of OpenVINO Model Server.
-        served_name: Of the model in a repository. Left out, its folder's.
         check_on: Pictures to compare graph and classifier on, 64 at most. Left out, 8 drawn ones.
     """
-    from ..service.graphs.export import check_place
-    from ..service.graphs.export import export as write
-    from ..service.graphs.graph import format_of
+    from ..service.export import check_place
+    from ..service.export import export as write
 
-    format_of(to)
     check_place(output)
     session.engine, session.store_name = "torch:f32", "none"
     classifier = session.classifier(model, labels)
     made = write(
         classifier,
         output,
-        to=to,
-        layout=layout,
-        name=served_name,
         pictures=None if check_on is None else list(session.pictures(check_on)),
     )
     for failure in made.failures:
@@ -410,7 +390,5 @@ def export(
     far = ", ".join(f"{name} {value:g}" for name, value in check["differences"].items())
     kind = "drawn pictures" if check["drawn"] else "pictures"
     lines = [f"{made.graph}: {len(classifier.classes)} classes", f"{check['pictures']} {kind}, furthest apart: {far}"]
-    if made.card["server"]:
-        lines.append(f"{made.card['server']}; the graph was run in {check['runtime']}")
     session.say(made.to_json(), *lines)
     session.end(check["pictures"])

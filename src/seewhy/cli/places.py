@@ -124,7 +124,7 @@ def check_report(folder: Path | None, name: str, force: bool) -> None:
     from ..report.paging import ENDINGS, check_ending
     from ..storage.journal import Journal
     from ..storage.output import check_folder
-    from ..studies.records import NUMBERS, PROGRESS
+    from ..studies.study import NUMBERS, PROGRESS
 
     if folder is None:
         return

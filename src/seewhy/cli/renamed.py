@@ -26,7 +26,7 @@ SETTINGS = """
     overlap alpha max_upload decode_seconds min_edits max_pictures max_batch max_wait max_waiting
     request_seconds reload_seconds drain_seconds levels whiten space dtype machines price
     weight collapse may_forget projection_width kappa effective n_texts most threshold key_variable leave_out
-    max_tokens per_minute timeout price_in price_out n_rounds n_per_class n_concepts grid beyond n_sizes n_seeds
+    max_tokens timeout price_in price_out n_rounds n_per_class n_concepts grid beyond n_sizes n_seeds
     draws noise n_corrupted start n_steps eps1 eps2 eps3 gradient generator_encoder
 """
 """Options that are settings now, in every verb that had them."""
@@ -38,9 +38,9 @@ RENAMED = {
 }  # fmt: skip
 """Old option → today's words, to which the value is added: after ``=``, else as a word of its own."""
 TURNED = {
-    "--balanced": "--set class_weight=balanced", "--paper": "--set paper=true", "--triton": "--layout triton",
-    "--ovms": "--layout ovms", "--keep-head": "--set keep_head=true",
-    "--pyramid": "--set pyramid=true", "--raw-steps": "--set normalise=false", "--remove-missing": "--forget-missing",
+    "--balanced": "--set class_weight=balanced", "--paper": "--set paper=true",
+    "--keep-head": "--set keep_head=true", "--pyramid": "--set pyramid=true", "--raw-steps": "--set normalise=false",
+    "--remove-missing": "--forget-missing",
     **{
         flag: f"--set {name}={value}"
         for name in ("layer_norm", "controls", "words")

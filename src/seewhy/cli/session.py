@@ -219,12 +219,8 @@ def _print(found: Page) -> None:
     from ..report.terminal import to_terminal
 
     console, sentence = Console(soft_wrap=True, highlight=False), str(found.data.get("sentence", ""))
-    try:
-        with console.capture() as capture:
-            console.print(to_terminal(found.document()))
-    except NotImplementedError:
-        say(sentence or str(found))
-        return
+    with console.capture() as capture:
+        console.print(to_terminal(found.document()))
     text = capture.get().rstrip("\n")
     say(*text.split("\n"), *(() if sentence in text else (sentence,)))
 

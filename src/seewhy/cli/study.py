@@ -61,7 +61,6 @@ seewhy study generate gen --class wren -m birds --judge timm:resnet18 -o made/
 seewhy study generate gen --text "a photo of a wren" --set n=6 -o made/
 seewhy study generate gen --neuron 17 --json
 seewhy study generate gen --class wren -m birds --like photo.jpg -o made/
-seewhy study generate gen --class wren -m birds --inpaint photo.jpg --mask hole.png -o made/
 """
 
 
@@ -124,7 +123,7 @@ def background(
     output: Path | None = None,
 ) -> None:
     """Does it use the background? Give pictures it was not fitted on. Stopped, it goes on where it was."""
-    from ..dense.object_masks import WordMasks
+    from ..dense.by_words import WordMasks
     from ..studies.background import BackgroundStudy
 
     check_report(output, "background", session.force)
@@ -190,7 +189,7 @@ def _judge(session: Session, name: str, encoders: Sequence[Encoder]) -> Encoder 
 def _texts(path: Path | None) -> tuple[str, ...]:
     """What concepts say, each once."""
     from ..descriptions.base import Descriptions
-    from ..encoders.imagenet import imagenet_descriptions
+    from ..encoders.names import imagenet_descriptions
 
     if path is None:
         return tuple(dict.fromkeys(t for texts in imagenet_descriptions().values() for t in texts))
@@ -293,8 +292,6 @@ def generate(
     model: str | None = None,
     labels: str | None = None,
     like: str | None = None,
-    inpaint: str | None = None,
-    mask: Path | None = None,
     judge: str | None = None,
     output: Path | None = None,
 ) -> None:
@@ -305,8 +302,6 @@ def generate(
         class_: Make what the model takes for this class.
         neuron: A unit of the model's pooled features, by number.
         like: A picture to start at; alone, make what the model takes for it.
-        inpaint: A picture with a hole to fill in.
-        mask: A picture of the same size, white where the hole is.
         judge: A saved classifier or an encoder with words that says what is on the pictures; not the one
             climbed.
         output: A folder for the page, its JSON and the pictures.
@@ -321,7 +316,7 @@ def generate(
     (own,) = session.take("generator_encoder")
     asking = session.make(Asking, rest=False)
     sampler = session.make(PPGN)
-    question = Question(class_, text, neuron, like, inpaint, None if mask is None else str(mask))
+    question = Question(class_, text, neuron, like)
     session.store_name = "none"
     climbed = session.classifier(model, labels)
     loaded = load_generator(generator, own, own=climbed.encoder, engine=session.engine)
@@ -333,7 +328,6 @@ def generate(
         judge=judge_named(session, judge),
         classes=climbed.classes,
         picture=question.start(loaded),
-        hole=question.hole(loaded),
         progress=session.terminal,
     )
     page = None if output is None else save(made, output)

@@ -176,8 +176,8 @@ def _way(session: Session, objective: str, instruction: list[str] | None, *, all
     Raises:
         InputError: an option is missing, or the objective has no use for it.
     """
+    from ..learning.api import way_of
     from ..learning.objectives import objectives
-    from ..learning.ways import way_of
     from ..parameters import configured
 
     context = session.context
@@ -263,7 +263,7 @@ def _train_and_save(
     session.say(
         {**report.data, "run": run, "encoder_folder": str(output)},
         f"{output}: {title_of(done.adaptation.provenance)}",
-        *measure_lines(report.rows),
+        *measure_lines(report.data["measures"]),
         f"page: {output / 'run.html'}",
     )
     raise typer.Exit(watched.exit_code(len(read)))
@@ -356,7 +356,7 @@ def _document(made: Classifier, output: Path, terminal: Watched) -> dict[str, An
 
 
 def _names_lines(made: Classifier, document: dict[str, Any], output: Path) -> list[str]:
-    from ..learning.adaptation.nearest_words import prompt_lines
+    from ..learning.adaptation.prompt_recipe import prompt_lines
 
     head = f"{len(made.classes)} classes, {document['n_pictures']} pictures, keep {document['keep']:g}"
     return [

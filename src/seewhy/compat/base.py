@@ -16,8 +16,7 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from ..attributions.cam import first_component
 from ..attributions.finer_cam import lead_over
-from ..attributions.layer_maps import Ear
-from ..attributions.layers import Tap, Taps, bends_of, layout_of, refuse_windows, run_through
+from ..attributions.layers import Ear, Tap, Taps, bends_of, layout_of, refuse_windows, run_through
 from ..encoders.base import Layout
 from ..errors import InputError
 

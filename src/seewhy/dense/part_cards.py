@@ -11,8 +11,7 @@ from typing import Any
 
 from ..encoders.stream import file_digest
 from ..errors import ImageError, InputError
-from ..evidence.batch import FORMS, Done, Result, as_before, check_output, streamed, write_card
-from ..evidence.card_folder import INDEX, CardFolder
+from ..evidence.batch import FORMS, INDEX, CardFolder, Done, Result, as_before, check_output, streamed, write_card
 from ..evidence.explain import ExplainOptions
 from ..explanation.base import Explanation
 from ..explanation.part import Part

@@ -20,8 +20,7 @@ from ..explanation.part import PartBox
 from ..heads.head import Head
 from ..pictures.images import Picture, read_views, upright_size
 from ..types import Transform
-from .reader import WHOLE, Reader
-from .windows import LONGEST, Windows
+from .reader import LONGEST, WHOLE, Reader, Windows
 
 NOTHING = "nothing"
 """What a box is called that is of no class."""
@@ -36,8 +35,8 @@ Logits = Float[Tensor, "b k"]
 class PooledScore:
     """``logits = head(mean over the part of (cells - centred * their mean over the picture))``.
 
-    Where a box is read in several pieces, the means over these, one after the other, take the mean's place. Where a
-    network reads it (``reads``), the logits are that network's, and no map but one that changes pixels explains them.
+    The means over ``pieces`` of a box may take the mean's place. Where a network ``reads`` it, the logits are
+    that network's, and no map but one that changes pixels explains them.
     """
 
     reader: Reader
@@ -108,7 +107,6 @@ class WholePicture:
         shown = max(1, round(self.size[1] * scale)), max(1, round(self.size[0] * scale))
         self.shown = read_views(source, Transform(shown, shown, "bicubic", (0.5,) * 3, (0.5,) * 3), [WHOLE])[0].pixels
 
-    @torch.no_grad()
     def cells(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d gh gw"]:
         """What the score is made of, of copies of the picture."""
         found = self._cells(pixels)
@@ -134,7 +132,6 @@ class WholePicture:
         return self.cells(self.pixels[None])
 
     @cached_property
-    @torch.no_grad()
     def taken_off(self) -> Float[Tensor, " d"]:
         """What centring takes off each of its cells."""
         return self.score.centred * self._cells(self.pixels[None]).mean((0, 2, 3))

@@ -12,7 +12,6 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image
 from torch import Tensor
 
 from ..encoders.base import Encoder
@@ -26,16 +25,13 @@ from ..storage.features import FeatureStore
 from ..storage.reading import file_sha256
 from ..types import Crop, Failure, Transform
 from .finders import Detector
+from .reader import LONGEST, Windows
 from .regions import Detections, Keep, class_names
-from .windows import LONGEST, Windows
 
 WHOLE = Crop((0.0, 0.0, 1.0, 1.0))
-READ = 4096
-"""Pixels of the long side at which a tile is given to a processor, which may pad it to a square in floats."""
-SHOWN = 448
-"""Pixels of a picture's side on the page."""
-FINE = 64
-"""Parts of a tile's side by which tiles are laid."""
+READ, SHOWN, FINE = 4096, 448, 64
+"""Pixels of the long side at which a tile is given to a processor, which may pad it to a square in floats; of a
+picture's side on the page; and parts of a tile's side by which tiles are laid."""
 
 Found = tuple[Float[Tensor, "n 4"], Float[Tensor, "n k"]]
 """Boxes in pixels of what was looked at, and the score of each name for each."""
@@ -108,7 +104,8 @@ class PretrainedDetector(Detector):
     @torch.no_grad()
     def _found(self, name: str, source: Any) -> Detections:
         width, height = upright_size(source, longest=LONGEST)
-        crops = self._crops((width, height))
+        n = Windows.over((width, height), (1, 1), self.tiles).n
+        crops = [WHOLE] if self.tiles == 1 else Windows((FINE, FINE), n).crops()
         small = read_views(source, stretched(SHOWN, SHOWN), [WHOLE])[0].pixels
         boxes, scores, labels = [], [], []
         for crop in crops:
@@ -125,11 +122,6 @@ class PretrainedDetector(Detector):
             torch.cat(boxes), torch.cat(scores), torch.cat(labels), self.classes, (width, height)
         )
         return Detections(name, (width, height), self.classes, kept, self.about, small)
-
-    def _crops(self, size: tuple[int, int]) -> list[Crop]:
-        if self.tiles == 1:
-            return [WHOLE]
-        return Windows((FINE, FINE), Windows.over(size, (1, 1), self.tiles).n).crops()
 
 
 def one_by_one(pictures: Iterable[Any], look: Callable[[str, Any], T]) -> Iterator[T | Failure]:
@@ -186,11 +178,6 @@ def open_network(
     for file in sorted(place.glob("*.safetensors")):
         digest.update(file_sha256(file).encode())
     return freeze(model), processor, digest.hexdigest()
-
-
-def as_image(pixels: UInt8[np.ndarray, "h w 3"]) -> Image.Image:
-    """Pixels as the processors of transformers take them."""
-    return Image.fromarray(pixels)
 
 
 def corners(centres: Float[Tensor, "n 4"], width: float, height: float) -> Float[Tensor, "n 4"]:

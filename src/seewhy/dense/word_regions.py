@@ -15,18 +15,16 @@ from ..bounds import Count, NotNegative, Part, Positive, check_fields
 from ..encoders.base import Encoder
 from ..errors import InputError
 from ..heads.head import Head, Projected
-from ..metrics.boxes import pieces
+from ..metrics.localisation import pieces
 from ..storage.features import FeatureStore
 from ..types import Failure
 from . import detectors
 from .cells import joint_cells
-from .finders import Detector
+from .finders import LEAST, Detector, Presence
 from .maskclip import TEMPLATES, MaskCLIP, Words, texts_of
 from .parts import AmongWords, PooledScore, rest_names
-from .presence import LEAST, Presence
-from .reader import LARGEST, Looked, Reader
+from .reader import LARGEST, Looked, Reader, bilinear, box_means
 from .regions import Detections, Keep, class_names
-from .windows import bilinear, box_means
 
 FINER = 8
 """Places for each cell, between which a map is bilinear, on which its regions are cut out."""
@@ -39,16 +37,13 @@ WITHIN = 0.7
 class WordRegions:
     """Connected regions where a name fits better than it does elsewhere; each scored by what is in its box.
 
-    With ``z_i`` of :func:`seewhy.dense.cells.joint_cells` and ``t_k`` the mean of a name's sentences, the lead of a
-    name is ``l_k(i) = cos(z_i, t_k) - max_b cos(z_i, t_b)`` over the words for the rest, less its mean over the
-    picture.
-    Boxes lie around the connected pieces of ``l_k > level * max l_k``, for each level, as boxes are drawn around heat
-    maps (Zhou et al. 2016, arXiv:1512.04150, there at .2). The score of a box is ``p (1 + p - q) / 2`` with ``p =
-    softmax_k(scale * cos(mean of z in the box, t))``, names and the rest together, as DITO scores regions by the text
-    (arXiv:2310.00161), and ``q`` the same in the ring around the box. A name whose
-    presence in the picture is below ``least_presence`` (:class:`seewhy.dense.presence.Presence`) has no box. Of the
-    others' boxes those stay that score at least ``part`` of the name's surest, and of two that lie in one another the
-    surer; then non-maximum suppression within a class.
+    With ``z_i`` of :func:`seewhy.dense.cells.joint_cells` and ``t_k`` the mean of a name's sentences, a name's lead
+    is ``l_k(i) = cos(z_i, t_k) - max_b cos(z_i, t_b)`` over the words for the rest, less its mean over the picture.
+    Boxes lie around the connected pieces of ``l_k > level * max l_k`` (Zhou et al. 2016, arXiv:1512.04150). The score
+    of a box is ``p (1 + p - q) / 2`` with ``p = softmax_k(scale * cos(mean of z in the box, t))``, as DITO scores
+    regions by the text (arXiv:2310.00161), and ``q`` the same in the ring around the box. A name whose presence in the
+    picture (:class:`seewhy.dense.finders.Presence`) is too small has no box; of the others' boxes those stay that
+    score nearly as much as the name's surest, and of two that lie in one another the surer.
 
     Cost: one pass of the trunk for each window, one of the head for each cell; that of ``segment``.
 
@@ -199,12 +194,7 @@ class RegionDetector(Detector):
 def few_of_each(
     boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], labels: Int[Tensor, " n"], part: float
 ) -> Int[Tensor, " m"]:
-    """The places of the boxes that score nearly as much as their name's surest, none of them in another.
-
-    >>> boxes = torch.tensor([[0.0, 0, 9, 9], [1, 1, 8, 8], [10, 0, 19, 9], [20, 0, 29, 9]])
-    >>> few_of_each(boxes, torch.tensor([0.5, 0.6, 0.55, 0.1]), torch.zeros(4, dtype=torch.long), 0.8).tolist()
-    [1, 2]
-    """
+    """The places of the boxes that score nearly as much as their name's surest, none of them in another."""
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     kept: list[int] = []
     for i in scores.argsort(descending=True, stable=True).tolist():

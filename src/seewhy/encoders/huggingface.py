@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from ..errors import ModelError, WeightsError, needs
 from ..types import Transform
-from .base import Encoder, Layout, Tokenised
-from .clip_text import ClipText
+from .base import Encoder, Layout
 from .fence import OWN, Stored, from_saved, loading
 from .names import distinct
 from .split import (
     LastBlock,
+    Part,
     Split,
     average_if_equal,
     example_pixels,
@@ -30,8 +30,8 @@ from .split import (
     replaced,
     run_and_record,
     same,
-)
-from .text_tokens import Given, Sentence, TokenEmbeddings, TokenVectors
+)  # fmt: skip
+from .text_tokens import ClipText, Given, Sentence, TokenEmbeddings, Tokenised, TokenVectors
 from .weights import check_folder, fetch
 
 STACKS = ("encoder.layer", "encoder.layers", "model.layer", "layers", "layer")
@@ -40,27 +40,16 @@ BESIDE = ("*.json", "*.txt", "*.model")
 RESAMPLE = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
-class Family(NamedTuple):
-    """What differs between token networks: the norm after the last block, tokens before the patches, and the reading.
+Read = Callable[[nn.Module, Any, Tensor, int], Tensor]
+"""Norm, tower, tokens after the last block, tokens before the patches → pooled."""
 
-    ``read``: norm, tower, tokens after the last block, tokens before the patches → pooled.
-    """
+
+class Family(NamedTuple):
+    """What differs between token networks: last norm, tokens before the patches but for registers, reading."""
 
     norm: str
-    prefix: Callable[[Any], int]
-    read: Callable[[nn.Module, Any, Tensor, int], Tensor]
-
-
-def _class_then_norm(norm: nn.Module, tower: nn.Module, tokens: Tensor, prefix: int) -> Tensor:
-    return norm(tokens[:, 0])
-
-
-def _norm_then_class(norm: nn.Module, tower: nn.Module, tokens: Tensor, prefix: int) -> Tensor:
-    return norm(tokens)[:, 0]
-
-
-def _norm_then_head(norm: nn.Module, tower: Any, tokens: Tensor, prefix: int) -> Tensor:
-    return tower.head(norm(tokens))
+    prefix: int
+    read: Read
 
 
 def _class_and_mean(norm: nn.Module, tower: nn.Module, tokens: Tensor, prefix: int) -> Tensor:
@@ -68,39 +57,30 @@ def _class_and_mean(norm: nn.Module, tower: nn.Module, tokens: Tensor, prefix: i
     return torch.cat([tokens[:, 0], tokens[:, prefix:].mean(1)], 1)
 
 
-def _registers(config: Any) -> int:
-    return 1 + int(config.num_register_tokens)
-
-
+_class_then_norm: Read = lambda norm, tower, tokens, prefix: norm(tokens[:, 0])  # noqa: E731
+_norm_then_class: Read = lambda norm, tower, tokens, prefix: norm(tokens)[:, 0]  # noqa: E731
+_norm_then_head: Read = lambda norm, tower, tokens, prefix: tower.head(norm(tokens))  # noqa: E731
 FAMILIES = {
-    "clip_vision_model": Family("post_layernorm", lambda c: 1, _class_then_norm),
-    "siglip_vision_model": Family("post_layernorm", lambda c: 0, _norm_then_head),
-    "vit": Family("layernorm", lambda c: 1, _norm_then_class),
-    "deit": Family("layernorm", lambda c: 2, _norm_then_class),
-    "dinov2": Family("layernorm", lambda c: 1, _norm_then_class),
-    "dinov2_with_registers": Family("layernorm", _registers, _norm_then_class),
-    "dinov3_vit": Family("norm", _registers, _norm_then_class),
+    "clip_vision_model": Family("post_layernorm", 1, _class_then_norm),
+    "siglip_vision_model": Family("post_layernorm", 0, _norm_then_head),
+    "vit": Family("layernorm", 1, _norm_then_class),
+    "deit": Family("layernorm", 2, _norm_then_class),
+    "dinov2": Family("layernorm", 1, _norm_then_class),
+    "dinov2_with_registers": Family("layernorm", 1, _norm_then_class),
+    "dinov3_vit": Family("norm", 1, _norm_then_class),
 }
 """model_type → how its tokens are read. Everything else must give a map ``(b, c, h, w)``."""
 
 
 def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
-    """A transformers network from safetensors, without remote code.
-
-    Args:
-        name: ``"ORG/NAME"`` on the hub or a folder written by ``save_pretrained``.
-        engine: what runs the trunk.
-        options: passed to ``from_pretrained``.
-
-    Raises:
-        WeightsError: the weights are not here, or only as a pickle.
-        ModelError: preprocessing unknown or not expressible, or no cut is known for this family.
+    """A transformers network from safetensors, without remote code: ``"ORG/NAME"`` on the hub, or a folder written by
+    ``save_pretrained``; options go to ``from_pretrained``.
     """
     with needs("huggingface", "transformers"):
         import transformers
     whole, folder = f"hf:{name}", Path(name).expanduser()
     if not (name.startswith(("/", "./", "../", "~")) or folder.is_dir()):
-        folder = fetch(whole, name, WEIGHT_FILES, BESIDE, f"hf:/path/to/{name.split('/')[-1]}")
+        folder = fetch(whole, name, WEIGHT_FILES, BESIDE)
     check_saved(whole, folder)
     with loading(
         lambda why: ModelError(
@@ -196,19 +176,9 @@ def transform_of(data: dict[str, Any], name: str) -> Transform:
     return Transform(target, resize, interpolation, mean, std)
 
 
-class Tokens(nn.Module):
-    """A tower up to the input of its last block, or a convolutional one up to its last map."""
-
-    def __init__(self, tower: Any, stack: str = "", norm: str = "") -> None:
-        super().__init__()
-        changes: dict[str, nn.Module] = {}
-        if stack:
-            changes = {stack: nn.ModuleList(list(tower.get_submodule(stack))[:-1]), norm: nn.Identity()}
-            changes |= {"head": nn.Identity()} if hasattr(tower, "head") else {}
-        self.tower = replaced(tower, changes)
-
-    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b ..."]:
-        return self.tower(pixels).last_hidden_state
+def _states(tower: Any, pixels: Tensor) -> Tensor:
+    states: Tensor = tower(pixels).last_hidden_state
+    return states
 
 
 class TokenTail(nn.Module):
@@ -246,16 +216,19 @@ def split_tower(tower: Any, classifier: nn.Linear | None, size: tuple[int, int],
     if family is None:
         return _split_map(tower, pixels, name)
     tower.pooler = None  # ViT's tanh pooler is not in DINO's weights, and no classifier reads it
-    stack = next(s for s in STACKS if _has(tower, s))
-    prefix = family.prefix(config)
+    parts = dict(tower.named_modules())
+    stack = next(s for s in STACKS if isinstance(parts.get(s), nn.ModuleList))
+    prefix = family.prefix + int(getattr(config, "num_register_tokens", 0))
     if classifier is not None and kind.startswith("dinov2") and classifier.in_features == 2 * config.hidden_size:
         family = family._replace(read=_class_and_mean)
     patch = config.patch_size if isinstance(config.patch_size, int) else config.patch_size[0]
     layout = Layout("tokens", (size[0] // patch, size[1] // patch), prefix)
-    last = tower.get_submodule(stack)[-1]
+    last = parts[stack][-1]
     out, keywords = run_and_record(lambda: tower(pixels), last)
-    tail = TokenTail(tower, family, prefix)
-    split = Split(freeze(Tokens(tower, stack, family.norm)), freeze(LastBlock(last, tail, keywords)), layout)
+    changes = {stack: nn.ModuleList(list(parts[stack])[:-1]), family.norm: nn.Identity()}
+    changes |= {"head": nn.Identity()} if hasattr(tower, "head") else {}
+    trunk, tail = Part(replaced(tower, changes), _states, "tower"), TokenTail(tower, family, prefix)
+    split = Split(freeze(trunk), freeze(LastBlock(last, tail, keywords)), layout)
     tokens, pooled = out.last_hidden_state, getattr(out, "pooler_output", None)
     if family.read is _class_and_mean:
         pooled = torch.cat([tokens[:, 0], tokens[:, prefix:].mean(1)], 1)
@@ -276,15 +249,9 @@ def _split_map(tower: Any, pixels: Float[Tensor, "b 3 h w"], name: str) -> tuple
             "seewhy.encoders.module.from_module with a target_layer."
         )
     layout = Layout("nchw")
-    split = Split(freeze(Tokens(tower)), freeze(average_if_equal(MapTail(tower), features, layout)), layout)
+    head = average_if_equal(MapTail(tower), features, layout)
+    split = Split(freeze(Part(tower, _states, "tower")), freeze(head), layout)
     return split, prove(split, pixels, out.pooler_output.flatten(1), name)
-
-
-def _has(module: nn.Module, path: str) -> bool:
-    try:
-        return isinstance(module.get_submodule(path), nn.ModuleList)
-    except AttributeError:
-        return False
 
 
 def _encoder(model: Any, transform: Transform, tokenizer: Any, name: str, engine: str) -> Encoder:

@@ -58,9 +58,8 @@ class Block(nn.Module):
 
 
 class MiniLM(nn.Module):
-    """BERT with mean pooling: token ids → one unit vector per sentence.
-
-    ``v = Σ_t m_t h_t / Σ_t m_t``, then ``v / ‖v‖₂``, with ``h`` the last layer and ``m`` 1 on tokens, 0 on padding.
+    """BERT with mean pooling: token ids → ``Σ_t m_t h_t / Σ_t m_t`` at unit length, one per sentence; ``h`` is the last
+    layer, ``m`` 1 on tokens, 0 on padding.
     """
 
     def __init__(
@@ -109,10 +108,7 @@ class SentenceEncoder:
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], batch_size: int = 64) -> Float[Tensor, "n 384"]:
-        """Sentences → unit vectors, in the order given; what lies beyond `MAX_TOKENS` tokens is not read.
-
-        Sentences of similar length share a batch, so that little is spent on padding; a sentence's vector depends on
-        its company by rounding only.
+        """Sentences → unit vectors, in order; similar lengths share a batch, so that little is spent on padding.
 
         >>> cat, kitten, truck = load_minilm().encode(["a cat", "a kitten", "a truck"])
         >>> bool(cat @ kitten > cat @ truck)

@@ -24,16 +24,7 @@ MOST = 65536
 
 @dataclass(frozen=True)
 class HeadSizes:
-    """How large the heads are.
-
-    Attributes:
-        channels: of the trunk's map.
-        width: of every level.
-        side: cells along a box, either way; the authors' 7.
-        n_convolutions: on a box; the authors' 4.
-        hidden: numbers of a box before its vector.
-        out: of its vector.
-    """
+    """How large the heads are."""
 
     channels: int
     out: int
@@ -50,10 +41,8 @@ class HeadSizes:
 
 
 class RegionHeads(nn.Module):
-    """Maps of three scales from one (ViTDet, Li et al. 2022, arXiv:2203.16527), and boxes cut out of them.
-
-    Each level is resampled, brought to one width and smoothed; a box becomes ``side x side`` cells by bilinear
-    sampling (RoIAlign), goes through convolutions and one hidden layer, and ends as a vector among the texts.
+    """Maps of three scales from one (ViTDet, Li et al. 2022, arXiv:2203.16527), and boxes cut out of them by RoIAlign,
+    which go through convolutions and one hidden layer, and end as vectors among the texts.
     """
 
     def __init__(self, sizes: HeadSizes) -> None:

@@ -101,24 +101,21 @@ def example_pixels(size: tuple[int, int], batch: int = 1, seed: int = 0) -> Floa
     return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
-class Method(nn.Module):
-    """One method of a network as a module of its own."""
+class Part(nn.Module):
+    """Some work of a network as a module of its own; its weights keep the name that saved encoders have for them."""
 
-    def __init__(self, module: nn.Module, method: str, **keywords: Any) -> None:
+    def __init__(self, module: nn.Module, run: Callable[[Any, Tensor], Tensor], name: str = "module") -> None:
         super().__init__()
-        self.module = module
-        self.method = method
-        self.keywords = keywords
+        self.add_module(name, module)
+        self.name, self.run = name, run
 
     def forward(self, x: Tensor) -> Tensor:
-        return getattr(self.module, self.method)(x, **self.keywords)
+        return self.run(getattr(self, self.name), x)
 
 
 class LastBlock(nn.Module):
-    """The last transformer block and what follows it.
-
-    The cut lies before this block because behind it, with class-token pooling, no patch token has a gradient
-    (pytorch-grad-cam #513: an all-zero map without a warning).
+    """The last transformer block and what follows it: behind this block, with class-token pooling, no patch token has a
+    gradient (pytorch-grad-cam #513: an all-zero map without a warning), so that the cut lies before it.
     """
 
     def __init__(self, block: nn.Module, tail: nn.Module, keywords: Mapping[str, Any] | None = None) -> None:

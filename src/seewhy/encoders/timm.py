@@ -13,7 +13,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import ModelError, UnknownNameError, WeightsError
-from ..storage.reading import read_json
 from ..types import Transform
 from .base import Encoder, Layout
 from .fence import Missing, Stored, building, check_counts, check_kinds, fenced, loading
@@ -21,8 +20,8 @@ from .module import split_module
 from .names import distinct
 from .split import (
     LastBlock,
-    Method,
     NotFiniteError,
+    Part,
     Split,
     average_if_equal,
     example_pixels,
@@ -34,25 +33,15 @@ from .split import (
     replaced,
     run_and_record,
     same,
-)
-from .weights import WeightsFile, fetch, fetch_url
+)  # fmt: skip
+from .weights import WeightsFile, fetch, fetch_url, read_config, weights_in
 
 WEIGHT_FILES = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
 
 
 def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
-    """A timm network with its pretrained weights and its own transform.
-
-    Args:
-        name: a timm name (``"resnet18.a1_in1k"``), a folder written by ``timm.models.save_for_hf``
-            or ``"hf-hub:ORG/NAME"``.
-        engine: what runs the trunk.
-        options: passed to ``timm.create_model``.
-
-    Raises:
-        UnknownNameError: timm has no such network; carries the nearest names.
-        WeightsError: the weights are not on this machine and cannot be fetched.
-        ModelError: the network or its preprocessing cannot be expressed.
+    """A timm network: by its name (``"resnet18.a1_in1k"``), from a folder written by ``timm.models.save_for_hf``, or
+    ``"hf-hub:ORG/NAME"``; options go to ``timm.create_model``.
     """
     model, missing = _create(name, options)
     in_single(freeze(model))
@@ -96,7 +85,7 @@ def _create(name: str, options: dict[str, Any]) -> tuple[nn.Module, Missing]:
         return _create_from_folder(name, folder, options)
     if name.startswith("hf-hub:"):
         repo = name.removeprefix("hf-hub:")
-        return _create_from_folder(name, _fetch(name, repo, WEIGHT_FILES), options)
+        return _create_from_folder(name, fetch(f"timm:{name}", repo, WEIGHT_FILES, ("config.json",)), options)
     if not timm.is_model(name):
         raise UnknownNameError("timm network", name, timm.list_models())
     stem, _, tag = name.partition(".")
@@ -111,7 +100,7 @@ def _create(name: str, options: dict[str, Any]) -> tuple[nn.Module, Missing]:
         )
     if cfg.hf_hub_id:
         files = (cfg.hf_hub_filename,) if cfg.hf_hub_filename else WEIGHT_FILES
-        folder = _fetch(name, cfg.hf_hub_id, files)
+        folder = fetch(f"timm:{name}", cfg.hf_hub_id, files, ("config.json",))
         file = next(folder / file for file in files if (folder / file).is_file())
         return _filled(name, name, WeightsFile.open(file).weights(), options)
     # timm finds it in torch's cache, and reads it as tensors alone
@@ -119,11 +108,6 @@ def _create(name: str, options: dict[str, Any]) -> tuple[nn.Module, Missing]:
     with fenced():
         model = timm.create_model(name, pretrained=True, **options)
     return model, Missing.of(f"timm:{name}", model, ())
-
-
-def _fetch(name: str, repo: str, files: Sequence[str]) -> Path:
-    """The folder of a repository in the hub's cache."""
-    return fetch(f"timm:{name}", repo, files, ("config.json",), f"timm:/path/to/{repo.split('/')[-1]}")
 
 
 def _filled(
@@ -140,33 +124,25 @@ def _filled(
         )
     ):
         given = {"source": "", "state_dict": weights}
-        with building(Stored.of(weights)) as found:
+        with building(Stored.of(weights)) as missing:
             with torch.device("meta"):
                 timm.create_model(architecture, pretrained=False, **options)
             model = timm.create_model(architecture, pretrained=True, pretrained_cfg_overlay=given, **options)
         model.pretrained_cfg.pop("state_dict", None)  # which would be held on to
-    return model, Missing.of(f"timm:{name}", model, found.missing)
+    return model, Missing.of(f"timm:{name}", model, missing)
 
 
 def _create_from_folder(name: str, folder: Path, options: dict[str, Any]) -> tuple[nn.Module, Missing]:
     """A folder as ``save_for_hf`` writes it."""
-    config = folder / "config.json"
-    if not config.exists():
-        raise WeightsError(
-            f"'timm:{name}' has no config.json. A folder with config.json and model.safetensors was expected. "
-            "Write one with timm.models.save_for_hf(model, folder, safe_serialization=True)."
-        )
-    file = _weights_in(name, folder)
-    try:
-        data = read_json(config)
-        known = data.get("pretrained_cfg", data)
-        unknown = [key for key in ("input_size", "mean", "std", "interpolation") if key not in known]
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ModelError(
-            f"The config.json of 'timm:{name}' cannot be read: {error}. A JSON object was expected. "
-            "Write the folder again with timm.models.save_for_hf."
-        ) from error
-    if unknown:
+    cure = "Write one with timm.models.save_for_hf(model, folder, safe_serialization=True)."
+    found = weights_in(f"timm:{name}", folder, "config.json", cure)
+    order = {file: i for i, file in enumerate(WEIGHT_FILES)}  # of other names, safetensors first
+    first = min(found, key=lambda f: (order.get(f.name, len(order)), f.suffix != ".safetensors"))
+    file = WeightsFile.open(first)
+    data = read_config(f"timm:{name}", folder / "config.json", cure)
+    known = data.get("pretrained_cfg", data)
+    keys = ("input_size", "mean", "std", "interpolation")
+    if unknown := [key for key in keys if not isinstance(known, dict) or key not in known]:
         raise ModelError(
             f"'timm:{name}' does not say its preprocessing: {', '.join(unknown)} not in config.json. "
             "SeeWhy never guesses it. Add the keys under 'pretrained_cfg', for example "
@@ -176,19 +152,6 @@ def _create_from_folder(name: str, folder: Path, options: dict[str, Any]) -> tup
     check_counts(f"timm:{name}", data)
     # The file is opened here, because some versions of timm run the code in a pickle.
     return _filled(name, f"local-dir:{folder}", file.weights(), options)
-
-
-def _weights_in(name: str, folder: Path) -> WeightsFile:
-    """The folder's weights: those of a known name, or else safetensors, first."""
-    found = [f for f in sorted(folder.iterdir()) if f.suffix in (".safetensors", ".bin", ".pth")]
-    if not found:
-        raise WeightsError(
-            f"'timm:{name}' has no weights. model.safetensors beside config.json was expected. "
-            "Write it with timm.models.save_for_hf(model, folder, safe_serialization=True)."
-        )
-    order = {file: i for i, file in enumerate(WEIGHT_FILES)}
-    first = min(found, key=lambda f: (order.get(f.name, len(order)), f.suffix != ".safetensors"))
-    return WeightsFile.open(first)
 
 
 def _configuration(name: str) -> AbstractContextManager[None]:
@@ -247,23 +210,12 @@ def class_names(model: nn.Module) -> tuple[str, ...]:
     subset = infer_imagenet_subset(model)
     said = " ".join(str(cfg.get(key) or "") for key in ("tag", "hf_hub_id", "url")).lower()
     if n == 1000 and subset == "imagenet-1k":
-        from .imagenet import imagenet_classes
+        from .names import imagenet_classes
 
         return tuple(c.label for c in imagenet_classes())
     if subset and ("in21k" in said or "in22k" in said or "in12k" in said):
         return tuple(ImageNetInfo(subset).label_descriptions())
     return tuple(f"class {i}" for i in range(n))
-
-
-class VitTail(nn.Module):
-    """What follows the last block of a timm ViT: norm, pooling, norm."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model: Any = replaced(model, {"patch_embed": nn.Identity(), "blocks": nn.Sequential()})
-
-    def forward(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b p"]:
-        return self.model.forward_head(self.model.norm(tokens), pre_logits=True)
 
 
 def split_timm(model: Any, size: tuple[int, int], name: str) -> tuple[Split, nn.Linear | None]:
@@ -281,8 +233,9 @@ def split_timm(model: Any, size: tuple[int, int], name: str) -> tuple[Split, nn.
         return _split_by_name(model, size, name)
     if features.ndim == 4:
         layout = Layout("nhwc" if getattr(model, "output_fmt", "NCHW") == "NHWC" else "nchw")
-        head = average_if_equal(Method(model, "forward_head", pre_logits=True), features, layout)
-        split = Split(freeze(Method(model, "forward_features")), freeze(head), layout)
+        pool = Part(model, lambda model, x: model.forward_head(x, pre_logits=True))
+        head = average_if_equal(pool, features, layout)
+        split = Split(freeze(Part(model, _features)), freeze(head), layout)
         with torch.no_grad():
             pooled = head(features)
     elif features.ndim == 3 and grid is not None and hasattr(model, "norm") and is_stack:
@@ -302,28 +255,36 @@ def _split_by_name(model: Any, size: tuple[int, int], name: str) -> tuple[Split,
     last = [f"blocks.{len(stack) - 1}"] if isinstance(stack, nn.Sequential | nn.ModuleList) and len(stack) else []
     for layer in (*last, None):
         try:
-            split, classifier, _, layout = split_module(model, layer, None, size, name)
+            split, classifier, _ = split_module(model, layer, None, size, name)
         except NotFiniteError:
             raise
         except ModelError:
             continue
-        if layout.kind == "tokens":
+        if split.layout.kind == "tokens":
             return split, classifier
     raise _no_cut(name)
 
 
 def _split_tokens(model: Any, keywords: dict[str, Any], grid: tuple[int, int]) -> Split:
-    blocks: Any = model.blocks
-    short = replaced(model, {"blocks": type(blocks)(*_fill(blocks)), "norm": nn.Identity()})
-    prefix = int(getattr(model, "num_prefix_tokens", 0))
-    head = LastBlock(blocks[-1], VitTail(model), keywords)
-    return Split(freeze(Method(short, "forward_features")), freeze(head), Layout("tokens", grid, prefix))
+    first = list(model.blocks)[:-1]
+    rest = nn.Sequential(*first) if isinstance(model.blocks, nn.Sequential) else nn.ModuleList(first)
+    short = replaced(model, {"blocks": rest, "norm": nn.Identity()})
+    tail = Part(replaced(model, {"patch_embed": nn.Identity(), "blocks": nn.Sequential()}), _pooled, "model")
+    head = freeze(LastBlock(model.blocks[-1], tail, keywords))
+    return Split(
+        freeze(Part(short, _features)), head, Layout("tokens", grid, int(getattr(model, "num_prefix_tokens", 0)))
+    )
 
 
-def _fill(blocks: nn.Sequential | nn.ModuleList) -> tuple[Any, ...]:
-    """Constructor arguments of the stack without its last block."""
-    rest = list(blocks)[:-1]
-    return tuple(rest) if isinstance(blocks, nn.Sequential) else (rest,)
+def _pooled(model: Any, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b p"]:
+    """What follows the last block: norm, pooling, norm."""
+    pooled: Tensor = model.forward_head(model.norm(tokens), pre_logits=True)
+    return pooled
+
+
+def _features(model: Any, pixels: Tensor) -> Tensor:
+    features: Tensor = model.forward_features(pixels)
+    return features
 
 
 def _no_cut(name: str) -> ModelError:

@@ -16,22 +16,12 @@ from .weights import EXAMPLE, WeightsFile, fetch_url
 
 
 def load(name: str, *, engine: str = "auto", weights: str = "DEFAULT", **options: Any) -> Encoder:
-    """A torchvision classifier with the transform its weights were evaluated with.
-
-    Args:
-        name: ``"resnet50"``, or ``"resnet50@/path/weights.pth"`` (or ``.safetensors``).
-        engine: what runs the trunk.
-        weights: member of the network's weights enum.
-        options: passed to the network's builder.
-
-    Raises:
-        UnknownNameError: torchvision has no such classifier or weights; carries the nearest names.
-        WeightsError: the weights are not on this machine and cannot be fetched, or do not fit.
-        ModelError: the preprocessing of a file is not known.
+    """A classifier: ``"resnet50"``, with a member of its weights enum, or ``"resnet50@/path/weights.pth"`` (or
+    ``.safetensors``); options go to the network's builder.
     """
     from torchvision import models
 
-    architecture, _, path = name.partition("@")
+    whole, (architecture, _, path) = f"torchvision:{name}", name.partition("@")
     known = models.list_models(module=models)
     if architecture not in known:
         raise UnknownNameError("torchvision classifier", architecture, known)
@@ -42,10 +32,17 @@ def load(name: str, *, engine: str = "auto", weights: str = "DEFAULT", **options
         if weights != "DEFAULT" and weights not in entries:
             raise UnknownNameError(f"weights entry of {architecture}", weights, entries)
         entry = models.get_model_weights(architecture)[weights]
-        model = _from_cache(f"torchvision:{name}", architecture, entry, options)
+        file = entry.url.rsplit("/", 1)[-1]
+        tensors = WeightsFile(fetch_url(whole, entry.url, f"torchvision:{architecture}@/path/to/{file}"), {}).weights()
+        # The builders fetch by themselves and unpickle whatever they find; each does more to its network besides.
+        entry.get_state_dict = lambda *_args, **_keywords: tensors
+        try:
+            with fenced():
+                model = models.get_model(architecture, weights=entry, **options)
+        finally:
+            del entry.get_state_dict
         transform, classes = transform_of(entry.transforms()), _names(entry)
-    whole = f"torchvision:{name}"
-    split, classifier, _, _ = split_module(freeze(model), None, None, transform.input_size, whole)
+    split, classifier, _ = split_module(freeze(model), None, None, transform.input_size, whole)
     if classifier is not None and len(classes) != classifier.out_features:
         classes = tuple(f"class {i}" for i in range(classifier.out_features))
     return split.encoder(
@@ -72,7 +69,7 @@ def _names(entry: Any) -> tuple[str, ...]:
     categories = tuple(entry.meta["categories"])
     if len(categories) != 1000:
         return categories
-    from .imagenet import imagenet_classes
+    from .names import imagenet_classes
 
     return tuple(c.label for c in imagenet_classes())
 
@@ -102,21 +99,6 @@ def _from_file(
     given = {"num_classes": n, **quick, **options}
     model = file.fill(lambda: models.get_model(architecture, weights=None, **given), architecture)
     return model, transform, classes
-
-
-def _from_cache(name: str, architecture: str, entry: Any, options: dict[str, Any]) -> nn.Module:
-    """The network as its builder makes it, from a file that is checked and read as tensors alone."""
-    from torchvision import models
-
-    file = entry.url.rsplit("/", 1)[-1]
-    tensors = WeightsFile(fetch_url(name, entry.url, f"torchvision:{architecture}@/path/to/{file}"), {}).weights()
-    # The builders fetch by themselves and unpickle whatever they find; each does more to its network besides.
-    entry.get_state_dict = lambda *_args, **_keywords: tensors
-    try:
-        with fenced():
-            return models.get_model(architecture, weights=entry, **options)
-    finally:
-        del entry.get_state_dict
 
 
 def names() -> list[str]:

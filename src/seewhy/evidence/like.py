@@ -72,7 +72,7 @@ def show_like(case: Case) -> Like | Missing:
     reasons: list[list[Because]] = [[] for _ in groups]
     if options.because is not None:
         changes = find_changes(options.because)
-        reasons = reasons_for(classifier, method, bank, case.picture, groups, changes)
+        reasons = reasons_for(case, method, bank, groups, changes)
     likenesses = tuple(_likenesses(case, bank, groups, boxes, reasons))
     shown = Showing(classifier, bank, case.look, case.target, case.subject, groups, likenesses, deletion)
     judged = method.judge(shown)
@@ -80,11 +80,7 @@ def show_like(case: Case) -> Like | Missing:
 
 
 def _likenesses(
-    case: Case,
-    bank: Patches,
-    groups: Sequence[Group],
-    boxes: Sequence[FractionBox],
-    reasons: Sequence[Sequence[Because]],
+    case: Case, bank: Patches, groups: Sequence[Group], boxes: Sequence[FractionBox], reasons: list[list[Because]]
 ) -> Iterator[Likeness]:
     """Groups that start from a region keep its letter; those that start from a channel get the letters after them."""
     letters = dict(zip(case.cells, (region.letter for region in case.regions), strict=True))
@@ -116,17 +112,10 @@ def _likenesses(
 
 
 def reasons_for(
-    classifier: Classifier,
-    method: Prototypes,
-    bank: Patches,
-    picture: Picture,
-    groups: Sequence[Group],
-    changes: Changes,
+    case: Case, method: Prototypes, bank: Patches, groups: Sequence[Group], changes: Changes
 ) -> list[list[Because]]:
-    """For each patch of each group: how much of its likeness to its place is lost when a property is changed.
-
-    Seven forward passes, whatever the number of patches: the place is fixed, the patches only compared with it.
-    """
+    """For each patch of each group: how much of its likeness is lost when a property changes. Seven passes."""
+    classifier = case.classifier
     which = torch.tensor([m.patch for g in groups for m in g.matches])
     if not len(which):
         return [[] for _ in groups]
@@ -135,7 +124,7 @@ def reasons_for(
     def maps(look: EncoderOutput) -> Tensor:
         return method.activation(classifier, bank, look, which)
 
-    (found,) = Characteristics(changes).local(classifier.encoder, maps, [source(picture)], cells=cells)
+    (found,) = Characteristics(changes).local(classifier.encoder, maps, [source(case.picture)], cells=cells)
     said = iter(because(found, changes))
     return [[next(said) for _ in g.matches] for g in groups]
 
@@ -147,28 +136,15 @@ def source(picture: Picture) -> View:
 
 def because(found: Influences, changes: Changes) -> list[Because]:
     """One for each prototype."""
-    relative, change = found.relative.tolist(), found.change.tolist()
-    return [
-        Because(
-            dict(zip(PROPERTIES, lost, strict=True)),
-            dict(zip(PROPERTIES, phi, strict=True)),
-            dict(zip(PROPERTIES, change, strict=True)),
-            changes.name,
-            sentence(dict(zip(PROPERTIES, lost, strict=True))) if changes.commensurable else "",
-        )
-        for lost, phi in zip(relative, found.phi.tolist(), strict=True)
-    ]
+    change, made = dict(zip(PROPERTIES, found.change.tolist(), strict=True)), []
+    for relative, values in zip(found.relative.tolist(), found.phi.tolist(), strict=True):
+        lost, phi = (dict(zip(PROPERTIES, row, strict=True)) for row in (relative, values))
+        made.append(Because(lost, phi, change, changes.name, sentence(lost) if changes.commensurable else ""))
+    return made
 
 
 def sentence(lost: dict[str, float]) -> str:
-    """Which property matters most, and which that might have mattered does not.
-
-    Example:
-        >>> sentence({"hue": 0.3, "texture": 0.1, "shape": 0.01}), sentence({"hue": 0.2, "shape": 0.18})
-        ('mostly hue, hardly shape', 'hue and shape')
-        >>> sentence({"hue": 0.01, "shape": -0.3})
-        'none of these'
-    """
+    """Which property matters most, and which that might have mattered does not."""
     order = sorted(lost, key=lambda name: -lost[name])
     top = [name for name in order if lost[name] >= LEAST and lost[name] > lost[order[0]] / 1.5]
     if not top:
@@ -183,9 +159,7 @@ def sentence(lost: dict[str, float]) -> str:
 def leaders(bank: Patches, groups: Sequence[Group], reasons: Sequence[Sequence[Because]]) -> list[int]:
     """For each patch of all groups in turn, the position of the one that stands for it on the card: its own, as a rule.
 
-    Patches repeat each other by :func:`seewhy.prototypes.bank.redundant`: direction, the pictures nearest to
-    them, and, where they are known, influences. They are compared within a region; where each group is a prototype of
-    its own, all with all. EPIC's channels, being at right angles, repeat none; pictures that voted are each shown.
+    Compared within a region, or all with all where each group is a prototype; channels of EPIC and voters repeat none.
     """
     lead = list(range(sum(len(g.matches) for g in groups)))
     if not isinstance(bank, PatchBank) or not lead or groups[0].voted:
@@ -206,16 +180,9 @@ def leaders(bank: Patches, groups: Sequence[Group], reasons: Sequence[Sequence[B
 
 
 def delete_patches(
-    classifier: Classifier,
-    pixels: Float[Tensor, "3 h w"],
-    boxes: Sequence[FractionBox],
-    target: int,
+    classifier: Classifier, pixels: Float[Tensor, "3 h w"], boxes: Sequence[FractionBox], target: int
 ) -> PatchDeletion:
-    """Hide all boxes at once under the network's mean colour; then the same boxes, moved together to other places.
-
-    Moving the whole pattern, round the edges of the picture, keeps its area and its shape. The figure is the lead:
-    the target's logit less the mean over classes. Cost: 10 forward passes.
-    """
+    """Hide all boxes at once under the mean colour, then the same pattern moved elsewhere: the falls of the lead."""
     height, width = pixels.shape[1:]
     mask = _mask(boxes, height, width)
     shifts = [(round(down * height), round(right * width)) for down, right in ELSEWHERE]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from ..attributions.shares import cell_evidence, shares
 from ..encoders.base import EncoderOutput
 from ..encoders.stream import Encoded
 from ..errors import InputError
+from ..explanation.result import HIDDEN, Result
 from ..explanation.similar import Display
 from ..explanation.verdict import Missing
 from ..heads.head import Projected, Target
@@ -27,42 +28,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Resembled:
-    """One patch of the user's pictures that a place resembles.
-
-    Attributes:
-        image: file name.
-        label: its class.
-        similarity: of the place and the patch, -1…1; with channels, the part of the channel's own peak on this picture
-            that it has here, 0…1.
-        channel: what the two have in common, for methods with channels.
-        patch: thumbnail, uint8 ``(h, w, 3)``.
-    """
+class Resembled(Result):
+    """One patch of the user's pictures that a place resembles; with channels, by the part of the channel's own peak."""
 
     image: str
     label: str
     similarity: float
     channel: int | None
-    patch: np.ndarray
+    patch: Annotated[np.ndarray, HIDDEN]
+    """Thumbnail, uint8 ``(h, w, 3)``."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """One cell of the feature map.
-
-    Attributes:
-        box: of the cell, on the view, as fractions.
-        share: its part of what speaks for the class, 0…1.
-        resembled: what it looks like, the nearest first; empty without pictures of the user.
-        method: registered name of how it was found; ``None`` without pictures of the user.
-        unit: what the number of a channel is of, on a page.
-    """
+class Place(Result):
+    """One cell of the feature map, its part of what speaks for the class, and what it looks like, the nearest first."""
 
     box: FractionBox
     share: float
-    resembled: tuple[Resembled, ...]
+    resembled: Annotated[tuple[Resembled, ...], HIDDEN]
     method: str | None = None
+    """How that was found; ``None`` without pictures of the user."""
     unit: str = Display.unit
+    """What the number of a channel is of."""
 
 
 def like_place(
@@ -70,8 +57,7 @@ def like_place(
 ) -> Place:
     """Which prototypes a place belongs to, by the method the card itself uses.
 
-    Nearest patches are searched for this very cell, also where whole pictures voted. Methods that start from channels
-    or prototypes answer with those they show for the whole picture, by how strong each is here relative to its peak.
+    Nearest patches are of this very cell; channels and prototypes are the picture's, by how strong each is here.
     """
     if seen.features is None:
         raise TypeError("features were wished for")
@@ -124,10 +110,7 @@ def _here(
     return [Group(g.cell, s, g.matches, g.channel, g.contribution) for s, g in ranked if s > 0]
 
 
-@dataclass(frozen=True)
-class WordMap:
-    """Where one sentence holds."""
-
+class WordMap(NamedTuple):
     label: str
     text: str
     heat: np.ndarray

@@ -14,8 +14,8 @@ from ..explanation.base import Word, Words
 from ..explanation.verdict import Level, Missing, Verdict
 from ..explanation.words import WordControl, WordOrigin
 from ..heads.head import Projected
-from ..heads.kept_concepts import KeptConcepts
-from ..heads.reranking import Reason, Reranking
+from ..heads.sparse_concepts import KeptConcepts
+from ..heads.votes import Reason, Reranking
 from ..trust.selective import auroc
 
 if TYPE_CHECKING:
@@ -99,27 +99,16 @@ class _Pair:
 
     def answer(self, method: str, shown: Sequence[Word], decision: int, would_change: str) -> Words:
         """With the verdict, which rests on how the words shown for the class separate."""
-        classifier = self.classifier
-        label = classifier.classes[self.label]
+        c = self.classifier
+        label, chosen = c.classes[self.label], c.classes[decision]
         areas = [w.separates for w in shown if w.label == label and w.separates is not None]
-        return Words(
-            method,
-            tuple(shown),
-            classifier.classes[decision],
-            classifier.words_accuracy,
-            classifier.words_accuracy_on,
-            would_change,
-            _judge(classifier, areas, decision, self.label, self.other, self.control),
-            self.control,
-        )
+        verdict = _judge(c, areas, decision, self.label, self.other, self.control)
+        measured = (c.words_accuracy, c.words_accuracy_on)
+        return Words(method, tuple(shown), chosen, *measured, would_change, verdict, self.control)
 
 
 def show_words(
-    classifier: Classifier,
-    pooled: Float[Tensor, " d"],
-    label: int,
-    other: int,
-    scored: WordScores | None = None,
+    classifier: Classifier, pooled: Float[Tensor, " d"], label: int, other: int, scored: WordScores | None = None
 ) -> Words | Missing:
     """Scores of the descriptions of two classes, and the verdict on them; ``scored`` where that was done before."""
     found, votes = scored or word_scores(classifier, pooled[None]), classifier.head.votes
@@ -216,12 +205,11 @@ def _kept(pair: _Pair, decides: KeptConcepts, pooled: Float[Tensor, " d"]) -> Wo
     everything = None if classifier.held_out is None else of_pictures(classifier.held_out.pooled)
     would_change = _taken_out(classifier, decides, scores, everything)
     words = pair.answer(decides.name, shown, int(decides.by_words(scores)[0]), would_change)
-    return words if classifier.words is not None else replace(words, verdict=_foreign(words.verdict))
-
-
-def _foreign(verdict: Verdict) -> Verdict:
-    """Not to be relied on, where nobody wrote the concepts for these classes: meaningless ones separate as well."""
-    return Verdict("do not rely", f"{verdict.sentence} The concepts were not written for these classes.", verdict.rule)
+    if classifier.words is not None:
+        return words
+    # Where nobody wrote the concepts for these classes: meaningless ones separate as well.
+    foreign = f"{words.verdict.sentence} The concepts were not written for these classes."
+    return replace(words, verdict=Verdict("do not rely", foreign, RULE))
 
 
 def _taken_out(
@@ -246,7 +234,6 @@ def _taken_out(
 
 
 def _origin(reason: Reason, names: Sequence[str]) -> WordOrigin | None:
-    """What it was written for, in names."""
     if reason.attribute is None and reason.against is None and reason.written_for is None:
         return None
     against, origin = (None if i is None else names[i] for i in (reason.against, reason.written_for))
@@ -312,7 +299,6 @@ def _level(control: WordControl, clear: bool, *, enough: bool) -> Level:
 
 
 def _beside(control: WordControl, label: str) -> str:
-    """The figures of the controls, as a person would say them."""
     wrong = f"{control.as_good:.1%}" if control.as_good < 0.1 else f"{control.as_good:.0%}"
     on_others = (
         "; there are no held-out ones of it"

@@ -54,13 +54,6 @@ class Outside(Result):
 
     @property
     def sentence(self) -> str:
-        """One line for cards.
-
-        >>> Outside("given", 0.25, 0.6).sentence
-        '25 % of the heat lies outside the object; by chance it would be 60 %.'
-        >>> Outside("given", why="it has no mask in masks").sentence
-        'How much of the heat lies outside the object was not measured: it has no mask in masks.'
-        """
         if self.share is None or self.area is None:
             return f"How much of the heat lies outside the object was not measured: {self.why}."
         return f"{self.share:.0%} of the heat lies outside the object; by chance it would be {self.area:.0%}.".replace(
@@ -111,7 +104,6 @@ class Where(Result):
 
     @property
     def all_zero(self) -> Annotated[bool, Doc("true when nothing on the picture speaks for the class")]:
-        """As :attr:`is_zero`."""
         return self.is_zero
 
     @property
@@ -123,6 +115,5 @@ class Where(Result):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What is said below the verdict in a terminal."""
         outside = () if self.outside is None else (self.outside.sentence,)
         return (*outside, *map(str, self.neurons))

@@ -12,12 +12,7 @@ from .verdict import Verdict
 
 @dataclass(frozen=True)
 class WordOrigin(Result):
-    """What a description was written for, where that is not simply its class.
-
-    Example:
-        >>> str(WordOrigin("beak", "wren")), str(WordOrigin(written_for="robin"))
-        ('beak, against wren', 'written for robin')
-    """
+    """What a description was written for, where that is not simply its class."""
 
     attribute: Annotated[str | None, Doc("what it is about, where it was written to part two classes"), OPTIONAL] = None
     against: Annotated[str | None, Doc("the class it was written to be distinguished from"), OPTIONAL] = None
@@ -46,8 +41,6 @@ class WordControl(Result):
 
 @dataclass(frozen=True)
 class Word(Result):
-    """One description."""
-
     text: Annotated[str, Doc("as written")]
     label: Annotated[str, Doc("its class")]
     score: Annotated[float, Doc("cosine of picture and text, −1…1")]
@@ -82,5 +75,4 @@ class Words(Result):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What is said below the verdict in a terminal."""
         return tuple(map(str, self.words[:3]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack, overload
 
 from ..api import encoder_of
@@ -10,45 +10,49 @@ from ..arguments import checked
 from ..classifiers.base import Classifier
 from ..classifiers.fitting import PictureRecipe
 from ..encoders.base import Encoder
+from ..errors import InputError
 from ..keywords import PretrainKeywords, TeachKeywords
 from ..pictures.datasets import samples_of
 from ..progress import Progress
 from ..storage.features import FeatureStore
-from .adapt import Adapted
-from .from_columns import Taught
-from .pretrain import Pretrained
-from .ways import way_of
+from .adapt import Adapt, Adapted
+from .by_columns import ByClassesAndCaptions, ByInstructions
+from .from_columns import FromColumns, Taught
+from .pretrain import Pretrain, Pretrained, is_of_pictures
+from .way import Way
+
+FROM_COLUMNS: tuple[type[FromColumns], ...] = (ByInstructions, ByClassesAndCaptions)
+
+
+def way_of(
+    objective: str,
+    settings: Mapping[str, Any],
+    columns: Mapping[str, Any],
+    *,
+    all_of_it: bool = False,
+    spelt: Callable[[str], str] = str,
+) -> Way[Any, Any]:
+    """How an encoder is taught by an objective, with as much as can be trained and kept where ``all_of_it``.
+
+    >>> way_of("siglip", {"keep": 0.3}, {}).keep, type(way_of("prefix", {}, {"label": "kind"})).__name__
+    (0.3, 'ByClassesAndCaptions')
+    """
+    usual: type[Way[Any, Any]] = Pretrain if all_of_it and is_of_pictures(objective) else Adapt
+    found = {way.taught_by.name: way for way in FROM_COLUMNS}.get(objective, usual)
+    unused = [name for name in settings if name not in found.takes()]
+    if unused := unused or [name for name in columns if name not in found.columns]:
+        raise InputError(
+            f"{spelt(unused[0])} was given with the objective {objective!r}, which has no use for it. An objective "
+            "that has, or none of it, was expected. Drop it, or take another objective."
+        )
+    return found.of(objective, {**(found.all_of_it if all_of_it else {}), **settings}, columns)
 
 
 @overload
-def adapt(
-    pairs: Any,
-    encoder: Encoder | str = "lite0",
-    *,
-    method: None = None,
-    image: str | None = None,
-    text: str | Sequence[str] | None = None,
-    label: str | None = None,
-    group: str | None = None,
-    validation: Any = None,
-    store: FeatureStore | None = None,
-    progress: Progress | None = None,
-    **parameters: Unpack[TeachKeywords],
-) -> Adapted | Taught: ...
+def adapt(pairs: Any, encoder: Encoder | str = "lite0", *, method: None = None, **options: Any) -> Adapted | Taught: ...
 @overload
 def adapt(
-    pairs: Any,
-    encoder: Encoder | str = "lite0",
-    *,
-    method: str | PictureRecipe,
-    group: str | None = None,
-    validation: Any = None,
-    base_to_new: bool = False,
-    new_names: Sequence[str] = (),
-    also: Mapping[str, Any] | None = None,
-    store: FeatureStore | None = None,
-    progress: Progress | None = None,
-    **parameters: Unpack[TeachKeywords],
+    pairs: Any, encoder: Encoder | str = "lite0", *, method: str | PictureRecipe, **options: Any
 ) -> Classifier: ...
 @checked
 def adapt(
@@ -70,12 +74,10 @@ def adapt(
 ) -> Adapted | Taught | Classifier:
     """Teach an encoder pictures with texts (:class:`seewhy.learning.adapt.Adapt`), a table's columns, or a few classes.
 
-    With a method, classes are learnt by their names from labelled pictures, for example by
-    :class:`seewhy.learning.adaptation.prompt_learning.coop.CoOp`.
-
+    With a method, such as :class:`~seewhy.learning.adaptation.word_prompts.CoOp`, classes are learnt by their names.
     Columns are learnt from with ``objective="focallens"`` and ``instructions``
-    (:class:`seewhy.learning.from_columns.ByInstructions`), and with ``objective="prefix"`` and ``label``
-    (:class:`seewhy.learning.from_columns.ByClassesAndCaptions`).
+    (:class:`seewhy.learning.by_columns.ByInstructions`), and with ``objective="prefix"`` and ``label``
+    (:class:`seewhy.learning.by_columns.ByClassesAndCaptions`).
 
     Args:
         pairs: a table, JSONL, a folder, shards, a data frame, a Hugging Face data set or ``[(picture, texts), …]``, as
@@ -143,13 +145,7 @@ def pretrain(
             (:class:`seewhy.learning.pretrain.Pretrain`) class folders, a table, a folder of pictures, pictures, or
             what :func:`fit` takes.
         encoder: where it begins; ``"new:resnet"`` and ``"new:vit"`` have learnt nothing yet.
-        image: the column of pictures.
-        text: the columns of texts.
-        label: the column of classes.
-        group: the column that says which pictures belong together.
-        validation: pairs to measure on; left out, a tenth of ``pairs``.
-        store: where looks are kept between runs.
-        progress: callback for progress and failures.
+        image, text, label, group, validation, store, progress: as for :func:`adapt`.
         **parameters: those of the method.
     """
     columns = {"image": image, "text": text, "label": label, "group": group}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -24,9 +24,9 @@ from ..pictures.shards import shards_of
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..training.batches import TrainingData
-from ..training.loop import Trained, Training
+from ..training.loop import Trained
 from .encoders.adapted import Adaptation
-from .encoders.paired_heads import place
+from .encoders.heads import place
 from .objectives.contrastive import Contrastive
 from .pooled import PooledSet, Texts, encode_pictures, rows_of
 from .way import AGREES, Finished, Way
@@ -37,8 +37,8 @@ LONGEST = 200
 """Signs of an answer or of a class's name; a longer one is no name, but a text."""
 FEW = 10
 """Pictures below which it says nothing that most have a value of their own."""
-OWN = ("keep", "may_forget", "held_out", "instructions")
-"""Settings of the way itself; the others are of the training within it."""
+OF_THE_WAY = ("instructions", "label", "text", "keep", "may_forget", "held_out")
+"""Settings that are no part of the training within."""
 Measures = Mapping[str, tuple[str, Encoder, Sequence[str]]]
 
 
@@ -51,15 +51,6 @@ class Columns:
 
     def __len__(self) -> int:
         return len(self.items)
-
-    @property
-    def texts(self) -> set[str]:
-        """Different ones."""
-        return {text for several in self.said.values() for texts in several for text in texts}
-
-    def only(self, rows: Sequence[int]) -> Columns:
-        """Some of the pictures."""
-        return Columns(tuple(self.items[i] for i in rows), rows_of(self.said, rows))
 
 
 @dataclass(frozen=True)
@@ -99,24 +90,18 @@ class Taught(Finished[PooledSet, Right]):
 class FromColumns(Way[PooledSet, Right]):
     """How an encoder is taught by a table; the method says which columns, and what of them it learns."""
 
-    objective: ClassVar[type[Contrastive]]
+    taught_by: ClassVar[type[Contrastive]]
     form: ClassVar[str]
-    inner: ClassVar[type[Any]]
     all_of_it: ClassVar[Mapping[str, Any]] = {"keep": 1.0}
     stays: ClassVar[str] = "pictures stay as the encoder sees them: their tower is not trained by this objective"
     result: ClassVar[type[Finished[Any, Any]]] = Taught
-    how: Any
+
+    objective: Contrastive
 
     def __post_init__(self) -> None:
         if not next(iter(self.columns_read().values()), None):
-            raise InputError(needs(self.objective))
+            raise InputError(needs(self.taught_by))
         check_fields(self, "adapt")
-
-    @property
-    def seed(self) -> int:  # type: ignore[override]
-        """Of the training."""
-        seed: int = self.how.seed
-        return seed
 
     @abstractmethod
     def columns_read(self) -> Mapping[str, str | Sequence[str] | None]:
@@ -130,15 +115,15 @@ class FromColumns(Way[PooledSet, Right]):
     def measures(self, after: Encoder) -> Measures:
         """Measure → the column it asks for, the encoder that answers, and the templates of an answer."""
 
-    @classmethod
-    def takes(cls) -> set[str]:
-        return {one.name for one in fields(cls.inner)} - {"objective"} | {*OWN} & {*cls.__dataclass_fields__}  # type: ignore[attr-defined]
+    @abstractmethod
+    def counts(self, own: PooledSet, data: TrainingData) -> dict[str, Any]:
+        """What a card says of the columns."""
 
     def read(self, source: Any, columns: Mapping[str, Any], progress: Progress) -> Columns:
         return read_columns(source, self.columns_read(), columns.get("image"), columns.get("group"), progress)
 
-    def n_texts(self, read: Columns) -> int:
-        return len(read.texts)
+    def n_texts(self, read: Columns | PooledSet) -> int:
+        return len({text for several in read.said.values() for texts in several for text in texts})
 
     def some(self, read: Columns, n: int) -> Columns:
         rows: set[int] = set()
@@ -146,7 +131,7 @@ class FromColumns(Way[PooledSet, Right]):
             known = [i for i, texts in enumerate(several) if texts]
             part = max(2, n // len(read.said))
             rows |= set(known[:: max(1, len(known) // part)][:part])
-        return read.only(sorted(rows))
+        return Columns(tuple(read.items[i] for i in sorted(rows)), rows_of(read.said, sorted(rows)))
 
     def look(self, on: Encoder, read: Columns, store: FeatureStore | None, progress: Progress) -> PooledSet:
         pictures = encode_pictures(on, read.items, store, progress)
@@ -157,12 +142,12 @@ class FromColumns(Way[PooledSet, Right]):
         for name in own.said:
             check_values(name, own, name in self.names(), progress)
 
-    def training(self, data: TrainingData, on: Encoder) -> Training:
-        training: Training = self.how.training(data, on)
-        return training
+    def settings(self) -> dict[str, Any]:
+        """Those of the training within."""
+        return {name: value for name, value in asdict(cast(Any, self)).items() if name not in OF_THE_WAY}
 
     def seal(self, own: PooledSet) -> list[Any]:
-        return [asdict(self.how), dict(self.columns_read()), dict(own.said)]
+        return [self.settings(), dict(self.columns_read()), dict(own.said)]
 
     def keeps(self) -> Sequence[float]:
         return KEEPS
@@ -178,12 +163,9 @@ class FromColumns(Way[PooledSet, Right]):
         return measured
 
     def told(self, own: PooledSet, data: TrainingData, done: Trained) -> dict[str, Any]:
-        texts = Columns(own.items, own.said).texts
-        return {**asdict(self.how), **self.provenance(own, data, done), "train": self.form, "n_texts": len(texts)}
-
-    @abstractmethod
-    def provenance(self, own: PooledSet, data: TrainingData, done: Trained) -> dict[str, Any]:
-        """What a card says of the training, beside its settings."""
+        sizes = {"n_pictures": len(own), "n_texts": self.n_texts(own), "loss": round(done.history[-1]["loss"], 4)}
+        given = {**self.settings(), "objective": self.objective.name, "train": self.form}
+        return {**given, **self.counts(own, data), **sizes}
 
     def judge(
         self, on: Encoder, part: Any, keep: float, own: PooledSet, chosen_on: PooledSet, held: PooledSet
@@ -229,7 +211,7 @@ def read_columns(
     for note, names in notes.items():
         progress.note(note if len(names) == len(columns) else f"{', '.join(names)}: {note}")
     items = {image: item for several in found.values() for image, item in several.items()}
-    said = {name: tuple(one[i].texts if i in one else () for i in items) for name, one in found.items()}
+    said = {name: tuple(known[i].texts if i in known else () for i in items) for name, known in found.items()}
     return Columns(tuple(items.values()), said)
 
 
@@ -267,12 +249,6 @@ def cosines(
     image = normalize(encoder.text.project(pooled if encoder.repooled is None else encoder.repooled(pooled)), dim=1)
     text = encoder.encode_text([filled(t, word) for word in words for t in templates])
     return image @ normalize(text.unflatten(0, (len(words), -1)).mean(1), dim=1).T
-
-
-def split_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings of the way, and those of the training within it."""
-    own = {name: value for name, value in settings.items() if name in OWN}
-    return own, {name: value for name, value in settings.items() if name not in own}
 
 
 def needs(objective: type[Contrastive]) -> str:

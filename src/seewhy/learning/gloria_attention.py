@@ -16,7 +16,7 @@ from ..encoders.base import Encoder, EncoderOutput, TrainableText
 from ..encoders.text_tokens import ReadsTokens
 from ..errors import InputError
 from ..heads.head import Target, TargetFunction
-from .objectives.gloria import Attending
+from .objectives.regional import Attending
 
 
 @attributions.register

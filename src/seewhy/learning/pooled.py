@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -19,14 +20,15 @@ from ..errors import DataError
 from ..pictures.samples import Sample, split
 from ..progress import Progress
 from ..storage.features import FeatureStore, text_key
-from .encoders.paired_heads import place
-from .objectives.spans import spans
+from .encoders.heads import place
 
 LONG = 200
 """Signs of a text from which on it may be longer than a words half reads."""
 TEXTS = 512
 """Sentences that are encoded, and kept, at once."""
 Texts = tuple[str, ...]
+_ENDS = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\s*[\r\n]+\s*")
+_ORDINAL = re.compile(r"\W*\d*\W*")
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,10 +187,29 @@ def read_texts(
     return torch.cat(parts)
 
 
+def spans(texts: Sequence[str], of: str = "text") -> tuple[str, ...]:
+    """What may be drawn of the texts of a picture: whole texts, their sentences, or both; at least one of each text.
+
+    A sentence ends with a line, or a mark before a space, so that ``2.5 cm`` is none; nor is a number in a list.
+
+    >>> spans(["1. No effusion. A nodule of 2.5 cm."], "sentence")
+    ('No effusion.', 'A nodule of 2.5 cm.')
+    """
+    if of == "text":
+        return tuple(texts)
+    found: dict[str, None] = {}
+    for text in texts:
+        parts = [part.strip() for part in _ENDS.split(text) if not _ORDINAL.fullmatch(part)] or [text.strip()]
+        if of == "both":
+            found[text.strip()] = None
+        found |= dict.fromkeys(parts)
+    return tuple(found)
+
+
 def spanned(
     encoder: Encoder, encoded: PooledPairs, of: str, store: FeatureStore | None, progress: Progress
 ) -> PooledPairs:
-    """The same pictures with what an objective compares of their texts, see :func:`~.objectives.spans.spans`."""
+    """The same pictures with what an objective compares of their texts, see :func:`spans`."""
     if of == "text":
         return encoded
     said = [spans([encoded.texts[j] for j in texts], of) for texts in encoded.choices]

@@ -23,7 +23,7 @@ from ..training.batches import TrainingData
 from ..training.loop import Trained, Training
 from ..training.task import Task
 from .encoders.projection import Form, Projection
-from .encoders.tuned_pictures import TunedPictures
+from .encoders.towers import TunedPictures
 from .objectives import objectives
 from .objectives.pictures import Dense, PictureObjective, Vectors
 from .pooled import PooledSet, encode_pictures

@@ -21,7 +21,7 @@ from ..training.task import Task
 from .contrast import hold_norms
 from .encoders.projection import Projection
 from .encoders.pyramid import Pyramid
-from .encoders.tuned_pictures import TunedPictures
+from .encoders.towers import TunedPictures
 from .objectives.pictures import Dense, Vectors
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast, final
 
 from ..encoders.base import Encoder
-from ..errors import DataError, InputError
+from ..errors import DataError
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..training.batches import TrainingData
@@ -76,7 +76,6 @@ class Way(ABC, Generic[S, T]):
         all_of_it: settings with which as much as can be is trained, and all of it kept.
         stays: what is not trained even then, in a sentence, if anything is not.
         by_class: whether a part of every class is held out.
-        result: what a finished training is.
     """
 
     columns: ClassVar[tuple[str, ...]]
@@ -92,8 +91,8 @@ class Way(ABC, Generic[S, T]):
 
     @classmethod
     def takes(cls) -> set[str]:
-        """Names of the settings, beside the objective's."""
-        return {one.name for one in fields(cast(Any, cls)) if one.init} - {"objective"}
+        """Names of the settings, beside the objective's and the columns."""
+        return {f.name for f in fields(cast(Any, cls)) if f.init} - {"objective", *cls.columns}
 
     @classmethod
     def of(cls, objective: str, settings: Mapping[str, Any], columns: Mapping[str, Any]) -> Self:
@@ -118,11 +117,9 @@ class Way(ABC, Generic[S, T]):
 
     def refuse(self, on: Encoder, read: Any) -> None:
         """Refuse an encoder or a table that cannot be used so, before anything is looked at."""
-        return
 
     def check(self, own: S, progress: Progress) -> None:
         """Refuse pictures to train on from which nothing can be learnt."""
-        return
 
     def spanned(self, on: Encoder, own: S, store: FeatureStore | None, progress: Progress) -> S:
         """The same with what is compared of their texts."""
@@ -168,50 +165,57 @@ class Way(ABC, Generic[S, T]):
         store: FeatureStore | None = None,
         progress: Progress | None = None,
         checkpoint: Path | None = None,
-        history: Path | None = None,
     ) -> Any:
         """Look, train, choose how much is kept."""
-        progress = progress or Progress()
+        progress, keeps = progress or Progress(), self.keeps()
         self.refuse(on, items)
-        encoded = self.look(on, items, store, progress)
-        if validation is None:
-            own, held = encoded.split(self.held_out, self.seed, by_class=self.by_class)
-        else:
-            own, held = encoded, self.look(on, validation, store, progress)
-            say_shared(own, held, progress)
-        if len(own) < 2:
-            raise DataError(
-                f"{len(own)} picture(s) are left to train on, of {len(encoded)} that can be read. Two or more were "
-                "expected, as they are told from one another. Give more pictures."
-            )
+        own, held = self._split(on, items, validation, store, progress)
         self.check(own, progress)
-        keeps = self.keeps()
         chosen_on, held = split_held(held, self.keep, self.seed, progress) if keeps else (held, held)
         own = self.spanned(on, own, store, progress)
         part, task, data = self.prepared(on, own, progress)
         seal = json.dumps([*self.seal(own), on.fingerprint, own.digests])
         kept = None if checkpoint is None else (checkpoint, seal)
-        done = train(task, data, self.training(data, on), checkpoint=kept, history=history, progress=progress)
+        done = train(task, data, self.training(data, on), checkpoint=kept, progress=progress)
         part.requires_grad_(False)
         facts, keep = self.told(own, data, done), 1.0
         tried: list[T] = []
         if keeps:
             measured = self.measured(on, part, own, chosen_on, held, progress)
-            keep, tried = choose_keep(measured, keeps, self, len(chosen_on), progress)
+            given = keeps if self.keep is None else (self.keep,)
+            track = progress.track((0.0, *given), "Choosing how much is kept", 1 + len(given))
+            tried = [measured(keep) for keep in track]
+            keep = (tried[-1] if self.keep is not None else choose(tried, self.may_forget)).keep
+            if self.keep is None:
+                progress.note(f"keep = {keep:g}, chosen on {len(chosen_on)} held-out pictures")
             facts |= {"keep_chosen": self.keep is None, "n_chosen_on": len(chosen_on)}
         facts |= {"keep": keep, "n_measured_on": len(held), "n_steps": len(done.history)}
         adaptation = Adaptation(on, part, keep, facts, tuple(dict.fromkeys(own.digests)))
         judged = self.judge(on, part, keep, own, chosen_on, held)
         return self.result(adaptation, done, tuple(tried), own, held, chosen_on, judged)
 
-
-def refuse(objective: str, names: Sequence[str], spelt: Callable[[str], str] = str) -> None:
-    """Refuse settings that an objective has no use for, each as ``spelt`` writes it."""
-    if names:
-        raise InputError(
-            f"{spelt(names[0])} was given with the objective {objective!r}, which has no use for it. An objective that "
-            "has, or none of it, was expected. Drop it, or take another objective."
-        )
+    def _split(
+        self, on: Encoder, items: Any, validation: Any, store: FeatureStore | None, progress: Progress
+    ) -> tuple[S, S]:
+        """What is trained on, and what is held out."""
+        encoded = self.look(on, items, store, progress)
+        if validation is None:
+            own, held = encoded.split(self.held_out, self.seed, by_class=self.by_class)
+        else:
+            own, held = encoded, self.look(on, validation, store, progress)
+            known = dict(zip(own.digests, own.items, strict=True))
+            both = [(known[d], item) for d, item in zip(held.digests, held.items, strict=True) if d in known]
+            if both:
+                progress.note(
+                    f"{len(both)} picture(s) are trained on and chosen on, which flatters what is chosen: "
+                    f"{both[0][1].image} is {both[0][0].image}"
+                )
+        if len(own) < 2:
+            raise DataError(
+                f"{len(own)} picture(s) are left to train on, of {len(encoded)} that can be read. Two or more were "
+                "expected, as they are told from one another. Give more pictures."
+            )
+        return own, held
 
 
 def split_held(held: S, keep: float | None, seed: int, progress: Progress) -> tuple[S, S]:
@@ -231,33 +235,11 @@ def split_held(held: S, keep: float | None, seed: int, progress: Progress) -> tu
 def choose(tried: Sequence[T], may_forget: float) -> T:
     """The highest gain among those that cost little of the agreement with own classes, of which the first is before.
 
-    Example:
-        >>> from seewhy.learning.adapt import Kept
-        >>> before, little, much = Kept(0.0, 0.2, 0.2, 0.8), Kept(0.3, 0.4, 0.4, 0.77), Kept(1.0, 0.6, 0.6, 0.5)
-        >>> choose([before, little, much], 0.05).keep, choose([before, little, much], 1.0).keep
-        (0.3, 1.0)
+    >>> from seewhy.learning.adapt import Kept
+    >>> before, little, much = Kept(0.0, 0.2, 0.2, 0.8), Kept(0.3, 0.4, 0.4, 0.77), Kept(1.0, 0.6, 0.6, 0.5)
+    >>> choose([before, little, much], 0.05).keep, choose([before, little, much], 1.0).keep
+    (0.3, 1.0)
     """
     before = tried[0].named
     allowed = [k for k in tried if before is None or k.named is None or k.named >= before - may_forget - 1e-9]
     return max(allowed, key=lambda k: k.gain)
-
-
-def choose_keep(
-    measured: Callable[[float], T], keeps: Sequence[float], how: Way[Any, T], n: int, progress: Progress
-) -> tuple[float, list[T]]:
-    """The ``keep`` that was given, or the best of several on ``n`` pictures; and what each gives, 0 first."""
-    given = keeps if how.keep is None else (how.keep,)
-    tried = [measured(keep) for keep in progress.track((0.0, *given), "Choosing how much is kept", 1 + len(given))]
-    best = tried[-1] if how.keep is not None else choose(tried, how.may_forget)
-    if how.keep is None:
-        progress.note(f"keep = {best.keep:g}, chosen on {n} held-out pictures")
-    return best.keep, tried
-
-
-def say_shared(own: PooledSet, held: PooledSet, progress: Progress) -> None:
-    """A note that names pictures on both sides."""
-    known = dict(zip(own.digests, own.items, strict=True))
-    both = [(known[d], item) for d, item in zip(held.digests, held.items, strict=True) if d in known]
-    if both:
-        first = f"{both[0][1].image} is {both[0][0].image}"
-        progress.note(f"{len(both)} picture(s) are trained on and chosen on, which flatters what is chosen: {first}")

@@ -38,24 +38,21 @@ class PictureBoxes:
     ) -> PictureBoxes:
         """The same from lists."""
         n = len(boxes)
-        return cls(
-            np.array(boxes, np.float64).reshape(n, 4),
-            np.array(labels, np.int64).reshape(n),
-            np.ones(n) if scores is None else np.array(scores, np.float64).reshape(n),
-            np.zeros(n, bool) if ignored is None else np.array(ignored, bool).reshape(n),
-        )
+        sure = np.ones(n) if scores is None else np.array(scores, np.float64)
+        spared = np.zeros(n, bool) if ignored is None else np.array(ignored, bool)
+        return cls(np.array(boxes, np.float64).reshape(n, 4), np.array(labels, np.int64), sure, spared)
 
 
 def boxes_of(picture: BoxedPicture, classes: Sequence[str]) -> PictureBoxes:
     """The boxes of a picture that are of these classes."""
     place = {c: k for k, c in enumerate(classes)}
-    boxes = [b for b in picture.boxes if b.label in place]
-    return PictureBoxes.of(
-        [b.box for b in boxes],
-        [place[b.label] for b in boxes],
-        [1.0 if b.score is None else b.score for b in boxes],
-        [b.ignored for b in boxes],
-    )
+    rows = [
+        (b.box, place[b.label], 1.0 if b.score is None else b.score, b.ignored)
+        for b in picture.boxes
+        if b.label in place
+    ]
+    boxes, labels, scores, ignored = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return PictureBoxes.of(boxes, labels, scores, ignored)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,14 +127,11 @@ def mean(values: Float[np.ndarray, " ..."]) -> float:
 def average_precision(
     there: Sequence[PictureBoxes], found: Sequence[PictureBoxes], classes: Sequence[str]
 ) -> AveragePrecision:
-    """Match what was found with what is there, picture by picture, and count.
+    """Match what was found with what is there, picture by picture, and count, as pycocotools' ``COCOeval`` does.
 
-    Greedy, the surest first, to the best place that is free and overlaps enough, as in ``COCOeval.evaluateImg``; a
-    place that is ignored is taken only where no other is, by any number, and its overlap is the part of the found box
-    in it.
-    Interpolated at 101 recalls as in ``COCOeval.accumulate`` (pycocotools), area range "all", 100 boxes.
-
-    Cost: no pass; a step for each of the boxes found in the picture that has most of them.
+    Greedy, the surest first, to the best place that is free and overlaps enough; a place that is ignored is taken only
+    where no other is, by any number, and its overlap is the part of the found box in it. Interpolated at 101 recalls,
+    area range "all", 100 boxes.
     """
     own, given = _joined(found, len(classes), MOST), _joined(there, len(classes))
     right, counts = _match(own, given)
@@ -147,10 +141,8 @@ def average_precision(
     for k in range(len(classes)):
         part = slice(*np.searchsorted(own.group, [k * len(there), (k + 1) * len(there)]))
         order = np.argsort(-own.scores[part], kind="stable")
-        picture, scores = own.group[part] - k * len(there), own.scores[part]
-        matched.append(
-            Matched(picture[order], scores[order], right[:, part][:, order], counts[:, part][:, order], n_there[k])
-        )
+        picture, scores = own.group[part][order] - k * len(there), own.scores[part][order]
+        matched.append(Matched(picture, scores, right[:, part][:, order], counts[:, part][:, order], n_there[k]))
     return AveragePrecision(tuple(classes), tuple(matched), len(there))
 
 
@@ -181,11 +173,6 @@ def _turns(group: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     return np.arange(len(group)) - np.searchsorted(group, group)
 
 
-def _heads(of: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-    """Where another begins."""
-    return np.diff(of, prepend=-1) > 0
-
-
 def _match(own: _Joined, given: _Joined) -> tuple[Bool[np.ndarray, "t d"], Bool[np.ndarray, "t d"]]:
     """Whether each found box is right, and whether it counts, at each overlap; all pictures and classes at once."""
     right, spared = (np.zeros((len(OVERLAPS), len(own.group)), bool) for _ in range(2))
@@ -204,13 +191,13 @@ def _match(own: _Joined, given: _Joined) -> tuple[Bool[np.ndarray, "t d"], Bool[
     spared[t, d[p]] = True
     real = ~given.ignored[g]
     d, g, enough = d[real], g[real], enough[:, real]
-    head = _heads(d)
+    head = np.diff(d, prepend=-1) > 0
     turn = _turns(own.group[d[head]])[head.cumsum() - 1]
     order = np.argsort(turn, kind="stable")
     # In each turn one box of each picture and class chooses.
     for part in np.split(order, np.flatnonzero(np.diff(turn[order])) + 1) if len(order) else ():
         choice = np.where(enough[:, part] & free[:, g[part]], np.arange(len(part)), -1)
-        best = np.maximum.reduceat(choice, np.flatnonzero(_heads(d[part])), axis=1)
+        best = np.maximum.reduceat(choice, np.flatnonzero(np.diff(d[part], prepend=-1)), axis=1)
         t, s = np.nonzero(best >= 0)
         chosen = part[best[t, s]]
         right[t, d[chosen]], free[t, g[chosen]] = True, False
@@ -221,8 +208,7 @@ def overlap_of(
     found: Float[np.ndarray, "d 4"], there: Float[np.ndarray, "g 4"], ignored: Bool[np.ndarray, " g"] | None = None
 ) -> Float[np.ndarray, "d g"]:
     """Intersection over union; over the found box's own area where a place is ignored."""
-    nowhere = np.zeros(len(there), bool) if ignored is None else ignored
-    return _overlap(found[:, None], there[None], nowhere[None])
+    return _overlap(found[:, None], there[None], np.zeros(len(there), bool) if ignored is None else ignored)
 
 
 def _overlap(

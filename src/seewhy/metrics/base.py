@@ -17,12 +17,12 @@ from torch.nn.functional import interpolate
 from ..bounds import check_fields
 from ..errors import InputError as InputError
 from ..threads import beside
+from ..types import Transform
 
 if TYPE_CHECKING:
     from ..attributions.base import Explainable
     from ..encoders.base import EncoderOutput
     from ..heads.head import Target
-    from ..types import Transform
 
 Maps = Float[Tensor, "m h w"]
 Mask = Bool[Tensor, "h w"]
@@ -39,13 +39,9 @@ class Explain(Protocol):
 
 @dataclass(frozen=True)
 class Score:
-    """One map's mark.
+    """One map's mark; ``sums`` is what is averaged over pictures before the set's number is made.
 
-    Attributes:
-        value: the number.
-        parts: further numbers it is made of.
-        sums: what is averaged over pictures before the set's number is made; one number for most metrics.
-        settings: everything the number depends on beside picture and map.
+    ``settings`` are everything that the number depends on beside picture and map.
     """
 
     value: float
@@ -56,13 +52,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Curve:
-    """Probability of the target as more and more of the picture is changed.
-
-    Attributes:
-        steps: fraction changed, 0…1, first 0, last 1.
-        values: probability at each step.
-        settings: everything the curve depends on beside picture and map.
-    """
+    """Probability of the target as more and more of the picture is changed, from none of it (0) to all (1)."""
 
     steps: tuple[float, ...]
     values: tuple[float, ...]
@@ -91,10 +81,8 @@ class Case:
     """One picture, one model, one class: all that maps are judged on.
 
     Attributes:
-        probability: the model, on normalised pixels.
-        pixels: the picture, normalised.
+        probability: the model, on normalised pixels; ``logits``, the same before its softmax.
         target: the class the maps explain.
-        logits: the model before its softmax.
         transform: the model's preprocessing; needed for a black fill and for raw pixels.
         mask: where the object is, at the picture's size.
         model: what the methods explain; needed to explain again.
@@ -160,30 +148,18 @@ class Case:
         )
 
 
-_WORDS = {
-    "mask": "to know where the object is",
-    "methods": "to explain again, and so what made the maps",
-    "model": "the model itself",
-    "logits": "the model's logits",
-    "transform": "the model's preprocessing",
-}
-
-
 @dataclass(frozen=True)
 class Metric(ABC):
     """A number for a map.
 
     Class attributes:
-        name: registered name, the file's stem.
-        paper: where it is from.
+        name: registered name; ``paper`` is where it is from.
         family: faithfulness, localisation, randomisation, robustness or complexity.
-        needs: what it asks for beside the map.
+        needs: what it asks for beside the map; ``requires``, the fields of :class:`Case` that must be there.
         cost: in forward passes a map.
-        higher_is_better: which way is good.
-        bounds: smallest and largest value.
+        higher_is_better: which way is good, between the ``bounds``.
         reads: ``"probability"``, ``"logit"`` or ``"map"``.
         sign: what is done to a signed map.
-        requires: fields of :class:`Case` that must be there.
         of_mosaics: whether it takes mosaics of several pictures, and none of a data set.
         small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
     """
@@ -216,20 +192,14 @@ class Metric(ABC):
         """One score a map; all maps share what can be shared."""
         for name in self.requires:
             if getattr(case, name) is None:
-                raise InputError(f"{self.name} needs {_WORDS[name]}. Pass {name}=… with the case.")
+                raise InputError(f"{self.name} needs the case's {name}. Pass {name}=… with the case.")
         if not maps.isfinite().all():
             raise InputError(f"{self.name} was given a map with numbers that are not finite. Give finite maps.")
         if case.methods is not None and len(case.methods) != len(maps):
             raise InputError(f"{len(case.methods)} methods were given for {len(maps)} maps. Give one a map.")
         height, width = case.pixels.shape[1:]
-        settings = {
-            "metric": self.name,
-            **asdict(self),
-            "target": case.target,
-            "reads": getattr(self, "of", self.reads),
-            "sign": self.sign,
-            "size": [height, width],
-        }
+        own = {"metric": self.name, **asdict(self), "target": case.target, "size": [height, width]}
+        settings = {**own, "reads": getattr(self, "of", self.reads), "sign": self.sign}
         with nullcontext() if case.model is None else beside(case.model.encoder.engine.name):
             found = self.score(case, upsampled(maps, (height, width)))
         return [replace(one, settings=settings) for one in found]
@@ -290,10 +260,7 @@ def ranks(maps: Float[Tensor, "m gh gw"], size: torch.Size | tuple[int, int], se
 
 
 def _falling(values: Float[Tensor, "m n"]) -> Int[Tensor, "m n"]:
-    """``values.argsort(dim=1, descending=True, stable=True)`` of finite values, in a fifth of its time.
-
-    A value's bits, as a number that rises with it, and its place make one number of 64 bits, which sort faster.
-    """
+    """A stable falling ``argsort`` of finite values in a fifth of its time: bits and place make one sortable number."""
     bits = (values + 0.0).contiguous().numpy().view(np.int32)  # −0 is 0
     rising = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits).astype(np.int64)
     keys = np.sort((-rising << 32) | np.arange(bits.shape[1]), axis=1)
@@ -313,10 +280,9 @@ N_BLOCKS = 7
 
 
 def shuffled(heat: Float[Tensor, "h w"], n: int, seed: int) -> Float[Tensor, "n h w"]:
-    """The control: the same values in other places, so that only the place differs.
+    """The control: the same values in other places, in blocks as large as the map's own spots.
 
-    A coarse map is shuffled cell by cell. Single pixels of a fine one would make a mask of grain, which hides nothing
-    a network cannot see past; they move in blocks as large as the map's own spots (:func:`block_side`).
+    Single pixels of a fine map would make a mask of grain, which hides nothing that a network cannot see past.
     """
     generator = torch.Generator().manual_seed(seed)
     rows, columns = block_side(heat)
@@ -347,9 +313,7 @@ def block_side(heat: Float[Tensor, "h w"]) -> tuple[int, int]:
     >>> block_side(torch.rand(7, 7)), block_side(upsampled(torch.eye(7)[None], (224, 224))[0])
     ((1, 1), (16, 16))
     """
-    if max(heat.shape) <= N_COARSE:
-        return 1, 1
-    return _block(heat), _block(heat.T)
+    return (1, 1) if max(heat.shape) <= N_COARSE else (_block(heat), _block(heat.T))
 
 
 def _block(heat: Float[Tensor, "h w"]) -> int:

@@ -22,12 +22,8 @@ class Bin:
 def reliability(confidence: Float[Tensor, " n"], right: Bool[Tensor, " n"], n_bins: int = 15) -> list[Bin]:
     """Decisions in equal-width bins of confidence, empty bins left out."""
     place = (confidence * n_bins).long().clamp(0, n_bins - 1)
-    found = []
-    for b in range(n_bins):
-        inside = place == b
-        if inside.any():
-            found.append(Bin(float(confidence[inside].mean()), float(right[inside].float().mean()), int(inside.sum())))
-    return found
+    each = [place == b for b in place.unique().tolist()]
+    return [Bin(float(confidence[i].mean()), float(right[i].float().mean()), int(i.sum())) for i in each]
 
 
 def calibration_error(bins: list[Bin]) -> float:
@@ -39,19 +35,12 @@ def calibration_error(bins: list[Bin]) -> float:
 def accuracy_interval(right: Bool[Tensor, " n"], groups: Int[Tensor, " n"] | None = None) -> tuple[float, float]:
     """95 % interval of a share (Wilson 1927): it has a width where all are right, and where none is.
 
-    Pictures of one thing are right or wrong together and say less than as many things would. Where it is known which
-    belong together, the interval is that of as many pictures as they are worth: ``n`` over the design effect (Kish
-    1965), the variance between groups over that of single draws, at least 1; where all are right, as many as groups.
+    Pictures of one thing (one of ``groups``) are right or wrong together and say less than as many things would: the
+    interval is that of as many as they are worth, ``n`` over the design effect (Kish 1965), the variance between groups
+    over that of single draws, at least 1; where all are right, as many as groups.
 
-    Args:
-        right: whether each decision is right.
-        groups: pictures with the same number belong together; left out, each is by itself.
-
-    Example:
-        >>> [round(end, 3) for end in accuracy_interval(torch.ones(24, dtype=torch.bool))]
-        [0.862, 1.0]
-        >>> [round(end, 3) for end in accuracy_interval(torch.ones(24, dtype=torch.bool), torch.arange(24) // 8)]
-        [0.438, 1.0]
+    >>> [round(end, 3) for end in accuracy_interval(torch.ones(24, dtype=torch.bool), torch.arange(24) // 8)]
+    [0.438, 1.0]
     """
     share, z2 = float(right.double().mean()), 1.959964**2
     n = _worth(right.double(), groups)

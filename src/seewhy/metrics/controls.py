@@ -1,12 +1,8 @@
-"""Maps that know nothing of the model: what every number has to be better than.
-
-Each is called like an attribution, so that controls can be explained again, on other pixels and on other models.
-"""
+"""Maps that know nothing of the model, called like attributions: what every number has to be better than."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,11 +21,10 @@ if TYPE_CHECKING:
 
 def random_map(model: Explainable, look: EncoderOutput, target: Target) -> Float[Tensor, "b h w"]:
     """Independent uniform numbers in the cells of the feature map, drawn from the picture itself as seed."""
-    pixels = _pixels(look)
     cells = model.encoder.layout.to_grid(look.features).shape[2:]
     maps = []
-    for one in pixels:
-        digest = hashlib.sha256(one.contiguous().numpy().tobytes()).digest()
+    for picture in _pixels(look):
+        digest = hashlib.sha256(picture.contiguous().numpy().tobytes()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         maps.append(torch.rand(tuple(cells), generator=generator))
     return torch.stack(maps)
@@ -66,12 +61,7 @@ def _pixels(look: EncoderOutput) -> Float[Tensor, "b 3 h w"]:
     return look.pixels
 
 
-CONTROLS: dict[str, Callable[..., Tensor]] = {
-    "random": random_map,
-    "gaussian": centred_gaussian,
-    "edges": sobel_edges,
-    "uniform": uniform_map,
-}
+CONTROLS = {"random": random_map, "gaussian": centred_gaussian, "edges": sobel_edges, "uniform": uniform_map}
 
 
 def controls() -> dict[str, Explain]:

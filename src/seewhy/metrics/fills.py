@@ -9,20 +9,14 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from ..errors import InputError
-from ..types import Transform
-
-__all__ = ["Fill", "Picture", "Transform", "blurred", "blurred_reflected", "filled"]
+from ..types import Transform as Transform
 
 Fill = Literal["mean", "black", "blur", "blur_reflected"]
 Picture = Float[Tensor, "3 h w"]
 
 
 def filled(pixels: Picture, fill: Fill, transform: Transform | None = None) -> Picture:
-    """A picture of nothing but fill.
-
-    ``"mean"`` is the mean colour (0 in normalised space); ``"black"`` what the transform says; ``"blur"`` the picture,
-    blurred as in RISE; ``"blur_reflected"`` blurred without a dark border.
-    """
+    """A picture of nothing but fill; the mean colour is 0 in normalised space, black is what the transform says."""
     if fill == "mean":
         return torch.zeros_like(pixels)
     if fill == "blur":
@@ -40,8 +34,7 @@ def filled(pixels: Picture, fill: Fill, transform: Transform | None = None) -> P
 def blurred(pixels: Picture, kernel: int = 11, sigma: float = 5.0) -> Picture:
     """The RISE authors' blur: zeros beyond the border, so that it darkens towards the mean colour there.
 
-    Their kernel is a point smoothed within ``kernel`` pixels, folding back what lies beyond: with the defaults it is
-    nearly even, .007 at the corners against .009 in the middle.
+    Their kernel is a point smoothed within ``kernel`` pixels, folding back what lies beyond, and so nearly even.
     """
     reach = int(4 * sigma + 0.5)
     bell = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)

@@ -1,57 +1,214 @@
-"""Random sets of pixels, and what a model loses without them."""
+"""Metrics that change random parts of a picture and compare what a map says lies there with what the output loses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from .base import Case, Maps, Of, read_in_batches
+from ..bounds import Count, Natural, NotNegative, Positive, SomePart
+from . import metrics
+from .base import AveragedMetric, Case, InputError, Maps, Of, Score, read_in_batches, scores
+from .fills import Fill, filled
+from .similarity import pearson, spearman
 
 
-def random_sets(n_sets: int, size: int, shape: tuple[int, int], seed: int) -> Callable[[Tensor], Bool[Tensor, "b h w"]]:
-    """Indices → masks of exactly ``size`` cells each, drawn without repeats; the same index, the same mask."""
-    n_cells = shape[0] * shape[1]
-
-    def make(index: Tensor) -> Tensor:
-        masks = torch.zeros(len(index), n_cells, dtype=torch.bool)
-        for row, i in enumerate(index.tolist()):
-            generator = torch.Generator().manual_seed(seed * n_sets + i)
-            masks[row, torch.randperm(n_cells, generator=generator)[:size]] = True
-        return masks.unflatten(1, shape)
-
-    return make
-
-
-def enlarged(masks: Bool[Tensor, "b gh gw"], size: tuple[int, int]) -> Bool[Tensor, "b h w"]:
-    """Cells as blocks of pixels."""
-    if tuple(masks.shape[1:]) == tuple(size):
-        return masks
-    return interpolate(masks[:, None].float(), size=size, mode="nearest")[:, 0] > 0.5
-
-
-def losses(
-    case: Case,
-    maps: Maps,
-    make: Callable[[Tensor], Tensor],
-    n_sets: int,
-    fill: Float[Tensor, "3 h w"],
-    *,
-    of: Of,
-    batch_size: int,
+def _losses(
+    case: Case, maps: Maps, change: Callable[[Tensor], tuple[Tensor, Tensor]], n: int, of: Of, batch_size: int
 ) -> tuple[Float[Tensor, "m n"], Float[Tensor, " n"]]:
-    """What each map says lies in each set, and what the output loses without it; one forward pass a set."""
-    size = (case.pixels.shape[1], case.pixels.shape[2])
+    """What each map claims of each change, and what the output loses; ``change`` gives new pixels and their weights."""
     read = case.reader(of)
     claims = []
 
-    def without(index: Tensor) -> Tensor:
-        masks = enlarged(make(index), size)
-        claims.append(torch.einsum("bhw,mhw->mb", masks.double(), maps.double()))
-        return torch.where(masks[:, None], fill, case.pixels)
+    def changed(index: Tensor) -> Tensor:
+        pixels, weights = change(index)
+        claims.append(torch.einsum("bhw,mhw->mb", weights.double(), maps.double()))
+        return pixels
 
-    left = read_in_batches(read, without, n_sets, batch_size)
-    return torch.cat(claims, 1).float(), read(case.pixels[None]) - left
+    left = read_in_batches(read, changed, n, batch_size)
+    return torch.cat(claims, 1), read(case.pixels[None]) - left
+
+
+def _correlation(
+    metric: FaithfulnessCorrelation | SensitivityN,
+    case: Case,
+    maps: Maps,
+    n: int,
+    shape: tuple[int, int],
+    seed: int,
+    correlate: Callable[[Tensor, Tensor], Tensor] = pearson,
+) -> Float[Tensor, " m"]:
+    """Of claims and losses over sets of ``n`` cells each, drawn without repeats; each map's own."""
+    size, n_cells = (case.pixels.shape[1], case.pixels.shape[2]), shape[0] * shape[1]
+    blank = filled(case.pixels, metric.fill, case.transform)
+
+    def without(index: Tensor) -> tuple[Tensor, Tensor]:
+        cells = torch.zeros(len(index), n_cells, dtype=torch.bool)
+        for row, i in enumerate(index.tolist()):
+            generator = torch.Generator().manual_seed(seed * metric.n_sets + i)
+            cells[row, torch.randperm(n_cells, generator=generator)[:n]] = True
+        masks = cells.unflatten(1, shape)
+        if shape != size:
+            masks = interpolate(masks[:, None].float(), size=size, mode="nearest")[:, 0] > 0.5
+        return torch.where(masks[:, None], blank, case.pixels), masks
+
+    claims, lost = _losses(case, maps, without, metric.n_sets, metric.of, metric.batch_size)
+    return correlate(claims.float(), lost.expand_as(claims))
+
+
+@metrics.register
+@dataclass(frozen=True)
+class FaithfulnessCorrelation(AveragedMetric):
+    """Correlation of the evidence in random sets of one size with what the output loses without them; high is good.
+
+    ``corr_S(Σ_{i in S} R_i, f(x) - f(x without S))``. µFidelity is ``FaithfulnessCorrelation(size=0.2, grid=9,
+    fill="mean", of="logit", correlation="spearman")``.
+
+    Args:
+        n_sets: sets drawn.
+        size: pixels a set; below 1, the part of the cells.
+        grid: sets are made of the cells of a ``grid`` × ``grid`` raster; 0 takes single pixels.
+        fill: what takes their place.
+        of: output read.
+        correlation: of values or of ranks.
+        batch_size: pictures a forward pass sees.
+        seed: of the sets.
+    """
+
+    name = "faithfulness_correlation"
+    paper = "Bhatt et al. 2020, arXiv:2005.00631"
+    cost = "one per set, shared by all maps"
+    higher_is_better = True
+    bounds = (-1.0, 1.0)
+    sign = "as it is"
+    small = {"size": 0.1, "n_sets": 12}
+
+    n_sets: Count = 100
+    size: Positive = 224
+    grid: Natural = 0
+    fill: Fill = "black"
+    of: Of = "probability"
+    correlation: Literal["pearson", "spearman"] = "pearson"
+    batch_size: Count = 16
+    seed: int = 0
+
+    def score(self, case: Case, maps: Maps) -> list[Score]:
+        shape = (self.grid, self.grid) if self.grid else (case.pixels.shape[1], case.pixels.shape[2])
+        cells = shape[0] * shape[1]
+        n = max(1, round(self.size * cells)) if self.size < 1 else int(self.size)
+        if n >= cells:
+            raise InputError(f"Sets of {n} of {cells} cells were asked for. Make size smaller than the picture.")
+        correlate = pearson if self.correlation == "pearson" else spearman
+        return scores(_correlation(self, case, maps, n, shape, self.seed, correlate))
+
+
+@metrics.register
+@dataclass(frozen=True)
+class SensitivityN(AveragedMetric):
+    """Correlation of the evidence in random pixel sets with what the output loses without them; high is good.
+
+    For each size ``n``: Pearson correlation over random sets ``S``, ``|S| = n``, of ``Σ_{i in S} R_i`` with
+    ``y(x) - y(x without S)``; the value is the mean over sizes, ``parts`` has the curve. Made for maps in units of
+    the output, of which it is 1 on a linear model; of others only the correlation's sign and size can be read.
+
+    Args:
+        fractions: set sizes as parts of the pixels; the paper goes from 1 to 80 %.
+        n_sets: sets a size.
+        fill: what takes their place.
+        of: output read; the paper's is the logit.
+        batch_size: pictures a forward pass sees.
+        seed: of the sets.
+    """
+
+    name = "sensitivity_n"
+    paper = "Ancona et al. 2018, arXiv:1711.06104"
+    needs = "a map and the model's logits"
+    cost = "one per set, shared by all maps"
+    higher_is_better = True
+    bounds = (-1.0, 1.0)
+    sign = "as it is"
+    small = {"n_sets": 8}
+
+    fractions: tuple[float, ...] = (0.01, 0.05, 0.2, 0.4, 0.6, 0.8)
+    n_sets: Count = 50
+    fill: Fill = "mean"
+    of: Of = "logit"
+    batch_size: Count = 16
+    seed: int = 0
+
+    def score(self, case: Case, maps: Maps) -> list[Score]:
+        size, first = (case.pixels.shape[1], case.pixels.shape[2]), self.seed * len(self.fractions)
+        counts = [max(1, round(fraction * size[0] * size[1])) for fraction in self.fractions]
+        table = torch.stack([_correlation(self, case, maps, n, size, first + i) for i, n in enumerate(counts)], 1)
+        return scores(table.mean(1), curve=table)
+
+
+@metrics.register
+@dataclass(frozen=True)
+class Infidelity(AveragedMetric):
+    """Mean squared gap between the change a map predicts and the change that comes; low is good.
+
+    ``E_I [(Iᵀφ - (f(x) - f(x - I)))²]``; with ``normalised`` the map is first scaled by the factor that suits it best,
+    ``β = E[(Iᵀφ) d] / E[(Iᵀφ)²]``, so that maps in other units than the output's can be judged. ``parts`` has both.
+
+    Args:
+        perturbation: ``"square"``, a random square of the picture set to the mean colour, for maps that share out the
+            output (``Iᵀφ`` is then the map's sum in the square); ``"gaussian"``, noise on every pixel, for maps that
+            are gradients (``Iᵀφ = Σ_ij φ_ij Σ_c I_cij``).
+        n_samples: perturbations.
+        side: of the square, as a part of the picture's.
+        noise: standard deviation of the Gaussian, in normalised units.
+        normalised: which of the two is the value.
+        batch_size: pictures a forward pass sees.
+        seed: of the perturbations.
+    """
+
+    name = "infidelity"
+    paper = "Yeh et al. 2019, arXiv:1901.09392"
+    needs = "a map and the model's logits"
+    cost = "one per sample, shared by all maps"
+    higher_is_better = False
+    bounds = (0.0, float("inf"))
+    reads = "logit"
+    sign = "as it is"
+    requires = ("logits",)
+    small = {"n_samples": 8}
+
+    perturbation: Literal["square", "gaussian"] = "square"
+    n_samples: Count = 64
+    side: SomePart = 0.25
+    noise: NotNegative = 0.1
+    normalised: bool = True
+    batch_size: Count = 16
+    seed: int = 0
+
+    def score(self, case: Case, maps: Maps) -> list[Score]:
+        def change(index: Tensor) -> tuple[Tensor, Tensor]:
+            pairs = [self._perturbation(case.pixels, i) for i in index.tolist()]
+            perturbation, weight = (torch.stack(part) for part in zip(*pairs, strict=True))
+            return case.pixels - perturbation, weight
+
+        claimed, lost = _losses(case, maps, change, self.n_samples, "logit", self.batch_size)
+        lost = lost.double()
+        scale = (claimed * lost).mean(1, keepdim=True) / claimed.square().mean(1, keepdim=True).clamp(min=1e-30)
+        plain, fitted = ((claimed * s - lost).square().mean(1) for s in (torch.ones_like(scale), scale))
+        return scores(fitted if self.normalised else plain, plain=plain, normalised=fitted, scale=scale[:, 0])
+
+    def _perturbation(self, pixels: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        """``I``, and what each pixel of the map is multiplied by."""
+        height, width = pixels.shape[1:]
+        generator = torch.Generator().manual_seed(self.seed * self.n_samples + number)
+        if self.perturbation == "gaussian":
+            change = torch.randn(pixels.shape, generator=generator) * self.noise
+            return change, change.sum(0)
+        square = torch.zeros(height, width)
+        rows, columns = max(1, round(self.side * height)), max(1, round(self.side * width))
+        top = int(torch.randint(height - rows + 1, (), generator=generator))
+        left = int(torch.randint(width - columns + 1, (), generator=generator))
+        square[top : top + rows, left : left + columns] = 1
+        return pixels * square, square

@@ -1,4 +1,4 @@
-"""Whether a map changes when the model forgets what it learned: copies whose layers are reset from the output down."""
+"""Metrics that explain again: with a model that forgot what it learned, for another class, or other pixels."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..bounds import Count, NotNegative
 from ..seeded import seeded
-from .base import AveragedMetric, Case, InputError, Maps, Score, scores
-from .similarity import spearman
+from . import metrics
+from .base import AveragedMetric, Case, InputError, Maps, Score, min_max, scores
+from .similarity import spearman, ssim
 
 if TYPE_CHECKING:
     from ..attributions.base import Explainable
@@ -98,17 +101,6 @@ def _drawn(weight: Tensor, how: Reset, generator: torch.Generator) -> Tensor:
     return (drawn * weight.std().cpu() + weight.mean().cpu()).to(weight)
 
 
-@dataclass(frozen=True)
-class Forgetting(AveragedMetric):
-    """Explains copies of the model; the model itself is never touched."""
-
-    family = "randomisation"
-    needs = "the method and the torch model"
-    reads = "map"
-    sign = "as it is; of absolute values beside it"
-    requires = ("model", "methods")
-
-
 def forgetful(case: Case, n_steps: int, reset: Reset, seed: int) -> Iterator[RandomisedModel]:
     """One copy, with ever more of its layers reset from the output downwards, the last time all of them."""
     assert case.model is not None  # the base has checked
@@ -123,27 +115,215 @@ def forgetful(case: Case, n_steps: int, reset: Reset, seed: int) -> Iterator[Ran
         yield copied
 
 
-def smoothed(case: Case, model: object, n_samples: int = 1, noise: float = 0.0, seed: int = 0) -> Maps:
-    """Every method's mean map over noisy pictures; the maps of the picture itself when ``noise`` is 0."""
-    if noise == 0:
-        return case.explain(case.pixels[None], model=model)[:, 0]
-    generator = torch.Generator().manual_seed(seed)
-    total = torch.zeros(len(case.methods or ()), *case.pixels.shape[1:])
-    for part in torch.arange(n_samples).split(BATCH):
-        grain = torch.stack([torch.randn(case.pixels.shape, generator=generator) for _ in part]) * noise
-        total += case.explain(case.pixels + grain, model=model).sum(1)
-    return total / n_samples
+class Again(AveragedMetric):
+    """Asks the methods for maps once more; the model itself is never touched."""
+
+    family = "randomisation"
+    needs = "the method"
+    reads = "map"
+    sign = "as it is"
+    requires = ("model", "methods")
 
 
-def compared(maps: Maps, changed: Sequence[Maps]) -> list[Score]:
-    """Rank correlations of each map, and of its absolute values, with its own map at every step."""
-    curves = []
-    for i, one in enumerate(maps):
-        later = torch.stack([step[i] for step in changed]).flatten(1)
-        before = one.flatten().expand_as(later)
-        # Two constant maps have no correlation, and yet nothing has changed.
-        same = (before == before[:, :1]).all(1) & (later == later[:, :1]).all(1)
-        pairs = ((before, later), (before.abs(), later.abs()))
-        curves.append(torch.stack([spearman(*pair).masked_fill(same, 1.0) for pair in pairs]))
-    signed, absolute = torch.stack(curves, 1)
-    return scores(signed.mean(1), curve=signed, absolute=absolute.mean(1), absolute_curve=absolute)
+@dataclass(frozen=True)
+class Forgetting(Again):
+    """Explains copies of the model, compared by rank with what was before."""
+
+    needs = "the method and the torch model"
+    higher_is_better = False
+    bounds = (-1.0, 1.0)
+    sign = "as it is; of absolute values beside it"
+
+    def compared(self, maps: Maps, changed: Sequence[Maps]) -> list[Score]:
+        """Rank correlations of each map, and of its absolute values, with its own map at every step."""
+        curves = []
+        for i, heat in enumerate(maps):
+            later = torch.stack([step[i] for step in changed]).flatten(1)
+            before = heat.flatten().expand_as(later)
+            # Two constant maps have no correlation, and yet nothing has changed.
+            same = (before == before[:, :1]).all(1) & (later == later[:, :1]).all(1)
+            pairs = ((before, later), (before.abs(), later.abs()))
+            curves.append(torch.stack([spearman(*pair).masked_fill(same, 1.0) for pair in pairs]))
+        signed, absolute = torch.stack(curves, 1)
+        return scores(signed.mean(1), curve=signed, absolute=absolute.mean(1), absolute_curve=absolute)
+
+
+@metrics.register
+@dataclass(frozen=True)
+class ModelRandomisation(Forgetting):
+    """Rank correlation of a map with those of the model as it forgets layer by layer; low is good.
+
+    Layers are reset cumulatively from the output downwards; the value is the mean Spearman correlation over the
+    steps. An edge filter stays near 1, which is how it is found out. ``parts`` has the curve, and the same of absolute
+    values, which for signed maps is another number.
+
+    Args:
+        n_steps: copies explained, of ever more reset layers.
+        reset: ``"initialise"`` (the paper's) or ``"shuffle"`` the weights.
+        seed: of the new weights.
+    """
+
+    name = "model_randomisation"
+    paper = "Adebayo et al. 2018, arXiv:1810.03292"
+    cost = "one explanation per step, in torch"
+    small = {"n_steps": 2}
+
+    n_steps: Count = 5
+    reset: Reset = "initialise"
+    seed: int = 0
+
+    def score(self, case: Case, maps: Maps) -> list[Score]:
+        models = forgetful(case, self.n_steps, self.reset, self.seed)
+        return self.compared(maps, [case.explain(case.pixels[None], model=model)[:, 0] for model in models])
+
+
+@metrics.register
+@dataclass(frozen=True)
+class SmoothModelRandomisation(Forgetting):
+    """Model randomisation of maps averaged over noisy pictures, so that grain alone counts for nothing.
+
+    Args:
+        n_steps: copies explained, of ever more reset layers.
+        n_samples: noisy pictures a map.
+        noise: standard deviation, in normalised units.
+        reset: ``"initialise"`` or ``"shuffle"`` the weights.
+        seed: of weights and noise.
+    """
+
+    name = "smooth_model_randomisation"
+    paper = "Hedström et al. 2024, arXiv:2401.06465"
+    cost = "n_samples explanations per step, in torch"
+    small = {"n_samples": 2, "n_steps": 2}
+
+    n_steps: Count = 5
+    n_samples: Count = 10
+    noise: NotNegative = 0.1
+    reset: Reset = "initialise"
+    seed: int = 0
+
+    def score(self, case: Case, maps: Maps) -> list[Score]:
+        models = forgetful(case, self.n_steps, self.reset, self.seed)
+        return self.compared(self._smooth(case, case.model), [self._smooth(case, model) for model in models])
+
+    def _smooth(self, case: Case, model: object) -> Maps:
+        """Every method's mean map over noisy pictures; the maps of the picture itself without noise."""
+        if self.noise == 0:
+            return case.explain(case.pixels[None], model=model)[:, 0]
+        generator = torch.Generator().manual_seed(self.seed)
+        total = torch.zeros(len(case.methods or ()), *case.pixels.shape[1:])
+        for part in torch.arange(self.n_samples).split(BATCH):
+            grain = torch.stack([torch.randn(case.pixels.shape, generator=generator) for _ in part]) * self.noise
+            total += case.explain(case.pixels + grain, model=model).sum(1)
+        return total / self.n_samples
+
+
+@metrics.register
+@dataclass(frozen=True)
+class EfficientModelRandomisation(Again):
+    """How much more disordered the map becomes when the whole model has forgotten; high is good.
+
+    ``(H(R') - H(R)) / H(R)``, ``H`` the entropy of the histogram of a map's values.
+
+    Args:
+        n_bins: of the histogram.
+        reset: ``"initialise"`` or ``"shuffle"`` the weights.
+        seed: of the new weights.
+    """
+
+    name = "efficient_model_randomisation"
+    paper = "Hedström et al. 2024, arXiv:2401.06465"
+    needs = "the method and the torch model"
+    cost = "one explanation, in torch"
+    higher_is_better = True
+    bounds = (-1.0, float("inf"))
+
+    n_bins: Count = 100
+    reset: Reset = "initialise"
+    seed: int = 0
+
+    def score(self, case: Case, maps: Maps) -> list[Score]:
+        (model,) = forgetful(case, 1, self.reset, self.seed)
+        found = []
+        for heat, after in zip(maps, case.explain(case.pixels[None], model=model)[:, 0], strict=True):
+            old, new = (self._entropy(one) for one in (heat, after))
+            value = (new - old) / max(old, 1e-9) if new != old else 0.0
+            found.append(Score(value, {"before": old, "after": new}, (value,)))
+        return found
+
+    def _entropy(self, heat: Float[Tensor, "h w"]) -> float:
+        """In nats, of a map's values in equal-width bins between their extremes."""
+        counts = torch.histc(heat.flatten().double(), self.n_bins)
+        q = counts / counts.sum()
+        return float(-torch.xlogy(q, q).sum())
+
+
+@metrics.register
+@dataclass(frozen=True)
+class RandomLogit(Again):
+    """Structural similarity of the map with that of another class drawn at random; low is good.
+
+    Args:
+        n_classes: other classes drawn, of which the mean is taken; 1 in the paper.
+        seed: of the draw.
+    """
+
+    name = "random_logit"
+    paper = "Sixt et al. 2020, arXiv:1912.09818"
+    cost = "one explanation"
+    higher_is_better = False
+    bounds = (-1.0, 1.0)
+    sign = "min-max to 0…1"
+
+    n_classes: Count = 1
+    seed: int = 0
+
+    def score(self, case: Case, maps: Maps) -> list[Score]:
+        assert case.model is not None  # the base has checked
+        others = [k for k in range(len(case.model.head.bias)) if k != case.target]
+        if not others:
+            raise InputError(f"{self.name} needs a second class, and the model has one. Leave this metric out.")
+        order = torch.randperm(len(others), generator=torch.Generator().manual_seed(self.seed)).tolist()
+        drawn = [others[i] for i in order[: self.n_classes]]
+        values = torch.zeros(len(maps))
+        for k in drawn:
+            changed = case.explain(case.pixels[None], target=k)[:, 0]
+            values += ssim(min_max(maps), min_max(changed)) / len(drawn)
+        return scores(values, other=drawn)
+
+
+@metrics.register
+@dataclass(frozen=True)
+class MaxSensitivity(Again):
+    """Largest relative change of the map under small changes of the picture, the class held; low is good.
+
+    ``max_{|d|_∞ ≤ r} |R(x + d) - R(x)| / |R(x)|`` over random ``d``, uniform in the cube.
+
+    Args:
+        radius: ``r``, in normalised units.
+        n_samples: changes tried; more find larger values.
+        batch_size: pictures explained at once.
+        seed: of the changes.
+    """
+
+    name = "max_sensitivity"
+    paper = "Yeh et al. 2019, arXiv:1901.09392"
+    family = "robustness"
+    cost = "one explanation per sample"
+    higher_is_better = False
+    bounds = (0.0, float("inf"))
+    small = {"n_samples": 3}
+
+    radius: NotNegative = 0.2
+    n_samples: Count = 10
+    batch_size: Count = 16
+    seed: int = 0
+
+    def score(self, case: Case, maps: Maps) -> list[Score]:
+        generator = torch.Generator().manual_seed(self.seed)
+        largest = torch.zeros(len(maps))
+        for part in torch.arange(self.n_samples).split(self.batch_size):
+            grain = (2 * torch.rand(len(part), *case.pixels.shape, generator=generator) - 1) * self.radius
+            moved = case.explain(case.pixels + grain) - maps[:, None]
+            largest = torch.maximum(largest, moved.flatten(2).norm(dim=2).amax(1))
+        norms = maps.flatten(1).norm(dim=1)
+        return scores(torch.where(largest > 0, largest / norms.clamp(min=1e-12), 0.0))

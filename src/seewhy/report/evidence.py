@@ -66,7 +66,6 @@ def _number(value: float | None) -> str:
 
 
 def heat_title(where: Where | Missing) -> str:
-    """What the heat speaks for, and against what when it is a contrast."""
     if isinstance(where, Missing):
         return ""
     return f"{where.target} rather than {where.contrast}" if where.contrast else where.target
@@ -128,7 +127,6 @@ def _where(where: Where, e: Explanation) -> Shown:
 
 
 def _charts(where: Where, e: Explanation) -> Iterator[Chart]:
-    """The deletion and insertion curves, those that were measured."""
     of_sentence = e.subject is not None and e.subject.sentence is not None
     quantity = f"{'similarity with' if of_sentence else 'probability of'} {heat_title(where)}"
     both = (where.deletion_curve, where.insertion_curve, where.deletion_random_curve, where.insertion_random_curve)

@@ -1,7 +1,6 @@
 """From a signed, low-resolution map to colours over a photograph.
 
-The colours run on a straight line of perceived lightness (OKLab), from a deep violet to a pale
-yellow, so equal steps of heat look like equal steps, also to colour-blind eyes and in grey print.
+They run on a straight line of perceived lightness (OKLab): equal steps of heat look equal, also to colour-blind eyes.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ LIGHT: Mapping[str, str] = {
     "idle": "#94886f",
     "on": "#fffefb",
 }
-"""By day, and on the still picture."""
+"""By day, on paper, and on the still picture."""
 
 DARK: Mapping[str, str] = {
     "paper": "#131210",
@@ -41,19 +41,6 @@ DARK: Mapping[str, str] = {
 }
 """By night."""
 
-PRINT: Mapping[str, str] = {
-    **LIGHT,
-    "paper": "#fff",
-    "sheet": "#fff",
-    "ink": "#000",
-    "quiet": "#444",
-    "line": "#ccc",
-    "well": "#e6e6e6",
-    "idle": "#999",
-    "on": "#fff",
-}
-"""On paper."""
-
 OVER_PHOTO: Mapping[str, str] = {
     "mark": "#fff",
     "letter": LIGHT["ink"],
@@ -68,24 +55,10 @@ STOPS = (0, 26, 50, 76, 100)
 
 
 def rgb(colour: str) -> Colour:
-    """A colour as Pillow takes it.
-
-    >>> rgb("#ad3f0c"), rgb("#fff")
-    ((173, 63, 12), (255, 255, 255))
-    """
     digits = colour.lstrip("#")
     digits = "".join(2 * d for d in digits) if len(digits) == 3 else digits
     red, green, blue = bytes.fromhex(digits)
     return red, green, blue
-
-
-def custom_properties(colours: Mapping[str, str]) -> str:
-    """As a style sheet takes them.
-
-    >>> custom_properties({"ink": "#000", "on": "#fff"})
-    '--ink: #000; --on: #fff;'
-    """
-    return " ".join(f"--{name}: {colour};" for name, colour in colours.items())
 
 
 def heat_gradient() -> str:
@@ -96,17 +69,14 @@ def heat_gradient() -> str:
 
 def coloured(style: str) -> str:
     """A style sheet with the names of sets of colours, ``/* light */`` and the like, replaced by the colours."""
-    for name, colours in (("light", {**LIGHT, **OVER_PHOTO}), ("dark", DARK), ("print", PRINT)):
-        style = style.replace(f"/* {name} */", custom_properties(colours))
+    for name, colours in (("light", {**LIGHT, **OVER_PHOTO}), ("dark", DARK), ("print", LIGHT)):
+        properties = " ".join(f"--{key}: {colour};" for key, colour in colours.items())
+        style = style.replace(f"/* {name} */", properties)
     return style.replace("/* heat */", heat_gradient())
 
 
 def class_colours(n: int) -> list[Colour]:
-    """Colours for so many classes, each far from those before it: hues by the golden angle, two depths in turn.
-
-    >>> class_colours(2)
-    [(205, 81, 81), (93, 162, 113)]
-    """
+    """Colours for so many classes, each far from those before it: hues by the golden angle, two depths in turn."""
     found = []
     for i in range(n):
         light, strong = ((0.56, 0.55), (0.50, 0.27), (0.42, 0.62))[i % 3]
@@ -116,9 +86,5 @@ def class_colours(n: int) -> list[Colour]:
 
 
 def named_colours(names: Sequence[str]) -> dict[str, str]:
-    """Each class with its colour, as a style sheet takes it.
-
-    >>> named_colours(["cat", "dog"])
-    {'cat': '#cd5151', 'dog': '#5da271'}
-    """
+    """Each class with its colour, as a style sheet takes it."""
     return {name: f"#{bytes(colour).hex()}" for name, colour in zip(names, class_colours(len(names)), strict=True)}

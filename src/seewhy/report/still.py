@@ -259,7 +259,7 @@ def _line(c: Canvas, text: Any, x: float, y: float, size: int) -> float:
     """Text with badges and strong words in it; where it ends."""
     for part in text if isinstance(text, Line) else (text,):
         if isinstance(part, Badge):
-            x = c.badge(x, y, part.letter) + 3
+            x = c.badge(x, y, part.text) + 3
         else:
             x = c.text(x, y, str(part), size, INK, isinstance(part, Strong))
     return x
@@ -309,7 +309,6 @@ def _bars(c: Canvas, block: Bars, x: float, y: float, width: float) -> float:
 
 
 def _bar(c: Canvas, bar: Bar, x: float, y: float, width: float, height: float) -> None:
-    """In a groove whose middle is at ``y``, with its mark."""
     c.bar(x, y, width, bar.start, bar.start + bar.value, _ink(bar.colour), height)
     if bar.mark is not None:
         at = x + bar.mark * (width - 2)
@@ -317,7 +316,6 @@ def _bar(c: Canvas, bar: Bar, x: float, y: float, width: float, height: float) -
 
 
 def _sentences(c: Canvas, table: Table, x: float, y: float, width: float) -> float:
-    """Sentences of a class, each with its fit and how it separates."""
     if table.kind != "sentences":
         return y
     says, *others = table.columns

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..encoders.base import Encoder
-from ..encoders.provenance import saved_encoder
+from ..encoders.find import saved_encoder
 from ..encoders.stream import Encoded
 from ..errors import DataError, ForeignFileError, InputError, ModelError
 from ..progress import Progress

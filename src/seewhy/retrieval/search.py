@@ -17,6 +17,7 @@ from torch.nn.functional import normalize
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import DataError, ImageError, InputError, ModelError
 from ..explanation.result import HIDDEN, Json, Result
+from ..report.blocks import Document
 from ..report.paging import Page
 from ..results import Count, Doc
 from ..spelling import nearest
@@ -138,10 +139,10 @@ class Results(Page):
 
     hits: tuple[Hit, ...] = ()
 
-    def to_html(self) -> str:
-        from ..report.search import render_search
+    def document(self) -> Document:
+        from ..report.documents import search_document
 
-        return render_search(self.data, self.hits)
+        return search_document(self.data, self.hits)
 
 
 @dataclass(frozen=True)

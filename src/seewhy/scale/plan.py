@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -50,7 +51,6 @@ class Plan:
         return asdict(self)
 
     def lines(self) -> Iterator[str]:
-        """As a person would read it."""
         about = "" if self.counted else "about "
         yield f"{about}{self.n_pictures:,} pictures, {self.per_second:.1f} a second (measured on {self.n_sample:,})"
         each = f" on each of {self.machines:,} machines" if self.machines > 1 else ""
@@ -68,11 +68,11 @@ def _duration(hours: float) -> str:
 
 
 def _size(n: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if n < 1000 or unit == "TB":
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if n < 1000:
             return f"{n:,.0f} {unit}" if unit == "bytes" else f"{n:,.1f} {unit}"
         n /= 1000
-    raise AssertionError
+    return f"{n:,.1f} TB"
 
 
 def plan(
@@ -85,10 +85,9 @@ def plan(
     start = time.perf_counter()
     opened = work.open()
     load = time.perf_counter() - start
-    sample = list(_sample(given, len(survey.digests)))
+    sample, n_pictures = _sampled(given, survey)
     if not sample:
         raise DataError(f"{given.place} names no pictures. At least one was expected. Look at what lies there.")
-    n_pictures = survey.n_pictures or round(_mean_size(given, len(survey.digests)) * len(survey.digests))
     seconds, done, failed, size = _measured(opened, sample)
     busiest = -(-len(survey.digests) // machines) / len(survey.digests)
     hours = (load + n_pictures * busiest * seconds / done) / 3600
@@ -111,33 +110,21 @@ def plan(
     )
 
 
-def _places(n_shards: int) -> list[int]:
-    """Shards that the sample is taken from, spread over all."""
-    return sorted({round(i * (n_shards - 1) / max(1, PLACES - 1)) for i in range(PLACES)})
-
-
-def _sample(given: Input, n_shards: int) -> Iterator[Item]:
-    """A few pictures from each of several shards; one that cannot be read gives none."""
-    places = _places(n_shards)
+def _sampled(given: Input, survey: Survey) -> tuple[list[Item], int]:
+    """A few pictures from each of several shards, and how many the input has; of unreadable shards none count."""
+    n_shards = len(survey.digests)
+    places = {round(i * (n_shards - 1) / max(1, PLACES - 1)) for i in range(PLACES)}
     each = -(-(SAMPLE + WARM) // len(places))
+    sample: list[Item] = []
+    counts = []
     for shard in given.shards():
         if shard.index in places:
-            try:
-                yield from islice(shard.items(), each)
-            except ShardError:
-                continue
-
-
-def _mean_size(given: Input, n_shards: int) -> float:
-    """Pictures of a shard, of those that the sample is taken from."""
-    counts, places = [], _places(n_shards)
-    for shard in given.shards():
-        if shard.index in places:
-            try:
-                counts.append(sum(1 for _ in shard.items()))
-            except ShardError:
-                continue
-    return sum(counts) / max(1, len(counts))
+            with suppress(ShardError):
+                items = shard.items()
+                first = list(islice(items, each))
+                counts.append(len(first) + (0 if survey.n_pictures is not None else sum(1 for _ in items)))
+                sample += first
+    return sample, survey.n_pictures or round(sum(counts) / max(1, len(counts)) * n_shards)
 
 
 def _bytes(item: Item) -> int | None:
@@ -152,10 +139,7 @@ class _Sample(Shard):
     """The sample as a shard, so that it is written as all are."""
 
     sample: tuple[Item, ...]
-
-    @property
-    def digest(self) -> str:
-        return ""
+    digest = ""
 
     def _items(self) -> Iterator[Item]:
         yield from self.sample

@@ -77,7 +77,7 @@ class Embed(Work):
     """Pooled vectors.
 
     Attributes:
-        encoder: its name; see :func:`seewhy.encoder`.
+        encoder: its name.
         engine: what runs it.
         space: ``"features"``, the pooled vectors, or ``"words"``, unit vectors in the space of the encoder's sentences.
         dtype: of the numbers that are kept.

@@ -10,11 +10,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..pictures.samples import Sample
-
 Combine = Callable[[Float[Tensor, "*n v"]], Float[Tensor, "*n"]]
 EQUAL = 1e-9  # sums in another order may differ by this much, which is no difference
 N_BINS = 15
+CALIBRATION = "calibration error, "
 
 
 @dataclass(frozen=True)
@@ -48,19 +47,15 @@ def paired(
     seed: int = 0,
     strata: Int[Tensor, " n"] | None = None,
 ) -> Paired:
-    """Resample pictures with replacement, every method on the same ones.
+    """Resample pictures with replacement, every method on the same ones; ``combine`` makes its number of means over
+    pictures.
 
-    Args:
-        sums: what each picture adds to each method's number.
-        combine: means over pictures → the number.
-        n_draws: resampled sets.
-        level: of the intervals.
-        seed: of the draws.
-        strata: of each picture; given, each draw has as many of every stratum as there are. For numbers that do not
-            exist where one is empty.
+    With ``strata`` each draw has as many of every stratum as there are, for numbers that do not exist where one is
+    empty.
     """
     n, m, v = sums.shape
-    among = [torch.arange(n)] if strata is None else [(strata == s).nonzero()[:, 0] for s in strata.unique()]
+    strata = torch.zeros(n) if strata is None else strata
+    among = [(strata == s).nonzero()[:, 0] for s in strata.unique()]
     flat = sums.double().reshape(n, m * v)
     generator = torch.Generator().manual_seed(seed)
     parts = []
@@ -77,11 +72,7 @@ def paired_means(values: Float[Tensor, "n m"], **how: Any) -> Paired:
 
 
 def counts(drawn: Int[Tensor, "*d k"], n: int) -> Float[Tensor, "*d n"]:
-    """How often each of ``n`` was drawn.
-
-    >>> counts(torch.tensor([[0, 2, 2]]), 3).tolist()
-    [[1.0, 0.0, 2.0]]
-    """
+    """How often each of ``n`` was drawn."""
     zeros = torch.zeros(*drawn.shape[:-1], n, dtype=torch.double)
     return zeros.scatter_add_(-1, drawn, torch.ones_like(drawn, dtype=torch.double))
 
@@ -113,22 +104,10 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def fisher(right: int, n: int, right_rest: int, n_rest: int) -> float:
-    """Fisher's exact test, two-sided: how often tables at least as unlikely come of nothing.
-
-    >>> round(fisher(1, 10, 11, 14), 5)
-    0.00276
-    """
+    """Fisher's exact test, two-sided: how often tables at least as unlikely come of nothing."""
     from scipy.stats import fisher_exact
 
     return float(fisher_exact([[right, n - right], [right_rest, n_rest - right_rest]])[1])
-
-
-def groups_of(items: Sequence[Sample]) -> Tensor | None:
-    """The number of each picture's group, if any has one."""
-    if not any(item.group for item in items):
-        return None
-    number: dict[str, int] = {}
-    return torch.tensor([number.setdefault(item.group or f"\0{i}", len(number)) for i, item in enumerate(items)])
 
 
 def ratio(means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
@@ -166,8 +145,8 @@ def calibration_sums(
 def measure_row(
     name: str,
     hits: Sequence[Float[Tensor, "n v"]],
-    groups: Tensor | None,
-    seed: int,
+    groups: Tensor | None = None,
+    seed: int = 0,
     combine: Combine = ratio,
     strata: Tensor | None = None,
 ) -> dict[str, Any]:
@@ -176,12 +155,21 @@ def measure_row(
     sums = torch.stack(list(hits), 1)
     n, last = len(sums), len(hits) - 1
     if groups is not None:
+        groups = groups.unique(return_inverse=True)[1]
         sums = torch.zeros(int(groups.max()) + 1, *sums.shape[1:]).index_add_(0, groups, sums)
     found = paired(sums, combine, seed=seed, strata=None if groups is not None else strata)
-    row: dict[str, Any] = {"measure": name, "n": n, "after": round(float(found.values[last]), 4)}
-    row["after_interval"] = rounded(found.interval(last))
+    after, before = found.figure(last), found.figure(0)
+    row: dict[str, Any] = {"measure": name, "n": n, "after": after["value"], "after_interval": after["interval"]}
     if last:
         difference, interval, real = found.difference(1, 0)
-        row |= {"before": round(float(found.values[0]), 4), "before_interval": rounded(found.interval(0))}
+        row |= {"before": before["value"], "before_interval": before["interval"]}
         row |= {"difference": round(difference, 4), "difference_interval": rounded(interval), "real": real}
     return row
+
+
+def told_rows(
+    name: str, told: Sequence[tuple[Bool[Tensor, " n"], Float[Tensor, " n"]]], groups: Tensor | None, seed: int
+) -> list[dict[str, Any]]:
+    """How often pictures are told right, and how well the probability says so, before and after."""
+    right, gaps = [accuracy_sums(r) for r, _ in told], [calibration_sums(p, r) for r, p in told]
+    return [measure_row(name, right, groups, seed), measure_row(f"{CALIBRATION}{name}", gaps, groups, seed, gap)]

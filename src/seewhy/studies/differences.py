@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..evaluation.faithfulness import N_FEWEST
+from ..evaluation.figures import N_FEWEST
 from .bootstrap import EQUAL, holm, rounded
 
 N_TABLED = 2001
@@ -30,10 +30,8 @@ class Error(NamedTuple):
 
 @cache
 def _student(freedom: int) -> tuple[np.ndarray, np.ndarray]:
-    """Values, and what each weighs.
-
-    With ``t = sqrt(f) tan(a)`` the density is ``cos(a)^(f-1)``; within ``a`` it is even enough for equal steps.
-    """
+    """Values, and what each weighs: with ``t = sqrt(f) tan(a)`` the density is ``cos(a)^(f-1)``, even enough for equal
+    steps."""
     most = min(1.0, 20 / math.sqrt(freedom) / (math.pi / 2))  # beyond 20 standard deviations there is nothing
     a = np.linspace(-1, 1, N_TABLED + 2)[1:-1] * math.pi / 2 * most
     weight = np.cos(a) ** (freedom - 1)
@@ -44,11 +42,7 @@ def beyond(value: float, errors: Sequence[Error]) -> float:
     """How often so large a number comes of nothing: two-sided, of ``Σ size · t(freedom)`` over one or two errors.
 
     Of one this is Student's test; of two that of Behrens and Fisher, which does not call more real than it should where
-    one error is known from few draws and happens to be small.
-
-    >>> [round(beyond(2.776, [Error(1.0, 4), *more]), 3) for more in ([], [Error(0.0, 99)], [Error(1.0, 99)])]
-    [0.05, 0.05, 0.094]
-    """
+    one error is known from few draws and happens to be small."""
     large = sorted((error for error in errors if error.size > 1e-12), key=lambda error: error.freedom)
     if not large:
         return 1.0 if abs(value) < 1e-12 else 0.0
@@ -63,21 +57,13 @@ def beyond(value: float, errors: Sequence[Error]) -> float:
 
 
 def one_sided(value: float, error: Error) -> float:
-    """How often a number at least so large comes of nothing.
-
-    >>> round(one_sided(2.132, Error(1.0, 4)), 3), round(one_sided(-2.132, Error(1.0, 4)), 3)
-    (0.05, 0.95)
-    """
+    """How often a number at least so large comes of nothing."""
     both = beyond(value, [error])
     return both / 2 if value > 0 else 1 - both / 2
 
 
 def within(level: float, errors: Sequence[Error]) -> float:
-    """How far from 0 such a sum stays with this probability.
-
-    >>> round(within(0.95, [Error(1.0, 4)]), 2), round(within(0.95, [Error(1.0, 4), Error(1.0, 99)]), 2)
-    (2.78, 3.38)
-    """
+    """How far from 0 such a sum stays with this probability."""
     low, high = 0.0, 50 * sum(error.size for error in errors)
     for _ in range(36 if high > 0 else 0):
         middle = (low + high) / 2
@@ -115,16 +101,11 @@ def mean_of(values: Float[Tensor, "r t"], groups: Int[Tensor, " t"]) -> Mean:
     """Mean of what was asked, with pictures and draws as two crossed samples.
 
     ``var(means of draws) / r`` with ``r - 1`` degrees of freedom, and ``G / (G - 1) Σ_g (Σ_{i in g} x_i - mean)² / t²``
-    over groups ``g`` of pictures with ``G - 1``; what differs from draw to draw and picture to picture at once is in
-    both, which is a little too much. Percentiles of a bootstrap of five draws, and Welch's degrees of freedom, are too
-    sure of themselves (docs/transfer.md has the figures).
-
-    >>> mean_of(torch.tensor([[1.0, 0.0, 1.0, 0.0]]), torch.arange(4)).errors[1]
-    Error(size=0.28867513459481287, freedom=3)
-    """
+    over groups ``g`` of pictures with ``G - 1``; what differs from both at once is in both, which is a little too much.
+    Percentiles of a bootstrap of five draws, and Welch's degrees of freedom, are too sure (docs/transfer.md)."""
     asked = values[0].isfinite()
     x, names = values[:, asked].double(), groups[asked].unique(return_inverse=True)[1]
-    n_draws, n, n_groups = len(x), x.shape[1], int(names.max()) + 1
+    (n_draws, n), n_groups = x.shape, int(names.max()) + 1
     value = x.mean()
     of_draws = float(x.mean(1).std()) / n_draws**0.5 if n_draws > 1 else 0.0
     apart = torch.zeros(n_groups, dtype=torch.double).index_add_(0, names, x.mean(0) - value)
@@ -139,19 +120,9 @@ def compared(
     level: float = 0.95,
     between: Sequence[tuple[str, str]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Each measure's table: every encoder's number with its interval, every pair's difference, and which are real.
-
-    Differences are of the same pictures and the same draws. One is real where its p value, corrected over all pairs
-    and measures (Holm 1979), is below 1 - level, and at least :data:`~.tables.N_FEWEST` things were tested on.
-    Intervals are not corrected.
-
-    Args:
-        measures: of the same test pictures.
-        names: of the encoders.
-        groups: of the test pictures; those of one are one thing.
-        level: of intervals, and 1 less what p must be below.
-        between: pairs of names that are compared; left out, all.
-    """
+    """Each measure's table: every encoder's number with its interval, the difference of every pair (of ``between``, or
+    all), and which are real: p, corrected over all pairs and measures (Holm 1979), is below 1 - level, and at least
+    :data:`~seewhy.evaluation.figures.N_FEWEST` things were tested on. Intervals are not corrected."""
     pairs = list(itertools.combinations(names, 2) if between is None else between)
     places = [(names.index(a), names.index(b)) for a, b in pairs]
     apart = [[mean_of(m.values[i] - m.values[j], groups) for i, j in places] for m in measures]

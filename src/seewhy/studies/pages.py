@@ -15,8 +15,6 @@ from ..report.blocks import (
     Dot,
     Facts,
     Fold,
-    Forest,
-    Mark,
     Note,
     Section,
     Table,
@@ -24,7 +22,6 @@ from ..report.blocks import (
     pair,
     points,
 )
-from ..report.charts import colour_of
 from ..report.page import method_name
 from ..report.page import percent as percents
 
@@ -236,13 +233,12 @@ def comparison(study: dict[str, Any]) -> Document:
     blocks: list[Block] = [
         Section("Real differences won and lost", [Table((who, "won", "lost", "compared"), standing)])
     ]
-    blocks += [Section(family, [*_family(family, tables, names, who)]) for family, tables in families.items()]
+    blocks += [Section(family, [*_family(tables, names)]) for family, tables in families.items()]
     alpha, n, how = 1 - study["settings"]["level"], study["settings"]["n_compared"], study["settings"]
     said = (
         f"A difference is called real where its p value, corrected for all {n} comparisons of this page, is below "
         f"{alpha:.2g}. Intervals are of pictures and draws, each by itself."
     )
-    legend = [(name, colour_of(i)) for i, name in enumerate(names)]
     if who == "method":
         classes, encoder = study["classes"], study["encoder"]
         asked = (
@@ -262,12 +258,10 @@ def comparison(study: dict[str, Any]) -> Document:
         title, above = "Encoders compared", f"Study of transfer: {how['classifier']}"
         (headline, rest), origin = parted(study["sentence"]), "The encoders"
     blocks += [*closing(study), Section(origin, [Facts(facts)], kind="provenance")]
-    return Document(title, headline, blocks, above, (rest, asked), legend=legend)
+    return Document(title, headline, blocks, above, (rest, asked))
 
 
-def _family(family: str, tables: Sequence[Mapping[str, Any]], names: Sequence[str], who: str) -> Iterator[Block]:
-    groups = [(t["measure"], [Mark(r[who], r["value"], *r["interval"]) for r in t["rows"]]) for t in tables]
-    yield Forest(family, groups, names)
+def _family(tables: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Iterator[Block]:
     rows = []
     for table in tables:
         values = [Cell(points(r["value"]), [pair(r["interval"])]) for r in table["rows"]]

@@ -38,18 +38,13 @@ class Processes:
         return cls(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
 
     def share(self, n: int) -> tuple[int, int]:
-        """First and last but one of the samples of a batch that are this process's.
-
-        Example:
-            >>> [Processes(rank, 3).share(8) for rank in range(3)]
-            [(0, 3), (3, 6), (6, 8)]
-        """
+        """First of the samples of a batch that are this process's, and the one behind the last."""
         each, more = divmod(n, self.world)
         first = self.rank * each + min(self.rank, more)
         return first, first + each + (self.rank < more)
 
     def check(self, batch_size: int) -> None:
-        """Raise an ``InputError`` where a process would get nothing of a batch."""
+        """Refuse batches of which a process would get nothing."""
         if batch_size < self.world:
             raise InputError(
                 f"{self.world} processes were given batches of {batch_size}. At least one sample for each was "

@@ -26,16 +26,11 @@ def auroc(higher: Float[Tensor, " n"], lower: Float[Tensor, " m"]) -> float | No
 
 @dataclass(frozen=True)
 class RiskCoverage:
-    """What is wrong among the decisions kept, as more and more of them are kept, the least doubtful first.
+    """What is wrong (``risk``) among the decisions kept, as more and more of them are kept (``coverage``), the least
+    doubtful first (Geifman & El-Yaniv 2017, arXiv:1705.08500).
 
-    El-Yaniv & Wiener (2010); Geifman & El-Yaniv (2017), arXiv:1705.08500.
-
-    Attributes:
-        coverage: part of the decisions kept, rising to 1.
-        risk: part of those that are wrong.
-        area: mean risk over all coverages (AURC); low is good, 0 the best.
-        best: the same if every right decision came before every wrong one.
-        chance: the same in random order: the rate of wrong decisions.
+    ``area`` is the mean risk over all coverages (AURC, low is good), ``best`` the same if every right decision came
+    before every wrong one, ``chance`` that of random order.
     """
 
     coverage: tuple[float, ...]
@@ -57,8 +52,7 @@ class RiskCoverage:
         share = torch.zeros(len(count), dtype=torch.double).scatter_add(0, place, wrong.double()) / count
         risk = _mean_so_far(share.repeat_interleave(count))
         best = _mean_so_far(wrong.sort().values.double())
-        n = len(doubt)
-        coverage = tuple((i + 1) / n for i in range(n))
+        coverage = tuple((i + 1) / len(doubt) for i in range(len(doubt)))
         return cls(coverage, tuple(risk.tolist()), float(risk.mean()), float(best.mean()), float(wrong.double().mean()))
 
     def at(self, n_points: int = 50) -> list[dict[str, float]]:

@@ -112,15 +112,14 @@ def minimise(
     def dot(a: Tensor, b: Tensor) -> Tensor:
         return (a * b).sum(0) if loss.per_class else torch.dot(a.flatten(), b.flatten())[None]
 
-    spectrum = _spectrum(x, sample_weight)
+    preconditioner = _inverse_hessian(x, sample_weight)
     z = x @ w
     residual = loss.residual(z)
     gradient = c * (x.T @ residual) + ridge * w
     pairs: deque[_Pair] = deque(maxlen=_MEMORY)
     value = math.inf
     for n_iter in range(_MAX_ITER):
-        inverse = spectrum.inverse(c * loss.curvature(z))
-        direction = _direction(gradient, inverse, pairs, dot)
+        direction = _direction(gradient, preconditioner(c * loss.curvature(z)), pairs, dot)
         slope = dot(gradient, direction)
         value = c * loss.value(z) + 0.5 * float((ridge * w * w).double().sum())
         if -float(slope.sum()) <= 2 * tol * value:
@@ -139,21 +138,8 @@ def _safe_inverse(a: Tensor) -> Tensor:
     return torch.where(a > 0, 1 / a, torch.zeros_like(a))
 
 
-class _Spectrum(NamedTuple):
-    """``X^T S X`` is about ``U diag(values) U^T + rest (1 - U U^T)``."""
-
-    vectors: Tensor
-    values: Tensor
-    rest: Tensor
-
-    def inverse(self, scale: float) -> Callable[[Tensor], Tensor]:
-        """The product with ``(scale X^T S X + 1)^-1``."""
-        tail = 1 / (scale * self.rest + 1)
-        lead = (1 / (scale * self.values + 1) - tail)[:, None]
-        return lambda g: tail * g + self.vectors @ (lead * (self.vectors.T @ g))
-
-
-def _spectrum(x: Tensor, sample_weight: Tensor) -> _Spectrum:
+def _inverse_hessian(x: Tensor, sample_weight: Tensor) -> Callable[[float], Callable[[Tensor], Tensor]]:
+    """Scale → the product with ``(scale X^T S X + 1)^-1``; ``X^T S X`` is about ``U values U^T + rest (1 - U U^T)``."""
     rank = min(_RANK, x.shape[1])
     start = torch.randn(x.shape[1], rank, generator=torch.Generator().manual_seed(0))
     basis, _ = torch.linalg.qr(x.T @ (sample_weight[:, None] * (x @ start)))
@@ -162,7 +148,14 @@ def _spectrum(x: Tensor, sample_weight: Tensor) -> _Spectrum:
     values = values.clamp(min=0)
     total = sample_weight @ x.square().sum(1)
     rest = (total - values.sum()).clamp(min=0) / max(x.shape[1] - rank, 1)
-    return _Spectrum(basis @ rotation, values, rest)
+    vectors = basis @ rotation
+
+    def inverse(scale: float) -> Callable[[Tensor], Tensor]:
+        tail = 1 / (scale * rest + 1)
+        lead = (1 / (scale * values + 1) - tail)[:, None]
+        return lambda g: tail * g + vectors @ (lead * (vectors.T @ g))
+
+    return inverse
 
 
 def _direction(gradient: Tensor, inverse: Callable[[Tensor], Tensor], pairs: deque[_Pair], dot: Dot) -> Tensor:
@@ -184,9 +177,8 @@ def _direction(gradient: Tensor, inverse: Callable[[Tensor], Tensor], pairs: deq
 def _line_search(
     loss: Loss, c: float, z: Tensor, zd: Tensor, slope: Tensor, penalty: tuple[Tensor, Tensor], dot: Dot
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the derivative along the direction is nearly 0; each class its own length if the loss says so.
-
-    Working on the derivative alone keeps the search exact where float32 values of the objective no longer differ.
+    """Where the derivative along the direction is nearly 0, each class its own length if the loss says so; the
+    derivative alone is exact where float32 values of the objective no longer differ.
     """
     low, slope_low = torch.zeros_like(slope), slope
     high, slope_high = torch.full_like(slope, math.inf), torch.zeros_like(slope)

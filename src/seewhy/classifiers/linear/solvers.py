@@ -14,22 +14,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from seewhy.classifiers.linear.lbfgs import Loss, Softmax, SquaredHinge, minimise
-from seewhy.errors import DataError, InputError
+from ...errors import DataError, InputError
+from .lbfgs import Loss, Softmax, SquaredHinge, minimise
 
 Solver = Literal["logistic", "svm"]
 
 
 class LinearFit(NamedTuple):
-    """A fitted linear classifier: ``logits = x @ weight.T + bias``.
-
-    Attributes:
-        weight: (k, d) float32.
-        bias: (k,) float32.
-        loss: the minimised objective, summed over samples (scikit-learn's times C n).
-        n_iter: L-BFGS iterations, two products with X each.
-        converged: the predicted further decrease is under ``tol`` times the objective.
-    """
+    """A fitted linear classifier: ``logits = x @ weight.T + bias``."""
 
     weight: Tensor
     bias: Tensor
@@ -53,8 +45,8 @@ def fit_logistic(
 ) -> LinearFit:
     """Multinomial logistic regression, ``1/2 |W|^2 + C sum_i s_i (log sum_k exp z_ik - z_iy)``, bias unpenalised.
 
-    The objective is scikit-learn's ``LogisticRegression(C=c)``. Its default stopping rule leaves the objective up to
-    twice too high when C is large; this one stops when the predicted decrease is ``tol`` of the objective.
+    The objective is scikit-learn's ``LogisticRegression(C=c)``, whose default stopping rule leaves it up to twice too
+    high when C is large; this one stops when the predicted decrease is ``tol`` of the objective.
 
     Example:
         >>> x = torch.tensor([[-1.0], [1.0]])
@@ -79,15 +71,8 @@ def fit_svm(
 ) -> LinearFit:
     """One-vs-rest SVM, ``sum_k 1/2 (|w_k|^2 + b_k^2) + C sum_i s_i max(0, 1 - t_ik z_ik)^2``, t = +1 or -1.
 
-    The objective is liblinear's primal L2-SVM (``LinearSVC(C=c, dual=False)``), bias penalised. The classes are
-    separate problems with step lengths of their own, solved in the same matrix products. One-vs-one, which the paper
-    votes with, is left out: its k (k - 1) / 2 scores are no class scores that versions of a picture can sum.
-
-    Args and errors are :func:`fit_logistic`'s.
-
-    Example:
-        >>> fit_svm(torch.tensor([[-1.0], [1.0]]), torch.tensor([0, 1]), 2).weight.mul(100).round().int().tolist()
-        [[-80], [80]]
+    The objective is liblinear's primal L2-SVM, bias penalised; the classes are separate problems, solved in the same
+    matrix products. The paper's one-vs-one has no class scores that versions of a picture can sum.
     """
     s = _check(x, y, n_classes, c, sample_weight)
     mean = torch.zeros(x.shape[1])
@@ -130,16 +115,9 @@ def _check(x: Tensor, y: Tensor, n_classes: int, c: float, sample_weight: Tensor
 
 
 def _solve(
-    x: Tensor,
-    mean: Tensor,
-    loss: Loss,
-    n_classes: int,
-    c: float,
-    bias_ridge: float,
-    s: Tensor,
-    warm: LinearFit | None,
-    tol: float,
-) -> LinearFit:
+    x: Tensor, mean: Tensor, loss: Loss, n_classes: int, c: float, ridge_of_bias: float, s: Tensor,
+    warm: LinearFit | None, tol: float,
+) -> LinearFit:  # fmt: skip
     """Rotate into the span when n < d, append the bias column, minimise, and undo both."""
     basis = None
     if x.shape[0] < x.shape[1]:
@@ -147,7 +125,7 @@ def _solve(
         x = r.T.contiguous()
     x = torch.cat([x, torch.ones(len(x), 1)], 1)
     ridge = torch.ones(x.shape[1])
-    ridge[-1] = bias_ridge
+    ridge[-1] = ridge_of_bias
     w = torch.zeros(x.shape[1], n_classes)
     if warm is not None:
         start = warm.weight.T if basis is None else basis.T @ warm.weight.T
@@ -158,25 +136,14 @@ def _solve(
 
 
 def balanced_weight(y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """``n / (k n_y)``, scikit-learn's ``class_weight="balanced"``: every class present gets the same total weight.
-
-    Example:
-        >>> [round(w, 3) for w in balanced_weight(torch.tensor([0, 0, 0, 1])).tolist()]
-        [0.667, 0.667, 0.667, 2.0]
-    """
+    """``n / (k n_y)``, scikit-learn's ``class_weight="balanced"``: every class present gets the same total weight."""
     _, position, count = y.unique(return_inverse=True, return_counts=True)
     return len(y) / (len(count) * count.float())[position]
 
 
 def share_weight(y: Int[Tensor, " n"], shares: Float[Tensor, " k"]) -> Float[Tensor, " n"]:
-    """Weights by which the classes have these shares of the rows, as before some were held out; of mean 1.
-
-    Of a class with two pictures one is left when the other is held out. Unweighted, it then loses to every class that
-    kept both, whatever it looks like.
-
-    Example:
-        >>> [round(w, 2) for w in share_weight(torch.tensor([0, 0, 1]), torch.tensor([2.0, 2.0])).tolist()]
-        [0.75, 0.75, 1.5]
+    """Weights, of mean 1, by which the classes have these shares of the rows, as before some were held out: unweighted,
+    a class of two pictures, of which one is held out, loses to every class that kept both.
     """
     weight = shares[y] / y.bincount(minlength=len(shares))[y]
     return weight / weight.mean()
@@ -185,10 +152,9 @@ def share_weight(y: Int[Tensor, " n"], shares: Float[Tensor, " k"]) -> Float[Ten
 def fit_temperature(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> float:
     """The T in [0.01, 100] that minimises the log-loss of ``softmax(logits / T)`` (Guo et al. 2017, arXiv 1706.04599).
 
-    The loss is convex in 1/T; its derivative, ``mean(E_p[z] - z_y)``, is bisected. Fit it on pictures the classifier
-    was not fitted on. Where it is right on all ``n`` of them that loss has no optimum: any certainty would do, and few
-    pictures say little. So each picture counts to the part ``1 / (n + 2)`` as one of its second class (for two classes
-    and a fixed margin this is Laplace's rule, ``(right + 1) / (n + 2)``); Guo et al. do not have that.
+    The loss is convex in 1/T; its derivative, ``mean(E_p[z] - z_y)``, is bisected. Where all ``n`` are right that loss
+    has no optimum, so each counts to the part ``1 / (n + 2)`` as one of its second class (for two classes and a fixed
+    margin Laplace's rule, ``(right + 1) / (n + 2)``); Guo et al. do not have that.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0]] * 4)
@@ -271,10 +237,9 @@ def c_path(
 ) -> CPath:
     """Try every C on held-out pictures, strongest penalty first, each fit starting from the one before.
 
-    A picture's logits are the mean over its rows, as at test. The best accuracy wins; among those within half a
-    percent of it, the lowest log-loss. The path ends early when two steps in a row neither raise the best accuracy nor
-    lower the best log-loss by a hundredth: weaker penalties cost most and gain nothing then. It goes on while all say
-    what the strongest says, as they do where features hardly differ from picture to picture.
+    A picture's logits are the mean over its rows. The best accuracy wins; within half a percent of it, the lowest
+    log-loss. It ends early when two steps in a row neither raise the best accuracy nor lower the best log-loss by a
+    hundredth, and goes on while all say what the strongest says, as where features hardly differ.
     """
     groups = torch.arange(len(y)) if groups is None else groups
     numbers = [f for f in fold.unique().tolist() if f >= 0]
@@ -291,7 +256,10 @@ def c_path(
     points: list[PathPoint] = []
     fits: list[LinearFit | None] = []
     for c in sorted(grid):
-        points.append(_point(c, torch.cat([r.step(solver, n_classes, c, tol) for r in rounds]), truth))
+        logits = torch.cat([r.step(solver, n_classes, c, tol) for r in rounds])
+        temperature = fit_temperature(logits, truth)
+        log_loss = float(torch.nn.functional.cross_entropy(logits / temperature, truth))
+        points.append(PathPoint(c, float((logits.argmax(1) == truth).double().mean()), log_loss, temperature))
         fits.append(rounds[-1].fitted)
         if _stalled(points):
             break
@@ -314,9 +282,3 @@ def _stalled(points: Sequence[PathPoint]) -> bool:
 def _by_picture(rows: Tensor, groups: Tensor) -> Tensor:
     _, group, count = groups.unique(return_inverse=True, return_counts=True)
     return torch.zeros(len(count), rows.shape[1], dtype=rows.dtype).index_add_(0, group, rows) / count[:, None]
-
-
-def _point(c: float, logits: Tensor, y: Tensor) -> PathPoint:
-    temperature = fit_temperature(logits, y)
-    log_loss = torch.nn.functional.cross_entropy(logits / temperature, y)
-    return PathPoint(c, float((logits.argmax(1) == y).double().mean()), float(log_loss), temperature)

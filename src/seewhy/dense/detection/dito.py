@@ -28,16 +28,13 @@ from .. import detectors
 from ..cells import joint_cells
 from ..maskclip import TEMPLATES, texts_of
 from ..parts import NOTHING, PooledScore, rest_names
-from ..reader import LARGEST, Looked, Reader
+from ..reader import LARGEST, Looked, Reader, box_means
 from ..two_stage import Blend, TwoStage, TwoStageLearning, shrunk
-from ..windows import box_means
 from .trained import Regions
 
 BACKGROUND = "background"
-LEAST = 1e-3
-"""Part of the picture below which a box has no area, and two boxes are one."""
-FAINT = 1e-12
-"""Score below which no difference is made."""
+LEAST, FAINT = 1e-3, 1e-12
+"""Part of the picture below which a box has no area, and two are one; score below which no difference is made."""
 
 
 @detectors.register
@@ -51,9 +48,8 @@ class DITO:
     when detecting: those that no box was drawn of are the others. Heads go on from where ``seewhy pretrain --objective
     dito`` left them, where the encoder has some.
 
-    Differs: the trunk is frozen, as F-VLM's is, so that one look gives both sides; DITO trains it too, at .6 of the
-    rate. Three levels on the last map; heads are smaller than the authors', and the background is a word. How ``p``
-    and ``z`` are blended is theirs to five digits.
+    Differs: the trunk is frozen, as F-VLM's is, so that one look gives both sides; three levels on the last map; heads
+    are smaller than the authors', and the background is a word. The blend of ``p`` and ``z`` is theirs to five digits.
 
     Cost: one pass of the trunk for each window; the heads of ``n_proposed`` boxes. Training: the maps of all pictures
     at half precision in memory.
@@ -72,11 +68,6 @@ class DITO:
         lr: learning rate, at its highest.
         zoom: the picture's short side, in inputs of the encoder.
         seed: of weights, order and boxes drawn.
-
-    Raises:
-        InputError: a parameter is out of its range.
-        DataError: no picture can be used.
-        ModelError: the encoder has no words, or its head cannot take a cell alone.
     """
 
     name: ClassVar[str] = "dito"
@@ -109,17 +100,16 @@ class DITO:
         """How both probabilities become a score."""
         return Blend(self.alpha, self.beta, self.objectness)
 
-    @property
-    def templates(self) -> tuple[str, ...]:
-        """Sentences of a name."""
-        return TEMPLATES if self.template is None else (self.template,)
+    def texts(self, encoder: Encoder, names: tuple[str, ...]) -> Float[Tensor, "k d"]:
+        """Of the background, then of the names."""
+        return texts_of(encoder, (BACKGROUND, *names), (self.template,) if self.template else TEMPLATES)
 
     def fit(
         self, reader: Reader, data: BoxData, *, progress: Progress | None = None, checkpoint: Path | None = None
     ) -> WordedBoxes:
         """Train both stages on a frozen trunk."""
         progress, encoder = progress or Progress(), reader.base
-        texts = worded(encoder, data.classes, self.templates)
+        texts = self.texts(encoder, data.classes)
         maps, boxes, labels = _gathered(reader, data, progress)
         with seeded(self.seed):
             heads = RegionHeads(HeadSizes(maps.shape[1], texts.shape[1]))
@@ -172,7 +162,7 @@ class WordedBoxes:
 
     def named(self, encoder: Encoder, classes: tuple[str, ...]) -> WordedBoxes:
         """The same for other names; those that were trained on keep their weight."""
-        network = TwoStage(self.network.heads, worded(encoder, classes, self.how.templates), self.how.temperature)
+        network = TwoStage(self.network.heads, self.how.texts(encoder, classes), self.how.temperature)
         own = {name: value for name, value in self.network.state_dict().items() if name != "texts"}
         network.load_state_dict(own, strict=False)
         return replace(self, network=network.eval().requires_grad_(False), classes=classes)
@@ -243,11 +233,6 @@ class WordedBoxes:
         vectors = normalize(box_means(cells, smaller), dim=1)
         scale = encoder.text.logit_scale if self.how.words_temperature is None else 1 / self.how.words_temperature
         return scale * vectors @ self.network.texts.T
-
-
-def worded(encoder: Encoder, names: tuple[str, ...], templates: tuple[str, ...]) -> Float[Tensor, "k d"]:
-    """Texts of the background, then of the names."""
-    return texts_of(encoder, (BACKGROUND, *names), templates)
 
 
 def _gathered(reader: Reader, data: BoxData, progress: Progress) -> tuple[Tensor, Tensor, Tensor]:

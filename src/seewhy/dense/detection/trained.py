@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, cast
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from ...encoders.base import Encoder
 from ...encoders.stream import file_digest
 from ...errors import InputError
-from ...report.region_reports import expected
+from ...report.documents import expected
 from ...types import Failure
 from ..finders import Detector
 from ..parts import PooledScore
@@ -84,12 +85,12 @@ class TrainedDetector(Detector):
         self, *, least: float | None = None, overlap: float | None = None, most: int | None = None
     ) -> TrainedDetector:
         """The same with other boxes kept."""
-        return replace(
-            self,
-            thresholds=self.thresholds if least is None else (least,) * len(self.classes),
-            overlap=self.overlap if overlap is None else overlap,
-            most=self.most if most is None else most,
-        )
+        given = {
+            "thresholds": None if least is None else (least,) * len(self.classes),
+            "overlap": overlap,
+            "most": most,
+        }
+        return replace(self, **{name: value for name, value in given.items() if value is not None})
 
     def for_classes(self, labels: Iterable[str]) -> TrainedDetector:
         """The same for other names, whose thresholds are those of known names, or their mean."""
@@ -155,8 +156,6 @@ class TrainedDetector(Detector):
 
     def check(self) -> None:
         """See that it finds something of as many classes as it has, and can say how good it is."""
-        import numpy as np
-
         seen = next(self.reader.looked([np.zeros((64, 64, 3), np.uint8)]))
         if isinstance(seen, Failure):
             raise ValueError(seen.error)

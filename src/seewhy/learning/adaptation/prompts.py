@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from ...classifiers.base import Classifier
 from ...classifiers.network import Network
-from ...classifiers.zero_shot import ZeroShot
+from ...classifiers.unfitted import ZeroShot
 from ...encoders.base import Encoder, TextTower, TrainableText
 from ...encoders.split import freeze, weights_digest
 from ...encoders.text_tokens import ReadsTokens, TokenEmbeddings, encode_tokens
@@ -27,16 +27,14 @@ from ..encoders.delta import seeing_the_same
 
 N_PARTS = 4
 """In which names are read, the short ones first."""
+BATCH = 64
+"""Names read at once."""
 STD = 0.02
 """Of vectors that begin without words (CoOp's authors)."""
 
 
 def spoken(name: str) -> str:
-    """A class's name as it is read, with blanks where file names have ``_``, as the authors do.
-
-    >>> spoken("sports_car")
-    'sports car'
-    """
+    """A class's name as it is read, with blanks where file names have ``_``, as the authors do."""
     return name.replace("_", " ").strip()
 
 
@@ -49,11 +47,6 @@ def opened(on: Encoder) -> TrainableText:
             "encoder, or one under 'open_clip:' or 'hf:', was expected. Take one of those."
         )
     return tower
-
-
-def learning_rate(on: Encoder) -> float:
-    """At which prompts are learnt behind this encoder unless another is given: CoOp's, or the tower's own."""
-    return float(getattr(on.text, "prompt_lr", 2e-3))
 
 
 class Names:
@@ -71,34 +64,26 @@ class Names:
             order = sorted(range(self.n), key=lengths.__getitem__)
             cuts = sorted({round(self.n * i / N_PARTS) for i in range(N_PARTS + 1)})
             self.parts = [tower.embed(tower.tokens([said[i] for i in order[a:b]])) for a, b in pairwise(cuts)]
-        self.places = torch.tensor(order).argsort()
-
-    @property
-    def width(self) -> int:
-        """Numbers of a vector before a name."""
-        return self.parts[0].vectors.shape[2]
+        self.places, self.width = torch.tensor(order).argsort(), self.parts[0].vectors.shape[2]
 
     def read(self, context: Float[Tensor, "*b p w"], words: nn.Module | None = None) -> Float[Tensor, "*b k d"]:
         """Unit vectors of all names behind these vectors; behind each of several where there are several."""
+
+        def unit(embeddings: TokenEmbeddings, before: Tensor) -> Tensor:
+            given = embeddings.with_prefix(before)
+            read = self.tower.encode_tokens(given) if words is None else encode_tokens(words, given)
+            return normalize(read.pooled.float(), dim=1)
+
         if context.ndim == 2:
-            read = [_read(self.tower, part, context, words) for part in self.parts]
-            return torch.cat(read)[self.places]
+            return torch.cat([unit(part, context) for part in self.parts])[self.places]
         b, found = len(context), []
         for e in self.parts:
             k = len(e.ids)
             several = TokenEmbeddings(
                 e.vectors.repeat(b, 1, 1), e.ids.repeat(b, 1), e.lengths.repeat(b), e.words.repeat(b, 1), e.sentence
             )
-            found.append(_read(self.tower, several, context.repeat_interleave(k, 0), words).unflatten(0, (b, k)))
+            found.append(unit(several, context.repeat_interleave(k, 0)).unflatten(0, (b, k)))
         return torch.cat(found, 1)[:, self.places]
-
-
-def _read(
-    tower: TrainableText, embeddings: TokenEmbeddings, context: Tensor, words: nn.Module | None
-) -> Float[Tensor, "n d"]:
-    given = embeddings.with_prefix(context)
-    read = tower.encode_tokens(given) if words is None else encode_tokens(words, given)
-    return normalize(read.pooled.float(), dim=1)
 
 
 class Prompt(nn.Module, ABC):
@@ -134,11 +119,6 @@ class CommonPrompt(Prompt):
 
 class SharedPrompt(CommonPrompt):
     """The same vectors for every class and every picture (CoOp's unified context)."""
-
-    @classmethod
-    def begun(cls, tower: TrainableText, words: str, n_tokens: int) -> Self:
-        """See :func:`begun`."""
-        return cls(begun(tower, words, n_tokens))
 
     def read(self, names: Names) -> Float[Tensor, "k d"]:
         return names.read(self.vectors)
@@ -190,7 +170,7 @@ class PromptTask(Task):
     needs = ("image", "labels")
     moves = False
     rates: tuple[tuple[str, float], ...] = ()
-    """Learning rates of parts, as multiples; see :class:`seewhy.training.loop.Training`."""
+    """Learning rates of parts, as multiples."""
 
     def __init__(self, prompt: Prompt, names: Names, scale: float) -> None:
         super().__init__()
@@ -203,10 +183,6 @@ class PromptTask(Task):
         return classified(self.scale * scores(*features), batch["labels"])
 
 
-BATCH = 64
-"""Names read at once."""
-
-
 class PromptedText:
     """The words half of an encoder, every text behind the prompt."""
 
@@ -214,8 +190,7 @@ class PromptedText:
 
     def __init__(self, tower: TrainableText, prompt: CommonPrompt, keep: float, fingerprint: str) -> None:
         self.tower, self.prompt, self.keep = tower, prompt, keep
-        self.fingerprint = fingerprint
-        self.logit_scale = tower.logit_scale
+        self.fingerprint, self.logit_scale = fingerprint, tower.logit_scale
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
@@ -257,16 +232,17 @@ class PromptNetwork(Network):
     def facts(self) -> dict[str, Any]:
         return {"keep": self.keep, "recipe": self.recipe, "parameters": dict(self.parameters)}
 
-    @property
-    def digest(self) -> str:
-        """Of the encoder with what is kept of the prompt."""
-        return weights_digest(self.tensors(), f"{self.on.fingerprint}|{self.keep!r}")
-
 
 class NamingNetwork(PromptNetwork):
     """A prompt behind which names are read once, so that a classifier is one of names by an encoder of its own."""
 
     of_names: ClassVar[str]
+    prompt: CommonPrompt
+
+    def words(self) -> PromptedText:
+        """The words half; its fingerprint is of the encoder with what is kept of the prompt."""
+        digest = weights_digest(self.tensors(), f"{self.on.fingerprint}|{self.keep!r}")
+        return PromptedText(opened(self.on), self.prompt, self.keep, digest)
 
     def classifier(self, classes: Sequence[str]) -> Classifier:
         """A classifier for classes by their names, whichever they are."""
@@ -279,14 +255,13 @@ class NamingNetwork(PromptNetwork):
 class PromptedNetwork(NamingNetwork):
     """A learnt prompt before every name that the encoder's words half reads; pictures are seen as before."""
 
+    of_names: ClassVar[str] = "nothing but the names of the classes, read behind a learnt prompt"
+
     prompt: SharedPrompt
 
     def encoder(self) -> Encoder:
-        on, digest = self.on, self.digest
-        text = PromptedText(opened(on), self.prompt, self.keep, digest)
-        return seeing_the_same(on, on.name, digest, lambda: text, None)
-
-    of_names: ClassVar[str] = "nothing but the names of the classes, read behind a learnt prompt"
+        text = self.words()
+        return seeing_the_same(self.on, self.on.name, text.fingerprint, lambda: text, None)
 
     @classmethod
     def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
@@ -321,6 +296,10 @@ class Kept:
     accuracy: float
     named: float | None
 
+    @property
+    def gain(self) -> float:
+        return self.accuracy
+
 
 @torch.no_grad()
 def tried(
@@ -342,22 +321,8 @@ def tried(
         n = min(len(pooled), max(1, N_READ // len(on.classes))) if prompt.conditional else len(pooled)
         own, said = as_it_was(tower, on.classes), layer(pooled[:n]).argmax(1)
         parts = [on.classes[i : i + BATCH] for i in range(0, len(on.classes), BATCH)]
-        read = [
-            prompt.texts(Names(tower, part), image[:n])
-            for part in progress.track(parts, "Reading the encoder's own classes", len(parts))
-        ]
-        behind = torch.cat(read, -2)
+        track = progress.track(parts, "Reading the encoder's own classes", len(parts))
+        behind = torch.cat([prompt.texts(Names(tower, part), image[:n]) for part in track], -2)
         agree = [scores(image[:n], mixed(behind, own, keep)).argmax(1) == said for keep in KEEPS]
         named = [round(float(a.float().mean()), 4) for a in agree]
     return [Kept(keep, round(float(r.mean()), 4), a) for keep, r, a in zip(KEEPS, right, named, strict=True)]
-
-
-def choose(found: Sequence[Kept], may_forget: float) -> Kept:
-    """The best on the classes learnt among those that forget no more than may be; of equals the one that keeps least.
-
-    >>> choose([Kept(0, 0.5, 0.9), Kept(0.5, 0.7, 0.85), Kept(1, 0.8, 0.6)], may_forget=0.1).keep
-    0.5
-    """
-    first = found[0].named
-    allowed = [k for k in found if first is None or k.named is None or first - k.named <= may_forget + 1e-9]
-    return max(allowed, key=lambda k: (k.accuracy, -k.keep))

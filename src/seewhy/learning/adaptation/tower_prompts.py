@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from ...bounds import Bound, Count
+from ...bounds import Bound, Count, NotNegative, Positive, SomePart
+from ...classifiers import classifiers
 from ...classifiers.encoded_set import EncodedSet, with_logits
 from ...classifiers.fitting import Outcome
 from ...classifiers.network import Network
@@ -25,8 +26,9 @@ from ...training.augmentation import TrainingPictures
 from ...training.batches import Batch
 from ..encoders.delta import seeing_the_same
 from ..encoders.token_blocks import Placed, Without, first_norm, image_stack, text_stack, with_more_prefix
-from .prompt_recipe import PromptRecipe
-from .prompts import STD, CommonPrompt, Names, NamingNetwork, PromptedText, PromptTask, begun, opened
+from .prompt_recipe import Lesson, PromptRecipe
+from .prompts import STD, CommonPrompt, Names, NamingNetwork, PromptTask, begun, opened
+from .word_prompts import Consistent, epoch_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,9 +81,8 @@ def _blocks(module: nn.Module, path: str) -> Any:
 class TowerPrompt(CommonPrompt):
     """Vectors before the names, others in deeper layers, and those among a picture's patches.
 
-    In layer ``i`` below ``depth`` the vectors of that layer take the place of what became of those before; behind the
-    last of these layers they travel on. Vectors among patches are either linear maps of those among words (MaPLe), or
-    their own (independent prompts).
+    In each layer its vectors take the place of what became of those before; behind the last of these layers they travel
+    on. Vectors among patches are linear maps of those among words (MaPLe), or their own.
     """
 
     def __init__(
@@ -136,37 +137,28 @@ class TowerPrompt(CommonPrompt):
         """The words half with the deeper vectors in it."""
         if not len(self.deeper):
             return tower.module
-        stack = text_stack(tower.module)
-        opening = tower.embed(tower.tokens(["a"])).sentence.opening
-        return replaced(
-            tower.module,
-            {
-                f"{stack}.{i}": Placed(
-                    _blocks(tower.module, str(stack))[i],
-                    partial(getattr, self.deeper, str(i - 1)),
-                    opening,
-                    replaces=True,
-                )
-                for i in range(1, self.depth)
-            },
-        )
+        stack = str(text_stack(tower.module))
+        blocks, opening = _blocks(tower.module, stack), tower.embed(tower.tokens(["a"])).sentence.opening
+        placed = {
+            f"{stack}.{i}": Placed(blocks[i], partial(getattr, self.deeper, str(i - 1)), opening, replaces=True)
+            for i in range(1, self.depth)
+        }
+        return replaced(tower.module, placed)
 
     @classmethod
     def restored(cls, tensors: Mapping[str, Tensor]) -> Self:
-        def several(part: str) -> list[Tensor]:
-            n = sum(name.startswith(f"{part}.") for name in tensors)
-            return [tensors[f"{part}.{i}"].float() for i in range(n)]
+        def several(part: str, ending: str = "") -> list[Tensor]:
+            n = sum(name.startswith(f"{part}.") and name.endswith(ending) for name in tensors)
+            return [tensors[f"{part}.{i}{ending}"].float() for i in range(n)]
 
-        n_maps = sum(name.startswith("maps.") and name.endswith(".weight") for name in tensors)
-        shapes = [tensors[f"maps.{i}.weight"].shape for i in range(n_maps)]
-        maps = [nn.Linear(shape[1], shape[0]) for shape in shapes]
+        maps = [nn.Linear(weight.shape[1], weight.shape[0]) for weight in several("maps", ".weight")]
         vectors, deeper, own = tensors["vectors"].float(), several("deeper"), several("own")
         if len({one.shape for one in (vectors, *deeper)}) > 1 or len({one.shape for one in own}) > 1:
             raise ValueError("its vectors have several shapes")
         found = cls(vectors, deeper, maps, own)
         found.load_state_dict(dict(tensors))
-        if (n_maps or len(found.own)) != found.depth or (n_maps and len(found.own)):
-            raise ValueError(f"{n_maps} maps and {len(found.own)} sets of vectors stand beside {found.depth} layers")
+        if (len(maps) or len(own)) != found.depth or (maps and own):
+            raise ValueError(f"{len(maps)} maps and {len(own)} sets of vectors stand beside {found.depth} layers")
         return found
 
 
@@ -209,10 +201,9 @@ class TowerPromptedNetwork(NamingNetwork):
     prompt: TowerPrompt
 
     def encoder(self) -> Encoder:
-        on, digest = self.on, self.digest
-        text = PromptedText(opened(on), self.prompt, self.keep, digest)
+        on, text = self.on, self.words()
         if not self.keep:
-            return seeing_the_same(on, on.name, digest, lambda: text, None)
+            return seeing_the_same(on, on.name, text.fingerprint, lambda: text, None)
         pictures, own = PromptedPictures(Towers.of(on), self.prompt), on.layout
         freeze(pictures)
         return Encoder(
@@ -221,7 +212,7 @@ class TowerPromptedNetwork(NamingNetwork):
             trunk=lambda: pictures.trunk,
             head=pictures.head,
             layout=Layout("tokens", own.grid, own.prefix + self.prompt.n_image),
-            fingerprint=digest,
+            fingerprint=text.fingerprint,
             text=lambda: text,
             module=lambda: nn.Sequential(pictures.trunk, pictures.head),
             engine=on.engine_asked,
@@ -312,3 +303,102 @@ class TowerPromptLearning(PromptRecipe):
         told = f"prompts in both towers, of {n:,} of your pictures of {len(pictures.classes)} classes"
         made, places = replace(made, held_out=held, trained_on=told), None if held is None else index
         return Outcome(made, pictures, figures, measured=held, index=places, keep=False)
+
+
+@classifiers.register
+@dataclass(frozen=True)
+class MaPLe(TowerPromptLearning):
+    """Vectors before every class's name and in deeper layers, and among a picture's patches by a linear map of these.
+
+    With ``P_i`` the vectors in layer ``i`` of the words half, those in layer ``i`` of the picture tower are
+    ``F_i(P_i)``, for the first ``depth`` layers (equations 4 to 8); trained by the cross entropy of CoOp. What became
+    of the vectors of one layer is thrown away in the next of these, and travels on behind the last.
+
+    Pictures are seen otherwise afterwards: the classifier has an encoder of its own, which looks at everything anew.
+
+    Differences: single precision; vectors stand behind the class token, theirs behind the patches, which is the same;
+    one epoch of a rising rate instead of one at 1e-5; the encoder's own template follows the name.
+
+    Cost: one pass of the picture tower for every picture and epoch, forwards and backwards, and one of the words half
+    over all classes per step; when predicting, as the encoder.
+
+    Example:
+        >>> MaPLe(shots=16).depth
+        9
+    """
+
+    name: ClassVar[str] = "maple"
+    spelt: ClassVar[str] = "MaPLe"
+    paper: ClassVar[str] = "Khattak et al. 2023, arXiv:2210.03117"
+
+    def task(self, lesson: Lesson) -> TowerTask:
+        towers = Towers.of(lesson.on)
+        prompt = TowerPrompt.begun(towers, self.words, self.n_tokens, self.depth, None)
+        return TowerTask(towers, prompt, lesson.names)
+
+
+class ConsistentTowers(TowerTask, Consistent):
+    """The cross entropy, the distances from what names and pictures were, and an average over epochs in the end."""
+
+    def __init__(
+        self, towers: Towers, prompt: TowerPrompt, lesson: Lesson, text: float, image: float, weights: list[float]
+    ) -> None:
+        super().__init__(towers, prompt, lesson.names)
+        self.weights_held, self.plain = (text, image), (nn.Sequential(towers.on.trunk, towers.on.head),)
+        self.begin(lesson, weights)
+
+    def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
+        with torch.no_grad():
+            image_before = image_of(self.plain[0], self.on, batch["pixels"])
+        return self.held(*features, image_before, batch, self.weights_held)
+
+
+@classifiers.register
+@dataclass(frozen=True)
+class PromptSRCTowers(TowerPromptLearning):
+    """Vectors of their own in both towers, held near what the encoder made of names and pictures without them.
+
+    ``L = CE + text_weight mean|T - T_0| + image_weight mean|x - x_0| + KL(p_0 || p) / k``, with ``T_0``, ``x_0`` and
+    ``p_0`` of the frozen encoder on the same crop, and in the end the average of all epochs' vectors by a Gaussian
+    (sections 3.2 and 3.3). ``promptsrc`` is the same with vectors before the names alone, for any encoder with tokens
+    in its words half.
+
+    Pictures are seen otherwise afterwards: the classifier has an encoder of its own, which looks at everything anew.
+
+    Differences: single precision; the encoder's own templates instead of the authors' sixty; vectors stand behind the
+    class token, theirs behind the patches, which is the same; one epoch of a rising rate instead of one at 1e-5.
+
+    Cost: two passes of the picture tower for every picture and epoch, one of them backwards too, and one of the words
+    half over all classes per step; when predicting, as the encoder.
+
+    Args:
+        n_image: vectors among the patches, in each of these layers (authors: 4).
+        text_weight: of the distance from what names were (authors: 25).
+        image_weight: of the distance from what pictures were (authors: 10).
+        mean_epoch: middle of the Gaussian, as a part of the epochs (authors: 15 of 20).
+        epoch_std: its width, as a part of the epochs (authors: 1 of 20).
+
+    Example:
+        >>> PromptSRCTowers().parameters()["image_weight"]
+        10.0
+    """
+
+    name: ClassVar[str] = "promptsrc_towers"
+    spelt: ClassVar[str] = "PromptSRC in both towers"
+    paper: ClassVar[str] = "Khattak et al. 2023, arXiv:2307.06948"
+
+    words: str = "a photo of a"
+    n_tokens: Count = 4
+    epochs: Count = 20
+    lr: Positive = 0.0025
+    n_image: Count = 4
+    text_weight: NotNegative = 25.0
+    image_weight: NotNegative = 10.0
+    mean_epoch: SomePart = 0.75
+    epoch_std: Positive = 0.05
+
+    def task(self, lesson: Lesson) -> TowerTask:
+        towers, n = Towers.of(lesson.on), lesson.n_epochs
+        prompt = TowerPrompt.begun(towers, self.words, self.n_tokens, self.depth, self.n_image)
+        weights = epoch_weights(n, self.mean_epoch * n, max(self.epoch_std * n, 0.5))
+        return ConsistentTowers(towers, prompt, lesson, self.text_weight, self.image_weight, weights)

@@ -16,15 +16,12 @@ class Objective(ABC):
     What is learnt beside the networks, such as a temperature, is a module that ``state()`` makes and a task owns.
 
     Class attributes:
-        name: registered name, the file's stem.
-        paper: where it is from.
-        needs: what a batch must hold.
+        name: registered name; ``paper`` is where it is from, ``needs`` what a batch must hold.
         cost: in forward passes a sample, beside those of the network that is trained.
         n_texts: of a picture, that are compared with it at once.
-        spans: what is drawn of its texts, as :func:`seewhy.learning.objectives.spans.spans` takes it.
+        spans: what is drawn of its texts, as :func:`seewhy.learning.pooled.spans` takes it.
         uses_labels: whether it uses classes, or what is found in pictures, where samples have them.
-        plain_pairs: whether pictures with texts are enough; who needs more of them has a training of its own.
-        options: of ``seewhy adapt``, which give what it needs beside pairs.
+        plain_pairs: whether pictures with texts are enough; if not, ``options`` of ``seewhy adapt`` give the rest.
         small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
     """
 

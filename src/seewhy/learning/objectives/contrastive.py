@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal, cast
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, logsigmoid, normalize
+from torch.nn.functional import cross_entropy, normalize
 from torch.utils.checkpoint import checkpoint
 
 from ...bounds import Bound, SomePart
@@ -32,6 +32,7 @@ Regions = Float[Tensor, "b r d"]
 Words = Float[Tensor, "b t d"]
 Said = Bool[Tensor, "b t"]
 Scale = Annotated[float, Bound(1)]
+SameLabel = Literal["negative", "masked", "positive"]
 
 
 class Temperature(nn.Module, ABC):
@@ -74,12 +75,30 @@ class Learnt(Temperature):
         self.log_scale.clamp_(0.0, self.most)
 
 
+LEAST = 0.01
+"""Temperature that is not gone below where it is learnt itself: CLIP's bound."""
+
+
+class Divided(Temperature):
+    """The cosine by a temperature, which is learnt itself."""
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self.temperature = nn.Parameter(torch.tensor(float(temperature)))
+
+    def forward(self, cosine: Float[Tensor, "*a n"]) -> Float[Tensor, "*a n"]:
+        return cosine / self.temperature
+
+    @torch.no_grad()
+    def hold(self) -> None:
+        self.temperature.clamp_(min=LEAST)
+
+
 class Contrastive(Objective):
     """Rows of scores, of each picture over all texts and of each text over all pictures.
 
     The method says what a row costs, unless it is the cross entropy, and how much each direction counts; the base makes
-    the scores, in single precision or better, and never more than :data:`BLOCK` at once, so that memory grows with the
-    batch and not with its square. A loss is the mean over rows.
+    the scores, in single precision or better and never more than :data:`BLOCK` at once. A loss is the mean over rows.
     """
 
     needs: ClassVar[str] = "pictures with a text each"
@@ -96,13 +115,21 @@ class Contrastive(Objective):
         """What each row costs."""
         return cross_entropy(scores, own, reduction="none")
 
-    def alike_pairs(self, labels: Sides, what: str, instead: str) -> Bool[Tensor, "a n"]:
-        """Which rows and columns have the same label."""
+    def same_label_rows(
+        self, scores: Scores, own: Own, labels: Sides, form: SameLabel, what: str, instead: str
+    ) -> Costs:
+        """The cross entropy where others of a row's label are wrong, left out, or right in equal parts."""
+        if form == "negative":
+            return cross_entropy(scores, own, reduction="none")
         if labels is None:
             raise InputError(
                 f"The objective {self.name} was given no labels. {what} expected. Give labels, or take {instead}."
             )
-        return labels[0][:, None] == labels[1]
+        alike = labels[0][:, None] == labels[1]
+        if form == "positive":
+            return cross_entropy(scores, alike.to(scores) / alike.sum(1, keepdim=True), reduction="none")
+        others = alike.scatter(1, own[:, None], False)
+        return cross_entropy(scores.masked_fill(others, float("-inf")), own, reduction="none")
 
     def __call__(
         self,
@@ -122,12 +149,12 @@ class Contrastive(Objective):
         with torch.autocast(image.device.type, enabled=False):
             x, *ys = (_unit(side) for side in (image, *texts))
             total = x.new_zeros(())
+            to_text, to_image = self.weights()
             for y in ys:
-                for weight, rows, columns, of in zip(
-                    self.weights(), (x, y), (y, x), (sides, sides and sides[::-1]), strict=True
-                ):
-                    if weight:
-                        total = total + weight * self._direction(rows, columns, of, scored, first, last)
+                if to_text:
+                    total = total + to_text * self._direction(x, y, sides, scored, first, last)
+                if to_image:
+                    total = total + to_image * self._direction(y, x, sides and sides[::-1], scored, first, last)
         return total / ((last - first) * len(ys))
 
     def _direction(
@@ -208,11 +235,7 @@ class Local(Objective):
 
 
 class Regional(Contrastive):
-    """Compares whole pictures with whole texts, and besides parts of the one with parts of the other.
-
-    Called, it gives the number of the whole; :meth:`local` gives the objective of the parts, which is called with the
-    same state and counts ``local_weight`` times.
-    """
+    """Compares wholes when called; :meth:`local` compares parts, with the same state, ``local_weight`` times."""
 
     parts: ClassVar[Literal["words", "texts"]]
     local_weight: float
@@ -220,18 +243,6 @@ class Regional(Contrastive):
     @abstractmethod
     def local(self) -> Local:
         """The objective of the parts."""
-
-
-def focal_costs(scores: Scores, own: Own, alpha: float, gamma: float) -> Costs:
-    """Every picture beside every text as a question of its own, of which those that are answered well count little.
-
-    ``2 sum_j w_j (1 - p_j)^gamma (-log p_j)``, ``p = sigmoid(s)`` for the own one and ``sigmoid(-s)`` for all others;
-    ``w`` is ``alpha`` and ``1 - alpha``.
-    """
-    pairs = torch.zeros_like(scores, dtype=torch.bool).scatter(1, own[:, None], True)
-    right = torch.where(pairs, scores, -scores)
-    cost = -(gamma * logsigmoid(-right)).exp() * logsigmoid(right)
-    return 2 * torch.where(pairs, alpha * cost, (1 - alpha) * cost).sum(1)
 
 
 def _unit(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:

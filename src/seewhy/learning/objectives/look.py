@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
@@ -99,8 +99,7 @@ class LOOK(Vectors):
         assert labels is not None
         assert slow is not None
         state.add(normalize(slow[:, -1], dim=1), labels, index)
-        store, classes, numbers = state.held()
-        v = vectors.shape[1]
+        (store, classes, numbers), v = state.held(), vectors.shape[1]
         query, each = normalize(vectors, dim=2).flatten(0, 1).to(store), labels.repeat_interleave(v)
         begun = int(state.steps) < state.cold_steps
         without = own_places(index.repeat_interleave(v), numbers)
@@ -112,7 +111,7 @@ class LOOK(Vectors):
                 state.watched["neighbours"] = chance.new_tensor(float(len(store)))
         else:
             own = self.cold == "own_class"
-            chance, n = votes(query, each, store, classes, k, self.temperature, without, own_class=own)
+            chance, n = votes(query, each, store, classes, k, self.temperature, without, own)
             state.watched = {"own_class": chance.detach().mean(), "neighbours": n.mean()}
         loss = -(chance + self.eps).log().mean()
         if state.layer is not None and begun:
@@ -135,13 +134,11 @@ def votes(
     k: int,
     temperature: float,
     without: tuple[Tensor, Tensor],
-    *,
     own_class: bool = False,
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-    """The part of the k nearest neighbours' weight that is of each query's own class, and how many they count as.
+    """The part of the k nearest neighbours' weight that is of each query's own class, and ``exp`` of its entropy.
 
-    The latter is ``exp`` of the entropy of the weights: a low temperature makes the nearest one count alone. Pairs
-    ``without`` do not count; with ``own_class`` the best of its class joins those of a query that has none of it.
+    Pairs ``without`` do not count; with ``own_class`` the best of its class joins those of a query that has none of it.
     """
     near, where = nearest(query, store, k, without)
     right = classes[where] == labels[:, None]
@@ -155,7 +152,10 @@ def votes(
             best = best.index_copy(0, rows, found)
         near = torch.cat([near, best], 1)
         right, counts = torch.cat([right, torch.ones_like(right[:, :1])], 1), near.isfinite()
-    weights = _weights(near, counts, temperature)
+    scores = torch.where(counts, near, 0.0) / temperature
+    top = scores.detach().masked_fill(~counts, float("-inf")).amax(1, keepdim=True).clamp(min=-1e30)
+    weights = torch.where(counts, (scores - top).exp(), 0.0)
+    weights = weights / weights.sum(1, keepdim=True).clamp(min=1e-30)
     entropy = -(weights.detach() * weights.detach().clamp(min=1e-30).log()).sum(1)
     return (weights * right).sum(1), entropy.exp()
 
@@ -168,18 +168,10 @@ def soft_votes(
     temperature: float,
     without: tuple[Tensor, Tensor],
 ) -> Float[Tensor, " b"]:
-    """The same with all of the store as neighbours."""
+    """The same part with all of the store as neighbours."""
     whole, own = log_sums(query, store, 1 / temperature, without, (labels, classes))
     has = own.isfinite()
     return torch.where(has, (torch.where(has, own, 0.0) - torch.where(has, whole, 0.0)).exp(), 0.0)
-
-
-def _weights(near: Float[Tensor, "b k"], counts: Bool[Tensor, "b k"], temperature: float) -> Float[Tensor, "b k"]:
-    """Softmax over those that count; all 0 where none does."""
-    scores = torch.where(counts, near, 0.0) / temperature
-    top = scores.detach().masked_fill(~counts, float("-inf")).amax(1, keepdim=True).clamp(min=-1e30)
-    each = torch.where(counts, (scores - top).exp(), 0.0)
-    return each / each.sum(1, keepdim=True).clamp(min=1e-30)
 
 
 def _rows_of(without: tuple[Tensor, Tensor], rows: Int[Tensor, " r"], n: int) -> tuple[Tensor, Tensor]:

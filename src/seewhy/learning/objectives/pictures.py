@@ -8,7 +8,6 @@ from typing import ClassVar
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from ...errors import InputError
 from .base import Objective
@@ -75,10 +74,9 @@ class Vectors(PictureObjective):
             state = self.state(vectors.shape[2], n_classes, n).to(vectors.device).requires_grad_(False)
         if slow is None and self.slow_views:
             slow = vectors[:, -self.slow_views :].detach()
-        if index is None:
-            index = torch.arange(n, device=vectors.device)
+        numbers = torch.arange(n, device=vectors.device) if index is None else index
         with torch.autocast(vectors.device.type, enabled=False):
-            return self.loss(_precise(vectors), labels, state, None if slow is None else _precise(slow), index)
+            return self.loss(_precise(vectors), labels, state, None if slow is None else _precise(slow), numbers)
 
     @abstractmethod
     def loss(
@@ -124,51 +122,3 @@ class Dense(PictureObjective):
 
 def _precise(vectors: Tensor) -> Tensor:
     return vectors if vectors.dtype == torch.float64 else vectors.float()
-
-
-def contrast(vectors: Views, alike: Bool[Tensor, "b b"], temperature: float) -> Float[Tensor, ""]:
-    """Each view must find those of pictures like its own among all others, on average over those (SupCon's outer form).
-
-    ``-mean_i 1/|P(i)| sum_{p in P(i)} log(exp(s_ip / t) / sum_{a != i} exp(s_ia / t))``; a view that nothing is like
-    adds 0. ``alike`` says which pictures are like which, themselves included.
-    """
-    b, v, _ = vectors.shape
-    flat = normalize(vectors, dim=2).flatten(0, 1)
-    own = torch.eye(b * v, dtype=torch.bool, device=flat.device)
-    scores = (flat @ flat.T / temperature).masked_fill(own, float("-inf"))
-    right = alike.repeat_interleave(v, 0).repeat_interleave(v, 1) & ~own
-    chance = scores.log_softmax(1).masked_fill(~right, 0.0)
-    return -(chance.sum(1) / right.sum(1).clamp(min=1)).mean()
-
-
-def centres(boxes: Boxes, flipped: Flipped, height: int, width: int) -> Float[Tensor, "v b cells 2"]:
-    """Where the middle of each cell lies in the upright picture: x and y as fractions, cells row by row.
-
-    Example:
-        >>> box, mirrored = torch.tensor([[[0.0, 0.0, 1.0, 0.5]]]), torch.tensor([[True]])
-        >>> [[round(v, 2) for v in cell] for cell in centres(box, mirrored, 1, 2)[0, 0].tolist()]
-        [[0.75, 0.25], [0.25, 0.25]]
-    """
-    across = (torch.arange(width, device=boxes.device) + 0.5) / width
-    down = (torch.arange(height, device=boxes.device) + 0.5) / height
-    left, top, right, bottom = (boxes[..., i, None] for i in range(4))
-    share = torch.where(flipped[..., None], 1 - across, across)
-    x = (left + (right - left) * share)[:, :, None, :].expand(-1, -1, height, -1)
-    y = (top + (bottom - top) * down)[:, :, :, None].expand(-1, -1, -1, width)
-    return torch.stack([x, y], -1).flatten(2, 3)
-
-
-def apart(boxes: Boxes, flipped: Flipped, height: int, width: int) -> Float[Tensor, "b cells cells"]:
-    """How far the cells of a first view lie from those of a second, in diagonals of the larger cell of the two.
-
-    Places are fractions of the picture's sides, so that a cell is as wide as it is high in a picture of any shape.
-
-    Example:
-        >>> boxes, flipped = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]] * 2), torch.tensor([[False], [True]])
-        >>> [[round(v, 2) for v in row] for row in apart(boxes, flipped, 1, 2)[0].tolist()]
-        [[0.45, 0.0], [0.0, 0.45]]
-    """
-    first, second = centres(boxes, flipped, height, width)
-    cells = (boxes[..., 2:] - boxes[..., :2]) / boxes.new_tensor([width, height])
-    diagonal = cells.norm(dim=-1).amax(0)
-    return (first[:, :, None] - second[:, None]).norm(dim=-1) / diagonal[:, None, None]

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from ...bounds import NotNegative, Part, Positive
 from . import objectives
-from .pictures import Boxes, Dense, Flipped, Maps, apart
+from .pictures import Boxes, Dense, Flipped, Maps
 
 EPSILON = 1e-6
 
@@ -35,10 +35,9 @@ class Propagation(nn.Module):
 def likeness(cells: Float[Tensor, "b d h w"], gamma: float) -> Float[Tensor, "b cells cells"]:
     """``max(cos(x_i, x_j), 0) ^ gamma`` of all cells of a map; a cell's row says where the picture is like it.
 
-    Example:
-        >>> cells = torch.tensor([[[[1.0, 0.6, -1.0]], [[0.0, 0.8, 0.0]]]])
-        >>> [round(v, 2) for v in likeness(cells, 2.0)[0, 0].tolist()]
-        [1.0, 0.36, 0.0]
+    >>> cells = torch.tensor([[[[1.0, 0.6, -1.0]], [[0.0, 0.8, 0.0]]]])
+    >>> [round(v, 2) for v in likeness(cells, 2.0)[0, 0].tolist()]
+    [1.0, 0.36, 0.0]
     """
     unit = normalize(cells, dim=1).flatten(2)
     cosine = torch.einsum("bdi,bdj->bij", unit, unit).clamp_min(0.0)
@@ -127,3 +126,27 @@ def _contrast(scores: Float[Tensor, "b i j"], pairs: Bool[Tensor, "b i j"]) -> F
     taken = torch.where(has[:, :, None], pairs, True)
     costs = scores.logsumexp(2) - scores.masked_fill(~taken, float("-inf")).logsumexp(2)
     return (costs.sum(1) / has.sum(1).clamp_min(1)).mean()
+
+
+def centres(boxes: Boxes, flipped: Flipped, height: int, width: int) -> Float[Tensor, "v b cells 2"]:
+    """Where the middle of each cell lies in the upright picture: x and y as fractions, cells row by row."""
+    across = (torch.arange(width, device=boxes.device) + 0.5) / width
+    down = (torch.arange(height, device=boxes.device) + 0.5) / height
+    left, top, right, bottom = (boxes[..., i, None] for i in range(4))
+    share = torch.where(flipped[..., None], 1 - across, across)
+    x = (left + (right - left) * share)[:, :, None, :].expand(-1, -1, height, -1)
+    y = (top + (bottom - top) * down)[:, :, :, None].expand(-1, -1, -1, width)
+    return torch.stack([x, y], -1).flatten(2, 3)
+
+
+def apart(boxes: Boxes, flipped: Flipped, height: int, width: int) -> Float[Tensor, "b cells cells"]:
+    """How far the cells of a first view lie from those of a second, in diagonals of the larger cell of the two.
+
+    >>> boxes, flipped = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]] * 2), torch.tensor([[False], [True]])
+    >>> [[round(v, 2) for v in row] for row in apart(boxes, flipped, 1, 2)[0].tolist()]
+    [[0.45, 0.0], [0.0, 0.45]]
+    """
+    first, second = centres(boxes, flipped, height, width)
+    cells = (boxes[..., 2:] - boxes[..., :2]) / boxes.new_tensor([width, height])
+    diagonal = cells.norm(dim=-1).amax(0)
+    return (first[:, :, None] - second[:, None]).norm(dim=-1) / diagonal[:, None, None]

@@ -18,6 +18,8 @@ PART = 32
 """Scores of which the highest is sought first: the k highest of all lie in the k parts whose highest are highest."""
 Pairs = tuple[Int[Tensor, " p"], Int[Tensor, " p"]]
 """Rows and columns, columns in order."""
+Classes = tuple[Int[Tensor, " b"], Int[Tensor, " n"]]
+"""Of the queries and of the store."""
 NONE = float("-inf")
 
 
@@ -36,10 +38,6 @@ class Queue(Beside):
         self.register_buffer("index", torch.full((size,), -1))
         self.register_buffer("place", torch.zeros((), dtype=torch.long))
 
-    def __len__(self) -> int:
-        """How many it holds now."""
-        return min(int(self.place), len(self.vectors))
-
     @torch.no_grad()
     def add(self, vectors: Float[Tensor, "n d"], labels: Int[Tensor, " n"], index: Int[Tensor, " n"]) -> None:
         """Take these in, where the oldest were."""
@@ -52,7 +50,7 @@ class Queue(Beside):
 
     def held(self) -> tuple[Float[Tensor, "n d"], Int[Tensor, " n"], Int[Tensor, " n"]]:
         """Vectors, classes and numbers; views of what is kept, no copies."""
-        n = len(self)
+        n = min(int(self.place), len(self.vectors))
         return self.vectors[:n], self.labels[:n], self.index[:n]
 
 
@@ -99,7 +97,7 @@ def _highest(scores: Float[Tensor, "b m"], k: int) -> tuple[Tensor, Tensor]:
 
 
 class _Nearest(torch.autograd.Function):
-    """The k highest products with a store that does not learn; the gradient touches those k alone."""
+    """See :func:`nearest`; the gradient touches those k alone."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, store: Tensor, k: int, without: Pairs, classes: Any) -> Any:
@@ -119,13 +117,8 @@ class _Nearest(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None, None, None]:
         where, store = ctx.saved_tensors
-        return (
-            embedding_bag(where, store, mode="sum", per_sample_weights=slopes[0].contiguous()),
-            None,
-            None,
-            None,
-            None,
-        )
+        slope = embedding_bag(where, store, mode="sum", per_sample_weights=slopes[0].contiguous())
+        return slope, None, None, None, None
 
 
 def nearest(
@@ -133,9 +126,9 @@ def nearest(
     store: Float[Tensor, "n d"],
     k: int,
     without: Pairs,
-    classes: tuple[Int[Tensor, " b"], Int[Tensor, " n"]] | None = None,
+    classes: Classes | None = None,
 ) -> tuple[Float[Tensor, "b k"], Int[Tensor, "b k"]]:
-    """The k highest products of each query with a store, and where they stand, in no order; differentiable.
+    """The k highest products of each query with a store that does not learn, and where they stand, in no order.
 
     Memory does not grow with the store. Where fewer than k count, the rest are minus infinity.
     """
@@ -144,7 +137,7 @@ def nearest(
 
 
 class _LogSums(torch.autograd.Function):
-    """Logarithms of sums over a store, made in one pass with their gradients."""
+    """See :func:`log_sums`; made in one pass with their gradients."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, store: Tensor, scale: float, without: Pairs | None, classes: Any) -> Any:
@@ -177,7 +170,7 @@ def log_sums(
     store: Float[Tensor, "n d"],
     scale: float,
     without: Pairs | None = None,
-    classes: tuple[Int[Tensor, " b"], Int[Tensor, " n"]] | None = None,
+    classes: Classes | None = None,
 ) -> tuple[Float[Tensor, " b"], ...]:
     """``log sum_j exp(scale q_i · k_j)`` over all of a store; with classes also over those of one's own class.
 

@@ -15,7 +15,7 @@ from ...bounds import Natural
 from ...classifiers.base import Classifier
 from ...classifiers.known_pictures import KnownPictures
 from ...errors import DataError
-from ...evaluation.report import look_at
+from ...evaluation.figures import look_at
 from ...pictures.object_masks import MaskSource
 from ...pictures.samples import Sample, Samples, load_samples, some
 from ...printable import printable
@@ -25,7 +25,7 @@ from ...storage.features import FeatureStore
 from ..pages import between, parted
 from ..study import Findings, beside
 from . import figures  # noqa: F401  (registers them)
-from .contract import CHECKS, ENDS, Contract, Figure, Limit, Material
+from .contract import CHECKS, ENDS, Contract, Figure, Material
 
 MOST_SHOWN = 50
 
@@ -174,39 +174,16 @@ def with_known(classifier: Classifier, train: Any, store: FeatureStore | None, p
 
 
 def _told(material: Material, contract: Contract, found: Mapping[str, Figure]) -> dict[str, Any]:
-    rows = [_row(name, contract.limits[name], figure) for name, figure in found.items()]
+    rows = [contract.limits[name].row(name, figure) for name, figure in found.items()]
     details = {name: None if name not in found else found[name].detail for name in ("group_gap", "copies", "one_place")}
     broken = [row for row in rows if row["broken"]]
     return {
-        "audit": "fail" if broken else "pass",
-        "sentence": _sentence(rows, len(material.items)),
-        "n": len(material.items),
-        "figures": rows,
-        "groups": details["group_gap"],
-        "copies": details["copies"],
-        "place": details["one_place"],
-        "contract": contract.source,
+        "audit": "fail" if broken else "pass", "sentence": _sentence(rows, len(material.items)),
+        "n": len(material.items), "figures": rows, "groups": details["group_gap"], "copies": details["copies"],
+        "place": details["one_place"], "contract": contract.source,
         "settings": {"n_explained": material.n_explained, "seed": material.seed},
-        "model": material.classifier.provenance(),
-        **beside(material.progress),
-    }
-
-
-def _row(name: str, limit: Limit, figure: Figure) -> dict[str, Any]:
-    return {
-        "name": name,
-        "title": CHECKS[name].title,
-        "state": limit.state(figure),
-        "broken": limit.broken(figure),
-        "value": None if figure.value is None else round(figure.value, 4),
-        "interval": None if figure.interval is None else [round(end, 4) for end in figure.interval],
-        "n": figure.n,
-        "judged": limit.judged(figure),
-        "judged_by": limit.said(figure),
-        "limit": limit.to_json(),
-        "asked": limit.told,
-        "meaning": figure.meaning,
-    }
+        "model": material.classifier.provenance(), **beside(material.progress),
+    }  # fmt: skip
 
 
 def _sentence(rows: list[dict[str, Any]], n: int) -> str:

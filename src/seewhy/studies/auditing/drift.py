@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 from ...classifiers.base import Classifier
 from ...classifiers.known_pictures import KnownPictures, compact
 from ...errors import DataError, InputError
-from ...evaluation.report import look_at
+from ...evaluation.figures import look_at
 from ...metrics.calibration import accuracy_interval
 from ...pictures.samples import Sample
 from ...progress import Progress

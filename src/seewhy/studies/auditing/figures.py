@@ -13,12 +13,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ...classifiers.base import Classifier
-from ...descriptions.base import Descriptions, WordBank
-from ...descriptions.controls import random_words
+from ...descriptions.base import Descriptions, WordBank, random_words
 from ...errors import DataError
-from ...evaluation.copies import find_copies
-from ...evaluation.trust import trust_figures
-from ...evidence.agreement import IN_PART
+from ...evaluation.figures import find_copies, trust_figures
+from ...evidence.explain import IN_PART
 from ...explanation.verdict import Missing
 from ...heads.head import Projected
 from ...metrics.calibration import calibration_error, reliability
@@ -263,7 +261,7 @@ def _by_words(classifier: Classifier, material: Material) -> Float[Tensor, " n"]
     Limit("at_least", 0.5, required=False),
 )
 def agreement(material: Material, limit: Limit) -> Figure:
-    """Part of the cards whose kinds of evidence do not disagree (:data:`~seewhy.evidence.agreement.IN_PART`)."""
+    """Part of the cards whose kinds of evidence do not disagree (:data:`~seewhy.evidence.explain.IN_PART`)."""
     scores = [c.agreement.score for c in material.explained if c.agreement.score is not None]
     if not scores:
         cure = "Too little evidence of different kinds to compare. Fit on pictures, or give descriptions."

@@ -14,8 +14,9 @@ from torch.nn.functional import avg_pool2d
 
 from ...classifiers.known_pictures import compact
 from ...pictures.miniatures import Likeness, same_pictures, stacked
-from ...trust.gaussian import Gaussian
+from ...trust.groups import connected, links, numbered
 from ...trust.measure import trust_features
+from ...trust.strangeness import Gaussian
 
 FAR = 4.5
 """Robust standard deviations above the median from which a picture is a stranger: 3 of 972 groceries are; of pictures
@@ -54,8 +55,7 @@ def find_copies(
     splits: Sequence[str | None] = (),
 ) -> tuple[Copy, ...]:
     """Every pair of copies, the first of the data before the second; of more than two with the same bytes, each with
-    the first of its split, and the first of a split with those of the others.
-    """
+    the first of its split, and the first of a split with those of the others."""
     n = len(digests)
     n_own = n if n_own is None else n_own
     places: dict[str, list[int]] = defaultdict(list)
@@ -88,30 +88,16 @@ def _same(digests: Sequence[str], n_own: int, splits: Sequence[str | None]) -> l
 
 def joined(n: int, copies: Sequence[Copy], given: Sequence[str | None]) -> Int[Tensor, " n"]:
     """A number for each picture: copies, and those of one given group, have the same."""
-    number = list(range(n))
-
-    def root(i: int) -> int:
-        while number[i] != i:
-            number[i] = number[number[i]]
-            i = number[i]
-        return i
-
-    first: dict[str, int] = {}
-    pairs = [(first.setdefault(g, i), i) for i, g in enumerate(given) if g is not None]
-    for i, j in (*pairs, *((c.first, c.second) for c in copies if c.second < n)):
-        a, b = root(i), root(j)
-        number[max(a, b)] = min(a, b)
-    return torch.tensor([root(i) for i in range(n)]).unique(return_inverse=True)[1]
+    named = links(numbered([i if g is None else g for i, g in enumerate(given)]))
+    return connected(n, named, torch.tensor([(c.first, c.second) for c in copies if c.second < n]).long().view(-1, 2))
 
 
 def strangeness(
     pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], folds: Int[Tensor, " n"], n_classes: int
 ) -> Float[Tensor, " n"]:
-    """How far each picture lies from the nearest class, less from all, in robust standard deviations above the median.
-
-    The relative Mahalanobis distance (Ren et al. 2021, arXiv:2106.09022) by Gaussians that saw no picture of its fold,
-    as verdicts measure it; 0 throughout where there are too few pictures.
-    """
+    """How far each picture lies from the nearest class, less from all (relative Mahalanobis distance, Ren et al. 2021,
+    arXiv:2106.09022), by Gaussians that saw nothing of its fold, in robust standard deviations above the median; 0
+    where there are too few pictures."""
     if len(labels) < LEAST or len(labels.unique()) < 2:
         return torch.zeros(len(labels))
     features, found = trust_features(pooled), torch.zeros(len(labels))
@@ -135,13 +121,7 @@ class PixelFacts:
 
 
 def pixel_facts(pixels: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> PixelFacts:
-    """Measure the view that the encoder sees.
-
-    Example:
-        >>> facts = pixel_facts(np.full((32, 32, 3), 20, np.uint8), (640, 480))
-        >>> round(facts.high, 3), facts.spread
-        (0.078, 0.0)
-    """
+    """Measure the view that the encoder sees."""
     grey = torch.from_numpy(pixels @ np.array([0.299, 0.587, 0.114], np.float32))[None, None].float() / 255
     low, high = np.quantile(grey.numpy(), (0.05, 0.95))
     return PixelFacts(size, float(low), float(high), round(float(grey.std(correction=0)), 6), _blur(grey))

@@ -98,18 +98,8 @@ def odds(scores: HeldOutScores) -> LabelIssues:
     A picture's odds are what its label gets, as a part of what the likeliest other class gets. They are held against
     what the label's class gets on average, as a part of the likeliest, from pictures that bear other labels: a label
     drawn without looking would have as much. With ``u`` for this average, doubt is ``u / (u + odds)``, and what
-    reaches one half is flagged.
-
-    Classes that look alike share what a head gives, and a wrong label gets next to nothing; how much that is depends
-    on the number of classes, on how sure the head is, and on how many labels are wrong, and is measured by ``u``. So
-    there is nothing to set. A fixed limit on the odds (20) did well only with many classes and few wrong labels. The
-    rule was chosen on training pictures only; benchmarks/label_errors.py and docs/check.md have the figures on others.
-
-    Example:
-        >>> p = torch.tensor([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.8, 0.2]])
-        >>> labels = torch.tensor([0, 0, 1, 1])
-        >>> odds(HeldOutScores(p, labels, p, torch.arange(4), torch.ones(4).bool())).flagged.tolist()
-        [False, False, False, True]
+    reaches one half is flagged. There is nothing to set: ``u`` measures what classes that look alike share, which a
+    fixed limit (20) did not. Chosen on training pictures only; docs/check.md has the figures on others.
     """
     p, labels, judged = scores.probabilities, scores.labels, scores.judged
     proposed, rival = _rival(p, labels)
@@ -124,17 +114,9 @@ def odds(scores: HeldOutScores) -> LabelIssues:
 def confident(scores: HeldOutScores) -> LabelIssues:
     """Confident learning: off the diagonal of the confident joint (Northcutt et al. 2021, arXiv:1911.00068, 3.1).
 
-    A picture counts for class ``j`` where ``p_j ≥ t_j``, the mean of ``p_j`` over the pictures labelled ``j``; of
-    several such classes, for the likeliest (equation 2). It is flagged where that is not its label. In order of
-    ``1 − p_label``, the authors' self-confidence. Their library, which prunes by the joint in other ways too, is
-    behind :func:`cleanlab`.
-
-    Example:
-        >>> p = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.2, 0.8], [0.1, 0.9], [0.9, 0.1]])
-        >>> labels = torch.tensor([0, 0, 1, 1, 1])
-        >>> scores = HeldOutScores(p, labels, p, torch.arange(5), torch.ones(5, dtype=torch.bool))
-        >>> confident(scores).flagged.tolist()
-        [False, False, False, False, True]
+    A picture counts for the likeliest class ``j`` with ``p_j ≥ t_j``, the mean of ``p_j`` over the pictures labelled
+    ``j`` (equation 2), and is flagged where that is not its label; in order of ``1 − p_label``. The authors'
+    library, which prunes by the joint in other ways too, is behind :func:`cleanlab`.
     """
     p, labels = scores.probabilities, scores.labels
     counted = p.double() >= scores.thresholds() - 1e-9
@@ -164,9 +146,9 @@ def cleanlab(scores: HeldOutScores) -> LabelIssues:
 def neighbours(scores: HeldOutScores, k: int = 10) -> LabelIssues:
     """The label against the votes of the nearest pictures; nothing is fitted (Zhu et al. 2022, arXiv:2110.06283, 4.1).
 
-    Flagged where most of the ``k`` nearest pictures that are no copies bear another label, the same one. In order of
-    the part of the votes, each as heavy as its cosine, that the label does not have. The paper (SimiFeat-V) repeats
-    this over random crops and takes soft labels; here features were looked at once. ``k = 10`` is the paper's.
+    Flagged where most of the ``k`` (10 in the paper) nearest pictures that are no copies bear one other label; in
+    order of the part of the votes, each as heavy as its cosine, that the label does not have. The paper (SimiFeat-V)
+    repeats this over random crops and takes soft labels; here features were looked at once.
     """
     x, labels, n_classes = scores.features, scores.labels, scores.probabilities.shape[1]
     votes = torch.zeros(len(x), n_classes)

@@ -31,8 +31,7 @@ from ....training.batches import Batch, TrainingData
 from ....training.loop import Training, train
 from ....training.task import Task
 from ...network_recipe import NetworkRecipe
-from .network import ProtoPNetNetwork, PrototypeLayer, Pushed, similarity
-from .prototypes import measure_prototypes, prototype_bank
+from .network import ProtoPNetNetwork, PrototypeLayer, Pushed, measure_prototypes, prototype_bank, similarity
 
 GENTLE = 0.3
 """What the add-on layers' first weights are multiplied by, so that the sigmoid starts in its middle."""
@@ -110,7 +109,10 @@ class ProtoPNet(NetworkRecipe):
             after = training_accuracy(smallest_distances(layer, maps), weight, maps.labels)
             weight = self._last(layer, weight, owner, maps, self.last_steps, progress)
             rounds.append({"before_push": before, "after_push": after})
-        keep = self._kept(layer, maps, owner)
+        keep = torch.ones(len(owner), dtype=torch.bool)
+        if self.prune_k:
+            nearest = smallest_distances(layer, maps)
+            keep = kept(nearest, maps.labels[: maps.n], owner, self.prune_k, self.prune_threshold)
         if not keep.all():
             progress.note(f"{int((~keep).sum())} of {len(keep)} prototypes were pruned")
             with torch.no_grad():
@@ -156,21 +158,13 @@ class ProtoPNet(NetworkRecipe):
             return weight
         distances, labels = smallest_distances(layer, maps), maps.labels[: maps.n]
         task = _Scored(nn.Identity(), nn.Parameter(weight.clone()), owner, Weights(0.0, 0.0, self.l1))
-        data, how = (
-            TrainingData(len(labels), {"maps": distances, "labels": labels}),
-            self._training(n_steps, self.last_lr, 0),
-        )
-        train(task, data, how, progress=progress)
+        data = TrainingData(len(labels), {"maps": distances, "labels": labels})
+        train(task, data, self._training(n_steps, self.last_lr, 0), progress=progress)
         return task.weight.detach()
 
     def _training(self, n_steps: int, lr: float, number: int) -> Training:
         seed = self.seed * 100 + number
         return Training(n_steps, self.batch_size, lr=lr, weight_decay=0, schedule="constant", seed=seed)
-
-    def _kept(self, layer: PrototypeLayer, maps: Maps, owner: Int[Tensor, " p"]) -> Tensor:
-        if self.prune_k == 0:
-            return torch.ones(len(owner), dtype=torch.bool)
-        return kept(smallest_distances(layer, maps), maps.labels[: maps.n], owner, self.prune_k, self.prune_threshold)
 
     def _classifier(
         self, network: ProtoPNetNetwork, weight: Float[Tensor, "k p"], pictures: EncodedSet, bank: PatchBank
@@ -196,22 +190,16 @@ def training_accuracy(
 
 @dataclass(frozen=True)
 class Maps:
-    """What is trained on."""
+    """What is trained on: the maps of ``n`` pictures, then those of their crops."""
 
     grids: Float[Tensor, "m c h w"]
     labels: Int[Tensor, " m"]
     n: int
 
-    def parts(self, size: int = 256) -> Iterator[tuple[int, Float[Tensor, "b c h w"]]]:
-        """The pictures themselves, a few at a time, with the position of the first."""
-        for start in range(0, self.n, size):
-            yield start, self.grids[start : min(start + size, self.n)].float()
-
 
 def first_weight(owner: Int[Tensor, " p"], n_classes: int) -> Float[Tensor, "k p"]:
     """1 for the own class, -0.5 for the others (paper, section 2.2)."""
-    own = owner == torch.arange(n_classes)[:, None]
-    return torch.where(own, 1.0, -0.5)
+    return torch.where(owner == torch.arange(n_classes)[:, None], 1.0, -0.5)
 
 
 def terms(
@@ -258,15 +246,14 @@ def start_at_patches(layer: PrototypeLayer, owner: Int[Tensor, " p"], maps: Maps
     drawn = torch.Generator().manual_seed(seed)
     for label in owner.unique().tolist():
         cells = layer.embed(maps.grids[: maps.n][maps.labels[: maps.n] == label].float()).permute(0, 2, 3, 1)
-        mine = (owner == label).nonzero()[:, 0]
-        cells = cells.flatten(0, 2)
+        mine, cells = (owner == label).nonzero()[:, 0], cells.flatten(0, 2)
         layer.prototypes[mine] = cells[torch.randint(len(cells), (len(mine),), generator=drawn)]
 
 
 class _Scored(Task):
     """Layers between feature maps and distances to prototypes, and the last layer: what of them is free learns."""
 
-    needs: ClassVar[tuple[str, ...]] = ("maps", "labels")
+    needs = ("maps", "labels")
 
     def __init__(self, layer: nn.Module, weight: Tensor, owner: Int[Tensor, " p"], weights: Weights) -> None:
         super().__init__()
@@ -321,7 +308,7 @@ def _in_turn(distances: Float[Tensor, "p q"]) -> Iterator[tuple[int, int]]:
 @torch.no_grad()
 def smallest_distances(layer: PrototypeLayer, maps: Maps) -> Float[Tensor, "n p"]:
     """Of every picture to every prototype."""
-    return torch.cat([layer(grids) for _, grids in maps.parts()])
+    return torch.cat([layer(grids.float()) for grids in maps.grids[: maps.n].split(256)])
 
 
 def kept(

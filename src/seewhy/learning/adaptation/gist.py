@@ -1,0 +1,448 @@
+"""GIST (Lewis et al. 2023, arXiv 2307.11315): tuned on texts about each picture, then a linear classifier."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from ...bounds import Bound, Count, Natural
+from ...classifiers import classifiers
+from ...classifiers.encoded_set import EncodedSet
+from ...classifiers.fitting import Fitting, Outcome
+from ...classifiers.linear.jitter import crops_by_name
+from ...classifiers.linear.recipe import Linear
+from ...classifiers.network import Network
+from ...descriptions.base import Descriptions
+from ...encoders.base import Encoder, TextTower, Tokenised, TrainableText
+from ...encoders.engines import Engine
+from ...encoders.split import freeze, weights_digest
+from ...encoders.stream import Encoded, EncodeRequest, encode_stream, encode_texts
+from ...encoders.text_tokens import ClipText
+from ...errors import InputError
+from ...language.matching import Caption, Match, Matcher, of_pictures, say, specificity
+from ...pictures.samples import Sample
+from ...progress import Progress
+from ...storage.features import FeatureStore
+from ...training.augmentation import TrainingPictures
+from ...training.batches import Column, TrainingData
+from ...training.loop import Schedule, Trained, Training, train
+from ...types import Crop
+from ..contrast import Contrast
+from ..encoders.towers import TunedTowers, trainable
+from ..network_recipe import NetworkRecipe
+from ..objectives.contrastive import SameLabel
+from ..objectives.pairs import GIST as Objective
+from ..regions import Still
+from ..retrieval import recall
+
+Form = Literal["image", "towers"]
+"""Only the pictures' half is trained, or both are."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pictures as kept features, and the texts of each."""
+
+    views: list[Float[Tensor, "v d"]]
+    vectors: Float[Tensor, "m d"]
+    pairs: Int[Tensor, "n 2"]
+    labels: Int[Tensor, " p"]
+
+
+@dataclass(frozen=True)
+class PicturePairs:
+    """Pictures that are read anew for every batch, and the texts of each."""
+
+    pixels: Column
+    texts: tuple[str, ...]
+    vectors: Float[Tensor, "m d"]
+    pairs: Int[Tensor, "n 2"]
+    labels: Int[Tensor, " p"]
+
+
+class Turns(nn.Module):
+    """A layer behind each frozen tower, at first the identity, so that training begins where the encoder was."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.image, self.text = (nn.Linear(width, width, bias=False) for _ in "it")
+        for layer in (self.image, self.text):
+            nn.init.eye_(layer.weight)
+
+    def grown(self, on: Encoder) -> Encoder:
+        """The encoder with both layers behind it; it looks by the same engine."""
+        head, digest = Turned(on.head, on.text, self.image).eval(), weights_digest(self.delta(on), on.fingerprint)
+        text = PlacedText(on.text, self.text)
+        return _among_texts(on, lambda: on.trunk, head, lambda: text, digest, lambda: on.engine)
+
+    def delta(self, on: Encoder) -> dict[str, Tensor]:
+        """Both layers' weights."""
+        return {name: tensor.detach() for name, tensor in self.state_dict().items()}
+
+
+class Turned(nn.Module):
+    """Head of the grown encoder: features → the turned space, not of unit length."""
+
+    def __init__(self, head: nn.Module, tower: TextTower, turn: nn.Linear) -> None:
+        super().__init__()
+        self.head, self.tower, self.turn = head, tower, turn
+
+    def forward(self, features: Tensor) -> Float[Tensor, "b d"]:
+        turned: Tensor = self.turn(self.tower.project(self.head(features)))
+        return turned
+
+
+def _among_texts(
+    on: Encoder,
+    trunk: Callable[[], nn.Module],
+    head: nn.Module,
+    text: Callable[[], TextTower],
+    fingerprint: str,
+    engine: str | Callable[[], Engine],
+) -> Encoder:
+    """An encoder as ``on``, whose head ends in the space of the texts: the linear classifier stands there."""
+    return Encoder(
+        name=on.name,
+        transform=on.transform,
+        trunk=trunk,
+        head=head,
+        layout=on.layout,
+        fingerprint=fingerprint,
+        text=text,
+        module=lambda: nn.Sequential(trunk(), head),
+        engine=engine,
+    )
+
+
+class PlacedText:
+    """The words half of a grown encoder; pictures come out of its head in the space of the sentences."""
+
+    def __init__(self, tower: TextTower, turn: nn.Linear | None = None) -> None:
+        self.tower, self.turn = tower, turn
+        self.logit_scale, self.templates, own = tower.logit_scale, tower.templates, tower.fingerprint
+        self.fingerprint = own if turn is None else weights_digest({"turn": turn.weight}, own)
+
+    @torch.no_grad()
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        vectors = self.tower.encode_text(texts)
+        return vectors if self.turn is None else normalize(self.turn(vectors), dim=1)
+
+    def project(self, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        return pooled
+
+
+def tune(
+    turns: Turns,
+    pairs: Pairs,
+    objective: Objective,
+    how: Training,
+    checkpoint: tuple[Path, str] | None = None,
+    progress: Progress | None = None,
+) -> Trained:
+    """Train both layers in place; of each picture in a batch a view is drawn."""
+    of, text = pairs.pairs.T
+
+    def drawn(index: list[int], draw: torch.Generator) -> Tensor:
+        views = [pairs.views[i] for i in of[index].tolist()]
+        return torch.stack([v[int(torch.randint(len(v), (), generator=draw))] for v in views])
+
+    columns = {"image": drawn, "text": lambda index, _: pairs.vectors[text[index]], "labels": pairs.labels[of]}
+    turns.requires_grad_(True)
+    task = Contrast(turns.image, turns.text, objective, column="image", labels=True)
+    return train(task, TrainingData(len(of), columns), how, checkpoint=checkpoint, progress=progress)
+
+
+@torch.no_grad()
+def measure(turns: Turns, pairs: Pairs) -> float:
+    """Part of the pictures tuned on that are nearest to their own first text, among the first texts of all."""
+    image = turns.image(torch.stack([v[0] for v in pairs.views]))
+    return round(recall(image, turns.text(pairs.vectors)[first_texts(pairs.pairs)]), 4)
+
+
+def first_texts(pairs: Int[Tensor, "n 2"]) -> Int[Tensor, " p"]:
+    """Which text is the first of each picture.
+
+    >>> first_texts(torch.tensor([[0, 3], [0, 1], [1, 2]])).tolist()
+    [3, 2]
+    """
+    n = int(pairs[:, 0].max()) + 1
+    return pairs[[int((pairs[:, 0] == i).nonzero()[0]) for i in range(n)], 1]
+
+
+def grown(towers: TunedTowers, on: Encoder) -> Encoder:
+    """An encoder of trained copies, whose pooled vectors lie in the space of the texts."""
+    trunk, head, projection = towers.image_parts()
+    if not isinstance(projection, nn.Identity):  # or else a head that is a mean over space stays one
+        head = nn.Sequential(head, projection).eval()
+    tensors, tower = towers.delta(on), trainable(on)
+
+    def text() -> TextTower:
+        if towers.words is None:
+            return PlacedText(tower)
+        own = {name: tensor for name, tensor in tensors.items() if name.startswith("words.")}
+        digest = weights_digest(own, tower.fingerprint)
+        return ClipText(digest, tower.logit_scale, towers.words, tower.tokens, templates=tower.templates)
+
+    return _among_texts(on, lambda: trunk, head, text, weights_digest(tensors, on.fingerprint), on.engine_asked)
+
+
+class DistinctTexts(nn.Module):
+    """Numbers of texts → their vectors; what a batch has several times is read once."""
+
+    def __init__(self, words: nn.Module, tokens: Callable[[list[str]], Tokenised], texts: tuple[str, ...]) -> None:
+        super().__init__()
+        self.words, self.tokens, self.texts = words, tokens, texts
+
+    def forward(self, index: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
+        distinct, place = index.unique(return_inverse=True)
+        tokens = self.tokens([self.texts[i] for i in distinct.tolist()])
+        vectors: Tensor = self.words(*(t.to(index.device) for t in tokens))
+        return vectors[place]
+
+
+def tune_towers(
+    towers: TunedTowers,
+    tower: TrainableText,
+    pairs: PicturePairs,
+    objective: Objective,
+    how: Training,
+    checkpoint: tuple[Path, str] | None = None,
+    progress: Progress | None = None,
+) -> Trained:
+    """Train the copies in place; batch normalisation and dropout are held as in evaluation."""
+    of, row = pairs.pairs.T
+    image = Still(nn.Sequential(*towers.image_parts()), learns=True)
+    text: nn.Module = nn.Identity()
+    if towers.words is not None:
+        text = Still(DistinctTexts(towers.words, tower.tokens, pairs.texts), learns=True)
+    said = pairs.vectors[row] if towers.words is None else row
+    data = TrainingData(len(of), {"pixels": pairs.pixels, "text": said, "labels": pairs.labels[of]})
+    return train(Contrast(image, text, objective, labels=True), data, how, checkpoint=checkpoint, progress=progress)
+
+
+@dataclass(frozen=True, eq=False)
+class GISTNetwork(Network):
+    """Two layers behind the towers, or the towers themselves."""
+
+    where: ClassVar[str] = "grad_cam"
+
+    on: Encoder
+    trained: Turns | TunedTowers
+
+    @property
+    def base(self) -> Encoder:
+        return self.on
+
+    def encoder(self) -> Encoder:
+        own = self.trained
+        return own.grown(self.on) if isinstance(own, Turns) else grown(own, self.on)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self.trained.delta(self.on)
+
+    def facts(self) -> dict[str, Any]:
+        own = self.trained
+        if isinstance(own, Turns):
+            return {"train": "layers", "width": own.image.in_features}
+        return {"train": own.form}
+
+    @classmethod
+    def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        form = facts.get("train", "layers")
+        if form == "layers":
+            turns = Turns(int(facts["width"]))
+            turns.load_state_dict(dict(tensors))
+            freeze(turns)
+            return cls(base, turns)
+        if form not in get_args(Form):
+            raise ValueError(f"gist trained {form!r}")
+        return cls(base, TunedTowers.restored(base, {"form": form}, tensors))
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is tuned on, and the means for it; ``pairs`` are places among the chosen, and texts."""
+
+    fitting: Fitting
+    pictures: EncodedSet
+    chosen: list[int]
+    texts: tuple[str, ...]
+    vectors: Float[Tensor, "m d"]
+    joint: list[Float[Tensor, "v d"]]
+    pairs: Int[Tensor, "n 2"]
+    checkpoint: tuple[Path, str] | None
+
+
+Tuned = tuple[GISTNetwork, Encoder, EncodedSet, dict[str, Any]]
+"""The network, the encoder that it makes, the pictures as that sees them, and figures of the tuning."""
+
+
+@classifiers.register
+@dataclass(frozen=True)
+class GIST(NetworkRecipe):
+    """Texts of a class are matched to its pictures; pictures and texts are drawn together; a linear layer decides.
+
+    1. Each training picture gets those of its class's texts that fit it best
+       (:func:`seewhy.language.matching.match_pictures`), or the texts of a file that was written before.
+    2. ``"{class}: {text}"`` of the first ``n_captions`` of them are its pairs.
+    3. Image and text vectors are tuned by :class:`seewhy.learning.objectives.pairs.GIST` on batches of pairs.
+    4. A linear classifier is fitted on the tuned features, not of unit length.
+
+    By default both towers stay frozen and one linear layer on each side is trained on kept features: seconds on a CPU.
+    ``train="towers"`` is the authors' form: all weights of copies of both towers; ``"image"`` holds the texts' tower.
+
+    Args:
+        train: ``"layers"``, ``"image"`` or ``"towers"``.
+        n_captions: texts a picture that are trained on; the authors' examples have 4.
+        top: texts matched to a picture; the authors' 5.
+        same_class: what other pairs of one class in a batch are; ``"negative"`` is the authors'.
+        n_steps: batches; the authors' examples train towers for 40 epochs.
+        batch_size: pairs; left out, 64 for layers and the authors' 20 for towers.
+        lr: left out, 3e-4 for layers, at its highest; for towers throughout, the authors' 1e-6 for a CLIP, and 1e-4 for
+            the embedded encoder, whose halves were never trained together (found on held-out groceries).
+        weight_decay: the authors' 1e-3.
+        n_crops: crops a picture, seen beside itself, for the linear classifier and for layers.
+    """
+
+    name: ClassVar[str] = "gist"
+    paper: ClassVar[str] = "Lewis et al. 2023, arXiv:2307.11315"
+    needs: ClassVar[str] = "pictures in classes, and texts of the classes or of the pictures"
+    network: ClassVar[type[Network] | None] = GISTNetwork
+    takes: ClassVar = ("descriptions", "captions", "checkpoint")
+    small: ClassVar = {"n_captions": 1, "n_steps": 2, "batch_size": 4, "n_crops": 1}
+
+    train: Literal["layers", "image", "towers"] = "layers"
+    n_captions: Count = 4
+    top: int = 5
+    same_class: SameLabel = "negative"
+    n_steps: Count = 300
+    batch_size: Annotated[int, Bound(2)] | None = None
+    lr: float | None = None
+    weight_decay: float = 1e-3
+    n_crops: Natural = 3
+    n_bank: int = 1000
+
+    def check(self) -> None:
+        if self.n_captions > self.top:
+            raise InputError(
+                f"gist was given n_captions={self.n_captions}, top={self.top}. Captions from 1 to top were expected. "
+                "Change them."
+            )
+
+    def learn(self, fitting: Fitting) -> Outcome:
+        encoder = fitting.encoder
+        if fitting.descriptions is None and fitting.captions is None:
+            raise InputError(
+                "gist was given no texts. Texts of each class (--descriptions) or of each picture (--captions) were "
+                "expected. Write some, for example with: seewhy describe write"
+            )
+        if self.train != "layers":
+            trainable(encoder, "layers")  # refused before anything is looked at
+        pictures = fitting.look(views=self._views) if self.train == "layers" else fitting.look()
+        chosen = pictures.trained
+        captions = self._captions(fitting, pictures, chosen)
+        labels = [pictures.items[i].label for i in chosen]
+        specific = specificity(replace(c, label=label) for c, label in zip(captions, labels, strict=True))
+        fitting.progress.note(f"texts of pictures: {say(specific)}")
+        facts = [(pictures.encoded[i].digest, c.texts) for i, c in zip(chosen, captions, strict=True)]
+        seal = json.dumps([self.parameters(), encoder.fingerprint, facts])
+        places: dict[str, int] = {}
+        pairs = [
+            (i, places.setdefault(f"{label.replace('_', ' ')}: {text}", len(places)))
+            for i, (label, caption) in enumerate(zip(labels, captions, strict=True))
+            for text in caption.texts[: self.n_captions]
+        ]
+        vectors = encode_texts(encoder, list(places), fitting.store)
+        with torch.no_grad():
+            joint = [encoder.text.project(pictures.encoded[i].pooled) for i in chosen]
+        rows = torch.tensor(pairs)
+        lesson = Lesson(fitting, pictures, chosen, tuple(places), vectors, joint, rows, fitting.sealed(seal))
+        tuned = self._tune_layers(lesson) if self.train == "layers" else self._tune_towers(lesson, self.train)
+        network, now, pictures, figures = tuned
+        probe = Linear(n_crops=self.n_crops, power=1.0, l2=False, held_out=self.held_out, seed=self.seed)
+        # Without folds: the network was tuned on all but those held out.
+        found = probe.learn_seen(now, replace(pictures, folds=None))
+        made = replace(found.classifier, recipe=self.name, parameters=self.parameters(), network=network)
+        own = {"texts": specific, **figures, "texts_by": sorted({c.model for c in captions})}
+        return replace(found, classifier=made, figures={**found.figures, **own})
+
+    def _training(self, batch_size: int, lr: float, schedule: Schedule) -> Training:
+        """With what was left out."""
+        return Training(
+            self.n_steps,
+            batch_size if self.batch_size is None else self.batch_size,
+            lr=lr if self.lr is None else self.lr,
+            weight_decay=self.weight_decay,
+            schedule=schedule,
+            seed=self.seed,
+        )
+
+    def _views(self, sample: Sample) -> Sequence[Crop | None]:
+        return crops_by_name(sample.image, self.n_crops, self.seed)
+
+    def _captions(self, fitting: Fitting, pictures: EncodedSet, chosen: Sequence[int]) -> Sequence[Caption]:
+        """Of the pictures to tune on: those given, or those matched now."""
+        if fitting.captions is not None:
+            digests = [pictures.encoded[i].digest for i in chosen]
+            return of_pictures(fitting.captions, digests, [str(pictures.items[i].image) for i in chosen])
+        assert isinstance(fitting.descriptions, Descriptions)
+        matcher = Matcher(fitting.encoder, fitting.descriptions, Match(self.top), fitting.store)
+        return [matcher.match(pictures.items[i], pictures.encoded[i]) for i in chosen]
+
+    def _tune_layers(self, lesson: Lesson) -> Tuned:
+        """Both layers, on kept features."""
+        on, pictures, turns = lesson.fitting.encoder, lesson.pictures, Turns(lesson.vectors.shape[1])
+        pairs = Pairs(lesson.joint, lesson.vectors, lesson.pairs, pictures.labels[lesson.chosen])
+        before, how = measure(turns, pairs), self._training(64, 3e-4, "one_cycle")
+        objective = Objective(on.text.logit_scale, self.same_class)
+        done = tune(turns, pairs, objective, how, lesson.checkpoint, lesson.fitting.progress)
+        figures = {"recall_before": before, "recall": measure(turns, pairs), "loss": done.loss}
+        with torch.no_grad():
+            encoded = [replace(s, pooled=turns.image(on.text.project(s.pooled))) for s in pictures.encoded]
+        network = GISTNetwork(on, turns)
+        return network, network.encoder(), replace(pictures, encoded=encoded), figures
+
+    def _tune_towers(self, lesson: Lesson, train: Form) -> Tuned:
+        """Copies of the towers, on pictures that are read anew; then all pictures are looked at through them."""
+        base, pictures, chosen = lesson.fitting.encoder, lesson.pictures, lesson.chosen
+        store, progress = lesson.fitting.store, lesson.fitting.progress
+        tower, towers = trainable(base), TunedTowers.before(base, train)
+        first = first_texts(lesson.pairs)
+        before = round(recall(torch.cat(lesson.joint), lesson.vectors[first]), 4)
+        sources = [pictures.items[chosen[place]].source for place in lesson.pairs[:, 0].tolist()]
+        read = TrainingPictures(base, sources, None, progress)
+        pairs = PicturePairs(read, lesson.texts, lesson.vectors, lesson.pairs, pictures.labels[chosen])
+        how, objective = self._training(20, tower.tuning_lr, "constant"), Objective(tower.logit_scale, self.same_class)
+        n = sum(p.numel() for p in towers.parameters())
+        progress.note(f"training {n:,} weights: {16 * n / 1e9:.1f} GB, and what a batch leaves in the trunk")
+        done = tune_towers(towers, tower, pairs, objective, how, lesson.checkpoint, progress)
+        network = GISTNetwork(base, towers)
+        now = network.encoder()
+        again = self._look_again(now, pictures, store, progress)
+        places = [place for place, i in enumerate(chosen) if i in again]
+        image = torch.stack([again[chosen[place]].pooled[0] for place in places])
+        after = round(recall(image, encode_texts(now, list(lesson.texts), store)[first[places]]), 4)
+        figures = {"recall_before": before, "recall": after, "loss": done.loss}
+        readable = replace(pictures.subset(list(again)), encoded=list(again.values()))
+        return network, now, readable, figures
+
+    def _look_again(
+        self, now: Encoder, pictures: EncodedSet, store: FeatureStore | None, progress: Progress
+    ) -> dict[int, Encoded]:
+        """Positions of pictures → what the grown encoder sees of them, without those that can no longer be read."""
+
+        def views_of(index: int) -> Sequence[Crop | None]:
+            measured_only = pictures.validation and bool(pictures.held[index])
+            return (None,) if measured_only else self._views(pictures.items[index])
+
+        sources = [s.source for s in pictures.items]
+        stream = encode_stream(now, sources, store=store, request=EncodeRequest(views=views_of))
+        return dict(progress.results(range(len(pictures.items)), stream, "Looking again"))

@@ -1,1 +1,0 @@
-"""GIST: fine-tuning on pictures with generated texts."""

@@ -1,0 +1,228 @@
+"""GPT4Image (Ding et al. 2023, arXiv 2306.00693): a classifier that also learns from a text about each picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from ...bounds import Bound, OpenPart
+from ...classifiers import classifiers
+from ...classifiers.encoded_set import EncodedSet, with_logits
+from ...classifiers.fitting import Fitting, Outcome
+from ...classifiers.linear.recipe import Linear
+from ...classifiers.network import Network
+from ...encoders.base import Encoder, Layout
+from ...encoders.split import freeze
+from ...encoders.stream import encode_texts
+from ...errors import InputError
+from ...language.matching import Caption, of_pictures
+from ...seeded import seeded
+from ...training.batches import Batch, TrainingData
+from ...training.loop import Schedule, Training, mean_terms, train
+from ...training.task import classified
+from ..contrast import PairTask
+from ..network_recipe import NetworkRecipe
+from ..objectives.pairs import GPT4Image as Alignment
+from ..regions import Still
+from ..retrieval import recall
+from .backbone import (
+    Backbone,
+    BackboneNetwork,
+    Predictor,
+    encode_for,
+    new_predictor,
+    predictor_of,
+    sized,
+    training_columns,
+)
+
+Projection = Literal["mlp", "linear"]
+RESNET_STD = 1024**-0.5
+"""Of the projection's first weights behind a ResNet (authors)."""
+DEIT_STD = 0.02
+"""Of the same behind a transformer (authors)."""
+
+
+def projection(kind: Projection, width: int, text_width: int, *, convolutional: bool = True) -> nn.Sequential:
+    """The authors' layers between features and the space of the texts, with new weights from torch's random numbers."""
+    if kind == "linear":
+        layers = nn.Sequential(nn.Linear(width, text_width, bias=False))
+    else:
+        first = nn.Linear(width, 2 * text_width, bias=not convolutional)
+        normal = [nn.BatchNorm1d(2 * text_width)] if convolutional else []
+        layers = nn.Sequential(first, *normal, nn.ReLU(), nn.Linear(2 * text_width, text_width))
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=RESNET_STD if convolutional else DEIT_STD)
+    return layers
+
+
+class TunedNetwork(BackboneNetwork):
+    """A trained trunk and its pooling, as the encoder's own or a small network in their place."""
+
+    where: ClassVar[str] = "grad_cam"
+
+    def encoder(self) -> Encoder:
+        return self.grown(self.trunk, nn.Sequential(self.trunk, self.pool))
+
+
+class JointTask(PairTask):
+    """``CE + lam alignment`` on the same pooled vectors; which features find their own text in the batch is watched."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        beside: nn.Module,
+        alignment: Alignment,
+        label_smoothing: float = 0.0,
+        *,
+        still: bool = False,
+    ) -> None:
+        super().__init__(alignment, "pixels", "labels", "text")
+        predictor.requires_grad_(True)
+        network = nn.Sequential(predictor.trunk, predictor.pool)
+        self.network = Still(network, learns=True) if still else network
+        self.feature, self.weight, self.bias = predictor.feature, predictor.weight, predictor.bias
+        self.beside, self.lam = beside.requires_grad_(True), alignment.lam
+        self.label_smoothing = label_smoothing
+
+    def features(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        pooled = self.network(batch["pixels"])
+        scores = linear(self.feature(pooled), self.weight, self.bias)
+        return scores, self.beside(pooled), batch["text"]
+
+    def loss(self, features: tuple[Tensor, Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
+        scores, projected, text = features
+        told = classified(scores, batch["labels"], self.label_smoothing)
+        aligned, x, y = self.compared(projected, text, batch)
+        total = torch.stack([told["loss"], self.lam * aligned]).sum()
+        watched = {"right": told["right"], "ce": told["loss"], "text": aligned}
+        return {"loss": total, **watched, "recall": torch.tensor(recall(x, y))}
+
+
+@classifiers.register
+@dataclass(frozen=True)
+class GPT4Image(NetworkRecipe):
+    """A network is trained by its classes and, beside them, to place each picture near a text about that very picture.
+
+    ``L = CE(head(f), y) + lam align(projection(f), text)``, with the text's vector fixed; see
+    :class:`~seewhy.learning.objectives.pairs.GPT4Image`. When predicting, text and projection are gone and a
+    picture costs what it cost before. So the texts are no explanation of a decision, and the card shows none.
+
+    Args:
+        backbone: ``"encoder"`` tunes the encoder; ``"scratch"`` trains a small ResNet for small pictures.
+        form: of the alignment; the authors' ``"clip"``.
+        tau: temperature; left out, the authors' 0.2 for convolutional networks and 0.05 for transformers.
+        lam: weight of the alignment; the authors' 0.3. With 0 the texts change nothing.
+        projection: ``"mlp"`` (authors) or ``"linear"``.
+        label_smoothing: of the cross entropy; the authors' 0.1 for DeiT, 0 for ResNets.
+        size: side of the pictures in pixels; left out, the encoder's own.
+        n_steps: batches.
+        batch_size: pictures a batch.
+        lr: learning rate, at its highest.
+        encoder_lr: that of the encoder's weights, as a multiple.
+        weight_decay: the authors' 0.05 with AdamW.
+        schedule: see :class:`seewhy.training.loop.Training`; the authors' is a cosine.
+    """
+
+    name: ClassVar[str] = "gpt4image"
+    paper: ClassVar[str] = "Ding et al. 2023, arXiv:2306.00693"
+    needs: ClassVar[str] = "pictures in classes, and a text of each"
+    network: ClassVar[type[Network] | None] = TunedNetwork
+    takes: ClassVar = ("captions", "checkpoint")
+    small: ClassVar = {"n_steps": 2, "batch_size": 4}
+
+    backbone: Backbone = "encoder"
+    form: Literal["clip", "ctr", "byol"] = "clip"
+    tau: float | None = None
+    lam: float = 0.3
+    projection: Projection = "mlp"
+    label_smoothing: OpenPart = 0.0
+    size: Annotated[int, Bound(16)] | None = None
+    n_steps: int = 300
+    batch_size: Annotated[int, Bound(2)] = 32
+    lr: float = 1e-3
+    encoder_lr: float = 0.1
+    weight_decay: float = 0.05
+    schedule: Schedule = "cosine"
+    n_bank: int = 1000
+
+    def check(self) -> None:
+        Alignment(self.form, 0.2 if self.tau is None else self.tau, self.lam)
+
+    def learn(self, fitting: Fitting) -> Outcome:
+        encoder, progress = fitting.encoder, fitting.progress
+        if fitting.captions is None:
+            raise InputError(
+                "gpt4image was given no texts of pictures. A .jsonl with one for each was expected. Give it with "
+                "--captions, for example from: seewhy describe match"
+            )
+        base, scratch = sized(encoder, self.size), self.backbone == "scratch"
+        pictures = encode_for(fitting, base, self.backbone)
+        chosen = pictures.trained
+        digests = [pictures.digests[i] for i in chosen]
+        own = of_pictures(fitting.captions, digests, [str(pictures.items[i].image) for i in chosen])
+        texts = [caption.texts[0] for caption in own]
+        place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        vectors = encode_texts(encoder, [*place])[[place[text] for text in texts]]
+        predictor, beside = self._student(base, pictures, vectors.shape[1])
+        task = JointTask(predictor, beside, self._alignment(base), self.label_smoothing, still=not scratch)
+        data = TrainingData(len(chosen), {**training_columns(fitting, base, pictures), "text": vectors})
+        kept = fitting.sealed(json.dumps([self.parameters(), base.fingerprint, digests, texts]))
+        done = train(task, data, self._training, checkpoint=kept, progress=progress)
+        layout, settings = Layout() if scratch else base.layout, {"backbone": self.backbone, "size": self.size}
+        network = TunedNetwork(encoder, freeze(predictor.trunk), freeze(predictor.pool), layout, settings)
+        head = predictor.head()
+        held = with_logits(head, pictures.held_by(network.encoder(), progress)[1])
+        told = f"{len(chosen):,} of your pictures with a text each, {len(pictures.classes)} classes"
+        made = replace(self.classifier(network, pictures, head, held), trained_on=told)
+        return Outcome(made, pictures, steps_and_texts(done.history, own), keep=False)
+
+    def _alignment(self, base: Encoder) -> Alignment:
+        tokens = self.backbone == "encoder" and base.layout.kind == "tokens"
+        tau = (0.05 if tokens else 0.2) if self.tau is None else self.tau
+        return Alignment(self.form, tau, self.lam)
+
+    @property
+    def _training(self) -> Training:
+        slow = (("network.", self.encoder_lr),)
+        return Training(
+            self.n_steps,
+            self.batch_size,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            seed=self.seed,
+            warmup=max(1, self.n_steps // 50),
+            part_lr=slow if self.backbone == "encoder" else (),
+        )
+
+    def _student(self, base: Encoder, pictures: EncodedSet, text_width: int) -> tuple[Predictor, nn.Module]:
+        """The classifier, the encoder under a linear layer that is fitted first, and the projection at their start."""
+        scratch = self.backbone == "scratch"
+        with seeded(self.seed):
+            if scratch:
+                predictor = new_predictor(len(pictures.classes))
+            else:
+                probe = Linear(n_crops=0, seed=self.seed)
+                fitted = probe.learn_seen(base, replace(pictures, validation=True)).classifier
+                predictor = predictor_of(base, fitted.head)
+            convolutional = scratch or base.layout.kind != "tokens"
+            width = predictor.weight.shape[1]
+            return predictor, projection(self.projection, width, text_width, convolutional=convolutional)
+
+
+def steps_and_texts(history: Sequence[dict[str, float]], captions: Sequence[Caption]) -> dict[str, Any]:
+    """The first and the last steps, and whose texts they were; ``recall`` must rise, or the texts taught nothing."""
+    return {
+        "first_steps": mean_terms(history[:20]),
+        "last_steps": mean_terms(history[-20:]),
+        "texts_by": sorted({c.model for c in captions}),
+        "n_texts": len({c.texts[0] for c in captions}),
+    }

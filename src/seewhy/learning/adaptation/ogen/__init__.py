@@ -1,1 +1,0 @@
-"""OGEN: a prompt that also learns from features made for classes without pictures."""

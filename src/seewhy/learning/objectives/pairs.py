@@ -1,0 +1,448 @@
+"""Objectives over pictures with a text each: what a row of scores costs, and how much each direction counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+from torch.nn.functional import cross_entropy, logsigmoid, normalize
+
+from ...bounds import Bound, Count, Finite, NotNegative, OpenPart, Part, Positive, SomePart
+from . import objectives
+from .contrastive import (
+    LEAST,
+    Contrastive,
+    Costs,
+    Divided,
+    Fixed,
+    Learnt,
+    LearntScale,
+    Own,
+    RandomBoxes,
+    SameLabel,
+    Scale,
+    Scores,
+    Sides,
+    Temperature,
+)
+
+
+@objectives.register
+@dataclass(frozen=True)
+class CLIP(LearntScale):
+    """Each picture must find its own text among those of the batch, and each text its own picture.
+
+    ``s_ij = exp(theta) cos(image_i, text_j)``; ``loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2`` (section 2.3).
+    ``theta`` is learnt, and held between 0 and ``ln(max_scale)`` after each step, as open_clip does.
+
+    Equal to ``open_clip.loss.ClipLoss`` in loss and gradients, also over several processes. Two pairs with the same
+    text are wrong answers for one another, as there. A random start costs about ``ln(batch)``.
+
+    Example:
+        >>> round(float(CLIP(temperature=1.0)(torch.eye(2), torch.eye(2))), 4)  # log(1 + exp(-1))
+        0.3133
+    """
+
+    name: ClassVar[str] = "clip"
+    paper: ClassVar[str] = "Radford et al. 2021, arXiv:2103.00020"
+
+
+@objectives.register
+@dataclass(frozen=True)
+class SigLIP(Contrastive):
+    """Every picture beside every text is one question: do they belong together?
+
+    ``s_ij = exp(t) cos(image_i, text_j) + b``; ``loss = -1/n sum_ij log sigmoid(z_ij s_ij)``, where ``z`` is 1 for a
+    pair and -1 for all others (equation 1 and algorithm 1). ``t`` and ``b`` are learnt; ``exp(t)`` is held between 1
+    and ``max_scale``, as open_clip does, where the paper has no bound.
+
+    Equal to ``open_clip.loss.SigLipLoss`` in loss and gradients, also over several processes.
+
+    Args:
+        scale: of the cosines at first; the paper's 10.
+        bias: at first; the paper's -10, so that the many wrong pairs cost little at the start.
+        max_scale: of ``exp(t)``.
+
+    Example:
+        >>> round(float(SigLIP(scale=1.0, bias=0.0)(torch.eye(2), torch.eye(2))), 4)  # log(1 + exp(-1)) + log 2
+        1.0064
+    """
+
+    name: ClassVar[str] = "siglip"
+    paper: ClassVar[str] = "Zhai et al. 2023, arXiv:2303.15343"
+
+    scale: Scale = 10.0
+    bias: Finite = -10.0
+    max_scale: Scale = 100.0
+
+    def check(self) -> None:
+        if self.scale > self.max_scale:
+            raise self.refusal("scale", "max_scale", expected="A scale up to the largest was")
+
+    def state(self) -> Temperature:
+        return Learnt(self.scale, self.max_scale, self.bias)
+
+    def weights(self) -> tuple[float, float]:
+        return 1.0, 0.0
+
+    def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
+        together = torch.full_like(scores, -1.0).scatter(1, own[:, None], 1.0)
+        return -logsigmoid(together * scores).sum(1)
+
+
+@objectives.register
+@dataclass(frozen=True)
+class ALIGN(Contrastive):
+    """Each picture must find its own text and each text its own picture, and nobody is asked to be certain.
+
+    ``s_ij = cos(image_i, text_j) / sigma``; ``loss = mean_i CE(s_i·, q_i) + mean_j CE(s_·j, q_j)`` (equations 1 and 2),
+    where ``q_i`` is ``label_smoothing / n`` everywhere and what is left of 1 more at ``i``. ``sigma`` is learnt.
+
+    There is no code of the authors. Twice the loss of the port in transformers, which takes the mean of both
+    directions where the paper takes the sum: that is a factor of the learning rate.
+
+    Args:
+        temperature: ``sigma`` at first; the paper's 1.
+        label_smoothing: the paper's 0.1.
+
+    Example:
+        >>> round(float(ALIGN(label_smoothing=0.0)(torch.eye(2), torch.eye(2))), 4)  # 2 log(1 + exp(-1))
+        0.6265
+    """
+
+    name: ClassVar[str] = "align"
+    paper: ClassVar[str] = "Jia et al. 2021, arXiv:2102.05918"
+
+    temperature: Annotated[float, Bound(LEAST)] = 1.0
+    label_smoothing: OpenPart = 0.1
+
+    def state(self) -> Temperature:
+        return Divided(self.temperature)
+
+    def weights(self) -> tuple[float, float]:
+        return 1.0, 1.0
+
+    def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
+        return cross_entropy(scores, own, reduction="none", label_smoothing=self.label_smoothing)
+
+
+@objectives.register
+@dataclass(frozen=True)
+class ConVIRT(Contrastive):
+    """Each picture must find a sentence of its own report, and, which counts less, each sentence its picture.
+
+    ``s_ij = cos(image_i, text_j) / tau``; ``loss = lam mean_i CE(s_i·, i) + (1 - lam) mean_j CE(s_·j, j)`` (equations 2
+    to 4). Which sentence of a report is drawn anew at every step.
+
+    The authors published no training code; equal to ``NTXentLoss`` of the port that is used most. That port's text
+    side gets no gradient, and this one's does. Two reports that say the same ("no effusion") are wrong answers for one
+    another, as in the paper.
+
+    Args:
+        temperature: ``tau``, which is not learnt; the paper's 0.1.
+        lam: weight of pictures over sentences; the paper's 0.75.
+        spans: what is drawn of a report, ``"sentence"``, or ``"text"`` for the whole.
+
+    Example:
+        >>> round(float(ConVIRT(temperature=1.0)(torch.eye(2), torch.eye(2))), 4)  # log(1 + exp(-1))
+        0.3133
+    """
+
+    name: ClassVar[str] = "convirt"
+    paper: ClassVar[str] = "Zhang et al. 2020, arXiv:2010.00747"
+    needs: ClassVar[str] = "pictures with a report each"
+
+    temperature: Positive = 0.1
+    lam: Part = 0.75
+    spans: Literal["sentence", "text"] = "sentence"
+
+    def state(self) -> Temperature:
+        return Fixed(1 / self.temperature)
+
+    def weights(self) -> tuple[float, float]:
+        return self.lam, 1 - self.lam
+
+
+@objectives.register
+@dataclass(frozen=True)
+class MedCLIP(LearntScale):
+    """Pictures and texts are to be as near one another as what is found in them is alike.
+
+    ``s_ij = exp(theta) cos(image_i, text_j)``; ``q_i = softmax_j(l_i · m_j)``, with ``l`` the findings of pictures and
+    ``m`` those of texts, 1 present, -1 absent and 0 unsure or not mentioned; ``loss = (mean_i CE(s_i·, q_i) +
+    mean_j CE(s_·j, q_j)) / 2`` (section 3.3). Labels may be classes too: alike are then those of one class. Without
+    labels it is CLIP's objective, as in the authors' code.
+
+    Follows ``_soft_clip_loss`` of the authors' code, whose likeness is the plain product; the paper divides by the
+    lengths of ``l`` and ``m``, which leaves targets that are nearly even: ``targets`` shows them. Its second term, of
+    augmented texts, is left out. Pictures and texts need not be pairs: ``labels`` may be two, one of each side.
+
+    Args:
+        alike: ``"dot"`` as the code, or ``"cosine"`` as the paper.
+
+    Example:
+        >>> both = torch.tensor([[1, -1], [1, -1]])  # the same found twice: each text is half right for each picture
+        >>> round(float(MedCLIP(temperature=1.0)(torch.eye(2), torch.eye(2), both)), 4)  # log(1 + exp(-1)) + 1 / 2
+        0.8133
+    """
+
+    name: ClassVar[str] = "medclip"
+    paper: ClassVar[str] = "Wang et al. 2022, arXiv:2210.10163"
+    needs: ClassVar[str] = "pictures and texts, with findings or classes"
+    uses_labels: ClassVar[bool] = True
+
+    alike: Literal["dot", "cosine"] = "dot"
+
+    def targets(self, rows: Shaped[Tensor, "a ..."], columns: Shaped[Tensor, "n ..."]) -> Float[Tensor, "a n"]:
+        """How much each column is to be each row's answer: rows sum to 1."""
+        if rows.ndim == 1:
+            return (rows[:, None] == columns).float().softmax(1)
+        findings, others = rows.float(), columns.float()
+        if self.alike == "cosine":
+            findings, others = normalize(findings, dim=1), normalize(others, dim=1)
+        return (findings @ others.T).softmax(1)
+
+    def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
+        target = own if labels is None else self.targets(*labels).to(scores)
+        return cross_entropy(scores, target, reduction="none")
+
+
+@objectives.register
+@dataclass(frozen=True)
+class GIST(Contrastive):
+    """Each picture must find its own text among those of the batch, and each text its own picture.
+
+    ``s_ij = scale cos(image_i, text_j)``; ``loss = (mean_i CE(s_i·, target_i) + mean_j CE(s_·j, target_j)) / 2``.
+    In the authors' form the target of ``i`` is ``i`` alone, so another picture of the same class, and the same picture
+    with another of its captions, count as wrong. Two other forms do not have that: ``"masked"`` leaves pairs of one
+    class out of the comparison, ``"positive"`` makes all of them right, with equal parts (UniCL, arXiv 2204.03610).
+
+    Differences: the scale stays as it is (CLIP learns it; at the authors' rate of 1e-6 it hardly moves).
+
+    Args:
+        scale: of the cosines; CLIP's 100.
+        same_class: what pairs of one class but different samples are; ``"negative"`` is the authors'.
+
+    Example:
+        >>> pairs = torch.eye(2)
+        >>> round(float(GIST(scale=1.0)(pairs, pairs)), 4)  # log(1 + exp(-1))
+        0.3133
+    """
+
+    name: ClassVar[str] = "gist"
+    paper: ClassVar[str] = "Lewis et al. 2023, arXiv:2307.11315"
+
+    scale: Positive = 100.0
+    same_class: SameLabel = "negative"
+
+    def state(self) -> Temperature:
+        return Fixed(self.scale)
+
+    def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
+        what = "The class of each pair was"
+        return self.same_label_rows(scores, own, labels, self.same_class, what, "same_class='negative'")
+
+
+@objectives.register
+@dataclass(frozen=True)
+class FocalLens(LearntScale):
+    """Each picture, seen under an instruction, must find its answer among those of the batch, and each answer it.
+
+    ``s_ij = exp(theta) cos(F(image_i, instruction_i), G(answer_j))``;
+    ``loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2``, with ``theta`` learnt and held as CLIP's. A picture comes
+    with several instructions, so that its answer to one is a wrong answer to another. ``F`` is
+    :class:`seewhy.learning.encoders.instructed.InstructedHead`; ``G`` is the words half, frozen.
+
+    There is no code of the authors, and this is written from the abstract and reviews: a head behind a frozen encoder
+    stands for the tuned vision transformer. Short answers repeat ("red"), and what is done with those is ours.
+
+    Args:
+        same_answer: triplets with the same answer are left out of the comparison (``"masked"``), right with equal parts
+            (``"positive"``), or wrong (``"negative"``).
+
+    Example:
+        >>> answers = torch.tensor([7, 7, 3])  # the second row shares the first's answer, and is not compared with it
+        >>> round(float(FocalLens(1.0)(torch.eye(3), torch.eye(3), answers)), 4)
+        0.3927
+    """
+
+    name: ClassVar[str] = "focallens"
+    paper: ClassVar[str] = "Zhang et al. 2025, arXiv:2504.08368"
+    needs: ClassVar[str] = "pictures with instructions and their answers"
+    plain_pairs: ClassVar[bool] = False
+    options: ClassVar[str] = (
+        '--instruction COLUMN=WORDS, once or more, for example --instruction colour="the colour"; in Python, '
+        'instructions={"colour": "the colour"}'
+    )
+
+    same_answer: SameLabel = "masked"
+
+    def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
+        what = "The number of each triplet's answer was"
+        return self.same_label_rows(scores, own, labels, self.same_answer, what, "same_answer='negative'")
+
+
+@objectives.register
+@dataclass(frozen=True)
+class Prefix(LearntScale):
+    """Pictures find their texts, where a learnt prefix tells the words half what kind of text it reads.
+
+    ``text_j = G([p_s(j), words_j])`` with one ``p_s`` for class names and one for captions
+    (:class:`seewhy.learning.encoders.prefixed.PrefixedWords`); ``s_ij = exp(theta) cos(image_i, text_j)``;
+    ``loss = (mean_i CE(s_i·, q_i) + mean_j CE(s_·j, q_j)) / 2``, where ``q_i`` is equal over all pairs with the label
+    of ``i`` (UniCL, arXiv 2204.03610) and a caption has a label of its own. Each batch comes from one source alone, for
+    else a text can be told by its kind instead of its meaning. At test the captions' prefix is put before everything.
+
+    There is no code of the authors: written from the abstract and the authors' post. Gradients reach the prefix of the
+    batch's source alone, so prefixes must not decay.
+
+    Args:
+        n_tokens: of each prefix; the paper's 1.
+        debiased: whether each batch comes from one source.
+        same_label: whether pairs with one label are right for one another (UniCL); else only its own text is (CLIP).
+
+    Example:
+        >>> round(float(Prefix(1.0)(torch.eye(2), torch.eye(2), torch.tensor([5, 5]))), 4)  # 1/2 more than CLIP's
+        0.8133
+    """
+
+    name: ClassVar[str] = "prefix"
+    paper: ClassVar[str] = "Saito et al. 2023, arXiv:2206.01125"
+    needs: ClassVar[str] = "pictures with class names, pictures with captions, and which are which"
+    plain_pairs: ClassVar[bool] = False
+    options: ClassVar[str] = "--column label=COLUMN and --column text=COLUMN; in Python, label= and text="
+
+    n_tokens: Count = 1
+    debiased: bool = True
+    same_label: bool = True
+
+    def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
+        form: SameLabel = "positive" if self.same_label else "negative"
+        what = "The number of each pair's class, and one of its own for each caption, were"
+        return self.same_label_rows(scores, own, labels, form, what, "same_label=False")
+
+
+@objectives.register
+@dataclass(frozen=True)
+class GPT4Image(Contrastive):
+    """The auxiliary loss, to be added to the classifier's with weight ``lam``.
+
+    With ``s_ij = cos(z_i, t_j) / tau``, ``z`` the projected features and ``t`` the texts:
+
+    * ``"clip"``: ``(mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2``
+    * ``"ctr"``: the first half of it
+    * ``"byol"``: ``mean_i (2 - 2 cos(z_i, t_i))``; no other text is compared with
+
+    Follows the authors' code on one device. Copies of one text in a batch are wrong answers for one another, as theirs.
+
+    Args:
+        form: which of the three; the authors' default is ``"clip"``.
+        tau: temperature; the authors' 0.2 for ResNets, 0.05 for DeiT.
+        lam: weight beside the cross entropy; the authors' 0.3.
+
+    Example:
+        >>> float(GPT4Image("byol")(torch.eye(2), torch.eye(2).flip(0)))
+        2.0
+    """
+
+    name: ClassVar[str] = "gpt4image"
+    paper: ClassVar[str] = "Ding et al. 2023, arXiv:2306.00693"
+
+    form: Literal["clip", "ctr", "byol"] = "clip"
+    tau: Positive = 0.2
+    lam: NotNegative = 0.3
+
+    def state(self) -> Temperature:
+        return Fixed(1.0 if self.form == "byol" else 1 / self.tau)
+
+    def weights(self) -> tuple[float, float]:
+        return (0.5, 0.5) if self.form == "clip" else (1.0, 0.0)
+
+    def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
+        if self.form == "byol":
+            return 2 - 2 * scores.gather(1, own[:, None])[:, 0]
+        return cross_entropy(scores, own, reduction="none")
+
+
+def focal_costs(scores: Scores, own: Own, alpha: float, gamma: float) -> Costs:
+    """``2 sum_j w_j (1 - p_j)^gamma (-log p_j)``: each pair is a question, and those answered well count little."""
+    pairs = torch.zeros_like(scores, dtype=torch.bool).scatter(1, own[:, None], True)
+    right = torch.where(pairs, scores, -scores)
+    cost = -(gamma * logsigmoid(-right)).exp() * logsigmoid(right)
+    return 2 * torch.where(pairs, alpha * cost, (1 - alpha) * cost).sum(1)
+
+
+@objectives.register
+@dataclass(frozen=True)
+class FocalContrastive(LearntScale):
+    """Each picture beside each text is one question, and hard ones count most: rare things are learnt from few pairs.
+
+    ``loss = 2/n sum_ij w_ij (1 - p_ij)^gamma (-log p_ij)`` with ``p_ij = sigmoid(s_ij)`` for a pair, ``sigmoid(-s_ij)``
+    for all others, ``s_ij = exp(theta) cos(image_i, text_j)``, ``w`` ``alpha`` and ``1 - alpha``. ``theta`` is learnt,
+    and held between 0 and ``ln(max_scale)``.
+
+    Equal to the authors' ``compute_focal_contrastive_loss`` divided by the batch. Both directions are the same, so one
+    is computed. There is no bias, unlike SigLIP's.
+
+    Args:
+        alpha: weight of pairs; the authors' 0.5.
+        gamma: how little counts what is answered well; the authors' 1. At 0, SigLIP's without its bias.
+
+    Example:
+        >>> round(float(FocalContrastive(temperature=1.0, gamma=0.0)(torch.eye(2), torch.eye(2))), 4)
+        1.0064
+    """
+
+    name: ClassVar[str] = "focal_contrastive"
+    spelt: ClassVar[str] = "focal contrastive"
+    paper: ClassVar[str] = "Kim et al. 2023, arXiv:2305.07011"
+
+    alpha: Part = 0.5
+    gamma: NotNegative = 1.0
+
+    def weights(self) -> tuple[float, float]:
+        return 1.0, 0.0
+
+    def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
+        return focal_costs(scores, own, self.alpha, self.gamma)
+
+
+@objectives.register
+@dataclass(frozen=True)
+class DITO(LearntScale, RandomBoxes):
+    """What a detector's heads see in random boxes must find the picture's text, on every level of their pyramid.
+
+    ``v_l = max_r head(box_r on level l)``, the largest of each number over random boxes ``r``; the loss is
+    ``L(whole pictures, texts) + level_weight mean_l L(v_l, texts)``, ``L`` CLIP's symmetric cross entropy over the
+    batch, or RO-ViT's focal loss, at one temperature that is learnt.
+
+    The authors published the detector and not this training, and this is written from abstracts: how many boxes are
+    drawn, how, and how the terms are weighed, is ours. The heads are saved with the encoder, for
+    ``seewhy fit --task boxes --method dito``. Cost: no pass; ``3 n_boxes`` small heads a picture.
+
+    Args:
+        loss: ``"softmax"`` or ``"focal"`` (alpha 0.5, gamma 1).
+        n_boxes: drawn of each picture.
+        smallest: side of a box, as a part of the picture's.
+        level_weight: of the levels beside the whole.
+    """
+
+    name: ClassVar[str] = "dito"
+    spelt: ClassVar[str] = "DITO"
+    paper: ClassVar[str] = "Kim et al. 2023, arXiv:2310.00161"
+
+    loss: Literal["softmax", "focal"] = "softmax"
+    n_boxes: Count = 6
+    smallest: SomePart = 0.2
+    level_weight: NotNegative = 1.0
+
+    def weights(self) -> tuple[float, float]:
+        return (0.5, 0.5) if self.loss == "softmax" else (1.0, 0.0)
+
+    def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
+        if self.loss == "softmax":
+            return cross_entropy(scores, own, reduction="none")
+        return focal_costs(scores, own, 0.5, 1.0)

@@ -1,0 +1,271 @@
+"""Metrics of localisation: they compare a map, or a box made of it, with the object's mask and ask no model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import interpolate, max_pool2d
+
+from ..bounds import Count, Natural, Part
+from . import metrics
+from .base import AveragedMetric, Case, InputError, Maps, Mask, Metric, Score, min_max, scores
+
+
+class Localisation(Metric):
+    """Localisation is not faithfulness: a model that uses the background should get a low score."""
+
+    family = "localisation"
+    needs = "a map and the object's mask"
+    cost = "0"
+    higher_is_better = True
+    reads = "map"
+    sign = "positive part"
+    requires = ("mask",)
+
+    def mask(self, case: Case) -> Mask:
+        """The object's mask, which must be of the picture's size and not empty."""
+        mask, size = case.mask, tuple(case.pixels.shape[1:])
+        assert mask is not None  # the base has checked
+        if tuple(mask.shape) != size:
+            raise InputError(
+                f"{self.name} was given a mask of {tuple(mask.shape)} for a picture of {size}. Cut and resize the mask "
+                "like the picture."
+            )
+        if not mask.any():
+            raise InputError(f"{self.name} was given an empty mask. Leave out pictures without the object.")
+        return mask
+
+
+@dataclass(frozen=True)
+class MaskedMap(Localisation, AveragedMetric):
+    """One whose number for a set is the mean over pictures."""
+
+
+def _share(mask: Mask) -> float:
+    """The object's part of the picture, which is what a uniform map gets."""
+    return round(float(mask.float().mean()), 6)
+
+
+def positive_share(maps: Maps, mask: Mask) -> Float[Tensor, " m"]:
+    """Part of what is positive that lies in the mask; 0 where nothing is positive."""
+    positive = maps.clamp(min=0)
+    return (positive * mask).sum((1, 2)) / positive.sum((1, 2)).clamp(min=1e-12)
+
+
+@metrics.register
+@dataclass(frozen=True)
+class EnergyPointingGame(MaskedMap):
+    """Part of the positive evidence that lies on the object; high is good.
+
+    ``Σ_{i in G} max(R_i, 0) / Σ_i max(R_i, 0)``. A map without positive evidence gets 0.
+    """
+
+    name = "energy_pointing_game"
+    paper = "Wang et al. 2020, arXiv:1910.01279"
+
+    def score(self, case: Case, maps: Maps) -> list[Score]:
+        mask = self.mask(case)
+        return scores(positive_share(maps, mask), mask_share=_share(mask))
+
+
+@metrics.register
+@dataclass(frozen=True)
+class MosaicFocus(MaskedMap):
+    """Part of the positive evidence in the target's quadrants of a 2 × 2 mosaic; high is good.
+
+    Make picture and mask with :func:`mosaic`. No annotation is needed: a quadrant of another class holds no evidence.
+    """
+
+    name = "mosaic_focus"
+    paper = "Arias-Duart et al. 2022, arXiv:2109.15035"
+    needs = "a map of a mosaic and its target's quadrants"
+    of_mosaics = True
+
+    def score(self, case: Case, maps: Maps) -> list[Score]:
+        mask = self.mask(case)
+        return scores(positive_share(maps, mask), mask_share=_share(mask))
+
+
+def mosaic(pictures: Float[Tensor, "n 3 h w"], is_target: Sequence[bool]) -> tuple[Float[Tensor, "3 h w"], Mask]:
+    """Four normalised pictures on one canvas of the same size, and where those of the target class are."""
+    if len(pictures) != 4 or len(is_target) != 4 or not 0 < sum(is_target) < 4:
+        raise InputError(
+            f"{len(pictures)} pictures, {sum(is_target)} of the target, were given. Give four, one to three of it."
+        )
+    height, width = pictures.shape[2:]
+    canvas = torch.empty(3, height, width)
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    for i, picture in enumerate(pictures):
+        rows = slice(0, height // 2) if i < 2 else slice(height // 2, height)
+        columns = slice(0, width // 2) if i % 2 == 0 else slice(width // 2, width)
+        size = (rows.stop - rows.start, columns.stop - columns.start)
+        small = interpolate(picture[None], size=size, mode="bilinear", align_corners=False, antialias=True)
+        canvas[:, rows, columns] = small[0]
+        mask[rows, columns] = is_target[i]
+    return canvas, mask
+
+
+@metrics.register
+@dataclass(frozen=True)
+class PointingGame(MaskedMap):
+    """Whether the hottest pixel lies on the object; high is good.
+
+    With several hottest pixels it is the share of them on the object, which is what breaking ties at random gives.
+
+    Args:
+        tolerance: pixels by which the object is widened on every side; the authors' code uses 15.
+    """
+
+    name = "pointing_game"
+    paper = "Zhang et al. 2016, arXiv:1608.00507"
+    sign = "as it is"
+
+    tolerance: Natural = 0
+
+    def score(self, case: Case, maps: Maps) -> list[Score]:
+        mask = self.mask(case)
+        wide = max_pool2d(mask.float()[None], 2 * self.tolerance + 1, 1, self.tolerance)
+        hottest = maps == maps.amax((1, 2), keepdim=True)
+        return scores((hottest * wide).sum((1, 2)) / hottest.sum((1, 2)), mask_share=_share(mask))
+
+
+@metrics.register
+@dataclass(frozen=True)
+class IoULocalisation(MaskedMap):
+    """Whether the box of the map's largest hot piece overlaps the object's box enough; high is good.
+
+    Hot is what exceeds ``threshold`` × the map's maximum. ``parts["iou"]`` is the overlap itself.
+
+    Args:
+        threshold: 0.15, as in the paper.
+        iou: overlap that counts as a hit, 0.5 as in ILSVRC.
+    """
+
+    name = "iou_localisation"
+    paper = "Selvaraju et al. 2017, arXiv:1610.02391"
+
+    threshold: Part = 0.15
+    iou: Part = 0.5
+
+    def score(self, case: Case, maps: Maps) -> list[Score]:
+        box = largest_boxes(self.mask(case)[None])[0]
+        positive = maps.clamp(min=0)
+        overlap = box_iou(largest_boxes(positive > self.threshold * positive.amax((1, 2), keepdim=True)), box)
+        return scores((overlap >= self.iou).float(), iou=overlap)
+
+
+@metrics.register
+@dataclass(frozen=True)
+class MaxBoxAcc(Localisation):
+    """Part of the pictures whose box is found, at the one threshold that suits the set best; high is good.
+
+    ``max_τ mean_x [IoU(box(m ≥ τ), box(G)) ≥ δ]``, averaged over the ``ious`` δ. One picture's own value takes its own
+    best threshold and so is too kind; only the set's number is the published one.
+
+    Args:
+        ious: (0.5,) is MaxBoxAcc; (0.3, 0.5, 0.7) are the overlaps of its second version.
+        n_thresholds: 0, 1/n, …
+    """
+
+    name = "max_box_acc"
+    paper = "Choe et al. 2020, arXiv:2001.07437"
+    sign = "min-max to 0…1"
+    small = {"n_thresholds": 10}
+
+    ious: tuple[float, ...] = (0.5,)
+    n_thresholds: Count = 100
+
+    def score(self, case: Case, maps: Maps) -> list[Score]:
+        box = largest_boxes(self.mask(case)[None])[0]
+        thresholds = torch.arange(self.n_thresholds) / self.n_thresholds
+        found = []
+        for heat in min_max(maps):
+            overlap = box_iou(largest_boxes(heat >= thresholds[:, None, None]), box)
+            hits = torch.stack([(overlap >= d).float() for d in self.ious]).flatten()
+            found.append(Score(float(self.combine(hits)), {"best_iou": float(overlap.max())}, tuple(hits.tolist())))
+        return found
+
+    def combine(self, means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
+        return means.unflatten(-1, (len(self.ious), self.n_thresholds)).amax(-1).mean(-1)
+
+
+@metrics.register
+@dataclass(frozen=True)
+class PixelAP(Localisation):
+    """Average precision of finding the object's pixels by the map, pixels of all pictures pooled; high is good.
+
+    ``AP = Σ_τ precision(τ) · (recall(τ) - recall(τ + 1/n))`` over thresholds on maps scaled to 0…1.
+
+    Args:
+        n_thresholds: the paper's code takes 1000; 100 differ from it by less than 0.01.
+    """
+
+    name = "pixel_ap"
+    paper = "Choe et al. 2020, arXiv:2001.07437"
+    sign = "min-max to 0…1"
+
+    n_thresholds: Count = 100
+
+    def score(self, case: Case, maps: Maps) -> list[Score]:
+        n, share, mask = self.n_thresholds, _share(self.mask(case)), self.mask(case).flatten()
+        found = []
+        for place in (min_max(maps).flatten(1) * n).floor().long().clamp(0, n - 1):
+            counts = torch.cat([torch.bincount(place[part], minlength=n) for part in (mask, ~mask)]).double()
+            sums = counts / len(mask)
+            found.append(Score(float(self.combine(sums)), {"mask_share": share}, tuple(sums.tolist())))
+        return found
+
+    def combine(self, means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
+        """The two histograms, hottest first, added up to true and false positives."""
+        on, off = means.flip(-1).chunk(2, -1)[::-1]
+        true, false = on.cumsum(-1), off.cumsum(-1)
+        precision = true / (true + false).clamp(min=1e-12)
+        recall = on / on.sum(-1, keepdim=True).clamp(min=1e-12)
+        return (precision * recall).sum(-1)
+
+
+def largest_boxes(inside: Bool[Tensor, "n h w"]) -> Int[Tensor, "n 4"]:
+    """``(left, top, right, bottom)``, right and bottom exclusive, of each mask's largest piece; zeros for none.
+
+    Pixels that touch, also at a corner, belong together. Of two equally large pieces the upper one counts.
+    """
+    owner, boxes, sizes = _pieces(inside)
+    largest = np.zeros((len(inside), 4), np.int64)
+    for i in np.unique(owner):
+        mine = np.flatnonzero(owner == i)
+        largest[i] = boxes[mine[sizes[mine].argmax()]]
+    return torch.from_numpy(largest)
+
+
+def pieces(inside: Bool[Tensor, "n h w"]) -> tuple[Int[Tensor, " m"], Int[Tensor, "m 4"]]:
+    """Every connected piece of every mask: whose it is, and the box around it.
+
+    >>> pieces(torch.tensor([[[True, False, True]], [[False, True, True]]]))[1].tolist()
+    [[0, 0, 1, 1], [2, 0, 3, 1], [1, 0, 3, 1]]
+    """
+    owner, boxes, _ = _pieces(inside)
+    return torch.from_numpy(owner), torch.from_numpy(boxes)
+
+
+def _pieces(inside: Bool[Tensor, "n h w"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each connected piece, in the order in which they begin: whose it is, the box around it, its pixels."""
+    from scipy.ndimage import find_objects, label
+
+    touching = np.zeros((3, 3, 3), bool)
+    touching[1] = True
+    labels, n = label(inside.numpy(), touching)
+    slices = find_objects(labels)
+    owner = np.array([part.start for part, _, _ in slices], np.int64)
+    boxes = np.array([[x.start, y.start, x.stop, y.stop] for _, y, x in slices], np.int64).reshape(n, 4)
+    return owner, boxes, np.bincount(labels.ravel(), minlength=n + 1)[1:]
+
+
+def box_iou(boxes: Int[Tensor, "n 4"], other: Int[Tensor, " 4"]) -> Float[Tensor, " n"]:
+    """Intersection over union."""
+    corner = torch.minimum(boxes[:, 2:], other[2:]) - torch.maximum(boxes[:, :2], other[:2])
+    shared = corner.clamp(min=0).prod(1).float()
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (other[2:] - other[:2]).prod()
+    return shared / (areas - shared).clamp(min=1)
