@@ -125,7 +125,7 @@ def test_bars_share_one_scale(why: Explanation) -> None:
 def test_patches_that_repeat_each_other_are_counted_once() -> None:
     vectors = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.05], [0.0, 1.0]]), dim=1)
     bank = PatchBank(
-        (), torch.zeros(0, 2), vectors, torch.tensor([0, 1, 2]), torch.zeros(3, 4), torch.zeros(3, 4).long()
+        (), torch.zeros(0, 2), torch.tensor([0, 1, 2]), torch.zeros(3, 4), torch.zeros(3, 4).long(), vectors
     )
     group = Group((0, 0), 1.0, (Match(0, 0.9), Match(1, 0.8), Match(2, 0.1)))
     assert leaders(bank, [group], [[]]) == [0, 0, 2]

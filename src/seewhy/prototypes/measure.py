@@ -6,11 +6,11 @@ import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 
-from ..attributions.base import Deciding, Explainable
+from ..attributions.base import Explainable
 from ..attributions.shares import cell_evidence, shares, strongest_cells
 from ..encoders.base import EncoderOutput
 from ..encoders.stream import Encoded
@@ -225,16 +225,6 @@ def trials(
             yield Trial(share, decided == label, near, wrong, float(frequency[decided]))
 
 
-class Judged(Deciding, Protocol):
-    """A classifier with what was measured of it."""
-
-    @property
-    def likeness(self) -> LikenessMeasure | None: ...
-
-    @property
-    def measures(self) -> dict[str, Any]: ...
-
-
 LEVELS: tuple[Level, ...] = ("do not rely", "partly", "believable")
 BELIEVABLE, PARTLY = 0.9, 0.5
 """Part of held-out pictures like this one that are right."""
@@ -245,7 +235,7 @@ UNKNOWN = "The picture is called unlike anything the classifier knows: this is t
 class Showing:
     """What is shown on a card, before it is judged."""
 
-    model: Judged
+    model: Any
     bank: Patches
     look: EncoderOutput
     target: int
