@@ -87,7 +87,7 @@ class FittedBank(Patches, ABC):
     def load(cls, path: str | Path, n_classes: int | None = None) -> Self:
         """Read what :meth:`save` wrote. It runs no code."""
 
-        def assemble(card: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+        def assemble(card: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
             check_finite(tensors)
             if card.get("method", cls.method) != cls.method:
                 raise ValueError(f"they are of {card['method']}, not of {cls.method}")
@@ -99,7 +99,8 @@ class FittedBank(Patches, ABC):
             check_patches(bank, n_classes)
             return bank
 
-        return ARCHIVE.load(Path(path), assemble)
+        bank: Self = ARCHIVE.load(Path(path), assemble)
+        return bank
 
     @classmethod
     def of(cls, model: Explainable, place: str | Path | None = None) -> Self | None:

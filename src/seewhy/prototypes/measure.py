@@ -265,6 +265,11 @@ class Showing:
         return self.logits / self.share if self.share else 0.0
 
     @property
+    def matters(self) -> bool:
+        """Whether hiding the places costs more than hiding others; so where it was not measured."""
+        return self.deletion is None or self.deletion.matters
+
+    @property
     def hidden(self) -> str:
         """What hiding the places did, as a sentence with a space before it; empty where it was not measured."""
         if self.deletion is None:
@@ -328,9 +333,9 @@ def neighbours_verdict(rule: str, showing: Showing, found: NeighbourShare | None
             f"19 of 20 held-out pictures have {found.near_limit:.2f} or more. {here:.0%} of them are {subject.label}."
         )
         return Verdict("do not rely", figures + rest, rule)
-    matters, band = showing.deletion is None or showing.deletion.matters, measure.band(found.share)
+    band = measure.band(found.share)
     rate, decided = measure.rate(band), subject.label == subject.decision
-    level: Level = "believable" if decided and rate >= BELIEVABLE and matters else "partly"
+    level: Level = "believable" if decided and rate >= BELIEVABLE and showing.matters else "partly"
     if not found.reaches or rate < PARTLY or band.lower <= measure.chance:
         level = "do not rely"
     return Verdict(level, said_of_share(showing, found, "patches") + rest, rule)
