@@ -65,7 +65,6 @@ EXTRAS = {
     "ray": Trial(("tests/scale/test_ray.py",), slow=True),
     "captum": Trial(("tests/attributions/test_captum_adapters.py",)),
     "diffusion": Trial(("tests/encoders/test_diffusion.py",)),
-    "search": Trial(("tests/index/test_approximate.py",)),
     "cleanlab": Trial(("tests/inspection/test_cleanlab.py",)),
     "sklearn": Trial(("tests/test_sklearn.py",)),
     "app": Trial(("tests/app/test_app_pages.py",), CLIENTS),

@@ -231,7 +231,6 @@ WRITES_BY_NAME = re.compile(
 MAY_WRITE = {
     ("encoders/convert.py", "save_model"): "OpenVINO writes itself, into a new folder of the storage's",
     ("encoders/convert.py", "torch.onnx.export"): "ONNX as well",
-    ("retrieval/approximate.py", "write_index"): "faiss writes itself, a file of the storage's",
     ("prototypes/cells.py", "np.memmap"): "mapped, in the cache, under a name that nobody has",
 }
 

@@ -17,7 +17,7 @@ from seewhy.errors import DataError, UnknownNameError
 from seewhy.pictures.boxes.formats import COCO, YOLO
 from seewhy.pictures.pairs import Parts
 from seewhy.pictures.pixel_classes import _names
-from seewhy.pictures.samples import load_samples
+from seewhy.pictures.samples import Sample, load_samples
 from seewhy.spelling import LONGEST, MOST, nearest
 from seewhy.storage.reading import parse_json
 
@@ -75,7 +75,7 @@ def test_a_name_that_is_there_twice_is_told_in_one_pass(door: Callable[[Path], A
 def test_texts_of_one_picture_are_not_copied_with_each_row() -> None:
     parts = Parts("a table")
     for i in range(3):
-        parts.add("a.png", None, [f"text {i}"])
+        parts.add(Sample("a.png"), [f"text {i}"])
         assert parts.found["a.png"].texts == ()
     assert parts.samples().items[0].texts == ("text 0", "text 1", "text 2")
 

@@ -6,7 +6,6 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -20,7 +19,7 @@ from seewhy.explanation.similar import Because, Like
 from seewhy.pictures.images import read_picture
 from seewhy.prototypes.bank import PatchBank
 from seewhy.prototypes.base import Group, Match
-from seewhy.prototypes.characteristics import bank_influences, view_of
+from seewhy.prototypes.characteristics import Characteristics
 from seewhy.prototypes.nearest import NearestPatches
 from seewhy.prototypes.perturbations import PROPERTIES, PaperChanges, warp
 from seewhy.report.evidence import NOT_COMPARED, bars_of, scale_of
@@ -126,7 +125,7 @@ def test_bars_share_one_scale(why: Explanation) -> None:
 def test_patches_that_repeat_each_other_are_counted_once() -> None:
     vectors = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.05], [0.0, 1.0]]), dim=1)
     bank = PatchBank(
-        (), torch.zeros(0, 2), vectors, torch.tensor([0, 1, 2]), torch.zeros(3, 4), torch.zeros(3, 4).long()
+        (), torch.zeros(0, 2), torch.tensor([0, 1, 2]), torch.zeros(3, 4), torch.zeros(3, 4).long(), vectors
     )
     group = Group((0, 0), 1.0, (Match(0, 0.9), Match(1, 0.8), Match(2, 0.1)))
     assert leaders(bank, [group], [[]]) == [0, 0, 2]
@@ -159,10 +158,12 @@ def test_a_view_is_read_again_from_its_file_only_if_it_is_the_same(tmp_path: Pat
 def test_global_influences_of_a_bank(classifier: Classifier) -> None:
     bank = classifier.bank
     assert bank is not None
-    found = bank_influences(classifier, NearestPatches(), bank, [0, 3], PaperChanges())
+    which, files = torch.tensor([0, 3]), [p.name for p in bank.pictures]
+    found = Characteristics(PaperChanges()).overall(
+        classifier.encoder, lambda look: NearestPatches().activation(classifier, bank, look, which), files
+    )
     assert found.phi.shape == (2, len(PROPERTIES))
-    assert found.n_pictures == len(bank.pictures)
-    assert np.array_equal(view_of(bank.pictures[0]).pixels.shape, (SIDE, SIDE, 3))
+    assert found.n_pictures == len(files)
 
 
 @pytest.mark.parametrize(

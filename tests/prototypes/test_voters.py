@@ -91,7 +91,7 @@ def test_places_are_where_the_two_are_most_alike() -> None:
     vectors[0] = torch.tensor([0.0, 0.0, 1.0])
     boxes = torch.tensor([cell_box(cell, (8, 8)) for cell in cells])
     source = BankPicture("red.png", "", 0, b"")
-    bank = PatchBank((source,), torch.zeros(1, 3), vectors, torch.zeros(3).long(), boxes, torch.zeros(3, 4).long())
+    bank = PatchBank((source,), torch.zeros(1, 3), torch.zeros(3).long(), boxes, torch.zeros(3, 4).long(), vectors)
     weight = normalize(look.pooled[1:], dim=1)
     head = Head(Normalise(l2=True), weight / 0.1, votes=Votes(torch.tensor([0]), 1, 1, ("red.png",)))
     model = Classifier("neighbours", {}, encoder, ("red",), head, bank=bank)

@@ -143,7 +143,7 @@ def test_the_map_is_each_prototype_s_lead_over_its_lowest_cell_weighed_as_the_cl
 
 def test_a_match_has_similarity_1_on_the_patch_itself_and_less_beside_it(by_hand: Classifier) -> None:
     none = torch.empty(0, 4).long()
-    bank = PatchBank((), torch.empty(0, 2), torch.empty(0, 1), none[:, 0], none.float(), none)
+    bank = PatchBank((), torch.empty(0, 2), none[:, 0], none.float(), none, torch.empty(0, 1))
     look = look_of(by_hand, [2.0, 0.0])
     g0, g1 = similarity(torch.tensor([0.0, 1.0])).tolist()
     (near,) = ProtoPNetPrototypes()(by_hand, bank, Query(look, Target(torch.tensor([0]))))

@@ -192,8 +192,8 @@ def _adapt_names(session: Session) -> NoReturn:
     output = o.output
     if unused := [*session.was_given(NOT_BY_NAMES), *(["column text"] if "text" in session.columns else [])]:
         raise InputError(
-            f"--{unused[0].replace('_', '-')} was given with the method {o.method!r}, which has no use for it. A method "
-            "that has, or none of it, was expected. Drop it, or leave --method out."
+            f"--{unused[0].replace('_', '-')} was given with the method {o.method!r}, which has no use for "
+            "it. A method that has, or none of it, was expected. Drop it, or leave --method out."
         )
     ARCHIVE.check(output)
     named = {name: getattr(o, name) for name in session.was_given(("keep", "epochs", "shots"))}

@@ -98,11 +98,11 @@ def samples_or_pictures(source: Any, **columns: str) -> Samples:
         return load_pictures(os.fspath(source), **columns)
     alone = rows_of(source) if not isinstance(source, tuple) else []
     if alone and not any(isinstance(one, tuple) for one in alone):
-        return gathered([_sample(one, name_of(one, i)) for i, one in enumerate(alone, 1)])
+        return gathered([sample_of(one, name_of(one, i)) for i, one in enumerate(alone, 1)])
     return samples_of(source)
 
 
-def _sample(one: Any, name: str) -> Sample:
+def sample_of(one: Any, name: str) -> Sample:
     """A file by its name, anything else as it is."""
     if isinstance(one, str | os.PathLike):
         return Sample(os.fspath(one))
@@ -250,7 +250,7 @@ def _labels(source: Any) -> list[Any]:
 
 def _known(pictures: Sequence[Any], labels: list[Any]) -> Samples:
     """Samples of pictures that are there; a file name is a file."""
-    return _named([_sample(one, f"picture {i}") for i, one in enumerate(pictures, 1)], labels)
+    return _named([sample_of(one, f"picture {i}") for i, one in enumerate(pictures, 1)], labels)
 
 
 def _fetched(fetch: Callable[[int], Any], labels: list[Any]) -> Samples:

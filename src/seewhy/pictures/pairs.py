@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from ..arguments import article
 from ..errors import DataError, InputError
 from ..storage.reading import read_text, reason
-from .datasets import column_of, one_at_a_time, opened
+from .datasets import column_of, one_at_a_time, opened, sample_of
 from .samples import Sample, Samples, gathered, some
 from .shards import Record, in_shard, records_of, shards_of
 from .sources import InMemory, list_pictures
@@ -104,7 +104,7 @@ def read_pairs(
                     f"Item {i} of what was given is {article(type(one).__name__)}. A pair (picture, text or texts) was "
                     "expected. Give the texts beside each picture."
                 )
-            parts.add(*_given(one[0], i), texts_in(one[1], f"Item {i}"))
+            parts.add(sample_of(one[0], f"picture {i + 1}"), texts_in(one[1], f"Item {i}"))
     else:
         streamed = hasattr(source, "take") and not hasattr(source, "__len__")
         cure = "Load all of it, or make one of its first rows: Dataset.from_list(list(data.take(1000)))"
@@ -125,12 +125,11 @@ class Parts:
     notes: list[str] = field(default_factory=list)
     same: dict[str, str] = field(default_factory=dict)
 
-    def add(
-        self, image: str, pixels: InMemory | None, texts: Iterable[str], label: str = "", group: str | None = None
-    ) -> None:
+    def add(self, sample: Sample, texts: Iterable[str]) -> None:
         """One row; a picture that was there before gets its texts."""
+        image, label, group = sample.image, sample.label, sample.group
         self.texts.setdefault(image, []).extend(t.strip() for t in texts if t.strip())
-        before = self.found.setdefault(image, Sample(image, label, (), group, pixels))
+        before = self.found.setdefault(image, sample)
         if before.label and label and before.label != label:
             raise DataError(
                 f"{self.where} gives {image} the class {before.label!r} in one row and {label!r} in another. One was "
@@ -192,7 +191,7 @@ def _from_rows(rows: Sequence[dict[str, Any]], columns: Columns, parts: Parts, f
         name = os.path.normpath(folder / place)
         shard, _, member = name.partition(f".tar{os.sep}")  # shards/0.tar/a.jpg
         pixels = in_shard(Path(f"{shard}.tar"), member) if member else None
-        parts.add(name, pixels, chosen.texts_of(row, where), *chosen.belonging(row, where))
+        parts.add(Sample(name, pixels=pixels, **chosen.belonging(row, where)), chosen.texts_of(row, where))
     if nameless:
         parts.notes.append(f"{len(nameless)} row(s) without a picture left out: {some(nameless)}")
 
@@ -203,10 +202,10 @@ def _from_folder(root: Path, parts: Parts) -> None:
     has_texts = any(path.is_file() for path in beside.values())
     for name, path in beside.items():
         if has_texts:
-            parts.add(name, None, [_text_of(path)] if path.is_file() else [])
+            parts.add(Sample(name), [_text_of(path)] if path.is_file() else [])
         else:
             label, *_ = (*Path(name).relative_to(root).parts[:-1], "")
-            parts.add(name, None, [label.replace("_", " ")], label)
+            parts.add(Sample(name, label), [label.replace("_", " ")])
 
 
 def _text_of(path: Path) -> str:
@@ -232,7 +231,8 @@ def _add_record(key: str, record: Record, columns: Columns, parts: Parts) -> Non
         row.setdefault(label, name)
     wanted = columns.texts or tuple(c for c in TEXT_COLUMNS if c in row)[:1]
     chosen = replace(columns, texts=wanted, label=label)
-    parts.add(record.picture.name, record.picture, chosen.texts_of(row, key), *chosen.belonging(row, key))
+    sample = Sample(record.picture.name, pixels=record.picture, **chosen.belonging(row, key))
+    parts.add(sample, chosen.texts_of(row, key))
 
 
 def _from_columns(source: Any, own_names: dict[str, Any], columns: Columns, parts: Parts) -> None:
@@ -248,16 +248,7 @@ def _from_columns(source: Any, own_names: dict[str, Any], columns: Columns, part
     kept = values.get(chosen.image or "")
     fetch = one_at_a_time(lambda i: source[i][chosen.image])
     for i, row in enumerate(rows):
-        where = f"{parts.where}, row {i + 1}"
-        picture = _given(kept[i], i) if kept is not None else _fetched(partial(fetch, i), i)
-        parts.add(*picture, chosen.texts_of(row, where), *chosen.belonging(row, where))
-
-
-def _given(picture: Any, i: int) -> tuple[str, InMemory | None]:
-    if isinstance(picture, str | os.PathLike):
-        return os.fspath(picture), None
-    return _fetched(lambda: picture, i)
-
-
-def _fetched(load: Callable[[], Any], i: int) -> tuple[str, InMemory]:
-    return f"picture {i + 1}", InMemory(f"picture {i + 1}", load)
+        where, name = f"{parts.where}, row {i + 1}", f"picture {i + 1}"
+        fetched = Sample(name, pixels=InMemory(name, partial(fetch, i)))
+        sample = fetched if kept is None else sample_of(kept[i], name)
+        parts.add(replace(sample, **chosen.belonging(row, where)), chosen.texts_of(row, where))

@@ -259,8 +259,8 @@ def _from_table(
             incomplete.append(str(number))
             continue
         texts = (str(row[text]),) if row.get(text) else ()
-        of = {"group": plain_text(row.get(group)), "split": plain_text(row.get(split))}
-        items.append(Sample(str(path.parent / place), "".join(name), texts, **of))
+        belongs, part = plain_text(row, group), plain_text(row, split)
+        items.append(Sample(str(path.parent / place), "".join(name), texts, belongs, split=part))
     columns = {name for row in rows for name in row}
     for column, what in ((group, "which pictures belong together"), (split, "which split a picture is of")):
         if column is not None and column not in columns:

@@ -127,8 +127,9 @@ def cell_text(value: Any, where: str) -> str:
     return str(value)
 
 
-def plain_text(value: Any) -> str | None:
+def plain_text(row: Mapping[str, Any], column: str | None) -> str | None:
     """A cell as text; ``None`` where there is none, or NaN."""
+    value = None if column is None else row.get(column)
     return None if value is None or value != value else str(value).strip() or None
 
 
@@ -232,10 +233,10 @@ class Columns:
     label: str | None = None
     group: str | None = None
 
-    def belonging(self, row: Mapping[str, Any], where: str) -> tuple[str, str | None]:
+    def belonging(self, row: Mapping[str, Any], where: str) -> dict[str, Any]:
         """A row's class and group, each empty where it has none."""
         label = "" if self.label is None else cell_text(row.get(self.label), f"{where}, {self.label!r},")
-        return label.strip(), plain_text(row.get(self.group))
+        return {"label": label.strip(), "group": plain_text(row, self.group)}
 
     def texts_of(self, row: Mapping[str, Any], where: str) -> list[str]:
         """A row's texts; a cell may hold several."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +32,8 @@ class BankPicture:
     thumbnail: bytes
 
 
-class Patches(ABC):
+@dataclass(frozen=True, eq=False)
+class Patches:
     """Patches of the user's pictures: what every bank is.
 
     ``pooled`` has a unit row a picture, for near-duplicates; ``owner`` is the index of each patch's picture, ``boxes``
@@ -80,14 +80,9 @@ class Patches(ABC):
 
 @dataclass(frozen=True)
 class PatchBank(Patches):
-    """Patches with the pictures they come from."""
+    """Patches with their features."""
 
-    pictures: tuple[BankPicture, ...]
-    pooled: Float[Tensor, "m d"]
     vectors: Float[Tensor, "n c"]
-    owner: Int[Tensor, " n"]
-    boxes: Float[Tensor, "n 4"]
-    pixel_boxes: Int[Tensor, "n 4"]
 
     @classmethod
     def build(
@@ -113,10 +108,10 @@ class PatchBank(Patches):
         return cls(
             tuple(pictures),
             normalize(torch.stack([s.pooled[0] for s in seen]), dim=1),
-            torch.stack(vectors),
             torch.tensor(owner),
             torch.tensor(boxes),
             torch.tensor(pixel_boxes),
+            torch.stack(vectors),
         )
 
     def without(self, out: Bool[Tensor, " m"]) -> PatchBank:
@@ -125,10 +120,10 @@ class PatchBank(Patches):
         return PatchBank(
             tuple(self.pictures[i] for i in kept.tolist()),
             self.pooled[kept],
-            self.vectors[rows],
             ((~out).cumsum(0) - 1)[self.owner[rows]],
             self.boxes[rows],
             self.pixel_boxes[rows],
+            self.vectors[rows],
         )
 
 

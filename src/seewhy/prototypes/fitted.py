@@ -11,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..attributions.base import Explainable
@@ -23,7 +22,7 @@ from ..storage.archive import TensorArchive
 from ..storage.features import FeatureStore
 from ..storage.output import make_folder
 from ..storage.parts import rebuilt
-from .bank import BankPicture, Patches, check_finite, check_patches, joined_thumbnails, listed, pictures_of
+from .bank import Patches, check_finite, check_patches, joined_thumbnails, listed, pictures_of
 
 FOLDER = "prototypes"
 ARCHIVE = TensorArchive(
@@ -35,14 +34,13 @@ ARCHIVE = TensorArchive(
 
 
 @dataclass(frozen=True, eq=False)
-class FittedBank(Patches):
+class FittedBank(Patches, ABC):
     """Patches that stand for something, found in the user's pictures for one classifier and kept in a file.
 
     Class attributes:
         method: registered name of what shows them; the file is called after it.
 
     Attributes:
-        pictures, pooled, owner, boxes, pixel_boxes: as :class:`~seewhy.prototypes.bank.Patches` has them.
         classifier: digest of the classifier it was made for.
         measures: what was found while fitting, as JSON.
         made_from: seal of the pictures and the settings it was fitted with.
@@ -50,11 +48,6 @@ class FittedBank(Patches):
 
     method: ClassVar[str]
 
-    pictures: tuple[BankPicture, ...]
-    pooled: Float[Tensor, "m d"]
-    owner: Int[Tensor, " n"]
-    boxes: Float[Tensor, "n 4"]
-    pixel_boxes: Int[Tensor, "n 4"]
     classifier: str = field(default="", kw_only=True)
     measures: dict[str, Any] = field(default_factory=dict, kw_only=True)
     made_from: str = field(default="", kw_only=True)
@@ -94,7 +87,7 @@ class FittedBank(Patches):
     def load(cls, path: str | Path, n_classes: int | None = None) -> Self:
         """Read what :meth:`save` wrote. It runs no code."""
 
-        def assemble(card: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+        def assemble(card: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
             check_finite(tensors)
             if card.get("method", cls.method) != cls.method:
                 raise ValueError(f"they are of {card['method']}, not of {cls.method}")
@@ -106,7 +99,8 @@ class FittedBank(Patches):
             check_patches(bank, n_classes)
             return bank
 
-        return ARCHIVE.load(Path(path), assemble)
+        bank: Self = ARCHIVE.load(Path(path), assemble)
+        return bank
 
     @classmethod
     def of(cls, model: Explainable, place: str | Path | None = None) -> Self | None:

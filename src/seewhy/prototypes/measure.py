@@ -6,11 +6,11 @@ import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 
-from ..attributions.base import Deciding, Explainable
+from ..attributions.base import Explainable
 from ..attributions.shares import cell_evidence, shares, strongest_cells
 from ..encoders.base import EncoderOutput
 from ..encoders.stream import Encoded
@@ -225,16 +225,6 @@ def trials(
             yield Trial(share, decided == label, near, wrong, float(frequency[decided]))
 
 
-class Judged(Deciding, Protocol):
-    """A classifier with what was measured of it."""
-
-    @property
-    def likeness(self) -> LikenessMeasure | None: ...
-
-    @property
-    def measures(self) -> dict[str, Any]: ...
-
-
 LEVELS: tuple[Level, ...] = ("do not rely", "partly", "believable")
 BELIEVABLE, PARTLY = 0.9, 0.5
 """Part of held-out pictures like this one that are right."""
@@ -245,7 +235,7 @@ UNKNOWN = "The picture is called unlike anything the classifier knows: this is t
 class Showing:
     """What is shown on a card, before it is judged."""
 
-    model: Judged
+    model: Any
     bank: Patches
     look: EncoderOutput
     target: int
@@ -273,6 +263,11 @@ class Showing:
     def logits_in_all(self) -> float:
         """What everything brings that speaks for the class."""
         return self.logits / self.share if self.share else 0.0
+
+    @property
+    def matters(self) -> bool:
+        """Whether hiding the places costs more than hiding others; so where it was not measured."""
+        return self.deletion is None or self.deletion.matters
 
     @property
     def hidden(self) -> str:
@@ -338,9 +333,9 @@ def neighbours_verdict(rule: str, showing: Showing, found: NeighbourShare | None
             f"19 of 20 held-out pictures have {found.near_limit:.2f} or more. {here:.0%} of them are {subject.label}."
         )
         return Verdict("do not rely", figures + rest, rule)
-    matters, band = showing.deletion is None or showing.deletion.matters, measure.band(found.share)
+    band = measure.band(found.share)
     rate, decided = measure.rate(band), subject.label == subject.decision
-    level: Level = "believable" if decided and rate >= BELIEVABLE and matters else "partly"
+    level: Level = "believable" if decided and rate >= BELIEVABLE and showing.matters else "partly"
     if not found.reaches or rate < PARTLY or band.lower <= measure.chance:
         level = "do not rely"
     return Verdict(level, said_of_share(showing, found, "patches") + rest, rule)

@@ -82,16 +82,13 @@ class Voters(Prototypes):
             if picture is None or len(mine) == self.n_pictures or (share < self.least and (mine or label != target)):
                 continue
             mine.append((picture, share, float(scores[row] / model.head.weight[row].norm())))
-        chosen = self._classes({label: sum(s for _, s, _ in mine) for label, mine in shown.items() if mine}, target)
+        parts = {label: sum(s for _, s, _ in mine) for label, mine in shown.items() if mine}
+        order = sorted(parts, key=lambda label: -parts[label])
+        chosen = order[: self.n_classes]
+        if target in order[self.n_classes :]:  # it takes the last place
+            chosen[-1] = target
         cells = patch_vectors(model.encoder.layout.to_grid(query.look.features))[0]
         return [_group(known, cells, shown[label]) for label in chosen]
-
-    def _classes(self, parts: dict[int, float], target: int) -> list[int]:
-        """Classes by falling part; the target's takes the last place if it would have none."""
-        order = sorted(parts, key=lambda label: -parts[label])
-        if target in order[self.n_classes :]:
-            return [*order[: self.n_classes - 1], target]
-        return order[: self.n_classes]
 
     @torch.no_grad()
     def activation(

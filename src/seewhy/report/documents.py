@@ -50,9 +50,6 @@ def search_document(data: dict[str, Any], hits: Sequence[Any]) -> Document:
     n, n_searched = data["n"], data["n_searched"]
     among = f"{n_searched:,}" if n_searched == n else f"{n_searched:,} of {n:,}"
     found = "Every picture was compared: no nearer one was missed."
-    if not data["exact"]:
-        least = f"of the true nearest ten, {percent(data['recall'])} at least are found on average"
-        found = f"Approximate: {least}, measured when the index was built."
     facts = {
         "encoder": data["encoder"],
         "fingerprint": data["fingerprint"][:12],

@@ -1,11 +1,9 @@
 """What an index knows beside its vectors: names, digests, classes, thumbnails, settings. SQLite, write-ahead.
 
-One transaction is one step: readers see the last finished one, while one writer works. Somebody else may have written
-it, so what is read is checked: what the index says of itself by its types, and all of it by sums, as SQLite checks
-nothing of what lies in its pages. Every item and every small picture has a CRC-32. Row and class of all items have a
-number and a sum of theirs, so that one that is missing or has moved is noticed without reading the others' names. What
-the index says of itself ends in a line of 32 blanks and tabs, which no reader of JSON sees: the bits of its CRC-32.
-Catalogues of earlier versions have none of these until something is added.
+One transaction is one step: readers see the last finished one, while one writer works. What is read is checked, by its
+types and by sums: every item and every small picture has a CRC-32, row and class of all items have one together, and
+what the index says of itself ends in a line of 32 blanks and tabs, the bits of its CRC-32, which no reader of JSON
+sees. Catalogues of earlier versions have none of these until something is added.
 """
 
 from __future__ import annotations
@@ -42,11 +40,9 @@ CREATE TABLE IF NOT EXISTS items (
     digest TEXT NOT NULL UNIQUE, label TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS thumbnails (id INTEGER PRIMARY KEY, jpeg BLOB NOT NULL);
-"""
-_SUMS = """
 CREATE TABLE IF NOT EXISTS sums (id INTEGER PRIMARY KEY, item INTEGER NOT NULL, jpeg INTEGER);
 """
-CATALOGUE = DatabaseKind("the catalogue of an index", 0x53576978, _SCHEMA + _SUMS)
+CATALOGUE = DatabaseKind("the catalogue of an index", 0x53576978, _SCHEMA)
 _ITEMS = "SELECT i.id, i.row, i.name, i.digest, i.label, s.item FROM items i LEFT JOIN sums s ON s.id = i.id"
 _BITS = str.maketrans("01", " \t")
 _SEAL = re.compile(r"\n[ \t]{32}\Z")

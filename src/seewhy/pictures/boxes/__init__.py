@@ -33,10 +33,6 @@ def load_boxes(source: str | Path, *, format: str | None = None, pictures: str |
         source: a COCO file, a folder with YOLO's labels and names, a folder of VOC's files, or a table.
         format: its registered name; left out, it is told by what is there.
         pictures: the folder of the pictures; left out, they are looked for nearby.
-
-    Raises:
-        DataError: nothing of the kind is there, or the file cannot be read at all.
-        UnknownNameError: there is no such format.
     """
     path = Path(source)
     if not path.exists():
@@ -70,10 +66,6 @@ def save_boxes(data: BoxData, folder: str | Path, *, format: str = "coco", force
 
     Returns:
         The files, the one that names the classes first.
-
-    Raises:
-        ForeignFileError: a file that SeeWhy did not make is in the way; nothing has been written then.
-        DataError: the format has no place for something in the data, or the folder cannot be written to.
     """
     folder, files = Path(folder), list[Path]()
     for name, text in check_boxes(data, folder, format=format, force=force).items():
@@ -113,16 +105,6 @@ class BoxedPicture:
     image: str
     size: Size | None
     boxes: tuple[BoxRecord, ...] = ()
-
-    @property
-    def known_size(self) -> Size:
-        """Width and height; ``DataError`` where neither the file of boxes nor the picture says them."""
-        if self.size is None:
-            raise DataError(
-                f"The size of {self.image} is not known, as the file is not there. Width and height were expected, "
-                "since boxes are parts of them. Name the folder of the pictures with --pictures."
-            )
-        return self.size
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
@@ -41,10 +41,6 @@ DEEPEST = 32
 """Elements of XML within one another."""
 
 
-def _sorted(paths: Iterable[Path]) -> list[Path]:
-    return sorted(paths, key=lambda p: natural_key(str(p)))
-
-
 def _written(value: float) -> str:
     """A number as short as it can be read back."""
     return str(int(value)) if value == int(value) else repr(float(value))
@@ -54,8 +50,7 @@ def _written(value: float) -> str:
 class COCO:
     """Boxes as ``[left, top, width, height]`` in pixels, with ``image_id`` and ``category_id`` (cocodataset.org).
 
-    Masks, key points and super-categories are not read. ``score`` is read and written where there is one, as in files
-    of detections; a bare list of detections names no pictures, and is refused.
+    ``score`` is read and written where there is one; a bare list of detections names no pictures, and is refused.
     """
 
     name: ClassVar[str] = "coco"
@@ -141,12 +136,10 @@ def _annotation(
     values = [number(v) for v in given] if isinstance(given, list) else []
     image = images.get(of, "") if type(of) is int else ""
     label = names.get(kind, "") if type(kind) is int else ""
-    wrong = {
-        f"is of an image that is not listed ({of})": not image,
-        f"is of a category that is not listed ({kind})": not label,
-        "has no bbox of four numbers": len(values) != 4,
-    }
-    if (why := next((why for why, is_so in wrong.items() if is_so), None)) is not None:
+    why = "" if len(values) == 4 else "has no bbox of four numbers"
+    why = why if label else f"is of a category that is not listed ({kind})"
+    why = why if image else f"is of an image that is not listed ({of})"
+    if why:
         found.leave_out(where, image, label, values, why)
         return
     left, top, width, height = values
@@ -157,11 +150,10 @@ def _annotation(
 
 @box_formats.register
 class CSV:
-    """A row for each box, and one without numbers for a picture that has none.
+    """A row for each box, and one without numbers for a picture that has none; classes without a box are not kept.
 
     Columns are called ``image, left, top, right, bottom, label`` or as other tools call them (``filename, xmin, ymin,
-    xmax, ymax, class``); ``width``, ``height``, ``score`` and ``ignored`` may be there. Classes without any box are not
-    kept, as a table has no place for them.
+    xmax, ymax, class``); ``width``, ``height``, ``score`` and ``ignored`` may be there.
     """
 
     name: ClassVar[str] = "csv"
@@ -257,8 +249,7 @@ class VOC:
     """``bndbox`` with ``xmin, ymin, xmax, ymax`` in pixels, taken as they stand (Everingham et al. 2010).
 
     VOC's own files count pixels from 1 and mean the last one too; tools that write this format do not, so nothing is
-    added or taken off. A folder of such files is read with those below it; ``classes.txt``, where there is one, gives
-    the classes and their order. Parts and poses are not read.
+    added or taken off. ``classes.txt``, where there is one, gives the classes and their order.
     """
 
     name: ClassVar[str] = "voc"
@@ -271,7 +262,7 @@ class VOC:
         return path.suffix.lower() == ".xml"
 
     def read(self, path: Path, pictures: Path | None) -> BoxData:
-        files = _sorted(path.rglob("*.xml")) if path.is_dir() else [path]
+        files = sorted(path.rglob("*.xml"), key=lambda p: natural_key(str(p))) if path.is_dir() else [path]
         found, unread = Gathering(path), []
         listed = (path if path.is_dir() else path.parent) / self.classes_file
         if listed.is_file():
@@ -326,8 +317,8 @@ class VOC:
 class YOLO:
     """Lines ``class centre-x centre-y width height [score]``, as fractions of the picture (Ultralytics' layout).
 
-    Labels lie in folders called ``labels``, pictures under the same name in ``images`` beside them, or both together.
-    The names of the classes are in ``data.yaml``, ``classes.txt`` or ``obj.names``. Of an outline its box is taken.
+    Labels lie in folders called ``labels``, pictures under the same name in ``images`` beside them, or both together;
+    the names of the classes in ``data.yaml``, ``classes.txt`` or ``obj.names``.
     """
 
     name: ClassVar[str] = "yolo"
@@ -341,14 +332,14 @@ class YOLO:
     def read(self, path: Path, pictures: Path | None) -> BoxData:
         file = path if path.is_file() else next((path / n for n in self.name_files if (path / n).is_file()), None)
         if file is None:
-            expected = f"One of {', '.join(self.name_files)} was expected"
-            raise DataError(f"{path} does not name its classes. {expected}. Add one.")
+            names_ = ", ".join(self.name_files)
+            raise DataError(f"{path} does not name its classes. One of {names_} was expected. Add one.")
         found, names, root = Gathering(path), _names(file), file.parent
         found.classes += names.values()
         texts = [p for p in root.rglob("*.txt") if p.name not in self.name_files and p != file]
         inside = [p for p in texts if "labels" in p.relative_to(root).parts]
         labelled, outlines = set(), 0
-        for label_file in _sorted(inside or texts):
+        for label_file in sorted(inside or texts, key=lambda p: natural_key(str(p))):
             image = _picture(label_file, root, pictures)
             labelled.add(image)
             outlines += _lines(found, label_file, image, found.picture(image), names)
@@ -374,12 +365,16 @@ class YOLO:
                     f"{picture.image} has a box that is marked as a crowd or as difficult, for which YOLO has no "
                     "place. Write COCO or VOC, or take it out."
                 )
-            (width, height), lines = picture.known_size, []
+            if picture.size is None:
+                raise DataError(
+                    f"The size of {picture.image} is not known, as the file is not there. Width and height were "
+                    "expected, since boxes are parts of them. Name the folder of the pictures with --pictures."
+                )
+            (width, height), lines = picture.size, []
             for b in picture.boxes:
                 left, top, right, bottom = b.box
-                centre = ((left + right) / 2 / width, (top + bottom) / 2 / height)
-                values = [*centre, (right - left) / width, (bottom - top) / height]
-                values += [] if b.score is None else [b.score]
+                values = [(left + right) / 2 / width, (top + bottom) / 2 / height]
+                values += [(right - left) / width, (bottom - top) / height, *([] if b.score is None else [b.score])]
                 lines.append(" ".join([str(place[b.label]), *map(repr, values)]) + "\n")
             files[f"labels/{stem}.txt"] = "".join(lines)
         return files

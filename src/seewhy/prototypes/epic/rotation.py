@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -17,6 +17,7 @@ from torch import Tensor
 from ...bounds import Count, NotNegative, check_fields
 from ...errors import ModelError
 from ...heads.head import Head, Target
+from ..cells import CellMaps, CellPart
 
 FLOOR = 1e-8
 """Smallest length a vector is divided by, as in the paper's code."""
@@ -24,15 +25,8 @@ TOLERANCE = 1e-4
 """Largest difference of a folded logit, as a part of the largest logit."""
 
 
-class Maps(Protocol):
-    """Cells of pictures; the mean over the cells of each is ``pooled``."""
-
-    @property
-    def pooled(self) -> Float[Tensor, "n d"]: ...
-
-    def __getitem__(self, index: int, /) -> Float[Tensor, "s d"]: ...
-
-    def __len__(self) -> int: ...
+Maps = CellMaps | CellPart
+"""Cells of pictures; the mean over the cells of each is ``pooled``."""
 
 
 @dataclass(frozen=True, eq=False)

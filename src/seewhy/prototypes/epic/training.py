@@ -93,7 +93,7 @@ class FitEPIC(Fitting):
             rotation, width = choice.rotation, fit.pooled.shape[1]
             first = range(min(N_CHECKED, len(maps)))
             check = check_fold(model.head, rotation, maps.pooled[list(first)], torch.stack([maps[i] for i in first]))
-            measures = {
+            measures: dict[str, Any] = {
                 "optimiser": "procrustes",
                 "form": rotation.form,
                 "setting": {"n_rotated": 0} if choice.how is None else _named(choice.how, width),
@@ -207,13 +207,13 @@ def choose(fit: Maps, held: Maps, fixed: dict[str, Any], progress: Progress) -> 
     highest = mean_purity(held, start)
     best = Choice(start, None, [{"rotation": "none", "purity": round(highest, 5)}])
     setting = replace(Procrustes(n_prototypes=50, n_rounds=FEW_ROUNDS), **fixed)
-    free = {
+    free: dict[str, list[dict[str, Any]]] = {
         "shrinkage": [{"shrinkage": s} for s in SHRINKAGES],
         "n_prototypes": [{"n_prototypes": m} for m in COUNTS],
         "n_rotated": [{"n_rotated": max(2, int(width * p))} for p in PARTS],
     }
     for number, (name, changes) in enumerate(free.items()):
-        steps: list[dict[str, Any]] = changes if name not in fixed else [{}] if number == 0 else []
+        steps = changes if name not in fixed else [{}] if number == 0 else []
         at_start = setting if best.how is None else best.how
         for change in progress.track(steps, f"Choosing {number + 1} of 3"):
             tried = replace(at_start, **change)

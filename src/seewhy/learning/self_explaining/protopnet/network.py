@@ -309,9 +309,9 @@ def prototype_bank(
     bank = PatchBank(
         tuple(pictures),
         normalize(torch.stack(pooled), dim=1),
-        torch.stack([normalize(grids[p.picture][:, p.cell[0], p.cell[1]], dim=0) for p in places]),
         torch.tensor([p.picture for p in places]),
         torch.tensor(boxes),
         torch.tensor([crops[p.picture].to_original(box) for p, box in zip(places, boxes, strict=True)]),
+        torch.stack([normalize(grids[p.picture][:, p.cell[0], p.cell[1]], dim=0) for p in places]),
     )
     return bank, places
