@@ -29,14 +29,25 @@ from ..training.augmentation import TrainingPictures
 from ..training.batches import Batch, TrainingData
 from ..training.loop import Trained, Training
 from ..training.task import Task
-from .contrast import BoxContrast, Contrast, Drawn, ImageRegions, PairTask, Ranks, RegionalContrast, Still, TextWords
+from .contrast import (
+    BoxContrast,
+    Contrast,
+    Drawn,
+    ImageRegions,
+    PairTask,
+    Ranks,
+    RegionalContrast,
+    Still,
+    TextWords,
+    read_texts,
+)
 from .encoders.adapted import Adaptation
 from .encoders.delta import halves_of
 from .encoders.heads import WIDTH, PairedHeads
 from .encoders.towers import TunedTowers, trainable
 from .objectives import objectives
 from .objectives.contrastive import Contrastive, RandomBoxes, Regional
-from .pooled import PooledPairs, encode_pairs, findings, joint_vectors, placed, read_texts, spanned
+from .pooled import PooledPairs, encode_pairs, findings, joint_vectors, placed, spanned
 from .way import Finished, Way, noted
 
 KEEPS = (0.05, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)
