@@ -132,10 +132,10 @@ def _merged_text(base: str, theirs: str, mine: str) -> tuple[str, bool]:
         return mine, False
     texts = [_sentences(text) for text in (base, theirs, mine)]
     old, (to_theirs, to_mine) = texts[0], (_kept(texts[0], text) for text in texts[1:])
-    both_kept = [(i, to_theirs[i], to_mine[i]) for i in sorted(to_theirs.keys() & to_mine.keys())]
+    both_kept = [[i, to_theirs[i], to_mine[i]] for i in sorted(to_theirs.keys() & to_mine.keys())]
     out: list[str] = []
-    clash, starts = False, (0, 0, 0)
-    for ends in [*both_kept, tuple(map(len, texts))]:
+    clash, starts = False, [0, 0, 0]
+    for ends in [*both_kept, list(map(len, texts))]:
         was, their, my = (text[start:end] for text, start, end in zip(texts, starts, ends, strict=True))
         n = len(was)
         if _keys(their) == _keys(my):
@@ -148,7 +148,7 @@ def _merged_text(base: str, theirs: str, mine: str) -> tuple[str, bool]:
             clash = True
             out += [*their, *my]
         out += old[ends[0] : ends[0] + 1]
-        starts = tuple(end + 1 for end in ends)
+        starts = [end + 1 for end in ends]
     spaced = [s if s[-1:].isspace() else s + " " for s in out[:-1]]  # none runs into the one before
     return "".join([*spaced, *out[-1:]]), clash
 
