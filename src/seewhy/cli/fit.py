@@ -192,8 +192,9 @@ def _fit_segmenter(session: Session) -> None:
 
 
 def _fit_detector(session: Session) -> None:
-    from ..dense.detection.fit import fit_detector, methods_for
+    from ..dense.detection.fit import FOLDS, beside, fit_detector, methods_for
     from ..dense.saving import DETECTORS, save_detector
+    from ..storage.output import remove
 
     folds, precision = session.take("folds", "precision")
     o, output, method = session.given, session.given.output, session.given.method or AUTO
@@ -205,6 +206,7 @@ def _fit_detector(session: Session) -> None:
             seed=session.seed, progress=session.terminal, checkpoint=checkpoint, **session.settings,
         )  # fmt: skip
         save_detector(detector, output)
+        remove(beside(checkpoint), FOLDS)
     _say_made(session, detector.method, detector, _detector_lines(output, detector), calibration=detector.calibration)
     session.end(1)
 
