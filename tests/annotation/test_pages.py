@@ -182,7 +182,7 @@ def test_nothing_waits_when_all_is_done(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_whatever_is_asked_gets_an_answer_the_document_knows(page: TestClient, desk: AnnotationDesk) -> None:
-    assert len(operations(page)) == 15
+    assert len(operations(page)) == 14
     for method, path in operations(page):
         ask_documented(page, method, path, {"key": key_of(desk, 3)}, lambda _case, _answer: None, n=8)
 

@@ -198,6 +198,7 @@ def _fit_segmenter(session: Session) -> None:
 def _fit_detector(session: Session) -> None:
     from ..dense.detection.fit import FOLDS, beside, fit_detector, methods_for
     from ..dense.saving import DETECTORS, save_detector
+    from ..storage.output import remove
 
     folds, precision = session.take("folds", "precision")
     o, output, method = session.given, session.given.output, session.given.method or AUTO

@@ -20,7 +20,7 @@ from ..classifiers.base import Classifier
 from ..descriptions.base import Descriptions, Words
 from ..encoders.stream import Encoded, file_digest
 from ..errors import DataError, ImageError, InputError
-from ..evidence.batch import FORMS, CardFolder, Done, Result, as_before, check_output, streamed, write_card
+from ..evidence.batch import FORMS, CardFolder, Done, as_before, check_output, streamed, write_card
 from ..evidence.case import Watched
 from ..evidence.explain import ExplainOptions, explain_seen
 from ..evidence.faithfulness import STILL_ODDS, STILL_VALUE
@@ -372,7 +372,7 @@ class PartBatch:
     def run(self, names: Iterable[str]) -> Iterator[Done | Failure]:
         """Explain as a stream, in order; cards are written as they are made, the index at the end."""
         if self.output is None:
-            yield from (one if isinstance(one, Failure) else one[0] for one in self._explained(names, None))
+            yield from self._explained(names, None)
             return
         with closing(CardFolder(self.output, force=self.force)) as folder:
             own = (name for name in names if not folder.is_own(name))
@@ -383,7 +383,8 @@ class PartBatch:
         nouns = ("box", "boxes") if isinstance(self.explainer.finder, Detector) else ("segment", "segments")
         return render_index(entries, failures, nouns[1].capitalize(), nouns)
 
-    def _explained(self, names: Iterable[str], folder: CardFolder | None) -> Iterator[Result]:
+    def _explained(self, names: Iterable[str], folder: CardFolder | None) -> Iterator[Any]:
+        """Results with their index entries; without a folder, results alone."""
         fingerprint = self._fingerprint()
         for name in names:
             try:
@@ -405,18 +406,18 @@ class PartBatch:
             made = self.explainer.explain(name, found, self.options, new)
             for number, key in keys.items():
                 line = earlier.get(number)
-                if line is not None and folder is not None:
-                    yield as_before(line, folder)
+                if folder is None:
+                    result = next(made)
+                    yield Done({**result.to_json(), "card": None}, result)
                 else:
-                    yield self._written(key, folder, next(made))
+                    yield self._written(key, folder, next(made)) if line is None else as_before(line, folder)
 
-    def _written(self, key: str, folder: CardFolder | None, result: Explanation) -> tuple[Done, dict[str, Any]]:
+    def _written(self, key: str, folder: CardFolder, result: Explanation) -> tuple[Done, IndexEntry]:
+        assert result.part is not None
         part = result.part
-        if folder is None or part is None:
-            return Done({**result.to_json(), "card": None}, result), {}
         # What follows the last dot would be taken for the ending of a picture's name.
         name = f"{Path(result.prediction.image).with_suffix('')} {part.kind} {part.number} {part.label}."
-        return write_card(result, folder, key, folder.place(name, self.endings), self.endings)
+        return write_card(result, folder, key, name, self.endings)
 
     def _fingerprint(self) -> str:
         """What decides an explanation beside the picture and the part."""

@@ -225,8 +225,12 @@ class AnnotationDesk:
         groups: dict[str, list[dict[str, Any]]] = {}
         for row in judged:
             groups.setdefault(row["second"].split(" by ")[0], []).append(row)
+        against = {}
+        for name, rows in groups.items():
+            nets = net_preference([row["answers"] for row in rows], [row["picture"] for row in rows])
+            against[name] = {d: {k: round(v, 4) for k, v in vars(net).items()} for d, net in nets.items()}
         return {
-            "against": {name: net_preference(rows) for name, rows in groups.items()},
+            "against": against,
             "agreement": agreement(judged),
             "judged": len(judged),
             "judged_by_authors": by_authors_of_a_text(judged),

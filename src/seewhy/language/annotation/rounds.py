@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ...errors import InputError
 from ...studies.bootstrap import paired
 from .records import DIMENSIONS, BoxedObject, Content, Version
 
@@ -132,10 +133,10 @@ def _merged_text(base: str, theirs: str, mine: str) -> tuple[str, bool]:
         return mine, False
     texts = [_sentences(text) for text in (base, theirs, mine)]
     old, (to_theirs, to_mine) = texts[0], (_kept(texts[0], text) for text in texts[1:])
-    both_kept = [(i, to_theirs[i], to_mine[i]) for i in sorted(to_theirs.keys() & to_mine.keys())]
+    both_kept = [[i, to_theirs[i], to_mine[i]] for i in sorted(to_theirs.keys() & to_mine.keys())]
     out: list[str] = []
-    clash, starts = False, (0, 0, 0)
-    for ends in [*both_kept, tuple(map(len, texts))]:
+    clash, starts = False, [0, 0, 0]
+    for ends in [*both_kept, list(map(len, texts))]:
         was, their, my = (text[start:end] for text, start, end in zip(texts, starts, ends, strict=True))
         n = len(was)
         if _keys(their) == _keys(my):
@@ -148,7 +149,7 @@ def _merged_text(base: str, theirs: str, mine: str) -> tuple[str, bool]:
             clash = True
             out += [*their, *my]
         out += old[ends[0] : ends[0] + 1]
-        starts = tuple(end + 1 for end in ends)
+        starts = [end + 1 for end in ends]
     spaced = [s if s[-1:].isspace() else s + " " for s in out[:-1]]  # none runs into the one before
     return "".join([*spaced, *out[-1:]]), clash
 
@@ -303,18 +304,31 @@ def by_authors_of_a_text(judgements: Iterable[Mapping[str, Any]]) -> int:
     return sum(any(row[side].endswith(f" by {row['author']}") for side in ("first", "second")) for row in judgements)
 
 
-def net_preference(judgements: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Net preference for the first text, −1…1, by dimension and as ``mean``: 95 % bootstrap intervals over pictures."""
-    place = {picture: i for i, picture in enumerate(dict.fromkeys(row["picture"] for row in judgements))}
+@dataclass(frozen=True)
+class Net:
+    """A net preference for the first text, −1…1, with its 95 % bootstrap interval over pictures."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def net_preference(
+    judgements: Sequence[Mapping[str, int]], pictures: Sequence[str] | None = None, *, n_draws: int = 2000
+) -> dict[str, Net]:
+    """Net preference for the first text, by dimension and as ``mean``; judgements of one picture are drawn together."""
+    if not judgements:
+        raise InputError("No judgements were given. At least one was expected. Compare some pictures first.")
+    owners = list(pictures) if pictures is not None else [str(i) for i in range(len(judgements))]
+    place = {owner: i for i, owner in enumerate(dict.fromkeys(owners))}
     sums = torch.zeros(len(place), len(DIMENSIONS) + 1, 2, dtype=torch.double)
-    for row in judgements:
-        signs = torch.tensor([float(_sign(row["answers"][d])) for d in DIMENSIONS], dtype=torch.double)
-        sums[place[row["picture"]], :, 0] += torch.cat([signs, signs.mean(0, keepdim=True)])
-        sums[place[row["picture"]], :, 1] += 1
-    drawn = paired(sums, lambda means: means[..., 0] / means[..., 1], n_draws=2000, seed=0)
-    found = {}
-    for i, name in enumerate([*DIMENSIONS, "mean"]):
-        low, high = drawn.interval(i)
-        figures = {"value": float(drawn.values[i]), "low": low, "high": high}
-        found[name] = {**{key: round(value, 4) for key, value in figures.items()}, "n": len(judgements)}
-    return found
+    for owner, row in zip(owners, judgements, strict=True):
+        signs = torch.tensor([float(_sign(row[d])) for d in DIMENSIONS], dtype=torch.double)
+        sums[place[owner], :, 0] += torch.cat([signs, signs.mean(0, keepdim=True)])
+        sums[place[owner], :, 1] += 1
+    drawn = paired(sums, lambda means: means[..., 0] / means[..., 1], n_draws=n_draws, seed=0)
+    return {
+        name: Net(float(drawn.values[i]), *drawn.interval(i), len(judgements))
+        for i, name in enumerate([*DIMENSIONS, "mean"])
+    }
