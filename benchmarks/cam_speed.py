@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from seewhy import compat
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.score_cam import ScoreCAM
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.find import encoder as load_encoder
 from seewhy.heads.head import Target
 

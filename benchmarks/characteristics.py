@@ -36,8 +36,7 @@ from seewhy.pictures.images import read_picture
 from seewhy.pictures.sources import list_pictures
 from seewhy.prototypes.bank import patch_vectors
 from seewhy.prototypes.characteristics import Characteristics
-from seewhy.prototypes.denoise import denoise
-from seewhy.prototypes.perturbations import PROPERTIES, EqualChanges, PaperChanges
+from seewhy.prototypes.perturbations import PROPERTIES, EqualChanges, PaperChanges, denoise
 
 
 def read(folder: Path | None, n: int) -> list[np.ndarray]:

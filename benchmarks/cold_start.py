@@ -33,7 +33,7 @@ def done(stage):
     marks.append((stage, time.perf_counter()))
 import torch
 done("import torch")
-import seewhy, seewhy.evidence.batch, seewhy.classifiers.pretrained, seewhy.encoders.embedded
+import seewhy, seewhy.evidence.batch, seewhy.classifiers.unfitted, seewhy.encoders.embedded
 done("import seewhy")
 encoder = seewhy.encoder("lite0", engine=engine)
 done("read the weights")

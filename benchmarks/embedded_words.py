@@ -18,7 +18,7 @@ from rich.console import Console
 import seewhy
 from seewhy.classifiers.base import HeldOut
 from seewhy.classifiers.words import words_alone
-from seewhy.encoders.imagenet import imagenet_classes
+from seewhy.encoders.names import imagenet_classes
 from seewhy.encoders.stream import Encoded, encode_stream
 
 

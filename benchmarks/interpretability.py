@@ -14,7 +14,7 @@ from pathlib import Path
 
 import seewhy
 from seewhy.encoders.find import encoder as find
-from seewhy.encoders.imagenet import imagenet_descriptions
+from seewhy.encoders.names import imagenet_descriptions
 from seewhy.pictures.samples import load_samples
 from seewhy.studies.concepts import LIBRARIES
 from seewhy.studies.interpretability import InterpretabilityStudy

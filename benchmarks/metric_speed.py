@@ -28,7 +28,7 @@ from files_to_embeddings import read_pictures
 from torch import Tensor
 
 from seewhy.attributions.grad_cam import GradCAM
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.find import encoder as load_encoder
 from seewhy.heads.head import Target
 from seewhy.metrics.base import upsampled

@@ -28,7 +28,7 @@ from torch import Tensor
 from seewhy.attributions.occlusion import Occlusion
 from seewhy.attributions.rise import RISE
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.base import EncoderOutput
 from seewhy.encoders.find import encoder as load_encoder
 from seewhy.heads.head import Target

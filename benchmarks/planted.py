@@ -1,4 +1,4 @@
-"""Every attribution on pictures whose evidence is known (see seewhy.planted): hit rate and energy against chance.
+"""Every attribution on pictures whose evidence is known (see tests/planting.py): hit rate and energy against chance.
 
 ``make docs`` keeps the scores of new methods in the package. To make all of them anew, empty the list of scores in
 src/seewhy/planted.json first.
@@ -9,11 +9,14 @@ python benchmarks/planted.py            # prints the table
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from seewhy import planted
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+import planting as planted
 
 
 def main() -> None:

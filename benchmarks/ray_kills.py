@@ -155,18 +155,18 @@ def times_of_rows(output: Path) -> Counter[str]:
     )
 
 
-def drive(photos: Path, output: Path, address: str, decoders: int) -> None:
+def drive(photos: Path, output: Path, address: str) -> None:
     """The driver, in a process of its own."""
-    cluster = Cluster(address, workers=2, threads=1, decoders=decoders)
+    cluster = Cluster(address, workers=2, threads=1)
     report = run(Slow(), find_input(photos, per_shard=PER_SHARD), output, cluster=cluster)
     print(json.dumps(report.to_json()))
 
 
-def start(photos: Path, output: Path, address: str, decoders: int) -> subprocess.Popen[str]:
+def start(photos: Path, output: Path, address: str) -> subprocess.Popen[str]:
     code = "import sys; from pathlib import Path; from ray_kills import drive; "
-    code += "drive(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))"
+    code += "drive(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])"
     return subprocess.Popen(
-        [sys.executable, "-c", code, str(photos), str(output), address, str(decoders)],
+        [sys.executable, "-c", code, str(photos), str(output), address],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -182,12 +182,10 @@ def ended(driver: subprocess.Popen[str]) -> tuple[str, str]:
         return driver.communicate()
 
 
-def kill_run(
-    machines: Machines, kind: str, photos: Path, output: Path, draw: random.Random, decoders: int
-) -> dict[str, Any]:
+def kill_run(machines: Machines, kind: str, photos: Path, output: Path, draw: random.Random) -> dict[str, Any]:
     """A run in which something dies, and what came of it."""
     at, later = draw.randrange(N_SHARDS - 4), draw.random() * 2
-    driver, began, killed = start(photos, output, machines.address, decoders), time.monotonic(), ""
+    driver, began, killed = start(photos, output, machines.address), time.monotonic(), ""
     while n_done(output) < at and driver.poll() is None:
         time.sleep(0.05)
     time.sleep(later if at else 5 * later)
@@ -198,16 +196,16 @@ def kill_run(
         elif kind == "node":
             killed = machines.kill_node(draw)
         else:
-            killed = machines.kill_process(draw, "_Engine" if kind == "actor" else "")
+            killed = machines.kill_process(draw, "Actor" if kind == "actor" else "")
         time.sleep(0.05)
     done = n_done(output)
     told, errors = ended(driver)
     if kind == "driver":
-        driver = start(photos, output, machines.address, decoders)
+        driver = start(photos, output, machines.address)
         told, errors = ended(driver)
     report = json.loads(told) if driver.returncode == 0 else {"unread": [errors[-2000:]]}
     return {
-        "kind": kind, "decoders": decoders, "killed": killed, "done_then": done, "unread": report["unread"],
+        "kind": kind, "killed": killed, "done_then": done, "unread": report["unread"],
         "seconds": round(time.monotonic() - began),
     }  # fmt: skip
 
@@ -228,7 +226,6 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--times", type=int, default=5, help="of each kind")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--decoders", type=int, default=2, help="tasks that read and decode; 0 does so in the actors")
     given = parser.parse_args()
     draw, fell = random.Random(given.seed), 0
     with tempfile.TemporaryDirectory() as place:
@@ -240,7 +237,7 @@ def main() -> None:
         try:
             for kind, number in ((kind, n) for n in range(given.times) for kind in given.kinds):
                 output = folder / f"{kind}-{number}"
-                outcome = kill_run(machines, kind, folder / "photos", output, draw, given.decoders)
+                outcome = kill_run(machines, kind, folder / "photos", output, draw)
                 rows = times_of_rows(output)
                 outcome |= {"rows": rows.total(), "twice": sum(n > 1 for n in rows.values())}
                 outcome |= {"files": n_done(output), "same_bytes": contents(output) == right}

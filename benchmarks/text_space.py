@@ -20,10 +20,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from seewhy.encoders.base import Encoder
-from seewhy.encoders.embedded import load
-from seewhy.encoders.imagenet import imagenet_classes, imagenet_texts
+from seewhy.encoders.embedded import TextSpace, load
 from seewhy.encoders.minilm import load_minilm
-from seewhy.encoders.text_space import TextSpace
+from seewhy.encoders.names import imagenet_classes, imagenet_texts
 from seewhy.pictures.images import read_picture
 
 NOT_PHOTOGRAPHS = {"cartoon", "symbols", "people", "space"}

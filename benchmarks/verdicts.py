@@ -12,6 +12,7 @@ import argparse
 import io
 import json
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,13 +25,12 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 import seewhy
-from seewhy import planted
 from seewhy.attributions.base import Attribution, Explainable
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.base import EncoderOutput
+from seewhy.evidence.case import Watched
 from seewhy.evidence.faithfulness import PARTLY, Match, masks, match, stands_out
-from seewhy.evidence.goals import Watched
 from seewhy.explanation.base import Explanation, Where, Words
 from seewhy.explanation.similar import Like
 from seewhy.heads.head import Target
@@ -38,6 +38,9 @@ from seewhy.metrics.base import Case, shuffled
 from seewhy.metrics.controls import CONTROLS
 from seewhy.metrics.removal import ROAD
 from seewhy.pictures.sources import list_pictures
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+import planting as planted
 
 LEVELS = ("believable", "partly", "do not rely", "not measured")
 

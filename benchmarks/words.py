@@ -27,9 +27,9 @@ from torch import Tensor
 
 import seewhy
 from seewhy.classifiers.base import Classifier, HeldOut
-from seewhy.classifiers.described import Described
 from seewhy.classifiers.encoded_set import EncodedSet, encode_labelled
 from seewhy.classifiers.linear.recipe import Linear
+from seewhy.classifiers.unfitted import Described
 from seewhy.classifiers.words import measured_by
 from seewhy.descriptions import Descriptions
 from seewhy.evidence.words import show_words

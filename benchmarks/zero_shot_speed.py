@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 import seewhy
-from seewhy.encoders.imagenet import imagenet_classes
+from seewhy.encoders.names import imagenet_classes
 from seewhy.explanation.prediction import Prediction
 
 TEMPLATE = "This is a photo of {}."

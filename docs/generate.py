@@ -128,14 +128,14 @@ def method_classes(name: str) -> dict[str, Any]:
 
 def rules(page: Path) -> str:
     """When an evidence counts as believable."""
-    from seewhy.evidence import perceived, where, words
+    from seewhy.evidence import explain, faithfulness, words
     from seewhy.prototypes import Prototypes, prototypes
     from seewhy.registry import spelling
 
-    stated = [("where", where.RULE), ("like what", Prototypes.rule), ("in words", words.RULE)]
+    stated = [("where", faithfulness.RULE), ("like what", Prototypes.rule), ("in words", words.RULE)]
     own = [name for name in prototypes if prototypes[name].rule != Prototypes.rule]
     stated += [(f"like what, by {spelling(name)}", prototypes[name].rule) for name in own]
-    stated += [("what a perceiver saw", perceived.RULE)]
+    stated += [("what a perceiver saw", explain.RULE_OF_PERCEIVED)]
     return table(("evidence", "rule"), stated)
 
 
@@ -148,9 +148,9 @@ def decision(page: Path) -> str:
 
 def terms(page: Path) -> str:
     """The definitions every number on a card links to."""
-    from seewhy.report import glossary
+    from seewhy.report.page import terms as every
 
-    return table(("number", "definition"), [(t.name, t.text) for t in glossary.terms()])
+    return table(("number", "definition"), [(t.name, t.text) for t in every()])
 
 
 def tolerances(page: Path) -> str:
@@ -333,24 +333,43 @@ def write_missing() -> list[Path]:
     return missing
 
 
+def _published() -> dict[str, list[dict[str, Any]]]:
+    """Method → its scores in the package."""
+    from seewhy.catalogue import published
+
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for row in published():
+        rows.setdefault(row["method"], []).append(row)
+    return rows
+
+
+def _scores(name: str, **how: Any) -> list[Any]:
+    sys.path.append(str(ROOT / "tests"))
+    try:
+        from planting import score_methods
+    finally:
+        sys.path.pop()
+    return score_methods([name], **how)
+
+
 def unscored() -> list[str]:
     """Maps that can be scored on planted evidence and are not, or no longer there; a trained one refuses each model."""
     from seewhy.attributions import attributions
-    from seewhy.planted import published, score_methods
 
-    new = [name for name in attributions if name not in published() and score_methods([name], n=1)]
-    return [*new, *(name for name in published() if name not in attributions)]
+    known = _published()
+    new = [name for name in attributions if name not in known and _scores(name, n=1)]
+    return [*new, *(name for name in known if name not in attributions)]
 
 
 def write_scores(names: list[str]) -> None:
     """Score these on planted evidence; the scores of all others stay as they are."""
     from seewhy.attributions import attributions
-    from seewhy.planted import published, score_methods
+    from seewhy.catalogue import published
 
-    found = {name: rows for name, rows in published().items() if name in attributions}
+    found = {name: rows for name, rows in _published().items() if name in attributions}
     for name in set(names) & set(attributions):
-        found[name] = score_methods([name], settings=PLANTED)
-    scores = [dataclasses.asdict(row) for name in sorted(found) for row in found[name]]
+        found[name] = [dataclasses.asdict(row) for row in _scores(name, settings=PLANTED)]
+    scores = [row for name in sorted(found) for row in found[name]]
     kept = {"command": "make docs", "settings": PLANTED, "scores": scores}
     place = ROOT / "src/seewhy/planted.json"
     place.parent.mkdir(parents=True, exist_ok=True)

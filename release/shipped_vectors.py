@@ -18,13 +18,21 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from seewhy.encoders.embedded import SOURCES, EmbeddedText, load
-from seewhy.encoders.imagenet import imagenet_texts
+from seewhy.encoders.embedded import (
+    EMOJI,
+    SENTENCES,
+    SOURCES,
+    EmbeddedText,
+    encoded,
+    kernel,
+    load,
+    made_from,
+    place_of,
+    regress,
+)
 from seewhy.encoders.minilm import load_minilm
-from seewhy.encoders.names import whole_numbers
-from seewhy.encoders.shipped import EMOJI, SENTENCES, encoded, made_from, place_of
+from seewhy.encoders.names import imagenet_texts, whole_numbers
 from seewhy.encoders.stream import Encoded, encode_stream
-from seewhy.encoders.text_space import kernel, regress
 from seewhy.storage.reading import read_json
 
 N_KEYWORDS = 6

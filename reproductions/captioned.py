@@ -17,9 +17,10 @@ from torch.nn.functional import normalize
 
 import seewhy
 from seewhy.encoders.base import Encoder
+from seewhy.encoders.names import own_vectors
 from seewhy.encoders.stream import Encoded, encode_stream
 from seewhy.learning.contrast import Contrast, Drawn
-from seewhy.learning.encoders.paired_heads import SENTENCE_SCALE, own_vectors
+from seewhy.learning.encoders.heads import SENTENCE_SCALE
 from seewhy.learning.objectives.contrastive import Contrastive
 from seewhy.pictures.samples import Samples
 from seewhy.storage.features import FeatureStore, text_key

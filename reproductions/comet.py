@@ -3,7 +3,7 @@
     python reproductions/comet.py --out comet.json      # ten minutes of one core; goes on where it was stopped
     python reproductions/comet.py --fast                # some seconds, to see that it runs; its numbers mean nothing
 
-Zhang, Lee & Wang 2024 (arXiv 2407.19308). Pictures are those of seewhy.planted: the symbol that decides stands on a
+Zhang, Lee & Wang 2024 (arXiv 2407.19308). Pictures are those of tests/planting.py: the symbol that decides stands on a
 textured canvas twice, so a complete mask has both copies. Selector-predictor games without the detector (m_c = 0),
 with a fixed detector (2p) and with one that learns (3p) are played from the same start on the same pictures. Accuracy
 on what is hidden is judged by classifiers that had no part in the game.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,14 +26,22 @@ from claims import Claim, Interval, Report, command, lead, machine, mean_of, par
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy, max_pool2d
 
-from seewhy import planted
 from seewhy.learning.adaptation.backbone import Predictor, new_predictor
-from seewhy.learning.self_explaining.comet.game import Mode, Objective, Players, Playing
-from seewhy.learning.self_explaining.comet.network import Hide, Selector, make_selector
+from seewhy.learning.self_explaining.comet.network import (
+    Hide,
+    Mode,
+    Objective,
+    Playing,
+    Selector,
+    make_selector,
+)
 from seewhy.storage.output import write_atomic
 from seewhy.training.batches import Batch, TrainingData
 from seewhy.training.loop import Training, train
 from seewhy.training.task import Supervised, Task
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+import planting as planted
 
 NAME = "comet"
 WEIGHTS = {"m_c": 4.0, "gap": 2.0, "tau": 0.2}
@@ -104,20 +113,20 @@ def coverage(mask: Tensor, evidence: Tensor) -> dict[str, list[float]]:
     return {"copy 1": both.amax(1).tolist(), "copy 2": both.amin(1).tolist(), "background": rest.tolist()}
 
 
-def new_game(name: str, detector: Predictor, seed: int) -> Players:
+def new_game(name: str, detector: Predictor, seed: int) -> Playing:
     mode, m_c = GAMES[name]
     with torch.random.fork_rng():
         torch.manual_seed(1000 + seed)
         selector = make_selector("unet")
     own = fresh(2000 + seed) if mode == "3p" else detector
     objective = Objective(m_c=m_c, gap=WEIGHTS["gap"], tau=WEIGHTS["tau"])
-    return Players(selector, fresh(3000 + seed), own, mode, objective, HIDE)
+    return Playing(selector, fresh(3000 + seed), own, mode, objective, HIDE)
 
 
 def played(name: str, detector: Predictor, train_on: Pictures, test: Pictures, args: Any, seed: int) -> dict[str, Any]:
     """One game from the start, and everything that is measured of it."""
     game = new_game(name, detector, seed)
-    train(Playing(game), train_on.data(), training(args.steps, seed))
+    train(game, train_on.data(), training(args.steps, seed))
     with torch.no_grad():
         mask = game.selector(test.pixels)
     hard = (mask > 0.5).float()
@@ -176,7 +185,8 @@ def spoilt(name: str, detector: Predictor, train_on: Pictures, test: Pictures, a
     train(ToMask(game.selector, corner), train_on.data(), warm)
     train(Supervised(game.predictor), train_on.data(lambda p: masked(game.selector, p)), warm)
     before = measured(game.selector, test)
-    train(Playing(game), train_on.data(), training(args.steps, seed))
+    game.free()
+    train(game, train_on.data(), training(args.steps, seed))
     return {"before": before, "after": measured(game.selector, test)}
 
 

@@ -11,8 +11,7 @@ import re
 import string
 from collections.abc import Callable, Sequence
 
-from seewhy.descriptions.base import Descriptions
-from seewhy.descriptions.controls import APART, without_names
+from seewhy.descriptions.base import APART, Descriptions, without_names
 from seewhy.errors import DataError
 
 

@@ -20,18 +20,16 @@ from scripts import ended, parser, settled
 from semantics_arms import Arms, Right
 
 import seewhy
+from seewhy.classifiers.by_sentences import WEIGHTS, Selector
 from seewhy.classifiers.encoded_set import encode_labelled
-from seewhy.descriptions.base import Descriptions
-from seewhy.descriptions.controls import without_names
-from seewhy.descriptions.discriminative import WEIGHTS, Selector
+from seewhy.descriptions.base import Descriptions, without_names
 from seewhy.encoders.base import Encoder
 from seewhy.heads.head import Projected
 from seewhy.pictures.samples import Samples
 from seewhy.progress import Progress
 from seewhy.storage.features import FeatureStore
 from seewhy.studies.bootstrap import Paired, paired_means
-from seewhy.studies.records import Row, bits, from_bits, measured
-from seewhy.studies.study import Findings, beside
+from seewhy.studies.study import Findings, Row, beside, bits, from_bits, measured
 
 N_DEALT = 999
 """Random assignments of the lists to the classes; all there are, where there are fewer."""
@@ -77,7 +75,7 @@ class DescriptionSemanticsStudy:
     - *Without names*: the texts alone, the class's name taken out, then ``w · name + texts`` with ``w`` swept as Ma et
       al. 2024 (arXiv:2412.11917) do. ``w`` is chosen on one half of the pictures for the other; the best ``w`` on the
       pictures themselves, which their table takes, is reported as the oracle.
-    - *Chosen*: descriptions chosen on labelled pictures (:class:`~seewhy.descriptions.discriminative.Selector`), by
+    - *Chosen*: descriptions chosen on labelled pictures (:class:`~seewhy.classifiers.by_sentences.Selector`), by
       halves; beside them the nearest class mean of the same labelled pictures, and how often the class is in question.
     - *Pictures*: no words at all, but a logistic regression on 1, 2, 4, … pictures a class of one half, drawn anew each
       time, for the other half: how many pictures the words are worth.
@@ -186,9 +184,11 @@ class DescriptionSemanticsStudy:
             right = arms[i].decide(self.seed + seed)
             return {"right": bits(right.hits), "curve": [round(v, 5) for v in right.curve]}
 
-        cells = [(f"{base} {arms[i].group} {arms[i].name} {seed}", partial(decide, i, seed)) for i, seed in todo]
+        def key(i: int, seed: int) -> str:
+            return f"{base} {arms[i].group} {arms[i].name} {seed}"
+
         found: list[list[Right]] = [[] for _ in arms]
-        for (i, _), row in zip(todo, measured(cells, output, progress, "Deciding"), strict=True):
+        for (i, _), row in measured(todo, key, decide, output, progress, "Deciding"):
             found[i].append(Right(torch.tensor(from_bits(row["right"])).bool(), tuple(row["curve"])))
         return found
 

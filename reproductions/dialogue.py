@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from scripts import ended, parser
-from torch import Tensor
+from torch import Tensor, nn
 
 import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.base import Encoder
 from seewhy.errors import InputError
-from seewhy.learning.self_explaining.perceptual.network import PerceptualNetwork, dialogue, distance, grey
+from seewhy.learning.self_explaining.perceptual import PerceptualNetwork, distance, grey
 from seewhy.pictures.images import read_picture
 from seewhy.pictures.sources import One
 from seewhy.report.blocks import Document, Picture, Pictures, closing
@@ -29,6 +29,17 @@ STILL = 1 / 255
 """Root mean square over pixels, less than a grey level: the same picture."""
 SHOWN = (0, 1, 2, 3, 4, 7, 8, 15, 16)
 """Turns on the page, beside the last two."""
+
+
+def dialogue(
+    first: nn.Module, second: nn.Module, said: Float[Tensor, "b 1 h w"], n: int = 50
+) -> Float[Tensor, "t b 1 h w"]:
+    """Two perceivers in turn observe what the other has just seen (``orbits.py`` of the authors' code)."""
+    pictures = [said]
+    for _ in range(n):
+        pictures.append(first(pictures[-1]))
+        pictures.append(second(pictures[-1]))
+    return torch.stack(pictures)
 
 
 @dataclass(frozen=True, repr=False)

@@ -28,8 +28,8 @@ from torch.nn.functional import normalize
 from torchvision.ops import batched_nms
 from worded_scenes import BASE, MOST, NAMES, NOVEL, SIDE, WORDS, Scenes, normalised, scenes, tokens
 
+from seewhy.dense.reader import box_means
 from seewhy.dense.two_stage import Blend, TwoStage, TwoStageLearning, shrunk
-from seewhy.dense.windows import box_means
 from seewhy.encoders.base import Layout
 from seewhy.encoders.new import Patches, Residual
 from seewhy.encoders.region_heads import HeadSizes, RegionHeads

@@ -38,8 +38,7 @@ from seewhy.progress import Progress
 from seewhy.prototypes.bank import cell_box
 from seewhy.prototypes.base import Query
 from seewhy.prototypes.cells import CellMaps, cells_of
-from seewhy.prototypes.epic.bank import EPICBank
-from seewhy.prototypes.epic.method import EPIC, contributions
+from seewhy.prototypes.epic.method import EPIC, EPICBank, contributions
 from seewhy.prototypes.epic.rotation import Maps, Rotation, peaks, strongest
 from seewhy.prototypes.epic.training import FitEPIC, PurityTable, choose, compare
 from seewhy.storage.features import FeatureStore

@@ -26,11 +26,9 @@ from torch.nn.functional import cross_entropy
 
 import seewhy
 from seewhy.encoders.base import Encoder, EncoderOutput
-from seewhy.prototypes.bank import cell_box
-from seewhy.prototypes.characteristics import Characteristics
-from seewhy.prototypes.influences import Influences, Sums
+from seewhy.prototypes.bank import cell_box, redundant
+from seewhy.prototypes.characteristics import Characteristics, Influences, Sums
 from seewhy.prototypes.perturbations import PROPERTIES, Changes, EqualChanges, PaperChanges
-from seewhy.prototypes.redundancy import redundant
 
 SIDE = 64
 PLANTED = ("hue", "saturation", "contrast", "texture", "shape")

@@ -35,7 +35,7 @@ from seewhy.language.matching import Match
 from seewhy.learning.adaptation.backbone import sized
 from seewhy.learning.adaptation.gist import Pairs, Turns, grown, tune, tune_towers
 from seewhy.learning.contrast import recall
-from seewhy.learning.encoders.tuned_towers import TunedTowers, trainable
+from seewhy.learning.encoders.towers import TunedTowers, trainable
 from seewhy.learning.objectives.pairs import GIST
 from seewhy.progress import Progress
 from seewhy.storage.output import write_atomic

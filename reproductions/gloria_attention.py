@@ -11,9 +11,11 @@ its name, and the maps are held against its own pixels.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,21 +27,22 @@ from torch.nn.functional import gelu
 
 from seewhy.attributions import attributions
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.zero_shot import ZeroShot
+from seewhy.classifiers.unfitted import ZeroShot
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
-from seewhy.encoders.clip_text import ClipText
 from seewhy.encoders.split import freeze
-from seewhy.encoders.text_tokens import Sentence, TokenEmbeddings, TokenVectors
+from seewhy.encoders.text_tokens import ClipText, Sentence, TokenEmbeddings, TokenVectors
 from seewhy.heads.head import Target
 from seewhy.learning.adaptation.backbone import SmallResNet
 from seewhy.learning.contrast import ImageRegions, RegionalContrast, TextWords
 from seewhy.learning.objectives.regional import GLoRIA
 from seewhy.metrics.controls import CONTROLS
-from seewhy.planted import hit_and_energy
 from seewhy.seeded import seeded
 from seewhy.training.batches import TrainingData
 from seewhy.training.loop import Training, train
 from seewhy.types import Transform
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+from planting import hit_and_energy
 
 SIDE, NOISE, WIDTH, HALF = 64, 10.0, 64, 32
 NAMES = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)

@@ -41,7 +41,7 @@ from seewhy.metrics.localisation import mosaic, positive_share
 from seewhy.metrics.similarity import spearman
 from seewhy.pictures.images import read_picture
 from seewhy.pictures.sources import list_pictures
-from seewhy.studies.records import ANY, StudyRecords
+from seewhy.studies.study import ANY, StudyRecords
 
 SURE = 0.5
 """Photographs are taken whose class the network is at least this sure of: only then is there a class to explain."""

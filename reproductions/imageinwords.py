@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from claims import Claim, Interval, Report, command, lead, machine, mean_of, parser, verdict
 
-from seewhy.language.annotation.figures import net_preference
 from seewhy.language.annotation.records import DIMENSIONS
+from seewhy.language.annotation.rounds import net_preference
 
 NAME = "imageinwords"
 N_FACTS = 40

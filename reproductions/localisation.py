@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable
@@ -15,7 +16,6 @@ from tiles import LABELS, Annotated, Cut, bccd, camvid, write_tiles
 from torch import Tensor
 
 import seewhy
-from seewhy import planted
 from seewhy.classifiers.base import Classifier
 from seewhy.heads.head import Target
 from seewhy.metrics.base import Case
@@ -23,6 +23,9 @@ from seewhy.metrics.controls import CONTROLS
 from seewhy.metrics.localisation import EnergyPointingGame, IoULocalisation, PointingGame
 from seewhy.pictures.images import read_picture
 from seewhy.pictures.sources import list_pictures
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+import planting as planted
 
 Maps = dict[str, Callable[..., Tensor]]
 Found = tuple[list[Claim], dict[str, Any]]

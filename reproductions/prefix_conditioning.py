@@ -32,7 +32,7 @@ from seewhy.encoders.find import encoder as find
 from seewhy.encoders.stream import Encoded, encode_stream
 from seewhy.learning.by_columns import ByClassesAndCaptions, two_kinds
 from seewhy.learning.contrast import Drawn
-from seewhy.learning.encoders.prefixed import PrefixedWords
+from seewhy.learning.encoders.towers import PrefixedWords
 from seewhy.learning.objectives.pairs import Prefix
 from seewhy.storage.features import FeatureStore
 from seewhy.training.loop import train

@@ -17,7 +17,7 @@ from seewhy.encoders.base import Encoder
 from seewhy.errors import InputError
 from seewhy.learning.encoders.adapted import Adaptation
 from seewhy.learning.encoders.projection import Form
-from seewhy.learning.encoders.tuned_pictures import TunedPictures
+from seewhy.learning.encoders.towers import TunedPictures
 from seewhy.learning.pretrain import Pretrain
 from seewhy.pictures.samples import Samples, gathered
 from seewhy.progress import Progress

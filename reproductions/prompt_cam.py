@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from claims import Claim, Interval, Report, command, lead, machine, mean_of, parser, verdict
+from jaxtyping import Float
 from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -37,9 +38,11 @@ from seewhy.encoders.base import Encoder, EncoderOutput
 from seewhy.encoders.find import encoder as find
 from seewhy.encoders.timm import encoder_of
 from seewhy.heads.head import Target
-from seewhy.learning.self_explaining.prompt_cam.attribution import (
+from seewhy.learning.self_explaining.prompt_cam.network import (
+    Flatten,
     PromptCAM,
-    curve_of_order,
+    PromptHead,
+    flattened_scores,
     prompt_head,
     run_last_block,
 )
@@ -389,6 +392,18 @@ def quadrant_share(heat: Tensor, place: int) -> float:
     row, column = divmod(place, 2)
     share = part_of_one(heat)[row * height : (row + 1) * height, column * width : (column + 1) * width]
     return float(share.sum())
+
+
+def curve_of_order(
+    head: PromptHead, tokens: Float[Tensor, "1 t d"], label: int, order: list[int], how: tuple[int, Flatten]
+) -> list[float]:
+    """Probability of a class as heads are flattened in a given order: what the greedy one is compared with."""
+    flat = torch.zeros(len(order) + 1, len(order), dtype=torch.bool)
+    for step, one in enumerate(order):
+        flat[step + 1 :, one] = True
+    index = torch.full((len(flat),), label)
+    found = flattened_scores(head, tokens.expand(len(flat), -1, -1), index, flat, *how).softmax(1)[:, label]
+    return [float(p) for p in found]
 
 
 def heads_claim(model: Classifier, chosen: Sequence[Sample], seed: int, numbers: dict[str, Any]) -> Claim:

@@ -12,17 +12,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from seewhy.classifiers.by_sentences import WEIGHTS, Pool, Selection, Selector, best_weight, hits, selection_matrix
 from seewhy.classifiers.linear.solvers import fit_logistic
 from seewhy.descriptions.base import Descriptions, describe
-from seewhy.descriptions.discriminative import (
-    WEIGHTS,
-    Pool,
-    Selection,
-    Selector,
-    best_weight,
-    hits,
-    selection_matrix,
-)
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.names import filled
 from seewhy.encoders.stream import encode_texts
@@ -106,7 +98,7 @@ class Arms:
         return Right(self._chosen(self.cosines(sentences).unflatten(1, (-1, n)).mean(2)))
 
     def with_names(self, descriptions: Descriptions) -> Right:
-        """Each class by its descriptions said with its name, as :class:`~seewhy.classifiers.described.Described`."""
+        """Each class by its descriptions said with its name, as :class:`~seewhy.classifiers.unfitted.Described`."""
         return Right(self._chosen(self._means(descriptions, named=True)))
 
     def alone(self, descriptions: Descriptions) -> Right:
@@ -231,7 +223,9 @@ class Arms:
         top = captions[of].topk(min(self.k, len(self.classes)), dim=1)
         chosen = self.selector(matrix, top.indices, pool.assigned)
         right = top.indices == self.labels[of][:, None]
-        return top.values, chosen.mean_of(self.seen[of] @ words.T), right, (top.indices, chosen)
+        picked = (self.seen[of] @ words.T)[:, None].expand(-1, chosen.texts.shape[1], -1).gather(2, chosen.texts)
+        mean = (picked * chosen.used).sum(2) / chosen.used.sum(2).clamp(min=1)
+        return top.values, mean, right, (top.indices, chosen)
 
     def _means(self, descriptions: Descriptions, *, named: bool) -> Float[Tensor, "n c"]:
         """Mean cosine with the texts of each class."""

@@ -21,13 +21,21 @@ from typing import Any
 
 import torch
 from claims import Claim, Report, command, deliver, lead, machine, mean_of, parser, table, verdict
+from dialogue import dialogue
 from sklearn.svm import SVC
 from torch import Tensor, nn
 from torch.autograd.functional import jvp, vjp
 from torch.nn.functional import cross_entropy, interpolate
 
-from seewhy.learning.self_explaining.perceptual.network import Loop, dense_memory, dialogue, disturb, judge_of, orbit
-from seewhy.learning.self_explaining.perceptual.recipe import Memorising, distance
+from seewhy.learning.self_explaining.perceptual import (
+    Loop,
+    Memorising,
+    dense_memory,
+    disturb,
+    frobenius,
+    judge_of,
+    orbit,
+)
 from seewhy.storage.output import write_atomic
 from seewhy.training.batches import TrainingData
 from seewhy.training.loop import Training, train
@@ -113,7 +121,7 @@ def memorise(pictures: Tensor, budget: Budget, seed: int) -> tuple[nn.Module, fl
 
     how = Training(budget.steps, len(pictures), lr=1e-3, weight_decay=0, schedule="cosine", seed=seed)
     train(Memorising(memory), TrainingData(len(pictures), {"pixels": pictures}), how)
-    return memory, float(distance(memory(pictures), pictures))
+    return memory, float(frobenius(memory(pictures), pictures))
 
 
 def rms(a: Tensor, b: Tensor) -> Tensor:

@@ -31,9 +31,8 @@ from torch import Tensor
 
 import seewhy
 from seewhy.attributions import attributions
-from seewhy.attributions.explainers import TTAMEExplainer, load_explainer
+from seewhy.attributions.explainers import TTAMEExplainer, load_explainer, masked
 from seewhy.attributions.t_tame import TTAME
-from seewhy.attributions.t_tame_mechanism import masked
 from seewhy.attributions.t_tame_training import FitTTAME
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.base import Encoder
@@ -47,7 +46,7 @@ from seewhy.pictures.images import read_picture
 from seewhy.pictures.samples import load_samples
 from seewhy.pictures.sources import list_pictures
 from seewhy.progress import Progress
-from seewhy.studies.records import ANY, StudyRecords
+from seewhy.studies.study import ANY, StudyRecords
 
 KEEP = (1.0, 0.5, 0.15)
 PERTURBATION = ("score_cam", "rise")

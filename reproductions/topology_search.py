@@ -15,7 +15,7 @@ from small_cnn import SmallCNN, Topology
 from torch import Tensor
 
 from seewhy.progress import Progress
-from seewhy.studies.records import StudyRecords, records_in
+from seewhy.studies.study import StudyRecords, records_in
 
 CONVS, FILTERS = (1, 2, 3), (16, 32, 64, 128)
 DENSE, UNITS = (1, 2, 3), (32, 64, 128, 256, 512, 1024, 2048, 4096)

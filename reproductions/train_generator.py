@@ -97,7 +97,6 @@ class FitGenerator:
         items: Sequence[Sample],
         *,
         checkpoint: Path | None = None,
-        history: Path | None = None,
         progress: Progress | None = None,
     ) -> Generator:
         """Train on these pictures; labels are not used."""
@@ -115,7 +114,7 @@ class FitGenerator:
         seal = json.dumps([asdict(self), encoder.fingerprint, digests])
         data = TrainingData(len(own), {"pictures": pictures[own], "codes": codes[own]})
         where = None if checkpoint is None else (checkpoint, seal)
-        done = train(task, data, how, checkpoint=where, history=history, progress=progress)
+        done = train(task, data, how, checkpoint=where, progress=progress)
         first = torch.randperm(len(own), generator=torch.Generator().manual_seed(self.seed))[:KEPT]
         low, high = (float(torch.quantile(_some(codes[own]), q)) for q in (1 - CLIPPED, CLIPPED))
         facts = {

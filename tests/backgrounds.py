@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from planting import CLASSES, LEVEL, SIDE
 from seewhy.pictures.images import Picture
 from seewhy.pictures.object_masks import usable
 from seewhy.pictures.samples import Sample, Samples, gathered
-from seewhy.planted import CLASSES, LEVEL, SIDE
 
 CHOSEN = CLASSES[:2]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from planting import KINDS
 from seewhy.catalogue import families
-from seewhy.planted import KINDS
 from tiny import class_folders
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -43,7 +43,6 @@ CORE = (
     "prototypes",
     "keywords",
     "classifiers",
-    "planted",
     "evidence",
     "evaluation",
     "api",

@@ -13,12 +13,12 @@ import torch
 from seewhy.attributions.base import Attribution
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError
 from seewhy.evaluation import evaluate
-from seewhy.evaluation.confusions import address, write_cards
-from seewhy.evaluation.faithfulness import faithfulness_figures, than_random
+from seewhy.evaluation.figures import faithfulness_figures, than_random
+from seewhy.evaluation.report import address, write_cards
 from seewhy.heads.head import Head
 from seewhy.metrics.calibration import accuracy_interval
 from seewhy.pictures.samples import Sample, Samples, load_samples

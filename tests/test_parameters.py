@@ -12,7 +12,7 @@ from seewhy.attributions.attention_rollout import AttentionRollout
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.occlusion import Occlusion
 from seewhy.attributions.rise import RISE
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.errors import InputError, UnknownNameError
 from seewhy.evidence.explain import ExplainOptions
 from seewhy.parameters import configured, settings_of

@@ -11,9 +11,8 @@ from PIL import Image
 
 from seewhy.attributions import attributions
 from seewhy.attributions.shares import cell_evidence, shares, strongest_cells
-from seewhy.classifiers.described import Described
 from seewhy.classifiers.linear.recipe import Linear
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Described, Pretrained
 from seewhy.descriptions import Descriptions
 from seewhy.encoders.base import Layout
 from seewhy.explanation.base import Where, Words

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -24,11 +23,9 @@ from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 import seewhy
 import tiny
 from seewhy.arguments import _hints
-from seewhy.classifiers.described import Described
 from seewhy.classifiers.linear.recipe import Linear
-from seewhy.classifiers.zero_shot import ZeroShot
-from seewhy.dense.maskclip import MaskCLIP
-from seewhy.encoders.transforms import as_transform
+from seewhy.classifiers.unfitted import Described, ZeroShot
+from seewhy.encoders.module import as_transform
 from seewhy.errors import DataError, ImageError, InputError, SeeWhyError, UnknownNameError
 from seewhy.evaluation import evaluate
 from seewhy.evidence.explain import ExplainOptions
@@ -40,7 +37,6 @@ from seewhy.keywords import (
     ExplainKeywords,
     LinearKeywords,
     PretrainKeywords,
-    SegmentKeywords,
     ZeroShotKeywords,
 )
 from seewhy.learning.adapt import Adapt
@@ -361,26 +357,6 @@ def test_a_data_set_is_read_one_picture_at_a_time() -> None:
     assert sorted(set(data.read)) == list(range(18))
 
 
-def test_bars_are_drawn_on_a_terminal_and_as_a_line_in_a_notebook(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert list(seewhy.Bars().track(iter("abc"), "Looking", 3)) == ["a", "b", "c"]
-    shown: list[str] = []
-    page = ModuleType("IPython.display")
-    page.display = page.update_display = lambda data, **_: shown.append(data["text/plain"])  # type: ignore[attr-defined]
-    for name, module in (
-        ("ipykernel", ModuleType("ipykernel")),
-        ("IPython", ModuleType("IPython")),
-        (page.__name__, page),
-    ):
-        monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
-    monkeypatch.setattr("seewhy.progress.SECONDS", 0)
-    assert list(seewhy.Bars().track(iter("abc"), "Looking", 3)) == ["a", "b", "c"]
-    assert shown[0] == "Looking …"
-    assert shown[-2:] == [f"Looking {'█' * 30} 3/3", ""]
-
-
 def test_numbers_are_classes_by_their_value() -> None:
     fitted = fit(ARRAYS, np.array(NUMBERS) * 5.0, tiny.tiny_cnn())
     assert fitted.classes == ("0", "5", "10")
@@ -463,7 +439,6 @@ def test_lists() -> None:
         (LinearKeywords, Linear),
         (ZeroShotKeywords, ZeroShot),
         (DescribedKeywords, Described),
-        (SegmentKeywords, MaskCLIP),
     ],
 )
 def test_typed_options_are_the_fields(keywords: Any, of: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import seewhy
-from seewhy.classifiers.described import Described
+from seewhy.classifiers.unfitted import Described
 from seewhy.descriptions import Descriptions
 from tiny import class_folders, colours, tiny_cnn
 

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
-from seewhy.classifiers.described import Described
+from seewhy.classifiers.by_sentences import Selector
 from seewhy.classifiers.linear.recipe import Linear
+from seewhy.classifiers.unfitted import Described
 from seewhy.classifiers.words import reworded, words_decide
 from seewhy.descriptions import Descriptions
-from seewhy.descriptions.base import Change
-from seewhy.descriptions.controls import without_names
-from seewhy.descriptions.discriminative import Selector
+from seewhy.descriptions.base import Change, without_names
 from seewhy.errors import DataError, InputError
 from seewhy.pictures.samples import Sample, Samples, load_samples
 from seewhy.studies.words_compared import WordsCompared
@@ -152,10 +151,10 @@ def test_an_edit_turns_over_the_pictures_it_should(samples: Samples, tmp_path: P
 
 def test_a_group_that_is_not_drawn_is_not_the_worst() -> None:
     """Of 40 pictures three are of the small group, which one draw in twenty misses."""
-    samples = [Sample(f"{i}.png", "a", ("small" if i < 3 else "large",)) for i in range(40)]
+    small = torch.arange(40) < 3
     right = torch.ones(40, 2, dtype=torch.bool)
     right[:3, 1] = False
-    gap = WordsCompared()._gap(right, samples, ["large", "small"])
+    gap = WordsCompared()._gap(right, torch.stack([~small, small], 1).double())
     assert (gap["before"], gap["after"], gap["real"]) == (0.0, 1.0, True)
     assert gap["interval"][0] >= 0
 

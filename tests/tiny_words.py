@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from seewhy.encoders.base import Encoder, Tokenised
-from seewhy.encoders.clip_text import ClipText
 from seewhy.encoders.split import example_pixels, freeze
-from seewhy.encoders.text_tokens import Sentence, TokenEmbeddings, TokenVectors
+from seewhy.encoders.text_tokens import ClipText, Sentence, TokenEmbeddings, TokenVectors
 from seewhy.learning.adaptation.gist import Form, Pairs, grown, tune_towers
-from seewhy.learning.encoders.tuned_towers import TunedTowers, trainable
+from seewhy.learning.encoders.towers import TunedTowers, trainable
 from seewhy.learning.objectives.pairs import GIST as Contrast
 from seewhy.training.loop import Trained, Training
 from tiny import tiny_cnn

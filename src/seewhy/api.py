@@ -31,7 +31,6 @@ __all__ = ["described", "explain", "fit", "from_module", "pretrained", "zero_sho
 
 
 def encoder_of(encoder: Encoder | str) -> Encoder:
-    """The encoder, or that of the name."""
     return encoder if isinstance(encoder, Encoder) else find(encoder)
 
 
@@ -47,7 +46,7 @@ def pretrained(encoder: Encoder | str = "lite0", *, descriptions: Words | None =
         UnknownNameError: there is no such encoder.
         ModelError: it has no classes of its own.
     """
-    from .classifiers.pretrained import Pretrained
+    from .classifiers.unfitted import Pretrained
 
     return Pretrained().build(encoder_of(encoder), None if descriptions is None else Descriptions.given(descriptions))
 
@@ -56,14 +55,14 @@ def pretrained(encoder: Encoder | str = "lite0", *, descriptions: Words | None =
 def zero_shot(
     labels: Iterable[str], encoder: Encoder | str = "lite0", **parameters: Unpack[ZeroShotKeywords]
 ) -> Classifier:
-    """Classes by name (:class:`seewhy.classifiers.zero_shot.ZeroShot`).
+    """Classes by name (:class:`seewhy.classifiers.unfitted.ZeroShot`).
 
     Args:
         labels: at least two names.
         encoder: one with words, or its name.
         **parameters: those of the recipe.
     """
-    from .classifiers.zero_shot import ZeroShot
+    from .classifiers.unfitted import ZeroShot
 
     return ZeroShot(**parameters).build(encoder_of(encoder), list(labels))
 
@@ -72,14 +71,14 @@ def zero_shot(
 def described(
     descriptions: Words, encoder: Encoder | str = "lite0", **parameters: Unpack[DescribedKeywords]
 ) -> Classifier:
-    """Classes by written descriptions (:class:`seewhy.classifiers.described.Described`).
+    """Classes by written descriptions (:class:`seewhy.classifiers.unfitted.Described`).
 
     Args:
         descriptions: ``{"class": ["text", …], …}``, or the JSON it is in.
         encoder: one with words, or its name.
         **parameters: those of the recipe.
     """
-    from .classifiers.described import Described
+    from .classifiers.unfitted import Described
 
     return Described(**parameters).build(encoder_of(encoder), Descriptions.given(descriptions))
 

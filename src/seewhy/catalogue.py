@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from functools import cache
 from importlib.metadata import entry_points
+from importlib.resources import files
+from statistics import mean
 from typing import Any
 
 from .arguments import checked
@@ -27,10 +31,24 @@ def families() -> dict[str, Registry[Any]]:
     return core | {point.name: point.load() for point in sorted(entry_points(group="seewhy.families"))}
 
 
-def listing() -> list[dict[str, Any]]:
-    """Every registered method, from its class attributes."""
-    from .planted import verdict
+@cache
+def published() -> list[dict[str, Any]]:
+    """How often each map found planted evidence, by kind and network; ``make docs`` adds the scores of new ones."""
+    rows: list[dict[str, Any]] = json.loads(files("seewhy").joinpath("planted.json").read_text("utf-8"))["scores"]
+    return rows
 
+
+def _planted(name: str) -> str:
+    """The hit rate over all kinds, and on which the method fails; empty for one never scored."""
+    scores = [s for s in published() if s["method"] == name]
+    if not scores:
+        return ""
+    failed = [f"{s['kind']} ({s['architecture']}) {s['hit_rate']:.2f}" for s in scores if s["hit_rate"] < 0.9]
+    rate = f"{mean(s['hit_rate'] for s in scores):.2f}"
+    return f"{rate}; fails on {', '.join(failed)}" if failed else rate
+
+
+def listing() -> list[dict[str, Any]]:
     rows = []
     for family, registry in families().items():
         for name in registry:
@@ -43,7 +61,7 @@ def listing() -> list[dict[str, Any]]:
                     "paper": cls.paper,
                     "needs": getattr(cls, "needs", "a map and the model"),
                     "cost": getattr(cls, "cost", "one forward pass a step"),
-                    "planted": verdict(name) if family == "where" else "",
+                    "planted": _planted(name) if family == "where" else "",
                     "summary": summary,
                 }
             )

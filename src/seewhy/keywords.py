@@ -113,28 +113,14 @@ class LinearKeywords(TypedDict, total=False):
 
 
 class ZeroShotKeywords(TypedDict, total=False):
-    """Of :class:`seewhy.classifiers.zero_shot.ZeroShot`."""
+    """Of :class:`seewhy.classifiers.unfitted.ZeroShot`."""
 
     templates: tuple[str, ...]
     scale: float | None
 
 
 class DescribedKeywords(TypedDict, total=False):
-    """Of :class:`seewhy.classifiers.described.Described`."""
+    """Of :class:`seewhy.classifiers.unfitted.Described`."""
 
     with_names: bool
     scale: float | None
-
-
-class SegmentKeywords(TypedDict, total=False):
-    """Of :class:`seewhy.dense.maskclip.MaskCLIP`."""
-
-    templates: tuple[str, ...]
-    centred: float
-    denoised: float
-    smoothed: float
-    normalised: Literal["channels", "positions"]
-    scale: float | None
-    zoom: float
-    least: float
-    least_presence: float

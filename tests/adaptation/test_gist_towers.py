@@ -16,7 +16,7 @@ from seewhy.descriptions import Descriptions
 from seewhy.encoders.base import GlobalAverage, Tokenised, TrainableText
 from seewhy.errors import InputError, ModelError
 from seewhy.learning.adaptation.gist import GIST, DistinctTexts, Form, GISTNetwork, grown, tune_towers
-from seewhy.learning.encoders.tuned_towers import TunedTowers, trainable
+from seewhy.learning.encoders.towers import TunedTowers, trainable
 from seewhy.learning.objectives.pairs import GIST as Contrast
 from seewhy.pictures.samples import load_samples
 from seewhy.progress import Progress

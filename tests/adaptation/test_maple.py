@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from seewhy.classifiers.saving import load
 from seewhy.encoders.base import Encoder
-from seewhy.encoders.clip_text import text_tower
-from seewhy.encoders.open_clip import split_visual
+from seewhy.encoders.open_clip import split_visual, text_tower
 from seewhy.encoders.split import weights_digest
 from seewhy.errors import InputError, ModelError
 from seewhy.learning.adaptation.prompt_recipe import Lesson

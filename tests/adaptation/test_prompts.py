@@ -15,8 +15,9 @@ from torch.nn.functional import cross_entropy
 
 from seewhy.classifiers.encoded_set import HoldOut
 from seewhy.classifiers.fitting import Fitting
-from seewhy.classifiers.zero_shot import ZeroShot
-from seewhy.encoders.clip_text import ClipText, text_tower
+from seewhy.classifiers.unfitted import ZeroShot
+from seewhy.encoders.open_clip import text_tower
+from seewhy.encoders.text_tokens import ClipText
 from seewhy.errors import DataError, InputError, ModelError
 from seewhy.learning.adaptation.ogen import OGEN
 from seewhy.learning.adaptation.prompt_recipe import Lesson, drawn, halved

@@ -76,7 +76,7 @@ def test_two_windows_of_one_person_keep_both_texts(store: AnnotationStore) -> No
     assert store.keep_draft(KEY, "caption", "Ann", {"text": "one two"}, 0, 1, 0, tab="a", sequence=2) == (2, False)
     # Another window that never saw the draft: the one that was there goes to the shelf.
     assert store.keep_draft(KEY, "caption", "Ann", {"text": "other"}, 0, 1, 0, tab="b", sequence=1) == (3, True)
-    assert [text_of(d.content) for d in store.shelved(KEY, "caption", "Ann")] == ["one two"]
+    assert [text_of(d.content) for d in store.drafts(KEY, "caption", "Ann", "shelved")] == ["one two"]
     # A message of a window that comes after a later one of the same window does not undo it.
     assert store.keep_draft(KEY, "caption", "Ann", {"text": "oth"}, 0, 1, 0, tab="b", sequence=0) == (3, False)
     draft = store.draft(KEY, "caption", "Ann")
@@ -88,10 +88,10 @@ def test_a_version_drops_its_own_draft_and_shelves_another(store: AnnotationStor
     store.keep_draft(KEY, "caption", "Ann", {"text": "typed elsewhere"}, 0, 1, 0)
     store.save(KEY, "caption", "Ann", {"text": "finished"}, 0, 1)
     assert store.draft(KEY, "caption", "Ann") is None
-    assert [text_of(d.content) for d in store.shelved(KEY, "caption", "Ann")] == ["typed elsewhere"]
+    assert [text_of(d.content) for d in store.drafts(KEY, "caption", "Ann", "shelved")] == ["typed elsewhere"]
     store.keep_draft(KEY, "caption", "Ann", {"text": "same"}, 1, 1, 0)
     store.save(KEY, "caption", "Ann", {"text": "same"}, 1, 1)
-    assert len(store.shelved(KEY, "caption", "Ann")) == 1
+    assert len(store.drafts(KEY, "caption", "Ann", "shelved")) == 1
 
 
 def test_a_seed_never_comes_over_what_people_began(store: AnnotationStore) -> None:

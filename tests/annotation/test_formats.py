@@ -1,27 +1,17 @@
-"""Export and import: what goes out comes back, and the command does both."""
+"""Export: all goes out; and what the desk compares and lists."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from seewhy.errors import DataError, InputError
-from seewhy.language.annotation.desk import AnnotationDesk, find_pictures
-from seewhy.language.annotation.formats import (
-    LABEL_STUDIO_CONFIG,
-    bring_in,
-    export,
-    label_studio,
-    read_label_studio,
-    records,
-)
+from seewhy.language.annotation.desk import AnnotationDesk, export, find_pictures, records
 from seewhy.language.annotation.records import DIMENSIONS, Picture
 from seewhy.language.annotation.store import AnnotationStore
 from seewhy.types import Failure
@@ -55,159 +45,17 @@ def store(tmp_path: Path, folder: Path) -> AnnotationStore:
     return made
 
 
-def copied(store: AnnotationStore, path: Path) -> AnnotationStore:
-    fresh = AnnotationStore(path)
-    fresh.add_pictures(store.pictures())
-    return fresh
-
-
-def test_jsonl_brings_everything_back(store: AnnotationStore, tmp_path: Path) -> None:
-    assert export(store, tmp_path / "a.jsonl") == 2
-    fresh = copied(store, tmp_path / "b.sqlite")
-    took, notes = bring_in(fresh, tmp_path / "a.jsonl")
-    assert took == 1
-    assert list(records(fresh)) == list(records(store))
-    assert "has these or other annotations already" in notes[0]
-    first = next(records(store))
-    assert (first["text"], first["left_out"], first["objects"]) == ("A red cup on a table.", ["dog"], [CUP, DOG])
-    # Once more, into pictures that have annotations: nothing is taken twice.
-    assert bring_in(fresh, tmp_path / "a.jsonl")[0] == 0
-
-
-def test_label_studio_brings_boxes_words_and_text_back(store: AnnotationStore, tmp_path: Path) -> None:
-    record = next(records(store))
-    task = label_studio(record)
-    box = next(r["value"] for r in task["annotations"][0]["result"] if r["id"] == "o1")
-    assert (box["x"], box["y"], box["width"]) == pytest.approx((10, 20, 45.555))
-    back = read_label_studio(json.loads(json.dumps(task)))
-    assert (back["objects"], back["text"], back["digest"]) == (record["objects"], record["text"], record["digest"])
-    export(store, tmp_path / "a.json")
-    fresh = copied(store, tmp_path / "b.sqlite")
-    assert bring_in(fresh, tmp_path / "a.json")[0] == 1, "nobody has written on the other picture"
-    assert next(records(fresh))["objects"] == record["objects"]
-    assert next(records(fresh))["text"] == record["text"]
-
-
-def test_what_label_studio_did_not_change_is_no_round(store: AnnotationStore, tmp_path: Path) -> None:
-    export(store, tmp_path / "a.json")
-    before = list(records(store))
-    assert bring_in(store, tmp_path / "a.json")[0] == 0
-    assert list(records(store)) == before
-    tasks = json.loads((tmp_path / "a.json").read_text("utf-8"))
-    caption = next(r for r in tasks[0]["annotations"][0]["result"] if r["from_name"] == "caption")
-    caption["value"]["text"] = "A red cup on an oak table."  # a plain text, as some versions write
-    (tmp_path / "a.json").write_text(json.dumps(tasks))
-    assert bring_in(store, tmp_path / "a.json")[0] == 1
-    first = next(records(store))
-    assert first["text"] == "A red cup on an oak table."
-    assert [v["author"] for v in first["versions"] if v["task"] == "objects"] == ["Ann"]
-
-
-def test_tasks_made_in_label_studio_are_known_by_their_file_names(store: AnnotationStore, tmp_path: Path) -> None:
-    def task(image: str, text: str, **more: Any) -> dict[str, Any]:
-        row = {"from_name": "caption", "to_name": "image", "type": "textarea", "value": {"text": [text]}}
-        return {"data": {"image": image}, "annotations": [{"result": [row], **more}]}
-
-    tasks = [
-        task("/data/local-files/?d=pictures/0.png", "By a local file."),
-        task("/data/upload/3/8f2c01ab-1.png", "By an upload."),
-        task("1.png", "Cancelled.", was_cancelled=True),
-        {"data": {"image": "1.png"}, "annotations": []},
-        task("other.png", "Of no picture here."),
-    ]
-    (tmp_path / "ls.json").write_text(json.dumps(tasks))
-    took, notes = bring_in(store, tmp_path / "ls.json")
-    assert took == 2
-    assert [r["text"] for r in records(store)] == ["By a local file.", "By an upload."]
-    assert "picture 5 of ls.json is none of those here: neither by its bytes nor by its name" in notes
-
-
-def test_signs_that_end_lines_elsewhere_come_back(store: AnnotationStore, tmp_path: Path) -> None:
-    """Python's splitlines() breaks at them, so a text pasted from the web would have made the export unreadable."""
-    key = store.pictures()[1].key
+def test_jsonl_holds_everything(store: AnnotationStore, tmp_path: Path) -> None:
+    """Signs that end lines elsewhere too, at which Python's splitlines() breaks."""
     words = "one\u2028two\u2029three\u0085four\x0bfive\x1csix"
-    store.save(key, "caption", "Ann", {"text": words}, 0, 1)
-    export(store, tmp_path / "a.jsonl")
-    fresh = copied(store, tmp_path / "b.sqlite")
-    assert bring_in(fresh, tmp_path / "a.jsonl")[0] == 2
-    assert list(records(fresh)) == list(records(store))
-
-
-VERSION = {
-    "task": "caption", "number": 1, "author": "Ann", "kind": "round", "content": {"text": "x"}, "seconds": 1.0,
-    "base": 0, "made": "2026-01-01T00:00:00.000+00:00",
-}  # fmt: skip
-JUDGEMENT = {"author": "Cy", "first": "a", "second": "b", "answers": dict.fromkeys(DIMENSIONS, 1), "seconds": 2}
-
-
-@pytest.mark.parametrize(
-    ("record", "says"),
-    [
-        ({"versions": 3}, "no list of objects"),
-        ({"versions": [3]}, "no list of objects"),
-        ({"versions": [{**VERSION, "number": "1"}]}, "has the number '1'"),
-        ({"versions": [{**VERSION, "number": -1}]}, "has the number -1"),
-        ({"versions": [{**VERSION, "base": True}]}, "the base True"),
-        ({"versions": [{**VERSION, "kind": "poem"}]}, "the kind 'poem'"),
-        ({"versions": [{**VERSION, "made": 3}]}, "the time 3"),
-        ({"versions": [{**VERSION, "seconds": float("nan")}]}, "The time nan"),
-        ({"versions": [{**VERSION, "author": ""}]}, "Type a name"),
-        ({"versions": [{**VERSION, "content": {"text": 3}}]}, "The text is a int"),
-        ({"versions": [VERSION, VERSION]}, "the same number"),
-        ({"versions": [VERSION], "judgements": [{}]}, "does not name two texts"),
-        ({"versions": [VERSION], "judgements": [{**JUDGEMENT, "answers": {}}]}, "One each was expected"),
-        ({"versions": [VERSION], "judgements": 3}, "has no versions"),
-        ({"annotations": [{}]}, "lacks 'result'"),
-        ({"annotations": 3}, "lacks"),
-    ],
-)
-def test_a_record_that_is_wrong_is_named_and_nothing_of_the_file_is_taken(
-    store: AnnotationStore, tmp_path: Path, record: dict[str, Any], says: str
-) -> None:
-    fresh = copied(store, tmp_path / "b.sqlite")
-    first, second = (p.digest for p in fresh.pictures())
-    good = {"digest": first, "versions": [VERSION], "judgements": [JUDGEMENT]}
-    bad = {"digest": second, "data": {"digest": second}, **record}
-    (tmp_path / "x.jsonl").write_text(f"{json.dumps(good)}\n\n{json.dumps(bad)}\n")
-    with pytest.raises(DataError, match=r"x\.jsonl, picture 2") as error:
-        bring_in(fresh, tmp_path / "x.jsonl")
-    assert says in str(error.value)
-    assert fresh.histories() == {}
-    (tmp_path / "x.jsonl").write_text(json.dumps(good))
-    assert bring_in(fresh, tmp_path / "x.jsonl")[0] == 1
-
-
-def test_a_box_labelled_in_label_studio_itself_has_its_label() -> None:
-    value = {"x": 0, "y": 0, "width": 50, "height": 50, "rectanglelabels": ["cup"]}
-    row = {"id": "r", "from_name": "label", "to_name": "image", "type": "rectanglelabels", "value": value}
-    found = read_label_studio({"data": {"digest": "d"}, "annotations": [{"result": [row]}]})
-    assert found["objects"][0]["label"] == "cup"
-
-
-def test_the_labelling_interface_names_what_the_export_names(store: AnnotationStore) -> None:
-    names = {node.get("name") for node in ElementTree.fromstring(LABEL_STUDIO_CONFIG).iter() if node.get("name")}
-    used = {r["from_name"] for r in label_studio(next(records(store)))["annotations"][0]["result"]}
-    assert used <= names
-
-
-def test_parquet_holds_the_same(store: AnnotationStore, tmp_path: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
-    export(store, tmp_path / "a.parquet")
-    rows = parquet.read_table(tmp_path / "a.parquet").to_pylist()
-    for row in rows:
-        row |= {k: json.loads(row[k]) for k in ("versions", "judgements")}
+    store.save(store.pictures()[1].key, "caption", "Ann", {"text": words}, 0, 1)
+    assert export(store, tmp_path / "a.jsonl") == 2
+    rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text("utf-8").split("\n")[:-1]]
     assert rows == list(records(store))
-
-
-def test_other_files_are_refused(store: AnnotationStore, tmp_path: Path) -> None:
+    assert (rows[0]["text"], rows[0]["left_out"], rows[0]["objects"]) == ("A red cup on a table.", ["dog"], [CUP, DOG])
+    assert rows[1]["text"] == words
     with pytest.raises(DataError, match=r"'\.xlsx'"):
         export(store, tmp_path / "a.xlsx")
-    for name, text in (("a.jsonl", "{"), ("b.jsonl", "[1]"), ("c.json", "{}"), ("d.jsonl", '{"digest": "D"}')):
-        (tmp_path / name).write_text(text.replace("D", store.pictures()[1].digest))
-        with pytest.raises(DataError):
-            bring_in(store, tmp_path / name)
-    with pytest.raises(DataError, match="lacks"):
-        read_label_studio({"annotations": [{"result": [{}]}]})
 
 
 def test_the_desk_compares_with_texts_from_elsewhere_and_refuses_stale_answers(store: AnnotationStore) -> None:
@@ -225,7 +73,7 @@ def test_the_desk_compares_with_texts_from_elsewhere_and_refuses_stale_answers(s
     assert {shown["a"], shown["b"]} == {"A red cup on a table.", "Something else."}
     with pytest.raises(InputError, match="expected"):
         desk.judge(key, "Ann", {}, shown["token"], 1)
-    assert list(desk.preferences()) == ["seed"]
+    assert list(desk.figures()["against"]) == ["seed"]
 
 
 def test_pictures_are_listed_once_and_the_page_gets_no_file_that_changed(tmp_path: Path, folder: Path) -> None:
@@ -248,7 +96,7 @@ def test_pictures_are_listed_once_and_the_page_gets_no_file_that_changed(tmp_pat
 
 
 @pytest.mark.slow
-def test_the_command_exports_and_imports(command: list[str], folder: Path, tmp_path: Path) -> None:
+def test_the_command_exports(command: list[str], folder: Path, tmp_path: Path) -> None:
     base = [*command, "annotate", str(folder), "-o", str(tmp_path / "c.sqlite")]
     out = subprocess.run(
         [*base, "--export", str(tmp_path / "c.jsonl"), "--json"], capture_output=True, text=True, check=True

@@ -16,10 +16,9 @@ pytest.importorskip("fastapi", reason="the extra 'app' is not installed, so ther
 from starlette.testclient import TestClient
 
 from documented import ask_documented, operations
-from seewhy.language.annotation.desk import AnnotationDesk, find_pictures
+from seewhy.language.annotation.desk import AnnotationDesk, Seed, find_pictures
 from seewhy.language.annotation.records import DIMENSIONS, BoxedObject, Picture
 from seewhy.language.annotation.rounds import StopRule
-from seewhy.language.annotation.seeding import Seed
 from seewhy.language.annotation.store import AnnotationStore
 from seewhy.service.app.annotate import PICTURES_A_PAGE, make_annotation_app
 
@@ -70,7 +69,7 @@ def test_a_conflict_answers_with_both_and_changes_nothing(page: TestClient, desk
     assert data["merged"] == {"text": "A large red square. It is flat."}
     assert data["clash"] is False
     assert len(desk.store.versions(key, "caption")) == 2
-    assert [d.content for d in desk.store.shelved(key, "caption", "Bob")] == [late["content"]]
+    assert [d.content for d in desk.store.drafts(key, "caption", "Bob", "shelved")] == [late["content"]]
     aside = page.post(f"/aside/{key}/caption", json={"author": "Bob"}).json()
     assert aside["content"] == {"text": "A large red square."}
     assert aside["shelved"]
@@ -82,7 +81,6 @@ def test_a_conflict_answers_with_both_and_changes_nothing(page: TestClient, desk
         ("/caption/nope?as=Ann", 404),
         ("/picture/..%2f..%2fetc%2fpasswd", 404),
         ("/picture/nope", 404),
-        ("/state/nope/caption?as=Ann", 404),
     ],
 )
 def test_strangers_get_a_404(page: TestClient, path: str, status: int) -> None:
@@ -100,7 +98,7 @@ def test_an_error_leads_nowhere_that_is_not_there(page: TestClient) -> None:
 def test_without_a_name_the_list_asks_for_it(page: TestClient, desk: AnnotationDesk) -> None:
     answer = page.get(f"/objects/{key_of(desk, 0)}", follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
-    assert page.get(f"/state/{key_of(desk, 0)}/caption").status_code == 422
+    assert page.get("/next").status_code == 422
 
 
 def test_another_page_may_not_write(page: TestClient, desk: AnnotationDesk) -> None:

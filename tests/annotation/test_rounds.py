@@ -6,9 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seewhy.language.annotation.figures import coverage, head_of, left_out, naming_words
 from seewhy.language.annotation.records import BoxedObject, Version
-from seewhy.language.annotation.rounds import Change, StopRule, changes, edited, history, merged
+from seewhy.language.annotation.rounds import (
+    Change,
+    StopRule,
+    changes,
+    coverage,
+    edited,
+    head_of,
+    history,
+    left_out,
+    merged,
+    naming_words,
+)
 
 TEXT = st.text(alphabet="ab .\n", max_size=40)
 

@@ -1,4 +1,4 @@
-"""What a model proposes: boxes on the picture with its own classes, and its strongest region where nothing is sure."""
+"""What a model proposes: boxes on the picture with its own classes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
-from seewhy.language.annotation.seeding import ClassifierSeeder, _inside
+from seewhy.classifiers.unfitted import Pretrained
+from seewhy.language.annotation.desk import ClassifierSeeder, _inside
 from tiny import colour_reader
 
 SIDE = 54
@@ -63,13 +63,3 @@ def test_a_classifier_proposes_what_it_sees_where_it_sees_it(reader: Classifier,
         assert object_.box == _inside(object_.box), "what is proposed is rounded, and on the picture"
     assert "moss" in seed.text
     assert "rust" in seed.text
-
-
-def test_where_no_place_is_sure_enough_it_proposes_the_strongest_one(reader: Classifier, tmp_path: Path) -> None:
-    name = saved(tmp_path / "one.png", only=(MOSS, 16, 32))
-    (only,) = ClassifierSeeder(reader, threshold=1.1)(name).objects
-    assert only.label == "moss"
-    assert only.box == _inside(only.box), "what is proposed is rounded, and on the picture"
-    left, top, right, bottom = only.box
-    assert left < 40 / SIDE <= right
-    assert top <= 24 / SIDE <= bottom

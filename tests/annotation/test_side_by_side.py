@@ -9,8 +9,8 @@ import pytest
 
 from seewhy.errors import InputError
 from seewhy.language.annotation.desk import swapped
-from seewhy.language.annotation.figures import net_preference
 from seewhy.language.annotation.records import DIMENSIONS, POINTS, check_answers
+from seewhy.language.annotation.rounds import net_preference
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "imageinwords.json").read_text("utf-8"))
 

@@ -18,8 +18,8 @@ pytest.importorskip("fastapi", reason="the extra 'app' is not installed, so ther
 from starlette.testclient import TestClient
 
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.described import Described
 from seewhy.classifiers.linear.recipe import Linear
+from seewhy.classifiers.unfitted import Described
 from seewhy.descriptions.base import Descriptions
 from seewhy.language.annotation.labels import Corrections
 from seewhy.pictures.samples import load_samples

@@ -17,12 +17,12 @@ from starlette.testclient import TestClient
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import DataError
-from seewhy.evidence.place import like_place, word_maps
+from seewhy.evidence.like import like_place
+from seewhy.evidence.words import word_maps
 from seewhy.report.page import layer_uri
 from seewhy.service.app import Settings, make_app
-from seewhy.service.app.memory import Bounded
-from seewhy.service.app.upload import shown_name
-from seewhy.service.app.words import moved, with_texts
+from seewhy.service.app.base import shown_name
+from seewhy.service.app.state import Bounded, moved, with_texts
 
 Client = Callable[..., TestClient]
 

@@ -20,7 +20,7 @@ from seewhy.errors import DataError
 from seewhy.pictures.samples import load_samples
 from seewhy.service.app import Settings, make_app
 from seewhy.service.app.mistakes import PAIRS_A_PAGE, PICTURES_A_PAGE, Listing, Mistake, Mistakes
-from seewhy.service.app.words import changes_between, with_texts
+from seewhy.service.app.state import changes_between, with_texts
 from seewhy.service.app.worker import Worker
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "reproductions"))

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import uvicorn
 
 pytest.importorskip("uvicorn", reason="the extra 'app' is not installed, so there is no page")
 
 from seewhy.service.app import Settings
-from seewhy.service.app.serving import listen, make_server
+from seewhy.service.app.serving import limited, listen
 
 HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -40,7 +41,7 @@ def served() -> Iterator[Callable[..., int]]:
 
     def serve(app: Any, keep_alive: int = 10, **limits: Any) -> int:
         listening = listen("127.0.0.1", 0)
-        server = make_server(app, Settings(**limits))
+        server = uvicorn.Server(limited(app, Settings(**limits)))
         server.config.lifespan = "off"
         server.config.timeout_keep_alive = keep_alive
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

@@ -13,8 +13,7 @@ from starlette.testclient import TestClient
 
 from schemas import check, keys, named
 from seewhy.classifiers.base import Classifier
-from seewhy.language.annotation.desk import AnnotationDesk
-from seewhy.language.annotation.formats import records
+from seewhy.language.annotation.desk import AnnotationDesk, records
 from seewhy.language.annotation.labels import Corrections, LabelledData, open_decisions
 from seewhy.language.annotation.records import DIMENSIONS, Picture
 from seewhy.language.annotation.store import AnnotationStore
@@ -48,27 +47,28 @@ def test_the_apps_pages_are_as_their_schemas_say(page: TestClient, sky: bytes) -
     shown = page.post("/look?format=json", files={"picture": ("a.png", sky)}).json()
     card = shown["card"]
     check("app-card", [shown, page.get(f"{card}?format=json").json(), page.get("/sample/0?format=json").json()])
-    home = page.get("/?format=json").json()
-    check("app-home", [home])
-    assert home["recent"]
-    whole("app-words", page.get(f"{card}/words").json(), without=("missing", "cure"))
-    whole("app-place", page.get(f"{card}/place?row=0&column=0").json())
+    assert page.get("/?format=json").json()["recent"]
+    assert set(page.get(f"{card}/words").json()["maps"][0]) == {"label", "text", "map", "overlay"}
+    place = page.get(f"{card}/place?row=0&column=0").json()
+    assert set(place) == {"row", "column", "box", "share", "method", "unit", "like"}
+    assert set(place["like"][0]) == {"image", "label", "similarity", "channel", "patch"}
     words = {"label": ["moss", "sky"], "texts": ["blue with clouds", "grey"]}
-    whole("app-edit", page.post(f"{card}/edit?format=json", data=words).json())
+    edited = page.post(f"{card}/edit?format=json", data=words).json()
+    assert set(edited) == {"score_is", "before", "after", "classes", "on_data"}
     pairs = page.get("/mistakes?format=json").json()
     one_by_one = page.get("/mistakes?order=surest&format=json").json()
     assert pairs["confusions"][0]["pictures"] == one_by_one["pictures"]
-    whole("app-mistakes", pairs, one_by_one)
-    check("app-descriptions", [page.get("/descriptions").json()])
-    changes = page.get("/changes?format=json").json()
-    assert changes["changes"]
-    whole("app-reset", page.post(f"{card}/reset?format=json").json())
-    check("app-changes", [changes, page.get("/changes?format=json").json()])
-    whole("app-help", page.get("/help?format=json").json())
+    assert set(one_by_one["pictures"][0]) == {
+        "image", "key", "true", "predicted", "score", "probability", "doubt", "card",
+    }  # fmt: skip
+    assert set(page.get("/descriptions").json()) >= {"moss", "sky"}
+    assert page.get("/changes?format=json").json()["changes"]
+    assert page.post(f"{card}/reset?format=json").json() == {"card": card}
+    assert page.get("/help?format=json").json()["routes"]
     whole("app-error", page.get("/card/none?format=json").json())
 
 
-def test_decisions_are_as_their_schemas_say(client: Callable[..., TestClient], fitted: Classifier, wrong: Path) -> None:
+def test_decisions_have_a_history(client: Callable[..., TestClient], fitted: Classifier, wrong: Path) -> None:
     data = LabelledData(wrong, load_samples(wrong).items)
     page = client(fitted, wrong, Corrections(data, open_decisions(wrong / "decided", fitted.classes)))
     looked(page)
@@ -78,19 +78,9 @@ def test_decisions_are_as_their_schemas_say(client: Callable[..., TestClient], f
     between = page.post(f"/decide/{one['key']}", json=body)
     assert between.status_code == 409
     undone = page.post(f"/undo/{one['key']}", json={"author": "Bo", "base": 1}).json()
-    whole("app-decision", decided, undone)
-    whole("app-decided-between", between.json())
-    check("app-decisions", [{}, page.get("/decisions").json()])
-    history = page.get(f"/history/{one['key']}").json()
-    check("app-history", [[], history])
-    assert history == [decided, undone]
+    assert set(between.json()) == {"error", "state"}
+    assert page.get(f"/history/{one['key']}").json() == [decided, undone]
     assert page.get("/decisions").json() == {one["key"]: undone}
-
-
-def test_without_pictures_and_words_the_pages_say_less(client: Callable[..., TestClient], fitted: Classifier) -> None:
-    page = client(fitted)
-    check("app-mistakes", [page.get("/mistakes?format=json").json()])
-    check("app-changes", [page.get("/changes?format=json").json()])
 
 
 def test_the_annotation_pages_are_as_their_schemas_say(tmp_path: Path) -> None:

@@ -331,7 +331,7 @@ def test_a_port_that_is_taken_is_named() -> None:
 def test_without_the_extra_it_says_which(fitted: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    monkeypatch.delitem(sys.modules, "seewhy.service.app.making", raising=False)
+    monkeypatch.delitem(sys.modules, "seewhy.service.app.pages", raising=False)
     monkeypatch.setitem(sys.modules, "fastapi", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'seewhy\[app\]'"):
         make_app(fitted)

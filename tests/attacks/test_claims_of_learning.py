@@ -14,7 +14,7 @@ from PIL import Image
 from seewhy.learning.adapt import Adapted, agrees
 from seewhy.learning.adaptation.word_prompts import CoOp
 from seewhy.learning.encoders.adapted import Adaptation, open_adaptation
-from seewhy.learning.encoders.instructed import InstructedHead
+from seewhy.learning.encoders.heads import InstructedHead
 from seewhy.learning.way import AGREES, AGREES_AS_NEW
 from seewhy.pictures.samples import load_samples
 from seewhy.progress import Progress

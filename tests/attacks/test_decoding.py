@@ -92,7 +92,7 @@ def test_time_is_limited_and_a_variable_sets_it(monkeypatch: pytest.MonkeyPatch)
     )
     monkeypatch.setenv("SEEWHY_MAX_SECONDS", "soon")
     with pytest.raises(decoding.InputError, match="SEEWHY_MAX_SECONDS is 'soon'"):
-        decoding.max_seconds()
+        decoding.limit_of("SEEWHY_MAX_SECONDS", "seconds", 30)
 
 
 def test_seconds_on_the_clock_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,9 +107,8 @@ def test_seconds_on_the_clock_are_not_counted(monkeypatch: pytest.MonkeyPatch) -
 
 pytest.importorskip("fastapi", reason="the extra 'app' is not installed, so there is no page")
 
-from seewhy.service.app import decoder as decoder_module  # noqa: E402
-from seewhy.service.app.decoder import Decoder  # noqa: E402
-from seewhy.service.app.worker import BusyError  # noqa: E402
+from seewhy.service.app import worker as decoder_module  # noqa: E402
+from seewhy.service.app.worker import BusyError, Decoder  # noqa: E402
 
 HANGS = """
 import sys, time

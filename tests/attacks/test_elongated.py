@@ -11,9 +11,8 @@ import torch
 from PIL import Image
 
 from seewhy.dense.pretrained import READ, PretrainedDetector, part_of
-from seewhy.dense.reader import WHOLE, Looked, Reader
+from seewhy.dense.reader import LONGEST, MOST, WHOLE, Looked, Reader, Windows
 from seewhy.dense.regions import Detections, Keep
-from seewhy.dense.windows import LONGEST, MOST, Windows
 from seewhy.types import Failure
 from tiny_words import tiny_pair
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import h11
 import pytest
+import uvicorn
 
 pytest.importorskip("uvicorn", reason="the extra 'app' is not installed, so nothing listens")
 
 from seewhy.service.app import Settings
-from seewhy.service.app.connection import LEAST_PIECE, MOST_PIECES, StrictFraming
-from seewhy.service.app.serving import listen, make_server
+from seewhy.service.app.serving import LEAST_PIECE, MOST_PIECES, StrictFraming, limited, listen
 
 HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
@@ -39,7 +39,7 @@ class Counting:
 def served() -> Iterator[tuple[Counting, int]]:
     app = Counting()
     with listen("127.0.0.1", 0) as listening:
-        server = make_server(app, Settings(body_seconds=5))
+        server = uvicorn.Server(limited(app, Settings(body_seconds=5)))
         server.config.lifespan = "off"
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

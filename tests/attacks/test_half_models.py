@@ -255,7 +255,7 @@ def test_shards_are_read_where_they_are_copied_and_where_the_cache_links_them(tm
 
 def test_detectors_and_writers_need_all_their_weights(tmp_path: Path) -> None:
     from seewhy.dense.pretrained import open_network
-    from seewhy.language.local_writer import LocalWriter
+    from seewhy.language.writers import LocalWriter
 
     own = {"text_config": TEXT, "vision_config": VISION, "projection_dim": 24}
     folder = hf(tmp_path / "owl", transformers.Owlv2ForObjectDetection(transformers.Owlv2Config(**own)))

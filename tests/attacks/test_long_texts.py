@@ -12,7 +12,7 @@ from seewhy.descriptions.base import Descriptions
 from seewhy.errors import DataError
 from seewhy.language.annotation.rounds import changes, edited, merged
 from seewhy.pictures.samples import load_samples
-from seewhy.service.app.words import MOST_TOGETHER, with_texts
+from seewhy.service.app.state import MOST_TOGETHER, with_texts
 from tiny import CLASSES, class_folders, tiny_cnn
 
 

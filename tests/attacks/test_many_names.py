@@ -14,8 +14,7 @@ import pytest
 from seewhy.classifiers.base import check_names
 from seewhy.dense.regions import class_names
 from seewhy.errors import DataError, UnknownNameError
-from seewhy.pictures.boxes.coco import COCO
-from seewhy.pictures.boxes.yolo import YOLO
+from seewhy.pictures.boxes.formats import COCO, YOLO
 from seewhy.pictures.pairs import Parts
 from seewhy.pictures.pixel_classes import _names
 from seewhy.pictures.samples import load_samples
@@ -76,7 +75,7 @@ def test_a_name_that_is_there_twice_is_told_in_one_pass(door: Callable[[Path], A
 def test_texts_of_one_picture_are_not_copied_with_each_row() -> None:
     parts = Parts("a table")
     for i in range(3):
-        parts.add("a.png", [f"text {i}"])
+        parts.add("a.png", None, [f"text {i}"])
         assert parts.found["a.png"].texts == ()
     assert parts.samples().items[0].texts == ("text 0", "text 1", "text 2")
 

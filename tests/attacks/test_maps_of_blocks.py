@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from seewhy import Transform
 from seewhy.attributions.attention_rollout import AttentionRollout
 from seewhy.attributions.chefer import Chefer
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.module import from_module
 from seewhy.encoders.timm import encoder_of
 from seewhy.errors import InputError, SeeWhyError

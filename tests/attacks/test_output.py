@@ -183,7 +183,6 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "the captions": ("describe", "images", "photos", "--drafts", "drafts.jsonl", "-o", "drafts.jsonl"),
     "its own texts": ("describe", "match", "photos", "--descriptions", "labels.json", "-o", "labels.json"),
     "the page's words": ("app", "--labels", "labels.json", "--save", "labels.json"),
-    "what is taken in": ("annotate", "photos", "-o", "a.db", "--import", "drafts.jsonl", "--export", "drafts.jsonl"),
     "one's own card": ("explain", "photos/wren/1.png", "-o", "photos/wren/1.png"),
     "the model": ("predict", "photos", "-m", "model", "-o", "model/seewhy.json"),
     "the model's tensors": ("predict", "photos", "-m", "model", "-o", "model/tensors.safetensors"),
@@ -284,7 +283,7 @@ def test_a_foreign_file_in_the_folder_is_refused(verb: str, here: Path, refused:
 
 def test_the_files_of_another_fit_stay(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``fit -o 'NAME*'`` took its own name for a pattern, and deleted other fits' checkpoints."""
-    from seewhy.cli.fit import remove_checkpoints
+    from seewhy.cli.session import remove_checkpoints
     from seewhy.storage.marks import CHECKPOINT
     from seewhy.storage.tensors import marked_tensors
 
@@ -329,7 +328,7 @@ def test_nobody_at_the_other_end_of_a_pipe_is_an_error(here: Path, monkeypatch: 
         output.write("pipe.html", "<p>")
 
 
-@pytest.mark.parametrize("where", ["whitening", "approximate", "columns"])
+@pytest.mark.parametrize("where", ["whitening", "columns"])
 @pytest.mark.parametrize("do", ["rebuild", "add", "remove", "nearest"])
 def test_an_index_that_names_files_outside_touches_none(where: str, do: str, here: Path) -> None:
     """Its catalogue named ``../victim``: rebuilding deleted that file, and adding wrote one beside the index."""
@@ -347,7 +346,6 @@ def test_an_index_that_names_files_outside_touches_none(where: str, do: str, her
     catalogue = index._catalogue
     evil = {
         "whitening": {"file": "../victim", "n": 1},
-        "approximate": {"file": "../victim", "column": "look", "n_gone": 0, "calibration": {}},
         "columns": {**catalogue.get("columns"), "../victim": [8, 1]},
     }
     with catalogue.writing():
@@ -368,7 +366,7 @@ def test_an_index_that_names_files_outside_touches_none(where: str, do: str, her
 def test_notes_of_a_folder_of_cards_name_nothing_outside(here: Path) -> None:
     import hashlib
 
-    from seewhy.evidence.card_folder import PROGRESS, CardFolder
+    from seewhy.evidence.batch import PROGRESS, CardFolder
 
     victim = Path("victim.html")
     victim.write_text("mine")
@@ -391,7 +389,7 @@ def test_notes_of_a_folder_of_cards_name_nothing_outside(here: Path) -> None:
 
 def test_an_index_page_that_a_person_changed_is_not_written_over(here: Path) -> None:
     from seewhy.errors import ForeignFileError
-    from seewhy.evidence.card_folder import CardFolder
+    from seewhy.evidence.batch import CardFolder
 
     folder = CardFolder(Path("why"))
     folder.keep("k", {"image": "a"}, {"href": "a.html"}, {"a.html": "<p>"})

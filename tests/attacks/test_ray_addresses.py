@@ -1,4 +1,4 @@
-"""A Ray cluster by an address that Ray Data cannot work with: one sentence, exit code 2, and nothing is begun."""
+"""A Ray cluster by an address from outside of it: one sentence, exit code 2, and nothing is begun."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from PIL import Image
 
 from seewhy.cli import main
 from seewhy.errors import InputError
-from seewhy.scale.on_ray import Cluster, OnRay
+from seewhy.scale.on_ray import Cluster, on_ray
 from simulated_work import Simulated
 
 
 def sentence(address: str) -> str:
     return (
         f"The cluster is {address}. local, auto, or HOST:PORT of a cluster that this machine belongs to was expected, "
-        "as Ray Data does not work from outside, by ray://. Run the command on a machine of the cluster with --cluster "
+        "as files are written from inside, not by ray://. Run the command on a machine of the cluster with --cluster "
         "auto: ray job submit --address http://HOST:8265 -- seewhy … --cluster auto."
     )
 
@@ -38,14 +38,14 @@ OUTSIDE = (
 def test_an_address_from_outside_is_refused_before_ray_is_loaded(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("seewhy.scale.on_ray.ray", lambda: pytest.fail("Ray was loaded"))
     with pytest.raises(InputError) as caught:
-        OnRay(Simulated(), Cluster(address))
+        on_ray(Simulated(), Cluster(address)).__enter__()
     assert str(caught.value) == sentence(address)
 
 
 def test_so_is_one_that_the_environment_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
     with pytest.raises(InputError) as caught:
-        OnRay(Simulated(), Cluster("auto"))
+        on_ray(Simulated(), Cluster("auto")).__enter__()
     assert str(caught.value) == sentence("ray://head:10001")
     assert Cluster("local").reached() == "local", "this machine is no cluster of the environment's"
 
@@ -67,6 +67,6 @@ def test_the_command_ends_in_a_sentence(
         main()
     assert ended.value.code == 2
     told = " ".join(capsys.readouterr().err.split())
-    assert "Ray Data does not work from outside" in told
+    assert "not by ray://" in told
     assert "Traceback" not in told
     assert not (tmp_path / "out").exists()

@@ -21,13 +21,11 @@ from seewhy.cli.places import _files
 from seewhy.descriptions.base import Descriptions
 from seewhy.encoders.stream import file_digest
 from seewhy.errors import DataError, InputError, SeeWhyError
-from seewhy.language.annotation.formats import _read as read_annotations
 from seewhy.language.matching import read_captions
 from seewhy.language.questions import read_pairs
 from seewhy.pictures import tables as parquet
-from seewhy.pictures.apart import content_digest
 from seewhy.pictures.boxes import load_boxes
-from seewhy.pictures.samples import Sample, load_samples
+from seewhy.pictures.samples import Sample, content_digest, load_samples
 from seewhy.pictures.shards import in_shard, records_of
 from seewhy.pictures.sources import list_pictures
 from seewhy.pictures.tables import rows_of
@@ -51,7 +49,6 @@ READERS: dict[str, tuple[str, Read]] = {
     "descriptions": ("d.json", Descriptions.read),
     "captions": ("c.jsonl", read_captions),
     "pairs": ("p.json", read_pairs),
-    "annotations": ("a.json", read_annotations),
     "contract": ("c.toml", Contract.load),
     "token": ("token", read_token),
     "check": ("check.json", lambda p: read_check(p.parent, p, [])),

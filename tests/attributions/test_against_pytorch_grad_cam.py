@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.find import encoder as find
 from seewhy.encoders.module import from_module
 from seewhy.heads.head import Target

@@ -29,12 +29,12 @@ from transformers import (
     ViTModel,
 )
 
+from seewhy.attributions.attended import reading_of
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.hires_cam import HiResCAM
-from seewhy.attributions.reading import reading_of
 from seewhy.attributions.shares import cell_evidence, shares
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.base import Encoder, EncoderOutput
 from seewhy.encoders.huggingface import split_tower
 from seewhy.encoders.module import from_module

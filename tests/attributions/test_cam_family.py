@@ -31,7 +31,7 @@ from seewhy.attributions.shapley_cam import ShapleyCAM
 from seewhy.attributions.shares import cell_evidence
 from seewhy.attributions.xgrad_cam import XGradCAM
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.compat.base import highest
 from seewhy.encoders.base import GlobalAverage, Layout
 from seewhy.errors import InputError

@@ -17,7 +17,7 @@ from seewhy.attributions.input_x_gradient import InputXGradient
 from seewhy.attributions.integrated_gradients import IntegratedGradients
 from seewhy.attributions.smooth_grad import SmoothGrad
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.errors import MissingExtraError
 from seewhy.heads.head import Target
 from tiny import SIDE, noise, tiny_cnn, tiny_tokens

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.shares import cell_evidence
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.heads.head import Feature, Head, Projected, Target
 from seewhy.heads.normalise import Normalise
 from tiny import CLASSES, HashedWords, noise, tiny_cnn, tiny_tokens

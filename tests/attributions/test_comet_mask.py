@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.errors import InputError
 from seewhy.heads.head import Target
-from seewhy.learning.self_explaining.comet.attribution import COMETMask
-from seewhy.learning.self_explaining.comet.network import COMETNetwork
+from seewhy.learning.self_explaining.comet.network import COMETMask, COMETNetwork
 from seewhy.learning.self_explaining.comet.recipe import COMET
 from seewhy.pictures.samples import load_samples
 from tiny import class_folders, noise, tiny_cnn

@@ -12,10 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seewhy.classifiers.zero_shot import ZeroShot
+from seewhy.classifiers.unfitted import ZeroShot
 from seewhy.encoders.base import EncoderOutput, GlobalAverage, Layout
-from seewhy.encoders.clip_text import ClipText
-from seewhy.encoders.text_tokens import Sentence, TokenEmbeddings, TokenVectors
+from seewhy.encoders.text_tokens import ClipText, Sentence, TokenEmbeddings, TokenVectors
 from seewhy.errors import InputError
 from seewhy.heads.head import Target
 from seewhy.learning.gloria_attention import GLoRIAAttention, named_words

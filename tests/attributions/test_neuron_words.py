@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.attributions.neuron_words import Dictionary, dictionary, important_channels
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.descriptions.base import Descriptions, WordBank
 from seewhy.encoders.base import Encoder, EncoderOutput, GlobalAverage, Layout
 from seewhy.errors import InputError, ModelError

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from seewhy.attributions.occlusion import Occlusion
 from seewhy.attributions.rise import RISE
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.base import Layout
 from seewhy.errors import InputError
 from seewhy.heads.head import Target

@@ -16,14 +16,13 @@ from seewhy.attributions.attention import run_with_attention
 from seewhy.attributions.attention_rollout import AttentionRollout
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.base import EncoderOutput
 from seewhy.errors import InputError
 from seewhy.explanation.base import Where
 from seewhy.heads.head import Head, Target
 from seewhy.heads.normalise import Normalise
-from seewhy.learning.self_explaining.prompt_cam.attribution import PromptCAM, rank_heads
-from seewhy.learning.self_explaining.prompt_cam.network import PromptCAMNetwork, Prompts
+from seewhy.learning.self_explaining.prompt_cam.network import PromptCAM, PromptCAMNetwork, Prompts, rank_heads
 from seewhy.learning.self_explaining.prompt_cam.recipe import PromptCAM as Recipe
 from seewhy.pictures.samples import load_samples
 from tiny import SIDE, noise, tiny_cnn

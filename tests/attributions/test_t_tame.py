@@ -12,13 +12,12 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from seewhy.attributions.explainers import load_explainer
-from seewhy.attributions.layer_maps import LAST, find_layers, layer_maps
+from seewhy.attributions.explainers import AttentionMechanism, load_explainer, masked
+from seewhy.attributions.layers import LAST, find_layers, layer_maps
 from seewhy.attributions.t_tame import TTAME
-from seewhy.attributions.t_tame_mechanism import AttentionMechanism, masked
 from seewhy.attributions.t_tame_training import FitTTAME, variation
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.cli import app
 from seewhy.encoders.base import Encoder
 from seewhy.errors import InputError, ModelError, WeightsError

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seewhy.attributions.t_tame_mechanism import AttentionMechanism, masked
+from seewhy.attributions.explainers import AttentionMechanism, masked
 from seewhy.attributions.t_tame_training import FitTTAME
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "t_tame.json").read_text("utf-8"))

@@ -16,7 +16,7 @@ from seewhy.attributions.attention import Capture, read_tokens, run_with_attenti
 from seewhy.attributions.attention_rollout import AttentionRollout
 from seewhy.attributions.chefer import Chefer
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.split import Split, freeze
 from seewhy.errors import InputError

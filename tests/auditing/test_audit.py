@@ -15,6 +15,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from planting import CLASSES, plant, reader
 from schemas import check
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
@@ -24,7 +25,6 @@ from seewhy.errors import DataError, InputError, SeeWhyError
 from seewhy.explanation.verdict import Level, Missing, Verdict
 from seewhy.heads.head import Head
 from seewhy.pictures.samples import Sample, Samples, gathered, load_samples
-from seewhy.planted import CLASSES, plant, reader
 from seewhy.studies.auditing.audit import Audit, audit, junit
 from seewhy.studies.auditing.contract import CHECKS, Contract, Figure, Limit
 from seewhy.studies.auditing.figures import apart, group_rows
@@ -218,7 +218,7 @@ def test_a_group_that_is_worse_off_fails_it_and_one_by_chance_does_not() -> None
 
 def test_groups_that_are_too_small_are_named_and_not_judged() -> None:
     right = torch.tensor([True] * 30 + [False] * 9)
-    rows = group_rows(["x", "y", "z"], ["x"] * 15 + ["y"] * 15 + ["z"] * 9, right)
+    rows = group_rows(["x"] * 15 + ["y"] * 15 + ["z"] * 9, right)
     assert [row["gap"] is None for row in rows] == [False, False, True]
     assert rows[0]["p"] <= rows[1]["p"] <= 1
     items = [replace(s, group="one") for s in shown().items]

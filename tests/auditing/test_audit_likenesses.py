@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, relu
 
+from planting import CLASSES
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.encoders.base import GlobalAverage, Layout
 from seewhy.heads.head import Head
 from seewhy.pictures.samples import Sample, gathered
-from seewhy.planted import CLASSES
 from seewhy.studies.auditing.audit import audit
 from seewhy.studies.auditing.contract import CHECKS, Contract
 from tiny import build

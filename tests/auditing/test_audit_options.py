@@ -18,13 +18,13 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
+from planting import CLASSES, SIDE, reader
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.cli import main
 from seewhy.dense.finders import Segmenter
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.pictures.samples import Sample, gathered
-from seewhy.planted import CLASSES, SIDE, reader
 from tiny import Channels, ColourWords, build, class_folders, colours, picture
 
 BACKGROUND = "[background]\nat_most = 0.05\nbound = 'best'\n"

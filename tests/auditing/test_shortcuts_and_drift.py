@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from planting import CLASSES, SIDE, reader
 from schemas import check
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.known_pictures import KnownPictures
@@ -20,7 +21,6 @@ from seewhy.classifiers.linear.recipe import Linear
 from seewhy.cli import app
 from seewhy.errors import DataError, InputError
 from seewhy.pictures.samples import Sample, Samples, gathered
-from seewhy.planted import CLASSES, SIDE, reader
 from seewhy.studies.auditing.audit import Audit, audit
 from seewhy.studies.auditing.contract import CHECKS, Contract
 from seewhy.studies.auditing.drift import DriftTest
@@ -151,7 +151,7 @@ def test_what_drift_needs_is_told() -> None:
         DriftTest().run(reader("cnn", False), marked(None).items)
     with pytest.raises(DataError, match=r"^4 pictures were given, and the classifier was fitted on \d+\. Ten of each"):
         DriftTest().run(fitted(), seen().items[:4])
-    with pytest.raises(InputError, match=r"^The test was given alpha=0\.0001, n_permutations=999"):
+    with pytest.raises(InputError, match=r"^alpha=0\.0001 was given\. 0\.001, the least p value"):
         DriftTest(alpha=0.0001)
     known = fitted().known
     assert known is not None

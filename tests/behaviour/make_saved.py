@@ -96,8 +96,7 @@ def answers(root: Path) -> dict[str, Any]:
     annotations = _annotations(root / "annotations.sqlite")
     found["annotations"] = {
         task: [
-            {k: v for k, v in version.to_json().items() if k != "made"}
-            for version in annotations.versions("moss-0", task)
+            {k: v for k, v in vars(version).items() if k != "made"} for version in annotations.versions("moss-0", task)
         ]
         for task in ("caption", "objects")
     }

@@ -19,12 +19,10 @@ from seewhy.dense import segmenters
 from seewhy.dense.by_words import detector_for, segmenter_for
 from seewhy.dense.evaluation import evaluate_boxes, evaluate_segmenter
 from seewhy.dense.saving import load_detector, load_segmenter, save_detector, save_segmenter
-from seewhy.language.annotation.desk import AnnotationDesk, find_pictures
-from seewhy.language.annotation.figures import coverage
-from seewhy.language.annotation.formats import bring_in, export, records
+from seewhy.language.annotation.desk import AnnotationDesk, find_pictures, records
 from seewhy.language.annotation.labels import LabelDecisions
 from seewhy.language.annotation.records import DIMENSIONS, Picture, objects_of
-from seewhy.language.annotation.rounds import changes, merged
+from seewhy.language.annotation.rounds import changes, coverage, merged
 from seewhy.language.annotation.store import AnnotationStore
 from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord, box_formats, load_boxes, save_boxes
 from seewhy.pictures.pixel_classes import load_masks
@@ -111,7 +109,7 @@ def of_boxes(root: Path) -> dict[str, Any]:
         found = [one.to_json() for one in again.keeping(least=0.0, most=5).detect_all(p.image for p in new.pictures)]
         answers[f"{method} found"] = found
         all_ = [one.record() for one in again.keeping(least=0.0).detect_all(p.image for p in new.pictures)]
-        report = evaluate_boxes(new, BoxData(tuple(all_), made.classes), encoder=encoder, n_draws=50, novel=["blue"])
+        report = evaluate_boxes(new, BoxData(tuple(all_), made.classes), n_draws=50, novel=["blue"])
         answers[f"{method} report"] = report.data
         if again.reads_words:
             answers["renamed"] = (
@@ -265,11 +263,6 @@ def annotation(root: Path) -> dict[str, Any]:
     folder = pictures_in(root / "annotated")
     store = written_annotations(root / "a.sqlite", folder)
     answers = annotated(store)
-    for ending in (".jsonl", ".json"):
-        export(store, root / f"a{ending}")
-        fresh = AnnotationStore(root / f"b{ending}.sqlite")
-        fresh.add_pictures(store.pictures())
-        answers[f"brought in {ending}"] = [*bring_in(fresh, root / f"a{ending}"), timeless(list(records(fresh)))]
     answers["coverage"] = [vars(c) for c in coverage(objects_of({"objects": [CUP, DOG]}), "A cup, and berries")]
     answers["changes"] = [tuple(c) for c in changes("a red cup. It is  big.", "a blue cup. It is big!")]
     answers["merged"] = merged("caption", {"text": "A. B. C."}, {"text": "A. D. C."}, {"text": "A. B. E. C."})

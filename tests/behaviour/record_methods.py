@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from planting import score_methods
 from registered import ENCODERS, MAKE, only_on, pairs, small
 from seewhy.attributions import attributions
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.classifiers import classifiers
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
 from seewhy.classifiers.saving import load
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.descriptions import Descriptions
 from seewhy.errors import SeeWhyError
 from seewhy.heads.head import Target
@@ -26,7 +27,6 @@ from seewhy.metrics import metrics
 from seewhy.metrics.base import Case
 from seewhy.metrics.controls import centred_gaussian, uniform_map
 from seewhy.pictures.samples import load_samples
-from seewhy.planted import score_methods
 from tiny import CLASSES, class_folders, colours, noise, picture, tiny_cnn
 
 OURS = (

@@ -86,9 +86,9 @@ def _without(data: Any, keys: tuple[str, ...]) -> Any:
 
 def cards() -> dict[str, Any]:
     import seewhy
-    from seewhy.classifiers.described import Described
+    from seewhy.classifiers.by_sentences import SparseConcepts
     from seewhy.classifiers.neighbours import Neighbours
-    from seewhy.classifiers.sparse_concepts import SparseConcepts
+    from seewhy.classifiers.unfitted import Described
     from seewhy.descriptions import Descriptions
     from seewhy.pictures.samples import load_samples
     from seewhy.prototypes.epic.training import FitEPIC

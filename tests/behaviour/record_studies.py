@@ -91,7 +91,7 @@ def _base_to_new(folder: Path) -> Any:
 
 def _background(folder: Path) -> Any:
     from backgrounds import Known, planted
-    from seewhy.planted import reader
+    from planting import reader
     from seewhy.studies.background import BackgroundStudy
 
     samples, masks = planted(12, 0, "around")
@@ -122,7 +122,7 @@ def _faithfulness(folder: Path) -> Any:
     import numpy as np
     from PIL import Image
 
-    from seewhy.classifiers.pretrained import Pretrained
+    from seewhy.classifiers.unfitted import Pretrained
     from seewhy.studies.faithfulness import FaithfulnessStudy
     from tiny import colour_reader
 
@@ -182,10 +182,10 @@ def _audit(folder: Path) -> Any:
     from dataclasses import replace
 
     from backgrounds import Known, planted
+    from planting import CLASSES, plant, reader
     from seewhy.classifiers.linear.recipe import Linear
     from seewhy.descriptions import Descriptions
     from seewhy.pictures.samples import Sample, gathered
-    from seewhy.planted import CLASSES, plant, reader
     from seewhy.studies.auditing import audit
     from seewhy.studies.auditing.contract import Contract
     from tiny import HUES, colours, picture

@@ -240,7 +240,8 @@ def make_report() -> dict[str, Any]:
             "aurc_best": 0.01,
             "aurc_chance": 0.15,
             "risk_coverage": [{"coverage": 0.1 * i, "risk": 0.015 * i} for i in range(1, 11)],
-            "unknown": {"n": 40, "auroc": 0.98, "auroc_probability": 0.9, "found": 0.8, "kept": 0.95},
+            "unknown": {"n": 40, "auroc": 0.98, "auroc_probability": 0.9, "found": 0.8, "sure": 0.1, "kept": 0.95},
+            "unseen": None,
         },
         "confusions": [{"true": "leek", "predicted": "asparagus", "n": 4, "examples": ["leek_01.jpg", "leek_02.jpg"]}],
         "fitted_on": {
@@ -253,6 +254,7 @@ def make_report() -> dict[str, Any]:
         "confusion_matrix": {"labels": labels, "counts": [[16, 4, 0], [2, 17, 1], [0, 0, 0]]},
         "faithfulness": {
             "n": 50,
+            "n_zero": 0,
             "deletion": 0.18,
             "deletion_random": 0.31,
             "insertion": 0.47,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from seewhy.report import canvas, palette
-from seewhy.report.heat import COLOURS
 from seewhy.report.page import environment
+from seewhy.report.palette import COLOURS
 
 SOURCE = Path(palette.__file__).parents[1]
 SHEETS = sorted(path for room in ("report", "service/app") for path in (SOURCE / room / "templates").iterdir())
@@ -38,10 +38,10 @@ def test_no_still_picture_has_a_colour_of_its_own() -> None:
 def test_pages_are_given_the_palette() -> None:
     style = str(environment().globals["style"])
     light, dark, paper = re.findall(r":root \{(.*?)(?:--sans|\})", style, re.DOTALL)
-    for block, colours in ((light, palette.LIGHT), (dark, palette.DARK), (paper, palette.PRINT)):
+    for block, colours in ((light, palette.LIGHT), (dark, palette.DARK), (paper, palette.LIGHT)):
         given = dict(re.findall(r"--(\w+): (#\w+);", block))
         assert colours.items() <= given.items()
-    assert set(palette.LIGHT) == set(palette.DARK) == set(palette.PRINT)
+    assert set(palette.LIGHT) == set(palette.DARK)
     every = style + "".join(path.read_text("utf-8") for path in SHEETS)
     assert set(re.findall(r"var\(--(\w+)\)", every)) <= set(re.findall(r"--(\w+):", every)), "each is given somewhere"
     assert re.findall(r"/\* (?:light|dark|print|heat) \*/", style) == []

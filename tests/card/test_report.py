@@ -9,11 +9,6 @@ from test_card import Page
 
 from seewhy.evaluation import Report
 
-KEYS = (
-    "model", "n", "accuracy", "accuracy_interval", "per_class", "calibration_error", "reliability", "confusions",
-    "confusion_matrix", "trust", "faithfulness", "like", "words", "failures", "fitted_on",
-)  # fmt: skip
-
 
 def test_everything_measured_is_said(report: dict[str, Any]) -> None:
     page = Page(Report(report).to_html())
@@ -51,29 +46,19 @@ def test_empty_bins_are_not_drawn(report: dict[str, Any]) -> None:
     assert len(dots) == 8
 
 
-def test_nothing_measured_is_said_so() -> None:
-    page = Page(Report({}).to_html())
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("faithfulness", "Deletion and insertion were not measured."),
+        ("like", "Held-out precision was not measured."),
+        ("words", "Words accuracy was not measured."),
+        ("fitted_on", "Evaluation on 60 held-out pictures"),
+    ],
+)
+def test_what_was_not_measured_is_said(report: dict[str, Any], key: str, said: str) -> None:
+    page = Page(Report(report | {key: None}).to_html())
     page.check()
-    for part in (
-        "Accuracy not measured",
-        "Deletion and insertion were not measured.",
-        "Held-out precision was not measured.",
-        "Words accuracy was not measured.",
-        "Reliability was not measured.",
-        "Confusions were not measured.",
-        "Single classes were not measured.",
-    ):
-        assert part in page.text
-
-
-@pytest.mark.parametrize("key", KEYS)
-@pytest.mark.parametrize("how", ["gone", "none", "empty"])
-def test_any_part_may_be_missing(report: dict[str, Any], key: str, how: str) -> None:
-    if how == "gone":
-        del report[key]
-    else:
-        report[key] = None if how == "none" or not isinstance(report[key], list | dict) else type(report[key])()
-    Page(Report(report).to_html()).check()
+    assert said in page.text
 
 
 def test_a_class_that_was_never_predicted_has_no_precision(report: dict[str, Any]) -> None:

@@ -17,14 +17,14 @@ from seewhy.explanation.pictures import MadePicture, Typical
 from seewhy.explanation.prediction import Prediction, Ranked
 from seewhy.explanation.similar import Because, Likeness
 from seewhy.explanation.verdict import Missing, Verdict
-from seewhy.report import regions
+from seewhy.report import overviews as regions
 from seewhy.report.blocks import Heat
 from seewhy.report.canvas import EMBER, IDLE, INK, Canvas
 from seewhy.report.card import _picture, dimming
 from seewhy.report.evidence import KINDS, NOT_COMPARED, bars_of
+from seewhy.report.overviews import render_regions
 from seewhy.report.page import place as css
 from seewhy.report.palette import class_colours
-from seewhy.report.regions import render_regions
 from seewhy.report.still import draw_blocks
 
 VERDICT = Verdict("believable", "Told.", "Rule.")

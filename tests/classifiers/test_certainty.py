@@ -15,8 +15,8 @@ import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.certainty import check_level, listed
 from seewhy.classifiers.neighbours import Neighbours
+from seewhy.classifiers.unfitted import ZeroShot
 from seewhy.classifiers.words import measured_on
-from seewhy.classifiers.zero_shot import ZeroShot
 from seewhy.cli.predict import _csv_lines, _text_lines
 from seewhy.errors import InputError
 from seewhy.explanation.prediction import Prediction

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import seewhy
-from seewhy.classifiers.figures import (
+from seewhy.classifiers.certainty import (
     DOWN,
     UP,
     accuracy_between_halves,
@@ -106,7 +106,7 @@ def test_fit_says_the_range_unless_groups_were_named(tmp_path: Path) -> None:
 
 
 def test_halves_that_are_always_wrong_give_a_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seewhy.classifiers.figures.accuracy_between_halves", lambda *_: 0.0)
+    monkeypatch.setattr("seewhy.classifiers.certainty.accuracy_between_halves", lambda *_: 0.0)
     measures = seewhy.fit(load_samples(class_folders(tmp_path, 6)), colours(), n_crops=0).measures
     low, high = measures["expected_range"]
     assert low < measures["held_out_interval"][0] < high

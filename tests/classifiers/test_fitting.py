@@ -11,8 +11,8 @@ import torch
 
 from seewhy.classifiers import classifiers
 from seewhy.classifiers.base import Classifier, HeldOut
+from seewhy.classifiers.certainty import held_out_lines
 from seewhy.classifiers.encoded_set import with_logits
-from seewhy.classifiers.figures import held_out_lines
 from seewhy.classifiers.fitting import Fitting, Outcome, PictureRecipe
 from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError, InputError

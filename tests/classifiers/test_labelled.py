@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from seewhy.classifiers.described import Described
 from seewhy.classifiers.encoded_set import encode_labelled
 from seewhy.classifiers.follow_up import FollowUp
+from seewhy.classifiers.unfitted import Described, ZeroShot
 from seewhy.classifiers.words import measured_on
-from seewhy.classifiers.zero_shot import ZeroShot
 from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError
 from seewhy.explanation.base import Words

@@ -22,8 +22,8 @@ from safetensors.torch import save as save_tensors
 from seewhy.classifiers import saving
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
-from seewhy.classifiers.pretrained import Pretrained
 from seewhy.classifiers.saving import ARCHIVE, CARD, load
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError, ModelError, WeightsError
 from seewhy.heads.head import Head

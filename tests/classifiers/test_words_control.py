@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from seewhy.classifiers.base import Classifier, HeldOut
-from seewhy.classifiers.described import Described
-from seewhy.classifiers.words_control import WordsMeasure
+from seewhy.classifiers.unfitted import Described
+from seewhy.classifiers.words import WordsMeasure
 from seewhy.descriptions import Descriptions
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.evidence.words import show_words

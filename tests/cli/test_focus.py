@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import seewhy
 from seewhy.cli import app
 from seewhy.learning.encoders.adapted import Adaptation
-from seewhy.learning.encoders.instructed import InstructedHead
+from seewhy.learning.encoders.heads import InstructedHead
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from seewhy.classifiers.zero_shot import ZeroShot
+from seewhy.classifiers.unfitted import ZeroShot
 from seewhy.cli.options import named_by, picture_names
 from seewhy.errors import DataError, InputError
 from tiny_words import tiny_pair

@@ -12,7 +12,7 @@ from torch import nn
 
 from seewhy import compat
 from seewhy.attributions.input_x_gradient import InputXGradient as OurInputXGradient
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.errors import InputError
 from seewhy.explanation.base import Where
 from seewhy.heads.head import Target

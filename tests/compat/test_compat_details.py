@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from waves import sines, waves_network
 
 from seewhy import compat
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.compat.base import SIX_VIEWS, View, layout, scores
 from seewhy.errors import InputError
 from seewhy.heads.head import Target

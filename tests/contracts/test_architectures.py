@@ -14,7 +14,7 @@ from torchvision.models.convnext import CNBlockConfig
 
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.shares import cell_evidence, shares
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.base import EncoderOutput
 from seewhy.encoders.module import from_module
 from seewhy.encoders.split import example_pixels, freeze

@@ -15,7 +15,7 @@ from torch import Tensor
 from registered import ENCODERS, MAKE, check_class, only_on, pairs, small
 from seewhy.attributions import Attribution, attributions
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.base import Encoder
 from seewhy.errors import InputError
 from seewhy.heads.head import Head, Target

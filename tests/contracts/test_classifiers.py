@@ -16,7 +16,7 @@ from PIL import Image
 from registered import MAKE, check_class, only_on, pairs, small
 from seewhy.classifiers import classifiers
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.figures import held_out_lines
+from seewhy.classifiers.certainty import held_out_lines
 from seewhy.classifiers.saving import load
 from seewhy.descriptions import Descriptions
 from seewhy.encoders.base import Encoder

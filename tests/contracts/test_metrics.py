@@ -12,7 +12,7 @@ from torch import Tensor
 
 from registered import check_class, small
 from seewhy.attributions.grad_cam import GradCAM
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.errors import InputError
 from seewhy.heads.head import Target
 from seewhy.metrics import Metric, metrics

@@ -20,7 +20,7 @@ from seewhy.cli import app
 from seewhy.dense.by_words import segmenter_for
 from seewhy.dense.clipseg import CLIPSeg
 from seewhy.dense.pretrained import open_network
-from seewhy.dense.windows import best_classes
+from seewhy.dense.reader import best_classes
 from seewhy.errors import DataError, ImageError, InputError, ModelError, UnknownNameError
 from seewhy.types import Failure
 

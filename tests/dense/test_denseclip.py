@@ -14,14 +14,13 @@ from typer.testing import CliRunner
 
 from coloured import colours, masked
 from seewhy.cli import app
-from seewhy.dense.denseclip import DenseCLIP, _labels, _Learning, _pixel_loss
-from seewhy.dense.denseclip_network import ContextDecoder, TextDecoder, centred, visual_context
+from seewhy.dense.denseclip import ContextDecoder, DenseCLIP, TextDecoder, _labels, _Learning, _pixel_loss, centred
 from seewhy.dense.maskclip import MaskCLIP
+from seewhy.dense.reader import Windows
 from seewhy.dense.saving import load_segmenter, save_segmenter
-from seewhy.dense.windows import Windows
 from seewhy.encoders.base import Layout
-from seewhy.encoders.clip_text import ClipText, TextHalf
-from seewhy.encoders.text_tokens import Sentence
+from seewhy.encoders.open_clip import TextHalf
+from seewhy.encoders.text_tokens import ClipText, Sentence
 from seewhy.errors import DataError, InputError, ModelError
 from seewhy.learning.adaptation.prompts import Names
 from seewhy.pictures.pixel_classes import LEFT_OUT, load_masks
@@ -87,10 +86,6 @@ def test_without_gamma_texts_look_at_nothing() -> None:
     _, other = moved(maps, joint, whole)
     assert not torch.allclose(other, cosine, atol=1e-3)
     assert float(other.detach().abs().max()) <= 1 + 1e-6
-    context = visual_context(joint, 7 * whole)
-    assert context.shape == (2, 31, 4)
-    assert torch.equal(context[:, 0], 7 * whole)
-    assert torch.equal(context[0, 8], joint[0, :, 1, 1])
 
 
 def test_it_learns_is_kept_and_comes_back(data: Path, tmp_path: Path) -> None:
@@ -139,7 +134,8 @@ def test_before_the_text_network_each_picture_has_texts_of_its_own() -> None:
     assert not torch.allclose(found[0], found[1], atol=1e-4)
     torch.testing.assert_close(found.mean(1), torch.zeros(2, 8), atol=0.3, rtol=0)
     torch.testing.assert_close(found.norm(dim=2), torch.ones(2, 3))
-    before = network.context(network.queries.expand(2, -1, -1), visual_context(joint, joint.mean((2, 3))))
+    visual = torch.cat([joint.mean((2, 3))[:, None], joint.flatten(2).transpose(1, 2)], 1)
+    before = network.context(network.queries.expand(2, -1, -1), visual)
     torch.testing.assert_close(found[1], centred(names.read(before[1])), atol=1e-5, rtol=1e-4)
 
 

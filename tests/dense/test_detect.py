@@ -18,8 +18,8 @@ from seewhy.cli import app
 from seewhy.dense import Detections, detectors
 from seewhy.dense.by_words import detector_for
 from seewhy.dense.grounding_dino import words_of_names
+from seewhy.dense.reader import box_means
 from seewhy.dense.regions import Keep
-from seewhy.dense.windows import box_means
 from seewhy.dense.word_regions import RegionDetector, WordRegions
 from seewhy.errors import DataError, ImageError, InputError, ModelError, UnknownNameError, WeightsError
 from seewhy.metrics.localisation import pieces

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from seewhy.dense.cells import joint_cells
-from seewhy.dense.detection.dito import DITO, WordedBoxes, worded
+from seewhy.dense.detection.dito import DITO, WordedBoxes
 from seewhy.dense.detection.fit import fit_detector
 from seewhy.dense.detection.trained import TrainedDetector
 from seewhy.dense.reader import Reader
@@ -109,7 +109,7 @@ def test_names_that_no_box_was_drawn_of_have_more_of_the_words(fitted: TrainedDe
     finder = other.finder
     assert isinstance(finder, WordedBoxes)
     assert finder.is_base.tolist() == [True, False]
-    torch.testing.assert_close(finder.network.texts, worded(tiny_pair(), ("blue", "green"), ("a {}",)))
+    torch.testing.assert_close(finder.network.texts, finder.how.texts(tiny_pair(), ("blue", "green")))
     found = other.keeping(least=0).detect(data.pictures[0].image)
     first, second = fitted.thresholds
     assert other.thresholds == pytest.approx((second, (first + second) / 2))

@@ -166,10 +166,9 @@ def test_too_little_to_learn_from(tmp_path: Path) -> None:
 
 def test_from_the_command_line(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import seewhy.encoders.find
-    import seewhy.encoders.provenance
 
     monkeypatch.setattr(seewhy.encoders.find, "encoder", lambda name, engine: colours())
-    monkeypatch.setattr(seewhy.encoders.provenance, "encoder", lambda name, engine: colours())
+    monkeypatch.setattr(seewhy.encoders.find, "encoder", lambda name, engine: colours())
     words = ["evaluate", str(data), "--store", "none", "--quiet"]
     done = CliRunner().invoke(app, [*words, "--json", "-o", str(tmp_path / "report.html")])
     assert done.exit_code == 0, done.output

@@ -18,15 +18,14 @@ from typer.testing import CliRunner
 from schemas import check
 from seewhy.cli import app
 from seewhy.dense import Detections, Detector, Region, Segmenter
-from seewhy.dense.denseclip import DenseCLIP
-from seewhy.dense.denseclip_network import TextDecoder
+from seewhy.dense.denseclip import Decoded, DenseCLIP, TextDecoder
 from seewhy.dense.detection.linear import Axes, RegionProbe
 from seewhy.dense.detection.trained import TrainedDetector
+from seewhy.dense.finders import Presence
 from seewhy.dense.linear import Affine, Linear
 from seewhy.dense.maskclip import MaskCLIP
 from seewhy.dense.part_evidence import PartExplainer, elsewhere, with_examples
 from seewhy.dense.parts import PartEngine, WholePicture, part_encoder, place_of
-from seewhy.dense.presence import Presence
 from seewhy.dense.saving import save_segmenter
 from seewhy.dense.word_regions import RegionDetector, WordRegions
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
@@ -89,8 +88,8 @@ def test_evidence_planted_in_a_box_is_where_it_is_and_none_of_it_outside() -> No
     part = why.part
     assert part is not None
     assert part.outside is not None
-    assert why.box == (16, 16, 48, 48)
-    assert why.mask is None
+    assert why.part.box == (16, 16, 48, 48)
+    assert why.part.mask is None
     assert part.outside.verdict.level == "believable"
     assert part.outside.share_inside == pytest.approx(1, abs=1e-5)
     assert part.outside.fall_outside == pytest.approx(0, abs=1e-5)
@@ -124,7 +123,7 @@ def test_the_probability_is_the_detectors_and_the_heat_adds_up_to_it() -> None:
     looked = next(iter(detector.reader.looked([pixels])))
     assert not isinstance(looked, Failure)
     from seewhy.dense.cells import joint_cells
-    from seewhy.dense.windows import box_means
+    from seewhy.dense.reader import box_means
 
     cells = joint_cells(detector.reader.encoder, looked.features)[0]
     own = box_means(cells, torch.tensor([box]) * cells.shape[1] / 64)
@@ -184,8 +183,10 @@ def test_a_segments_probability_is_the_mean_of_its_scores(size: tuple[int, int])
     assert [why.part.label for why in whys if why.part] == [s.label for s in found.segments]
     for why in whys:
         assert why.part is not None
-        assert np.array_equal(why.mask, found.mask_of(why.part.label))
-        covered = np.asarray(Image.fromarray(why.mask).resize(found.scores.shape[:0:-1], Image.Resampling.BOX), float)
+        assert np.array_equal(why.part.mask, found.mask_of(why.part.label))
+        covered = np.asarray(
+            Image.fromarray(why.part.mask).resize(found.scores.shape[:0:-1], Image.Resampling.BOX), float
+        )
         mean = (found.scores * covered).sum((1, 2)) / covered.sum()
         p = torch.tensor(segmenter.scorer.scale * mean).softmax(0)
         assert why.prediction.score == pytest.approx(float(p[NAMES.index(why.part.label)]), abs=0.02)
@@ -211,7 +212,9 @@ def scorers() -> Iterator[Segmenter]:
     yield MaskCLIP(least_presence=0.0).build(encoder, NAMES)
     yield Linear().segmenter(encoder, tuple(NAMES), Affine(torch.randn(2, 3), torch.randn(2)))
     how = DenseCLIP(width=8)
-    yield how.segmenter(encoder, tuple(NAMES), how._decoded(TextDecoder([3], torch.eye(3)[:2], how)))
+    yield how.segmenter(
+        encoder, tuple(NAMES), Decoded(TextDecoder([3], torch.eye(3)[:2], how).eval().requires_grad_(False), how)
+    )
 
 
 @pytest.mark.parametrize("method", ["maskclip", "linear", "denseclip"])
@@ -238,7 +241,7 @@ def test_a_trained_probe_of_regions_is_explained_through_all_its_parts() -> None
     assert len(whys) == 3
     for why, one in zip(whys, found.found, strict=False):
         assert why.part is not None
-        assert (why.box, why.part.label) == (one.box, one.label)
+        assert (why.part.box, why.part.label) == (one.box, one.label)
         assert why.prediction.label == one.label
         assert why.prediction.score == pytest.approx(one.score, abs=1e-4)
         assert isinstance(why.where, Where)

@@ -15,7 +15,7 @@ import seewhy
 from coloured import COLOURS, colours
 from schemas import check
 from seewhy.cli import app
-from seewhy.dense.presence import Presence, other_names, standing_out
+from seewhy.dense.finders import Presence, other_names, standing_out
 from seewhy.dense.word_regions import few_of_each
 
 LABELS = ["red", "green", "blue"]

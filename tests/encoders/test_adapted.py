@@ -20,8 +20,8 @@ from seewhy.encoders.find import BEGINNINGS
 from seewhy.encoders.stream import Encoded, encode_stream
 from seewhy.errors import ForeignFileError, InputError, ModelError, WeightsError
 from seewhy.learning.encoders.adapted import CARD, Adaptation, open_adaptation
-from seewhy.learning.encoders.paired_heads import PairedHeads
-from seewhy.learning.encoders.tuned_towers import Halves, TunedTowers
+from seewhy.learning.encoders.heads import PairedHeads
+from seewhy.learning.encoders.towers import Halves, TunedTowers
 from seewhy.storage.features import FeatureStore
 from tiny import HashedWords, class_folders, noise, tiny_cnn
 from tiny_words import tiny_pair

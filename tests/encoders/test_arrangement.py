@@ -14,9 +14,9 @@ from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.hires_cam import HiResCAM
 from seewhy.attributions.layers import refuse_windows
 from seewhy.attributions.shares import cell_evidence
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.base import Encoder, Layout
-from seewhy.encoders.module import Arrangements, from_module, watch
+from seewhy.encoders.module import Arrangements, from_module
 from seewhy.encoders.split import example_pixels
 from seewhy.errors import ModelError
 from seewhy.heads.head import Target
@@ -207,8 +207,8 @@ def test_a_cube_is_told_by_the_layers_around_it() -> None:
         ([nn.AvgPool2d(16), nn.Tanh(), nn.BatchNorm2d(3)], "nchw"),
     ):
         module = nn.Sequential(*layers, nn.Flatten(), nn.Linear(27, 2)).eval()
-        trace = watch(module, example_pixels((48, 48)))
-        assert Arrangements(module, trace).kind("1") == kind
+        trace = Arrangements(module, example_pixels((48, 48)))
+        assert trace.kind("1") == kind
 
     class Rows(nn.Module):
         def __init__(self) -> None:
@@ -219,4 +219,4 @@ def test_a_cube_is_told_by_the_layers_around_it() -> None:
             return self.fc(self.body(self.pool(x).permute(0, 2, 3, 1))).mean((1, 2))
 
     module = Rows().eval()
-    assert Arrangements(module, watch(module, example_pixels((48, 48)))).kind("body") == "nhwc"
+    assert Arrangements(module, example_pixels((48, 48))).kind("body") == "nhwc"

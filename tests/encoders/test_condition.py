@@ -14,8 +14,7 @@ from seewhy.encoders.base import Encoder
 from seewhy.encoders.stream import Encoded, encode_stream
 from seewhy.errors import InputError, ModelError
 from seewhy.learning.encoders.adapted import Adaptation, open_adaptation
-from seewhy.learning.encoders.instructed import InstructedHead
-from seewhy.learning.encoders.paired_heads import PairedHeads
+from seewhy.learning.encoders.heads import InstructedHead, PairedHeads
 from seewhy.storage.features import FeatureStore
 from tiny import class_folders, colours, noise, tiny_cnn
 
@@ -100,7 +99,7 @@ def test_a_card_with_sizes_that_are_none_is_damaged(tmp_path: Path) -> None:
     folder = Adaptation(on, random_head(on)).save(tmp_path / "enc")
     card = folder / "encoder.json"
     card.write_text(card.read_text("utf-8").rstrip().replace('"rank": 3', '"rank": 0'), "utf-8")
-    with pytest.raises(ModelError, match=r"is damaged \(its head has the sizes \(8, 8, 0\)\)"):
+    with pytest.raises(ModelError, match=r"is damaged \(its width, sentence_width, rank are \[8, 8, 0\]\)"):
         open_adaptation(folder, base=on)
 
 

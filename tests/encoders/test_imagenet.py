@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
-from seewhy.encoders import imagenet
-from seewhy.encoders.imagenet import imagenet_classes, imagenet_descriptions, imagenet_texts, split_gloss
+from seewhy.encoders import names as imagenet
+from seewhy.encoders.names import imagenet_classes, imagenet_descriptions, imagenet_texts, split_gloss
 from seewhy.errors import ModelError
 
 
@@ -56,7 +56,7 @@ def test_split_gloss(gloss, phrases):
 
 
 def test_does_not_import_timm():
-    code = "import sys, seewhy.encoders.imagenet as w; w.imagenet_classes(); print('timm' in sys.modules)"
+    code = "import sys, seewhy.encoders.names as w; w.imagenet_classes(); print('timm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.shares import cell_evidence
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.base import Layout
 from seewhy.encoders.module import from_module, frozen_copy
 from seewhy.encoders.split import cut_by_graph

@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from seewhy.encoders.clip_text import encode_padded as encode_tokens
-from seewhy.encoders.open_clip import find_source, load, transform_of
+from seewhy.encoders.open_clip import TextHalf, find_source, load, transform_of
 from seewhy.encoders.split import example_pixels
+from seewhy.encoders.text_tokens import Sentence
 from seewhy.errors import ModelError, UnknownNameError, WeightsError
 from tiny_words import changed_by_a_step, says_what_its_module_says
 
@@ -118,7 +118,7 @@ def test_padding_is_cut_only_where_it_is_exact(tmp_path: Path, kind: str, cut: b
     lengths: list[int] = []
     tower.transformer.register_forward_pre_hook(lambda _m, args: lengths.append(args[0].shape[1]))
     with torch.no_grad():
-        ours, theirs = encode_tokens(golden, tokens), golden.encode_text(tokens)
+        ours, theirs = TextHalf(golden, Sentence(77))(tokens), golden.encode_text(tokens)
     assert torch.allclose(ours, theirs, atol=1e-6)
     assert (lengths[0] < lengths[1]) == cut
 

@@ -10,8 +10,8 @@ from torch.nn.functional import normalize
 
 from seewhy.encoders.names import centres_of, likest, likest_other, named, names_of, openness, own_sentences
 from seewhy.learning.encoders.adapted import Adaptation, open_adaptation
-from seewhy.learning.encoders.paired_heads import PairedHeads, fewest_digits
-from seewhy.learning.encoders.tuned_towers import TunedTowers
+from seewhy.learning.encoders.heads import PairedHeads, fewest_digits
+from seewhy.learning.encoders.towers import TunedTowers
 from tiny import tiny_cnn
 from tiny_words import tiny_pair
 

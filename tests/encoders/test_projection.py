@@ -82,7 +82,7 @@ def test_a_fixed_head_is_in_its_facts() -> None:
 
 @pytest.mark.parametrize("wrong", [{"behind": 10**9}, {"width": 0}, {"width": "3"}, {"form": "wide"}, {"kappa": 0.5}])
 def test_facts_that_are_none_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"its head is|The projection was given"):
+    with pytest.raises(ValueError, match=r"its behind, width are|The projection was given"):
         restored({**Projection("fixed").facts(6), **wrong})
 
 

@@ -8,11 +8,10 @@ from importlib.resources import files
 import pytest
 import torch
 
-from seewhy.encoders import shipped
-from seewhy.encoders.embedded import SOURCES, fingerprint_of
-from seewhy.encoders.imagenet import imagenet_descriptions, imagenet_texts
+from seewhy.encoders import embedded as shipped
+from seewhy.encoders.embedded import SOURCES, class_centres, fingerprint_of
 from seewhy.encoders.minilm import load_minilm
-from seewhy.encoders.text_space import class_centres
+from seewhy.encoders.names import imagenet_descriptions, imagenet_texts
 
 
 def test_shipped_sentences_are_what_the_sentence_encoder_says() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import seewhy
-from seewhy.classifiers.zero_shot import ZeroShot
+from seewhy.classifiers.unfitted import ZeroShot
 from seewhy.encoders.names import filled
 from tiny_words import tiny_pair
 

@@ -6,10 +6,9 @@ from sklearn.kernel_ridge import KernelRidge
 from torch.nn import functional as F
 
 from seewhy.encoders.base import TrainableText
-from seewhy.encoders.embedded import EmbeddedText
-from seewhy.encoders.imagenet import imagenet_classes, imagenet_texts
+from seewhy.encoders.embedded import EmbeddedText, TextSpace, class_centres, kernel, regress
 from seewhy.encoders.minilm import load_minilm
-from seewhy.encoders.text_space import KernelRegression, TextSpace, class_centres, kernel, regress
+from seewhy.encoders.names import imagenet_classes, imagenet_texts
 
 WORDS = ["red", "green", "blue", "round", "square", "long"]
 
@@ -65,7 +64,7 @@ def test_no_text_is_no_vector(weight):
 def test_the_way_from_sentences_to_pictures_is_differentiable(weight):
     """Central differences of the kernel regression, in double precision."""
     space = TextSpace.fit(weight, class_centres(TEXTS, embed), embed)
-    regression = KernelRegression(space.centres.double(), space.coefficients.double(), space.width)
+    regression = TextSpace(space.centres.double(), space.coefficients.double(), embed, space.width)
     vectors = embed(["red long", "blue"]).double().requires_grad_()
     assert torch.autograd.gradcheck(regression, vectors)
     torch.testing.assert_close(F.normalize(regression(vectors), dim=1).float(), space.encode_text(["red long", "blue"]))

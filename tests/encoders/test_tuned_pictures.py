@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from seewhy.learning.encoders.projection import Projection
-from seewhy.learning.encoders.tuned_pictures import TunedPictures
+from seewhy.learning.encoders.towers import TunedPictures
 from tiny import noise, tiny_cnn
 
 

@@ -170,7 +170,7 @@ def test_of_two_people_the_second_sees_a_merge_and_nothing_is_overwritten(
         assert other.run("[...document.querySelectorAll('#clash-diff ins')].map((n) => n.textContent)") == ["large "]
         assert text_in(other) == "A large square. It is red. It lies on dark grey."
         assert len(store.versions(key, "caption")) == 2
-        assert [text_of(d.content) for d in store.shelved(key, "caption", "Bob")] == [
+        assert [text_of(d.content) for d in store.drafts(key, "caption", "Bob", "shelved")] == [
             "A square. It is red. It lies on dark grey."
         ]
         other.run("document.getElementById('save').click()")

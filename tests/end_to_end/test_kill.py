@@ -13,10 +13,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from killing import Killing, content, lines, rows, writes
-from seewhy.language.annotation.desk import find_pictures
-from seewhy.language.annotation.formats import export
-from seewhy.language.annotation.records import Picture
-from seewhy.language.annotation.store import AnnotationStore
 from seewhy.types import Transform
 from tiny import CLASSES, class_folders
 
@@ -181,36 +177,3 @@ def test_describe_match(run: Killing, place: Path) -> None:
     run.kill(lambda: lines(place / "cut_captions.jsonl")() >= 1, *match("cut_captions"))
     run.finish(*match("cut_captions"))
     assert (place / "cut_captions.jsonl").read_bytes() == (place / "captions.jsonl").read_bytes()
-
-
-def test_annotate_takes_texts_in_all_of_them_or_again(run: Killing, place: Path) -> None:
-    store = AnnotationStore(place / "first.annotations")
-    found = find_pictures(map(str, sorted((place / "pictures").rglob("*.png"))))
-    store.add_pictures(p for p in found if isinstance(p, Picture))
-    for one in store.pictures():
-        store.save(one.key, "caption", "Ann", {"text": f"A picture called {Path(one.name).stem}."}, 0, 60)
-        store.save(one.key, "caption", "Bob", {"text": f"A large picture called {Path(one.name).stem}."}, 1, 20)
-    export(store, place / "given.jsonl")
-    store.close()
-
-    def annotate(name: str) -> list[str]:
-        return ["annotate", "pictures", "-o", f"{name}.annotations", "--import", "given.jsonl"]
-
-    def exported(name: str) -> list[dict[str, Any]]:
-        run.finish("annotate", "pictures", "-o", f"{name}.annotations", "--export", f"{name}.out.jsonl")
-        return [drop_times(row) for row in map(json.loads, (place / f"{name}.out.jsonl").read_text().splitlines())]
-
-    run.finish(*annotate("notes"))
-    for moment in ("pictures", "versions"):
-        run.kill(lambda moment=moment: rows(place / "cut.annotations", moment)() > 0, *annotate("cut"))  # type: ignore[misc]
-    run.finish(*annotate("cut"))
-    brought = exported("cut")
-    assert brought == exported("notes")
-    assert len(brought) == 3 * N
-
-
-def drop_times(value: Any) -> Any:
-    """A record without when it was written."""
-    if isinstance(value, dict):
-        return {k: drop_times(v) for k, v in value.items() if k not in ("at", "time", "written")}
-    return [drop_times(v) for v in value] if isinstance(value, list) else value

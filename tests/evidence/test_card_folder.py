@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.errors import DataError
 from seewhy.evidence.batch import Batch, Done
 from seewhy.evidence.explain import ExplainOptions

@@ -12,15 +12,14 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from planting import SIDE, TRANSFORM, plant, reader
 from schemas import check
 from seewhy.cli import app
 from seewhy.errors import InputError
-from seewhy.evidence.explain import ExplainOptions
-from seewhy.evidence.where import show_outside
+from seewhy.evidence.explain import ExplainOptions, show_outside
 from seewhy.explanation.base import Where
 from seewhy.pictures.images import Picture
 from seewhy.pictures.object_masks import MaskFiles
-from seewhy.planted import SIDE, TRANSFORM, plant, reader
 
 VIEW = Picture("a.png", np.zeros((SIDE, SIDE, 3), np.uint8), (SIDE, SIDE), (0.0, 0.0, float(SIDE), float(SIDE)), "")
 

@@ -10,9 +10,9 @@ import torch
 from torch.nn.functional import normalize
 
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
-from seewhy.evidence.agreement import agree
+from seewhy.evidence.explain import agree
 from seewhy.evidence.like import delete_patches
 from seewhy.explanation.base import Words
 from seewhy.explanation.similar import Display, Like, Likeness

@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 from torchvision.models import resnet18
 
-from seewhy import from_module, planted, pretrained
+import planting as planted
+from seewhy import from_module, pretrained
 from seewhy.attributions.base import Attribution
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
+from seewhy.evidence.case import Watched
 from seewhy.evidence.faithfulness import (
     BELIEVABLE,
     MARGIN,
@@ -32,7 +34,6 @@ from seewhy.evidence.faithfulness import (
     patterns,
     stands_out,
 )
-from seewhy.evidence.goals import Watched
 from seewhy.heads.head import Head, Target
 from seewhy.metrics.base import Curve, shuffled
 from seewhy.seeded import seeded

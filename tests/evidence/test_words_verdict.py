@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 import torch
 
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.descriptions import Descriptions
 from seewhy.evidence.words import _judge
 from seewhy.explanation.base import Words

@@ -72,7 +72,7 @@ def _use_check(folder: Path) -> None:
 
 def _adapted(folder: Path) -> None:
     from seewhy.learning.encoders.adapted import Adaptation
-    from seewhy.learning.encoders.paired_heads import PairedHeads
+    from seewhy.learning.encoders.heads import PairedHeads
 
     Adaptation(colours(), PairedHeads.before(colours(), 4), 0.5).save(folder / "e")
 

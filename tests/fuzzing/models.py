@@ -28,31 +28,22 @@ def _use_model(folder: Path) -> None:
 
 def _with_prototypes(folder: Path) -> None:
     from seewhy.attributions.t_tame_training import FitTTAME
-    from seewhy.prototypes.bank_influences import measure_bank
     from seewhy.prototypes.epic.training import FitEPIC
-    from seewhy.prototypes.find import find_prototypes
     from seewhy.training.loop import Training
 
     _model(folder)
     model = seewhy.load(folder / "m", encoder=encoder())
     listed = [(str(p), model.classes.index(p.parent.name)) for p in sorted(_photos().rglob("*.png"))]
     FitEPIC(duplicate=0.99999).fit(model, listed).save(folder / "m" / "prototypes")
-    measure_bank(model, *find_prototypes(model, "epic"), [one for one, _ in listed][::4], folder / "m" / "prototypes")
     FitTTAME().fit(model, [picture("moss", 0)], Training(1, 1)).save(folder / "m" / "explainers")
 
 
 def _use_prototypes(folder: Path) -> None:
-    from seewhy.prototypes.epic.bank import EPICBank
+    from seewhy.prototypes.epic.method import EPICBank
 
     if (bank := EPICBank.of(seewhy.load(folder / "m", encoder=encoder()))) is None:
         raise SeeWhyError("none")
     json.dumps(repr(bank))
-
-
-def _use_influences(folder: Path) -> None:
-    from seewhy.prototypes.bank_influences import load_influences
-
-    load_influences(folder / "m" / "prototypes" / "epic.because.safetensors")
 
 
 def _use_explainer(folder: Path) -> None:
@@ -246,7 +237,7 @@ def _encoded(folder: Path) -> None:
 
 
 def _annotations(folder: Path) -> None:
-    from seewhy.language.annotation.formats import export
+    from seewhy.language.annotation.desk import export
     from seewhy.language.annotation.records import Picture
     from seewhy.language.annotation.store import AnnotationStore
 
@@ -256,34 +247,16 @@ def _annotations(folder: Path) -> None:
     store.seed(key, "caption", "ann", {"text": "a red square"})
     export(store, folder / "a.jsonl")
     store.close()
-    (folder / "a.json").write_text(
-        json.dumps([{"data": {"image": "a.png", "digest": "0" * 64}, "annotations": [{"result": [
-            {"type": "textarea", "from_name": "caption", "value": {"text": ["a red square"]}},
-            {"id": "o", "type": "rectanglelabels", "from_name": "label", 
-             "value": {"x": 1, "y": 2, "width": 3, "height": 4, "rectanglelabels": ["a"]}},
-        ]}]}])
-    )  # fmt: skip
 
 
 def _use_annotations(folder: Path) -> None:
-    from seewhy.language.annotation.formats import records
+    from seewhy.language.annotation.desk import records
     from seewhy.language.annotation.store import AnnotationStore
 
     store = AnnotationStore(folder / "a.sqlite")
     try:
         json.dumps([store.histories().__repr__(), store.judgements().__repr__()])
         list(records(store))
-    finally:
-        store.close()
-
-
-def _bring_in(name: str, folder: Path) -> None:
-    from seewhy.language.annotation.formats import bring_in
-    from seewhy.language.annotation.store import AnnotationStore
-
-    store = AnnotationStore(folder / "a.sqlite")
-    try:
-        bring_in(store, folder / name)
     finally:
         store.close()
 
@@ -316,7 +289,6 @@ def _trained(folder: Path) -> None:
         DATA,
         Training(4, 8, lr=0.05, checkpoint_every=2),
         checkpoint=(folder / "k.safetensors", "a map"),
-        history=folder / "h.jsonl",
     )
 
 
@@ -349,7 +321,6 @@ def models() -> list[Target]:
     return [
         Target("classifier", _model, _use_model, both, True, partial(sealed, card)),
         Target("prototypes", _with_prototypes, _use_prototypes, ("m/prototypes/epic.*",), True),
-        Target("influences", _with_prototypes, _use_influences, ("m/prototypes/epic.because*",), True),
         Target("explainer", _with_prototypes, _use_explainer, ("m/explainers/*",), True),
         Target("segmenter", _save_segmenter, _use_segmenter, ("s/*",), True, partial(sealed, "s/segmenter.json")),
         Target("detector", _save_detector, _use_detector, ("d/*",), True, partial(sealed, "d/detector.json")),
@@ -361,8 +332,6 @@ def models() -> list[Target]:
         Target("run resume", _run, _resume_run, ("r/*",), True),
         Target("run indexed", _indexed_run, _add_run, ("r/*",), True),
         Target("annotations", _annotations, _use_annotations, ("a.sqlite",), True),
-        Target("annotations jsonl", _annotations, partial(_bring_in, "a.jsonl"), ("a.jsonl",), True),
-        Target("annotations label studio", _annotations, partial(_bring_in, "a.json"), ("a.json",), True),
-        Target("checkpoint", _trained, _trained, ("k.safetensors", "h.jsonl"), True),
+        Target("checkpoint", _trained, _trained, ("k.safetensors",), True),
         *(Target(f"texts {n}", _texts, partial(_use_texts, n), (n,), True) for n in ("d.json", "c.jsonl", "p.json")),
     ]

@@ -34,7 +34,6 @@ from seewhy.scale.inputs import find_input
 from seewhy.scale.job import _digest
 from seewhy.scale.reading import add_run
 from seewhy.scale.run import run
-from seewhy.training.history import HistoryFile
 from simulated_work import Simulated, make_pictures
 from tiny import tiny_cnn
 
@@ -182,11 +181,3 @@ def test_a_manifest_that_says_something_else(facts: dict[str, Any], tmp_path: Pa
     make_pictures(tmp_path / "p", 1)
     with pytest.raises(ForeignFileError, match=r"_manifest\.json is not as SeeWhy wrote it"):
         indexed(tmp_path, [1.0] * 8, **facts)
-
-
-@pytest.mark.parametrize("step", ["null", '"2"', "[]", "1.5", "true"])
-def test_a_history_whose_steps_are_no_numbers(step: str, tmp_path: Path) -> None:
-    HistoryFile(tmp_path / "h.jsonl", "a map").close()
-    (tmp_path / "h.jsonl").write_text((tmp_path / "h.jsonl").read_text() + f'{{"step": {step}, "loss": 1.0}}\n')
-    with pytest.raises(ForeignFileError, match=r"h\.jsonl is the history of another training\."):
-        HistoryFile(tmp_path / "h.jsonl", "a map")

@@ -25,7 +25,7 @@ from seewhy.generation.sampler import PPGN
 from seewhy.pictures.samples import Samples, load_pictures
 from seewhy.progress import Progress
 from seewhy.training.batches import Batch
-from tiny import class_folders, picture, tiny_cnn
+from tiny import class_folders, tiny_cnn
 
 SHORT = PPGN(n_steps=4)
 QUICK = FitGenerator(side=16, reads=16, width=4, hidden=16, n_steps=12, batch_size=8)
@@ -214,42 +214,21 @@ def test_not_judged_is_said(kept: Path, model: seewhy.Classifier) -> None:
     assert [p.shape for p in made.pictures] == [(16, 16, 3)] * 2
 
 
-def test_every_question_has_an_answer(kept: Path, folders: Path, model: seewhy.Classifier, tmp_path: Path) -> None:
+def test_every_question_has_an_answer(kept: Path, folders: Path, model: seewhy.Classifier) -> None:
     photo = next(folders.rglob("*.png"))
-    with Image.open(photo) as image:
-        size = image.size
-    hole = np.zeros((size[1], size[0]), np.uint8)
-    hole[size[1] // 4 : size[1] // 2, size[0] // 4 : size[0] // 2] = 255
-    Image.fromarray(hole).save(tmp_path / "hole.png")
     asked: list[dict[str, Any]] = [
         {"neuron": 17},
         {"text": "a photo of moss"},
         {"like": str(photo)},
         {"target": 0, "like": str(photo)},
-        {"inpaint": str(photo), "mask": str(tmp_path / "hole.png")},
-        {"target": 0, "inpaint": str(photo), "mask": str(tmp_path / "hole.png")},
     ]
     kinds = []
     for one in asked:
         made = seewhy.generate(kept, model, n=2, sampler=PPGN(n_steps=2), **one)
-        kinds.append((made.data["kind"], made.data["start"].split()[1], made.data["filled"]))
+        kinds.append((made.data["kind"], made.data["start"].split()[1]))
         assert made.to_html()
-    assert [k[0] for k in kinds] == ["neuron", "text", "like", "class", "hole", "class"]
-    assert [k[1] for k in kinds] == ["means", "means", "means", "picture", "picture", "picture"]
-    assert [k[2] for k in kinds] == [False] * 4 + [True] * 2
-
-
-def test_what_is_outside_the_hole_is_the_photograph(kept: Path, folders: Path, model: seewhy.Classifier) -> None:
-    photo = next(folders.rglob("*.png"))
-    with Image.open(photo) as image:
-        pixels = np.asarray(image.convert("RGB"))
-    hole = np.zeros(pixels.shape, np.uint8)
-    hole[: len(hole) // 2] = 255
-    made = seewhy.generate(kept, model, target=0, inpaint=pixels, mask=hole, n=2, sampler=SHORT)
-    below = [p[8:] for strips in made.strips.values() for strip in strips for p in (strip[0], strip[-1])]
-    assert all(np.array_equal(below[0], one) for one in below)
-    top = [p[:8] for p in made.pictures]
-    assert not np.array_equal(top[0], top[1])
+    assert [k[0] for k in kinds] == ["neuron", "text", "like", "class"]
+    assert [k[1] for k in kinds] == ["means", "means", "means", "picture"]
 
 
 def test_what_does_not_fit_is_told(kept: Path, folders: Path, model: seewhy.Classifier) -> None:
@@ -258,24 +237,12 @@ def test_what_does_not_fit_is_told(kept: Path, folders: Path, model: seewhy.Clas
         2,
         ["There is no class called 'wran' among the 2 of this classifier. Did you mean 'wren'?"],
     )
-    big, small = picture("moss", 0), np.zeros((5, 7, 3), np.uint8)
-    with pytest.raises(DataError) as wrong:
-        seewhy.generate(kept, model, target=0, inpaint=big, mask=small)
-    assert "is 7 by 5 pixels and" in str(wrong.value)
-    assert "A mask of the picture's own size, white where the hole is, was expected." in str(wrong.value)
-    for flat in (0, 255):
-        with pytest.raises(DataError, match=r"marks (0|100)% of the picture as hole. A part of it"):
-            seewhy.generate(kept, model, target=0, inpaint=big, mask=np.full_like(big, flat))
     with pytest.raises(InputError, match=r"The neuron 256 was given. One from 0 to 255 was expected"):
         seewhy.generate(kept, model, neuron=256)
     with pytest.raises(InputError, match=r"2 things were asked for at once: label, text."):
         Question("a", "b")
     with pytest.raises(InputError, match="Nothing was asked for"):
         Question()
-    with pytest.raises(InputError, match="the mask of its hole were expected together"):
-        Question(inpaint="a.png")
-    with pytest.raises(InputError, match="--like and --inpaint were both given"):
-        Question(like="a.png", inpaint="a.png", mask="b.png")
     with pytest.raises(InputError, match="was asked of the encoder 'tiny'"):
         Question("moss").condition(tiny_cnn())
     with pytest.raises(ModelError, match=r"cannot read pictures of 2 pixels"):

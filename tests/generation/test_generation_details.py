@@ -25,7 +25,7 @@ from generator_training import FitGenerator
 from seewhy.errors import InputError, ModelError, WeightsError
 from seewhy.generation.conditions import Verdict, of_class
 from seewhy.generation.generate import _row
-from seewhy.generation.sampler import PPGN, Chains, Hole, PixelAscent
+from seewhy.generation.sampler import PPGN, Chains, PixelAscent
 from seewhy.metrics.calibration import accuracy_interval
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "reproductions"))
@@ -34,30 +34,10 @@ import make_pictures as pipelines
 from make_pictures import MadeSet, OfGenerator, Pipeline, load_pipeline
 
 
-def part_missing(value: float = 0.9) -> Hole:
-    """The left half is missing; the right half has one colour."""
-    inside = torch.zeros(1, 1, SIDE, SIDE)
-    inside[..., : SIDE // 2] = 1
-    return Hole(torch.full((1, 3, SIDE, SIDE), value), inside)
-
-
-@pytest.mark.parametrize("eps4", [0.0, 0.02])
-def test_pixels_outside_a_hole_move_the_code_by_their_weight(eps4: float) -> None:
-    """A code of 0 is a grey of 0.5; ``-∂/∂h ½ Σ (0.5 + h/2 - 0.9)²`` over 32 cells of a colour is 32 · 0.4 / 2."""
-    how = PPGN(eps1=0, eps2=0, eps4=eps4, n_steps=1, normalise=False, clip=False)
-    end = how.sample(linear_world(), None, torch.zeros(1, 3), hole=part_missing())
-    torch.testing.assert_close(end.codes, torch.full((1, 3), eps4 * 32 * 0.4 / 2))
-
-
-def test_the_unit_of_eps1_is_found_on_the_picture_whose_hole_is_filled() -> None:
-    generator, wanted, hole = linear_world(0.5), towards(torch.tensor([0.8, 0.8, 0.8])), part_missing()
-    start = torch.full((1, 3), 0.4)
-    terms = PPGN().terms(generator, wanted, start, hole)
-    scale = PPGN()._scale(generator, wanted, start, hole)
-    assert float(scale) * float(terms.prior.abs().mean()) == pytest.approx(float(terms.condition.abs().mean()))
-    assert float(scale) != pytest.approx(float(PPGN()._scale(generator, wanted, start, None)))
+def test_without_a_unit_of_its_own_eps1_is_as_it_stands() -> None:
+    generator, wanted, start = linear_world(0.5), towards(torch.tensor([0.8, 0.8, 0.8])), torch.full((1, 3), 0.4)
     for how in (PPGN(calibrate=False), PPGN(normalise=False), PPGN(eps2=0)):
-        assert how._scale(generator, wanted, start, None).tolist() == [[1.0]]
+        assert how._scale(generator, wanted, start).tolist() == [[1.0]]
 
 
 def test_a_step_is_prior_and_condition_by_their_weights() -> None:
@@ -88,14 +68,16 @@ def test_steps_are_alike_where_no_end_is_given_and_shorten_evenly_where_one_is()
 
 def test_chains_beside_one_another_have_noise_of_their_own_and_of_their_seed() -> None:
     how = PPGN(eps1=0, eps2=0, eps3=1.0, n_steps=1, normalise=False, clip=False)
-    draws = [how.sample(linear_world(), None, torch.zeros(3, 3), seed=seed).codes for seed in (0, 1, 2)]
+    draws = [
+        how.sample(linear_world(), towards(torch.zeros(3)), torch.zeros(3, 3), seed=seed).codes for seed in (0, 1, 2)
+    ]
     assert len({tuple(row) for one in draws for row in one.tolist()}) == 9
 
 
 @pytest.mark.parametrize(
     "given",
     [
-        {"eps1": -0.1}, {"eps2": -1.0}, {"eps3": -1e-9}, {"eps4": -1.0}, {"lr": 0.0}, {"n_steps": 0}, {"n_shown": 0},
+        {"eps1": -0.1}, {"eps2": -1.0}, {"eps3": -1e-9}, {"lr": 0.0}, {"n_steps": 0}, {"n_shown": 0},
         {"lr_end": -0.1},
     ],
 )  # fmt: skip

@@ -14,7 +14,7 @@ from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.errors import InputError
 from seewhy.generation.conditions import Condition, Judge, of_class, of_neuron, of_picture, of_text
 from seewhy.generation.generator import Generator, Reader
-from seewhy.generation.sampler import PPGN, Hole, PixelAscent, at_picture, facets, noise
+from seewhy.generation.sampler import PPGN, PixelAscent, at_picture, facets, noise
 from seewhy.types import Transform
 from tiny import tiny_cnn
 
@@ -106,7 +106,6 @@ def test_the_prior_pulls_to_what_the_encoder_reads() -> None:
     torch.testing.assert_close(terms.prior, generator.read(generator.network(codes)) - codes)
     torch.testing.assert_close(terms.prior, -0.6 * codes)  # E(G(h)) = 0.4 h
     assert not terms.condition.any()
-    assert not terms.outside.any()
 
 
 def test_the_condition_is_the_slope_of_log_p() -> None:
@@ -132,24 +131,6 @@ def test_the_released_gradient_leaves_out_the_other_classes() -> None:
     p = scores(codes).softmax(1)[:, 1:2]
     own = slope(lambda h: scores(h)[:, 1], codes)
     torch.testing.assert_close(found, (1 - p) * own, rtol=1e-6, atol=1e-10)
-
-
-def test_outside_a_hole_pixels_pull_and_inside_the_condition() -> None:
-    generator, model = curved()
-    inside = torch.zeros(1, 1, SIDE, SIDE, dtype=torch.double)
-    inside[..., 2:5, 3:7] = 1
-    real = torch.rand(1, 3, SIDE, SIDE, dtype=torch.double, generator=torch.Generator().manual_seed(2))
-    hole, codes = Hole(real, inside), generator.codes[:2]
-    terms = PPGN().terms(generator, of_class(model, "sky"), codes, hole)
-
-    def off(h: Tensor) -> Tensor:
-        return -((generator.network(h) - real) * (1 - inside)).square().sum((1, 2, 3)) / 2
-
-    torch.testing.assert_close(terms.outside, slope(off, codes), rtol=1e-5, atol=1e-9)
-    assert torch.equal(terms.pictures * (1 - inside), (real * (1 - inside)).expand_as(terms.pictures))
-    sky = of_class(model, "sky")
-    climbed = slope(lambda h: sky.scores(hole.filled(generator.network(h))).log_softmax(1)[:, 2], codes)
-    torch.testing.assert_close(terms.condition, climbed, rtol=1e-5, atol=1e-9)
 
 
 @pytest.mark.parametrize(("eps1", "gain", "part"), [(0.0, 1.0, 1.0), (1.0, 1.0, 1.0), (1.0, 0.5, 2 / 3)])
@@ -212,7 +193,7 @@ def test_the_kept_pictures_are_evenly_spread_and_told() -> None:
 def test_the_unit_of_eps1_makes_both_pull_alike() -> None:
     generator, wanted = world(0.5), towards(torch.tensor([0.8, 0.8, 0.8]))
     start = torch.full((1, 3), 0.4)
-    scale = PPGN()._scale(generator, wanted, start, None)
+    scale = PPGN()._scale(generator, wanted, start)
     terms = PPGN().terms(generator, wanted, start)
     assert float(scale) * float(terms.prior.abs().mean()) == pytest.approx(float(terms.condition.abs().mean()))
 

@@ -22,14 +22,12 @@ import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.cli import app
 from seewhy.encoders.base import GlobalAverage, Layout
-from seewhy.errors import DataError, ForeignFileError, InputError, MissingExtraError, ModelError, UnknownNameError
+from seewhy.errors import DataError, ForeignFileError, MissingExtraError, ModelError
 from seewhy.heads.head import Head
 from seewhy.heads.normalise import Normalise
 from seewhy.heads.votes import Votes
-from seewhy.service.graphs import export as exporting
-from seewhy.service.graphs import graph as formats
-from seewhy.service.graphs.export import CARD, Exported, export, model_name
-from seewhy.service.graphs.graph import FORMATS, Graph, _unlike
+from seewhy.service import export as exporting
+from seewhy.service.export import CARD, INPUTS, OUTPUTS, Exported, Graph, export, open_graph
 from seewhy.types import Transform
 from tiny import TRANSFORM, build, tiny_cnn, tiny_tokens
 
@@ -78,7 +76,7 @@ def written(tmp_path: Path, picture: np.ndarray) -> Path:
 def test_it_says_what_predict_and_explain_say(made: tuple[Classifier, Exported], tmp_path: Path) -> None:
     classifier, exported = made
     views = exporting.drawn((32, 24), 5, seed=9)
-    run = FORMATS["onnx"].open(exported.folder)
+    run = open_graph(exported.folder)
     found = run(views, np.array([[-1], [0], [1], [2], [3]]))
     np.testing.assert_allclose(found["probabilities"].sum(1), 1, atol=1e-6)
     for i, view in enumerate(views):
@@ -113,10 +111,12 @@ def test_heads_of_all_kinds_are_the_same_as_graphs(make: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("to", FORMATS)
 @pytest.mark.parametrize("make", [normalised, voted, of_tokens])
-def test_every_head_in_every_format(make: Any, to: str, tmp_path: Path) -> None:
-    assert max(export(make(), tmp_path / "out", to=to).card["check"]["differences"].values()) <= 1e-4
+def test_every_head_is_exported_and_read_by_openvino(make: Any, tmp_path: Path) -> None:
+    classifier = make()
+    made = export(classifier, tmp_path / "out")
+    assert max(made.card["check"]["differences"].values()) <= 1e-4
+    assert exporting.compare(classifier, in_openvino(made.graph), exporting.drawn((32, 32), 3)).largest <= 1e-4
 
 
 def test_the_card_says_all(made: tuple[Classifier, Exported]) -> None:
@@ -133,25 +133,19 @@ def test_the_card_says_all(made: tuple[Classifier, Exported]) -> None:
     ]  # fmt: skip
     assert set(card["files"]) == {"model.onnx", "labels.txt"}
     assert card["opset"] >= 18
-    assert card["server"] is None
     assert 0 < max(card["check"]["differences"].values()) <= 1e-4
     assert (exported.folder / "labels.txt").read_text() == "moss\nrust\nsky\nsand\n"
 
 
-def test_the_graphs_own_file_says_classes_and_preprocessing(made: tuple[Classifier, Exported], tmp_path: Path) -> None:
+def test_the_graphs_own_file_says_classes_and_preprocessing(made: tuple[Classifier, Exported]) -> None:
     import onnx
 
-    from seewhy.encoders.convert import openvino_core
-
-    classifier, exported = made
+    _, exported = made
     facts = {one.key: one.value for one in onnx.load(exported.graph).metadata_props}
-    other = export(classifier, tmp_path / "ov", to="openvino")
-    model = openvino_core().read_model(other.graph)
-    for read in (facts, {name: model.get_rt_info(name).astype(str) for name in facts}):
-        assert read["seewhy"] == exported.card["seewhy"]
-        assert json.loads(read["seewhy.classes"]) == exported.card["classes"]
-        assert json.loads(read["seewhy.preprocessing"]) == exported.card["preprocessing"]
-        assert json.loads(read["seewhy.encoder"]) == exported.card["encoder"]
+    assert facts["seewhy"] == exported.card["seewhy"]
+    assert json.loads(facts["seewhy.classes"]) == exported.card["classes"]
+    assert json.loads(facts["seewhy.preprocessing"]) == exported.card["preprocessing"]
+    assert json.loads(facts["seewhy.encoder"]) == exported.card["encoder"]
 
 
 def test_the_example_of_the_docs_runs_without_seewhy(made: tuple[Classifier, Exported], tmp_path: Path) -> None:
@@ -178,40 +172,30 @@ def test_the_example_of_the_docs_runs_without_seewhy(made: tuple[Classifier, Exp
     assert len(code[1].strip().splitlines()) <= 17
 
 
-def test_triton_reads_names_types_and_shapes_of_the_graph(tmp_path: Path) -> None:
-    import onnxruntime
+def in_openvino(graph: Path) -> Any:
+    """What OpenVINO runs of the file, as its model server does."""
+    from seewhy.encoders.convert import openvino_core
 
-    made = export(oblong(), tmp_path / "repository", layout="triton", name="my birds!")
-    folder = tmp_path / "repository" / "my_birds"
-    assert set(made.card["files"]) == {f"my_birds/{f}" for f in ("1/model.onnx", "config.pbtxt", "labels.txt")}
-    assert made.card["server"] == "Triton Inference Server: not run"
-    text = (folder / "config.pbtxt").read_text()
-    assert text.startswith('name: "my_birds"\nbackend: "onnxruntime"\nmax_batch_size: 32\n')
-    session = onnxruntime.InferenceSession(folder / "1" / "model.onnx")
-    types = {"tensor(uint8)": "TYPE_UINT8", "tensor(int64)": "TYPE_INT64", "tensor(float)": "TYPE_FP32"}
-    ours = re.findall(r'(input|output) \{ name: "(\w+)" data_type: (\w+) dims: \[ ([\d, ]+) \]', text)
-    theirs = [("input", t) for t in session.get_inputs()] + [("output", t) for t in session.get_outputs()]
-    assert ours == [(k, t.name, types[t.type], ", ".join(map(str, t.shape[1:]))) for k, t in theirs]
-    assert all(isinstance(t.shape[0], str) for _, t in theirs)
-    assert re.findall(r'name: "(\w+)"[^}]*label_filename: "labels.txt"', text) == ["probabilities"]
+    compiled = openvino_core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def run(picture: np.ndarray, index: np.ndarray) -> dict[str, np.ndarray]:
+        found = compiled(dict(zip(INPUTS, (picture, index), strict=True)))
+        return {name: np.array(found[name]) for name in OUTPUTS}
+
+    return run
 
 
-def test_openvino_loads_the_model_servers_folder(tmp_path: Path) -> None:
-    classifier = oblong()
-    made = export(classifier, tmp_path / "repository", to="openvino", layout="ovms", name="birds")
-    (one,) = json.loads((tmp_path / "repository" / "config.json").read_text())["model_config_list"]
-    assert one["config"]["plugin_config"] == {"INFERENCE_PRECISION_HINT": "f32"}
-    home = tmp_path / "repository" / one["config"]["base_path"] / "1"
-    assert made.graph == home / "model.xml"
-    assert exporting.compare(classifier, FORMATS["openvino"].open(home), exporting.drawn((32, 24), 3)).largest <= 1e-4
+def test_openvino_reads_the_graph(made: tuple[Classifier, Exported]) -> None:
+    classifier, exported = made
+    run = in_openvino(exported.graph)
+    assert exporting.compare(classifier, run, exporting.drawn((32, 24), 3)).largest <= 1e-4
 
 
 def test_an_own_folder_is_replaced_and_any_other_left(made: tuple[Classifier, Exported], monkeypatch: Any) -> None:
     classifier, exported = made
     folder = exported.folder.parent / "again"
-    monkeypatch.setattr(formats.Onnx, "write", lambda *_: 18)
-    monkeypatch.setattr(formats.Onnx, "open", lambda *_: FORMATS["onnx"].__class__.opened)
-    monkeypatch.setattr(formats.Onnx, "opened", run_of(classifier), raising=False)
+    monkeypatch.setattr(exporting, "write_graph", lambda *_: 18)
+    monkeypatch.setattr(exporting, "open_graph", lambda *_: run_of(classifier))
     export(classifier, folder)
     export(replace(classifier, recipe="linear"), folder)
     assert json.loads((folder / CARD).read_text())["recipe"] == "linear"
@@ -241,8 +225,8 @@ def test_a_graph_that_answers_otherwise_leaves_nothing(
     output: str, by: float, tmp_path: Path, monkeypatch: Any
 ) -> None:
     classifier = oblong()
-    monkeypatch.setattr(formats.Onnx, "write", lambda *_: 18)
-    monkeypatch.setattr(formats.Onnx, "open", lambda *_: run_of(classifier, output, by))
+    monkeypatch.setattr(exporting, "write_graph", lambda *_: 18)
+    monkeypatch.setattr(exporting, "open_graph", lambda *_: run_of(classifier, output, by))
     with pytest.raises(ModelError, match="The graph answers otherwise than the classifier, by "):
         export(classifier, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -266,8 +250,8 @@ def test_what_a_format_cannot_write_is_named(
     def fail(*_: Any) -> None:
         raise RuntimeError("no operation aten.bucketize")
 
-    monkeypatch.setattr(formats.Onnx, "write", fail)
-    with pytest.raises(ModelError, match=r"onnx has no such graph \(RuntimeError: no operation aten.bucketize\)"):
+    monkeypatch.setattr(exporting, "write_graph", fail)
+    with pytest.raises(ModelError, match=r"ONNX has no such graph \(RuntimeError: no operation aten.bucketize\)"):
         export(made[0], tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -291,16 +275,10 @@ def test_what_cannot_be_a_graph_is_named(tmp_path: Path) -> None:
 
 def test_bad_input_is_named(made: tuple[Classifier, Exported], tmp_path: Path, monkeypatch: Any) -> None:
     classifier, _ = made
-    with pytest.raises(InputError, match="A graph in 'f16' was asked for"):
-        export(classifier, tmp_path / "out", to="onnx:f16")
-    with pytest.raises(UnknownNameError, match="onnx"):
-        export(classifier, tmp_path / "out", to="onxx")
-    with pytest.raises(UnknownNameError, match="triton"):
-        export(classifier, tmp_path / "out", layout="tritn")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
     with pytest.raises(DataError, match="None of the pictures to compare on can be read"):
         export(classifier, tmp_path / "out", pictures=[tmp_path / "broken.png"])
-    monkeypatch.setattr(formats.Onnx, "needs", ("not_a_module_of_anyone",))
+    monkeypatch.setattr(exporting, "NEEDS", ("not_a_module_of_anyone",))
     with pytest.raises(MissingExtraError, match=r"seewhy\[onnxruntime\]"):
         export(classifier, tmp_path / "out")
 
@@ -309,25 +287,15 @@ def test_the_command_names_pictures_it_cannot_read(tmp_path: Path, monkeypatch: 
     """On the embedded encoder's place a tiny one stands."""
     classifier = oblong()
     monkeypatch.setattr("seewhy.cli.options.resolve", lambda *_: classifier)
-    monkeypatch.setattr(formats.Onnx, "write", lambda *_: 18)
-    monkeypatch.setattr(formats.Onnx, "open", lambda *_: run_of(classifier))
+    monkeypatch.setattr(exporting, "write_graph", lambda *_: 18)
+    monkeypatch.setattr(exporting, "open_graph", lambda *_: run_of(classifier))
     (tmp_path / "photos").mkdir()
     written(tmp_path / "photos", exporting.drawn((40, 50), 1)[0])
     (tmp_path / "photos" / "two.png").write_bytes(b"\x89PNG")
-    arguments = ["export", "-o", str(tmp_path / "out"), "--ovms", "--served-name", "b", "--json", "--check-on"]
+    arguments = ["export", "-o", str(tmp_path / "out"), "--json", "--check-on"]
     done = CliRunner().invoke(app, [*arguments, str(tmp_path / "photos")])
     said = json.loads(done.stdout)
     assert done.exit_code == 1, done.stderr
     assert [Path(f["image"]).name for f in said["failures"]] == ["two.png"]
     assert (said["check"]["pictures"], said["check"]["drawn"]) == (1, False)
-    assert said["graph"] == "b/1/model.onnx"
-
-
-def test_names_that_servers_take() -> None:
-    assert [model_name(n) for n in ("birds", "my birds!", "Vögel 2", "...")] == [
-        "birds",
-        "my_birds",
-        "V_gel_2",
-        "classifier",
-    ]
-    assert _unlike((1, 2, 3, 5)) == 4
+    assert said["graph"] == "model.onnx"

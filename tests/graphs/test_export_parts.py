@@ -18,9 +18,8 @@ import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.saving import digest
 from seewhy.errors import DataError, ForeignFileError, InputError, ModelError
-from seewhy.service.graphs import export as exporting
-from seewhy.service.graphs import graph as formats
-from seewhy.service.graphs.export import (
+from seewhy.service import export as exporting
+from seewhy.service.export import (
     CARD,
     FACTS,
     _differences,
@@ -31,7 +30,6 @@ from seewhy.service.graphs.export import (
     is_untouched,
     preprocessing,
 )
-from seewhy.service.graphs.graph import FORMATS, Onnx, format_of
 from tiny import tiny_cnn
 
 Found = dict[str, np.ndarray]
@@ -53,8 +51,8 @@ def classifier(monkeypatch: pytest.MonkeyPatch) -> Classifier:
     """One whose graph is traced, written and run by stand-ins."""
     made = seewhy.pretrained(tiny_cnn())
     monkeypatch.setattr(exporting, "Graph", lambda _: SimpleNamespace(program=lambda size: None))
-    monkeypatch.setattr(Onnx, "write", lambda *_: 18)
-    monkeypatch.setattr(Onnx, "open", lambda *_: run_of(made))
+    monkeypatch.setattr(exporting, "write_graph", lambda *_: 18)
+    monkeypatch.setattr(exporting, "open_graph", lambda *_: run_of(made))
     return made
 
 
@@ -102,14 +100,10 @@ def test_the_card_tells_the_model_from_others(classifier: Classifier, tmp_path: 
     card = export(model, tmp_path / "out").card
     assert (card["fingerprint"], card["classifier"]) == (model.encoder.fingerprint, digest(model))
     assert (card["encoder"], card["recipe"], card["fitted_in"]) == ("tiny", "pretrained", "bf16")
-    assert (card["precision"], card["opset"], card["to"], card["layout"]) == ("float32", 18, "onnx", "plain")
+    assert (card["precision"], card["opset"], card["to"]) == ("float32", 18, "onnx")
     assert set(card["made_with"]) == {"torch", "onnx", "onnxscript", "onnxruntime"}
     assert (tmp_path / "out" / "labels.txt").read_text().splitlines()[0] == "a b", "a line for each class"
     assert export(classifier, tmp_path / "plain").card["fitted_in"] is None
-    assert card["name"] == "pretrained"
-    there = replace(classifier, folder=tmp_path / "my birds")
-    assert export(there, tmp_path / "named").card["name"] == "my_birds"
-    assert export(there, tmp_path / "given", name="owls").card["name"] == "owls"
 
 
 def test_the_caller_is_told_how_pictures_are_made() -> None:
@@ -184,7 +178,7 @@ def test_a_card_of_any_kind_is_read_without_an_error(card: bytes, tmp_path: Path
     [
         (InputError("As it was."), InputError, "^As it was"),
         (OSError("disk full"), DataError, "could not be written: disk full. Free some space or give another name"),
-        (RuntimeError("odd"), ModelError, r"onnx has no such graph \(RuntimeError: odd\)"),
+        (RuntimeError("odd"), ModelError, r"ONNX has no such graph \(RuntimeError: odd\)"),
     ],
 )
 def test_what_stops_an_export_is_told_as_what_it_is(
@@ -193,7 +187,7 @@ def test_what_stops_an_export_is_told_as_what_it_is(
     def fail(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(Onnx, "write", fail)
+    monkeypatch.setattr(exporting, "write_graph", fail)
     with pytest.raises(expected, match=said):
         export(classifier, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -204,18 +198,15 @@ def test_weights_lie_beside_a_graph_that_one_file_cannot_hold(
     size: int, beside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = []
-    monkeypatch.setattr(formats, "write_onnx", lambda *_, **how: told.append(how["beside"]))
+
+    def write(*_: Any, beside: bool, **how: Any) -> None:
+        told.append(beside)
+        raise OSError("enough")
+
+    monkeypatch.setattr(exporting, "write_onnx", write)
     program: Any = SimpleNamespace(
         state_dict={"w": SimpleNamespace(nbytes=size - 10)}, constants={"c": SimpleNamespace(nbytes=10), "none": 3}
     )
-    Onnx.write_graph(program, tmp_path / "a.onnx")
+    with pytest.raises(OSError, match="enough"):
+        exporting.write_graph(program, tmp_path, {})
     assert told == [beside]
-
-
-def test_a_format_may_be_asked_for_with_its_precision() -> None:
-    assert format_of("onnx:f32") is format_of("onnx") is FORMATS["onnx"]
-
-
-def test_triton_puts_batches_together(classifier: Classifier, tmp_path: Path) -> None:
-    export(classifier, tmp_path / "out", layout="triton", name="birds")
-    assert (tmp_path / "out" / "birds" / "config.pbtxt").read_text().endswith("\ndynamic_batching { }\n")

@@ -1,4 +1,4 @@
-"""Vision transformers as graphs, in both formats."""
+"""Vision transformers as graphs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from seewhy.encoders.timm import encoder_of
 from seewhy.heads.head import Head
 from seewhy.heads.normalise import Normalise
 from seewhy.pictures.images import read_picture
-from seewhy.service.graphs import export as exporting
-from seewhy.service.graphs.graph import FORMATS, OUTPUTS, Graph, Run, _stack
+from seewhy.service import export as exporting
+from seewhy.service.export import OUTPUTS, Graph, Run, _stack, open_graph, write_graph
 from seewhy.types import Transform
 from tiny_transformer import tiny_network
 
@@ -69,11 +69,11 @@ def vit() -> Classifier:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Classifier, Graph, Run]:
-    """It as a graph, and what OpenVINO runs of it."""
+    """It as a graph, and what runs of it."""
     classifier, folder = vit(), tmp_path_factory.mktemp("graphs")
     graph = Graph(classifier)
-    FORMATS["openvino"].write(graph.program((64, 64)), (64, 64), folder, {})
-    return classifier, graph, FORMATS["openvino"].open(folder)
+    write_graph(graph.program((64, 64)), folder, {})
+    return classifier, graph, open_graph(folder)
 
 
 def test_a_class_token_is_exported_for_batches_of_any_length(made: tuple[Classifier, Graph, Run]) -> None:
@@ -150,13 +150,12 @@ ZOO: dict[str, Callable[[], Encoder]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ZOO)
 def test_networks_of_users(name: str, tmp_path: Path) -> None:
-    """In both formats, at lengths that the graph was not traced at."""
+    """At lengths that the graph was not traced at."""
     classifier = classifier_of(ZOO[name]())
     size = classifier.encoder.transform.input_size
     program = Graph(classifier).program(size)
     assert exporting.answers(classifier, exporting.drawn(size, 2))["heat"].abs().amax() > 1e-4
-    for form in FORMATS.values():
-        form.write(program, size, tmp_path, {})
-        run = form.open(tmp_path)
-        for n in (1, 3):
-            assert exporting.compare(classifier, run, exporting.drawn(size, n)).largest <= exporting.TOLERANCE
+    write_graph(program, tmp_path, {})
+    run = open_graph(tmp_path)
+    for n in (1, 3):
+        assert exporting.compare(classifier, run, exporting.drawn(size, n)).largest <= exporting.TOLERANCE

@@ -10,13 +10,13 @@ import torch
 
 from schemas import check
 from seewhy.classifiers.base import Classifier
+from seewhy.classifiers.by_sentences import SparseConcepts, _telling
 from seewhy.classifiers.saving import load
-from seewhy.classifiers.sparse_concepts import SparseConcepts, _telling
 from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError, InputError
 from seewhy.explanation.base import Words
 from seewhy.heads.head import Target
-from seewhy.heads.kept_concepts import KeptConcepts
+from seewhy.heads.sparse_concepts import KeptConcepts
 from seewhy.pictures.samples import Samples, load_samples
 from tiny import class_folders, colours, picture
 

@@ -14,13 +14,12 @@ from torch.nn.functional import normalize
 from schemas import check
 from seewhy.attributions.shares import cell_evidence
 from seewhy.classifiers.base import Classifier, HeldOut
-from seewhy.classifiers.discriminative import Chosen, Discriminative
+from seewhy.classifiers.by_sentences import Chosen, Discriminative, Pool, Selector, selection_matrix
 from seewhy.classifiers.follow_up import Captions, FollowUp
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.saving import load
-from seewhy.classifiers.zero_shot import ZeroShot
+from seewhy.classifiers.unfitted import ZeroShot
 from seewhy.descriptions import Descriptions
-from seewhy.descriptions.discriminative import Pool, Selector, selection_matrix
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.stream import Encoded, encode_stream, file_digest
 from seewhy.errors import DataError, InputError

@@ -14,7 +14,7 @@ from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import InputError
 from seewhy.retrieval import Entry, Index, Query
-from seewhy.retrieval.search import Hit, by_pictures, composed
+from seewhy.retrieval.search import by_pictures, composed
 from seewhy.retrieval.settings import Settings, n_patches, spatial_distance, sub_patches
 from seewhy.retrieval.vectors import Whitening
 from tiny import Channels, HashedWords, build, picture, tiny_cnn
@@ -115,15 +115,8 @@ def test_queries_by_their_formulas() -> None:
     torch.testing.assert_close(by_pictures(x, z, 0.3, m), expected)
     torch.testing.assert_close(by_pictures(x, z[:0], 0.3, m), normalize(x.mean(0), dim=0))
     query = Query(np.zeros((2, 2, 3), np.uint8), text="t", weight=1.5)
-
-    def never() -> tuple[torch.Tensor, torch.Tensor]:
-        raise AssertionError
-
-    align = composed((x[:1], z[:0]), (y[0], None), query, never)
+    align = composed((x[:1], z[:0]), (y[0], None), query)
     torch.testing.assert_close(align, normalize(x[0] + 1.5 * y[0], dim=0))
-    centred = Query(np.zeros((2, 2, 3), np.uint8), text="t", weight=1.5, centred=True)
-    expected = normalize(normalize(x[0] - m, dim=0) + 1.5 * normalize(y[0] + m, dim=0), dim=0)
-    torch.testing.assert_close(composed((x[:1], z[:0]), (y[0], None), centred, lambda: (m, -m)), expected)
 
 
 def test_negative_weights_are_refused() -> None:
@@ -178,12 +171,6 @@ def test_parts_cover_the_picture_and_overlap() -> None:
         assert seen.max() == (1 if levels == 1 else 4)
     with pytest.raises(InputError, match="0 levels were asked for"):
         sub_patches(0)
-
-
-def test_rounding_takes_no_cosine_and_no_distance_out_of_its_range() -> None:
-    found = Hit(1, "a.png", "", 1.0000012, True, -1.2e-6).to_json()
-    assert (found["cosine"], found["distance"]) == (1.0, 0.0)
-    assert Hit(1, "a.png", "", -1.0000012, True).to_json()["cosine"] == -1.0
 
 
 def test_the_distance_by_hand() -> None:

@@ -8,7 +8,7 @@ from scipy.stats import binomtest, spearmanr
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
-from seewhy.evidence.agreement import rank_correlation
+from seewhy.evidence.explain import rank_correlation
 from seewhy.metrics.base import Metric, block_side, ranks, shuffled, upsampled
 from seewhy.metrics.calibration import Bin, accuracy_interval, calibration_error, reliability
 from seewhy.metrics.removal import Deletion, Insertion, blurred, blurred_reflected

@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
 from seewhy.attributions.grad_cam import GradCAM
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.errors import InputError
 from seewhy.heads.head import Target
 from seewhy.metrics import metrics

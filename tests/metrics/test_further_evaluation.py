@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from schemas import check
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.evaluation import FURTHER, evaluate
 from tiny import CLASSES, class_folders, tiny_cnn
 

@@ -1,4 +1,4 @@
-"""Rules at their borders, what is told of what they found, and sets put back: each with its known answer."""
+"""Rules at their borders, and what is told of what they found: each with its known answer."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from PIL import Image
 from test_rules import broken, run, said
 
 from seewhy.cli import app
-from seewhy.errors import DataError, ForeignFileError
-from seewhy.language.pairs import check, checking, clean, restore, rules
+from seewhy.errors import ForeignFileError
+from seewhy.language.pairs import check, clean, rules
 from seewhy.language.pairs.checking import beside
 from seewhy.language.pairs.filters import Corpus, Glance, folded
 from seewhy.pictures.pairs import read_pairs
@@ -134,7 +134,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
 
 
-def test_classes_and_groups_are_kept_and_come_back(tmp_path: Path) -> None:
+def test_classes_and_groups_are_kept(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     place = tmp_path / "out" / "clean.jsonl"
     clean(grouped(tmp_path), with_rules=[rules["too_short"]()], group="group").save(place)
@@ -143,47 +143,6 @@ def test_classes_and_groups_are_kept_and_come_back(tmp_path: Path) -> None:
         ("Mäuse", "cat", "g1"), ("dog", "dog", "g2"),
     ]  # fmt: skip
     assert "Mäuse" in beside(place).read_text("utf-8")
-    whole = tmp_path / "whole.jsonl"
-    before = place.read_bytes()
-    assert restore(place, "too_short", whole) == 2
-    assert place.read_bytes() == before
-    assert lines(whole) == [
-        {"image": "a.png", "texts": ["a good cat", "Mäuse"], "label": "cat", "group": "g1"},
-        {"image": "b.png", "texts": ["dog"], "label": "dog", "group": "g2"},
-    ]
-    assert lines(beside(whole)) == []
-
-
-def test_what_stays_out_for_another_rule_keeps_what_it_is(tmp_path: Path) -> None:
-    row = {"image": "a.png", "text": "x", "reasons": {"too_short": "a", "copy": "b"}, "label": "cat", "group": "g1"}
-    kept = clean(grouped(tmp_path), with_rules=[], group="group").kept
-    checking.save(tmp_path / "two.jsonl", kept, [{**row, "image": str(tmp_path / "a.png")}])
-    assert restore(tmp_path / "two.jsonl", "copy") == 0
-    assert lines(beside(tmp_path / "two.jsonl")) == [{**row, "reasons": {"too_short": "a"}}]
-
-
-@pytest.mark.parametrize("stops", [1, 2])
-def test_whatever_stops_it_no_pair_is_lost(stops: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A set is put back over itself, and one of its two files cannot be written any more."""
-    place = tmp_path / "clean.jsonl"
-    clean(grouped(tmp_path), with_rules=[rules["too_short"]()], group="group").save(place)
-    own, written = checking.write, []
-
-    def write(path: Path, *more: Any, **how: Any) -> Path:
-        written.append(path)
-        if len(written) == stops:
-            raise DataError("no space left")
-        return own(path, *more, **how)
-
-    monkeypatch.setattr(checking, "write", write)
-    with pytest.raises(DataError, match="no space left"):
-        restore(place, "too_short")
-    there = {text for row in lines(place) for text in row["texts"]} | {row["text"] for row in lines(beside(place))}
-    assert there == {"a good cat", "Mäuse", "dog"}
-    monkeypatch.setattr(checking, "write", own)
-    assert restore(place, "too_short") == 2
-    assert {text for row in lines(place) for text in row["texts"]} == there
-    assert lines(beside(place)) == []
 
 
 def test_files_of_others_beside_a_set_are_left_and_endings_in_capitals_taken(tmp_path: Path) -> None:
@@ -196,8 +155,6 @@ def test_files_of_others_beside_a_set_are_left_and_endings_in_capitals_taken(tmp
         cleaned.save(tmp_path / "d.jsonl")
     assert (other.read_text(), (tmp_path / "d.jsonl").exists()) == ("mine", False)
     cleaned.save(tmp_path / "d.jsonl", force=True)
-    (tmp_path / "e.jsonl").write_text("mine")
-    assert restore(place, "too_short", tmp_path / "e.jsonl", force=True) == 2
 
 
 def test_pictures_of_a_shard_are_named_in_it(tmp_path: Path) -> None:
@@ -252,8 +209,3 @@ def test_every_option_reaches_what_it_is_for(
     with pytest.raises(ForeignFileError, match="is also read, and would be written over"):
         app(["pairs", "clean", str(place), "-o", str(place), "--force"], standalone_mode=False)
     assert told == {}
-    (tmp_path / "e.jsonl").write_text("mine")
-    monkeypatch.setattr("seewhy.language.pairs.restore", lambda *given, **how: told.update(how, given=given) or 3)
-    run(monkeypatch, "pairs", "clean", place, "-o", tmp_path / "e.jsonl", "--restore", "copy", "--force", "--json")
-    assert (told["given"], told["force"]) == ((place, "copy", tmp_path / "e.jsonl"), True)
-    assert json.loads(capsys.readouterr().out) == {"file": str(tmp_path / "e.jsonl"), "restored": 3}

@@ -1,4 +1,4 @@
-"""Each rule finds what was planted for it and nothing else; what is cleaned can be put back, and the original stays."""
+"""Each rule finds what was planted for it and nothing else; the original stays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image
 import schemas
 import seewhy
 from seewhy.errors import DataError, ForeignFileError, InputError, UnknownNameError
-from seewhy.language.pairs import Rule, check, clean, restore, rules
+from seewhy.language.pairs import Rule, check, clean, rules
 from seewhy.language.pairs.checking import beside
 from seewhy.language.pairs.filters import Corpus
 from seewhy.pictures.pairs import read_pairs
@@ -149,7 +149,7 @@ def test_swapped_texts_fit_worse_than_others_do(tmp_path: Path) -> None:
     assert check(hidden, with_rules=[rules["poor_match"](least=0.0)], encoder=colours()).findings[0].n_pairs == 2
 
 
-def test_cleaned_and_put_back(planted: Path, tmp_path: Path) -> None:
+def test_what_is_cleaned_is_beside_what_is_kept(planted: Path, tmp_path: Path) -> None:
     before = planted.read_bytes()
     cleaned = seewhy.language.pairs.clean(planted)
     assert [Path(s.image).name for s in cleaned.kept.items] == ["good 0.png", "good 1.png", "good 2.png", "again.png"]
@@ -163,30 +163,14 @@ def test_cleaned_and_put_back(planted: Path, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in beside(place).read_text("utf-8").splitlines()]
     assert {next(iter(row["reasons"])): Path(row["image"]).name for row in rows} == PLANTED
     assert all(row["label"] == "x" for row in rows)
-    fuller = tmp_path / "fuller.jsonl"
-    assert restore(place, "repeated_text", fuller) == 1
-    assert seewhy.load_pairs(fuller).items[3].texts == ("the cat sat down", "The  CAT sat down")
-    assert restore(fuller, "too_short") == 1
-    assert {Path(s.image).name for s in seewhy.load_pairs(fuller).items} > {"short.png"}
-    with pytest.raises(DataError) as caught:
-        restore(fuller, "too_short")
-    assert str(caught.value) == (
-        f"The rule 'too_short' removed nothing from {fuller}. One of copy, elongated, small_picture, too_long, "
-        "unreadable, wrong_script was expected. Name it."
-    )
     assert len(rows) == 8
-    with pytest.raises(DataError, match=r"has no pairs\.removed\.jsonl beside it"):
-        restore(planted, "copy")
 
 
-def test_a_pair_that_breaks_two_rules_stays_out_for_the_other(tmp_path: Path) -> None:
+def test_a_pair_that_breaks_two_rules_says_both(tmp_path: Path) -> None:
     Image.new("RGB", (99, 99)).save(tmp_path / "a.png")
     Image.new("RGB", (299, 299)).save(tmp_path / "b.png")
     cleaned = clean([(tmp_path / "a.png", "a cat"), (tmp_path / "b.png", "a cat on a tree")])
     assert {*cleaned.removed[0].reasons} == {"small_picture", "too_short"}
-    cleaned.save(tmp_path / "c.jsonl")
-    assert restore(tmp_path / "c.jsonl", "too_short") == 0
-    assert restore(tmp_path / "c.jsonl", "small_picture") == 1
 
 
 def test_what_is_refused(planted: Path, tmp_path: Path) -> None:
@@ -239,9 +223,7 @@ def test_the_commands(
     assert cleaned == {
         "file": "c.jsonl", "removed_file": "c.removed.jsonl", "pictures": 4, "pairs": 4, "removed": 8
     }  # fmt: skip
-    assert run(monkeypatch, "pairs", "clean", "c.jsonl", "-o", "d.jsonl", "--restore", "copy") == 0
-    assert capsys.readouterr().out == "d.jsonl: 1 pairs are back\n"
-    assert run(monkeypatch, "pairs", "check", "d.jsonl", "--examples", "0") == 0
+    assert run(monkeypatch, "pairs", "check", planted, "--examples", "0") == 0
     assert capsys.readouterr().out.splitlines()[1] == "copy\t1 pairs of 1 pictures"
 
 

@@ -18,11 +18,9 @@ from PIL import Image
 
 import seewhy
 from seewhy.errors import DataError, ImageError, InputError
-from seewhy.pictures.apart import check_apart, copies, overlap, split_pairs
 from seewhy.pictures.datasets import samples_of
 from seewhy.pictures.pairs import load_pairs
-from seewhy.pictures.regions import Box, Mask
-from seewhy.pictures.samples import Sample, Samples
+from seewhy.pictures.samples import Sample, Samples, check_apart, copies, folds_of
 from seewhy.pictures.sources import plain
 from tiny import class_folders, picture
 
@@ -188,17 +186,6 @@ def test_a_picture_of_two_groups_joins_them(root: Path) -> None:
             "expected. Rename it, or name it with --column text.",
         ),
         (
-            ["image,text", "a red bird,a.png", "a blue bus,b.png"], {},
-            "{root}/t.csv, column 'text', holds file names, such as 'a.png'. Did you mean 'image'? Texts were "
-            "expected. "
-            "Name their column with --column text.",
-        ),
-        (
-            ["image,text,file", "a red bird,so it is,a.png", "a blue bus,a bus,b.png"], {},
-            "{root}/t.csv, column 'image', holds sentences, such as 'a red bird'. Did you mean 'file'? File names were "
-            "expected. Name their column with --column image.",
-        ),
-        (
             ["image,text,label", "a.png,A,x", "a.png,B,y", "b.png,B,y"], {},
             "{root}/t.csv gives {root}/a.png the class 'x' in one row and 'y' in another. One was expected. Correct "
             "it, "
@@ -288,11 +275,9 @@ def test_copies_are_found_and_never_on_both_sides(root: Path) -> None:
     samples = load_pairs(rows)
     assert copies(samples) == [(0, 3), (4, 5)]
     for seed in range(12):
-        train, held = split_pairs(samples, 0.34, seed)
-        assert overlap(train, held) == []
-        assert len(train) + len(held) == 6
-        assert len(held) in (2, 3)
-        check_apart(train, held)
+        folds = folds_of(samples, 3, seed)
+        assert sorted(folds) == [0, 0, 1, 1, 2, 2]
+        assert (folds[0], folds[4]) == (folds[3], folds[5])
     train, test = load_pairs(rows[:3]), load_pairs(rows[2:4])
     with pytest.raises(DataError) as caught:
         check_apart(train, test)
@@ -309,41 +294,10 @@ def test_groups_stay_together(groups: list[str | None], seed: int) -> None:
     samples = Samples(tuple(Sample(f"nowhere {i}", texts=("x",), group=g) for i, g in enumerate(groups)), ())
     if len(set(groups) - {None}) + groups.count(None) < 2:
         return
-    train, held = split_pairs(samples, 0.25, seed)
-    assert len(train)
-    assert len(held)
-    assert not {s.group for s in train.items} & {s.group for s in held.items} - {None}
-    assert sorted([*train.items, *held.items], key=str) == sorted(samples.items, key=str)
-    assert split_pairs(samples, 0.25, seed) == (train, held)
-
-
-def test_one_group_cannot_be_split() -> None:
-    samples = Samples(tuple(Sample(f"nowhere {i}", texts=("x",), group="g") for i in range(3)), ())
-    with pytest.raises(DataError) as caught:
-        split_pairs(samples, 0.5)
-    assert str(caught.value) == (
-        "All 3 pictures belong to one group or are copies of one. At least two that have nothing to do with each other "
-        "were expected. Name another column of groups."
-    )
-
-
-@pytest.mark.parametrize(
-    "corners", [(0, 0, 1.1, 1), (0.5, 0, 0.5, 1), (0, 0.5, 1, 0.5), (0, 0, 1), (0, 0, float("nan"), 1), (0, 0, "1", 1)]
-)
-def test_a_box_lies_in_the_picture(corners: Any) -> None:
-    with pytest.raises(DataError) as caught:
-        Box(corners)
-    assert str(caught.value) == (
-        f"The box {corners} was given. Fractions of the picture, 0 ≤ left < right ≤ 1 and 0 ≤ top < bottom ≤ 1, were "
-        "expected. Divide pixels by the picture's width and height."
-    )
-
-
-def test_a_mask_has_a_file_and_a_value_that_pixels_can_have() -> None:
-    assert Sample("a.png", boxes=(Box((0, 0, 1, 1), "all"),), masks=(Mask("m.png", value=3),)).text is None
-    for wrong in ({"image": " "}, {"image": "m.png", "value": -1}, {"image": "m.png", "value": 65536}):
-        with pytest.raises(DataError):
-            Mask(**wrong)  # type: ignore[arg-type]
+    folds = folds_of(samples, 4, seed)
+    assert len(set(folds)) > 1
+    assert len({(group, fold) for group, fold in zip(groups, folds, strict=True) if group}) == len(set(groups) - {None})
+    assert folds_of(samples, 4, seed) == folds
 
 
 def test_chains_of_groups_and_copies_stay_together() -> None:
@@ -353,8 +307,7 @@ def test_chains_of_groups_and_copies_stay_together() -> None:
     grouped = [replace(s, group=g) for s, g in zip(drawn.items, ("p", "q", "q", "p", None, None), strict=True)]
     samples = replace(drawn, items=tuple(grouped))
     for seed in range(8):
-        sides = split_pairs(samples, 0.4, seed)
-        assert {len({"p", "q"} & {s.group for s in side.items}) for side in sides} == {0, 2}
+        assert len(set(folds_of(samples, 2, seed)[:4])) == 1
 
 
 def test_pixels_of_another_shape_are_another_picture() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from seewhy.errors import DataError, InputError
-from seewhy.pictures.samples import Sample, copies_under_two_classes, load_samples, split
+from seewhy.pictures.samples import Sample, load_samples, split, under_two_classes
 
 KINDS = "'image' and 'label'"
 
@@ -240,7 +240,7 @@ def test_split(rows: list[tuple[str, str]], fraction: float, seed: int) -> None:
     assert not out & inside
     owners = {d: {r[0] for r in rows if r[1] == d} for d in digests}
     assert all(len(owners[d]) == 1 for d in out)
-    assert copies_under_two_classes(labels, digests) == sum(len(o) > 1 for o in owners.values())
+    assert under_two_classes(labels, digests) == [len(owners[d]) > 1 for d in digests]
     distinct = Counter(next(iter(o)) for o in owners.values() if len(o) == 1)
     taken = Counter(next(iter(owners[d])) for d in out)
     for label, n in distinct.items():

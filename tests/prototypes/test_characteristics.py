@@ -14,8 +14,7 @@ from seewhy.encoders.base import Encoder, EncoderOutput, GlobalAverage, Layout
 from seewhy.errors import InputError
 from seewhy.pictures.images import read_picture
 from seewhy.prototypes import reasons
-from seewhy.prototypes.characteristics import Characteristics, changed
-from seewhy.prototypes.influences import GlobalInfluences, Influences, Sums
+from seewhy.prototypes.characteristics import Characteristics, Influences, Sums, changed
 from seewhy.prototypes.perturbations import PROPERTIES, EqualChanges, PaperChanges, warp
 from tiny import SIDE, TRANSFORM, build, colour_reader, noise, picture, tiny_cnn
 
@@ -183,15 +182,6 @@ def test_a_prototype_like_no_picture_has_no_influences() -> None:
     sums = Sums()
     sums.add(Influences(torch.tensor([-0.5]), torch.zeros(1, 6), torch.zeros(1, 2, dtype=torch.long), torch.ones(6)))
     assert (sums.means("paper").phi == 0).all()
-
-
-def test_global_influences_are_kept_and_found_again() -> None:
-    found = Characteristics().overall(tiny_cnn(), everything, PICTURES[:2])
-    again = GlobalInfluences.load(found.tensors(), found.to_json())
-    assert all(torch.equal(a, b) for a, b in zip(again.tensors().values(), found.tensors().values(), strict=True))
-    assert again.to_json() == found.to_json()
-    with pytest.raises(ValueError, match="influences of"):
-        GlobalInfluences.load(found.tensors(), {**found.to_json(), "properties": ["hue"]})
 
 
 def test_what_is_not_finite_is_refused() -> None:

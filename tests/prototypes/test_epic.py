@@ -18,7 +18,7 @@ from torch import Tensor
 
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.base import EncoderOutput
 from seewhy.encoders.stream import file_digest
 from seewhy.errors import DataError, InputError, ModelError, WeightsError
@@ -31,8 +31,7 @@ from seewhy.pictures.samples import load_samples
 from seewhy.progress import Progress
 from seewhy.prototypes.base import Query
 from seewhy.prototypes.cells import cells_of
-from seewhy.prototypes.epic.bank import EPICBank, without_copies
-from seewhy.prototypes.epic.method import EPIC
+from seewhy.prototypes.epic.method import EPIC, EPICBank, without_copies
 from seewhy.prototypes.epic.rotation import Rotation
 from seewhy.prototypes.epic.training import FitEPIC
 from seewhy.prototypes.find import find_prototypes

@@ -11,13 +11,14 @@ import skimage.data
 from PIL import Image
 
 from seewhy.errors import InputError
-from seewhy.prototypes.denoise import denoise, non_local_mean
 from seewhy.prototypes.perturbations import (
     PROPERTIES,
     EqualChanges,
     PaperChanges,
     coloured,
+    denoise,
     find_changes,
+    non_local_mean,
     picture_change,
     warp,
 )

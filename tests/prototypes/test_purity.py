@@ -22,7 +22,7 @@ from seewhy.prototypes.epic.rotation import (
     mean_unit_peaks,
     peaks,
     polar,
-    purity,
+    pure_cells,
     strongest,
 )
 from seewhy.prototypes.epic.training import Choice, PurityTable, choose, coherence, compare, mean_purity
@@ -66,9 +66,9 @@ def test_purity_is_one_alone_and_falls_with_company() -> None:
     low[0, :, 2] = -1.0
     maps = maps_of(torch.cat([alone, together, low]))
     of = torch.tensor([[0, 1, 2]] * 4)
-    found = purity(maps, Rotation.identity(4), of)
+    found = pure_cells(maps, Rotation.identity(4), of)[1]
     assert found[2].tolist() == [1.0, 0.5, -1.0]
-    assert purity(maps, Rotation.identity(4), of, sign=-1)[2].tolist() == [0.0, -0.5, 1.0]
+    assert pure_cells(maps, Rotation.identity(4), of, sign=-1)[1][2].tolist() == [0.0, -0.5, 1.0]
     # Nothing at all is active in the first cell of the first picture: no division by zero.
     assert found[0, 0] == 0
 
@@ -91,7 +91,7 @@ def test_purity_of_an_invertible_matrix_divides_by_the_length_after_it() -> None
     maps = maps_of(cells)
     matrix = exponential(0.4 * torch.randn(4, 4, generator=torch.Generator().manual_seed(1)), "invertible")
     of = strongest(maps.pooled, matrix, 3)
-    found = purity(maps, Rotation(matrix, matrix, "invertible"), of)
+    found = pure_cells(maps, Rotation(matrix, matrix, "invertible"), of)[1]
     channels = torch.arange(4).repeat_interleave(3)
     assert float(-purity_loss(matrix, cells[of.reshape(-1)], channels)) == pytest.approx(float(found.mean()), abs=1e-6)
     assert torch.allclose(PurityTable.of(maps, Rotation(matrix, matrix, "invertible")).by_channel(m=3), found.mean(1))

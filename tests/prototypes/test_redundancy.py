@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from seewhy.prototypes.redundancy import redundant
+from seewhy.prototypes.bank import redundant
 
 TWINS = torch.tensor([[1.0, 0.0, 0.0], [2.0, 0.0, 0.02], [0.0, 1.0, 0.0]])
 SAME = [[1, 2, 3]] * 3

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
-from seewhy.classifiers.zero_shot import ZeroShot
+from seewhy.classifiers.unfitted import Pretrained, ZeroShot
 from seewhy.encoders.base import Layout
 from seewhy.errors import InputError, ModelError
 from seewhy.heads.head import Head, Target
@@ -18,7 +17,7 @@ from seewhy.heads.normalise import Normalise
 from seewhy.heads.votes import Votes
 from seewhy.prototypes.cells import cells_of
 from seewhy.prototypes.epic.method import contributions
-from seewhy.prototypes.epic.rotation import Rotation, _rows, check_fold, folded_logits, polar
+from seewhy.prototypes.epic.rotation import Rotation, check_fold, folded_logits, polar
 from tiny import CLASSES, build, noise, tiny_cnn, tiny_tokens
 
 
@@ -107,23 +106,6 @@ def test_contributions_add_up_to_the_lead(model: Classifier) -> None:
     # What is left is the bias, or what the head adds to all cells alike: the same for every rotation.
     rest = lead - contributions(model, Rotation.identity(8), look, target).sum(1)
     assert torch.allclose(parts.sum(1) + rest, lead, atol=1e-5)
-
-
-def test_rows_of_a_vote_are_its_slope_however_it_is_found() -> None:
-    votes = Votes(torch.tensor([0, 0, 1, 2]), 3, 4)
-    weight, pooled = torch.randn(4, 8, generator=torch.Generator().manual_seed(0)), torch.linspace(-1, 1, 8)
-
-    class Unknown:
-        n_classes = 3
-
-        def __call__(self, scores: Tensor) -> Tensor:
-            return votes(scores)
-
-    known = _rows(Head(Normalise(), weight, votes=votes), pooled)
-    found = _rows(Head(Normalise(), weight, votes=Unknown()), pooled)  # type: ignore[arg-type]
-    assert torch.allclose(known, found, atol=1e-6)
-    part = (weight[:2] @ pooled).softmax(0)
-    assert torch.allclose(known[0], part @ weight[:2], atol=1e-6)
 
 
 def test_contributions_of_a_head_without_bias_are_all_there_is() -> None:

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from seewhy.errors import InputError, ModelError
+from seewhy.errors import InputError
 from seewhy.pictures.images import read_picture
 from seewhy.scale import run as runs
-from seewhy.scale.inputs import find_input
+from seewhy.scale.inputs import ShardError, find_input
 from seewhy.scale.job import Job, Survey, claim
 from seewhy.scale.work import Embed
 from seewhy.types import Failure
@@ -107,40 +107,32 @@ def job_of(tmp_path: Path) -> tuple[Job, list[Any]]:
 
 def test_a_process_does_shards_until_there_are_no_more(tmp_path: Path, bound: list[int]) -> None:
     job, shards = job_of(tmp_path)
-    pipe: Any = Pipe(job, *shards, None, "never read")
+    pipe: Any = Pipe(*((job, shard) for shard in shards))
     runs.serve(pipe, Simulated(), 3)
     assert bound == [3]
-    assert [kind for kind, _ in pipe.heard] == ["ready", "done", "done"]
-    assert pipe.heard[0][1] == Simulated().open().model()
-    assert [written.n for _, written in pipe.heard[1:]] == [2, 2]
+    assert pipe.heard[0] == Simulated().open().model()
+    assert [written.n for written in pipe.heard[1:]] == [2, 2]
     assert len(rows(tmp_path / "out")) == 4
-    assert pipe.says == ["never read"]
 
 
 def test_a_process_goes_on_after_a_shard_that_cannot_be_read_and_ends_with_the_first(tmp_path: Path) -> None:
     job, shards = job_of(tmp_path)
     (tmp_path / "photos").rename(tmp_path / "away")
-    pipe: Any = Pipe(job, *shards)
+    pipe: Any = Pipe(*((job, shard) for shard in shards))
     runs.serve(pipe, Simulated(), 1)
-    assert [kind for kind, _ in pipe.heard] == ["ready", "unread", "unread"]
-    assert pipe.heard[1][1].endswith("photos is gone. The folder of the pictures was expected. Bring it back.")
+    assert [type(answer) for answer in pipe.heard[1:]] == [ShardError, ShardError]
+    assert str(pipe.heard[1]).endswith("photos is gone. The folder of the pictures was expected. Bring it back.")
 
 
 def test_a_process_that_cannot_open_the_model_says_why() -> None:
     pipe: Any = Pipe()
     runs.serve(pipe, Simulated(refuses="There is none."), 1)
-    assert pipe.heard == [("stopped", "There is none.")]
-
-
-def test_two_models_in_one_run_are_told() -> None:
-    both = runs.Workers(Simulated(), 2, 1)
-    both._check(Simulated().open().model())
-    both._check(Simulated().open().model())
-    with pytest.raises(ModelError, match=r"^Two processes opened different models, \{'encoder': 'simulated'\} and"):
-        both._check(Simulated("other").open().model())
+    assert list(map(str, pipe.heard)) == ["There is none."]
 
 
 @pytest.mark.parametrize(("code", "how"), [(-9, "was killed by signal 9"), (3, "ended with code 3")])
 def test_how_a_process_died_is_said(code: int, how: str) -> None:
-    dead: Any = SimpleNamespace(process=SimpleNamespace(exitcode=code))
-    assert runs._died(dead, "did this shard").startswith(f"A process {how} while it did this shard. Processes that")
+    dead: Any = object.__new__(runs.LocalProcess)
+    dead._pipe, dead._process = Pipe(), SimpleNamespace(exitcode=code, join=lambda: None)
+    with pytest.raises(runs.Died, match=f"^A process {how} while it loaded the model. Processes that"):
+        dead.model()

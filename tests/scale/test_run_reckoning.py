@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,18 +172,15 @@ def test_threads_are_shared_by_the_processes(tmp_path: Path, monkeypatch: pytest
     make_pictures(tmp_path / "photos", 2)
     given, told = find_input(tmp_path / "photos"), []
 
-    class Alone(runs.Alone):
-        def __init__(self, *how: Any) -> None:
-            told.append(how[1:])
-            super().__init__(WORK, None)
+    def workers(start: Any, n: int) -> Any:
+        told.append((n, start.args[1]))
+        return nullcontext(runs.Alone(WORK))
 
-    for name in ("Workers", "OnRay"):
-        monkeypatch.setattr(runs, name, Alone)
+    monkeypatch.setattr(runs, "Workers", workers)
     monkeypatch.setattr(runs, "n_cores", lambda: 8)
-    cluster = runs.Cluster("auto", 3)
-    for i, how in enumerate(({"workers": 3, "threads": 7}, {"workers": 2}, {"workers": 9}, {"cluster": cluster})):
+    for i, how in enumerate(({"workers": 3, "threads": 7}, {"workers": 2}, {"workers": 9})):
         run(WORK, given, tmp_path / f"out-{i}", **how)
-    assert told == [(3, 2), (2, 4), (8, 1), (cluster,)]
+    assert told == [(3, 2), (2, 4), (8, 1)]
 
 
 def test_one_process_keeps_to_its_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,24 +23,23 @@ from seewhy.encoders.split import freeze
 from seewhy.errors import DataError, InputError
 from seewhy.heads.head import Head
 from seewhy.heads.normalise import Normalise
-from seewhy.learning.self_explaining.perceptual.network import (
+from seewhy.learning.self_explaining.perceptual import (
+    Cosid,
     Loop,
+    Perceptual,
     PerceptualNetwork,
     Shape,
     _grid,
-    cosid,
-    dialogue,
     disturb,
     grey,
     orbit,
 )
-from seewhy.learning.self_explaining.perceptual.recipe import Perceptual
 from seewhy.pictures.samples import load_samples
 from tiny import class_folders, tiny_cnn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "reproductions"))
 
-from dialogue import talk
+from dialogue import dialogue, talk
 
 
 class Halfway(nn.Module):
@@ -62,7 +61,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def test_cosid_is_cosine_less_the_number() -> None:
-    assert cosid(torch.tensor([0.0, torch.pi])).tolist() == pytest.approx([1.0, -1 - torch.pi])
+    assert Cosid()(torch.tensor([0.0, torch.pi])).tolist() == pytest.approx([1.0, -1 - torch.pi])
 
 
 def test_vanilla_perception_is_the_map_thirty_times() -> None:
@@ -163,8 +162,8 @@ def test_contrast_has_its_range_and_every_second_picture_is_blurred(monkeypatch:
         sigmas.append(sigma)
         return pictures
 
-    monkeypatch.setattr("seewhy.learning.self_explaining.perceptual.network._grid", still)
-    monkeypatch.setattr("seewhy.learning.self_explaining.perceptual.network._blur", sharp)
+    monkeypatch.setattr("seewhy.learning.self_explaining.perceptual._grid", still)
+    monkeypatch.setattr("seewhy.learning.self_explaining.perceptual._blur", sharp)
     pictures = torch.zeros(1000, 1, 16, 16)
     pictures[..., 8:] = 0.5
     black, grey_half = (half.mean((1, 2, 3)) for half in disturb(pictures, 1.0, seeded()).split(8, 3))

@@ -25,8 +25,13 @@ from seewhy.encoders.open_clip import split_visual
 from seewhy.encoders.stream import file_digest
 from seewhy.encoders.timm import split_timm
 from seewhy.errors import InputError, ModelError
-from seewhy.learning.self_explaining.prompt_cam.attribution import curve_of_order, rank_heads, run_last_block
-from seewhy.learning.self_explaining.prompt_cam.network import PromptCAMNetwork, Prompts
+from seewhy.learning.self_explaining.prompt_cam.network import (
+    PromptCAMNetwork,
+    Prompts,
+    flattened_scores,
+    rank_heads,
+    run_last_block,
+)
 from seewhy.learning.self_explaining.prompt_cam.recipe import PromptCAM
 from seewhy.pictures.samples import Samples, load_samples, split
 from seewhy.progress import Progress
@@ -105,8 +110,12 @@ def test_ranking_counts_the_heads_a_class_needs() -> None:
     look = encoder.encode(waves(1))
     label = int(look.pooled[0, :5].argmax())
     found = rank_heads(head, look.features, torch.tensor([label]), 16, "patches")[0]
-    order = list(reversed(found.order))
-    assert curve_of_order(head, look.features, label, order, (16, "patches")) == pytest.approx(found.probability)
+    flat = torch.zeros(5, 4, dtype=torch.bool)
+    for step, one in enumerate(reversed(found.order)):
+        flat[step + 1 :, one] = True
+    index, tokens = torch.full((5,), label), look.features.expand(5, -1, -1)
+    scores = flattened_scores(head, tokens, index, flat, 16, "patches")
+    assert scores.softmax(1)[:, label].tolist() == pytest.approx(found.probability)
     keys = rank_heads(head, look.features, torch.tensor([label]), 16)[0]
     assert max(abs(a - b) for a, b in zip(keys.probability, found.probability, strict=True)) > 1e-3
     # A class that is not the predicted one needs them all.

@@ -17,19 +17,21 @@ from seewhy.encoders.base import EncoderOutput, Layout
 from seewhy.encoders.split import freeze
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import DataError, InputError
-from seewhy.evidence.place import like_place
+from seewhy.evidence.like import like_place
 from seewhy.explanation.similar import Like
 from seewhy.heads.head import Head, Target
 from seewhy.heads.normalise import Normalise
-from seewhy.learning.self_explaining.protopnet.attribution import ProtoPNetMap
 from seewhy.learning.self_explaining.protopnet.network import (
     NearestSimilarity,
+    ProtoPNetMap,
     ProtoPNetNetwork,
+    ProtoPNetPrototypes,
     PrototypeLayer,
     Pushed,
+    beats_chance,
+    measure_prototypes,
     similarity,
 )
-from seewhy.learning.self_explaining.protopnet.prototypes import ProtoPNetPrototypes, beats_chance, measure_prototypes
 from seewhy.learning.self_explaining.protopnet.recipe import (
     Maps,
     ProtoPNet,

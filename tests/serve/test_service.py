@@ -18,12 +18,12 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from forms import files, png
+from planting import reader
 from schemas import check
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.stream import Encoded
 from seewhy.errors import InputError
 from seewhy.pictures.images import read_picture
-from seewhy.planted import reader
 from seewhy.service.app import Settings
 from seewhy.service.app.worker import MOST_IN_ROW, Worker
 from seewhy.service.serve import ServiceSettings

@@ -12,8 +12,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from seewhy.attributions.explainers import TTAMEExplainer, load_explainer
-from seewhy.attributions.t_tame_mechanism import AttentionMechanism
+from seewhy.attributions.explainers import AttentionMechanism, TTAMEExplainer, load_explainer
 from seewhy.errors import DataError, ForeignFileError, ModelError, WeightsError
 from seewhy.retrieval.vectors import Whitening
 from seewhy.storage.archive import FolderArchive, TensorArchive

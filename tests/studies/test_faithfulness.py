@@ -19,12 +19,11 @@ from scipy.stats import kendalltau
 from torch import Tensor
 
 from schemas import check
-from seewhy.attributions.explainers import TTAMEExplainer
+from seewhy.attributions.explainers import AttentionMechanism, TTAMEExplainer
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.t_tame import TTAME
-from seewhy.attributions.t_tame_mechanism import AttentionMechanism
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.unfitted import Pretrained
 from seewhy.errors import DataError, InputError
 from seewhy.metrics.complexity import Sparsity
 from seewhy.metrics.localisation import EnergyPointingGame

@@ -129,7 +129,7 @@ def test_python_gives_a_classifier(folders: Path) -> None:
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr("seewhy.encoders.find.encoder", lambda name, engine="auto": opened())
-    monkeypatch.setattr("seewhy.encoders.provenance.find", lambda name, engine="auto": opened(), raising=False)
+    monkeypatch.setattr("seewhy.encoders.find.find", lambda name, engine="auto": opened(), raising=False)
 
     def call(*words: object) -> tuple[str, str]:
         done = CliRunner().invoke(app, [*map(str, words)])

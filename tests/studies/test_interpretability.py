@@ -20,7 +20,7 @@ from seewhy.pictures.samples import Sample, Samples, load_samples
 from seewhy.progress import Progress
 from seewhy.studies.concepts import HeadTraining, Looked, Parts, iis, measure, prototype, random, standardised, text
 from seewhy.studies.interpretability import Findings, InterpretabilityStudy, neighbours
-from seewhy.studies.interpretability_findings import answer, correlations, rank_correlation, ranks
+from seewhy.studies.interpretability_findings import answer, correlations, rank_correlation
 from tiny import class_folders, colours, tiny_cnn
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "iis.json").read_text("utf-8"))
@@ -192,7 +192,6 @@ def test_k_means_with_more_centres_than_places() -> None:
 
 
 def test_ranks_and_what_is_left_of_a_correlation() -> None:
-    assert ranks(torch.tensor([2.0, 2.0, 1.0])).tolist() == [2.5, 2.5, 1.0]
     z = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
     assert rank_correlation(z, [-v for v in z]).rho == pytest.approx(-1.0)
     assert rank_correlation([1, 1, 1, 1], z[:4]).rho is None

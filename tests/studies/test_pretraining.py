@@ -49,14 +49,14 @@ def test_after_is_of_the_encoder_that_is_given_and_before_of_the_start(
         p.data.zero_()
     report = measure_pretraining(done, blind)
     most = max(Counter(s.label for s in held).values()) / len(held)
-    for row in report.rows:
+    for row in report.data["measures"]:
         assert row["n"] == len(held), "what has a class of its own is not counted"
         assert row["before"] > 0.6
         assert row["after"] <= most
     assert (report.data["n_pictures"], report.data["n_held_out"]) == (len(own), len(held) + 1)
     assert report.data["encoder"] == blind.describe()
     monkeypatch.setattr(adapting, "MOST", 10)
-    assert measure_pretraining(done, blind).rows[0]["measure"] == f"class by {len(own[::2])} neighbours"
+    assert measure_pretraining(done, blind).data["measures"][0]["measure"] == f"class by {len(own[::2])} neighbours"
 
 
 def test_nothing_is_fitted_on_held_out_pictures() -> None:

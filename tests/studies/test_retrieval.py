@@ -15,12 +15,12 @@ from seewhy.cli import app
 from seewhy.errors import DataError
 from seewhy.learning.adapt import Adapt
 from seewhy.learning.encoders.adapted import Adaptation
-from seewhy.learning.encoders.paired_heads import PairedHeads
+from seewhy.learning.encoders.heads import PairedHeads
 from seewhy.learning.pooled import encode_pairs
 from seewhy.pictures.samples import Sample, Samples
 from seewhy.progress import Progress
-from seewhy.studies.adaptation_page import AdaptationReport
 from seewhy.studies.adapting import measure_retrieval
+from seewhy.studies.study import Findings
 from tiny import COLOURS, HUES, class_folders, colours, picture, tiny_cnn
 from tiny_words import tiny_pair
 
@@ -39,8 +39,8 @@ def told(folder: Path) -> Samples:
     return Samples(tuple(items), tuple(COLOURS))
 
 
-def row(report: AdaptationReport, name: str) -> dict:
-    return next(r for r in report.rows if r["measure"] == name)
+def row(report: Findings, name: str) -> dict:
+    return next(r for r in report.data["measures"] if r["measure"] == name)
 
 
 def test_what_an_encoder_knows_is_found(told: Samples) -> None:
@@ -50,7 +50,7 @@ def test_what_an_encoder_knows_is_found(told: Samples) -> None:
     assert row(report, "text to picture R@1")["after"] == 0.5
     assert row(report, "text to picture R@5")["after"] == 1.0
     assert report.data["before"] is None
-    assert "difference" not in report.rows[0]
+    assert "difference" not in report.data["measures"][0]
     assert (report.data["n_pictures"], report.data["n_texts"]) == (4, 8)
 
 
@@ -58,7 +58,7 @@ def test_classes_are_told_by_name_where_there_are_some(told: Samples) -> None:
     named = Samples(tuple(Sample(s.image, HUES[s.label], s.texts) for s in told.items), tuple(HUES.values()))
     assert row(measure_retrieval(colours(), named), "these classes by name")["after"] == 1.0
     silent = Samples(tuple(Sample(s.image, "", s.texts) for s in told.items), ())
-    measures = [r["measure"] for r in measure_retrieval(colours(), silent).rows]
+    measures = [r["measure"] for r in measure_retrieval(colours(), silent).data["measures"]]
     assert "these classes by name" not in measures
 
 
@@ -149,10 +149,10 @@ def test_an_adapted_encoder_is_compared_with_its_base(told: Samples) -> None:
 )
 def test_the_page_says_gained_forgotten_or_not_real(told: Samples, difference: float, real: bool, says: str) -> None:
     report = measure_retrieval(colours(), told, before=tiny_cnn())
-    for one in report.rows:
+    for one in report.data["measures"]:
         one |= {"difference": difference, "difference_interval": [difference - 0.05, difference + 0.05], "real": real}
     page = report.to_html()
-    assert page.count(f">{says}</td>") + page.count(f">\n{says}</td>") == len(report.rows)
+    assert page.count(f">{says}</td>") + page.count(f">\n{says}</td>") == len(report.data["measures"])
     assert f"{100 * difference:+.1f}".replace("-", "−") in page
 
 

@@ -15,7 +15,7 @@ from seewhy.encoders.names import names_of
 from seewhy.errors import DataError, InputError, ModelError
 from seewhy.learning.adapt import KEEPS, Adapt, Kept, agrees
 from seewhy.learning.contrast import ranks
-from seewhy.learning.encoders.paired_heads import PairedHeads
+from seewhy.learning.encoders.heads import PairedHeads
 from seewhy.learning.pooled import encode_pairs
 from seewhy.learning.way import choose, estimate
 from seewhy.pictures.pairs import load_pairs

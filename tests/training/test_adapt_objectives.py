@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from seewhy.encoders.names import own_vectors
 from seewhy.errors import InputError
 from seewhy.learning.adapt import Adapt, Adapted
-from seewhy.learning.encoders.paired_heads import own_vectors
 from seewhy.learning.objectives import Contrastive, objectives
 from seewhy.learning.pooled import PooledPairs, encode_pairs, findings, spanned
 from seewhy.pictures.samples import Sample

@@ -16,8 +16,8 @@ from seewhy.learning.objectives.contrastive import Contrastive
 from seewhy.learning.objectives.pairs import CLIP, GIST, SigLIP
 from seewhy.seeded import reseed, seeded
 from seewhy.training.batches import Batch, TrainingData
-from seewhy.training.cached import _seed, cached_gradients
 from seewhy.training.loop import Training, train
+from seewhy.training.memory import _seed, cached_gradients
 from seewhy.training.task import Task
 
 N = 18

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import socket
@@ -202,8 +201,7 @@ def long_run(rank: int, port: int, folder: str, world: int) -> None:
     torch.set_num_threads(1)
     task = contrast(drop=0.2)
     task.__class__, task.steps = Watched, Path(folder, f"steps.{rank}")  # type: ignore[assignment]
-    kept, history = (Path(folder, "checkpoint"), "long"), Path(folder, "history.jsonl")
-    done = train(task, DATA, LONG, checkpoint=kept, history=history)
+    done = train(task, DATA, LONG, checkpoint=(Path(folder, "checkpoint"), "long"))
     assert len(done.history) == 40
     save_file(dict(task.state_dict()), f"{folder}/end.{rank}")
 
@@ -233,9 +231,6 @@ def test_killed_at_any_step_it_ends_at_the_same_bits(world: int, tmp_path: Path)
     for rank in range(world):
         ends = [load_file(folder / f"end.{rank}") for folder in (killed, whole)]
         torch.testing.assert_close(*ends, rtol=0, atol=0)
-    told = [[*map(json.loads, (f / "history.jsonl").read_text().splitlines())] for f in (killed, whole)]
-    assert told[0] == told[1]
-    assert [row["step"] for row in told[0][1:]] == list(range(1, 41))
 
 
 def test_a_text_is_drawn_by_seed_step_and_place() -> None:

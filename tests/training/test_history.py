@@ -1,10 +1,8 @@
-"""A history on the disk: only added to, repaired by going on, told in a sentence where it cannot be."""
+"""What a training has done stays where it cannot go on, and is told in a sentence."""
 
 from __future__ import annotations
 
 import errno
-import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,71 +11,9 @@ import torch
 from test_loop import DATA, HOW, Line
 from torch import Tensor
 
-from seewhy.errors import DataError, ForeignFileError, InputError
-from seewhy.progress import Progress
-from seewhy.storage import journal, output
+from seewhy.errors import DataError, InputError
+from seewhy.storage import output
 from seewhy.training.loop import Training, train
-
-
-def rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-
-
-def stopped(folder: Path, at: int = 25) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        train(Line(stop_at=at), DATA, HOW, checkpoint=(folder / "c", "line"), history=folder / "history.jsonl")
-
-
-def gone_on(folder: Path, progress: Progress | None = None) -> tuple[dict[str, float], ...]:
-    kept = (folder / "c", "line")
-    return train(Line(), DATA, HOW, checkpoint=kept, history=folder / "history.jsonl", progress=progress).history
-
-
-def test_it_says_what_the_training_says_and_is_only_added_to(tmp_path: Path) -> None:
-    path = tmp_path / "history.jsonl"
-    stopped(tmp_path)
-    before = path.read_bytes()
-    assert [row["step"] for row in rows(path)[1:]] == list(range(1, 22))
-    whole = gone_on(tmp_path)
-    assert path.read_bytes().startswith(before)
-    assert rows(path)[1:] == [{"step": i, **row} for i, row in enumerate(whole, 1)]
-    again = path.read_bytes()
-    gone_on(tmp_path)
-    assert path.read_bytes() == again
-
-
-def test_a_kill_between_history_and_checkpoint_is_repaired(tmp_path: Path) -> None:
-    """The checkpoint is of step 21 and the history of 24, and half of 25."""
-    path = tmp_path / "history.jsonl"
-    stopped(tmp_path)
-    straight = train(Line(), DATA, HOW).history
-    with open(path, "a", encoding="utf-8") as file:
-        file.writelines(json.dumps({"step": i, **straight[i - 1]}) + "\n" for i in (22, 23, 24))
-        file.write('{"step": 25, "lo')
-    assert gone_on(tmp_path) == straight
-    assert rows(path)[1:] == [{"step": i, **row} for i, row in enumerate(straight, 1)]
-
-
-def test_lines_that_are_missing_are_told(tmp_path: Path) -> None:
-    stopped(tmp_path)
-    path, progress = tmp_path / "history.jsonl", Progress()
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[:11]))
-    gone_on(tmp_path, progress)
-    assert f"{path} lacks steps 11 to 21, which an earlier run made" in progress.notes
-    assert [row["step"] for row in rows(path)[1:]] == [*range(1, 11), *range(22, 61)]
-
-
-def test_the_history_of_another_training_is_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "history.jsonl"
-    train(Line(), DATA, replace(HOW, n_steps=2), history=path)
-    before = path.read_bytes()
-    with pytest.raises(ForeignFileError) as caught:
-        train(Line(), DATA, replace(HOW, n_steps=3), history=path)
-    assert str(caught.value) == (
-        f"{path} is the history of another training. A new name, or what this very training left, was expected. Choose "
-        "another name, or move it away."
-    )
-    assert path.read_bytes() == before
 
 
 class Bursting(Line):
@@ -91,7 +27,7 @@ class Bursting(Line):
 def test_a_loss_that_is_no_number_loses_nothing(tmp_path: Path) -> None:
     path, task = tmp_path / "c", Bursting()
     with pytest.raises(InputError) as caught:
-        train(task, DATA, HOW, checkpoint=(path, "line"), history=tmp_path / "history.jsonl")
+        train(task, DATA, HOW, checkpoint=(path, "line"))
     assert str(caught.value) == (
         f"The loss is not finite at step 17; {path} holds step 14. A smaller learning rate was expected: lr is 0.05. "
         "Give a tenth of it."
@@ -122,17 +58,6 @@ def test_a_full_disk_is_told_and_what_was_kept_stays(tmp_path: Path, monkeypatch
         f"{path} could not be written: no space left on device. Free some space on that disk, or choose another."
     )
     assert train(Line(), DATA, HOW, checkpoint=(path, "line")).resumed_at == 14
-
-    def no_line(self: journal.Journal, row: dict[str, Any]) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(journal.Journal, "add", no_line)
-    with pytest.raises(DataError) as caught:
-        train(Line(), DATA, HOW, history=tmp_path / "history.jsonl")
-    assert str(caught.value) == (
-        f"{tmp_path / 'history.jsonl'} could not be written: no space left on device. A disk with space was expected. "
-        "Free some, and start again: the training goes on from its checkpoint."
-    )
 
 
 def test_half_the_digits_are_for_graphics_cards() -> None:

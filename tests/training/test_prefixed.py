@@ -14,12 +14,12 @@ from torch.nn.functional import gelu, normalize
 
 import seewhy
 from seewhy.encoders.base import Encoder
-from seewhy.encoders.clip_text import ClipText
 from seewhy.encoders.split import freeze
+from seewhy.encoders.text_tokens import ClipText
 from seewhy.errors import DataError, InputError, ModelError
 from seewhy.learning.by_columns import ByClassesAndCaptions, two_kinds
 from seewhy.learning.encoders.adapted import Adaptation, open_adaptation
-from seewhy.learning.encoders.prefixed import PrefixedWords
+from seewhy.learning.encoders.towers import PrefixedWords
 from seewhy.learning.objectives.pairs import Prefix
 from seewhy.learning.pooled import PooledSet
 from seewhy.pictures.samples import Sample

@@ -18,8 +18,8 @@ from seewhy.learning.objectives.regional import DreamLIP, GLoRIA
 from seewhy.learning.pooled import spans
 from seewhy.seeded import seeded
 from seewhy.training.batches import TrainingData
-from seewhy.training.cached import cached_gradients
 from seewhy.training.loop import Training, train
+from seewhy.training.memory import cached_gradients
 from tiny_words import tiny_pair
 
 N, THINGS, CELLS, WIDTH = 60, 12, 4, 12

@@ -7,8 +7,8 @@ import signal
 import pytest
 import torch
 
+from seewhy.classifiers.certainty import held_out_lines
 from seewhy.classifiers.encoded_set import HoldOut, hold_out
-from seewhy.classifiers.figures import held_out_lines
 from seewhy.classifiers.linear.recipe import Linear, Rows
 from seewhy.encoders.stream import Encoded
 from seewhy.pictures.samples import Sample

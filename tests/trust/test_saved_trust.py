@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import seewhy
-from seewhy.trust.gaussian import Gaussian
+from seewhy.trust.strangeness import Gaussian
 from tiny import CLASSES, class_folders, tiny_cnn
 
 

@@ -13,12 +13,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from seewhy.trust import gaussian
-from seewhy.trust.conformal import ConformalLines, quantile
-from seewhy.trust.gaussian import RIDGE, WIDEST, Gaussian, narrowed
-from seewhy.trust.logistic import Monotone
-from seewhy.trust.selective import RiskCoverage, auroc
-from seewhy.trust.strangeness import SPREAD, USUAL, Inputs, Strangeness, _spread, neighbour_distance
+from seewhy.trust import strangeness
+from seewhy.trust.base import ConformalLines, Monotone, quantile
+from seewhy.trust.measure import RiskCoverage, auroc
+from seewhy.trust.strangeness import (
+    RIDGE,
+    SPREAD,
+    USUAL,
+    WIDEST,
+    Gaussian,
+    Inputs,
+    Strangeness,
+    _spread,
+    narrowed,
+    neighbour_distance,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -137,7 +146,7 @@ def test_scores_equal_pytorch_ood(monkeypatch: pytest.MonkeyPatch) -> None:
     known, q, _ = known_pictures()
     expected = {name: torch.tensor(values) for name, values in golden("novelty")["scores"].items()}
     assert torch.allclose(neighbour_distance(q, known.features, 1), expected["neighbour"], atol=1e-3)
-    monkeypatch.setattr(gaussian, "RIDGE", 1e-9)
+    monkeypatch.setattr(strangeness, "RIDGE", 1e-9)
     ours = Gaussian.fit(known.features, known.labels, 4)
     assert torch.allclose(ours.relative(q) / 200, expected["relative"], atol=1e-3)
     whole = ours.relative(q) + ours.from_all(q)

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from ..bounds import Count
 from . import attributions
-from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction
-from .scores import scores_of_changes
+from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction, scores_of_changes
 
 
 @attributions.register
@@ -19,11 +18,8 @@ class AblationCAM(Attribution):
     """Weighs each channel by what the target loses when the channel is set to zero.
 
     ``w_k = y − y_k`` with ``y_k`` the logit without channel ``k``, and ``L = Σ_k w_k A_k`` (paper, equations 3 and 4).
-    The paper divides ``w_k`` by ``y``, which scales the map of a positive logit only, turns that of a negative one
-    upside down and explodes near 0; we leave it out. Of tokens only the patch tokens are set to zero.
-
-    Cost: no forward pass beside the one that predicts. The head alone runs again, on a copy a channel; behind a mean
-    only the pooled vector is copied.
+    The paper divides ``w_k`` by ``y``, which turns the map of a negative logit upside down; we leave it out. Of tokens
+    only the patch tokens are set to zero.
 
     Args:
         batch_size: copies the head sees at once; bounds memory.

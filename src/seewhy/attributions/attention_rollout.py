@@ -18,22 +18,16 @@ from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction
 class AttentionRollout(Attribution):
     """Follows attention from the pooled token down through all layers; the same for every class.
 
-    ``R ← Â_l R`` with ``Â = (A + I) / 2``, each row divided by its sum (paper, section 3), ``R = I`` at first. The
-    map is the row of ``R`` that belongs to the class token, or the mean of the patch rows where the network pools the
-    mean. It is never negative, and it knows nothing of the target: a control as much as an explanation.
-
-    One attention a block, each on the one before it: attention side by side, in windows or that pools is refused.
-
-    Follows ``jacobgil/vit-explain`` in ``head_fusion`` and ``discard_ratio``, except that rows are divided by their
-    own sums (there, each column by the sum of the row of that number), and that the map is not divided by its maximum.
+    ``R ← Â_l R`` with ``Â = (A + I) / 2``, each row divided by its sum (paper, section 3), ``R = I`` at first. The map
+    is the row of ``R`` of the class token, or the mean of the patch rows where the network pools the mean: never
+    negative. Attention side by side, in windows or that pools is refused. ``head_fusion`` and ``discard_ratio`` are
+    those of ``jacobgil/vit-explain``, but rows are divided by their own sums.
 
     Args:
         head_fusion: how heads become one map; the paper takes the mean.
         discard_ratio: the part of each layer's smallest weights that is set to zero; the paper discards none,
             vit-explain 0.9.
         batch_size: pictures in memory at once.
-
-    Cost: one forward pass in plain torch and the backward pass of the last block.
     """
 
     name = "attention_rollout"

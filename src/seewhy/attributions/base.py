@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,8 @@ __all__ = ["Attribution", "Deciding", "EncoderOutput", "Explainable", "Maps", "T
 
 Maps = Float[Tensor, "b h w"]
 """One signed map per picture; positive speaks for the target."""
+Of = Literal["logit", "probability"]
+"""What is watched: the target of the logits, or of the probabilities."""
 
 
 class Explainable(Protocol):
@@ -84,13 +86,7 @@ class Attribution(ABC):
 
     @undisturbed
     def __call__(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
-        """Signed maps, at the features' own resolution or, for methods that read pixels, finer.
-
-        Positive speaks for the target.
-
-        Raises:
-            InputError: as many targets as pictures are needed, each one of the head's classes.
-        """
+        """Signed maps, at the features' own resolution or, for methods that read pixels, finer."""
         if self.reads_pixels and look.pixels is None:
             raise InputError(f"{self.name} reads pixels here, and this look has none. Pass encoder.encode(pixels).")
         if isinstance(target, Target):
@@ -133,10 +129,7 @@ def check_numbers(target: TargetFunction, head: Head, look: EncoderOutput) -> No
 
 @torch.enable_grad()
 def feature_gradient(model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b c h w"]:
-    """``∂ target / ∂ features``, spatial part only; ``(b, c, 1, 1)`` where it is the same in every cell.
-
-    Only the head is differentiated, on leaves of its own: no parameter, hook or mode of the model is touched.
-    """
+    """``∂ target / ∂ features``, spatial part only; ``(b, c, 1, 1)`` where it is the same in every cell."""
     if model.encoder.is_average:
         leaf = look.pooled.detach().requires_grad_()
         score = model.head.score(leaf, target).sum()
@@ -145,3 +138,38 @@ def feature_gradient(model: Explainable, look: EncoderOutput, target: TargetFunc
     leaf = look.features.detach().requires_grad_()
     score = target(model.head(model.encoder.head(leaf))).sum()
     return model.encoder.layout.to_grid(torch.autograd.grad(score, leaf)[0])
+
+
+def engine_logits(model: Explainable, pixels: Float[Tensor, "n 3 h w"], batch_size: int) -> Float[Tensor, "n k"]:
+    """Logits in the encoder's engine, ``batch_size`` pictures at a time, without gradients."""
+    with torch.no_grad():
+        return torch.cat([model.head(model.encoder.pooled(part)) for part in pixels.split(batch_size)])
+
+
+def scores_of_changes(target: TargetFunction, logits: Float[Tensor, "m b k"], of: Of) -> Float[Tensor, "m b"]:
+    """``m`` changed copies of ``b`` pictures; a target that is a function of the logits always gets logits."""
+    values = logits.softmax(2) if of == "probability" and isinstance(target, Target) else logits
+    return torch.stack([target(copy) for copy in values])
+
+
+def scores_of_rows(
+    target: TargetFunction, logits: Float[Tensor, "n k"], others: Float[Tensor, "b k"], first: int, step: int
+) -> Float[Tensor, " n"]:
+    """The target on rows that stand for pictures ``first``, ``first + step``, …, each among constants of the rest."""
+    scores = []
+    for r, row in enumerate(logits):
+        i = first + r * step
+        scores.append(target(torch.cat([others[:i], row[None], others[i + 1 :]]))[i])
+    return torch.stack(scores)
+
+
+def eager_features(model: Explainable, pixels: Float[Tensor, "b 3 h w"]) -> Tensor:
+    """Features from the plain torch trunk, differentiable, on the pixels' device."""
+    trunk = model.encoder.trunk
+    device = next((p.device for p in trunk.parameters()), pixels.device)
+    return trunk(pixels.to(device)).to(pixels.device)
+
+
+def eager_logits(model: Explainable, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
+    """Logits from the plain torch trunk, differentiable."""
+    return model.head(model.encoder.head(eager_features(model, pixels)))

@@ -7,8 +7,7 @@ import torch
 from ..bounds import Count
 from . import attributions
 from .attention import read_tokens, run_with_attention
-from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction
-from .scores import scores_of_rows
+from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction, scores_of_rows
 
 
 @attributions.register
@@ -16,19 +15,12 @@ from .scores import scores_of_rows
 class Chefer(Attribution):
     """Follows attention through all layers, weighing each weight by how much it raises the target.
 
-    ``R ← R + Ā_l R`` with ``Ā = mean over heads of ReLU(∂y/∂A ⊙ A)`` (paper, equations 5 and 6), ``R = I`` at first;
-    ``y`` is the logit, or the lead over another class. The map is the class token's row of ``R``. Where the network
-    pools the mean it is the mean of the patch rows of ``R − I``: a patch's look at itself would add the same to every
-    one. Never negative: what speaks against the target is cut off by the ReLU, as in the paper.
-
-    One attention a block, each on the one before it: attention side by side, in windows or that pools is refused.
-
-    Follows the authors' ``Transformer-MM-Explainability`` (vision transformer notebook), to rounding.
+    ``R ← R + Ā_l R`` with ``Ā = mean over heads of ReLU(∂y/∂A ⊙ A)`` (paper, equations 5 and 6), ``R = I`` at first.
+    The map is the class token's row of ``R``, or the mean of the patch rows of ``R − I`` where the network pools the
+    mean: never negative. Attention side by side, in windows or that pools is refused.
 
     Args:
         batch_size: pictures in memory at once.
-
-    Cost: one forward and one backward pass in plain torch, down to the first attention; no gradient of a parameter.
     """
 
     name = "chefer"

@@ -13,12 +13,8 @@ from .layers import layer_alone
 class EigenCAM(Attribution):
     """Shows what varies most in the layer, whatever the target: a control, and no explanation of a class.
 
-    The cells' channels, less their mean over cells, are projected on their first right singular vector. The paper
-    projects without taking the mean away (``L = A v_1``); pytorch-grad-cam takes it away, and so is it done here. A
-    singular vector has no sign of its own: ours is that for which the map correlates with the mean of ``|A|`` over
-    channels, which behind a ReLU is the mean activation.
-
-    Cost: none beside the pass that predicts; with ``layer``, the forward pass up to it.
+    The cells' channels, less their mean over cells as in pytorch-grad-cam, are projected on their first right singular
+    vector. Its sign is that for which the map correlates with the mean of ``|A|`` over channels.
     """
 
     name = "eigen_cam"

@@ -12,12 +12,8 @@ from .cam import CAM, Cells, first_component
 class EigenGradCAM(CAM):
     """Shows what varies most in activation × gradient: Eigen-CAM made class-discriminative, as in pytorch-grad-cam.
 
-    The products ``∂y/∂A A``, less their mean over cells, are projected on their first right singular vector. The sign
-    is the one for which the map correlates with HiResCAM, the sum of the products over channels, so that positive
-    speaks for the target. Where HiResCAM is zero, as it is before a layer norm, cells whose products are large are
-    positive. Cells are relative to the picture's mean.
-
-    Cost: none beside the pass that predicts; with ``layer``, one forward pass and the backward pass behind it.
+    The products ``∂y/∂A A``, less their mean over cells, are projected on their first right singular vector. Its sign
+    is that for which the map correlates with HiResCAM; where that is zero, cells whose products are large are positive.
     """
 
     name = "eigen_grad_cam"

@@ -20,11 +20,8 @@ class FinerCAM(Attribution):
     """Grad-CAM of a class's lead over the classes that are likest to it on this picture.
 
     ``y = y_c − γ mean_d y_d`` over the ``n_references`` classes ``d`` whose logits are nearest to that of ``c``, and
-    then ``α_k = mean_ij ∂y/∂A_k,ij``, ``L = Σ_k α_k A_k`` (paper, section 3). What the likest classes share with ``c``
-    cancels; what is left tells them apart. With a class to contrast with, that one alone is the reference. The ReLU is
-    left to the display. A function of the logits has no likest classes and is refused.
-
-    Cost: none beside the pass that predicts; with ``layer``, one forward pass and the backward pass behind it.
+    then ``α_k = mean_ij ∂y/∂A_k,ij``, ``L = Σ_k α_k A_k`` (paper, section 3). A class to contrast with is the only
+    reference; a function of the logits is refused.
 
     Args:
         layer: an inner layer instead of the last map.

@@ -11,8 +11,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from . import attributions
-from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction
-from .scores import eager_logits
+from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction, eager_logits
 
 
 @attributions.register
@@ -22,13 +21,8 @@ class FullGrad(Attribution):
 
     ``S = ψ(∇_x y ⊙ x) + Σ_layers Σ_channels ψ(∂y/∂z ⊙ b)`` (paper, equation 6), ``z`` a convolution's or a batch norm's
     output and ``b`` its bias, that which is hidden in a batch norm's mean included; ``ψ`` takes the size, stretches it
-    from 0 to 1 over all channels of a layer, and enlarges it bilinearly. Without ``ψ`` the parts of a network of ReLUs
-    add up to the logit, less the last layer's bias. The map has no sign: it shows what matters, for or against.
-
-    Biases are caught where they act, in the calls ``conv2d`` and ``batch_norm``, so traced networks and layers of all
-    kinds are read. Those of linear layers and layer norms have no place in a map and are left out.
-
-    Cost: one forward and one backward pass, in torch.
+    from 0 to 1 over all channels of a layer, and enlarges it bilinearly. The map has no sign. Biases of linear layers
+    and layer norms have no place in a map and are left out.
     """
 
     name = "full_grad"

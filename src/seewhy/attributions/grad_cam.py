@@ -11,11 +11,8 @@ from .cam import Cells, WeightedCAM
 class GradCAM(WeightedCAM):
     """Weighs each channel by the mean gradient of the target and sums the channels.
 
-    ``α_k = mean_ij ∂y/∂A_k,ij`` and ``L = Σ_k α_k A_k`` (paper, equations 1 and 2), with ``y`` the logit. Behind
-    a mean-pooled head the gradient is the same in every cell, and the map is one matrix product. The ReLU of
+    ``α_k = mean_ij ∂y/∂A_k,ij`` and ``L = Σ_k α_k A_k`` (paper, equations 1 and 2), with ``y`` the logit. The ReLU of
     equation 2 is left to the display, so that what speaks against the class is not lost.
-
-    Cost: no forward pass beside the one that predicts; a backward pass through the head alone.
 
     Args:
         layer: an inner layer instead of the last map, for one forward pass more.

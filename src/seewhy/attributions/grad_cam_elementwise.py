@@ -13,10 +13,7 @@ from .cam import Cells, WeightedCAM
 class GradCAMElementwise(WeightedCAM):
     """Multiplies each activation by its own gradient and sums what is positive.
 
-    ``L_ij = Σ_k ReLU(∂y/∂A_k,ij A_k,ij)``, as in pytorch-grad-cam. The map is never negative: a cell cannot speak
-    against the target, and channels that speak against each other in a cell do not cancel.
-
-    Cost: none beside the pass that predicts; with ``layer``, one forward pass and the backward pass behind it.
+    ``L_ij = Σ_k ReLU(∂y/∂A_k,ij A_k,ij)``, as in pytorch-grad-cam; never negative.
     """
 
     name = "grad_cam_elementwise"

@@ -13,12 +13,9 @@ from .cam import Cells, WeightedCAM
 class GradCAMPlusPlus(WeightedCAM):
     """Weighs each channel by its positive gradients, those counting less that a large channel needs less.
 
-    ``w_k = Σ_ij a_ij ReLU(g_ij)`` with ``g = ∂y/∂A_k`` and ``a_ij = g_ij² / (2 g_ij² + Σ_ab A_k,ab g_ij³ + ε)``
-    (paper, equations 7 and 19; 0 where ``g`` is), then ``L = Σ_k w_k A_k``, its ReLU left to the display. As in the
-    paper's closed form, the target is the exponential of the logit, whose own factor scales the map only.
-    Cells whose denominator is not positive, which only channels with a negative sum can have, count nothing.
-
-    Cost: none beside the pass that predicts; with ``layer``, one forward pass and the backward pass behind it.
+    ``w_k = Σ_ij a_ij ReLU(g_ij)`` with ``g = ∂y/∂A_k`` and ``a_ij = g_ij² / (2 g_ij² + Σ_ab A_k,ab g_ij³ + ε)`` (paper,
+    equations 7 and 19; 0 where ``g`` is), then ``L = Σ_k w_k A_k``. Cells whose denominator is not positive count
+    nothing.
 
     Args:
         layer: an inner layer instead of the last map.

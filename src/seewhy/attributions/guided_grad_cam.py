@@ -11,10 +11,9 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from . import attributions
-from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction
+from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction, eager_features
 from .grad_cam import GradCAM
 from .layers import CHUNK
-from .scores import eager_features
 
 RECTIFIERS: tuple[Any, ...] = (
     functional.relu,
@@ -36,16 +35,10 @@ RECTIFIERS: tuple[Any, ...] = (
 class GuidedGradCAM(Attribution):
     """Multiplies the Grad-CAM map with the size of the guided gradient at each pixel: fine, and of one class.
 
-    ``L = up(L_GradCAM) · Σ_rgb |guided ∂y/∂x|``. The paper multiplies colour by colour with the positive part of
-    Grad-CAM; here colours are added up by absolute value, since a gradient's sign at a colour says which way to change
-    it and not whether it speaks for the class, and Grad-CAM keeps its sign, which then is the map's.
-
-    Gradients are guided at ReLU, and in the same manner at ReLU6, SiLU and GELU, as module or as function. On a network
-    with none of these the rule has nothing to act on, and the gradient is the plain one. The gradient is taken on the
-    plain torch trunk, whatever the engine. Guided gradients resemble edges whatever the weights (Adebayo et al. 2018,
-    arXiv 1810.03292): what is of the class here is of Grad-CAM.
-
-    Cost: one forward and one backward pass in eager torch.
+    ``L = up(L_GradCAM) · Σ_rgb |guided ∂y/∂x|``; colours are added up by absolute value, and Grad-CAM keeps its sign,
+    which then is the map's. Gradients are guided at ReLU, and in the same manner at ReLU6, SiLU and GELU. Guided
+    gradients resemble edges whatever the weights (Adebayo et al. 2018, arXiv 1810.03292): what is of the class here is
+    of Grad-CAM.
 
     Args:
         layer: an inner layer for the Grad-CAM factor.
@@ -81,12 +74,7 @@ def guided_gradient(
 
 
 class GuidedBackprop(TorchFunctionMode):
-    """Within it, a negative gradient ends at every rectifier; the rectifier's own derivative then acts as always.
-
-    Behind a ReLU that is the rule of Springenberg et al. (2015, arXiv 1412.6806): pass where the input was positive
-    and the gradient is. Of SiLU and GELU, whose derivative is not 0 for negative input, only the second half holds. It
-    acts on the calls a network makes, not on its modules: nothing of the model is exchanged, so nothing is put back.
-    """
+    """Within it, a negative gradient ends at every rectifier (Springenberg et al. 2015, arXiv 1412.6806)."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None

@@ -29,12 +29,9 @@ KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
 class KPCACAM(Attribution):
     """Shows what varies most in the layer along a curve, whatever the target: Eigen-CAM with a kernel.
 
-    The cells' channels, less their mean over cells, are compared by a kernel; the map is the first component of the
-    centred kernel matrix, ``√λ_1 v_1``. With the linear kernel it is Eigen-CAM. A component has no sign of its own:
-    ours is that for which the map correlates with the mean of ``|A|`` over channels.
-
-    Cost: none beside the pass that predicts; with ``layer``, the forward pass up to it. The kernel matrix has a row a
-    cell: 49 behind a ResNet's last layer, 3,136 behind its first, which takes seconds.
+    The map is the first component of the centred kernel matrix of the cells, ``√λ_1 v_1``, with the sign for which it
+    correlates with the mean of ``|A|`` over channels. The matrix has a row a cell: behind a ResNet's first layer 3,136,
+    which takes seconds.
 
     Args:
         layer: an inner layer instead of the last map.

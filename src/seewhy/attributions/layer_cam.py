@@ -11,10 +11,7 @@ from .cam import Cells, WeightedCAM
 class LayerCAM(WeightedCAM):
     """Weighs each activation by the positive part of its own gradient; made for early layers.
 
-    ``L_ij = Σ_k ReLU(∂y/∂A_k,ij) A_k,ij`` (paper, equations 7 and 8). The ReLU of the sum is left to the display; on
-    activations that are never negative it does nothing, so such a map has no negative cell.
-
-    Cost: none beside the pass that predicts; with ``layer``, one forward pass and the backward pass behind it.
+    ``L_ij = Σ_k ReLU(∂y/∂A_k,ij) A_k,ij`` (paper, equations 7 and 8); the ReLU of the sum is left to the display.
     """
 
     name = "layer_cam"

@@ -1,46 +1,41 @@
-"""Inner layers of a network: what they give and its gradient, for one forward pass and the backward pass of the tail.
+"""Inner layers of a network: their maps from one pass, their gradients for the backward pass of the tail, their names.
 
-The graph is cut at the layer: what lies before it runs without gradients, in the encoder's own engine where that can be
-cut, its output becomes a leaf, and only what follows is differentiated with respect to that leaf. No parameter gets a
-gradient, whatever its ``requires_grad`` says, and hooks are taken away again.
+The graph is cut at the layer: what lies before it runs without gradients, its output becomes a leaf, and only what
+follows is differentiated with respect to that leaf. No parameter gets a gradient, and hooks are taken away again.
 """
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
-from typing import Any, NamedTuple, Protocol
-from weakref import WeakKeyDictionary
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_map_only
 
 from ..encoders.base import Encoder, Layout
-from ..encoders.engines import PRECISIONS, Engine, make_engine
 from ..encoders.module import MOST_PREFIX_TOKENS, is_attention, is_proportional, tokens_by_proportion
-from ..encoders.split import cut_by_graph
-from ..errors import EngineError, ModelError, UnknownNameError
+from ..encoders.split import hooked
+from ..errors import ModelError, UnknownNameError
 from .base import EncoderOutput, Explainable, TargetFunction, feature_gradient
 
 CHUNK = 4
 """Pictures at a time: on a CPU four stay nearer the cache than thirty-two, and memory stays bounded."""
 Place = nn.Module | fx.Node
 """A layer, or where a traced graph has left it."""
-_log = logging.getLogger("seewhy")
-_cuts: WeakKeyDictionary[Encoder, dict[str, InnerCut | None]] = WeakKeyDictionary()
+LAST = "last"
+"""Stands for the trunk's own output, which every encoded picture has already."""
+AT_ONCE = 16
+"""Pictures in memory at once, where no gradients are kept."""
 
 
 def layer_and_gradient(
     model: Explainable, look: EncoderOutput, target: TargetFunction, layer: str | None
 ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c gh gw"]]:
-    """Activations and ``∂ target / ∂ activations``, channels second.
-
-    ``layer`` is the dotted name of a layer of the trunk; ``None`` takes the encoder's last map, at no extra pass, whose
-    gradient is ``(b, c, 1, 1)`` behind a mean.
-    """
+    """Activations of a layer or, of ``None``, the last map, and ``∂ target / ∂ activations``, channels second."""
     if layer is None:
         return model.encoder.layout.to_grid(look.features), feature_gradient(model, look, target)
     leaves, features = layer_leaves(model, look, layer)
@@ -87,134 +82,77 @@ def layer_alone(model: Explainable, look: EncoderOutput, layer: str | None) -> F
 def _cut(encoder: Encoder, look: EncoderOutput, layer: str, stop: bool = False) -> tuple[list[Tensor], list[Tensor]]:
     """The layer's outputs as leaves, and the trunk's features computed from them; in chunks."""
     assert look.pixels is not None  # the base has checked
-    cut = inner_cut(encoder, layer)
-    if cut is not None:
-        fronts = [part.requires_grad_(not stop) for part in cut.front(look.pixels).split(CHUNK)]
-        with torch.enable_grad():
-            return fronts, [] if stop else [cut.tail(part) for part in fronts]
     trunk = encoder.trunk
     device = next((p.device for p in trunk.parameters()), look.pixels.device)
     place = find_place(trunk, layer, encoder.name)
     leaves: list[Tensor] = []
     features: list[Tensor] = []
     for part in look.pixels.contiguous(memory_format=torch.channels_last).split(CHUNK):
-        taps = Taps(stop)
+        taps = Taps((layer,), cut=True, stop=stop)
         with suppress(Reached), torch.no_grad():
             features.append(run_through(trunk, {layer: place}, part.to(device), taps))
         leaves.append(taps.only(layer))
     return leaves, features
 
 
-class InnerCut(NamedTuple):
-    """A trunk in two at a layer: pixels → its output, in an engine without gradients; that → features, in torch."""
-
-    front: Engine
-    tail: nn.Module
-
-
-def inner_cut(encoder: Encoder, layer: str) -> InnerCut | None:
-    """The cut, made once for an encoder and a layer, its front kept on disk as every converted trunk is.
-
-    ``None`` where the trunk runs in torch anyway, cannot be cut by its graph (a layer inside a residual branch, a block
-    that runs twice), gives no row per picture there, or its front does not convert; then hooks cut it in torch.
-    """
-    if encoder.engine.name == "torch":
-        return None
-    known = _cuts.setdefault(encoder, {})
-    if layer not in known:
-        known[layer] = _made(encoder, layer)
-    return known[layer]
-
-
-def _made(encoder: Encoder, layer: str) -> InnerCut | None:
-    parts = dict(encoder.trunk.named_modules())
-    name = next((n for n in (layer, f"module.{layer}") if n in parts), None)
-    halves = None if name is None else cut_by_graph(encoder.trunk, name, None)
-    if halves is None:
-        return None
-    front, tail = halves
-    if not _is_row_by_row(encoder, front):
-        return None
-    short = next(short for short, long in PRECISIONS.items() if long == encoder.engine.precision)
-    engine, key = f"{encoder.engine.name}:{short}", f"{encoder.fingerprint}|until {layer}"
-    try:
-        return InnerCut(make_engine(engine, lambda: front, encoder.transform.input_size, key), tail.eval())
-    except EngineError as error:
-        _log.info("%s The layer %s is read in torch.", error, layer)
-        return None
-
-
-@torch.no_grad()
-def _is_row_by_row(encoder: Encoder, front: nn.Module) -> bool:
-    """Whether a layer gives one row per picture: inside windows it gives many, of which an engine keeps the first."""
-    out = front(torch.zeros(1, 3, *encoder.transform.input_size))
-    return isinstance(out, Tensor) and len(out) == 1
-
-
 class Reached(Exception):
     """Ends a forward pass at the layer that was wanted."""
 
 
-class Tap(Protocol):
-    """Gets a layer's output, and gives what goes on in its place."""
-
-    def take(self, name: str, out: Any, /) -> Any: ...
-
-
 class Taps:
-    """Cuts the graph: a layer's output becomes a leaf, and gradients are kept from there on.
+    """Keeps what layers give, each once; with ``cut`` as leaves of a new graph, with ``stop`` until all were there."""
 
-    A layer behind another one that is already cut keeps its history, so that both get their gradients. With ``stop``
-    the pass ends at the first layer.
-    """
+    def __init__(self, layers: Iterable[str], *, cut: bool, stop: bool = False) -> None:
+        self.layers, self.cut, self.stop = tuple(layers), cut, stop
+        self.taken: dict[str, Any] = {}
 
-    def __init__(self, stop: bool = False) -> None:
-        self.stop = stop
-        self.taken: dict[str, list[Tensor]] = {}
-
-    def take(self, name: str, out: Tensor) -> Tensor:
-        if not (torch.is_grad_enabled() and out.requires_grad):
-            out = out.detach().requires_grad_(not self.stop)
-        self.taken.setdefault(name, []).append(out)
-        if self.stop:
-            raise Reached
-        torch.set_grad_enabled(True)
-        return out.clone()  # what follows may work in place
-
-    def only(self, name: str) -> Tensor:
-        """The layer's output, which must run once."""
-        outputs = self.taken.get(name, [])
-        if len(outputs) != 1:
+    def take(self, name: str, out: Any) -> Any:
+        if name in self.taken:
             raise ModelError(
-                f"The layer {name!r} runs {len(outputs)} times for a picture. A layer that runs once was expected. "
-                "Name the layer around it."
+                f"The layer {name!r} runs more than once for a picture. A layer that runs once was expected. Name the "
+                "layer around it."
             )
-        return outputs[0]
+        if not self.cut:
+            self.taken[name] = tree_map_only(Tensor, Tensor.clone, out)  # what follows may work in place
+        elif torch.is_grad_enabled() and out.requires_grad:
+            self.taken[name] = out
+        else:
+            self.taken[name] = out.detach().requires_grad_(not self.stop)
+        if self.stop and len(self.taken) == len(self.layers):
+            raise Reached
+        if not self.cut:
+            return out
+        torch.set_grad_enabled(True)
+        return self.taken[name].clone()
+
+    def only(self, name: str) -> Any:
+        """What a layer gave."""
+        if name not in self.taken:
+            raise ModelError(f"The layer {name!r} does not run for these pictures. Name one that does.")
+        return self.taken[name]
 
 
-def run_through(network: nn.Module, places: dict[str, Place], pixels: Tensor, taps: Tap) -> Tensor:
+def run_through(network: nn.Module, places: dict[str, Place], pixels: Tensor, taps: Taps) -> Tensor:
     """The network's output, with ``taps`` taking what the layers give; call it without gradients."""
     nodes = {place: name for name, place in places.items() if isinstance(place, fx.Node)}
     with ExitStack() as stack:
         for name, place in places.items():
-            if isinstance(place, nn.Module):
-                stack.callback(place.register_forward_hook(_tapping(taps, name)).remove)
+            if isinstance(place, fx.Node):
+                continue
+
+            def hook(_: nn.Module, _args: Any, out: Any, name: str = name) -> Any:
+                return (taps.take(name, out[0]), *out[1:]) if isinstance(out, tuple) else taps.take(name, out)
+
+            stack.callback(place.register_forward_hook(hook).remove)
         if nodes and isinstance(network, fx.GraphModule):
             return _Interpreter(network, nodes, taps).run(pixels)
         return network(pixels)
 
 
-def _tapping(taps: Tap, name: str) -> Callable[[nn.Module, Any, Any], Any]:
-    def hook(_: nn.Module, args: Any, out: Any) -> Any:
-        return (taps.take(name, out[0]), *out[1:]) if isinstance(out, tuple) else taps.take(name, out)
-
-    return hook
-
-
 class _Interpreter(fx.Interpreter):
     """Runs a traced network node by node."""
 
-    def __init__(self, network: fx.GraphModule, nodes: dict[fx.Node, str], taps: Tap) -> None:
+    def __init__(self, network: fx.GraphModule, nodes: dict[fx.Node, str], taps: Taps) -> None:
         super().__init__(network)
         self.nodes, self.taps = nodes, taps
 
@@ -252,10 +190,7 @@ def arranged(out: Tensor, pixels: Float[Tensor, "b 3 h w"], own: Layout, layer: 
 
 
 def layout_of(shape: tuple[int, ...], picture: tuple[int, int], own: Layout, layer: str) -> Layout:
-    """How a layer arranges its output, told by which of its axes have the picture's proportions.
-
-    ``own`` is of the trunk's last map: its token grid, and its order of axes where both would fit.
-    """
+    """How a layer arranges its output, told by the picture's proportions and the layout of the trunk's last map."""
     height, width = picture
     n_own = math.prod(own.grid) if own.grid is not None else 0
     # Of each head one row a token is no map, though it may be square.
@@ -288,3 +223,124 @@ def refuse_windows(out: Tensor, n_pictures: int, layer: str) -> None:
             f"The layer {layer!r} gives attention, in {out.shape[1]} heads of {out.shape[2]} tokens to as many. A map "
             "or tokens were expected. Name the block around it."
         )
+
+
+@torch.no_grad()
+def layer_maps(
+    encoder: Encoder, pixels: Float[Tensor, "b 3 h w"], layers: tuple[str, ...], features: Tensor | None = None
+) -> tuple[list[Float[Tensor, "b _c _h _w"]], Tensor]:
+    """One map per layer, channels second, and the trunk's features; the pass ends early where these are known."""
+    inner = tuple(name for name in layers if name != LAST)
+    maps: dict[str, list[Tensor]] = {name: [] for name in inner}
+    made = []
+    if inner or features is None:
+        trunk = encoder.trunk
+        places = {name: find_place(trunk, name, encoder.name) for name in inner}
+        device = next((p.device for p in trunk.parameters()), pixels.device)
+        for part in pixels.contiguous(memory_format=torch.channels_last).split(AT_ONCE):
+            taps = Taps(inner, cut=False, stop=features is not None)
+            with suppress(Reached):
+                made.append(run_through(trunk, places, part.to(device), taps))
+            for name in inner:
+                maps[name].append(taps.only(name))
+    whole = features if features is not None else torch.cat(made).to(pixels.device)
+    layout = encoder.layout
+    grids = {name: arranged(torch.cat(parts).to(pixels.device), pixels, layout, name) for name, parts in maps.items()}
+    return [layout.to_grid(whole) if name == LAST else grids[name] for name in layers], whole
+
+
+class _Run(NamedTuple):
+    """One layer during one pass: its name, the sizes of its input map, if it is one, and of its output."""
+
+    name: str
+    before: tuple[int, int] | None
+    after: tuple[int, int]
+    is_output: bool
+
+
+@torch.no_grad()
+def find_layers(encoder: Encoder, n: int = 3) -> tuple[str, ...]:
+    """``n`` layers, or as many as there are, from one pass over an empty picture, the trunk's output last.
+
+    Where maps shrink, the last at each of the ``n`` coarsest resolutions; else, as in transformers, the last blocks.
+    """
+    height, width = encoder.transform.input_size
+    pixels = torch.zeros(1, 3, height, width)
+    features = encoder.trunk(pixels)
+    final = tuple(encoder.layout.to_grid(features).shape[2:])
+    every = _runs(encoder, pixels, features)
+    runs = [run for run in every if not run.is_output]
+    finer = {run.after for run in runs if run.after[0] * run.after[1] > final[0] * final[1]}
+    if encoder.layout.kind != "tokens" and finer:
+        shrinking = [r for r in every if r.before and r.before[0] * r.before[1] > r.after[0] * r.after[1]]
+        inside = [(f"{run.name}.", run.before) for run in shrinking]
+        last: dict[tuple[int, int], str] = {}
+        for run in runs:
+            # What lies within the layer that leaves a resolution is not yet the end of that resolution's stage.
+            if run.after in finer and not any(run.name.startswith(p) and run.after == size for p, size in inside):
+                last[run.after] = run.name
+        coarse = sorted(last, key=lambda grid: grid[0] * grid[1])[: n - 1]
+        return (*(last[grid] for grid in reversed(coarse)), LAST)
+    blocks = [r.name for r in runs if r.after == final and r.name[-1].isdecimal()]
+    depth = min((name.count(".") for name in blocks), default=0)
+    outer = [name for name in blocks if name.count(".") == depth]
+    return (*outer[max(0, len(outer) - n + 1) :], LAST) if n > 1 else (LAST,)
+
+
+def _runs(encoder: Encoder, pixels: Tensor, features: Tensor) -> list[_Run]:
+    """Every layer that gives a map, in the order in which they end."""
+    trunk, size = encoder.trunk, (pixels.shape[2], pixels.shape[3])
+    ended: list[tuple[str, Any, Any]] = []
+    handles = [
+        module.register_forward_hook(lambda _m, args, out, name=name: ended.append((name, args, out)))
+        for name, module in trunk.named_modules()
+        if name not in ("", "module")
+    ]
+    with hooked(handles):
+        (_Recorder(trunk, ended).run if isinstance(trunk, fx.GraphModule) else trunk)(pixels)
+    runs, times = [], [name for name, _, _ in ended]
+    for name, args, out in ended:
+        after, before = _grid(out, encoder, size), _grid(args, encoder, size)
+        if after is not None and times.count(name) == 1:
+            same = isinstance(out, Tensor) and out.shape == features.shape and torch.equal(out, features)
+            runs.append(_Run(name.removeprefix("module."), before, after, same))
+    return runs
+
+
+class _Recorder(fx.Interpreter):
+    """Runs a traced network, and says when a block ends that tracing has dissolved into its parts."""
+
+    def __init__(self, trunk: fx.GraphModule, ended: list[tuple[str, Any, Any]]) -> None:
+        super().__init__(trunk)
+        self.ended = ended
+        self.values: dict[fx.Node, Any] = {}
+        self.first: dict[str, fx.Node] = {}
+        self.ends: dict[fx.Node, list[str]] = {}
+        last: dict[str, fx.Node] = {}
+        called = {node.target for node in trunk.graph.nodes if node.op == "call_module"}
+        for node in trunk.graph.nodes:
+            for path in set(node.meta.get("nn_module_stack", {})) - called - {""}:
+                self.first.setdefault(path, node)
+                last[path] = node
+        for path in sorted(last, key=lambda path: -path.count(".")):
+            self.ends.setdefault(last[path], []).append(path)
+
+    def run_node(self, n: fx.Node) -> Any:
+        out = self.values[n] = super().run_node(n)
+        for path in self.ends.get(n, ()):
+            inputs = self.first[path].all_input_nodes
+            self.ended.append((path, tuple(self.values[a] for a in inputs[:1]), out))
+        return out
+
+
+def _grid(value: Any, encoder: Encoder, size: tuple[int, int]) -> tuple[int, int] | None:
+    """Height and width of a map; ``None`` for what is none."""
+    if isinstance(value, tuple):
+        value = value[0] if value else None
+    if not isinstance(value, Tensor) or value.ndim not in (3, 4):
+        return None
+    try:
+        grid = layout_of(tuple(value.shape), size, encoder.layout, "").to_grid(value)
+    except ModelError:
+        return None
+    return (grid.shape[2], grid.shape[3])

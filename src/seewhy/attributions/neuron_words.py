@@ -1,9 +1,7 @@
 """Naming neurons: the channels a decision rests on, each with the word whose direction leans on it most.
 
-Grad-CAM, section 6 of arXiv:1610.02391v4 (textual explanations): neurons are ranked by their importance, and the names
-of the highest and lowest say what speaks for the class and what against it. There, names are the concepts of Network
-Dissection (Bau et al. 2017), found on pictures with a mask for each concept. Here there are no such pictures; a
-channel is named after the sentence or class that the network itself reads from it most.
+Grad-CAM, section 6 of arXiv:1610.02391v4 (textual explanations). There, names are the concepts of Network Dissection,
+found on pictures with a mask for each; here they are the texts that the network itself reads from a channel most.
 """
 
 from __future__ import annotations
@@ -40,10 +38,8 @@ class NamedChannel:
     """A channel of the last feature map, and what it says on one picture.
 
     Attributes:
-        channel: its number.
         weight: ``v_k``, the change of the target with the channel's mean (the paper's α_k times the number of cells).
-        share: ``v_k`` times the channel's mean, divided by all such products that are positive; below 0 where the
-            channel speaks against the target.
+        share: ``v_k`` times the channel's mean, divided by all such products that are positive.
         name: the word that leans on it most; ``None`` where random directions would lean as much.
         strength: by how many standard deviations over the channels that word leans on this one.
         cell: row and column where the channel is strongest.
@@ -67,13 +63,7 @@ class Dictionary:
 
     @classmethod
     def of(cls, texts: Sequence[str], directions: Float[Tensor, "n c"]) -> Dictionary:
-        """From what a change of each channel does to each word's score.
-
-        Example:
-            >>> words = Dictionary.of(["a", "b"], torch.tensor([[0.0, 9, 0, 0, 0, 0], [0.0, 0, 0, 0, 9, 0]]))
-            >>> [words.name(channel)[0] for channel in range(6)]
-            [None, 'a', None, None, 'b', None]
-        """
+        """From what a change of each channel does to each word's score."""
         if min(directions.shape) < 2 or len(texts) != len(directions):
             raise InputError(
                 f"{len(texts)} words with directions {tuple(directions.shape)} were given to name channels. At least "
@@ -94,11 +84,7 @@ class Dictionary:
 
 
 def dictionary(model: Explainable, n_channels: int, bank: Bank | None = None) -> Dictionary:
-    """Words for the channels of a model: the given ones, or the classes of the network's own last layer.
-
-    A class's direction is its row of that layer. A text's is the gradient of its score in the space shared with
-    pictures, which is the same on every picture, as the way there is affine.
-    """
+    """Words for channels: given ones, by the slope of their scores, or the classes of the network's own last layer."""
     encoder = model.encoder
     check_pooling(encoder)
     if bank is not None:
@@ -132,13 +118,7 @@ def _directions(tower: TextTower, vectors: Float[Tensor, "n d"], n_channels: int
 def important_channels(
     model: Explainable, look: EncoderOutput, target: TargetFunction, words: Dictionary, n: int = 5
 ) -> list[tuple[NamedChannel, ...]]:
-    """Of each picture, the ``n`` channels that speak most for the target and the ``n`` that speak most against it.
-
-    The paper ranks by ``α_k`` alone, which behind a linear head is the same on every picture of a class; here channels
-    are ranked by what they add to the target's logit (less the mean over classes) on this picture, ``v_k`` times their
-    mean. ``v`` is the head's slope (:meth:`seewhy.heads.head.Head.slope`), so the products add up to the logit up
-    to a constant of the head; for a target that is another function of the logits it is the gradient.
-    """
+    """Of each picture, the ``n`` channels that add most to the target's logit, and the ``n`` that take most away."""
     check_pooling(model.encoder)
     if n < 1:
         raise InputError(f"{n} neurons were asked for. A number above 0 was expected. Give 5.")
@@ -154,17 +134,10 @@ def important_channels(
     for i in range(len(look)):
         chosen = [c for c in order[i, :n].tolist() if parts[i, c] > 0]
         chosen += [c for c in order[i].flip(0)[:n].tolist() if parts[i, c] < 0]
-        found.append(tuple(_named(c, weights[i], parts[i], grid[i], words) for c in chosen))
+        named = []
+        for c in chosen:
+            name, strength = words.name(c)
+            cell = divmod(int(grid[i, c].argmax()), grid.shape[3])
+            named.append(NamedChannel(c, float(weights[i, c]), float(parts[i, c]), name, strength, cell))
+        found.append(tuple(named))
     return found
-
-
-def _named(
-    channel: int,
-    weights: Float[Tensor, " c"],
-    parts: Float[Tensor, " c"],
-    grid: Float[Tensor, "c h w"],
-    words: Dictionary,
-) -> NamedChannel:
-    name, strength = words.name(channel)
-    row, column = divmod(int(grid[channel].argmax()), grid.shape[2])
-    return NamedChannel(channel, float(weights[channel]), float(parts[channel]), name, strength, (row, column))

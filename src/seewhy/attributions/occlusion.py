@@ -7,8 +7,7 @@ from torch import Tensor
 
 from ..bounds import Count, Finite
 from . import attributions
-from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction
-from .scores import Of, engine_logits, scores_of_changes
+from .base import Attribution, EncoderOutput, Explainable, Maps, Of, TargetFunction, engine_logits, scores_of_changes
 
 
 @attributions.register
@@ -16,10 +15,9 @@ from .scores import Of, engine_logits, scores_of_changes
 class Occlusion(Attribution):
     """Covers one window after another and shows by how much the target falls.
 
-    ``S(x) = mean over the windows that cover x of y(I) − y(I with the window filled)``: signed, positive where
-    covering lowers the target. The paper (section 4.2) watches the probability; here ``y`` is the logit, or the lead
-    over another class, because of a confident model the probability hardly moves. Windows, their last, shorter ones
-    at the edge, and the mean over overlaps are those of ``captum.attr.Occlusion``.
+    ``S(x) = mean over the windows that cover x of y(I) − y(I with the window filled)``: signed. The paper (section 4.2)
+    watches the probability; here ``y`` is the logit, because of a confident model the probability hardly moves. Windows
+    are those of ``captum.attr.Occlusion``.
 
     Args:
         window: side in pixels; left out, a seventh of the picture's shorter side (32 of 224).
@@ -27,8 +25,6 @@ class Occlusion(Attribution):
         fill: what covers, in normalised pixels: 0 is the mean colour.
         of: ``"logit"`` or ``"probability"``.
         batch_size: pictures in memory at once.
-
-    Cost: as many forward passes in the engine as there are windows (169 with the defaults).
     """
 
     name = "occlusion"

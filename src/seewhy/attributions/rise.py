@@ -13,8 +13,7 @@ from torch import Tensor
 
 from ..bounds import Bound, Count, InnerPart
 from . import attributions
-from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction
-from .scores import Of, engine_logits, scores_of_changes
+from .base import Attribution, EncoderOutput, Explainable, Maps, Of, TargetFunction, engine_logits, scores_of_changes
 
 
 @attributions.register
@@ -22,16 +21,12 @@ from .scores import Of, engine_logits, scores_of_changes
 class RISE(Attribution):
     """Shows the picture through random masks and averages the masks by the probability that is left.
 
-    ``S = 1 / (N p) · Σ_i f(I ⊙ M_i) M_i`` (paper, equation 6), ``f`` the probability of the target. A mask is an
-    ``s × s`` grid, each cell on with chance ``p``, enlarged bilinearly to ``s + 1`` cells and cut at a random shift.
-    Normalised by ``p``, as in the paper and the authors' code, not by the masks' own mean. Hidden is zero in
-    normalised pixels, the mean colour. Masks and their enlargement are those of ``eclique/RISE``, to rounding.
-
-    The paper's map is positive everywhere: on a model that ignores the picture it is its probability. ``centred``
-    averages the masks by ``f − mean f`` instead, which is the same up to a constant as N grows, has a sign, and needs
-    far fewer masks, as the chance of a pixel to be seen more often than ``p N`` times no longer counts.
+    ``S = 1 / (N p) · Σ_i f(I ⊙ M_i) M_i`` (paper, equation 6), ``f`` the probability of the target. A mask is an ``s ×
+    s`` grid, each cell on with chance ``p``, enlarged bilinearly to ``s + 1`` cells and cut at a random shift; hidden
+    is the mean colour. Masks are those of ``eclique/RISE``, to rounding. ``centred`` averages the masks by ``f − mean
+    f`` instead, which is the same up to a constant as N grows, has a sign, and needs far fewer masks;
     ``masks="stratified"`` shows every cell in exactly ``p N`` masks and, at ``p = 0.5``, every grid with its negative.
-    ``RISE.quick()`` is the two together on 1,000 masks; docs/methods/rise.md says how far it is from the paper's map.
+    :meth:`quick` is the two on 1,000 masks.
 
     Args:
         n_masks: 4,000 is the paper's number for VGG-16 (8,000 for ResNet-50).
@@ -42,8 +37,6 @@ class RISE(Attribution):
         of: ``"probability"`` (paper) or ``"logit"``.
         batch_size: pictures and masks in memory at once.
         seed: of the masks; all pictures see the same ones.
-
-    Cost: ``n_masks`` forward passes in the engine.
     """
 
     name = "rise"

@@ -10,8 +10,7 @@ from torch.nn.functional import interpolate, normalize
 
 from ..bounds import Count, Natural
 from . import attributions
-from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction
-from .scores import scores_of_changes
+from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction, scores_of_changes
 
 
 @attributions.register
@@ -19,12 +18,9 @@ from .scores import scores_of_changes
 class ScoreCAM(Attribution):
     """Weighs each channel by the target's score on the picture seen through that channel.
 
-    A channel, enlarged bilinearly and stretched to 0…1, is a mask ``H_k``; ``w = softmax_k y(x ∘ H_k)`` and
-    ``L = Σ_k w_k A_k`` (paper, equations 2 to 4). The paper takes the score of an empty picture away, which the softmax
-    does not notice. ``x`` is in the network's normalised space, so what is hidden has the mean colour. Corners are
-    aligned in enlarging, as in pytorch-grad-cam.
-
-    Cost: one forward pass a channel, in the encoder's engine, or ``n_masks`` of them.
+    A channel, enlarged bilinearly and stretched to 0…1, is a mask ``H_k``; ``w = softmax_k y(x ∘ H_k)`` and ``L = Σ_k
+    w_k A_k`` (paper, equations 2 to 4), less the score of an empty picture, which the softmax does not notice. Hidden
+    is the mean colour. Corners are aligned in enlarging, as in pytorch-grad-cam.
 
     Args:
         n_masks: fewer masks: only the channels of the largest range are run, and each of the others takes the score of
@@ -88,11 +84,7 @@ def stretched(maps: Float[Tensor, "m b h w"]) -> Float[Tensor, "m b h w"]:
 
 
 def representatives(activations: Float[Tensor, "c h w"], n: int) -> tuple[Int[Tensor, " n"], Int[Tensor, " c"]]:
-    """``n`` channels that stand for all, and for every channel the position of the one that stands for it.
-
-    The channels of the largest range are run: what a channel adds to the map is its weight times its activation, so a
-    weak one hardly shows, whatever its score. Each of the others takes the score of the one whose mask is likest.
-    """
+    """The ``n`` channels of the largest range, and for every channel the position of the one whose mask is likest."""
     chosen = (activations.amax((1, 2)) - activations.amin((1, 2))).topk(n).indices
     masks = normalize(stretched(activations[:, None]).flatten(1), dim=1)
     owner = (masks @ masks[chosen].T).argmax(1)

@@ -17,13 +17,8 @@ class ShapleyCAM(Attribution):
     """Weighs each channel by its gradient less half its curvature: what leaving it out costs, to second order.
 
     ``α_k = mean_ij (g − ½ H A)_k,ij`` and ``L = Σ_k α_k A_k`` with ``g`` the gradient of the target in ``A`` and ``H``
-    its Hessian: Shapley values of channels, from the target's series up to the second term. Where the target is
-    piecewise linear in ``A``, as a logit behind a mean is, ``H = 0`` and it is Grad-CAM. The paper therefore explains
-    ``y_c + log softmax(y)_c`` (ReST), which is neither blind to the other classes, as the logit is, nor flat where the
-    class is sure, as the probability is. The ReLU is left to the display.
-
-    Cost: none beside the pass that predicts; two backward passes through the head, or with ``layer`` one forward pass
-    and two backward passes behind it.
+    its Hessian. Where the target is piecewise linear in ``A`` it is Grad-CAM. The paper therefore explains ``y_c + log
+    softmax(y)_c`` (ReST), which is neither blind to the other classes nor flat where the class is sure.
 
     Args:
         layer: an inner layer instead of the last map.

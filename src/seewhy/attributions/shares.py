@@ -6,20 +6,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .attended import Score, cells_evidence
+from .attended import Score, cells_evidence, reading_of
 from .base import EncoderOutput, Explainable, Maps, Target, TargetFunction, feature_gradient
-from .reading import reading_of
 
 
 def cell_evidence(model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
     """Each cell's part of the target's logit (less the mean over classes), signed.
 
-    Behind a mean-pooled head the parts add up to the logit up to a constant of the head
-    (:meth:`seewhy.heads.head.Head.slope`). Where patches are read through attention, by a class token or a map
-    head, they are what each patch's value adds, and add up to what it loses without them
-    (:func:`seewhy.attributions.attended.cells_evidence`). Behind any other head it is gradient × feature of the
-    target itself, summed over channels (HiResCAM, Draelos & Carin 2020, arXiv 2011.08891), which adds up to first order
-    only; so it is for a target that is another function of the logits than a class.
+    Behind a mean-pooled head they add up to it but for a constant; where patches are read through attention they are
+    what each value adds (:mod:`seewhy.attributions.attended`); else gradient × feature, to first order.
     """
     grid = model.encoder.layout.to_grid(look.features)
     if model.encoder.is_average and isinstance(target, Target):

@@ -13,8 +13,7 @@ from .captum_base import CaptumGradients, Encoder, Forward, Pixels
 class SmoothGrad(CaptumGradients):
     """Averages the gradient over noisy copies of the picture.
 
-    ``S = 1/n Σ ∂y/∂x (x + N(0, σ²))`` (paper, section 3), signed. Not multiplied by the picture: where it is large,
-    a change of the pixels would change the target; that need not be where the evidence lies.
+    ``S = 1/n Σ ∂y/∂x (x + N(0, σ²))`` (paper, section 3), signed and not multiplied by the picture.
 
     Args:
         n_samples: noisy copies; the paper's 50.

@@ -11,9 +11,8 @@ from torch import Tensor
 from ..errors import InputError
 from . import attributions
 from .base import Attribution, EncoderOutput, Explainable, Maps, Target, TargetFunction
-from .explainers import TTAMEExplainer, explainer_of
-from .layer_maps import layer_maps
-from .t_tame_mechanism import Variant
+from .explainers import TTAMEExplainer, Variant, explainer_of
+from .layers import layer_maps
 
 
 @attributions.register
@@ -22,11 +21,8 @@ class TTAME(Attribution):
     """Shows the part of the picture that a small trained network has learnt to leave over, so that the class stays.
 
     ``c = attention mechanism(feature maps of several layers)``, one map a class, trained by
-    :class:`seewhy.attributions.t_tame_training.FitTTAME`. The map is ``c`` of the target, from 0 (its lowest place)
-    to 1 (its highest), as in the authors' code; with a contrast it is ``c_target − c_contrast``, which is ours.
-
-    Cost: one pass through the trunk in plain torch up to the last inner layer; none where the explainer reads the last
-    map alone (``l_cam``).
+    :class:`seewhy.attributions.t_tame_training.FitTTAME`. The map is ``c`` of the target, from 0 (its lowest place) to
+    1 (its highest), as in the authors' code; with a contrast it is ``c_target − c_contrast``, which is ours.
 
     Args:
         explainer: trained one, or where it lies; left out, the one in the classifier's own folder. One given as an

@@ -14,13 +14,8 @@ EPSILON = 1e-7
 class XGradCAM(WeightedCAM):
     """Weighs each channel by its gradient averaged over the cells in proportion to its activations.
 
-    ``w_k = Σ_ij ∂y/∂A_k,ij A_k,ij / Σ_ij A_k,ij`` and ``L = Σ_k w_k A_k`` (paper, equation 8). Sensitivity and
-    conservation hold as well as channel weights allow. Behind a mean-pooled linear head it is Grad-CAM.
-
-    The sum ``Σ A`` is in the denominator: behind a ReLU it is never negative, elsewhere it may cross zero and a
-    channel then weighs very much. Prefer ``hires_cam`` there.
-
-    Cost: none beside the pass that predicts; with ``layer``, one forward pass and the backward pass behind it.
+    ``w_k = Σ_ij ∂y/∂A_k,ij A_k,ij / Σ_ij A_k,ij`` and ``L = Σ_k w_k A_k`` (paper, equation 8). ``Σ A`` may cross zero
+    where it is not behind a ReLU, and a channel then weighs very much: prefer ``hires_cam`` there.
     """
 
     name = "xgrad_cam"

@@ -39,7 +39,7 @@ from .network import Network
 if TYPE_CHECKING:
     from ..evaluation import Report
     from ..explanation.base import Explanation
-    from .words_control import WordsMeasure
+    from .words import WordsMeasure
 
 
 @dataclass(frozen=True)
@@ -47,22 +47,20 @@ class Classifier:
     """Made by a recipe (see :mod:`seewhy.classifiers`), or loaded with :func:`seewhy.load`.
 
     Attributes:
-        recipe: registered name of what made it.
-        parameters: the recipe's fields.
+        recipe: registered name of what made it; ``parameters`` are its fields.
         encoder: what looks.
         classes: names, in the order of the head's rows.
         head: pooled features → logits.
-        words: descriptions of the classes, if there are any.
-        decided_by_words: whether the decision itself is made from ``words``.
-        bank: patches of the user's pictures, if it was fitted on pictures.
-        likeness: how far neighbours in the bank can be trusted.
+        words: descriptions of the classes, if there are any; ``decided_by_words`` where the decision is made from them.
+        bank: patches of the user's pictures, if it was fitted on pictures; ``likeness`` says how far its neighbours can
+            be trusted.
         held_out: pictures kept out of training.
         words_accuracy: of the words alone, on ``words_accuracy_on``.
         trained_on: one line for the card.
         measures: further figures found while fitting.
         folder: where it was loaded from; explainers trained for it lie there.
         network: what was trained inside the network, for classifiers that explain themselves.
-        known: the pictures it was fitted on, by digests and a few numbers each, where it was fitted on pictures.
+        known: the pictures it was fitted on, by digests and a few numbers each.
         fitted_in: what a saved one's features were computed in, if known.
         trust: what held-out pictures say of decisions, where it was measured already.
     """
@@ -93,7 +91,6 @@ class Classifier:
 
     @checked
     def index_of(self, label: str | int) -> int:
-        """Position of a class, by its name or by that position itself."""
         return position(label, self.classes)
 
     @property
@@ -102,7 +99,6 @@ class Classifier:
         return "grad_cam" if self.network is None else self.network.where
 
     def probabilities(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
-        """Normalised pixels → class probabilities."""
         with beside(self.encoder.engine.name):
             return self.head.probabilities(self.encoder.pooled(pixels))
 
@@ -120,7 +116,7 @@ class Classifier:
     @cached_property
     def measured_words(self) -> WordsMeasure | None:
         """How the words fit held-out pictures beside wrong ones; ``None`` where there are none to measure on."""
-        from .words_control import measure_words
+        from .words import measure_words
 
         return measure_words(self)
 
@@ -155,13 +151,8 @@ class Classifier:
     ) -> Iterator[Prediction | Failure]:
         """Decide on pictures as a stream: one result a picture, in order; a broken one never stops the others.
 
-        Args:
-            pictures: file names or pixels (:mod:`seewhy.pictures.sources`).
-            store: where looks are kept between runs; left out, nothing is kept.
-            views: several crops a picture, whose logits are averaged; left out, the model's own crop.
-            batch_size: pictures the engine sees at once.
-            top: classes listed.
-            level: how often the true class is to be among those named.
+        ``store`` keeps looks between runs; with ``views``, several crops a picture, logits are averaged. ``level`` is
+        how often the true class is to be among those named.
         """
         for seen, probabilities in self._decided(_walk(pictures), store, views, batch_size):
             if isinstance(seen, Failure):
@@ -198,11 +189,8 @@ class Classifier:
     ) -> Prediction | list[Prediction | Failure]:
         """Decide on a picture, or on several: then a list, in which a :class:`Failure` stands for one that is broken.
 
-        Args:
-            picture: a file name, a Pillow image, an array ``(h, w, 3)``, a tensor ``(3, h, w)``, …, or several of
-                them (:mod:`seewhy.pictures.sources`).
-            top: classes listed.
-            store: where looks are kept between runs; left out, nothing is kept.
+        A picture is a file name, a Pillow image, an array ``(h, w, 3)``, a tensor ``(3, h, w)``, …
+        (:mod:`seewhy.pictures.sources`).
 
         Raises:
             ImageError: the one picture cannot be read.
@@ -227,9 +215,8 @@ class Classifier:
         Raises:
             ImageError: a picture cannot be read.
         """
-        many = several(pictures)
         rows = []
-        for seen, probabilities in self._decided([pictures] if many is None else many, store, views, batch_size):
+        for seen, probabilities in self._decided(_walk(pictures), store, views, batch_size):
             if isinstance(seen, Failure):
                 raise ImageError(seen.image, seen.error)
             rows.append(probabilities.numpy())
@@ -263,11 +250,8 @@ class Classifier:
     ) -> Explanation | list[Explanation | Failure]:
         """Explain a picture, or several as in :meth:`predict`: decision, where, like what, in words, with measures.
 
-        Args:
-            picture: one or several, as there.
-            store: where looks are kept between runs; left out, nothing is kept.
-            **options: ``where``, ``target``, ``contrast``, ``measure``, … of
-                :class:`seewhy.evidence.explain.ExplainOptions`.
+        Options are ``where``, ``target``, ``contrast``, ``measure``, … of
+        :class:`seewhy.evidence.explain.ExplainOptions`.
 
         Raises:
             ImageError: the one picture cannot be read.
@@ -289,16 +273,12 @@ class Classifier:
 
     @checked
     def with_descriptions(self, descriptions: Words, store: FeatureStore | None = None) -> Classifier:
-        """The same classifier with words as evidence; the decision does not change.
-
-        The texts are encoded and measured without the class's name, so that the name cannot do their work.
-        """
+        """The same with words as evidence, measured without the class's name; the decision does not change."""
         from .words import with_descriptions
 
         return with_descriptions(self, descriptions, store)
 
     def provenance(self) -> dict[str, str]:
-        """What a card says of its origin."""
         engine = self.encoder.engine
         other = f", fitted in {self.fitted_in}" if self.fitted_in not in ("", engine.precision) else ""
         return {
@@ -312,10 +292,7 @@ class Classifier:
 
     @cached_property
     def digest(self) -> str:
-        """Of all that an explanation can depend on beside picture and options; 64 hexadecimal digits.
-
-        It covers everything that :meth:`save` writes, SeeWhy's version and what the engine computes in.
-        """
+        """Of all that an explanation depends on beside picture and options: all that is saved, and precision."""
         from .saving import digest
 
         return hashlib.sha256(f"{digest(self)}|{self.encoder.engine.precision}".encode()).hexdigest()
@@ -332,14 +309,19 @@ class Classifier:
 
 
 def position(label: str | int, classes: Sequence[str]) -> int:
-    """Where a class stands among the others, by its name or by that position itself.
-
-    Example:
-        >>> position("wren", ["robin", "wren"]), position(0, ["robin", "wren"])
-        (1, 0)
-    """
+    """Where a class stands among the others, by its name or by that position itself."""
     if not isinstance(label, str):
-        return _numbered(label, classes)
+        if str(label) in classes and list(classes).index(str(label)) != label:
+            raise DataError(
+                f"The number {label} was given as a class, and a class in another place is called {str(label)!r}. "
+                f"A name was expected. Write {str(label)!r} in quotes."
+            )
+        if not 0 <= label < len(classes):
+            raise DataError(
+                f"The class number {label} was given. One from 0 ({classes[0]!r}) to {len(classes) - 1} "
+                f"({classes[-1]!r}) was expected. Give one of them, or a class by its name."
+            )
+        return int(label)
     if label in classes:
         return list(classes).index(label)
     inside = [c for c in classes if label.casefold() in c.casefold()]
@@ -348,21 +330,6 @@ def position(label: str | int, classes: Sequence[str]) -> int:
         f"There is no class called {label!r} among the {len(classes)} of this classifier. "
         f"{'Did you mean' if near else 'The first are'} {', '.join(map(repr, near or classes[:5]))}?"
     )
-
-
-def _numbered(number: int, classes: Sequence[str]) -> int:
-    """A class by its number, unless that number is the name of another."""
-    if str(number) in classes and list(classes).index(str(number)) != number:
-        raise DataError(
-            f"The number {number} was given as a class, and a class in another place is called {str(number)!r}. "
-            f"A name was expected. Write {str(number)!r} in quotes."
-        )
-    if not 0 <= number < len(classes):
-        raise DataError(
-            f"The class number {number} was given. One from 0 ({classes[0]!r}) to {len(classes) - 1} "
-            f"({classes[-1]!r}) was expected. Give one of them, or a class by its name."
-        )
-    return int(number)
 
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:

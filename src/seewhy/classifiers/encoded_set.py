@@ -18,7 +18,8 @@ from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import DataError
 from ..heads.head import Head
-from ..pictures.samples import Sample, Samples, copies_under_two_classes, split, under_two_classes
+from ..heads.votes import WordDecision
+from ..pictures.samples import Sample, Samples, split, under_two_classes
 from ..pictures.sources import natural_key
 from ..progress import Progress
 from ..spelling import nearest
@@ -37,26 +38,18 @@ Split = Literal["grouped", "random"]
 class HeldOut:
     """Pictures kept out of training, as features: what evidence is measured on.
 
-    Of a linear classifier fitted on pictures these are (up to 5,000 of) *all* pictures it was fitted on that can be
-    measured: each was held out once, with all others of its group, from one of several fits (out-of-fold). Of
-    classifiers that are fitted once, and where the user gave validation pictures, they are the part that was held out.
-
-    Attributes:
-        pooled: one row per picture.
-        labels: index of each one's class.
-        logits: what a classifier that saw no picture of its group says of each, divided by the final temperature:
-            ``softmax`` of them is calibrated as predictions are. ``None`` in archives of earlier versions, and where no
-            classifier was fitted.
-        groups: pictures with the same number show the same thing, as far as is known; ``None`` where it is not.
-        before: the same pictures as the encoder saw them before it was adapted, where it sees them otherwise now; not
-            saved.
+    Of a linear classifier these are (up to 5,000 of) *all* pictures it was fitted on that can be measured: each was
+    held out once, with all others of its group (out-of-fold). Elsewhere they are the part that was held out.
     """
 
     pooled: Float[Tensor, "n d"]
     labels: Int[Tensor, " n"]
     logits: Float[Tensor, "n k"] | None = None
+    """By one that saw no picture of its group; their softmax is calibrated. Earlier archives have none."""
     groups: Int[Tensor, " n"] | None = None
+    """Pictures with the same number show the same thing, as far as is known."""
     before: Float[Tensor, "n e"] | None = None
+    """As the encoder saw them before it was adapted, where it sees them otherwise now; not saved."""
 
 
 @torch.no_grad()
@@ -65,22 +58,19 @@ def with_logits(head: Head, held: HeldOut | None) -> HeldOut | None:
     return None if held is None else replace(held, logits=head(held.pooled))
 
 
+def accuracy_by_words(head: Head, held: HeldOut) -> float:
+    """How often a head's sentences alone are right, without the classes' own."""
+    assert isinstance(head.votes, WordDecision)
+    found = head.votes.by_words(head.feature(held.pooled) @ head.weight.T)
+    return round(float((found == held.labels).float().mean()), 4)
+
+
 @dataclass(frozen=True, eq=False)
 class EncodedSet:
-    """Pictures that could be read, as one encoder sees them.
+    """Pictures that could be read, as one encoder (``encoder``, its fingerprint) sees them.
 
-    Attributes:
-        items: the pictures, with their classes' names.
-        encoded: what the encoder gives of each, all views.
-        classes: of the pictures to train on.
-        labels: index of each one's class; left out, by the items' own.
-        held: not trained on while choosing; left out, none is.
-        validation: whether those held are the user's own validation pictures, which the final fit leaves out too.
-        grouping: which of them show the same thing.
-        folds: of each picture, for classifiers that are fitted several times, so that each picture is held out once;
-            -1 is never held out. Groups are whole in them, as in ``held``.
-        encoder: fingerprint of what encoded them.
-        columns: by what a column is for, the texts of each picture.
+    Those ``held`` are not trained on while choosing; with ``validation``, the user's own, not in the end either. By
+    ``folds`` each picture is held out once (-1 never); groups are whole in them, as in ``held``.
     """
 
     items: Sequence[Sample]
@@ -113,8 +103,7 @@ class EncodedSet:
     ) -> Self:
         """Encode the pictures by their own crop; the progress names those that cannot be read."""
         progress = progress or Progress()
-        stream = encode_stream(encoder, [s.source for s in items], store=store)
-        pairs = list(progress.results(items, stream, "Looking"))
+        pairs = list(progress.results(items, encode_stream(encoder, [s.source for s in items], store=store), "Looking"))
         _check_any(items, pairs, progress)
         kept, encoded = zip(*pairs, strict=True)
         return cls(kept, encoded, tuple(classes), encoder=encoder.fingerprint)
@@ -124,7 +113,6 @@ class EncodedSet:
 
     @property
     def digests(self) -> tuple[str, ...]:
-        """Of the files' bytes."""
         return tuple(one.digest for one in self.encoded)
 
     @cached_property
@@ -148,7 +136,6 @@ class EncodedSet:
         return (~self.held).nonzero()[:, 0].tolist()
 
     def subset(self, index: Sequence[int]) -> Self:
-        """Those in these places."""
         index = list(index)
         return replace(
             self,
@@ -185,9 +172,7 @@ class EncodedSet:
         return self.own_crops(index) if len(index) else None
 
     def own_crops(self, index: Int[Tensor, " m"]) -> HeldOut:
-        """These pictures, each by its own crop alone."""
-        pooled = torch.stack([self.encoded[i].pooled[0] for i in index.tolist()])
-        return HeldOut(pooled, self.labels[index], groups=self.groups[index])
+        return HeldOut(self.pooled[index], self.labels[index], groups=self.groups[index])
 
     def known(self, encoder: Encoder, of: Bool[Tensor, " n"]) -> KnownPictures | None:
         """What is remembered of these pictures, once a classifier was fitted on them by this encoder."""
@@ -234,8 +219,6 @@ def encode_labelled(
 
 @dataclass(frozen=True)
 class HoldOut:
-    """Which pictures are measured on, and not trained on."""
-
     fraction: HeldOutPart = 0.2
     seed: int = 0
     validation: Samples | None = None
@@ -258,31 +241,30 @@ def encode_samples(
 ) -> EncodedSet:
     """Encode pictures once, and hold some of them out; a broken one is reported and left out.
 
-    Args:
-        encoder: what sees them.
-        samples: to train on.
-        held_out: which are measured on.
-        store: where features are kept.
-        progress: progress callback, notes and failures.
-        views: of a picture to train on; validation pictures are seen as themselves alone.
-        features: whether the first view's feature map is wanted.
-        n_bank: of how many pictures of either kind the feature map and the pixels are kept, for their patches.
+    ``views`` are of those to train on. Feature maps are kept of all with ``features``, and with the pixels of
+    ``n_bank`` pictures of either kind, for their patches.
     """
     validation = held_out.validation
-    if validation is not None:
-        check_labels(samples, validation)
+    others = () if validation is None else validation.items
+    if unknown := [c for c in (() if validation is None else validation.classes) if c not in samples.classes]:
+        near = nearest(unknown[0], samples.classes, n=3, cutoff=0.4)
+        raise DataError(
+            f"The validation pictures have the class {unknown[0]!r}, which is not among the {len(samples.classes)} to "
+            f"train on. {'Did you mean' if near else 'The first are'} "
+            f"{', '.join(map(repr, near or samples.classes[:5]))}? Name the classes alike in both."
+        )
     for note in samples.notes + (() if validation is None else validation.notes):
         progress.note(note)
-    items = list(samples.items) + ([] if validation is None else list(validation.items))
-    n_trained = len(samples)
-
-    def views_of(index: int) -> Sequence[Crop | None]:
-        return views(items[index]) if index < n_trained else (None,)
-
+    items, n_trained = [*samples.items, *others], len(samples)
     labels, own = [s.label for s in items], [i < n_trained for i in range(len(items))]
     parts = (own, [not flag for flag in own]) if n_bank else ()
     shown = {i for part in parts for i in spread(labels, part, n_bank or 0)}
-    request = EncodeRequest(lambda i: features or i in shown, shown.__contains__, miniatures=True, views=views_of)
+    request = EncodeRequest(
+        lambda i: features or i in shown,
+        shown.__contains__,
+        miniatures=True,
+        views=lambda i: views(items[i]) if i < n_trained else (None,),
+    )
     stream = encode_stream(encoder, [s.source for s in items], store=store, request=request)
     pairs = dict(progress.results(range(len(items)), stream, "Looking"))
     _check_any(items, [*pairs], progress)
@@ -294,24 +276,12 @@ def encode_samples(
     return replace(pictures, encoder=encoder.fingerprint)
 
 
-def check_labels(samples: Samples, validation: Samples) -> None:
-    """Refuse validation pictures of a class that is not trained on."""
-    trained_on = set(samples.classes)
-    unknown = [c for c in validation.classes if c not in trained_on]
-    if unknown:
-        near = nearest(unknown[0], samples.classes, n=3, cutoff=0.4)
-        raise DataError(
-            f"The validation pictures have the class {unknown[0]!r}, which is not among the {len(samples.classes)} to "
-            f"train on. {'Did you mean' if near else 'The first are'} "
-            f"{', '.join(map(repr, near or samples.classes[:5]))}? Name the classes alike in both."
-        )
-
-
 def hold_out(items: Sequence[Sample], encoded: Sequence[Encoded], how: HoldOut, progress: Progress) -> EncodedSet:
     """Hold out part of the pictures themselves, those of the same thing together."""
     names, digests, seed = [s.label for s in items], [s.digest for s in encoded], how.seed
     pictures = EncodedSet(items, encoded, _classes(items))
-    twice = copies_under_two_classes(names, digests)
+    doubled = under_two_classes(names, digests)
+    twice = len({d for d, is_double in zip(digests, doubled, strict=True) if is_double})
     if twice:
         progress.note(f"{twice} picture(s) lie in more than one class, byte for byte; neither copy is held out")
     grouping = _grouping(pictures, how.split)
@@ -323,7 +293,7 @@ def hold_out(items: Sequence[Sample], encoded: Sequence[Encoded], how: HoldOut, 
     n_folds = 0 if how.fraction <= 0 else min(10, max(2, round(1 / how.fraction)))
     folds = group_folds(labels, groups, n_folds, seed) if n_folds else None
     if twice:
-        astray = torch.isin(groups, groups[torch.tensor(under_two_classes(names, digests))])
+        astray = torch.isin(groups, groups[torch.tensor(doubled)])
         held &= ~astray
         folds = None if folds is None else folds.masked_fill(astray, -1)
     return replace(pictures, held=held, grouping=grouping, folds=folds)
@@ -334,11 +304,10 @@ def _hold_validation(
 ) -> EncodedSet:
     """Hold out the user's validation pictures, without those that are training pictures too."""
     own = [i for i, out in enumerate(held) if not out]
-    classes = _classes([items[i] for i in own])
-    known = {encoded[i].digest for i in own}
+    classes, known = _classes([items[i] for i in own]), {encoded[i].digest for i in own}
+    names = set(classes)
     copies = [out and s.digest in known for s, out in zip(encoded, held, strict=True)]
-    known_names = set(classes)
-    keep = [i for i, s in enumerate(items) if s.label in known_names and not copies[i]]
+    keep = [i for i, s in enumerate(items) if s.label in names and not copies[i]]
     if any(copies):
         progress.note(f"{sum(copies)} validation picture(s) are training pictures too, byte for byte, and left out")
     if len(keep) == len(own):
@@ -346,8 +315,7 @@ def _hold_validation(
             "No validation picture can be used: none can be read, or all are training pictures too. "
             "Give pictures that are not trained on, or leave validation out."
         )
-    whole = EncodedSet(items, encoded, classes, held=torch.tensor(held), validation=True)
-    pictures = whole.subset(keep)
+    pictures = EncodedSet(items, encoded, classes, held=torch.tensor(held), validation=True).subset(keep)
     grouping = _grouping(pictures, by)
     shared = torch.isin(grouping.groups[pictures.held], grouping.groups[~pictures.held])
     if bool(shared.any()):
@@ -401,12 +369,7 @@ def evenly(flags: Bool[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
 
 
 def spread(labels: Sequence[Hashable], among: Sequence[bool], most: int) -> list[int]:
-    """Up to ``most`` pictures of those flagged, as evenly spread over the classes as can be, in order.
-
-    Example:
-        >>> spread([0, 0, 0, 1, 2, 2], [True] * 6, 3)
-        [0, 3, 4]
-    """
+    """Up to ``most`` pictures of those flagged, as evenly spread over the classes as can be, in order."""
     cap = max(1, most // max(len(set(labels)), 1))
     taken: dict[Hashable, int] = defaultdict(int)
     chosen = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -12,31 +12,26 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ..descriptions.base import Descriptions
-from ..descriptions.pairs import Caption
+from ..descriptions.base import Caption, Descriptions
 from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import InputError
-from ..pictures.samples import Sample, Samples
+from ..pictures.samples import Samples
 from ..progress import Progress
 from ..prototypes.bank import PatchBank
 from ..prototypes.measure import Labelled, LikenessMeasure, Trial, trials
 from ..prototypes.nearest import NearestPatches
 from ..storage.features import FeatureStore
 from ..threads import beside
-from ..types import Crop
 from ..undisturbed import undisturbed
-from . import classifiers
+from . import Recipe, classifiers
 from .base import Classifier, HeldOut
+from .certainty import common_figures
 from .encoded_set import EncodedSet, HoldOut, Split, encode_samples, spread
-from .figures import common_figures
-from .recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Fitting:
-    """What a recipe is given to learn from."""
-
     encoder: Encoder
     samples: Samples
     held_out: HoldOut
@@ -47,29 +42,13 @@ class Fitting:
     checkpoint: Path | None
 
     def sealed(self, seal: str) -> tuple[Path, str] | None:
-        """The checkpoint, and of what it must be; ``None`` where none is kept."""
+        """The checkpoint, and of what it must be."""
         return None if self.checkpoint is None else (self.checkpoint, seal)
 
-    def look(
-        self,
-        reader: Encoder | None = None,
-        *,
-        views: Callable[[Sample], Sequence[Crop | None]] = lambda _sample: (None,),
-        features: bool = False,
-        n_bank: int | None = None,
-        keep: bool = True,
-    ) -> EncodedSet:
-        """The pictures, encoded once by the encoder or another ``reader``; see :func:`.encode_samples`."""
-        return encode_samples(
-            reader or self.encoder,
-            self.samples,
-            self.held_out,
-            store=self.store if keep else None,
-            progress=self.progress,
-            views=views,
-            features=features,
-            n_bank=n_bank,
-        )
+    def look(self, reader: Encoder | None = None, *, keep: bool = True, **how: Any) -> EncodedSet:
+        """The pictures, encoded once by the encoder or another ``reader``; the rest is :func:`.encode_samples`'s."""
+        store, eye = self.store if keep else None, reader or self.encoder
+        return encode_samples(eye, self.samples, self.held_out, store=store, progress=self.progress, **how)
 
 
 @dataclass(frozen=True)
@@ -78,13 +57,12 @@ class Outcome:
 
     Attributes:
         classifier: with the held-out pictures and their logits.
-        pictures: fitted on, and held out.
+        pictures: fitted on, and held out; ``looked_by`` is what encoded them, where another encoder was given.
         figures: of the method, beside those that all report.
         trial: the same without the held-out pictures, where ``classifier`` was fitted on them in the end.
         measured: all that was measured on, where the classifier keeps some of it only.
         index: the places of those measured on, where they are not the ones flagged as held out.
         patches: the pictures whose patches are kept, where others of them are held out than for the figures.
-        looked_by: what encoded the pictures, where it is not the encoder that was given.
         keep: whether features of the classifier's encoder are worth keeping.
     """
 
@@ -98,23 +76,18 @@ class Outcome:
     looked_by: Encoder | None = None
     keep: bool = True
 
-    @property
-    def decided(self) -> dict[int, int] | None:
-        """By place, the class decided for of those measured on, where they are not the ones flagged as held out."""
-        if self.index is None or self.measured is None or self.measured.logits is None:
-            return None
-        return dict(zip(self.index.tolist(), self.measured.logits.argmax(1).tolist(), strict=True))
-
 
 class PictureRecipe(Recipe):
     """A recipe that learns from pictures with classes; it writes :meth:`learn`.
 
     Class attributes:
         takes: what it learns from beside pictures: descriptions, captions; and whether it keeps a checkpoint.
-        held_out: part of the pictures that it is measured on, unless a field says otherwise.
-        split: how they are drawn, unless a field says otherwise.
-        n_bank: pictures whose patches are kept as evidence; ``None`` for recipes that keep none, or their own.
-        seed: of the split, unless a field says otherwise.
+
+    Args:
+        held_out: part of the pictures on which the figures on the card are measured.
+        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
+        n_bank: pictures whose patches are kept as evidence; none for recipes that keep none, or their own.
+        seed: of the splits.
     """
 
     takes: ClassVar[tuple[str, ...]] = ("descriptions",)
@@ -155,12 +128,6 @@ class PictureRecipe(Recipe):
             store: where features are kept, so that a second or an interrupted run does not encode again.
             progress: progress callback, notes and failures.
             checkpoint: where to keep what a stopped run goes on from; the caller deletes it when the result is safe.
-
-        Raises:
-            DataError: fewer than two classes have a readable picture, a validation picture is of another class, or a
-                class or picture has no text.
-            InputError: something was given that the recipe does not take, or the texts that it needs were not.
-            ModelError: the encoder is not of the kind that the recipe needs.
         """
         self.check_given(descriptions=descriptions, captions=captions, checkpoint=checkpoint)
         hold_out = HoldOut(self.held_out, self.seed, validation, self.split)
@@ -195,18 +162,30 @@ class PictureRecipe(Recipe):
 
 
 def _patches(outcome: Outcome, n_bank: int, fitting: Fitting) -> dict[str, Any]:
-    """The bank of patches, and how far it can be trusted: by held-out pictures, whose fold is left out of the bank.
-
-    Who decides on those is the trial, which was not fitted on them, unless the outcome says what was decided.
+    """The bank of patches, and how far it can be trusted: by held-out pictures, whose fold is left out of the bank,
+    decided by the trial, which was not fitted on them, unless the outcome says what was decided.
     """
     pictures, final, progress = outcome.patches or outcome.pictures, outcome.classifier, fitting.progress
-    encoded = _with_maps(pictures, final, n_bank, fitting.store if outcome.keep else None, progress)
+    chosen = [
+        i for part in (pictures.final, ~pictures.final) for i in spread(pictures.labels.tolist(), part.tolist(), n_bank)
+    ]
+    same = pictures.encoder == final.encoder.fingerprint
+    encoded = {i: s for i in chosen if same and (s := pictures.encoded[i]).features is not None and s.picture}
+    missing = [i for i in chosen if i not in encoded]
+    request = EncodeRequest(features=lambda _index: True, pictures=True)
+    store = fitting.store if outcome.keep else None
+    stream = encode_stream(final.encoder, [pictures.items[i].source for i in missing], store=store, request=request)
+    again = list(progress.track(stream, "Keeping patches", len(missing)))
+    encoded |= {i: s for i, s in zip(missing, again, strict=True) if isinstance(s, Encoded)}
+    encoded = {i: encoded[i] for i in chosen if i in encoded}
     kept = [i for i in encoded if bool(pictures.final[i])]
     if not kept:
         return {"bank": None}
     bank = PatchBank.build(final, [encoded[i] for i in kept], [int(pictures.labels[i]) for i in kept])
-    decided = outcome.decided
-    if decided is None:
+    index, measured = outcome.index, outcome.measured
+    if index is not None and measured is not None and measured.logits is not None:
+        decided = dict(zip(index.tolist(), measured.logits.argmax(1).tolist(), strict=True))
+    else:
         trial = outcome.trial or final
         with torch.no_grad():
             held = [i for i in encoded if bool(pictures.held[i])]
@@ -220,19 +199,3 @@ def _patches(outcome: Outcome, n_bank: int, fitting: Fitting) -> dict[str, Any]:
             mine = [one for i, one in tested.items() if int(folds[i]) == fold]
             made += trials(final, NearestPatches(), others, progress.track(mine, "Measuring", len(mine)), len(tested))
     return {"bank": bank, "likeness": LikenessMeasure.of(made)}
-
-
-def _with_maps(
-    pictures: EncodedSet, final: Classifier, n_bank: int, store: FeatureStore | None, progress: Progress
-) -> dict[int, Encoded]:
-    """At most so many pictures of either kind with feature map and pixels, by their places in order."""
-    parts = (pictures.final, ~pictures.final)
-    chosen = [i for part in parts for i in spread(pictures.labels.tolist(), part.tolist(), n_bank)]
-    same = pictures.encoder == final.encoder.fingerprint
-    encoded = {i: s for i in chosen if same and (s := pictures.encoded[i]).features is not None and s.picture}
-    missing = [i for i in chosen if i not in encoded]
-    request = EncodeRequest(features=lambda _index: True, pictures=True)
-    stream = encode_stream(final.encoder, [pictures.items[i].source for i in missing], store=store, request=request)
-    again = list(progress.track(stream, "Keeping patches", len(missing)))
-    encoded |= {i: s for i, s in zip(missing, again, strict=True) if isinstance(s, Encoded)}
-    return {i: encoded[i] for i in chosen if i in encoded}

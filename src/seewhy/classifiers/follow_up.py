@@ -13,18 +13,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..bounds import Bound, Finite
-from ..descriptions.base import WordBank
-from ..descriptions.pairs import Pair, check_pairs
+from ..descriptions.base import Pair, WordBank, check_pairs
 from ..encoders.base import Encoder
 from ..encoders.stream import encode_texts
 from ..errors import InputError
 from ..heads.head import Head, Projected
-from ..heads.reranking import Reason, Reranking
+from ..heads.votes import Reason, Reranking
 from ..storage.features import FeatureStore
-from . import classifiers
+from . import Recipe, classifiers
 from .base import Classifier
-from .recipe import Recipe
-from .zero_shot import ZeroShot
+from .unfitted import ZeroShot
 
 TEMPLATE = "A photo of a {}."
 
@@ -44,15 +42,8 @@ class Caption:
 class Captions(Reranking):
     """Of the classes in question, ``t_a = scale · x · e_a + fusion · s_a``, ``e_a`` its captions' mean, normalised.
 
-    Its captions are those written for it against every other class in question, each once; where a pair has none, the
-    class's own sentence.
-
-    Attributes:
-        classes: names.
-        captions: all, in the order of their rows, which follow the classes' own; a text has one row.
-        vectors: the head's rows, each ``scale`` long.
-        scale: the logit scale.
-        fusion: how much of the first look's score is added; 0 as in the paper.
+    Its captions are those against every other class in question, each once; for a pair without, its own sentence.
+    ``vectors`` are the head's rows, each ``scale`` long: the classes' own, then the captions'.
     """
 
     name = "follow_up"
@@ -105,14 +96,9 @@ class Captions(Reranking):
         return tuple(found.values())
 
     def facts(self) -> dict[str, Any]:
-        return {
-            "classes": list(self.classes),
-            "captions": [list(vars(c).values()) for c in self.captions],
-            "scale": self.scale,
-            "k": self.k,
-            "fusion": self.fusion,
-            "gate": self.gate,
-        }
+        captions = [list(vars(c).values()) for c in self.captions]
+        given = {name: getattr(self, name) for name in ("scale", "k", "fusion", "gate")}
+        return {"classes": list(self.classes), "captions": captions, **given}
 
     def tensors(self) -> dict[str, Tensor]:
         return {}
@@ -131,13 +117,10 @@ class Captions(Reranking):
 class FollowUp(Recipe):
     """Zero-shot names the ``k`` likeliest classes; captions that part each two of them decide (FuDD).
 
-    ``A`` are the ``k`` classes of the largest cosines. A class ``a`` in ``A`` is the set of captions written for it
-    against every ``b`` in ``A``, each once: ``e_a = normalise(mean normalise(g(caption)))``, and the decision is that
-    of the largest ``x · e_a`` in ``A``. A pair for which nothing was written contributes the class's own sentence.
-
-    Follows the authors' code (BatsResearch/fudd), which writes captions in lower case but for the first letter and
-    forgets the first look's scores; here captions stay as they were written, and ``fusion`` and ``gate`` can keep the
-    first look's evidence. Both are off unless asked for. The classes outside ``A`` keep their first probabilities.
+    A class ``a`` of the ``k`` in question, ``A``, is the set of captions written for it against every ``b`` in ``A``,
+    each once: ``e_a = normalise(mean normalise(g(caption)))``; the largest ``x · e_a`` decides. A pair for which
+    nothing was written contributes the class's own sentence. The authors' code (BatsResearch/fudd) puts captions in
+    lower case but for the first letter and forgets the first look's scores, which ``fusion`` and ``gate`` can keep.
 
     Args:
         k: classes in question; the number of all classes skips the first look.
@@ -161,7 +144,6 @@ class FollowUp(Recipe):
     def build(
         self, encoder: Encoder, labels: Sequence[str], pairs: Iterable[Pair] = (), store: FeatureStore | None = None
     ) -> Classifier:
-        """A classifier for these classes."""
         first = ZeroShot(self.templates, self.scale).build(encoder, labels, store)
         return self.after(first, list(pairs), store)
 

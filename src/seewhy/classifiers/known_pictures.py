@@ -2,14 +2,14 @@
 
 Of each picture there are the SHA-256 of its file, 128 numbers of one byte, which are its square-rooted features
 projected at random (always by the same matrix), and its miniature, by which a copy is told from a picture that is
-merely alike (:mod:`seewhy.pictures.same_picture`).
+merely alike (:mod:`seewhy.pictures.miniatures`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..pictures.miniatures import WIDTH as MINIATURE
-from ..pictures.miniatures import stacked
-from ..pictures.same_picture import Likeness, same_pictures
+from ..pictures.miniatures import Likeness, same_pictures, stacked
 from ..storage.parts import rebuilt
 
 WIDTH = 128
@@ -30,15 +29,7 @@ MOST_MINIATURES = 20_000
 
 @dataclass(frozen=True)
 class KnownPictures:
-    """Pictures that were fitted on.
-
-    Attributes:
-        names: their files, as they were given.
-        digests: SHA-256 of each file.
-        features: what is left of each one's features, as whole numbers.
-        encoder: fingerprint of what they were looked at with.
-        miniatures: of all; of :data:`MOST_MINIATURES` evenly drawn, of more; of none, in earlier archives.
-    """
+    """Pictures that were fitted on; miniatures of all, of :data:`MOST_MINIATURES`, or, earlier, none."""
 
     names: tuple[str, ...]
     digests: UInt8[Tensor, "n 32"]
@@ -54,7 +45,6 @@ class KnownPictures:
         encoder: str,
         miniatures: Sequence[UInt8[Tensor, " s"]] = (),
     ) -> KnownPictures:
-        """What is kept of pictures."""
         bits = torch.tensor([list(bytes.fromhex(d)) for d in digests], dtype=torch.uint8).reshape(-1, 32)
         kept = [miniatures[i] for i in _drawn(len(names)).tolist()] if miniatures else []
         return KnownPictures(tuple(names), bits, compact(pooled), encoder, stacked(kept))
@@ -75,12 +65,9 @@ class KnownPictures:
             raise ValueError(f"{len(known.miniatures)} miniatures of {len(names)} pictures")
         return known
 
-    def same_bytes(self, digest: str) -> str | None:
-        """The picture with the same bytes."""
-        return self._by_digest.get(digest)
-
     @cached_property
-    def _by_digest(self) -> dict[str, str]:
+    def by_digest(self) -> dict[str, str]:
+        """Digest of a file → the picture with the same bytes."""
         return {bytes(row).hex(): name for row, name in zip(self.digests.tolist(), self.names, strict=True)}
 
     def copies_of(
@@ -89,11 +76,10 @@ class KnownPictures:
         """Of each picture the one that it is a copy of, and how far their details agree."""
         place = _drawn(len(self.names))[: len(self.miniatures)]
         ours = Likeness(self.miniatures, None if pooled is None else self.features[place].float())
-        found: list[tuple[str, float] | None] = [None] * len(miniatures)
         asked = Likeness(miniatures, None if pooled is None else compact(pooled).float())
+        found: list[tuple[str, float] | None] = [None] * len(miniatures)
         for i, j, value in zip(*(x.tolist() for x in same_pictures(asked, ours)), strict=True):
-            before = found[i]
-            if before is None or value > before[1]:
+            if (before := found[i]) is None or value > before[1]:
                 found[i] = self.names[int(place[j])], value
         return found
 
@@ -101,15 +87,11 @@ class KnownPictures:
 def compact(pooled: Float[Tensor, "n d"]) -> Int8[Tensor, "n w"]:
     """128 whole numbers a row, whose cosines are nearly those of the square-rooted features."""
     rooted = normalize(pooled.float().sign() * pooled.float().abs().sqrt(), dim=1)
-    found = rooted @ torch.from_numpy(_projection(pooled.shape[1]))
+    # The same numbers in every version: numpy keeps this generator's stream as it is.
+    projection = np.random.RandomState(0).randn(pooled.shape[1], WIDTH).astype(np.float32)
+    found = rooted @ torch.from_numpy(projection)
     most = found.abs().amax(1, keepdim=True).clamp_min(1e-12)
     return (found / most * 127).round().to(torch.int8)
-
-
-@cache
-def _projection(width: int) -> np.ndarray:
-    """The same numbers in every version: numpy keeps this generator's stream as it is."""
-    return np.random.RandomState(0).randn(width, WIDTH).astype(np.float32)
 
 
 def _drawn(n: int) -> Int[Tensor, " m"]:

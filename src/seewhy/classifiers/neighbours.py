@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import product
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from ..bounds import Count, Natural, Positive
 from ..encoders.base import Encoder
-from ..encoders.stream import encode_stream
-from ..errors import ImageError, InputError
 from ..heads.head import Head
 from ..heads.normalise import Normalise
 from ..heads.votes import Votes, class_logits, nearest_scores
-from ..pictures.samples import Sample
-from ..pictures.sources import One
-from ..prototypes.voters import measure_removal, scores_of
-from ..types import Crop, Failure
+from ..prototypes.voters import measure_removal
 from . import classifiers
-from .base import Classifier, HeldOut
+from .base import Classifier
 from .encoded_set import EncodedSet, HeldOutPart, Split, with_logits
 from .fitting import Fitting, Outcome, PictureRecipe
 from .linear.jitter import crops_by_name
@@ -43,25 +37,17 @@ product with all others each."""
 class Neighbours(PictureRecipe):
     """The ``k`` nearest pictures vote, each with ``exp(cosine / temperature)`` (weighted k-nearest neighbours).
 
-    ``logit_c = scale · log Σ_{i ∈ N_c} exp(cos(x, x_i) / T)``, see :class:`~seewhy.heads.votes.Votes`; with the
-    weights of Wu et al. (2018), section 3.4, who take k = 200 and T = 0.07. Here ``k`` and ``T`` are those with the
-    best leave-one-out accuracy on the training pictures, equals by likelihood, and ``scale`` is that of the largest
-    leave-one-out likelihood, so that probabilities are calibrated. A picture's own crops, its copies and the other
-    pictures of the same thing are left out with it. Differences from Wu et al.: the nearest picture of every class
-    always votes, so that every class has a finite logit to be explained.
-
-    The head is differentiable, so every attribution works on it; which pictures voted, and with what share, is
-    :func:`voters`.
+    ``logit_c = scale · log Σ_{i ∈ N_c} exp(cos(x, x_i) / T)``, see :class:`~seewhy.heads.votes.Votes`. ``k`` and ``T``
+    are those with the best leave-one-out accuracy, equals by likelihood, ``scale`` that of the largest likelihood; a
+    picture's crops, its copies and the other pictures of the same thing are left out with it. Wu et al. take k = 200
+    and T = 0.07; here the nearest picture of every class always votes, so that every class has a finite logit to be
+    explained.
 
     Args:
         k: pictures that vote; left out, chosen.
         temperature: of the vote; left out, chosen.
         n_crops: random crops a picture, which vote too.
         power: exponent of the signed power.
-        held_out: part of the pictures on which the figures on the card are measured.
-        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
-        n_bank: pictures whose patches are kept as evidence.
-        seed: of split and crops.
     """
 
     name = "neighbours"
@@ -78,33 +64,48 @@ class Neighbours(PictureRecipe):
     seed: int = 0
 
     def learn(self, fitting: Fitting) -> Outcome:
-        pictures = fitting.look(views=self._views, n_bank=self.n_bank)
+        pictures = fitting.look(
+            views=lambda sample: crops_by_name(sample.image, self.n_crops, self.seed), n_bank=self.n_bank
+        )
         chosen = self._choose(pictures)
         trial = self._classifier(fitting.encoder, pictures, ~pictures.held, chosen)
         plain = self._classifier(fitting.encoder, pictures, pictures.final, chosen)
         held = with_logits(trial.head, pictures.held_out())
-        return Outcome(replace(plain, held_out=held), pictures, _figures(trial, held, chosen), trial)
-
-    def _views(self, sample: Sample) -> Sequence[Crop | None]:
-        return crops_by_name(sample.image, self.n_crops, self.seed)
+        figures = {
+            "removal": None if held is None else measure_removal(trial.head, held.pooled[:N_ASKED]),
+            "leave_one_out_accuracy": None if chosen.accuracy is None else round(chosen.accuracy, 4),
+            "k": chosen.k,
+            "temperature": chosen.temperature,
+            "scale": round(chosen.scale, 4),
+        }
+        return Outcome(replace(plain, held_out=held), pictures, figures, trial)
 
     def _choose(self, pictures: EncodedSet) -> _Choice:
         """``k``, temperature and scale, by leaving each training picture out in turn."""
         x, y, picture = pictures.rows(~pictures.held)
-        x = Normalise(self.power, l2=True)(x)
-        same = pictures.groups[picture]
+        x, same = Normalise(self.power, l2=True)(x), pictures.groups[picture]
         first = torch.cat([torch.ones(1, dtype=torch.bool), picture[1:] != picture[:-1]]).nonzero()[:, 0]
         drawn = torch.randperm(len(first), generator=torch.Generator().manual_seed(self.seed))[:N_ASKED]
         asked = first[drawn.sort().values]
         counts = torch.bincount(y[first], minlength=len(pictures.classes))
         asked = asked[counts[y[asked]] > 1]  # the only picture of a class cannot be right when it is left out
         ks = KS if self.k is None else (self.k,)
-        found = [_left_out(x, y, same, part, len(pictures.classes), max(ks)) for part in asked.split(256)]
-        near = [torch.cat(parts) for parts in zip(*found, strict=True)] if found else None
-        if near is None:
+        if not len(asked):
             return _Choice(ks[0], self.temperature or 0.07, 1.0, None)
+        found = []
+        for part in asked.split(256):
+            scores = x[part] @ x.T
+            scores[same[part][:, None] == same[None]] = -torch.inf
+            found.append(nearest_scores(scores, y, len(pictures.classes), max(ks)))
+        near = [torch.cat(parts) for parts in zip(*found, strict=True)]
         temperatures = TEMPERATURES if self.temperature is None else (self.temperature,)
-        tries = [_tried(near, y[asked], k, t) for k in ks for t in temperatures]
+        tries = []
+        for k, t in product(ks, temperatures):
+            logits = class_logits(near[0] / t, near[1], near[2] / t, k)
+            accuracy = float((logits.argmax(1) == y[asked]).float().mean())
+            likelihoods = [float(-cross_entropy(s * logits, y[asked])) for s in SCALES]
+            best = max(likelihoods)
+            tries.append(_Choice(k, t, SCALES[likelihoods.index(best)], accuracy, best))
         return max(tries, key=lambda c: (round(c.accuracy or 0.0, 6), c.likelihood))
 
     def _classifier(self, encoder: Encoder, pictures: EncodedSet, of: Tensor, chosen: _Choice) -> Classifier:
@@ -120,69 +121,8 @@ class Neighbours(PictureRecipe):
 
 @dataclass(frozen=True)
 class _Choice:
-    """What was chosen, and its leave-one-out figures."""
-
     k: int
     temperature: float
     scale: float
     accuracy: float | None
     likelihood: float = -math.inf
-
-
-def _left_out(
-    x: Float[Tensor, "n d"],
-    y: Int[Tensor, " n"],
-    same: Int[Tensor, " n"],
-    asked: Int[Tensor, " q"],
-    n_classes: int,
-    k: int,
-) -> tuple[Float[Tensor, "q m"], Int[Tensor, "q m"], Float[Tensor, "q c"]]:
-    """The nearest of each asked row, none of the same picture."""
-    scores = x[asked] @ x.T
-    scores[same[asked][:, None] == same[None]] = -torch.inf
-    return nearest_scores(scores, y, n_classes, k)
-
-
-def _tried(near: Sequence[Tensor], labels: Int[Tensor, " q"], k: int, temperature: float) -> _Choice:
-    """Leave-one-out accuracy of a choice, and the scale with the largest likelihood."""
-    top, whose, best = near
-    logits = class_logits(top / temperature, whose, best / temperature, k)
-    accuracy = float((logits.argmax(1) == labels).float().mean())
-    likelihoods = [float(-torch.nn.functional.cross_entropy(s * logits, labels)) for s in SCALES]
-    at = max(range(len(SCALES)), key=likelihoods.__getitem__)
-    return _Choice(k, temperature, SCALES[at], accuracy, likelihoods[at])
-
-
-def _figures(trial: Classifier, held: HeldOut | None, chosen: _Choice) -> dict[str, Any]:
-    return {
-        "removal": None if held is None else measure_removal(trial.head, held.pooled[:N_ASKED]),
-        "leave_one_out_accuracy": None if chosen.accuracy is None else round(chosen.accuracy, 4),
-        "k": chosen.k,
-        "temperature": chosen.temperature,
-        "scale": round(chosen.scale, 4),
-    }
-
-
-@dataclass(frozen=True)
-class Voter:
-    """One of the user's pictures that took part: its file, its class, its cosine and its part of the whole vote."""
-
-    image: str
-    label: str
-    cosine: float
-    share: float
-
-
-def voters(classifier: Classifier, picture: One, top: int = 10) -> tuple[Voter, ...]:
-    """The pictures a decision was made from, the largest share first."""
-    head = classifier.head
-    if not isinstance(head.votes, Votes):
-        raise InputError(f"{classifier.recipe} has no voters. Fit one with: seewhy fit PHOTOS -M neighbours -o MODEL")
-    (seen,) = encode_stream(classifier.encoder, [picture])
-    if isinstance(seen, Failure):
-        raise ImageError(seen.image, seen.error)
-    with torch.no_grad():
-        scores = scores_of(head, seen.pooled[:1])[0]
-    cosines, owner = (scores / head.weight.norm(dim=1)).tolist(), head.votes.owner.tolist()
-    ballot = head.votes.ballot(scores)[:top]
-    return tuple(Voter(head.votes.names[i], classifier.classes[owner[i]], cosines[i], share) for i, share in ballot)

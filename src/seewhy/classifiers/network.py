@@ -20,12 +20,8 @@ if TYPE_CHECKING:
 class Network(ABC):
     """Weights that a recipe trained inside, before or behind the trunk of an encoder.
 
-    A classifier that has one looks through :meth:`encoder`, made from the base encoder and these weights, so that
-    every attribution, metric and card works on it as on any other. Its head is the identity where the network itself
-    ends in logits.
-
-    Class attributes:
-        where: the attribution that reads the network's own explanation; the default of :meth:`Classifier.explain`.
+    A classifier that has one looks through :meth:`encoder`, so that every attribution, metric and card works on it. Its
+    head is the identity where the network itself ends in logits. ``where`` is the attribution that reads its own.
     """
 
     where: ClassVar[str]
@@ -55,17 +51,10 @@ class Network(ABC):
 
 @dataclass(frozen=True)
 class Perception:
-    """How one observed picture became the seen one, which alone was classified.
+    """How one observed picture became the seen one, which alone was classified: the picture after 0, 1, … loops, grey.
 
-    Attributes:
-        path: the picture after 0, 1, … loops, grey, about 0…1; the mean of its copies where there are several.
-        moves: by how much each loop moved it, root mean square over pixels, mean over copies.
-        spread: distance of the copies to their mean in the end, the same unit; 0 where there is one.
-        n_copies: how many there are.
-        nearest: the memorised picture that is nearest to the seen one.
-        name: its file name.
-        label: index of its class.
-        distance: of the two, the same unit.
+    ``moves`` are root mean squares over pixels, ``spread`` that of the copies to their mean in the end; ``nearest`` is
+    the memorised picture at this ``distance``, with its file's ``name`` and its class.
     """
 
     path: Float[Tensor, "t h w"]
@@ -91,9 +80,7 @@ class Perceiver(Protocol):
 class ReadsPooled(Protocol):
     """A network between pooling and the head: the encoder looks as it did, and the head reads what this makes of it."""
 
-    def feature(self) -> Feature:
-        """Pooled features → what the head's rows are compared with."""
-        ...
+    def feature(self) -> Feature: ...
 
 
 @runtime_checkable
@@ -101,14 +88,8 @@ class NamesClasses(Protocol):
     """A network that tells classes by their names, whichever they are: those that it learnt, and any others."""
 
     @property
-    def base(self) -> Encoder:
-        """The encoder as it was."""
-        ...
+    def base(self) -> Encoder: ...
 
-    def classifier(self, classes: Sequence[str]) -> Classifier:
-        """A classifier for classes by their names."""
-        ...
+    def classifier(self, classes: Sequence[str]) -> Classifier: ...
 
-    def untrained(self) -> Self:
-        """The same with nothing kept of what was learnt."""
-        ...
+    def untrained(self) -> Self: ...

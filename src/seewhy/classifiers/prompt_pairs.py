@@ -18,19 +18,11 @@ from ..pictures.sources import Many, One, several
 from ..storage.features import FeatureStore
 from ..types import Failure
 from .base import Classifier
-from .zero_shot import ZeroShot
+from .unfitted import ZeroShot
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one pair of sentences says of a picture.
-
-    Attributes:
-        name: what is looked for.
-        probability: that it is there rather than not.
-        margin: cosine with the sentences that say so, less that with the others.
-    """
-
     name: str
     probability: float
     margin: float
@@ -38,23 +30,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class Findings:
-    """What is found in a picture.
-
-    Attributes:
-        picture: its name.
-        found: each finding, in the order asked.
-    """
+    """What is found in a picture: each finding, in the order asked."""
 
     picture: str
     found: tuple[Finding, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """What ``predict --finding --json`` says of the picture."""
-        found = [
-            {"finding": one.name, "probability": round(one.probability, 6), "margin": round(one.margin, 6)}
-            for one in self.found
-        ]
-        return {"image": self.picture, "findings": found}
+        keys = ("finding", "probability", "margin")
+        rows = [(one.name, round(one.probability, 6), round(one.margin, 6)) for one in self.found]
+        return {"image": self.picture, "findings": [dict(zip(keys, row, strict=True)) for row in rows]}
 
 
 @dataclass(frozen=True)
@@ -64,9 +48,8 @@ class PromptPairs:
     ``p = exp(s u·t+) / (exp(s u·t+) + exp(s u·t-))``, with ``t+`` and ``t-`` the means at unit length of the sentences
     that say it is there and that it is not (Tiu et al. 2022, CheXzero).
 
-    The encoder must have learnt from texts that deny. The embedded one has not: on 200 ImageNet photographs, one of a
-    class, margins ranked a class's own picture before the others 74 % of the time, and plain cosines with its name
-    99.9 % (difference -26 points, 95 % within 4). Measure before you believe a probability.
+    The encoder must have learnt from texts that deny. The embedded one has not: on 200 ImageNet photographs margins
+    ranked a class's own picture first 74 % of the time, plain cosines with its name 99.9 %. Measure before you believe.
 
     Args:
         present: sentences with ``{}`` for the finding.
@@ -103,26 +86,19 @@ class PromptPairs:
                 f"The findings {list(names)} were given. One or more, in words, were expected. Name what is looked for."
             )
         present, absent = (self._means(encoder, names, said, store) for said in (self.present, self.absent))
-        return self._found(encoder, pictures, names, present - absent, store)
+        scale, many = self.scale or encoder.text.logit_scale, several(pictures)
 
-    def _found(
-        self,
-        encoder: Encoder,
-        pictures: One | Many,
-        names: Sequence[str],
-        towards: Float[Tensor, "f d"],
-        store: FeatureStore | None,
-    ) -> Iterator[Findings | Failure]:
-        scale = self.scale or encoder.text.logit_scale
-        many = several(pictures)
-        for seen in encode_stream(encoder, [pictures] if many is None else many, store=store):
-            if isinstance(seen, Failure):
-                yield seen
-                continue
-            with torch.no_grad():
-                margins = (normalize(encoder.text.project(seen.pooled[:1]), dim=1) @ towards.T)[0]
-            each = zip(names, (scale * margins).sigmoid().tolist(), margins.tolist(), strict=True)
-            yield Findings(seen.name, tuple(Finding(*one) for one in each))
+        def found() -> Iterator[Findings | Failure]:
+            for seen in encode_stream(encoder, [pictures] if many is None else many, store=store):
+                if isinstance(seen, Failure):
+                    yield seen
+                    continue
+                with torch.no_grad():
+                    margins = (normalize(encoder.text.project(seen.pooled[:1]), dim=1) @ (present - absent).T)[0]
+                each = zip(names, (scale * margins).sigmoid().tolist(), margins.tolist(), strict=True)
+                yield Findings(seen.name, tuple(Finding(*one) for one in each))
+
+        return found()
 
     def _means(
         self, encoder: Encoder, names: Sequence[str], said: Sequence[str], store: FeatureStore | None

@@ -23,11 +23,10 @@ from ..arguments import checked
 from ..descriptions.base import WordBank
 from ..encoders.base import Encoder
 from ..encoders.engines import PRECISIONS
-from ..encoders.provenance import saved_encoder
+from ..encoders.find import saved_encoder
 from ..heads.head import Feature, Head, Projected
 from ..heads.normalise import Normalise
-from ..heads.votes import Votes
-from ..heads.word_decision import WordDecision
+from ..heads.votes import Votes, WordDecision
 from ..prototypes.bank import (
     PatchBank,
     check_finite,
@@ -69,10 +68,8 @@ Tensors = dict[str, Tensor]
 
 
 def save(classifier: Classifier, folder: Path) -> Path:
-    """Write the card and, beside it, the tensors under a name made of their SHA-256.
-
-    A classifier that was there is replaced at the moment its card is: until then it is whole, and after it the new one
-    is. Nothing else in the folder is touched.
+    """Write the card and, beside it, the tensors under a name made of their SHA-256; a classifier that was there is
+    replaced at the moment its card is.
     """
     fitted_in = classifier.fitted_in or classifier.encoder.engine.precision
     return ARCHIVE.save(folder, {**_card(classifier), "fitted_in": fitted_in}, save_tensors(_tensors(classifier)))
@@ -93,7 +90,6 @@ def _card(c: Classifier) -> dict[str, Any]:
         "format": FORMAT,
         "seewhy": version("seewhy"),
         "recipe": c.recipe,
-        "parameters": c.parameters,
         "encoder": (c.encoder if c.network is None else c.network.base).describe(),
         "network": c.network and c.network.facts(),
         "classes": list(c.classes),
@@ -102,15 +98,12 @@ def _card(c: Classifier) -> dict[str, Any]:
         "votes": {"k": votes.k, "names": list(votes.names)} if isinstance(votes, Votes) else None,
         "reranking": votes.facts() if isinstance(votes, WordDecision) else None,
         "words": None if c.words is None else {"texts": list(c.words.texts)},
-        "decided_by_words": c.decided_by_words,
         "words_accuracy": c.words_accuracy,
-        "words_accuracy_on": c.words_accuracy_on,
         "likeness": None if c.likeness is None else c.likeness.to_json(),
         "bank": None if c.bank is None else listed(c.bank.pictures),
-        "trained_on": c.trained_on,
-        "measures": c.measures,
         "known": None if c.known is None else c.known.facts(),
         "trust": None if c.trust is None else c.trust.facts(),
+        **{name: getattr(c, name) for name in PLAIN},
     }
 
 
@@ -120,12 +113,10 @@ def _tensors(c: Classifier) -> Tensors:
         tensors["head.owner"] = c.head.votes.owner
     elif c.head.votes is not None:
         tensors |= {f"reranking.{name}": tensor for name, tensor in c.head.votes.tensors().items()}
-    if c.network is not None:
-        tensors |= {f"network.{name}": tensor for name, tensor in c.network.tensors().items()}
-    if c.trust is not None:
-        tensors |= {f"trust.{name}": tensor for name, tensor in c.trust.tensors().items()}
-    for name, part in (("words", c.words), ("known", c.known)):
-        tensors |= {} if part is None else tensors_of(part, f"{name}.")
+    for name, part in (("network", c.network), ("trust", c.trust)):
+        tensors |= {} if part is None else {f"{name}.{key}": tensor for key, tensor in part.tensors().items()}
+    for name, fields in (("words", c.words), ("known", c.known)):
+        tensors |= {} if fields is None else tensors_of(fields, f"{name}.")
     if (held := c.held_out) is not None:
         logits = None if held.logits is None else held.logits.clamp(-MAX_LOGIT, MAX_LOGIT).half()
         tensors |= tensors_of(replace(held, pooled=compact(held.pooled), logits=logits, before=None), "held_out.")
@@ -165,10 +156,8 @@ def load(folder: str | Path, *, engine: str = "auto", encoder: Encoder | str | N
     tensors = ARCHIVE.checked_tensors(folder, card)
     try:
         check_finite(tensors)
-        network = _network(card, tensors, base)
         # An absolute folder, since the user may go to another one before its explainers are looked for.
-        made = _assemble(card, tensors, base if network is None else network.encoder(), network)
-        _check(classifier := replace(made, folder=folder.absolute()))
+        _check(classifier := replace(_assemble(card, tensors, base), folder=folder.absolute()))
     except (LookupError, AttributeError, TypeError, ValueError, RuntimeError, OverflowError, MemoryError) as error:
         raise ARCHIVE.damaged(folder, error) from error
     return classifier
@@ -178,44 +167,52 @@ def _own(tensors: Tensors, prefix: str) -> Tensors:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
-def _network(card: dict[str, Any], tensors: Tensors, base: Encoder) -> Network | None:
-    """What was trained inside the network, if anything was."""
-    if card.get("network") is None:
-        return None
-    kind = classifiers[card["recipe"]].network
-    if kind is None:
-        raise ValueError(f"{card['recipe']} trains no network")
-    return kind.restore(base, card["network"], _own(tensors, "network."))
-
-
-def _assemble(card: dict[str, Any], tensors: Tensors, encoder: Encoder, network: Network | None) -> Classifier:
-    classes, words, bank = tuple(card["classes"]), card["words"], card["bank"]
+def _assemble(card: dict[str, Any], tensors: Tensors, base: Encoder) -> Classifier:
+    """Earlier versions wrote less: no network, known pictures, precision or trust, nor logits of those held out."""
+    network, classes, words, bank = None, tuple(card["classes"]), None, None
+    if card.get("network") is not None:
+        kind = classifiers[card["recipe"]].network
+        if kind is None:
+            raise ValueError(f"{card['recipe']} trains no network")
+        network = kind.restore(base, card["network"], _own(tensors, "network."))
+    encoder = base if network is None else network.encoder()
     if not isinstance(card["recipe"], str) or not all(isinstance(label, str) for label in classes):
         raise TypeError("a recipe, or a class, has a name that is no text")
-    for name, kind in PLAIN.items():
-        if not isinstance(card[name], kind):
+    for name, plain in PLAIN.items():
+        if not isinstance(card[name], plain):
             raise TypeError(f"{name} is {card[name]!r}")
     held = _held_out(tensors, len(classes))
+    if card["words"] is not None:
+        texts = tuple(card["words"]["texts"])
+        words = rebuilt(WordBank, tensors, "words.", {"n": len(texts)}, classes=classes, texts=texts)
+        check_index("the words' classes", words.owner, len(classes))
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("a description is no text")
+    if card["bank"] is not None:
+        pictures = pictures_of(card["bank"], tensors["bank.thumbnails"])
+        bank = rebuilt(PatchBank, tensors, "bank.", {"m": len(pictures)}, pictures=pictures)
+        bank = replace(bank, pooled=bank.pooled.float(), vectors=bank.vectors.float())
+    if (fitted_in := card.get("fitted_in", "")) not in ("", *PRECISIONS.values()):
+        raise ValueError(f"it was fitted in {fitted_in!r}")
     return Classifier(
         recipe=card["recipe"],
         encoder=encoder,
         classes=classes,
         head=_head(card, tensors, encoder, network),
-        words=None if words is None else _words(classes, tuple(words["texts"]), tensors),
-        bank=None if bank is None else _bank(bank, tensors),
+        words=words,
+        bank=bank,
         likeness=LikenessMeasure.restore(card["likeness"]),
         held_out=held,
         words_accuracy=card["words_accuracy"],
         network=network,
         known=KnownPictures.restore(card.get("known"), tensors),
-        fitted_in=_precision(card.get("fitted_in", "")),
+        fitted_in=fitted_in,
         trust=_trust(card.get("trust"), tensors, held, len(classes)),
         **{name: card[name] for name in PLAIN},
     )
 
 
 def _head(card: dict[str, Any], tensors: Tensors, encoder: Encoder, network: Network | None) -> Head:
-    """With what stands between the rows' scores and the logits, if anything does."""
     weight, bias, k = tensors["head.weight"], tensors["head.bias"], len(card["classes"])
     scale, votes, facts = float(card["scale"]), card.get("votes"), card.get("reranking")
     check_axes("head.weight", weight, Float[Tensor, "r d"], {})
@@ -240,28 +237,20 @@ def _head(card: dict[str, Any], tensors: Tensors, encoder: Encoder, network: Net
         raise ValueError(f"{k} classes for {len(bias)} rows")
     if len(weight) != n_rows:
         raise ValueError(f"weights {tuple(weight.shape)} for {n_rows} rows")
-    return Head(_feature(dict(card["feature"]), encoder, network), weight, bias, scale, decides)
+    return Head(_feature(card["feature"], encoder, network), weight, bias, scale, decides)
 
 
-def _feature(kind: dict[str, Any], encoder: Encoder, network: Network | None) -> Feature:
-    name = kind.pop("kind")
-    if name == "network":
+def _feature(facts: dict[str, Any], encoder: Encoder, network: Network | None) -> Feature:
+    if facts["kind"] == "network":
         if not isinstance(network, ReadsPooled):
             raise ValueError("no network reads its features")
         return network.feature()
-    return Normalise(float(kind["power"]), bool(kind["l2"])) if name == "normalise" else Projected(encoder.text)
-
-
-def _words(classes: tuple[str, ...], texts: tuple[str, ...], tensors: Tensors) -> WordBank:
-    words = rebuilt(WordBank, tensors, "words.", {"n": len(texts)}, classes=classes, texts=texts)
-    check_index("the words' classes", words.owner, len(classes))
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError("a description is no text")
-    return words
+    if facts["kind"] == "normalise":
+        return Normalise(float(facts["power"]), bool(facts["l2"]))
+    return Projected(encoder.text)
 
 
 def _held_out(tensors: Tensors, k: int) -> HeldOut | None:
-    """Archives of earlier versions have neither logits nor groups."""
     if "held_out.pooled" not in tensors:
         return None
     held = rebuilt(HeldOut, tensors, "held_out.", {"k": k})
@@ -269,20 +258,8 @@ def _held_out(tensors: Tensors, k: int) -> HeldOut | None:
     return replace(held, pooled=held.pooled.float(), logits=None if held.logits is None else held.logits.float())
 
 
-def _bank(listing: list[list[Any]], tensors: Tensors) -> PatchBank:
-    pictures = pictures_of(listing, tensors["bank.thumbnails"])
-    bank = rebuilt(PatchBank, tensors, "bank.", {"m": len(pictures)}, pictures=pictures)
-    return replace(bank, pooled=bank.pooled.float(), vectors=bank.vectors.float())
-
-
-def _precision(written: object) -> str:
-    if written not in ("", *PRECISIONS.values()):
-        raise ValueError(f"it was fitted in {written!r}")
-    return str(written)
-
-
 def _trust(facts: dict[str, Any] | None, tensors: Tensors, held: HeldOut | None, k: int) -> Trust | None:
-    """Archives of earlier versions have none, or one by other rules; it is then measured anew, where that can be."""
+    """One by other rules, of an earlier version, is measured anew, where that can be."""
     if facts is None or held is None or facts["version"] in range(1, TRUST_VERSION):
         return None
     return Trust.restore(facts, _own(tensors, "trust."), trust_features(held.pooled), k)

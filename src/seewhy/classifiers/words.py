@@ -1,41 +1,49 @@
-"""A classifier's words: given, changed, and measured on pictures. Where words decide, the decision follows them."""
+"""A classifier's words: given, changed, measured on pictures, and beside lists that mean something else."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import permutations
+from math import factorial
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..descriptions.base import Descriptions, WordBank, Words, describe
-from ..descriptions.controls import without_names
+from ..descriptions.base import Descriptions, WordBank, Words, describe, without_names
 from ..encoders.base import Encoder
+from ..encoders.names import imagenet_descriptions
 from ..encoders.stream import encode_texts
 from ..errors import DataError
+from ..explanation.words import WordControl
 from ..heads.head import Head, Projected
-from ..heads.word_decision import WordDecision
+from ..heads.votes import WordDecision
 from ..pictures.samples import Samples
 from ..progress import Progress
 from ..storage.features import FeatureStore
+from . import recipe_of
 from .base import Classifier
-from .encoded_set import HeldOut, encode_labelled, with_logits
-from .recipe import recipe_of
+from .encoded_set import HeldOut, accuracy_by_words, encode_labelled, with_logits
+from .unfitted import gloss_vectors
 
-NO_WORDS = "This classifier has no descriptions. Give some with --descriptions FILE."
+N_DRAWS = 999
+FEW = 5
+"""Classes that wrong assignments alone can judge: four lists have 24 orders, of which the true one is 4 %."""
+EXACT = 6
+N_FOREIGN = 48
+_FOREIGN: WeakKeyDictionary[Encoder, Tensor] = WeakKeyDictionary()
 
 
 def words_of(classifier: Classifier) -> WordBank:
-    """The words, which must be there."""
     if classifier.words is None:
-        raise DataError(NO_WORDS)
+        raise DataError("This classifier has no descriptions. Give some with --descriptions FILE.")
     return classifier.words
 
 
 def texts_of(words: WordBank) -> dict[str, tuple[str, ...]]:
-    """Class → its texts, in the order of the classes."""
     return {label: tuple(words.texts[i] for i in words.of(c)) for c, label in enumerate(words.classes)}
 
 
@@ -51,12 +59,12 @@ def _measured(classifier: Classifier, kind: str = "held-out") -> Classifier:
     held = classifier.held_out
     if held is None:
         return classifier
-    on = f"{len(held.labels)} {kind} pictures{words_of(classifier).told}"
+    told = "" if words_of(classifier).nameless is None else ", the classes' names left out"
+    on = f"{len(held.labels)} {kind} pictures{told}"
     return replace(classifier, words_accuracy=words_alone(classifier, held), words_accuracy_on=on)
 
 
 def with_descriptions(classifier: Classifier, descriptions: Words, store: FeatureStore | None) -> Classifier:
-    """The same classifier with words as evidence; the decision does not change."""
     own = Descriptions.given(descriptions).limited_to(classifier.classes)
     words = WordBank.build(classifier.encoder, own, with_names=False, store=store)
     words = nameless(classifier.encoder, words, store, bare=True)
@@ -67,10 +75,8 @@ def with_descriptions(classifier: Classifier, descriptions: Words, store: Featur
 def measured_on(
     classifier: Classifier, samples: Samples, store: FeatureStore | None = None, progress: Progress | None = None
 ) -> Classifier:
-    """The same classifier, its words measured on these pictures; for one that was made from words alone.
-
-    What is measured is what the words say: of sentences with the class's name in them, the texts without it. Of a
-    zero-shot classifier, whose words are the names, and of a follow-up's captions, the names stay.
+    """The same classifier, its words measured on these pictures: of sentences with the class's name in them, the texts
+    without it, but for a zero-shot classifier, whose words are the names, and a follow-up's captions.
     """
     pictures = encode_labelled(classifier.encoder, classifier.classes, samples, store, progress)
     return measured_by(classifier, HeldOut(pictures.pooled, pictures.labels), store)
@@ -83,10 +89,8 @@ def measured_by(classifier: Classifier, held: HeldOut, store: FeatureStore | Non
     changed = replace(classifier, held_out=held, trust=None)
     if classifier.words is None:
         return changed
-    votes = classifier.head.votes
-    if isinstance(votes, WordDecision):
-        right = votes.by_words(classifier.head.feature(held.pooled) @ classifier.head.weight.T) == held.labels
-        accuracy = round(float(right.float().mean()), 4)
+    if isinstance(classifier.head.votes, WordDecision):
+        accuracy = accuracy_by_words(classifier.head, held)
         return replace(changed, words_accuracy=accuracy, words_accuracy_on=f"{len(held.labels)} labelled pictures")
     if recipe_of(classifier.recipe).words_are != "names":
         changed = replace(changed, words=nameless(classifier.encoder, classifier.words, store))
@@ -96,8 +100,7 @@ def measured_by(classifier: Classifier, held: HeldOut, store: FeatureStore | Non
 def nameless(encoder: Encoder, words: WordBank, store: FeatureStore | None = None, *, bare: bool = False) -> WordBank:
     """The same words, to be measured by the texts alone, each without its class's name.
 
-    With ``bare`` the vectors are of the texts alone already, so that only texts with the name in them are encoded anew;
-    where there are none, the words are measured as they are.
+    With ``bare`` the vectors are of texts alone already, so that only those with the name in them are encoded anew.
     """
     plain: dict[int, str] = {}
     for i, (text, owner) in enumerate(zip(words.texts, words.owner.tolist(), strict=True)):
@@ -159,3 +162,117 @@ def by_words(classifier: Classifier, pooled: Float[Tensor, "n d"]) -> Int[Tensor
         return classifier.head.probabilities(pooled).argmax(1)
     joint = Projected(classifier.encoder.text)(pooled)
     return (joint @ words.class_weight().T).argmax(1).detach()
+
+
+@dataclass(frozen=True)
+class ForeignLists:
+    """For every class lists as long as its own, of sentences that were written about other things."""
+
+    lists: Float[Tensor, "k m d"]
+    centre: Float[Tensor, "k m"]
+
+
+@dataclass(frozen=True)
+class WordsMeasure:
+    """How the words fit held-out pictures, beside wrong ones.
+
+    A list's fit is its cosine less its mean (``centre``) over held-out pictures, every class counted alike. ``as_good``
+    part of the wrong assignments, of lists to classes, fit as well as the true one; by class, ``beats`` is the part of
+    other lists that fit its pictures less well (NaN without). ``foreign`` is there where fewer than ``FEW`` have
+    pictures.
+    """
+
+    as_good: float
+    beats: Float[Tensor, " k"]
+    centre: Float[Tensor, " k"]
+    foreign: ForeignLists | None
+
+    def of(self, index: int, joint: Float[Tensor, " d"], cosines: Float[Tensor, " k"]) -> WordControl:
+        beats = _share(cosines - self.centre, index)
+        if self.foreign is not None:
+            others = self.foreign.lists[index] @ joint - self.foreign.centre[index]
+            beats = min(beats, float((others < cosines[index] - self.centre[index]).float().mean()))
+        own = float(self.beats[index])
+        return WordControl(self.as_good, None if own != own else own, beats)
+
+
+@torch.no_grad()
+def measure_words(classifier: Classifier) -> WordsMeasure | None:
+    """Judge the words of a classifier by its held-out pictures; ``None`` without any of at least two classes.
+
+    The mean fit of the classes' lists to their own pictures is compared with that of the same lists given to other
+    classes: in every order, or in 999 of more than six classes. With fewer than five, 999 draws of lists about other
+    things take their place, and no other order may fit as well.
+    """
+    words, held = classifier.words, classifier.held_out
+    if words is None or held is None:
+        return None
+    present = held.labels.unique()
+    if len(present) < 2:
+        return None
+    joint = Projected(classifier.encoder.text)(held.pooled)
+    fit = _class_means(joint @ words.measured.class_weight().T, held.labels, present)
+    centre = fit.mean(0)
+    fit = fit - centre
+    shares = [_share(row, c) for row, c in zip(fit, present.tolist(), strict=True)]
+    beats = torch.full((len(words.classes),), float("nan"), dtype=torch.float64)
+    beats[present] = torch.tensor(shares, dtype=torch.float64)
+    as_good = _orders(fit[:, present])
+    if len(present) >= FEW:
+        return WordsMeasure(as_good, beats, centre, None)
+    lists = _foreign_lists(classifier)
+    means = _class_means(joint @ lists.flatten(0, 1).T, held.labels, present)
+    foreign = ForeignLists(lists, means.mean(0).unflatten(0, lists.shape[:2]))
+    strange = (means - means.mean(0)).unflatten(1, lists.shape[:2])[torch.arange(len(present)), present]
+    own = fit[torch.arange(len(present)), present]
+    beats[present] = torch.minimum(beats[present], (strange < own[:, None]).double().mean(1))
+    best = as_good <= 1 / factorial(len(present)) + 1e-6
+    return WordsMeasure(max(_drawn(strange, own), 0.0 if best else as_good), beats, centre, foreign)
+
+
+def _share(fits: Float[Tensor, " k"], index: int) -> float:
+    """Part of the other lists that fit less well than this one."""
+    return float((fits < fits[index]).sum()) / max(1, len(fits) - 1)
+
+
+def _class_means(
+    cosines: Float[Tensor, "n k"], labels: Int[Tensor, " n"], present: Int[Tensor, " p"]
+) -> Float[Tensor, "p k"]:
+    return torch.stack([cosines[labels == c].mean(0) for c in present.tolist()])
+
+
+def _orders(fit: Float[Tensor, "p p"]) -> float:
+    """Part of the orders of the lists, the true one among them, under which they fit as well as under the true one."""
+    n = len(fit)
+    if n <= EXACT:
+        order = torch.tensor(list(permutations(range(n))))
+    else:
+        drawn = torch.rand(N_DRAWS, n, generator=torch.Generator().manual_seed(0)).argsort(1)
+        order = torch.cat([torch.arange(n)[None], drawn])
+    total = fit[torch.arange(n), order].sum(1, dtype=torch.float64)
+    return float((total >= total[0] - 1e-6).double().mean())
+
+
+def _drawn(strange: Float[Tensor, "p m"], own: Float[Tensor, " p"]) -> float:
+    """Part of the draws of one strange list a class, the true lists among them, that fit as well as the true ones."""
+    generator = torch.Generator().manual_seed(0)
+    index = torch.randint(strange.shape[1], (N_DRAWS, len(strange)), generator=generator)
+    total = strange[torch.arange(len(strange)), index].sum(1)
+    return (1 + int((total >= own.sum() - 1e-6).sum())) / (1 + N_DRAWS)
+
+
+def _foreign_lists(classifier: Classifier) -> Float[Tensor, "k m d"]:
+    """Of glosses of ImageNet's classes, evenly spaced; each begins one list and others are drawn to it."""
+    encoder, words = classifier.encoder, words_of(classifier)
+    if encoder not in _FOREIGN:  # those of the embedded ones are shipped
+        texts = [text for lines in imagenet_descriptions().values() for text in lines]
+        some = torch.linspace(0, len(texts) - 1, N_FOREIGN).long()
+        shipped = gloss_vectors(encoder)
+        found = encoder.encode_text([texts[i] for i in some.tolist()]) if shipped is None else shipped[some]
+        _FOREIGN[encoder] = normalize(found.detach(), dim=1)
+    vectors, generator = _FOREIGN[encoder], torch.Generator().manual_seed(0)
+    lists = []
+    for c in range(len(words.classes)):
+        others = torch.randint(len(vectors), (len(vectors), max(0, len(words.of(c)) - 1)), generator=generator)
+        lists.append(vectors[torch.cat([torch.arange(len(vectors))[:, None], others], 1)].mean(1))
+    return torch.stack(lists)

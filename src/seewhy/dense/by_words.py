@@ -2,43 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import fields
-from typing import Any, Unpack, overload
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, overload
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from ..arguments import checked
 from ..encoders.base import Encoder
 from ..encoders.find import encoder as find
-from ..errors import InputError
-from ..keywords import SegmentKeywords
+from ..errors import DataError, ImageError, InputError
+from ..pictures.images import Picture
+from ..pictures.object_masks import in_view, usable
+from ..pictures.samples import Sample, some
 from ..pictures.sources import Many, One, several
 from ..registry import Registry
 from ..storage.features import FeatureStore
 from ..types import Failure
 from . import detectors, segmenters
-from .finders import Detector, NamesPixels
+from .finders import Detector, NamesPixels, Segmenter
+from .maskclip import MaskCLIP
 from .regions import Detections, Segmentation
 
 
 @overload
-def segment(  # type: ignore[overload-overlap]
-    picture: One,
-    labels: Iterable[str],
-    encoder: Encoder | str = ...,
-    *,
-    segmenter: str = ...,
-    store: FeatureStore | None = ...,
-    **parameters: Unpack[SegmentKeywords],
-) -> Segmentation: ...
+def segment(picture: One, labels: Iterable[str], encoder: Encoder | str = ..., **parameters: Any) -> Segmentation: ...
 @overload
 def segment(
-    picture: Many,
-    labels: Iterable[str],
-    encoder: Encoder | str = ...,
-    *,
-    segmenter: str = ...,
-    store: FeatureStore | None = ...,
-    **parameters: Unpack[SegmentKeywords],
+    picture: Many, labels: Iterable[str], encoder: Encoder | str = ..., **parameters: Any
 ) -> list[Segmentation | Failure]: ...
 @checked
 def segment(
@@ -48,12 +45,13 @@ def segment(
     *,
     segmenter: str = "maskclip",
     store: FeatureStore | None = None,
-    **parameters: Unpack[SegmentKeywords],
+    **parameters: Any,
 ) -> Segmentation | list[Segmentation | Failure]:
     """What is where in a picture, or in several, by words (:class:`seewhy.dense.maskclip.MaskCLIP`).
 
     Args:
-        picture: a file name, pixels, or several of them (:mod:`seewhy.pictures.sources`).
+        picture: a file name, pixels, or several of them (:mod:`seewhy.pictures.sources`); of several, those that cannot
+            be read are failures among the others.
         labels: what may be in it, at least two names.
         encoder: one with words, or its name.
         segmenter: a registered name, ``"clipseg:/folder"`` where it has weights of its own.
@@ -62,12 +60,6 @@ def segment(
 
     Returns:
         The mask and what was found, which displays itself in a notebook; ``save("seg.html")`` writes it.
-
-    Raises:
-        ImageError: the one picture cannot be read; of several, such are failures among the others.
-        DataError: fewer than two names, more than 255, or one of them twice.
-        InputError: the segmenter has no such parameter.
-        ModelError: the encoder has no words, or its head cannot take a cell alone.
     """
     return _found(segmenter_for(segmenter, labels, encoder, store=store, **parameters), picture)
 
@@ -88,25 +80,14 @@ def detect(
     store: FeatureStore | None = None,
     **parameters: Any,
 ) -> Detections | list[Detections | Failure]:
-    """What is in a picture, or in several, and where, by words.
+    """What is in a picture, or in several, and where, by words; arguments as for :func:`segment`.
 
     Args:
-        picture: a file name, pixels, or several of them (:mod:`seewhy.pictures.sources`).
         labels: what to look for, at least one name.
-        encoder: one with words, or its name; a detector with weights of its own takes none.
-        detector: a registered name, ``"owlv2:/folder"`` where it has weights of its own.
-        store: where sentences are kept between runs; left out, nothing is kept.
-        **parameters: those of the detector, for example ``least=0.3``.
+        detector: a registered name, ``"owlv2:/folder"`` where it has weights of its own and takes no encoder.
 
     Returns:
         Boxes with names and scores, which display themselves in a notebook; ``save("det.html")`` writes them.
-
-    Raises:
-        ImageError: the one picture cannot be read; of several, such are failures among the others.
-        DataError: no name, or one of them twice.
-        UnknownNameError: there is no such detector.
-        InputError: the detector has no such parameter.
-        ModelError: the encoder has no words, or the detector's weights cannot be used.
     """
     return _found(detector_for(detector, labels, encoder, store=store, **parameters), picture)
 
@@ -117,12 +98,12 @@ def _found(finder: Any, picture: Any) -> Any:
 
 
 def segmenter_for(name: str, labels: Iterable[str], encoder: Encoder | str = "lite0", **how: Any) -> NamesPixels:
-    """A segmenter that is not trained, by its name; see :func:`_finder_for`."""
+    """A segmenter that is not trained, by its name."""
     return _finder_for(segmenters, name, labels, encoder, **how)
 
 
 def detector_for(name: str, labels: Iterable[str], encoder: Encoder | str = "lite0", **how: Any) -> Detector:
-    """A detector that is not trained, by its name; see :func:`_finder_for`."""
+    """A detector that is not trained, by its name."""
     return _finder_for(detectors, name, labels, encoder, **how)
 
 
@@ -150,12 +131,95 @@ def _finder_for(
         raise InputError(
             f"The {kind} {name} has no parameter {unknown[0]!r}. One of {', '.join(names)} was expected. Leave it out."
         )
-    own = getattr(method, "takes_folder", False)
-    if folder and not own:
-        raise InputError(f"The {kind} {name} has no weights of its own, and {folder} was given. Leave it out.")
     how = method(**parameters)
-    if own:
+    if getattr(method, "takes_folder", False):
         return how.build(labels, folder=folder or None)
-    return how.build(
-        labels=labels, encoder=encoder if isinstance(encoder, Encoder) else find(encoder, engine=engine), store=store
-    )
+    if folder:
+        raise InputError(f"The {kind} {name} has no weights of its own, and {folder} was given. Leave it out.")
+    looks = encoder if isinstance(encoder, Encoder) else find(encoder, engine=engine)
+    return how.build(labels=labels, encoder=looks, store=store)
+
+
+REST = ("background", "ground", "sky", "plants", "water", "wall")
+"""What else may be in a picture, in words: what fits one of these better is no object."""
+GROWN = 0.05
+"""By this part of the view's side a machine's masks grow, as cells are coarse and the rest counts as background."""
+
+
+@dataclass(frozen=True, eq=False)
+class SegmenterMasks:
+    """The pixels that a segmenter gives one of some names."""
+
+    segmenter: Segmenter
+    objects: tuple[str, ...] = ()
+    grown: float = GROWN
+    by_hand = False
+
+    def __post_init__(self) -> None:
+        strange = [name for name in self.objects if name not in self.segmenter.classes]
+        if strange:
+            raise DataError(
+                f"The object {strange[0]!r} was given. One of the segmenter's classes ({some(self.segmenter.classes)}) "
+                "was expected. Name one of them."
+            )
+
+    @property
+    def told(self) -> str:
+        return f"of the segmenter {self.segmenter.method} on {self.segmenter.base.name}, for {_called(self.objects)}"
+
+    @property
+    def seal(self) -> str:
+        tensors = (t.detach().cpu().numpy().tobytes() for t in self.segmenter.scorer.tensors().values())
+        parts = (self.told, self.grown, self.segmenter.classes, self.segmenter.base.fingerprint)
+        return hashlib.sha256(repr(parts).encode() + b"".join(tensors)).hexdigest()
+
+    def mask(self, sample: Sample, picture: Picture) -> Bool[Tensor, "h w"]:
+        names = self.objects or (sample.label,)
+        if names[0] not in self.segmenter.classes:
+            raise ImageError(
+                sample.image,
+                f"is of the class {sample.label!r}, which the segmenter does not know; name the object, or use a "
+                "segmenter of these classes",
+            )
+        # A picture that is neither a file nor at hand is segmented as the model sees it.
+        there = sample.pixels is not None or os.path.exists(sample.image)
+        found = self.segmenter.segment(sample.source if there else picture.pixels)
+        drawn = np.isin(found.mask, [self.segmenter.classes.index(name) for name in names])
+        mask = in_view(drawn, picture) if there else torch.from_numpy(drawn)
+        by = round(self.grown * max(picture.pixels.shape[:2]))
+        if by and bool(mask.any()):
+            mask = max_pool2d(mask[None, None].float(), 2 * by + 1, 1, by)[0, 0] > 0
+        return usable(mask, sample.image, f"what is found of {_called(names)}")
+
+
+@dataclass(frozen=True, eq=False)
+class WordMasks:
+    """The same without a segmenter of one's own: MaskCLIP, by the object's words against words for the rest."""
+
+    encoder: Encoder
+    objects: tuple[str, ...] = ()
+    rest: tuple[str, ...] = REST
+    store: FeatureStore | None = None
+    grown: float = GROWN
+    by_hand = False
+    _made: dict[tuple[str, ...], SegmenterMasks] = field(default_factory=dict, repr=False)
+
+    @property
+    def told(self) -> str:
+        return f"MaskCLIP's on {self.encoder.name}, for {_called(self.objects)} against {', '.join(self.rest)}"
+
+    @property
+    def seal(self) -> str:
+        return f"{self.told} {self.grown:g} {self.encoder.fingerprint}"
+
+    def mask(self, sample: Sample, picture: Picture) -> Bool[Tensor, "h w"]:
+        names = self.objects or (sample.label,)
+        if names not in self._made:
+            rest = [word for word in self.rest if word not in names]
+            segmenter = MaskCLIP(least_presence=0.0).build(self.encoder, [*names, *rest], self.store)
+            self._made[names] = SegmenterMasks(segmenter, names, self.grown)
+        return self._made[names].mask(sample, picture)
+
+
+def _called(names: Sequence[str]) -> str:
+    return " or ".join(map(repr, names)) if names else "the name of each class"

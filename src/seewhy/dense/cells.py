@@ -28,10 +28,8 @@ def joint_cells(encoder: Encoder, features: Tensor) -> Float[Tensor, "b d h w"]:
     """Each cell as the encoder's head makes it of that cell alone, then among the words; not of unit length.
 
     MaskCLIP (Zhou et al. 2022, arXiv:2112.01071, section 3.2) takes the last attention's value path, so that a cell
-    says what itself shows. Attention over nothing but copies of one token is that token's value path, whatever its
-    queries and keys are. So a head that is fed one cell alone gives MaskCLIP's form wherever it pools by attention: for
-    a vision transformer ``y = x + out(v(norm(x)))``, then ``y + mlp(norm(y))``, norm and projection; for CLIP's
-    residual network ``c_proj(v_proj(x))``. Where it pools by the mean it is the linear head, cell by cell.
+    says what itself shows. Attention over copies of one token alone is that token's value path, so a head that is fed
+    one cell gives MaskCLIP's form wherever it pools by attention; where it pools by the mean it is the linear head.
 
     Cost: no pass of the trunk; one of the head for each cell.
     """
@@ -43,19 +41,16 @@ def joint_cells(encoder: Encoder, features: Tensor) -> Float[Tensor, "b d h w"]:
 
 
 @torch.no_grad()
-def attended_cells(encoder: Encoder, features: Tensor) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d h w"]]:
-    """The whole and each cell among the words, as a pooling by attention makes them when every cell asks.
+def attended_cells(encoder: Encoder, features: Tensor) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b d"]]:
+    """Each cell and the whole among the words, as a pooling by attention makes them when every cell asks.
 
-    DenseCLIP (Rao et al. 2022, arXiv:2112.01518, section 3.2) keeps all that CLIP's pooling by attention gives and not
-    the first alone; its positions are stretched to the map. Equal to the authors' ``AttentionPool2d``. Where the
-    encoder pools by the mean, cells are those of :func:`joint_cells`, and the whole is their mean.
-
-    Cost: no pass of the trunk; one attention of every cell to all.
+    Equal to DenseCLIP's ``AttentionPool2d`` (Rao et al. 2022, arXiv:2112.01518), its positions stretched to the map.
+    Where the encoder pools by the mean, cells are those of :func:`joint_cells`, and the whole is their mean.
     """
     grid = encoder.layout.to_grid(features)
     if encoder.is_average:
         cells = joint_cells(encoder, features)
-        return cells.mean((2, 3)), cells
+        return cells, cells.mean((2, 3))
     pool: Any = encoder.head
     if not all(hasattr(pool, name) for name in (PLACES, "q_proj", "k_proj", "v_proj", "c_proj", "num_heads")):
         raise ModelError(
@@ -72,7 +67,7 @@ def attended_cells(encoder: Encoder, features: Tensor) -> tuple[Float[Tensor, "b
         layer(x).unflatten(2, (pool.num_heads, -1)).transpose(1, 2) for layer in (pool.q_proj, pool.k_proj, pool.v_proj)
     )
     made = encoder.text.project(pool.c_proj(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)))
-    return made[:, 0], made[:, 1:].transpose(1, 2).unflatten(2, tuple(grid.shape[2:]))
+    return made[:, 1:].transpose(1, 2).unflatten(2, tuple(grid.shape[2:])), made[:, 0]
 
 
 def _alone(encoder: Encoder, cells: Float[Tensor, "n c"]) -> Float[Tensor, "n p"]:
@@ -80,7 +75,13 @@ def _alone(encoder: Encoder, cells: Float[Tensor, "n c"]) -> Float[Tensor, "n p"
     kind, prefix = encoder.layout.kind, encoder.layout.prefix
     try:
         if kind == "nchw":
-            pooled = _without_places(encoder.head, cells[:, :, None, None])
+            # Without the positions that it adds: a mean and one cell have none.
+            places = {
+                name: value.new_zeros(2, value.shape[1])
+                for name, value in encoder.head.named_parameters()
+                if name.rpartition(".")[2] == PLACES and value.ndim == 2
+            }
+            pooled = functional_call(encoder.head, places, (cells[:, :, None, None],))
         elif kind == "nhwc":
             pooled = encoder.head(cells[:, None, None, :])
         else:
@@ -97,17 +98,6 @@ def _alone(encoder: Encoder, cells: Float[Tensor, "n c"]) -> Float[Tensor, "n p"
             "number of cells was expected. Choose another encoder."
         )
     return pooled
-
-
-def _without_places(head: nn.Module, cells: Float[Tensor, "n c 1 1"]) -> Tensor:
-    """The head without the positions that it adds: a mean and one cell have none."""
-    places = {
-        name: value.new_zeros(2, value.shape[1])
-        for name, value in head.named_parameters()
-        if name.rpartition(".")[2] == PLACES and value.ndim == 2
-    }
-    found: Tensor = functional_call(head, places, (cells,)) if places else head(cells)
-    return found
 
 
 MOST = 4

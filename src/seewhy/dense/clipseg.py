@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from ..bounds import OpenPart, check_fields
@@ -18,10 +19,9 @@ from ..pictures.images import read_views, upright_size
 from ..types import Failure
 from . import segmenters
 from .finders import NamesPixels
-from .pretrained import FINE, SHOWN, WHOLE, as_image, one_by_one, open_network, part_of, stretched
-from .reader import Zoom
+from .pretrained import FINE, SHOWN, WHOLE, one_by_one, open_network, part_of, stretched
+from .reader import LONGEST, Windows, Zoom, best_classes
 from .regions import NOTHING, Segmentation, class_names, segments_of
-from .windows import LONGEST, Windows, best_classes
 
 
 @segmenters.register
@@ -40,11 +40,6 @@ class CLIPSeg:
         templates: sentences with ``{}`` for the name, whose vectors are averaged; the paper's "a photo of a {}.".
         zoom: the picture's short side, in inputs of the network; from 1.5 on it is looked at in tiles.
         least: probability below which a pixel is given no name; names do not share it, so .5 asks each by itself.
-
-    Raises:
-        InputError: a parameter is out of its range.
-        DataError: fewer than two names, more than 255, or one of them twice.
-        ModelError: the folder's weights cannot be used.
     """
 
     name: ClassVar[str] = "clipseg"
@@ -62,11 +57,6 @@ class CLIPSeg:
         check_fields(self)
         if not self.templates or not all("{}" in template for template in self.templates):
             raise InputError(f"clipseg was given templates={self.templates!r}. Sentences with {{}} were expected.")
-
-    @property
-    def tiles(self) -> int:
-        """Windows on the short side of a picture."""
-        return max(1, round(self.zoom))
 
     @torch.no_grad()
     def build(self, labels: Iterable[str], folder: str | None) -> PretrainedSegmenter:
@@ -98,7 +88,7 @@ class PretrainedSegmenter(NamesPixels):
     @torch.no_grad()
     def logits(self, pixels: np.ndarray) -> Float[Tensor, "k h w"]:
         """Of every name at every place, as transformers gives them."""
-        given = self.processor.image_processor(as_image(pixels), return_tensors="pt")
+        given = self.processor.image_processor(Image.fromarray(pixels), return_tensors="pt")
         states = self.network.clip.vision_model(
             given["pixel_values"], output_hidden_states=True, interpolate_pos_encoding=True
         ).hidden_states
@@ -109,14 +99,13 @@ class PretrainedSegmenter(NamesPixels):
 
     def _named(self, name: str, source: Any) -> Segmentation:
         width, height = upright_size(source, longest=LONGEST)
-        n = Windows.over((width, height), (1, 1), self.how.tiles).n if self.how.tiles > 1 else (1, 1)
+        along = max(1, round(self.how.zoom))
+        n = Windows.over((width, height), (1, 1), along).n if along > 1 else (1, 1)
         crops = [WHOLE] if n == (1, 1) else Windows((FINE, FINE), n).crops()
         maps = [self.logits(part_of(source, (width, height), crop)) for crop in crops]
         windows = Windows((maps[0].shape[1], maps[0].shape[2]), n)
         scores = windows.merged(torch.stack(maps))
-        best, likely = best_classes(scores, (height, width), 1.0, alone=True)
-        assert likely is not None
-        mask, probability = best.numpy(), likely.numpy()
+        mask, probability = (one.numpy() for one in best_classes(scores, (height, width), alone=True))
         mask = np.where(probability < self.how.least, np.uint8(NOTHING), mask)
         about = {**self.about, "input": list(windows.cells), "n_windows": len(maps), "grid": list(scores.shape[1:])}
         small = read_views(source, stretched(SHOWN, SHOWN), [WHOLE])[0].pixels

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
-from torch.nn.functional import cross_entropy, interpolate
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, interpolate, normalize, relu
 
 from ..bounds import Bound, NotNegative, Positive, check_fields
 from ..encoders.base import Encoder, Layout
 from ..errors import DataError, InputError
 from ..heads.head import Head
 from ..heads.normalise import Normalise
-from ..learning.adaptation.prompts import Names, opened
+from ..learning.adaptation.prompts import STD, Names, opened
 from ..pictures.pixel_classes import LEFT_OUT, MaskedPictures
 from ..progress import Progress
 from ..seeded import seeded
@@ -28,17 +28,17 @@ from ..training.loop import Training, train
 from ..training.task import Task
 from . import segmenters
 from .cells import MOST, attended_cells, joint_cells, unpacked
-from .denseclip_network import GROUPS, Prompting, TextDecoder, centred
 from .finders import Scorer, Segmenter
 from .linear import Affine
 from .maskclip import MaskCLIP, Words
 from .miou import exchanged
 from .parts import PooledScore
-from .reader import LARGEST
-from .windows import Windows
+from .reader import LARGEST, Windows
 
-FINER = 4
-"""Pixels of a mask that is learnt from, along a cell."""
+FINER, GROUPS = 4, 8
+"""Pixels of a mask that is learnt from, along a cell; channels that are normalised together are these many groups."""
+Prompting = Literal["post", "pre", "none"]
+"""Where a picture changes texts: behind their network, before it, or nowhere."""
 Texts = Literal["names", "shuffled", "random", "none"]
 """What stands for the classes: their names; another class's name, or a direction drawn, as controls; or nothing."""
 
@@ -60,19 +60,17 @@ class DenseCLIP:
     """A small decoder on the encoder's frozen maps, beside them the scores of texts that have looked at the picture.
 
     ``t' = t + γ · decoder(t, [z̄; z])``, ``s = cos(z, t')`` (post-model prompting, section 3.3), the map ``[features;
-    s]`` into the decoder, loss ``CE(decoder) + .4 CE(s / τ)`` on pixels with a class (the authors' identity head). With
-    ``n_contexts``, ``t`` are names behind learnt vectors, one set for all classes (section 3.2), read by the frozen
-    text network at every step. Pre-model prompting draws these vectors from the picture instead, ``decoder(q, [z̄; z])``
-    with learnt queries ``q``, and texts are read for each picture.
+    s]`` into the decoder, loss ``CE(decoder) + .4 CE(s / τ)`` on pixels with a class. With ``n_contexts``, ``t`` are
+    names behind learnt vectors, one set for all classes (section 3.2), read by the frozen text network at every step.
+    Pre-model prompting draws these vectors from the picture instead, ``decoder(q, [z̄; z])`` with learnt queries ``q``.
 
     Differs: the encoder is frozen; the decoder is a pyramid of one convolution a level and one 3 by 3 on the finest
-    map; texts are taken less their mean, as :class:`~seewhy.dense.maskclip.MaskCLIP` has them, and without contexts are
-    its sentences; cells are each by itself, as there, unless ``attended``. The context decoder, the pooling that
-    attends and texts behind contexts equal the authors'.
+    map; texts are taken less their mean, and without contexts are :class:`~seewhy.dense.maskclip.MaskCLIP`'s sentences;
+    cells are each by itself, as there, unless ``attended``. The context decoder, the pooling that attends and texts
+    behind contexts equal the authors'.
 
     Cost: one pass of the trunk for each window; training, the decoder and a small transformer a step, and with contexts
-    the text network on as many sentences as classes (pre-model: times windows). Memory: the maps of all windows at half
-    precision, for the embedded encoder .5 MB each, 1.6 with two levels, 3 with three.
+    the text network. Memory: the maps of all windows at half precision, for the embedded encoder .5 to 3 MB each.
 
     Args:
         n_steps: of training.
@@ -90,11 +88,6 @@ class DenseCLIP:
         zoom: the picture's short side, in inputs of the encoder.
         least: probability below which a pixel is given no name.
         seed: of weights, order and mirroring, and of texts that are drawn.
-
-    Raises:
-        InputError: a parameter is out of its range.
-        DataError: fewer than two pictures can be used.
-        ModelError: the encoder has no words, or lacks what a parameter asks of it.
     """
 
     name: ClassVar[str] = "denseclip"
@@ -141,7 +134,6 @@ class DenseCLIP:
         checkpoint: Path | None = None,
     ) -> Segmenter:
         """Train the decoder."""
-        progress = progress or Progress()
         maps = self.look(encoder, data, progress)
         what = json.dumps([asdict(self), encoder.fingerprint, data.classes, [i.image for i in data.items]])
         kept = None if checkpoint is None else (checkpoint, what)
@@ -149,8 +141,23 @@ class DenseCLIP:
 
     def look(self, encoder: Encoder, data: MaskedPictures, progress: Progress | None = None) -> Maps:
         """The windows of all pictures, looked at once; whatever is then trained can be trained on them."""
-        empty = self.segmenter(encoder, data.classes, Affine.empty(len(data.classes)))
-        return _gathered(empty, self, data, progress or Progress())
+        segmenter = self.segmenter(encoder, data.classes, Affine.empty(len(data.classes)))
+        found: list[tuple[Tensor, Tensor, Tensor]] = []
+        labels: list[Tensor] = []
+        layout = segmenter.encoder.layout
+        for one, truth, _ in segmenter.reader.with_masks(data, progress or Progress(), "Looking"):
+            if (truth != LEFT_OUT).any():
+                joint, whole = self.cells(segmenter.encoder, one.features)
+                maps = one.features if layout.finer else layout.to_grid(one.features)
+                found.append((maps.half(), joint.half(), whole.half()))
+                labels += _labels(one.windows, truth)
+        if len(found) < 2:
+            raise DataError(
+                f"{len(found)} picture(s) with masks can be learnt from. Two or more were expected. Give more pictures "
+                "with masks."
+            )
+        maps, joint, whole = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return Maps(maps, joint, whole, torch.stack(labels), Layout(finer=layout.finer), len(found))
 
     def learn(
         self,
@@ -164,7 +171,8 @@ class DenseCLIP:
         """Train the decoder on what was looked at."""
         said, texts = self._texts(encoder, classes)
         names = Names(opened(encoder), said) if self.n_contexts else None
-        channels = _channels(maps.maps.shape[1], maps.layout)
+        behind = [c for c, _ in maps.layout.finer]
+        channels = [maps.maps.shape[1] - sum(c * t * t for c, t in maps.layout.finer), *behind]
         with seeded(self.seed):
             network = TextDecoder(channels, texts, self, names)
         mean, spread = _moments(maps.maps, maps.layout)
@@ -178,19 +186,19 @@ class DenseCLIP:
         task = _Learning(network, self, maps.layout)
         train(task, TrainingData(len(maps.maps), columns), how, checkpoint=checkpoint, progress=progress)
         network.settle()
-        made = self.segmenter(encoder, classes, self._decoded(network))
-        return made.with_trained_on(f"{len(maps.maps)} windows of {maps.n_pictures} pictures with masks")
+        made = self.segmenter(encoder, classes, Decoded(network.eval().requires_grad_(False), self))
+        return replace(made, trained_on=f"{len(maps.maps)} windows of {maps.n_pictures} pictures with masks")
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> Segmenter:
         """The segmenter that was saved."""
         layout = self.segmenter(encoder, classes, Affine.empty(len(classes))).encoder.layout
         names = Names(opened(encoder), self._texts(encoder, classes)[0]) if self.prompting == "pre" else None
-        behind = sum(c for c, _ in layout.finer)
-        channels = [len(tensors["mean"]) - behind, *(c for c, _ in layout.finer)]
+        behind = [c for c, _ in layout.finer]
+        channels = [len(tensors["mean"]) - sum(behind), *behind]
         network = TextDecoder(channels, tensors["fixed"], self, names)
         unread = {"contexts"} - set(network.state_dict())  # read for the last time when training ended
         network.load_state_dict({name: t for name, t in tensors.items() if name not in unread})
-        return self.segmenter(encoder, classes, self._decoded(network))
+        return self.segmenter(encoder, classes, Decoded(network.eval().requires_grad_(False), self))
 
     def _texts(self, encoder: Encoder, classes: tuple[str, ...]) -> tuple[tuple[str, ...], Float[Tensor, "k d"]]:
         """What each class is called, and the vectors that stand for it before anything is learnt."""
@@ -203,9 +211,6 @@ class DenseCLIP:
         random = centred(torch.randn(scorer.texts.shape, generator=generator))
         return said, random if self.texts == "random" else scorer.texts
 
-    def _decoded(self, network: TextDecoder) -> Decoded:
-        return Decoded(network.eval().requires_grad_(False), self)
-
     def segmenter(self, encoder: Encoder, classes: tuple[str, ...], scorer: Scorer) -> Segmenter:
         """With these scores."""
         return Segmenter(self.name, asdict(self), encoder, classes, scorer, self.zoom, self.least, levels=self.levels)
@@ -215,10 +220,142 @@ class DenseCLIP:
         if self.texts == "none":
             return features.new_zeros(len(features), 1, 1, 1), features.new_zeros(len(features), 1)
         if self.attended:
-            whole, cells = attended_cells(encoder, features)
-            return cells, whole
+            return attended_cells(encoder, features)
         cells = joint_cells(encoder, features)
         return cells, cells.mean((2, 3))
+
+
+class Attention(nn.Module):
+    """Attention of some vectors to others; queries, keys and values have no bias."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, width, bias=False) for _ in range(3))
+        self.proj, self.proj_drop = nn.Linear(width, width), nn.Dropout(dropout)
+
+    def forward(self, asks: Float[Tensor, "b n w"], given: Float[Tensor, "b m w"]) -> Float[Tensor, "b n w"]:
+        q, k, v = (
+            layer(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for layer, x in ((self.q_proj, asks), (self.k_proj, given), (self.v_proj, given))
+        )
+        weights = (q @ k.transpose(2, 3) * q.shape[-1] ** -0.5).softmax(-1)
+        return self.proj_drop(self.proj((weights @ v).transpose(1, 2).flatten(2)))
+
+
+class Layer(nn.Module):
+    """Texts among themselves, then to the picture, then each by itself; normalised before each."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.self_attn, self.cross_attn = Attention(width, heads, dropout), Attention(width, heads, dropout)
+        self.norm1, self.norm2, self.norm3 = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
+        )
+
+    def forward(self, x: Float[Tensor, "b n w"], memory: Float[Tensor, "b m w"]) -> Float[Tensor, "b n w"]:
+        near = self.norm1(x)
+        x = x + self.self_attn(near, near)
+        x = x + self.cross_attn(self.norm2(x), memory)
+        return x + self.dropout(self.mlp(self.norm3(x)))
+
+
+class ContextDecoder(nn.Module):
+    """Texts and what a picture shows → what is added to the texts."""
+
+    def __init__(
+        self, visual_dim: int, width: int = 256, heads: int = 4, layers: int = 3, dropout: float = 0.1, out: int = 0
+    ) -> None:
+        super().__init__()
+        self.memory_proj = nn.Sequential(nn.LayerNorm(visual_dim), nn.Linear(visual_dim, width), nn.LayerNorm(width))
+        self.text_proj = nn.Sequential(nn.LayerNorm(visual_dim), nn.Linear(visual_dim, width))
+        self.decoder = nn.ModuleList([Layer(width, heads, dropout) for _ in range(layers)])
+        self.out_proj = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, out or visual_dim))
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, text: Float[Tensor, "b n d"], visual: Float[Tensor, "b m d"]) -> Float[Tensor, "b n d"]:
+        memory, x = self.memory_proj(visual), self.text_proj(text)
+        for layer in self.decoder:
+            x = layer(x, memory)
+        return self.out_proj(x)
+
+
+class TextDecoder(nn.Module):
+    """Maps, and cells among the words → scores of classes on the finest map, and cosines with texts on the coarsest."""
+
+    fixed: Tensor
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(
+        self, channels: Sequence[int], texts: Float[Tensor, "k d"], how: DenseCLIP, names: Names | None = None
+    ) -> None:
+        super().__init__()
+        (k, d), width = texts.shape, how.width
+        self.channels, self.names, self.prompting = tuple(channels), names, how.prompting
+        self.shows = how.texts != "none"
+        self.register_buffer("fixed", texts.clone())
+        self.register_buffer("mean", torch.zeros(sum(channels)))
+        self.register_buffer("spread", torch.ones(sum(channels)))
+        if self.shows and self.prompting == "post":
+            self.context = ContextDecoder(d)
+            self.gamma = nn.Parameter(torch.full((d,), how.gamma))
+        if self.shows and names is not None and self.prompting == "pre":
+            self.context = ContextDecoder(d, out=names.width)
+            self.queries = nn.Parameter(torch.randn(how.n_contexts, d))
+        elif self.shows and names is not None:
+            self.contexts = nn.Parameter(STD * torch.randn(how.n_contexts, names.width))
+        self.enter = nn.Sequential(nn.Conv2d(channels[0] + k * self.shows, width, 1), nn.GroupNorm(GROUPS, width))
+        self.across = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(c, width, 1), nn.GroupNorm(GROUPS, width)) for c in channels[1:]
+        )
+        self.leave = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(GROUPS, width), nn.ReLU(), nn.Conv2d(width, k, 1)
+        )
+
+    def texts(self, joint: Float[Tensor, "b d h w"], whole: Float[Tensor, "b d"]) -> Float[Tensor, "b k d"]:
+        """Of the classes, for each picture."""
+        visual = torch.cat([whole[:, None], joint.flatten(2).transpose(1, 2)], 1)  # the whole picture, then its cells
+        if self.prompting == "pre":
+            assert self.names is not None
+            return centred(self.names.read(self.context(self.queries.expand(len(joint), -1, -1), visual)))
+        own = self.fixed if self.names is None else centred(self.names.read(self.contexts))
+        text = own.expand(len(joint), -1, -1)
+        return text + self.gamma * self.context(text, visual) if self.prompting == "post" else text
+
+    def forward(
+        self, maps: Sequence[Tensor], joint: Float[Tensor, "b d h w"], whole: Float[Tensor, "b d"]
+    ) -> tuple[Float[Tensor, "b k _y _x"], Float[Tensor, "b k _h _w"]]:
+        parts = zip(maps, self.mean.split(self.channels), self.spread.split(self.channels), strict=True)
+        first, *finer = ((x - m[:, None, None]) / s[:, None, None] for x, m, s in parts)
+        if self.shows:
+            text = normalize(self.texts(joint, whole), dim=2)
+            cosine = torch.einsum("bdhw,bkd->bkhw", normalize(joint, dim=1), text)
+            first = torch.cat([first, cosine], 1)
+        else:
+            cosine = first.new_zeros(len(first), len(self.fixed), *first.shape[2:])
+        x = relu(self.enter(first))
+        for level, across in zip(finer, self.across, strict=True):
+            x = relu(across(level) + interpolate(x, size=level.shape[2:], mode="nearest"))
+        return self.leave(x), cosine
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Read names behind what was learnt for the last time, where no picture changes what stands before them."""
+        if self.names is not None and self.prompting != "pre":
+            self.fixed.copy_(centred(self.names.read(self.contexts)))
+            self.names = None
+
+
+def centred(texts: Float[Tensor, "*b k d"]) -> Float[Tensor, "*b k d"]:
+    """Less the mean of all classes, at unit length again: what all names have in common parts none."""
+    return normalize(texts - texts.mean(-2, keepdim=True), dim=-1)
 
 
 class _Learning(Task):
@@ -261,19 +398,13 @@ class Decoded(Scorer):
 
     @torch.no_grad()
     def scores(self, encoder: Encoder, features: Tensor) -> Float[Tensor, "b k _h _w"]:
-        found: Tensor = self.network(unpacked(encoder.layout, features), *self.how.cells(encoder, features))[0]
-        return found
+        return self.network(unpacked(encoder.layout, features), *self.how.cells(encoder, features))[0]
 
     def pooled(self, looks: Segmenter) -> PooledScore:
         return looks.score(self.scores, Head(Normalise(), torch.eye(len(looks.classes))))
 
     def tensors(self) -> dict[str, Tensor]:
         return self.network.state_dict()
-
-
-def _channels(packed: int, layout: Layout) -> list[int]:
-    """Of each map, the coarsest first."""
-    return [packed - sum(c * t * t for c, t in layout.finer), *(c for c, _ in layout.finer)]
 
 
 def _moments(maps: Float[Tensor, "n c h w"], layout: Layout) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"]]:
@@ -286,27 +417,6 @@ def _moments(maps: Float[Tensor, "n c h w"], layout: Layout) -> tuple[Float[Tens
         square = square + torch.cat([(x * x).mean((2, 3)).sum(0) for x in levels])
     mean = total / len(maps)
     return mean.float(), (square / len(maps) - mean**2).clamp(min=0).sqrt().float()
-
-
-def _gathered(segmenter: Segmenter, how: DenseCLIP, data: MaskedPictures, progress: Progress) -> Maps:
-    """Of all windows of the pictures that can be used."""
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
-    labels: list[Tensor] = []
-    layout = segmenter.encoder.layout
-    for one, truth, _ in segmenter.reader.with_masks(data, progress, "Looking"):
-        if (truth == LEFT_OUT).all():
-            continue
-        joint, whole = how.cells(segmenter.encoder, one.features)
-        maps = one.features if layout.finer else layout.to_grid(one.features)
-        found.append((maps.half(), joint.half(), whole.half()))
-        labels += _labels(one.windows, truth)
-    if len(found) < 2:
-        raise DataError(
-            f"{len(found)} picture(s) with masks can be learnt from. Two or more were expected. Give more pictures "
-            "with masks."
-        )
-    maps, joint, whole = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return Maps(maps, joint, whole, torch.stack(labels), Layout(finer=layout.finer), len(found))
 
 
 def _labels(windows: Windows, truth: np.ndarray) -> list[UInt8[Tensor, "y x"]]:

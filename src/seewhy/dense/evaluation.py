@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from ..arguments import checked
-from ..encoders.base import Encoder
 from ..errors import DataError, InputError
 from ..metrics.average_precision import AveragePrecision, PictureBoxes, average_precision, boxes_of, confusion, mean
 from ..pictures.boxes import BoxData, BoxedPicture
@@ -21,16 +20,11 @@ from ..pictures.pixel_classes import MaskedPictures
 from ..pictures.samples import some
 from ..progress import Progress
 from ..report.blocks import Document
+from ..report.documents import box_document, mask_document
 from ..report.paging import Page
-from ..report.region_reports import box_document, mask_document
-from ..types import Failure
+from . import miou
 from .finders import Segmenter
 from .linear import Linear
-from .miou import N_DRAWS, N_RANDOM, Norms, accuracy, ceiling, commonest, compared, per_class, pixel_confusion, shuffled
-from .reader import Looked, Reader
-from .regions import Keep
-from .windows import box_means
-from .word_regions import WordRegions, cut_regions
 
 OWN, SHUFFLED, RANDOM = "the model", "names shuffled", "random texts"
 NORM, ALWAYS = "length of features, without words", "always the commonest class"
@@ -45,11 +39,8 @@ WHAT = {
     GRID: "every cell's true classes are known: what a coarser grid than the picture costs",
 }
 """Each line of the table of masks, and what it is."""
-LEAST = 0.5
-"""Score from which a box counts in the table of confusions."""
-N_SHUFFLED = 20
-MIDDLE = 0.8
-"""Part of width and height of the box in the middle."""
+LEAST, MIDDLE = 0.5, 0.8
+"""Score from which a box counts in the table of confusions, and part of the sides of the box in the middle."""
 
 
 class SegmentationReport(Page):
@@ -66,9 +57,6 @@ class BoxReport(Page):
         return box_document(self.data)
 
 
-# masks
-
-
 @checked
 def evaluate_segmenter(
     segmenter: Segmenter,
@@ -80,33 +68,18 @@ def evaluate_segmenter(
 ) -> SegmentationReport:
     """Mean intersection over union on pictures with masks, per class and with intervals over pictures, and controls.
 
-    What is judged is what :meth:`Segmenter.segment` writes. Every picture is looked at once, and all lines of the table
-    come from that look.
-
-    Args:
-        segmenter: of the same classes, by name.
-        data: pictures with masks.
-        train: others, on which the linear probe is trained; left out, there is none.
-        seed: of the resampling, of shuffled names and of random texts.
-        progress: progress and failures.
-
-    Raises:
-        DataError: no picture with a mask can be used.
-        InputError: the segmenter's classes are others.
+    Every picture is looked at once. ``train`` has other pictures, on which the linear probe is trained; ``seed`` is of
+    the resampling, of shuffled names and of random texts.
     """
     progress = progress or Progress()
     data = in_order(data, segmenter.classes)
-    table = _MaskTable(segmenter, _arms(segmenter, train, seed, progress))
-    table.measure(data, progress)
-    rows, own = table.rows(seed), torch.stack(table.arms[OWN])
-    classes = per_class(own, segmenter.classes, seed)
-    notes = [*data.notes, *(() if train is None else train.notes)]
-    if unnamed := table.unnamed:
-        values = ", ".join(f"{value} ({n / table.n_pixels:.1%} of the pixels)" for value, n in unnamed.most_common(5))
-        notes.append(f"{len(unnamed)} value(s) of the masks have no name, and count for nothing: {values}")
+    tables, notes = _mask_tables(segmenter, _arms(segmenter, train, seed, progress), data, progress)
+    rows, own = _mask_rows(tables, seed), tables[OWN]
+    classes = miou.per_class(own, segmenter.classes, seed)
+    notes = [*data.notes, *(() if train is None else train.notes), *notes]
     if absent := [c["label"] for c in classes if c["iou"] is None]:
         notes.append(f"{len(absent)} class(es) without a pixel in these masks are left out: {', '.join(absent)}")
-    miou, shuffle = rows[0]["miou"], rows[1]["miou"]
+    reached, shuffle = rows[0]["miou"], rows[1]["miou"]
     return SegmentationReport(
         {
             "method": segmenter.method,
@@ -114,10 +87,10 @@ def evaluate_segmenter(
             "fingerprint": segmenter.base.fingerprint,
             "input": list(segmenter.encoder.transform.input_size),
             "n": len(own),
-            "miou": miou,
+            "miou": reached,
             "interval": rows[0]["interval"],
-            "accuracy": accuracy(own),
-            "above_shuffled": miou / shuffle if shuffle else None,
+            "accuracy": miou.accuracy(own),
+            "above_shuffled": reached / shuffle if shuffle else None,
             "classes": classes,
             "rows": rows,
             "notes": notes,
@@ -142,7 +115,7 @@ def in_order(data: MaskedPictures, classes: tuple[str, ...]) -> MaskedPictures:
 def _arms(segmenter: Segmenter, train: MaskedPictures | None, seed: int, progress: Progress) -> dict[str, Segmenter]:
     """The segmenter and what is compared with it on the very same cells."""
     arms = {OWN: segmenter}
-    for i in range(N_RANDOM):
+    for i in range(miou.N_RANDOM):
         if (other := segmenter.scorer.random(seed + i)) is not None:
             arms[f"{RANDOM} {i}"] = replace(segmenter, scorer=other, presence=None)
     if train is not None:
@@ -152,74 +125,62 @@ def _arms(segmenter: Segmenter, train: MaskedPictures | None, seed: int, progres
     return arms
 
 
-class _MaskTable:
-    """Confusions of every picture under every arm."""
-
-    def __init__(self, segmenter: Segmenter, scored: Mapping[str, Segmenter]) -> None:
-        self.segmenter, self.scored = segmenter, scored
-        self.arms: dict[str, list[Tensor]] = defaultdict(list)
-        self.norms = Norms(len(segmenter.classes))
-        self.unnamed: Counter[int] = Counter()
-        self.n_pixels = 0
-
-    def measure(self, data: MaskedPictures, progress: Progress) -> None:
-        """Look at every picture once."""
-        for looked, truth, unnamed in self.segmenter.reader.with_masks(data, progress, "Segmenting"):
-            self.unnamed.update(unnamed)
-            self.n_pixels += truth.size
-            self._add(looked, truth)
-        if not self.arms:
-            raise DataError(
-                f"None of the {len(data)} pictures could be used with its mask. One at least was expected. See why "
-                "above."
-            )
-
-    def _add(self, looked: Looked, truth: np.ndarray) -> None:
-        k, grid, size = len(self.segmenter.classes), (0, 0), (0, 0)
-        for name, arm in self.scored.items():
+def _mask_tables(
+    segmenter: Segmenter, arms: Mapping[str, Segmenter], data: MaskedPictures, progress: Progress
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Confusions of every picture under every arm and without any, and what of the masks has no name."""
+    k, encoder = len(segmenter.classes), segmenter.encoder
+    tables: dict[str, list[Tensor]] = defaultdict(list)
+    norms, unnamed, n_pixels = miou.Norms(k), Counter[int](), 0
+    for looked, truth, without in segmenter.reader.with_masks(data, progress, "Segmenting"):
+        unnamed.update(without)
+        n_pixels += truth.size
+        for name, arm in arms.items():
             scores = arm.scores(looked)
             mask, _ = arm.pixels(scores, looked, arm.named_in(looked))
+            tables[name].append(miou.pixel_confusion(truth, mask, k))
             if name == OWN:
-                grid, size = (scores.shape[1], scores.shape[2]), arm.reader.resolution(looked)
-            self.arms[name].append(pixel_confusion(truth, mask, k))
-        self.arms[GRID].append(pixel_confusion(truth, ceiling(truth, k, grid, size), k))
-        encoder = self.segmenter.encoder
-        self.norms.add(looked.windows.merged(encoder.layout.to_grid(looked.features)), truth)
-
-    def rows(self, seed: int) -> list[dict[str, Any]]:
-        """The table: the model, then its controls, then what could be had."""
-        arms = {name: torch.stack(tables) for name, tables in self.arms.items()}
-        own = arms[OWN]
-        lines = [(OWN, own, WHAT[OWN])]
-        drawn = {SHUFFLED: shuffled(own, seed), RANDOM: [arms[name] for name in arms if name.startswith(RANDOM)]}
-        for name, several in drawn.items():
-            if several:
-                each = compared(several, seed).values
-                what = WHAT[name].format(n=len(several), mean=f"{100 * float(each.mean()):.1f}")
-                lines.append((name, several[int(each.argmax())], what))
-        plain = {NORM: self.norms.confusions(), ALWAYS: commonest(own), PROBE: arms.get(PROBE), GRID: arms[GRID]}
-        lines += [(name, table, WHAT[name]) for name, table in plain.items() if table is not None]
-        judged, rows = compared([table for _, table, _ in lines], seed), []
-        for i, (name, _, what) in enumerate(lines):
-            difference, interval, real = judged.difference(0, i)
-            row = {"name": name, "what": what, "control": name not in (OWN, PROBE, GRID)}
-            row |= {"miou": float(judged.values[i]), "interval": list(judged.interval(i))}
-            beside = {"difference": difference, "difference_interval": list(interval), "real": real}
-            rows.append(row | (beside if i else dict.fromkeys(beside)))
-        return rows
+                best = miou.ceiling(truth, k, (scores.shape[1], scores.shape[2]), arm.reader.resolution(looked))
+                tables[GRID].append(miou.pixel_confusion(truth, best, k))
+        norms.add(looked.windows.merged(encoder.layout.to_grid(looked.features)), truth)
+    if not tables:
+        raise DataError(
+            f"None of the {len(data)} pictures could be used with its mask. One at least was expected. See why above."
+        )
+    values = ", ".join(f"{value} ({n / n_pixels:.1%} of the pixels)" for value, n in unnamed.most_common(5))
+    note = f"{len(unnamed)} value(s) of the masks have no name, and count for nothing: {values}"
+    stacked = {name: torch.stack(rows) for name, rows in tables.items()}
+    stacked |= {NORM: norms.confusions(), ALWAYS: miou.commonest(stacked[OWN])}
+    return stacked, [note] if unnamed else []
 
 
-# boxes
+def _mask_rows(tables: Mapping[str, Tensor], seed: int) -> list[dict[str, Any]]:
+    """The table: the model, then its controls, then what could be had."""
+    lines = [(OWN, tables[OWN], WHAT[OWN])]
+    drawn = [tables[name] for name in tables if name.startswith(RANDOM)]
+    for name, several in ((SHUFFLED, miou.shuffled(tables[OWN], seed)), (RANDOM, drawn)):
+        if several:
+            each = miou.compared(several, seed).values
+            what = WHAT[name].format(n=len(several), mean=f"{100 * float(each.mean()):.1f}")
+            lines.append((name, several[int(each.argmax())], what))
+    lines += [(name, tables[name], WHAT[name]) for name in (NORM, ALWAYS, PROBE, GRID) if name in tables]
+    judged, rows = miou.compared([table for _, table, _ in lines], seed), []
+    for i, (name, _, what) in enumerate(lines):
+        difference, interval, real = judged.difference(0, i)
+        row = {"name": name, "what": what, "control": name not in (OWN, PROBE, GRID)}
+        row |= {"miou": float(judged.values[i]), "interval": list(judged.interval(i))}
+        beside = {"difference": difference, "difference_interval": list(interval), "real": real}
+        rows.append(row | (beside if i else dict.fromkeys(beside)))
+    return rows
 
 
 def evaluate_boxes(
     data: BoxData,
     found: BoxData,
     *,
-    encoder: Encoder | None = None,
     novel: Sequence[str] = (),
     least: float = LEAST,
-    n_draws: int = N_DRAWS,
+    n_draws: int = miou.N_DRAWS,
     seed: int = 0,
 ) -> BoxReport:
     """Average precision of boxes, per class, with bootstrap intervals over pictures and with controls.
@@ -228,19 +189,8 @@ def evaluate_boxes(
     reaches on the same pictures; a difference is real where its interval, over the same drawings of pictures, leaves
     out 0. Drawings are taken less their mean, which leans upwards.
 
-    Cost: no pass, but one look at each picture for the control by feature norms, where an encoder is given.
-
-    Args:
-        data: what is there.
-        found: what was found, as ``seewhy detect`` writes it: each box with a score.
-        encoder: for the control by feature norms.
-        novel: classes that the detector was not trained on, which get a line of their own.
-        least: score from which a box counts in the table of confusions.
-        n_draws: drawings of as many pictures, with replacement.
-        seed: of the drawings.
-
-    Raises:
-        DataError: no class is in both, a novel class is in neither, or a box has no score.
+    Cost: no pass; no picture is looked at.
+    ``novel`` are classes that the detector was not trained on; ``least`` is for the table of confusions.
     """
     classes = data.classes
     if unknown := [n for n in novel if n not in set(classes)]:
@@ -257,7 +207,7 @@ def evaluate_boxes(
     for k, c in enumerate(classes):
         head = {"label": c, "n": int(own.matched[k].n_there.sum()), "novel": c in novel}
         rows.append({**head, **_figures(own, draws, [k]), "precision": [_number(v) for v in own.curve(c)]})
-    controls = box_controls(data.pictures, there, matched, len(classes), encoder, seed)
+    controls = box_controls(data.pictures, there, matched, len(classes), seed)
     return BoxReport(
         {
             "n_pictures": len(data),
@@ -300,12 +250,11 @@ def _matched(data: BoxData, found: BoxData) -> tuple[list[PictureBoxes], list[st
     whole = {os.path.realpath(p.image): p for p in found.pictures}
     named = {os.path.basename(p.image): p for p in found.pictures}
     named = named if len(named) == len(found.pictures) else {}
-    matched, without = [], []
+    matched, without, notes = [], [], []
     for picture in data.pictures:
         other = whole.get(os.path.realpath(picture.image)) or named.get(os.path.basename(picture.image))
         without += [picture.image] if other is None else []
         matched.append(boxes_of(other or BoxedPicture(picture.image, None), data.classes))
-    notes = []
     if without:
         notes.append(f"{len(without)} picture(s) were not looked at, and count as without boxes: {some(without, 3)}")
     if strange := [c for c in found.classes if c not in known]:
@@ -377,7 +326,6 @@ def box_controls(
     there: Sequence[PictureBoxes],
     found: Sequence[PictureBoxes],
     n_classes: int,
-    encoder: Encoder | None,
     seed: int,
 ) -> Iterator[tuple[str, list[list[PictureBoxes]]]]:
     """Boxes that know less, each with its drawings of all pictures."""
@@ -385,32 +333,11 @@ def box_controls(
     label = counts[0][0] if counts else 0
     if n_classes > 1:
         rng, orders = np.random.default_rng(seed), list[np.ndarray]()
-        while len(orders) < N_SHUFFLED:
+        while len(orders) < miou.N_SHUFFLES:
             order = rng.permutation(n_classes)
             orders += [order] if (order != np.arange(n_classes)).any() else []
         yield "names shuffled", [[replace(p, labels=order[p.labels]) for p in found] for order in orders]
         yield "commonest class", [[replace(p, labels=np.full_like(p.labels, label)) for p in found]]
-    if encoder is not None:
-        yield "feature norm", [list(_norms(encoder, pictures, label))]
-    edge = (1 - MIDDLE) / 2
-    middle = []
-    for width, height in (p.size or (1, 1) for p in pictures):
-        box = (edge * width, edge * height, (1 - edge) * width, (1 - edge) * height)
-        middle.append(PictureBoxes.of([box], [label]))
+    edges = np.array([1 - MIDDLE, 1 - MIDDLE, 1 + MIDDLE, 1 + MIDDLE]) / 2
+    middle = [PictureBoxes.of([tuple(edges * ((p.size or (1, 1)) * 2))], [label]) for p in pictures]
     yield "middle of the picture", [middle]
-
-
-def _norms(encoder: Encoder, pictures: Sequence[BoxedPicture], label: int) -> Iterator[PictureBoxes]:
-    """Regions of large features, cut out as those of words are, each with its mean norm for a score."""
-    keep, levels = Keep(), WordRegions().levels
-    for looked in Reader(encoder).looked([p.image for p in pictures]):
-        if isinstance(looked, Failure):
-            yield PictureBoxes.of([], [])
-            continue
-        norms = looked.windows.merged(encoder.layout.to_grid(looked.features)).norm(dim=0, keepdim=True)
-        _, boxes = cut_regions(norms, levels)
-        h, w = norms.shape[1:]
-        scores = box_means(norms, boxes)[:, 0] if len(boxes) else boxes.new_zeros(0)
-        scale = torch.tensor([looked.size[0] / w, looked.size[1] / h] * 2)
-        kept = keep.detections(boxes * scale, scores, torch.zeros(len(boxes), dtype=torch.long), ("",), looked.size)
-        yield PictureBoxes.of([d.box for d in kept], [label] * len(kept), [d.score for d in kept])

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, UInt8
+from PIL import Image
 from torch import Tensor
 
 from ..errors import InputError
 from . import detectors
-from .pretrained import Found, Look, PretrainedMethod, as_image, corners
+from .pretrained import Found, Look, PretrainedMethod, corners
 
 
 @detectors.register
@@ -48,7 +49,7 @@ class GroundingDino(PretrainedMethod):
             )
 
         def look(pixels: UInt8[np.ndarray, "h w 3"]) -> Found:
-            given = processor(text=sentence, images=as_image(pixels), return_tensors="pt")
+            given = processor(text=sentence, images=Image.fromarray(pixels), return_tensors="pt")
             found: Any = model(**given)
             words = found.logits[0, :, : owner.shape[1]].sigmoid()
             scores = torch.stack([words[:, own].amax(1) for own in owner], 1)

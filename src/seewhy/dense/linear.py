@@ -21,7 +21,7 @@ from ..pictures.pixel_classes import MaskedPictures
 from ..progress import Progress
 from . import segmenters
 from .finders import Scorer, Segmenter
-from .miou import mean_iou, pixel_confusion, sums
+from .miou import cell_counts, mean_iou, pixel_confusion, sums
 from .parts import PooledScore
 from .reader import LARGEST
 
@@ -50,10 +50,6 @@ class Linear:
         zoom: the picture's short side, in inputs of the encoder.
         least: probability below which a pixel is given no name.
         seed: of the pictures held out and the cells drawn.
-
-    Raises:
-        InputError: a parameter is out of its range.
-        DataError: fewer than two pictures can be used, or fewer than two classes have a pixel.
     """
 
     name: ClassVar[str] = "linear"
@@ -84,7 +80,7 @@ class Linear:
         weight = fitted.weight / spread
         affine = Affine(weight.reshape(k, -1), fitted.bias - weight @ mean)
         made = self.segmenter(encoder, data.classes, affine)
-        return made.with_trained_on(f"{len(x)} cells of {len(pictures)} pictures with masks")
+        return replace(made, trained_on=f"{len(x)} cells of {len(pictures)} pictures with masks")
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> Segmenter:
         """The segmenter that was saved."""
@@ -130,12 +126,8 @@ class Cells(NamedTuple):
 
 def shares_of(truth: np.ndarray, k: int, grid: tuple[int, int]) -> Float[Tensor, "h w k"]:
     """Part of each cell's pixels that every class has; what counts for nothing is in none."""
-    (high, wide), (h, w) = truth.shape, grid
-    cell = (np.arange(high) * h // high)[:, None] * w + np.arange(wide) * w // wide
-    counts = truth < k
-    flat = np.bincount(cell[counts] * k + truth[counts], minlength=h * w * k).reshape(h, w, k)
-    total = np.bincount(cell.ravel(), minlength=h * w).reshape(h, w, 1)
-    return torch.from_numpy(flat / np.maximum(total, 1)).float()
+    counts, total = cell_counts(truth, k, grid)
+    return torch.from_numpy(counts / np.maximum(total, 1)).float()
 
 
 def gathered(segmenter: Segmenter, data: MaskedPictures, seed: int, progress: Progress) -> Cells:
@@ -167,7 +159,5 @@ def _fitted(x: Float[Tensor, "n c"], shares: Float[Tensor, "n k"], c: float) -> 
 
 def _overlap(fitted: LinearFit, x: Float[Tensor, "n c"], shares: Float[Tensor, "n k"]) -> float:
     """Mean intersection over union of the cells' likeliest classes."""
-    k = shares.shape[1]
-    return float(
-        mean_iou(sums(pixel_confusion(shares.argmax(1).numpy(), fitted.logits(x).argmax(1).numpy(), k)[None]))[0]
-    )
+    truth, found = (one.argmax(1).numpy() for one in (shares, fitted.logits(x)))
+    return float(mean_iou(sums(pixel_confusion(truth, found, shares.shape[1])[None]))[0])

@@ -21,12 +21,10 @@ from ..heads.normalise import Normalise
 from ..storage.features import FeatureStore
 from . import segmenters
 from .cells import joint_cells
-from .finders import Scorer, Segmenter
+from .finders import LEAST, Presence, Scorer, Segmenter
 from .parts import PooledScore
-from .presence import LEAST, Presence
-from .reader import LARGEST
+from .reader import ABSENT, LARGEST
 from .regions import class_names
-from .windows import ABSENT
 
 TEMPLATES = (
     "a photo of a {}.",
@@ -46,12 +44,10 @@ class MaskCLIP:
 
     ``s_k(i) = cos(z_i, t_k)`` with ``z_i`` of :func:`seewhy.dense.cells.joint_cells` and ``t_k = normalise(mean_p
     normalise(g(template_p(k))))``, bilinear to pixels, then the best (paper, section 3.2; equal to the released code's
-    value path where the encoder pools by attention). Names are not equally near to pictures, whatever is in them. So,
-    unless ``centred`` is 0, the classes' texts are taken less their mean, at unit length again, and each class's scores
-    less that part of their mean over the picture.
-
-    On 80 street scenes (11 classes), one half was better than none for each of six sets of templates, by .4 to 1 points
-    of mIoU; on 40 others, which chose nothing, by .1 to .9.
+    value path where the encoder pools by attention). Names are not equally near to pictures, whatever is in them, so
+    unless ``centred`` is 0 the texts are taken less their mean, at unit length again, and each class's scores less that
+    part of their mean over the picture: on 80 street scenes one half was better than none by .4 to 1 points of mIoU, on
+    40 others by .1 to .9.
 
     Differs from the released code: key smoothing compares the cells' features before the head, which every encoder
     has, and not the last block's keys. The paper's 85 templates are any that are given.
@@ -67,14 +63,9 @@ class MaskCLIP:
         scale: of cosines before a softmax; left out, the encoder's own. MaskCLIP's is 100.
         zoom: the picture's short side, in inputs of the encoder.
         least: probability below which a pixel is given no name.
-        least_presence: a name whose presence in the picture (:class:`seewhy.dense.presence.Presence`) is below has no
+        least_presence: a name whose presence in the picture (:class:`seewhy.dense.finders.Presence`) is below has no
             pixel, and a pixel where its own name stands out by less has no name; 0 is the paper's form, which names
             every pixel.
-
-    Raises:
-        DataError: fewer than two classes, more than 255, or one of them twice.
-        InputError: a parameter is out of its range, or a template has no place for the name.
-        ModelError: the encoder has no words, or its head cannot take a cell alone.
     """
 
     name: ClassVar[str] = "maskclip"
@@ -166,17 +157,11 @@ class Words(Scorer):
 
 
 Normalised = Literal["channels", "positions"]
-"""Over what keys are of unit length: each cell's over its channels, as the paper has cosines; or each channel over the
-cells, as the released code does."""
+"""Over what keys are of unit length: each cell's over its channels (paper), or each channel over the cells (code)."""
 
 
 def denoise(scores: Float[Tensor, "b k h w"], threshold: float, scale: float = 100.0) -> Float[Tensor, "b k h w"]:
-    """Prompt denoising: a class that no cell of the picture is sure of is taken to be absent.
-
-    >>> scores = torch.tensor([[[[0.3, 0.1]], [[0.1, 0.2]], [[0.0, 0.0]]]])
-    >>> denoise(scores, 0.5)[0, :, 0].amax(1).tolist()
-    [0.30000001192092896, 0.20000000298023224, -100.0]
-    """
+    """Prompt denoising: a class that no cell of the picture is sure of is taken to be absent."""
     if threshold <= 0:
         return scores
     surest = (scale * scores).softmax(1).amax((2, 3), keepdim=True)

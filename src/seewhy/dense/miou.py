@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..studies.bootstrap import Paired, paired
-from .windows import best_classes, bilinear
+from .reader import best_classes, bilinear
 
 N_DRAWS = 1000
 N_SHUFFLES = 20
@@ -21,11 +21,7 @@ _FINE, _WIDTH = 1400, 0.02
 
 
 def pixel_confusion(truth: np.ndarray, mask: np.ndarray, k: int) -> Int[Tensor, "k k1"]:
-    """Pixels by true class and by class given, both places among ``k``; the last column is of those without a name.
-
-    >>> pixel_confusion(np.array([0, 1, 1, 255]), np.array([0, 0, 255, 1]), 2).tolist()
-    [[1, 0, 0], [1, 0, 1]]
-    """
+    """Pixels by true class and by class given, both places among ``k``; the last column is of those without a name."""
     counts = truth < k
     named = np.minimum(mask[counts], k).astype(np.int64)
     flat = np.bincount(truth[counts].astype(np.int64) * (k + 1) + named, minlength=k * (k + 1))
@@ -41,12 +37,7 @@ def sums(confusions: Int[Tensor, "n k k1"]) -> Float[Tensor, "n m"]:
 
 
 def mean_iou(summed: Float[Tensor, "*n m"]) -> Float[Tensor, "*n"]:
-    """The mean over classes that have a true pixel, as :func:`sums` lays them out.
-
-    >>> table = torch.tensor([[[2, 0, 0], [1, 1, 0]]])
-    >>> round(float(mean_iou(sums(table))[0]), 4)
-    0.5833
-    """
+    """The mean over classes that have a true pixel, as :func:`sums` lays them out."""
     own, union, true = summed.unflatten(-1, (3, -1)).unbind(-2)
     is_there = true > 0
     return (own / union.clamp(min=1e-12) * is_there).sum(-1) / is_there.sum(-1).clamp(min=1)
@@ -102,14 +93,19 @@ def commonest(confusions: Int[Tensor, "n k k1"]) -> Int[Tensor, "n k k1"]:
     return always
 
 
-def ceiling(truth: np.ndarray, k: int, grid: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """The masks of someone who knows the true parts of every cell, and names pixels between cells as we do."""
+def cell_counts(truth: np.ndarray, k: int, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of every class in each cell, ``(h, w, k)``, and of all pixels, ``(h, w, 1)``."""
     (high, wide), (h, w) = truth.shape, grid
-    rows, columns = np.arange(high) * h // high, np.arange(wide) * w // wide
-    cell = rows[:, None] * w + columns[None]
+    cell = (np.arange(high) * h // high)[:, None] * w + np.arange(wide) * w // wide
     counts = truth < k
     flat = np.bincount(cell[counts] * k + truth[counts], minlength=h * w * k)
-    parts = torch.from_numpy(flat.reshape(h, w, k)).float()
+    return flat.reshape(h, w, k), np.bincount(cell.ravel(), minlength=h * w).reshape(h, w, 1)
+
+
+def ceiling(truth: np.ndarray, k: int, grid: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """The masks of someone who knows the true parts of every cell, and names pixels between cells as we do."""
+    high, wide = truth.shape
+    parts = torch.from_numpy(cell_counts(truth, k, grid)[0]).float()
     shares = (parts / parts.sum(2, keepdim=True).clamp(min=1)).permute(2, 0, 1)
     best = best_classes(shares, size)[0].numpy()
     return best[np.arange(high) * size[0] // high][:, np.arange(wide) * size[1] // wide]

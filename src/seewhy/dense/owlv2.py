@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from ..encoders.names import filled
 from . import detectors
-from .pretrained import Found, Look, PretrainedMethod, as_image, corners
+from .pretrained import Found, Look, PretrainedMethod, corners
 
 
 @detectors.register
@@ -18,9 +19,8 @@ from .pretrained import Found, Look, PretrainedMethod, as_image, corners
 class Owlv2(PretrainedMethod):
     """Every patch proposes one box, and its vector is compared with the names: ``sigmoid(scale * cos + shift)``.
 
-    Weights and processor are transformers' own, from a folder in safetensors; no code of the repository runs. The
-    picture is padded to a square at its right and lower edge, so boxes are fractions of its longer side: they are
-    taken so here, whatever the version of transformers makes of them.
+    Weights and processor are transformers' own, from a folder in safetensors; no code of the repository runs. Boxes are
+    fractions of the picture's longer side, as it is padded to a square.
 
     Cost: one pass for each tile.
 
@@ -41,7 +41,7 @@ class Owlv2(PretrainedMethod):
         queries = [filled(self.template, c) for c in classes]
 
         def look(pixels: UInt8[np.ndarray, "h w 3"]) -> Found:
-            given = processor(text=[queries], images=as_image(pixels), return_tensors="pt", truncation=True)
+            given = processor(text=[queries], images=Image.fromarray(pixels), return_tensors="pt", truncation=True)
             found: Any = model(**given)
             side = float(max(pixels.shape[:2]))
             return corners(found.pred_boxes[0], side, side), found.logits[0].sigmoid()

@@ -11,8 +11,7 @@ from typing import Any
 
 from ..encoders.stream import file_digest
 from ..errors import ImageError, InputError
-from ..evidence.batch import FORMS, Done, Result, as_before, check_output, streamed, write_card
-from ..evidence.card_folder import INDEX, CardFolder
+from ..evidence.batch import FORMS, INDEX, CardFolder, Done, Result, as_before, check_output, streamed, write_card
 from ..evidence.explain import ExplainOptions
 from ..explanation.base import Explanation
 from ..explanation.part import Part
@@ -92,7 +91,7 @@ class PartBatch:
             return Done({**result.to_json(), "card": None}, result), {}
         # What follows the last dot would be taken for the ending of a picture's name.
         name = f"{Path(result.prediction.image).with_suffix('')} {part.kind} {part.number} {part.label}."
-        return write_card(result, folder, key, folder.place(name, self.endings), self.endings)
+        return write_card(result, folder, key, name, self.endings)
 
     def _key(self, name: str, part: Part, fingerprint: str) -> str:
         told = f"{name}|{file_digest(name)}|{part.to_json()}|{fingerprint}"

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import KW_ONLY, dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, Unpack
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..attributions.base import Attribution
 from ..classifiers.base import Classifier
 from ..descriptions.base import Descriptions, Words
-from ..encoders.base import EncoderOutput
-from ..encoders.stream import Encoded
+from ..encoders.stream import Encoded, file_digest
 from ..errors import DataError, ImageError, InputError
+from ..evidence.batch import FORMS, CardFolder, Done, Result, as_before, check_output, streamed, write_card
+from ..evidence.case import Watched
 from ..evidence.explain import ExplainOptions, explain_seen
 from ..evidence.faithfulness import STILL_ODDS, STILL_VALUE
-from ..evidence.goals import Watched
 from ..explanation.base import Explanation, Where
 from ..explanation.part import Outside, Part, PartBox
-from ..explanation.prediction import Prediction, Ranked
+from ..explanation.prediction import Ranked
 from ..explanation.similar import Like
 from ..explanation.verdict import Missing, Verdict
-from ..keywords import ExplainKeywords
 from ..pictures.boxes import BoxedPicture, has_boxes, load_boxes
 from ..pictures.images import upright_size
 from ..pictures.pixel_classes import MaskedPicture, MaskedPictures, is_masked, load_masks
@@ -37,23 +37,15 @@ from ..progress import Progress
 from ..prototypes.bank import PatchBank
 from ..prototypes.measure import Labelled, LikenessMeasure, trials
 from ..prototypes.nearest import NearestPatches
+from ..report import IndexEntry, render_index
 from ..storage.features import FeatureStore
 from ..types import Failure
 from .finders import Detector, Finder
-from .parts import (
-    PartEngine,
-    PartPlace,
-    PooledScore,
-    WholePicture,
-    part_encoder,
-    part_picture,
-    place_of,
-)
+from .parts import PartEngine, PartPlace, PooledScore, WholePicture, part_encoder, part_picture, place_of
 from .regions import Detections, Segmentation
 
-N_ELSEWHERE, N_TRIED = 4, 64
-"""Places where the same shape is hidden, and those from which the ones that overlap the part least are taken."""
-MOSTLY, HALF = 0.7, 0.5
+N_ELSEWHERE, N_TRIED, MOSTLY, HALF = 4, 64, 0.7, 0.5
+"""Places where the same shape is hidden, those from which the ones that overlap least are taken, and the limits."""
 RULE = (
     "The part is hidden, then all else, then both, and the odds of its name are followed; Shapley values of the two "
     "halves say how much of what the picture does to the odds is done inside. Believable, as evidence that lies "
@@ -74,10 +66,9 @@ def measure_outside(
     values, odds = found[:, 0].tolist(), found[:, 1].double()
     whole, outer, inner, gone = odds[:4].tolist()
     falls = tuple((whole - odds[4:]).tolist())
-    of_inside = ((inner - gone) + (whole - outer)) / 2
-    of_outside = ((outer - gone) + (whole - inner)) / 2
-    total = abs(of_inside) + abs(of_outside)
-    share = abs(of_inside) / total if total > 1e-9 else 0.0
+    of_inside, of_outside = (abs(alone - gone + whole - rest) / 2 for alone, rest in ((inner, outer), (outer, inner)))
+    total = of_inside + of_outside
+    share = of_inside / total if total > 1e-9 else 0.0
     outside = Outside(values[0], values[1], values[2], whole - outer, whole - inner, falls, share, UNJUDGED)
     still = float(odds.max() - odds.min()) < STILL_ODDS and max(values) - min(values) < STILL_VALUE
     return replace(outside, verdict=_judge(outside, kind, still))
@@ -116,7 +107,6 @@ def _signed(number: float) -> str:
 
 T = TypeVar("T", Where | Missing, Like | Missing)
 HIDING = "occlusion"
-"""The map of a part that a network reads."""
 MOST = 20
 """Parts of one picture that are explained unless more are asked for."""
 Found = Detections | Segmentation
@@ -156,11 +146,21 @@ class PartExplainer:
         return cls(finder, score, replace(model, trained_on=score.trained_on))
 
     def options(self, options: ExplainOptions) -> ExplainOptions:
-        """The same with the map that parts get where none is named."""
+        """The same with the map that parts get where none is named, if parts can be explained so."""
         if self.score.reads is not None and options.where is None:
             options = replace(options, where=HIDING)
         method = options.method(self.model.where)
-        check_options(options, method)
+        asked = {
+            "an inner layer": options.layer, "neurons": options.neurons, "because": options.because,
+            "prototypes": options.prototypes, "a typical picture": options.typical, "likenesses by name": options.like,
+            method.name: method.needs_attention or method.needs_training or method.needs_words or method.recipe,
+        }  # fmt: skip
+        if wrong := [name for name, value in asked.items() if value]:
+            raise InputError(
+                f"A box or segment was to be explained with {wrong[0]}, and is read from the last map alone. A map of "
+                "that, or one that changes the picture, was expected. Choose grad_cam, occlusion or rise, and leave it "
+                "out."
+            )
         if self.score.reads is not None and not method.needs_pixels:
             raise InputError(
                 f"A box of {self.score.method} was to be explained with {method.name}, and its score is a network's, "
@@ -184,21 +184,21 @@ class PartExplainer:
 
     def _explained(self, whole: WholePicture, part: Part, options: ExplainOptions) -> Explanation:
         place = place_of(whole, part.box, part.mask)
-        engine = PartEngine(whole, place)
-        features = place.cut(whole.own_cells)
-        model = replace(self.model, encoder=part_encoder(engine), head=place.head)
-        picture, view, frame = part_picture(whole, place)
-        pooled = model.encoder.head(features)
+        model, seen, view, frame = self.look(whole, place)
         target = options.target if options.target is not None else part.label
         own = options if options.target_text is not None else replace(options, target=target)
-        seen = Encoded(picture.name, picture.digest, pooled, features[0], picture)
         (made,) = explain_seen(model, [seen], own)
         part = replace(part, frame=frame)
         if options.measure:
-            part = replace(part, outside=self._outside(model, engine, place, part, target, options.seed))
+            on_whole = replace(model, encoder=part_encoder(PartEngine(whole, place, anywhere=True)))
+            watched = Watched(on_whole, model.index_of(target))
+            outside = measure_outside(watched, whole.pixels, place.inside, part.kind, options.seed)
+            part = replace(part, outside=outside)
         decided = made.prediction
-        if part.label in model.classes:
-            decided = _named(model, decided, EncoderOutput(features, pooled), part.label)
+        if part.label in model.classes:  # the name that the part was given, and the others after it
+            score = float(model.head.probabilities(seen.pooled)[0][model.classes.index(part.label)])
+            others = [one for one in decided.top if one.label != part.label][: len(decided.top) - 1]
+            decided = replace(decided, top=(Ranked(part.label, score), *others), decision=None)
         subject = made.subject and replace(made.subject, decision=decided.label)
         like = NO_PICTURES if isinstance(made.like, Missing) and model.bank is None else _of_parts(made.like, part)
         words = made.words if model.encoder.has_text else NO_WORDS
@@ -206,37 +206,28 @@ class PartExplainer:
         made = replace(made, where=where, like=like, words=words)
         return replace(made, prediction=decided, view=view, subject=subject, part=part)
 
-    def _outside(
-        self, model: Classifier, engine: PartEngine, place: PartPlace, part: Part, target: str | int, seed: int
-    ) -> Any:
-        on_whole = replace(model, encoder=part_encoder(PartEngine(engine.whole, place, anywhere=True)))
-        watched = Watched(on_whole, model.index_of(target))
-        return measure_outside(watched, engine.whole.pixels, place.inside, part.kind, seed)
+    def look(self, whole: WholePicture, place: PartPlace) -> tuple[Classifier, Encoded, np.ndarray, PartBox]:
+        """The part as a classifier sees it, as it is shown, and what of the picture that is."""
+        model = replace(self.model, encoder=part_encoder(PartEngine(whole, place)), head=place.head)
+        features, (picture, view, frame) = place.cut(whole.own_cells), part_picture(whole, place)
+        seen = Encoded(picture.name, picture.digest, model.encoder.head(features), features[0], picture)
+        return model, seen, view, frame
 
 
 def _of_parts(evidence: T, part: Part) -> T:
     """The same, its verdict being said of the part and of parts held out, not of pictures."""
     if isinstance(evidence, Missing):
         return evidence
-    verdict = evidence.verdict
-    named = {"of the picture": f"of the {part.kind}", "held-out pictures": "parts of held-out pictures"}
-    said, rule = verdict.sentence, verdict.rule
-    for whole, own in named.items():
-        said, rule = said.replace(whole, own), rule.replace(whole, own)
-    return replace(evidence, verdict=replace(verdict, sentence=said, rule=rule))
-
-
-def _named(model: Classifier, prediction: Prediction, look: EncoderOutput, label: str) -> Prediction:
-    """The name that the part was given, with its probability, and the others after it."""
-    values = model.head.probabilities(look.pooled)[0]
-    others = [one for one in prediction.top if one.label != label][: len(prediction.top) - 1]
-    first = Ranked(label, float(values[model.classes.index(label)]))
-    return replace(prediction, top=(first, *others), decision=None)
+    texts = []
+    for text in (evidence.verdict.sentence, evidence.verdict.rule):
+        text = text.replace("of the picture", f"of the {part.kind}")
+        texts.append(text.replace("held-out pictures", "parts of held-out pictures"))
+    return replace(evidence, verdict=replace(evidence.verdict, sentence=texts[0], rule=texts[1]))
 
 
 def parts_of(found: Found) -> list[Part]:
     """What was found, each as a part: the surest box or the largest segment first."""
-    nothing, frame = torch.zeros(1, 1, 3).byte().numpy(), (0.0, 0.0, 1.0, 1.0)
+    nothing, frame = np.zeros((1, 1, 3), np.uint8), (0.0, 0.0, 1.0, 1.0)
     kind: Literal["box", "segment"] = "segment" if isinstance(found, Segmentation) else "box"
     n, parts = len(found.regions), []
     for i, region in enumerate(found.regions, 1):
@@ -248,22 +239,12 @@ def parts_of(found: Found) -> list[Part]:
     return parts
 
 
-def check_options(options: ExplainOptions, method: Attribution) -> None:
-    """See that parts can be explained so."""
-    asked = {
-        "an inner layer": options.layer, "neurons": options.neurons, "because": options.because,
-        "prototypes": options.prototypes, "a typical picture": options.typical, "likenesses by name": options.like,
-        method.name: method.needs_attention or method.needs_training or method.needs_words or method.recipe,
-    }  # fmt: skip
-    if wrong := [name for name, value in asked.items() if value]:
-        raise InputError(
-            f"A box or segment was to be explained with {wrong[0]}, and is read from the last map alone. A map of "
-            "that, or one that changes the picture, was expected. Choose grad_cam, occlusion or rise, and leave it out."
-        )
-
-
 MOST_PICTURES, MOST_PARTS = 120, 6
 """Pictures that are looked at, and parts of one picture that are taken, evenly over the classes."""
+
+
+Given = BoxedPicture | tuple[MaskedPictures, MaskedPicture] | str
+"""A picture's boxes, its mask, or its class."""
 
 
 class Example(NamedTuple):
@@ -281,9 +262,9 @@ def with_examples(explainer: PartExplainer, source: str | Path, progress: Progre
     chosen = given[:: max(1, -(-len(given) // MOST_PICTURES))]
     seen: list[Known] = []
     others: set[str] = set()
-    for number, (image, data) in enumerate(progress.track(chosen, "Looking at examples", len(chosen))):
+    for number, (image, known) in enumerate(progress.track(chosen, "Looking at examples", len(chosen))):
         try:
-            examples = data(upright_size(image))
+            examples = _things(known, upright_size(image))
             others |= {e.label for e in examples} - set(classes)
             seen += _looked(explainer, image, _spread([e for e in examples if e.label in classes]), number)
         except ImageError as error:
@@ -314,12 +295,8 @@ def _looked(explainer: PartExplainer, image: str, examples: list[Example], numbe
         return
     whole = WholePicture(explainer.score, image)
     for example in examples:
-        place = place_of(whole, example.box, example.mask)
-        model = replace(explainer.model, encoder=part_encoder(PartEngine(whole, place)), head=place.head)
-        features = place.cut(whole.own_cells)
-        picture = part_picture(whole, place)[0]
-        found = Encoded(image, picture.digest, features.mean((2, 3)), features[0], picture)
-        yield Known(found, explainer.score.classes.index(example.label), number, model)
+        model, seen, _, _ = explainer.look(whole, place_of(whole, example.box, example.mask))
+        yield Known(seen, explainer.score.classes.index(example.label), number, model)
 
 
 def _bank(known: list[Known]) -> PatchBank:
@@ -338,49 +315,24 @@ def _measured(half: list[Known], held: list[Known], n_classes: int) -> LikenessM
     return LikenessMeasure.of([one for some in found for one in some])
 
 
-def explain_parts(
-    finder: Finder,
-    picture: Any,
-    most: int = MOST,
-    descriptions: Words | None = None,
-    known: str | Path | None = None,
-    store: FeatureStore | None = None,
-    **options: Unpack[ExplainKeywords],
-) -> list[Explanation]:
-    """Find what is in a picture, and explain it."""
-    explainer = PartExplainer.of(finder, descriptions, store)
-    if known is not None:
-        explainer = with_examples(explainer, known)
-    found = finder.find(picture)
-    numbers = range(1, min(most, len(parts_of(found))) + 1)
-    return list(explainer.explain(picture, found, ExplainOptions(**options), numbers))
-
-
-def _given(source: Path, boxes_first: bool) -> Iterator[tuple[str, Callable[[tuple[int, int]], list[Example]]]]:
-    """Pictures, and what gives the known things of each once its size is known."""
+def _given(source: Path, boxes_first: bool) -> Iterator[tuple[str, Given]]:
+    """Pictures, and what is known of each."""
     if has_boxes(source) and (boxes_first or not is_masked(source)):
-        for picture in load_boxes(source).present().pictures:
-            yield picture.image, partial(_of_boxes, picture)
+        yield from ((picture.image, picture) for picture in load_boxes(source).present().pictures)
     elif is_masked(source):
         data = load_masks(source)
-        for item in data.items:
-            yield item.image, partial(_of_masks, data, item)
+        yield from ((item.image, (data, item)) for item in data.items)
     else:
-        for sample in load_samples(source).items:
-            yield sample.image, partial(_of_class, sample.label)
+        yield from ((sample.image, sample.label) for sample in load_samples(source).items)
 
 
-def _of_boxes(picture: BoxedPicture, size: tuple[int, int]) -> list[Example]:
-    return [Example(one.label, one.box) for one in picture.boxes]
-
-
-def _of_class(label: str, size: tuple[int, int]) -> list[Example]:
-    return [Example(label, (0.0, 0.0, float(size[0]), float(size[1])))]
-
-
-def _of_masks(data: MaskedPictures, item: MaskedPicture, size: tuple[int, int]) -> list[Example]:
-    truth, _ = data.truth(item, size)
+def _things(known: Given, size: tuple[int, int]) -> list[Example]:
+    if isinstance(known, BoxedPicture):
+        return [Example(one.label, one.box) for one in known.boxes]
     whole = (0.0, 0.0, float(size[0]), float(size[1]))
+    if isinstance(known, str):
+        return [Example(known, whole)]
+    data, (truth, _) = known[0], known[0].truth(known[1], size)
     return [Example(data.classes[k], whole, truth == k) for k in np.unique(truth) if k < len(data.classes)]
 
 
@@ -392,3 +344,87 @@ def _spread(examples: list[Example]) -> list[Example]:
         turn[example.label] += 1
         ordered.append((turn[example.label], example))
     return [example for _, example in sorted(ordered, key=lambda one: one[0])[:MOST_PARTS]]
+
+
+@dataclass
+class PartBatch:
+    """Explains what is found in pictures, and writes a card each into a folder with an index; resumable."""
+
+    explainer: PartExplainer
+    options: ExplainOptions
+    output: Path | None
+    _: KW_ONLY
+    most: int = MOST
+    png: bool = False
+    force: bool = False
+    progress: Progress = field(default_factory=Progress)
+    n_pictures: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        if self.output is not None and check_output(self.output, force=self.force):
+            raise InputError(
+                f"Cards of boxes or segments were to go to {self.output}, which is one file. A folder was expected, "
+                "since a picture may have many. Give one with -o."
+            )
+        self.options = self.explainer.options(self.options)
+        self.endings = tuple(FORMS) if self.png else (".html",)
+
+    def run(self, names: Iterable[str]) -> Iterator[Done | Failure]:
+        """Explain as a stream, in order; cards are written as they are made, the index at the end."""
+        if self.output is None:
+            yield from (one if isinstance(one, Failure) else one[0] for one in self._explained(names, None))
+            return
+        with closing(CardFolder(self.output, force=self.force)) as folder:
+            own = (name for name in names if not folder.is_own(name))
+            if not (yield from streamed(self._explained(own, folder), folder, self._page)):
+                folder.finish([], self._page([], []))  # nothing was found is an answer
+
+    def _page(self, entries: list[IndexEntry], failures: list[Failure]) -> str:
+        nouns = ("box", "boxes") if isinstance(self.explainer.finder, Detector) else ("segment", "segments")
+        return render_index(entries, failures, nouns[1].capitalize(), nouns)
+
+    def _explained(self, names: Iterable[str], folder: CardFolder | None) -> Iterator[Result]:
+        fingerprint = self._fingerprint()
+        for name in names:
+            try:
+                found = self.explainer.finder.find(name)
+            except ImageError as error:
+                yield Failure(name, error.reason)
+                continue
+            self.n_pictures += 1
+            parts = parts_of(found)
+            if len(parts) > self.most or not parts:
+                left = f"{len(parts) - self.most} of {len(parts)} are left out; --set most_cards explains more"
+                self.progress.note(f"{name}: {left if parts else 'nothing was found'}")
+            keys = {}
+            for part in parts[: self.most]:
+                told = f"{name}|{file_digest(name)}|{part.to_json()}|{fingerprint}"
+                keys[part.number] = hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
+            earlier = {} if folder is None else {number: folder.earlier(key) for number, key in keys.items()}
+            new = [number for number in keys if earlier.get(number) is None]
+            made = self.explainer.explain(name, found, self.options, new)
+            for number, key in keys.items():
+                line = earlier.get(number)
+                if line is not None and folder is not None:
+                    yield as_before(line, folder)
+                else:
+                    yield self._written(key, folder, next(made))
+
+    def _written(self, key: str, folder: CardFolder | None, result: Explanation) -> tuple[Done, dict[str, Any]]:
+        part = result.part
+        if folder is None or part is None:
+            return Done({**result.to_json(), "card": None}, result), {}
+        # What follows the last dot would be taken for the ending of a picture's name.
+        name = f"{Path(result.prediction.image).with_suffix('')} {part.kind} {part.number} {part.label}."
+        return write_card(result, folder, key, folder.place(name, self.endings), self.endings)
+
+    def _fingerprint(self) -> str:
+        """What decides an explanation beside the picture and the part."""
+        model, engine = self.explainer.model, self.explainer.score.reader.encoder.engine
+        told = (version("seewhy"), model.provenance(), model.parameters, engine.name, self.options, self.endings)
+        digest = hashlib.sha256(repr(told).encode())
+        more = [] if model.words is None else [model.words.vectors]
+        more += [model.bank.vectors] if model.bank is not None else []
+        for tensor in (model.head.weight, model.head.bias, *more):
+            digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()

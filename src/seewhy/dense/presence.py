@@ -12,14 +12,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..encoders.base import Encoder
-from ..encoders.imagenet import imagenet_classes
-from ..encoders.names import filled, own_sentences
+from ..encoders.names import filled, imagenet_classes, own_sentences
 from ..encoders.stream import encode_texts
-from ..learning.encoders.paired_heads import place
+from ..learning.encoders.heads import place
 from ..storage.features import FeatureStore
-from .reader import Looked
+from .reader import Looked, bilinear
 from .regions import NOTHING
-from .windows import bilinear
 
 N_OTHERS = 250
 """Names that each name is compared with: every fourth of ImageNet's."""

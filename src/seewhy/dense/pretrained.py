@@ -12,30 +12,24 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image
 from torch import Tensor
 
-from ..encoders.base import Encoder
 from ..encoders.fence import OWN, from_saved, loading
 from ..encoders.huggingface import check_saved
 from ..encoders.split import freeze
 from ..errors import ImageError, InputError, MissingExtraError, ModelError
 from ..pictures.images import read_views, upright_size
 from ..pictures.sources import One, name_of
-from ..storage.features import FeatureStore
 from ..storage.reading import file_sha256
 from ..types import Crop, Failure, Transform
 from .finders import Detector
+from .reader import LONGEST, Windows
 from .regions import Detections, Keep, class_names
-from .windows import LONGEST, Windows
 
 WHOLE = Crop((0.0, 0.0, 1.0, 1.0))
-READ = 4096
-"""Pixels of the long side at which a tile is given to a processor, which may pad it to a square in floats."""
-SHOWN = 448
-"""Pixels of a picture's side on the page."""
-FINE = 64
-"""Parts of a tile's side by which tiles are laid."""
+READ, SHOWN, FINE = 4096, 448, 64
+"""Pixels of the long side at which a tile is given to a processor, which may pad it to a square in floats; of a
+picture's side on the page; and parts of a tile's side by which tiles are laid."""
 
 Found = tuple[Float[Tensor, "n 4"], Float[Tensor, "n k"]]
 """Boxes in pixels of what was looked at, and the score of each name for each."""
@@ -72,13 +66,7 @@ class PretrainedMethod(ABC):
         """The parameters with which pictures are looked at in so many tiles on the short side."""
         return {"tiles": n}
 
-    def build(
-        self,
-        labels: Iterable[str],
-        encoder: Encoder | None = None,
-        folder: str | None = None,
-        store: FeatureStore | None = None,
-    ) -> PretrainedDetector:
+    def build(self, labels: Iterable[str], folder: str | None) -> PretrainedDetector:
         """A detector for these names."""
         classes = class_names(labels, boxes=True)
         model, processor, digest = open_network(self.name, folder)
@@ -108,7 +96,8 @@ class PretrainedDetector(Detector):
     @torch.no_grad()
     def _found(self, name: str, source: Any) -> Detections:
         width, height = upright_size(source, longest=LONGEST)
-        crops = self._crops((width, height))
+        n = Windows.over((width, height), (1, 1), self.tiles).n
+        crops = [WHOLE] if self.tiles == 1 else Windows((FINE, FINE), n).crops()
         small = read_views(source, stretched(SHOWN, SHOWN), [WHOLE])[0].pixels
         boxes, scores, labels = [], [], []
         for crop in crops:
@@ -125,11 +114,6 @@ class PretrainedDetector(Detector):
             torch.cat(boxes), torch.cat(scores), torch.cat(labels), self.classes, (width, height)
         )
         return Detections(name, (width, height), self.classes, kept, self.about, small)
-
-    def _crops(self, size: tuple[int, int]) -> list[Crop]:
-        if self.tiles == 1:
-            return [WHOLE]
-        return Windows((FINE, FINE), Windows.over(size, (1, 1), self.tiles).n).crops()
 
 
 def one_by_one(pictures: Iterable[Any], look: Callable[[str, Any], T]) -> Iterator[T | Failure]:
@@ -188,13 +172,8 @@ def open_network(
     return freeze(model), processor, digest.hexdigest()
 
 
-def as_image(pixels: UInt8[np.ndarray, "h w 3"]) -> Image.Image:
-    """Pixels as the processors of transformers take them."""
-    return Image.fromarray(pixels)
-
-
 def corners(centres: Float[Tensor, "n 4"], width: float, height: float) -> Float[Tensor, "n 4"]:
     """Centre and size as fractions → corners in pixels."""
-    middle, half = centres[:, :2], centres[:, 2:] / 2
-    scale = torch.tensor([width, height] * 2, dtype=centres.dtype)
-    return torch.cat([middle - half, middle + half], 1) * scale
+    from torchvision.ops import box_convert
+
+    return box_convert(centres, "cxcywh", "xyxy") * torch.tensor([width, height] * 2, dtype=centres.dtype)

@@ -1,22 +1,23 @@
-"""What pictures are read and looked at by: an encoder at a larger input, in windows where that is not enough."""
+"""What looks at pictures: an encoder at a larger input, in windows that overlap where that is not enough."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ..bounds import Bound, check_fields
-from ..encoders.base import Encoder
-from ..encoders.larger import can_grow, larger
+from ..encoders.base import Encoder, can_grow, larger
 from ..errors import ImageError
 from ..pictures.images import Picture, read_views, upright_size
 from ..pictures.pixel_classes import MaskedPictures
@@ -25,7 +26,6 @@ from ..progress import Progress
 from ..threads import each_beside
 from ..types import Crop, Failure
 from .cells import with_levels
-from .windows import LONGEST, Windows
 
 Zoom = Annotated[float, Bound(0.25, 32)]
 LARGEST = 2.0
@@ -116,7 +116,8 @@ class Reader:
             size = upright_size(source, longest=LONGEST)
             windows = self.windows(size)
             crops = [WHOLE] if windows.n == (1, 1) else [*windows.crops(), WHOLE]
-            return _Read(name, size, windows, read_views(source, self.encoder.transform, crops))
+            views = read_views(source, self.encoder.transform, crops)
+            return _Read(name, size, windows, views[: windows.n[0] * windows.n[1]], views[-1])
         except ImageError as error:
             return Failure(name, error.reason)
 
@@ -136,7 +137,7 @@ class Reader:
                 yield Failure(read.name, "the encoder's numbers for this picture are not finite; try --engine torch")
                 continue
             windows = Windows(tuple(self.encoder.layout.to_grid(own).shape[2:]), read.windows.n)  # type: ignore[arg-type]
-            yield Looked(read.name, read.size, windows, own, read.views[-1].pixels)
+            yield Looked(read.name, read.size, windows, own, read.whole.pixels)
 
     def with_masks(
         self, data: MaskedPictures, progress: Progress, what: str
@@ -159,19 +160,14 @@ class Reader:
         return height, width
 
 
-@dataclass(frozen=True)
-class _Read:
-    """A picture before the trunk: its windows, and last the whole of it."""
+class _Read(NamedTuple):
+    """A picture before the trunk: its windows, and the whole of it."""
 
     name: str
     size: tuple[int, int]
     windows: Windows
-    views: list[Picture]
-
-    @property
-    def seen(self) -> list[Picture]:
-        """What the trunk looks at."""
-        return self.views[: self.windows.n[0] * self.windows.n[1]]
+    seen: list[Picture]
+    whole: Picture
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,3 +179,131 @@ class Looked:
     windows: Windows
     features: Tensor
     pixels: np.ndarray
+
+
+ABSENT = -100.0
+"""The cosine of a class that is taken to be absent, as in MaskCLIP's released code."""
+OVERLAP, STRETCH = 0.25, 1.5
+"""Part of a window that the next one shows as well, and how far its shape may be from the network's input."""
+LONGEST, MOST, STRIP = 64, 512, 64
+"""Times its short side that the long side of a picture may be, windows on one picture at most, and rows at once."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where the windows of a picture lie, in cells of the whole."""
+
+    cells: tuple[int, int]
+    n: tuple[int, int]
+
+    @classmethod
+    def over(cls, size: tuple[int, int], cells: tuple[int, int], along: int) -> Windows:
+        """Those of a picture of this width and height, so many along its short side.
+
+        >>> Windows.over((640, 480), (14, 14), 1).n, Windows.over((1920, 1080), (14, 14), 1).n
+        ((1, 1), (1, 2))
+        >>> Windows.over((480, 640), (7, 7), 2).n
+        (2, 2)
+        """
+        width, height = size
+        short = 1 + (along - 1) * (1 - OVERLAP)
+        needed = short * max(size) / min(size) / STRETCH
+        longer = max(along, 1 + math.ceil((needed - 1) / (1 - OVERLAP) - 1e-9))
+        if along > 1 and along * longer > MOST:
+            return cls.over(size, cells, along - 1)
+        return cls(cells, (longer, along) if height > width else (along, longer))
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """Cells from one window to the next."""
+        down, across = (max(1, round(c * (1 - OVERLAP))) for c in self.cells)
+        return down, across
+
+    @property
+    def whole(self) -> tuple[int, int]:
+        """``(h, w)`` of the whole picture in cells."""
+        h, w = (c + (n - 1) * s for c, n, s in zip(self.cells, self.n, self.strides, strict=True))
+        return h, w
+
+    def corners(self) -> list[tuple[int, int]]:
+        """Top and left of each window in cells, row by row."""
+        down, across = self.strides
+        return [(i * down, j * across) for i in range(self.n[0]) for j in range(self.n[1])]
+
+    def crops(self) -> list[Crop]:
+        """The windows as parts of the picture."""
+        (high, wide), (h, w) = self.whole, self.cells
+        return [Crop((x / wide, y / high, (x + w) / wide, (y + h) / high)) for y, x in self.corners()]
+
+    def merged(self, maps: Float[Tensor, "n k h w"]) -> Float[Tensor, "k H W"]:
+        """The maps of the windows as one of the picture: where they overlap, their mean."""
+        if len(maps) == 1:
+            return maps[0]
+        times = maps.shape[2] // self.cells[0]
+        (high, wide), (h, w) = ([times * n for n in size] for size in (self.whole, self.cells))
+        total, count = maps.new_zeros(maps.shape[1], high, wide), maps.new_zeros(1, high, wide)
+        for one, corner in zip(maps, self.corners(), strict=True):
+            y, x = (times * n for n in corner)
+            total[:, y : y + h, x : x + w] += one
+            count[:, y : y + h, x : x + w] += 1
+        return total / count
+
+
+def bilinear(n: int, m: int) -> Float[Tensor, "m n"]:
+    """What takes ``n`` values to ``m`` places between them, as ``interpolate(align_corners=False)`` does."""
+    place = ((torch.arange(m, dtype=torch.float64) + 0.5) * n / m - 0.5).clamp(0, n - 1)
+    below = place.floor().long()
+    share = place - below
+    matrix = torch.zeros(m, n, dtype=torch.float64)
+    rows = torch.arange(m)
+    matrix[rows, below] += 1 - share
+    matrix[rows, (below + 1).clamp(max=n - 1)] += share
+    return matrix.float()
+
+
+def best_classes(
+    scores: Float[Tensor, "k h w"], size: tuple[int, int], scale: float = 1.0, *, alone: bool = False
+) -> tuple[UInt8[Tensor, "y x"], Float[Tensor, "y x"]]:
+    """The best class at every pixel, its score bilinear between cells, and its probability; a strip at a time."""
+    height, width = size
+    across = torch.einsum("khw,xw->khx", scores, bilinear(scores.shape[2], width).to(scores))
+    down = bilinear(scores.shape[1], height).to(scores)
+    best, likely = torch.empty(height, width, dtype=torch.uint8), torch.empty(height, width)
+    for rows in torch.arange(height).split(STRIP):
+        between = torch.einsum("khx,yh->kyx", across, down[rows])
+        top, index = between.max(0)
+        best[rows] = index.to(torch.uint8)
+        likely[rows] = (scale * top).sigmoid() if alone else 1 / (scale * (between - top)).exp().sum(0)
+    return best, likely
+
+
+def box_means(grid: Float[Tensor, "d h w"], boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n d"]:
+    """The mean of a map over each box, each cell by the part of it that is covered."""
+    d, h, w = grid.shape
+    table = grid.new_zeros(d, h + 1, w + 1, dtype=torch.float64)
+    table[:, 1:, 1:] = grid.double().cumsum(1).cumsum(2)
+
+    def up_to(x: Float[Tensor, " n"], y: Float[Tensor, " n"]) -> Float[Tensor, "d n"]:
+        """The sum of all that is above and left of a place: bilinear between the corners of cells."""
+        col, row = x.floor().clamp(0, w - 1).long(), y.floor().clamp(0, h - 1).long()
+        a, b = x - col, y - row
+        upper = table[:, row, col] * (1 - a) + table[:, row, col + 1] * a
+        lower = table[:, row + 1, col] * (1 - a) + table[:, row + 1, col + 1] * a
+        return upper * (1 - b) + lower * b
+
+    left, top, right, bottom = boxes.double().unbind(1)
+    total = up_to(right, bottom) - up_to(left, bottom) - up_to(right, top) + up_to(left, top)
+    return (total / ((right - left) * (bottom - top))).T.to(grid.dtype)
+
+
+def shares(spans: Float[Tensor, "*i 2"], n: int) -> Float[Tensor, "*i n"]:
+    """What part of each span lies in each of ``n`` cells, so that means over boxes are two products."""
+    first = torch.arange(n)
+    inside = torch.minimum(spans[..., 1:], first + 1.0) - torch.maximum(spans[..., :1], first.float())
+    return inside.clamp(min=0) / (spans[..., 1:] - spans[..., :1])
+
+
+def span_means(grid: Float[Tensor, "d h w"], x: Float[Tensor, "n 2"], y: Float[Tensor, "n 2"]) -> Float[Tensor, "n d"]:
+    """As :func:`box_means`, of boxes from where to where across and down: two products, cheaper on small maps."""
+    rows = torch.tensordot(shares(y, grid.shape[1]), grid, ([1], [1]))
+    return torch.einsum("ndw,nw->nd", rows, shares(x, grid.shape[2]))

@@ -19,13 +19,12 @@ from torch import Tensor
 
 from ..arguments import checked
 from ..errors import DataError, ForeignFileError, UnknownNameError
-from ..pictures.boxes import BoxData, BoxedPicture, BoxRecord, check_boxes, save_boxes
-from ..pictures.boxes.base import Corners
-from ..pictures.runs import encode
+from ..pictures.boxes import BoxData, BoxedPicture, BoxRecord, Corners, check_boxes, save_boxes
+from ..pictures.pixel_classes import encode
 from ..pictures.samples import some
+from ..report.overviews import MOST_SHOWN, render_regions
 from ..report.paging import framed
 from ..report.palette import class_colours
-from ..report.regions import MOST_SHOWN, render_regions
 from ..spelling import first_repeated
 from ..storage.output import check_file, make_folder, write
 
@@ -36,14 +35,12 @@ COCO, INDEX = "segments.json", "index.html"
 
 @dataclass(frozen=True)
 class Region:
-    """One thing that was found in a picture: a box, or all pixels of a class.
+    """One thing that was found in a picture: a box, or all pixels of a class, with the smallest box around them.
 
     Attributes:
-        label: what it is.
         score: how sure the method is, as it has it: not calibrated; of pixels, the mean.
-        box: left, top, right, bottom in pixels of the upright picture; around pixels, the smallest.
-        area: pixels of a mask; ``None`` for a box.
-        share: of the picture's pixels.
+        box: left, top, right, bottom in pixels of the upright picture.
+        area: pixels of a mask, and ``share`` of the picture's; ``None`` for a box.
         made_of: numbers that the score was made of, each with its name, where the method says them.
     """
 
@@ -70,17 +67,10 @@ class FoundRegions(ABC):
     image: str
     size: tuple[int, int]
     classes: tuple[str, ...]
+    regions: tuple[Region, ...]
     about: dict[str, Any]
     pixels: np.ndarray
     presence: Mapping[str, float]
-
-    @property
-    @abstractmethod
-    def regions(self) -> tuple[Region, ...]:
-        """The surest box first, or the largest segment."""
-
-    @abstractmethod
-    def _own_json(self) -> dict[str, Any]: ...
 
     @property
     def not_found(self) -> tuple[str, ...]:
@@ -93,6 +83,9 @@ class FoundRegions(ABC):
         head = {"image": self.image, "width": width, "height": height, "classes": list(self.classes)}
         there = {"presence": dict(self.presence)} if self.presence else {}
         return {**head, **self._own_json(), "not_found": list(self.not_found), **there, **self.about}
+
+    @abstractmethod
+    def _own_json(self) -> dict[str, Any]: ...
 
     def to_html(self) -> str:
         """One self-contained page: the picture, and over it what was found."""
@@ -125,7 +118,6 @@ class Detections(FoundRegions):
     """One picture and the boxes of what was found in it; displays itself in a notebook.
 
     Attributes:
-        image: file name as given.
         size: width and height of the upright picture.
         classes: what was looked for.
         found: surest first.
@@ -147,7 +139,7 @@ class Detections(FoundRegions):
     presence: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def regions(self) -> tuple[Region, ...]:
+    def regions(self) -> tuple[Region, ...]:  # type: ignore[override]
         return self.found
 
     def __len__(self) -> int:
@@ -170,14 +162,11 @@ class Segmentation(FoundRegions):
     """One picture, each pixel with a class; displays itself in a notebook.
 
     Attributes:
-        image: file name as given.
         classes: names; a pixel's value is a place among them, 255 where nothing is named.
         mask: ``(height, width)`` of the upright picture.
         scores: ``(k, h, w)`` on the grid of cells, before the best was taken.
         segments: of the classes found, largest first.
-        about: method, encoder and input, as JSON.
-        pixels: the picture, small and stretched to a square, for the page.
-        presence: as of :class:`Detections`.
+        presence: this, ``about`` and ``pixels`` as of :class:`Detections`.
     """
 
     kind = "segments"
@@ -193,7 +182,7 @@ class Segmentation(FoundRegions):
     presence: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def regions(self) -> tuple[Region, ...]:
+    def regions(self) -> tuple[Region, ...]:  # type: ignore[override]
         return self.segments
 
     @property
@@ -278,16 +267,6 @@ class Keep:
     overlap: float = 0.5
     most: int = 100
 
-    def choose(
-        self, boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], labels: Int[Tensor, " n"]
-    ) -> Int[Tensor, " m"]:
-        """The places of the boxes to keep, surest first."""
-        from torchvision.ops import batched_nms
-
-        sure = torch.nonzero(scores >= self.least).flatten()
-        kept = sure[batched_nms(boxes[sure].float(), scores[sure].float(), labels[sure], self.overlap)]
-        return kept[: self.most]
-
     def detections(
         self,
         boxes: Float[Tensor, "n 4"],
@@ -297,43 +276,21 @@ class Keep:
         size: tuple[int, int],
         made_of: Mapping[str, Float[Tensor, " n"]] | None = None,
     ) -> tuple[Region, ...]:
-        """The boxes to keep, cut at the picture's edge; what has no area there is not kept."""
+        """The boxes to keep, surest first, cut at the picture's edge; what has no area there is not kept."""
+        from torchvision.ops import batched_nms
+
         limit = torch.tensor([*size, *size], dtype=torch.float64)
         cut = torch.minimum(boxes.double().clamp(min=0), limit)
-        real = torch.nonzero((cut[:, 2:] > cut[:, :2]).all(1) & torch.isfinite(scores)).flatten()
-        cut, scores, labels = cut[real], scores[real], labels[real]
-        parts = {name: value[real] for name, value in (made_of or {}).items()}
+        real = (cut[:, 2:] > cut[:, :2]).all(1) & torch.isfinite(scores) & (scores >= self.least)
+        sure = torch.nonzero(real).flatten()
+        kept = sure[batched_nms(cut[sure].float(), scores[sure].float(), labels[sure], self.overlap)]
         regions = []
-        for i in self.choose(cut, scores, labels):
+        for i in kept[: self.most]:
             left, top, right, bottom = map(float, cut[i])
-            own = tuple((name, float(value[i])) for name, value in parts.items())
+            own = tuple((name, float(value[i])) for name, value in (made_of or {}).items())
             box = (left, top, right, bottom)
             regions.append(Region(classes[int(labels[i])], float(scores[i]), box, made_of=own))
         return tuple(regions)
-
-
-class CocoDocument:
-    """Pictures, classes and masks as COCO writes them, picture by picture; classes are numbered from 1, as there."""
-
-    def __init__(self, classes: tuple[str, ...]) -> None:
-        self.number = {name: i for i, name in enumerate(classes, 1)}
-        self.images: list[dict[str, Any]] = []
-        self.annotations: list[dict[str, Any]] = []
-
-    def add(self, result: Segmentation) -> None:
-        """Put a picture and its segments in."""
-        (width, height), picture = result.size, len(self.images) + 1
-        self.images.append({"id": picture, "file_name": result.image, "width": width, "height": height})
-        for s in result.segments:
-            left, top, right, bottom = s.box
-            own = {"id": len(self.annotations) + 1, "image_id": picture, "category_id": self.number[s.label]}
-            place = {"bbox": [left, top, right - left, bottom - top], "area": s.area, "iscrowd": 0}
-            coded = {"segmentation": result.coded[s.label], "score": round(s.score, 4)}
-            self.annotations.append({**own, **place, **coded})
-
-    def to_json(self) -> dict[str, Any]:
-        categories = [{"id": i, "name": name} for name, i in self.number.items()]
-        return {"images": self.images, "categories": categories, "annotations": self.annotations}
 
 
 class SegmentFolder:
@@ -343,12 +300,22 @@ class SegmentFolder:
         self.path, self.force = make_folder(path), force
         check_file(path / COCO, force=force)
         check_file(path / INDEX, force=force)
-        self._coco, self._shown = CocoDocument(classes), list[Segmentation]()
+        self._number = {name: i for i, name in enumerate(classes, 1)}  # from 1, as COCO has it
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+        self._shown: list[Segmentation] = []
         self._names: set[str] = set()
 
     def add(self, result: Segmentation) -> Path:
         """Write a picture's mask; where it is."""
-        self._coco.add(result)
+        (width, height), picture = result.size, len(self._images) + 1
+        self._images.append({"id": picture, "file_name": result.image, "width": width, "height": height})
+        for s in result.segments:
+            left, top, right, bottom = s.box
+            own = {"id": len(self._annotations) + 1, "image_id": picture, "category_id": self._number[s.label]}
+            place = {"bbox": [left, top, right - left, bottom - top], "area": s.area, "iscrowd": 0}
+            coded = {"segmentation": result.coded[s.label], "score": round(s.score, 4)}
+            self._annotations.append({**own, **place, **coded})
         self._shown += [result] if len(self._shown) < MOST_SHOWN else []
         safe = (c if c.isalnum() or c in "-_. " else "_" for c in Path(result.image).stem)
         stem = "".join(safe).strip(". ")[:80] or "picture"
@@ -363,8 +330,10 @@ class SegmentFolder:
 
     def finish(self) -> Path:
         """Write the COCO document and the page; where the page is."""
-        write(self.path / COCO, json.dumps(self._coco.to_json(), ensure_ascii=False), force=self.force)
-        return write(self.path / INDEX, render_regions(self._shown, len(self._coco.images)), force=self.force)
+        categories = [{"id": i, "name": name} for name, i in self._number.items()]
+        coco = {"images": self._images, "categories": categories, "annotations": self._annotations}
+        write(self.path / COCO, json.dumps(coco, ensure_ascii=False), force=self.force)
+        return write(self.path / INDEX, render_regions(self._shown, len(self._images)), force=self.force)
 
 
 class BoxFolder:

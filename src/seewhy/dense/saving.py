@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..arguments import checked
 from ..encoders.base import Encoder
-from ..encoders.provenance import saved_encoder
+from ..encoders.find import saved_encoder
 from ..errors import ModelError, SeeWhyError
 from ..registry import Registry
 from ..storage.archive import DAMAGE, FolderArchive
@@ -27,16 +27,13 @@ from .regions import class_names
 FORMAT = 1
 
 
-TASKS = {"segmenter": "masks", "detector": "boxes"}
-"""What is saved → what ``seewhy fit`` learns it from."""
-
-
 @dataclass(frozen=True)
 class DenseArchive:
-    """How one kind is saved: a card of its method, encoder and classes, beside its tensors."""
+    """How one kind is saved, which ``seewhy fit`` learns from ``task``: a card, beside its tensors."""
 
     what: str
-    use: str
+    task: str
+    verb: str
     methods: Registry[Any] = field(repr=False)
 
     @property
@@ -47,7 +44,7 @@ class DenseArchive:
             Facts(("format", "seewhy", "method", "encoder", "classes")),
             formats=(FORMAT,),
             kind=f"a saved {self.what}",
-            make=f"Make one with: seewhy fit --task {TASKS[self.what]} DATA -o {{folder}}",
+            make=f"Make one with: seewhy fit --task {self.task} DATA -o {{folder}}",
             again=f"fit the {self.what} again",
         )
 
@@ -75,28 +72,23 @@ class DenseArchive:
         card = archive.load_card(folder)
         tensors = archive.checked_tensors(folder, card)
         try:
+            cls = self.methods[card["method"]]
+            given = {k: tuple(v) if isinstance(v, list) else v for k, v in card["parameters"].items()}
+            if unknown := sorted(set(given) - {f.name for f in fields(cls)}):
+                raise ValueError(f"its method has no parameter {unknown[0]!r}")
             looks = saved_encoder(
                 card["encoder"], encoder, engine=engine, place=str(folder), again=archive.again,
-                command=self.use.format(folder=folder),
+                command=f"seewhy {self.verb} PICTURE -m {folder} --encoder {{}}",
             )  # fmt: skip
-            yield self._method(card), looks, card, tensors
+            yield cls(**given), looks, card, tensors
         except ModelError:
             raise
         except (SeeWhyError, *DAMAGE) as error:
             raise archive.damaged(folder, error) from error
 
-    def _method(self, card: dict[str, Any]) -> Any:
-        """What made it, with the parameters it had."""
-        cls = self.methods[card["method"]]
-        given = {k: tuple(v) if isinstance(v, list) else v for k, v in card["parameters"].items()}
-        unknown = set(given) - {f.name for f in fields(cls)}
-        if unknown:
-            raise ValueError(f"its method has no parameter {sorted(unknown)[0]!r}")
-        return cls(**given)
 
-
-SEGMENTERS = DenseArchive("segmenter", "seewhy segment PICTURE -m {folder} --encoder {{}}", segmenters)
-DETECTORS = DenseArchive("detector", "seewhy detect PICTURE -m {folder} --encoder {{}}", detectors)
+SEGMENTERS = DenseArchive("segmenter", "masks", "segment", segmenters)
+DETECTORS = DenseArchive("detector", "boxes", "detect", detectors)
 
 
 def save_segmenter(segmenter: Segmenter, folder: Path) -> Path:
@@ -110,7 +102,7 @@ def load_segmenter(folder: str | Path, *, encoder: Encoder | str | None = None, 
     with SEGMENTERS.opened(Path(folder), encoder, engine) as (how, looks, card, tensors):
         segmenter: Segmenter = how.restore(looks, class_names(card["classes"]), tensors)
         segmenter.check()
-        return segmenter.with_trained_on(str(card["trained_on"]))
+        return replace(segmenter, trained_on=str(card["trained_on"]))
 
 
 @checked
@@ -131,10 +123,6 @@ def load_detector(folder: str | Path, *, encoder: Encoder | str | None = None, e
         folder: what ``seewhy fit --task boxes`` or :func:`save_detector` wrote.
         encoder: what it looks with; needed where that is not embedded.
         engine: what runs the trunk, where it is loaded here.
-
-    Raises:
-        ModelError: it is none, or damaged, or of another encoder.
-        WeightsError: its tensors are damaged.
     """
     with DETECTORS.opened(Path(folder), encoder, engine) as (how, looks, card, tensors):
         classes = class_names(card["classes"], boxes=True)

@@ -17,17 +17,13 @@ from ..encoders.region_heads import GROUPS, LARGE, RegionHeads
 from ..training.batches import Batch
 from ..training.task import Task
 
-IOU_WEIGHT = 8.0
-BACKGROUND_WEIGHT = 0.9
+IOU_WEIGHT, BACKGROUND_WEIGHT = 8.0, 0.9
 """Both the authors'."""
-CENTRAL = 0.6
-"""Part of a box's sides within which cells propose it."""
-REACH = 2.0
-"""Cells from a place to each side of its box, before anything was learnt."""
-N_TAUGHT, N_RIGHT = 32, 12
-"""Boxes of a picture that a step learns from, and those of things among them at most."""
-SUPPRESSED = 0.7
-"""Overlap above which a proposal goes while training; when detecting, none does, as the authors have it."""
+CENTRAL, REACH = 0.6, 2.0
+"""Part of a box's sides within which cells propose it; cells from a place to each side of its box, at first."""
+N_TAUGHT, N_RIGHT, SUPPRESSED = 32, 12, 0.7
+"""Boxes of a picture that a step learns from, those of things among them at most, and the overlap above which a
+proposal goes while training; when detecting, none does, as the authors have it."""
 
 
 @cache
@@ -207,10 +203,9 @@ def _taught(
     from torchvision.ops import box_iou
 
     boxes = torch.cat([there, proposed])
+    overlap, which = boxes.new_zeros(len(boxes)), torch.zeros(len(boxes), dtype=torch.long, device=boxes.device)
     if len(there):
         overlap, which = box_iou(boxes, there).max(1)
-    else:
-        overlap, which = boxes.new_zeros(len(boxes)), torch.zeros(len(boxes), dtype=torch.long, device=boxes.device)
     right, wrong = ((overlap >= 0.5).nonzero()[:, 0], (overlap < 0.5).nonzero()[:, 0])
     right = right[torch.randperm(len(right))[:N_RIGHT]]
     wrong = wrong[torch.randperm(len(wrong))[: N_TAUGHT - len(right)]]
@@ -227,17 +222,13 @@ def _taught(
 class Blend:
     """The geometric mean of two probabilities, with more of the frozen words where a class was never trained on.
 
-    ``s_k = p_k^(1 - w_k) z_k^(w_k)``, ``w`` is ``alpha`` for base classes and ``beta`` for all others; the background's
-    is ``p`` alone, then each row is brought to 1, and multiplied by the objectness to the power of ``objectness``.
-    Where nobody says which classes are base, ``beta`` counts for all, as in the authors' code: those that were trained
-    on then lose some of what the detector knows.
+    ``s_k = p_k^(1 - w_k) z_k^(w_k)``, ``w`` is ``alpha`` for base classes and ``beta`` for all others, or all where no
+    class is said to be base; the background's is ``p`` alone, then each row is brought to 1, and multiplied by the
+    objectness to its power. Equal to ``ensemble_class_outputs`` of the authors.
 
-    Equal to ``ensemble_class_outputs`` of the authors. The softmax couples the names: one name more changes all scores.
-
-    Example:
-        >>> p, z = torch.tensor([[0.5, 0.4, 0.1]]).log(), torch.tensor([[0.2, 0.2, 0.6]]).log()
-        >>> [round(v, 3) for v in Blend(objectness=0)(p, z)[0].tolist()]
-        [0.465, 0.237, 0.298]
+    >>> p, z = torch.tensor([[0.5, 0.4, 0.1]]).log(), torch.tensor([[0.2, 0.2, 0.6]]).log()
+    >>> [round(v, 3) for v in Blend(objectness=0)(p, z)[0].tolist()]
+    [0.465, 0.237, 0.298]
     """
 
     alpha: Part = 0.35
@@ -264,10 +255,6 @@ class Blend:
 
 
 def shrunk(boxes: Float[Tensor, "n 4"], part: float) -> Float[Tensor, "n 4"]:
-    """Boxes about the same middle, each side so much of what it was.
-
-    >>> shrunk(torch.tensor([[0.0, 0.0, 10.0, 20.0]]), 0.5).tolist()
-    [[2.5, 5.0, 7.5, 15.0]]
-    """
+    """Boxes about the same middle, each side so much of what it was."""
     middle, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) * (part / 2)
     return torch.cat([middle - half, middle + half], 1)

@@ -20,13 +20,11 @@ from ..storage.features import FeatureStore
 from ..types import Failure
 from . import detectors
 from .cells import joint_cells
-from .finders import Detector
+from .finders import LEAST, Detector, Presence
 from .maskclip import TEMPLATES, MaskCLIP, Words, texts_of
 from .parts import AmongWords, PooledScore, rest_names
-from .presence import LEAST, Presence
-from .reader import LARGEST, Looked, Reader
+from .reader import LARGEST, Looked, Reader, bilinear, box_means
 from .regions import Detections, Keep, class_names
-from .windows import bilinear, box_means
 
 FINER = 8
 """Places for each cell, between which a map is bilinear, on which its regions are cut out."""
@@ -39,16 +37,13 @@ WITHIN = 0.7
 class WordRegions:
     """Connected regions where a name fits better than it does elsewhere; each scored by what is in its box.
 
-    With ``z_i`` of :func:`seewhy.dense.cells.joint_cells` and ``t_k`` the mean of a name's sentences, the lead of a
-    name is ``l_k(i) = cos(z_i, t_k) - max_b cos(z_i, t_b)`` over the words for the rest, less its mean over the
-    picture.
-    Boxes lie around the connected pieces of ``l_k > level * max l_k``, for each level, as boxes are drawn around heat
-    maps (Zhou et al. 2016, arXiv:1512.04150, there at .2). The score of a box is ``p (1 + p - q) / 2`` with ``p =
-    softmax_k(scale * cos(mean of z in the box, t))``, names and the rest together, as DITO scores regions by the text
-    (arXiv:2310.00161), and ``q`` the same in the ring around the box. A name whose
-    presence in the picture is below ``least_presence`` (:class:`seewhy.dense.presence.Presence`) has no box. Of the
-    others' boxes those stay that score at least ``part`` of the name's surest, and of two that lie in one another the
-    surer; then non-maximum suppression within a class.
+    With ``z_i`` of :func:`seewhy.dense.cells.joint_cells` and ``t_k`` the mean of a name's sentences, a name's lead
+    is ``l_k(i) = cos(z_i, t_k) - max_b cos(z_i, t_b)`` over the words for the rest, less its mean over the picture.
+    Boxes lie around the connected pieces of ``l_k > level * max l_k`` (Zhou et al. 2016, arXiv:1512.04150). The score
+    of a box is ``p (1 + p - q) / 2`` with ``p = softmax_k(scale * cos(mean of z in the box, t))``, as DITO scores
+    regions by the text (arXiv:2310.00161), and ``q`` the same in the ring around the box. A name whose presence in the
+    picture (:class:`seewhy.dense.finders.Presence`) is too small has no box; of the others' boxes those stay that
+    score nearly as much as the name's surest, and of two that lie in one another the surer.
 
     Cost: one pass of the trunk for each window, one of the head for each cell; that of ``segment``.
 
@@ -105,13 +100,7 @@ class WordRegions:
         """The parameters with which pictures are looked at in so many tiles on the short side."""
         return {"size": n * LARGEST}
 
-    def build(
-        self,
-        labels: Iterable[str],
-        encoder: Encoder,
-        folder: str | None = None,
-        store: FeatureStore | None = None,
-    ) -> RegionDetector:
+    def build(self, labels: Iterable[str], encoder: Encoder, store: FeatureStore | None = None) -> RegionDetector:
         """A detector for these names; nothing is trained."""
         classes = class_names(labels, boxes=True)
         texts = texts_of(encoder, (*classes, *self.rest), self.templates, store)
@@ -189,22 +178,15 @@ class RegionDetector(Detector):
         areas = [((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]))[:, None] for b in (boxes, wide)]
         beside = areas[1] - areas[0]
         ring = torch.where(beside > 1e-6, (both * areas[1] - inside * areas[0]) / beside.clamp(min=1e-6), both)
-        within, without = (self._sure(v).gather(1, labels[:, None])[:, 0] for v in (inside, ring))
+        sure = ((self.words.scale * normalize(v, dim=1) @ self.words.texts.T).softmax(1) for v in (inside, ring))
+        within, without = (one.gather(1, labels[:, None])[:, 0] for one in sure)
         return ((1 + within - without) / 2 * within).clamp(0, 1)
-
-    def _sure(self, vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
-        return (self.words.scale * normalize(vectors, dim=1) @ self.words.texts.T).softmax(1)
 
 
 def few_of_each(
     boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], labels: Int[Tensor, " n"], part: float
 ) -> Int[Tensor, " m"]:
-    """The places of the boxes that score nearly as much as their name's surest, none of them in another.
-
-    >>> boxes = torch.tensor([[0.0, 0, 9, 9], [1, 1, 8, 8], [10, 0, 19, 9], [20, 0, 29, 9]])
-    >>> few_of_each(boxes, torch.tensor([0.5, 0.6, 0.55, 0.1]), torch.zeros(4, dtype=torch.long), 0.8).tolist()
-    [1, 2]
-    """
+    """The places of the boxes that score nearly as much as their name's surest, none of them in another."""
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     kept: list[int] = []
     for i in scores.argsort(descending=True, stable=True).tolist():

@@ -1,12 +1,16 @@
-"""Descriptions of classes, as files people edit, and as vectors a picture is scored against."""
+"""Descriptions of classes, as files people edit, and as vectors a picture is scored against; and what parts classes."""
 
 from __future__ import annotations
 
 import json
+import random
+import re
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -19,6 +23,9 @@ from ..errors import DataError
 from ..storage.features import FeatureStore
 from ..storage.output import write
 from ..storage.reading import json_value, read_text, reason
+
+APART = r"[\s_-]+"
+"""What may stand between the words of a name."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +58,8 @@ class Descriptions:
     def of(cls, pairs: object, source: str = "The descriptions") -> Descriptions:
         """Check what was read (a list of pairs, so that a class written twice is seen) or a dictionary."""
         items = list(pairs.items()) if isinstance(pairs, Mapping) else pairs
-        if (
-            not isinstance(items, list)
-            or not items
-            or not all(isinstance(p, tuple | list) and len(p) == 2 for p in items)
-        ):
+        in_pairs = isinstance(items, list) and all(isinstance(p, tuple | list) and len(p) == 2 for p in items)
+        if not items or not isinstance(items, list) or not in_pairs:
             raise DataError(f'{source} hold no classes. Write {{"class": ["text", …], …}}.')
         texts: dict[str, tuple[str, ...]] = {}
         for label, lines in items:
@@ -73,11 +77,7 @@ class Descriptions:
         return cls(texts)
 
     def sentences(self) -> list[str]:
-        """Every text with its class's name, class after class; a class that has only its name *has* nothing.
-
-        That is the authors' sentence for a class with an empty list. Texts that are written twice for one class count
-        twice with them and once here.
-        """
+        """Every text with its class's name; a class with only its name *has* nothing, as with the authors."""
         return [describe(c, "" if ts == (c,) else t) for c, ts in self.texts.items() for t in ts]
 
     def write(self, path: str | Path, *, force: bool = False) -> None:
@@ -86,7 +86,6 @@ class Descriptions:
         write(path, data, force=force)
 
     def limited_to(self, classes: Sequence[str]) -> Descriptions:
-        """Those of these classes, in their order."""
         missing = [c for c in classes if c not in self.texts]
         if missing:
             raise DataError(
@@ -97,11 +96,23 @@ class Descriptions:
         return Descriptions({c: self.texts[c] for c in classes})
 
 
-def describe(label: str, text: str) -> str:
-    """Class name and descriptor as one sentence, letter for letter as the authors of description make it.
+Words = Descriptions | Mapping[str, Sequence[str]] | str | Path
+"""Descriptions, or a dictionary of them, or the JSON they are in."""
 
-    Menon & Vondrick 2022, arXiv 2210.07183, section 2.2. Any text beginning with the letter a counts as one with an
-    article (*robin, which is amber eyes*), *the* and *is* as things it has.
+
+@dataclass(frozen=True)
+class Change:
+    """What happened to one description: as it was, and as it is now, or ``None`` when it was taken out."""
+
+    label: str
+    before: str
+    after: str | None
+
+
+def describe(label: str, text: str) -> str:
+    """Class name and descriptor as one sentence, letter for letter as Menon & Vondrick make it (2022, section 2.2).
+
+    Any text beginning with the letter a counts as one with an article (*robin, which is amber eyes*).
 
     Example:
         >>> describe("robin", "a red breast"), describe("robin", "thin legs")
@@ -115,21 +126,8 @@ def describe(label: str, text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Change:
-    """What happened to one description: as it was, and as it is now, or ``None`` when it was taken out."""
-
-    label: str
-    before: str
-    after: str | None
-
-
-Words = Descriptions | Mapping[str, Sequence[str]] | str | Path
-"""Descriptions, or a dictionary of them, or the JSON they are in."""
-
-
-@dataclass(frozen=True)
 class WordBank:
-    """Descriptions as unit vectors."""
+    """Descriptions as unit vectors; ``nameless`` are those to be measured by, where they leave the names out."""
 
     classes: tuple[str, ...]
     texts: tuple[str, ...]
@@ -153,18 +151,12 @@ class WordBank:
         return cls(tuple(descriptions.texts), texts, torch.tensor(owner), vectors)
 
     def scores(self, joint: Float[Tensor, "b d"]) -> Float[Tensor, "b n"]:
-        """Cosine of each picture with each text."""
         return joint @ self.vectors.T
 
     @cached_property
     def measured(self) -> WordBank:
         """The words as they are measured: without names, where that was asked for."""
         return self if self.nameless is None else replace(self, vectors=self.nameless, nameless=None)
-
-    @property
-    def told(self) -> str:
-        """What to add to where they were measured."""
-        return "" if self.nameless is None else ", the classes' names left out"
 
     def class_weight(self) -> Float[Tensor, "k d"]:
         """Rows whose product with a picture is the mean cosine over the class's texts (their equation 1)."""
@@ -179,12 +171,107 @@ class WordBank:
         return total / counts[:, None]
 
     def of(self, index: int) -> list[int]:
-        """Positions of a class's texts."""
-        return list(self._positions.get(index, ()))
+        return (self.owner == index).nonzero()[:, 0].tolist()
 
-    @cached_property
-    def _positions(self) -> dict[int, list[int]]:
-        found: dict[int, list[int]] = {}
-        for position, owner in enumerate(self.owner.tolist()):
-            found.setdefault(owner, []).append(position)
-        return found
+
+def naming(name: str) -> re.Pattern[str] | None:
+    """Finds a name as whole words, in any case, its last word in the singular or the plural; ``None`` for no name.
+
+    Example:
+        >>> finder = naming("red_cherry")
+        >>> [bool(finder.search(text)) for text in ("Ripe Red-Cherries", "a red cherry", "a cherry", "red cherryade")]
+        [True, True, False, False]
+    """
+    words = [re.escape(word) for word in re.split(APART, name.strip()) if word]
+    if not words:
+        return None
+    is_y = words[-1][-1:].lower() == "y"
+    stem = APART.join(words)[:-1] if is_y else APART.join(words)
+    return re.compile(rf"(?<!\w){stem}{'(?:y|ies|ys)' if is_y else '(?:s|es)?'}(?!\w)", re.IGNORECASE)
+
+
+def without_names(descriptions: Descriptions) -> tuple[Descriptions, int]:
+    """The same texts with the class's own name, in any case and spelling or the plural, replaced by *it*; and how many.
+
+    Single words of a longer name stay, since they may be what the class looks like (*orange* of *orange bell pepper*).
+
+    >>> without_names(Descriptions({"red-beet": ("Red beets are round", "dark red")}))[0].texts["red-beet"]
+    ('it are round', 'dark red')
+    """
+    n = 0
+    found: dict[str, tuple[str, ...]] = {}
+    for label, lines in descriptions.texts.items():
+        name = naming(label)
+        said = [t if name is None else name.sub("it", t) for t in lines]
+        n += sum(a != b for a, b in zip(lines, said, strict=True))
+        found[label] = tuple(dict.fromkeys(said))
+    return Descriptions(found), n
+
+
+def name_only(descriptions: Descriptions) -> dict[str, tuple[str, ...]]:
+    return {label: (label,) for label in descriptions.texts}
+
+
+def random_words(descriptions: Descriptions, seed: int) -> Mapping[str, tuple[str, ...]]:
+    """The control of WaffleCLIP (arXiv 2306.07282): as many sentences, each with its name and a meaningless word, drawn
+    once for all classes; words are as long as the descriptions' on average.
+    """
+    texts = [t for lines in descriptions.texts.values() for t in lines]
+    n_words = max(1, round(sum(len(t.split()) for t in texts) / len(texts)))
+    length = max(2, round(sum(len(w) for t in texts for w in t.split()) / sum(len(t.split()) for t in texts)))
+    rng = random.Random(seed)
+    most = max(len(lines) for lines in descriptions.texts.values())
+    noise = [
+        " ".join("".join(rng.choices(string.ascii_lowercase, k=length)) for _ in range(n_words)) for _ in range(most)
+    ]
+    return {
+        label: tuple(f"{label}, which has {n}" for n in noise[: len(lines)])
+        for label, lines in descriptions.texts.items()
+    }
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What is said about one picture."""
+
+    image: str
+    digest: str
+    texts: tuple[str, ...]
+    label: str | None = None
+    scores: tuple[float, ...] = ()
+    model: str = ""
+    prompt: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Without what is empty."""
+        found = {**vars(self), "texts": list(self.texts), "scores": [round(s, 6) for s in self.scores]}
+        return {name: value for name, value in found.items() if value not in (None, "", [])}
+
+
+@dataclass(frozen=True)
+class Difference:
+    attribute: str
+    first: str
+    second: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two classes and what parts them (arXiv 2311.07593, section 3.2)."""
+
+    classes: tuple[str, str]
+    differences: tuple[Difference, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"classes": list(self.classes), "differences": [vars(d) for d in self.differences]}
+
+
+def check_pairs(pairs: Sequence[Pair], classes: Sequence[str]) -> list[Pair]:
+    kept = [p for p in pairs if set(p.classes) <= set(classes)]
+    if not kept:
+        named = sorted({n for p in pairs for n in p.classes})
+        raise DataError(
+            f"None of the {len(pairs)} pairs ({', '.join(map(repr, named[:3]))}, …) is of two of the {len(classes)} "
+            f"classes ({', '.join(map(repr, classes[:3]))}, …). Name them alike."
+        )
+    return kept

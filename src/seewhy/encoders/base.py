@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -19,9 +20,14 @@ from ..types import Transform
 from ..undisturbed import undisturbed
 from .engines import Engine, PictureEngine, make_engine
 from .text_tokens import TokenEmbeddings, TokenVectors
+from .text_tokens import Tokenised as Tokenised
 
 if TYPE_CHECKING:
     from .region_heads import RegionHeads
+
+
+STEP = 32
+"""Sides of a larger input are whole multiples of this, the stride of most convolutional trunks."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +36,10 @@ class Layout:
 
     Attributes:
         kind: ``"nchw"`` ``(b, c, h, w)``, ``"nhwc"`` ``(b, h, w, c)`` or ``"tokens"`` ``(b, t, d)``.
-        grid: ``(h, w)`` of the patch tokens; only for tokens.
-        prefix: class and register tokens before the patch tokens; only for tokens.
-        finer: channels of finer maps that are packed behind the map's own, and how many times as fine each is; only
-            for maps with channels second.
+        grid: of tokens: ``(h, w)`` of those of the patches.
+        prefix: of tokens: class and register tokens before those of the patches.
+        finer: of ``"nchw"``: channels of finer maps that are packed behind the map's own, and how many times as fine
+            each is.
     """
 
     kind: Literal["nchw", "nhwc", "tokens"] = "nchw"
@@ -61,15 +67,13 @@ class GlobalAverage(nn.Module):
 
 
 class TextTower(Protocol):
-    """The words half of an encoder: sentences and pictures in one space."""
+    """The words half of an encoder: sentences and pictures in one space, as unit vectors."""
 
     fingerprint: str
     logit_scale: float
     templates: tuple[str, ...]
 
-    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-        """Sentences → unit vectors."""
-        ...
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]: ...
 
     def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
         """Pooled picture features → the space of the sentences, affine, not yet of unit length; differentiable."""
@@ -78,20 +82,13 @@ class TextTower(Protocol):
 
 @runtime_checkable
 class SentenceText(TextTower, Protocol):
-    """A words half in two steps: sentences have vectors of their own, and from these a place among the pictures.
-
-    ``sentence_fingerprint`` is that of the first step.
-    """
+    """A words half in two steps: sentences have vectors of their own, and from these a place among the pictures."""
 
     sentence_fingerprint: str
 
-    def sentences(self, texts: Sequence[str]) -> Float[Tensor, "n e"]:
-        """Sentences → unit vectors of their own."""
-        ...
+    def sentences(self, texts: Sequence[str]) -> Float[Tensor, "n e"]: ...
 
-    def place(self, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
-        """Sentence vectors → unit vectors among the pictures."""
-        ...
+    def place(self, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]: ...
 
 
 @runtime_checkable
@@ -102,37 +99,22 @@ class RefittedText(SentenceText, Protocol):
         """Other ``coefficients`` for :meth:`place_by`; ``centres``, ``left``, ``right`` where something is added."""
         ...
 
-    def place_by(self, vectors: Float[Tensor, "n e"], refit: Mapping[str, Tensor]) -> Float[Tensor, "n d"]:
-        """Sentence vectors → unit vectors among the pictures, by these."""
-        ...
-
-
-Tokenised = tuple[Tensor, ...]
-"""A batch of sentences as their numbers in a vocabulary, one row each, with whatever mask the network wants."""
+    def place_by(self, vectors: Float[Tensor, "n e"], refit: Mapping[str, Tensor]) -> Float[Tensor, "n d"]: ...
 
 
 @runtime_checkable
 class TrainableText(TextTower, Protocol):
-    """A words half whose weights can be trained: ``encode_text`` is ``module(*tokens(texts))`` at unit length.
-
-    ``tuning_lr`` is the learning rate at which both halves are tuned together unless another is given.
-    """
+    """A words half to train: ``encode_text`` is ``module(*tokens(texts))``, ``project`` is ``projection``."""
 
     tuning_lr: float
 
     @property
-    def module(self) -> nn.Module:
-        """Tokens → vectors ``(n, d)``, not of unit length, differentiable; frozen."""
-        ...
+    def module(self) -> nn.Module: ...
 
     @property
-    def projection(self) -> nn.Module:
-        """What ``project`` does; the identity where pooling already gives vectors in the space of the sentences."""
-        ...
+    def projection(self) -> nn.Module: ...
 
-    def tokens(self, texts: Sequence[str]) -> Tokenised:
-        """At least one sentence → what the module takes."""
-        ...
+    def tokens(self, texts: Sequence[str]) -> Tokenised: ...
 
     def n_cut(self, texts: Sequence[str]) -> int:
         """How many sentences are longer than is read; what lies beyond is not."""
@@ -149,13 +131,7 @@ class TrainableText(TextTower, Protocol):
 
 @dataclass(frozen=True)
 class EncoderOutput:
-    """What one pass through the encoder saw.
-
-    Attributes:
-        features: as the trunk arranges them.
-        pooled: ``(b, d)``.
-        pixels: what was looked at; only some methods need it, and a stored look has none.
-    """
+    """What one pass saw: features as the trunk arranges them, pooled vector and, unless stored, pixels."""
 
     features: Tensor
     pooled: Float[Tensor, "b d"]
@@ -179,19 +155,14 @@ class Encoder:
         head: features → pooled vector, differentiable.
         layout: how the features are arranged.
         fingerprint: digest of weights and transform; equal fingerprints give equal features.
-        classifier: the network's own last layer on pooled features, if it has one.
-        classes: names of the classifier's rows.
+        classifier: the network's own last layer on pooled features, if it has one; ``classes`` names its rows.
         text: the words half, if there is one; called only when words are needed.
         module: the whole network; for methods that need gradients inside the trunk.
-        engine: ``"auto"``, ``"torch"``, ``"onnxruntime"`` or ``"openvino"``; or what returns a running engine, for an
-            encoder that stands on the trunk of another.
-        conditioned: an instruction in words → the encoder that looks under it; for an encoder that was trained with
-            instructions.
-        looks: fingerprint of what gives features and pooled vectors, where that is another encoder's and only the words
-            differ: what was looked at by that one is found in a store.
+        engine: ``"auto"``, ``"torch"``, ``"onnxruntime"`` or ``"openvino"``; or what returns a running engine.
+        conditioned: an instruction in words → the encoder that looks under it, for one that was trained with these.
+        looks: fingerprint of what gives features and pooled vectors, where only the words are not that encoder's.
         base: the encoder that this one was adapted from.
-        repooled: the base's pooled vectors → those of this encoder, where it is the base but for that: what was looked
-            at by the base is found in a store.
+        repooled: the base's pooled vectors → those of this encoder, where it is the base but for that.
         region_heads: of a detector, that were trained with it on pictures with texts.
     """
 
@@ -215,26 +186,15 @@ class Encoder:
         repooled: nn.Module | None = None,
         region_heads: RegionHeads | None = None,
     ) -> None:
-        self.name = name
-        self.transform = transform
-        self.head = head
-        self.layout = layout
-        self.fingerprint = fingerprint
-        self.looks = looks or fingerprint
-        self.base = base
-        self.repooled = repooled
-        self.region_heads = region_heads
-        self.classifier = classifier
-        self.classes = tuple(classes)
-        self._trunk = trunk
-        self._text = text
-        self._module = module or trunk
-        self._engine = engine
-        self._conditioned = conditioned
+        self.name, self.transform, self.head, self.layout = name, transform, head, layout
+        self.fingerprint, self.looks = fingerprint, looks or fingerprint
+        self.base, self.repooled, self.region_heads = base, repooled, region_heads
+        self.classifier, self.classes = classifier, tuple(classes)
+        self._trunk, self._module, self._text = trunk, module or trunk, text
+        self._engine, self._conditioned = engine, conditioned
 
     @cached_property
     def engine(self) -> Engine:
-        """What runs the trunk."""
         if callable(self._engine):
             return self._engine()
         return make_engine(self._engine, lambda: self.trunk, self.transform.input_size, self.fingerprint)
@@ -246,12 +206,10 @@ class Encoder:
 
     @cached_property
     def trunk(self) -> nn.Module:
-        """The trunk as a plain module, for methods that look inside it."""
         return self._trunk()
 
     @cached_property
     def module(self) -> nn.Module:
-        """The whole network as a plain module."""
         return self._module()
 
     @property
@@ -260,11 +218,6 @@ class Encoder:
 
     @cached_property
     def text(self) -> TextTower:
-        """The words half.
-
-        Raises:
-            ModelError: the encoder has none.
-        """
         if self._text is None:
             raise ModelError(
                 f"The encoder {self.name!r} has no text half. Words need an image-text model: "
@@ -300,11 +253,7 @@ class Encoder:
         return self._conditioned is not None
 
     def under(self, condition: str) -> Encoder:
-        """The encoder that looks at every picture under one instruction: an encoder like any other.
-
-        Raises:
-            InputError: this one takes none, or the instruction is empty.
-        """
+        """The encoder that looks at every picture under one instruction: an encoder like any other."""
         if self._conditioned is None:
             raise InputError(
                 f"The instruction {condition!r} was given to {self.name!r}, which sees a picture in one way only. "
@@ -323,9 +272,6 @@ class Encoder:
         Args:
             pixels: normalised, as :meth:`pixels` gives them.
             condition: what is to be looked for, in words, such as ``"the colour"``; features are then those under it.
-
-        Raises:
-            InputError: an instruction is given to an encoder that takes none, or is empty.
         """
         if condition is not None:
             return self.under(condition).encode(pixels)
@@ -357,14 +303,10 @@ class Encoder:
 
     @undisturbed
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-        """Sentences → unit vectors in the space shared with pictures.
-
-        Raises:
-            InputError: one holds half a character, as bytes that are not UTF-8 are read from a command line.
-        """
+        """Sentences → unit vectors in the space shared with pictures."""
         try:
             "\n".join(texts).encode()
-        except UnicodeEncodeError as error:
+        except UnicodeEncodeError as error:  # bytes that are not UTF-8 on a command line are read as half characters
             raise InputError(
                 f"A sentence holds {error.object[error.start]!r}, which is no character. Text in UTF-8 was expected. "
                 "Write it anew."
@@ -391,3 +333,24 @@ class Encoder:
     def describe(self) -> dict[str, Any]:
         """Provenance, for cards and saved models."""
         return {"encoder": self.name, "fingerprint": self.fingerprint, "transform": self.transform.to_json()}
+
+
+def can_grow(encoder: Encoder) -> bool:
+    """Whether an encoder takes inputs of another size: maps do, tokens have places for one grid alone."""
+    return encoder.layout.kind == "nchw"
+
+
+def larger(encoder: Encoder, times: float) -> Encoder:
+    """The encoder at an input so many times as high and wide, stretched to it, in an engine of its own."""
+    if times == 1:
+        return encoder
+    if not can_grow(encoder) or times <= 0:
+        raise InputError(
+            f"The encoder {encoder.name!r} was to look at inputs {times:g} times as large. A number above 0 and an "
+            "encoder with a map of features were expected; tokens have places for one size. Cut the picture into tiles."
+        )
+    height, width = (max(STEP, round(times * side / STEP) * STEP) for side in encoder.transform.input_size)
+    transform = replace(encoder.transform, input_size=(height, width), resize=(height, width))
+    fingerprint = hashlib.sha256(f"{encoder.fingerprint}:{transform.fingerprint}".encode()).hexdigest()
+    under = (lambda words: larger(encoder.under(words), times)) if encoder.takes_condition else None
+    return encoder.but(transform=transform, fingerprint=fingerprint, conditioned=under)

@@ -23,7 +23,6 @@ _log = logging.getLogger("seewhy")
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Exporters warn about torch's own internals; nothing there is for our user."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -48,10 +47,8 @@ def openvino() -> ModuleType:
 
 
 def openvino_core() -> Any:
-    """OpenVINO's one ``Core`` of this process.
-
-    A ``Core`` gives the thread that makes it a stack for signals and frees that with itself. One that is dropped in
-    another thread, as by a service that exchanges a model, leaves a freed stack behind, and the next signal kills.
+    """OpenVINO's one ``Core`` of this process: one that is dropped in another thread than that which made it, as by a
+    service that exchanges a model, leaves a freed stack for signals behind, and the next signal kills.
     """
     return _core(n_forks())
 
@@ -77,23 +74,10 @@ def write_openvino(model: Any, file: Path) -> None:
 
 
 def write_onnx(
-    network: nn.Module | ExportedProgram,
-    example: tuple[Tensor, ...],
-    file: Path,
-    *,
-    inputs: Sequence[str],
-    outputs: Sequence[str],
-    beside: bool,
-) -> None:
-    """A network as ONNX."""
+    network: nn.Module | ExportedProgram, example: tuple[Tensor, ...], file: Path, *, inputs: Sequence[str],
+    outputs: Sequence[str], beside: bool,
+) -> None:  # fmt: skip
+    """A network as ONNX; with ``beside``, its weights in a file of their own."""
+    names: dict[str, Any] = {"input_names": list(inputs), "output_names": list(outputs)}
     with quiet(), torch.no_grad():
-        torch.onnx.export(
-            network,
-            example,
-            file,
-            input_names=list(inputs),
-            output_names=list(outputs),
-            dynamo=True,
-            external_data=beside,
-            verbose=False,
-        )
+        torch.onnx.export(network, example, file, **names, dynamo=True, external_data=beside, verbose=False)

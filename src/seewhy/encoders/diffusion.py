@@ -22,7 +22,7 @@ from ..types import Transform
 from .base import Encoder, GlobalAverage, Layout
 from .fence import check_counts, loading
 from .split import Split, UntilLayer, fingerprint, freeze, in_single, weights_digest
-from .weights import WeightsFile, check_folder
+from .weights import WeightsFile, check_folder, local_folder, read_config
 
 CONFIG, WEIGHTS, KIND = "config.json", "diffusion_pytorch_model.safetensors", "UNet2DModel"
 SCHEDULES = ("scheduler/scheduler_config.json", "scheduler_config.json")
@@ -51,7 +51,6 @@ class Reading:
 
     @classmethod
     def said(cls, text: str, name: str) -> Reading:
-        """What stands behind ``@``."""
         known, found = [f.name for f in fields(cls)], {}
         for part in filter(None, text.split(",")):
             key, _, value = part.partition("=")
@@ -69,30 +68,16 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
 
     ``x_t = sqrt(a_t) x + sqrt(1 - a_t) e`` is shown to the U-Net at step ``t``, and the output of one block is the map.
     ``a_t`` is of the model's own schedule; where none is saved, of the linear one from 1e-4 to 0.02 in 1,000 steps.
-    Follows ``get_multiple_features`` of the authors' code in which block is meant, equal to rounding. Difference: there
-    the noise is drawn anew at every pass, at evaluation too; here it is one and the same for every picture, so that
-    a picture is seen alike alone, in a batch and after a change of a few pixels, and what a heat map or a deletion
-    measures is the picture and not the noise. ``draws`` averages several. Without words.
+    Blocks are those of the authors' ``get_multiple_features``, where noise is drawn anew at every pass; here it is one
+    and the same for every picture, so that a picture is seen alike alone, in a batch and after a change of a few
+    pixels.
 
-    Args:
-        name: a folder written by ``save_pretrained`` of a ``UNet2DModel``, or of a pipeline with one, in safetensors;
-            the hub is not asked. Behind ``@`` what is read, see :class:`Reading`.
-        engine: what runs the trunk; ``"auto"`` is torch.
-
-    Raises:
-        MissingExtraError: diffusers is not installed.
-        WeightsError: there is no such folder, or no weights in safetensors in it, or they do not fit.
-        ModelError: it is no U-Net of pixels in colour without classes, or of a schedule that is not known.
-        InputError: a setting is none, or there is no such block or step.
+    The name is a folder written by ``save_pretrained`` of a ``UNet2DModel``, or of a pipeline with one, in safetensors;
+    behind ``@`` stands what is read, see :class:`Reading`. Any engine but ``"auto"`` is torch's alone to choose.
     """
     whole = f"diffusion:{name}"
     place, _, said = name.rpartition("@") if "@" in name and not Path(name).exists() else (name, "", "")
-    reading, folder = Reading.said(said, whole), Path(place).expanduser()
-    if not folder.is_dir():
-        raise WeightsError(
-            f"{whole!r} was given, and there is no such folder. A folder written by save_pretrained was expected; the "
-            "hub is not asked. Bring the model there first."
-        )
+    reading, folder = Reading.said(said, whole), local_folder(whole, Path(place).expanduser())
     with needs("diffusion", "diffusers"):
         import diffusers
     check_folder(whole, folder)
@@ -115,10 +100,9 @@ def encoder_of(
 ) -> Encoder:
     """An encoder from a U-Net in memory, which is frozen and owned from here on."""
     config: Any = network.config
-    side = config.sample_size
-    height, width = (side, side) if isinstance(side, int) else side
-    half = (0.5, 0.5, 0.5)
-    transform = Transform((int(height), int(width)), min(int(height), int(width)), "bicubic", half, half)
+    side, half = config.sample_size, (0.5, 0.5, 0.5)
+    height, width = map(int, (side, side) if isinstance(side, int) else side)
+    transform = Transform((height, width), min(height, width), "bicubic", half, half)
     points = blocks_of(network)
     block = reading.block or usual_block(network)
     for what, value, most in (("block", block, len(points)), ("t", reading.t, len(alphas) - 1)):
@@ -131,17 +115,12 @@ def encoder_of(
         )
     noised = Noised(in_single(freeze(network)), float(alphas[reading.t]), reading, transform.input_size)
     trunk = freeze(Averaged(noised, f"network.{points[block - 1]}", reading.draws))
-    head: nn.Module = GlobalAverage()
-    if reading.pool > 1:
-        head = nn.Sequential(nn.AdaptiveAvgPool2d(reading.pool), nn.Flatten())
+    cells = nn.Sequential(nn.AdaptiveAvgPool2d(reading.pool), nn.Flatten())
+    head = GlobalAverage() if reading.pool == 1 else cells
     key = f"{fingerprint(network, transform)}|{block}|{reading}|{float(alphas[reading.t])!r}"
-    return Split(trunk, freeze(head), Layout()).encoder(
-        name=name,
-        transform=transform,
-        fingerprint=weights_digest({}, key),
-        module=lambda: nn.Sequential(trunk, head),
-        engine="torch" if engine == "auto" else engine,
-    )
+    whole, engine = nn.Sequential(trunk, head), "torch" if engine == "auto" else engine
+    split = Split(trunk, freeze(head), Layout())
+    return split.encoder(whole, name, transform, fingerprint=weights_digest({}, key), engine=engine)
 
 
 class Noised(nn.Module):
@@ -216,12 +195,7 @@ def alphas_of(folder: Path, name: str) -> Float[Tensor, " steps"]:
 
 
 def schedule(said: Mapping[str, Any]) -> Float[Tensor, " steps"]:
-    """From a scheduler's settings, by the names that diffusers gives them.
-
-    Example:
-        >>> [round(float(schedule({})[t]), 3) for t in (10, 90, 150, 300)]
-        [0.998, 0.913, 0.786, 0.394]
-    """
+    """From a scheduler's settings, by the names that diffusers gives them."""
     n, kind = int(said.get("num_train_timesteps", 1000)), said.get("beta_schedule", "linear")
     low, high = float(said.get("beta_start", 1e-4)), float(said.get("beta_end", 0.02))
     if not 1 <= n <= MOST_STEPS:
@@ -242,14 +216,8 @@ def schedule(said: Mapping[str, Any]) -> Float[Tensor, " steps"]:
 
 def _config(folder: Path, name: str) -> dict[str, Any]:
     """Of a U-Net that can be read: pixels in colour, without classes."""
-    try:
-        config = read_json(folder / CONFIG)
-        kind = config["_class_name"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ModelError(
-            f"{name!r} has no {CONFIG} that says what it is ({reason(error)}). A folder written by save_pretrained of "
-            f"a {KIND} was expected. Save the model again."
-        ) from error
+    config = read_config(name, folder / CONFIG, f"Save the {KIND} again with save_pretrained.")
+    kind = config.get("_class_name")
     classes = config.get("num_class_embeds") or config.get("class_embed_type")
     if kind != KIND or config.get("in_channels") != 3 or classes or not config.get("sample_size"):
         told = f"{config.get('in_channels')} channels" + ("" if not classes else ", with classes")

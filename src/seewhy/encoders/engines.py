@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import atexit
-import errno
 import hashlib
 import json
 import logging
 import os
 import platform
-import shutil
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -64,64 +62,41 @@ def to_try(asked: str, is_native: bool) -> tuple[str, ...]:
 
 def differs(got: Tensor, wanted: Tensor, precision: str) -> bool:
     """Whether a converted trunk answers otherwise than its precision explains; what is not a number does."""
-    near = got.shape == wanted.shape and (got - wanted).abs().max() <= TOLERANCE[precision] * wanted.abs().max() + 1e-6
-    return not near
+    most = TOLERANCE[precision] * wanted.abs().max() + 1e-6
+    return not (got.shape == wanted.shape and (got - wanted).abs().max() <= most)
 
 
 def is_rough(got: Tensor, wanted: Tensor) -> bool:
-    """Whether it is too far off to be taken without being asked for."""
+    """Whether it is too far off to be taken unasked."""
     return not (got - wanted).pow(2).mean().sqrt() <= UNASKED * wanted.pow(2).mean().sqrt() + 1e-6
 
 
-_FULL = 10_000_000
-"""Fewer bytes than this left on a disk, after a conversion that failed there, are the reason."""
-_CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
 _log = logging.getLogger("seewhy")
 
 
 def kept_folder(name: str, build: Callable[[Path], None]) -> Path:
-    """The folder ``name`` in the cache, built if it is missing or damaged; safe beside other processes.
-
-    Where the cache cannot be written to, the folder is built elsewhere, for this run alone, and a note says so.
+    """The folder ``name`` in the cache, built if it is missing or damaged, safe beside other processes; built
+    elsewhere, for this run alone, with a note, where the cache cannot be written to.
     """
     try:
-        root = cache_dir("engines")
-    except DataError as error:
-        return _for_this_run(build, str(error))
-    kept = root / name
-    if _is_whole(kept):
+        kept = cache_dir("engines") / name
+        if _is_whole(kept):
+            return kept
+        try:
+            with new_folder(kept) as fresh:
+                build(fresh)
+                write_inside(fresh / "digests.json", json.dumps(_digests(fresh)))
+                if kept.exists() and not _is_whole(kept):
+                    _log.warning("The converted trunk %s was damaged and has been made again.", kept)
+                    drop_folder(kept, r"trunk\..+|digests\.json|precision")
+        except OSError as error:
+            if not _is_whole(kept):  # else another process was first, and its folder is as good as ours
+                why = (error.strerror or str(error)).lower()
+                raise DataError(f"{kept.parent} cannot be written to: {why}.") from error
         return kept
-    try:
-        with new_folder(kept) as fresh:
-            build(fresh)
-            write_inside(fresh / "digests.json", json.dumps(_digests(fresh)))
-            if kept.exists() and not _is_whole(kept):
-                _log.warning("The converted trunk %s was damaged and has been made again.", kept)
-                drop_folder(kept, r"trunk\..+|digests\.json|precision")
-    except Exception as error:
-        reason = _why_not_there(root, error)
-        if reason is not None and not _is_whole(kept):
-            return _for_this_run(build, reason)
-        if not isinstance(error, OSError):
-            raise
-    if not _is_whole(kept):  # else another process was first, and its folder is as good as ours
-        raise EngineError(f"The converted trunk could not be kept in {kept}. Check what else is in the way there.")
-    return kept
-
-
-def _why_not_there(root: Path, error: Exception) -> str | None:
-    """What is wrong with the cache, if it is what made a conversion fail."""
-    if isinstance(error, OSError) and error.errno in _CLOSED and error.errno != errno.ENOSPC:
-        return f"{root} cannot be written to: {(error.strerror or str(error)).lower()}."
-    return f"The disk of {root} is full." if shutil.disk_usage(root).free <= _FULL else None
-
-
-def _for_this_run(build: Callable[[Path], None], reason: str) -> Path:
-    _log.warning(
-        "%s The converted trunk is made anew in every run until SEEWHY_CACHE names a folder with room that can be "
-        "written to.",
-        reason,
-    )
+    except DataError as error:
+        cure = "The converted trunk is made anew in every run until SEEWHY_CACHE names a folder with room to write to."
+        _log.warning("%s %s", error, cure)
     folder = temporary_folder()
     atexit.register(drop_folder, folder, r".+")
     build(folder)
@@ -204,11 +179,9 @@ class PictureEngine:
         self.name, self.precision = name, precision
         self._shapes, self._streams, self._make_run = tuple(shapes), streams, make_run
         self._pool = ThreadPoolExecutor(streams, thread_name_prefix=f"seewhy-{name}")
-        self._local = threading.local()
+        self._local, self._wide_lock = threading.local(), threading.Lock()
         self._wide: Run | None = None
-        self._wide_lock = threading.Lock()
-        self._has_run = False
-        self._n_forks = n_forks()
+        self._has_run, self._n_forks = False, n_forks()
         self.again: Callable[[], PictureEngine] | None = None
 
     def __call__(self, pixels: Float[Tensor, "b 3 h w"]) -> Tensor:
@@ -220,7 +193,6 @@ class PictureEngine:
         return len(self._shapes) > 1
 
     def mean(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c"]:
-        """Means of the maps alone; no map leaves the engine."""
         return self._outputs(pixels, MEAN)[0]
 
     def maps_and_means(self, pixels: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
@@ -274,7 +246,6 @@ class _WithMean(nn.Module):
 
 
 def make_engine(name: str, trunk: Callable[[], nn.Module], input_size: tuple[int, int], key: str) -> Engine:
-    """Choose and build an engine."""
     bound_torch()
     engine, _, precision = name.partition(":")
     if engine not in ("auto", *ENGINES):
@@ -298,11 +269,10 @@ def available_engines() -> list[dict[str, str]]:
         if not _installed(name):
             rows.append({"name": name, "version": "", "precision": "", "note": f"pip install 'seewhy[{name}]'"})
             continue
-        gpu = name == "torch" and torch.cuda.is_available()
         unasked = on_torch() if name == "torch" else to_try("", _is_native(name))[0]
-        note = torch.cuda.get_device_name() if gpu else "CPU"
-        if name == "openvino":
-            note = "CPU, telemetry off"
+        note = "CPU, telemetry off" if name == "openvino" else "CPU"
+        if name == "torch" and torch.cuda.is_available():
+            note = torch.cuda.get_device_name()
         rows.append({"name": name, "version": version(name), "precision": named("", name) or unasked, "note": note})
     return rows
 
@@ -322,7 +292,9 @@ def _build(
         raise EngineError("The engine 'onnxruntime' got bf16 but computes in f32 only. Use 'openvino:bf16'.")
     convert, load = (_to_openvino, _load_openvino) if engine == "openvino" else (_to_onnx, _load_onnxruntime)
     tries = to_try(precision, _is_native(engine))
-    made_for = (_FORMAT, key, input_size, engine, version(engine), tries, platform.machine(), *_processor(engine))
+    # What OpenVINO compiled is tied to the processor, too.
+    processor = (openvino_core().get_property("CPU", "FULL_DEVICE_NAME"),) if engine == "openvino" else ()
+    made_for = (_FORMAT, key, input_size, engine, version(engine), tries, platform.machine(), *processor)
 
     def build(folder: Path) -> None:
         module = trunk().eval()
@@ -358,11 +330,6 @@ def _build(
 def _is_native(engine: str) -> bool:
     """Whether bfloat16 is the processor's own; emulated, as on older ones, it is no faster and only coarser."""
     return engine == "openvino" and "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
-def _processor(engine: str) -> tuple[str, ...]:
-    """What a compiled trunk is tied to beside its version."""
-    return (openvino_core().get_property("CPU", "FULL_DEVICE_NAME"),) if engine == "openvino" else ()
 
 
 def _to_openvino(module: nn.Module, example: Tensor, folder: Path, precision: str) -> None:

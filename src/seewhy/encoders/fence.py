@@ -16,8 +16,8 @@ import sys
 import sysconfig
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -60,39 +60,28 @@ class FenceError(ModelError):
     """Something that is loaded tried to run code or to call the network."""
 
 
-class _Depth(threading.local):
+class _Fences(threading.local):
     """Of this thread: how many fences it stands behind, and whether the network was asked for."""
 
-    fences = 0
+    depth = 0
     online = False
 
 
-_depth = _Depth()
-
-
-@contextmanager
-def offline() -> Iterator[None]:
-    """No hub library calls the network inside."""
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
+_fences = _Fences()
 
 
 @contextmanager
 def fenced(*, online: bool = False) -> Iterator[None]:
     """Inside, in this thread: no code but that of installed packages, no pickles, no standard input, and no network."""
+    from huggingface_hub import constants
+
     _watch()
-    before, stdin = (_depth.fences, _depth.online), sys.stdin
-    _depth.fences, _depth.online = before[0] + 1, online
+    before, stdin, hub = (_fences.depth, _fences.online), sys.stdin, constants.HF_HUB_OFFLINE
+    _fences.depth, _fences.online = before[0] + 1, online
     sys.stdin = io.StringIO()
+    constants.HF_HUB_OFFLINE = hub or not online
     try:
-        with nullcontext() if online else offline():
-            yield
+        yield
     except Exception as error:
         # Libraries wrap what goes wrong inside them in errors of their own.
         own: BaseException | None = error
@@ -102,8 +91,8 @@ def fenced(*, online: bool = False) -> Iterator[None]:
             raise own from error
         raise
     finally:
-        sys.stdin = stdin
-        _depth.fences, _depth.online = before
+        sys.stdin, constants.HF_HUB_OFFLINE = stdin, hub
+        _fences.depth, _fences.online = before
 
 
 @contextmanager
@@ -118,14 +107,8 @@ def loading(refusal: Callable[[str], ModelError], *, online: bool = False) -> It
         raise refusal(reason(error)) from error
 
 
-@cache
-def _watch() -> None:
-    """Once a process, since such a hook cannot be taken away."""
-    sys.addaudithook(_audit)
-
-
 def _audit(event: str, given: tuple[Any, ...]) -> None:
-    if not _depth.fences:
+    if not _fences.depth:
         return
     if event == "exec" and isinstance(given[0], CodeType):
         file = given[0].co_filename
@@ -139,7 +122,7 @@ def _audit(event: str, given: tuple[Any, ...]) -> None:
             f"What is loaded holds {given[0]}.{given[1]} in a pickle, which could run code. Tensors alone were "
             "expected. Convert it to safetensors where you trust it."
         )
-    elif event in NETWORK and not _depth.online:
+    elif event in NETWORK and not _fences.online:
         address = given[1] if len(given) == 2 else given[0]
         if not isinstance(address, str | bytes) or len(given) > 2:  # else it is a pipe of this machine's
             raise FenceError(
@@ -149,8 +132,13 @@ def _audit(event: str, given: tuple[Any, ...]) -> None:
 
 
 @cache
+def _watch() -> None:
+    """Once a process, since such a hook cannot be taken away."""
+    sys.addaudithook(_audit)
+
+
+@cache
 def _places() -> tuple[str, ...]:
-    """Where installed code lies."""
     paths = sysconfig.get_paths()
     places = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     places |= {*site.getsitepackages(), site.getusersitepackages()}
@@ -191,7 +179,6 @@ class Stored:
 
     @classmethod
     def beside(cls, name: str, folder: Path) -> Stored:
-        """Of a folder that ``save_pretrained`` wrote."""
         try:
             config = read_json(folder / "config.json")
             for index in sorted(folder.glob("*.index.json")):
@@ -239,7 +226,6 @@ def check_counts(name: str, config: Any) -> None:
 
 
 def check_kinds(name: str, weights: Mapping[str, Tensor | Kind]) -> None:
-    """Refuse whole numbers where weights were expected."""
     for tensor, about in weights.items():
         kind, shape = (str(about.dtype).removeprefix("torch."), about.shape) if isinstance(about, Tensor) else about
         whole = kind.lower().startswith(("i", "u", "b")) and kind.lower() not in ("bf16", "bfloat16")
@@ -250,64 +236,46 @@ def check_kinds(name: str, weights: Mapping[str, Tensor | Kind]) -> None:
             )
 
 
-@dataclass
-class Building:
-    """A network in the making; ``missing`` are tensors that ``load_state_dict`` has nothing for."""
-
-    stored: Stored
-    missing: set[str] = field(default_factory=set)
-    n_numbers: int = 0
-    n_tensors: int = 0
-
-    def count(self, tensor: Any) -> None:
-        self.n_numbers += tensor.numel() if isinstance(tensor, Tensor) else 0
-        self.n_tensors += 1
-        if self.n_numbers > MOST_LARGER * self.stored.n_numbers + SLACK:
-            raise ValueError(
-                f"it has at least {self.n_numbers:,} parameters, and there are {self.stored.n_numbers:,} numbers"
-            )
-        if self.n_tensors > MOST_LARGER * self.stored.n_tensors + 4 * MOST_PARTS:
-            raise ValueError(
-                f"it has at least {self.n_tensors:,} parts, and there are {self.stored.n_tensors:,} tensors"
-            )
-
-
 @contextmanager
-def building(stored: Stored) -> Iterator[Building]:
-    """Inside, in this thread, no network is made that is far larger than its weights; what they leave out is noted.
-
-    It is stopped at the first tensor too many, before that is filled with anything.
+def building(stored: Stored) -> Iterator[set[str]]:
+    """Inside, in this thread, no network is made that is far larger than its weights: it is stopped at the first tensor
+    too many, before that is filled. Gives what the weights leave out.
     """
-    made, thread, known = Building(stored), threading.get_ident(), set[nn.Module]()
+    missing, known, thread = set[str](), set[nn.Module](), threading.get_ident()
+    n_numbers = n_tensors = 0
 
-    def left_out(_: nn.Module, keys: Any) -> None:
-        made.missing.update(keys.missing_keys)
+    def count(_: nn.Module, __: str, new: Any) -> None:
+        nonlocal n_numbers, n_tensors
+        if threading.get_ident() != thread or new is None:
+            return
+        n_numbers += new.numel() if isinstance(new, Tensor) else 0
+        n_tensors += 1
+        if n_numbers > MOST_LARGER * stored.n_numbers + SLACK:
+            raise ValueError(f"it has at least {n_numbers:,} parameters, and there are {stored.n_numbers:,} numbers")
+        if n_tensors > MOST_LARGER * stored.n_tensors + 4 * MOST_PARTS:
+            raise ValueError(f"it has at least {n_tensors:,} parts, and there are {stored.n_tensors:,} tensors")
 
     with ExitStack() as stack:
-
-        def count(_: nn.Module, __: str, new: Any) -> None:
-            if threading.get_ident() == thread and new is not None:
-                made.count(new)
 
         def note(module: nn.Module, name: str, new: Any) -> None:
             count(module, name, new)
             if threading.get_ident() == thread and module not in known:
                 known.add(module)
-                stack.enter_context(module.register_load_state_dict_post_hook(left_out))
+                hook = module.register_load_state_dict_post_hook(lambda _, keys: missing.update(keys.missing_keys))
+                stack.enter_context(hook)
 
         stack.enter_context(registration.register_module_parameter_registration_hook(count))
         stack.enter_context(registration.register_module_module_registration_hook(note))
-        yield made
+        yield missing
 
 
 @dataclass(frozen=True)
 class Missing:
-    """What weights leave out of a network; all NaN in it, so that whatever reads it shows."""
+    """Tensors that weights leave out of a network, all NaN in it, so that whatever reads it shows; and ``others``."""
 
     name: str
     tensors: tuple[str, ...]
     others: tuple[str, ...] = ()
-    """Weights that have no tensor."""
 
     @classmethod
     def of(cls, name: str, network: nn.Module, tensors: Iterable[str], others: Iterable[str] = ()) -> Missing:
@@ -354,7 +322,6 @@ def _listed(names: Iterable[str], most: int = 3) -> str:
 
 @torch.no_grad()
 def check_numbers(name: str, network: nn.Module, missing: Iterable[str] = ()) -> None:
-    """Refuse a network with weights that are no numbers."""
     left = set(missing)
     for tensor, weights in network.named_parameters():
         kind = torch.float32 if weights.dtype in (torch.float16, torch.bfloat16) else None
@@ -366,10 +333,8 @@ def check_numbers(name: str, network: nn.Module, missing: Iterable[str] = ()) ->
 
 
 def from_saved(kind: Any, name: str, folder: Path, file: str | None = None, **options: Any) -> tuple[Any, Missing]:
-    """A network that ``save_pretrained`` wrote, and what its weights leave out; behind the fence.
-
-    ``kind`` is the class that reads it, of transformers or diffusers; ``file`` a ``.gguf`` in the folder, which is both
-    weights and configuration, in place of safetensors.
+    """A network that ``save_pretrained`` wrote, read by the class ``kind`` behind the fence, and what its weights leave
+    out; ``file`` is a ``.gguf`` in the folder, weights and configuration in one.
     """
     if file is None:
         own: dict[str, Any] = {"use_safetensors": True}
@@ -415,15 +380,14 @@ def _is_inside(network: nn.Module, key: str) -> bool:
 @contextmanager
 def silent() -> Iterator[None]:
     """In this thread, without the libraries' bars and reports; SeeWhy says itself what it does, and what is wrong."""
-    thread, root = threading.get_ident(), logging.getLogger()
-    names = ("transformers", "diffusers")
+    thread, root, names = threading.get_ident(), logging.getLogger(), ("transformers", "diffusers")
     bars: list[Any] = [sys.modules.get(f"{name}.utils.logging") for name in names]
     shown = [bar for bar in bars if bar is not None and getattr(bar, "_tqdm_active", True)]
+    quiet: list[logging.Filterer] = [root, *(handler for name in names for handler in logging.getLogger(name).handlers)]
 
     def others(record: logging.LogRecord) -> bool:
         return record.thread != thread
 
-    quiet: list[logging.Filterer] = [root, *(handler for name in names for handler in logging.getLogger(name).handlers)]
     handler = logging.NullHandler()  # without one, open_clip's first word would set up logging for the whole program
     root.addHandler(handler)
     for log in quiet:

@@ -1,8 +1,9 @@
-"""From the name of an encoder to the encoder."""
+"""From the name of an encoder to the encoder; what is read from a file never chooses what is loaded."""
 
 from __future__ import annotations
 
 import importlib
+import shlex
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.metadata import entry_points
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import checked
-from ..errors import InputError, UnknownNameError
+from ..errors import InputError, ModelError, UnknownNameError
 from .base import Encoder
 
 ADAPTED = "encoder.json"
@@ -18,16 +19,12 @@ ADAPTED = "encoder.json"
 EMBEDDED = ("lite0", "lite1", "lite2")
 BEGINNINGS = ("new:resnet", "new:vit", "new:vit_swl")
 """Made of random numbers: nothing is read, and no address is asked. A side may follow, as in ``new:resnet/32``."""
+LONGEST = 200
+"""Signs of a name out of a file that are shown."""
 SCHEMES = {
-    "timm": "timm",
-    "torchvision": "torchvision",
-    "open_clip": "open_clip",
-    "hf": "huggingface",
-    "mllm": "multimodal",
-    "file": "weights",
-    "new": "new",
-    "diffusion": "diffusion",
-}
+    "timm": "timm", "torchvision": "torchvision", "open_clip": "open_clip", "hf": "huggingface",
+    "mllm": "multimodal", "file": "weights", "new": "new", "diffusion": "diffusion",
+}  # fmt: skip
 
 
 @cache
@@ -55,7 +52,6 @@ def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Enc
 
     Raises:
         UnknownNameError: no such encoder or scheme.
-        InputError: its loader takes no such option, or an instruction is given to an encoder that takes none.
         WeightsError: its weights are not here; the message says which file is missing and how to bring it.
         MissingExtraError: its library is not installed; the message names the extra.
     """
@@ -102,3 +98,59 @@ def list_encoders(pattern: str = "*") -> list[str]:
             module = importlib.import_module(place)
             found += [f"{scheme}:{name}" for name in getattr(module, "names", list)()]
     return [name for name in found if fnmatchcase(name, pattern)]
+
+
+def saved_encoder(
+    about: Any,
+    given: Encoder | str | None,
+    *,
+    engine: str,
+    place: str,
+    command: str,
+    again: str,
+    argument: str = "encoder",
+) -> Encoder:
+    """The encoder that something was made with.
+
+    A file may name an embedded encoder or one that begins from nothing. Any other is loaded only where a person names
+    it, for a name decides which library reads which file, and asks which address.
+    """
+    name, fingerprint = about["encoder"], about["fingerprint"]
+    if not isinstance(name, str) or not isinstance(fingerprint, str):
+        raise TypeError(f"its encoder is {name!r} of {fingerprint!r}")
+    if given is None:
+        if name not in EMBEDDED and name.partition("/")[0] not in BEGINNINGS:
+            cure = (
+                "You were expected to name it. Where you trust it, type: "
+                f"{command.replace('{}', shlex.quote(name))} (from Python: {argument}={name!r})"
+            )
+            if name.partition(":")[0] not in schemes() or shown(name) != name:
+                cure = f"The encoder itself was expected, as no name brings it back. Pass it from Python: {argument}=…."
+            raise ModelError(
+                f"{place} was made with the encoder '{shown(name)}', and what is read from a file never chooses what "
+                f"is loaded. {cure}"
+            )
+        given = name
+    if isinstance(given, str):
+        if given in EMBEDDED:
+            from .embedded import fingerprint_of
+
+            _check(fingerprint_of(given), given, fingerprint, name, place, again)
+        given = encoder(given, engine=engine)
+    _check(given.fingerprint, given.name, fingerprint, name, place, again)
+    return given
+
+
+def shown(name: str) -> str:
+    """A name out of a file, on one line, with nothing in it that acts on a terminal."""
+    short = name if len(name) <= LONGEST else name[:LONGEST] + "…"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in short)
+
+
+def _check(found: str, found_name: str, made: str, made_name: str, place: str, again: str) -> None:
+    if found != made:
+        raise ModelError(
+            f"{place} was made with '{shown(made_name)}' of fingerprint {shown(made[:12])}; this is "
+            f"'{shown(found_name)}' of {found[:12]}, and what they see cannot be compared. Bring the same weights, or "
+            f"{again}."
+        )

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from ..errors import ModelError, WeightsError, needs
 from ..types import Transform
-from .base import Encoder, Layout, Tokenised
-from .clip_text import ClipText
+from .base import Encoder, Layout
 from .fence import OWN, Stored, from_saved, loading
 from .names import distinct
 from .split import (
     LastBlock,
+    Part,
     Split,
     average_if_equal,
     example_pixels,
@@ -30,9 +30,9 @@ from .split import (
     replaced,
     run_and_record,
     same,
-)
-from .text_tokens import Given, Sentence, TokenEmbeddings, TokenVectors
-from .weights import check_folder, fetch
+)  # fmt: skip
+from .text_tokens import ClipText, Given, Sentence, TokenEmbeddings, Tokenised, TokenVectors
+from .weights import fetch, weights_in
 
 STACKS = ("encoder.layer", "encoder.layers", "model.layer", "layers", "layer")
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
@@ -40,27 +40,16 @@ BESIDE = ("*.json", "*.txt", "*.model")
 RESAMPLE = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
-class Family(NamedTuple):
-    """What differs between token networks: the norm after the last block, tokens before the patches, and the reading.
+Read = Callable[[nn.Module, Any, Tensor, int], Tensor]
+"""Norm, tower, tokens after the last block, tokens before the patches → pooled."""
 
-    ``read``: norm, tower, tokens after the last block, tokens before the patches → pooled.
-    """
+
+class Family(NamedTuple):
+    """What differs between token networks: last norm, tokens before the patches but for registers, reading."""
 
     norm: str
-    prefix: Callable[[Any], int]
-    read: Callable[[nn.Module, Any, Tensor, int], Tensor]
-
-
-def _class_then_norm(norm: nn.Module, tower: nn.Module, tokens: Tensor, prefix: int) -> Tensor:
-    return norm(tokens[:, 0])
-
-
-def _norm_then_class(norm: nn.Module, tower: nn.Module, tokens: Tensor, prefix: int) -> Tensor:
-    return norm(tokens)[:, 0]
-
-
-def _norm_then_head(norm: nn.Module, tower: Any, tokens: Tensor, prefix: int) -> Tensor:
-    return tower.head(norm(tokens))
+    prefix: int
+    read: Read
 
 
 def _class_and_mean(norm: nn.Module, tower: nn.Module, tokens: Tensor, prefix: int) -> Tensor:
@@ -68,39 +57,30 @@ def _class_and_mean(norm: nn.Module, tower: nn.Module, tokens: Tensor, prefix: i
     return torch.cat([tokens[:, 0], tokens[:, prefix:].mean(1)], 1)
 
 
-def _registers(config: Any) -> int:
-    return 1 + int(config.num_register_tokens)
-
-
+_class_then_norm: Read = lambda norm, tower, tokens, prefix: norm(tokens[:, 0])  # noqa: E731
+_norm_then_class: Read = lambda norm, tower, tokens, prefix: norm(tokens)[:, 0]  # noqa: E731
+_norm_then_head: Read = lambda norm, tower, tokens, prefix: tower.head(norm(tokens))  # noqa: E731
 FAMILIES = {
-    "clip_vision_model": Family("post_layernorm", lambda c: 1, _class_then_norm),
-    "siglip_vision_model": Family("post_layernorm", lambda c: 0, _norm_then_head),
-    "vit": Family("layernorm", lambda c: 1, _norm_then_class),
-    "deit": Family("layernorm", lambda c: 2, _norm_then_class),
-    "dinov2": Family("layernorm", lambda c: 1, _norm_then_class),
-    "dinov2_with_registers": Family("layernorm", _registers, _norm_then_class),
-    "dinov3_vit": Family("norm", _registers, _norm_then_class),
+    "clip_vision_model": Family("post_layernorm", 1, _class_then_norm),
+    "siglip_vision_model": Family("post_layernorm", 0, _norm_then_head),
+    "vit": Family("layernorm", 1, _norm_then_class),
+    "deit": Family("layernorm", 2, _norm_then_class),
+    "dinov2": Family("layernorm", 1, _norm_then_class),
+    "dinov2_with_registers": Family("layernorm", 1, _norm_then_class),
+    "dinov3_vit": Family("norm", 1, _norm_then_class),
 }
 """model_type → how its tokens are read. Everything else must give a map ``(b, c, h, w)``."""
 
 
 def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
-    """A transformers network from safetensors, without remote code.
-
-    Args:
-        name: ``"ORG/NAME"`` on the hub or a folder written by ``save_pretrained``.
-        engine: what runs the trunk.
-        options: passed to ``from_pretrained``.
-
-    Raises:
-        WeightsError: the weights are not here, or only as a pickle.
-        ModelError: preprocessing unknown or not expressible, or no cut is known for this family.
+    """A transformers network from safetensors, without remote code: ``"ORG/NAME"`` on the hub, or a folder written by
+    ``save_pretrained``; options go to ``from_pretrained``.
     """
     with needs("huggingface", "transformers"):
         import transformers
     whole, folder = f"hf:{name}", Path(name).expanduser()
     if not (name.startswith(("/", "./", "../", "~")) or folder.is_dir()):
-        folder = fetch(whole, name, WEIGHT_FILES, BESIDE, f"hf:/path/to/{name.split('/')[-1]}")
+        folder = fetch(whole, name, WEIGHT_FILES, BESIDE)
     check_saved(whole, folder)
     with loading(
         lambda why: ModelError(
@@ -125,30 +105,20 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
 
 def check_saved(name: str, folder: Path) -> None:
     """Refuse a folder in which no whole model lies, or one whose weights are a pickle alone."""
-    check_folder(name, folder)
-    if not (folder / "config.json").is_file():
-        raise WeightsError(
-            f"{name!r} has no config.json. A folder written by save_pretrained was expected. "
-            "Write it with model.save_pretrained(folder) and processor.save_pretrained(folder)."
-        )
+    write = "Write it with model.save_pretrained(folder) and processor.save_pretrained(folder)."
+    weights_in(name, folder, "config.json", write)
     if (folder / "adapter_config.json").exists():
         raise ModelError(
             f"{name!r} has an adapter_config.json, which names another model to be loaded. A whole model was "
             "expected. Merge the adapter into its model, and save that."
         )
-    if any((folder / file).is_file() for file in WEIGHT_FILES):
-        Stored.beside(name, folder)
-        return
-    if (folder / "pytorch_model.bin").is_file():
+    if not any((folder / file).is_file() for file in WEIGHT_FILES):
         raise WeightsError(
-            f"{name!r} has its weights only as pytorch_model.bin. model.safetensors was expected, because a pickle "
-            "can run code. Convert it where you trust it: "
+            f"{name!r} has no {WEIGHT_FILES[0]}. It was expected, because a pickle such as pytorch_model.bin can run "
+            "code. Convert it where you trust it: "
             "AutoModel.from_pretrained(folder).save_pretrained(folder, safe_serialization=True)."
         )
-    raise WeightsError(
-        f"{name!r} has no weights. model.safetensors beside config.json was expected. "
-        "Write it with model.save_pretrained(folder)."
-    )
+    Stored.beside(name, folder)
 
 
 def processor_of(folder: Path, name: str) -> dict[str, Any]:
@@ -166,7 +136,6 @@ def processor_of(folder: Path, name: str) -> dict[str, Any]:
 
 
 def transform_of(data: dict[str, Any], name: str) -> Transform:
-    """An image processor's settings as a Transform."""
     size, crop = data.get("size") or {}, data.get("crop_size") or {}
     crops = bool(data.get("do_center_crop")) and bool(crop)
     interpolation = RESAMPLE.get(data.get("resample", -1))
@@ -191,29 +160,17 @@ def transform_of(data: dict[str, Any], name: str) -> Transform:
             f"{name} prepares pictures in a way SeeWhy does not express: {said}. A resize of the short side with a "
             "centre crop, or a stretch, in lanczos, bilinear or bicubic, was expected. Choose another model."
         )
-    mean = tuple(data["image_mean"]) if data.get("do_normalize", True) else (0.0, 0.0, 0.0)
-    std = tuple(data["image_std"]) if data.get("do_normalize", True) else (1.0, 1.0, 1.0)
-    return Transform(target, resize, interpolation, mean, std)
+    own = data.get("do_normalize", True)
+    mean, std = (data["image_mean"], data["image_std"]) if own else ((0.0,) * 3, (1.0,) * 3)
+    return Transform(target, resize, interpolation, tuple(mean), tuple(std))
 
 
-class Tokens(nn.Module):
-    """A tower up to the input of its last block, or a convolutional one up to its last map."""
-
-    def __init__(self, tower: Any, stack: str = "", norm: str = "") -> None:
-        super().__init__()
-        changes: dict[str, nn.Module] = {}
-        if stack:
-            changes = {stack: nn.ModuleList(list(tower.get_submodule(stack))[:-1]), norm: nn.Identity()}
-            changes |= {"head": nn.Identity()} if hasattr(tower, "head") else {}
-        self.tower = replaced(tower, changes)
-
-    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b ..."]:
-        return self.tower(pixels).last_hidden_state
+def _states(tower: Any, pixels: Tensor) -> Tensor:
+    states: Tensor = tower(pixels).last_hidden_state
+    return states
 
 
 class TokenTail(nn.Module):
-    """Norm and reading of the tokens after the last block."""
-
     def __init__(self, tower: nn.Module, family: Family, prefix: int) -> None:
         super().__init__()
         self.norm = tower.get_submodule(family.norm)
@@ -246,16 +203,19 @@ def split_tower(tower: Any, classifier: nn.Linear | None, size: tuple[int, int],
     if family is None:
         return _split_map(tower, pixels, name)
     tower.pooler = None  # ViT's tanh pooler is not in DINO's weights, and no classifier reads it
-    stack = next(s for s in STACKS if _has(tower, s))
-    prefix = family.prefix(config)
+    parts = dict(tower.named_modules())
+    stack = next(s for s in STACKS if isinstance(parts.get(s), nn.ModuleList))
+    prefix = family.prefix + int(getattr(config, "num_register_tokens", 0))
     if classifier is not None and kind.startswith("dinov2") and classifier.in_features == 2 * config.hidden_size:
         family = family._replace(read=_class_and_mean)
     patch = config.patch_size if isinstance(config.patch_size, int) else config.patch_size[0]
     layout = Layout("tokens", (size[0] // patch, size[1] // patch), prefix)
-    last = tower.get_submodule(stack)[-1]
+    last = parts[stack][-1]
     out, keywords = run_and_record(lambda: tower(pixels), last)
-    tail = TokenTail(tower, family, prefix)
-    split = Split(freeze(Tokens(tower, stack, family.norm)), freeze(LastBlock(last, tail, keywords)), layout)
+    changes = {stack: nn.ModuleList(list(parts[stack])[:-1]), family.norm: nn.Identity()}
+    changes |= {"head": nn.Identity()} if hasattr(tower, "head") else {}
+    trunk, tail = Part(replaced(tower, changes), _states, "tower"), TokenTail(tower, family, prefix)
+    split = Split(freeze(trunk), freeze(LastBlock(last, tail, keywords)), layout)
     tokens, pooled = out.last_hidden_state, getattr(out, "pooler_output", None)
     if family.read is _class_and_mean:
         pooled = torch.cat([tokens[:, 0], tokens[:, prefix:].mean(1)], 1)
@@ -276,15 +236,9 @@ def _split_map(tower: Any, pixels: Float[Tensor, "b 3 h w"], name: str) -> tuple
             "seewhy.encoders.module.from_module with a target_layer."
         )
     layout = Layout("nchw")
-    split = Split(freeze(Tokens(tower)), freeze(average_if_equal(MapTail(tower), features, layout)), layout)
+    head = average_if_equal(MapTail(tower), features, layout)
+    split = Split(freeze(Part(tower, _states, "tower")), freeze(head), layout)
     return split, prove(split, pixels, out.pooler_output.flatten(1), name)
-
-
-def _has(module: nn.Module, path: str) -> bool:
-    try:
-        return isinstance(module.get_submodule(path), nn.ModuleList)
-    except AttributeError:
-        return False
 
 
 def _encoder(model: Any, transform: Transform, tokenizer: Any, name: str, engine: str) -> Encoder:
@@ -295,32 +249,25 @@ def _encoder(model: Any, transform: Transform, tokenizer: Any, name: str, engine
         tower = getattr(model, model.base_model_prefix)
     else:
         tower = model
-    classifier = getattr(model, "classifier", None)
-    classifier = classifier[-1] if isinstance(classifier, nn.Sequential) else classifier
-    classifier = classifier if isinstance(classifier, nn.Linear) else None
+    last = getattr(model, "classifier", None)
+    last = last[-1] if isinstance(last, nn.Sequential) else last
+    classifier = last if isinstance(last, nn.Linear) else None
     split, pooled = split_tower(tower, classifier, transform.input_size, name)
     if classifier is not None:
         with torch.no_grad():
-            fits = classifier.in_features == pooled.shape[1] and same(
-                classifier(pooled), model(example_pixels(transform.input_size)).logits
-            )
-        classifier = classifier if fits else None
+            logits = model(example_pixels(transform.input_size)).logits
+            if classifier.in_features != pooled.shape[1] or not same(classifier(pooled), logits):
+                classifier = None
     digest = fingerprint(model, transform)
     labels = getattr(model.config, "id2label", None) or {}
+    names = distinct(str(labels[i]) for i in sorted(labels))
+    text = (lambda: text_tower(model, tokenizer, digest)) if tokenizer is not None else None
     return split.encoder(
-        name=name,
-        transform=transform,
-        fingerprint=digest,
-        classifier=classifier,
-        classes=distinct(str(labels[i]) for i in sorted(labels)),
-        text=(lambda: text_tower(model, tokenizer, digest)) if tokenizer is not None else None,
-        module=lambda: tower,
-        engine=engine,
+        tower, name, transform, fingerprint=digest, classifier=classifier, classes=names, text=text, engine=engine
     )
 
 
 def text_tower(model: Any, tokenizer: Any, digest: str) -> ClipText:
-    """The words half. SigLIP was trained on full-length padding and needs it; CLIP's causal one does not."""
     length = model.config.text_config.max_position_embeddings
     fills = "siglip" in model.config.model_type
     padding = "max_length" if fills else "longest"
@@ -352,7 +299,6 @@ class TextHalf(nn.Module):
         return out if isinstance(out, Tensor) else out.pooler_output
 
     def embed(self, ids: Int[Tensor, "n t"], mask: Int[Tensor, "n t"] | None = None) -> TokenEmbeddings:
-        """Words before positions are added."""
         vectors = self.model.text_model.get_input_embeddings()(ids)
         return TokenEmbeddings.of(vectors, ids, self.sentence.lengths(ids, mask), self.sentence)
 

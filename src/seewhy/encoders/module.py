@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..arguments import checked
-from ..errors import ModelError, UnknownNameError
+from ..arguments import article, checked
+from ..errors import InputError, ModelError, UnknownNameError
+from ..types import Transform
 from .base import Encoder, Layout
 from .split import (
     FromLayer,
@@ -23,14 +23,12 @@ from .split import (
     average_if_equal,
     cut_by_graph,
     example_pixels,
-    fingerprint,
     freeze,
     hooked,
     in_single,
     prove,
     same,
 )
-from .transforms import as_transform
 
 Kind = Literal["nchw", "nhwc"]
 
@@ -43,72 +41,53 @@ OF_MAPS = (
 """Layers whose channels are always the second axis."""
 
 
-@dataclass
-class Trace:
-    """What every layer took and gave in one pass over one picture, in the order in which layers finished."""
+class Arrangements:
+    """What every layer took and gave in one pass over one picture, in the order they ended, and the kinds of maps."""
 
-    size: tuple[int, int] = (0, 0)
-    output: Tensor = field(default_factory=lambda: torch.empty(0))
-    outputs: dict[str, Tensor] = field(default_factory=dict)
-    inputs: dict[str, Tensor] = field(default_factory=dict)
-    calls: dict[str, int] = field(default_factory=dict)
+    def __init__(self, module: nn.Module, pixels: Tensor) -> None:
+        self.size = (pixels.shape[2], pixels.shape[3])
+        self.outputs: dict[str, Tensor] = {}
+        self.inputs: dict[str, Tensor] = {}
+        self.calls: dict[str, int] = {}
+        self._layers = {name: layer for name, layer in module.named_modules() if name}
 
-    def last_linear(self, module: nn.Module) -> str | None:
+        def note(name: str) -> Callable[[nn.Module, tuple[object, ...], object], None]:
+            def look(_: nn.Module, args: tuple[object, ...], out: object) -> None:
+                self.calls[name] = self.calls.get(name, 0) + 1
+                if isinstance(out, Tensor):
+                    self.outputs.pop(name, None)
+                    self.outputs[name] = out
+                if args and isinstance(args[0], Tensor):
+                    self.inputs[name] = args[0]
+
+            return look
+
+        with hooked(layer.register_forward_hook(note(n)) for n, layer in self._layers.items()), torch.no_grad():
+            self.output: Tensor = module(pixels)
+        if not isinstance(self.output, Tensor):
+            raise ModelError(
+                f"{type(module).__name__} gives a {type(self.output).__name__}. A tensor was expected. "
+                "Wrap it in a module that returns its logits."
+            )
+        rows = [out.shape[1] for out in self.outputs.values() if out.ndim == 3 and len(out) == 1]
+        self._n_tokens = {n for n in rows if n > 1}
+        self._takers: dict[int, list[str]] = {}
+        self._makers: dict[tuple[int, ...], list[str]] = {}
+        for name, x in self.inputs.items():
+            self._takers.setdefault(id(x), []).append(name)
+        for name, out in self.outputs.items():
+            self._makers.setdefault(tuple(out.shape), []).append(name)
+
+    def last_linear(self) -> str | None:
         """The linear layer whose output is the network's output, itself."""
         for name, out in reversed(self.outputs.items()):
-            if isinstance(module.get_submodule(name), nn.Linear) and out is self.output:
+            if isinstance(self._layers[name], nn.Linear) and out is self.output:
                 return name if self.calls[name] == 1 else None
         return None
 
-    def n_tokens(self) -> set[int]:
-        """Lengths of the rows of tokens ``(1, t, d)``."""
-        return {out.shape[1] for out in self.outputs.values() if out.ndim == 3 and len(out) == 1 and out.shape[1] > 1}
-
-
-def watch(module: nn.Module, pixels: Tensor) -> Trace:
-    """One pass with every layer listened to."""
-    trace = Trace((pixels.shape[2], pixels.shape[3]))
-    handles = []
-    for name, layer in module.named_modules():
-        if not name:
-            continue
-
-        def look(_: nn.Module, args: tuple[object, ...], out: object, name: str = name) -> None:
-            trace.calls[name] = trace.calls.get(name, 0) + 1
-            if isinstance(out, Tensor):
-                trace.outputs.pop(name, None)
-                trace.outputs[name] = out
-            if args and isinstance(args[0], Tensor):
-                trace.inputs[name] = args[0]
-
-        handles.append(layer.register_forward_hook(look))
-    with hooked(handles), torch.no_grad():
-        trace.output = module(pixels)
-    if not isinstance(trace.output, Tensor):
-        raise ModelError(
-            f"{type(module).__name__} gives a {type(trace.output).__name__}. A tensor was expected. "
-            "Wrap it in a module that returns its logits."
-        )
-    return trace
-
-
-class Arrangements:
-    """The kinds of all maps of one trace."""
-
-    def __init__(self, module: nn.Module, trace: Trace) -> None:
-        self.trace = trace
-        self._layers = dict(module.named_modules())
-        self._n_tokens = trace.n_tokens()
-        self._takers: dict[int, list[str]] = {}
-        self._makers: dict[tuple[int, ...], list[str]] = {}
-        for name, x in trace.inputs.items():
-            self._takers.setdefault(id(x), []).append(name)
-        for name, out in trace.outputs.items():
-            self._makers.setdefault(tuple(out.shape), []).append(name)
-
     def kind(self, name: str) -> Kind | None:
         """Which axis of ``(1, ?, ?, ?)`` holds the channels of a layer's output; ``None`` for what is no map."""
-        out = self.trace.outputs[name]
+        out = self.outputs[name]
         if out.ndim != 4 or len(out) != 1:
             return None
         kind = next(self._votes(name, out), None) or self._by_proportion(out)
@@ -121,33 +100,31 @@ class Arrangements:
         for taker in self._takers.get(id(out), ()):
             yield from _vote(self._layers[taker], out)
         makers = list(reversed(self._makers[tuple(out.shape)]))
-        makers.sort(key=lambda n: (self.trace.outputs[n] is not out, n != name and not n.startswith(f"{name}.")))
+        makers.sort(key=lambda n: (self.outputs[n] is not out, n != name and not n.startswith(f"{name}.")))
         for maker in makers:
             yield from _vote(self._layers[maker], out)
 
     def _by_proportion(self, out: Tensor) -> Kind | None:
         """The kind whose grid is nearer to the picture's proportions, if one is near and they are not alike."""
-        height, width = self.trace.size
+        height, width = self.size
         shapes: dict[Kind, tuple[int, int]] = {"nchw": tuple(out.shape[2:]), "nhwc": tuple(out.shape[1:3])}  # type: ignore[dict-item]
         off = {kind: abs(h * width - w * height) for kind, (h, w) in shapes.items()}
         best: Kind = "nchw" if off["nchw"] < off["nhwc"] else "nhwc"
-        near = math.prod(shapes[best]) > 1 and is_proportional(shapes[best], self.trace.size)
+        near = math.prod(shapes[best]) > 1 and is_proportional(shapes[best], self.size)
         return best if near and off["nchw"] != off["nhwc"] else None
 
     def grid(self, name: str) -> tuple[int, int] | None:
-        """Height and width of a map of more than one cell."""
-        kind, shape = self.kind(name), self.trace.outputs[name].shape
+        kind, shape = self.kind(name), self.outputs[name].shape
         if kind is None:
             return None
         height, width = shape[2:] if kind == "nchw" else shape[1:3]
         return (height, width) if height * width > 1 else None
 
     def layout(self, layer: str, name: str, stem: tuple[tuple[int, int], int] | None) -> Layout:
-        """Layout of a layer the user chose."""
-        out = self.trace.outputs.get(layer)
-        if out is None or self.trace.calls[layer] != 1:
+        out = self.outputs.get(layer)
+        if out is None or self.calls[layer] != 1:
             raise ModelError(
-                f"The layer {layer!r} of {name} runs {self.trace.calls.get(layer, 0)} times or gives no single tensor. "
+                f"The layer {layer!r} of {name} runs {self.calls.get(layer, 0)} times or gives no single tensor. "
                 "A layer that runs once and gives one tensor was expected. Choose the layer around it."
             )
         if (kind := self.kind(layer)) is not None:
@@ -156,8 +133,8 @@ class Arrangements:
         if found is not None:
             return found
         raise ModelError(
-            f"The layer {layer!r} of {name} gives {tuple(out.shape)} for a picture of {self.trace.size[0]} x "
-            f"{self.trace.size[1]}, and neither the layers around it nor these numbers tell its places. A map "
+            f"The layer {layer!r} of {name} gives {tuple(out.shape)} for a picture of {self.size[0]} x "
+            f"{self.size[1]}, and neither the layers around it nor these numbers tell its places. A map "
             "(b, c, h, w) or (b, h, w, c), or tokens (b, t, d) that fill a grid, was expected. Choose another layer, "
             "or pass layout=Layout('nchw'), Layout('nhwc') or Layout('tokens', grid=(h, w), prefix=n)."
         )
@@ -167,16 +144,15 @@ class Arrangements:
         n = out.shape[1]
         if stem is not None and n == math.prod(stem[0]) + stem[1]:
             return Layout("tokens", *stem)
-        grids = {g: n - math.prod(g) for name in self.trace.outputs if (g := self.grid(name)) is not None}
+        grids = {g: n - math.prod(g) for name in self.outputs if (g := self.grid(name)) is not None}
         fitting = {g: prefix for g, prefix in grids.items() if 0 <= prefix <= MOST_PREFIX_TOKENS}
         if fitting:
             grid = min(fitting, key=lambda g: fitting[g])
             return Layout("tokens", grid, fitting[grid])
-        return tokens_by_proportion(n, self.trace.size)
+        return tokens_by_proportion(n, self.size)
 
 
 def _vote(layer: Any, x: Tensor) -> Iterator[Kind]:
-    """Where one layer has its channels in a map."""
     if isinstance(layer, OF_MAPS):
         yield "nchw"
     elif isinstance(layer, nn.Linear):
@@ -238,16 +214,15 @@ def from_module(
 ) -> Encoder:
     """An encoder from a frozen copy of a network; the network handed in is left exactly as it was.
 
-    The copy is a snapshot: training on changes the original only. It computes in float32, whatever the weights are in.
-    With a clean graph the head costs what lies behind the layer; where ``torch.fx`` cannot follow the network, the head
-    runs the whole of it once more.
+    The copy is a snapshot, in float32. With a clean graph the head costs what lies behind the layer; where ``torch.fx``
+    cannot follow the network, the head runs the whole of it once more.
 
     Args:
         module: ``(b, 3, h, w)`` → ``(b, k)``.
         target_layer: the layer whose output is explained, by name or itself; ``None`` takes the last one that still has
             a place for everything, and says which on the logger ``seewhy``.
         transform: the network's preprocessing: a :class:`seewhy.Transform`, torchvision's ``weights.transforms()``,
-            timm's data config or ``create_transform(...)``, and more (:func:`seewhy.encoders.transforms.as_transform`).
+            timm's data config or ``create_transform(...)``, and more (:func:`as_transform`).
         classes: names of the outputs.
         name: what to call the encoder.
         layout: how the layer arranges its output; needed for tokens whose grid cannot be told.
@@ -256,36 +231,22 @@ def from_module(
     Raises:
         UnknownNameError: there is no such layer; carries the nearest names.
         ModelError: the layer cannot be a cut, or the classes do not match.
-        InputError: the transform is none, or does what cannot be expressed.
     """
     transform = as_transform(transform, name)
-    found = _layer_name(module, target_layer)
     twin = in_single(frozen_copy(module))
-    split, classifier, found, layout = split_module(twin, found, layout, transform.input_size, name)
+    found = _layer_name(module, target_layer)
+    split, classifier, found = split_module(twin, found, layout, transform.input_size, name)
     if target_layer is None:
         log.info("%s: target layer %r", name, found)
-    return split.encoder(
-        name=name,
-        transform=transform,
-        fingerprint=fingerprint(twin, transform),
-        classifier=classifier,
-        classes=_class_names(classes, classifier, name),
-        module=lambda: twin,
-        engine=engine,
-    )
-
-
-def _class_names(classes: Sequence[str], classifier: nn.Linear | None, name: str) -> Sequence[str]:
-    """The user's names, one per output, or ``class 0`` …"""
-    if not classes:
-        return [f"class {i}" for i in range(classifier.out_features)] if classifier is not None else ()
-    if classifier is None or len(classes) != classifier.out_features:
-        n = "no linear last layer" if classifier is None else f"{classifier.out_features} outputs"
+    n = 0 if classifier is None else classifier.out_features
+    names = tuple(classes) or tuple(f"class {i}" for i in range(n))
+    if len(names) != n:
+        has = "no linear last layer" if classifier is None else f"{n} outputs"
         raise ModelError(
-            f"{name} was given {len(classes)} class names and has {n}. One name per output was expected. "
+            f"{name} was given {len(names)} class names and has {has}. One name per output was expected. "
             "Pass classes in the order of the outputs."
         )
-    return classes
+    return split.encoder(twin, name, transform, classifier=classifier, classes=names, engine=engine)
 
 
 def frozen_copy(module: nn.Module) -> nn.Module:
@@ -304,10 +265,10 @@ def frozen_copy(module: nn.Module) -> nn.Module:
 
 def split_module(
     module: nn.Module, layer: str | None, layout: Layout | None, size: tuple[int, int], name: str
-) -> tuple[Split, nn.Linear | None, str, Layout]:
+) -> tuple[Split, nn.Linear | None, str]:
     """Cut a network behind a layer and before its last linear layer."""
     pixels = example_pixels(size)
-    trace = watch(module, pixels)
+    trace = Arrangements(module, pixels)
     if trace.output.ndim != 2:
         raise ModelError(
             f"{name} gives {tuple(trace.output.shape)} for one picture. One vector per picture, (b, k), was expected. "
@@ -316,8 +277,8 @@ def split_module(
     if layer is None:
         layer, layout = _last_place(module, trace, name, layout)
     elif layout is None:
-        layout = Arrangements(module, trace).layout(layer, name, stem_of(module))
-    linear = trace.last_linear(module)
+        layout = trace.layout(layer, name, stem_of(module))
+    linear = trace.last_linear()
     parts = cut_by_graph(module, layer, linear)
     if parts is None:  # this pair works for every network; its head costs a whole forward pass
         parts = UntilLayer(module, layer), FromLayer(module, layer, linear, size)
@@ -327,35 +288,41 @@ def split_module(
     split = Split(freeze(parts[0]), freeze(head), layout)
     expected = trace.output if linear is None else trace.inputs[linear]
     prove(split, pixels, expected, f"{name} at {layer!r}")
-    _require_gradient(split, features, f"{name} at {layer!r}")
+    leaf = features.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        pooled = split.head(leaf)
+        weights = torch.randn(pooled.shape, generator=torch.Generator().manual_seed(3))
+        (gradient,) = torch.autograd.grad((pooled * weights).sum(), leaf, allow_unused=True)
+    if gradient is None or not layout.to_grid(gradient).any():
+        raise ModelError(
+            f"{name} at {layer!r}: the prediction reads no place of this layer, so every map would be zero (a class "
+            "token is all that is read after the last block). A layer before the last mixing of tokens was expected. "
+            "Choose the block before it, or target_layer=None."
+        )
     classifier = module.get_submodule(linear) if linear is not None else None
     if classifier is not None and not same(classifier(expected), trace.output):
         classifier = None
-    return split, classifier, layer, layout  # type: ignore[return-value]
+    return split, classifier, layer  # type: ignore[return-value]
 
 
 def _layer_name(module: nn.Module, layer: str | nn.Module | None) -> str | None:
     names = {name: m for name, m in module.named_modules() if name}
-    if layer is None:
-        return None
-    if isinstance(layer, str):
-        if layer not in names:
-            raise UnknownNameError(f"layer of {type(module).__name__}", layer, names)
+    if isinstance(layer, str) and layer not in names:
+        raise UnknownNameError(f"layer of {type(module).__name__}", layer, names)
+    if layer is None or isinstance(layer, str):
         return layer
-    for name, candidate in names.items():
-        if candidate is layer:
-            return name
+    if (found := next((name for name, m in names.items() if m is layer), None)) is not None:
+        return found
     raise ModelError(
         f"The target layer, a {type(layer).__name__}, is not inside {type(module).__name__}. One of its own layers was "
         "expected. Pass it by name; see dict(module.named_modules())."
     )
 
 
-def _last_place(module: nn.Module, trace: Trace, name: str, layout: Layout | None) -> tuple[str, Layout]:
+def _last_place(module: nn.Module, trace: Arrangements, name: str, layout: Layout | None) -> tuple[str, Layout]:
     """The last layer with places: the block before the last one of a token network, or the last map."""
     order = [n for n in trace.outputs if trace.calls[n] == 1]
-    arranged = Arrangements(module, trace)
-    maps = {n: grid for n in order if (grid := arranged.grid(n)) is not None}
+    maps = {n: grid for n in order if (grid := trace.grid(n)) is not None}
     if not maps:
         raise ModelError(
             f"{name} has no layer that gives a map (b, c, h, w). A network with places was expected. "
@@ -367,11 +334,11 @@ def _last_place(module: nn.Module, trace: Trace, name: str, layout: Layout | Non
         if block is not None and order.index(block[1]) > order.index(last):
             n = trace.outputs[block[0]].shape[1] - grid[0] * grid[1]
             return block[0], layout or Layout("tokens", grid, n)
-    return last, layout or Layout(arranged.kind(last) or "nchw")
+    return last, layout or Layout(trace.kind(last) or "nchw")
 
 
 def _block_before_last(
-    module: nn.Module, trace: Trace, order: Sequence[str], grid: Sequence[int]
+    module: nn.Module, trace: Arrangements, order: Sequence[str], grid: Sequence[int]
 ) -> tuple[str, str] | None:
     """The last two of a row of blocks that give tokens of this grid."""
     outs = ((name, trace.outputs[name]) for name in order)
@@ -386,16 +353,79 @@ def _block_before_last(
     return None
 
 
-def _require_gradient(split: Split, features: Float[Tensor, "b ..."], name: str) -> None:
-    """Refuse a layer whose places the prediction does not read."""
-    leaf = features.detach().clone().requires_grad_()
-    with torch.enable_grad():
-        pooled = split.head(leaf)
-        weights = torch.randn(pooled.shape, generator=torch.Generator().manual_seed(3))
-        (gradient,) = torch.autograd.grad((pooled * weights).sum(), leaf, allow_unused=True)
-    if gradient is None or not split.layout.to_grid(gradient).any():
-        raise ModelError(
-            f"{name}: the prediction reads no place of this layer, so every map would be zero (a class token is all "
-            "that is read after the last block). A layer before the last mixing of tokens was expected. "
-            "Choose the block before it, or target_layer=None."
+PLAIN = ("ToTensor", "MaybeToTensor", "PILToTensor", "MaybePILToTensor", "ToImage", "ToDtype", "ConvertImageDtype",
+         "ToPureTensor", "RGB")  # fmt: skip
+"""Steps that change how a picture is kept, and nothing that is seen."""
+
+FORMS = (
+    "A seewhy.Transform, torchvision's weights.transforms(), timm's data config or create_transform(...), an image "
+    "processor of transformers, or a Compose of Resize, CenterCrop, ToTensor and Normalize"
+)
+
+
+def as_transform(given: Any, name: str = "The transform") -> Transform:
+    """What a network's own library says of its preprocessing."""
+    if isinstance(given, Transform):
+        return given
+    if hasattr(given, "transforms") and hasattr(given, "meta"):  # a member of torchvision's weights
+        given = given.transforms
+    if isinstance(given, functools.partial):
+        given = given()
+    if hasattr(given, "crop_size") and hasattr(given, "resize_size"):
+        from .torchvision import transform_of
+
+        return transform_of(given)
+    if hasattr(given, "image_mean") and hasattr(given, "to_dict"):
+        from .huggingface import transform_of as of_processor
+
+        return of_processor(given.to_dict(), name)
+    if isinstance(given, Mapping) and {"input_size", "mean", "std", "interpolation"} <= set(given):
+        from .timm import transform_of_config
+
+        return transform_of_config(dict(given), name)
+    steps = getattr(given, "transforms", given)
+    if isinstance(steps, Sequence) and not isinstance(steps, str) and len(steps):
+        return _of_steps(list(steps))
+    raise InputError(f"The transform is {article(type(given).__name__)}. {FORMS} was expected. Give one of them.")
+
+
+def _of_steps(steps: list[Any]) -> Transform:
+    """Resize, centre crop and normalisation, in this order; anything else is refused rather than left out."""
+    found: dict[str, Any] = {}
+    for step in steps:
+        kind = type(step).__name__
+        if kind in ("Resize", "CenterCrop", "Normalize") and kind not in found:
+            found[kind] = step
+        elif kind not in PLAIN and getattr(step, "__name__", "") != "_convert_to_rgb":
+            raise InputError(
+                f"The transform has the step {kind}, which a Transform does not express. Resize, CenterCrop, ToTensor "
+                "and Normalize were expected, each once. Give the network's transform for evaluation, not for training."
+            )
+    if "Resize" not in found or list(found) != [k for k in ("Resize", "CenterCrop", "Normalize") if k in found]:
+        raise InputError(
+            f"The transform has the steps {', '.join(type(s).__name__ for s in steps)}. Resize first, then CenterCrop, "
+            "then Normalize were expected. Write a seewhy.Transform."
         )
+    resize = _size(found["Resize"].size)
+    crop = _size(found["CenterCrop"].size) if "CenterCrop" in found else resize
+    size = (crop, crop) if isinstance(crop, int) else crop
+    if "CenterCrop" not in found and isinstance(resize, int):
+        raise InputError(
+            "The transform resizes the short side and crops nothing, so its pictures differ in shape. One size was "
+            f"expected. Add CenterCrop({resize}), or resize to (height, width)."
+        )
+    interpolation = str(getattr(found["Resize"].interpolation, "value", found["Resize"].interpolation))
+    normal = found.get("Normalize")
+    mean, std = ((0.0,) * 3, (1.0,) * 3) if normal is None else (_numbers(normal.mean), _numbers(normal.std))
+    return Transform(size, resize, interpolation, mean, std)  # type: ignore[arg-type]
+
+
+def _size(size: Any) -> int | tuple[int, int]:
+    if isinstance(size, Sequence):
+        return int(size[0]) if len(size) == 1 else (int(size[0]), int(size[1]))
+    return int(size)
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    """As they were written: single precision keeps seven digits of them."""
+    return tuple(float(f"{float(v):.7g}") for v in values)

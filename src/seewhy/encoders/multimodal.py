@@ -9,12 +9,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..errors import InputError, ModelError, WeightsError, needs
+from ..errors import InputError, ModelError, needs
 from ..types import Transform
 from .base import Encoder, Layout
 from .fence import OWN, from_saved, loading
 from .huggingface import check_saved, processor_of, transform_of
-from .split import Split, example_pixels, fingerprint, freeze, in_single, prove, replaced, weights_digest
+from .split import Part, Split, example_pixels, fingerprint, freeze, in_single, prove, replaced, weights_digest
+from .weights import local_folder
 
 PROMPT = "USER: {picture}\n{instruction} ASSISTANT:"
 """LLaVA-1.5's. A template in the model's folder is a program, and is not run."""
@@ -23,25 +24,12 @@ PROMPT = "USER: {picture}\n{instruction} ASSISTANT:"
 def load(name: str, *, engine: str = "auto", prompt: str = PROMPT, **options: Any) -> Encoder:
     """A language model that sees: a picture under an instruction is the state of the last token (FocalLens-MLLM).
 
-    The trunk is the picture's half, pixels → tokens among those of words; the head reads them between the words of
-    the prompt, and gives the last layer's state, normalised, of the last token. So a picture is looked at once, and
-    each instruction costs a pass of the language model. Without an instruction nothing is asked.
+    The trunk is the picture's half, pixels → tokens among those of words; the head reads them between the words of the
+    prompt. So a picture is looked at once, and each instruction costs a pass of the language model.
 
-    FocalLens (Zhang et al. 2025, arXiv:2504.08368) maps this state into the space of a text encoder and tunes all of
-    it by contrast; there is no code or weights of theirs. Here the model is as it was saved, without a words half:
-    pictures are compared with pictures, and classifiers are fitted on them. It was only run on tiny random weights.
-
-    Args:
-        name: a folder written by ``save_pretrained``, with processor and tokenizer; the hub is not asked.
-        engine: what runs the trunk; ``"auto"`` is torch.
-        prompt: with ``{picture}`` and ``{instruction}``.
-        options: passed to ``from_pretrained``.
-
-    Raises:
-        MissingExtraError: transformers is not installed.
-        WeightsError: there is no such folder, or its weights are only a pickle.
-        ModelError: its pictures do not become tokens among words as LLaVA's do, or its preprocessing is unknown.
-        InputError: the prompt has no place for the picture or for the instruction.
+    FocalLens (Zhang et al. 2025, arXiv:2504.08368) maps this state into the space of a text encoder and tunes all of it
+    by contrast; there is no code or weights of theirs. Here the model, in a folder written by ``save_pretrained`` with
+    processor and tokenizer, is as it was saved, without a words half. It was only run on tiny random weights.
     """
     with needs("huggingface", "transformers"):
         import transformers
@@ -49,13 +37,8 @@ def load(name: str, *, engine: str = "auto", prompt: str = PROMPT, **options: An
         raise InputError(
             f"The prompt {prompt!r} was given. {{picture}} and {{instruction}}, once each, were expected. Add them."
         )
-    whole, folder = f"mllm:{name}", Path(name).expanduser()
-    if not folder.is_dir():
-        raise WeightsError(
-            f"{whole!r} was given, and there is no such folder. A folder written by save_pretrained was expected; the "
-            "hub is not asked. Bring the model there first."
-        )
-    check_saved(whole, folder)
+    whole = f"mllm:{name}"
+    check_saved(whole, folder := local_folder(whole, Path(name).expanduser()))
     with loading(
         lambda why: ModelError(
             f"{whole!r} cannot be loaded: {why} A LLaVA, or a model that reads pictures of one size as tokens among "
@@ -71,16 +54,10 @@ def load(name: str, *, engine: str = "auto", prompt: str = PROMPT, **options: An
             return _encoder(reader, transform, whole, "torch" if engine == "auto" else engine)
 
 
-class Pictures(nn.Module):
+def _pictures(core: Any, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b t d"]:
     """Pixels → the picture's tokens, as wide as those of words."""
-
-    def __init__(self, core: Any) -> None:
-        super().__init__()
-        self.core: Any = replaced(core, {"language_model": nn.Identity()})
-
-    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b t d"]:
-        found = self.core.get_image_features(pixel_values=pixels, return_dict=True).pooler_output
-        return found if isinstance(found, Tensor) else torch.stack(list(found))
+    found = core.get_image_features(pixel_values=pixels, return_dict=True).pooler_output
+    return found if isinstance(found, Tensor) else torch.stack(list(found))
 
 
 class LastToken(nn.Module):
@@ -145,21 +122,24 @@ class Reader:
 
 
 def _encoder(reader: Reader, transform: Transform, name: str, engine: str) -> Encoder:
-    trunk, pixels = Pictures(reader.core), example_pixels(transform.input_size)
-    freeze(trunk)
+    trunk = freeze(Part(replaced(reader.core, {"language_model": nn.Identity()}), _pictures, "core"))
+    pixels = example_pixels(transform.input_size)
     with torch.no_grad():
         n_tokens = trunk(pixels).shape[1]
+        before, behind = reader.ids("")
+        ids = torch.cat([before, torch.full((n_tokens,), reader.mark), behind])[None]
+        # As transformers puts picture and words together.
+        whole = reader.core(input_ids=ids, pixel_values=pixels, attention_mask=torch.ones_like(ids), use_cache=False)
     head = reader.head("", n_tokens)[0]
     patch = int(reader.model.config.vision_config.patch_size)
     height, width = (side // patch for side in transform.input_size)
     layout = Layout("tokens", (height, width), max(0, n_tokens - height * width))  # what is left over stands before
-    prove(Split(trunk, head, layout), pixels, _by_itself(reader, pixels, n_tokens), name)
+    prove(Split(trunk, head, layout), pixels, whole.last_hidden_state[:, -1], name)
     digest = weights_digest({}, f"{fingerprint(reader.model, transform)}|{reader.prompt}")
 
     def made(called: str, head: LastToken, key: str, **more: Any) -> Encoder:
-        whole = nn.Sequential(trunk, head)
-        halves = Split(trunk, head, layout)
-        return halves.encoder(name=called, transform=transform, fingerprint=key, module=lambda: whole, **more)
+        halves, whole = Split(trunk, head, layout), nn.Sequential(trunk, head)
+        return halves.encoder(whole, called, transform, fingerprint=key, **more)
 
     def under(instruction: str) -> Encoder:
         own, ids = reader.head(instruction, n_tokens)
@@ -168,13 +148,3 @@ def _encoder(reader: Reader, transform: Transform, name: str, engine: str) -> En
 
     plain = made(name, head, digest, engine=engine, conditioned=under)
     return plain
-
-
-@torch.no_grad()
-def _by_itself(reader: Reader, pixels: Float[Tensor, "1 3 h w"], n_tokens: int) -> Float[Tensor, "1 d"]:
-    """The last token's state when transformers puts picture and words together."""
-    before, behind = reader.ids("")
-    ids = torch.cat([before, torch.full((n_tokens,), reader.mark), behind])[None]
-    read = reader.core(input_ids=ids, pixel_values=pixels, attention_mask=torch.ones_like(ids), use_cache=False)
-    state: Tensor = read.last_hidden_state[:, -1]
-    return state

@@ -20,9 +20,9 @@ from ..errors import InputError, UnknownNameError
 from ..seeded import seeded
 from ..types import Transform
 from .base import Encoder, GlobalAverage, Layout
-from .clip_text import ClipText
 from .minilm import MiniLM, load_minilm
 from .split import freeze
+from .text_tokens import ClipText
 
 SIDE = 96
 """Of the pictures, in pixels."""
@@ -41,10 +41,7 @@ GLOBAL_EVERY = 3
 
 
 class Residual(nn.Module):
-    """Two convolutions and a way round them (He et al. 2015, arXiv:1512.03385), normalised by groups of channels.
-
-    Batch normalisation would make a picture's vector hang on its company while it is trained.
-    """
+    """Two convolutions and a way round them (He et al. 2015), normalised without a look at a picture's company."""
 
     def __init__(self, n_in: int, n_out: int, stride: int) -> None:
         super().__init__()
@@ -62,24 +59,12 @@ class Residual(nn.Module):
 
 
 class Patches(nn.Module):
-    """A small transformer on patches of 8 pixels (Dosovitskiy et al. 2021, arXiv:2010.11929); its map is their grid.
+    """A small transformer on patches of 8 pixels, of small pictures 4 (Dosovitskiy et al. 2021, arXiv:2010.11929).
 
-    Patches are of 4 pixels where pictures are small. With windows, two of three layers attend within a window, which
-    makes a map hang on where the windows' edges are; shifted-window learning takes that out (DITO, Kim et al. 2023,
-    arXiv:2310.00161): ``norm((f_0(x) + f_s(x)) / 2)``, where ``f_s`` rolls the patches by ``-s`` down and ``s`` across
-    before places are added, and back after the layers. Patches that were rolled over the edge are not masked, as in
-    the authors' code. Costs twice the layers.
-
-    Args:
-        side: of the pictures, in pixels.
-        depth: layers.
-        n_heads: of each.
-        width: of the map.
-        windows: along the map, either way; 1 for none.
-        shifts: cells by which patches are rolled, each a pass of the layers; ``(0, s)`` with ``s`` half a window.
-
-    Raises:
-        InputError: the map cannot be cut into so many windows.
+    With windows, two of three layers attend within a window, which makes a map hang on where their edges are;
+    shifted-window learning takes that out (DITO, Kim et al. 2023, arXiv:2310.00161): ``norm((f_0(x) + f_s(x)) / 2)``,
+    where ``f_s`` rolls the patches by ``-s`` down and ``s`` across before places are added, and back after the layers;
+    patches rolled over the edge are not masked, as in the authors' code. Costs twice the layers.
     """
 
     def __init__(
@@ -121,59 +106,42 @@ class Patches(nn.Module):
         tokens = rolled.flatten(2).transpose(1, 2) + self.places
         for i, layer in enumerate(self.layers.layers, 1):
             n = self.windows if i % GLOBAL_EVERY else 1
-            tokens = layer(tokens) if n == 1 else _merged(layer(_cut(tokens, size, n)), size, n)
+            tokens = layer(tokens) if n == 1 else _in_windows(layer, tokens, size, n)
         out = tokens.unflatten(1, size)
         return out.roll((shift, -shift), (1, 2)) if shift else out
 
 
-def _cut(tokens: Float[Tensor, "b t c"], size: tuple[int, int], n: int) -> Float[Tensor, "_bn _t c"]:
-    """``n x n`` windows of each map, as if they were maps of their own."""
-    high, wide = size[0] // n, size[1] // n
-    return (
-        tokens.reshape(-1, n, high, n, wide, tokens.shape[2]).transpose(2, 3).reshape(-1, high * wide, tokens.shape[2])
-    )
-
-
-def _merged(windows: Float[Tensor, "bn t c"], size: tuple[int, int], n: int) -> Float[Tensor, "_b _t c"]:
-    """The maps that :func:`_cut` cut."""
-    high, wide, c = size[0] // n, size[1] // n, windows.shape[2]
-    return windows.reshape(-1, n, n, high, wide, c).transpose(2, 3).reshape(-1, size[0] * size[1], c)
-
-
-def _shifted(side: int) -> nn.Module:
-    """Windows, and a second pass that is shifted by half of one."""
-    cells = side // (4 if side < SMALL_SIDE else 8)
-    return Patches(side, windows=WINDOWS, shifts=(0, cells // WINDOWS // 2))
+def _in_windows(layer: nn.Module, tokens: Float[Tensor, "b t c"], size: tuple[int, int], n: int) -> Tensor:
+    """A layer on ``n x n`` windows of each map, as if they were maps of their own."""
+    high, wide, c = size[0] // n, size[1] // n, tokens.shape[2]
+    cut = tokens.reshape(-1, n, high, n, wide, c).transpose(2, 3).reshape(-1, high * wide, c)
+    return layer(cut).reshape(-1, n, n, high, wide, c).transpose(2, 3).reshape(-1, size[0] * size[1], c)
 
 
 def _resnet(side: int) -> nn.Module:
-    """A sixteenth of the side remains, of small pictures an eighth."""
     stride = 1 if side < SMALL_SIDE else 2
     start = nn.Sequential(nn.Conv2d(3, 32, 3, stride, 1, bias=False), nn.GroupNorm(8, 32), nn.ReLU())
-    widths = (32, 64, 128, WIDTH)
-    blocks = [Residual(a, b, 2) for a, b in pairwise(widths)]
-    return nn.Sequential(start, *blocks)
+    return nn.Sequential(start, *(Residual(a, b, 2) for a, b in pairwise((32, 64, 128, WIDTH))))
 
 
-TRUNKS: dict[str, Callable[[int], nn.Module]] = {"resnet": _resnet, "vit": Patches, "vit_swl": _shifted}
+TRUNKS: dict[str, Callable[[int], nn.Module]] = {
+    "resnet": _resnet,
+    "vit": Patches,
+    # Windows, and a second pass that is shifted by half of one.
+    "vit_swl": lambda side: Patches(
+        side, windows=WINDOWS, shifts=(0, side // (4 if side < SMALL_SIDE else 8) // WINDOWS // 2)
+    ),
+}
 
 
 def names() -> list[str]:
-    """Those there are."""
     return list(TRUNKS)
 
 
 def load(name: str, *, engine: str = "auto") -> Encoder:
-    """An encoder that has learnt nothing yet.
-
-    Args:
-        name: ``"resnet"`` (1.2 million weights), ``"vit"`` (4.8 million) or ``"vit_swl"``, the same with shifted
-            windows; its words are a transformer of two layers. A side of pictures may follow: ``"resnet/32"``.
-        engine: what runs the trunk.
-
-    Raises:
-        UnknownNameError: another name.
-        InputError: a side that is none, or too small, too large or not divisible by 16.
+    """An encoder that has learnt nothing yet: ``"resnet"`` (1.2 million weights), ``"vit"`` (4.8 million) or
+    ``"vit_swl"``, the same with shifted windows; its words are a transformer of two layers. A side may follow:
+    ``"resnet/32"``.
     """
     kind, slash, said = name.partition("/")
     if kind not in TRUNKS:
@@ -185,9 +153,8 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
             f"pixels was expected. For example: new:{kind}/32"
         )
     name = kind if side == SIDE else f"{kind}/{side}"
-    half = (0.5, 0.5, 0.5)
+    half, pool = (0.5, 0.5, 0.5), GlobalAverage()
     trunk = cache(lambda: _made(lambda: TRUNKS[kind](side), 0))
-    pool = GlobalAverage()
     return Encoder(
         name=f"new:{name}",
         transform=Transform((side, side), side, "bicubic", half, half),
@@ -214,14 +181,8 @@ def _words(fingerprint: str) -> ClipText:
         nn.init.normal_(layer.weight, std=1 / math.sqrt(WIDTH))
         return layer
 
-    module = _made(lambda: MiniLM(2, WIDTH, 4), 1)
-    words = ClipText(
-        f"{fingerprint}-words",
-        1 / 0.07,
-        module,
-        lambda texts: load_minilm().tokens(texts),
-        _made(projection, 2),
-        n_cut=lambda texts: load_minilm().n_cut(texts),
-    )
+    module, tokens = _made(lambda: MiniLM(2, WIDTH, 4), 1), lambda texts: load_minilm().tokens(texts)
+    n_cut = lambda texts: load_minilm().n_cut(texts)  # noqa: E731
+    words = ClipText(f"{fingerprint}-words", 1 / 0.07, module, tokens, _made(projection, 2), n_cut=n_cut)
     words.tuning_lr = TUNING_LR
     return words

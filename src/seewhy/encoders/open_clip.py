@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..errors import ModelError, UnknownNameError, WeightsError, needs
-from ..storage.reading import read_json
 from ..types import Transform
 from .base import Encoder, Layout
-from .clip_text import Projection, text_tower
 from .fence import OWN, Stored, building, check_numbers, loading, silent
 from .split import (
     LastBlock,
-    Method,
+    Part,
     Split,
     example_pixels,
     fingerprint,
@@ -31,9 +29,10 @@ from .split import (
     prove,
     replaced,
     run_and_record,
-)
+)  # fmt: skip
+from .text_tokens import ClipText, Given, Sentence, TokenEmbeddings, TokenVectors
 from .timm import split_timm
-from .weights import check_file, check_folder, fetch, is_offline
+from .weights import check_file, fetch, is_offline, read_config, weights_in
 
 log = logging.getLogger("seewhy")
 
@@ -51,25 +50,15 @@ WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetens
 
 
 def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
-    """An open_clip network with its own transform, tokenizer and activation.
-
-    Args:
-        name: ``"ViT-B-32/laion2b_s34b_b79k"``, ``"ViT-B-32//path/to/weights.safetensors"``,
-            ``"local-dir:/folder"`` or ``"hf-hub:ORG/NAME"``.
-        engine: what runs the trunk.
-        options: passed to ``open_clip.create_model``.
-
-    Raises:
-        UnknownNameError: no such model or tag; carries the nearest names.
-        WeightsError: the weights are not on this machine and cannot be fetched.
-        ModelError: the preprocessing is not known or cannot be expressed.
+    """A network of open_clip: ``"ViT-B-32/laion2b_s34b_b79k"``, ``"ViT-B-32//path/to/weights.safetensors"``,
+    ``"local-dir:/folder"`` or ``"hf-hub:ORG/NAME"``; options go to ``open_clip.create_model``.
     """
     with needs("open-clip", "open_clip"):
         import open_clip
     whole, source = f"open_clip:{name}", find_source(name)
     forced = {"force_quick_gelu": True} if source.quick_gelu else {}
     for repo, files in source.fetched:
-        fetch_for(name, repo, files)
+        fetch(whole, repo, files, BESIDE)
 
     def refusal(why: str) -> WeightsError:
         return WeightsError(
@@ -92,18 +81,11 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
     transform = transform_of(model.visual.preprocess_cfg, whole)
     split, projection = split_visual(model.visual, transform.input_size, whole)
     digest = fingerprint(model, transform)
-    return split.encoder(
-        name=whole,
-        transform=transform,
-        fingerprint=digest,
-        text=lambda: text_tower(model, tokenizer, digest, projection),
-        module=lambda: model.visual,
-        engine=engine,
-    )
+    text = lambda: text_tower(model, tokenizer, digest, projection)  # noqa: E731
+    return split.encoder(model.visual, whole, transform, fingerprint=digest, text=text, engine=engine)
 
 
 def transform_of(preprocess: dict[str, Any], name: str) -> Transform:
-    """open_clip's evaluation preprocessing as a Transform."""
     size = preprocess["size"]
     height, width = (size, size) if isinstance(size, int) else size
     mode = preprocess["resize_mode"]
@@ -121,30 +103,6 @@ def transform_of(preprocess: dict[str, Any], name: str) -> Transform:
     return Transform((height, width), resize, preprocess["interpolation"], mean, std)  # type: ignore[arg-type]
 
 
-class VisualTail(nn.Module):
-    """What follows the last block of open_clip's ViT: norm and pooling, without the projection."""
-
-    def __init__(self, visual: nn.Module) -> None:
-        super().__init__()
-        self.visual = replaced(visual, {"conv1": nn.Identity(), "transformer": nn.Identity()})
-
-    def forward(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b p"]:
-        pooled = self.visual._pool(tokens)[0]  # type: ignore[operator]
-        return pooled[:, 0] if pooled.ndim == 3 else pooled  # a contrastive pooler keeps the axis of its one query
-
-
-class Embedded(nn.Module):
-    """open_clip's ViT up to the input of its last block."""
-
-    def __init__(self, visual: Any) -> None:
-        super().__init__()
-        blocks = nn.ModuleList(list(visual.transformer.resblocks)[:-1])
-        self.visual = replaced(visual, {"transformer.resblocks": blocks})
-
-    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b t d"]:
-        return self.visual.transformer(self.visual._embeds(pixels))  # type: ignore[operator]
-
-
 def split_visual(visual: Any, size: tuple[int, int], name: str) -> tuple[Split, nn.Module | None]:
     """Cut a picture tower; beside the halves, the projection into the space shared with text."""
     pixels = example_pixels(size)
@@ -158,13 +116,16 @@ def split_visual(visual: Any, size: tuple[int, int], name: str) -> tuple[Split, 
         return split, visual.head if len(visual.head) else classifier if isinstance(classifier, nn.Linear) else None
     projection: nn.Module | None = None
     if kind == "ModifiedResNet":
-        trunk = Method(replaced(visual, {"attnpool": nn.Identity()}), "forward")
+        trunk = Part(replaced(visual, {"attnpool": nn.Identity()}), lambda module, x: module(x))
         split = Split(freeze(trunk), visual.attnpool, Layout("nchw"))
     elif kind == "VisionTransformer":
-        transformer = visual.transformer
-        last = replaced(transformer, {"resblocks": nn.ModuleList([transformer.resblocks[-1]])})
-        head = freeze(LastBlock(last, VisualTail(visual)))
-        split = Split(freeze(Embedded(visual)), head, Layout("tokens", tuple(visual.grid_size), 1))
+        blocks = list(visual.transformer.resblocks)
+        first = replaced(visual, {"transformer.resblocks": nn.ModuleList(blocks[:-1])})
+        trunk = Part(first, lambda visual, x: visual.transformer(visual._embeds(x)), "visual")
+        behind = replaced(visual, {"conv1": nn.Identity(), "transformer": nn.Identity()})
+        last = replaced(visual.transformer, {"resblocks": nn.ModuleList(blocks[-1:])})
+        head = freeze(LastBlock(last, Part(behind, _pooled, "visual")))
+        split = Split(freeze(trunk), head, Layout("tokens", tuple(visual.grid_size), 1))
         projection = Projection(visual.proj) if visual.proj is not None else None
     else:
         raise ModelError(
@@ -178,30 +139,27 @@ def split_visual(visual: Any, size: tuple[int, int], name: str) -> tuple[Split, 
     return split, projection
 
 
+def _pooled(visual: Any, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b p"]:
+    """What follows the last block: norm and pooling, without the projection."""
+    pooled: Tensor = visual._pool(tokens)[0]
+    return pooled[:, 0] if pooled.ndim == 3 else pooled  # a contrastive pooler keeps the axis of its one query
+
+
 @dataclass
 class Source:
-    """Where a model comes from.
-
-    Attributes:
-        model: open_clip's model name, with its schema.
-        pretrained: tag or file.
-        preprocess: what the source says about preprocessing, over open_clip's own.
-        quick_gelu: activation the weights were trained with, where the source says so.
-        fetched: repositories that open_clip itself names, each with files of which one is needed.
-        hf_tokenizer: whether transformers reads its tokenizer.
-        online: whether open_clip itself fetches the weights, from an address in its own list.
-        files: of weights, where they are a person's own.
-        config: of the network, where it is a person's own.
-    """
+    """Where a model comes from: open_clip's name with its schema, a tag or a file, and what is said beside it."""
 
     model: str
     pretrained: str | None = None
     preprocess: dict[str, Any] = field(default_factory=dict)
     quick_gelu: bool | None = None
     fetched: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Repositories that open_clip itself names, each with files of which one is needed."""
     hf_tokenizer: bool = False
     online: bool = False
+    """Whether open_clip itself fetches the weights, from an address in its own list."""
     files: tuple[Path, ...] = ()
+    """Of weights, and ``config`` of the network, where they are a person's own."""
     config: Any = None
 
 
@@ -213,7 +171,7 @@ def find_source(name: str) -> Source:
     if schema == "local-dir":
         return _from_folder(name, Path(rest).expanduser())
     if schema == "hf-hub":
-        return _from_folder(name, fetch_for(name, rest, WEIGHT_FILES))
+        return _from_folder(name, fetch(f"open_clip:{name}", rest, WEIGHT_FILES, BESIDE))
     model, _, pretrained = name.partition("/")
     if model not in open_clip.list_models():
         raise UnknownNameError("open_clip model", model, open_clip.list_models())
@@ -245,40 +203,18 @@ def find_source(name: str) -> Source:
     return replace(source, fetched=source.fetched + more, hf_tokenizer=bool(text.get("hf_tokenizer_name")))
 
 
-def fetch_for(name: str, repo: str, files: Sequence[str]) -> Path:
-    return fetch(f"open_clip:{name}", repo, files, BESIDE, f"open_clip:local-dir:/path/to/{repo.split('/')[-1]}")
-
-
 def _from_folder(name: str, folder: Path) -> Source:
-    config = folder / "open_clip_config.json"
-    if not config.exists():
-        raise WeightsError(
-            f"'open_clip:{name}' has no open_clip_config.json. A folder with open_clip_config.json and "
-            "open_clip_model.safetensors was expected. Copy both from the hub."
-        )
-    check_folder(f"open_clip:{name}", folder)
-    files = tuple(sorted(f for f in folder.iterdir() if f.suffix in (".safetensors", ".bin", ".pth")))
-    if not files:
-        raise WeightsError(
-            f"'open_clip:{name}' has no weights. open_clip_model.safetensors beside open_clip_config.json was "
-            "expected. Copy it from the hub."
-        )
-    data = _read(name, config)
-    _require_preprocessing(name, data.get("preprocess_cfg", {}), str(config))
+    config = "open_clip_config.json"
+    files = tuple(weights_in(f"open_clip:{name}", folder, config, "Copy both from the hub."))
+    data = _read(name, folder / config)
     words = check_config(name, data.get("model_cfg"))
     return Source(f"local-dir:{folder}", hf_tokenizer=words, files=files, config=data["model_cfg"])
 
 
 def _read(name: str, path: Path) -> dict[str, Any]:
-    try:
-        data = read_json(path)
-        if not isinstance(data, dict) or not isinstance(data.get("preprocess_cfg", {}), dict):
-            raise ValueError("its preprocess_cfg is no object")
-        return data
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{path.name} of 'open_clip:{name}' cannot be read: {error}. A JSON object was expected. Copy it again."
-        ) from error
+    data = read_config(f"open_clip:{name}", path, "Copy it again.")
+    _require_preprocessing(name, data.get("preprocess_cfg"), str(path))
+    return data
 
 
 def check_config(name: str, config: Any) -> bool:
@@ -315,9 +251,7 @@ def _from_file(name: str, model: str, path: Path, tags: list[str], config: dict[
     check_file(f"open_clip:{name}", path)
     if sidecar.exists():
         data = _read(name, sidecar)
-        preprocess = data.get("preprocess_cfg", {})
-        _require_preprocessing(name, preprocess, str(sidecar))
-        return Source(model, str(path), preprocess, bool(data.get("quick_gelu", own)), files=(path,))
+        return Source(model, str(path), data["preprocess_cfg"], bool(data.get("quick_gelu", own)), files=(path,))
     cfgs = [open_clip.get_pretrained_cfg(model, tag) for tag in tags]
     ways = {json.dumps({key: cfg.get(key) for key in KEYS}) for cfg in cfgs}
     preprocess = json.loads(ways.pop()) if len(ways) == 1 else {}
@@ -331,13 +265,130 @@ def _from_file(name: str, model: str, path: Path, tags: list[str], config: dict[
     return Source(model, str(path), preprocess, files=(path,))
 
 
-def _require_preprocessing(name: str, preprocess: dict[str, Any], where: str) -> None:
-    missing = [key for key in KEYS if preprocess.get(key) is None]
-    if missing:
+def _require_preprocessing(name: str, preprocess: Any, where: str) -> None:
+    said = preprocess if isinstance(preprocess, dict) else {}
+    if missing := [key for key in KEYS if said.get(key) is None]:
         raise ModelError(
             f"'open_clip:{name}' does not say its preprocessing: {', '.join(missing)} not in {where}. "
             f"SeeWhy never guesses it. Write there, with the model's own numbers: {EXAMPLE}"
         )
+
+
+class Projection(nn.Module):
+    def __init__(self, matrix: Float[Tensor, "p d"]) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(matrix.detach(), requires_grad=False)
+
+    def forward(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
+        return pooled @ self.matrix
+
+
+def text_tower(model: Any, tokenizer: Any, digest: str, projection: nn.Module | None) -> ClipText:
+    scale = math.exp(float(model.logit_scale.detach().reshape(-1)[0]))
+    longest = tokenizer.context_length
+    theirs = getattr(tokenizer, "tokenizer", None)
+    if theirs is None:
+        sentence = Sentence(longest, end=tokenizer.eot_token_id)
+    else:
+        sentence = Sentence.of(theirs, longest, closed=not tokenizer.strip_sep_token)
+
+    def n_cut(texts: list[str]) -> int:
+        if theirs is None:
+            return sum(len(tokenizer.encode(text)) + 2 > longest for text in texts)
+        cleaned = [tokenizer.clean_fn(text) for text in texts]
+        return sum(len(ids) > longest for ids in theirs(cleaned, verbose=False)["input_ids"]) if texts else 0
+
+    module = TextHalf(model, sentence)
+    return ClipText(digest, scale, module, lambda texts: (tokenizer(texts),), projection, n_cut=n_cut)
+
+
+class TextHalf(nn.Module):
+    """open_clip's network without its picture tower: tokens → vectors."""
+
+    def __init__(self, model: nn.Module, sentence: Sentence) -> None:
+        super().__init__()
+        self.model: Any = replaced(model, {"visual": nn.Identity()})
+        self.sentence = sentence
+
+    def forward(self, tokens: Int[Tensor, "n t"]) -> Float[Tensor, "n d"]:
+        model, tower = self.model, _tower(self.model)
+        cut = _without_padding(model, tower, tokens)
+        if cut is tokens:
+            return model.encode_text(tokens)
+        return _read_plain(model, tower, tower.token_embedding(cut), cut)[1]
+
+    def embed(self, tokens: Int[Tensor, "n t"]) -> TokenEmbeddings:
+        tower = _tower(self.model)
+        tokens = _without_padding(self.model, tower, tokens)
+        lengths = self.sentence.lengths(tokens)
+        return TokenEmbeddings.of(tower.get_submodule(_words(tower))(tokens), tokens, lengths, self.sentence)
+
+    def read(self, embeddings: TokenEmbeddings) -> TokenVectors:
+        """Every token through the norm and the projection that the pooled one goes through."""
+        model, tower = self.model, _tower(self.model)
+        if _is_plain(tower):
+            states, pooled = _read_plain(model, tower, embeddings.vectors, embeddings.ids)
+            return TokenVectors(_projected(tower, states), embeddings.words, pooled)
+        given: Any = replaced(tower, {_words(tower): Given(embeddings.vectors)})
+        given.output_tokens = True  # of this view alone
+        if hasattr(tower, "pooler"):  # a network of transformers
+            mask = embeddings.ids != tower.config.pad_token_id
+            out = given.transformer(input_ids=embeddings.ids, attention_mask=mask.long())
+            pooled = tower.proj(tower.pooler(out, mask.long()))
+            return TokenVectors(tower.proj(out.last_hidden_state), embeddings.words, pooled)
+        pooled, states = given(embeddings.ids)  # CoCa pools a token of its own, and norms after it
+        return TokenVectors(_projected(tower, tower.ln_final(states)), embeddings.words, pooled)
+
+
+def _tower(model: Any) -> Any:
+    return model.text if hasattr(model, "text") else model
+
+
+def _words(tower: nn.Module) -> str:
+    """Where a tower looks up its vocabulary."""
+    if hasattr(tower, "token_embedding"):
+        return "token_embedding"
+    words = tower.transformer.get_input_embeddings()  # type: ignore[union-attr,operator]
+    return next(name for name, module in tower.named_modules() if module is words)
+
+
+def _is_plain(tower: Any) -> bool:
+    """Whether words, positions and blocks are all there is."""
+    own = hasattr(tower, "token_embedding") and getattr(tower, "cls_emb", None) is None
+    return own and not getattr(tower, "use_pad_mask", False)
+
+
+def _pool(model: Any, tower: Any) -> str:
+    return getattr(tower, "pool_type", getattr(model, "text_pool_type", ""))
+
+
+def _without_padding(model: Any, tower: Any, tokens: Int[Tensor, "n t"]) -> Int[Tensor, "n s"]:
+    """Padding is cut where causal attention and end-token pooling make it irrelevant."""
+    causal = getattr(tower, "attn_mask", None) is not None
+    if not (causal and _is_plain(tower) and _pool(model, tower) in ("argmax", "eos")):
+        return tokens
+    used = (tokens != int(getattr(tower, "pad_id", 0) or 0)).any(0).nonzero()
+    return tokens[:, : int(used.max()) + 1] if len(used) else tokens[:, :1]
+
+
+def _read_plain(
+    model: Any, tower: Any, words: Float[Tensor, "n t w"], ids: Int[Tensor, "n t"]
+) -> tuple[Float[Tensor, "n t w"], Float[Tensor, "n d"]]:
+    """States behind the last norm, and the pooled one projected."""
+    from open_clip.transformer import text_global_pool
+
+    n, mask = ids.shape[1], tower.attn_mask
+    x = words + tower.positional_embedding[:n]
+    x = tower.ln_final(tower.transformer(x, attn_mask=None if mask is None else mask[:n, :n]))
+    end = getattr(tower, "eos_id", getattr(model, "text_eos_id", None))
+    return x, _projected(tower, text_global_pool(x, ids, _pool(model, tower), eos_token_id=end))
+
+
+def _projected(tower: Any, states: Tensor) -> Tensor:
+    projection = tower.text_projection
+    if projection is None:
+        return states
+    return projection(states) if isinstance(projection, nn.Linear) else states @ projection
 
 
 def names() -> list[str]:

@@ -34,8 +34,6 @@ _TOO_LARGE = 65520
 
 @dataclass(frozen=True)
 class Encoded:
-    """One picture after the trunk."""
-
     name: str
     digest: str
     pooled: Float[Tensor, "v d"]
@@ -46,8 +44,6 @@ class Encoded:
 
 @dataclass(frozen=True)
 class EncodeRequest:
-    """What a caller wants of each picture."""
-
     features: Callable[[int], bool] = lambda _index: False
     pictures: Callable[[int], bool] | bool = False
     miniatures: bool = False
@@ -155,25 +151,21 @@ def _read(
     encoder: Encoder, index: int, source: Any, store: FeatureStore | None, request: EncodeRequest
 ) -> _Read | Failure:
     views, wants, shown = request.views(index), request.features(index), request.wants_picture(index)
-    name = name_of(source, index + 1)
+    name, known, digest, keys = name_of(source, index + 1), None, None, []
     if isinstance(source, Picture):
-        small = miniature(source.pixels, source.original_size) if request.miniatures else None
-        return _Read(
-            source.name, source.digest, _keys(encoder, source.digest, views), [source], None, wants, shown, small
-        )
-    known, keys = None, []
-    digest = None if store is None else file_digest(source)
-    if store is not None and digest is not None:
-        keys = _keys(encoder, digest, views)
-        known = _recall(store, name, digest, keys, wants)
-        whole = known is not None and (known.features is not None or not wants)
-        if whole and not (shown or request.miniatures):
-            return _Read(name, digest, keys, [], known, wants)
-    try:
-        pictures = read_views(source, encoder.transform, views)
-    except ImageError as error:
-        return Failure(name, error.reason)
-    if not keys or pictures[0].digest != digest:  # or the file was replaced meanwhile
+        name, pictures = source.name, [source]
+    else:
+        if store is not None and (digest := file_digest(source)) is not None:
+            keys = _keys(encoder, digest, views)
+            known = _recall(store, name, digest, keys, wants)
+            whole = known is not None and (known.features is not None or not wants)
+            if whole and not (shown or request.miniatures):
+                return _Read(name, digest, keys, [], known, wants)
+        try:
+            pictures = read_views(source, encoder.transform, views)
+        except ImageError as error:
+            return Failure(name, error.reason)
+    if pictures[0].digest != digest:  # or the file was replaced meanwhile
         digest, known = pictures[0].digest, None
         keys = _keys(encoder, digest, views)
     small = miniature(pictures[0].pixels, pictures[0].original_size) if request.miniatures else None
@@ -206,7 +198,12 @@ def _encode(
             if (seen := fresh[id(read)]).pooled.isfinite().all()
             for j, key in enumerate(read.keys)
         )
-        fresh = {i: _as_kept(seen, read, store) for (i, seen), read in zip(fresh.items(), todo, strict=True)}
+        for looked in todo:
+            # The vectors the store has under these keys, so that a run that fills it gives what a run that finds it
+            # gives: they differ where the picture came before in another batch, which some engines round otherwise.
+            seen, rows = fresh[id(looked)], store.get(looked.keys)
+            kept = [rows[k][0] if k in rows else seen.pooled[j] for j, k in enumerate(looked.keys)]
+            fresh[id(looked)] = replace(seen, pooled=torch.stack(kept))
     for read in reads:
         if isinstance(read, Failure):
             yield read
@@ -217,17 +214,6 @@ def _encode(
             yield Failure(read.name, "the encoder's numbers for this picture are not finite; try --engine torch")
         else:
             yield replace(one, picture=read.pictures[0] if read.wants_picture else None, miniature=read.miniature)
-
-
-def _as_kept(seen: Encoded, read: _Read, store: FeatureStore) -> Encoded:
-    """The vectors the store has under these keys, so that a run that fills it gives what a run that finds it gives.
-
-    They differ where the same picture came before in another batch, which some engines round in another way.
-    """
-    rows = store.get(read.keys)
-    return replace(
-        seen, pooled=torch.stack([rows[k][0] if k in rows else seen.pooled[j] for j, k in enumerate(read.keys)])
-    )
 
 
 def _look(encoder: Encoder, reads: Sequence[_Read], batch_size: int) -> Iterator[Encoded]:

@@ -1,14 +1,15 @@
-"""Sentences token by token: what a text network reads, and what it makes of each token."""
+"""The words half of an encoder, sentence by sentence and token by token."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from ..errors import InputError, ModelError
 
@@ -21,35 +22,27 @@ def legible(texts: Sequence[str]) -> list[str]:
     return [text[:LONGEST_TEXT] for text in texts]
 
 
+Tokenised = tuple[Tensor, ...]
+"""A batch of sentences as their numbers in a vocabulary, one row each, with whatever mask the network wants."""
+
+
 @dataclass(frozen=True)
 class Sentence:
-    """How a tokenizer lays out a sentence: marks before it, the words, marks behind it, padding on the right.
-
-    Attributes:
-        longest: tokens that are read, marks included.
-        opening: marks before the words.
-        closing: marks behind the words.
-        pad: number of the padding token.
-        end: number of the mark that ends a sentence, where padding is also a word (CLIP's "!").
-        pads_with_end: the mark at the end is the padding too (SigLIP's).
-    """
+    """How a tokenizer lays out a sentence: marks before it, the words, marks behind it, padding on the right."""
 
     longest: int
+    """Tokens that are read, marks included."""
     opening: int = 1
     closing: int = 1
     pad: int = 0
     end: int | None = None
+    """Number of the mark that ends a sentence, where padding is also a word (CLIP's "!")."""
     pads_with_end: bool = False
+    """The mark at the end is the padding too (SigLIP's)."""
 
     @classmethod
     def of(cls, tokenizer: Any, longest: int, *, closed: bool = True) -> Sentence:
-        """As a tokenizer of transformers does it.
-
-        Args:
-            tokenizer: it is asked what it puts around a word.
-            longest: tokens that are read.
-            closed: whether the network is given the marks behind the words.
-        """
+        """As a tokenizer of transformers does it; ``closed`` where the network is given the marks behind the words."""
         whole = list(tokenizer("a")["input_ids"])
         words = list(tokenizer("a", add_special_tokens=False)["input_ids"])
         opening = next(i for i in range(len(whole) + 1) if whole[i : i + len(words)] == words)
@@ -58,7 +51,6 @@ class Sentence:
         return cls(longest, opening, closing, pad, pads_with_end=closing > 0 and whole[-1] == pad)
 
     def lengths(self, ids: Int[Tensor, "n t"], mask: Int[Tensor, "n t"] | None = None) -> Int[Tensor, " n"]:
-        """Tokens of each row that are no padding."""
         if mask is not None:
             return mask.sum(1)
         if self.end is not None:
@@ -72,12 +64,7 @@ class Sentence:
 class TokenEmbeddings:
     """Sentences as a text network reads them, before it adds positions: learnt vectors can be put in among them.
 
-    Attributes:
-        vectors: one per token.
-        ids: their numbers in the vocabulary; some networks find the end of a sentence by them.
-        lengths: tokens of each row that are no padding.
-        words: which tokens are the sentence's own: neither marks, nor padding, nor put in.
-        sentence: where marks stand, and how many tokens are read.
+    ``lengths`` count tokens that are no padding; ``words`` are neither marks, nor padding, nor put in.
     """
 
     vectors: Float[Tensor, "n t w"]
@@ -90,7 +77,6 @@ class TokenEmbeddings:
     def of(
         cls, vectors: Float[Tensor, "n t w"], ids: Int[Tensor, "n t"], lengths: Int[Tensor, " n"], sentence: Sentence
     ) -> TokenEmbeddings:
-        """With the words between the marks."""
         place = torch.arange(ids.shape[1], device=ids.device)
         words = (place >= sentence.opening) & (place < (lengths - sentence.closing)[:, None])
         return cls(vectors, ids, lengths, words, sentence)
@@ -101,9 +87,8 @@ class TokenEmbeddings:
         return torch.arange(self.ids.shape[1], device=self.ids.device) < self.lengths[:, None]
 
     def with_prefix(self, prefix: Float[Tensor, "... p w"]) -> TokenEmbeddings:
-        """The same sentences with vectors between the opening mark and the first word.
-
-        Gradient flows into the prefix. A sentence that does not fit any more loses its last words, never its end mark.
+        """The same sentences with vectors, differentiable, between the opening mark and the first word; what does not
+        fit any more loses its last words, never its end mark.
         """
         n, _, width = self.vectors.shape
         p = prefix.shape[-2] if prefix.ndim in (2, 3) else -1
@@ -141,13 +126,7 @@ class TokenEmbeddings:
 
 @dataclass(frozen=True, eq=False)
 class TokenVectors:
-    """What a text network makes of sentences, token by token.
-
-    Attributes:
-        vectors: one per token, projected as the pooled one is; not of unit length.
-        words: which tokens are the sentence's own.
-        pooled: one per sentence; at unit length it is ``encode_text``.
-    """
+    """What a text network makes of sentences: a vector a token, projected as the pooled one is, and one a sentence."""
 
     vectors: Float[Tensor, "n t d"]
     words: Bool[Tensor, "n t"]
@@ -158,30 +137,18 @@ class TokenVectors:
 class ReadsTokens(Protocol):
     """A text network that can be opened between its vocabulary and its first layer; ``forward`` reads all at once."""
 
-    def embed(self, *tokens: Tensor) -> TokenEmbeddings:
-        """Tokens → what is read."""
-        ...
+    def embed(self, *tokens: Tensor) -> TokenEmbeddings: ...
 
-    def read(self, embeddings: TokenEmbeddings) -> TokenVectors:
-        """What is read → vectors, differentiable."""
-        ...
+    def read(self, embeddings: TokenEmbeddings) -> TokenVectors: ...
 
 
 def embed(module: nn.Module, tokens: Sequence[Tensor]) -> TokenEmbeddings:
-    """Tokens → the vectors a network reads, differentiable.
-
-    Raises:
-        ModelError: it cannot be opened there.
-    """
+    """Tokens → the vectors a network reads, differentiable."""
     return _opened(module).embed(*tokens)
 
 
 def encode_tokens(module: nn.Module, tokens: Sequence[Tensor] | TokenEmbeddings) -> TokenVectors:
-    """Tokens, or what was made of them by :func:`embed` → a vector per token, differentiable.
-
-    Raises:
-        ModelError: the network shows no tokens.
-    """
+    """Tokens, or what was made of them by :func:`embed` → a vector per token, differentiable."""
     opened = _opened(module)
     return opened.read(tokens if isinstance(tokens, TokenEmbeddings) else opened.embed(*tokens))
 
@@ -196,11 +163,7 @@ def _opened(module: nn.Module) -> ReadsTokens:
 
 
 class Given(nn.Module):
-    """Stands where a network looks up its vocabulary, and gives what was made before.
-
-    Args:
-        vectors: of the tokens that the network is about to ask for.
-    """
+    """Stands where a network looks up its vocabulary, and gives the vectors that were made before."""
 
     def __init__(self, vectors: Float[Tensor, "n t w"]) -> None:
         super().__init__()
@@ -208,3 +171,52 @@ class Given(nn.Module):
 
     def forward(self, ids: Int[Tensor, "n t"]) -> Float[Tensor, "n t w"]:
         return self.vectors
+
+
+class OpenedText:
+    """A words half that can be opened between its vocabulary and its first layer."""
+
+    module: nn.Module
+
+    def embed(self, tokens: Tokenised) -> TokenEmbeddings:
+        return embed(self.module, tokens)
+
+    def encode_tokens(self, tokens: Tokenised | TokenEmbeddings) -> TokenVectors:
+        return encode_tokens(self.module, tokens)
+
+
+class ClipText(OpenedText):
+    """The words half of CLIP-like encoders: sentences and pictures in one space."""
+
+    tuning_lr = 1e-6  # Lewis et al. 2023 (arXiv:2307.11315), for CLIP ViT-L/14
+    batch_size = 256
+
+    def __init__(
+        self,
+        fingerprint: str,
+        logit_scale: float,
+        module: nn.Module,
+        tokens: Callable[[list[str]], Tokenised],
+        projection: nn.Module | None = None,
+        templates: tuple[str, ...] = ("a photo of a {}.",),  # of openai/CLIP's README
+        n_cut: Callable[[list[str]], int] = lambda _texts: 0,
+    ) -> None:
+        self.fingerprint, self.logit_scale, self.module = fingerprint, logit_scale, module
+        self.projection = projection or nn.Identity()
+        self.templates, self._tokens, self._n_cut = templates, tokens, n_cut
+
+    def tokens(self, texts: Sequence[str]) -> Tokenised:
+        return self._tokens(legible(texts))
+
+    def n_cut(self, texts: Sequence[str]) -> int:
+        """How many sentences are longer than is read; none where that is not known."""
+        return self._n_cut(legible(texts))
+
+    @torch.no_grad()
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        n = self.batch_size
+        parts = [self.module(*self.tokens(texts[i : i + n])) for i in range(0, len(texts), n)]
+        return normalize(torch.cat(parts).float(), dim=-1)
+
+    def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
+        return self.projection(pooled)

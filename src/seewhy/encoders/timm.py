@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import ModelError, UnknownNameError, WeightsError
-from ..storage.reading import read_json
 from ..types import Transform
 from .base import Encoder, Layout
 from .fence import Missing, Stored, building, check_counts, check_kinds, fenced, loading
@@ -21,12 +19,11 @@ from .module import split_module
 from .names import distinct
 from .split import (
     LastBlock,
-    Method,
     NotFiniteError,
+    Part,
     Split,
     average_if_equal,
     example_pixels,
-    fingerprint,
     follows,
     freeze,
     in_single,
@@ -34,25 +31,15 @@ from .split import (
     replaced,
     run_and_record,
     same,
-)
-from .weights import WeightsFile, fetch, fetch_url
+)  # fmt: skip
+from .weights import WeightsFile, fetch, fetch_url, read_config, weights_in
 
 WEIGHT_FILES = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
 
 
 def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
-    """A timm network with its pretrained weights and its own transform.
-
-    Args:
-        name: a timm name (``"resnet18.a1_in1k"``), a folder written by ``timm.models.save_for_hf``
-            or ``"hf-hub:ORG/NAME"``.
-        engine: what runs the trunk.
-        options: passed to ``timm.create_model``.
-
-    Raises:
-        UnknownNameError: timm has no such network; carries the nearest names.
-        WeightsError: the weights are not on this machine and cannot be fetched.
-        ModelError: the network or its preprocessing cannot be expressed.
+    """A timm network: by its name (``"resnet18.a1_in1k"``), from a folder written by ``timm.models.save_for_hf``, or
+    ``"hf-hub:ORG/NAME"``; options go to ``timm.create_model``.
     """
     model, missing = _create(name, options)
     in_single(freeze(model))
@@ -76,15 +63,7 @@ def encoder_of(
     split, classifier = split_timm(model, transform.input_size, name)
     with _configuration(name):
         names = tuple(classes) or distinct(class_names(model))
-    return split.encoder(
-        name=name,
-        transform=transform,
-        fingerprint=fingerprint(model, transform),
-        classifier=classifier,
-        classes=names,
-        module=lambda: model,
-        engine=engine,
-    )
+    return split.encoder(model, name, transform, classifier=classifier, classes=names, engine=engine)
 
 
 def _create(name: str, options: dict[str, Any]) -> tuple[nn.Module, Missing]:
@@ -96,7 +75,7 @@ def _create(name: str, options: dict[str, Any]) -> tuple[nn.Module, Missing]:
         return _create_from_folder(name, folder, options)
     if name.startswith("hf-hub:"):
         repo = name.removeprefix("hf-hub:")
-        return _create_from_folder(name, _fetch(name, repo, WEIGHT_FILES), options)
+        return _create_from_folder(name, fetch(f"timm:{name}", repo, WEIGHT_FILES, ("config.json",)), options)
     if not timm.is_model(name):
         raise UnknownNameError("timm network", name, timm.list_models())
     stem, _, tag = name.partition(".")
@@ -111,7 +90,7 @@ def _create(name: str, options: dict[str, Any]) -> tuple[nn.Module, Missing]:
         )
     if cfg.hf_hub_id:
         files = (cfg.hf_hub_filename,) if cfg.hf_hub_filename else WEIGHT_FILES
-        folder = _fetch(name, cfg.hf_hub_id, files)
+        folder = fetch(f"timm:{name}", cfg.hf_hub_id, files, ("config.json",))
         file = next(folder / file for file in files if (folder / file).is_file())
         return _filled(name, name, WeightsFile.open(file).weights(), options)
     # timm finds it in torch's cache, and reads it as tensors alone
@@ -121,15 +100,9 @@ def _create(name: str, options: dict[str, Any]) -> tuple[nn.Module, Missing]:
     return model, Missing.of(f"timm:{name}", model, ())
 
 
-def _fetch(name: str, repo: str, files: Sequence[str]) -> Path:
-    """The folder of a repository in the hub's cache."""
-    return fetch(f"timm:{name}", repo, files, ("config.json",), f"timm:/path/to/{repo.split('/')[-1]}")
-
-
 def _filled(
     name: str, architecture: str, weights: Mapping[str, Tensor], options: dict[str, Any]
 ) -> tuple[nn.Module, Missing]:
-    """The network with these weights, and what they leave out."""
     import timm
 
     check_kinds(f"timm:{name}", weights)
@@ -140,33 +113,24 @@ def _filled(
         )
     ):
         given = {"source": "", "state_dict": weights}
-        with building(Stored.of(weights)) as found:
+        with building(Stored.of(weights)) as missing:
             with torch.device("meta"):
                 timm.create_model(architecture, pretrained=False, **options)
             model = timm.create_model(architecture, pretrained=True, pretrained_cfg_overlay=given, **options)
         model.pretrained_cfg.pop("state_dict", None)  # which would be held on to
-    return model, Missing.of(f"timm:{name}", model, found.missing)
+    return model, Missing.of(f"timm:{name}", model, missing)
 
 
 def _create_from_folder(name: str, folder: Path, options: dict[str, Any]) -> tuple[nn.Module, Missing]:
-    """A folder as ``save_for_hf`` writes it."""
-    config = folder / "config.json"
-    if not config.exists():
-        raise WeightsError(
-            f"'timm:{name}' has no config.json. A folder with config.json and model.safetensors was expected. "
-            "Write one with timm.models.save_for_hf(model, folder, safe_serialization=True)."
-        )
-    file = _weights_in(name, folder)
-    try:
-        data = read_json(config)
-        known = data.get("pretrained_cfg", data)
-        unknown = [key for key in ("input_size", "mean", "std", "interpolation") if key not in known]
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ModelError(
-            f"The config.json of 'timm:{name}' cannot be read: {error}. A JSON object was expected. "
-            "Write the folder again with timm.models.save_for_hf."
-        ) from error
-    if unknown:
+    cure = "Write one with timm.models.save_for_hf(model, folder, safe_serialization=True)."
+    found = weights_in(f"timm:{name}", folder, "config.json", cure)
+    order = {file: i for i, file in enumerate(WEIGHT_FILES)}  # of other names, safetensors first
+    first = min(found, key=lambda f: (order.get(f.name, len(order)), f.suffix != ".safetensors"))
+    file = WeightsFile.open(first)
+    data = read_config(f"timm:{name}", folder / "config.json", cure)
+    known = data.get("pretrained_cfg", data)
+    keys = ("input_size", "mean", "std", "interpolation")
+    if unknown := [key for key in keys if not isinstance(known, dict) or key not in known]:
         raise ModelError(
             f"'timm:{name}' does not say its preprocessing: {', '.join(unknown)} not in config.json. "
             "SeeWhy never guesses it. Add the keys under 'pretrained_cfg', for example "
@@ -176,19 +140,6 @@ def _create_from_folder(name: str, folder: Path, options: dict[str, Any]) -> tup
     check_counts(f"timm:{name}", data)
     # The file is opened here, because some versions of timm run the code in a pickle.
     return _filled(name, f"local-dir:{folder}", file.weights(), options)
-
-
-def _weights_in(name: str, folder: Path) -> WeightsFile:
-    """The folder's weights: those of a known name, or else safetensors, first."""
-    found = [f for f in sorted(folder.iterdir()) if f.suffix in (".safetensors", ".bin", ".pth")]
-    if not found:
-        raise WeightsError(
-            f"'timm:{name}' has no weights. model.safetensors beside config.json was expected. "
-            "Write it with timm.models.save_for_hf(model, folder, safe_serialization=True)."
-        )
-    order = {file: i for i, file in enumerate(WEIGHT_FILES)}
-    first = min(found, key=lambda f: (order.get(f.name, len(order)), f.suffix != ".safetensors"))
-    return WeightsFile.open(first)
 
 
 def _configuration(name: str) -> AbstractContextManager[None]:
@@ -202,7 +153,6 @@ def _configuration(name: str) -> AbstractContextManager[None]:
 
 
 def transform_of(model: nn.Module, name: str) -> Transform:
-    """The network's own evaluation preprocessing."""
     import timm
 
     data = timm.data.resolve_model_data_config(model)
@@ -247,23 +197,12 @@ def class_names(model: nn.Module) -> tuple[str, ...]:
     subset = infer_imagenet_subset(model)
     said = " ".join(str(cfg.get(key) or "") for key in ("tag", "hf_hub_id", "url")).lower()
     if n == 1000 and subset == "imagenet-1k":
-        from .imagenet import imagenet_classes
+        from .names import imagenet_classes
 
         return tuple(c.label for c in imagenet_classes())
     if subset and ("in21k" in said or "in22k" in said or "in12k" in said):
         return tuple(ImageNetInfo(subset).label_descriptions())
     return tuple(f"class {i}" for i in range(n))
-
-
-class VitTail(nn.Module):
-    """What follows the last block of a timm ViT: norm, pooling, norm."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model: Any = replaced(model, {"patch_embed": nn.Identity(), "blocks": nn.Sequential()})
-
-    def forward(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b p"]:
-        return self.model.forward_head(self.model.norm(tokens), pre_logits=True)
 
 
 def split_timm(model: Any, size: tuple[int, int], name: str) -> tuple[Split, nn.Linear | None]:
@@ -272,58 +211,66 @@ def split_timm(model: Any, size: tuple[int, int], name: str) -> tuple[Split, nn.
         raise _no_cut(name)
     pixels = example_pixels(size)
     stack: Any = getattr(model, "blocks", None)
-    is_stack = isinstance(stack, nn.Sequential | nn.ModuleList) and len(stack) > 0
-    last = stack[-1] if is_stack else model
+    blocks = list(stack) if isinstance(stack, nn.Sequential | nn.ModuleList) else []
+    last = blocks[-1] if blocks else model
     features, keywords = run_and_record(lambda: model.forward_features(pixels), last)
     stem = getattr(model, "patch_embed", None) or getattr(model, "stem", None)
     grid = getattr(stem, "grid_size", None)
-    if not isinstance(features, Tensor):
-        return _split_by_name(model, size, name)
-    if features.ndim == 4:
+    n_axes = features.ndim if isinstance(features, Tensor) else 0
+    if n_axes == 4:
         layout = Layout("nhwc" if getattr(model, "output_fmt", "NCHW") == "NHWC" else "nchw")
-        head = average_if_equal(Method(model, "forward_head", pre_logits=True), features, layout)
-        split = Split(freeze(Method(model, "forward_features")), freeze(head), layout)
+        pool = Part(model, lambda model, x: model.forward_head(x, pre_logits=True))
+        split = Split(freeze(Part(model, _features)), freeze(average_if_equal(pool, features, layout)), layout)
         with torch.no_grad():
-            pooled = head(features)
-    elif features.ndim == 3 and grid is not None and hasattr(model, "norm") and is_stack:
-        if not follows(lambda: model.forward_features(pixels), last, model.norm):
-            return _split_by_name(model, size, name)
-        split = _split_tokens(model, keywords, tuple(grid))
+            pooled = split.head(features)
+    elif (
+        n_axes == 3
+        and grid is not None
+        and hasattr(model, "norm")
+        and blocks
+        and follows(lambda: model.forward_features(pixels), last, model.norm)
+    ):
+        split = _split_tokens(model, blocks, keywords, tuple(grid))
         with torch.no_grad():
             pooled = prove(split, pixels, model.forward_head(features, pre_logits=True), name)
     else:
-        return _split_by_name(model, size, name)
-    return split, _own_classifier(model, pooled, features)
+        return _split_by_name(model, [f"blocks.{len(blocks) - 1}"] if blocks else [], size, name)
+    # The network's last linear layer, if nothing lies between it and the pooled vector; a few give the whole head.
+    classifier = model.get_classifier() if hasattr(model, "get_classifier") else None
+    classifier = getattr(classifier, "fc", classifier)
+    if not isinstance(classifier, nn.Linear) or classifier.in_features != pooled.shape[1]:
+        return split, None
+    with torch.no_grad():
+        return split, classifier if same(classifier(pooled), model.forward_head(features)) else None
 
 
-def _split_by_name(model: Any, size: tuple[int, int], name: str) -> tuple[Split, nn.Linear | None]:
+def _split_by_name(model: Any, last: list[str], size: tuple[int, int], name: str) -> tuple[Split, nn.Linear | None]:
     """Cut any other network behind its last block, where a class token reads the patches later, or before."""
-    stack = getattr(model, "blocks", None)
-    last = [f"blocks.{len(stack) - 1}"] if isinstance(stack, nn.Sequential | nn.ModuleList) and len(stack) else []
     for layer in (*last, None):
         try:
-            split, classifier, _, layout = split_module(model, layer, None, size, name)
+            split, classifier, _ = split_module(model, layer, None, size, name)
         except NotFiniteError:
             raise
         except ModelError:
             continue
-        if layout.kind == "tokens":
+        if split.layout.kind == "tokens":
             return split, classifier
     raise _no_cut(name)
 
 
-def _split_tokens(model: Any, keywords: dict[str, Any], grid: tuple[int, int]) -> Split:
-    blocks: Any = model.blocks
-    short = replaced(model, {"blocks": type(blocks)(*_fill(blocks)), "norm": nn.Identity()})
-    prefix = int(getattr(model, "num_prefix_tokens", 0))
-    head = LastBlock(blocks[-1], VitTail(model), keywords)
-    return Split(freeze(Method(short, "forward_features")), freeze(head), Layout("tokens", grid, prefix))
+def _split_tokens(model: Any, blocks: list[nn.Module], keywords: dict[str, Any], grid: tuple[int, int]) -> Split:
+    rest = nn.Sequential(*blocks[:-1]) if isinstance(model.blocks, nn.Sequential) else nn.ModuleList(blocks[:-1])
+    trunk = Part(replaced(model, {"blocks": rest, "norm": nn.Identity()}), _features)
+    # Behind the last block: norm, pooling, norm.
+    behind = replaced(model, {"patch_embed": nn.Identity(), "blocks": nn.Sequential()})
+    tail = Part(behind, lambda model, x: model.forward_head(model.norm(x), pre_logits=True), "model")
+    layout = Layout("tokens", grid, int(getattr(model, "num_prefix_tokens", 0)))
+    return Split(freeze(trunk), freeze(LastBlock(blocks[-1], tail, keywords)), layout)
 
 
-def _fill(blocks: nn.Sequential | nn.ModuleList) -> tuple[Any, ...]:
-    """Constructor arguments of the stack without its last block."""
-    rest = list(blocks)[:-1]
-    return tuple(rest) if isinstance(blocks, nn.Sequential) else (rest,)
+def _features(model: Any, pixels: Tensor) -> Tensor:
+    features: Tensor = model.forward_features(pixels)
+    return features
 
 
 def _no_cut(name: str) -> ModelError:
@@ -331,17 +278,6 @@ def _no_cut(name: str) -> ModelError:
         f"{name} arranges its features in a way SeeWhy has no cut for. A map (b, c, h, w) or one stack of blocks over "
         "patch tokens was expected. Use seewhy.encoders.module.from_module with a target_layer."
     )
-
-
-def _own_classifier(model: Any, pooled: Tensor, features: Tensor) -> nn.Linear | None:
-    """The network's last linear layer, if nothing lies between it and the pooled vector."""
-    classifier = model.get_classifier() if hasattr(model, "get_classifier") else None
-    classifier = getattr(classifier, "fc", classifier)  # a few families give the whole head
-    if not isinstance(classifier, nn.Linear) or classifier.in_features != pooled.shape[1]:
-        return None
-    with torch.no_grad():
-        fits = same(classifier(pooled), model.forward_head(features))
-    return classifier if fits else None
 
 
 def names() -> list[str]:

@@ -11,27 +11,17 @@ from ..types import Transform
 from .base import Encoder
 from .fence import fenced
 from .module import split_module
-from .split import fingerprint, freeze
+from .split import freeze
 from .weights import EXAMPLE, WeightsFile, fetch_url
 
 
 def load(name: str, *, engine: str = "auto", weights: str = "DEFAULT", **options: Any) -> Encoder:
-    """A torchvision classifier with the transform its weights were evaluated with.
-
-    Args:
-        name: ``"resnet50"``, or ``"resnet50@/path/weights.pth"`` (or ``.safetensors``).
-        engine: what runs the trunk.
-        weights: member of the network's weights enum.
-        options: passed to the network's builder.
-
-    Raises:
-        UnknownNameError: torchvision has no such classifier or weights; carries the nearest names.
-        WeightsError: the weights are not on this machine and cannot be fetched, or do not fit.
-        ModelError: the preprocessing of a file is not known.
+    """A classifier: ``"resnet50"``, with a member of its weights enum, or ``"resnet50@/path/weights.pth"`` (or
+    ``.safetensors``); options go to the network's builder.
     """
     from torchvision import models
 
-    architecture, _, path = name.partition("@")
+    whole, (architecture, _, path) = f"torchvision:{name}", name.partition("@")
     known = models.list_models(module=models)
     if architecture not in known:
         raise UnknownNameError("torchvision classifier", architecture, known)
@@ -42,25 +32,23 @@ def load(name: str, *, engine: str = "auto", weights: str = "DEFAULT", **options
         if weights != "DEFAULT" and weights not in entries:
             raise UnknownNameError(f"weights entry of {architecture}", weights, entries)
         entry = models.get_model_weights(architecture)[weights]
-        model = _from_cache(f"torchvision:{name}", architecture, entry, options)
+        file = entry.url.rsplit("/", 1)[-1]
+        tensors = WeightsFile(fetch_url(whole, entry.url, f"torchvision:{architecture}@/path/to/{file}"), {}).weights()
+        # The builders fetch by themselves and unpickle whatever they find; each does more to its network besides.
+        entry.get_state_dict = lambda *_args, **_keywords: tensors
+        try:
+            with fenced():
+                model = models.get_model(architecture, weights=entry, **options)
+        finally:
+            del entry.get_state_dict
         transform, classes = transform_of(entry.transforms()), _names(entry)
-    whole = f"torchvision:{name}"
-    split, classifier, _, _ = split_module(freeze(model), None, None, transform.input_size, whole)
+    split, classifier, _ = split_module(freeze(model), None, None, transform.input_size, whole)
     if classifier is not None and len(classes) != classifier.out_features:
         classes = tuple(f"class {i}" for i in range(classifier.out_features))
-    return split.encoder(
-        name=whole,
-        transform=transform,
-        fingerprint=fingerprint(model, transform),
-        classifier=classifier,
-        classes=classes,
-        module=lambda: model,
-        engine=engine,
-    )
+    return split.encoder(model, whole, transform, classifier=classifier, classes=tuple(classes), engine=engine)
 
 
 def transform_of(preset: Any) -> Transform:
-    """torchvision's evaluation preset as a Transform."""
     height, width = (*preset.crop_size, preset.crop_size[-1])[:2]
     resize = preset.resize_size[0] if len(preset.resize_size) == 1 else tuple(preset.resize_size)
     mean, std = tuple(map(float, preset.mean)), tuple(map(float, preset.std))
@@ -72,7 +60,7 @@ def _names(entry: Any) -> tuple[str, ...]:
     categories = tuple(entry.meta["categories"])
     if len(categories) != 1000:
         return categories
-    from .imagenet import imagenet_classes
+    from .names import imagenet_classes
 
     return tuple(c.label for c in imagenet_classes())
 
@@ -102,21 +90,6 @@ def _from_file(
     given = {"num_classes": n, **quick, **options}
     model = file.fill(lambda: models.get_model(architecture, weights=None, **given), architecture)
     return model, transform, classes
-
-
-def _from_cache(name: str, architecture: str, entry: Any, options: dict[str, Any]) -> nn.Module:
-    """The network as its builder makes it, from a file that is checked and read as tensors alone."""
-    from torchvision import models
-
-    file = entry.url.rsplit("/", 1)[-1]
-    tensors = WeightsFile(fetch_url(name, entry.url, f"torchvision:{architecture}@/path/to/{file}"), {}).weights()
-    # The builders fetch by themselves and unpickle whatever they find; each does more to its network besides.
-    entry.get_state_dict = lambda *_args, **_keywords: tensors
-    try:
-        with fenced():
-            return models.get_model(architecture, weights=entry, **options)
-    finally:
-        del entry.get_state_dict
 
 
 def names() -> list[str]:

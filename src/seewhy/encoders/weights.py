@@ -11,16 +11,16 @@ from __future__ import annotations
 import os
 import pickle
 import re
-import urllib.error
 import urllib.request
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import InputError, ModelError, UnknownNameError, WeightsError
 from ..storage.output import make_folder
@@ -41,18 +41,8 @@ LARGEST = 4096
 
 
 def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
-    """A timm architecture filled from a file that says its architecture, classes and preprocessing.
-
-    Args:
-        name: the file; its metadata or ``FILE.json`` beside it has ``architecture`` (a timm name), ``num_classes`` or
-            ``classes``, and ``transform`` as :meth:`seewhy.types.Transform.to_json` writes it.
-        engine: what runs the trunk.
-        options: passed to ``timm.create_model``.
-
-    Raises:
-        WeightsError: missing, damaged, with code in it, or for another architecture.
-        ModelError: something that must be known is not said (names the key and shows an example), or the network does
-            not take pictures of the size said.
+    """A timm architecture filled from a file, whose metadata or ``FILE.json`` beside it has ``architecture`` (a timm
+    name), ``num_classes`` or ``classes``, and ``transform``; options go to ``timm.create_model``.
     """
     import timm
 
@@ -68,25 +58,19 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
             lambda: timm.create_model(architecture, pretrained=False, num_classes=file.num_classes, **options),
             architecture,
         )
-    frozen = freeze(model)
-    _check_size(frozen, name, architecture, transform.input_size)
+    frozen, size = freeze(model), transform.input_size
+    why = f"more than {LARGEST} pixels" if max(size) > LARGEST else ""
+    try:
+        with torch.no_grad():
+            _ = why or frozen(torch.zeros(1, 3, *size))  # one look at nothing
+    except (RuntimeError, AssertionError, ValueError) as error:
+        why = str(error).partition("\n")[0] or type(error).__name__
+    if why:
+        raise ModelError(
+            f"{name!r} says an input_size of {size[0]} × {size[1]}, which its {architecture} does not take ({why}). "
+            "The size that it was trained with was expected. Correct the transform."
+        )
     return encoder_of(frozen, f"file:{name}", engine=engine, transform=transform, classes=file.classes)
-
-
-@torch.no_grad()
-def _check_size(model: nn.Module, name: str, architecture: str, size: tuple[int, int]) -> None:
-    """See that the network takes pictures of the size that the file says, by one look at nothing."""
-    why = f"more than {LARGEST} pixels"
-    if max(size) <= LARGEST:
-        try:
-            model.eval()(torch.zeros(1, 3, *size))
-            return
-        except (RuntimeError, AssertionError, ValueError) as error:
-            why = str(error).partition("\n")[0] or type(error).__name__
-    raise ModelError(
-        f"{name!r} says an input_size of {size[0]} × {size[1]}, which its {architecture} does not take ({why}). The "
-        "size that it was trained with was expected. Correct the transform."
-    )
 
 
 @dataclass(frozen=True)
@@ -111,19 +95,10 @@ class WeightsFile:
         said = _metadata(path) if path.suffix == ".safetensors" else {}
         sidecar = path.with_name(path.name + ".json")
         if sidecar.exists():
-            try:
-                beside = read_json(sidecar)
-                if not isinstance(beside, dict):
-                    raise ValueError(f"it holds a {type(beside).__name__}")
-            except (OSError, ValueError) as error:
-                raise ModelError(
-                    f"{str(sidecar)!r} cannot be read: {error}. A JSON object was expected. For example: {EXAMPLE}"
-                ) from error
-            said |= beside
+            said |= read_config(str(path), sidecar, CURE)
         return cls(path, said)
 
     def require(self, keys: Iterable[str]) -> None:
-        """Refuse a file that does not say what is needed."""
         missing = [key for key in keys if self.said.get(key) is None]
         if missing:
             raise ModelError(
@@ -133,7 +108,6 @@ class WeightsFile:
 
     @property
     def transform(self) -> Transform:
-        """The preprocessing."""
         self.require(["transform"])
         its = f"The transform of {str(self.path)!r}"
         try:
@@ -220,15 +194,12 @@ def _metadata(path: Path) -> dict[str, Any]:
 
     try:
         with safe_open(path, "pt") as file:
-            raw = file.metadata() or {}
+            said: dict[str, Any] = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise _damaged(path, error) from error
-    said: dict[str, Any] = {}
-    for key, value in raw.items():
-        try:
+    for key, value in said.items():
+        with suppress(ValueError):
             said[key] = parse_json(value)
-        except ValueError:
-            said[key] = value
     return said
 
 
@@ -245,68 +216,51 @@ def is_offline() -> bool:
     return constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
-def unreachable(timeout_seconds: float = 5.0) -> str:
+def unreachable() -> str:
     """Why the hub cannot be asked, or an empty string when it can. The hub's own retries take minutes."""
     from huggingface_hub import constants, get_session
 
     if is_offline():
         return "HF_HUB_OFFLINE forbids asking the hub"
     try:
-        get_session().head(constants.ENDPOINT, timeout=timeout_seconds)
+        get_session().head(constants.ENDPOINT, timeout=5.0)
     except Exception as error:
         return f"the hub at {constants.ENDPOINT} does not answer ({type(error).__name__})"
     return ""
 
 
-def cached_file(repo: str, filename: str) -> Path | None:
-    """A file of a repository in the hub's cache."""
-    from huggingface_hub import constants, try_to_load_from_cache
-
-    repo, _, revision = repo.partition("@")
-    try:
-        # The cache is named, as the library binds its default when it is imported.
-        file = try_to_load_from_cache(repo, filename, constants.HF_HUB_CACHE, revision or None)
-    except ValueError:  # no name that a repository can have
-        return None
-    return Path(file) if isinstance(file, str) else None
-
-
-def fetch(name: str, repo: str, weights: Sequence[str], others: Sequence[str], instead: str) -> Path:
-    """The folder of a repository in the cache, with its weights; asked for on the hub where they are not there.
-
-    ``weights`` are the same ones under other names, of which one is enough; ``others`` are patterns of the files that
-    are read beside them; ``instead`` is the encoder name that reads a copied folder.
+def fetch(name: str, repo: str, weights: Sequence[str], others: Sequence[str]) -> Path:
+    """The folder of a repository in the cache, with one of its ``weights``, the same under several names, and what is
+    read beside them (patterns); asked for on the hub where they are not there.
     """
-    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     def missing(why: str) -> WeightsError:
+        folder, scheme = repo.split("/")[-1], name.partition(":")[0]
+        instead = f"{scheme}:{'local-dir:' if scheme == 'open_clip' else ''}/path/to/{folder}"
         return WeightsError(
             f"The weights of {name!r} are not on this machine: {weights[0]} of {repo} was looked for in "
             f"{constants.HF_HUB_CACHE} and {why}. A copy of that file was expected. On a machine with a network run "
-            f"'huggingface-cli download {repo} --local-dir {repo.split('/')[-1]}', copy the folder here and use "
-            f"{instead!r}, or set HF_HOME to a cache that holds it."
+            f"'huggingface-cli download {repo} --local-dir {folder}', copy the folder here and use {instead!r}, or set "
+            "HF_HOME to a cache that holds it."
         )
 
-    for file in weights:
-        if (cached := cached_file(repo, file)) is not None:
-            return cached.parent
+    plain, _, revision = repo.partition("@")
+    with suppress(ValueError):  # no name that a repository can have
+        for file in weights:  # the cache is named, as the library binds its default when it is imported
+            cached = try_to_load_from_cache(plain, file, constants.HF_HUB_CACHE, revision or None)
+            if isinstance(cached, str):
+                return Path(cached).parent
     if why := unreachable():
         raise missing(why)
-    plain, _, revision = repo.partition("@")
     try:
         # The first of the weights' names that the repository has, with its parts; the others are the same once more.
         there = HfApi(constants.ENDPOINT).list_repo_files(plain, revision=revision or None)
         first = next((file for file in weights if file in there), weights[0])
-        parts = ["model-*-of-*.safetensors"] if first.endswith(".index.json") else []
-        folder = Path(
-            snapshot_download(
-                plain,
-                revision=revision or None,
-                cache_dir=constants.HF_HUB_CACHE,
-                allow_patterns=[*others, first, *parts],
-            )
-        )
+        wanted = [*others, first, *(["model-*-of-*.safetensors"] if first.endswith(".index.json") else [])]
+        cache = constants.HF_HUB_CACHE
+        folder = Path(snapshot_download(plain, revision=revision or None, cache_dir=cache, allow_patterns=wanted))
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         raise missing(f"the hub did not give it ({type(error).__name__})") from error
     if not any((folder / file).is_file() for file in weights):
@@ -315,10 +269,7 @@ def fetch(name: str, repo: str, weights: Sequence[str], others: Sequence[str], i
 
 
 def fetch_url(name: str, url: str, instead: str) -> Path:
-    """A published file in torch's cache, checked; asked for at its address where it is not there.
-
-    Its name says the first digits of its SHA-256, where it says any.
-    """
+    """A published file in torch's cache, fetched where it is not there, checked by the digits in its name."""
     file = url.rsplit("/", 1)[-1]
     path = Path(torch.hub.get_dir()) / "checkpoints" / file
     said = re.search(r"-([0-9a-f]{8,64})\.", file)
@@ -328,7 +279,7 @@ def fetch_url(name: str, url: str, instead: str) -> Path:
         try:
             if not why:
                 urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=5).close()
-        except (urllib.error.URLError, OSError) as error:
+        except OSError as error:
             why = f"{url} does not answer ({type(error).__name__})"
         if why:
             raise WeightsError(
@@ -348,6 +299,41 @@ def fetch_url(name: str, url: str, instead: str) -> Path:
             "expected. Delete it, and it is fetched again."
         )
     return path
+
+
+def local_folder(name: str, folder: Path) -> Path:
+    if not folder.is_dir():
+        raise WeightsError(
+            f"{name!r} was given, and there is no such folder. A folder written by save_pretrained was expected; the "
+            "hub is not asked. Bring the model there first."
+        )
+    return folder
+
+
+def read_config(name: str, file: Path, cure: str) -> dict[str, Any]:
+    """What stands beside a model's weights."""
+    try:
+        data = read_json(file)
+        if not isinstance(data, dict):
+            raise ValueError(f"it holds a {type(data).__name__}")
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"The {file.name} of {name!r} cannot be read: {reason(error)}. A JSON object was expected. {cure}"
+        ) from error
+    return data
+
+
+def weights_in(name: str, folder: Path, config: str, cure: str) -> list[Path]:
+    """The weights in a model's folder, whose configuration is there, too."""
+    check_folder(name, folder)
+    files = [f for f in sorted(folder.iterdir()) if f.suffix in (".safetensors", ".bin", ".pth")]
+    has_config = (folder / config).is_file()
+    if not has_config or not files:
+        raise WeightsError(
+            f"{name!r} has no {'weights' if has_config else config}. A folder with {config} and weights beside it was "
+            f"expected. {cure}"
+        )
+    return files
 
 
 def check_folder(name: str, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """How good a classifier is, and how far its explanations and figures can be trusted."""
 
-from .faithfulness import FURTHER
+from .figures import FURTHER
 from .report import Report, evaluate
 
 __all__ = ["FURTHER", "Report", "evaluate"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from ..errors import ImageError
+from ..pictures.images import read_picture
 from ..report.blocks import (
     Bar,
     Bars,
@@ -30,47 +32,55 @@ from ..report.blocks import (
     closing,
 )
 from ..report.page import figure, percent
-from .copies import say
+from ..types import Transform
+from .figures import say
 
 N_LARGEST_MATRIX = 30
 N_CONFUSIONS = 12
 N_EXAMPLES = 4
+SIDE = 88
+SMALL = Transform((SIDE, SIDE), SIDE, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def small_copies(pictures: Iterable[str]) -> dict[str, np.ndarray]:
+    """Small views ``(h, w, 3)``, by name, of those that can be read."""
+    found = {}
+    for name in pictures:
+        try:
+            found[name] = read_picture(name, SMALL).pixels
+        except ImageError:
+            continue
+    return found
 
 
 def shown_examples(data: Mapping[str, Any]) -> list[str]:
     """The wrongly decided pictures that the page names."""
-    rows = (data.get("confusions") or [])[:N_CONFUSIONS]
-    return [name for row in rows for name in row.get("examples", [])[:N_EXAMPLES]]
+    return [name for row in data["confusions"][:N_CONFUSIONS] for name in row["examples"][:N_EXAMPLES]]
 
 
 def document_of(data: Mapping[str, Any], copies: Mapping[str, np.ndarray], cards: Mapping[str, str]) -> Document:
     """The page; what was not measured is said to be so."""
-    n, accuracy, interval = data.get("n"), data.get("accuracy"), data.get("accuracy_interval")
-    fitted_on = data.get("fitted_on") or {}
-    n_known = fitted_on.get("n_same_bytes", 0) + fitted_on.get("n_near", 0)
-    held_out = "" if n_known else "held-out "
-    on = "" if n is None else f" on {n} {held_out}{'picture' if n == 1 else 'pictures'}"
-    below: list[Text] = []
-    if accuracy is not None:
-        below.append("accuracy without an interval")
-        if interval:
-            both = " and ".join(map(percent, interval))
-            below = [Line("between ", Def("accuracy", both), ", with 95 % confidence")]
-    if n_known:
+    fitted_on, n = data["fitted_on"], data["n"]
+    is_known = fitted_on is not None and fitted_on["n_same_bytes"] + fitted_on["n_near"] > 0
+    above = f"Evaluation on {n} {'' if is_known else 'held-out '}{'picture' if n == 1 else 'pictures'}"
+    both = " and ".join(map(percent, data["accuracy_interval"]))
+    below: list[Text] = [Line("between ", Def("accuracy", both), ", with 95 % confidence")]
+    if is_known:
         below.append(f"{say(fitted_on)}.")
     sections = [
         Section("Can its explanations be believed?", [Columns([[*_where(data)], [*_like(data)], [*_words(data)]])]),
-        *([Section("When not to trust it?", [*_trust(data["trust"])])] if data.get("trust") else []),
+        Section("When not to trust it?", [*_trust(data["trust"])]),
         Section("Is it as right as it is sure?", [*_calibration(data)]),
         Section("What does it mix up?", [*_confusions(data, copies, cards)]),
-        Section("Class by class, weakest first", [*_classes(data)]),
+        Section("Class by class, weakest first", [_classes(data)]),
+        *closing({**data, "notes": ()}),
     ]
-    headline = "Accuracy not measured" if accuracy is None else f"{percent(accuracy)} right"
-    return Document("Evaluation", headline, [*sections, *closing({**data, "notes": ()})], f"Evaluation{on}", below)
+    return Document("Evaluation", f"{percent(data['accuracy'])} right", sections, above, below)
 
 
-def _unmeasured(what: str) -> Verdict:
-    return Verdict("not measured", f"{what} not measured.", word="Not measured")
+def _unmeasured(title: str, what: str) -> Iterator[Block]:
+    yield Note(title, "said")
+    yield Verdict("not measured", f"{what} not measured.", word="Not measured")
 
 
 def _pair(term: str, name: str, value: float, beside: str, other: float | None, how: Any = percent) -> list[Bar]:
@@ -80,46 +90,37 @@ def _pair(term: str, name: str, value: float, beside: str, other: float | None, 
 
 
 def _where(data: Mapping[str, Any]) -> Iterator[Block]:
-    found = data.get("faithfulness") or {}
-    bars: list[Bar] = []
-    for key, name in (("deletion", "Deletion, low is good"), ("insertion", "Insertion, high is good")):
-        if found.get(key) is not None:
-            bars += _pair(key, name, found[key], "random map", found.get(f"{key}_random"), figure)
-    if not bars:
-        yield Note("Where it looked", "said")
-        yield _unmeasured("Deletion and insertion were")
-        return
-    yield Bars(bars, title="Where it looked")
-    if "than_random" in found:
+    found = data["faithfulness"]
+    if found is None or found["deletion"] is None:
+        yield from _unmeasured("Where it looked", "Deletion and insertion were")
+    else:
+        names = {"deletion": "Deletion, low is good", "insertion": "Insertion, high is good"}
+        pairs = [_pair(k, name, found[k], "random map", found[f"{k}_random"], figure) for k, name in names.items()]
+        yield Bars([bar for two in pairs for bar in two], title="Where it looked")
         zero = ""
-        if n := found.get("n_zero"):
+        if n := found["n_zero"]:
             zero = f" On {n} of them nothing speaks for the class, so that there is no map."
         than = Def("random-map", "Than a random map:")
         yield Note(Line(than, f" {found['than_random']['sentence']}{zero}"))
-    if outside := found.get("outside"):
+    if outside := (found or {}).get("outside"):
         where = Def("outside", "On the background:")
         yield Note(Line(where, f" {outside['sentence']} Masks: {outside['masks']}."))
 
 
 def _like(data: Mapping[str, Any]) -> Iterator[Block]:
-    like = data.get("like") or {}
-    if like.get("held_out_precision") is None:
-        yield Note("What it looks like", "said")
-        yield _unmeasured("Held-out precision was")
+    if (like := data["like"]) is None:
+        yield from _unmeasured("What it looks like", "Held-out precision was")
         return
     bars = _pair("held-out", "Held-out precision", like["held_out_precision"], "chance", like["chance"])
     yield Bars(bars, title="What it looks like")
 
 
 def _words(data: Mapping[str, Any]) -> Iterator[Block]:
-    words = data.get("words") or {}
-    if words.get("accuracy") is None:
-        yield Note("In words", "said")
-        yield _unmeasured("Words accuracy was")
+    if (words := data["words"]) is None:
+        yield from _unmeasured("In words", "Words accuracy was")
         return
-    bars = _pair("words-accuracy", "The sentences alone", words["accuracy"], "names only", words.get("name_only"))
-    if (noise := words.get("random_words")) is not None:
-        bars.append(Bar("random words", noise, Def("words-accuracy", percent(noise))))
+    bars = _pair("words-accuracy", "The sentences alone", words["accuracy"], "names only", words["name_only"])
+    bars.append(Bar("random words", words["random_words"], Def("words-accuracy", percent(words["random_words"]))))
     yield Bars(bars, title="In words")
 
 
@@ -129,14 +130,10 @@ def _trust(trust: Mapping[str, Any]) -> Iterator[Block]:
     area, chance = figure(trust["aurc"]), figure(trust["aurc_chance"])
     top = max((row["risk"] for row in rows), default=0.0) or 1.0
     chart = Chart(
-        "Risk against coverage",
-        [Curve([(row["coverage"], row["risk"]) for row in rows])],
-        across="decisions kept, least doubtful first",
-        upwards="of them wrong",
-        x_range=(0.0, 1.0),
-        y_range=(0.0, top),
+        "Risk against coverage", [Curve([(row["coverage"], row["risk"]) for row in rows])],
+        across="decisions kept, least doubtful first", upwards="of them wrong", x_range=(0.0, 1.0), y_range=(0.0, top),
         alt=f"Risk against coverage: {area} under the curve, {chance} by chance.",
-    )
+    )  # fmt: skip
     by = "" if trust["by"] == "held-out pictures" else " by its own probability"
     promise = Note(
         Line(
@@ -153,7 +150,7 @@ def _trust(trust: Mapping[str, Any]) -> Iterator[Block]:
         figures.append(Figure("unknown", "Right told from wrong", figure(trust["auroc"])))
         figures.append(Figure("", "by its own probability", figure(trust["auroc_probability"])))
     figures.append(Figure("aurc", "Area under the curve", f"{trust['aurc']:.3f}"))
-    unseen, unknown = trust.get("unseen") or {}, trust.get("unknown") or {}
+    unseen, unknown = trust["unseen"] or {}, trust["unknown"] or {}
     if unseen.get("near_found") is not None:
         low, high = map(percent, unseen["near_interval"])
         noticed = f"{percent(unseen['near_found'])} ({low} to {high})"
@@ -161,65 +158,54 @@ def _trust(trust: Mapping[str, Any]) -> Iterator[Block]:
         figures.append(Figure("", "called sure", f"{percent(unseen['near_sure'])} of {unseen['n_near']}"))
     if unknown:
         figures.append(Figure("unknown", f"Known told from {unknown['n']} of no class", figure(unknown["auroc"])))
-        if unknown.get("sure") is not None:
+        if unknown["sure"] is not None:
             both = f"{percent(unknown['found'])}, {percent(unknown['sure'])}"
             figures.append(Figure("", "noticed, called sure", both))
     yield Columns([[chart], [promise, Figures(figures)]])
 
 
 def _calibration(data: Mapping[str, Any]) -> Iterator[Block]:
-    """Of bins that hold a picture, larger dots for more pictures."""
-    error, filled = data.get("calibration_error"), [row for row in data.get("reliability") or [] if row["n"]]
-    gap: Block = _unmeasured("The calibration error was")
-    if error is not None:
-        dotted = "On the dotted line they would be equal; below it, it is too sure of itself."
-        more = f" {dotted} Larger dots stand for more pictures." if filled else ""
-        mean = " is the mean gap between how sure it is and how often it is right."
-        gap = Note(Line(Def("calibration", f"{error * 100:.1f} %"), f"{mean}{more}"), "said")
-    if not filled:
-        yield from ([gap] if error is not None else [])
-        yield _unmeasured("Reliability was")
-        return
-    most = max(row["n"] for row in filled)
-    points = [(row["confidence"], row["accuracy"]) for row in filled]
+    """Larger dots for more pictures."""
+    bins = [row for row in data["reliability"] if row["n"]]
+    text = (
+        " is the mean gap between how sure it is and how often it is right. On the dotted line they would be equal; "
+        "below it, it is too sure of itself. Larger dots stand for more pictures."
+    )
+    gap = Note(Line(Def("calibration", f"{data['calibration_error'] * 100:.1f} %"), text), "said")
+    most = max(row["n"] for row in bins)
+    points = [(row["confidence"], row["accuracy"]) for row in bins]
     told = " ".join(
         f"At {percent(row['confidence'])} sure, right {percent(row['accuracy'])} of the time ({row['n']})."
-        for row in filled
+        for row in bins
     )
     chart = Chart(
-        "Reliability",
-        [Curve(points), Curve([(0.0, 0.0), (1.0, 1.0)], colour="idle", dashed=True)],
-        dots=[Dot(*p, 3 + 7 * (row["n"] / most) ** 0.5, colour="ember") for p, row in zip(points, filled, strict=True)],
-        across="how sure it is",
-        upwards="how often it is right",
-        x_range=(0.0, 1.0),
-        y_range=(0.0, 1.0),
+        "Reliability", [Curve(points), Curve([(0.0, 0.0), (1.0, 1.0)], colour="idle", dashed=True)],
+        dots=[Dot(*p, 3 + 7 * (row["n"] / most) ** 0.5, colour="ember") for p, row in zip(points, bins, strict=True)],
+        across="how sure it is", upwards="how often it is right", x_range=(0.0, 1.0), y_range=(0.0, 1.0),
         alt=f"Reliability: how often the classifier is right, by how sure it is. {told}",
-    )
+    )  # fmt: skip
     yield Columns([[chart], [gap]])
 
 
 def _confusions(data: Mapping[str, Any], copies: Mapping[str, np.ndarray], cards: Mapping[str, str]) -> Iterator[Block]:
-    matrix, rows = data.get("confusion_matrix") or {}, data.get("confusions")
-    labels = matrix.get("labels", ())
+    matrix, rows = data["confusion_matrix"], data["confusions"]
+    labels = matrix["labels"]
     if len(labels) > N_LARGEST_MATRIX:
         large = f"The table of all {len(labels)} classes would be too large to read"
         yield Note(f"{large}; these are the most frequent confusions.")
-    elif labels:
+    else:
         yield Note("Rows: what they are. Columns: what they were taken for.")
         yield Table(("", *labels), [[label, *_counts(i, label, matrix)] for i, label in enumerate(labels)], "matrix")
-    if rows:
-        if cards:
-            yield Note("Each picture leads to its card, which says why.")
-        table = [
-            (row["true"], row["predicted"], row["n"], _examples(row.get("examples", ())[:N_EXAMPLES], copies, cards))
-            for row in rows[:N_CONFUSIONS]
-        ]
-        yield Table(("is", "was taken for", "pictures", "for example"), table)
-    elif rows is not None:
+    if not rows:
         yield Note("Nothing was mixed up.")
-    elif not labels:
-        yield _unmeasured("Confusions were")
+        return
+    if cards:
+        yield Note("Each picture leads to its card, which says why.")
+    table = [
+        (row["true"], row["predicted"], row["n"], _examples(row["examples"][:N_EXAMPLES], copies, cards))
+        for row in rows[:N_CONFUSIONS]
+    ]
+    yield Table(("is", "was taken for", "pictures", "for example"), table)
 
 
 def _counts(index: int, label: str, matrix: Mapping[str, Any]) -> Iterator[Cell]:
@@ -236,19 +222,14 @@ def _examples(names: Any, copies: Mapping[str, np.ndarray], cards: Mapping[str, 
     return Cell(", ".join(n for n in names if n not in copies), pictures=shown)
 
 
-def _classes(data: Mapping[str, Any]) -> Iterator[Block]:
-    rows = sorted(data.get("per_class") or [], key=lambda row: (row["f1"] or 0.0, row["label"]))
-    if not rows:
-        yield _unmeasured("Single classes were")
-        return
+def _classes(data: Mapping[str, Any]) -> Block:
+    rows = sorted(data["per_class"], key=lambda row: (row["f1"] or 0.0, row["label"]))
     columns = ("class", "pictures", Def("precision", "precision"), Def("recall", "recall"), Def("f1", "F1"), "")
     table = [
         (
-            row["label"],
-            row["n"],
-            *(figure(row[k]) for k in ("precision", "recall", "f1")),
+            row["label"], row["n"], *(figure(row[k]) for k in ("precision", "recall", "f1")),
             Cell(bar=Bar("", row["f1"] or 0.0, colour="good")),
         )
         for row in rows
-    ]
-    yield Table(columns, table)
+    ]  # fmt: skip
+    return Table(columns, table)

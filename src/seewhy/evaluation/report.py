@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import random
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import quote
 
 import torch
 from torch import Tensor
 
-from ..classifiers.base import Classifier, HeldOut
+from ..classifiers.base import Classifier
 from ..classifiers.certainty import check_level
-from ..classifiers.words import words_alone
-from ..descriptions.base import Descriptions, WordBank
-from ..descriptions.controls import name_only, random_words
-from ..encoders.stream import Encoded, EncodeRequest, Views, encode_stream
-from ..errors import DataError
-from ..explanation.base import Explanation
-from ..explanation.similar import Like
+from ..encoders.stream import Views
 from ..metrics.calibration import accuracy_interval, calibration_error, reliability
 from ..pictures.object_masks import MaskSource
 from ..pictures.samples import Sample, Samples, load_samples
@@ -28,30 +23,32 @@ from ..progress import Progress
 from ..report.blocks import Document
 from ..report.paging import Page
 from ..storage.features import FeatureStore
-from ..threads import beside
 from ..trust.base import LEVEL
-from ..types import Failure
-from .copies import Judged, find_copies, say
-from .document import document_of, shown_examples
-from .faithfulness import faithfulness_figures, further_figures, outside_figures
-from .trust import Unknown, look_at_unknown, trust_figures
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from .document import document_of, shown_examples, small_copies
+from .figures import (
+    Unknown,
+    explained_of,
+    faithfulness_figures,
+    find_copies,
+    further_figures,
+    groups_of,
+    like_figures,
+    look_at,
+    look_at_unknown,
+    outside_figures,
+    say,
+    trust_figures,
+    words_figures,
+)
 
 N_CONFUSIONS = 20
-N_NOISE = 7
 N_EXPLAINED = 32
 """Pictures whose explanations are measured, where that is asked for."""
 
 
 @dataclass(frozen=True, repr=False)
 class Report(Page):
-    """What :func:`evaluate` found; ``data`` is the documented JSON (docs/json.md).
-
-    Attributes:
-        cards: addresses of cards by picture, relative to where the page will be; its confusions lead there.
-    """
+    """What :func:`evaluate` found; ``data`` is the documented JSON (docs/json.md)."""
 
     cards: Mapping[str, str] = field(default_factory=dict)
 
@@ -60,8 +57,6 @@ class Report(Page):
         return float(self.data["accuracy"])
 
     def document(self) -> Document:
-        from .confusions import small_copies
-
         return document_of(self.data, small_copies(shown_examples(self.data)), self.cards)
 
 
@@ -108,8 +103,7 @@ def evaluate(
     kept, logits, pooled, files = look_at(classifier, items, store, views, progress)
     labels = torch.tensor([classifier.index_of(s.label) for s in kept])
     strangers = None if unknown is None else look_at_unknown(classifier, unknown, store, views, progress)
-    probabilities = logits.softmax(1)
-    confidence, predicted = probabilities.max(1)
+    confidence, predicted = logits.softmax(1).max(1)
     right = predicted == labels
     copies = find_copies(classifier, files, pooled, right)
     if copies is not None and (said := say(copies)):
@@ -118,44 +112,26 @@ def evaluate(
     low, high = accuracy_interval(right, groups_of(kept))
     if n_explained is None:
         n_explained = N_EXPLAINED if faithfulness or objects is not None else 0
-    chosen = random.Random(seed).sample(range(len(kept)), min(n_explained, len(kept)))
-    explained = _explained(classifier, [kept[i] for i in sorted(chosen)], store, progress, seed, objects)
+    explained = explained_of(classifier, kept, n_explained, seed, store, progress, objects)
     faithful = faithfulness_figures(explained, seed)
     if faithful is not None and (outside := outside_figures(explained, seed, progress)) is not None:
         faithful["outside"] = outside
     if faithfulness and faithful is not None and faithful["n"] > faithful["n_zero"]:
         faithful |= further_figures(classifier, explained, progress)
-    return Report(
-        {
-            "model": classifier.provenance(),
-            "n": len(kept),
-            "accuracy": round(float(right.float().mean()), 4),
-            "accuracy_interval": [round(low, 4), round(high, 4)],
-            "fitted_on": copies,
-            "expected": _expected(classifier),
-            "per_class": _per_class(classifier.classes, labels, predicted),
-            "calibration_error": round(calibration_error(bins), 4),
-            "reliability": [{k: round(v, 4) for k, v in vars(b).items()} for b in bins],
-            "confusions": _confusions(classifier.classes, kept, labels, predicted),
-            "confusion_matrix": _matrix(classifier.classes, labels, predicted),
-            "trust": trust_figures(classifier, pooled, logits, labels, level=level, unknown=strangers),
-            "faithfulness": faithful,
-            "like": _like(explained),
-            "words": _words(classifier, pooled, labels, store, seed),
-            "notes": list(progress.notes),
-            "failures": [f.to_json() for f in progress.failures],
-        }
-    )
-
-
-def groups_of(samples: Sequence[Sample]) -> Tensor | None:
-    """A number for each group the user named, and one for each picture of none; ``None`` where none is named."""
-    if not any(s.group is not None for s in samples):
-        return None
-    number: dict[Any, int] = {}
-    return torch.tensor(
-        [number.setdefault(i if s.group is None else s.group, len(number)) for i, s in enumerate(samples)]
-    )
+    data = {
+        "model": classifier.provenance(), "n": len(kept), "accuracy": round(float(right.float().mean()), 4),
+        "accuracy_interval": [round(low, 4), round(high, 4)], "fitted_on": copies, "expected": _expected(classifier),
+        "per_class": _per_class(classifier.classes, labels, predicted),
+        "calibration_error": round(calibration_error(bins), 4),
+        "reliability": [{k: round(v, 4) for k, v in vars(b).items()} for b in bins],
+        "confusions": _confusions(classifier.classes, kept, labels, predicted),
+        "confusion_matrix": _matrix(classifier.classes, labels, predicted),
+        "trust": trust_figures(classifier, pooled, logits, labels, level=level, unknown=strangers),
+        "faithfulness": faithful, "like": like_figures(explained),
+        "words": words_figures(classifier, pooled, labels, store, seed),
+        "notes": list(progress.notes), "failures": [f.to_json() for f in progress.failures],
+    }  # fmt: skip
+    return Report(data)
 
 
 def _expected(classifier: Classifier) -> dict[str, Any] | None:
@@ -163,44 +139,6 @@ def _expected(classifier: Classifier) -> dict[str, Any] | None:
     names = ("held_out_accuracy", "held_out_interval", "n_held_out", "random_accuracy", "expected_range")
     found = {name: classifier.measures.get(name) for name in names}
     return None if found["held_out_accuracy"] is None else found
-
-
-def look_at(
-    classifier: Classifier,
-    items: Sequence[Sample],
-    store: FeatureStore | None,
-    views: Views | None,
-    progress: Progress,
-) -> tuple[list[Sample], Tensor, Tensor, list[Judged]]:
-    """Logits, pooled features, and what tells each again, of every picture that can be read."""
-    request = EncodeRequest(miniatures=True) if views is None else EncodeRequest(miniatures=True, views=views)
-    stream: Iterator[Encoded | Failure] = encode_stream(
-        classifier.encoder, [s.source for s in items], store=store, request=request
-    )
-    kept, logits, pooled, files = [], [], [], []
-    for sample, seen in progress.results(items, stream, "Looking"):
-        with beside(classifier.encoder.engine.name), torch.no_grad():
-            logits.append(classifier.head(seen.pooled).mean(0))
-        kept.append(sample)
-        assert seen.miniature is not None
-        files.append(Judged(sample.image, seen.digest, seen.miniature))
-        pooled.append(seen.pooled[0])
-    if not kept:
-        raise DataError(f"None of the {len(items)} pictures can be read; the first: {progress.failures[0].error}.")
-    return kept, torch.stack(logits), torch.stack(pooled), files
-
-
-def _explained(
-    classifier: Classifier,
-    samples: Sequence[Sample],
-    store: FeatureStore | None,
-    progress: Progress,
-    seed: int,
-    objects: MaskSource | None,
-) -> list[Explanation]:
-    stream = classifier.explain_all([s.source for s in samples], store=store, seed=seed, objects=objects)
-    made = progress.track(stream, "Measuring explanations", len(samples))
-    return [e for e in made if isinstance(e, Explanation)]
 
 
 def _per_class(classes: Sequence[str], labels: Tensor, predicted: Tensor) -> list[dict[str, Any]]:
@@ -231,37 +169,25 @@ def _matrix(classes: Sequence[str], labels: Tensor, predicted: Tensor) -> dict[s
     return {"labels": [classes[k] for k in present.tolist()], "counts": counts.tolist()}
 
 
-def _like(explained: Sequence[Explanation]) -> dict[str, Any] | None:
-    """How often the neighbours shown on these pictures carry the predicted class."""
-    shown = [(n.label == e.prediction.label) for e in explained if isinstance(e.like, Like) for n in e.like.neighbours]
-    chances = [e.like.chance for e in explained if isinstance(e.like, Like) and e.like.chance is not None]
-    if not shown:
-        return None
-    chance = round(sum(chances) / len(chances), 4) if chances else None
-    return {"held_out_precision": round(sum(shown) / len(shown), 4), "chance": chance}
+def write_cards(
+    report: Report, classifier: Classifier, folder: Path, *, store: FeatureStore | None, progress: Progress
+) -> dict[str, Path]:
+    """A card for each wrong decision that the report shows, as ``seewhy explain`` makes it; one that is there stays."""
+    from ..evidence.batch import Batch, Done
+    from ..evidence.explain import ExplainOptions
+
+    wrong = shown_examples(report.data)
+    if not wrong:
+        return {}
+    batch = Batch(classifier, ExplainOptions(), folder, store=store)
+    stream = progress.track(batch.run(wrong), "Making cards", len(wrong))
+    return {done.record["image"]: Path(done.record["card"]) for done in stream if isinstance(done, Done)}
 
 
-def _words(
-    classifier: Classifier, pooled: Tensor, labels: Tensor, store: FeatureStore | None, seed: int
-) -> dict[str, Any] | None:
-    """Accuracy of the words alone beside its controls: the bare names, and meaningless words in equal number."""
-    words = classifier.words
-    if words is None:
-        return None
-    held = HeldOut(pooled, labels)
-    texts: dict[str, list[str]] = {c: [] for c in words.classes}
-    for text, owner in zip(words.texts, words.owner.tolist(), strict=True):
-        texts[words.classes[owner]].append(text)
-    described = Descriptions({c: tuple(t) for c, t in texts.items()})
+def address(card: Path, page: Path) -> str:
+    """Where a card is, as a page leads to it.
 
-    def accuracy(control: Any) -> float:
-        bank = WordBank.build(classifier.encoder, Descriptions(control), with_names=False, store=store)
-        return words_alone(replace(classifier, words=bank), held)
-
-    noise = [accuracy(random_words(described, seed + i)) for i in range(N_NOISE)]
-    return {
-        "accuracy": words_alone(classifier, held),
-        "name_only": accuracy(name_only(described)),
-        "random_words": round(sum(noise) / len(noise), 4),
-        "n": len(labels),
-    }
+    >>> address(Path("why/leek 1.html"), Path("reports/evaluation.html"))
+    '../why/leek%201.html'
+    """
+    return quote(Path(os.path.relpath(card, page.parent)).as_posix(), errors="surrogateescape")

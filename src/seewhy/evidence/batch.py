@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,15 +19,20 @@ from ..encoders.stream import file_digest
 from ..errors import DataError, ForeignFileError
 from ..explanation.base import Explanation
 from ..pictures.sources import SUFFIXES
-from ..prototypes.bank_influences import influence_files
 from ..prototypes.find import files_of
 from ..report import IndexEntry, check_card, index_entry, render_index
 from ..storage.features import FeatureStore
-from ..storage.output import check_folder
+from ..storage.folders import write_inside
+from ..storage.journal import Journal
+from ..storage.marks import Lines, Record
+from ..storage.output import check_folder, make_folder
 from ..types import Failure
-from .card_folder import INDEX, CardFolder
 from .explain import ExplainOptions, explain_all
 
+RECORDS = "explanations.jsonl"
+PROGRESS = ".explanations.progress.jsonl"
+INDEX = "index.html"
+NOTES = Lines((Record(("key", "record", "entry", "files")), Record(("key", "files"))))
 GROUP = 16
 FORMS: dict[str, Callable[[Explanation], str | bytes]] = {".html": Explanation.to_html, ".png": Explanation.to_png}
 ONE_FILE = (".html", ".htm", ".png", ".json")
@@ -35,38 +42,102 @@ OTHER_FILES = (*SUFFIXES, ".jsonl", ".pdf", ".svg")
 
 @dataclass(frozen=True)
 class Done:
-    """One explained picture."""
-
     record: dict[str, Any]
     explanation: Explanation | None
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """One picture before it is explained."""
+class CardFolder:
+    """The folder that cards go to: it writes over a file only where that is its own, noted with its digest before."""
 
-    name: str
-    key: str
-    earlier: dict[str, Any] | None
-    place: str
+    def __init__(self, path: Path, *, force: bool = False) -> None:
+        self.path = make_folder(path)
+        self._real = os.path.realpath(path)
+        self._owners = {"index": ""}
+        self._own: dict[str, set[str]] = defaultdict(set)
+        self._lines: dict[str, dict[str, Any]] = {}
+        self._notes = Journal(path / PROGRESS, NOTES, force=force)
+        for line in self._notes.rows:
+            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+                self._take(line)
+        for taken in (INDEX, RECORDS):
+            there = path / taken
+            # Earlier versions did not note these two: there the folder's notes must do.
+            own = self._still_own(taken) if self._own[taken] else bool(self._notes.rows)
+            if os.path.lexists(there) and not own and not force:
+                raise ForeignFileError(
+                    f"{there} is there already, and not from seewhy explain. A folder without such a file was "
+                    "expected. Give another with -o, or --force to write over it."
+                )
+
+    def _take(self, line: dict[str, Any]) -> None:
+        """What an earlier run noted; names of files that are not of this folder are passed over."""
+        if "entry" in line:
+            self._owners.setdefault(Path(line["entry"]["href"]).stem.casefold(), line["record"]["image"])
+        for file, digest in line["files"].items():
+            if os.path.basename(file) != file:
+                return
+            self._own[file].add(digest)
+        if "entry" in line:
+            self._lines[line["key"]] = line
+
+    def earlier(self, key: str) -> dict[str, Any] | None:
+        """The line noted under this key, if its files are there as they were written."""
+        line = self._lines.get(key)
+        if line is None or not all(file_digest(self.path / f) == digest for f, digest in line["files"].items()):
+            return None
+        return line
+
+    def is_own(self, file: str | Path) -> bool:
+        """Whether a file lies in this folder and was written by it."""
+        folder, name = os.path.split(file)
+        return name in self._own and os.path.realpath(folder) == self._real and self._still_own(name)
+
+    def _still_own(self, name: str) -> bool:
+        return file_digest(self.path / name) in self._own[name]
+
+    def place(self, picture: str, endings: Sequence[str]) -> str:
+        """The name of a picture's card, without an ending: safe for any disk, and no other file's."""
+        kept = (c if c.isalnum() or c in "-_. " else "_" for c in Path(picture).stem)
+        stem = "".join(kept).strip(". ")[:80] or "picture"
+        digest = hashlib.sha256(picture.encode("utf-8", "surrogatepass")).hexdigest()
+        for name in (stem, f"{stem}-{digest[:8]}", f"{stem}-{digest}"):
+            files = [f"{name}{ending}" for ending in endings]
+            free = all(not os.path.lexists(self.path / f) or self._still_own(f) for f in files)
+            if free and self._owners.setdefault(name.casefold(), picture) == picture:
+                return name
+        raise DataError(
+            f"The folder {self.path} has other files wherever the card of {picture} could go. Give another with -o."
+        )
+
+    def keep(self, key: str, record: dict[str, Any], entry: dict[str, Any], files: Mapping[str, str | bytes]) -> None:
+        """Note a card, then write its files; killed in between, the files are known as its own and made again."""
+        self._write({"key": key, "record": record, "entry": entry}, files)
+
+    def finish(self, lines: Sequence[dict[str, Any]], index: str) -> None:
+        records = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        self._write({"key": ""}, {RECORDS: records, INDEX: index})
+
+    def _write(self, line: dict[str, Any], files: Mapping[str, str | bytes]) -> None:
+        data = {n: f.encode("utf-8", "backslashreplace") if isinstance(f, str) else f for n, f in files.items()}
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in data.items()}
+        try:
+            self._notes.add({**line, "files": digests})
+        except OSError as error:
+            raise DataError(
+                f"The folder {self.path} cannot be written to: {error.strerror}. Give another with -o."
+            ) from error
+        for name, content in data.items():
+            self._own[name].add(digests[name])
+            write_inside(self.path / name, content)
+
+    def close(self) -> None:
+        self._notes.close()
 
 
 class Batch:
-    """Explains pictures into a folder, or one picture into one file.
+    """Explains pictures into a folder with an index, or one picture into one file.
 
-    What was explained before with the same classifier and options, and whose card is still there as it was written, is
-    not done again. A file that no earlier run wrote is left alone; a card that one wrote is not explained in turn.
-
-    Args:
-        classifier: what explains.
-        options: what and how.
-        output: a folder, or one file with the ending of a card; ``None`` writes none.
-        png: also write a still picture of each card.
-        store: where looks are kept.
-        force: write over one file, or an index, that SeeWhy did not make; never over a picture that is explained.
-
-    Raises:
-        DataError: as :func:`check_output`.
+    What is there as it would be made again is not done again; a file that no earlier run wrote is left alone.
     """
 
     def __init__(
@@ -97,7 +168,7 @@ class Batch:
         if self.single:
             yield from self._one_file(names, self.output)
             return
-        with closing(CardFolder(self.output, force=self.force)) as folder:
+        with contextlib.closing(CardFolder(self.output, force=self.force)) as folder:
             if not (yield from streamed(self._explained(names, folder), folder, render_index)):
                 raise DataError(
                     f"There is nothing to explain: no picture was named, or only cards in {self.output}. Name pictures."
@@ -121,26 +192,18 @@ class Batch:
     def _explained(self, names: Iterable[str], folder: CardFolder) -> Iterator[Result]:
         """Earlier results and new ones with their index entries, in order; what is new is looked at in groups."""
         fingerprint = self.fingerprint()
-        plans = (self._plan(name, folder, fingerprint) for name in names if not folder.is_own(name))
-        while group := list(islice(plans, GROUP)):
-            todo = [plan.name for plan in group if plan.earlier is None]
-            made = explain_all(self.classifier, todo, self.options, store=self.store, batch_size=GROUP)
-            for plan in group:
-                if plan.earlier is not None:
-                    yield as_before(plan.earlier, folder)
-                    continue
-                result = next(made)
-                if isinstance(result, Failure):
+        todo = ((name, _key(name, fingerprint)) for name in names if not folder.is_own(name))
+        while group := list(islice(todo, GROUP)):
+            earlier = [folder.earlier(key) for _, key in group]
+            new = [name for (name, _), line in zip(group, earlier, strict=True) if line is None]
+            made = explain_all(self.classifier, new, self.options, store=self.store, batch_size=GROUP)
+            for (name, key), line in zip(group, earlier, strict=True):
+                if line is not None:
+                    yield as_before(line, folder)
+                elif isinstance(result := next(made), Failure):
                     yield result
                 else:
-                    yield write_card(result, folder, plan.key, plan.place, self.endings)
-
-    def _plan(self, name: str, folder: CardFolder, fingerprint: str) -> _Plan:
-        """What is to be done about a picture; nothing where its card is there and says what it would say again."""
-        seal = f"{name}|{file_digest(name)}|{fingerprint}".encode("utf-8", "surrogatepass")
-        key = hashlib.sha256(seal).hexdigest()
-        earlier = folder.earlier(key)
-        return _Plan(name, key, earlier, "" if earlier else folder.place(name, self.endings))
+                    yield write_card(result, folder, key, name, self.endings)
 
     def fingerprint(self) -> str:
         """What decides an explanation beside the picture."""
@@ -150,13 +213,18 @@ class Batch:
         if self.options.objects is not None:
             digest.update(self.options.objects.seal.encode())
         fitted = files_of(c, self.options.like, self.options.prototypes)
-        influences = [] if self.options.because is None else influence_files(c, self.options.prototypes)
-        for path in (*influences, *fitted):
+        for path in fitted:
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()
 
 
-Result = tuple[Done, dict[str, Any]] | Failure
+def _key(name: str, fingerprint: str) -> str:
+    """Under which a picture's card is noted."""
+    seal = f"{name}|{file_digest(name)}|{fingerprint}"
+    return hashlib.sha256(seal.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+Result = tuple[Done, IndexEntry] | Failure
 """One explained picture with the entry of its card in the index, or why it was not."""
 
 
@@ -171,30 +239,32 @@ def streamed(
         if isinstance(result, Failure):
             failures.append(result)
             yield result
-            continue
-        done, entry = result
-        records.append(done.record)
-        entries.append(entry_of(entry))
-        yield done
+        else:
+            done, entry = result
+            records.append(done.record)
+            entries.append(entry)
+            yield done
     lines = [*records, *(f.to_json() for f in failures)]
     if lines:
         folder.finish(lines, page(entries, failures))
     return bool(lines)
 
 
-def as_before(line: dict[str, Any], folder: CardFolder) -> tuple[Done, dict[str, Any]]:
-    """What an earlier run made."""
-    card = str(folder.path / line["entry"]["href"])
-    return Done({**line["record"], "card": card}, None), line["entry"]
+def as_before(line: dict[str, Any], folder: CardFolder) -> tuple[Done, IndexEntry]:
+    data = line["entry"]
+    second = tuple(data["second"]) if data["second"] else None
+    entry = IndexEntry(**{**data, "second": second, "levels": tuple(data["levels"])})
+    return Done({**line["record"], "card": str(folder.path / entry.href)}, None), entry
 
 
 def write_card(
-    result: Explanation, folder: CardFolder, key: str, place: str, endings: tuple[str, ...]
-) -> tuple[Done, dict[str, Any]]:
+    result: Explanation, folder: CardFolder, key: str, name: str, endings: tuple[str, ...]
+) -> tuple[Done, IndexEntry]:
     """The card on disk, and its line for the next run."""
+    place = folder.place(name, endings)
     record = {**result.to_json(), "card": str(folder.path / f"{place}.html")}
-    entry = asdict(index_entry(result, f"{place}.html"))
-    folder.keep(key, record, entry, {place + e: FORMS[e](result) for e in endings})
+    entry = index_entry(result, f"{place}.html")
+    folder.keep(key, record, asdict(entry), {place + e: FORMS[e](result) for e in endings})
     return Done(record, result), entry
 
 
@@ -213,11 +283,3 @@ def check_output(output: Path, *, force: bool = False) -> bool:
     if output.is_dir():
         CardFolder(output, force=force).close()
     return False
-
-
-def entry_of(data: dict[str, Any]) -> IndexEntry:
-    """The entry that was noted as JSON."""
-    second = data["second"]
-    return IndexEntry(
-        **{**data, "second": tuple(second) if second else None, "levels": tuple(data["levels"])},
-    )

@@ -1,4 +1,4 @@
-"""One picture as every kind of evidence needs it: what was encoded, what is decided, and what of it is explained."""
+"""One picture as every kind of evidence needs it, and what is explained: a class, a sentence, or what is against it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..attributions import Attribution
+from ..attributions.neuron_words import dictionary, important_channels
 from ..attributions.shares import cell_evidence, shares, strongest_cells
-from ..encoders.base import EncoderOutput
+from ..encoders.base import Encoder, EncoderOutput
 from ..encoders.stream import Encoded
 from ..errors import InputError
 from ..explanation.base import Neuron, Region, Subject
 from ..explanation.prediction import Prediction
-from ..heads.head import Target, TargetFunction
+from ..heads.head import Head, Projected, Target, TargetFunction
 from ..pictures.images import Picture
 from ..prototypes.bank import cell_box
-from .goals import Sentences, Watched
-from .neurons import important_neurons
 from .words import WordScores, word_scores, words_heat
 
 if TYPE_CHECKING:
@@ -31,9 +30,103 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is asked of every picture."""
+class Sentences:
+    """Stands where a classifier stands: its logits are the cosines with one sentence, or with two."""
 
+    encoder: Encoder
+    head: Head
+    classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, encoder: Encoder, text: str | None, against: str | None = None) -> Sentences | None:
+        """From what the user wrote; ``None`` where no sentence was asked for."""
+        texts = [t.strip() for t in (text, against) if t is not None]
+        if not texts:
+            return None
+        if text is None or not all(texts):
+            raise InputError(
+                "A sentence to explain was left out or empty. One was expected, with another to explain it against if "
+                "wanted. Give --set target_text, and --set contrast_text beside it."
+            )
+        head = Head(Projected(encoder.text), encoder.encode_text(texts))
+        return cls(encoder, head, tuple(f'"{t}"' for t in texts))
+
+    @property
+    def contrast(self) -> int | None:
+        """Position of the sentence explained against."""
+        return 1 if len(self.classes) > 1 else None
+
+    def goal(self, n_pictures: int) -> TargetFunction:
+        """The cosine with the sentence, or the difference of both cosines."""
+        if self.contrast is None:
+            return lambda logits: logits[:, 0]
+        first = torch.zeros(n_pictures, dtype=torch.long)
+        return Target(first, first + 1)
+
+    def probabilities(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
+        """What deletion and insertion follow, in the first column: a cosine or a difference, not a probability."""
+        with torch.no_grad():
+            cosines = self.head(self.encoder.pooled(pixels))
+        return cosines if self.contrast is None else cosines - cosines[:, 1:]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What is explained, as numbers that can be read off any changed copy of the picture."""
+
+    subject: Classifier | Sentences
+    target: int
+    contrast: int | None = None
+    rival: int | None = None
+    against: bool = False
+
+    @property
+    def of_sentence(self) -> bool:
+        """Whether a sentence is explained in place of a class."""
+        return isinstance(self.subject, Sentences)
+
+    @property
+    def quantity(self) -> str:
+        if self.of_sentence:
+            return "similarity"
+        return "probability" if self.contrast is None else f"probability of {self.name}"
+
+    @property
+    def name(self) -> str:
+        rather = "" if self.contrast is None else f" rather than {self.name_of(self.contrast)}"
+        return f"{self.name_of(self.target)}{rather}"
+
+    def name_of(self, index: int) -> str:
+        """A class, or anything but it."""
+        name = self.subject.classes[index]
+        return f"anything but {name}" if self.against else name
+
+    def read(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3"]:
+        """For each picture: what the curves show, the logarithm of the odds, and the lead over the rival's logit.
+
+        The odds go on moving where a probability is all but 1; with a contrast both are of the two alone, of a sentence
+        the cosine or its lead.
+        """
+        sign = -1.0 if self.against else 1.0
+        with torch.no_grad():
+            if isinstance(self.subject, Sentences):
+                cosine = self.subject.probabilities(pixels)[:, self.target]
+                value = 1 - cosine if self.against else cosine
+                return torch.stack([value, sign * cosine, torch.zeros_like(cosine)], 1)
+            logits = self.subject.head(self.subject.encoder.pooled(pixels)).double()
+        mine = logits[:, self.target]
+        if self.contrast is None:
+            others = logits.clone()
+            others[:, self.target] = -torch.inf
+            odds = mine - others.logsumexp(1)
+        else:
+            odds = mine - logits[:, self.contrast]
+        lead = mine - logits[:, self.target if self.rival is None else self.rival]
+        return torch.stack([(sign * odds).sigmoid(), sign * odds, sign * lead], 1).float()
+
+
+@dataclass(frozen=True)
+class Question:
     classifier: Classifier
     options: ExplainOptions
     method: Attribution
@@ -50,14 +143,10 @@ class Question:
             raise InputError(
                 "A class and a sentence were both given as target. One of them was expected. Drop the other."
             )
-        asked = cls(
-            classifier,
-            options,
-            method,
-            None if options.target is None else classifier.index_of(options.target),
-            None if options.contrast is None else classifier.index_of(options.contrast),
-            sentences,
+        target, contrast = (
+            None if label is None else classifier.index_of(label) for label in (options.target, options.contrast)
         )
+        asked = cls(classifier, options, method, target, contrast, sentences)
         if asked.against and (options.contrast, options.contrast_text) != (None, None):
             raise InputError(
                 "A contrast and a counterfactual map were both given. What speaks against one rather than another is "
@@ -75,14 +164,11 @@ class Question:
 
     @property
     def subject(self) -> Classifier | Sentences:
-        """What is explained."""
         return self.classifier if self.sentences is None else self.sentences
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One picture."""
-
     question: Question
     encoded: Encoded
     probabilities: Float[Tensor, " k"]
@@ -113,7 +199,6 @@ class Case:
 
     @property
     def label(self) -> str:
-        """The class explained."""
         return self.classifier.classes[self.target]
 
     @property
@@ -134,12 +219,10 @@ class Case:
 
     @cached_property
     def cells(self) -> list[tuple[int, int]]:
-        """The strongest, as rows and columns."""
         return strongest_cells(self.share, self.options.n_regions)
 
     @cached_property
     def regions(self) -> tuple[Region, ...]:
-        """Those cells with their letters."""
         regions, shares = [], self.share.tolist()
         for letter, (row, column) in zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", self.cells, strict=False):
             box = cell_box((row, column), (self.share.shape[0], self.share.shape[1]))
@@ -164,14 +247,11 @@ class Case:
 
     @cached_property
     def prediction(self) -> Prediction:
-        options = self.options
-        return self.classifier.prediction(
-            self.encoded.name, self.probabilities, options.top, self.pooled, options.level
-        )
+        name, o = self.encoded.name, self.options
+        return self.classifier.prediction(name, self.probabilities, o.top, self.pooled, o.level)
 
     @cached_property
     def subject(self) -> Subject:
-        """What was asked for, beside the decision, in names."""
         classes, asked, decision = self.classifier.classes, self.question.contrast, self.prediction.decision
         names = () if self.question.sentences is None else self.question.sentences.classes
         return Subject(
@@ -206,7 +286,7 @@ def cases(question: Question, encoded: Sequence[Encoded]) -> list[Case]:
     heats = method(question.subject, look, goal)
     evidence = cell_evidence(question.subject, look, goal)
     share = shares(-evidence if question.against else evidence)
-    neurons = important_neurons(classifier, question.subject, look, goal, pictures, question.options.neurons)
+    neurons = important_neurons(question, look, goal, pictures)
     others = [
         runner_up(p, k) if other is None else other
         for p, k, other in zip(probabilities, targets.tolist(), contrasts, strict=True)
@@ -214,20 +294,29 @@ def cases(question: Question, encoded: Sequence[Encoded]) -> list[Case]:
     scores = word_scores(classifier, look.pooled)
     grids = classifier.encoder.layout.to_grid(look.features)
     spoken = words_heat(classifier, grids, look.pooled, targets.tolist(), others)
+    nothing = [None] * len(encoded)
+    scored = nothing if scores is None else [scores[i] for i in range(len(encoded))]
+    where = nothing if spoken is None else list(spoken)
+    columns = (encoded, probabilities, targets.tolist(), contrasts, heats, share, neurons, scored, where)
+    return [Case(question, *row) for row in zip(*columns, strict=True)]
+
+
+def important_neurons(
+    question: Question, look: EncoderOutput, goal: TargetFunction, pictures: Sequence[Picture]
+) -> list[tuple[Neuron, ...]]:
+    """Of each picture the channels that speak most for the target and against it, by name."""
+    classifier, n = question.classifier, question.options.neurons
+    if n == 0:
+        return [()] * len(look)
+    bank = classifier.words if classifier.encoder.classifier is None else None
+    words = dictionary(classifier, look.features.shape[1], bank)
+    grid = (look.features.shape[2], look.features.shape[3])
     return [
-        Case(
-            question,
-            one,
-            probabilities[i],
-            int(targets[i]),
-            contrasts[i],
-            heats[i],
-            share[i],
-            neurons[i],
-            None if scores is None else scores[i],
-            None if spoken is None else spoken[i],
+        tuple(
+            Neuron(c.channel, c.share, c.name, c.strength, picture.to_original(cell_box(c.cell, grid)))
+            for c in channels
         )
-        for i, one in enumerate(encoded)
+        for picture, channels in zip(pictures, important_channels(question.subject, look, goal, words, n), strict=True)
     ]
 
 

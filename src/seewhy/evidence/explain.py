@@ -1,30 +1,43 @@
-"""A picture goes in, an :class:`~seewhy.explanation.base.Explanation` comes out: each question with its evidence."""
+"""A picture goes in, an explanation comes out: each question with its evidence, and whether they tell one story."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
 from ..attributions import Attribution, attributions
 from ..classifiers.certainty import check_level
+from ..classifiers.network import Perceiver, Perception
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream
-from ..errors import InputError
-from ..explanation.base import Explanation
+from ..errors import ImageError, InputError
+from ..explanation.base import TOO_LITTLE, Agreement, Explanation, Where, Words
+from ..explanation.pictures import Memorised, Perceived
+from ..explanation.similar import Like
+from ..explanation.verdict import Level, Missing, Verdict
+from ..explanation.where import Outside
+from ..metrics.base import upsampled
+from ..metrics.localisation import positive_share
 from ..parameters import configured
+from ..pictures.images import Picture
 from ..pictures.object_masks import MaskSource
+from ..pictures.samples import Sample
 from ..storage.features import FeatureStore
 from ..threads import each_beside
 from ..trust.base import LEVEL
 from ..types import Failure
-from .agreement import agreement_of
 from .case import Case, Question, cases, runner_up
+from .faithfulness import RULE, judge, measure
 from .like import show_like
-from .perceived import show_perceived
-from .where import show_where
 from .words import show_words
 
 if TYPE_CHECKING:
@@ -32,6 +45,25 @@ if TYPE_CHECKING:
     from ..encoders.base import Encoder
 
 __all__ = ["EVIDENCE", "ExplainOptions", "explain_all", "explain_seen", "reads_layer", "runner_up"]
+
+STILL = 1 / 255
+"""Less than a grey level: the picture no longer moves."""
+ALIKE = 0.05
+"""Distance of copies to their mean below which they show one picture."""
+RULE_OF_PERCEIVED = (
+    "Believable when the last loop moved the picture by less than one grey level in 255, its copies, if there are "
+    f"several, end within {ALIKE} of their mean, and the memorised picture nearest to it is of the class decided for, "
+    "which is looked up without the classifier; partly when it has settled, or is of the class, but not both; "
+    "otherwise do not rely on it."
+)
+LEVELS: tuple[Level, ...] = ("do not rely", "partly", "believable")
+LOOPS = (0, 1, 2, 3, 5, 8, 13, 21)
+"""Of the path so much is shown, and the end."""
+AGREE, IN_PART = 0.7, 0.4
+NEAR = 0.09
+"""Of a limit: a neighbour or two more or less, which a picture moved by a pixel may find."""
+UNKNOWN = "The picture is called unlike anything the classifier knows: there is nothing for its evidence to agree on."
+FAR = "Even the nearest patches are too far to be like this picture: there is nothing for its evidence to agree on."
 
 
 @dataclass(frozen=True)
@@ -139,22 +171,117 @@ class ExplainOptions:
 
 
 def reads_layer(method: type[Attribution]) -> bool:
-    """Whether a method can be told an inner layer."""
     return "layer" in {f.name for f in fields(method)}  # type: ignore[arg-type]
 
 
-def _typical(case: Case, _: Mapping[str, Any]) -> Any:
-    typicals: Any = case.options.typical
-    return None if typicals is None else typicals.of(case.target)
+def _agreement(case: Case, answers: Mapping[str, Any]) -> Agreement:
+    subject = case.subject
+    spoken = case.spoken if subject.regions_are_of_class else None
+    like, words, by_words = answers["like"], answers["words"], case.classifier.decided_by_words
+    return agree(case.label, case.heat, spoken, like, words, by_words, subject.decision, unknown=subject.unknown)
+
+
+def show_where(case: Case) -> Where:
+    """The map with its regions and, where that is measured, how well it goes with what hiding does."""
+    watched, heat, objects = case.watched, case.heat, case.options.objects
+    found = partial(
+        Where,
+        case.options.label(case.question.method),
+        watched.name_of(watched.target),
+        None if watched.contrast is None else watched.name_of(watched.contrast),
+        heat.numpy(),
+        case.regions,
+        neurons=case.neurons,
+        outside=None if objects is None else show_outside(heat, case.picture, case.label, objects),
+    )
+    if not bool((heat > 0).any()):
+        nothing = f"Nothing on this picture speaks for {watched.name_of(watched.target)}: the map is zero."
+        return found(Verdict("do not rely", nothing, RULE))
+    if case.pixels is None:
+        return found(Verdict("not measured", "Deletion and insertion have not been measured.", RULE))
+    rival = None if watched.rival is None else partial(case.heat_of, watched.rival)
+    measured = measure(watched, heat, case.pixels, case.options.seed, rival)
+    (deleted, deleted_random), (inserted, inserted_random) = measured.deleted, measured.inserted
+    has_rival = measured.lead is not None and watched.rival is not None
+    return found(
+        judge(measured, watched),
+        steps=deleted.steps,
+        deletion_curve=deleted.values,
+        insertion_curve=inserted.values,
+        deletion_random_curve=deleted_random.values,
+        insertion_random_curve=inserted_random.values,
+        deletion=round(deleted.area, 4),
+        insertion=round(inserted.area, 4),
+        deletion_random=round(deleted_random.area, 4),
+        insertion_random=round(inserted_random.area, 4),
+        match=round(measured.match.value, 4),
+        match_centre=round(measured.match.centre, 4),
+        rival=watched.name_of(watched.rival) if has_rival and watched.rival is not None else None,
+        match_lead=None if measured.lead is None else round(measured.lead, 4),
+    )
+
+
+def show_outside(heat: Float[Tensor, "h w"], picture: Picture, label: str, masks: MaskSource) -> Outside:
+    """Part of the positive heat, laid over the view bilinearly, that lies outside the object."""
+    if not bool((heat > 0).any()):
+        return Outside(masks.told, why="there is no heat")
+    try:
+        mask = masks.mask(Sample(picture.name, label), picture)
+    except ImageError as error:
+        is_verb = error.reason.partition(" ")[0] in ("has", "is")
+        return Outside(masks.told, why=f"the picture {error.reason}" if is_verb else error.reason)
+    full = upsampled(heat[None], (mask.shape[0], mask.shape[1]))
+    return Outside(masks.told, float(positive_share(full, ~mask)[0]), float((~mask).float().mean()))
+
+
+def show_perceived(case: Case) -> Perceived | None:
+    network, classifier = case.classifier.network, case.classifier
+    if network is None or not isinstance(network, Perceiver):
+        return None
+    found = network.perceived(classifier.encoder.pixels([case.picture.pixels])[0])
+    if found is None:
+        return None
+    n = len(found.moves)
+    loops = (*(loop for loop in LOOPS if loop < n), n)
+    label = classifier.classes[found.label]
+    return Perceived(
+        tuple(_grey(found.path[loop]) for loop in loops),
+        loops,
+        found.moves[-1],
+        found.spread,
+        found.n_copies,
+        Memorised(found.name, label, found.distance, _grey(found.nearest)),
+        _judge_perceived(found, label, case.prediction.label),
+    )
+
+
+def _grey(picture: Float[Tensor, "h w"]) -> np.ndarray:
+    """For the eye alone: clamped, which the loop never is; what is not a number is middle grey."""
+    values: np.ndarray = np.nan_to_num(picture.numpy() * 255, nan=127.5, posinf=255, neginf=0)
+    return np.rint(values.clip(0, 255)).astype(np.uint8)
+
+
+def _judge_perceived(found: Perception, label: str, decided: str) -> Verdict:
+    settled, one = found.moves[-1] < STILL, found.spread < ALIKE
+    moved = "It has settled" if settled else "It was still moving"
+    said = f"{moved}: the last of {len(found.moves)} loops moved it by {255 * found.moves[-1]:.1f} grey levels of 255."
+    if found.n_copies > 1:
+        alike = "" if one else ": it is a blend that no copy shows"
+        said += f" Its {found.n_copies} copies end {found.spread:.3f} from their mean{alike}."
+    where = f"{found.distance:.3f} from the nearest memorised picture, which is of {label}"
+    said += f" It lies {where}, {'the class decided for' if label == decided else f'not of {decided}'}."
+    if found.distance < ALIKE:
+        said += " So near, it is that training picture rather than yours, and gives it away."
+    return Verdict(LEVELS[int(settled and one) + int(label == decided)], said, RULE_OF_PERCEIVED)
 
 
 EVIDENCE: dict[str, Callable[[Case, Mapping[str, Any]], Any]] = {
     "where": lambda case, _: show_where(case),
     "like": lambda case, _: show_like(case),
     "words": lambda case, _: show_words(case.classifier, case.pooled, case.target, case.other, case.scores),
-    "agreement": agreement_of,
+    "agreement": _agreement,
     "seen": lambda case, _: show_perceived(case),
-    "typical": _typical,
+    "typical": lambda case, _: None if case.options.typical is None else case.options.typical.of(case.target),
 }
 """Question, as a field of the explanation is called → its evidence, from the picture and the answers before it."""
 
@@ -167,7 +294,6 @@ def explain_all(
     store: FeatureStore | None = None,
     batch_size: int = 16,
 ) -> Iterator[Explanation | Failure]:
-    """Explain pictures as a stream, in order."""
     options = options.opened(classifier)
     question = Question.of(classifier, options)
     request = EncodeRequest(features=lambda _index: True, pictures=True)
@@ -186,24 +312,78 @@ def explain_seen(classifier: Classifier, seen: Sequence[Encoded], options: Expla
 
 
 def _answers(question: Question, encoded: Sequence[Encoded]) -> Iterator[Explanation]:
-    made = _each(question, encoded)
-    return each_beside(question.classifier.encoder.engine.name, made)
+    def made() -> Generator[Explanation, None, None]:
+        model = question.classifier.provenance()
+        for case in cases(question, encoded):
+            answers: dict[str, Any] = {}
+            for name, answer in EVIDENCE.items():
+                answers[name] = answer(case, answers)
+            yield Explanation(case.prediction, case.picture.pixels, **answers, model=model, subject=case.subject)
+
+    return each_beside(question.classifier.encoder.engine.name, made())
 
 
-def _each(question: Question, encoded: Sequence[Encoded]) -> Generator[Explanation, None, None]:
-    for case in cases(question, encoded):
-        yield explanation_of(case)
+def rank_correlation(a: Float[Tensor, "h w"], b: Float[Tensor, "gh gw"]) -> float | None:
+    """Spearman's correlation of two maps on the cells of the coarser; none where a map is constant."""
+    size = (min(a.shape[0], b.shape[0]), min(a.shape[1], b.shape[1]))
+    one, other = ((m if m.shape == size else adaptive_avg_pool2d(m[None], size)[0]).flatten().numpy() for m in (a, b))
+    if (one == one[0]).all() or (other == other[0]).all():
+        return None
+    return float(np.clip(np.corrcoef(_ranks(one), _ranks(other))[0, 1], -1, 1))
 
 
-def explanation_of(case: Case) -> Explanation:
-    """Every question answered about one picture."""
-    answers: dict[str, Any] = {}
-    for name, answer in EVIDENCE.items():
-        answers[name] = answer(case, answers)
-    return Explanation(
-        case.prediction,
-        case.picture.pixels,
-        **answers,
-        model=case.classifier.provenance(),
-        subject=case.subject,
-    )
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Equal values share their mean rank; scipy's would take half a second to import."""
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((count.cumsum() - (count - 1) / 2)[place])
+
+
+def agree(
+    label: str,
+    heat: Float[Tensor, "h w"],
+    words_map: Float[Tensor, "gh gw"] | None,
+    like: Like | Missing,
+    words: Words | Missing,
+    decided_by_words: bool,
+    decision: str | None = None,
+    *,
+    unknown: bool = False,
+) -> Agreement:
+    """Parts in 0…1: neighbours of the class explained, words choosing it, words holding where it looked.
+
+    What made the decision is no part of it, nor are neighbours of other regions or those that are far for neighbours.
+    """
+    if unknown:
+        return Agreement(None, {}, UNKNOWN)
+    parts: dict[str, float] = {}
+    said: list[str] = []
+    far = isinstance(like, Like) and like.of_target is not None and like.of_target.far
+    if isinstance(like, Like) and like.neighbours and like.of_class and not like.display.votes and not far:
+        share = sum(n.label == label for n in like.neighbours) / len(like.neighbours)
+        parts["neighbours"] = share
+        said.append(f"{share:.0%} of the neighbours are {label}")
+    if isinstance(words, Words) and not decided_by_words:
+        same = words.decision == label
+        parts["words"] = float(same)
+        said.append(f"the words {'choose' if same else 'do not choose'} {label}")
+        along = None if words_map is None else rank_correlation(heat, words_map)
+        if along is not None:
+            overlap = max(0.0, along)
+            parts["place"] = overlap
+            said.append(f"the words hold where it looked to {overlap:.0%}")
+    if not parts:
+        return Agreement(None, {}, FAR if far else TOO_LITTLE)
+    if far:
+        said.append("the nearest patches are too far to count")
+    score = sum(parts.values()) / len(parts)
+    verdict = "agree" if score >= AGREE else "agree in part" if score >= IN_PART else "disagree"
+    near = next((limit for limit in (AGREE, IN_PART) if abs(score - limit) < NEAR), None)
+    if near is not None:
+        said.append(f"so near the limit of {near:.0%} that a pixel may decide")
+    if decision in (None, label):
+        who = "The kinds of evidence" if len(parts) > 1 else "The decision and its evidence"
+        return Agreement(round(score, 4), parts, f"{who} {verdict}: {', '.join(said)}.")
+    who = f"About {label}, which was not decided for, the kinds of evidence {verdict}"
+    if len(parts) == 1:
+        who = f"For {label}, which was not decided for, there is one kind of evidence"
+    return Agreement(round(score, 4), parts, f"{who}: {', '.join(said)}.", label)

@@ -21,7 +21,7 @@ from ..explanation.verdict import Verdict
 from ..metrics.base import Curve, ranks, shuffled, upsampled
 from ..metrics.controls import centred_bump
 from ..metrics.removal import Deletion, Insertion
-from .goals import Watched
+from .case import Watched
 
 SIDE = 4
 _WALSH = ((1, 1, 1, 1), (1, 1, -1, -1), (1, -1, -1, 1), (1, -1, 1, -1))
@@ -90,8 +90,6 @@ _UNMEASURED = Verdict("not measured", "Deletion and insertion have not been meas
 
 @dataclass(frozen=True)
 class Match:
-    """How well a map's heat goes with what hiding does."""
-
     value: float
     centre: float
 
@@ -113,8 +111,6 @@ def _cosine(a: Float[Tensor, " k"], b: Float[Tensor, " k"]) -> float:
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """What was found on changed copies of a picture."""
-
     match: Match
     moved: tuple[float, float]
     deleted: tuple[Curve, Curve]
@@ -129,10 +125,7 @@ def measure(
     seed: int,
     rival: Callable[[], Float[Tensor, "h w"]] | None = None,
 ) -> Faithfulness:
-    """Look at the picture again: whole, gone and blurred, under 24 masks, and as the hottest pixels go and come.
-
-    Cost: 47 forward passes: those three, 24 masks, 10 for the map's curves and 10 for its shuffled copy's.
-    """
+    """The picture whole, gone and blurred, under 24 masks, and as the hottest pixels go and come: 47 forward passes."""
     size = (pixels.shape[1], pixels.shape[2])
     places = ranks(torch.cat([heat[None], shuffled(heat, 1, seed)]), size, seed)
     (whole, gone), (blurred, _) = Deletion().ends(pixels), Insertion().ends(pixels)
@@ -183,7 +176,6 @@ def _changed(
 
 
 def judge(found: Faithfulness, watched: Watched) -> Verdict:
-    """The verdict on a map, and the figures it rests on."""
     rule = RULE_OF_SENTENCE if watched.of_sentence else RULE
     quantity, (value, odds) = watched.quantity, found.moved
     (deleted, deleted_random), (inserted, inserted_random) = found.deleted, found.inserted

@@ -1,33 +1,34 @@
-"""What the strongest regions, or channels, look like in the user's own pictures, what that rests on, if it matters."""
+"""What the strongest regions, channels or one place look like in the user's own pictures, and what that rests on."""
 
 from __future__ import annotations
 
 import string
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ..attributions.shares import cell_evidence, shares
 from ..classifiers.network import Perceiver
 from ..encoders.base import EncoderOutput
-from ..encoders.stream import file_digest
-from ..explanation.similar import Because, Like, Likeness, PatchDeletion
+from ..encoders.stream import Encoded, file_digest
+from ..errors import InputError
+from ..explanation.result import HIDDEN, Result
+from ..explanation.similar import Because, Display, Like, Likeness, PatchDeletion
 from ..explanation.verdict import Missing
 from ..heads.head import Target
 from ..pictures.images import Picture
-from ..prototypes.bank import PatchBank, Patches, as_box, cell_box
-from ..prototypes.bank_influences import kept_influences
+from ..prototypes.bank import PatchBank, Patches, as_box, cell_box, redundant
 from ..prototypes.base import Group, Prototypes, Query
-from ..prototypes.characteristics import Characteristics, View
+from ..prototypes.characteristics import Characteristics, Influences, View
 from ..prototypes.find import find_prototypes
-from ..prototypes.influences import Influences
-from ..prototypes.judging import Showing
+from ..prototypes.measure import Showing
 from ..prototypes.perturbations import PROPERTIES, Changes, find_changes
-from ..prototypes.redundancy import redundant
 from ..types import FractionBox
 from .case import Case
 
@@ -75,7 +76,7 @@ def show_like(case: Case) -> Like | Missing:
     reasons: list[list[Because]] = [[] for _ in groups]
     if options.because is not None:
         changes = find_changes(options.because)
-        reasons = reasons_for(classifier, method, bank, case.picture, groups, changes, place)
+        reasons = reasons_for(case, method, bank, groups, changes)
     likenesses = tuple(_likenesses(case, bank, groups, boxes, reasons))
     shown = Showing(classifier, bank, case.look, case.target, case.subject, groups, likenesses, deletion)
     judged = method.judge(shown)
@@ -83,11 +84,7 @@ def show_like(case: Case) -> Like | Missing:
 
 
 def _likenesses(
-    case: Case,
-    bank: Patches,
-    groups: Sequence[Group],
-    boxes: Sequence[FractionBox],
-    reasons: Sequence[Sequence[Because]],
+    case: Case, bank: Patches, groups: Sequence[Group], boxes: Sequence[FractionBox], reasons: list[list[Because]]
 ) -> Iterator[Likeness]:
     """Groups that start from a region keep its letter; those that start from a channel get the letters after them."""
     letters = dict(zip(case.cells, (region.letter for region in case.regions), strict=True))
@@ -119,18 +116,10 @@ def _likenesses(
 
 
 def reasons_for(
-    classifier: Classifier,
-    method: Prototypes,
-    bank: Patches,
-    picture: Picture,
-    groups: Sequence[Group],
-    changes: Changes,
-    place: str | Path | None = None,
+    case: Case, method: Prototypes, bank: Patches, groups: Sequence[Group], changes: Changes
 ) -> list[list[Because]]:
-    """For each patch of each group: how much of its likeness to its place is lost when a property is changed.
-
-    Seven forward passes, whatever the number of patches: the place is fixed, the patches only compared with it.
-    """
+    """For each patch of each group: how much of its likeness is lost when a property changes. Seven passes."""
+    classifier = case.classifier
     which = torch.tensor([m.patch for g in groups for m in g.matches])
     if not len(which):
         return [[] for _ in groups]
@@ -139,14 +128,9 @@ def reasons_for(
     def maps(look: EncoderOutput) -> Tensor:
         return method.activation(classifier, bank, look, which)
 
-    (found,) = Characteristics(changes).local(classifier.encoder, maps, [source(picture)], cells=cells)
+    (found,) = Characteristics(changes).local(classifier.encoder, maps, [source(case.picture)], cells=cells)
     said = iter(because(found, changes))
-    known = kept_influences(classifier, method, bank, place)
-    if known is None or known.means.strengths != changes.name:
-        return [[next(said) for _ in g.matches] for g in groups]
-    return [
-        [replace(next(said), overall=known.of(method.prototype_of(bank, m.patch))) for m in g.matches] for g in groups
-    ]
+    return [[next(said) for _ in g.matches] for g in groups]
 
 
 def source(picture: Picture) -> View:
@@ -156,28 +140,15 @@ def source(picture: Picture) -> View:
 
 def because(found: Influences, changes: Changes) -> list[Because]:
     """One for each prototype."""
-    relative, change = found.relative.tolist(), found.change.tolist()
-    return [
-        Because(
-            dict(zip(PROPERTIES, lost, strict=True)),
-            dict(zip(PROPERTIES, phi, strict=True)),
-            dict(zip(PROPERTIES, change, strict=True)),
-            changes.name,
-            sentence(dict(zip(PROPERTIES, lost, strict=True))) if changes.commensurable else "",
-        )
-        for lost, phi in zip(relative, found.phi.tolist(), strict=True)
-    ]
+    change, made = dict(zip(PROPERTIES, found.change.tolist(), strict=True)), []
+    for relative, values in zip(found.relative.tolist(), found.phi.tolist(), strict=True):
+        lost, phi = (dict(zip(PROPERTIES, row, strict=True)) for row in (relative, values))
+        made.append(Because(lost, phi, change, changes.name, sentence(lost) if changes.commensurable else ""))
+    return made
 
 
 def sentence(lost: dict[str, float]) -> str:
-    """Which property matters most, and which that might have mattered does not.
-
-    Example:
-        >>> sentence({"hue": 0.3, "texture": 0.1, "shape": 0.01}), sentence({"hue": 0.2, "shape": 0.18})
-        ('mostly hue, hardly shape', 'hue and shape')
-        >>> sentence({"hue": 0.01, "shape": -0.3})
-        'none of these'
-    """
+    """Which property matters most, and which that might have mattered does not."""
     order = sorted(lost, key=lambda name: -lost[name])
     top = [name for name in order if lost[name] >= LEAST and lost[name] > lost[order[0]] / 1.5]
     if not top:
@@ -192,9 +163,7 @@ def sentence(lost: dict[str, float]) -> str:
 def leaders(bank: Patches, groups: Sequence[Group], reasons: Sequence[Sequence[Because]]) -> list[int]:
     """For each patch of all groups in turn, the position of the one that stands for it on the card: its own, as a rule.
 
-    Patches repeat each other by :func:`seewhy.prototypes.redundancy.redundant`: direction, the pictures nearest to
-    them, and, where they are known, influences. They are compared within a region; where each group is a prototype of
-    its own, all with all. EPIC's channels, being at right angles, repeat none; pictures that voted are each shown.
+    Compared within a region, or all with all where each group is a prototype; channels of EPIC and voters repeat none.
     """
     lead = list(range(sum(len(g.matches) for g in groups)))
     if not isinstance(bank, PatchBank) or not lead or groups[0].voted:
@@ -215,16 +184,9 @@ def leaders(bank: Patches, groups: Sequence[Group], reasons: Sequence[Sequence[B
 
 
 def delete_patches(
-    classifier: Classifier,
-    pixels: Float[Tensor, "3 h w"],
-    boxes: Sequence[FractionBox],
-    target: int,
+    classifier: Classifier, pixels: Float[Tensor, "3 h w"], boxes: Sequence[FractionBox], target: int
 ) -> PatchDeletion:
-    """Hide all boxes at once under the network's mean colour; then the same boxes, moved together to other places.
-
-    Moving the whole pattern, round the edges of the picture, keeps its area and its shape. The figure is the lead:
-    the target's logit less the mean over classes. Cost: 10 forward passes.
-    """
+    """Hide all boxes at once under the mean colour, then the same pattern moved elsewhere: the falls of the lead."""
     height, width = pixels.shape[1:]
     mask = _mask(boxes, height, width)
     shifts = [(round(down * height), round(right * width)) for down, right in ELSEWHERE]
@@ -242,3 +204,72 @@ def _mask(boxes: Sequence[FractionBox], height: int, width: int) -> Bool[Tensor,
     for left, top, right, bottom in boxes:
         mask[round(top * height) : round(bottom * height), round(left * width) : round(right * width)] = True
     return mask
+
+
+@dataclass(frozen=True)
+class Resembled(Result):
+    """One patch of the user's pictures that a place resembles; with channels, by the part of the channel's own peak."""
+
+    image: str
+    label: str
+    similarity: float
+    channel: int | None
+    patch: Annotated[np.ndarray, HIDDEN]
+    """Thumbnail, uint8 ``(h, w, 3)``."""
+
+
+@dataclass(frozen=True)
+class Place(Result):
+    """One cell of the feature map, its part of what speaks for the class, and what it looks like, the nearest first."""
+
+    box: FractionBox
+    share: float
+    resembled: Annotated[tuple[Resembled, ...], HIDDEN]
+    method: str | None = None
+    """How that was found; ``None`` without pictures of the user."""
+    unit: str = Display.unit
+    """What the number of a channel is of."""
+
+
+def like_place(
+    classifier: Classifier, seen: Encoded, cell: tuple[int, int], target: int, against: int | None = None
+) -> Place:
+    """Which prototypes a place belongs to, by the method the card itself uses.
+
+    Nearest patches are of this very cell; channels and prototypes are the picture's, by how strong each is here.
+    """
+    if seen.features is None:
+        raise TypeError("features were wished for")
+    look = EncoderOutput(seen.features[None], seen.pooled[:1])
+    goal = Target(torch.tensor([target]), None if against is None else torch.tensor([against]))
+    share = shares(cell_evidence(classifier, look, goal))[0]
+    if not (0 <= cell[0] < share.shape[0] and 0 <= cell[1] < share.shape[1]):
+        raise InputError(
+            f"Row {cell[0]}, column {cell[1]} is not on the map, which has {share.shape[0]} rows and "
+            f"{share.shape[1]} columns. Count from 0."
+        )
+    box = cell_box(cell, (share.shape[0], share.shape[1]))
+    found = find_prototypes(classifier, of_place=True)  # where whole pictures vote, a place has no voters of its own
+    if found is None:
+        return Place(box, float(share[cell]), ())
+    method, bank = found
+    groups = method(classifier, bank, Query(look, goal, [cell], seen.digest))
+    rows = [(match.patch, match.similarity, group.channel) for group in groups for match in group.matches]
+    if rows and groups[0].channel is not None:  # a channel is as like as it is strong in this cell, of its peak
+        firsts = [group.matches[0].patch for group in groups if group.matches]
+        activity = method.activation(classifier, bank, look, torch.tensor(firsts))[0]
+        strength = (activity[:, cell[0], cell[1]] / activity.amax((1, 2)).clamp(min=1e-12)).clamp(min=0).tolist()
+        channels = [group.channel for group in groups if group.matches]
+        here = [row for row in zip(firsts, strength, channels, strict=True) if row[1] > 0]
+        rows = sorted(here, key=lambda row: -row[1])
+    resembled = tuple(
+        Resembled(
+            bank.pictures[int(bank.owner[patch])].name,
+            classifier.classes[int(bank.labels[patch])],
+            similarity,
+            channel,
+            bank.thumbnail(patch),
+        )
+        for patch, similarity, channel in rows
+    )
+    return Place(box, float(share[cell]), resembled, method.name, method.display.unit)

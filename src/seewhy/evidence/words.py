@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -14,9 +15,9 @@ from ..explanation.base import Word, Words
 from ..explanation.verdict import Level, Missing, Verdict
 from ..explanation.words import WordControl, WordOrigin
 from ..heads.head import Projected
-from ..heads.kept_concepts import KeptConcepts
-from ..heads.reranking import Reason, Reranking
-from ..trust.selective import auroc
+from ..heads.sparse_concepts import KeptConcepts
+from ..heads.votes import Reason, Reranking
+from ..trust.measure import auroc
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
@@ -99,27 +100,16 @@ class _Pair:
 
     def answer(self, method: str, shown: Sequence[Word], decision: int, would_change: str) -> Words:
         """With the verdict, which rests on how the words shown for the class separate."""
-        classifier = self.classifier
-        label = classifier.classes[self.label]
+        c = self.classifier
+        label, chosen = c.classes[self.label], c.classes[decision]
         areas = [w.separates for w in shown if w.label == label and w.separates is not None]
-        return Words(
-            method,
-            tuple(shown),
-            classifier.classes[decision],
-            classifier.words_accuracy,
-            classifier.words_accuracy_on,
-            would_change,
-            _judge(classifier, areas, decision, self.label, self.other, self.control),
-            self.control,
-        )
+        verdict = _judge(c, areas, decision, self.label, self.other, self.control)
+        measured = (c.words_accuracy, c.words_accuracy_on)
+        return Words(method, tuple(shown), chosen, *measured, would_change, verdict, self.control)
 
 
 def show_words(
-    classifier: Classifier,
-    pooled: Float[Tensor, " d"],
-    label: int,
-    other: int,
-    scored: WordScores | None = None,
+    classifier: Classifier, pooled: Float[Tensor, " d"], label: int, other: int, scored: WordScores | None = None
 ) -> Words | Missing:
     """Scores of the descriptions of two classes, and the verdict on them; ``scored`` where that was done before."""
     found, votes = scored or word_scores(classifier, pooled[None]), classifier.head.votes
@@ -216,12 +206,11 @@ def _kept(pair: _Pair, decides: KeptConcepts, pooled: Float[Tensor, " d"]) -> Wo
     everything = None if classifier.held_out is None else of_pictures(classifier.held_out.pooled)
     would_change = _taken_out(classifier, decides, scores, everything)
     words = pair.answer(decides.name, shown, int(decides.by_words(scores)[0]), would_change)
-    return words if classifier.words is not None else replace(words, verdict=_foreign(words.verdict))
-
-
-def _foreign(verdict: Verdict) -> Verdict:
-    """Not to be relied on, where nobody wrote the concepts for these classes: meaningless ones separate as well."""
-    return Verdict("do not rely", f"{verdict.sentence} The concepts were not written for these classes.", verdict.rule)
+    if classifier.words is not None:
+        return words
+    # Where nobody wrote the concepts for these classes: meaningless ones separate as well.
+    foreign = f"{words.verdict.sentence} The concepts were not written for these classes."
+    return replace(words, verdict=Verdict("do not rely", foreign, RULE))
 
 
 def _taken_out(
@@ -246,7 +235,6 @@ def _taken_out(
 
 
 def _origin(reason: Reason, names: Sequence[str]) -> WordOrigin | None:
-    """What it was written for, in names."""
     if reason.attribute is None and reason.against is None and reason.written_for is None:
         return None
     against, origin = (None if i is None else names[i] for i in (reason.against, reason.written_for))
@@ -312,7 +300,6 @@ def _level(control: WordControl, clear: bool, *, enough: bool) -> Level:
 
 
 def _beside(control: WordControl, label: str) -> str:
-    """The figures of the controls, as a person would say them."""
     wrong = f"{control.as_good:.1%}" if control.as_good < 0.1 else f"{control.as_good:.0%}"
     on_others = (
         "; there are no held-out ones of it"
@@ -346,3 +333,39 @@ def words_heat(
     rows = weight[predicted] - weight[runners_up] * differ[:, None]
     slope = Projected(classifier.encoder.text).slope(pooled, rows)
     return torch.einsum("bc,bchw->bhw", slope, grids)
+
+
+class WordMap(NamedTuple):
+    label: str
+    text: str
+    heat: np.ndarray
+
+
+def word_maps(
+    classifier: Classifier, grid: Float[Tensor, "c h w"], pooled: Float[Tensor, " d"], one: int, other: int
+) -> tuple[WordMap, ...] | Missing:
+    """The maps of the sentences of two classes, each against the other class's sentences.
+
+    A card says that a sentence ``d`` of class ``a`` holds when its cosine with the picture is above the mean cosine of
+    the sentences of ``b``. The map divides that lead over the cells. With ``x = P(v) / |P(v)|``, ``P`` affine and
+    ``v`` the mean of the cells' features ``z``::
+
+        (d − mean_b) · x = const + Σ_ij s · z_ij / (h w)      s = ∂((d − mean_b) · P(v)) / ∂v / |P(v)|
+
+    Cost: no pass; one small gradient a sentence. Range: unbounded; a cell counts relative to the others.
+    """
+    words = classifier.words
+    if words is None:
+        return Missing("This classifier has no descriptions.", "Give some with --descriptions FILE.")
+    if not classifier.encoder.is_average:
+        return Missing(
+            f"The encoder {classifier.encoder.name} does not pool by the mean, so a sentence has no exact map.",
+            "Use a mean-pooled encoder: lite0, or a convolutional one.",
+        )
+    means = words.class_weight()
+    pairs = [(one, other)] + ([(other, one)] if other != one else [])
+    which = [(i, c, against) for c, against in pairs for i in words.of(c)]
+    rows = torch.stack([words.vectors[i] - (means[b] if a != b else 0) for i, a, b in which])
+    slopes = Projected(classifier.encoder.text).slope(pooled[None].expand(len(rows), -1), rows)
+    maps = torch.einsum("nc,chw->nhw", slopes, grid) / grid[0].numel()
+    return tuple(WordMap(words.classes[c], words.texts[i], m.numpy()) for (i, c, _), m in zip(which, maps, strict=True))

@@ -1,8 +1,4 @@
-"""Explanation = decision + where + like what + in words, each with its measure: what is shown on a card and in JSON.
-
-Pure data; nothing here computes evidence. Every evidence is either present or replaced by :class:`Missing`, which says
-what it would need.
-"""
+"""Explanation = decision + where + like what + in words, each with its measure or :class:`Missing`. Pure data."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ import numpy as np
 
 from ..arguments import checked
 from ..results import Doc
-from .part import Part, PartBox
+from .part import Part
 from .pictures import Perceived, Typical
 from .prediction import Prediction
 from .result import Json, Result, plain
@@ -30,14 +26,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Subject(Result):
-    """Named in every statement of a card, so that none of them can be taken for one about something else.
-
-    Example:
-        >>> Subject("cat", "dog").said
-        'The evidence is about dog, as asked; the decision is cat.'
-        >>> Subject("cat", "cat").said
-        ''
-    """
+    """Named in every statement of a card, so that none of them can be taken for one about something else."""
 
     computed: ClassVar = ("is_decision", "said")
 
@@ -54,12 +43,10 @@ class Subject(Result):
 
     @property
     def is_decision(self) -> Annotated[bool, Doc("true where all of the evidence is about the decision")]:
-        """Whether everything is about the decision and nothing else was asked for."""
         return self.label == self.decision and not (self.contrast or self.sentence or self.against)
 
     @property
     def of_class(self) -> str:
-        """What likenesses and channels that start from a class speak for."""
         return self.label if self.contrast is None else f"{self.label} rather than {self.contrast}"
 
     @property
@@ -83,7 +70,6 @@ class Subject(Result):
 
     @property
     def said(self) -> Annotated[str, Doc("the card's line on what the evidence is about; empty for the decision")]:
-        """One line for the card; empty where everything is about the decision."""
         if self.is_decision:
             return ""
         decided = f"the decision is {self.decision}"
@@ -105,14 +91,7 @@ TOO_LITTLE = "Too little evidence of different kinds to compare."
 
 @dataclass(frozen=True)
 class Agreement:
-    """Do the three kinds of evidence tell the same story?
-
-    Attributes:
-        score: mean of the parts that exist, 0…1, or None when fewer than two evidences are there.
-        parts: name → 0…1.
-        sentence: one line for the card.
-        about: the class the parts are about, where it is not the decision; ``None`` where it is.
-    """
+    """Do the kinds of evidence tell the same story? The mean of the parts that exist, ``None`` of fewer than two."""
 
     score: float | None
     parts: dict[str, float]
@@ -133,7 +112,6 @@ class Answer(NamedTuple):
 
     @property
     def level(self) -> Level:
-        """How far to believe it; of one that is missing, not measured."""
         return "not measured" if isinstance(self.evidence, Missing) else self.evidence.verdict.level
 
 
@@ -163,16 +141,6 @@ class Explanation:
     typical: Typical | None = None
     part: Part | None = None
 
-    @property
-    def box(self) -> PartBox | None:
-        """Left, top, right, bottom of what is explained, in pixels of the picture; ``None`` of a whole picture."""
-        return None if self.part is None else self.part.box
-
-    @property
-    def mask(self) -> np.ndarray | None:
-        """The pixels of an explained segment, ``(height, width)`` of booleans; else ``None``."""
-        return None if self.part is None else self.part.mask
-
     def __repr__(self) -> str:
         kinds = {"where": self.where, "like": self.like, "words": self.words}
         told = (f"{k}: {'missing' if isinstance(e, Missing) else e.verdict.level}" for k, e in kinds.items())
@@ -180,7 +148,6 @@ class Explanation:
 
     @property
     def answers(self) -> tuple[Answer, ...]:
-        """Every kind of evidence that was asked for, in the order of the card."""
         like = Display.title if isinstance(self.like, Missing) else self.like.display.title
         made = "" if self.typical is None else f"A typical {self.typical.label}, made"
         every = (
@@ -224,25 +191,18 @@ class Explanation:
         return replace(self, like=replace(self.like, neighbours=near))
 
     def to_html(self) -> str:
-        """The card: one self-contained page."""
         from ..report import render_html
 
         return render_html(self)
 
     def to_png(self) -> bytes:
-        """The card as a still picture."""
         from ..report import render_png
 
         return render_png(self)
 
     @checked
     def save(self, path: str | Path, *, force: bool = False) -> Path:
-        """Write the card; the ending decides: ``.html``, ``.png`` or ``.json``.
-
-        Args:
-            path: where; over an earlier card, not over a file that SeeWhy did not make.
-            force: over any file.
-        """
+        """Write the card as ``.html``, ``.png`` or ``.json``; over foreign files only with ``force``."""
         from ..report import save
 
         return save(self, Path(path), force=force)

@@ -2,62 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, NotRequired
 
 from typing_extensions import TypedDict
 
 from ..results import Count, Doc, Share
+from .base import Subject
+from .part import Part
+from .pictures import Perceived, Typical
 from .prediction import Decision
+from .similar import Like, Likeness
+from .where import Where
+from .words import Word, Words
 
 
 class ClassScore(TypedDict):
-    """A class with its probability."""
-
     label: Annotated[str, Doc("class")]
     score: Annotated[Share, Doc("the classifier's own score of it; those of all classes add up to 1")]
 
 
-class Missing(TypedDict):
-    """Why an evidence is not there."""
-
-    missing: Annotated[str, Doc("why there is none")]
-    cure: Annotated[str, Doc("what it would take")]
-
-
-class Characteristics(TypedDict):
-    """A number for each property of the pictures that was changed."""
-
-    hue: NotRequired[Annotated[float, Doc("of the hue")]]
-    saturation: NotRequired[Annotated[float, Doc("of the saturation")]]
-    contrast: NotRequired[Annotated[float, Doc("of the contrast")]]
-    brightness: NotRequired[Annotated[float, Doc("of the brightness")]]
-    texture: NotRequired[Annotated[float, Doc("of the texture")]]
-    shape: NotRequired[Annotated[float, Doc("of the shape")]]
-
-
-Strengths = Annotated[
-    Literal["calibrated", "paper"], Doc("Strengths of the changes; with `paper` they may not be compared.")
-]
-
-
-Verdict = Annotated[
-    Literal["believable", "partly", "do not rely", "not measured"], Doc("How far to believe an evidence.")
-]
-
-
-PixelBox = Annotated[tuple[Count, Count, Count, Count], Doc("[left, top, right, bottom]")]
-
-
 PartBox = Annotated[tuple[Share, Share, Share, Share], Doc("[left, top, right, bottom]")]
-
 
 Interval = Annotated[tuple[Share, Share], Doc("[low, high]")]
 
-
 Range = Annotated[tuple[float, float], Doc("[low, high]")]
-
-
-Map = Annotated[list[list[float]], Doc("rows of numbers")]
 
 
 class FailureOutput(TypedDict):
@@ -71,85 +39,13 @@ Failures = Annotated[list[FailureOutput], Doc("pictures that could not be read")
 
 
 class Difference(TypedDict):
-    """A paired difference."""
-
     value: Annotated[float, Doc("the difference")]
     interval: Annotated[Range, Doc("its interval")]
     real: Annotated[bool, Doc("whether the interval leaves out 0")]
 
 
-class BeforeAfter(TypedDict):
-    """Accuracy before and after, and the difference."""
-
-    before: Annotated[Share, Doc("as it was")]
-    after: Annotated[Share, Doc("as it is")]
-    difference: Annotated[float, Doc("after less before")]
-    interval: Annotated[Range, Doc("of the difference")]
-    real: Annotated[bool, Doc("whether the interval leaves out 0")]
-
-
-Model = TypedDict(
-    "Model",
-    {
-        "classifier": Annotated[str, Doc("registered name")],
-        "encoder": Annotated[str, Doc("name")],
-        "engine": Annotated[str, Doc("name and precision; where a saved classifier was fitted in another, that too")],
-        "trained on": Annotated[str, Doc("one line")],
-        "classes": Annotated[str, Doc("how many")],
-        "fingerprint": Annotated[str, Doc("first 12 digits of the digest of weights and preprocessing")],
-    },
-)
-
-
-class Change(TypedDict):
-    label: Annotated[str, Doc("class")]
-    before: Annotated[str | None, Doc("the text as it was")]
-    after: Annotated[str | None, Doc("as it is, or `null` where it was taken out")]
-
-
-class Group(TypedDict):
-    group: Annotated[str, Doc("value")]
-    n: Annotated[Count, Doc("its pictures")]
-    before: Annotated[Share, Doc("as above")]
-    after: Annotated[Share, Doc("as above")]
-    difference: Annotated[float, Doc("as above")]
-    interval: Annotated[Range, Doc("as above")]
-    real: Annotated[bool, Doc("as above")]
-
-
-class PerClassRow(TypedDict):
-    label: Annotated[str, Doc("class")]
-    n: Annotated[Count, Doc("its pictures")]
-    right_before: Annotated[Count, Doc("of them right")]
-    right_after: Annotated[Count, Doc("of them right")]
-    chosen_before: Annotated[Count, Doc("pictures given this class")]
-    chosen_after: Annotated[Count, Doc("pictures given this class")]
-
-
-class Flip(TypedDict):
-    image: Annotated[str, Doc("file name")]
-    label: Annotated[str, Doc("its class")]
-    before: Annotated[str, Doc("decision")]
-    after: Annotated[str, Doc("decision")]
-    kind: Annotated[Literal["broken", "mended", "other"], Doc("what became of it")]
-    group: NotRequired[Annotated[str, Doc("with `--by`; its group")]]
-    card: NotRequired[Annotated[str, Doc("on the page; the address that shows the picture")]]
-
-
-class WordsCompared(TypedDict):
-    """What a change of words changes."""
-
-    study: Literal["edit-words"]
-    sentence: Annotated[str, Doc("the answer")]
-    decides: Annotated[bool, Doc("whether the words make the decision; else what the words alone choose is compared")]
-    changes: Annotated[list[Change], Doc("texts that were changed")]
-    accuracy: Annotated[BeforeAfter, Doc("on all pictures")]
-    groups: Annotated[list[Group], Doc("the same for each value of `--by`")]
-    gap: Annotated[BeforeAfter | None, Doc("the same for the distance between the best and the worst group")]
-    per_class: Annotated[list[PerClassRow], Doc("classes that moved")]
-    flips: Annotated[list[Flip], Doc("pictures whose decision turns over")]
-    n: Annotated[Count, Doc("pictures")]
-    settings: Annotated[dict[str, Any], Doc("of the study")]
+Model = dict[str, str]
+"""What decides, in words: classifier, encoder, engine, trained on, classes, fingerprint."""
 
 
 class PredictionOutput(TypedDict):
@@ -162,29 +58,7 @@ class PredictionOutput(TypedDict):
     decision: NotRequired[Annotated[Decision, Doc("how far to trust it ([concepts](concepts.md#the-decision))")]]
 
 
-class Recent(PredictionOutput):
-    """One of the reader's last pictures."""
-
-    id: Annotated[str, Doc("of the picture while it is kept")]
-    card: Annotated[str, Doc("the card's address")]
-
-
-class Mistake(TypedDict):
-    """A wrong decision."""
-
-    image: Annotated[str, Doc("file name")]
-    key: Annotated[str, Doc("first 16 digits of the SHA-256 of its bytes, which name it in `/decide`")]
-    true: Annotated[str, Doc("its class")]
-    predicted: Annotated[str, Doc("what it was taken for")]
-    score: Annotated[Share, Doc("the classifier's own score of the wrong class")]
-    probability: Annotated[Share | None, Doc("that the decision is right, as its card says it")]
-    doubt: Annotated[float, Doc("that the decision is wrong, above 1 where the picture is unlike anything it knows")]
-    card: Annotated[str, Doc("the address that shows it")]
-
-
 class Round(TypedDict):
-    """One round of annotation."""
-
     round: Annotated[Count, Doc("from 1")]
     n: Annotated[Count, Doc("pictures that have it")]
     words: Annotated[float, Doc("of the text after it")]
@@ -193,8 +67,6 @@ class Round(TypedDict):
 
 
 class Preference(TypedDict):
-    """A net preference with its interval."""
-
     value: Annotated[float, Doc("net preference")]
     low: Annotated[float, Doc("its 95 % interval from")]
     high: Annotated[float, Doc("to")]
@@ -202,8 +74,6 @@ class Preference(TypedDict):
 
 
 class Reliability(TypedDict):
-    """How far people agree."""
-
     alpha: Annotated[float | None, Doc("Krippendorff's")]
     same: Annotated[Share, Doc("part of pairs of people on the same side")]
     pairs: Annotated[Count, Doc("pairs of texts")]
@@ -222,11 +92,6 @@ class Measure(TypedDict):
     real: NotRequired[Annotated[bool, Doc("whether that interval leaves out 0")]]
 
 
-class UnreadRow(TypedDict):
-    shard: Annotated[str, Doc("its name")]
-    error: Annotated[str, Doc("why, and what to do")]
-
-
 class Run(TypedDict):
     """What a run into a folder of Parquet files did."""
 
@@ -238,19 +103,7 @@ class Run(TypedDict):
     changed: Annotated[Count, Doc("shards that were there, of pictures that have been replaced since")]
     rows: Annotated[Count, Doc("written now")]
     failed: Annotated[Count, Doc("pictures among them that could not be read; why is in the column `error`")]
-    unread: Annotated[list[UnreadRow], Doc("shards that could not be read to their end, of which nothing is written")]
-
-
-class LabelDecision(TypedDict):
-    """What stands on the label of a picture."""
-
-    decision: Annotated[Literal["corrected", "confirmed", "later", "dropped", "open"], Doc("what was decided")]
-    label: Annotated[str, Doc("the label it is to have; empty with `open`")]
-    given: Annotated[str, Doc("the label that the data gave it then")]
-    author: Annotated[str, Doc("who decided")]
-    number: Annotated[int, Doc("of the decision, from 1; what comes next says which it saw")]
-    made: Annotated[str, Doc("when, UTC, ISO 8601")]
-    undone: Annotated[bool, Doc("whether it goes back to an earlier one")]
+    unread: Annotated[list[dict[str, str]], Doc("each `shard` that could not be read to its end, and its `error`")]
 
 
 class Finding(TypedDict):
@@ -278,3 +131,31 @@ class DryRunOutput(TypedDict):
 
 PredictOutput = Run | FailureOutput | FindingsOutput | PredictionOutput
 """A line of seewhy predict --json."""
+
+
+class ExplanationOutput(PredictionOutput):
+    """One picture explained, as a saved card's .json."""
+
+    where: Annotated[Where, Doc("the heat map and its measures")]
+    like: Annotated[list[Likeness], Doc("patches of the user's pictures; empty without them")]
+    like_measured: NotRequired[Annotated[Like, Doc("there when `like` could be made")]]
+    like_missing: NotRequired[Annotated[dict[str, str], Doc("in its place: why it is `missing`, and the `cure`")]]
+    words: Annotated[list[Word], Doc("descriptions of the target class, then of the other one")]
+    words_measured: NotRequired[Annotated[Words, Doc("there when there are words")]]
+    words_missing: NotRequired[Annotated[dict[str, str], Doc("instead of `words_measured`, likewise")]]
+    agreement: Annotated[Share | None, Doc("mean of the parts below")]
+    agreement_parts: Annotated[dict[str, float], Doc("those that exist of `neighbours`, `words` and `place`")]
+    agreement_about: Annotated[str, Doc("the class the agreement is about")]
+    subject: NotRequired[Annotated[Subject, Doc("what the evidence is about")]]
+    part: NotRequired[Annotated[Part, Doc("the box or segment that is explained")]]
+    model: Annotated[Model, Doc("where the decision comes from")]
+    seen: NotRequired[Annotated[Perceived, Doc("of a [perceiver](methods/perceptual.md)")]]
+    typical: NotRequired[Annotated[Typical, Doc("with `--typical`; pictures that a generator made")]]
+
+
+class ExplainedPicture(ExplanationOutput):
+    card: Annotated[str | None, Doc("path of the card, or `null` without `-o`")]
+
+
+ExplainOutput = Run | FailureOutput | ExplainedPicture
+"""A line of seewhy explain --json."""

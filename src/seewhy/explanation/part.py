@@ -32,14 +32,11 @@ class Outside(Result):
 
     @property
     def fall_elsewhere(self) -> float:
-        """Mean over places."""
         return sum(self.falls_elsewhere) / len(self.falls_elsewhere)
 
 
 @dataclass(frozen=True, eq=False)
 class Part(Result):
-    """What an explanation is of, where that is not the whole picture."""
-
     computed: ClassVar = ("width", "height")
 
     kind: Annotated[Literal["box", "segment"], Doc("box or segment")]
@@ -60,22 +57,18 @@ class Part(Result):
 
     @property
     def width(self) -> Annotated[int, Doc("of the picture")]:
-        """Of the upright picture."""
         return self.size[0]
 
     @property
     def height(self) -> Annotated[int, Doc("of the picture")]:
-        """Of the upright picture."""
         return self.size[1]
 
     @property
     def name(self) -> str:
-        """Which of those of the picture."""
         return f"{self.kind} {self.number} of {self.n}"
 
     @property
     def said(self) -> str:
-        """One line for the card."""
         return f"{self.name}, found as {self.label} with a score of {self.score:.2f}"
 
     def inside(self, height: int, width: int, frame: PartBox) -> np.ndarray:

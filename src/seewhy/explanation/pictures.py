@@ -14,8 +14,6 @@ from .verdict import Verdict
 
 @dataclass(frozen=True)
 class Memorised(Result):
-    """The training picture nearest to what was seen."""
-
     image: Annotated[str, Doc("its file name")]
     label: Annotated[str, Doc("its class")]
     distance: Annotated[
@@ -27,8 +25,6 @@ class Memorised(Result):
 
 @dataclass(frozen=True)
 class Perceived(Result):
-    """The picture that was classified in place of the one that was given."""
-
     computed: ClassVar = ("picture", "n_loops")
 
     path: Annotated[tuple[np.ndarray, ...], HIDDEN]
@@ -43,19 +39,15 @@ class Perceived(Result):
 
     @property
     def picture(self) -> Annotated[np.ndarray, Doc("that picture, rows from top to bottom, grey, 0…255")]:
-        """What was classified."""
         return self.path[-1]
 
     @property
     def n_loops(self) -> Annotated[int, Doc("how often it was redrawn"), Json("loops")]:
-        """How often it was redrawn."""
         return self.loops[-1]
 
 
 @dataclass(frozen=True, eq=False)
 class MadePicture(Result):
-    """One picture that was made."""
-
     pixels: Annotated[np.ndarray, HIDDEN]
     value: Annotated[Share, Doc("the climbed classifier's own probability, which proves nothing"), Json(digits=5)]
     seen: Annotated[str | None, Doc("the class that the second network sees; `null` where none was named")] = None

@@ -28,8 +28,7 @@ class Unknowns(Result):
     """How well pictures of no class are noticed, on this very data; ``None`` where that was not measured."""
 
     near: Annotated[
-        Share | None,
-        Doc("area under the ROC curve of known pictures against those of classes left out of the fit"),
+        Share | None, Doc("area under the ROC curve of known pictures against those of classes left out of the fit")
     ] = None
     near_found: Annotated[Share | None, Doc("share of those that are called unlike anything it knows")] = None
     near_interval: Annotated[Interval | None, Doc("of that, 95 %, classes counting as a whole")] = None
@@ -48,7 +47,6 @@ class Unknowns(Result):
 
     @classmethod
     def restore(cls, facts: dict[str, Any]) -> Unknowns:
-        """From the fields, as JSON keeps them."""
         read: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in facts.items()}
         return cls(**read)
 
@@ -72,8 +70,6 @@ def _share(value: float | None, interval: tuple[float, float] | None) -> str:
 
 @dataclass(frozen=True)
 class Decision(Result):
-    """How far to trust a decision."""
-
     verdict: Annotated[Certainty, Doc("how far")]
     sentence: Annotated[str, Doc("the figures, as a person would say them")]
     classes: Annotated[
@@ -97,7 +93,6 @@ class Decision(Result):
 
     @property
     def label(self) -> str:
-        """The class decided for."""
         return self.classes[0]
 
     @property
@@ -106,12 +101,6 @@ class Decision(Result):
 
     @property
     def headline(self) -> str:
-        """The verdict with the class it is about.
-
-        Example:
-            >>> Decision("sure", "", ("wren",), 0.9).headline
-            'wren, sure'
-        """
         if self.is_unknown:
             return f"unlike anything it knows, or {self.label}"
         return f"{self.label}, {self.verdict}"
@@ -133,15 +122,7 @@ class Ranked(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """The decision on one picture.
-
-    Attributes:
-        image: file name as given.
-        top: classes by falling probability, the decision first.
-        n_classes: those the classifier knows; left out, those in ``top``.
-        decision: how far to trust it, where that was asked.
-        rejected: whether it goes out as unknown, since the picture is unlike all that was trained on.
-    """
+    """The decision on one picture: classes by falling probability, and how far to trust it, where that was asked."""
 
     image: str
     top: tuple[Ranked, ...]
@@ -158,7 +139,6 @@ class Prediction:
 
     @property
     def score(self) -> float:
-        """The classifier's own score of the decision, measured on nothing."""
         return self.top[0].score
 
     @property
@@ -170,14 +150,7 @@ class Prediction:
     def probability(self) -> float | None:
         """That the decision is right: the one percentage of a picture, on its card, its tile and in the terminal.
 
-        Calibrated on held-out pictures; the classifier's own score where none were held out. ``None`` where no class
-        is decided for, as the picture is unlike anything it knows, and where there is one class only.
-
-        Example:
-            >>> mango = (Ranked("mango", 0.91), Ranked("papaya", 0.09))
-            >>> measured = Decision("sure", "", ("mango",), 0.9, probability=0.98)
-            >>> Prediction("a.jpg", mango).probability, Prediction("a.jpg", mango, decision=measured).probability
-            (0.91, 0.98)
+        Calibrated on held-out pictures, else the classifier's own score; ``None`` where no class is decided for.
         """
         d = self.decision
         if self.n_classes == 1 or (d is not None and d.is_unknown):
@@ -195,7 +168,6 @@ class Prediction:
         return f"Prediction({self.image[-80:]!r}: {scores}{rest}{judged})"
 
     def to_json(self) -> dict[str, Any]:
-        """As docs/json.md has it."""
         top = [{"label": r.label, "score": round(r.score, 6)} for r in self.top]
         label = UNKNOWN if self.rejected else self.label
         data = {"image": self.image, "label": label, "score": round(self.score, 6), "top": top}

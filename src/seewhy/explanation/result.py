@@ -15,15 +15,7 @@ from .verdict import Level, Verdict
 
 @dataclass(frozen=True)
 class Json:
-    """How a field is written: ``Annotated[float, Doc("…"), Json(digits=6)]``.
-
-    Attributes:
-        key: its name there, where it is another.
-        digits: of a float.
-        optional: left out where it is ``None`` or empty.
-        hidden: never written.
-        inline: its own keys are written beside the others.
-    """
+    """How a field is written: under another key, with so many digits, optional, never, or with its own keys beside."""
 
     key: str = ""
     digits: int = 4
@@ -42,7 +34,6 @@ class Result:
     computed: ClassVar[tuple[str, ...]] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As docs/json.md has it."""
         data: dict[str, Any] = {}
         kind: Any = type(self)
         for name, how, _ in _written(kind):
@@ -55,7 +46,6 @@ class Result:
 
     @classmethod
     def output(cls) -> Any:
-        """The type of its JSON."""
         kind: Any = cls
         return _output(kind)
 

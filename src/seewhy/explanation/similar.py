@@ -26,12 +26,10 @@ class NeighbourShare(Result):
 
     @property
     def far(self) -> bool:
-        """Whether even the nearest patches are farther than neighbours are."""
         return self.near is not None and self.near_limit is not None and self.near < self.near_limit
 
     @property
     def reaches(self) -> bool:
-        """Whether so many are more than a wrong class has."""
         return self.share >= self.limit
 
 
@@ -50,7 +48,6 @@ class PatchDeletion(Result):
 
     @property
     def fall_random(self) -> Annotated[float, Doc("the same elsewhere, mean of eight"), Json("deletion_random")]:
-        """Mean over placements."""
         return sum(self.falls_random) / len(self.falls_random)
 
     @property
@@ -98,21 +95,11 @@ class Because(Result):
     change: Annotated[dict[str, float], Doc("how much the picture was changed for it, root mean square, 0…255")]
     strengths: Annotated[str, Doc("of the changes: `calibrated`, or `paper`, which may not be compared")]
     sentence: Annotated[str, Doc("which properties matter; empty where they may not be compared")]
-    overall: Annotated[
-        dict[str, float] | None, Doc("as `lost`, over many pictures, after `fit --task prototypes --because`"), OPTIONAL
-    ] = None
 
 
 @dataclass(frozen=True)
 class Display:
-    """How likenesses are put on a card; each way of finding them has its own.
-
-    Attributes:
-        title: of the section; what stands before its first comma names it in the summary.
-        unit: what the number of a group is of.
-        similarity: term of the glossary that says what the figure of a likeness is.
-        votes: whether the pictures shown made the decision, each with its part of the vote.
-    """
+    """How likenesses are put on a card; each way of finding them has its own."""
 
     title: str = "What it looks like, in your pictures"
     unit: str = "prototype"
@@ -179,5 +166,4 @@ class Like(Result):
 
     @property
     def remainder(self) -> Annotated[float, Doc("the rest of what speaks for the class: elsewhere, or other channels")]:
-        """What the places shown leave."""
         return 1 - self.share_shown

@@ -10,13 +10,7 @@ Level = Literal["believable", "partly", "do not rely", "not measured"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """A plain judgement and the sentence with the figures it rests on.
-
-    Attributes:
-        level: the judgement.
-        sentence: the figures, as a person would say them.
-        rule: how the level follows from the figures; one click away on the card.
-    """
+    """A plain judgement, the sentence with the figures it rests on, and how the level follows from them."""
 
     level: Level
     sentence: str

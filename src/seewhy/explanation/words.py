@@ -12,12 +12,7 @@ from .verdict import Verdict
 
 @dataclass(frozen=True)
 class WordOrigin(Result):
-    """What a description was written for, where that is not simply its class.
-
-    Example:
-        >>> str(WordOrigin("beak", "wren")), str(WordOrigin(written_for="robin"))
-        ('beak, against wren', 'written for robin')
-    """
+    """What a description was written for, where that is not simply its class."""
 
     attribute: Annotated[str | None, Doc("what it is about, where it was written to part two classes"), OPTIONAL] = None
     against: Annotated[str | None, Doc("the class it was written to be distinguished from"), OPTIONAL] = None
@@ -35,8 +30,7 @@ class WordControl(Result):
     """How the words of a class do beside lists that were written about something else."""
 
     as_good: Annotated[
-        Share,
-        Doc("part of wrong assignments of lists to classes that fit the held-out pictures as well"),
+        Share, Doc("part of wrong assignments of lists to classes that fit the held-out pictures as well")
     ]
     class_beats: Annotated[
         Share | None, Doc("part of other lists that fit the class's held-out pictures less well than its own")
@@ -46,8 +40,6 @@ class WordControl(Result):
 
 @dataclass(frozen=True)
 class Word(Result):
-    """One description."""
-
     text: Annotated[str, Doc("as written")]
     label: Annotated[str, Doc("its class")]
     score: Annotated[float, Doc("cosine of picture and text, −1…1")]
@@ -82,5 +74,4 @@ class Words(Result):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What is said below the verdict in a terminal."""
         return tuple(map(str, self.words[:3]))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..classifiers.base import Classifier
-from ..classifiers.zero_shot import ZeroShot
+from ..classifiers.unfitted import ZeroShot
 from ..encoders.base import Encoder
 from ..errors import InputError
 from .generator import Reader, batched
@@ -25,13 +25,8 @@ class Condition:
     """``log p(c | x)`` of a picture, differentiable.
 
     Attributes:
-        kind: ``"class"``, ``"text"``, ``"neuron"`` or ``"like"``.
-        measure: what ``value`` is.
-        encoder: what is climbed.
-        asked: what the pictures are to show, in words.
-        scores: pictures → one number for the target and for each of what it is compared with.
-        value: pictures → what is told to people.
-        index: the target's column.
+        scores: pictures → one number for the target, in the column ``index``, and for each of what it is compared with.
+        value: pictures → what is told to people, a ``measure``.
         alone: whether there is nothing that the target is compared with.
         in_words: whether what is asked for is a name or a sentence, so that a judge can be told it.
     """
@@ -115,13 +110,7 @@ def of_picture(on: Encoder, picture: Float[Tensor, "1 3 h w"], name: str, scale:
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """What the judge sees on one picture.
-
-    Attributes:
-        label: its likeliest class.
-        probability: of the class that was asked for; of ``label`` where it has no such class.
-        agrees: whether ``label`` is what was asked for; ``None`` where it has no such class.
-    """
+    """What the judge sees on a picture, and whether it was asked for; the probability of that, or of what is seen."""
 
     label: str
     probability: float
@@ -174,12 +163,7 @@ class Judge:
 
 
 def diversity(features: Float[Tensor, "n d"]) -> float | None:
-    """Mean distance ``1 - cosine`` of pairs of pictures, in the judge's features; ``None`` of a single picture.
-
-    Example:
-        >>> diversity(torch.eye(3)), diversity(torch.ones(2, 4) / 2)
-        (1.0, 0.0)
-    """
+    """Mean distance ``1 - cosine`` of pairs of pictures, in the judge's features; ``None`` of a single picture."""
     n = len(features)
     if n < 2:
         return None

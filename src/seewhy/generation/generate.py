@@ -14,19 +14,18 @@ from torch import Tensor
 from ..arguments import checked
 from ..bounds import Count
 from ..classifiers.base import Classifier
-from ..classifiers.pretrained import Pretrained
+from ..classifiers.unfitted import Pretrained
 from ..encoders.base import Encoder
 from ..encoders.find import encoder as find
-from ..errors import DataError, InputError
+from ..errors import InputError
 from ..metrics.calibration import accuracy_interval
-from ..pictures.images import read_picture
 from ..pictures.sources import One, name_of
 from ..progress import Progress
+from ..report.blocks import Document
 from ..report.paging import Page
-from ..types import Transform
 from .conditions import Condition, Judge, Verdict, diversity, of_class, of_neuron, of_picture, of_text
 from .generator import Generator, Reader, as_read, bytes_of, load_generator
-from .sampler import PPGN, STARTS, Chains, Hole, PixelAscent, at_picture, facets, in_hole, noise
+from .sampler import PPGN, STARTS, Chains, PixelAscent, at_picture, facets, noise
 
 WAYS = {
     "ppgn": "with the prior",
@@ -45,16 +44,12 @@ class Question:
         text: a sentence.
         neuron: a unit of the model's pooled features.
         like: a picture; beside one of the first three chains start at it, alone it is what is climbed.
-        inpaint: a picture with a hole.
-        mask: a picture, white where the hole is.
     """
 
     label: str | int | None = None
     text: str | None = None
     neuron: int | None = None
     like: One | None = None
-    inpaint: One | None = None
-    mask: One | None = None
 
     def __post_init__(self) -> None:
         given = [name for name in ("label", "text", "neuron") if getattr(self, name) is not None]
@@ -63,21 +58,14 @@ class Question:
                 f"{len(given)} things were asked for at once: {', '.join(given)}. One class, one text or one neuron "
                 "was expected. Drop the others."
             )
-        if not given and self.like is None and self.inpaint is None:
+        if not given and self.like is None:
             raise InputError(
-                "Nothing was asked for. A class, a text, a neuron, a picture to be like or one to fill in was "
-                "expected. Name one, for example: --class wren"
+                "Nothing was asked for. A class, a text, a neuron or a picture to be like was expected. Name one, for "
+                "example: --class wren"
             )
-        if (self.inpaint is None) != (self.mask is None):
-            raise InputError(
-                "A picture to fill in and the mask of its hole were expected together, and one of them was given. "
-                "Give both: --inpaint photo.jpg --mask mask.png"
-            )
-        if self.like is not None and self.inpaint is not None:
-            raise InputError("--like and --inpaint were both given. One picture to start at was expected. Drop one.")
 
-    def condition(self, model: Classifier | Encoder) -> Condition | None:
-        """What is climbed; nothing where a hole is filled by the prior alone."""
+    def condition(self, model: Classifier | Encoder) -> Condition:
+        """What is climbed."""
         on = model if isinstance(model, Encoder) else model.encoder
         if self.label is not None:
             if isinstance(model, Encoder):
@@ -92,9 +80,8 @@ class Question:
             with torch.no_grad():
                 n_units = Reader(on)(torch.zeros(1, 3, *on.transform.input_size)).shape[1]
             return of_neuron(on, self.neuron, n_units)
-        if self.like is not None:
-            return of_picture(on, as_read(self.like, on, min(on.transform.input_size)), name_of(self.like, 1))
-        return None
+        assert self.like is not None
+        return of_picture(on, as_read(self.like, on, min(on.transform.input_size)), name_of(self.like, 1))
 
     def start(self, generator: Generator) -> Float[Tensor, "1 3 s s"] | None:
         """The picture to start at, if one is given beside something to climb."""
@@ -102,48 +89,17 @@ class Question:
             return None
         return as_read(self.like, generator.read.encoder, generator.side)
 
-    def hole(self, generator: Generator) -> Hole | None:
-        """What is filled in."""
-        if self.inpaint is None or self.mask is None:
-            return None
-        encoder, side = generator.read.encoder, generator.side
-        white = _white_part(self.inpaint, self.mask)
-        picture = as_read(self.inpaint, encoder, side)
-        inside = (as_read(self.mask, encoder, side).mean(1, keepdim=True) > 0.5).float()
-        if not 0 < white < 1 or not 0 < float(inside.mean()) < 1:
-            raise DataError(
-                f"{name_of(self.mask, 1)} marks {white:.0%} of the picture as hole. A part of it, white on black, was "
-                "expected, and one that is seen where the picture is cut for the network. Draw the mask anew."
-            )
-        return Hole(picture, inside)
-
-
-def _white_part(picture: One, mask: One) -> float:
-    """How much of a mask is white."""
-    plain = Transform((64, 64), (64, 64), "bilinear", (0.5,) * 3, (0.5,) * 3)
-    own, marks = read_picture(picture, plain), read_picture(mask, plain)
-    if own.original_size != marks.original_size:
-        (w, h), (width, height) = own.original_size, marks.original_size
-        raise DataError(
-            f"{name_of(mask, 1)} is {width} by {height} pixels and {name_of(picture, 1)} is {w} by {h}. A mask of the "
-            "picture's own size, white where the hole is, was expected. Make it that size."
-        )
-    return float((marks.pixels.mean(2) > 127).mean())
-
 
 @dataclass(frozen=True, repr=False)
 class Made(Page):
-    """Pictures that a network takes for what was asked, with their chains; ``data`` is the documented JSON.
-
-    ``strips`` has, for each way and each of its chains, the pictures from start to end, uint8 ``(t, h, w, 3)``.
-    """
+    """Pictures that a network takes for what was asked, and the strips of each way's chains, uint8 ``(t, h, w, 3)``."""
 
     strips: dict[str, list[np.ndarray]] = field(default_factory=dict, repr=False)
 
-    def to_html(self) -> str:
-        from ..report.made import render_made
+    def document(self) -> Document:
+        from ..report.documents import made_document
 
-        return render_made(self.data, self.strips)
+        return made_document(self.data, self.strips)
 
     @property
     def pictures(self) -> list[np.ndarray]:
@@ -179,63 +135,49 @@ class Asking:
 
 def make(
     generator: Generator,
-    condition: Condition | None,
+    condition: Condition,
     *,
     sampler: PPGN | None = None,
     asking: Asking | None = None,
     judge: Classifier | Encoder | None = None,
     classes: tuple[str, ...] = (),
     picture: Float[Tensor, "1 3 s s"] | None = None,
-    hole: Hole | None = None,
     progress: Progress | None = None,
 ) -> Made:
     """Make pictures, judge them, and put the controls beside them."""
     sampler, asking, progress = sampler or PPGN(), asking or Asking(), progress or Progress()
-    judging = None if judge is None or condition is None else Judge.of(judge, condition, classes)
-    starts = _starts(generator, condition, asking, picture, hole)
-    walks = {"ppgn": sampler.sample(generator, condition, starts, seed=asking.seed, hole=hole, progress=progress)}
-    if asking.controls and condition is not None:
+    n, seed = asking.n, asking.seed
+    judging = None if judge is None else Judge.of(judge, condition, classes)
+    if picture is not None:
+        starts = at_picture(generator, picture, n, seed)
+    else:
+        starts = noise(generator, n, seed) if asking.start == "noise" else facets(generator, condition, n, seed)
+    walks = {"ppgn": sampler.sample(generator, condition, starts, seed=seed, progress=progress)}
+    if asking.controls:
         plain = replace(sampler, eps1=0.0)
-        walks["no_prior"] = plain.sample(generator, condition, starts, seed=asking.seed, hole=hole, progress=progress)
+        walks["no_prior"] = plain.sample(generator, condition, starts, seed=seed, progress=progress)
         progress.note("the same in pixels, as a control")
-        walks["pixels"] = PixelAscent(sampler).sample(generator, condition, walks["ppgn"].pictures[0], hole)
+        walks["pixels"] = PixelAscent(sampler).sample(generator, condition, walks["ppgn"].pictures[0])
     rows, chains = [], []
     for way, walk in walks.items():
         verdicts, features = ([], None) if judging is None else judging.look(walk.pictures[-1])
         rows.append(_row(way, walk, verdicts, None if features is None else diversity(features)))
         chains += [_chain(way, i, walk, verdicts) for i in range(len(starts))]
     data: dict[str, Any] = {
-        "asked": "what fits the rest" if condition is None else condition.asked,
-        "kind": "hole" if condition is None else condition.kind,
-        "filled": hole is not None,
-        "measure": None if condition is None else condition.measure,
-        "climbed": None if condition is None else condition.encoder.name,
+        "asked": condition.asked,
+        "kind": condition.kind,
+        "measure": condition.measure,
+        "climbed": condition.encoder.name,
         "generator": {"encoder": generator.read.encoder.name, **generator.facts},
         "sampler": asdict(sampler),
-        "start": STARTS[asking.start if picture is None and hole is None else "picture"],
-        "seed": asking.seed,
+        "start": STARTS[asking.start if picture is None else "picture"],
+        "seed": seed,
         "judge": None if judging is None else _judge(judging, generator),
         "ways": rows,
         "chains": chains,
     }
     strips = {way: [bytes_of(walk.pictures[:, i]).numpy() for i in range(len(starts))] for way, walk in walks.items()}
     return Made({"sentence": sentence(data), **data}, strips)
-
-
-def _starts(
-    generator: Generator,
-    condition: Condition | None,
-    asking: Asking,
-    picture: Float[Tensor, "1 3 s s"] | None,
-    hole: Hole | None,
-) -> Float[Tensor, "n d"]:
-    if hole is not None:
-        return in_hole(generator, hole, asking.n, asking.seed)
-    if picture is not None:
-        return at_picture(generator, picture, asking.n, asking.seed)
-    if asking.start == "noise" or condition is None:
-        return noise(generator, asking.n, asking.seed)
-    return facets(generator, condition, asking.n, asking.seed)
 
 
 def _row(way: str, walk: Chains, verdicts: list[Verdict], spread: float | None) -> dict[str, Any]:
@@ -269,8 +211,6 @@ def _judge(judge: Judge, generator: Generator) -> dict[str, Any]:
 
 def sentence(data: dict[str, Any]) -> str:
     """What came of it, as the page and the command line say it."""
-    if data["measure"] is None:
-        return "The hole was filled by the prior alone. Not judged."
     by = {row["way"]: row for row in data["ways"]}
     own = by["ppgn"]
     message = f"{data['climbed']}, which was climbed, gives them a {data['measure']} of {own['value']:.2f} on average"
@@ -316,8 +256,6 @@ def generate(
     text: str | None = None,
     neuron: int | None = None,
     like: One | None = None,
-    inpaint: One | None = None,
-    mask: One | None = None,
     judge: Classifier | Encoder | None = None,
     n: Count = 4,
     start: Literal["facets", "noise"] = "facets",
@@ -336,8 +274,6 @@ def generate(
         text: a sentence, where the model has words.
         neuron: a unit of the model's pooled features.
         like: a picture to start at; alone, it is what is climbed.
-        inpaint: a picture with a hole.
-        mask: of the same size, white where the hole is.
         judge: a second network that says what is on the pictures, never the one that is climbed.
         n: how many different ones.
         start: near training pictures that fit, or anywhere.
@@ -349,10 +285,10 @@ def generate(
 
     Raises:
         InputError: nothing was asked for or several things at once; the judge is what is climbed.
-        DataError: there is no such class, or the mask does not fit.
+        DataError: there is no such class.
         ModelError: there is no generator, it was made for another encoder, or the model has no words.
     """
-    question = Question(target, text, neuron, like, inpaint, mask)
+    question = Question(target, text, neuron, like)
     climbed = find(model) if isinstance(model, str) else model
     if isinstance(climbed, Encoder) and climbed.classifier is not None:
         climbed = Pretrained().build(climbed)
@@ -366,6 +302,5 @@ def generate(
         judge=judge,
         classes=climbed.classes,
         picture=question.start(loaded),
-        hole=question.hole(loaded),
         progress=progress,
     )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ..encoders.base import Encoder
-from ..encoders.provenance import saved_encoder
+from ..encoders.find import saved_encoder
 from ..errors import InputError, ModelError
 from ..pictures.images import read_picture
 from ..pictures.sources import One
@@ -104,11 +104,7 @@ LEAST_SPREAD = 0.05
 
 
 class GeneratorNetwork(nn.Module):
-    """Three full layers, 4 × 4 cells, then a doubling of the side with each transposed convolution.
-
-    The authors' has no sigmoid; here it keeps every picture one that can be shown, so that what the networks are given
-    is what a person sees. Units of the code are centred and scaled first, by numbers from the training codes.
-    """
+    """Three full layers, 4 × 4 cells, then a doubling of the side with each transposed convolution, and a sigmoid."""
 
     centre: Tensor
     spread: Tensor
@@ -123,18 +119,11 @@ class GeneratorNetwork(nn.Module):
         self.side = side
         n_up = SIDES.index(side) + 2
         channels = [width * min(8, 2 ** (n_up - i)) for i in range(n_up)] + [width]
-        self.first = nn.Sequential(
-            nn.Linear(n_code, hidden),
-            nn.LeakyReLU(LEAK),
-            nn.Linear(hidden, hidden),
-            nn.LeakyReLU(LEAK),
-            nn.Linear(hidden, channels[0] * 16),
-            nn.LeakyReLU(LEAK),
-        )
-        ups: list[nn.Module] = []
-        for n_in, n_out in pairwise(channels):
-            ups += [nn.ConvTranspose2d(n_in, n_out, 4, 2, 1), nn.LeakyReLU(LEAK)]
-        self.ups = nn.Sequential(*ups, nn.Conv2d(width, 3, 3, 1, 1))
+        full = [nn.Linear(*sizes) for sizes in pairwise((n_code, hidden, hidden, channels[0] * 16))]
+        ups = [nn.ConvTranspose2d(n_in, n_out, 4, 2, 1) for n_in, n_out in pairwise(channels)]
+        self.first = nn.Sequential(*(part for layer in full for part in (layer, nn.LeakyReLU(LEAK))))
+        last = nn.Conv2d(width, 3, 3, 1, 1)
+        self.ups = nn.Sequential(*(part for layer in ups for part in (layer, nn.LeakyReLU(LEAK))), last)
         self.register_buffer("centre", torch.zeros(n_code))
         self.register_buffer("spread", torch.ones(n_code))
 

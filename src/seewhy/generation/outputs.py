@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from typing_extensions import TypedDict
 
 from ..results import Count, Doc, Share
+from .conditions import Verdict
+from .sampler import PPGN
 
 
 class Generator(TypedDict):
@@ -30,21 +32,6 @@ class Generator(TypedDict):
     code_error: Annotated[float, Doc("how far codes of made pictures are from the codes they were made of")]
 
 
-class Sampler(TypedDict):
-    eps1: Annotated[float, Doc("weight of the prior")]
-    eps2: Annotated[float, Doc("of what is asked for")]
-    eps3: Annotated[float, Doc("deviation of the noise")]
-    eps4: Annotated[float, Doc("weight of the pixels outside a hole")]
-    lr: Annotated[float, Doc("length of a step, as a part of the codes' range")]
-    lr_end: Annotated[float | None, Doc("the same at the end")]
-    n_steps: Annotated[int, Doc("of each chain")]
-    gradient: Annotated[str, Doc("`log_softmax`, exact, or `own_logit`, as released")]
-    normalise: Annotated[bool, Doc("steps brought to one length")]
-    calibrate: Annotated[bool, Doc("`eps1` in units in which 1 means that prior and score pull alike at the start")]
-    clip: Annotated[bool, Doc("codes within those of training")]
-    n_shown: Annotated[int, Doc("pictures kept of a chain, beside its start")]
-
-
 class Judge(TypedDict):
     name: Annotated[str, Doc("recipe and encoder")]
     n_classes: Annotated[int, Doc("it tells")]
@@ -62,18 +49,12 @@ class Way(TypedDict):
     sizes: Annotated[list[list[float]], Doc("mean size of the prior's and of the condition's pull on a unit")]
 
 
-class Judged(TypedDict):
-    label: Annotated[str, Doc("the judge's likeliest class")]
-    probability: Annotated[Share, Doc("of what was asked for; of `label` where the judge has no such class")]
-    agrees: Annotated[bool | None, Doc("whether `label` is what was asked for")]
-
-
 class Chain(TypedDict):
     way: Annotated[str, Doc("as above")]
     file: Annotated[str, Doc("of the last picture, in the folder written")]
     steps: Annotated[list[int], Doc("of the pictures on the page")]
     values: Annotated[list[float], Doc("the measure on them")]
-    judged: Annotated[Judged, Doc("of the last picture")]
+    judged: Annotated[Verdict | None, Doc("of the last picture")]
 
 
 class GenerateOutput(TypedDict):
@@ -81,14 +62,13 @@ class GenerateOutput(TypedDict):
 
     sentence: Annotated[str, Doc("what came of it")]
     asked: Annotated[str, Doc("what the pictures are to show")]
-    kind: Annotated[Literal["class", "text", "neuron", "like", "hole"], Doc("`class`, `text`, `neuron`, `like`")]
-    filled: Annotated[bool, Doc("whether a hole in a picture was filled")]
-    measure: Annotated[str | None, Doc("what `values` are: `probability`, `similarity` or `activation`")]
-    climbed: Annotated[str | None, Doc("the network that the pictures were made for")]
+    kind: Annotated[Literal["class", "text", "neuron", "like"], Doc("`class`, `text`, `neuron`, `like`")]
+    measure: Annotated[str, Doc("what `values` are: `probability`, `similarity` or `activation`")]
+    climbed: Annotated[str, Doc("the network that the pictures were made for")]
     generator: Annotated[Generator, Doc("what made them")]
-    sampler: Annotated[Sampler, Doc("the walk")]
+    sampler: Annotated[PPGN, Doc("the walk")]
     start: Annotated[str, Doc("where chains begin")]
     seed: Annotated[int, Doc("of starts and noise")]
-    judge: Annotated[Judge, Doc("a second network; `null` where none was named")]
+    judge: Annotated[Judge | None, Doc("a second network; `null` where none was named")]
     ways: Annotated[list[Way], Doc("with the prior, then the controls")]
     chains: Annotated[list[Chain], Doc("each walk, with the prior first")]

@@ -12,8 +12,7 @@ from torch.nn.functional import normalize
 
 from ..encoders.base import TextTower
 from ..errors import ModelError
-from .votes import Votes
-from .word_decision import WordDecision
+from .votes import Votes, WordDecision
 
 
 class Feature(Protocol):
@@ -46,15 +45,7 @@ class Projected:
 class Head(nn.Module):
     """``logits = scale · feature(pooled) · weightᵀ + bias``, or ``scale · votes(feature(pooled) · weightᵀ) + bias``.
 
-    Args:
-        feature: what is done to pooled features first.
-        weight: a row a class; with ``votes``, a row a picture or a sentence.
-        bias: a number a class; left out, 0.
-        scale: of the logits.
-        votes: how the similarities with pictures or sentences become the classes' logits.
-
-    Raises:
-        ModelError: called with features of another width than its weights'.
+    ``weight`` has a row a class; with votes, a row a picture or a sentence.
     """
 
     weight: Tensor
@@ -69,9 +60,7 @@ class Head(nn.Module):
         votes: Votes | WordDecision | None = None,
     ) -> None:
         super().__init__()
-        self.feature = feature
-        self.scale = scale
-        self.votes = votes
+        self.feature, self.scale, self.votes = feature, scale, votes
         n_classes = len(weight) if votes is None else votes.n_classes
         self.register_buffer("weight", weight.detach().clone())
         self.register_buffer("bias", torch.zeros(n_classes) if bias is None else bias.detach().clone())
@@ -127,12 +116,7 @@ class TargetFunction(Protocol):
 
 @dataclass(frozen=True)
 class Target:
-    """What is explained: a class's logit, or its lead over another class.
-
-    Attributes:
-        index: one class a picture.
-        against: one other class a picture, or ``None``.
-    """
+    """What is explained, one class a picture: its logit, or its lead over another class."""
 
     index: Int[Tensor, " b"]
     against: Int[Tensor, " b"] | None = None

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import layer_norm, normalize
 
 from ..errors import InputError
+from ..storage.parts import rebuilt, tensors_of
+from .votes import WordDecision
 
 SPARSITIES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.98)
 """The grid of the authors' scripts."""
@@ -21,12 +25,6 @@ Mask = Literal["hard", "soft", "authors"]
 
 
 def n_kept(n_concepts: int, sparsity: float, mask: Mask = "hard") -> int:
-    """How many concepts a picture keeps.
-
-    Example:
-        >>> [n_kept(200, s) for s in SPARSITIES], [n_kept(200, s, "authors") for s in (0, 0.1, 0.95, 0.98)]
-        ([200, 180, 140, 100, 60, 20, 10, 4], [199, 179, 9, 3])
-    """
     if not 0 <= sparsity < 1:
         raise InputError(f"The sparsity is {sparsity}. A part from 0 to below 1 was expected. Take 0.9, say.")
     if mask not in ("hard", "soft", "authors"):
@@ -44,11 +42,7 @@ def n_kept(n_concepts: int, sparsity: float, mask: Mask = "hard") -> int:
 def concept_scores(
     pooled: Float[Tensor, "b d"], concepts: Float[Tensor, "m d"], *, over_concepts: bool = True
 ) -> Float[Tensor, "b m"]:
-    """``LayerNorm_M(z Cᵀ)``: pooled features as they are, concepts at unit length.
-
-    The mean and the spread of LayerNorm are those of all concepts, so that a value that is kept still depends on those
-    that are not.
-    """
+    """``LayerNorm_M(z Cᵀ)``, over all concepts: a value that is kept still depends on those that are not."""
     products = pooled @ normalize(concepts, dim=1).T
     return layer_norm(products, products.shape[1:]) if over_concepts else products
 
@@ -62,9 +56,8 @@ def strongest(scores: Float[Tensor, "b m"], kept: int) -> Bool[Tensor, "b m"]:
 def sparsify(scores: Float[Tensor, "b m"], sparsity: float, mask: Mask = "hard") -> Float[Tensor, "b m"]:
     """Each row's strongest values, the others 0; the gradient goes through those that are kept.
 
-    With ``mask="authors"`` this is ``soft_threshold_with_ratio`` of their code, which, strictly above its threshold,
-    keeps one fewer than ``M - floor(sM)`` (199 of 200 at sparsity 0), and fewer still where values are equal. ``soft``
-    is the paper's equation 4 as reviews quote it, ``x · max(|x| - tau, 0)``, with the largest size left out as ``tau``.
+    With ``mask="authors"`` this is ``soft_threshold_with_ratio`` of their code, which keeps fewer still where values
+    are equal. ``soft`` is the paper's equation 4 as reviews quote it, with the largest size left out as ``tau``.
 
     Example:
         >>> sparsify(torch.tensor([[3.0, -2.0, 1.0, 0.5]]), 0.5).tolist()
@@ -82,3 +75,78 @@ def sparsify(scores: Float[Tensor, "b m"], sparsity: float, mask: Mask = "hard")
         return scores * keep
     edge = torch.where(keep, 0.0, size).amax(1, keepdim=True)
     return scores * (scores.abs() - edge).clamp(min=0) * keep
+
+
+@dataclass(frozen=True)
+class KeptConcepts(WordDecision):
+    """``logits = W · a + b``, ``a`` the cosines in units of ``mean`` and ``spread`` of the pictures learnt from, 0 but
+    for the ``kept`` largest in size.
+    """
+
+    name = "sparse_concepts"
+
+    texts: tuple[str, ...]
+    mean: Float[Tensor, " m"]
+    spread: Float[Tensor, " m"]
+    layer: Float[Tensor, "k m"]
+    offset: Float[Tensor, " k"]
+    kept: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.kept <= len(self.texts):
+            raise InputError(
+                f"{self.kept} concepts are to be kept of {len(self.texts)}. From 1 to all of them were expected. Give "
+                f"more texts, or --set kept={max(1, len(self.texts) // 10)}."
+            )
+
+    @property
+    def n_classes(self) -> int:  # type: ignore[override]
+        return len(self.layer)
+
+    def which(self, scores: Float[Tensor, "b m"]) -> Bool[Tensor, "b m"]:
+        """The concepts that each picture keeps."""
+        return strongest((scores - self.mean) / self.spread, self.kept)
+
+    def values(self, scores: Float[Tensor, "b m"]) -> Float[Tensor, "b m"]:
+        """Cosines in standard units, 0 where they are not kept."""
+        return (scores - self.mean) / self.spread * self.which(scores)
+
+    def __call__(self, scores: Float[Tensor, "b m"]) -> Float[Tensor, "b k"]:
+        return self.values(scores) @ self.layer.T + self.offset
+
+    @property
+    def n_out(self) -> int:
+        """How many are taken out to see what they matter: a third of those kept."""
+        return max(1, self.kept // 3)
+
+    def without(
+        self, scores: Float[Tensor, "b m"], *, at_random: bool = False
+    ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
+        """Logits as they are, and without the kept concepts that add most to the first class's lead over the second."""
+        values = self.values(scores)
+        logits = values @ self.layer.T + self.offset
+        first, second = logits.topk(2, dim=1).indices.T
+        worth = values * (self.layer[first] - self.layer[second])
+        if at_random:
+            worth = torch.rand(worth.shape, generator=torch.Generator().manual_seed(0))
+        out = torch.where(values != 0, worth, -torch.inf).topk(self.n_out, dim=1).indices
+        return logits, values.scatter(1, out, 0.0) @ self.layer.T + self.offset
+
+    def by_words(self, scores: Float[Tensor, "b m"]) -> Int[Tensor, " b"]:
+        return self(scores).argmax(1)
+
+    def facts(self) -> dict[str, Any]:
+        return {"texts": list(self.texts), "kept": self.kept}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return tensors_of(self)
+
+    @classmethod
+    def restore(cls, facts: Mapping[str, Any], tensors: Mapping[str, Tensor], weight: Float[Tensor, "r d"]) -> Self:
+        texts = tuple(map(str, facts["texts"]))
+        found = rebuilt(cls, tensors, sizes={"m": len(texts)}, texts=texts, kept=int(facts["kept"]))
+        if len(weight) != len(texts):
+            raise ValueError(f"{len(weight)} rows for {len(texts)} texts")
+        if not bool((found.spread > 0).all()):
+            raise ValueError("a concept that never changes")
+        return found

@@ -1,9 +1,11 @@
-"""The vote of the nearest pictures: from similarities to logits, differentiable, with every class in the running."""
+"""What stands between similarities with pictures or sentences and logits, where it is more than their mean."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float, Int
@@ -19,12 +21,6 @@ class Votes:
     ``N_c`` are those of class ``c`` among the ``k`` nearest of all, and always the nearest one of class ``c``, so that
     no class gets ``-inf``. The softmax of these logits is the vote in which picture ``i`` has the weight ``exp(s_i)``;
     ``s_i`` is a cosine divided by the temperature. With ``k = 1`` the decision is that of the nearest picture.
-
-    Attributes:
-        owner: index of each picture's class.
-        n_classes: how many there are.
-        k: pictures that vote.
-        names: the pictures' file names.
 
     Example:
         >>> votes = Votes(torch.tensor([0, 0, 1]), 2, 3)
@@ -42,7 +38,6 @@ class Votes:
             raise InputError(f"{self.k} neighbours were asked for. Expected 1 or more. Take 10, say.")
 
     def __call__(self, scores: Float[Tensor, "b n"]) -> Float[Tensor, "b k"]:
-        """Logits of the classes."""
         return class_logits(*nearest_scores(scores, self.owner, self.n_classes, self.k), self.k)
 
     def within(self, scores: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
@@ -56,9 +51,8 @@ class Votes:
         return self.within(scores) * self(scores).softmax(1)[:, self.owner]
 
     def ballot(self, scores: Float[Tensor, " n"]) -> list[tuple[int, float]]:
-        """The row and the part of every picture that voted, the largest part first, equals the most similar first.
-
-        Rows of one name are crops of one picture: they count together, and the most similar one stands for them.
+        """The row and the part of every picture that voted, the largest part first, equals the most similar first; rows
+        of one name are crops of one picture: they count together, and the most similar one stands for them.
         """
         share = self.share(scores[None])[0]
         voted = (share > 0).nonzero()[:, 0]
@@ -106,3 +100,97 @@ def class_logits(
     among = torch.zeros_like(best).scatter_add(1, whose, (top - highest.gather(1, whose)).exp())
     alone = among == 0  # none of its pictures is among the k
     return highest + torch.where(alone, (best - highest).exp(), among.clamp(min=1e-30)).log()
+
+
+class WordDecision(ABC):
+    """Decides by sentences, and can be saved; ``name`` is of the recipe that makes it."""
+
+    name: ClassVar[str]
+    n_classes: int
+    least_rows: int = 1
+    """How many rows a head must have for it."""
+
+    @abstractmethod
+    def __call__(self, scores: Float[Tensor, "b r"]) -> Float[Tensor, "b c"]:
+        """Logits of the classes."""
+
+    @abstractmethod
+    def by_words(self, scores: Float[Tensor, "b r"]) -> Int[Tensor, " b"]:
+        """The class that the sentences choose without the classes' own."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """What beside tensors is needed to build it again, as JSON."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors beside the head's rows that are needed to build it again."""
+
+    @classmethod
+    @abstractmethod
+    def restore(cls, facts: Mapping[str, Any], tensors: Mapping[str, Tensor], weight: Float[Tensor, "r d"]) -> Self:
+        """Build it again."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A sentence (``row`` of the head) of the second look: which rival it is ``against``, and for whom else."""
+
+    row: int
+    text: str
+    attribute: str | None = None
+    against: int | None = None
+    written_for: int | None = None
+
+
+class Reranking(WordDecision):
+    """A second look that decides between the ``k`` classes that the first scores put on top.
+
+    The head's first ``n_classes`` rows are the classes' own sentences, the others are what the second look uses. A row
+    gives ``s_r = scale · cosine``. With ``A`` the ``k`` classes of the largest ``s_c`` and ``t_a = Σ_r mix_ar s_r``,
+
+    ``logit_a = t_a − log Σ_A exp(t) + log Σ_A exp(s)`` for ``a`` in ``A``, ``logit_c = s_c`` for the others.
+
+    So the probabilities of the classes outside ``A`` stay as they were, those inside share what the first look gave
+    them together, and the decision is that of the largest ``t_a``: the best of ``k`` has at least their mean, which no
+    class outside exceeds. It is differentiable wherever the ``k`` classes stay the same. Where the first look's two
+    largest probabilities are at least ``gate`` apart, its decision stands.
+    """
+
+    k: int
+    gate: float | None
+
+    @abstractmethod
+    def mix(self, ambiguous: Int[Tensor, "b k"], *, words_only: bool = False) -> Float[Tensor, "b k r"]:
+        """What each row counts for each class in question."""
+
+    @abstractmethod
+    def reasons(self, ambiguous: Int[Tensor, " k"], label: int) -> tuple[Reason, ...]:
+        """The sentences used for one of the classes in question."""
+
+    @property
+    def least_rows(self) -> int:  # type: ignore[override]
+        return self.n_classes
+
+    def ambiguous(self, scores: Float[Tensor, "b r"]) -> Int[Tensor, "b k"]:
+        """The classes in question, the likeliest first."""
+        return scores[:, : self.n_classes].topk(min(self.k, self.n_classes), dim=1).indices
+
+    def second(self, scores: Float[Tensor, "b r"], *, words_only: bool = False) -> Float[Tensor, "b k"]:
+        """``t``, of the classes of :meth:`ambiguous`."""
+        mix = self.mix(self.ambiguous(scores), words_only=words_only)
+        return (mix.to(scores) * scores[:, None]).sum(2)
+
+    def __call__(self, scores: Float[Tensor, "b r"]) -> Float[Tensor, "b c"]:
+        first, at = scores[:, : self.n_classes], self.ambiguous(scores)
+        again = self.second(scores)
+        mass = first.gather(1, at).logsumexp(1, keepdim=True)
+        logits = first.scatter(1, at, again.log_softmax(1) + mass)
+        if self.gate is None or self.n_classes < 2:
+            return logits
+        top = first.softmax(1).topk(2, dim=1).values
+        return torch.where((top[:, :1] - top[:, 1:]) < self.gate, logits, first)
+
+    def by_words(self, scores: Float[Tensor, "b r"]) -> Int[Tensor, " b"]:
+        best = self.second(scores, words_only=True).argmax(1, keepdim=True)
+        return self.ambiguous(scores).gather(1, best)[:, 0]

@@ -1,9 +1,7 @@
 """Experts that say what is on a picture: protocols for any detector, and those that SeeWhy has on board.
 
-Image Textualization (arXiv 2406.07502) takes GRiT, Grounding DINO, SAM and a depth network. Each is a protocol here, so
-any of them can be plugged in. Offline, a classifier's own cells stand in: it scores every place of the picture, and the
-places where one class is ahead are that class's object. That finds classes the classifier knows and nothing else, as
-coarsely as its feature map; there is no depth.
+Image Textualization (arXiv 2406.07502) takes GRiT, Grounding DINO, SAM and a depth network: any can be plugged in here.
+Offline, a classifier's own cells stand in, for its own classes and as coarsely as its map; there is no depth.
 """
 
 from __future__ import annotations
@@ -48,7 +46,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "brown": (110, 70, 40),
     "beige": (215, 190, 150),
 }
-"""Names people use, and an sRGB colour that has each; ours, nearest in CIELAB wins."""
+"""Names people use, and an sRGB colour that has each; the nearest in CIELAB wins."""
 
 _EVERYDAY = """
 airplane bag ball bench bicycle bird boat book bottle bridge building bus camera car cat chair clock cloud coat
@@ -89,35 +87,27 @@ class FoundObject:
 
 
 class Detector(Protocol):
-    """Finds objects."""
+    """Finds objects on a picture, the surest first."""
 
-    def detect(self, scene: Scene) -> Sequence[FoundObject]:
-        """What is on the picture, the surest first."""
-        ...
+    def detect(self, scene: Scene) -> Sequence[FoundObject]: ...
 
 
 class Segmenter(Protocol):
-    """Cuts an object out (the paper: SAM)."""
+    """Cuts the object in a box out of ``scene.pixels`` (the paper: SAM)."""
 
-    def segment(self, scene: Scene, box: FractionBox) -> Bool[np.ndarray, "h w"]:
-        """The object in the box, on ``scene.pixels``."""
-        ...
+    def segment(self, scene: Scene, box: FractionBox) -> Bool[np.ndarray, "h w"]: ...
 
 
 class DepthEstimator(Protocol):
-    """Measures how near everything is (the paper: 255 less GLPN's depth)."""
+    """Measures how near everything on ``scene.pixels`` is, in any unit (the paper: 255 less GLPN's depth)."""
 
-    def nearness(self, scene: Scene) -> Float[np.ndarray, "h w"]:
-        """Larger is nearer, in any unit, on ``scene.pixels``."""
-        ...
+    def nearness(self, scene: Scene) -> Float[np.ndarray, "h w"]: ...
 
 
 class Verifier(Protocol):
-    """Looks for a phrase on a picture (the paper: Grounding DINO finds a box, or none)."""
+    """Whether something on the picture bears a phrase out (the paper: Grounding DINO finds a box, or none)."""
 
-    def supports(self, scene: Scene, phrase: str) -> bool:
-        """Whether something on the picture bears the phrase out."""
-        ...
+    def supports(self, scene: Scene, phrase: str) -> bool: ...
 
 
 class BoxSegmenter:
@@ -134,11 +124,7 @@ class BoxSegmenter:
 
 
 def colour_name(pixels: UInt8[np.ndarray, "*shape 3"]) -> str:
-    """The name that most of the pixels bear.
-
-    >>> colour_name(np.full((4, 4, 3), (250, 210, 40), np.uint8))
-    'yellow'
-    """
+    """The name that most of the pixels bear."""
     flat = pixels.reshape(-1, 3)
     if not len(flat):
         return ""
@@ -161,22 +147,21 @@ def _lab(rgb: UInt8[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
 
 def covered(pixels: UInt8[np.ndarray, "h w 3"], box: FractionBox) -> UInt8[np.ndarray, "y x 3"]:
     """The middle half of a box, which is the object more often than its corners are."""
-    height, width = pixels.shape[:2]
+
+    def middle(low: float, high: float, n: int) -> slice:
+        inset = (high - low) / 4
+        start = int((low + inset) * n)
+        return slice(start, max(start + 1, int((high - inset) * n)))
+
     left, top, right, bottom = box
-    inset_x, inset_y = (right - left) / 4, (bottom - top) / 4
-    rows = slice(
-        int((top + inset_y) * height), max(int((top + inset_y) * height) + 1, int((bottom - inset_y) * height))
-    )
-    cols = slice(int((left + inset_x) * width), max(int((left + inset_x) * width) + 1, int((right - inset_x) * width)))
-    return pixels[rows, cols]
+    return pixels[middle(top, bottom, pixels.shape[0]), middle(left, right, pixels.shape[1])]
 
 
 @dataclass(frozen=True)
 class CellDetector:
-    """Objects of a classifier's own classes, from its cells.
+    """Objects of a classifier's own classes: connected cells in which one class has at least ``threshold``.
 
-    Every cell, averaged with its neighbours, goes through the head as if it were the pooled picture. A connected patch
-    of cells in which one class has at least ``threshold`` is an object of that class.
+    Every cell, averaged with its neighbours, goes through the head as if it were the pooled picture.
     """
 
     classifier: Deciding
@@ -206,11 +191,7 @@ class CellDetector:
 
 @dataclass(frozen=True)
 class CellVerifier:
-    """Whether a phrase fits some place of a picture better than everyday words do.
-
-    The cosine of the phrase with the best cell, or with the whole picture, must lie ``margin`` standard deviations
-    above the mean of the same for :data:`CONTROLS`.
-    """
+    """Whether a phrase's cosine at its best cell stands ``margin`` deviations above that of :data:`CONTROLS`."""
 
     classifier: Deciding
     margin: float = 1.0

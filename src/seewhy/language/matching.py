@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections import Counter, defaultdict
@@ -16,16 +15,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..bounds import Count, Positive, check_fields
-from ..descriptions.base import Descriptions
-from ..descriptions.pairs import Caption
+from ..descriptions.base import Caption, Descriptions
 from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, encode_stream, encode_texts
 from ..errors import DataError
 from ..pictures.samples import Sample, Samples
 from ..storage.features import FeatureStore
-from ..storage.journal import Journal
-from ..storage.marks import Lines, Record
-from ..storage.output import check_file, remove, write
+from ..storage.output import check_file, write
 from ..storage.reading import json_value, read_text, reason
 from ..types import Failure
 from .writers import Prompt, WriterSession
@@ -57,7 +53,7 @@ def _caption(line: str, where: str) -> Caption:
         raise DataError(f"{where}, holds no texts. A list of texts was expected: {FORM}. Write some, or drop the line.")
     if not (row.get("digest") or row.get("image")):
         raise DataError(f"{where}, names no picture. A digest or an image was expected: {FORM}. Add one.")
-    texts_of_it, scores = tuple(t.strip() for t in texts), row.get("scores", [])
+    scores = row.get("scores", [])
     if not isinstance(scores, list) or not all(type(s) in (int, float) and math.isfinite(s) for s in scores):
         raise DataError(f"{where}, has scores that are no numbers. A list of one a text was expected. Correct it.")
     if scores and len(scores) != len(texts):
@@ -68,14 +64,11 @@ def _caption(line: str, where: str) -> Caption:
     if not isinstance(label, str | None):
         raise DataError(f"{where}, has a label that is no text. The name of a class was expected. Correct it.")
     names = {name: str(row.get(name) or "") for name in ("image", "digest", "model", "prompt")}
-    return Caption(texts=texts_of_it, label=label, scores=tuple(map(float, scores)), **names)
+    return Caption(texts=tuple(t.strip() for t in texts), label=label, scores=tuple(map(float, scores)), **names)
 
 
 def of_pictures(captions: Sequence[Caption], digests: Sequence[str], names: Sequence[str]) -> tuple[Caption, ...]:
-    """The captions of these pictures, in their order, one to one.
-
-    A caption with a digest is found by it; one without by its file name, which must then be no other picture's.
-    """
+    """The captions of these pictures, in order: found by their digest, or by a file name that is no other picture's."""
     by_digest = _index((c for c in captions if c.digest), lambda c: c.digest)
     by_name = _index((c for c in captions if not c.digest), lambda c: Path(c.image).name)
     files = Counter(Path(name).name for name in names)
@@ -109,32 +102,13 @@ def _index(captions: Iterable[Caption], key: Callable[[Caption], str]) -> Mappin
     return found
 
 
-_CAPTION = Record(("image", "digest", "texts", "label", "scores"), frozenset({"model", "prompt"}))
-PART = Lines((Record(("seal",)), _CAPTION))
-"""What ``seewhy describe match`` writes, and what it has written while it is not finished."""
-
-
-def resume_rows(part: Path, seal: str) -> tuple[Journal, tuple[Caption, ...]]:
-    """A file to go on writing to, and what a stopped run left in it; begun anew where it was of another run."""
-    journal = Journal(part, PART, force=None)
-    if journal.rows[:1] != [{"seal": seal}]:
-        remove(part, PART)
-        journal = Journal(part, PART, force=None)
-        try:
-            journal.add({"seal": seal})
-        except OSError as error:
-            raise DataError(f"{part} could not be written: {error}. Free some space or give another place.") from error
-    lines = (json.dumps(row) for row in journal.rows[1:])
-    return journal, tuple(_caption(line, f"{part}, line {number}") for number, line in enumerate(lines, 2))
-
-
 @dataclass(frozen=True)
 class Match:
-    """How texts are chosen.
+    """How texts are chosen; the defaults are the authors'.
 
     Attributes:
-        top: texts a picture, at most; the authors' 5.
-        scale: of the cosines before the softmax over the class's texts; the authors' 100.
+        top: texts a picture, at most.
+        scale: of the cosines before the softmax over the class's texts.
     """
 
     top: Count = 5
@@ -146,10 +120,9 @@ class Match:
     def of(self, joint: Float[Tensor, " d"], vectors: Float[Tensor, "n d"]) -> tuple[list[int], list[float]]:
         """Positions of the texts that fit best, best first, and the probability of each among all of them.
 
-        Example:
-            >>> order, scores = Match(top=1, scale=1.0).of(torch.tensor([0.0, 1.0]), torch.eye(2))
-            >>> order, round(scores[0], 4)  # 1 / (1 + exp(-1))
-            ([1], 0.7311)
+        >>> order, scores = Match(top=1, scale=1.0).of(torch.tensor([0.0, 1.0]), torch.eye(2))
+        >>> order, round(scores[0], 4)  # 1 / (1 + exp(-1))
+        ([1], 0.7311)
         """
         fit = (self.scale * vectors @ joint).softmax(0)
         values, order = fit.sort(descending=True, stable=True)
@@ -206,9 +179,8 @@ def short_prompt(text: str) -> Prompt:
 def read_short(answer: str) -> str:
     """A list of traits, on one line.
 
-    Example:
-        >>> read_short(" red beak,\\n black cap. ")
-        'red beak, black cap'
+    >>> read_short(" red beak,\\n black cap. ")
+    'red beak, black cap'
     """
     text = " ".join(answer.split()).strip(" .\"'")
     if not 1 <= len(text.split()) <= 60:
@@ -223,13 +195,7 @@ def shortened(caption: Caption, desk: WriterSession) -> Caption:
 
 
 def specificity(captions: Iterable[Caption]) -> dict[str, float]:
-    """How much the texts say about the picture rather than about its class.
-
-    Example:
-        >>> two = [Caption("", "", (text,), "wren") for text in ("a", "b", "a", "b")]
-        >>> specificity(two)["commonest"], specificity(two)["entropy"]
-        (0.5, 1.0)
-    """
+    """How much the texts say about the picture rather than about its class."""
     best: dict[str | None, Counter[str]] = defaultdict(Counter)
     for caption in captions:
         best[caption.label][caption.texts[0]] += 1
@@ -264,28 +230,12 @@ def match_to_file(
     store: FeatureStore | None = None,
     force: bool = False,
 ) -> Iterator[Caption | Failure]:
-    """:func:`match_pictures`, written line by line as it comes; the file takes its name when the last line is there.
-
-    A run that was stopped is gone on from, where it matched the same texts by the same encoder.
-    """
-    how = how or Match()
-    part = path.with_name(f".{path.name}.part")
-    texts = descriptions.limited_to(samples.classes)
-    writer = None if desk is None else [desk.writer.model, desk.max_tokens]
-    seal = json.dumps([encoder.fingerprint, encoder.text.fingerprint, list(texts.texts.items()), vars(how), writer])
+    """:func:`match_pictures`, written at the end; looks and answers are kept in their stores until then."""
     check_file(path, force=force)
-    file, known = resume_rows(part, hashlib.sha256(seal.encode("utf-8", "surrogatepass")).hexdigest())
-    yield from known
-    done = {(c.image, c.label) for c in known}
-    left = tuple(s for s in samples.items if (str(s.image), s.label) not in done)
-    try:
-        with file:
-            for found in match_pictures(encoder, replace(samples, items=left), texts, how, store=store):
-                if isinstance(found, Caption):
-                    found = found if desk is None else shortened(found, desk)
-                    file.add(found.to_json())
-                yield found
-    except OSError as error:
-        raise DataError(f"{path} could not be written: {error}. Free some space or give another place.") from error
-    write(path, part.read_bytes().partition(b"\n")[2], force=force)
-    remove(part, PART)
+    lines = []
+    for found in match_pictures(encoder, samples, descriptions, how, store=store):
+        if isinstance(found, Caption):
+            found = found if desk is None else shortened(found, desk)
+            lines.append(json.dumps(found.to_json(), ensure_ascii=False) + "\n")
+        yield found
+    write(path, "".join(lines), force=force)

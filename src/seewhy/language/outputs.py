@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from ..explanation.outputs import DryRunOutput, PartBox, Preference, Reliability, Round
+from ..explanation.outputs import DryRunOutput, Preference, Reliability, Round
 from ..results import Count, Doc, Share
+from .annotation.records import BoxedObject, Version
 from .pairs.checking import Checked
 
 
@@ -56,23 +57,14 @@ class DescribePairsOutput2(TypedDict):
     failed: Annotated[dict[str, str], Doc("class, or pair, → why it has none")]
 
 
-DescribePairsOutput = DryRunOutput | DescribePairsOutput2
-"""The object of seewhy describe write --pairs --json."""
-
-
-DescribeClassesOutput = DryRunOutput | DescribePairsOutput2
-"""The object of seewhy describe write --json."""
-
-
-class Rounds(TypedDict):
-    objects: Annotated[list[Round], Doc("of the boxes")]
-    caption: Annotated[list[Round], Doc("of the text on the whole picture")]
+DescribeClassesOutput = DescribePairsOutput = DryRunOutput | DescribePairsOutput2
+"""The object of seewhy describe write --json, with --pairs too."""
 
 
 class AnnotateFiguresOutput(TypedDict):
     """GET /figures of the page of seewhy app --annotate."""
 
-    rounds: Annotated[Rounds, Doc("round by round, means over the pictures that have it")]
+    rounds: Annotated[dict[str, list[Round]], Doc("by task, round by round, means over the pictures that have it")]
     against: Annotated[dict[str, dict[str, Preference]], Doc("net preference for the last round")]
     agreement: Annotated[dict[str, Reliability], Doc("by dimension, on pairs of texts that several people compared")]
     judged: Annotated[Count, Doc("comparisons")]
@@ -97,30 +89,6 @@ DescribeMatchOutput = DryRunOutput | DescribeMatchOutput2
 """The object of seewhy describe match --json."""
 
 
-class Object(TypedDict):
-    id: Annotated[str, Doc("stays the same from version to version")]
-    label: Annotated[str, Doc("what it is")]
-    box: Annotated[PartBox, Doc("on the upright picture, as fractions")]
-    description: Annotated[str, Doc("in the context of the picture")]
-    attributes: Annotated[list[str], Doc("that were looked for")]
-
-
-class Content(TypedDict):
-    objects: NotRequired[Annotated[list[Any], Doc("as above")]]
-    text: NotRequired[Annotated[str, Doc("as above")]]
-
-
-class Version(TypedDict):
-    task: Annotated[Literal["objects", "caption"], Doc("what was annotated")]
-    number: Annotated[Count, Doc("0 is a model's proposal")]
-    author: Annotated[str, Doc("who made it")]
-    kind: Annotated[Literal["seed", "round", "merge"], Doc("`merge` where two people had begun from the same version")]
-    content: Annotated[Content, Doc("the whole of it: `objects`, or `text`")]
-    seconds: Annotated[float, Doc("active time")]
-    base: Annotated[Count | None, Doc("number of the version it was made from")]
-    made: Annotated[str, Doc("UTC, ISO 8601")]
-
-
 class Judgement(TypedDict):
     author: Annotated[str, Doc("who judged")]
     first: Annotated[str, Doc("one text")]
@@ -139,7 +107,7 @@ class AnnotationOutput(TypedDict):
     digest: Annotated[str, Doc("SHA-256 of its bytes")]
     width: Annotated[Count, Doc("upright, in pixels")]
     height: Annotated[Count, Doc("upright, in pixels")]
-    objects: Annotated[list[Object], Doc("of the last version")]
+    objects: Annotated[list[BoxedObject], Doc("of the last version")]
     text: Annotated[str, Doc("on the whole picture, of the last version")]
     left_out: Annotated[list[str], Doc("labels of objects that the text does not name")]
     finished: Annotated[str | None, Doc("why it counts as finished")]
@@ -150,7 +118,7 @@ class AnnotationOutput(TypedDict):
 class AnnotateOutput(TypedDict):
     """The object of seewhy app --annotate --json: what was written or taken in, or where the page is."""
 
-    file: NotRequired[Annotated[str, Doc("with `--export` and `--import`; the file")]]
+    file: NotRequired[Annotated[str, Doc("with `--export`; the file")]]
     address: NotRequired[Annotated[str, Doc("of the page, without them")]]
     pictures: Annotated[Count, Doc("how many")]
 
@@ -180,11 +148,10 @@ DescribeImagesOutput = DryRunOutput | DescribeImagesOutput2
 
 
 class PairsCleanOutput(TypedDict):
-    """The object of seewhy check --texts --json."""
+    """The object of seewhy check --texts -o --json."""
 
     file: Annotated[str, Doc("the kept pairs")]
-    removed_file: NotRequired[Annotated[str, Doc("the others, with the reasons; not with `--restore`")]]
-    pictures: NotRequired[Annotated[Count, Doc("that are kept; not with `--restore`")]]
-    pairs: NotRequired[Annotated[Count, Doc("that are kept; not with `--restore`")]]
-    removed: NotRequired[Annotated[Count, Doc("pairs that are taken out; not with `--restore`")]]
-    restored: NotRequired[Annotated[Count, Doc("with `--restore`: pairs that are back")]]
+    removed_file: Annotated[str, Doc("the others, with the reasons")]
+    pictures: Annotated[Count, Doc("that are kept")]
+    pairs: Annotated[Count, Doc("that are kept")]
+    removed: Annotated[Count, Doc("pairs that are taken out")]

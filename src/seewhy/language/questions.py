@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from ..descriptions.base import Descriptions
-from ..descriptions.pairs import Difference, Pair
+from ..descriptions.base import Descriptions, Difference, Pair
 from ..errors import DataError
 from ..explanation.prediction import Prediction
 from ..storage.output import write
@@ -51,16 +50,11 @@ def class_prompt(label: str, kind: str = "", n: int = 6, seed: int = 0) -> Promp
         f"You list up to {n} short visual features of a thing, one a line, each beginning with '- '. Only what can be "
         "seen in a photograph: colours, shapes, parts, textures, sizes. No names, no uses, no sentences."
     )
-    return Prompt("\n\n".join([*shown, _question(_said(label), kind)]), system, max_tokens=120, seed=seed)
+    return Prompt("\n\n".join([*shown, _question(label.replace("_", " "), kind)]), system, max_tokens=120, seed=seed)
 
 
 def read_bullets(answer: str, n: int = 6, label: str = "") -> tuple[str, ...]:
-    """The lines of a list, each once, without marks; small models repeat the worked examples, which are left out.
-
-    Example:
-        >>> read_bullets("- red beak\\n- black  cap.\\nThat is all.")
-        ('red beak', 'black  cap')
-    """
+    """The lines of a list, each once, without marks; small models repeat the worked examples, which are left out."""
     found = [m.group(1) for line in answer.splitlines() if (m := _BULLET.match(line))]
     shown = {t for name, lines in EXAMPLES for t in lines if name != label.lower()}
     texts = tuple(dict.fromkeys(t for t in found if 2 <= len(t) <= 160 and t not in shown))[:n]
@@ -78,58 +72,38 @@ def write_classes(
     yield from zip(classes, answers, strict=True)
 
 
-PAIR_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "differences": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "attribute": {"type": "string"},
-                    "first": {"type": "string"},
-                    "second": {"type": "string"},
-                },
-                "required": ["attribute", "first", "second"],
-                "additionalProperties": False,
-            },
-        }
-    },
-    "required": ["differences"],
-    "additionalProperties": False,
-}
+def object_schema(**properties: Any) -> dict[str, Any]:
+    """The JSON schema of an object that has all of these and nothing else."""
+    own = {"properties": properties, "required": list(properties), "additionalProperties": False}
+    return {"type": "object", **own}
 
 
+_DIFFERENCE = object_schema(**{key: {"type": "string"} for key in _KEYS})
+PAIR_SCHEMA = object_schema(differences={"type": "array", "items": _DIFFERENCE})
 PAIR_EXAMPLE = ("zebra", "horse")
 PAIR_SHOWN = (
     ("coat", "black and white stripes", "one plain colour"),
     ("mane", "short and upright", "long and hanging"),
 )
-"""What parts them: attribute, how it looks on the first, and on the second."""
 
 
 def pair_prompt(first: str, second: str, kind: str = "", n: int = 5, seed: int = 0) -> Prompt:
-    """A worked example and the question: attributes in which two classes differ, as JSON (the example is ours).
-
-    A writer says how each looks; the caption around it is always the same, so that two captions differ in nothing else.
-    """
+    """A worked example of ours, and the question: attributes in which two classes differ, as JSON."""
     of = f" (both {kind})" if kind else ""
+    first, second = first.replace("_", " "), second.replace("_", " ")
     shown = json.dumps({"differences": [dict(zip(_KEYS, row, strict=True)) for row in PAIR_SHOWN]})
     user = (
         f"For two kinds of thing, name up to {n} visible attributes in which photographs of the two differ. For each "
         "say in a few words how it looks on the first, and how on the second, so that 'a photo of a NAME, with' can "
         f"stand before them.\n\n1. {PAIR_EXAMPLE[0]} 2. {PAIR_EXAMPLE[1]}\nAnswer: {shown}"
-        f"\n\n1. {_said(first)} 2. {_said(second)}{of}\nAnswer:"
+        f"\n\n1. {first} 2. {second}{of}\nAnswer:"
     )
     system = "You know what things look like, say only what can be seen in a photograph, and answer in JSON."
     return Prompt(user, system, max_tokens=600, schema=PAIR_SCHEMA, seed=seed)
 
 
 def read_pair(answer: str, first: str, second: str) -> Pair:
-    """The differences in an answer, as captions.
-
-    Small models repeat the worked example, or say of a class its name: that is left out.
-    """
+    """The differences in an answer, as captions; a worked example or a class's own name, repeated, is left out."""
     data = read_json(answer)
     rows = data.get("differences") if isinstance(data, dict) else None
     if not isinstance(rows, list):
@@ -148,22 +122,14 @@ def read_pair(answer: str, first: str, second: str) -> Pair:
 
 
 def caption(label: str, looks: str) -> str:
-    """A class and what it looks like, as one sentence.
-
-    >>> caption("house_sparrow", "a grey cap"), caption("wren", "with a buff breast")
-    ('a photo of a house sparrow, with a grey cap', 'a photo of a wren, with a buff breast')
-    """
+    """A class and what it looks like, as one sentence."""
     if looks.lower().startswith("a photo of"):
         return looks
-    return f"a photo of a {_said(label)}, with {looks.removeprefix('with ')}"
+    return f"a photo of a {label.replace('_', ' ')}, with {looks.removeprefix('with ')}"
 
 
 def _plain(text: str) -> str:
     return re.sub(r"[\W_]+", " ", text).strip().lower()
-
-
-def _said(label: str) -> str:
-    return label.replace("_", " ")
 
 
 def read_json(answer: str) -> Any:
@@ -215,7 +181,7 @@ def _pair(row: Any, place: str) -> Pair:
     found = []
     listed = row.get("differences")
     for one in listed if isinstance(listed, list) else []:
-        given = [one.get(k) for k in ("attribute", "first", "second")] if isinstance(one, dict) else []
+        given = [one.get(k) for k in _KEYS] if isinstance(one, dict) else []
         texts = [t.strip() for t in given if isinstance(t, str)]
         if len(texts) < 3 or not all(texts[1:]):
             raise DataError(f"{place} has a difference without attribute, first or second. Write {FORM}.")
@@ -231,16 +197,10 @@ def write_pairs_file(path: str | Path, pairs: Iterable[Pair], *, force: bool = F
 
 
 def confusable_pairs(predictions: Iterable[Prediction | Failure], most: int) -> list[tuple[str, str]]:
-    """Pairs of classes by how often, and how strongly, both are among a picture's first.
-
-    A pair counts, on each picture, the probability of the less likely of the two: 0.5 where the classifier cannot tell
-    them apart at all.
-    """
-    weight: Counter[tuple[str, str]] = Counter()
+    """Pairs of classes, by the probability of the less likely of the two, summed over pictures with both on top."""
+    weight: dict[tuple[str, str], float] = defaultdict(float)
     for one in predictions:
-        if isinstance(one, Failure):
-            continue
-        for a, b in combinations(one.top, 2):
+        for a, b in combinations(() if isinstance(one, Failure) else one.top, 2):
             first, second = sorted((a.label, b.label))
-            weight[first, second] += min(a.score, b.score)  # type: ignore[assignment]
+            weight[first, second] += min(a.score, b.score)
     return [pair for pair, _ in sorted(weight.items(), key=lambda item: (-item[1], item[0]))[:most]]

@@ -1,8 +1,7 @@
 """A writer behind an OpenAI-compatible endpoint: OpenAI, Azure, vLLM, Ollama, llama.cpp, transformers and others.
 
-Its client has bounds that no service can move: a total of seconds, one host, so many bytes. A timeout of an HTTP client
-is one for each silence, and a service that drips a byte a second is never silent; so a request runs in a thread of its
-own, which is waited for as long as the total lasts, and no longer.
+Its client has bounds that no service can move: a total of seconds, one host, so many bytes. A service that drips a byte
+a second is never silent, so a request runs in a thread of its own, which is waited for as long as the total lasts.
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
@@ -40,58 +41,36 @@ _KEYS = re.compile(r"\b(?:sk|pk|key|Bearer|Basic)[-_ ][\w\-*.+/=%]{6,}", re.IGNO
 _PIECE = 6
 
 
-class Pace:
-    """Lets at most so many requests through a minute; 0 lets all through."""
-
-    def __init__(self, per_minute: float) -> None:
-        self.gap = 60 / per_minute if per_minute else 0.0
-        self._next = 0.0
-        self._lock = threading.Lock()
-
-    def wait(self) -> None:
-        """Return when the next request may go."""
-        with self._lock:
-            now = time.monotonic()
-            start = max(now, self._next)
-            self._next = start + self.gap
-        time.sleep(max(0.0, start - now))
-
-
 @dataclass(frozen=True)
 class ServiceWriter(Writer):
     """Asks a chat model over HTTP, through the official client.
 
-    The client waits and tries again when the service says it is busy (429, 503), as long as the service asks for. After
-    a first answer it does so too when a connection breaks or the service fails; before it, that ends the run.
-    Nothing is sent before the first prompt, and nowhere else than to ``base_url``.
-
-    Args:
-        name: the model, as the service calls it.
-        base_url: of the service; left out, ``OPENAI_BASE_URL`` or OpenAI itself.
-        key_variable: environment variable that holds the key; a local server needs none. The key is in no log, error,
-            card or file.
-        sees_pictures: whether the model reads pictures.
-        left_out: parameters of :data:`PARAMETERS` that are not sent, since the service refuses them. Without
-            ``response_format`` the JSON schema of an answer is part of the question.
-        per_minute: requests a minute at most; 0 does not hold back.
-        timeout_s: for one answer, all in all: connecting, redirects, reading, and trying again; only the waits that a
-            busy service asks for are not counted.
-        n_retries: when the service is busy.
+    A busy service (429, 503) is asked again, when it says; after a first answer, one that breaks off or fails too.
+    Nothing is sent before the first prompt, and nowhere else than to ``base_url`` (left out, ``OPENAI_BASE_URL`` or
+    OpenAI). The key, in ``key_variable`` of the environment, is in no log, error, card or file. ``left_out`` are
+    :data:`PARAMETERS` that the service refuses. ``timeout_s`` is for one answer, all in all, but for the waits that a
+    busy service asks for.
     """
 
     name: str
     base_url: str | None = None
     key_variable: str = "OPENAI_API_KEY"
-    sees_pictures: bool = True
     left_out: tuple[str, ...] = ()
-    per_minute: float = 0.0
     timeout_s: float = 120.0
     n_retries: int = 6
     _answered: threading.Event = field(default_factory=threading.Event, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.base_url is not None:
-            _check_url(self.base_url)
+        url = urlsplit("https://openai" if self.base_url is None else self.base_url)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise InputError(
+                f"{self.base_url!r} was given as --base-url. A URL like http://localhost:11434/v1 was expected."
+            )
+        if url.username or url.password or url.query:  # it is shown in messages and kept beside answers
+            raise InputError(
+                "--base-url was given with a user's name or a query in it. A bare URL was expected, since it is shown "
+                "and kept. Put the key into the environment and name its variable with --set key_variable."
+            )
         if unknown := [name for name in self.left_out if name not in PARAMETERS]:
             raise InputError(
                 f"{unknown[0]!r} was to be left out of requests. One of {', '.join(PARAMETERS)} was expected. "
@@ -100,7 +79,7 @@ class ServiceWriter(Writer):
 
     @property
     def sees(self) -> bool:
-        return self.sees_pictures
+        return True
 
     @property
     def follows_schema(self) -> bool:
@@ -116,10 +95,6 @@ class ServiceWriter(Writer):
         return os.environ.get(self.key_variable, "")
 
     @cached_property
-    def _pace(self) -> Pace:
-        return Pace(self.per_minute)
-
-    @cached_property
     def _client(self) -> OpenAI:
         if find_spec("openai") is None:
             raise MissingExtraError("writers", "A writer behind an endpoint")
@@ -133,12 +108,11 @@ class ServiceWriter(Writer):
         return client
 
     def write(self, prompt: Prompt) -> str:
-        self._pace.wait()
         client = self._client
         from openai import OpenAIError
 
         try:
-            completion = self._send(client, {"model": self.name, **self._request(prompt)})
+            completion = self._send(client, self._request(prompt))
         except TimeoutError:
             kind = WriterError if self._answered.is_set() else NoWriterError
             raise kind(
@@ -149,8 +123,13 @@ class ServiceWriter(Writer):
             raise self._refusal(error) from None
         except (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError):
             completion = None  # no JSON, or none that the client could make anything of
-        text, ended = _read(completion)
-        if text is None:
+        try:
+            choice = completion.choices[0]
+            text = "" if choice.message.content is None else choice.message.content
+            text.encode()
+        except (AttributeError, TypeError, IndexError, KeyError, UnicodeEncodeError):
+            text = None
+        if not isinstance(text, str):
             raise WriterError(
                 f"{self.model} gave an answer that is no chat completion. One with text in choices[0].message.content "
                 "was expected. Check --base-url, or take another service."
@@ -161,7 +140,7 @@ class ServiceWriter(Writer):
             )
         if self._key:
             text = text.replace(self._key, "(the key)")
-        if ended == "length":
+        if getattr(choice, "finish_reason", "") == "length":
             raise CutOffError(self.model, prompt.max_tokens, text)
         return text
 
@@ -184,18 +163,25 @@ class ServiceWriter(Writer):
                     raise
                 if status not in BUSY and not broke:
                     raise
-                headers = error.response.headers if isinstance(error, APIStatusError) else {}
-                time.sleep(_wait_asked_for(headers, attempt))
+                headers: Any = error.response.headers if isinstance(error, APIStatusError) else {}
+                pause = min(8.0, 0.5 * 2**attempt)
+                with suppress(TypeError, ValueError):
+                    asked = float(headers.get("retry-after", ""))
+                    pause = asked if 0 <= asked <= LONGEST_WAIT_S else pause
+                time.sleep(pause)
         raise AssertionError
 
     def _refusal(self, error: OpenAIError | BrokenRuleError) -> WriterError:
         """What stopped an answer; whether it would stop all others too decides what is raised."""
-        message, status = self._without_key(str(error)).rstrip("."), getattr(error, "status_code", None)
         rule = error if isinstance(error, BrokenRuleError) else error.__cause__
+        status, own = getattr(error, "status_code", None), rule if isinstance(rule, BrokenRuleError) else error
+        # In one line; a service may repeat the key it refused.
+        clean = " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in str(own)).split())
+        message = mask_key(clean, self._key)[:300].rstrip(".")
         if isinstance(rule, BrokenRuleError):
             return NoWriterError(
-                f"{self.model} is not asked any further: {self._without_key(str(rule))}. A service that "
-                "answers by itself was expected. Correct --base-url."
+                f"{self.model} is not asked any further: {message}. A service that answers by itself was expected. "
+                "Correct --base-url."
             )
         if status in (400, 422):
             # Some services name the value, not the parameter it was given for.
@@ -207,8 +193,7 @@ class ServiceWriter(Writer):
                 )
             return WriterError(
                 f"{self.model} refuses the question: {message}. One that it takes was expected. Lower --set "
-                "max_tokens, "
-                "or take another model."
+                "max_tokens, or take another model."
             )
         hopeless = status in (None, 401, 403, 404) or not self._answered.is_set()
         kind = NoWriterError if hopeless else WriterError
@@ -218,51 +203,23 @@ class ServiceWriter(Writer):
         )
 
     def _request(self, prompt: Prompt) -> dict[str, Any]:
-        """All that is sent, but for the model."""
+        """All that is sent."""
         parts: list[dict[str, Any]] = [{"type": "text", "text": prompt.user}]
         for image in prompt.images:
             url = f"data:image/jpeg;base64,{base64.b64encode(image).decode()}"
             parts.append({"type": "image_url", "image_url": {"url": url}})
         messages: list[dict[str, Any]] = [{"role": "system", "content": prompt.system}] if prompt.system else []
         messages.append({"role": "user", "content": parts if prompt.images else prompt.user})
-        request: dict[str, Any] = {"messages": messages}
+        request: dict[str, Any] = {"model": self.name, "messages": messages}
         request |= {name: getattr(prompt, name) for name in ("max_tokens", "temperature", "seed")}
         if prompt.schema is not None:
             shape = {"name": "answer", "schema": prompt.schema, "strict": True}
             request["response_format"] = {"type": "json_schema", "json_schema": shape}
         return {name: value for name, value in request.items() if name not in self.left_out}
 
-    def _without_key(self, text: str) -> str:
-        """In one line; a service may repeat the key it refused."""
-        clean = " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in text).split())
-        return mask_key(clean, self._key)[:300]
-
-
-def _read(completion: Any) -> tuple[str | None, str]:
-    """The text of an answer and why it ended; ``None`` where it is none, or holds what is no text."""
-    try:
-        choice = completion.choices[0]
-        text = "" if choice.message.content is None else choice.message.content
-        text.encode()
-        return (text if isinstance(text, str) else None), str(getattr(choice, "finish_reason", ""))
-    except (AttributeError, TypeError, IndexError, KeyError, UnicodeEncodeError):
-        return None, ""
-
-
-def _check_url(url: str) -> None:
-    """The place is shown in messages and kept beside answers, so no key may be in it."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError(f"{url!r} was given as --base-url. A URL like http://localhost:11434/v1 was expected.")
-    if parts.username or parts.password or parts.query:
-        raise InputError(
-            "--base-url was given with a user's name or a query in it. A bare URL was expected, since it is shown and "
-            "kept. Put the key into the environment and name its variable with --set key_variable."
-        )
-
 
 class BrokenRuleError(Exception):
-    """A service did what none may: sent the question on to another host, or more bytes than an answer can have."""
+    """A service did what none may: sent the question on, or more bytes than an answer can have."""
 
 
 class Allowance:
@@ -273,64 +230,42 @@ class Allowance:
 
     def spend(self, call: Callable[[], T]) -> T:
         """What the call gives."""
-        outcome: list[tuple[T | None, BaseException | None]] = []
+        outcome: Future[T] = Future()
 
         def run() -> None:
             try:
-                outcome.append((call(), None))
+                outcome.set_result(call())
             except BaseException as error:
-                outcome.append((None, error))
+                outcome.set_exception(error)
 
-        thread = threading.Thread(target=run, name="seewhy-writer", daemon=True)
         start = time.monotonic()
-        thread.start()
-        thread.join(max(0.0, self.left))
+        threading.Thread(target=run, name="seewhy-writer", daemon=True).start()
+        wait([outcome], max(0.0, self.left))
         self.left -= time.monotonic() - start
-        if not outcome:
+        if not outcome.done():
             raise TimeoutError
-        value, error = outcome[0]
-        if error is not None:
-            raise error
-        return value  # type: ignore[return-value]
+        return outcome.result()
 
 
 def make_client(key: str, base_url: str | None, timeout_s: float) -> OpenAI:
-    """The official client, which tries once, sends nothing to another host, and reads no endless answer."""
+    """The official client, which tries once, follows no redirect, and reads no endless answer."""
     from openai import DefaultHttpxClient, OpenAI
 
-    def before_sending(request: Any) -> None:
-        """Also before each that follows a redirect."""
-        there = str(request.url)
-        if not _is_home(str(client.base_url), there):
-            at, home = ("{}://{}:{}".format(*_place(url)) for url in (there, str(client.base_url)))
-            raise BrokenRuleError(f"it sends the question on to {at}, and it is asked at {home} alone")
-
     def before_reading(response: Any) -> None:
+        if response.has_redirect_location:
+            raise BrokenRuleError(f"it sends the question on to {response.headers['location']}")
         if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
             raise BrokenRuleError("its answer is packed, which was not asked for")
         response.stream = _bounded(response.stream, time.monotonic() + timeout_s + 1)  # left to itself by then
 
-    client = OpenAI(
+    return OpenAI(
         api_key=key,
         base_url=base_url,
         timeout=timeout_s,
         max_retries=0,
-        http_client=DefaultHttpxClient(event_hooks={"request": [before_sending], "response": [before_reading]}),
+        http_client=DefaultHttpxClient(follow_redirects=False, event_hooks={"response": [before_reading]}),
         default_headers={"Accept-Encoding": "identity"},
     )
-    return client
-
-
-def _is_home(home: str, there: str) -> bool:
-    """Same host and port by the same scheme, or by https in place of http."""
-    (scheme, host, port), (other, its_host, its_port) = map(_place, (home, there))
-    is_same = scheme == other and port == its_port
-    return host == its_host and (is_same or (scheme, other) == ("http", "https"))
-
-
-def _place(url: str) -> tuple[str, str | None, int]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
 
 
 def _bounded(stream: Any, until: float) -> Any:
@@ -354,38 +289,20 @@ def _bounded(stream: Any, until: float) -> Any:
     return Bounded()
 
 
-def _wait_asked_for(headers: Any, attempt: int) -> float:
-    """Seconds before a busy service is asked again: as many as it asks for, else more with every attempt."""
-    try:
-        asked = float(headers.get("retry-after", ""))
-    except (TypeError, ValueError, AttributeError):
-        asked = -1.0
-    return asked if 0 <= asked <= LONGEST_WAIT_S else min(8.0, 0.5 * 2**attempt)
-
-
 def mask_key(text: str, key: str) -> str:
-    """The text without the key: as it is, in the forms that travel in URLs and headers, and in pieces.
-
-    >>> mask_key("wrong key sk-abcdef123456 (sk-abcd****)", "sk-abcdef123456")
-    'wrong key (the key) ((the key)****)'
-    """
+    """The text without the key: as it is, in the forms that travel in URLs and headers, and in pieces."""
     if key:
         forms = {key, quote(key, safe=""), quote_plus(key), base64.b64encode(key.encode()).decode()}
         forms |= {base64.b64encode(f":{key}".encode()).decode(), repr(key)[1:-1]}
         for form in sorted(forms, key=len, reverse=True):
             text = text.replace(form, "(the key)")
-        text = _without_pieces(text, key)
+        # Runs of six signs or more of the key, in either case of letters.
+        pieces = {key[i : i + _PIECE].lower() for i in range(len(key) - _PIECE + 1)}
+        low, hidden = text.lower(), [False] * len(text)
+        if len(low) == len(text):
+            for i in range(len(text) - _PIECE + 1):
+                if low[i : i + _PIECE] in pieces:
+                    hidden[i : i + _PIECE] = [True] * _PIECE
+        shown = "".join("\0" if hide else sign for sign, hide in zip(text, hidden, strict=True))
+        text = re.sub("\0+", "(the key)", shown)
     return _KEYS.sub("(a key)", text)
-
-
-def _without_pieces(text: str, key: str) -> str:
-    """Without runs of six signs or more of the key, in either case of letters."""
-    pieces = {key[i : i + _PIECE].lower() for i in range(len(key) - _PIECE + 1)}
-    low = text.lower()
-    hidden = [False] * len(text)
-    if len(low) == len(text):
-        for i in range(len(text) - _PIECE + 1):
-            if low[i : i + _PIECE] in pieces:
-                hidden[i : i + _PIECE] = [True] * _PIECE
-    shown = "".join("\0" if hide else sign for sign, hide in zip(text, hidden, strict=True))
-    return re.sub("\0+", "(the key)", shown)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..descriptions.controls import naming
+from ..descriptions.base import naming
 from ..errors import DataError, ImageError
 from ..pictures.images import read_picture
 from ..pictures.miniatures import encode_thumbnail
@@ -20,7 +20,7 @@ from ..storage.reading import json_lines, read_file
 from ..types import Failure, FractionBox, Transform
 from . import experts as seen_by
 from .experts import CONTROLS, FoundObject, Scene
-from .questions import read_json
+from .questions import object_schema, read_json
 from .writers import Estimate, NoWriterError, Prompt, WriterError, WriterSession
 
 if TYPE_CHECKING:
@@ -36,28 +36,12 @@ NEAR, FAR = 0.75, 0.25
 _SENTENCE = re.compile(r"\S[^.!?]*(?:[.!?]+|$)")
 _JOINT = re.compile(r"(,\s+and\s+|,\s+|\s+and\s+)")
 _ITEM = re.compile(r"(?:an?|the|two|three|some|several|its|many)\s", re.IGNORECASE)
-OBJECTS_SCHEMA = {
-    "type": "object",
-    "properties": {"objects": {"type": "array", "items": {"type": "string"}}},
-    "required": ["objects"],
-    "additionalProperties": False,
-}
+OBJECTS_SCHEMA = object_schema(objects={"type": "array", "items": {"type": "string"}})
 
 
 @dataclass(frozen=True)
 class Textualized:
-    """One picture's description and everything it came from.
-
-    Attributes:
-        scene: the picture.
-        draft: the text that was given.
-        phrases: objects that the draft names.
-        removed: of them, those that nothing on the picture bears out.
-        found: what the experts found, at most ``n_objects``, depths scaled to 0…1.
-        added: of what was found, what the draft did not name.
-        description: the result.
-        kept: why the draft was left as it is, or empty.
-    """
+    """One picture's description and all it came from; ``kept`` says why the draft was left as it is, if it was."""
 
     scene: Scene
     draft: str
@@ -95,23 +79,15 @@ class Textualized:
 class Textualizer:
     """The pipeline; every expert can be another.
 
-    Phase 1 is the draft, from whoever wrote it. Phase 2: objects of the draft; objects of the picture, the first
-    ``n_objects`` of the detector; a phrase of the draft that the verifier does not find is a hallucination; size from
-    the segmenter, depth scaled to 0…1 over the objects. Phase 3: a rewrite by a writer, or by rules: sentences or items
-    that name a hallucination go, and each object that is missing gets a sentence, its numbers in words.
+    Phase 1 is the draft. Phase 2: its objects and the picture's; a phrase of the draft that the verifier does not find
+    is a hallucination; size from the segmenter, depth scaled to 0…1 over the objects. Phase 3: a rewrite, or by rules:
+    sentences or items that name a hallucination go, and each object that is missing gets a sentence.
 
-    Differences from the authors' code: depths that are all equal are left unsaid, where theirs returns the draft; the
-    prompts and examples are ours; answers are repeatable (temperature 0).
+    Differences from the authors' code: depths that are all equal are left unsaid; prompts and examples are ours.
 
-    Args:
-        detector: finds objects.
-        verifier: looks for a phrase; left out, nothing is removed.
-        segmenter: measures sizes; left out, sizes are unsaid.
-        depth: measures nearness; left out, it is unsaid.
-        desk: of a writer that lists a draft's objects and rewrites it; left out, both go by rules.
-        n_objects: listed at most, the surest first; 10 in the authors' code. What comes after is lost.
-        least: with fewer objects, the draft is not rewritten but for what must go; 2 in the authors' code.
-        vocabulary: what the rules look for in a draft.
+    Left out, nothing is removed, sizes and depth are unsaid, and rules stand in for the desk's writer. At most
+    ``n_objects`` are listed, the surest; with fewer than ``least`` the draft is left but for what must go (both the
+    authors'). ``vocabulary`` is what the rules look for in a draft.
     """
 
     detector: seen_by.Detector
@@ -131,7 +107,12 @@ class Textualizer:
         removed: tuple[str, ...] = ()
         if self.verifier is not None:
             removed = tuple(p for p in phrases if p not in named and not self.verifier.supports(scene, p))
-        added = tuple(_missing(without(draft, removed), found)) if len(found) >= self.least else ()
+        left = without(draft, removed)
+        missing: dict[tuple[str, str], FoundObject] = {}
+        for o in found if len(found) >= self.least else ():
+            if not mentions(left, o.label):
+                missing.setdefault((o.label, o.colour), o)  # of several that are alike, the surest
+        added = tuple(missing.values())
         kept = "" if added or removed else "nothing to add or to remove"
         if len(found) < self.least and not removed:
             kept = f"fewer than {self.least} objects were found"
@@ -140,19 +121,17 @@ class Textualizer:
         elif self.desk is not None:
             description = self.desk.ask(rewrite_prompt(draft, removed, found), read_text)
         else:
-            description = " ".join(filter(None, [without(draft, removed), *map(sentence_for, added)]))
+            description = " ".join(filter(None, [left, *map(sentence_for, added)]))
         return Textualized(scene, draft, phrases, removed, found, added, description, kept)
 
     def measure(self, scene: Scene, found: Sequence[FoundObject]) -> tuple[FoundObject, ...]:
         """Sizes and depths, where there are experts for them."""
         near = None if self.depth is None else self.depth.nearness(scene)
-        rows = []
-        for o in found:
-            if self.segmenter is not None:
-                mask = self.segmenter.segment(scene, o.box)
-                depth = float(near[mask].mean()) if near is not None and mask.any() else o.depth
-                o = replace(o, size=round(float(mask.mean()), 4), depth=depth)
-            rows.append(o)
+        rows = list(found)
+        for i, o in enumerate(found if self.segmenter is not None else ()):
+            mask = self.segmenter.segment(scene, o.box)  # type: ignore[union-attr]
+            depth = float(near[mask].mean()) if near is not None and mask.any() else o.depth
+            rows[i] = replace(o, size=round(float(mask.mean()), 4), depth=depth)
         return tuple(scaled_depths(rows))
 
     def phrases(self, draft: str, known: Iterable[str] = ()) -> tuple[str, ...]:
@@ -162,15 +141,6 @@ class Textualizer:
         if self.desk is not None:
             return self.desk.ask(objects_prompt(draft), read_objects)
         return tuple(v for v in dict.fromkeys([*known, *self.vocabulary]) if mentions(draft, v))
-
-
-def _missing(text: str, found: Sequence[FoundObject]) -> Iterator[FoundObject]:
-    """What was found and is not named; of several of one label and colour, the surest."""
-    done = set()
-    for o in found:
-        if (o.label, o.colour) not in done and not mentions(text, o.label):
-            done.add((o.label, o.colour))
-            yield o
 
 
 def draft_prompt(image: bytes, seed: int = 0) -> Prompt:
@@ -245,9 +215,8 @@ def mentions(text: str, phrase: str) -> bool:
 def without(text: str, phrases: Sequence[str]) -> str:
     """The text without what it says of these things.
 
-    In a sentence that lists things ("a cup, a plate and a dog"), only the items that name one go, as long as an item is
-    left and the first one, which carries the verb, stays. Otherwise the whole sentence goes: half a statement about a
-    thing that is not there would be no better.
+    In a sentence that lists things, only the items that name one go, as long as the first, with the verb, stays;
+    otherwise the whole sentence goes.
 
     >>> without("There is a red cup, a plate and a dog. The dog sleeps. A cat sits.", ["dog"])
     'There is a red cup and a plate. A cat sits.'
@@ -272,11 +241,7 @@ def _cleaned(sentence: str, phrases: Sequence[str]) -> str:
 
 
 def position_in_words(box: FractionBox) -> str:
-    """Where the middle of a box lies, by thirds.
-
-    >>> position_in_words((0.0, 0.0, 0.2, 0.2)), position_in_words((0.4, 0.3, 0.6, 0.7))
-    ('in the upper left', 'in the middle')
-    """
+    """Where the middle of a box lies, by thirds."""
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     across = "left" if x < 1 / 3 else "right" if x > 2 / 3 else ""
     down = "upper" if y < 1 / 3 else "lower" if y > 2 / 3 else ""
@@ -286,32 +251,21 @@ def position_in_words(box: FractionBox) -> str:
 
 
 def size_in_words(size: float | None) -> str:
-    """Only what is very small or very large is worth a word.
-
-    >>> size_in_words(0.01), size_in_words(0.1), size_in_words(0.5)
-    ('very small', '', 'very large')
-    """
+    """Only what is very small or very large is worth a word."""
     if size is None or SMALL <= size <= LARGE:
         return ""
     return "very small" if size < SMALL else "very large"
 
 
 def depth_in_words(depth: float | None) -> str:
-    """How near a thing is among those listed; ``depth`` is scaled to 0…1.
-
-    >>> depth_in_words(0.9), depth_in_words(0.5), depth_in_words(None)
-    ('close to the viewer', '', '')
-    """
+    """How near a thing is among those listed; ``depth`` is scaled to 0…1."""
     if depth is None or FAR < depth < NEAR:
         return ""
     return "close to the viewer" if depth >= NEAR else "far in the background"
 
 
 def scaled_depths(found: Sequence[FoundObject]) -> list[FoundObject]:
-    """Depths scaled to 0…1 over the listed objects, two decimals; none where all are equal, which says nothing.
-
-    The nearest is 1 even when everything is far: depth is relative within a picture.
-    """
+    """Depths scaled to 0…1 over the listed objects, two decimals; none where all are equal, which says nothing."""
     depths = [o.depth for o in found if o.depth is not None]
     if not depths or max(depths) - min(depths) <= 0:
         return [replace(o, depth=None) for o in found]
@@ -429,7 +383,7 @@ def jpeg(scene: Scene) -> bytes:
 def estimate(names: Iterable[str], desk: WriterSession, drafts: Mapping[str, str] | None = None) -> Estimate:
     """What a run would ask a writer: a draft, its objects and a rewrite a picture, at most; nobody is asked.
 
-    The second and third question hold the draft, which is not there yet, so 1,600 characters are taken for it.
+    A draft that is not there yet is taken for 1,600 characters.
     """
     n_known = n = tokens_in = tokens_out = 0
     for name in names:

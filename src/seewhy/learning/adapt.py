@@ -43,8 +43,8 @@ from .contrast import (
 )
 from .encoders.adapted import Adaptation
 from .encoders.delta import halves_of
-from .encoders.paired_heads import WIDTH, PairedHeads
-from .encoders.tuned_towers import TunedTowers, trainable
+from .encoders.heads import WIDTH, PairedHeads
+from .encoders.towers import TunedTowers, trainable
 from .objectives import objectives
 from .objectives.contrastive import Contrastive, RandomBoxes, Regional
 from .pooled import PooledPairs, encode_pairs, findings, joint_vectors, placed, spanned

@@ -19,9 +19,8 @@ from ..training.batches import Batch, TrainingData
 from ..training.loop import Training
 from ..training.task import Task
 from .contrast import Contrast, Drawn, PairTask
-from .encoders.instructed import RANK, InstructedHead
-from .encoders.prefixed import SOURCES, PrefixedWords
-from .encoders.tuned_towers import trainable
+from .encoders.heads import RANK, InstructedHead
+from .encoders.towers import SOURCES, PrefixedWords, trainable
 from .from_columns import FromColumns, Measures
 from .objectives.contrastive import Contrastive
 from .objectives.pairs import FocalLens, Prefix

@@ -26,7 +26,7 @@ from ..storage.features import FeatureStore
 from ..training.batches import TrainingData
 from ..training.loop import Trained
 from .encoders.adapted import Adaptation
-from .encoders.paired_heads import place
+from .encoders.heads import place
 from .objectives.contrastive import Contrastive
 from .pooled import PooledSet, Texts, encode_pictures, rows_of
 from .way import AGREES, Finished, Way

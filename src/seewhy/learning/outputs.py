@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import with_config
 from typing_extensions import TypedDict
 
-from ..explanation.outputs import FailureOutput, Failures, Measure, Range, Strengths
+from ..explanation.outputs import FailureOutput, Failures, Measure, Range
 from ..results import Count, Doc, Share
 
 
@@ -175,31 +175,8 @@ class Likeness(TypedDict):
     bands: Annotated[list[list[float]], Doc("how often decisions are right")]
 
 
-class StrongestRow(TypedDict):
-    prototype: Annotated[str, Doc("a signed channel with `epic`, else the picture and the patch's number")]
-    lost: Annotated[float, Doc("part of its similarity lost")]
-
-
-class Property(TypedDict):
-    name: Annotated[str, Doc("`hue`, `saturation`, `contrast`, `brightness`, `texture`, `shape`")]
-    change: Annotated[float, Doc("how much the pictures were changed: root mean square over the view, 0…255")]
-    mean: Annotated[float, Doc("part of the similarity lost, mean over these prototypes")]
-    first: Annotated[Share, Doc("part of these prototypes to which it matters most")]
-    strongest: Annotated[list[StrongestRow], Doc("three to which it matters most of all")]
-
-
-class Because(TypedDict):
-    file: Annotated[str, Doc("the file written; a `.json` beside it lists every prototype")]
-    kept: Annotated[bool, Doc("whether it was there already, of the same prototypes, pictures and strengths")]
-    method: Annotated[str, Doc("whose prototypes: `epic`, `nearest`, `protopnet` or `voters`")]
-    strengths: Annotated[Strengths, Doc("of the changes")]
-    n_pictures: Annotated[Count, Doc("pictures it was measured on")]
-    n_prototypes: Annotated[Count, Doc("prototypes that some picture is like")]
-    properties: Annotated[list[Property], Doc("one for each property that was changed")]
-
-
 class FitPrototypesOutput(TypedDict):
-    """The object of seewhy fit --task prototypes --json; without EPIC, `because` is its only key."""
+    """The object of seewhy fit --task prototypes --json."""
 
     prototypes: NotRequired[Annotated[str, Doc("the file written")]]
     kept: NotRequired[Annotated[bool, Doc("whether it was there already")]]
@@ -217,6 +194,5 @@ class FitPrototypesOutput(TypedDict):
     top_4_share: NotRequired[Annotated[Arms, Doc("part of what speaks for a decision that its four strongest")]]
     coherence: NotRequired[Annotated[Share | None, Doc("part of a channel's 5 prototypes that carry their commonest")]]
     likeness: NotRequired[Annotated[Likeness, Doc("prototypes shown for held-out pictures")]]
-    because: NotRequired[Annotated[Because, Doc("with `--because`; what the prototypes rest on")]]
     notes: NotRequired[Annotated[list[str], Doc("what the user should know")]]
     failures: NotRequired[Annotated[Failures, Doc("pictures that could not be read")]]

@@ -20,7 +20,7 @@ from ..errors import DataError
 from ..pictures.samples import Sample, split
 from ..progress import Progress
 from ..storage.features import FeatureStore, text_key
-from .encoders.paired_heads import place
+from .encoders.heads import place
 
 LONG = 200
 """Signs of a text from which on it may be longer than a words half reads."""

@@ -31,7 +31,7 @@ from ..training.task import Task
 from .contrast import hold_norms
 from .encoders.projection import Form, Projection
 from .encoders.pyramid import Pyramid
-from .encoders.tuned_pictures import TunedPictures
+from .encoders.towers import TunedPictures
 from .objectives import objectives
 from .objectives.pictures import Dense, PictureObjective, Vectors
 from .pooled import PooledSet, encode_pictures

@@ -174,7 +174,6 @@ class Way(ABC, Generic[S, T]):
         store: FeatureStore | None = None,
         progress: Progress | None = None,
         checkpoint: Path | None = None,
-        history: Path | None = None,
     ) -> Any:
         """Look, train, choose how much is kept."""
         progress, keeps = progress or Progress(), self.keeps()
@@ -186,7 +185,7 @@ class Way(ABC, Generic[S, T]):
         part, task, data = self.prepared(on, own, progress)
         seal = json.dumps([*self.seal(own), on.fingerprint, own.digests])
         kept = None if checkpoint is None else (checkpoint, seal)
-        done = train(task, data, self.training(data, on), checkpoint=kept, history=history, progress=progress)
+        done = train(task, data, self.training(data, on), checkpoint=kept, progress=progress)
         part.requires_grad_(False)
         facts, keep = self.told(own, data, done), 1.0
         tried: list[T] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -21,15 +20,12 @@ _logger = logging.getLogger(__name__)
 _noted: set[str] = set()
 
 
-def note_depth(opened: Image.Image, data: bytes) -> None:
+def note_depth(opened: Image.Image) -> None:
     """Note on a picture that was opened, and not decoded, what its file states."""
     tags: Any = getattr(opened, "tag_v2", {})
     opened.info[WIDE] = opened.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in opened.tile)  # type: ignore[attr-defined]
-    if opened.format == "TIFF":
-        bits = next(iter(_numbers(tags.get(_BITS))), 16)
-        own = [2**bits - 1] if 8 < bits < 16 else _numbers(tags.get(_SAMPLE_GREATEST)) or _numbers(tags.get(_GREATEST))
-    else:
-        own = [2**bits - 1 for bits in _significant(data) if 8 <= bits < 16]
+    bits = next(iter(_numbers(tags.get(_BITS))), 16)
+    own = [2**bits - 1] if 8 < bits < 16 else _numbers(tags.get(_SAMPLE_GREATEST)) or _numbers(tags.get(_GREATEST))
     if own and 255 <= own[0] <= FULL:
         opened.info[STATED] = own[0]
 
@@ -37,15 +33,6 @@ def note_depth(opened: Image.Image, data: bytes) -> None:
 def _numbers(value: Any) -> list[int]:
     values = value if isinstance(value, tuple) else (value,)
     return [int(v) for v in values if isinstance(v, int | float) and v == v and 0 <= v <= 2**32]
-
-
-def _significant(data: bytes) -> Iterator[int]:
-    """The first of PNG's significant bits, which stand before its pixels."""
-    at = 8 if data.startswith(b"\x89PNG") else len(data)
-    while at + 12 <= len(data) and (kind := data[at + 4 : at + 8]) not in (b"IDAT", b"PLTE"):
-        if kind == b"sBIT":
-            yield data[at + 8]
-        at += 12 + int.from_bytes(data[at : at + 4], "big")
 
 
 def greatest(name: str, high: int, stated: int | None) -> int:
@@ -77,11 +64,8 @@ def _say(kind: str, message: str) -> None:
         _logger.warning("%s", message)
 
 
-Colour = tuple[int, int, int]
-
-
-def flatten(name: str, image: Image.Image, background: Colour) -> Image.Image:
-    """8-bit sRGB on the background."""
+def flatten(name: str, image: Image.Image) -> Image.Image:
+    """8-bit sRGB on white."""
     image = brightened(name, image)
     profile, alpha = image.info.get("icc_profile"), None
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
@@ -96,18 +80,23 @@ def flatten(name: str, image: Image.Image, background: Colour) -> Image.Image:
         alpha = image.getchannel("A")
         image = image.convert(opaque)
     if profile and image.mode != "1":
-        image = _to_srgb(name, image.convert("RGB") if image.mode == "P" else image, profile)
+        image = image.convert("RGB") if image.mode == "P" else image
+        try:
+            converter = _converter(profile, image.mode)
+            image = ImageCms.applyTransform(image, converter) or image if converter else image
+        except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
+            _logger.warning("%s: its colour profile cannot be used (%s); it is read as sRGB", name, error)
     if image.mode != "RGB":
         image = image.convert("RGB")
     if alpha is None or alpha.getextrema() == (255, 255):
         return image
-    canvas = Image.new("RGB", image.size, background)
+    canvas = Image.new("RGB", image.size, "white")
     canvas.paste(image, mask=alpha)
     return canvas
 
 
 def to_bytes(name: str, values: np.ndarray, stated: int | None = None) -> np.ndarray:
-    """Wide integers and floats as 8 bits, by the rule in the module's docstring."""
+    """Wide integers and floats as 8 bits."""
     kind, width = values.dtype.kind, values.dtype.itemsize
     if kind not in "buif":
         raise ImageError(name, f"holds {values.dtype} values; expected integers or floats; convert it to uint8")
@@ -129,15 +118,6 @@ def to_bytes(name: str, values: np.ndarray, stated: int | None = None) -> np.nda
     if gain is None:
         values, gain = values - low, 255 / (high - low) if high > low else 0.0
     return np.where(finite, np.rint(values * gain), 0).astype(np.uint8)
-
-
-def _to_srgb(name: str, image: Image.Image, profile: bytes) -> Image.Image:
-    try:
-        converter = _converter(profile, image.mode)
-        return ImageCms.applyTransform(image, converter) or image if converter else image
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
-        _logger.warning("%s: its colour profile cannot be used (%s); it is read as sRGB", name, error)
-        return image
 
 
 @lru_cache(maxsize=32)

@@ -59,12 +59,9 @@ def samples_of(source: Any, labels: Any = None, *, group: Any = None) -> Samples
             "picture was expected. Give that, or load_samples the group."
         )
     if labels is not None:
-        return _grouped(_paired(source, labels), group)
-    return _grouped(source.labelled() if isinstance(source, Samples) else _of_dataset(source), group)
-
-
-def _grouped(samples: Samples, group: Any) -> Samples:
-    """With one group per picture, if there are any."""
+        samples = _paired(source, labels)
+    else:
+        samples = source.labelled() if isinstance(source, Samples) else _of_dataset(source)
     if group is None:
         return samples
     groups = _listed(group) or []
@@ -105,11 +102,11 @@ def samples_or_pictures(source: Any, **columns: str) -> Samples:
     return samples_of(source)
 
 
-def _sample(one: Any, name: str, label: str = "") -> Sample:
+def _sample(one: Any, name: str) -> Sample:
     """A file by its name, anything else as it is."""
     if isinstance(one, str | os.PathLike):
-        return Sample(os.fspath(one), label)
-    return Sample(name, label, pixels=one if isinstance(one, InMemory) else InMemory(name, lambda: one))
+        return Sample(os.fspath(one))
+    return Sample(name, pixels=InMemory(name, lambda: one))
 
 
 def _paired(pictures: Any, labels: Any) -> Samples:
@@ -126,15 +123,14 @@ def _paired(pictures: Any, labels: Any) -> Samples:
             f"{len(found)} pictures and {len(names)} labels were given. One label per picture was expected. "
             "Leave out what has no partner."
         )
-    return _samples(found.__getitem__, names, known=found)
+    return _known(found, names)
 
 
 def rows_of(pictures: Any) -> list[Any]:
     """Pictures along the first axis, where there is one; an array of three axes is as many grey ones."""
     if hasattr(pictures, "__array__") and getattr(pictures, "ndim", 0) == 3:
         return list(pictures)
-    found = several(pictures)
-    return [] if found is None else list(found)
+    return list(several(pictures) or [])
 
 
 def _listed(labels: Any) -> list[Any] | None:
@@ -149,31 +145,26 @@ def _of_dataset(source: Any) -> Samples:
         return _of_columns(*table)
     if isinstance(source, Mapping):  # from each class to its pictures
         pairs = [(one, label) for label, pictures in source.items() for one in several(pictures) or [pictures]]
-        known = [one for one, _ in pairs]
-        return _samples(known.__getitem__, [label for _, label in pairs], known=known)
+        return _known([one for one, _ in pairs], [label for _, label in pairs])
     if hasattr(source, "dataset") and hasattr(source, "batch_size"):
         raise InputError("A DataLoader was given. Its pictures one by one were expected. Give loader.dataset.")
     is_map = hasattr(source, "__getitem__") and hasattr(source, "__len__") and not isinstance(source, str | bytes)
     if not is_map or hasattr(source, "__array__"):
         cure = "Give one of them"
         if several(source) is not None:
-            has_length = hasattr(source, "__len__")
-            cure = (
-                "Give the labels too: fit(pictures, labels)" if has_length else "Make a list of (picture, label) of it"
-            )
+            cure = "Make a list of (picture, label) of it"
+            cure = "Give the labels too: fit(pictures, labels)" if hasattr(source, "__len__") else cure
         raise InputError(f"Pictures with classes cannot be {article(type(source).__name__)}. {FORMS}. {cure}.")
     labels = _labels(source)
     if isinstance(source, list | tuple):
-        pictures = [one[0] for one in source]
-        return _samples(pictures.__getitem__, labels, known=pictures)
-    return _samples(lambda i: source[i][0], labels)
+        return _known([one[0] for one in source], labels)
+    return _fetched(lambda i: source[i][0], labels)
 
 
 def opened(source: Any) -> tuple[Any, dict[str, Any]] | None:
     """A table in memory that gives plain values, and its columns by their names as texts; ``None`` for anything else.
 
-    A Hugging Face data set in the format of torch, numpy or pandas gives no plain ones; a transform of the user's own
-    is left as it is.
+    A Hugging Face data set in the format of torch, numpy or pandas gives no plain ones.
     """
     names = getattr(source, "column_names", None)
     names = getattr(source, "columns", None) if names is None else names
@@ -196,27 +187,20 @@ def opened(source: Any) -> tuple[Any, dict[str, Any]] | None:
 
 
 def column_of(source: Any, name: Any) -> list[Any]:
-    """The values of a column, classes by their names; ``None`` where one is missing, whatever stands for that there."""
+    """The values of a column, classes by their names (-1 is none); ``None`` for whatever stands for a missing one."""
     names = getattr((getattr(source, "features", None) or {}).get(name), "names", None)
-    return [None if is_missing(value) else _class_named(value, names) for value in source[name]]
+    values = [None if _is_missing(value) else value for value in source[name]]
+    if names is None:
+        return values
+    numbered = dict(enumerate(names))
+    return [numbered.get(int(v)) if isinstance(v, Integral) else v for v in values]
 
 
-def is_missing(value: Any) -> bool:
-    """Whether a cell is empty: ``None``, NaN, or what pandas has for it.
-
-    >>> is_missing(None), is_missing(float("nan")), is_missing(0), is_missing("")
-    (True, True, False, False)
-    """
+def _is_missing(value: Any) -> bool:
+    """Whether a cell is empty: ``None``, NaN, or what pandas has for it."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(value, Real) and value != value  # NaN is not itself
-
-
-def _class_named(label: Any, names: Any) -> Any:
-    """A whole number by the name that a data set's features have for it; -1 stands for none there."""
-    if names is None or not isinstance(label, Integral):
-        return label
-    return names[int(label)] if 0 <= int(label) < len(names) else None
 
 
 def _of_columns(source: Any, columns: dict[str, Any]) -> Samples:
@@ -224,12 +208,10 @@ def _of_columns(source: Any, columns: dict[str, Any]) -> Samples:
     features = getattr(source, "features", None) or {}
     kinds = {name: type(feature).__name__ for name, feature in features.items()}
     image = columns[_column(list(columns), kinds, "Image", IMAGE_COLUMNS, "pictures")]
-    label = columns[_column(list(columns), kinds, "ClassLabel", LABEL_COLUMNS, "labels")]
-    labels = column_of(source, label)
-    if hasattr(source, "iloc"):
-        pictures = list(source[image])
-        return _samples(pictures.__getitem__, labels, known=pictures)
-    return _samples(lambda i: source[i][image], labels)
+    labels = column_of(source, columns[_column(list(columns), kinds, "ClassLabel", LABEL_COLUMNS, "labels")])
+    return (
+        _known(list(source[image]), labels) if hasattr(source, "iloc") else _fetched(lambda i: source[i][image], labels)
+    )
 
 
 def _column(columns: list[str], kinds: dict[str, str], kind: str, usual: Sequence[str], what: str) -> str:
@@ -243,46 +225,45 @@ def _column(columns: list[str], kinds: dict[str, str], kind: str, usual: Sequenc
 
 
 def _labels(source: Any) -> list[Any]:
-    """The labels of a data set of pairs: those it lists, else one by one."""
+    """The labels of a data set of pairs: those it lists, else one by one; whole numbers by its names for them."""
     inner, index = getattr(source, "dataset", None), getattr(source, "indices", None)
     if inner is not None and index is not None:  # a torch Subset
         every = _labels(inner)
         return [every[int(i)] for i in index]
     targets, changed = getattr(source, "targets", None), getattr(source, "target_transform", None)
-    listed = _listed(targets) if targets is not None and changed is None else None
-    if listed is None or len(listed) != len(source):
-        listed = [_pair(source, i)[1] for i in range(len(source))]
-    return _named(listed, getattr(source, "classes", None))
-
-
-def _pair(source: Any, i: int) -> Any:
-    one = source[i]
-    if not isinstance(one, tuple | list) or len(one) < 2:
-        raise InputError(
-            f"Item {i} of what was given is {article(type(one).__name__)}. A pair (picture, label) was expected. "
-            "Give the labels beside the pictures, as in fit(pictures, labels)."
-        )
-    return one
-
-
-def _named(labels: list[Any], names: Any) -> list[Any]:
-    """Whole numbers by the names there are for them."""
+    labels = _listed(targets) if targets is not None and changed is None else None
+    if labels is None or len(labels) != len(source):
+        labels = []
+        for i in range(len(source)):
+            one = source[i]
+            if not isinstance(one, tuple | list) or len(one) < 2:
+                raise InputError(
+                    f"Item {i} of what was given is {article(type(one).__name__)}. A pair (picture, label) was "
+                    "expected. Give the labels beside the pictures, as in fit(pictures, labels)."
+                )
+            labels.append(one[1])
+    names = getattr(source, "classes", None)
     if isinstance(names, list | tuple) and all(isinstance(k, Integral) and 0 <= int(k) < len(names) for k in labels):
         return [names[int(k)] for k in labels]
     return labels
 
 
-def _samples(fetch: Callable[[int], Any], labels: list[Any], known: Sequence[Any] = ()) -> Samples:
-    """Samples that fetch their pictures; what is ``known`` to be a file name is a file."""
+def _known(pictures: Sequence[Any], labels: list[Any]) -> Samples:
+    """Samples of pictures that are there; a file name is a file."""
+    return _named([_sample(one, f"picture {i}") for i, one in enumerate(pictures, 1)], labels)
+
+
+def _fetched(fetch: Callable[[int], Any], labels: list[Any]) -> Samples:
+    """Samples that fetch their pictures."""
+    fetch, names = one_at_a_time(fetch), [f"picture {i}" for i in range(1, len(labels) + 1)]
+    return _named([Sample(n, pixels=InMemory(n, partial(fetch, i))) for i, n in enumerate(names)], labels)
+
+
+def _named(items: Sequence[Sample], labels: list[Any]) -> Samples:
     if not labels:
         raise DataError("There are no pictures in what was given. Give at least two classes with pictures.")
-    fetch = fetch if known else one_at_a_time(fetch)
-    items = []
-    for i, label in enumerate(labels):
-        name = f"picture {i + 1}"
-        given = known[i] if known and isinstance(known[i], str | os.PathLike) else InMemory(name, partial(fetch, i))
-        items.append(_sample(given, name, _class_name(label, i)))
-    return gathered(items)
+    pairs = enumerate(zip(items, labels, strict=True), 1)
+    return gathered([replace(item, label=_class_name(label, i)) for i, (item, label) in pairs])
 
 
 def one_at_a_time(fetch: Callable[[int], Any]) -> Callable[[int], Any]:
@@ -296,16 +277,14 @@ def one_at_a_time(fetch: Callable[[int], Any]) -> Callable[[int], Any]:
     return fetched
 
 
-def _class_name(label: Any, i: int) -> str:
+def _class_name(label: Any, number: int) -> str:
     """A label as its class's name."""
     label = label.item() if hasattr(label, "item") and getattr(label, "ndim", 0) == 0 else label
-    if isinstance(label, float) and label.is_integer():
-        label = int(label)
-    if isinstance(label, Integral):
-        return str(label)
+    if isinstance(label, Integral) or (isinstance(label, float) and label.is_integer()):
+        return str(int(label))
     if not isinstance(label, str) or not label.strip():
         raise DataError(
-            f"The label of picture {i + 1} is {label!r}. A class was expected: a text or a whole number. "
+            f"The label of picture {number} is {label!r}. A class was expected: a text or a whole number. "
             "Fill it in, or leave the picture out."
         )
     return str(label)

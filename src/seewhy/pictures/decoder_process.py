@@ -1,7 +1,6 @@
 """A process of its own that decodes pictures sent to it, with so much time and so much memory.
 
-What it is sent and what it answers are lengths, JSON and bare bytes: a decoder that a picture has broken can hang, grow
-or end, and none of it reaches the process that asked. ``python -m seewhy.pictures.decoder_process`` runs one.
+A decoder that a picture has broken can hang, grow or end, and none of it reaches the process that asked.
 """
 
 from __future__ import annotations
@@ -54,7 +53,12 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing a library prints may get among the answers
     seconds, n_bytes = int(sys.argv[1]), int(sys.argv[2])
-    _limit_memory(n_bytes)
+    with contextlib.suppress(ImportError, OSError, ValueError):  # where the system cannot, the limit of pixels holds
+        import resource
+
+        with open("/proc/self/statm") as file:
+            used = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + n_bytes, used + n_bytes))
     while line := sys.stdin.buffer.readline(MOST_HEAD):
         head = json.loads(line)
         source = head["path"] if head["path"] is not None else sys.stdin.buffer.read(head["n"])
@@ -66,22 +70,10 @@ def main() -> None:
 def _answer(source: bytes | str, transform: Transform) -> bytes:
     try:
         picture = read_picture(source, transform)
-    except ImageError as error:
-        return json.dumps({"error": error.reason}).encode() + b"\n"
     except InputError as error:
-        return json.dumps({"error": str(error)}).encode() + b"\n"
+        return json.dumps({"error": getattr(error, "reason", str(error))}).encode() + b"\n"
     head: dict[str, Any] = {"size": picture.original_size, "window": picture.window, "digest": picture.digest}
     return json.dumps(head).encode() + b"\n" + picture.pixels.tobytes()
-
-
-def _limit_memory(n_bytes: int) -> None:
-    """Beyond what is in use already; where the system cannot, the limit of pixels alone holds."""
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource
-
-        with open("/proc/self/statm") as file:
-            used = int(file.read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + n_bytes, used + n_bytes))
 
 
 def _limit_time(seconds: int) -> None:

@@ -14,10 +14,7 @@ from ..errors import InputError
 
 
 class Room:
-    """Pictures are decoded at once as long as they fit together; one larger than the room is decoded alone.
-
-    Decoding takes up to 13 bytes a pixel, and as many threads decode as there are cores.
-    """
+    """Pictures are decoded at once as long as they fit together; one larger than the room is decoded alone."""
 
     def __init__(self, pixels: int, free: int) -> None:
         self.pixels, self.free, self.left = pixels, free, pixels
@@ -43,7 +40,6 @@ class Room:
 MAX_SCANS = 64
 """Of a JPEG; programs write 1 to 13."""
 
-_DEFAULT_MAX_SECONDS = 30
 _MOST_READ = 16
 """How many times over a file may be read; a decoder reads it once or twice."""
 _FREE_BYTES = 64_000_000
@@ -56,19 +52,16 @@ class TooCostlyError(Exception):
     """A file asks for more than it may; says for how much, and what to do."""
 
 
-def max_seconds() -> int:
-    """Seconds of computing that one picture may take: ``SEEWHY_MAX_SECONDS``, or 30."""
-    text = os.environ.get("SEEWHY_MAX_SECONDS", str(_DEFAULT_MAX_SECONDS))
+def limit_of(name: str, what: str, default: int) -> int:
+    """A limit of the environment, a whole number."""
+    text = os.environ.get(name, str(default))
     if not text.isdecimal() or int(text) < 1:
-        raise InputError(f"SEEWHY_MAX_SECONDS is {text!r}. Expected a whole number of seconds. Correct or unset it.")
+        raise InputError(f"{name} is {text!r}. Expected a whole number of {what}. Correct or unset it.")
     return int(text)
 
 
 class BoundedFile(io.BytesIO):
-    """A file in memory that ends a decoder which has worked too long or read too much.
-
-    Decoders ask for their bytes piece by piece, in the thread that decodes; every such question is a chance to stop.
-    """
+    """A file in memory that ends a decoder, which asks for its bytes piece by piece, after too long or too much."""
 
     def __init__(self, data: bytes, seconds: float) -> None:
         super().__init__(data)
@@ -77,8 +70,8 @@ class BoundedFile(io.BytesIO):
         self._left = _MOST_READ * len(data) + _FREE_BYTES
         self._reads = 0
 
-    def _check(self, n_bytes: int) -> None:
-        self._left -= n_bytes
+    def _checked(self, data: bytes) -> bytes:
+        self._left -= len(data)
         self._reads += 1
         if self._left < 0 or self._reads > _MOST_READS:
             raise TooCostlyError("makes its reader go over it again and again, piece by piece; save it anew as PNG")
@@ -87,16 +80,13 @@ class BoundedFile(io.BytesIO):
                 f"takes more than {self._seconds:g} seconds to decode; shrink it, save it anew, or set "
                 "SEEWHY_MAX_SECONDS to a larger number"
             )
+        return data
 
     def read(self, size: int | None = -1) -> bytes:
-        found = super().read(size)
-        self._check(len(found))
-        return found
+        return self._checked(super().read(size))
 
     def readline(self, size: int | None = -1) -> bytes:
-        found = super().readline(size)
-        self._check(len(found))
-        return found
+        return self._checked(super().readline(size))
 
 
 def count_scans(data: bytes, most: int = MAX_SCANS) -> int:

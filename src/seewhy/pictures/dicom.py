@@ -5,6 +5,7 @@ The standard is DICOM PS3.3, C.7.6.3 (pixels), C.11.1 (modality) and C.11.2 (win
 * The window is the file's first one; without one, 8-bit values stay and others are stretched from their smallest to
   their largest. ``MONOCHROME1`` is inverted. Tables in place of a window, and segmented palettes, are not applied.
 * Only the elements that make the picture are parsed, and no text of pydicom's is repeated, since it may quote a header.
+* Deflated files are refused, as pydicom unpacks them without end.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import importlib
 import itertools
 import logging
 import threading
-import zlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -25,13 +25,8 @@ from ..errors import ImageError
 from .colours import to_bytes
 from .decoding import BoundedFile, TooCostlyError, check_scans
 
-MAX_INFLATED = 2**28
-"""Bytes that a deflated file may unpack to."""
-
 _PREAMBLE = 128
-_DEFLATED, _RLE = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.5"
-_PLAIN_META = b"\x02\0\0\0UL\x04\0\x1c\0\0\0" + b"\x02\0\x10\0UI\x14\x001.2.840.10008.1.2.1\0"
-_LONG = (b"OB", b"OW", b"OF", b"SQ", b"UT", b"UN")
+_DEFLATED, _RLE = b"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.5"
 _ELEMENTS = (
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData", "ModalityLUTSequence"),
@@ -40,10 +35,10 @@ _ELEMENTS = (
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
 _NESTED = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
-_RESCALE = (("Slope", 1.0), ("Intercept", 0.0))
 _DAMAGED = "is DICOM, but its header is damaged or cut off; copy or export it again"
 _EMPTY = "is DICOM without pixels: a report, a directory, or cut off; name a picture's file, or copy it again"
 _UNREADABLE = "is DICOM whose pixels do not fit its header ({}); copy or export it again"
+_PACKED = "is deflated DICOM, which is not read; export it without deflating it"
 _EXTRA = "is DICOM, which needs an extra; run pip install 'seewhy[dicom]', or export it as PNG"
 _LOGGERS = ("pydicom", "pydicom.pixels.utils", "pydicom.pixels.decoders.base")
 T = TypeVar("T")
@@ -65,7 +60,9 @@ def open_dicom(name: str, data: bytes, seconds: float) -> Image.Image:
         importlib.import_module("pydicom")
     except ImportError:
         raise ImageError(name, _EXTRA) from None
-    return _guarded(name, _DAMAGED, lambda: _DicomFile(BoundedFile(_inflated(data), seconds), name))
+    if _DEFLATED in data:
+        raise ImageError(name, _PACKED)
+    return _guarded(name, _DAMAGED, lambda: _DicomFile(BoundedFile(data, seconds), name))
 
 
 class _Mute(threading.local):
@@ -117,31 +114,6 @@ class _DicomFile(ImageFile.ImageFile):
         image = _guarded(name, _UNREADABLE, lambda: Image.fromarray(to_bytes(name, _colours(name, dataset))))
         self.__class__, self.__dict__ = Image.Image, image.__dict__  # type: ignore[assignment]  # as Pillow's stubs do
         return image.load()
-
-
-def _inflated(data: bytes) -> bytes:
-    """A deflated file as a plain one, unpacked only so far."""
-    syntax, start = _meta(data)
-    if syntax != _DEFLATED:
-        return data
-    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
-    plain = unpacker.decompress(data[start:], MAX_INFLATED + 1)
-    if len(plain) > MAX_INFLATED:
-        raise TooCostlyError(f"unpacks to more than {MAX_INFLATED:,} bytes; save it anew without deflating it")
-    return data[: _PREAMBLE + 4] + _PLAIN_META + plain
-
-
-def _meta(data: bytes) -> tuple[str, int]:
-    """The transfer syntax, and where the elements after the file's own begin."""
-    at, syntax = _PREAMBLE + 4, ""
-    while data[at : at + 2] == b"\x02\0":
-        long = data[at + 4 : at + 6] in _LONG
-        start = at + (12 if long else 8)
-        length = int.from_bytes(data[at + 8 : start] if long else data[at + 6 : start], "little")
-        if data[at + 2 : at + 4] == b"\x10\0":
-            syntax = data[start : start + length].rstrip(b"\0 ").decode("ascii", "replace")
-        at = start + length
-    return syntax, at
 
 
 def _colours(name: str, dataset: Any) -> np.ndarray:
@@ -198,14 +170,13 @@ def windowed(pixels: Shaped[np.ndarray, "h w"], dataset: Any) -> Shaped[np.ndarr
 
     scale, window = Dataset(), Dataset()
     window.BitsStored, window.PixelRepresentation, window.PhotometricInterpretation = 8, 0, "MONOCHROME2"
-    window.WindowCenter, window.WindowWidth = (
-        _value(dataset, "WindowCenter", None),
-        _value(dataset, "WindowWidth", None),
-    )
+    centre, width = _value(dataset, "WindowCenter", None), _value(dataset, "WindowWidth", None)
+    window.WindowCenter, window.WindowWidth = centre, width
     window.VOILUTFunction = _value(dataset, "VOILUTFunction", "LINEAR")
-    scale.RescaleSlope, scale.RescaleIntercept = (_value(dataset, f"Rescale{k}", d) for k, d in _RESCALE)
+    scale.RescaleSlope = _value(dataset, "RescaleSlope", 1.0)
+    scale.RescaleIntercept = _value(dataset, "RescaleIntercept", 0.0)
     values = apply_modality_lut(pixels, dataset if "ModalityLUTSequence" in dataset else scale).astype(np.float64)
-    if window.WindowCenter is not None and window.WindowWidth is not None and window.WindowWidth > 0:
+    if centre is not None and width is not None and width > 0:
         levels = apply_windowing(values, window)
     elif int(dataset.BitsStored) == 8 and not int(dataset.PixelRepresentation):
         levels = pixels

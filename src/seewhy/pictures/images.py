@@ -10,7 +10,8 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -21,8 +22,8 @@ from PIL import Image, ImageFile
 from ..errors import ImageError, InputError
 from ..storage.reading import UnreadableError, open_regular
 from ..types import INTERPOLATIONS, Crop, FractionBox, PixelBox, Transform
-from .colours import Colour, flatten, note_depth, to_bytes
-from .decoding import BoundedFile, Room, TooCostlyError, check_scans, max_seconds
+from .colours import flatten, note_depth, to_bytes
+from .decoding import BoundedFile, Room, TooCostlyError, check_scans, limit_of
 from .dicom import is_dicom, open_dicom
 from .sources import InMemory, One, Plain, plain
 
@@ -53,33 +54,22 @@ _LOOKS = (
 _DEFAULT_MAX_PIXELS = 178_956_970
 
 
-def _max_pixels() -> int:
-    text = os.environ.get("SEEWHY_MAX_PIXELS", str(_DEFAULT_MAX_PIXELS))
-    if not text.isdecimal() or int(text) < 1:
-        raise InputError(f"SEEWHY_MAX_PIXELS is {text!r}. Expected a whole number of pixels. Correct or unset it.")
-    if Image.MAX_IMAGE_PIXELS is not None:
-        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, math.ceil(int(text) / 2))
-    return int(text)
-
-
-MAX_PIXELS = _max_pixels()
-MAX_SECONDS = max_seconds()
+MAX_PIXELS = limit_of("SEEWHY_MAX_PIXELS", "pixels", _DEFAULT_MAX_PIXELS)
+MAX_SECONDS = limit_of("SEEWHY_MAX_SECONDS", "seconds", 30)
+"""Of computing that one picture may take."""
+if Image.MAX_IMAGE_PIXELS is not None:
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, math.ceil(MAX_PIXELS / 2))
 _BLOCK = 16_384  # bytes decoded at once, so that a decoder is stopped soon
 Image.init()
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """One view of one picture, ready for a network.
+    """One view of one picture, ready for a network: uint8 ``(h, w, 3)``, exactly the transform's input size.
 
-    Attributes:
-        name: the file as the user wrote it, or a description of an in-memory picture.
-        pixels: uint8 ``(h, w, 3)``, exactly the transform's input size.
-        original_size: ``(width, height)`` of the upright picture.
-        window: ``(left, top, right, bottom)``, the part of the upright picture the view shows, in its pixels; it
-            reaches outside where the transform pads.
-        digest: sha256 of the file's bytes; of the upright RGB pixels and their shape for in-memory pictures.
-        flipped: the view is mirrored left to right.
+    ``original_size`` is ``(width, height)`` of the upright picture, and ``window`` the part of it, ``(left, top, right,
+    bottom)`` in its pixels, that the view shows; it reaches outside where the transform pads. ``digest`` is the SHA-256
+    of the file's bytes, or of the upright RGB pixels and their shape; a ``flipped`` view is mirrored left to right.
     """
 
     name: str
@@ -102,10 +92,9 @@ class Picture:
 
 
 class _Hush(threading.local):
-    """Mutes Pillow's warnings about damaged metadata in the reading thread only.
+    """Mutes Pillow's warnings about damaged metadata in the reading thread only, as ``catch_warnings`` cannot.
 
-    ``warnings.catch_warnings`` swaps a process-wide list and is not thread safe. This is a permanent entry of that list
-    whose module pattern matches only while its own thread reads.
+    It is a permanent entry of the process's list, whose module pattern matches only while its own thread reads.
     """
 
     reading = 0
@@ -143,53 +132,47 @@ FILES = Room(MAX_BYTES, free=2**26)
 """The same of large files' bytes, as many threads read."""
 
 
-def read_picture(source: One, transform: Transform, *, background: Colour = (255, 255, 255)) -> Picture:
-    """Reads a file, or whatever else a picture may be given as (:mod:`seewhy.pictures.sources`).
-
-    Transparent pixels lie on ``background``.
-    """
-    return read_views(source, transform, [None], background=background)[0]
-
-
-def read_views(
-    given: One, transform: Transform, views: Sequence[Crop | None], *, background: Colour = (255, 255, 255)
-) -> list[Picture]:
-    """Decodes once and cuts several views; ``None`` is the transform's own resize and centre crop."""
+@contextmanager
+def opening(given: One) -> Iterator[tuple[str, Image.Image, bytes]]:
+    """A picture's name, the picture, not decoded, and its file's bytes; whatever goes wrong meanwhile is its fault."""
     source = plain(given)
     name = given.name if isinstance(given, InMemory) else _name(source)
-    with FILES.taken(n_bytes(source)):
-        return _views(source, name, transform, views, background)
-
-
-def n_bytes(source: Plain) -> int:
-    """Of a file, before it is read; 0 for what is none, or cannot be asked."""
-    try:
-        return os.stat(source).st_size if isinstance(source, str | Path) else 0
-    except (OSError, ValueError):
-        return 0
-
-
-def _views(source: Plain, name: str, transform: Transform, views: _Views, background: Colour) -> list[Picture]:
-    digest = ""
-    if isinstance(source, (str, Path, bytes)):
-        data = source if isinstance(source, bytes) else _read_bytes(os.fspath(source))
-        digest = hashlib.sha256(data).hexdigest()
-    with _HUSH:
-        if isinstance(source, np.ndarray):
-            source = _from_array(name, source)
+    with FILES.taken(_n_bytes(source)), _HUSH:
         try:
-            opened = source if isinstance(source, Image.Image) else _identify(name, data)
-            draft = _draft(name, opened, transform, views if opened is not source else None)
-            with _ROOM.taken(opened.width * opened.height):
-                image, size = _decode(name, opened, background, draft)
-                cuts = [_place(size, transform, view) for view in views]
-                pixels = [_cut(image, draft[1], transform, cut) for cut in cuts]
+            if isinstance(source, np.ndarray):
+                yield name, _from_array(name, source), b""
+            elif isinstance(source, Image.Image):
+                yield name, source, b""
+            else:
+                data = source if isinstance(source, bytes) else _read_bytes(os.fspath(source))
+                yield name, _identify(name, data), data
         except InputError:
             raise
         except Exception as error:  # a decoder fed hostile bytes raises anything
             raise ImageError(name, _why_not_decoded(error)) from error
-    if not digest:
-        digest = hashlib.sha256(repr(size).encode() + image.tobytes()).hexdigest()
+
+
+def _n_bytes(source: Plain) -> int:
+    """Of a file, before it is read; 0 for what is none, or cannot be asked."""
+    with suppress(OSError, ValueError):
+        return os.stat(source).st_size if isinstance(source, str | Path) else 0
+    return 0
+
+
+def read_picture(source: One, transform: Transform) -> Picture:
+    """Reads a file, or whatever else a picture may be given as (:mod:`seewhy.pictures.sources`)."""
+    return read_views(source, transform, [None])[0]
+
+
+def read_views(given: One, transform: Transform, views: Sequence[Crop | None]) -> list[Picture]:
+    """Decodes once and cuts several views; ``None`` is the transform's own resize and centre crop."""
+    with opening(given) as (name, opened, data):
+        draft = _draft(name, opened, transform, views if data else None)
+        with _ROOM.taken(opened.width * opened.height):
+            image, size = _decode(name, opened, draft)
+            cuts = [_place(size, transform, view) for view in views]
+            pixels = [_cut(image, draft[1], transform, cut) for cut in cuts]
+    digest = hashlib.sha256(data or repr(size).encode() + image.tobytes()).hexdigest()
     return [Picture(name, p, size, c.window, digest, c.flip) for p, c in zip(pixels, cuts, strict=True)]
 
 
@@ -218,19 +201,18 @@ def _read_bytes(name: str) -> bytes:
 
 
 def _why_not_opened(name: str, error: BaseException) -> str:
-    if isinstance(error, UnreadableError) and error.__cause__ is not None:
-        error = error.__cause__
-    if isinstance(error, UnreadableError) and os.path.isdir(name):
-        return "is a folder, not a picture; name the files in it, or list it with list_pictures"
+    error = error.__cause__ if isinstance(error, UnreadableError) and error.__cause__ is not None else error
     if isinstance(error, UnreadableError):
+        if os.path.isdir(name):
+            return "is a folder, not a picture; name the files in it, or list it with list_pictures"
         return "is a pipe, socket or device, not a file; save the picture to a file, or give its bytes"
     if isinstance(error, PermissionError):
         return "may not be read (permission denied); allow reading it, for example with chmod +r"
-    if isinstance(error, FileNotFoundError) and os.path.islink(name):
-        return f"is a link to {os.readlink(name)!r}, which is not there; restore that file or remove the link"
-    if isinstance(error, FileNotFoundError) and "://" in name:
-        return "is an address, which --parquet alone reads; copy the picture to this machine"
     if isinstance(error, FileNotFoundError):
+        if os.path.islink(name):
+            return f"is a link to {os.readlink(name)!r}, which is not there; restore that file or remove the link"
+        if "://" in name:
+            return "is an address, which --parquet alone reads; copy the picture to this machine"
         return "does not exist; check the spelling and the folder"
     if getattr(error, "errno", None) == errno.ELOOP:
         return "is a link that leads back to itself; remove the link"
@@ -244,7 +226,7 @@ def _identify(name: str, data: bytes) -> Image.Image:
         opened = Image.open(BoundedFile(data, MAX_SECONDS), formats=[f for f in _FORMATS if f in Image.OPEN])
         if isinstance(opened, ImageFile.ImageFile):
             opened.decodermaxblock = _BLOCK
-            note_depth(opened, data)
+            note_depth(opened)
         return opened
     except Image.UnidentifiedImageError:
         if is_dicom(data):
@@ -286,8 +268,7 @@ def _draft(name: str, image: Image.Image, transform: Transform, views: _Views | 
     size, factor = image.size, 1
     if size[0] * size[1] > MAX_PIXELS:
         raise ImageError(name, _too_many(size[0] * size[1]))
-    if 0 in size:
-        raise ImageError(name, f"has no pixels ({size[0]} by {size[1]}); give one of at least 1 by 1")
+    _check_size(name, *size)
     if views is not None and image.format in ("JPEG", "MPO"):
         upright = size[::-1] if _orientation(image) >= 5 else size
         cuts = [_place(upright, transform, view) for view in views]
@@ -298,13 +279,13 @@ def _draft(name: str, image: Image.Image, transform: Transform, views: _Views | 
     return size, factor
 
 
-def _decode(name: str, image: Image.Image, background: Colour, draft: _Draft) -> tuple[Image.Image, tuple[int, int]]:
+def _decode(name: str, image: Image.Image, draft: _Draft) -> tuple[Image.Image, tuple[int, int]]:
     """Upright RGB and its true size."""
     size, factor = draft
     image.load()
     size = size if factor > 1 else image.size  # a TIFF turns itself upright while loading
     orientation = _orientation(image)
-    rgb = flatten(name, image, background)
+    rgb = flatten(name, image)
     if orientation > 1:
         rgb = rgb.transpose(_TURNS[orientation])
     return rgb, (size[::-1] if orientation >= 5 else size)
@@ -360,23 +341,27 @@ def _cut(image: Image.Image, factor: int, transform: Transform, cut: _Cut) -> np
 
 def upright_size(given: One, *, longest: int | None = None) -> tuple[int, int]:
     """Width and height of the upright picture; nothing is decoded."""
-    source = plain(given)
-    name = given.name if isinstance(given, InMemory) else _name(source)
-    with _HUSH, FILES.taken(n_bytes(source)):
-        try:
-            if isinstance(source, str | Path | bytes):
-                source = _identify(name, source if isinstance(source, bytes) else _read_bytes(os.fspath(source)))
-            elif isinstance(source, np.ndarray):
-                source = _from_array(name, source)
-            width, height = source.size
-            if not width or not height:
-                raise ImageError(name, f"has no pixels ({width} by {height}); give one of at least 1 by 1")
-            if longest is not None and max(width, height) > longest * min(width, height):
-                times = f"one side may be {longest} times the other where a picture is cut into windows"
-                raise ImageError(name, f"has {width:,} by {height:,} pixels; {times}; cut it into shorter pieces")
-            turned = isinstance(source, Image.Image) and _orientation(source) >= 5
-        except ImageError:
-            raise
-        except Exception as error:  # a decoder fed hostile bytes raises anything
-            raise ImageError(name, _why_not_decoded(error)) from error
-    return (height, width) if turned else (width, height)
+    with opening(given) as (name, opened, _):
+        width, height = opened.size
+        _check_size(name, width, height)
+        if longest is not None and max(width, height) > longest * min(width, height):
+            times = f"one side may be {longest} times the other where a picture is cut into windows"
+            raise ImageError(name, f"has {width:,} by {height:,} pixels; {times}; cut it into shorter pieces")
+        return (height, width) if _orientation(opened) >= 5 else (width, height)
+
+
+def _check_size(name: str, width: int, height: int) -> None:
+    if not width or not height:
+        raise ImageError(name, f"has no pixels ({width} by {height}); give one of at least 1 by 1")
+
+
+def random_crop(rng: np.random.Generator, scale: tuple[float, float], aspect: tuple[float, float], flip: bool) -> Crop:
+    """One whose area is uniform in ``scale`` and whose width/height ratio is log-uniform in ``aspect``."""
+    area = rng.uniform(*scale)
+    ratio = math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))
+    # A side longer than the picture is cut back and the other grows, which keeps the area.
+    ratio = min(max(ratio, area), 1 / area)
+    width, height = min(math.sqrt(area * ratio), 1.0), min(math.sqrt(area / ratio), 1.0)
+    left, top = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
+    mirrored = bool(rng.random() < 0.5)
+    return Crop((left, top, min(left + width, 1.0), min(top + height, 1.0)), flip and mirrored)

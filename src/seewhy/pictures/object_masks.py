@@ -19,8 +19,8 @@ from torch import Tensor
 
 from ..errors import DataError, ImageError
 from ..types import Transform
-from .boxes.base import BoxData, BoxRecord
-from .images import Picture, read_views, upright_size
+from .boxes import BoxData, BoxRecord
+from .images import Picture, read_picture, upright_size
 from .samples import Sample
 
 FULL = 0.95
@@ -63,6 +63,21 @@ def usable(mask: Bool[Tensor, "h w"], name: str, what: str = "the mask") -> Bool
     return mask
 
 
+def _seal(facts: object) -> str:
+    return hashlib.sha256(repr(facts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _bright(file: Path, transform: Transform) -> Bool[Tensor, "h w"]:
+    """Where a mask's file is not black, cut and resized as its picture."""
+    view = read_picture(file, transform).pixels
+    return torch.from_numpy(view.max(2) > view.max() / 2)
+
+
+def _called(folder: Path, picture: str | Path) -> list[Path]:
+    """The files of a folder that are called as a picture is."""
+    return sorted(folder.glob(f"{glob.escape(Path(picture).stem)}.*"))
+
+
 @dataclass(frozen=True)
 class MaskFiles:
     """Masks as images whose object is not black: in a folder, or one for one picture."""
@@ -92,38 +107,35 @@ class MaskFiles:
     @property
     def seal(self) -> str:
         files = sorted(self.place.rglob("*")) if self.place.is_dir() else [self.place]
-        facts = [(str(p), (status := p.lstat()).st_size, status.st_mtime_ns) for p in files]
-        return hashlib.sha256(repr(facts).encode("utf-8", "surrogatepass")).hexdigest()
+        return _seal([(str(p), (status := p.lstat()).st_size, status.st_mtime_ns) for p in files])
 
     def mask(self, sample: Sample, picture: Picture) -> Bool[Tensor, "h w"]:
+        file = self.place if self.place.is_file() else self._file(sample)
+        (width, height), size = upright_size(str(file)), picture.original_size
+        if (width, height) != size:
+            raise ImageError(
+                sample.image,
+                f"has {size[0]} by {size[1]} pixels, and its mask {file.name} {width} by {height}; save the mask in "
+                "the size of the picture",
+            )
+        return usable(_bright(file, self.transform), sample.image, f"the mask {file.name}")
+
+    def _file(self, sample: Sample) -> Path:
+        """In a folder called as the picture's class or own folder, else in the folder itself."""
         name = Path(sample.image)
-        pattern = f"{glob.escape(name.stem)}.*"
-        if self.place.is_file():
-            return self._read(self.place, sample.image, picture)
         folders = [self.place / part for part in (sample.label, name.parent.name) if part]
-        found = [file for folder in folders for file in sorted(folder.glob(pattern))]
-        if not found:
-            found = sorted(self.place.glob(pattern))
-            if found and name.stem in self.shared:
-                raise ImageError(
-                    sample.image,
-                    f"is one of several pictures called {name.stem}, and {found[0].name} cannot be the mask of all; "
-                    "put masks into a folder for each class",
-                )
+        if found := [file for folder in folders for file in _called(folder, name)]:
+            return found[0]
+        found = _called(self.place, name)
         if not found:
             raise ImageError(sample.image, f"has no mask in {self.place.name}; add one of the same name")
-        return self._read(found[0], sample.image, picture)
-
-    def _read(self, file: Path, name: str, picture: Picture) -> Bool[Tensor, "h w"]:
-        size = upright_size(str(file))
-        if size != picture.original_size:
+        if name.stem in self.shared:
             raise ImageError(
-                name,
-                f"has {picture.original_size[0]} by {picture.original_size[1]} pixels, and its mask {file.name} "
-                f"{size[0]} by {size[1]}; save the mask in the size of the picture",
+                sample.image,
+                f"is one of several pictures called {name.stem}, and {found[0].name} cannot be the mask of all; "
+                "put masks into a folder for each class",
             )
-        view = read_views(str(file), self.transform, [None])[0].pixels
-        return usable(torch.from_numpy(view.max(2) > view.max() / 2), name, f"the mask {file.name}")
+        return found[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,20 +148,19 @@ class BoxMasks:
 
     @property
     def seal(self) -> str:
-        return hashlib.sha256(repr(self.data.pictures).encode("utf-8", "surrogatepass")).hexdigest()
+        return _seal(self.data.pictures)
 
     @cached_property
-    def _boxes(self) -> tuple[Mapping[str, Sequence[BoxRecord]], Mapping[str, Sequence[BoxRecord]]]:
+    def _boxes(self) -> Mapping[str, Sequence[BoxRecord]]:
         """By the file itself, and by names that only one file has."""
         counts = Counter(os.path.basename(p.image) for p in self.data.pictures)
+        names = [(os.path.basename(p.image), p.boxes) for p in self.data.pictures]
         files = {os.path.realpath(p.image): p.boxes for p in self.data.pictures}
-        names = {os.path.basename(p.image): p.boxes for p in self.data.pictures}
-        names = {name: boxes for name, boxes in names.items() if counts[name] == 1}
-        return files, names
+        return {**{name: boxes for name, boxes in names if counts[name] == 1}, **files}
 
     def mask(self, sample: Sample, picture: Picture) -> Bool[Tensor, "h w"]:
-        files, names = self._boxes
-        found = files.get(os.path.realpath(sample.image), names.get(os.path.basename(sample.image), ()))
+        of_name = self._boxes.get(os.path.basename(sample.image), ())
+        found = self._boxes.get(os.path.realpath(sample.image), of_name)
         boxes = [b for b in found if b.label == sample.label] or list(found)
         if not boxes:
             raise ImageError(sample.image, "has no box; draw one, or leave the picture out")
@@ -165,22 +176,17 @@ def mask_beside(folder: Path, picture: str | Path, transform: Transform) -> Bool
     """A picture's mask, cut and resized like it; ``None`` where there is none, or where it is empty or full."""
     if not folder.is_dir():
         raise DataError(f"The masks {folder} are no folder. A folder with a mask per picture was expected. Name one.")
-    found = sorted(folder.glob(f"{glob.escape(Path(picture).stem)}.*"))
+    found = _called(folder, picture)
     if not found:
         return None
-    _check_shape(found[0], Path(picture))
-    view = read_views(found[0], transform, [None])[0].pixels
-    mask = torch.from_numpy(view.max(2) > view.max() / 2)
-    return mask if bool(mask.any()) and not bool(mask.all()) else None
-
-
-def _check_shape(mask: Path, picture: Path) -> None:
-    """As large, or smaller or larger by one factor to a pixel; asked before anything is decoded."""
-    (width, height), (across, down) = upright_size(mask), upright_size(picture)
+    # As large, or smaller or larger by one factor to a pixel; asked before anything is decoded.
+    (width, height), (across, down) = upright_size(found[0]), upright_size(picture)
     factor = width / across
     if abs(height - factor * down) > max(1.0, factor):
         raise ImageError(
-            str(mask),
+            str(found[0]),
             f"has {width} by {height} pixels, and its picture {picture} has {across} by {down}. A mask of the "
             "picture's shape was expected",
         )
+    mask = _bright(found[0], transform)
+    return mask if bool(mask.any()) and not bool(mask.all()) else None

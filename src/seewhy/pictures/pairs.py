@@ -53,7 +53,7 @@ def load_pairs(
         group: the column that says which pictures belong together (the patient, the product).
 
     Raises:
-        DataError: nothing usable is there, a column is missing, or the texts stand in another column.
+        DataError: nothing usable is there, or a column is missing.
         InputError: it is none of these.
 
     Example:
@@ -62,15 +62,22 @@ def load_pairs(
         >>> load_pairs([(dark, ["a dark square", "night"]), (light, "a light square")])
         Samples(2 pictures, 3 texts)
     """
-    found = read_pairs(source, image=image, text=text, label=label, group=group)
-    items, notes = _present(found.items)
+    pairs = read_pairs(source, image=image, text=text, label=label, group=group)
+    missing = [s.image for s in pairs.items if s.pixels is None and not os.path.exists(s.image)]
+    if len(missing) == len(pairs):
+        raise DataError(
+            f"None of the {len(pairs)} pictures is there; the first is {missing[0]}. File names relative to the "
+            "table, or whole ones, were expected. Correct the column, or move the table beside its pictures."
+        )
+    gone = set(missing)
+    items = [s for s in pairs.items if s.image not in gone]
     if len(items) == 1:
         raise DataError(
             f"One picture with a text was given: {items[0].image}. At least two were expected, since a picture is "
-            f"learnt "
-            "by being told from others. Give more."
+            "learnt by being told from others. Give more."
         )
-    return gathered(items, [*found.notes, *notes])
+    notes = [f"{len(missing)} picture(s) that are not there left out: {some(missing, 3)}"] if missing else []
+    return gathered(items, [*pairs.notes, *notes])
 
 
 def read_pairs(
@@ -84,15 +91,20 @@ def read_pairs(
     """As :func:`load_pairs`, with files that are not there among the others; for what counts them."""
     if isinstance(source, Samples):
         return source
-    named = (text,) if isinstance(text, str) else tuple(text or ())
-    columns = Columns(image, named, label, group)
+    columns = Columns(image, (text,) if isinstance(text, str) else tuple(text or ()), label, group)
     parts = Parts(str(source) if isinstance(source, str | os.PathLike) else "What was given")
     if isinstance(source, str | os.PathLike):
         _from_path(Path(source), columns, parts)
     elif (table := opened(source)) is not None:
         _from_columns(*table, columns, parts)
     elif isinstance(source, list | tuple):
-        _from_list(source, parts)
+        for i, one in enumerate(source):
+            if not isinstance(one, tuple | list) or len(one) != 2:
+                raise InputError(
+                    f"Item {i} of what was given is {article(type(one).__name__)}. A pair (picture, text or texts) was "
+                    "expected. Give the texts beside each picture."
+                )
+            parts.add(*_given(one[0], i), texts_in(one[1], f"Item {i}"))
     else:
         streamed = hasattr(source, "take") and not hasattr(source, "__len__")
         cure = "Load all of it, or make one of its first rows: Dataset.from_list(list(data.take(1000)))"
@@ -114,19 +126,11 @@ class Parts:
     same: dict[str, str] = field(default_factory=dict)
 
     def add(
-        self,
-        image: str,
-        texts: Iterable[str],
-        label: str = "",
-        group: str | None = None,
-        pixels: InMemory | None = None,
+        self, image: str, pixels: InMemory | None, texts: Iterable[str], label: str = "", group: str | None = None
     ) -> None:
         """One row; a picture that was there before gets its texts."""
         self.texts.setdefault(image, []).extend(t.strip() for t in texts if t.strip())
-        before = self.found.get(image)
-        if before is None:
-            self.found[image] = Sample(image, label, (), group, pixels)
-            return
+        before = self.found.setdefault(image, Sample(image, label, (), group, pixels))
         if before.label and label and before.label != label:
             raise DataError(
                 f"{self.where} gives {image} the class {before.label!r} in one row and {label!r} in another. One was "
@@ -145,8 +149,8 @@ class Parts:
     def samples(self) -> Samples:
         """What was read; pictures of which nothing is said are left out with a note."""
         silent = [image for image, texts in self.texts.items() if not texts]
-        items = tuple(replace(s, texts=tuple(self.texts[s.image])) for s in self.found.values() if self.texts[s.image])
-        items = tuple(replace(s, group=self._root(s.group)) if s.group in self.same else s for s in items)
+        items = [replace(s, texts=tuple(self.texts[s.image])) for s in self.found.values() if self.texts[s.image]]
+        items = [replace(s, group=self._root(s.group)) if s.group in self.same else s for s in items]
         notes = list(self.notes)
         if self.same:
             alike = [f"{one} = {other}" for one, other in self.same.items()]
@@ -158,30 +162,12 @@ class Parts:
                 f"{self.where} holds no picture with a text. {FORMS}. Give one with at least two pictures and their "
                 f"texts."
             )
-        return Samples(items, gathered(items).classes, tuple(notes))
-
-
-def _present(items: Sequence[Sample]) -> tuple[list[Sample], list[str]]:
-    """Those whose file is there, and a note of the others."""
-    missing = [s.image for s in items if not _is_there(s)]
-    if len(missing) == len(items):
-        raise DataError(
-            f"None of the {len(items)} pictures is there; the first is {missing[0]}. File names relative to the "
-            f"table, or "
-            "whole ones, were expected. Correct the column, or move the table beside its pictures."
-        )
-    gone = set(missing)
-    notes = [f"{len(missing)} picture(s) that are not there left out: {some(missing, 3)}"] if missing else []
-    return [s for s in items if s.image not in gone], notes
-
-
-def _is_there(sample: Sample) -> bool:
-    return sample.pixels is not None or os.path.exists(sample.image)
+        return Samples(tuple(items), gathered(items).classes, tuple(notes))
 
 
 def _from_path(path: Path, columns: Columns, parts: Parts) -> None:
     if path.suffix.lower() in TABLES:
-        _from_rows(rows_of(path), columns, parts, path.parent)
+        _from_rows(list(rows_of(path)), columns, parts, path.parent)
     elif shards := shards_of(path):
         for shard in shards:
             for key, record in records_of(shard, parts.notes):
@@ -192,45 +178,35 @@ def _from_path(path: Path, columns: Columns, parts: Parts) -> None:
         raise DataError(f"{path} is nothing that holds pictures with texts. {FORMS}. Check the name.")
 
 
-def _from_rows(rows: Iterable[dict[str, Any]], columns: Columns, parts: Parts, folder: Path) -> None:
+def _from_rows(rows: Sequence[dict[str, Any]], columns: Columns, parts: Parts, folder: Path) -> None:
     """Rows of a table; its columns are chosen by the first."""
-    rows = list(rows)
     if not rows:
         raise DataError(f"{parts.where} has no rows. One row per picture and text was expected. Fill it in.")
-    chosen = choose(columns, rows, parts.where)
-    nameless = []
+    chosen, nameless = choose(columns, rows, parts.where), []
     for number, row in enumerate(rows, start=1):
-        where = f"{parts.where}, row {number}, column {chosen.image!r},"
-        place = cell_text(row.get(chosen.image or ""), where).strip()
+        where = f"{parts.where}, row {number}"
+        place = cell_text(row.get(chosen.image or ""), f"{where}, column {chosen.image!r},").strip()
         if not place:
             nameless.append(str(number))
             continue
-        said = [t for c in chosen.texts for t in texts_in(row.get(c), f"{parts.where}, row {number}, column {c!r},")]
-        image, pixels = _picture(folder, place)
-        parts.add(image, said, *chosen.belonging(row, parts.where, number), pixels)
+        name = os.path.normpath(folder / place)
+        shard, _, member = name.partition(f".tar{os.sep}")  # shards/0.tar/a.jpg
+        pixels = in_shard(Path(f"{shard}.tar"), member) if member else None
+        parts.add(name, pixels, chosen.texts_of(row, where), *chosen.belonging(row, where))
     if nameless:
         parts.notes.append(f"{len(nameless)} row(s) without a picture left out: {some(nameless)}")
 
 
-def _picture(folder: Path, place: str) -> tuple[str, InMemory | None]:
-    """A file beside the table, or a member of a shard: ``shards/0.tar/a.jpg``."""
-    name = os.path.normpath(folder / place)
-    shard, _, member = name.partition(f".tar{os.sep}")
-    return (name, in_shard(Path(f"{shard}.tar"), member)) if member else (name, None)
-
-
 def _from_folder(root: Path, parts: Parts) -> None:
     """Pictures beside their texts; without one text, the names of the folders that they lie in."""
-    names = list(list_pictures([root]))
-    beside = {name: Path(name).with_suffix(".txt") for name in names}
-    if any(path.is_file() for path in beside.values()):
-        for name, path in beside.items():
-            parts.add(name, [_text_of(path)] if path.is_file() else [])
-        return
-    for name in names:
-        folders = Path(name).relative_to(root).parts[:-1]
-        label = folders[0] if folders else ""
-        parts.add(name, [label.replace("_", " ")], label)
+    beside = {name: Path(name).with_suffix(".txt") for name in list_pictures([root])}
+    has_texts = any(path.is_file() for path in beside.values())
+    for name, path in beside.items():
+        if has_texts:
+            parts.add(name, None, [_text_of(path)] if path.is_file() else [])
+        else:
+            label, *_ = (*Path(name).relative_to(root).parts[:-1], "")
+            parts.add(name, None, [label.replace("_", " ")], label)
 
 
 def _text_of(path: Path) -> str:
@@ -255,9 +231,8 @@ def _add_record(key: str, record: Record, columns: Columns, parts: Parts) -> Non
     if isinstance(name := record.facts.get("cls"), str):
         row.setdefault(label, name)
     wanted = columns.texts or tuple(c for c in TEXT_COLUMNS if c in row)[:1]
-    said = [t for c in wanted for t in texts_in(row.get(c), f"{key}, {c!r},")]
-    belonging = replace(columns, label=label).belonging(row, key, 1)
-    parts.add(record.picture.name, said, *belonging, record.picture)
+    chosen = replace(columns, texts=wanted, label=label)
+    parts.add(record.picture.name, record.picture, chosen.texts_of(row, key), *chosen.belonging(row, key))
 
 
 def _from_columns(source: Any, own_names: dict[str, Any], columns: Columns, parts: Parts) -> None:
@@ -267,28 +242,15 @@ def _from_columns(source: Any, own_names: dict[str, Any], columns: Columns, part
     kinds = {name: type(kind).__name__ for name, kind in (getattr(source, "features", None) or {}).items()}
     pictures = [name for name, kind in kinds.items() if kind == "Image"]
     wanted = replace(columns, image=pictures[0]) if columns.image is None and pictures else columns
-    light = [name for name in own_names if name not in pictures]
-    values = {name: column_of(source, own_names[name]) for name in light}
-    rows = [{**dict.fromkeys(pictures), **{name: values[name][i] for name in light}} for i in range(len(source))]
+    values = {name: column_of(source, own) for name, own in own_names.items() if name not in pictures}
+    rows = [{**dict.fromkeys(pictures), **{n: column[i] for n, column in values.items()}} for i in range(len(source))]
     chosen = choose(wanted, rows, parts.where)
     kept = values.get(chosen.image or "")
     fetch = one_at_a_time(lambda i: source[i][chosen.image])
     for i, row in enumerate(rows):
-        said = [t for c in chosen.texts for t in texts_in(row.get(c), f"{parts.where}, row {i + 1}, column {c!r},")]
-        label, group = chosen.belonging(row, parts.where, i + 1)
-        image, pixels = _given(kept[i], i) if kept is not None else _fetched(partial(fetch, i), i)
-        parts.add(image, said, label, group, pixels)
-
-
-def _from_list(source: Sequence[Any], parts: Parts) -> None:
-    for i, one in enumerate(source):
-        if not isinstance(one, tuple | list) or len(one) != 2:
-            raise InputError(
-                f"Item {i} of what was given is {article(type(one).__name__)}. A pair (picture, text or texts) was "
-                "expected. Give the texts beside each picture."
-            )
-        image, pixels = _given(one[0], i)
-        parts.add(image, texts_in(one[1], f"Item {i}"), pixels=pixels)
+        where = f"{parts.where}, row {i + 1}"
+        picture = _given(kept[i], i) if kept is not None else _fetched(partial(fetch, i), i)
+        parts.add(*picture, chosen.texts_of(row, where), *chosen.belonging(row, where))
 
 
 def _given(picture: Any, i: int) -> tuple[str, InMemory | None]:
@@ -298,5 +260,4 @@ def _given(picture: Any, i: int) -> tuple[str, InMemory | None]:
 
 
 def _fetched(load: Callable[[], Any], i: int) -> tuple[str, InMemory]:
-    name = f"picture {i + 1}"
-    return name, InMemory(name, load)
+    return f"picture {i + 1}", InMemory(f"picture {i + 1}", load)

@@ -22,8 +22,7 @@ from ..arguments import checked
 from ..errors import DataError, ImageError
 from ..spelling import first_repeated
 from ..storage.reading import read_json, read_text, reason
-from .images import _HUSH, _identify, _read_bytes, _why_not_decoded
-from .runs import decode
+from .images import opening
 from .samples import some
 from .sources import list_pictures
 
@@ -74,11 +73,9 @@ class MaskedPictures:
         for value, place in self.values.items():
             if value < len(table):
                 table[value] = place
-        counts = np.bincount(found.ravel())
-        unnamed = {
-            int(v): int(counts[v]) for v in np.flatnonzero(counts) if v not in self.values and v not in self.ignored
-        }
-        return table[found], unnamed
+        values, counts = np.unique(found, return_counts=True)
+        named = {*self.values, *self.ignored}
+        return table[found], {int(v): int(n) for v, n in zip(values, counts, strict=True) if int(v) not in named}
 
     def _drawn(
         self, image: str, said: tuple[int, int], annotations: tuple[tuple[int, Any], ...], size: tuple[int, int]
@@ -99,18 +96,17 @@ class MaskedPictures:
 
 
 def _mask_of(shape: Any, size: tuple[int, int], image: str) -> np.ndarray:
-    if isinstance(shape, Mapping):
-        try:
-            mask = decode(shape, f"a mask of {image}")
-        except DataError as error:
-            raise ImageError(image, str(error)) from error
-        if mask.shape != size[::-1]:
-            raise ImageError(image, f"has a mask of {mask.shape[1]} by {mask.shape[0]} pixels; export it anew")
-        return mask
-    drawn = Image.new("1", size)
     try:
+        if isinstance(shape, Mapping):
+            mask = decode(shape, f"a mask of {image}")
+            if mask.shape != size[::-1]:
+                raise ImageError(image, f"has a mask of {mask.shape[1]} by {mask.shape[0]} pixels; export it anew")
+            return mask
+        drawn = Image.new("1", size)
         for polygon in shape:
             ImageDraw.Draw(drawn).polygon([float(v) for v in polygon], fill=1)
+    except DataError as error:
+        raise ImageError(image, str(error)) from error
     except (TypeError, ValueError) as error:
         raise ImageError(image, f"has a polygon that is none ({error}); export it anew") from error
     return np.asarray(drawn)
@@ -118,19 +114,12 @@ def _mask_of(shape: Any, size: tuple[int, int], image: str) -> np.ndarray:
 
 def read_values(path: str) -> np.ndarray:
     """The numbers in a mask's file, ``(h, w)``: a palette's places, a grey's levels; colours are no numbers."""
-    with _HUSH:
-        try:
-            opened = _identify(path, _read_bytes(path))
-            if opened.mode not in ("1", "L", "P") and not opened.mode.startswith("I"):
-                raise ImageError(
-                    path,
-                    f"has colours ({opened.mode}); one channel with the numbers of classes was expected; convert it",
-                )
-            found = np.asarray(opened)
-        except ImageError:
-            raise
-        except Exception as error:  # a decoder fed hostile bytes raises anything
-            raise ImageError(path, _why_not_decoded(error)) from error
+    with opening(path) as (name, opened, _):
+        if opened.mode not in ("1", "L", "P") and not opened.mode.startswith("I"):
+            raise ImageError(
+                name, f"has colours ({opened.mode}); one channel with the numbers of classes was expected; convert it"
+            )
+        found = np.asarray(opened)
     if found.size and (found.min() < 0 or found.max() > 65535):
         raise ImageError(path, f"has values from {found.min()} to {found.max()}; 0 to 65535 were expected; convert it")
     return found.astype(np.int64)
@@ -164,14 +153,16 @@ def load_masks(
 def is_masked(source: str | Path) -> bool:
     """Whether a folder has pictures and masks, or a file is COCO's, rather than classes of whole pictures."""
     path = Path(source)
-    if path.suffix.lower() == ".json":
-        return path.is_file()
-    return (path / "images").is_dir() and any((path / name).is_dir() for name in FOLDERS)
+    return path.is_file() if path.suffix.lower() == ".json" else _masks_of(path) is not None
+
+
+def _masks_of(root: Path) -> Path | None:
+    """The folder of masks beside the one of pictures."""
+    return next((root / n for n in FOLDERS if (root / n).is_dir() and (root / "images").is_dir()), None)
 
 
 def _from_folder(root: Path, classes: Sequence[str] | None, ignored: tuple[int, ...]) -> MaskedPictures:
-    place = next((root / name for name in FOLDERS if (root / name).is_dir()), None)
-    if place is None or not (root / "images").is_dir():
+    if (place := _masks_of(root)) is None:
         raise DataError(
             f"{root} has no folder of masks beside images/. images/ and labels/, with a mask under the stem of each "
             "picture, were expected. Make them, or give COCO's JSON."
@@ -195,13 +186,15 @@ def _from_folder(root: Path, classes: Sequence[str] | None, ignored: tuple[int, 
     if masks:
         notes.append(f"{len(masks)} mask(s) without a picture left out: {some([Path(m).name for m in masks.values()])}")
     named = {v: n for v, n in names.items() if v not in ignored}
-    return MaskedPictures(
-        tuple(items), tuple(named.values()), {v: i for i, v in enumerate(named)}, ignored, tuple(notes)
-    )
+    return MaskedPictures(tuple(items), tuple(named.values()), _places(named), ignored, tuple(notes))
 
 
 def _stem(file: str, root: Path) -> str:
     return os.path.splitext(os.path.relpath(file, root))[0]
+
+
+def _places(values: Iterable[int]) -> dict[int, int]:
+    return {value: i for i, value in enumerate(values)}
 
 
 def _names(root: Path) -> dict[int, str]:
@@ -213,13 +206,9 @@ def _names(root: Path) -> dict[int, str]:
             'on, or classes.json was expected. Write one, or give the names: --labels "sky, road, car".'
         )
     try:
-        if place.suffix == ".json":
-            said = read_json(place, CLASSES)
-            pairs: Iterable[tuple[Any, Any]] = said.items() if isinstance(said, dict) else enumerate(said)
-            found = {int(value): str(name).strip() for value, name in pairs}
-        else:
-            lines = read_text(place, CLASSES).splitlines()
-            found = {i: line.strip() for i, line in enumerate(lines)}
+        said = read_json(place, CLASSES) if place.suffix == ".json" else read_text(place, CLASSES).splitlines()
+        pairs: Iterable[tuple[Any, Any]] = said.items() if isinstance(said, dict) else enumerate(said)
+        found = {int(value): str(name).strip() for value, name in pairs}
     except (OSError, ValueError, TypeError) as error:
         raise DataError(
             f"{place} cannot be used ({reason(error)}). One name a line, or JSON of values with names, was expected. "
@@ -240,12 +229,10 @@ def _from_coco(path: Path, pictures: Path | None) -> MaskedPictures:
         said = read_json(path)
         names = {int(c["id"]): str(c["name"]) for c in said["categories"]}
         shapes: dict[Any, list[tuple[int, Any]]] = defaultdict(list)
-        n_boxes = 0
         for one in said["annotations"]:
-            if not one.get("segmentation"):
-                n_boxes += 1
-            else:
+            if one.get("segmentation"):
                 shapes[one["image_id"]].append((int(one["category_id"]), one["segmentation"]))
+        n_boxes = len(said["annotations"]) - sum(map(len, shapes.values()))
         images = [(shapes[i["id"]], str(i["file_name"]), int(i["width"]), int(i["height"])) for i in said["images"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = f"it has no {error}" if isinstance(error, KeyError) else reason(error)
@@ -274,4 +261,84 @@ def _from_coco(path: Path, pictures: Path | None) -> MaskedPictures:
     notes = [f"{len(absent)} picture(s) of {path.name} are not there: {some(absent)}"] if absent else []
     notes += [f"{len(bare)} picture(s) without a mask left out: {some(bare)}"] if bare else []
     notes += [f"{n_boxes} annotation(s) without a mask left out"] if n_boxes else []
-    return MaskedPictures(tuple(items), tuple(names.values()), {v: i for i, v in enumerate(names)}, (), tuple(notes))
+    return MaskedPictures(tuple(items), tuple(names.values()), _places(names), (), tuple(notes))
+
+
+LARGEST = 2**28
+"""Pixels of a mask; no picture that is read has more."""
+
+
+def runs(mask: np.ndarray) -> np.ndarray:
+    """Lengths of the runs of 0 and 1 in turn, column by column, beginning with 0.
+
+    Example:
+        >>> runs(np.array([[0, 1], [1, 1]])).tolist()
+        [1, 3]
+    """
+    flat = np.asarray(mask, bool).ravel(order="F")
+    ends = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1, [flat.size]])
+    lengths = np.diff(ends)
+    return np.concatenate([[0], lengths]) if flat.size and flat[0] else lengths
+
+
+def encode(mask: np.ndarray) -> dict[str, Any]:
+    """``{"size": [h, w], "counts": text}``, as pycocotools' ``mask.encode`` writes it.
+
+    Each run is given as its difference from the one two before it, in groups of five bits, lowest first, a sixth that
+    says whether more follow, and 48 added to be a letter.
+
+    Example:
+        >>> encode(np.array([[0, 1], [1, 1]]))
+        {'size': [2, 2], 'counts': '13'}
+    """
+    lengths = runs(mask).tolist()
+    letters = []
+    for i, length in enumerate(lengths):
+        x, more = length - (lengths[i - 2] if i > 2 else 0), True
+        while more:
+            group = x & 0x1F
+            x >>= 5
+            more = x != -1 if group & 0x10 else x != 0
+            letters.append(chr((group | 0x20 if more else group) + 48))
+    return {"size": [int(n) for n in np.shape(mask)], "counts": "".join(letters)}
+
+
+def decode(coded: Any, name: str = "a mask") -> np.ndarray:
+    """The mask ``(h, w)`` of booleans; counts are a text or a list of lengths.
+
+    Example:
+        >>> decode({"size": [2, 2], "counts": [1, 3]}).tolist()
+        [[False, True], [True, True]]
+    """
+    try:
+        (height, width), counts = (int(n) for n in coded["size"]), coded["counts"]
+        lengths = _lengths(counts) if isinstance(counts, str) else [int(n) for n in counts]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{name} is no run-length mask ({type(error).__name__}: {error}). "
+            '{"size": [height, width], "counts": …} as COCO writes it was expected. Export it again.'
+        ) from error
+    right = min(lengths, default=0) >= 0 and sum(lengths) == height * width
+    if not right or height < 1 or width < 1 or height * width > LARGEST:
+        raise DataError(
+            f"{name} has runs of {sum(lengths)} pixels for {height} rows of {width}. As many as the picture has were "
+            "expected. Export it again."
+        )
+    return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape((height, width), order="F")
+
+
+def _lengths(text: str) -> list[int]:
+    found: list[int] = []
+    x = shift = 0
+    for letter in text:
+        group = ord(letter) - 48
+        if not 0 <= group < 64 or shift > 60:
+            raise ValueError(f"{letter!r} is none of its letters")
+        x, shift = x | (group & 0x1F) << shift, shift + 5
+        if not group & 0x20:
+            x |= -1 << shift if group & 0x10 else 0
+            found.append(x + (found[-2] if len(found) > 2 else 0))
+            x = shift = 0
+    if shift:
+        raise ValueError("its counts are cut off")
+    return found

@@ -1,12 +1,11 @@
 """Samples: pictures with what is known of them; here with classes, from class folders or from a table.
 
-Pictures with texts come from :mod:`seewhy.pictures.pairs`. Tables (``.csv``, ``.tsv``, ``.jsonl``, ``.parquet``) name
-their columns: ``image``, ``label`` and, if there is one, ``text``. Paths are relative to the table. Class order is by
-natural sort of the names and is kept by name.
+Pictures with texts come from :mod:`seewhy.pictures.pairs`. Class order is by natural sort of the names.
 """
 
 from __future__ import annotations
 
+import hashlib
 import random
 import unicodedata
 from collections import Counter, defaultdict
@@ -15,11 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from ..arguments import checked
-from ..errors import DataError, EmptyFolderError, InputError
-from .regions import Box, Mask
-from .sources import SUFFIXES, InMemory, is_unicode, list_pictures, natural_key, unlistable
-from .tables import TABLES, cell_text, no_column, rows_of, whole_numbers
+from ..errors import DataError, EmptyFolderError, ImageError, InputError
+from ..storage.reading import file_sha256
+from .images import MAX_BYTES
+from .sources import SUFFIXES, InMemory, is_unicode, list_pictures, natural_key, plain, unlistable
+from .tables import TABLES, cell_text, no_column, plain_text, rows_of, whole_numbers
 
 _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
 
@@ -36,8 +39,6 @@ class Sample:
         texts: what is said of it, each by itself.
         group: which others it belongs to.
         pixels: the picture itself, where it is no file.
-        boxes: what is where.
-        masks: what is where, pixel by pixel.
         split: which part of the data it is of, such as train or test.
     """
 
@@ -46,8 +47,6 @@ class Sample:
     texts: tuple[str, ...] = ()
     group: str | None = None
     pixels: InMemory | None = None
-    boxes: tuple[Box, ...] = ()
-    masks: tuple[Mask, ...] = ()
     split: str | None = None
 
     def __post_init__(self) -> None:
@@ -122,6 +121,10 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:3])) + (", …" if len(names) > 3 else "")
 
 
+def some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 @checked
 def load_samples(
     source: str | Path,
@@ -136,7 +139,7 @@ def load_samples(
 
     Args:
         source: a folder with one folder per class, or a table.
-        image: the table's column of file names.
+        image: the table's column of file names, relative to it.
         label: the table's column of classes.
         text: the table's column of texts; it may be missing.
         group: the table's column of what pictures show (the thing, the visit, the patient): those with the same value
@@ -169,19 +172,19 @@ def load_pictures(
 ) -> Samples:
     """Read class folders, a table or just pictures: a folder without folders in it, a table without that of classes."""
     path = Path(source)
-    if path.is_dir() and not any(p.is_dir() and not p.name.startswith(".") for p in path.iterdir()):
+    if path.is_dir():
+        if any(p.is_dir() and not p.name.startswith(".") for p in path.iterdir()):
+            return load_samples(path, image=image, label=label, group=group)
         return gathered([Sample(name) for name in list_pictures([path])])
-    if path.suffix.lower() in TABLES and not path.is_dir():
+    if path.suffix.lower() in TABLES:
         rows = list(rows_of(path))
         columns = {name for row in rows for name in row}
         without = label not in columns and image in columns
         return gathered(*_from_table(path, rows, image, None if without else label, "", group, None))
-    if not path.is_dir():
-        raise DataError(
-            f"{path} is neither a folder nor a table. Give a folder of pictures, one with a folder per class, or a "
-            f"table ending in {', '.join(TABLES)} with the column {image!r}; pictures end in {', '.join(SUFFIXES)}."
-        )
-    return load_samples(path, image=image, label=label, group=group)
+    raise DataError(
+        f"{path} is neither a folder nor a table. Give a folder of pictures, one with a folder per class, or a "
+        f"table ending in {', '.join(TABLES)} with the column {image!r}; pictures end in {', '.join(SUFFIXES)}."
+    )
 
 
 def gathered(items: Sequence[Sample], notes: Sequence[str] = ()) -> Samples:
@@ -207,7 +210,8 @@ def _from_folders(root: Path, group: str | None) -> tuple[list[Sample], list[str
         entries = list(root.iterdir())
     except OSError as error:
         raise unlistable(root, error) from error
-    folders = sorted((p for p in entries if p.is_dir() and not p.name.startswith(".")), key=_by_name)
+    folders = [p for p in entries if p.is_dir() and not p.name.startswith(".")]
+    folders.sort(key=lambda p: natural_key(p.name))
     if not folders:
         raise DataError(f"{root} has no folders in it. Put the pictures of each class into a folder of its own.")
     if {f.name.lower() for f in folders} <= _SPLITS:
@@ -237,10 +241,6 @@ def _from_folders(root: Path, group: str | None) -> tuple[list[Sample], list[str
     return [replace(s, group=str(Path(s.image).parent)) for s in items], notes
 
 
-def _by_name(path: Path) -> Any:
-    return natural_key(path.name)
-
-
 def _from_table(
     path: Path, rows: Sequence[dict[str, Any]], image: str, label: str | None, text: str, group: str | None,
     split: str | None,
@@ -259,7 +259,8 @@ def _from_table(
             incomplete.append(str(number))
             continue
         texts = (str(row[text]),) if row.get(text) else ()
-        items.append(Sample(str(path.parent / place), "".join(name), texts, _cell(row, group), split=_cell(row, split)))
+        of = {"group": plain_text(row.get(group)), "split": plain_text(row.get(split))}
+        items.append(Sample(str(path.parent / place), "".join(name), texts, **of))
     columns = {name for row in rows for name in row}
     for column, what in ((group, "which pictures belong together"), (split, "which split a picture is of")):
         if column is not None and column not in columns:
@@ -273,42 +274,23 @@ def _from_table(
     return items, [f"{len(incomplete)} row(s) without {what} left out: {some(incomplete)}"] if incomplete else []
 
 
-def _cell(row: dict[str, Any], column: str | None) -> str | None:
-    value = None if column is None else row.get(column)
-    return None if value is None or value != value else str(value).strip() or None  # not NaN
-
-
-def some(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
 def split(labels: Sequence[str], digests: Sequence[str], fraction: float, seed: int) -> list[bool]:
     """Which samples are held out: stratified, seeded, exact copies kept together.
 
     Of each class about ``fraction`` of its distinct pictures is held out, at least one where it has two or more,
     and never all. Copies of one picture under several classes stay on the training side.
     """
-    owners: dict[str, set[str]] = defaultdict(set)
-    for label, digest in zip(labels, digests, strict=True):
-        owners[digest].add(label)
-    groups: dict[str, list[str]] = defaultdict(list)
-    for digest, names in owners.items():
-        if len(names) == 1:
-            groups[next(iter(names))].append(digest)
+    groups: dict[str, set[str]] = defaultdict(set)
+    for label, digest, twice in zip(labels, digests, under_two_classes(labels, digests), strict=True):
+        if not twice:
+            groups[label].add(digest)
     held: set[str] = set()
     for label in sorted(groups):
         distinct = sorted(groups[label])
         random.Random(f"{seed}|{label}").shuffle(distinct)
-        n_held = (
-            0 if len(distinct) < 2 or fraction <= 0 else min(len(distinct) - 1, max(1, round(fraction * len(distinct))))
-        )
-        held.update(distinct[:n_held])
+        if len(distinct) > 1 and fraction > 0:
+            held.update(distinct[: min(len(distinct) - 1, max(1, round(fraction * len(distinct))))])
     return [d in held for d in digests]
-
-
-def copies_under_two_classes(labels: Sequence[str], digests: Sequence[str]) -> int:
-    """How many distinct pictures occur under more than one class."""
-    return len({d for d, twice in zip(digests, under_two_classes(labels, digests), strict=True) if twice})
 
 
 def under_two_classes(labels: Sequence[str], digests: Sequence[str]) -> list[bool]:
@@ -317,3 +299,70 @@ def under_two_classes(labels: Sequence[str], digests: Sequence[str]) -> list[boo
     for label, digest in zip(labels, digests, strict=True):
         owners[digest].add(label)
     return [len(owners[d]) > 1 for d in digests]
+
+
+def content_digest(sample: Sample) -> str | None:
+    """SHA-256 of a file's bytes, or of the pixels of what is no file; ``None`` where it cannot be read."""
+    try:
+        given: Any = plain(sample.source)
+        if isinstance(given, bytes):
+            return hashlib.sha256(given).hexdigest()
+        if isinstance(given, Image.Image | np.ndarray):
+            pixels = np.asarray(given)
+            return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+        return file_sha256(given, MAX_BYTES)
+    except (OSError, ValueError, ImageError):
+        return None
+
+
+def copies(samples: Samples) -> list[tuple[int, ...]]:
+    """Places of pictures that are the same byte for byte, first seen first."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for i, sample in enumerate(samples.items):
+        if (digest := content_digest(sample)) is not None:
+            places[digest].append(i)
+    return [tuple(same) for same in places.values() if len(same) > 1]
+
+
+def check_apart(train: Samples, test: Samples) -> None:
+    """See that no picture is on both sides."""
+    known = {digest: s.image for s in train.items if (digest := content_digest(s)) is not None}
+    both = [f"{known[digest]} = {s.image}" for s in test.items if (digest := content_digest(s)) in known]
+    if both:
+        raise DataError(
+            f"{len(both)} picture(s) are among those that are learnt from and among those that are tested on: "
+            f"{some(both, 3)}. Each on one side was expected. Remove them from one."
+        )
+
+
+def folds_of(samples: Samples, n: int, seed: int = 0) -> list[int]:
+    """The fold of each picture, 0 to ``n - 1`` at most, all about as large; copies and groups stay together."""
+    owners = _together(samples)
+    sizes = Counter(owners)
+    order = sorted(sizes)
+    random.Random(seed).shuffle(order)
+    full, fold = [0] * min(n, len(order)), dict[int, int]()
+    for owner in sorted(order, key=lambda o: -sizes[o]):
+        fold[owner] = full.index(min(full))
+        full[fold[owner]] += sizes[owner]
+    return [fold[owner] for owner in owners]
+
+
+def _together(samples: Samples) -> list[int]:
+    """Of each picture the first one that it belongs together with, by group or by content."""
+    owner = list(range(len(samples)))
+
+    def root(i: int) -> int:
+        while owner[i] != i:
+            owner[i] = i = owner[owner[i]]
+        return i
+
+    groups: dict[str, list[int]] = defaultdict(list)
+    for i, sample in enumerate(samples.items):
+        if sample.group is not None:
+            groups[sample.group].append(i)
+    for same in [*groups.values(), *copies(samples)]:
+        for i in same[1:]:
+            a, b = sorted((root(same[0]), root(i)))
+            owner[b] = a
+    return [root(i) for i in range(len(owner))]

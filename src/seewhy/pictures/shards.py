@@ -21,10 +21,8 @@ from ..storage.reading import json_value, open_regular, reason
 from .images import MAX_BYTES
 from .sources import SUFFIXES, InMemory, natural_key
 
-TEXT_BYTES = 2**20
-"""Longest text or JSON member that is read."""
-HEADER_BYTES = 2**20
-"""Longest header of a member: a name and its attributes."""
+TEXT_BYTES, HEADER_BYTES = 2**20, 2**20
+"""Longest text or JSON member that is read, and longest header of a member: a name and its attributes."""
 PADDING = 2**20
 """Bytes behind the end of a tar, at most; more are a hole where its pictures should be."""
 TEXTS = ("txt", "text", "caption", "json", "cls")
@@ -40,10 +38,16 @@ class Record:
 
 def shards_of(source: str | Path) -> list[Path]:
     """The shards that are meant: a ``.tar``, the ``.tar`` files of a folder, or ``shard-{000..012}.tar``; else none."""
-    text = str(source)
+    text, path = str(source), Path(source)
     if "{" in text and text.endswith(".tar"):
-        return [Path(name) for name in _expanded(text)]
-    path = Path(source)
+        choices = []
+        for part in re.split(r"(\{\d+\.\.\d+\})", text):
+            if span := re.fullmatch(r"\{(\d+)\.\.(\d+)\}", part):
+                first, last = int(span[1]), min(int(span[2]), int(span[1]) + 10**6)
+                choices.append([str(i).zfill(len(span[1])) for i in range(first, last + 1)])
+            else:
+                choices.append([part])
+        return [Path("".join(one)) for one in product(*choices)]
     if path.is_dir():
         return sorted(path.glob("*.tar"), key=lambda p: natural_key(p.name))
     return [path] if path.suffix.lower() == ".tar" else []
@@ -51,33 +55,19 @@ def shards_of(source: str | Path) -> list[Path]:
 
 def in_shard(shard: Path, member: str) -> InMemory:
     """A picture of a shard by its name there."""
-    return InMemory(f"{shard}/{member}", partial(_found, shard, member))
+    name = f"{shard}/{member}"
 
+    def load() -> Any:
+        if (picture := _pictures(shard, shard.stat().st_mtime_ns).get(name)) is None:
+            raise ImageError(name, "is not in the shard; name a picture that is")
+        return picture.load()
 
-def _found(shard: Path, member: str) -> Any:
-    if (picture := _pictures(shard, shard.stat().st_mtime_ns).get(f"{shard}/{member}")) is None:
-        raise ImageError(f"{shard}/{member}", "is not in the shard; name a picture that is")
-    return picture.load()
+    return InMemory(name, load)
 
 
 @lru_cache(maxsize=256)
 def _pictures(shard: Path, _changed: int) -> dict[str, InMemory]:
     return {r.picture.name: r.picture for _, r in records_of(shard, []) if r.picture is not None}
-
-
-def _expanded(pattern: str) -> list[str]:
-    """``a-{08..10}`` as a-08, a-09, a-10."""
-    parts = re.split(r"(\{\d+\.\.\d+\})", pattern)
-    choices = []
-    for part in parts:
-        if span := re.fullmatch(r"\{(\d+)\.\.(\d+)\}", part):
-            first, last = span[1], span[2]
-            choices.append(
-                [str(i).zfill(len(first)) for i in range(int(first), min(int(last), int(first) + 10**6) + 1)]
-            )
-        else:
-            choices.append([part])
-    return ["".join(one) for one in product(*choices)]
 
 
 def records_of(shard: Path, notes: list[str]) -> Iterator[tuple[str, Record]]:
@@ -91,15 +81,14 @@ def records_of(shard: Path, notes: list[str]) -> Iterator[tuple[str, Record]]:
                     raise tarfile.ReadError(f"{member.name!r} is cut off")
                 if member.isdir():
                     continue
-                key, _, ending = _key(member.name)
-                if why := _refused(member):
+                key, ending = _key(member.name)
+                load = partial(_bytes, shard, member.name, member.offset_data, member.size)
+                if why := _refused(member, ending):
                     odd.append(f"{member.name} ({why})")
-                elif f".{ending.rpartition('.')[2]}".lower() in SUFFIXES:
-                    load = partial(_bytes, shard, member.name, member.offset_data, member.size)
+                elif f".{ending.rpartition('.')[2]}" in SUFFIXES:
                     records.setdefault(key, Record()).picture = InMemory(f"{shard}/{member.name}", load)
-                elif ending.lower() in TEXTS:
-                    fact = _fact(shard, member.name, _bytes(shard, member.name, member.offset_data, member.size))
-                    records.setdefault(key, Record()).facts[ending.lower()] = fact
+                elif ending in TEXTS:
+                    records.setdefault(key, Record()).facts[ending] = _fact(shard, member.name, load())
             if (rest := size - tar.offset) > PADDING:
                 raise tarfile.ReadError(f"it ends {rest:,} bytes before its file does")
     except SeeWhyError:
@@ -108,8 +97,7 @@ def records_of(shard: Path, notes: list[str]) -> Iterator[tuple[str, Record]]:
         # What tarfile makes of a damaged header is of many kinds.
         raise DataError(
             f"{shard} cannot be read: {reason(error)}. An uncompressed tar of pictures and texts was expected. Copy it "
-            f"again, or "
-            "unpack a compressed one and pack it without."
+            "again, or unpack a compressed one and pack it without."
         ) from error
     if odd:
         more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
@@ -129,22 +117,21 @@ class _Headers:
         return self.file.read(size)
 
 
-def _key(name: str) -> tuple[str, str, str]:
-    """WebDataset's rule: a key ends at the first point of the file's name."""
-    folder, _, file = name.rpartition("/")
-    stem, point, ending = file.partition(".")
-    return (f"{folder}/{stem}" if folder else stem), point, ending
+def _key(name: str) -> tuple[str, str]:
+    """WebDataset's rule: a key ends at the first point of the file's name; and the ending."""
+    folder, slash, file = name.rpartition("/")
+    stem, _, ending = file.partition(".")
+    return folder + slash + stem, ending.lower()
 
 
-def _refused(member: tarfile.TarInfo) -> str:
+def _refused(member: tarfile.TarInfo, ending: str) -> str:
     """Why a member is not read; empty where it is."""
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\\" in member.name:
         return "its name leads out of the shard"
     if not member.isreg() or member.issparse():
         return "it is a link, a device or sparse, not a plain file"
-    is_text = _key(member.name)[2].lower() in TEXTS
-    if member.size > (most := TEXT_BYTES if is_text else MAX_BYTES):
+    if member.size > (most := TEXT_BYTES if ending in TEXTS else MAX_BYTES):
         return f"it has {member.size:,} bytes, and at most {most:,} are read"
     return ""
 

@@ -52,7 +52,13 @@ def name_of(source: Any, number: int) -> str:
 def plain(source: Any) -> Plain:
     """A picture in one of the forms that are decoded."""
     if isinstance(source, InMemory):
-        return plain(_fetched(source))
+        try:
+            return plain(source.load())
+        except InputError:
+            raise
+        except Exception as error:  # somebody else's data set raises anything
+            reason = f"cannot be fetched ({type(error).__name__}: {error}); correct what gives it, or leave it out"
+            raise ImageError(source.name, reason) from error
     if isinstance(source, str | Path | bytes | Image.Image | np.ndarray):
         return source
     if isinstance(source, os.PathLike):
@@ -82,16 +88,6 @@ def several(source: Any) -> Iterable[Any] | None:
         is_names = array.ndim == 1 and not _is_tensor(array) and array.dtype.kind in "OUST"
         return list(array) if array.ndim == 4 or is_names else None
     return source if isinstance(source, Iterable) else None
-
-
-def _fetched(source: InMemory) -> Any:
-    try:
-        return source.load()
-    except InputError:
-        raise
-    except Exception as error:  # somebody else's data set raises anything
-        reason = f"cannot be fetched ({type(error).__name__}: {error}); correct what gives it, or leave it out"
-        raise ImageError(source.name, reason) from error
 
 
 def _is_tensor(source: Any) -> bool:
@@ -128,8 +124,7 @@ SUFFIXES = (".avif", ".bmp", ".dcm", ".gif", ".heic", ".heif", ".jpeg", ".jpg", 
 def list_pictures(paths: Iterable[str | Path]) -> Iterator[str]:
     """Names the given files as they are, even missing ones, and the pictures in the given folders and below.
 
-    Folders are walked lazily in natural order ("2" before "10"), each once however linked; hidden entries are skipped,
-    and so are links to a folder that they lie in.
+    Folders are walked lazily in natural order ("2" before "10"), each once however linked; hidden entries are skipped.
     """
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
         if not os.path.isdir(path):
@@ -138,9 +133,9 @@ def list_pictures(paths: Iterable[str | Path]) -> Iterator[str]:
         names = list_files(path, _is_picture)
         first = next(names, None)
         if first is None:
-            looked = f"No picture is in the folder {os.fspath(path)} or below. Expected files ending in"
             raise EmptyFolderError(
-                f"{looked} {', '.join(SUFFIXES)}. Give another folder, or name the files one by one."
+                f"No picture is in the folder {os.fspath(path)} or below. Expected files ending in "
+                f"{', '.join(SUFFIXES)}. Give another folder, or name the files one by one."
             )
         yield first
         yield from names
@@ -163,7 +158,7 @@ def list_files(folder: str | Path, wanted: Callable[[str, str], bool]) -> Iterat
                 shown = [e for e in entries if not e.name.startswith(".")]
             # A link to itself makes is_dir() raise; isdir() calls it no folder.
             found = [(e.name, e.path, os.path.isdir(e.path) if e.is_symlink() else e.is_dir()) for e in shown]
-            above = {e.path for e in shown if e.is_symlink() and _leads_back(os.path.realpath(e.path), real)}
+            links = {e.path: os.path.realpath(e.path).rstrip(os.sep) + os.sep for e in shown if e.is_symlink()}
         except FileNotFoundError as error:
             if path == os.fspath(folder):
                 raise unlistable(path, error) from error
@@ -171,24 +166,16 @@ def list_files(folder: str | Path, wanted: Callable[[str, str], bool]) -> Iterat
         except OSError as error:
             raise unlistable(path, error) from error
         found.sort(key=lambda entry: natural_key(entry[0]), reverse=True)
-        pending += [
-            (path, is_folder)
-            for name, path, is_folder in found
-            if path not in above and (is_folder or wanted(name, path))
-        ]
-
-
-def _leads_back(target: str, folder: str) -> bool:
-    """Whether a link's target is the real folder that the link lies in, or one above."""
-    return folder == target or folder.startswith(target.rstrip(os.sep) + os.sep)
+        for name, path, is_folder in found:
+            leads_back = path in links and f"{real}{os.sep}".startswith(links[path])  # to its own folder, or above
+            if not leads_back and (is_folder or wanted(name, path)):
+                pending.append((path, is_folder))
 
 
 def _is_picture(name: str, path: str) -> bool:
-    return name.lower().endswith(SUFFIXES) or _is_bare_dicom(name, path)
-
-
-def _is_bare_dicom(name: str, path: str) -> bool:
-    """Whether a file without a suffix is DICOM, as scanners and archives write it."""
+    """Whether it is called so, or has no suffix and is DICOM, as scanners and archives write it."""
+    if name.lower().endswith(SUFFIXES):
+        return True
     if not re.fullmatch(r"[^.]+|[0-9.]+", name) or not os.path.isfile(path):
         return False
     try:
@@ -209,8 +196,10 @@ def is_unicode(name: str) -> bool:
 
 def unlistable(folder: str | Path, error: OSError) -> DataError:
     """What is said of a folder whose entries the system does not give."""
-    expected = "Expected a folder whose files may be listed. Allow reading it, or leave it out."
-    return DataError(f"The folder {folder} cannot be listed ({error.strerror}). {expected}")
+    return DataError(
+        f"The folder {folder} cannot be listed ({error.strerror}). Expected a folder whose files may be listed. Allow "
+        "reading it, or leave it out."
+    )
 
 
 def natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:

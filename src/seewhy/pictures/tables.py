@@ -16,7 +16,6 @@ from ..errors import DataError, MissingExtraError
 from ..printable import from_spreadsheet
 from ..spelling import first_repeated, nearest
 from ..storage.reading import json_value, open_lines, open_regular, reason
-from .sources import SUFFIXES
 
 ROOM = 1 << 26
 """Bytes that the cells of a column may take at once, were each as long as all of its pages."""
@@ -91,11 +90,9 @@ def _bomb(where: PurePath, size: int, what: str) -> DataError:
     )
 
 
-IMAGE_COLUMNS = ("image", "img", "picture", "pixel_values", "file", "path")
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 _NOT_A_NUMBER = ("nan", "<na>", "nat")
 """What data frames write where a number is missing; in lower case."""
-_WHOLE = re.compile(r"-?\d+\.0+")
 
 
 def rows_of(path: Path) -> Iterator[dict[str, Any]]:
@@ -103,12 +100,14 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
     suffix = path.suffix.lower()
     try:
         if suffix == ".parquet":
-            yield from _parquet(path)
+            with open_regular(path) as (file, _):
+                for batch in parquet_batches(file, path, lambda names: _check_columns(path, names)):
+                    yield from batch.to_pylist()
         elif suffix == ".jsonl":
             yield from _json_lines(path)
         else:
-            with open_lines(path, newline="") as file:
-                yield from _separated(path, csv.reader(file, delimiter="\t" if suffix == ".tsv" else ",", strict=True))
+            with open_lines(path, newline="") as lines:
+                yield from _separated(path, csv.reader(lines, delimiter="\t" if suffix == ".tsv" else ",", strict=True))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {reason(error)}. Give a table in UTF-8.") from error
 
@@ -128,25 +127,28 @@ def cell_text(value: Any, where: str) -> str:
     return str(value)
 
 
+def plain_text(value: Any) -> str | None:
+    """A cell as text; ``None`` where there is none, or NaN."""
+    return None if value is None or value != value else str(value).strip() or None
+
+
 def whole_numbers(names: Sequence[str]) -> list[str]:
     """The names; where all are whole numbers written with a point, without it, as a gap in their column added it.
 
     >>> whole_numbers(["3.0", "12.0"]), whole_numbers(["3.0", "2.5"]), whole_numbers(["3.0", "moss"])
     (['3', '12'], ['3.0', '2.5'], ['3.0', 'moss'])
     """
-    pointed = [_WHOLE.fullmatch(name.strip()) is not None for name in names]
-    plain = [re.fullmatch(r"-?\d+", name.strip()) is not None for name in names]
-    if any(pointed) and all(a or b for a, b in zip(pointed, plain, strict=True)):
-        return [name.strip().partition(".")[0] for name in names]
-    return list(names)
+    found = [re.fullmatch(r"(-?\d+)(\.0+)?", name.strip()) for name in names]
+    whole = [match[1] for match in found if match]
+    return whole if len(whole) == len(names) and any(match and match[2] for match in found) else list(names)
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
-    twice = [name for name, n in Counter(columns).items() if n > 1 and name.strip()]
-    if twice:
-        places = [str(i) for i, name in enumerate(columns, start=1) if name == twice[0]]
+    twice = first_repeated(name for name in columns if name.strip())
+    if twice is not None:
+        places = [str(i) for i, name in enumerate(columns, start=1) if name == twice]
         raise DataError(
-            f"{path}, row of headings, names {twice[0]!r} {len(places)} times (columns {', '.join(places)}). "
+            f"{path}, row of headings, names {twice!r} {len(places)} times (columns {', '.join(places)}). "
             "Every name once was expected. Rename or remove one."
         )
 
@@ -160,24 +162,23 @@ def _separated(path: Path, lines: Any) -> Iterator[dict[str, Any]]:
             return
         _check_columns(path, columns)
         for cells in lines:
-            if not cells:
-                continue
-            number += 1
-            yield _row(path, number, lines.line_num, columns, cells)
+            if cells:
+                number += 1
+                yield _row(f"{path}, row {number} (line {lines.line_num}),", columns, cells)
     except csv.Error as error:
         raise DataError(
             f"{path}, row {number + 1}, cannot be read: {error}. Close every quote, and write quotes inside text twice."
         ) from error
 
 
-def _row(path: Path, number: int, line: int, columns: Sequence[str], cells: Sequence[str]) -> dict[str, Any]:
+def _row(where: str, columns: Sequence[str], cells: Sequence[str]) -> dict[str, Any]:
     """One row by name; cells without a heading, and headings without a cell, may only be empty ones."""
     row: dict[str, Any] = {}
     for name, cell in zip_longest(columns, cells):
         if (name is None and cell.strip()) or (cell is None and name.strip()):
             raise DataError(
-                f"{path}, row {number} (line {line}), has {len(cells)} cells, and there are {len(columns)} columns. "
-                "One cell for each column was expected. Put names with commas into quotes, and keep empty cells."
+                f"{where} has {len(cells)} cells, and there are {len(columns)} columns. One cell for each column was "
+                "expected. Put names with commas into quotes, and keep empty cells."
             )
         if name is not None:
             row[name] = None if cell is None else from_spreadsheet(cell)
@@ -189,30 +190,23 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
-
-            def once(pairs: list[tuple[str, Any]], number: int = number) -> dict[str, Any]:
-                if (twice := first_repeated(name for name, _ in pairs)) is not None:
-                    raise DataError(
-                        f"{path}, line {number}, names {twice!r} twice. Every name once was expected. Remove one."
-                    )
-                return dict(pairs)
-
+            where = f"{path}, line {number},"
             try:
-                row = json_value(line, once)
+                row = json_value(line, lambda pairs, where=where: _once(pairs, where))  # type: ignore[misc]
             except DataError:
                 raise
             except ValueError as error:
                 said = getattr(error, "msg", str(error))
-                raise DataError(f"{path}, line {number}, is not JSON: {said}. Write one object a line.") from error
+                raise DataError(f"{where} is not JSON: {said}. Write one object a line.") from error
             if not isinstance(row, dict):
-                raise DataError(f"{path}, line {number}, is not an object. Write one object a line.")
+                raise DataError(f"{where} is not an object. Write one object a line.")
             yield row
 
 
-def _parquet(path: Path) -> Iterator[dict[str, Any]]:
-    with open_regular(path) as (file, _):
-        for batch in parquet_batches(file, path, lambda names: _check_columns(path, names)):
-            yield from batch.to_pylist()
+def _once(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
+    if (twice := first_repeated(name for name, _ in pairs)) is not None:
+        raise DataError(f"{where} names {twice!r} twice. Every name once was expected. Remove one.")
+    return dict(pairs)
 
 
 def no_column(path: object, name: str, columns: Iterable[str], what: str = "") -> DataError:
@@ -223,9 +217,10 @@ def no_column(path: object, name: str, columns: Iterable[str], what: str = "") -
     return DataError(f"{path} has no column {name!r}{what}. {meant}")
 
 
+IMAGE_COLUMNS = ("image", "img", "picture", "pixel_values", "file", "path")
 TEXT_COLUMNS = ("text", "texts", "caption", "captions", "sentence", "sentences", "title", "description", "txt")
 LOOKED_AT = 50
-"""Rows by which is decided whether a column holds file names or sentences."""
+"""Rows by which the columns are known."""
 
 
 @dataclass(frozen=True)
@@ -237,12 +232,14 @@ class Columns:
     label: str | None = None
     group: str | None = None
 
-    def belonging(self, row: Mapping[str, Any], where: str, number: int) -> tuple[str, str | None]:
+    def belonging(self, row: Mapping[str, Any], where: str) -> tuple[str, str | None]:
         """A row's class and group, each empty where it has none."""
-        label = "" if self.label is None else cell_text(row.get(self.label), f"{where}, row {number}, {self.label!r},")
-        value = None if self.group is None else row.get(self.group)
-        group = None if value is None or value != value else str(value).strip() or None  # NaN is not itself
-        return label.strip(), group
+        label = "" if self.label is None else cell_text(row.get(self.label), f"{where}, {self.label!r},")
+        return label.strip(), plain_text(row.get(self.group))
+
+    def texts_of(self, row: Mapping[str, Any], where: str) -> list[str]:
+        """A row's texts; a cell may hold several."""
+        return [text for c in self.texts for text in texts_in(row.get(c), f"{where}, column {c!r},")]
 
 
 def choose(wanted: Columns, rows: Sequence[Mapping[str, Any]], where: str) -> Columns:
@@ -254,8 +251,6 @@ def choose(wanted: Columns, rows: Sequence[Mapping[str, Any]], where: str) -> Co
     image = wanted.image or _usual(names, IMAGE_COLUMNS, "pictures", "--column image", where)
     texts = wanted.texts or _text_columns([n for n in names if n not in (image, wanted.group)], where)
     label = wanted.label or ("label" if "label" in names and "label" not in texts else None)
-    cure = "Name another column" if wanted.texts else "Name their column with --column text"
-    _check_contents(image, texts, rows[:LOOKED_AT], names, where, cure)
     return Columns(image, texts, label, wanted.group)
 
 
@@ -280,45 +275,13 @@ def _text_columns(names: Sequence[str], where: str) -> tuple[str, ...]:
     return (_usual(names, TEXT_COLUMNS, "texts", "--column text", where),)
 
 
-def _check_contents(
-    image: str, texts: Sequence[str], rows: Sequence[Mapping[str, Any]], names: Sequence[str], where: str, cure: str
-) -> None:
-    """See that pictures and texts have not changed places."""
-    for name in texts:
-        if _are_files([row.get(name) for row in rows]):
-            others = [n for n in names if n not in (image, *texts) and _are_sentences([row.get(n) for row in rows])]
-            meant = image if _are_sentences([row.get(image) for row in rows]) else next(iter(others), None)
-            hint = f" Did you mean {meant!r}?" if meant else ""
-            raise DataError(
-                f"{where}, column {name!r}, holds file names, such as {rows[0].get(name)!r}.{hint} Texts were "
-                f"expected. {cure}."
-            )
-    values = [row.get(image) for row in rows]
-    if _are_sentences(values):
-        meant = next((n for n in names if n != image and _are_files([row.get(n) for row in rows])), None)
-        hint = f" Did you mean {meant!r}?" if meant else ""
-        raise DataError(
-            f"{where}, column {image!r}, holds sentences, such as {values[0]!r}.{hint} File names were expected. "
-            "Name their column with --column image."
-        )
-
-
-def _are_files(values: Sequence[Any]) -> bool:
-    return bool(values) and all(isinstance(v, str) and v.strip().lower().endswith(SUFFIXES) for v in values)
-
-
-def _are_sentences(values: Sequence[Any]) -> bool:
-    """Whether all have a blank in them and none ends as a picture's name does."""
-    texts = [v for v in values if isinstance(v, str)]
-    return bool(texts) and all(" " in t.strip() and not t.strip().lower().endswith(SUFFIXES) for t in texts)
-
-
 def texts_in(value: Any, where: str) -> list[str]:
-    """The texts of a cell: one, or a list of them."""
+    """The texts of a cell: one, or a list of them, also as COCO's annotations have it."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, list | tuple):
-        return [t for one in value for t in texts_in(_sentence(one), where)]
+        plain = [one.get("raw", one.get("caption", one)) if isinstance(one, dict) else one for one in value]
+        return [t for one in plain for t in texts_in(one, where)]
     if value is None or value != value:  # NaN is not itself
         return []
     if not isinstance(value, str):
@@ -327,8 +290,3 @@ def texts_in(value: Any, where: str) -> list[str]:
             f"correct it."
         )
     return [value]
-
-
-def _sentence(one: Any) -> Any:
-    """As COCO's annotations have it."""
-    return one.get("raw", one.get("caption", one)) if isinstance(one, dict) else one

@@ -20,7 +20,7 @@ from .bank import Patches
 from .fitted import FittedBank, find_file
 
 if TYPE_CHECKING:
-    from .judging import Showing
+    from .measure import Showing
 
 STRANGER = "Do not rely on them where the picture is called unlike anything the classifier knows."
 RULE = (
@@ -35,14 +35,10 @@ RULE = (
 
 @dataclass(frozen=True)
 class Query:
-    """One picture that likenesses are looked for.
+    """One picture that likenesses are looked for, and the class that is explained.
 
-    Attributes:
-        look: of this picture alone.
-        target: the class that is explained.
-        cells: its strongest cells as (row, column), for methods that start from places.
-        digest: of the picture's file, so that its own copy in the bank is never shown.
-        share: how what speaks for the target divides over the cells, where that is known already.
+    ``cells`` are its strongest, as (row, column), for methods that start from places; ``digest`` is the file's, so that
+    its own copy in the bank is never shown; ``share`` is how what speaks for the target divides over the cells.
     """
 
     look: EncoderOutput
@@ -54,13 +50,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Match:
-    """A patch of the bank and its likeness.
-
-    Attributes:
-        patch: its number.
-        similarity: -1…1; to the place on the query, to the channel they share, or of the two whole pictures.
-        share: its own part of the vote, 0…1, where its picture voted.
-    """
+    """A patch of the bank, its likeness, -1…1, and where its picture voted, its own part of the vote."""
 
     patch: int
     similarity: float
@@ -69,14 +59,10 @@ class Match:
 
 @dataclass(frozen=True)
 class Group:
-    """One place on the query and the patches that are like it.
+    """One place on the query, as (row, column), and the patches that are like it, the best first.
 
-    Attributes:
-        cell: the place, as (row, column).
-        share: its part of what speaks for the target, 0…1; where pictures voted, their part of the vote.
-        matches: the best first: the most alike, or the one the channel is strongest on.
-        channel: what they have in common, for methods with channels.
-        contribution: of that channel to the target's logit, less the mean over classes, in logits.
+    ``share`` is its part of what speaks for the target, or of the vote; ``channel`` what they have in common, and
+    ``contribution`` that channel's to the target's logit, less the mean over classes.
     """
 
     cell: tuple[int, int]
@@ -160,14 +146,6 @@ class Prototypes(ABC):
 
     def judge(self, showing: Showing) -> Like:
         """What a card says of what was found, with how far to trust it."""
-        from .judging import judge_neighbours
+        from .measure import judge_neighbours
 
         return judge_neighbours(self, showing)
-
-    def prototype_of(self, bank: Patches, patch: int) -> int:
-        """A number that is the same for patches with the same activation; the patch's own where none share one."""
-        return patch
-
-    def title_of(self, bank: Patches, patch: int) -> str:
-        """What the prototype of a patch is called in tables."""
-        return f"{Path(bank.pictures[int(bank.owner[patch])].name).name} {patch}"

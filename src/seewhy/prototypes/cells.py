@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -26,40 +27,27 @@ TOLERANCE = 1e-4
 """Largest difference between the mean of the cells and the pooled vector, as a part of the vector's largest entry."""
 
 
-def _pooled_norm(norm: nn.LayerNorm) -> Unpooled:
+def _pooled_norm(norm: nn.LayerNorm, grid: Tensor) -> Tensor:
     """A layer norm behind the pooling, put before it: every cell is normalised by the pooled vector's statistics.
 
     ``x = (z - mean(p)) / sqrt(var(p) + eps) * gamma + beta`` with ``p = mean(z)``; the mean over cells of ``x`` is then
     the norm of ``p``.
     """
-
-    def of(grid: Tensor) -> Tensor:
-        pooled = grid.mean((2, 3), keepdim=True)
-        centre = pooled.mean(1, keepdim=True)
-        scale = (pooled.var(1, keepdim=True, unbiased=False) + norm.eps).rsqrt()
-        return _affine((grid - centre) * scale, norm)
-
-    return of
+    pooled = grid.mean((2, 3), keepdim=True)
+    centre = pooled.mean(1, keepdim=True)
+    return _affine((grid - centre) * (pooled.var(1, keepdim=True, unbiased=False) + norm.eps).rsqrt(), norm)
 
 
-def _cell_norm(norm: nn.LayerNorm) -> Unpooled:
+def _cell_norm(norm: nn.LayerNorm, grid: Tensor) -> Tensor:
     """A layer norm before the pooling: every cell by its own statistics."""
-
-    def of(grid: Tensor) -> Tensor:
-        return _affine(layer_norm(grid.movedim(1, -1), (grid.shape[1],), eps=norm.eps).movedim(-1, 1), norm)
-
-    return of
+    return _affine(layer_norm(grid.movedim(1, -1), (grid.shape[1],), eps=norm.eps).movedim(-1, 1), norm)
 
 
-def _each_cell(encoder: Encoder) -> Unpooled:
+def _each_cell(encoder: Encoder, grid: Tensor) -> Tensor:
     """A head that changes every cell by itself before the pooling: what it pools of that cell alone (DenseNet)."""
-
-    def of(grid: Tensor) -> Tensor:
-        cells = grid.flatten(2).transpose(1, 2).flatten(0, 1)
-        alone = cells[:, None, None] if encoder.layout.kind == "nhwc" else cells[:, :, None, None]
-        return encoder.head(alone).unflatten(0, (len(grid), -1)).transpose(1, 2).unflatten(2, grid.shape[2:])
-
-    return of
+    cells = grid.flatten(2).transpose(1, 2).flatten(0, 1)
+    alone = cells[:, None, None] if encoder.layout.kind == "nhwc" else cells[:, :, None, None]
+    return encoder.head(alone).unflatten(0, (len(grid), -1)).transpose(1, 2).unflatten(2, grid.shape[2:])
 
 
 def _affine(cells: Float[Tensor, "b c h w"], norm: nn.LayerNorm) -> Float[Tensor, "b c h w"]:
@@ -69,15 +57,16 @@ def _affine(cells: Float[Tensor, "b c h w"], norm: nn.LayerNorm) -> Float[Tensor
 
 
 def unpooled(encoder: Encoder, features: Tensor) -> Unpooled:
-    """How an encoder's features become cells whose mean is its pooled vector; proven on the features given.
-
-    Four heads can be undone: a mean; a mean and then a layer norm (ConvNeXt); a layer norm and then a mean (Swin); what
-    changes each cell by itself and then a mean (DenseNet).
-    """
+    """How an encoder's features become cells whose mean is its pooled vector; proven on the features given."""
     with torch.no_grad():
         grid, pooled = encoder.layout.to_grid(features), encoder.head(features)
         for candidate in _candidates(encoder, grid.shape[1]):
-            if _gives(candidate, grid, pooled):
+            try:
+                ours = candidate(grid).mean((2, 3))
+            except RuntimeError:  # a head that wants a whole map
+                continue
+            least = TOLERANCE * pooled.abs().max().clamp(min=1e-12)
+            if ours.shape == pooled.shape and bool((ours - pooled).abs().max() <= least):
                 return candidate
     raise InputError(
         f"{encoder.name!r} does not pool its cells by a mean, with or without a layer norm, but by "
@@ -90,22 +79,10 @@ def _candidates(encoder: Encoder, width: int) -> Iterator[Unpooled]:
     yield lambda grid: grid
     for norm in encoder.head.modules():
         if isinstance(norm, nn.LayerNorm) and tuple(norm.normalized_shape) == (width,):
-            yield _pooled_norm(norm)
-            yield _cell_norm(norm)
+            yield partial(_pooled_norm, norm)
+            yield partial(_cell_norm, norm)
     if encoder.layout.kind != "tokens" and not isinstance(encoder.head, FromLayer):  # which would run the whole network
-        yield _each_cell(encoder)
-
-
-def _gives(candidate: Unpooled, grid: Tensor, pooled: Tensor) -> bool:
-    """Whether a candidate's cells have the pooled vector as their mean; no head that wants a whole map does."""
-    try:
-        ours = candidate(grid).mean((2, 3))
-    except RuntimeError:
-        return False
-    close = ours.shape == pooled.shape and (ours - pooled).abs().max() <= TOLERANCE * pooled.abs().max().clamp(
-        min=1e-12
-    )
-    return bool(close)
+        yield partial(_each_cell, encoder)
 
 
 def cells_of(model: Explainable, features: Tensor) -> Float[Tensor, "b d h w"]:
@@ -115,14 +92,7 @@ def cells_of(model: Explainable, features: Tensor) -> Float[Tensor, "b d h w"]:
 
 
 class CellMaps:
-    """The cells of many pictures on disk, half precision, mapped into memory; gone with the object.
-
-    Args:
-        shape: ``(n, s, d)``: pictures, cells of each, channels.
-
-    Attributes:
-        pooled: mean over the cells of each picture, as kept.
-    """
+    """Cells ``(n, s, d)`` of many pictures on disk, half precision, mapped into memory; gone with the object."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         path = cache_dir("cells") / f"{secrets.token_hex(8)}.f16"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,20 +17,21 @@ from torch import Tensor
 from ..attributions.base import Explainable
 from ..attributions.explainers import classifier_digest
 from ..encoders.stream import file_digest
-from ..errors import InputError, ModelError, WeightsError
+from ..errors import InputError, WeightsError
 from ..progress import Progress
+from ..storage.archive import TensorArchive
 from ..storage.features import FeatureStore
-from ..storage.marks import Facts, TensorFile
-from ..storage.output import check_file, check_folder, make_folder, write
+from ..storage.output import make_folder
 from ..storage.parts import rebuilt
-from ..storage.reading import parse_json, read_tensors, reason
-from ..storage.tensors import marked_tensors
 from .bank import BankPicture, Patches, check_finite, check_patches, joined_thumbnails, listed, pictures_of
 
-FORMAT = 1
 FOLDER = "prototypes"
-BANK = TensorFile()
-FACTS = Facts(("seewhy", "method"))
+ARCHIVE = TensorArchive(
+    otherwise="holds no prototypes",
+    again="Fit them again.",
+    missing="There are no prototypes at {path}. Make them with: seewhy fit --task prototypes DATA",
+    format=1,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +42,7 @@ class FittedBank(Patches):
         method: registered name of what shows them; the file is called after it.
 
     Attributes:
-        pictures: those that serve as prototypes.
-        pooled: one unit row a picture, for near-duplicates.
-        owner: index of each patch's picture.
-        boxes: each patch on its view, as fractions.
-        pixel_boxes: the same on the upright original.
+        pictures, pooled, owner, boxes, pixel_boxes: as :class:`~seewhy.prototypes.bank.Patches` has them.
         classifier: digest of the classifier it was made for.
         measures: what was found while fitting, as JSON.
         made_from: seal of the pictures and the settings it was fitted with.
@@ -85,62 +81,32 @@ class FittedBank(Patches):
 
     def save(self, folder: str | Path) -> Path:
         """Write ``METHOD.safetensors``, which holds everything, and ``METHOD.json``, for people."""
-        path = Path(folder) / file_name(self.method)
-        check_bank(make_folder(folder), path.name)
+        path = ARCHIVE.check(make_folder(folder) / file_name(self.method))
         own, facts = self.own()
-        tensors = own | {
-            "pooled": self.pooled.half(),
-            "owner": self.owner,
-            "boxes": self.boxes,
-            "pixel_boxes": self.pixel_boxes,
-            "thumbnails": joined_thumbnails(self.pictures),
-        }
-        about = {
-            "format": FORMAT,
-            "seewhy": version("seewhy"),
-            "method": self.method,
-            **facts,
-            "classifier": self.classifier,
-            "measures": self.measures,
-            "made_from": self.made_from,
-        }
-        card = json.dumps({**about, "pictures": listed(self.pictures)}, ensure_ascii=False)
-        write(path, marked_tensors({k: v.contiguous() for k, v in tensors.items()}, {"card": card}), BANK)
-        write(path.with_suffix(".json"), json.dumps({**about, **self.spoken()}, indent=1, ensure_ascii=False), FACTS)
-        return path
+        kept = {name: getattr(self, name) for name in ("owner", "boxes", "pixel_boxes")}
+        tensors = {**own, **kept, "pooled": self.pooled.half(), "thumbnails": joined_thumbnails(self.pictures)}
+        about = {"format": ARCHIVE.format, "seewhy": version("seewhy"), "method": self.method, **facts}
+        about |= {name: getattr(self, name) for name in ("classifier", "measures", "made_from")}
+        card = {**about, "pictures": listed(self.pictures)}
+        return ARCHIVE.save(path, {k: v.contiguous() for k, v in tensors.items()}, card, {**about, **self.spoken()})
 
     @classmethod
     def load(cls, path: str | Path, n_classes: int | None = None) -> Self:
         """Read what :meth:`save` wrote. It runs no code."""
-        try:
-            tensors, texts = read_tensors(path)
-            card = parse_json(texts["card"])
-            if card["format"] != FORMAT:
-                raise ModelError(
-                    f"{path} has format {card['format']!r}; this SeeWhy reads {FORMAT}. Update SeeWhy, or fit it again."
-                )
-            return cls._assemble(card, tensors, n_classes)
-        except FileNotFoundError as error:
-            raise ModelError(
-                f"There are no prototypes at {path}. Make them with: seewhy fit --task prototypes DATA"
-            ) from error
-        except (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError, OverflowError) as error:
-            raise WeightsError(
-                f"{path} is damaged or holds no prototypes ({reason(error)}). Fit them again."
-            ) from error
 
-    @classmethod
-    def _assemble(cls, card: dict[str, Any], tensors: dict[str, Tensor], n_classes: int | None) -> Self:
-        check_finite(tensors)
-        if card.get("method", cls.method) != cls.method:
-            raise ValueError(f"they are of {card['method']}, not of {cls.method}")
-        wide = {k: t.float() if t.is_floating_point() else t.long() for k, t in tensors.items()}
-        pictures = pictures_of(card["pictures"], tensors["thumbnails"])
-        about = {"classifier": card["classifier"], "measures": card["measures"], "made_from": card.get("made_from", "")}
-        given = {"pictures": pictures, **about, **cls.given(wide, card)}
-        bank = rebuilt(cls, wide, sizes={"m": len(pictures)}, **given)
-        check_patches(bank, n_classes)
-        return bank
+        def assemble(card: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+            check_finite(tensors)
+            if card.get("method", cls.method) != cls.method:
+                raise ValueError(f"they are of {card['method']}, not of {cls.method}")
+            wide = {k: t.float() if t.is_floating_point() else t.long() for k, t in tensors.items()}
+            pictures = pictures_of(card["pictures"], tensors["thumbnails"])
+            about = {name: card[name] for name in ("classifier", "measures")}
+            given = {"pictures": pictures, **about, "made_from": card.get("made_from", ""), **cls.given(wide, card)}
+            bank = rebuilt(cls, wide, sizes={"m": len(pictures)}, **given)
+            check_patches(bank, n_classes)
+            return bank
+
+        return ARCHIVE.load(Path(path), assemble)
 
     @classmethod
     def of(cls, model: Explainable, place: str | Path | None = None) -> Self | None:
@@ -219,7 +185,4 @@ def find_file(method: str, model: Explainable, place: str | Path | None = None) 
 
 def check_bank(folder: Path, file: str) -> Path:
     """The folder, if a bank, or what lies beside it, can be saved there; asked before the work begins."""
-    if folder.is_dir():
-        check_file(folder / file, BANK, force=None)
-        check_file((folder / file).with_suffix(".json"), FACTS, force=None)
-    return check_folder(folder)
+    return ARCHIVE.check(folder / file).parent

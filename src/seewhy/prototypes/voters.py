@@ -20,7 +20,7 @@ from ..heads.votes import Votes
 from . import prototypes
 from .bank import PatchBank, Patches, patch_vectors
 from .base import STRANGER, Group, Match, Prototypes, Query
-from .judging import LEVELS, Showing
+from .measure import LEVELS, Showing
 from .nearest import patches
 
 RULE = (
@@ -44,12 +44,9 @@ class Voters(Prototypes):
 
         share_i = exp(s_i) / Σ_j exp(s_j)           over the pictures that vote; its crops count with a picture
 
-    The place marked on a voter, and the one on the picture, are no part of the vote. They are where the two are most
-    alike: of all cells of the picture, the one nearest to the patches kept of the class's voters, each weighed by its
-    share; on each voter, the patch nearest to that cell (cosine of :func:`seewhy.prototypes.bank.patch_vectors`).
-
-    Range of a share: 0…1, of the whole vote. A voter of which no patches are kept (``n_bank`` of the classifier) cannot
-    be shown; its part is in the remainder.
+    The places marked are no part of the vote: of all cells of the picture, the one nearest to the patches kept of the
+    class's voters, each weighed by its share; on each voter, the patch nearest to that cell. Range of a share: 0…1. A
+    voter of which no patches are kept cannot be shown; its part is in the remainder.
 
     Args:
         n_classes: classes shown, those with the largest parts, the explained one among them.
@@ -74,7 +71,7 @@ class Voters(Prototypes):
 
     @torch.no_grad()
     def __call__(self, model: Explainable, bank: Patches, query: Query) -> list[Group]:
-        known, votes = patches(bank), votes_of(model)
+        known, votes = patches(bank), _votes(model.head)
         scores = scores_of(model.head, query.look.pooled)[0]
         place = {p.name: i for i, p in enumerate(known.pictures)}
         target = int(query.target.index[0])
@@ -101,7 +98,7 @@ class Voters(Prototypes):
         self, model: Explainable, bank: Patches, look: EncoderOutput, which: Int[Tensor, " p"]
     ) -> Float[Tensor, "b p h w"]:
         """Cosine of the picture and the one each patch is of, -1…1: what votes. It is the same in every cell."""
-        votes, height, width = votes_of(model), *model.encoder.layout.to_grid(look.features).shape[2:]
+        votes, height, width = _votes(model.head), *model.encoder.layout.to_grid(look.features).shape[2:]
         cosine = scores_of(model.head, look.pooled) / model.head.weight.norm(dim=1)
         names = [bank.pictures[owner].name for owner in bank.owner[which].tolist()]
         rows: dict[str, list[int]] = {}
@@ -110,37 +107,27 @@ class Voters(Prototypes):
         likeness = torch.stack([cosine[:, rows[name]].amax(1) for name in names], 1)
         return likeness[:, :, None, None].expand(-1, -1, height, width)
 
-    def prototype_of(self, bank: Patches, patch: int) -> int:
-        return int(bank.owner[patch])
-
     def judge(self, showing: Showing) -> Like:
         """With the decision that would be made without those that speak for the class."""
-        names = {
-            showing.bank.pictures[int(showing.bank.owner[m.patch])].name for g in showing.groups for m in g.matches
-        }
-        removal, n_voters = removal_of(showing, names)
+        bank, model = showing.bank, showing.model
+        names = {bank.pictures[int(bank.owner[m.patch])].name for g in showing.groups for m in g.matches}
+        votes, scores = _votes(model.head), scores_of(model.head, showing.look.pooled)
+        mine = [i for i, name in enumerate(votes.names) if name in names and int(votes.owner[i]) == showing.target]
+        with torch.no_grad():
+            without = int(votes.without(scores, mine).argmax())
+            n_voters = len(votes.ballot(scores[0]))
+        known: dict[str, Any] = model.measures.get("removal") or {}
+        n_out, label = len({votes.names[i] for i in mine}), model.classes[without]
+        removal = VoteRemoval(n_out, label, known.get("changed"), known.get("changed_random"), known.get("n", 0))
         verdict = vote_verdict(self.rule, showing, removal, len(names), n_voters)
         return showing.like(self, verdict, removal=removal)
 
 
-def votes_of(model: Explainable) -> Votes:
+def _votes(head: Head) -> Votes:
     """How a classifier's pictures vote; one whose pictures do not is a programming error."""
-    if not isinstance(model.head.votes, Votes):
+    if not isinstance(head.votes, Votes):
         raise TypeError("voters needs a classifier whose pictures vote")
-    return model.head.votes
-
-
-def removal_of(showing: Showing, names: set[str]) -> tuple[VoteRemoval, int]:
-    """What becomes of the decision without the pictures of these names that speak for the class; how many voted."""
-    model = showing.model
-    votes, scores = votes_of(model), scores_of(model.head, showing.look.pooled)
-    mine = [i for i, name in enumerate(votes.names) if name in names and int(votes.owner[i]) == showing.target]
-    with torch.no_grad():
-        without = int(votes.without(scores, mine).argmax())
-        n_voters = len(votes.ballot(scores[0]))
-    known: dict[str, Any] = model.measures.get("removal") or {}
-    n_out, label = len({votes.names[i] for i in mine}), model.classes[without]
-    return VoteRemoval(n_out, label, known.get("changed"), known.get("changed_random"), known.get("n", 0)), n_voters
+    return head.votes
 
 
 def vote_verdict(rule: str, showing: Showing, removal: VoteRemoval, n: int, n_voters: int) -> Verdict:
@@ -204,9 +191,7 @@ def measure_removal(
     Those that vote for the decision, ``n_pictures`` at most, lose their vote, and it is decided again; beside it, as
     many drawn at random among all that voted lose theirs.
     """
-    votes, draw = head.votes, torch.Generator().manual_seed(seed)
-    if not isinstance(votes, Votes):
-        raise TypeError("only a vote can lose voters")
+    votes, draw = _votes(head), torch.Generator().manual_seed(seed)
     changed = {"changed": 0, "changed_random": 0}
     with torch.no_grad():
         for one in pooled.split(1):

@@ -1,7 +1,4 @@
-"""One explanation, shown: as a page, a still picture, in a notebook, and as one of many on an index.
-
-Every form shows the same evidence, verdicts and figures from the same :class:`~seewhy.explanation.base.Explanation`.
-"""
+"""One explanation, shown: as a page, a still picture, in a notebook, and as one of many on an index."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from ..errors import DataError
 from ..explanation.base import Explanation
 from ..storage.output import check_file, temporary_folder, write
 from .card import render_html
-from .index import IndexEntry, index_entry, render_index
+from .overviews import IndexEntry, index_entry, render_index
 from .paging import framed
 from .still import render_png
 
@@ -36,7 +33,6 @@ def render_notebook(explanation: Explanation) -> str:
 
 
 def save(explanation: Explanation, path: Path, *, force: bool = False) -> Path:
-    """Write the card whole or not at all; the ending decides the form."""
     check_card(path, force=force)
     ending = path.suffix.lower()
     if ending == ".png":
@@ -58,7 +54,6 @@ def check_card(path: Path, *, force: bool = False) -> Path:
 
 
 def open_in_browser(explanation: Explanation) -> None:
-    """Write the card to a temporary file and open it."""
     path = save(explanation, temporary_folder() / "card.html")
     if not webbrowser.open(path.as_uri()):
         raise DataError(f"No web browser could be started. The card is at {path}. Open that file by hand.")

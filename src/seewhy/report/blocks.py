@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from html import escape
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -18,9 +18,40 @@ Colour = Literal["good", "part", "bad", "ember", "ink", "idle", "quiet", "line",
 
 
 @dataclass(frozen=True)
-class Def:
-    """A word or a number that leads to its definition in the glossary."""
+class Span:
+    """Words with a meaning of their own inside a text."""
 
+    text: str
+    tags: ClassVar[tuple[str, str]] = ("<b>", "</b>")
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __html__(self) -> str:
+        return f"{self.tags[0]}{escape(self.text, quote=False)}{self.tags[1]}"
+
+
+class Strong(Span):
+    """Words that stand out."""
+
+
+class Badge(Span):
+    """The letter of a region."""
+
+    tags = ('<b class="letter">', "</b>")
+
+
+class Unseen(Span):
+    """Words for who cannot see the page."""
+
+    tags = ('<span class="unseen">', "</span>")
+
+    def __str__(self) -> str:
+        return ""
+
+
+@dataclass(frozen=True)
+class Def:
     key: str
     text: str
 
@@ -31,48 +62,7 @@ class Def:
         return f'<a class="def" href="#def-{escape(self.key)}">{escape(self.text, quote=False)}</a>'
 
 
-@dataclass(frozen=True)
-class Strong:
-    """Words that stand out."""
-
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
-
-    def __html__(self) -> str:
-        return f"<b>{escape(self.text, quote=False)}</b>"
-
-
-@dataclass(frozen=True)
-class Unseen:
-    """Words for who cannot see the page."""
-
-    text: str
-
-    def __str__(self) -> str:
-        return ""
-
-    def __html__(self) -> str:
-        return f'<span class="unseen">{escape(self.text, quote=False)}</span>'
-
-
-@dataclass(frozen=True)
-class Badge:
-    """The letter of a region."""
-
-    letter: str
-
-    def __str__(self) -> str:
-        return self.letter
-
-    def __html__(self) -> str:
-        return f'<b class="letter">{escape(self.letter, quote=False)}</b>'
-
-
 class Line(tuple[Any, ...]):
-    """Text with definitions and strong words in it."""
-
     __slots__ = ()
 
     def __new__(cls, *parts: Any) -> Line:
@@ -85,13 +75,11 @@ class Line(tuple[Any, ...]):
         return "".join(p.__html__() if hasattr(p, "__html__") else escape(str(p), quote=False) for p in self)
 
 
-Text = str | Def | Strong | Unseen | Badge | Line
+Text = str | Span | Def | Line
 
 
 @dataclass(frozen=True)
 class Note:
-    """A paragraph."""
-
     text: Text
     kind: Literal["lead", "said", "rest", "aside"] = "lead"
 
@@ -106,8 +94,6 @@ class Figure(NamedTuple):
 
 @dataclass(frozen=True)
 class Figures:
-    """Numbers, side by side."""
-
     figures: Sequence[Figure]
 
 
@@ -141,8 +127,6 @@ class Bar(NamedTuple):
 
 @dataclass(frozen=True)
 class Bars:
-    """Numbers as lengths on one scale."""
-
     bars: Sequence[Bar]
     kind: Literal["ranks", "because"] = "ranks"
     title: Text = ""
@@ -197,8 +181,6 @@ class Dot(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """A line of a chart, with what its key says."""
-
     points: Sequence[tuple[float, float]]
     name: str = ""
     value: Text = ""
@@ -208,8 +190,6 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines, a band and points over one pair of axes."""
-
     title: str
     curves: Sequence[Curve] = ()
     band: Sequence[tuple[float, float, float]] = ()
@@ -231,24 +211,6 @@ class Chart:
     """Dashed lines upwards, at these places."""
     small: bool = False
     alt: str = ""
-
-
-class Mark(NamedTuple):
-    """A number with its interval, one of those compared."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Forest:
-    """Numbers with their intervals, a group a measure, a colour for each of those compared."""
-
-    title: str
-    groups: Sequence[tuple[str, Sequence[Mark]]]
-    names: Sequence[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,13 +236,10 @@ class Pictures:
     pictures: Sequence[Picture]
     kind: Literal["patches", "pixels", "sheet", "row"] = "patches"
     query: Picture | None = None
-    between: str = "looks like"
 
 
 @dataclass(frozen=True)
 class Letter:
-    """A region that is named by a letter."""
-
     letter: str
     box: FractionBox
     share: str
@@ -313,8 +272,6 @@ class Letters:
 
 @dataclass(frozen=True)
 class Facts:
-    """Names and values."""
-
     facts: Mapping[str, Any]
 
 
@@ -329,15 +286,11 @@ class Fold:
 
 @dataclass(frozen=True)
 class Columns:
-    """Blocks beside each other."""
-
     columns: Sequence[Sequence[Block]]
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it."""
-
     title: str
     blocks: Sequence[Block]
     key: str = ""
@@ -345,32 +298,23 @@ class Section:
 
 
 Block = (
-    Note | Figures | Verdict | Missing | Bars | Table | Chart | Forest | Pictures | Heat | Letters | Facts | Fold
-    | Columns | Section
+    Note | Figures | Verdict | Missing | Bars | Table | Chart | Pictures | Heat | Letters | Facts | Fold | Columns
+    | Section
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Document:
-    """A whole page."""
-
     title: str
     headline: Text
     blocks: Sequence[Block]
     above: str = ""
     """A small line above the headline."""
     below: Sequence[Text] = ()
-    kind: str = "report"
-    legend: Sequence[tuple[str, Colour]] = field(default=())
-    """Those compared, with their colours."""
 
 
 def text_of(value: Any) -> str:
-    """A cell in words.
-
-    >>> text_of(None), text_of(12345), text_of(0.123), text_of("moss")
-    ('–', '12,345', '0.12', 'moss')
-    """
+    """A cell in words: what is ``None`` is a dash, whole numbers have their thousands parted."""
     if value is None or value != value:
         return "–"
     if isinstance(value, int):
@@ -379,25 +323,14 @@ def text_of(value: Any) -> str:
 
 
 def points(value: float | None, sign: bool = False) -> str:
-    """Per cents without their sign.
-
-    >>> points(0.1234), points(-0.02, sign=True), points(None)
-    ('12.3', '−2.0', '–')
-    """
     return "–" if value is None else f"{value * 100:{'+' if sign else ''}.1f}".replace("-", "−")
 
 
 def pair(interval: Sequence[float] | None, sign: bool = False) -> str:
-    """An interval in per cents.
-
-    >>> pair((0.1, 0.25))
-    '10.0 to 25.0'
-    """
     return "" if interval is None else f"{points(interval[0], sign)} to {points(interval[1], sign)}"
 
 
 def notes(lines: Sequence[str], title: str = "What else is to be said") -> list[Block]:
-    """A section of remarks, if there are any."""
     return [Section(title, [Note(line) for line in lines])] if lines else []
 
 

@@ -1,16 +1,15 @@
 """Drawing with Pillow alone: text that wraps, smooth shapes, fonts that are always there.
 
-The letters are those Pillow carries with it. A text with signs these lack is set in a font of the system if one has
-them. Otherwise it loses its accents, and a sign that no font has is written by its number, ``[4E2D]``, so that texts
-that differ look different. None is refused.
+A sign that no font of Pillow or the system has loses its accent or is written by its number, so that texts that differ
+look different.
 """
 
 from __future__ import annotations
 
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from functools import cache, lru_cache, partial
+from collections.abc import Callable
+from functools import cache, lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -28,15 +27,9 @@ LEVEL_COLOURS: dict[Level, Colour] = {"believable": GOOD, "partly": PART, "do no
 
 SMOOTH = 4
 _SYSTEM_FONTS = (
-    "DejaVuSans.ttf",
-    "NotoSans-Regular.ttf",
-    "NotoSansCJK-Regular.ttc",
-    "Arial Unicode.ttf",
-    "arialuni.ttf",
-    "msyh.ttc",
-    "segoeui.ttf",
-    "arial.ttf",
-)
+    "DejaVuSans.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "arialuni.ttf",
+    "msyh.ttc", "segoeui.ttf", "arial.ttf",
+)  # fmt: skip
 _PLAIN = str.maketrans({"\u202f": " ", "\u00a0": " ", "\u2009": " ", "−": "-", "–": "-", "—": "-", "×": "x", "\t": " "})
 
 
@@ -128,8 +121,11 @@ class Canvas:
         lines: list[str] = []
         while words and len(lines) < most:
             room = width - (indent if not lines else 0.0)
-            fits = partial(self._words_width, words, size, bold)
-            count = bisect_right(range(1, len(words) + 1), room, key=fits)
+
+            def width_of(n: int, words: list[str] = words) -> float:
+                return self.measure(" ".join(words[:n]), size, bold)
+
+            count = bisect_right(range(1, len(words) + 1), room, key=width_of)
             if len(lines) == most - 1:
                 lines.append(self.clipped(" ".join(words), room, size, bold))
                 break
@@ -137,16 +133,11 @@ class Canvas:
                 lines.append(" ".join(words[:count]))
                 words = words[count:]
                 continue
-            head = self._head(words[0], room, size, bold)
-            lines.append(words[0][:head])
-            words[0] = words[0][head:]
+            word = words[0]
+            head = next((n for n in range(len(word), 1, -1) if self.measure(word[:n], size, bold) <= room), 1)
+            lines.append(word[:head])
+            words[0] = word[head:]
         return lines
-
-    def _words_width(self, words: Sequence[str], size: int, bold: bool, n: int) -> float:
-        return self.measure(" ".join(words[:n]), size, bold)
-
-    def _head(self, word: str, room: float, size: int, bold: bool) -> int:
-        return next((n for n in range(len(word), 1, -1) if self.measure(word[:n], size, bold) <= room), 1)
 
     def paragraph(
         self, x: float, y: float, text: str, size: int, width: float, most: int, fill: Colour = INK, bold: bool = False
@@ -171,35 +162,20 @@ class Canvas:
         self.image.paste(small, (round(x), round(y)), small)
 
     def panel(
-        self,
-        x: float,
-        y: float,
-        width: float,
-        height: float,
-        radius: float,
-        fill: Colour,
-        outline: Colour | None = None,
+        self, x: float, y: float, width: float, height: float, radius: float, fill: Colour, line: Colour | None = None
     ) -> None:
-        edge = (width * SMOOTH - 1, height * SMOOTH - 1)
-        self.smooth(
-            x,
-            y,
-            width,
-            height,
-            lambda d: d.rounded_rectangle((0, 0, *edge), radius * SMOOTH, fill, outline, SMOOTH + 1 if outline else 0),
-        )
+        def paint(d: ImageDraw.ImageDraw) -> None:
+            edge = (0, 0, width * SMOOTH - 1, height * SMOOTH - 1)
+            d.rounded_rectangle(edge, radius * SMOOTH, fill, line, SMOOTH + 1 if line else 0)
+
+        self.smooth(x, y, width, height, paint)
 
     def photo(self, x: float, y: float, picture: Image.Image, width: int, height: int, radius: float) -> None:
-        """A picture with round corners."""
         mask = Image.new("L", (width * SMOOTH, height * SMOOTH), 0)
-        ImageDraw.Draw(mask).rounded_rectangle(
-            (0, 0, width * SMOOTH - 1, height * SMOOTH - 1), radius * SMOOTH, fill=255
-        )
-        self.image.paste(
-            picture.resize((width, height), Image.Resampling.BICUBIC),
-            (round(x), round(y)),
-            mask.resize((width, height), Image.Resampling.BOX),
-        )
+        edge = (0, 0, width * SMOOTH - 1, height * SMOOTH - 1)
+        ImageDraw.Draw(mask).rounded_rectangle(edge, radius * SMOOTH, fill=255)
+        small = picture.resize((width, height), Image.Resampling.BICUBIC)
+        self.image.paste(small, (round(x), round(y)), mask.resize((width, height), Image.Resampling.BOX))
 
     def bar(self, x: float, y: float, width: float, start: float, end: float, fill: Colour, height: float = 10) -> None:
         """A bar from ``start`` to ``end`` (0…1) in a groove, its middle at ``y``."""
@@ -215,7 +191,6 @@ class Canvas:
         return x + width
 
     def glyph(self, x: float, y: float, level: Level, size: int) -> None:
-        """The sign of a verdict: tick, half moon, struck ring, broken ring."""
         colour = LEVEL_COLOURS[level]
         unit = size * SMOOTH / 16
 

@@ -32,8 +32,7 @@ from .blocks import (
     terms_in,
 )
 from .evidence import blocks_of, heat_title, place_of, regions_of
-from .glossary import terms_of
-from .page import LEVELS, percent, render
+from .page import LEVELS, percent, render, terms_of
 
 N_TOP = 5
 SMALL = 64
@@ -51,8 +50,6 @@ SIGNS: dict[Certainty, tuple[Level, str]] = {
 
 @dataclass(frozen=True)
 class Card:
-    """What every form of a card shows."""
-
     prediction: Prediction
     above: tuple[str, ...]
     judgement: Verdict | None
@@ -81,7 +78,6 @@ def card_context(explanation: Explanation) -> dict[str, Any]:
 
 
 def card_of(e: Explanation) -> Card:
-    """An explanation laid out."""
     p, d, agreement = e.prediction, e.prediction.decision, e.agreement
     unknown = d is not None and d.is_unknown
     parts = [Figure("agreement", name, percent(value)) for name, value in agreement.parts.items()]
@@ -111,11 +107,6 @@ def card_of(e: Explanation) -> Card:
     )
 
 
-def sign_of(decision: Decision | None) -> tuple[Level, str]:
-    """Of a decision, also where there is none."""
-    return SIGNS["not measured" if decision is None else decision.verdict]
-
-
 def own_scores(p: Prediction, space: str = " ") -> str:
     """What the classifier itself says of the first two classes, where the heading says something else."""
     if not p.is_measured or p.n_classes == 1:
@@ -132,7 +123,6 @@ def _nearly(p: Prediction) -> Text:
 
 
 def _trust(d: Decision) -> Fold:
-    """What was measured about such decisions, and the rule."""
     rows: list[Figure] = []
     if d.probability is not None and d.interval is not None:
         rows.append(Figure("right", "Right", _with_interval(d.probability, d.interval)))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from ..printable import percent
-from .blocks import Chart, Colour, Forest, points, text_of
+from .blocks import Chart, Colour, text_of
 
 COLOURS: tuple[Colour, ...] = ("good", "ember", "part", "bad", "ink", "idle")
 """Of those compared; more begin again."""
@@ -26,13 +26,10 @@ class Shape(NamedTuple):
 
     @property
     def svg_points(self) -> str:
-        """As an SVG takes them."""
         return " ".join(f"{x:g},{y:g}" for x, y in zip(self.place[::2], self.place[1::2], strict=True))
 
 
 class Drawing(NamedTuple):
-    """Shapes on a sheet of this size."""
-
     width: float
     height: float
     shapes: list[Shape]
@@ -40,31 +37,17 @@ class Drawing(NamedTuple):
 
 
 def colour_of(place: int) -> Colour:
-    """Of the one in this place.
-
-    >>> colour_of(0), colour_of(7)
-    ('good', 'ember')
-    """
+    """Of the one in this place."""
     return COLOURS[place % len(COLOURS)]
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round numbers on a logarithmic axis.
-
-    >>> ticks(90, 2500)
-    [100, 200, 500, 1000, 2000]
-    """
     every = [m * 10**e for e in range(10) for m in (1, 2, 5)]
     round_ones: list[float] = [n for n in every if low <= n <= high]
     return round_ones if len(round_ones) < 9 else [n for n in round_ones if str(n)[0] == "1"]
 
 
 def steps(low: float, high: float) -> list[float]:
-    """Three to six values of an axis.
-
-    >>> steps(0.4, 1.0), steps(0, 37)
-    ([0.4, 0.6, 0.8, 1.0], [0.0, 10.0, 20.0, 30.0])
-    """
     span = (high - low) or 1.0
     scale = 10.0 ** math.floor(math.log10(span))
     step = next(s * scale for s in (0.1, 0.2, 0.25, 0.5, 1.0, 2.0, 2.5) if span / (s * scale) <= 5.01)
@@ -74,11 +57,6 @@ def steps(low: float, high: float) -> list[float]:
 
 def _percent(value: float) -> str:
     return percent(value, "\u202f") if value else "0"
-
-
-def draw(chart: Chart | Forest) -> Drawing:
-    """The shapes of a chart."""
-    return _draw_forest(chart) if isinstance(chart, Forest) else _draw_chart(chart)
 
 
 def _range(values: Sequence[float], given: tuple[float, float] | None, plain: bool) -> tuple[float, float]:
@@ -101,7 +79,7 @@ def _scale(span: tuple[float, float], start: float, end: float, how: Callable[[f
     return place
 
 
-def _draw_chart(c: Chart) -> Drawing:
+def draw(c: Chart) -> Drawing:
     width, height = (340.0, 180.0) if c.small else (640.0, 320.0)
     left, right, top, bottom = (44.0, 6.0, 10.0, 24.0) if c.small else (56.0, 12.0, 22.0 if c.upwards else 12.0, 42.0)
     along = [*((x, y) for curve in c.curves for x, y in curve.points), *((d.x, d.y) for d in c.dots)]
@@ -136,26 +114,3 @@ def _draw_chart(c: Chart) -> Drawing:
             shapes.append(Shape("line", place, curve.colour, curve.name, dashed=curve.dashed))
     shapes += [Shape("dot", (x(d.x), y(d.y), d.size), d.colour, d.title) for d in c.dots]
     return Drawing(width, height, shapes, c.alt or c.title)
-
-
-def _draw_forest(forest: Forest) -> Drawing:
-    width, left, right, line, gap = 720.0, 150.0, 16.0, 14.0, 10.0
-    marks = [mark for _, group in forest.groups for mark in group]
-    x_span = _range([v for m in marks for v in m[1:]], None, False)
-    x = _scale(x_span, left, width - right, float)
-    shapes, said, y = [], [], 8.0
-    for title, group in forest.groups:
-        shapes.append(Shape("text", (left - 8, y + line * len(group) / 2 + 4), text=title, anchor="end"))
-        for mark in group:
-            colour, middle = colour_of(forest.names.index(mark.name)), y + line / 2
-            text = f"{mark.name}, {title}: {points(mark.value)} ({points(mark.low)} to {points(mark.high)})"
-            shapes.append(Shape("line", (x(mark.low), middle, x(mark.high), middle), colour))
-            shapes.append(Shape("dot", (x(mark.value), middle, 4), colour, text))
-            said.append(text)
-            y += line
-        y += gap
-    for value in steps(*x_span):
-        shapes.insert(0, Shape("line", (x(value), 4, x(value), y), "line", width=1))
-        name = points(value).removesuffix(".0") if value < 0 else _percent(value)
-        shapes.append(Shape("text", (x(value), y + 16), text=name))
-    return Drawing(width, y + 28, shapes, f"{forest.title}: {'; '.join(said)}")

@@ -56,9 +56,9 @@ def blocks_of(key: str, evidence: Any, e: Explanation) -> Iterator[Block]:
     yield from after
 
 
-def _said(value: float | None, space: str | None = None) -> str:
+def _said(value: float | None) -> str:
     """A per cent, or nothing where it was not measured."""
-    return "" if value is None else percent(value) if space is None else percent(value, space)
+    return "" if value is None else percent(value)
 
 
 def _number(value: float | None) -> str:
@@ -66,7 +66,6 @@ def _number(value: float | None) -> str:
 
 
 def heat_title(where: Where | Missing) -> str:
-    """What the heat speaks for, and against what when it is a contrast."""
     if isinstance(where, Missing):
         return ""
     return f"{where.target} rather than {where.contrast}" if where.contrast else where.target
@@ -128,7 +127,6 @@ def _where(where: Where, e: Explanation) -> Shown:
 
 
 def _charts(where: Where, e: Explanation) -> Iterator[Chart]:
-    """The deletion and insertion curves, those that were measured."""
     of_sentence = e.subject is not None and e.subject.sentence is not None
     quantity = f"{'similarity with' if of_sentence else 'probability of'} {heat_title(where)}"
     both = (where.deletion_curve, where.insertion_curve, where.deletion_random_curve, where.insertion_random_curve)
@@ -249,9 +247,9 @@ def _neighbour(near: Likeness, like: Like, e: Explanation, scale: float) -> Pict
 
 
 def scale_of(like: Like) -> float:
-    """The largest share lost on the card, on this picture or over all."""
+    """The largest share lost on the card."""
     found = [b for near in like.neighbours if (b := near.because)]
-    return max([LEAST_SCALE, *(v for b in found for v in (*b.lost.values(), *(b.overall or {}).values()))])
+    return max([LEAST_SCALE, *(v for b in found for v in b.lost.values())])
 
 
 def bars_of(near: Likeness, scale: float) -> Bars | None:
@@ -260,11 +258,9 @@ def bars_of(near: Likeness, scale: float) -> Bars | None:
         return None
     bars = []
     for name, lost in because.lost.items():
-        overall = (because.overall or {}).get(name)
-        mark = None if overall is None else min(1.0, max(0.0, overall) / scale)
-        said = _lost(lost) if overall is None else f"{_lost(lost)}, over all pictures {_lost(overall)}"
+        said = _lost(lost)
         colour: Any = "ember" if lost > 0 else "idle"
-        bars.append(Bar(name, min(1.0, abs(lost) / scale), said, 0.0, mark, colour, f"{name}: {said}"))
+        bars.append(Bar(name, min(1.0, abs(lost) / scale), said, 0.0, None, colour, f"{name}: {said}"))
     return Bars(bars, "because", Def("because", because.sentence or NOT_COMPARED))
 
 

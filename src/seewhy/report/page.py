@@ -6,8 +6,10 @@ import base64
 import hashlib
 import io
 import re
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Iterable
 from functools import cache
+from importlib.resources import files
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,9 +23,7 @@ from ..registry import spelling
 from ..types import FractionBox
 from .blocks import Cell, Document, Heat, Table, terms_in, text_of
 from .charts import draw
-from .glossary import terms_of
-from .heat import overlay
-from .palette import coloured
+from .palette import coloured, overlay
 
 LEVELS: dict[Level, str] = {
     "believable": "Believable",
@@ -39,17 +39,34 @@ SMALL = 64
 """Pictures up to this size are shown as the pixels they are."""
 
 
+class Term(NamedTuple):
+    """One definition; its anchor is ``#def-<key>``."""
+
+    key: str
+    name: str
+    text: str
+
+
+@cache
+def terms() -> tuple[Term, ...]:
+    """What each number on a card or report means; the numbers lead here."""
+    text = files(__package__).joinpath("templates/glossary.toml").read_text("utf-8")
+    return tuple(Term(key, term["name"], term["text"]) for key, term in tomllib.loads(text).items())
+
+
+def terms_of(keys: Iterable[str]) -> tuple[Term, ...]:
+    """Those of these keys, in the glossary's order."""
+    wanted = set(keys)
+    return tuple(term for term in terms() if term.key in wanted)
+
+
 def percent(value: float, space: str = NARROW_SPACE) -> str:
     """As :func:`seewhy.printable.percent`, with the space that typographers put before the sign."""
     return plainly(value, space)
 
 
 def figure(value: float | None) -> str:
-    """Two decimals with a real minus sign, a dash when there is none.
-
-    >>> figure(0.154), figure(-0.2), figure(None)
-    ('0.15', '−0.20', '–')
-    """
+    """Two decimals with a real minus sign, a dash when there is none."""
     if value is None or value != value:
         return "–"
     text = f"{value:.2f}"
@@ -57,28 +74,20 @@ def figure(value: float | None) -> str:
 
 
 def method_name(name: str) -> str:
-    """A registered name, and what was set, as people write it.
-
-    >>> import seewhy.attributions
-    >>> method_name("grad_cam"), method_name("rise with n_masks=500")
-    ('Grad-CAM', 'RISE with n_masks=500')
-    """
+    """A registered name, and what was set, as people write it."""
     own, *rest = name.split(" ", 1)
     return " ".join([spelling(own), *rest])
 
 
 def photo_uri(pixels: np.ndarray, quality: int = 90) -> str:
-    """A photograph as a JPEG inside the page."""
     return _uri(pixels, "image/jpeg", format="JPEG", quality=quality, optimize=True)
 
 
 def layer_uri(pixels: np.ndarray) -> str:
-    """A picture with transparency as a PNG inside the page."""
     return _uri(pixels, "image/png", format="PNG")
 
 
 def png_of(pixels: np.ndarray) -> bytes:
-    """A picture as a PNG file."""
     return _encoded(pixels, format="PNG")
 
 
@@ -116,7 +125,7 @@ def environment() -> Environment:
         "place": place,
         "anchor": lambda title: "-".join(re.findall(r"\w+", title.lower())),
     }
-    environment.globals |= {"levels": LEVELS, "style": _style()}
+    environment.globals |= {"levels": LEVELS, "style": Markup(coloured(_source("card.css")))}
     return environment
 
 
@@ -178,18 +187,12 @@ def render_document(document: Document, script: str | None = None) -> str:
     return render("page.html", script, **document_context(document))
 
 
-def _style() -> Markup:
-    """The style sheet is ours, so it is trusted as it stands."""
-    return Markup(coloured(_source("card.css")))
-
-
 @cache
 def _source(name: str) -> str:
     return (PackageLoader("seewhy.report", "templates").get_source(Environment(autoescape=True), name)[0]).strip()
 
 
 def render(template: str, script: str | None, **context: Any) -> str:
-    """Fill a template."""
     source = _source(script) if script else ""
     digest = base64.b64encode(hashlib.sha256(source.encode("utf-8")).digest()).decode("ascii")
     allowed = f"'sha256-{digest}'" if script else "'none'"

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,21 +32,16 @@ _HEAR = (
 
 
 @dataclass(frozen=True)
-class Page:
-    """What a long measurement found.
-
-    Attributes:
-        data: its JSON.
-    """
+class Page(ABC):
+    """What a long measurement found; ``data`` is its JSON."""
 
     data: dict[str, Any]
 
+    @abstractmethod
     def document(self) -> Document:
         """What its page shows, and what it says in a terminal."""
-        raise NotImplementedError
 
     def to_html(self) -> str:
-        """One self-contained page."""
         from .page import render_document
 
         return render_document(self.document())
@@ -69,31 +65,13 @@ class Page:
         return f"{type(self).__name__}({shown})"
 
 
-class Answer(Page):
-    """A page that answers the question it was made for."""
-
-    @property
-    def sentence(self) -> str:
-        """The answer, in a sentence."""
-        return str(self.data["sentence"])
-
-
 def short(value: object, most: int = 60) -> str:
-    """How a value is written in a line that must stay short.
-
-    >>> short("a" * 100, 8), short(0.5)
-    ("'aaaaaaa…", '0.5')
-    """
     text = repr(value)
     return text if len(text) <= most else text[:most] + "…"
 
 
 def framed(page: str, title: str) -> str:
-    """A page for a notebook: in a frame of its own, so that neither style sheet touches the other.
-
-    The frame may run the page's own scripts and reach nothing outside; the page tells its height in a message, so that
-    there is one scroll bar, the notebook's.
-    """
+    """A page for a notebook, in a frame of its own: no style sheet touches the other, its scripts reach nothing."""
     digest = base64.b64encode(hashlib.sha256(_TELL.encode()).digest()).decode("ascii")
     allowed = page.replace("script-src 'none'", "script-src", 1) if "script-src 'none'" in page else page
     allowed = allowed.replace("script-src", f"script-src 'sha256-{digest}'", 1)

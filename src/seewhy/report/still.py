@@ -34,8 +34,8 @@ from .blocks import (
 from .canvas import EDGE, INK, LEVEL_COLOURS, LINE, MARK, PAPER, QUIET, SHEET, SMOOTH, Canvas, Colour
 from .card import Card, card_of
 from .charts import draw
-from .heat import COLOURS, blend
 from .page import LEVELS
+from .palette import COLOURS, blend
 
 WIDTH, MARGIN = 1400, 64
 LEFT = 476
@@ -237,7 +237,7 @@ def _pictures(c: Canvas, block: Pictures, x: float, y: float, width: float) -> f
     _line(c, first, x, y + SIDE + 30, 20)
     for number, text in enumerate(rest):
         c.text(x, y + SIDE + 52 + 20 * number, c.clipped(str(text), SIDE + 40, 16), 16, QUIET)
-    c.text(x + SIDE + 24, y + SIDE / 2 + 6, block.between, 19, QUIET)
+    c.text(x + SIDE + 24, y + SIDE / 2 + 6, "looks like", 19, QUIET)
     step = SIDE + 16
     start = x + width - N_PATCHES * step + 16
     for number, picture in enumerate(block.pictures[:N_PATCHES]):
@@ -259,7 +259,7 @@ def _line(c: Canvas, text: Any, x: float, y: float, size: int) -> float:
     """Text with badges and strong words in it; where it ends."""
     for part in text if isinstance(text, Line) else (text,):
         if isinstance(part, Badge):
-            x = c.badge(x, y, part.letter) + 3
+            x = c.badge(x, y, part.text) + 3
         else:
             x = c.text(x, y, str(part), size, INK, isinstance(part, Strong))
     return x
@@ -309,7 +309,6 @@ def _bars(c: Canvas, block: Bars, x: float, y: float, width: float) -> float:
 
 
 def _bar(c: Canvas, bar: Bar, x: float, y: float, width: float, height: float) -> None:
-    """In a groove whose middle is at ``y``, with its mark."""
     c.bar(x, y, width, bar.start, bar.start + bar.value, _ink(bar.colour), height)
     if bar.mark is not None:
         at = x + bar.mark * (width - 2)
@@ -317,7 +316,6 @@ def _bar(c: Canvas, bar: Bar, x: float, y: float, width: float, height: float) -
 
 
 def _sentences(c: Canvas, table: Table, x: float, y: float, width: float) -> float:
-    """Sentences of a class, each with its fit and how it separates."""
     if table.kind != "sentences":
         return y
     says, *others = table.columns

@@ -15,7 +15,6 @@ from .blocks import Bars, Block, Columns, Document, Facts, Figures, Note, Sectio
 
 
 def to_terminal(document: Document) -> Group:
-    """What ``rich.print`` takes."""
     lines = [_words(document.headline, "bold"), *(_words(line) for line in document.below if str(line))]
     return Group(*lines, *_drawn(document.blocks))
 

@@ -1,12 +1,11 @@
 """What an index knows beside its vectors: names, digests, classes, thumbnails, settings. SQLite, write-ahead.
 
-One transaction is one step: either all of it happened or nothing. Readers see the last finished step, while one
-writer works; a second writer waits for its turn. Somebody else may have written it, so what is read is checked: what
-the index says of itself by its types, and all of it by sums, as SQLite checks nothing of what lies in its pages. Every
-item and every small picture has a CRC-32. Row and class of all items have a number and a sum of theirs, so that one
-that is missing, or has moved to another row or class, is noticed without reading the others' names. What the index says
-of itself ends in a line of 32 blanks and tabs, which no reader of JSON sees: the bits of its CRC-32. Catalogues of
-earlier versions have none of these until something is added.
+One transaction is one step: readers see the last finished one, while one writer works. Somebody else may have written
+it, so what is read is checked: what the index says of itself by its types, and all of it by sums, as SQLite checks
+nothing of what lies in its pages. Every item and every small picture has a CRC-32. Row and class of all items have a
+number and a sum of theirs, so that one that is missing or has moved is noticed without reading the others' names. What
+the index says of itself ends in a line of 32 blanks and tabs, which no reader of JSON sees: the bits of its CRC-32.
+Catalogues of earlier versions have none of these until something is added.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
@@ -32,8 +31,7 @@ from typing_extensions import TypedDict
 from ..errors import DataError
 from ..storage.database import DatabaseKind, connect
 from ..storage.reading import parse_json
-from .approximate import Calibration
-from .settings import Settings
+from .settings import GONE, Settings
 
 FILE = "catalogue.sqlite"
 FORMAT = 1
@@ -69,14 +67,6 @@ class _Whitening(TypedDict):
     n: Size
 
 
-class _Approximate(TypedDict):
-    file: Annotated[str, StringConstraints(pattern=r"^approximate-[0-9a-f]{8}\.faiss$")]
-    n_gone: Size
-    column: Literal["look", "whitened"]
-    calibration: Calibration
-    sha256: NotRequired[Annotated[str, StringConstraints(pattern="^([0-9a-f]{64})?$")]]
-
-
 class _Totals(TypedDict):
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
     n: Size
@@ -92,7 +82,7 @@ _FACTS: dict[str, Any] = {
     "columns": Annotated[Columns, Predicate(lambda columns: "look" in columns)],
     "totals": _Totals,
     "whitening": _Whitening | None,
-    "approximate": _Approximate | None,
+    "approximate": Any,  # of an earlier version, which is not read
 }
 """What an index says of itself; what is not checked here would show later as a wrong answer, or as a file elsewhere."""
 
@@ -111,37 +101,30 @@ def check(key: str, value: Any) -> None:
         place = " ".join(map(str, (key, *first["loc"])))
         raise ValueError(f"its {place} is {str(first['input'])[:60]!r}, none of its own: {first['msg']}") from None
     if key == "settings":
-        _check_settings(value)
-
-
-def _check_settings(value: dict[str, Any]) -> None:
-    kinds = {f.name: type(f.default) for f in fields(Settings)}
-    for name, setting in value.items():
-        if type(setting) is not kinds.get(name) and not (kinds.get(name) is float and type(setting) is int):
-            raise ValueError(f"its setting {name} is {setting!r}")
-    Settings(**value)
-
-
-def _sum_of(values: Any) -> int:
-    return zlib.crc32(json.dumps(values).encode())
+        kinds = {f.name: type(f.default) for f in fields(Settings)}
+        for name, setting in value.items():
+            allowed = (float, int) if kinds.get(name) is float else (kinds.get(name),)
+            if name not in GONE and type(setting) not in allowed:
+                raise ValueError(f"its setting {name} is {setting!r}")
+        Settings.kept(value)
 
 
 def _jpeg_sum(jpeg: bytes | None) -> int | None:
     return None if jpeg is None else zlib.crc32(jpeg)
 
 
+def _pair_sum(row: int, label: str) -> int:
+    return zlib.crc32(f"{row} {label}".encode("utf-8", "surrogatepass"))
+
+
+def _totals(pairs: Sequence[tuple[int, str]]) -> dict[str, int]:
+    """Of all items: how many, and the sum of the CRC-32 of each one's row and class, modulo 2³²."""
+    return {"n": len(pairs), "sum": sum(_pair_sum(*pair) for pair in pairs) % 2**32}
+
+
 def _sealed(text: str) -> str:
     """A text of JSON with its sum behind it, which readers of JSON pass over."""
     return f"{text}\n{format(zlib.crc32(text.encode()), '032b').translate(_BITS)}"
-
-
-def _unsealed(text: str) -> str:
-    """The text without its sum; an earlier version wrote none."""
-    if _SEAL.search(text) is None:
-        return text
-    if _sealed(text[:-33]) != text:
-        raise ValueError("it is not as it was written")
-    return text[:-33]
 
 
 @dataclass(frozen=True)
@@ -156,39 +139,7 @@ class Item:
 
     @property
     def sum(self) -> int:
-        return _sum_of(astuple(self))
-
-    @property
-    def pair(self) -> tuple[int, str]:
-        return self.row, self.label
-
-
-Change = tuple[Item | None, Item | None]
-"""An item before and after a step; ``None`` where it was not, or is no longer, there."""
-
-
-@dataclass(frozen=True)
-class Totals:
-    """Of all items: how many, and the sum of the CRC-32 of each one's row and class, modulo 2³²."""
-
-    n: int = 0
-    sum: int = 0
-
-    @classmethod
-    def of(cls, pairs: Iterable[tuple[int, str]]) -> Totals:
-        sums = [_pair_sum(pair) for pair in pairs]
-        return cls(len(sums), sum(sums) % 2**32)
-
-    def changed(self, changes: Iterable[Change]) -> Totals:
-        n, total = self.n, self.sum
-        for before, now in changes:
-            n += (now is not None) - (before is not None)
-            total += (_pair_sum(now.pair) if now else 0) - (_pair_sum(before.pair) if before else 0)
-        return Totals(n, total % 2**32)
-
-
-def _pair_sum(pair: tuple[int, str]) -> int:
-    return zlib.crc32(f"{pair[0]} {pair[1]}".encode("utf-8", "surrogatepass"))
+        return zlib.crc32(json.dumps(astuple(self)).encode())
 
 
 class Catalogue:
@@ -259,7 +210,12 @@ class Catalogue:
         if not rows:
             return default
         try:
-            value = parse_json(_unsealed(rows[0][0]))
+            text = rows[0][0]
+            if _SEAL.search(text) is not None:  # an earlier version wrote none
+                if _sealed(text[:-33]) != text:
+                    raise ValueError("it is not as it was written")
+                text = text[:-33]
+            value = parse_json(text)
             check(key, value)
         except (ValueError, TypeError, KeyError) as error:  # a column may hold bytes
             raise self._problem(error) from error
@@ -271,12 +227,8 @@ class Catalogue:
             raise self._problem(f"it does not say its {key}")
         return value
 
-    def settings(self) -> Settings:
-        """How it was made."""
-        return Settings(**self.need("settings"))
-
     def set(self, **facts: Any) -> None:
-        """Keep what the index says of itself; inside :meth:`writing`."""
+        """Keep what the index says of itself."""
         for key, value in facts.items():
             self._run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _sealed(json.dumps(value))))
 
@@ -330,19 +282,17 @@ class Catalogue:
             pairs, n = self._run("SELECT row, label FROM items NOT INDEXED"), self.get("n_rows", 0)
             if not all(type(row) is int and 0 <= row < n and isinstance(label, str) for row, label in pairs):
                 raise self._problem(f"a picture is of no row from 0 to {n - 1}, or its class is no text")
-            if (totals := self.get("totals")) is not None and totals != asdict(Totals.of(pairs)):
+            if (totals := self.get("totals")) is not None and totals != _totals(pairs):
                 raise self._problem("pictures are missing, or not as they were written")
             pairs.sort()
             self._scanned = version, np.array([row for row, _ in pairs], np.int64), [label for _, label in pairs]
         return self._scanned[1:]
 
-    def rows(self) -> np.ndarray:
-        """The rows in use, rising, int64."""
-        return self._scan()[0]
-
-    def rows_of(self, labels: Sequence[str]) -> np.ndarray:
-        """The rows of these classes, rising, int64."""
+    def rows(self, labels: Sequence[str] | None = None) -> np.ndarray:
+        """The rows in use, rising, int64; those of these classes."""
         rows, every = self._scan()
+        if labels is None:
+            return rows
         wanted = set(labels)
         return rows[np.fromiter((label in wanted for label in every), bool, len(every))]
 
@@ -360,11 +310,9 @@ class Catalogue:
         return {item: jpeg for item, jpeg, _ in rows if jpeg is not None}
 
     def put(self, rows: Iterable[tuple[int, str, str, str, bytes | None]]) -> None:
-        """Row, name, digest, class and thumbnail of pictures; a name that is there already gets the new ones.
-
-        Inside :meth:`writing`.
-        """
-        changes = []
+        """Row, name, digest, class and thumbnail of pictures; a name that is there already gets the new ones."""
+        gone: list[Item] = []
+        added: list[Item] = []
         for row, name, digest, label, jpeg in rows:
             before = self.known("name", [name]).get(name)
             if before is None:
@@ -377,32 +325,35 @@ class Catalogue:
             if jpeg is not None:
                 self._run("INSERT INTO thumbnails VALUES (?, ?)", (now.id, jpeg))
             self._run("INSERT OR REPLACE INTO sums VALUES (?, ?, ?)", (now.id, now.sum, _jpeg_sum(jpeg)))
-            changes.append((before, now))
-        self._count(changes)
+            gone += [before] if before is not None else []
+            added.append(now)
+        self._count(gone, added)
 
     def change(self, item: int, *, name: str, label: str) -> None:
-        """Another name or class for a picture that stays the same; inside :meth:`writing`."""
+        """Another name or class for a picture that stays the same."""
         (before,) = self._items("id", [item])
         now = replace(before, name=name, label=label)
         self._run("UPDATE items SET name = ?, label = ? WHERE id = ?", (name, label, item))
         self._run("UPDATE sums SET item = ? WHERE id = ?", (now.sum, item))
-        self._count([(before, now)])
+        self._count([before], [now])
 
     def remove(self, ids: Sequence[int]) -> None:
-        """Forget pictures; inside :meth:`writing`."""
+        """Forget pictures."""
         gone = list(self._items("id", ids))
         for item in gone:
             for table in ("items", "thumbnails", "sums"):
                 self._run(f"DELETE FROM {table} WHERE id = ?", (item.id,))
-        self._count((item, None) for item in gone)
+        self._count(gone, [])
 
-    def _count(self, changes: Iterable[Change]) -> None:
+    def _count(self, gone: Sequence[Item], added: Sequence[Item]) -> None:
         self._scanned = None
-        if (totals := self.get("totals")) is not None:
-            self.set(totals=asdict(Totals(**totals).changed(changes)))
+        if (before := self.get("totals")) is not None:
+            less, more = (_totals([(item.row, item.label) for item in items]) for items in (gone, added))
+            n, total = (before[k] + more[k] - less[k] for k in ("n", "sum"))
+            self.set(totals={"n": n, "sum": total % 2**32})
 
     def move(self, old: Sequence[int]) -> None:
-        """Row ``old[i]`` becomes row ``i``; inside :meth:`writing`."""
+        """Row ``old[i]`` becomes row ``i``."""
         place = {row: i for i, row in enumerate(old)}
         items = [replace(item, row=place[item.row]) for item in self.items()]
         # In two steps, since a row may not be taken twice on the way.
@@ -410,15 +361,16 @@ class Catalogue:
         self._db.executemany("UPDATE items SET row = ? WHERE id = ?", ((item.row, item.id) for item in items))
         self._db.executemany("UPDATE sums SET item = ? WHERE id = ?", ((item.sum, item.id) for item in items))
         if self.has_sums:
-            self.set(totals=asdict(Totals.of(item.pair for item in items)))
+            self.set(totals=_totals([(item.row, item.label) for item in items]))
         self._scanned = None
 
     def add_sums(self) -> None:
-        """Sums of what is there as it is, where an earlier version wrote none; inside :meth:`writing`."""
-        for item in self.items():
+        """Sums of what is there as it is, where an earlier version wrote none."""
+        items = list(self.items())
+        for item in items:
             ((jpeg,),) = self._run("SELECT jpeg FROM thumbnails WHERE id = ?", (item.id,)) or ((None,),)
             self._run("INSERT OR REPLACE INTO sums VALUES (?, ?, ?)", (item.id, item.sum, _jpeg_sum(jpeg)))
-        self.set(totals=asdict(Totals.of(item.pair for item in self.items())))
+        self.set(totals=_totals([(item.row, item.label) for item in items]))
 
     def damage(self) -> str:
         """What of it is not as it was written, after reading all of it; empty where it is whole."""

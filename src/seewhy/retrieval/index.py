@@ -7,8 +7,10 @@ import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..encoders.base import Encoder
-from ..encoders.provenance import saved_encoder
+from ..encoders.find import saved_encoder
 from ..encoders.stream import Encoded
 from ..errors import DataError, ForeignFileError, InputError, ModelError
 from ..progress import Progress
@@ -25,39 +27,29 @@ from ..storage.database import check
 from ..storage.features import FeatureStore
 from ..storage.output import check_folder, make_folder
 from ..storage.parquet_seal import Checked, Verification
-from ..storage.reading import file_sha256, reason
+from ..storage.reading import reason
 from ..undisturbed import undisturbed
 from .catalogue import CATALOGUE, FILE, FORMAT, Catalogue
 from .search import One, Query, Results, Searching
 from .settings import Settings
-from .snapshot import Nearest, Snapshot, check_names, columns_of
-from .vectors import Column, Whitening
+from .vectors import Column, Nearest, Snapshot, Whitening, check_names, columns_of
 from .writing import Adding, Change, Entry, append, tidy
 
-T = TypeVar("T")
 SHOWN = 5
 """Damaged rows of a column that are named."""
 
 
-def verify(catalogue: Catalogue) -> Verification:
-    """What of an index is not as it was written, after reading every byte that an answer can hang on."""
-    with catalogue.reading():
-        return Verification.of(catalogue.folder, _files(catalogue))
-
-
 def _files(catalogue: Catalogue) -> Iterator[Checked]:
-    damage = catalogue.damage()
-    has_sums = _unless_damaged(lambda: catalogue.has_sums, True)
-    yield Checked(FILE, damage, bool(damage) or has_sums)
-    none: dict[str, Column] = {}
-    for column in _unless_damaged(lambda: columns_of(catalogue), none).values():
-        yield Checked(column.path.name, _reason(lambda: _check_rows(column, catalogue)), has_sums)  # noqa: B023
-    if (white := _unless_damaged(lambda: catalogue.get("whitening"), None)) is not None:
-        path = catalogue.folder / white["file"]
-        yield Checked(path.name, _reason(lambda: Whitening.load(path)))
-    if (built := _unless_damaged(lambda: catalogue.get("approximate"), None)) is not None:
-        file, digest = catalogue.folder / built["file"], built.get("sha256", "")
-        yield Checked(file.name, _reason(lambda: _check_digest(file, digest)), bool(digest))
+    """What of an index is not as it was written, after reading every byte that an answer can hang on."""
+    if damage := catalogue.damage():
+        yield Checked(FILE, damage)
+        return
+    folder, has_sums = catalogue.folder, catalogue.has_sums
+    yield Checked(FILE, "", has_sums)
+    for column in columns_of(catalogue).values():
+        yield Checked(column.path.name, _reason(partial(_check_rows, column, catalogue)), has_sums)
+    if (white := catalogue.get("whitening")) is not None:
+        yield Checked(white["file"], _reason(partial(Whitening.load, folder / white["file"])))
 
 
 def _check_rows(column: Column, catalogue: Catalogue) -> None:
@@ -69,11 +61,6 @@ def _check_rows(column: Column, catalogue: Catalogue) -> None:
         raise DataError(f"row {named}{more} is not as it was written, or its sum in {column.sums.name} is not")
 
 
-def _check_digest(file: Path, digest: str) -> None:
-    if file_sha256(file) != digest and digest:
-        raise DataError("its SHA-256 is not the one kept in the index")
-
-
 def _reason(read: Callable[[], object]) -> str:
     """Why something cannot be read; empty where it can."""
     try:
@@ -81,14 +68,6 @@ def _reason(read: Callable[[], object]) -> str:
     except (DataError, OSError) as error:
         return reason(error)
     return ""
-
-
-def _unless_damaged(ask: Callable[[], T], otherwise: T) -> T:
-    """What the catalogue says; where that is damaged it has been said of the catalogue."""
-    try:
-        return ask()
-    except DataError:
-        return otherwise
 
 
 def check_place(folder: str | Path) -> Path:
@@ -102,18 +81,14 @@ def check_place(folder: str | Path) -> Path:
 class Index:
     """Pictures, found again by what is on them.
 
-    Search is exact up to ``Settings.approximate_from`` pictures and, with the extra ``search``, approximate from
-    there on, with a recall that was measured when the index was built and is part of every answer. One process may
-    write while any number search; what :meth:`add` has returned is on the disk.
+    A search compares every picture. One process may write while any number search; what :meth:`add` has returned is on
+    the disk.
 
-    Attributes:
-        folder: where it lies.
-        settings: what it keeps of each picture.
     """
 
     def __init__(self, folder: Path, catalogue: Catalogue, encoder: Encoder | str | None, engine: str) -> None:
         self.folder = folder
-        self.settings = catalogue.settings()
+        self.settings = Settings.kept(catalogue.need("settings"))
         self._catalogue = catalogue
         self._engine = engine
         self._named = encoder
@@ -140,10 +115,6 @@ class Index:
             width: numbers a vector, where there is no encoder.
             fingerprint: of whatever made the vectors, where there is no encoder.
 
-        Raises:
-            DataError: the folder holds something else, or an index with other settings.
-            ModelError: the index there was made with other weights.
-            InputError: neither an encoder nor a width.
         """
         folder, settings = check_place(folder), settings or Settings()
         if encoder is None and width < 1:
@@ -151,21 +122,19 @@ class Index:
         catalogue = Catalogue(make_folder(folder))
         with catalogue.writing():
             if catalogue.get("format") is None:
-                about = (
-                    {"encoder": None, "fingerprint": fingerprint}
-                    if encoder is None
-                    else {**encoder.describe(), "precision": encoder.engine.precision}
-                )
+                about: dict[str, Any] = {"encoder": None, "fingerprint": fingerprint}
+                if encoder is not None:
+                    about = {**encoder.describe(), "precision": encoder.engine.precision}
                 columns = {n: [w, 1] for n, w in _widths(encoder, settings, width).items()}
                 for name, (wide, generation) in columns.items():
                     Column(folder, name, wide, generation).append(0, torch.empty(0, wide))
                 empty = {"n_rows": 0, "totals": {"n": 0, "sum": 0}}
-                catalogue.set(format=FORMAT, settings=settings.to_json(), encoder=about, columns=columns, **empty)
-        if (there := catalogue.settings().to_json()) != settings.to_json():
-            other = [k for k, v in settings.to_json().items() if there.get(k) != v]
+                catalogue.set(format=FORMAT, settings=asdict(settings), encoder=about, columns=columns, **empty)
+        there, asked = asdict(Settings.kept(catalogue.need("settings"))), asdict(settings)
+        if other := [k for k in asked if there[k] != asked[k]]:
             raise DataError(
-                f"{folder} was made with {', '.join(f'{k}={there.get(k)!r}' for k in other)}, now "
-                f"{', '.join(f'{k}={getattr(settings, k)!r}' for k in other)} is asked for. "
+                f"{folder} was made with {', '.join(f'{k}={there[k]!r}' for k in other)}, now "
+                f"{', '.join(f'{k}={asked[k]!r}' for k in other)} is asked for. "
                 "Add with the settings it has, or make another index."
             )
         catalogue.close()
@@ -180,10 +149,6 @@ class Index:
             encoder: what looks at pictures, or its name; left out, the embedded one that the index names, when it is
                 needed. An index never chooses another.
             engine: what runs it; without a precision, an index made in float32 is searched and added to in float32.
-
-        Raises:
-            DataError: there is no index, or it is of a newer format.
-            ModelError: the encoder has other weights than the one the index was made with.
         """
         folder = Path(folder)
         if not (folder / FILE).is_file():
@@ -238,21 +203,16 @@ class Index:
             store: where looks are found and kept.
             progress: callback for progress and unreadable pictures.
             total: how many there are, for the progress bar.
-
-        Raises:
-            DataError: another process writes and does not finish, or the disk is full; what was added stays.
         """
-        progress = progress or Progress()
-        adding = Adding(self._catalogue, self.encoder, self.settings, store, progress)
+        adding = Adding(self._catalogue, self.encoder, self.settings, store, progress or Progress())
         done = adding.add((e if isinstance(e, Entry) else Entry(e) for e in entries), total)
-        tidy(self._catalogue, self.settings, progress)
+        tidy(self._catalogue, self.settings)
         return done
 
     def add_seen(self, seen: Iterable[Encoded], *, progress: Progress | None = None) -> Change:
         """Add pictures that were looked at already, with this index's encoder; those there already stay."""
-        progress = progress or Progress()
-        done = Adding(self._catalogue, self.encoder, self.settings, None, progress).add_seen(seen)
-        tidy(self._catalogue, self.settings, progress)
+        done = Adding(self._catalogue, self.encoder, self.settings, None, progress or Progress()).add_seen(seen)
+        tidy(self._catalogue, self.settings)
         return done
 
     def add_vectors(
@@ -260,8 +220,6 @@ class Index:
         vectors: Float[Tensor, "n d"],
         names: Sequence[str],
         labels: Sequence[str] = (),
-        *,
-        progress: Progress | None = None,
     ) -> None:
         """Add vectors made elsewhere, to an index without an encoder; names that are there get the new vectors."""
         width = self._catalogue.need("columns")["look"][0]
@@ -277,30 +235,31 @@ class Index:
             digests = (hashlib.sha256(n.encode("utf-8", "surrogatepass")).hexdigest() for n in names)
             rows = enumerate(zip(names, digests, labels, strict=True), first)
             self._catalogue.put((i, n, d, label, None) for i, (n, d, label) in rows)
-        tidy(self._catalogue, self.settings, progress or Progress())
+        tidy(self._catalogue, self.settings)
 
-    def remove(self, names: Iterable[str | Path], *, progress: Progress | None = None) -> int:
+    def remove(self, names: Iterable[str | Path]) -> int:
         """Forget pictures, by file name or by the folder they lie in."""
         asked = {one for n in names for one in (str(n), os.path.abspath(n))}
         below = tuple(n.rstrip(os.sep) + os.sep for n in asked if os.path.isabs(n))
         with self._catalogue.writing():
             found = [i.id for i in self._catalogue.items() if i.name in asked or i.name.startswith(below)]
             self._catalogue.remove(found)
-        tidy(self._catalogue, self.settings, progress or Progress())
+        tidy(self._catalogue, self.settings)
         return len(found)
 
-    def remove_missing(self, *, progress: Progress | None = None) -> int:
+    def remove_missing(self) -> int:
         """Forget pictures whose files are gone."""
         gone = [i.name for i in self._catalogue.items() if os.path.isabs(i.name) and not os.path.exists(i.name)]
-        return self.remove(gone, progress=progress) if gone else 0
+        return self.remove(gone) if gone else 0
 
-    def rebuild(self, *, progress: Progress | None = None) -> None:
-        """Clear away what was deleted, and fit whitening and the approximate index anew."""
-        tidy(self._catalogue, self.settings, progress or Progress(), rebuild=True)
+    def rebuild(self) -> None:
+        """Clear away what was deleted, and fit whitening anew."""
+        tidy(self._catalogue, self.settings, rebuild=True)
 
     def verify(self) -> Verification:
         """Read every byte that an answer can hang on; a search checks only what it reads, once in a process."""
-        return verify(self._catalogue)
+        with self._catalogue.reading():
+            return Verification(str(self.folder), tuple(_files(self._catalogue)))
 
     def search(
         self,
@@ -308,7 +267,6 @@ class Index:
         *,
         k: int = 10,
         labels: Sequence[str] | None = None,
-        exact: bool = False,
         collapse: float | None = 0.97,
         levels: int = 3,
     ) -> Results:
@@ -318,31 +276,24 @@ class Index:
             query: a picture, or a question with words and several pictures.
             k: how many to show.
             labels: only pictures of these classes.
-            exact: compare every picture, even in a large index.
             collapse: cosine above which a picture counts as a copy of one shown and is listed under it; ``None``
                 shows all. The query's own file is never shown.
             levels: of the query's spatial parts, in an index with parts; the paper takes 3 to the index's 4.
-
-        Raises:
-            ImageError: a picture of the query cannot be read.
-            ModelError: words were given and the index has none.
-            DataError: the index is empty, or has no such class.
-            InputError: ``k`` is below 1, or ``collapse`` is not a cosine.
         """
         if k < 1 or (collapse is not None and not -1 <= collapse <= 1):
             raise InputError(f"k is {k} and collapse {collapse}. Expected 1 or more, and a cosine. Change them.")
         asked = query if isinstance(query, Query) else Query(query)
         with self._reading() as snapshot:
             searching = Searching(self._catalogue, snapshot, self.encoder, self.settings)
-            return searching.search(asked, k=k, labels=labels, exact=exact, collapse=collapse, levels=levels)
+            return searching.search(asked, k=k, labels=labels, collapse=collapse, levels=levels)
 
     def nearest(
-        self, vector: Float[Tensor, " d"], k: int = 10, *, labels: Sequence[str] | None = None, exact: bool = False
+        self, vector: Float[Tensor, " d"], k: int = 10, *, labels: Sequence[str] | None = None
     ) -> tuple[list[str], Nearest]:
         """The names nearest to a vector made elsewhere, without thumbnails or collapsing."""
         with self._reading() as snapshot:
-            rows = None if labels is None else self._catalogue.rows_of(labels)
-            found = snapshot.top("look", normalize(vector, dim=0), k, rows=rows, exact=exact)
+            rows = None if labels is None else self._catalogue.rows(labels)
+            found = snapshot.top("look", normalize(vector, dim=0), k, rows=rows)
             items = self._catalogue.at_rows(found.rows.tolist())
             return [items[r].name for r in found.rows.tolist()], found
 
@@ -383,7 +334,7 @@ class Index:
 
     def describe(self) -> dict[str, Any]:
         """Size, settings and origin."""
-        built, about = self._catalogue.get("approximate"), self._catalogue.need("encoder")
+        about = self._catalogue.need("encoder")
         return {
             "n": len(self),
             "labels": len([label for label in self.labels() if label]),
@@ -391,8 +342,7 @@ class Index:
             "encoder": about["encoder"],
             "fingerprint": about["fingerprint"],
             "columns": {n: w for n, (w, _) in self._catalogue.need("columns").items()},
-            "approximate": built and built["calibration"],
-            "settings": self.settings.to_json(),
+            "settings": asdict(self.settings),
         }
 
     def __len__(self) -> int:

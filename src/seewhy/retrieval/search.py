@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
@@ -16,25 +16,22 @@ from torch.nn.functional import normalize
 
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import DataError, ImageError, InputError, ModelError
+from ..explanation.result import HIDDEN, Json, Result
+from ..report.blocks import Document
 from ..report.paging import Page
+from ..results import Count, Doc
 from ..spelling import nearest
 from ..types import Failure
 from ..undisturbed import undisturbed
 from .catalogue import Catalogue, Item
 from .settings import Settings, n_patches, spatial_distance
-from .snapshot import Nearest, Snapshot
+from .vectors import Nearest, Snapshot
 
 if TYPE_CHECKING:
     from ..encoders.base import Encoder
 
 One = str | Path | Image.Image | np.ndarray
 """One picture: a file name, or pixels in memory."""
-NEUTRAL = (
-    "a person", "an animal", "a dog", "a bird", "a plant", "a flower", "a tree", "food", "fruit", "a drink",
-    "a building", "a room", "furniture", "a tool", "clothing", "a vehicle", "a road", "water", "the sky", "a machine",
-    "a toy", "a sign", "a pattern", "an object",
-)  # fmt: skip
-"""Sentences whose mean stands for that of all words, where the words' mean is to be subtracted."""
 N_SPATIAL = 500
 """Pictures whose parts are compared: those nearest as a whole."""
 
@@ -56,10 +53,7 @@ class Query:
         weight: of the words, the pictures' being 1. The paper found 2 best and 1 fine; on groceries with the embedded
             encoder 1 was better than 2 (docs/search.md).
         unlike_weight: of what it should not be like.
-        centred: subtract each modality's mean before mixing; words and pictures lie in cones apart.
 
-    Raises:
-        InputError: nothing is asked for, or a weight is negative.
     """
 
     like: One | Sequence[One] = ()
@@ -68,7 +62,6 @@ class Query:
     without: str = ""
     weight: float = 1.0
     unlike_weight: float = 0.5
-    centred: bool = False
 
     def __post_init__(self) -> None:
         if not self.pictures and not self.text.strip():
@@ -117,53 +110,27 @@ def composed(
     pictures: tuple[Float[Tensor, "a d"], Float[Tensor, "b d"]],
     words: tuple[Float[Tensor, " d"] | None, Float[Tensor, " d"] | None],
     query: Query,
-    means: Callable[[], tuple[Float[Tensor, " d"], Float[Tensor, " d"]]],
 ) -> Float[Tensor, " d"]:
-    """The query of words, and of words and pictures: unit vectors of what it should be like, and of what it should not.
-
-    The means, of pictures and of words, are taken only where they are subtracted.
-    """
+    """The query of words, and of words and pictures: unit vectors of what it should, and should not, be like."""
     nothing = torch.zeros(len(words[0] if words[0] is not None else pictures[0][0]))
-    of_pictures, of_words = means() if query.centred else (nothing, nothing)
-    like, unlike = (normalize(p.mean(0) - of_pictures, dim=0) if len(p) else nothing for p in pictures)
-    text, without = (normalize(w - of_words, dim=0) if w is not None else nothing for w in words)
+    like, unlike = (normalize(p.mean(0), dim=0) if len(p) else nothing for p in pictures)
+    text, without = (normalize(w, dim=0) if w is not None else nothing for w in words)
     return normalize(like + query.weight * text - query.unlike_weight * (unlike + query.weight * without), dim=0)
 
 
 @dataclass(frozen=True)
-class Hit:
-    """One picture that was found.
+class Hit(Result):
+    """One picture that was found, with its thumbnail as JPEG where the index keeps one."""
 
-    Attributes:
-        id: of the index; never given twice.
-        image: file name.
-        label: its class; empty where it has none.
-        cosine: with the query, -1…1; with a whitened index, of whitened vectors.
-        exact: whether every picture was compared, so that no nearer one can have been missed.
-        distance: of spatial search, 0…2; it decides the order where it is there.
-        copies: file names of near-duplicates that are not shown beside it.
-        thumbnail: JPEG; empty where the index keeps none.
-    """
-
-    id: int
-    image: str
-    label: str
-    cosine: float
-    exact: bool
-    distance: float | None = None
-    copies: tuple[str, ...] = ()
-    thumbnail: bytes = field(default=b"", repr=False)
-
-    def to_json(self) -> dict[str, Any]:
-        row: dict[str, Any] = {
-            "id": self.id,
-            "image": self.image,
-            "label": self.label,
-            "cosine": round(min(1.0, max(-1.0, self.cosine)), 6),  # of 1,280 float32 products, it may end above 1
-            "exact": self.exact,
-            "copies": list(self.copies),
-        }
-        return row if self.distance is None else {**row, "distance": round(max(0.0, self.distance), 6)}
+    id: Annotated[Count, Doc("number in the index")]
+    image: Annotated[str, Doc("file name")]
+    label: Annotated[str, Doc("its class; may be empty")]
+    cosine: Annotated[float, Doc("of the two"), Json(digits=6)]
+    distance: Annotated[float | None, Doc("with parts, 0…2; it decides the order"), Json(digits=6, optional=True)] = (
+        None
+    )
+    copies: Annotated[tuple[str, ...], Doc("near-duplicates that are not shown beside it")] = ()
+    thumbnail: Annotated[bytes, HIDDEN] = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, repr=False)
@@ -172,15 +139,10 @@ class Results(Page):
 
     hits: tuple[Hit, ...] = ()
 
-    @property
-    def exact(self) -> bool:
-        """Whether every picture was compared."""
-        return bool(self.data["exact"])
+    def document(self) -> Document:
+        from ..report.documents import search_document
 
-    def to_html(self) -> str:
-        from ..report.search import render_search
-
-        return render_search(self.data, self.hits)
+        return search_document(self.data, self.hits)
 
 
 @dataclass(frozen=True)
@@ -199,7 +161,6 @@ class Searching:
         *,
         k: int,
         labels: Sequence[str] | None,
-        exact: bool,
         collapse: float | None,
         levels: int,
     ) -> Results:
@@ -209,12 +170,10 @@ class Searching:
         column, vector = self._vector(query, like, unlike)
         own = {s.digest for s in (*like, *unlike)}
         spatial = self.settings.parts != "none" and len(like) == 1 and not unlike and not query.has_words
-        # Words lie apart from the pictures on which the approximate search was calibrated.
-        exact = exact or query.has_words
         n = max(k, N_SPATIAL) if spatial else k
         while True:
             wanted = n + 4 * len(own) + 20
-            matches = self.snapshot.top(column, vector, wanted, rows=rows, exact=exact)
+            matches = self.snapshot.top(column, vector, wanted, rows=rows)
             hits = self._hits(matches, own, {} if not spatial else self._distances(like[0], matches.rows, levels))
             vectors = torch.from_numpy(self.snapshot.matrices[column][[item.row for _, item in hits]])
             shown = _collapsed(hits, vectors, collapse, k)
@@ -222,7 +181,7 @@ class Searching:
                 break
             n *= 2
         n_searched = len(self.snapshot.rows if rows is None else rows)
-        return self._results(query, column, matches.exact, shown[:k], n_searched)
+        return self._results(query, column, shown[:k], n_searched)
 
     def _rows(self, labels: Sequence[str] | None) -> Int[np.ndarray, " m"] | None:
         if not len(self.snapshot.rows):
@@ -235,7 +194,7 @@ class Searching:
             raise DataError(
                 f"No picture of the index has the class {strange[0]!r}. Did you mean {', '.join(map(repr, near))}?"
             )
-        return self.catalogue.rows_of(labels)
+        return self.catalogue.rows(labels)
 
     def _encoded(self, pictures: Sequence[Any], levels: int) -> list[Encoded]:
         """The query's pictures, with their parts where parts will be compared."""
@@ -266,12 +225,8 @@ class Searching:
         ours, others = (self._unit(s, "words", text.project) for s in (like, unlike))
         words = [text.encode_text([t])[0] if t.strip() else None for t in (query.text, query.without)]
         self.snapshot.check_width("words", next(len(vector) for vector in words if vector is not None))
-
-        def means() -> tuple[Tensor, Tensor]:
-            return self.snapshot.mean("words"), text.encode_text(NEUTRAL).mean(0)
-
         with torch.no_grad():
-            return "words", composed((ours, others), (words[0], words[1]), query, means)
+            return "words", composed((ours, others), (words[0], words[1]), query)
 
     def _unit(self, encoded: Sequence[Encoded], column: str, made: Callable[[Tensor], Tensor]) -> Float[Tensor, "n d"]:
         """Unit vectors of pictures in a column; there may be none."""
@@ -284,8 +239,8 @@ class Searching:
         """Hits in order: of distance where parts were compared, else as found; without the query's own file."""
         items = self.catalogue.at_rows(matches.rows.tolist())
         hits = [
-            (Hit(items[r].id, items[r].name, items[r].label, score, matches.exact, distances.get(r)), items[r])
-            for r, score in zip(matches.rows.tolist(), matches.scores.tolist(), strict=True)
+            (Hit(items[r].id, items[r].name, items[r].label, score, distances.get(r)), items[r])
+            for r, score in zip(matches.rows.tolist(), matches.scores.clamp(-1, 1).tolist(), strict=True)  # float32
             if items[r].digest not in own
         ]
         if distances:
@@ -305,17 +260,14 @@ class Searching:
             distances.update(zip(part.tolist(), spatial_distance(own, white(parts)).tolist(), strict=True))
         return distances
 
-    def _results(self, query: Query, column: str, exact: bool, shown: Sequence[Hit], n_searched: int) -> Results:
+    def _results(self, query: Query, column: str, shown: Sequence[Hit], n_searched: int) -> Results:
         pictures = self.catalogue.thumbnails([h.id for h in shown])
         hits = tuple(replace(h, thumbnail=pictures.get(h.id, b"")) for h in shown)
-        fast = None if exact else self.snapshot.approximate
         return Results(
             {
                 "query": query.to_json(),
                 "n": len(self.snapshot.rows),
                 "n_searched": n_searched,
-                "exact": exact,
-                "recall": None if fast is None else fast.calibration.recall,
                 "column": column,
                 "version": self.snapshot.version,
                 "encoder": self.encoder.name,

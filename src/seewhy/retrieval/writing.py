@@ -1,17 +1,17 @@
 """Pictures into an index, a step at a time: each is whole or nothing, and what is there is not looked at again.
 
-Beside it what makes a large or much-changed index good again: whitening, approximate index, clearing deleted rows away.
+Beside it what makes a much-changed index good again: whitening, and clearing deleted rows away.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -27,36 +27,26 @@ from ..pictures.sources import is_unicode
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..storage.folders import inside, remove_inside
-from ..storage.reading import file_sha256
 from ..types import Failure
 from ..undisturbed import undisturbed
-from .approximate import Approximate, has_faiss
 from .catalogue import Catalogue, Item
 from .search import One
 from .settings import Settings
-from .snapshot import APPROXIMATE, WHITENING, Snapshot, check_names, columns_of
-from .vectors import BLOCK, N_MOST, Column, Whitening
+from .vectors import BLOCK, N_MOST, WHITENING, Column, Snapshot, Whitening, check_names, columns_of
 
 if TYPE_CHECKING:
     from ..encoders.base import Encoder
 
+T = TypeVar("T")
 CHUNK = 128
 """Pictures a step: what a kill can cost."""
-STALE = 0.1
-"""Part of the rows that may have come or gone before the approximate index is built anew."""
 DEAD = 0.25
 """Part of the rows that may be deleted before they are cleared away."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture to add.
-
-    Attributes:
-        source: a file name, or pixels in memory.
-        label: its class, if it has one.
-        name: what it is called in the index; left out, the absolute file name.
-    """
+    """One picture to add: a file name or pixels; in the index it is called by its name, or the absolute file name."""
 
     source: One
     label: str = ""
@@ -109,30 +99,22 @@ class Adding:
     @undisturbed
     def add(self, entries: Iterable[Entry], total: int | None = None) -> Change:
         """Add, a step at a time; what a step reported is on the disk."""
-        stream = iter(self.progress.track(entries, "Indexing", total))
-        done = Change()
-        while chunk := list(islice(stream, CHUNK)):
-            done += self._step(chunk)
-        return done
+        return _in_steps(self.progress.track(entries, "Indexing", total), self._step)
 
     @undisturbed
     def add_seen(self, encoded: Iterable[Encoded]) -> Change:
         """Add what was looked at already, a step at a time, without thumbnails."""
-        stream, done = iter(encoded), Change()
-        while chunk := list(islice(stream, CHUNK)):
-            done += self._write([_Fresh(one.name, one.digest, "", self.vectors(one), None) for one in chunk])
-        return done
+        fresh = (_Fresh(one.name, one.digest, "", self.vectors(one), None) for one in encoded)
+        return _in_steps(fresh, self._write)
 
     def _step(self, chunk: Sequence[Entry]) -> Change:
-        odd = [e for e in chunk if not is_unicode(e.key)]
-        for entry in odd:
-            reason = "has a name that is not UTF-8, which an index cannot hold; rename it"
-            self.progress.failed(Failure(entry.key, reason))
-        chunk = [e for e in chunk if is_unicode(e.key)] if odd else chunk
-        named = {e.key: e for e in chunk}
+        named = {e.key: e for e in chunk if is_unicode(e.key)}
+        odd = [e.key for e in chunk if not is_unicode(e.key)]
+        for key in odd:
+            self.progress.failed(Failure(key, "has a name that is not UTF-8, which an index cannot hold; rename it"))
         digests = {name: file_digest(e.source) for name, e in named.items()}
         known = self.catalogue.known("digest", [d for d in digests.values() if d])
-        todo, n_changed, n_same = [], 0, len(chunk) - len(named)
+        todo, n_changed, n_same = [], 0, len(chunk) - len(odd) - len(named)
         for name, entry in named.items():
             there = known.get(digests[name] or "")
             what = "fresh" if there is None else self._settle(there, name, entry)
@@ -167,8 +149,13 @@ class Adding:
         for entry, one in zip(entries, stream, strict=True):
             if isinstance(one, Failure):
                 self.progress.failed(replace(one, image=entry.key))
-            else:
-                yield _Fresh(entry.key, one.digest, entry.label, self.vectors(one), self._thumbnail(one))
+                continue
+            thumbnail = None
+            if one.picture is not None:
+                picture = Image.fromarray(one.picture.pixels)
+                picture.thumbnail((self.settings.thumbnail, self.settings.thumbnail))
+                thumbnail = encode_thumbnail(np.asarray(picture), 80)
+            yield _Fresh(entry.key, one.digest, entry.label, self.vectors(one), thumbnail)
 
     def vectors(self, encoded: Encoded) -> dict[str, Float[Tensor, " d"]]:
         """A picture's row in each column, but for those derived from others."""
@@ -178,13 +165,6 @@ class Adding:
         if self.settings.parts != "none":
             rows["parts"] = normalize(encoded.pooled[1:], dim=1).flatten()
         return rows
-
-    def _thumbnail(self, encoded: Encoded) -> bytes | None:
-        if encoded.picture is None:
-            return None
-        picture = Image.fromarray(encoded.picture.pixels)
-        picture.thumbnail((self.settings.thumbnail, self.settings.thumbnail))
-        return encode_thumbnail(np.asarray(picture), 80)
 
     def _write(self, fresh: Sequence[_Fresh]) -> Change:
         """One step: the vectors first, then the catalogue that makes them count."""
@@ -199,6 +179,13 @@ class Adding:
             first = self.catalogue.need("n_rows") - len(new)
             self.catalogue.put((first + i, f.name, f.digest, f.label, f.thumbnail) for i, f in enumerate(new))
         return Change(len(new) - n_updated, n_updated, len(fresh) - len(new))
+
+
+def _in_steps(stream: Iterable[T], step: Callable[[list[T]], Change]) -> Change:
+    source, done = iter(stream), Change()
+    while chunk := list(islice(source, CHUNK)):
+        done += step(chunk)
+    return done
 
 
 @undisturbed
@@ -227,7 +214,7 @@ def append(catalogue: Catalogue, vectors: dict[str, Float[Tensor, "n d"]]) -> No
 
 
 @undisturbed
-def tidy(catalogue: Catalogue, settings: Settings, progress: Progress, *, rebuild: bool = False) -> None:
+def tidy(catalogue: Catalogue, settings: Settings, *, rebuild: bool = False) -> None:
     """Do what is due, or with ``rebuild`` everything anew; killed on the way, the next call does it."""
     n_rows, n = catalogue.get("n_rows", 0), len(catalogue)
     if n_rows > n and (rebuild or n_rows - n > DEAD * n_rows):
@@ -235,8 +222,6 @@ def tidy(catalogue: Catalogue, settings: Settings, progress: Progress, *, rebuil
     fitted = (catalogue.get("whitening") or {}).get("n", 0)
     if settings.whiten and n >= 3 and (rebuild or n >= 2 * fitted):
         whiten(catalogue, settings)
-    if n >= settings.approximate_from:
-        build(catalogue, settings, progress, rebuild)
 
 
 def whiten(catalogue: Catalogue, settings: Settings) -> None:
@@ -263,7 +248,7 @@ def clear(catalogue: Catalogue) -> None:
     """Write every column anew without the deleted rows; readers keep the old files until they look again."""
     with catalogue.writing():
         now = Snapshot.of(catalogue)
-        shapes, built = catalogue.need("columns"), catalogue.get("approximate")
+        shapes = catalogue.need("columns")
         for name, column in now.columns.items():
             fresh = replace(column, generation=column.generation + 1)
             for start in range(0, len(now.rows), BLOCK):
@@ -276,51 +261,3 @@ def clear(catalogue: Catalogue) -> None:
         catalogue.set(columns=shapes, n_rows=len(now.rows), approximate=None)
     for column in now.columns.values():
         column.drop()
-    _unlink(catalogue.folder, built)
-
-
-def build(catalogue: Catalogue, settings: Settings, progress: Progress, rebuild: bool = False) -> None:
-    """Make the approximate index, if it is not there or no longer fits; others may add and search meanwhile."""
-    with catalogue.reading():
-        now = Snapshot.of(catalogue)
-    before = catalogue.get("approximate")
-    if before is not None and before["column"] == now.main and not rebuild:
-        covered = before["calibration"]["n_rows"]
-        gone = covered - int((now.rows < covered).sum()) - before["n_gone"]
-        if now.n_rows - covered + gone <= STALE * covered:
-            return
-    if not has_faiss():
-        progress.note(
-            f"{len(now.rows):,} pictures are compared one by one at every search; "
-            "pip install 'seewhy[search]' and index again to search faster"
-        )
-        return
-    fast = Approximate.build(now.matrices[now.main], now.rows, target=settings.recall)
-    if fast is None:
-        progress.note(f"the approximate index does not reach a recall of {settings.recall}; search stays exact")
-        return
-    name = f"approximate-{secrets.token_hex(4)}.faiss"
-    fast.save(inside(catalogue.folder, name, APPROXIMATE))
-    figures = fast.calibration
-    entry = {
-        "column": now.main,
-        "file": name,
-        "calibration": figures.to_json(),
-        "sha256": file_sha256(catalogue.folder / name),
-        "n_gone": now.n_rows - len(now.rows),
-    }
-    with catalogue.writing():
-        if catalogue.need("columns")[now.main][1] == now.columns[now.main].generation:
-            catalogue.set(approximate=entry)
-        else:  # rows were cleared away meanwhile and bear other numbers
-            before = entry
-    _unlink(catalogue.folder, before)
-    progress.note(
-        f"search is approximate: recall@{figures.k} {figures.recall:.3f} at least, on {figures.n_queries} queries, "
-        f"{figures.recall_low:.2f} at the 5th percentile ({figures.n_probe} of {figures.n_lists} lists)"
-    )
-
-
-def _unlink(folder: Path, built: dict[str, Any] | None) -> None:
-    if built is not None:
-        remove_inside(inside(folder, built["file"], APPROXIMATE))

@@ -1,18 +1,7 @@
 """What a long run reads, cut into shards: the same shards in whatever process, machine or order they are done.
 
-======================  ============================================================================
-given                   shards
-======================  ============================================================================
-a folder of pictures    so many pictures each, in natural order
-a table of file names   so many rows each
-a tar, a folder of      a WebDataset shard each
-them, ``a-{0..9}.tar``
-a Parquet file, or a    a file each; a column of pictures (bytes, or as Hugging Face has them), or of
-folder of them          file names
-``s3://bucket/…``       the same, on object storage (:mod:`.remote`)
-======================  ============================================================================
-
-Names are relative to what was given, so that a job goes on where the same pictures lie elsewhere.
+A folder or a table gives so many pictures each, tars and Parquet files a file each, here or on object storage. Names
+are relative to what was given, so that a job goes on where the same pictures lie elsewhere.
 """
 
 from __future__ import annotations
@@ -55,8 +44,7 @@ class Item(NamedTuple):
 class Shard(ABC):
     """A part of the input, which travels to whatever process does it: its place among all, its name for messages.
 
-    ``stamp`` is of size and time of the files that it is read from, as they were when the work began.
-    """
+    ``stamp`` is of size and time of its files, as they were when the work began."""
 
     index: int
     name: str
@@ -79,11 +67,7 @@ class Shard(ABC):
     def _items(self) -> Iterator[Item]: ...
 
     def items(self) -> Iterator[Item]:
-        """Its pictures, one by one, in order.
-
-        Raises:
-            ShardError: it cannot be read to its end.
-        """
+        """Its pictures, one by one, in order; ShardError where it cannot be read to its end."""
         try:
             yield from self._items()
         except (OSError, SeeWhyError) as error:
@@ -91,7 +75,6 @@ class Shard(ABC):
 
 
 def digest_of(names: Iterable[str]) -> str:
-    """Of names in their order."""
     digest = hashlib.sha256()
     for name in names:
         digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
@@ -155,7 +138,6 @@ class Packed(Shard):
             yield from self.rows_in_parquet(file, path)
 
     def rows_in_tar(self, path: Path) -> Iterator[Item]:
-        """The pictures of a WebDataset shard."""
         for _, record in records_of(path, []):
             if record.picture is not None:
                 yield Item(f"{self.name}/{record.picture.name.removeprefix(f'{path}/')}", record.picture)
@@ -215,13 +197,7 @@ def _picture_column(path: PurePath, names: list[str], wanted: str | None) -> str
 
 @dataclass(frozen=True)
 class Input(ABC):
-    """What was given, which can be walked through again and again.
-
-    Attributes:
-        place: as it was given.
-        per_shard: pictures of a shard, where the input has no shards of its own.
-        column: of pictures, in a table; ``None`` takes the usual names.
-    """
+    """What was given, which can be walked through again and again; ``column`` is of pictures, in a table."""
 
     place: str
     per_shard: int = PER_SHARD
@@ -295,12 +271,8 @@ class ParquetFiles(Input):
 
     def shards(self) -> Iterator[Shard]:
         path = Path(self.place)
-        names = [p.name for p in _parquets(path)] if path.is_dir() else [path.name]
+        names = sorted((p.name for p in path.glob("*.parquet")), key=natural_key) if path.is_dir() else [path.name]
         yield from self._of_files(str(path if path.is_dir() else path.parent), names)
-
-
-def _parquets(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.parquet"), key=lambda p: natural_key(p.name))
 
 
 def find_input(place: str | Path, *, per_shard: int = PER_SHARD, column: str | None = None) -> Input:
@@ -317,7 +289,7 @@ def find_input(place: str | Path, *, per_shard: int = PER_SHARD, column: str | N
     if shards_of(text):
         kind = Tars
     elif path.is_dir():
-        kind = ParquetFiles if _parquets(path) else Folder
+        kind = ParquetFiles if any(path.glob("*.parquet")) else Folder
     elif suffix in TABLES:
         kind = ParquetFiles if suffix == ".parquet" else Table
     if kind is None or not (path.exists() or kind is Tars):

@@ -18,6 +18,7 @@ from ..errors import DataError, ForeignFileError, SeeWhyError
 from ..storage.marks import MADE_BY
 from ..storage.parquet_seal import SEAL, sealed_metadata, sealed_writer
 from ..storage.reading import file_sha256, read_json, reason
+from ..types import Failure
 from .inputs import Input, Item, Shard, ShardError
 from .places import Place, Where, find_place
 from .work import Model, Opened
@@ -78,14 +79,13 @@ class Written:
 
 @dataclass(frozen=True)
 class Job:
-    """A run, where it is written."""
+    """A run, where it is written; every shard carries the digest of all that the rows hang on."""
 
     place: Place
     facts: Mapping[str, Any]
 
     @property
     def digest(self) -> str:
-        """Of all that the rows hang on; every shard carries it."""
         return self.facts["digest"]
 
     @property
@@ -93,7 +93,6 @@ class Job:
         return self.facts["n_shards"]
 
     def name(self, index: int) -> str:
-        """Of a shard; it hangs on nothing but its place and the number of all."""
         digits = max(5, len(str(self.n_shards)))
         return f"shard-{index:0{digits}}-of-{self.n_shards:0{digits}}.parquet"
 
@@ -111,7 +110,9 @@ class Job:
             facts = found.metadata or {}
             n_failed = int(facts.get(b"n_failed", 0))
         except (OSError, ArrowException, ValueError):  # the last of names or numbers that are none
-            self._check_own(name)
+            start = self.place.read(name, 0, len(MAGIC))
+            if start and start != MAGIC:  # a damaged shard is written again, and no other file
+                raise self._foreign(name) from None
             return None
         if MADE_BY.encode() not in facts:
             raise self._foreign(name)
@@ -142,12 +143,6 @@ class Job:
             while some := list(islice(waiting, 16 * AT_ONCE)):
                 yield from pool.map(lambda index: self.written(index) if self.name(index) in names else None, some)
 
-    def _check_own(self, name: str) -> None:
-        """See that a file that cannot be read may be a shard: a damaged one is written again, and no other file."""
-        start = self.place.read(name, 0, len(MAGIC))
-        if start and start != MAGIC:
-            raise self._foreign(name)
-
     def _foreign(self, name: str) -> ForeignFileError:
         return ForeignFileError(
             f"{self.place.at(name)} is not SeeWhy's. Nothing, or a shard of this run, was expected under that name. "
@@ -155,10 +150,9 @@ class Job:
         )
 
     def is_of(self, shard: Shard, there: Written) -> bool:
-        """Whether what is written of a shard is of the pictures as they are now; what is gone has not changed.
+        """Whether a shard is of the pictures as they are now; what is gone has not changed.
 
-        By size and time of the files that it was made of, and where those differ by the SHA-256 in each row.
-        """
+        By size and time of its files, and where those differ by the SHA-256 in each row."""
         if there.stamp in ("", shard.stamp):
             return True
         from pyarrow.parquet import ParquetFile
@@ -174,19 +168,14 @@ class Job:
             return False
 
     def write(self, shard: Shard, opened: Opened) -> Written:
-        """Do a shard."""
         return self.place.write_by(self.name(shard.index), lambda part: _write(part, shard, opened, self.digest))
 
-    def finish(self) -> bool:
-        """Say that every shard is there, if that is so; whether it is."""
+    def finish(self) -> None:
+        """Say that every shard is there, if that is so."""
         names = self.place.names()
-        if SUCCESS in names:
-            return True
-        if any(self.name(index) not in names for index in range(self.n_shards)):
-            return False
-        text = json.dumps({"job": self.digest, "n_shards": self.n_shards}, indent=1).encode()
-        self.place.write_first(SUCCESS, text)
-        return True
+        if SUCCESS not in names and all(self.name(index) in names for index in range(self.n_shards)):
+            text = json.dumps({"job": self.digest, "n_shards": self.n_shards}, indent=1).encode()
+            self.place.write_first(SUCCESS, text)
 
 
 def claim(output: Where, verb: str, survey: Survey, model: Model) -> Job:
@@ -272,17 +261,15 @@ def _digest(facts: Mapping[str, Any]) -> str:
 
 
 def _sha256(facts: Mapping[str, Any]) -> str:
-    """Of facts, in whatever order; a manifest of before has none of all that it holds."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _is_told(facts: Mapping[str, Any]) -> bool:
     """Whether a manifest says all that is asked of it, each of its kind."""
     kinds = {"verb": str, "seewhy": str, "model": dict, "columns": list, "input": dict, "n_shards": int}
-    given = {"kind": str, "place": str}
     return (
         all(isinstance(facts.get(name), kind) for name, kind in kinds.items())
-        and all(isinstance(facts["input"].get(name), kind) for name, kind in given.items())
+        and all(isinstance(facts["input"].get(name), str) for name in ("kind", "place"))
         and type(facts["n_shards"]) is int
         and 0 <= facts["n_shards"] <= MOST_SHARDS
     )
@@ -295,21 +282,14 @@ def _write(part: Path, shard: Shard, opened: Opened, digest: str) -> Written:
     facts = {MADE_BY: version("seewhy"), "job": digest, "shard": str(shard.index), "input": shard.digest}
     facts["stamp"] = shard.stamp
     schema = pa.schema(opened.model().fields, metadata=facts)
-    n, failed, first, rows = 0, 0, [], []
+    n, failed, rows = 0, [], _rows(shard, opened)
     with sealed_writer(part, schema) as writer:
-        for row in _rows(shard, opened):
-            n += 1
-            if row.get("error") is not None:
-                failed += 1
-                first += [(row["image"], row["error"])] if failed <= FIRST else []
-            rows.append(row)
-            if len(rows) == IN_HAND:
-                writer.write_batch(pa.RecordBatch.from_pylist(rows, schema))
-                rows = []
-        if rows:
-            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema))
-        writer.add_key_value_metadata({**facts, "n_failed": str(failed)})
-    return Written(shard.index, n, failed, tuple(first))
+        while batch := list(islice(rows, IN_HAND)):
+            n += len(batch)
+            failed += [(row["image"], row["error"]) for row in batch if row.get("error") is not None]
+            writer.write_batch(pa.RecordBatch.from_pylist(batch, schema))
+        writer.add_key_value_metadata({**facts, "n_failed": str(len(failed))})
+    return Written(shard.index, n, len(failed), tuple(failed[:FIRST]))
 
 
 def _content(item: Item) -> str | None:
@@ -323,12 +303,9 @@ def _content(item: Item) -> str | None:
 
 
 def _rows(shard: Shard, opened: Opened) -> Iterator[dict[str, Any]]:
-    from ..types import Failure
-
     names: list[str] = []
 
     def sources() -> Iterator[Any]:
-        item: Item
         for item in shard.items():
             names.append(item.name)
             yield item.source

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -23,45 +22,9 @@ STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
 """Kinds of address where an object is seen whole or not at all."""
 
 
-class Place(ABC):
-    """Where a run's files lie; it travels to whatever process does a shard."""
-
-    @abstractmethod
-    def __str__(self) -> str:
-        """As it is called in messages."""
-
-    @abstractmethod
-    def at(self, name: str) -> str:
-        """A file there, as it is called in messages."""
-
-    @abstractmethod
-    def check(self) -> None:
-        """See, before the work begins, that it can be written to as far as can be told; nothing is touched."""
-
-    @abstractmethod
-    def names(self) -> set[str]:
-        """What lies there, but for hidden files."""
-
-    @abstractmethod
-    def read(self, name: str, start: int, end: int | None = None) -> bytes:
-        """Part of a file; a negative start counts from its end."""
-
-    @abstractmethod
-    def copy(self, name: str) -> AbstractContextManager[Path]:
-        """A file as one of this disk, which is read and not changed."""
-
-    @abstractmethod
-    def write_first(self, name: str, data: bytes) -> bool:
-        """Write a file where none of that name is there yet, whole or not at all; whether this writer was the first."""
-
-    @abstractmethod
-    def write_by(self, name: str, make: Callable[[Path], T]) -> T:
-        """Have ``make`` write a file of this disk, which is there under its name when it is whole."""
-
-
 @dataclass(frozen=True)
-class LocalFolder(Place):
-    """A folder of a disk, which several machines may share."""
+class LocalFolder:
+    """A folder of a disk, which several machines may share; it travels to whatever process does a shard."""
 
     folder: Path
 
@@ -69,25 +32,31 @@ class LocalFolder(Place):
         return str(self.folder)
 
     def at(self, name: str) -> str:
+        """A file there, as it is called in messages."""
         return str(self.folder / name)
 
     def check(self) -> None:
+        """See, before the work begins, that it can be written to as far as can be told; nothing is touched."""
         check_folder(self.folder)
 
     def names(self) -> set[str]:
+        """What lies there, but for hidden files."""
         if not self.folder.is_dir():
             return set()
         return {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
 
     def read(self, name: str, start: int, end: int | None = None) -> bytes:
+        """Part of a file; a negative start counts from its end."""
         with open_regular(self.folder / name) as (file, size):
             file.seek(max(0, size + start) if start < 0 else start)
             return file.read(-1 if end is None else end - start)
 
     def copy(self, name: str) -> AbstractContextManager[Path]:
+        """A file as one of this disk, which is read and not changed."""
         return nullcontext(self.folder / name)
 
     def write_first(self, name: str, data: bytes) -> bool:
+        """Write a file where none of that name is there yet, whole or not at all; whether this writer was the first."""
         make_folder(check_folder(self.folder))
         try:
             return write_first(self.folder / name, data)
@@ -95,6 +64,7 @@ class LocalFolder(Place):
             raise _unwritten(self.at(name), error) from error
 
     def write_by(self, name: str, make: Callable[[Path], T]) -> T:
+        """Have ``make`` write a file of this disk, which is there under its name when it is whole."""
         try:
             return write_by(self.folder / name, make)
         except OSError as error:
@@ -109,8 +79,8 @@ def _unwritten(path: str, error: OSError) -> DataError:
 
 
 @dataclass(frozen=True)
-class ObjectStore(Place):
-    """What lies below an address in object storage."""
+class ObjectStore:
+    """What lies below an address in object storage; it does what :class:`LocalFolder` does."""
 
     address: str
 
@@ -143,24 +113,24 @@ class ObjectStore(Place):
     def names(self) -> set[str]:
         root = self._remote.root.strip("/")
         try:
-            found = self._asked(lambda files: files.ls(self._remote.root, detail=True, refresh=True))
+            entries = self._ask(lambda files: files.ls(self._remote.root, detail=True, refresh=True))
         except FileNotFoundError:
             return set()
         # Some tools make an empty object that stands for the folder.
-        paths = (one["name"].strip("/") for one in found if one["name"].strip("/") != root or one.get("size"))
+        paths = (one["name"].strip("/") for one in entries if one["name"].strip("/") != root or one.get("size"))
         names = (path.rpartition("/")[2] for path in paths)
         return {name for name in names if not name.startswith(".")}
 
     def read(self, name: str, start: int, end: int | None = None) -> bytes:
-        return self._asked(lambda files: files.cat_file(self._remote.at(name), start=start, end=end), name)
+        return self._ask(lambda files: files.cat_file(self._remote.at(name), start=start, end=end), name)
 
     @contextmanager
     def copy(self, name: str) -> Iterator[Path]:
         with working_folder(None) as folder:
-            self._asked(lambda files: files.get_file(self._remote.at(name), str(folder / name)), name)
+            self._ask(lambda files: files.get_file(self._remote.at(name), str(folder / name)), name)
             yield folder / name
 
-    def _asked(self, question: Callable[[Any], T], name: str = "") -> T:
+    def _ask(self, question: Callable[[Any], T], name: str = "") -> T:
         try:
             return question(self._remote.files)
         except (FileNotFoundError, SeeWhyError):
@@ -204,13 +174,13 @@ class ObjectStore(Place):
         )
 
 
+Place: TypeAlias = LocalFolder | ObjectStore
 Where: TypeAlias = str | Path | Place
 """A place, or its name."""
 
 
 def find_place(output: Where) -> Place:
-    """The place of that name."""
-    if isinstance(output, Place):
+    if isinstance(output, LocalFolder | ObjectStore):
         return output
     address = address_of(output)
     if address is None:

@@ -42,7 +42,6 @@ class Status:
         return {"output": self.output, **numbers, "rows": self.rows, "failed": self.failed, **facts}
 
     def lines(self) -> Iterator[str]:
-        """As a person would read it."""
         there = self.n_shards - len(self.missing)
         yield f"{self.output}: {there:,} of {self.n_shards:,} shards, {self.rows:,} rows, {self.failed:,} not readable"
         if self.missing:
@@ -52,9 +51,8 @@ class Status:
 def spans(numbers: Sequence[int]) -> list[str]:
     """Runs of numbers, as texts.
 
-    Example:
-        >>> spans([0, 1, 2, 7, 9, 10])
-        ['0-2', '7', '9-10']
+    >>> spans([0, 1, 2, 7, 9, 10])
+    ['0-2', '7', '9-10']
     """
     found = []
     for _, pairs in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
@@ -64,7 +62,6 @@ def spans(numbers: Sequence[int]) -> list[str]:
 
 
 def status(output: Where) -> Status:
-    """How far a run is."""
     arrow()
     job = read_job(output)
     missing, rows, failed = [], 0, 0
@@ -77,18 +74,14 @@ def status(output: Where) -> Status:
 
 
 def verify(output: Where) -> Verification:
-    """Read every byte of a run."""
     arrow()
     job = read_job(output)
-    return Verification.of(job.place, (Checked(MANIFEST), *_checked(job)))
-
-
-def _checked(job: Job) -> Iterator[Checked]:
-    there = job.place.names()
+    checked, there = [Checked(MANIFEST)], job.place.names()
     for name in map(job.name, range(job.n_shards)):
         if name in there:
             with job.place.copy(name) as path:
-                yield checked_parquet(path)
+                checked.append(checked_parquet(path))
+    return Verification(str(job.place), tuple(checked))
 
 
 AT_ONCE = 1024
@@ -96,7 +89,6 @@ AT_ONCE = 1024
 
 
 def is_run(place: Path) -> bool:
-    """Whether a folder is that of a run."""
     if address_of(place) is not None:
         return bool(read_job(place))
     return (place / MANIFEST).is_file()

@@ -1,7 +1,6 @@
 """Inputs on object storage and other file systems, by fsspec: ``s3://bucket/photos``, ``gs://…``, ``hf://…``.
 
-The address is the person's, and nothing that is read there leads to another: names are joined to it, never taken for
-addresses themselves. A tar is fetched whole, into a temporary file; single pictures are fetched ahead, several at once.
+Nothing that is read there leads elsewhere: names are joined to the person's address, never taken for addresses.
 """
 
 from __future__ import annotations
@@ -52,15 +51,9 @@ class Remote:
         self.address = address
 
     def at(self, name: str) -> str:
-        """Where a name below it lies."""
         return f"{self.root.rstrip('/')}/{name}" if name else self.root
 
-    def read(self, name: str) -> bytes:
-        """The bytes of a file, up to one more than are decoded."""
-        return self.files.cat_file(self.at(name), end=MAX_BYTES + 1)
-
     def ask(self, question: Callable[[Any], T]) -> T:
-        """An answer of the file system's."""
         try:
             return question(self.files)
         except SeeWhyError:
@@ -70,16 +63,17 @@ class Remote:
 
     def states(self, names: Iterable[str]) -> Iterator[str]:
         """What changes when a file is replaced, for each: ETag, or size and time; several are asked for at once."""
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            yield from self.ask(lambda _: list(pool.map(self._state, names)))
 
-    def _state(self, name: str) -> str:
-        try:
-            about = self.files.info(self.at(name))
-        except FileNotFoundError:
-            return "gone"
-        known = [about[key] for key in STATES if about.get(key) is not None]
-        return f"{about.get('size')} {known[0] if known else ''}"
+        def state(name: str) -> str:
+            try:
+                about = self.files.info(self.at(name))
+            except FileNotFoundError:
+                return "gone"
+            known = [about[key] for key in STATES if about.get(key) is not None]
+            return f"{about.get('size')} {known[0] if known else ''}"
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            yield from self.ask(lambda _: list(pool.map(state, names)))
 
     @contextmanager
     def copied(self, name: str) -> Iterator[Path]:
@@ -94,18 +88,21 @@ class Remote:
 
         A name that is not there is a picture that fails; whatever else goes wrong is the shard's, which is tried again.
         """
-        ahead: deque[tuple[str, Future[bytes] | None, Any]] = deque()
+        ahead: deque[tuple[Item, Future[bytes] | None]] = deque()
         pool = ThreadPoolExecutor(AT_ONCE)
 
+        def read(name: str) -> bytes:
+            return self.files.cat_file(self.at(name), end=MAX_BYTES + 1)  # one more than are decoded
+
         def submit(n: int) -> None:
-            for name, source in islice(items, n):
-                ahead.append((name, pool.submit(self.read, source) if isinstance(source, str) else None, source))
+            for item in islice(items, n):
+                ahead.append((item, pool.submit(read, item.source) if isinstance(item.source, str) else None))
 
         try:
             submit(AT_ONCE * 3 // 2)
             while ahead:
-                name, future, source = ahead.popleft()
-                yield Item(name, source if future is None else self._arrived(name, future))
+                item, future = ahead.popleft()
+                yield item if future is None else Item(item.name, self._arrived(item.name, future))
                 submit(1)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -156,7 +153,7 @@ class RemoteNamed(Named):
 
 @dataclass(frozen=True)
 class RemotePacked(Packed):
-    """A file below an address that holds pictures."""
+    """A file below an address that holds pictures; a tar is fetched whole."""
 
     def _states(self) -> Iterator[str]:
         return Remote(self.place).states([self.name])
@@ -193,18 +190,14 @@ class RemoteInput(Input):
             with place.copied("") as path:
                 empty = _empty(f"{self.place} names no pictures")
                 yield from self._of_names(above, names_in_table(path, self.column), empty)
-        elif packed := self._packed(place):
-            yield from self._of_files(self.place, packed)
         else:
-            yield from self._of_names(self.place, place.pictures(), _empty(f"No picture is in {self.place} or below"))
-
-    def _packed(self, place: Remote) -> list[str]:
-        """The tars, else the Parquet files, that lie there."""
-        names = [os.path.basename(name) for name in place.ask(lambda files: files.ls(place.root, detail=False))]
-        for ending in (".tar", ".parquet"):
-            if packed := [name for name in names if name.lower().endswith(ending)]:
-                return sorted(packed, key=natural_key)
-        return []
+            names = [os.path.basename(name) for name in place.ask(lambda files: files.ls(place.root, detail=False))]
+            tars, tables = ([n for n in names if n.lower().endswith(ending)] for ending in (".tar", ".parquet"))
+            if packed := tars or tables:
+                yield from self._of_files(self.place, sorted(packed, key=natural_key))
+                return
+            empty = _empty(f"No picture is in {self.place} or below")
+            yield from self._of_names(self.place, place.pictures(), empty)
 
 
 def _empty(what: str) -> EmptyFolderError:

@@ -1,4 +1,4 @@
-"""A long run: the shards that are meant and not there yet, in this process or in several."""
+"""A long run: the shards that are meant and not there yet, in this process, in several, or on Ray."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import multiprocessing
 import signal
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from typing import Any
+from functools import partial
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from threading import Condition, Thread
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import InputError, ModelError, SeeWhyError
 from ..progress import Progress
@@ -17,158 +20,200 @@ from ..threads import bound_threads, n_cores
 from ..types import Failure
 from .inputs import Input, Shard, ShardError
 from .job import Job, Survey, Written, claim
-from .on_ray import Cluster, OnRay
 from .places import Where, find_place
 from .work import Model, Work
 
+if TYPE_CHECKING:
+    from .on_ray import Cluster
+
 LIVES = 2
 """Processes that may die of a shard before it is left out."""
+SHOWN = 20
+"""Pictures that failed, of a run, that are named on the way."""
 Result = tuple[Shard, Written | ShardError]
 
 
-def serve(pipe: Connection, work: Work, threads: int) -> None:
-    """A process: it opens the model, is told the job, and does shards until there are no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process ends the others
-    with suppress(EOFError, BrokenPipeError):  # the first process is gone
-        try:
+class Alone:
+    """The model in the process that runs it, and what does shards with it."""
+
+    def __init__(self, work: Work, threads: int | None = None) -> None:
+        if threads is not None:
             bound_threads(threads)
-            opened = work.open()
-            pipe.send(("ready", opened.model()))
-            job: Job = pipe.recv()
-            while (shard := pipe.recv()) is not None:
-                try:
-                    pipe.send(("done", job.write(shard, opened)))
-                except ShardError as error:
-                    pipe.send(("unread", str(error)))
+        self._opened = work.open()
+
+    def model(self) -> Model:
+        return self._opened.model()
+
+    def do(self, job: Job, shard: Shard) -> Written | ShardError:
+        try:
+            return job.write(shard, self._opened)
+        except ShardError as error:
+            return error
+
+    def results(self, job: Job, shards: Callable[[], Iterator[Shard]]) -> Iterator[Result]:
+        for shard in shards():
+            yield shard, self.do(job, shard)
+
+
+class Died(ModelError):
+    """A process ended while it worked."""
+
+
+class Worker(Protocol):
+    """A process elsewhere that has the model; both questions raise :class:`Died`."""
+
+    def model(self) -> Model: ...
+    def do(self, job: Job, shard: Shard) -> Written | ShardError: ...
+    def end(self) -> None: ...
+
+
+class LocalProcess:
+    """A process of this machine."""
+
+    def __init__(self, work: Work, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(theirs, work, threads), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def model(self) -> Model:
+        return self._answer("loaded the model")
+
+    def do(self, job: Job, shard: Shard) -> Written | ShardError:
+        with suppress(OSError):  # it died: there is no answer
+            self._pipe.send((job, shard))
+        return self._answer("did this shard")
+
+    def _answer(self, doing: str) -> Any:
+        try:
+            answer = self._pipe.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            code = self._process.exitcode or 0
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+            raise Died(
+                f"A process {how} while it {doing}. Processes that live were expected. Look at what the system says of "
+                "memory, and run the same command again with fewer --workers."
+            ) from None
+        if isinstance(answer, SeeWhyError) and not isinstance(answer, ShardError):
+            raise answer
+        return answer
+
+    def end(self) -> None:
+        self._process.terminate()
+        self._process.join()
+
+
+def serve(pipe: Connection, work: Work, threads: int) -> None:
+    """The other end of the pipe: it opens the model, and does shards until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process ends the others
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the first process is gone
+        try:
+            alone = Alone(work, threads)
+            pipe.send(alone.model())
+            while True:
+                pipe.send(alone.do(*pipe.recv()))
         except SeeWhyError as error:
-            pipe.send(("stopped", str(error)))
-
-
-@dataclass
-class _Worker:
-    process: Any
-    pipe: Connection
-    shard: Shard | None = None
-    ready: bool = False
+            pipe.send(SeeWhyError(str(error)))  # others do not travel
 
 
 class Workers:
-    """Processes that share the shards of a run."""
+    """Processes that share the shards of a run; a thread asks each of them, and one that died gives way to another."""
 
-    def __init__(self, work: Work, n: int, threads: int) -> None:
-        self._work, self._n, self._threads = work, n, threads
-        self._context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-        self._workers: list[_Worker] = []
+    def __init__(self, start: Callable[[], Worker], n: int) -> None:
+        self._start, self._n = start, n
         self._model: Model | None = None
+        self._workers: list[Worker] = []
+        self._results: SimpleQueue[Result | BaseException | None] = SimpleQueue()
+        self._changed = Condition()  # guards all below
+        self._left: Iterator[Shard] = iter(())
+        self._lost, self._deaths = deque[Shard](), Counter[int]()
+        self._n_out, self._n_alive, self._ended = 0, n, False
 
     def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for worker in self._workers:
-            worker.process.terminate()
-        for worker in self._workers:
-            worker.process.join()
-            worker.pipe.close()
+        with self._changed:
+            self._ended = True
+            for worker in self._workers:
+                worker.end()
 
     def model(self) -> Model:
-        """What the rows hang on; loaded in one process before there are others, which find what it converted."""
-        self._start()
-        self._hear(self._workers[0])
-        assert self._model is not None
-        return self._model
+        self._first, model = self._started()
+        return model
 
     def results(self, job: Job, shards: Callable[[], Iterator[Shard]]) -> Iterator[Result]:
-        """Every shard, as it is done or given up."""
-        waiting, lost, deaths = shards(), deque[Shard](), Counter[int]()
-        self._workers[0].pipe.send(job)
-        while len(self._workers) < self._n:
-            self._start()
-        while True:
-            for worker in self._workers:
-                if worker.ready and worker.shard is None:
-                    worker.shard = lost.popleft() if lost else next(waiting, None)
-                    if worker.shard is not None:
-                        with suppress(BrokenPipeError):  # it died; heard of below
-                            worker.pipe.send(worker.shard)
-            is_idle = not any(worker.shard for worker in self._workers)
-            if is_idle and (all(worker.ready for worker in self._workers) or not self._left(waiting, lost)):
-                return
-            for worker in self._heard():
-                shard = worker.shard
-                result = self._hear(worker, job)
-                if result is not None and shard is not None:
-                    worker.shard = None
-                    yield shard, result
-                elif worker not in self._workers and shard is not None:
-                    deaths[shard.index] += 1
-                    if deaths[shard.index] < LIVES:
-                        lost.append(shard)
-                    else:
-                        yield shard, ShardError(_died(worker, "did this shard"))
+        self._left = shards()
+        for first in (self._first, *[None] * (self._n - 1)):
+            Thread(target=self._ask, args=(job, first), daemon=True).start()
+        while (result := self._results.get()) is not None:
+            if isinstance(result, BaseException):
+                raise result
+            yield result
 
-    def _left(self, waiting: Iterator[Shard], lost: deque[Shard]) -> bool:
-        """Whether a shard is left for those that are not ready yet."""
-        if not lost and (shard := next(waiting, None)) is not None:
-            lost.append(shard)
-        return bool(lost)
-
-    def _start(self) -> None:
-        ours, theirs = self._context.Pipe()
-        arguments = (theirs, self._work, self._threads)
-        process = self._context.Process(target=serve, args=arguments, daemon=True)
-        process.start()
-        theirs.close()
-        self._workers.append(_Worker(process, ours))
-
-    def _heard(self) -> list[_Worker]:
-        """Those that said something, or died."""
-        heard = set(wait([worker.pipe for worker in self._workers]))
-        return [worker for worker in self._workers if worker.pipe in heard]
-
-    def _hear(self, worker: _Worker, job: Job | None = None) -> Written | ShardError | None:
-        """What a process says; one that died gives way to another."""
+    def _ask(self, job: Job, worker: Worker | None) -> None:
+        """Shards one by one, until all are done; of workers that cannot begin, the last one stops the run."""
         try:
-            kind, said = worker.pipe.recv()
-        except (EOFError, ConnectionResetError):
-            worker.process.join()
-            self._workers.remove(worker)
-            if not worker.ready:
-                raise ModelError(_died(worker, "loaded the model")) from None
-            self._start()
-            return None
-        if kind == "stopped":
-            raise SeeWhyError(said)
-        if kind == "unread":
-            return ShardError(said)
-        if kind == "done":
-            return said
-        self._check(said)
-        worker.ready = True
-        if job is not None:
-            worker.pipe.send(job)
-        return None
+            worker = worker or self._started()[0]
+            while (shard := self._next()) is not None:
+                try:
+                    self._tell(shard, worker.do(job, shard))
+                except Died as error:
+                    self._bury(shard, error)
+                    worker, _ = self._started()
+            self._results.put(None)
+        except Died as error:
+            with self._changed:
+                self._n_alive -= 1
+                if not self._n_alive:
+                    self._results.put(error)
+        except BaseException as error:
+            self._results.put(error)
 
-    def _check(self, model: Model) -> None:
+    def _started(self) -> tuple[Worker, Model]:
+        with self._changed:
+            if self._ended:
+                raise Died
+            worker = self._start()
+            self._workers.append(worker)
+        model = worker.model()
         if self._model is not None and model != self._model:
             raise ModelError(
                 f"Two processes opened different models, {dict(self._model.identity)} and {dict(model.identity)}. One "
                 "model was expected. Leave its files as they are while it runs, and run the same command again."
             )
         self._model = model
+        return worker, model
 
+    def _next(self) -> Shard | None:
+        """A shard that is left; while others do the last ones, one of theirs may be lost."""
+        with self._changed:
+            while not self._lost:
+                if (shard := next(self._left, None)) is not None:
+                    self._n_out += 1
+                    return shard
+                if not self._n_out:
+                    return None
+                self._changed.wait()
+            return self._lost.popleft()
 
-def _died(worker: _Worker, doing: str) -> str:
-    code = worker.process.exitcode
-    how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-    return (
-        f"A process {how} while it {doing}. Processes that live were expected. Look at what the system says of memory, "
-        "and run the same command again with fewer --workers."
-    )
+    def _tell(self, shard: Shard, result: Written | ShardError) -> None:
+        with self._changed:
+            self._results.put((shard, result))
+            self._n_out -= 1
+            self._changed.notify_all()
 
-
-SHOWN = 20
-"""Pictures that failed, of a run, that are named on the way."""
+    def _bury(self, shard: Shard, error: Died) -> None:
+        """Of a shard that processes died of another is tried, or it is left out."""
+        with self._changed:
+            self._deaths[shard.index] += 1
+            if self._deaths[shard.index] < LIVES:
+                self._lost.append(shard)
+                self._changed.notify_all()
+                return
+        self._tell(shard, ShardError(str(error)))
 
 
 @dataclass(frozen=True)
@@ -217,11 +262,6 @@ class Report:
     failed: int = 0
     unread: list[tuple[str, str]] = field(default_factory=list)
 
-    def add(self, written: Written) -> None:
-        self.done += 1
-        self.rows += written.n
-        self.failed += written.n_failed
-
     def to_json(self) -> dict[str, Any]:
         unread = [{"shard": name, "error": error} for name, error in self.unread]
         return {**vars(self), "unread": unread}
@@ -244,64 +284,41 @@ def run(
     place.check()
     survey = Survey.of(given)
     report = Report(str(place), len(survey.digests), sum(map(part.has, range(len(survey.digests)))))
-
-    def left(job: Job) -> Iterator[Shard]:
-        return missing(given, survey, job, part, report)
-
     named = 0
     with _doing(work, cluster, workers, threads, progress) as doing:
         job = claim(place, work.verb, survey, doing.model())
-        for shard, result in progress.track(doing.results(job, lambda: left(job)), "Shards", report.n_part):
+        results = doing.results(job, lambda: missing(given, survey, job, part, report))
+        for shard, result in progress.track(results, "Shards", report.n_part):
             if isinstance(result, ShardError):
                 report.unread.append((shard.name, str(result)))
                 progress.note(f"The shard {shard.name} was left out: {result}")
-            else:
-                report.add(result)
-                shown = result.first[: SHOWN - named]
-                named += len(shown)
-                for image, error in shown:
-                    progress.failed(Failure(image, error))
+                continue
+            report.done += 1
+            report.rows += result.n
+            report.failed += result.n_failed
+            shown = result.first[: SHOWN - named]
+            named += len(shown)
+            for image, error in shown:
+                progress.failed(Failure(image, error))
     job.finish()
     return report
 
 
 def _doing(
     work: Work, cluster: Cluster | None, workers: int, threads: int | None, progress: Progress
-) -> Alone | Workers | OnRay:
+) -> AbstractContextManager[Alone | Workers]:
     """Who does the work."""
     if cluster is not None:
-        return OnRay(work, cluster)
+        from .on_ray import on_ray
+
+        return on_ray(work, cluster)
     if workers < 1:
         raise InputError(f"{workers} workers were asked for. A whole number above 0 was expected. Give at least 1.")
     most = threads or n_cores()
     if workers > most:
         progress.note(f"{workers} workers were asked for, and there are {most} threads for them: {most} work.")
     n = min(workers, most)
-    return Alone(work, threads) if n == 1 else Workers(work, n, most // n)
-
-
-class Alone:
-    """This process, as :class:`Workers` are."""
-
-    def __init__(self, work: Work, threads: int | None) -> None:
-        if threads is not None:
-            bound_threads(threads)
-        self._opened = work.open()
-
-    def __enter__(self) -> Alone:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def model(self) -> Model:
-        return self._opened.model()
-
-    def results(self, job: Job, shards: Callable[[], Iterator[Shard]]) -> Iterator[Result]:
-        for shard in shards():
-            try:
-                yield shard, job.write(shard, self._opened)
-            except ShardError as error:
-                yield shard, error
+    return nullcontext(Alone(work, threads)) if n == 1 else Workers(partial(LocalProcess, work, most // n), n)
 
 
 def missing(given: Input, survey: Survey, job: Job, part: Part, report: Report) -> Iterator[Shard]:

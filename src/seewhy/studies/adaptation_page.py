@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..evaluation.confusions import small_copies
+from ..evaluation.document import small_copies
 from ..report.blocks import (
     Block,
     Cell,
@@ -22,21 +22,10 @@ from ..report.blocks import (
     pair,
     points,
 )
-from .study import Findings
 
 HEADINGS = {"image_to_text": "picture to text R@5", "text_to_image": "text to picture R@5"}
 N_POINTS = 200
 """Points of a curve; a longer training is averaged."""
-
-
-class AdaptationReport(Findings):
-    """What a training changed; displays itself in a notebook, and ``save("run.html")`` writes it."""
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """One measure each, before and after."""
-        found: list[dict[str, Any]] = self.data["measures"]
-        return found
 
 
 def adaptation_page(data: dict[str, Any]) -> Document:
@@ -67,9 +56,8 @@ def adaptation_page(data: dict[str, Any]) -> Document:
             f"{p['n_texts']} texts."
         )
         blocks.append(Section("The training", [Note(told), *_curves(run["history"]), *_kept(run)]))
-    shown = "Texts" if finds else "Values"
-    examples = [*_examples(data["examples"], bool(before))]
-    blocks.append(Section(f"{shown}, drawn at random, and the pictures nearest to them", examples))
+    shown = f"{'Texts' if finds else 'Values'}, drawn at random, and the pictures nearest to them"
+    blocks.append(Section(shown, [*_examples(data["examples"], bool(before))]))
     counted = f"{data['n_pictures']} pictures with {data['n_texts']} texts"
     return _document("What was gained and what was forgotten", _headline(data["measures"]), data, blocks, counted)
 
@@ -94,7 +82,10 @@ def pretraining_page(data: dict[str, Any]) -> Document:
     blocks.append(Section("The training", [Note(told), *_curves(data["run"]["history"])]))
     classes = f", {len(data['classes'])} classes" if data["classes"] else ""
     counted = f"{data['n_pictures']} pictures trained on, {data['n_held_out']} held out{classes}"
-    return _document("What the pictures taught", _lesson(data), data, blocks, counted)
+    headline = f"Trained on {data['n_pictures']} pictures; how good it is was not measured, as they have no classes."
+    if data["measures"]:
+        headline = _headline(data["measures"])
+    return _document("What the pictures taught", headline, data, blocks, counted)
 
 
 def _document(title: str, headline: str, data: Mapping[str, Any], blocks: Sequence[Block], counted: str) -> Document:
@@ -113,52 +104,32 @@ def _measures(rows: Sequence[Mapping[str, Any]]) -> Table:
         return Table(("measure", "value", "interval", "pictures"), lines)
     told = []
     for row in rows:
-        verdict, gained = "not real", row["difference"] > 0
-        colour: Colour = ""
-        if row["real"]:
-            verdict, colour = ("gained", "good") if gained else ("forgotten", "bad")
+        verdict: tuple[str, Colour] = ("gained", "good") if row["difference"] > 0 else ("forgotten", "bad")
+        verdict = verdict if row["real"] else ("not real", "")
         change = Cell(points(row["difference"], True), [pair(row["difference_interval"], True)])
         both = points(row["before"]), points(row["after"])
-        told.append((row["measure"], *both, change, Cell(verdict, colour=colour), row["n"]))
+        told.append((row["measure"], *both, change, Cell(verdict[0], colour=verdict[1]), row["n"]))
     return Table(("measure", "before", "after", "difference", "real?", "pictures"), told)
 
 
-def _lesson(data: Mapping[str, Any]) -> str:
-    """What changed, in one sentence.
-
-    >>> row = {"measure": "class by 20 neighbours", "after": 0.9, "before": 0.6}
-    >>> _lesson({"measures": [row], "n_pictures": 50})
-    'Neighbours tell 90 of 100 held-out pictures right; before, 60.'
-    >>> _lesson({"measures": [{**row, "difference": 0.3, "real": False}], "n_pictures": 50})
-    'Neighbours tell 90 of 100 held-out pictures right; before, 60: no real difference.'
-    >>> _lesson({"measures": [], "n_pictures": 50})
-    'Trained on 50 pictures; how good it is was not measured, as they have no classes.'
-    """
-    if not data["measures"]:
-        return f"Trained on {data['n_pictures']} pictures; how good it is was not measured, as they have no classes."
-    row = data["measures"][0]
-    said = f"Neighbours tell {100 * row['after']:.0f} of 100 held-out pictures right"
-    return f"{said}; before, {100 * row['before']:.0f}{_unless_real(row)}."
-
-
 def _headline(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What changed, in one sentence.
+    """What changed, in one sentence; no gain is claimed where the interval of the difference leaves 0 in.
 
     >>> _headline([{"measure": "text to picture R@5", "after": 0.44, "before": 0.24, "difference": 0.2, "real": True}])
     'Texts find their picture among the first five in 44 of 100 cases; before, in 24.'
+    >>> _headline([{"measure": "class by 20 neighbours", "after": 0.9, "before": 0.6, "real": False}])
+    'Neighbours tell 90 of 100 held-out pictures right; before, 60: no real difference.'
     """
-    row = next((r for r in rows if r["measure"] == "text to picture R@5"), None)
-    if row is None:
-        first = rows[0]
-        said = f"{first['measure']}: right for {100 * first['after']:.0f} of 100 pictures; before, for"
-        return f"{said} {100 * first['before']:.0f}{_unless_real(first)}."
-    said = f"Texts find their picture among the first five in {100 * row['after']:.0f} of 100 cases"
-    return said + (f"; before, in {100 * row['before']:.0f}{_unless_real(row)}." if "before" in row else ".")
-
-
-def _unless_real(row: Mapping[str, Any]) -> str:
-    """No gain is claimed where the interval of the difference, over the same pictures, does not leave out 0."""
-    return "" if row.get("real", True) else ": no real difference"
+    row = next((r for r in rows if r["measure"] == "text to picture R@5"), rows[0])
+    after, name = f"{100 * row['after']:.0f}", row["measure"]
+    said, to = f"{name}: right for {after} of 100 pictures", "for "
+    if name == "text to picture R@5":
+        said, to = f"Texts find their picture among the first five in {after} of 100 cases", "in "
+    elif name.startswith("class by "):
+        said, to = f"Neighbours tell {after} of 100 held-out pictures right", ""
+    if "before" not in row:
+        return f"{said}."
+    return f"{said}; before, {to}{100 * row['before']:.0f}{'' if row.get('real', True) else ': no real difference'}."
 
 
 def _kept(run: Mapping[str, Any]) -> Iterator[Block]:

@@ -9,16 +9,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from ..bounds import Bound, Count, check_fields
 from ..classifiers.base import Classifier
-from ..errors import DataError, ImageError, InputError
-from ..pictures.boxes.base import BoxData
+from ..errors import DataError, ImageError
+from ..pictures.boxes import BoxData
 from ..pictures.images import Picture, read_views
 from ..pictures.object_masks import BoxMasks, MaskSource
 from ..pictures.samples import Sample, Samples, some
@@ -39,8 +40,7 @@ from .background_verdict import (
     pasted,
     rule,
 )
-from .records import Row, measured, model_digest
-from .study import Findings, beside
+from .study import Findings, Row, beside, measured, model_digest
 
 N_EXAMPLES = 6
 
@@ -60,9 +60,8 @@ class BackgroundStudy:
 
     Their gap is the accuracy on backgrounds of the same class less that on backgrounds of any; here the score is
     compared, on backgrounds of the same class and of *other* classes, with a test for each class. Both are cut from
-    pictures whose own object was filled, so what cutting does is in both.
-
-    Cost: 6 forward passes a picture, and 2 for each round.
+    pictures whose own object was filled, so what cutting does is in both. Cost: 6 forward passes a picture, and 2
+    for each round.
 
     Args:
         n_rounds: other backgrounds of each kind that a picture is laid on.
@@ -72,20 +71,14 @@ class BackgroundStudy:
         seed: of pictures, backgrounds, places and draws.
     """
 
-    n_rounds: int = 3
-    n_per_class: int | None = None
-    level: float = 0.95
-    n_draws: int = 2000
+    n_rounds: Count = 3
+    n_per_class: Annotated[int, Bound(2)] | None = None
+    level: Annotated[float, Bound(0.5, 1, (False, True))] = 0.95
+    n_draws: Count = 2000
     seed: int = 0
 
     def __post_init__(self) -> None:
-        few = self.n_per_class is not None and self.n_per_class < 2
-        if self.n_rounds < 1 or few or not 0.5 <= self.level < 1 or self.n_draws < 1:
-            raise InputError(
-                f"The study was given n_rounds={self.n_rounds}, n_per_class={self.n_per_class}, level={self.level:g}, "
-                f"n_draws={self.n_draws}. A round, two pictures a class, a level from 0.5 to below 1 and a draw, at "
-                "least, were expected. Change them."
-            )
+        check_fields(self, "The study")
 
     def run(
         self,
@@ -102,39 +95,32 @@ class BackgroundStudy:
         items, notes = samples.of(classifier.classes)
         for note in notes:
             progress.note(note)
-        scenes = _scenes(classifier, self._drawn(items), masks, progress).usable(progress)
+        scenes = Scenes.of(classifier, self._drawn(items), masks, progress).usable(progress)
         donors = Donors.draw(scenes.labels, self.n_rounds, self.seed)
         answers = self._answers(classifier, scenes, donors, folder, progress)
         check = mask_check(answers, self.level)
         parts = {classifier.classes[k]: scenes.labels == k for k in scenes.labels.unique().tolist()}
         parts[ALL] = torch.ones(len(scenes.items), dtype=torch.bool)
         rows = judged(parts, answers, masks.by_hand or check["hit"], self.level, self.n_draws, self.seed)
+        area = round(float(torch.stack([m.float().mean() for m in scenes.masks]).mean()), 4)
+        covered = None if boxes is None else scenes.covered(boxes)
         data: dict[str, Any] = {
-            "study": "background",
-            "n": len(scenes.items),
-            "verdict": overall(rows),
-            "all": rows[-1],
+            "study": "background", "n": len(scenes.items), "verdict": overall(rows), "all": rows[-1],
             "classes": rows[:-1],
             "masks": {
-                "source": masks.told, "by_hand": masks.by_hand,
-                "area": round(float(torch.stack([m.float().mean() for m in scenes.masks]).mean()), 4),
-                "check": check, "boxes": None if boxes is None else scenes.covered(boxes),
+                "source": masks.told, "by_hand": masks.by_hand, "area": area, "check": check, "boxes": covered,
             },
-            "rule": rule(self.level),
-            "left_out": [f.to_json() for f in scenes.left_out],
-            "classes_left_out": list(scenes.classes_left_out),
-            "settings": asdict(self),
-            "model": classifier.provenance(),
-            **beside(progress),
+            "rule": rule(self.level), "left_out": [f.to_json() for f in scenes.left_out],
+            "classes_left_out": list(scenes.classes_left_out), "settings": asdict(self),
+            "model": classifier.provenance(), **beside(progress),
         }  # fmt: skip
         examples = self._examples(classifier, scenes, donors)
         return Findings({"sentence": sentence(data), **data}, partial(background_page, examples=examples))
 
     def _drawn(self, items: Sequence[Sample]) -> list[Sample]:
         """In random order, no more of a class than asked for."""
-        order, counts = list(items), Counter[str]()
+        order, counts, found = list(items), Counter[str](), []
         random.Random(self.seed).shuffle(order)
-        found = []
         for item in order:
             counts[item.label] += 1
             if self.n_per_class is None or counts[item.label] <= self.n_per_class:
@@ -152,9 +138,11 @@ class BackgroundStudy:
             said, decided = _answer(classifier, scenes.versions(i, lent[i].tolist(), self.seed), int(scenes.labels[i]))
             return {"values": [said, decided], "cell": scenes.items[i].image}
 
-        cells = [(scenes.key(model, i, lent[i].tolist(), self.seed), partial(ask, i)) for i in range(n)]
+        def key(i: int) -> str:
+            return scenes.key(model, i, lent[i].tolist(), self.seed)
+
         score, right = (torch.full(there.shape, torch.nan) for _ in range(2))
-        for i, row in enumerate(measured(cells, folder, progress, "Asking")):
+        for (i,), row in measured([(i,) for i in range(n)], key, ask, folder, progress, "Asking"):
             values = torch.tensor(row["values"]).float()
             score[i, there[i]], right[i, there[i]] = values[0], (values[1] == scenes.labels[i]).float()
         return Answers(scenes.labels, score, right)
@@ -190,6 +178,25 @@ class Scenes:
     grey: np.ndarray
     left_out: tuple[Failure, ...] = ()
     classes_left_out: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, classifier: Classifier, items: Sequence[Sample], masks: MaskSource, progress: Progress) -> Scenes:
+        """Views and masks; what cannot be read is a failure, what has no usable mask is left out."""
+        transform, found, left_out = classifier.encoder.transform, [], []
+        for item in progress.track(items, "Reading", len(items)):
+            try:
+                picture = read_views(item.source, transform, [None])[0]
+            except ImageError as error:
+                progress.failed(Failure(item.image, error.reason))
+                continue
+            try:
+                found.append((item, picture, masks.mask(item, picture)))
+            except ImageError as error:
+                left_out.append(Failure(item.image, error.reason))
+        kept, pictures, drawn = zip(*found, strict=True) if found else ((), (), ())
+        labels = torch.tensor([classifier.classes.index(item.label) for item in kept], dtype=torch.long)
+        grey = (np.array(transform.mean) * 255).round().astype(np.uint8)
+        return cls(kept, pictures, drawn, labels, grey, tuple(left_out))
 
     @cached_property
     def grounds(self) -> list[Pixels]:
@@ -230,9 +237,8 @@ class Scenes:
                 "than two classes have two of them. At least two pictures of two classes each were expected, so that "
                 f"backgrounds can be exchanged. {why or 'Give more pictures.'}"
             )
-        items, pictures = tuple(self.items[i] for i in keep), tuple(self.pictures[i] for i in keep)
-        masks = tuple(self.masks[i] for i in keep)
-        return Scenes(items, pictures, masks, self.labels[keep], self.grey, self.left_out, single)
+        items, pictures, masks = (tuple(of[i] for i in keep) for of in (self.items, self.pictures, self.masks))
+        return Scenes(items, pictures, masks, self.labels[keep], self.grey, self.left_out, single)  # type: ignore[arg-type]
 
     def covered(self, boxes: BoxData) -> dict[str, Any] | None:
         """Part of the boxes that the masks cover, and of the masks that lies within; ``None`` without boxes."""
@@ -248,25 +254,6 @@ class Scenes:
             return None
         covered, within = (round(sum(values) / len(parts), 4) for values in zip(*parts, strict=True))
         return {"n": len(parts), "covered": covered, "within": within}
-
-
-def _scenes(classifier: Classifier, items: Sequence[Sample], masks: MaskSource, progress: Progress) -> Scenes:
-    """Views and masks; what cannot be read is a failure, what has no usable mask is left out."""
-    transform, found, left_out = classifier.encoder.transform, [], []
-    for item in progress.track(items, "Reading", len(items)):
-        try:
-            picture = read_views(item.source, transform, [None])[0]
-        except ImageError as error:
-            progress.failed(Failure(item.image, error.reason))
-            continue
-        try:
-            found.append((item, picture, masks.mask(item, picture)))
-        except ImageError as error:
-            left_out.append(Failure(item.image, error.reason))
-    kept, pictures, drawn = zip(*found, strict=True) if found else ((), (), ())
-    labels = torch.tensor([classifier.classes.index(item.label) for item in kept], dtype=torch.long)
-    grey = (np.array(transform.mean) * 255).round().astype(np.uint8)
-    return Scenes(kept, pictures, drawn, labels, grey, tuple(left_out))
 
 
 def sentence(data: dict[str, Any]) -> str:

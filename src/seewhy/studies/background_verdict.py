@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from ..evaluation.faithfulness import N_FEWEST
+from ..evaluation.figures import N_FEWEST
 from ..report.blocks import (
     Block,
     Cell,
@@ -29,8 +29,7 @@ from ..report.blocks import (
     pair,
     points,
 )
-from .bootstrap import EQUAL, figure, holm, paired_means, rounded
-from .differences import Error, one_sided, within
+from .bootstrap import EQUAL, Error, figure, holm, one_sided, paired_means, rounded, within
 from .pages import between, parted
 
 Pixels = UInt8[np.ndarray, "h w 3"]
@@ -43,16 +42,8 @@ ALONE = ("original", "blurred", "background alone", "object alone", "object fill
 
 
 def filled(pixels: Pixels, hole: Bool[Tensor, "h w"]) -> Pixels:
-    """The hole filled smoothly from around it: means over ever larger squares, down to the finest that knows any pixel.
-
-    Example:
-        >>> plain = np.full((8, 8, 3), 90, np.uint8)
-        >>> plain[2:5, 2:5] = 255
-        >>> hole = torch.zeros(8, 8, dtype=torch.bool)
-        >>> hole[2:5, 2:5] = True
-        >>> bool((filled(plain, hole) == 90).all())
-        True
-    """
+    """The hole filled smoothly from around it: means over ever larger squares, down to the finest that knows any
+    pixel."""
     known = (~hole).float()[None, None]
     values = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() * known
     smooth = _spread(values, known)[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
@@ -82,25 +73,12 @@ def alone(
     blurred = np.asarray(Image.fromarray(ground).filter(ImageFilter.GaussianBlur(side / BLUR)))
     here, there = moved(mask, seed)
     pieces = [filled(pixels, part) if bool(part.any()) else pixels for part in (here, there)]
-    return [
-        pixels,
-        pasted(pixels, mask, blurred),
-        ground,
-        pasted(pixels, mask, np.broadcast_to(grey, pixels.shape)),
-        *pieces,
-    ]
+    on_grey = pasted(pixels, mask, np.broadcast_to(grey, pixels.shape))
+    return [pixels, pasted(pixels, mask, blurred), ground, on_grey, *pieces]
 
 
 def moved(mask: Bool[Tensor, "h w"], seed: int) -> tuple[Bool[Tensor, "h w"], Bool[Tensor, "h w"]]:
-    """As much of the object as can be laid elsewhere, and where it then lies; equally many pixels, none in both.
-
-    Example:
-        >>> mask = torch.zeros(8, 8, dtype=torch.bool)
-        >>> mask[:4, :4] = True
-        >>> here, there = moved(mask, 0)
-        >>> int(here.sum()), int(there.sum()), int((mask & there).sum())
-        (16, 16, 0)
-    """
+    """As much of the object as can be laid elsewhere, and where it then lies; equally many pixels, none in both."""
     h, w = mask.shape
     drawn = torch.randperm(h * w - 1, generator=torch.Generator().manual_seed(seed))[: MOST_SHIFTS * 4] + 1
     best, least, shift = mask, int(mask.sum()) + 1, (0, 0)
@@ -124,13 +102,7 @@ class Donors:
 
     @classmethod
     def draw(cls, labels: Int[Tensor, " n"], n_rounds: int, seed: int) -> Donors:
-        """At random.
-
-        Example:
-            >>> drawn = Donors.draw(torch.tensor([0, 0, 0, 1, 1]), 2, 0)
-            >>> drawn.same[3:].tolist(), sorted(drawn.same[:3, 0].tolist())
-            ([[4, -1], [3, -1]], [0, 1, 2])
-        """
+        """At random."""
         generator = torch.Generator().manual_seed(seed)
         same, other = (torch.full((len(labels), n_rounds), -1) for _ in range(2))
         for k in labels.unique().tolist():
@@ -164,11 +136,6 @@ class Answers:
         same, other = self.score[:, len(ALONE) :].chunk(2, 1)
         return same - other
 
-    @property
-    def object_cost(self) -> Float[Tensor, " n"]:
-        """By how much more the score falls when the object is filled than when as much elsewhere is."""
-        return self.score[:, ALONE.index("elsewhere filled")] - self.score[:, ALONE.index("object filled")]
-
     def shown(self, of: Float[Tensor, "n v"]) -> Float[Tensor, "n s"]:
         """The columns of :data:`SHOWN`, rounds averaged."""
         same, other = (part.nanmean(1) for part in of[:, len(ALONE) :].chunk(2, 1))
@@ -188,11 +155,7 @@ def rule(level: float) -> str:
 
 
 def error_of(apart: Float[Tensor, "n r"]) -> Error:
-    """Standard error of the mean: of one round, as other rounds lend the same backgrounds out again.
-
-    >>> round(error_of(torch.tensor([[1.0, 3.0], [0.0, 0.0], [2.0, 0.0]])).size, 3)
-    0.816
-    """
+    """Standard error of the mean: of one round, as other rounds lend the same backgrounds out again."""
     n, rounds = len(apart), [column[column.isfinite()].double() for column in apart.unbind(1)]
     spread = [float(one.var()) for one in rounds if len(one) > 1]
     return Error((sum(spread) / max(1, len(spread)) / n) ** 0.5, max(1, n - 1))
@@ -201,8 +164,8 @@ def error_of(apart: Float[Tensor, "n r"]) -> Error:
 def judged(
     parts: Mapping[str, Bool[Tensor, " n"]], answers: Answers, masks_hit: bool, level: float, n_draws: int, seed: int
 ) -> list[dict[str, Any]]:
-    """The row, with its verdict, of each part of the pictures, such as a class; ``masks_hit`` says whether the masks
-    may be believed to be where the object is."""
+    """The row, with its verdict, of each part of the pictures, such as a class; ``masks_hit``: the masks are where the
+    object is."""
     rows, p_values = [], []
     for name, chosen in parts.items():
         apart = answers.apart[chosen]
@@ -216,18 +179,13 @@ def judged(
             }
         )  # fmt: skip
     for row, p_yes, p_no in zip(rows, *(holm(p) for p in zip(*p_values, strict=True)), strict=True):
-        verdict = _verdict(row["difference"]["value"], row["n"], p_yes, p_no, 1 - level)
-        row |= {"p_leans": float(f"{p_yes:.3g}"), "p_leans_not": float(f"{p_no:.3g}")}
-        row["verdict"] = "undecided" if verdict == "yes" and not masks_hit else verdict
+        row |= {"p_leans": float(f"{p_yes:.3g}"), "p_leans_not": float(f"{p_no:.3g}"), "verdict": "undecided"}
+        enough, sure = row["n"] >= N_FEWEST, 1 - level - EQUAL
+        if enough and row["difference"]["value"] >= LEAST and p_yes < sure:
+            row["verdict"] = "yes" if masks_hit else "undecided"
+        elif enough and p_no < sure:
+            row["verdict"] = "no"
     return rows
-
-
-def _verdict(value: float, n: int, p_yes: float, p_no: float, alpha: float) -> str:
-    if n < N_FEWEST:
-        return "undecided"
-    if value >= LEAST and p_yes < alpha - EQUAL:
-        return "yes"
-    return "no" if p_no < alpha - EQUAL else "undecided"
 
 
 def _versions(
@@ -248,8 +206,9 @@ def _versions(
 
 
 def mask_check(answers: Answers, level: float) -> dict[str, Any]:
-    """Whether filling the object costs more than filling as much elsewhere, over all pictures."""
-    costs = answers.object_cost[:, None]
+    """Whether the score falls more when the object is filled than when as much elsewhere is, over all pictures."""
+    elsewhere, filled_in = (answers.score[:, ALONE.index(f"{what} filled")] for what in ("elsewhere", "object"))
+    costs = (elsewhere - filled_in)[:, None]
     error, value = error_of(costs), float(costs.double().mean())
     off, p = within(level, [error]), one_sided(value, error)
     return {**figure(value, (value - off, value + off)), "p": float(f"{p:.3g}"), "hit": p < 1 - level - EQUAL}

@@ -7,9 +7,8 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,17 +20,16 @@ from ..classifiers.fitting import PictureRecipe
 from ..classifiers.network import NamesClasses
 from ..encoders.base import Encoder
 from ..errors import DataError, InputError
+from ..evaluation.figures import groups_of
 from ..learning.adaptation.prompts import as_it_was
 from ..pictures.samples import Sample, Samples
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..trust.groups import group_by_looks
 from . import pages
-from .bootstrap import groups_of
-from .differences import Measure, compared, standings
+from .bootstrap import Measure, compared, standings
 from .forgetting import base_and_new, recipe_named
-from .records import Row, measured
-from .study import Findings, beside
+from .study import Findings, Row, beside, measured
 from .transfer import read, written
 
 BEFORE = "before"
@@ -69,7 +67,7 @@ class BaseToNewStudy:
     The protocol of CoCoOp (Zhou et al. 2022, arXiv:2203.05557): a few pictures of each class of the first half are
     learnt from; the learnt classes are told among themselves, the new ones among themselves, with the harmonic mean of
     both. Beside it all classes are told together, which that protocol leaves out and which is harder. All that is
-    learnt is kept. See :func:`.differences.compared` for how differences are judged.
+    learnt is kept. See :func:`.bootstrap.compared` for how differences are judged.
 
     Args:
         methods: that learn classes by their names, by their registered names.
@@ -122,13 +120,11 @@ class BaseToNewStudy:
             arms = [[before] * self.n_seeds, *(found[name, k] for name in self.methods)]
             for measure in (LEARNT, NEW, HARMONIC, ALL):
                 values = [torch.stack([values_of(right, measure, tested) for right in arm]) for arm in arms]
-                measures.append(Measure(measure, family_of(k), torch.stack(values), (0.0, 1.0)))
+                measures.append(Measure(measure, f"{k} per class", torch.stack(values), (0.0, 1.0)))
         return Findings(self._findings(measures, learn, tested, progress), pages.comparison)
 
     def _recipe(self, name: str) -> PictureRecipe:
-        recipe: Any = recipe_named(name)
-        own = {field.name for field in fields(recipe)}
-        if not {"shots", "keep"} <= own:
+        if not {"shots", "keep"} <= {field.name for field in fields(cast(Any, recipe_named(name)))}:
             raise InputError(
                 f"The method {name!r} learns no classes by their names from a few pictures. One that seewhy adapt "
                 "--method takes was expected. Give coop, say."
@@ -148,8 +144,7 @@ class BaseToNewStudy:
             learn, test = (replace(samples, items=tuple(part)) for part in parts)
         base, new = base_and_new(replace(learn, classes=samples.classes))
         looked = encode_labelled(on, (*base.classes, *new.classes), test, store, progress)
-        is_new = looked.labels >= len(base.classes)
-        if bool(is_new.all()) or not bool(is_new.any()):
+        if len((looked.labels >= len(base.classes)).unique()) < 2:
             raise DataError(
                 f"Of the {len(base.classes)} classes to learn and the {len(new.classes)} that are only named, one half "
                 "has no test picture. Pictures of both were expected. Give more, with --test say."
@@ -174,26 +169,27 @@ class BaseToNewStudy:
         store: FeatureStore | None,
         progress: Progress,
     ) -> dict[tuple[str, int], list[Right]]:
-        """Every cell, from the journal or anew."""
-        planned = [(name, k, self.seed + i) for name in recipes for k in self.shots for i in range(self.n_seeds)]
+        """Every cell, from the journal or anew; all of what is learnt is kept."""
+        cells: list[tuple[Any, ...]] = [
+            (replace(cast(Any, recipe), shots=k, seed=self.seed + i, keep=1.0, held_out=0.0, n_bank=0), name, k)
+            for name, recipe in recipes.items() for k in self.shots for i in range(self.n_seeds)
+        ]  # fmt: skip
         digest = _digest(tested.on, learn, tested)
 
-        def learnt(how: PictureRecipe, name: str, k: int, seed: int) -> Row:
+        def key(how: PictureRecipe, name: str, k: int) -> str:
+            return json.dumps([digest, name, how.parameters()])
+
+        def learnt(how: PictureRecipe, name: str, k: int) -> Row:
             told = Progress()
             right = _cell(how, learn, tested, store, told)
             for note in told.notes:
                 if "fewer than" in note and note not in progress.notes:
                     progress.note(note)
             values = written({n: v.double() for n, v in right.items()})
-            return {"values": values, "cell": {"method": name, "shots": k, "seed": seed}}
+            return {"values": values, "cell": {"method": name, "shots": k, "seed": how.seed}}
 
-        cells = []
-        for name, k, seed in planned:
-            recipe: Any = recipes[name]
-            how: PictureRecipe = replace(recipe, shots=k, seed=seed, keep=1.0, held_out=0.0, n_bank=0)
-            cells.append((json.dumps([digest, name, how.parameters()]), partial(learnt, how, name, k, seed)))
         found: dict[tuple[str, int], list[Right]] = defaultdict(list)
-        for (name, k, _), row in zip(planned, measured(cells, folder, progress, "Learning"), strict=True):
+        for (_, name, k), row in measured(cells, key, learnt, folder, progress, "Learning"):
             found[name, k].append({n: read(values).bool() for n, values in row["values"].items()})
         return found
 
@@ -208,15 +204,11 @@ class BaseToNewStudy:
         return {
             "study": "base-to-new",
             "sentence": sentence_of(tables, self.methods, max(self.shots), self.level),
-            "n": len(learn.items) + len(tested.seen.labels),
-            "n_learn": len(learn.items),
-            "n_test": len(tested.seen.labels),
-            "n_groups": len(tested.groups.unique()),
+            "n": len(learn.items) + len(tested.seen.labels), "n_learn": len(learn.items),
+            "n_test": len(tested.seen.labels), "n_groups": len(tested.groups.unique()),
             "encoder": {"name": tested.on.name, "fingerprint": tested.on.fingerprint[:12]},
             "classes": {"learnt": list(tested.base), "new": list(tested.new)},
-            "methods": names,
-            "standings": won,
-            "measures": tables,
+            "methods": names, "standings": won, "measures": tables,
             "settings": {
                 "n_seeds": self.n_seeds, "shots": list(self.shots), "level": self.level, "seed": self.seed,
                 "n_compared": sum(len(t["differences"]) for t in tables),
@@ -249,16 +241,11 @@ def _digest(on: Encoder, learn: Samples, tested: ClassHalves) -> str:
     return hashlib.sha256(json.dumps(told).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def family_of(shots: int) -> str:
-    """As it is shown."""
-    return f"{shots} per class"
-
-
 def values_of(right: Right, measure: str, tested: ClassHalves) -> Float[Tensor, " n"]:
     """A number of each test picture whose mean is the measure; NaN where the picture was not asked.
 
-    The harmonic mean is no mean over pictures. Its numbers are ``h + N / N_b dh/db (x_i - b)`` of a picture of a learnt
-    class, and likewise of a new one: their mean is ``h``, and their spread that of ``h`` to first order.
+    The harmonic mean is no mean over pictures: its numbers are ``h + N / N_b dh/db (x_i - b)`` of a picture of a
+    learnt class, likewise of a new one; their mean is ``h``, and their spread that of ``h`` to first order.
     """
     is_new = tested.is_new
     if measure != HARMONIC:
@@ -279,7 +266,7 @@ def sentence_of(tables: Sequence[Mapping[str, Any]], methods: Sequence[str], sho
     for name in methods:
         parts = []
         for measure, where in ((LEARNT, "on learnt classes"), (NEW, "on new ones"), (HARMONIC, "in the harmonic mean")):
-            table = next(t for t in tables if t["family"] == family_of(shots) and t["measure"] == measure)
+            table = next(t for t in tables if t["family"] == f"{shots} per class" and t["measure"] == measure)
             d = next(d for d in table["differences"] if (d["a"], d["b"]) == (BEFORE, name))
             points = f"{-100 * d['difference']:+.1f}".replace("-", "−")
             parts.append(f"{points} {where}{'' if d['real'] else ' (not shown)'}")

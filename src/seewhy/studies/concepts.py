@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -33,20 +34,13 @@ class Parts:
 
 @dataclass(frozen=True)
 class HeadTraining:
-    """A linear layer under cross entropy, trained as in the authors' scripts.
+    """A linear layer under cross entropy, trained by Adam as in the authors' scripts; what is not said here is of the
+    authors.
 
-    Adam, the rate multiplied by ``decay`` each epoch, weights from a normal distribution cut at two units. Unlike
-    theirs, the rate and the epoch are chosen on pictures of their own rather than on those reported, and a small set
-    has more steps than ``n_epochs`` of it: 30 epochs of 1,000 pictures are 30 steps, which train nothing.
-
-    Args:
-        rates: learning rates tried, all three of the authors' grid (their shipped run uses 0.01 alone).
-        n_epochs: of the authors.
-        least_steps: on small sets, epochs are added until there are so many.
-        batch_size: of the authors.
-        decay: of the authors.
-        std: of the first weights, of the authors.
-        seed: of first weights and order.
+    Unlike theirs, the rate (of ``rates``, their grid) and the epoch are chosen on pictures of their own rather than
+    on those reported, and a small set has at least ``least_steps``: 30 epochs of 1,000 pictures are 30 steps, which
+    train nothing. The rate is multiplied by ``decay`` each epoch; weights are from a normal distribution cut at two
+    units.
     """
 
     rates: tuple[float, ...] = (1e-3, 1e-2, 1e-1)
@@ -82,11 +76,8 @@ class HeadTraining:
 
 
 class _Layers:
-    """Linear layers of one start, each with its learning rate; they share every product with the pictures.
-
-    Adam is written out, since the gradient is a formula and a study trains hundreds of small layers: ten times as fast
-    as with ``torch.optim`` and a tape.
-    """
+    """Linear layers of one start, each with its learning rate; they share every product with the pictures. Adam is
+    written out, as the gradient is a formula: ten times as fast as with ``torch.optim`` and a tape."""
 
     BETAS, EPS = (0.9, 0.999), 1e-8
 
@@ -141,15 +132,9 @@ def iis(
     *,
     normalised: bool = False,
 ) -> Float[Tensor, "*n"]:
-    """``Σ (ARR_i + ARR_{i+1}) / 2 · (s_{i+1} - s_i)`` with ``ARR(s) = accuracy(s) / reference`` (equation 7).
-
-    It is not divided by the range, so that a representation that loses nothing scores 0.98; above that it gains. Never
-    clipped.
-
-    Example:
-        >>> round(float(iis(torch.full((8,), 0.5), torch.tensor(0.5))), 4)
-        0.98
-    """
+    """``Σ (ARR_i + ARR_{i+1}) / 2 · (s_{i+1} - s_i)`` with ``ARR(s) = accuracy(s) / reference`` (equation 7), not
+    divided by the range, so that a representation that loses nothing scores 0.98; above that it gains. Never
+    clipped."""
     whole = torch.trapezoid(accuracies / reference[..., None].clamp(min=1e-12), accuracies.new_tensor(sparsities))
     return whole / (sparsities[-1] - sparsities[0]) if normalised else whole
 
@@ -170,17 +155,13 @@ def measure(
     *,
     sparsities: Sequence[float] = SPARSITIES,
     mask: Mask = "hard",
-    training: HeadTraining | None = None,
+    training: HeadTraining,
 ) -> Measured:
     """Train a layer at every sparsity."""
-    training = training or HeadTraining()
-    right, used = [], []
-    for sparsity in sparsities:
-        sparse = sparsify(scores, sparsity, mask)
-        right.append(training(sparse, labels, parts))
-        used.append(int((sparse[parts.test] != 0).any(0).sum()))
+    sparse = [sparsify(scores, sparsity, mask) for sparsity in sparsities]
+    used = tuple(int((one[parts.test] != 0).any(0).sum()) for one in sparse)
     kept = tuple(n_kept(scores.shape[1], s, mask) for s in sparsities)
-    return Measured(torch.stack(right, 1), kept, tuple(used))
+    return Measured(torch.stack([training(one, labels, parts) for one in sparse], 1), kept, used)
 
 
 PICTURES = 10
@@ -219,8 +200,12 @@ class Looked:
     @cached_property
     def pieces(self) -> Float[Tensor, "p d"]:
         """Cells of training pictures, drawn evenly over the classes, each looked at by itself, as unit vectors."""
-        rows = _by_class(self.labels, self.parts.train, self.draws(), PICTURES)
-        boxes = [(r, b) for r in rows for b in _cells(self.grid)]
+        cells: list[Crop | None] = [None]  # the whole picture, as it is always seen
+        if self.grid > 1:
+            edges = [i / self.grid for i in range(self.grid + 1)]
+            sides = list(itertools.pairwise(edges))
+            cells = [Crop((left, top, right, low)) for top, low in sides for left, right in sides]
+        boxes = [(r, b) for r in _by_class(self.labels, self.parts.train, self.draws(), PICTURES) for b in cells]
         if len(boxes) > self.n_pieces:  # spread over all pictures, not the first ones
             chosen = torch.randperm(len(boxes), generator=self.draws(1))[: self.n_pieces].sort().values
             boxes = [boxes[i] for i in chosen.tolist()]
@@ -241,20 +226,11 @@ class Looked:
         return normalize(found, dim=1)
 
 
-def _cells(grid: int) -> list[Crop | None]:
-    """The cells of a grid; the whole picture, as it is always seen, where there is one cell."""
-    if grid == 1:
-        return [None]
-    edges = [i / grid for i in range(grid + 1)]
-    return [Crop((edges[x], edges[y], edges[x + 1], edges[y + 1])) for y in range(grid) for x in range(grid)]
-
-
 def _by_class(labels: Int[Tensor, " n"], among: Tensor, draws: torch.Generator, most: int) -> list[int]:
     """Rows in turn from every class, drawn at random; at most so many of each."""
     order = torch.randperm(len(labels), generator=draws)
-    order = order[among[order]]
     by: dict[int, list[int]] = {}
-    for row in order.tolist():
+    for row in order[among[order]].tolist():
         by.setdefault(int(labels[row]), []).append(row)
     return [rows[i] for i in range(most) for _, rows in sorted(by.items()) if i < len(rows)]
 
@@ -269,17 +245,9 @@ class Concepts:
     notes: tuple[str, ...] = ()
 
 
-class Library(Protocol):
-    """Makes concepts of what was looked at; ``seed`` tells draws apart."""
-
-    def __call__(self, looked: Looked, seed: int) -> Concepts: ...
-
-
 def prototype(looked: Looked, seed: int) -> Concepts:
-    """Pieces of training pictures as they are, drawn at random.
-
-    The authors' code takes the first ``M`` rows of its elements, which are those of the first class or two.
-    """
+    """Pieces of training pictures, drawn at random; the authors' code takes the first ``M``, those of a class or
+    two."""
     order = torch.randperm(len(looked.pieces), generator=looked.draws(2 + seed))
     return Concepts(looked.along(looked.pieces[order[: looked.n_concepts]]))
 
@@ -292,11 +260,10 @@ def cluster(looked: Looked, seed: int) -> Concepts:
 def text(looked: Looked, seed: int) -> Concepts:
     """What sentences say, by the encoder's own words half or, where it has none, as a judge with words sees it.
 
-    Own words: the cosine of picture and sentence, each sentence over the training pictures in standard units. A judge:
-    a linear map from the features to the judge's cosines, by ridge regression, its strength chosen on the rows to
-    choose on; sentences on which it agrees with the judge there no better than 0.45 are left out. The authors train
-    this map by Adam on a loss whose sign makes it disagree with the judge; the area under the ROC curve would not show
-    it, but the sign of every concept would be wrong.
+    Own words: the cosine of picture and sentence, over the training pictures in standard units. A judge: a linear
+    map from the features to the judge's cosines, by ridge regression, its strength chosen on the rows to choose on;
+    sentences on which it agrees with the judge there no better than 0.45 are left out. The authors' loss for this
+    map has a sign that makes it disagree with the judge, which an area under the ROC curve would not show.
     """
     order = torch.randperm(len(looked.texts), generator=looked.draws(4 + seed))[: looked.n_concepts].tolist()
     texts = [looked.texts[i] for i in order]
@@ -305,8 +272,7 @@ def text(looked: Looked, seed: int) -> Concepts:
             f"{len(texts)} sentence was given for concepts in words. Two or more were expected. Add some "
             "with --concepts."
         )
-    own = looked.encoder.has_text and looked.judge is None
-    if own:
+    if looked.encoder.has_text and looked.judge is None:
         joint = Projected(looked.encoder.text)(looked.pooled).detach()
         values = joint @ encode_texts(looked.encoder, texts, looked.store).T
         return Concepts(standardised(values, looked.parts.train), tuple(texts), looked.encoder.name)
@@ -324,20 +290,16 @@ def text(looked: Looked, seed: int) -> Concepts:
             f"Of {len(texts)} sentences the features of {looked.encoder.name} follow {len(keep)} as {judge.name} sees "
             "them. Two or more were expected. Give other concepts or another judge."
         )
-    left = len(texts) - len(keep)
-    notes = (
-        (
-            f"{left} of {len(texts)} sentences were left out for {looked.encoder.name}: its features do not follow "
-            f"them as {judge.name} sees them.",
-        )
-        if left
-        else ()
+    note = (
+        f"{len(texts) - len(keep)} of {len(texts)} sentences were left out for {looked.encoder.name}: its features do "
+        f"not follow them as {judge.name} sees them."
     )
+    notes = (note,) if len(keep) < len(texts) else ()
     return Concepts(values[:, keep], tuple(texts[i] for i in keep.tolist()), judge.name, notes)
 
 
 def _projected(looked: Looked, target: Float[Tensor, "n m"]) -> tuple[Float[Tensor, "n m"], Float[Tensor, " m"]]:
-    """Ridge regression to the judge's numbers, and how well it agrees on the rows to choose on (correlation)."""
+    """Ridge regression to the judge's numbers, and how well it agrees (correlation) on the rows to choose on."""
     train, choose = looked.parts.train, looked.parts.selection
     x = standardised(looked.pooled, train).double()
     values, axes = torch.linalg.eigh(x[train].T @ x[train] / int(train.sum()))
@@ -345,24 +307,19 @@ def _projected(looked: Looked, target: Float[Tensor, "n m"]) -> tuple[Float[Tens
     best: tuple[float, Tensor, Tensor] | None = None
     for ridge in RIDGES:
         found = standardised((along @ (wanted / (values.clamp(min=0) + ridge)[:, None])).float(), train)
-        agree = _correlation(found[choose], target[choose])
+        a, b = (of[choose] - of[choose].mean(0) for of in (found, target))
+        agree = (a * b).sum(0) / (a.norm(dim=0) * b.norm(dim=0)).clamp(min=1e-12)
         if best is None or float(agree.mean()) > best[0]:
             best = float(agree.mean()), found, agree
     assert best is not None  # there are ridges
     return best[1], best[2]
 
 
-def _correlation(a: Float[Tensor, "n m"], b: Float[Tensor, "n m"]) -> Float[Tensor, " m"]:
-    a, b = a - a.mean(0), b - b.mean(0)
-    return (a * b).sum(0) / (a.norm(dim=0) * b.norm(dim=0)).clamp(min=1e-12)
-
-
 def random(looked: Looked, seed: int) -> Concepts:
     """Directions drawn at random: what any directions would keep, so the control."""
-    return Concepts(
-        looked.along(torch.randn(looked.n_concepts, looked.pooled.shape[1], generator=looked.draws(5 + seed)))
-    )
+    size = (looked.n_concepts, looked.pooled.shape[1])
+    return Concepts(looked.along(torch.randn(size, generator=looked.draws(5 + seed))))
 
 
-LIBRARIES: Mapping[str, Library] = {f.__name__: f for f in (prototype, cluster, text, random)}
+LIBRARIES: Mapping[str, Callable[[Looked, int], Concepts]] = {f.__name__: f for f in (prototype, cluster, text, random)}
 CONTROL = random.__name__

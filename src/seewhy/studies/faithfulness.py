@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Bool
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..api import pretrained
+from ..arguments import checked
 from ..attributions import attributions
 from ..attributions.base import Attribution
 from ..attributions.explainers import trained_digest
-from ..encoders.base import EncoderOutput
+from ..bounds import Count
+from ..classifiers.base import Classifier
+from ..encoders.base import Encoder, EncoderOutput
+from ..encoders.module import from_module
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream, file_digest
 from ..errors import DataError, InputError, SeeWhyError
 from ..heads.head import Target
@@ -27,13 +33,15 @@ from ..metrics import Metric, metrics
 from ..metrics.base import Case, Explain, upsampled
 from ..metrics.controls import controls
 from ..metrics.removal import ROAD, Deletion, Insertion, PixelFlipping
+from ..pictures.datasets import pictures_of
 from ..pictures.object_masks import mask_beside
+from ..pictures.sources import Many
 from ..progress import Progress
+from ..storage.output import temporary_folder
 from ..types import Failure
 from . import pages
 from .faithfulness_findings import findings
-from .records import StudyRecords, model_digest, records_in
-from .study import Findings, beside
+from .study import Findings, StudyRecords, beside, model_digest, records_in
 
 DEFAULT_METRICS = (
     "deletion",
@@ -99,57 +107,36 @@ def named(text: str | Sequence[str] | None) -> tuple[list[str] | None, dict[str,
 
 
 def chosen_methods(names: Sequence[str] | None = None) -> dict[str, Explain]:
-    """Attributions by name."""
+    """Attributions by name; left out, those that need no forward pass of their own."""
     if names is None:
         names = [n for n in attributions if attributions[n].cost.startswith("0") and not attributions[n].needs_words]
-    found: dict[str, Explain] = {}
-    for name in names:
-        for one in _every_method() if name == "all" else [name]:
-            found[one] = QUICK[one]() if one in QUICK else attributions[one]()
-    return found
-
-
-def _every_method() -> list[str]:
-    every = [n for n in attributions if not attributions[n].needs_training]
-    return [f"{n}_quick" if f"{n}_quick" in QUICK else n for n in every]
+    every = [f"{n}_quick" if f"{n}_quick" in QUICK else n for n in attributions if not attributions[n].needs_training]
+    chosen = [one for name in names for one in (every if name == "all" else [name])]
+    return {one: QUICK[one]() if one in QUICK else attributions[one]() for one in chosen}
 
 
 def chosen_metrics(names: Sequence[str] | None = None, *, with_masks: bool = False) -> dict[str, Metric]:
-    """Metrics by name, among them deletion with other fills."""
+    """Metrics by name, among them deletion with other fills; all are those that the masks allow."""
     if names is None:
         names = [*DEFAULT_METRICS, *(LOCALISATION if with_masks else ())]
-    found: dict[str, Metric] = {}
-    for name in names:
-        for one in _every_metric(with_masks) if name == "all" else [name]:
-            found[one] = AS_STUDIED[one] if one in AS_STUDIED else metrics[one]()
-    return found
-
-
-def _every_metric(with_masks: bool) -> list[str]:
-    """All that the masks allow; a mosaic is no picture of the set."""
+    # A mosaic is no picture of the set.
     fits = [n for n in metrics if (with_masks or "mask" not in metrics[n].requires) and not metrics[n].of_mosaics]
-    return sorted({*fits, *AS_STUDIED})
+    every = sorted({*fits, *AS_STUDIED})
+    chosen = [one for name in names for one in (every if name == "all" else [name])]
+    return {one: AS_STUDIED[one] if one in AS_STUDIED else metrics[one]() for one in chosen}
 
 
 def chosen_limits(given: Mapping[str, int], names: Sequence[str]) -> dict[str, int]:
     """On how many pictures each name is measured at most: as given, else by :data:`LIMITS`."""
-    known = {n: LIMITS[n] for n in names if n in LIMITS}
-    return {**known, **given}
+    return {**{n: LIMITS[n] for n in names if n in LIMITS}, **given}
 
 
 def passes(method: Explain) -> float:
-    """Forward passes of one explanation, as its ``cost`` says; those that name no number count as many.
-
-    >>> passes(attributions["grad_cam"]()), passes(attributions["rise"]())
-    (0.0, 4000.0)
-    """
+    """Forward passes of one explanation, as its ``cost`` says; those that name no number count as many."""
     cost = getattr(method, "cost", "0")
     number = re.match(r"\d+", cost)
     return float(number[0]) if number else float("inf")
 
-
-if TYPE_CHECKING:
-    from ..classifiers.base import Classifier
 
 NUMBERS = ("value", "sums", "parts", "settings")
 """The fields of a record that are the same for the same map."""
@@ -162,8 +149,8 @@ SAME = 1e-5
 class FaithfulnessStudy:
     """Measures every method and every control on the same pictures, for the class predicted on each.
 
-    Each number is noted as soon as it is there; stopped in any way, the same study in the same folder goes on. Give
-    the pictures in random order: what has a limit is measured on the first of them, and so on a sample.
+    Stopped in any way, the same study in the same folder goes on. Give the pictures in random order: what has a
+    limit is measured on the first of them, and so on a sample.
 
     Args:
         methods: what makes maps.
@@ -212,7 +199,8 @@ class FaithfulnessStudy:
             raise DataError(f"A method is called {twice[0]!r}, which is a control's name. Rename the method.")
         runner = _Runner(self, classifier, {**self.methods, **known}, progress)
         with records_in(output) as records:
-            total = sum(map(runner.n_wanted, range(len(pictures)))) if isinstance(pictures, Sequence) else None
+            places = range(len(pictures)) if isinstance(pictures, Sequence) else None
+            total = None if places is None else sum(len(runner.wanted(at)) for at in places)
             used = list(progress.track(runner.measure(pictures, records), "Measuring", total))
         rows = [records.done[key] for key in used if key in records.done]
         if not rows:
@@ -234,12 +222,10 @@ class _Runner:
     def __init__(
         self, study: FaithfulnessStudy, classifier: Classifier, methods: dict[str, Explain], progress: Progress
     ) -> None:
-        self.study, self.classifier, self.progress = study, classifier, progress
-        self.methods = methods
+        self.study, self.classifier, self.methods, self.progress = study, classifier, methods, progress
         self.unfit: set[str | tuple[str, str]] = set()
         self.n_given = 0
-        self._model = model_digest(classifier)
-        self._masks = _masks_seal(study.masks)
+        self._model, self._masks = model_digest(classifier), _masks_seal(study.masks)
         self._said = {name: _said(method, classifier) for name, method in methods.items()}
         self._unmasked: Counter[str] = Counter()
 
@@ -248,41 +234,32 @@ class _Runner:
         stream = enumerate(pictures)
         while chunk := list(itertools.islice(stream, CHUNK)):
             self.n_given += len(chunk)
-            digests = [file_digest(p) for _, p in chunk]
-            is_known = [
-                digest is not None and all(key in records.done for key in self._keys(digest, at))
-                for (at, _), digest in zip(chunk, digests, strict=True)
-            ]
-            todo = [p for (_, p), known in zip(chunk, is_known, strict=True) if not known]
+            known = []
+            for at, picture in chunk:
+                digest = file_digest(picture)
+                keys = [] if digest is None else [self._key(digest, m, label) for label, m in self.wanted(at)]
+                known.append(keys if digest is not None and all(key in records.done for key in keys) else None)
+            todo = [p for (_, p), keys in zip(chunk, known, strict=True) if keys is None]
             request = EncodeRequest(features=lambda _index: True, pictures=True)
             fresh = encode_stream(self.classifier.encoder, todo, request=request, batch_size=CHUNK)
-            for (at, picture), digest, known in zip(chunk, digests, is_known, strict=True):
-                if known:
-                    yield from self._keys(digest or "", at)
-                    continue
-                seen = next(fresh)
-                if isinstance(seen, Failure):
+            for (at, picture), keys in zip(chunk, known, strict=True):
+                if keys is not None:
+                    yield from keys
+                elif isinstance(seen := next(fresh), Failure):
                     self.progress.failed(seen)
-                    continue
-                yield from self._measure_one(seen, picture, at, records)
+                else:
+                    yield from self._measure_one(seen, picture, at, records)
 
-    def n_wanted(self, at: int) -> int:
-        """How many numbers the picture in this place is to have."""
-        return sum(1 for _ in self._wanted(at))
-
-    def _wanted(self, at: int) -> Iterator[tuple[str, str]]:
+    def wanted(self, at: int) -> list[tuple[str, str]]:
         """Metric and method of every number that the picture in this place is to have."""
+        found = []
         for label, metric in self.study.metrics.items():
             for name, method in self.methods.items():
                 limit = min(self.study.limits.get(n, at + 1) for n in (label, name))
-                if at < limit and not self._is_too_slow(metric, method) and not self.unfit & {name, (label, name)}:
-                    yield label, name
-
-    def _is_too_slow(self, metric: Metric, method: Explain) -> bool:
-        return "methods" in metric.requires and passes(method) > self.study.most_passes
-
-    def _keys(self, digest: str, at: int) -> list[str]:
-        return [self._key(digest, method, label) for label, method in self._wanted(at)]
+                slow = "methods" in metric.requires and passes(method) > self.study.most_passes
+                if at < limit and not slow and not self.unfit & {name, (label, name)}:
+                    found.append((label, name))
+        return found
 
     def _key(self, digest: str, method: str, metric: str) -> str:
         seal = f"{self._model}|{digest}|{method}={self._said[method]}|{metric}={self.study.metrics[metric]!r}"
@@ -292,10 +269,10 @@ class _Runner:
         """A metric's number for every map; a method that it cannot judge is left out from then on, and said so."""
         if not maps:
             return {}
-        metric = self.study.metrics[label]
         case = replace(case, methods=[self.methods[name] for name in maps])
         try:
-            return dict(zip(maps, metric.measure(case, torch.stack(list(maps.values()))), strict=True))
+            measured = self.study.metrics[label].measure(case, torch.stack(list(maps.values())))
+            return dict(zip(maps, measured, strict=True))
         except SeeWhyError as error:
             if len(maps) > 1:
                 return {n: s for name in maps for n, s in self._scores(label, case, {name: maps[name]}).items()}
@@ -308,7 +285,7 @@ class _Runner:
         assert seen.picture is not None
         assert seen.features is not None
         wanted: dict[str, list[str]] = {}
-        for label, name in self._wanted(at):
+        for label, name in self.wanted(at):
             wanted.setdefault(label, []).append(name)
         pixels = self.classifier.encoder.pixels([seen.picture.pixels]).contiguous()
         look = EncoderOutput(seen.features[None], seen.pooled[:1], pixels)
@@ -322,8 +299,11 @@ class _Runner:
                 self._unmasked[label] += 1
                 continue
             names = [n for n in names if n in maps]
-            # What explains again is of the method, not of the map.
-            led = {n: n for n in names} if "methods" in metric.requires else _first_of_group(names, leaders)
+            # What explains again is of the method, not of the map; else the first that has the same map is measured.
+            first: dict[str, str] = {}
+            for n in names:
+                first.setdefault(leaders[n], n)
+            led = {n: n if "methods" in metric.requires else first[leaders[n]] for n in names}
             keys = {n: self._key(seen.digest, n, label) for n in names}
             new = [n for n in dict.fromkeys(led.values()) if keys[n] not in records.done]
             scores = self._scores(label, whole, {n: maps[n] for n in new})
@@ -365,22 +345,13 @@ class _Runner:
         """What was not measured, and why."""
         again = [label for label, m in self.study.metrics.items() if "methods" in m.requires]
         slow = [n for n in self.methods if passes(self.methods[n]) > self.study.most_passes and n not in self.unfit]
-        said = []
-        if again and slow:
-            said.append(
-                f"{', '.join(again)} explain again and again, and were not measured of {', '.join(slow)}, which take "
-                f"more than {self.study.most_passes} forward passes a map."
-            )
-        said += [f"{label} was left out on {n} pictures without a mask." for label, n in self._unmasked.items()]
-        return said
-
-
-def _first_of_group(names: Sequence[str], leaders: Mapping[str, str]) -> dict[str, str]:
-    """For every name the first of these names that has the same map."""
-    first: dict[str, str] = {}
-    for name in names:
-        first.setdefault(leaders[name], name)
-    return {name: first[leaders[name]] for name in names}
+        without = [f"{label} was left out on {n} pictures without a mask." for label, n in self._unmasked.items()]
+        if not (again and slow):
+            return without
+        told = (
+            f"{', '.join(again)} explain again and again, and were not measured of {', '.join(slow)}, which take more"
+        )
+        return [f"{told} than {self.study.most_passes} forward passes a map.", *without]
 
 
 def _leaders(maps: Mapping[str, Tensor]) -> dict[str, str]:
@@ -404,7 +375,33 @@ def _said(method: Explain, classifier: Classifier) -> str:
 
 def _masks_seal(folder: Path | None) -> str:
     """What tells two states of a folder of masks apart."""
-    if folder is not None and not folder.is_dir():
+    if folder is None:
+        return ""
+    if not folder.is_dir():
         raise DataError(f"The masks {folder} are no folder. A folder with a mask per picture was expected. Name one.")
-    found = [] if folder is None else sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in folder.iterdir())
-    return "" if folder is None else hashlib.sha256(repr(found).encode("utf-8", "surrogatepass")).hexdigest()
+    found = sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in folder.iterdir())
+    return hashlib.sha256(repr(found).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@checked
+def study(
+    model: Classifier | Encoder | nn.Module,
+    pictures: Many | str | Path,
+    *,
+    transform: Any = None,
+    methods: str | Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
+    n: Count | None = None,
+    masks: str | Path | None = None,
+    output: str | Path | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Findings:
+    """Which explanations of this model can be believed? What ``seewhy study faithfulness`` measures."""
+    asked = FaithfulnessStudy.of(methods, metrics, masks=None if masks is None else Path(masks), seed=seed)
+    if isinstance(model, nn.Module):
+        model = from_module(model, transform=transform)
+    classifier = model if isinstance(model, Classifier) else pretrained(model)
+    many = pictures_of(pictures)
+    random.Random(seed).shuffle(many)
+    return asked.run(classifier, many[:n], output or temporary_folder(), progress)

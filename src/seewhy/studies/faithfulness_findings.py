@@ -5,15 +5,14 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 
-from ..evaluation.faithfulness import N_FEWEST
+from ..evaluation.figures import N_FEWEST
 from ..metrics import Metric
 from .bootstrap import Paired, paired
-from .records import Row
+from .study import Row
 
 RANDOM = "random"
 FILLS = {"mean": "deletion", "black": "deletion_black", "blur": "deletion_blur"}
@@ -33,17 +32,11 @@ def findings(
     same = _same(rows, metrics, names)
     ranked = ranking(tables.values(), methods)
     return {
-        "study": "faithfulness",
-        "n": max((t["n"] for t in tables.values()), default=0),
-        "methods": list(methods),
-        "controls": list(controls),
-        "sentence": sentence(tables.values(), ranked, same),
-        "ranking": ranked,
-        "same": same,
-        "metrics": list(tables.values()),
-        "fills": _agreement(tables, methods),
+        "study": "faithfulness", "n": max((t["n"] for t in tables.values()), default=0), "methods": list(methods),
+        "controls": list(controls), "sentence": sentence(tables.values(), ranked, same), "ranking": ranked,
+        "same": same, "metrics": list(tables.values()), "fills": _agreement(tables, methods),
         "settings": {**how, "class": "predicted"},
-    }
+    }  # fmt: skip
 
 
 class _Sets:
@@ -70,8 +63,8 @@ class _Sets:
 def table(
     label: str, metric: Metric, rows: Sequence[Row], names: Sequence[str], controls: Sequence[str], **how: Any
 ) -> dict[str, Any]:
-    """One metric's lines and differences: each line is of all pictures the method was measured on, each difference,
-    of every pair with a method in it, of those that both were."""
+    """One metric's lines and differences: a line is of all pictures its method was measured on, a difference, of every
+    pair with a method in it, of those that both were."""
     found: dict[str, dict[str, Row]] = defaultdict(dict)
     for row in rows:
         found[row["method"]][row["digest"]] = row
@@ -91,15 +84,10 @@ def table(
             }
         )  # fmt: skip
     first = next(iter(found[shown[0]].values()))
-    return {
-        "metric": label,
-        "family": metric.family,
-        "higher_is_better": metric.higher_is_better,
-        "n": max(line["n"] for line in lines),
-        "rows": lines,
-        "differences": differences,
-        "settings": {k: v for k, v in first["settings"].items() if k != "target"},
-    }
+    settings = {k: v for k, v in first["settings"].items() if k != "target"}
+    n, higher = max(line["n"] for line in lines), metric.higher_is_better
+    about = {"metric": label, "family": metric.family, "higher_is_better": higher, "n": n}
+    return {**about, "rows": lines, "differences": differences, "settings": settings}
 
 
 def _line(name: str, is_control: bool, rows: Mapping[str, Row], sets: _Sets) -> dict[str, Any]:
@@ -127,41 +115,26 @@ def _same(rows: Iterable[Row], metrics: Mapping[str, Metric], names: Sequence[st
     return [group for group in groups.values() if len(group) > 1]
 
 
-@dataclass
-class _Standing:
-    """A method against the others and against the random map, on metrics of faithfulness."""
-
-    method: str
-    won: int = 0
-    lost: int = 0
-    compared: int = 0
-    over_random: list[str] = field(default_factory=list)
-    under_random: list[str] = field(default_factory=list)
-    judged: list[str] = field(default_factory=list)
-
-
 def ranking(tables: Iterable[dict[str, Any]], methods: Sequence[str]) -> list[dict[str, Any]]:
-    """Methods by real differences won less those lost against other methods on metrics of faithfulness, best first.
-
-    Pairs that share too few pictures are not counted; methods without any other pair come last. ``over_random`` and
-    ``under_random`` are the metrics on which the difference to the random map is real.
-    """
-    standings = {name: _Standing(name) for name in methods}
+    """Methods by real differences won less those lost against other methods on metrics of faithfulness, best first;
+    pairs that share too few pictures are not counted. ``over_random`` and ``under_random`` are the metrics on which the
+    difference to the random map is real."""
     judges = [t for t in tables if t["family"] == "faithfulness"]
     pairs = [(t["metric"], d) for t in judges for d in t["differences"] if d["n"] >= N_FEWEST]
-    for label, d in pairs:
-        first = standings[d["a"]]
-        if d["b"] == RANDOM:
-            first.judged.append(label)
-            if d["real"]:
-                (first.over_random if d["better"] == d["a"] else first.under_random).append(label)
-        if not d["control"]:
-            for one in (first, standings[d["b"]]):
-                one.compared += 1
-                one.won += d["real"] and d["better"] == one.method
-                one.lost += d["real"] and d["better"] != one.method
-    ordered = sorted(standings.values(), key=lambda s: (not s.compared, (s.lost - s.won) / max(1, s.compared)))
-    return [asdict(one) for one in ordered]
+    rows = []
+    for name in methods:
+        own = [d for _, d in pairs if not d["control"] and name in (d["a"], d["b"])]
+        beside = [(label, d) for label, d in pairs if (d["a"], d["b"]) == (name, RANDOM)]
+        won = sum(d["better"] == name for d in own)
+        rows.append(
+            {
+                "method": name, "won": won, "lost": sum(d["real"] for d in own) - won, "compared": len(own),
+                "over_random": [label for label, d in beside if d["real"] and d["better"] == name],
+                "under_random": [label for label, d in beside if d["real"] and d["better"] != name],
+                "judged": [label for label, _ in beside],
+            }
+        )  # fmt: skip
+    return sorted(rows, key=lambda s: (not s["compared"], (s["lost"] - s["won"]) / max(1, s["compared"])))
 
 
 def _agreement(tables: Mapping[str, dict[str, Any]], methods: Sequence[str]) -> dict[str, float] | None:
@@ -181,11 +154,7 @@ def _agreement(tables: Mapping[str, dict[str, Any]], methods: Sequence[str]) -> 
 
 
 def kendall_tau(a: Sequence[float], b: Sequence[float]) -> float:
-    """Agreement of two rankings (τ-b): 1 the same order, −1 the reverse, 0 where one of them has no order.
-
-    >>> kendall_tau([1, 2, 3], [1, 2, 3]), kendall_tau([1, 2, 3], [3, 2, 1])
-    (1.0, -1.0)
-    """
+    """Agreement of two rankings (τ-b): 1 the same order, −1 the reverse, 0 where one of them has no order."""
     from scipy.stats import kendalltau
 
     flat = len({*a}) < 2 or len({*b}) < 2

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..classifiers import classifiers
 from ..classifiers.base import Classifier
+from ..classifiers.certainty import linear_fit
 from ..classifiers.encoded_set import encode_labelled
-from ..classifiers.figures import linear_fit
 from ..classifiers.fitting import PictureRecipe
 from ..classifiers.network import NamesClasses, ReadsPooled
 from ..encoders.base import Encoder
@@ -24,11 +24,10 @@ from ..pictures.samples import Samples
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..trust.measure import trust_features
-from .bootstrap import accuracy_sums, calibration_sums, gap, harmonic, measure_row
+from .bootstrap import CALIBRATION, accuracy_sums, harmonic, measure_row, told_rows
+from .study import Row
 
-Row = dict[str, Any]
 NEW, LEARNT, BESIDE_FIT = "new classes", "these classes", "these classes, beside seewhy fit"
-CALIBRATION = "calibration error, "
 N_READ = 20_000
 """Texts read for the encoder's own classes, at most, where each picture has texts of its own."""
 
@@ -43,11 +42,22 @@ class Told:
     classes: tuple[str, ...]
     groups: Int[Tensor, " n"] | None = None
 
+    @classmethod
+    def held(cls, name: str, of: Classifier) -> list[Told]:
+        """The held-out pictures of a classifier, if any."""
+        if (held := of.held_out) is None:
+            return []
+        before = held.pooled if held.before is None or name != LEARNT else held.before
+        return [cls(name, (before, held.pooled), held.labels, of.classes, held.groups)]
+
     def logits(self, networks: Sequence[NamesClasses]) -> list[Float[Tensor, "n k"]]:
         """Before and after."""
         with torch.no_grad():
             both = zip(networks, self.pooled, strict=True)
             return [network.classifier(self.classes).head(pooled) for network, pooled in both]
+
+    def right(self, networks: Sequence[NamesClasses]) -> list[Float[Tensor, "n 2"]]:
+        return [accuracy_sums(logits.argmax(1) == self.labels) for logits in self.logits(networks)]
 
 
 def forgetting(
@@ -63,8 +73,7 @@ def forgetting(
     """A line per measure: before, after, the difference and its interval by resampling pictures, the same for both.
 
     Of the classes that were learnt, on the held-out pictures that nothing was chosen on; of other classes by their
-    names; of both together, with the harmonic mean; of the encoder's own classes; and of the calibration (expected
-    calibration error, 15 bins) of each.
+    names; of both together, with the harmonic mean; of the encoder's own classes; and of the calibration of each.
     """
     progress = progress or Progress()
     network = after.network
@@ -75,31 +84,21 @@ def forgetting(
         )
     both: tuple[NamesClasses, NamesClasses] = (against or network.untrained(), network)
     looks = (both[0].classifier(after.classes).encoder, after.encoder)
-    tasks = [] if after.held_out is None else [_held(LEARNT, after)]
+    tasks = Told.held(LEARNT, after)
     tasks += [_other(name, s, looks, store, progress) for name, s in (also or {}).items()]
     if old is not None and old.held_out is not None:
         if looks[0].looks == looks[1].looks:
-            tasks.append(_held("the model's own classes", old))
+            tasks += Told.held("the model's own classes", old)
         else:
             progress.note("pictures are seen otherwise now: the model's own classes are measured where --also has them")
-    rows = [row for task in tasks for row in _rows(task, task.logits(both), seed)]
-    known = next((t for t in tasks if t.name == LEARNT), None)
-    new = next((t for t in tasks if t.name == NEW), None)
+    rows = []
+    for task in tasks:
+        found = [logits.softmax(1).max(1) for logits in task.logits(both)]
+        rows += told_rows(task.name, [(decided == task.labels, p) for p, decided in found], task.groups, seed)
+    known, new = (next((t for t in tasks if t.name == name), None) for name in (LEARNT, NEW))
     if known is not None and new is not None:
         rows += _together(known, new, both, seed)
-    return rows + _own_classes(tasks, both, seed, progress)
-
-
-def is_calibration(row: Row) -> bool:
-    """Whether less is better."""
-    return str(row["measure"]).startswith(CALIBRATION)
-
-
-def _held(name: str, of: Classifier) -> Told:
-    held = of.held_out
-    assert held is not None
-    before = held.pooled if held.before is None or name != LEARNT else held.before
-    return Told(name, (before, held.pooled), held.labels, of.classes, held.groups)
+    return rows + _own_classes(tasks, both, seed)
 
 
 def _other(name: str, samples: Samples, looks: Sequence[Any], store: FeatureStore | None, progress: Progress) -> Told:
@@ -114,38 +113,24 @@ def _other(name: str, samples: Samples, looks: Sequence[Any], store: FeatureStor
     return Told(name, (before.pooled, after.pooled), before.labels, samples.classes)
 
 
-def _rows(task: Told, logits: Sequence[Float[Tensor, "n k"]], seed: int) -> list[Row]:
-    """Accuracy and calibration."""
-    found = [one.softmax(1).max(1) for one in logits]
-    right = [decided == task.labels for _, decided in found]
-    gaps = [calibration_sums(confidence, r) for (confidence, _), r in zip(found, right, strict=True)]
-    groups = None if task.groups is None else task.groups.unique(return_inverse=True)[1]
-    return [
-        measure_row(task.name, [accuracy_sums(r) for r in right], groups, seed),
-        measure_row(f"{CALIBRATION}{task.name}", gaps, groups, seed, gap),
-    ]
-
-
 def _together(known: Told, new: Told, both: Sequence[NamesClasses], seed: int) -> list[Row]:
     """Learnt and new classes at once: told among all of them, and the harmonic mean of each among its own."""
     pooled = (torch.cat([known.pooled[0], new.pooled[0]]), torch.cat([known.pooled[1], new.pooled[1]]))
-    labels = torch.cat([known.labels, len(known.classes) + new.labels])
+    labels, n = torch.cat([known.labels, len(known.classes) + new.labels]), len(known.labels)
     whole = Told("all classes together", pooled, labels, (*known.classes, *new.classes))
-    right = [one.argmax(1) == labels for one in whole.logits(both)]
-    parts = [[one.argmax(1) == t.labels for one in t.logits(both)] for t in (known, new)]
-    n, sums = len(known.labels), []
-    for learnt, other in zip(*parts, strict=True):
+    sums = []
+    for learnt, other in zip(known.right(both), new.right(both), strict=True):
         one = torch.zeros(len(labels), 4)
-        one[:n, :2], one[n:, 2:] = accuracy_sums(learnt), accuracy_sums(other)
+        one[:n, :2], one[n:, 2:] = learnt, other
         sums.append(one)
     strata = (torch.arange(len(labels)) >= n).long()
     return [
-        measure_row(whole.name, [accuracy_sums(r) for r in right], None, seed),
+        measure_row(whole.name, whole.right(both), seed=seed),
         measure_row("harmonic mean", sums, None, seed, harmonic, strata),
     ]
 
 
-def _own_classes(tasks: Sequence[Told], both: Sequence[NamesClasses], seed: int, progress: Progress) -> list[Row]:
+def _own_classes(tasks: Sequence[Told], both: Sequence[NamesClasses], seed: int) -> list[Row]:
     """Is the encoder's own class still the one whose name is nearest?"""
     on = both[0].base
     layer = on.classifier
@@ -156,8 +141,7 @@ def _own_classes(tasks: Sequence[Told], both: Sequence[NamesClasses], seed: int,
         some = torch.linspace(0, len(first) - 1, max(2, min(len(first), N_READ // len(on.classes)))).long()
         first, last = first[some], last[some]
     own = Told(AGREES, (first, last), layer(first).argmax(1), tuple(on.classes))
-    right = [one.argmax(1) == own.labels for one in own.logits(both)]
-    return [measure_row(own.name, [accuracy_sums(r) for r in right], None, seed)]
+    return [measure_row(own.name, own.right(both), seed=seed)]
 
 
 def base_and_new(samples: Samples) -> tuple[Samples, Samples]:
@@ -193,13 +177,13 @@ class AdaptingData:
         base, new = base_and_new(self.samples)
         validation = self.validation
         if validation is not None:
-            missing = [c for c in new.classes if c not in validation.classes]
-            if len(missing) == len(new.classes):
+            there = [c for c in new.classes if c in validation.classes]
+            if not there:
                 raise DataError(
                     f"The validation pictures have none of the {len(new.classes)} new classes ({new.classes[0]!r}, …). "
                     "Pictures of them were expected, as they are measured there. Add some, or leave validation out."
                 )
-            new = of_classes(validation, [c for c in new.classes if c not in missing])
+            new = of_classes(validation, there)
             validation = of_classes(validation, [c for c in base.classes if c in validation.classes])
         return replace(self, samples=base, validation=validation, also={NEW: new, **self.also})
 
@@ -217,46 +201,42 @@ def adapt_names(
     """A classifier by a recipe, with the forgetting table among its measures."""
     progress = progress or Progress()
     parts = data.parted()
+    how: dict[str, Any] = {"validation": parts.validation, "store": store}
     plain: Classifier | None = None
     if data.new_names:
-        with_names = learning_for(recipe, data.new_names, parts.samples.classes)
-        beside = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}.plain")
-        plain = recipe.fit(on, parts.samples, validation=parts.validation, store=store, checkpoint=beside)
-        recipe = with_names
-    how = {"validation": parts.validation, "store": store}
-    made = recipe.fit(on, parts.samples, **how, progress=progress, checkpoint=checkpoint)  # type: ignore[arg-type]
+        with_names = _learning_for(recipe, data.new_names, parts.samples.classes)
+        aside = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}.plain")
+        plain, recipe = recipe.fit(on, parts.samples, **how, checkpoint=aside), with_names
+    made = recipe.fit(on, parts.samples, **how, progress=progress, checkpoint=checkpoint)
     rows = forgetting(made, also=parts.also, old=old, store=store, seed=recipe.seed, progress=progress)
-    if (row := beside_fit(made, on, parts.samples, store=store, seed=recipe.seed)) is not None:
-        rows.append(row)
-        if row["real"] and row["difference"] > 0:
-            progress.note(
-                f"seewhy fit with the same pictures, even without its crops, is right for {100 * row['after']:.1f} % "
-                f"where this is for {100 * row['before']:.1f} %: take fit, unless other classes are to be named"
-            )
+    rows += (beside := _beside_fit(made, on, parts.samples, store, recipe.seed))
+    if beside and beside[0]["real"] and beside[0]["difference"] > 0:
+        progress.note(
+            f"seewhy fit with the same pictures, even without its crops, is right for {100 * beside[0]['after']:.1f} % "
+            f"where this is for {100 * beside[0]['before']:.1f} %: take fit, unless other classes are to be named"
+        )
     if plain is not None and isinstance(plain.network, NamesClasses):
         told = forgetting(made, against=plain.network, also=parts.also, store=store, seed=recipe.seed)
-        rows += [{**row, "measure": f"by the new names: {row['measure']}"} for row in told if not is_calibration(row)]
+        told = [row for row in told if not row["measure"].startswith(CALIBRATION)]
+        rows += [{**row, "measure": f"by the new names: {row['measure']}"} for row in told]
         progress.note("by the new names: before is the same without them, after is with them")
     return replace(made, measures={**made.measures, "forgetting": rows})
 
 
-def beside_fit(
-    made: Classifier, on: Encoder, samples: Samples, *, store: FeatureStore | None = None, seed: int = 0
-) -> dict[str, Any] | None:
-    """What ``fit`` with the same pictures, without its crops, tells of those held out, beside the adapted one.
-
-    ``None`` where nothing was held out.
-    """
+def _beside_fit(
+    made: Classifier, on: Encoder, samples: Samples, store: FeatureStore | None, seed: int
+) -> list[dict[str, Any]]:
+    """What ``fit`` with the same pictures, without its crops, tells of those held out, beside the adapted one."""
     held, names = made.held_out, set(made.known.names if made.known is not None else ())
     own = replace(samples, items=tuple(item for item in samples.items if item.image in names))
     if held is None or held.logits is None or not own.items:
-        return None
+        return []
     seen = encode_labelled(on, made.classes, own, store)
     fit = linear_fit(trust_features(seen.pooled.float()), seen.labels, len(made.classes))
     pooled = held.pooled if held.before is None else held.before
-    right = [held.logits.argmax(1) == held.labels, fit(trust_features(pooled.float())).argmax(1) == held.labels]
-    groups = None if held.groups is None else held.groups.unique(return_inverse=True)[1]
-    return measure_row(BESIDE_FIT, [accuracy_sums(one) for one in right], groups, seed)
+    both = [held.logits, fit(trust_features(pooled.float()))]
+    right = [accuracy_sums(logits.argmax(1) == held.labels) for logits in both]
+    return [measure_row(BESIDE_FIT, right, held.groups, seed)]
 
 
 def recipe_named(method: str | PictureRecipe, **parameters: Any) -> PictureRecipe:
@@ -275,7 +255,7 @@ def recipe_named(method: str | PictureRecipe, **parameters: Any) -> PictureRecip
     return kind(**parameters)
 
 
-def learning_for(recipe: PictureRecipe, names: tuple[str, ...], classes: tuple[str, ...]) -> PictureRecipe:
+def _learning_for(recipe: PictureRecipe, names: tuple[str, ...], classes: tuple[str, ...]) -> PictureRecipe:
     """The recipe with names of classes that have no pictures."""
     made = cast(Any, recipe)
     if "new_names" not in {f.name for f in fields(made)}:
@@ -283,8 +263,7 @@ def learning_for(recipe: PictureRecipe, names: tuple[str, ...], classes: tuple[s
             f"Names of new classes were given to {recipe.name!r}, which learns nothing for classes without pictures. A "
             "method that does was expected, ogen for one. Take that, or drop the names."
         )
-    same = [name for name in names if name in classes]
-    if same:
+    if same := [name for name in names if name in classes]:
         raise InputError(
             f"The new name {same[0]!r} is one of the {len(classes)} classes with pictures. Names of other classes were "
             "expected. Drop it."

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -19,7 +19,7 @@ from ..classifiers.encoded_set import EncodedSet, encode_labelled
 from ..encoders.base import Encoder
 from ..errors import DataError, InputError, UnknownNameError
 from ..heads.sparse_concepts import SPARSITIES, Mask, n_kept
-from ..pictures.samples import Sample, Samples, split
+from ..pictures.samples import Samples, split
 from ..progress import Progress
 from ..spelling import first_repeated
 from ..storage.features import FeatureStore
@@ -34,8 +34,7 @@ from .interpretability_findings import (
     interpretability_page,
     library_rows,
 )
-from .records import Row, StudyRecords, bits, from_bits, records_in
-from .study import Findings, beside
+from .study import Findings, Row, StudyRecords, beside, bits, from_bits, records_in
 
 __all__ = ["CAVEAT", "HeadTraining", "InterpretabilityStudy"]
 TESTED, CHOOSING = 0.25, 0.2
@@ -47,15 +46,13 @@ NEIGHBOURS = 10
 class InterpretabilityStudy:
     """Accuracy that is left when a linear layer sees a few concepts of each picture (IIS, Shen et al. 2025).
 
-    ``ARR(s)`` is the accuracy with ``M - floor(sM)`` of ``M`` concepts a picture, by the accuracy of a linear layer on
-    all features; the score is its integral over the grid of sparsities
-    (:func:`~seewhy.studies.concepts.iis`; arXiv:2510.24105). Beside it stand the accuracies themselves,
-    since a ratio is high where little is lost *or little was known*, the same for random directions, and how the score
-    goes with accuracy over the encoders, with and without what random directions say.
-
-    Pictures to train on, to choose the learning rate on, and to report on are three sets. Each picture keeps concepts
-    of its own, so a classifier may still use all of them: both counts are told. The score measures how much of the
-    accuracy a few numbers carry; whether people understand these numbers it does not measure.
+    ``ARR(s)`` is the accuracy with ``M - floor(sM)`` of ``M`` concepts a picture, by the accuracy of a linear layer
+    on all features; the score is its integral over the grid of sparsities (:func:`~seewhy.studies.concepts.iis`;
+    arXiv:2510.24105). Beside it stand the accuracies themselves, since a ratio is high where little is lost *or
+    little was known*, the same for random directions, and how the score goes with accuracy over the encoders.
+    Pictures to train on, to choose the learning rate on, and to report on are three sets. Each picture keeps
+    concepts of its own, so a classifier may still use all of them: both counts are told. Whether people understand
+    the numbers is not measured.
 
     Args:
         libraries: names of :data:`~seewhy.studies.concepts.LIBRARIES`.
@@ -115,30 +112,30 @@ class InterpretabilityStudy:
             raise InputError("No encoder was given. One or more was expected. Give lite0, say.")
         needed = "text" in self.libraries and any(not one.has_text for one in encoders)
         judges = [judge] if judge is not None and needed else []
-        encoded = look([*encoders, *judges], samples, test, store, progress)
-        parts = divide(encoded, samples.classes, self.seed, progress)
+        looks = look([*encoders, *judges], samples, test, store, progress)
+        encoded, names = looks[0], [one.name for one in encoders]
+        parts = divide(encoded, test is not None, self.seed, progress)
+        # Of those called alike with the beginning of a fingerprint.
+        names = [f"{n} {e.fingerprint[:6]}" if names.count(n) > 1 else n for n, e in zip(names, encoders, strict=True)]
+        if (twice := first_repeated(names)) is not None:
+            raise InputError(f"The encoder {twice} was given twice. Different ones were expected. Name each once.")
+        own = {k: v for k, v in vars(self).items() if k not in ("libraries", "n_random", "n_draws", "level")}
+        sets = [rows.int().tolist() for rows in vars(parts).values()]
+        said = _digest([repr(own), list(encoded.digests), encoded.labels.tolist(), sets, list(concepts)])
         rows = []
         with records_in(output) as records:
-            said = self._said(encoded, parts, concepts)
-            places = list(zip(_named(encoders), encoders, encoded.pooled, strict=False))
-            for name, encoder, pooled in progress.track(places, "Measuring", len(places)):
+            places = list(zip(names, encoders, looks, strict=False))
+            for name, encoder, own_look in progress.track(places, "Measuring", len(places)):
                 looked = Looked(
-                    encoder, pooled, encoded.labels, [item.source for item in encoded.items], parts, self.n_concepts,
-                    self.grid, texts=tuple(dict.fromkeys(concepts)),
-                    judge=(judges[0], encoded.pooled[-1]) if judges and not encoder.has_text else None,
+                    encoder, own_look.pooled, encoded.labels, [item.source for item in encoded.items], parts,
+                    self.n_concepts, self.grid, texts=tuple(dict.fromkeys(concepts)),
+                    judge=(judges[0], looks[-1].pooled) if judges and not encoder.has_text else None,
                     layer_norm=self.layer_norm, seed=self.seed, store=store,
                 )  # fmt: skip
                 rows.append(self._encoder_row(name, looked, said, records, progress))
         if not any(row.libraries for row in rows):
             raise DataError(f"Nothing was measured. {progress.notes[-1]}")
         return Findings(self._findings(rows, encoded, parts, progress), interpretability_page)
-
-    def _said(self, encoded: SharedPictures, parts: Parts, concepts: Sequence[str]) -> str:
-        """What decides a number beside the encoder and the library."""
-        own = {k: v for k, v in vars(self).items() if k not in ("libraries", "n_random", "n_draws", "level")}
-        sets = [rows.int().tolist() for rows in vars(parts).values()]
-        said = [repr(own), list(encoded.digests), encoded.labels.tolist(), sets, list(concepts)]
-        return hashlib.sha256(json.dumps(said).encode("utf-8", "surrogatepass")).hexdigest()
 
     def _encoder_row(
         self, name: str, looked: Looked, said: str, records: StudyRecords, progress: Progress
@@ -148,23 +145,20 @@ class InterpretabilityStudy:
             raise DataError(f"The features of {name} are NaN or infinite. Finite numbers were expected. Leave it out.")
         fingerprint, labels, parts = looked.encoder.fingerprint, looked.labels, looked.parts
 
+        def row(what: str, measure: Callable[[], Row]) -> Row:
+            return records.row(_digest([said, f"{fingerprint} {what}"]), measure)
+
         def whole() -> Row:
             features = looked.pooled if self.raw_reference else standardised(looked.pooled, parts.train)
             return {"right": [bits(self.training(features, labels, parts).tolist())], "kept": []}
 
-        right = _flags(records.row(_key(said, f"{fingerprint} all features"), whole)["right"][0])
+        right = torch.tensor(from_bits(row("all features", whole)["right"][0])).double()
         libraries = {}
         for library in self.libraries:
-            draws = self.n_random if library == CONTROL else 1
             by = looked.judge[0].fingerprint if library == "text" and looked.judge is not None else ""
+            draws = range(self.n_random if library == CONTROL else 1)
             try:
-                found = [
-                    records.row(
-                        _key(said, f"{fingerprint} {library} {by} {draw}"),
-                        partial(self._measured, library, looked, draw),
-                    )
-                    for draw in range(draws)
-                ]
+                found = [row(f"{library} {by} {i}", partial(self._measured, library, looked, i)) for i in draws]
             except DataError as error:
                 progress.note(f"{library} of {name} is left out: {error}")
                 continue
@@ -183,7 +177,7 @@ class InterpretabilityStudy:
         }  # fmt: skip
 
     def _findings(
-        self, found: Sequence[EncoderRow], encoded: SharedPictures, parts: Parts, progress: Progress
+        self, found: Sequence[EncoderRow], encoded: EncodedSet, parts: Parts, progress: Progress
     ) -> dict[str, Any]:
         n_classes = len(set(encoded.labels.tolist()))
         # Twice chance would be perfect for two classes.
@@ -191,38 +185,18 @@ class InterpretabilityStudy:
         how = {"n_draws": self.n_draws, "level": self.level, "seed": self.seed}
         encoders, rows = encoder_rows(found, floor, **how), library_rows(found, **how)
         data: dict[str, Any] = {
-            "study": "interpretability",
-            "n": int(parts.test.sum()),
-            "n_train": int(parts.train.sum()),
-            "n_selection": int(parts.selection.sum()),
-            "n_classes": n_classes,
-            "chance": round(1 / n_classes, 4),
-            "floor": round(floor, 4),
-            "sparsities": list(SPARSITIES),
-            "encoders": encoders,
-            "rows": rows,
+            "study": "interpretability", "n": int(parts.test.sum()), "n_train": int(parts.train.sum()),
+            "n_selection": int(parts.selection.sum()), "n_classes": n_classes, "chance": round(1 / n_classes, 4),
+            "floor": round(floor, 4), "sparsities": list(SPARSITIES), "encoders": encoders, "rows": rows,
             "correlations": correlations(encoders, rows, **how),
             "settings": {**vars(self), "libraries": list(self.libraries), "training": vars(self.training)},
             **beside(progress),
-        }
+        }  # fmt: skip
         return {"sentence": answer(data), **data}
 
 
-def _key(said: str, what: str) -> str:
-    return hashlib.sha256(json.dumps([said, what]).encode()).hexdigest()
-
-
-def _flags(right: str) -> Float[Tensor, " t"]:
-    return torch.tensor(from_bits(right)).double()
-
-
-def _named(encoders: Sequence[Encoder]) -> list[str]:
-    """Their names, with the beginning of a fingerprint where two are called alike."""
-    names = [one.name for one in encoders]
-    found = [f"{n} {e.fingerprint[:6]}" if names.count(n) > 1 else n for n, e in zip(names, encoders, strict=True)]
-    if (twice := first_repeated(found)) is not None:
-        raise InputError(f"The encoder {twice} was given twice. Different ones were expected. Name each once.")
-    return found
+def _digest(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def neighbours(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], parts: Parts) -> float:
@@ -234,65 +208,44 @@ def neighbours(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], parts: P
     return float((votes.argmax(1) == labels[parts.selection]).double().mean())
 
 
-@dataclass(frozen=True, eq=False)
-class SharedPictures:
-    """The same pictures, in the same order, by every encoder; ``is_test`` says which were given to test on."""
-
-    items: tuple[Sample, ...]
-    digests: tuple[str, ...]
-    labels: Int[Tensor, " n"]
-    pooled: tuple[Float[Tensor, "n _"], ...]
-    is_test: Bool[Tensor, " n"] | None
-
-
 def look(
     encoders: Sequence[Encoder], samples: Samples, test: Samples | None, store: FeatureStore | None, progress: Progress
-) -> SharedPictures:
-    """Look with every encoder; what one of them cannot look at is left out for all, and told once."""
+) -> list[EncodedSet]:
+    """The same pictures by every encoder, held out where they were given to test on; what one of them cannot look at is
+    left out for all, and told once."""
     if len(samples.classes) < 2:
         given = f"one class, {samples.classes[0]}" if samples.classes else "no classes"
         raise DataError(f"The pictures have {given}. Two or more were expected. Add pictures of another class.")
-    both, quiet = [samples] if test is None else [samples, test], Progress()
-    found: list[list[EncodedSet]] = []
-    for encoder in encoders:
-        heard = quiet if found else progress
-        found.append([encode_labelled(encoder, samples.classes, one, store, heard) for one in both])
+    held = () if test is None else tuple(map(replace, test.items))  # may be the same objects
+    whole, quiet = replace(samples, items=(*samples.items, *held)), Progress()
+    heard = [progress, *[quiet] * (len(encoders) - 1)]
+    found = [encode_labelled(e, samples.classes, whole, store, p) for e, p in zip(encoders, heard, strict=True)]
     for failure in quiet.failures:
         if failure.image not in {f.image for f in progress.failures}:
             progress.failed(failure)
-    shared = set.intersection(*({id(s) for one in looked for s in one.items} for looked in found))
+    shared = set.intersection(*({id(s) for s in one.items} for one in found))
     if not shared:
         raise DataError("No picture can be looked at by all encoders. Some were expected. Compare fewer encoders.")
-    kept = [[[i for i, s in enumerate(one.items) if id(s) in shared] for one in looked] for looked in found]
-    first = list(zip(found[0], kept[0], strict=True))
-    pooled = [
-        torch.cat([one.pooled[rows] for one, rows in zip(looked, own, strict=True)])
-        for looked, own in zip(found, kept, strict=True)
-    ]
-    return SharedPictures(
-        tuple(one.items[i] for one, rows in first for i in rows),
-        tuple(one.digests[i] for one, rows in first for i in rows),
-        torch.cat([one.labels[rows] for one, rows in first]),
-        tuple(pooled),
-        None if test is None else torch.cat([torch.full((len(r),), bool(j)) for j, (_, r) in enumerate(first)]),
-    )
+    parts = [one.subset([i for i, s in enumerate(one.items) if id(s) in shared]) for one in found]
+    ids = {id(s) for s in held}
+    is_held = torch.tensor([id(s) in ids for s in parts[0].items])
+    return [replace(part, held=is_held) for part in parts]
 
 
-def divide(encoded: SharedPictures, classes: Sequence[str], seed: int, progress: Progress) -> Parts:
+def divide(encoded: EncodedSet, is_given: bool, seed: int, progress: Progress) -> Parts:
     """Three sets; copies of a picture, and pictures of one group, are in one of them."""
     labels = [item.label for item in encoded.items]
     things = [item.group or digest for item, digest in zip(encoded.items, encoded.digests, strict=True)]
-    given = encoded.is_test
-    needed = 3 if given is None else 2
+    held, classes, needed = encoded.held, encoded.classes, 2 if is_given else 3
     for name in classes:
-        n = len({things[i] for i, of in enumerate(labels) if of == name and (given is None or not given[i])})
+        n = len({things[i] for i, of in enumerate(labels) if of == name and not held[i]})
         if n < needed:
             raise DataError(
                 f"The class {name} has {n} different picture{'' if n == 1 else 's'}. {needed} or more were expected, "
-                f"to train on{', to choose on and to test on' if given is None else ' and to choose on'}. Add pictures "
+                f"to train on{', to choose on and to test on' if not is_given else ' and to choose on'}. Add pictures "
                 "of it, or leave it out."
             )
-    test = torch.tensor(split(labels, things, TESTED, seed)) if given is None else given
+    test = held if is_given else torch.tensor(split(labels, things, TESTED, seed))
     shown = {thing for thing, held in zip(things, test.tolist(), strict=True) if held}
     twice = torch.tensor([thing in shown for thing in things]) & ~test
     if bool(twice.any()):

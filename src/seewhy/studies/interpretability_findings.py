@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from ..report.charts import colour_of
 from .bootstrap import Combine, figure, paired, paired_means, percentiles, rounded
 from .concepts import CONTROL, iis
 from .pages import between, of_difference, parted
-from .records import Row, from_bits
+from .study import Row, from_bits
 
 LEAST = 4
 """Fewer encoders have no interval to speak of."""
@@ -78,26 +78,24 @@ def library_rows(found: Sequence[EncoderRow], **how: Any) -> list[dict[str, Any]
     """Every encoder with every library, all resampled on the same test pictures."""
     lines = [(one, library) for one in found for library in one.libraries]
     sums = torch.stack([torch.cat([one.right[:, None], one.libraries[name].right], 1) for one, name in lines], 1)
-    kinds: dict[str, Combine] = {
+    scores: dict[str, Combine] = {
         "iis": lambda m: iis(m[..., 1:], m[..., 0]),
         "normalised": lambda m: iis(m[..., 1:], m[..., 0], normalised=True),
         "area": lambda m: iis(m[..., 1:], torch.ones_like(m[..., 0]), normalised=True),
-        **{f"accuracy {i}": _column(i, by_whole=False) for i in range(len(SPARSITIES))},
-        **{f"arr {i}": _column(i, by_whole=True) for i in range(len(SPARSITIES))},
     }
-    drawn = {k: paired(sums, f, **how) for k, f in kinds.items()}
+    drawn = {name: paired(sums, score, **how) for name, score in scores.items()}
+    at = [(_column(j, by_whole=False), _column(j, by_whole=True)) for j in range(len(SPARSITIES))]
+    drawn_at = [[paired(sums, column, **how) for column in both] for both in at]
     rows = []
     for i, (one, name) in enumerate(lines):
-        own, figures = one.libraries[name], {k: drawn[k].figure(i) for k in kinds}
-        kept, used = own.first["kept"], own.first["used"]
+        own, first = one.libraries[name], one.libraries[name].first
         row = {
-            "encoder": one.name, "library": name, "words_of": own.first["words_of"],
-            "n_concepts": own.first["n_concepts"], "draws": own.draws,
-            **{k: figures[k] for k in ("iis", "normalised", "area")},
+            "encoder": one.name, "library": name, "words_of": first["words_of"], "n_concepts": first["n_concepts"],
+            "draws": own.draws, **{score: drawn[score].figure(i) for score in scores},
             "points": [
-                {"sparsity": sparsity, "kept": kept[j], "used": used[j],
-                 "accuracy": figures[f"accuracy {j}"], "arr": figures[f"arr {j}"]}
-                for j, sparsity in enumerate(SPARSITIES)
+                {"sparsity": sparsity, "kept": kept, "used": used, "accuracy": own_at.figure(i), "arr": arr.figure(i)}
+                for sparsity, kept, used, (own_at, arr)
+                in zip(SPARSITIES, first["kept"], first["used"], drawn_at, strict=True)
             ],
         }  # fmt: skip
         if name != CONTROL and CONTROL in one.libraries:
@@ -107,19 +105,16 @@ def library_rows(found: Sequence[EncoderRow], **how: Any) -> list[dict[str, Any]
     return rows
 
 
-def _column(i: int, *, by_whole: bool) -> Callable[[Tensor], Tensor]:
+def _column(i: int, *, by_whole: bool) -> Combine:
     return lambda means: means[..., 1 + i] / (means[..., 0].clamp(min=1e-12) if by_whole else 1.0)
 
 
 def correlations(
     encoders: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]], **how: Any
 ) -> list[dict[str, Any]]:
-    """How scores go with accuracy over the encoders above the floor; none of fewer than four.
-
-    The accuracy of all features is in the score's denominator, and both are measured on the same pictures. So the areas
-    without that denominator stand beside it, the accuracy of the nearest neighbours on other pictures, and what is left
-    once the accuracy, or the score of random directions, is held.
-    """
+    """How scores go with accuracy over the encoders above the floor; none of fewer than four. The accuracy of all
+    features is in the score's denominator, so the areas without it stand beside, the accuracy of the nearest
+    neighbours on other pictures, and what is left once the accuracy, or the score of random directions, is held."""
     own = {one["encoder"]: one for one in encoders if not one["below_floor"]}
     found = []
     for library in dict.fromkeys(row["library"] for row in rows):
@@ -169,16 +164,8 @@ def rank_correlation(
     level: float = 0.95,
     seed: int = 0,
 ) -> RankCorrelation:
-    """Spearman's rho of two numbers, or what is left of it given a third: ``(r_xy - r_xz r_yz) / √(…)`` of ranks.
-
-    The interval draws things anew with replacement; draws in which a number never changes are left out.
-
-    Example:
-        >>> rank_correlation([1, 2, 3, 4], [1, 4, 9, 16]).rho
-        1.0
-        >>> rank_correlation([1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4]).rho is None  # nothing is left
-        True
-    """
+    """Spearman's rho of two numbers, or what is left of it given a third: ``(r_xy - r_xz r_yz) / √(…)`` of ranks. The
+    interval draws things anew with replacement; draws in which a number never changes are left out."""
     table = torch.tensor([list(x), list(y), *([] if given is None else [list(given)])], dtype=torch.double)
     whole = _rho(table[:, None])[0]
     generator = torch.Generator().manual_seed(seed)
@@ -189,19 +176,11 @@ def rank_correlation(
     return RankCorrelation(float(whole) if bool(whole.isfinite()) else None, interval)
 
 
-def ranks(x: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
-    """Places from 1, equals sharing the mean of theirs.
-
-    >>> ranks(torch.tensor([3.0, 1.0, 3.0])).tolist()
-    [2.5, 1.0, 2.5]
-    """
-    gap = x[..., :, None] - x[..., None, :]
-    return (gap > 0).double().sum(-1) + (gap == 0).double().sum(-1) / 2 + 0.5
-
-
 def _rho(table: Float[Tensor, "v b n"]) -> Float[Tensor, " b"]:
     """Of each row of the things; NaN where it is not defined."""
-    places = ranks(table)
+    from scipy.stats import rankdata
+
+    places = torch.from_numpy(rankdata(table.numpy(), axis=-1))
     places = places - places.mean(-1, keepdim=True)
     norm = places.norm(dim=-1, keepdim=True)
     unit = torch.where(norm > 1e-9, places / norm.clamp(min=1e-9), torch.nan)
@@ -232,33 +211,25 @@ def answer(data: dict[str, Any]) -> str:
         f"per picture ({last['used']} different ones in all) {last['accuracy']['value']:.1%} right, with all features "
         f"{accuracy:.1%}."
     )
-    return " ".join([first, *_control(above), *_over_encoders(data["correlations"]), CAVEAT])
-
-
-def _control(rows: Sequence[dict[str, Any]]) -> list[str]:
-    judged = [r["less_random"] for r in rows if "less_random" in r]
-    if not judged:
-        return []
-    ahead, behind = (sum(d["real"] and sign * d["value"] > 0 for d in judged) for sign in (1, -1))
-    return [
-        f"Concepts keep more than random directions in {ahead} of {len(judged)} comparisons, less in {behind}; in the "
-        f"others no difference is shown."
-    ]
-
-
-def _over_encoders(lines: Sequence[dict[str, Any]]) -> list[str]:
-    found = []
-    for line in lines:
+    told = [first]
+    if judged := [r["less_random"] for r in above if "less_random" in r]:
+        ahead, behind = (sum(d["real"] and sign * d["value"] > 0 for d in judged) for sign in (1, -1))
+        told.append(
+            f"Concepts keep more than random directions in {ahead} of {len(judged)} comparisons, less in {behind}; in "
+            "the others no difference is shown."
+        )
+    lines = []
+    for line in data["correlations"]:
         asked = {"of": "iis", "with": "accuracy"}.items() <= line.items() and line["library"] != CONTROL
         if asked and line["rho"] is not None:
             held = " once the score of random directions is held" if line["given"] else ""
             low, high = line["interval"] or (-1.0, 1.0)
             sure = "" if low > 0 or high < 0 else ", which is not shown to differ from 0"
-            found.append(f"{line['library']} {line['rho']:+.2f} ({low:+.2f} to {high:+.2f}{sure}){held}")
-    if not found:
-        return []
-    n = max(line["n"] for line in lines)
-    return [f"Over {n} encoders the score goes with accuracy (Spearman): {'; '.join(found)}."]
+            lines.append(f"{line['library']} {line['rho']:+.2f} ({low:+.2f} to {high:+.2f}{sure}){held}")
+    if lines:
+        n = max(line["n"] for line in data["correlations"])
+        told.append(f"Over {n} encoders the score goes with accuracy (Spearman): {'; '.join(lines)}.")
+    return " ".join([*told, CAVEAT])
 
 
 def interpretability_page(study: dict[str, Any]) -> Document:
@@ -271,7 +242,22 @@ def interpretability_page(study: dict[str, Any]) -> Document:
         last = f"concepts kept at {study['sparsities'][-1]:g}"
         columns = ("encoder", "score", "interval", "less random", "mean sparse accuracy", "all features", last)
         table = Table(columns, [_library_line(r, whole[r["encoder"]]) for r in rows])
-        sections.append(Section(title, [Note(lead), table, _kept_chart(rows, whole)]))
+        curves = []
+        for i, row in enumerate(rows):
+            kept = [(float(p["kept"]), p["accuracy"]["value"]) for p in row["points"]]
+            own = whole[row["encoder"]]["accuracy"]["value"]
+            said = f"all features {own:.1%}; {kept[-1][0]:.0f} concepts {kept[-1][1]:.1%}"
+            curves.append(Curve(kept, row["encoder"], said, colour_of(i), dashed=i >= 6))
+        sections.append(
+            Section(
+                title,
+                [
+                    Note(lead),
+                    table,
+                    Chart("Accuracy by concepts kept", curves, across="concepts kept per picture", log=True),
+                ],
+            )
+        )
     if study["correlations"]:
         lead = (
             "Spearman's rank correlation over the encoders above the floor, with intervals from drawing encoders anew; "
@@ -326,14 +312,3 @@ def _library_line(row: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[Any, 
         f"{row['encoder']}{words}{floor}", f"{iis['value']:.3f}", span, over, f"{points(row['area']['value'])} %",
         f"{points(own['accuracy']['value'])} %", f"{last['kept']} of {row['n_concepts']}, {last['used']} different",
     )  # fmt: skip
-
-
-def _kept_chart(rows: Sequence[Mapping[str, Any]], whole: Mapping[str, Any]) -> Chart:
-    """Accuracy by the concepts that each picture keeps."""
-    curves = []
-    for i, row in enumerate(rows):
-        kept = [(float(p["kept"]), p["accuracy"]["value"]) for p in row["points"]]
-        own = whole[row["encoder"]]["accuracy"]["value"]
-        said = f"all features {own:.1%}; {kept[-1][0]:.0f} concepts {kept[-1][1]:.1%}"
-        curves.append(Curve(kept, row["encoder"], said, colour_of(i), dashed=i >= 6))
-    return Chart("Accuracy by concepts kept", curves, across="concepts kept per picture", log=True)

@@ -20,10 +20,11 @@ LEAST = 1e-9
 
 @dataclass(frozen=True)
 class CurveForm(ABC):
-    """One form, fitted to many curves at once by least squares of relative errors.
+    """One form, fitted to many curves at once by least squares of relative errors: exponents and limits are searched on
+    a grid that grows finer, what is linear is solved for them (variable projection), so that no start can fail.
 
-    Exponents and limits are searched on a grid that is made finer around the best point three times; what is linear,
-    given them, is solved (variable projection), so that there is no start to be chosen and none that fails.
+    ``falls`` and ``exponent`` are the columns of what is above 0 where the curve falls, and of the exponent, at no
+    bound.
     """
 
     name: ClassVar[str]
@@ -33,7 +34,6 @@ class CurveForm(ABC):
     saturates: ClassVar[bool] = True
     falls: ClassVar[int | None] = None
     exponent: ClassVar[int | None] = None
-    """Columns: of what is above 0 where the curve falls, and of the exponent, which is at no bound."""
 
     @abstractmethod
     def fit(
@@ -68,13 +68,7 @@ def relative(e: Float[Tensor, " s"]) -> Float[Tensor, " s"]:
 
 @dataclass(frozen=True)
 class LogLinear(CurveForm):
-    """Every doubling takes as much from the error as the one before; not below 0 (Sun et al. 2017, figure 4).
-
-    Example:
-        >>> n, e = torch.tensor([100.0, 200, 400]).double(), torch.tensor([[0.5, 0.4, 0.3]]).double()
-        >>> [round(v, 3) for v in LogLinear().fit(n, e, torch.ones(3).double())[0].tolist()]
-        [1.164, 0.1]
-    """
+    """Every doubling takes as much from the error as the one before; not below 0 (Sun et al. 2017, figure 4)."""
 
     name: ClassVar[str] = "log-linear"
     formula: ClassVar[str] = "e = a − b log₂ n"
@@ -93,14 +87,7 @@ class LogLinear(CurveForm):
 
 @dataclass(frozen=True)
 class PowerLaw(CurveForm):
-    """A power of the number of pictures above a floor (Hestness et al. 2017, arXiv 1712.00409; M2 of Alabdulmohsin).
-
-    Example:
-        >>> n = torch.tensor([100.0, 200, 400, 800]).double()
-        >>> found = PowerLaw().fit(n, (0.1 + 3 * n**-0.5)[None], torch.ones(4).double())
-        >>> [round(v, 2) for v in found[0].tolist()]
-        [0.1, 3.0, 0.5]
-    """
+    """A power of the number of pictures above a floor (M2 of Alabdulmohsin et al.)."""
 
     name: ClassVar[str] = "power law with floor"
     formula: ClassVar[str] = "e = E + A n^−α"
@@ -140,18 +127,8 @@ class PowerLaw(CurveForm):
 
 @dataclass(frozen=True)
 class Sigmoid(CurveForm):
-    """From guessing to a floor, a power law between (M4 of Alabdulmohsin et al. 2022, arXiv 2209.06640, eq. 4).
-
-    The authors descend on logarithms from one start; here limits and α are searched, and judged by the curve they give.
-
-    Example:
-        >>> n = torch.tensor([100.0, 200, 400, 800, 1600]).double()
-        >>> found = torch.tensor([[0.1, 0.9, 1.0, 50.0, 0.8]]).double()
-        >>> e = Sigmoid().predict(found, n)
-        >>> again = Sigmoid().predict(Sigmoid().fit(n, e, relative(e[0]), 0.9), n)
-        >>> round(float((again - e).abs().max()), 2)
-        0.0
-    """
+    """From guessing to a floor, a power law between (M4 of Alabdulmohsin et al. 2022, eq. 4); where the authors descend
+    on logarithms from one start, limits and α are searched, and judged by the curve they give."""
 
     name: ClassVar[str] = "sigmoid"
     formula: ClassVar[str] = "(e − E) / (e₀ − e)^α = β n^−c"
@@ -196,9 +173,8 @@ class Sigmoid(CurveForm):
     def predict(self, found: Tensor, n: Tensor) -> Tensor:
         floor, start, alpha, factor, c = (found[..., i : i + 1] for i in range(5))
         right = factor * n**-c
-        low = torch.zeros_like(right)
-        high = (start - floor).clamp(min=0).expand_as(right)
-        whole = high
+        low, whole = torch.zeros_like(right), (start - floor).clamp(min=0).expand_as(right)
+        high = whole
         for _ in range(22):
             middle = (low + high) / 2
             above = middle > right * (whole - middle) ** alpha
@@ -223,7 +199,7 @@ SPREAD = 0.03
 
 @dataclass(frozen=True)
 class FormFit:
-    """One form on one curve."""
+    """One form on one curve and its draws; ``off`` by so much at sizes held out in ``n_cuts``."""
 
     form: CurveForm
     found: Float[Tensor, "1 p"]
@@ -232,6 +208,13 @@ class FormFit:
     n_cuts: int
     off: float
     share: float = 0.0
+
+    @classmethod
+    def of(cls, form: CurveForm, sizes: Tensor, errors: Tensor, resampled: Tensor, top: float) -> FormFit:
+        weight, off = relative(errors), held_out_errors(form, sizes, errors, top)
+        draws = form.fit(sizes, resampled, weight, top)
+        error = float(off.square().mean().sqrt()) if len(off) else float("inf")
+        return cls(form, form.fit(sizes, errors[None], weight, top), draws, form.failed(draws), len(off), error)
 
 
 @dataclass(frozen=True)
@@ -251,7 +234,7 @@ class LearningCurve:
         return self.forms[0]
 
     def at(self, n: Float[Tensor, " m"]) -> Float[Tensor, "d m"]:
-        """Errors at these sizes, one row a draw: by the draw's form, and off by its tilt beyond what was measured."""
+        """Errors at these sizes, a row a draw: by the draw's form, and off by its tilt beyond what was measured."""
         by_form = torch.stack([fit.form.predict(fit.draws, n) for fit in self.forms])
         doublings = (n / self.sizes[-1]).log2().clamp(min=0)
         drawn = by_form[self.which, torch.arange(len(self.which))]
@@ -285,49 +268,29 @@ def learning_curve(
     spread: float = SPREAD,
     forms: Sequence[CurveForm] = FORMS,
 ) -> LearningCurve:
-    """Fit every form, ask each for sizes it was not fitted on, and let them share the draws by how well it did.
-
-    A form's share is ``1 / off²``: of relative errors at held-out larger sizes, cut by cut. None is chosen by how well
-    it fits what it was fitted on.
-    """
-    fits = [_fitted(form, sizes, errors, resampled, top) for form in forms if form.n_free <= len(sizes)]
+    """Fit every form, ask each for sizes it was not fitted on, and let them share the draws by ``1 / off²`` of relative
+    errors there: none is chosen by how well it fits what it was fitted on."""
+    fits = [FormFit.of(form, sizes, errors, resampled, top) for form in forms if form.n_free <= len(sizes)]
     fits.sort(key=lambda fit: fit.off)
     shares = torch.tensor([fit.off for fit in fits]).double().clamp(min=1e-6).pow(-2)
-    if not bool(shares.sum() > 0):
-        shares = torch.ones_like(shares)
-    shares = shares / shares.sum()
-    generator = torch.Generator().manual_seed(seed)
-    n_draws = len(resampled)
+    shares = shares / shares.sum() if bool(shares.sum() > 0) else torch.full_like(shares, 1 / len(shares))
+    generator, n_draws = torch.Generator().manual_seed(seed), len(resampled)
     which = torch.multinomial(shares, n_draws, replacement=True, generator=generator)
-    for i, fit in enumerate(fits):  # a draw whose own form found nothing goes by one that did
-        which = torch.where((which == i) & fit.failed, _other(fits, i), which)
+    for i, fit in enumerate(fits):  # a draw whose own form found nothing goes by the best one that did
+        other = torch.full_like(which, i)
+        for j in reversed([j for j in range(len(fits)) if j != i]):
+            other = torch.where(~fits[j].failed, j, other)
+        which = torch.where((which == i) & fit.failed, other, which)
     tilt = spread * torch.randn(n_draws, generator=generator, dtype=torch.double)
     shared = tuple(replace(fit, share=float((which == i).double().mean())) for i, fit in enumerate(fits))
     return LearningCurve(sizes, errors, resampled, shared, which, tilt)
 
 
-def _other(fits: Sequence[FormFit], i: int) -> Tensor:
-    """Of each draw the best other form that was fitted, or the same where there is none."""
-    found = torch.full_like(fits[i].failed, i, dtype=torch.long)
-    for j in reversed([j for j in range(len(fits)) if j != i]):
-        found = torch.where(~fits[j].failed, j, found)
-    return found
-
-
-def _fitted(form: CurveForm, sizes: Tensor, errors: Tensor, resampled: Tensor, top: float) -> FormFit:
-    weight, off = relative(errors), held_out_errors(form, sizes, errors, top)
-    draws = form.fit(sizes, resampled, weight, top)
-    error = float(off.square().mean().sqrt()) if len(off) else float("inf")
-    return FormFit(form, form.fit(sizes, errors[None], weight, top), draws, form.failed(draws), len(off), error)
-
-
 def held_out_errors(
     form: CurveForm, sizes: Float[Tensor, " s"], errors: Float[Tensor, " s"], top: float = 1.0
 ) -> Float[Tensor, " c"]:
-    """Relative errors (of logarithms) at sizes larger than those fitted on.
-
-    Every cut counts that leaves a form as many sizes as it has numbers, and at least two.
-    """
+    """Relative errors (of logarithms) at sizes larger than those fitted on, over every cut that leaves a form as many
+    sizes as it has numbers, and at least two."""
     off = [torch.zeros(0, dtype=errors.dtype)]
     for k in range(max(2, form.n_free), len(sizes)):
         found = form.fit(sizes[:k], errors[None, :k], relative(errors[:k]), top)
@@ -349,9 +312,7 @@ def resample(
     right: Int[Tensor, "s r t"], groups: Int[Tensor, " t"], *, nested: bool, n_draws: int = 1000, seed: int = 0
 ) -> Resampled:
     """Draw test pictures (groups whole), the same for all sizes, and seeds: with nested subsets the same for all sizes.
-
-    Two arms with the same test pictures are resampled alike, so that differences between them are in pairs.
-    """
+    Arms of the same test pictures are resampled alike, so that differences between them are in pairs."""
     n_sizes, n_seeds, n_test = right.shape
     generator = torch.Generator().manual_seed(seed)
     names = groups.unique(return_inverse=True)[1]

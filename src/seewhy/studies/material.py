@@ -19,8 +19,7 @@ from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import DataError
 from ..heads.head import Head
-from ..pictures.apart import check_apart
-from ..pictures.samples import Samples, some
+from ..pictures.samples import Samples, check_apart, some
 from ..progress import Progress
 from ..storage.features import FeatureStore
 
@@ -55,13 +54,13 @@ class Material:
 
     @cached_property
     def tested(self) -> Float[Tensor, "t d"]:
-        """What the encoder saw of the test pictures, each by its own crop."""
-        return torch.stack([self.pictures.encoded[i].pooled[0] for i in self.test.tolist()])
+        """Features of the test pictures, each by its own crop."""
+        return self.pictures.pooled[self.test]
 
     @cached_property
     def learnt(self) -> Float[Tensor, "p d"]:
         """The same of those to learn from."""
-        return torch.stack([self.pictures.encoded[i].pooled[0] for i in self.pool.tolist()])
+        return self.pictures.pooled[self.pool]
 
     def digest(self) -> str:
         """Of all that a number depends on beside what is asked of it."""
@@ -95,7 +94,7 @@ class Material:
         return part.with_folds(max(2, round(1 / self.recipe.held_out)), seed)
 
     def fitted(self, part: EncodedSet, c: float | None) -> tuple[Head, float]:
-        """A classifier on these, and its regularisation: one that was chosen elsewhere, or by the part's own folds."""
+        """A classifier on these, and its regularisation: one chosen elsewhere, or by the part's own folds."""
         if c is not None:
             return self.recipe.fit_at(part, c), c
         outcome = self.recipe.learn_seen(self.encoder, part)
@@ -113,10 +112,8 @@ def look_with_each(
     store: FeatureStore | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Material]:
-    """All pictures once by each encoder, the same held out for all: ``test``, or a part of ``samples``.
-
-    Pictures that look alike to the first encoder are held out together.
-    """
+    """All pictures once by each encoder, the same held out for all: ``test``, or a part of ``samples``, with what looks
+    alike to the first encoder."""
     progress = progress or Progress()
     if test is not None:
         check_apart(samples, test)
@@ -158,11 +155,7 @@ def classifier_text(recipe: Linear) -> str:
 def subset_order(
     labels: Int[Tensor, " n"], pool: Int[Tensor, " p"], classes: Sequence[int], seed: int | str
 ) -> Int[Tensor, " q"]:
-    """Places of the pool in an order of which every beginning has the classes in their shares, at least two of each.
-
-    >>> subset_order(torch.tensor([0, 0, 0, 1, 1, 1]), torch.arange(6), [0, 1], 0)[:4].sort().values > 2
-    tensor([False, False,  True,  True])
-    """
+    """Places of the pool in an order of which every beginning has the classes in their shares, at least two of each."""
     keyed: list[tuple[bool, float, float, int]] = []
     for k in classes:
         mine = pool[labels[pool] == k].tolist()

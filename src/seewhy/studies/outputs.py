@@ -6,13 +6,15 @@ from typing import Annotated, Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from ..explanation.outputs import Difference, Failures, Model, Range
+from ..explanation.outputs import Failures, Model, Range
 from ..language.outputs import CorrectedOutput
 from ..results import Count, Doc, Share
 
-Shares = Annotated[list[float], Doc("of each seed or draw")]
+Rows = list[dict[str, Any]]
 Verdict = Annotated[Literal["yes", "no", "undecided"], Doc("whether it leans on the background")]
 Sides = Annotated[list[int | None], Doc("fewest and most; `null` beyond what is foretold")]
+OfModel = Annotated[Model, Doc("as in `explain`")]
+NClasses = Annotated[Count, Doc("classes")]
 
 
 class Study(TypedDict):
@@ -37,21 +39,18 @@ class Figure(TypedDict):
     interval: Annotated[Range, Doc("at the study's level")]
 
 
-class MetricRow(Figure):
-    method: Annotated[str, Doc("name")]
-    control: Annotated[bool, Doc("whether it is a control")]
-    n: Annotated[Count, Doc("pictures")]
-    mean_map: NotRequired[Annotated[float, Doc("of the metrics that have it, the value of the mean map")]]
-
-
 class MetricTable(TypedDict):
     metric: Annotated[str, Doc("its name here")]
     family: Annotated[str, Doc("what it measures")]
     higher_is_better: Annotated[bool, Doc("or lower")]
     n: Annotated[Count, Doc("pictures")]
-    rows: Annotated[list[MetricRow], Doc("a line for each method and control")]
+    rows: Annotated[
+        Rows,
+        Doc("of each `method`, whether it is a `control`: its `value` on `n` pictures with an `interval`, and where a "
+            "metric has it that of the `mean_map`"),
+    ]  # fmt: skip
     differences: Annotated[
-        list[dict[str, Any]],
+        Rows,
         Doc("every pair `a`, `b` with a method in it: `a` less `b` on the `n` pictures of both, its 95 % `interval`, "
             "whether it is `real`, and the `better`; `control` says that `b` is one"),
     ]  # fmt: skip
@@ -62,11 +61,11 @@ class StudyFaithfulnessOutput(Study):
     """The object of seewhy study faithfulness --json."""
 
     study: Literal["faithfulness"]
-    model: Annotated[Model, Doc("as in `explain`")]
+    model: OfModel
     methods: Annotated[list[str], Doc("in the order shown")]
     controls: Annotated[list[str], Doc("maps that know nothing of the picture or the class")]
     ranking: Annotated[
-        list[dict[str, Any]],
+        Rows,
         Doc("best first: each `method` with real differences `won` and `lost` of those `compared`, and the metrics on "
             "which it was `judged` against the random map, and is really `over_random` or `under_random`"),
     ]  # fmt: skip
@@ -75,37 +74,18 @@ class StudyFaithfulnessOutput(Study):
     fills: Annotated[dict[str, float] | None, Doc("two fills of deletion → Kendall's tau of the methods' order")]
 
 
-class Changed(Figure):
-    change: Annotated[float, Doc("less that of the pictures as they are")]
-    change_interval: Annotated[Range, Doc("bootstrap over pictures, the same for both")]
-
-
-class Version(TypedDict):
-    version: Literal["original", "same class", "other classes", "blurred", "background alone", "object alone"]
-    accuracy: Annotated[Changed, Doc("part that is right")]
-    score: Annotated[Changed, Doc("mean probability of the true class")]
-
-
 class BackgroundRow(TypedDict):
     label: Annotated[str, Doc("class, or `all pictures`")]
     n: Annotated[Count, Doc("pictures")]
     difference: Annotated[Figure, Doc("score on backgrounds of the same class less that on others; Student's")]
-    versions: Annotated[list[Version], Doc("what becomes of the picture, in that order")]
+    versions: Annotated[
+        Rows,
+        Doc("each `version` of the picture, from `original` to `object alone`: its `accuracy` and the true class's "
+            "`score`, both with `value`, `interval`, and the `change` from the original with its `change_interval`"),
+    ]  # fmt: skip
     p_leans: Annotated[Share, Doc("of any difference above 0, one-sided, corrected over all rows (Holm)")]
     p_leans_not: Annotated[Share, Doc("of a difference of 0.05, one-sided, corrected likewise")]
     verdict: Verdict
-
-
-class MasksSeen(TypedDict):
-    source: Annotated[str, Doc("who drew them")]
-    by_hand: Annotated[bool, Doc("whether people did")]
-    area: Annotated[Share, Doc("part of the view that they cover")]
-    check: Annotated[
-        dict[str, Any],
-        Doc("by how much more the score falls when the object is filled than when as much elsewhere is: `value`, "
-            "`interval`, one-sided `p`, and `hit` where that is small"),
-    ]  # fmt: skip
-    boxes: Annotated[dict[str, float] | None, Doc("`n` boxes, part `covered` by masks, part of masks `within`")]
 
 
 class StudyBackgroundOutput(Study):
@@ -115,41 +95,16 @@ class StudyBackgroundOutput(Study):
     verdict: Verdict
     all: Annotated[BackgroundRow, Doc("all pictures")]
     classes: Annotated[list[BackgroundRow], Doc("each class")]
-    masks: Annotated[MasksSeen, Doc("whose masks, and how good")]
+    masks: Annotated[
+        dict[str, Any],
+        Doc("their `source`, whether `by_hand`, the `area` that they cover; `check`: by how much more the score falls "
+            "when the object is filled than when as much elsewhere is, with one-sided `p`, and `hit` where that is "
+            "small; `boxes`: `n`, part `covered` by masks, part of masks `within`"),
+    ]  # fmt: skip
     rule: Annotated[str, Doc("what makes a verdict")]
     left_out: Annotated[Failures, Doc("pictures without a usable mask")]
     classes_left_out: Annotated[list[str], Doc("classes with one usable picture")]
-    model: Annotated[Model, Doc("as in `explain`")]
-
-
-class EncoderLine(TypedDict):
-    encoder: Annotated[str, Doc("name")]
-    fingerprint: Annotated[str, Doc("first 12 digits of the digest of weights and preprocessing")]
-    width: Annotated[Count, Doc("features")]
-    accuracy: Annotated[Figure, Doc("of a linear layer on all features")]
-    neighbours: Annotated[Share, Doc("accuracy of the ten nearest training pictures on those to choose on")]
-    below_floor: Annotated[bool, Doc("whether it is set aside")]
-
-
-class SparsityPoint(TypedDict):
-    sparsity: Annotated[Share, Doc("part left out")]
-    kept: Annotated[Count, Doc("concepts of each picture")]
-    used: Annotated[Count, Doc("different concepts that any test picture kept; of the first draw")]
-    accuracy: Annotated[Figure, Doc("of a linear layer on the concepts kept")]
-    arr: Annotated[Figure, Doc("accuracy retained: that by the accuracy of all features; may be above 1")]
-
-
-class LibraryLine(TypedDict):
-    encoder: Annotated[str, Doc("name")]
-    library: Annotated[str, Doc("where concepts come from")]
-    words_of: Annotated[str | None, Doc("encoder whose words they are; `null` for other concepts")]
-    n_concepts: Annotated[Count, Doc("in the library")]
-    draws: Annotated[Count, Doc("averaged")]
-    iis: Annotated[Figure, Doc("the score: area under `arr` over the sparsities; 0.98 is to lose nothing")]
-    normalised: Annotated[Figure, Doc("the score by the range of the sparsities; 1 is to lose nothing")]
-    area: Annotated[Figure, Doc("mean of the accuracies over the sparsities, without the denominator")]
-    points: Annotated[list[SparsityPoint], Doc("at each sparsity")]
-    less_random: NotRequired[Annotated[Difference, Doc("paired difference of the score from that of random")]]
+    model: OfModel
 
 
 class StudyInterpretabilityOutput(Study):
@@ -158,33 +113,26 @@ class StudyInterpretabilityOutput(Study):
     study: Literal["interpretability"]
     n_train: Annotated[Count, Doc("pictures trained on")]
     n_selection: Annotated[Count, Doc("pictures that learning rate and epoch were chosen on")]
-    n_classes: Annotated[Count, Doc("classes")]
+    n_classes: NClasses
     chance: Annotated[Share, Doc("one by the number of classes")]
     floor: Annotated[Share, Doc("accuracy of all features below which an encoder is set aside")]
     sparsities: Annotated[list[Share], Doc("parts of the concepts left out")]
-    encoders: Annotated[list[EncoderLine], Doc("compared")]
-    rows: Annotated[list[LibraryLine], Doc("every encoder with every library")]
+    encoders: Annotated[
+        Rows,
+        Doc("each `encoder`, its `fingerprint` and `width`, `accuracy` of a linear layer on all features, that of the "
+            "ten nearest training `neighbours` on pictures to choose on, and whether it is `below_floor`"),
+    ]  # fmt: skip
+    rows: Annotated[
+        Rows,
+        Doc("every `encoder` with every `library` (`words_of` an encoder; `n_concepts`; averaged over `draws`): `iis`, "
+            "the area under `arr` over the sparsities (0.98 is to lose nothing), `normalised` by their range, mean "
+            "accuracy (`area`), paired difference `less_random`, and `points`: at each `sparsity` concepts `kept` of a "
+            "picture, different ones `used`, `accuracy`, and `arr`, that by the accuracy of all features"),
+    ]  # fmt: skip
     correlations: Annotated[
-        list[dict[str, Any]],
+        Rows,
         Doc("Spearman's `rho` over `n` encoders `of` one number `with` another, a third `given`, and its `interval`"),
     ]
-
-
-class ComparedRow(Figure):
-    encoder: NotRequired[Annotated[str, Doc("its name")]]
-    method: NotRequired[Annotated[str, Doc("its name, where methods are compared")]]
-    by_draw: Shares
-
-
-class ComparedPair(TypedDict):
-    a: Annotated[str, Doc("one")]
-    b: Annotated[str, Doc("another")]
-    difference: Annotated[float, Doc("a's value less b's, on the same pictures and draws")]
-    interval: Annotated[Range, Doc("at `settings.level`, not corrected")]
-    p: Annotated[Share, Doc("of no difference, two-sided")]
-    p_corrected: Annotated[Share, Doc("for all comparisons of the study (Holm)")]
-    real: Annotated[bool, Doc("`p_corrected` is below 1 - level, and 10 things or more were tested on")]
-    better: Annotated[str | None, Doc("the better one where it is real, else `null`")]
 
 
 class ComparedMeasure(TypedDict):
@@ -192,15 +140,22 @@ class ComparedMeasure(TypedDict):
     family: Annotated[str, Doc("under which it is shown")]
     n: Annotated[Count, Doc("test pictures that were asked")]
     n_draws: Annotated[Count, Doc("draws of what was learnt from")]
-    rows: Annotated[list[ComparedRow], Doc("a row for each of those compared")]
-    differences: Annotated[list[ComparedPair], Doc("every pair")]
+    rows: Annotated[
+        Rows, Doc("of each `encoder`, or `method`: its `value`, `interval` at `settings.level`, and values `by_draw`")
+    ]
+    differences: Annotated[
+        Rows,
+        Doc("every pair: `a` less `b` on the same pictures and draws, `interval`, two-sided `p`, `p_corrected` for all "
+            "comparisons of the study (Holm), `real` where that is below 1 - level and 10 things or more were tested "
+            "on, and then the `better`"),
+    ]  # fmt: skip
 
 
 class Comparison(Study):
     n_learn: Annotated[Count, Doc("of them those learnt from")]
     n_test: Annotated[Count, Doc("of them those tested on")]
     n_groups: Annotated[Count, Doc("things that the pictures tested on show")]
-    standings: Annotated[list[dict[str, Any]], Doc("real differences `won` and `lost` of those `compared`, best first")]
+    standings: Annotated[Rows, Doc("real differences `won` and `lost` of those `compared`, best first")]
     measures: Annotated[list[ComparedMeasure], Doc("one table each")]
 
 
@@ -208,7 +163,7 @@ class StudyTransferOutput(Comparison):
     """The object of seewhy study transfer --json."""
 
     study: Literal["transfer"]
-    n_classes: Annotated[Count, Doc("classes")]
+    n_classes: NClasses
     encoders: Annotated[list[EncoderSeen], Doc("those compared, in the order given")]
 
 
@@ -240,7 +195,7 @@ class Drawn(TypedDict):
 class CurvePoint(TypedDict):
     n: Annotated[float, Doc("pictures learnt from")]
     accuracy: Annotated[Share, Doc("mean of the seeds, or median of the draws")]
-    by_seed: NotRequired[Shares]
+    by_seed: NotRequired[list[float]]
     interval_90: Annotated[Range, Doc("90 %")]
     interval_95: NotRequired[Annotated[Range, Doc("95 %")]]
 
@@ -255,7 +210,7 @@ class ScalingArm(TypedDict):
     floor: Annotated[Drawn, Doc("error that no number of pictures goes below")]
     form: Annotated[str, Doc("that foretells larger sizes best")]
     forms: Annotated[
-        list[dict[str, Any]],
+        Rows,
         Doc("best first: `name`, `formula`, `paper`, its `numbers`, relative `held_out_error` at `n_held_out` larger "
             "sizes, `share` of the draws, `n_failed` of `n_fits`"),
     ]  # fmt: skip
@@ -277,7 +232,7 @@ class StudyScalingOutput(Study):
     tested_range: Annotated[list[int], Doc("smallest and largest number of pictures learnt from")]
     n_have: Annotated[Count, Doc("of them those that more would come beside")]
     n_test: Annotated[Count, Doc("pictures tested on")]
-    n_classes: Annotated[Count, Doc("classes")]
+    n_classes: NClasses
     classifier: Annotated[str, Doc("what was fitted")]
     arms: Annotated[list[ScalingArm], Doc("a curve each; the first answers")]
     model: Annotated[dict[Literal["encoder", "fingerprint"], str], Doc("what looked")]
@@ -319,20 +274,12 @@ class CheckedOutput(Study):
     judged: Annotated[Count, Doc("pictures whose label could be judged; a class of one picture cannot")]
     digest: Annotated[str, Doc("SHA-256 of the pictures' names and labels")]
     counts: Annotated[dict[str, Count], Doc("findings of each kind")]
-    copies_across: Annotated[list[dict[str, Any]], Doc("`n` copies between two `splits` of one table")]
+    copies_across: Annotated[Rows, Doc("`n` copies between two `splits` of one table")]
     findings: Annotated[list[Finding], Doc("by kind, and the most doubtful first")]
 
 
 CheckOutput = CorrectedOutput | CheckedOutput
 """The object of seewhy check --json; with --export that of the corrected table."""
-
-
-class Limit(TypedDict):
-    side: Annotated[Literal["at_least", "at_most"], Doc("whether the limit is the least or the most")]
-    value: Annotated[float, Doc("the limit")]
-    bound: Annotated[Literal["worst", "value", "best"], Doc("what is held against it")]
-    required: Annotated[bool, Doc("whether it must be measured and kept; else it is told and breaks nothing")]
-    level: NotRequired[Annotated[Literal["partly", "believable"], Doc("the least verdict that counts")]]
 
 
 class AuditFigure(TypedDict):
@@ -345,19 +292,12 @@ class AuditFigure(TypedDict):
     n: Annotated[Count, Doc("what it was measured on")]
     judged: Annotated[float | None, Doc("the number that is held against the limit")]
     judged_by: Annotated[str, Doc("which of them that is, and the number in as many digits as tell it from the limit")]
-    limit: Annotated[Limit, Doc("as the contract has it")]
+    limit: Annotated[
+        dict[str, Any],
+        Doc("as the contract has it: its `side`, `value`, `bound`, whether it is `required`, and the least `level`"),
+    ]
     asked: Annotated[str, Doc("the limit in words")]
     meaning: Annotated[str, Doc("what the figure says, or why it was not measured")]
-
-
-class AuditGroup(TypedDict):
-    group: Annotated[str, Doc("its name")]
-    n: Annotated[int, Doc("its pictures")]
-    accuracy: Annotated[Share, Doc("on these")]
-    accuracy_rest: Annotated[Share | None, Doc("on all others; `null` where there are none")]
-    gap: Annotated[float | None, Doc("accuracy on all others less that on these; `null` where the group is too small")]
-    interval: Annotated[Range | None, Doc("of the gap (Newcombe), for all groups together (Bonferroni)")]
-    p: Annotated[Share | None, Doc("Fisher's, corrected over all groups (Holm)")]
 
 
 class AuditOutput(Study):
@@ -365,9 +305,13 @@ class AuditOutput(Study):
 
     audit: Annotated[Literal["pass", "fail"], Doc("whether the contract is kept")]
     figures: Annotated[list[AuditFigure], Doc("each figure that the contract asks for")]
-    groups: Annotated[list[AuditGroup] | None, Doc("with `--group`, each of them; else `null`")]
+    groups: Annotated[
+        Rows | None,
+        Doc("with `--group`, each `group`: `n`, `accuracy`, `accuracy_rest` on all others, their `gap` (`null` if "
+            "it is too small) with Newcombe's `interval` for all groups together, Fisher's `p`, corrected (Holm)"),
+    ]  # fmt: skip
     copies: Annotated[
-        list[dict[str, Any]] | None,
+        Rows | None,
         Doc("pictures that it was fitted on: `image`, `fitted_on`, whether they are the `same_bytes`, `agreement`"),
     ]
     place: Annotated[
@@ -376,7 +320,7 @@ class AuditOutput(Study):
             "and `changed_elsewhere`; `null` where that was not measured"),
     ]  # fmt: skip
     contract: Annotated[str, Doc("where the limits come from")]
-    model: Annotated[Model, Doc("as in `explain`")]
+    model: OfModel
 
 
 class DriftOutput(Study):
@@ -387,17 +331,17 @@ class DriftOutput(Study):
     p: Annotated[Share, Doc("how often pictures of one source differ as much")]
     energy: Annotated[float, Doc("energy distance, 0 where both sides are alike")]
     far: Annotated[
-        dict[str, Any], Doc("part farther from training than most of training is from itself, its Wilson `interval`, "
-                            "and what would be `expected`")
-    ]  # fmt: skip
+        dict[str, Any],
+        Doc("part farther from training than most of training is from itself, its `interval`, and the `expected` one"),
+    ]
     classes: Annotated[
-        list[dict[str, Any]],
+        Rows,
         Doc("the most changed first: `label`, `n` decided for it, their `share`, the `expected` one, Fisher's `p`, "
             "corrected over all classes (Holm)"),
     ]  # fmt: skip
     pictures: Annotated[
-        list[dict[str, Any]],
+        Rows,
         Doc("the farthest, 50 at most: `image`, `label` decided for, mean `cosine` with the `nearest` of training, "
             "whether it is `far`"),
     ]  # fmt: skip
-    model: Annotated[Model, Doc("as in `explain`")]
+    model: OfModel

@@ -15,8 +15,6 @@ from ..report.blocks import (
     Dot,
     Facts,
     Fold,
-    Forest,
-    Mark,
     Note,
     Section,
     Table,
@@ -24,7 +22,6 @@ from ..report.blocks import (
     pair,
     points,
 )
-from ..report.charts import colour_of
 from ..report.page import method_name
 from ..report.page import percent as percents
 
@@ -71,11 +68,8 @@ def faithfulness(study: dict[str, Any]) -> Document:
     tables = sorted(study["metrics"], key=lambda t: order.index(t["family"]))
     standing = {line["method"]: line for line in study["ranking"]}
     names = [*standing, *study["controls"]]
-    rows = []
-    for name in names:
-        own = standing.get(name)
-        won = "control" if own is None else f"{own['won']} · {own['lost']}"
-        rows.append([method_name(name), won, *(_overview(name, table) for table in tables)])
+    won = {name: f"{one['won']} · {one['lost']}" for name, one in standing.items()}
+    rows = [[method_name(n), won.get(n, "control"), *(_overview(n, table) for table in tables)] for n in names]
     columns = ["method", "won · lost", *(f"{_plain(t)} {'↑' if t['higher_is_better'] else '↓'}" for t in tables)]
     blocks: list[Block] = [
         Note(
@@ -216,15 +210,6 @@ def _arm(arm: Mapping[str, Any], target: float | None) -> Iterator[Block]:
     yield Table(("form", "formula", "relative error at held-out sizes", "share", "failed fits"), forms)
 
 
-def real_ones(table: Mapping[str, Any]) -> list[str]:
-    """Real differences of a measure, the better one first.
-
-    >>> real_ones({"differences": [{"a": "x", "b": "y", "better": "y", "real": True}]})
-    ['y > x']
-    """
-    return [f"{d['better']} > {d['b'] if d['better'] == d['a'] else d['a']}" for d in table["differences"] if d["real"]]
-
-
 def comparison(study: dict[str, Any]) -> Document:
     """Encoders, or methods of learning classes by name, compared: which differences are real, every number."""
     who = "method" if study["study"] == "base-to-new" else "encoder"
@@ -236,13 +221,12 @@ def comparison(study: dict[str, Any]) -> Document:
     blocks: list[Block] = [
         Section("Real differences won and lost", [Table((who, "won", "lost", "compared"), standing)])
     ]
-    blocks += [Section(family, [*_family(family, tables, names, who)]) for family, tables in families.items()]
+    blocks += [Section(family, [*_family(tables, names)]) for family, tables in families.items()]
     alpha, n, how = 1 - study["settings"]["level"], study["settings"]["n_compared"], study["settings"]
     said = (
         f"A difference is called real where its p value, corrected for all {n} comparisons of this page, is below "
         f"{alpha:.2g}. Intervals are of pictures and draws, each by itself."
     )
-    legend = [(name, colour_of(i)) for i, name in enumerate(names)]
     if who == "method":
         classes, encoder = study["classes"], study["encoder"]
         asked = (
@@ -262,16 +246,15 @@ def comparison(study: dict[str, Any]) -> Document:
         title, above = "Encoders compared", f"Study of transfer: {how['classifier']}"
         (headline, rest), origin = parted(study["sentence"]), "The encoders"
     blocks += [*closing(study), Section(origin, [Facts(facts)], kind="provenance")]
-    return Document(title, headline, blocks, above, (rest, asked), legend=legend)
+    return Document(title, headline, blocks, above, (rest, asked))
 
 
-def _family(family: str, tables: Sequence[Mapping[str, Any]], names: Sequence[str], who: str) -> Iterator[Block]:
-    groups = [(t["measure"], [Mark(r[who], r["value"], *r["interval"]) for r in t["rows"]]) for t in tables]
-    yield Forest(family, groups, names)
+def _family(tables: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Iterator[Block]:
     rows = []
     for table in tables:
         values = [Cell(points(r["value"]), [pair(r["interval"])]) for r in table["rows"]]
-        rows.append((table["measure"], *values, table["n"], "; ".join(real_ones(table)) or "–"))
+        real = [(d["better"], d["b"] if d["better"] == d["a"] else d["a"]) for d in table["differences"] if d["real"]]
+        rows.append((table["measure"], *values, table["n"], "; ".join(f"{a} > {b}" for a, b in real) or "–"))
     yield Table(("measure", *names, "pictures", "really better"), rows)
     differences = [
         (

@@ -6,17 +6,17 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..bounds import Bound, check_fields
 from ..classifiers.linear.recipe import Linear
 from ..encoders.base import Encoder
-from ..errors import DataError, InputError
+from ..errors import DataError
 from ..pictures.samples import Samples
 from ..printable import percent
 from ..progress import Progress
@@ -24,8 +24,7 @@ from ..storage.features import FeatureStore
 from . import pages
 from .learning_curve import FormFit, LearningCurve, Resampled, learning_curve, resample
 from .material import LEAST_PER_CLASS, Material, classifier_text, look_with_each, subset_order
-from .records import bits, from_bits, measured
-from .study import Findings, beside
+from .study import Findings, Row, beside, bits, from_bits, measured
 
 Draws = Literal["nested", "independent"]
 LEAST_RATIO = 3
@@ -52,20 +51,19 @@ class Arm:
 
     def classes(self, n: int, seed: int) -> list[int]:
         """Which of ``n``, in order."""
-        every = list(range(n))
-        if self.n_classes is None:
-            return every
-        return sorted(random.Random(f"classes {seed}").sample(every, self.n_classes))
+        every = range(n)
+        return sorted(
+            every if self.n_classes is None else random.Random(f"classes {seed}").sample(every, self.n_classes)
+        )
 
 
 @dataclass(frozen=True)
 class ScalingStudy:
     """Fit on growing parts of the pictures, test always on the same others, and foretell what more would bring.
 
-    Every picture is looked at once; what is fitted is the linear classifier of ``seewhy fit``, its regularisation
-    chosen at every size on parts of the first subset. The form of the curve is chosen by how well it
-    foretells larger sizes that it was not fitted on (:mod:`.learning_curve`); intervals are of seeds, subsets and test
-    pictures, and of forms that foretell about as well.
+    What is fitted is the linear classifier of ``seewhy fit``, its regularisation chosen at every size on parts of
+    the first subset. The form of the curve is chosen by how well it foretells larger sizes that it was not fitted on
+    (:mod:`.learning_curve`); intervals are of seeds, subsets, test pictures, and forms that foretell about as well.
 
     Args:
         target: the accuracy wanted; left out, what a doubling brings is told.
@@ -82,21 +80,19 @@ class ScalingStudy:
     """
 
     target: float | None = None
-    n_sizes: int = 7
-    n_seeds: int = 5
+    n_sizes: Annotated[int, Bound(3)] = 7
+    n_seeds: Annotated[int, Bound(2)] = 5
     draws: Draws = "nested"
     recipe: Linear = field(default_factory=lambda: Linear(n_crops=0))
     held_out: float = 0.2
-    beyond: float = 4.0
+    beyond: Annotated[float, Bound(1)] = 4.0
     noise: tuple[float, ...] = ()
     n_classes: tuple[int, ...] = ()
     n_draws: int = 1000
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("n_sizes", 3), ("n_seeds", 2), ("beyond", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)}. At least {least} was expected. Give more.")
+        check_fields(self, "The study")
 
     def run(
         self,
@@ -116,15 +112,11 @@ class ScalingStudy:
         arms = [Arm(name) for name in encoders]
         arms += [Arm(first, noise=part) for part in self.noise]
         arms += [Arm(first, n_classes=count) for count in self.n_classes]
-        material = materials[first]
-        groups, n_classes = material.pictures.groups[material.test], len(material.classes)
-        curves = []
+        material, how = materials[first], {"n_draws": self.n_draws, "seed": self.seed}
+        groups, curves = material.pictures.groups[material.test], []
         for arm, cells in self._measured(arms, materials, folder, progress).items():
-            found = resample(
-                torch.tensor(list(cells.values())), groups, nested=self.draws == "nested", n_draws=self.n_draws,
-                seed=self.seed,
-            )  # fmt: skip
-            sizes, top = torch.tensor(list(cells)).double(), 1 - 1 / (arm.n_classes or n_classes)
+            found = resample(torch.tensor(list(cells.values())), groups, nested=self.draws == "nested", **how)
+            sizes, top = torch.tensor(list(cells)).double(), 1 - 1 / (arm.n_classes or len(material.classes))
             curve = learning_curve(sizes, found.errors, found.draws, top=top, seed=self.seed)
             curves.append(Curve(arm, found, curve))
         have = len(material.labels) if test is None else len(material.pool)
@@ -173,16 +165,15 @@ class ScalingStudy:
         ]
         chosen: dict[tuple[Arm, int], float] = {}
 
-        def fit(arm: Arm, size: int, seed: int) -> dict[str, Any]:
+        def key(arm: Arm, size: int, seed: int) -> str:
+            return f"{digests[arm.encoder]} {arm.noise} {arm.n_classes} {size} {seed} {self.draws}"
+
+        def fit(arm: Arm, size: int, seed: int) -> Row:
             right, c = cell(materials[arm.encoder], arm, size, seed, self.draws, chosen.get((arm, size)))
             return {"right": bits(right.tolist()), "curve": {"arm": arm.name, "n": size, "C": c}}
 
-        cells = [
-            (f"{digests[a.encoder]} {a.noise} {a.n_classes} {size} {seed} {self.draws}", partial(fit, a, size, seed))
-            for a, size, seed in planned
-        ]
         found: dict[Arm, dict[int, list[list[int]]]] = {arm: {} for arm in arms}
-        for (arm, size, _), row in zip(planned, measured(cells, folder, progress, "Fitting"), strict=True):
+        for (arm, size, _), row in measured(planned, key, fit, folder, progress, "Fitting"):
             chosen.setdefault((arm, size), row["curve"]["C"])
             found[arm].setdefault(size, []).append(from_bits(row["right"]))
         return found
@@ -239,11 +230,7 @@ def cell(
 def noisy(
     labels: Int[Tensor, " n"], pool: Int[Tensor, " p"], classes: Sequence[int], noise: float, seed: int
 ) -> Int[Tensor, " n"]:
-    """The labels, this part of those learnt from changed into another class, the same ones at every size.
-
-    >>> noisy(torch.zeros(9, dtype=torch.long), torch.arange(9), [0, 1], 1.0, 0).sum()
-    tensor(9)
-    """
+    """The labels, this part of those learnt from changed into another class, the same ones at every size."""
     changed = labels.clone()
     for place in pool.tolist() if noise > 0 else ():
         draw = random.Random(f"noise {seed} {place}")
@@ -267,12 +254,10 @@ class Curve:
 
 
 def answered(curve: Curve, target: float, have: int, beyond: float) -> dict[str, Any]:
-    """How many more pictures, as what can be said of it.
-
-    ``kind`` is ``"more"``: between two numbers; ``"enough"``: about those there are; ``"open"``: at least so many, and
-    perhaps more than is foretold; ``"unlikely"``: probably out of reach, as few of the draws reach it within what is
-    foretold, or most of them never; ``"far"``: more than is foretold; ``"unreachable"``: no number would do.
-    """
+    """How many more pictures, as what can be said of it: ``kind`` is ``"more"``, between two numbers; ``"enough"``,
+    about those there are; ``"open"``, at least so many, and perhaps more than is foretold; ``"unlikely"``, as few
+    draws reach it within that, or most never; ``"far"``, more than is foretold; ``"unreachable"``, no number would
+    do."""
     reached, seen = 1 - float(curve.resampled.errors.min()), float(curve.sizes[-1])
     if target <= reached:
         raise DataError(
@@ -294,19 +279,15 @@ def answered(curve: Curve, target: float, have: int, beyond: float) -> dict[str,
     def told(size: float, less: int = 0) -> int | None:
         return None if size > most else max(0, rounded(size - less))
 
+    sides, median = (low, high), _pair(needed, 0.0)[0]
     return {
-        "kind": kind, "level": LEVELS[0], "more": [told(low, have), told(high, have)],
-        "needed": [told(low), told(high)], "median": told(_pair(needed, 0.0)[0]),
-        "reached_within": round(reach, 4), "most": int(most),
+        "kind": kind, "level": LEVELS[0], "more": [told(v, have) for v in sides], "needed": [told(v) for v in sides],
+        "median": told(median), "reached_within": round(reach, 4), "most": int(most),
     }  # fmt: skip
 
 
 def rounded(count: float) -> int:
-    """To two digits that count.
-
-    >>> rounded(2345), rounded(7.2), rounded(0)
-    (2300, 7, 0)
-    """
+    """To two digits that count."""
     if count < 1:
         return 0
     digits = max(0, int(math.log10(count)) - 1)
@@ -347,34 +328,24 @@ def _arm(curve: Curve, base: Curve, beyond: float) -> dict[str, Any]:
     ahead = torch.tensor([seen * 2**k for k in range(1, max(2, int(math.log2(beyond)) + 1))]).double()
     band, said = 1 - found.at(grid), 1 - found.at(ahead)
     right, draws = 1 - curve.resampled.by_seed, 1 - curve.resampled.draws
+    measured_at = [
+        {"n": int(n), "accuracy": _r(right[i].mean()), "by_seed": list(map(_r, right[i])), **_intervals(draws[:, i])}
+        for i, n in enumerate(curve.sizes)
+    ]
+    foretold = [
+        {"n": rounded(float(n)), "accuracy": _r(said[:, i].median()), **_intervals(said[:, i])}
+        for i, n in enumerate(ahead)
+    ]
+    drawn = [
+        {"n": _r(n, 1), "accuracy": _r(band[:, i].median()), "interval_90": _pair(band[:, i], 0.9)}
+        for i, n in enumerate(grid)
+    ]
     return {
-        "name": arm.name,
-        "encoder": arm.encoder,
-        "noise": arm.noise,
-        "n_classes": arm.n_classes,
-        "points": [
-            {
-                "n": int(n),
-                "accuracy": _r(right[i].mean()),
-                "by_seed": list(map(_r, right[i])),
-                **_intervals(draws[:, i]),
-            }
-            for i, n in enumerate(curve.sizes)
-        ],
-        "slope": _summary(found.slopes(), _slope(found)),
-        "floor": _summary(found.floors(), _floor(found)),
-        "form": found.form.form.name,
-        "forms": [_form(fit) for fit in found.forms],
-        "predictions": [
-            {"n": rounded(float(n)), "accuracy": _r(said[:, i].median()), **_intervals(said[:, i])}
-            for i, n in enumerate(ahead)
-        ],
-        "band": [
-            {"n": _r(n, 1), "accuracy": _r(band[:, i].median()), "interval_90": _pair(band[:, i], 0.9)}
-            for i, n in enumerate(grid)
-        ],
-        "against": None if curve is base else _against(curve, base),
-    }
+        "name": arm.name, "encoder": arm.encoder, "noise": arm.noise, "n_classes": arm.n_classes, "points": measured_at,
+        "slope": _summary(found.slopes(), _slope(found)), "floor": _summary(found.floors(), _floor(found)),
+        "form": found.form.form.name, "forms": [_form(fit) for fit in found.forms], "predictions": foretold,
+        "band": drawn, "against": None if curve is base else _against(curve, base),
+    }  # fmt: skip
 
 
 def _slope(found: LearningCurve) -> Tensor:
@@ -397,23 +368,19 @@ def _form(fit: FormFit) -> dict[str, Any]:
 
 def _against(curve: Curve, base: Curve) -> dict[str, Any]:
     """What differs from the first arm: accuracy at the largest size, slope, and what a picture is worth."""
-    own, other = curve.resampled, base.resampled
-    worth = worth_of(curve, base)
+    own, other, worth = curve.resampled, base.resampled, worth_of(curve, base)
     finite = worth[worth.isfinite()]
     return {
         "accuracy": _summary(other.draws[:, -1] - own.draws[:, -1], other.errors[-1] - own.errors[-1]),
         "slope": _summary(curve.curve.slopes() - base.curve.slopes(), _slope(curve.curve) - _slope(base.curve)),
         "worth": None if len(finite) < len(worth) / 2 else _summary(finite, finite.median()),
-        "n_beyond": int((~worth.isfinite()).sum()),
+        "n_beyond": len(worth) - len(finite),
     }
 
 
 def worth_of(curve: Curve, base: Curve) -> Float[Tensor, " d"]:
-    """How many pictures of the base one of this arm is worth, at this arm's largest size: a shift along the axis.
-
-    The base's measured curve is read between its sizes (straight on the logarithm of the size), not foretold; infinite
-    where the accuracy lies outside of what the base reached.
-    """
+    """How many pictures of the base one of this arm is worth, at this arm's largest size: a shift along the axis of the
+    base's measured curve, straight between its sizes; infinite outside of what the base reached."""
     asked, n = curve.resampled.draws[:, -1:], base.sizes.log()
     errors = base.resampled.draws.cummin(1).values
     after = (errors > asked).sum(1).clamp(1, errors.shape[1] - 1)

@@ -1,30 +1,131 @@
-"""The end of every study: its findings with a page, and what is said beside them."""
+"""What every study does alike: it measures cell by cell, in a journal that a killed run goes on from; and its page."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from ..errors import DataError
 from ..progress import Progress
 from ..report.blocks import Document, closing
-from ..report.paging import Answer
+from ..report.paging import Page
+from ..storage.journal import Journal
+from ..storage.marks import Lines, Record
+
+if TYPE_CHECKING:
+    from ..classifiers.base import Classifier
+
+Row = dict[str, Any]
+PROGRESS = "progress.jsonl"
+NUMBERS = Lines(
+    (
+        Record(("key", "image", "digest", "class", "method"), None),
+        Record(("key", "right", "curve")),
+        Record(("key", "right", "kept"), None),
+        Record(("key", "values", "cell")),
+    )
+)
+ANY = Lines((Record(("key",), None),))
+"""Records of a study of one's own: what is behind the key is free."""
 
 
-def _plain(data: dict[str, Any]) -> Document:
+def _plain(data: Row) -> Document:
     return Document("Findings", data["sentence"], closing(data))
 
 
 @dataclass(frozen=True, repr=False)
-class Findings(Answer):
+class Findings(Page):
     """What a study found; ``data`` is the documented JSON (docs/json.md), and ``page`` makes the blocks of it."""
 
-    page: Callable[[dict[str, Any]], Document] = field(default=_plain, compare=False)
+    page: Callable[[Row], Document] = field(default=_plain, compare=False)
+
+    @property
+    def sentence(self) -> str:
+        """The answer, in a sentence."""
+        return str(self.data["sentence"])
 
     def document(self) -> Document:
         return self.page(self.data)
 
 
-def beside(progress: Progress) -> dict[str, Any]:
+def beside(progress: Progress) -> Row:
     """Notes and failures, as every study tells them."""
     return {"notes": list(dict.fromkeys(progress.notes)), "failures": [f.to_json() for f in progress.failures]}
+
+
+class StudyRecords:
+    """An append-only file of records, each with a ``key``; without a path they end with the study."""
+
+    def __init__(self, path: Path | None, form: Lines = NUMBERS) -> None:
+        self.path = path
+        self._journal = None if path is None else self._tried(partial(Journal, path, form, force=None))
+        self.done: dict[str, Row] = {} if self._journal is None else {row["key"]: row for row in self._journal.rows}
+
+    def _tried(self, what: Callable[[], Any]) -> Any:
+        try:
+            return what()
+        except OSError as error:
+            raise DataError(f"{self.path} cannot be written: {error}. Give another folder with -o.") from error
+
+    def add(self, row: Row) -> None:
+        """Keep a record; after this call it survives a kill of the process."""
+        self.done[row["key"]] = row
+        if self._journal is not None:
+            self._tried(partial(self._journal.add, row))
+
+    def row(self, key: str, measure: Callable[[], Row]) -> Row:
+        """The record of this key, measured now where there is none."""
+        if key not in self.done:
+            self.add({"key": key, **measure()})
+        return self.done[key]
+
+    def __enter__(self) -> StudyRecords:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._journal is not None:
+            self._journal.close()
+
+
+def records_in(folder: str | Path | None) -> StudyRecords:
+    return StudyRecords(None if folder is None else Path(folder) / PROGRESS)
+
+
+def measured(
+    cells: Sequence[tuple[Any, ...]],
+    key: Callable[..., str],
+    measure: Callable[..., Row],
+    folder: str | Path | None,
+    progress: Progress,
+    what: str,
+) -> Iterator[tuple[tuple[Any, ...], Row]]:
+    """Every cell with its record, from the folder or measured now."""
+    with records_in(folder) as records:
+        for cell in progress.track(cells, what, len(cells)):
+            yield cell, records.row(key(*cell), partial(measure, *cell))
+
+
+def bits(right: Sequence[Any]) -> str:
+    """One sign a picture: 1 right, 0 wrong, - not asked.
+
+    >>> bits([1, 0, -1]), from_bits("10-")
+    ('10-', [1, 0, -1])
+    """
+    return "".join("-01"[int(value) + 1] for value in right)
+
+
+def from_bits(text: str) -> list[int]:
+    return ["-01".index(sign) - 1 for sign in text]
+
+
+def model_digest(classifier: Classifier) -> str:
+    """What decides a number beside the picture and what is asked of it."""
+    encoder, head = classifier.encoder, classifier.head
+    digest = hashlib.sha256(f"{encoder.fingerprint}|{encoder.engine.precision}|{classifier.classes}".encode())
+    for tensor in (head.weight, head.bias):
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -7,14 +7,14 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..bounds import Bound, Natural, check_fields
 from ..classifiers.encoded_set import evenly
 from ..classifiers.linear.recipe import Linear
 from ..encoders.base import Encoder
@@ -28,10 +28,9 @@ from ..pictures.sources import InMemory
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from . import pages
-from .differences import Measure, compared, said_of, standings
+from .bootstrap import Measure, compared, said_of, standings
 from .material import LEAST_PER_CLASS, Material, classifier_text, look_with_each, subset_order
-from .records import Row, measured
-from .study import Findings, beside
+from .study import Findings, Row, beside, measured
 
 Values = Mapping[str, Float[Tensor, " t"]]
 """Measure → a number of each test picture, NaN where it was not asked."""
@@ -87,11 +86,10 @@ class FewShot(_Probe):
         return few(material.labels, material.pool, len(material.classes), self.per_class, seed)
 
     def why_not(self, material: Material) -> str | None:
-        counts = material.labels[material.pool].bincount(minlength=len(material.classes))
-        least = int(counts.min())
+        least, k = material.labels[material.pool].bincount(minlength=len(material.classes)).min(0)
         if least >= self.per_class:
             return None
-        return f"{self.name} was not asked: {material.classes[int(counts.argmin())]} has {least} to learn from"
+        return f"{self.name} was not asked: {material.classes[k]} has {least} to learn from"
 
 
 @dataclass(frozen=True)
@@ -114,10 +112,8 @@ class LabelPart(_Probe):
         return round(self.part * len(material.pool))
 
     def places(self, material: Material, seed: int) -> Tensor:
-        if not self.drawn:
-            return material.pool
-        every = range(len(material.classes))
-        return subset_order(material.labels, material.pool, every, seed)[: self.size(material)]
+        order = subset_order(material.labels, material.pool, range(len(material.classes)), seed)
+        return order[: self.size(material)] if self.drawn else material.pool
 
     def why_not(self, material: Material) -> str | None:
         least = LEAST_PER_CLASS * len(material.classes)
@@ -143,10 +139,8 @@ class Neighbours(Task):
 
 @dataclass(frozen=True)
 class OwnClass(Task):
-    """Each test picture looks for others of its class among those learnt from, by cosine.
-
-    R@k: one of the first k is; mAP: mean over pictures of the average precision of the whole order.
-    """
+    """Each test picture looks for others of its class among those learnt from, by cosine: R@k, one of the first k is;
+    mAP, mean over pictures of the average precision of the whole order."""
 
     family: ClassVar[str] = "retrieval"
 
@@ -169,11 +163,8 @@ def likeness(material: Material) -> Float[Tensor, "t p"]:
 
 @dataclass(frozen=True)
 class Corrupted(Task):
-    """The classifier on all labels, asked about corrupted test pictures: the same corrupted pictures for all encoders.
-
-    Of each kind the mean over its levels; ``kept`` is the mean over kinds less what is right of the same pictures
-    uncorrupted, which is 0 where nothing is lost.
-    """
+    """The classifier on all labels, asked about corrupted test pictures, the same for all encoders: of each kind the
+    mean over its levels; ``kept`` is the mean over kinds less what is right of the same pictures uncorrupted."""
 
     family: ClassVar[str] = "corrupted"
 
@@ -194,7 +185,7 @@ class Corrupted(Task):
             return (head(pooled).argmax(1) == truth).double()
 
         looks = self.looks(material, material.test[asked].tolist())
-        found = {kind.name: torch.stack([right(v) for v in looks[kind.name]]).mean(0) for kind in self.kinds}
+        found = {name: torch.stack([right(v) for v in levels]).mean(0) for name, levels in looks.items()}
         every = torch.stack(list(found.values())).mean(0)
         found |= {"all kinds": every, "kept": every - right(material.tested[asked])}
         empty = torch.full((len(material.test),), torch.nan, dtype=torch.double)
@@ -204,14 +195,13 @@ class Corrupted(Task):
         """Kind → level → what the encoder saw of the pictures in these places."""
         todo = [(kind, level, place) for kind in self.kinds for level in kind.levels for place in places]
         stream = encode_stream(material.encoder, [self._source(material, *one) for one in todo], store=self.store)
-        rows: dict[tuple[str, float], list[Tensor]] = {}
-        for (kind, level, _), seen in zip(
-            todo, self.progress.track(stream, "Looking at corrupted", len(todo)), strict=True
-        ):
-            if not isinstance(seen, Encoded):
-                raise DataError(f"{seen.image} cannot be looked at once more: {seen.error}. Leave it out.")
-            rows.setdefault((kind.name, level), []).append(seen.pooled[0])
-        return {kind.name: [torch.stack(rows[kind.name, level]) for level in kind.levels] for kind in self.kinds}
+        rows = []
+        for encoded in self.progress.track(stream, "Looking at corrupted", len(todo)):
+            if not isinstance(encoded, Encoded):
+                raise DataError(f"{encoded.image} cannot be looked at once more: {encoded.error}. Leave it out.")
+            rows.append(encoded.pooled[0])
+        levels = iter(torch.stack(rows).split(len(places)))
+        return {kind.name: [next(levels) for _ in kind.levels] for kind in self.kinds}
 
     def _source(self, material: Material, kind: Corruption, level: float, place: int) -> InMemory:
         item = material.pictures.items[place]
@@ -225,12 +215,7 @@ class Corrupted(Task):
 
 
 def few(labels: Int[Tensor, " n"], pool: Int[Tensor, " p"], n_classes: int, per_class: int, seed: int) -> Tensor:
-    """Places of so many of each class; more of one seed hold fewer of it.
-
-    >>> labels = torch.tensor([0, 0, 0, 1, 1])
-    >>> labels[few(labels, torch.arange(5), 2, 2, 0)].tolist()
-    [0, 0, 1, 1]
-    """
+    """Places of so many of each class; more of one seed hold fewer of it."""
     chosen = []
     for k in range(n_classes):
         mine = pool[labels[pool] == k].tolist()
@@ -245,9 +230,8 @@ class TransferStudy:
 
     Linear classifiers on few pictures per class, on parts of the labels and on all of them, the vote of the nearest,
     retrieval of the own class, and corrupted pictures: the protocol of transfer of ConVIRT (Zhang et al. 2020,
-    arXiv:2010.00747: 1, 10 and 100 % of the labels, 5 draws) and of later papers, on frozen features. Every picture is
-    looked at once by each encoder, corrupted ones once for each corruption. See :func:`.differences.compared`
-    for how differences are judged.
+    arXiv:2010.00747: 1, 10 and 100 % of the labels, 5 draws) and of later papers, on frozen features. See
+    :func:`.bootstrap.compared` for how differences are judged.
 
     Args:
         shots: pictures per class.
@@ -262,18 +246,17 @@ class TransferStudy:
 
     shots: tuple[int, ...] = (1, 2, 4, 8, 16)
     parts: tuple[float, ...] = (0.01, 0.1)
-    n_seeds: int = 5
-    n_corrupted: int = 300
+    n_seeds: Annotated[int, Bound(2)] = 5
+    n_corrupted: Natural = 300
     recipe: Linear = field(default_factory=lambda: Linear(n_crops=0))
     held_out: float = 0.2
     level: float = 0.95
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = [("n_seeds", self.n_seeds, 2), ("n_corrupted", self.n_corrupted, 0)]
-        for name, given, at_least in least + [(f"shots {k}", k, 1) for k in self.shots]:
-            if given < at_least:
-                raise InputError(f"{name} is {given}. At least {at_least} was expected. Give more.")
+        check_fields(self, "The study")
+        if min(self.shots, default=1) < 1:
+            raise InputError(f"shots {min(self.shots)} were given. At least 1 was expected. Give more.")
         for part in self.parts:
             if not 0 < part < 1:
                 raise InputError(
@@ -311,11 +294,11 @@ class TransferStudy:
         every += [Neighbours(), OwnClass()]
         if self.n_corrupted:
             every.append(Corrupted(n_pictures=self.n_corrupted, store=store, progress=progress))
-        reasons = {task: task.why_not(material) for task in every}
-        for reason in reasons.values():
+        reasons = [(task, task.why_not(material)) for task in every]
+        for _, reason in reasons:
             if reason is not None:
                 progress.note(reason)
-        return [task for task, reason in reasons.items() if reason is None]
+        return [task for task, reason in reasons if reason is None]
 
     def _measured(
         self, tasks: Sequence[Task], materials: Mapping[str, Material], folder: Path | None, progress: Progress
@@ -330,13 +313,15 @@ class TransferStudy:
         digests = {name: material.digest() for name, material in materials.items()}
         chosen: dict[tuple[Task, str], float | None] = {}
 
+        def key(task: Task, name: str, seed: int) -> str:
+            return f"{digests[name]} {task!r} {seed}"
+
         def ask(task: Task, name: str, seed: int) -> Row:
             values, c = task.measured(materials[name], seed, chosen.get((task, name)))
             return {"values": written(values), "cell": {"encoder": name, "C": c}}
 
-        cells = [(f"{digests[n]} {task!r} {seed}", partial(ask, task, n, seed)) for task, n, seed in planned]
         found: dict[tuple[str, str], dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
-        for (task, name, _), row in zip(planned, measured(cells, folder, progress, "Measuring"), strict=True):
+        for (task, name, _), row in measured(planned, key, ask, folder, progress, "Measuring"):
             chosen.setdefault((task, name), row["cell"]["C"])
             for measure, numbers in row["values"].items():
                 found[task.family, measure][name].append(read(numbers))
@@ -356,39 +341,27 @@ class TransferStudy:
         groups = material.pictures.groups[material.test]
         tables = compared(measures, names, groups, self.level, pairs)
         n_compared = sum(len(t["differences"]) for t in tables)
+        settings = {name: getattr(self, name) for name in ("n_seeds", "level", "seed", "n_corrupted")}
         return {
             "study": "transfer",
             "sentence": f"{said_of(tables, names)} ({self.level:.0%}, corrected for {n_compared} comparisons).",
-            "n": len(material.labels),
-            "n_learn": len(material.pool),
-            "n_test": len(material.test),
-            "n_groups": len(groups.unique()),
-            "n_classes": len(material.classes),
+            "n": len(material.labels), "n_learn": len(material.pool), "n_test": len(material.test),
+            "n_groups": len(groups.unique()), "n_classes": len(material.classes),
             "encoders": [
                 {"name": name, "fingerprint": m.encoder.fingerprint[:12], "width": m.tested.shape[1]}
                 for name, m in materials.items()
             ],
-            "standings": standings(tables, names),
-            "measures": tables,
-            "settings": {
-                "n_seeds": self.n_seeds, "level": self.level, "seed": self.seed, "n_corrupted": self.n_corrupted,
-                "n_compared": n_compared, "classifier": classifier_text(self.recipe),
-            },
+            "standings": standings(tables, names), "measures": tables,
+            "settings": {**settings, "n_compared": n_compared, "classifier": classifier_text(self.recipe)},
             **beside(progress),
         }  # fmt: skip
 
 
 def written(values: Values) -> dict[str, list[float | None]]:
-    """Numbers as the journal keeps them: whole ones short, those that were not asked as ``null``.
-
-    >>> written({"R@1": torch.tensor([1.0, torch.nan, 0.123456])})
-    {'R@1': [1, None, 0.12346]}
-    """
+    """Numbers as the journal keeps them: whole ones short, those that were not asked as ``null``."""
 
     def short(value: float) -> float | None:
-        if value != value:
-            return None
-        return int(value) if value == int(value) else round(value, 5)
+        return None if value != value else int(value) if value == int(value) else round(value, 5)
 
     return {name: [short(v) for v in numbers.tolist()] for name, numbers in values.items()}
 

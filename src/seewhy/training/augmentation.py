@@ -14,16 +14,13 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from ..bounds import Bound, Part, check_fields
 from ..encoders.base import Encoder
 from ..errors import DataError, ImageError, InputError, UnknownNameError
-from ..pictures.crops import random_crop
-from ..pictures.images import Picture, read_picture, read_views
+from ..pictures.images import Picture, random_crop, read_picture, read_views
 from ..pictures.sources import name_of
 from ..progress import Progress
-from ..types import Crop, Failure, FractionBox, Transform
+from ..types import Failure, FractionBox, Transform
 
 BORDER = 256 / 224
 """Pictures are read this much larger than the network's input, as is usual for ImageNet, and cropped at random."""
-
-
 View = tuple[np.ndarray, FractionBox, bool]
 """uint8 pixels ``(h, w, 3)``, which part of the upright picture they show, and whether they are mirrored."""
 
@@ -46,14 +43,12 @@ class TrainingPictures:
         own = encoder.transform
         height, width = own.input_size if size is None else (size, size)
         self.transform = replace(own, input_size=(height, width))
-        large = (round(height * border), round(width * border))
-        resize = large if stretch else _short_side(own, large)
+        resize = large = (round(height * border), round(width * border))
+        if isinstance(own.resize, int) and not stretch:  # as far beyond the crop as it was, less the border
+            resize = max(round(own.resize * min(large) / min(own.input_size) / BORDER), max(large))
         self.large: Transform = replace(own, input_size=large, resize=resize)
-        self.encoder = encoder
-        self.pictures = pictures
-        self.progress = progress
-        self.n_views = n_views
-        self.augmentation = augmentation
+        self.encoder, self.pictures, self.progress = encoder, pictures, progress
+        self.n_views, self.augmentation = n_views, augmentation
         self.failed: set[int] = set()
 
     def batch(
@@ -84,7 +79,7 @@ class TrainingPictures:
         return [self._cut(picture, draw) for _ in range(self.n_views)]
 
     def _distorted(self, how: Augmentation, i: int, draw: np.random.Generator) -> list[View]:
-        crops = [how.crop(draw) for _ in range(self.n_views)]
+        crops = [random_crop(draw, how.scale, how.aspect, how.flip) for _ in range(self.n_views)]
         found = []
         for n, view in enumerate(read_views(self.pictures[i], self.transform, crops)):
             (x, y, right, bottom), (wide, high) = view.window, view.original_size
@@ -102,13 +97,6 @@ class TrainingPictures:
         x, y = x / picture.original_size[0] + left * across, y / picture.original_size[1] + top * down
         box = (x, y, x + width * across, y + height * down)
         return (view[:, ::-1] if flipped else view).copy(), box, flipped
-
-
-def _short_side(own: Transform, large: tuple[int, int]) -> int | tuple[int, int]:
-    """The resize that goes with a larger crop: the short side as far beyond the crop as it was, less the border."""
-    if not isinstance(own.resize, int):
-        return large
-    return max(round(own.resize * min(large) / min(own.input_size) / BORDER), max(large))
 
 
 @dataclass(frozen=True)
@@ -129,9 +117,6 @@ class Augmentation:
         grey: how often colours go.
         blur: how often a view is blurred, by a deviation of 0.1 to 2 pixels at 224.
         solarise: how often what is brighter than half is inverted.
-
-    Raises:
-        InputError: a range that is empty or no part of a picture, or a part that is none.
     """
 
     scale: tuple[float, float] = (0.2, 1.0)
@@ -160,10 +145,6 @@ class Augmentation:
                 "expected for a view or more. Change them."
             )
 
-    def crop(self, draw: np.random.Generator) -> Crop:
-        """Which part of a picture a view shows."""
-        return random_crop(draw, self.scale, self.aspect, self.flip)
-
     def distort(self, pixels: np.ndarray, draw: np.random.Generator, view: int) -> np.ndarray:
         """A view ``(h, w, 3)`` with other colours; everything is drawn, whether it is used or not."""
         chances, amounts, order = draw.random(4), draw.uniform(-1, 1, 4), draw.permutation(4)
@@ -181,18 +162,14 @@ class Augmentation:
         return np.array(image)
 
     def _jittered(self, image: Image.Image, which: int, amount: float) -> Image.Image:
-        if which == 3:
-            return _turned(image, self.hue * amount) if self.hue else image
+        if which == 3:  # every hue is turned by a part of the circle
+            hue, saturation, value = image.convert("HSV").split()
+            turned = (np.asarray(hue).astype(np.int16) + round(255 * self.hue * amount)) % 256
+            merged = Image.merge("HSV", (Image.fromarray(turned.astype(np.uint8)), saturation, value))
+            return merged.convert("RGB") if self.hue else image
         how = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)[which]
         most = (self.brightness, self.contrast, self.saturation)[which]
         return how(image).enhance(1 + most * amount) if most else image
-
-
-def _turned(image: Image.Image, turn: float) -> Image.Image:
-    """With every hue turned by a part of the circle."""
-    hue, saturation, value = image.convert("HSV").split()
-    shifted = np.asarray(hue).astype(np.int16) + round(255 * turn)
-    return Image.merge("HSV", (Image.fromarray((shifted % 256).astype(np.uint8)), saturation, value)).convert("RGB")
 
 
 AUGMENTATIONS = {
@@ -205,7 +182,7 @@ AUGMENTATIONS = {
 
 
 def augmentation(name: str) -> Augmentation:
-    """One of :data:`AUGMENTATIONS`."""
+    """The one of a name."""
     if name not in AUGMENTATIONS:
         raise UnknownNameError("augmentation", name, AUGMENTATIONS)
     return AUGMENTATIONS[name]

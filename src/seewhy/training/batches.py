@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from ..errors import InputError
 from .augmentation import TrainingPictures
@@ -43,22 +43,11 @@ class Batch:
 
     def parts(self, size: int) -> list[Batch]:
         """The samples, so many at a time."""
-        cuts = range(0, len(self), size)
-        return [
-            Batch(self.index[i : i + size], {n: _cut(one, slice(i, i + size), n) for n, one in self.columns.items()})
-            for i in cuts
-        ]
+        rows = [slice(i, i + size) for i in range(0, len(self), size)]
+        return [Batch(self.index[r], {n: _cut(one, r, n) for n, one in self.columns.items()}) for r in rows]
 
     def to(self, device: torch.device) -> Batch:
-        return replace(self, columns=_moved(self.columns, device))
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    if isinstance(value, dict):
-        return {name: _moved(one, device) for name, one in value.items()}
-    if isinstance(value, tuple):
-        return tuple(_moved(one, device) for one in value)
-    return value.to(device) if isinstance(value, Tensor) else value
+        return Batch(self.index, tree_map_only(Tensor, lambda one: one.to(device), self.columns))
 
 
 def _cut(value: Any, rows: slice, name: str = "") -> Any:
@@ -85,12 +74,6 @@ class TrainingData:
             for every step are the column ``"pixels"``.
         apart: a number of each sample, where each batch is to hold samples of one number alone; batches of all numbers
             come in mixed order.
-
-    Example:
-        >>> data = TrainingData(4, {"labels": torch.tensor([0, 1, 0, 1])})
-        >>> batch = data.batch(0, 2, seed=0)
-        >>> len(batch), bool((batch["labels"] == torch.tensor([0, 1, 0, 1])[batch.index]).all())
-        (2, True)
     """
 
     n_samples: int
@@ -130,7 +113,12 @@ class TrainingData:
         self, step: int, batch_size: int, seed: int, pool: ThreadPoolExecutor | None = None, among: Processes = ALONE
     ) -> Batch:
         """What a step is shown."""
-        rows, pictures = self._rows_at(step, batch_size, seed), self.pictures
+        epoch, place = divmod(step, self.steps_per_epoch(batch_size))
+        number, size, pictures = seed * 1_000_003 + epoch, min(batch_size, self.n_samples), self.pictures
+        if self.apart is not None:
+            rows = _batches_apart(self.apart, batch_size, number)[place]
+        else:
+            rows = _order(self.n_samples, number)[place * size : (place + 1) * size]
         first, last = among.share(len(rows))
         if among.world > 1:
             rows = rows[first:last]
@@ -153,12 +141,6 @@ class TrainingData:
                 found[name] = column(index, draw) if callable(column) else column[index]
         return Batch(index, found)
 
-    def _rows_at(self, step: int, batch_size: int, seed: int) -> Int[Tensor, " b"]:
-        if self.apart is None:
-            return _rows_at(step, self.n_samples, batch_size, seed)
-        epoch, place = divmod(step, self.steps_per_epoch(batch_size))
-        return _batches_apart(self.apart, batch_size, seed * 1_000_003 + epoch)[place]
-
     def batches(
         self, steps: Sequence[int], batch_size: int, seed: int, among: Processes = ALONE
     ) -> Generator[Batch, None, None]:
@@ -167,20 +149,13 @@ class TrainingData:
             yield from (self.batch(step, batch_size, seed, None, among) for step in steps)
             return
         with ThreadPoolExecutor(N_THREADS) as pool, ThreadPoolExecutor(1) as ahead:
-            coming: deque[Future[Batch]] = deque()
+            coming: Future[Batch] | None = None
             for step in steps:
-                coming.append(ahead.submit(self.batch, step, batch_size, seed, pool, among))
-                if len(coming) > 1:
-                    yield coming.popleft().result()
-            while coming:
-                yield coming.popleft().result()
-
-
-def _rows_at(step: int, n_samples: int, batch_size: int, seed: int) -> Int[Tensor, " b"]:
-    """Positions of the samples of a step: every epoch in an order of its own."""
-    size = min(batch_size, n_samples)
-    epoch, place = divmod(step, n_samples // size)
-    return _order(n_samples, seed * 1_000_003 + epoch)[place * size : (place + 1) * size]
+                now, coming = coming, ahead.submit(self.batch, step, batch_size, seed, pool, among)
+                if now is not None:
+                    yield now.result()
+            if coming is not None:
+                yield coming.result()
 
 
 @lru_cache(maxsize=2)

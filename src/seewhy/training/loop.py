@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
+import signal
+import threading
 import time
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from ..bounds import Count, OpenPart, Positive, check_fields
-from ..errors import InputError, SeeWhyError
+from ..errors import DataError, InputError, SeeWhyError
 from ..progress import Progress
 from ..seeded import reseed, seeded
 from ..storage.marks import CHECKPOINT
@@ -23,16 +27,14 @@ from ..storage.output import check_checkpoint, write
 from ..storage.reading import MAX_JSON, parse_json, read_tensors
 from ..storage.tensors import marked_tensors
 from .batches import Batch, TrainingData
-from .cached import cached_gradients, exact
 from .distributed import Processes
-from .history import History, HistoryFile
-from .interrupt import Interrupt
-from .memory import measure
+from .memory import cached_gradients, exact, measure
 from .optimiser import Schedule, optimiser_of, optimiser_state, set_rates
 from .task import Task
 
 SECONDS = 30.0
 """Between two checkpoints, where no number of steps is asked for."""
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,8 @@ class Training:
         clip: longest gradient, over all parameters; left out, any.
         ema: decay of a running average of the weights, with which a training ends; 0 ends with the weights themselves.
         micro_batch: samples whose networks are computed at once; left out, the whole batch of a process where half of
-            the free memory is enough for it, else as many as 2 GB are, measured on a few pictures. The gradient is
-            that of the whole batch, also where its samples are compared with one another (gradient caching, Gao et al.
-            2021), for one more pass forward.
+            the free memory is enough for it, else as many as 2 GB are. The gradient is that of the whole batch, also
+            where its samples are compared with one another (gradient caching), for one more pass forward.
         precision: ``"bf16"`` computes networks in half the digits, on graphics cards alone: on CPUs it was slower.
     """
 
@@ -111,11 +112,7 @@ class Trained:
 
 
 def mean_terms(steps: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The terms of some steps, on average.
-
-    >>> mean_terms([{"loss": 1.0}, {"loss": 2.0}])
-    {'loss': 1.5}
-    """
+    """The terms of some steps, on average."""
     return {name: round(sum(step[name] for step in steps) / len(steps), 4) for name in (steps[0] if steps else ())}
 
 
@@ -125,7 +122,6 @@ def train(
     how: Training,
     *,
     checkpoint: tuple[Path, str] | None = None,
-    history: Path | None = None,
     progress: Progress | None = None,
 ) -> Trained:
     """Train a task in place; it ends frozen, in evaluation mode, where it was before.
@@ -138,7 +134,12 @@ def train(
     """
     data.check(task)
     among = Processes.joined()
-    among.check(min(how.batch_size, data.n_samples))
+    size = min(how.batch_size, data.n_samples)
+    if size < among.world:
+        raise InputError(
+            f"{among.world} processes were given batches of {size}. At least one sample for each was expected. Start "
+            "fewer processes, or give a larger batch_size."
+        )
     progress = progress if progress is not None and among.rank == 0 else Progress()
     home = next(task.parameters()).device
     device = torch.device(f"cuda:{among.local}" if task.moves and torch.cuda.is_available() else home)
@@ -147,53 +148,136 @@ def train(
             f"precision='bf16' was given, and the training runs on {device.type}. A graphics card was expected: "
             "elsewhere it is slower. Leave precision out."
         )
-    run = _Run(task.to(device), how, among)
-    seal = _seal("" if checkpoint is None else checkpoint[1], how, data)
-    first = 0 if checkpoint is None else run.resume(checkpoint[0], seal, progress)
+    run = _Run(task.to(device), data, how, among, progress, checkpoint)
+    first = run.resume()
     among.agree(run.trained(), first)
     steps, begun = range(first, how.n_steps), time.perf_counter()
     task.train()
     if steps:
-        run.fit_into_memory(data, device, progress)
-    reading = data.batches(steps, how.batch_size, how.seed, among)
+        run.fit_into_memory(device)
     with ExitStack() as stack:
-        told = None
-        if history is not None and among.rank == 0:
-            told = stack.enter_context(closing(HistoryFile(history, seal)))
-            told.begin(first, progress)
-        batches = stack.enter_context(closing(reading))
+        batches = stack.enter_context(closing(data.batches(steps, how.batch_size, how.seed, among)))
         for context in (seeded(how.seed), torch.enable_grad(), exact(task, run.in_parts())):
             stack.enter_context(context)
-        interrupt = Interrupt() if checkpoint is None else stack.enter_context(Interrupt())
-        if checkpoint is not None:
-            stack.enter_context(run.kept_on_error(checkpoint[0], seal, interrupt, progress))
+        if run.path is not None:
+            stack.enter_context(run.interrupt.heard())
+            stack.enter_context(run.kept_on_error())
         for step in progress.track(steps, "Training", len(steps)):
-            stops = run.step(step, next(batches).to(device), data.n_samples, interrupt)
-            keeps = checkpoint is not None and (stops or run.due(step))
-            run.tell(told, now=keeps)
+            stops = run.step(step, next(batches).to(device))
+            keeps = run.path is not None and (stops or run.due(step))
+            if keeps:
+                run.read()
             progress.measured(step + 1, run.history.last)
-            if checkpoint is not None and keeps:
-                run.keep(checkpoint[0], seal)
+            if keeps:
+                run.keep()
             if stops:
-                run.stop(progress, interrupt)
-        run.tell(told, now=True)
-        if interrupt.signal is not None:  # it came while the last step was written
-            run.stop(progress, interrupt)
-    run.finish(home)
+                run.stop()
+        run.read()
+        if run.interrupt.signal is not None:  # it came while the last step was written
+            run.stop()
+    for p, value in zip(run.own, run.average.values(), strict=False):
+        p.data.copy_(value)
+    task.eval().requires_grad_(False).to(home)
     return Trained(run.history.steps(), (time.perf_counter() - begun) / len(steps) if steps else 0.0, first)
 
 
-def _seal(what: str, how: Training, data: TrainingData) -> str:
-    """What is trained on what, and how; but for how often it is kept, and how much is computed at once."""
-    settings = {name: value for name, value in asdict(how).items() if name not in ("checkpoint_every", "micro_batch")}
-    return json.dumps([what, settings, data.n_samples], sort_keys=True)
+class Interrupt:
+    """The first signal that ends a process waits until a step is done and written; a second one acts at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._handlers: dict[int, Callable[[int, FrameType | None], Any] | int] = {}
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        try:
+            if threading.current_thread() is threading.main_thread():
+                for number in SIGNALS:
+                    handler = signal.getsignal(number)
+                    if handler is not None and handler != signal.SIG_IGN:
+                        self._handlers[number] = handler
+                        signal.signal(number, self._hear)
+            yield
+        finally:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        while self._handlers:
+            signal.signal(*self._handlers.popitem())
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        self._give_back()
+
+    def act(self) -> None:
+        """Let the signal do what it does, which most often is the end: Ctrl-C raises a ``KeyboardInterrupt``."""
+        self._give_back()
+        number, self.signal = self.signal or signal.SIGTERM, None
+        signal.raise_signal(number)
+
+
+class History:
+    """Every step's terms, read from the device only now and then."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.numbers = array("d")
+        self.waiting: list[list[Tensor]] = []
+
+    def add(self, terms: Mapping[str, Tensor]) -> bool:
+        """Whether the numbers are to be read now."""
+        self.names = self.names or list(terms)
+        if not set(self.names) <= set(terms):
+            raise DataError(
+                f"The checkpoint has numbers of {', '.join(self.names):.200}. Those of {', '.join(terms)} were "
+                "expected. It is damaged, or of another version: delete it and begin again."
+            )
+        self.waiting.append([terms[name].detach() for name in self.names])
+        if not any(term.is_cuda for term in self.waiting[-1]):
+            return True
+        self.waiting[-1] = [term.clone() for term in self.waiting[-1]]  # a task may go on changing what it gave
+        return len(self.waiting) == 32
+
+    def resume(self, names: Any, numbers: Tensor) -> bool:
+        """Go on from a checkpoint's names of terms and numbers; whether they are whole steps."""
+        fits = isinstance(names, list) and all(isinstance(n, str) for n in names) and len(set(names)) == len(names)
+        if not fits or numbers.ndim != 1 or (len(numbers) % len(names) if names else len(numbers)):
+            return False
+        self.names, self.numbers = names, array("d", numbers.tolist())
+        return True
+
+    @property
+    def last(self) -> dict[str, float]:
+        """Of the last step that was read."""
+        n = len(self.names)
+        return dict(zip(self.names, self.numbers[-n:], strict=True)) if n and self.numbers else {}
+
+    def __len__(self) -> int:
+        return len(self.numbers) // max(1, len(self.names))
+
+    def steps(self) -> tuple[dict[str, float], ...]:
+        rows = torch.tensor(self.numbers, dtype=torch.float64).view(len(self), -1).tolist() if self.numbers else []
+        return tuple(dict(zip(self.names, row, strict=True)) for row in rows)
 
 
 class _Run:
     """A training under way: the task, its optimiser, its average and its history, which are kept together."""
 
-    def __init__(self, task: Task, how: Training, among: Processes) -> None:
-        self.task, self.how, self.among, self.history = task, how, among, History()
+    def __init__(
+        self,
+        task: Task,
+        data: TrainingData,
+        how: Training,
+        among: Processes,
+        progress: Progress,
+        checkpoint: tuple[Path, str] | None,
+    ) -> None:
+        self.task, self.data, self.how, self.among, self.progress = task, data, how, among, progress
+        self.path, what = checkpoint or (None, "")
+        # What is trained on what, and how; but for how often it is kept, and how much is computed at once.
+        facts = {n: value for n, value in asdict(how).items() if n not in ("checkpoint_every", "micro_batch")}
+        self.seal = json.dumps([what, facts, data.n_samples], sort_keys=True)
+        self.history, self.interrupt = History(), Interrupt()
         self.at_once = how.micro_batch
         self.was_at_once: int | None = None
         self.kept, self.unkept, self.due_at = "", False, time.monotonic() + SECONDS
@@ -216,31 +300,31 @@ class _Run:
             return f"{self.among.world} processes compute a part of each batch"
         return None if self.at_once is None else f"micro_batch={self.at_once} computes batches in parts"
 
-    def fit_into_memory(self, data: TrainingData, device: torch.device, progress: Progress) -> None:
+    def fit_into_memory(self, device: torch.device) -> None:
         """Choose how many samples are computed at once, no more than an earlier run did, and say what a step takes."""
-        n = -(-min(self.how.batch_size, data.n_samples) // self.among.world)
+        n = -(-min(self.how.batch_size, self.data.n_samples) // self.among.world)
         with seeded(self.how.seed):
-            found = measure(self.task, data, n, self.how.seed, device)
+            found = measure(self.task, self.data, n, self.how.seed, device)
         if found is None:
             return
         if self.how.micro_batch is None:
             sizes = [size for size in (found.at_once(n), self.was_at_once) if size is not None and size < n]
             self.at_once = min(sizes, default=None)
         if (note := found.say(n, self.at_once)) is not None:
-            progress.note(note)
+            self.progress.note(note)
 
-    def step(self, step: int, batch: Batch, n_samples: int, interrupt: Interrupt) -> bool:
+    def step(self, step: int, batch: Batch) -> bool:
         """Gradients, one step of the optimiser, and what follows the weights; whether any process is asked to stop."""
         self.unkept = False
-        set_rates(self.optimiser, self.how, step, n_samples)
+        set_rates(self.optimiser, self.how, step, self.data.n_samples)
         self.optimiser.zero_grad()
         seed = self.how.seed * 1_000_003 + step
         terms = self._gradients(batch, seed if not self.among.rank else (seed + self.among.rank * 2**40) % 2**63)
-        stops = False
+        stops = self.interrupt.signal is not None
         if self.among.world > 1:
-            terms, stops = self.among.average(self.own, terms, len(batch), stop=interrupt.signal is not None)
+            terms, stops = self.among.average(self.own, terms, len(batch), stop=stops)
         if self.history.add(terms):
-            self._read()
+            self.read()
         if self.how.clip is not None:
             nn.utils.clip_grad_norm_(self.own, self.how.clip)
         self.optimiser.step()
@@ -249,43 +333,35 @@ class _Run:
                 torch._foreach_lerp_(list(self.average.values()), self.own, 1 - self.how.ema)
             self.task.after_step()
         self.unkept = True
-        return stops if self.among.world > 1 else interrupt.signal is not None
+        return stops if self.among.world > 1 else self.interrupt.signal is not None
 
     def _gradients(self, batch: Batch, seed: int) -> Mapping[str, Tensor]:
         """Those of the whole batch, whatever its parts; and its terms."""
-        alone, micro = self.among.world == 1, self.at_once
+        alone, micro, device = self.among.world == 1, self.at_once, self.own[0].device.type
         weight = 1.0 if alone else float(len(batch))
-        half = (
-            torch.autocast(self.own[0].device.type, torch.bfloat16) if self.how.precision == "bf16" else nullcontext()
-        )
+        half = torch.autocast(device, torch.bfloat16) if self.how.precision == "bf16" else nullcontext()
         if micro is not None and micro < len(batch):
             with half:
-                terms = cached_gradients(self.task, batch, self.own, micro, seed, weight)
-        else:
-            reseed(seed)
-            with half:
-                terms = self.task.loss(self.task.features(batch), batch)
-            for i, (name, own) in enumerate(self.players.items(), 1):
-                down = terms[name] if alone else weight * terms[name]
-                down.backward(inputs=own, retain_graph=i < len(self.players))
+                return cached_gradients(self.task, batch, self.own, micro, seed, weight)
+        reseed(seed)
+        with half:
+            terms = self.task.loss(self.task.features(batch), batch)
+        for i, (name, own) in enumerate(self.players.items(), 1):
+            down = terms[name] if alone else weight * terms[name]
+            down.backward(inputs=own, retain_graph=i < len(self.players))
         return terms
 
-    def _read(self) -> None:
-        self.history.read(list(self.players), self.how.lr, self.kept)
-
-    def tell(self, told: HistoryFile | None, *, now: bool) -> None:
-        """The history, as far as it is known, into its file; all of it where ``now`` is given."""
-        if now:
-            self._read()
-        if told is not None:
-            told.follow(self.history, now=now)
-
-    def finish(self, home: torch.device) -> None:
-        """The task as it is given back."""
-        self._read()
-        for p, value in zip(self.own, self.average.values(), strict=False):
-            p.data.copy_(value)
-        self.task.eval().requires_grad_(False).to(home)
+    def read(self) -> None:
+        """Wait for the history's numbers, and see that those that go down are finite."""
+        history = self.history
+        for terms in history.waiting:
+            history.numbers.extend(round(float(term), 6) for term in terms)
+            if not all(math.isfinite(terms[history.names.index(name)]) for name in self.players):
+                raise InputError(
+                    f"The loss is not finite at step {len(history)}{self.kept}. A smaller learning rate was expected: "
+                    f"lr is {self.how.lr:g}. Give a tenth of it."
+                )
+        history.waiting.clear()
 
     def trained(self) -> dict[str, Tensor]:
         """What a step changes: all of the task's state but frozen weights."""
@@ -301,29 +377,31 @@ class _Run:
             return (step + 1) % self.how.checkpoint_every == 0
         return time.monotonic() >= self.due_at
 
-    def stop(self, progress: Progress, interrupt: Interrupt | None = None) -> None:
+    def stop(self, *, act: bool = True) -> None:
         """Say where it stands, and let a signal do what it does."""
-        progress.note(f"stopped after step {len(self.history)} of {self.how.n_steps}{self.kept}; run it again to go on")
-        if interrupt is not None:
-            interrupt.act()
+        done, n = len(self.history), self.how.n_steps
+        self.progress.note(f"stopped after step {done} of {n}{self.kept}; run it again to go on")
+        if act:
+            self.interrupt.act()
 
     @contextmanager
-    def kept_on_error(self, path: Path, seal: str, interrupt: Interrupt, progress: Progress) -> Iterator[None]:
+    def kept_on_error(self) -> Iterator[None]:
         """Write what is done where an error ends it between two steps; within one, weights are half new."""
         try:
             yield
         except BaseException:
-            if self.unkept and interrupt.signal is None:  # a second signal acts at once
+            if self.unkept and self.interrupt.signal is None:  # a second signal acts at once
                 with suppress(SeeWhyError):  # the first error is the one to hear of
-                    self.keep(path, seal)
-                    self.stop(progress)
+                    self.keep()
+                    self.stop(act=False)
             raise
 
-    def keep(self, path: Path, seal: str) -> None:
+    def keep(self) -> None:
         """Task, optimiser and history in one file, so that they always belong together; the first process writes."""
+        assert self.path is not None
         self.unkept = False
-        self._read()
-        self.kept = f"; {path} holds step {len(self.history)}"
+        self.read()
+        self.kept = f"; {self.path} holds step {len(self.history)}"
         if self.among.rank:
             return
         begun = time.monotonic()
@@ -332,13 +410,14 @@ class _Run:
             tensors |= {f"optimiser.{i}.{k}": v for k, v in state.items() if isinstance(v, Tensor)}
         plain = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
         plain["history"] = torch.tensor(self.history.numbers, dtype=torch.float64)
-        facts = {"seal": seal, "history": json.dumps(self.history.names), "at_once": json.dumps(self.at_once)}
-        write(path, marked_tensors(plain, facts), CHECKPOINT)
+        facts = {"seal": self.seal, "history": json.dumps(self.history.names), "at_once": json.dumps(self.at_once)}
+        write(self.path, marked_tensors(plain, facts), CHECKPOINT)
         self.due_at = time.monotonic() + max(SECONDS, 10 * (time.monotonic() - begun))
 
-    def resume(self, path: Path, seal: str, progress: Progress) -> int:
+    def resume(self) -> int:
         """How many steps an earlier run left, put back; 0 where there is nothing or it was another training."""
-        if not check_checkpoint(path).exists():
+        path, note = self.path, self.progress.note
+        if path is None or not check_checkpoint(path).exists():
             return 0
         own = self.trained()
         try:
@@ -348,23 +427,22 @@ class _Run:
             names, size = parse_json(about.get("history", "[]")), parse_json(about.get("at_once", "null"))
         except (OSError, ValueError):
             tensors, about, names, size = {}, {}, [], None
-        if about.get("seal") != seal:
-            progress.note(f"{path} belongs to another training or is damaged; this one begins at the first step")
+        if about.get("seal") != self.seal:
+            note(f"{path} belongs to another training or is damaged; this one begins at the first step")
             return 0
         numbers, state = tensors.pop("history", None), optimiser_state(tensors, self.optimiser)
         kept = {name: value for name, value in tensors.items() if not name.startswith("optimiser.")}
         same = {n: (v.shape, v.dtype) for n, v in own.items()} == {n: (v.shape, v.dtype) for n, v in kept.items()}
-        if not same or state is None or numbers is None or not History.fits(names, numbers):
-            progress.note(f"{path} is damaged; this training begins at the first step")
+        if not same or state is None or numbers is None or not self.history.resume(names, numbers):
+            note(f"{path} is damaged; this training begins at the first step")
             return 0
         with torch.no_grad():
             for name, value in own.items():
                 value.copy_(kept[name])
         self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
         self.was_at_once = size if isinstance(size, int) and size > 0 else None
-        self.history.names, self.history.numbers = names, array("d", numbers.tolist())
-        self.kept = f"; {path} holds step {len(self.history)}"
         done, n = len(self.history), self.how.n_steps
+        self.kept = f"; {path} holds step {done}"
         rest = f"going on at step {done + 1}, where an earlier run was stopped"
-        progress.note(rest if done < n else f"an earlier run made all {done} steps; none is made again")
+        note(rest if done < n else f"an earlier run made all {done} steps; none is made again")
         return done

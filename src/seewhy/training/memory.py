@@ -1,22 +1,27 @@
-"""What a step of a training takes of memory, measured on a few samples, and how much of a batch is computed at once."""
+"""What a step of a training takes of memory, and the gradients of a large batch in the memory of a small one.
+
+Gao et al. 2021, arXiv 2101.06983 (gradient caching): features first, the loss on all, then part by part. The loss sees
+the whole batch, so that in-batch negatives, learnt temperatures and biases get the very gradient of the full batch.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
+from ..encoders.split import hooked
 from ..errors import DataError, InputError
 from ..seeded import reseed
 from .batches import Batch, TrainingData
-from .cached import has_rows, normalises, tensors_in
 from .task import Task
 
 N_MEASURED = 2
@@ -72,19 +77,14 @@ class StepMemory:
 
 
 def gigabytes(n: float) -> str:
-    """In words.
-
-    >>> gigabytes(8.26e9), gigabytes(2.5e11), gigabytes(3e8)
-    ('8.3 GB', '250 GB', '0.3 GB')
-    """
+    """As people read it: one digit behind the point, none from a hundred on."""
     return f"{n / 1e9:.1f} GB" if n < 1e11 else f"{n / 1e9:.0f} GB"
 
 
 def measure(task: Task, data: TrainingData, n: int, seed: int, device: torch.device) -> StepMemory | None:
-    """What a step will take, from the networks' pass over a few pictures; weights and buffers stay as they are.
+    """What a step will take, from a pass over a few pictures that leaves weights and buffers as they are.
 
-    ``None`` where little is learnt from little, where pictures cannot be read, or where it is not known how much is
-    free.
+    ``None`` where little is learnt from little, where pictures cannot be read, or where it is not known what is free.
     """
     free = free_memory(device)
     few, heavy = min(N_MEASURED, n), sum(p.nbytes for p in task.parameters()) >= SMALL
@@ -94,18 +94,17 @@ def measure(task: Task, data: TrainingData, n: int, seed: int, device: torch.dev
         batch = data.batch(0, min(2 * few, n), seed).to(device)
     except DataError:
         return None
-    inputs = {t.untyped_storage().data_ptr(): t.nbytes for t in tensors_in(list(batch.columns.values()))}
+    inputs = {t.untyped_storage().data_ptr(): t.nbytes for t in tensors_in(batch.columns)}
     read = sum(inputs.values()) / len(batch)
     if data.pictures is None and not heavy and n * read < SMALL:
         return None
     held, rows = zip(*(_held(task, part, seed) for part in (*batch.parts(few)[:1], batch)), strict=True)
     more = len(batch) - min(few, len(batch))
-    slope = (held[1] - held[0]) / more if more else 0.0
-    per_sample = max(slope, 1.0) if more else max(held[1] / len(batch), 1.0)
+    slope = (held[1] - held[0]) / more if more else held[1] / len(batch)
     learnt = sum(p.nbytes for p in task.parameters() if p.requires_grad)
     splits = len(task.players()) == 1 and all(rows) and not any(normalises(m) for m in task.modules())
     parts = free if device.type == "cuda" else AT_ONCE
-    return StepMemory(per_sample, 3 * learnt + N_AHEAD * n * read, free, parts, splits)
+    return StepMemory(max(slope, 1.0), 3 * learnt + N_AHEAD * n * read, free, parts, splits)
 
 
 def _held(task: Task, batch: Batch, seed: int) -> tuple[int, bool]:
@@ -118,30 +117,21 @@ def _held(task: Task, batch: Batch, seed: int) -> tuple[int, bool]:
             kept[memory.data_ptr()] = memory.nbytes()
         return value.detach()
 
-    with _as_it_was(task), torch.enable_grad(), saved_tensors_hooks(pack, lambda value: value):
-        reseed(seed)
-        features = task.features(batch)
-        own = {p.untyped_storage().data_ptr() for p in task.parameters()}
-        return sum(n for place, n in kept.items() if place not in own), has_rows(features, len(batch))
-
-
-@contextmanager
-def _as_it_was(task: Task) -> Iterator[None]:
-    """Put buffers back, such as running averages."""
-    before = {name: value.clone() for name, value in task.named_buffers()}
+    buffers = {name: value.clone() for name, value in task.named_buffers()}
     try:
-        yield
-    finally:
+        with torch.enable_grad(), saved_tensors_hooks(pack, lambda value: value):
+            reseed(seed)
+            features = task.features(batch)
+            own = {p.untyped_storage().data_ptr() for p in task.parameters()}
+            return sum(n for place, n in kept.items() if place not in own), has_rows(features, len(batch))
+    finally:  # running averages have moved
         with torch.no_grad():
             for name, value in task.named_buffers():
-                value.copy_(before[name])
+                value.copy_(buffers[name])
 
 
 def free_memory(device: torch.device | None = None) -> int | None:
-    """Bytes that this process may still take: of a graphics card, or of the machine and of every group it runs in.
-
-    Processes that ``torchrun`` started on one machine share what there is.
-    """
+    """Bytes that this process may still take: of a graphics card, or of the machine and of every group it runs in."""
     if device is not None and device.type == "cuda":
         own = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + own
@@ -180,3 +170,83 @@ def _cached(folder: Path) -> int:
     """Bytes of files that a group has in memory, which go when others need the place."""
     facts: dict[str, Any] = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
     return int(facts.get("total_inactive_file", facts.get("inactive_file", 0)))
+
+
+def cached_gradients(
+    task: Task, batch: Batch, own: Sequence[Tensor], size: int, seed: int, weight: float
+) -> Mapping[str, Tensor]:
+    """Add the gradients of a batch to its parameters, and give the terms; each part is seeded alike in both passes."""
+    parts, found = batch.parts(size), []
+    with torch.no_grad():
+        for i, part in enumerate(parts):
+            reseed(_seed(seed, i))
+            found.append(task.features(part))
+            _check(task, found[-1], len(part))
+    whole = _joined(found)
+    leaves = [leaf.requires_grad_() for leaf in tensors_in(whole) if leaf.is_floating_point()]
+    reseed(seed)
+    terms = task.loss(whole, batch)
+    (weight * terms["loss"]).backward(inputs=[*leaves, *own])
+    slopes = [leaf.grad if leaf.grad is not None else torch.zeros_like(leaf) for leaf in leaves]
+    pieces = zip(*(slope.split(size) for slope in slopes), strict=True)
+    for i, (part, piece) in enumerate(zip(parts, pieces, strict=True)):
+        reseed(_seed(seed, i))
+        outputs = [value for value in tensors_in(task.features(part)) if value.is_floating_point()]
+        learn = [(value, slope) for value, slope in zip(outputs, piece, strict=True) if value.requires_grad]
+        if learn:
+            torch.autograd.backward([v for v, _ in learn], [s for _, s in learn], inputs=list(own))
+    return terms
+
+
+def _seed(seed: int, part: int) -> int:
+    return (1009 * seed + part + 1) % 2**63
+
+
+@contextmanager
+def exact(task: Task, reason: str | None) -> Iterator[None]:
+    """See that nothing in a task depends on which samples are computed together."""
+
+    def refuse(module: nn.Module, _: Any) -> None:
+        if normalises(module):
+            raise InputError(
+                f"{type(task).__name__} normalises by the statistics of what is computed together, and {reason}. "
+                "Statistics that are held, or a normalisation of each sample, were expected. Put its batch "
+                "normalisations into evaluation mode, or train in one piece."
+            )
+
+    normal = [m for m in task.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    with hooked([] if reason is None else [m.register_forward_pre_hook(refuse) for m in normal]):
+        yield
+
+
+def normalises(module: nn.Module) -> bool:
+    """Whether a module is a batch normalisation that takes the statistics of what it is given."""
+    normal = isinstance(module, nn.modules.batchnorm._BatchNorm)
+    return normal and (module.training or getattr(module, "running_mean", None) is None)
+
+
+def _joined(found: list[Any]) -> Any:
+    """Alike values, their tensors put together row by row."""
+    leaves, shapes = zip(*(tree_flatten(one) for one in found), strict=True)
+    joined = [torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0] for parts in zip(*leaves, strict=True)]
+    return tree_unflatten(joined, shapes[0])
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """Every tensor in dicts, lists and tuples, however deep."""
+    return [one for one in tree_leaves(value) if isinstance(one, Tensor)]
+
+
+def has_rows(features: Any, n: int) -> bool:
+    """Whether features have a row for each of ``n`` samples."""
+    every = tensors_in(features)
+    return bool(every) and all(value.shape[:1] == (n,) for value in every)
+
+
+def _check(task: Task, features: Any, n: int) -> None:
+    if not has_rows(features, n):
+        given = ", ".join(str(tuple(value.shape)) for value in tensors_in(features)) or "nothing"
+        raise InputError(
+            f"{type(task).__name__} was given micro_batch, and made features of the shapes {given} of {n} samples. One "
+            "row a sample was expected. Leave micro_batch out, or move what needs the whole batch into the loss."
+        )

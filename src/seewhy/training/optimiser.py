@@ -18,12 +18,7 @@ Schedule = Literal["constant", "cosine", "milestones", "one_cycle", "per_epoch"]
 
 
 def rates(schedule: Schedule, step: int, n_steps: int, steps_per_epoch: int) -> tuple[float, float]:
-    """Factor of the learning rate, and momentum.
-
-    Example:
-        >>> [round(rates("one_cycle", step, 10, 5)[0], 3) for step in (0, 2, 9)]
-        [0.04, 1.0, 0.0]
-    """
+    """Factor of the learning rate, and momentum."""
     if schedule == "constant":
         return 1.0, 0.9
     if schedule == "per_epoch":

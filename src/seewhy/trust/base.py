@@ -13,10 +13,7 @@ from torch import Tensor
 
 from ..explanation.prediction import Unknowns
 from ..storage.parts import rebuilt, tensors_of
-from .conformal import ConformalLines
-from .gaussian import Gaussian
-from .logistic import Monotone
-from .strangeness import Inputs, Strangeness
+from .strangeness import Gaussian, Inputs, Strangeness
 
 VERSION = 3
 KEPT = 0.95
@@ -29,51 +26,163 @@ LEVEL = 0.9
 LEAST = 1e-6
 N_COUNTED = 10
 """Held-out pictures that a probability's lower limit is counted on, at least."""
+MIN_PER_CLASS = 50
+"""Pictures a class needs for a line of its own: with fewer, that line is a draw of which pictures were held out (its
+coverage has a standard deviation of 4 points with 50, of 7 with 20)."""
+PRIOR = 1.0
+"""Of the squared slopes, in pictures: without it, signs that part right from wrong perfectly have no finite slope."""
+N_DRAWS = 200
+
+
+@dataclass(frozen=True)
+class ConformalLines:
+    """Split conformal prediction (Vovk, Gammerman & Shafer 2005; by class: section 4.5), from scores ``0…1`` of
+    held-out pictures: one less the probability of the own class (LAC: Sadinle, Lei & Wasserman 2019, arXiv:1609.00451,
+    whose sets are the smallest on average), 0 where that was decided for. ``doubtful`` are decided with less than the
+    level's probability of being right.
+
+    Example:
+        >>> lines = ConformalLines(torch.linspace(0.05, 0.95, 19), torch.zeros(19, dtype=torch.long), 3)
+        >>> lines.sets(torch.tensor([[0.7, 0.2, 0.1]]), torch.tensor([0]), 0.8).tolist()
+        [[True, True, False]]
+    """
+
+    scores: Float[Tensor, " n"]
+    labels: Int[Tensor, " n"]
+    n_classes: int
+    doubtful: Bool[Tensor, " n"] | None = None
+    min_per_class: int = MIN_PER_CLASS
+
+    def lines(self, level: float) -> Float[Tensor, "2 k"]:
+        """The score up to which a class is in the set, of decisions that are not doubtful and of those that are: sets
+        that keep the promise only on the whole, as sure decisions are right more often, would break it where it counts.
+
+        Classes with enough pictures keep the promise for themselves; the others share a line, drawn from all of theirs
+        or, where these are too few, from all pictures.
+        """
+        if self.doubtful is None:
+            return self._by_class(self.scores, self.labels, level).expand(2, -1)
+        rows = []
+        for part in (~self.doubtful, self.doubtful):
+            part = part if int(part.sum()) >= self.min_per_class else torch.ones_like(part)
+            rows.append(self._by_class(self.scores[part], self.labels[part], level))
+        return torch.stack(rows)
+
+    def _by_class(self, scores: Float[Tensor, " m"], labels: Int[Tensor, " m"], level: float) -> Float[Tensor, " k"]:
+        own = torch.bincount(labels, minlength=self.n_classes) >= self.min_per_class
+        rest = scores[~own[labels]]
+        lines = torch.full((self.n_classes,), quantile(rest if len(rest) >= self.min_per_class else scores, level))
+        for k in own.nonzero()[:, 0].tolist():
+            lines[k] = quantile(scores[labels == k], level)
+        return lines
+
+    def sets(
+        self, probabilities: Float[Tensor, "b k"], decided: Int[Tensor, " b"], level: float, doubtful: Any = None
+    ) -> Bool[Tensor, "b k"]:
+        """Which classes are in the set; the one decided for always is."""
+        row = torch.zeros(len(decided), dtype=torch.long) if doubtful is None else doubtful.long()
+        inside = 1 - probabilities <= self.lines(level)[row] + 1e-6
+        return inside.scatter(1, decided[:, None], True)
+
+
+def quantile(scores: Float[Tensor, " n"], level: float) -> float:
+    """The ⌈(n + 1) level⌉-th smallest score, which a new one of the same kind does not exceed with that probability;
+    1 where there are too few to promise anything."""
+    rank = math.ceil((len(scores) + 1) * level - 1e-9)
+    return 1.0 if rank > len(scores) else float(scores.sort().values[rank - 1])
+
+
+@dataclass(frozen=True)
+class Monotone:
+    """``sigmoid(slopes · (signs − mean) / deviation + level)``: a logistic model whose slopes are 0 or more.
+
+    The last of the ``slopes`` is the level; ``drawn`` are the same, fitted to groups drawn anew with replacement.
+    """
+
+    mean: Float[Tensor, " s"]
+    deviation: Float[Tensor, " s"]
+    slopes: Float[Tensor, " t"]
+    drawn: Float[Tensor, "r t"]
+
+    @classmethod
+    def fit(
+        cls, signs: Float[Tensor, "n s"], true: Bool[Tensor, " n"], groups: Int[Tensor, " n"], seed: int = 0
+    ) -> Monotone:
+        """By maximum likelihood; signs that would count against what they stand for are left out."""
+        mean, deviation = signs.mean(0), signs.std(0, correction=0).clamp(min=1e-6)
+        x = torch.cat([(signs - mean) / deviation, torch.ones(len(signs), 1)], 1).double()
+        y = true.double()
+        used = torch.ones(x.shape[1], dtype=torch.bool)
+        while True:
+            slopes = _newton(x * used, y, torch.ones(1, len(x), dtype=torch.double))[0]
+            wrong = (slopes < 0) & used
+            wrong[-1] = False
+            if not bool(wrong.any()):
+                break
+            used &= ~wrong
+        place = groups.unique(return_inverse=True)[1]
+        n_groups = int(place.max()) + 1
+        draws = torch.randint(n_groups, (N_DRAWS, n_groups), generator=torch.Generator().manual_seed(seed))
+        weight = torch.stack([torch.bincount(row, minlength=n_groups) for row in draws]).double()
+        drawn = _newton(x * used, y, weight[:, place])
+        drawn[:, :-1] = drawn[:, :-1].clamp(min=0)
+        return cls(mean, deviation, slopes.float(), drawn.float())
+
+    def margin(self, signs: Float[Tensor, "b s"]) -> Float[Tensor, " b"]:
+        """The log odds of true."""
+        return ((signs - self.mean) / self.deviation) @ self.slopes[:-1] + self.slopes[-1]
+
+    def interval(self, signs: Float[Tensor, "b s"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+        """Where 95 % of the probabilities lie when the groups are drawn anew."""
+        margins = ((signs - self.mean) / self.deviation) @ self.drawn[:, :-1].T + self.drawn[:, -1]
+        low, high = margins.sigmoid().quantile(torch.tensor([0.025, 0.975]), dim=1)
+        return low, high
+
+
+def _newton(x: Float[Tensor, "n t"], y: Float[Tensor, " n"], weight: Float[Tensor, "r n"]) -> Float[Tensor, "r t"]:
+    """One fit a row of weights, all at once; the level has no prior but a faint one."""
+    t = x.shape[1]
+    prior = torch.full((t,), PRIOR, dtype=torch.double)
+    prior[-1] = 1e-3
+    b = torch.zeros(len(weight), t, dtype=torch.double)
+    products = (x[:, :, None] * x[:, None, :]).flatten(1)
+    for _ in range(25):
+        p = (b @ x.T).sigmoid()
+        slope = (weight * (y - p)) @ x - prior * b
+        curve = ((weight * p * (1 - p)) @ products).unflatten(1, (t, t)) + torch.diag(prior)
+        step = torch.linalg.solve(curve, slope[..., None])[..., 0]
+        b = b + step.clamp(-4, 4)
+        if float(step.abs().max()) < 1e-8:
+            break
+    return b
 
 
 @dataclass(frozen=True)
 class Signs:
-    """Of pictures and the class decided for.
-
-    Attributes:
-        decided: index of that class.
-        signs: log odds of it by the classifier and by the second opinion; higher is surer.
-        pooled: probabilities of all classes, the two opinions weighing alike.
-    """
+    """The class decided for, log odds of it by the classifier and by the second opinion, and probabilities of all
+    classes, the two opinions weighing alike."""
 
     decided: Int[Tensor, " b"]
     signs: Float[Tensor, "b 2"]
     pooled: Float[Tensor, "b k"]
 
     @classmethod
-    def of(cls, gaussian: Gaussian, inputs: Inputs, temperature: float, sharpness: float = 1.0) -> Signs:
+    def of(cls, gaussian: Gaussian, inputs: Inputs, temperature: float, sharpness: float) -> Signs:
         """By a classifier's logits and a second opinion, whose logits are multiplied by ``temperature``."""
         decided = inputs.logits.argmax(1)
         mine = inputs.logits.log_softmax(1)
         second = (gaussian.logits(inputs.features) * temperature).log_softmax(1)
         second = torch.where(gaussian.known, second, mine)  # of a class without a picture it has no opinion of its own
-        odds = torch.stack([_log_odds(p.exp().gather(1, decided[:, None])[:, 0]) for p in (mine, second)], 1)
+        own = torch.stack([p.exp().gather(1, decided[:, None])[:, 0] for p in (mine, second)], 1)
+        odds = torch.logit(own.double().clamp(LEAST, 1 - LEAST)).float()
         return cls(decided, odds, ((mine + second) / 2 * sharpness).softmax(1))
-
-
-def _log_odds(p: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-    return torch.logit(p.double().clamp(LEAST, 1 - LEAST)).float()
 
 
 @dataclass(frozen=True)
 class HeldOutSigns:
-    """What was measured on held-out pictures, one row a picture.
-
-    Attributes:
-        labels: their classes.
-        score: one less the pooled probability of each one's own class.
-        rivals: pooled probabilities of the most probable classes beside the one decided for.
-        rival_classes: which those are.
-        right: whether the decision was.
-        probability: that it is, as said.
-        strangeness: of each picture, by scores that saw none of its fold.
-        unusual: likewise, how unusual it is for the class decided for.
-    """
+    """What was measured on held-out pictures: ``score`` is that of :class:`ConformalLines`, ``rivals`` the pooled
+    probabilities of the most probable classes beside the one decided for; ``strangeness`` and ``unusual`` are by scores
+    that saw nothing of the picture's fold."""
 
     labels: Int[Tensor, " n"]
     score: Float[Tensor, " n"]
@@ -87,18 +196,9 @@ class HeldOutSigns:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Of a batch of pictures.
-
-    Attributes:
-        sets: the conformal set of each.
-        order: pooled probabilities by which its classes are listed.
-        probability: that the decision is right.
-        low, high: 95 % interval of it, on pictures of another day too.
-        fit: part of held-out pictures that are as strange, or stranger.
-        unusual: for the class decided for; by it pictures of unknown classes are ranked.
-        sure: one class keeps the promise, it is right as often as promised, and the picture is familiar.
-        unknown: unlike anything it knows.
-    """
+    """Of a batch: conformal sets and the probabilities that order them, the probability of being right with its 95 %
+    interval (of another day too), the part of held-out pictures at least as strange (``fit``), how ``unusual`` for the
+    class, and whether decisions are ``sure`` and pictures ``unknown``."""
 
     sets: Bool[Tensor, "b k"]
     order: Float[Tensor, "b k"]
@@ -118,17 +218,9 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Trust:
-    """What :func:`~seewhy.trust.measure.measure_trust` found on held-out pictures.
-
-    Attributes:
-        strangeness: how unlike its training pictures a picture is; with the second opinion, of all held-out pictures.
-        temperature: the second opinion's logits are multiplied by it.
-        sharpness: of the pooled log probabilities.
-        right: log odds of the classifier and of the second opinion → is the decision right?
-        held: what was measured.
-        unknowns: how well pictures of no class are told.
-        shift: by how much the log odds of being right may fall, and rise, on pictures of another day.
-    """
+    """What :func:`~seewhy.trust.measure.measure_trust` found: the second opinion's logits are multiplied by
+    ``temperature``, pooled log probabilities by ``sharpness``; ``right`` takes log odds to those of being right, which
+    may fall and rise by ``shift`` on another day."""
 
     strangeness: Strangeness
     temperature: float
@@ -160,8 +252,7 @@ class Trust:
         return float(strange), float(unusual)
 
     def _familiar(self, strange: Float[Tensor, " b"], unusual: Float[Tensor, " b"]) -> Bool[Tensor, " b"]:
-        most_strange, most_unusual = self._limits
-        return (strange <= most_strange) & (unusual <= most_unusual)
+        return (strange <= self._limits[0]) & (unusual <= self._limits[1])
 
     def conformal(self, level: float) -> ConformalLines:
         doubtful = self.held.probability < level
@@ -173,25 +264,17 @@ class Trust:
         probability = self.right.margin(signs.signs).sigmoid()
         sets = self.conformal(level).sets(signs.pooled, signs.decided, level, probability < level)
         strange, unusual = self.strangeness(inputs)
-        unknown = strange > self.line
         fit = 1 - torch.searchsorted(self._strangest, strange.contiguous()) / len(self._strangest)
         sure = (sets.sum(1) == 1) & (probability >= level) & self._familiar(strange, unusual)
-        low, high = self._interval(signs.signs, probability)
-        return Judgement(sets, signs.pooled, probability, low, high, fit, unusual, sure, unknown)
-
-    def _interval(self, signs: Tensor, probability: Tensor) -> tuple[Tensor, Tensor]:
-        """What few pictures leave open, and another day."""
-        low, high = self.right.interval(signs)
+        # What few pictures leave open, and another day.
+        low, high = self.right.interval(signs.signs)
         low, high = torch.minimum(low, self.counted(probability)).minimum(probability), high.maximum(probability)
-        down, up = self.shift
-        return (low.logit(1e-6) - down).sigmoid(), (high.logit(1e-6) + up).sigmoid()
+        low, high = (low.logit(1e-6) - self.shift[0]).sigmoid(), (high.logit(1e-6) + self.shift[1]).sigmoid()
+        return Judgement(sets, signs.pooled, probability, low, high, fit, unusual, sure, strange > self.line)
 
     def counted(self, probability: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """What counting allows at least: Wilson's lower limit (95 %) on the held-out pictures at least as sure.
-
-        A model that is fitted on few pictures, all of them right, gives narrow intervals that few pictures cannot bear.
-        Of fewer than ``N_COUNTED``, the surest that many are counted.
-        """
+        """Wilson's lower limit (95 %) on the held-out pictures at least as sure, or the ``N_COUNTED`` surest: a model
+        fitted on few pictures, all of them right, gives narrow intervals that few pictures cannot bear."""
         order = self.held.probability.argsort(descending=True)
         right = self.held.right[order].double().cumsum(0)
         surer = torch.searchsorted(-self.held.probability[order], -probability.contiguous(), right=True)
@@ -210,13 +293,8 @@ class Trust:
 
     def facts(self) -> dict[str, Any]:
         """What is no tensor, for the card of a saved classifier."""
-        return {
-            "version": VERSION,
-            "temperature": self.temperature,
-            "sharpness": self.sharpness,
-            "shift": list(self.shift),
-            "unknowns": vars(self.unknowns),
-        }
+        plain = {"temperature": self.temperature, "sharpness": self.sharpness, "shift": list(self.shift)}
+        return {"version": VERSION, **plain, "unknowns": vars(self.unknowns)}
 
     def tensors(self) -> dict[str, Tensor]:
         """All but the features of the pictures it was measured on, which a classifier keeps."""
@@ -234,8 +312,7 @@ class Trust:
             raise ValueError(f"its measures of trust have version {facts['version']!r}, and {VERSION} is read")
         sizes = {"k": n_classes, "d": bank.shape[1]}
         gaussian = rebuilt(Gaussian, tensors, "gaussian.", sizes)
-        n_scores = 5 + (tensors["strangeness.posteriors"].shape[1] > 0)
-        scores = {**sizes, "s": n_scores}
+        scores = {**sizes, "s": 5 + (tensors["strangeness.posteriors"].shape[1] > 0)}
         strangeness = rebuilt(Strangeness, tensors, "strangeness.", scores, gaussian=gaussian, bank=bank)
         held = rebuilt(HeldOutSigns, tensors, "held.")
         for name in ("labels", "rival_classes"):
@@ -243,8 +320,6 @@ class Trust:
             if not len(values) or int(values.min()) < 0 or int(values.max()) >= n_classes:
                 raise ValueError(f"{name} of measures of trust that are none of {n_classes} classes")
         right = rebuilt(Monotone, tensors, "right.", {"s": 2, "t": 3})
+        temperature, sharpness = float(facts["temperature"]), float(facts["sharpness"])
         down, up = (float(value) for value in facts["shift"])
-        unknowns = Unknowns.restore(facts["unknowns"])
-        return cls(
-            strangeness, float(facts["temperature"]), float(facts["sharpness"]), right, held, unknowns, (down, up)
-        )
+        return cls(strangeness, temperature, sharpness, right, held, Unknowns.restore(facts["unknowns"]), (down, up))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,14 +26,8 @@ MOST_LINKED = 4000
 
 @dataclass(frozen=True)
 class Grouping:
-    """Pictures of the same thing have the same number.
-
-    Attributes:
-        groups: one number a picture.
-        by: ``"looks"``, ``"given"`` or ``"copies"``.
-        threshold: cosine from which two pictures of a class count as the same thing; ``None`` unless by looks.
-        one_thing: classes whose pictures may all show one thing, as far as looks tell.
-    """
+    """Pictures of the same thing have the same number, by ``"looks"`` (from a cosine of ``threshold`` on), ``"given"``
+    or ``"copies"``; classes of ``one_thing`` may show one only, as far as looks tell."""
 
     groups: Int[Tensor, " n"]
     by: str
@@ -46,28 +40,26 @@ class Grouping:
         return len(self.groups.unique()) < len(self.groups)
 
 
+def numbered(names: Sequence[Hashable]) -> Int[Tensor, " n"]:
+    """A number for each name, in order of the first of each."""
+    number: dict[Hashable, int] = {}
+    return torch.tensor([number.setdefault(name, len(number)) for name in names])
+
+
 def group_by_copies(digests: Sequence[str]) -> Grouping:
     """Only the same bytes are the same thing."""
-    number: dict[str, int] = {}
-    return Grouping(torch.tensor([number.setdefault(d, len(number)) for d in digests]), "copies")
+    return Grouping(numbered(digests), "copies")
 
 
 def group_by_names(names: Sequence[str], digests: Sequence[str]) -> Grouping:
     """The same name given by the user, or the same bytes, are the same thing."""
-    number: dict[str, int] = {}
-    given = torch.tensor([number.setdefault(n, len(number)) for n in names])
-    return Grouping(_joined(given, group_by_copies(digests).groups), "given")
+    return Grouping(connected(len(names), links(numbered(names)), links(numbered(digests))), "given")
 
 
 def group_by_looks(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], digests: Sequence[str]) -> Grouping:
-    """Pictures of one class that are more alike than different things are by chance.
-
-    What a class has in common is taken away from its pictures, and what classes vary in alike (pose, light, kind) is
-    made to count little: what is left is the thing and its scene (:class:`Individuality`). Pictures of different
-    classes never show the same thing, so their cosines say what chance does. Pictures are joined by average linkage,
-    which unlike single linkage does not chain different things together.
-    """
-    copies = group_by_copies(digests).groups
+    """Pictures of one class whose :class:`Individuality` is more alike than that of pictures of different classes,
+    which never show the same thing, is by chance; joined by average linkage, which does not chain different things."""
+    copies = numbered(digests)
     own = Individuality(pooled, labels)
     threshold = own.threshold()
     groups = copies.clone()
@@ -75,15 +67,13 @@ def group_by_looks(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], dige
         for k in labels.unique().tolist():
             for mine in (labels == k).nonzero()[:, 0].split(MOST_LINKED):
                 groups[mine] = len(labels) + mine[average_linkage(own.cosines(mine), threshold)]
-    return Grouping(_joined(groups, copies), "looks", threshold, one_thing(pooled, labels))
+    joined = connected(len(labels), links(groups), links(copies))
+    return Grouping(joined, "looks", threshold, one_thing(pooled, labels))
 
 
 def one_thing(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> tuple[int, ...]:
-    """Classes whose two least alike pictures are more alike than any of its pictures and one of another class.
-
-    They may be shots of one thing, or of things that look alike: their pictures cannot tell. A class of one picture
-    is of one thing.
-    """
+    """Classes whose two least alike pictures are more alike than any of its pictures and one of another class: their
+    pictures cannot tell shots of one thing from things that look alike. A class of one picture is of one thing."""
     x = Normalise(0.5, l2=True)(pooled)
     x = torch.nn.functional.normalize(x - x.mean(0), dim=1)
     found = []
@@ -101,8 +91,8 @@ class Individuality:
     """How each picture differs from its class, whitened by how pictures differ within the other classes.
 
     With ``r = x - m_c`` and ``W = Σ r rᵀ / n`` over the pictures of all classes but those compared, the cosine is by
-    ``(W + tr(W)/d I)⁻¹``: directions in which many pictures differ count for little, and those of a few for much.
-    The classes compared are left out, as a thing of few in a class would else be whitened away by its own shots.
+    ``(W + tr(W)/d I)⁻¹``: what many pictures differ in (pose, light) counts for little. Were the classes compared not
+    left out, a thing of few in a class would be whitened away by its own shots.
     """
 
     def __init__(self, pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> None:
@@ -152,12 +142,7 @@ class Individuality:
 
 
 def average_linkage(cosine: Float[Tensor, "n n"], threshold: float) -> Int[Tensor, " n"]:
-    """For each row the first of its cluster; clusters are joined while their mean cosine reaches the threshold.
-
-    Example:
-        >>> average_linkage(torch.tensor([[1.0, 0.0, 0.8], [0.0, 1.0, 0.6], [0.8, 0.6, 1.0]]), 0.5).tolist()
-        [0, 1, 0]
-    """
+    """For each row the first of its cluster; clusters are joined while their mean cosine reaches the threshold."""
     from scipy.cluster.hierarchy import fcluster, linkage  # takes a tenth of a second to import
 
     if len(cosine) < 2:
@@ -168,15 +153,20 @@ def average_linkage(cosine: Float[Tensor, "n n"], threshold: float) -> Int[Tenso
     return torch.from_numpy(first[name])
 
 
-def _joined(one: Int[Tensor, " n"], other: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-    """The finest numbering that keeps together what either keeps together, in order of the first of each."""
+def links(numbers: Int[Tensor, " n"]) -> Int[Tensor, "n 2"]:
+    """Each place with the first that has its number."""
+    places, name = torch.arange(len(numbers)), numbers.unique(return_inverse=True)[1]
+    return torch.stack([places.scatter_reduce(0, name, places, "amin", include_self=False)[name], places], 1)
+
+
+def connected(n: int, *pairs: Int[Tensor, "_ 2"]) -> Int[Tensor, " n"]:
+    """The finest numbering of ``n`` that keeps together what pairs join, in order of the first of each."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    n = len(one)
-    names = torch.cat([n + one.unique(return_inverse=True)[1], 2 * n + other.unique(return_inverse=True)[1]])
-    edges = coo_array((np.ones(2 * n), (np.tile(np.arange(n), 2), names.numpy())), shape=(3 * n, 3 * n))
-    return torch.from_numpy(connected_components(edges, directed=False)[1][:n]).long()
+    first, second = torch.cat(pairs).T.numpy()
+    edges = coo_array((np.ones(len(first)), (first, second)), shape=(n, n))
+    return torch.from_numpy(connected_components(edges, directed=False)[1]).long()
 
 
 def hold_out_groups(labels: Int[Tensor, " n"], groups: Int[Tensor, " n"], fraction: float, seed: int) -> Tensor:
@@ -202,11 +192,8 @@ def hold_out_groups(labels: Int[Tensor, " n"], groups: Int[Tensor, " n"], fracti
 
 
 def group_folds(labels: Int[Tensor, " n"], groups: Int[Tensor, " n"], n_folds: int, seed: int) -> Int[Tensor, " n"]:
-    """Number every picture's fold: groups whole, every class spread as evenly as its groups allow.
-
-    The largest groups are placed first, each where the least of its classes is. A class whose pictures would all fall
-    into one fold cannot be measured: it is only trained on, in fold -1.
-    """
+    """Number every picture's fold: groups whole, the largest first, each where the least of its classes is. A class
+    whose pictures would all fall into one fold is only trained on, in fold -1."""
     order = torch.randperm(int(groups.max()) + 1, generator=torch.Generator().manual_seed(seed)).tolist()
     members: dict[int, list[int]] = defaultdict(list)
     for i, group in enumerate(groups.tolist()):
@@ -224,7 +211,7 @@ def group_folds(labels: Int[Tensor, " n"], groups: Int[Tensor, " n"], n_folds: i
         total[best] += len(mine)
         fold[mine] = best
     lone = {k for k, counts in placed.items() if sum(c > 0 for c in counts) < 2}
-    keep = [group for group, mine in members.items() if any(of[i] in lone for i in mine)]
-    for group in keep:
-        fold[members[group]] = -1
+    for mine in members.values():
+        if any(of[i] in lone for i in mine):
+            fold[mine] = -1
     return fold

@@ -1,9 +1,10 @@
-"""Measuring trust: by held-out pictures, with parts of the classes left out in turn to be unknown ones."""
+"""Measuring trust: by held-out pictures, with parts of the classes left out in turn to be unknown ones; and how well a
+number tells right from wrong, or known from unknown."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -14,11 +15,8 @@ from torch.nn.functional import cross_entropy, normalize
 from ..explanation.prediction import Unknowns
 from ..metrics.calibration import accuracy_interval
 from ..progress import Progress
-from .base import HeldOutSigns, Judgement, Signs, Trust
-from .gaussian import Gaussian, narrowed
-from .logistic import Monotone
-from .selective import auroc
-from .strangeness import Inputs, Strangeness
+from .base import HeldOutSigns, Judgement, Monotone, Signs, Trust
+from .strangeness import Gaussian, Inputs, Strangeness, narrowed
 
 MIN_PICTURES = 30
 """Below, an interval of a probability is as wide as half of all there is."""
@@ -60,12 +58,8 @@ def measure_trust(
     found = _near(trust.unknowns, fit, seen, progress or Progress())
     if strange is not None:
         judged = trust.judge(strange)
-        found = replace(
-            found,
-            far=auroc(judged.unusual, trust.held.unusual),
-            far_found=_part(judged.unknown),
-            far_sure=_part(judged.sure),
-        )
+        far, sure = auroc(judged.unusual, trust.held.unusual), _part(judged.sure)
+        found = replace(found, far=far, far_found=_part(judged.unknown), far_sure=sure)
     return replace(trust, unknowns=found)
 
 
@@ -87,14 +81,23 @@ class _Seen(NamedTuple):
 
 def _measured(seen: _Seen) -> Trust:
     inputs, labels, groups, fold = seen
-    k = inputs.logits.shape[1]
+    n, k = inputs.logits.shape
     gaussian = Gaussian.fit(inputs.features, labels, k)
     without = {f: Gaussian.fit(inputs.features[fold != f], labels[fold != f], k) for f in fold.unique().tolist()}
     temperature, sharpness = _temperatures(without, inputs, labels, fold)
-    own = _out_of_fold(without, inputs, fold, temperature, sharpness)
-    rightness = Monotone.fit(own.signs, own.decided == labels, groups)
+    decided, signs, pooled = inputs.logits.argmax(1), torch.zeros(n, 2), torch.zeros_like(inputs.logits)
+    for f, others in without.items():  # every picture by a second opinion without its fold
+        own = Signs.of(others, inputs.rows(fold == f), temperature, sharpness)
+        signs[fold == f], pooled[fold == f] = own.signs, own.pooled
+    right = decided == labels
+    rightness = Monotone.fit(signs, right, groups)
     strangeness, strange, unusual = Strangeness.fit(inputs, labels, fold, gaussian, without)
-    held = _held(own, labels, rightness, strange, unusual)
+    rivals = pooled.scatter(1, decided[:, None], -1.0).topk(min(N_RIVALS, k), dim=1)
+    # The class decided for is in every set, so that a right decision is covered whatever its probability.
+    score = (1 - pooled.gather(1, labels[:, None])[:, 0]).masked_fill(right, 0.0)
+    probability = rightness.margin(signs).sigmoid()
+    rival_values = rivals.values.clamp(min=0)
+    held = HeldOutSigns(labels.clone(), score, rival_values, rivals.indices, right, probability, strange, unusual)
     trust = Trust(strangeness, temperature, sharpness, rightness, held, Unknowns())
     return replace(trust, unknowns=Unknowns(kept=_part(strange <= trust.line)))
 
@@ -129,8 +132,7 @@ def _temperatures(without: dict[int, Gaussian], inputs: Inputs, labels: Tensor, 
 
 def _likeliest(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> float:
     """By golden section over powers of ten; the likelihood has one peak."""
-    low, high = -4.0, 2.0
-    ratio = (5**0.5 - 1) / 2
+    low, high, ratio = -4.0, 2.0, (5**0.5 - 1) / 2
 
     def loss(power: float) -> float:
         return float(cross_entropy(logits.double().clamp(min=-1e9) * 10**power, labels))
@@ -141,35 +143,9 @@ def _likeliest(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> float
     return float(10 ** ((low + high) / 2))
 
 
-def _out_of_fold(
-    without: dict[int, Gaussian], inputs: Inputs, fold: Tensor, temperature: float, sharpness: float
-) -> Signs:
-    """Signs of every picture by a second opinion without its fold."""
-    decided, signs = torch.zeros(len(inputs), dtype=torch.long), torch.zeros(len(inputs), 2)
-    pooled = torch.zeros_like(inputs.logits)
-    for f, gaussian in without.items():
-        mine = fold == f
-        found = Signs.of(gaussian, inputs.rows(mine), temperature, sharpness)
-        decided[mine], signs[mine], pooled[mine] = found.decided, found.signs, found.pooled
-    return Signs(decided, signs, pooled)
-
-
-def _held(own: Signs, labels: Tensor, rightness: Monotone, strange: Tensor, unusual: Tensor) -> HeldOutSigns:
-    right = own.decided == labels
-    rivals = own.pooled.scatter(1, own.decided[:, None], -1.0).topk(min(N_RIVALS, own.pooled.shape[1]), dim=1)
-    # The class decided for is in every set, so that a right decision is covered whatever its probability.
-    score = (1 - own.pooled.gather(1, labels[:, None])[:, 0]).masked_fill(right, 0.0)
-    probability = rightness.margin(own.signs).sigmoid()
-    rival_values = rivals.values.clamp(min=0)
-    return HeldOutSigns(labels.clone(), score, rival_values, rivals.indices, right, probability, strange, unusual)
-
-
 def _near(found: Unknowns, fit: Fit | None, seen: _Seen, progress: Progress) -> Unknowns:
-    """What becomes of pictures of classes that were left out of the whole fit, and of known ones beside them.
-
-    Each part of the classes is left out of one fit with one of the folds, and all is measured and judged anew by it:
-    pictures of that part are unknown, those of the other classes in that fold known. Pooled over the parts.
-    """
+    """What becomes of pictures of classes left out of the whole fit: each part of the classes is left out with one of
+    the folds, whose pictures of the other classes are the known ones beside them. Pooled over the parts."""
     draw = torch.Generator().manual_seed(0)
     present = seen.labels.unique()
     if len(present) < 3:
@@ -179,10 +155,10 @@ def _near(found: Unknowns, fit: Fit | None, seen: _Seen, progress: Progress) -> 
     labels, fold = seen.labels, seen.fold
     order = present[torch.randperm(len(present), generator=draw)]
     known, unknown, theirs = [], [], []
-    parts = order.chunk(min(N_PARTS, len(order)))
+    parts, folds = order.chunk(min(N_PARTS, len(order))), fold.unique()
     for p, part in enumerate(progress.track(parts, "Measuring trust", len(parts))):
         rest = present[~torch.isin(present, part)]
-        out, held = torch.isin(labels, part), fold == fold.unique()[p % len(fold.unique())]
+        out, held = torch.isin(labels, part), fold == folds[p % len(folds)]
         judge = _without(fit, seen, rest, ~out & ~held)
         if judge is None or not bool((~out & held).any()):
             continue
@@ -192,17 +168,12 @@ def _near(found: Unknowns, fit: Fit | None, seen: _Seen, progress: Progress) -> 
     if not unknown:
         return found
     noticed, sure = (torch.cat([getattr(j, name) for j in unknown]) for name in ("unknown", "sure"))
-    ranks = [torch.cat([j.unusual for j in js]) for js in (unknown, known)]
+    near = auroc(*(torch.cat([j.unusual for j in js]) for js in (unknown, known)))
+    in_noticed, in_sure = (accuracy_interval(of, torch.cat(theirs)) for of in (noticed, sure))
     return replace(
-        found,
-        near=auroc(*ranks),
-        near_found=_part(noticed),
-        near_interval=accuracy_interval(noticed, torch.cat(theirs)),
-        near_sure=_part(sure),
-        near_sure_interval=accuracy_interval(sure, torch.cat(theirs)),
-        near_kept=1 - _part(torch.cat([j.unknown for j in known])),
-        n_near=len(noticed),
-    )
+        found, near=near, near_found=_part(noticed), near_interval=in_noticed, near_sure=_part(sure),
+        near_sure_interval=in_sure, near_kept=1 - _part(torch.cat([j.unknown for j in known])), n_near=len(noticed),
+    )  # fmt: skip
 
 
 def _without(fit: Fit | None, everything: _Seen, rest: Tensor, trained: Tensor) -> Callable[[Tensor], Judgement] | None:
@@ -220,8 +191,62 @@ def _without(fit: Fit | None, everything: _Seen, rest: Tensor, trained: Tensor) 
     known = ~trained & torch.isin(labels, rest)
     if fit is not None and bool(known.any()):
         logits = logits * _likeliest(logits[known], new[labels[known]])
+    of_rest = replace(inputs, logits=logits)
+    return lambda of: trust.judge(of_rest.rows(of))
 
-    def judge(of: Tensor) -> Judgement:
-        return trust.judge(replace(inputs, logits=logits).rows(of))
 
-    return judge
+def auroc(higher: Float[Tensor, " n"], lower: Float[Tensor, " m"]) -> float | None:
+    """How often one of ``higher`` is above one of ``lower``, ties counting half; 0.5 is luck. None without both.
+
+    Example:
+        >>> auroc(torch.tensor([0.9, 0.5]), torch.tensor([0.5, 0.1]))
+        0.875
+    """
+    if not len(higher) or not len(lower):
+        return None
+    _, place, count = torch.cat([higher, lower]).unique(return_inverse=True, return_counts=True)
+    ranks = (count.cumsum(0).double() - (count - 1) / 2)[place]
+    n, m = len(higher), len(lower)
+    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
+
+
+@dataclass(frozen=True)
+class RiskCoverage:
+    """What is wrong (``risk``) among the decisions kept, as more and more of them are kept (``coverage``), the least
+    doubtful first (Geifman & El-Yaniv 2017, arXiv:1705.08500).
+
+    ``area`` is the mean risk over all coverages (AURC, low is good), ``best`` the same if every right decision came
+    before every wrong one, ``chance`` that of random order.
+    """
+
+    coverage: tuple[float, ...]
+    risk: tuple[float, ...]
+    area: float
+    best: float
+    chance: float
+
+    @classmethod
+    def of(cls, doubt: Float[Tensor, " n"], right: Bool[Tensor, " n"]) -> RiskCoverage:
+        """The curve; decisions of equal doubt count as in random order.
+
+        Example:
+            >>> RiskCoverage.of(torch.tensor([0.1, 0.2, 0.9]), torch.tensor([True, True, False])).risk
+            (0.0, 0.0, 0.3333333333333333)
+        """
+        wrong = ~right
+        _, place, count = doubt.unique(return_inverse=True, return_counts=True)
+        share = torch.zeros(len(count), dtype=torch.double).scatter_add(0, place, wrong.double()) / count
+        risk = _mean_so_far(share.repeat_interleave(count))
+        best = _mean_so_far(wrong.sort().values.double())
+        coverage = tuple((i + 1) / len(doubt) for i in range(len(doubt)))
+        return cls(coverage, tuple(risk.tolist()), float(risk.mean()), float(best.mean()), float(wrong.double().mean()))
+
+    def at(self, n_points: int = 50) -> list[dict[str, float]]:
+        """At most so many points of the curve, evenly spread over coverage."""
+        n = len(self.coverage)
+        chosen = sorted({round(i) for i in torch.linspace(0, n - 1, min(n, n_points)).tolist()})
+        return [{"coverage": round(self.coverage[i], 4), "risk": round(self.risk[i], 4)} for i in chosen]
+
+
+def _mean_so_far(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    return values.cumsum(0) / torch.arange(1, len(values) + 1)

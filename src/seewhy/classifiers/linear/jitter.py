@@ -1,8 +1,7 @@
 """The versions of one picture that the encoder sees: random crops to fit on (CNNaug), the paper's twelve to predict.
 
-Razavian, Azizpour, Sullivan, Carlsson, *CNN Features off-the-shelf* (2014, arXiv 1403.6382): a classifier on frozen
-features is trained on several versions of each picture, and at test the responses to the versions are summed.
-The view ``None`` is the transform's own centre crop; a :class:`~seewhy.types.Crop` replaces it.
+Razavian et al., *CNN Features off-the-shelf* (2014, arXiv 1403.6382), train on several versions of each picture, and
+at test sum the responses to the versions. ``None`` is the transform's own centre crop.
 """
 
 from __future__ import annotations
@@ -14,53 +13,33 @@ import numpy as np
 
 from ...encoders.stream import Views
 from ...errors import UnknownNameError
-from ...pictures.crops import random_crop
+from ...pictures.images import random_crop
 from ...types import Crop
 
-View = Crop | None
-"""A crop, or ``None`` for the transform's own centre crop."""
 CROPS = ("center", "twelve")
 AREA, ASPECT = (0.1, 1.0), (3 / 4, 4 / 3)
 
 
 def random_crops(n: int, seed: int = 0, picture: int = 0) -> list[Crop]:
-    """Crops of a tenth of the area to all of it, and mirror images of half of them.
-
-    Crop ``i`` depends on ``(seed, picture, i)`` alone, so asking for more crops keeps the first ones, and features
-    already stored stay valid.
-    """
+    """Crops of a tenth of the area to all of it, half of them mirrored; asking for more keeps the first ones."""
     return [random_crop(np.random.default_rng([seed, picture, i]), AREA, ASPECT, True) for i in range(n)]
 
 
-def crops_by_name(name: str, n: int, seed: int = 0) -> list[View]:
-    """The picture as it is and ``n`` random crops, drawn by file name: more pictures leave the crops of others alone.
-
-    Example:
-        >>> crops_by_name("a/1.png", 2) == crops_by_name("b/1.png", 2)
-        True
-    """
+def crops_by_name(name: str, n: int, seed: int = 0) -> list[Crop | None]:
+    """The picture and ``n`` random crops, drawn by file name: more pictures leave those of others alone."""
     picture = zlib.crc32(Path(name).name.encode("utf-8", "surrogateescape"))
     return [None, *random_crops(n, seed, picture)]
 
 
 def ten_crops(side: float) -> list[Crop]:
-    """Four corners and the centre, and their mirror images.
-
-    Example:
-        >>> len(ten_crops(0.875)), ten_crops(0.5)[4].box
-        (10, (0.25, 0.25, 0.75, 0.75))
-    """
+    """Four corners and the centre, and their mirror images."""
     far, mid = 1 - side, (1 - side) / 2
     places = [*((left, top) for top in (0.0, far) for left in (0.0, far)), (mid, mid)]
     return [Crop((left, top, left + side, top + side), flip) for flip in (False, True) for left, top in places]
 
 
-def paper_twelve() -> list[View]:
-    """The paper's (original + 5 crops of 4/9 of the area) x mirror.
-
-    The paper adds 2 rotations for 16 versions, but does not give the angle, and a crop cannot rotate: 12 remain.
-    The original is the centre crop (``None``); its mirror image is the mirrored whole picture.
-    """
+def paper_twelve() -> list[Crop | None]:
+    """The paper's (original + 5 crops of 4/9 of the area) x mirror, without its 2 rotations."""
     return [None, Crop((0.0, 0.0, 1.0, 1.0), flip=True), *ten_crops(2 / 3)]
 
 

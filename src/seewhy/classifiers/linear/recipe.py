@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,9 +14,8 @@ from ...bounds import Natural, Positive
 from ...encoders.base import Encoder
 from ...heads.head import Head
 from ...heads.normalise import Normalise
-from ...pictures.samples import Sample, split
+from ...pictures.samples import split
 from ...threads import beside
-from ...types import Crop
 from .. import classifiers
 from ..base import Classifier
 from ..encoded_set import MAX_HELD_OUT, EncodedSet, HeldOut, HeldOutPart, Split, evenly
@@ -26,29 +25,19 @@ from .solvers import LinearFit, Solver, balanced_weight, c_path, fit_logistic, f
 
 GRID = tuple(10.0 ** (e / 2) for e in range(-2, 8))
 """C per picture, for features of mean squared length 1: the losses of a picture's views are averaged."""
-
 UNCHOSEN = 100.0
 """That C where nothing is held out to choose it on: the middle of what is best on photographs."""
-
 N_CHOOSING = 2
 """Folds on which C is tried; the others are fitted with the one chosen alone."""
-
 TOL = 1e-4
 """Relative decrease at which fits stop; 1e-6 takes twice as long for the same accuracy (benchmarks/linear_fit.py)."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Pictures as a linear classifier is fitted on them: one row a view.
-
-    Attributes:
-        x: features.
-        y: class of each.
-        picture: that each is a view of.
-        fold: that it is held out in; -1 for never.
-        own: whether it is the picture's own crop, by which it is predicted.
-        final: whether it is trained on in the end.
-        rounds: fold of each picture.
+    """Pictures as a linear classifier is fitted on them: one row a view, ``own`` where it is the picture's own crop;
+    the ``fold`` that each is held out in (``rounds`` of pictures; -1 never), and whether it is ``final``, trained on in
+    the end.
     """
 
     x: Float[Tensor, "r d"]
@@ -61,7 +50,6 @@ class Rows:
 
     @classmethod
     def of(cls, pictures: EncodedSet, feature: Normalise) -> Rows:
-        """All views of these pictures."""
         x, y, picture = pictures.rows(torch.ones_like(pictures.held))
         own = torch.cat([torch.ones(1, dtype=torch.bool), picture[1:] != picture[:-1]])
         rounds = pictures.folds
@@ -81,16 +69,8 @@ class Rows:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen on held-out pictures.
-
-    Attributes:
-        c: of a picture: a row's times the number of its views.
-        fit: to be used.
-        trial: without the first fold.
-        temperature: by which logits are divided.
-        index: of the pictures that were held out.
-        logits: of these, divided by the temperature.
-        random_accuracy: what a part drawn at random would have said; ``None`` where it is the same.
+    """What was chosen on held-out pictures (``index``, and their calibrated ``logits``); ``trial`` is without the first
+    fold, ``random_accuracy`` what a part drawn at random would have said, where that is something else.
     """
 
     c: float
@@ -115,9 +95,8 @@ class Linear(PictureRecipe):
     """Logistic regression or a linear SVM on the pooled features of a frozen encoder.
 
     Every picture is seen as itself and as ``n_crops`` random crops and flips; features get a signed power and unit
-    length; the regularisation is chosen on held-out pictures; probabilities are calibrated by temperature on them;
-    the final fit uses all pictures, or all but the validation pictures where the user gives some. The paper crops at
-    fixed places and squares its features; random crops and the square root did better on validation data
+    length; regularisation and temperature are chosen on held-out pictures. The final fit uses all pictures, or all but
+    the user's validation pictures. The paper crops at fixed places and squares its features, which did worse
     (benchmarks/grocery.py).
 
     Args:
@@ -128,9 +107,6 @@ class Linear(PictureRecipe):
         class_weight: ``"balanced"`` weighs classes alike; ``None`` weighs pictures alike.
         held_out: part of the pictures on which C, temperature and evidence are measured; each part in turn, so that
             every picture is measured on once, and there are as many fits as parts.
-        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
-        n_bank: pictures whose patches are kept as evidence, spread over the classes.
-        seed: of split and crops.
     """
 
     name = "linear"
@@ -149,7 +125,10 @@ class Linear(PictureRecipe):
     seed: int = 0
 
     def learn(self, fitting: Fitting) -> Outcome:
-        return self.learn_seen(fitting.encoder, fitting.look(views=self._views, n_bank=self.n_bank))
+        pictures = fitting.look(
+            views=lambda sample: crops_by_name(sample.image, self.n_crops, self.seed), n_bank=self.n_bank
+        )
+        return self.learn_seen(fitting.encoder, pictures)
 
     def learn_seen(self, encoder: Encoder, pictures: EncodedSet) -> Outcome:
         """Learn from pictures that were looked at before, all with as many views."""
@@ -159,10 +138,15 @@ class Linear(PictureRecipe):
         trial, plain = (
             self._classifier(encoder, pictures, fit, chosen.temperature) for fit in (chosen.trial, chosen.fit)
         )
+        figures = {
+            "random_accuracy": None if chosen.random_accuracy is None else round(chosen.random_accuracy, 4),
+            "C": float(f"{chosen.c:.4g}"),
+            "temperature": round(chosen.temperature, 4),
+        }
         return Outcome(
             replace(plain, held_out=chosen.held_out(pictures)),
             pictures,
-            _figures(chosen),
+            figures,
             trial,
             measured=chosen.held_out(pictures, most=len(pictures.labels)),
             index=chosen.index,
@@ -170,13 +154,10 @@ class Linear(PictureRecipe):
         )
 
     def fit_at(self, pictures: EncodedSet, c: float) -> Head:
-        """What these pictures give with a ``C`` (of a picture) that was chosen elsewhere, fitted once, uncalibrated."""
+        """What these pictures give with a ``C`` (of a picture) that was chosen elsewhere, uncalibrated."""
         rows = Rows.of(pictures, self._feature)
         fit = self._solve(rows, torch.ones_like(rows.own), len(pictures.classes), c / (self.n_crops + 1), None)
         return Head(self._feature, fit.weight, fit.bias)
-
-    def _views(self, sample: Sample) -> Sequence[Crop | None]:
-        return crops_by_name(sample.image, self.n_crops, self.seed)
 
     def _choose(self, rows: Rows, pictures: EncodedSet) -> Choice:
         """C and temperature, on held-out pictures; without any, a middling C and no calibration."""
@@ -229,7 +210,6 @@ class Linear(PictureRecipe):
     def _solve(
         self, rows: Rows, of: Tensor, n_classes: int, c: float, start: LinearFit | None, shares: Tensor | None = None
     ) -> LinearFit:
-        """Fit on these rows, from the fit there is."""
         x, y = rows.x[of], rows.y[of]
         solve = fit_logistic if self.solver == "logistic" else fit_svm
         return solve(x, y, n_classes, c, sample_weight=self._weight(y, shares), warm_start=start, tol=TOL)
@@ -245,11 +225,3 @@ class Linear(PictureRecipe):
         if pictures.validation:
             origin += f"; chosen and measured on {int(pictures.held.sum()):,} validation pictures"
         return Classifier(self.name, self.parameters(), encoder, pictures.classes, head, trained_on=origin)
-
-
-def _figures(chosen: Choice) -> dict[str, Any]:
-    return {
-        "random_accuracy": None if chosen.random_accuracy is None else round(chosen.random_accuracy, 4),
-        "C": float(f"{chosen.c:.4g}"),
-        "temperature": round(chosen.temperature, 4),
-    }

@@ -1,12 +1,17 @@
 """Linear classifiers on frozen features, solved fast: multinomial logistic regression and squared-hinge SVM.
 
-Both minimise ``1/2 |W|^2 + C sum_i s_i loss(y_i, W x_i + b)`` with :mod:`.lbfgs`. With fewer samples
-than features the problem is solved in the span of the samples (QR), which holds the optimum.
+Both minimise ``1/2 |W|^2 + C sum_i s_i loss(y_i, W x_i + b)`` by a preconditioned L-BFGS; with fewer samples than
+features in the span of the samples (QR), which holds the optimum. The first inverse Hessian of L-BFGS is usually a
+multiple of the identity. Here it is ``(a C X^T S X + 1)^-1``, the true one when every sample is as uncertain as the
+average one; ``a`` is that average, taken anew each iteration. ``X^T S X`` is kept as its leading eigenvectors, found by
+random projection (Halko et al. 2011, arXiv 0909.4061) with a fixed seed, and one number for the rest. Logits are linear
+in the step, so a line search costs no product with X: an iteration is two.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, cast
 
@@ -14,23 +19,67 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from seewhy.classifiers.linear.lbfgs import Loss, Softmax, SquaredHinge, minimise
-from seewhy.errors import DataError, InputError
+from ...errors import DataError, InputError
 
 Solver = Literal["logistic", "svm"]
+Dot = Callable[[Tensor, Tensor], Tensor]
+DEFAULT_GRID = tuple(10.0 ** (e / 2) for e in range(-4, 7))
+_NEAR_TIE = 0.005
+_PATIENCE = 2
+_MEMORY = 10
+_MAX_ITER = 1000
+_RANK = 96
+
+
+class Softmax:
+    """``s_i (log sum_k exp z_ik - z_iy)``; one problem for all classes, bias unpenalised."""
+
+    per_class = False
+
+    def __init__(self, y: Tensor, n_classes: int, weight: Tensor) -> None:
+        self.y, self.n_classes, self.weight = y[:, None], n_classes, weight[:, None]
+
+    def value(self, z: Tensor) -> float:
+        losses = z.logsumexp(1, keepdim=True) - z.gather(1, self.y)
+        return float((losses * self.weight).double().sum())
+
+    def residual(self, z: Tensor) -> Tensor:
+        p = z.softmax(1).mul_(self.weight)
+        return p.scatter_add_(1, self.y, -self.weight)
+
+    def curvature(self, z: Tensor) -> float:
+        p = z.softmax(1)
+        spread = 1 - p.square().sum(1, keepdim=True)
+        return float((spread * self.weight).sum() / self.weight.sum()) / z.shape[1]
+
+
+class SquaredHinge:
+    """``s_i sum_k max(0, 1 - t_ik z_ik)^2``, t = +1 for its class, else -1; a problem a class, bias penalised."""
+
+    per_class = True
+
+    def __init__(self, y: Tensor, n_classes: int, weight: Tensor) -> None:
+        self.sign = torch.full((len(y), n_classes), -1.0).scatter_(1, y[:, None], 1.0)
+        self.n_classes, self.weight = n_classes, weight[:, None]
+
+    def _slack(self, z: Tensor) -> Tensor:
+        return (1 - self.sign * z).clamp_(min=0)
+
+    def value(self, z: Tensor) -> float:
+        return float((self._slack(z).square_() * self.weight).double().sum())
+
+    def residual(self, z: Tensor) -> Tensor:
+        return self._slack(z).mul_(self.sign).mul_(self.weight).mul_(-2)
+
+    def curvature(self, z: Tensor) -> float:
+        active = (self._slack(z) > 0).float() * self.weight
+        return 2 * float(active.sum() / self.weight.sum()) / z.shape[1]
+
+
+Loss = Softmax | SquaredHinge
 
 
 class LinearFit(NamedTuple):
-    """A fitted linear classifier: ``logits = x @ weight.T + bias``.
-
-    Attributes:
-        weight: (k, d) float32.
-        bias: (k,) float32.
-        loss: the minimised objective, summed over samples (scikit-learn's times C n).
-        n_iter: L-BFGS iterations, two products with X each.
-        converged: the predicted further decrease is under ``tol`` times the objective.
-    """
-
     weight: Tensor
     bias: Tensor
     loss: float
@@ -53,8 +102,8 @@ def fit_logistic(
 ) -> LinearFit:
     """Multinomial logistic regression, ``1/2 |W|^2 + C sum_i s_i (log sum_k exp z_ik - z_iy)``, bias unpenalised.
 
-    The objective is scikit-learn's ``LogisticRegression(C=c)``. Its default stopping rule leaves the objective up to
-    twice too high when C is large; this one stops when the predicted decrease is ``tol`` of the objective.
+    The objective is scikit-learn's ``LogisticRegression(C=c)``, whose default stopping rule leaves it up to twice too
+    high when C is large; this one stops when the predicted decrease is ``tol`` of the objective.
 
     Example:
         >>> x = torch.tensor([[-1.0], [1.0]])
@@ -64,7 +113,7 @@ def fit_logistic(
     s = _check(x, y, n_classes, c, sample_weight)
     x = x.float()
     mean = (s @ x) / s.sum()
-    return _solve(x - mean, mean, Softmax(y, n_classes, s), n_classes, c, 0.0, s, warm_start, tol)
+    return _solve(x - mean, mean, Softmax(y, n_classes, s), c, warm_start, tol)
 
 
 def fit_svm(
@@ -79,19 +128,11 @@ def fit_svm(
 ) -> LinearFit:
     """One-vs-rest SVM, ``sum_k 1/2 (|w_k|^2 + b_k^2) + C sum_i s_i max(0, 1 - t_ik z_ik)^2``, t = +1 or -1.
 
-    The objective is liblinear's primal L2-SVM (``LinearSVC(C=c, dual=False)``), bias penalised. The classes are
-    separate problems with step lengths of their own, solved in the same matrix products. One-vs-one, which the paper
-    votes with, is left out: its k (k - 1) / 2 scores are no class scores that versions of a picture can sum.
-
-    Args and errors are :func:`fit_logistic`'s.
-
-    Example:
-        >>> fit_svm(torch.tensor([[-1.0], [1.0]]), torch.tensor([0, 1]), 2).weight.mul(100).round().int().tolist()
-        [[-80], [80]]
+    The objective is liblinear's primal L2-SVM, bias penalised; the classes are separate problems, solved in the same
+    matrix products. The paper's one-vs-one has no class scores that versions of a picture can sum.
     """
     s = _check(x, y, n_classes, c, sample_weight)
-    mean = torch.zeros(x.shape[1])
-    return _solve(x.float(), mean, SquaredHinge(y, n_classes, s), n_classes, c, 1.0, s, warm_start, tol)
+    return _solve(x.float(), torch.zeros(x.shape[1]), SquaredHinge(y, n_classes, s), c, warm_start, tol)
 
 
 def _check(x: Tensor, y: Tensor, n_classes: int, c: float, sample_weight: Tensor | None) -> Tensor:
@@ -129,54 +170,134 @@ def _check(x: Tensor, y: Tensor, n_classes: int, c: float, sample_weight: Tensor
     return sample_weight.float()
 
 
-def _solve(
-    x: Tensor,
-    mean: Tensor,
-    loss: Loss,
-    n_classes: int,
-    c: float,
-    bias_ridge: float,
-    s: Tensor,
-    warm: LinearFit | None,
-    tol: float,
-) -> LinearFit:
+def _solve(x: Tensor, mean: Tensor, loss: Loss, c: float, warm: LinearFit | None, tol: float) -> LinearFit:
     """Rotate into the span when n < d, append the bias column, minimise, and undo both."""
     basis = None
     if x.shape[0] < x.shape[1]:
         basis, r = torch.linalg.qr(x.T)
         x = r.T.contiguous()
     x = torch.cat([x, torch.ones(len(x), 1)], 1)
-    ridge = torch.ones(x.shape[1])
-    ridge[-1] = bias_ridge
-    w = torch.zeros(x.shape[1], n_classes)
+    ridge = torch.ones(x.shape[1], 1)
+    ridge[-1] = float(loss.per_class)
+    w = torch.zeros(x.shape[1], loss.n_classes)
     if warm is not None:
         start = warm.weight.T if basis is None else basis.T @ warm.weight.T
         w = torch.cat([start, (warm.bias + warm.weight @ mean)[None]])
-    w, value, n_iter, converged = minimise(x, loss, c, ridge[:, None], w, s, tol)
+    w, value, n_iter, converged = _minimise(x, loss, c, ridge, w, tol)
     weight = (w[:-1] if basis is None else basis @ w[:-1]).T.contiguous()
     return LinearFit(weight, w[-1] - weight @ mean, value, n_iter, converged)
 
 
-def balanced_weight(y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """``n / (k n_y)``, scikit-learn's ``class_weight="balanced"``: every class present gets the same total weight.
-
-    Example:
-        >>> [round(w, 3) for w in balanced_weight(torch.tensor([0, 0, 0, 1])).tolist()]
-        [0.667, 0.667, 0.667, 2.0]
+def _minimise(x: Tensor, loss: Loss, c: float, ridge: Tensor, w: Tensor, tol: float) -> tuple[Tensor, float, int, bool]:
+    """From ``w`` until the predicted decrease is at most ``tol`` times the objective: where that is, the objective
+    there, the iterations, and whether it converged.
     """
+
+    def dot(a: Tensor, b: Tensor) -> Tensor:
+        return (a * b).sum(0) if loss.per_class else torch.dot(a.flatten(), b.flatten())[None]
+
+    preconditioner = _inverse_hessian(x, loss.weight)
+    z = x @ w
+    residual = loss.residual(z)
+    gradient = c * (x.T @ residual) + ridge * w
+    pairs: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=_MEMORY)
+    value = math.inf
+    for n_iter in range(_MAX_ITER):
+        direction = _direction(gradient, preconditioner(c * loss.curvature(z)), pairs, dot)
+        slope = dot(gradient, direction)
+        value = c * loss.value(z) + 0.5 * float((ridge * w * w).double().sum())
+        if -float(slope.sum()) <= 2 * tol * value:
+            return w, value, n_iter, True
+        penalty = dot(ridge * w, direction), dot(ridge * direction, direction)
+        length, z, residual = _line_search(loss, c, z, x @ direction, slope, penalty, dot)
+        step = length * direction
+        w = w + step
+        previous, gradient = gradient, c * (x.T @ residual) + ridge * w
+        change = gradient - previous
+        pairs.append((step, change, _safe_inverse(dot(step, change))))
+    return w, value, _MAX_ITER, False
+
+
+def _safe_inverse(a: Tensor) -> Tensor:
+    return torch.where(a > 0, 1 / a, torch.zeros_like(a))
+
+
+def _inverse_hessian(x: Tensor, weight: Tensor) -> Callable[[float], Callable[[Tensor], Tensor]]:
+    """Scale → the product with ``(scale X^T S X + 1)^-1``; ``X^T S X`` is about ``U values U^T + rest (1 - U U^T)``."""
+    rank = min(_RANK, x.shape[1])
+    start = torch.randn(x.shape[1], rank, generator=torch.Generator().manual_seed(0))
+    basis, _ = torch.linalg.qr(x.T @ (weight * (x @ start)))
+    projected = x @ basis
+    values, rotation = torch.linalg.eigh(projected.T @ (weight * projected))
+    values = values.clamp(min=0)
+    total = weight[:, 0] @ x.square().sum(1)
+    rest = (total - values.sum()).clamp(min=0) / max(x.shape[1] - rank, 1)
+    vectors = basis @ rotation
+
+    def inverse(scale: float) -> Callable[[Tensor], Tensor]:
+        tail = 1 / (scale * rest + 1)
+        lead = (1 / (scale * values + 1) - tail)[:, None]
+        return lambda g: tail * g + vectors @ (lead * (vectors.T @ g))
+
+    return inverse
+
+
+def _direction(
+    gradient: Tensor, inverse: Callable[[Tensor], Tensor], pairs: deque[tuple[Tensor, Tensor, Tensor]], dot: Dot
+) -> Tensor:
+    """The two-loop recursion (Nocedal 1980) around the preconditioner."""
+    q, alphas = gradient.clone(), []
+    for step, change, rho in reversed(pairs):
+        alphas.append(rho * dot(step, q))
+        q.addcmul_(alphas[-1], change, value=-1)
+    q = inverse(q)
+    if pairs:
+        _, change, rho = pairs[-1]
+        gamma = _safe_inverse(rho * dot(change, inverse(change)))
+        q *= torch.where(gamma > 0, gamma, torch.ones_like(gamma))
+    for (step, change, rho), alpha in zip(pairs, reversed(alphas), strict=True):
+        q.addcmul_(alpha - rho * dot(change, q), step)
+    return -q
+
+
+def _line_search(
+    loss: Loss, c: float, z: Tensor, zd: Tensor, slope: Tensor, penalty: tuple[Tensor, Tensor], dot: Dot
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the derivative along the direction is nearly 0, each class its own length if the loss says so; the
+    derivative alone is exact where float32 values of the objective no longer differ.
+    """
+    low, slope_low = torch.zeros_like(slope), slope
+    high, slope_high = torch.full_like(slope, math.inf), torch.zeros_like(slope)
+    t = torch.ones_like(slope)
+    for _ in range(12):
+        z_t = z + t * zd
+        residual = loss.residual(z_t)
+        along = c * dot(residual, zd) + penalty[0] + t * penalty[1]
+        open_ = (along < 0.5 * slope) | (along > -0.2 * slope)
+        if not bool(open_.any()):
+            break
+        down = along < 0
+        low, slope_low = torch.where(down, t, low), torch.where(down, along, slope_low)
+        high, slope_high = torch.where(down, high, t), torch.where(down, slope_high, along)
+        secant = (low * slope_high - high * slope_low) / (slope_high - slope_low)
+        margin = 0.1 * (high - low)
+        secant = torch.minimum(torch.maximum(secant, low + margin), high - margin)
+        t = torch.where(open_, torch.where(high.isinf(), 2 * t, secant), t)
+    else:
+        z_t = z + t * zd
+        residual = loss.residual(z_t)
+    return t, z_t, residual
+
+
+def balanced_weight(y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """``n / (k n_y)``, scikit-learn's ``class_weight="balanced"``: every class present gets the same total weight."""
     _, position, count = y.unique(return_inverse=True, return_counts=True)
     return len(y) / (len(count) * count.float())[position]
 
 
 def share_weight(y: Int[Tensor, " n"], shares: Float[Tensor, " k"]) -> Float[Tensor, " n"]:
-    """Weights by which the classes have these shares of the rows, as before some were held out; of mean 1.
-
-    Of a class with two pictures one is left when the other is held out. Unweighted, it then loses to every class that
-    kept both, whatever it looks like.
-
-    Example:
-        >>> [round(w, 2) for w in share_weight(torch.tensor([0, 0, 1]), torch.tensor([2.0, 2.0])).tolist()]
-        [0.75, 0.75, 1.5]
+    """Weights, of mean 1, by which the classes have these shares of the rows, as before some were held out: unweighted,
+    a class of two pictures, of which one is held out, loses to every class that kept both.
     """
     weight = shares[y] / y.bincount(minlength=len(shares))[y]
     return weight / weight.mean()
@@ -185,10 +306,9 @@ def share_weight(y: Int[Tensor, " n"], shares: Float[Tensor, " k"]) -> Float[Ten
 def fit_temperature(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> float:
     """The T in [0.01, 100] that minimises the log-loss of ``softmax(logits / T)`` (Guo et al. 2017, arXiv 1706.04599).
 
-    The loss is convex in 1/T; its derivative, ``mean(E_p[z] - z_y)``, is bisected. Fit it on pictures the classifier
-    was not fitted on. Where it is right on all ``n`` of them that loss has no optimum: any certainty would do, and few
-    pictures say little. So each picture counts to the part ``1 / (n + 2)`` as one of its second class (for two classes
-    and a fixed margin this is Laplace's rule, ``(right + 1) / (n + 2)``); Guo et al. do not have that.
+    The loss is convex in 1/T; its derivative, ``mean(E_p[z] - z_y)``, is bisected. Where all ``n`` are right that loss
+    has no optimum, so each counts to the part ``1 / (n + 2)`` as one of its second class (for two classes and a fixed
+    margin Laplace's rule, ``(right + 1) / (n + 2)``); Guo et al. do not have that.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0]] * 4)
@@ -231,11 +351,6 @@ class CPath(NamedTuple):
     latest: tuple[LinearFit, ...]
 
 
-DEFAULT_GRID = tuple(10.0 ** (e / 2) for e in range(-4, 7))
-_NEAR_TIE = 0.005
-_PATIENCE = 2
-
-
 Weigh = Callable[[Tensor], Tensor | None]
 
 
@@ -250,7 +365,6 @@ class _Round:
         self.fitted: LinearFit | None = None
 
     def step(self, solver: Solver, n_classes: int, c: float, tol: float) -> Tensor:
-        """Logits of the held-out pictures at the next C."""
         fit, x, y = fit_logistic if solver == "logistic" else fit_svm, self.x[~self.out], self.y[~self.out]
         self.fitted = fit(x, y, n_classes, c, sample_weight=self.weigh(y), warm_start=self.fitted, tol=tol)
         return _by_picture(self.fitted.logits(self.x[self.asked]), self.groups)
@@ -271,10 +385,9 @@ def c_path(
 ) -> CPath:
     """Try every C on held-out pictures, strongest penalty first, each fit starting from the one before.
 
-    A picture's logits are the mean over its rows, as at test. The best accuracy wins; among those within half a
-    percent of it, the lowest log-loss. The path ends early when two steps in a row neither raise the best accuracy nor
-    lower the best log-loss by a hundredth: weaker penalties cost most and gain nothing then. It goes on while all say
-    what the strongest says, as they do where features hardly differ from picture to picture.
+    A picture's logits are the mean over its rows. The best accuracy wins; within half a percent of it, the lowest
+    log-loss. It ends early when two steps in a row neither raise the best accuracy nor lower the best log-loss by a
+    hundredth, and goes on while all say what the strongest says, as where features hardly differ.
     """
     groups = torch.arange(len(y)) if groups is None else groups
     numbers = [f for f in fold.unique().tolist() if f >= 0]
@@ -291,7 +404,10 @@ def c_path(
     points: list[PathPoint] = []
     fits: list[LinearFit | None] = []
     for c in sorted(grid):
-        points.append(_point(c, torch.cat([r.step(solver, n_classes, c, tol) for r in rounds]), truth))
+        logits = torch.cat([r.step(solver, n_classes, c, tol) for r in rounds])
+        temperature = fit_temperature(logits, truth)
+        log_loss = float(torch.nn.functional.cross_entropy(logits / temperature, truth))
+        points.append(PathPoint(c, float((logits.argmax(1) == truth).double().mean()), log_loss, temperature))
         fits.append(rounds[-1].fitted)
         if _stalled(points):
             break
@@ -314,9 +430,3 @@ def _stalled(points: Sequence[PathPoint]) -> bool:
 def _by_picture(rows: Tensor, groups: Tensor) -> Tensor:
     _, group, count = groups.unique(return_inverse=True, return_counts=True)
     return torch.zeros(len(count), rows.shape[1], dtype=rows.dtype).index_add_(0, group, rows) / count[:, None]
-
-
-def _point(c: float, logits: Tensor, y: Tensor) -> PathPoint:
-    temperature = fit_temperature(logits, y)
-    log_loss = torch.nn.functional.cross_entropy(logits / temperature, y)
-    return PathPoint(c, float((logits.argmax(1) == y).double().mean()), float(log_loss), temperature)

@@ -11,12 +11,11 @@ from typing import ClassVar
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import interpolate, normalize, pad
 
 from ...bounds import Count, NotNegative, Part, Positive, SomePart, check_fields
 from ...encoders.base import Encoder
 from ...encoders.region_heads import HeadSizes, RegionHeads
-from ...errors import DataError
 from ...heads.head import Head
 from ...heads.normalise import Normalise
 from ...pictures.boxes import BoxData
@@ -28,16 +27,13 @@ from .. import detectors
 from ..cells import joint_cells
 from ..maskclip import TEMPLATES, texts_of
 from ..parts import NOTHING, PooledScore, rest_names
-from ..reader import LARGEST, Looked, Reader
+from ..reader import LARGEST, Looked, Reader, box_means
 from ..two_stage import Blend, TwoStage, TwoStageLearning, shrunk
-from ..windows import box_means
-from .trained import Regions
+from .trained import Regions, boxes_on, check_usable
 
 BACKGROUND = "background"
-LEAST = 1e-3
-"""Part of the picture below which a box has no area, and two boxes are one."""
-FAINT = 1e-12
-"""Score below which no difference is made."""
+LEAST, FAINT = 1e-3, 1e-12
+"""Part of the picture below which a box has no area, and two are one; score below which no difference is made."""
 
 
 @detectors.register
@@ -51,9 +47,8 @@ class DITO:
     when detecting: those that no box was drawn of are the others. Heads go on from where ``seewhy pretrain --objective
     dito`` left them, where the encoder has some.
 
-    Differs: the trunk is frozen, as F-VLM's is, so that one look gives both sides; DITO trains it too, at .6 of the
-    rate. Three levels on the last map; heads are smaller than the authors', and the background is a word. How ``p``
-    and ``z`` are blended is theirs to five digits.
+    Differs: the trunk is frozen, as F-VLM's is, so that one look gives both sides; three levels on the last map; heads
+    are smaller than the authors', and the background is a word. The blend of ``p`` and ``z`` is theirs to five digits.
 
     Cost: one pass of the trunk for each window; the heads of ``n_proposed`` boxes. Training: the maps of all pictures
     at half precision in memory.
@@ -72,11 +67,6 @@ class DITO:
         lr: learning rate, at its highest.
         zoom: the picture's short side, in inputs of the encoder.
         seed: of weights, order and boxes drawn.
-
-    Raises:
-        InputError: a parameter is out of its range.
-        DataError: no picture can be used.
-        ModelError: the encoder has no words, or its head cannot take a cell alone.
     """
 
     name: ClassVar[str] = "dito"
@@ -106,20 +96,18 @@ class DITO:
 
     @property
     def blend(self) -> Blend:
-        """How both probabilities become a score."""
         return Blend(self.alpha, self.beta, self.objectness)
 
-    @property
-    def templates(self) -> tuple[str, ...]:
-        """Sentences of a name."""
-        return TEMPLATES if self.template is None else (self.template,)
+    def texts(self, encoder: Encoder, names: tuple[str, ...]) -> Float[Tensor, "k d"]:
+        """Of the background, then of the names."""
+        return texts_of(encoder, (BACKGROUND, *names), (self.template,) if self.template else TEMPLATES)
 
     def fit(
         self, reader: Reader, data: BoxData, *, progress: Progress | None = None, checkpoint: Path | None = None
     ) -> WordedBoxes:
         """Train both stages on a frozen trunk."""
         progress, encoder = progress or Progress(), reader.base
-        texts = worded(encoder, data.classes, self.templates)
+        texts = self.texts(encoder, data.classes)
         maps, boxes, labels = _gathered(reader, data, progress)
         with seeded(self.seed):
             heads = RegionHeads(HeadSizes(maps.shape[1], texts.shape[1]))
@@ -172,7 +160,7 @@ class WordedBoxes:
 
     def named(self, encoder: Encoder, classes: tuple[str, ...]) -> WordedBoxes:
         """The same for other names; those that were trained on keep their weight."""
-        network = TwoStage(self.network.heads, worded(encoder, classes, self.how.templates), self.how.temperature)
+        network = TwoStage(self.network.heads, self.how.texts(encoder, classes), self.how.temperature)
         own = {name: value for name, value in self.network.state_dict().items() if name != "texts"}
         network.load_state_dict(own, strict=False)
         return replace(self, network=network.eval().requires_grad_(False), classes=classes)
@@ -211,9 +199,9 @@ class WordedBoxes:
                 levels = self.network.heads.levels(copies[:, :n])
                 own, _ = self.network.read(levels, start.expand(len(copies), 4), torch.arange(len(copies)))
                 words = torch.cat([self._words(encoder, one, box) for one in copies[:, n:]])
-                sure = (
-                    torch.ones(len(copies)) if place is None else self.network.proposals(levels)[1][:, place].sigmoid()
-                )
+                sure = torch.ones(len(copies))
+                if place is not None:
+                    sure = self.network.proposals(levels)[1][:, place].sigmoid()
                 scores = self.how.blend(own, words, self.is_base, sure)[:, 1:]
                 return torch.cat([scores, 1 - scores.sum(1, keepdim=True)], 1).clamp(min=FAINT).log()
 
@@ -245,14 +233,8 @@ class WordedBoxes:
         return scale * vectors @ self.network.texts.T
 
 
-def worded(encoder: Encoder, names: tuple[str, ...], templates: tuple[str, ...]) -> Float[Tensor, "k d"]:
-    """Texts of the background, then of the names."""
-    return texts_of(encoder, (BACKGROUND, *names), templates)
-
-
 def _gathered(reader: Reader, data: BoxData, progress: Progress) -> tuple[Tensor, Tensor, Tensor]:
     """Maps of all pictures at one size, boxes as parts of the picture, and labels; -1 where there is none."""
-    place = {name: k for k, name in enumerate(data.classes)}
     most = max((len(p.boxes) for p in data.pictures), default=0)
     maps: list[Tensor] = []
     boxes: list[Tensor] = []
@@ -263,16 +245,8 @@ def _gathered(reader: Reader, data: BoxData, progress: Progress) -> tuple[Tensor
         if maps and grid.shape != maps[0].shape:
             grid = interpolate(grid[None].float(), size=maps[0].shape[1:], mode="bilinear", align_corners=False)[0]
         maps.append(grid.half())
-        real = [b for b in picture.boxes if not b.ignored and b.label in place]
-        own, named = torch.zeros(most, 4), torch.full((most,), -1)
-        if real:
-            own[: len(real)] = torch.tensor([b.box for b in real]) / torch.tensor([*one.size, *one.size])
-            named[: len(real)] = torch.tensor([place[b.label] for b in real])
-        boxes.append(own)
-        labels.append(named)
-    if not maps or not any(bool((one >= 0).any()) for one in labels):
-        raise DataError(
-            f"None of {len(data)} picture(s) could be used with its boxes. At least one that can be read, with a box, "
-            "was expected. Give others."
-        )
+        own, named = boxes_on(replace(picture, size=one.size), data.classes)
+        boxes.append(pad(own, (0, 0, 0, most - len(own))))
+        labels.append(pad(named, (0, most - len(named)), value=-1))
+    check_usable(sum(int((one >= 0).sum()) for one in labels), len(data))
     return torch.stack(maps), torch.stack(boxes), torch.stack(labels)

@@ -6,38 +6,38 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
+from jaxtyping import Bool, Float, Int
 
 from ...arguments import checked
 from ...encoders.base import Encoder
 from ...encoders.find import encoder as find
 from ...errors import DataError, InputError
-from ...metrics.average_precision import AveragePrecision, average_precision, boxes_of, mean
+from ...metrics.average_precision import AveragePrecision, Matched, average_precision, boxes_of, mean
 from ...parameters import configured
-from ...pictures.apart import folds_of
 from ...pictures.boxes import BoxData, BoxedPicture, BoxRecord, load_boxes
-from ...pictures.samples import Sample, gathered, some
+from ...pictures.samples import Sample, folds_of, gathered, some
 from ...progress import Progress
-from ...storage.marks import CHECKPOINT
-from ...storage.output import check_checkpoint, remove, write
-from ...storage.reading import read_tensors
-from ...storage.tensors import marked_tensors
+from ...results import restore
+from ...storage.journal import Journal
+from ...storage.marks import CHECKPOINT, Lines, Record
+from ...storage.output import remove
 from .. import detectors
 from ..evaluation import evaluate_boxes
 from ..reader import Reader
-from .thresholds import FEWEST, calibrated
 from .trained import TrainedDetector, digests
 
 AUTO = "auto"
 """Every method that can be trained on the encoder, of which the one is taken that is best out of fold."""
-N_DRAWS = 400
-"""Drawings of the pictures, for intervals."""
+N_DRAWS, MOST, FEWEST = 400, 100, 10
+"""Drawings of the pictures, for intervals; boxes kept in a picture, unless more are there in one that is learnt from;
+and boxes of a class without which nothing is said of it and the threshold of all classes together is taken."""
+FOLDS = Lines((Record(("key", "boxes")),))
 
 
 @checked
@@ -71,11 +71,6 @@ def fit_detector(
         checkpoint: where a method that trains in steps goes on from after it was stopped; boxes of folds that are
             done lie beside it.
         **parameters: those of the method, for example ``zoom=4``.
-
-    Raises:
-        DataError: no picture is there, no box can be used, or boxes are on one picture alone.
-        InputError: a parameter is out of its range, or the method is not trained.
-        UnknownNameError: there is no such method, or it has no such parameter.
     """
     progress = progress or Progress()
     if folds < 2 or (precision is not None and not 0 < precision < 1):
@@ -206,10 +201,6 @@ def _notes(rows: Sequence[dict[str, Any]], precision: float | None) -> list[str]
     return notes
 
 
-MOST = 100
-"""Boxes kept in a picture, unless more are there in one that is learnt from."""
-
-
 def dealt(data: BoxData, n: int, seed: int) -> list[int]:
     """The fold of each picture; copies stay together, and pictures with boxes are spread evenly."""
     has = [any(not b.ignored for b in p.boxes) for p in data.pictures]
@@ -231,24 +222,26 @@ def out_of_fold(
     how: Any, reader: Reader, data: BoxData, fold: Sequence[int], progress: Progress, checkpoint: Path | None = None
 ) -> list[BoxedPicture]:
     """What a method finds in each picture, learning from the other folds alone; folds that are done are kept."""
-    found: dict[str, BoxedPicture] = {}
-    for k in range(max(fold) + 1):
-        sides = [
-            tuple(p for p, f in zip(data.pictures, fold, strict=True) if (f == k) is held) for held in (False, True)
-        ]
-        train, held = usable(replace(data, pictures=sides[0])), sides[1]
-        key = _key(how, reader, train, held)
-        boxes = None if checkpoint is None else _kept_boxes(beside(checkpoint), key, held, train.classes)
-        if boxes is None:
-            detector = fitted(how, reader, train, progress, checkpoint)
-            if checkpoint is not None:
-                remove(checkpoint, CHECKPOINT)
-            looked = progress.results(held, detector.detect_all([p.image for p in held]), f"Finding, fold {k + 1}")
-            boxes = {p.image: result.record() for p, result in looked}
-            if checkpoint is not None:
-                _keep_boxes(beside(checkpoint), key, [boxes.get(p.image) for p in held], train.classes)
-        found |= boxes
-    return [found.get(p.image, BoxedPicture(p.image, p.size)) for p in data.pictures]
+    found: dict[str, tuple[BoxRecord, ...]] = {}
+    with nullcontext() if checkpoint is None else Journal(beside(checkpoint), FOLDS, force=None) as journal:
+        done = {} if journal is None else {row["key"]: row["boxes"] for row in journal.rows}
+        for k in range(max(fold) + 1):
+            sides = [
+                tuple(p for p, f in zip(data.pictures, fold, strict=True) if (f == k) is held) for held in (False, True)
+            ]
+            train, held = usable(replace(data, pictures=sides[0])), sides[1]
+            rows = [[(p.image, [vars(b) for b in p.boxes]) for p in side] for side in (train.pictures, held)]
+            text = json.dumps([how.name, asdict(how), reader.base.fingerprint, rows])
+            key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+            if key not in done:
+                detector = fitted(how, reader, train, progress, checkpoint)
+                looked = progress.results(held, detector.detect_all([p.image for p in held]), f"Finding, fold {k + 1}")
+                done[key] = {p.image: [asdict(b) for b in result.record().boxes] for p, result in looked}
+                if journal is not None and checkpoint is not None:
+                    remove(checkpoint, CHECKPOINT)
+                    journal.add({"key": key, "boxes": done[key]})
+            found |= restore(dict[str, tuple[BoxRecord, ...]], done[key], "What a stopped fit left")
+    return [replace(p, boxes=found.get(p.image, ())) for p in data.pictures]
 
 
 def fitted(how: Any, reader: Reader, data: BoxData, progress: Progress, checkpoint: Path | None) -> TrainedDetector:
@@ -262,46 +255,151 @@ def fitted(how: Any, reader: Reader, data: BoxData, progress: Progress, checkpoi
     )  # fmt: skip
 
 
-def _key(how: Any, reader: Reader, train: BoxData, held: Sequence[BoxedPicture]) -> str:
-    sides = [
-        [(p.image, [(b.label, b.box, b.ignored) for b in p.boxes]) for p in side] for side in (train.pictures, held)
-    ]
-    text = json.dumps([how.name, asdict(how), reader.base.fingerprint, sides])
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 def beside(checkpoint: Path) -> Path:
     """Where boxes of folds that are done lie, so that a fit that was stopped goes on with the next."""
-    return checkpoint.with_name(f"{checkpoint.name}-folds")
+    return checkpoint.with_name(f"{checkpoint.name}-folds.jsonl")
 
 
-def _kept(path: Path) -> dict[str, Tensor]:
-    if not check_checkpoint(path).exists():
-        return {}
-    try:
-        return read_tensors(path)[0]
-    except (OSError, ValueError):
-        return {}
+SURE = 1.645
+"""Standard errors below which the precision that is promised lies in 1 of 20 cases."""
+NEW = 1.96 * 2**0.5
+"""Standard errors within which the figure of as many new pictures lies in 19 of 20 cases: they vary as these do."""
 
 
-def _kept_boxes(
-    path: Path, key: str, held: Sequence[BoxedPicture], classes: Sequence[str]
-) -> dict[str, BoxedPicture] | None:
-    """Those of a fold; ``None`` where it was not done, or is damaged."""
-    rows = _kept(path).get(key)
-    if rows is None or rows.ndim != 2 or rows.shape[1] != 7 or not bool(rows.isfinite().all()):
+class Point(NamedTuple):
+    """A threshold, what it reaches where it was found, and whether that is as precise as was asked for."""
+
+    least: float
+    precision: float
+    recall: float
+    enough: bool = True
+
+
+class Ranked(NamedTuple):
+    """Boxes that count, surest first."""
+
+    score: Float[np.ndarray, " d"]
+    right: Bool[np.ndarray, " d"]
+    picture: Int[np.ndarray, " d"]
+    n_there: int
+
+    @classmethod
+    def of(cls, matched: Sequence[Matched]) -> Ranked:
+        """Those of one class, or of several together, where half is overlap enough."""
+        score, picture = (np.concatenate([getattr(m, what) for m in matched]) for what in ("score", "picture"))
+        right, counts = (np.concatenate([getattr(m, what)[0] for m in matched]) for what in ("right", "counts"))
+        use = right | counts
+        order = np.flatnonzero(use)[np.argsort(-score[use], kind="stable")]
+        return cls(score[order], right[order], picture[order], sum(int(m.n_there.sum()) for m in matched))
+
+    def lower(self, z: float) -> Float[np.ndarray, " d"]:
+        """Wilson's lower bound of the precision of the first 1, 2, … boxes, those of one picture being alike."""
+        order = np.argsort(self.picture, kind="stable")
+        right, n, hits = self.right.astype(float), np.empty(len(order)), np.empty(len(order))
+        first = np.searchsorted(self.picture[order], self.picture[order])
+        n[order] = np.arange(len(order)) - first
+        before = np.append(0, right[order].cumsum())
+        hits[order] = before[:-1] - before[first]
+        # What one box more adds to the sums over pictures of squares and products of their counts.
+        all_ = np.arange(1.0, len(order) + 1)
+        p = right.cumsum() / all_
+        square = ((2 * hits + 1) * right).cumsum() - 2 * p * (hits + right * (n + 1)).cumsum()
+        variance = (square + p**2 * (2 * n + 1).cumsum()) / all_**2
+        effect = np.maximum(1, variance / np.maximum(p * (1 - p) / all_, 1e-12))
+        return wilson(p, all_ / effect, z)[0]
+
+
+def wilson(p: Any, n: Any, z: float) -> tuple[Any, Any]:
+    """Wilson's interval of a part."""
+    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return middle - half, middle + half
+
+
+def calibrated(
+    there: Sequence[BoxedPicture],
+    found: Sequence[BoxedPicture],
+    fold: Sequence[int],
+    classes: Sequence[str],
+    precision: float | None = None,
+) -> list[dict[str, Any]]:
+    """The threshold of each class, and what such thresholds reach on pictures that they were not chosen on."""
+    given, boxes = ([boxes_of(p, classes) for p in side] for side in (there, found))
+    matched = average_precision(given, boxes, classes).matched
+    together = best_point(matched, precision) or Point(0.5, 0.0, 0.0)
+    of = np.array(fold)
+    rows = []
+    for label, own in zip(classes, matched, strict=True):
+        n = int(own.n_there.sum())
+        point = best_point([own], precision) if n >= FEWEST else None
+        chosen = point or together
+        reached = _elsewhere(own, of, precision) if point is not None else dict.fromkeys(FIGURES)
+        promised = None if precision is None or point is None else point.enough
+        about = {"label": label, "n": n, "threshold": chosen.least, "own": point is not None, "promised": promised}
+        rows.append({**about, **reached})
+    return rows
+
+
+FIGURES = ("precision", "precision_interval", "recall", "recall_interval")
+
+
+def _elsewhere(own: Matched, fold: Int[np.ndarray, " p"], precision: float | None) -> dict[str, Any]:
+    """Precision and recall of thresholds that were chosen on the other folds."""
+    least = np.full(len(fold), np.inf)
+    for one in np.unique(fold):
+        which = fold != one
+        on = which[own.picture]
+        others = Matched(own.picture[on], own.score[on], own.right[:, on], own.counts[:, on], own.n_there * which)
+        point = best_point([others], precision)
+        least[fold == one] = 0.5 if point is None else point.least
+    kept = own.score >= least[own.picture]
+    right, counts = own.right[0] & kept, (own.right[0] | own.counts[0]) & kept
+    hits, n_found = (np.bincount(own.picture[which], minlength=len(fold)) for which in (right, counts))
+    figures: list[Any] = []
+    for all_ in (n_found, own.n_there):
+        p, n = part(hits, all_)
+        apart = between([part(hits[fold == k], all_[fold == k]) for k in np.unique(fold)])
+        low, high = wilson(p, 1 / (1 / n + apart / 2 / max(p * (1 - p), 1e-12)), NEW) if n else (0.0, 1.0)
+        figures += [round(p, 4), [round(float(v), 4) for v in (low, high)]]
+    return dict(zip(FIGURES, figures, strict=True))
+
+
+def part(hits: Int[np.ndarray, " p"], all_: Int[np.ndarray, " p"]) -> tuple[float, float]:
+    """How many of all are right, over pictures, and of how many that are not alike that is as sure; 0 of none."""
+    total = int(all_.sum())
+    if not total:
+        return 0.0, 0.0
+    p, n = float(hits.sum() / total), len(all_)
+    variance = ((hits - p * all_) ** 2).sum() / total**2 * n / max(n - 1, 1)
+    effect = max(1.0, variance / max(p * (1 - p) / total, 1e-12))
+    return p, total / effect
+
+
+def between(folds: Sequence[tuple[float, float]]) -> float:
+    """The variance that a new fit brings: by which figures of folds differ more than their pictures make them."""
+    known = [(p, p * (1 - p) / n) for p, n in folds if n]
+    if len(known) < 2:
+        return 0.0
+    values, own = np.array(known).T
+    return max(0.0, float(values.var(ddof=1) - own.mean())) * (1 + 1 / len(known))
+
+
+def best_point(matched: Sequence[Matched], precision: float | None) -> Point | None:
+    """The threshold to take; ``None`` where nothing right was found."""
+    boxes = Ranked.of(matched)
+    scores, n_there = boxes.score, boxes.n_there
+    if not boxes.right.any() or not n_there:
         return None
-    boxes: dict[int, list[BoxRecord]] = {}
-    for i, k, score, *box in rows.tolist():
-        if not (0 <= i < len(held) and 0 <= k < len(classes)):
-            return None
-        boxes.setdefault(int(i), []).append(BoxRecord(tuple(box), classes[int(k)], score))
-    return {p.image: BoxedPicture(p.image, p.size, tuple(boxes.get(i, ()))) for i, p in enumerate(held)}
-
-
-def _keep_boxes(path: Path, key: str, boxes: Sequence[BoxedPicture | None], classes: Sequence[str]) -> None:
-    """Keep those of one more fold."""
-    place = {name: k for k, name in enumerate(classes)}
-    rows = [[i, place[b.label], b.score, *b.box] for i, p in enumerate(boxes) for b in (p.boxes if p else ())]
-    tensor = torch.tensor(rows, dtype=torch.float64).reshape(-1, 7)
-    write(path, marked_tensors({**_kept(path), key: tensor}), CHECKPOINT)
+    hits, all_ = boxes.right.cumsum(), np.arange(1, len(scores) + 1)
+    recall = hits / n_there
+    # Boxes of equal scores are kept or left together.
+    last = np.append(scores[1:] < scores[:-1], True)
+    value, enough = 2 * hits / (all_ + n_there), np.ones(len(scores), bool)
+    if precision is not None:
+        lower = boxes.lower(SURE)
+        enough = lower >= precision
+        value = np.where(enough, recall, -1.0) if (enough & last).any() else lower
+    place = int(np.where(last, value, -np.inf).argmax())
+    below = scores[place + 1] if place + 1 < len(scores) else 0.0
+    least = round(float(scores[place] + below) / 2, 6)
+    return Point(least, float(hits[place] / all_[place]), float(recall[place]), bool(enough[place]))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import ClassVar, NamedTuple
 
@@ -14,25 +14,25 @@ from torch import Tensor
 from ...bounds import Count, Natural, Positive, check_fields
 from ...classifiers.linear.solvers import LinearFit, fit_logistic
 from ...encoders.base import Encoder
-from ...errors import DataError
 from ...heads.head import Head
 from ...heads.normalise import Normalise
 from ...pictures.boxes import BoxData, BoxedPicture
 from ...progress import Progress
 from .. import detectors
 from ..parts import NOTHING, PooledScore, rest_names
-from ..reader import LARGEST, Looked, Reader
-from ..windows import shares, span_means
-from .trained import Regions
+from ..reader import LARGEST, Looked, Reader, shares, span_means
+from .trained import Regions, boxes_on, check_usable
 
 STEP, FINEST = 0.25, 0.5
 """Of a window's own width and height to the next of its shape; in cells, at least."""
-CHUNK, MOST = 1024, 300
-"""Windows whose overlaps are in memory at once, and those that are moved and scored once more."""
-WIDEST = 1.01
-"""Side of a window, as a part of the picture; boxes end in it, to rounding."""
+CHUNK, MOST, WIDEST = 1024, 300, 1.01
+"""Windows whose overlaps are in memory at once, those that are moved and scored once more, and the widest's side."""
 MOST_ROWS, FEWEST, CLOSER = 15_000, 8, 4
 """Windows to learn from in all, of each kind in a picture at least, and boxes that are a little beside each thing."""
+RIGHT, WRONG = 0.5, 0.4
+"""Overlap from which a window is of a thing, and below which it is of none; between them it teaches nothing."""
+FIRST, RIDGE = 64, 1.0
+"""Pictures of which the directions of features are taken, and the penalty on what moves boxes."""
 
 
 def common_shapes(sizes: Float[Tensor, "n 2"], n: int, seed: int, steps: int = 25) -> Float[Tensor, "m 2"]:
@@ -49,19 +49,19 @@ def common_shapes(sizes: Float[Tensor, "n 2"], n: int, seed: int, steps: int = 2
     return centres.exp().float()
 
 
-def lattices(shapes: Float[Tensor, "m 2"], grid: tuple[int, int]) -> list[tuple[Tensor, Tensor]]:
+def lattices(shapes: Float[Tensor, "m 2"], grid: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
     """Every place of every shape in cells, within the map: from where to where across, and down."""
+
+    def places(side: int, own: float) -> Float[Tensor, "i 2"]:
+        first = torch.linspace(0, side - own, max(1, round((side - own) / max(FINEST, STEP * own)) + 1))
+        return torch.stack([first, first + own], 1)
+
     h, w = grid
     sizes = (shapes.clamp(max=1) * torch.tensor([w, h])).tolist()
-    return [(_places(w, width), _places(h, height)) for width, height in sizes]
+    return [(places(w, width), places(h, height)) for width, height in sizes]
 
 
-def _places(side: int, own: float) -> Float[Tensor, "i 2"]:
-    first = torch.linspace(0, side - own, max(1, round((side - own) / max(FINEST, STEP * own)) + 1))
-    return torch.stack([first, first + own], 1)
-
-
-def windows_of(shapes: Float[Tensor, "m 2"], grid: tuple[int, int]) -> Float[Tensor, "n 4"]:
+def windows_of(shapes: Float[Tensor, "m 2"], grid: Sequence[int]) -> Float[Tensor, "n 4"]:
     """The same as boxes, row by row: left, top, right, bottom in cells."""
     boxes = []
     for x, y in lattices(shapes, grid):
@@ -114,7 +114,7 @@ def moved(boxes: Float[Tensor, "n 4"], by: Float[Tensor, "n 4"], limit: float = 
 
 
 def parts_of(
-    boxes: Float[Tensor, "n 4"], n: int, around: float, grid: tuple[int, int]
+    boxes: Float[Tensor, "n 4"], n: int, around: float, grid: Sequence[int]
 ) -> list[tuple[Float[Tensor, "n 2"], Float[Tensor, "n 2"]]]:
     """Spans across and down of the ``n`` by ``n`` parts of each box, row by row, and of it with what is around it."""
     x, y = boxes[:, ::2], boxes[:, 1::2]
@@ -154,17 +154,13 @@ class Taught:
     ignored: Float[Tensor, "i 4"]
 
     @classmethod
-    def of(cls, picture: BoxedPicture, grid: Float[Tensor, "m h w"], place: Mapping[str, int]) -> Taught:
-        width, height = picture.size or (1, 1)
-        scale = torch.tensor([width, height, width, height])
-        real = [b for b in picture.boxes if not b.ignored and b.label in place]
-        boxes = torch.tensor([b.box for b in real]).reshape(-1, 4) / scale
+    def of(cls, picture: BoxedPicture, grid: Float[Tensor, "m h w"], classes: Sequence[str]) -> Taught:
+        scale = torch.tensor((picture.size or (1, 1)) * 2)
         ignored = torch.tensor([b.box for b in picture.boxes if b.ignored]).reshape(-1, 4) / scale
-        return cls(grid.half(), boxes, torch.tensor([place[b.label] for b in real], dtype=torch.long), ignored)
+        return cls(grid.half(), *boxes_on(picture, classes), ignored)
 
     @property
     def cells(self) -> Float[Tensor, "g 4"]:
-        """What is in it, in cells."""
         return self.boxes * corners_of(self.grid)
 
 
@@ -184,12 +180,6 @@ class Examples(NamedTuple):
 
 Fit = tuple[LinearFit, Tensor]
 """Classes of features over their spread."""
-RIGHT, WRONG = 0.5, 0.4
-"""Overlap from which a window is of a thing, and below which it is of none; between them it teaches nothing."""
-FIRST = 64
-"""Pictures of which the directions of features are taken."""
-RIDGE = 1.0
-"""Penalty on what moves boxes, features having a spread of 1."""
 
 
 @detectors.register
@@ -198,13 +188,11 @@ class Linear:
     """Multinomial logistic regression from a region's features to its class or to nothing.
 
     A region is seen as the means of the map in its ``parts x parts`` equal parts and in the box with its surroundings,
-    with the logarithms of its width and height; the map is first brought to its ``width`` largest principal
-    components, each of spread 1. Scores are ``softmax(W x + b)`` over the classes and nothing (Girshick et al. 2013,
-    R-CNN, with a softmax as Fast R-CNN has it; parts as in R-FCN, Dai et al. 2016). Since the mean of a linear map is
-    linear, scores of *all* windows of the shapes that the boxes have are read off one table of sums: there are no
-    proposals to miss a thing. Windows that are surely wrong are learnt from in rounds (hard negatives, Felzenszwalb et
-    al. 2010). Boxes are moved by a ridge regression on the same features, then scored once more.
-    It is the baseline of trained detectors: what one adds to it is not the encoder's.
+    with the logarithms of its sides; the map is first brought to its ``width`` largest principal components, each of
+    spread 1. Scores are ``softmax(W x + b)`` over the classes and nothing (R-CNN, with Fast R-CNN's softmax; parts as
+    in R-FCN). The mean of a linear map is linear, so *all* windows of the boxes' shapes are scored: no proposals miss a
+    thing. Windows that are surely wrong are learnt from in rounds (hard negatives, Felzenszwalb et al. 2010). Boxes are
+    moved by a ridge regression on the same features, then scored once more. It is the baseline of trained detectors.
 
     Cost: one pass of the trunk for each window of a picture, to train as to detect.
 
@@ -217,10 +205,6 @@ class Linear:
         rounds: of learning from what was wrong.
         zoom: the picture's short side, in inputs of the encoder.
         seed: of shapes and windows drawn.
-
-    Raises:
-        InputError: a parameter is out of its range.
-        DataError: no picture can be used.
     """
 
     name: ClassVar[str] = "linear"
@@ -269,19 +253,15 @@ class Linear:
         order = torch.randperm(len(data), generator=torch.Generator().manual_seed(self.seed)).tolist()
         pictures = [data.pictures[i] for i in order]
         looked = reader.looked([p.image for p in pictures])
-        place = {c: k for k, c in enumerate(data.classes)}
         stream = (
             (BoxedPicture(p.image, one.size, p.boxes), one.windows.merged(reader.encoder.layout.to_grid(one.features)))
             for p, one in progress.results(pictures, looked, "Looking")
         )
         first = list(islice(stream, FIRST))
         axes = Axes.of([grid for _, grid in first], self.width) if first else None
-        taught = [Taught.of(p, axes.of_map(grid), place) for p, grid in chain(first, stream)] if axes else []
-        if axes is None or not any(len(one.boxes) for one in taught):
-            raise DataError(
-                f"None of {len(data)} picture(s) could be used with its boxes. At least one that can be read, with a "
-                "box, was expected. Give others."
-            )
+        taught = [Taught.of(p, axes.of_map(grid), data.classes) for p, grid in chain(first, stream)] if axes else []
+        check_usable(sum(len(one.boxes) for one in taught), len(data))
+        assert axes is not None
         return taught, axes
 
     def _fitted(
@@ -298,17 +278,8 @@ class Linear:
         centred = own - mean
         gram = centred.T @ centred / len(own) + RIDGE / len(own) * torch.eye(own.shape[1])
         move = torch.linalg.solve(gram, centred.T @ (targets - middle) / len(own)).T
-        weight = torch.cat([fit.weight, move]) / spread
-        bias = torch.cat([fit.bias, middle - move @ mean])
-        return RegionProbe(empty.axes, empty.shapes, weight, bias, self.parts, self.around), (fit, spread)
-
-
-def _size(grid: Tensor) -> tuple[int, int]:
-    return grid.shape[1], grid.shape[2]
-
-
-def _likely(outputs: Float[Tensor, "n o"]) -> Float[Tensor, "n k"]:
-    return outputs[:, :-4].softmax(1)[:, :-1]  # nothing is one class more
+        weight, bias = torch.cat([fit.weight, move]) / spread, torch.cat([fit.bias, middle - move @ mean])
+        return replace(empty, weight=weight, bias=bias), (fit, spread)
 
 
 @dataclass(frozen=True, eq=False)
@@ -339,12 +310,12 @@ class RegionProbe:
 
     def features(self, grid: Float[Tensor, "m h w"], boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n d"]:
         """What is learnt from: one row per box, in cells."""
-        means = [span_means(grid.float(), x, y) for x, y in parts_of(boxes, self.parts, self.around, _size(grid))]
+        means = [span_means(grid.float(), x, y) for x, y in parts_of(boxes, self.parts, self.around, grid.shape[1:])]
         return torch.cat([*means, self._sizes(grid, boxes)], 1)
 
     def weighed(self, grid: Float[Tensor, "m h w"]) -> Float[Tensor, "p o h w"]:
         """The map under the weights of each part, before any mean is taken."""
-        m, (h, w) = len(grid), _size(grid)
+        m, (h, w) = len(grid), grid.shape[1:]
         found = self.weight[:, :-2].reshape(-1, m) @ grid.float().flatten(1)
         return found.reshape(len(self.weight), -1, h, w).transpose(0, 1)
 
@@ -353,13 +324,13 @@ class RegionProbe:
     ) -> Float[Tensor, "n o"]:
         """``features @ weight.T + bias``, in which the map is weighed before its means are taken."""
         weighed = self.weighed(grid) if weighed is None else weighed
-        parts = parts_of(boxes, self.parts, self.around, _size(grid))
+        parts = parts_of(boxes, self.parts, self.around, grid.shape[1:])
         means = [span_means(one, x, y) for one, (x, y) in zip(weighed, parts, strict=True)]
         return torch.stack(means).sum(0) + self._sizes(grid, boxes) @ self.weight[:, -2:].T + self.bias
 
     def scan(self, grid: Float[Tensor, "m h w"]) -> tuple[Tensor, Tensor, Tensor]:
         """All windows, the outputs of each, and the map under the weights of each part; two products for each shape."""
-        (h, w), n = _size(grid), self.parts
+        (h, w), n = grid.shape[1:], self.parts
         weighed = self.weighed(grid)
         inside, around = weighed[:-1].unflatten(0, (n, n)), weighed[-1]
         found = []
@@ -399,10 +370,11 @@ class RegionProbe:
     def moved(self, grid: Float[Tensor, "m h w"]) -> Regions:
         """The likeliest windows, moved to where things are, in cells, with the scores that they have there."""
         windows, first, weighed = self.scan(grid)
-        top = _likely(first).amax(1).topk(min(MOST, len(first))).indices
+        # Behind the classes comes nothing, then what moves the window.
+        top = first[:, :-4].softmax(1)[:, :-1].amax(1).topk(min(MOST, len(first))).indices
         boxes = torch.minimum(moved(windows[top], first[top, -4:]).clamp(min=0), corners_of(grid))
         boxes = boxes[(boxes[:, 2:] - boxes[:, :2]).amin(1) > 1e-3]
-        return Regions(boxes, _likely(self.outputs(grid, boxes, weighed)))
+        return Regions(boxes, self.outputs(grid, boxes, weighed)[:, :-4].softmax(1)[:, :-1])
 
     def _sizes(self, grid: Tensor, boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n 2"]:
         return ((boxes[:, 2:] - boxes[:, :2]) / corners_of(grid)[:2]).log()
@@ -410,19 +382,19 @@ class RegionProbe:
 
 def _examples(probe: RegionProbe, one: Taught, n: int, generator: torch.Generator) -> Examples:
     """Windows of a picture, drawn; each thing's own box, and boxes a little beside it."""
-    windows = windows_of(probe.shapes, _size(one.grid))
-    own = one.cells
-    few = own[torch.randperm(len(own), generator=generator)[:n]]
+
+    def drawn(rows: Tensor) -> Tensor:
+        return rows[torch.randperm(len(rows), generator=generator)[:n]]
+
+    windows, own = windows_of(probe.shapes, one.grid.shape[1:]), one.cells
+    few = drawn(own)
     many = few.repeat(CLOSER, 1)
     beside = moved(many, torch.randn(many.shape, generator=generator) * 0.15).clamp(min=0)
     beside = torch.cat([few, torch.minimum(beside, corners_of(one.grid))])
     beside = beside[(beside[:, 2:] - beside[:, :2]).amin(1) > 1e-3]
     overlap, _ = best_overlaps(windows, own)
-    near, far = (overlap >= RIGHT).nonzero()[:, 0], (overlap < WRONG).nonzero()[:, 0]
-    near = near[torch.randperm(len(near), generator=generator)[:n]]
-    far = far[torch.randperm(len(far), generator=generator)[:n]]
-    beside = beside[torch.randperm(len(beside), generator=generator)[:n]]
-    return _labelled(probe, one, torch.cat([windows[near], windows[far], beside]))
+    near, far = drawn(windows[overlap >= RIGHT]), drawn(windows[overlap < WRONG])
+    return _labelled(probe, one, torch.cat([near, far, drawn(beside)]))
 
 
 def _mistakes(probe: RegionProbe, one: Taught, n: int) -> Examples:
@@ -439,10 +411,8 @@ def _labelled(probe: RegionProbe, one: Taught, boxes: Float[Tensor, "n 4"]) -> E
     overlap, which = best_overlaps(boxes, own)
     on_ignored, _ = best_overlaps(boxes, one.ignored * corners_of(one.grid))
     use = (overlap >= RIGHT) | ((overlap < WRONG) & (on_ignored < 0.3))
-    boxes, overlap, which = boxes[use], overlap[use], which[use]
-    label = torch.full((len(boxes),), -1, dtype=torch.long)
-    by = torch.zeros(len(boxes), 4)
-    near = overlap >= RIGHT
+    boxes, which, near = boxes[use], which[use], (overlap >= RIGHT)[use]
+    label, by = torch.full((len(boxes),), -1), torch.zeros(len(boxes), 4)
     if near.any():
         label[near] = one.labels[which[near]]
         by[near] = offsets(boxes[near], own[which[near]])

@@ -1,13 +1,15 @@
-"""The annotators' desk: pictures, their seeds, what is next, and what the text leaves out; what the page shows."""
+"""The annotators' desk: pictures, what a model proposes of them, what is next, and all of it as JSONL."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -15,14 +17,22 @@ from ...encoders.stream import file_digest
 from ...errors import DataError, ImageError
 from ...pictures.images import read_picture
 from ...pictures.sources import is_unicode
+from ...storage.output import check_file, write
 from ...types import Failure, Transform
-from .figures import Net, agreement, by_authors_of_a_text, by_round, coverage, net_preference
-from .records import TASKS, Picture, Version, check_answers, check_content, objects_of
-from .rounds import StopRule, text_of
-from .seeding import Seeder
+from ..experts import CellDetector, Scene
+from ..textualize import position_in_words, sentence_for
+from .records import TASKS, BoxedObject, Picture, Version, check_answers, check_content, objects_of
+from .rounds import StopRule, agreement, by_authors_of_a_text, by_round, coverage, left_out, net_preference, text_of
 from .store import AnnotationStore
 
+if TYPE_CHECKING:
+    from ...classifiers.base import Classifier
+
 _HEADER = Transform((8, 8), (8, 8), "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+LEAST = 1e-5
+"""Width and height of a box at least, of the picture's."""
+Text = tuple[str, str]
+"""How a judgement names a text, and the text."""
 
 
 def find_pictures(names: Iterable[str]) -> Iterator[Picture | Failure]:
@@ -44,25 +54,54 @@ def find_pictures(names: Iterable[str]) -> Iterator[Picture | Failure]:
             yield Picture(digest[:16], digest, name, *picture.original_size)
 
 
-class AnnotationDesk:
-    """What a page needs."""
+@dataclass(frozen=True)
+class Seed:
+    """What a model proposes for one picture before anybody has written."""
 
-    def __init__(self, store: AnnotationStore, rule: StopRule | None = None, seeder: Seeder | None = None) -> None:
+    author: str
+    objects: tuple[BoxedObject, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class ClassifierSeeder:
+    """A classifier's proposal: the objects that its cells show."""
+
+    classifier: Classifier
+    threshold: float = 0.5
+    most: int = 5
+
+    def __call__(self, name: str) -> Seed:
+        scene = Scene.read(name)
+        found = CellDetector(self.classifier, self.threshold, self.most).detect(scene)
+        objects = []
+        for i, o in enumerate(found, 1):
+            words = ", ".join(filter(None, (o.colour, position_in_words(o.box))))
+            objects.append(BoxedObject(f"seed-{i}", o.label, _inside(o.box), words))
+        return Seed(f"the model ({self.classifier.recipe})", tuple(objects), " ".join(map(sentence_for, found)))
+
+
+def _inside(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    """Rounded, and still on the picture."""
+    left, top, right, bottom = (round(min(max(v, 0.0), 1.0), 5) for v in box)
+    left, top = min(left, 1 - LEAST), min(top, 1 - LEAST)
+    return left, top, max(right, round(left + LEAST, 5)), max(bottom, round(top + LEAST, 5))
+
+
+class AnnotationDesk:
+    """What a page needs; ``seeder`` proposes for a picture's file."""
+
+    def __init__(
+        self, store: AnnotationStore, rule: StopRule | None = None, seeder: Callable[[str], Seed] | None = None
+    ) -> None:
         self.store = store
         self.rule = rule or StopRule()
         self.seeder = seeder
         self._seeding = threading.Lock()
 
-    def picture(self, key: str) -> Picture:
-        """One picture."""
-        found = self.store.picture(key)
-        if found is None:
-            raise DataError(f"There is no picture {key[:40]!r}. One of those listed was expected. Go back to the list.")
-        return found
-
     def jpeg(self, key: str, longest: int = 1600) -> bytes:
         """The picture upright, as the page shows it; decoded by us, so the file itself never leaves the disk."""
-        picture = self.picture(key)
+        picture = self.store.known(key)
         if file_digest(picture.name) != picture.digest:
             raise ImageError(
                 Path(picture.name).name, "is gone, or was changed since it was listed; start annotate anew"
@@ -81,7 +120,7 @@ class AnnotationDesk:
         with self._seeding:
             if all(self.store.latest(key, task) for task in TASKS):
                 return
-            proposal = self.seeder(self.picture(key).name)
+            proposal = self.seeder(self.store.known(key).name)
             self.store.seed(key, "objects", proposal.author, {"objects": [o.to_json() for o in proposal.objects]})
             self.store.seed(key, "caption", proposal.author, {"text": proposal.text})
 
@@ -90,19 +129,19 @@ class AnnotationDesk:
         versions = self.store.versions(key, task)
         latest = versions[-1] if versions else None
         draft = self.store.draft(key, task, author)
-        empty = check_content(task, {})
+        there, number = draft or latest, latest.number if latest else 0
         return {
             "task": task,
-            "base": draft.base if draft else latest.number if latest else 0,
-            "latest": latest.number if latest else 0,
+            "base": draft.base if draft else number,
+            "latest": number,
             "latest_author": latest.author if latest else None,
-            "content": draft.content if draft else latest.content if latest else empty,
+            "content": there.content if there else check_content(task, {}),
             "revision": draft.revision if draft else 0,
             "seconds": draft.seconds if draft else 0.0,
             "is_draft": draft is not None,
             "shelved": [
                 {"made": d.made, "text": text_of(d.content), "content": d.content}
-                for d in self.store.shelved(key, task, author)[-5:]
+                for d in self.store.drafts(key, task, author, "shelved")[-5:]
             ],
             "finished": self.rule.finished(versions),
         }
@@ -113,8 +152,7 @@ class AnnotationDesk:
         rows = []
         for picture in self.store.pictures():
             versions = histories.get(picture.key) or {task: [] for task in TASKS}
-            people = [v for v in versions["caption"] if v.kind != "seed"]
-            objects = [v for v in versions["objects"] if v.kind != "seed"]
+            objects, people = ([v for v in versions[task] if v.kind != "seed"] for task in TASKS)
             rows.append(
                 {
                     "key": picture.key,
@@ -150,15 +188,14 @@ class AnnotationDesk:
         latest = self.store.latest(key, "objects")
         return [vars(c) for c in coverage(objects_of(latest.content), text)] if latest else []
 
-    # comparing
-
-    def pair(self, key: str) -> tuple[tuple[str, str], tuple[str, str]] | None:
-        """Two texts to compare, each with its name: the last round, and a text from elsewhere or the first round."""
-        versions = [v for v in self.store.versions(key, "caption") if text_of(v.content).strip()]
-        if not versions:
+    def pair(self, key: str) -> tuple[Text, Text] | None:
+        """Two texts to compare: the last round, and a text from elsewhere or the first round."""
+        texts = [(_name(v), text_of(v.content)) for v in self.store.versions(key, "caption")]
+        texts = [text for text in texts if text[1].strip()]
+        if not texts:
             return None
-        last = (_name(versions[-1]), text_of(versions[-1].content))
-        others = [*self.store.texts(key).items(), *((_name(v), text_of(v.content)) for v in versions[:-1])]
+        *earlier, last = texts
+        others = [*self.store.texts(key).items(), *earlier]
         return next(((last, other) for other in others if other[1].strip() and other[1] != last[1]), None)
 
     def comparison(self, key: str, author: str) -> dict[str, Any] | None:
@@ -168,13 +205,12 @@ class AnnotationDesk:
             return None
         turned = swapped(key, author, pair[0][0], pair[1][0])
         texts = [text for _, text in (reversed(pair) if turned else pair)]
-        return {"a": texts[0], "b": texts[1], "token": self._token(pair, turned)}
+        return {"a": texts[0], "b": texts[1], "token": _token(pair, turned)}
 
     def next_comparison(self, author: str) -> str | None:
         """The first picture with two texts that a person has not compared yet."""
-        done = {
-            (row["picture"], row["first"], row["second"]) for row in self.store.judgements() if row["author"] == author
-        }
+        rows = self.store.judgements()
+        done = {(row["picture"], row["first"], row["second"]) for row in rows if row["author"] == author}
         for picture in self.store.pictures():
             pair = self.pair(picture.key)
             if pair is not None and (picture.key, pair[0][0], pair[1][0]) not in done:
@@ -185,41 +221,84 @@ class AnnotationDesk:
         """Keep a comparison, from the last round's side."""
         pair = self.pair(key)
         turned = pair is not None and swapped(key, author, pair[0][0], pair[1][0])
-        if pair is None or token != self._token(pair, turned):
+        if pair is None or token != _token(pair, turned):
             raise DataError("The texts were changed meanwhile. The ones shown were expected. Load the page again.")
         row = {"author": author, "first": pair[0][0], "second": pair[1][0], "swapped": turned}
         row |= {"answers": check_answers(answers, turned), "seconds": round(seconds, 1)}
         self.store.put_judgement(key, row)
 
-    def _token(self, pair: tuple[tuple[str, str], tuple[str, str]], turned: bool) -> str:
-        said = repr((pair, turned)).encode("utf-8", "surrogatepass")
-        return hashlib.sha256(said).hexdigest()[:16]
-
-    def preferences(self) -> dict[str, dict[str, Net]]:
-        """Net preference for the last round, by what it was compared with."""
-        groups: dict[str, list[dict[str, Any]]] = {}
-        for row in self.store.judgements():
-            groups.setdefault(row["second"].split(" by ")[0], []).append(row)
-        return {
-            name: net_preference([r["answers"] for r in rows], [r["picture"] for r in rows])
-            for name, rows in groups.items()
-        }
-
     def figures(self) -> dict[str, Any]:
-        """Rounds, preferences, and whether the people who compared texts agree; as JSON (docs/json.md)."""
+        """Rounds, preferences by what the last round was compared with, and agreement; as JSON (docs/json.md)."""
         judged, histories = self.store.judgements(), self.store.histories().values()
+        groups: dict[str, list[dict[str, Any]]] = {}
+        for row in judged:
+            groups.setdefault(row["second"].split(" by ")[0], []).append(row)
+        against = {}
+        for name, rows in groups.items():
+            nets = net_preference([row["answers"] for row in rows], [row["picture"] for row in rows])
+            against[name] = {d: {k: round(v, 4) for k, v in vars(net).items()} for d, net in nets.items()}
         return {
-            "against": {k: {d: net.to_json() for d, net in nets.items()} for k, nets in self.preferences().items()},
-            "agreement": {name: found.to_json() for name, found in agreement(judged).items()},
+            "against": against,
+            "agreement": agreement(judged),
             "judged": len(judged),
             "judged_by_authors": by_authors_of_a_text(judged),
-            "rounds": {task: [row.to_json() for row in by_round(h[task] for h in histories)] for task in TASKS},
+            "rounds": {task: by_round(h[task] for h in histories) for task in TASKS},
         }
+
+
+def records(store: AnnotationStore, rule: StopRule | None = None) -> Iterator[dict[str, Any]]:
+    """One record a picture, with everything: objects, text, every version, every judgement."""
+    rule = rule or StopRule()
+    judged: dict[str, list[dict[str, Any]]] = {}
+    for row in store.judgements():
+        judged.setdefault(row.pop("picture"), []).append(row)
+    for picture in store.pictures():
+        versions = {task: store.versions(picture.key, task) for task in TASKS}
+        objects = objects_of(versions["objects"][-1].content) if versions["objects"] else ()
+        text = text_of(versions["caption"][-1].content) if versions["caption"] else ""
+        yield {
+            "format": 1,
+            "image": picture.name,
+            "digest": picture.digest,
+            "width": picture.width,
+            "height": picture.height,
+            "objects": [o.to_json() for o in objects],
+            "text": text,
+            "left_out": list(left_out(objects, text)) if text else [],
+            "finished": rule.finished(versions["caption"]),
+            "versions": [dict(vars(v)) for task in TASKS for v in versions[task]],
+            "judgements": judged.get(picture.key, []),
+        }
+
+
+def lines(store: AnnotationStore, rule: StopRule | None = None) -> str:
+    """All records, one JSON object a line."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in records(store, rule))
+
+
+def check_export(path: str | Path, *, force: bool = False) -> Path:
+    """The path, if annotations can be written there; asked before the work begins."""
+    path = Path(path)
+    if path.suffix != ".jsonl":
+        raise DataError(
+            f"Annotations were to be written as {path.suffix!r}. .jsonl was expected. Change the ending of {path}."
+        )
+    return check_file(path, force=force)
+
+
+def export(store: AnnotationStore, path: str | Path, rule: StopRule | None = None, *, force: bool = False) -> int:
+    """Write all annotations; of how many pictures."""
+    write(check_export(path, force=force), lines(store, rule), force=force)
+    return len(store.pictures())
 
 
 def _name(version: Version) -> str:
     """How a judgement names a version."""
     return f"{'seed' if version.kind == 'seed' else f'round {version.number}'} by {version.author}"
+
+
+def _token(pair: tuple[Text, Text], turned: bool) -> str:
+    return hashlib.sha256(repr((pair, turned)).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def swapped(key: str, author: str, first: str, second: str) -> bool:

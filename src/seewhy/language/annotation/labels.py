@@ -7,8 +7,8 @@ import io
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,13 @@ from .store import AnnotationStore, Conflict, Saved
 
 KEY = 16
 """Digits of a picture's SHA-256 that name it."""
-FILE = "decisions.sqlite"
-"""Where decisions lie in the folder that a person named."""
+FILE, NAME = "decisions.sqlite", "corrected.csv"
+"""Where decisions lie in the folder that a person named, and what the page calls the corrected table."""
+ADDED = ("label_before", "decision", "decided_by", "decided_at")
+MENDING = ("corrected", "confirmed")
+"""Decisions whose label counts, for copies of the picture too."""
+OUTDATED = "outdated"
+"""Of a decision on a label that the data no longer give the picture or a copy of it: it is told, and not applied."""
 
 
 def known_picture(name: str, key: str | None = None) -> Picture:
@@ -70,8 +75,13 @@ class LabelDecisions:
         """Add a decision on top of the one that was seen."""
         if decision not in DECISIONS:
             raise InputError(f"The decision {decision!r:.40} was given. One of {', '.join(DECISIONS)} was expected.")
-        if decision == "corrected":
-            self._check_label(label)
+        if decision == "corrected" and label not in self.classes:
+            near = nearest(label, self.classes)
+            meant = f"Did you mean {near[0]!r}?" if near else f"The first are {', '.join(self.classes[:5])}."
+            raise InputError(
+                f"The label {label!r:.80} is of none of the {len(self.classes)} classes. One of them was expected. "
+                f"{meant}"
+            )
         content: Content = {"decision": decision, "label": label if decision == "corrected" else given, "given": given}
         self.store.add_pictures([picture])
         return self.store.save(picture.key, LABEL, author, content, base, 0.0)
@@ -84,8 +94,7 @@ class LabelDecisions:
             raise InputError(f"Nothing is decided on the picture {key!r:.40}. A decision to undo was expected.")
         earlier = versions.get(shown(latest) - 1)
         back = shown(earlier) if earlier is not None else 0
-        source = versions.get(back)
-        was = source.content if source is not None else {**latest.content, "decision": OPEN, "label": ""}
+        was = versions[back].content if back in versions else {**latest.content, "decision": OPEN, "label": ""}
         return self.store.save(key, LABEL, author, {**was, "restores": back}, base, 0.0)
 
     def standing(self) -> dict[str, dict[str, Any]]:
@@ -96,15 +105,6 @@ class LabelDecisions:
         """All that was decided on a picture, oldest first."""
         return [as_row(v) for v in self.store.versions(key, LABEL)]
 
-    def _check_label(self, label: str) -> None:
-        if label in self.classes:
-            return
-        near = nearest(label, self.classes)
-        meant = f"Did you mean {near[0]!r}?" if near else f"The first are {', '.join(self.classes[:5])}."
-        raise InputError(
-            f"The label {label!r:.80} is of none of the {len(self.classes)} classes. One of them was expected. {meant}"
-        )
-
 
 def shown(version: Version) -> int:
     """The version whose content this one shows; 0 where it shows that nothing is decided."""
@@ -114,28 +114,9 @@ def shown(version: Version) -> int:
 
 def as_row(version: Version) -> dict[str, Any]:
     """A decision for pages and tables."""
-    content = version.content
-    return {
-        "decision": content["decision"],
-        "label": content["label"],
-        "given": content["given"],
-        "author": version.author,
-        "number": version.number,
-        "made": version.made,
-        "undone": "restores" in content,
-    }
-
-
-ADDED = ("label_before", "decision", "decided_by", "decided_at")
-MENDING = ("corrected", "confirmed")
-"""Decisions whose label counts, for copies of the picture too."""
-OUTDATED = "outdated"
-"""Of a decision on a label that the data no longer give the picture or a copy of it: it is told, and not applied."""
-NAME = "corrected.csv"
-
-Decided = Callable[[str], tuple[str, Mapping[str, Any]]]
-"""A picture's file → what counts for it (:data:`~seewhy.language.annotation.records.OPEN`: nothing), and the decision.
-"""
+    own = {name: version.content[name] for name in ("decision", "label", "given")}
+    about = {"author": version.author, "number": version.number, "made": version.made}
+    return {**own, **about, "undone": "restores" in version.content}
 
 
 @dataclass(frozen=True)
@@ -147,19 +128,6 @@ class LabelledData:
     image: str = "image"
     label: str = "label"
 
-    def read_again(self) -> LabelledData:
-        """The same, as it now is."""
-        try:
-            now = load_samples(self.path, image=self.image, label=self.label).items
-        except DataError:
-            now = ()
-        if digest_of(now) != digest_of(self.items):
-            raise DataError(
-                f"{self.path.name} is not as it was when this page was started: pictures or labels have changed. The "
-                "same names and labels were expected. Start the page anew; what was decided is kept."
-            )
-        return LabelledData(self.path, now, self.image, self.label)
-
 
 @dataclass(frozen=True)
 class Corrections:
@@ -169,9 +137,19 @@ class Corrections:
     decisions: LabelDecisions
 
     def table(self) -> str:
-        """The corrected table as CSV, to lie beside the data."""
-        beside = Path(os.path.abspath(self.data.path)).parent
-        return corrected_table(self.data.read_again(), self.decisions.standing(), beside)[0]
+        """The corrected table as CSV, to lie beside the data, which must be as they were."""
+        data = self.data
+        try:
+            now = load_samples(data.path, image=data.image, label=data.label).items
+        except DataError:
+            now = ()
+        if digest_of(now) != digest_of(data.items):
+            raise DataError(
+                f"{data.path.name} is not as it was when this page was started: pictures or labels have changed. The "
+                "same names and labels were expected. Start the page anew; what was decided is kept."
+            )
+        beside = Path(os.path.abspath(data.path)).parent
+        return corrected_table(replace(data, items=now), self.decisions.standing(), beside)[0]
 
 
 def check_corrected(path: Path, data: Path, force: bool) -> Path:
@@ -196,61 +174,36 @@ def corrected_table(
     data: LabelledData, decisions: Mapping[str, Mapping[str, Any]], folder: Path
 ) -> tuple[str, dict[str, int]]:
     """The corrected table as CSV with its counts, as for :func:`write_corrected`; ``folder`` is where it will lie."""
-    counts = dict.fromkeys((*DECISIONS, OUTDATED), 0)
-    rows = list(_rows(data))
+    counts = dict.fromkeys((*DECISIONS, OUTDATED, "n"), 0)
+    is_table = data.path.is_file() and data.path.suffix.lower() in TABLES
+    rows = list(rows_of(data.path)) if is_table else [{data.image: s.image, data.label: s.label} for s in data.items]
     columns = list(dict.fromkeys(name for row in rows for name in row if name not in ADDED))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*columns, *ADDED])
-    n, decided = 0, _decided(data, decisions)
-    for row in rows:
-        place = _place(data, row)
-        decision, found = decided(place)
-        if decision in counts:
-            counts[decision] += 1
-        if decision == "dropped":
-            continue
-        before = row[data.label]
-        made = (before, decision, found["author"], found["made"]) if decision in counts else ("",) * len(ADDED)
-        mended = found["label"] if decision in MENDING else before
-        row = {**row, data.label: mended, data.image: os.path.relpath(place, folder) if place else row[data.image]}
-        writer.writerow([*(_cell(row.get(name)) for name in columns), *map(_cell, made)])
-        n += 1
-    return text.getvalue(), {**counts, "n": n}
-
-
-def _decided(data: LabelledData, decisions: Mapping[str, Mapping[str, Any]]) -> Decided:
-    """Finds the decisions of pictures; those that are outdated are called so."""
     digest = cache(file_digest)
     bears: dict[str | None, set[str]] = defaultdict(set)
     for sample in data.items:
         bears[digest(sample.image)].add(sample.label)
-
-    def decided(place: str) -> tuple[str, Mapping[str, Any]]:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*columns, *ADDED])
+    for row in rows:
+        name, before = str(row[data.image] or ""), row[data.label]
+        place = "" if not name.strip() else str(data.path.parent / name) if data.path.is_file() else name
         its = digest(place) if place else None
-        found = decisions.get(its[:KEY]) if its else None
-        if found is None:
-            return OPEN, {}
+        found = decisions.get(its[:KEY], {}) if its else {}
+        decision = found.get("decision", OPEN)
         labels = bears.get(its, set())
-        known = not labels or found["given"] in labels or labels == {found["label"]}
-        return found["decision"] if known or found["decision"] == OPEN else OUTDATED, found
-
-    return decided
-
-
-def _rows(data: LabelledData) -> Iterator[dict[str, Any]]:
-    if data.path.is_file() and data.path.suffix.lower() in TABLES:
-        yield from rows_of(data.path)
-    else:
-        yield from ({data.image: s.image, data.label: s.label} for s in data.items)
-
-
-def _place(data: LabelledData, row: Mapping[str, Any]) -> str:
-    """The file of a row's picture; empty where it names none."""
-    name = str(row[data.image] or "")
-    if not name.strip():
-        return ""
-    return str(data.path.parent / name) if data.path.is_file() else name
+        if decision != OPEN and labels and found["given"] not in labels and labels != {found["label"]}:
+            decision = OUTDATED
+        if decision in counts:
+            counts[decision] += 1
+        if decision == "dropped":
+            continue
+        made = (before, decision, found["author"], found["made"]) if decision in counts else ("",) * len(ADDED)
+        mended = found["label"] if decision in MENDING else before
+        row = {**row, data.label: mended, data.image: os.path.relpath(place, folder) if place else row[data.image]}
+        writer.writerow([*(_cell(row.get(name)) for name in columns), *map(_cell, made)])
+        counts["n"] += 1
+    return text.getvalue(), counts
 
 
 def _cell(value: Any) -> str:

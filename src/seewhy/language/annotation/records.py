@@ -1,8 +1,7 @@
 """What is annotated: pictures, objects in boxes, texts, their versions and judgements; checked, whoever sends them.
 
-An annotation has two tasks (ImageInWords, section 3): ``objects``, boxes with a label and a description each, and
-``caption``, one text on the whole picture. What a person writes for a task is its *content*: plain JSON. Two texts are
-compared on the dimensions and the five points of the released judgements (section 4).
+The tasks are ImageInWords' (section 3): ``objects`` in boxes, and ``caption``, one text on the whole picture. What a
+person writes is its *content*, plain JSON; two texts are compared on the released dimensions and points (section 4).
 """
 
 from __future__ import annotations
@@ -10,17 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from ...errors import InputError
+from ...results import Count, Doc
 from ...types import FractionBox
 
 TASKS = ("objects", "caption")
 LABEL = "label"
-"""A task of its own, of ``seewhy check``; the annotation pages have those of :data:`TASKS`."""
+"""The task of ``seewhy check``, which the annotation pages have not."""
 OPEN = "open"
 DECISIONS = ("corrected", "confirmed", "later", "dropped")
-"""What can be decided on a label; undone, it is :data:`OPEN` again."""
 ATTRIBUTES: dict[str, str] = {
     "shape": "What form does it have?",
     "size": "How large is it, beside the other things?",
@@ -34,7 +33,6 @@ ATTRIBUTES: dict[str, str] = {
     "relations": "What does it touch, hide, hold, look at?",
     "text": "What is written on it?",
 }
-"""What to look for on every object, and how to ask for it."""
 DIMENSIONS: dict[str, str] = {
     "comprehensiveness": "Which one says more of what is on the picture?",
     "specificity": "Which one is more exact about it?",
@@ -42,7 +40,6 @@ DIMENSIONS: dict[str, str] = {
     "first_lines": "Whose first line or two gives the better idea of the whole?",
     "human_likeness": "Which one reads more as if a person had written it?",
 }
-"""What is asked of two texts, and how."""
 POINTS: dict[int, str] = {
     2: "A is substantially better",
     1: "A is marginally better",
@@ -76,13 +73,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class BoxedObject:
-    """One object on a picture; its id stays the same from version to version."""
+    """One object on a picture."""
 
-    id: str
-    label: str
-    box: FractionBox
-    description: str = ""
-    attributes: tuple[str, ...] = ()
+    id: Annotated[str, Doc("stays the same from version to version")]
+    label: Annotated[str, Doc("what it is")]
+    box: Annotated[FractionBox, Doc("on the upright picture, as fractions")]
+    description: Annotated[str, Doc("in the context of the picture")] = ""
+    attributes: Annotated[tuple[str, ...], Doc("that were looked for")] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "box": [round(v, 5) for v in self.box], "attributes": list(self.attributes)}
@@ -92,17 +89,14 @@ class BoxedObject:
 class Version:
     """One state of one task of one picture; versions are only ever added."""
 
-    task: str
-    number: int
-    author: str
-    kind: str
-    content: Content
-    seconds: float
-    base: int | None
-    made: str
-
-    def to_json(self) -> dict[str, Any]:
-        return dict(vars(self))
+    task: Annotated[str, Doc("what was annotated")]
+    number: Annotated[Count, Doc("0 is a model's proposal")]
+    author: Annotated[str, Doc("who made it")]
+    kind: Annotated[Literal["seed", "round", "merge"], Doc("`merge` where two people had begun from the same version")]
+    content: Annotated[Content, Doc("the whole of it: `objects`, or `text`")]
+    seconds: Annotated[float, Doc("active time")]
+    base: Annotated[Count | None, Doc("number of the version it was made from")]
+    made: Annotated[str, Doc("UTC, ISO 8601")]
 
 
 def objects_of(content: Content) -> tuple[BoxedObject, ...]:
@@ -111,13 +105,6 @@ def objects_of(content: Content) -> tuple[BoxedObject, ...]:
         BoxedObject(o["id"], o["label"], tuple(o["box"]), o["description"], tuple(o["attributes"]))
         for o in content.get("objects", ())
     )
-
-
-def check_task(task: str) -> str:
-    """The task, if there is one of that name."""
-    if task not in (*TASKS, LABEL):
-        raise InputError(f"The task {task!r} was given. One of {', '.join(TASKS)} was expected.")
-    return task
 
 
 def check_author(name: object) -> str:
@@ -129,10 +116,12 @@ def check_author(name: object) -> str:
 
 
 def check_content(task: str, content: object) -> Content:
-    """Content as it is kept: known keys, plain text, boxes that lie on the picture."""
+    """Content as it is kept: a known task and keys, plain text, boxes that lie on the picture."""
+    if task not in (*TASKS, LABEL):
+        raise InputError(f"The task {task!r} was given. One of {', '.join(TASKS)} was expected.")
     if not isinstance(content, dict):
         raise InputError(f"The content of {task} is a {type(content).__name__}. A JSON object was expected.")
-    if check_task(task) == LABEL:
+    if task == LABEL:
         return _decision(content)
     if task == "caption":
         return {"text": _text(content.get("text", ""), "The text", MAX_TEXT)}
@@ -165,18 +154,8 @@ def _object(given: object) -> BoxedObject:
     return BoxedObject(given["id"], label, box, description, tuple(a for a in ATTRIBUTES if a in ticked))
 
 
-def check_versions(given: object) -> tuple[Version, ...]:
-    """Versions as :meth:`Version.to_json` writes them, each number of a task once."""
-    if not isinstance(given, list) or not all(isinstance(row, dict) for row in given):
-        raise InputError("The versions are no list of objects. What this program exports was expected.")
-    versions = [check_version(row) for row in given]
-    if len({(v.task, v.number) for v in versions}) < len(versions):
-        raise InputError("Two versions of a task have the same number. Each number once was expected.")
-    return tuple(versions)
-
-
 def check_version(row: dict[str, Any]) -> Version:
-    """One version as :meth:`Version.to_json` writes it."""
+    """One version, by the names of its fields."""
     number, base, kind, made = (row.get(name) for name in ("number", "base", "kind", "made"))
     whole = _is_count(number) and (base is None or _is_count(base))
     if not whole or kind not in KINDS or not isinstance(made, str):
@@ -184,7 +163,7 @@ def check_version(row: dict[str, Any]) -> Version:
             f"A version has the number {number!r:.20}, the base {base!r:.20}, the kind {kind!r:.20} and the time "
             f"{made!r:.40}. Whole numbers from 0, one of {', '.join(KINDS)}, and a time as text were expected."
         )
-    task = check_task(str(row.get("task")))
+    task = str(row.get("task"))
     content, seconds = check_content(task, row.get("content")), check_seconds(row.get("seconds"))
     return Version(task, int(number), check_author(row.get("author")), kind, content, seconds, base, made)  # type: ignore[arg-type]
 
@@ -193,23 +172,20 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**9
 
 
-def check_seconds(seconds: object) -> float:
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_seconds(seconds: Any) -> float:
     """A time from 0."""
-    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds <= MAX_SECONDS:
+    if _is_number(seconds) and 0 <= seconds <= MAX_SECONDS:
         return float(seconds)
     raise InputError(f"The time {seconds!r:.40} was given. Seconds from 0 to {MAX_SECONDS:.0e} were expected.")
 
 
 def check_box(box: object) -> FractionBox:
-    """A box in fractions of the picture.
-
-    >>> check_box([0, 0.25, 1, 0.5])
-    (0.0, 0.25, 1.0, 0.5)
-    """
-    numbers = isinstance(box, list | tuple) and all(
-        isinstance(v, int | float) and not isinstance(v, bool) and v == v for v in box
-    )
-    if numbers and isinstance(box, list | tuple) and len(box) == 4:
+    """A box in fractions of the picture."""
+    if isinstance(box, list | tuple) and len(box) == 4 and all(map(_is_number, box)):
         left, top, right, bottom = (round(float(v), 5) for v in box)
         if 0 <= left < right <= 1 and 0 <= top < bottom <= 1:
             return left, top, right, bottom
@@ -220,7 +196,7 @@ def check_box(box: object) -> FractionBox:
 
 
 def _text(given: object, what: str, most: int) -> str:
-    """Plain text that SQLite, JSON and Parquet all hold."""
+    """Plain text that SQLite and JSON both hold."""
     if not isinstance(given, str):
         raise InputError(f"{what} is a {type(given).__name__}. Text was expected.")
     if len(given) > most:
@@ -235,7 +211,7 @@ def check_answers(answers: object, turned: bool = False) -> dict[str, int]:
     for name, score in answers.items():
         if isinstance(score, bool) or not isinstance(score, int) or score not in POINTS:
             raise InputError(f"The answer {score!r:.40} to {name} was given. One of 2, 1, 0, -1, -2 was expected.")
-    return {name: -int(answers[name]) if turned else int(answers[name]) for name in DIMENSIONS}
+    return {name: -answers[name] if turned else answers[name] for name in DIMENSIONS}
 
 
 def check_judgement(row: object) -> dict[str, Any]:

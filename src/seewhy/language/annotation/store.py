@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ...errors import DataError
 from ...storage.database import DatabaseKind, connect
@@ -28,7 +28,6 @@ from .records import (
     check_content,
     check_judgement,
     check_seconds,
-    check_task,
     check_version,
 )
 
@@ -59,8 +58,8 @@ CREATE TABLE IF NOT EXISTS judgements (
 );
 """
 ANNOTATIONS = DatabaseKind("a file of annotations", 0x5357616E, _SCHEMA)
-_VERSION = "task, number, author, kind, content, seconds, base, made"
 _OWN = "picture = ? AND task = ? AND author = ?"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -86,8 +85,8 @@ class Draft:
     content: Content
     seconds: float
     made: str
-    tab: str = ""
-    sequence: int = 0
+    tab: str
+    sequence: int
 
 
 class AnnotationStore:
@@ -98,6 +97,7 @@ class AnnotationStore:
         self._lock = threading.RLock()
         with self._disk_errors():
             self._db = connect(self.path, ANNOTATIONS, timeout=30, isolation_level=None)
+            self._db.row_factory = sqlite3.Row
             self._db.execute("PRAGMA synchronous=FULL")
 
     def close(self) -> None:
@@ -107,37 +107,37 @@ class AnnotationStore:
 
     def add_pictures(self, pictures: Iterable[Picture]) -> None:
         """Make pictures known; one that is known takes the new file name."""
-        rows = [(p.key, p.digest, p.name, p.width, p.height) for p in pictures]
+        values = "(:key, :digest, :name, :width, :height) ON CONFLICT (key) DO UPDATE SET name = excluded.name"
         with self._writing():
-            self._db.executemany(
-                "INSERT INTO pictures VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET name = excluded.name", rows
-            )
+            self._db.executemany(f"INSERT INTO pictures VALUES {values}", [vars(p) for p in pictures])
 
     def pictures(self) -> tuple[Picture, ...]:
         """All, in the order they became known."""
-        return tuple(map(_picture_of, self._rows("SELECT * FROM pictures ORDER BY rowid")))
+        return tuple(self._checked(_picture, "SELECT * FROM pictures ORDER BY rowid"))
 
     def picture(self, key: str) -> Picture | None:
-        rows = self._rows("SELECT * FROM pictures WHERE key = ?", key)
-        return _picture_of(rows[0]) if rows else None
+        return next(iter(self._checked(_picture, "SELECT * FROM pictures WHERE key = ?", key)), None)
+
+    def known(self, key: str) -> Picture:
+        """The picture, which must be there."""
+        if (picture := self.picture(key)) is None:
+            raise DataError(f"There is no picture {key!r} here. One of those listed was expected. Open the list anew.")
+        return picture
 
     # versions
 
     def versions(self, key: str, task: str) -> tuple[Version, ...]:
         """From the first to the last; the seed, if there is one, is the first."""
-        query = f"SELECT {_VERSION} FROM versions WHERE picture = ? AND task = ? ORDER BY number"
-        return tuple(_version_of(row) for row in self._rows(query, key, task))
+        query = "SELECT * FROM versions WHERE picture = ? AND task = ? ORDER BY number"
+        return tuple(self._checked(_version, query, key, task))
 
     def histories(self) -> dict[str, dict[str, list[Version]]]:
         """Picture → task → its versions, of all pictures that have some."""
         histories: dict[str, dict[str, list[Version]]] = {}
-        for key, *row in self._rows(f"SELECT picture, {_VERSION} FROM versions ORDER BY picture, task, number"):
-            histories.setdefault(key, {task: [] for task in TASKS}).setdefault(row[0], []).append(_version_of(row))
+        query = "SELECT * FROM versions ORDER BY picture, task, number"
+        for key, version in self._checked(lambda row: (row["picture"], _version(row)), query):
+            histories.setdefault(key, {task: [] for task in TASKS}).setdefault(version.task, []).append(version)
         return histories
-
-    def drafted(self, author: str) -> set[tuple[str, str]]:
-        """Pictures and tasks on which a person has typed something that is no version yet."""
-        return {(row[0], row[1]) for row in self._rows("SELECT picture, task FROM drafts WHERE author = ?", author)}
 
     def latest(self, key: str, task: str) -> Version | None:
         versions = self.versions(key, task)
@@ -150,7 +150,7 @@ class AnnotationStore:
             for table in ("versions", "drafts"):
                 if self._rows(f"SELECT 1 FROM {table} WHERE picture = ? AND task = ? LIMIT 1", key, task):
                     return False
-            self._insert(key, Version(task, 0, check_author(author), "seed", content, 0.0, None, _now()))
+            self._add_version(key, Version(task, 0, check_author(author), "seed", content, 0.0, None, _now()))
         return True
 
     def save(
@@ -160,38 +160,26 @@ class AnnotationStore:
 
         Where there is a newer one than ``base``, that one comes back, and nothing has changed.
         """
-        author, kept = check_author(author), check_content(check_task(task), content)
+        author, kept = check_author(author), check_content(task, content)
         with self._writing():
-            self._check_known(key)
+            self.known(key)
             latest = self.latest(key, task)
             if latest is not None and latest.number != base:
                 return Conflict(latest)
             # The first version of people is 1, with or without a seed.
-            kind, number = "merge" if merges else "round", (latest.number if latest else 0) + 1
-            version = Version(task, number, author, kind, kept, round(max(0.0, seconds), 1), base, _now())
-            self._insert(key, version)
+            number = (latest.number if latest else 0) + 1
+            seconds = round(max(0.0, seconds), 1)
+            version = Version(task, number, author, "merge" if merges else "round", kept, seconds, base, _now())
+            self._add_version(key, version)
             # A draft that differs was typed in another window: it is shelved rather than dropped.
-            for draft in self._drafts(key, task, author):
-                if draft.content != kept:
-                    self._shelve(key, task, author)
+            draft = self.draft(key, task, author)
+            if draft is not None and draft.content != kept:
+                self._shelve(key, task, author)
             self._db.execute(f"DELETE FROM drafts WHERE {_OWN}", (key, task, author))
         return Saved(version)
 
-    def restore(self, key: str, versions: Iterable[Version], judgements: Iterable[dict[str, Any]]) -> bool:
-        """Keep what was exported, checked, whole or not at all; nothing where the picture has versions already."""
-        with self._writing():
-            self._check_known(key)
-            if self._rows("SELECT 1 FROM versions WHERE picture = ? LIMIT 1", key):
-                return False
-            for version in versions:
-                self._insert(key, version)
-            for judgement in judgements:
-                self._insert_judgement(key, judgement)
-        return True
-
-    def _insert(self, key: str, v: Version) -> None:
-        row = (key, v.task, v.number, v.author, v.kind, json.dumps(v.content), v.seconds, v.base, v.made)
-        self._db.execute("INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    def _add_version(self, key: str, version: Version) -> None:
+        self._add("versions", {"picture": key, **vars(version), "content": json.dumps(version.content)})
 
     # drafts
 
@@ -209,9 +197,9 @@ class AnnotationStore:
         sequence: int = 0,
     ) -> tuple[int, bool]:
         """Keep what was typed so far on top of the revision that was ``seen`` (0: none)."""
-        author, kept = check_author(author), check_content(check_task(task), content)
+        author, kept = check_author(author), check_content(task, content)
         with self._writing():
-            self._check_known(key)
+            self.known(key)
             there = self.draft(key, task, author)
             same_tab = there is not None and tab != "" and there.tab == tab
             if there is not None and same_tab and sequence < there.sequence:
@@ -220,16 +208,28 @@ class AnnotationStore:
             shelves = there is not None and not same_tab and there.revision != seen and there.content != kept
             if shelves:
                 self._shelve(key, task, author)
-            row = (key, task, author, revision, base, json.dumps(kept), max(0.0, seconds), _now(), tab, sequence)
-            self._db.execute("INSERT OR REPLACE INTO drafts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            draft = vars(Draft(revision, base, kept, max(0.0, seconds), _now(), tab, sequence))
+            whose = {"picture": key, "task": task, "author": author}
+            self._add("drafts", {**whose, **draft, "content": json.dumps(kept)}, "INSERT OR REPLACE")
         return revision, shelves
 
-    def draft(self, key: str, task: str, author: str) -> Draft | None:
-        return next(iter(self._drafts(key, task, author)), None)
+    def drafted(self, author: str) -> set[tuple[str, str]]:
+        """Pictures and tasks on which a person has typed something that is no version yet."""
+        return {(row[0], row[1]) for row in self._rows("SELECT picture, task FROM drafts WHERE author = ?", author)}
 
-    def shelved(self, key: str, task: str, author: str) -> tuple[Draft, ...]:
-        """Drafts that gave way to others of the same person, oldest first."""
-        return self._drafts(key, task, author, "shelved")
+    def draft(self, key: str, task: str, author: str) -> Draft | None:
+        return next(iter(self.drafts(key, task, author)), None)
+
+    def drafts(self, key: str, task: str, author: str, table: str = "drafts") -> list[Draft]:
+        """The one that stands, or those ``shelved``, which gave way to others of the same person, oldest first."""
+
+        def read(row: sqlite3.Row) -> Draft:
+            _, _, _, revision, base, content, seconds, made, tab, sequence = row
+            _check_kinds((revision, base, made, tab, sequence), int, int, str, str, int)
+            kept = check_content(task, json_value(content))
+            return Draft(revision, base, kept, check_seconds(seconds), made, tab, sequence)
+
+        return self._checked(read, f"SELECT * FROM {table} WHERE {_OWN} ORDER BY rowid", key, task, author)
 
     def put_aside(self, key: str, task: str, author: str, *, stays: bool = False) -> None:
         """Put a draft on the shelf; unless it ``stays``, the page begins from the last version again."""
@@ -237,11 +237,6 @@ class AnnotationStore:
             self._shelve(key, task, author)
             if not stays:
                 self._db.execute(f"DELETE FROM drafts WHERE {_OWN}", (key, task, author))
-
-    def _drafts(self, key: str, task: str, author: str, table: str = "drafts") -> tuple[Draft, ...]:
-        columns = "revision, base, content, seconds, made, tab, sequence"
-        rows = self._rows(f"SELECT {columns} FROM {table} WHERE {_OWN} ORDER BY rowid", key, task, author)
-        return tuple(_draft_of(task, row) for row in rows)
 
     def _shelve(self, key: str, task: str, author: str) -> None:
         self._db.execute(f"INSERT INTO shelved SELECT * FROM drafts WHERE {_OWN}", (key, task, author))
@@ -262,31 +257,40 @@ class AnnotationStore:
     def put_judgement(self, key: str, row: dict[str, Any]) -> None:
         """Keep a comparison; every one is kept, the last of a person on a pair counts."""
         with self._writing():
-            self._check_known(key)
-            self._insert_judgement(key, row)
-
-    def _insert_judgement(self, key: str, row: dict[str, Any]) -> None:
-        made, answers = row.get("made") or _now(), json.dumps(row["answers"])
-        values = (row["author"], row["first"], row["second"], int(row["swapped"]), answers, row["seconds"], made)
-        self._db.execute("INSERT INTO judgements VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (key, *values))
+            self.known(key)
+            row = {"picture": key, **check_judgement(row)}
+            self._add("judgements", {**row, "answers": json.dumps(row["answers"]), "made": row["made"] or _now()})
 
     def judgements(self) -> list[dict[str, Any]]:
         """The last of every person on every pair, in the order they were made."""
-        rows = self._rows(
-            "SELECT picture, author, first, second, swapped, answers, seconds, made FROM judgements WHERE rowid IN "
-            "(SELECT MAX(rowid) FROM judgements GROUP BY picture, author, first, second) ORDER BY rowid"
-        )
-        return [_judgement_of(row) for row in rows]
+
+        def read(row: sqlite3.Row) -> dict[str, Any]:
+            values = {**row, "swapped": bool(row["swapped"]), "answers": json_value(row["answers"])}
+            return {"picture": row["picture"], **check_judgement(values)}
+
+        last = "SELECT MAX(rowid) FROM judgements GROUP BY picture, author, first, second"
+        return self._checked(read, f"SELECT * FROM judgements WHERE rowid IN ({last}) ORDER BY rowid")
 
     # the database
 
-    def _check_known(self, key: str) -> None:
-        if not self._rows("SELECT 1 FROM pictures WHERE key = ?", key):
-            raise DataError(f"There is no picture {key!r} here. One of those listed was expected. Open the list anew.")
+    def _add(self, table: str, row: dict[str, Any], how: str = "INSERT") -> None:
+        """A row, its values in the order of the columns."""
+        self._db.execute(f"{how} INTO {table} VALUES ({', '.join(f':{name}' for name in row)})", row)
 
-    def _rows(self, query: str, *values: Any) -> list[Sequence[Any]]:
+    def _rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
         with self._lock, self._disk_errors():
             return self._db.execute(query, values).fetchall()
+
+    def _checked(self, read: Callable[[sqlite3.Row], T], query: str, *values: Any) -> list[T]:
+        """Rows that are as this program would write them: the file may be damaged, or another hand's."""
+        rows = self._rows(query, *values)
+        try:
+            return [read(row) for row in rows]
+        except (ValueError, TypeError) as error:
+            raise DataError(
+                f"The annotations hold a row that cannot be read: {str(error).rstrip('.')}. Rows as this program "
+                "writes them were expected. Take an earlier copy of the file."
+            ) from error
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -315,46 +319,15 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-@contextmanager
-def _as_written() -> Iterator[None]:
-    """A row read back must be what this program would write: the file may be damaged, or another hand's."""
-    try:
-        yield
-    except (ValueError, TypeError) as error:
-        raise DataError(
-            f"The annotations hold a row that cannot be read: {str(error).rstrip('.')}. Rows as this program writes "
-            "them were expected. Take an earlier copy of the file."
-        ) from error
-
-
-def _of_kinds(values: Sequence[Any], *kinds: type) -> Sequence[Any]:
+def _check_kinds(values: Iterable[Any], *kinds: type) -> None:
     if not all(isinstance(value, kind) for value, kind in zip(values, kinds, strict=True)):
         raise ValueError(f"{', '.join(k.__name__ for k in kinds)} were expected.")
-    return values
 
 
-def _picture_of(row: Sequence[Any]) -> Picture:
-    with _as_written():
-        return Picture(*_of_kinds(row, str, str, str, int, int))
+def _picture(row: sqlite3.Row) -> Picture:
+    _check_kinds(row, str, str, str, int, int)
+    return Picture(*row)
 
 
-def _version_of(row: Sequence[Any]) -> Version:
-    with _as_written():
-        values = dict(zip(_VERSION.split(", "), row, strict=True))
-        return check_version({**values, "content": json_value(values["content"])})
-
-
-def _draft_of(task: str, row: Sequence[Any]) -> Draft:
-    revision, base, content, seconds, made, tab, sequence = row
-    with _as_written():
-        _of_kinds((revision, base, made, tab, sequence), int, int, str, str, int)
-        kept = check_content(task, json_value(content))
-        return Draft(revision, base, kept, check_seconds(seconds), made, tab, sequence)
-
-
-def _judgement_of(row: Sequence[Any]) -> dict[str, Any]:
-    picture, author, first, second, swapped, answers, seconds, made = row
-    values = {"author": author, "first": first, "second": second, "seconds": seconds, "made": made}
-    with _as_written():
-        checked = check_judgement({**values, "swapped": bool(swapped), "answers": json_value(answers)})
-    return {"picture": picture, **checked}
+def _version(row: sqlite3.Row) -> Version:
+    return check_version({**row, "content": json_value(row["content"])})

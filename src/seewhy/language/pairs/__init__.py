@@ -1,6 +1,6 @@
-"""What of a set of pictures with texts is worth learning from, by rules that can be undone one by one."""
+"""What of a set of pictures with texts is worth learning from, by rules that are each chosen by name."""
 
-from .checking import Checked, Cleaned, check, clean, restore
+from .checking import Checked, Cleaned, check, clean
 from .filters import Rule, rules
 
-__all__ = ["Checked", "Cleaned", "Rule", "check", "clean", "restore", "rules"]
+__all__ = ["Checked", "Cleaned", "Rule", "check", "clean", "rules"]

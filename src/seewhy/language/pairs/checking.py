@@ -1,10 +1,10 @@
-"""Rules applied: what each finds, a set without it on the disk, and a rule undone."""
+"""Rules applied: what each finds, and a set without it on the disk."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,15 +12,12 @@ from typing import Annotated, Any
 from ...encoders.base import Encoder
 from ...errors import DataError, InputError
 from ...pictures.pairs import read_pairs
-from ...pictures.samples import Sample, Samples, gathered
-from ...pictures.tables import rows_of
+from ...pictures.samples import Samples, gathered
 from ...progress import Progress
 from ...results import Count, Doc
 from ...storage.features import FeatureStore
 from ...storage.output import check_file, write
 from .filters import Corpus, Rule, rules
-
-MORE = frozenset({"label", "group"})
 
 
 def beside(path: Path) -> Path:
@@ -36,84 +33,6 @@ def check_place(path: Path, *, force: bool = False) -> None:
         )
     check_file(path, force=force)
     check_file(beside(path), force=force)
-
-
-def save(
-    path: Path, kept: Samples, removed: Sequence[dict[str, Any]], *, force: bool = False, kept_first: bool = False
-) -> tuple[Path, Path]:
-    """Write both files; pictures are named relative to them."""
-    check_place(path, force=force)
-    for s in kept.items:
-        if s.pixels is not None and ".tar" not in s.image:
-            raise DataError(
-                f"{s.image} is no file, and a table can only name files. Pictures in files or shards were expected. "
-                "Save them first."
-            )
-    rows = [{"image": s.image, "texts": list(s.texts), "label": s.label, "group": s.group} for s in kept.items]
-    both = [(beside(path), removed), (path, rows)]
-    for place, found in both[::-1] if kept_first else both:
-        write(place, "".join(_line(one, path) for one in found), force=force)
-    return path, beside(path)
-
-
-def _line(row: dict[str, Any], path: Path) -> str:
-    """One row: its picture relative to the file, and neither an empty label nor an empty group."""
-    known = {name: row[name] for name in row if name not in ("label", "group") or row[name]}
-    image = os.path.relpath(row["image"], path.parent)
-    return (
-        json.dumps(
-            {"image": image}
-            | {name: known[name] for name in ("text", "texts", "reasons", "label", "group") if name in known},
-            ensure_ascii=False,
-        )
-        + "\n"
-    )
-
-
-def restore(path: str | Path, rule: str, output: str | Path | None = None, *, force: bool = False) -> int:
-    """Put back what one rule removed; a pair that breaks another rule too stays out for that one.
-
-    Args:
-        path: a cleaned set.
-        rule: its name.
-        output: where to write; left out, over the set itself.
-        force: write over somebody else's file too.
-
-    Returns:
-        Pairs that are back.
-
-    Raises:
-        DataError: it is no cleaned set, or the rule removed nothing from it.
-    """
-    path = Path(path)
-    if not beside(path).is_file():
-        raise DataError(
-            f"{path} has no {beside(path).name} beside it, which says what was removed. A set that "
-            "seewhy check --texts -o wrote was expected. Name one."
-        )
-    removed = list(rows_of(beside(path)))
-    there = sorted({name for row in removed for name in row["reasons"]})
-    if rule not in there:
-        raise DataError(
-            f"The rule {rule!r} removed nothing from {path}. One of {', '.join(there) or 'none'} was expected. Name it."
-        )
-    kept = {
-        s.image: s
-        for s in read_pairs(path, group="group" if any("group" in row for row in rows_of(path)) else None).items
-    }
-    out, back = [], 0
-    for row in removed:
-        left = {name: reason for name, reason in row["reasons"].items() if name != rule}
-        image = os.path.normpath(path.parent / row["image"])
-        label, group = row.get("label", ""), row.get("group")
-        if left:
-            out.append({"image": image, "text": row["text"], "reasons": left, "label": label, "group": group})
-        else:
-            old = kept.get(image, Sample(image, label, (), group))
-            kept[image] = Sample(image, old.label, (*old.texts, row["text"]), old.group, old.pixels)
-            back += 1
-    save(Path(output or path), gathered(list(kept.values())), out, force=force, kept_first=True)
-    return back
 
 
 @dataclass(frozen=True)
@@ -182,12 +101,33 @@ class Cleaned:
 
     def save(self, path: str | Path, *, force: bool = False) -> tuple[Path, Path]:
         """Write the kept pairs as JSONL, and beside them ``NAME.removed.jsonl`` with the others."""
+        path = Path(path)
         if not self.kept.items:
             raise DataError(
                 "Every pair breaks a rule, so nothing is left to write. Pairs that break none were expected. Leave a "
                 "rule out, or change its setting."
             )
-        return save(Path(path), self.kept, [asdict(one) for one in self.removed], force=force)
+        check_place(path, force=force)
+        for s in self.kept.items:
+            if s.pixels is not None and ".tar" not in s.image:
+                raise DataError(
+                    f"{s.image} is no file, and a table can only name files. Pictures in files or shards were "
+                    "expected. Save them first."
+                )
+        rows = [{"image": s.image, "texts": list(s.texts), "label": s.label, "group": s.group} for s in self.kept.items]
+        write(beside(path), _lines(map(asdict, self.removed), path.parent), force=force)
+        write(path, _lines(rows, path.parent), force=force)
+        return path, beside(path)
+
+
+def _lines(rows: Iterable[dict[str, Any]], folder: Path) -> str:
+    """Pictures named relative to the file, and neither an empty label nor an empty group."""
+    kept = ("text", "texts", "reasons", "label", "group")
+    lines = []
+    for row in rows:
+        known = {name: row[name] for name in kept if name in row and (row[name] or name not in ("label", "group"))}
+        lines.append(json.dumps({"image": os.path.relpath(row["image"], folder), **known}, ensure_ascii=False) + "\n")
+    return "".join(lines)
 
 
 def check(
@@ -212,9 +152,6 @@ def check(
         n_examples: of each rule.
         progress: callback for progress.
         columns: ``image``, ``text``, ``label`` and ``group``, as for :func:`seewhy.load_pairs`.
-
-    Raises:
-        DataError: as :func:`seewhy.load_pairs`.
     """
     corpus = Corpus(read_pairs(source, **columns), encoder, store, progress or Progress())
     chosen, reasons = _apply(corpus, with_rules)
@@ -222,12 +159,12 @@ def check(
     for rule in chosen:
         broken = reasons.get(rule.name)
         if broken is None:
-            findings.append(Finding(rule.name, rule.settings(), 0, 0, (), rule.needs))
+            findings.append(Finding(rule.name, dict(vars(rule)), 0, 0, (), rule.needs))
             continue
         shown = [(*corpus.pairs[i], reason) for i, reason in list(broken.items())[:n_examples]]
         examples = tuple(Example(corpus.samples.items[p].image, text, reason) for p, text, reason in shown)
         n_pictures = len({corpus.pairs[i][0] for i in broken})
-        findings.append(Finding(rule.name, rule.settings(), len(broken), n_pictures, examples))
+        findings.append(Finding(rule.name, dict(vars(rule)), len(broken), n_pictures, examples))
     gone = set().union(*reasons.values())
     n_pairs, notes = len(corpus.pairs), list(corpus.samples.notes)
     n_cut = getattr(encoder.text, "n_cut", None) if encoder is not None else None
@@ -245,19 +182,7 @@ def clean(
     progress: Progress | None = None,
     **columns: Any,
 ) -> Cleaned:
-    """The pairs that break no rule, and the others with the reasons; the source stays as it is.
-
-    Args:
-        source: as for :func:`seewhy.load_pairs`.
-        with_rules: instances of rules; left out, all with their defaults.
-        encoder: scores how well text and picture fit.
-        store: where what the encoder saw is kept.
-        progress: callback for progress.
-        columns: as for :func:`check`.
-
-    Raises:
-        DataError: as :func:`seewhy.load_pairs`.
-    """
+    """The pairs that break no rule, and the others with the reasons; arguments as for :func:`check`."""
     corpus = Corpus(read_pairs(source, **columns), encoder, store, progress or Progress())
     _, reasons = _apply(corpus, with_rules)
     kept: dict[int, list[str]] = {}

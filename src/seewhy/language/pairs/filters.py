@@ -7,7 +7,7 @@ import re
 import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -70,15 +70,13 @@ class Corpus:
         encoder = self.encoder
         assert isinstance(encoder, Encoder)
         stream = encode_stream(encoder, [s.source for s in self.samples.items], store=self.store)
-        looked = list(self.progress.track(stream, "Looking", len(self.samples)))
         texts = encode_texts(encoder, [text for _, text in self.pairs], self.store)
-        blank = torch.zeros(texts.shape[1])
-        with torch.no_grad():
-            rows = [
-                blank if isinstance(one, Failure) else normalize(encoder.text.project(one.pooled[:1]), dim=1)[0]
-                for one in looked
-            ]
-        return torch.stack(rows), texts
+        pictures = torch.zeros(len(self.samples), texts.shape[1])
+        for row, looked in zip(pictures, self.progress.track(stream, "Looking", len(self.samples)), strict=True):
+            if not isinstance(looked, Failure):
+                with torch.no_grad():
+                    row[:] = normalize(encoder.text.project(looked.pooled[:1]), dim=1)[0]
+        return pictures, texts
 
 
 def _glance(sample: Sample) -> Glance:
@@ -90,7 +88,7 @@ def _glance(sample: Sample) -> Glance:
 
 
 class Rule(ABC):
-    """Names the pairs that are not worth learning from. A frozen dataclass, whose fields are the paper's parameters."""
+    """Names pairs that are not worth learning from: a frozen dataclass, whose fields are the paper's parameters."""
 
     name: ClassVar[str]
     paper: ClassVar[str] = OURS
@@ -100,10 +98,6 @@ class Rule(ABC):
     @abstractmethod
     def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
         """Places in ``corpus.pairs`` that break it, each with the reason; in order, each once."""
-
-    def settings(self) -> dict[str, float | str]:
-        """Its fields."""
-        return dict(vars(self))
 
 
 rules: Registry[Rule] = Registry("rule", __name__, ())
@@ -128,17 +122,6 @@ class _OfPictures(Rule):
         """Why the picture breaks it; empty where it does not."""
 
 
-class _OfTexts(Rule):
-    """A rule that a text breaks by itself."""
-
-    def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
-        yield from ((i, reason) for i, (_, text) in enumerate(corpus.pairs) if (reason := self.reason(text)))
-
-    @abstractmethod
-    def reason(self, text: str) -> str:
-        """Why the text breaks it; empty where it does not."""
-
-
 def words_of(text: str) -> list[str]:
     """Unigrams: runs of letters, digits and apostrophes, case folded."""
     return re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.casefold())
@@ -158,11 +141,7 @@ class Unreadable(_OfPictures):
 @rules.register
 @dataclass(frozen=True)
 class SmallPicture(_OfPictures):
-    """The shorter side has too few pixels.
-
-    Attributes:
-        more_than: pixels that it must have more of.
-    """
+    """The shorter side has ``more_than`` pixels or fewer."""
 
     more_than: int = 200
     name = "small_picture"
@@ -176,11 +155,7 @@ class SmallPicture(_OfPictures):
 @rules.register
 @dataclass(frozen=True)
 class Elongated(_OfPictures):
-    """The longer side is too many times the shorter.
-
-    Attributes:
-        less_than: times that it must be less.
-    """
+    """The longer side is ``less_than`` times the shorter, or more."""
 
     less_than: float = 3.0
     name = "elongated"
@@ -213,11 +188,7 @@ class Copy(Rule):
 @rules.register
 @dataclass(frozen=True)
 class ManyTexts(Rule):
-    """The picture has too many texts, as a logo on every page has.
-
-    Attributes:
-        most: texts that it may have.
-    """
+    """The picture has more than ``most`` texts, as a logo on every page has."""
 
     most: int = 1000
     name = "many_texts"
@@ -232,11 +203,7 @@ class ManyTexts(Rule):
 @rules.register
 @dataclass(frozen=True)
 class SharedText(Rule):
-    """The text is said of too many pictures, and so of none ("img 1920x1080").
-
-    Attributes:
-        most: pictures that it may be said of, over the whole set.
-    """
+    """The text is said of more than ``most`` pictures of the set, and so of none ("img 1920x1080")."""
 
     most: int = 10
     name = "shared_text"
@@ -268,51 +235,38 @@ class RepeatedText(Rule):
 
 @rules.register
 @dataclass(frozen=True)
-class TooShort(_OfTexts):
-    """The text has too few words.
-
-    Attributes:
-        least: words that it must have.
-    """
+class TooShort(Rule):
+    """The text has fewer than ``least`` words."""
 
     least: int = 3
     name = "too_short"
     paper = ALIGN
 
-    def reason(self, text: str) -> str:
-        n = len(words_of(text))
-        return f"has {n} word{'s' * (n != 1)}" if n < self.least else ""
+    def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
+        counts = (len(words_of(text)) for _, text in corpus.pairs)
+        yield from ((i, f"has {n} word{'s' * (n != 1)}") for i, n in enumerate(counts) if n < self.least)
 
 
 @rules.register
 @dataclass(frozen=True)
-class TooLong(_OfTexts):
-    """The text has too many words.
-
-    Attributes:
-        most: words that it may have.
-    """
+class TooLong(Rule):
+    """The text has more than ``most`` words."""
 
     most: int = 20
     name = "too_long"
     paper = ALIGN
 
-    def reason(self, text: str) -> str:
-        n = len(words_of(text))
-        return f"has {n} words" if n > self.most else ""
+    def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
+        counts = (len(words_of(text)) for _, text in corpus.pairs)
+        yield from ((i, f"has {n} words") for i, n in enumerate(counts) if n > self.most)
 
 
 @rules.register
 @dataclass(frozen=True)
 class RareWords(Rule):
-    """The text has a word, or two in a row, outside the set's own vocabulary.
+    """The text has a word, or two in a row, outside the ``vocabulary`` most frequent of the set.
 
-    ALIGN keeps the 100 million most frequent unigrams and bigrams, which takes nothing from a set of ordinary size;
-    give
-    ``vocabulary`` for one of your own.
-
-    Attributes:
-        vocabulary: unigrams and bigrams that are known, the most frequent first; among equals the alphabet decides.
+    ALIGN's 100 million take nothing from a set of ordinary size; among equally frequent ones the alphabet decides.
     """
 
     vocabulary: int = 100_000_000
@@ -320,7 +274,8 @@ class RareWords(Rule):
     paper = ALIGN
 
     def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
-        grams = [_grams(text) for _, text in corpus.pairs]
+        words = [words_of(text) for _, text in corpus.pairs]
+        grams = [[*one, *(f"{a} {b}" for a, b in pairwise(one))] for one in words]
         counts = Counter(gram for some_of in grams for gram in some_of)
         if len(counts) <= self.vocabulary:
             return
@@ -330,27 +285,19 @@ class RareWords(Rule):
                 yield i, f"has {some([repr(g) for g in rare], 2)}, which is rare"
 
 
-def _grams(text: str) -> list[str]:
-    words = words_of(text)
-    return [*words, *(f"{a} {b}" for a, b in pairwise(words))]
-
-
 @rules.register
 @dataclass(frozen=True)
 class WrongScript(Rule):
-    """Less than half of the text's letters are of the set's script. Says nothing of languages that share one.
-
-    Attributes:
-        script: as Unicode names it, such as ``LATIN``; empty for that of most texts.
-        part: of its letters that must be of it; half, so that a name in another script does no harm.
-    """
+    """Less than ``part`` of the letters are of the ``script``, as Unicode names it; left out, that of most texts."""
 
     script: str = ""
     part: float = 0.5
     name = "wrong_script"
 
     def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
-        counts = [_scripts(text) for _, text in corpus.pairs]
+        letters = ([c for c in text if c.isalpha()] for _, text in corpus.pairs)
+        # The first word of a letter's Unicode name is its script.
+        counts = [Counter(unicodedata.name(c, "UNKNOWN").partition(" ")[0] for c in own) for own in letters]
         usual = Counter(c.most_common(1)[0][0] for c in counts if c)
         if not usual:
             return
@@ -360,11 +307,6 @@ class WrongScript(Rule):
                 yield i, f"is written in {mine.most_common(1)[0][0]}, not in {wanted}"
 
 
-def _scripts(text: str) -> Counter[str]:
-    """Letters by script, by the first word of their Unicode names."""
-    return Counter(unicodedata.name(c, "UNKNOWN").partition(" ")[0] for c in text if c.isalpha())
-
-
 @rules.register
 @dataclass(frozen=True)
 class PoorMatch(Rule):
@@ -372,11 +314,6 @@ class PoorMatch(Rule):
 
     ``z = (s_ij - mean_k s_ik) / std_k s_ik``, with cosines ``s`` and ``k`` over texts of other pictures, drawn once. A
     text of another picture has z of about 0 ± 1: the default removes what fits worse than two thirds of those do.
-
-    Attributes:
-        least: z that a pair must have.
-        n_others: texts that it is compared with.
-        seed: of their drawing.
     """
 
     least: float = -0.5
@@ -395,8 +332,6 @@ class PoorMatch(Rule):
         mean = (scores * others).sum(1) / n
         std = (((scores - mean[:, None]) ** 2 * others).sum(1) / n).sqrt().clamp(min=1e-6)
         own = (pictures[owner] * texts).sum(1)
-        seen = pictures.norm(dim=1)[owner] > 0
-        low: Sequence[float] = ((own - mean[owner]) / std[owner]).tolist()
-        for i, z in enumerate(low):
-            if seen[i] and z < self.least:
-                yield i, f"fits its picture worse than texts of others do (z = {z:.1f})"
+        z = (own - mean[owner]) / std[owner]
+        for i in ((z < self.least) & (pictures.norm(dim=1)[owner] > 0)).nonzero()[:, 0].tolist():
+            yield i, f"fits its picture worse than texts of others do (z = {z[i]:.1f})"

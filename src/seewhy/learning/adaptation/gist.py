@@ -22,9 +22,9 @@ from ...classifiers.linear.recipe import Linear
 from ...classifiers.network import Network
 from ...descriptions.base import Descriptions
 from ...encoders.base import Encoder, TextTower, Tokenised, TrainableText
-from ...encoders.clip_text import ClipText
 from ...encoders.split import freeze, weights_digest
 from ...encoders.stream import Encoded, EncodeRequest, encode_stream, encode_texts
+from ...encoders.text_tokens import ClipText
 from ...errors import InputError
 from ...language.matching import Caption, Match, Matcher, of_pictures, say, specificity
 from ...pictures.samples import Sample
@@ -35,7 +35,7 @@ from ...training.batches import TrainingData
 from ...training.loop import Schedule, Trained, Training, train
 from ...types import Crop
 from ..contrast import Contrast, Still, recall
-from ..encoders.tuned_towers import TunedTowers, trainable
+from ..encoders.towers import TunedTowers, trainable
 from ..network_recipe import NetworkRecipe
 from ..objectives.contrastive import SameLabel
 from ..objectives.pairs import GIST as Objective

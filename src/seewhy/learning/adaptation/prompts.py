@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from ...classifiers.base import Classifier
 from ...classifiers.network import Network
-from ...classifiers.zero_shot import ZeroShot
+from ...classifiers.unfitted import ZeroShot
 from ...encoders.base import Encoder, TextTower, TrainableText
 from ...encoders.split import freeze, weights_digest
 from ...encoders.text_tokens import ReadsTokens, TokenEmbeddings, encode_tokens

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -18,18 +18,14 @@ import torch
 from torch import Tensor
 
 from ...encoders.base import Encoder
-from ...encoders.find import ADAPTED
-from ...encoders.provenance import saved_encoder
+from ...encoders.find import ADAPTED, saved_encoder
 from ...errors import InputError, ModelError, WeightsError
 from ...storage.archive import FolderArchive
 from ...storage.marks import Facts
 from ...storage.reading import check_kinds, reason
 from ...storage.tensors import marked_tensors
-from .instructed import InstructedHead
-from .paired_heads import PairedHeads
-from .prefixed import PrefixedWords
-from .tuned_pictures import TunedPictures
-from .tuned_towers import Halves, TunedTowers
+from .heads import InstructedHead, PairedHeads
+from .towers import Halves, PrefixedWords, TunedPictures, TunedTowers
 
 CARD = ADAPTED
 FORMAT = 1
@@ -44,6 +40,11 @@ ARCHIVE = FolderArchive(
     again="adapt the encoder again",
     most=16 << 20,
 )
+
+
+FORMS: dict[str, Any] = {kind.form: kind for kind in (PairedHeads, InstructedHead, PrefixedWords, TunedPictures)}
+FORMS |= dict.fromkeys(get_args(Halves), TunedTowers)
+"""What was trained, by the ``form`` that its facts name."""
 
 
 class Trained(Protocol):
@@ -61,15 +62,9 @@ class Trained(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Adaptation:
-    """An encoder, what was trained on it, and how much of that is kept.
+    """An encoder, what was trained on it, and how much of that is kept: 0 nothing, 1 all, between them a part.
 
-    Attributes:
-        base: the encoder, which stays as it is.
-        trained: frozen.
-        keep: 0 is the encoder as it was, 1 all that was learnt; between them its heads count less, or its weights
-            lie between those before and after.
-        provenance: what it was trained on and how, as JSON.
-        trained_on: SHA-256 of the pictures' files, each by its first 16 digits.
+    ``trained_on`` has the SHA-256 of the pictures' files, each by its first 16 digits.
     """
 
     base: Encoder
@@ -93,7 +88,9 @@ class Adaptation:
         """Write the card and, beside it, the tensors; an adapted encoder that was there is replaced with its card."""
         folder = check_place(Path(folder))
         own = {f"trained.{n}": t for n, t in self.trained.delta(self.base).items()}
-        tensors = marked_tensors({**own, "pictures": _as_bytes(self.trained_on)})
+        digests = list(bytes.fromhex("".join(d[:DIGITS] for d in self.trained_on)))
+        pictures = torch.tensor(digests, dtype=torch.uint8).view(-1, DIGITS // 2)
+        tensors = marked_tensors({**own, "pictures": pictures})
         card = {
             "format": FORMAT,
             "seewhy": version("seewhy"),
@@ -118,17 +115,7 @@ def is_adapted(folder: str | Path) -> bool:
 
 
 def load(name: str, *, engine: str = "auto", base: Encoder | str | None = None) -> Encoder:
-    """Load an adapted encoder.
-
-    Args:
-        name: the folder; with ``@NAME`` after it, the encoder it stands on, where that is not an embedded one.
-        engine: what runs the trunk.
-        base: the encoder it stands on, or its name; left out, the one after ``@``, else the embedded one of the card.
-
-    Raises:
-        ModelError: no adapted encoder, of a newer format, or the base is not the one it was trained on.
-        WeightsError: its tensors are damaged.
-    """
+    """An adapted encoder from its folder; ``@NAME`` behind it names the encoder it stands on, if no ``base`` does."""
     folder, _, named = name.partition("@")
     return open_adaptation(folder, engine=engine, base=base or named or None).encoder(f"adapted:{name}")
 
@@ -150,8 +137,9 @@ def open_adaptation(folder: str | Path, *, engine: str = "auto", base: Encoder |
         tensors = ARCHIVE.checked_tensors(folder, card)
         own = {n.removeprefix("trained."): t for n, t in tensors.items() if n.startswith("trained.")}
         trained = _restored(found, card["adapted"], own)
-        keep, provenance = float(card["keep"]), dict(card["provenance"])
-        return Adaptation(found, trained, keep, provenance, _as_digests(tensors["pictures"]))
+        check_kinds({"pictures": tensors["pictures"]}, {"pictures": "bytes2"})
+        digests = tuple(bytes(row).hex() for row in tensors["pictures"].tolist())
+        return Adaptation(found, trained, float(card["keep"]), dict(card["provenance"]), digests)
     except (LookupError, AttributeError, TypeError, ValueError, RuntimeError, OverflowError, MemoryError) as error:
         if isinstance(error, WeightsError):
             raise
@@ -161,31 +149,11 @@ def open_adaptation(folder: str | Path, *, engine: str = "auto", base: Encoder |
         ) from error
 
 
-def _as_bytes(digests: Sequence[str]) -> Tensor:
-    """The first 16 digits of each, in 8 bytes."""
-    return torch.tensor(list(bytes.fromhex("".join(d[:DIGITS] for d in digests))), dtype=torch.uint8).view(
-        -1, DIGITS // 2
-    )
-
-
-def _as_digests(rows: Tensor) -> tuple[str, ...]:
-    check_kinds({"pictures": rows}, {"pictures": "bytes2"})
-    return tuple(bytes(row).hex() for row in rows.tolist())
-
-
 def _restored(on: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Trained:
     """What was trained, from its facts and tensors."""
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise ValueError("a number of its tensors is not finite")
-    form = facts["form"]
-    if form == PairedHeads.form:
-        return PairedHeads.restored(on, facts, tensors)
-    if form == InstructedHead.form:
-        return InstructedHead.restored(on, facts, tensors)
-    if form == PrefixedWords.form:
-        return PrefixedWords.restored(on, facts, tensors)
-    if form == TunedPictures.form:
-        return TunedPictures.restored(on, facts, tensors)
-    if form in get_args(Halves):
-        return TunedTowers.restored(on, facts, tensors)
-    raise ValueError(f"its form is {form!r}")
+    if facts["form"] not in FORMS:
+        raise ValueError(f"its form is {facts['form']!r}")
+    made: Trained = FORMS[facts["form"]].restored(on, facts, tensors)
+    return made

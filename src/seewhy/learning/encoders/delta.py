@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...encoders.base import Encoder, TextTower
-from ...encoders.split import freeze
+from ...encoders.split import freeze, weights_digest
+
+WITHOUT_WORDS: dict[str, Any] = {"classifier": None, "classes": (), "text": None}
+"""Of an encoder whose pooled pictures are no longer those that its classes and words were told of."""
 
 
 def halves_of(encoder: Encoder) -> tuple[nn.Module, nn.Module]:
@@ -27,6 +31,19 @@ def seeing_the_same(
     """An encoder that sees what another sees, by the same engine and with its classes, and has words of its own."""
     own = {"name": name, "fingerprint": fingerprint, "text": text, "conditioned": conditioned}
     return on.but(**own, engine=lambda: on.engine, looks=on.looks, base=on)
+
+
+def digest_of(trained: Mapping[str, Tensor], on: Encoder, keep: float, mark: str = "") -> str:
+    """Fingerprint of an encoder with so much of what was trained."""
+    return weights_digest(trained, f"{on.fingerprint}|{keep!r}{mark}")
+
+
+def sizes_of(facts: Mapping[str, Any], *names: str) -> list[int]:
+    """Widths from a file, of which none is larger than any that is trained."""
+    sizes = [facts[name] for name in names]
+    if not all(type(n) is int and 0 < n <= 1 << 16 for n in sizes):
+        raise ValueError(f"its {', '.join(names)} are {sizes}")
+    return sizes
 
 
 def state_delta(parts: Mapping[str, nn.Module], before: Mapping[str, nn.Module], *, whole: bool) -> dict[str, Tensor]:

@@ -12,16 +12,13 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ...progress import Progress
+from .delta import sizes_of
 
 Form = Literal["none", "linear", "mlp", "fixed"]
 TOLERANCE = 1e-3
 """Weight, beside that of the first coordinate, from which on a coordinate counts."""
 FADED = 1e-6
 """Weight below which a coordinate gets next to no gradient."""
-
-
-MOST = 65536
-"""Coordinates of a head that is read from a file."""
 
 
 class Reweighted(nn.Module):
@@ -49,11 +46,6 @@ class Projection:
         effective: coordinates that weigh at least a thousandth of the first, ``ln 1000 / ln kappa``; left out, half.
         normalised: whether an ``"mlp"`` is twice as wide inside and normalises there over the batch, as PixPro's and
             BYOL's do.
-
-    Example:
-        >>> head = Projection("fixed", effective=4).build(8)
-        >>> [round(w, 4) for w in head.weight.tolist()[:5]]  # a thousandth behind four
-        [1.0, 0.1778, 0.0316, 0.0056, 0.001]
     """
 
     form: Form = "mlp"
@@ -89,7 +81,6 @@ class Projection:
 
     def build(self, width: int, progress: Progress | None = None) -> nn.Module:
         """The head behind an encoder whose vectors are so wide; its weights are drawn by torch."""
-        makes = {"none": self._none, "linear": self._linear, "mlp": self._mlp, "fixed": self._fixed}
         if self.form == "fixed" and progress is not None:
             log_kappa = math.log(self.kappa_for(width))
             n = width if log_kappa == 0 else min(width, math.floor(-math.log(FADED) / log_kappa) + 1)
@@ -98,22 +89,15 @@ class Projection:
                     f"the fixed projection weighs {width - n} of {width} coordinates below a millionth of the first, "
                     "so that they get next to no gradient; a smaller kappa, or more effective coordinates, spares them"
                 )
-        return makes[self.form](width)
-
-    def _none(self, width: int) -> nn.Module:
-        return nn.Identity()
-
-    def _linear(self, width: int) -> nn.Module:
-        return nn.Linear(width, self.width)
-
-    def _mlp(self, width: int) -> nn.Module:
-        if self.normalised:
-            inner = nn.BatchNorm1d(2 * width)
-            return nn.Sequential(nn.Linear(width, 2 * width), inner, nn.ReLU(), nn.Linear(2 * width, self.width))
-        return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, self.width))
-
-    def _fixed(self, width: int) -> nn.Module:
-        return Reweighted(width, self.kappa_for(width))
+        if self.form == "none":
+            return nn.Identity()
+        if self.form == "fixed":
+            return Reweighted(width, self.kappa_for(width))
+        if self.form == "linear":
+            return nn.Linear(width, self.width)
+        inner = 2 * width if self.normalised else width
+        norm = [nn.BatchNorm1d(inner)] if self.normalised else []
+        return nn.Sequential(nn.Linear(width, inner), *norm, nn.ReLU(), nn.Linear(inner, self.width))
 
     def facts(self, width: int) -> dict[str, Any]:
         """By which :func:`restored` builds it again, as JSON."""
@@ -126,12 +110,6 @@ class Projection:
 
 
 def restored(facts: Any) -> nn.Module:
-    """A head by its facts, without its weights.
-
-    Raises:
-        ValueError: they are none.
-    """
-    behind, width = facts["behind"], facts["width"]
-    if not all(type(n) is int and 0 < n <= MOST for n in (behind, width)):
-        raise ValueError(f"its head is {width} wide behind {behind}")
+    """A head by its facts, without its weights."""
+    behind, width = sizes_of(facts, "behind", "width")
     return Projection(facts["form"], width, facts["kappa"]).build(behind)

@@ -12,17 +12,15 @@ from torch.nn.functional import interpolate
 from torch.utils.hooks import RemovableHandle
 
 from ...encoders.base import Encoder, Layout
-from ...encoders.module import Arrangements, watch
+from ...encoders.module import Arrangements
 from ...encoders.split import example_pixels, freeze, hooked
 from ...errors import ModelError
-from .delta import halves_of
+from .delta import halves_of, sizes_of
 
 N_LEVELS = 3
 """Maps at most, the trunk's own among them."""
 WIDTH = 128
 """Channels of every level."""
-MOST = 65536
-"""Channels of a map, and eight levels, at most, in a card that is read from a file."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +35,12 @@ class Stage:
 
 def stages_of(trunk: nn.Module, layout: Layout, size: tuple[int, int], n_levels: int = N_LEVELS) -> list[Stage]:
     """The last map of every size that a trunk makes, finest first; the last one is its output."""
-    trace = watch(trunk, example_pixels(size))
-    arranged, own = Arrangements(trunk, trace), layout.to_grid(trace.output)
+    trace = Arrangements(trunk, example_pixels(size))
+    own = layout.to_grid(trace.output)
     last = (int(own.shape[2]), int(own.shape[3]))
     found: dict[tuple[int, int], Stage] = {}
     for layer, out in trace.outputs.items():
-        grid, kind = arranged.grid(layer), arranged.kind(layer)
+        grid, kind = trace.grid(layer), trace.kind(layer)
         if grid is not None and kind is not None and grid[0] > last[0] and grid[1] > last[1]:
             found[grid] = Stage(layer, kind, out.shape[1 if kind == "nchw" else 3], grid)
     if not found:
@@ -55,11 +53,7 @@ def stages_of(trunk: nn.Module, layout: Layout, size: tuple[int, int], n_levels:
 
 
 class Pyramid(nn.Module):
-    """Maps of all stages in one width, each with what the coarser ones know (FPN, Lin et al. 2017, arXiv:1612.03144).
-
-    ``p_i = norm(conv3x3(m_i))``, ``m_i = conv1x1(c_i) + up(m_{i+1})``, ``up`` to the nearest cell; ``norm`` is over the
-    batch, without which what all pictures have in common drowns what parts them: objectives do not see it.
-    """
+    """Maps of all stages in one width, each knowing what the coarser do (FPN, Lin et al. 2017, arXiv:1612.03144)."""
 
     def __init__(self, trunk: nn.Module, layout: Layout, stages: Sequence[Stage], width: int = WIDTH) -> None:
         super().__init__()
@@ -79,9 +73,11 @@ class Pyramid(nn.Module):
     def restored(cls, trunk: nn.Module, layout: Layout, facts: Any) -> Self:
         """One by what :meth:`facts` gave, on a trunk; its own layers are zero until their tensors are loaded."""
         stages = [Stage(s["layer"], s["kind"], s["width"], tuple(s["grid"])) for s in facts["stages"]]
-        widths = [facts["width"], *(stage.width for stage in stages)]
-        if not 1 < len(stages) <= 8 or not all(type(n) is int and 0 < n <= MOST for n in widths) or stages[-1].layer:
-            raise ValueError(f"its pyramid is {widths[0]} wide on {len(stages)} stages of {widths[1:]}")
+        sizes_of(facts, "width")
+        for stage in facts["stages"]:
+            sizes_of(stage, "width")
+        if not 1 < len(stages) <= 8 or stages[-1].layer:
+            raise ValueError(f"its pyramid is on {len(stages)} stages")
         for stage in stages[:-1]:
             trunk.get_submodule(stage.layer)
         made = cls(trunk, layout, stages, facts["width"])
@@ -96,10 +92,9 @@ class Pyramid(nn.Module):
         with hooked(listen(self.trunk, stage.layer, found) for stage in self.stages if stage.layer):
             last = self.trunk(pixels)
         maps = [Layout(stage.kind).to_grid(found[stage.layer]) for stage in self.stages[:-1]]  # type: ignore[arg-type]
+        maps.append(self.layout.to_grid(last))
         level, made = None, []
-        for x, across, out in reversed(
-            list(zip([*maps, self.layout.to_grid(last)], self.across, self.out, strict=True))
-        ):
+        for x, across, out in reversed(list(zip(maps, self.across, self.out, strict=True))):
             own = across(x)
             level = own if level is None else own + interpolate(level, size=own.shape[2:], mode="nearest")
             made.append(out(level))

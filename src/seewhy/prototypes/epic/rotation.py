@@ -16,8 +16,7 @@ from torch import Tensor
 
 from ...bounds import Count, NotNegative, check_fields
 from ...errors import ModelError
-from ...heads.head import Head
-from ...heads.votes import Votes
+from ...heads.head import Head, Target
 
 FLOOR = 1e-8
 """Smallest length a vector is divided by, as in the paper's code."""
@@ -38,12 +37,9 @@ class Maps(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Rotation:
-    """``U`` and its inverse.
+    """``U``, whose row ``k`` reads channel ``k`` of the new map, and its inverse, the transpose of an orthogonal one.
 
-    Attributes:
-        matrix: row ``k`` reads channel ``k`` of the new map.
-        inverse: its transpose where it is orthogonal, as all are that are fitted here.
-        form: ``"orthogonal"``, or ``"invertible"`` in banks of earlier versions.
+    ``form`` is ``"orthogonal"``, or ``"invertible"`` in banks of earlier versions.
     """
 
     matrix: Float[Tensor, "d d"]
@@ -52,7 +48,7 @@ class Rotation:
 
     @classmethod
     def identity(cls, width: int) -> Rotation:
-        return cls(torch.eye(width), torch.eye(width))
+        return cls.orthogonal(torch.eye(width))
 
     @classmethod
     def orthogonal(cls, matrix: Float[Tensor, "d d"]) -> Rotation:
@@ -121,26 +117,25 @@ def peaks(maps: Maps, rotation: Float[Tensor, "k d"], of: Int[Tensor, "k m"], si
         yield Peaks(picture, channels, ranks, at, cells[at])
 
 
-def purity(maps: Maps, rotation: Rotation, of: Int[Tensor, "d m"], sign: int = 1) -> Float[Tensor, "d m"]:
-    """``p_k / ‖p‖`` with ``p = U Z[:, h*, w*]`` at the cell where channel ``k`` is strongest; −1…1.
+def pure_cells(
+    maps: Maps, rotation: Rotation, of: Int[Tensor, "d m"], sign: int = 1
+) -> tuple[Int[Tensor, "d m"], Float[Tensor, "d m"]]:
+    """The cell at which each channel is strongest on its prototypes, and how pure it is there.
 
-    1: nothing but channel ``k`` is active there.
+    ``p_k / ‖p‖`` with ``p = U Z[:, h*, w*]``, −1…1; 1: nothing but channel ``k`` is active there.
     """
-    pure = torch.zeros(of.shape)
+    cells, pure = torch.zeros_like(of), torch.zeros(of.shape)
     for at in peaks(maps, rotation.matrix, of, sign):
         own = sign * (at.vectors * rotation.matrix[at.channels]).sum(1)
+        cells[at.channels, at.ranks] = at.cells
         pure[at.channels, at.ranks] = own / rotation.length(at.vectors)
-    return pure
+    return cells, pure
 
 
 def mean_unit_peaks(
     maps: Maps, rotation: Float[Tensor, "k d"], of: Int[Tensor, "k m"], weights: Float[Tensor, " m"] | None = None
 ) -> Float[Tensor, "k d"]:
-    """Row ``k`` of ``A``: the mean unit feature at the peaks of channel ``k``'s prototypes.
-
-    With prototypes and peaks held, the mean purity of an orthogonal ``U`` is ``<U, A> / d``. The weights are of the
-    strongest, the second strongest, …; they add up to 1. Left out, all weigh alike.
-    """
+    """Row ``k`` of ``A``: the mean unit feature at the peaks of channel ``k``'s prototypes, weighed by their rank."""
     by_rank = torch.full(of.shape[1:], 1 / of.shape[1]) if weights is None else weights
     mean = torch.zeros(rotation.shape)
     for at in peaks(maps, rotation, of):
@@ -155,11 +150,8 @@ class Procrustes:
 
     With prototypes and their peaks held, the mean purity is ``<U, A> / d``, row ``k`` of ``A`` being the mean unit
     feature at the peaks of channel ``k``'s prototypes. Its maximum over orthogonal matrices is the polar factor of
-    ``A``, one SVD a round. Shrinkage takes that of ``A + λ 1``: what a few pictures say about a channel moves it less.
-
-    ``A`` is the mean of several such matrices, for fewer and for more prototypes: the few that will be shown weigh
-    most, and the many keep a channel from following single pictures. On pictures held out that is purer than any one
-    number of prototypes (docs/methods/epic.md).
+    ``A``, one SVD a round; shrinkage takes that of ``A + λ 1``. ``A`` is a mean over several numbers of prototypes,
+    which on pictures held out is purer than any one number (docs/methods/epic.md).
 
     Args:
         n_prototypes: pictures a channel.
@@ -183,29 +175,22 @@ class Procrustes:
     def rounds(self, maps: Maps) -> Iterator[Rotation]:
         """The rotation after each round."""
         width = maps.pooled.shape[1]
-        moved = self._moved(maps.pooled)
-        matrix = torch.eye(width)
+        moved, matrix = self._moved(maps.pooled), torch.eye(width)
+        counts = [max(1, round(scale * self.n_prototypes)) for scale in self.scales]
         for _ in range(self.n_rounds):
-            prototypes = strongest(maps.pooled, matrix[moved], max(self._counts))
-            weights = self._weights(prototypes.shape[1])
+            prototypes = strongest(maps.pooled, matrix[moved], max(counts))
+            n = prototypes.shape[1]
+            # Of the strongest, the second strongest, …: the mean over the numbers of prototypes of one part each.
+            weights = torch.stack([(torch.arange(n) < c) / min(c, n) for c in counts]).mean(0)
             wanted = mean_unit_peaks(maps, matrix[moved], prototypes, weights)[:, moved]
-            fresh = torch.eye(width)
-            fresh[moved[:, None], moved] = polar(wanted + self.shrinkage * torch.eye(len(moved)))
-            matrix = fresh
+            matrix = torch.eye(width)
+            matrix[moved[:, None], moved] = polar(wanted + self.shrinkage * torch.eye(len(moved)))
             yield Rotation.orthogonal(matrix)
 
     def fit(self, maps: Maps) -> Rotation:
         """The rotation after the last round."""
         *_, last = self.rounds(maps)
         return last
-
-    @property
-    def _counts(self) -> list[int]:
-        return [max(1, round(scale * self.n_prototypes)) for scale in self.scales]
-
-    def _weights(self, n: int) -> Float[Tensor, " n"]:
-        """Of the strongest, the second strongest, …: the mean over the numbers of prototypes of one part each."""
-        return torch.stack([(torch.arange(n) < c) / min(c, n) for c in self._counts]).mean(0)
 
     def _moved(self, pooled: Float[Tensor, "n d"]) -> Tensor:
         width = pooled.shape[1]
@@ -219,34 +204,14 @@ def folded_logits(
 ) -> Float[Tensor, "b k"]:
     """Logits of the folded head, from the rotated cells: ``A' mean(U Z) + b'`` with ``A' = A U⁻¹``.
 
-    ``A`` is the head's weight where it is linear in the pooled vector. Where it normalises the vector first, or lets
-    pictures or sentences vote, ``A`` is that picture's own (:meth:`seewhy.heads.head.Feature.slope`), and ``b'``
-    holds what the picture adds to every cell alike.
+    ``A`` are the head's weights on these very pictures, less their mean over classes (:meth:`Head.slope`), and ``b'``
+    holds what a picture adds to every cell alike.
     """
-    logits = head(pooled)
-    rotated = (cells @ rotation.matrix.T).mean(1)
-    folded = []
-    for one, own, moved in zip(pooled, logits, rotated, strict=True):
-        rows = head.scale * _rows(head, one)
-        weight = head.feature.slope(one.expand(len(rows), -1), rows)
-        folded.append(weight @ rotation.inverse @ moved + (own - weight @ one))
-    return torch.stack(folded)
-
-
-def _rows(head: Head, pooled: Float[Tensor, " d"]) -> Float[Tensor, "k c"]:
-    """A row a class: the head's weights, weighed by what each counts in the vote on this picture, if there is one."""
-    if head.votes is None:
-        return head.weight
-    scores = (head.feature(pooled[None]) @ head.weight.T).detach()
-    if isinstance(head.votes, Votes):
-        part = head.votes.within(scores)[0]
-        rows = torch.zeros(head.votes.n_classes, head.weight.shape[1])
-        return rows.index_add(0, head.votes.owner, part[:, None] * head.weight)
-    with torch.enable_grad():
-        leaf = scores.requires_grad_()
-        logits = head.votes(leaf)[0]
-        slopes = [torch.autograd.grad(logit, leaf, retain_graph=True)[0][0] for logit in logits]
-    return torch.stack(slopes) @ head.weight
+    logits, rotated, folded = head(pooled), (cells @ rotation.matrix.T).mean(1), []
+    for k in range(logits.shape[1]):
+        weight = head.slope(pooled, Target(torch.full((len(pooled),), k)))
+        folded.append(logits[:, k] + ((weight @ rotation.inverse) * rotated).sum(1) - (weight * pooled).sum(1))
+    return torch.stack(folded, 1)
 
 
 class FoldCheck(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,12 +19,11 @@ from ...errors import DataError
 from ...progress import Progress
 from ...storage.features import FeatureStore
 from ...trust.groups import group_by_looks, hold_out_groups
-from ..cells import CellMaps, CellPart, Unpooled, unpooled
+from ..cells import CellMaps, Unpooled, unpooled
 from ..fitted import Fitting
 from ..measure import Labelled, measure_likeness
-from .bank import Entry, EPICBank, collect
-from .method import EPIC, contributions
-from .rotation import FLOOR, Maps, Procrustes, Rotation, check_fold, purity, strongest
+from .method import EPIC, Entry, EPICBank, collect, contributions
+from .rotation import FLOOR, Maps, Procrustes, Rotation, check_fold, pure_cells, strongest
 
 ENOUGH = 0.25
 """Pictures a channel; with 0.2 of ImageNet (one a class) nothing is gained, with 0.08 of groceries something."""
@@ -42,11 +41,11 @@ N_DRAWS = 200
 
 @dataclass(frozen=True)
 class FitEPIC(Fitting):
-    """Makes an :class:`~seewhy.prototypes.epic.bank.EPICBank` for a classifier.
+    """Makes an :class:`~seewhy.prototypes.epic.method.EPICBank` for a classifier.
 
     The matrix is fitted on a part of the pictures, its setting chosen on a second part, the chosen setting fitted on
-    both, and everything reported is measured on a third, which is never shown as a prototype. Classes are not used for
-    fitting, as in the paper, whose own optimiser is in ``reproductions/epic_adam.py``.
+    both, and everything reported is measured on a third. Classes are not used for fitting, as in the paper, whose own
+    optimiser is in ``reproductions/epic_adam.py``.
 
     Args:
         n_prototypes: pictures a channel that is fitted to; ``None`` chooses.
@@ -81,7 +80,6 @@ class FitEPIC(Fitting):
         checkpoint: Path | None = None,
         progress: Progress | None = None,
     ) -> EPICBank:
-        """Encode, fit, choose, measure, and collect the prototypes."""
         progress = progress or Progress()
         seal = self.seal(model, pictures)
         entries, maps = self._encoded(model, pictures, store, progress)
@@ -98,7 +96,7 @@ class FitEPIC(Fitting):
             measures = {
                 "optimiser": "procrustes",
                 "form": rotation.form,
-                "setting": choice.setting(width),
+                "setting": {"n_rotated": 0} if choice.how is None else _named(choice.how, width),
                 "tried": choice.tried,
                 "n_pictures": len(entries),
                 "n_fitted": len(fit),
@@ -107,7 +105,10 @@ class FitEPIC(Fitting):
                 "purity_fit": round(mean_purity(fit, rotation), 4),
                 "purity_fit_before": round(mean_purity(fit, Rotation.identity(width)), 4),
                 "held_out": compare(measured, rotation, self.seed),
-                "top_4_share": _shares(model, rotation, measured),
+                "top_4_share": {
+                    name: round(top_share(model, r, measured.pooled), 4)
+                    for name, r in zip(("fitted", "before", "random"), _controls(rotation, 0), strict=True)
+                },
                 "coherence": round(coherence(fit.pooled, rotation, labels[fit.indices]), 4),
             }
         bank = collect(model, rotation, fit, [entries[i] for i in fit.indices], self.n_kept, self.duplicate, store)
@@ -151,6 +152,16 @@ class FitEPIC(Fitting):
             progress.note(f"{len(pictures) - len(progress.failures) - len(entries)} copies of pictures are left out")
         return [*entries.values()], maps
 
+    def _warn(self, measures: dict[str, Any], width: int, progress: Progress) -> None:
+        n = measures["n_fitted"]
+        if n < ENOUGH * width:
+            progress.note(
+                f"{n} pictures for {width} channels are {n / width:.2f} a channel; below {ENOUGH:g} a gain in purity "
+                f"need not be real. Give {round(ENOUGH * width / (1 - self.held_out))} pictures or more"
+            )
+        if measures["held_out"]["gain_interval"][0] <= 0:
+            progress.note("the gain in purity is not real on pictures held out: its interval reaches 0 or below")
+
     def _likeness(
         self, model: Explainable, bank: EPICBank, entries: Sequence[Entry], store: FeatureStore | None
     ) -> dict[str, Any] | None:
@@ -162,17 +173,6 @@ class FitEPIC(Fitting):
             measure = measure_likeness(model, EPIC(duplicate=self.duplicate), bank, seen)
         return None if measure is None else measure.to_json()
 
-    def _warn(self, measures: dict[str, Any], width: int, progress: Progress) -> None:
-        per_channel = measures["n_fitted"] / width
-        if per_channel < ENOUGH:
-            progress.note(
-                f"{measures['n_fitted']} pictures for {width} channels are {per_channel:.2f} a channel; below "
-                f"{ENOUGH:g} a gain in purity need not be real. Give {round(ENOUGH * width / (1 - self.held_out))} "
-                "pictures or more"
-            )
-        if measures["held_out"]["gain_interval"][0] <= 0:
-            progress.note("the gain in purity is not real on pictures held out: its interval reaches 0 or below")
-
 
 def _thirds(groups: Int[Tensor, " n"], part: float, seed: int) -> tuple[list[int], list[int], list[int]]:
     """Indices to fit, to choose and to measure on; pictures of the same thing are in one of them."""
@@ -180,13 +180,13 @@ def _thirds(groups: Int[Tensor, " n"], part: float, seed: int) -> tuple[list[int
     out = hold_out_groups(anything, groups, part, seed)
     chosen = torch.zeros_like(out)
     chosen[out] = hold_out_groups(anything[out], groups[out], 0.5, seed)
-    fitted, chosen_on, measured_on = (flags.nonzero()[:, 0].tolist() for flags in (~out, chosen, out & ~chosen))
-    return fitted, chosen_on, measured_on
+    fitted, choose_on, measure_on = (flags.nonzero()[:, 0].tolist() for flags in (~out, chosen, out & ~chosen))
+    return fitted, choose_on, measure_on
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen."""
+    """What was chosen; ``None`` for no rotation."""
 
     rotation: Rotation
     how: Procrustes | None
@@ -195,10 +195,6 @@ class Choice:
     def refitted(self, maps: Maps) -> Choice:
         """The setting that was chosen, fitted to more pictures: those it was chosen on as well."""
         return self if self.how is None else replace(self, rotation=self.how.fit(maps))
-
-    def setting(self, width: int) -> dict[str, Any]:
-        """The setting chosen, for people."""
-        return {"n_rotated": 0} if self.how is None else _named(self.how, width)
 
 
 def choose(fit: Maps, held: Maps, fixed: dict[str, Any], progress: Progress) -> Choice:
@@ -211,7 +207,13 @@ def choose(fit: Maps, held: Maps, fixed: dict[str, Any], progress: Progress) -> 
     highest = mean_purity(held, start)
     best = Choice(start, None, [{"rotation": "none", "purity": round(highest, 5)}])
     setting = replace(Procrustes(n_prototypes=50, n_rounds=FEW_ROUNDS), **fixed)
-    for number, steps in enumerate(_steps(width, fixed)):
+    free = {
+        "shrinkage": [{"shrinkage": s} for s in SHRINKAGES],
+        "n_prototypes": [{"n_prototypes": m} for m in COUNTS],
+        "n_rotated": [{"n_rotated": max(2, int(width * p))} for p in PARTS],
+    }
+    for number, (name, changes) in enumerate(free.items()):
+        steps: list[dict[str, Any]] = changes if name not in fixed else [{}] if number == 0 else []
         at_start = setting if best.how is None else best.how
         for change in progress.track(steps, f"Choosing {number + 1} of 3"):
             tried = replace(at_start, **change)
@@ -231,12 +233,6 @@ def choose(fit: Maps, held: Maps, fixed: dict[str, Any], progress: Progress) -> 
     return Choice(rotation, how, [*best.tried, {**_named(how, width), "purity": round(highest, 5)}])
 
 
-def _steps(width: int, fixed: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
-    yield [{}] if "shrinkage" in fixed else [{"shrinkage": s} for s in SHRINKAGES]
-    yield [] if "n_prototypes" in fixed else [{"n_prototypes": m} for m in COUNTS]
-    yield [] if "n_rotated" in fixed else [{"n_rotated": max(2, int(width * p))} for p in PARTS]
-
-
 def _named(setting: Procrustes, width: int) -> dict[str, Any]:
     return {
         "n_prototypes": setting.n_prototypes,
@@ -248,7 +244,7 @@ def _named(setting: Procrustes, width: int) -> dict[str, Any]:
 
 def mean_purity(maps: Maps, rotation: Rotation, m: int = N_MEASURED) -> float:
     """Mean purity of the ``m`` strongest pictures of every channel."""
-    return float(purity(maps, rotation, strongest(maps.pooled, rotation.matrix, m)).mean())
+    return float(pure_cells(maps, rotation, strongest(maps.pooled, rotation.matrix, m))[1].mean())
 
 
 @dataclass(frozen=True)
@@ -277,12 +273,10 @@ class PurityTable:
 def compare(maps: Maps, rotation: Rotation, seed: int) -> dict[str, Any]:
     """Purity with the rotation, without, and with a random one; the gain and its 95 % interval.
 
-    The interval spreads round the gain as the gain does over random halves of the pictures, which is how much it
-    would differ on other pictures of the kind.
+    The interval spreads round the gain as the gain does over random halves of the pictures.
     """
-    width, n = maps.pooled.shape[1], len(maps)
-    kinds = (rotation, Rotation.identity(width), Rotation.random(width, seed))
-    fitted, plain, random = (PurityTable.of(maps, kind) for kind in kinds)
+    n = len(maps)
+    fitted, plain, random = (PurityTable.of(maps, kind) for kind in _controls(rotation, seed))
     draw = torch.Generator().manual_seed(seed)
     halves = [torch.randperm(n, generator=draw)[: max(1, n // 2)] for _ in range(N_DRAWS)]
     gains = torch.stack([(fitted.by_channel(h) - plain.by_channel(h)).mean() for h in halves])
@@ -298,10 +292,10 @@ def compare(maps: Maps, rotation: Rotation, seed: int) -> dict[str, Any]:
     }
 
 
-def _shares(model: Explainable, rotation: Rotation, measured: CellPart) -> dict[str, float]:
-    width = rotation.matrix.shape[0]
-    kinds = {"fitted": rotation, "before": Rotation.identity(width), "random": Rotation.random(width, 0)}
-    return {name: round(top_share(model, r, measured.pooled), 4) for name, r in kinds.items()}
+def _controls(rotation: Rotation, seed: int) -> tuple[Rotation, Rotation, Rotation]:
+    """The rotation, none, and a random one."""
+    width = len(rotation.matrix)
+    return rotation, Rotation.identity(width), Rotation.random(width, seed)
 
 
 def top_share(model: Explainable, rotation: Rotation, pooled: Float[Tensor, "n d"], n: int = 4) -> float:

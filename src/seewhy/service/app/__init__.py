@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...classifiers.base import Classifier
 from ...errors import MissingExtraError
@@ -15,7 +14,7 @@ from .settings import Settings
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-__all__ = ["Settings", "make_app", "serve"]
+__all__ = ["Settings", "make_app"]
 
 
 def make_app(
@@ -28,38 +27,11 @@ def make_app(
 ) -> FastAPI:
     """The pages of a classifier as an ASGI app.
 
-    Args:
-        classifier: what is asked.
-        settings: limits and choices.
-        data: labelled pictures, to browse what it gets wrong.
-        store: where looks at ``data`` and sentences are kept; pictures that readers send are never kept there.
-        corrections: where decisions on the labels of ``data`` are kept; left out, labels cannot be decided on.
-
-    Raises:
-        MissingExtraError: the extra ``app`` is not installed.
-        DataError: no label of ``data`` is one of the classifier's classes.
+    With ``data`` one browses what it gets wrong, with ``corrections`` decides on its labels. Looks at ``data`` are kept
+    in the store, pictures that readers send never.
     """
     try:
-        from .making import make
+        from .pages import make
     except ImportError as error:
         raise MissingExtraError("app", "The page") from error
     return make(classifier, settings or Settings(), data, store, corrections)
-
-
-def serve(app: Any, settings: Settings, ready: Callable[[str], None]) -> None:
-    """Serve an app until it is stopped.
-
-    Args:
-        app: of :func:`make_app`.
-        settings: host and port.
-        ready: called with the address once it can be asked.
-
-    Raises:
-        MissingExtraError: the extra ``app`` is not installed.
-        InputError: the address cannot be listened on.
-    """
-    try:
-        from .serving import run
-    except ImportError as error:
-        raise MissingExtraError("app", "The page") from error
-    run(app, settings, ready)

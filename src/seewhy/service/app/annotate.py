@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
@@ -14,22 +13,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from ...language.annotation.desk import AnnotationDesk
-from ...language.annotation.formats import records
+from ...language.annotation.desk import AnnotationDesk, lines
 from ...language.annotation.records import ATTRIBUTES, DIMENSIONS, POINTS, TASKS, Picture, check_author, objects_of
 from ...language.annotation.rounds import changes, history, merged, text_of
 from ...language.annotation.store import Conflict
 from .base import (
-    NOT_THERE,
+    JPEG,
+    JSON_LINES,
     Format,
-    Jpeg,
-    Lines,
     PageNumber,
     add_data,
     add_file,
     add_page,
     answer,
-    answers,
     make_base,
     paged,
     render,
@@ -48,42 +44,30 @@ TITLES = {"objects": "Objects", "caption": "The whole picture", "compare": "Comp
 
 
 class Body(BaseModel):
-    """What the page sends."""
-
     model_config = ConfigDict(allow_inf_nan=False)
 
     author: str = Field(max_length=1000)
     seconds: float = Field(0.0, ge=0, le=1e7)
 
 
-class DraftBody(Body):
-    """All that was typed so far."""
-
-    content: dict[str, Any]
-    base: int = Field(ge=0, le=10**9)
-    seen: int = Field(0, ge=0, le=10**9)
-    tab: str = Field("", max_length=64)
-    sequence: int = Field(0, ge=0, le=10**9)
-
-
 class SaveBody(Body):
-    """A finished round."""
-
     content: dict[str, Any]
     base: int = Field(ge=0, le=10**9)
     merges: bool = False
 
 
-class JudgementBody(Body):
-    """One comparison; scores from the left text's side."""
+class DraftBody(SaveBody):
+    seen: int = Field(0, ge=0, le=10**9)
+    tab: str = Field("", max_length=64)
+    sequence: int = Field(0, ge=0, le=10**9)
 
+
+class JudgementBody(Body):
     answers: dict[str, int]
     token: str = Field(max_length=64)
 
 
 class TextBody(BaseModel):
-    """A text to check."""
-
     text: str = Field(max_length=20_000)
 
 
@@ -94,25 +78,21 @@ class AnnotationPages:
         self.desk = desk
 
     def mount(self, app: FastAPI) -> None:
-        """Give everything its address."""
-        started = {**NOT_THERE, **answers(303, "No name was given; the list asks for it.")}
-        add_page(app, "/", self.home)
-        add_page(app, "/objects/{key}", self.objects, started)
-        add_page(app, "/caption/{key}", self.caption, started)
-        add_page(app, "/compare/{key}", self.compare, started)
-        add_page(app, "/history/{key}", self.history, NOT_THERE)
-        add_page(app, "/next", self.next, answers(303, "It is at `location`."))
-        add_page(app, "/figures", self.figures)
-        newer = "Someone saved a newer version; the answer holds it and a merge, and nothing was changed."
         post: dict[str, Any] = {"methods": ["POST"]}
-        add_data(app, "/state/{key}/{task}", self.state, NOT_THERE)
-        add_data(app, "/draft/{key}/{task}", self.draft, NOT_THERE, **post)
-        add_data(app, "/save/{key}/{task}", self.save, {**NOT_THERE, **answers(409, newer)}, **post)
-        add_data(app, "/aside/{key}/{task}", self.aside, NOT_THERE, **post)
-        add_data(app, "/covered/{key}", self.covered, NOT_THERE, **post)
-        add_data(app, "/judge/{key}", self.judge, NOT_THERE, **post)
-        add_file(app, "/picture/{key}", self.jpeg, Jpeg, NOT_THERE)
-        add_file(app, "/annotations.jsonl", self.export, Lines, {})
+        add_page(app, "/", self.home)
+        add_page(app, "/objects/{key}", self.objects)
+        add_page(app, "/caption/{key}", self.caption)
+        add_page(app, "/compare/{key}", self.compare)
+        add_page(app, "/history/{key}", self.history)
+        add_page(app, "/next", self.next)
+        add_page(app, "/figures", self.figures)
+        add_data(app, "/draft/{key}/{task}", self.draft, **post)
+        add_data(app, "/save/{key}/{task}", self.save, **post)
+        add_data(app, "/aside/{key}/{task}", self.aside, **post)
+        add_data(app, "/covered/{key}", self.covered, **post)
+        add_data(app, "/judge/{key}", self.judge, **post)
+        add_file(app, "/picture/{key}", self.jpeg, JPEG)
+        add_file(app, "/annotations.jsonl", self.export, JSON_LINES)
 
     def home(
         self,
@@ -138,19 +118,9 @@ class AnnotationPages:
             "pages": pages,
             "pictures": listed,
         }
-
-        def rendered() -> str:
-            asked = {"as": author or "", "show": show}
-            return self._page(
-                "annotate_home.html",
-                author,
-                **data,
-                rule=self.desk.rule,
-                nothing=nothing,
-                link=lambda **other: f"/?{urlencode({**asked, **other})}",
-            )
-
-        return answer(format, lambda: data, rendered)
+        asked = {"as": author or "", "show": show}
+        about = {"rule": self.desk.rule, "nothing": nothing, "link": lambda **more: f"/?{urlencode({**asked, **more})}"}
+        return self._answer(format, data, "annotate_home.html", author, **data, **about)
 
     def next(self, name: Name = "", of: Of = "writing", format: Format = "html") -> Response:
         """Leads to what waits for a person, to write or to compare; to the list when nothing does."""
@@ -177,110 +147,60 @@ class AnnotationPages:
     def _task(self, task: str, key: str, name: str, format: str) -> Response:
         picture, author = known_picture(self.desk, key), _author_or_none(name)
         if author is None:
-            return _ask_name()
+            return RedirectResponse("/", 303)
         self.desk.seed(key)
         state = self.desk.state(key, task, author)
         latest = self.desk.store.latest(key, "objects")
         objects = [o.to_json() for o in objects_of(latest.content)] if latest else []
-        data = {
-            **state,
-            "key": key,
-            "author": author,
-            "image": Path(picture.name).name,
-            "attributes": list(ATTRIBUTES.items()),
+        image, attributes = Path(picture.name).name, list(ATTRIBUTES.items())
+        data = {**state, "key": key, "author": author, "image": image, "attributes": attributes}
+        about = {
+            "picture": picture,
+            "data": data,
+            "objects": objects,
+            "rounds": len([v for v in self.desk.store.versions(key, task) if v.kind != "seed"]),
+            "covered": self.desk.covered(key, text_of(state["content"])) if task == "caption" else [],
+            "here": task,
         }
-
-        def page() -> str:
-            versions = self.desk.store.versions(key, task)
-            return self._page(
-                f"annotate_{task}.html",
-                author,
-                picture=picture,
-                data=data,
-                objects=objects,
-                rounds=len([v for v in versions if v.kind != "seed"]),
-                covered=self.desk.covered(key, text_of(state["content"])) if task == "caption" else [],
-                here=task,
-            )
-
-        return answer(format, lambda: {**data, "objects": objects}, page)
+        return self._answer(format, {**data, "objects": objects}, f"annotate_{task}.html", author, **about)
 
     def compare(self, key: Key, name: Name = "", format: Format = "html") -> Response:
         """Two texts on one picture, left and right by chance, without saying whose they are."""
         picture, author = known_picture(self.desk, key), _author_or_none(name)
         if author is None:
-            return _ask_name()
+            return RedirectResponse("/", 303)
         pair = self.desk.comparison(key, author)
         data = {"key": key, "author": author, "pair": pair}
-
-        def page() -> str:
-            return self._page(
-                "annotate_compare.html",
-                author,
-                picture=picture,
-                data=data,
-                pair=pair,
-                dimensions=DIMENSIONS,
-                points=POINTS,
-                here="compare",
-            )
-
-        return answer(format, lambda: data, page)
+        about = {"picture": picture, "data": data, "pair": pair, "dimensions": DIMENSIONS, "points": POINTS}
+        return self._answer(format, data, "annotate_compare.html", author, **about, here="compare")
 
     def history(self, key: Key, name: Name = "", format: Format = "html") -> Response:
         """Every version of one picture, with what it changed, by whom, and how long it took."""
-        picture = known_picture(self.desk, key)
+        picture, author = known_picture(self.desk, key), _author_or_none(name)
         rows = {task: history(self.desk.store.versions(key, task)) for task in TASKS}
-        return answer(
-            format,
-            lambda: rows,
-            lambda: self._page(
-                "annotate_history.html",
-                _author_or_none(name),
-                picture=picture,
-                rows=rows,
-                titles=TITLES,
-                here="history",
-            ),
-        )
+        return self._answer(format, rows, "annotate_history.html", author, picture=picture, rows=rows, here="history")
 
     def figures(self, name: Name = "", format: Format = "html") -> Response:
         """How rounds go on, which texts people prefer, with intervals, and whether they agree."""
         data = self.desk.figures()
-        return answer(
-            format,
-            lambda: data,
-            lambda: self._page("annotate_figures.html", _author_or_none(name), **data),
-        )
+        return self._answer(format, data, "annotate_figures.html", _author_or_none(name), **data)
 
-    def _page(self, template: str, author: str | None, **context: Any) -> str:
-        keys = [p.key for p in self.desk.store.pictures()]
-        picture = context.get("picture")
-        at = keys.index(picture.key) if picture is not None else 0
-        around = {"before": keys[at - 1] if at else None, "after": keys[at + 1] if at + 1 < len(keys) else None}
-        style = Markup(source("annotate.css"))
-        defaults = {"here": "home", "titles": TITLES, "at": at + 1, "n": len(keys), **around}
-        return render(template, **{**defaults, **context, "author": author, "annotate_style": style})
+    def _answer(self, format: str, twin: Any, template: str, author: str | None, **context: Any) -> Response:
+        def page() -> str:
+            keys, picture = [p.key for p in self.desk.store.pictures()], context.get("picture")
+            at = keys.index(picture.key) if picture is not None else 0
+            around = {"before": keys[at - 1] if at else None, "after": keys[at + 1] if at + 1 < len(keys) else None}
+            style = Markup(source("annotate.css"))
+            defaults = {"here": "home", "titles": TITLES, "at": at + 1, "n": len(keys), **around}
+            return render(template, **{**defaults, **context, "author": author, "annotate_style": style})
 
-    def state(self, key: Key, task: Task, name: Name = "") -> Response:
-        """The last version, and one's own draft."""
-        known_picture(self.desk, key)
-        return JSONResponse(self.desk.state(key, task, check_author(name)))
+        return answer(format, lambda: twin, page)
 
     def draft(self, key: Key, task: Task, body: DraftBody) -> Response:
         """Keep what was typed so far; it is on the disk when this answers."""
         known_picture(self.desk, key)
-        revision, shelved = self.desk.store.keep_draft(
-            key,
-            task,
-            body.author,
-            body.content,
-            body.base,
-            body.seconds,
-            body.seen,
-            tab=body.tab,
-            sequence=body.sequence,
-        )
+        written = (body.author, body.content, body.base, body.seconds, body.seen)
+        revision, shelved = self.desk.store.keep_draft(key, task, *written, tab=body.tab, sequence=body.sequence)
         return JSONResponse({"revision": revision, "shelved": shelved})
 
     def save(self, key: Key, task: Task, body: SaveBody) -> Response:
@@ -291,20 +211,17 @@ class AnnotationPages:
         if not isinstance(done, Conflict):
             versions = store.versions(key, task)
             return JSONResponse({"number": done.version.number, "finished": self.desk.rule.finished(versions)})
-        author = check_author(body.author)
+        author, latest = check_author(body.author), done.latest
         here = store.draft(key, task, author)
         store.keep_draft(key, task, author, body.content, body.base, body.seconds, here.revision if here else 0)
         store.put_aside(key, task, author, stays=True)
-        by_number = {v.number: v.content for v in store.versions(key, task)}
-        base = by_number.get(body.base, {})
-        content, clash = merged(task, base, done.latest.content, body.content)
-        said_by = {"author": done.latest.author, "number": done.latest.number, "content": done.latest.content}
-        theirs = changes(text_of(base), text_of(done.latest.content))
+        base = {v.number: v.content for v in store.versions(key, task)}.get(body.base, {})
+        content, clash = merged(task, base, latest.content, body.content)
         draft = store.draft(key, task, author)
         answered = {
-            "error": f"{done.latest.author} saved version {done.latest.number} while you were writing.",
-            "latest": said_by,
-            "changes": [list(c) for c in theirs],
+            "error": f"{latest.author} saved version {latest.number} while you were writing.",
+            "latest": {"author": latest.author, "number": latest.number, "content": latest.content},
+            "changes": [list(c) for c in changes(text_of(base), text_of(latest.content))],
             "merged": content,
             "clash": clash,
             "revision": draft.revision if draft else 0,
@@ -332,28 +249,21 @@ class AnnotationPages:
     def jpeg(self, key: Key, small: bool = False) -> Response:
         """The picture, upright, at most 1,600 pixels on a side, or 320."""
         known_picture(self.desk, key)
-        return Jpeg(self.desk.jpeg(key, 320 if small else 1600))
+        return Response(self.desk.jpeg(key, 320 if small else 1600), media_type=JPEG)
 
     def export(self) -> Response:
         """All annotations, one JSON object a picture."""
-        rows = records(self.desk.store, self.desk.rule)
-        return Lines("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        return Response(lines(self.desk.store, self.desk.rule), media_type=JSON_LINES)
 
 
 def make_annotation_app(desk: AnnotationDesk, settings: Settings | None = None) -> FastAPI:
-    """Pages on which people describe pictures in rounds.
-
-    Args:
-        desk: pictures, annotations and, if there is one, the model that proposes.
-        settings: limits; one request's body need not be larger than the text of one picture.
-    """
+    """Pages on which people describe pictures in rounds."""
     app = make_base("SeeWhy annotation", settings or Settings(), SCRIPTS)
     AnnotationPages(desk).mount(app)
     return app
 
 
 def known_picture(desk: AnnotationDesk, key: str) -> Picture:
-    """The picture of a key."""
     found = desk.store.picture(key)
     if found is None:
         raise HTTPException(404, "There is no such picture here. Go back to the list.")
@@ -362,7 +272,3 @@ def known_picture(desk: AnnotationDesk, key: str) -> Picture:
 
 def _author_or_none(name: str) -> str | None:
     return check_author(name) if name.strip() else None
-
-
-def _ask_name() -> Response:
-    return RedirectResponse("/", 303)

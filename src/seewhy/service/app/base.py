@@ -1,4 +1,4 @@
-"""What every page of every app stands on: routes, templates, errors, one JSON twin a page, long lists by pages."""
+"""What every page of every app stands on: routes, uploads, templates, errors, a JSON twin, long lists by pages."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import parse_qsl
 
 from fastapi import FastAPI, Query
 from fastapi.exceptions import RequestValidationError
 from jinja2 import ChoiceLoader, Environment, PackageLoader
 from markupsafe import Markup
 from pydantic import BaseModel
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from ...errors import SeeWhyError
+from ...errors import InputError, SeeWhyError
 from ...report.page import environment
 from .guard import Guard, Refuse
 from .settings import Settings
@@ -31,102 +34,73 @@ RETRY_AFTER = "2"
 """Seconds, where too much is waiting."""
 DROPS = "app.js"
 """The script that takes pictures dropped on a page."""
+FIELD = "picture"
+MOST_FORM_BYTES = 200_000
+MOST_FORM_FIELDS = 400
+LONGEST_NAME = 120
 
 
 class Problem(BaseModel):
-    """Every error's JSON."""
-
     error: str
 
 
-class Jpeg(Response):
-    """A picture."""
-
-    media_type = "image/jpeg"
-
-
-class Csv(Response):
-    """A table."""
-
-    media_type = "text/csv"
-
-
-class Lines(Response):
-    """A JSON object a line."""
-
-    media_type = "application/jsonl"
-
-
-class Script(Response):
-    """A script of ours."""
-
-    media_type = "text/javascript"
-
-
-def answers(status: int, text: str) -> Documented:
-    """An entry of a route's documented answers."""
-    page: dict[str, Any] = {"text/html": {"schema": {"type": "string"}}}
-    return {status: {"model": Problem, "description": text, "content": page}}
-
-
+JPEG, CSV, JSON_LINES, SCRIPT = "image/jpeg", "text/csv", "application/jsonl", "text/javascript"
+_HTML: dict[str, Any] = {"text/html": {"schema": {"type": "string"}}}
 ERRORS: Documented = {
-    **answers(403, "A request that changes something came from another page."),
-    **answers(413, "The body is larger than allowed."),
-    **answers(421, "The page does not answer under this host name."),
-    **answers(422, "What was given cannot be used; the message says why."),
-    **answers(503, "Too many requests are waiting."),
-    **answers(504, "It took too long."),
+    status: {"model": Problem, "description": text, "content": _HTML}
+    for status, text in {
+        303: "It was done, or nothing was given; the page is at `location`.",
+        403: "A request that changes something came from another page.",
+        404: "There is no such page, or it is no longer kept.",
+        408: "The body came too slowly.",
+        409: "Somebody was faster; the answer holds what stands, and nothing was changed.",
+        413: "The body is larger than allowed.",
+        421: "The page does not answer under this host name.",
+        422: "What was given cannot be used; the message says why.",
+        503: "Too many requests are waiting.",
+        504: "It took too long.",
+    }.items()
 }
-NOT_THERE = answers(404, "There is no such page, or it is no longer kept.")
 _OBJECT = {"application/json": {"schema": {"type": "object"}}}
-_PAGE: Documented = {
-    200: {
-        "description": "A page; with `format=json`, its data.",
-        "content": {"text/html": {"schema": {"type": "string"}}, **_OBJECT},
-    }
-}
+_PAGE: Documented = {200: {"description": "A page; with `format=json`, its data.", "content": {**_HTML, **_OBJECT}}}
 
 
-def add_page(app: FastAPI, path: str, handler: Callable[..., Any], also: Documented | None = None, **how: Any) -> None:
+def add_page(app: FastAPI, path: str, handler: Callable[..., Any], **how: Any) -> None:
     """A route that answers with a page, or with its JSON twin."""
-    responses = {**_PAGE, **(also or {})}
-    app.add_api_route(path, handler, responses=responses, response_class=HTMLResponse, response_model=None, **how)
+    app.add_api_route(path, handler, responses=_PAGE, response_class=HTMLResponse, response_model=None, **how)
 
 
-def add_data(app: FastAPI, path: str, handler: Callable[..., Any], also: Documented | None = None, **how: Any) -> None:
+def add_data(app: FastAPI, path: str, handler: Callable[..., Any], **how: Any) -> None:
     """A route that answers with JSON alone."""
-    responses = {200: {"content": _OBJECT}, **(also or {})}
-    app.add_api_route(path, handler, responses=responses, response_class=JSONResponse, response_model=None, **how)
+    documented: Documented = {200: {"content": _OBJECT}}
+    how = {"responses": documented, "response_class": JSONResponse, **how}
+    app.add_api_route(path, handler, response_model=None, **how)
 
 
-def add_file(app: FastAPI, path: str, handler: Callable[..., Any], kind: type[Response], also: Documented) -> None:
-    """A route that answers with a file."""
-    schema = {"type": "string", "format": "binary"} if kind is Jpeg else {"type": "string"}
-    responses: Documented = {200: {"content": {str(kind.media_type): {"schema": schema}}}, **also}
-    app.add_api_route(path, handler, responses=responses, response_class=kind, response_model=None)
+def add_file(app: FastAPI, path: str, handler: Callable[..., Any], kind: str) -> None:
+    """A route that answers with a file of this type."""
+    schema = {"type": "string", "format": "binary"} if kind == JPEG else {"type": "string"}
+    responses: Documented = {200: {"content": {kind: {"schema": schema}}}}
+    app.add_api_route(path, handler, responses=responses, response_class=Response, response_model=None)
 
 
 @cache
 def templates() -> Environment:
     """The card's own templates and style, with the app's beside them."""
-    own = environment().overlay(loader=_loader())
-    own.globals = {**environment().globals, "app_style": Markup(source("app.css")), "script": None}
-    return own
-
-
-def _loader() -> ChoiceLoader:
     packages = ("seewhy.service.app", "seewhy.report")
-    return ChoiceLoader([PackageLoader(package, "templates") for package in packages])
+    own = environment().overlay(loader=ChoiceLoader([PackageLoader(package, "templates") for package in packages]))
+    own.globals = {**environment().globals, "script": None}
+    own.globals["app_style"] = Markup(own.loader.get_source(own, "app.css")[0])  # type: ignore[union-attr]
+    return own
 
 
 @cache
 def source(name: str) -> str:
     """A file of ours as it stands: style sheet or script."""
-    return _loader().get_source(Environment(autoescape=True), name)[0]
+    return templates().loader.get_source(templates(), name)[0]  # type: ignore[union-attr]
 
 
 def render(template: str, **context: Any) -> str:
-    """Fill a template; everything in the context is escaped."""
     return templates().get_template(template).render(**context)
 
 
@@ -136,11 +110,7 @@ def answer(format: str, data: Callable[[], Any], page: Callable[[], str], status
 
 
 def paged(items: Sequence[T], page: int, size: int) -> tuple[int, int, Sequence[T]]:
-    """The page's number, how many there are, and what is on it.
-
-    >>> paged("abcde", 9, 2)
-    (3, 3, 'e')
-    """
+    """The page's number, how many there are, and what is on it."""
     pages = max(1, math.ceil(len(items) / size))
     page = min(max(page, 1), pages)
     return page, pages, items[(page - 1) * size : page * size]
@@ -183,18 +153,69 @@ def answer_errors(app: FastAPI, refuse: Refuse, statuses: Mapping[type[SeeWhyErr
 
 
 def make_base(title: str, settings: Settings, scripts: tuple[str, ...], **options: Any) -> FastAPI:
-    """An app without pages yet."""
     app = FastAPI(title=title, docs_url=None, redoc_url=None, responses=ERRORS, **options)
     app.add_middleware(Guard, settings=settings, refuse=refuse)
     answer_errors(app, refuse)
     app.state.scripts = scripts
     for name in scripts:
-        app.add_api_route(f"/{name}", _script(name), response_class=Script, include_in_schema=False)
+        app.add_api_route(f"/{name}", _script(name), response_class=Response, include_in_schema=False)
     return app
 
 
 def _script(name: str) -> Callable[[], Response]:
     def script() -> Response:
-        return Script(source(name))
+        return Response(source(name), media_type=SCRIPT)
 
     return script
+
+
+def form_with(fields: dict[str, Any], kind: str = "multipart/form-data") -> dict[str, Any]:
+    """The documented body of a form with all of these fields."""
+    form = {"type": "object", "required": [*fields], "properties": fields}
+    return {"requestBody": {"required": True, "content": {kind: {"schema": form}}}}
+
+
+UPLOAD_BODY = form_with({FIELD: {"type": "string", "format": "binary", "description": "One picture file."}})
+
+
+async def read_uploads(request: Request, most: int, n_most: int) -> list[tuple[bytes, str]]:
+    """The pictures of a form, read in memory, and what to call each; an empty one of several has no bytes."""
+    files = "one file" if n_most == 1 else f"1 to {n_most} files"
+    expected = f"Expected a form of the type multipart/form-data with {files} in the field {FIELD!r}."
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise InputError(f"The request holds no form with a file. {expected} Send one, as the page does.")
+    parser = MultiPartParser(request.headers, request.stream(), max_files=n_most, max_fields=8, max_part_size=10_000)
+    parser.spool_max_size = most + 1
+    try:
+        form = await parser.parse()
+    except (MultiPartException, KeyError, ValueError) as error:
+        reason = error.message if isinstance(error, MultiPartException) else "It is damaged"
+        raise InputError(f"The form cannot be read: {reason.rstrip('.')}. {expected}") from error
+    sent = [file for file in form.getlist(FIELD) if isinstance(file, UploadFile)]
+    found = [(await file.read(), shown_name(file.filename or "")) for file in sent]
+    await form.close()
+    if not any(data for data, _ in found):
+        raise InputError(f"No picture came with the form. {expected} Choose a picture first.")
+    return found
+
+
+def shown_name(name: str) -> str:
+    """The last part of a client's file name, fit to be shown and used for nothing else."""
+    last = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    clean = "".join(sign for sign in last if sign.isprintable()).strip()
+    return clean[:LONGEST_NAME] or "picture"
+
+
+async def read_form(request: Request) -> list[tuple[str, str]]:
+    """The fields of a form that holds text only, in their order."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MOST_FORM_BYTES:
+            raise InputError(f"The form holds more than {MOST_FORM_BYTES:,} bytes. Send fewer and shorter texts.")
+        parts.append(part)
+    try:
+        text = b"".join(parts).decode("utf-8")
+        return parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_FORM_FIELDS, errors="strict")
+    except ValueError as error:
+        raise InputError("The form cannot be read. Send fields in UTF-8, encoded as a web form is.") from error

@@ -14,19 +14,16 @@ from starlette.responses import JSONResponse, Response
 from ...errors import DataError
 from ...language.annotation.labels import NAME, Corrections, as_row, known_picture
 from ...language.annotation.store import Conflict, Saved
-from ...report.check import check_context
+from ...report.overviews import check_context
 from ...studies.inspection.check import KINDS
-from .base import NOT_THERE, Csv, Format, add_data, add_file, add_page, answer, answers, make_base, render
+from .base import CSV, Format, add_data, add_file, add_page, answer, make_base, render
 from .settings import Settings
 
-FASTER = answers(409, "Somebody decided in between; the answer holds what, and nothing was changed.")
 SCRIPT = "deciding.js"
 Key = Annotated[str, InPath(min_length=1, max_length=64, description="The picture's key, as the list names it.")]
 
 
 class UndoBody(BaseModel):
-    """Who goes back, and from what."""
-
     model_config = ConfigDict(allow_inf_nan=False)
 
     author: str = Field(max_length=1000, description="Who decides.")
@@ -34,8 +31,6 @@ class UndoBody(BaseModel):
 
 
 class DecisionBody(UndoBody):
-    """A decision on one picture."""
-
     decision: str = Field(max_length=40, description="corrected, confirmed, later or dropped.")
     label: str = Field("", max_length=1000, description="The label it is to have, where it is corrected.")
     given: str = Field(max_length=1000, description="The label that the data give it.")
@@ -50,13 +45,11 @@ class Deciding:
         self._image_of = image_of
 
     def mount(self, app: FastAPI) -> None:
-        """Give everything its address."""
-        also = {**NOT_THERE, **FASTER}
         add_data(app, "/decisions", self.standing)
-        add_data(app, "/history/{key}", self.history, NOT_THERE)
-        add_data(app, "/decide/{key}", self.decide, also, methods=["POST"])
-        add_data(app, "/undo/{key}", self.undo, also, methods=["POST"])
-        add_file(app, f"/{NAME}", self.table, Csv, {})
+        add_data(app, "/history/{key}", self.history)
+        add_data(app, "/decide/{key}", self.decide, methods=["POST"])
+        add_data(app, "/undo/{key}", self.undo, methods=["POST"])
+        add_file(app, f"/{NAME}", self.table, CSV)
 
     def standing(self) -> Response:
         """What stands on each picture that somebody decided on."""
@@ -83,7 +76,7 @@ class Deciding:
     def table(self) -> Response:
         """The data with what was decided, as CSV; names in it lead from where the data lie, which are only read."""
         data = self.corrections.table().encode("utf-8", "backslashreplace")
-        return Csv(data, headers={"content-disposition": f'attachment; filename="{NAME}"'})
+        return Response(data, media_type=CSV, headers={"content-disposition": f'attachment; filename="{NAME}"'})
 
 
 def _answer(done: Saved | Conflict) -> Response:
@@ -97,24 +90,6 @@ def _answer(done: Saved | Conflict) -> Response:
     return JSONResponse({"error": text, "state": state}, 409)
 
 
-class CheckPage:
-    """The handler; its docstring is the words of the OpenAPI document."""
-
-    def __init__(
-        self, check: dict[str, Any], corrections: Corrections, read: Callable[[str], np.ndarray | None]
-    ) -> None:
-        self.check = check
-        self.context = {**check_context(check, KINDS, read), "data": corrections.data.path.name}
-
-    def mount(self, app: FastAPI) -> None:
-        """Give it its address."""
-        add_page(app, "/", self.page)
-
-    def page(self, format: Format = "html") -> Response:
-        """The findings, each with what can be decided."""
-        return answer(format, lambda: self.check, lambda: render("check_served.html", **self.context))
-
-
 def make_check_app(
     check: dict[str, Any],
     corrections: Corrections,
@@ -123,7 +98,13 @@ def make_check_app(
 ) -> FastAPI:
     """The page as an ASGI app: ``seewhy check DATA --from check/ --serve``."""
     app = make_base("SeeWhy check", settings or Settings(), (SCRIPT,))
+    context = {**check_context(check, KINDS, read), "data": corrections.data.path.name}
+
+    def page(format: Format = "html") -> Response:
+        """The findings, each with what can be decided."""
+        return answer(format, lambda: check, lambda: render("check_served.html", **context))
+
     images = {(f["key"], f["label"]): f["image"] for f in check["findings"] if f["key"]}
-    CheckPage(check, corrections, read).mount(app)
+    add_page(app, "/", page)
     Deciding(corrections, lambda key, given: images.get((key, given))).mount(app)
     return app

@@ -156,10 +156,7 @@ class _Answer:
 
 
 def same_origin(headers: Headers) -> bool:
-    """Whether a request comes from this server's own pages, or from something that is no page, as a script.
-
-    Browsers name the page's origin with every request that changes something, so without one there is no browser.
-    """
+    """Whether a request is from our own pages or from no page: browsers name the origin of what changes something."""
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site in ("same-origin", "none")

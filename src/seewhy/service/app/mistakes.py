@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...classifiers.base import Classifier
 from ...encoders.stream import Encoded, encode_stream
+from ...explanation.result import HIDDEN, Json, Result
 from ...language.annotation.labels import KEY
 from ...pictures.samples import Sample, Samples
 from ...storage.features import FeatureStore
@@ -31,39 +32,29 @@ Order = Literal["pairs", "surest", "least_sure"]
 
 
 @dataclass(frozen=True)
-class Mistake:
-    """One picture that was decided wrongly."""
+class Mistake(Result):
+    computed: ClassVar = ("doubt", "card")
 
-    index: int
-    name: str
+    index: Annotated[int, HIDDEN]
+    name: Annotated[str, Json("image")]
     true: str
     predicted: str
     score: float
     probability: float | None
     key: str
-    measured_doubt: float | None = None
+    measured_doubt: Annotated[float | None, HIDDEN] = None
 
     @property
     def doubt(self) -> float:
         return 1 - self.score if self.measured_doubt is None else self.measured_doubt
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "image": self.name,
-            "key": self.key,
-            "true": self.true,
-            "predicted": self.predicted,
-            "score": round(self.score, 4),
-            "probability": None if self.probability is None else round(self.probability, 4),
-            "doubt": round(self.doubt, 4),
-            "card": f"/sample/{self.index}",
-        }
+    @property
+    def card(self) -> str:
+        return f"/sample/{self.index}"
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Which mistakes to list."""
-
     true: str | None = None
     predicted: str | None = None
     order: Order = "pairs"
@@ -123,9 +114,8 @@ class Mistakes:
     def _step(self) -> None:
         start = self.n_done
         part = self.items[start : start + CHUNK]
-        results = list(
-            encode_stream(self.classifier.encoder, [s.image for s in part], store=self._store, batch_size=CHUNK)
-        )
+        encoder, names = self.classifier.encoder, [sample.image for sample in part]
+        results = list(encode_stream(encoder, names, store=self._store, batch_size=CHUNK))
         for index, (sample, result) in enumerate(zip(part, results, strict=True), start):
             self._note(index, sample, result if isinstance(result, Encoded) else None)
         self.n_done = start + len(part)
@@ -150,7 +140,6 @@ class Mistakes:
             self.found.append(Mistake(index, name, sample.label, top.label, top.score, top.probability, key, doubt))
 
     def to_json(self, listing: Listing | None = None) -> dict[str, Any]:
-        """So far."""
         listing = listing or Listing()
         for label in (listing.true, listing.predicted):
             if label is not None:

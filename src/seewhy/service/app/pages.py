@@ -2,38 +2,58 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
+import numpy as np
 from fastapi import FastAPI, Query
 from fastapi import Path as InPath
+from PIL import Image
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from ...classifiers.base import Classifier
 from ...classifiers.words import texts_of, words_decide
 from ...errors import InputError
-from ...evidence.explain import runner_up
+from ...evidence.like import Place, like_place
+from ...evidence.words import WordMap, word_maps
 from ...explanation.base import Explanation
 from ...explanation.verdict import Missing
+from ...pictures.miniatures import encode_thumbnail
 from ...report import index_entry
 from ...report.card import card_context
-from ...report.edit_words import edit_document
-from ...report.heat import overlay
+from ...report.documents import edit_document
 from ...report.page import document_context, layer_uri, photo_uri
-from .base import NOT_THERE, Format, Jpeg, PageNumber, add_data, add_file, add_page, answer, answers, render
-from .memory import Reader, Shown
+from ...report.palette import overlay
+from .base import (
+    JPEG,
+    UPLOAD_BODY,
+    Format,
+    PageNumber,
+    add_data,
+    add_file,
+    add_page,
+    answer,
+    form_with,
+    make_base,
+    read_form,
+    read_uploads,
+    render,
+)
+from .deciding import SCRIPT, Deciding
 from .mistakes import Listing, Order
-from .state import State, signed
-from .upload import UPLOAD_BODY, read_form, read_upload
-from .words import moved
+from .settings import Settings
+from .state import Moved, Reader, Shown, State, classes_of, moved, signed, with_texts
 
+THUMBNAIL_SIDE = 160
 FINER = 12
 """Pixels of a word's overlay for each cell; the browser smooths the rest."""
 THUMBS_A_PAIR = 12
-SHOWN = answers(303, "Shown; the card is at `location`.")
-SLOW = answers(408, "The body came too slowly.")
 Id = Annotated[str, InPath(min_length=1, max_length=64, description="What the picture was called when it was shown.")]
 Index = Annotated[int, InPath(ge=0, le=2**31, description="The picture's number.")]
 Label = Annotated[
@@ -43,17 +63,13 @@ OneOf = Annotated[str, Query(max_length=500, description="One of the classes; le
 Listed = Annotated[
     Order | None, Query(description="By pair of classes, or one by one; left out, one by one within one pair.")
 ]
-FORM = {
-    "type": "object",
-    "required": ["label", "texts"],
-    "properties": {
+FORM_BODY = form_with(
+    {
         "label": {"type": "string", "description": "A class."},
         "texts": {"type": "string", "description": "Its texts, one a line; all of them."},
     },
-}
-FORM_BODY: dict[str, Any] = {
-    "requestBody": {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": FORM}}}
-}
+    "application/x-www-form-urlencoded",
+)
 
 
 class Pages:
@@ -63,42 +79,43 @@ class Pages:
         self.state = state
 
     def mount(self, app: FastAPI) -> None:
-        """Give every page its address."""
         post: dict[str, Any] = {"methods": ["POST"]}
         add_page(app, "/", self.home)
-        add_page(app, "/look", self.look, {**SHOWN, **SLOW}, openapi_extra=UPLOAD_BODY, **post)
-        add_page(app, "/card/{id}", self.card, NOT_THERE)
-        add_data(app, "/card/{id}/words", self.words, NOT_THERE)
-        add_data(app, "/card/{id}/place", self.place, NOT_THERE)
-        taken = {**NOT_THERE, **answers(303, "Taken; the card is at `location`."), **SLOW}
-        add_page(app, "/card/{id}/edit", self.edit, taken, openapi_extra=FORM_BODY, **post)
-        add_page(app, "/card/{id}/reset", self.reset, taken, **post)
-        add_data(app, "/descriptions", self.descriptions, NOT_THERE)
+        add_page(app, "/look", self.look, openapi_extra=UPLOAD_BODY, **post)
+        add_page(app, "/card/{id}", self.card)
+        add_data(app, "/card/{id}/words", self.words)
+        add_data(app, "/card/{id}/place", self.place)
+        add_page(app, "/card/{id}/edit", self.edit, openapi_extra=FORM_BODY, **post)
+        add_page(app, "/card/{id}/reset", self.reset, **post)
+        add_data(app, "/descriptions", self.descriptions)
         add_page(app, "/mistakes", self.mistakes)
         add_page(app, "/changes", self.changes)
-        add_page(app, "/sample/{index}", self.sample, {**NOT_THERE, **SHOWN})
-        add_file(app, "/sample/{index}/thumbnail", self.thumbnail, Jpeg, NOT_THERE)
+        add_page(app, "/sample/{index}", self.sample)
+        add_file(app, "/sample/{index}/thumbnail", self.thumbnail, JPEG)
         add_page(app, "/help", self.help)
 
     async def home(self, request: Request, format: Format = "html") -> Response:
         """Where a picture is dropped, pasted or chosen; the last ones below."""
         state, reader = self.state, self.state.reader(request)
         recent = [(shown, await state.explain(shown, reader)) for shown in state.memory.recent(reader)]
+        classifier = state.classifier
+        about = {"model": classifier.provenance(), "n_classes": len(classifier.classes)}
+        about |= {"words": classifier.words is not None, "browse": state.mistakes is not None}
 
         def data() -> dict[str, Any]:
             pictures = [{"id": s.id, "card": f"/card/{s.id}", **e.prediction.to_json()} for s, e in recent]
-            return {**state.facts(), "recent": pictures}
+            return {**about, "recent": pictures}
 
         def page() -> str:
             entries = [index_entry(e, f"/card/{s.id}") for s, e in recent]
             most = f"{state.settings.max_upload / 1e6:.3g}"
-            return render("home.html", **state.facts(), entries=entries, most=most, here="home")
+            return render("home.html", **about, entries=entries, most=most, here="home")
 
         return signed(answer(format, data, page), request, reader)
 
     async def look(self, request: Request, format: Format = "html") -> Response:
         """Look at one picture. A browser is led to its card; the JSON twin is the card's, not yet measured."""
-        picture, name = await read_upload(request, self.state.settings.max_upload)
+        ((picture, name),) = await read_uploads(request, self.state.settings.max_upload, 1)
         reader = self.state.reader(request)
         return await self._led_to(await self.state.look(picture, name, reader), request, reader, format)
 
@@ -137,17 +154,24 @@ class Pages:
 
     async def words(self, request: Request, id: Id, target: Label = None, contrast: Label = None) -> Response:
         """Where each sentence on the card holds, rather than those of the other class: matrix and overlay."""
-        reader, shown = self.state.reader(request), self.state.shown(id)
-        found = await self.state.words(shown, reader, target or None, contrast or None)
+        seen = self.state.shown(id).seen
+        classifier = self.state.of(self.state.reader(request))
+
+        def make() -> tuple[WordMap, ...] | Missing:
+            one, other, _ = classes_of(classifier, seen, target or None, contrast or None)
+            assert seen.features is not None
+            grid = classifier.encoder.layout.to_grid(seen.features[None])[0]
+            return word_maps(classifier, grid, seen.pooled[0], one, other)
+
+        found = await self.state.compute(make)
         if isinstance(found, Missing):
             return JSONResponse({"maps": [], **found.to_json()})
         maps = []
-        for one in found:
-            height, width = one.heat.shape
-            layer = overlay(one.heat, height * FINER, width * FINER)
-            rows = [[round(float(v), 6) for v in row] for row in one.heat]
+        for label, text, heat in found:
+            layer = overlay(heat, heat.shape[0] * FINER, heat.shape[1] * FINER)
+            rows = [[round(float(v), 6) for v in row] for row in heat]
             uri = None if layer is None else layer_uri(layer)
-            maps.append({"label": one.label, "text": one.text, "map": rows, "overlay": uri})
+            maps.append({"label": label, "text": text, "map": rows, "overlay": uri})
         return JSONResponse({"maps": maps})
 
     async def place(
@@ -160,21 +184,19 @@ class Pages:
         contrast: Label = None,
     ) -> Response:
         """What one place of the picture looks like in the user's pictures, and its share of the evidence."""
-        reader, shown = self.state.reader(request), self.state.shown(id)
-        place = await self.state.place(shown, reader, (row, column), target or None, contrast or None)
+        seen = self.state.shown(id).seen
+        classifier = self.state.of(self.state.reader(request))
+
+        def make() -> Place:
+            one, _, against = classes_of(classifier, seen, target or None, contrast or None)
+            return like_place(classifier, seen, (row, column), one, against)
+
+        place = await self.state.compute(make)
         like = [
-            {
-                "image": Path(one.image).name,
-                "label": one.label,
-                "similarity": round(one.similarity, 4),
-                "channel": one.channel,
-                "patch": photo_uri(one.patch, 80),
-            }
+            {**one.to_json(), "image": Path(one.image).name, "patch": photo_uri(one.patch, 80)}
             for one in place.resembled
         ]
-        box = [round(v, 4) for v in place.box]
-        about = {"row": row, "column": column, "box": box, "share": round(place.share, 4)}
-        return JSONResponse({**about, "method": place.method, "unit": place.unit, "like": like})
+        return JSONResponse({"row": row, "column": column, **place.to_json(), "like": like})
 
     async def edit(self, request: Request, id: Id, format: Format = "html") -> Response:
         """Other words for some classes; fields `label` and `texts` in turn. They last for the session."""
@@ -184,17 +206,25 @@ class Pages:
         if not labels or len(labels) != len(texts):
             raise InputError("The form must hold a field 'texts' for each field 'label'. Send both, at least once.")
         changes = {label: text.splitlines() for label, text in zip(labels, texts, strict=True)}
-        result = await self.state.edit(shown, reader, changes)
+        state, author = self.state, self.state.author(reader)
+
+        def make() -> Moved:
+            edited = with_texts(state.of(reader), changes, state.store)
+            state.take_words(author, edited)
+            state.memory.remember(author)
+            return moved(state.classifier, edited, shown.seen.pooled[:1], list(changes))
+
+        result = await state.compute(make)
         if format == "html":
             return signed(RedirectResponse(f"/card/{shown.id}{_compared(fields)}#edit", 303), request, reader)
-        on_data = _effect(await self.state.effect(reader))
+        on_data = _effect(await state.effect(reader))
         return signed(JSONResponse({**result.to_json(), "on_data": on_data}), request, reader)
 
     async def reset(self, request: Request, id: Id, format: Format = "html") -> Response:
         """Back to the words as they were given."""
-        reader, shown = self.state.reader(request), self.state.shown(id)
+        state, reader, shown = self.state, self.state.reader(request), self.state.shown(id)
         query = _compared(await read_form(request))
-        await self.state.reset(reader)
+        await state.compute(lambda: state.take_words(state.author(reader), None))
         if format == "html":
             return signed(RedirectResponse(f"/card/{shown.id}{query}#edit", 303), request, reader)
         return signed(JSONResponse({"card": f"/card/{shown.id}"}), request, reader)
@@ -248,7 +278,12 @@ class Pages:
 
     async def thumbnail(self, index: Index) -> Response:
         """A small copy of one of the pictures given with `--data`."""
-        return Jpeg(await self.state.thumbnail(index))
+        state, path = self.state, self.state.sample(index).image
+        transform = state.classifier.encoder.transform
+        picture = await asyncio.wrap_future(state.decoder.read(path, Path(path).name, transform))
+        view = Image.fromarray(picture.pixels)
+        view.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        return Response(encode_thumbnail(np.asarray(view), 80), media_type=JPEG)
 
     async def help(self, request: Request, format: Format = "html") -> Response:
         """Every address, in words; the same as an OpenAPI document is at /openapi.json."""
@@ -281,22 +316,8 @@ class Pages:
             "edited": state.author(reader).edited is not None,
             "saved": state.settings.save is not None,
             "labelled": shown.label,
-            "moved": self._moved(classifier, shown),
+            "moved": None if classifier is given else moved(given, classifier, shown.seen.pooled[:1], ()),
         }
-
-    def _moved(self, classifier: Classifier, shown: Shown) -> dict[str, Any] | None:
-        """What the reader's words did to this picture; ``None`` before the first edit."""
-        if classifier is self.state.classifier:
-            return None
-        result = moved(self.state.classifier, classifier, shown.seen.pooled[:1], ())
-        values = [v for _, before, after in result.rows for v in (before, after)]
-        low, high = min(0.0, *values), max(0.0, *values)
-        span = (high - low) or 1.0
-        rows = [
-            (label, before, now, (before - low) / span, (min(0.0, now) - low) / span, abs(now) / span)
-            for label, before, now in result.rows
-        ]
-        return {"by_words": result.by_words, "before": result.before, "after": result.after, "rows": rows}
 
 
 def _compared(fields: list[tuple[str, str]]) -> str:
@@ -318,8 +339,26 @@ def _editable(classifier: Classifier, shown: Shown, target: str, contrast: str |
     """The two classes of the card and their texts, one a line."""
     if classifier.words is None:
         return []
-    probabilities = classifier.head.probabilities(shown.seen.pooled[:1])[0]
-    one = classifier.index_of(target)
-    other = runner_up(probabilities, one) if contrast is None else classifier.index_of(contrast)
+    one, other, _ = classes_of(classifier, shown.seen, target, contrast)
     texts = texts_of(classifier.words)
     return [(classifier.classes[c], "\n".join(texts[classifier.classes[c]])) for c in dict.fromkeys((one, other))]
+
+
+def make(classifier: Classifier, settings: Settings, data: Any, store: Any, corrections: Any) -> FastAPI:
+    """See :func:`seewhy.service.app.make_app`; the extra is installed."""
+    state = State(classifier, settings, data, store, corrections)
+    state.wake()
+
+    @asynccontextmanager
+    async def life(_app: FastAPI) -> AsyncIterator[None]:
+        if state.mistakes is not None:
+            state.mistakes.start()
+        yield
+        state.worker.close()
+
+    app = make_base("SeeWhy", settings, ("app.js", "card.js", SCRIPT), version=version("seewhy"), lifespan=life)
+    Pages(state).mount(app)
+    if corrections is not None and state.mistakes is not None:
+        Deciding(corrections, state.mistakes.image_of).mount(app)
+    app.state.seewhy = state
+    return app

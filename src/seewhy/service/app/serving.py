@@ -1,40 +1,41 @@
-"""Listening: one socket, one server, stopped by Ctrl-C."""
+"""Listening: one server, whose clients' heads come in time and are small, and whose answers are taken in time."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 import socket
 from collections.abc import Callable
 from typing import Any
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ...errors import InputError
-from .connection import connection
-from .decoder import decoder_with
 from .settings import Settings
+from .worker import decoder_with
 
 MOST_CONNECTIONS = 500
+MOST_HEAD_BYTES = 32_000
+MOST_PIECES = 1000
+LEAST_PIECE = 64
+"""Bytes that pieces of a body have on average, beyond so many; each costs as much to read as some kilobytes."""
 
 
 def run(app: Any, settings: Settings, ready: Callable[[str], None]) -> None:
-    """See :func:`seewhy.service.app.serve`; the extra is installed."""
+    """Serve an app until it is stopped; ``ready`` is called with the address once it can be asked."""
     with listen(settings.host, settings.port) as listening:
         ready(address(settings.host, listening.getsockname()[1]))
         try:
             with contextlib.suppress(KeyboardInterrupt):
-                make_server(app, settings).run(sockets=[listening])
+                uvicorn.Server(limited(app, settings)).run(sockets=[listening])
         finally:
             decoder_with(settings.decode_seconds, settings.n_waiting).stop()
 
 
-def make_server(app: Any, settings: Settings) -> uvicorn.Server:
-    """A server with all limits set."""
-    return uvicorn.Server(limited(app, settings))
-
-
 def limited(app: Any, settings: Settings) -> uvicorn.Config:
-    """A server's configuration with all limits set."""
     return uvicorn.Config(
         app,
         log_level="warning",
@@ -42,7 +43,7 @@ def limited(app: Any, settings: Settings) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         ws="none",
-        http=connection(settings),
+        http=functools.partial(PatientConnection, limits=settings),  # type: ignore[arg-type]
         limit_concurrency=MOST_CONNECTIONS,
         timeout_keep_alive=10,
         timeout_graceful_shutdown=5,
@@ -65,6 +66,78 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def address(host: str, port: int) -> str:
-    """What to type into a browser."""
     name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{name}:{port}/"
+
+
+class StrictFraming(h11.Connection):
+    """h11's reading, less what a proxy may read in another way (RFC 9112, section 6.1), and without crumbs."""
+
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._pieces = self._body_bytes = 0
+            names = {name for name, _ in event.headers}
+            if b"transfer-encoding" in names and (b"content-length" in names or event.http_version < b"1.1"):
+                raise h11.RemoteProtocolError("the end of the request is told in two ways")
+        elif isinstance(event, h11.Data):
+            self._pieces += 1
+            self._body_bytes += len(event.data)
+            if self._pieces > MOST_PIECES + self._body_bytes // LEAST_PIECE:
+                raise h11.RemoteProtocolError("the body comes in crumbs")
+        return event
+
+
+class PatientConnection(H11Protocol):
+    """Uvicorn's HTTP/1.1 over h11, with an end to its patience: slow clients would take every place (slowloris)."""
+
+    def __init__(self, *, limits: Settings, **options: Any) -> None:
+        super().__init__(**options)
+        self.conn = StrictFraming(h11.SERVER, MOST_HEAD_BYTES)
+        self.limits = limits
+        self._until: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait_at_most(self.limits.head_seconds)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.transport.is_closing():
+            self._stop_waiting()
+        elif self.conn.their_state is h11.IDLE:  # silent between requests, until the first byte of the next head
+            self._wait_at_most(self.limits.head_seconds)
+        elif self.cycle is not None and self.cycle.response_complete:  # the rest of a body that was refused
+            self._wait_at_most(self.limits.body_seconds)
+        else:
+            self._stop_waiting()
+
+    def send_400_response(self, msg: str) -> None:
+        """Uvicorn's, while no other answer is being made or was; else the end."""
+        idle = self.cycle is None or self.cycle.response_complete
+        if idle and self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Closing waits until the client has read what was written; this wait has an end, too."""
+        super().timeout_keep_alive_handler()
+        self.loop.call_later(self.limits.request_seconds, self.transport.abort)
+
+    def _wait_at_most(self, seconds: float) -> None:
+        if self._until is None:
+            self._until = self.loop.call_later(seconds, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._until is not None:
+            self._until.cancel()
+            self._until = None
+
+    def _give_up(self) -> None:
+        self._until = None
+        self.transport.abort()

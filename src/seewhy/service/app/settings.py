@@ -55,7 +55,6 @@ class Settings:
 
     @property
     def is_open(self) -> bool:
-        """Whether other machines can reach the page."""
         try:
             return not ipaddress.ip_address(self.host).is_loopback
         except ValueError:

@@ -1,48 +1,126 @@
-"""What the pages stand on: classifier, worker, memory; every computation of a page is one method here."""
+"""What the pages stand on: classifier, worker, readers with their words; all of it in memory, nothing on the disk."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import secrets
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
+from jaxtyping import Float
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from torch import Tensor
 
 from ...classifiers.base import Classifier, HeldOut
-from ...classifiers.words import measured_by, texts_of
-from ...descriptions.base import Descriptions
+from ...classifiers.words import measured_by, reworded, texts_of, words_decide
+from ...descriptions.base import Change, Descriptions
 from ...encoders.stream import Encoded
-from ...errors import ImageError, InputError
+from ...errors import DataError, ImageError, InputError
 from ...evidence.explain import ExplainOptions, explain_seen, runner_up
-from ...evidence.place import Place, WordMap, like_place, word_maps
 from ...explanation.base import Explanation
 from ...explanation.verdict import Missing
+from ...heads.head import Projected
 from ...language.annotation.labels import Corrections
-from ...pictures.miniatures import encode_thumbnail
 from ...pictures.samples import Sample, Samples
 from ...storage.features import FeatureStore
+from ...studies.words_compared import WordsCompared
 from ...types import Failure
-from .decoder import decoder_with
-from .memory import Bounded, Memory, Reader, Shown
 from .mistakes import Mistakes
 from .settings import Settings
-from .words import Moved, moved, on_pictures, with_texts
-from .worker import LATER, SOON, Worker
+from .worker import LATER, SOON, Worker, decoder_with, see
 
 T = TypeVar("T")
-THUMBNAIL_SIDE = 160
-N_EFFECTS = 16
+MOST_TEXTS = 50
+MOST_SIGNS = 300
+MOST_TOGETHER = 500
+"""Texts of one edit."""
+N_EXPLANATIONS = 6
+
+
+class Bounded(Generic[T]):
+    """Things by name, the least lately used dropped first; safe between threads."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._items: OrderedDict[object, T] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: object) -> T | None:
+        with self._lock:
+            if key in self._items:
+                self._items.move_to_end(key)
+            return self._items.get(key)
+
+    def put(self, key: object, value: T) -> None:
+        with self._lock:
+            self._items[key] = value
+            self._items.move_to_end(key)
+            while len(self._items) > self.most:
+                self._items.popitem(last=False)
+
+    def values(self) -> list[T]:
+        with self._lock:
+            return list(self._items.values())
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+@dataclass(frozen=True)
+class Shown:
+    id: str
+    seen: Encoded
+    label: str | None = None
+    explanations: Bounded[Explanation] = field(default_factory=lambda: Bounded(N_EXPLANATIONS))
+
+
+@dataclass
+class Reader:
+    id: str
+    recent: deque[str]
+    edited: Classifier | None = None
+    version: int = 0
+    effect: dict[str, Any] | None = None
+    """What the edit changes on labelled pictures."""
+
+
+class Memory:
+    def __init__(self, n_pictures: int, n_readers: int, n_recent: int) -> None:
+        self.pictures: Bounded[Shown] = Bounded(n_pictures)
+        self.readers: Bounded[Reader] = Bounded(n_readers)
+        self.editors: Bounded[Reader] = Bounded(n_readers)
+        self.n_recent = n_recent
+
+    def keep(self, seen: Encoded, label: str | None = None) -> Shown:
+        shown = Shown(secrets.token_urlsafe(16), seen, label)
+        self.pictures.put(shown.id, shown)
+        return shown
+
+    def reader(self, cookie: str | None) -> Reader:
+        """The reader of a cookie; a new one where it is not known, who is kept from the first picture or edit on."""
+        found = None if cookie is None else self.editors.get(cookie) or self.readers.get(cookie)
+        return found or Reader(secrets.token_urlsafe(16), deque(maxlen=self.n_recent))
+
+    def remember(self, reader: Reader) -> None:
+        """Keep a reader, who has shown a picture or edited words."""
+        (self.readers if reader.edited is None else self.editors).put(reader.id, reader)
+
+    def recent(self, reader: Reader) -> list[Shown]:
+        """A reader's last pictures that are still kept, the newest first."""
+        found = (self.pictures.get(one) for one in reader.recent)
+        return [shown for shown in found if shown is not None]
 
 
 class State:
-    """All that is behind the pages of one classifier."""
-
     def __init__(
         self,
         classifier: Classifier,
@@ -57,7 +135,6 @@ class State:
         self.corrections = corrections
         self.memory = Memory(settings.n_pictures, settings.n_sessions, settings.n_recent)
         self.everybody = self.memory.reader(None)
-        self.effects: Bounded[dict[str, Any]] = Bounded(N_EFFECTS)
         self.worker = Worker(classifier.encoder, settings)
         self.decoder = decoder_with(settings.decode_seconds, settings.n_waiting)
         self.measured = 0
@@ -92,10 +169,7 @@ class State:
 
     async def look(self, source: bytes | str, name: str, reader: Reader, label: str | None = None) -> Shown:
         """Encode a picture and keep it, with its class where that is known."""
-        with self.worker.coming():
-            picture = await asyncio.wrap_future(self.decoder.read(source, name, self.classifier.encoder.transform))
-            look = self.worker.look(picture, name)
-        result = await asyncio.wrap_future(look)
+        result = await see(self.worker, self.decoder, source, name)
         if isinstance(result, Failure):
             raise ImageError(name, result.error)
         shown = self.memory.keep(result, label)
@@ -104,7 +178,6 @@ class State:
         return shown
 
     def shown(self, id: str) -> Shown:
-        """A picture that is still kept."""
         shown = self.memory.pictures.get(id)
         if shown is None:
             raise HTTPException(404, "This picture is not kept any more, or never was. Show it again.")
@@ -142,100 +215,41 @@ class State:
 
         return await self.compute(make, LATER if options.measure else SOON)
 
-    async def words(
-        self, shown: Shown, reader: Reader, target: str | None, contrast: str | None
-    ) -> tuple[WordMap, ...] | Missing:
-        """Where each sentence on the card holds."""
-        classifier = self.of(reader)
-
-        def make() -> tuple[WordMap, ...] | Missing:
-            one, other, _ = _classes(classifier, shown.seen, target, contrast)
-            assert shown.seen.features is not None
-            grid = classifier.encoder.layout.to_grid(shown.seen.features[None])[0]
-            return word_maps(classifier, grid, shown.seen.pooled[0], one, other)
-
-        return await self.compute(make)
-
-    async def place(
-        self, shown: Shown, reader: Reader, cell: tuple[int, int], target: str | None, contrast: str | None
-    ) -> Place:
-        """What one place looks like."""
-        classifier = self.of(reader)
-
-        def make() -> Place:
-            one, _, against = _classes(classifier, shown.seen, target, contrast)
-            return like_place(classifier, shown.seen, cell, one, against)
-
-        return await self.compute(make)
-
-    async def edit(self, shown: Shown, reader: Reader, changes: dict[str, list[str]]) -> Moved:
-        """Take other words for some classes; say what that does to this picture."""
-        author = self.author(reader)
-
-        def make() -> Moved:
-            edited = with_texts(self.of(reader), changes, self.store)
-            self._take(author, edited, edited)
-            self.memory.remember(author)
-            return moved(self.classifier, edited, shown.seen.pooled[:1], list(changes))
-
-        return await self.compute(make)
-
-    async def reset(self, reader: Reader) -> None:
-        """Back to the words as they were given."""
-        await self.compute(lambda: self._take(self.author(reader), None, self.classifier))
-
-    def _take(self, author: Reader, edited: Classifier | None, saved: Classifier) -> None:
+    def take_words(self, author: Reader, edited: Classifier | None) -> None:
+        """Other words from now on; ``None`` goes back to those that were given."""
+        saved = edited or self.classifier
         if self.settings.save is not None and saved.words is not None:
             Descriptions(texts_of(saved.words)).write(self.settings.save, force=self.settings.force)
-        author.edited, author.version = edited, author.version + 1
+        author.edited, author.version, author.effect = edited, author.version + 1, None
 
     async def effect(self, reader: Reader) -> dict[str, Any]:
         """What the reader's words change on the labelled pictures encoded so far; or why there is nothing to say."""
         author, browsed = self.author(reader), self.mistakes
-        edited = author.edited
         if browsed is None:
             return Missing("There are no labelled pictures.", "Start the page with --data FOLDER.").to_json()
-        if edited is None:
-            return Missing("No words were edited.", "Edit some on a card.").to_json()
-        key = (author.id, author.version)
 
         def make() -> dict[str, Any]:
+            if author.edited is None:
+                return Missing("No words were edited.", "Edit some on a card.").to_json()
             numbers, pooled = browsed.looked_at()
-            known = self.effects.get(key)
-            if pooled is None or (known is not None and known["n"] == len(numbers)):
-                return known or Missing("No picture was looked at yet.", "Wait a moment.").to_json()
-            effect = on_pictures(self.classifier, edited, [browsed.items[i] for i in numbers], numbers, pooled)
-            self.effects.put(key, effect)
-            return effect
+            if pooled is None:
+                return Missing("No picture was looked at yet.", "Wait a moment.").to_json()
+            if author.effect is None or author.effect["n"] != len(numbers):
+                samples = {i: browsed.items[i] for i in numbers}
+                author.effect = on_pictures(self.classifier, author.edited, samples, pooled)
+            return author.effect
 
         return await self.compute(make)
 
     def sample(self, index: int) -> Sample:
-        """A picture to browse; its number is all that a client can name."""
         if self.mistakes is None or not 0 <= index < len(self.mistakes.items):
             raise HTTPException(404, "There is no such picture among those given with --data.")
         return self.mistakes.items[index]
 
-    async def thumbnail(self, index: int) -> bytes:
-        """A small JPEG of a picture to browse."""
-        path, transform = self.sample(index).image, self.classifier.encoder.transform
-        picture = await asyncio.wrap_future(self.decoder.read(path, Path(path).name, transform))
-        view = Image.fromarray(picture.pixels)
-        view.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-        return encode_thumbnail(np.asarray(view), 80)
-
-    def facts(self) -> dict[str, Any]:
-        """What is served, for the first page."""
-        classifier = self.classifier
-        about = {"model": classifier.provenance(), "n_classes": len(classifier.classes)}
-        return {**about, "words": classifier.words is not None, "browse": self.mistakes is not None}
-
     def bar(self, here: str) -> dict[str, Any]:
-        """What the bar on top of every page shows."""
         return {"here": here, "browse": self.mistakes is not None}
 
     def card_json(self, shown: Shown, e: Explanation, reader: Reader, measured: bool) -> dict[str, Any]:
-        """The card's JSON twin."""
         edited = self.author(reader).edited is not None
         about = {"id": shown.id, "card": f"/card/{shown.id}", "measured": measured, "edited": edited}
         return {**about, "labelled": shown.label, **e.to_json()}
@@ -253,7 +267,7 @@ def _cookie(request: Request) -> str:
     return f"seewhy-{server[1] if server else 0}"
 
 
-def _classes(
+def classes_of(
     classifier: Classifier, seen: Encoded, target: str | None, contrast: str | None
 ) -> tuple[int, int, int | None]:
     """Indices of the class explained, of the one it is weighed against, and of a contrast that was asked for."""
@@ -261,3 +275,99 @@ def _classes(
     one = int(probabilities.argmax()) if target is None else classifier.index_of(target)
     against = None if contrast is None else classifier.index_of(contrast)
     return one, runner_up(probabilities, one) if against is None else against, against
+
+
+def with_texts(
+    classifier: Classifier, changes: Mapping[str, Sequence[str]], store: FeatureStore | None = None
+) -> Classifier:
+    """The same classifier with other texts for some classes (:func:`seewhy.classifiers.words.reworded`)."""
+    if classifier.words is None:
+        raise DataError("This classifier has no descriptions to edit. Start with --descriptions FILE.")
+    for label in changes:
+        classifier.index_of(label)
+    if (n := sum(map(len, changes.values()))) > MOST_TOGETHER:
+        raise DataError(f"{n} texts came at once. At most {MOST_TOGETHER} are taken. Send fewer classes at a time.")
+    wanted = Descriptions.of({**texts_of(classifier.words), **{k: list(v) for k, v in changes.items()}})
+    for label in changes:
+        texts = wanted.texts[label]
+        if len(texts) > MOST_TEXTS:
+            raise DataError(f"{label!r} has {len(texts)} texts. At most {MOST_TEXTS} are taken. Leave some out.")
+        if (longest := max(map(len, texts))) > MOST_SIGNS:
+            raise DataError(
+                f"A text of {label!r} has {longest} characters. At most {MOST_SIGNS} are taken. Shorten it."
+            )
+    edited = reworded(classifier, wanted, store)
+    if classifier.words.nameless is None or edited.held_out is None:
+        return edited
+    return measured_by(edited, edited.held_out, store)  # still without the classes' names
+
+
+@dataclass(frozen=True)
+class Moved:
+    by_words: bool
+    rows: tuple[tuple[str, float, float], ...]
+    before: str
+    after: str
+
+    @property
+    def bars(self) -> list[tuple[str, float, float, float, float, float]]:
+        """The rows, each with where its tick, and its bar from where and how far, lies in 0…1."""
+        values = [v for _, before, after in self.rows for v in (before, after)]
+        low, high = min(0.0, *values), max(0.0, *values)
+        span = (high - low) or 1.0
+        return [
+            (label, before, now, (before - low) / span, (min(0.0, now) - low) / span, abs(now) / span)
+            for label, before, now in self.rows
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "score_is": "probability" if self.by_words else "mean cosine of the class's texts",
+            "before": self.before,
+            "after": self.after,
+            "classes": [{"label": c, "before": round(b, 4), "after": round(a, 4)} for c, b, a in self.rows],
+        }
+
+
+def moved(
+    before: Classifier, after: Classifier, pooled: Float[Tensor, "1 d"], labels: Sequence[str], most: int = 6
+) -> Moved:
+    old, new = (_scores(c, pooled) for c in (before, after))
+    ranked = new.argsort(descending=True, stable=True).tolist()
+    asked = [before.index_of(label) for label in labels]
+    shown = list(dict.fromkeys([*asked, int(old.argmax()), *ranked]))[:most]
+    rows = sorted(((before.classes[i], float(old[i]), float(new[i])) for i in shown), key=lambda row: -row[2])
+    was, now = (before.classes[int(scores.argmax())] for scores in (old, new))
+    return Moved(words_decide(before), tuple(rows), was, now)
+
+
+def on_pictures(
+    before: Classifier, after: Classifier, samples: Mapping[int, Sample], pooled: Float[Tensor, "n d"]
+) -> dict[str, Any]:
+    """What other words change on labelled pictures: the study ``edit-words`` of this one edit."""
+    # The study knows pictures by a name; here their numbers, as two files may have one name.
+    numbered = [replace(sample, image=str(i)) for i, sample in samples.items()]
+    names = {str(i): Path(sample.image).name for i, sample in samples.items()}
+    found = WordsCompared()(before, after, changes_between(before, after), numbered, pooled)
+    flips = [{**flip, "image": names[flip["image"]], "card": f"/sample/{flip['image']}"} for flip in found["flips"]]
+    return {**found, "flips": flips}
+
+
+def changes_between(before: Classifier, after: Classifier) -> list[Change]:
+    """Sentences that went and came, class by class; one that went stands beside one that came, while there are any."""
+    assert before.words is not None
+    assert after.words is not None
+    old, new = texts_of(before.words), texts_of(after.words)
+    rows: list[Change] = []
+    for label, texts in old.items():
+        gone = [text for text in texts if text not in new[label]]
+        come = [text for text in new[label] if text not in texts]
+        rows += [Change(label, was or "", now) for was, now in zip_longest(gone, come)]
+    return rows
+
+
+def _scores(classifier: Classifier, pooled: Float[Tensor, "1 d"]) -> Float[Tensor, " k"]:
+    if words_decide(classifier):
+        return classifier.head.probabilities(pooled)[0]
+    assert classifier.words is not None
+    return (Projected(classifier.encoder.text)(pooled) @ classifier.words.class_weight().T)[0]

@@ -1,27 +1,35 @@
-"""The one thread that computes: pictures that arrive together are looked at together."""
+"""What computes: pictures are decoded in processes of their own, and looked at together in one thread."""
 
 from __future__ import annotations
 
+import asyncio
+import atexit
+import contextlib
 import heapq
 import itertools
 import logging
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, TypeVar
+from functools import cache
+from typing import IO, Any, TypeVar, cast
 
 from ...encoders.base import Encoder
 from ...encoders.stream import Encoded, EncodeRequest, encode_stream
-from ...errors import SeeWhyError
+from ...errors import ImageError, SeeWhyError
+from ...pictures.decoder_process import SPARE_SECONDS, read_reply, write_request
 from ...pictures.images import Picture
-from ...types import Failure
+from ...types import Failure, Transform
 from .settings import Settings
 
 T = TypeVar("T")
+Look = tuple[Picture, str, Future[Encoded | Failure]]
 
 SOON, LATER, IDLE = 0, 1, 2
 """A reader waits; a reader reads meanwhile; nobody waits."""
@@ -47,7 +55,7 @@ class Worker:
         self._in_row = 0
         self._n_coming = 0
         self.batches: deque[int] = deque(maxlen=1000)
-        self._looks: deque[tuple[Picture, str, Future[Encoded | Failure]]] = deque()
+        self._looks: deque[Look] = deque()
         self._jobs: list[tuple[int, int, Callable[[], Any], Future[Any]]] = []
         self._number = itertools.count()
         self._wake = threading.Condition()
@@ -55,7 +63,7 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="seewhy-app", daemon=True)
         self._thread.start()
 
-    @contextmanager
+    @contextlib.contextmanager
     def coming(self) -> Iterator[None]:
         """While a picture is made ready to be looked at: a batch waits a little for it, and for nothing else."""
         with self._wake:
@@ -77,7 +85,6 @@ class Worker:
         return future
 
     def do(self, job: Callable[[], T], urgency: int = SOON) -> Future[T]:
-        """Run a job in the thread."""
         future: Future[T] = Future()
         with self._wake:
             self._admit(-1 if urgency == IDLE else len(self._jobs))
@@ -87,12 +94,10 @@ class Worker:
 
     @property
     def n_waiting(self) -> int:
-        """Looks and jobs that wait."""
         return len(self._looks) + len(self._jobs)
 
     @property
     def is_alive(self) -> bool:
-        """Whether anything will still be computed."""
         return self._thread.is_alive()
 
     def close(self) -> None:
@@ -129,7 +134,7 @@ class Worker:
             elif job is not None:
                 _settle(job[3], job[2])
 
-    def _gather(self) -> list[tuple[Picture, str, Future[Encoded | Failure]]]:
+    def _gather(self) -> list[Look]:
         """The next batch; the first picture waits a little for those that are coming. Called with the lock held."""
         until = time.monotonic() + self.settings.gather_seconds
         while self._open and self._n_coming and len(self._looks) < self.settings.batch:
@@ -137,14 +142,14 @@ class Worker:
             if left <= 0:
                 break
             self._wake.wait(left)
-        batch: list[tuple[Picture, str, Future[Encoded | Failure]]] = []
+        batch: list[Look] = []
         while self._looks and len(batch) < self.settings.batch:
             look = self._looks.popleft()
             if not look[2].cancelled():
                 batch.append(look)
         return batch
 
-    def _look(self, batch: Sequence[tuple[Picture, str, Future[Encoded | Failure]]]) -> None:
+    def _look(self, batch: Sequence[Look]) -> None:
         self.batches.append(len(batch))
         start = time.monotonic()
         request = EncodeRequest(features=lambda _index: True, pictures=True)
@@ -153,20 +158,14 @@ class Worker:
             results = list(encode_stream(self.encoder, sources, request=request, batch_size=self.settings.batch))
         except Exception as error:
             for _, _, future in batch:
-                _settle(future, _raiser(error))
+                if future.set_running_or_notify_cancel():
+                    future.set_exception(error)
             return
         for (_, name, future), result in zip(batch, results, strict=True):
             named = Failure(name, result.error) if isinstance(result, Failure) else replace(result, name=name)
             _settle(future, lambda named=named: named)  # type: ignore[misc]
         if self._on_batch is not None:
             self._on_batch(len(batch), time.monotonic() - start)
-
-
-def _raiser(error: Exception) -> Callable[[], Any]:
-    def fail() -> Any:
-        raise error
-
-    return fail
 
 
 def _settle(future: Future[T], job: Callable[[], T]) -> None:
@@ -179,3 +178,101 @@ def _settle(future: Future[T], job: Callable[[], T]) -> None:
         if not isinstance(error, Exception):
             _logger.error("the app's thread met %r", error)
         future.set_exception(error)
+
+
+MOST_BYTES = 2**31
+"""Memory of one process, beyond what it starts with."""
+_COSTLY = "takes more time or memory to decode than a picture may here; shrink it, or save it anew"
+
+
+class Decoder:
+    """Decodes pictures, each in one of a few processes; one that takes too long is ended and replaced."""
+
+    def __init__(self, seconds: int, n_waiting: int) -> None:
+        self.seconds = seconds
+        self.n_waiting = n_waiting
+        self._n = 0
+        self._lock = threading.Lock()
+        self._mine = threading.local()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._pool = ThreadPoolExecutor(max(2, min(4, os.cpu_count() or 2)), thread_name_prefix="seewhy-decoder")
+
+    def read(self, source: bytes | str, name: str, transform: Transform) -> Future[Picture]:
+        """A picture's view, as :func:`seewhy.pictures.images.read_picture` gives it."""
+        with self._lock:
+            if self._n >= self.n_waiting:
+                raise BusyError(f"{self._n} pictures are waiting already. Try again in a few seconds.")
+            self._n += 1
+        future = self._pool.submit(self._read, source, name, transform)
+
+        def done(_future: Future[Picture]) -> None:
+            with self._lock:
+                self._n -= 1
+
+        future.add_done_callback(done)
+        return future
+
+    def _read(self, source: bytes | str, name: str, transform: Transform) -> Picture:
+        process = self._process()
+        clock = 3 * (self.seconds + SPARE_SECONDS)
+        watch = threading.Timer(clock, process.kill)
+        watch.daemon = True
+        watch.start()
+        try:
+            write_request(cast("IO[bytes]", process.stdin), source, transform)
+            return read_reply(cast("IO[bytes]", process.stdout), name, transform)
+        except ImageError:
+            raise
+        except (OSError, EOFError, ValueError) as error:
+            self._mine.process = None
+            self._running.discard(process)
+            _end(process)
+            raise ImageError(name, _COSTLY) from error
+        finally:
+            watch.cancel()
+
+    def _process(self) -> subprocess.Popen[bytes]:
+        """This thread's process, started where there is none."""
+        process = getattr(self._mine, "process", None)
+        if process is None or process.poll() is not None:
+            path = os.pathsep.join(p for p in sys.path if p)
+            environment = os.environ | {"PYTHONPATH": path, "SEEWHY_MAX_SECONDS": str(self.seconds)}
+            environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "seewhy.pictures.decoder_process", str(self.seconds), str(MOST_BYTES)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+            )
+            self._mine.process = process
+            self._running.add(process)
+        return process
+
+    def stop(self) -> None:
+        while self._running:
+            _end(self._running.pop())
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(OSError):
+            cast("IO[bytes]", pipe).close()
+    process.wait()
+
+
+@cache
+def decoder_with(seconds: int, n_waiting: int) -> Decoder:
+    """The decoder with these limits; one for all pages of this process, whose end ends its processes too."""
+    made = Decoder(seconds, n_waiting)
+    atexit.register(made.stop)
+    return made
+
+
+async def see(worker: Worker, decoder: Decoder, source: bytes | str, name: str) -> Encoded | Failure:
+    """Decode a picture and look at it with those that come within the next moments."""
+    with worker.coming():
+        picture = await asyncio.wrap_future(decoder.read(source, name, worker.encoder.transform))
+        look = worker.look(picture, name)
+    return await asyncio.wrap_future(look)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...classifiers.base import Classifier
 from ...errors import MissingExtraError
@@ -13,7 +13,7 @@ from .settings import ServiceSettings
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-__all__ = ["ServiceSettings", "make_service", "serve"]
+__all__ = ["ServiceSettings", "make_service"]
 
 Source = Classifier | Path
 """A classifier, or the folder of a saved one, which is loaded again when it changes."""
@@ -26,29 +26,12 @@ def make_service(
     load: Callable[[Path], Classifier] | None = None,
     log_to: int | None = None,
 ) -> FastAPI:
-    """Classifiers behind HTTP, as an ASGI app: several pictures a request, explanations where they are asked for.
+    """Classifiers behind HTTP as an ASGI app, by their names; the first answers where a request names none.
 
-    Args:
-        models: name → classifier or folder; the first answers where a request names none.
-        settings: limits and choices.
-        load: how a folder is loaded; left out, :func:`seewhy.load`.
-        log_to: file descriptor that a line per request is written to; left out, none is.
-
-    Raises:
-        MissingExtraError: the extra ``serve`` is not installed.
-        ModelError: a folder cannot be loaded.
+    A line per request is written to the file descriptor ``log_to``.
     """
     try:
         from .serving import make
     except ImportError as error:
         raise MissingExtraError("serve", "The service") from error
     return make(models, settings or ServiceSettings(), load, log_to)
-
-
-def serve(app: Any, ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or Ctrl-C; what runs is answered first, and what comes meanwhile is refused."""
-    try:
-        from .serving import run
-    except ImportError as error:
-        raise MissingExtraError("serve", "The service") from error
-    run(app, ready)

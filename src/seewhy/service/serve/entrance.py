@@ -11,20 +11,17 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..app.memory import Bounded
+from .settings import Visit
 
 if TYPE_CHECKING:
     from .service import Service
@@ -32,49 +29,31 @@ if TYPE_CHECKING:
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 MOST_WAITING = 10_000
-Readings = Callable[[], Iterable[tuple[str, str, float]]]
-"""→ metric, model, value: what is looked up when somebody asks."""
 
 
-class Metrics(Collector):
-    """Counts of one service, in a registry of its own."""
+class Metrics:
+    """Counts of one service for Prometheus, in a registry of its own."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        self.requests = Counter(
-            "seewhy_requests", "Requests answered.", ("path", "method", "status"), registry=registry
-        )
+        self.registry = to = CollectorRegistry()
+        ProcessCollector(registry=to)
+        self.requests = Counter("seewhy_requests", "Requests answered.", ("path", "method", "status"), registry=to)
         self.seconds = Histogram(
-            "seewhy_request_seconds", "From head to answer.", ("path",), buckets=SECONDS, registry=registry
+            "seewhy_request_seconds", "From head to answer.", ("path",), buckets=SECONDS, registry=to
         )
-        self.pictures = Counter("seewhy_pictures", "Pictures, by outcome.", ("model", "outcome"), registry=registry)
-        self.batch = Histogram(
-            "seewhy_batch_pictures", "Pictures looked at together.", ("model",), buckets=SIZES, registry=registry
-        )
-        self.batch_seconds = Histogram(
-            "seewhy_batch_seconds", "Time in the engine.", ("model",), buckets=SECONDS, registry=registry
-        )
-        self.reloads = Counter("seewhy_reloads", "Models loaded again.", ("model", "outcome"), registry=registry)
-        self.running = Gauge("seewhy_running", "Requests that are being answered.", registry=registry)
+        self.pictures = Counter("seewhy_pictures", "Pictures, by outcome.", ("model", "outcome"), registry=to)
+        together = "Pictures looked at together."
+        self.batch = Histogram("seewhy_batch_pictures", together, ("model",), buckets=SIZES, registry=to)
+        engine = "Time in the engine."
+        self.batch_seconds = Histogram("seewhy_batch_seconds", engine, ("model",), buckets=SECONDS, registry=to)
+        self.reloads = Counter("seewhy_reloads", "Models loaded again.", ("model", "outcome"), registry=to)
+        self.running = Gauge("seewhy_running", "Requests that are being answered.", registry=to)
         unwritten = "Lines of the access log that could not be written."
-        self.lines_dropped = Counter("seewhy_log_lines_dropped", unwritten, registry=registry)
-        self._readings: Readings = lambda: ()
-
-    def watch(self, readings: Readings) -> None:
-        """Look these up whenever somebody asks."""
-        self._readings = readings
-        self.registry.register(self)
-
-    def collect(self) -> Iterable[Metric]:
-        families: dict[str, GaugeMetricFamily] = {}
-        for name, model, value in self._readings():
-            families.setdefault(name, GaugeMetricFamily(name, "Of each model, now.", labels=("model",)))
-            families[name].add_metric((model,), value)
-        return families.values()
+        self.lines_dropped = Counter("seewhy_log_lines_dropped", unwritten, registry=to)
+        self.waiting = Gauge("seewhy_waiting", "Of each model, now.", ("model",), registry=to)
+        self.stale = Gauge("seewhy_stale", "Of each model, now.", ("model",), registry=to)
 
     def text(self) -> bytes:
-        """Prometheus' own text format."""
         return generate_latest(self.registry)
 
 
@@ -124,27 +103,11 @@ class AccessLog:
 
 
 VISIT = "seewhy.visit"
-WITHOUT_TOKEN = frozenset(("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"))
+WITHOUT_TOKEN = frozenset(("/healthz", "/readyz"))
 WHILE_DRAINING = WITHOUT_TOKEN | {"/metrics", "/version"}
 LONGEST_ID = 128
 N_CLIENTS = 10_000
 """Addresses whose rate is remembered; the least lately seen goes first."""
-GONE = 499
-"""Status, in the log alone, of a client that left before its answer."""
-
-
-@dataclass
-class Visit:
-    """What the log says of one request."""
-
-    id: str
-    model: str | None = None
-    pictures: int = 0
-    failed: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    status: int = GONE
-    start: float = field(default_factory=time.monotonic)
 
 
 def request_id(headers: Headers) -> str:
@@ -155,7 +118,6 @@ def request_id(headers: Headers) -> str:
 
 
 def refuse(request: Request, status: int, text: str) -> JSONResponse:
-    """An error."""
     return JSONResponse({"error": text}, status)
 
 
@@ -170,7 +132,7 @@ class Entrance:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        visit = Visit(request_id(Headers(scope=scope)))
+        visit = Visit(id=request_id(Headers(scope=scope)))
         scope[VISIT] = visit
 
         async def take() -> Message:
@@ -189,12 +151,10 @@ class Entrance:
             await send(message)
 
         self.service.n_running += 1
-        self.service.metrics.running.inc()
         try:
             await self.app(scope, take, give)
         finally:
             self.service.n_running -= 1
-            self.service.metrics.running.dec()
             self._note(scope, visit)
 
     def _note(self, scope: Scope, visit: Visit) -> None:
@@ -203,22 +163,9 @@ class Entrance:
         method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST", "OPTIONS") else "other"
         metrics.requests.labels(route, method, str(visit.status)).inc()
         metrics.seconds.labels(route).observe(seconds)
-        self.service.log.write(
-            {
-                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                "id": visit.id,
-                "client": _address(scope),
-                "method": scope["method"],
-                "path": scope["path"][:500],
-                "status": visit.status,
-                "seconds": round(seconds, 4),
-                "bytes_in": visit.bytes_in,
-                "bytes_out": visit.bytes_out,
-                "model": visit.model,
-                "pictures": visit.pictures,
-                "failed": visit.failed,
-            }
-        )
+        visit.time, visit.seconds = datetime.now(UTC).isoformat(timespec="milliseconds"), seconds
+        visit.client, visit.method, visit.path = _address(scope), scope["method"], scope["path"][:500]
+        self.service.log.write(visit.to_json())
 
 
 def _address(scope: Scope) -> str:
@@ -245,13 +192,13 @@ class Door:
     def _refusal(self, request: Request) -> JSONResponse | None:
         path, settings = request.scope["path"], self.service.settings
         if self.service.draining and path not in WHILE_DRAINING:
-            return _with(refuse(request, 503, "The service is being stopped. Ask another, or try again."), "5")
+            return _later(refuse(request, 503, "The service is being stopped. Ask another, or try again."), 5)
         if path in WITHOUT_TOKEN:
             return None
         wait = self.rates.wait(_address(request.scope))
         if wait > 0:
             text = f"More than {settings.rate:g} requests a minute came from this address. Try again later."
-            return _with(refuse(request, 429, text), str(math.ceil(wait)))
+            return _later(refuse(request, 429, text), math.ceil(wait))
         if settings.token is None or _is_token(request.headers.get("authorization", ""), settings.token):
             return None
         answer = refuse(request, 401, "No token, or a wrong one, came. Send the header Authorization: Bearer TOKEN.")
@@ -259,8 +206,8 @@ class Door:
         return answer
 
 
-def _with(answer: JSONResponse, retry_after: str) -> JSONResponse:
-    answer.headers["retry-after"] = retry_after
+def _later(answer: JSONResponse, seconds: int) -> JSONResponse:
+    answer.headers["retry-after"] = str(seconds)
     return answer
 
 
@@ -274,7 +221,7 @@ class Rates:
 
     def __init__(self, rate: float | None) -> None:
         self.rate = rate
-        self._buckets: Bounded[tuple[float, float]] = Bounded(N_CLIENTS)
+        self._buckets: dict[str, tuple[float, float]] = {}
 
     def wait(self, address: str) -> float:
         """Seconds until the next request may come; 0 takes this one."""
@@ -282,10 +229,12 @@ class Rates:
             return 0.0
         now, most = time.monotonic(), max(1.0, self.rate)
         key = _network(address)
-        left, seen = self._buckets.get(key) or (most, now)
+        left, seen = self._buckets.pop(key, (most, now))
         left = min(most, left + (now - seen) * self.rate / 60)
         taken = left >= 1
-        self._buckets.put(key, (left - taken, now))
+        self._buckets[key] = (left - taken, now)
+        if len(self._buckets) > N_CLIENTS:
+            del self._buckets[next(iter(self._buckets))]
         return 0.0 if taken else (1 - left) * 60 / self.rate
 
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +16,6 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ...classifiers.base import Classifier
 from ...classifiers.saving import CARD
@@ -25,11 +23,11 @@ from ...encoders.stream import Encoded
 from ...errors import ImageError, SeeWhyError, UnknownNameError
 from ...evidence.explain import ExplainOptions, explain_seen
 from ...explanation.base import Explanation
+from ...explanation.prediction import Prediction
 from ...threads import beside
 from ...types import Failure
-from ..app.decoder import decoder_with
 from ..app.settings import Settings
-from ..app.worker import Worker
+from ..app.worker import Worker, decoder_with, see
 from .entrance import AccessLog, Metrics
 from .settings import ServiceSettings
 
@@ -70,14 +68,13 @@ class Model:
             self._free.notify_all()
 
     def retire(self, within: float) -> None:
-        """Wait for the last user, then end the worker."""
         with self._free:
             self._free.wait_for(lambda: self._n_users == 0, timeout=within)
         self.worker.close()
 
 
 class Models:
-    """The models by name."""
+    """The models by name, loaded again when their folders change or when it is told."""
 
     def __init__(
         self, sources: Mapping[str, Classifier | Path], settings: Settings, load: Load, metrics: Metrics
@@ -91,21 +88,16 @@ class Models:
         self._refused: dict[str, tuple[object, float]] = {}
         """Name → what lay in its folder when it was refused, and when that was."""
         self._lock = threading.Lock()
-        self._now = {
-            name: self._made(name, source) if isinstance(source, Path) else self._model(name, source, source.digest)
-            for name, source in sources.items()
-        }
+        self._now = {name: self._made(name, source) for name, source in sources.items()}
 
-    def _made(self, name: str, folder: Path) -> Model:
-        """Of a folder; one that changes while it is loaded is found changed the next time."""
-        before = digest_of(folder)
-        return self._model(name, self.load(folder), before or "")
-
-    def _model(self, name: str, classifier: Classifier, digest: str) -> Model:
-        return Model(name, classifier, digest, self.settings, self.metrics)
+    def _made(self, name: str, source: Classifier | Path) -> Model:
+        """One that changes while it is loaded is found changed the next time."""
+        if not isinstance(source, Path):
+            return Model(name, source, source.digest, self.settings, self.metrics)
+        digest = digest_of(source) or ""
+        return Model(name, self.load(source), digest, self.settings, self.metrics)
 
     def all(self) -> list[Model]:
-        """Those that answer now."""
         with self._lock:
             return list(self._now.values())
 
@@ -113,25 +105,26 @@ class Models:
     def use(self, name: str | None) -> Iterator[Model]:
         """A model while a request needs it, by its name; the first where none is named."""
         with self._lock:
-            found = self._now.get(next(iter(self._now)) if name is None else name)
-            if found is not None:
-                found.enter()
-        if found is None:
+            model = self._now.get(next(iter(self._now)) if name is None else name)
+            if model is not None:
+                model.enter()
+        if model is None:
             raise UnknownNameError("model", str(name)[:100], list(self._now))
         try:
-            yield found
+            yield model
         finally:
-            found.leave()
+            model.leave()
 
     def reload(self, *, force: bool = False) -> None:
         """Load what changed; whatever cannot be loaded whole leaves the old model where it is.
 
-        What was refused is tried again once any file of its folder changes, as one that is being copied does, or after
-        a minute, as the encoder may lie elsewhere.
+        It is tried again when a file changes, or after a minute, as the encoder may lie elsewhere.
         """
         for name, folder in self.folders.items():
-            digest, files = digest_of(folder), files_of(folder)
-            if not force and (digest is None or digest == self._now[name].digest or self._is_refused(name, files)):
+            digest, files, now = digest_of(folder), files_of(folder), time.monotonic()
+            before, then = self._refused.get(name, (None, 0.0))
+            is_refused = files == before and now < then + RETRY_SECONDS
+            if not force and (digest is None or digest == self._now[name].digest or is_refused):
                 continue
             try:
                 new = self._made(name, folder)
@@ -142,12 +135,8 @@ class Models:
                 if self.problems.get(name) != reason:
                     _logger.warning("model %r was not loaded again, and the old one goes on: %s", name, reason)
                 self.problems[name] = reason
-                continue
-            self._take(new)
-
-    def _is_refused(self, name: str, files: object) -> bool:
-        before, then = self._refused.get(name, (None, 0.0))
-        return files == before and time.monotonic() < then + RETRY_SECONDS
+            else:
+                self._take(new)
 
     def _take(self, new: Model) -> None:
         with self._lock:
@@ -159,7 +148,6 @@ class Models:
         old.retire(self.settings.request_seconds)
 
     def close(self) -> None:
-        """End all workers."""
         for model in self.all():
             model.worker.close()
 
@@ -175,7 +163,7 @@ def digest_of(folder: Path) -> str | None:
 def files_of(folder: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of each file, by which one sees that something is still being copied."""
     try:
-        found = [(entry.name, entry.stat()) for entry in os.scandir(folder)]
+        found = [(path.name, path.stat()) for path in folder.iterdir()]
     except OSError:  # one went while it was looked at, so that the next look finds others
         return []
     return sorted((name, status.st_size, status.st_mtime_ns) for name, status in found)
@@ -196,7 +184,6 @@ class Reloader:
             self._thread.start()
 
     def tell(self) -> None:
-        """Load everything again now."""
         self._told.set()
 
     def close(self) -> None:
@@ -217,8 +204,6 @@ T = TypeVar("T")
 
 
 class Service:
-    """All that is behind the addresses."""
-
     def __init__(self, settings: ServiceSettings, models: Models, metrics: Metrics, log: AccessLog) -> None:
         self.settings = settings
         self.models = models
@@ -229,12 +214,14 @@ class Service:
         self.reloader = Reloader(models, settings.reload_seconds)
         self.decoder = decoder_with(settings.web.decode_seconds, settings.web.n_waiting)
         self._heads = ThreadPoolExecutor(2, thread_name_prefix="seewhy-head")
-        metrics.watch(self._readings)
 
-    def _readings(self) -> list[tuple[str, str, float]]:
-        waiting = [("seewhy_waiting", model.name, float(model.worker.n_waiting)) for model in self.models.all()]
-        stale = [("seewhy_stale", name, float(name in self.models.problems)) for name in self.models.folders]
-        return waiting + stale
+    def counts(self) -> bytes:
+        for model in self.models.all():
+            self.metrics.waiting.labels(model.name).set(model.worker.n_waiting)
+        for name in self.models.folders:
+            self.metrics.stale.labels(name).set(name in self.models.problems)
+        self.metrics.running.set(self.n_running)
+        return self.metrics.text()
 
     @property
     def is_alive(self) -> bool:
@@ -243,7 +230,6 @@ class Service:
 
     @property
     def is_ready(self) -> bool:
-        """Whether new requests are taken."""
         return self.is_alive and not self.draining
 
     def wake(self) -> None:
@@ -274,11 +260,7 @@ class Service:
 
     async def _look(self, model: Model, data: bytes, name: str) -> Encoded | Failure:
         try:
-            transform = model.classifier.encoder.transform
-            with model.worker.coming():
-                picture = await asyncio.wrap_future(self.decoder.read(data, name, transform))
-                look = model.worker.look(picture, name)
-            return await asyncio.wrap_future(look)
+            return await see(model.worker, self.decoder, data, name)
         except ImageError as error:
             return Failure(name, error.reason)
 
@@ -286,12 +268,14 @@ class Service:
         """Run what is short, but too long for the loop that serves everybody: a head, a large JSON."""
         return await asyncio.get_running_loop().run_in_executor(self._heads, job)
 
-    async def probabilities(self, model: Model, pooled: Tensor) -> Tensor:
-        """Of all classes, a row per picture."""
+    async def decide(self, model: Model, seen: Sequence[Encoded], top: int) -> list[Prediction]:
+        """Each picture's decision, beside the thread that looks."""
+        classifier = model.classifier
 
-        def make() -> Tensor:
-            with beside(model.classifier.encoder.engine.name), torch.no_grad():
-                return model.classifier.head.probabilities(pooled)
+        def make() -> list[Prediction]:
+            with beside(classifier.encoder.engine.name), torch.no_grad():
+                rows = classifier.head.probabilities(torch.cat([one.pooled for one in seen]))
+            return [classifier.prediction(s.name, p, top, s.pooled[0]) for s, p in zip(seen, rows, strict=True)]
 
         return await self.aside(make)
 
@@ -302,12 +286,3 @@ class Service:
             return lambda: next(explain_seen(model.classifier, [one], options)).without_folders()
 
         return list(await asyncio.gather(*(asyncio.wrap_future(model.worker.do(job(one))) for one in seen)))
-
-    async def encode(self, model: Model, pixels: Tensor) -> Tensor:
-        """Features of pixels that a client made ready itself."""
-        encoder, most = model.classifier.encoder, self.settings.web.batch
-
-        def make() -> Tensor:
-            return torch.cat([encoder.pooled(part) for part in pixels.split(most)])
-
-        return await asyncio.wrap_future(model.worker.do(make))

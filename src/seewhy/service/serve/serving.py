@@ -1,31 +1,231 @@
-"""A service from models, listening, and stopping without cutting anybody off."""
+"""The service's addresses, whose docstrings are the words of the OpenAPI document; and how it listens and stops."""
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
 
 import uvicorn
-from fastapi import FastAPI, Security
+from fastapi import FastAPI, Query, Security
 from fastapi.security import HTTPBearer
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from ...classifiers.base import Classifier
 from ...classifiers.saving import load as load_saved
-from ...errors import UnknownNameError
-from ..app.base import answer_errors
-from ..app.decoder import decoder_with
+from ...encoders.stream import Encoded
+from ...errors import InputError, UnknownNameError
+from ...evidence.explain import ExplainOptions
+from ...explanation.base import Explanation
+from ...types import Failure
+from ..app.base import FIELD, Problem, add_data, answer_errors, form_with, read_uploads
 from ..app.guard import Guard
 from ..app.serving import address, limited, listen
-from .answers import ERRORS, Answers, ClientGone, gone
-from .entrance import AccessLog, Door, Entrance, Metrics, refuse
-from .kserve import KServe
-from .service import Models, Service, ServiceSettings
+from ..app.worker import decoder_with
+from .entrance import VISIT, AccessLog, Door, Entrance, Metrics, refuse
+from .service import Model, Models, Service
+from .settings import GONE, ServiceSettings
+
+T = TypeVar("T")
+EVIDENCE = {
+    "where": ("where",),
+    "like": ("like", "like_measured", "like_missing"),
+    "words": ("words", "words_measured", "words_missing"),
+}
+"""What may be asked for → the keys of an explanation that hold it."""
+ALWAYS = ("agreement", "agreement_parts", "agreement_about", "subject")
+MOST_TOP = 1000
+
+Named = Annotated[str | None, Query(alias="model", max_length=100, description="Left out, the first model.")]
+Evidence = Annotated[
+    str | None, Query(max_length=50, description="Evidence wanted, parted by commas: where, like, words.")
+]
+Label = Annotated[str | None, Query(max_length=500, description="One of the classes; left out, the decision's.")]
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": text}
+    for status, text in {
+        401: "No token, or a wrong one.",
+        403: "The request came from a page of somebody else's.",
+        404: "There is no such model.",
+        408: "The body came too slowly.",
+        413: "The body is larger than allowed.",
+        421: "The service does not answer under this host name.",
+        422: "What was sent cannot be used; the message says why.",
+        429: "Too many requests from this address; `retry-after` says when to come again.",
+        503: "Too much is waiting, or the service is being stopped; `retry-after` says when to come again.",
+        504: "It took too long.",
+    }.items()
+}
+PICTURES: dict[str, Any] = {"type": "array", "items": {"type": "string", "format": "binary"}}
+PICTURES_BODY = form_with({FIELD: {**PICTURES, "description": "Picture files, a part each; never addresses."}})
+CARD = {
+    "description": "JSON; with `format`, the card of one picture.",
+    "content": {
+        "application/json": {"schema": {"type": "object"}},
+        "text/html": {"schema": {"type": "string"}},
+        "image/png": {"schema": {"type": "string", "format": "binary"}},
+    },
+}
+
+
+class ClientGone(Exception):
+    """The client left before its answer."""
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What the work gives; it is dropped once the client has left, so that nothing is computed for nobody."""
+
+    async def left() -> None:
+        while not await request.is_disconnected():
+            await asyncio.sleep(0.1)
+
+    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(left())
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+            raise ClientGone
+        return task.result()
+    finally:
+        gone.cancel()
+        task.cancel()
+
+
+class Answers:
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    def mount(self, app: FastAPI) -> None:
+        add_data(app, "/healthz", self.health)
+        add_data(app, "/readyz", self.ready)
+        add_data(app, "/version", self.version)
+        text = {200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}}}
+        add_data(app, "/metrics", self.metrics, responses=text, response_class=Response)
+        card = {"responses": {200: CARD}, "openapi_extra": PICTURES_BODY}
+        add_data(app, "/predict", self.predict, methods=["POST"], **card)
+
+    async def health(self) -> Response:
+        """Whether the process works; 503 asks for it to be started again."""
+        return _state("alive", self.service.is_alive)
+
+    async def ready(self) -> Response:
+        """Whether new requests are taken; 503 while it is being stopped."""
+        return _state("ready", self.service.is_ready)
+
+    async def metrics(self) -> Response:
+        """Counts for Prometheus."""
+        kind = "text/plain; version=0.0.4; charset=utf-8"
+        return Response(self.service.counts(), headers={"content-type": kind})
+
+    async def version(self) -> Response:
+        """SeeWhy's version, the models with their digests, and the limits."""
+        models = self.service.models
+        listed = [
+            {
+                "name": model.name,
+                "digest": model.digest,
+                "n_classes": len(model.classifier.classes),
+                "problem": models.problems.get(model.name),
+                "facts": model.classifier.provenance(),
+            }
+            for model in models.all()
+        ]
+        return JSONResponse({"seewhy": version("seewhy"), "models": listed, "limits": self.service.settings.limits()})
+
+    async def predict(
+        self,
+        request: Request,
+        model: Named = None,
+        explain: Evidence = None,
+        format: Annotated[
+            Literal["json", "html", "png"], Query(description="html and png: the card of one picture.")
+        ] = "json",
+        top: Annotated[int, Query(ge=1, le=MOST_TOP, description="Classes listed.")] = 5,
+        target: Label = None,
+        contrast: Label = None,
+        measure: Annotated[
+            bool, Query(description="Measure the map by deletion and insertion, some hundred passes a picture.")
+        ] = False,
+    ) -> Response:
+        """Decide on pictures, and explain where that is asked for; a broken one never stops the others."""
+        settings = self.service.settings
+        wanted = _evidence(explain)
+        if (target or contrast or measure) and not wanted and format == "json":
+            raise InputError("target, contrast and measure are about evidence, and none was wanted. Add explain=where.")
+        options = ExplainOptions(
+            target=target or None, contrast=contrast or None, measure=measure and settings.web.measure, top=top
+        )
+        with self.service.models.use(model) as used:
+            pictures = await read_uploads(request, settings.web.max_upload, settings.n_pictures)
+            visit = request.scope[VISIT]
+            visit.model, visit.pictures = used.name, len(pictures)
+            if format != "json" and len(pictures) != 1:
+                raise InputError(f"{len(pictures)} pictures came, and a card is of one. Send one, or ask for JSON.")
+            needed = bool(wanted) or format != "json"
+            results = await unless_gone(request, self._results(used, pictures, top, options if needed else None))
+            visit.failed = sum(isinstance(one, Failure) for one in results)
+            return await self.service.aside(lambda: _answer(used, results, format, wanted))
+
+    async def _results(
+        self, model: Model, pictures: list[tuple[bytes, str]], top: int, options: ExplainOptions | None
+    ) -> list[Any]:
+        """A failure, a prediction or an explanation of each, in order."""
+        looks = await self.service.look(model, pictures)
+        good = [look for look in looks if isinstance(look, Encoded)]
+        made: list[Any] = []
+        if good and options is not None:
+            made = await self.service.explain(model, good, options)
+        elif good:
+            made = await self.service.decide(model, good, top)
+        rest = iter(made)
+        return [look if isinstance(look, Failure) else next(rest) for look in looks]
+
+
+def _state(name: str, yes: bool) -> Response:
+    return JSONResponse({name: yes}, 200 if yes else 503)
+
+
+def _evidence(explain: str | None) -> tuple[str, ...]:
+    wanted = tuple(dict.fromkeys(part.strip() for part in (explain or "").split(",") if part.strip()))
+    if unknown := [name for name in wanted if name not in EVIDENCE]:
+        raise InputError(
+            f"explain={unknown[0]!r} was given. Some of {', '.join(EVIDENCE)} were expected. Leave the rest out."
+        )
+    return wanted
+
+
+def _answer(model: Model, results: list[Any], format: str, wanted: tuple[str, ...]) -> Response:
+    """What goes out; 422 where no picture could be read."""
+    failed = [one for one in results if isinstance(one, Failure)]
+    broken = {"error": f"{failed[0].image}: {failed[0].error}"} if len(failed) == len(results) else {}
+    if format != "json" and not broken:
+        (one,) = results
+        return Response(one.to_png(), media_type="image/png") if format == "png" else HTMLResponse(one.to_html())
+    rows = [_explained(one, wanted) if isinstance(one, Explanation) else one.to_json() for one in results]
+    about = {"model": {"name": model.name, "digest": model.digest}, "pictures": rows}
+    return JSONResponse({**broken, **about}, 422 if broken else 200)
+
+
+def _explained(one: Explanation, wanted: tuple[str, ...]) -> dict[str, Any]:
+    """The decision, and of the evidence what was asked for."""
+    whole = one.to_json()
+    kept = [key for name in wanted for key in EVIDENCE[name]]
+    evidence = {key: whole[key] for key in (*kept, *ALWAYS) if key in whole}
+    return {**one.prediction.to_json(), "explanation": evidence}
+
+
+def gone(request: Request, _error: Exception) -> Response:
+    """Nobody reads this; the log says that the client left."""
+    return Response(status_code=GONE)
 
 
 def make(
@@ -55,7 +255,6 @@ def make(
     answer_errors(app, refuse, {UnknownNameError: 404})
     app.add_exception_handler(ClientGone, gone)
     Answers(service).mount(app)
-    KServe(service).mount(app)
     app.state.service = service
     return app
 
@@ -83,7 +282,7 @@ class DrainingServer(uvicorn.Server):
 
 
 def run(app: Any, ready: Callable[[str], None]) -> None:
-    """See :func:`seewhy.service.serve.serve`; the extra is installed."""
+    """Serve until SIGTERM or Ctrl-C; what runs is answered first, and what comes meanwhile is refused."""
     service: Service = app.state.service
     web = service.settings.web
     service.wake()

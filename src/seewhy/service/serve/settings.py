@@ -1,19 +1,24 @@
-"""How a service is run: its token and every limit that the page does not have."""
+"""How a service is run, its token and every limit that the page does not have; and what the log says of a request."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from typing import Annotated, Any
 
 from ...errors import InputError
+from ...explanation.result import HIDDEN, Result
+from ...results import Count, Doc
 from ...storage.reading import read_text, reason
 from ..app.settings import Settings
 
 TOKEN_VARIABLE = "SEEWHY_TOKEN"
 SHORTEST_TOKEN = 16
 MOST_TOKEN_BYTES = 4096
+GONE = 499
+"""Status, in the log alone, of a client that left before its answer."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,6 @@ class ServiceSettings:
             )
 
     def limits(self) -> dict[str, Any]:
-        """What clients must know."""
         web = self.web
         return {
             "pictures": self.n_pictures,
@@ -70,8 +74,8 @@ class ServiceSettings:
 def read_token(file: Path | None) -> str | None:
     """The token of a file, or else of the environment; ``None`` where there is neither."""
     if file is None:
-        found = os.environ.get(TOKEN_VARIABLE)
-        return None if found is None else _check_token(found.strip())
+        given = os.environ.get(TOKEN_VARIABLE)
+        return None if given is None else _check_token(given.strip())
     try:
         text = read_text(file, MOST_TOKEN_BYTES).strip()
     except OSError as error:
@@ -89,3 +93,22 @@ def _check_token(token: str) -> str:
             "expected. Make one with: openssl rand -hex 32"
         )
     return token
+
+
+@dataclass
+class Visit(Result):
+    """A line of the access log of seewhy serve."""
+
+    time: Annotated[str, Doc("UTC, when the answer ended")] = ""
+    id: Annotated[str, Doc("`X-Request-ID`, the client's where that is printable")] = ""
+    client: Annotated[str, Doc("address")] = ""
+    method: Annotated[str, Doc("of the request")] = ""
+    path: Annotated[str, Doc("without the query, 500 signs at most")] = ""
+    status: Annotated[int, Doc("of the answer; 499 where the client left")] = GONE
+    seconds: Annotated[float, Doc("from head to the end of the answer")] = 0.0
+    bytes_in: Annotated[Count, Doc("of the body")] = 0
+    bytes_out: Annotated[Count, Doc("of the answer")] = 0
+    model: Annotated[str | None, Doc("asked; `null` where none was")] = None
+    pictures: Annotated[Count, Doc("sent")] = 0
+    failed: Annotated[Count, Doc("of them, those that could not be read")] = 0
+    start: Annotated[float, HIDDEN] = field(default_factory=monotonic)

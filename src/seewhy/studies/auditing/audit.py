@@ -15,7 +15,7 @@ from ...bounds import Natural
 from ...classifiers.base import Classifier
 from ...classifiers.known_pictures import KnownPictures
 from ...errors import DataError
-from ...evaluation.report import look_at
+from ...evaluation.figures import look_at
 from ...pictures.object_masks import MaskSource
 from ...pictures.samples import Sample, Samples, load_samples, some
 from ...printable import printable
@@ -25,7 +25,7 @@ from ...storage.features import FeatureStore
 from ..pages import between, parted
 from ..study import Findings, beside
 from . import figures  # noqa: F401  (registers them)
-from .contract import CHECKS, ENDS, Contract, Figure, Limit, Material
+from .contract import CHECKS, ENDS, Contract, Figure, Material
 
 MOST_SHOWN = 50
 
@@ -55,8 +55,8 @@ def audit_page(data: dict[str, Any]) -> Document:
     if copies := data["copies"]:
         facts = {}
         for one in copies[:MOST_SHOWN]:
-            how = "the same file as" if one["same_bytes"] else "a near copy of"
             agree = "" if one["agreement"] is None else f", agreement {one['agreement']:.3f}"
+            how = "the same file as" if one["same_bytes"] else "a near copy of"
             facts[one["image"]] = f"{how} {one['fitted_on']}{agree}"
         more = len(copies) - MOST_SHOWN
         rest_of = [Note(f"and {more} more, in the JSON.")] if more > 0 else []
@@ -174,59 +174,33 @@ def with_known(classifier: Classifier, train: Any, store: FeatureStore | None, p
 
 
 def _told(material: Material, contract: Contract, found: Mapping[str, Figure]) -> dict[str, Any]:
-    rows = [_row(name, contract.limits[name], figure) for name, figure in found.items()]
+    rows = [contract.limits[name].row(name, figure) for name, figure in found.items()]
     details = {name: None if name not in found else found[name].detail for name in ("group_gap", "copies", "one_place")}
     broken = [row for row in rows if row["broken"]]
     return {
-        "audit": "fail" if broken else "pass",
-        "sentence": _sentence(rows, len(material.items)),
-        "n": len(material.items),
-        "figures": rows,
-        "groups": details["group_gap"],
-        "copies": details["copies"],
-        "place": details["one_place"],
-        "contract": contract.source,
+        "audit": "fail" if broken else "pass", "sentence": _sentence(rows, len(material.items)),
+        "n": len(material.items), "figures": rows, "groups": details["group_gap"], "copies": details["copies"],
+        "place": details["one_place"], "contract": contract.source,
         "settings": {"n_explained": material.n_explained, "seed": material.seed},
-        "model": material.classifier.provenance(),
-        **beside(material.progress),
-    }
-
-
-def _row(name: str, limit: Limit, figure: Figure) -> dict[str, Any]:
-    return {
-        "name": name,
-        "title": CHECKS[name].title,
-        "state": limit.state(figure),
-        "broken": limit.broken(figure),
-        "value": None if figure.value is None else round(figure.value, 4),
-        "interval": None if figure.interval is None else [round(end, 4) for end in figure.interval],
-        "n": figure.n,
-        "judged": limit.judged(figure),
-        "judged_by": limit.said(figure),
-        "limit": limit.to_json(),
-        "asked": limit.told,
-        "meaning": figure.meaning,
-    }
+        "model": material.classifier.provenance(), **beside(material.progress),
+    }  # fmt: skip
 
 
 def _sentence(rows: list[dict[str, Any]], n: int) -> str:
     """Whether it passes, and what is broken."""
-    on = f"on {n} picture{'s' * (n != 1)}"
-    if broken := [row for row in rows if row["broken"]]:
-        named = ", ".join(f"{row['name']} ({_why(row)})" for row in broken)
-        return f"The contract is broken {on}, in {len(broken)} of {len(rows)} figures: {named}."
+    on, broken = f"on {n} picture{'s' * (n != 1)}", []
+    for row in rows:
+        if row["broken"]:
+            end, _, judged = row["judged_by"].rpartition(", ")
+            why = judged if end == ENDS["value"] else f"{row['value'] or 0:.3g}, {end} {judged}"
+            why = f"{why}; asked for: {row['asked'].partition(',')[0]}"
+            broken.append(f"{row['name']} ({'not measured, and required' if row['state'] == 'not measured' else why})")
+    if broken:
+        return f"The contract is broken {on}, in {len(broken)} of {len(rows)} figures: {', '.join(broken)}."
     others = {"fail": "not kept", "not measured": "not measured"}
     aside = {said: [row["name"] for row in rows if row["state"] == state] for state, said in others.items()}
     rest = "".join(f"; {said}, and not required: {', '.join(names)}" for said, names in aside.items() if names)
     return f"The contract is kept {on}, in all of {len(rows) - sum(map(len, aside.values()))} figures{rest}."
-
-
-def _why(row: dict[str, Any]) -> str:
-    if row["state"] == "not measured":
-        return "not measured, and required"
-    end, _, judged = row["judged_by"].rpartition(", ")
-    figure = judged if end == ENDS["value"] else f"{row['value']:.3g}, {end} {judged}"
-    return f"{figure}; asked for: {row['asked'].partition(',')[0]}"
 
 
 def junit(data: dict[str, Any]) -> str:
@@ -234,14 +208,16 @@ def junit(data: dict[str, Any]) -> str:
     rows = data["figures"]
     broken = [row for row in rows if row["broken"]]
     skipped = [row for row in rows if row["state"] != "pass" and not row["broken"]]
-    counts = {"tests": len(rows), "failures": len(broken), "errors": 0, "skipped": len(skipped)}
-    numbers = {key: str(value) for key, value in counts.items()}
-    # Jenkins' schema has no such attribute of all suites together.
-    suites = ET.Element("testsuites", {key: value for key, value in numbers.items() if key != "skipped"})
-    suite = ET.SubElement(suites, "testsuite", {"name": "seewhy audit", **numbers})
+    numbers = {"tests": str(len(rows)), "failures": str(len(broken)), "errors": "0"}
+    suites = ET.Element("testsuites", numbers)  # of which Jenkins' schema has no number skipped
+    suite = ET.SubElement(suites, "testsuite", {"name": "seewhy audit", **numbers, "skipped": str(len(skipped))})
     for row in rows:
         case = ET.SubElement(suite, "testcase", {"classname": "seewhy.audit", "name": row["name"]})
-        short = f"{row['title']}: {_figure(row)}; asked for: {row['asked'].partition(',')[0]}."
+        measured = "not measured"
+        if row["value"] is not None:
+            between = "" if row["interval"] is None else f" ({row['interval'][0]:g} to {row['interval'][1]:g})"
+            measured = f"{row['value']:g}{between}, judged by {row['judged_by']}"
+        short = f"{row['title']}: {measured}; asked for: {row['asked'].partition(',')[0]}."
         if row in broken:
             kind = "broken" if row["state"] == "fail" else "not measured"
             ET.SubElement(case, "failure", {"message": _clean(short), "type": kind}).text = _clean(row["meaning"])
@@ -252,13 +228,6 @@ def junit(data: dict[str, Any]) -> str:
             ET.SubElement(case, "system-out").text = _clean(f"{short} {row['meaning']}")
     ET.indent(suites)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode") + "\n"
-
-
-def _figure(row: dict[str, Any]) -> str:
-    if row["value"] is None:
-        return "not measured"
-    between = "" if row["interval"] is None else f" ({row['interval'][0]:g} to {row['interval'][1]:g})"
-    return f"{row['value']:g}{between}, judged by {row['judged_by']}"
 
 
 def _clean(text: str) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import tomllib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from ...classifiers.base import Classifier
 from ...errors import DataError
-from ...evaluation.copies import Judged
+from ...evaluation.figures import Judged, explained_of
 from ...explanation.base import Explanation
 from ...explanation.verdict import Level
 from ...metrics.calibration import accuracy_interval
@@ -40,7 +39,7 @@ ENDS: dict[Bound, str] = {
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured."""
+    """What was measured; without a value, ``meaning`` is why not."""
 
     value: float | None
     interval: tuple[float, float] | None = None
@@ -79,20 +78,8 @@ class Limit:
             return figure.value
         return figure.interval[(self.bound == "worst") != (self.side == "at_least")]
 
-    def broken(self, figure: Figure) -> bool:
-        """Whether this breaks a contract.
-
-        >>> Limit("at_most", 0.1, required=False).broken(Figure(0.12)), Limit("at_most", 0.1).broken(Figure(0.12))
-        (False, True)
-        """
-        return self.required and self.state(figure) != "pass"
-
     def state(self, figure: Figure) -> State:
-        """Whether the limit is kept.
-
-        >>> Limit("at_most", 0.1, "best").state(Figure(0.12, (0.08, 0.2)))
-        'pass'
-        """
+        """Whether the limit is kept."""
         value = self.judged(figure)
         if value is None:
             return "not measured"
@@ -112,8 +99,6 @@ class Limit:
 
         >>> Limit("at_least", 0.9, "worst").said(Figure(0.95, (0.89996, 0.99)))
         'the worse end of the interval, 0.89996'
-        >>> Limit("at_most", 0.1).said(Figure(0.12))
-        'the figure, 0.120'
         """
         value = self.judged(figure)
         if value is None:
@@ -123,8 +108,17 @@ class Limit:
         shown = [f"{round(value, 4):.3f}", *(f"{value:.{digits}f}" for digits in range(4, 17))]
         return f"{end}, {next((s for s in shown if self.state(Figure(float(s))) == state), repr(value))}"
 
-    def to_json(self) -> dict[str, Any]:
-        return {k: v for k, v in vars(self).items() if k != "level" or v}
+    def row(self, name: str, figure: Figure) -> dict[str, Any]:
+        """A figure held against it, as JSON; it breaks the contract where it is required and not kept."""
+        state = self.state(figure)
+        return {
+            "name": name, "title": CHECKS[name].title, "state": state, "broken": self.required and state != "pass",
+            "value": None if figure.value is None else round(figure.value, 4),
+            "interval": None if figure.interval is None else [round(end, 4) for end in figure.interval],
+            "n": figure.n, "judged": self.judged(figure), "judged_by": self.said(figure),
+            "limit": {k: v for k, v in vars(self).items() if k != "level" or v}, "asked": self.told,
+            "meaning": figure.meaning,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,13 +144,9 @@ class Material:
         return self.logits.argmax(1) == self.labels
 
     @cached_property
-    def explained(self) -> tuple[Explanation, ...]:
+    def explained(self) -> list[Explanation]:
         """Cards of pictures drawn at random; made when a figure first asks for them."""
-        drawn = random.Random(self.seed).sample(range(len(self.items)), min(self.n_explained, len(self.items)))
-        pictures = [self.items[i].source for i in sorted(drawn)]
-        stream = self.classifier.explain_all(pictures, store=self.store, seed=self.seed)
-        made = self.progress.track(stream, "Measuring explanations", len(pictures))
-        return tuple(e for e in made if isinstance(e, Explanation))
+        return explained_of(self.classifier, self.items, self.n_explained, self.seed, self.store, self.progress)
 
 
 Measure = Callable[[Material, Limit], Figure]
@@ -164,16 +154,8 @@ Measure = Callable[[Material, Limit], Figure]
 
 @dataclass(frozen=True)
 class Check:
-    """One figure.
-
-    Attributes:
-        name: in contracts.
-        title: on pages.
-        told: what it is, for the contract that is written.
-        limit: of the contract that is written.
-        measure: the figure; one without a value where it cannot be had.
-        low, high: between which a limit makes sense.
-    """
+    """One figure: its name in contracts, its title on pages, what it is and its limit for the contract that is written,
+    how it is measured, and between which numbers a limit makes sense."""
 
     name: str
     title: str
@@ -250,52 +232,44 @@ class Contract:
 
     def to_toml(self) -> str:
         """With a comment on everything."""
-        return HEAD + "".join(_lines(self.limits))
-
-
-def _lines(limits: Mapping[str, Limit]) -> Iterator[str]:
-    for name, limit in limits.items():
-        yield f"\n# {CHECKS[name].told}\n[{name}]\n{limit.side} = {limit.value:g}\n"
-        yield f'bound = "{limit.bound}"\nrequired = {"true" if limit.required else "false"}\n'
-        if limit.level:
-            yield f'level = "{limit.level}"\n'
+        text = HEAD
+        for name, limit in self.limits.items():
+            text += f"\n# {CHECKS[name].told}\n[{name}]\n{limit.side} = {limit.value:g}\n"
+            text += f'bound = "{limit.bound}"\nrequired = {"true" if limit.required else "false"}\n'
+            text += f'level = "{limit.level}"\n' if limit.level else ""
+        return text
 
 
 def _limit(name: str, table: Any, lead: str) -> Limit:
     if name not in CHECKS:
         raise DataError(f"{lead} names the figure {name!r}, which there is not. {_near(name, CHECKS)}")
     check, preset = CHECKS[name], CHECKS[name].limit
+    side, example = preset.side, f"{preset.side} = {preset.value:g}"
     if not isinstance(table, dict):
         raise DataError(
-            f"{lead} says {name} = {_shown(table)}. A table was expected. Write [{name}], and "
-            f"{preset.side} = {preset.value:g} below."
+            f"{lead} says {name} = {_shown(table)}. A table was expected. Write [{name}], and {example} below."
         )
-    known = ("at_least", "at_most", "bound", "required", *(("level",) if preset.level else ()))
+    levels = tuple(RANK)[2:] if preset.level else ()
+    good: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "at_least": (lambda v: type(v) in (int, float) and check.low <= v <= check.high,
+                     f"A number from {check.low:g} to {check.high:g}"),
+        "bound": (lambda v: v in BOUNDS, f"One of {', '.join(BOUNDS)}"),
+        "level": (lambda v: v in levels, f"One of {', '.join(levels)}"),
+        "required": (lambda v: isinstance(v, bool), "true or false"),
+    }  # fmt: skip
+    known = ("at_least", "at_most", "bound", "required", *(("level",) if levels else ()))
     for key in table:
         if key not in known:
             raise DataError(f"{lead} says {key!r} of {name}, which there is not. {_near(key, known)}")
-    sides = [side for side in ("at_least", "at_most") if side in table]
-    if sides != [preset.side]:
-        raise DataError(
-            f"{lead} gives {name} {' and '.join(sides) or 'no limit'}. {preset.side} was expected. "
-            f"Write {preset.side} = {preset.value:g}."
-        )
-
-    def checked(key: str, value: Any, good: bool, expected: str) -> Any:
-        if not good:
+    if (sides := [key for key in known[:2] if key in table]) != [side]:
+        given = " and ".join(sides) or "no limit"
+        raise DataError(f"{lead} gives {name} {given}. {side} was expected. Write {example}.")
+    for key, value in sorted(table.items(), key=lambda item: [side, "bound", "level", "required"].index(item[0])):
+        fits, expected = good["at_least" if key == side else key]
+        if not fits(value):
             raise DataError(f"{lead} says {key} = {_shown(value)} of {name}. {expected} was expected. Correct it.")
-        return value
-
-    value, required = table[preset.side], table.get("required", True)
     bound, level = table.get("bound", preset.bound), table.get("level", preset.level)
-    levels = tuple(RANK)[2:] if preset.level else (preset.level,)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    inside = is_number and check.low <= value <= check.high
-    checked(preset.side, value, inside, f"A number from {check.low:g} to {check.high:g}")
-    checked("bound", bound, bound in BOUNDS, f"One of {', '.join(BOUNDS)}")
-    checked("level", level, level in levels, f"One of {', '.join(levels)}")
-    checked("required", required, isinstance(required, bool), "true or false")
-    return Limit(preset.side, float(value), bound, required, level)
+    return Limit(side, float(table[side]), bound, table.get("required", True), level)
 
 
 def _shown(value: Any) -> str:

@@ -8,6 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,20 @@ from ...trust.measure import drawn_folds
 from ...types import Failure, Transform
 from ..outputs import CheckedOutput
 from ..study import beside
-from .faults import FAR, Copy, PixelFacts, find_copies, joined, pixel_facts, pixel_faults, strangeness
-from .label_errors import HeldOutScores, LabelIssues, held_out_scores, ranker
+from .faults import (
+    FAR,
+    Copy,
+    HeldOutScores,
+    LabelIssues,
+    PixelFacts,
+    find_copies,
+    held_out_scores,
+    joined,
+    pixel_facts,
+    pixel_faults,
+    ranker,
+    strangeness,
+)
 
 KINDS: Mapping[str, str] = {
     "class": "Label of no class",
@@ -103,7 +116,7 @@ class Checked(Page):
         return Document("Pictures that are wrong", self.data["sentence"], [*sections, *notes(self.data["notes"])])
 
     def to_html(self) -> str:
-        from ...report.check import render_check
+        from ...report.overviews import render_check
 
         return render_check(self.data, KINDS, self.read)
 
@@ -132,23 +145,24 @@ def in_order(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def digest_of(items: Sequence[Sample]) -> str:
-    """By which a check knows its data again: the pictures' names, from where all lie, and labels, in their order.
-
-    >>> digest_of([Sample("a.png", "moss")]) == digest_of([Sample("a.png", "rust")])
-    False
-    """
+    """By which a check knows its data again: the pictures' names, from where all lie, and labels, in their order."""
     names = [os.path.abspath(s.image) for s in items]
     root = os.path.commonpath(names) if names else ""
     rows = json.dumps([[os.path.relpath(name, root), s.label] for name, s in zip(names, items, strict=True)])
     return hashlib.sha256(rows.encode("ascii", "backslashreplace")).hexdigest()
 
 
-def small_picture(name: str) -> np.ndarray | None:
+def small_picture(name: str, transform: Transform = _SMALL) -> np.ndarray | None:
     """A picture for the page, cut to its middle; ``None`` where it cannot be read."""
     try:
-        return read_picture(name, _SMALL).pixels
+        return read_picture(name, transform).pixels
     except ImageError:
         return None
+
+
+def reader(encoder: Encoder) -> Callable[[str], np.ndarray | None]:
+    """Pictures as the encoder sees them."""
+    return partial(small_picture, transform=encoder.transform)
 
 
 def read_check(folder: Path, data: Path, items: Sequence[Sample]) -> dict[str, Any]:
@@ -201,11 +215,8 @@ class Check:
     confident learning, by the cleanlab library, or by neighbours; docs/check.md has the figures of each.
 
     Args:
-        by: how labels are doubted; a name of :data:`~seewhy.studies.inspection.label_errors.RANKERS`.
+        by: how labels are doubted; a name of :data:`~seewhy.studies.inspection.faults.RANKERS`.
         seed: of the parts that are held out.
-
-    Raises:
-        InputError: no ranker is called so.
     """
 
     by: str = "odds"
@@ -229,12 +240,11 @@ class Check:
         findings: list[Finding] = []
         own = _look(encoder, samples.items, store, progress, findings)
         other = Readable() if against is None else _look(encoder, against.items, store, progress, [])
-        n = len(own.items)
+        n, every = len(own.items), [*own.encoded, *other.encoded]
         if not n:
             raise DataError(
                 f"None of the {len(samples)} pictures can be read. At least one was expected. Look at the files."
             )
-        every = [*own.encoded, *other.encoded]
         copies = find_copies(
             torch.stack([one.pooled[0] for one in every]),
             [one.miniature for one in every if one.miniature is not None],
@@ -250,53 +260,32 @@ class Check:
             classes = tuple(c for c in samples.classes if any(s.label == c for s in part.items))
             of = groups[labelled].unique(return_inverse=True)[1]
             scores = held_out_scores(encoder, part.items, part.encoded, classes, of, self.seed)
-            told = _contradicted(copies, own)
+            told = {f.image for f in findings if f.kind == "contradiction"}
             findings += _of_labels(part, classes, scores, ranker(self.by)(scores), told)
             findings += _of_strangers(part, scores, self.seed)
         findings += [own.finding(i, kind, bad, why) for i, kind, bad, why in pixel_faults(own.facts)]
-        return self._checked(encoder, samples, n, scores, in_order(findings), progress)
+        return Checked(self._told(encoder, samples, n, scores, in_order(findings), progress), read=reader(encoder))
 
-    def _checked(
-        self,
-        encoder: Encoder,
-        samples: Samples,
-        n: int,
-        scores: HeldOutScores | None,
-        findings: Sequence[Finding],
+    def _told(
+        self, encoder: Encoder, samples: Samples, n: int, scores: HeldOutScores | None, findings: Sequence[Finding],
         progress: Progress,
-    ) -> Checked:
+    ) -> dict[str, Any]:  # fmt: skip
         count = Counter(f.kind for f in findings)
         counts = {kind: count[kind] for kind in KINDS}
         across = Counter(tuple(sorted(f.splits)) for f in findings if f.splits)
         judged = 0 if scores is None else int(scores.judged.sum())
-        told = beside(progress)
-        data = {
-            "n": n,
-            "sentence": sentence(len(samples), counts),
-            "classes": list(samples.classes),
+        told, none = beside(progress), [s.image for s in samples.items if s.split is None]
+        if none and len(none) < len(samples.items):
+            without = f"{len(none)} picture(s) are of no split, and copies of them count as within the data"
+            told["notes"] = [f"{without}: {some(none, 3)}", *told["notes"]]
+        return {
+            "n": n, "sentence": sentence(len(samples), counts), "classes": list(samples.classes),
             "accuracy": None if scores is None or not judged else round(scores.accuracy, 4),
-            "judged": judged,
-            "digest": digest_of(samples.items),
-            "counts": counts,
+            "judged": judged, "digest": digest_of(samples.items), "counts": counts,
             "copies_across": [{"splits": list(pair), "n": times} for pair, times in sorted(across.items())],
-            "findings": [f.to_json() for f in findings],
-            "settings": {**asdict(self), "encoder": encoder.name},
-            **told,
-            "notes": [*samples.notes, *_without_split(samples.items), *told["notes"]],
-        }
-        return Checked(data, read=reader(encoder))
-
-
-def reader(encoder: Encoder) -> Callable[[str], np.ndarray | None]:
-    """Pictures as the encoder sees them; ``None`` for what cannot be read."""
-
-    def read(name: str) -> np.ndarray | None:
-        try:
-            return read_picture(name, encoder.transform).pixels
-        except ImageError:
-            return None
-
-    return read
+            "findings": [f.to_json() for f in findings], "settings": {**asdict(self), "encoder": encoder.name},
+            **told, "notes": [*samples.notes, *told["notes"]],
+        }  # fmt: skip
 
 
 def _look(
@@ -319,13 +308,13 @@ def _look(
 
 
 def _of_no_class(own: Readable, strange: set[str], known: Sequence[str]) -> Iterator[Finding]:
-    near_of = {label: nearest(label, known) for label in strange}
+    proposed = {label: next(iter(nearest(label, known)), None) for label in strange}
     for i, s in enumerate(own.items):
         if s.label in strange:
-            near = near_of[s.label]
-            meant = f"; nearest by its letters is {near[0]!r}" if near else ""
+            near = proposed[s.label]
+            meant = f"; nearest by its letters is {near!r}" if near else ""
             why = f"Its label {s.label!r} is none of the model's {len(known)} classes{meant}."
-            yield own.finding(i, "class", 1.0, why, proposed=near[0] if near else None)
+            yield own.finding(i, "class", 1.0, why, proposed=near)
 
 
 def _of_copies(own: Readable, other: Readable, copies: Sequence[Copy]) -> Iterator[Finding]:
@@ -354,20 +343,6 @@ def _of_copies(own: Readable, other: Readable, copies: Sequence[Copy]) -> Iterat
             yield own.finding(c.second, "copy", c.agreement, why, pictures=(first.image,))
 
 
-def _without_split(items: Sequence[Sample]) -> list[str]:
-    none = [s.image for s in items if s.split is None]
-    if not none or len(none) == len(items):
-        return []
-    return [f"{len(none)} picture(s) are of no split, and copies of them count as within the data: {some(none, 3)}"]
-
-
-def _contradicted(copies: Sequence[Copy], own: Readable) -> set[str]:
-    """Pictures that are told as a contradiction already."""
-    n, items = len(own.items), own.items
-    pairs = [c for c in copies if c.second < n and items[c.first].label != items[c.second].label]
-    return {items[i].image for c in pairs for i in (c.first, c.second)}
-
-
 def _of_labels(
     part: Readable, classes: Sequence[str], scores: HeldOutScores, issues: LabelIssues, told: set[str]
 ) -> Iterator[Finding]:
@@ -382,18 +357,16 @@ def _of_labels(
         usually = (
             f"whose own pictures get {mean:.0%} on average" if mean <= 1 else "of which no picture could be held out"
         )
+        near = ""
+        if own and other:
+            side = "nearer to" if other[0].cosine > own[0].cosine else "no nearer to"
+            cosines = f"(cosine {other[0].cosine:.2f} against {own[0].cosine:.2f})"
+            near = f"; it is {side} its likest picture there {cosines}"
         why = (
             f"Held out, it gets {float(p[label]):.0%} for its label {s.label!r} and {float(p[k]):.0%} for "
-            f"{classes[k]!r}, {usually}{_beside(own, other)}."
+            f"{classes[k]!r}, {usually}{near}."
         )
         yield part.finding(i, "label", float(issues.doubt[i]), why, proposed=classes[k], own=own, other=other)
-
-
-def _beside(own: Sequence[Like], other: Sequence[Like]) -> str:
-    if not own or not other:
-        return ""
-    side = "nearer to" if other[0].cosine > own[0].cosine else "no nearer to"
-    return f"; it is {side} its likest picture there (cosine {other[0].cosine:.2f} against {own[0].cosine:.2f})"
 
 
 def _nearest(part: Readable, scores: HeldOutScores, i: int, label: int) -> tuple[Like, ...]:

@@ -1,4 +1,5 @@
-"""What a COMET classifier looks through: its selector, pixels → a mask over them, then the predictor's trunk."""
+"""COMET's networks (Zhang et al. 2024, arXiv 2407.19308): a selector before a trunk, the game in which it learns, and
+its mask."""
 
 from __future__ import annotations
 
@@ -10,18 +11,25 @@ from typing import Any, ClassVar, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import cross_entropy, interpolate
 
-from ....encoders.base import Encoder
+from ....attributions import attributions
+from ....attributions.base import Attribution, Explainable
+from ....encoders.base import Encoder, EncoderOutput
 from ....encoders.split import freeze
-from ....errors import MissingExtraError
+from ....errors import InputError, MissingExtraError
+from ....heads.head import Target, TargetFunction
 from ....seeded import seeded
+from ....training.batches import Batch
+from ....training.task import Task
 from ....types import Transform
-from ...adaptation.backbone import BackboneNetwork, sized
+from ...adaptation.backbone import BackboneNetwork, Predictor, sized
 from ...encoders.delta import load_delta
 
 Kind = Literal["unet", "lraspp"]
 Fill = Literal["mean", "black"]
+Mode = Literal["2p", "3p", "post_hoc"]
+Norm = Literal["frozen", "batch"]
 
 
 class Selector(nn.Module):
@@ -32,7 +40,7 @@ class Selector(nn.Module):
         self.network = network
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
-        return _enlarged(self.network(pixels), pixels).sigmoid()[:, 0]
+        return enlarged(self.network(pixels), pixels).sigmoid()[:, 0]
 
 
 def make_selector(kind: Kind) -> Selector:
@@ -64,20 +72,14 @@ class UNet(nn.Module):
         x = maps.pop()
         for step in self.up:
             finer = maps.pop()
-            x = step(torch.cat([finer, _enlarged(x, finer)], 1))
+            x = step(torch.cat([finer, enlarged(x, finer)], 1))
         out: Tensor = self.last(x)
         return out
 
 
 def _block(n_in: int, n_out: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False),
-        nn.BatchNorm2d(n_out),
-        nn.ReLU(),
-        nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False),
-        nn.BatchNorm2d(n_out),
-        nn.ReLU(),
-    )
+    first, second = nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False), nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False)
+    return nn.Sequential(first, nn.BatchNorm2d(n_out), nn.ReLU(), second, nn.BatchNorm2d(n_out), nn.ReLU())
 
 
 class _Out(nn.Module):
@@ -92,7 +94,7 @@ class _Out(nn.Module):
         return out
 
 
-def _enlarged(maps: Float[Tensor, "b c _h _w"], like: Float[Tensor, "b _c h w"]) -> Float[Tensor, "b c h w"]:
+def enlarged(maps: Float[Tensor, "b c _h _w"], like: Float[Tensor, "b _c h w"]) -> Float[Tensor, "b c h w"]:
     return interpolate(maps, size=like.shape[2:], mode="bilinear", align_corners=False)
 
 
@@ -116,9 +118,7 @@ class SelectedTrunk(nn.Module):
 
     def __init__(self, selector: Selector, hide: Hide, trunk: nn.Module) -> None:
         super().__init__()
-        self.selector = selector
-        self.hide = hide
-        self.trunk = trunk
+        self.selector, self.hide, self.trunk = selector, hide, trunk
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Tensor:
         features: Tensor = self.trunk(self.hide(pixels, self.selector(pixels)))
@@ -149,3 +149,112 @@ class COMETNetwork(BackboneNetwork):
             selector = make_selector(facts["selector"])
         load_delta({"selector": selector}, tensors, whole=True)
         return {"selector": freeze(selector)}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """``m_p · CE_P + m_c · max(CE_P − CE_D + gap, 0) + m_1 · mean_b max(mean_px(S_b) − tau, 0)`` of a batch."""
+
+    m_p: float = 1.0
+    m_c: float = 1.0
+    gap: float = 1.0
+    m_1: float = 100.0
+    tau: float = 0.2
+
+    def __call__(
+        self, ce_p: Float[Tensor, ""], ce_d: Float[Tensor, ""], mask: Float[Tensor, "b h w"]
+    ) -> Float[Tensor, ""]:
+        hinge = (ce_p - ce_d + self.gap).clamp(min=0)
+        area = (mask.mean((1, 2)) - self.tau).clamp(min=0).mean()
+        return self.m_p * ce_p + self.m_c * hinge + self.m_1 * area
+
+
+class Playing(Task):
+    """A game of selector, predictor and detector; each that learns does so by its own loss."""
+
+    needs = ("pixels", "labels")
+
+    def __init__(
+        self,
+        selector: Selector,
+        predictor: Predictor,
+        detector: Predictor,
+        mode: Mode,
+        objective: Objective,
+        hide: Hide,
+        pretrained: bool = False,
+        detector_norm: Norm = "frozen",
+    ) -> None:
+        super().__init__()
+        self.selector, self.predictor, self.detector = selector, predictor, detector
+        self.objective, self.hide, self.pretrained = objective, hide, pretrained
+        self.names = {"selector"} | {"2p": {"predictor"}, "3p": {"predictor", "detector"}, "post_hoc": set()}[mode]
+        self.drifts = detector_norm == "batch" and mode == "2p"
+        self.free()
+
+    def free(self) -> None:
+        """Let those learn who do, and nobody else."""
+        for name in ("selector", "predictor", "detector"):
+            self.get_submodule(name).requires_grad_(name in self.names)
+
+    def players(self) -> Mapping[str, nn.Module]:
+        return {name: part for name, part in self.named_children() if name in self.names}
+
+    def features(self, batch: Batch) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b k"], Float[Tensor, "b k"]]:
+        """The mask, and the classes' scores of what it shows and of the rest."""
+        pixels = batch["pixels"]
+        changed = self.names | ({"detector"} if self.drifts else set())  # its averages drift
+        for name in {"predictor", "detector"} - (set() if self.pretrained else changed):
+            self.get_submodule(name).eval()
+        mask = self.selector(pixels)
+        return mask, self.predictor(self.hide(pixels, mask)), self.detector(self.hide(pixels, 1 - mask))
+
+    def loss(self, features: tuple[Tensor, Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
+        """Losses by player, and what is worth watching: area of the mask, and how often each is right."""
+        (mask, shown, rest), labels = features, batch["labels"]
+        ce_p, ce_d = cross_entropy(shown, labels), cross_entropy(rest, labels)
+        return {
+            "selector": self.objective(ce_p, ce_d, mask),
+            "predictor": ce_p,
+            "detector": ce_d,
+            "area": mask.mean(),
+            "right": (shown.argmax(1) == labels).float().mean(),
+            "right on the rest": (rest.argmax(1) == labels).float().mean(),
+        }
+
+
+@attributions.register
+@dataclass(frozen=True)
+class COMETMask(Attribution):
+    """Shows the part of the picture that the decision was made from: the selector's mask.
+
+    ``S(x)`` in (0, 1), at the resolution of the pixels. Nothing is estimated: the predictor saw ``S ∘ x + (1 − S) ∘ q``
+    and nothing else. The mask is of no class: it is the same for every target, and there is none for one class
+    against another.
+    """
+
+    name: ClassVar[str] = "comet"
+    spelt: ClassVar[str] = "COMET"
+    paper: ClassVar[str] = "Zhang et al. 2024, arXiv:2407.19308"
+    needs: ClassVar[str] = "a classifier made with: seewhy fit --method comet"
+    cost: ClassVar[str] = "0, and the selector's"
+    needs_pixels: ClassVar[bool] = True
+    recipe: ClassVar[str] = "comet"
+
+    @torch.no_grad()
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
+        selector = getattr(getattr(model, "network", None), "selector", None)
+        if selector is None:
+            raise InputError(
+                "comet shows the mask of a comet classifier, and this classifier has none. A classifier made with "
+                "seewhy fit --method comet was expected. Make one, or take grad_cam."
+            )
+        if isinstance(target, Target) and target.against is not None:
+            raise InputError(
+                "A contrast was given, and comet's mask is of no class: it has nothing against another one. No "
+                "contrast was expected. Leave it out, or take grad_cam."
+            )
+        assert look.pixels is not None  # the base has checked
+        device = next(selector.parameters()).device
+        masks: Float[Tensor, "b h w"] = selector(look.pixels.to(device)).cpu()
+        return masks

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from ....bounds import Bound, NotNegative, OpenPart
 from ....classifiers import classifiers
-from ....classifiers.encoded_set import EncodedSet
+from ....classifiers.base import HeldOut
+from ....classifiers.encoded_set import EncodedSet, spread
 from ....classifiers.fitting import Fitting, Outcome
 from ....classifiers.linear.recipe import Linear
+from ....classifiers.linear.solvers import fit_logistic, fit_temperature
 from ....classifiers.network import Network
 from ....encoders.base import Encoder, Layout
-from ....errors import InputError
+from ....errors import ImageError, InputError
 from ....heads.head import Head
+from ....pictures.images import read_picture
 from ....pictures.samples import Samples
 from ....progress import Progress
 from ....seeded import seeded
@@ -28,14 +34,20 @@ from ....storage.output import remove
 from ....training.batches import TrainingData
 from ....training.loop import Schedule, Trained, Training, mean_terms, train
 from ....training.task import Supervised
+from ....types import Failure
 from ...adaptation.backbone import Backbone, Predictor, encode_for, new_predictor, predictor_of, sized, training_columns
 from ...network_recipe import NetworkRecipe
-from .game import Mode, Norm, Objective, Players, Playing
-from .measures import figures, temperature, watch
-from .network import COMETNetwork, Fill, Hide, Kind, make_selector
+from .network import COMETNetwork, Fill, Hide, Kind, Mode, Norm, Objective, Playing, make_selector
 
 RELEASED: dict[str, float] = {"m_c": 4.0, "gap": 2.0, "tau": 0.6}
 """The weights in the authors' published configuration, where they differ from those it calls the default."""
+BATCH = 16
+MOST = 1000
+"""Pictures of either kind, at most."""
+SIDE = 12
+"""The probe of leakage sees masks as squares of this many cells,"""
+N_LEVELS = 17
+"""and as quantiles of their values, since a class may be told by how bright the mask is, wherever that is."""
 
 
 @classifiers.register
@@ -45,7 +57,7 @@ class COMET(NetworkRecipe):
 
     ``x_s = S ∘ x + (1 − S) ∘ q`` goes to the predictor, the complement ``x_c = (1 − S) ∘ x + S ∘ q`` to a detector that
     was trained on whole pictures. The predictor learns by its cross entropy on ``x_s``, the selector by
-    :class:`~.training.Objective`: the predictor must be right on what is shown, the detector
+    :class:`~.network.Objective`: the predictor must be right on what is shown, the detector
     clearly worse on what is left, and the mask small. So the mask is both what the decision is made from and its map;
     it is one mask a picture and of no class.
 
@@ -110,13 +122,15 @@ class COMET(NetworkRecipe):
         base = sized(encoder, self.size)
         pictures = encode_for(fitting, base, self.backbone)
         data = TrainingData(len(pictures.trained), training_columns(fitting, base, pictures))
-        seal = self._seal(base, pictures)
-        judge = self._plain(base, pictures, data, fitting, seal)
+        facts = [(pictures.encoded[i].digest, int(pictures.labels[i])) for i in pictures.trained]
+        seal = json.dumps([self.parameters(), base.fingerprint, facts])
+        plain = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}.plain")
+        judge = self._plain(base, pictures, data, fitting, None if plain is None else (plain, seal))
         game = self._game(base, judge)
-        done = train(Playing(game), data, self._training, checkpoint=fitting.sealed(seal), progress=progress)
+        done = train(game, data, self._training, checkpoint=fitting.sealed(seal), progress=progress)
         outcome = self._outcome(encoder, game, judge, pictures, done, progress)
-        if (plain := _beside(checkpoint, seal)) is not None:
-            remove(plain[0], CHECKPOINT)
+        if plain is not None:
+            remove(plain, CHECKPOINT)
         return outcome
 
     @property
@@ -127,31 +141,17 @@ class COMET(NetworkRecipe):
     @property
     def _training(self) -> Training:
         parts = (("predictor.", self.encoder_lr), ("detector.", self.encoder_lr))
-        return Training(
-            self.n_steps,
-            self.batch_size,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-            seed=self.seed,
-            warmup=max(1, self.n_steps // 100),
-            part_lr=parts if self.backbone == "encoder" else (),
-        )
+        own = {"lr": self.lr, "weight_decay": self.weight_decay, "schedule": self.schedule, "seed": self.seed}
+        parts = parts if self.backbone == "encoder" else ()
+        return Training(self.n_steps, self.batch_size, warmup=max(1, self.n_steps // 100), part_lr=parts, **own)
 
-    def _seal(self, base: Encoder, pictures: EncodedSet) -> str:
-        facts = [
-            (one.digest, label)
-            for one, label, out in zip(pictures.encoded, pictures.labels.tolist(), pictures.held.tolist(), strict=True)
-            if not out
-        ]
-        return json.dumps([self.parameters(), base.fingerprint, facts])
-
-    def _plain(self, base: Encoder, pictures: EncodedSet, data: TrainingData, fitting: Fitting, seal: str) -> Predictor:
+    def _plain(
+        self, base: Encoder, pictures: EncodedSet, data: TrainingData, fitting: Fitting, kept: tuple[Path, str] | None
+    ) -> Predictor:
         """The classifier of whole pictures: detector, judge, and what the accuracy is compared with."""
         if self.backbone == "scratch":
             with seeded(self.seed):
                 plain = new_predictor(len(pictures.classes))
-            kept = _beside(fitting.checkpoint, seal)
             train(Supervised(plain), data, self._training, checkpoint=kept, progress=fitting.progress)
             return plain
         own, held = (_some(pictures, part) for part in (~pictures.held, pictures.held))
@@ -160,50 +160,37 @@ class COMET(NetworkRecipe):
         fitted = linear.fit(base, own, validation=validation, store=fitting.store, progress=fitting.progress)
         return predictor_of(base, fitted.head)
 
-    def _game(self, base: Encoder, judge: Predictor) -> Players:
+    def _game(self, base: Encoder, judge: Predictor) -> Playing:
         """The players at the start; the judge is one of them only where it cannot change."""
         with seeded(self.seed + 1):
             selector = make_selector(self.selector)
             new = [new_predictor(len(judge.bias)) if self.backbone == "scratch" else copy.deepcopy(judge) for _ in "pd"]
         predictor = judge if self.mode == "post_hoc" else new[0]
-        detector = judge if self.mode != "3p" else new[1]
-        if self.mode == "2p" and self.detector_norm == "batch":
-            detector = copy.deepcopy(judge)
+        drifts = self.mode == "2p" and self.detector_norm == "batch"
+        detector = new[1] if self.mode == "3p" else copy.deepcopy(judge) if drifts else judge
         objective = Objective(self.m_p, self.m_c, self.gap, self.m_1, self.tau)
         hide = Hide(self._fill, base.transform)
         pretrained = self.backbone == "encoder"
-        return Players(selector, predictor, detector, self.mode, objective, hide, pretrained, self.detector_norm)
+        return Playing(selector, predictor, detector, self.mode, objective, hide, pretrained, self.detector_norm)
 
     @property
     def _fill(self) -> Fill:
         return self.fill or ("black" if self.mode == "post_hoc" else "mean")
 
     def _outcome(
-        self, encoder: Encoder, game: Players, judge: Predictor, pictures: EncodedSet, done: Trained, progress: Progress
+        self, encoder: Encoder, game: Playing, judge: Predictor, pictures: EncodedSet, done: Trained, progress: Progress
     ) -> Outcome:
-        settings = {
-            "selector": self.selector,
-            "backbone": self.backbone,
-            "fill": self._fill,
-            "size": self.size,
-            "frozen": self._frozen,
-        }
+        own = {"selector": self.selector, "backbone": self.backbone, "size": self.size}
+        settings = {**own, "fill": self._fill, "frozen": self._frozen}
         layout = encoder.layout if self.backbone == "encoder" else Layout()
         player = game.predictor
         network = COMETNetwork(encoder, player.trunk, player.pool, layout, settings, game.selector)
-        looks = network.encoder()
-        played = watch(game, judge, looks, pictures, progress)
-        found = figures(played)
-        heat = temperature(played)
+        played = watch(game, judge, network.encoder(), pictures, progress)
+        found, heat = figures(played), temperature(played)
         head = Head(player.feature, player.weight / heat, player.bias / heat)
         made = self.classifier(network, pictures, head, played.held_out(), _of_mask(int(pictures.held.sum()), found))
         further = {"temperature": round(heat, 4), "last_steps": mean_terms(done.history[-20:])}
         return Outcome(made, pictures, {**found, **further}, keep=False)
-
-
-def _beside(checkpoint: Path | None, seal: str) -> tuple[Path, str] | None:
-    """Where the plain classifier's training is kept."""
-    return None if checkpoint is None else (checkpoint.with_name(f"{checkpoint.name}.plain"), seal)
 
 
 def _some(pictures: EncodedSet, part: Tensor) -> Samples:
@@ -222,3 +209,135 @@ def _of_mask(n_held: int, found: Mapping[str, Any]) -> str:
         f"{found['mask_alone_accuracy']:.0%} of the time (chance {found['chance']:.0%}), and what it hides tells it "
         f"{found['complement_accuracy']:.0%} of the time"
     )
+
+
+@dataclass(frozen=True)
+class Played:
+    """What the players make of some pictures, in order."""
+
+    labels: Int[Tensor, " n"]
+    held: Bool[Tensor, " n"]
+    masks: Float[Tensor, "n p"]
+    area: Float[Tensor, " n"]
+    pooled: Float[Tensor, "n d"]
+    shown: Float[Tensor, "n k"]
+    right: dict[str, Bool[Tensor, " n"]]
+    groups: Int[Tensor, " n"]
+
+    def held_out(self) -> HeldOut | None:
+        """The held-out pictures as the classifier sees them."""
+        held = self.held
+        if not bool(held.any()):
+            return None
+        return HeldOut(self.pooled[held], self.labels[held], self.shown[held] / temperature(self), self.groups[held])
+
+
+@torch.no_grad()
+def watch(game: Playing, judge: Predictor, encoder: Encoder, pictures: EncodedSet, progress: Progress) -> Played:
+    """The players at work on up to a thousand pictures of either kind, spread over the classes."""
+    of = pictures.labels.tolist()
+    every = [i for part in (pictures.held, ~pictures.held) for i in spread(of, part.tolist(), MOST)]
+    chosen = [every[i] for i in torch.randperm(len(every), generator=torch.Generator().manual_seed(0)).tolist()]
+    lent: tuple[Tensor, Tensor] | None = None
+    kept: list[int] = []
+    masks: list[Tensor] = []
+    area: list[Tensor] = []
+    pooled: list[Tensor] = []
+    right: dict[str, list[Tensor]] = {}
+    for some, pixels in _read(encoder, pictures, progress.track(chosen, "Measuring", len(chosen)), progress):
+        mask, truth = game.selector(pixels), pictures.labels[some]
+        hard = (mask > 0.5).to(mask)
+        views = {
+            "binarised mask": (game.predictor, game.hide(pixels, hard)),
+            "another picture's mask": (game.predictor, game.hide(pixels, borrowed(mask, truth, lent))),
+            "whole picture": (judge, pixels),
+            "rest": (judge, game.hide(pixels, 1 - mask)),
+            "binarised rest": (judge, game.hide(pixels, 1 - hard)),
+        }
+        for name, (player, view) in views.items():
+            right.setdefault(name, []).append(player(view).argmax(1) == truth)
+        pooled.append(game.predictor.pool(game.predictor.trunk(game.hide(pixels, mask))))
+        lent = (mask, truth)
+        kept += some
+        masks.append(probed(mask))
+        area.append(mask.mean((1, 2)))
+    labels, seen = pictures.labels[kept], torch.cat(pooled)
+    shown = game.predictor.head()(seen)
+    found = {"mask": shown.argmax(1) == labels} | {name: torch.cat(parts) for name, parts in right.items()}
+    parts = torch.cat(masks), torch.cat(area), seen, shown, found, pictures.groups[kept]
+    return Played(labels, pictures.held[kept], *parts)
+
+
+def borrowed(
+    mask: Float[Tensor, "b h w"], labels: Int[Tensor, " b"], lent: tuple[Tensor, Tensor] | None = None
+) -> Float[Tensor, "b h w"]:
+    """For every picture the mask of another one, of another class where there is one."""
+    offered, whose = (mask, labels) if lent is None else (torch.cat([mask, lent[0]]), torch.cat([labels, lent[1]]))
+    place, own = torch.arange(len(offered)), torch.arange(len(mask))[:, None]
+    is_other, differs = place != own, whose[None] != labels[:, None]
+    may = torch.where(differs.any(1, keepdim=True), differs, is_other)
+    behind = (place - own) % len(offered)  # the next one that may, so that each is lent about once
+    return offered[behind.masked_fill(~may, len(offered)).argmin(1)]
+
+
+def probed(mask: Float[Tensor, "b h w"]) -> Float[Tensor, "b p"]:
+    """A mask as the probe sees it: where it is, in coarse cells, and how bright, in quantiles."""
+    cells = adaptive_avg_pool2d(mask[:, None], SIDE).flatten(1)
+    levels = mask.flatten(1).quantile(torch.linspace(0, 1, N_LEVELS), dim=1).T
+    return torch.cat([cells, levels], 1)
+
+
+def _read(
+    encoder: Encoder, pictures: EncodedSet, chosen: Iterator[int] | Sequence[int], progress: Progress
+) -> Iterator[tuple[list[int], Float[Tensor, "b 3 h w"]]]:
+    """Batches of pictures as they are predicted; one that has become unreadable is left out."""
+    some: list[int] = []
+    views = []
+    for i in chosen:
+        try:
+            views.append(read_picture(pictures.items[i].source, encoder.transform).pixels)
+            some.append(i)
+        except ImageError as error:
+            progress.failed(Failure(pictures.items[i].image, error.reason))
+        if len(some) == BATCH:
+            yield some, encoder.pixels(views)
+            some, views = [], []
+    if some:
+        yield some, encoder.pixels(views)
+
+
+def figures(played: Played) -> dict[str, Any]:
+    """Accuracies on held-out pictures, the mask's area, and how much its shape alone gives away to a linear probe."""
+    held = played.held
+    if not bool(held.any()):
+        return {"mean_mask_area": round(float(played.area.mean()), 4)}
+    found: dict[str, Any] = {"mean_mask_area": round(float(played.area[held].mean()), 4)}
+    for key, view in (
+        ("accuracy", "mask"),
+        ("accuracy_binarised", "binarised mask"),
+        ("accuracy_with_another_pictures_mask", "another picture's mask"),
+        ("plain_accuracy", "whole picture"),
+        ("complement_accuracy", "rest"),
+        ("complement_accuracy_binarised", "binarised rest"),
+    ):
+        found[key] = round(float(played.right[view][held].float().mean()), 4)
+    counts = played.labels[held].bincount()
+    found["chance"] = round(float(counts.max() / counts.sum()), 4)
+    found["mask_alone_accuracy"] = mask_alone(played)
+    return found
+
+
+def mask_alone(played: Played) -> float:
+    """Accuracy on held-out pictures of a linear classifier of masks; a finer look at them may tell more."""
+    x, train = played.masks, ~played.held
+    x = (x - x[train].mean(0)) / x[train].std(0).clamp(min=1e-6)
+    n_classes = played.shown.shape[1]
+    fit = fit_logistic(x[train], played.labels[train], n_classes, 1.0 / N_LEVELS, tol=1e-3)
+    chosen = (x[played.held] @ fit.weight.T + fit.bias).argmax(1)
+    return round(float((chosen == played.labels[played.held]).float().mean()), 4)
+
+
+def temperature(played: Played) -> float:
+    """By which logits are divided so that probabilities hold on held-out pictures; never below 1, as these are few."""
+    held = played.held
+    return max(1.0, fit_temperature(played.shown[held], played.labels[held])) if bool(held.any()) else 1.0

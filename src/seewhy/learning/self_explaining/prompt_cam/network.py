@@ -1,22 +1,28 @@
-"""Class prompts inside a frozen vision transformer (Prompt-CAM): where they enter, and what is read from them."""
+"""Prompt-CAM (arXiv 2501.09333): class prompts inside a frozen vision transformer, and what they attend to."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from ....attributions import attributions
+from ....attributions.attention import Capture
+from ....attributions.base import Attribution, Explainable
+from ....bounds import Count
 from ....classifiers.network import Network
-from ....encoders.base import Encoder, Layout
+from ....encoders.base import Encoder, EncoderOutput, Layout
 from ....encoders.split import LastBlock, example_pixels, freeze, replaced, weights_digest
-from ....errors import ModelError
+from ....errors import InputError, ModelError
+from ....heads.head import Target, TargetFunction
+from ...encoders.delta import WITHOUT_WORDS
 from ...encoders.token_blocks import image_stack, inside, with_more_prefix
 
 NORMS = ("model.norm", "model.fc_norm", "visual.ln_post", "norm")
@@ -24,11 +30,7 @@ NORMS = ("model.norm", "model.fc_norm", "visual.ln_post", "norm")
 
 
 class Prompts(nn.Module):
-    """All that is trained: the prompts, and the vector that scores them.
-
-    Prompts start uniform in ``±√(6 / (3 · patch area + width))`` and the vector in ``±1/√width``, as in the authors'
-    code; a prompt has no position.
-    """
+    """The prompts, which have no position, and the vector that scores them; both start as in the authors' code."""
 
     def __init__(
         self, n_early: int, n_classes: int, width: int, area: float = 256.0, shared: bool = True, dropout: float = 0.0
@@ -55,9 +57,7 @@ class Prompted(nn.Module):
 
     def __init__(self, block: nn.Module, prompts: Prompts, early: int | None) -> None:
         super().__init__()
-        self.block = block
-        self.prompts = prompts
-        self.early = early
+        self.block, self.prompts, self.early = block, prompts, early
 
     def forward(self, tokens: Float[Tensor, "b t d"], *args: Any, **keywords: Any) -> Any:
         out = self.block(self.prompts.put(tokens, self.early), *args, **keywords)
@@ -68,17 +68,11 @@ class Prompted(nn.Module):
 
 
 class Scores(nn.Module):
-    """What follows the last block: ``s_c = w · norm(z_c)``, ``z_c`` what has become of the class's prompt.
-
-    Behind the scores stands what the network itself pools there, its class token, or the mean over patches where it has
-    none: nothing is decided by it, but pictures that only score alike are told apart by it from near-duplicates.
-    """
+    """``s_c = w · norm(z_c)`` of each prompt, and what the network itself pools, which tells near-duplicates."""
 
     def __init__(self, norm: nn.Module, prompts: Prompts, has_prefix: bool) -> None:
         super().__init__()
-        self.norm = norm
-        self.prompts = prompts
-        self.has_prefix = has_prefix
+        self.norm, self.prompts, self.has_prefix = norm, prompts, has_prefix
 
     def forward(self, tokens: Float[Tensor, "b s d"]) -> Float[Tensor, "b p"]:
         n = len(self.prompts.own)
@@ -92,10 +86,7 @@ class PromptHead(nn.Module):
 
     def __init__(self, last: LastBlock, prompts: Prompts, inside: bool, first: int) -> None:
         super().__init__()
-        self.last = last
-        self.prompts = prompts
-        self.inside = inside
-        self.first = first
+        self.last, self.prompts, self.inside, self.first = last, prompts, inside, first
 
     def forward(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b p"]:
         return self.last(tokens if self.inside else self.prompts.put(tokens))
@@ -149,30 +140,20 @@ def parts_of(encoder: Encoder) -> Parts:
 class PromptCAMNetwork(Network):
     """A frozen transformer with class prompts.
 
-    Layers are counted from 0. In those before ``first`` there are either as many prompts a layer that are thrown away
-    behind it (``n_early = first``), or none; the classes' own enter at ``first`` and travel on to the end. So the
-    paper's deep form is ``first`` = the last layer with early prompts, its shallow form is ``first = 0``, and the
-    last-layer form is the deep one without early prompts.
+    In layers before ``first``, counted from 0, there are either as many prompts a layer that are thrown away behind it
+    (``n_early = first``), or none; the classes' own enter at ``first`` and travel on to the end.
     """
 
     where: ClassVar[str] = "prompt_cam"
 
     def __init__(self, base: Encoder, first: int, prompts: Prompts) -> None:
-        self._base = base
-        self.first = first
-        self.prompts = prompts
-        self.parts = parts_of(base)
-        prompts.eval()
+        self._base, self.first, self.prompts, self.parts = base, first, prompts.eval(), parts_of(base)
+        self._inside = first < self.parts.n_layers - 1
         self._check()
 
     @property
     def base(self) -> Encoder:
         return self._base
-
-    @property
-    def shares_trunk(self) -> bool:
-        """Whether the trunk is that of the base as it is, so that its looks can be used."""
-        return self.first == self.parts.n_layers - 1 and not len(self.prompts.early)
 
     @cached_property
     def trunk(self) -> nn.Module:
@@ -181,12 +162,11 @@ class PromptCAMNetwork(Network):
         stack: Any = self._base.trunk.get_submodule(parts.stack)
         changes: dict[str, nn.Module] = {}
         for i, block in enumerate(stack):
-            if i < len(self.prompts.early):
-                changes[f"{parts.stack}.{i}"] = Prompted(with_more_prefix(block, n), self.prompts, i)
-            elif i == self.first:
-                changes[f"{parts.stack}.{i}"] = Prompted(with_more_prefix(block, n), self.prompts, None)
-            elif i > self.first:
-                changes[f"{parts.stack}.{i}"] = with_more_prefix(block, n)
+            early = i < len(self.prompts.early)
+            if early or i >= self.first:
+                longer = with_more_prefix(block, n)
+                put = early or i == self.first
+                changes[f"{parts.stack}.{i}"] = Prompted(longer, self.prompts, i if early else None) if put else longer
         return replaced(self._base.trunk, changes) if changes else self._base.trunk
 
     @cached_property
@@ -196,10 +176,6 @@ class PromptCAMNetwork(Network):
         block = with_more_prefix(last.block, len(self.prompts.own))
         tail = Scores(self.parts.norm, self.prompts, self._base.layout.prefix > 0)
         return PromptHead(LastBlock(block, tail, last.keywords), self.prompts, self._inside, self.first)
-
-    @property
-    def _inside(self) -> bool:
-        return self.first < self.parts.n_layers - 1
 
     def _check(self) -> None:
         base, n = self._base, len(self.prompts.own)
@@ -219,19 +195,18 @@ class PromptCAMNetwork(Network):
             )
 
     def encoder(self) -> Encoder:
-        base, trunk, head = self._base, self.trunk, self.head
+        base, trunk, head, own = self._base, self.trunk, self.head, self._base.layout
         freeze(self.prompts)
-        own = base.layout
         facts = json.dumps(self.facts(), sort_keys=True)
-        return Encoder(
-            name=base.name,
-            transform=base.transform,
+        same = not self._inside and not len(self.prompts.early)  # trunk and looks are the base's
+        return base.but(
             trunk=lambda: trunk,
             head=freeze(head),
             layout=Layout("tokens", own.grid, own.prefix + len(self.prompts.own)) if self._inside else own,
             fingerprint=weights_digest(self.tensors(), base.fingerprint + facts),
             module=lambda: nn.Sequential(trunk, head),
-            engine=(lambda: base.engine) if self.shares_trunk else base.engine_asked,
+            engine=(lambda: base.engine) if same else base.engine_asked,
+            **WITHOUT_WORDS,
         )
 
     def tensors(self) -> dict[str, Tensor]:
@@ -247,3 +222,147 @@ class PromptCAMNetwork(Network):
             prompts = Prompts(int(facts["n_early"]), n_classes, width, shared=len(tensors["weight"]) == 1)
         prompts.load_state_dict(dict(tensors), assign=True)
         return cls(base, int(facts["first"]), prompts)
+
+
+Flatten = Literal["keys", "patches"]
+"""What a flattened head attends to, evenly: all tokens, prompts among them (authors' code), or patches (paper)."""
+
+
+@dataclass(frozen=True)
+class HeadRanking:
+    """What flattening one head after the other does to a class, the least needed first."""
+
+    order: tuple[int, ...]
+    probability: tuple[float, ...]
+    n_needed: int
+
+
+def run_last_block(
+    head: PromptHead, tokens: Float[Tensor, "b t d"], change: Callable[[Tensor], Tensor] | None = None
+) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b r s s"]]:
+    """Scores, and the last block's attention: ``s`` tokens, the ``k`` prompts first; a row is what its token reads."""
+    with torch.no_grad(), Capture(change) as capture:
+        scores = head.scores(tokens)
+    if len(capture.maps) != 1 or capture.maps[0].shape[-1] != capture.maps[0].shape[-2]:
+        raise InputError(
+            f"The last block attends {len(capture.maps)} times. Attention among all tokens, once, was expected. "
+            "Use grad_cam, rise or occlusion."
+        )
+    return scores, capture.maps[0]
+
+
+def flattened_scores(
+    head: PromptHead,
+    tokens: Float[Tensor, "b t d"],
+    index: Int[Tensor, " b"],
+    flat: Bool[Tensor, "b r"],
+    n_patches: int,
+    flatten: Flatten = "keys",
+) -> Float[Tensor, "b k"]:
+    """Scores with the attention of each picture's class prompt made even in some heads, which still hand on a mean."""
+    rows = torch.arange(len(tokens))
+
+    def change(weights: Tensor) -> Tensor:
+        even = torch.zeros(weights.shape[-1], dtype=weights.dtype, device=weights.device)
+        even[-n_patches if flatten == "patches" else 0 :] = 1
+        changed = weights.clone()
+        changed[rows, :, index] = torch.where(flat[:, :, None], even / even.sum(), weights[rows, :, index])
+        return changed
+
+    return run_last_block(head, tokens, change)[0]
+
+
+def rank_heads(
+    head: PromptHead,
+    tokens: Float[Tensor, "b t d"],
+    index: Int[Tensor, " b"],
+    n_patches: int,
+    flatten: Flatten = "keys",
+) -> list[HeadRanking]:
+    """Greedy, as published, to the end: flatten the head without which the class stays most probable."""
+    first, weights = run_last_block(head, tokens)
+    n_heads, rankings = weights.shape[1], []
+    for one, label, scores in zip(tokens.split(1), index.tolist(), first, strict=True):
+        gone: list[int] = []
+        probability, kept = [float(scores.softmax(0)[label])], [int(scores.argmax()) == label]
+        while len(gone) < n_heads:
+            left = [h for h in range(n_heads) if h not in gone]
+            flat = torch.zeros(len(left), n_heads, dtype=torch.bool)
+            flat[:, gone] = True
+            flat[torch.arange(len(left)), left] = True
+            copies, own = one.expand(len(left), -1, -1), torch.full((len(left),), label)
+            found = flattened_scores(head, copies, own, flat, n_patches, flatten)
+            values = found.softmax(1)[:, label]
+            best = int(values.argmax())
+            gone.append(left[best])
+            probability.append(float(values[best]))
+            kept.append(int(found[best].argmax()) == label)
+        n_flat = kept.index(False) - 1 if False in kept else n_heads
+        rankings.append(HeadRanking(tuple(reversed(gone)), tuple(probability), n_heads - max(n_flat, 0)))
+    return rankings
+
+
+@attributions.register
+@dataclass(frozen=True)
+class PromptCAM(Attribution):
+    """What the prompt of a class attends to in the last block of a Prompt-CAM classifier.
+
+    ``A_r = softmax(q_c K^T / √(d / r))`` of each head, patch columns only and not divided by their sum: prompts and
+    class token take their part, and what is left says how far a head looks at the picture at all. The map is the mean
+    over the heads the class needs most, by the authors' greedy ranking
+    (:func:`rank_heads`). One class against another is the difference of their prompts'
+    maps in the same heads. The paper shows each head on its own, smoothed and scaled to 0…1; here :meth:`heads_of`
+    gives the heads, and maps stay as they are.
+
+    Args:
+        n_heads: heads kept; 4 in the authors' code. As many as there are, or more, saves the ranking.
+        flatten: what a flattened head attends to evenly in the ranking: ``"keys"``, all tokens (authors' code), or
+            ``"patches"`` (paper). The two can rank differently.
+    """
+
+    name: ClassVar[str] = "prompt_cam"
+    spelt: ClassVar[str] = "Prompt-CAM"
+    paper: ClassVar[str] = "Chowdhury et al. 2025, arXiv:2501.09333"
+    needs: ClassVar[str] = "a classifier made with: seewhy fit --method prompt_cam"
+    cost: ClassVar[str] = "0"
+    recipe: ClassVar[str] = "prompt_cam"
+
+    n_heads: Count = 4
+    flatten: Flatten = "keys"
+
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
+        if not isinstance(target, Target):
+            raise InputError(
+                "prompt_cam shows what a class's prompt attends to, and the target is another function of the logits. "
+                "A class was expected. Use grad_cam for this one."
+            )
+        weights = self.heads_of(model, look, target.index)
+        if target.against is not None:
+            weights = weights - self.heads_of(model, look, target.against)
+        if self.n_heads >= weights.shape[1]:
+            return weights.mean(1)
+        kept = torch.tensor([r.order[: self.n_heads] for r in self.ranking(model, look, target.index)])
+        return weights.gather(1, kept[:, :, None, None].expand(-1, -1, *weights.shape[2:])).mean(1)
+
+    def heads_of(self, model: Explainable, look: EncoderOutput, index: Int[Tensor, " b"]) -> Float[Tensor, "b r h w"]:
+        """The map of each head for one class a picture; what is left to 1 goes to prompts and class token."""
+        grid = model.encoder.layout.to_grid(look.features).shape[2:]
+        weights = run_last_block(prompt_head(model), look.features)[1]
+        own = weights[torch.arange(len(look)), :, index]
+        return own[:, :, -grid[0] * grid[1] :].unflatten(2, tuple(grid))
+
+    def ranking(self, model: Explainable, look: EncoderOutput, index: Int[Tensor, " b"]) -> list[HeadRanking]:
+        """The heads by how much the class needs them on each picture, and what it loses as they are flattened."""
+        n_patches = model.encoder.layout.to_grid(look.features)[0, 0].numel()
+        return rank_heads(prompt_head(model), look.features, index, n_patches, self.flatten)
+
+
+def prompt_head(model: Explainable) -> PromptHead:
+    """The head of a Prompt-CAM encoder."""
+    head = model.encoder.head
+    if not isinstance(head, PromptHead):
+        raise InputError(
+            f"prompt_cam shows the attention of class prompts, and this classifier on {model.encoder.name!r} has none. "
+            "One made with: seewhy fit --method prompt_cam was expected. Use grad_cam, or make such a classifier."
+        )
+    return head

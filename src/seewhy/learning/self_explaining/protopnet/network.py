@@ -1,32 +1,49 @@
-"""ProtoPNet's layers (Chen et al. 2019, arXiv 1806.10574): features → distances to prototypes → similarities."""
+"""ProtoPNet's layers, its map and its prototypes, *this looks like that* (Chen et al. 2019, arXiv 1806.10574)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
+from ....attributions import attributions
+from ....attributions.base import Attribution, Explainable
 from ....classifiers.network import Network
-from ....encoders.base import Encoder, Layout
+from ....encoders.base import Encoder, EncoderOutput, Layout
 from ....encoders.split import freeze, weights_digest
+from ....encoders.stream import Encoded, EncodeRequest, encode_stream
+from ....errors import DataError, InputError
+from ....explanation.similar import Like
+from ....explanation.verdict import Level, Verdict
+from ....heads.head import Target, TargetFunction
+from ....pictures.miniatures import encode_thumbnail
+from ....prototypes import prototypes
+from ....prototypes.bank import BankPicture, PatchBank, Patches, cell_box
+from ....prototypes.base import STRANGER, Group, Match, Prototypes, Query
+from ....prototypes.measure import LikenessMeasure, Showing
 from ....seeded import seeded
-from ...encoders.delta import load_delta, state_delta
+from ....storage.features import FeatureStore
+from ...encoders.delta import WITHOUT_WORDS, load_delta, state_delta
 
 EPSILON = 1e-4
-"""The authors': the largest similarity, of a prototype with itself, is log(1 / 1e-4) = 9.21."""
+HIGHEST = math.log(1 / EPSILON)
+"""The largest similarity, of a prototype with itself: 9.21 with the authors' epsilon."""
+RULE = (
+    "Believable when, of the held-out pictures nearest to a prototype, at least two thirds are of its class and hiding "
+    "the places shown, where that was measured, lowers the class's lead more than hiding others; partly when at least "
+    "one third are; both only where the odds of it are three times those of chance; otherwise do not rely on them. "
+    f"{STRANGER}"
+)
 
 
 def similarity(distance: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """``log((d + 1) / (d + 1e-4))`` of a squared distance; 9.21 at 0, falling to 0.
-
-    Example:
-        >>> similarity(torch.tensor([0.0, 1.0])).mul(100).round().tolist()
-        [921.0, 69.0]
-    """
+    """``log((d + 1) / (d + 1e-4))`` of a squared distance; 9.21 at 0, falling to 0."""
     return ((distance + 1) / (distance + EPSILON)).log()
 
 
@@ -40,14 +57,13 @@ class PrototypeLayer(nn.Module):
     def __init__(self, n_channels: int, depth: int, n_prototypes: int, scaled: bool = False) -> None:
         super().__init__()
         self.scaled = scaled
-        self.add_on = nn.Sequential(
-            nn.Conv2d(n_channels, depth, 1), nn.ReLU(), nn.Conv2d(depth, depth, 1), nn.Sigmoid()
-        )
+        convolutions = nn.Conv2d(n_channels, depth, 1), nn.Conv2d(depth, depth, 1)
+        self.add_on = nn.Sequential(convolutions[0], nn.ReLU(), convolutions[1], nn.Sigmoid())
         self.prototypes = nn.Parameter(torch.rand(n_prototypes, depth))
-        for layer in self.add_on:
-            if isinstance(layer, nn.Conv2d) and layer.bias is not None:
-                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
+        for layer in convolutions:
+            assert layer.bias is not None
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
 
     def embed(self, grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
         """Every cell where prototypes live."""
@@ -57,10 +73,7 @@ class PrototypeLayer(nn.Module):
         return z
 
     def distances(self, grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b p h w"]:
-        """Squared Euclidean, at least 0.
-
-        In double precision: similarity is steepest at 0, where float32 leaves nothing of a difference of squares.
-        """
+        """Squared, in double precision: similarity is steepest at 0, where float32 leaves nothing of a difference."""
         z, prototypes = self.embed(grid).double(), self.prototypes.double()
         product = torch.einsum("bdhw,pd->bphw", z, prototypes)
         lengths = prototypes.square().sum(1)[:, None, None]
@@ -76,8 +89,7 @@ class NearestSimilarity(nn.Module):
 
     def __init__(self, layer: PrototypeLayer, layout: Layout) -> None:
         super().__init__()
-        self.layer = layer
-        self.layout = layout
+        self.layer, self.layout = layer, layout
 
     def forward(self, features: Tensor) -> Float[Tensor, "b p"]:
         return similarity(self.layer(self.layout.to_grid(features)))
@@ -106,26 +118,19 @@ class ProtoPNetNetwork(Network):
     def base(self) -> Encoder:
         return self.on
 
+    def maps(self, look: EncoderOutput) -> Float[Tensor, "b p h w"]:
+        """Squared distance of each cell to each prototype."""
+        return self.layer.distances(self.on.layout.to_grid(look.features))
+
     def encoder(self) -> Encoder:
         on, head = self.on, NearestSimilarity(self.layer, self.on.layout)
-        return Encoder(
-            name=on.name,
-            transform=on.transform,
-            trunk=lambda: on.trunk,
-            head=freeze(head),
-            layout=on.layout,
-            fingerprint=weights_digest(self.tensors(), on.fingerprint),
-            module=lambda: nn.Sequential(on.trunk, head),
-            engine=lambda: on.engine,
-        )
+        digest = weights_digest(self.tensors(), on.fingerprint)
+        module = lambda: nn.Sequential(on.trunk, head)  # noqa: E731
+        return on.but(head=freeze(head), fingerprint=digest, module=module, engine=lambda: on.engine, **WITHOUT_WORDS)
 
     def tensors(self) -> dict[str, Tensor]:
-        place = torch.tensor([[p.picture, *p.cell] for p in self.pushed])
-        return {
-            **state_delta({"layer": self.layer}, {}, whole=True),
-            "owner": self.owner,
-            "pushed": place.reshape(-1, 3),
-        }
+        places = torch.tensor([[p.picture, *p.cell] for p in self.pushed]).reshape(-1, 3)
+        return {**state_delta({"layer": self.layer}, {}, whole=True), "owner": self.owner, "pushed": places}
 
     def facts(self) -> dict[str, Any]:
         first, depth = self.layer.add_on[0], self.layer.prototypes.shape[1]
@@ -140,3 +145,173 @@ class ProtoPNetNetwork(Network):
         freeze(layer)
         pushed = tuple(Pushed(picture, (row, column)) for picture, row, column in tensors["pushed"].tolist())
         return cls(base, layer, owner, pushed)
+
+
+def network_of(model: Explainable) -> ProtoPNetNetwork:
+    """The prototypes of a classifier."""
+    network = getattr(model, "network", None)
+    if not isinstance(network, ProtoPNetNetwork):
+        raise InputError(
+            "protopnet shows the prototypes of a ProtoPNet, and this classifier is none. A classifier made with "
+            "seewhy fit --method protopnet was expected. Make one, or take grad_cam and nearest patches."
+        )
+    return network
+
+
+def contrasted(model: Explainable, target: Target) -> Float[Tensor, "b p"]:
+    """What each prototype weighs for the target, less the mean over classes."""
+    return target.of(model.head.weight - model.head.weight.mean(0))
+
+
+@attributions.register
+@dataclass(frozen=True)
+class ProtoPNetMap(Attribution):
+    """Shows where patches are like the prototypes that speak for the class.
+
+    ``Σ_p (W_tp - mean_k W_kp) (g_p(cell) - min_cell g_p)``: the similarity map of every prototype, weighed as the last
+    layer weighs it. The logit itself rests on each prototype's best cell alone; the map shows the others too, as the
+    paper's figures do one prototype at a time (section 2.4), and so does not add up to it.
+    """
+
+    name: ClassVar[str] = "protopnet"
+    spelt: ClassVar[str] = "ProtoPNet"
+    paper: ClassVar[str] = "Chen et al. 2019, arXiv:1806.10574"
+    needs: ClassVar[str] = "a classifier made with: seewhy fit --method protopnet"
+    cost: ClassVar[str] = "0"
+    recipe: ClassVar[str] = "protopnet"
+
+    @torch.no_grad()
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
+        network = network_of(model)
+        if not isinstance(target, Target):
+            raise InputError("protopnet has maps of classes only. A class was expected as target. Use grad_cam.")
+        maps = similarity(network.maps(look))
+        return torch.einsum("bp,bphw->bhw", contrasted(model, target), maps - maps.amin((2, 3), keepdim=True))
+
+
+@prototypes.register
+@dataclass(frozen=True)
+class ProtoPNetPrototypes(Prototypes):
+    """The prototypes that speak most for the class, each with the place that is nearest to it.
+
+    Prototype ``p`` brings ``(W_tp - mean_k W_kp) g_p`` to the target's logit, less the mean over classes; all of them
+    add up to it. Shown are the largest, each with the patch it was pushed to. A match's similarity is ``g_p / 9.21``:
+    1 on the patch itself.
+
+    Args:
+        n_prototypes: shown.
+    """
+
+    name: ClassVar[str] = "protopnet"
+    spelt: ClassVar[str] = "ProtoPNet"
+    paper: ClassVar[str] = "Chen et al. 2019, arXiv:1806.10574"
+    needs: ClassVar[str] = "a classifier made with: seewhy fit --method protopnet"
+    cost: ClassVar[str] = "0"
+    rule: ClassVar[str] = RULE
+    priority: ClassVar[int] = 2
+    shows: ClassVar[str] = "the prototypes of a ProtoPNet"
+    recipe: ClassVar[str] = "protopnet"
+
+    n_prototypes: int = 4
+
+    @torch.no_grad()
+    def __call__(self, model: Explainable, bank: Patches, query: Query) -> list[Group]:
+        distances = network_of(model).maps(query.look)[0]
+        nearest, cells = distances.flatten(1).min(1)
+        close = similarity(nearest)
+        brought = contrasted(model, query.target)[0] * close
+        total = brought.clamp(min=0).sum().clamp(min=1e-12)
+        chosen = brought.argsort(descending=True, stable=True)[: self.n_prototypes].tolist()
+        return [
+            Group(
+                divmod(int(cells[p]), distances.shape[2]),
+                float(brought[p] / total),
+                (Match(p, float(close[p]) / HIGHEST),),
+                channel=p,
+                contribution=float(brought[p]),
+            )
+            for p in chosen
+            if brought[p] > 0
+        ]
+
+    @torch.no_grad()
+    def activation(
+        self, model: Explainable, bank: Patches, look: EncoderOutput, which: Int[Tensor, " p"]
+    ) -> Float[Tensor, "b p h w"]:
+        """Similarity ``g``, 0…9.21, of each cell and each prototype."""
+        return similarity(network_of(model).maps(look)[:, which])
+
+    def judge(self, showing: Showing) -> Like:
+        """Prototypes shown are of the class nearly always; what counts is whether they find it on other pictures."""
+        measure = showing.model.likeness
+        figures = (
+            f"These {len(showing.groups)} prototypes bring {showing.logits:.1f} of the {showing.logits_in_all:.1f} "
+            f"logits that speak for {showing.subject.of_class} ({showing.share:.0%}).{showing.hidden}"
+        )
+        if measure is None:
+            figures += " No pictures were held out to measure prototypes."
+            return showing.like(self, Verdict("not measured", figures, self.rule))
+        figures += (
+            f" Of the {measure.n} held-out pictures those nearest to a prototype are of its class "
+            f"{measure.precision:.0%} of the time (chance {measure.chance:.0%})."
+        )
+        least = measure.precision if beats_chance(measure) else 0.0
+        level: Level = "partly" if least >= 1 / 3 else "do not rely"
+        if least >= 2 / 3 and (showing.deletion is None or showing.deletion.matters):
+            level = "believable"
+        return showing.like(self, Verdict(level, figures, self.rule), measure)
+
+
+def beats_chance(measure: LikenessMeasure) -> bool:
+    """Whether the odds of carrying the class are three times those of chance: 3 % at 1 %, 75 % at 50 %."""
+    return measure.precision * (1 - measure.chance) >= 3 * measure.chance * (1 - measure.precision)
+
+
+def measure_prototypes(
+    close: Float[Tensor, "n p"], labels: Int[Tensor, " n"], owner: Int[Tensor, " p"], most: int = 5
+) -> LikenessMeasure | None:
+    """How often the held-out pictures nearest to a prototype, as many as its class has there, are of its class."""
+    found, chance = [], []
+    for p, label in enumerate(owner.tolist()):
+        n = int((labels == label).sum())
+        if n:
+            nearest = close[:, p].topk(min(n, most)).indices
+            found.append(float((labels[nearest] == label).float().mean()))
+            chance.append(n / len(labels))
+    if not found:
+        return None
+    return LikenessMeasure(sum(found) / len(found), sum(chance) / len(chance), len(labels))
+
+
+def prototype_bank(
+    encoder: Encoder,
+    sources: Sequence[Any],
+    labels: Sequence[int],
+    pushed: Sequence[Pushed],
+    store: FeatureStore | None,
+) -> tuple[PatchBank, tuple[Pushed, ...]]:
+    """The patches that became prototypes, with the pictures they lie on."""
+    needed = sorted({p.picture for p in pushed})
+    request = EncodeRequest(pictures=True, features=lambda _index: True)
+    stream = encode_stream(encoder, [sources[i] for i in needed], store=store, request=request)
+    pictures, pooled, grids, crops = [], [], [], []
+    for i, one in zip(needed, stream, strict=True):
+        if not isinstance(one, Encoded):
+            raise DataError(f"{sources[i]} was read before and cannot be read now. Bring it back.")
+        assert one.picture is not None
+        assert one.features is not None
+        pictures.append(BankPicture(one.name, one.digest, labels[i], encode_thumbnail(one.picture.pixels)))
+        pooled.append(one.pooled[0])
+        grids.append(encoder.layout.to_grid(one.features[None])[0])
+        crops.append(one.picture)
+    places = tuple(Pushed(needed.index(p.picture), p.cell) for p in pushed)
+    boxes = [cell_box(p.cell, (grids[0].shape[1], grids[0].shape[2])) for p in places]
+    bank = PatchBank(
+        tuple(pictures),
+        normalize(torch.stack(pooled), dim=1),
+        torch.stack([normalize(grids[p.picture][:, p.cell[0], p.cell[1]], dim=0) for p in places]),
+        torch.tensor([p.picture for p in places]),
+        torch.tensor(boxes),
+        torch.tensor([crops[p.picture].to_original(box) for p, box in zip(places, boxes, strict=True)]),
+    )
+    return bank, places

@@ -31,8 +31,7 @@ from ....training.batches import Batch, TrainingData
 from ....training.loop import Training, train
 from ....training.task import Task
 from ...network_recipe import NetworkRecipe
-from .network import ProtoPNetNetwork, PrototypeLayer, Pushed, similarity
-from .prototypes import measure_prototypes, prototype_bank
+from .network import ProtoPNetNetwork, PrototypeLayer, Pushed, measure_prototypes, prototype_bank, similarity
 
 GENTLE = 0.3
 """What the add-on layers' first weights are multiplied by, so that the sigmoid starts in its middle."""
@@ -110,7 +109,10 @@ class ProtoPNet(NetworkRecipe):
             after = training_accuracy(smallest_distances(layer, maps), weight, maps.labels)
             weight = self._last(layer, weight, owner, maps, self.last_steps, progress)
             rounds.append({"before_push": before, "after_push": after})
-        keep = self._kept(layer, maps, owner)
+        keep = torch.ones(len(owner), dtype=torch.bool)
+        if self.prune_k:
+            nearest = smallest_distances(layer, maps)
+            keep = kept(nearest, maps.labels[: maps.n], owner, self.prune_k, self.prune_threshold)
         if not keep.all():
             progress.note(f"{int((~keep).sum())} of {len(keep)} prototypes were pruned")
             with torch.no_grad():
@@ -156,21 +158,13 @@ class ProtoPNet(NetworkRecipe):
             return weight
         distances, labels = smallest_distances(layer, maps), maps.labels[: maps.n]
         task = _Scored(nn.Identity(), nn.Parameter(weight.clone()), owner, Weights(0.0, 0.0, self.l1))
-        data, how = (
-            TrainingData(len(labels), {"maps": distances, "labels": labels}),
-            self._training(n_steps, self.last_lr, 0),
-        )
-        train(task, data, how, progress=progress)
+        data = TrainingData(len(labels), {"maps": distances, "labels": labels})
+        train(task, data, self._training(n_steps, self.last_lr, 0), progress=progress)
         return task.weight.detach()
 
     def _training(self, n_steps: int, lr: float, number: int) -> Training:
         seed = self.seed * 100 + number
         return Training(n_steps, self.batch_size, lr=lr, weight_decay=0, schedule="constant", seed=seed)
-
-    def _kept(self, layer: PrototypeLayer, maps: Maps, owner: Int[Tensor, " p"]) -> Tensor:
-        if self.prune_k == 0:
-            return torch.ones(len(owner), dtype=torch.bool)
-        return kept(smallest_distances(layer, maps), maps.labels[: maps.n], owner, self.prune_k, self.prune_threshold)
 
     def _classifier(
         self, network: ProtoPNetNetwork, weight: Float[Tensor, "k p"], pictures: EncodedSet, bank: PatchBank
@@ -196,32 +190,22 @@ def training_accuracy(
 
 @dataclass(frozen=True)
 class Maps:
-    """What is trained on."""
+    """What is trained on: the maps of ``n`` pictures, then those of their crops."""
 
     grids: Float[Tensor, "m c h w"]
     labels: Int[Tensor, " m"]
     n: int
 
-    def parts(self, size: int = 256) -> Iterator[tuple[int, Float[Tensor, "b c h w"]]]:
-        """The pictures themselves, a few at a time, with the position of the first."""
-        for start in range(0, self.n, size):
-            yield start, self.grids[start : min(start + size, self.n)].float()
-
 
 def first_weight(owner: Int[Tensor, " p"], n_classes: int) -> Float[Tensor, "k p"]:
     """1 for the own class, -0.5 for the others (paper, section 2.2)."""
-    own = owner == torch.arange(n_classes)[:, None]
-    return torch.where(own, 1.0, -0.5)
+    return torch.where(owner == torch.arange(n_classes)[:, None], 1.0, -0.5)
 
 
 def terms(
     distances: Float[Tensor, "b p"], labels: Int[Tensor, " b"], owner: Int[Tensor, " p"], weight: Float[Tensor, "k p"]
 ) -> dict[str, Tensor]:
-    """The terms of the loss (paper, equations 2 and 3; the ℓ1 term of section 2.2).
-
-    ``cluster``: mean over pictures of the smallest distance to a prototype of the own class; ``separation``: to one
-    of another class; ``l1``: of the last layer's weights between a prototype and other classes.
-    """
+    """The terms of the loss (paper, equations 2 and 3; the ℓ1 term of section 2.2)."""
     own = owner == labels[:, None]
     far = torch.finfo(distances.dtype).max
     return {
@@ -248,25 +232,21 @@ class Weights:
 
 @torch.no_grad()
 def start_at_patches(layer: PrototypeLayer, owner: Int[Tensor, " p"], maps: Maps, seed: int) -> None:
-    """Begin with smaller weights, and with each prototype on a patch of a picture of its class, drawn by chance.
-
-    Not the authors': they begin anywhere in the cube, and their trunk comes to meet the prototypes.
-    """
+    """Begin with smaller weights, and each prototype on a patch of its class, as the trunk is frozen."""
     for convolution in layer.add_on:
         if isinstance(convolution, nn.Conv2d):
             convolution.weight.mul_(GENTLE)
     drawn = torch.Generator().manual_seed(seed)
     for label in owner.unique().tolist():
         cells = layer.embed(maps.grids[: maps.n][maps.labels[: maps.n] == label].float()).permute(0, 2, 3, 1)
-        mine = (owner == label).nonzero()[:, 0]
-        cells = cells.flatten(0, 2)
+        mine, cells = (owner == label).nonzero()[:, 0], cells.flatten(0, 2)
         layer.prototypes[mine] = cells[torch.randint(len(cells), (len(mine),), generator=drawn)]
 
 
 class _Scored(Task):
     """Layers between feature maps and distances to prototypes, and the last layer: what of them is free learns."""
 
-    needs: ClassVar[tuple[str, ...]] = ("maps", "labels")
+    needs = ("maps", "labels")
 
     def __init__(self, layer: nn.Module, weight: Tensor, owner: Int[Tensor, " p"], weights: Weights) -> None:
         super().__init__()
@@ -286,11 +266,7 @@ class _Scored(Task):
 
 @torch.no_grad()
 def push(layer: PrototypeLayer, owner: Int[Tensor, " p"], maps: Maps) -> tuple[Pushed, ...]:
-    """Each prototype becomes the nearest patch of a picture of its own class; no patch is taken twice.
-
-    A class's prototypes choose in turn, nearest first; the authors let several take one patch, so that a class may
-    end with copies. Where a class has fewer patches than prototypes the last ones share.
-    """
+    """Each prototype in turn becomes the nearest patch of its own class that is free, while there are enough."""
     chosen: list[Pushed] = [Pushed(0, (0, 0))] * len(owner)
     for label in owner.unique().tolist():
         pictures = (maps.labels[: maps.n] == label).nonzero()[:, 0]
@@ -321,16 +297,13 @@ def _in_turn(distances: Float[Tensor, "p q"]) -> Iterator[tuple[int, int]]:
 @torch.no_grad()
 def smallest_distances(layer: PrototypeLayer, maps: Maps) -> Float[Tensor, "n p"]:
     """Of every picture to every prototype."""
-    return torch.cat([layer(grids) for _, grids in maps.parts()])
+    return torch.cat([layer(grids.float()) for grids in maps.grids[: maps.n].split(256)])
 
 
 def kept(
     distances: Float[Tensor, "n p"], labels: Int[Tensor, " n"], owner: Int[Tensor, " p"], k: int, threshold: int
 ) -> Bool[Tensor, " p"]:
-    """Prototypes of whose ``k`` nearest pictures at least ``threshold`` are of their class (paper, supplement S8).
-
-    Every class keeps at least its best one, which the authors do not see to: a class without any could not be told.
-    """
+    """Prototypes of whose ``k`` nearest pictures ``threshold`` are of their class (S8), and each class's best."""
     nearest = distances.topk(min(k, len(labels)), 0, largest=False).indices
     votes = (labels[nearest] == owner).sum(0)
     keep = votes >= threshold

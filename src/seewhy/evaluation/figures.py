@@ -1,0 +1,356 @@
+"""What an evaluation measures beside accuracy: copies, promises of decisions, words, and how faithful maps are."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from ..classifiers.base import Classifier, HeldOut
+from ..classifiers.certainty import check_level, decide, trust_inputs
+from ..classifiers.words import texts_of, words_alone
+from ..descriptions.base import Descriptions, WordBank, name_only, random_words
+from ..encoders.stream import Encoded, EncodeRequest, Views, encode_stream
+from ..errors import DataError
+from ..explanation.base import Explanation, Where
+from ..explanation.similar import Like
+from ..explanation.verdict import Level
+from ..metrics.calibration import accuracy_interval
+from ..pictures.datasets import pictures_of
+from ..pictures.miniatures import stacked
+from ..pictures.object_masks import MaskSource
+from ..pictures.samples import Sample, Samples
+from ..progress import Progress
+from ..storage.features import FeatureStore
+from ..threads import beside
+from ..trust.base import LEVEL, Judgement
+from ..trust.groups import numbered
+from ..trust.measure import RiskCoverage, auroc
+
+Unknown = Samples | Iterable[Any] | str | Path
+"""Pictures of no class: samples, file names, or a folder."""
+LEVELS: tuple[Level, ...] = ("believable", "partly", "do not rely", "not measured")
+FURTHER = ("average_drop", "average_increase", "average_gain", "road", "sparsity")
+N_DRAWS = 2000
+"""Of as many pictures, with replacement, for an interval."""
+N_FEWEST = 10
+"""Pictures below which no difference is called real: the bootstrap is too sure of itself on fewer."""
+N_NOISE = 7
+
+
+class Judged(NamedTuple):
+    """What tells a picture again: its name, the SHA-256 of its file, and its miniature."""
+
+    image: str
+    digest: str
+    miniature: UInt8[Tensor, " w"]
+
+
+def _encoded(
+    classifier: Classifier, items: Sequence[Any], sources: Sequence[Any], store: FeatureStore | None,
+    request: EncodeRequest, progress: Progress, what: str,
+) -> Iterator[tuple[Any, Encoded, Tensor]]:  # fmt: skip
+    """Each item that can be read, what the encoder saw of it, and its logits, averaged over views."""
+    stream = encode_stream(classifier.encoder, sources, store=store, request=request)
+    for item, encoded in progress.results(items, stream, what):
+        with beside(classifier.encoder.engine.name), torch.no_grad():
+            logits = classifier.head(encoded.pooled).mean(0)
+        yield item, encoded, logits
+
+
+def look_at(
+    classifier: Classifier, items: Sequence[Sample], store: FeatureStore | None, views: Views | None, progress: Progress
+) -> tuple[list[Sample], Tensor, Tensor, list[Judged]]:
+    """Logits, pooled features, and what tells each again, of every picture that can be read."""
+    request = EncodeRequest(miniatures=True) if views is None else EncodeRequest(miniatures=True, views=views)
+    kept, logits, pooled, files = [], [], [], []
+    sources = [s.source for s in items]
+    for sample, encoded, own in _encoded(classifier, items, sources, store, request, progress, "Looking"):
+        assert encoded.miniature is not None
+        kept.append(sample)
+        logits.append(own)
+        files.append(Judged(sample.image, encoded.digest, encoded.miniature))
+        pooled.append(encoded.pooled[0])
+    if not kept:
+        raise DataError(f"None of the {len(items)} pictures can be read; the first: {progress.failures[0].error}.")
+    return kept, torch.stack(logits), torch.stack(pooled), files
+
+
+def look_at_unknown(
+    classifier: Classifier, pictures: Unknown, store: FeatureStore | None, views: Views | None, progress: Progress
+) -> tuple[Float[Tensor, "m d"], Float[Tensor, "m k"]]:
+    """Features and logits of pictures of no class."""
+    names, what = pictures_of(pictures), "Looking at pictures of no class"
+    request = EncodeRequest() if views is None else EncodeRequest(views=views)
+    rows = list(_encoded(classifier, names, names, store, request, progress, what))
+    if not rows:
+        raise DataError(f"None of the {len(names)} pictures of no class can be read. Give a folder of pictures.")
+    return torch.stack([encoded.pooled[0] for _, encoded, _ in rows]), torch.stack([own for *_, own in rows])
+
+
+def groups_of(items: Sequence[Sample]) -> Int[Tensor, " n"] | None:
+    """A number for each group the user named, and one for each picture of none; ``None`` where none is named."""
+    return numbered([s.group or i for i, s in enumerate(items)]) if any(s.group for s in items) else None
+
+
+def explained_of(
+    classifier: Classifier,
+    items: Sequence[Sample],
+    n: int,
+    seed: int,
+    store: FeatureStore | None,
+    progress: Progress,
+    objects: MaskSource | None = None,
+) -> list[Explanation]:
+    """Cards of so many pictures, drawn at random."""
+    drawn = sorted(random.Random(seed).sample(range(len(items)), min(n, len(items))))
+    stream = classifier.explain_all([items[i].source for i in drawn], store=store, seed=seed, objects=objects)
+    made = progress.track(stream, "Measuring explanations", len(drawn))
+    return [card for card in made if isinstance(card, Explanation)]
+
+
+def find_copies(
+    classifier: Classifier, files: Sequence[Judged], pooled: Float[Tensor, "n d"], right: Bool[Tensor, " n"]
+) -> dict[str, Any] | None:
+    """What of the pictures judged on was fitted on; ``None`` where that is not known."""
+    known = classifier.known
+    if known is None:
+        return None
+    same = [known.by_digest.get(file.digest) for file in files]
+    other = [i for i, twin in enumerate(same) if twin is None]
+    near = dict.fromkeys(range(len(files)))
+    if len(known.miniatures):
+        features = pooled[other] if known.encoder == classifier.encoder.fingerprint else None
+        near |= dict(zip(other, known.copies_of(stacked([files[i].miniature for i in other]), features), strict=True))
+    rows: list[dict[str, Any]] = []
+    for i, (file, twin) in enumerate(zip(files, same, strict=True)):
+        alike = (twin, None) if twin is not None else near[i]
+        if alike is not None:
+            agreement = None if alike[1] is None else round(alike[1], 4)
+            row = {"image": file.image, "fitted_on": alike[0], "same_bytes": twin is not None, "agreement": agreement}
+            rows.append(row)
+    fresh = right[[i for i in other if near[i] is None]]
+    n_same = len(files) - len(other)
+    return {
+        "n_same_bytes": n_same, "n_near": len(rows) - n_same, "n_compared": len(known.miniatures),
+        "accuracy_without": round(float(fresh.float().mean()), 4) if len(fresh) else None, "pictures": rows,
+    }  # fmt: skip
+
+
+def say(copies: dict[str, Any]) -> str:
+    """One sentence, for a note; empty where there are none."""
+    same, near = copies["n_same_bytes"], copies["n_near"]
+    if not same + near:
+        return ""
+    kinds = [f"{same} byte for byte"] * bool(same) + [f"{near} as near copies"] * bool(near)
+    first = ", ".join(f"{row['image']} (fitted on: {row['fitted_on']})" for row in copies["pictures"][:3])
+    left = copies["accuracy_without"]
+    without = "all are" if left is None else f"without them it is right on {left:.1%}"
+    among = f"{same + near} of these pictures {'is' if same + near == 1 else 'are'} among those"
+    return (
+        f"{among} the classifier was fitted on, {' and '.join(kinds)}: the figures say less of new pictures than they "
+        f"seem to; {without}. The first: {first}"
+    )
+
+
+def with_texts(classifier: Classifier, texts: Any, store: FeatureStore | None) -> Classifier:
+    """It with other words, class → texts, and nothing else."""
+    bank = WordBank.build(classifier.encoder, Descriptions(texts), with_names=False, store=store)
+    return replace(classifier, words=bank)
+
+
+def words_figures(
+    classifier: Classifier, pooled: Tensor, labels: Tensor, store: FeatureStore | None, seed: int
+) -> dict[str, Any] | None:
+    """Accuracy of the words alone beside its controls: the bare names, and meaningless words in equal number."""
+    if classifier.words is None:
+        return None
+    held, described = HeldOut(pooled, labels), Descriptions(texts_of(classifier.words))
+
+    def accuracy(texts: Any) -> float:
+        return words_alone(with_texts(classifier, texts, store), held)
+
+    noise = [accuracy(random_words(described, seed + i)) for i in range(N_NOISE)]
+    return {
+        "accuracy": words_alone(classifier, held),
+        "name_only": accuracy(name_only(described)),
+        "random_words": round(sum(noise) / len(noise), 4),
+        "n": len(labels),
+    }
+
+
+def like_figures(explained: Sequence[Explanation]) -> dict[str, Any] | None:
+    """How often the neighbours shown on these pictures carry the predicted class."""
+    like = [(e.like, e.prediction.label) for e in explained if isinstance(e.like, Like)]
+    shown = [n.label == label for one, label in like for n in one.neighbours]
+    chances = [one.chance for one, _ in like if one.chance is not None]
+    if not shown:
+        return None
+    chance = round(sum(chances) / len(chances), 4) if chances else None
+    return {"held_out_precision": round(sum(shown) / len(shown), 4), "chance": chance}
+
+
+def trust_figures(
+    classifier: Classifier,
+    pooled: Float[Tensor, "n d"],
+    logits: Float[Tensor, "n k"],
+    labels: Int[Tensor, " n"],
+    *,
+    level: float = LEVEL,
+    unknown: tuple[Float[Tensor, "m d"], Float[Tensor, "m k"]] | None = None,
+) -> dict[str, Any]:
+    """What is printed and kept of it; where nothing was held out, by the classifier's own probability."""
+    check_level(level)
+    trust, right = classifier.measured_trust, logits.argmax(1) == labels
+    own = 1 - logits.softmax(1).max(1).values
+    judged = None if trust is None else trust.judge(trust_inputs(classifier, pooled, logits), level)
+    doubt = own if judged is None else judged.doubt
+    curve = RiskCoverage.of(doubt, right)
+    by_own, areas = RiskCoverage.of(own, right), {"aurc_best": curve.best, "aurc_chance": curve.chance}
+    areas |= {"aurc": curve.area, "aurc_probability": by_own.area}
+    return {
+        "by": "its own probability" if judged is None else "held-out pictures", "level": level,
+        **_sets(classifier, judged, pooled, logits, labels, level),
+        "auroc": _rounded(auroc(doubt[~right], doubt[right])),
+        "auroc_probability": _rounded(auroc(own[~right], own[right])),
+        **{name: round(area, 4) for name, area in areas.items()}, "risk_coverage": curve.at(),
+        "unseen": None if trust is None else trust.unknowns.to_json(),
+        "unknown": None if unknown is None else _unknown(classifier, judged, own, *unknown, level),
+    }  # fmt: skip
+
+
+def _sets(
+    classifier: Classifier, judged: Judgement | None, pooled: Tensor, logits: Tensor, labels: Tensor, level: float
+) -> dict[str, Any]:
+    if judged is None:
+        names = [set(d.classes) for d in decide(classifier, pooled, logits, level)]
+        inside = torch.tensor([classifier.classes[k] in s for k, s in zip(labels.tolist(), names, strict=True)])
+        size, sure = sum(map(len, names)) / len(names), torch.zeros(len(labels), dtype=torch.bool)
+    else:
+        inside = judged.sets.gather(1, labels[:, None])[:, 0]
+        size, sure = float(judged.sets.sum(1).float().mean()), judged.sure
+    low, high = accuracy_interval(inside)
+    right = logits.argmax(1) == labels
+    return {
+        "coverage": _mean(inside), "coverage_interval": [round(low, 4), round(high, 4)], "set_size": round(size, 4),
+        "n_sure": int(sure.sum()), "sure_right": _mean(right[sure]) if bool(sure.any()) else None,
+        "mean_probability": None if judged is None else _mean(judged.probability),
+    }  # fmt: skip
+
+
+def _unknown(
+    classifier: Classifier, judged: Judgement | None, own: Tensor, pooled: Tensor, logits: Tensor, level: float
+) -> dict[str, Any]:
+    theirs = 1 - logits.softmax(1).max(1).values
+    figures = {"n": len(pooled), "auroc_probability": _rounded(auroc(theirs, own))}
+    trust = classifier.measured_trust
+    if trust is None or judged is None:
+        return {**figures, "auroc": figures["auroc_probability"], "found": None, "sure": None, "kept": None}
+    found = trust.judge(trust_inputs(classifier, pooled, logits), level)
+    own_auroc = _rounded(auroc(found.unusual, judged.unusual))
+    parts = {"found": _mean(found.unknown), "sure": _mean(found.sure), "kept": _mean(~judged.unknown)}
+    return {**figures, "auroc": own_auroc, **parts}
+
+
+def _mean(values: Tensor) -> float:
+    return round(float(values.float().mean()), 4)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def faithfulness_figures(explained: Sequence[Explanation], seed: int) -> dict[str, Any] | None:
+    """Means over the explained pictures, for the predicted class of each. A map that is zero everywhere orders no
+    pixels: it has no deletion, and counts as no better than a random one."""
+    shown = [e.where for e in explained if isinstance(e.where, Where)]
+    maps = [m for m in shown if m.deletion is not None]
+    if not shown:
+        return None
+    names = ("deletion", "deletion_random", "insertion", "insertion_random", "match", "match_centre")
+    found = {n: torch.tensor([getattr(m, n) for m in maps], dtype=torch.double) for n in names}
+    means = {n: round(float(v.mean()), 4) if maps else None for n, v in found.items()}
+    own = found["insertion"] - found["deletion"]
+    shuffled = found["insertion_random"] - found["deletion_random"]
+    leads = torch.cat([own - shuffled, torch.zeros(len(shown) - len(maps), dtype=torch.double)])
+    verdicts = {v: sum(m.verdict.level == v for m in shown) for v in LEVELS}
+    counts = {"n": len(shown), "n_zero": len(shown) - len(maps), "method": shown[0].method}
+    return {**counts, **means, "than_random": than_random(leads, seed), "verdicts": verdicts}
+
+
+def than_random(leads: Float[Tensor, " n"], seed: int) -> dict[str, Any]:
+    """Whether maps are better than their shuffled copies, picture by picture.
+
+    Example:
+        >>> than_random(torch.tensor([0.1, 0.2, 0.3] * 5), 0)["sentence"]
+        'The maps are better than random: insertion less deletion differs by +0.20 (+0.16 to +0.24), n = 15.'
+    """
+    n, lead, (low, high) = len(leads), float(leads.mean()), mean_interval(leads, seed)
+    enough = n >= N_FEWEST
+    verdict = "better" if enough and low > 0 else "worse" if enough and high < 0 else "not shown"
+    said = f"The maps are {verdict} than random" if verdict != "not shown" else "Better than random: not shown"
+    why = "" if enough else f", fewer than {N_FEWEST} pictures show nothing"
+    figures = f"insertion less deletion differs by {lead:+.2f} ({low:+.2f} to {high:+.2f}), n = {n}{why}."
+    sentence = f"{said}: {figures}".replace("-", "−")
+    interval = [round(low, 4), round(high, 4)]
+    return {"lead": round(lead, 4), "interval": interval, "verdict": verdict, "sentence": sentence}
+
+
+def mean_interval(values: Float[Tensor, " n"], seed: int) -> tuple[float, float]:
+    """95 % interval of a mean over pictures, by drawing as many with replacement (percentile bootstrap)."""
+    draws = torch.randint(len(values), (N_DRAWS, len(values)), generator=torch.Generator().manual_seed(seed))
+    edges = torch.tensor([0.025, 0.975], dtype=torch.double)
+    low, high = values.double()[draws].mean(1).quantile(edges).tolist()
+    return low, high
+
+
+def further_figures(classifier: Classifier, explained: Sequence[Explanation], progress: Progress) -> dict[str, Any]:
+    """Means of more metrics over the same pictures and maps, each beside the same map with its cells shuffled."""
+    from ..metrics import metrics
+    from ..metrics.base import Case, shuffled
+
+    judges = [metrics[name]() for name in FURTHER]
+    maps = [e for e in explained if isinstance(e.where, Where) and e.where.deletion is not None]
+    found: dict[str, list[float]] = defaultdict(list)
+    for e in progress.track(maps, "Measuring faithfulness", len(maps)):
+        assert isinstance(e.where, Where)
+        heat = torch.from_numpy(e.where.heat)
+        pixels = classifier.encoder.pixels([e.view])[0]
+        case = Case.of(classifier, pixels, classifier.index_of(e.where.target))
+        for judge in judges:
+            ours, control = judge.measure(case, torch.cat([heat[None], shuffled(heat, 1, 0)]))
+            found[judge.name].append(ours.value)
+            found[f"{judge.name}_random"].append(control.value)
+    return {name: round(sum(v) / len(v), 4) for name, v in found.items()}
+
+
+def outside_figures(explained: Sequence[Explanation], seed: int, progress: Progress) -> dict[str, Any] | None:
+    """Means over the explained pictures, for the class predicted; ``None`` where nobody says where the objects are.
+    ``beyond``, the share outside less the area outside, is above 0 where more evidence lies there than by chance."""
+    found = [(e, e.where.outside) for e in explained if isinstance(e.where, Where) and e.where.outside is not None]
+    if not found:
+        return None
+    if left := [f"{e.prediction.image}: {one.why}" for e, one in found if one.share is None]:
+        progress.note(f"Heat outside the object was not measured on {len(left)} picture(s), such as {left[0]}")
+    pairs = [(one.share, one.area) for _, one in found if one.share is not None and one.area is not None]
+    data: dict[str, Any] = {"masks": found[0][1].masks, "n": len(pairs)}
+    if not pairs:
+        nothing = dict.fromkeys(("share", "area", "beyond", "interval"))
+        return {**data, **nothing, "sentence": "How much of the heat lies outside the object was not measured."}
+    share, area = torch.tensor(pairs, dtype=torch.double).unbind(1)
+    low, high = mean_interval(share - area, seed)
+    outer, chance, beyond = (round(float(v.mean()), 4) for v in (share, area, share - area))
+    sentence = (
+        f"{outer:.0%} of the heat lies outside the object, by chance it would be {chance:.0%}; difference {beyond:+.0%}"
+        f" ({low:+.0%} to {high:+.0%}), n = {len(pairs)}."
+    )
+    interval = [round(low, 4), round(high, 4)]
+    means = {"share": outer, "area": chance, "beyond": beyond, "interval": interval}
+    return {**data, **means, "sentence": sentence.replace("%", " %")}

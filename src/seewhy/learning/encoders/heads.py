@@ -1,0 +1,317 @@
+"""Small heads behind frozen towers: a second space for pictures and sentences, and a picture under an instruction."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, normalize
+
+from ...encoders.base import Encoder, RefittedText, SentenceText, TextTower
+from ...encoders.names import (
+    centres_of,
+    likest,
+    likest_other,
+    named,
+    names_of,
+    openness,
+    own_sentences,
+    own_vectors,
+    sentence_fingerprint,
+    whole_numbers,
+)
+from ...encoders.split import freeze, weights_digest
+from .delta import digest_of, seeing_the_same, sizes_of
+
+_logger = logging.getLogger(__name__)
+
+WIDTH = 256
+"""Of the space that is learnt beside the encoder's own."""
+SENTENCE_SCALE = 8.0
+"""Unit vectors of some hundred numbers are made larger by this, so that one rate of learning suits all weights."""
+RANK = 64
+"""Of what an instruction adds: a full matrix learns the training pictures by heart."""
+REFIT = ("coefficients", "centres", "left", "right")
+"""What the encoder's own place of sentences is fitted anew with; see :class:`RefittedText`."""
+
+
+class PairedHeads(nn.Module):
+    """A second space for pictures and sentences beside the encoder's own, learnt behind its frozen towers.
+
+    ``picture = [√(1 - keep) p, √keep · size · A (p - mean) / spread]`` and
+    ``text = [√(1 - keep) t, √keep · B s / |B s|]``: but for lengths, a picture's cosine with a text is ``1 - keep``
+    parts of the old one and ``keep`` parts of the new. ``p`` is a picture among the texts, ``t`` a sentence there,
+    ``s`` the sentence's own vector. All is affine in the pooled features, so that closed forms of explanations hold.
+
+    Where the encoder's place of a sentence is a regression (:class:`RefittedText`), ``t`` is fitted anew. A sentence
+    that is nearer to the name of an own class than to any that was adapted to keeps its old place.
+    """
+
+    form = "heads"
+    mean: Tensor
+    spread: Tensor
+    size: Tensor
+    heard: Tensor | None
+
+    def __init__(self, own_width: int, sentence_width: int, width: int = WIDTH) -> None:
+        super().__init__()
+        self.own_width, self.sentence_width, self.width = own_width, sentence_width, width
+        self.pictures = nn.Linear(own_width, width)
+        self.sentences = nn.Linear(sentence_width, width)
+        for name, value in (("mean", torch.zeros(own_width)), ("spread", torch.ones(())), ("size", torch.ones(()))):
+            self.register_buffer(name, value)
+        for name in (*REFIT, "heard"):
+            self.register_buffer(name, None)
+        self.names: Callable[[], Tensor] | None = None
+
+    @classmethod
+    def before(cls, on: Encoder, width: int = WIDTH, *, refit: bool = True) -> Self:
+        """With torch's random numbers."""
+        one = own_vectors(on.text, ["a"])
+        heads = cls(place(on.text, one).shape[1], one.shape[1], width)
+        if refit and isinstance(on.text, RefittedText):
+            for name, tensor in on.text.refit().items():
+                setattr(heads, name, tensor.half().float())  # as they are saved
+        return heads.beside(on)
+
+    def beside(self, on: Encoder) -> Self:
+        """With the names of the encoder's own classes, which are read when they are first asked for."""
+        if named(on):
+            self.names = cache(lambda: own_sentences(on.text, names_of(on)))
+        return self
+
+    @torch.no_grad()
+    def hear(self, sentences: Float[Tensor, "n e"]) -> Self:
+        """Take what tells names from them, from the sentences that are trained on."""
+        if self.names is not None:
+            self.heard = whole_numbers(centres_of(sentences))
+        return self
+
+    @property
+    def refit(self) -> dict[str, Tensor]:
+        """What the place of sentences is fitted anew with; nothing where it stays."""
+        return {name: tensor for name in REFIT if (tensor := getattr(self, name)) is not None}
+
+    def placed(self, tower: TextTower, vectors: Float[Tensor, "n e"], keep: float) -> Float[Tensor, "n d"]:
+        """``t``: where the encoder's own words half places sentences; as it was where nothing is kept."""
+        refit = self.refit
+        if not refit or not keep or not isinstance(tower, RefittedText):
+            return place(tower, vectors)
+        return tower.place_by(vectors, refit)
+
+    @torch.no_grad()
+    def measure(self, projected: Float[Tensor, "n d"]) -> Self:
+        """Take mean and spread from the pictures that are trained on."""
+        self.mean = projected.mean(0)
+        self.spread = (projected - self.mean).square().mean().sqrt().clamp(min=1e-6)
+        return self.level(projected)
+
+    @torch.no_grad()
+    def level(self, projected: Float[Tensor, "n d"]) -> Self:
+        """Round the weights as they are saved, and make both parts of a picture as long as one another on average."""
+        for weight in self.parameters():
+            weight.copy_(weight.half())
+        new = self.pictures((projected - self.mean) / self.spread).norm(dim=1)
+        self.size = (projected.norm(dim=1) / new.clamp(min=1e-6)).median()
+        return self
+
+    def image(self, projected: Float[Tensor, "b d"], keep: float) -> Float[Tensor, "b e"]:
+        """Pictures among the texts → in both spaces, not of unit length."""
+        new = self.size * self.pictures((projected - self.mean) / self.spread)
+        return torch.cat([math.sqrt(1 - keep) * projected, math.sqrt(keep) * new], 1)
+
+    def text(self, sentences: Float[Tensor, "b s"], placed: Float[Tensor, "b d"], keep: float) -> Float[Tensor, "b e"]:
+        """Sentences by their own vectors and their place → in both spaces, of unit length."""
+        new = normalize(self.sentences(SENTENCE_SCALE * sentences), dim=1)
+        return torch.cat([math.sqrt(1 - keep) * placed, math.sqrt(keep) * new], 1)
+
+    def guarded(
+        self, tower: TextTower, sentences: Float[Tensor, "b s"], keep: float, near_names: Tensor | None = None
+    ) -> Float[Tensor, "b e"]:
+        """The same from the encoder's own words half, where sentences like own classes' names keep their old place."""
+        text = self.text(sentences, self.placed(tower, sentences, keep), keep)
+        if self.heard is None or self.names is None or not keep:
+            return text
+        near = likest(sentences, self.names()) if near_names is None else near_names
+        old, new = text.split([text.shape[1] - self.width, self.width], 1)
+        return normalize(torch.cat([old, openness(sentences, normalize(self.heard, dim=1), near) * new], 1), dim=1)
+
+    def named_anew(self, tower: TextTower, keep: float) -> Float[Tensor, "k e"]:
+        """Own classes' names, each as if it were none of them: what becomes of other names."""
+        assert self.names is not None
+        return self.guarded(tower, self.names(), keep, likest_other(self.names()))
+
+    def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
+        """The encoder with other words; it sees what it saw, its own classes among that."""
+        fingerprint = digest_of(self.delta(on), on, keep)
+        under = (lambda words: self.grown(on.under(words), name, keep)) if on.takes_condition else None
+        return seeing_the_same(on, name, fingerprint, lambda: AdaptedText(on.text, self, keep, fingerprint), under)
+
+    def delta(self, on: Encoder) -> dict[str, Tensor]:
+        """All weights, each in the fewest digits that hold it."""
+        return {name: fewest_digits(tensor.detach().cpu()) for name, tensor in self.state_dict().items()}
+
+    def facts(self) -> dict[str, Any]:
+        sizes = {"own_width": self.own_width, "sentence_width": self.sentence_width, "width": self.width}
+        return {"form": self.form, **sizes}
+
+    @classmethod
+    def restored(cls, on: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        with torch.device("meta"):
+            heads = cls(*sizes_of(facts, "own_width", "sentence_width", "width"))
+            for name in {*REFIT, "heard"} & {*tensors}:
+                setattr(heads, name, torch.empty(tensors[name].shape))
+        heads.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
+        freeze(heads)
+        return heads.beside(on)
+
+
+class AdaptedText:
+    """The words half of an encoder with heads behind it; the fingerprint is of both and of how much they count."""
+
+    def __init__(self, tower: TextTower, heads: PairedHeads, keep: float, fingerprint: str) -> None:
+        self.tower, self.heads, self.keep, self.fingerprint = tower, heads, keep, fingerprint
+        self.sentence_fingerprint = sentence_fingerprint(tower)
+        self.logit_scale, self.templates = tower.logit_scale, tower.templates
+
+    @torch.no_grad()
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        return self.place(self.sentences(texts))
+
+    def sentences(self, texts: Sequence[str]) -> Float[Tensor, "n e"]:
+        return own_vectors(self.tower, texts)
+
+    def place(self, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
+        return self.heads.guarded(self.tower, vectors, self.keep)
+
+    def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
+        return self.heads.image(self.tower.project(pooled), self.keep)
+
+
+def fewest_digits(tensor: Tensor) -> Tensor:
+    """In eight or sixteen bits where these hold every number as it is."""
+    return next((t for t in (tensor.to(torch.int8), tensor.half()) if torch.equal(t.to(tensor.dtype), tensor)), tensor)
+
+
+def place(tower: TextTower, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
+    """What :func:`own_vectors` gave → unit vectors among the pictures."""
+    return tower.place(vectors) if isinstance(tower, SentenceText) else vectors
+
+
+class InstructedHead(nn.Module):
+    """``p + keep · size · U (g(c) * (V (p - mean) / spread + b))``: what is added to a pooled picture ``p``.
+
+    ``g(c) = G c + h`` has one factor for each of the rank's directions, of the instruction's sentence vector ``c``; at
+    first nothing is added. FocalLens-CLIP gives the instruction to the transformer (Zhang et al. 2025, arXiv
+    2504.08368); behind a frozen trunk a picture is looked at once.
+    """
+
+    form = "instructed"
+    mean: Tensor
+    spread: Tensor
+    size: Tensor
+
+    def __init__(self, width: int, sentence_width: int, rank: int = RANK) -> None:
+        super().__init__()
+        self.width, self.sentence_width, self.rank = width, sentence_width, rank
+        self.taught: tuple[str, ...] = ()
+        self.strange: set[str] = set()
+        self.down = nn.Linear(width, rank)
+        self.gate = nn.Linear(sentence_width, rank)
+        self.up = nn.Linear(rank, width, bias=False)
+        for name, value in (("mean", torch.zeros(width)), ("spread", torch.ones(())), ("size", torch.ones(()))):
+            self.register_buffer(name, value)
+        nn.init.zeros_(self.up.weight)
+
+    @classmethod
+    def before(cls, on: Encoder, pooled: Float[Tensor, "n p"], rank: int = RANK) -> Self:
+        """A head that adds nothing yet, with the mean, spread and length of the pictures that are trained on."""
+        head = cls(pooled.shape[1], own_vectors(on.text, ["a"]).shape[1], rank)
+        head.mean = pooled.mean(0)
+        head.spread = (pooled - head.mean).square().mean().sqrt().clamp(min=1e-6)
+        head.size = pooled.norm(dim=1).mean()
+        return head
+
+    def forward(
+        self, pooled: Float[Tensor, "b p"], instruction: Float[Tensor, "... e"], keep: float = 1.0
+    ) -> Float[Tensor, "b p"]:
+        """Pooled pictures under an instruction each, or all under one."""
+        seen = self.down((pooled - self.mean) / self.spread) * self.gate(SENTENCE_SCALE * instruction)
+        return pooled + keep * self.size * self.up(seen)
+
+    def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
+        """The encoder as it was, which now takes instructions."""
+        digest = digest_of(self.delta(on), on, keep)
+
+        def under(instruction: str) -> Encoder:
+            self.say_untaught(on, name, instruction)
+            vector = own_vectors(on.text, [instruction])[0].clone()
+            under_it = UnderInstruction(self, vector, keep)
+            return on.but(
+                name=f"{name}#{instruction}",
+                head=nn.Sequential(on.head, under_it),
+                fingerprint=weights_digest({"instruction": vector}, digest),
+                module=lambda: nn.Sequential(on.trunk, on.head, under_it),
+                engine=lambda: on.engine,
+                base=on,
+                repooled=under_it,
+                classifier=None,
+                classes=(),
+            )
+
+        return seeing_the_same(on, name, digest, lambda: on.text, under)
+
+    def say_untaught(self, on: Encoder, name: str, instruction: str) -> None:
+        """Warn once of each instruction that was not taught: it is understood by its likeness to those that were."""
+        if not self.taught or instruction in self.taught or instruction in self.strange:
+            return
+        self.strange.add(instruction)
+        own, *others = own_vectors(on.text, [instruction, *self.taught])
+        cosines = cosine_similarity(own[None], torch.stack(others))
+        best = int(cosines.argmax())
+        _logger.warning(
+            "%s was not taught the instruction %r, and nothing was measured of it. It was taught %s; the likest of "
+            "them is %r, with a cosine of %.2f between the sentences.",
+            *(name, instruction, ", ".join(map(repr, self.taught[:8])), self.taught[best], float(cosines[best])),
+        )
+
+    def delta(self, on: Encoder) -> dict[str, Tensor]:
+        """All weights."""
+        return {name: tensor.detach().cpu() for name, tensor in self.state_dict().items()}
+
+    def facts(self) -> dict[str, Any]:
+        sizes = {"width": self.width, "sentence_width": self.sentence_width, "rank": self.rank}
+        return {"form": self.form, **sizes, "taught": list(self.taught)}
+
+    @classmethod
+    def restored(cls, on: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        with torch.device("meta"):
+            head = cls(*sizes_of(facts, "width", "sentence_width", "rank"))
+        taught = facts.get("taught", [])
+        if not isinstance(taught, list) or not all(isinstance(one, str) for one in taught):
+            raise ValueError("its instructions are no list of texts")
+        head.taught = tuple(taught)
+        head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
+        freeze(head)
+        return head
+
+
+class UnderInstruction(nn.Module):
+    """Pooled pictures → the same under one instruction, whose sentence is the vector."""
+
+    vector: Tensor
+
+    def __init__(self, head: InstructedHead, vector: Float[Tensor, " e"], keep: float) -> None:
+        super().__init__()
+        self.head, self.keep = head, keep
+        self.register_buffer("vector", vector)
+
+    def forward(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b p"]:
+        seen: Tensor = self.head(pooled, self.vector, self.keep)
+        return seen

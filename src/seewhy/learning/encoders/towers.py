@@ -1,0 +1,331 @@
+"""An encoder's own halves after training: copies of its picture tower, of its words tower, or of both."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from ...encoders.base import Encoder, GlobalAverage, Layout, Tokenised, TrainableText
+from ...encoders.region_heads import RegionHeads
+from ...encoders.split import freeze, weights_digest
+from ...encoders.text_tokens import TokenEmbeddings, TokenVectors, embed, encode_tokens
+from ...errors import InputError, ModelError
+from .delta import WITHOUT_WORDS, digest_of, halves_of, load_delta, seeing_the_same, state_delta
+from .projection import restored
+from .pyramid import Pyramid
+
+Halves = Literal["image", "text", "towers"]
+"""Which halves are trained: one of the two, or both."""
+BATCH = 64
+"""Sentences at once."""
+SOURCES = ("class", "caption")
+"""Kinds of text; an encoder reads with the last one's prefix where nothing is said."""
+
+
+class TunedHalves(nn.Module):
+    """Copies of an encoder's halves, and what is trained beside them, which the encoder has not."""
+
+    added: ClassVar[str]
+
+    def fresh(self, on: Encoder) -> Self:
+        """The same halves as they are before any training."""
+        raise NotImplementedError
+
+    def between(self, on: Encoder, tensors: Mapping[str, Tensor], keep: float) -> Self:
+        """Towards the trained weights as far as ``keep`` says (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903)."""
+        if keep == 1.0:
+            return self
+        found = self.fresh(on)
+        setattr(found, self.added, getattr(self, self.added))
+        state = found.state_dict()
+        with torch.no_grad():
+            for name, after in tensors.items():
+                if after.is_floating_point() and not name.startswith(f"{self.added}."):
+                    state[name].lerp_(after, keep)
+        return found
+
+    def delta(self, on: Encoder) -> dict[str, Tensor]:
+        """The tensors that are not as they are in the encoder, and all of what it has not."""
+        before = dict(self.fresh(on).named_children())
+        parts = {name: part for name, part in self.named_children() if name in before}
+        more: nn.Module | None = getattr(self, self.added)
+        own = {} if more is None else state_delta({self.added: more}, {}, whole=True)
+        return state_delta(parts, before, whole=False) | own
+
+
+def trainable(on: Encoder, instead: str = "heads") -> TrainableText:
+    """The encoder's words half, whose weights can be trained."""
+    tower = on.text
+    if not isinstance(tower, TrainableText):
+        raise ModelError(
+            f"The text half of {on.name!r} shows no weights to train. The embedded encoder, or one under 'open_clip:' "
+            f"or 'hf:', was expected. Take one of those, or train {instead} behind this one: train={instead!r}."
+        )
+    return tower
+
+
+class TunedTowers(TunedHalves):
+    """Copies of an encoder's halves, ``None`` where one is not trained; a detector's ``heads`` are kept with them."""
+
+    added = "heads"
+
+    def __init__(
+        self,
+        form: Halves,
+        trunk: nn.Module | None,
+        pool: nn.Module | None,
+        projection: nn.Module | None,
+        words: nn.Module | None,
+        heads: RegionHeads | None = None,
+    ) -> None:
+        super().__init__()
+        self.form: Halves = form
+        self.trunk, self.pool, self.projection, self.words, self.heads = trunk, pool, projection, words, heads
+
+    @classmethod
+    def before(cls, on: Encoder, form: Halves) -> Self:
+        """What an encoder's halves are before any training, frozen; the encoder stays as it is."""
+        tower = trainable(on)
+        words = None if form == "image" else freeze(copy.deepcopy(tower.module)).cpu()
+        if form == "text":
+            return cls(form, None, None, None, words)
+        return cls(form, *halves_of(on), freeze(copy.deepcopy(tower.projection)).cpu(), words)
+
+    def fresh(self, on: Encoder) -> Self:
+        return self.before(on, self.form)
+
+    def image_parts(self) -> tuple[nn.Module, nn.Module, nn.Module]:
+        """Trunk, pool and projection, of towers that have a picture half."""
+        assert self.trunk is not None
+        assert self.pool is not None
+        assert self.projection is not None
+        return self.trunk, self.pool, self.projection
+
+    def image(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Pictures in the space of the texts, not of unit length."""
+        trunk, pool, projection = self.image_parts()
+        vectors: Tensor = projection(pool(trunk(pixels)))
+        return vectors
+
+    def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
+        """An encoder of the copies; where nothing is kept, it sees, reads and has classes as its own."""
+        if not keep:
+            return seeing_the_same(on, name, on.fingerprint, lambda: on.text, on.under if on.takes_condition else None)
+        tensors = self.delta(on)
+        own, fingerprint = self.between(on, tensors, keep), digest_of(tensors, on, keep)
+        parts: dict[str, Any] = {"classifier": None, "classes": ()}
+        if own.trunk is None:  # the encoder's own picture half, whose classes then hold
+            parts = {"engine": lambda: on.engine, "looks": on.looks}
+        else:
+            trunk, pool = own.trunk, own.pool
+            parts |= {"trunk": lambda: trunk, "head": pool, "module": lambda: nn.Sequential(trunk, pool)}
+        return on.but(
+            name=name,
+            fingerprint=fingerprint,
+            text=lambda: TunedText(trainable(on), own, fingerprint),
+            base=on,
+            region_heads=own.heads,
+            **parts,
+        )
+
+    def facts(self) -> dict[str, Any]:
+        return {"form": self.form} | ({} if self.heads is None else {"heads": self.heads.facts()})
+
+    @classmethod
+    def restored(cls, on: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        towers = cls.before(on, facts["form"])
+        if "heads" in facts:
+            towers.heads = RegionHeads.restored(facts["heads"])
+        load_delta(dict(towers.named_children()), tensors, whole=False)
+        return towers
+
+
+class TunedText:
+    """The words half of an encoder of tuned towers, whose weights can be trained further."""
+
+    def __init__(self, tower: TrainableText, towers: TunedTowers, fingerprint: str) -> None:
+        self.tower = tower
+        self.own_words = towers.words is None
+        self.module: nn.Module = tower.module if towers.words is None else towers.words
+        self.projection: nn.Module = tower.projection if towers.projection is None else towers.projection
+        self.fingerprint = tower.fingerprint if self.own_words else fingerprint
+        self.logit_scale, self.templates, self.tuning_lr = tower.logit_scale, tower.templates, tower.tuning_lr
+
+    def tokens(self, texts: Sequence[str]) -> Tokenised:
+        return self.tower.tokens(texts)
+
+    def n_cut(self, texts: Sequence[str]) -> int:
+        return self.tower.n_cut(texts)
+
+    def embed(self, tokens: Tokenised) -> TokenEmbeddings:
+        return embed(self.module, tokens)
+
+    def encode_tokens(self, tokens: Tokenised | TokenEmbeddings) -> TokenVectors:
+        return encode_tokens(self.module, tokens)
+
+    @torch.no_grad()
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        if self.own_words or not len(texts):
+            return self.tower.encode_text(texts)
+        parts = [self.module(*self.tokens(texts[i : i + BATCH])) for i in range(0, len(texts), BATCH)]
+        return normalize(torch.cat(parts).float(), dim=1)
+
+    def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
+        vectors: Tensor = self.projection(pooled)
+        return vectors
+
+
+class TunedPictures(TunedHalves):
+    """Copies of an encoder's trunk and pooling, and what stands ``behind``; its words do not know this place."""
+
+    added = "behind"
+    form: ClassVar[str] = "pictures"
+
+    def __init__(
+        self, trunk: nn.Module, pool: nn.Module, behind: nn.Module | None = None, head: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        self.trunk, self.pool, self.behind = trunk, pool, behind
+        self.head = dict(head or {})
+
+    @classmethod
+    def before(cls, on: Encoder, pyramid: Mapping[str, Any] | None = None) -> Self:
+        """What an encoder's halves are before any training, frozen; the encoder stays as it is."""
+        trunk, pool = halves_of(on)
+        if pyramid is None:
+            return cls(trunk, pool)
+        return cls(Pyramid.restored(trunk, on.layout, pyramid), GlobalAverage())
+
+    def fresh(self, on: Encoder) -> Self:
+        return self.before(on, self.pyramid)
+
+    @property
+    def pyramid(self) -> Mapping[str, Any] | None:
+        """The facts of what stands on the trunk, if anything does."""
+        return self.trunk.facts() if isinstance(self.trunk, Pyramid) else None
+
+    def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
+        """An encoder of the copies."""
+        tensors = self.delta(on)
+        own = self.between(on, tensors, keep)
+        trunk = own.trunk
+        head = own.pool if own.behind is None else nn.Sequential(own.pool, own.behind)
+        return on.but(
+            name=name,
+            trunk=lambda: trunk,
+            head=head,
+            layout=on.layout if self.pyramid is None else Layout(),
+            fingerprint=digest_of(tensors, on, keep, "|pictures"),
+            module=lambda: nn.Sequential(trunk, head),
+            base=on,
+            **WITHOUT_WORDS,
+        )
+
+    def facts(self) -> dict[str, Any]:
+        own = {} if self.behind is None else {"head": self.head}
+        return {"form": self.form} | own | ({} if self.pyramid is None else {"pyramid": self.pyramid})
+
+    @classmethod
+    def restored(cls, on: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        towers = cls.before(on, facts.get("pyramid"))
+        if "head" in facts:
+            towers.head = dict(facts["head"])
+            towers.behind = freeze(restored(towers.head))
+        load_delta(dict(towers.named_children()), tensors, whole=False)
+        return towers
+
+
+class PrefixedWords(nn.Module):
+    """``G([p_s, words])``: learnt vectors of each kind of text before words (Saito et al. 2023, arXiv 2206.01125)."""
+
+    form = "prefix"
+
+    def __init__(self, words: nn.Module, width: int, n_tokens: int = 1) -> None:
+        super().__init__()
+        self.words, self.width, self.n_tokens = words, width, n_tokens
+        self.prefix = nn.Parameter(torch.zeros(len(SOURCES), n_tokens, width))
+
+    @classmethod
+    def before(cls, on: Encoder, n_tokens: int = 1) -> Self:
+        """A copy of an encoder's words half, frozen, with prefixes like a word of it and torch's random numbers."""
+        tower = trainable(on)
+        vectors = tower.embed(tower.tokens(["a word"])).vectors.detach()
+        found = cls(freeze(copy.deepcopy(tower.module)).cpu(), vectors.shape[2], n_tokens)
+        with torch.no_grad():
+            found.prefix.normal_(std=float(vectors.std()))
+        return found
+
+    def forward(self, source: Int[Tensor, " n"], *tokens: Tensor) -> Float[Tensor, "n d"]:
+        """Texts of a kind each → vectors, not of unit length."""
+        said = embed(self.words, tokens).with_prefix(self.prefix[source])
+        return encode_tokens(self.words, said).pooled
+
+    def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
+        """The encoder with other words, which reads captions; under ``"class"`` it reads names of classes."""
+        digest = digest_of(self.delta(on), on, keep)
+
+        def reading(source: str, own_name: str, other: bool) -> Encoder:
+            mark = weights_digest({}, f"{digest}|{source}")
+            text = lambda: PrefixedText(trainable(on), self, source, keep, mark)  # noqa: E731
+            return seeing_the_same(on, own_name, mark, text, under if other else None)
+
+        def under(source: str) -> Encoder:
+            if source not in SOURCES:
+                raise InputError(
+                    f"The prefix {source!r} was asked of {name!r}, which was trained on classes and captions. "
+                    f"{' or '.join(map(repr, SOURCES))} was expected. Take one of them, or leave it out for captions."
+                )
+            return reading(source, f"{name}#{source}", other=False)
+
+        return reading(SOURCES[-1], name, other=True)
+
+    def delta(self, on: Encoder) -> dict[str, Tensor]:
+        """The prefixes, and the words half's tensors that are not as they are in the encoder."""
+        changed = state_delta({"words": self.words}, {"words": trainable(on).module}, whole=False)
+        return {"prefix": self.prefix.detach().cpu(), **changed}
+
+    def facts(self) -> dict[str, Any]:
+        return {"form": self.form, "n_tokens": self.n_tokens}
+
+    @classmethod
+    def restored(cls, on: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        n = facts["n_tokens"]
+        if type(n) is not int or not 0 < n <= 1 << 10:
+            raise ValueError(f"its prefixes have {n!r} tokens")
+        found = cls.before(on, n)
+        if tensors["prefix"].shape != found.prefix.shape:
+            raise ValueError(f"its prefixes have the shape {tuple(tensors['prefix'].shape)}")
+        found.prefix.data = tensors["prefix"].float()
+        load_delta({"words": found.words}, tensors, whole=False)
+        freeze(found)
+        return found
+
+
+class PrefixedText:
+    """The words half of an encoder with prefixes, reading one kind of text; ``keep`` is how much they count."""
+
+    def __init__(self, tower: TrainableText, words: PrefixedWords, source: str, keep: float, fingerprint: str) -> None:
+        self.tower, self.words, self.source, self.keep = tower, words, SOURCES.index(source), keep
+        self.fingerprint, self.logit_scale, self.templates = fingerprint, tower.logit_scale, tower.templates
+
+    @torch.no_grad()
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        if not self.keep or not len(texts):
+            return self.tower.encode_text(texts)
+        parts = []
+        for i in range(0, len(texts), BATCH):
+            tokens = self.tower.tokens(texts[i : i + BATCH])
+            parts.append(self.words(torch.full((len(tokens[0]),), self.source), *tokens))
+        now = normalize(torch.cat(parts).float(), dim=1)
+        if self.keep == 1:
+            return now
+        return normalize(self.keep * now + (1 - self.keep) * self.tower.encode_text(texts), dim=1)
+
+    def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
+        return self.tower.project(pooled)

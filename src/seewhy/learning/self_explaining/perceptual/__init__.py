@@ -1,1 +1,0 @@
-"""A perceiver: it classifies what it redraws from memory."""

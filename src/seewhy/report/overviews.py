@@ -1,0 +1,189 @@
+"""Many pictures on one page: cards with the doubtful first, boxes and masks drawn over, and what a check found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..explanation.base import Explanation
+from ..explanation.prediction import Certainty
+from ..explanation.verdict import Level, Missing
+from ..types import Failure
+from .card import SIGNS
+from .page import layer_uri, photo_uri, render
+from .palette import blend, class_colours, named_colours
+
+THUMBNAIL_SIDE = 256
+QUESTIONS = ("Where it looked", "What it looks like", "In words")
+DOUBT: tuple[Level, ...] = ("do not rely", "partly", "not measured", "believable")
+"""Verdicts from most to least doubtful; an evidence that is not there counts as not measured."""
+MOST_SHOWN = 200
+"""Pictures on one page."""
+MOST_BOXES = 300
+"""Boxes drawn on one picture."""
+LAYER_SIDE, OPACITY = 900, 150
+"""Pixels of the longer side of what is laid over a picture, and how opaque it is, of 255."""
+FINDINGS_SHOWN = 200
+"""Findings of a kind that are on the page; the others are in the JSON and the table."""
+FINDING_SIDE = 128
+
+
+@dataclass(frozen=True)
+class IndexEntry:
+    """What the index keeps of one explanation, so that a large batch need not stay in memory."""
+
+    href: str
+    image: str
+    label: str
+    score: float
+    second: tuple[str, float] | None
+    levels: tuple[Level, ...]
+    thumbnail: str
+    aside: str = ""
+    verdict: Certainty = "not measured"
+    probability: float | None = None
+    is_measured: bool = False
+    trouble: float | None = None
+
+    @property
+    def doubt(self) -> tuple[float, int, float]:
+        """Sorts the most doubtful first: by the decision where that was measured, else by the worst evidence."""
+        worst = min(DOUBT.index(level) for level in self.levels)
+        return -(1.0 if self.trouble is None else self.trouble), worst, self.score
+
+    @property
+    def sign(self) -> tuple[Level, str]:
+        return SIGNS[self.verdict]
+
+
+def index_entry(explanation: Explanation, href: str) -> IndexEntry:
+    """Shrink an explanation to its place on the index; ``href`` leads to its card."""
+    e = explanation
+    second, decision = next(iter(e.prediction.top[1:]), None), e.prediction.decision
+    return IndexEntry(
+        href=href,
+        image=e.prediction.image,
+        label=e.prediction.label,
+        score=e.prediction.score,
+        second=(second.label, second.score) if second else None,
+        levels=_levels(e),
+        thumbnail=photo_uri(_thumbnail(e), quality=82),
+        aside=". ".join(said for said in (e.part.name if e.part else "", e.aside) if said),
+        verdict="not measured" if decision is None else decision.verdict,
+        probability=e.prediction.probability,
+        is_measured=e.prediction.is_measured,
+        trouble=None if decision is None else decision.doubt,
+    )
+
+
+def _levels(e: Explanation) -> tuple[Level, ...]:
+    """Of a part, first the verdict on what of its score is done inside it."""
+    levels = {answer.key: answer.level for answer in e.answers if answer.key not in ("seen", "typical")}
+    return tuple((levels if e.part is None else {"part": "not measured", **levels}).values())
+
+
+def _thumbnail(e: Explanation) -> np.ndarray:
+    shown = e.view if isinstance(e.where, Missing) else blend(e.view, e.where.heat, 0.7)
+    picture = Image.fromarray(shown)
+    picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
+
+
+def render_index(
+    entries: Sequence[IndexEntry],
+    failures: Sequence[Failure] = (),
+    title: str = "Explanations",
+    nouns: tuple[str, str] = ("picture", "pictures"),
+) -> str:
+    """The index page of a batch, complete without a script, which only sorts and filters anew."""
+    of_parts = any(len(entry.levels) > len(QUESTIONS) for entry in entries)
+    ordered = sorted(entries, key=lambda entry: (*entry.doubt, entry.image))
+    by_name = sorted(ordered, key=lambda entry: entry.image.casefold())
+    by_score = sorted(ordered, key=lambda entry: -1.0 if entry.probability is None else entry.probability)
+    names = {id(entry): rank for rank, entry in enumerate(by_name)}
+    scores = {id(entry): rank for rank, entry in enumerate(by_score)}
+    labels = sorted({entry.label for entry in entries}, key=str.casefold)
+    return render(
+        "index.html",
+        "index.js",
+        title=title,
+        nouns=nouns,
+        cards=[(entry, rank, names[id(entry)], scores[id(entry)]) for rank, entry in enumerate(ordered)],
+        classes=[(label, sum(entry.label == label for entry in entries)) for label in labels],
+        failures=failures,
+        questions=[*(["Inside it, or outside"] if of_parts else []), *QUESTIONS],
+        of_parts=of_parts,
+        n_unknown=sum(entry.verdict == "unlike anything it knows" for entry in entries),
+        n_unreliable=sum("do not rely" in entry.levels for entry in entries),
+    )
+
+
+def render_regions(results: Sequence[Any], n: int | None = None) -> str:
+    """The pictures as one self-contained page; ``n`` is how many there are in all."""
+    figures, n = [_figure(result) for result in results[:MOST_SHOWN]], n or len(results)
+    first = results[0]
+    about = {"about": first.about, "classes": first.classes, "masks": hasattr(first, "mask")}
+    return render("regions.html", None, figures=figures, n=n, n_left_out=n - len(figures), **about)
+
+
+def _figure(result: Any) -> dict[str, Any]:
+    (width, height), name = result.size, Path(result.image).name
+    head = {"name": name, "image": result.image, "width": width, "height": height, "not_found": result.not_found}
+    return {**head, "photo": photo_uri(result.pixels), **(_layer if hasattr(result, "mask") else _boxes)(result)}
+
+
+def _layer(result: Any) -> dict[str, Any]:
+    named = named_colours(result.classes)
+    step = max(1, -(-max(result.size) // LAYER_SIDE))
+    mask = result.mask[::step, ::step]
+    layer = np.zeros((*mask.shape, 4), np.uint8)
+    for index, colour in enumerate(class_colours(len(result.classes))):
+        layer[mask == index] = (*colour, OPACITY)
+    rows = [{"label": s.label, "colour": named[s.label], "share": s.share, "score": s.score} for s in result.regions]
+    return {"layer": layer_uri(layer), "boxes": [], "rows": rows, "unnamed": result.unnamed, "n_not_drawn": 0}
+
+
+def _boxes(result: Any) -> dict[str, Any]:
+    (width, height), named = result.size, named_colours(result.classes)
+    boxes = []
+    for d in result.regions[:MOST_BOXES]:
+        left, top, right, bottom = d.box
+        place = [left / width, top / height, (right - left) / width, (bottom - top) / height]
+        boxes.append({"label": d.label, "score": d.score, "colour": named[d.label], "place": [100 * v for v in place]})
+    counts = Counter(d.label for d in result.regions)
+    rows = [{"label": label, "n": n, "colour": named[label]} for label, n in counts.most_common()]
+    # The surest is drawn last, over the others.
+    return {"boxes": boxes[::-1], "rows": rows, "unnamed": 0, "n_not_drawn": len(result.regions) - len(boxes)}
+
+
+def render_check(check: dict[str, Any], kinds: Mapping[str, str], read: Callable[[str], np.ndarray | None]) -> str:
+    """The check as one self-contained page; what is given is as for :func:`check_context`."""
+    return render("check.html", None, **check_context(check, kinds, read))
+
+
+def check_context(
+    check: dict[str, Any], kinds: Mapping[str, str], read: Callable[[str], np.ndarray | None]
+) -> dict[str, Any]:
+
+    @cache
+    def uri(name: str) -> str | None:
+        pixels = read(name)
+        if pixels is None:
+            return None
+        small = Image.fromarray(pixels)
+        small.thumbnail((FINDING_SIDE, FINDING_SIDE))
+        return photo_uri(np.asarray(small), 75)
+
+    parts = []
+    for kind, name in kinds.items():
+        found = [f for f in check["findings"] if f["kind"] == kind]
+        if found:
+            parts.append({"kind": kind, "name": name, "n": len(found), "findings": found[:FINDINGS_SHOWN]})
+    return {**check, "parts": parts, "uri": uri}

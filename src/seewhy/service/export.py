@@ -1,0 +1,444 @@
+"""A classifier as one ONNX graph, uint8 pictures in, decision and Grad-CAM out, checked before its folder appears."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, fx, nn
+from torch._decomp import get_decompositions
+from torch.export import Dim, ExportedProgram
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ..arguments import checked
+from ..attributions.grad_cam import GradCAM
+from ..classifiers.base import Classifier
+from ..classifiers.saving import digest
+from ..encoders.base import EncoderOutput
+from ..encoders.convert import quiet, write_onnx
+from ..errors import DataError, ForeignFileError, ImageError, MissingExtraError, ModelError, SeeWhyError
+from ..heads.head import Target
+from ..pictures.images import REDUCING_GAP, read_picture
+from ..pictures.sources import Many, several
+from ..storage.folders import new_folder, write_inside
+from ..storage.marks import Facts
+from ..storage.output import check_folder
+from ..storage.reading import file_sha256, read_json
+from ..types import Failure
+
+INPUTS = ("picture", "class_index")
+OUTPUTS = ("logits", "probabilities", "heat", "explained")
+MOST_IN_BATCH = 2**16
+"""Pictures in a batch that a graph is made for."""
+Run = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
+"""``picture`` and ``class_index`` → outputs by name."""
+TWO_GIGABYTES = 2**31 - 2**24
+FILE = "model.onnx"
+RUNTIME = "onnxruntime"
+"""Which runs the graph, the extra and the backend of Triton too."""
+NEEDS = ("onnx", "onnxscript", "onnxruntime")
+CARD = "export.json"
+FACTS = Facts(("format", "seewhy", "graph", "preprocessing", "files"))
+FORMAT = 1
+MOST = 64
+"""Pictures compared on."""
+TOLERANCE = 1e-4
+"""Largest difference: of a probability; of logits and heat, as a part of a picture's largest one, of logits at least
+of 1."""
+N_DRAWN = 8
+LABELS = "labels.txt"
+
+
+class Graph(nn.Module):
+    """``picture`` and ``class_index`` → ``logits``, ``probabilities``, ``heat`` and ``explained``.
+
+    Its map is Grad-CAM of the last map: a gradient through the head alone, traced into plain operations.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        transform = classifier.encoder.transform
+        self.register_buffer("mean", torch.from_numpy(np.array(transform.mean, np.float32) * np.float32(255)))
+        self.register_buffer("std", torch.from_numpy(np.array(transform.std, np.float32) * np.float32(255)))
+        self.trunk = on_cpu(classifier.encoder.trunk)
+        with torch.no_grad():
+            features = self.trunk(torch.zeros(1, 3, *transform.input_size))
+        # As long as no other axis, so that the trace cannot take one for the other.
+        self.n_examples = next(n for n in range(2, 99) if n not in features.shape)
+        self.tail = _traced(classifier, features.repeat(self.n_examples, *(1,) * (features.ndim - 1)))
+
+    def forward(
+        self, picture: UInt8[Tensor, "b h w 3"], class_index: Int[Tensor, "b 1"]
+    ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"], Float[Tensor, "b gh gw"], Int[Tensor, "b 1"]]:
+        pixels = ((picture.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+        return self.tail(self.trunk(pixels), class_index)
+
+    def program(self, size: tuple[int, int]) -> ExportedProgram:
+        """The graph for pictures of this height and width, and batches of any length."""
+        example = torch.zeros(self.n_examples, *size, 3, dtype=torch.uint8)
+        index = torch.full((self.n_examples, 1), -1)
+        batch = Dim("batch", min=1, max=MOST_IN_BATCH)
+        try:
+            with quiet(), torch.no_grad():
+                return torch.export.export(self.eval(), (example, index), dynamic_shapes=({0: batch}, {0: batch}))
+        except Exception as error:
+            raise ModelError(
+                f"The trunk cannot be exported for batches of any length ({said(error)}). A trunk of one piece, "
+                "without branches that read the pictures, was expected. Take lite0, or serve it with SeeWhy."
+            ) from error
+
+
+def on_cpu(trunk: nn.Module) -> nn.Module:
+    away = any(p.device.type != "cpu" for p in (*trunk.parameters(), *trunk.buffers()))
+    return (copy.deepcopy(trunk).cpu() if away else trunk).eval()
+
+
+def _traced(classifier: Classifier, features: Tensor) -> fx.GraphModule:
+    """What ``predict`` and ``explain --where grad_cam`` do once the trunk has run."""
+    index = torch.full((len(features), 1), -1)
+
+    def tail(features: Tensor, class_index: Tensor) -> tuple[Tensor, ...]:
+        pooled = classifier.encoder.head(features)
+        logits = classifier.head(pooled)
+        explained = torch.where(class_index < 0, logits.argmax(1, keepdim=True), class_index)
+        heat = GradCAM().attribute(classifier, EncoderOutput(features, pooled), Target(explained[:, 0]))
+        return logits.detach(), logits.detach().softmax(1), heat.detach(), explained
+
+    with sdpa_kernel(SDPBackend.MATH), quiet():  # the fast kernels' backward is no plain operation
+        tail(features, index)  # what is made once on first use is made of numbers, and not of the trace
+        try:
+            plain = _plain()
+            return make_fx(tail, plain, "symbolic", _allow_non_fake_inputs=True)(features, index)
+        except Exception as error:
+            raise ModelError(
+                f"A {classifier.recipe!r} classifier on {classifier.encoder.name!r} cannot be one graph: what stands "
+                f"behind its trunk asks for numbers on the way ({said(error)}). A head of fixed operations, as of "
+                "'linear', 'zero_shot' or 'neighbours', was expected. Export one of those, or serve this with SeeWhy."
+            ) from error
+
+
+def _plain() -> dict[Any, Any]:
+    """How operations are written as simpler ones, which the formats know."""
+    aten = torch.ops.aten
+    # The gradient of a norm reads the mean and the length that it divided by; runtimes' own norms do not give them.
+    norms = get_decompositions([aten.native_layer_norm, aten.native_group_norm])
+    return {**torch.export.default_decompositions(), **norms, aten.stack.default: _stack}
+
+
+def _stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """torch joins and reshapes instead, to ``(3, batch, …)`` for queries, keys and values; OpenVINO fails there."""
+    return torch.cat([one.unsqueeze(dim) for one in tensors], dim)
+
+
+def said(error: Exception) -> str:
+    """What an exporter says, in one line that is not too long."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": .")
+
+
+def write_graph(program: ExportedProgram, folder: Path, facts: Mapping[str, str]) -> int:
+    """Write the graph into a folder of SeeWhy's own, facts by name in its file; its opset.
+
+    Weights of 2 GB and more lie beside it, as one file cannot hold them.
+    """
+    import onnx
+
+    tensors = (*program.state_dict.values(), *program.constants.values())
+    big = sum(t.nbytes for t in tensors if hasattr(t, "nbytes")) > TWO_GIGABYTES
+    write_onnx(program, (), folder / FILE, inputs=INPUTS, outputs=OUTPUTS, beside=big)
+    made = onnx.load(folder / FILE, load_external_data=False)
+    onnx.helper.set_model_props(made, dict(facts))
+    write_inside(folder / FILE, made.SerializeToString())
+    return next(int(one.version) for one in made.opset_import if one.domain == "")
+
+
+def open_graph(folder: Path) -> Run:
+    """What runs it, in float32."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(folder / FILE, options, providers=["CPUExecutionProvider"])
+    return lambda picture, index: dict(
+        zip(OUTPUTS, session.run(list(OUTPUTS), dict(zip(INPUTS, (picture, index), strict=True))), strict=True)
+    )
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A graph that was written and checked; ``card`` is what stands in ``export.json``."""
+
+    folder: Path
+    card: dict[str, Any]
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def graph(self) -> Path:
+        return self.folder / self.card["graph"]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"folder": str(self.folder), **self.card, "failures": [f.to_json() for f in self.failures]}
+
+
+@checked
+def export(model: Classifier, folder: str | Path, *, pictures: Many | None = None) -> Exported:
+    """Write a classifier as one graph: uint8 pictures in, decision and Grad-CAM out.
+
+    The graph takes pictures in the encoder's size; resizing is the caller's part, and the card says how. Before the
+    folder appears, the graph is run in its runtime and compared with what ``predict`` and ``explain`` compute.
+
+    Args:
+        model: what decides.
+        folder: where to; a new name, or an earlier export as it was left.
+        pictures: to compare on, 64 at most; left out, 8 drawn ones.
+
+    Raises:
+        MissingExtraError: what writes and runs ONNX is not installed.
+        ForeignFileError: something else has the folder's name.
+        ModelError: this classifier cannot be a graph, or the graph answers otherwise.
+        DataError: no picture to compare on can be read, or the folder cannot be written.
+    """
+    if any(find_spec(module) is None for module in NEEDS):
+        raise MissingExtraError(RUNTIME, "Export to ONNX")
+    folder = check_place(Path(folder))
+    views, failures = _views(model, pictures)
+    try:
+        with new_folder(folder, is_untouched) as fresh:
+            card = _write(fresh, model, views, given=pictures is not None)
+    except OSError as error:
+        raise DataError(f"{folder} could not be written: {error}. Free some space or give another name.") from error
+    return Exported(folder, card, failures)
+
+
+def _graph(model: Classifier, home: Path) -> tuple[int, Run]:
+    """Written into a folder: its opset, and what runs it."""
+    program = Graph(model).program(model.encoder.transform.input_size)
+    try:
+        return write_graph(program, home, in_the_file(model)), open_graph(home)
+    except (SeeWhyError, OSError):
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"ONNX has no such graph ({said(error)}). A classifier all of whose operations it knows was expected. "
+            "Serve this one with SeeWhy."
+        ) from error
+
+
+def _write(fresh: Path, model: Classifier, views: np.ndarray, *, given: bool) -> dict[str, Any]:
+    """Everything into a folder that is not seen yet, the card last."""
+    opset, run = _graph(model, fresh)
+    differences = compare(model, run, views)
+    heat = run(views[:1], np.full((1, 1), -1))["heat"].shape[1:]
+    inputs, outputs = signatures(len(model.classes), model.encoder.transform.input_size, (heat[0], heat[1]))
+    write_inside(fresh / LABELS, "\n".join(" ".join(c.split()) for c in model.classes) + "\n")
+    made_with = {name: version(name) for name in ("torch", *NEEDS)}
+    card = {
+        "format": FORMAT,
+        "seewhy": version("seewhy"),
+        "to": "onnx",
+        "opset": opset,
+        "made_with": made_with,
+        "precision": "float32",
+        "recipe": model.recipe,
+        "encoder": model.encoder.name,
+        "fingerprint": model.encoder.fingerprint,
+        "classifier": digest(model),
+        "fitted_in": model.fitted_in or None,
+        "classes": list(model.classes),
+        "inputs": inputs,
+        "outputs": outputs,
+        "preprocessing": preprocessing(model),
+        "check": {
+            "pictures": len(views),
+            "drawn": not given,
+            "runtime": f"{RUNTIME} {made_with[RUNTIME]}",
+            "against": "SeeWhy in eager torch, float32",
+            "tolerance": TOLERANCE,
+            "differences": {name: float(f"{value:.2g}") for name, value in differences._asdict().items()},
+        },
+        "graph": FILE,
+        "files": digests(fresh),
+    }
+    write_inside(fresh / CARD, FACTS.put((json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode()))
+    return card
+
+
+def check_place(folder: Path) -> Path:
+    """The folder, if an export can be written there; asked before the work begins."""
+    if folder.exists() and not is_untouched(folder):
+        raise ForeignFileError(
+            f"{folder} exists and is not an export as SeeWhy left it. A new name, or one of those, was expected. "
+            "Give another name."
+        )
+    return check_folder(folder)
+
+
+def is_untouched(folder: Path) -> bool:
+    """Whether a folder is an export that nobody has changed or put anything into; never raises for what is in it."""
+    card = folder / CARD
+    try:
+        if card.is_symlink() or folder.is_symlink() or not FACTS.is_on(card):
+            return False
+        return bool(read_json(card)["files"] == digests(folder))
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below a folder, but for the card."""
+    files = sorted(path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files if path != folder / CARD}
+
+
+def _views(model: Classifier, pictures: Many | None) -> tuple[np.ndarray, tuple[Failure, ...]]:
+    """Pictures in the encoder's size, and those that could not be read."""
+    transform = model.encoder.transform
+    if pictures is None:
+        return drawn(transform.input_size), ()
+    views: list[np.ndarray] = []
+    failures = []
+    for picture in several(pictures) or [pictures]:
+        if len(views) == MOST:
+            break
+        try:
+            views.append(read_picture(picture, transform).pixels)
+        except ImageError as error:
+            failures.append(Failure(error.path, error.reason))
+    if not views:
+        raise DataError("None of the pictures to compare on can be read. One at least was expected. Give others.")
+    return np.stack(views), tuple(failures)
+
+
+Tensors = list[dict[str, Any]]
+
+
+def signatures(n_classes: int, size: tuple[int, int], grid: tuple[int, int]) -> tuple[Tensors, Tensors]:
+    """Inputs and outputs of a graph; the batch comes first in every shape."""
+    inputs = {
+        "picture": ("uint8", (*size, 3), "RGB of 0 to 255, height by width, resized as below"),
+        "class_index": ("int64", (1,), "of the class to be explained; -1 explains the one decided for"),
+    }
+    outputs = {
+        "logits": ("float32", (n_classes,), "of the classes"),
+        "probabilities": ("float32", (n_classes,), "the scores of seewhy predict, adding up to 1"),
+        "heat": ("float32", grid, "Grad-CAM, signed: above 0 speaks for the class explained"),
+        "explained": ("int64", (1,), "index of the class explained"),
+    }
+    ins, outs = (
+        [{"name": n, "type": kind, "shape": ["batch", *shape], "what": what} for n, (kind, shape, what) in part.items()]
+        for part in (inputs, outputs)
+    )
+    return ins, outs
+
+
+def preprocessing(model: Classifier) -> dict[str, Any]:
+    """What the caller does to a picture, and what the graph does then."""
+    t = model.encoder.transform
+    short = isinstance(t.resize, int)
+    return {
+        "by_the_caller": {
+            "colours": "upright RGB, transparent places on white",
+            "resize_short_side": t.resize if short else None,
+            "resize_to": None if short else list(t.resize),  # type: ignore[arg-type]
+            "centre_crop": list(t.input_size),
+            "interpolation": t.interpolation,
+            "antialias": True,
+            "reducing_gap": REDUCING_GAP,
+        },
+        "by_the_graph": {"divide_by": 255, "mean": list(t.mean), "std": list(t.std)},
+    }
+
+
+def in_the_file(model: Classifier) -> dict[str, str]:
+    """What the graph's own file says, for those who have it without the card: texts, all but the version JSON."""
+    facts = {"classes": list(model.classes), "preprocessing": preprocessing(model), "encoder": model.encoder.name}
+    texts = {f"seewhy.{name}": json.dumps(fact, ensure_ascii=False) for name, fact in facts.items()}
+    return {"seewhy": version("seewhy"), **texts}
+
+
+class Differences(NamedTuple):
+    """How far a graph was from SeeWhy; logits and heat as parts of a picture's largest, logits at least of 1."""
+
+    logits: float
+    probabilities: float
+    heat: float
+
+    @property
+    def largest(self) -> float:
+        return max(self)
+
+
+def drawn(size: tuple[int, int], n: int = N_DRAWN, seed: int = 0) -> UInt8[np.ndarray, "n h w 3"]:
+    """Pictures of coloured waves and noise, which light and dark, coarse and fine are all in."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[0 : size[0], 0 : size[1]] / max(size)
+    turns = random.uniform(0.5, 12, (n, 3, 2, 1, 1)) * random.choice([-1, 1], (n, 3, 2, 1, 1))
+    waves = np.sin(2 * np.pi * (turns[:, :, 0] * y + turns[:, :, 1] * x) + random.uniform(0, 6, (n, 3, 1, 1)))
+    noise = random.normal(0, 25, (n, 3, *size))
+    return np.clip(127 + 100 * waves + noise, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+def answers(
+    classifier: Classifier, views: UInt8[np.ndarray, "b h w 3"], index: Int[Tensor, " b"] | None = None
+) -> dict[str, Tensor]:
+    """What SeeWhy says of pictures in the encoder's size, in eager torch and float32, under the outputs' names."""
+    encoder = classifier.encoder
+    with torch.no_grad():
+        features = on_cpu(encoder.trunk)(encoder.pixels(list(views)))
+        encoded = EncoderOutput(features, encoder.head(features))
+        logits = classifier.head(encoded.pooled)
+    explained = logits.argmax(1) if index is None else index
+    heat = GradCAM()(classifier, encoded, Target(explained))
+    probabilities = classifier.head.probabilities(encoded.pooled)
+    return {"logits": logits, "probabilities": probabilities, "heat": heat, "explained": explained[:, None]}
+
+
+def compare(classifier: Classifier, run: Run, views: UInt8[np.ndarray, "n h w 3"]) -> Differences:
+    """All pictures at once and the first one alone, the class decided for and, of each, another one."""
+    every = torch.arange(len(views)) % len(classifier.classes)
+    cases: Sequence[tuple[Any, Tensor | None]] = ((views, None), (views[:1], None), (views, every))
+    differences = []
+    for pictures, index in cases:
+        given = torch.full((len(pictures),), -1) if index is None else index
+        got = {name: torch.from_numpy(a) for name, a in run(pictures, given[:, None].numpy()).items()}
+        # Of two classes that are equal but for rounding, the graph may name the other one.
+        wanted = answers(classifier, pictures, got["explained"][:, 0] if index is None else index)
+        differences.append(_differences(got, wanted, chosen=index is None))
+    whole = Differences(*map(max, zip(*differences, strict=True)))
+    if not whole.largest <= TOLERANCE:
+        raise ModelError(
+            f"The graph answers otherwise than the classifier, by {whole.largest:.1g} on {len(views)} pictures. At "
+            f"most {TOLERANCE:.0e} was expected. Report this."
+        )
+    return whole
+
+
+def _differences(got: dict[str, Tensor], wanted: dict[str, Tensor], *, chosen: bool) -> Differences:
+    """``chosen``: the graph chose the classes itself, and they must be the likeliest; else they were given to it."""
+    if any(got[name].shape != wanted[name].shape for name in wanted) or not got["explained"].equal(wanted["explained"]):
+        return Differences(*[float("inf")] * 3)
+    logits, heat = wanted["logits"], wanted["heat"]
+    largest = logits.abs().amax(1, keepdim=True).clamp(min=1)
+    short = (logits.amax(1, keepdim=True) - logits.gather(1, wanted["explained"])) * chosen
+    return Differences(
+        _most((got["logits"] - logits).abs() / largest, short / largest),
+        _most((got["probabilities"] - wanted["probabilities"]).abs()),
+        _most((got["heat"] - heat).abs() / heat.abs().amax((1, 2), keepdim=True).clamp(min=1e-12)),
+    )
+
+
+def _most(*values: Tensor) -> float:
+    """What is no number is further off than any."""
+    return max(float(v.nan_to_num(torch.inf).max()) for v in values)
