@@ -135,10 +135,7 @@ def two_kinds(
     captions: Sequence[Sequence[str]],
     objective: Prefix,
 ) -> TrainingData:
-    """A pair for each picture with a class and one for each with captions; batches of one kind where they are asked.
-
-    Pairs of one class share a label, and so do pictures with the same captions.
-    """
+    """A pair for each picture with a class, and for each with captions; those of one class or caption share a label."""
     tower = trainable(on)
     named = [i for i, name in enumerate(classes) if name.strip()]
     told = [i for i, several in enumerate(captions) if len(several)]

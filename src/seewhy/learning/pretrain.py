@@ -35,18 +35,18 @@ from .encoders.towers import TunedPictures
 from .objectives import objectives
 from .objectives.pictures import Dense, PictureObjective, Vectors
 from .pooled import PooledSet, encode_pictures
-from .way import Finished, Tried, Way, noted
+from .way import Finished, Way, noted
 
 TUNING_LR = 1e-4
 """Of encoders that say nothing of it."""
 
 
-class Pretrained(Finished[PooledSet, Tried]):
+class Pretrained(Finished[PooledSet, Any]):
     """A finished training on pictures."""
 
 
 @dataclass(frozen=True)
-class Pretrain(Way[PooledSet, Tried]):
+class Pretrain(Way[PooledSet, Any]):
     """How an encoder is trained on pictures alone, or on pictures with classes.
 
     Args:

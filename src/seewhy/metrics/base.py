@@ -79,11 +79,9 @@ class Case:
 
     Attributes:
         probability: the model, on normalised pixels; ``logits``, the same before its softmax.
-        target: the class the maps explain.
+        target: the class the maps explain; ``mask``, where it is, at the picture's size.
         transform: the model's preprocessing; needed for a black fill and for raw pixels.
-        mask: where the object is, at the picture's size.
-        model: what the methods explain; needed to explain again.
-        methods: what made each map.
+        model: what the methods explain, and ``methods``, what made each map; needed to explain again.
         memo: what one metric has looked at and another can use; copies made with ``replace`` share it.
     """
 
