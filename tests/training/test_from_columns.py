@@ -21,7 +21,7 @@ from seewhy.cli import app
 from seewhy.cli.train import Watched
 from seewhy.encoders.stream import Encoded, encode_stream
 from seewhy.errors import InputError, ModelError
-from seewhy.learning.by_columns import ByClassesAndCaptions, ByInstructions
+from seewhy.learning.api import ByClassesAndCaptions, ByInstructions
 from seewhy.learning.encoders.adapted import open_adaptation
 from seewhy.learning.from_columns import AGREES, KEEPS, FromColumns, Right, needs
 from seewhy.learning.objectives import objectives
