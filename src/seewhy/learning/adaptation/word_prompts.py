@@ -169,13 +169,7 @@ def epoch_weights(n_epochs: int, mean: float, std: float) -> list[float]:
     return [weight / sum(raw) for weight in raw]
 
 
-def consistency(
-    text: Float[Tensor, "k d"],
-    before: Float[Tensor, "k d"],
-    logits: Float[Tensor, "b k"],
-    logits_before: Float[Tensor, "b k"],
-    weight: float,
-) -> Tensor:
+def consistency(text: Tensor, before: Tensor, logits: Tensor, logits_before: Tensor, weight: float) -> Tensor:
     """``weight mean|text - before| + sum KL(before || now) / (b k)``; the authors divide by all numbers."""
     now, then = logits.log_softmax(1), logits_before.log_softmax(1)
     return weight * l1_loss(text, before) + kl_div(now, then, reduction="sum", log_target=True) / logits.numel()
