@@ -139,11 +139,7 @@ class ByInstructions(FromColumns):
 
 
 def two_kinds(
-    on: Encoder,
-    pooled: Float[Tensor, "n p"],
-    classes: Sequence[str],
-    captions: Sequence[Sequence[str]],
-    objective: Prefix,
+    on: Encoder, pooled: Tensor, classes: Sequence[str], captions: Sequence[Sequence[str]], objective: Prefix
 ) -> TrainingData:
     """A pair for each picture with a class, and for each with captions; those of one class or caption share a label."""
     tower = trainable(on)

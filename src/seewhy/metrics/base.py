@@ -307,9 +307,6 @@ def block_side(heat: Float[Tensor, "h w"]) -> tuple[int, int]:
 
     Of a finer map the lag at which its autocorrelation has fallen to one half, at most a seventh of the side, and then
     the largest divisor of the side not above it; the lag itself where that is less than half of it (331 is a prime).
-
-    >>> block_side(torch.rand(7, 7)), block_side(upsampled(torch.eye(7)[None], (224, 224))[0])
-    ((1, 1), (16, 16))
     """
     return (1, 1) if max(heat.shape) <= N_COARSE else (_block(heat), _block(heat.T))
 

@@ -32,9 +32,8 @@ class PixelCurve(AveragedMetric):
     Args:
         n_steps: how many times a further part of the picture is changed. RISE changes 224 pixels a time
             (``n_steps=224`` at 224 px); fewer steps give the same area to within the curve's roughness.
-        tolerance: 0 looks at every step. Above 0, a step between two that were looked at is looked at only where the
-            curve is not straight: stretches are halved while the probability in their middle is further than this
-            from the straight line. Ours, not the authors'; its error is on the page of deletion.
+        tolerance: 0 looks at every step. Above 0, stretches are halved while the probability in their middle is further
+            than this from the straight line. Ours, not the authors'; its error is on the page of deletion.
     """
 
     cost = "one per step"

@@ -41,8 +41,7 @@ class Objective(ABC):
     Class attributes:
         name: registered name; ``paper`` is where it is from, ``needs`` what a batch must hold.
         cost: in forward passes a sample, beside those of the network that is trained.
-        n_texts: of a picture, that are compared with it at once.
-        spans: what is drawn of its texts, as :func:`seewhy.learning.pooled.spans` takes it.
+        n_texts: of a picture, that are compared with it at once, drawn as ``spans`` of its texts say.
         uses_labels: whether it uses classes, or what is found in pictures, where samples have them.
         plain_pairs: whether pictures with texts are enough; if not, ``options`` of ``seewhy adapt`` give the rest.
         small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.

@@ -133,8 +133,7 @@ class IIS(Vectors):
 def contrast(vectors: Views, alike: Bool[Tensor, "b b"], temperature: float) -> Float[Tensor, ""]:
     """Each view must find those of pictures like its own among all others, on average over those (SupCon's outer form).
 
-    ``-mean_i 1/|P(i)| sum_{p in P(i)} log(exp(s_ip / t) / sum_{a != i} exp(s_ia / t))``; a view that nothing is like
-    adds 0. ``alike`` says which pictures are like which, themselves included.
+    ``-mean_i 1/|P(i)| sum_{p in P(i)} log(exp(s_ip / t) / sum_{a != i} exp(s_ia / t))``; none like it adds 0.
     """
     b, v, _ = vectors.shape
     flat = normalize(vectors, dim=2).flatten(0, 1)
