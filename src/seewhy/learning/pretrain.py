@@ -223,11 +223,7 @@ def check_classes(objective: PictureObjective, items: Sequence[Sample]) -> None:
 
 
 class Slow(nn.Module):
-    """An exponential moving average of a network's weights: a task's buffers, so that a checkpoint holds it.
-
-    ``slow = m slow + (1 - m) network`` after each step, with ``m = 1 - (1 - momentum) (cos(pi t / n_steps) + 1) / 2``
-    at step ``t`` (BYOL, Grill et al. 2020, arXiv 2006.07733, section 3.3). Buffers of the network are taken over.
-    """
+    """``slow = m slow + (1 - m) network`` after each step (BYOL, arXiv 2006.07733, section 3.3), kept in a checkpoint."""
 
     step: Tensor
 
@@ -248,7 +244,7 @@ class Slow(nn.Module):
 
     @property
     def rate(self) -> float:
-        """``m`` of the next step."""
+        """``m = 1 - (1 - momentum) (cos(pi t / n_steps) + 1) / 2`` at step ``t``."""
         share = min(int(self.step) / self.n_steps, 1.0)
         return 1 - (1 - self.momentum) * (math.cos(math.pi * share) + 1) / 2
 

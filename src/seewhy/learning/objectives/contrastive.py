@@ -139,8 +139,7 @@ class Divided(Temperature):
 class Contrastive(Objective):
     """Rows of scores, of each picture over all texts and of each text over all pictures.
 
-    The method says what a row costs, unless it is the cross entropy, and how much each direction counts; the base makes
-    the scores, in single precision or better and never more than :data:`BLOCK` at once. A loss is the mean over rows.
+    The method says what a row costs and how much each direction counts; the base makes the scores, block by block.
     """
 
     needs: ClassVar[str] = "pictures with a text each"
