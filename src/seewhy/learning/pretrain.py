@@ -223,7 +223,7 @@ def check_classes(objective: PictureObjective, items: Sequence[Sample]) -> None:
 
 
 class Slow(nn.Module):
-    """``slow = m slow + (1 - m) network`` after each step (BYOL, arXiv 2006.07733, section 3.3), kept in a checkpoint."""
+    """``slow = m slow + (1 - m) network`` after each step (BYOL, arXiv 2006.07733, section 3.3), in a checkpoint."""
 
     step: Tensor
 

@@ -313,10 +313,9 @@ def impute(
     tolerance: float = 1e-4,
     max_iterations: int = 200,
 ) -> Float[Tensor, "b c h w"]:
-    """Solve ``x_i = Σ_j w_ij x_j / Σ_j w_ij`` for every missing pixel, known pixels held.
+    """Solve ``x_i = Σ_j w_ij x_j / Σ_j w_ij`` for every missing pixel; ``w`` is 1/6, or 1/12 for diagonal neighbours.
 
-    ``w`` is 1/6 for the four direct neighbours, 1/12 for the diagonal ones, 0 outside the picture. Conjugate gradients
-    begin from the solution on a grid of half the size (cascadic multigrid): the work grows with the pixels.
+    Conjugate gradients begin from the solution on a grid of half the size: the work grows with the pixels.
     """
     # One mask at a time stays in the processor's cache, which is several times as fast as all together.
     known = [(~one)[None, None].to(pixels) for one in missing]

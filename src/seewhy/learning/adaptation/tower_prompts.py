@@ -103,7 +103,6 @@ class TowerPrompt(Prompt):
 
     @property
     def n_image(self) -> int:
-        """Vectors among patches, in each layer."""
         return len(self.own[0] if len(self.own) else self.vectors)
 
     def among_patches(self, layer: int) -> Float[Tensor, "q v"]:
