@@ -30,7 +30,7 @@ from torch.nn.functional import normalize
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as find
 from seewhy.encoders.stream import Encoded, encode_stream
-from seewhy.learning.by_columns import ByInstructions
+from seewhy.learning.api import ByInstructions
 from seewhy.learning.encoders.adapted import Adaptation
 from seewhy.learning.pooled import PooledSet
 from seewhy.pictures.samples import Sample

@@ -30,10 +30,9 @@ from torch.nn.functional import normalize
 from seewhy.classifiers.encoded_set import encode_labelled
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as find
-from seewhy.learning.adaptation.ogen import OGEN, FeatureGenerator
 from seewhy.learning.adaptation.prompt_recipe import Lesson, PromptLearning
 from seewhy.learning.adaptation.prompts import Names, PromptTask, as_it_was, image_vectors, opened
-from seewhy.learning.adaptation.word_prompts import CoOp
+from seewhy.learning.adaptation.word_prompts import OGEN, CoOp, FeatureGenerator
 from seewhy.pictures.samples import load_samples
 from seewhy.progress import Progress
 from seewhy.seeded import seeded

@@ -32,7 +32,7 @@ from seewhy.classifiers.linear.solvers import c_path
 from seewhy.encoders.base import Layout
 from seewhy.encoders.new import Residual
 from seewhy.learning.encoders.projection import Projection
-from seewhy.learning.objectives.pixpro import PixPro, apart
+from seewhy.learning.objectives.regional import PixPro, apart
 from seewhy.learning.pretrain import DenseViews, OneMap
 from seewhy.seeded import seeded
 from seewhy.storage.output import write_atomic

@@ -30,7 +30,7 @@ from torch.nn.functional import normalize
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as find
 from seewhy.encoders.stream import Encoded, encode_stream
-from seewhy.learning.by_columns import ByClassesAndCaptions, two_kinds
+from seewhy.learning.api import ByClassesAndCaptions, two_kinds
 from seewhy.learning.contrast import Drawn
 from seewhy.learning.encoders.towers import PrefixedWords
 from seewhy.learning.objectives.pairs import Prefix

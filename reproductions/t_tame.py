@@ -38,7 +38,7 @@ from seewhy.encoders.base import Encoder
 from seewhy.heads.head import Target
 from seewhy.metrics.base import Case, upsampled
 from seewhy.metrics.controls import centred_gaussian, random_map, sobel_edges
-from seewhy.metrics.masked_confidence import AverageDrop
+from seewhy.metrics.random_sets import AverageDrop
 from seewhy.metrics.removal import ROAD
 from seewhy.metrics.similarity import pearson
 from seewhy.pictures.images import read_picture

@@ -35,7 +35,7 @@ def test_a_view_shows_what_its_box_says() -> None:
     areas = (boxes[..., 2:] - boxes[..., :2]).prod(-1)
     assert float(areas.min()) >= 0.19
     assert float(areas.max()) <= 1.0
-    from seewhy.learning.objectives.pixpro import centres
+    from seewhy.learning.objectives.regional import centres
 
     for view, places in zip((first, second), centres(boxes, flipped, 16, 16), strict=True):
         seen = (view[:, :2] * 255 / 4 + 0.5).flatten(2).transpose(1, 2) / 64

@@ -76,8 +76,8 @@ class AdaptKeywords(TypedDict, total=False):
 
 
 class TeachKeywords(AdaptKeywords, total=False):
-    """Of :func:`seewhy.adapt`: also of :class:`seewhy.learning.by_columns.ByInstructions` and
-    :class:`seewhy.learning.by_columns.ByClassesAndCaptions`."""
+    """Of :func:`seewhy.adapt`: also of :class:`seewhy.learning.api.ByInstructions` and
+    :class:`seewhy.learning.api.ByClassesAndCaptions`."""
 
     instructions: Mapping[str, str | Sequence[str]]
     rank: Count

@@ -19,7 +19,6 @@ from seewhy.classifiers.unfitted import ZeroShot
 from seewhy.encoders.open_clip import text_tower
 from seewhy.encoders.text_tokens import ClipText
 from seewhy.errors import DataError, InputError, ModelError
-from seewhy.learning.adaptation.ogen import OGEN
 from seewhy.learning.adaptation.prompt_recipe import Lesson, drawn, halved
 from seewhy.learning.adaptation.prompts import (
     Kept,
@@ -32,7 +31,15 @@ from seewhy.learning.adaptation.prompts import (
     opened,
     scores,
 )
-from seewhy.learning.adaptation.word_prompts import CoCoOp, CoOp, PromptSRC, ShiftedPrompt, consistency, epoch_weights
+from seewhy.learning.adaptation.word_prompts import (
+    OGEN,
+    CoCoOp,
+    CoOp,
+    PromptSRC,
+    ShiftedPrompt,
+    consistency,
+    epoch_weights,
+)
 from seewhy.learning.way import choose
 from seewhy.pictures.samples import Samples, load_samples
 from seewhy.progress import Progress

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seewhy.learning.objectives.pixpro import PixPro, Propagation, apart
+from seewhy.learning.objectives.regional import PixPro, Propagation, apart
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "pixpro.json").read_text("utf-8"))
 FIRST, SECOND = torch.tensor(GOLDEN["first"]), torch.tensor(GOLDEN["second"])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from seewhy.errors import InputError
 from seewhy.learning.objectives.contrastive import Learnt, Regional, Temperature
 from seewhy.learning.objectives.pictures import Dense
-from seewhy.learning.objectives.pixpro import centres
+from seewhy.learning.objectives.regional import centres
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from seewhy.classifiers.unfitted import Pretrained
 from seewhy.errors import DataError, InputError
 from seewhy.metrics.complexity import Sparsity
 from seewhy.metrics.localisation import EnergyPointingGame
-from seewhy.metrics.masked_confidence import AverageDrop
+from seewhy.metrics.random_sets import AverageDrop
 from seewhy.metrics.randomised import ModelRandomisation, RandomLogit
 from seewhy.metrics.removal import Deletion
 from seewhy.progress import Progress

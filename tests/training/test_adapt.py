@@ -14,10 +14,10 @@ from seewhy.encoders.base import Encoder
 from seewhy.encoders.names import names_of
 from seewhy.errors import DataError, InputError, ModelError
 from seewhy.learning.adapt import KEEPS, Adapt, Kept, agrees
+from seewhy.learning.contrast import ranks
 from seewhy.learning.encoders.heads import PairedHeads
 from seewhy.learning.pooled import encode_pairs
 from seewhy.learning.way import choose, estimate
-from seewhy.metrics.base import ranks
 from seewhy.pictures.pairs import load_pairs
 from seewhy.pictures.samples import Sample, Samples
 from seewhy.progress import Progress

@@ -15,7 +15,7 @@ from seewhy.encoders.base import Layout
 from seewhy.errors import InputError
 from seewhy.learning.encoders.projection import Projection
 from seewhy.learning.encoders.pyramid import Pyramid, stages_of
-from seewhy.learning.objectives.pixpro import PixPro
+from seewhy.learning.objectives.regional import PixPro
 from seewhy.learning.pretrain import Cells, DenseViews, OneMap, spread
 from seewhy.training.batches import Batch, TrainingData
 from seewhy.training.loop import Training, train

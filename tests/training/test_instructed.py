@@ -14,7 +14,7 @@ from torch.nn.functional import avg_pool2d
 
 from seewhy.encoders.base import Layout
 from seewhy.errors import DataError
-from seewhy.learning.by_columns import ByInstructions, triplets
+from seewhy.learning.api import ByInstructions, triplets
 from seewhy.learning.encoders.adapted import Adaptation
 from seewhy.learning.objectives.pairs import CLIP
 from seewhy.learning.pooled import PooledSet

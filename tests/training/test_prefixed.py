@@ -17,7 +17,7 @@ from seewhy.encoders.base import Encoder
 from seewhy.encoders.split import freeze
 from seewhy.encoders.text_tokens import ClipText
 from seewhy.errors import DataError, InputError, ModelError
-from seewhy.learning.by_columns import ByClassesAndCaptions, two_kinds
+from seewhy.learning.api import ByClassesAndCaptions, two_kinds
 from seewhy.learning.encoders.adapted import Adaptation, open_adaptation
 from seewhy.learning.encoders.towers import PrefixedWords
 from seewhy.learning.objectives.pairs import Prefix

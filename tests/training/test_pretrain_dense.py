@@ -19,7 +19,7 @@ from seewhy.encoders.base import GlobalAverage
 from seewhy.encoders.find import encoder as find
 from seewhy.errors import InputError, ModelError
 from seewhy.learning.encoders.pyramid import Pyramid
-from seewhy.learning.objectives.pixpro import PixPro
+from seewhy.learning.objectives.regional import PixPro
 from seewhy.learning.pretrain import Pretrain
 from seewhy.pictures.samples import Samples, load_pictures
 from tiny import class_folders, noise, tiny_cnn

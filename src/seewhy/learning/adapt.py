@@ -69,9 +69,8 @@ class Kept:
 
     @classmethod
     def of(cls, keep: float, found: Ranks, named: Bool[Tensor, " n"] | None) -> Kept:
-        image_to_text, text_to_image = found.recall(5)
         part = None if named is None else round(float(named.float().mean()), 4)
-        return cls(keep, round(image_to_text, 4), round(text_to_image, 4), part)
+        return cls(keep, *(round(share, 4) for share in found.recall(5)), part)
 
     @property
     def gain(self) -> float:

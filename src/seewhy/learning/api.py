@@ -1,25 +1,243 @@
-"""Teaching an encoder in one call."""
+"""Teaching an encoder in one call: from pairs, pictures, or a table's columns, of which there are two ways."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Unpack, overload
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self, Unpack, overload
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from ..api import encoder_of
 from ..arguments import checked
 from ..classifiers.base import Classifier
 from ..classifiers.fitting import PictureRecipe
-from ..encoders.base import Encoder
-from ..errors import InputError
+from ..encoders.base import Encoder, Tokenised
+from ..encoders.names import filled, own_vectors
+from ..errors import DataError, InputError
 from ..keywords import PretrainKeywords, TeachKeywords
 from ..pictures.datasets import samples_of
 from ..progress import Progress
+from ..seeded import seeded
 from ..storage.features import FeatureStore
+from ..training.batches import Batch, TrainingData
+from ..training.loop import Training
+from ..training.task import Task
 from .adapt import Adapt, Adapted
-from .by_columns import ByClassesAndCaptions, ByInstructions
-from .from_columns import FromColumns, Taught
+from .contrast import Contrast, Drawn, PairTask
+from .encoders.heads import RANK, InstructedHead
+from .encoders.towers import SOURCES, PrefixedWords, trainable
+from .from_columns import FromColumns, Measures, Taught
+from .objectives.contrastive import Contrastive
+from .objectives.pairs import FocalLens, Prefix
+from .pooled import PooledSet
 from .pretrain import Pretrain, Pretrained, is_of_pictures
 from .way import Way
+
+Question = tuple[Sequence[str], Sequence[str]]
+"""One thing that pictures are asked: the instruction in one wording or several, and the answer of each picture."""
+
+
+class InstructedTask(PairTask):
+    """Pictures under instructions, as a head behind the frozen encoder sees them, find their answers."""
+
+    def __init__(self, on: Encoder, head: InstructedHead, objective: Contrastive) -> None:
+        super().__init__(objective, "image", "instruction", "answer", labels=True)
+        self.head = head.requires_grad_(True)
+        self.project = on.text.project
+
+    def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return self.project(self.head(batch["image"], batch["instruction"])), batch["answer"]
+
+    def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
+        return {"loss": self.compared(*features, batch)[0]}
+
+
+def triplets(on: Encoder, pooled: Float[Tensor, "n p"], questions: Sequence[Question]) -> TrainingData:
+    """Every picture with everything that it is asked and whose answer is known."""
+    given = [len(answers) for _, answers in questions]
+    rows = [(i, k) for k, (_, answers) in enumerate(questions) for i, answer in enumerate(answers) if answer.strip()]
+    words = sorted({questions[k][1][i] for i, k in rows})
+    if any(n != len(pooled) for n in given) or not all(wordings for wordings, _ in questions) or len(words) < 2:
+        raise DataError(
+            f"{len(pooled)} pictures were given with {given} answers, {len(words)} of them different. An instruction "
+            "or more for each list of answers, an answer for each picture, and two different ones were expected. Give "
+            "those."
+        )
+    number = {word: n for n, word in enumerate(words)}
+    label = torch.tensor([number[questions[k][1][i]] for i, k in rows])
+    sentences = [(k, text) for k, (wordings, _) in enumerate(questions) for text in wordings]
+    places = [[place for place, (of, _) in enumerate(sentences) if of == k] for k in range(len(questions))]
+    vectors, placed = own_vectors(on.text, [text for _, text in sentences]).clone(), on.encode_text(words).clone()
+    columns = {
+        "image": pooled[[i for i, _ in rows]],
+        "instruction": Drawn([places[k] for _, k in rows], lambda chosen: vectors[chosen]),
+        "answer": placed[label],
+        "labels": label,
+    }
+    return TrainingData(len(rows), columns)
+
+
+@dataclass(frozen=True)
+class ByInstructions(FromColumns):
+    """Each column answers an instruction.
+
+    Args:
+        instructions: column → the instruction, in one wording or several.
+        rank: of the head.
+        epochs: times that each triplet of picture, instruction and answer is seen.
+        batch_size: triplets compared with one another.
+        lr: highest learning rate.
+    """
+
+    taught_by: ClassVar[type[Contrastive]] = FocalLens
+    form: ClassVar[str] = InstructedHead.form
+    columns: ClassVar[tuple[str, ...]] = ("image", "group")
+
+    instructions: Mapping[str, Sequence[str]]
+    objective: Contrastive = field(default_factory=FocalLens, kw_only=True)
+    rank: int = RANK
+    epochs: int = 12
+    batch_size: int = 512
+    lr: float = 1.5e-3
+
+    @classmethod
+    def of(cls, objective: str, settings: Mapping[str, Any], columns: Mapping[str, Any]) -> Self:
+        said = settings.get("instructions") or {}
+        instructions = {column: (s,) if isinstance(s, str) else tuple(s) for column, s in said.items()}
+        return cls(**{**settings, "instructions": instructions})
+
+    def columns_read(self) -> Mapping[str, str]:
+        return {column: column for column in self.instructions}
+
+    def names(self) -> Sequence[str]:
+        return list(self.instructions)
+
+    def refuse(self, on: Encoder, read: Any) -> None:
+        _ = on.text
+
+    def prepared(self, on: Encoder, own: PooledSet, progress: Progress) -> tuple[InstructedHead, Task, TrainingData]:
+        questions = [(list(said), own.first(column)) for column, said in self.instructions.items()]
+        data = triplets(on, own.pooled, questions)
+        with seeded(self.seed):
+            head = InstructedHead.before(on, own.pooled, self.rank)
+        head.taught = tuple(words for wordings, _ in questions for words in wordings)
+        return head, InstructedTask(on, head, self.objective), data
+
+    def training(self, data: TrainingData, on: Encoder) -> Training:
+        return Training.cosine(self, data, self.lr)
+
+    def counts(self, own: PooledSet, data: TrainingData) -> dict[str, Any]:
+        said = {"instructions": [list(wordings) for wordings in self.instructions.values()]}
+        return {**said, "n_triplets": data.n_samples, "columns": list(self.instructions)}
+
+    def measures(self, after: Encoder) -> Measures:
+        said = {column: several[0] for column, several in self.instructions.items()}
+        return {f"{column} under '{words}'": (column, after.under(words), ("{}",)) for column, words in said.items()}
+
+
+def two_kinds(
+    on: Encoder, pooled: Tensor, classes: Sequence[str], captions: Sequence[Sequence[str]], objective: Prefix
+) -> TrainingData:
+    """A pair for each picture with a class, and for each with captions; those of one class or caption share a label."""
+    tower = trainable(on)
+    named = [i for i, name in enumerate(classes) if name.strip()]
+    told = [i for i, several in enumerate(captions) if len(several)]
+    if {len(classes), len(captions)} != {len(pooled)} or min(len(named), len(told)) < 2:
+        raise DataError(
+            f"{len(pooled)} pictures were given with {len(classes)} classes, {len(named)} of them named, and "
+            f"{len(captions)} lists of captions, {len(told)} of them with one. As many of each, and two named and two "
+            "captioned or more, were expected. Give those."
+        )
+    choices = [[(0, filled(t, classes[i])) for t in tower.templates] for i in named]
+    choices += [[(1, caption) for caption in captions[i]] for i in told]
+    keys: list[tuple[str, ...]] = [("class", classes[i]) for i in named] + [("caption", *captions[i]) for i in told]
+    number = {key: n for n, key in enumerate(dict.fromkeys(keys))}
+
+    def made(drawn: list[tuple[int, str]]) -> Tokenised:
+        return torch.tensor([source for source, _ in drawn]), *tower.tokens([text for _, text in drawn])
+
+    with torch.no_grad():
+        image: Tensor = tower.project(pooled[[*named, *told]])
+    kinds = torch.tensor([0] * len(named) + [1] * len(told))
+    columns = {"image": image, "text": Drawn(choices, made), "labels": torch.tensor([number[key] for key in keys])}
+    return TrainingData(len(keys), columns, apart=kinds if objective.debiased else None)
+
+
+@dataclass(frozen=True)
+class ByClassesAndCaptions(FromColumns):
+    """One column names classes, others are captions; a picture may have either or both. Pictures stay where they are.
+
+    Args:
+        label: the column of classes.
+        text: the columns of captions; left out, those called text, caption, title or alike.
+        objective: what is made small; it says how long prefixes are, and whether each batch is of one kind.
+        learn: the prefixes and the words half, or the prefixes alone.
+        epochs: times that each pair is seen.
+        batch_size: pairs compared with one another.
+        micro_batch: pairs whose texts are read at once.
+        lr: highest learning rate of the words half; left out, its own.
+        prefix_lr: that of the prefixes, as a multiple.
+    """
+
+    taught_by: ClassVar[type[Contrastive]] = Prefix
+    form: ClassVar[str] = PrefixedWords.form
+    columns: ClassVar[tuple[str, ...]] = ("image", "text", "label", "group")
+
+    label: str | None
+    text: str | Sequence[str] | None = None
+    objective: Prefix = field(default_factory=Prefix, kw_only=True)
+    learn: Literal["words", "prefixes"] = "words"
+    epochs: int = 4
+    batch_size: int = 64
+    micro_batch: int | None = None
+    lr: float | None = None
+    prefix_lr: float = 10.0
+
+    @classmethod
+    def of(cls, objective: str, settings: Mapping[str, Any], columns: Mapping[str, Any]) -> Self:
+        return cls(columns.get("label"), columns.get("text"), **settings)
+
+    def columns_read(self) -> Mapping[str, str | Sequence[str] | None]:
+        return {"class": self.label, "caption": self.text}
+
+    def names(self) -> Sequence[str]:
+        return SOURCES[:1]
+
+    def refuse(self, on: Encoder, read: Any) -> None:
+        trainable(on)
+
+    def task(self, on: Encoder) -> tuple[PrefixedWords, Contrast]:
+        """The words half with prefixes, as it is at first, and what it learns."""
+        with seeded(self.seed):
+            words = PrefixedWords.before(on, self.objective.n_tokens)
+        words.prefix.requires_grad_(True)
+        words.words.requires_grad_(self.learn == "words")
+        return words, Contrast(nn.Identity(), words, self.objective, column="image", labels=True)
+
+    def prepared(self, on: Encoder, own: PooledSet, progress: Progress) -> tuple[PrefixedWords, Task, TrainingData]:
+        data = two_kinds(on, own.pooled, own.first("class"), own.said["caption"], self.objective)
+        return *self.task(on), data
+
+    def training(self, data: TrainingData, on: Encoder) -> Training:
+        prefix = {"part_lr": (("text.prefix", self.prefix_lr),), "part_decay": (("text.prefix", 0.0),)}
+        lr = self.lr or trainable(on).tuning_lr
+        return Training.cosine(self, data, lr, micro_batch=self.micro_batch, **prefix)
+
+    def counts(self, own: PooledSet, data: TrainingData) -> dict[str, Any]:
+        n_named = sum(bool(name.strip()) for name in own.first("class"))
+        captions = [self.text] if isinstance(self.text, str) else list(self.text or ())
+        return {"n_named": n_named, "n_captioned": data.n_samples - n_named, "columns": [self.label, *captions]}
+
+    def measures(self, after: Encoder) -> Measures:
+        read = {source: after if source == SOURCES[-1] else after.under(source) for source in SOURCES}
+        return {
+            f"{self.label}, read as {source}": ("class", encoder, encoder.text.templates)
+            for source, encoder in read.items()
+        }
+
 
 FROM_COLUMNS: tuple[type[FromColumns], ...] = (ByInstructions, ByClassesAndCaptions)
 
@@ -72,8 +290,8 @@ def adapt(
 
     With a method, such as :class:`~seewhy.learning.adaptation.word_prompts.CoOp`, classes are learnt by their names.
     Columns are learnt from with ``objective="focallens"`` and ``instructions``
-    (:class:`seewhy.learning.by_columns.ByInstructions`), and with ``objective="prefix"`` and ``label``
-    (:class:`seewhy.learning.by_columns.ByClassesAndCaptions`).
+    (:class:`seewhy.learning.api.ByInstructions`), and with ``objective="prefix"`` and ``label``
+    (:class:`seewhy.learning.api.ByClassesAndCaptions`).
 
     Args:
         pairs: what :func:`seewhy.load_pairs` takes; to learn from columns, something that has them.

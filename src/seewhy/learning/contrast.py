@@ -60,9 +60,8 @@ class PairTask(Task):
 class Contrast(PairTask):
     """Two networks that are to bring each picture and its text to one place.
 
-    Batches hold ``column`` of the pictures and ``"text"``: a tensor, or a tuple such as tokens and their mask. For an
-    objective of several texts at once (``n_texts``) each tensor has these second, and the network gets them in a row.
-    Batch normalisations must ``hold`` in micro-batches and over processes.
+    ``column`` is of the pictures; ``"text"`` a tensor, or a tuple such as tokens and their mask, of each text or of
+    ``n_texts`` of each picture. Batch normalisations must ``hold`` in micro-batches and over processes.
     """
 
     def __init__(
@@ -271,10 +270,7 @@ class Ranks:
 
 @torch.no_grad()
 def ranks(image: Float[Tensor, "p d"], text: Float[Tensor, "m d"], owner: Int[Tensor, " m"]) -> Ranks:
-    """Compare every picture with every text by the cosine.
-
-    A tie counts against: vectors that are all the same find nothing. Other texts of a picture's own are no rivals.
-    """
+    """Compare every picture with every text by the cosine; a tie counts against, and other own texts are no rivals."""
     x, y = normalize(image, dim=1), normalize(text, dim=1)
     own = (x[owner] * y).sum(1)
     best = torch.full((len(x),), -torch.inf, dtype=own.dtype).scatter_reduce(0, owner, own, "amax")

@@ -203,11 +203,7 @@ class FromColumns(Way[PooledSet, Right]):
 
 
 def read_columns(
-    source: Any,
-    columns: Mapping[str, str | Sequence[str] | None],
-    image: str | None,
-    group: str | None,
-    progress: Progress,
+    source: Any, columns: Mapping[str, Any], image: str | None, group: str | None, progress: Progress
 ) -> Columns:
     """What each column says of which picture."""
     path = Path(source) if isinstance(source, str | os.PathLike) else None

@@ -30,10 +30,9 @@ class GLoRIAAttention(Attribution):
     difference of two maps. The words around the name compete for regions and are not shown: a sentence of one token
     has nothing to compete with, and its map is zero.
 
-    ``a_t`` equals the authors' ``attention_fn``; they show it word by word. It reads the class's name alone and nothing
-    of a classifier's layer, so that it explains a sentence more than a decision. It says as much as cells and words
-    have in common: an encoder trained with ``seewhy adapt --objective gloria`` or ``dreamlip`` learnt that, others did
-    not. Cells go through the projection of the pooled vector, as they do in that training.
+    ``a_t`` equals the authors' ``attention_fn``; they show it word by word. It reads the class's name alone, so that it
+    explains a sentence more than a decision, and says as much as cells and words have in common: an encoder trained
+    with ``seewhy adapt --objective gloria`` or ``dreamlip`` learnt that, others did not.
 
     Args:
         attention_scale: of words over regions; the authors' ``temp1``, 4.

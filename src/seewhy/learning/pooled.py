@@ -182,8 +182,6 @@ def read_texts(
 def spans(texts: Sequence[str], of: str = "text") -> tuple[str, ...]:
     """What may be drawn of the texts of a picture: whole texts, their sentences, or both; at least one of each text.
 
-    A sentence ends with a line, or a mark before a space, so that ``2.5 cm`` is none; nor is a number in a list.
-
     >>> spans(["1. No effusion. A nodule of 2.5 cm."], "sentence")
     ('No effusion.', 'A nodule of 2.5 cm.')
     """

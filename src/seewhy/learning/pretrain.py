@@ -34,18 +34,18 @@ from .encoders.towers import TunedPictures
 from .objectives import objectives
 from .objectives.pictures import Dense, PictureObjective, Vectors
 from .pooled import PooledSet, encode_pictures
-from .way import Finished, Tried, Way, noted
+from .way import Finished, Way, noted
 
 TUNING_LR = 1e-4
 """Of encoders that say nothing of it."""
 
 
-class Pretrained(Finished[PooledSet, Tried]):
+class Pretrained(Finished[PooledSet, Any]):
     """A finished training on pictures."""
 
 
 @dataclass(frozen=True)
-class Pretrain(Way[PooledSet, Tried]):
+class Pretrain(Way[PooledSet, Any]):
     """How an encoder is trained on pictures alone, or on pictures with classes.
 
     Args:
@@ -222,11 +222,7 @@ def check_classes(objective: PictureObjective, items: Sequence[Sample]) -> None:
 
 
 class Slow(nn.Module):
-    """An exponential moving average of a network's weights: a task's buffers, so that a checkpoint holds it.
-
-    ``slow = m slow + (1 - m) network`` after each step, with ``m = 1 - (1 - momentum) (cos(pi t / n_steps) + 1) / 2``
-    at step ``t`` (BYOL, Grill et al. 2020, arXiv 2006.07733, section 3.3). Buffers of the network are taken over.
-    """
+    """``slow = m slow + (1 - m) network`` after each step (BYOL, arXiv 2006.07733, section 3.3), in a checkpoint."""
 
     step: Tensor
 
@@ -247,7 +243,7 @@ class Slow(nn.Module):
 
     @property
     def rate(self) -> float:
-        """``m`` of the next step."""
+        """``m = 1 - (1 - momentum) (cos(pi t / n_steps) + 1) / 2`` at step ``t``."""
         share = min(int(self.step) / self.n_steps, 1.0)
         return 1 - (1 - self.momentum) * (math.cos(math.pi * share) + 1) / 2
 

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast, final
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast, final
 
 import torch
 
@@ -41,18 +41,8 @@ N_STEPS = 3
 S = TypeVar("S", bound=PooledSet)
 
 
-class Tried(Protocol):
-    """What one ``keep`` gives on held-out pictures: ``named`` is the agreement with own classes, ``None`` without."""
-
-    @property
-    def keep(self) -> float: ...
-    @property
-    def named(self) -> float | None: ...
-    @property
-    def gain(self) -> float: ...
-
-
-T = TypeVar("T", bound=Tried)
+T = TypeVar("T", bound=Any)
+"""What one ``keep`` gives on held-out pictures: ``gain``, and ``named``, the agreement with own classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,11 +70,7 @@ class Finished(Generic[S, T]):
 class Way(ABC, Generic[S, T]):
     """A way of teaching an encoder by a table of pictures; the method says what it reads, looks at and trains.
 
-    Class attributes:
-        columns: of a table, by what they are for, that can be named.
-        all_of_it: settings with which as much as can be is trained, and all of it kept.
-        stays: what is not trained even then, in a sentence, if anything is not.
-        by_class: whether a part of every class is held out.
+    ``columns`` can be named; with ``all_of_it`` as much as can be is trained and kept, but for what ``stays``.
     """
 
     columns: ClassVar[tuple[str, ...]]

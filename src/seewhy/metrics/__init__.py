@@ -6,7 +6,7 @@ from .base import Metric
 metrics: Registry[Metric] = Registry(
     "metric",
     __name__,
-    ("complexity", "localisation", "masked_confidence", "random_sets", "randomised", "removal"),
+    ("complexity", "localisation", "random_sets", "randomised", "removal"),
 )
 
 __all__ = ["Metric", "metrics"]

@@ -129,9 +129,8 @@ def average_precision(
 ) -> AveragePrecision:
     """Match what was found with what is there, picture by picture, and count, as pycocotools' ``COCOeval`` does.
 
-    Greedy, the surest first, to the best place that is free and overlaps enough; a place that is ignored is taken only
-    where no other is, by any number, and its overlap is the part of the found box in it. Interpolated at 101 recalls,
-    area range "all", 100 boxes.
+    Greedy, the surest first, to the best place that is free and overlaps enough; one that is ignored is taken only
+    where no other is, by any number, and its overlap is the part of the found box in it.
     """
     own, given = _joined(found, len(classes), MOST), _joined(there, len(classes))
     right, counts = _match(own, given)

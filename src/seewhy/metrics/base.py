@@ -79,11 +79,9 @@ class Case:
 
     Attributes:
         probability: the model, on normalised pixels; ``logits``, the same before its softmax.
-        target: the class the maps explain.
+        target: the class the maps explain; ``mask``, where it is, at the picture's size.
         transform: the model's preprocessing; needed for a black fill and for raw pixels.
-        mask: where the object is, at the picture's size.
-        model: what the methods explain; needed to explain again.
-        methods: what made each map.
+        model: what the methods explain, and ``methods``, what made each map; needed to explain again.
         memo: what one metric has looked at and another can use; copies made with ``replace`` share it.
     """
 
@@ -309,9 +307,6 @@ def block_side(heat: Float[Tensor, "h w"]) -> tuple[int, int]:
 
     Of a finer map the lag at which its autocorrelation has fallen to one half, at most a seventh of the side, and then
     the largest divisor of the side not above it; the lag itself where that is less than half of it (331 is a prime).
-
-    >>> block_side(torch.rand(7, 7)), block_side(upsampled(torch.eye(7)[None], (224, 224))[0])
-    ((1, 1), (16, 16))
     """
     return (1, 1) if max(heat.shape) <= N_COARSE else (_block(heat), _block(heat.T))
 

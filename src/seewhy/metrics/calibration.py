@@ -35,9 +35,8 @@ def calibration_error(bins: list[Bin]) -> float:
 def accuracy_interval(right: Bool[Tensor, " n"], groups: Int[Tensor, " n"] | None = None) -> tuple[float, float]:
     """95 % interval of a share (Wilson 1927): it has a width where all are right, and where none is.
 
-    Pictures of one thing (one of ``groups``) are right or wrong together and say less than as many things would: the
-    interval is that of as many as they are worth, ``n`` over the design effect (Kish 1965), the variance between groups
-    over that of single draws, at least 1; where all are right, as many as groups.
+    Pictures of one thing (one of ``groups``) say less than as many things would: the interval is that of as many as
+    they are worth, ``n`` over the design effect (Kish 1965), at least 1; where all are right, as many as groups.
 
     >>> [round(end, 3) for end in accuracy_interval(torch.ones(24, dtype=torch.bool), torch.arange(24) // 8)]
     [0.438, 1.0]

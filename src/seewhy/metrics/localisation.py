@@ -228,10 +228,7 @@ class PixelAP(Localisation):
 
 
 def largest_boxes(inside: Bool[Tensor, "n h w"]) -> Int[Tensor, "n 4"]:
-    """``(left, top, right, bottom)``, right and bottom exclusive, of each mask's largest piece; zeros for none.
-
-    Pixels that touch, also at a corner, belong together. Of two equally large pieces the upper one counts.
-    """
+    """``(left, top, right, bottom)``, ends exclusive, of each mask's largest and uppermost piece; zeros for none."""
     owner, boxes, sizes = _pieces(inside)
     largest = np.zeros((len(inside), 4), np.int64)
     for i in np.unique(owner):

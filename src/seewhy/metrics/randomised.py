@@ -63,10 +63,7 @@ def layers(model: RandomisedModel) -> list[nn.Module]:
 
 
 def forget(layer: nn.Module, how: Reset, seed: int) -> None:
-    """Give a layer new weights in place: its own ``reset_parameters``, or a normal of the same mean and spread.
-
-    ``"shuffle"`` puts the old ones in other places, which keeps the scale of what flows through.
-    """
+    """Give a layer new weights: by its own ``reset_parameters``, else a normal like the old ones, or these shuffled."""
     if how not in ("initialise", "shuffle"):
         raise InputError(f"The reset {how!r} was given. Choose 'initialise' or 'shuffle'.")
     generator = torch.Generator().manual_seed(seed)

@@ -32,9 +32,8 @@ class PixelCurve(AveragedMetric):
     Args:
         n_steps: how many times a further part of the picture is changed. RISE changes 224 pixels a time
             (``n_steps=224`` at 224 px); fewer steps give the same area to within the curve's roughness.
-        tolerance: 0 looks at every step. Above 0, a step between two that were looked at is looked at only where the
-            curve is not straight: stretches are halved while the probability in their middle is further than this
-            from the straight line. Ours, not the authors'; its error is on the page of deletion.
+        tolerance: 0 looks at every step. Above 0, stretches are halved while the probability in their middle is further
+            than this from the straight line. Ours, not the authors'; its error is on the page of deletion.
     """
 
     cost = "one per step"
@@ -314,10 +313,9 @@ def impute(
     tolerance: float = 1e-4,
     max_iterations: int = 200,
 ) -> Float[Tensor, "b c h w"]:
-    """Solve ``x_i = Σ_j w_ij x_j / Σ_j w_ij`` for every missing pixel, known pixels held.
+    """Solve ``x_i = Σ_j w_ij x_j / Σ_j w_ij`` for every missing pixel; ``w`` is 1/6, or 1/12 for diagonal neighbours.
 
-    ``w`` is 1/6 for the four direct neighbours, 1/12 for the diagonal ones, 0 outside the picture. Conjugate gradients
-    begin from the solution on a grid of half the size (cascadic multigrid): the work grows with the pixels.
+    Conjugate gradients begin from the solution on a grid of half the size: the work grows with the pixels.
     """
     # One mask at a time stays in the processor's cache, which is several times as fast as all together.
     known = [(~one)[None, None].to(pixels) for one in missing]

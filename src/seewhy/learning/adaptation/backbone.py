@@ -104,14 +104,7 @@ class BackboneNetwork(Network):
 class Predictor(nn.Module):
     """Pixels → logits, with every weight free to be trained."""
 
-    def __init__(
-        self,
-        trunk: nn.Module,
-        pool: nn.Module,
-        feature: Feature,
-        weight: Float[Tensor, "k d"],
-        bias: Float[Tensor, " k"],
-    ) -> None:
+    def __init__(self, trunk: nn.Module, pool: nn.Module, feature: Feature, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
         self.trunk, self.pool, self.feature = trunk, pool, feature
         self.weight, self.bias = nn.Parameter(weight.detach().clone()), nn.Parameter(bias.detach().clone())

@@ -78,7 +78,7 @@ class JointTask(PairTask):
         predictor: Predictor,
         beside: nn.Module,
         alignment: Alignment,
-        label_smoothing: float = 0.0,
+        smoothing: float = 0.0,
         *,
         still: bool = False,
     ) -> None:
@@ -88,7 +88,7 @@ class JointTask(PairTask):
         self.network = Still(network, learns=True) if still else network
         self.feature, self.weight, self.bias = predictor.feature, predictor.weight, predictor.bias
         self.beside, self.lam = beside.requires_grad_(True), alignment.lam
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = smoothing
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         pooled = self.network(batch["pixels"])

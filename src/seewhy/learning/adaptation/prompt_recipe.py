@@ -91,9 +91,7 @@ class PromptRecipe(NetworkRecipe):
         return image
 
     @abstractmethod
-    def outcome(
-        self, network: Any, pictures: EncodedSet, measured: Tensor, figures: dict[str, Any], progress: Progress
-    ) -> Outcome:
+    def outcome(self, network: Any, pictures: EncodedSet, measured: Tensor, figures: Any, progress: Any) -> Outcome:
         """The classifier, measured."""
 
     @final
@@ -187,9 +185,7 @@ class PromptLearning(PromptRecipe):
     keep: Part | None = None  # type: ignore[misc]
     may_forget: Part = 0.1  # type: ignore[misc]
 
-    def outcome(
-        self, network: Any, pictures: EncodedSet, measured: Tensor, figures: dict[str, Any], progress: Progress
-    ) -> Outcome:
+    def outcome(self, network: Any, pictures: EncodedSet, measured: Tensor, figures: Any, progress: Any) -> Outcome:
         made: Classifier = network.classifier(pictures.classes)
         held = with_logits(made.head, pictures.own_crops(measured)) if len(measured) else None
         n = len(pictures.trained)

@@ -28,7 +28,6 @@ from ..encoders.delta import seeing_the_same
 N_PARTS = 4
 """In which names are read, the short ones first."""
 BATCH = 64
-"""Names read at once."""
 STD = 0.02
 """Of vectors that begin without words (CoOp's authors)."""
 
@@ -156,7 +155,6 @@ class PromptTask(Task):
     needs = ("image", "labels")
     moves = False
     rates: tuple[tuple[str, float], ...] = ()
-    """Learning rates of parts, as multiples."""
 
     def __init__(self, prompt: Prompt, names: Names, scale: float) -> None:
         super().__init__()
@@ -266,7 +264,6 @@ def image_vectors(on: Encoder, pooled: Float[Tensor, "n p"]) -> Float[Tensor, "n
 
 
 KEEPS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Tried where none was given."""
 N_READ = 20_000
 """Texts that are read to know what is forgotten, at most, where each picture has texts of its own."""
 

@@ -79,11 +79,7 @@ class TowerPrompt(Prompt):
     """Vectors before the names, and in each of the first layers of both towers; among patches by maps, or their own."""
 
     def __init__(
-        self,
-        vectors: Float[Tensor, "p w"],
-        deeper: Sequence[Float[Tensor, "p w"]],
-        maps: Sequence[nn.Linear] = (),
-        own: Sequence[Float[Tensor, "q v"]] = (),
+        self, vectors: Tensor, deeper: Sequence[Tensor], maps: Sequence[nn.Linear] = (), own: Sequence[Tensor] = ()
     ) -> None:
         super().__init__(vectors)
         self.deeper = nn.ParameterList(nn.Parameter(one.detach().clone()) for one in deeper)
@@ -107,7 +103,6 @@ class TowerPrompt(Prompt):
 
     @property
     def n_image(self) -> int:
-        """Vectors among patches, in each layer."""
         return len(self.own[0] if len(self.own) else self.vectors)
 
     def among_patches(self, layer: int) -> Float[Tensor, "q v"]:
@@ -268,9 +263,7 @@ class TowerPromptLearning(PromptRecipe):
     def shown(self, on: Encoder, items: Sequence[Sample], image: Tensor, progress: Progress) -> TrainingPictures:
         return TrainingPictures(on, [item.source for item in items], None, progress)
 
-    def outcome(
-        self, network: Any, pictures: EncodedSet, measured: Tensor, figures: dict[str, Any], progress: Progress
-    ) -> Outcome:
+    def outcome(self, network: Any, pictures: EncodedSet, measured: Tensor, figures: Any, progress: Any) -> Outcome:
         made = network.classifier(pictures.classes)
         index, held = pictures.held_by(made.encoder, progress)
         if held is not None:

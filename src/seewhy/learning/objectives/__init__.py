@@ -3,6 +3,6 @@
 from ...registry import Registry
 from .contrastive import Contrastive, Objective
 
-objectives: Registry[Objective] = Registry("objective", __name__, ("pairs", "regional", "vectors", "pixpro"))
+objectives: Registry[Objective] = Registry("objective", __name__, ("pairs", "regional", "vectors"))
 
 __all__ = ["Contrastive", "Objective", "objectives"]

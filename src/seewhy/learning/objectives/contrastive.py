@@ -41,8 +41,7 @@ class Objective(ABC):
     Class attributes:
         name: registered name; ``paper`` is where it is from, ``needs`` what a batch must hold.
         cost: in forward passes a sample, beside those of the network that is trained.
-        n_texts: of a picture, that are compared with it at once.
-        spans: what is drawn of its texts, as :func:`seewhy.learning.pooled.spans` takes it.
+        n_texts: of a picture, that are compared with it at once, drawn as ``spans`` of its texts say.
         uses_labels: whether it uses classes, or what is found in pictures, where samples have them.
         plain_pairs: whether pictures with texts are enough; if not, ``options`` of ``seewhy adapt`` give the rest.
         small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
@@ -140,8 +139,7 @@ class Divided(Temperature):
 class Contrastive(Objective):
     """Rows of scores, of each picture over all texts and of each text over all pictures.
 
-    The method says what a row costs, unless it is the cross entropy, and how much each direction counts; the base makes
-    the scores, in single precision or better and never more than :data:`BLOCK` at once. A loss is the mean over rows.
+    The method says what a row costs and how much each direction counts; the base makes the scores, block by block.
     """
 
     needs: ClassVar[str] = "pictures with a text each"

@@ -88,9 +88,7 @@ class Vectors(PictureObjective):
             return self.loss(precise(vectors), labels, state, None if slow is None else precise(slow), numbers)
 
     @abstractmethod
-    def loss(
-        self, vectors: Views, labels: Classes, state: Beside, slow: Tensor | None, index: Int[Tensor, " b"]
-    ) -> Float[Tensor, ""]:
+    def loss(self, vectors: Views, labels: Any, state: Any, slow: Any, index: Any) -> Float[Tensor, ""]:
         """The number to make small."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy, normalize
 from ...bounds import Bound, Count, Natural, NotNegative, OpenPart, Part, Positive, SomePart
 from ...heads.sparse_concepts import concept_scores, n_kept, sparsify
 from . import objectives
-from .pictures import Beside, Classes, Queue, Vectors, Views, log_sums, nearest, own_places
+from .pictures import Beside, Queue, Vectors, Views, log_sums, nearest, own_places
 
 
 class Layer(Beside):
@@ -48,11 +48,7 @@ class CrossEntropy(Vectors):
     def state(self, width: int, n_classes: int, n_pictures: int, n_steps: int = 0) -> Beside:
         return Layer(width, n_classes)
 
-    def loss(
-        self, vectors: Views, labels: Classes, state: Beside, slow: Tensor | None, index: Int[Tensor, " b"]
-    ) -> Float[Tensor, ""]:
-        assert isinstance(state, Layer)
-        assert labels is not None
+    def loss(self, vectors: Views, labels: Any, state: Any, slow: Any, index: Any) -> Float[Tensor, ""]:
         scores = state.layer(vectors.flatten(0, 1).to(state.layer.weight))
         each = labels.repeat_interleave(vectors.shape[1])
         state.watched = {"right": (scores.argmax(1) == each).float().mean()}
@@ -121,11 +117,7 @@ class IIS(Vectors):
     def state(self, width: int, n_classes: int, n_pictures: int, n_steps: int = 0) -> Beside:
         return Layers(width, n_classes, n_pictures, self.n_concepts, self.concepts == "pictures")
 
-    def loss(
-        self, vectors: Views, labels: Classes, state: Beside, slow: Tensor | None, index: Int[Tensor, " b"]
-    ) -> Float[Tensor, ""]:
-        assert isinstance(state, Layers)
-        assert labels is not None
+    def loss(self, vectors: Views, labels: Any, state: Any, slow: Any, index: Any) -> Float[Tensor, ""]:
         if self.concepts == "pictures":
             state.follow(vectors, index)
         each = labels.repeat_interleave(vectors.shape[1])
@@ -141,8 +133,7 @@ class IIS(Vectors):
 def contrast(vectors: Views, alike: Bool[Tensor, "b b"], temperature: float) -> Float[Tensor, ""]:
     """Each view must find those of pictures like its own among all others, on average over those (SupCon's outer form).
 
-    ``-mean_i 1/|P(i)| sum_{p in P(i)} log(exp(s_ip / t) / sum_{a != i} exp(s_ia / t))``; a view that nothing is like
-    adds 0. ``alike`` says which pictures are like which, themselves included.
+    ``-mean_i 1/|P(i)| sum_{p in P(i)} log(exp(s_ip / t) / sum_{a != i} exp(s_ia / t))``; none like it adds 0.
     """
     b, v, _ = vectors.shape
     flat = normalize(vectors, dim=2).flatten(0, 1)
@@ -182,9 +173,7 @@ class SimCLR(Vectors):
     temperature: Positive = 0.5
     n_views: Annotated[int, Bound(2)] = 2
 
-    def loss(
-        self, vectors: Views, labels: Classes, state: Beside, slow: Tensor | None, index: Int[Tensor, " b"]
-    ) -> Float[Tensor, ""]:
+    def loss(self, vectors: Views, labels: Any, state: Any, slow: Any, index: Any) -> Float[Tensor, ""]:
         return contrast(vectors, torch.eye(len(vectors), dtype=torch.bool, device=vectors.device), self.temperature)
 
 
@@ -232,14 +221,10 @@ class SupCon(Vectors):
     def state(self, width: int, n_classes: int, n_pictures: int, n_steps: int = 0) -> Beside:
         return Queue(min(self.n_store, n_pictures), width) if self.n_store else Beside()
 
-    def loss(
-        self, vectors: Views, labels: Classes, state: Beside, slow: Tensor | None, index: Int[Tensor, " b"]
-    ) -> Float[Tensor, ""]:
-        assert labels is not None
+    def loss(self, vectors: Views, labels: Any, state: Any, slow: Any, index: Any) -> Float[Tensor, ""]:
         factor = 1.0 if self.base_temperature is None else self.temperature / self.base_temperature
         if slow is None:
             return factor * contrast(vectors, labels[:, None] == labels, self.temperature)
-        assert isinstance(state, Queue)
         state.add(normalize(slow[:, -1], dim=1), labels, index)
         store, classes, _ = state.held()
         query = normalize(vectors[:, :-1], dim=2)
@@ -333,12 +318,7 @@ class LOOK(Vectors):
         layer_of = n_classes if self.cold == "warm_up" else None
         return Neighbours(min(self.n_store, n_pictures), width, layer_of, cold)
 
-    def loss(
-        self, vectors: Views, labels: Classes, state: Beside, slow: Tensor | None, index: Int[Tensor, " b"]
-    ) -> Float[Tensor, ""]:
-        assert isinstance(state, Neighbours)
-        assert labels is not None
-        assert slow is not None
+    def loss(self, vectors: Views, labels: Any, state: Any, slow: Any, index: Any) -> Float[Tensor, ""]:
         state.add(normalize(slow[:, -1], dim=1), labels, index)
         (store, classes, numbers), v = state.held(), vectors.shape[1]
         query, each = normalize(vectors, dim=2).flatten(0, 1).to(store), labels.repeat_interleave(v)
