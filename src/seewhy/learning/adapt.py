@@ -28,14 +28,24 @@ from ..training.augmentation import TrainingPictures
 from ..training.batches import Batch, TrainingData
 from ..training.loop import Trained, Training
 from ..training.task import Task
-from .contrast import BoxContrast, Contrast, Drawn, ImageRegions, PairTask, RegionalContrast, Still, TextWords
+from .contrast import (
+    BoxContrast,
+    Contrast,
+    Drawn,
+    ImageRegions,
+    PairTask,
+    RegionalContrast,
+    Still,
+    TextWords,
+    read_texts,
+)
 from .encoders.adapted import Adaptation
 from .encoders.delta import halves_of
 from .encoders.heads import WIDTH, PairedHeads
 from .encoders.towers import TunedTowers, trainable
 from .objectives import objectives
 from .objectives.contrastive import Contrastive, RandomBoxes, Regional
-from .pooled import PooledPairs, encode_pairs, findings, joint_vectors, placed, read_texts, spanned
+from .pooled import PooledPairs, encode_pairs, findings, joint_vectors, placed, spanned
 from .retrieval import Ranks, ranks
 from .way import Finished, Way
 
