@@ -49,7 +49,9 @@ class Capture(TorchFunctionMode):
                     "This transformer pads its keys or projects them apart. One packed projection of all tokens was "
                     "expected. Use grad_cam, rise or occlusion."
                 )
-            return self._attend_packed(call)
+            out, asks = attend_packed(call, self._attend)
+            weights = self.maps[-1].mean(1) if call.arguments["average_attn_weights"] else self.maps[-1]
+            return out, weights if asks else None
         out = func(*args, **kwargs)
         return self._keep(out) if func in _SOFTMAX and out.ndim == 4 else out
 
@@ -64,11 +66,6 @@ class Capture(TorchFunctionMode):
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **keywords: Any) -> Tensor:
         weights, value = attention_weights(query, key, value, *args, **keywords)
         return self._keep(weights) @ value
-
-    def _attend_packed(self, call: inspect.BoundArguments) -> tuple[Tensor, Tensor | None]:
-        out, asks = attend_packed(call, self._attend)
-        weights = self.maps[-1].mean(1) if call.arguments["average_attn_weights"] else self.maps[-1]
-        return out, weights if asks else None
 
 
 def attention_weights(
@@ -131,10 +128,8 @@ class Answered(TorchFunctionMode):
 
     def __init__(self, answer: Answer, norm: Callable[[int, Tensor], Tensor] | None = None) -> None:
         super().__init__()
-        self.answer = answer
-        self.norm = norm
-        self.n_norms = 0
-        self.number = -1
+        self.answer, self.norm = answer, norm
+        self.n_norms, self.number = 0, -1
         self._softmax: Tensor | None = None
 
     def __torch_function__(
