@@ -33,8 +33,7 @@ from seewhy.cli.terminal import Terminal
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder
 from seewhy.errors import ImageError, InputError
-from seewhy.pictures.crops import random_crop
-from seewhy.pictures.images import read_views
+from seewhy.pictures.images import random_crop, read_views
 from seewhy.pictures.sources import list_pictures
 from seewhy.training.batches import Batch, TrainingData
 from seewhy.training.loop import Training, train

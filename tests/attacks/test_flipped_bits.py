@@ -6,7 +6,7 @@ import json
 import random
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,9 @@ from seewhy.encoders.stream import EncodeRequest, encode_stream, encode_texts
 from seewhy.errors import SeeWhyError
 from seewhy.pictures.samples import load_samples
 from seewhy.pictures.sources import list_pictures
-from seewhy.prototypes.bank_influences import load_influences, measure_bank
 from seewhy.prototypes.epic.method import EPICBank
 from seewhy.prototypes.epic.training import FitEPIC
-from seewhy.prototypes.find import find_prototypes
-from seewhy.retrieval import Entry, Index, Query, snapshot, vectors
+from seewhy.retrieval import Entry, Index, Query, vectors
 from seewhy.retrieval.settings import Settings
 from seewhy.storage.features import FeatureStore
 from seewhy.training.loop import Training
@@ -42,7 +40,7 @@ N_BITS = 40
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A classifier with all that can lie in its folder, three indexes, and a feature store."""
     root = tmp_path_factory.mktemp("whole")
     pictures = class_folders(root / "pictures", 8)
@@ -51,8 +49,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     samples = load_samples(pictures)
     listed = [(s.image, samples.classes.index(s.label)) for s in samples.items]
     FitEPIC(duplicate=0.99999).fit(model, listed).save(root / "model" / "prototypes")
-    found = find_prototypes(model, "epic")
-    measure_bank(model, *found, [s.image for s in samples.items][::8], root / "model" / "prototypes")
     FitTTAME().fit(model, [picture("moss", 0)], Training(1, 1)).save(root / "model" / "explainers")
     entries = [Entry(p, Path(p).parent.name) for p in list_pictures([pictures])]
     for name, settings in (("plain", Settings(thumbnail=24)), ("white", Settings(whiten=4, parts="spatial", levels=2))):
@@ -63,15 +59,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     list(encode_stream(ENCODER, [e.source for e in entries], store=store, request=FULL))
     encode_texts(ENCODER, list(CLASSES), store)
     store.close()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(snapshot, "N_EXACT", 100)
-        index = Index.create(root / "large", settings=Settings(approximate_from=2000), width=8)
-        index.add_vectors(
-            torch.randn(3000, 8, generator=torch.Generator().manual_seed(0)), [str(i) for i in range(3000)]
-        )
-        assert index.describe()["approximate"] is not None
-        index.close()
-        yield root
+    index = Index.create(root / "large", width=8)
+    index.add_vectors(torch.randn(3000, 8, generator=torch.Generator().manual_seed(0)), [str(i) for i in range(3000)])
+    index.close()
+    return root
 
 
 FULL = EncodeRequest(features=lambda _index: True)
@@ -98,9 +89,9 @@ def nearest(folder: Path) -> Any:
     index = Index.open(folder)
     try:
         asked = torch.linspace(-1, 1, 8)
-        (names, found), (few, rest) = index.nearest(asked, 10), index.nearest(asked, 10, exact=True)
+        names, found = index.nearest(asked, 10)
         # Every name is read as well: those of the nearest are so few that most draws would miss all that is checked.
-        return names, found.scores.tolist(), found.exact, few, rest.scores.tolist(), len(index), index.names()
+        return names, found.scores.tolist(), len(index), index.names()
     finally:
         index.close()
 
@@ -130,11 +121,6 @@ def explained(path: Path) -> Any:
     return [t.tolist() for t in load_explainer(path).mechanism.state_dict().values()]
 
 
-def influenced(path: Path) -> Any:
-    found = load_influences(path)
-    return found.names, found.numbers.tolist(), found.means.relative.tolist(), found.bank, found.seal
-
-
 ANSWERS: dict[str, tuple[str, str, Callable[[Path], Any]]] = {
     "index: catalogue": ("plain", "catalogue.sqlite", searched),
     "index: vectors": ("plain", "look-*.f32", searched),
@@ -146,11 +132,9 @@ ANSWERS: dict[str, tuple[str, str, Callable[[Path], Any]]] = {
     "whitened index: parts": ("white", "parts-*.f32", searched),
     "large index: catalogue": ("large", "catalogue.sqlite", nearest),
     "large index: vectors": ("large", "look-*.f32", nearest),
-    "large index: lists": ("large", "approximate-*.faiss", nearest),
     "classifier: card": ("model", "seewhy.json", decided),
     "classifier: tensors": ("model", "tensors-*.safetensors", decided),
     "classifier: prototypes": ("model", "prototypes/epic.safetensors", decided),
-    "prototypes: influences": ("model/prototypes/epic.because.safetensors", "", influenced),
     "explainer": ("model/explainers/t_tame.safetensors", "", explained),
     "features": ("features.sqlite", "", looked),
 }
@@ -187,7 +171,6 @@ def test_a_flipped_bit_is_told_or_changes_nothing(what: str, whole: Path, tmp_pa
         ("plain", "look-*.f32", "look-000001.f32"),
         ("plain", "look-*.crc", "look-000001.f32"),
         ("white", "whitening-*.safetensors", "whitening-"),
-        ("large", "approximate-*.faiss", "approximate-"),
         ("plain", "catalogue.sqlite", "catalogue.sqlite"),
     ],
 )
@@ -238,8 +221,6 @@ def test_a_row_is_checked_once(whole: Path, monkeypatch: pytest.MonkeyPatch) -> 
     index = Index.open(whole / "large")
     for _ in range(3):
         index.nearest(torch.ones(8), 10)
-    assert 0 < sum(n) < 200, "an approximate search reads its candidates alone"
-    index.nearest(torch.ones(8), 10, exact=True)
-    index.nearest(torch.zeros(8) + 2, 10, exact=True)
+    index.nearest(torch.zeros(8) + 2, 10)
     assert sum(n) == 3000
     index.close()

@@ -283,7 +283,7 @@ def test_a_foreign_file_in_the_folder_is_refused(verb: str, here: Path, refused:
 
 def test_the_files_of_another_fit_stay(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``fit -o 'NAME*'`` took its own name for a pattern, and deleted other fits' checkpoints."""
-    from seewhy.cli.fit import remove_checkpoints
+    from seewhy.cli.session import remove_checkpoints
     from seewhy.storage.marks import CHECKPOINT
     from seewhy.storage.tensors import marked_tensors
 
@@ -328,7 +328,7 @@ def test_nobody_at_the_other_end_of_a_pipe_is_an_error(here: Path, monkeypatch: 
         output.write("pipe.html", "<p>")
 
 
-@pytest.mark.parametrize("where", ["whitening", "approximate", "columns"])
+@pytest.mark.parametrize("where", ["whitening", "columns"])
 @pytest.mark.parametrize("do", ["rebuild", "add", "remove", "nearest"])
 def test_an_index_that_names_files_outside_touches_none(where: str, do: str, here: Path) -> None:
     """Its catalogue named ``../victim``: rebuilding deleted that file, and adding wrote one beside the index."""
@@ -346,7 +346,6 @@ def test_an_index_that_names_files_outside_touches_none(where: str, do: str, her
     catalogue = index._catalogue
     evil = {
         "whitening": {"file": "../victim", "n": 1},
-        "approximate": {"file": "../victim", "column": "look", "n_gone": 0, "calibration": {}},
         "columns": {**catalogue.get("columns"), "../victim": [8, 1]},
     }
     with catalogue.writing():

@@ -24,9 +24,8 @@ from seewhy.errors import DataError, InputError, SeeWhyError
 from seewhy.language.matching import read_captions
 from seewhy.language.questions import read_pairs
 from seewhy.pictures import tables as parquet
-from seewhy.pictures.apart import content_digest
 from seewhy.pictures.boxes import load_boxes
-from seewhy.pictures.samples import Sample, load_samples
+from seewhy.pictures.samples import Sample, content_digest, load_samples
 from seewhy.pictures.shards import in_shard, records_of
 from seewhy.pictures.sources import list_pictures
 from seewhy.pictures.tables import rows_of

@@ -11,7 +11,7 @@ from PIL import Image
 
 from seewhy.errors import DataError
 from seewhy.pictures.boxes import load_boxes
-from seewhy.pictures.runs import decode
+from seewhy.pictures.pixel_classes import decode
 
 BOX = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 3, 10, 8]}
 

@@ -27,10 +27,8 @@ from seewhy.classifiers.linear.recipe import Linear
 from seewhy.errors import SeeWhyError
 from seewhy.pictures.samples import load_samples
 from seewhy.pictures.sources import list_pictures
-from seewhy.prototypes.bank_influences import load_influences, measure_bank
 from seewhy.prototypes.epic.method import EPICBank
 from seewhy.prototypes.epic.training import FitEPIC
-from seewhy.prototypes.find import find_prototypes
 from seewhy.retrieval import Entry, Index
 from seewhy.retrieval.settings import Settings
 from seewhy.retrieval.vectors import sums_of
@@ -55,8 +53,6 @@ def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     samples = load_samples(pictures)
     listed = [(s.image, samples.classes.index(s.label)) for s in samples.items]
     FitEPIC(duplicate=0.99999).fit(model, listed).save(root / "model" / "prototypes")
-    found = find_prototypes(model, "epic")
-    measure_bank(model, *found, [s.image for s in samples.items][::8], root / "model" / "prototypes")
     FitTTAME().fit(model, [picture("moss", 0)], Training(1, 1)).save(root / "model" / "explainers")
     index = Index.create(root / "index", ENCODER, Settings(whiten=4))
     index.add([Entry(p, Path(p).parent.name) for p in list_pictures([pictures])])
@@ -90,15 +86,10 @@ def prototypes(root: Path) -> Any:
         raise SeeWhyError("the prototypes are gone, and a card does without them")
 
 
-def influences(root: Path) -> Any:
-    load_influences(root / "model" / "prototypes" / "epic.because.safetensors")
-
-
 READ: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "card": ("model/seewhy.json", open_model),
     "tensors": ("model/tensors-*.safetensors", open_model),
     "prototypes": ("model/prototypes/epic.safetensors", prototypes),
-    "influences": ("model/prototypes/epic.because.safetensors", influences),
     "explainer": ("model/explainers/t_tame.safetensors", explain),
     "catalogue": ("index/catalogue.sqlite", search),
     "column": ("index/look-*.f32", search),
@@ -236,10 +227,6 @@ META: dict[str, list[Any]] = {
     "whitening": [
         {"file": "../whitening-00000000.safetensors", "n": 3}, {"file": "/dev/zero", "n": 3}, {"file": 5, "n": 3},
         {"n": 3}, "x", {"file": "whitening-00000000.safetensors", "n": 3},
-    ],
-    "approximate": [
-        {"file": "../../x.faiss"}, {"file": "approximate-00000000.faiss", "column": "look"}, 5,
-        {"file": "approximate-00000000.faiss", "column": "look", "n_gone": 0, "calibration": {}},
     ],
     "settings": [{"parts": 5}, {"whiten": "x"}, {"x": 1}, None, [], {"parts": "spatial"}, {"thumbnail": -1}],
     "encoder": [None, {}, {"encoder": 5, "fingerprint": "x"}, {"encoder": "tiny"}, []],

@@ -26,7 +26,7 @@ ONLY: dict[str, set[str]] = {
     "urlretrieve": set(),
     "download_url_to_file": {"encoders/weights.py"},
     "load_state_dict_from_url": set(),
-    "read_index": {"retrieval/approximate.py"},
+    "read_index": set(),
     "safe_open": {"encoders/weights.py"},
     "load_file": {"encoders/weights.py"},
     "load_tensors": {"storage/reading.py"},

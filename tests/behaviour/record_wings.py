@@ -63,7 +63,7 @@ def retrieval(root: Path) -> dict[str, Any]:
         "picture": query(picture("moss", 70)),
         "several": query([picture("moss", 70), picture("rust", 71)], unlike=picture("sky", 72)),
         "words": query(text="soft green"),
-        "both": query(picture("rust", 70), text="a crust", without="clouds", weight=2.0, centred=True),
+        "both": query(picture("rust", 70), text="a crust", without="clouds", weight=2.0),
     }
     answers: dict[str, Any] = {}
     kinds = {"plain": {}, "whitened": {"whiten": 5}, "spatial": {"parts": "spatial", "levels": 2}}

@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from seewhy.cli import app
-from seewhy.cli.renamed import GOES, LEFT, OLD, todays
+from seewhy.cli.renamed import GOES, TABLE, todays
 from seewhy.cli.session import settings
 from seewhy.cli.settings import SETTINGS, settings_text
 from seewhy.cli.verbs import N_SHOWN, shared_options
@@ -100,7 +100,7 @@ def test_what_nothing_takes_is_refused() -> None:
 TYPED = [
     ("fit p -o m --solver svm --balanced --label-column kind",
      "fit p -o m --set solver=svm --set class_weight=balanced --column label=kind"),
-    ("fit-prototypes p -m m --n-kept=4 --because", "fit p -m m --set n_kept=4 --because --task prototypes"),
+    ("fit-prototypes p -m m --n-kept=4", "fit p -m m --set n_kept=4 --task prototypes"),
     ("fit-detector b.json -o det --folds 3", "fit b.json -o det --set folds=3 --task boxes"),
     ("audit m test --contract a.toml --train t", "evaluate -m m test --contract a.toml --against t"),
     ("audit --json m test", "evaluate --json -m m test --contract default"),
@@ -131,8 +131,8 @@ def test_a_line_of_an_earlier_version_is_read_as_todays(old: str, new: str, caps
 
 def test_every_old_verb_is_one_of_todays_or_says_where_it_went() -> None:
     today = {name for name, _ in verbs()}
-    assert {old.verb for old in OLD.values()} <= today
-    for name in LEFT:
+    assert {old.get("to", verb) for verb, old in TABLE["verbs"].items()} <= today
+    for name in TABLE["left"]:
         done = CliRunner().invoke(app, name.split())
         assert "which is no command any more" in str(done.exception)
 

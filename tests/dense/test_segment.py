@@ -21,7 +21,7 @@ from seewhy.cli import app
 from seewhy.dense import Segmentation, Segmenter, segmenters
 from seewhy.dense.maskclip import MaskCLIP
 from seewhy.errors import DataError, ForeignFileError, ImageError, InputError, UnknownNameError
-from seewhy.pictures.runs import decode
+from seewhy.pictures.pixel_classes import decode
 from seewhy.types import Failure
 
 

@@ -60,9 +60,9 @@ def said(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def fitted(run: Run) -> dict[str, Any]:
-    """A classifier with EPIC's prototypes and what they rest on; the JSON of ``fit-prototypes``."""
+    """A classifier with EPIC's prototypes; the JSON of ``fit-prototypes``."""
     said(run("fit", "photos", "-o", "model", "--n-crops", 0, "--json", "--quiet"))
-    return said(run("fit-prototypes", "photos", "-m", "model", *QUICK, "--because", "--because-on", 5, "--json"))
+    return said(run("fit-prototypes", "photos", "-m", "model", *QUICK, "--json"))
 
 
 def test_fit_prototypes_says_what_it_found(fitted: dict[str, Any], place: Path) -> None:
@@ -70,36 +70,27 @@ def test_fit_prototypes_says_what_it_found(fitted: dict[str, Any], place: Path) 
     assert fitted["n_pictures"] == 24
     assert fitted["logit_difference"] < 1e-4
     assert fitted["decisions_kept"] == 1
-    because = fitted["because"]
-    assert [row["name"] for row in because["properties"]] == list(PROPERTIES)
-    assert because["n_pictures"] == 5
-    assert 0 < because["n_prototypes"] <= 2560
-    assert 0.99 < sum(row["first"] for row in because["properties"]) < 1.01
     files = {p.name for p in (place / "model" / "prototypes").iterdir()}
-    assert files == {"epic.safetensors", "epic.json", "epic.because.safetensors", "epic.because.json"}
+    assert files == {"epic.safetensors", "epic.json"}
 
 
 def test_a_second_call_finds_everything_there(run: Run, fitted: dict[str, Any], place: Path) -> None:
     written = (place / fitted["prototypes"]).stat().st_mtime_ns
-    again = said(run("fit-prototypes", "photos", "-m", "model", *QUICK, "--because", "--because-on", 5, "--json"))
+    again = said(run("fit-prototypes", "photos", "-m", "model", *QUICK, "--json"))
     assert again["kept"]
-    assert again["because"]["kept"]
-    assert again["because"]["properties"] == fitted["because"]["properties"]
     assert again["held_out"] == fitted["held_out"]
     assert (place / fitted["prototypes"]).stat().st_mtime_ns == written
-    shown = run("fit-prototypes", "photos", "-m", "model", *QUICK, "--because", "--because-on", 5)
+    shown = run("fit-prototypes", "photos", "-m", "model", *QUICK)
     assert shown.stdout.startswith("These prototypes were there already, of the same pictures and settings:\n")
-    assert "prototypes rest on, over 5 pictures" in shown.stdout
-    assert all(name in shown.stdout for name in PROPERTIES)
 
 
-def test_explain_shows_channels_with_local_and_global_influences(run: Run, fitted: dict[str, Any], place: Path) -> None:
+def test_explain_shows_channels_with_their_influences(run: Run, fitted: dict[str, Any], place: Path) -> None:
     row = said(run("explain", "test/brick/brick-8.png", "-m", "model", "--because", "-o", "card.html", "--json"))
     assert row["like_measured"]["method"] == "epic"
     assert all({"channel", "contribution", "because"} <= set(near) for near in row["like"])
-    assert all(set(near["because"]["overall"]) == set(PROPERTIES) for near in row["like"])
+    assert all(set(near["because"]["lost"]) == set(PROPERTIES) for near in row["like"])
     assert all(Path(place, near["image"]).is_file() for near in row["like"])
-    assert '<u style="left:' in (place / "card.html").read_text("utf-8")
+    assert 'class="because"' in (place / "card.html").read_text("utf-8")
     plain = said(run("explain", "test/brick/brick-8.png", "-m", "model", "--like", "nearest", "-o", "n.html", "--json"))
     assert plain["like_measured"]["method"] == "nearest"
     assert plain["top"] == row["top"]
@@ -121,10 +112,6 @@ def test_pictures_that_voted(run: Run, place: Path) -> None:
     best = max(row["like"], key=lambda near: near["share"])
     assert best["label"] == row["label"]
     assert "of the vote" in (place / "voted.html").read_text("utf-8")
-    because = said(
-        run("fit-prototypes", "photos", "-m", "knn", "--method", "voters", "--because", "--because-on", 2, "--json")
-    )
-    assert because["because"]["n_prototypes"] == 24
 
 
 def test_a_head_that_epic_cannot_use_is_refused_in_one_line(run: Run, place: Path) -> None:
@@ -139,29 +126,16 @@ def test_a_head_that_epic_cannot_use_is_refused_in_one_line(run: Run, place: Pat
         "the head."
     )
     assert not (place / "parts" / "prototypes").exists()
-    found = said(
-        run(
-            "fit-prototypes", "photos", "-m", "parts", "--method", "protopnet", "--because", "--because-on", 2, "--json"
-        )
-    )
-    assert found["because"]["method"] == "protopnet"
-    row = said(run("explain", "test/brick/brick-8.png", "-m", "parts", "--because", "-o", "p.json", "--json"))
-    assert all("overall" in near["because"] for near in row["like"])
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--method", "nearest"], "nearest has its prototypes already, and nothing was left to do. Add --because."),
+        (
+            ["--method", "nearest"],
+            "nearest has its prototypes already, and nothing was left to do. Name another method.",
+        ),
         (["--method", "epik"], "There is no prototype called 'epik'. Did you mean 'epic'?"),
-        (
-            ["--set", "strengths=papr"],
-            "The strengths 'papr' were given. Expected calibrated or paper. Choose one of them.",
-        ),
-        (
-            ["--method", "nearest", "--because", "-o", "x"],
-            "What nearest rests on is kept with the classifier, and x was given. Drop -o.",
-        ),
     ],
 )
 def test_a_mistake_is_one_line(run: Run, fitted: dict[str, Any], arguments: list[str], message: str) -> None:
@@ -172,7 +146,7 @@ def test_a_mistake_is_one_line(run: Run, fitted: dict[str, Any], arguments: list
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 def test_killed_it_goes_on_and_ends_as_if_nothing_had_happened(run: Run, fitted: dict[str, Any], place: Path) -> None:
     """Killed as soon as anything is written, twice, and once more when the prototypes are there."""
-    asked = ["fit-prototypes", "photos", "-m", "model", *QUICK, "--because", "--because-on", "6", "--json", "-o"]
+    asked = ["fit-prototypes", "photos", "-m", "model", *QUICK, "--json", "-o"]
     expected, cut = said(run(*asked, "whole")), place / "cut"
     n_killed = 0
     for _ in "12":
@@ -182,10 +156,10 @@ def test_killed_it_goes_on_and_ends_as_if_nothing_had_happened(run: Run, fitted:
     assert n_killed == 3
     found = said(run(*asked, "cut"))
     for one in (found, expected):
-        one.pop("prototypes"), one.pop("kept"), one["because"].pop("file"), one["because"].pop("kept")
+        one.pop("prototypes"), one.pop("kept")
     assert close(found, expected)
     names = {p.name for p in cut.iterdir() if p.suffix != ".part"}  # what a kill leaves of a file half written
-    assert names == {"epic.safetensors", "epic.json", "epic.because.safetensors", "epic.because.json"}
+    assert names == {"epic.safetensors", "epic.json"}
 
 
 def on_disk(folder: Path) -> set[tuple[str, int]]:

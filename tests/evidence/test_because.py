@@ -19,8 +19,8 @@ from seewhy.explanation.base import Explanation
 from seewhy.explanation.similar import Because, Like
 from seewhy.pictures.images import read_picture
 from seewhy.prototypes.bank import PatchBank
-from seewhy.prototypes.bank_influences import bank_influences, view_of
 from seewhy.prototypes.base import Group, Match
+from seewhy.prototypes.characteristics import bank_influences, view_of
 from seewhy.prototypes.nearest import NearestPatches
 from seewhy.prototypes.perturbations import PROPERTIES, PaperChanges, warp
 from seewhy.report.evidence import NOT_COMPARED, bars_of, scale_of

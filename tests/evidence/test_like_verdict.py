@@ -18,8 +18,7 @@ from seewhy.explanation.similar import Like, NeighbourShare, PatchDeletion
 from seewhy.pictures.samples import load_samples
 from seewhy.prototypes.bank import PatchBank
 from seewhy.prototypes.base import Group, Match
-from seewhy.prototypes.judging import Showing, judge_neighbours
-from seewhy.prototypes.measure import NEVER, Band, LikenessMeasure, Trial, trials
+from seewhy.prototypes.measure import NEVER, Band, LikenessMeasure, Showing, Trial, judge_neighbours, trials
 from seewhy.prototypes.nearest import NearestPatches
 from tiny import class_folders, noise, picture, tiny_cnn
 

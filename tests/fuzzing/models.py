@@ -28,16 +28,13 @@ def _use_model(folder: Path) -> None:
 
 def _with_prototypes(folder: Path) -> None:
     from seewhy.attributions.t_tame_training import FitTTAME
-    from seewhy.prototypes.bank_influences import measure_bank
     from seewhy.prototypes.epic.training import FitEPIC
-    from seewhy.prototypes.find import find_prototypes
     from seewhy.training.loop import Training
 
     _model(folder)
     model = seewhy.load(folder / "m", encoder=encoder())
     listed = [(str(p), model.classes.index(p.parent.name)) for p in sorted(_photos().rglob("*.png"))]
     FitEPIC(duplicate=0.99999).fit(model, listed).save(folder / "m" / "prototypes")
-    measure_bank(model, *find_prototypes(model, "epic"), [one for one, _ in listed][::4], folder / "m" / "prototypes")
     FitTTAME().fit(model, [picture("moss", 0)], Training(1, 1)).save(folder / "m" / "explainers")
 
 
@@ -47,12 +44,6 @@ def _use_prototypes(folder: Path) -> None:
     if (bank := EPICBank.of(seewhy.load(folder / "m", encoder=encoder()))) is None:
         raise SeeWhyError("none")
     json.dumps(repr(bank))
-
-
-def _use_influences(folder: Path) -> None:
-    from seewhy.prototypes.bank_influences import load_influences
-
-    load_influences(folder / "m" / "prototypes" / "epic.because.safetensors")
 
 
 def _use_explainer(folder: Path) -> None:
@@ -330,7 +321,6 @@ def models() -> list[Target]:
     return [
         Target("classifier", _model, _use_model, both, True, partial(sealed, card)),
         Target("prototypes", _with_prototypes, _use_prototypes, ("m/prototypes/epic.*",), True),
-        Target("influences", _with_prototypes, _use_influences, ("m/prototypes/epic.because*",), True),
         Target("explainer", _with_prototypes, _use_explainer, ("m/explainers/*",), True),
         Target("segmenter", _save_segmenter, _use_segmenter, ("s/*",), True, partial(sealed, "s/segmenter.json")),
         Target("detector", _save_detector, _use_detector, ("d/*",), True, partial(sealed, "d/detector.json")),

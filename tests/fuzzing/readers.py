@@ -267,7 +267,7 @@ def _read_masks(source: str, folder: Path) -> None:
 
 
 def _coco_masks(folder: Path) -> None:
-    from seewhy.pictures.runs import encode
+    from seewhy.pictures.pixel_classes import encode
 
     (folder / "labels").mkdir()
     _photo(32).save(folder / "0.png")

@@ -6,7 +6,6 @@ import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +19,6 @@ from seewhy.pictures.sources import list_pictures
 from seewhy.progress import Progress
 from seewhy.report.paging import framed
 from seewhy.retrieval import Entry, Index, Query
-from seewhy.retrieval.search import Results, Searching
 from seewhy.retrieval.settings import Settings
 from seewhy.retrieval.vectors import exact_top
 from seewhy.retrieval.writing import Change
@@ -75,9 +73,8 @@ def test_vectors_made_elsewhere(tmp_path: Path) -> None:
     index.add_vectors(known[300:], [str(i) for i in range(300, 500)], ["late"] * 200)
     query = vectors(1, seed=9)[0]
     order = (normalize(known, dim=1) @ normalize(query, dim=0)).argsort(descending=True)
-    names, found = index.nearest(query, 10)
+    names, _ = index.nearest(query, 10)
     assert names == [str(i) for i in order[:10].tolist()]
-    assert found.exact
     names, _ = index.nearest(query, 10, labels=["odd", "late"])
     assert names == [str(i) for i in order.tolist() if i >= 300 or i % 2][:10]
     index.add_vectors(-known[order[:1]], [str(int(order[0]))])
@@ -98,7 +95,6 @@ def test_a_picture_finds_its_own_kind_and_never_itself(index: Index, folders: Pa
     query = known[names.index(str(own))]
     best = max((float(v @ query), n) for n, v in zip(names, known, strict=True) if n != str(own))
     assert (found.hits[0].cosine, found.hits[0].image) == (pytest.approx(best[0], abs=1e-6), best[1])
-    assert found.exact
     assert found.data["hits"][0] == found.hits[0].to_json()
 
 
@@ -307,21 +303,3 @@ def test_threads_search_while_one_writes(index: Index, folders: Path, tmp_path: 
         assert written.result() == 4
     assert found == [[h["image"] for h in expected]] * 20
     assert len(index.names()) == 16
-
-
-def test_a_search_is_exact_only_where_that_is_asked_for(
-    index: Index, folders: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is approximate needs many pictures: here, what the search is told."""
-    told: list[bool] = []
-    real = Searching.search
-
-    def listening(self: Searching, *given: Any, exact: bool, **options: Any) -> Results:
-        told.append(exact)
-        return real(self, *given, exact=exact, **options)
-
-    monkeypatch.setattr(Searching, "search", listening)
-    picture_of = str(next(folders.rglob("*.png")))
-    index.search(picture_of)
-    index.search(picture_of, exact=True)
-    assert told == [False, True]

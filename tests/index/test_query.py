@@ -115,15 +115,8 @@ def test_queries_by_their_formulas() -> None:
     torch.testing.assert_close(by_pictures(x, z, 0.3, m), expected)
     torch.testing.assert_close(by_pictures(x, z[:0], 0.3, m), normalize(x.mean(0), dim=0))
     query = Query(np.zeros((2, 2, 3), np.uint8), text="t", weight=1.5)
-
-    def never() -> tuple[torch.Tensor, torch.Tensor]:
-        raise AssertionError
-
-    align = composed((x[:1], z[:0]), (y[0], None), query, never)
+    align = composed((x[:1], z[:0]), (y[0], None), query)
     torch.testing.assert_close(align, normalize(x[0] + 1.5 * y[0], dim=0))
-    centred = Query(np.zeros((2, 2, 3), np.uint8), text="t", weight=1.5, centred=True)
-    expected = normalize(normalize(x[0] - m, dim=0) + 1.5 * normalize(y[0] + m, dim=0), dim=0)
-    torch.testing.assert_close(composed((x[:1], z[:0]), (y[0], None), centred, lambda: (m, -m)), expected)
 
 
 def test_negative_weights_are_refused() -> None:

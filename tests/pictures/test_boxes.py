@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from seewhy.errors import DataError, ForeignFileError, UnknownNameError
-from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord, box_formats, load_boxes, save_boxes
-from seewhy.pictures.boxes.base import Gathering
+from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord, Gathering, box_formats, load_boxes, save_boxes
 from seewhy.pictures.boxes.formats import parse_xml
 
 SIZE = (40, 30)
@@ -366,8 +365,3 @@ def test_what_a_format_has_no_place_for(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=says):
             save_boxes(BoxData(pictures, ("cat",)), tmp_path / "out", format=name)
         assert not (tmp_path / "out").exists()
-
-
-def test_as_samples(tmp_path: Path) -> None:
-    found = load_boxes(coco(tmp_path / "boxes.json", [{"bbox": [10, 15, 10, 15]}])).samples()
-    assert [(b.corners, b.label) for b in found.items[0].boxes] == [((0.25, 0.5, 0.5, 1.0), "cat")]

@@ -18,10 +18,9 @@ from PIL import Image
 
 import seewhy
 from seewhy.errors import DataError, ImageError, InputError
-from seewhy.pictures.apart import check_apart, copies, folds_of
 from seewhy.pictures.datasets import samples_of
 from seewhy.pictures.pairs import load_pairs
-from seewhy.pictures.samples import Box, Mask, Sample, Samples
+from seewhy.pictures.samples import Sample, Samples, check_apart, copies, folds_of
 from seewhy.pictures.sources import plain
 from tiny import class_folders, picture
 
@@ -187,17 +186,6 @@ def test_a_picture_of_two_groups_joins_them(root: Path) -> None:
             "expected. Rename it, or name it with --column text.",
         ),
         (
-            ["image,text", "a red bird,a.png", "a blue bus,b.png"], {},
-            "{root}/t.csv, column 'text', holds file names, such as 'a.png'. Did you mean 'image'? Texts were "
-            "expected. "
-            "Name their column with --column text.",
-        ),
-        (
-            ["image,text,file", "a red bird,so it is,a.png", "a blue bus,a bus,b.png"], {},
-            "{root}/t.csv, column 'image', holds sentences, such as 'a red bird'. Did you mean 'file'? File names were "
-            "expected. Name their column with --column image.",
-        ),
-        (
             ["image,text,label", "a.png,A,x", "a.png,B,y", "b.png,B,y"], {},
             "{root}/t.csv gives {root}/a.png the class 'x' in one row and 'y' in another. One was expected. Correct "
             "it, "
@@ -310,25 +298,6 @@ def test_groups_stay_together(groups: list[str | None], seed: int) -> None:
     assert len(set(folds)) > 1
     assert len({(group, fold) for group, fold in zip(groups, folds, strict=True) if group}) == len(set(groups) - {None})
     assert folds_of(samples, 4, seed) == folds
-
-
-@pytest.mark.parametrize(
-    "corners", [(0, 0, 1.1, 1), (0.5, 0, 0.5, 1), (0, 0.5, 1, 0.5), (0, 0, 1), (0, 0, float("nan"), 1), (0, 0, "1", 1)]
-)
-def test_a_box_lies_in_the_picture(corners: Any) -> None:
-    with pytest.raises(DataError) as caught:
-        Box(corners)
-    assert str(caught.value) == (
-        f"The box {corners} was given. Fractions of the picture, 0 ≤ left < right ≤ 1 and 0 ≤ top < bottom ≤ 1, were "
-        "expected. Divide pixels by the picture's width and height."
-    )
-
-
-def test_a_mask_has_a_file_and_a_value_that_pixels_can_have() -> None:
-    assert Sample("a.png", boxes=(Box((0, 0, 1, 1), "all"),), masks=(Mask("m.png", value=3),)).text is None
-    for wrong in ({"image": " "}, {"image": "m.png", "value": -1}, {"image": "m.png", "value": 65536}):
-        with pytest.raises(DataError):
-            Mask(**wrong)  # type: ignore[arg-type]
 
 
 def test_chains_of_groups_and_copies_stay_together() -> None:

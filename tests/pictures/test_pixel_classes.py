@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from seewhy.errors import DataError, ImageError
-from seewhy.pictures.pixel_classes import MaskedPictures, is_masked, load_masks, read_values
-from seewhy.pictures.runs import encode
+from seewhy.pictures.pixel_classes import MaskedPictures, encode, is_masked, load_masks, read_values
 
 MASK = np.array([[0, 0, 1, 1], [2, 2, 7, 255], [2, 2, 1, 0]], np.uint8)
 

@@ -10,9 +10,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from seewhy.pictures import same_picture
-from seewhy.pictures.miniatures import WIDTH, grey_of, miniature, opened, stacked, turn_free
-from seewhy.pictures.same_picture import Likeness, agreement, same_pictures
+from seewhy.pictures import miniatures as same_picture
+from seewhy.pictures.miniatures import (
+    WIDTH,
+    Likeness,
+    agreement,
+    grey_of,
+    miniature,
+    opened,
+    same_pictures,
+    stacked,
+    turn_free,
+)
 
 
 def photograph(seed: int) -> Image.Image:

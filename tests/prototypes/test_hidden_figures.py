@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from seewhy.explanation.similar import PatchDeletion
-from seewhy.prototypes.judging import Showing
+from seewhy.prototypes.measure import Showing
 
 
 @pytest.mark.parametrize(

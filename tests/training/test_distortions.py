@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from seewhy.errors import InputError, UnknownNameError
-from seewhy.pictures.crops import random_crop
+from seewhy.pictures.images import random_crop
 from seewhy.progress import Progress
 from seewhy.training.augmentation import AUGMENTATIONS, Augmentation, TrainingPictures, augmentation
 from seewhy.types import Crop

@@ -2,7 +2,7 @@
 
 Of each picture there are the SHA-256 of its file, 128 numbers of one byte, which are its square-rooted features
 projected at random (always by the same matrix), and its miniature, by which a copy is told from a picture that is
-merely alike (:mod:`seewhy.pictures.same_picture`).
+merely alike (:mod:`seewhy.pictures.miniatures`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..pictures.miniatures import WIDTH as MINIATURE
-from ..pictures.miniatures import stacked
-from ..pictures.same_picture import Likeness, same_pictures
+from ..pictures.miniatures import Likeness, same_pictures, stacked
 from ..storage.parts import rebuilt
 
 WIDTH = 128

@@ -42,8 +42,6 @@ SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
     "fit": (
         "seewhy.attributions.t_tame_training:FitTTAME",
         {
-            "strengths": STRENGTHS,
-            "because_on": Own(500, "pictures that --because is measured on, spread over DATA (about 0.4 s each)."),
             "epochs": Own(8, "of an explainer: times every picture is seen; the authors' 8."),
             "steps": Own(None, "of an explainer: batches in all, instead of epochs.", int | None),
             "batch_size": Own(32, "of an explainer: pictures at once; the authors' 32."),
@@ -104,10 +102,7 @@ SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
         "seewhy.retrieval.settings:Settings",
         "seewhy.scale.work:Embed",
         SPREAD,
-        {
-            "machines": Own(1, "with --plan: like this one, that share the work."),
-            "price": Own(None, "with --plan: of a machine for an hour, in your currency.", float | None),
-        },
+        {},
     ),
     "search": (
         "seewhy.retrieval:Query",

@@ -19,7 +19,6 @@ from ..encoders.stream import file_digest
 from ..errors import DataError, ForeignFileError
 from ..explanation.base import Explanation
 from ..pictures.sources import SUFFIXES
-from ..prototypes.bank_influences import influence_files
 from ..prototypes.find import files_of
 from ..report import IndexEntry, check_card, index_entry, render_index
 from ..storage.features import FeatureStore
@@ -214,8 +213,7 @@ class Batch:
         if self.options.objects is not None:
             digest.update(self.options.objects.seal.encode())
         fitted = files_of(c, self.options.like, self.options.prototypes)
-        influences = [] if self.options.because is None else influence_files(c, self.options.prototypes)
-        for path in (*influences, *fitted):
+        for path in fitted:
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()
 

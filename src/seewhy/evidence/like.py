@@ -24,11 +24,10 @@ from ..explanation.verdict import Missing
 from ..heads.head import Target
 from ..pictures.images import Picture
 from ..prototypes.bank import PatchBank, Patches, as_box, cell_box, redundant
-from ..prototypes.bank_influences import kept_influences
 from ..prototypes.base import Group, Prototypes, Query
 from ..prototypes.characteristics import Characteristics, Influences, View
 from ..prototypes.find import find_prototypes
-from ..prototypes.judging import Showing
+from ..prototypes.measure import Showing
 from ..prototypes.perturbations import PROPERTIES, Changes, find_changes
 from ..types import FractionBox
 from .case import Case
@@ -131,12 +130,7 @@ def reasons_for(
 
     (found,) = Characteristics(changes).local(classifier.encoder, maps, [source(case.picture)], cells=cells)
     said = iter(because(found, changes))
-    known = kept_influences(classifier, method, bank, case.options.prototypes)
-    if known is None or known.means.strengths != changes.name:
-        return [[next(said) for _ in g.matches] for g in groups]
-    return [
-        [replace(next(said), overall=known.of(method.prototype_of(bank, m.patch))) for m in g.matches] for g in groups
-    ]
+    return [[next(said) for _ in g.matches] for g in groups]
 
 
 def source(picture: Picture) -> View:

@@ -17,7 +17,7 @@ from ..explanation.verdict import Level, Missing, Verdict
 from ..heads.head import Projected
 from ..heads.sparse_concepts import KeptConcepts
 from ..heads.votes import Reason, Reranking
-from ..trust.selective import auroc
+from ..trust.measure import auroc
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier

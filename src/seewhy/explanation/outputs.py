@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NotRequired
+from typing import Annotated, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -18,10 +18,6 @@ class ClassScore(TypedDict):
     label: Annotated[str, Doc("class")]
     score: Annotated[Share, Doc("the classifier's own score of it; those of all classes add up to 1")]
 
-
-Strengths = Annotated[
-    Literal["calibrated", "paper"], Doc("Strengths of the changes; with `paper` they may not be compared.")
-]
 
 PartBox = Annotated[tuple[Share, Share, Share, Share], Doc("[left, top, right, bottom]")]
 

@@ -95,9 +95,6 @@ class Because(Result):
     change: Annotated[dict[str, float], Doc("how much the picture was changed for it, root mean square, 0…255")]
     strengths: Annotated[str, Doc("of the changes: `calibrated`, or `paper`, which may not be compared")]
     sentence: Annotated[str, Doc("which properties matter; empty where they may not be compared")]
-    overall: Annotated[
-        dict[str, float] | None, Doc("as `lost`, over many pictures, after `fit --task prototypes --because`"), OPTIONAL
-    ] = None
 
 
 @dataclass(frozen=True)

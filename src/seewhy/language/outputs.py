@@ -30,12 +30,8 @@ class DescribePairsOutput2(TypedDict):
     failed: Annotated[dict[str, str], Doc("class, or pair, → why it has none")]
 
 
-DescribePairsOutput = DryRunOutput | DescribePairsOutput2
-"""The object of seewhy describe write --pairs --json."""
-
-
-DescribeClassesOutput = DryRunOutput | DescribePairsOutput2
-"""The object of seewhy describe write --json."""
+DescribeClassesOutput = DescribePairsOutput = DryRunOutput | DescribePairsOutput2
+"""The object of seewhy describe write --json, with --pairs too."""
 
 
 PairsCheckOutput = Checked

@@ -64,11 +64,8 @@ def _say(kind: str, message: str) -> None:
         _logger.warning("%s", message)
 
 
-Colour = tuple[int, int, int]
-
-
-def flatten(name: str, image: Image.Image, background: Colour) -> Image.Image:
-    """8-bit sRGB on the background."""
+def flatten(name: str, image: Image.Image) -> Image.Image:
+    """8-bit sRGB on white."""
     image = brightened(name, image)
     profile, alpha = image.info.get("icc_profile"), None
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
@@ -93,13 +90,13 @@ def flatten(name: str, image: Image.Image, background: Colour) -> Image.Image:
         image = image.convert("RGB")
     if alpha is None or alpha.getextrema() == (255, 255):
         return image
-    canvas = Image.new("RGB", image.size, background)
+    canvas = Image.new("RGB", image.size, "white")
     canvas.paste(image, mask=alpha)
     return canvas
 
 
 def to_bytes(name: str, values: np.ndarray, stated: int | None = None) -> np.ndarray:
-    """Wide integers and floats as 8 bits, by the rule in the module's docstring."""
+    """Wide integers and floats as 8 bits."""
     kind, width = values.dtype.kind, values.dtype.itemsize
     if kind not in "buif":
         raise ImageError(name, f"holds {values.dtype} values; expected integers or floats; convert it to uint8")

@@ -11,7 +11,7 @@ import re
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -22,7 +22,7 @@ from PIL import Image, ImageFile
 from ..errors import ImageError, InputError
 from ..storage.reading import UnreadableError, open_regular
 from ..types import INTERPOLATIONS, Crop, FractionBox, PixelBox, Transform
-from .colours import Colour, flatten, note_depth, to_bytes
+from .colours import flatten, note_depth, to_bytes
 from .decoding import BoundedFile, Room, TooCostlyError, check_scans, limit_of
 from .dicom import is_dicom, open_dicom
 from .sources import InMemory, One, Plain, plain
@@ -154,28 +154,22 @@ def opening(given: One) -> Iterator[tuple[str, Image.Image, bytes]]:
 
 def _n_bytes(source: Plain) -> int:
     """Of a file, before it is read; 0 for what is none, or cannot be asked."""
-    try:
+    with suppress(OSError, ValueError):
         return os.stat(source).st_size if isinstance(source, str | Path) else 0
-    except (OSError, ValueError):
-        return 0
+    return 0
 
 
-def read_picture(source: One, transform: Transform, *, background: Colour = (255, 255, 255)) -> Picture:
-    """Reads a file, or whatever else a picture may be given as (:mod:`seewhy.pictures.sources`).
-
-    Transparent pixels lie on ``background``.
-    """
-    return read_views(source, transform, [None], background=background)[0]
+def read_picture(source: One, transform: Transform) -> Picture:
+    """Reads a file, or whatever else a picture may be given as (:mod:`seewhy.pictures.sources`)."""
+    return read_views(source, transform, [None])[0]
 
 
-def read_views(
-    given: One, transform: Transform, views: Sequence[Crop | None], *, background: Colour = (255, 255, 255)
-) -> list[Picture]:
+def read_views(given: One, transform: Transform, views: Sequence[Crop | None]) -> list[Picture]:
     """Decodes once and cuts several views; ``None`` is the transform's own resize and centre crop."""
     with opening(given) as (name, opened, data):
         draft = _draft(name, opened, transform, views if data else None)
         with _ROOM.taken(opened.width * opened.height):
-            image, size = _decode(name, opened, background, draft)
+            image, size = _decode(name, opened, draft)
             cuts = [_place(size, transform, view) for view in views]
             pixels = [_cut(image, draft[1], transform, cut) for cut in cuts]
     digest = hashlib.sha256(data or repr(size).encode() + image.tobytes()).hexdigest()
@@ -207,19 +201,18 @@ def _read_bytes(name: str) -> bytes:
 
 
 def _why_not_opened(name: str, error: BaseException) -> str:
-    if isinstance(error, UnreadableError) and error.__cause__ is not None:
-        error = error.__cause__
-    if isinstance(error, UnreadableError) and os.path.isdir(name):
-        return "is a folder, not a picture; name the files in it, or list it with list_pictures"
+    error = error.__cause__ if isinstance(error, UnreadableError) and error.__cause__ is not None else error
     if isinstance(error, UnreadableError):
+        if os.path.isdir(name):
+            return "is a folder, not a picture; name the files in it, or list it with list_pictures"
         return "is a pipe, socket or device, not a file; save the picture to a file, or give its bytes"
     if isinstance(error, PermissionError):
         return "may not be read (permission denied); allow reading it, for example with chmod +r"
-    if isinstance(error, FileNotFoundError) and os.path.islink(name):
-        return f"is a link to {os.readlink(name)!r}, which is not there; restore that file or remove the link"
-    if isinstance(error, FileNotFoundError) and "://" in name:
-        return "is an address, which --parquet alone reads; copy the picture to this machine"
     if isinstance(error, FileNotFoundError):
+        if os.path.islink(name):
+            return f"is a link to {os.readlink(name)!r}, which is not there; restore that file or remove the link"
+        if "://" in name:
+            return "is an address, which --parquet alone reads; copy the picture to this machine"
         return "does not exist; check the spelling and the folder"
     if getattr(error, "errno", None) == errno.ELOOP:
         return "is a link that leads back to itself; remove the link"
@@ -286,13 +279,13 @@ def _draft(name: str, image: Image.Image, transform: Transform, views: _Views | 
     return size, factor
 
 
-def _decode(name: str, image: Image.Image, background: Colour, draft: _Draft) -> tuple[Image.Image, tuple[int, int]]:
+def _decode(name: str, image: Image.Image, draft: _Draft) -> tuple[Image.Image, tuple[int, int]]:
     """Upright RGB and its true size."""
     size, factor = draft
     image.load()
     size = size if factor > 1 else image.size  # a TIFF turns itself upright while loading
     orientation = _orientation(image)
-    rgb = flatten(name, image, background)
+    rgb = flatten(name, image)
     if orientation > 1:
         rgb = rgb.transpose(_TURNS[orientation])
     return rgb, (size[::-1] if orientation >= 5 else size)
@@ -360,3 +353,15 @@ def upright_size(given: One, *, longest: int | None = None) -> tuple[int, int]:
 def _check_size(name: str, width: int, height: int) -> None:
     if not width or not height:
         raise ImageError(name, f"has no pixels ({width} by {height}); give one of at least 1 by 1")
+
+
+def random_crop(rng: np.random.Generator, scale: tuple[float, float], aspect: tuple[float, float], flip: bool) -> Crop:
+    """One whose area is uniform in ``scale`` and whose width/height ratio is log-uniform in ``aspect``."""
+    area = rng.uniform(*scale)
+    ratio = math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))
+    # A side longer than the picture is cut back and the other grows, which keeps the area.
+    ratio = min(max(ratio, area), 1 / area)
+    width, height = min(math.sqrt(area * ratio), 1.0), min(math.sqrt(area / ratio), 1.0)
+    left, top = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
+    mirrored = bool(rng.random() < 0.5)
+    return Crop((left, top, min(left + width, 1.0), min(top + height, 1.0)), flip and mirrored)

@@ -1,16 +1,18 @@
-"""Small copies of pictures: what is shown of one, and what is kept of it to know it again."""
+"""Small copies of pictures, and whether two are of the same one: saved anew, scaled, cut, mirrored, turned or lit."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate, pad
+from torch.nn.functional import affine_grid, avg_pool2d, conv2d, grid_sample, interpolate, normalize, pad
 
 from ..errors import WeightsError
 from .decoding import check_scans
@@ -110,3 +112,297 @@ def turned(planes: Tensor, way: int) -> Tensor:
 
 def stacked(miniatures: Sequence[UInt8[Tensor, " w"]]) -> UInt8[Tensor, "n w"]:
     return torch.stack(list(miniatures)) if miniatures else torch.zeros(0, WIDTH, dtype=torch.uint8)
+
+
+SCALES = (0.8, 0.9, 1.0, 1 / 0.9, 1 / 0.8)
+"""Of the one picture to the other, that are tried; what lies between is found from the nearest."""
+REACH = 8
+"""Points of 32 by which the one may be shifted."""
+WAYS = 3
+"""Turns, scales and shifts that are followed up, of those that were tried."""
+AT_A_GLANCE, ROUGHLY = 0.45, 0.6
+"""Correlation of details at 32 points below which a pair is given up, tried and followed up. Of 4,000 copies of six
+sets 1 in 200 is below .51 or .68."""
+RING = 0.06
+"""Part of a side that does not count at every edge: what comes into the corners when a picture is turned by little."""
+FAINT = 8.0
+"""Grey levels of 255: spread around a point above which its detail counts alike, so that outlines do not drown it."""
+LEAST_SHARED = 0.45
+"""Part of the second picture that the first covers."""
+
+
+class Aligned(NamedTuple):
+    """Pairs of which one was laid on the other."""
+
+    place: Int[Tensor, " p"]
+    first: Float[Tensor, "p 3 s s"]
+    second: Float[Tensor, "p 3 s s"]
+    inside: Bool[Tensor, "p 1 s s"]
+    turn: Float[Tensor, "p 2 3"]
+
+
+def aligned(first: Float[Tensor, "p 3 s s"], second: Float[Tensor, "p 3 s s"]) -> Aligned | None:
+    """Lay first pictures on second ones, where they agree at all; ``None`` where none do.
+
+    The best turns, scales and shifts are followed up by Gauss-Newton on shift and matrix, at 32 points and then at 64.
+    """
+    a, b = (avg_pool2d(grey_of(x), 2) for x in (first, second))
+    glance, way, turn = _glance(a, b)
+    place = (glance >= AT_A_GLANCE).nonzero()[:, 0]
+    if not len(place):
+        return None
+    way, turn, match = _followed(a[place], b[place], way[place], turn[place])
+    kept = match >= ROUGHLY
+    place, way, turn = place[kept], way[kept], turn[kept]
+    if not len(place):
+        return None
+    shown = torch.stack([turned(second[i], w) for i, w in zip(place.tolist(), way.tolist(), strict=True)])
+    turn = _closer(detail(grey_of(first[place])), detail(grey_of(shown)), turn, 4)
+    laid, at = _laid(first[place], turn)
+    return Aligned(place, laid, shown, _shared(at), turn)
+
+
+def detail(grey: Float[Tensor, "n 1 s s"], around: int = 9) -> Float[Tensor, "n 1 s s"]:
+    """Each point less the mean of those around it, as a part of their spread."""
+    left = grey - _mean(grey, around)
+    return left / (_mean(left**2, around).sqrt() + FAINT)
+
+
+def correlation(a: Float[Tensor, "n 1 s s"], b: Float[Tensor, "n 1 s s"], inside: Tensor) -> Float[Tensor, " n"]:
+    """Of two pictures' points that are inside; 0 where one has no spread."""
+    n = inside.sum((2, 3), keepdim=True).clamp(min=1)
+    a, b = ((x - (x * inside).sum((2, 3), keepdim=True) / n) * inside for x in (a, b))
+    length = a.flatten(1).norm(dim=1) * b.flatten(1).norm(dim=1)
+    return (a * b).sum((1, 2, 3)) / length.clamp(min=1.0)
+
+
+def _mean(values: Float[Tensor, "n 1 s s"], around: int) -> Float[Tensor, "n 1 s s"]:
+    return avg_pool2d(pad(values, [around // 2] * 4, mode="replicate"), around, 1)
+
+
+def _laid(planes: Float[Tensor, "p c s s"], turn: Float[Tensor, "p 2 3"]) -> tuple[Tensor, Float[Tensor, "p s s 2"]]:
+    at = affine_grid(turn, [len(planes), 1, *planes.shape[2:]], align_corners=False)
+    return grid_sample(planes, at, mode="bilinear", padding_mode="border", align_corners=False), at
+
+
+def _shared(at: Float[Tensor, "p s s 2"]) -> Bool[Tensor, "p 1 s s"]:
+    """Where both pictures have points, less the ring around each."""
+    own = _places(at.shape[1]).abs().amax(2) <= 1 - RING
+    return (own & (at.abs().amax(3) <= 1 - RING))[:, None]
+
+
+def _places(side: int) -> Float[Tensor, "s s 2"]:
+    line = (torch.arange(side) + 0.5) / side * 2 - 1
+    return torch.stack([line[None].expand(side, side), line[:, None].expand(side, side)], dim=2)
+
+
+def _glance(
+    a: Float[Tensor, "p 1 s s"], b: Float[Tensor, "p 1 s s"]
+) -> tuple[Float[Tensor, " p"], Int[Tensor, "p k"], Float[Tensor, "p k 2 3"]]:
+    """Best correlation over turns, scales and shifts, and turn and matrix of the best of them."""
+    n, side = len(a), a.shape[-1]
+    scaled = [_unit(*_laid(a, scale * torch.eye(2, 3).expand(n, 2, 3))) for scale in SCALES]
+    ways = [_unit(turned(b, way), None) for way in range(8)]
+    ours, theirs = (torch.fft.rfft2(torch.stack(x, dim=1)) for x in (scaled, ways))
+    match = torch.fft.irfft2(ours[:, None].conj() * theirs[:, :, None], s=(side, side))
+    near = torch.roll(match, (REACH, REACH), (3, 4))[..., : 2 * REACH + 1, : 2 * REACH + 1]
+    best, shift = near.flatten(3).max(3)
+    value, which = best.flatten(1).topk(WAYS, dim=1)
+    shift = shift.flatten(1).gather(1, which)
+    scale = torch.tensor(SCALES)[which % len(SCALES)]
+    turn = scale[..., None, None] * torch.eye(2, 3)
+    for axis, points in enumerate((shift % (2 * REACH + 1), shift // (2 * REACH + 1))):
+        turn[..., axis, 2] = -scale * (points - REACH) * 2 / side
+    return value[:, 0], which // len(SCALES), turn
+
+
+def _unit(planes: Float[Tensor, "p 1 s s"], at: Tensor | None) -> Float[Tensor, "p s s"]:
+    """Details of mean 0 and length 1; 0 outside the picture."""
+    left = detail(planes, 5)[:, 0]
+    if at is not None:
+        left = left * (at.abs().amax(3) <= 1)
+    left = left - left.mean((1, 2), keepdim=True)
+    return normalize(left.flatten(1), dim=1, eps=1.0).reshape(left.shape)
+
+
+def _followed(
+    a: Float[Tensor, "p 1 s s"], b: Float[Tensor, "p 1 s s"], way: Int[Tensor, "p k"], turn: Float[Tensor, "p k 2 3"]
+) -> tuple[Int[Tensor, " p"], Float[Tensor, "p 2 3"], Float[Tensor, " p"]]:
+    """The best of the ways, each made closer."""
+    k, fine = way.shape[1], detail(a, 5).repeat_interleave(way.shape[1], dim=0)
+    there = detail(torch.stack([turned(b[i // k], w) for i, w in enumerate(way.flatten().tolist())]), 5)
+    closer = _closer(fine, there, turn.flatten(0, 1), 6)
+    laid, at = _laid(fine, closer)
+    inside = _shared(at)
+    match = correlation(laid, there, inside).where(inside.float().mean((1, 2, 3)) > LEAST_SHARED, -1.0)
+    value, which = match.unflatten(0, (-1, k)).max(1)
+    row = torch.arange(len(which))
+    return way[row, which], closer.unflatten(0, (-1, k))[row, which], value
+
+
+def _closer(
+    a: Float[Tensor, "p 1 s s"], b: Float[Tensor, "p 1 s s"], turn: Float[Tensor, "p 2 3"], steps: int
+) -> Float[Tensor, "p 2 3"]:
+    """Gauss-Newton on the six numbers of the turn, with gain and offset fitted beside them."""
+    side = a.shape[-1]
+    slope_x, slope_y = torch.zeros_like(a), torch.zeros_like(a)
+    slope_x[..., 1:-1] = (a[..., 2:] - a[..., :-2]) * side / 4
+    slope_y[..., 1:-1, :] = (a[..., 2:, :] - a[..., :-2, :]) * side / 4
+    planes, places = torch.cat([a, slope_x, slope_y], dim=1), _places(side).flatten(0, 1)
+    for _ in range(steps):
+        laid, at = _laid(planes, turn)
+        inside = _shared(at).flatten(1).float()
+        value, dx, dy = laid.flatten(2).unbind(1)
+        x, y = places.unbind(1)
+        columns = torch.stack([dx * x, dx * y, dx, dy * x, dy * y, dy, value, torch.ones_like(value)], dim=2)
+        columns = columns * inside[..., None]
+        square = columns.mT @ columns
+        ridge = square.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] * 1e-4 + 1e-6
+        found = torch.linalg.solve(square + ridge * torch.eye(8), columns.mT @ (b.flatten(1) * inside)[..., None])
+        step = found[:, :6, 0] / found[:, 6:7, 0].clamp(min=0.25)
+        turn = turn + step.clamp(-0.1, 0.1).unflatten(1, (2, 3))
+    return turn
+
+
+CANDIDATES = 8
+"""Likest pictures of each that are looked at closely, by features and by what no turn changes."""
+LEAST_COSINE, FARTHEST = 0.7, 0.35
+"""Of candidates. Copies have more than .7 cut by a tenth, and less than .05 turned by quarters."""
+MOST_GAIN = 1.6
+"""Times that the one may be brighter than the other."""
+CLIPPED = 250.0
+"""Levels of 255 above which brightness may have been cut off."""
+MOST_TILT, MOST_STRETCH, LARGER = 6.0, 1.16, (0.73, 1.37)
+"""Degrees, ratio of sides, and scale of the one picture to the other: a view of the thing from elsewhere is no copy."""
+STEP = 128
+
+
+class Limits(NamedTuple):
+    """What a pair must keep to be one picture, if the short side of the smaller has ``side`` pixels or more.
+
+    Details are compared at ``points`` a side: their least correlation, ``overall`` and in each of 7 by 7 overlapping
+    windows. Of 100 cells of 16 by 16, 95 may differ by so many levels of 255 in ``colour`` and ``brightness`` at most.
+    """
+
+    side: int
+    points: int
+    overall: float
+    everywhere: float
+    colour: float
+    brightness: float
+
+
+LIMITS = (Limits(128, 64, 0.96, 0.93, 6, 10), Limits(48, 32, 0.96, 0.93, 6, 10), Limits(0, 32, 0.9, 0.8, 20, 32))
+"""Chosen on the training lists of six sets (docs/check.md says on which, and what they do on others)."""
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What pictures are compared by."""
+
+    miniatures: UInt8[Tensor, "n w"]
+    features: Float[Tensor, "n d"] | None = None
+
+
+def same_pictures(ours: Likeness, theirs: Likeness | None = None) -> tuple[Tensor, Tensor, Float[Tensor, " pair"]]:
+    """Places of pictures that are the same one, and how far their details agree."""
+    there = ours if theirs is None else theirs
+    first, second = _candidates(ours, there, within=theirs is None)
+    parts = zip(first.split(STEP), second.split(STEP), strict=True)
+    found = [agreement(ours.miniatures[i], there.miniatures[j]) for i, j in parts if len(i)]
+    value = torch.cat(found) if found else torch.zeros(0)
+    same = value > 0
+    return first[same], second[same], value[same]
+
+
+def agreement(first: UInt8[Tensor, "p w"], second: UInt8[Tensor, "p w"]) -> Float[Tensor, " p"]:
+    """Correlation of two miniatures' details, laid on one another; 0 where they are not the same picture."""
+    (a, side_a), (b, side_b) = opened(first), opened(second)
+    pair, value = aligned(a, b), torch.zeros(len(first))
+    if pair is None:
+        return value
+    ours, theirs = _as_bright(pair.first, pair.second, pair.inside)
+    side, plausible = torch.minimum(side_a, side_b)[pair.place], _plausible(pair.turn[:, :, :2])
+    for k, limits in enumerate(LIMITS):
+        mine = plausible & (side >= limits.side) & (side < (LIMITS[k - 1].side if k else 256))
+        if bool(mine.any()):
+            value[pair.place[mine]] = _agreement(ours[mine], theirs[mine], pair.inside[mine].float(), limits)
+    return value
+
+
+def _candidates(ours: Likeness, theirs: Likeness, *, within: bool) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]]:
+    """Pairs that are worth a close look, in order."""
+    n, m = len(ours.miniatures), len(theirs.miniatures)
+    keys = [torch.zeros(0, dtype=torch.long)]
+    glances = [(turn_free(ours.miniatures), turn_free(theirs.miniatures), -FARTHEST, False)]
+    if ours.features is not None and theirs.features is not None:
+        glances.append((normalize(ours.features, dim=1), normalize(theirs.features, dim=1), LEAST_COSINE, True))
+    for of, among, least, cosine in glances:
+        for start in range(0, n, 4 * STEP):
+            part = of[start : start + 4 * STEP]
+            alike = part @ among.T if cosine else -torch.cdist(part, among)
+            row = torch.arange(len(part))
+            if within:
+                alike[row, row + start] = -torch.inf
+            value, which = alike.topk(min(CANDIDATES, m), dim=1)
+            i, k = (value >= least).nonzero(as_tuple=True)
+            one, other = i + start, which[i, k]
+            keys.append(torch.minimum(one, other) * m + torch.maximum(one, other) if within else one * m + other)
+    key = torch.cat(keys).unique()
+    return key // max(m, 1), key % max(m, 1)
+
+
+def _as_bright(a: Tensor, b: Tensor, inside: Bool[Tensor, "p 1 s s"]) -> tuple[Tensor, Tensor]:
+    """Both as bright as the brighter, cut off where that would be."""
+    open_ = inside & (a.amax(1, keepdim=True) < CLIPPED) & (b.amax(1, keepdim=True) < CLIPPED)
+    gain = (a * b * open_).sum((1, 2, 3)) / (a * a * open_).sum((1, 2, 3)).clamp(min=1)
+    gain = gain.where(open_.sum((1, 2, 3)) >= a.shape[-1], 1.0).clamp(1 / MOST_GAIN, MOST_GAIN)[:, None, None, None]
+    return (a * gain.clamp(min=1)).clamp(0, 255), (b / gain.clamp(max=1)).clamp(0, 255)
+
+
+def _plausible(matrix: Float[Tensor, "p 2 2"]) -> Bool[Tensor, " p"]:
+    """Whether it is a small tilt and a scale, as of a picture that was cut or turned a little."""
+    u, size, v = torch.linalg.svd(matrix)
+    tilt = torch.atan2(*(u @ v)[:, :, 0].flip(1).unbind(1)).abs().rad2deg()
+    within = (size[:, 1] >= LARGER[0]) & (size[:, 0] <= LARGER[1])
+    return within & (tilt <= MOST_TILT) & (size[:, 0] <= MOST_STRETCH * size[:, 1])
+
+
+def _agreement(a: Tensor, b: Tensor, inside: Float[Tensor, "p 1 s s"], limits: Limits) -> Float[Tensor, " p"]:
+    if (by := a.shape[-1] // limits.points) > 1:
+        a, b, inside = avg_pool2d(a, by), avg_pool2d(b, by), (avg_pool2d(inside, by) > 0.9).float()
+    a = a.where(inside > 0, b)  # what lies outside must not tell in the detail at the edge
+    kernel = torch.tensor([1.0, 2.0, 1.0]) / 4
+
+    def smooth(grey: Tensor) -> Tensor:
+        return conv2d(pad(grey, [1] * 4, mode="replicate"), (kernel[:, None] * kernel)[None, None])
+
+    # Blurred twice over three points, so that what scaling and saving take away does not count.
+    fine, other = (detail(smooth(smooth(grey_of(x)))) for x in (a, b))
+    overall = correlation(fine, other, inside)
+    colour, brightness = _differences(a, b, inside)
+    same = (overall >= limits.overall) & (_everywhere(fine, other, inside) >= limits.everywhere)
+    same &= (colour <= limits.colour) & (brightness <= limits.brightness)
+    return overall.where(same, 0.0)
+
+
+def _everywhere(a: Tensor, b: Tensor, inside: Float[Tensor, "p 1 s s"]) -> Float[Tensor, " p"]:
+    """The least correlation of all windows that have detail."""
+    window = a.shape[-1] // 4
+    products = a * b * inside, a * a * inside, b * b * inside, inside
+    ab, aa, bb, shared = (avg_pool2d(x, window, window // 2) for x in products)
+    energy = ((aa + bb) / 2).where(shared > 0.5, 0.0)
+    counts = energy > 0.15 * energy.amax((1, 2, 3), keepdim=True)
+    return (ab / (aa * bb).sqrt().clamp(min=1e-3)).where(counts, 1.0).amin((1, 2, 3))
+
+
+def _differences(a: Tensor, b: Tensor, inside: Tensor) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
+    """Of colour and of brightness, which 95 of 100 cells do not exceed."""
+    by = a.shape[-1] // 16
+    part = avg_pool2d(inside, by)
+    counts = part > 0.6
+    a, b = (avg_pool2d(x * inside, by) / part.clamp(min=1e-6) for x in (a, b))
+    grey, other = grey_of(a), grey_of(b)
+    colour = ((a[:, ::2] - grey) - (b[:, ::2] - other)).norm(dim=1, keepdim=True)
+    both = (x.where(counts, 0.0).flatten(1).quantile(0.95, dim=1) for x in (colour, (grey - other).abs()))
+    return next(both), next(both)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import DataError, ImageError
 from ..types import Transform
-from .boxes.base import BoxData, BoxRecord
+from .boxes import BoxData, BoxRecord
 from .images import Picture, read_picture, upright_size
 from .samples import Sample
 

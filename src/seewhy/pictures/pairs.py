@@ -53,7 +53,7 @@ def load_pairs(
         group: the column that says which pictures belong together (the patient, the product).
 
     Raises:
-        DataError: nothing usable is there, a column is missing, or the texts stand in another column.
+        DataError: nothing usable is there, or a column is missing.
         InputError: it is none of these.
 
     Example:

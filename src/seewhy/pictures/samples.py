@@ -5,6 +5,7 @@ Pictures with texts come from :mod:`seewhy.pictures.pairs`. Class order is by na
 
 from __future__ import annotations
 
+import hashlib
 import random
 import unicodedata
 from collections import Counter, defaultdict
@@ -13,50 +14,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from ..arguments import checked
-from ..errors import DataError, EmptyFolderError, InputError
-from ..types import FractionBox
-from .sources import SUFFIXES, InMemory, is_unicode, list_pictures, natural_key, unlistable
+from ..errors import DataError, EmptyFolderError, ImageError, InputError
+from ..storage.reading import file_sha256
+from .images import MAX_BYTES
+from .sources import SUFFIXES, InMemory, is_unicode, list_pictures, natural_key, plain, unlistable
 from .tables import TABLES, cell_text, no_column, plain_text, rows_of, whole_numbers
 
 _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
-
-
-@dataclass(frozen=True)
-class Box:
-    """A box around something."""
-
-    corners: FractionBox
-    label: str = ""
-
-    def __post_init__(self) -> None:
-        numbers = [c for c in self.corners if isinstance(c, int | float)]
-        if len(numbers) == len(self.corners) == 4:
-            left, top, right, bottom = numbers
-            if 0 <= left < right <= 1 and 0 <= top < bottom <= 1:
-                return
-        raise DataError(
-            f"The box {tuple(self.corners)} was given. Fractions of the picture, 0 ≤ left < right ≤ 1 and "
-            "0 ≤ top < bottom ≤ 1, were expected. Divide pixels by the picture's width and height."
-        )
-
-
-@dataclass(frozen=True)
-class Mask:
-    """The pixels of something."""
-
-    image: str
-    label: str = ""
-    value: int | None = None
-
-    def __post_init__(self) -> None:
-        if not self.image.strip():
-            raise DataError("A mask without a file was given. The name of a picture was expected. Name one.")
-        if self.value is not None and not 0 <= self.value <= 65535:
-            raise DataError(
-                f"The value {self.value} was given for the pixels of the mask {self.image}. A whole number from 0 to "
-                "65535 was expected. Correct it."
-            )
 
 
 @dataclass(frozen=True)
@@ -71,8 +39,6 @@ class Sample:
         texts: what is said of it, each by itself.
         group: which others it belongs to.
         pixels: the picture itself, where it is no file.
-        boxes: what is where.
-        masks: what is where, pixel by pixel.
         split: which part of the data it is of, such as train or test.
     """
 
@@ -81,8 +47,6 @@ class Sample:
     texts: tuple[str, ...] = ()
     group: str | None = None
     pixels: InMemory | None = None
-    boxes: tuple[Box, ...] = ()
-    masks: tuple[Mask, ...] = ()
     split: str | None = None
 
     def __post_init__(self) -> None:
@@ -335,3 +299,70 @@ def under_two_classes(labels: Sequence[str], digests: Sequence[str]) -> list[boo
     for label, digest in zip(labels, digests, strict=True):
         owners[digest].add(label)
     return [len(owners[d]) > 1 for d in digests]
+
+
+def content_digest(sample: Sample) -> str | None:
+    """SHA-256 of a file's bytes, or of the pixels of what is no file; ``None`` where it cannot be read."""
+    try:
+        given: Any = plain(sample.source)
+        if isinstance(given, bytes):
+            return hashlib.sha256(given).hexdigest()
+        if isinstance(given, Image.Image | np.ndarray):
+            pixels = np.asarray(given)
+            return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+        return file_sha256(given, MAX_BYTES)
+    except (OSError, ValueError, ImageError):
+        return None
+
+
+def copies(samples: Samples) -> list[tuple[int, ...]]:
+    """Places of pictures that are the same byte for byte, first seen first."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for i, sample in enumerate(samples.items):
+        if (digest := content_digest(sample)) is not None:
+            places[digest].append(i)
+    return [tuple(same) for same in places.values() if len(same) > 1]
+
+
+def check_apart(train: Samples, test: Samples) -> None:
+    """See that no picture is on both sides."""
+    known = {digest: s.image for s in train.items if (digest := content_digest(s)) is not None}
+    both = [f"{known[digest]} = {s.image}" for s in test.items if (digest := content_digest(s)) in known]
+    if both:
+        raise DataError(
+            f"{len(both)} picture(s) are among those that are learnt from and among those that are tested on: "
+            f"{some(both, 3)}. Each on one side was expected. Remove them from one."
+        )
+
+
+def folds_of(samples: Samples, n: int, seed: int = 0) -> list[int]:
+    """The fold of each picture, 0 to ``n - 1`` at most, all about as large; copies and groups stay together."""
+    owners = _together(samples)
+    sizes = Counter(owners)
+    order = sorted(sizes)
+    random.Random(seed).shuffle(order)
+    full, fold = [0] * min(n, len(order)), dict[int, int]()
+    for owner in sorted(order, key=lambda o: -sizes[o]):
+        fold[owner] = full.index(min(full))
+        full[fold[owner]] += sizes[owner]
+    return [fold[owner] for owner in owners]
+
+
+def _together(samples: Samples) -> list[int]:
+    """Of each picture the first one that it belongs together with, by group or by content."""
+    owner = list(range(len(samples)))
+
+    def root(i: int) -> int:
+        while owner[i] != i:
+            owner[i] = i = owner[owner[i]]
+        return i
+
+    groups: dict[str, list[int]] = defaultdict(list)
+    for i, sample in enumerate(samples.items):
+        if sample.group is not None:
+            groups[sample.group].append(i)
+    for same in [*groups.values(), *copies(samples)]:
+        for i in same[1:]:
+            a, b = sorted((root(same[0]), root(i)))
+            owner[b] = a
+    return [root(i) for i in range(len(owner))]

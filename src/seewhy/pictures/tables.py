@@ -16,7 +16,6 @@ from ..errors import DataError, MissingExtraError
 from ..printable import from_spreadsheet
 from ..spelling import first_repeated, nearest
 from ..storage.reading import json_value, open_lines, open_regular, reason
-from .sources import SUFFIXES
 
 ROOM = 1 << 26
 """Bytes that the cells of a column may take at once, were each as long as all of its pages."""
@@ -221,7 +220,7 @@ def no_column(path: object, name: str, columns: Iterable[str], what: str = "") -
 IMAGE_COLUMNS = ("image", "img", "picture", "pixel_values", "file", "path")
 TEXT_COLUMNS = ("text", "texts", "caption", "captions", "sentence", "sentences", "title", "description", "txt")
 LOOKED_AT = 50
-"""Rows by which is decided whether a column holds file names or sentences."""
+"""Rows by which the columns are known."""
 
 
 @dataclass(frozen=True)
@@ -252,8 +251,6 @@ def choose(wanted: Columns, rows: Sequence[Mapping[str, Any]], where: str) -> Co
     image = wanted.image or _usual(names, IMAGE_COLUMNS, "pictures", "--column image", where)
     texts = wanted.texts or _text_columns([n for n in names if n not in (image, wanted.group)], where)
     label = wanted.label or ("label" if "label" in names and "label" not in texts else None)
-    cure = "Name another column" if wanted.texts else "Name their column with --column text"
-    _check_contents(image, texts, {n: [row.get(n) for row in rows[:LOOKED_AT]] for n in names}, where, cure)
     return Columns(image, texts, label, wanted.group)
 
 
@@ -262,14 +259,11 @@ def _usual(names: Sequence[str], usual: Sequence[str], what: str, option: str, w
     if found := next((folded[u] for u in usual if u in folded), None):
         return found
     near = next((m for u in usual[:4] for m in nearest(u, names)), None)
+    meant = f" Did you mean {near!r}?" if near else ""
     raise DataError(
-        f"{where} has no column of {what} among {', '.join(map(repr, names))}.{_meant(near)} One called {usual[0]!r} "
-        f"was expected. Rename it, or name it with {option}."
+        f"{where} has no column of {what} among {', '.join(map(repr, names))}.{meant} One called {usual[0]!r} was "
+        f"expected. Rename it, or name it with {option}."
     )
-
-
-def _meant(name: str | None) -> str:
-    return f" Did you mean {name!r}?" if name else ""
 
 
 def _text_columns(names: Sequence[str], where: str) -> tuple[str, ...]:
@@ -279,34 +273,6 @@ def _text_columns(names: Sequence[str], where: str) -> tuple[str, ...]:
         if numbered and usual not in (n.casefold() for n in names):
             return tuple(numbered)
     return (_usual(names, TEXT_COLUMNS, "texts", "--column text", where),)
-
-
-def _check_contents(image: str, texts: Sequence[str], values: dict[str, list[Any]], where: str, cure: str) -> None:
-    """See that pictures and texts have not changed places."""
-    files = [name for name, column in values.items() if _are_files(column)]
-    sentences = [name for name, column in values.items() if _are_sentences(column)]
-    for name in texts:
-        if name in files:
-            meant = image if image in sentences else next((n for n in sentences if n not in texts), None)
-            raise DataError(
-                f"{where}, column {name!r}, holds file names, such as {values[name][0]!r}.{_meant(meant)} Texts were "
-                f"expected. {cure}."
-            )
-    if image in sentences:
-        raise DataError(
-            f"{where}, column {image!r}, holds sentences, such as {values[image][0]!r}."
-            f"{_meant(next(iter(files), None))} File names were expected. Name their column with --column image."
-        )
-
-
-def _are_files(values: Sequence[Any]) -> bool:
-    return bool(values) and all(isinstance(v, str) and v.strip().lower().endswith(SUFFIXES) for v in values)
-
-
-def _are_sentences(values: Sequence[Any]) -> bool:
-    """Whether all have a blank in them and none ends as a picture's name does."""
-    texts = [v for v in values if isinstance(v, str)]
-    return bool(texts) and all(" " in t.strip() and not t.strip().lower().endswith(SUFFIXES) for t in texts)
 
 
 def texts_in(value: Any, where: str) -> list[str]:

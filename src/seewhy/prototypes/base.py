@@ -20,7 +20,7 @@ from .bank import Patches
 from .fitted import FittedBank, find_file
 
 if TYPE_CHECKING:
-    from .judging import Showing
+    from .measure import Showing
 
 STRANGER = "Do not rely on them where the picture is called unlike anything the classifier knows."
 RULE = (
@@ -146,14 +146,6 @@ class Prototypes(ABC):
 
     def judge(self, showing: Showing) -> Like:
         """What a card says of what was found, with how far to trust it."""
-        from .judging import judge_neighbours
+        from .measure import judge_neighbours
 
         return judge_neighbours(self, showing)
-
-    def prototype_of(self, bank: Patches, patch: int) -> int:
-        """A number that is the same for patches with the same activation; the patch's own where none share one."""
-        return patch
-
-    def title_of(self, bank: Patches, patch: int) -> str:
-        """What the prototype of a patch is called in tables."""
-        return f"{Path(bank.pictures[int(bank.owner[patch])].name).name} {patch}"

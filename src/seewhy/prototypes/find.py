@@ -15,17 +15,27 @@ def find_prototypes(
     model: Any, name: str | None = None, place: str | Path | None = None, *, of_place: bool = False
 ) -> tuple[Prototypes, Patches] | None:
     """The method and its bank; ``None`` where the classifier has neither."""
-    if name is not None:
-        return _named(prototypes[name], model, place)
-    for method in by_priority(fitted=place is not None):
-        if of_place and not method.of_places:
-            continue
-        bank = method.bank_for(model, place)
-        if bank is not None:
-            return method(), bank
+    fitted = by_priority(fitted=True)
+    methods = [prototypes[name]] if name is not None else by_priority() if place is None else fitted
+    method = methods[0]
+    if name is not None and place is not None and not method.fitted_by:
+        able = " or ".join(f"--like {known}" for known in prototypes if prototypes[known].fitted_by)
+        raise InputError(f"{name} needs no prototypes, and {str(place)!r} was given. Use {able}, or drop it.")
+    for one in methods:
+        if (name is not None or one.of_places or not of_place) and (bank := one.bank_for(model, place)) is not None:
+            return one(), bank
+    make = "Make them with: seewhy fit --task prototypes DATA "
+    make += "" if name is None or method is fitted[0] else f"--method {name} "
     if place is not None:
+        raise InputError(f"There are no prototypes at {place}. {make}-o {place}")
+    if name is not None and method.fitted_by:
+        where = "" if model.folder is None else f"-m {model.folder}"
+        needs = f"{method.spelt or name} needs prototypes, and this classifier has none."
+        raise InputError(f"{needs} {make}{where}".rstrip())
+    if name is not None and method.recipe not in ("", model.recipe):
         raise InputError(
-            f"There are no prototypes at {place}. Make them with: seewhy fit --task prototypes DATA -o {place}"
+            f"{name} shows {method.shows}, and this classifier has none. Make one with: seewhy fit DATA --method "
+            f"{method.recipe}"
         )
     return None
 
@@ -34,38 +44,6 @@ def by_priority(fitted: bool = False) -> list[type[Prototypes]]:
     """The methods that are taken without being named, those alone that are fitted where this is wanted."""
     taken = [m for m in map(prototypes.__getitem__, prototypes) if m.priority and (m.fitted_by or not fitted)]
     return sorted(taken, key=lambda method: -method.priority)
-
-
-def _named(method: type[Prototypes], model: Any, place: str | Path | None) -> tuple[Prototypes, Patches] | None:
-    name = method.name
-    if place is not None and not method.fitted_by:
-        able = " or ".join(f"--like {known}" for known in prototypes if prototypes[known].fitted_by)
-        raise InputError(f"{name} needs no prototypes, and {str(place)!r} was given. Use {able}, or drop it.")
-    bank = method.bank_for(model, place)
-    if bank is not None:
-        return method(), bank
-    if method.fitted_by and place is not None:
-        raise InputError(
-            f"There are no prototypes at {place}. Make them with: seewhy fit --task prototypes DATA "
-            f"{_by(method)}-o {place}"
-        )
-    if method.fitted_by:
-        raise InputError(
-            f"{method.spelt or name} needs prototypes, and this classifier has none. Make them with: "
-            f"seewhy fit --task prototypes DATA {_by(method)}"
-            f"{'' if model.folder is None else f'-m {model.folder}'}".rstrip()
-        )
-    if method.recipe not in ("", model.recipe):
-        raise InputError(
-            f"{name} shows {method.shows}, and this classifier has none. Make one with: seewhy fit DATA --method "
-            f"{method.recipe}"
-        )
-    return None
-
-
-def _by(method: type[Prototypes]) -> str:
-    """What ``fit --task prototypes`` must be told to make them; nothing where it is what it makes by itself."""
-    return "" if method is by_priority(fitted=True)[0] else f"--method {method.name} "
 
 
 def files_of(model: Any, name: str | None = None, place: str | Path | None = None) -> list[Path]:

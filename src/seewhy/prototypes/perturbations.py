@@ -58,9 +58,8 @@ def denoise(picture: Pixels, strength: float = 4.0, *, patch: int = 7, search: i
 
     Buades, Coll & Morel 2005. A pixel at distance ``d²``, the mean over the patch of the squared differences summed
     over ``C`` channels, weighs ``exp(−d² / (C · strength²))``. As in OpenCV's ``fastNlMeansDenoisingColored``, which
-    the authors call, lightness is weighed by lightness and colour by colour, in CIE Lab of the pixel values taken as
-    linear; but Lab is not rounded and no weight is dropped, so a flat picture stays as it is (how far the two differ:
-    ``tests/golden/characteristics.json``). On one core 0.4 s for 224 × 224 pixels, about OpenCV's time.
+    the authors call, lightness and colour are weighed apart, in CIE Lab of the pixel values taken as linear; but Lab is
+    not rounded and no weight is dropped (how far the two differ: ``tests/golden/characteristics.json``).
 
     Example:
         >>> flat = np.full((8, 8, 3), 90, np.uint8)

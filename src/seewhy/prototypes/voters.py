@@ -20,7 +20,7 @@ from ..heads.votes import Votes
 from . import prototypes
 from .bank import PatchBank, Patches, patch_vectors
 from .base import STRANGER, Group, Match, Prototypes, Query
-from .judging import LEVELS, Showing
+from .measure import LEVELS, Showing
 from .nearest import patches
 
 RULE = (
@@ -44,12 +44,9 @@ class Voters(Prototypes):
 
         share_i = exp(s_i) / Σ_j exp(s_j)           over the pictures that vote; its crops count with a picture
 
-    The place marked on a voter, and the one on the picture, are no part of the vote. They are where the two are most
-    alike: of all cells of the picture, the one nearest to the patches kept of the class's voters, each weighed by its
-    share; on each voter, the patch nearest to that cell (cosine of :func:`seewhy.prototypes.bank.patch_vectors`).
-
-    Range of a share: 0…1, of the whole vote. A voter of which no patches are kept (``n_bank`` of the classifier) cannot
-    be shown; its part is in the remainder.
+    The places marked are no part of the vote: of all cells of the picture, the one nearest to the patches kept of the
+    class's voters, each weighed by its share; on each voter, the patch nearest to that cell. Range of a share: 0…1. A
+    voter of which no patches are kept cannot be shown; its part is in the remainder.
 
     Args:
         n_classes: classes shown, those with the largest parts, the explained one among them.
@@ -109,9 +106,6 @@ class Voters(Prototypes):
             rows.setdefault(name, []).append(row)
         likeness = torch.stack([cosine[:, rows[name]].amax(1) for name in names], 1)
         return likeness[:, :, None, None].expand(-1, -1, height, width)
-
-    def prototype_of(self, bank: Patches, patch: int) -> int:
-        return int(bank.owner[patch])
 
     def judge(self, showing: Showing) -> Like:
         """With the decision that would be made without those that speak for the class."""

@@ -247,9 +247,9 @@ def _neighbour(near: Likeness, like: Like, e: Explanation, scale: float) -> Pict
 
 
 def scale_of(like: Like) -> float:
-    """The largest share lost on the card, on this picture or over all."""
+    """The largest share lost on the card."""
     found = [b for near in like.neighbours if (b := near.because)]
-    return max([LEAST_SCALE, *(v for b in found for v in (*b.lost.values(), *(b.overall or {}).values()))])
+    return max([LEAST_SCALE, *(v for b in found for v in b.lost.values())])
 
 
 def bars_of(near: Likeness, scale: float) -> Bars | None:
@@ -258,11 +258,9 @@ def bars_of(near: Likeness, scale: float) -> Bars | None:
         return None
     bars = []
     for name, lost in because.lost.items():
-        overall = (because.overall or {}).get(name)
-        mark = None if overall is None else min(1.0, max(0.0, overall) / scale)
-        said = _lost(lost) if overall is None else f"{_lost(lost)}, over all pictures {_lost(overall)}"
+        said = _lost(lost)
         colour: Any = "ember" if lost > 0 else "idle"
-        bars.append(Bar(name, min(1.0, abs(lost) / scale), said, 0.0, mark, colour, f"{name}: {said}"))
+        bars.append(Bar(name, min(1.0, abs(lost) / scale), said, 0.0, None, colour, f"{name}: {said}"))
     return Bars(bars, "because", Def("because", because.sentence or NOT_COMPARED))
 
 

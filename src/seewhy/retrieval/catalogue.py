@@ -31,8 +31,7 @@ from typing_extensions import TypedDict
 from ..errors import DataError
 from ..storage.database import DatabaseKind, connect
 from ..storage.reading import parse_json
-from .approximate import Calibration
-from .settings import Settings
+from .settings import GONE, Settings
 
 FILE = "catalogue.sqlite"
 FORMAT = 1
@@ -68,14 +67,6 @@ class _Whitening(TypedDict):
     n: Size
 
 
-class _Approximate(TypedDict):
-    file: Annotated[str, StringConstraints(pattern=r"^approximate-[0-9a-f]{8}\.faiss$")]
-    n_gone: Size
-    column: Literal["look", "whitened"]
-    calibration: Calibration
-    sha256: NotRequired[Annotated[str, StringConstraints(pattern="^([0-9a-f]{64})?$")]]
-
-
 class _Totals(TypedDict):
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
     n: Size
@@ -91,7 +82,7 @@ _FACTS: dict[str, Any] = {
     "columns": Annotated[Columns, Predicate(lambda columns: "look" in columns)],
     "totals": _Totals,
     "whitening": _Whitening | None,
-    "approximate": _Approximate | None,
+    "approximate": Any,  # of an earlier version, which is not read
 }
 """What an index says of itself; what is not checked here would show later as a wrong answer, or as a file elsewhere."""
 
@@ -112,9 +103,10 @@ def check(key: str, value: Any) -> None:
     if key == "settings":
         kinds = {f.name: type(f.default) for f in fields(Settings)}
         for name, setting in value.items():
-            if type(setting) is not kinds.get(name) and not (kinds.get(name) is float and type(setting) is int):
+            allowed = (float, int) if kinds.get(name) is float else (kinds.get(name),)
+            if name not in GONE and type(setting) not in allowed:
                 raise ValueError(f"its setting {name} is {setting!r}")
-        Settings(**value)
+        Settings.kept(value)
 
 
 def _jpeg_sum(jpeg: bytes | None) -> int | None:

@@ -27,13 +27,12 @@ from ..storage.database import check
 from ..storage.features import FeatureStore
 from ..storage.output import check_folder, make_folder
 from ..storage.parquet_seal import Checked, Verification
-from ..storage.reading import file_sha256, reason
+from ..storage.reading import reason
 from ..undisturbed import undisturbed
 from .catalogue import CATALOGUE, FILE, FORMAT, Catalogue
 from .search import One, Query, Results, Searching
 from .settings import Settings
-from .snapshot import Nearest, Snapshot, check_names, columns_of
-from .vectors import Column, Whitening
+from .vectors import Column, Nearest, Snapshot, Whitening, check_names, columns_of
 from .writing import Adding, Change, Entry, append, tidy
 
 SHOWN = 5
@@ -51,9 +50,6 @@ def _files(catalogue: Catalogue) -> Iterator[Checked]:
         yield Checked(column.path.name, _reason(partial(_check_rows, column, catalogue)), has_sums)
     if (white := catalogue.get("whitening")) is not None:
         yield Checked(white["file"], _reason(partial(Whitening.load, folder / white["file"])))
-    if (built := catalogue.get("approximate")) is not None:
-        digest = built.get("sha256", "")
-        yield Checked(built["file"], _reason(partial(_check_digest, folder / built["file"], digest)), bool(digest))
 
 
 def _check_rows(column: Column, catalogue: Catalogue) -> None:
@@ -63,11 +59,6 @@ def _check_rows(column: Column, catalogue: Catalogue) -> None:
         more = f" and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
         named = ", ".join(str(row + 1) for row in wrong[:SHOWN])
         raise DataError(f"row {named}{more} is not as it was written, or its sum in {column.sums.name} is not")
-
-
-def _check_digest(file: Path, digest: str) -> None:
-    if file_sha256(file) != digest and digest:
-        raise DataError("its SHA-256 is not the one kept in the index")
 
 
 def _reason(read: Callable[[], object]) -> str:
@@ -90,15 +81,14 @@ def check_place(folder: str | Path) -> Path:
 class Index:
     """Pictures, found again by what is on them.
 
-    Search is exact up to ``Settings.approximate_from`` pictures and, with the extra ``search``, approximate from
-    there on, with a recall that was measured when the index was built and is part of every answer. One process may
-    write while any number search; what :meth:`add` has returned is on the disk.
+    A search compares every picture. One process may write while any number search; what :meth:`add` has returned is on
+    the disk.
 
     """
 
     def __init__(self, folder: Path, catalogue: Catalogue, encoder: Encoder | str | None, engine: str) -> None:
         self.folder = folder
-        self.settings = Settings(**catalogue.need("settings"))
+        self.settings = Settings.kept(catalogue.need("settings"))
         self._catalogue = catalogue
         self._engine = engine
         self._named = encoder
@@ -140,7 +130,7 @@ class Index:
                     Column(folder, name, wide, generation).append(0, torch.empty(0, wide))
                 empty = {"n_rows": 0, "totals": {"n": 0, "sum": 0}}
                 catalogue.set(format=FORMAT, settings=asdict(settings), encoder=about, columns=columns, **empty)
-        there, asked = asdict(Settings(**catalogue.need("settings"))), asdict(settings)
+        there, asked = asdict(Settings.kept(catalogue.need("settings"))), asdict(settings)
         if other := [k for k in asked if there[k] != asked[k]]:
             raise DataError(
                 f"{folder} was made with {', '.join(f'{k}={there[k]!r}' for k in other)}, now "
@@ -216,25 +206,20 @@ class Index:
         """
         adding = Adding(self._catalogue, self.encoder, self.settings, store, progress or Progress())
         done = adding.add((e if isinstance(e, Entry) else Entry(e) for e in entries), total)
-        self._tidy(progress)
+        tidy(self._catalogue, self.settings)
         return done
 
     def add_seen(self, seen: Iterable[Encoded], *, progress: Progress | None = None) -> Change:
         """Add pictures that were looked at already, with this index's encoder; those there already stay."""
         done = Adding(self._catalogue, self.encoder, self.settings, None, progress or Progress()).add_seen(seen)
-        self._tidy(progress)
+        tidy(self._catalogue, self.settings)
         return done
-
-    def _tidy(self, progress: Progress | None, rebuild: bool = False) -> None:
-        tidy(self._catalogue, self.settings, progress or Progress(), rebuild=rebuild)
 
     def add_vectors(
         self,
         vectors: Float[Tensor, "n d"],
         names: Sequence[str],
         labels: Sequence[str] = (),
-        *,
-        progress: Progress | None = None,
     ) -> None:
         """Add vectors made elsewhere, to an index without an encoder; names that are there get the new vectors."""
         width = self._catalogue.need("columns")["look"][0]
@@ -250,31 +235,31 @@ class Index:
             digests = (hashlib.sha256(n.encode("utf-8", "surrogatepass")).hexdigest() for n in names)
             rows = enumerate(zip(names, digests, labels, strict=True), first)
             self._catalogue.put((i, n, d, label, None) for i, (n, d, label) in rows)
-        self._tidy(progress)
+        tidy(self._catalogue, self.settings)
 
-    def remove(self, names: Iterable[str | Path], *, progress: Progress | None = None) -> int:
+    def remove(self, names: Iterable[str | Path]) -> int:
         """Forget pictures, by file name or by the folder they lie in."""
         asked = {one for n in names for one in (str(n), os.path.abspath(n))}
         below = tuple(n.rstrip(os.sep) + os.sep for n in asked if os.path.isabs(n))
         with self._catalogue.writing():
             found = [i.id for i in self._catalogue.items() if i.name in asked or i.name.startswith(below)]
             self._catalogue.remove(found)
-        self._tidy(progress)
+        tidy(self._catalogue, self.settings)
         return len(found)
 
-    def remove_missing(self, *, progress: Progress | None = None) -> int:
+    def remove_missing(self) -> int:
         """Forget pictures whose files are gone."""
         gone = [i.name for i in self._catalogue.items() if os.path.isabs(i.name) and not os.path.exists(i.name)]
-        return self.remove(gone, progress=progress) if gone else 0
+        return self.remove(gone) if gone else 0
 
-    def rebuild(self, *, progress: Progress | None = None) -> None:
-        """Clear away what was deleted, and fit whitening and the approximate index anew."""
-        self._tidy(progress, rebuild=True)
+    def rebuild(self) -> None:
+        """Clear away what was deleted, and fit whitening anew."""
+        tidy(self._catalogue, self.settings, rebuild=True)
 
     def verify(self) -> Verification:
         """Read every byte that an answer can hang on; a search checks only what it reads, once in a process."""
         with self._catalogue.reading():
-            return Verification.of(self.folder, _files(self._catalogue))
+            return Verification(str(self.folder), tuple(_files(self._catalogue)))
 
     def search(
         self,
@@ -282,7 +267,6 @@ class Index:
         *,
         k: int = 10,
         labels: Sequence[str] | None = None,
-        exact: bool = False,
         collapse: float | None = 0.97,
         levels: int = 3,
     ) -> Results:
@@ -292,7 +276,6 @@ class Index:
             query: a picture, or a question with words and several pictures.
             k: how many to show.
             labels: only pictures of these classes.
-            exact: compare every picture, even in a large index.
             collapse: cosine above which a picture counts as a copy of one shown and is listed under it; ``None``
                 shows all. The query's own file is never shown.
             levels: of the query's spatial parts, in an index with parts; the paper takes 3 to the index's 4.
@@ -302,15 +285,15 @@ class Index:
         asked = query if isinstance(query, Query) else Query(query)
         with self._reading() as snapshot:
             searching = Searching(self._catalogue, snapshot, self.encoder, self.settings)
-            return searching.search(asked, k=k, labels=labels, exact=exact, collapse=collapse, levels=levels)
+            return searching.search(asked, k=k, labels=labels, collapse=collapse, levels=levels)
 
     def nearest(
-        self, vector: Float[Tensor, " d"], k: int = 10, *, labels: Sequence[str] | None = None, exact: bool = False
+        self, vector: Float[Tensor, " d"], k: int = 10, *, labels: Sequence[str] | None = None
     ) -> tuple[list[str], Nearest]:
         """The names nearest to a vector made elsewhere, without thumbnails or collapsing."""
         with self._reading() as snapshot:
             rows = None if labels is None else self._catalogue.rows(labels)
-            found = snapshot.top("look", normalize(vector, dim=0), k, rows=rows, exact=exact)
+            found = snapshot.top("look", normalize(vector, dim=0), k, rows=rows)
             items = self._catalogue.at_rows(found.rows.tolist())
             return [items[r].name for r in found.rows.tolist()], found
 
@@ -351,7 +334,7 @@ class Index:
 
     def describe(self) -> dict[str, Any]:
         """Size, settings and origin."""
-        built, about = self._catalogue.get("approximate"), self._catalogue.need("encoder")
+        about = self._catalogue.need("encoder")
         return {
             "n": len(self),
             "labels": len([label for label in self.labels() if label]),
@@ -359,7 +342,6 @@ class Index:
             "encoder": about["encoder"],
             "fingerprint": about["fingerprint"],
             "columns": {n: w for n, (w, _) in self._catalogue.need("columns").items()},
-            "approximate": built and built["calibration"],
             "settings": asdict(self.settings),
         }
 

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from ..explanation.outputs import Failures
-from ..results import Count, Doc, Share
-from .approximate import Calibration
+from ..results import Count, Doc
 from .search import Hit
 
 
@@ -27,7 +26,6 @@ class IndexOutput(TypedDict):
     encoder: Annotated[str | None, Doc("what looked; `null` for vectors made elsewhere")]
     fingerprint: Annotated[str, Doc("of its weights and preprocessing")]
     columns: Annotated[dict[str, Count], Doc("what is kept of each picture, → how many numbers")]
-    approximate: Annotated[Calibration | None, Doc("how good the approximate search is")]
     settings: Annotated[dict[str, Any], Doc("what the index was made with")]
     notes: Annotated[list[str], Doc("what the user should know")]
     failures: Annotated[Failures, Doc("pictures that could not be read")]
@@ -40,7 +38,6 @@ class Query(TypedDict):
     unlike_weight: Annotated[float, Doc("how much these count")]
     without: Annotated[str, Doc("words to keep away from; may be empty")]
     weight: Annotated[float, Doc("of the words beside the pictures")]
-    centred: Annotated[bool, Doc("whether the index's mean was taken off")]
 
 
 class SearchOutput(TypedDict):
@@ -49,8 +46,6 @@ class SearchOutput(TypedDict):
     query: Annotated[Query, Doc("what was asked")]
     n: Annotated[Count, Doc("pictures in the index")]
     n_searched: Annotated[Count, Doc("pictures of the classes asked for")]
-    exact: Annotated[bool, Doc("whether every picture was compared")]
-    recall: Annotated[Share | None, Doc("promised recall@10 of the approximate search, a lower bound")]
     column: Annotated[Literal["look", "whitened", "words"], Doc("what was compared")]
     version: Annotated[Count, Doc("of the index; grows with every change")]
     encoder: Annotated[str, Doc("what looked")]

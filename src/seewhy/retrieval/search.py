@@ -25,19 +25,13 @@ from ..types import Failure
 from ..undisturbed import undisturbed
 from .catalogue import Catalogue, Item
 from .settings import Settings, n_patches, spatial_distance
-from .snapshot import Nearest, Snapshot
+from .vectors import Nearest, Snapshot
 
 if TYPE_CHECKING:
     from ..encoders.base import Encoder
 
 One = str | Path | Image.Image | np.ndarray
 """One picture: a file name, or pixels in memory."""
-NEUTRAL = (
-    "a person", "an animal", "a dog", "a bird", "a plant", "a flower", "a tree", "food", "fruit", "a drink",
-    "a building", "a room", "furniture", "a tool", "clothing", "a vehicle", "a road", "water", "the sky", "a machine",
-    "a toy", "a sign", "a pattern", "an object",
-)  # fmt: skip
-"""Sentences whose mean stands for that of all words, where the words' mean is to be subtracted."""
 N_SPATIAL = 500
 """Pictures whose parts are compared: those nearest as a whole."""
 
@@ -59,7 +53,6 @@ class Query:
         weight: of the words, the pictures' being 1. The paper found 2 best and 1 fine; on groceries with the embedded
             encoder 1 was better than 2 (docs/search.md).
         unlike_weight: of what it should not be like.
-        centred: subtract each modality's mean before mixing; words and pictures lie in cones apart.
 
     """
 
@@ -69,7 +62,6 @@ class Query:
     without: str = ""
     weight: float = 1.0
     unlike_weight: float = 0.5
-    centred: bool = False
 
     def __post_init__(self) -> None:
         if not self.pictures and not self.text.strip():
@@ -118,13 +110,11 @@ def composed(
     pictures: tuple[Float[Tensor, "a d"], Float[Tensor, "b d"]],
     words: tuple[Float[Tensor, " d"] | None, Float[Tensor, " d"] | None],
     query: Query,
-    means: Callable[[], tuple[Float[Tensor, " d"], Float[Tensor, " d"]]],
 ) -> Float[Tensor, " d"]:
     """The query of words, and of words and pictures: unit vectors of what it should, and should not, be like."""
     nothing = torch.zeros(len(words[0] if words[0] is not None else pictures[0][0]))
-    of_pictures, of_words = means() if query.centred else (nothing, nothing)
-    like, unlike = (normalize(p.mean(0) - of_pictures, dim=0) if len(p) else nothing for p in pictures)
-    text, without = (normalize(w - of_words, dim=0) if w is not None else nothing for w in words)
+    like, unlike = (normalize(p.mean(0), dim=0) if len(p) else nothing for p in pictures)
+    text, without = (normalize(w, dim=0) if w is not None else nothing for w in words)
     return normalize(like + query.weight * text - query.unlike_weight * (unlike + query.weight * without), dim=0)
 
 
@@ -136,7 +126,6 @@ class Hit(Result):
     image: Annotated[str, Doc("file name")]
     label: Annotated[str, Doc("its class; may be empty")]
     cosine: Annotated[float, Doc("of the two"), Json(digits=6)]
-    exact: Annotated[bool, Doc("whether no nearer one can have been missed")]
     distance: Annotated[float | None, Doc("with parts, 0…2; it decides the order"), Json(digits=6, optional=True)] = (
         None
     )
@@ -149,11 +138,6 @@ class Results(Page):
     """The pictures found, nearest first; ``data`` is the documented JSON (docs/search.md), ``hits`` have thumbnails."""
 
     hits: tuple[Hit, ...] = ()
-
-    @property
-    def exact(self) -> bool:
-        """Whether every picture was compared."""
-        return bool(self.data["exact"])
 
     def document(self) -> Document:
         from ..report.documents import search_document
@@ -177,7 +161,6 @@ class Searching:
         *,
         k: int,
         labels: Sequence[str] | None,
-        exact: bool,
         collapse: float | None,
         levels: int,
     ) -> Results:
@@ -187,12 +170,10 @@ class Searching:
         column, vector = self._vector(query, like, unlike)
         own = {s.digest for s in (*like, *unlike)}
         spatial = self.settings.parts != "none" and len(like) == 1 and not unlike and not query.has_words
-        # Words lie apart from the pictures on which the approximate search was calibrated.
-        exact = exact or query.has_words
         n = max(k, N_SPATIAL) if spatial else k
         while True:
             wanted = n + 4 * len(own) + 20
-            matches = self.snapshot.top(column, vector, wanted, rows=rows, exact=exact)
+            matches = self.snapshot.top(column, vector, wanted, rows=rows)
             hits = self._hits(matches, own, {} if not spatial else self._distances(like[0], matches.rows, levels))
             vectors = torch.from_numpy(self.snapshot.matrices[column][[item.row for _, item in hits]])
             shown = _collapsed(hits, vectors, collapse, k)
@@ -200,7 +181,7 @@ class Searching:
                 break
             n *= 2
         n_searched = len(self.snapshot.rows if rows is None else rows)
-        return self._results(query, column, matches.exact, shown[:k], n_searched)
+        return self._results(query, column, shown[:k], n_searched)
 
     def _rows(self, labels: Sequence[str] | None) -> Int[np.ndarray, " m"] | None:
         if not len(self.snapshot.rows):
@@ -244,12 +225,8 @@ class Searching:
         ours, others = (self._unit(s, "words", text.project) for s in (like, unlike))
         words = [text.encode_text([t])[0] if t.strip() else None for t in (query.text, query.without)]
         self.snapshot.check_width("words", next(len(vector) for vector in words if vector is not None))
-
-        def means() -> tuple[Tensor, Tensor]:
-            return self.snapshot.mean("words"), text.encode_text(NEUTRAL).mean(0)
-
         with torch.no_grad():
-            return "words", composed((ours, others), (words[0], words[1]), query, means)
+            return "words", composed((ours, others), (words[0], words[1]), query)
 
     def _unit(self, encoded: Sequence[Encoded], column: str, made: Callable[[Tensor], Tensor]) -> Float[Tensor, "n d"]:
         """Unit vectors of pictures in a column; there may be none."""
@@ -262,7 +239,7 @@ class Searching:
         """Hits in order: of distance where parts were compared, else as found; without the query's own file."""
         items = self.catalogue.at_rows(matches.rows.tolist())
         hits = [
-            (Hit(items[r].id, items[r].name, items[r].label, score, matches.exact, distances.get(r)), items[r])
+            (Hit(items[r].id, items[r].name, items[r].label, score, distances.get(r)), items[r])
             for r, score in zip(matches.rows.tolist(), matches.scores.clamp(-1, 1).tolist(), strict=True)  # float32
             if items[r].digest not in own
         ]
@@ -283,17 +260,14 @@ class Searching:
             distances.update(zip(part.tolist(), spatial_distance(own, white(parts)).tolist(), strict=True))
         return distances
 
-    def _results(self, query: Query, column: str, exact: bool, shown: Sequence[Hit], n_searched: int) -> Results:
+    def _results(self, query: Query, column: str, shown: Sequence[Hit], n_searched: int) -> Results:
         pictures = self.catalogue.thumbnails([h.id for h in shown])
         hits = tuple(replace(h, thumbnail=pictures.get(h.id, b"")) for h in shown)
-        fast = None if exact else self.snapshot.approximate
         return Results(
             {
                 "query": query.to_json(),
                 "n": len(self.snapshot.rows),
                 "n_searched": n_searched,
-                "exact": exact,
-                "recall": None if fast is None else fast.calibration.recall,
                 "column": column,
                 "version": self.snapshot.version,
                 "encoder": self.encoder.name,

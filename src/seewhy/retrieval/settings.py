@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..bounds import Bound, InnerPart, Natural, NotNegative, check_fields
+from ..bounds import Natural, NotNegative, check_fields
 from ..classifiers.linear.jitter import paper_twelve
 from ..errors import InputError
 from ..types import Crop
@@ -53,11 +53,13 @@ def spatial_distance(query: Float[Tensor, "a d"], references: Float[Tensor, "n b
 
 
 Parts = Literal["none", "spatial", "jitter"]
+GONE = ("approximate_from", "recall")
+"""Settings of earlier versions, whose search of large indexes was approximate."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What an index keeps of each picture, and when it searches approximately.
+    """What an index keeps of each picture.
 
     Attributes:
         parts: ``"spatial"`` keeps overlapping sub-patches of each picture, ``"jitter"`` its crops and mirror images,
@@ -69,8 +71,6 @@ class Settings:
         power: of the signed power after whitening; the paper's is 2.
         words: keep vectors in the space shared with text too, if the encoder has one.
         thumbnail: longest side in pixels; 0 keeps none.
-        approximate_from: pictures from which search is approximate, if the extra ``search`` is installed.
-        recall: that the approximate search must reach, of 10.
     """
 
     parts: Parts = "none"
@@ -80,11 +80,14 @@ class Settings:
     power: float = 1.0
     words: bool = True
     thumbnail: Natural = 160
-    approximate_from: Annotated[int, Bound(1000)] = 200_000
-    recall: InnerPart = 0.95
 
     def __post_init__(self) -> None:
         check_fields(self, "The index")
+
+    @classmethod
+    def kept(cls, facts: dict[str, Any]) -> Settings:
+        """As a catalogue, maybe an earlier version's, has them."""
+        return cls(**{name: value for name, value in facts.items() if name not in GONE})
 
     def views(self, levels: int | None = None) -> Sequence[Crop | None]:
         """What the encoder is shown of a picture: itself, then its parts."""

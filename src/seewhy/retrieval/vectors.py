@@ -1,4 +1,4 @@
-"""Vectors of an index on disk, each row checked when it is first read; and the whitening fitted on them."""
+"""Vectors of an index on disk, each row checked when it is first read; their whitening; and one step of all of them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from ..prototypes.bank import check_finite
 from ..storage.archive import TensorArchive
 from ..storage.folders import inside, remove_inside, write_at
 from ..storage.reading import UnreadableError, check_kinds, open_regular
+from ..undisturbed import undisturbed
+from .catalogue import Catalogue
 
 BLOCK = 16_384
 """Rows multiplied at once: large enough for a fast product, small enough to stay in memory."""
@@ -224,3 +226,107 @@ def _assemble(_card: dict[str, Any], found: dict[str, Tensor]) -> Whitening:
     if mean.ndim != 1 or matrix.ndim != 2 or len(matrix) != len(mean) or power.numel() != 1 or not power > 0:
         raise ValueError(f"shapes {', '.join(str(tuple(t.shape)) for t in (mean, matrix, power))}")
     return Whitening(mean.float(), matrix.float(), float(power))
+
+
+WHITENING = r"whitening-[0-9a-f]+\.safetensors"
+N_MEAN = 20_000
+"""Vectors that a column's mean is taken of."""
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """What a search found: inner products, falling, and their rows."""
+
+    scores: Float[Tensor, " j"]
+    rows: Int[Tensor, " j"]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a search sees, whatever a writer does meanwhile: one finished step of the index.
+
+    Of ``n_rows`` written, ``rows`` are in use, rising; ``matrices`` are the columns' vectors. ``whitening`` made
+    ``"whitened"`` of ``"look"``.
+    """
+
+    version: int
+    n_rows: int
+    rows: Int[np.ndarray, " n"]
+    columns: dict[str, Column]
+    matrices: dict[str, Rows]
+    whitening: Whitening | None
+
+    @classmethod
+    @undisturbed
+    def of(cls, catalogue: Catalogue, before: Snapshot | None = None) -> Snapshot:
+        """The last finished step, inside :meth:`Catalogue.reading`; what an earlier one checked is not checked again.
+
+        ``FileNotFoundError`` where a file is missing, for example because a writer has just replaced it.
+        """
+        whitening = catalogue.get("whitening")
+        n_rows, folder, columns, matrices = catalogue.get("n_rows", 0), catalogue.folder, columns_of(catalogue), {}
+        for name, column in columns.items():
+            earlier = None if before is None else before.matrices.get(name)
+            matrices[name] = column.rows(n_rows, has_sums=catalogue.has_sums).trust(earlier)
+        white = None
+        if whitening is not None:
+            path = inside(folder, whitening["file"], WHITENING)
+            white = Whitening.load(path)
+            if "whitened" not in columns or white.matrix.shape != (columns["look"].width, columns["whitened"].width):
+                raise DataError(
+                    f"{path} is of other vectors than those of the index: {tuple(white.matrix.shape)}. Make the index "
+                    "again from the pictures."
+                )
+        return cls(catalogue.get("version", 0), n_rows, catalogue.rows(), columns, matrices, white)
+
+    def check_width(self, column: str, width: int) -> None:
+        """Refuse numbers that are not of a column's rows."""
+        own = self.columns[column].width if column in self.columns else 0
+        if own != width:
+            folder = self.columns["look"].folder
+            raise DataError(
+                f"The index {folder} has rows of {own} numbers in {column!r}, and its encoder makes {width}. It is "
+                "damaged: make it again from the pictures."
+            )
+
+    @property
+    def main(self) -> str:
+        """The column that pictures are searched in."""
+        return "look" if self.whitening is None else "whitened"
+
+    def mean(self, column: str) -> Float[Tensor, " d"]:
+        """The mean vector of a column, over pictures spread through the index."""
+        return self.spread(column, N_MEAN).mean(0)
+
+    def spread(self, column: str, most: int) -> Float[Tensor, "n d"]:
+        """Vectors of so many pictures at most, evenly through the index."""
+        some = self.rows[np.linspace(0, len(self.rows) - 1, min(len(self.rows), most)).astype(np.int64)]
+        return torch.from_numpy(np.array(self.matrices[column][some]))
+
+    @undisturbed
+    def top(
+        self, column: str, query: Float[Tensor, " d"], k: int, *, rows: Int[np.ndarray, " m"] | None = None
+    ) -> Nearest:
+        """The ``k`` nearest of those rows that count, rising, or of all in use; fewer where there are fewer."""
+        wanted = self.rows if rows is None else rows
+        every = len(wanted) == self.n_rows
+        scores, at = exact_top(self.matrices[column], query[None], k, None if every else wanted)
+        if not bool(scores.isfinite().all()):
+            raise DataError(
+                f"{self.columns[column].path} holds numbers that are not finite. Make the index again from the "
+                "pictures."
+            )
+        return Nearest(scores[0], at[0])
+
+
+def columns_of(catalogue: Catalogue) -> dict[str, Column]:
+    """The columns that a catalogue names."""
+    return {name: Column(catalogue.folder, name, *shape) for name, shape in catalogue.need("columns").items()}
+
+
+def check_names(catalogue: Catalogue) -> None:
+    """See that what an index names as its files are names of files in its folder."""
+    for column in columns_of(catalogue).values() if catalogue.get("columns") else ():
+        _ = column.path
+    if (entry := catalogue.get("whitening")) is not None:
+        inside(catalogue.folder, entry["file"], WHITENING)

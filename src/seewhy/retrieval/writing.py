@@ -1,6 +1,6 @@
 """Pictures into an index, a step at a time: each is whole or nothing, and what is there is not looked at again.
 
-Beside it what makes a large or much-changed index good again: whitening, approximate index, clearing deleted rows away.
+Beside it what makes a much-changed index good again: whitening, and clearing deleted rows away.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -27,15 +27,12 @@ from ..pictures.sources import is_unicode
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..storage.folders import inside, remove_inside
-from ..storage.reading import file_sha256
 from ..types import Failure
 from ..undisturbed import undisturbed
-from .approximate import Approximate, has_faiss
 from .catalogue import Catalogue, Item
 from .search import One
 from .settings import Settings
-from .snapshot import APPROXIMATE, WHITENING, Snapshot, check_names, columns_of
-from .vectors import BLOCK, N_MOST, Column, Whitening
+from .vectors import BLOCK, N_MOST, WHITENING, Column, Snapshot, Whitening, check_names, columns_of
 
 if TYPE_CHECKING:
     from ..encoders.base import Encoder
@@ -43,8 +40,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 CHUNK = 128
 """Pictures a step: what a kill can cost."""
-STALE = 0.1
-"""Part of the rows that may have come or gone before the approximate index is built anew."""
 DEAD = 0.25
 """Part of the rows that may be deleted before they are cleared away."""
 
@@ -219,7 +214,7 @@ def append(catalogue: Catalogue, vectors: dict[str, Float[Tensor, "n d"]]) -> No
 
 
 @undisturbed
-def tidy(catalogue: Catalogue, settings: Settings, progress: Progress, *, rebuild: bool = False) -> None:
+def tidy(catalogue: Catalogue, settings: Settings, *, rebuild: bool = False) -> None:
     """Do what is due, or with ``rebuild`` everything anew; killed on the way, the next call does it."""
     n_rows, n = catalogue.get("n_rows", 0), len(catalogue)
     if n_rows > n and (rebuild or n_rows - n > DEAD * n_rows):
@@ -227,8 +222,6 @@ def tidy(catalogue: Catalogue, settings: Settings, progress: Progress, *, rebuil
     fitted = (catalogue.get("whitening") or {}).get("n", 0)
     if settings.whiten and n >= 3 and (rebuild or n >= 2 * fitted):
         whiten(catalogue, settings)
-    if n >= settings.approximate_from:
-        build(catalogue, settings, progress, rebuild)
 
 
 def whiten(catalogue: Catalogue, settings: Settings) -> None:
@@ -255,7 +248,7 @@ def clear(catalogue: Catalogue) -> None:
     """Write every column anew without the deleted rows; readers keep the old files until they look again."""
     with catalogue.writing():
         now = Snapshot.of(catalogue)
-        shapes, built = catalogue.need("columns"), catalogue.get("approximate")
+        shapes = catalogue.need("columns")
         for name, column in now.columns.items():
             fresh = replace(column, generation=column.generation + 1)
             for start in range(0, len(now.rows), BLOCK):
@@ -268,51 +261,3 @@ def clear(catalogue: Catalogue) -> None:
         catalogue.set(columns=shapes, n_rows=len(now.rows), approximate=None)
     for column in now.columns.values():
         column.drop()
-    _unlink(catalogue.folder, built)
-
-
-def build(catalogue: Catalogue, settings: Settings, progress: Progress, rebuild: bool = False) -> None:
-    """Make the approximate index, if it is not there or no longer fits; others may add and search meanwhile."""
-    with catalogue.reading():
-        now = Snapshot.of(catalogue)
-    before = catalogue.get("approximate")
-    if before is not None and before["column"] == now.main and not rebuild:
-        covered = before["calibration"]["n_rows"]
-        gone = covered - int((now.rows < covered).sum()) - before["n_gone"]
-        if now.n_rows - covered + gone <= STALE * covered:
-            return
-    if not has_faiss():
-        progress.note(
-            f"{len(now.rows):,} pictures are compared one by one at every search; "
-            "pip install 'seewhy[search]' and index again to search faster"
-        )
-        return
-    fast = Approximate.build(now.matrices[now.main], now.rows, target=settings.recall)
-    if fast is None:
-        progress.note(f"the approximate index does not reach a recall of {settings.recall}; search stays exact")
-        return
-    name = f"approximate-{secrets.token_hex(4)}.faiss"
-    fast.save(inside(catalogue.folder, name, APPROXIMATE))
-    figures = fast.calibration
-    entry = {
-        "column": now.main,
-        "file": name,
-        "calibration": asdict(figures),
-        "sha256": file_sha256(catalogue.folder / name),
-        "n_gone": now.n_rows - len(now.rows),
-    }
-    with catalogue.writing():
-        if catalogue.need("columns")[now.main][1] == now.columns[now.main].generation:
-            catalogue.set(approximate=entry)
-        else:  # rows were cleared away meanwhile and bear other numbers
-            before = entry
-    _unlink(catalogue.folder, before)
-    progress.note(
-        f"search is approximate: recall@{figures.k} {figures.recall:.3f} at least, on {figures.n_queries} queries, "
-        f"{figures.recall_low:.2f} at the 5th percentile ({figures.n_probe} of {figures.n_lists} lists)"
-    )
-
-
-def _unlink(folder: Path, built: dict[str, Any] | None) -> None:
-    if built is not None:
-        remove_inside(inside(folder, built["file"], APPROXIMATE))

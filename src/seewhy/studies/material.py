@@ -19,8 +19,7 @@ from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import DataError
 from ..heads.head import Head
-from ..pictures.apart import check_apart
-from ..pictures.samples import Samples, some
+from ..pictures.samples import Samples, check_apart, some
 from ..progress import Progress
 from ..storage.features import FeatureStore
 

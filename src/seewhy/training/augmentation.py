@@ -14,8 +14,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from ..bounds import Bound, Part, check_fields
 from ..encoders.base import Encoder
 from ..errors import DataError, ImageError, InputError, UnknownNameError
-from ..pictures.crops import random_crop
-from ..pictures.images import Picture, read_picture, read_views
+from ..pictures.images import Picture, random_crop, read_picture, read_views
 from ..pictures.sources import name_of
 from ..progress import Progress
 from ..types import Failure, FractionBox, Transform

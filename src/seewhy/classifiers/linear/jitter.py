@@ -13,7 +13,7 @@ import numpy as np
 
 from ...encoders.stream import Views
 from ...errors import UnknownNameError
-from ...pictures.crops import random_crop
+from ...pictures.images import random_crop
 from ...types import Crop
 
 CROPS = ("center", "twelve")

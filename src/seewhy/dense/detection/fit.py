@@ -20,9 +20,8 @@ from ...encoders.find import encoder as find
 from ...errors import DataError, InputError
 from ...metrics.average_precision import AveragePrecision, Matched, average_precision, boxes_of, mean
 from ...parameters import configured
-from ...pictures.apart import folds_of
 from ...pictures.boxes import BoxData, BoxedPicture, BoxRecord, load_boxes
-from ...pictures.samples import Sample, gathered, some
+from ...pictures.samples import Sample, folds_of, gathered, some
 from ...progress import Progress
 from ...results import restore
 from ...storage.journal import Journal

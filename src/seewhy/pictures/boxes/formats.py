@@ -19,14 +19,14 @@ from ...spelling import first_repeated
 from ...storage.reading import parse_json, read_file, read_text, reason
 from ..sources import list_pictures, natural_key
 from ..tables import TABLES, cell_text, rows_of
-from . import box_formats
-from .base import (
+from . import (
     BoxData,
     BoxedPicture,
     BoxRecord,
     Corners,
     Gathering,
     Size,
+    box_formats,
     find_picture,
     from_folder,
     near,

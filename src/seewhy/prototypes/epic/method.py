@@ -24,8 +24,7 @@ from ..bank import BankPicture, Patches, cell_box, check_index
 from ..base import STRANGER, Group, Match, Prototypes, Query
 from ..cells import CellPart, cells_of
 from ..fitted import FittedBank
-from ..judging import LEVELS, Showing, said_of_share
-from ..measure import LikenessMeasure
+from ..measure import LEVELS, LikenessMeasure, Showing, said_of_share
 from .rotation import TOLERANCE, Rotation, pure_cells, strongest
 
 RULE = (
@@ -89,13 +88,10 @@ class EPICBank(FittedBank):
         """The prototypes of each channel by file name, digest and box."""
         pictures = [{"image": p.name, "sha256": p.digest, "class": p.label} for p in self.pictures]
         channels: dict[str, list[list[Any]]] = {}
-        for patch, (owner, box) in enumerate(zip(self.owner.tolist(), self.pixel_boxes.tolist(), strict=True)):
-            channels.setdefault(self.channel_name(patch), []).append([owner, box])
+        rows = zip(*(x.tolist() for x in (self.channels, self.signs, self.owner, self.pixel_boxes)), strict=True)
+        for channel, sign, owner, box in rows:
+            channels.setdefault(f"{'+' if sign > 0 else '-'}{channel}", []).append([owner, box])
         return {"pictures": pictures, "prototypes": channels}
-
-    def channel_name(self, patch: int) -> str:
-        """The channel of a patch with its sign."""
-        return f"{'+' if int(self.signs[patch]) > 0 else '-'}{int(self.channels[patch])}"
 
     def lines(self) -> list[str]:
         m = self.measures
@@ -130,12 +126,8 @@ class EPIC(Prototypes):
 
         Ẑ = U Z      A' = A U⁻¹      logit_t − mean over classes = Σ_k A'_tk v_k + const      v = mean(Ẑ)
 
-    Differences from the authors' code: contributions are signed and exact, so they add up (the code multiplies by
-    ``max(v_k, 0)``); weights are taken less their mean over classes, since a constant on all logits decides nothing; a
-    channel that speaks by being low shows its negative prototypes; pictures that are copies of the query or of each
-    other are left out; prototypes are read from the pictures they were found on.
-
-    Cost: no pass beside the one that predicts. Range of a share: 0…1, of everything that speaks for the target.
+    Contributions are signed and exact, so they add up (the authors' code multiplies by ``max(v_k, 0)``), and a channel
+    that speaks by being low shows its negative prototypes (docs/methods/epic.md). Range of a share: 0…1.
 
     Args:
         n_channels: channels shown; the authors' 4.
@@ -184,13 +176,6 @@ class EPIC(Prototypes):
         known = _fitted(bank)
         rows = known.rotation.matrix[known.channels[which]] * known.signs[which, None]
         return torch.einsum("pd,bdhw->bphw", rows, cells_of(model, look.features))
-
-    def prototype_of(self, bank: Patches, patch: int) -> int:
-        known = _fitted(bank)
-        return 2 * int(known.channels[patch]) + int(known.signs[patch] < 0)
-
-    def title_of(self, bank: Patches, patch: int) -> str:
-        return _fitted(bank).channel_name(patch)
 
     def judge(self, showing: Showing) -> Like:
         """By how many prototypes are of the class explained, and by what hiding their places costs."""

@@ -150,11 +150,8 @@ class Procrustes:
 
     With prototypes and their peaks held, the mean purity is ``<U, A> / d``, row ``k`` of ``A`` being the mean unit
     feature at the peaks of channel ``k``'s prototypes. Its maximum over orthogonal matrices is the polar factor of
-    ``A``, one SVD a round. Shrinkage takes that of ``A + λ 1``: what a few pictures say about a channel moves it less.
-
-    ``A`` is the mean of several such matrices, for fewer and for more prototypes: the few that will be shown weigh
-    most, and the many keep a channel from following single pictures. On pictures held out that is purer than any one
-    number of prototypes (docs/methods/epic.md).
+    ``A``, one SVD a round; shrinkage takes that of ``A + λ 1``. ``A`` is a mean over several numbers of prototypes,
+    which on pictures held out is purer than any one number (docs/methods/epic.md).
 
     Args:
         n_prototypes: pictures a channel.

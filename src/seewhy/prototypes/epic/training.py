@@ -44,8 +44,8 @@ class FitEPIC(Fitting):
     """Makes an :class:`~seewhy.prototypes.epic.method.EPICBank` for a classifier.
 
     The matrix is fitted on a part of the pictures, its setting chosen on a second part, the chosen setting fitted on
-    both, and everything reported is measured on a third, which is never shown as a prototype. Classes are not used for
-    fitting, as in the paper, whose own optimiser is in ``reproductions/epic_adam.py``.
+    both, and everything reported is measured on a third. Classes are not used for fitting, as in the paper, whose own
+    optimiser is in ``reproductions/epic_adam.py``.
 
     Args:
         n_prototypes: pictures a channel that is fitted to; ``None`` chooses.
@@ -114,14 +114,7 @@ class FitEPIC(Fitting):
         bank = collect(model, rotation, fit, [entries[i] for i in fit.indices], self.n_kept, self.duplicate, store)
         bank = replace(bank, classifier=classifier_digest(model), measures=measures, made_from=seal)
         likeness = self._likeness(model, bank, [entries[i] for i in measured.indices], store)
-        per_channel = len(fit) / width
-        if per_channel < ENOUGH:
-            progress.note(
-                f"{len(fit)} pictures for {width} channels are {per_channel:.2f} a channel; below {ENOUGH:g} a gain in "
-                f"purity need not be real. Give {round(ENOUGH * width / (1 - self.held_out))} pictures or more"
-            )
-        if measures["held_out"]["gain_interval"][0] <= 0:
-            progress.note("the gain in purity is not real on pictures held out: its interval reaches 0 or below")
+        self._warn(measures, width, progress)
         measures |= {"likeness": likeness, "notes": list(progress.notes)}
         measures["failures"] = [f.to_json() for f in progress.failures]
         return bank
@@ -158,6 +151,16 @@ class FitEPIC(Fitting):
         if len(entries) < len(pictures) - len(progress.failures):
             progress.note(f"{len(pictures) - len(progress.failures) - len(entries)} copies of pictures are left out")
         return [*entries.values()], maps
+
+    def _warn(self, measures: dict[str, Any], width: int, progress: Progress) -> None:
+        n = measures["n_fitted"]
+        if n < ENOUGH * width:
+            progress.note(
+                f"{n} pictures for {width} channels are {n / width:.2f} a channel; below {ENOUGH:g} a gain in purity "
+                f"need not be real. Give {round(ENOUGH * width / (1 - self.held_out))} pictures or more"
+            )
+        if measures["held_out"]["gain_interval"][0] <= 0:
+            progress.note("the gain in purity is not real on pictures held out: its interval reaches 0 or below")
 
     def _likeness(
         self, model: Explainable, bank: EPICBank, entries: Sequence[Entry], store: FeatureStore | None
