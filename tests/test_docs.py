@@ -133,6 +133,7 @@ def test_options_named_in_the_text_exist() -> None:
         *OPTIONS,
         *TABLE["turned"],
         *(o for old in TABLE["verbs"].values() for o in old.get("options", ())),
+        *("--to", "--layout", "--served-name"),
     }  # in CHANGELOG.md
     known |= {"--n-classes", "--n-chosen", "--n-texts", "--search-networks", "--k", "--m", "--reads", "--help-all"}
     for page in PAGES:

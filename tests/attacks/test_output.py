@@ -100,7 +100,7 @@ WRITERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "describe images": (("describe", "images", PHOTO, "--labels", "labels.txt", "-o"), (".jsonl", ".txt")),
     "describe match": (("describe", "match", "photos", "--descriptions", "labels.json", "-o"), (".jsonl",)),
     "annotate": (("annotate", PHOTO, "-o"), (".sqlite",)),
-    "annotate --export": (("annotate", PHOTO, "-o", "kept.sqlite", "--export"), (".jsonl", ".json", ".parquet")),
+    "annotate --export": (("annotate", PHOTO, "-o", "kept.sqlite", "--export"), (".jsonl",)),
     "--store": (("predict", PHOTO, "--labels", "labels.txt", "--store"), (".sqlite",)),
     "app --save": (("app", "--labels", "labels.json", "--save"), (".json",)),
 }

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
+from pkgutil import resolve_name
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
@@ -171,7 +172,9 @@ class Session:
 
     def finish_settings(self) -> None:
         for name in self.settings:
-            known = [n for part in SETTINGS.get(self.verb, ()) for n in _names(part)]
+            known: list[str] = []
+            for part in SETTINGS.get(self.verb, ()):
+                known += part if isinstance(part, dict) else [f.name for f in fields(resolve_name(part)) if f.init]
             if not known:
                 raise InputError(f"--set {name} was given, and seewhy {self.verb} has nothing to set. Leave it out.")
             raise UnknownNameError(f"setting of seewhy {self.verb}", name, known)
@@ -264,9 +267,3 @@ def remove_checkpoints(checkpoint: Path) -> None:
     for name in os.listdir(checkpoint.parent):
         if name == checkpoint.name or re.fullmatch(re.escape(checkpoint.name) + PART, name):
             remove(checkpoint.parent / name, CHECKPOINT)
-
-
-def _names(part: Any) -> Iterable[str]:
-    from pkgutil import resolve_name
-
-    return part if isinstance(part, dict) else [f.name for f in fields(resolve_name(part)) if f.init]

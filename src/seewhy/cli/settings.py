@@ -15,13 +15,7 @@ from ..parameters import documented, in_words, settings_of, written
 
 @dataclass(frozen=True)
 class Own:
-    """A setting that is a field of nothing.
-
-    Args:
-        preset: what stands there when nothing is set.
-        help: what it means.
-        kind: its type; left out, that of the preset.
-    """
+    """A setting that is a field of nothing: what stands there, what it means, and its type, else that of the preset."""
 
     preset: Any
     help: str
