@@ -110,7 +110,7 @@ def look(folder: Path) -> float:
     from seewhy.encoders.stream import Encoded, encode_stream
     from seewhy.pictures.samples import Sample
     from seewhy.storage.features import FeatureStore
-    from seewhy.studies.inspection.label_errors import held_out_scores
+    from seewhy.studies.inspection.faults import held_out_scores
 
     planted, start = Planted.load(folder), sum(cpu_seconds())
     looks = encoder("lite0")

@@ -112,7 +112,7 @@ def measured(name: str, train: BoxData, test: BoxData, **parameters: Any) -> dic
     found = [
         one.record() for one in every.detect_all([p.image for p in test.pictures]) if isinstance(one, seewhy.Detections)
     ]
-    data = evaluate_boxes(test, BoxData(tuple(found), made.classes), encoder=seewhy.encoder("lite0")).data
+    data = evaluate_boxes(test, BoxData(tuple(found), made.classes)).data
     row = {key: data[key] for key in ("n_pictures", "n_boxes", "ap", "ap50", "ap50_interval", "any_name")}
     row |= {"name": name, "parameters": parameters, "fit_seconds": round(seconds, 1), "measured": made.measured}
     row["per_class"] = {c["label"]: c["ap50"] for c in data["per_class"]}

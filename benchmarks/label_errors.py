@@ -30,8 +30,15 @@ from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import MissingExtraError
 from seewhy.pictures.samples import Sample, gathered, load_samples
 from seewhy.storage.features import FeatureStore
-from seewhy.studies.inspection.faults import find_copies, joined, pixel_facts
-from seewhy.studies.inspection.label_errors import RANKERS, HeldOutScores, LabelIssues, held_out_scores
+from seewhy.studies.inspection.faults import (
+    RANKERS,
+    HeldOutScores,
+    LabelIssues,
+    find_copies,
+    held_out_scores,
+    joined,
+    pixel_facts,
+)
 
 PARTS = (0.05, 0.2)
 FIGURES = ("flagged", "precision", "recall", "area", "repaired")

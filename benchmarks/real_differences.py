@@ -10,8 +10,7 @@ import argparse
 
 import torch
 
-from seewhy.studies.bootstrap import holm
-from seewhy.studies.differences import mean_of
+from seewhy.studies.bootstrap import holm, mean_of
 
 
 def differences(n: int, apart: float, generator: torch.Generator) -> list[torch.Tensor]:

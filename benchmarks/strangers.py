@@ -37,7 +37,7 @@ from seewhy.encoders.stream import Encoded, encode_stream
 from seewhy.pictures.datasets import pictures_of
 from seewhy.pictures.samples import Sample, Samples
 from seewhy.storage.features import FeatureStore
-from seewhy.trust.selective import auroc
+from seewhy.trust.measure import auroc
 
 SHAPES = ((8, 60), (5, 30), (12, 20), (3, 40), (10, 15), (5, 10))
 """Classes, and pictures of each at most."""

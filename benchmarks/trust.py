@@ -31,7 +31,7 @@ from seewhy.evaluation.figures import look_at_unknown, trust_figures
 from seewhy.pictures.samples import Samples
 from seewhy.progress import Progress
 from seewhy.storage.features import FeatureStore
-from seewhy.trust.selective import auroc
+from seewhy.trust.measure import auroc
 
 LEVELS = (0.8, 0.9, 0.95)
 N_WITHHELD, N_DRAWS, N_BOOTSTRAP = 20, 3, 1000

@@ -31,7 +31,6 @@ from seewhy.learning.self_explaining.comet.network import (
     Hide,
     Mode,
     Objective,
-    Players,
     Playing,
     Selector,
     make_selector,
@@ -114,20 +113,20 @@ def coverage(mask: Tensor, evidence: Tensor) -> dict[str, list[float]]:
     return {"copy 1": both.amax(1).tolist(), "copy 2": both.amin(1).tolist(), "background": rest.tolist()}
 
 
-def new_game(name: str, detector: Predictor, seed: int) -> Players:
+def new_game(name: str, detector: Predictor, seed: int) -> Playing:
     mode, m_c = GAMES[name]
     with torch.random.fork_rng():
         torch.manual_seed(1000 + seed)
         selector = make_selector("unet")
     own = fresh(2000 + seed) if mode == "3p" else detector
     objective = Objective(m_c=m_c, gap=WEIGHTS["gap"], tau=WEIGHTS["tau"])
-    return Players(selector, fresh(3000 + seed), own, mode, objective, HIDE)
+    return Playing(selector, fresh(3000 + seed), own, mode, objective, HIDE)
 
 
 def played(name: str, detector: Predictor, train_on: Pictures, test: Pictures, args: Any, seed: int) -> dict[str, Any]:
     """One game from the start, and everything that is measured of it."""
     game = new_game(name, detector, seed)
-    train(Playing(game), train_on.data(), training(args.steps, seed))
+    train(game, train_on.data(), training(args.steps, seed))
     with torch.no_grad():
         mask = game.selector(test.pixels)
     hard = (mask > 0.5).float()
@@ -186,7 +185,8 @@ def spoilt(name: str, detector: Predictor, train_on: Pictures, test: Pictures, a
     train(ToMask(game.selector, corner), train_on.data(), warm)
     train(Supervised(game.predictor), train_on.data(lambda p: masked(game.selector, p)), warm)
     before = measured(game.selector, test)
-    train(Playing(game), train_on.data(), training(args.steps, seed))
+    game.free()
+    train(game, train_on.data(), training(args.steps, seed))
     return {"before": before, "after": measured(game.selector, test)}
 
 

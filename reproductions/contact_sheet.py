@@ -10,7 +10,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from seewhy.report.heat import blend
+from seewhy.report.palette import blend
 from seewhy.types import Transform
 
 Row = tuple[Tensor, list[tuple[Tensor, bool]]]

@@ -33,9 +33,8 @@ from seewhy.dense.two_stage import Blend, TwoStage, TwoStageLearning, shrunk
 from seewhy.encoders.base import Layout
 from seewhy.encoders.new import Patches, Residual
 from seewhy.encoders.region_heads import HeadSizes, RegionHeads
-from seewhy.learning.contrast import Contrast
+from seewhy.learning.contrast import BoxContrast, Contrast
 from seewhy.learning.objectives.pairs import CLIP, DITO
-from seewhy.learning.regions import BoxContrast
 from seewhy.metrics.average_precision import PictureBoxes, average_precision
 from seewhy.seeded import seeded
 from seewhy.storage.output import write_atomic

@@ -84,8 +84,8 @@ def run(args: argparse.Namespace, given: Sequence[str] | None) -> Report:
         f"{len(train.pooled):,} training and {len(test.pooled):,} test "
         + ("drawn pictures" if args.drawn else "fashion product photographs (Kaggle 'Fashion Product Images')")
         + f"; {len(asked)} attributes as instructions",
-        f"lite0 with its own words, frozen; a head of rank {ByInstructions(DRAWN).rank}, "
-        f"{args.epochs} epochs, {N_SEEDS} seeds",
+        f"lite0 with its own words, frozen; a head of rank {ByInstructions(DRAWN).rank}, {args.epochs} epochs, "
+        f"{N_SEEDS} seeds",
         command(NAME, given),
         machine(),
         round(time.perf_counter() - begun, 1),

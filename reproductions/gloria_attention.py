@@ -33,8 +33,8 @@ from seewhy.encoders.split import freeze
 from seewhy.encoders.text_tokens import ClipText, Sentence, TokenEmbeddings, TokenVectors
 from seewhy.heads.head import Target
 from seewhy.learning.adaptation.backbone import SmallResNet
+from seewhy.learning.contrast import ImageRegions, RegionalContrast, TextWords
 from seewhy.learning.objectives.regional import GLoRIA
-from seewhy.learning.regions import ImageRegions, RegionalContrast, TextWords
 from seewhy.metrics.controls import CONTROLS
 from seewhy.seeded import seeded
 from seewhy.training.batches import TrainingData

@@ -34,7 +34,7 @@ from seewhy.learning.objectives.vectors import CrossEntropy, SimCLR, SupCon
 from seewhy.learning.views import Views
 from seewhy.seeded import seeded
 from seewhy.storage.output import write_atomic
-from seewhy.studies.differences import mean_of
+from seewhy.studies.bootstrap import mean_of
 from seewhy.training.batches import TrainingData
 from seewhy.training.loop import Training, train
 

@@ -43,8 +43,8 @@ ALSO = {
     "evaluate": ("evaluate", "audit", "drift"),
     "check": ("check", "corrected", "pairs-check", "pairs-clean"),
     "app": ("annotate", "corrected"),
-    "index": ("index", "embed", "embed-status", "embed-plan", "verify"),
-    "embed": ("embed", "embed-status", "embed-plan", "verify"),
+    "index": ("index", "embed", "embed-status", "verify"),
+    "embed": ("embed", "embed-status", "verify"),
     "describe-write": ("describe-classes", "describe-pairs"),
     "study-generate": ("generate",),
 }

@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from schemas import check, keys, named
 from seewhy.catalogue import listing
 from seewhy.cli import app
-from seewhy.cli.renamed import OLD, RENAMED, TURNED
+from seewhy.cli.renamed import OPTIONS, TABLE
 from seewhy.cli.verbs import shared_options
 from seewhy.evaluation.figures import FURTHER
 from seewhy.evidence.explain import agree
@@ -129,7 +129,11 @@ def test_options_named_in_the_text_exist() -> None:
         o for verb in verbs_of(typer.main.get_command(app)) for p in verb.params for o in (*p.opts, *p.secondary_opts)
     }
     known |= {"--check", "--version", "--debug", "--help"} | {o for p in shared_options() for o in p.opts}
-    known |= {*RENAMED, *TURNED, *(o for old in OLD.values() for o in old.options)}  # in CHANGELOG.md
+    known |= {
+        *OPTIONS,
+        *TABLE["turned"],
+        *(o for old in TABLE["verbs"].values() for o in old.get("options", ())),
+    }  # in CHANGELOG.md
     known |= {"--n-classes", "--n-chosen", "--n-texts", "--search-networks", "--k", "--m", "--reads", "--help-all"}
     for page in PAGES:
         named = {
@@ -294,7 +298,7 @@ def test_json_is_as_documented(verb: str, outputs: dict[str, list[dict[str, Any]
     found = {key for row in outputs[verb] for key in keys(row)}
     of_data = named("retrieval") | named("evaluate-boxes") | named("masks")  # whose own tests look at them
     rare["evaluate"] |= of_data - found
-    many = (named("embed") | named("embed-status") | named("embed-plan")) - found  # --parquet: tests/scale
+    many = (named("embed") | named("embed-status")) - found  # --parquet: tests/scale
     found_words = named("findings") - found  # --finding: tests/cli/test_findings.py
     rare["explain"] |= {k for k in named(verb) - found if k.startswith(ELSEWHERE)} | many
     rare["evaluate"] |= {

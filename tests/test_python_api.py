@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -356,26 +355,6 @@ def test_a_data_set_is_read_one_picture_at_a_time() -> None:
     data = OnOneFile(listed=True)
     assert fit(data, encoder=tiny.tiny_cnn()).classes == tiny.CLASSES[:3]
     assert sorted(set(data.read)) == list(range(18))
-
-
-def test_bars_are_drawn_on_a_terminal_and_as_a_line_in_a_notebook(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert list(seewhy.Bars().track(iter("abc"), "Looking", 3)) == ["a", "b", "c"]
-    shown: list[str] = []
-    page = ModuleType("IPython.display")
-    page.display = page.update_display = lambda data, **_: shown.append(data["text/plain"])  # type: ignore[attr-defined]
-    for name, module in (
-        ("ipykernel", ModuleType("ipykernel")),
-        ("IPython", ModuleType("IPython")),
-        (page.__name__, page),
-    ):
-        monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
-    monkeypatch.setattr("seewhy.progress.SECONDS", 0)
-    assert list(seewhy.Bars().track(iter("abc"), "Looking", 3)) == ["a", "b", "c"]
-    assert shown[0] == "Looking …"
-    assert shown[-2:] == [f"Looking {'█' * 30} 3/3", ""]
 
 
 def test_numbers_are_classes_by_their_value() -> None:

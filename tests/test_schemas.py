@@ -62,7 +62,7 @@ def test_every_verb_has_a_schema() -> None:
     others |= {"pretrain-pictures", "corrected", "audit", "drift", "pairs-check", "pairs-clean"}
     others |= {"describe-classes", "describe-pairs", "generate"}
     others |= {"fit-prototypes", "fit-explainer", "fit-segmenter", "fit-detector"}
-    others |= {"embed", "embed-status", "embed-plan", "verify"}
+    others |= {"embed", "embed-status", "verify"}
     others |= {"segmentation", "detections", "masks", "evaluate-boxes"}
     rest = set(list_schemas()) - named - others
     assert {name.partition("-")[0] for name in rest} == {"app", "annotate", "serve"}, "pages"

@@ -40,55 +40,42 @@ if TYPE_CHECKING:
     from .results import schema
     from .service.export import export
     from .storage.features import FeatureStore
-    from .studies.api import study
     from .studies.auditing.audit import audit
+    from .studies.faithfulness import study
     from .types import Failure, Transform
 
     __version__: str
 
-_WHERE = {
-    "Bars": "progress",
-    "BoxData": "pictures.boxes",
-    "Classifier": "classifiers.base",
-    "Descriptions": "descriptions",
-    "Detections": "dense",
-    "Encoder": "encoders",
-    "Explanation": "explanation.base",
-    "Failure": "types",
-    "FeatureStore": "storage.features",
-    "Progress": "progress",
-    "Prediction": "explanation.prediction",
-    "Report": "evaluation",
-    "Samples": "pictures.samples",
-    "SeeWhyError": "errors",
-    "Segmentation": "dense",
-    "Transform": "types",
-    "adapt": "learning.api",
-    "audit": "studies.auditing",
-    "described": "api",
-    "detect": "dense.by_words",
-    "encoder": "encoders.find",
-    "explain": "api",
-    "export": "service.export",
-    "fit": "api",
-    "fit_detector": "dense.detection.fit",
-    "from_module": "api",
-    "generate": "generation.generate",
-    "list_encoders": "encoders.find",
-    "list_methods": "catalogue",
-    "load": "classifiers.saving",
-    "load_boxes": "pictures.boxes",
-    "load_detector": "dense.saving",
-    "load_pairs": "pictures.pairs",
-    "load_samples": "pictures.samples",
-    "pretrain": "learning.api",
-    "pretrained": "api",
-    "save_boxes": "pictures.boxes",
-    "schema": "results",
-    "segment": "dense.by_words",
-    "study": "studies.api",
-    "zero_shot": "api",
+_NAMES = {
+    "api": ("described", "explain", "fit", "from_module", "pretrained", "zero_shot"),
+    "catalogue": ("list_methods",),
+    "classifiers.base": ("Classifier",),
+    "classifiers.saving": ("load",),
+    "dense": ("Detections", "Segmentation"),
+    "dense.by_words": ("detect", "segment"),
+    "dense.detection.fit": ("fit_detector",),
+    "dense.saving": ("load_detector",),
+    "descriptions": ("Descriptions",),
+    "encoders": ("Encoder",),
+    "encoders.find": ("encoder", "list_encoders"),
+    "errors": ("SeeWhyError",),
+    "evaluation": ("Report",),
+    "explanation.base": ("Explanation",),
+    "explanation.prediction": ("Prediction",),
+    "generation.generate": ("generate",),
+    "learning.api": ("adapt", "pretrain"),
+    "pictures.boxes": ("BoxData", "load_boxes", "save_boxes"),
+    "pictures.pairs": ("load_pairs",),
+    "pictures.samples": ("Samples", "load_samples"),
+    "progress": ("Bars", "Progress"),
+    "results": ("schema",),
+    "service.export": ("export",),
+    "storage.features": ("FeatureStore",),
+    "studies.faithfulness": ("study",),
+    "studies.auditing": ("audit",),
+    "types": ("Failure", "Transform"),
 }
+_WHERE = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "Bars",

@@ -31,7 +31,6 @@ __all__ = ["described", "explain", "fit", "from_module", "pretrained", "zero_sho
 
 
 def encoder_of(encoder: Encoder | str) -> Encoder:
-    """The encoder, or that of the name."""
     return encoder if isinstance(encoder, Encoder) else find(encoder)
 
 

@@ -41,16 +41,12 @@ _WORDS = {
 def checked(function: Callable[P, R]) -> Callable[P, R]:
     """Refuses arguments that are not those of the signature, before the function begins :func:`undisturbed`.
 
-    Raises:
-        InputError: an argument is unknown, missing, given twice or of another type.
-
-    Example:
-        >>> @checked
-        ... def draw(side: int, *, colour: str | None = None) -> None: ...
-        >>> draw("7")
-        Traceback (most recent call last):
-        ...
-        seewhy.errors.InputError: draw() was given side='7', a str. A whole number was expected. Correct it.
+    >>> @checked
+    ... def draw(side: int, *, colour: str | None = None) -> None: ...
+    >>> draw("7")
+    Traceback (most recent call last):
+    ...
+    seewhy.errors.InputError: draw() was given side='7', a str. A whole number was expected. Correct it.
     """
     signature, work = inspect.signature(function), undisturbed(function)
 
@@ -126,9 +122,8 @@ def _hints(function: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, Any]
 def fits(value: Any, hint: Any) -> bool:
     """Whether a value is of an annotated type; types that are not understood fit.
 
-    Example:
-        >>> fits(3, int | None), fits(True, int), fits("ab", Sequence[str]), fits(3, float)
-        (True, False, False, True)
+    >>> fits(3, int | None), fits(True, int), fits("ab", Sequence[str]), fits(3, float)
+    (True, False, False, True)
     """
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
@@ -143,11 +138,7 @@ def fits(value: Any, hint: Any) -> bool:
     if hint is None:
         return value is None
     if hint is bool:
-        return (
-            isinstance(value, bool)
-            or type(value).__name__ in ("bool_", "bool")
-            or (fits(value, int) and value in (0, 1))
-        )
+        return type(value).__name__ in ("bool_", "bool") or (fits(value, int) and value in (0, 1))
     if hint in (int, float):
         return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
     if hint is Path:
@@ -156,26 +147,19 @@ def fits(value: Any, hint: Any) -> bool:
     if not isinstance(kind, type) or getattr(kind, "_is_protocol", False):
         return True
     if kind in (Sequence, Iterable, tuple) and parts:
-        is_row = isinstance(value, Iterable) if kind is Iterable else _is_sequence(value)
-        return is_row and not isinstance(value, str | bytes) and all(fits(v, parts[0]) for v in _walked(value))
+        is_array = hasattr(value, "__array__") and getattr(value, "ndim", 0) == 1
+        is_row = isinstance(value, Iterable if kind is Iterable else Sequence) or (is_array and kind is not Iterable)
+        if not is_row or isinstance(value, str | bytes):
+            return False
+        return iter(value) is value or all(fits(v, parts[0]) for v in value)  # an iterator is not used up
     return isinstance(value, kind)
-
-
-def _is_sequence(value: Any) -> bool:
-    return isinstance(value, Sequence) or (hasattr(value, "__array__") and getattr(value, "ndim", 0) == 1)
-
-
-def _walked(value: Any) -> Iterable[Any]:
-    """What can be looked at without using it up."""
-    return () if iter(value) is value else value
 
 
 def expected(hint: Any) -> str:
     """A type as people say it.
 
-    Example:
-        >>> expected(str | int | None), expected(Sequence[str]), expected(Literal["a", "b"])
-        ('A text, a whole number or None', 'A list of texts', "'a' or 'b'")
+    >>> expected(str | int | None), expected(Sequence[str]), expected(Literal["a", "b"])
+    ('A text, a whole number or None', 'A list of texts', "'a' or 'b'")
     """
     said = _said(hint)
     return said[:1].upper() + said[1:]

@@ -60,15 +60,10 @@ def limits(cls: Any) -> list[tuple[str, str, Any]]:
 
 
 def check_fields(settings: Any, name: str | None = None) -> None:
-    """Refuse the first field outside what its type says; ``None`` passes where it is a choice of the type.
-
-    Raises:
-        InputError: names the field, its value and what was expected.
-    """
+    """Refuse the first field outside what its type says; ``None`` passes where it is a choice of the type."""
     kind: Any = type(settings)
     for field, expected, limit in limits(kind):
         value = getattr(settings, field)
-        fits = value in limit if isinstance(limit, tuple) else limit.holds(value) if value is not None else True
-        if not fits and value is not None:
+        if value is not None and not (value in limit if isinstance(limit, tuple) else limit.holds(value)):
             given = f"{value:g}" if isinstance(value, float) else repr(value)
             raise InputError(f"{name or settings.name} was given {field}={given}. {expected} was expected. Change it.")

@@ -49,7 +49,6 @@ def _planted(name: str) -> str:
 
 
 def listing() -> list[dict[str, Any]]:
-    """Every registered method, from its class attributes."""
     rows = []
     for family, registry in families().items():
         for name in registry:

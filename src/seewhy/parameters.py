@@ -23,13 +23,7 @@ _UNSET = object()
 
 @dataclass(frozen=True)
 class Setting:
-    """One field of a method.
-
-    Attributes:
-        name: the field's.
-        kind: what it takes, in words.
-        default: what stands there when nothing is set, as one would write it.
-    """
+    """One field of a method; ``kind``: what it takes, in words; ``default``: as one would write it."""
 
     name: str
     kind: str
@@ -48,7 +42,6 @@ class _Names(dict[str, Any]):
 
 
 def hints_of(cls: Any) -> dict[str, Any]:
-    """Field → its type."""
     hints: dict[str, Any] = {}
     for kind in reversed(cls.__mro__):
         names = _Names(vars(sys.modules[kind.__module__]))
@@ -60,10 +53,9 @@ def hints_of(cls: Any) -> dict[str, Any]:
 def settings_of(method: Any) -> tuple[Setting, ...]:
     """What there is to set.
 
-    Example:
-        >>> from seewhy.attributions.grad_cam import GradCAM
-        >>> [f"{s.name}={s.default} ({s.kind})" for s in settings_of(GradCAM)]
-        ['layer=none (a text or none)', 'counterfactual=false (true or false)']
+    >>> from seewhy.attributions.grad_cam import GradCAM
+    >>> [f"{s.name}={s.default} ({s.kind})" for s in settings_of(GradCAM)]
+    ['layer=none (a text or none)', 'counterfactual=false (true or false)']
     """
     hints = hints_of(method)
     return tuple(
@@ -76,12 +68,7 @@ def settings_of(method: Any) -> tuple[Setting, ...]:
 def documented(thing: Any) -> tuple[str, dict[str, tuple[str, str]]]:
     """What a docstring says before ``Args:``, and of each name there: its form, if one stands in brackets, and meaning.
 
-    Of a class also what its bases say of theirs.
-
-    Example:
-        >>> documented(Setting)[1]["kind"]
-        ('', 'what it takes, in words.')
-    """
+    Of a class also what its bases say of theirs."""
     text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"\1", inspect.getdoc(thing) or "").replace("`", "")
     about, *parts = re.split(r"^(?:Args|Attributes):\s*$", text, flags=re.MULTILINE)
     entry = r"^    (\w+)(?: \(([^)]*)\))?: (.*?)(?=^    \w+(?: \([^)]*\))?: |^\S|\Z)"
@@ -92,16 +79,7 @@ def documented(thing: Any) -> tuple[str, dict[str, tuple[str, str]]]:
 
 
 def configured(method: Any, given: Mapping[str, Any]) -> Any:
-    """A method with some fields set; an instance keeps its other fields.
-
-    Args:
-        method: registered class, or a method made by hand.
-        given: field → value; text is read as the field's type, so ``"true"``, ``"2000"``, ``"1,4"`` and ``"none"`` do.
-
-    Raises:
-        UnknownNameError: the method has no such field; carries the nearest.
-        InputError: the value is not one of the field's.
-    """
+    """A class with some fields set, or an instance with others; text is read as the field's type: ``"1,4"``."""
     cls = method if isinstance(method, type) else type(method)
     hints, known = hints_of(cls), [s.name for s in settings_of(cls)]
     values, name_of = {}, getattr(cls, "name", cls.__name__)
@@ -115,11 +93,6 @@ def configured(method: Any, given: Mapping[str, Any]) -> Any:
 
 
 def value_of(owner: str, name: str, value: Any, hint: Any) -> Any:
-    """The value as the field's type.
-
-    Raises:
-        InputError: it is none of the field's.
-    """
     for kind in _alternatives(hint):
         converted = _as(value, kind)
         if converted is not _UNSET and not (name == "batch_size" and converted is not None and converted < 1):
@@ -147,18 +120,12 @@ def _as(value: Any, kind: Any) -> Any:
     if kind in (int, float):
         return _number(value if text is None else text, kind)
     if origin is tuple:
-        return _row(value if text is None else text.split(","), get_args(kind))
+        values = value if text is None else text.split(",")
+        parts = [_as(part, get_args(kind)[0]) for part in values] if isinstance(values, list | tuple) else [_UNSET]
+        return _UNSET if any(part is _UNSET for part in parts) else tuple(parts)
     if kind is Path and text:
         return Path(text)
     return value if not isinstance(origin, type) or isinstance(value, origin) else _UNSET
-
-
-def _row(values: Any, kinds: tuple[Any, ...]) -> Any:
-    """A row whose parts are all of one kind."""
-    if not isinstance(values, list | tuple):
-        return _UNSET
-    parts = [_as(part, kinds[0]) for part in values]
-    return _UNSET if any(part is _UNSET for part in parts) else tuple(parts)
 
 
 def _number(value: Any, kind: type) -> Any:
@@ -174,7 +141,6 @@ def _number(value: Any, kind: type) -> Any:
 
 
 def _plain(hint: Any) -> Any:
-    """A type without its bounds."""
     return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
 
@@ -189,9 +155,8 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 def in_words(hint: Any) -> str:
     """A field's type in words.
 
-    Example:
-        >>> in_words(int | None), in_words(tuple[float, ...])
-        ('a whole number or none', 'numbers, with commas')
+    >>> in_words(int | None), in_words(tuple[float, ...])
+    ('a whole number or none', 'numbers, with commas')
     """
     words, hint = [], _plain(hint)
     for kind in (hint,) if get_origin(hint) in (Literal, tuple) else map(_plain, get_args(hint) or (hint,)):
@@ -207,7 +172,6 @@ def in_words(hint: Any) -> str:
 
 
 def written(value: Any) -> str:
-    """A value as one would write it after ``NAME=``."""
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)

@@ -14,11 +14,7 @@ _QUOTED = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 def printable(text: str, keep: str = "") -> str:
     r"""The text with every sign that would steer a terminal, end a line or turn the writing round as its escape.
 
-    Escapes are those of JSON, so that a line of JSON stays one, and means the same.
-
-    Args:
-        text: may hold anything.
-        keep: signs left as they are.
+    Escapes are those of JSON, so that a line of JSON stays one, and means the same; signs of ``keep`` stay.
 
     >>> printable("a\x1b[31m\nb\u202egpj.exe")
     'a\\u001b[31m\\nb\\u202egpj.exe'

@@ -1,4 +1,4 @@
-"""How long work tells what it is doing: a bar on a terminal, a line now and then in a log; a script may ignore it."""
+"""How long work tells what it is doing: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TextIO, TypeVar
-from uuid import uuid4
 
 from .printable import printable
 from .types import Failure
@@ -59,7 +58,7 @@ class Progress:
 
 
 class Bars(Progress):
-    """A bar on a terminal and in a notebook, lines elsewhere: ``seewhy.fit("photos", progress=seewhy.Bars())``."""
+    """A bar on a terminal, lines elsewhere: ``seewhy.fit("photos", progress=seewhy.Bars())``."""
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
         self.terms = {}  # of another training
@@ -71,35 +70,23 @@ def draw(
 ) -> Iterator[T]:
     """Items as they are done, with a bar that goes when all are; behind it stands what ``tail`` says.
 
-    Where there is no terminal to draw on, a line is written now and then, so that a log tells how long it will take.
+    Where there is no terminal, a line is written now and then, so that a log or a notebook tells how long it will take.
     """
     stream = sys.stderr if stderr else sys.stdout
-    if not stream.isatty() and not _is_notebook():
+    if not stream.isatty():
         yield from _in_lines(items, what, total, stream, tail)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
 
-    console = Console(stderr=stderr)
-    if console.is_jupyter:
-        yield from _in_notebook(items, what, total)
-        return
     said = TextColumn("{task.fields[said]}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), said)
-    with RichProgress(*columns, console=console, transient=True) as bar:
+    with RichProgress(*columns, console=Console(stderr=stderr), transient=True) as bar:
         task = bar.add_task(what, total=total, said="")
         for item in items:
             yield item
             bar.update(task, advance=1, said=tail())
-
-
-def _is_notebook() -> bool:
-    if "ipykernel" not in sys.modules:
-        return False
-    from rich.console import Console
-
-    return Console().is_jupyter
 
 
 def _in_lines(items: Iterable[T], what: str, total: int | None, stream: TextIO, tail: Callable[[], str]) -> Iterator[T]:
@@ -138,34 +125,5 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 
-def _in_notebook(items: Iterable[T], what: str, total: int | None) -> Iterator[T]:
-    """One line of text, written anew: rich draws nothing there without ipywidgets, and leaves gaps with it."""
-    from IPython.display import display, update_display
-
-    name, shown = f"seewhy-{uuid4().hex}", time.monotonic()
-    display({"text/plain": f"{what} …"}, raw=True, display_id=name)
-    for done, item in enumerate(items, 1):
-        yield item
-        if time.monotonic() - shown >= SECONDS:
-            shown = time.monotonic()
-            line = f"{what} {bar(done, total)}"
-            update_display({"text/plain": line}, raw=True, display_id=name)
-    update_display({"text/plain": ""}, raw=True, display_id=name)
-
-
-SECONDS = 0.2
-"""Between two states of a line in a notebook."""
 LINE_SECONDS = 20.0
 """Between two lines of a log."""
-
-
-def bar(done: int, total: int | None, width: int = 30) -> str:
-    """How far, in signs.
-
-    >>> bar(3, 6, 10), bar(3, None)
-    ('█████░░░░░ 3/6', '3')
-    """
-    if not total:
-        return str(done)
-    full = round(width * min(done / total, 1))
-    return f"{'█' * full}{'░' * (width - full)} {done}/{total}"

@@ -54,9 +54,6 @@ def schema(name: str) -> dict[str, Any]:
     Args:
         name: of a verb, ``"explain"`` or ``"study faithfulness"``, or another of :func:`list_schemas`.
 
-    Raises:
-        UnknownNameError: no output is called so; carries the nearest.
-
     Example:
         >>> of_failures = schema("failure")
         >>> of_failures["required"], of_failures["properties"]["image"]["type"]
@@ -85,11 +82,7 @@ def _untitled(node: Any) -> Any:
 
 
 def restore(kind: type[T], data: Any, what: str) -> T:
-    """A typed result as its JSON has it, every field checked.
-
-    Raises:
-        DataError: a field is missing or of another kind.
-    """
+    """A typed result as its JSON has it, every field checked."""
     from pydantic import ValidationError
 
     wanted: Any = kind

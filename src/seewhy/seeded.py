@@ -10,26 +10,14 @@ import torch
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside, torch draws from this seed, on every device; afterwards its generators go on from where they were.
-
-    Example:
-        >>> with seeded(0):
-        ...     one = torch.rand(1)
-        >>> with seeded(0):
-        ...     same = bool(torch.rand(1) == one)
-        >>> same
-        True
-    """
+    """Inside, torch draws from this seed, on every device; afterwards its generators go on from where they were."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
 
 
 def reseed(seed: int) -> None:
-    """Inside :func:`seeded`, go on from another seed; ``torch.manual_seed`` costs more than a small training step.
-
-    Where a graphics card is not in use yet, that one formats a traceback and keeps it, every time.
-    """
+    """Inside :func:`seeded`, go on from another seed; ``torch.manual_seed`` costs more than a small training step."""
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)

@@ -1,13 +1,11 @@
-"""SeeWhy as a scikit-learn estimator: in pipelines, in ``cross_val_score``, in grid searches.
+"""SeeWhy as a scikit-learn estimator: in pipelines, in ``cross_val_score``, in grid searches. Needs the extra.
 
-Needs the extra ``sklearn``. Pictures are no table: ``X`` is several pictures (file names, Pillow images, an array
-``(n, h, w, 3)`` or ``(n, h, w)``, …), so of scikit-learn's own checks those that feed tables of numbers cannot apply.
-The estimator says so by its tags, and ``check_estimator`` then runs the others.
+``X`` is several pictures (file names, Pillow images, an array ``(n, h, w, 3)`` or ``(n, h, w)``, …), and no table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from contextlib import suppress
 from copy import copy
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -54,10 +52,8 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
         classes_: the labels, sorted, of the type they were given in.
         classifier_: the :class:`seewhy.Classifier`, to be saved and evaluated.
 
-    Example:
-        >>> from seewhy.sklearn import SeeWhyClassifier
-        >>> SeeWhyClassifier(n_crops=2)
-        SeeWhyClassifier(n_crops=2)
+    >>> SeeWhyClassifier(n_crops=2)
+    SeeWhyClassifier(n_crops=2)
     """
 
     def __init__(
@@ -72,40 +68,20 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
         store: FeatureStore | None = None,
         random_state: int | None = 0,
     ) -> None:
-        self.encoder = encoder
-        self.solver = solver
-        self.n_crops = n_crops
-        self.class_weight = class_weight
-        self.held_out = held_out
-        self.split = split
-        self.store = store
-        self.random_state = random_state
+        self.encoder, self.store, self.random_state = encoder, store, random_state
+        self.solver, self.n_crops, self.class_weight = solver, n_crops, class_weight
+        self.held_out, self.split = held_out, split
 
     def fit(self, X: Any, y: Any) -> SeeWhyClassifier:
-        """Look at the pictures and fit.
-
-        Args:
-            X: ``n`` pictures.
-            y: ``n`` labels.
-
-        Raises:
-            InputError: ``X`` is a table, or there are not as many labels as pictures.
-            DataError: fewer than two classes have a readable picture.
-        """
+        """Look at ``n`` pictures and fit on as many labels."""
         if y is None:
             raise InputError("SeeWhyClassifier requires y to be passed, but the target y is None. Give the labels.")
         pictures, labels = _pictures(X), column_or_1d(np.asarray(y), warn=True)
         check_classification_targets(labels)
         self.classes_, index = np.unique(labels, return_inverse=True)
-        recipe = Linear(
-            solver=self.solver,  # type: ignore[arg-type]
-            n_crops=self.n_crops,
-            class_weight=self.class_weight,  # type: ignore[arg-type]
-            held_out=self.held_out,
-            split=self.split,  # type: ignore[arg-type]
-            seed=self.random_state or 0,
-        )
-        names = _names(self.classes_)
+        given: dict[str, Any] = {name: getattr(self, name) for name in FIELDS}
+        recipe = Linear(**given, seed=self.random_state or 0)
+        names = [str(label) for label in self.classes_.tolist()]
         samples = samples_of(pictures, [names[i] for i in index])
         self.classifier_: Classifier = recipe.fit(encoder_of(self.encoder), samples, store=self.store)
         # Of the classes, in scikit-learn's order, where SeeWhy has each; it sorts names as people do.
@@ -172,25 +148,19 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
                 self.classifier_ = load(folder)
 
 
+FIELDS = ("solver", "n_crops", "class_weight", "held_out", "split")
 _FILES = "classifier files"
 
 
 def _named(given: Encoder) -> str:
-    """A name that finds the same encoder."""
-    try:
+    with suppress(SeeWhyError):
         if encoder(given.name).fingerprint == given.fingerprint:
             return given.name
-    except SeeWhyError:
-        pass
     raise InputError(
         f"A SeeWhyClassifier with the encoder {given.name!r} was to be pickled, and that name does not find this "
         "encoder again. An encoder given by its name was expected. Give the name, or write "
         "estimator.classifier_.save(folder), which seewhy.load(folder, encoder=…) opens."
     )
-
-
-def _names(classes: Iterable[Any]) -> list[str]:
-    return [str(label) for label in np.asarray(classes).tolist()]
 
 
 def _pictures(X: Any) -> list[Any]:

@@ -36,17 +36,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def n_cores() -> int:
-    """Cores that this process may run on.
-
-    Example:
-        >>> n_cores() >= 1
-        True
-    """
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def n_threads() -> int:
-    """Threads that may be busy at once: the bound, or one per core."""
     return _bound[0] if _bound else n_cores()
 
 
@@ -73,13 +66,8 @@ _before = threading.local()
 def beside(engine: str, n_rows: int = 0) -> Iterator[None]:
     """One torch thread inside, where another engine than torch runs the network; the caller's number again afterwards.
 
-    Torch's threads wait by spinning. On a machine that has other work they take the cores from the engine's, and each
-    small step between two passes of the engine waits for a thread that is not running.
-
-    Args:
-        engine: its name; with ``"torch"`` nothing changes.
-        n_rows: vectors that torch computes with; of more than :data:`FEW` it does so faster with all threads.
-    """
+    Torch's threads wait by spinning and take the cores from the engine's; with more than :data:`FEW` vectors,
+    ``n_rows``, torch is faster with all of them."""
     import torch
 
     n = torch.get_num_threads()

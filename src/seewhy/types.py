@@ -43,7 +43,6 @@ class Transform:
     std: tuple[float, float, float]
 
     def __post_init__(self) -> None:
-        """Refuses what no network was trained with, above all numbers of 0…255."""
         if not _are_sizes(self.input_size):
             raise InputError(
                 f"The transform's input_size is {self.input_size!r}. Two whole numbers of pixels above 0 were "
@@ -69,7 +68,6 @@ class Transform:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Transform:
-        """What :meth:`to_json` gave, or the same as read from a file."""
         keys = ("input_size", "resize", "interpolation", "mean", "std")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v := data[k], list) else v for k in keys}
         return cls(**values)

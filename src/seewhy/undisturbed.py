@@ -22,11 +22,10 @@ _thread = threading.local()
 def undisturbed(function: Callable[P, R]) -> Callable[P, R]:
     """A function that neither minds nor changes what its caller has set; what it yields is made the same way.
 
-    Example:
-        >>> import torch
-        >>> with torch.no_grad():
-        ...     undisturbed(torch.is_grad_enabled)()
-        True
+    >>> import torch
+    >>> with torch.no_grad():
+    ...     undisturbed(torch.is_grad_enabled)()
+    True
     """
 
     @functools.wraps(function)

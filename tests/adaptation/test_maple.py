@@ -147,7 +147,7 @@ def test_an_encoder_of_its_own_that_keeps_its_grid(authors: Encoder) -> None:
     again = TowerPromptedNetwork.restore(authors, network.facts(), network.tensors())
     assert torch.equal(again.encoder().encode_image(pixels), made.encode_image(pixels))
     assert torch.equal(again.encoder().encode_text(["wren"]), made.encode_text(["wren"]))
-    torch.testing.assert_close(made.encode_text(["wren"]), prompt.read(Names(towers.text, ["wren"])))
+    torch.testing.assert_close(made.encode_text(["wren"]), prompt.texts(Names(towers.text, ["wren"])))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from seewhy.encoders.open_clip import text_tower
 from seewhy.encoders.text_tokens import ClipText
 from seewhy.errors import DataError, InputError, ModelError
 from seewhy.learning.adaptation.ogen import OGEN
-from seewhy.learning.adaptation.prompt_recipe import Lesson, drawn, halved, nearest_words, prompt_lines
+from seewhy.learning.adaptation.prompt_recipe import Lesson, drawn, halved
 from seewhy.learning.adaptation.prompts import (
     Kept,
     Names,
@@ -226,22 +226,6 @@ def test_the_least_that_does_as_well_is_kept() -> None:
     assert choose(found, 0.1).keep == 0.2
     assert choose(found, 0.11).keep == 1
     assert choose([Kept(0, 0.5, None), Kept(1, 0.6, None)], 0.0).keep == 1
-
-
-def test_nearest_words_of_words_are_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "seewhy.learning.adaptation.prompt_recipe.common_words", lambda: ("bird", "oak", "rain", "stone")
-    )
-    tower = opened(with_words())
-    found = nearest_words(tower, SharedPrompt(begun(tower, "rain bird", 1)).vectors.detach(), top=2)
-    assert [v["nearest"][0]["word"] for v in found["vectors"]] == ["rain", "bird"]
-    assert [v["nearest"][0]["distance"] for v in found["vectors"]] == [0, 0]
-    assert found["vectors"][0]["nearest"][0]["cosine"] == pytest.approx(1)
-    assert found["n_words"] == 4
-    assert found["word_to_word"] > 0.5
-    assert prompt_lines(found)[1].endswith("all are as near as that: the prompt is close to these words")
-    far = nearest_words(tower, 100 * torch.ones(1, 8))
-    assert prompt_lines(far)[1].endswith("none is as near as that: do not read it as words")
 
 
 def test_an_encoder_without_tokens_is_refused(folders: Path) -> None:

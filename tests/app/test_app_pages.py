@@ -17,7 +17,8 @@ from starlette.testclient import TestClient
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import DataError
-from seewhy.evidence.place import like_place, word_maps
+from seewhy.evidence.like import like_place
+from seewhy.evidence.words import word_maps
 from seewhy.report.page import layer_uri
 from seewhy.service.app import Settings, make_app
 from seewhy.service.app.base import shown_name

@@ -355,7 +355,7 @@ def test_names_on_standard_input_are_no_answers(tmp_path: Path, marker: Path, co
 def test_standard_input_belongs_to_the_list_of_names(tmp_path: Path, photo: Path) -> None:
     """Neither Python's stream nor the system's can be read while the names still come."""
     program = (
-        "import os, sys\nfrom seewhy.cli.standard_input import standard_input, take_standard_input\n"
+        "import os, sys\nfrom seewhy.cli.terminal import standard_input, take_standard_input\n"
         "take_standard_input()\nassert sys.stdin.read() == ''\nassert os.read(0, 9) == b''\n"
         "print(standard_input().read(), end='')"
     )

@@ -283,7 +283,7 @@ def test_a_foreign_file_in_the_folder_is_refused(verb: str, here: Path, refused:
 
 def test_the_files_of_another_fit_stay(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``fit -o 'NAME*'`` took its own name for a pattern, and deleted other fits' checkpoints."""
-    from seewhy.cli.fit import remove_checkpoints
+    from seewhy.cli.session import remove_checkpoints
     from seewhy.storage.marks import CHECKPOINT
     from seewhy.storage.tensors import marked_tensors
 

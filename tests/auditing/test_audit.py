@@ -218,7 +218,7 @@ def test_a_group_that_is_worse_off_fails_it_and_one_by_chance_does_not() -> None
 
 def test_groups_that_are_too_small_are_named_and_not_judged() -> None:
     right = torch.tensor([True] * 30 + [False] * 9)
-    rows = group_rows(["x", "y", "z"], ["x"] * 15 + ["y"] * 15 + ["z"] * 9, right)
+    rows = group_rows(["x"] * 15 + ["y"] * 15 + ["z"] * 9, right)
     assert [row["gap"] is None for row in rows] == [False, False, True]
     assert rows[0]["p"] <= rows[1]["p"] <= 1
     items = [replace(s, group="one") for s in shown().items]

@@ -151,7 +151,7 @@ def test_what_drift_needs_is_told() -> None:
         DriftTest().run(reader("cnn", False), marked(None).items)
     with pytest.raises(DataError, match=r"^4 pictures were given, and the classifier was fitted on \d+\. Ten of each"):
         DriftTest().run(fitted(), seen().items[:4])
-    with pytest.raises(InputError, match=r"^The test was given alpha=0\.0001, n_permutations=999"):
+    with pytest.raises(InputError, match=r"^alpha=0\.0001 was given\. 0\.001, the least p value"):
         DriftTest(alpha=0.0001)
     known = fitted().known
     assert known is not None

@@ -109,7 +109,7 @@ def of_boxes(root: Path) -> dict[str, Any]:
         found = [one.to_json() for one in again.keeping(least=0.0, most=5).detect_all(p.image for p in new.pictures)]
         answers[f"{method} found"] = found
         all_ = [one.record() for one in again.keeping(least=0.0).detect_all(p.image for p in new.pictures)]
-        report = evaluate_boxes(new, BoxData(tuple(all_), made.classes), encoder=encoder, n_draws=50, novel=["blue"])
+        report = evaluate_boxes(new, BoxData(tuple(all_), made.classes), n_draws=50, novel=["blue"])
         answers[f"{method} report"] = report.data
         if again.reads_words:
             answers["renamed"] = (

@@ -78,7 +78,7 @@ def losses() -> Iterator[tuple[str, Any]]:
             text = drawn(6, 3, 5) if objective.n_texts > 1 else drawn(6, 4)[:, [0, 1, 2, 3, 0]]
             loss = objective(x, text, labels)
             if hasattr(objective, "local"):
-                loss = loss + objective.local()(x[:, None] + drawn(6, 7, 5), drawn(6, 4, 5))
+                loss = loss + objective.local(x[:, None] + drawn(6, 7, 5), drawn(6, 4, 5))
         elif not hasattr(objective, "whole"):
             loss = objective(torch.stack([x, drawn(6, 5) + 0.1 * drawn(6, 5).roll(1, 0)], 1), labels)
         else:

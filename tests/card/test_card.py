@@ -35,7 +35,7 @@ from seewhy.report.canvas import Canvas
 from seewhy.report.card import card_of
 from seewhy.report.charts import draw
 from seewhy.report.evidence import crop, place_of
-from seewhy.report.heat import COLOURS, blend, overlay, positive_part, upsample
+from seewhy.report.palette import COLOURS, blend, overlay, positive_part, upsample
 from seewhy.types import Failure
 
 NAMES = ("full", "contrast", "bare", "zero", "hostile")
@@ -298,7 +298,7 @@ def test_upsampling_is_that_of_torch() -> None:
     expected = torch.nn.functional.interpolate(
         torch.from_numpy(values)[None, None], size=(31, 44), mode="bilinear", align_corners=False
     )
-    np.testing.assert_allclose(upsample(values, 31, 44), expected[0, 0].numpy(), atol=1e-12)
+    np.testing.assert_allclose(upsample(values, 31, 44), expected[0, 0].numpy(), atol=1e-6)
 
 
 def test_only_what_speaks_for_the_class_is_coloured() -> None:

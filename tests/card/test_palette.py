@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from seewhy.report import canvas, palette
-from seewhy.report.heat import COLOURS
 from seewhy.report.page import environment
+from seewhy.report.palette import COLOURS
 
 SOURCE = Path(palette.__file__).parents[1]
 SHEETS = sorted(path for room in ("report", "service/app") for path in (SOURCE / room / "templates").iterdir())

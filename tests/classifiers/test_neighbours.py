@@ -13,16 +13,17 @@ from PIL import Image
 from seewhy.attributions.shares import cell_evidence
 from seewhy.classifiers import neighbours
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.linear.recipe import Linear
-from seewhy.classifiers.neighbours import Neighbours, voters
+from seewhy.classifiers.neighbours import Neighbours
 from seewhy.classifiers.saving import load
 from seewhy.encoders.base import Encoder
+from seewhy.encoders.stream import Encoded, encode_stream
 from seewhy.errors import InputError
 from seewhy.heads.head import Head, Target
 from seewhy.heads.normalise import Normalise
 from seewhy.heads.votes import Votes
 from seewhy.pictures.samples import load_samples
-from tiny import class_folders, colour_reader, noise, picture, tiny_cnn, tiny_tokens
+from seewhy.prototypes.voters import scores_of
+from tiny import class_folders, colour_reader, noise, tiny_cnn, tiny_tokens
 
 OWNER = torch.tensor([0, 0, 1, 1, 2])
 
@@ -159,23 +160,24 @@ def test_saved_and_loaded(encoder: object, folders: Path, tmp_path: Path) -> Non
     made = Neighbours(n_crops=1).fit(encoder(), load_samples(folders))  # type: ignore[operator]
     again = load(made.save(tmp_path / "model"), encoder=made.encoder)
     assert torch.equal(again.probabilities(noise(5)), made.probabilities(noise(5)))
-    assert voters(again, picture("moss", 3)) == voters(made, picture("moss", 3))
     assert again.head.votes is not None
     assert made.head.votes is not None
     assert again.head.votes.names == made.head.votes.names
 
 
 def test_voters(fitted: Classifier, folders: Path) -> None:
-    own = folders / "moss" / "moss_0.png"
-    found = voters(fitted, own, top=100)
-    assert (found[0].image, found[0].label) == (str(own), "moss")
-    assert found[0].cosine == pytest.approx(1, abs=1e-5)
-    assert sum(v.share for v in found) == pytest.approx(1, abs=1e-5)
-    shares = [v.share for v in found]
+    own, votes = folders / "moss" / "moss_0.png", fitted.head.votes
+    assert isinstance(votes, Votes)
+    (seen,) = encode_stream(fitted.encoder, [own])
+    assert isinstance(seen, Encoded)
+    scores = scores_of(fitted.head, seen.pooled[:1])[0]
+    found = votes.ballot(scores)
+    first, shares = found[0][0], [share for _, share in found]
+    assert (votes.names[first], fitted.classes[int(votes.owner[first])]) == (str(own), "moss")
+    assert float(scores[first] / fitted.head.weight[first].norm()) == pytest.approx(1, abs=1e-5)
+    assert sum(shares) == pytest.approx(1, abs=1e-5)
     assert shares == sorted(shares, reverse=True)
     assert len(found) <= fitted.measures["k"] + 2, "the nearest, and one of each class beside"
-    with pytest.raises(InputError, match="linear has no voters"):
-        voters(Linear(n_crops=0).fit(tiny_cnn(), load_samples(folders)), own)
 
 
 def test_fields_out_of_range_are_refused() -> None:

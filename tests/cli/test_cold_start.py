@@ -49,21 +49,9 @@ def test_a_card_loads_nothing_that_it_does_not_use(tmp_path: Path) -> None:
     loaded, (_, while_torch), enabled, frozen = fresh("explain", str(picture), "-o", str(tmp_path / "card.html"))
     assert not [name for name in HEAVY if name in loaded]
     assert "torch" in loaded
-    assert while_torch == 0, "garbage was looked for while torch was imported"
+    assert while_torch < 40, "garbage was looked for again and again while torch was imported"
     assert enabled
     assert frozen > 100_000, "what stays is looked through again at the end"
-
-
-def test_collecting_is_as_it_was_where_torch_is_broken(tmp_path: Path) -> None:
-    (tmp_path / "torch.py").write_text("import gc\nassert not gc.isenabled()\nraise OSError('no such library')\n")
-    code = (
-        f"import gc, sys; sys.path.insert(0, {str(tmp_path)!r}); before = list(sys.meta_path)\n"
-        "from seewhy.cli.collecting import little_collecting\n"
-        "try:\n    with little_collecting():\n        import torch\nexcept OSError as error:\n    print(error)\n"
-        "print(gc.isenabled(), sys.meta_path == before)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n")[:2] == ["no such library", "True True"]
 
 
 def test_a_verb_that_is_named_is_read_alone() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,6 @@ from typer.testing import CliRunner
 
 from seewhy.cli import app
 from seewhy.scale.on_ray import Cluster
-from seewhy.scale.plan import Plan
-from seewhy.scale.work import Embed
 from seewhy.service.app import Settings
 from seewhy.service.serve import ServiceSettings
 from seewhy.service.serve.settings import TOKEN_VARIABLE
@@ -83,24 +80,6 @@ def test_without_a_token_only_where_that_is_said(served: dict[str, Any], monkeyp
     assert served["settings"].token == TOKEN
     serve("-m", "a=x", "--no-token", "--host", "0.0.0.0")
     assert (served["settings"].token, served["settings"].open_without_token) == (None, True)
-
-
-FOUND = Plan(5, True, 4, 2.0, 1.0, 3, 0.5, 1.5, 2.0, 3.0, 10, 20, 0.0)
-
-
-def test_a_plan_is_made_as_it_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: dict[str, Any] = {}
-    monkeypatch.setattr(
-        "seewhy.scale.plan.plan", lambda work, given, **how: told.update(how, work=work, given=given) or FOUND
-    )
-    (tmp_path / "t.csv").write_text("image\n")
-    words = ["embed", "--plan", str(tmp_path / "t.csv"), "--machines", "3", "--price", "2", "--threads", "4"]
-    done = CliRunner().invoke(app, [*words, "--per-shard", "7", "--engine", "torch", "--json"], catch_exceptions=False)
-    assert (done.exit_code, json.loads(done.stdout)) == (0, FOUND.to_json())
-    assert [told[key] for key in ("machines", "price", "threads")] == [3, 2.0, 4]
-    assert (told["work"], told["given"].per_shard) == (Embed("lite0", "torch"), 7)
-    done = CliRunner().invoke(app, words, catch_exceptions=False)
-    assert done.stdout.splitlines() == list(FOUND.lines())
 
 
 def test_a_cluster_is_the_one_that_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

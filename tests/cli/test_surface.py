@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from seewhy.cli import app
-from seewhy.cli.renamed import GOES, LEFT, OLD, todays
+from seewhy.cli.renamed import GOES, TABLE, todays
 from seewhy.cli.session import settings
 from seewhy.cli.settings import SETTINGS, settings_text
 from seewhy.cli.verbs import N_SHOWN, shared_options
@@ -131,8 +131,8 @@ def test_a_line_of_an_earlier_version_is_read_as_todays(old: str, new: str, caps
 
 def test_every_old_verb_is_one_of_todays_or_says_where_it_went() -> None:
     today = {name for name, _ in verbs()}
-    assert {old.verb for old in OLD.values()} <= today
-    for name in LEFT:
+    assert {old.get("to", verb) for verb, old in TABLE["verbs"].items()} <= today
+    for name in TABLE["left"]:
         done = CliRunner().invoke(app, name.split())
         assert "which is no command any more" in str(done.exception)
 

@@ -72,7 +72,7 @@ def test_parts_in_another_order_are_the_same_and_those_of_others_are_not(name: s
     drawn = torch.Generator().manual_seed(1)
     regions = torch.randn(6, 7, 5, generator=drawn).requires_grad_()
     words, said = torch.randn(6, 4, 5, generator=drawn), torch.arange(4) < torch.tensor([4, 1, 3, 2, 4, 4])[:, None]
-    parts, order = small(objectives, name).local(), torch.tensor([3, 5, 0, 1, 4, 2])
+    parts, order = small(objectives, name).local, torch.tensor([3, 5, 0, 1, 4, 2])
     loss = parts(regions, words, said)
     (slope,) = torch.autograd.grad(loss, regions)
     assert slope.isfinite().all()

@@ -16,7 +16,6 @@ from seewhy.cli import app
 from seewhy.dense.evaluation import _interval, evaluate_boxes
 from seewhy.errors import DataError
 from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord
-from tiny_words import tiny_pair
 
 CLASSES = ("cat", "dog", "hen")
 
@@ -41,11 +40,11 @@ def scored(data: BoxData, **other: str) -> BoxData:
 
 def test_a_detector_that_knows_is_above_all_controls(tmp_path: Path) -> None:
     data = world(tmp_path)
-    report = evaluate_boxes(data, scored(data), encoder=tiny_pair(), novel=["hen"], n_draws=100)
+    report = evaluate_boxes(data, scored(data), novel=["hen"], n_draws=100)
     d = report.data
     assert (d["ap"], d["ap50"], d["any_name"]["ap"], d["n_found"], d["n_boxes"]) == (1, 1, 1, 8, 8)
     assert [c["name"] for c in d["controls"]] == [
-        "names shuffled", "commonest class", "feature norm", "middle of the picture",
+        "names shuffled", "commonest class", "middle of the picture",
     ]  # fmt: skip
     assert all(c["real"] for c in d["controls"])
     shuffled = d["controls"][0]
@@ -54,7 +53,7 @@ def test_a_detector_that_knows_is_above_all_controls(tmp_path: Path) -> None:
     assert d["controls"][1]["ap50"] == pytest.approx((34 + 33 / 2 + 34 * 3 / 7) / 303, abs=1e-5)  # right: 1st, 4th, 7th
     assert [(g["name"], g["n_classes"]) for g in d["groups"]] == [("base", 2), ("novel", 1)]
     assert d["confusion"]["table"] == [[3, 0, 0, 0], [0, 3, 0, 0], [0, 0, 2, 0], [0, 0, 0, 0]]
-    assert report.data == evaluate_boxes(data, scored(data), encoder=tiny_pair(), novel=["hen"], n_draws=100).data
+    assert report.data == evaluate_boxes(data, scored(data), novel=["hen"], n_draws=100).data
     assert "AP50 is 100.0, above every control." in report.to_html()
 
 

@@ -89,13 +89,13 @@ def test_cells_that_attend_are_denseclips() -> None:
     pool = open_clip.modified_resnet.AttentionPool2d(3, 16, 2, 12)
     assert fill(pool) == golden["keys"]
     encoder = build(nn.Identity(), pool, Layout(), 16, text=bare(12))
-    whole, cells = attended_cells(encoder, wave(2, 16, 2, 4, k=0.7, i=1))
+    cells, whole = attended_cells(encoder, wave(2, 16, 2, 4, k=0.7, i=1))
     assert cells.shape == (2, 12, 2, 4)
     torch.testing.assert_close(whole.flatten(), torch.tensor(golden["whole"]), atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(cells.flatten(), torch.tensor(golden["cells"]), atol=2e-5, rtol=1e-4)
     tiny = tiny_cnn()
     features = tiny.forward_features(example_pixels((32, 32), batch=2))
-    whole, cells = attended_cells(tiny, features)
+    cells, whole = attended_cells(tiny, features)
     assert torch.equal(cells, joint_cells(tiny, features))
     torch.testing.assert_close(whole, tiny.text.project(tiny.head(features)))
     with pytest.raises(ModelError, match="The head of 'tiny' pools neither by the mean nor as CLIP's"):

@@ -193,7 +193,7 @@ def test_what_is_ignored_or_of_no_class_is_not_learnt() -> None:
     boxes = (
         BoxRecord((10, 5, 30, 20), "b"), BoxRecord((0, 0, 20, 40), "a", ignored=True), BoxRecord((0, 0, 9, 9), "other"),
     )  # fmt: skip
-    one = Taught.of(BoxedPicture("x", (100, 50), boxes), torch.zeros(2, 5, 10), {"a": 0, "b": 1})
+    one = Taught.of(BoxedPicture("x", (100, 50), boxes), torch.zeros(2, 5, 10), ("a", "b"))
     torch.testing.assert_close(one.boxes, torch.tensor([[0.1, 0.1, 0.3, 0.4]]))
     assert one.labels.tolist() == [1]
     torch.testing.assert_close(one.ignored, torch.tensor([[0.0, 0.0, 0.2, 0.8]]))

@@ -88,8 +88,8 @@ def test_evidence_planted_in_a_box_is_where_it_is_and_none_of_it_outside() -> No
     part = why.part
     assert part is not None
     assert part.outside is not None
-    assert why.box == (16, 16, 48, 48)
-    assert why.mask is None
+    assert why.part.box == (16, 16, 48, 48)
+    assert why.part.mask is None
     assert part.outside.verdict.level == "believable"
     assert part.outside.share_inside == pytest.approx(1, abs=1e-5)
     assert part.outside.fall_outside == pytest.approx(0, abs=1e-5)
@@ -183,8 +183,10 @@ def test_a_segments_probability_is_the_mean_of_its_scores(size: tuple[int, int])
     assert [why.part.label for why in whys if why.part] == [s.label for s in found.segments]
     for why in whys:
         assert why.part is not None
-        assert np.array_equal(why.mask, found.mask_of(why.part.label))
-        covered = np.asarray(Image.fromarray(why.mask).resize(found.scores.shape[:0:-1], Image.Resampling.BOX), float)
+        assert np.array_equal(why.part.mask, found.mask_of(why.part.label))
+        covered = np.asarray(
+            Image.fromarray(why.part.mask).resize(found.scores.shape[:0:-1], Image.Resampling.BOX), float
+        )
         mean = (found.scores * covered).sum((1, 2)) / covered.sum()
         p = torch.tensor(segmenter.scorer.scale * mean).softmax(0)
         assert why.prediction.score == pytest.approx(float(p[NAMES.index(why.part.label)]), abs=0.02)
@@ -239,7 +241,7 @@ def test_a_trained_probe_of_regions_is_explained_through_all_its_parts() -> None
     assert len(whys) == 3
     for why, one in zip(whys, found.found, strict=False):
         assert why.part is not None
-        assert (why.box, why.part.label) == (one.box, one.label)
+        assert (why.part.box, why.part.label) == (one.box, one.label)
         assert why.prediction.label == one.label
         assert why.prediction.score == pytest.approx(one.score, abs=1e-4)
         assert isinstance(why.where, Where)

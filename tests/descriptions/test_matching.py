@@ -96,48 +96,6 @@ def test_specificity_of_texts_for_all_and_for_each() -> None:
     assert specificity(same + [Caption("", "", (str(i),), "y") for i in range(4)])["entropy"] == 1.0
 
 
-def test_a_stopped_run_is_gone_on_from(folder: Path, tmp_path: Path) -> None:
-    """Stopped after three lines and in the midst of a fourth; what is there is not looked at again."""
-    samples, texts, path = load_samples(folder), Descriptions.of(BIRDS), tmp_path / "captions.jsonl"
-    whole = list(match_to_file(path, seer(), samples, texts))
-    data = path.read_bytes()
-    stopped = match_to_file(tmp_path / "again.jsonl", seer(), samples, texts)
-    for _ in range(3):
-        next(stopped)
-    stopped.close()  # type: ignore[attr-defined]
-    part = tmp_path / ".again.jsonl.part"
-    assert len(part.read_bytes().splitlines()) == 4
-    with open(part, "ab") as file:
-        file.write(b'{"image": "half a li')
-    looked = Counted(seer())
-    assert list(match_to_file(tmp_path / "again.jsonl", looked, samples, texts)) == whole
-    assert (tmp_path / "again.jsonl").read_bytes() == data
-    assert looked.n_looked == 5
-    assert not part.exists()
-
-
-def test_what_was_begun_with_other_texts_is_not_gone_on_from(folder: Path, tmp_path: Path) -> None:
-    samples, path = load_samples(folder), tmp_path / "captions.jsonl"
-    stopped = match_to_file(path, seer(), samples, Descriptions.of(BIRDS))
-    next(stopped)
-    stopped.close()  # type: ignore[attr-defined]
-    other = {label: tuple(f"{t}, seen from afar" for t in texts) for label, texts in BIRDS.items()}
-    assert len(list(match_to_file(path, seer(), samples, Descriptions.of(other)))) == 8
-    assert all("from afar" in c.texts[0] for c in read_captions(path))
-
-
-class Counted(Encoder):
-    """Counts the pictures it looks at."""
-
-    def __init__(self, of: Encoder) -> None:
-        self.__dict__.update(of.__dict__)
-        self.n_looked = 0
-
-    def encode(self, pixels: torch.Tensor, condition: str | None = None) -> object:  # type: ignore[override]
-        self.n_looked += len(pixels)
-        return super().encode(pixels, condition)
-
-
 class Shortener(Writer):
     """Answers with the second word, and counts."""
 

@@ -334,10 +334,7 @@ def test_pairs_are_read_from_json_whatever_stands_around_it() -> None:
     pair = read_pair(f"Here: {json.dumps(SAID)} Done.", "wren", "robin")
     said = Difference("beak", "a photo of a wren, thin beak", "a photo of a robin, with a thick beak")
     assert pair == Pair(("wren", "robin"), (said,))
-    assert pair.captions("robin") == ("a photo of a robin, with a thick beak",)
     assert pair.to_json()["differences"] == [vars(said)]
-    with pytest.raises(InputError, match="is not of the pair"):
-        pair.captions("crow")
     assert pair_prompt("wren", "robin").schema is not None
     assert len(read_pair(ECHO, "Horse", "zebra").differences) == 2
 

@@ -244,7 +244,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"has no weights"):
         load(str(tmp_path))
     (tmp_path / "pytorch_model.bin").touch()
-    with pytest.raises(WeightsError, match=r"only as pytorch_model\.bin"):
+    with pytest.raises(WeightsError, match=r"a pickle such as pytorch_model\.bin"):
         load(str(tmp_path))
 
 

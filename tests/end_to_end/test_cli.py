@@ -203,7 +203,7 @@ def test_a_closed_pipe_is_no_failure(body: str) -> None:
 
 def test_names_that_are_no_unicode_are_printed_as_json_reads_them() -> None:
     body = "print(json.dumps(standard_input().readline().strip(), ensure_ascii=False))"
-    imports = "import json\nfrom seewhy.cli.standard_input import standard_input\n"
+    imports = "import json\nfrom seewhy.cli.terminal import standard_input\n"
     command = [sys.executable, "-c", imports + ENDING.format(body=body)]
     strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
     done = subprocess.run(command, input="café\n".encode("latin-1"), capture_output=True, env=strict)

@@ -23,8 +23,17 @@ from seewhy.pictures.miniatures import miniature
 from seewhy.pictures.samples import Sample, Samples, load_samples
 from seewhy.progress import Progress
 from seewhy.studies.inspection.check import Check, digest_of
-from seewhy.studies.inspection.faults import FAR, find_copies, joined, pixel_facts, pixel_faults, strangeness
-from seewhy.studies.inspection.label_errors import HeldOutScores, neighbours, ranker
+from seewhy.studies.inspection.faults import (
+    FAR,
+    HeldOutScores,
+    find_copies,
+    joined,
+    neighbours,
+    pixel_facts,
+    pixel_faults,
+    ranker,
+    strangeness,
+)
 from tiny import COLOURS, tiny_cnn
 
 SIDE = 64

@@ -34,8 +34,18 @@ from seewhy.studies.inspection.check import (
     sentence,
     small_picture,
 )
-from seewhy.studies.inspection.faults import Copy, PixelFacts, pixel_facts, pixel_faults, strangeness
-from seewhy.studies.inspection.label_errors import HeldOutScores, LabelIssues, held_out_scores, neighbours, ranker
+from seewhy.studies.inspection.faults import (
+    Copy,
+    HeldOutScores,
+    LabelIssues,
+    PixelFacts,
+    held_out_scores,
+    neighbours,
+    pixel_facts,
+    pixel_faults,
+    ranker,
+    strangeness,
+)
 from seewhy.trust.groups import group_folds
 from seewhy.trust.measure import drawn_folds
 from tiny import COLOURS, TRANSFORM, tiny_cnn
@@ -277,7 +287,7 @@ def test_heads_are_held_out_by_group_and_a_lone_picture_is_judged_by_none(
         drawn.append((groups, n, seed))
         return group_folds(labels, groups, n, seed)
 
-    monkeypatch.setattr("seewhy.studies.inspection.label_errors.group_folds", folds)
+    monkeypatch.setattr("seewhy.studies.inspection.faults.group_folds", folds)
     found = held_out_scores(tiny_cnn(), wrong, seen.encoded, ("gold", "moss", "sky"), torch.arange(13), 1)
     ((groups, n, seed),) = drawn
     assert (groups.tolist(), n, seed) == ([*range(13)], 5, 1)

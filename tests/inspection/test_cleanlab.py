@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from seewhy.studies.inspection.label_errors import HeldOutScores, ranker
+from seewhy.studies.inspection.faults import HeldOutScores, ranker
 
 pytest.importorskip("cleanlab", reason="the extra 'cleanlab' is not installed")
 PLANTED = (3, 17, 31)

@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import cross_entropy, normalize
 
 from seewhy.learning.objectives.pairs import CLIP
-from seewhy.learning.objectives.regional import DreamLIP, Grouping
+from seewhy.learning.objectives.regional import DreamLIP
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "dreamlip.json").read_text("utf-8"))
 IMAGE, TEXT, REGIONS = (torch.tensor(GOLDEN[n]) for n in ("image", "text", "regions"))
@@ -23,9 +23,9 @@ def test_against_the_authors(run: dict[str, Any]) -> None:
     objective = DreamLIP(1 / run["scale"], 3, run["sigma"])
     assert float(objective(IMAGE, TEXT)) == pytest.approx(run["loss"], abs=GOLDEN["tolerance"])
     for i, wanted in enumerate(run["grouping"]):
-        one = objective.local()(REGIONS[i : i + 1], TEXT[i : i + 1])
+        one = objective.local(REGIONS[i : i + 1], TEXT[i : i + 1])
         assert float(one) == pytest.approx(wanted, abs=GOLDEN["tolerance"])
-    together = float(objective.local()(REGIONS, TEXT))
+    together = float(objective.local(REGIONS, TEXT))
     assert together == pytest.approx(sum(run["grouping"]) / 4, abs=GOLDEN["tolerance"])
 
 
@@ -46,41 +46,41 @@ def test_groups_by_hand() -> None:
     """Cosines 1, 0.6, 0 and -1 of one sentence, stretched to 1, 0.8, 0.5 and 0."""
     regions = torch.tensor([[[2.0, 0.0], [0.6, 0.8], [0.0, 1.0], [-5.0, 0.0]]])
     sentence = torch.tensor([[[3.0, 0.0]]])
-    assert Grouping(sigma=0.6).groups(regions, sentence)[0, 0].tolist() == pytest.approx([1 / 1.8, 0.8 / 1.8, 0, 0])
-    assert Grouping(sigma=0.0).groups(regions, sentence)[0, 0].tolist() == pytest.approx(
+    assert DreamLIP(sigma=0.6).groups(regions, sentence)[0, 0].tolist() == pytest.approx([1 / 1.8, 0.8 / 1.8, 0, 0])
+    assert DreamLIP(sigma=0.0).groups(regions, sentence)[0, 0].tolist() == pytest.approx(
         [1 / 2.3, 0.8 / 2.3, 0.5 / 2.3, 0], abs=1e-6
     )
-    assert Grouping(sigma=1.0).groups(regions, sentence)[0, 0].tolist() == [1, 0, 0, 0]
+    assert DreamLIP(sigma=1.0).groups(regions, sentence)[0, 0].tolist() == [1, 0, 0, 0]
 
 
 def test_each_sentence_is_told_from_those_of_its_own_picture() -> None:
     regions, texts = torch.eye(3)[None], torch.eye(3)[None, :2]
     wanted = math.log(1 + math.exp(-2))
-    assert float(Grouping(temperature=0.5, sigma=0.5)(regions, texts)) == pytest.approx(wanted, rel=1e-5)
+    assert float(DreamLIP(temperature=0.5, sigma=0.5).local(regions, texts)) == pytest.approx(wanted, rel=1e-5)
     swapped = torch.cat([texts, texts.flip(1)])
-    two = float(Grouping(temperature=0.5, sigma=0.5)(regions.repeat(2, 1, 1), swapped))
+    two = float(DreamLIP(temperature=0.5, sigma=0.5).local(regions.repeat(2, 1, 1), swapped))
     assert two == pytest.approx(wanted, rel=1e-5), "another picture with the same sentences is no matter"
 
 
 def test_both_directions_count() -> None:
     """Groups that overlap, so that rows and columns are not alike."""
-    grouping = Grouping(temperature=0.5, sigma=0.0)
+    grouping = DreamLIP(temperature=0.5, sigma=0.0)
     group = normalize(grouping.groups(REGIONS, TEXT) @ normalize(REGIONS, dim=2), dim=2)
     scores = 2 * group @ normalize(TEXT, dim=2).transpose(1, 2)
     own = torch.arange(3).expand(4, 3)
     rows, columns = cross_entropy(scores.transpose(1, 2), own), cross_entropy(scores, own)
     assert float(rows) != pytest.approx(float(columns), rel=1e-2)
-    assert float(grouping(REGIONS, TEXT)) == pytest.approx(float(rows + columns) / 2, rel=1e-5)
+    assert float(grouping.local(REGIONS, TEXT)) == pytest.approx(float(rows + columns) / 2, rel=1e-5)
 
 
 def test_regions_that_are_alike_and_sentences_that_are_missing() -> None:
     regions = torch.ones(2, 4, 3, requires_grad=True)
     texts = torch.eye(3)[None].repeat(2, 1, 1)
     said = torch.tensor([[True, True, False], [True, True, True]])
-    loss = Grouping()(regions, texts, said)
+    loss = DreamLIP().local(regions, texts, said)
     (slope,) = torch.autograd.grad(loss, regions)
     assert slope.isfinite().all()
-    assert Grouping().groups(regions, texts)[0].unique().tolist() == [0.25]
+    assert DreamLIP().groups(regions, texts)[0].unique().tolist() == [0.25]
     other = texts.clone()
     other[0, 2] = torch.tensor([5.0, 5.0, 5.0])
-    assert float(Grouping()(regions, other, said).detach()) == pytest.approx(float(loss.detach()))
+    assert float(DreamLIP().local(regions, other, said).detach()) == pytest.approx(float(loss.detach()))

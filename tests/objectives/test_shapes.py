@@ -9,19 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import InputError
-from seewhy.learning.objectives.contrastive import Local
+from seewhy.learning.objectives.contrastive import Learnt, Regional, Temperature
 from seewhy.learning.objectives.pictures import Dense
 from seewhy.learning.objectives.pixpro import centres
 
 
 @dataclass(frozen=True)
-class Words(Local):
+class Words(Regional):
     name = "words"
 
-    def state(self) -> nn.Module:
-        return nn.Linear(1, 1)
+    def state(self) -> Temperature:
+        return Learnt(1.0, 10.0)
 
-    def loss(self, regions: Tensor, words: Tensor, said: Tensor, state: nn.Module) -> Tensor:
+    def local_loss(self, regions: Tensor, words: Tensor, said: Tensor, state: nn.Module) -> Tensor:
         return said.float().mean() + 0 * sum(p.sum() for p in state.parameters())
 
 
@@ -41,14 +41,14 @@ class Spots(Dense):
 
 
 def test_words_without_a_mask_are_all_said_and_a_new_state_is_not_learnt() -> None:
-    found = Words()(torch.ones(2, 4, 3), torch.ones(2, 5, 3))
+    found = Words().local(torch.ones(2, 4, 3), torch.ones(2, 5, 3))
     assert found.item() == 1.0
     assert not found.requires_grad
 
 
 def test_batches_that_do_not_fit_are_refused() -> None:
     with pytest.raises(InputError) as caught:
-        Words()(torch.ones(2, 4, 3), torch.ones(2, 5, 3), torch.tensor([[True] * 5, [False] * 5]))
+        Words().local(torch.ones(2, 4, 3), torch.ones(2, 5, 3), torch.tensor([[True] * 5, [False] * 5]))
     assert str(caught.value) == (
         "words was given regions, words and which of them are said of the shapes (2, 4, 3), (2, 5, 3), (2, 5). Some "
         "regions and at least one word for each picture, as wide as one another, were expected. Give a batch of pairs, "

@@ -12,12 +12,12 @@ from torch.nn.functional import normalize
 
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
-from seewhy.classifiers.neighbours import Neighbours, voters
+from seewhy.classifiers.neighbours import Neighbours
 from seewhy.classifiers.saving import load
 from seewhy.encoders.base import EncoderOutput
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import InputError
-from seewhy.evidence.place import like_place
+from seewhy.evidence.like import like_place
 from seewhy.explanation.base import Explanation, Subject
 from seewhy.explanation.similar import Like, VoteRemoval
 from seewhy.heads.head import Head, Target
@@ -30,7 +30,7 @@ from seewhy.prototypes.epic.training import FitEPIC
 from seewhy.prototypes.find import find_prototypes
 from seewhy.prototypes.measure import Showing
 from seewhy.prototypes.nearest import NearestPatches
-from seewhy.prototypes.voters import RULE, Voters, measure_removal, vote_verdict
+from seewhy.prototypes.voters import RULE, Voters, measure_removal, scores_of, vote_verdict
 from tiny import class_folders, colour_reader, noise, picture, tiny_cnn
 
 
@@ -56,18 +56,24 @@ def like(e: Explanation) -> Like:
 
 
 def test_shown_are_those_that_voted_with_what_they_weighed(fitted: Classifier, why: Explanation) -> None:
-    voted = {v.image: v for v in voters(fitted, picture("rust", 77), top=24)}
+    votes, (seen,) = fitted.head.votes, encode_stream(fitted.encoder, [picture("rust", 77)])
+    assert isinstance(votes, Votes)
+    assert isinstance(seen, Encoded)
+    scores = scores_of(fitted.head, seen.pooled[:1])[0].detach()
+    cosines = (scores / fitted.head.weight.norm(dim=1)).tolist()
+    voted = {
+        votes.names[i]: (fitted.classes[int(votes.owner[i])], share, cosines[i]) for i, share in votes.ballot(scores)
+    }
     shown = like(why).neighbours
     assert like(why).method == "voters"
     assert shown
     for near in shown:
-        voter = voted[near.image]
-        assert (near.label, near.share, near.similarity) == pytest.approx(
-            (voter.label, voter.share, voter.cosine), abs=1e-5
-        )
+        label, share, cosine = voted[near.image]
+        assert near.label == label
+        assert (near.share, near.similarity) == pytest.approx((share, cosine), abs=1e-5)
     for label in {n.label for n in shown}:
         mine = [n.image for n in shown if n.label == label]
-        assert mine == [v.image for v in voted.values() if v.label == label][: len(mine)]
+        assert mine == [image for image, voter in voted.items() if voter[0] == label][: len(mine)]
         assert len(mine) == 4
     assert like(why).share_shown == pytest.approx(sum(n.share for n in shown))
 

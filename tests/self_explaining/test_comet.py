@@ -26,7 +26,6 @@ from seewhy.learning.self_explaining.comet.network import (
     COMETNetwork,
     Hide,
     Objective,
-    Players,
     Playing,
     Selector,
     make_selector,
@@ -141,16 +140,16 @@ def sure_reader() -> Predictor:
     return predictor_of(encoder, Pretrained().build(encoder).head)
 
 
-def play(game: Players, pixels: Tensor, labels: Tensor, n_steps: int, lr: float = 0.01) -> None:
+def play(game: Playing, pixels: Tensor, labels: Tensor, n_steps: int, lr: float = 0.01) -> None:
     data = TrainingData(len(labels), {"pixels": pixels, "labels": labels})
-    train(Playing(game), data, Training(n_steps, 8, lr=lr))
+    train(game, data, Training(n_steps, 8, lr=lr))
 
 
-def new_game(mode: str, predictor: Predictor, detector: Predictor, **weights: float) -> Players:
+def new_game(mode: str, predictor: Predictor, detector: Predictor, **weights: float) -> Playing:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         selector = make_selector("unet")
-    return Players(selector, predictor, detector, mode, Objective(**weights), Hide("mean", TRANSFORM))
+    return Playing(selector, predictor, detector, mode, Objective(**weights), Hide("mean", TRANSFORM))
 
 
 def test_the_mask_lies_on_the_only_place_that_is_read() -> None:
@@ -195,7 +194,8 @@ def test_the_detector_learns_in_3p_and_drifts_where_asked() -> None:
         ("3p", "frozen", True, True),
     ):
         detector = new_predictor(2)
-        game = replace(new_game(mode, new_predictor(2), detector), detector_norm=norm)
+        game = new_game(mode, new_predictor(2), detector)
+        game.drifts = norm == "batch"
         before = {n: t.clone() for n, t in detector.state_dict().items()}
         play(game, pixels, labels, 2)
         changed = {n for n, t in detector.state_dict().items() if not torch.equal(t, before[n])}
@@ -399,7 +399,7 @@ def test_every_view_of_a_picture_is_judged_by_the_player_that_is_meant(tmp_path:
     judge.weight.data.neg_()
     detector.weight.data.zero_()
     detector.bias.data = torch.tensor([0.0, 1.0])
-    game = Players(Selector(Green()), predictor, detector, "2p", Objective(), Hide("mean", TRANSFORM))
+    game = Playing(Selector(Green()), predictor, detector, "2p", Objective(), Hide("mean", TRANSFORM))
     items = [Sample(str(tmp_path / f"{i}.png"), str(k)) for i, (k, _, _) in enumerate(WATCHED)]
     labels = torch.tensor([k for k, _, _ in WATCHED])
     pictures = EncodedSet(items, (), ("0", "1"), labels, torch.tensor([False, True, False, True]))

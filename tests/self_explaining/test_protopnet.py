@@ -17,7 +17,7 @@ from seewhy.encoders.base import EncoderOutput, Layout
 from seewhy.encoders.split import freeze
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import DataError, InputError
-from seewhy.evidence.place import like_place
+from seewhy.evidence.like import like_place
 from seewhy.explanation.similar import Like
 from seewhy.heads.head import Head, Target
 from seewhy.heads.normalise import Normalise

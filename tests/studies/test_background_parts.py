@@ -33,7 +33,7 @@ from seewhy.studies.background_verdict import (
     moved,
     one_sided,
 )
-from seewhy.studies.differences import Error
+from seewhy.studies.bootstrap import Error
 
 FEW = BackgroundStudy(n_draws=20)
 
@@ -49,7 +49,7 @@ def few() -> Findings:
     "wrong", [{"n_per_class": 1}, {"n_per_class": 0}, {"level": 0.4}, {"level": 1.0}, {"n_draws": 0}, {"n_rounds": 0}]
 )
 def test_settings_out_of_range_are_told(wrong: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"A round, two pictures a class, a level from 0\.5 to below 1 and a draw"):
+    with pytest.raises(InputError, match=r"^The study was given \w+=[\d.]+\. A (whole )?number from"):
         BackgroundStudy(**wrong)
     assert BackgroundStudy(n_per_class=2, level=0.5, n_draws=1).level == 0.5
 

@@ -19,7 +19,7 @@ from seewhy.learning.adaptation.word_prompts import CoOp
 from seewhy.pictures.samples import load_samples
 from seewhy.studies import base_to_new
 from seewhy.studies.base_to_new import ALL, HARMONIC, LEARNT, NEW, BaseToNewStudy, ClassHalves, sentence_of, values_of
-from seewhy.studies.differences import mean_of
+from seewhy.studies.bootstrap import mean_of
 from seewhy.studies.forgetting import of_classes
 from tiny import CLASSES, class_folders
 from tiny_words import opened

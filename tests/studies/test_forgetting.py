@@ -147,7 +147,6 @@ def test_the_verb(folders: Path, tmp_path: Path, run: Any) -> None:
     assert (tmp_path / "m" / "seewhy.json").is_file()
     text, wrong = run("adapt", folders, "-o", tmp_path / "n", *how)
     assert "these classes" in text
-    assert "the prompt's nearest words (distance): " in text
     cost, wrong = run("adapt", folders, "-o", tmp_path / "o", *how, "--dry-run", "--json")
     check("adapt", [json.loads(cost)])
     assert not (tmp_path / "o").exists()

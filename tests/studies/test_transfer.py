@@ -20,8 +20,7 @@ from seewhy.errors import DataError, InputError, UnknownNameError
 from seewhy.pictures.corruptions import CORRUPTIONS, SIDE, read_small
 from seewhy.pictures.samples import Sample, Samples, gathered
 from seewhy.storage.features import FeatureStore
-from seewhy.studies.bootstrap import holm
-from seewhy.studies.differences import Error, Measure, beyond, compared, mean_of, said_of, standings, within
+from seewhy.studies.bootstrap import Error, Measure, beyond, compared, holm, mean_of, said_of, standings, within
 from seewhy.studies.material import Material, look_with_each
 from seewhy.studies.transfer import (
     Corrupted,
@@ -291,7 +290,7 @@ def test_bad_input_is_said_in_a_sentence() -> None:
 
 def test_settings_that_are_none() -> None:
     for how, says in (
-        ({"n_seeds": 1}, "n_seeds is 1. At least 2"), ({"shots": (0,)}, "shots 0 is 0. At least 1"),
+        ({"n_seeds": 1}, "n_seeds=1. A whole number from 2"), ({"shots": (0,)}, "shots 0 were given. At least 1"),
         ({"parts": (1.0,)}, "The part of the labels 1 was given."),
     ):  # fmt: skip
         with pytest.raises(InputError) as error:

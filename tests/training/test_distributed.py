@@ -18,12 +18,11 @@ from torch import Tensor, nn
 
 from killing import CONTEXT
 from seewhy.errors import DataError, InputError
-from seewhy.learning.contrast import Contrast, Drawn
+from seewhy.learning.contrast import Contrast, Drawn, RegionalContrast
 from seewhy.learning.objectives.look import LOOK
 from seewhy.learning.objectives.pairs import CLIP, SigLIP
 from seewhy.learning.objectives.regional import GLoRIA
 from seewhy.learning.objectives.vectors import SupCon
-from seewhy.learning.regions import RegionalContrast
 from seewhy.learning.views import Views
 from seewhy.seeded import seeded
 from seewhy.training.batches import Batch, TrainingData

@@ -13,9 +13,9 @@ from seewhy.encoders.base import Layout
 from seewhy.encoders.find import encoder
 from seewhy.encoders.region_heads import HeadSizes, RegionHeads
 from seewhy.learning.adapt import Adapt
+from seewhy.learning.contrast import BoxContrast, levels_of, random_boxes
 from seewhy.learning.encoders.adapted import load
 from seewhy.learning.objectives.pairs import DITO
-from seewhy.learning.regions import BoxContrast, levels_of, random_boxes
 from seewhy.pictures.samples import Sample
 from seewhy.seeded import seeded
 from seewhy.training.batches import Batch

@@ -12,11 +12,10 @@ from torch.nn.functional import normalize
 
 import seewhy
 from seewhy.encoders.split import example_pixels
-from seewhy.learning.contrast import Drawn
+from seewhy.learning.contrast import Drawn, ImageRegions, RegionalContrast, Still, TextWords
 from seewhy.learning.objectives.contrastive import Regional
 from seewhy.learning.objectives.regional import DreamLIP, GLoRIA
 from seewhy.learning.pooled import spans
-from seewhy.learning.regions import ImageRegions, RegionalContrast, Still, TextWords
 from seewhy.seeded import seeded
 from seewhy.training.batches import TrainingData
 from seewhy.training.loop import Training, train

@@ -12,8 +12,7 @@ import torch
 
 from seewhy.progress import Progress
 from seewhy.trust.base import FAMILIAR, KEPT, TYPICAL, Trust
-from seewhy.trust.measure import drawn_folds, measure_trust, trust_features
-from seewhy.trust.selective import auroc
+from seewhy.trust.measure import auroc, drawn_folds, measure_trust, trust_features
 from seewhy.trust.strangeness import KINDS, Inputs, strangers
 
 K, D = 8, 16

@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from seewhy.trust import strangeness
 from seewhy.trust.base import ConformalLines, Monotone, quantile
-from seewhy.trust.selective import RiskCoverage, auroc
+from seewhy.trust.measure import RiskCoverage, auroc
 from seewhy.trust.strangeness import (
     RIDGE,
     SPREAD,

@@ -44,13 +44,10 @@ class Reading:
     """How one head reads patches.
 
     Attributes:
-        numbers: of the attentions, within a pass of the head, whose values are patches that no other attention has
-            mixed since, and whose outputs outside the patches' own rows are read.
+        numbers: of the attentions that read patches outside the patches' own rows, unmixed until there.
         alone: nothing of a patch reaches the pooled vector but through these.
-        scale_free: to the pooled vector a longer patch token is the same, as behind a layer norm: gradient · feature is
-            zero.
-        bare: nothing else of the picture reaches the pooled vector either, as behind a mean: without the patches
-            nothing is left that a norm could measure.
+        scale_free: a longer patch token is the same, as behind a layer norm: gradient · feature is zero.
+        bare: nothing else of the picture reaches the pooled vector: without patches nothing is left to normalise by.
         short: one patch token stands for all others once what these attentions give is known.
     """
 
@@ -269,9 +266,7 @@ def cells_evidence(
     """Each cell's part of a score, signed, where gradient · feature would not tell it; ``None`` where it does.
 
     Where cells are read through attention or a mean alone, the parts add up to what the score loses when no cell has a
-    value, within 0.1 % of the sum of their sizes; where nothing of the picture is left then, norms divide by what they
-    divided by in the look. Where a cell's own row is read as well, that row's part is gradient · feature. Where cells
-    are read otherwise but through a norm, the way leads from their mean to them.
+    value, within 0.1 % of the sum of their sizes; of a cell's own row, where that is read as well, to first order.
     """
     if not reading.numbers:
         return _from_their_mean(model.encoder, look.features, score) if reading.scale_free else None

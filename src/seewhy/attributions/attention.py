@@ -25,15 +25,10 @@ _PACKED = inspect.signature(functional.multi_head_attention_forward)
 
 
 class Capture(TorchFunctionMode):
-    """While it is entered, attention is computed un-fused, and its weights are kept in ``maps``, first layer first.
+    """While it is entered, attention is computed un-fused, and its weights, ``change``d if asked, are kept in ``maps``.
 
-    Fused attention (``scaled_dot_product_attention``, ``nn.MultiheadAttention``) never forms its weights. Here the
-    calls themselves are answered by the plain formula, in this thread only: no module, hook or setting of the network
-    is changed, so nothing has to be put back, and it is the same for timm, open_clip, transformers and torchvision.
-    Attention written out by hand is met at its softmax.
-
-    Args:
-        change: what is done to the weights before they are used; left out, nothing.
+    The calls themselves are answered by the plain formula, in this thread only, whatever the library: nothing of the
+    network is changed, so nothing has to be put back. Attention written out by hand is met at its softmax.
     """
 
     def __init__(self, change: Callable[[Tensor], Tensor] | None = None) -> None:
@@ -129,13 +124,9 @@ Answer = Callable[[int, Callable[[], Tensor], Tensor], Tensor]
 
 
 class Answered(TorchFunctionMode):
-    """While it is entered, every attention gives what ``answer`` says, without touching the network.
+    """While it is entered, attentions give what ``answer`` says, and layer norms divide by what ``norm`` says.
 
-    A mean over tokens or over the places of a map is an attention with equal weights.
-
-    Args:
-        answer: of which attention, with what weights, of what values ``(b, heads, tk, d)``.
-        norm: of which layer norm, and what it divides by, what it is to divide by; left out, nothing is changed.
+    A mean over tokens or over the places of a map is an attention with equal weights. The network is not touched.
     """
 
     def __init__(self, answer: Answer, norm: Callable[[int, Tensor], Tensor] | None = None) -> None:
@@ -225,13 +216,9 @@ class AddsTokens(Protocol):
 
 @dataclass(frozen=True)
 class AttentionRun:
-    """A few pictures, run again with their attention kept.
+    """A few pictures from ``first`` on, run again with their attention kept, ``(b, heads, t, t)`` a layer.
 
-    Attributes:
-        first: position of the first of them in the look.
-        maps: ``(b, heads, t, t)``, one a layer, part of the graph from which ``pooled`` came.
-        pooled: differentiable.
-        entering: tokens that come into each layer from the one before; where it has more, prompts stand before them.
+    ``entering`` are the tokens that come into each layer from the one before; where it has more, these are prompts.
     """
 
     first: int
@@ -284,11 +271,7 @@ def run_with_attention(name: str, model: Explainable, look: EncoderOutput, batch
 def _one_after_another(
     name: str, model: Explainable, maps: Sequence[Tensor], pooled: Float[Tensor, "b p"]
 ) -> tuple[Tensor, ...]:
-    """The maps that the pooled vector came from, first layer first.
-
-    Others are computed beside them: a head that cannot be cut out of its network runs the layers before it once more,
-    on an empty picture (:class:`~seewhy.encoders.split.FromLayer`).
-    """
+    """The maps that the pooled vector came from, first layer first; others may be computed beside them."""
     if not maps:
         return ()
     numbers = {get_gradient_edge(one).node: number for number, one in enumerate(maps)}
@@ -320,11 +303,7 @@ def _latest(numbers: Mapping[Node, int], result: Tensor) -> dict[Node, int]:
 
 @torch.enable_grad()
 def read_tokens(seen: AttentionRun, prefix: int) -> Float[Tensor, "b t"]:
-    """The tokens the pooled vector is made of, as weights that add up to one.
-
-    They are the rows of the last attention on which the pooled vector depends: the class token, the patches of a
-    mean-pooled network, both halves alike where both are read. Found by one derivative rather than by name.
-    """
+    """The tokens the pooled vector is made of, found by one derivative, as weights that add up to one."""
     direction = torch.linspace(0.5, 1.5, seen.pooled.shape[1], device=seen.pooled.device)
     slope = torch.autograd.grad((seen.pooled @ direction).sum(), seen.maps[-1], retain_graph=True)[0].abs().sum((1, 3))
     read = (slope > 1e-6 * slope.amax(1, keepdim=True)).float()

@@ -129,10 +129,7 @@ def check_numbers(target: TargetFunction, head: Head, look: EncoderOutput) -> No
 
 @torch.enable_grad()
 def feature_gradient(model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b c h w"]:
-    """``∂ target / ∂ features``, spatial part only; ``(b, c, 1, 1)`` where it is the same in every cell.
-
-    Only the head is differentiated, on leaves of its own: no parameter, hook or mode of the model is touched.
-    """
+    """``∂ target / ∂ features``, spatial part only; ``(b, c, 1, 1)`` where it is the same in every cell."""
     if model.encoder.is_average:
         leaf = look.pooled.detach().requires_grad_()
         score = model.head.score(leaf, target).sum()
@@ -158,10 +155,7 @@ def scores_of_changes(target: TargetFunction, logits: Float[Tensor, "m b k"], of
 def scores_of_rows(
     target: TargetFunction, logits: Float[Tensor, "n k"], others: Float[Tensor, "b k"], first: int, step: int
 ) -> Float[Tensor, " n"]:
-    """The target on rows that stand for pictures ``first``, ``first + step``, …; the others fill up the batch.
-
-    A target speaks of a whole batch and cannot be cut, so each row is set among constants.
-    """
+    """The target on rows that stand for pictures ``first``, ``first + step``, …, each among constants of the rest."""
     scores = []
     for r, row in enumerate(logits):
         i = first + r * step

@@ -71,11 +71,7 @@ def weighted_sum(weights: Cells, activations: Cells) -> Maps:
 
 
 def first_component(maps: Cells, strength: Maps) -> Maps:
-    """The first principal component: each cell, less the mean over cells, on the first right singular vector.
-
-    Its sign, arbitrary in itself, is the one that correlates positively with ``strength``; where that is zero but for
-    rounding, as sums of gradient × activation are before a layer norm, with the cells' sizes.
-    """
+    """The first principal component of the cells; its sign is that of ``strength``, or of sizes where that is zero."""
     if not maps.isfinite().all():  # the decomposition would raise; the base says it better
         return torch.full_like(strength, torch.nan)
     cells = maps.flatten(2).transpose(1, 2)

@@ -30,10 +30,9 @@ LARGEST_SIDE = 56
 
 
 class AttentionMechanism(nn.Module):
-    """``c = W [r(A_1), …, r(A_n)] + b`` with ``A_i = ReLU(BN(U_i F_i + u_i) + F_i)``, ``r`` bilinear to one size.
+    """``c = W [r(A_1), …, r(A_n)] + b`` with ``A_i = ReLU(BN(U_i F_i + u_i) + F_i)``; of ``l_cam`` ``c = W F + b``.
 
-    ``l_cam`` has no ``A_i``: ``c = W F + b``; ``tame`` is ``t_tame`` trained differently. As ``W`` acts on each place
-    alone, it is applied before ``r``, on each layer's own grid and for the classes asked for only.
+    As ``W`` acts on each place alone, it is applied before ``r``, on each layer's own grid, for the classes asked for.
     """
 
     def __init__(self, channels: Sequence[int], n_classes: int, variant: Variant = "t_tame") -> None:

@@ -74,12 +74,7 @@ def guided_gradient(
 
 
 class GuidedBackprop(TorchFunctionMode):
-    """Within it, a negative gradient ends at every rectifier; the rectifier's own derivative then acts as always.
-
-    Behind a ReLU that is the rule of Springenberg et al. (2015, arXiv 1412.6806): pass where the input was positive
-    and the gradient is. Of SiLU and GELU, whose derivative is not 0 for negative input, only the second half holds. It
-    acts on the calls a network makes, not on its modules: nothing of the model is exchanged, so nothing is put back.
-    """
+    """Within it, a negative gradient ends at every rectifier (Springenberg et al. 2015, arXiv 1412.6806)."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None

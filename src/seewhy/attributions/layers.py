@@ -7,8 +7,9 @@ follows is differentiated with respect to that leaf. No parameter gets a gradien
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -34,11 +35,7 @@ AT_ONCE = 16
 def layer_and_gradient(
     model: Explainable, look: EncoderOutput, target: TargetFunction, layer: str | None
 ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c gh gw"]]:
-    """Activations and ``∂ target / ∂ activations``, channels second.
-
-    ``layer`` is the dotted name of a layer of the trunk; ``None`` takes the encoder's last map, at no extra pass, whose
-    gradient is ``(b, c, 1, 1)`` behind a mean.
-    """
+    """Activations of a layer or, of ``None``, the last map, and ``∂ target / ∂ activations``, channels second."""
     if layer is None:
         return model.encoder.layout.to_grid(look.features), feature_gradient(model, look, target)
     leaves, features = layer_leaves(model, look, layer)
@@ -91,7 +88,7 @@ def _cut(encoder: Encoder, look: EncoderOutput, layer: str, stop: bool = False) 
     leaves: list[Tensor] = []
     features: list[Tensor] = []
     for part in look.pixels.contiguous(memory_format=torch.channels_last).split(CHUNK):
-        taps = Taps(stop)
+        taps = Taps((layer,), cut=True, stop=stop)
         with suppress(Reached), torch.no_grad():
             features.append(run_through(trunk, {layer: place}, part.to(device), taps))
         leaves.append(taps.only(layer))
@@ -102,66 +99,40 @@ class Reached(Exception):
     """Ends a forward pass at the layer that was wanted."""
 
 
-class Tap(Protocol):
-    """Gets a layer's output, and gives what goes on in its place."""
-
-    def take(self, name: str, out: Any, /) -> Any: ...
-
-
 class Taps:
-    """Cuts the graph: a layer's output becomes a leaf, and gradients are kept from there on.
+    """Keeps what layers give, each once; with ``cut`` as leaves of a new graph, with ``stop`` until all were there."""
 
-    A layer behind another one that is already cut keeps its history, so that both get their gradients. With ``stop``
-    the pass ends at the first layer.
-    """
-
-    def __init__(self, stop: bool = False) -> None:
-        self.stop = stop
-        self.taken: dict[str, list[Tensor]] = {}
-
-    def take(self, name: str, out: Tensor) -> Tensor:
-        if not (torch.is_grad_enabled() and out.requires_grad):
-            out = out.detach().requires_grad_(not self.stop)
-        self.taken.setdefault(name, []).append(out)
-        if self.stop:
-            raise Reached
-        torch.set_grad_enabled(True)
-        return out.clone()  # what follows may work in place
-
-    def only(self, name: str) -> Tensor:
-        """The layer's output, which must run once."""
-        outputs = self.taken.get(name, [])
-        if len(outputs) != 1:
-            raise ModelError(
-                f"The layer {name!r} runs {len(outputs)} times for a picture. A layer that runs once was expected. "
-                "Name the layer around it."
-            )
-        return outputs[0]
-
-
-class Ear:
-    """Keeps what layers give and changes nothing; with ``stop`` the pass ends when all were there."""
-
-    def __init__(self, layers: tuple[str, ...], stop: bool) -> None:
-        self.heard: dict[str, Any] = {}
-        self.layers, self.stop = layers, stop
+    def __init__(self, layers: Iterable[str], *, cut: bool, stop: bool = False) -> None:
+        self.layers, self.cut, self.stop = tuple(layers), cut, stop
+        self.taken: dict[str, Any] = {}
 
     def take(self, name: str, out: Any) -> Any:
-        if name in self.heard:
-            raise ModelError(f"The layer {name!r} runs more than once for a picture. Name the layer around it.")
-        self.heard[name] = tree_map_only(Tensor, Tensor.clone, out)  # what follows may work in place
-        if self.stop and len(self.heard) == len(self.layers):
+        if name in self.taken:
+            raise ModelError(
+                f"The layer {name!r} runs more than once for a picture. A layer that runs once was expected. Name the "
+                "layer around it."
+            )
+        if not self.cut:
+            self.taken[name] = tree_map_only(Tensor, Tensor.clone, out)  # what follows may work in place
+        elif torch.is_grad_enabled() and out.requires_grad:
+            self.taken[name] = out
+        else:
+            self.taken[name] = out.detach().requires_grad_(not self.stop)
+        if self.stop and len(self.taken) == len(self.layers):
             raise Reached
-        return out
+        if not self.cut:
+            return out
+        torch.set_grad_enabled(True)
+        return self.taken[name].clone()
 
-    def heard_of(self, name: str) -> Any:
+    def only(self, name: str) -> Any:
         """What a layer gave."""
-        if name not in self.heard:
+        if name not in self.taken:
             raise ModelError(f"The layer {name!r} does not run for these pictures. Name one that does.")
-        return self.heard[name]
+        return self.taken[name]
 
 
-def run_through(network: nn.Module, places: dict[str, Place], pixels: Tensor, taps: Tap) -> Tensor:
+def run_through(network: nn.Module, places: dict[str, Place], pixels: Tensor, taps: Taps) -> Tensor:
     """The network's output, with ``taps`` taking what the layers give; call it without gradients."""
     nodes = {place: name for name, place in places.items() if isinstance(place, fx.Node)}
     with ExitStack() as stack:
@@ -181,7 +152,7 @@ def run_through(network: nn.Module, places: dict[str, Place], pixels: Tensor, ta
 class _Interpreter(fx.Interpreter):
     """Runs a traced network node by node."""
 
-    def __init__(self, network: fx.GraphModule, nodes: dict[fx.Node, str], taps: Tap) -> None:
+    def __init__(self, network: fx.GraphModule, nodes: dict[fx.Node, str], taps: Taps) -> None:
         super().__init__(network)
         self.nodes, self.taps = nodes, taps
 
@@ -219,10 +190,7 @@ def arranged(out: Tensor, pixels: Float[Tensor, "b 3 h w"], own: Layout, layer: 
 
 
 def layout_of(shape: tuple[int, ...], picture: tuple[int, int], own: Layout, layer: str) -> Layout:
-    """How a layer arranges its output, told by which of its axes have the picture's proportions.
-
-    ``own`` is of the trunk's last map: its token grid, and its order of axes where both would fit.
-    """
+    """How a layer arranges its output, told by the picture's proportions and the layout of the trunk's last map."""
     height, width = picture
     n_own = math.prod(own.grid) if own.grid is not None else 0
     # Of each head one row a token is no map, though it may be square.
@@ -261,11 +229,7 @@ def refuse_windows(out: Tensor, n_pictures: int, layer: str) -> None:
 def layer_maps(
     encoder: Encoder, pixels: Float[Tensor, "b 3 h w"], layers: tuple[str, ...], features: Tensor | None = None
 ) -> tuple[list[Float[Tensor, "b _c _h _w"]], Tensor]:
-    """One map per layer, channels second, and the trunk's features.
-
-    Where the features of these pixels are known, the pass ends at the last inner layer, and none is made where there
-    is no inner layer.
-    """
+    """One map per layer, channels second, and the trunk's features; the pass ends early where these are known."""
     inner = tuple(name for name in layers if name != LAST)
     maps: dict[str, list[Tensor]] = {name: [] for name in inner}
     made = []
@@ -274,11 +238,11 @@ def layer_maps(
         places = {name: find_place(trunk, name, encoder.name) for name in inner}
         device = next((p.device for p in trunk.parameters()), pixels.device)
         for part in pixels.contiguous(memory_format=torch.channels_last).split(AT_ONCE):
-            ear = Ear(inner, stop=features is not None)
+            taps = Taps(inner, cut=False, stop=features is not None)
             with suppress(Reached):
-                made.append(run_through(trunk, places, part.to(device), ear))
+                made.append(run_through(trunk, places, part.to(device), taps))
             for name in inner:
-                maps[name].append(ear.heard_of(name))
+                maps[name].append(taps.only(name))
     whole = features if features is not None else torch.cat(made).to(pixels.device)
     layout = encoder.layout
     grids = {name: arranged(torch.cat(parts).to(pixels.device), pixels, layout, name) for name, parts in maps.items()}
@@ -298,8 +262,7 @@ class _Run(NamedTuple):
 def find_layers(encoder: Encoder, n: int = 3) -> tuple[str, ...]:
     """``n`` layers, or as many as there are, from one pass over an empty picture, the trunk's output last.
 
-    Where maps shrink on the way, the last output at each of the ``n`` coarsest resolutions, as ``layer2`` … ``layer4``
-    of a ResNet; where they do not, as in a vision transformer, the last blocks.
+    Where maps shrink, the last at each of the ``n`` coarsest resolutions; else, as in transformers, the last blocks.
     """
     height, width = encoder.transform.input_size
     pixels = torch.zeros(1, 3, height, width)

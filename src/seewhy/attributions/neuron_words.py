@@ -84,10 +84,7 @@ class Dictionary:
 
 
 def dictionary(model: Explainable, n_channels: int, bank: Bank | None = None) -> Dictionary:
-    """Words for the channels of a model: the given ones, or the classes of the network's own last layer.
-
-    A class's direction is its row of that layer; a text's is the gradient of its score in the shared space.
-    """
+    """Words for channels: given ones, by the slope of their scores, or the classes of the network's own last layer."""
     encoder = model.encoder
     check_pooling(encoder)
     if bank is not None:
@@ -121,11 +118,7 @@ def _directions(tower: TextTower, vectors: Float[Tensor, "n d"], n_channels: int
 def important_channels(
     model: Explainable, look: EncoderOutput, target: TargetFunction, words: Dictionary, n: int = 5
 ) -> list[tuple[NamedChannel, ...]]:
-    """Of each picture, the ``n`` channels that speak most for the target and the ``n`` that speak most against it.
-
-    The paper ranks by ``α_k`` alone, the same on every picture of a class; here by what they add to the target's logit
-    (less the mean over classes) on this picture, ``v_k`` times their mean, ``v`` the head's slope.
-    """
+    """Of each picture, the ``n`` channels that add most to the target's logit, and the ``n`` that take most away."""
     check_pooling(model.encoder)
     if n < 1:
         raise InputError(f"{n} neurons were asked for. A number above 0 was expected. Give 5.")
@@ -141,17 +134,10 @@ def important_channels(
     for i in range(len(look)):
         chosen = [c for c in order[i, :n].tolist() if parts[i, c] > 0]
         chosen += [c for c in order[i].flip(0)[:n].tolist() if parts[i, c] < 0]
-        found.append(tuple(_named(c, weights[i], parts[i], grid[i], words) for c in chosen))
+        named = []
+        for c in chosen:
+            name, strength = words.name(c)
+            cell = divmod(int(grid[i, c].argmax()), grid.shape[3])
+            named.append(NamedChannel(c, float(weights[i, c]), float(parts[i, c]), name, strength, cell))
+        found.append(tuple(named))
     return found
-
-
-def _named(
-    channel: int,
-    weights: Float[Tensor, " c"],
-    parts: Float[Tensor, " c"],
-    grid: Float[Tensor, "c h w"],
-    words: Dictionary,
-) -> NamedChannel:
-    name, strength = words.name(channel)
-    row, column = divmod(int(grid[channel].argmax()), grid.shape[2])
-    return NamedChannel(channel, float(weights[channel]), float(parts[channel]), name, strength, (row, column))

@@ -84,11 +84,7 @@ def stretched(maps: Float[Tensor, "m b h w"]) -> Float[Tensor, "m b h w"]:
 
 
 def representatives(activations: Float[Tensor, "c h w"], n: int) -> tuple[Int[Tensor, " n"], Int[Tensor, " c"]]:
-    """``n`` channels that stand for all, and for every channel the position of the one that stands for it.
-
-    The channels of the largest range are run: what a channel adds to the map is its weight times its activation, so a
-    weak one hardly shows, whatever its score. Each of the others takes the score of the one whose mask is likest.
-    """
+    """The ``n`` channels of the largest range, and for every channel the position of the one whose mask is likest."""
     chosen = (activations.amax((1, 2)) - activations.amin((1, 2))).topk(n).indices
     masks = normalize(stretched(activations[:, None]).flatten(1), dim=1)
     owner = (masks @ masks[chosen].T).argmax(1)

@@ -13,10 +13,8 @@ from .base import EncoderOutput, Explainable, Maps, Target, TargetFunction, feat
 def cell_evidence(model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
     """Each cell's part of the target's logit (less the mean over classes), signed.
 
-    Behind a mean-pooled head the parts add up to the logit up to a constant of the head
-    (:meth:`seewhy.heads.head.Head.slope`). Where patches are read through attention they are what each patch's value
-    adds (:mod:`seewhy.attributions.attended`). Behind any other head, and for a target that is no class, it is gradient
-    × feature, summed over channels (HiResCAM, Draelos & Carin 2020, arXiv 2011.08891): to first order.
+    Behind a mean-pooled head they add up to it but for a constant; where patches are read through attention they are
+    what each value adds (:mod:`seewhy.attributions.attended`); else gradient × feature, to first order.
     """
     grid = model.encoder.layout.to_grid(look.features)
     if model.encoder.is_average and isinstance(target, Target):

@@ -25,6 +25,8 @@ from .base import Explainable
 from .explainers import FOLDER, AttentionMechanism, TTAMEExplainer, Variant, classifier_digest, masked
 from .layers import LAST, find_layers, layer_maps
 
+Fill = Literal["black", "mean"]
+
 
 @dataclass(frozen=True)
 class FitTTAME:
@@ -49,7 +51,7 @@ class FitTTAME:
 
     variant: Variant = "t_tame"
     layers: tuple[str, ...] | None = None
-    fill: Literal["black", "mean"] | None = None
+    fill: Fill | None = None
     ce: float = 1.5
     area: float = 2.0
     smooth: float = 0.01
@@ -89,8 +91,8 @@ class FitTTAME:
         fill = self.fill or ("mean" if model.encoder.layout.kind == "tokens" else "black")
         progress.note(f"layers: {', '.join(layers)} ({'given' if self.layers else 'found'}); hidden is {fill}")
         reader = TrainingPictures(model.encoder, pictures, self.size, progress)
-        probe = reader.transform.input_size
-        shapes = [m.shape[1] for m in layer_maps(model.encoder, torch.zeros(1, 3, *probe), layers)[0]]
+        probe = torch.zeros(1, 3, *reader.transform.input_size)
+        shapes = [m.shape[1] for m in layer_maps(model.encoder, probe, layers)[0]]
         with seeded(how.seed):
             mechanism = AttentionMechanism(shapes, len(model.head.bias), self.variant)
         settings = {**asdict(self), "layers": layers, "fill": fill}
@@ -98,18 +100,15 @@ class FitTTAME:
         names = [str(p) if isinstance(p, str | Path) else f"picture {i + 1}" for i, p in enumerate(pictures)]
         named = hashlib.sha256("\0".join(names).encode("utf-8", "surrogatepass")).hexdigest()[:16]
         seal = json.dumps([settings, digest, named], sort_keys=True)
-        task = _MaskedClassifier(self, model, mechanism, layers, fill)
+        task, data = (
+            _MaskedClassifier(self, model, mechanism, layers, fill),
+            TrainingData(len(names), {"pixels": reader}),
+        )
         kept = None if checkpoint is None else (checkpoint, seal)
-        data = TrainingData(len(pictures), {"pixels": reader})
         done = train(task, data, how, checkpoint=kept, progress=progress)
-        trained = {
-            **settings,
-            **asdict(how),
-            "n_pictures": len(pictures),
-            "first": mean_terms(done.history[:10]),
-            "final": mean_terms(done.history[-10:]),
-            "seconds_per_step": round(done.seconds_per_step, 3),
-        }
+        ends = {"first": mean_terms(done.history[:10]), "final": mean_terms(done.history[-10:])}
+        seconds = round(done.seconds_per_step, 3)
+        trained = {**settings, **asdict(how), "n_pictures": len(names), **ends, "seconds_per_step": seconds}
         return TTAMEExplainer(mechanism, layers, fill, digest, json.loads(json.dumps(trained)))
 
     def objective(
@@ -117,12 +116,8 @@ class FitTTAME:
     ) -> dict[str, Tensor]:
         """The loss and its three terms before they are weighed."""
         ce, area, smooth = cross_entropy(logits, label), ((a + 5e-4) ** self.power).mean(), variation(a)
-        return {
-            "loss": self.ce * ce + self.area * area + self.smooth * smooth,
-            "ce": ce,
-            "area": area,
-            "smooth": smooth,
-        }
+        loss = self.ce * ce + self.area * area + self.smooth * smooth
+        return {"loss": loss, "ce": ce, "area": area, "smooth": smooth}
 
 
 class _MaskedClassifier(Task):
@@ -132,12 +127,7 @@ class _MaskedClassifier(Task):
     moves = False
 
     def __init__(
-        self,
-        fit: FitTTAME,
-        model: Explainable,
-        mechanism: AttentionMechanism,
-        layers: tuple[str, ...],
-        fill: Literal["black", "mean"],
+        self, fit: FitTTAME, model: Explainable, mechanism: AttentionMechanism, layers: tuple[str, ...], fill: Fill
     ) -> None:
         super().__init__()
         self.fit, self.classifier, self.layers, self.fill = fit, (model,), layers, fill

@@ -91,7 +91,6 @@ class Classifier:
 
     @checked
     def index_of(self, label: str | int) -> int:
-        """Position of a class, by its name or by that position itself."""
         return position(label, self.classes)
 
     @property
@@ -100,7 +99,6 @@ class Classifier:
         return "grad_cam" if self.network is None else self.network.where
 
     def probabilities(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
-        """Normalised pixels → class probabilities."""
         with beside(self.encoder.engine.name):
             return self.head.probabilities(self.encoder.pooled(pixels))
 
@@ -281,7 +279,6 @@ class Classifier:
         return with_descriptions(self, descriptions, store)
 
     def provenance(self) -> dict[str, str]:
-        """What a card says of its origin."""
         engine = self.encoder.engine
         other = f", fitted in {self.fitted_in}" if self.fitted_in not in ("", engine.precision) else ""
         return {

@@ -66,8 +66,6 @@ def selection_matrix(
 
 
 class Selection(NamedTuple):
-    """Texts chosen for each class in question."""
-
     texts: Int[Tensor, "b k m"]
     used: Bool[Tensor, "b k m"]
 
@@ -118,7 +116,6 @@ def best_weight(
 
 
 def hits(scores: Float[Tensor, "n k"], right: Bool[Tensor, "n k"]) -> Bool[Tensor, " n"]:
-    """Whether the highest score is the right class's."""
     return right.gather(1, scores.argmax(1, keepdim=True))[:, 0]
 
 
@@ -189,12 +186,12 @@ class Discriminative(PictureRecipe):
     repeating, and probabilities outside the classes in question stay the first look's.
 
     Args:
-    k: classes in question.
-    m: descriptions a class, at most.
-    margin: by which a description must be ahead; 0 as in the paper.
-    weight: ``w``; left out, chosen.
-    gate: see :class:`~seewhy.heads.votes.Reranking`; left out, every picture is decided by descriptions.
-    templates: of the classes' own sentences; left out, the encoder's.
+        k: classes in question.
+        m: descriptions a class, at most.
+        margin: by which a description must be ahead; 0 as in the paper.
+        weight: ``w``; left out, chosen.
+        gate: see :class:`~seewhy.heads.votes.Reranking`; left out, every picture is decided by descriptions.
+        templates: of the classes' own sentences; left out, the encoder's.
     """
 
     name = "discriminative"
@@ -288,8 +285,8 @@ class SparseConcepts(PictureRecipe):
     they report, and normalise over a picture's concepts; see ``seewhy study interpretability``.
 
     Args:
-    kept: concepts of each picture; 10 of 200 is their sparsity 0.95.
-    n_concepts: at most.
+        kept: concepts of each picture; 10 of 200 is their sparsity 0.95.
+        n_concepts: at most.
     """
 
     name = "sparse_concepts"

@@ -47,17 +47,21 @@ N_STARTS, N_ROUNDS = 4, 15
 
 
 def common_figures(
-    pictures: EncodedSet,
-    n: int,
-    held: HeldOut | None,
-    progress: Progress,
-    measured: Tensor | None = None,
-    c: float | None = None,
+    pictures: EncodedSet, n: int, held: HeldOut | None, progress: Progress, measured: Tensor | None, c: float | None
 ) -> dict[str, Any]:
     """What every classifier that is fitted on pictures reports."""
     index = pictures.held.nonzero()[:, 0] if measured is None else measured
     figures: dict[str, Any] = {"held_out_accuracy": None, "held_out_interval": None, "held_out_calibration_error": None}
-    how, expected = _split_facts(pictures, index), None
+    how, expected, grouping = None, None, pictures.grouping
+    if grouping is not None and not pictures.validation:
+        lone = [k for k in pictures.labels.unique().tolist() if not bool((pictures.labels[index] == k).any())]
+        how = {
+            "by": grouping.by,
+            "threshold": None if grouping.threshold is None else round(grouping.threshold, 4),
+            "n_groups": len(grouping.groups.unique()),
+            "unmeasured_classes": [pictures.classes[k] for k in lone] if len(index) else [],
+            "one_thing_classes": [pictures.classes[k] for k in grouping.one_thing],
+        }
     if held is not None and held.logits is not None:
         confidence, decided = held.logits.softmax(1).max(1)
         right = decided == held.labels
@@ -79,21 +83,6 @@ def common_figures(
         "n_pictures": n,
         "notes": list(progress.notes),
         "failures": [f.to_json() for f in progress.failures],
-    }
-
-
-def _split_facts(pictures: EncodedSet, index: Int[Tensor, " m"]) -> dict[str, Any] | None:
-    """How those held out were kept apart from the others; ``None`` for the user's own validation pictures."""
-    grouping = pictures.grouping
-    if grouping is None or pictures.validation:
-        return None
-    lone = [k for k in pictures.labels.unique().tolist() if not bool((pictures.labels[index] == k).any())]
-    return {
-        "by": grouping.by,
-        "threshold": None if grouping.threshold is None else round(grouping.threshold, 4),
-        "n_groups": len(grouping.groups.unique()),
-        "unmeasured_classes": [pictures.classes[k] for k in lone] if len(index) else [],
-        "one_thing_classes": [pictures.classes[k] for k in grouping.one_thing],
     }
 
 

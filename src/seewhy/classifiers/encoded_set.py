@@ -113,7 +113,6 @@ class EncodedSet:
 
     @property
     def digests(self) -> tuple[str, ...]:
-        """Of the files' bytes."""
         return tuple(one.digest for one in self.encoded)
 
     @cached_property
@@ -137,7 +136,6 @@ class EncodedSet:
         return (~self.held).nonzero()[:, 0].tolist()
 
     def subset(self, index: Sequence[int]) -> Self:
-        """Those in these places."""
         index = list(index)
         return replace(
             self,
@@ -174,9 +172,7 @@ class EncodedSet:
         return self.own_crops(index) if len(index) else None
 
     def own_crops(self, index: Int[Tensor, " m"]) -> HeldOut:
-        """These pictures, each by its own crop alone."""
-        pooled = torch.stack([self.encoded[i].pooled[0] for i in index.tolist()])
-        return HeldOut(pooled, self.labels[index], groups=self.groups[index])
+        return HeldOut(self.pooled[index], self.labels[index], groups=self.groups[index])
 
     def known(self, encoder: Encoder, of: Bool[Tensor, " n"]) -> KnownPictures | None:
         """What is remembered of these pictures, once a classifier was fitted on them by this encoder."""
@@ -223,8 +219,6 @@ def encode_labelled(
 
 @dataclass(frozen=True)
 class HoldOut:
-    """Which pictures are measured on, and not trained on."""
-
     fraction: HeldOutPart = 0.2
     seed: int = 0
     validation: Samples | None = None
@@ -252,8 +246,13 @@ def encode_samples(
     """
     validation = held_out.validation
     others = () if validation is None else validation.items
-    if validation is not None:
-        _check_labels(samples, validation)
+    if unknown := [c for c in (() if validation is None else validation.classes) if c not in samples.classes]:
+        near = nearest(unknown[0], samples.classes, n=3, cutoff=0.4)
+        raise DataError(
+            f"The validation pictures have the class {unknown[0]!r}, which is not among the {len(samples.classes)} to "
+            f"train on. {'Did you mean' if near else 'The first are'} "
+            f"{', '.join(map(repr, near or samples.classes[:5]))}? Name the classes alike in both."
+        )
     for note in samples.notes + (() if validation is None else validation.notes):
         progress.note(note)
     items, n_trained = [*samples.items, *others], len(samples)
@@ -275,17 +274,6 @@ def encode_samples(
     else:
         pictures = _hold_validation(kept, encoded, [i >= n_trained for i in pairs], held_out.split, progress)
     return replace(pictures, encoder=encoder.fingerprint)
-
-
-def _check_labels(samples: Samples, validation: Samples) -> None:
-    unknown = [c for c in validation.classes if c not in samples.classes]
-    if unknown:
-        near = nearest(unknown[0], samples.classes, n=3, cutoff=0.4)
-        raise DataError(
-            f"The validation pictures have the class {unknown[0]!r}, which is not among the {len(samples.classes)} to "
-            f"train on. {'Did you mean' if near else 'The first are'} "
-            f"{', '.join(map(repr, near or samples.classes[:5]))}? Name the classes alike in both."
-        )
 
 
 def hold_out(items: Sequence[Sample], encoded: Sequence[Encoded], how: HoldOut, progress: Progress) -> EncodedSet:

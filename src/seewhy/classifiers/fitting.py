@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -16,14 +16,13 @@ from ..descriptions.base import Caption, Descriptions
 from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import InputError
-from ..pictures.samples import Sample, Samples
+from ..pictures.samples import Samples
 from ..progress import Progress
 from ..prototypes.bank import PatchBank
 from ..prototypes.measure import Labelled, LikenessMeasure, Trial, trials
 from ..prototypes.nearest import NearestPatches
 from ..storage.features import FeatureStore
 from ..threads import beside
-from ..types import Crop
 from ..undisturbed import undisturbed
 from . import Recipe, classifiers
 from .base import Classifier, HeldOut
@@ -33,8 +32,6 @@ from .encoded_set import EncodedSet, HoldOut, Split, encode_samples, spread
 
 @dataclass(frozen=True)
 class Fitting:
-    """What a recipe is given to learn from."""
-
     encoder: Encoder
     samples: Samples
     held_out: HoldOut
@@ -48,26 +45,10 @@ class Fitting:
         """The checkpoint, and of what it must be."""
         return None if self.checkpoint is None else (self.checkpoint, seal)
 
-    def look(
-        self,
-        reader: Encoder | None = None,
-        *,
-        views: Callable[[Sample], Sequence[Crop | None]] = lambda _sample: (None,),
-        features: bool = False,
-        n_bank: int | None = None,
-        keep: bool = True,
-    ) -> EncodedSet:
-        """The pictures, encoded once by the encoder or another ``reader``; see :func:`.encode_samples`."""
-        return encode_samples(
-            reader or self.encoder,
-            self.samples,
-            self.held_out,
-            store=self.store if keep else None,
-            progress=self.progress,
-            views=views,
-            features=features,
-            n_bank=n_bank,
-        )
+    def look(self, reader: Encoder | None = None, *, keep: bool = True, **how: Any) -> EncodedSet:
+        """The pictures, encoded once by the encoder or another ``reader``; the rest is :func:`.encode_samples`'s."""
+        store, eye = self.store if keep else None, reader or self.encoder
+        return encode_samples(eye, self.samples, self.held_out, store=store, progress=self.progress, **how)
 
 
 @dataclass(frozen=True)
@@ -185,7 +166,18 @@ def _patches(outcome: Outcome, n_bank: int, fitting: Fitting) -> dict[str, Any]:
     decided by the trial, which was not fitted on them, unless the outcome says what was decided.
     """
     pictures, final, progress = outcome.patches or outcome.pictures, outcome.classifier, fitting.progress
-    encoded = _with_maps(pictures, final, n_bank, fitting.store if outcome.keep else None, progress)
+    chosen = [
+        i for part in (pictures.final, ~pictures.final) for i in spread(pictures.labels.tolist(), part.tolist(), n_bank)
+    ]
+    same = pictures.encoder == final.encoder.fingerprint
+    encoded = {i: s for i in chosen if same and (s := pictures.encoded[i]).features is not None and s.picture}
+    missing = [i for i in chosen if i not in encoded]
+    request = EncodeRequest(features=lambda _index: True, pictures=True)
+    store = fitting.store if outcome.keep else None
+    stream = encode_stream(final.encoder, [pictures.items[i].source for i in missing], store=store, request=request)
+    again = list(progress.track(stream, "Keeping patches", len(missing)))
+    encoded |= {i: s for i, s in zip(missing, again, strict=True) if isinstance(s, Encoded)}
+    encoded = {i: encoded[i] for i in chosen if i in encoded}
     kept = [i for i in encoded if bool(pictures.final[i])]
     if not kept:
         return {"bank": None}
@@ -207,19 +199,3 @@ def _patches(outcome: Outcome, n_bank: int, fitting: Fitting) -> dict[str, Any]:
             mine = [one for i, one in tested.items() if int(folds[i]) == fold]
             made += trials(final, NearestPatches(), others, progress.track(mine, "Measuring", len(mine)), len(tested))
     return {"bank": bank, "likeness": LikenessMeasure.of(made)}
-
-
-def _with_maps(
-    pictures: EncodedSet, final: Classifier, n_bank: int, store: FeatureStore | None, progress: Progress
-) -> dict[int, Encoded]:
-    """At most so many pictures of either kind with feature map and pixels, by their places in order."""
-    parts = (pictures.final, ~pictures.final)
-    chosen = [i for part in parts for i in spread(pictures.labels.tolist(), part.tolist(), n_bank)]
-    same = pictures.encoder == final.encoder.fingerprint
-    encoded = {i: s for i in chosen if same and (s := pictures.encoded[i]).features is not None and s.picture}
-    missing = [i for i in chosen if i not in encoded]
-    request = EncodeRequest(features=lambda _index: True, pictures=True)
-    stream = encode_stream(final.encoder, [pictures.items[i].source for i in missing], store=store, request=request)
-    again = list(progress.track(stream, "Keeping patches", len(missing)))
-    encoded |= {i: s for i, s in zip(missing, again, strict=True) if isinstance(s, Encoded)}
-    return {i: encoded[i] for i in chosen if i in encoded}

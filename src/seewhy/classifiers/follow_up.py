@@ -123,11 +123,11 @@ class FollowUp(Recipe):
     lower case but for the first letter and forgets the first look's scores, which ``fusion`` and ``gate`` can keep.
 
     Args:
-    k: classes in question; the number of all classes skips the first look.
-    fusion: how much of the first look's cosine is added to the second's.
-    gate: where the first look's two largest probabilities are at least so far apart, its decision stands.
-    templates: of the first look.
-    scale: the logit scale; left out, the encoder's own.
+        k: classes in question; the number of all classes skips the first look.
+        fusion: how much of the first look's cosine is added to the second's.
+        gate: where the first look's two largest probabilities are at least so far apart, its decision stands.
+        templates: of the first look.
+        scale: the logit scale; left out, the encoder's own.
     """
 
     name = "follow_up"
@@ -144,7 +144,6 @@ class FollowUp(Recipe):
     def build(
         self, encoder: Encoder, labels: Sequence[str], pairs: Iterable[Pair] = (), store: FeatureStore | None = None
     ) -> Classifier:
-        """A classifier for these classes."""
         first = ZeroShot(self.templates, self.scale).build(encoder, labels, store)
         return self.after(first, list(pairs), store)
 

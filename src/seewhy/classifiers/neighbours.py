@@ -12,14 +12,10 @@ from torch.nn.functional import cross_entropy
 
 from ..bounds import Count, Natural, Positive
 from ..encoders.base import Encoder
-from ..encoders.stream import encode_stream
-from ..errors import ImageError, InputError
 from ..heads.head import Head
 from ..heads.normalise import Normalise
 from ..heads.votes import Votes, class_logits, nearest_scores
-from ..pictures.sources import One
-from ..prototypes.voters import measure_removal, scores_of
-from ..types import Failure
+from ..prototypes.voters import measure_removal
 from . import classifiers
 from .base import Classifier
 from .encoded_set import EncodedSet, HeldOutPart, Split, with_logits
@@ -48,10 +44,10 @@ class Neighbours(PictureRecipe):
     explained.
 
     Args:
-    k: pictures that vote; left out, chosen.
-    temperature: of the vote; left out, chosen.
-    n_crops: random crops a picture, which vote too.
-    power: exponent of the signed power.
+        k: pictures that vote; left out, chosen.
+        temperature: of the vote; left out, chosen.
+        n_crops: random crops a picture, which vote too.
+        power: exponent of the signed power.
     """
 
     name = "neighbours"
@@ -125,35 +121,8 @@ class Neighbours(PictureRecipe):
 
 @dataclass(frozen=True)
 class _Choice:
-    """What was chosen, and its leave-one-out figures."""
-
     k: int
     temperature: float
     scale: float
     accuracy: float | None
     likelihood: float = -math.inf
-
-
-@dataclass(frozen=True)
-class Voter:
-    """One of the user's pictures that took part: its file, its class, its cosine and its part of the whole vote."""
-
-    image: str
-    label: str
-    cosine: float
-    share: float
-
-
-def voters(classifier: Classifier, picture: One, top: int = 10) -> tuple[Voter, ...]:
-    """The pictures a decision was made from, the largest share first."""
-    head = classifier.head
-    if not isinstance(head.votes, Votes):
-        raise InputError(f"{classifier.recipe} has no voters. Fit one with: seewhy fit PHOTOS -M neighbours -o MODEL")
-    (seen,) = encode_stream(classifier.encoder, [picture])
-    if isinstance(seen, Failure):
-        raise ImageError(seen.image, seen.error)
-    with torch.no_grad():
-        scores = scores_of(head, seen.pooled[:1])[0]
-    cosines, owner = (scores / head.weight.norm(dim=1)).tolist(), head.votes.owner.tolist()
-    ballot = head.votes.ballot(scores)[:top]
-    return tuple(Voter(head.votes.names[i], classifier.classes[owner[i]], cosines[i], share) for i, share in ballot)

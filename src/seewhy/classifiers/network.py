@@ -80,9 +80,7 @@ class Perceiver(Protocol):
 class ReadsPooled(Protocol):
     """A network between pooling and the head: the encoder looks as it did, and the head reads what this makes of it."""
 
-    def feature(self) -> Feature:
-        """Pooled features → what the head's rows are compared with."""
-        ...
+    def feature(self) -> Feature: ...
 
 
 @runtime_checkable
@@ -94,6 +92,4 @@ class NamesClasses(Protocol):
 
     def classifier(self, classes: Sequence[str]) -> Classifier: ...
 
-    def untrained(self) -> Self:
-        """The same with nothing kept of what was learnt."""
-        ...
+    def untrained(self) -> Self: ...

@@ -23,8 +23,6 @@ from .unfitted import ZeroShot
 
 @dataclass(frozen=True)
 class Finding:
-    """What one pair of sentences says of a picture."""
-
     name: str
     probability: float
     margin: float
@@ -54,16 +52,16 @@ class PromptPairs:
     ranked a class's own picture first 74 % of the time, plain cosines with its name 99.9 %. Measure before you believe.
 
     Args:
-    present: sentences with ``{}`` for the finding.
-    absent: the same of one without it.
-    scale: ``s``; left out, the encoder's own.
+        present: sentences with ``{}`` for the finding.
+        absent: the same of one without it.
+        scale: ``s``; left out, the encoder's own.
 
     Example:
-    >>> import numpy as np, seewhy
-    >>> red = np.full((64, 64, 3), (200, 20, 20), np.uint8)
-    >>> (one,) = PromptPairs()(seewhy.encoder("lite0"), [red], ["red", "blue"])
-    >>> [round(finding.margin, 2) for finding in one.found]  # and it is red: see above
-    [0.04, 0.05]
+        >>> import numpy as np, seewhy
+        >>> red = np.full((64, 64, 3), (200, 20, 20), np.uint8)
+        >>> (one,) = PromptPairs()(seewhy.encoder("lite0"), [red], ["red", "blue"])
+        >>> [round(finding.margin, 2) for finding in one.found]  # and it is red: see above
+        [0.04, 0.05]
     """
 
     present: tuple[str, ...] = ("{}",)

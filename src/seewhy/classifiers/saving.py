@@ -213,7 +213,6 @@ def _assemble(card: dict[str, Any], tensors: Tensors, base: Encoder) -> Classifi
 
 
 def _head(card: dict[str, Any], tensors: Tensors, encoder: Encoder, network: Network | None) -> Head:
-    """With what stands between the rows' scores and the logits, if anything does."""
     weight, bias, k = tensors["head.weight"], tensors["head.bias"], len(card["classes"])
     scale, votes, facts = float(card["scale"]), card.get("votes"), card.get("reranking")
     check_axes("head.weight", weight, Float[Tensor, "r d"], {})

@@ -47,7 +47,6 @@ class ZeroShot(Recipe):
     scale: float | None = None
 
     def build(self, encoder: Encoder, labels: Sequence[str], store: FeatureStore | None = None) -> Classifier:
-        """A classifier for these classes."""
         classes = check_names(labels)
         templates = self.templates or encoder.text.templates
         for template in templates:
@@ -91,7 +90,6 @@ class Described(Recipe):
     scale: float | None = None
 
     def build(self, encoder: Encoder, descriptions: Descriptions, store: FeatureStore | None = None) -> Classifier:
-        """A classifier for the described classes."""
         classes = check_names(list(descriptions.texts))
         words = WordBank.build(encoder, descriptions.limited_to(classes), with_names=self.with_names, store=store)
         return Classifier(

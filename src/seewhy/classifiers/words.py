@@ -38,14 +38,12 @@ _FOREIGN: WeakKeyDictionary[Encoder, Tensor] = WeakKeyDictionary()
 
 
 def words_of(classifier: Classifier) -> WordBank:
-    """The words, which must be there."""
     if classifier.words is None:
         raise DataError("This classifier has no descriptions. Give some with --descriptions FILE.")
     return classifier.words
 
 
 def texts_of(words: WordBank) -> dict[str, tuple[str, ...]]:
-    """Class → its texts, in the order of the classes."""
     return {label: tuple(words.texts[i] for i in words.of(c)) for c, label in enumerate(words.classes)}
 
 
@@ -67,7 +65,6 @@ def _measured(classifier: Classifier, kind: str = "held-out") -> Classifier:
 
 
 def with_descriptions(classifier: Classifier, descriptions: Words, store: FeatureStore | None) -> Classifier:
-    """The same classifier with words as evidence; the decision does not change."""
     own = Descriptions.given(descriptions).limited_to(classifier.classes)
     words = WordBank.build(classifier.encoder, own, with_names=False, store=store)
     words = nameless(classifier.encoder, words, store, bare=True)
@@ -191,7 +188,6 @@ class WordsMeasure:
     foreign: ForeignLists | None
 
     def of(self, index: int, joint: Float[Tensor, " d"], cosines: Float[Tensor, " k"]) -> WordControl:
-        """What is said of one class on one picture."""
         beats = _share(cosines - self.centre, index)
         if self.foreign is not None:
             others = self.foreign.lists[index] @ joint - self.foreign.centre[index]

@@ -16,8 +16,7 @@ from typer.core import TyperGroup
 
 from . import check, dense, describe, evaluate, explain, fit, index, methods, pages, predict, study, train
 from .renamed import todays
-from .standard_input import take_standard_input
-from .terminal import Notes, say
+from .terminal import Notes, say, take_standard_input
 from .verbs import register
 
 
@@ -64,33 +63,19 @@ STOPPED = 130
 BACKSLASHES = "backslashreplace"
 """What becomes of file names that are not UTF-8: what JSON reads back as they were."""
 VERBS = {
-    "Make a model": ((fit.fit, fit.EXAMPLES), (pages.export, pages.EXPORT_EXAMPLES)),
+    "Make a model": (fit.fit, pages.export),
     "Decide and explain": (
-        (predict.predict, predict.EXAMPLES),
-        (explain.explain, explain.EXAMPLES),
-        (dense.segment, dense.SEGMENT_EXAMPLES),
-        (dense.detect, dense.DETECT_EXAMPLES),
-        (evaluate.evaluate, evaluate.EXAMPLES),
-        (pages.app, pages.APP_EXAMPLES),
-        (pages.serve, pages.SERVE_EXAMPLES),
+        predict.predict, explain.explain, dense.segment, dense.detect, evaluate.evaluate, pages.app, pages.serve,
     ),
-    "Look at pictures": (
-        (check.check, check.EXAMPLES),
-        (index.index, index.INDEX_EXAMPLES),
-        (index.search, index.SEARCH_EXAMPLES),
-    ),
-    "Teach an encoder": ((train.adapt, train.ADAPT_EXAMPLES), (train.pretrain, train.PRETRAIN_EXAMPLES)),
-    "What there is": (
-        (methods.methods, methods.METHODS_EXAMPLES),
-        (methods.doctor, methods.DOCTOR_EXAMPLES),
-    ),
-}
+    "Look at pictures": (check.check, index.index, index.search),
+    "Teach an encoder": (train.adapt, train.pretrain),
+    "What there is": (methods.methods, methods.doctor),
+}  # fmt: skip
 for panel, verbs in VERBS.items():
-    for function, examples in verbs:
-        register(app, function, examples, panel)
+    for verb in verbs:
+        register(app, verb, panel)
 for point in entry_points(group="seewhy.verbs"):
-    theirs = point.load()
-    register(app, theirs, getattr(theirs, "examples", ""), "Verbs of other packages")
+    register(app, point.load(), "Verbs of other packages")
 app.add_typer(describe.app, name="describe", rich_help_panel="Teach an encoder")
 app.add_typer(study.app, name="study", rich_help_panel="Decide and explain")
 

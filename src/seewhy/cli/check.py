@@ -19,17 +19,6 @@ if TYPE_CHECKING:
     from ..language.annotation.labels import Corrections, LabelDecisions, LabelledData
     from ..language.pairs import Rule
 
-EXAMPLES = """
-seewhy check photos/ -o check/
-seewhy check photos.csv -m birds --against test/ -o check/
-seewhy check photos.csv --column split=split
-seewhy check photos/ --by cleanlab --json
-seewhy check photos/ --from check/ --serve
-seewhy check photos/ --from check/ --export corrected.csv
-seewhy check captions.jsonl --texts
-seewhy check captions.csv --texts -o clean.jsonl --skip small_picture --set too_long:most=40
-"""
-
 
 def check(
     session: Session,
@@ -48,24 +37,7 @@ def check(
     port: Annotated[int, Bound(0, 65535)] = 8000,
     name: list[str] | None = None,
 ) -> None:
-    """What is wrong with labelled pictures: labels, copies, strangers, dark and blurred ones; each with its reason.
-
-    Args:
-        data: Labelled pictures: a folder with one folder per class, or a table. With --texts, pictures with
-            texts: a table, a folder, WebDataset shards (.tar).
-        output: A folder for the report, its JSON and a table; with --texts the .jsonl of pairs that break no
-            rule, and beside it NAME.removed.jsonl, which says what was removed, and why. Left out, it is only
-            printed.
-        model: A classifier: its encoder looks, its classes count. Left out, --encoder.
-        by: How labels are doubted: odds, confident, cleanlab (its extra is needed) or neighbours.
-        against: Pictures of another split: which are copies of those?
-        from_: The folder of an earlier check, with what was decided: for --serve and --export.
-        serve: Serve the page on which labels are corrected, confirmed or put off.
-        export: Write the data with the decisions on their labels as .csv and stop.
-        texts: Ask rules about the texts of pictures: ALIGN's, copies, scripts; with --encoder, texts that do
-            not fit. --set RULE:FIELD=VALUE changes one.
-        skip: With --texts: a rule that is not asked; again for another.
-    """
+    """What is wrong with labelled pictures: labels, copies, strangers, dark and blurred ones; each with its reason."""
     if texts:
         _texts(session)
     if from_ is not None or serve or export is not None:
@@ -90,7 +62,7 @@ def _labels(session: Session) -> NoReturn:
     classifier = None if o.model is None else session.saved(o.model)
     encoder = session.encoder() if classifier is None else classifier.encoder
     known = None if classifier is None else classifier.classes
-    findings = how.run(encoder, samples, known=known, against=others, store=session.store, progress=session.terminal)
+    findings = how.run(encoder, samples, known=known, against=others, **session.kept)
     session.report(findings, o.output, "check")
     if csv is not None:
         rows = [list(COLUMNS), *findings.rows()]
@@ -99,12 +71,7 @@ def _labels(session: Session) -> NoReturn:
 
 
 def _go_on(session: Session) -> NoReturn:
-    """From a check that was made: the corrected table, or the page on which people decide.
-
-    Raises:
-        InputError: no check was named, or nothing to do with it.
-        DataError: it cannot be read, or the data have changed since.
-    """
+    """From a check that was made: the corrected table, or the page on which people decide."""
     from ..language.annotation.labels import Corrections, LabelledData, check_corrected, open_decisions
     from ..studies.inspection.check import read_check
 
@@ -132,7 +99,6 @@ def label_columns(session: Session) -> tuple[str, str]:
 
 
 def export_corrected(session: Session, path: Path, data: LabelledData, decisions: LabelDecisions) -> None:
-    """Write the corrected table and say what is in it; decisions that no longer fit the data are told."""
     from ..language.annotation.labels import write_corrected
 
     counts = write_corrected(path, data, decisions.standing(), force=session.force)
@@ -209,12 +175,7 @@ def _clean(session: Session, how: dict[str, Any]) -> NoReturn:
 
 
 def _rules(session: Session, skip: list[str] | None) -> list[Rule]:
-    """All rules but some, with the settings ``RULE:FIELD=VALUE``.
-
-    Raises:
-        UnknownNameError: there is no such rule or field.
-        InputError: a setting is not of the form, or its value of another kind.
-    """
+    """All rules but some, with the settings ``RULE:FIELD=VALUE``."""
     from ..language.pairs import rules
 
     for name in skip or ():

@@ -14,21 +14,6 @@ from . import options
 from .session import Session
 from .terminal import say
 
-SEGMENT_EXAMPLES = """
-seewhy segment street.jpg --labels "road, car, tree" -o seg/
-seewhy segment photos/ --labels "leaf, lesion, background" --json > segments.jsonl
-seewhy segment new/ -m seg -o found/
-seewhy segment aerial.tif --labels "roof, road, water" --set zoom=8 -o seg/
-seewhy segment photo.jpg --labels "cat, grass" --set denoised=0.5 --set smoothed=0.9 -o seg/
-seewhy segment photo.jpg --labels "cat, grass" --method clipseg:/models/clipseg -o seg/
-"""
-DETECT_EXAMPLES = """
-seewhy detect photo.jpg --labels "stamp, platelet" -o det/
-seewhy detect photos/ --labels "wren, nest" --least-score 0.3 --json > found.jsonl
-seewhy detect aerial.tif --labels "car, boat" --tiles 4 -o det/ --format yolo
-seewhy detect new/ -m det -o found/
-seewhy detect photo.jpg --labels "cat, remote control" --method owlv2:/models/owlv2 -o det/
-"""
 MOST_SAID = 10
 """Names not found that are said of one picture."""
 
@@ -42,14 +27,7 @@ def segment(
     method: str = "maskclip",
     output: Path | None = None,
 ) -> None:
-    """Say of every pixel which of the names it shows, or none; by words, or as a segmenter was trained.
-
-    Args:
-        model: A segmenter of seewhy fit, in the place of --labels.
-        labels: Your classes: names separated by commas, or a .txt with one per line.
-        method: maskclip; with a folder of weights clipseg:PATH.
-        output: A folder for masks (.png), segments.json (COCO) and a page.
-    """
+    """Say of every pixel which of the names it shows, or none; by words, or as a segmenter was trained."""
     from ..dense.by_words import segmenter_for
     from ..dense.regions import SegmentFolder
     from ..dense.saving import load_segmenter
@@ -100,17 +78,7 @@ def detect(
     tiles: Annotated[int, Bound(1, 32)] | None = None,
     least_score: Part | None = None,
 ) -> None:
-    """Find what the names say, or what a detector was trained on, and draw a box around each.
-
-    Args:
-        model: A detector of seewhy fit. Left out, what --labels names is looked for.
-        labels: Your classes: names separated by commas, or a .txt with one per line.
-        method: word_regions; with a folder of weights owlv2:PATH, grounding_dino:PATH.
-        output: A folder for the boxes and a page.
-        format: Of the boxes: coco, yolo, voc or csv.
-        tiles: Tiles on a picture's short side, for small things.
-        least_score: Score below which a box is not kept. Left out, the detector's own.
-    """
+    """Find what the names say, or what a detector was trained on, and draw a box around each."""
     from ..dense.regions import BoxFolder
 
     given: dict[str, Any] = {} if least_score is None else {"least": least_score}
@@ -133,12 +101,10 @@ def detect(
 
 
 def _settings(session: Session, registry: Any, method: str) -> dict[str, Any]:
-    """What ``--set`` says of a method, read as its fields."""
     from ..parameters import configured
 
-    cls = registry[method.partition(":")[0]]
-    given = {name: session.settings.pop(name) for name in [*session.settings]}
-    made = configured(cls, given) if given else None
+    given = session.take_all()
+    made = configured(registry[method.partition(":")[0]], given) if given else None
     return {name: getattr(made, name) for name in given}
 
 
@@ -184,9 +150,8 @@ def _line(image: str, parts: Sequence[str], not_found: Sequence[str]) -> str:
 def left_out(names: Sequence[str]) -> str:
     """What is said after what was found.
 
-    Example:
-        >>> left_out(["sports car", "bus"]), left_out([])
-        ('; not found: sports car, bus', '')
+    >>> left_out(["sports car", "bus"]), left_out([])
+    ('; not found: sports car, bus', '')
     """
     from ..pictures.samples import some
 

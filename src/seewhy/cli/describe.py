@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from ..bounds import Bound, Count, NotNegative, check_fields
 from ..errors import DataError, InputError
 from . import options
 from .session import Session
@@ -20,23 +20,6 @@ from .verbs import register
 
 if TYPE_CHECKING:
     from ..language.writers import Estimate, WriterSession
-
-WRITE_EXAMPLES = """
-seewhy describe write "wren, robin" -o birds.json --writer gpt-4o-mini --kind birds --dry-run
-seewhy describe write names.txt -o birds.json --writer llama3.1 --base-url http://localhost:11434/v1
-seewhy describe write photos/ --pairs -m birds -o pairs.json --writer gpt-4o-mini
-seewhy explain photo.jpg --labels birds.json
-"""
-MATCH_EXAMPLES = """
-seewhy describe match photos/ --descriptions birds.json -o captions.jsonl
-seewhy describe match photos/ --descriptions birds.json -o captions.jsonl --writer gpt-4o-mini
-seewhy fit photos/ -o birds --method gist --captions captions.jsonl
-"""
-IMAGES_EXAMPLES = """
-seewhy describe images photos/ -o descriptions.jsonl -m fruit
-seewhy describe images photos/ -o descriptions.jsonl --labels "apple, cup, plate" --drafts drafts.jsonl
-seewhy describe images photos/ -o descriptions.jsonl --writer gpt-4o-mini --dry-run
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,23 +42,16 @@ class Writing:
     base_url: str | None = None
     key_variable: str = "OPENAI_API_KEY"
     leave_out: str = ""
-    max_tokens: int | None = None
-    timeout: float = 120.0
-    price_in: float = 0.0
-    price_out: float = 0.0
+    max_tokens: Count | None = None
+    timeout: Annotated[float, Bound(1)] = 120.0
+    price_in: NotNegative = 0.0
+    price_out: NotNegative = 0.0
 
     def __post_init__(self) -> None:
-        if (self.max_tokens or 1) < 1 or self.timeout < 1 or min(self.price_in, self.price_out) < 0:
-            raise InputError(
-                "A number below 0, or below 1 of max_tokens or timeout, was given. Larger ones were expected. Change "
-                "them."
-            )
+        check_fields(self, "describe")
 
     def desk(self, session: Session) -> WriterSession | None:
-        """The one writer's desk, with answers kept in the cache folder; ``None`` where none was named.
-
-        There is never another writer in its place.
-        """
+        """The one writer's desk, with answers kept in the cache folder; ``None`` where none was named."""
         from ..language.service_writer import ServiceWriter
         from ..language.writers import SMOLLM2, LocalWriter, WriterSession, Written
 
@@ -85,17 +61,12 @@ class Writing:
         if self.base_url is None and (name == SMOLLM2 or name.endswith(".gguf") or Path(name).is_dir()):
             writer: Any = LocalWriter(name)
         else:
-            writer = ServiceWriter(
-                name,
-                self.base_url,
-                self.key_variable,
-                left_out=tuple(p.strip() for p in self.leave_out.split(",") if p.strip()),
-                timeout_s=self.timeout,
-            )
+            left_out = tuple(p.strip() for p in self.leave_out.split(",") if p.strip())
+            limits = {"left_out": left_out, "timeout_s": self.timeout}
+            writer = ServiceWriter(name, self.base_url, self.key_variable, **limits)
         return WriterSession(writer, Written(), max_tokens=self.max_tokens, progress=session.terminal)
 
     def needed_desk(self, session: Session) -> WriterSession:
-        """The same, where somebody must be asked."""
         desk = self.desk(session)
         if desk is None:
             raise InputError("Nobody was named who writes. A language model was expected. Name it with --writer.")
@@ -130,17 +101,7 @@ def write(
     base_url: str | None = None,
     dry_run: bool = False,
 ) -> None:
-    """Visual descriptors of each class. What a model wrote is to be read and edited: the file is yours.
-
-    Args:
-        data: Names separated by commas, a .txt with one per line, or a folder with one folder per class; with
-            --pairs, pictures on which the model is watched.
-        output: The .json.
-        writer: Who is asked: a name at --base-url (or at OpenAI), a folder or .gguf file, or smollm2, the small
-            local one.
-        kind: What the classes are, in the plural: birds, screws, cell types.
-        pairs: What parts the classes that a model confuses, pair by pair.
-    """
+    """Visual descriptors of each class. What a model wrote is to be read and edited: the file is yours."""
     from ..language.questions import as_descriptions, class_prompt, write_classes
     from ..language.writers import WriterError
     from ..storage.output import check_file
@@ -173,7 +134,6 @@ def _write_pairs(
     labels: str | None,
     how: tuple[str | None, str | None, bool],
 ) -> NoReturn:
-    """What parts the classes that a model confuses, pair by pair."""
     from ..language.questions import Pair, confusable_pairs, pair_prompt, write_pairs, write_pairs_file
     from ..pictures.sources import list_pictures
     from ..storage.output import check_file
@@ -206,11 +166,6 @@ def _write_pairs(
 
 
 def _names(given: str) -> list[str]:
-    """Class names of an argument.
-
-    Raises:
-        DataError: the file cannot be read, or fewer than two names.
-    """
     from ..classifiers.base import check_names
     from ..pictures.samples import load_samples
 
@@ -221,7 +176,7 @@ def _names(given: str) -> list[str]:
 
 
 def _report(session: Session, output: Path, n: int, failed: dict[str, str]) -> NoReturn:
-    """What was written, what was not and why; exit code 1 when something is missing."""
+    """Exit code 1 when something is missing."""
     for label, reason in failed.items():
         say(f"seewhy: nothing for {label!r}: {reason}", file=sys.stderr)
     lines = [f"{output}: {n} written. Read it and edit it before you rely on it."] if n else []
@@ -239,16 +194,9 @@ def match(
     base_url: str | None = None,
     dry_run: bool = False,
 ) -> None:
-    """For each picture, the texts of its own class that fit it best. Run again, it goes on where it was stopped.
-
-    Args:
-        data: Pictures in classes: a folder or a table.
-        output: The .jsonl.
-        writer: Who is asked: a name at --base-url (or at OpenAI), a folder or .gguf file, or smollm2, the small
-            local one. It shortens the texts; left out, they stay as they are.
-    """
+    """For each picture, the texts of its own class that fit it best; what was looked at before is not again."""
     from ..descriptions.base import Descriptions
-    from ..language.matching import Caption, Match, match_to_file, short_prompt, specificity
+    from ..language.matching import Match, match_to_file, short_prompt, specificity
     from ..language.matching import say as told
     from ..storage.output import check_file
 
@@ -265,12 +213,7 @@ def match(
     stream = match_to_file(
         output, session.encoder(), samples, texts, how, desk=desk, store=session.store, force=session.force
     )
-    written: list[Caption] = []
-    for caption in session.terminal.track(stream, "Matching", len(samples)):
-        if isinstance(caption, Caption):
-            written.append(caption)
-        else:
-            session.terminal.failed(caption)
+    written = list(session.terminal.readable(stream, "Matching", False, len(samples)))
     specific = specificity(written)
     session.say(
         {"file": str(output), "written": len(written), **specific},
@@ -292,18 +235,9 @@ def images(
     base_url: str | None = None,
     dry_run: bool = False,
 ) -> None:
-    """Describe pictures at length (Image Textualization). Run again, it goes on where it was stopped.
-
-    Args:
-        output: The .jsonl; lines are added to it.
-        drafts: Descriptions to correct, JSONL: {"image": …, "description": …}.
-        check: Remove what nothing on the picture bears out.
-        writer: Who is asked: a name at --base-url (or at OpenAI), a folder or .gguf file, or smollm2, the small
-            local one. It drafts (it must see) and rewrites; left out, rules do.
-    """
+    """Describe pictures at length (Image Textualization). Run again, it goes on where it was stopped."""
     from ..language.textualize import DESCRIPTIONS, Drafter, estimate, offline, read_drafts, textualize_all
     from ..storage.journal import Journal
-    from ..types import Failure
 
     (threshold,) = session.take("threshold")
     writing = session.make(Writing, writer=writer, base_url=base_url)
@@ -316,14 +250,12 @@ def images(
     classifier = session.classifier(model, labels)
     textualizer = offline(classifier, desk=desk, check=check, threshold=threshold)
     by = [classifier.recipe, classifier.encoder.fingerprint[:12], *classifier.classes, check, threshold, texts]
-    made_by = _seal([*by, None if desk is None else [desk.writer.model, desk.max_tokens]])
+    by.append(None if desk is None else [desk.writer.model, desk.max_tokens])
+    made_by = hashlib.sha256(json.dumps(by, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:16]
     done = 0
     drafter = Drafter(classifier, desk, texts)
     stream = textualize_all(session.pictures(pictures), textualizer, drafter, output, made_by, force=session.force)
-    for record in terminal.track(stream, "Describing"):
-        if isinstance(record, Failure):
-            terminal.failed(record)
-            continue
+    for record in terminal.readable(stream, "Describing", False):
         done += 1
         if session.as_json or not session.quiet:
             session.say(record, f"{record['image']}: {record['description'] or '(nothing can be said)'}")
@@ -332,12 +264,6 @@ def images(
     session.end(done)
 
 
-def _seal(parts: Iterable[Any]) -> str:
-    """Names all that decides a description."""
-    return hashlib.sha256(json.dumps(list(parts), sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
 app = typer.Typer(help="Descriptions, written by a language model of your choice.", no_args_is_help=True)
-register(app, write, WRITE_EXAMPLES)
-register(app, match, MATCH_EXAMPLES)
-register(app, images, IMAGES_EXAMPLES)
+for verb in (write, match, images):
+    register(app, verb)

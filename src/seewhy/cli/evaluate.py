@@ -21,20 +21,6 @@ if TYPE_CHECKING:
     from ..dense import Detector
     from ..pictures.boxes import BoxData
 
-EXAMPLES = """
-seewhy evaluate test/ -m birds
-seewhy evaluate test.csv -m birds --json > report.json
-seewhy evaluate test/ --labels classes.json -o report.html
-seewhy evaluate test/ -m birds --cards why/
-seewhy evaluate test/ -m birds --unknown holidays/ --level 0.95
-seewhy evaluate test/ -m birds --contract audit.toml -o report --junit audit.xml
-seewhy evaluate --write-contract audit.toml
-seewhy evaluate new/ -m birds --against photos/
-seewhy evaluate streets/ --labels "sky, road, car" --probe more-streets/ -o masks.html
-seewhy evaluate boxes.json -m det -o boxes.html
-seewhy evaluate boxes.json --detector word_regions --pictures photos/
-seewhy evaluate captions.jsonl --retrieval -m enc -o found.html
-"""
 FIT = "fit"
 """After ``--against``: the pictures that the classifier knows itself."""
 DEFAULT = "default"
@@ -72,31 +58,6 @@ def evaluate(
     """Accuracy, per class, calibration, confusions, and, where asked, how faithful explanations are.
 
     With --contract: does it keep what is asked of it? With --against: are new pictures like those it was fitted on?
-
-    Args:
-        data: Labelled pictures: class folders or a table; or masks: images/ and labels/, COCO's JSON; or boxes.
-            With --against, any pictures.
-        model: A classifier; of masks a segmenter, of boxes a detector, with --retrieval an adapted encoder.
-            Left out, what --labels names, or the encoder's own classes (lite0: ImageNet's).
-        output: The report, .html or .json; with --contract or --against a folder. Left out, it is only printed.
-        faithfulness: Measure explanations too: deletion and insertion, average drop, increase, gain, ROAD and
-            sparsity of maps, and how often neighbours are of the class decided for.
-        cards: A folder for cards of the wrong decisions; the report leads to them.
-        contract: Does it keep this contract, a TOML file? Exit code 1 where it does not. default: the usual.
-        against: Are these pictures like those that it was fitted on? Exit code 1 where not. fit: those that it
-            knows; or where they are. With --contract: where they are, for a classifier that does not know them
-            itself.
-        junit: With --contract: a JUnit XML file with one test case per figure.
-        write_contract: Write a contract with a comment on every figure, and do nothing else.
-        n_explained: Pictures on which explanations are measured. Left out, 32 with --faithfulness, masks or a
-            contract, else none.
-        unknown: A folder of pictures of no class: how well are they told?
-        retrieval: Pictures with texts: how often they find one another, and what an adapted encoder, given as
-            -m, gained and forgot.
-        probe: Masks of other pictures: what a linear probe trained on them reaches.
-        detector: word_regions; with a folder of weights owlv2:PATH, grounding_dino:PATH.
-        pictures: Where the pictures of a file of boxes are.
-        novel: Classes, separated by commas, that a detector was not trained on.
     """
     from ..evidence.batch import check_output
     from ..pictures.pixel_classes import is_masked
@@ -125,7 +86,6 @@ def evaluate(
 
 
 def _decisions(session: Session, place: Path, path: Path | None) -> NoReturn:
-    """A classifier on labelled pictures."""
     from ..classifiers.linear.jitter import predict_views
     from ..evaluation import evaluate as run
     from ..evaluation.report import address, write_cards
@@ -136,12 +96,11 @@ def _decisions(session: Session, place: Path, path: Path | None) -> NoReturn:
     samples = session.samples(place, group=session.group)
     objects, _ = options.objects_of(session, classifier, [s.image for s in samples.items])
     report = run(
-        classifier, samples, n_explained=o.n_explained, store=session.store, views=predict_views(o.crops),
-        seed=session.seed, faithfulness=o.faithfulness, level=o.level, unknown=o.unknown, objects=objects,
-        progress=session.terminal,
+        classifier, samples, n_explained=o.n_explained, views=predict_views(o.crops), seed=session.seed,
+        faithfulness=o.faithfulness, level=o.level, unknown=o.unknown, objects=objects, **session.kept,
     )  # fmt: skip
     if o.cards is not None:
-        made = write_cards(report, classifier, o.cards, store=session.store, progress=session.terminal)
+        made = write_cards(report, classifier, o.cards, **session.kept)
         report = replace(report, cards={name: address(card, path or card) for name, card in made.items()})
     session.report(report, path)
     session.end(report.data["n"])
@@ -193,9 +152,8 @@ def _audit(session: Session, data: str) -> NoReturn:
             "Boxes were given beside what else says where the object is. One of them was expected. Drop one."
         )
     done = audit(
-        classifier, samples, contract=asked, group=session.group, train=train, masks=source,
-        n_explained=32 if o.n_explained is None else o.n_explained, store=session.store, seed=session.seed,
-        progress=session.terminal,
+        classifier, samples, contract=asked, group=session.group, train=train, masks=source, seed=session.seed,
+        n_explained=32 if o.n_explained is None else o.n_explained, **session.kept,
     )  # fmt: skip
     session.report(done, o.output, "audit")
     if o.junit is not None:
@@ -220,7 +178,6 @@ def _check_junit(junit: Path, folder: Path | None, force: bool) -> None:
 
 
 def _drift(session: Session) -> NoReturn:
-    """Are new pictures like those that it was fitted on? Exit code 1 where they are not."""
     from ..pictures.samples import Sample
     from ..studies.auditing.audit import with_known
     from ..studies.auditing.drift import DriftTest
@@ -231,14 +188,12 @@ def _drift(session: Session) -> NoReturn:
     if o.against != FIT:
         classifier = with_known(classifier, session.samples(o.against), session.store, session.terminal)
     new = [Sample(name) for name in session.pictures(o.data, o.output)]
-    drift = test.run(classifier, new, store=session.store, progress=session.terminal)
+    drift = test.run(classifier, new, **session.kept)
     session.report(drift, o.output, "drift")
     raise typer.Exit(int(drift.data["drift"] == "yes"))
 
 
 def _retrieval(session: Session, place: Path, path: Path | None) -> NoReturn:
-    """An encoder's pictures and texts find one another, or do not."""
-    from ..encoders.find import encoder as find
     from ..learning.encoders.adapted import is_adapted, open_adaptation
     from ..pictures.pairs import load_pairs
     from ..studies.adapting import measure_retrieval
@@ -247,21 +202,17 @@ def _retrieval(session: Session, place: Path, path: Path | None) -> NoReturn:
     name = session.given.model or session.encoder_name
     others = {str(other): session.samples(other) for other in session.given.also or ()}
     pairs = load_pairs(str(place), **session.pair_columns())
-    encoder = find(name, engine=session.engine)
+    encoder = session.encoder(name)
     trained_on: tuple[str, ...] = ()
     folder, _, _ = name.removeprefix("adapted:").partition("@")
     if is_adapted(folder):
         trained_on = open_adaptation(folder, engine=session.engine, base=encoder.base).trained_on
-    report = measure_retrieval(
-        encoder, pairs, also=others, trained_on=trained_on, store=session.store, seed=session.seed,
-        progress=session.terminal,
-    )  # fmt: skip
+    report = measure_retrieval(encoder, pairs, also=others, trained_on=trained_on, seed=session.seed, **session.kept)
     session.report(report, path)
     session.end(report.data["n_pictures"])
 
 
 def _masks(session: Session, place: Path, path: Path | None) -> NoReturn:
-    """Pictures whose every pixel has a class."""
     from ..dense.evaluation import evaluate_segmenter
     from ..dense.maskclip import MaskCLIP
     from ..dense.saving import load_segmenter
@@ -287,9 +238,7 @@ def _is_of_boxes(model: str | None, detector: str | None) -> bool:
     from ..dense.saving import is_detector
     from ..pictures.boxes import has_boxes
 
-    if detector is not None or (model is not None and is_detector(model)):
-        return True
-    return model is not None and has_boxes(Path(model))
+    return detector is not None or (model is not None and (is_detector(model) or has_boxes(Path(model))))
 
 
 def _boxes(session: Session, place: Path, path: Path | None) -> NoReturn:
@@ -303,18 +252,14 @@ def _boxes(session: Session, place: Path, path: Path | None) -> NoReturn:
     session.finish_settings()
     o = session.given
     truth = load_boxes(place, pictures=o.pictures).present()
-    encoder = session.encoder()
+    names = None if o.labels is None else options.label_names(o.labels)
     if o.detector is not None:
-        names = truth.classes if o.labels is None else options.label_names(o.labels)
         ranked: dict[str, Any] = getattr(detectors[o.detector.partition(":")[0]], "ranked", dict)()
-        boxes = _detected(session, truth, detector_for(o.detector, names, encoder, store=session.store, **ranked))
+        detector = detector_for(o.detector, names or truth.classes, session.encoder(), store=session.store, **ranked)
+        boxes = _detected(session, truth, detector)
     elif is_detector(o.model or ""):
         saved = load_detector(o.model or "", encoder=session.own_encoder, engine=session.engine).keeping(least=0.0)
-        encoder = saved.base
-        names = saved.classes if o.labels is None else options.label_names(o.labels)
-        if o.labels is None and saved.reads_words:
-            names = truth.classes
-        boxes = _detected(session, truth, saved.for_classes(names))
+        boxes = _detected(session, truth, saved.for_classes(names or (truth if saved.reads_words else saved).classes))
         if known := saved.known([p.image for p in truth.pictures]):
             note = (
                 f"{len(known)} of {len(truth)} pictures are ones that the detector was fitted on, byte for byte: the "
@@ -324,13 +269,12 @@ def _boxes(session: Session, place: Path, path: Path | None) -> NoReturn:
     else:
         boxes = load_boxes(o.model or "", pictures=o.pictures)
     chosen = [] if o.novel is None else [n.strip() for n in o.novel.split(",")]
-    report = evaluate_boxes(truth, boxes, encoder=encoder, novel=chosen, seed=session.seed)
+    report = evaluate_boxes(truth, boxes, novel=chosen, seed=session.seed)
     session.report(report, path)
     session.end(len(truth))
 
 
 def _detected(session: Session, truth: BoxData, detector: Detector) -> BoxData:
-    """What a detector finds on the pictures of the data."""
     from ..pictures.boxes import BoxData
 
     stream = detector.detect_all([p.image for p in truth.pictures])

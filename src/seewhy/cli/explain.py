@@ -17,23 +17,6 @@ if TYPE_CHECKING:
     from ..evidence.batch import Done
     from ..evidence.explain import ExplainOptions
 
-EXAMPLES = """
-seewhy explain photo.jpg -o why/
-seewhy explain photo.jpg --labels "wren, house sparrow, blue tit"
-seewhy explain new.jpg other/ -m birds -o why/
-seewhy explain photo.jpg --target wren --contrast "house sparrow" -o wren.html
-seewhy explain photo.jpg --set target_text="a red beak" --set contrast_text="a yellow beak"
-seewhy explain photo.jpg --labels "wren, robin" --follow-up pairs.json
-seewhy explain photo.jpg --labels birds.json --validation photos/
-seewhy explain photo.jpg -m birds --typical gen --set judge=timm:resnet18 -o why/
-seewhy explain photo.jpg --object bird -o why/
-seewhy explain photos/ -m birds --masks masks/ -o why/
-seewhy explain photos/ -m birds --parquet -o why/ --shard 3/16
-seewhy explain photo.jpg --where layer_cam --set layer=blocks.4
-seewhy explain photo.jpg -m seg -o why/
-seewhy explain photo.jpg --labels "stamp, platelet" --parts word_regions -o why/
-seewhy explain photo.jpg --where rise --set n_masks=1000 --set masks=stratified
-"""
 OF_WHOLE_PICTURES = ("follow_up", "validation", "typical", "masks", "object_")
 """Options that boxes and segments have no use for."""
 ONE_BY_ONE = ("typical", "masks", "object_", "parts", "known", "png")
@@ -71,36 +54,19 @@ def explain(
     """Explain pictures: print the answer; with -o, write a card each and an index. Stopped, it goes on where it was.
 
     With a saved segmenter or detector, or --parts and --labels, what is found in each picture gets a card.
-
-    Args:
-        model: A classifier, segmenter or detector. Left out, what --labels names, or the encoder's own classes
-            (lite0: ImageNet's).
-        output (PATH|ADDRESS): A folder for cards and their index, or one .html, .png or .json file; left out,
-            no card is made.
-        where: How to show where it looked; see: seewhy methods. Left out, the model's own, or grad_cam.
-        target: Explain this class, not the predicted one.
-        contrast: Rather than this class.
-        like: epic, nearest, protopnet or voters; left out, epic where the model has its prototypes, else its
-            own.
-        typical: Also typical pictures of the class, made once for each: the folder of a generator.
-        png: Also a still picture of each card.
-        parts: A card for each box or segment that this finds by --labels: maskclip or clipseg:PATH;
-            word_regions; with a folder of weights owlv2:PATH, grounding_dino:PATH.
-        known: Pictures with boxes, masks or folders of one class each, that boxes or segments are likened to.
     """
     from ..classifiers.words import measured_on
     from ..evidence.batch import Batch
 
     strengths, explainer, judge, most_cards = session.take("strengths", "explainer", "judge", "most_cards")
     if parquet:
+        from .many import Spread
+
         for name in session.was_given(ONE_BY_ONE):
             raise InputError(
                 f"--parquet and {_option(name)} were both given. What is shown beside single pictures has no place "
                 "there. Drop one."
             )
-    if parquet:
-        from .many import Spread
-
         spread = session.make(Spread, rest=False)
     how = _how(
         session, where=where, target=target, contrast=contrast, measure=measure, like=like, level=level,
@@ -118,7 +84,7 @@ def explain(
     _check(output, png, session.force)
     classifier = session.classifier(model, labels, descriptions, follow_up)
     if validation is not None:
-        classifier = measured_on(classifier, session.samples(validation), session.store, session.terminal)
+        classifier = measured_on(classifier, session.samples(validation), *session.kept.values())
     names: Iterable[str] = session.pictures(pictures, output)
     names = list(names) if masks else names  # which may come one by one, for as long as somebody types them
     objects, _ = options.objects_of(session, classifier, names)
@@ -145,7 +111,7 @@ def _how(session: Session, *, because: str | None, **given: Any) -> ExplainOptio
     how: ExplainOptions = session.make(
         ExplainOptions, rest=False, because=None if because is None else find_changes(because).name, **given
     )
-    return replace(how, settings={name: session.settings.pop(name) for name in [*session.settings]})
+    return replace(how, settings=session.take_all())
 
 
 def _option(name: str) -> str:
@@ -153,12 +119,9 @@ def _option(name: str) -> str:
 
 
 def judge_named(session: Session, name: str | None) -> Any:
-    """A saved classifier, or an encoder, that says what is on typical pictures."""
-    from ..encoders.find import encoder
-
     if name is None:
         return None
-    return session.saved(name) if (Path(name) / "seewhy.json").is_file() else encoder(name, engine=session.engine)
+    return session.saved(name) if (Path(name) / "seewhy.json").is_file() else session.encoder(name)
 
 
 def tell_results(session: Session, results: Iterator[Any], tell: Callable[[Any], None]) -> int:
@@ -195,7 +158,6 @@ def _note_layer(session: Session, classifier: Any, how: ExplainOptions) -> None:
 
 
 def told(done: Done) -> None:
-    """Print the answer."""
     from ..report.card import card_lines
 
     image, label, card = (done.record[key] for key in ("image", "label", "card"))
@@ -206,27 +168,21 @@ def told(done: Done) -> None:
 
 
 def _are_parts_wanted(session: Session) -> bool:
-    """Whether boxes or segments are explained in the place of whole pictures."""
     from ..classifiers.saving import CARD
 
     o = session.given
     if (o.parts, o.known) != (None, None):
         return True
-    # Only where it is no classifier: what finds parts takes long to import.
     if o.model is None or (Path(o.model) / CARD).is_file():
         return False
-    from ..dense.saving import is_detector, is_segmenter
+    from ..dense.saving import is_detector, is_segmenter  # which takes long
 
     return is_segmenter(o.model) or is_detector(o.model)
 
 
 def _explain_parts(session: Session, how: ExplainOptions, most: int) -> NoReturn:
-    """Explain boxes or segments, write and say.
-
-    Raises:
-        InputError: an option was given that is for whole pictures alone.
-    """
     from ..dense.part_evidence import PartBatch, PartExplainer, with_examples
+    from ..evidence.batch import INDEX
 
     o, terminal = session.given, session.terminal
     for name in session.was_given(OF_WHOLE_PICTURES):
@@ -239,17 +195,12 @@ def _explain_parts(session: Session, how: ExplainOptions, most: int) -> NoReturn
         explainer = with_examples(explainer, o.known, terminal)
     batch = PartBatch(explainer, how, o.output, most=most, png=o.png, force=session.force, progress=terminal)
     tell_results(session, batch.run(session.pictures(o.pictures, o.output)), _told_part)
-    if batch.index is not None and batch.n_pictures and not session.as_json:
-        say(f"index: {batch.index}")
+    if o.output is not None and batch.n_pictures and not session.as_json:
+        say(f"index: {o.output / INDEX}")
     session.end(batch.n_pictures)
 
 
 def _finder(session: Session) -> Any:
-    """What finds parts.
-
-    Raises:
-        InputError: the options contradict one another.
-    """
     from ..dense import detectors
     from ..dense.by_words import detector_for, segmenter_for
     from ..dense.saving import is_detector, load_detector, load_segmenter
@@ -276,7 +227,6 @@ def _finder(session: Session) -> Any:
 
 
 def _told_part(done: Any) -> None:
-    """What a person reads of one part."""
     part = done.record["part"]
     say(f"{part['kind']} {part['number']} of {part['n']}, {part['label']}, score {part['score']:.2f}")
     shown = None if done.explanation is None else done.explanation.part

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,21 +14,8 @@ from .fit_evidence import fit_prototypes
 from .session import Session
 
 Task = Literal["classes", "masks", "boxes", "prototypes", "explainer"]
-PART = r"\.(plain|[0-9.]+(e-?[0-9]+)?)"
 AUTO, BEST = "auto", ("denseclip", "linear")
 """The first of these that the encoder can: on street scenes the decoder was 8.5 points of mIoU above the probe."""
-EXAMPLES = """
-seewhy fit photos/ -o birds
-seewhy fit birds.csv -o birds --descriptions birds.json
-seewhy fit train/ -o birds --validation val/
-seewhy fit photos/ -o birds --encoder open_clip:ViT-B-32/openai --set solver=svm
-seewhy fit photos/ -o birds --method neighbours --set k=20
-seewhy fit photos/ -o birds --method gist --descriptions birds.json
-seewhy fit streets/ -o seg --task masks
-seewhy fit boxes.json -o det --pictures photos/ --set zoom=4
-seewhy fit photos/ -m birds --method epic
-seewhy fit photos/ -m birds --method t_tame --set steps=2000
-"""
 
 
 def fit(
@@ -44,22 +30,11 @@ def fit(
     labels: str | None = None,
     captions: Path | None = None,
     pictures: Path | None = None,
-    task: Literal["classes", "masks", "boxes", "prototypes", "explainer"] | None = None,
+    task: Task | None = None,
 ) -> None:
     """Make a classifier, segmenter or detector of your pictures, or find what a classifier's decisions rest on.
 
     Run again, it goes on where it was stopped.
-
-    Args:
-        data: Pictures: a folder with one folder per class, or a .csv, .tsv, .jsonl or .parquet table. Masks:
-            images/ and labels/ with classes.txt, or COCO's JSON. Boxes: COCO's JSON, YOLO, VOC or a table.
-        output: A folder; with --model left out, that model's own for what is found for it.
-        method: Left out, linear for classes. See: seewhy methods.
-        model: A classifier that prototypes (epic, nearest, …) or an explainer (t_tame, tame, l_cam) are made
-            for; its decisions stay.
-        captions: Texts of each picture, a .jsonl, for methods that train with them. See: seewhy describe match.
-        pictures: Where the pictures of a file of boxes are.
-        task: What is learnt; left out, it is seen from the method and the data, and said.
     """
     learnt = task or _task(data, method, model)
     if task is None and learnt not in ("classes", "prototypes", "explainer"):
@@ -116,7 +91,7 @@ def _fit_classifier(session: Session) -> None:
     from ..classifiers.certainty import held_out_lines
     from ..classifiers.saving import ARCHIVE
     from ..language.matching import read_captions
-    from ..storage.output import check_checkpoint, make_folder
+    from ..storage.output import check_checkpoint
 
     o, output = session.given, session.given.output
     ARCHIVE.check(output)
@@ -124,51 +99,24 @@ def _fit_classifier(session: Session) -> None:
     words = options.read_descriptions(o.descriptions)
     samples = session.samples(o.data, group=session.group)
     chosen_on = None if o.validation is None else session.samples(o.validation)
-    checkpoint = output.parent / f".{output.name}.checkpoint"
     if output.parent.is_dir():
-        check_checkpoint(checkpoint)
+        check_checkpoint(output.parent / f".{output.name}.checkpoint")
     texts = None if o.captions is None else read_captions(o.captions)
     recipe.check_given(descriptions=words, captions=texts)
-    keeps = "checkpoint" in recipe.takes
-    if keeps:
-        make_folder(output.parent)
-    classifier = recipe.fit(
-        session.encoder(),
-        samples,
-        validation=chosen_on,
-        descriptions=words,
-        captions=texts,
-        store=session.store,
-        progress=session.terminal,
-        checkpoint=checkpoint if keeps else None,
-    )
-    classifier = classifier.with_trust(session.terminal)
-    classifier.save(output)
-    if keeps:
-        remove_checkpoints(checkpoint)
+    with session.checkpoint(output) if "checkpoint" in recipe.takes else nullcontext() as checkpoint:
+        classifier = recipe.fit(
+            session.encoder(), samples, validation=chosen_on, descriptions=words, captions=texts,
+            checkpoint=checkpoint, **session.kept,
+        )  # fmt: skip
+        classifier = classifier.with_trust(session.terminal)
+        classifier.save(output)
     measures = classifier.measures
     lines = [f"{output}: {len(classifier.classes)} classes, {classifier.trained_on}", *held_out_lines(measures)]
     session.say({"model": str(output), **measures}, *lines)
     session.end(measures.get("n_pictures", len(samples)))
 
 
-def remove_checkpoints(checkpoint: Path) -> None:
-    """What this fit would have gone on from: the file itself, and those of its parts, named by a rate or ``plain``."""
-    from ..storage.marks import CHECKPOINT
-    from ..storage.output import remove
-
-    for name in os.listdir(checkpoint.parent):
-        if name == checkpoint.name or re.fullmatch(re.escape(checkpoint.name) + PART, name):
-            remove(checkpoint.parent / name, CHECKPOINT)
-
-
 def recipe_from(session: Session, name: str, **given: Any) -> Any:
-    """The recipe with its fields, from options of their own and from ``--set``.
-
-    Raises:
-        UnknownNameError: there is no such recipe or field.
-        InputError: the recipe is not fitted on pictures, an option is none of its fields, or a value is not one.
-    """
     from ..classifiers import classifiers
     from ..parameters import settings_of
 
@@ -219,8 +167,6 @@ def _fit_segmenter(session: Session) -> None:
     from ..dense import segmenters
     from ..dense.saving import SEGMENTERS, save_segmenter
     from ..pictures.pixel_classes import load_masks
-    from ..storage.marks import CHECKPOINT
-    from ..storage.output import make_folder, remove
 
     (ignore,) = session.take("ignore")
     o, output, method = session.given, session.given.output, session.given.method or AUTO
@@ -236,57 +182,37 @@ def _fit_segmenter(session: Session) -> None:
     masked = load_masks(o.data, classes=None if o.labels is None else options.names_in(o.labels), ignore=list(ignore))
     for note in masked.notes:
         session.terminal.note(note)
-    make_folder(output.parent)
-    checkpoint = output.parent / f".{output.name}.checkpoint"
-    keeps = {"checkpoint": checkpoint} if "checkpoint" in cls.fit.__annotations__ else {}
-    segmenter = how.fit(encoder, masked, progress=session.terminal, **keeps)
-    save_segmenter(segmenter, output)
-    remove(checkpoint, CHECKPOINT)
-    failures = session.terminal.failures
-    session.say(
-        {
-            "model": str(output),
-            "method": method,
-            "classes": list(segmenter.classes),
-            "trained_on": segmenter.trained_on,
-            "failures": [f.to_json() for f in failures],
-        },
-        f"{output}: {len(segmenter.classes)} classes, {segmenter.trained_on}",
-    )
-    session.end(len(masked) - len(failures))
+    with session.checkpoint(output) as checkpoint:
+        keeps = {"checkpoint": checkpoint} if "checkpoint" in cls.fit.__annotations__ else {}
+        segmenter = how.fit(encoder, masked, progress=session.terminal, **keeps)
+        save_segmenter(segmenter, output)
+    line = f"{output}: {len(segmenter.classes)} classes, {segmenter.trained_on}"
+    _say_made(session, method, segmenter, [line])
+    session.end(len(masked) - len(session.terminal.failures))
 
 
 def _fit_detector(session: Session) -> None:
-    from ..dense.detection.fit import FOLDS, beside, fit_detector, methods_for
+    from ..dense.detection.fit import fit_detector, methods_for
     from ..dense.saving import DETECTORS, save_detector
-    from ..storage.marks import CHECKPOINT
-    from ..storage.output import make_folder, remove
 
     folds, precision = session.take("folds", "precision")
     o, output, method = session.given, session.given.output, session.given.method or AUTO
     DETECTORS.archive.check(output)
     methods_for(method, session.settings)
-    make_folder(output.parent)
-    checkpoint = output.parent / f".{output.name}.checkpoint"
-    detector = fit_detector(
-        o.data, session.encoder(), method=method, pictures=o.pictures, folds=folds, precision=precision,
-        seed=session.seed, progress=session.terminal, checkpoint=checkpoint, **session.settings,
-    )  # fmt: skip
-    save_detector(detector, output)
-    remove(checkpoint, CHECKPOINT)
-    remove(beside(checkpoint), FOLDS)
-    session.say(
-        {
-            "model": str(output),
-            "method": detector.method,
-            "classes": list(detector.classes),
-            "trained_on": detector.trained_on,
-            "calibration": detector.calibration,
-            "failures": [f.to_json() for f in session.terminal.failures],
-        },
-        *_detector_lines(output, detector),
-    )
+    with session.checkpoint(output) as checkpoint:
+        detector = fit_detector(
+            o.data, session.encoder(), method=method, pictures=o.pictures, folds=folds, precision=precision,
+            seed=session.seed, progress=session.terminal, checkpoint=checkpoint, **session.settings,
+        )  # fmt: skip
+        save_detector(detector, output)
+    _say_made(session, detector.method, detector, _detector_lines(output, detector), calibration=detector.calibration)
     session.end(1)
+
+
+def _say_made(session: Session, method: str, made: Any, lines: list[str], **more: Any) -> None:
+    about = {"classes": list(made.classes), "trained_on": made.trained_on, **more}
+    failures = [f.to_json() for f in session.terminal.failures]
+    session.say({"model": str(session.given.output), "method": method, **about, "failures": failures}, *lines)
 
 
 def _detector_lines(output: Path, detector: Any) -> list[str]:
@@ -300,7 +226,6 @@ def _detector_lines(output: Path, detector: Any) -> list[str]:
 
 
 def _reached(row: dict[str, Any]) -> str:
-    """What a threshold is to be expected to reach."""
     if row["precision"] is None:
         return f"{row['n']} box(es), too few to say anything of; the threshold of all classes together"
     precision, recall = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from pkgutil import resolve_name
@@ -50,17 +51,21 @@ def _fitted(
 ) -> tuple[dict[str, Any], list[str]]:
     """The prototypes for JSON and for people; those that are there, of the same making, are not made again."""
     from ..attributions.explainers import classifier_digest
+    from ..errors import ModelError
     from ..prototypes.fitted import file_name
     from ..storage.marks import CHECKPOINT
     from ..storage.output import remove
     from ..types import Failure
 
     seal, path = fit.seal(classifier, pictures), folder / file_name(cls.name)
-    bank = _earlier(cls, path, seal)
-    is_kept = bank is not None
-    if bank is None:
+    bank: FittedBank | None = None
+    if cls.kept_as is not None:
+        with suppress(ModelError):  # there is none, or it is damaged
+            bank = cls.kept_as.load(path)
+    is_kept = bank is not None and bank.made_from == seal
+    if bank is None or not is_kept:
         checkpoint = folder / f".{cls.name}.checkpoint"
-        bank = fit.fit(classifier, pictures, store=session.store, checkpoint=checkpoint, progress=session.terminal)
+        bank = fit.fit(classifier, pictures, checkpoint=checkpoint, **session.kept)
         bank = replace(bank, classifier=classifier_digest(classifier), made_from=seal)
         bank.save(folder)
         remove(checkpoint, CHECKPOINT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -15,32 +16,7 @@ from ..printable import printable
 from .session import Session
 
 if TYPE_CHECKING:
-    from ..retrieval import Index
-    from ..retrieval.settings import Settings
     from ..retrieval.writing import Entry
-
-INDEX_EXAMPLES = """
-seewhy index photos/ -o library
-seewhy index more/ -o library --add
-seewhy index -o library --forget photos/old --forget-missing
-seewhy index --verify library
-seewhy index photos/ -o library --encoder open_clip:ViT-B-32/openai --set whiten=256
-seewhy index photos/ -o by-colour --encoder enc --focus "the colour"
-seewhy index photos/ -o vectors/ --parquet
-seewhy index "shards/{000..099}.tar" -o vectors/ --parquet --shard 3/16
-seewhy index s3://bucket/shards -o s3://bucket/vectors --parquet --shard 3/16
-seewhy index s3://bucket/shards -o /mnt/vectors --parquet --cluster auto --workers 8 --set gpus=1
-seewhy index photos/ --plan --set machines=16 --set price=0.35
-seewhy index --status vectors/
-seewhy index vectors/ -o library
-"""
-SEARCH_EXAMPLES = """
-seewhy search library --image cat.jpg -k 20 -o found.html
-seewhy search library --text "a cat on a red sofa"
-seewhy search library --image cat.jpg --text "in the snow" --set weight=2
-seewhy search library --image a.jpg --image b.jpg --unlike c.jpg --where-label cats --json
-seewhy search by-colour --image cat.jpg --encoder enc --focus "the colour"
-"""
 
 
 def index(
@@ -59,27 +35,12 @@ def index(
     workers: Count = 1,
     cluster: str | None = None,
     status: Path | None = None,
-    plan: bool = False,
 ) -> None:
     """Make pictures searchable, or change what is; with --parquet, only keep their vectors.
 
     Pictures that are there are not looked at again; run again after any stop, it goes on.
-
-    Args:
-        data (DATA|ADDRESS): Pictures, folders, class folders, tables with classes, or vectors that --parquet
-            wrote, s3:// as well; with --parquet also .tar shards, or Parquet with a column of pictures.
-        output (FOLDER|ADDRESS): The index's folder; with --parquet that of the Parquet files.
-        model: A classifier, whose encoder looks. Left out, --encoder.
-        add: Only add to an index that is there, with its settings.
-        forget: Forget a picture, or all below a folder.
-        forget_missing: Forget pictures whose files are gone.
-        rebuild: Fit whitening anew, and clear away what is gone.
-        verify (FOLDER|ADDRESS): Read every byte of an index or of vectors, say which files are not as they were
-            written, and stop.
-        status (FOLDER|ADDRESS): Say what is there of vectors that are being written and what is missing, and
-            stop.
-        plan: Measure a sample, say what writing vectors will take in time, money and bytes, and stop.
     """
+    from ..retrieval import Index
     from ..retrieval.index import check_place
     from ..retrieval.settings import Settings
     from ..retrieval.writing import Change
@@ -87,13 +48,18 @@ def index(
 
     if verify is not None or status is not None:
         _look_at(session, verify, status, data or output or forget or forget_missing or rebuild)
-    if (parquet or plan) and not data:
+    if parquet and not data:
         raise InputError(
             "No pictures were named. Some were expected. Write seewhy index PICTURES -o FOLDER --parquet, or --status "
             "FOLDER."
         )
-    if parquet or plan:
-        _vectors(session, data or [], output, plan, (shard, workers, cluster))
+    if parquet:
+        from ..scale.work import Embed
+        from .many import Spread, into_parquet
+
+        spread = session.make(Spread, rest=False)
+        work = replace(session.make(Embed), encoder=session.encoder_name, engine=session.engine)
+        into_parquet(session, work, [str(place) for place in data or []], output, spread, (shard, workers, cluster))
     if output is None:
         raise InputError("No index was named. The folder of one was expected. Name it with -o.")
     if not (data or forget or forget_missing or rebuild):
@@ -105,7 +71,11 @@ def index(
     runs = [folder for folder in data or [] if is_run(folder)]
     others = [place for place in data or [] if place not in runs]
     entries = list(_entries(session, others))  # a wrong name is told before the work begins
-    opened = _opened(session, output, model, settings, only_there=add or not data)
+    if add or not data:
+        opened = Index.open(output, session.own_encoder, engine=session.engine)
+    else:
+        encoder = session.encoder() if model is None else session.saved(model).encoder
+        opened = Index.create(output, encoder, settings)
     terminal = session.terminal
     removed = opened.remove(forget) if forget else 0
     if forget_missing:
@@ -127,7 +97,6 @@ def _look_at(session: Session, verify: Path | None, status: Path | None, change:
     from ..scale.reading import is_run
     from ..scale.reading import status as read_status
     from ..scale.reading import verify as verify_run
-    from .many import verified
 
     option = "--verify" if verify is not None else "--status"
     if change or (verify is not None and status is not None):
@@ -139,47 +108,15 @@ def _look_at(session: Session, verify: Path | None, status: Path | None, change:
         raise typer.Exit(1 if run.missing else 0)
     assert verify is not None
     if is_run(verify):
-        verified(session, verify_run(verify))
-    opened = Index.open(verify)
-    try:
-        checked = opened.verify()
-    finally:
-        opened.close()
-    verified(session, checked)
-
-
-def _vectors(
-    session: Session, data: list[Path], output: Path | None, plan: bool, on: tuple[str, int, str | None]
-) -> NoReturn:
-    """The vectors of many pictures, as Parquet, or what that will take."""
-    from ..scale.plan import plan as measure
-    from ..scale.work import Embed
-    from .many import Spread, into_parquet
-
-    machines, price = session.take("machines", "price")
-    spread = session.make(Spread, rest=False)
-    work = replace(session.make(Embed), encoder=session.encoder_name, engine=session.engine)
-    if not plan:
-        into_parquet(session, work, [str(place) for place in data], output, spread, on)
-    if len(data) != 1:
-        raise InputError("--plan was given. One input was expected beside it. Write seewhy index photos/ --plan.")
-    run = measure(work, spread.input(session, str(data[0])), machines=machines, price=price, threads=spread.threads)
-    session.say(run.to_json(), *run.lines())
-    raise typer.Exit
-
-
-def _opened(session: Session, output: Path, model: str | None, settings: Settings, only_there: bool) -> Index:
-    """The index: one that is there with what it was made with, or a new one."""
-    from ..retrieval import Index
-
-    if only_there:
-        return Index.open(output, session.own_encoder, engine=session.engine)
-    encoder = session.encoder() if model is None else session.saved(model).encoder
-    return Index.create(output, encoder, settings)
+        checked = verify_run(verify)
+    else:
+        with closing(Index.open(verify)) as opened:
+            checked = opened.verify()
+    session.say(checked.to_json(), *checked.lines())
+    raise typer.Exit(2 if checked.damaged else 0)
 
 
 def _entries(session: Session, data: Sequence[Path]) -> Iterator[Entry]:
-    """Pictures with classes: of a table its column, of a folder the folder next below it."""
     from ..pictures.samples import TABLES
     from ..pictures.sources import list_pictures
     from ..retrieval.writing import Entry
@@ -211,17 +148,7 @@ def search(
     without: str = "",
     where_label: list[str] | None = None,
 ) -> None:
-    """Find pictures in an index: by picture, by words, or by both.
-
-    Args:
-        index: What seewhy index made.
-        image: A picture it should be like; again for more.
-        k: Pictures shown.
-        output: A page (.html) or .json.
-        unlike: A picture it should not be like; again for more.
-        without: What should not be on it, in words.
-        where_label: Only pictures of this class; again for more.
-    """
+    """Find pictures in an index: by picture, by words, or by both."""
     from ..report.paging import check_ending
     from ..retrieval import Index, Query
 
@@ -231,11 +158,7 @@ def search(
     collapse, levels = session.take("collapse", "levels")
     query = session.make(Query, like=image or (), text=text, unlike=unlike or (), without=without)
     results = Index.open(index, session.own_encoder, engine=session.engine).search(
-        query,
-        k=k,
-        labels=where_label or None,
-        collapse=None if collapse == 1 else collapse,
-        levels=levels,
+        query, k=k, labels=where_label or None, collapse=None if collapse == 1 else collapse, levels=levels
     )
     if output is not None:
         results.save(output, force=session.force)

@@ -6,7 +6,7 @@ A row for each picture, a file for each shard; what is asked travels to every pr
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from ..bounds import Count, NotNegative, check_fields
 from ..errors import InputError
 from ..scale.work import Opened, Row, Work, arrow
 from ..types import Failure
@@ -39,19 +40,14 @@ class Spread:
         gpus: with --cluster, GPUs that each worker has; 0.5 is shared by two.
     """
 
-    per_shard: int = 2048
-    threads: int | None = None
-    gpus: float = 0.0
+    per_shard: Count = 2048
+    threads: Count | None = None
+    gpus: NotNegative = 0.0
 
     def __post_init__(self) -> None:
-        if (self.threads or 1) < 1 or self.gpus < 0:
-            raise InputError(
-                f"threads={self.threads} and gpus={self.gpus:g} were given. No number below 0, and a thread or more, "
-                "were expected. Change them."
-            )
+        check_fields(self, "The run")
 
     def cluster(self, address: str | None, workers: int) -> Any:
-        """Where on Ray, if it is."""
         if address is None:
             return None
         from ..scale.on_ray import Cluster
@@ -80,38 +76,37 @@ class ClassifierChoice:
 
     def classifier(self) -> Classifier:
         chosen = resolve(self.model, self.labels, self.encoder, self.engine, self.descriptions, None, self.follow_up)
-        if self.validation is not None:
-            from ..classifiers.words import measured_on
-            from ..pictures.samples import load_samples
-            from ..progress import Progress
+        if self.validation is None:
+            return chosen
+        from ..classifiers.words import measured_on
+        from ..pictures.samples import load_samples
+        from ..progress import Progress
 
-            chosen = measured_on(chosen, load_samples(self.validation), None, Progress())
-        return chosen
+        return measured_on(chosen, load_samples(self.validation), None, Progress())
 
 
+@dataclass(frozen=True)
 class _Deciding(Opened):
-    """A classifier at work; ``results_of`` makes results of pictures, ``row`` what is kept of one."""
+    """A classifier at work; ``row`` is what is kept of a result."""
 
-    def __init__(
-        self, classifier: Classifier, options: dict[str, Any], results_of: Any, row: Any, kinds: Any, one_view: bool
-    ) -> None:
-        about = classifier.encoder
-        self.transform = about.transform if one_view else None
-        self.identity = {
-            "model": classifier.digest,
-            "encoder": about.name,
-            "fingerprint": about.fingerprint,
-            "precision": about.engine.precision,
-            **options,
-        }
-        self._results_of, self._row, self._kinds = results_of, row, kinds
+    classifier: Classifier
+    decides: dict[str, Any]
+    stream: Callable[[Iterator[Any]], Iterator[Any]]
+    row: Callable[[Any], Row]
+    kinds: list[tuple[str, Any]]
+
+    @property
+    def identity(self) -> dict[str, Any]:  # type: ignore[override]
+        encoder = self.classifier.encoder
+        about = {"encoder": encoder.name, "fingerprint": encoder.fingerprint, "precision": encoder.engine.precision}
+        return {"model": self.classifier.digest, **about, **self.decides}
 
     def columns(self) -> list[tuple[str, Any]]:
-        return self._kinds()
+        return self.kinds
 
     def results(self, sources: Iterator[Any]) -> Iterator[Row | Failure]:
-        for result in self._results_of(sources):
-            yield result if isinstance(result, Failure) else self._row(result)
+        for result in self.stream(sources):
+            yield result if isinstance(result, Failure) else self.row(result)
 
 
 @dataclass(frozen=True)
@@ -132,9 +127,13 @@ class Predict(Work):
 
         classifier = self.chosen.classifier()
         how: dict[str, Any] = {"top": self.top, "level": self.level, "batch_size": self.batch_size}
-        results_of = partial(classifier.predict_all, views=predict_views(self.crops), **how)
-        options = {"top": self.top, "level": self.level, "crops": self.crops, "reject": self.reject}
-        return _Deciding(classifier, options, results_of, self._row, _predict_columns, self.crops == "center")
+        stream = partial(classifier.predict_all, views=predict_views(self.crops), **how)
+        decides = {"top": self.top, "level": self.level, "crops": self.crops, "reject": self.reject}
+        pa = arrow()
+        ranked = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())]))
+        kinds = [("label", pa.string()), ("score", pa.float64()), ("top", ranked), ("verdict", pa.string())]
+        kinds += [("right", pa.float64()), ("set", pa.list_(pa.string()))]
+        return _Deciding(classifier, decides, stream, self._row, kinds)
 
     def _row(self, result: Prediction) -> Row:
         from ..explanation.prediction import UNKNOWN
@@ -148,13 +147,6 @@ class Predict(Work):
             row["set"] = judged["set"]
         del row["image"]
         return row
-
-
-def _predict_columns() -> list[tuple[str, Any]]:
-    pa = arrow()
-    ranked = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())]))
-    kinds = [("label", pa.string()), ("score", pa.float64()), ("top", ranked), ("verdict", pa.string())]
-    return [*kinds, ("right", pa.float64()), ("set", pa.list_(pa.string()))]
 
 
 @dataclass(frozen=True)
@@ -179,18 +171,13 @@ class Explain(Work):
             options = replace(options, where=trained(where, self.explainer))
         decides = {"options": Batch(classifier, options, None).fingerprint()}
 
-        def results_of(sources: Iterator[Any]) -> Iterator[Explanation | Failure]:
-            return explain_all(classifier, sources, options)
-
-        return _Deciding(classifier, decides, results_of, _explain_row, _explain_columns, True)
+        text, number = arrow().string(), arrow().float64()
+        kinds = [("label", text), ("score", number), *((name, text) for name in EVIDENCE), ("explanation", text)]
+        stream = partial(explain_all, classifier, options=options)
+        return _Deciding(classifier, decides, stream, _explain_row, kinds)
 
 
 EVIDENCE = ("where", "like", "words")
-
-
-def _explain_columns() -> list[tuple[str, Any]]:
-    text, number = arrow().string(), arrow().float64()
-    return [("label", text), ("score", number), *((name, text) for name in EVIDENCE), ("explanation", text)]
 
 
 def _explain_row(explanation: Explanation) -> Row:
@@ -209,17 +196,7 @@ def into_parquet(
 ) -> NoReturn:
     """Run the work on the one input that was named, say what was done, and end.
 
-    Args:
-        session: of the verb.
-        work: what is done with each picture.
-        pictures: folder, table or place of shards.
-        output: a folder, or an address in object storage.
-        spread: how it is cut.
-        on: part of the input, workers, and the cluster's address.
-
-    Raises:
-        InputError: several inputs were named, or no place for the rows.
-    """
+    ``on`` has the part of the input, the workers, and the cluster's address."""
     from ..scale.run import Part, run
 
     if len(pictures) != 1 or pictures[0] == "-":
@@ -232,15 +209,9 @@ def into_parquet(
     session.finish_settings()
     part, workers, address = on
     report = run(
-        work,
-        spread.input(session, pictures[0]),
-        output,
-        part=Part.read(part),
-        workers=workers,
-        threads=spread.threads,
-        cluster=spread.cluster(address, workers),
-        progress=session.terminal,
-    )
+        work, spread.input(session, pictures[0]), output, part=Part.read(part), workers=workers,
+        threads=spread.threads, cluster=spread.cluster(address, workers), progress=session.terminal,
+    )  # fmt: skip
     session.say(report.to_json(), *([] if session.as_json else _lines(report)))
     raise typer.Exit(1 if report.failed or report.unread else 0)
 
@@ -256,9 +227,3 @@ def _lines(report: Report) -> list[str]:
     if report.unread:
         lines.append(f"  shards left out: {len(report.unread):,}; they are tried again when this is run again")
     return lines
-
-
-def verified(session: Session, verification: Any) -> NoReturn:
-    """What reading everything came to; exit code 2 where anything is damaged."""
-    session.say(verification.to_json(), *verification.lines())
-    raise typer.Exit(2 if verification.damaged else 0)

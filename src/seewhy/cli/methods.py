@@ -17,26 +17,11 @@ from ..catalogue import listing as listing
 from .session import Session
 from .terminal import say
 
-METHODS_EXAMPLES = """
-seewhy methods
-seewhy methods rise
-seewhy methods --json
-seewhy methods --json-schema explain > explain.schema.json
-"""
-DOCTOR_EXAMPLES = """
-seewhy doctor
-seewhy doctor --json
-"""
 NOT_FOR_USE = {"all", "demo", "dev"}
 """Extras that bring others together, or are for the repository."""
 
 
 def with_settings(name: str) -> list[dict[str, Any]]:
-    """The methods of that name, those that ``--set`` can set with their fields: name, what it takes, default.
-
-    Raises:
-        UnknownNameError: no family has it.
-    """
     from ..attributions import attributions
     from ..classifiers import classifiers
     from ..errors import UnknownNameError
@@ -53,18 +38,8 @@ def with_settings(name: str) -> list[dict[str, Any]]:
     return chosen
 
 
-def methods(
-    session: Session,
-    name: str | None = None,
-    *,
-    json_schema: str | None = None,
-) -> None:
-    """Every method: family, paper, needs, cost in forward passes, and how often it finds planted evidence.
-
-    Args:
-        name: One method, with its settings; left out, all.
-        json_schema: The JSON Schema of what a command prints with --json, like explain; all: their names.
-    """
+def methods(session: Session, name: str | None = None, *, json_schema: str | None = None) -> None:
+    """Every method: family, paper, needs, cost in forward passes, and how often it finds planted evidence."""
     if json_schema is not None:
         from ..results import list_schemas, schema
 
@@ -80,7 +55,6 @@ def methods(
 
 
 def _method_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """A family a heading, a method a line with what it is, and one with what it takes."""
     for family, members in groupby(rows, lambda row: row["family"]):
         yield ""
         yield family
@@ -98,28 +72,21 @@ def examine() -> dict[str, Any]:
     """Engines, embedded models, extras and places, without any network call."""
     from ..encoders.embedded import SOURCES
     from ..encoders.engines import available_engines
-
-    models = {name: find_spec(source.package) is not None for name, source in SOURCES.items()}
-    extras = {extra: all(_version(p) is not None for p in packages) for extra, packages in extras_of().items()}
-    return {
-        "seewhy": version("seewhy"),
-        "packages": {name: _version(name) for name in ("torch", "timm", "pillow", "numpy")},
-        "engines": available_engines(),
-        "models": models,
-        "extras": extras,
-        **_cache(),
-    }
-
-
-def _cache() -> dict[str, str | None]:
-    """The folder; or none, and why. Nothing else needs it."""
     from ..errors import DataError
     from ..storage.cache import cache_dir
 
     try:
-        return {"cache": str(cache_dir()), "cache_note": ""}
+        cache = {"cache": str(cache_dir()), "cache_note": ""}
     except DataError as error:
-        return {"cache": None, "cache_note": str(error)}
+        cache = {"cache": None, "cache_note": str(error)}
+    return {
+        "seewhy": version("seewhy"),
+        "packages": {name: _version(name) for name in ("torch", "timm", "pillow", "numpy")},
+        "engines": available_engines(),
+        "models": {name: find_spec(source.package) is not None for name, source in SOURCES.items()},
+        "extras": {extra: all(map(_version, packages)) for extra, packages in extras_of().items()},
+        **cache,
+    }
 
 
 def extras_of() -> dict[str, list[str]]:
@@ -139,9 +106,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def doctor(
-    session: Session,
-) -> None:
+def doctor(session: Session) -> None:
     """Engines, models and extras available here, found offline. Exit code 1 if the default cannot run."""
     state = examine()
     session.say(state, *_doctor_lines(state))

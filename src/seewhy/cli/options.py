@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .session import DEFAULT_ENCODER, Session
-from .standard_input import standard_input
+from .terminal import standard_input
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
     from ..descriptions.base import Descriptions
+    from ..encoders.base import Encoder
     from ..pictures.boxes import BoxData
     from ..pictures.object_masks import MaskSource
     from ..pictures.samples import Samples
@@ -20,11 +21,7 @@ if TYPE_CHECKING:
 
 
 def open_store(name: str | None) -> FeatureStore | None:
-    """The feature store named, or none; without the one in the cache, which nobody asked for, a run goes on.
-
-    Raises:
-        DataError: the one that was named cannot be used.
-    """
+    """The feature store named, or none; without the one in the cache, which nobody asked for, a run goes on."""
     from ..errors import DataError
     from ..storage.features import FeatureStore
 
@@ -102,16 +99,6 @@ def grouped_samples(data: Path, image: str, label: str, group: str | None) -> Sa
     return samples
 
 
-def focused(encoder: str, focus: str | None) -> str:
-    """The encoder's name, with the instruction that it looks under."""
-    return encoder if focus is None else f"{encoder}#{focus}"
-
-
-def encoder_given(encoder: str) -> str | None:
-    """The encoder, if a person named one."""
-    return None if encoder == DEFAULT_ENCODER else encoder
-
-
 def resolve(
     model: str | None,
     labels: str | None,
@@ -121,7 +108,6 @@ def resolve(
     store: FeatureStore | None,
     follow_up: Path | None = None,
 ) -> Classifier:
-    """The classifier the options name."""
     from ..errors import InputError
 
     if follow_up is not None:
@@ -138,7 +124,7 @@ def resolve(
     if model is not None:
         from ..classifiers.saving import load
 
-        found = load(model, engine=engine, encoder=encoder_given(encoder))
+        found = load(model, engine=engine, encoder=None if encoder == DEFAULT_ENCODER else encoder)
         if labels is not None:
             found = named_by(found, labels)
         return found if words is None else found.with_descriptions(words, store)
@@ -154,7 +140,6 @@ def resolve(
 
 
 def named_by(model: Classifier, labels: str) -> Classifier:
-    """Other classes by their names, where a saved classifier tells any."""
     from ..classifiers.network import NamesClasses
     from ..errors import InputError
 
@@ -163,18 +148,13 @@ def named_by(model: Classifier, labels: str) -> Classifier:
     return model.network.classifier(names_in(labels))
 
 
-def from_labels(labels: str, encoder: object, store: FeatureStore | None) -> Classifier:
-    """A classifier from names or from descriptions."""
+def from_labels(labels: str, encoder: Encoder, store: FeatureStore | None) -> Classifier:
     from ..classifiers.unfitted import Described, ZeroShot
     from ..descriptions.base import Descriptions
-    from ..encoders.base import Encoder
 
-    assert isinstance(encoder, Encoder)
     if labels.lower().endswith(".json"):
         return Described().build(encoder, Descriptions.read(labels), store)
-    if labels.lower().endswith(".txt"):
-        return ZeroShot().build(encoder, lines_of(Path(labels), "class"), store)
-    return ZeroShot().build(encoder, labels.split(","), store)
+    return ZeroShot().build(encoder, label_names(labels), store)
 
 
 def lines_of(path: Path, what: str) -> list[str]:
@@ -194,8 +174,7 @@ def names_in(text: str) -> list[str]:
     >>> names_in("a wren, a robin")
     ['a wren', 'a robin']
     """
-    names = lines_of(Path(text), "class") if text.lower().endswith(".txt") else text.split(",")
-    return [name.strip() for name in names if name.strip()]
+    return [name.strip() for name in label_names(text) if name.strip()]
 
 
 def label_names(labels: str) -> list[str]:
@@ -206,11 +185,7 @@ def label_names(labels: str) -> list[str]:
 def objects_of(
     session: Session, classifier: Classifier, names: Iterable[str]
 ) -> tuple[MaskSource | None, BoxData | None]:
-    """Who says where the objects are: masks, else a segmenter, else words, else boxes; and the boxes, if there are any.
-
-    Raises:
-        InputError: masks were given, and who else should draw some.
-    """
+    """Who says where the objects are: masks, else a segmenter, else words, else boxes; and the boxes."""
     from ..dense.by_words import SegmenterMasks, WordMasks
     from ..dense.saving import is_segmenter, load_segmenter
     from ..errors import InputError

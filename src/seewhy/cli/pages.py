@@ -22,27 +22,6 @@ if TYPE_CHECKING:
     from ..language.annotation.store import AnnotationStore
     from ..pictures.samples import Samples
 
-APP_EXAMPLES = """
-seewhy app -m birds
-seewhy app -m birds --data test/ --port 8080
-seewhy app -m birds --data test.csv --by country
-seewhy app -m birds --data test.csv --decisions decided/
-seewhy app --data test.csv --decisions decided/ --export corrected.csv
-seewhy app --labels classes.json --save edited.json
-seewhy app -m birds --host 0.0.0.0 --name birds.example.org
-seewhy app --data photos/ --annotate texts.sqlite
-seewhy app --data photos/ --annotate texts.sqlite --export descriptions.parquet
-"""
-SERVE_EXAMPLES = """
-seewhy serve -m birds
-seewhy serve -m birds -m plants=models/plants-3 --port 8080
-seewhy serve -m birds --host 0.0.0.0 --token-file token --rate 600
-seewhy serve -m birds --host 0.0.0.0 --no-token --name birds.example.org
-"""
-EXPORT_EXAMPLES = """
-seewhy export -m birds -o birds-onnx
-seewhy export -m birds --check-on photos/ -o birds-onnx
-"""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 STDOUT = 1
 
@@ -66,21 +45,7 @@ def app(
     host: str = "127.0.0.1",
     name: list[str] | None = None,
 ) -> None:
-    """Serve the page: drop a picture, see the card, point at words and heat, edit words, compare, browse mistakes.
-
-    Args:
-        data: Labelled pictures: browse what the model gets wrong, and what edited words change. With
-            --annotate, pictures; again for more.
-        decisions: Correct, confirm or put off the labels of --data beside the mistakes; what is decided is kept
-            in this folder (decisions.sqlite), which may be that of a check. Left out, nothing can be decided.
-        annotate: Describe the pictures of --data in rounds: objects in boxes, then the whole. Everything is
-            kept in this SQLite file, at every keystroke.
-        by: A table's column: what edited words change is told for each value.
-        export: Write --data with what was decided in --decisions as .csv, or what was described in --annotate
-            as .jsonl, and stop.
-        against: With --annotate: texts to compare with, JSONL: {"image": …, "description": …}.
-        save: Keep edited descriptions in this file, and go on from them; left out, edits last for the session.
-    """
+    """Serve the page: drop a picture, see the card, point at words and heat, edit words, compare, browse mistakes."""
     from ..service.app import make_app
     from ..storage.output import check_file
 
@@ -136,7 +101,7 @@ def _web_settings(session: Session, **more: Any) -> Any:
 
 
 def _corrections(session: Session, data: Path, samples: Samples, folder: Path, classes: tuple[str, ...]) -> Corrections:
-    """What is decided on; a picture may get a label of the model or of the data."""
+    """A picture may get a label of the model or of the data."""
     from ..language.annotation.labels import Corrections, LabelledData, open_decisions
 
     known = tuple(dict.fromkeys((*classes, *samples.classes)))
@@ -145,11 +110,6 @@ def _corrections(session: Session, data: Path, samples: Samples, folder: Path, c
 
 
 def _export_decisions(session: Session, data: Path | None) -> NoReturn:
-    """The corrected table, for which no model is needed.
-
-    Raises:
-        InputError: it is not said of what, or where the decisions are.
-    """
     from ..language.annotation.labels import LabelledData, check_corrected, open_decisions
 
     path, decisions = session.given.export, session.given.decisions
@@ -181,7 +141,7 @@ def _check(
 
 def _annotate(session: Session) -> NoReturn:
     """People describe pictures in rounds, on a page of their own; or texts go in or out of the file."""
-    from ..language.annotation.desk import AnnotationDesk, check_export
+    from ..language.annotation.desk import AnnotationDesk, ClassifierSeeder, check_export
     from ..language.annotation.desk import export as write
     from ..language.annotation.rounds import StopRule
     from ..language.annotation.store import AnnotationStore
@@ -199,7 +159,10 @@ def _annotate(session: Session) -> NoReturn:
         session.say({"file": str(o.export), "pictures": written}, f"{o.export}: {written} pictures")
         store.close()
         session.end(n)
-    desk = AnnotationDesk(store, rule, _seeder(session))
+    seeder = None
+    if o.model is not None or o.labels is not None:  # who proposes objects and a first text
+        seeder = ClassifierSeeder(session.classifier(o.model, o.labels, o.descriptions))
+    desk = AnnotationDesk(store, rule, seeder)
     if o.against is not None:
         session.terminal.note(_take_texts(store, o.against))
     _serve_annotation(session, desk, n)
@@ -207,42 +170,16 @@ def _annotate(session: Session) -> NoReturn:
 
 
 def _list_pictures(session: Session, store: AnnotationStore, data: list[str]) -> int:
-    """Make the pictures known; those that cannot be read are named.
-
-    Raises:
-        DataError: none can be read.
-    """
     from ..language.annotation.desk import find_pictures
-    from ..types import Failure
 
-    readable = []
-    for picture in session.terminal.track(find_pictures(session.pictures(data)), "Reading"):
-        if isinstance(picture, Failure):
-            session.terminal.failed(picture)
-        else:
-            readable.append(picture)
+    readable = list(session.terminal.readable(find_pictures(session.pictures(data)), "Reading", False))
     if not readable:
         raise DataError(f"No picture in {', '.join(data)} can be read. At least one was expected. Give other files.")
     store.add_pictures(readable)
     return len(readable)
 
 
-def _seeder(session: Session) -> Any:
-    """What proposes objects and a first text; nothing, unless a model or classes were named."""
-    from ..language.annotation.desk import ClassifierSeeder
-
-    o = session.given
-    if o.model is None and o.labels is None:
-        return None
-    return ClassifierSeeder(session.classifier(o.model, o.labels, o.descriptions))
-
-
 def _take_texts(store: AnnotationStore, path: Path) -> str:
-    """Texts from elsewhere, found by the picture's file name.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
     from ..storage.reading import json_lines, read_text
 
     keys: dict[str, list[str]] = {}
@@ -291,54 +228,34 @@ def serve(
     access_log: bool = True,
     measure: bool = True,
 ) -> None:
-    """Serve classifiers to programs: several pictures a request, evidence on demand, metrics, reload, drain.
-
-    Args:
-        model: A classifier; NAME=FOLDER gives it a name, else its folder does; may be given again.
-        token_file: The token that clients must send stands in this file. Left out, in SEEWHY_TOKEN.
-        no_token: Let other machines ask without a token.
-        rate: Requests a minute from one address; left out, any number.
-        access_log: A line of JSON per request on standard output.
-    """
+    """Serve classifiers to programs: several pictures a request, evidence on demand, metrics, reload, drain."""
     from ..service.serve import ServiceSettings, make_service
+    from ..service.serve.serving import run
     from ..service.serve.settings import read_token
 
-    request_seconds, max_waiting, max_batch, max_wait = session.take(
-        "request_seconds", "max_waiting", "max_batch", "max_wait"
-    )
+    names = ("request_seconds", "max_waiting", "max_batch", "max_wait")
+    request_seconds, max_waiting, max_batch, max_wait = session.take(*names)
     max_pictures, reload_seconds, drain_seconds = session.take("max_pictures", "reload_seconds", "drain_seconds")
     web = _web_settings(
         session, request_seconds=request_seconds, measure=measure,
         n_waiting=max_waiting, batch=max_batch, gather_seconds=max_wait / 1000,
     )  # fmt: skip
     settings = ServiceSettings(
-        web,
-        token=None if no_token else read_token(token_file),
-        open_without_token=no_token,
-        n_pictures=max_pictures,
-        rate=rate,
-        reload_seconds=reload_seconds,
-        drain_seconds=drain_seconds,
-    )
+        web, token=None if no_token else read_token(token_file), open_without_token=no_token, n_pictures=max_pictures,
+        rate=rate, reload_seconds=reload_seconds, drain_seconds=drain_seconds,
+    )  # fmt: skip
     _ = session.terminal  # sets what is noted
     sources: dict[str, Classifier | Path] = dict(named(model or []))
     if not sources:
         session.store_name = "none"
         sources["imagenet"] = session.classifier()
-    service = make_service(
-        sources, settings, load=lambda folder: session.saved(folder), log_to=STDOUT if access_log else None
-    )
-    from ..service.serve.serving import run
-
+    service = make_service(sources, settings, load=session.saved, log_to=STDOUT if access_log else None)
     listed = ", ".join(sources)
     run(service, lambda url: say(f"SeeWhy serves {listed} at {url} (SIGTERM or Ctrl-C stops it)", file=sys.stderr))
 
 
 def named(models: list[str]) -> dict[str, Path]:
     """Name → folder of what ``-m`` gives.
-
-    Raises:
-        InputError: a name cannot stand in an address, or two models have one.
 
     >>> named(["birds", "plants=models/plants-3"])
     {'birds': PosixPath('birds'), 'plants': PosixPath('models/plants-3')}
@@ -367,23 +284,15 @@ def export(
     labels: str | None = None,
     check_on: list[str] | None = None,
 ) -> None:
-    """Write a classifier as one graph, with the decision and Grad-CAM in it, and check that it answers the same.
-
-    Args:
-        output: The folder for the graph and its card.
-        check_on: Pictures to compare graph and classifier on, 64 at most. Left out, 8 drawn ones.
-    """
+    """Write a classifier as one graph, with the decision and Grad-CAM in it, and check that it answers the same."""
     from ..service.export import check_place
     from ..service.export import export as write
 
     check_place(output)
     session.engine, session.store_name = "torch:f32", "none"
     classifier = session.classifier(model, labels)
-    made = write(
-        classifier,
-        output,
-        pictures=None if check_on is None else list(session.pictures(check_on)),
-    )
+    pictures = None if check_on is None else list(session.pictures(check_on))
+    made = write(classifier, output, pictures=pictures)
     for failure in made.failures:
         session.terminal.failed(failure)
     check = made.card["check"]

@@ -30,7 +30,6 @@ def check_words(args: Sequence[str]) -> None:
 
 
 def refuse_addresses(values: Any) -> None:
-    """Refuse what is an address among an option's values that are names of files."""
     from ..storage.cache import refuse_address
 
     for value in values if isinstance(values, list | tuple) else [values]:
@@ -102,7 +101,6 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _is_own(folder: Path) -> bool:
-    """Whether a folder is a saved classifier, an index or an adapted encoder."""
     return any((folder / name).exists() for name in ("seewhy.json", "catalogue.sqlite", "encoder.json"))
 
 
@@ -116,11 +114,7 @@ def _lands_in(output: Path, folder: Path) -> bool:
 
 
 def check_report(folder: Path | None, name: str, force: bool) -> None:
-    """See that a page, its JSON and its progress can be written into a folder; asked before the work begins.
-
-    Raises:
-        ForeignFileError: a file of that name is there that SeeWhy did not make.
-    """
+    """See that a page, its JSON and its progress can be written into a folder; asked before the work begins."""
     from ..report.paging import ENDINGS, check_ending
     from ..storage.journal import Journal
     from ..storage.output import check_folder
@@ -136,7 +130,6 @@ def check_report(folder: Path | None, name: str, force: bool) -> None:
 
 
 def csv_row(values: list[Any]) -> str:
-    """A row of a table, with its end."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerow(values)
     return buffer.getvalue()

@@ -11,25 +11,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..bounds import Count
 from ..errors import InputError
 from ..printable import percent, printable, spreadsheet_safe
+from ..types import Failure
 from .places import csv_row, write_lines
 from .session import Session
 
 if TYPE_CHECKING:
-    from ..classifiers.prompt_pairs import Findings
     from ..explanation.prediction import Prediction
-    from ..types import Failure
 
 COLUMNS = ("image", "label", "score", "error", "verdict", "right", "set")
 FINDING_COLUMNS = ("image", "finding", "probability", "margin", "error")
-EXAMPLES = """
-seewhy predict new/ -m birds --json > birds.jsonl
-seewhy predict photo.jpg --labels "wren, house sparrow, blue tit"
-find . -name "*.jpg" | seewhy predict - -m birds --csv
-seewhy predict new/ -m birds --reject --level 0.95
-seewhy predict xrays/ --finding "pleural effusion" --finding pneumonia --encoder enc
-seewhy predict photos/ -m birds --parquet -o decisions/ --shard 3/16
-seewhy predict photo.jpg --labels "red, blue" --encoder enc --focus "the colour"
-"""
 NOT_BESIDE_FINDINGS = ("model", "labels", "follow_up", "validation", "reject", "level", "top", "crops")
 """Options that findings have no use for."""
 
@@ -55,18 +45,7 @@ def predict(
     workers: Count = 1,
     cluster: str | None = None,
 ) -> None:
-    """Decide on pictures. One line per picture, in order; a broken one never stops the others.
-
-    Args:
-        output (FILE|ADDRESS): This file instead of standard output, whole or not at all.
-        csv: Comma-separated: image, label, score (the classifier's own), error, verdict, right (how probable it
-            is that the decision is right, as the card says), set.
-        reject: Label pictures that are unlike anything it was trained on 'unknown'.
-        finding: Something that may be in a picture, such as 'pleural effusion'; again for another. Each is
-            asked by itself: 'pleural effusion' against 'no pleural effusion' and 'no sign of pleural effusion'.
-        absent: Says that a finding is not there, with {} for it; again for another.
-        top: So many of a picture's likeliest classes in the JSON.
-    """
+    """Decide on pictures. One line per picture, in order; a broken one never stops the others."""
     from ..classifiers.certainty import check_level
     from ..classifiers.linear.jitter import predict_views
     from ..classifiers.words import measured_on
@@ -92,26 +71,19 @@ def predict(
         check_file(output, force=session.force)
     classifier = session.classifier(model, labels, None, follow_up)
     if validation is not None:
-        classifier = measured_on(classifier, session.samples(validation), session.store, session.terminal)
+        classifier = measured_on(classifier, session.samples(validation), *session.kept.values())
     if reject and classifier.measured_trust is None:
         from ..classifiers.certainty import why_unmeasured
 
         raise InputError(f"--reject was given, and what is unknown cannot be told: {why_unmeasured(classifier)}")
     stream = classifier.predict_all(
-        session.pictures(pictures, output),
-        store=session.store,
-        views=predict_views(crops),
-        batch_size=batch_size,
-        top=top,
-        level=level,
-    )
+        session.pictures(pictures, output), store=session.store, views=predict_views(crops), batch_size=batch_size,
+        top=top, level=level,
+    )  # fmt: skip
     _write(session, _rejecting(stream) if reject else stream, "predictions", form, output)
 
 
 def _rejecting(stream: Iterator[Prediction | Failure]) -> Iterator[Prediction | Failure]:
-    """The same, with what is unlike all that was learnt called unknown."""
-    from ..types import Failure
-
     for result in stream:
         if not isinstance(result, Failure) and result.decision is not None and result.decision.is_unknown:
             yield replace(result, rejected=True)
@@ -122,11 +94,6 @@ def _rejecting(stream: Iterator[Prediction | Failure]) -> Iterator[Prediction | 
 def _findings(
     session: Session, pictures: list[str], findings: list[str], absent: list[str] | None, form: str, output: Path | None
 ) -> NoReturn:
-    """One line per picture, or per picture and finding.
-
-    Raises:
-        InputError: an option was given that findings have no use for.
-    """
     from ..classifiers.prompt_pairs import PromptPairs
     from ..storage.output import check_file
 
@@ -144,8 +111,6 @@ def _findings(
 
 def _write(session: Session, stream: Iterator[Any], kind: str, form: str, output: Path | None) -> NoReturn:
     """Lines as results come; failures are named, and have lines of their own."""
-    from ..types import Failure
-
     done = 0
 
     def results() -> Iterator[Any]:
@@ -187,22 +152,17 @@ def _csv_lines(results: Iterator[Any], kind: str) -> Iterator[str]:
 
 
 def _text_lines(results: Iterator[Any], kind: str) -> Iterator[str]:
-    from ..types import Failure
-
     for result in results:
         if isinstance(result, Failure):
             yield f"{printable(result.image)}\tnot readable\n"
+        elif kind == "findings":
+            findings = "\t".join(f"{printable(f.name)} {f.probability:.1%}" for f in result.found)
+            yield f"{printable(result.picture)}\t{findings}\n"
         else:
-            yield _finding_line(result) if kind == "findings" else _decision_line(result)
-
-
-def _finding_line(result: Findings) -> str:
-    findings = "\t".join(f"{printable(f.name)} {f.probability:.1%}" for f in result.found)
-    return f"{printable(result.picture)}\t{findings}\n"
+            yield _decision_line(result)
 
 
 def _decision_line(result: Prediction) -> str:
-    """The decision, how probable it is that it is right, and the verdict with the classes it may be."""
     from ..classifiers.certainty import listed
     from ..explanation.prediction import UNKNOWN
 

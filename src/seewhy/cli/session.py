@@ -1,17 +1,21 @@
-"""One run of a verb: what the options that all verbs share say, opened where it is needed."""
+"""One run of a verb."""
 
 from __future__ import annotations
 
 import json as JSON
+import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from ..bounds import Bound
 from ..errors import InputError
 from .settings import SETTINGS, Own
 from .terminal import Terminal, say
@@ -25,28 +29,29 @@ if TYPE_CHECKING:
     from ..types import Failure
 
 T = TypeVar("T")
+PART = r"\.(plain|[0-9.]+(e-?[0-9]+)?)|-folds"
 DEFAULT_ENCODER = "lite0"
 """One that is the same is the same as none, and then a saved classifier's own embedded one is taken."""
 
 
 class Session:
-    """One run of a verb: what the shared options say, opened where it is needed."""
+    """What the options say that all verbs share, opened where it is needed."""
 
     def __init__(
         self,
         verb: str,
         context: Any,
         *,
-        encoder: Sequence[str] | None = None,
+        encoder: list[str] | None = None,
+        json: bool = False,
+        set_: list[str] | None = None,
+        seed: Annotated[int, Bound(-(2**63), 2**63 - 1)] | None = None,
+        group: str | None = None,
+        column: list[str] | None = None,
         focus: str | None = None,
         engine: str = "auto",
         store: str | None = None,
-        seed: int | None = None,
-        group: str | None = None,
-        column: Sequence[str] | None = None,
-        set_: Sequence[str] | None = None,
         force: bool = False,
-        json: bool = False,
         quiet: bool = False,
     ) -> None:
         self.verb, self.context = verb, context
@@ -67,10 +72,14 @@ class Session:
 
     @cached_property
     def store(self) -> FeatureStore | None:
-        """The feature store named, or none; without the one in the cache, which nobody asked for, a run goes on."""
         from . import options
 
         return options.open_store(self.store_name)
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """Where looks are kept, and who is told of progress."""
+        return {"store": self.store, "progress": self.terminal}
 
     @property
     def encoder_name(self) -> str:
@@ -83,26 +92,21 @@ class Session:
 
     @property
     def own_encoder(self) -> str | None:
-        """The encoder, if a person named one."""
         return None if self.encoder_name == DEFAULT_ENCODER else self.encoder_name
 
-    def encoder(self) -> Encoder:
+    def encoder(self, name: str | None = None) -> Encoder:
         from ..encoders.find import encoder
 
-        return encoder(self.encoder_name, engine=self.engine)
+        return encoder(name or self.encoder_name, engine=self.engine)
 
     def encoders(self) -> dict[str, Encoder]:
-        """All that were named, each once."""
-        from ..encoders.find import encoder
-
         names = self.encoder_names
         twice = [name for i, name in enumerate(names) if name in names[:i]]
         if twice:
             raise InputError(f"The encoder {twice[0]} was given twice. Each once was expected. Drop one.")
-        return {name: encoder(name, engine=self.engine) for name in names}
+        return {name: self.encoder(name) for name in names}
 
     def saved(self, model: str | Path) -> Classifier:
-        """A classifier that was saved."""
         from ..classifiers.saving import load
 
         return load(model, engine=self.engine, encoder=self.own_encoder)
@@ -114,13 +118,11 @@ class Session:
         descriptions: Path | None = None,
         follow_up: Path | None = None,
     ) -> Classifier:
-        """The one that the options name."""
         from . import options
 
         return options.resolve(model, labels, self.encoder_name, self.engine, descriptions, self.store, follow_up)
 
     def samples(self, place: Any, **more: Any) -> Samples:
-        """Labelled pictures of a folder or of a table, by the columns that were named."""
         from ..pictures.samples import load_samples
 
         columns = {name: self.columns[name] for name in ("image", "label") if name in self.columns}
@@ -140,8 +142,7 @@ class Session:
     def make(self, cls: Any, *, rest: bool = True, **given: Any) -> Any:
         """What has fields: those given, where they are not ``None``, and those that ``--set`` names.
 
-        ``rest`` says that nothing takes settings after it, so one that is no field is an error.
-        """
+        ``rest`` says that nothing takes settings after it, so one that is no field is an error."""
         from ..parameters import configured, settings_of
 
         known = {one.name for one in settings_of(cls)}
@@ -168,7 +169,6 @@ class Session:
         )
 
     def finish_settings(self) -> None:
-        """Refuse settings that nothing took."""
         from ..errors import UnknownNameError
 
         for name in self.settings:
@@ -177,13 +177,25 @@ class Session:
                 raise InputError(f"--set {name} was given, and seewhy {self.verb} has nothing to set. Leave it out.")
             raise UnknownNameError(f"setting of seewhy {self.verb}", name, known)
 
+    def take_all(self) -> dict[str, str]:
+        return {name: self.settings.pop(name) for name in [*self.settings]}
+
     def was_given(self, names: Iterable[str]) -> list[str]:
         """Those of the verb's own options that a person gave."""
         sources = {name: self.context.get_parameter_source(name) for name in names}
         return [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
 
+    @contextmanager
+    def checkpoint(self, output: Path) -> Iterator[Path]:
+        """What a run that is stopped goes on from, beside what it makes; it goes when that is there."""
+        from ..storage.output import check_checkpoint, make_folder
+
+        make_folder(output.parent)
+        checkpoint = check_checkpoint(output.parent / f".{output.name}.checkpoint")
+        yield checkpoint
+        remove_checkpoints(checkpoint)
+
     def results(self, stream: Iterable[T | Failure], what: str) -> Iterator[T]:
-        """What could be read, as it is done."""
         return self.terminal.readable(stream, what, self.as_json)
 
     def say(self, data: Mapping[str, Any], *lines: str) -> None:
@@ -191,15 +203,14 @@ class Session:
         say(*([JSON.dumps(data, ensure_ascii=False)] if self.as_json else lines), flush=True)
 
     def report(self, found: Page, place: Path | None, name: str | None = None) -> None:
-        """Write a report, into a folder under a name or as the file named, and say what it says."""
         page = None
-        if place is not None and name is not None:
-            from ..storage.output import make_folder
+        if place is not None:
+            if name is not None:
+                from ..storage.output import make_folder
 
-            make_folder(place)
-            found.save(place / f"{name}.json", force=self.force)
-            page = str(found.save(place / f"{name}.html", force=self.force))
-        elif place is not None:
+                make_folder(place)
+                found.save(place / f"{name}.json", force=self.force)
+                place = place / f"{name}.html"
             page = str(found.save(place, force=self.force))
         if self.as_json:
             say(JSON.dumps({**found.data, "report": page}, ensure_ascii=False))
@@ -228,12 +239,8 @@ def _print(found: Page) -> None:
 def settings(given: Sequence[str] | None) -> dict[str, str]:
     """``["n_masks=2000", …]`` as a dictionary; what is given again is added after a comma.
 
-    Raises:
-        InputError: not ``NAME=VALUE``.
-
-    Example:
-        >>> settings(["n_masks=2000", "shots=1", "shots=4"])
-        {'n_masks': '2000', 'shots': '1,4'}
+    >>> settings(["n_masks=2000", "shots=1", "shots=4"])
+    {'n_masks': '2000', 'shots': '1,4'}
     """
     values: dict[str, str] = {}
     for text in given or ():
@@ -257,6 +264,16 @@ def _pairs(option: str, given: Sequence[str] | None, known: Sequence[str]) -> di
             )
         pairs[name] = f"{pairs[name]},{value}" if name in pairs else value
     return pairs
+
+
+def remove_checkpoints(checkpoint: Path) -> None:
+    """What a fit would have gone on from: the file, and those of its parts."""
+    from ..storage.marks import CHECKPOINT
+    from ..storage.output import remove
+
+    for name in os.listdir(checkpoint.parent):
+        if name == checkpoint.name or re.fullmatch(re.escape(checkpoint.name) + PART, name):
+            remove(checkpoint.parent / name, CHECKPOINT)
 
 
 def _names(part: Any) -> Iterable[str]:

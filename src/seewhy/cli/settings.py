@@ -102,10 +102,7 @@ SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
         "seewhy.retrieval.settings:Settings",
         "seewhy.scale.work:Embed",
         SPREAD,
-        {
-            "machines": Own(1, "with --plan: like this one, that share the work."),
-            "price": Own(None, "with --plan: of a machine for an hour, in your currency.", float | None),
-        },
+        {},
     ),
     "search": (
         "seewhy.retrieval:Query",

@@ -21,57 +21,13 @@ if TYPE_CHECKING:
     from ..encoders.base import Encoder
     from ..pictures.samples import Samples
 
-FAITHFULNESS = """
-seewhy study faithfulness photos/ -m birds
-seewhy study faithfulness photos/ --methods grad_cam,rise:50 --metrics deletion,road:20 -o study
-seewhy study faithfulness photos/ --methods all --metrics all --n-pictures 200
-seewhy study faithfulness photos/ --masks masks/ --json > study.json
-"""
-BACKGROUND = """
-seewhy study background photos/ -m birds --masks masks/ -o study
-seewhy study background photos/ -m birds --object bird --masks boxes.json -o study
-seewhy study background photos/ -m birds --masks seg --json
-"""
-INTERPRETABILITY = """
-seewhy study interpretability photos/ -o study
-seewhy study interpretability photos/ -e lite0 -e lite2 --concepts words.txt
-seewhy study interpretability photos/ -e lite0 -e timm:resnet18.a1_in1k --judge lite0 --json
-seewhy study interpretability train/ --test test/ --set libraries=prototype,random --set n_concepts=50
-"""
-SCALING = """
-seewhy study scaling photos/ --target 0.95
-seewhy study scaling train/ --test test/ -m birds --target 0.95 -o study
-seewhy study scaling photos/ -e lite0 -e lite2 --set noise=0.2 --json
-seewhy study scaling photos.csv --group visit --target 0.99 --set beyond=16
-"""
-TRANSFER = """
-seewhy study transfer photos/ -e lite0 -e lite2
-seewhy study transfer train/ --test test/ -e lite0 -e timm:resnet50.a1_in1k -e adapted/ -o study
-seewhy study transfer photos/ -e lite0 -e lite2 --set shots=1,4 --set n_corrupted=0 --json
-seewhy study transfer photos.csv --group visit -e lite0 -e open_clip:ViT-B-32/openai
-"""
-BASE_TO_NEW = """
-seewhy study base-to-new photos/ --method coop,ogen
-seewhy study base-to-new train/ --test test/ --method coop --set shots=1,4 -o study
-seewhy study base-to-new photos/ --method coop,promptsrc,ogen --set n_seeds=5 --json
-"""
-GENERATE = """
-seewhy study generate gen --class wren -m birds -o made/
-seewhy study generate gen --class wren -m birds --judge timm:resnet18 -o made/
-seewhy study generate gen --text "a photo of a wren" --set n=6 -o made/
-seewhy study generate gen --neuron 17 --json
-seewhy study generate gen --class wren -m birds --like photo.jpg -o made/
-"""
-
 
 def _finish(session: Session, findings: Any, output: Path | None, name: str) -> NoReturn:
-    """Write a study's page and its JSON, and say what it found."""
     session.report(findings, output, name)
     session.end(findings.data["n"])
 
 
 def _learnt_and_tested(session: Session, data: Path, test: Path | None) -> tuple[Samples, Samples | None]:
-    """Labelled pictures, and those to test on if they were named."""
     samples = session.samples(data, group=session.group).labelled()
     return samples, None if test is None else session.samples(test, group=session.group).labelled()
 
@@ -88,16 +44,7 @@ def faithfulness(
     masks: Path | None = None,
     output: Path | None = None,
 ) -> None:
-    """Which explanations of this model can be believed? Stopped, it goes on where it was.
-
-    Args:
-        methods: Attributions, separated by commas, or 'all'; NAME:50 is measured on 50 pictures at most. Left
-            out, those that need no forward pass of their own.
-        metrics: Metrics, separated by commas, or 'all'; NAME:50 is measured on 50 pictures at most. Left out,
-            the usual ones. See: seewhy methods.
-        n_pictures: So many of the pictures; left out, all.
-        masks: A folder of masks named like the pictures, for metrics of localisation.
-    """
+    """Which explanations of this model can be believed? Stopped, it goes on where it was."""
     from ..storage.output import working_folder
     from ..studies.faithfulness import FaithfulnessStudy
 
@@ -146,56 +93,37 @@ def interpretability(
     test: Path | None = None,
     output: Path | None = None,
 ) -> None:
-    """How much of what encoders know do a few concepts say? Stopped, it goes on where it was.
-
-    Args:
-        concepts: What concepts in words say: a .txt with one per line, or a .json with descriptions. Left out,
-            phrases from the glosses of ImageNet's classes.
-        judge: An encoder with words that judges for those without how well words fit a picture.
-    """
+    """How much of what encoders know do a few concepts say? Stopped, it goes on where it was."""
     from ..studies.interpretability import InterpretabilityStudy
 
     check_report(output, "interpretability", session.force)
     study = session.make(InterpretabilityStudy)
     samples, others = session.samples(data), None if test is None else session.samples(test)
-    in_words = "text" in study.libraries
-    texts = _texts(concepts) if in_words else ()
     encoders = list(session.encoders().values())
-    findings = study.run(
-        encoders,
-        samples,
-        output,
-        test=others,
-        concepts=texts,
-        judge=_judge(session, judge, encoders) if in_words else None,
-        store=session.store,
-        progress=session.terminal,
-    )
+    words: dict[str, Any] = {}
+    if "text" in study.libraries:
+        words = {"concepts": _texts(concepts), "judge": _judge(session, judge, encoders)}
+    findings = study.run(encoders, samples, output, test=others, **words, **session.kept)
     _finish(session, findings, output, "interpretability")
 
 
 def _judge(session: Session, name: str, encoders: Sequence[Encoder]) -> Encoder | None:
-    """The judge, where an encoder needs one."""
-    from ..encoders.find import encoder
-
     if all(one.has_text for one in encoders):
         return None
-    judge = encoder(name, engine=session.engine)
+    judge = session.encoder(name)
     if not judge.has_text:
         raise InputError(f"The judge {name} has no words. An encoder with words was expected. Take lite0, say.")
     return judge
 
 
 def _texts(path: Path | None) -> tuple[str, ...]:
-    """What concepts say, each once."""
     from ..descriptions.base import Descriptions
     from ..encoders.names import imagenet_descriptions
 
-    if path is None:
-        return tuple(dict.fromkeys(t for texts in imagenet_descriptions().values() for t in texts))
-    if path.suffix == ".json":
-        return tuple(dict.fromkeys(t for texts in Descriptions.read(path).texts.values() for t in texts))
-    return tuple(dict.fromkeys(line.strip() for line in options.lines_of(path, "concept") if line.strip()))
+    if path is not None and path.suffix != ".json":
+        return tuple(dict.fromkeys(line.strip() for line in options.lines_of(path, "concept") if line.strip()))
+    known = imagenet_descriptions() if path is None else Descriptions.read(path).texts
+    return tuple(dict.fromkeys(t for texts in known.values() for t in texts))
 
 
 def scaling(
@@ -207,12 +135,7 @@ def scaling(
     test: Path | None = None,
     output: Path | None = None,
 ) -> None:
-    """How many more pictures are needed for an accuracy? Stopped, it goes on where it was.
-
-    Args:
-        target: The accuracy wanted, like 0.95; left out, what a doubling brings.
-        model: A classifier by linear: of its encoder and settings. Left out, --encoder.
-    """
+    """How many more pictures are needed for an accuracy? Stopped, it goes on where it was."""
     from ..classifiers.linear.recipe import Linear
     from ..studies.scaling import ScalingStudy
 
@@ -232,7 +155,7 @@ def scaling(
         encoders |= session.encoders()
     study = session.make(ScalingStudy, target=target, recipe=replace(recipe, n_crops=n_crops, seed=session.seed))
     samples, tested = _learnt_and_tested(session, data, test)
-    findings = study.run(encoders, samples, output, test=tested, store=session.store, progress=session.terminal)
+    findings = study.run(encoders, samples, output, test=tested, **session.kept)
     _finish(session, findings, output, "scaling")
 
 
@@ -251,9 +174,7 @@ def transfer(
     check_report(output, "transfer", session.force)
     study = session.make(TransferStudy, recipe=Linear(n_crops=0, seed=session.seed))
     samples, tested = _learnt_and_tested(session, data, test)
-    findings = study.run(
-        session.encoders(), samples, output, test=tested, store=session.store, progress=session.terminal
-    )
+    findings = study.run(session.encoders(), samples, output, test=tested, **session.kept)
     _finish(session, findings, output, "transfer")
 
 
@@ -265,20 +186,14 @@ def base_to_new(
     test: Path | None = None,
     output: Path | None = None,
 ) -> None:
-    """What does learning half of the classes by name bring these, and cost the others? Goes on where it was stopped.
-
-    Args:
-        method: Several of those of adapt, separated by commas.
-    """
+    """What does learning half of the classes by name bring these, and cost the others? Goes on where it was stopped."""
     from ..studies.base_to_new import BaseToNewStudy
 
     check_report(output, "base-to-new", session.force)
     methods = tuple(name.strip() for name in method.split(",") if name.strip())
     study = session.make(BaseToNewStudy, methods=methods)
     samples, tested = _learnt_and_tested(session, data, test)
-    findings = study.run(
-        session.encoder(), samples, output, test=tested, store=session.store, progress=session.terminal
-    )
+    findings = study.run(session.encoder(), samples, output, test=tested, **session.kept)
     _finish(session, findings, output, "base-to-new")
 
 
@@ -295,17 +210,7 @@ def generate(
     judge: str | None = None,
     output: Path | None = None,
 ) -> None:
-    """Make pictures of what a model takes for a class, a text or a neuron (PPGN).
-
-    Args:
-        generator: A generator's folder.
-        class_: Make what the model takes for this class.
-        neuron: A unit of the model's pooled features, by number.
-        like: A picture to start at; alone, make what the model takes for it.
-        judge: A saved classifier or an encoder with words that says what is on the pictures; not the one
-            climbed.
-        output: A folder for the page, its JSON and the pictures.
-    """
+    """Make pictures of what a model takes for a class, a text or a neuron (PPGN)."""
     from ..generation.generate import Asking, Question, check_place, make, save
     from ..generation.generator import load_generator
     from ..generation.sampler import PPGN
@@ -321,24 +226,13 @@ def generate(
     climbed = session.classifier(model, labels)
     loaded = load_generator(generator, own, own=climbed.encoder, engine=session.engine)
     made = make(
-        loaded,
-        question.condition(climbed),
-        sampler=sampler,
-        asking=asking,
-        judge=judge_named(session, judge),
-        classes=climbed.classes,
-        picture=question.start(loaded),
-        progress=session.terminal,
-    )
+        loaded, question.condition(climbed), sampler=sampler, asking=asking, judge=judge_named(session, judge),
+        classes=climbed.classes, picture=question.start(loaded), hole=question.hole(loaded), progress=session.terminal,
+    )  # fmt: skip
     page = None if output is None else save(made, output)
     session.say(made.data, made.data["sentence"], *([] if page is None else [f"page: {page}"]))
 
 
 app = typer.Typer(help="Questions about a model, answered on many pictures.", no_args_is_help=True)
-register(app, faithfulness, FAITHFULNESS)
-register(app, background, BACKGROUND)
-register(app, interpretability, INTERPRETABILITY)
-register(app, scaling, SCALING)
-register(app, transfer, TRANSFER)
-register(app, base_to_new, BASE_TO_NEW)
-register(app, generate, GENERATE)
+for verb in (faithfulness, background, interpretability, scaling, transfer, base_to_new, generate):
+    register(app, verb)

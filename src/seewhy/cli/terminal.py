@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TextIO, TypeVar
@@ -23,11 +24,10 @@ def say(*lines: str, file: TextIO | None = None, flush: bool = True) -> None:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
-    """Lines with columns of one width; a column under an empty name is for words.
+    """Lines with columns of one width.
 
-    Example:
-        >>> table(("class", "right"), [("wren", "90 %"), ("house sparrow", "8 %")])
-        ['class          right', 'wren           90 %', 'house sparrow  8 %']
+    >>> table(("class", "right"), [("wren", "90 %"), ("house sparrow", "8 %")])
+    ['class          right', 'wren           90 %', 'house sparrow  8 %']
     """
     cells = [[printable(str(cell)) for cell in row] for row in (head, *rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
@@ -64,9 +64,11 @@ class Terminal(Progress):
         self.terms = {}  # of another training
         yield from items if self.quiet else draw(items, what, total, stderr=True, tail=self.tail)
 
-    def readable(self, results: Iterable[T | Failure], what: str, as_json: bool) -> Iterator[T]:
+    def readable(
+        self, results: Iterable[T | Failure], what: str, as_json: bool, total: int | None = None
+    ) -> Iterator[T]:
         """What could be read, as it is done; what could not is named, and is a line of its own where JSON is asked."""
-        for result in self.track(results, what):
+        for result in self.track(results, what, total):
             if isinstance(result, Failure):
                 self.failed(result)
                 if as_json:
@@ -80,3 +82,23 @@ class Terminal(Progress):
             return 0
         say(f"seewhy: {done} done, {len(self.failures)} could not be read (named above)", file=sys.stderr)
         return 1
+
+
+_own: list[TextIO] = []
+
+
+def take_standard_input() -> None:
+    """Keep a copy for :func:`standard_input`; no library may take a file name there for an answer."""
+    try:
+        number = sys.stdin.fileno()
+        copy = os.dup(number)
+    except (AttributeError, OSError, ValueError):  # there is none, or it is no file
+        return
+    _own[:] = [os.fdopen(copy, encoding=sys.stdin.encoding, errors="surrogateescape")]
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, number)
+    os.close(nothing)
+
+
+def standard_input() -> TextIO:
+    return _own[0] if _own else sys.stdin

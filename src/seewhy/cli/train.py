@@ -13,38 +13,15 @@ from ..bounds import Count, Part
 from ..errors import InputError, MissingExtraError
 from ..progress import duration
 from . import options
-from .fit import recipe_from, remove_checkpoints
+from .fit import recipe_from
 from .session import Session
 from .terminal import Terminal
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
-    from ..learning.cost import Cost
+    from ..learning.outputs import Cost
     from ..learning.way import Way
 
-ADAPT_EXAMPLES = """
-seewhy adapt captions.jsonl -o enc
-seewhy adapt captions.jsonl -o enc --keep 0.3 --validation dev.jsonl
-seewhy adapt products.csv -o enc --column text=title --objective siglip
-seewhy adapt captions.jsonl -o enc --train towers --epochs 2 --dry-run
-seewhy adapt products.csv -o enc --objective focallens --instruction colour="the colour"
-seewhy adapt products.csv -o enc --objective prefix --column text=title --column label=kind
-seewhy explain photo.jpg --encoder enc --labels "a dog,a cat"
-seewhy adapt photos/ -o birds --method coop --shots 4
-seewhy adapt photos/ -o birds --method ogen --base-to-new --also others/
-seewhy predict new/ -m birds --labels "a wren,a robin"
-"""
-PRETRAIN_EXAMPLES = """
-seewhy pretrain captions.jsonl -o enc --encoder new:resnet
-seewhy pretrain captions.jsonl -o enc --encoder lite0 --objective siglip
-seewhy pretrain products.csv -o enc --objective prefix --column text=title --column label=kind
-seewhy pretrain shards/ -o enc --encoder new:vit --epochs 30 --dry-run
-seewhy pretrain captions.jsonl -o enc --objective dito --encoder new:vit_swl
-seewhy pretrain photos/ -o enc --objective simclr
-seewhy pretrain photos/ -o enc --objective supcon --projection fixed
-seewhy pretrain streets/ -o enc --objective pixpro --set instance_weight=1 --set pyramid=true --encoder new:resnet
-seewhy pretrain digits/ -o enc --objective look --set k=10 --encoder new:resnet/32 --augmentation whole
-"""
 NAMES_ONLY = ("model", "shots", "base_to_new", "new_names", "also")
 """Options that mean nothing without a method."""
 NOT_BY_NAMES = ("objective", "train", "instruction")
@@ -75,26 +52,7 @@ def adapt(
     instruction: list[str] | None = None,
     tensorboard: Path | None = None,
 ) -> None:
-    """Teach an encoder your own pictures and words. Run again, it goes on where it was stopped.
-
-    Args:
-        pairs: Pictures with texts: a table (image, text), JSONL, a folder of pictures with .txt files, or .tar
-            shards. With --method, labelled pictures.
-        output: The adapted encoder's folder; with --method, the classifier's.
-        method: It learns, of labelled pictures, what stands before their classes' names: coop, for one.
-        train: What learns. Small heads behind frozen towers, the picture tower, the words tower, or both.
-        validation: Pictures of the same kind, with texts or labels where these are learnt from, never trained
-            on, to choose and to measure on. Left out, a tenth is held out.
-        keep: How much of what was learnt is kept: 0 none, 1 all. Left out, chosen on held-out pictures.
-        dry_run: Say what it would cost, and stop. A few steps are measured.
-        shots: Pictures of each class to train on, with --method. Left out, all.
-        model: With --method, a classifier, which is adapted and compared with. Left out, --encoder.
-        base_to_new: Learn the first half of the classes, with --method, and measure on the rest as well.
-        new_names: Names to learn for without a picture, with --method: separated by commas, or a .txt with one
-            per line. Left out, no name beyond the classes' own is read.
-        instruction (COLUMN=WORDS): An instruction, and the table's column that answers it, as colour='the
-            colour'; again for another, or for another wording of the same.
-    """
+    """Teach an encoder your own pictures and words. Run again, it goes on where it was stopped."""
     if method is not None:
         _adapt_names(session, pairs, output, method, validation, tensorboard)
     for name in session.was_given(NAMES_ONLY):
@@ -120,20 +78,7 @@ def pretrain(
     instruction: list[str] | None = None,
     tensorboard: Path | None = None,
 ) -> None:
-    """Train an encoder, all of it kept; new:resnet, new:vit and new:vit_swl begin from nothing.
-
-    Args:
-        pairs: Pictures with texts: a table (image, text), JSONL, a folder of pictures with .txt files, or .tar
-            shards. For objectives without words: class folders, a table (image, label), or just pictures.
-        output: The encoder's folder.
-        validation: Pictures of the same kind, with texts or labels where these are learnt from, never trained
-            on, to choose and to measure on. Left out, a tenth is held out.
-        dry_run: Say what it would cost, and stop. A few steps are measured.
-        augmentation: What is done to views. Crops with colours, crops alone, or small cuts for digits.
-        projection: What stands behind the encoder meanwhile. Without words; fixed learns nothing.
-        instruction (COLUMN=WORDS): An instruction, and the table's column that answers it, as colour='the
-            colour'; again for another, or for another wording of the same.
-    """
+    """Train an encoder, all of it kept; new:resnet, new:vit and new:vit_swl begin from nothing."""
     way = _way(session, objective, instruction, all_of_it=True)
     watched = Watched(session.quiet, tensorboard)
     if way.stays:
@@ -142,11 +87,7 @@ def pretrain(
 
 
 class Watched(Terminal):
-    """Progress on standard error, and each step for TensorBoard where a folder is named.
-
-    Raises:
-        MissingExtraError: TensorBoard is not installed.
-    """
+    """Progress on standard error, and each step for TensorBoard where a folder is named."""
 
     def __init__(self, quiet: bool, folder: Path | None) -> None:
         super().__init__(quiet)
@@ -171,41 +112,32 @@ class Watched(Terminal):
 
 
 def _way(session: Session, objective: str, instruction: list[str] | None, *, all_of_it: bool) -> Way:
-    """The training that a person's options name; what is left out is the training's own.
-
-    Raises:
-        InputError: an option is missing, or the objective has no use for it.
-    """
+    from ..learning.adapt import Adapt
     from ..learning.api import way_of
     from ..learning.objectives import objectives
-    from ..parameters import configured
+    from ..learning.pretrain import Pretrain
+    from ..parameters import configured, hints_of, value_of
 
     context = session.context
     settings = {name: context.params[name] for name in session.was_given(n for n in BY_OPTION if n in context.params)}
-    settings |= _training_settings(session, objective)
+    names = {**hints_of(Pretrain), **hints_of(Adapt)}
+    for name in [name for name in session.settings if name in BY_SET]:
+        settings[name] = value_of(objective, name, session.settings.pop(name), names[name])
+    if session.seed_given is not None:
+        settings["seed"] = session.seed_given
     if instruction:
         settings["instructions"] = by_column(instruction)
     if session.settings:
         made: Any = configured(objectives[objective], session.settings)
         settings["settings"] = {name: getattr(made, name) for name in session.settings}
-    columns = {name: value for name, value in session.pair_columns().items() if value is not None}
-    return way_of(objective, settings, columns, all_of_it=all_of_it, spelt=_spelt)
+    return way_of(objective, settings, _columns(session), all_of_it=all_of_it, spelt=_spelt)
 
 
-def _training_settings(session: Session, objective: str) -> dict[str, Any]:
-    """What ``--set`` and ``--seed`` say of the training itself."""
-    from ..learning.adapt import Adapt
-    from ..learning.pretrain import Pretrain
-    from ..parameters import hints_of, value_of
-
-    hints = {**hints_of(Pretrain), **hints_of(Adapt)}
-    names = [name for name in [*session.settings] if name in BY_SET]
-    values = {name: value_of(objective, name, session.settings.pop(name), hints[name]) for name in names}
-    return values if session.seed_given is None else {**values, "seed": session.seed_given}
+def _columns(session: Session) -> dict[str, Any]:
+    return {name: value for name, value in session.pair_columns().items() if value is not None}
 
 
 def _spelt(name: str) -> str:
-    """How a person writes a setting or a column."""
     if name in ("image", "text", "label"):
         return f"--column {name}"
     named = {"instructions": "--instruction", "settings": "--set"}
@@ -217,9 +149,6 @@ def by_column(given: Sequence[str]) -> dict[str, list[str]]:
 
     >>> by_column(["colour=the colour", "kind=its kind", "colour=what colour is it?"])
     {'colour': ['the colour', 'what colour is it?'], 'kind': ['its kind']}
-
-    Raises:
-        InputError: one is not of the form.
     """
     wordings: dict[str, list[str]] = {}
     for text in given:
@@ -235,33 +164,25 @@ def by_column(given: Sequence[str]) -> dict[str, list[str]]:
 def _train_and_save(
     session: Session, way: Way, pairs: str, validation: Path | None, output: Path, watched: Watched, dry_run: bool
 ) -> NoReturn:
-    """Read, train, choose, measure, save, say."""
     from ..learning.encoders.adapted import check_place
-    from ..storage.marks import CHECKPOINT
-    from ..storage.output import check_checkpoint, make_folder, remove
     from ..studies.adapting import files_of, run_report, title_of
 
     check_place(output)
-    columns = {name: value for name, value in session.pair_columns().items() if value is not None}
-    read = way.read(pairs, columns, watched)
-    chosen_on = None if validation is None else way.read(str(validation), columns, watched)
-    encoder = session.encoder()
+    read = way.read(pairs, _columns(session), watched)
+    chosen_on = None if validation is None else way.read(str(validation), _columns(session), watched)
+    encoder, store = session.encoder(), session.store
     if dry_run:
         from ..learning.cost import estimate
 
         _say_cost(session, estimate(way, encoder, read, validation=chosen_on is not None))
-    make_folder(output.parent)
-    checkpoint = check_checkpoint(output.parent / f".{output.name}.checkpoint")
-    store = session.store
-    done = way.fit(encoder, read, validation=chosen_on, store=store, progress=watched, checkpoint=checkpoint)
-    report = run_report(done, str(output), store=store, notes=watched.notes, progress=watched)
-    report.data["failures"] = [failure.to_json() for failure in watched.failures]
-    done.adaptation.save(output, files_of(done, report))
-    remove(checkpoint, CHECKPOINT)
+    with session.checkpoint(output) as checkpoint:
+        done = way.fit(encoder, read, validation=chosen_on, store=store, progress=watched, checkpoint=checkpoint)
+        report = run_report(done, str(output), store=store, notes=watched.notes, progress=watched)
+        report.data["failures"] = [failure.to_json() for failure in watched.failures]
+        done.adaptation.save(output, files_of(done, report))
     watched.close()
-    run = {**report.data["run"], "history": None}
     session.say(
-        {**report.data, "run": run, "encoder_folder": str(output)},
+        {**report.data, "run": {**report.data["run"], "history": None}, "encoder_folder": str(output)},
         f"{output}: {title_of(done.adaptation.provenance)}",
         *measure_lines(report.data["measures"]),
         f"page: {output / 'run.html'}",
@@ -270,7 +191,6 @@ def _train_and_save(
 
 
 def measure_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The table of before and after."""
     lines = []
     for row in rows:
         after = f"{100 * row['after']:5.1f}"
@@ -286,10 +206,9 @@ def measure_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _say_cost(session: Session, cost: Cost) -> NoReturn:
-    """What a training would cost."""
     texts = f" with {cost.n_texts} texts" if cost.n_texts else ""
     session.say(
-        {"dry_run": True, **asdict(cost)},
+        asdict(cost),
         f"{cost.n_pictures} pictures{texts}, {cost.n_weights:,} weights to train",
         f"looking and reading, if nothing is known yet: {duration(cost.seconds_looking)}",
         f"training: {cost.n_steps} steps of {cost.seconds_per_step:.2f} s on this machine",
@@ -303,7 +222,6 @@ def _adapt_names(
 ) -> NoReturn:
     """Learn what stands before the names of a few classes: read, look, train, choose, measure, save, say."""
     from ..classifiers.saving import ARCHIVE
-    from ..storage.output import check_checkpoint, make_folder
     from ..studies.forgetting import AdaptingData, adapt_names
 
     terminal, given = Watched(session.quiet, tensorboard), session.context.params
@@ -326,20 +244,18 @@ def _adapt_names(
     )
     if given["dry_run"]:
         _say_cost(session, recipe.estimate(on, data.samples))
-    make_folder(output.parent)
-    checkpoint = check_checkpoint(output.parent / f".{output.name}.checkpoint")
-    made = adapt_names(recipe, on, data, old=old, store=session.store, progress=terminal, checkpoint=checkpoint)
-    made = replace(made, trust=made.measured_trust)
-    made.save(output)
-    remove_checkpoints(checkpoint)
+    with session.checkpoint(output) as checkpoint:
+        made = adapt_names(recipe, on, data, old=old, store=session.store, progress=terminal, checkpoint=checkpoint)
+        made = replace(made, trust=made.measured_trust)
+        made.save(output)
     terminal.close()
     document = _document(made, output, terminal)
-    session.say(document, *_names_lines(made, document, output))
+    head = f"{len(made.classes)} classes, {document['n_pictures']} pictures, keep {document['keep']:g}"
+    session.say(document, f"{output}: {made.recipe}, {head}", *measure_lines(document["measures"]))
     raise typer.Exit(terminal.exit_code(document["n_pictures"] + len(terminal.failures)))
 
 
 def _document(made: Classifier, output: Path, terminal: Watched) -> dict[str, Any]:
-    """What ``--json`` says."""
     measures = made.measures
     told = {name: measures[name] for name in ("n_pictures", "n_held_out", "n_chosen_on", "shots", "keep", "tried")}
     return {
@@ -348,19 +264,7 @@ def _document(made: Classifier, output: Path, terminal: Watched) -> dict[str, An
         "classes": list(made.classes),
         **told,
         "measures": measures["forgetting"],
-        "prompt": measures["prompt"],
         "parameters": made.parameters,
         "notes": terminal.notes,
         "failures": [failure.to_json() for failure in terminal.failures],
     }
-
-
-def _names_lines(made: Classifier, document: dict[str, Any], output: Path) -> list[str]:
-    from ..learning.adaptation.prompt_recipe import prompt_lines
-
-    head = f"{len(made.classes)} classes, {document['n_pictures']} pictures, keep {document['keep']:g}"
-    return [
-        f"{output}: {made.recipe}, {head}",
-        *measure_lines(document["measures"]),
-        *prompt_lines(document["prompt"]),
-    ]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import tomllib
 from collections.abc import Callable, Sequence
 from functools import cache, reduce
+from math import isfinite
 from operator import or_
 from pathlib import Path
 from types import SimpleNamespace, UnionType
@@ -37,57 +39,15 @@ BEGIN = {
 """What every verb's help of an option begins with."""
 EVERY = "Options of every command"
 PANELS = {
-    **dict.fromkeys(("parquet", "shard", "workers", "cluster", "status", "plan"), "Many pictures"),
+    **dict.fromkeys(("parquet", "shard", "workers", "cluster", "status"), "Many pictures"),
     **dict.fromkeys(("host", "port", "name"), "The page"),
 }
-COMMON = {
-    "host": "Address to listen on; 0.0.0.0 opens the page to the network.",
-    "port": "0 takes a free one.",
-    "name": "A host name to answer under, beside localhost and addresses.",
-    "pictures": "Picture files and folders; - reads file names from standard input.",
-    "labels": "Your classes: names separated by commas, or a .txt with one per line. Or a .json with descriptions.",
-    "model": "A saved model. A classifier. Left out, what --labels names, or the encoder's own classes (lite0: "
-    "ImageNet's).",
-    "base_url": "An OpenAI-compatible service: vLLM, Ollama, llama.cpp, Azure, …",
-    "dry_run": "Say what it would cost, and stop. Nobody is asked.",
-    "descriptions": 'Texts of each class: a JSON, {"class": ["text", …]}.',
-    "follow_up": "Decide between the likeliest classes by what parts them: the file of seewhy describe write --pairs.",
-    "crops": "center: the model's own crop; twelve: the picture, 5 crops, and all mirrored.",
-    "level": "How often the true class is to be among those that a decision names: 0.5 to below 1.",
-    "masks": "Where the objects are: a mask or a folder of masks named like the pictures, boxes (COCO, YOLO, VOC, a "
-    "table), or a saved segmenter, which draws each class by its name, or --object.",
-    "object_": "Words for the object, separated by commas, by which it is found.",
-    "also": "Labelled pictures of other things: are they still told by name? Again for another set.",
-    "validation": "Labelled pictures of the same classes, never trained on, to choose and to measure on: "
-    "a folder or a table. "
-    "Left out, those that fit holds out.",
-    "measure": "Measure deletion and insertion (about one second a picture).",
-    "because": "Also what likenesses rest on: hue, texture, shape and more.",
-    "parquet": "Many pictures: -o names a folder of Parquet files, one for each shard of the one input.",
-    "shard": "Which part of the input, of how many: 3/16. Always the same pictures, whoever else runs; "
-    "for Slurm arrays "
-    "and xargs.",
-    "workers": "Processes on this machine, which share its cores.",
-    "cluster": "On Ray: local, this machine; auto, or HOST:PORT, the cluster that this machine belongs "
-    "to. --workers are "
-    "then actors there, each with its threads.",
-    "text": "What should be on it, in words.",
-    "output": "Where to write. A folder for the report, its JSON and what it is made from; left out, it is only "
-    "printed.",
-    "data": "Labelled pictures: a folder with one folder per class, or a table.",
-    "test": "Labelled pictures of the same classes to test on. Left out, a part of the pictures.",
-    "objective": "What is made small, by its name. See: seewhy methods.",
-    "epochs": "Times every picture is seen. Each time with one of its texts.",
-    "instruction": "An instruction, and the table's column that answers it, as colour='the colour'; "
-    "again for another, or for "
-    "another wording of the same.",
-    "tensorboard": "A folder for TensorBoard. It needs the extra tensorboard.",
-}
-"""Options that mean the same in several verbs, whose docstrings need not say it again."""
+TEXTS = tomllib.loads(Path(__file__).with_name("texts.toml").read_text("utf-8"))
 
 
-def register(app: typer.Typer, function: Callable[..., None], examples: str, panel: str = "") -> None:
+def register(app: typer.Typer, function: Callable[..., None], panel: str = "") -> None:
     """Make a function a verb: its first parameter is the session; those before the star are arguments."""
+    name = function.__name__.replace("_", "-")
     context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     parameters = [context, *parameters_of(function)[1:]]
 
@@ -99,16 +59,18 @@ def register(app: typer.Typer, function: Callable[..., None], examples: str, pan
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     run.__doc__, run.__module__ = documented(function)[0], function.__module__
+    examples = TEXTS["examples"].get(name, getattr(function, "examples", ""))
     epilog = "Examples:\n\n" + "\n\n".join(f"  {line}" for line in examples.strip().splitlines())
-    name = function.__name__.replace("_", "-")
     app.command(name, cls=Verb, epilog=epilog, rich_help_panel=panel or None)(run)
 
 
 def parameters_of(function: Callable[..., None]) -> list[inspect.Parameter]:
     """The parameters as typer takes them, with what the docstring says of each."""
-    text = documented(function)[1]
+    texts = {**TEXTS["options"], **TEXTS["verbs"].get(function.__name__, {})}
+    told = {name: ("", text) if isinstance(text, str) else tuple(text) for name, text in texts.items()}
+    told |= documented(function)[1]
     return [
-        p if p.name in ("session", "context") else _parameter(p, *text.get(p.name, ("", COMMON.get(p.name, ""))))
+        p if p.name in ("session", "context", "verb") else _parameter(p, *told.get(p.name, ("", "")))
         for p in inspect.signature(function, eval_str=True).parameters.values()
     ]
 
@@ -126,7 +88,7 @@ def _parameter(p: inspect.Parameter, metavar: str, help: str) -> inspect.Paramet
             names = [f"{flag}/--no-{name.replace('_', '-')}"]
         if name in BEGIN and not help.startswith(BEGIN[name]):
             help = BEGIN[name] + help
-        limits = {} if bound is None else {"min": _finite(bound.least), "max": _finite(bound.most)}
+        limits = {} if bound is None else {k: v for k, v in (("min", bound.least), ("max", bound.most)) if isfinite(v)}
         declared = typer.Option(
             *names, help=help, show_default=shown, metavar=metavar or None, rich_help_panel=PANELS.get(name), **limits
         )
@@ -141,47 +103,6 @@ def _without_bound(hint: Any) -> tuple[Any, Bound | None]:
         parts = [_without_bound(part) for part in get_args(hint)]
         return reduce(or_, (kind for kind, _ in parts)), next((b for _, b in parts if b is not None), None)
     return hint, None
-
-
-def _finite(value: float) -> Any:
-    return value if abs(value) < float("inf") else None
-
-
-def shared(
-    *,
-    encoder: list[str] | None = None,
-    json: bool = False,
-    set_: list[str] | None = None,
-    seed: Annotated[int, Bound(-(2**63), 2**63 - 1)] | None = None,
-    group: str | None = None,
-    column: list[str] | None = None,
-    focus: str | None = None,
-    engine: str = "auto",
-    store: str | None = None,
-    force: bool = False,
-    quiet: bool = False,
-) -> None:
-    """What every verb takes.
-
-    Args:
-        encoder: lite0, timm:NAME, torchvision:NAME, open_clip:MODEL/PRETRAINED, hf:ORG/NAME, file:PATH, or the folder
-            of an adapted encoder; again for another where several are compared. Left out, lite0, or what a saved model
-            or an index was made with.
-        json: One JSON object per line, on standard output.
-        set_ (NAME=VALUE): A setting of the method or of what else the command makes; again for another. --help-all
-            lists them; those of a method: seewhy methods NAME.
-        seed: Of all that is drawn at random. Left out, 0.
-        group: A table's column that says which pictures belong together (thing, visit, patient), or, for class folders,
-            the word folder: those of one folder below a class. They are held out together, and an interval is as wide
-            as their number allows.
-        column (WHAT=COLUMN): What a table's columns are called: image=file, label=kind, text=caption, split=set; again
-            for another.
-        focus: Look at every picture under this instruction, such as 'the colour', where the encoder takes one.
-        engine: auto, openvino, onnxruntime or torch; with a precision: openvino:f32.
-        store: Feature store; left out, the one in the cache; 'none' keeps nothing.
-        force: Write over a file that is there; never over one that is read.
-        quiet: No progress and no notes.
-    """
 
 
 def _show_all(context: typer.Context, wanted: bool) -> None:
@@ -206,7 +127,7 @@ def shared_options() -> tuple[TyperOption, ...]:
     def all_of_them(**given: Any) -> None:
         pass
 
-    parameters = parameters_of(shared)
+    parameters = parameters_of(Session)[2:]
     all_of_them.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     all_of_them.__annotations__ = {p.name: p.annotation for p in parameters}
     made: list[Any] = []
@@ -264,7 +185,6 @@ def _shown(params: Sequence[Any]) -> list[Any]:
 
 
 def verb_of(ctx: Any) -> str:
-    """``study scaling``: the verb as it is typed."""
     names = []
     while ctx.parent is not None:
         names.append(str(ctx.info_name))

@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, interpolate
+from torch.nn.functional import interpolate
 
 from ..attributions.cam import first_component
 from ..attributions.finer_cam import lead_over
-from ..attributions.layers import Ear, Tap, Taps, bends_of, layout_of, refuse_windows, run_through
+from ..attributions.layers import Taps, bends_of, layout_of, refuse_windows, run_through
 from ..encoders.base import Layout
 from ..errors import InputError
 
@@ -27,11 +27,11 @@ Choose = Callable[[Any], Targets]
 """The network's output for all pictures → their targets."""
 
 
+@dataclass(eq=False)
 class ClassifierOutputTarget:
     """The logit of one class."""
 
-    def __init__(self, category: int) -> None:
-        self.category = category
+    category: int
 
     def __call__(self, output: Tensor) -> Tensor:
         return output[..., self.category]
@@ -48,15 +48,11 @@ class ClassifierOutputReST(ClassifierOutputTarget):
     """The logit and the log of the probability, added (Cai 2025, arXiv 2501.06261)."""
 
     def __call__(self, output: Tensor) -> Tensor:
-        target = torch.full(output.shape[:-1], self.category, device=output.device)
-        return output[..., self.category] - cross_entropy(output, target, reduction="none")
+        return output[..., self.category] + output.log_softmax(-1)[..., self.category]
 
 
-class BinaryClassifierOutputTarget:
+class BinaryClassifierOutputTarget(ClassifierOutputTarget):
     """The only logit of a network that tells two classes apart, turned over for the class that is not 1."""
-
-    def __init__(self, category: int) -> None:
-        self.category = category
 
     def __call__(self, output: Tensor) -> Tensor:
         return output if self.category == 1 else -output
@@ -76,24 +72,24 @@ class RawScoresOutputTarget:
         return output
 
 
+@dataclass(eq=False)
 class SemanticSegmentationTarget:
     """The scores of one class ``(k, h, w)``, added up over the pixels of a mask."""
 
-    def __init__(self, category: int, mask: np.ndarray) -> None:
-        self.category = category
-        self.mask = torch.from_numpy(mask)
+    category: int
+    mask: np.ndarray
 
     def __call__(self, output: Tensor) -> Tensor:
-        return (output[self.category] * self.mask.to(output.device)).sum()
+        return (output[self.category] * torch.from_numpy(self.mask).to(output.device)).sum()
 
 
+@dataclass(eq=False)
 class FasterRCNNBoxScoreTarget:
     """How well a detector finds given boxes again: overlap and score of the best box of each, added up."""
 
-    def __init__(self, labels: Sequence[int], bounding_boxes: Any, iou_threshold: float = 0.5) -> None:
-        self.labels = labels
-        self.bounding_boxes = bounding_boxes
-        self.iou_threshold = iou_threshold
+    labels: Sequence[int]
+    bounding_boxes: Any
+    iou_threshold: float = 0.5
 
     def __call__(self, output: dict[str, Tensor]) -> Tensor:
         from torchvision.ops import box_iou
@@ -110,18 +106,18 @@ class FasterRCNNBoxScoreTarget:
         return total
 
 
+@dataclass(eq=False)
 class FinerWeightedTarget:
     """A class's lead over others, each counting by its probability; see :mod:`seewhy.attributions.finer_cam`."""
 
-    def __init__(self, main_category: int, comparison_categories: Sequence[int], alpha: float) -> None:
-        self.main_category = main_category
-        self.comparison_categories = list(comparison_categories)
-        self.alpha = alpha
+    main_category: int
+    comparison_categories: Sequence[int]
+    alpha: float
 
     def __call__(self, output: Tensor) -> Tensor:
         rows = output if output.ndim == 2 else output[None]
         classes = torch.tensor([self.main_category], device=rows.device).expand(len(rows))
-        others = torch.tensor([self.comparison_categories], device=rows.device).expand(len(rows), -1)
+        others = torch.tensor([[*self.comparison_categories]], device=rows.device).expand(len(rows), -1)
         weights = rows.softmax(1).gather(1, others)
         found = lead_over(rows, classes, others, self.alpha, weights / (weights.sum(1, keepdim=True) + 1e-9))
         return found if output.ndim == 2 else found[0]
@@ -200,6 +196,7 @@ SIX_VIEWS = tuple(View(flip, factor) for flip in (False, True) for factor in (0.
 """The peer's."""
 
 
+@dataclass(eq=False, repr=False)
 class PeerCAM(ABC):
     """A class activation map with pytorch-grad-cam's arguments.
 
@@ -213,21 +210,24 @@ class PeerCAM(ABC):
         outputs: what the network gave for the pictures that were explained last.
     """
 
-    names_layers: ClassVar[bool] = True
+    model: nn.Module
+    target_layers: Sequence[nn.Module]
+    reshape_transform: Reshape | None = None
+    tta_transforms: Iterable[TestTimeTransform] | None = field(default=None, kw_only=True)
+    outputs: Any = field(default=None, init=False)
 
-    def __init__(
-        self,
-        model: nn.Module,
-        target_layers: Sequence[nn.Module],
-        reshape_transform: Reshape | None = None,
-        tta_transforms: Iterable[TestTimeTransform] | None = None,
-    ) -> None:
-        self.model = model
-        self.target_layers = list(target_layers) if isinstance(target_layers, Iterable) else []
-        self.reshape_transform = reshape_transform
-        self.tta_transforms = SIX_VIEWS if tta_transforms is None else tuple(tta_transforms)
-        self.outputs: Any = None
-        self._names = names_of(model, target_layers) if self.names_layers else []
+    def __post_init__(self) -> None:
+        """Where the layers are in the model."""
+        names = {id(part): name for name, part in self.model.named_modules() if name}
+        if isinstance(self.target_layers, nn.Module) or not self.target_layers:
+            raise InputError("target_layers is no list of layers. A list was expected. Write target_layers=[layer].")
+        unknown = [type(layer).__name__ for layer in self.target_layers if id(layer) not in names]
+        if unknown:
+            raise InputError(
+                f"The target layer {unknown[0]} is not inside {type(self.model).__name__}. One of its own was "
+                "expected. Take it from the model that is given, not from a copy."
+            )
+        self._layers = {names[id(layer)]: layer for layer in self.target_layers}
 
     def __call__(
         self,
@@ -254,19 +254,19 @@ class PeerCAM(ABC):
         self.model.eval()
         try:
             found = []
-            for view in self.tta_transforms if aug_smooth else (View(),):
+            views = SIX_VIEWS if self.tta_transforms is None else self.tta_transforms
+            for view in views if aug_smooth else (View(),):
                 seen = view.augment_image(pixels.detach().to(device)).contiguous(memory_format=torch.channels_last)
-                shown = self._shown(self.maps(seen, choose, eigen_smooth), (pixels.shape[2], pixels.shape[3]))
+                layers = [
+                    interpolate(unit(one.relu())[:, None], size=pixels.shape[2:], mode="bilinear")[:, 0]
+                    for one in self.maps(seen, choose, eigen_smooth)
+                ]
+                shown = unit(torch.stack(layers).relu().mean(0))
                 found.append(view.deaugment_mask(shown[:, None])[:, 0])
         finally:
             for part, mode in modes:
                 part.training = mode
         return torch.stack(found).mean(0).cpu().numpy()
-
-    @staticmethod
-    def _shown(maps: list[Tensor], size: tuple[int, int]) -> Tensor:
-        layers = [interpolate(unit(m.relu())[:, None], size=size, mode="bilinear")[:, 0] for m in maps]
-        return unit(torch.stack(layers).relu().mean(0))
 
     @abstractmethod
     def maps(self, pixels: Float[Tensor, "b p h w"], choose: Choose, eigen_smooth: bool) -> list[Tensor]:
@@ -274,20 +274,20 @@ class PeerCAM(ABC):
 
     def arranged(self, out: Any, pixels: Tensor, name: str) -> Float[Tensor, "b c h w"]:
         """A layer's output, channels second."""
-        return arranged(out, pixels, name, self.reshape_transform)
+        return (self.reshape_transform or layout(out, pixels, name).to_grid)(out)
 
     def slopes(
         self, pixels: Float[Tensor, "b p h w"], choose: Choose, less_bends: bool = False
     ) -> list[tuple[Tensor, Tensor]]:
         """Of each layer the output, and the gradient of the targets there, ``(b, c, h, w)``."""
-        taps = Taps()
+        taps = Taps(self._layers, cut=True)
         output = self._run(pixels, taps)
-        leaves = [taps.only(name) for name in self._names]
+        leaves = [taps.only(name) for name in self._layers]
         with torch.enable_grad():
             score = scores(choose(output), output).sum()
             gradients = torch.autograd.grad(score, leaves, allow_unused=True, create_graph=less_bends)
         found = []
-        for name, leaf, gradient in zip(self._names, leaves, gradients, strict=True):
+        for name, leaf, gradient in zip(self._layers, leaves, gradients, strict=True):
             if gradient is None:
                 raise InputError(f"The output does not depend on the layer {name!r}. Choose another target layer.")
             slope = gradient.detach() - bends_of([gradient], [leaf])[0] / 2 if less_bends else gradient
@@ -296,14 +296,14 @@ class PeerCAM(ABC):
 
     def heard(self, pixels: Tensor) -> tuple[list[Any], Any]:
         """Outputs of the layers, whatever they are, and the network's output."""
-        ear = Ear(tuple(self._names), stop=False)
-        output = self._run(pixels, ear)
-        return [ear.heard_of(name) for name in self._names], output
+        taps = Taps(self._layers, cut=False)
+        output = self._run(pixels, taps)
+        return [taps.only(name) for name in self._layers], output
 
     @torch.no_grad()
-    def _run(self, pixels: Tensor, taps: Tap) -> Any:
+    def _run(self, pixels: Tensor, taps: Taps) -> Any:
         self.outputs = None
-        output: Any = run_through(self.model, dict(zip(self._names, self.target_layers, strict=True)), pixels, taps)
+        output: Any = run_through(self.model, dict(self._layers), pixels, taps)
         self.outputs = output.detach() if isinstance(output, Tensor) else output
         return output
 
@@ -312,20 +312,6 @@ class PeerCAM(ABC):
 
     def __exit__(self, *_: object) -> None:  # noqa: B027
         """Nothing was left in the model that would have to be taken out."""
-
-
-def names_of(model: nn.Module, layers: Sequence[nn.Module]) -> list[str]:
-    """Where the layers are in the model."""
-    names = {id(part): name for name, part in model.named_modules() if name}
-    if isinstance(layers, nn.Module) or not layers:
-        raise InputError("target_layers is no list of layers. A list was expected. Write target_layers=[layer].")
-    unknown = [type(layer).__name__ for layer in layers if id(layer) not in names]
-    if unknown:
-        raise InputError(
-            f"The target layer {unknown[0]} is not inside {type(model).__name__}. One of its own was expected. "
-            "Take it from the model that is given, not from a copy."
-        )
-    return [names[id(layer)] for layer in layers]
 
 
 def unit(maps: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
@@ -337,11 +323,6 @@ def unit(maps: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
 def summed(products: Float[Tensor, "b c h w"], eigen_smooth: bool) -> Float[Tensor, "b h w"]:
     """Weighted channels as one map: their sum, or their first component with the sign of the sum."""
     return first_component(products, products.sum(1)) if eigen_smooth else products.sum(1)
-
-
-def arranged(out: Any, pixels: Tensor, name: str, reshape_transform: Reshape | None) -> Float[Tensor, "b c h w"]:
-    """A layer's output, channels second."""
-    return layout(out, pixels, name).to_grid(out) if reshape_transform is None else reshape_transform(out)
 
 
 def layout(out: Any, pixels: Tensor, name: str) -> Layout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
@@ -23,9 +24,7 @@ class ClassifierModule(nn.Module):
 
     def __init__(self, classifier: Explainable) -> None:
         super().__init__()
-        self.trunk = classifier.encoder.trunk
-        self.pool = classifier.encoder.head
-        self.head = classifier.head
+        self.trunk, self.pool, self.head = classifier.encoder.trunk, classifier.encoder.head, classifier.head
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
         return self.head(self.pool(self.trunk(pixels)))
@@ -33,7 +32,7 @@ class ClassifierModule(nn.Module):
 
 @dataclass(frozen=True)
 class ForeignMethod(Attribution):
-    """What the two kinds of function share: nothing is known of them but what they return."""
+    """Another library's function, of which nothing is known but what it returns; maps are summed over colours."""
 
     paper: ClassVar[str] = "the function's own"
     needs: ClassVar[str] = "what the function needs, and the pixels"
@@ -43,15 +42,27 @@ class ForeignMethod(Attribution):
     function: Callable[..., Any]
     options: tuple[tuple[str, Any], ...] = ()
 
+    @torch.enable_grad()
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
+        if not isinstance(target, Target) or target.against is not None:
+            raise InputError(
+                f"A {self.name} function explains the logit of one class; a contrast or another function was given. "
+                "Give a class alone, or use one of our methods."
+            )
+        return as_maps(self.found(model, cast(Tensor, look.pixels).detach(), target.index), len(look), self.name)
+
+    @abstractmethod
+    def found(self, model: Explainable, pixels: Tensor, classes: Tensor) -> Any:
+        """What the function returns."""
+
 
 @dataclass(frozen=True)
 class CaptumMethod(ForeignMethod):
-    """Another library's ``attribute(inputs, target=...)``; its maps are summed over colours, sign kept."""
+    """Another library's ``attribute(inputs, target=...)``."""
 
     name: ClassVar[str] = "captum"
 
-    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
-        pixels = cast(Tensor, look.pixels).detach().clone().requires_grad_()
+    def found(self, model: Explainable, pixels: Tensor, classes: Tensor) -> Any:
         function = self.function
         if isinstance(function, type):
             function = function(ClassifierModule(model).eval()).attribute
@@ -60,9 +71,7 @@ class CaptumMethod(ForeignMethod):
                 "A function that is bound to its own network was asked to explain a copy of it that forgets. A class "
                 "was expected, which is bound to each copy. Give one, for example from_captum(IntegratedGradients)."
             )
-        with torch.enable_grad():
-            found = function(pixels, target=class_index(target, self.name), **dict(self.options))
-        return as_maps(found, len(look), self.name)
+        return function(pixels.clone().requires_grad_(), target=classes, **dict(self.options))
 
 
 @dataclass(frozen=True)
@@ -71,12 +80,9 @@ class QuantusMethod(ForeignMethod):
 
     name: ClassVar[str] = "quantus"
 
-    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
-        pixels = cast(Tensor, look.pixels).detach().numpy()
-        classes = class_index(target, self.name).numpy()
-        with torch.enable_grad():
-            found = self.function(ClassifierModule(model).eval(), pixels.copy(), classes, **dict(self.options))
-        return as_maps(found, len(look), self.name)
+    def found(self, model: Explainable, pixels: Tensor, classes: Tensor) -> Any:
+        network = ClassifierModule(model).eval()
+        return self.function(network, pixels.numpy().copy(), classes.numpy(), **dict(self.options))
 
 
 def from_captum(function: Callable[..., Any], **options: Any) -> Attribution:
@@ -87,16 +93,6 @@ def from_captum(function: Callable[..., Any], **options: Any) -> Attribution:
 def from_quantus(function: Callable[..., Any], **options: Any) -> Attribution:
     """Any Quantus-style ``explain_func(model, inputs, targets, **options)`` as an attribution."""
     return QuantusMethod(function, tuple(sorted(options.items())))
-
-
-def class_index(target: TargetFunction, name: str) -> Tensor:
-    """The classes, for functions that know no other target."""
-    if not isinstance(target, Target) or target.against is not None:
-        raise InputError(
-            f"A {name} function explains the logit of one class; a contrast or another function was given. "
-            "Give a class alone, or use one of our methods."
-        )
-    return target.index
 
 
 def as_maps(found: Any, n_pictures: int, name: str) -> Float[Tensor, "b h w"]:

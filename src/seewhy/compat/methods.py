@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -13,38 +14,21 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map_only
 
+from ..attributions import attributions
 from ..attributions.ablation_cam import drops, silence
-from ..attributions.cam import CAM, WeightedCAM, first_component
-from ..attributions.eigen_grad_cam import EigenGradCAM as _EigenGradCAM
+from ..attributions.cam import WeightedCAM, first_component
 from ..attributions.finer_cam import likest
 from ..attributions.full_grad import enlarged, full_gradient, stretched
-from ..attributions.grad_cam import GradCAM as _GradCAM
-from ..attributions.grad_cam_elementwise import GradCAMElementwise as _GradCAMElementwise
-from ..attributions.grad_cam_plus_plus import GradCAMPlusPlus as _GradCAMPlusPlus
-from ..attributions.hires_cam import HiResCAM as _HiResCAM
-from ..attributions.kpca_cam import KPCACAM, kernel_component
-from ..attributions.layer_cam import LayerCAM as _LayerCAM
+from ..attributions.kpca_cam import kernel_component
 from ..attributions.score_cam import channel_scores
 from ..attributions.score_cam import stretched as scaled
-from ..attributions.xgrad_cam import XGradCAM as _XGradCAM
 from ..encoders.split import cut_by_graph
 from ..errors import InputError
-from .base import (
-    Choose,
-    FinerWeightedTarget,
-    PeerCAM,
-    Reshape,
-    Targets,
-    TestTimeTransform,
-    highest,
-    layout,
-    scores,
-    summed,
-)
+from .base import Choose, FinerWeightedTarget, PeerCAM, Reshape, Targets, highest, layout, scores, summed
 
 
 class _GradientCAM(PeerCAM):
-    rule: ClassVar[CAM]
+    rule: ClassVar[Any]
 
     def maps(self, pixels: Float[Tensor, "b p h w"], choose: Choose, eigen_smooth: bool) -> list[Tensor]:
         found = []
@@ -57,42 +41,39 @@ class _GradientCAM(PeerCAM):
 
 
 class GradCAM(_GradientCAM):
-    rule = _GradCAM()
+    rule = attributions["grad_cam"]()
 
 
 class GradCAMPlusPlus(_GradientCAM):
-    """With the peer's ``ε`` of 1e-6; see :class:`seewhy.attributions.grad_cam_plus_plus.GradCAMPlusPlus`."""
+    """With the peer's ``ε`` of 1e-6."""
 
-    rule = _GradCAMPlusPlus(epsilon=1e-6)
+    rule = attributions["grad_cam_plus_plus"](epsilon=1e-6)
 
 
 class HiResCAM(_GradientCAM):
-    rule = _HiResCAM()
+    rule = attributions["hires_cam"]()
 
 
 class LayerCAM(_GradientCAM):
-    rule = _LayerCAM()
+    rule = attributions["layer_cam"]()
 
 
 class XGradCAM(_GradientCAM):
-    rule = _XGradCAM()
+    rule = attributions["xgrad_cam"]()
 
 
 class GradCAMElementWise(_GradientCAM):
-    rule = _GradCAMElementwise()
+    rule = attributions["grad_cam_elementwise"]()
 
 
 class EigenGradCAM(_GradientCAM):
     """The sign is ours: positive speaks for the target. The peer's is that of its decomposition."""
 
-    rule = _EigenGradCAM()
+    rule = attributions["eigen_grad_cam"]()
 
 
 class SegEigenCAM(PeerCAM):
-    """The first component of ``|gradient| · activation``, made for segmentation (Chung & Ying 2025, Appl. Sci. 15(13)).
-
-    It is turned over where its lowest value is further from 0 than its highest (paper, equation 13).
-    """
+    """First component of ``|gradient| · activation``, its larger end positive (Chung & Ying 2025, Appl. Sci. 15)."""
 
     def maps(self, pixels: Float[Tensor, "b p h w"], choose: Choose, eigen_smooth: bool) -> list[Tensor]:
         found = []
@@ -116,19 +97,14 @@ class ShapleyCAM(PeerCAM):
         return found
 
 
+@dataclass(eq=False, repr=False)
 class FullGrad(PeerCAM):
     """See :mod:`seewhy.attributions.full_grad`; as with the peer, every channel is stretched by itself."""
 
-    names_layers = False
+    target_layers: Sequence[nn.Module] = ()
 
-    def __init__(
-        self,
-        model: nn.Module,
-        target_layers: Sequence[nn.Module] = (),
-        reshape_transform: Reshape | None = None,
-        tta_transforms: Iterable[TestTimeTransform] | None = None,
-    ) -> None:
-        super().__init__(model, (), reshape_transform, tta_transforms)
+    def __post_init__(self) -> None:
+        """Whatever layers are given, it reads all."""
 
     def maps(self, pixels: Float[Tensor, "b p h w"], choose: Choose, eigen_smooth: bool) -> list[Tensor]:
         def score(output: Any) -> Tensor:
@@ -145,24 +121,17 @@ class FullGrad(PeerCAM):
         return [enlarged(stretched(component, (2, 3)), size)[:, 0]]
 
 
+@dataclass(eq=False, repr=False)
 class FinerCAM:
-    """Another method's map of a class's lead over those that are likest to it, each counting by its probability.
+    """Another method's map of a class's lead over those that are likest to it, each counting by its probability."""
 
-    Args:
-        model: any network whose output is ``(b, k)``.
-        target_layers: its own layers.
-        reshape_transform: a layer's output → ``(b, c, h, w)``.
-        base_method: whose maps these are.
-    """
+    model: nn.Module
+    target_layers: Sequence[nn.Module]
+    reshape_transform: Reshape | None = None
+    base_method: type[PeerCAM] = GradCAM
 
-    def __init__(
-        self,
-        model: nn.Module,
-        target_layers: Sequence[nn.Module],
-        reshape_transform: Reshape | None = None,
-        base_method: type[PeerCAM] = GradCAM,
-    ) -> None:
-        self.base_cam = base_method(model, target_layers, reshape_transform)
+    def __post_init__(self) -> None:
+        self.base_cam = self.base_method(self.model, self.target_layers, self.reshape_transform)
 
     def __call__(
         self,
@@ -174,16 +143,9 @@ class FinerCAM:
         target_idx: int | None = None,
         aug_smooth: bool = False,
     ) -> np.ndarray:
-        """Maps ``(b, h, w)``.
+        """Maps ``(b, h, w)`` of the targets, or of ``target_idx`` or the highest class over others.
 
-        Args:
-            input_tensor: normalised pixels.
-            targets: one a picture, explained as they are; ``None`` makes them.
-            eigen_smooth: see :class:`PeerCAM`.
-            alpha: how strongly the other classes count.
-            comparison_categories: which of them: 1 is the class whose output is nearest to the explained one's.
-            target_idx: the class that is explained; ``None`` takes the highest.
-            aug_smooth: see :class:`PeerCAM`.
+        ``comparison_categories`` says which of them, 1 being the one whose output is nearest, and ``alpha`` how much.
         """
 
         def choose(output: Any) -> Targets:
@@ -216,7 +178,7 @@ class _ActivationCAM(PeerCAM):
         raw, _ = self.heard(pixels)
         return [
             self.map_of(self.arranged(out, pixels, name).float(), eigen_smooth)
-            for out, name in zip(raw, self._names, strict=True)
+            for out, name in zip(raw, self._layers, strict=True)
         ]
 
     @abstractmethod
@@ -230,36 +192,26 @@ class EigenCAM(_ActivationCAM):
         return first_component(activations, activations.abs().mean(1))
 
 
+@dataclass(eq=False, repr=False)
 class KPCA_CAM(_ActivationCAM):
     """See :mod:`seewhy.attributions.kpca_cam`; the sign is ours: that of the mean size of the activations."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        target_layers: Sequence[nn.Module],
-        reshape_transform: Reshape | None = None,
-        kernel: Literal["cosine", "linear", "poly", "rbf", "sigmoid"] = "sigmoid",
-        gamma: float | None = None,
-    ) -> None:
-        super().__init__(model, target_layers, reshape_transform)
-        self.method = KPCACAM(kernel=kernel, gamma=gamma)
+    kernel: Literal["cosine", "linear", "poly", "rbf", "sigmoid"] = "sigmoid"
+    gamma: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        attributions["kpca_cam"](kernel=self.kernel, gamma=self.gamma)  # refuses what is no kernel
 
     def map_of(self, activations: Float[Tensor, "b c h w"], eigen_smooth: bool) -> Float[Tensor, "b h w"]:
-        return kernel_component(activations, self.method.kernel, self.method.gamma)
+        return kernel_component(activations, self.kernel, self.gamma)
 
 
+@dataclass(eq=False, repr=False)
 class FEM(_ActivationCAM):
     """Weighs a channel by the share of its cells that stand out (Fuad et al. 2020, IPTA)."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        target_layers: Sequence[nn.Module],
-        reshape_transform: Reshape | None = None,
-        k: float = 2,
-    ) -> None:
-        super().__init__(model, target_layers, reshape_transform)
-        self.k = k
+    k: float = 2
 
     def map_of(self, activations: Float[Tensor, "b c h w"], eigen_smooth: bool) -> Float[Tensor, "b h w"]:
         deviation, mean = torch.std_mean(activations, (2, 3), unbiased=False, keepdim=True)
@@ -286,7 +238,7 @@ class ScoreCAM(PeerCAM):
         raw, output = self.heard(pixels)
         targets = choose(output)
         found = []
-        for out, name in zip(raw, self._names, strict=True):
+        for out, name in zip(raw, self._layers, strict=True):
             grid = self.arranged(out, pixels, name).float()
             weights = channel_scores(
                 lambda masked: scores(targets, self.model(masked))[:, None],
@@ -304,12 +256,11 @@ Blank = Callable[[Any, Tensor], None]
 """Sets in each row of copies of a layer's output one channel to 0; which one, the second argument says."""
 
 
+@dataclass(eq=False, repr=False)
 class AblationCAM(PeerCAM):
     """A channel is set to 0, as in the paper, and where the network can be cut there, only what lies behind runs again.
 
-    The peer does the same where the layer's lowest value is 0; elsewhere it puts the channel 1e7 below the lowest
-    value, which is another method. Its division by the score, which turns the map over where the score is negative, is
-    left out.
+    The peer puts it 1e7 below the layer's lowest value, unless that is 0, and divides by the score: both are left out.
 
     Args:
         ablation_layer: not read; which part of the output is a channel is found, in tokens and in pyramids too.
@@ -318,22 +269,16 @@ class AblationCAM(PeerCAM):
             those that lie least; the others weigh nothing.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        target_layers: Sequence[nn.Module],
-        reshape_transform: Reshape | None = None,
-        ablation_layer: object = None,
-        batch_size: int = 32,
-        ratio_channels_to_ablate: float = 1.0,
-    ) -> None:
-        super().__init__(model, target_layers, reshape_transform)
-        if not 0 < ratio_channels_to_ablate <= 1:
+    ablation_layer: object = None
+    batch_size: int = 32
+    ratio_channels_to_ablate: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.ratio_channels_to_ablate <= 1:
             raise InputError(
-                f"ratio_channels_to_ablate is {ratio_channels_to_ablate}. A part above 0, at most 1, was expected."
+                f"ratio_channels_to_ablate is {self.ratio_channels_to_ablate}. A part above 0, at most 1, was expected."
             )
-        self.batch_size = batch_size
-        self.ratio_channels_to_ablate = ratio_channels_to_ablate
         self._tails: dict[str, nn.Module | None] = {}
 
     @torch.no_grad()
@@ -342,7 +287,7 @@ class AblationCAM(PeerCAM):
         targets = choose(output)
         whole = scores(targets, output)
         found = []
-        for out, name, layer in zip(raw, self._names, self.target_layers, strict=True):
+        for out, (name, layer) in zip(raw, self._layers.items(), strict=True):
             grid = self.arranged(out, pixels, name).float()
             blank = self.blank(out, grid, pixels, name)
             chosen = self.chosen(grid)

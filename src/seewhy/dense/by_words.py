@@ -80,15 +80,11 @@ def detect(
     store: FeatureStore | None = None,
     **parameters: Any,
 ) -> Detections | list[Detections | Failure]:
-    """What is in a picture, or in several, and where, by words.
+    """What is in a picture, or in several, and where, by words; arguments as for :func:`segment`.
 
     Args:
-        picture: as for :func:`segment`.
         labels: what to look for, at least one name.
-        encoder: one with words, or its name; a detector with weights of its own takes none.
-        detector: a registered name, ``"owlv2:/folder"`` where it has weights of its own.
-        store: where sentences are kept between runs; left out, nothing is kept.
-        **parameters: those of the detector, for example ``least=0.3``.
+        detector: a registered name, ``"owlv2:/folder"`` where it has weights of its own and takes no encoder.
 
     Returns:
         Boxes with names and scores, which display themselves in a notebook; ``save("det.html")`` writes them.
@@ -147,8 +143,7 @@ def _finder_for(
 REST = ("background", "ground", "sky", "plants", "water", "wall")
 """What else may be in a picture, in words: what fits one of these better is no object."""
 GROWN = 0.05
-"""By this part of the view's side a machine's masks grow, as cells are coarse and what is left of an object outside its
-mask would count as background."""
+"""By this part of the view's side a machine's masks grow, as cells are coarse and the rest counts as background."""
 
 
 @dataclass(frozen=True, eq=False)

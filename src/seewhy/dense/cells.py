@@ -41,8 +41,8 @@ def joint_cells(encoder: Encoder, features: Tensor) -> Float[Tensor, "b d h w"]:
 
 
 @torch.no_grad()
-def attended_cells(encoder: Encoder, features: Tensor) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d h w"]]:
-    """The whole and each cell among the words, as a pooling by attention makes them when every cell asks.
+def attended_cells(encoder: Encoder, features: Tensor) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b d"]]:
+    """Each cell and the whole among the words, as a pooling by attention makes them when every cell asks.
 
     Equal to DenseCLIP's ``AttentionPool2d`` (Rao et al. 2022, arXiv:2112.01518), its positions stretched to the map.
     Where the encoder pools by the mean, cells are those of :func:`joint_cells`, and the whole is their mean.
@@ -50,7 +50,7 @@ def attended_cells(encoder: Encoder, features: Tensor) -> tuple[Float[Tensor, "b
     grid = encoder.layout.to_grid(features)
     if encoder.is_average:
         cells = joint_cells(encoder, features)
-        return cells.mean((2, 3)), cells
+        return cells, cells.mean((2, 3))
     pool: Any = encoder.head
     if not all(hasattr(pool, name) for name in (PLACES, "q_proj", "k_proj", "v_proj", "c_proj", "num_heads")):
         raise ModelError(
@@ -67,7 +67,7 @@ def attended_cells(encoder: Encoder, features: Tensor) -> tuple[Float[Tensor, "b
         layer(x).unflatten(2, (pool.num_heads, -1)).transpose(1, 2) for layer in (pool.q_proj, pool.k_proj, pool.v_proj)
     )
     made = encoder.text.project(pool.c_proj(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)))
-    return made[:, 0], made[:, 1:].transpose(1, 2).unflatten(2, tuple(grid.shape[2:]))
+    return made[:, 1:].transpose(1, 2).unflatten(2, tuple(grid.shape[2:])), made[:, 0]
 
 
 def _alone(encoder: Encoder, cells: Float[Tensor, "n c"]) -> Float[Tensor, "n p"]:

@@ -105,9 +105,7 @@ class PretrainedSegmenter(NamesPixels):
         maps = [self.logits(part_of(source, (width, height), crop)) for crop in crops]
         windows = Windows((maps[0].shape[1], maps[0].shape[2]), n)
         scores = windows.merged(torch.stack(maps))
-        best, likely = best_classes(scores, (height, width), 1.0, alone=True)
-        assert likely is not None
-        mask, probability = best.numpy(), likely.numpy()
+        mask, probability = (one.numpy() for one in best_classes(scores, (height, width), alone=True))
         mask = np.where(probability < self.how.least, np.uint8(NOTHING), mask)
         about = {**self.about, "input": list(windows.cells), "n_windows": len(maps), "grid": list(scores.shape[1:])}
         small = read_views(source, stretched(SHOWN, SHOWN), [WHOLE])[0].pixels

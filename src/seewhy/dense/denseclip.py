@@ -134,7 +134,6 @@ class DenseCLIP:
         checkpoint: Path | None = None,
     ) -> Segmenter:
         """Train the decoder."""
-        progress = progress or Progress()
         maps = self.look(encoder, data, progress)
         what = json.dumps([asdict(self), encoder.fingerprint, data.classes, [i.image for i in data.items]])
         kept = None if checkpoint is None else (checkpoint, what)
@@ -221,8 +220,7 @@ class DenseCLIP:
         if self.texts == "none":
             return features.new_zeros(len(features), 1, 1, 1), features.new_zeros(len(features), 1)
         if self.attended:
-            whole, cells = attended_cells(encoder, features)
-            return cells, whole
+            return attended_cells(encoder, features)
         cells = joint_cells(encoder, features)
         return cells, cells.mean((2, 3))
 
@@ -268,14 +266,7 @@ class ContextDecoder(nn.Module):
     """Texts and what a picture shows → what is added to the texts."""
 
     def __init__(
-        self,
-        visual_dim: int,
-        width: int = 256,
-        heads: int = 4,
-        layers: int = 3,
-        dropout: float = 0.1,
-        *,
-        out: int | None = None,
+        self, visual_dim: int, width: int = 256, heads: int = 4, layers: int = 3, dropout: float = 0.1, out: int = 0
     ) -> None:
         super().__init__()
         self.memory_proj = nn.Sequential(nn.LayerNorm(visual_dim), nn.Linear(visual_dim, width), nn.LayerNorm(width))
@@ -292,8 +283,7 @@ class ContextDecoder(nn.Module):
         memory, x = self.memory_proj(visual), self.text_proj(text)
         for layer in self.decoder:
             x = layer(x, memory)
-        out: Tensor = self.out_proj(x)
-        return out
+        return self.out_proj(x)
 
 
 class TextDecoder(nn.Module):
@@ -316,10 +306,7 @@ class TextDecoder(nn.Module):
         if self.shows and self.prompting == "post":
             self.context = ContextDecoder(d)
             self.gamma = nn.Parameter(torch.full((d,), how.gamma))
-            if names is not None:
-                self.contexts = nn.Parameter(STD * torch.randn(how.n_contexts, names.width))
-        elif self.shows and self.prompting == "pre":
-            assert names is not None
+        if self.shows and names is not None and self.prompting == "pre":
             self.context = ContextDecoder(d, out=names.width)
             self.queries = nn.Parameter(torch.randn(how.n_contexts, d))
         elif self.shows and names is not None:
@@ -411,8 +398,7 @@ class Decoded(Scorer):
 
     @torch.no_grad()
     def scores(self, encoder: Encoder, features: Tensor) -> Float[Tensor, "b k _h _w"]:
-        found: Tensor = self.network(unpacked(encoder.layout, features), *self.how.cells(encoder, features))[0]
-        return found
+        return self.network(unpacked(encoder.layout, features), *self.how.cells(encoder, features))[0]
 
     def pooled(self, looks: Segmenter) -> PooledScore:
         return looks.score(self.scores, Head(Normalise(), torch.eye(len(looks.classes))))

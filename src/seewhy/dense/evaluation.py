@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from ..arguments import checked
-from ..encoders.base import Encoder
 from ..errors import DataError, InputError
 from ..metrics.average_precision import AveragePrecision, PictureBoxes, average_precision, boxes_of, confusion, mean
 from ..pictures.boxes import BoxData, BoxedPicture
@@ -23,13 +22,9 @@ from ..progress import Progress
 from ..report.blocks import Document
 from ..report.documents import box_document, mask_document
 from ..report.paging import Page
-from ..types import Failure
 from . import miou
 from .finders import Segmenter
 from .linear import Linear
-from .reader import Reader, box_means
-from .regions import Keep
-from .word_regions import WordRegions, cut_regions
 
 OWN, SHUFFLED, RANDOM = "the model", "names shuffled", "random texts"
 NORM, ALWAYS = "length of features, without words", "always the commonest class"
@@ -183,7 +178,6 @@ def evaluate_boxes(
     data: BoxData,
     found: BoxData,
     *,
-    encoder: Encoder | None = None,
     novel: Sequence[str] = (),
     least: float = LEAST,
     n_draws: int = miou.N_DRAWS,
@@ -195,7 +189,7 @@ def evaluate_boxes(
     reaches on the same pictures; a difference is real where its interval, over the same drawings of pictures, leaves
     out 0. Drawings are taken less their mean, which leans upwards.
 
-    Cost: no pass, but one look at each picture for the control by feature norms, where an ``encoder`` is given.
+    Cost: no pass; no picture is looked at.
     ``novel`` are classes that the detector was not trained on; ``least`` is for the table of confusions.
     """
     classes = data.classes
@@ -213,7 +207,7 @@ def evaluate_boxes(
     for k, c in enumerate(classes):
         head = {"label": c, "n": int(own.matched[k].n_there.sum()), "novel": c in novel}
         rows.append({**head, **_figures(own, draws, [k]), "precision": [_number(v) for v in own.curve(c)]})
-    controls = box_controls(data.pictures, there, matched, len(classes), encoder, seed)
+    controls = box_controls(data.pictures, there, matched, len(classes), seed)
     return BoxReport(
         {
             "n_pictures": len(data),
@@ -332,7 +326,6 @@ def box_controls(
     there: Sequence[PictureBoxes],
     found: Sequence[PictureBoxes],
     n_classes: int,
-    encoder: Encoder | None,
     seed: int,
 ) -> Iterator[tuple[str, list[list[PictureBoxes]]]]:
     """Boxes that know less, each with its drawings of all pictures."""
@@ -345,24 +338,6 @@ def box_controls(
             orders += [order] if (order != np.arange(n_classes)).any() else []
         yield "names shuffled", [[replace(p, labels=order[p.labels]) for p in found] for order in orders]
         yield "commonest class", [[replace(p, labels=np.full_like(p.labels, label)) for p in found]]
-    if encoder is not None:
-        yield "feature norm", [list(_norms(encoder, pictures, label))]
     edges = np.array([1 - MIDDLE, 1 - MIDDLE, 1 + MIDDLE, 1 + MIDDLE]) / 2
     middle = [PictureBoxes.of([tuple(edges * ((p.size or (1, 1)) * 2))], [label]) for p in pictures]
     yield "middle of the picture", [middle]
-
-
-def _norms(encoder: Encoder, pictures: Sequence[BoxedPicture], label: int) -> Iterator[PictureBoxes]:
-    """Regions of large features, cut out as those of words are, each with its mean norm for a score."""
-    keep, levels = Keep(), WordRegions().levels
-    for looked in Reader(encoder).looked([p.image for p in pictures]):
-        if isinstance(looked, Failure):
-            yield PictureBoxes.of([], [])
-            continue
-        norms = looked.windows.merged(encoder.layout.to_grid(looked.features)).norm(dim=0, keepdim=True)
-        _, boxes = cut_regions(norms, levels)
-        h, w = norms.shape[1:]
-        scores = box_means(norms, boxes)[:, 0] if len(boxes) else boxes.new_zeros(0)
-        scale = torch.tensor([looked.size[0] / w, looked.size[1] / h] * 2)
-        kept = keep.detections(boxes * scale, scores, torch.zeros(len(boxes), dtype=torch.long), ("",), looked.size)
-        yield PictureBoxes.of([d.box for d in kept], [label] * len(kept), [d.score for d in kept])

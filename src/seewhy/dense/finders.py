@@ -186,9 +186,15 @@ class Finder(ABC):
         Returns:
             An explanation each, with its ``box`` and a segment's ``mask``, which display themselves in a notebook.
         """
-        from .part_evidence import explain_parts
+        from ..evidence.explain import ExplainOptions
+        from .part_evidence import PartExplainer, with_examples
 
-        return explain_parts(self, picture, most, descriptions, known, store, **options)
+        explainer = PartExplainer.of(self, descriptions, store)
+        if known is not None:
+            explainer = with_examples(explainer, known)
+        found = self.find(picture)
+        numbers = range(1, min(most, len(found.regions)) + 1)
+        return list(explainer.explain(picture, found, ExplainOptions(**options), numbers))
 
 
 class Detector(Finder):
@@ -197,8 +203,7 @@ class Detector(Finder):
     @checked
     def detect(self, picture: One) -> Detections:
         """What is in a picture, and where; one that cannot be read raises an ``ImageError``."""
-        found: Detections = self.find(picture)
-        return found
+        return self.find(picture)
 
     @abstractmethod
     def detect_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
@@ -214,8 +219,7 @@ class NamesPixels(Finder):
     @checked
     def segment(self, picture: One) -> Segmentation:
         """Name every pixel of a picture; one that cannot be read raises an ``ImageError``."""
-        found: Segmentation = self.find(picture)
-        return found
+        return self.find(picture)
 
     @abstractmethod
     def segment_all(self, pictures: Iterable[Any]) -> Iterator[Segmentation | Failure]:
@@ -343,9 +347,7 @@ class Segmenter(NamesPixels):
         size, (height, width) = looked.size[::-1], self.reader.resolution(looked)
         if there is not None:
             scores = scores.masked_fill(~there.found[:, None, None], ABSENT)
-        best, likely = best_classes(scores, (height, width), self.scorer.scale)
-        assert likely is not None
-        mask, probability = best.numpy(), likely.numpy()
+        mask, probability = (one.numpy() for one in best_classes(scores, (height, width), self.scorer.scale))
         if there is not None:
             mask = there.without_others(mask)
         if self.least:

@@ -120,11 +120,6 @@ class CalibratedClass(TypedDict):
     ap50: Annotated[Share | None, Doc("of this class out of fold; `null` where it has too few boxes")]
 
 
-class TriedMethod(TypedDict):
-    name: Annotated[str, Doc("its registered name")]
-    ap50: Annotated[float, Doc("out of fold; over all classes where none has boxes enough")]
-
-
 class Calibration(TypedDict):
     n_pictures: Annotated[Count, Doc("that it was fitted on, each measured by a detector of the other folds")]
     n_folds: Annotated[int, Doc("parts of the pictures")]
@@ -134,7 +129,7 @@ class Calibration(TypedDict):
     ap50: Annotated[float | None, Doc("average precision out of fold, where half is overlap enough")]
     ap50_interval: Annotated[tuple[float, float] | None, Doc("of as many new pictures, in 19 of 20 cases")]
     controls: Annotated[list[BeatenControl], Doc("what less knowledge reaches on the same pictures")]
-    methods: Annotated[list[TriedMethod], Doc("that were tried, of which the best was taken")]
+    methods: Annotated[list[dict[str, str | float]], Doc("`name` and `ap50` out of fold of those that were tried")]
 
 
 class FitSegmenterOutput(TypedDict):
@@ -184,18 +179,13 @@ DetectOutput = FailureOutput | DetectionsOutput
 """A line of seewhy detect --json."""
 
 
-class Rle(TypedDict):
-    size: Annotated[list[int], Doc("height and width")]
-    counts: Annotated[str, Doc("runs down the columns, packed")]
-
-
 class Segment(TypedDict):
     label: Annotated[str, Doc("the class")]
     area: Annotated[int, Doc("pixels")]
     share: Annotated[Share, Doc("part of the picture's pixels")]
     box: Annotated[list[Count], Doc("left, top, right, bottom around them, in pixels")]
     score: Annotated[Share, Doc("mean probability of the class over its pixels; not calibrated")]
-    rle: Annotated[Rle, Doc("the mask as COCO writes it")]
+    rle: Annotated[dict[str, list[int] | str], Doc("the mask as COCO writes it: `size`, and `counts` of runs, packed")]
 
 
 class SegmentationOutput(RegionsOutput):

@@ -91,7 +91,7 @@ class PartBatch:
             return Done({**result.to_json(), "card": None}, result), {}
         # What follows the last dot would be taken for the ending of a picture's name.
         name = f"{Path(result.prediction.image).with_suffix('')} {part.kind} {part.number} {part.label}."
-        return write_card(result, folder, key, folder.place(name, self.endings), self.endings)
+        return write_card(result, folder, key, name, self.endings)
 
     def _key(self, name: str, part: Part, fingerprint: str) -> str:
         told = f"{name}|{file_digest(name)}|{part.to_json()}|{fingerprint}"

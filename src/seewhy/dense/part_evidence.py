@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import KW_ONLY, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, Unpack
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from ..classifiers.base import Classifier
 from ..descriptions.base import Descriptions, Words
 from ..encoders.stream import Encoded, file_digest
 from ..errors import DataError, ImageError, InputError
-from ..evidence.batch import FORMS, INDEX, CardFolder, Done, Result, as_before, check_output, streamed, write_card
+from ..evidence.batch import FORMS, CardFolder, Done, Result, as_before, check_output, streamed, write_card
 from ..evidence.case import Watched
 from ..evidence.explain import ExplainOptions, explain_seen
 from ..evidence.faithfulness import STILL_ODDS, STILL_VALUE
@@ -30,8 +29,7 @@ from ..explanation.part import Outside, Part, PartBox
 from ..explanation.prediction import Ranked
 from ..explanation.similar import Like
 from ..explanation.verdict import Missing, Verdict
-from ..keywords import ExplainKeywords
-from ..pictures.boxes import has_boxes, load_boxes
+from ..pictures.boxes import BoxedPicture, has_boxes, load_boxes
 from ..pictures.images import upright_size
 from ..pictures.pixel_classes import MaskedPicture, MaskedPictures, is_masked, load_masks
 from ..pictures.samples import load_samples
@@ -43,7 +41,7 @@ from ..report import IndexEntry, render_index
 from ..storage.features import FeatureStore
 from ..types import Failure
 from .finders import Detector, Finder
-from .parts import PartEngine, PooledScore, WholePicture, part_encoder, part_picture, place_of
+from .parts import PartEngine, PartPlace, PooledScore, WholePicture, part_encoder, part_picture, place_of
 from .regions import Detections, Segmentation
 
 N_ELSEWHERE, N_TRIED, MOSTLY, HALF = 4, 64, 0.7, 0.5
@@ -186,14 +184,9 @@ class PartExplainer:
 
     def _explained(self, whole: WholePicture, part: Part, options: ExplainOptions) -> Explanation:
         place = place_of(whole, part.box, part.mask)
-        engine = PartEngine(whole, place)
-        features = place.cut(whole.own_cells)
-        model = replace(self.model, encoder=part_encoder(engine), head=place.head)
-        picture, view, frame = part_picture(whole, place)
-        pooled = model.encoder.head(features)
+        model, seen, view, frame = self.look(whole, place)
         target = options.target if options.target is not None else part.label
         own = options if options.target_text is not None else replace(options, target=target)
-        seen = Encoded(picture.name, picture.digest, pooled, features[0], picture)
         (made,) = explain_seen(model, [seen], own)
         part = replace(part, frame=frame)
         if options.measure:
@@ -203,7 +196,7 @@ class PartExplainer:
             part = replace(part, outside=outside)
         decided = made.prediction
         if part.label in model.classes:  # the name that the part was given, and the others after it
-            score = float(model.head.probabilities(pooled)[0][model.classes.index(part.label)])
+            score = float(model.head.probabilities(seen.pooled)[0][model.classes.index(part.label)])
             others = [one for one in decided.top if one.label != part.label][: len(decided.top) - 1]
             decided = replace(decided, top=(Ranked(part.label, score), *others), decision=None)
         subject = made.subject and replace(made.subject, decision=decided.label)
@@ -212,6 +205,13 @@ class PartExplainer:
         where = _of_parts(made.where, part)
         made = replace(made, where=where, like=like, words=words)
         return replace(made, prediction=decided, view=view, subject=subject, part=part)
+
+    def look(self, whole: WholePicture, place: PartPlace) -> tuple[Classifier, Encoded, np.ndarray, PartBox]:
+        """The part as a classifier sees it, as it is shown, and what of the picture that is."""
+        model = replace(self.model, encoder=part_encoder(PartEngine(whole, place)), head=place.head)
+        features, (picture, view, frame) = place.cut(whole.own_cells), part_picture(whole, place)
+        seen = Encoded(picture.name, picture.digest, model.encoder.head(features), features[0], picture)
+        return model, seen, view, frame
 
 
 def _of_parts(evidence: T, part: Part) -> T:
@@ -243,6 +243,10 @@ MOST_PICTURES, MOST_PARTS = 120, 6
 """Pictures that are looked at, and parts of one picture that are taken, evenly over the classes."""
 
 
+Given = BoxedPicture | tuple[MaskedPictures, MaskedPicture] | str
+"""A picture's boxes, its mask, or its class."""
+
+
 class Example(NamedTuple):
     """One known thing in a picture; the whole of it where there is neither box nor mask."""
 
@@ -258,9 +262,9 @@ def with_examples(explainer: PartExplainer, source: str | Path, progress: Progre
     chosen = given[:: max(1, -(-len(given) // MOST_PICTURES))]
     seen: list[Known] = []
     others: set[str] = set()
-    for number, (image, data) in enumerate(progress.track(chosen, "Looking at examples", len(chosen))):
+    for number, (image, known) in enumerate(progress.track(chosen, "Looking at examples", len(chosen))):
         try:
-            examples = data(upright_size(image))
+            examples = _things(known, upright_size(image))
             others |= {e.label for e in examples} - set(classes)
             seen += _looked(explainer, image, _spread([e for e in examples if e.label in classes]), number)
         except ImageError as error:
@@ -291,12 +295,8 @@ def _looked(explainer: PartExplainer, image: str, examples: list[Example], numbe
         return
     whole = WholePicture(explainer.score, image)
     for example in examples:
-        place = place_of(whole, example.box, example.mask)
-        model = replace(explainer.model, encoder=part_encoder(PartEngine(whole, place)), head=place.head)
-        features = place.cut(whole.own_cells)
-        picture = part_picture(whole, place)[0]
-        found = Encoded(image, picture.digest, features.mean((2, 3)), features[0], picture)
-        yield Known(found, explainer.score.classes.index(example.label), number, model)
+        model, seen, _, _ = explainer.look(whole, place_of(whole, example.box, example.mask))
+        yield Known(seen, explainer.score.classes.index(example.label), number, model)
 
 
 def _bank(known: list[Known]) -> PatchBank:
@@ -315,41 +315,24 @@ def _measured(half: list[Known], held: list[Known], n_classes: int) -> LikenessM
     return LikenessMeasure.of([one for some in found for one in some])
 
 
-def explain_parts(
-    finder: Finder,
-    picture: Any,
-    most: int = MOST,
-    descriptions: Words | None = None,
-    known: str | Path | None = None,
-    store: FeatureStore | None = None,
-    **options: Unpack[ExplainKeywords],
-) -> list[Explanation]:
-    """Find what is in a picture, and explain it."""
-    explainer = PartExplainer.of(finder, descriptions, store)
-    if known is not None:
-        explainer = with_examples(explainer, known)
-    found = finder.find(picture)
-    numbers = range(1, min(most, len(found.regions)) + 1)
-    return list(explainer.explain(picture, found, ExplainOptions(**options), numbers))
-
-
-def _given(source: Path, boxes_first: bool) -> Iterator[tuple[str, Callable[[tuple[int, int]], list[Example]]]]:
-    """Pictures, and what gives the known things of each once its size is known."""
+def _given(source: Path, boxes_first: bool) -> Iterator[tuple[str, Given]]:
+    """Pictures, and what is known of each."""
     if has_boxes(source) and (boxes_first or not is_masked(source)):
-        for picture in load_boxes(source).present().pictures:
-            yield picture.image, lambda _size, boxes=picture.boxes: [Example(b.label, b.box) for b in boxes]
+        yield from ((picture.image, picture) for picture in load_boxes(source).present().pictures)
     elif is_masked(source):
         data = load_masks(source)
-        for item in data.items:
-            yield item.image, partial(_of_masks, data, item)
+        yield from ((item.image, (data, item)) for item in data.items)
     else:
-        for sample in load_samples(source).items:
-            yield sample.image, lambda size, label=sample.label: [Example(label, (0.0, 0.0, *map(float, size)))]
+        yield from ((sample.image, sample.label) for sample in load_samples(source).items)
 
 
-def _of_masks(data: MaskedPictures, item: MaskedPicture, size: tuple[int, int]) -> list[Example]:
-    truth, _ = data.truth(item, size)
+def _things(known: Given, size: tuple[int, int]) -> list[Example]:
+    if isinstance(known, BoxedPicture):
+        return [Example(one.label, one.box) for one in known.boxes]
     whole = (0.0, 0.0, float(size[0]), float(size[1]))
+    if isinstance(known, str):
+        return [Example(known, whole)]
+    data, (truth, _) = known[0], known[0].truth(known[1], size)
     return [Example(data.classes[k], whole, truth == k) for k in np.unique(truth) if k < len(data.classes)]
 
 
@@ -363,30 +346,28 @@ def _spread(examples: list[Example]) -> list[Example]:
     return [example for _, example in sorted(ordered, key=lambda one: one[0])[:MOST_PARTS]]
 
 
+@dataclass
 class PartBatch:
     """Explains what is found in pictures, and writes a card each into a folder with an index; resumable."""
 
-    def __init__(
-        self,
-        explainer: PartExplainer,
-        options: ExplainOptions,
-        output: Path | None,
-        *,
-        most: int = MOST,
-        png: bool = False,
-        force: bool = False,
-        progress: Progress | None = None,
-    ) -> None:
-        if output is not None and check_output(output, force=force):
+    explainer: PartExplainer
+    options: ExplainOptions
+    output: Path | None
+    _: KW_ONLY
+    most: int = MOST
+    png: bool = False
+    force: bool = False
+    progress: Progress = field(default_factory=Progress)
+    n_pictures: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        if self.output is not None and check_output(self.output, force=self.force):
             raise InputError(
-                f"Cards of boxes or segments were to go to {output}, which is one file. A folder was expected, since a "
-                "picture may have many. Give one with -o."
+                f"Cards of boxes or segments were to go to {self.output}, which is one file. A folder was expected, "
+                "since a picture may have many. Give one with -o."
             )
-        self.explainer, self.options, self.output, self.most = explainer, explainer.options(options), output, most
-        self.endings = tuple(FORMS) if png else (".html",)
-        self.force, self.progress = force, progress or Progress()
-        self.index = None if output is None else output / INDEX
-        self.n_pictures = 0
+        self.options = self.explainer.options(self.options)
+        self.endings = tuple(FORMS) if self.png else (".html",)
 
     def run(self, names: Iterable[str]) -> Iterator[Done | Failure]:
         """Explain as a stream, in order; cards are written as they are made, the index at the end."""

@@ -20,7 +20,7 @@ from ..explanation.part import PartBox
 from ..heads.head import Head
 from ..pictures.images import Picture, read_views, upright_size
 from ..types import Transform
-from .reader import LONGEST, WHOLE, Reader, Windows
+from .reader import LONGEST, WHOLE, Reader, Windows, shares
 
 NOTHING = "nothing"
 """What a box is called that is of no class."""
@@ -174,10 +174,7 @@ def place_of(whole: WholePicture, box: PartBox, mask: np.ndarray | None) -> Part
         (y0, y1), (x0, x1) = ((a * n, b * n) for (a, b), n in zip(spans, grid, strict=True))
         own = torch.tensor([[x0, y0, x1, y1]])
         pieces = [own] if score.pieces is None else score.pieces(own, grid)
-        edges = [piece[0].tolist() for piece in pieces]
-        covered = torch.stack(
-            [torch.outer(_covered(t, b, grid[0]), _covered(x0, x1, grid[1])) for x0, t, x1, b in edges]
-        )
+        covered = torch.stack([torch.outer(shares(p[0, 1::2], grid[0]), shares(p[0, ::2], grid[1])) for p in pieces])
         head = head if score.head_of is None else score.head_of(own, grid)
         if score.reads is not None:
             reads = score.reads(whole.own_cells, own / torch.tensor([grid[1], grid[0]] * 2))
@@ -190,14 +187,8 @@ def place_of(whole: WholePicture, box: PartBox, mask: np.ndarray | None) -> Part
     weights = covered[:, top:bottom, left:right]
     ends = zip((top, bottom, left, right), (0, 0, 1, 1), strict=True)
     y0, y1, x0, x1 = (min(round(v * whole.step[axis]), size[axis]) for v, axis in ends)
-    shares = weights / weights.mean((1, 2), True)
-    return PartPlace((top, bottom, left, right), (y0, y1, x0, x1), shares, head, inside, reads)
-
-
-def _covered(start: float, stop: float, n: int) -> Float[Tensor, " n"]:
-    """Part of each of ``n`` cells that lies between two places."""
-    edge = torch.arange(n, dtype=torch.float64)
-    return ((edge + 1).clamp(max=stop) - edge.clamp(min=start)).clamp(min=0).float()
+    weights = weights / weights.mean((1, 2), True)
+    return PartPlace((top, bottom, left, right), (y0, y1, x0, x1), weights, head, inside, reads)
 
 
 def _within(start: float, stop: float, n: int) -> Bool[Tensor, " n"]:

@@ -14,14 +14,12 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ..encoders.base import Encoder
 from ..encoders.fence import OWN, from_saved, loading
 from ..encoders.huggingface import check_saved
 from ..encoders.split import freeze
 from ..errors import ImageError, InputError, MissingExtraError, ModelError
 from ..pictures.images import read_views, upright_size
 from ..pictures.sources import One, name_of
-from ..storage.features import FeatureStore
 from ..storage.reading import file_sha256
 from ..types import Crop, Failure, Transform
 from .finders import Detector
@@ -68,13 +66,7 @@ class PretrainedMethod(ABC):
         """The parameters with which pictures are looked at in so many tiles on the short side."""
         return {"tiles": n}
 
-    def build(
-        self,
-        labels: Iterable[str],
-        encoder: Encoder | None = None,
-        folder: str | None = None,
-        store: FeatureStore | None = None,
-    ) -> PretrainedDetector:
+    def build(self, labels: Iterable[str], folder: str | None) -> PretrainedDetector:
         """A detector for these names."""
         classes = class_names(labels, boxes=True)
         model, processor, digest = open_network(self.name, folder)
@@ -182,6 +174,6 @@ def open_network(
 
 def corners(centres: Float[Tensor, "n 4"], width: float, height: float) -> Float[Tensor, "n 4"]:
     """Centre and size as fractions → corners in pixels."""
-    middle, half = centres[:, :2], centres[:, 2:] / 2
-    scale = torch.tensor([width, height] * 2, dtype=centres.dtype)
-    return torch.cat([middle - half, middle + half], 1) * scale
+    from torchvision.ops import box_convert
+
+    return box_convert(centres, "cxcywh", "xyxy") * torch.tensor([width, height] * 2, dtype=centres.dtype)

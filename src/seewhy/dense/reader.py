@@ -185,8 +185,8 @@ ABSENT = -100.0
 """The cosine of a class that is taken to be absent, as in MaskCLIP's released code."""
 OVERLAP, STRETCH = 0.25, 1.5
 """Part of a window that the next one shows as well, and how far its shape may be from the network's input."""
-LONGEST, MOST = 64, 512
-"""Times its short side that the long side of a picture may be, and windows on one picture at most."""
+LONGEST, MOST, STRIP = 64, 512, 64
+"""Times its short side that the long side of a picture may be, windows on one picture at most, and rows at once."""
 
 
 @dataclass(frozen=True)
@@ -262,26 +262,18 @@ def bilinear(n: int, m: int) -> Float[Tensor, "m n"]:
 
 
 def best_classes(
-    scores: Float[Tensor, "k h w"],
-    size: tuple[int, int],
-    scale: float | None = None,
-    strip: int = 64,
-    *,
-    alone: bool = False,
-) -> tuple[UInt8[Tensor, "y x"], Float[Tensor, "y x"] | None]:
-    """The best class at every pixel, its score bilinear between cells; a strip of rows at a time."""
+    scores: Float[Tensor, "k h w"], size: tuple[int, int], scale: float = 1.0, *, alone: bool = False
+) -> tuple[UInt8[Tensor, "y x"], Float[Tensor, "y x"]]:
+    """The best class at every pixel, its score bilinear between cells, and its probability; a strip at a time."""
     height, width = size
     across = torch.einsum("khw,xw->khx", scores, bilinear(scores.shape[2], width).to(scores))
     down = bilinear(scores.shape[1], height).to(scores)
-    best = torch.empty(height, width, dtype=torch.uint8)
-    likely = None if scale is None else torch.empty(height, width)
-    for rows in torch.arange(height).split(strip):
+    best, likely = torch.empty(height, width, dtype=torch.uint8), torch.empty(height, width)
+    for rows in torch.arange(height).split(STRIP):
         between = torch.einsum("khx,yh->kyx", across, down[rows])
         top, index = between.max(0)
         best[rows] = index.to(torch.uint8)
-        if likely is not None and scale is not None:
-            own = (scale * top).sigmoid() if alone else 1 / (scale * (between - top)).exp().sum(0)
-            likely[rows] = own
+        likely[rows] = (scale * top).sigmoid() if alone else 1 / (scale * (between - top)).exp().sum(0)
     return best, likely
 
 

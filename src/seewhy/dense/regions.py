@@ -35,14 +35,12 @@ COCO, INDEX = "segments.json", "index.html"
 
 @dataclass(frozen=True)
 class Region:
-    """One thing that was found in a picture: a box, or all pixels of a class.
+    """One thing that was found in a picture: a box, or all pixels of a class, with the smallest box around them.
 
     Attributes:
-        label: what it is.
         score: how sure the method is, as it has it: not calibrated; of pixels, the mean.
-        box: left, top, right, bottom in pixels of the upright picture; around pixels, the smallest.
-        area: pixels of a mask; ``None`` for a box.
-        share: of the picture's pixels.
+        box: left, top, right, bottom in pixels of the upright picture.
+        area: pixels of a mask, and ``share`` of the picture's; ``None`` for a box.
         made_of: numbers that the score was made of, each with its name, where the method says them.
     """
 
@@ -120,7 +118,6 @@ class Detections(FoundRegions):
     """One picture and the boxes of what was found in it; displays itself in a notebook.
 
     Attributes:
-        image: file name as given.
         size: width and height of the upright picture.
         classes: what was looked for.
         found: surest first.
@@ -165,14 +162,11 @@ class Segmentation(FoundRegions):
     """One picture, each pixel with a class; displays itself in a notebook.
 
     Attributes:
-        image: file name as given.
         classes: names; a pixel's value is a place among them, 255 where nothing is named.
         mask: ``(height, width)`` of the upright picture.
         scores: ``(k, h, w)`` on the grid of cells, before the best was taken.
         segments: of the classes found, largest first.
-        about: method, encoder and input, as JSON.
-        pixels: the picture, small and stretched to a square, for the page.
-        presence: as of :class:`Detections`.
+        presence: this, ``about`` and ``pixels`` as of :class:`Detections`.
     """
 
     kind = "segments"

@@ -100,13 +100,7 @@ class WordRegions:
         """The parameters with which pictures are looked at in so many tiles on the short side."""
         return {"size": n * LARGEST}
 
-    def build(
-        self,
-        labels: Iterable[str],
-        encoder: Encoder,
-        folder: str | None = None,
-        store: FeatureStore | None = None,
-    ) -> RegionDetector:
+    def build(self, labels: Iterable[str], encoder: Encoder, store: FeatureStore | None = None) -> RegionDetector:
         """A detector for these names; nothing is trained."""
         classes = class_names(labels, boxes=True)
         texts = texts_of(encoder, (*classes, *self.rest), self.templates, store)
@@ -184,11 +178,9 @@ class RegionDetector(Detector):
         areas = [((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]))[:, None] for b in (boxes, wide)]
         beside = areas[1] - areas[0]
         ring = torch.where(beside > 1e-6, (both * areas[1] - inside * areas[0]) / beside.clamp(min=1e-6), both)
-        within, without = (self._sure(v).gather(1, labels[:, None])[:, 0] for v in (inside, ring))
+        sure = ((self.words.scale * normalize(v, dim=1) @ self.words.texts.T).softmax(1) for v in (inside, ring))
+        within, without = (one.gather(1, labels[:, None])[:, 0] for one in sure)
         return ((1 + within - without) / 2 * within).clamp(0, 1)
-
-    def _sure(self, vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
-        return (self.words.scale * normalize(vectors, dim=1) @ self.words.texts.T).softmax(1)
 
 
 def few_of_each(

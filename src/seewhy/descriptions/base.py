@@ -19,7 +19,7 @@ from torch import Tensor
 from ..arguments import checked
 from ..encoders.base import Encoder
 from ..encoders.stream import encode_texts
-from ..errors import DataError, InputError
+from ..errors import DataError
 from ..storage.features import FeatureStore
 from ..storage.output import write
 from ..storage.reading import json_value, read_text, reason
@@ -86,7 +86,6 @@ class Descriptions:
         write(path, data, force=force)
 
     def limited_to(self, classes: Sequence[str]) -> Descriptions:
-        """Those of these classes, in their order."""
         missing = [c for c in classes if c not in self.texts]
         if missing:
             raise DataError(
@@ -152,7 +151,6 @@ class WordBank:
         return cls(tuple(descriptions.texts), texts, torch.tensor(owner), vectors)
 
     def scores(self, joint: Float[Tensor, "b d"]) -> Float[Tensor, "b n"]:
-        """Cosine of each picture with each text."""
         return joint @ self.vectors.T
 
     @cached_property
@@ -173,7 +171,6 @@ class WordBank:
         return total / counts[:, None]
 
     def of(self, index: int) -> list[int]:
-        """Positions of a class's texts."""
         return (self.owner == index).nonzero()[:, 0].tolist()
 
 
@@ -212,7 +209,6 @@ def without_names(descriptions: Descriptions) -> tuple[Descriptions, int]:
 
 
 def name_only(descriptions: Descriptions) -> dict[str, tuple[str, ...]]:
-    """The control: each class by its bare name."""
     return {label: (label,) for label in descriptions.texts}
 
 
@@ -254,8 +250,6 @@ class Caption:
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing in which two classes differ."""
-
     attribute: str
     first: str
     second: str
@@ -268,19 +262,11 @@ class Pair:
     classes: tuple[str, str]
     differences: tuple[Difference, ...]
 
-    def captions(self, label: str) -> tuple[str, ...]:
-        """Those of one of the two classes."""
-        if label not in self.classes:
-            raise InputError(f"{label!r} is not of the pair {self.classes}. One of the two was expected.")
-        first = label == self.classes[0]
-        return tuple(dict.fromkeys(d.first if first else d.second for d in self.differences))
-
     def to_json(self) -> dict[str, Any]:
         return {"classes": list(self.classes), "differences": [vars(d) for d in self.differences]}
 
 
 def check_pairs(pairs: Sequence[Pair], classes: Sequence[str]) -> list[Pair]:
-    """Those of these classes."""
     kept = [p for p in pairs if set(p.classes) <= set(classes)]
     if not kept:
         named = sorted({n for p in pairs for n in p.classes})

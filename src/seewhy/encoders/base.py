@@ -67,15 +67,13 @@ class GlobalAverage(nn.Module):
 
 
 class TextTower(Protocol):
-    """The words half of an encoder: sentences and pictures in one space."""
+    """The words half of an encoder: sentences and pictures in one space, as unit vectors."""
 
     fingerprint: str
     logit_scale: float
     templates: tuple[str, ...]
 
-    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-        """Sentences → unit vectors."""
-        ...
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]: ...
 
     def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
         """Pooled picture features → the space of the sentences, affine, not yet of unit length; differentiable."""
@@ -88,13 +86,9 @@ class SentenceText(TextTower, Protocol):
 
     sentence_fingerprint: str
 
-    def sentences(self, texts: Sequence[str]) -> Float[Tensor, "n e"]:
-        """Sentences → unit vectors of their own."""
-        ...
+    def sentences(self, texts: Sequence[str]) -> Float[Tensor, "n e"]: ...
 
-    def place(self, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
-        """Sentence vectors → unit vectors among the pictures."""
-        ...
+    def place(self, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]: ...
 
 
 @runtime_checkable
@@ -105,9 +99,7 @@ class RefittedText(SentenceText, Protocol):
         """Other ``coefficients`` for :meth:`place_by`; ``centres``, ``left``, ``right`` where something is added."""
         ...
 
-    def place_by(self, vectors: Float[Tensor, "n e"], refit: Mapping[str, Tensor]) -> Float[Tensor, "n d"]:
-        """Sentence vectors → unit vectors among the pictures, by these."""
-        ...
+    def place_by(self, vectors: Float[Tensor, "n e"], refit: Mapping[str, Tensor]) -> Float[Tensor, "n d"]: ...
 
 
 @runtime_checkable
@@ -122,9 +114,7 @@ class TrainableText(TextTower, Protocol):
     @property
     def projection(self) -> nn.Module: ...
 
-    def tokens(self, texts: Sequence[str]) -> Tokenised:
-        """At least one sentence → what the module takes."""
-        ...
+    def tokens(self, texts: Sequence[str]) -> Tokenised: ...
 
     def n_cut(self, texts: Sequence[str]) -> int:
         """How many sentences are longer than is read; what lies beyond is not."""
@@ -205,7 +195,6 @@ class Encoder:
 
     @cached_property
     def engine(self) -> Engine:
-        """What runs the trunk."""
         if callable(self._engine):
             return self._engine()
         return make_engine(self._engine, lambda: self.trunk, self.transform.input_size, self.fingerprint)
@@ -217,12 +206,10 @@ class Encoder:
 
     @cached_property
     def trunk(self) -> nn.Module:
-        """The trunk as a plain module, for methods that look inside it."""
         return self._trunk()
 
     @cached_property
     def module(self) -> nn.Module:
-        """The whole network as a plain module."""
         return self._module()
 
     @property
@@ -231,7 +218,6 @@ class Encoder:
 
     @cached_property
     def text(self) -> TextTower:
-        """The words half."""
         if self._text is None:
             raise ModelError(
                 f"The encoder {self.name!r} has no text half. Words need an image-text model: "

@@ -23,7 +23,6 @@ _log = logging.getLogger("seewhy")
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Exporters warn about torch's own internals; nothing there is for our user."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -51,7 +51,6 @@ class Reading:
 
     @classmethod
     def said(cls, text: str, name: str) -> Reading:
-        """What stands behind ``@``."""
         known, found = [f.name for f in fields(cls)], {}
         for part in filter(None, text.split(",")):
             key, _, value = part.partition("=")
@@ -119,13 +118,9 @@ def encoder_of(
     cells = nn.Sequential(nn.AdaptiveAvgPool2d(reading.pool), nn.Flatten())
     head = GlobalAverage() if reading.pool == 1 else cells
     key = f"{fingerprint(network, transform)}|{block}|{reading}|{float(alphas[reading.t])!r}"
-    return Split(trunk, freeze(head), Layout()).encoder(
-        name=name,
-        transform=transform,
-        fingerprint=weights_digest({}, key),
-        module=lambda: nn.Sequential(trunk, head),
-        engine="torch" if engine == "auto" else engine,
-    )
+    whole, engine = nn.Sequential(trunk, head), "torch" if engine == "auto" else engine
+    split = Split(trunk, freeze(head), Layout())
+    return split.encoder(whole, name, transform, fingerprint=weights_digest({}, key), engine=engine)
 
 
 class Noised(nn.Module):

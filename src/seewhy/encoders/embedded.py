@@ -45,8 +45,6 @@ MIX = 0.3
 
 
 class _Source(NamedTuple):
-    """Where one variant's weights come from."""
-
     package: str
     file: str
     sha256: str
@@ -176,11 +174,9 @@ class TextSpace(nn.Module):
         return regress(near, among, normalize(rows, dim=1), None, ridge).float()
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-        """Sentences → unit vectors among the pictures."""
         return self.place(self.embed(texts))
 
     def place(self, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
-        """Sentence vectors → unit vectors among the pictures."""
         return normalize(self(vectors), dim=1)
 
     def place_by(self, vectors: Float[Tensor, "n e"], refit: Mapping[str, Tensor]) -> Float[Tensor, "n d"]:
@@ -284,7 +280,6 @@ class SentencesAmongPictures(nn.Module):
         return self.regression(self.sentences(*tokens))
 
     def embed(self, *tokens: Tensor) -> TokenEmbeddings:
-        """Words as the sentence network reads them."""
         return embed(self.sentences, tokens)
 
     def read(self, embeddings: TokenEmbeddings) -> TokenVectors:
@@ -311,7 +306,6 @@ class EmbeddedText(OpenedText):
 
     @cached_property
     def module(self) -> nn.Module:  # type: ignore[override]
-        """Both steps, frozen; the sentence encoder is loaded with the first call."""
         return SentencesAmongPictures(load_minilm().module, self.space)
 
     def tokens(self, texts: Sequence[str]) -> Tokenised:
@@ -340,7 +334,6 @@ class EmbeddedText(OpenedText):
 
 
 def _text_tower(tensors: dict[str, Tensor], encoder: str) -> TextTower:
-    """Fit the text space, or find it in the cache; the sentence encoder is loaded with the first new sentence."""
     fingerprint = hashlib.sha256(f"{TextSpace.version}:{MINILM_SHA256}:{encoder}".encode()).hexdigest()
 
     weight, embed = tensors["classifier.weight"], lambda texts: load_minilm().encode(texts)

@@ -228,7 +228,6 @@ class PictureEngine:
             list(self._pool.map(lambda i: run_row(self._own_run(), i), rows))
 
     def _own_run(self) -> Run:
-        """This thread's."""
         if not hasattr(self._local, "run"):
             self._local.run = self._make_run(False)
         return self._local.run
@@ -247,7 +246,6 @@ class _WithMean(nn.Module):
 
 
 def make_engine(name: str, trunk: Callable[[], nn.Module], input_size: tuple[int, int], key: str) -> Engine:
-    """Choose and build an engine."""
     bound_torch()
     engine, _, precision = name.partition(":")
     if engine not in ("auto", *ENGINES):

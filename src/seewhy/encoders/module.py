@@ -23,7 +23,6 @@ from .split import (
     average_if_equal,
     cut_by_graph,
     example_pixels,
-    fingerprint,
     freeze,
     hooked,
     in_single,
@@ -115,7 +114,6 @@ class Arrangements:
         return best if near and off["nchw"] != off["nhwc"] else None
 
     def grid(self, name: str) -> tuple[int, int] | None:
-        """Height and width of a map of more than one cell."""
         kind, shape = self.kind(name), self.outputs[name].shape
         if kind is None:
             return None
@@ -123,7 +121,6 @@ class Arrangements:
         return (height, width) if height * width > 1 else None
 
     def layout(self, layer: str, name: str, stem: tuple[tuple[int, int], int] | None) -> Layout:
-        """Layout of a layer the user chose."""
         out = self.outputs.get(layer)
         if out is None or self.calls[layer] != 1:
             raise ModelError(
@@ -156,7 +153,6 @@ class Arrangements:
 
 
 def _vote(layer: Any, x: Tensor) -> Iterator[Kind]:
-    """Where one layer has its channels in a map."""
     if isinstance(layer, OF_MAPS):
         yield "nchw"
     elif isinstance(layer, nn.Linear):
@@ -250,15 +246,7 @@ def from_module(
             f"{name} was given {len(names)} class names and has {has}. One name per output was expected. "
             "Pass classes in the order of the outputs."
         )
-    return split.encoder(
-        name=name,
-        transform=transform,
-        fingerprint=fingerprint(twin, transform),
-        classifier=classifier,
-        classes=names,
-        module=lambda: twin,
-        engine=engine,
-    )
+    return split.encoder(twin, name, transform, classifier=classifier, classes=names, engine=engine)
 
 
 def frozen_copy(module: nn.Module) -> nn.Module:
@@ -314,7 +302,7 @@ def split_module(
     classifier = module.get_submodule(linear) if linear is not None else None
     if classifier is not None and not same(classifier(expected), trace.output):
         classifier = None
-    return split, classifier, layer
+    return split, classifier, layer  # type: ignore[return-value]
 
 
 def _layer_name(module: nn.Module, layer: str | nn.Module | None) -> str | None:

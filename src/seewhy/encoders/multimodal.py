@@ -126,17 +126,20 @@ def _encoder(reader: Reader, transform: Transform, name: str, engine: str) -> En
     pixels = example_pixels(transform.input_size)
     with torch.no_grad():
         n_tokens = trunk(pixels).shape[1]
+        before, behind = reader.ids("")
+        ids = torch.cat([before, torch.full((n_tokens,), reader.mark), behind])[None]
+        # As transformers puts picture and words together.
+        whole = reader.core(input_ids=ids, pixel_values=pixels, attention_mask=torch.ones_like(ids), use_cache=False)
     head = reader.head("", n_tokens)[0]
     patch = int(reader.model.config.vision_config.patch_size)
     height, width = (side // patch for side in transform.input_size)
     layout = Layout("tokens", (height, width), max(0, n_tokens - height * width))  # what is left over stands before
-    prove(Split(trunk, head, layout), pixels, _by_itself(reader, pixels, n_tokens), name)
+    prove(Split(trunk, head, layout), pixels, whole.last_hidden_state[:, -1], name)
     digest = weights_digest({}, f"{fingerprint(reader.model, transform)}|{reader.prompt}")
 
     def made(called: str, head: LastToken, key: str, **more: Any) -> Encoder:
-        whole = nn.Sequential(trunk, head)
-        halves = Split(trunk, head, layout)
-        return halves.encoder(name=called, transform=transform, fingerprint=key, module=lambda: whole, **more)
+        halves, whole = Split(trunk, head, layout), nn.Sequential(trunk, head)
+        return halves.encoder(whole, called, transform, fingerprint=key, **more)
 
     def under(instruction: str) -> Encoder:
         own, ids = reader.head(instruction, n_tokens)
@@ -145,13 +148,3 @@ def _encoder(reader: Reader, transform: Transform, name: str, engine: str) -> En
 
     plain = made(name, head, digest, engine=engine, conditioned=under)
     return plain
-
-
-@torch.no_grad()
-def _by_itself(reader: Reader, pixels: Float[Tensor, "1 3 h w"], n_tokens: int) -> Float[Tensor, "1 d"]:
-    """The last token's state when transformers puts picture and words together."""
-    before, behind = reader.ids("")
-    ids = torch.cat([before, torch.full((n_tokens,), reader.mark), behind])[None]
-    read = reader.core(input_ids=ids, pixel_values=pixels, attention_mask=torch.ones_like(ids), use_cache=False)
-    state: Tensor = read.last_hidden_state[:, -1]
-    return state

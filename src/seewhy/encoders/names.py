@@ -62,7 +62,6 @@ def named(on: Encoder) -> bool:
 
 
 def names_of(on: Encoder) -> list[str]:
-    """Its own classes as sentences."""
     return [on.text.templates[0].format(name) for name in on.classes]
 
 
@@ -117,8 +116,6 @@ def openness(
 
 @dataclass(frozen=True)
 class ImageNetClass:
-    """One class, in the order of the classifier's rows."""
-
     synset: str
     label: str
     names: tuple[str, ...]

@@ -119,7 +119,6 @@ def _in_windows(layer: nn.Module, tokens: Float[Tensor, "b t c"], size: tuple[in
 
 
 def _resnet(side: int) -> nn.Module:
-    """A sixteenth of the side remains, of small pictures an eighth."""
     stride = 1 if side < SMALL_SIDE else 2
     start = nn.Sequential(nn.Conv2d(3, 32, 3, stride, 1, bias=False), nn.GroupNorm(8, 32), nn.ReLU())
     return nn.Sequential(start, *(Residual(a, b, 2) for a, b in pairwise((32, 64, 128, WIDTH))))
@@ -136,7 +135,6 @@ TRUNKS: dict[str, Callable[[int], nn.Module]] = {
 
 
 def names() -> list[str]:
-    """Those there are."""
     return list(TRUNKS)
 
 

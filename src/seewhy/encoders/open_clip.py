@@ -81,18 +81,11 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
     transform = transform_of(model.visual.preprocess_cfg, whole)
     split, projection = split_visual(model.visual, transform.input_size, whole)
     digest = fingerprint(model, transform)
-    return split.encoder(
-        name=whole,
-        transform=transform,
-        fingerprint=digest,
-        text=lambda: text_tower(model, tokenizer, digest, projection),
-        module=lambda: model.visual,
-        engine=engine,
-    )
+    text = lambda: text_tower(model, tokenizer, digest, projection)  # noqa: E731
+    return split.encoder(model.visual, whole, transform, fingerprint=digest, text=text, engine=engine)
 
 
 def transform_of(preprocess: dict[str, Any], name: str) -> Transform:
-    """open_clip's evaluation preprocessing as a Transform."""
     size = preprocess["size"]
     height, width = (size, size) if isinstance(size, int) else size
     mode = preprocess["resize_mode"]
@@ -219,7 +212,6 @@ def _from_folder(name: str, folder: Path) -> Source:
 
 
 def _read(name: str, path: Path) -> dict[str, Any]:
-    """A configuration that says its preprocessing."""
     data = read_config(f"open_clip:{name}", path, "Copy it again.")
     _require_preprocessing(name, data.get("preprocess_cfg"), str(path))
     return data
@@ -283,8 +275,6 @@ def _require_preprocessing(name: str, preprocess: Any, where: str) -> None:
 
 
 class Projection(nn.Module):
-    """Multiplication with a matrix kept as a bare parameter."""
-
     def __init__(self, matrix: Float[Tensor, "p d"]) -> None:
         super().__init__()
         self.matrix = nn.Parameter(matrix.detach(), requires_grad=False)
@@ -294,7 +284,6 @@ class Projection(nn.Module):
 
 
 def text_tower(model: Any, tokenizer: Any, digest: str, projection: nn.Module | None) -> ClipText:
-    """The words half, with open_clip's own tokenizer."""
     scale = math.exp(float(model.logit_scale.detach().reshape(-1)[0]))
     longest = tokenizer.context_length
     theirs = getattr(tokenizer, "tokenizer", None)
@@ -329,7 +318,6 @@ class TextHalf(nn.Module):
         return _read_plain(model, tower, tower.token_embedding(cut), cut)[1]
 
     def embed(self, tokens: Int[Tensor, "n t"]) -> TokenEmbeddings:
-        """Words before positions are added."""
         tower = _tower(self.model)
         tokens = _without_padding(self.model, tower, tokens)
         lengths = self.sentence.lengths(tokens)

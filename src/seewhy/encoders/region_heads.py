@@ -9,7 +9,7 @@ from typing import Any, Self, cast
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from .split import freeze
 
@@ -24,8 +24,6 @@ MOST = 65536
 
 @dataclass(frozen=True)
 class HeadSizes:
-    """How large the heads are."""
-
     channels: int
     out: int
     width: int = 64
@@ -66,13 +64,11 @@ class RegionHeads(nn.Module):
 
     @classmethod
     def restored(cls, facts: Mapping[str, Any]) -> Self:
-        """By what :meth:`facts` gave, before its tensors are loaded."""
         made = cls(HeadSizes(**facts))
         freeze(made)
         return made
 
     def facts(self) -> dict[str, Any]:
-        """What beside tensors is needed to build it again, as JSON."""
         return asdict(self.sizes)
 
     def levels(self, grid: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b d _h _w"], ...]:
@@ -80,7 +76,11 @@ class RegionHeads(nn.Module):
         high, wide = grid.shape[2:]
         found = []
         for (mix, *smooth), scale in zip(cast("list[list[nn.Module]]", self.across), SCALES, strict=True):
-            level = _resized(mix(grid), (max(1, round(high * scale)), max(1, round(wide * scale))))
+            level, size = mix(grid), (max(1, round(high * scale)), max(1, round(wide * scale)))
+            if size[0] < high:
+                level = adaptive_avg_pool2d(level, size)
+            elif size != (high, wide):
+                level = interpolate(level, size=size, mode="bilinear", align_corners=False)
             for layer in smooth:
                 level = layer(level)
             found.append(level)
@@ -110,11 +110,3 @@ class RegionHeads(nn.Module):
             if len(own):
                 found = found.index_copy(0, own, self.on_level(level, boxes[own], owner[own]))
         return found
-
-
-def _resized(grid: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c _h _w"]:
-    if size == tuple(grid.shape[2:]):
-        return grid
-    if size[0] < grid.shape[2]:
-        return nn.functional.adaptive_avg_pool2d(grid, size)
-    return interpolate(grid, size=size, mode="bilinear", align_corners=False)

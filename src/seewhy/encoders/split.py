@@ -22,7 +22,6 @@ from .base import Encoder, GlobalAverage, Layout
 
 @contextmanager
 def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
-    """Within it these hooks act."""
     with ExitStack() as stack:
         for handle in handles:
             stack.enter_context(handle)
@@ -41,17 +40,14 @@ class Split:
     head: nn.Module
     layout: Layout
 
-    def encoder(self, *, classifier: nn.Linear | None = None, classes: Iterable[str] = (), **facts: Any) -> Encoder:
-        """An encoder of these halves; classes are those of the classifier, where there is one."""
-        names = tuple(classes) if classifier is not None else ()
-        return Encoder(
-            trunk=lambda: self.trunk,
-            head=self.head,
-            layout=self.layout,
-            classifier=classifier,
-            classes=names,
-            **facts,
-        )
+    def encoder(self, network: nn.Module, name: str, transform: Transform, **facts: Any) -> Encoder:
+        """An encoder of these halves of a network; classes are those of the classifier, where there is one."""
+        if facts.get("classifier") is None:
+            facts["classes"] = ()
+        if "fingerprint" not in facts:
+            facts["fingerprint"] = fingerprint(network, transform)
+        halves: dict[str, Any] = {"trunk": lambda: self.trunk, "head": self.head, "layout": self.layout}
+        return Encoder(name=name, transform=transform, **{"module": lambda: network, **halves, **facts})
 
 
 def freeze(module: nn.Module) -> nn.Module:
@@ -120,9 +116,7 @@ class LastBlock(nn.Module):
 
     def __init__(self, block: nn.Module, tail: nn.Module, keywords: Mapping[str, Any] | None = None) -> None:
         super().__init__()
-        self.block = block
-        self.tail = tail
-        self.keywords = dict(keywords or {})
+        self.block, self.tail, self.keywords = block, tail, dict(keywords or {})
 
     def forward(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b p"]:
         keywords = {name: moved(value, tokens.device) for name, value in self.keywords.items()}
@@ -131,7 +125,6 @@ class LastBlock(nn.Module):
 
 
 def moved(value: Any, device: torch.device) -> Any:
-    """A recorded constant on the device of the tokens."""
     if isinstance(value, tuple):
         return tuple(moved(part, device) for part in value)
     return value.to(device) if isinstance(value, Tensor) else value
@@ -154,11 +147,8 @@ def follows(run: Callable[[], Any], first: nn.Module, second: nn.Module) -> bool
     """Whether the second module is fed exactly what the first one gives, whatever the weights are."""
     given: list[Any] = []
     taken: list[Any] = []
-    handles = [
-        first.register_forward_hook(lambda _m, _a, out: given.append(out)),
-        second.register_forward_pre_hook(lambda _m, args: taken.append(args[0])),
-    ]
-    with hooked(handles), torch.no_grad():
+    hears = first.register_forward_hook(lambda _m, _a, out: given.append(out))
+    with hears, second.register_forward_pre_hook(lambda _m, args: taken.append(args[0])), torch.no_grad():
         run()
     return len(given) == len(taken) == 1 and given[0] is taken[0]
 
@@ -267,23 +257,19 @@ class _Reached(Exception):
 
 
 class UntilLayer(nn.Module):
-    """A network up to a layer."""
-
     def __init__(self, module: nn.Module, layer: str) -> None:
         super().__init__()
-        self.module = module
-        self.layer = layer
+        self.module, self.layer = module, layer
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Tensor:
         given: list[Tensor] = []
 
         def look(_: nn.Module, args: Any, out: Tensor) -> None:
-            if not torch.compiler.is_compiling():
-                given.append(out)
-                raise _Reached
             # An exporter keeps a stack of modules that an exception leaves as it is. What follows is run too then; it
             # may work in place, and drops out of the graph.
-            given.append(out.clone())
+            given.append(out.clone() if torch.compiler.is_compiling() else out)
+            if not torch.compiler.is_compiling():
+                raise _Reached
 
         with suppress(_Reached), self.module.get_submodule(self.layer).register_forward_hook(look):
             self.module(pixels)
@@ -300,10 +286,7 @@ class FromLayer(nn.Module):
 
     def __init__(self, module: nn.Module, layer: str, end: str | None, size: tuple[int, int]) -> None:
         super().__init__()
-        self.module = module
-        self.layer = layer
-        self.end = end
-        self.size = size
+        self.module, self.layer, self.end, self.size = module, layer, end, size
 
     def forward(self, features: Tensor) -> Float[Tensor, "b p"]:
         taken: list[Tensor] = []

@@ -34,8 +34,6 @@ _TOO_LARGE = 65520
 
 @dataclass(frozen=True)
 class Encoded:
-    """One picture after the trunk."""
-
     name: str
     digest: str
     pooled: Float[Tensor, "v d"]
@@ -46,8 +44,6 @@ class Encoded:
 
 @dataclass(frozen=True)
 class EncodeRequest:
-    """What a caller wants of each picture."""
-
     features: Callable[[int], bool] = lambda _index: False
     pictures: Callable[[int], bool] | bool = False
     miniatures: bool = False
@@ -202,12 +198,12 @@ def _encode(
             if (seen := fresh[id(read)]).pooled.isfinite().all()
             for j, key in enumerate(read.keys)
         )
-        for read in todo:
+        for looked in todo:
             # The vectors the store has under these keys, so that a run that fills it gives what a run that finds it
             # gives: they differ where the picture came before in another batch, which some engines round otherwise.
-            seen, rows = fresh[id(read)], store.get(read.keys)
-            kept = [rows[k][0] if k in rows else seen.pooled[j] for j, k in enumerate(read.keys)]
-            fresh[id(read)] = replace(seen, pooled=torch.stack(kept))
+            seen, rows = fresh[id(looked)], store.get(looked.keys)
+            kept = [rows[k][0] if k in rows else seen.pooled[j] for j, k in enumerate(looked.keys)]
+            fresh[id(looked)] = replace(seen, pooled=torch.stack(kept))
     for read in reads:
         if isinstance(read, Failure):
             yield read

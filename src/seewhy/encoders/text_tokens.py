@@ -51,7 +51,6 @@ class Sentence:
         return cls(longest, opening, closing, pad, pads_with_end=closing > 0 and whole[-1] == pad)
 
     def lengths(self, ids: Int[Tensor, "n t"], mask: Int[Tensor, "n t"] | None = None) -> Int[Tensor, " n"]:
-        """Tokens of each row that are no padding."""
         if mask is not None:
             return mask.sum(1)
         if self.end is not None:
@@ -78,7 +77,6 @@ class TokenEmbeddings:
     def of(
         cls, vectors: Float[Tensor, "n t w"], ids: Int[Tensor, "n t"], lengths: Int[Tensor, " n"], sentence: Sentence
     ) -> TokenEmbeddings:
-        """With the words between the marks."""
         place = torch.arange(ids.shape[1], device=ids.device)
         words = (place >= sentence.opening) & (place < (lengths - sentence.closing)[:, None])
         return cls(vectors, ids, lengths, words, sentence)
@@ -139,13 +137,9 @@ class TokenVectors:
 class ReadsTokens(Protocol):
     """A text network that can be opened between its vocabulary and its first layer; ``forward`` reads all at once."""
 
-    def embed(self, *tokens: Tensor) -> TokenEmbeddings:
-        """Tokens → what is read."""
-        ...
+    def embed(self, *tokens: Tensor) -> TokenEmbeddings: ...
 
-    def read(self, embeddings: TokenEmbeddings) -> TokenVectors:
-        """What is read → vectors, differentiable."""
-        ...
+    def read(self, embeddings: TokenEmbeddings) -> TokenVectors: ...
 
 
 def embed(module: nn.Module, tokens: Sequence[Tensor]) -> TokenEmbeddings:
@@ -212,7 +206,6 @@ class ClipText(OpenedText):
         self.templates, self._tokens, self._n_cut = templates, tokens, n_cut
 
     def tokens(self, texts: Sequence[str]) -> Tokenised:
-        """Sentences → what the module takes."""
         return self._tokens(legible(texts))
 
     def n_cut(self, texts: Sequence[str]) -> int:
@@ -221,7 +214,6 @@ class ClipText(OpenedText):
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-        """Sentences → unit vectors."""
         n = self.batch_size
         parts = [self.module(*self.tokens(texts[i : i + n])) for i in range(0, len(texts), n)]
         return normalize(torch.cat(parts).float(), dim=-1)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import ModelError, UnknownNameError, WeightsError
@@ -25,7 +24,6 @@ from .split import (
     Split,
     average_if_equal,
     example_pixels,
-    fingerprint,
     follows,
     freeze,
     in_single,
@@ -65,15 +63,7 @@ def encoder_of(
     split, classifier = split_timm(model, transform.input_size, name)
     with _configuration(name):
         names = tuple(classes) or distinct(class_names(model))
-    return split.encoder(
-        name=name,
-        transform=transform,
-        fingerprint=fingerprint(model, transform),
-        classifier=classifier,
-        classes=names,
-        module=lambda: model,
-        engine=engine,
-    )
+    return split.encoder(model, name, transform, classifier=classifier, classes=names, engine=engine)
 
 
 def _create(name: str, options: dict[str, Any]) -> tuple[nn.Module, Missing]:
@@ -113,7 +103,6 @@ def _create(name: str, options: dict[str, Any]) -> tuple[nn.Module, Missing]:
 def _filled(
     name: str, architecture: str, weights: Mapping[str, Tensor], options: dict[str, Any]
 ) -> tuple[nn.Module, Missing]:
-    """The network with these weights, and what they leave out."""
     import timm
 
     check_kinds(f"timm:{name}", weights)
@@ -133,7 +122,6 @@ def _filled(
 
 
 def _create_from_folder(name: str, folder: Path, options: dict[str, Any]) -> tuple[nn.Module, Missing]:
-    """A folder as ``save_for_hf`` writes it."""
     cure = "Write one with timm.models.save_for_hf(model, folder, safe_serialization=True)."
     found = weights_in(f"timm:{name}", folder, "config.json", cure)
     order = {file: i for i, file in enumerate(WEIGHT_FILES)}  # of other names, safetensors first
@@ -165,7 +153,6 @@ def _configuration(name: str) -> AbstractContextManager[None]:
 
 
 def transform_of(model: nn.Module, name: str) -> Transform:
-    """The network's own evaluation preprocessing."""
     import timm
 
     data = timm.data.resolve_model_data_config(model)
@@ -224,35 +211,41 @@ def split_timm(model: Any, size: tuple[int, int], name: str) -> tuple[Split, nn.
         raise _no_cut(name)
     pixels = example_pixels(size)
     stack: Any = getattr(model, "blocks", None)
-    is_stack = isinstance(stack, nn.Sequential | nn.ModuleList) and len(stack) > 0
-    last = stack[-1] if is_stack else model
+    blocks = list(stack) if isinstance(stack, nn.Sequential | nn.ModuleList) else []
+    last = blocks[-1] if blocks else model
     features, keywords = run_and_record(lambda: model.forward_features(pixels), last)
     stem = getattr(model, "patch_embed", None) or getattr(model, "stem", None)
     grid = getattr(stem, "grid_size", None)
-    if not isinstance(features, Tensor):
-        return _split_by_name(model, size, name)
-    if features.ndim == 4:
+    n_axes = features.ndim if isinstance(features, Tensor) else 0
+    if n_axes == 4:
         layout = Layout("nhwc" if getattr(model, "output_fmt", "NCHW") == "NHWC" else "nchw")
         pool = Part(model, lambda model, x: model.forward_head(x, pre_logits=True))
-        head = average_if_equal(pool, features, layout)
-        split = Split(freeze(Part(model, _features)), freeze(head), layout)
+        split = Split(freeze(Part(model, _features)), freeze(average_if_equal(pool, features, layout)), layout)
         with torch.no_grad():
-            pooled = head(features)
-    elif features.ndim == 3 and grid is not None and hasattr(model, "norm") and is_stack:
-        if not follows(lambda: model.forward_features(pixels), last, model.norm):
-            return _split_by_name(model, size, name)
-        split = _split_tokens(model, keywords, tuple(grid))
+            pooled = split.head(features)
+    elif (
+        n_axes == 3
+        and grid is not None
+        and hasattr(model, "norm")
+        and blocks
+        and follows(lambda: model.forward_features(pixels), last, model.norm)
+    ):
+        split = _split_tokens(model, blocks, keywords, tuple(grid))
         with torch.no_grad():
             pooled = prove(split, pixels, model.forward_head(features, pre_logits=True), name)
     else:
-        return _split_by_name(model, size, name)
-    return split, _own_classifier(model, pooled, features)
+        return _split_by_name(model, [f"blocks.{len(blocks) - 1}"] if blocks else [], size, name)
+    # The network's last linear layer, if nothing lies between it and the pooled vector; a few give the whole head.
+    classifier = model.get_classifier() if hasattr(model, "get_classifier") else None
+    classifier = getattr(classifier, "fc", classifier)
+    if not isinstance(classifier, nn.Linear) or classifier.in_features != pooled.shape[1]:
+        return split, None
+    with torch.no_grad():
+        return split, classifier if same(classifier(pooled), model.forward_head(features)) else None
 
 
-def _split_by_name(model: Any, size: tuple[int, int], name: str) -> tuple[Split, nn.Linear | None]:
+def _split_by_name(model: Any, last: list[str], size: tuple[int, int], name: str) -> tuple[Split, nn.Linear | None]:
     """Cut any other network behind its last block, where a class token reads the patches later, or before."""
-    stack = getattr(model, "blocks", None)
-    last = [f"blocks.{len(stack) - 1}"] if isinstance(stack, nn.Sequential | nn.ModuleList) and len(stack) else []
     for layer in (*last, None):
         try:
             split, classifier, _ = split_module(model, layer, None, size, name)
@@ -265,21 +258,14 @@ def _split_by_name(model: Any, size: tuple[int, int], name: str) -> tuple[Split,
     raise _no_cut(name)
 
 
-def _split_tokens(model: Any, keywords: dict[str, Any], grid: tuple[int, int]) -> Split:
-    first = list(model.blocks)[:-1]
-    rest = nn.Sequential(*first) if isinstance(model.blocks, nn.Sequential) else nn.ModuleList(first)
-    short = replaced(model, {"blocks": rest, "norm": nn.Identity()})
-    tail = Part(replaced(model, {"patch_embed": nn.Identity(), "blocks": nn.Sequential()}), _pooled, "model")
-    head = freeze(LastBlock(model.blocks[-1], tail, keywords))
-    return Split(
-        freeze(Part(short, _features)), head, Layout("tokens", grid, int(getattr(model, "num_prefix_tokens", 0)))
-    )
-
-
-def _pooled(model: Any, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b p"]:
-    """What follows the last block: norm, pooling, norm."""
-    pooled: Tensor = model.forward_head(model.norm(tokens), pre_logits=True)
-    return pooled
+def _split_tokens(model: Any, blocks: list[nn.Module], keywords: dict[str, Any], grid: tuple[int, int]) -> Split:
+    rest = nn.Sequential(*blocks[:-1]) if isinstance(model.blocks, nn.Sequential) else nn.ModuleList(blocks[:-1])
+    trunk = Part(replaced(model, {"blocks": rest, "norm": nn.Identity()}), _features)
+    # Behind the last block: norm, pooling, norm.
+    behind = replaced(model, {"patch_embed": nn.Identity(), "blocks": nn.Sequential()})
+    tail = Part(behind, lambda model, x: model.forward_head(model.norm(x), pre_logits=True), "model")
+    layout = Layout("tokens", grid, int(getattr(model, "num_prefix_tokens", 0)))
+    return Split(freeze(trunk), freeze(LastBlock(blocks[-1], tail, keywords)), layout)
 
 
 def _features(model: Any, pixels: Tensor) -> Tensor:
@@ -292,17 +278,6 @@ def _no_cut(name: str) -> ModelError:
         f"{name} arranges its features in a way SeeWhy has no cut for. A map (b, c, h, w) or one stack of blocks over "
         "patch tokens was expected. Use seewhy.encoders.module.from_module with a target_layer."
     )
-
-
-def _own_classifier(model: Any, pooled: Tensor, features: Tensor) -> nn.Linear | None:
-    """The network's last linear layer, if nothing lies between it and the pooled vector."""
-    classifier = model.get_classifier() if hasattr(model, "get_classifier") else None
-    classifier = getattr(classifier, "fc", classifier)  # a few families give the whole head
-    if not isinstance(classifier, nn.Linear) or classifier.in_features != pooled.shape[1]:
-        return None
-    with torch.no_grad():
-        fits = same(classifier(pooled), model.forward_head(features))
-    return classifier if fits else None
 
 
 def names() -> list[str]:

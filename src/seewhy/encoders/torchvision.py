@@ -11,7 +11,7 @@ from ..types import Transform
 from .base import Encoder
 from .fence import fenced
 from .module import split_module
-from .split import fingerprint, freeze
+from .split import freeze
 from .weights import EXAMPLE, WeightsFile, fetch_url
 
 
@@ -45,19 +45,10 @@ def load(name: str, *, engine: str = "auto", weights: str = "DEFAULT", **options
     split, classifier, _ = split_module(freeze(model), None, None, transform.input_size, whole)
     if classifier is not None and len(classes) != classifier.out_features:
         classes = tuple(f"class {i}" for i in range(classifier.out_features))
-    return split.encoder(
-        name=whole,
-        transform=transform,
-        fingerprint=fingerprint(model, transform),
-        classifier=classifier,
-        classes=classes,
-        module=lambda: model,
-        engine=engine,
-    )
+    return split.encoder(model, whole, transform, classifier=classifier, classes=tuple(classes), engine=engine)
 
 
 def transform_of(preset: Any) -> Transform:
-    """torchvision's evaluation preset as a Transform."""
     height, width = (*preset.crop_size, preset.crop_size[-1])[:2]
     resize = preset.resize_size[0] if len(preset.resize_size) == 1 else tuple(preset.resize_size)
     mean, std = tuple(map(float, preset.mean)), tuple(map(float, preset.std))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import pickle
 import re
-import urllib.error
 import urllib.request
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -100,7 +99,6 @@ class WeightsFile:
         return cls(path, said)
 
     def require(self, keys: Iterable[str]) -> None:
-        """Refuse a file that does not say what is needed."""
         missing = [key for key in keys if self.said.get(key) is None]
         if missing:
             raise ModelError(
@@ -110,7 +108,6 @@ class WeightsFile:
 
     @property
     def transform(self) -> Transform:
-        """The preprocessing."""
         self.require(["transform"])
         its = f"The transform of {str(self.path)!r}"
         try:
@@ -282,7 +279,7 @@ def fetch_url(name: str, url: str, instead: str) -> Path:
         try:
             if not why:
                 urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=5).close()
-        except (urllib.error.URLError, OSError) as error:
+        except OSError as error:
             why = f"{url} does not answer ({type(error).__name__})"
         if why:
             raise WeightsError(
@@ -305,7 +302,6 @@ def fetch_url(name: str, url: str, instead: str) -> Path:
 
 
 def local_folder(name: str, folder: Path) -> Path:
-    """A model's folder of which the hub is not asked."""
     if not folder.is_dir():
         raise WeightsError(
             f"{name!r} was given, and there is no such folder. A folder written by save_pretrained was expected; the "

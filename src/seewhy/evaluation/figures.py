@@ -32,7 +32,7 @@ from ..storage.features import FeatureStore
 from ..threads import beside
 from ..trust.base import LEVEL, Judgement
 from ..trust.groups import numbered
-from ..trust.selective import RiskCoverage, auroc
+from ..trust.measure import RiskCoverage, auroc
 
 Unknown = Samples | Iterable[Any] | str | Path
 """Pictures of no class: samples, file names, or a folder."""
@@ -66,11 +66,7 @@ def _encoded(
 
 
 def look_at(
-    classifier: Classifier,
-    items: Sequence[Sample],
-    store: FeatureStore | None,
-    views: Views | None,
-    progress: Progress,
+    classifier: Classifier, items: Sequence[Sample], store: FeatureStore | None, views: Views | None, progress: Progress
 ) -> tuple[list[Sample], Tensor, Tensor, list[Judged]]:
     """Logits, pooled features, and what tells each again, of every picture that can be read."""
     request = EncodeRequest(miniatures=True) if views is None else EncodeRequest(miniatures=True, views=views)
@@ -217,20 +213,17 @@ def trust_figures(
     judged = None if trust is None else trust.judge(trust_inputs(classifier, pooled, logits), level)
     doubt = own if judged is None else judged.doubt
     curve = RiskCoverage.of(doubt, right)
+    by_own, areas = RiskCoverage.of(own, right), {"aurc_best": curve.best, "aurc_chance": curve.chance}
+    areas |= {"aurc": curve.area, "aurc_probability": by_own.area}
     return {
-        "by": "its own probability" if judged is None else "held-out pictures",
-        "level": level,
+        "by": "its own probability" if judged is None else "held-out pictures", "level": level,
         **_sets(classifier, judged, pooled, logits, labels, level),
         "auroc": _rounded(auroc(doubt[~right], doubt[right])),
         "auroc_probability": _rounded(auroc(own[~right], own[right])),
-        "aurc": round(curve.area, 4),
-        "aurc_probability": round(RiskCoverage.of(own, right).area, 4),
-        "aurc_best": round(curve.best, 4),
-        "aurc_chance": round(curve.chance, 4),
-        "risk_coverage": curve.at(),
+        **{name: round(area, 4) for name, area in areas.items()}, "risk_coverage": curve.at(),
         "unseen": None if trust is None else trust.unknowns.to_json(),
         "unknown": None if unknown is None else _unknown(classifier, judged, own, *unknown, level),
-    }
+    }  # fmt: skip
 
 
 def _sets(
@@ -246,13 +239,10 @@ def _sets(
     low, high = accuracy_interval(inside)
     right = logits.argmax(1) == labels
     return {
-        "coverage": _mean(inside),
-        "coverage_interval": [round(low, 4), round(high, 4)],
-        "set_size": round(size, 4),
-        "n_sure": int(sure.sum()),
-        "sure_right": _mean(right[sure]) if bool(sure.any()) else None,
+        "coverage": _mean(inside), "coverage_interval": [round(low, 4), round(high, 4)], "set_size": round(size, 4),
+        "n_sure": int(sure.sum()), "sure_right": _mean(right[sure]) if bool(sure.any()) else None,
         "mean_probability": None if judged is None else _mean(judged.probability),
-    }
+    }  # fmt: skip
 
 
 def _unknown(

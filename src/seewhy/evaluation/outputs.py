@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import with_config
 from typing_extensions import TypedDict
 
 from ..explanation.outputs import Failures, Interval, Model
 from ..explanation.prediction import Unknowns
+from ..explanation.verdict import Level
 from ..results import Count, Doc, Share
+
+Rows = list[dict[str, Any]]
 
 
 class Picture(TypedDict):
@@ -43,27 +46,11 @@ class PerClassRow(TypedDict):
     f1: Annotated[Share, Doc("harmonic mean of the two")]
 
 
-class ReliabilityRow(TypedDict):
-    confidence: Annotated[Share, Doc("mean confidence in the bin")]
-    accuracy: Annotated[Share, Doc("part right")]
-    n: Annotated[Count, Doc("pictures")]
-
-
 class Confusion(TypedDict):
     true: Annotated[str, Doc("class")]
     predicted: Annotated[str, Doc("class")]
     n: Annotated[Count, Doc("pictures")]
     examples: Annotated[list[str], Doc("file names, 5 at most")]
-
-
-class ConfusionMatrix(TypedDict):
-    labels: Annotated[list[str], Doc("classes")]
-    counts: Annotated[list[list[Count]], Doc("rows true, columns predicted")]
-
-
-class RiskCoverageRow(TypedDict):
-    coverage: Annotated[Share, Doc("part of the decisions kept")]
-    risk: Annotated[Share, Doc("part of those that are wrong")]
 
 
 class Unknown(TypedDict):
@@ -90,7 +77,7 @@ class Trust(TypedDict):
     aurc_probability: Annotated[Share, Doc("the same by the classifier's own probability")]
     aurc_best: Annotated[Share, Doc("if every right decision came before every wrong one")]
     aurc_chance: Annotated[Share, Doc("in random order")]
-    risk_coverage: Annotated[list[RiskCoverageRow], Doc("the curve, 50 points at most")]
+    risk_coverage: Annotated[Rows, Doc("at most 50 points: `coverage`, the part kept, and its `risk`, the part wrong")]
     unseen: Annotated[Unknowns | None, Doc("what becomes of pictures of classes left out of the fit")]
     unknown: Annotated[Unknown | None, Doc("with `--unknown`")]
 
@@ -100,17 +87,6 @@ class ThanRandom(TypedDict):
     interval: Annotated[list[float], Doc("of `lead`, at 95 %, over drawings of pictures")]
     verdict: Annotated[Literal["better", "worse", "not shown"], Doc("`better` or `worse` where 0 is outside the")]
     sentence: Annotated[str, Doc("the same in words")]
-
-
-Verdicts = TypedDict(
-    "Verdicts",
-    {
-        "believable": Annotated[Count, Doc("pictures")],
-        "partly": Annotated[Count, Doc("pictures")],
-        "do not rely": Annotated[Count, Doc("pictures")],
-        "not measured": Annotated[Count, Doc("pictures on which there was nothing to measure")],
-    },
-)
 
 
 class Outside(TypedDict):
@@ -134,7 +110,7 @@ class Faithfulness(TypedDict):
     match: Annotated[float | None, Doc("as in `explain`; `null` where every map is zero")]
     match_centre: Annotated[float | None, Doc("as in `explain`")]
     than_random: Annotated[ThanRandom, Doc("whether maps are better than the same heat at shuffled places")]
-    verdicts: Annotated[Verdicts, Doc("pictures by verdict")]
+    verdicts: Annotated[dict[Level, Count], Doc("pictures by verdict")]
     average_drop: NotRequired[Annotated[float, Doc("with `--faithfulness`")]]
     average_drop_random: NotRequired[Annotated[float, Doc("with `--faithfulness`; of a random map")]]
     average_increase: NotRequired[Annotated[float, Doc("with `--faithfulness`")]]
@@ -169,9 +145,9 @@ class EvaluateOutput(TypedDict):
     expected: Annotated[Expected | None, Doc("what fitting had said")]
     per_class: Annotated[list[PerClassRow], Doc("classes that occur")]
     calibration_error: Annotated[Share, Doc("mean gap between confidence and accuracy over 15 bins; 0 is perfect")]
-    reliability: Annotated[list[ReliabilityRow], Doc("bins of confidence that hold a picture")]
+    reliability: Annotated[Rows, Doc("bins that hold a picture: mean `confidence`, `accuracy`, `n` pictures")]
     confusions: Annotated[list[Confusion], Doc("most frequent first, 20 at most")]
-    confusion_matrix: Annotated[ConfusionMatrix, Doc("over the classes that occur or were predicted")]
+    confusion_matrix: Annotated[dict[str, Any], Doc("`labels` that occur, and `counts`: rows true, columns predicted")]
     trust: Annotated[Trust, Doc("do decisions keep what they promise?")]
     faithfulness: Annotated[Faithfulness | None, Doc("means over explained pictures, or `null` with `--n-explained 0`")]
     like: Annotated[Like | None, Doc("`null` without pictures of the user's")]

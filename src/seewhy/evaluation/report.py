@@ -118,27 +118,20 @@ def evaluate(
         faithful["outside"] = outside
     if faithfulness and faithful is not None and faithful["n"] > faithful["n_zero"]:
         faithful |= further_figures(classifier, explained, progress)
-    return Report(
-        {
-            "model": classifier.provenance(),
-            "n": len(kept),
-            "accuracy": round(float(right.float().mean()), 4),
-            "accuracy_interval": [round(low, 4), round(high, 4)],
-            "fitted_on": copies,
-            "expected": _expected(classifier),
-            "per_class": _per_class(classifier.classes, labels, predicted),
-            "calibration_error": round(calibration_error(bins), 4),
-            "reliability": [{k: round(v, 4) for k, v in vars(b).items()} for b in bins],
-            "confusions": _confusions(classifier.classes, kept, labels, predicted),
-            "confusion_matrix": _matrix(classifier.classes, labels, predicted),
-            "trust": trust_figures(classifier, pooled, logits, labels, level=level, unknown=strangers),
-            "faithfulness": faithful,
-            "like": like_figures(explained),
-            "words": words_figures(classifier, pooled, labels, store, seed),
-            "notes": list(progress.notes),
-            "failures": [f.to_json() for f in progress.failures],
-        }
-    )
+    data = {
+        "model": classifier.provenance(), "n": len(kept), "accuracy": round(float(right.float().mean()), 4),
+        "accuracy_interval": [round(low, 4), round(high, 4)], "fitted_on": copies, "expected": _expected(classifier),
+        "per_class": _per_class(classifier.classes, labels, predicted),
+        "calibration_error": round(calibration_error(bins), 4),
+        "reliability": [{k: round(v, 4) for k, v in vars(b).items()} for b in bins],
+        "confusions": _confusions(classifier.classes, kept, labels, predicted),
+        "confusion_matrix": _matrix(classifier.classes, labels, predicted),
+        "trust": trust_figures(classifier, pooled, logits, labels, level=level, unknown=strangers),
+        "faithfulness": faithful, "like": like_figures(explained),
+        "words": words_figures(classifier, pooled, labels, store, seed),
+        "notes": list(progress.notes), "failures": [f.to_json() for f in progress.failures],
+    }  # fmt: skip
+    return Report(data)
 
 
 def _expected(classifier: Classifier) -> dict[str, Any] | None:

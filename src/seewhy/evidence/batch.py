@@ -200,12 +200,10 @@ class Batch:
             for (name, key), line in zip(group, earlier, strict=True):
                 if line is not None:
                     yield as_before(line, folder)
-                    continue
-                result = next(made)
-                if isinstance(result, Failure):
+                elif isinstance(result := next(made), Failure):
                     yield result
                 else:
-                    yield write_card(result, folder, key, folder.place(name, self.endings), self.endings)
+                    yield write_card(result, folder, key, name, self.endings)
 
     def fingerprint(self) -> str:
         """What decides an explanation beside the picture."""
@@ -226,7 +224,7 @@ def _key(name: str, fingerprint: str) -> str:
     return hashlib.sha256(seal.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-Result = tuple[Done, dict[str, Any]] | Failure
+Result = tuple[Done, IndexEntry] | Failure
 """One explained picture with the entry of its card in the index, or why it was not."""
 
 
@@ -241,29 +239,32 @@ def streamed(
         if isinstance(result, Failure):
             failures.append(result)
             yield result
-            continue
-        done, entry = result
-        records.append(done.record)
-        entries.append(entry_of(entry))
-        yield done
+        else:
+            done, entry = result
+            records.append(done.record)
+            entries.append(entry)
+            yield done
     lines = [*records, *(f.to_json() for f in failures)]
     if lines:
         folder.finish(lines, page(entries, failures))
     return bool(lines)
 
 
-def as_before(line: dict[str, Any], folder: CardFolder) -> tuple[Done, dict[str, Any]]:
-    card = str(folder.path / line["entry"]["href"])
-    return Done({**line["record"], "card": card}, None), line["entry"]
+def as_before(line: dict[str, Any], folder: CardFolder) -> tuple[Done, IndexEntry]:
+    data = line["entry"]
+    second = tuple(data["second"]) if data["second"] else None
+    entry = IndexEntry(**{**data, "second": second, "levels": tuple(data["levels"])})
+    return Done({**line["record"], "card": str(folder.path / entry.href)}, None), entry
 
 
 def write_card(
-    result: Explanation, folder: CardFolder, key: str, place: str, endings: tuple[str, ...]
-) -> tuple[Done, dict[str, Any]]:
+    result: Explanation, folder: CardFolder, key: str, name: str, endings: tuple[str, ...]
+) -> tuple[Done, IndexEntry]:
     """The card on disk, and its line for the next run."""
+    place = folder.place(name, endings)
     record = {**result.to_json(), "card": str(folder.path / f"{place}.html")}
-    entry = asdict(index_entry(result, f"{place}.html"))
-    folder.keep(key, record, entry, {place + e: FORMS[e](result) for e in endings})
+    entry = index_entry(result, f"{place}.html")
+    folder.keep(key, record, asdict(entry), {place + e: FORMS[e](result) for e in endings})
     return Done(record, result), entry
 
 
@@ -282,10 +283,3 @@ def check_output(output: Path, *, force: bool = False) -> bool:
     if output.is_dir():
         CardFolder(output, force=force).close()
     return False
-
-
-def entry_of(data: dict[str, Any]) -> IndexEntry:
-    second = data["second"]
-    return IndexEntry(
-        **{**data, "second": tuple(second) if second else None, "levels": tuple(data["levels"])},
-    )

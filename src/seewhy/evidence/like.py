@@ -1,21 +1,25 @@
-"""What the strongest regions, or channels, look like in the user's own pictures, what that rests on, if it matters."""
+"""What the strongest regions, channels or one place look like in the user's own pictures, and what that rests on."""
 
 from __future__ import annotations
 
 import string
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ..attributions.shares import cell_evidence, shares
 from ..classifiers.network import Perceiver
 from ..encoders.base import EncoderOutput
-from ..encoders.stream import file_digest
-from ..explanation.similar import Because, Like, Likeness, PatchDeletion
+from ..encoders.stream import Encoded, file_digest
+from ..errors import InputError
+from ..explanation.result import HIDDEN, Result
+from ..explanation.similar import Because, Display, Like, Likeness, PatchDeletion
 from ..explanation.verdict import Missing
 from ..heads.head import Target
 from ..pictures.images import Picture
@@ -200,3 +204,72 @@ def _mask(boxes: Sequence[FractionBox], height: int, width: int) -> Bool[Tensor,
     for left, top, right, bottom in boxes:
         mask[round(top * height) : round(bottom * height), round(left * width) : round(right * width)] = True
     return mask
+
+
+@dataclass(frozen=True)
+class Resembled(Result):
+    """One patch of the user's pictures that a place resembles; with channels, by the part of the channel's own peak."""
+
+    image: str
+    label: str
+    similarity: float
+    channel: int | None
+    patch: Annotated[np.ndarray, HIDDEN]
+    """Thumbnail, uint8 ``(h, w, 3)``."""
+
+
+@dataclass(frozen=True)
+class Place(Result):
+    """One cell of the feature map, its part of what speaks for the class, and what it looks like, the nearest first."""
+
+    box: FractionBox
+    share: float
+    resembled: Annotated[tuple[Resembled, ...], HIDDEN]
+    method: str | None = None
+    """How that was found; ``None`` without pictures of the user."""
+    unit: str = Display.unit
+    """What the number of a channel is of."""
+
+
+def like_place(
+    classifier: Classifier, seen: Encoded, cell: tuple[int, int], target: int, against: int | None = None
+) -> Place:
+    """Which prototypes a place belongs to, by the method the card itself uses.
+
+    Nearest patches are of this very cell; channels and prototypes are the picture's, by how strong each is here.
+    """
+    if seen.features is None:
+        raise TypeError("features were wished for")
+    look = EncoderOutput(seen.features[None], seen.pooled[:1])
+    goal = Target(torch.tensor([target]), None if against is None else torch.tensor([against]))
+    share = shares(cell_evidence(classifier, look, goal))[0]
+    if not (0 <= cell[0] < share.shape[0] and 0 <= cell[1] < share.shape[1]):
+        raise InputError(
+            f"Row {cell[0]}, column {cell[1]} is not on the map, which has {share.shape[0]} rows and "
+            f"{share.shape[1]} columns. Count from 0."
+        )
+    box = cell_box(cell, (share.shape[0], share.shape[1]))
+    found = find_prototypes(classifier, of_place=True)  # where whole pictures vote, a place has no voters of its own
+    if found is None:
+        return Place(box, float(share[cell]), ())
+    method, bank = found
+    groups = method(classifier, bank, Query(look, goal, [cell], seen.digest))
+    rows = [(match.patch, match.similarity, group.channel) for group in groups for match in group.matches]
+    if rows and groups[0].channel is not None:  # a channel is as like as it is strong in this cell, of its peak
+        firsts = [group.matches[0].patch for group in groups if group.matches]
+        activity = method.activation(classifier, bank, look, torch.tensor(firsts))[0]
+        strength = (activity[:, cell[0], cell[1]] / activity.amax((1, 2)).clamp(min=1e-12)).clamp(min=0).tolist()
+        channels = [group.channel for group in groups if group.matches]
+        here = [row for row in zip(firsts, strength, channels, strict=True) if row[1] > 0]
+        rows = sorted(here, key=lambda row: -row[1])
+    resembled = tuple(
+        Resembled(
+            bank.pictures[int(bank.owner[patch])].name,
+            classifier.classes[int(bank.labels[patch])],
+            similarity,
+            channel,
+            bank.thumbnail(patch),
+        )
+        for patch, similarity, channel in rows
+    )
+    return Place(box, float(share[cell]), resembled, method.name, method.display.unit)

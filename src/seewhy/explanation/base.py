@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arguments import checked
 from ..results import Doc
-from .part import Part, PartBox
+from .part import Part
 from .pictures import Perceived, Typical
 from .prediction import Prediction
 from .result import Json, Result, plain
@@ -140,16 +140,6 @@ class Explanation:
     subject: Subject | None = None
     typical: Typical | None = None
     part: Part | None = None
-
-    @property
-    def box(self) -> PartBox | None:
-        """Left, top, right, bottom of what is explained, in pixels of the picture; ``None`` of a whole picture."""
-        return None if self.part is None else self.part.box
-
-    @property
-    def mask(self) -> np.ndarray | None:
-        """The pixels of an explained segment, ``(height, width)`` of booleans; else ``None``."""
-        return None if self.part is None else self.part.mask
 
     def __repr__(self) -> str:
         kinds = {"where": self.where, "like": self.like, "words": self.words}

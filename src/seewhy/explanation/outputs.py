@@ -21,11 +21,6 @@ class ClassScore(TypedDict):
     score: Annotated[Share, Doc("the classifier's own score of it; those of all classes add up to 1")]
 
 
-class Missing(TypedDict):
-    missing: Annotated[str, Doc("why there is none")]
-    cure: Annotated[str, Doc("what it would take")]
-
-
 PartBox = Annotated[tuple[Share, Share, Share, Share], Doc("[left, top, right, bottom]")]
 
 Interval = Annotated[tuple[Share, Share], Doc("[low, high]")]
@@ -97,11 +92,6 @@ class Measure(TypedDict):
     real: NotRequired[Annotated[bool, Doc("whether that interval leaves out 0")]]
 
 
-class UnreadRow(TypedDict):
-    shard: Annotated[str, Doc("its name")]
-    error: Annotated[str, Doc("why, and what to do")]
-
-
 class Run(TypedDict):
     """What a run into a folder of Parquet files did."""
 
@@ -113,7 +103,7 @@ class Run(TypedDict):
     changed: Annotated[Count, Doc("shards that were there, of pictures that have been replaced since")]
     rows: Annotated[Count, Doc("written now")]
     failed: Annotated[Count, Doc("pictures among them that could not be read; why is in the column `error`")]
-    unread: Annotated[list[UnreadRow], Doc("shards that could not be read to their end, of which nothing is written")]
+    unread: Annotated[list[dict[str, str]], Doc("each `shard` that could not be read to its end, and its `error`")]
 
 
 class Finding(TypedDict):
@@ -149,10 +139,10 @@ class ExplanationOutput(PredictionOutput):
     where: Annotated[Where, Doc("the heat map and its measures")]
     like: Annotated[list[Likeness], Doc("patches of the user's pictures; empty without them")]
     like_measured: NotRequired[Annotated[Like, Doc("there when `like` could be made")]]
-    like_missing: NotRequired[Annotated[Missing, Doc("there instead of `like_measured`")]]
+    like_missing: NotRequired[Annotated[dict[str, str], Doc("in its place: why it is `missing`, and the `cure`")]]
     words: Annotated[list[Word], Doc("descriptions of the target class, then of the other one")]
     words_measured: NotRequired[Annotated[Words, Doc("there when there are words")]]
-    words_missing: NotRequired[Annotated[Missing, Doc("there instead of `words_measured`")]]
+    words_missing: NotRequired[Annotated[dict[str, str], Doc("instead of `words_measured`, likewise")]]
     agreement: Annotated[Share | None, Doc("mean of the parts below")]
     agreement_parts: Annotated[dict[str, float], Doc("those that exist of `neighbours`, `words` and `place`")]
     agreement_about: Annotated[str, Doc("the class the agreement is about")]

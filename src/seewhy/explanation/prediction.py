@@ -28,8 +28,7 @@ class Unknowns(Result):
     """How well pictures of no class are noticed, on this very data; ``None`` where that was not measured."""
 
     near: Annotated[
-        Share | None,
-        Doc("area under the ROC curve of known pictures against those of classes left out of the fit"),
+        Share | None, Doc("area under the ROC curve of known pictures against those of classes left out of the fit")
     ] = None
     near_found: Annotated[Share | None, Doc("share of those that are called unlike anything it knows")] = None
     near_interval: Annotated[Interval | None, Doc("of that, 95 %, classes counting as a whole")] = None

@@ -32,9 +32,7 @@ class Neuron(Result):
     share: Annotated[float, Doc("what it adds to the class's logit as a part of all that is added")]
     name: Annotated[str | None, Doc("the word that leans on it most, where it does so by more than chance")]
     strength: Annotated[
-        float,
-        Doc("how much the nearest word leans on it, in standard deviations over the channels"),
-        Json(digits=2),
+        float, Doc("how much the nearest word leans on it, in standard deviations over the channels"), Json(digits=2)
     ]
     box: Annotated[PixelBox, Doc("where it is strongest, pixels")]
 
@@ -70,7 +68,7 @@ Cosine = Annotated[float | None, Json(digits=17)]
 class Where(Result):
     """A heat map and how faithful it is on this very picture; ``steps`` are the fractions changed of the curves."""
 
-    computed: ClassVar = ("all_zero", "coarse")
+    computed: ClassVar = ("is_zero", "coarse")
 
     method: Annotated[str, Doc("registered name")]
     target: Annotated[str, Doc("the class the map speaks for; `anything but …` for a counterfactual map")]
@@ -98,13 +96,11 @@ class Where(Result):
     outside: Annotated[Outside | None, Doc("heat outside the object"), OPTIONAL] = None
 
     @property
-    def is_zero(self) -> bool:
-        """True when nothing on the picture speaks for the target: said on the card, never drawn."""
+    def is_zero(
+        self,
+    ) -> Annotated[bool, Doc("true when nothing speaks for the class"), Json("all_zero")]:
+        """Said on the card, never drawn."""
         return not bool((self.heat > 0).any())
-
-    @property
-    def all_zero(self) -> Annotated[bool, Doc("true when nothing on the picture speaks for the class")]:
-        return self.is_zero
 
     @property
     def coarse(self) -> Annotated[list[list[float]], Doc("the signed map, rows from top to bottom"), Json("heat", 5)]:

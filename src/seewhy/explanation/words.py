@@ -30,8 +30,7 @@ class WordControl(Result):
     """How the words of a class do beside lists that were written about something else."""
 
     as_good: Annotated[
-        Share,
-        Doc("part of wrong assignments of lists to classes that fit the held-out pictures as well"),
+        Share, Doc("part of wrong assignments of lists to classes that fit the held-out pictures as well")
     ]
     class_beats: Annotated[
         Share | None, Doc("part of other lists that fit the class's held-out pictures less well than its own")

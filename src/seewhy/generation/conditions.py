@@ -110,10 +110,7 @@ def of_picture(on: Encoder, picture: Float[Tensor, "1 3 h w"], name: str, scale:
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """What the judge sees on one picture: its likeliest class, and whether that is what was asked for, if it can tell.
-
-    ``probability`` is that of the class that was asked for; of ``label`` where the judge has no such class.
-    """
+    """What the judge sees on a picture, and whether it was asked for; the probability of that, or of what is seen."""
 
     label: str
     probability: float

@@ -104,11 +104,7 @@ LEAST_SPREAD = 0.05
 
 
 class GeneratorNetwork(nn.Module):
-    """Three full layers, 4 × 4 cells, then a doubling of the side with each transposed convolution.
-
-    The authors' has no sigmoid; here it keeps every picture one that can be shown. Units of the code are centred and
-    scaled first, by numbers from the training codes.
-    """
+    """Three full layers, 4 × 4 cells, then a doubling of the side with each transposed convolution, and a sigmoid."""
 
     centre: Tensor
     spread: Tensor

@@ -140,10 +140,7 @@ class PPGN:
 
 @dataclass(frozen=True)
 class PixelAscent:
-    """Plain activation maximisation: pixels themselves climb, with no prior but staying in 0…1; the control.
-
-    ``x' = clip(x + lr · d / mean |d|)``, ``d = ∂ log p(c | x)/∂x``, as many steps as the walk in codes has.
-    """
+    """Pixels themselves climb as many steps, ``x' = clip(x + lr · d / mean |d|)``, with no prior: the control."""
 
     like: PPGN = PPGN()
     lr: float = 1 / 30
@@ -198,10 +195,7 @@ JITTER = 0.5
 
 
 def facets(generator: Generator, condition: Condition, n: int, seed: int) -> Float[Tensor, "n d"]:
-    """The means of ``n`` clusters among the kept codes whose pictures come nearest to what is asked for.
-
-    Multifaceted Feature Visualisation (Nguyen, Yosinski & Clune 2016, arXiv:1602.03616), by the condition itself.
-    """
+    """Means of clusters of codes whose pictures come nearest (Nguyen, Yosinski & Clune 2016, arXiv:1602.03616)."""
     codes = generator.codes
     with torch.no_grad():
         found = [condition.objective(generator.network(part), "log_softmax") for part in codes.split(32)]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -64,6 +63,3 @@ class Normalise:
         chord = torch.where(pooled == 0, torch.zeros_like(x), x / torch.where(pooled == 0, 1.0, pooled))
         length = x.norm(dim=-1, keepdim=True).clamp(min=1e-12) if self.l2 else 1.0
         return rows * chord / length
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)

@@ -25,7 +25,6 @@ Mask = Literal["hard", "soft", "authors"]
 
 
 def n_kept(n_concepts: int, sparsity: float, mask: Mask = "hard") -> int:
-    """How many concepts a picture keeps."""
     if not 0 <= sparsity < 1:
         raise InputError(f"The sparsity is {sparsity}. A part from 0 to below 1 was expected. Take 0.9, say.")
     if mask not in ("hard", "soft", "authors"):

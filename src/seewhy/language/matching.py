@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections import Counter, defaultdict
@@ -22,9 +21,7 @@ from ..encoders.stream import Encoded, encode_stream, encode_texts
 from ..errors import DataError
 from ..pictures.samples import Sample, Samples
 from ..storage.features import FeatureStore
-from ..storage.journal import Journal
-from ..storage.marks import Lines, Record
-from ..storage.output import check_file, remove, write
+from ..storage.output import check_file, write
 from ..storage.reading import json_value, read_text, reason
 from ..types import Failure
 from .writers import Prompt, WriterSession
@@ -103,11 +100,6 @@ def _index(captions: Iterable[Caption], key: Callable[[Caption], str]) -> Mappin
                 "expected. Put its texts into one list."
             )
     return found
-
-
-_CAPTION = Record(("image", "digest", "texts", "label", "scores"), frozenset({"model", "prompt"}))
-PART = Lines((Record(("seal",)), _CAPTION))
-"""What ``seewhy describe match`` writes, and what it has written while it is not finished."""
 
 
 @dataclass(frozen=True)
@@ -238,35 +230,12 @@ def match_to_file(
     store: FeatureStore | None = None,
     force: bool = False,
 ) -> Iterator[Caption | Failure]:
-    """:func:`match_pictures`, written line by line as it comes; the file takes its name when the last line is there.
-
-    A run that was stopped is gone on from, where it matched the same texts by the same encoder.
-    """
-    how = how or Match()
-    part = path.with_name(f".{path.name}.part")
-    texts = descriptions.limited_to(samples.classes)
-    writer = None if desk is None else [desk.writer.model, desk.max_tokens]
-    by = json.dumps([encoder.fingerprint, encoder.text.fingerprint, list(texts.texts.items()), vars(how), writer])
-    seal = {"seal": hashlib.sha256(by.encode("utf-8", "surrogatepass")).hexdigest()}
+    """:func:`match_pictures`, written at the end; looks and answers are kept in their stores until then."""
     check_file(path, force=force)
-    file = Journal(part, PART, force=None)
-    if file.rows[:1] != [seal]:  # of another run
-        remove(part, PART)
-        file = Journal(part, PART, force=None)
-    known = [_caption(json.dumps(row), f"{part}, line {number}") for number, row in enumerate(file.rows[1:], 2)]
-    yield from known
-    done = {(c.image, c.label) for c in known}
-    left = tuple(s for s in samples.items if (str(s.image), s.label) not in done)
-    try:
-        with file:
-            if not file.rows:
-                file.add(seal)
-            for found in match_pictures(encoder, replace(samples, items=left), texts, how, store=store):
-                if isinstance(found, Caption):
-                    found = found if desk is None else shortened(found, desk)
-                    file.add(found.to_json())
-                yield found
-    except OSError as error:
-        raise DataError(f"{path} could not be written: {error}. Free some space or give another place.") from error
-    write(path, part.read_bytes().partition(b"\n")[2], force=force)
-    remove(part, PART)
+    lines = []
+    for found in match_pictures(encoder, samples, descriptions, how, store=store):
+        if isinstance(found, Caption):
+            found = found if desk is None else shortened(found, desk)
+            lines.append(json.dumps(found.to_json(), ensure_ascii=False) + "\n")
+        yield found
+    write(path, "".join(lines), force=force)

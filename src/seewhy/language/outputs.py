@@ -57,23 +57,14 @@ class DescribePairsOutput2(TypedDict):
     failed: Annotated[dict[str, str], Doc("class, or pair, → why it has none")]
 
 
-DescribePairsOutput = DryRunOutput | DescribePairsOutput2
-"""The object of seewhy describe write --pairs --json."""
-
-
-DescribeClassesOutput = DryRunOutput | DescribePairsOutput2
-"""The object of seewhy describe write --json."""
-
-
-class Rounds(TypedDict):
-    objects: Annotated[list[Round], Doc("of the boxes")]
-    caption: Annotated[list[Round], Doc("of the text on the whole picture")]
+DescribeClassesOutput = DescribePairsOutput = DryRunOutput | DescribePairsOutput2
+"""The object of seewhy describe write --json, with --pairs too."""
 
 
 class AnnotateFiguresOutput(TypedDict):
     """GET /figures of the page of seewhy app --annotate."""
 
-    rounds: Annotated[Rounds, Doc("round by round, means over the pictures that have it")]
+    rounds: Annotated[dict[str, list[Round]], Doc("by task, round by round, means over the pictures that have it")]
     against: Annotated[dict[str, dict[str, Preference]], Doc("net preference for the last round")]
     agreement: Annotated[dict[str, Reliability], Doc("by dimension, on pairs of texts that several people compared")]
     judged: Annotated[Count, Doc("comparisons")]

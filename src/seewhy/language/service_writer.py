@@ -124,7 +124,7 @@ class ServiceWriter(Writer):
         except (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError):
             completion = None  # no JSON, or none that the client could make anything of
         try:
-            choice = completion.choices[0]  # type: ignore[union-attr]
+            choice = completion.choices[0]
             text = "" if choice.message.content is None else choice.message.content
             text.encode()
         except (AttributeError, TypeError, IndexError, KeyError, UnicodeEncodeError):

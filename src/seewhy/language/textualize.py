@@ -107,7 +107,8 @@ class Textualizer:
         removed: tuple[str, ...] = ()
         if self.verifier is not None:
             removed = tuple(p for p in phrases if p not in named and not self.verifier.supports(scene, p))
-        left, missing = without(draft, removed), {}
+        left = without(draft, removed)
+        missing: dict[tuple[str, str], FoundObject] = {}
         for o in found if len(found) >= self.least else ():
             if not mentions(left, o.label):
                 missing.setdefault((o.label, o.colour), o)  # of several that are alike, the surest

@@ -28,7 +28,17 @@ from ..training.augmentation import TrainingPictures
 from ..training.batches import Batch, TrainingData
 from ..training.loop import Trained, Training
 from ..training.task import Task
-from .contrast import Contrast, Drawn, PairTask, read_texts
+from .contrast import (
+    BoxContrast,
+    Contrast,
+    Drawn,
+    ImageRegions,
+    PairTask,
+    RegionalContrast,
+    Still,
+    TextWords,
+    read_texts,
+)
 from .encoders.adapted import Adaptation
 from .encoders.delta import halves_of
 from .encoders.heads import WIDTH, PairedHeads
@@ -36,7 +46,6 @@ from .encoders.towers import TunedTowers, trainable
 from .objectives import objectives
 from .objectives.contrastive import Contrastive, RandomBoxes, Regional
 from .pooled import PooledPairs, encode_pairs, findings, joint_vectors, placed, spanned
-from .regions import BoxContrast, ImageRegions, RegionalContrast, Still, TextWords
 from .retrieval import Ranks, ranks
 from .way import Finished, Way
 
@@ -137,14 +146,15 @@ class Adapt(Way[PooledPairs, Kept]):
 
     def contrastive(self) -> Contrastive:
         """The objective."""
-        found, each = objectives[self.objective], [(n, objectives[n]) for n in objectives]
-        if not (issubclass(found, Contrastive) and found.plain_pairs):
-            able = ", ".join(n for n, one in each if issubclass(one, Contrastive) and one.plain_pairs)
+        able = {n: of for n in objectives if issubclass(of := objectives[n], Contrastive) and of.plain_pairs}
+        if self.objective not in able:
+            found = objectives[self.objective]
             raise InputError(
                 f"The objective {self.objective!r} needs {found.needs}. One over pairs of pictures and texts was "
-                f"expected: {able}. Take one of those{found.options and f', or give seewhy adapt {found.options}'}."
+                f"expected: {', '.join(able)}. Take one of those"
+                f"{found.options and f', or give seewhy adapt {found.options}'}."
             )
-        return found()
+        return able[self.objective]()
 
     def training(self, data: TrainingData, on: Encoder) -> Training:
         lr = self.lr or (1.5e-3 if self.train == "heads" else trainable(on).tuning_lr)
@@ -182,8 +192,11 @@ class Adapt(Way[PooledPairs, Kept]):
                 heads.hear(own.sentences)
         if "coefficients" in heads.refit and "left" not in heads.refit:
             progress.note(f"no emoji were made for {on.name}: the place of sentences is fitted on its classes alone")
-        columns = heads_columns(heads, on, own, objective.n_texts)
-        return heads, HeadsTask(heads, objective, labels=labelled), columns
+        with torch.no_grad():
+            image = on.text.project(own.pooled)
+            among = torch.cat([heads.placed(on.text, part, TRAINED_AT) for part in own.sentences.split(4096)])
+        text = Drawn(own.choices, lambda rows: (own.sentences[rows], among[rows]), objective.n_texts)
+        return heads, HeadsTask(heads, objective, labels=labelled), {"image": image, "text": text}
 
     def keeps(self) -> Sequence[float]:
         return KEEPS if self.train == "heads" else TOWER_KEEPS
@@ -195,8 +208,11 @@ class Adapt(Way[PooledPairs, Kept]):
             heads = part.level(on.text.project(own.pooled))
 
             def behind(keep: float) -> Kept:
-                image, text = heads_vectors(heads, on, chosen_on, keep)
-                return Kept.of(keep, ranks(image, text, chosen_on.owner), agrees(heads, keep, on, chosen_on.pooled))
+                with torch.no_grad():
+                    image = normalize(heads.image(on.text.project(chosen_on.pooled), keep), dim=1)
+                    texts = torch.cat([heads.guarded(on.text, s, keep) for s in chosen_on.sentences.split(4096)])
+                found = ranks(image, texts[chosen_on.pairs[:, 1]], chosen_on.owner)
+                return Kept.of(keep, found, agrees(heads, keep, on, chosen_on.pooled))
 
             return behind
 
@@ -220,8 +236,7 @@ class Adapt(Way[PooledPairs, Kept]):
 def agrees(heads: PairedHeads, keep: float, on: Encoder, pooled: Float[Tensor, "n p"]) -> Bool[Tensor, " n"] | None:
     """Whether each picture's nearest class by name is the one that the encoder's own last layer says.
 
-    What may be forgotten, without any picture more. Each name is read as if it were none of the encoder's own, so that
-    what is measured holds for others; ``None`` for an encoder that has no classes with names.
+    Each name is read as if it were none of the encoder's own, so that what is measured holds for others.
     """
     if on.classifier is None or not named(on):
         return None
@@ -242,24 +257,6 @@ class HeadsTask(PairTask):
 
     def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
         return {"loss": self.compared(*features, batch)[0]}
-
-
-def heads_columns(heads: PairedHeads, on: Encoder, own: PooledPairs, n_texts: int = 1) -> dict[str, Any]:
-    """Each picture once an epoch, with one of its texts drawn anew, or ``n_texts``."""
-    with torch.no_grad():
-        image = on.text.project(own.pooled)
-        among = torch.cat([heads.placed(on.text, part, TRAINED_AT) for part in own.sentences.split(4096)])
-    return {"image": image, "text": Drawn(own.choices, lambda rows: (own.sentences[rows], among[rows]), n_texts)}
-
-
-def heads_vectors(
-    heads: PairedHeads, on: Encoder, encoded: PooledPairs, keep: float
-) -> tuple[Float[Tensor, "p d"], Float[Tensor, "n d"]]:
-    """Pictures, and the text of each pair, where heads put them, from what the encoder itself has seen."""
-    with torch.no_grad():
-        image = normalize(heads.image(on.text.project(encoded.pooled), keep), dim=1)
-        parts = [heads.guarded(on.text, s, keep) for s in encoded.sentences.split(4096)]
-        return image, torch.cat(parts)[encoded.pairs[:, 1]]
 
 
 def towers_task(on: Encoder, towers: TunedTowers, objective: Contrastive, *, labels: bool = False) -> Task:
@@ -307,12 +304,11 @@ def towers_columns(
 ) -> dict[str, Any]:
     """Each picture once an epoch, with one of its texts, or as many as the objective compares at once."""
     tower, regional = trainable(on), isinstance(objective, Regional)
-    columns: dict[str, Any] = {}
     if towers.trunk is None and not regional:
         with torch.no_grad():
-            columns["image"] = on.text.project(own.pooled)
+            columns: dict[str, Any] = {"image": on.text.project(own.pooled)}
     else:
-        columns["pixels"] = TrainingPictures(on, [item.source for item in own.items], None, progress)
+        columns = {"pixels": TrainingPictures(on, [item.source for item in own.items], None, progress)}
     known = placed(on, own) if towers.words is None and not regional else None
 
     def said(rows: list[int]) -> Tensor | Tokenised:

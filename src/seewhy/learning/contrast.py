@@ -1,20 +1,24 @@
-"""Pictures and their texts, and an objective that compares all of them."""
+"""Pictures and their texts, their regions or random boxes, and words, compared by an objective."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
+from ..encoders.base import Layout
+from ..encoders.region_heads import RegionHeads
+from ..encoders.text_tokens import encode_tokens
 from ..training.batches import Batch
-from ..training.distributed import gathered
+from ..training.distributed import gathered, sizes_of
 from ..training.task import Task
-from .objectives.contrastive import Contrastive
+from .objectives.contrastive import Contrastive, RandomBoxes, Regional
 from .retrieval import recall
 
 One = TypeVar("One")
@@ -31,7 +35,11 @@ class PairTask(Task):
     def compared(self, image: Tensor, text: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """The loss over the whole batch of all processes, and pictures and texts of all."""
         x, y, share = gathered_pairs(image, text)
-        labels = gathered_labels(batch["labels"]) if "labels" in self.needs else None
+        labels = batch["labels"] if "labels" in self.needs else None
+        if isinstance(labels, tuple):  # of either side
+            labels = gathered(labels[0])[0], gathered(labels[1])[0]
+        elif labels is not None:
+            labels = gathered(labels)[0]
         return self.objective(x, y, labels, self.state, share=share), x.detach(), y.detach()
 
     def learnt(self) -> dict[str, Tensor]:
@@ -50,18 +58,10 @@ class PairTask(Task):
 class Contrast(PairTask):
     """Two networks that are to bring each picture and its text to one place.
 
-    Batches hold ``"text"``: a tensor, or a tuple of tensors such as tokens and their mask; see :class:`Drawn` for
-    pictures with several texts. For an objective of several texts at once (``n_texts``) each tensor has these second,
-    and the network gets them in a row.
-
-    Args:
-        image: what the batch has of the pictures → ``(b, d)``; ``nn.Identity()`` where they are in place already.
-        text: what it has of the texts → ``(b, d)``.
-        objective: what is made small; its temperature is learnt here.
-        column: which column the pictures are: ``"pixels"``, or that of kept features.
-        labels: whether pairs have labels that the objective uses.
-        hold: whether batch normalisations stay as in evaluation, as they must in micro-batches and over processes.
-        watch: whether ``"recall"``, how many pictures find their own text among all, is watched.
+    Batches hold ``column`` of the pictures and ``"text"``: a tensor, or a tuple such as tokens and their mask. For an
+    objective of several texts at once (``n_texts``) each tensor has these second, and the network gets them in a row.
+    Batch normalisations must ``hold`` in micro-batches and over processes. With ``watch`` it is told how many pictures
+    find their own text among all.
     """
 
     def __init__(
@@ -109,21 +109,13 @@ def gathered_pairs(image: Tensor, text: Tensor) -> tuple[Tensor, Tensor, tuple[i
     return x, y.unflatten(1, text.shape[1:]), share
 
 
-def gathered_labels(labels: Tensor | tuple[Tensor, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
-    """Those of all processes, of pairs or of either side."""
-    if isinstance(labels, Tensor):
-        return gathered(labels)[0]
-    return gathered(labels[0])[0], gathered(labels[1])[0]
-
-
 @dataclass(frozen=True)
 class Drawn(Generic[One]):
     """A column of which each sample has several, one drawn at every step from the seed, the step and its place.
 
-    Example:
-        >>> said = Drawn([["a cat", "a pet"], ["a dog"]], list)
-        >>> said.drawn([1, 0, 1], [np.random.default_rng(place) for place in range(3)])
-        ['a dog', 'a cat', 'a dog']
+    >>> said = Drawn([["a cat", "a pet"], ["a dog"]], list)
+    >>> said.drawn([1, 0, 1], [np.random.default_rng(place) for place in range(3)])
+    ['a dog', 'a cat', 'a dog']
     """
 
     choices: Sequence[Sequence[One]]
@@ -135,13 +127,141 @@ class Drawn(Generic[One]):
         several = (self.choices[i] for i in index)
         if self.n == 1:
             return self.made([one[int(draw.integers(len(one)))] for one, draw in zip(several, draws, strict=True)])
-        chosen = [one[i] for one, draw in zip(several, draws, strict=True) for i in self._some(len(one), draw)]
+        chosen: list[One] = []
+        for choices, draw in zip(several, draws, strict=True):
+            places: list[int] = []
+            while len(places) < self.n:
+                places += draw.permutation(len(choices)).tolist()
+            chosen += [choices[i] for i in places[: self.n]]
         made = self.made(chosen)
-        split = tuple(one.unflatten(0, (-1, self.n)) for one in (made if isinstance(made, tuple) else (made,)))
-        return split if isinstance(made, tuple) else split[0]
+        if isinstance(made, tuple):
+            return tuple(part.unflatten(0, (-1, self.n)) for part in made)
+        return made.unflatten(0, (-1, self.n))
 
-    def _some(self, among: int, draw: np.random.Generator) -> list[int]:
-        places: list[int] = []
-        while len(places) < self.n:
-            places += draw.permutation(among).tolist()
-        return places[: self.n]
+
+class RegionalContrast(PairTask):
+    """Two networks that bring each picture and its text to one place, and what a text says to where it is seen.
+
+    Over several processes each compares the words of all texts with the regions of all pictures, where the objective
+    does; that part of the work is not shared.
+    """
+
+    objective: Regional
+
+    def __init__(
+        self, image: nn.Module, text: nn.Module, objective: Regional, *, column: str = "pixels", hold: bool = False
+    ) -> None:
+        super().__init__(objective, column, "text", hold=hold)
+        self.image, self.text = image, text
+
+    def features(self, batch: Batch) -> tuple[Tensor, ...]:
+        self.hold_norms()
+        image, regions = self.image(batch[self.needs[0]])
+        if self.objective.parts == "words":
+            return image, regions, *read_texts(self.text, batch, 1)
+        return image, regions, read_texts(lambda *said: self.text(*said)[0], batch, self.objective.n_texts)
+
+    def loss(self, features: tuple[Tensor, ...], batch: Batch) -> Mapping[str, Tensor]:
+        image, regions, text, *said = features
+        whole = self.compared(image, text, batch)[0]
+        words = said[0] if said else text.view(len(text), -1, text.shape[-1])
+        filled = said[1] if said else words.new_ones(words.shape[:2]).bool()
+        if self.objective.across:  # of all processes; texts are made as long as the longest
+            more = max(sizes_of(words.shape[1])) - words.shape[1]
+            longer, flags = pad(words, (0, 0, 0, more)), pad(filled.to(words), (0, more))
+            regions, words, filled = gathered(regions)[0], gathered(longer)[0], gathered(flags)[0] > 0.5
+        parts = self.objective.local_weight * self.objective.local(regions, words, filled, self.state)
+        return {"loss": whole + parts, "whole": whole.detach(), "parts": parts.detach(), **self.learnt()}
+
+
+class ImageRegions(nn.Module):
+    """An encoder's picture half → the picture and its cells among the texts, neither of unit length."""
+
+    def __init__(self, trunk: nn.Module, pool: nn.Module, projection: nn.Module, layout: Layout) -> None:
+        super().__init__()
+        self.trunk, self.pool, self.projection, self.layout = trunk, pool, projection, layout
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b r d"]]:
+        features = self.trunk(pixels)
+        cells = self.layout.to_grid(features).flatten(2).transpose(1, 2)
+        return self.projection(self.pool(features)), self.projection(cells)
+
+
+class Still(nn.Module):
+    """A network in evaluation whatever the training says, with frozen weights unless it ``learns`` all the same."""
+
+    def __init__(self, network: nn.Module, *, learns: bool = False) -> None:
+        super().__init__()
+        self.network = network.requires_grad_(learns).eval()
+
+    def train(self, mode: bool = True) -> Self:
+        return super().train(False)
+
+    def forward(self, *given: Tensor) -> Any:
+        return self.network(*given)
+
+
+class TextWords(nn.Module):
+    """An encoder's words half → the text, its tokens among the pictures, and which of these are its own words."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *tokens: Tensor) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n t d"], Bool[Tensor, "n t"]]:
+        network = self.network.network if isinstance(self.network, Still) else self.network
+        read = encode_tokens(network, tokens)
+        return read.pooled, read.vectors, read.words
+
+
+class BoxContrast(PairTask):
+    """A trunk, and a detector's heads on it, that bring a picture and what is in its boxes to the picture's text."""
+
+    objective: RandomBoxes
+
+    def __init__(
+        self,
+        image: nn.Module,
+        pool: nn.Module,
+        heads: RegionHeads,
+        text: nn.Module,
+        objective: RandomBoxes,
+        *,
+        layout: Layout,
+        hold: bool = False,
+    ) -> None:
+        super().__init__(objective, "pixels", "text", hold=hold)
+        self.image, self.pool, self.heads, self.text, self.layout = image, pool, heads, text, layout
+
+    def features(self, batch: Batch) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b d"]]:
+        """Of each picture the whole, then its levels; and of each text."""
+        self.hold_norms()
+        features = self.image(batch["pixels"])
+        each = levels_of(self.heads, self.layout.to_grid(features), self.objective)
+        return torch.cat([self.pool(features)[:, None], each], 1), read_texts(self.text, batch, 1)
+
+    def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
+        image, text = features
+        x, y, share = gathered_pairs(image.flatten(1), text)
+        whole, *levels = (
+            self.objective(one, y, None, self.state, share=share) for one in x.unflatten(1, image.shape[1:]).unbind(1)
+        )
+        mean = torch.stack(levels).mean()
+        total = whole + self.objective.level_weight * mean
+        return {"loss": total, "whole": whole.detach(), "levels": mean.detach(), **self.learnt()}
+
+
+def levels_of(heads: RegionHeads, grid: Float[Tensor, "b c h w"], objective: RandomBoxes) -> Float[Tensor, "b l d"]:
+    """Of each picture and level: the largest of each number over random boxes."""
+    b, n = len(grid), objective.n_boxes
+    boxes = random_boxes(b * n, objective.smallest).to(grid)
+    owner = torch.arange(b, device=grid.device).repeat_interleave(n)
+    made = [heads.embed(heads.on_level(level, boxes, owner)) for level in heads.levels(grid)]
+    return torch.stack([level.unflatten(0, (b, n)).amax(1) for level in made], 1)
+
+
+def random_boxes(n: int, smallest: float) -> Float[Tensor, "n 4"]:
+    """Sides evenly from the smallest to the whole, anywhere that they fit; as parts of the picture."""
+    sides = smallest + (1 - smallest) * torch.rand(n, 2)
+    corner = (1 - sides) * torch.rand(n, 2)
+    return torch.cat([corner, corner + sides], 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from ..progress import Progress
 from ..training.batches import TrainingData
 from ..training.loop import Training, train
 from ..training.task import Task
+from .outputs import Cost
 from .pooled import PooledSet, encode_pictures
 from .way import Way
 
@@ -24,25 +25,12 @@ N_LOOKED_AT = 32
 N_STEPS = 3
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Of a training."""
-
-    n_pictures: int
-    n_texts: int
-    n_steps: int
-    n_weights: int
-    seconds_looking: float
-    seconds_per_step: float
-    seconds: float
-
-
 def _cost(n: int, n_texts: int, whole: Training, learns: Any, each: float, step: Callable[[], float]) -> Cost:
     """Weights are counted before the steps, which freeze them."""
     weights = sum(p.numel() for p in learns.parameters() if p.requires_grad)
     looking, a_step = each * n, step()
     seconds = round(looking, 1), round(a_step, 3), round(looking + a_step * whole.n_steps, 1)
-    return Cost(n, n_texts, whole.n_steps, weights, *seconds)
+    return Cost(True, n, n_texts, whole.n_steps, weights, *seconds)
 
 
 def _timed(look: Callable[[int], PooledSet]) -> tuple[PooledSet, float]:
@@ -72,13 +60,11 @@ def estimate(how: Way[Any, Any], on: Encoder, read: Any, *, validation: bool = F
     """Look at some pictures, train a few steps on copies, and count."""
     encoded, each = _timed(lambda n: how.look(on, how.some(read, n), None, Progress()))
     part, task, data = how.prepared(on, encoded, Progress())
-    n_trained = len(read) if validation else round((1 - how.held_out) * len(read))
-    whole = how.training(_grown(data, n_trained / len(encoded)), on)
+    n, n_texts = len(read), how.n_texts(read)
+    whole = how.training(_grown(data, (n if validation else round((1 - how.held_out) * n)) / len(encoded)), on)
     few = replace(how.training(data, on), n_steps=N_STEPS, warmup=0)
     times = whole.batch_size / min(few.batch_size, data.n_samples)
-    return _cost(
-        len(read), how.n_texts(read), whole, part, each, lambda: times * train(task, data, few).seconds_per_step
-    )
+    return _cost(n, n_texts, whole, part, each, lambda: times * train(task, data, few).seconds_per_step)
 
 
 def _grown(data: TrainingData, times: float) -> TrainingData:

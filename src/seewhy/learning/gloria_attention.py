@@ -12,11 +12,11 @@ from torch import Tensor
 
 from ..attributions import attributions
 from ..attributions.base import Attribution, Deciding, Explainable
-from ..encoders.base import Encoder, EncoderOutput, TrainableText
+from ..encoders.base import EncoderOutput, TrainableText
 from ..encoders.text_tokens import ReadsTokens
 from ..errors import InputError
 from ..heads.head import Target, TargetFunction
-from .objectives.regional import Attending
+from .objectives.regional import GLoRIA
 
 
 @attributions.register
@@ -69,12 +69,19 @@ class GLoRIAAttention(Attribution):
             raise InputError(
                 "gloria_attention has maps of classes only. A class was expected as target. Use grad_cam or rise."
             )
-        tower, grid = _words_of(model.encoder), model.encoder.layout.to_grid(look.features)
+        encoder = model.encoder
+        tower, grid = encoder.text if encoder.has_text else None, encoder.layout.to_grid(look.features)
+        if not isinstance(tower, TrainableText) or not isinstance(tower.module, ReadsTokens):
+            raise InputError(
+                f"gloria_attention reads words one by one, and {encoder.name!r} shows none. An encoder of seewhy adapt "
+                "--objective gloria --train towers, or one whose words can be trained, was expected. Use grad_cam, "
+                "rise or occlusion."
+            )
         if grid.shape[1] != look.pooled.shape[1]:
             raise InputError(
-                f"gloria_attention compares cells with words, and the cells of {model.encoder.name!r} have "
-                f"{grid.shape[1]} numbers, its pooled vectors {look.pooled.shape[1]}. Equal numbers were expected. Use "
-                "grad_cam, rise or occlusion."
+                f"gloria_attention compares cells with words, and the cells of {encoder.name!r} have {grid.shape[1]} "
+                f"numbers, its pooled vectors {look.pooled.shape[1]}. Equal numbers were expected. Use grad_cam, rise "
+                "or occlusion."
             )
         regions = tower.project(grid.flatten(2).transpose(1, 2).flatten(0, 1)).unflatten(0, (len(look), -1))
         maps = self._maps(model, tower, regions, target.index)
@@ -89,13 +96,13 @@ class GLoRIAAttention(Attribution):
         classes, place = index.unique(return_inverse=True)
         template = self.sentence or tower.templates[0]
         words, said, own = named_words(tower, [names[k] for k in classes.tolist()], template)
-        local = Attending(self.attention_scale, self.word_scale)
+        local = GLoRIA(self.attention_scale, self.word_scale)
         found = []
         # A picture with its own sentence: pictures times sentences would be as many maps again for each.
-        for one, row in zip(regions, place.tolist(), strict=True):
-            near, attention = local.near(one[None], words[row, None], said[row, None])
+        for cells, row in zip(regions, place.tolist(), strict=True):
+            near, attention = local.near(cells[None], words[row, None], said[row, None])
             parts = near[0, 0].masked_fill(~own[row], float("-inf")).softmax(0)
-            found.append(parts @ attention[0, 0] - 1 / len(one))
+            found.append(parts @ attention[0, 0] - 1 / len(cells))
         return torch.stack(found)
 
 
@@ -106,25 +113,14 @@ def named_words(
 
     Where a name begins is told by the tokens before it, and where it ends by how many it has alone.
     """
+
+    def lengths(texts: Sequence[str]) -> Tensor:
+        return tower.embed(tower.tokens(list(texts))).words.sum(1)
+
     before, _, behind = template.partition("{}")
     read = tower.encode_tokens(tower.tokens([f"{before}{name}{behind}" for name in names]))
-    first = _lengths(tower, [before.rstrip()])[0] if before.strip() else 0
+    first = lengths([before.rstrip()])[0] if before.strip() else 0
     place = read.words.cumsum(1) - 1
-    own = read.words & (place >= first) & (place < first + _lengths(tower, names)[:, None])
+    own = read.words & (place >= first) & (place < first + lengths(names)[:, None])
     # A name of which nothing is read, being cut off, is stood for by the whole sentence.
     return read.vectors, read.words, torch.where(own.any(1, keepdim=True), own, read.words)
-
-
-def _lengths(tower: TrainableText, texts: Sequence[str]) -> Tensor:
-    return tower.embed(tower.tokens(list(texts))).words.sum(1)
-
-
-def _words_of(encoder: Encoder) -> TrainableText:
-    tower = encoder.text if encoder.has_text else None
-    if not isinstance(tower, TrainableText) or not isinstance(tower.module, ReadsTokens):
-        raise InputError(
-            f"gloria_attention reads words one by one, and {encoder.name!r} shows none. An encoder of seewhy adapt "
-            "--objective gloria --train towers, or one whose words can be trained, was expected. Use grad_cam, rise or "
-            "occlusion."
-        )
-    return tower

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import with_config
@@ -11,7 +12,8 @@ from ..explanation.outputs import FailureOutput, Failures, Measure, Range
 from ..results import Count, Doc, Share
 
 
-class TrainingCostOutput(TypedDict):
+@dataclass(frozen=True)
+class Cost:
     """What a training would cost: the object of seewhy adapt and pretrain --dry-run --json."""
 
     dry_run: Annotated[Literal[True], Doc("`true`")]
@@ -30,26 +32,39 @@ class Encoder(TypedDict):
     transform: Annotated[dict[str, Any], Doc("its preprocessing")]
 
 
-class Run2(TypedDict):
+class TriedRow(TypedDict):
+    keep: Annotated[Share, Doc("how much of what was learnt is kept")]
+    image_to_text: NotRequired[Annotated[Share, Doc("R@5 on held-out pictures")]]
+    text_to_image: NotRequired[Annotated[Share, Doc("R@5 on held-out pictures")]]
+    named: Annotated[Share | None, Doc("part of them whose nearest own class by name is that of the encoder's last")]
+    right: NotRequired[Annotated[dict[str, Share], Doc("by measure, part of held-out pictures whose nearest value is")]]
+
+
+class Run(TypedDict):
     provenance: Annotated[dict[str, Any], Doc("how it was trained: objective, counts, `keep`, `loss`, settings")]
     history: Annotated[list[dict[str, float]] | None, Doc("terms of each step, on the page and in its JSON")]
     seconds_per_step: Annotated[float, Doc("seconds")]
-    tried: Annotated[list[dict[str, Any]], Doc("nothing, since all is kept")]
+    tried: Annotated[list[TriedRow], Doc("what each part kept gives; 0 is the encoder as it was; none where all is")]
+    tried_apart: NotRequired[Annotated[bool, Doc("whether that is on other held-out pictures than the figures")]]
+    tried_named: NotRequired[Annotated[str, Doc("the measure, among `measures`, that `named` is")]]
 
 
-class PretrainPicturesOutput(TypedDict):
-    """What a training on pictures alone gave: the object of seewhy pretrain --json where the objective."""
-
-    encoder: Annotated[Encoder, Doc("trained")]
-    before: Annotated[Encoder, Doc("the encoder it began with")]
-    n_pictures: Annotated[Count, Doc("trained on")]
-    n_held_out: Annotated[Count, Doc("to measure on")]
-    classes: Annotated[list[str], Doc("of the pictures; none where not all have one")]
-    measures: Annotated[list[Measure], Doc("how often held-out pictures are told right; none without classes")]
-    run: Annotated[Run2, Doc("the training")]
+class Measured(TypedDict):
+    encoder: Annotated[Encoder, Doc("judged")]
+    n_pictures: Annotated[Count, Doc("pictures; of a training on pictures alone, trained on")]
+    measures: Annotated[list[Measure], Doc("what was measured; none of pictures without classes")]
     notes: Annotated[list[str], Doc("what was said meanwhile")]
     failures: Annotated[list[FailureOutput], Doc("pictures that cannot be read")]
-    encoder_folder: NotRequired[Annotated[str, Doc("folder written")]]
+    encoder_folder: NotRequired[Annotated[str, Doc("folder written; from `adapt` and `pretrain`")]]
+
+
+class PretrainPicturesOutput(Measured):
+    """What a training on pictures alone gave: the object of seewhy pretrain --json where the objective."""
+
+    before: Annotated[Encoder, Doc("the encoder it began with")]
+    n_held_out: Annotated[Count, Doc("to measure on")]
+    classes: Annotated[list[str], Doc("of the pictures; none where not all have one")]
+    run: Annotated[Run, Doc("the training")]
 
 
 class Places(TypedDict):
@@ -66,66 +81,27 @@ class Example(TypedDict):
     measure: NotRequired[Annotated[str, Doc("of whose column it is a value; where columns are learnt from")]]
 
 
-class TriedRow(TypedDict):
-    keep: Annotated[Share, Doc("how much of what was learnt is kept")]
-    image_to_text: NotRequired[Annotated[Share, Doc("R@5 on held-out pictures")]]
-    text_to_image: NotRequired[Annotated[Share, Doc("R@5 on held-out pictures")]]
-    named: Annotated[Share | None, Doc("part of them whose nearest own class by name is that of the encoder's last")]
-    right: NotRequired[Annotated[dict[str, Share], Doc("by measure, part of held-out pictures whose nearest value is")]]
-
-
-class Run3(TypedDict):
-    provenance: Annotated[dict[str, Any], Doc("how it was trained: objective, counts, `keep`, `loss`, settings")]
-    history: Annotated[list[dict[str, float]] | None, Doc("terms of each step, on the page and in its JSON")]
-    seconds_per_step: Annotated[float, Doc("seconds")]
-    tried: Annotated[list[TriedRow], Doc("what each part kept gives; 0 is the encoder as it was")]
-    tried_apart: NotRequired[Annotated[bool, Doc("whether that is on other held-out pictures than the figures")]]
-    tried_named: NotRequired[Annotated[str, Doc("the measure, among `measures`, that `named` is")]]
-
-
-class RetrievalOutput(TypedDict):
+class RetrievalOutput(Measured):
     """What pictures and texts find of one another: the object of seewhy evaluate --retrieval, adapt and."""
 
-    encoder: Annotated[Encoder, Doc("judged")]
     before: Annotated[Encoder | None, Doc("the encoder it was adapted from; `null` where it was not")]
-    n_pictures: Annotated[Count, Doc("pictures")]
     n_texts: Annotated[Count, Doc("texts, each as often as it is said; of columns, different ones")]
-    measures: Annotated[list[Measure], Doc("what was measured")]
     examples: Annotated[list[Example], Doc("texts with the pictures nearest to them; of columns, values")]
-    run: NotRequired[Annotated[Run3, Doc("the training; only from `adapt` and `pretrain`")]]
-    notes: Annotated[list[str], Doc("what was said meanwhile")]
-    failures: Annotated[list[FailureOutput], Doc("pictures that cannot be read")]
+    run: NotRequired[Annotated[Run, Doc("the training; only from `adapt` and `pretrain`")]]
     report: NotRequired[Annotated[str | None, Doc("file written, or `null`; from `evaluate`")]]
-    encoder_folder: NotRequired[Annotated[str, Doc("folder written; from `adapt` and `pretrain`")]]
 
 
-PretrainOutput = TrainingCostOutput | PretrainPicturesOutput | RetrievalOutput
+PretrainOutput = Cost | PretrainPicturesOutput | RetrievalOutput
 """The object of seewhy pretrain --json."""
 
 
-class TriedRow2(TypedDict):
+class TriedPrompt(TypedDict):
     keep: Annotated[Share, Doc("how much")]
     accuracy: Annotated[Share, Doc("on the classes learnt")]
     named: Annotated[Share | None, Doc("agreement with the encoder's own classes by their names")]
 
 
-class NearestRow(TypedDict):
-    word: Annotated[str, Doc("one that the network looks up as a whole")]
-    distance: Annotated[float, Doc("Euclidean")]
-    cosine: Annotated[float, Doc("of both")]
-
-
-class Vector(TypedDict):
-    nearest: Annotated[list[NearestRow], Doc("words, the nearest first")]
-
-
-class Prompt(TypedDict):
-    vectors: Annotated[list[Vector], Doc("in their order")]
-    word_to_word: Annotated[float, Doc("distance of a word to its own nearest word, on average")]
-    n_words: Annotated[Count, Doc("that were compared")]
-
-
-class AdaptOutput2(TypedDict):
+class AdaptNamesOutput(TypedDict):
     model: Annotated[str, Doc("the classifier's folder")]
     method: Annotated[str, Doc("that learnt")]
     classes: Annotated[list[str], Doc("that were learnt")]
@@ -134,15 +110,14 @@ class AdaptOutput2(TypedDict):
     n_chosen_on: Annotated[Count, Doc("that `keep` was chosen on, others than those")]
     shots: Annotated[int | None, Doc("pictures of each class, as asked")]
     keep: Annotated[Share, Doc("how much of what was learnt is kept")]
-    tried: Annotated[list[TriedRow2], Doc("what each `keep` gives on those that it was chosen on")]
+    tried: Annotated[list[TriedPrompt], Doc("what each `keep` gives on those that it was chosen on")]
     measures: Annotated[list[Measure], Doc("the forgetting table: what was gained and what was lost")]
-    prompt: Annotated[Prompt, Doc("what the learnt vectors are nearest to")]
     parameters: Annotated[dict[str, Any], Doc("the method's fields")]
     notes: Annotated[list[str], Doc("what was said meanwhile")]
     failures: Annotated[list[FailureOutput], Doc("pictures that cannot be read")]
 
 
-AdaptOutput = AdaptOutput2 | TrainingCostOutput | RetrievalOutput
+AdaptOutput = AdaptNamesOutput | Cost | RetrievalOutput
 """The object of seewhy adapt --json: with --method, with --dry-run, or otherwise."""
 
 
@@ -174,28 +149,25 @@ class Setting(TypedDict):
     n_rounds: NotRequired[Annotated[Count, Doc("alternations")]]
 
 
-class TriedRow3(TypedDict):
+class TriedSetting(Setting):
     rotation: NotRequired[Annotated[str, Doc("`none`")]]
-    n_prototypes: NotRequired[Annotated[Count, Doc("as above")]]
-    shrinkage: NotRequired[Annotated[Share, Doc("as above")]]
-    n_rotated: NotRequired[Annotated[Count, Doc("as above")]]
-    n_rounds: NotRequired[Annotated[Count, Doc("as above")]]
     purity: Annotated[float, Doc("on the pictures to choose on")]
 
 
-class HeldOut(TypedDict):
-    n: Annotated[Count, Doc("pictures")]
-    purity: Annotated[float, Doc("with the rotation")]
+class Arms(TypedDict):
     before: Annotated[float, Doc("without")]
     random: Annotated[float, Doc("with a random one")]
+
+
+class HeldOut(Arms):
+    n: Annotated[Count, Doc("pictures")]
+    purity: Annotated[float, Doc("with the rotation")]
     gain: Annotated[float, Doc("`purity` less `before`")]
     gain_interval: Annotated[Range, Doc("its 95 % interval")]
 
 
-class Top4Share(TypedDict):
+class Top4Share(Arms):
     fitted: Annotated[float, Doc("with the rotation")]
-    before: Annotated[float, Doc("without")]
-    random: Annotated[float, Doc("with a random one")]
 
 
 class Likeness(TypedDict):
@@ -215,7 +187,7 @@ class FitPrototypesOutput(TypedDict):
     optimiser: NotRequired[Annotated[Literal["procrustes"], Doc("`procrustes`")]]
     form: NotRequired[Annotated[Literal["orthogonal"], Doc("`orthogonal`")]]
     setting: NotRequired[Annotated[Setting, Doc("what Procrustes chose or was given")]]
-    tried: NotRequired[Annotated[list[TriedRow3], Doc("each setting tried, in order, the first without a rotation")]]
+    tried: NotRequired[Annotated[list[TriedSetting], Doc("each setting tried, in order, the first without a rotation")]]
     n_pictures: NotRequired[Annotated[Count, Doc("distinct pictures")]]
     n_fitted: NotRequired[Annotated[Count, Doc("of them fitted on; only these become prototypes")]]
     logit_difference: NotRequired[Annotated[float, Doc("largest change of a logit, as a part of the largest")]]

@@ -56,19 +56,17 @@ class PooledSet:
     def only(self, rows: Sequence[int]) -> Self:
         """Some of them."""
         items, digests = tuple(self.items[i] for i in rows), tuple(self.digests[i] for i in rows)
-        said = rows_of(self.said, rows)
-        return replace(
-            self, items=items, digests=digests, pooled=self.pooled[list(rows)], said=said, **self._texts_of(rows)
-        )
+        own = {"items": items, "digests": digests, "pooled": self.pooled[list(rows)], "said": rows_of(self.said, rows)}
+        return replace(self, **own, **self._texts_of(rows))
 
     def _texts_of(self, rows: Sequence[int]) -> dict[str, Any]:
         """What else is kept of some of them."""
         return {}
 
     def split(self, held_out: float, seed: int, *, by_class: bool = False) -> tuple[Self, Self]:
-        """What is trained on and what is held out: copies and groups are never on both sides.
+        """What is trained on and what is held out, without copies or groups on both sides.
 
-        With ``by_class`` a part of every class, where there are classes and no groups.
+        With ``by_class`` a part of every class is held out, where there are classes and no groups.
         """
         if by_class and self.classes and not any(item.group for item in self.items):
             out = split([item.label for item in self.items], self.digests, held_out, seed)
@@ -142,7 +140,13 @@ def encode_pairs(
 ) -> PooledPairs:
     """See every picture and read every text, each once; what cannot be read is named and left out."""
     pictures = encode_pictures(encoder, items, store, progress)
-    _say_long(encoder.text, pictures.items, progress)
+    if isinstance(tower := encoder.text, TrainableText):
+        long = [(item.image, text) for item in pictures.items for text in item.texts if len(text) > LONG]
+        cut = [image for image, text in long if tower.n_cut([text])]
+        if cut:
+            progress.note(
+                f"{len(cut)} text(s) are longer than is read, and what lies beyond is not; the first is of {cut[0]}"
+            )
     texts = _texts(encoder, [item.texts for item in pictures.items], store, progress)
     return PooledPairs(pictures.items, pictures.digests, pictures.pooled, *texts)
 
@@ -154,18 +158,6 @@ def _texts(
     numbers: dict[str, int] = {}
     pairs = [(i, numbers.setdefault(text, len(numbers))) for i, texts in enumerate(said) for text in texts]
     return tuple(numbers), read_texts(encoder.text, list(numbers), store, progress), torch.tensor(pairs)
-
-
-def _say_long(tower: TextTower, items: Sequence[Sample], progress: Progress) -> None:
-    """A note of texts that are longer than is read."""
-    if not isinstance(tower, TrainableText):
-        return
-    long = [(item.image, text) for item in items for text in item.texts if len(text) > LONG]
-    cut = [image for image, text in long if tower.n_cut([text])]
-    if cut:
-        progress.note(
-            f"{len(cut)} text(s) are longer than is read, and what lies beyond is not; the first is of {cut[0]}"
-        )
 
 
 def read_texts(
@@ -209,7 +201,7 @@ def spans(texts: Sequence[str], of: str = "text") -> tuple[str, ...]:
 def spanned(
     encoder: Encoder, encoded: PooledPairs, of: str, store: FeatureStore | None, progress: Progress
 ) -> PooledPairs:
-    """The same pictures with what an objective compares of their texts, see :func:`spans`."""
+    """The same pictures with what an objective compares of their texts."""
     if of == "text":
         return encoded
     said = [spans([encoded.texts[j] for j in texts], of) for texts in encoded.choices]

@@ -35,7 +35,7 @@ TUNING_LR = 1e-4
 
 
 class Pretrained(Finished[PooledSet, Tried]):
-    """A finished training on pictures; nothing was tried, since all is kept."""
+    """A finished training on pictures."""
 
 
 @dataclass(frozen=True)
@@ -89,15 +89,12 @@ class Pretrain(Way[PooledSet, Tried]):
     def __post_init__(self) -> None:
         check_fields(self, "pretrain")
         name, dense = self.made().name, isinstance(self.made(), Dense)
-        if self.pyramid and not dense:
+        unfit = "keep_head" if self.keep_head and dense else "pyramid" if self.pyramid and not dense else ""
+        if unfit:
+            sees, expected = ("cells", "whole views") if dense else ("whole views", "cells")
             raise InputError(
-                f"pretrain was given pyramid=True with the objective {name!r}, which sees whole views. An objective of "
-                "cells was expected. Leave the pyramid out, or take another objective."
-            )
-        if self.keep_head and dense:
-            raise InputError(
-                f"pretrain was given keep_head=True with the objective {name!r}, whose projection is of cells. An "
-                "objective of whole views was expected. Leave keep_head out, or take another objective."
+                f"pretrain was given {unfit}=True with the objective {name!r}, which is of {sees}. An objective of "
+                f"{expected} was expected. Leave {unfit} out, or take another objective."
             )
         _ = self.head(), self.views()
 

@@ -26,9 +26,8 @@ class Ranks:
     def recall(self, depth: int) -> tuple[float, float]:
         """Part of the pictures, and part of the texts, with what belongs to them among the first.
 
-        Example:
-            >>> ranks(torch.eye(2), torch.eye(2), torch.tensor([0, 1])).recall(1)
-            (1.0, 1.0)
+        >>> ranks(torch.eye(2), torch.eye(2), torch.tensor([0, 1])).recall(1)
+        (1.0, 1.0)
         """
         return float((self.image_to_text < depth).float().mean()), float((self.text_to_image < depth).float().mean())
 
@@ -45,8 +44,7 @@ def ranks(image: Float[Tensor, "p d"], text: Float[Tensor, "m d"], owner: Int[Te
     to_image = []
     for start in range(0, len(y), ROWS):
         scores, mine = y[start : start + ROWS] @ x.T, owner[start : start + ROWS, None]
-        level = scores.gather(1, mine)
-        to_image.append((scores >= level).sum(1) - 1)
+        to_image.append((scores >= scores.gather(1, mine)).sum(1) - 1)
     to_text = []
     for start in range(0, len(x), ROWS):
         rows = torch.arange(start, min(start + ROWS, len(x)))
@@ -56,11 +54,6 @@ def ranks(image: Float[Tensor, "p d"], text: Float[Tensor, "m d"], owner: Int[Te
 
 
 def recall(image: Float[Tensor, "n d"], text: Float[Tensor, "n d"]) -> float:
-    """Part of the pictures whose nearest text is as near as their own; 1 is best, ``1 / n`` by chance.
-
-    Example:
-        >>> recall(torch.eye(2), torch.eye(2)), recall(torch.eye(2), torch.eye(2).flip(0))
-        (1.0, 0.0)
-    """
+    """Part of the pictures whose nearest text is as near as their own; 1 is best, ``1 / n`` by chance."""
     scores = normalize(image, dim=1) @ normalize(text, dim=1).T
     return float((scores.diagonal() >= scores.amax(1) - 1e-6).float().mean())

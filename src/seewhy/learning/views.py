@@ -29,17 +29,7 @@ class Slow(nn.Module):
     """An exponential moving average of a network's weights: a task's buffers, so that a checkpoint holds it.
 
     ``slow = m slow + (1 - m) network`` after each step, with ``m = 1 - (1 - momentum) (cos(pi t / n_steps) + 1) / 2``
-    at step ``t``, which rises to 1 (BYOL, Grill et al. 2020, arXiv 2006.07733, section 3.3). Buffers of the network,
-    such as running averages, are taken over as they are.
-
-    Example:
-        >>> network = nn.Linear(1, 1)
-        >>> slow = Slow(network, 0.5, n_steps=2)
-        >>> before = float(network.weight)
-        >>> _ = network.weight.data.add_(1.0)
-        >>> slow.follow(network)
-        >>> round(float(slow.network.weight) - before, 4)
-        0.5
+    at step ``t`` (BYOL, Grill et al. 2020, arXiv 2006.07733, section 3.3). Buffers of the network are taken over.
     """
 
     step: Tensor
@@ -79,8 +69,7 @@ class Slow(nn.Module):
 class Views(Task):
     """Each view of a picture becomes one vector; over several processes those of all are compared.
 
-    Watched beside the loss is the spread of directions: 1 where they point everywhere, 0 where all are the same, as in
-    a training that has collapsed (Chen & He 2021, arXiv 2011.10566).
+    Watched is the spread of directions: 0 where all are the same, as in a training that has collapsed.
     """
 
     def __init__(
@@ -113,10 +102,9 @@ class Views(Task):
         return found
 
     def loss(self, features: dict[str, Tensor], batch: Batch) -> Mapping[str, Tensor]:
-        vectors, _ = gathered(features["vectors"])
         slow = gathered(features["slow"])[0] if "slow" in features else None
         labels = gathered(batch["labels"])[0] if "labels" in self.needs else None
-        index, _ = gathered(features["index"])
+        vectors, index = gathered(features["vectors"])[0], gathered(features["index"])[0]
         loss = self.objective(vectors, labels, state=self.beside, slow=slow, index=index)
         directions = normalize(vectors.detach().float(), dim=2).flatten(0, 1)
         return {"loss": loss, "spread": directions.var(0, unbiased=False).sum(), **self.beside.watched}
@@ -173,9 +161,8 @@ class Branch(nn.Module):
 class DenseViews(Task):
     """Views look for one another's cells: each learns from the slow copy's look at the other.
 
-    Levels share heads and count alike. Watched are ``"cells"`` and ``"whole"``, and ``"spread"`` of the cells'
-    directions: 1 where they point everywhere, 0 where all have become one. Batch normalisations of the trunk stay as in
-    evaluation; those of the heads take the statistics of each view, without which small batches may collapse.
+    Levels share heads and count alike. Batch normalisations of the trunk stay as in evaluation; those of the heads take
+    the statistics of each view, without which small batches may collapse.
     """
 
     needs = ("views", "boxes", "flipped")
@@ -193,11 +180,13 @@ class DenseViews(Task):
     def features(self, batch: Batch) -> tuple[dict[str, Any], ...]:
         for part in ("branch.maps.trunk", "slow.network.maps.trunk"):
             hold_norms(self.get_submodule(part))
-        return tuple({"own": self._own(view), "slow": self.slow(view)} for view in batch["views"][:2])
-
-    def _own(self, pixels: Tensor) -> dict[str, Any]:
-        found: dict[str, Any] = self.branch(pixels)
-        return found if self.predictor is None else {**found, "whole": self.predictor(found["whole"])}
+        found = []
+        for view in batch["views"][:2]:
+            own = self.branch(view)
+            if self.predictor is not None:
+                own = {**own, "whole": self.predictor(own["whole"])}
+            found.append({"own": own, "slow": self.slow(view)})
+        return tuple(found)
 
     def loss(self, features: tuple[dict[str, Any], ...], batch: Batch) -> Mapping[str, Tensor]:
         boxes, flipped, (first, second) = batch["boxes"][:2], batch["flipped"][:2], features
@@ -238,8 +227,7 @@ def dense_views(
 def spread(cells: Float[Tensor, "b d h w"]) -> Float[Tensor, ""]:
     """Of the cells' directions: the sum of their coordinates' variances, 1 less the square of their mean's length.
 
-    Example:
-        >>> round(float(spread(torch.ones(2, 4, 3, 3))), 4), round(float(spread(torch.eye(4)[:, :, None, None])), 4)
-        (0.0, 0.75)
+    >>> round(float(spread(torch.ones(2, 4, 3, 3))), 4), round(float(spread(torch.eye(4)[:, :, None, None])), 4)
+    (0.0, 0.75)
     """
     return normalize(cells.float(), dim=1).movedim(1, 3).flatten(0, 2).var(0, unbiased=False).sum()

@@ -46,22 +46,11 @@ class RandomisedModel:
 
 def twin(model: Explainable) -> RandomisedModel:
     """A copy that runs in torch."""
-    from ..encoders.base import Encoder
-
     old = model.encoder
     # One memo, so that what trunk, head and whole network share stays shared.
     trunk, pool, whole = copy.deepcopy((old.trunk, old.head, old.module))
-    encoder = Encoder(
-        name=f"{old.name} (copy)",
-        transform=old.transform,
-        trunk=lambda: trunk,
-        head=pool,
-        layout=old.layout,
-        fingerprint=f"{old.fingerprint} copy",
-        classes=old.classes,
-        module=lambda: whole,
-        engine="torch:f32",
-    )
+    names = {"name": f"{old.name} (copy)", "fingerprint": f"{old.fingerprint} copy", "classifier": None, "text": None}
+    encoder = old.but(**names, trunk=lambda: trunk, head=pool, module=lambda: whole, engine="torch:f32")
     return RandomisedModel(encoder, copy.deepcopy(model.head))
 
 

@@ -236,7 +236,6 @@ class Pictures:
     pictures: Sequence[Picture]
     kind: Literal["patches", "pixels", "sheet", "row"] = "patches"
     query: Picture | None = None
-    between: str = "looks like"
 
 
 @dataclass(frozen=True)
@@ -312,7 +311,6 @@ class Document:
     above: str = ""
     """A small line above the headline."""
     below: Sequence[Text] = ()
-    kind: str = "report"
 
 
 def text_of(value: Any) -> str:

@@ -107,11 +107,6 @@ def card_of(e: Explanation) -> Card:
     )
 
 
-def sign_of(decision: Decision | None) -> tuple[Level, str]:
-    """Of a decision, also where there is none."""
-    return SIGNS["not measured" if decision is None else decision.verdict]
-
-
 def own_scores(p: Prediction, space: str = " ") -> str:
     """What the classifier itself says of the first two classes, where the heading says something else."""
     if not p.is_measured or p.n_classes == 1:

@@ -32,11 +32,7 @@ from .blocks import (
 from .charts import colour_of
 from .page import figure, percent
 
-COLUMNS = {
-    "look": "what is seen",
-    "whitened": "what is seen, whitened",
-    "words": "the space shared with words",
-}
+COLUMNS = {"look": "what is seen", "whitened": "what is seen, whitened", "words": "the space shared with words"}
 TITLES = {
     "ppgn": ("With the prior", "Codes climb, and are drawn back to those that pictures have."),
     "no_prior": ("Control: without the prior", "The same climb from the same starts with ε1 = 0 (DGN-AM)."),
@@ -112,22 +108,18 @@ def _outcome(data: dict[str, Any]) -> Iterator[Block]:
             f"Not judged: whatever is climbed agrees with what is made for it, so that its own {measure or 'word'} "
             "proves nothing."
         )
-    columns = ["way", *([f"{measure} at the start", "in the end"] if measure else [])]
-    columns += [*(["judged so", "interval", "differ by"] if judge else []), "off the prior"]
+    columns = ("way", f"{measure or 'value'} at the start", "in the end", "judged so", "interval", "differ by")
     rows = []
     for row in data["ways"]:
-        cells: list[Any] = [TITLES[row["way"]][0]]
-        if measure:
-            cells += [figure(row["start"]), figure(row["value"])]
-        if judge:
-            interval = " to ".join(map(percent, row["interval"])) if row["interval"] else None
-            judged = None if row["judged"] is None else percent(row["judged"])
-            cells += [judged, interval, figure(row["diversity"])]
-        rows.append([*cells, figure(row["prior_error"])])
-    yield Table(columns, rows, idle=[i > 0 for i in range(len(rows))])
-    differ: list[Any] = [Strong("Differ by"), ": mean distance of two pictures in the judge's features, 1 − cosine. "]
+        interval = " to ".join(map(percent, row["interval"])) if row["interval"] else None
+        judged = None if row["judged"] is None else percent(row["judged"])
+        values = (figure(row[key]) for key in ("start", "value"))
+        others = (figure(row[key]) for key in ("diversity", "prior_error"))
+        rows.append((TITLES[row["way"]][0], *values, judged, interval, *others))
+    yield Table((*columns, "off the prior"), rows, idle=[i > 0 for i in range(len(rows))])
+    differ = ": mean distance of two pictures in the judge's features, 1 − cosine. "
     off = ": how far the code of the last picture is from the code it was made of, as a part of it."
-    yield Note(Line(*(differ if judge else []), Strong("Off the prior"), off))
+    yield Note(Line(Strong("Differ by"), differ, Strong("Off the prior"), off))
 
 
 def _chain(number: int, pair: tuple[dict[str, Any], np.ndarray], data: dict[str, Any]) -> tuple[Note, Pictures]:

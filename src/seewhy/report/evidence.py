@@ -56,9 +56,9 @@ def blocks_of(key: str, evidence: Any, e: Explanation) -> Iterator[Block]:
     yield from after
 
 
-def _said(value: float | None, space: str | None = None) -> str:
+def _said(value: float | None) -> str:
     """A per cent, or nothing where it was not measured."""
-    return "" if value is None else percent(value) if space is None else percent(value, space)
+    return "" if value is None else percent(value)
 
 
 def _number(value: float | None) -> str:

@@ -17,9 +17,8 @@ from ..explanation.prediction import Certainty
 from ..explanation.verdict import Level, Missing
 from ..types import Failure
 from .card import SIGNS
-from .heat import blend
 from .page import layer_uri, photo_uri, render
-from .palette import class_colours, named_colours
+from .palette import blend, class_colours, named_colours
 
 THUMBNAIL_SIDE = 256
 QUESTIONS = ("Where it looked", "What it looks like", "In words")

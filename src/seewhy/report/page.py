@@ -23,8 +23,7 @@ from ..registry import spelling
 from ..types import FractionBox
 from .blocks import Cell, Document, Heat, Table, terms_in, text_of
 from .charts import draw
-from .heat import overlay
-from .palette import coloured
+from .palette import coloured, overlay
 
 LEVELS: dict[Level, str] = {
     "believable": "Believable",
@@ -126,7 +125,7 @@ def environment() -> Environment:
         "place": place,
         "anchor": lambda title: "-".join(re.findall(r"\w+", title.lower())),
     }
-    environment.globals |= {"levels": LEVELS, "style": _style()}
+    environment.globals |= {"levels": LEVELS, "style": Markup(coloured(_source("card.css")))}
     return environment
 
 
@@ -186,10 +185,6 @@ def document_context(document: Document) -> dict[str, Any]:
 def render_document(document: Document, script: str | None = None) -> str:
     """A document as one self-contained page, with the definitions that it leads to."""
     return render("page.html", script, **document_context(document))
-
-
-def _style() -> Markup:
-    return Markup(coloured(_source("card.css")))
 
 
 @cache

@@ -65,12 +65,6 @@ class Page(ABC):
         return f"{type(self).__name__}({shown})"
 
 
-class Answer(Page):
-    @property
-    def sentence(self) -> str:
-        return str(self.data["sentence"])
-
-
 def short(value: object, most: int = 60) -> str:
     text = repr(value)
     return text if len(text) <= most else text[:most] + "…"

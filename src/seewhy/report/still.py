@@ -34,8 +34,8 @@ from .blocks import (
 from .canvas import EDGE, INK, LEVEL_COLOURS, LINE, MARK, PAPER, QUIET, SHEET, SMOOTH, Canvas, Colour
 from .card import Card, card_of
 from .charts import draw
-from .heat import COLOURS, blend
 from .page import LEVELS
+from .palette import COLOURS, blend
 
 WIDTH, MARGIN = 1400, 64
 LEFT = 476
@@ -237,7 +237,7 @@ def _pictures(c: Canvas, block: Pictures, x: float, y: float, width: float) -> f
     _line(c, first, x, y + SIDE + 30, 20)
     for number, text in enumerate(rest):
         c.text(x, y + SIDE + 52 + 20 * number, c.clipped(str(text), SIDE + 40, 16), 16, QUIET)
-    c.text(x + SIDE + 24, y + SIDE / 2 + 6, block.between, 19, QUIET)
+    c.text(x + SIDE + 24, y + SIDE / 2 + 6, "looks like", 19, QUIET)
     step = SIDE + 16
     start = x + width - N_PATCHES * step + 16
     for number, picture in enumerate(block.pictures[:N_PATCHES]):

@@ -259,7 +259,7 @@ class Index:
     def verify(self) -> Verification:
         """Read every byte that an answer can hang on; a search checks only what it reads, once in a process."""
         with self._catalogue.reading():
-            return Verification.of(self.folder, _files(self._catalogue))
+            return Verification(str(self.folder), tuple(_files(self._catalogue)))
 
     def search(
         self,

@@ -9,7 +9,6 @@ from typing_extensions import TypedDict
 from ..explanation.outputs import Run
 from ..results import Count, Doc
 from ..retrieval.outputs import VerifyOutput
-from .plan import Plan
 
 
 class Input(TypedDict):
@@ -36,6 +35,5 @@ class EmbedStatusOutput(TypedDict):
     input: Annotated[Input, Doc("what it was begun with")]
 
 
-EmbedPlanOutput = Plan
-EmbedOutput = Plan | EmbedStatusOutput | VerifyOutput | Run
+EmbedOutput = EmbedStatusOutput | VerifyOutput | Run
 """The object of seewhy index --parquet --json."""

@@ -74,7 +74,6 @@ def status(output: Where) -> Status:
 
 
 def verify(output: Where) -> Verification:
-    """Read every byte of a run."""
     arrow()
     job = read_job(output)
     checked, there = [Checked(MANIFEST)], job.place.names()
@@ -90,7 +89,6 @@ AT_ONCE = 1024
 
 
 def is_run(place: Path) -> bool:
-    """Whether a folder is that of a run."""
     if address_of(place) is not None:
         return bool(read_job(place))
     return (place / MANIFEST).is_file()

@@ -51,11 +51,9 @@ class Remote:
         self.address = address
 
     def at(self, name: str) -> str:
-        """Where a name below it lies."""
         return f"{self.root.rstrip('/')}/{name}" if name else self.root
 
     def ask(self, question: Callable[[Any], T]) -> T:
-        """An answer of the file system's."""
         try:
             return question(self.files)
         except SeeWhyError:

@@ -42,7 +42,6 @@ class Alone:
         self._opened = work.open()
 
     def model(self) -> Model:
-        """What the rows hang on."""
         return self._opened.model()
 
     def do(self, job: Job, shard: Shard) -> Written | ShardError:
@@ -52,7 +51,6 @@ class Alone:
             return error
 
     def results(self, job: Job, shards: Callable[[], Iterator[Shard]]) -> Iterator[Result]:
-        """Every shard, as it is done or given up."""
         for shard in shards():
             yield shard, self.do(job, shard)
 
@@ -143,7 +141,6 @@ class Workers:
                 worker.end()
 
     def model(self) -> Model:
-        """Loaded in one process before there are others, which find what it converted."""
         self._first, model = self._started()
         return model
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..encoders.base import Encoder
-    from ..types import Transform
 
 Row = dict[str, Any]
 
@@ -30,7 +29,6 @@ class Model:
 
     @property
     def fields(self) -> list[tuple[str, Any]]:
-        """All that a row has."""
         text = arrow().string()
         return [("image", text), *self.columns, ("error", text)]
 
@@ -39,7 +37,6 @@ class Opened(ABC):
     """A recipe with its model, in the process that runs it."""
 
     identity: Mapping[str, Any]
-    transform: Transform | None = None
 
     def model(self) -> Model:
         return Model(dict(self.identity), tuple(self.columns()))
@@ -64,7 +61,6 @@ class Work(ABC):
 
 
 def arrow() -> Any:
-    """pyarrow."""
     try:
         import pyarrow
     except ImportError as error:
@@ -103,7 +99,7 @@ class Embed(Work):
 
 class _Embedding(Opened):
     def __init__(self, encoder: Encoder, work: Embed) -> None:
-        self.encoder, self.work, self.transform = encoder, work, encoder.transform
+        self.encoder, self.work = encoder, work
         self.identity = {
             "encoder": encoder.name,
             "fingerprint": encoder.fingerprint,

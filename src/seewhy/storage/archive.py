@@ -1,8 +1,6 @@
 """The one way to keep what was fitted: tensors and a card, in one file or in a folder.
 
-What is kept is written whole or not at all, over nothing but its own kind, and read with bounds and without running
-code. What is wrong with it is said in the words of its kind: what was given, what was expected, how it is had anew.
-"""
+It is written whole or not at all, over nothing but its own kind, and read with bounds and without running code."""
 
 from __future__ import annotations
 
@@ -118,7 +116,6 @@ class FolderArchive:
         return check_folder(folder)
 
     def is_one(self, folder: Path) -> bool:
-        """Whether a folder has the mark of one."""
         card = folder / self.card
         return card.is_file() and not card.is_symlink() and self.facts.is_on(card)
 
@@ -129,7 +126,6 @@ class FolderArchive:
         tensors: bytes,
         more: Mapping[str, bytes | str] | None = None,
     ) -> Path:
-        """Write the tensors and then the card, which says their digest."""
         self.check(folder)
         sealed = {**card, "tensors": hashlib.sha256(tensors).hexdigest()}
         text = json.dumps(sealed, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
@@ -140,7 +136,6 @@ class FolderArchive:
         return write_together(folder, {**(more or {}), **own}, old)
 
     def tensors_file(self, card: Mapping[str, Any]) -> str:
-        """The name of the file that a card's tensors lie in."""
         if card["format"] in self.undigested:
             return self.undigested[card["format"]]
         sha256 = card.get("tensors")
@@ -149,7 +144,6 @@ class FolderArchive:
         return f"tensors-{sha256[:16]}.safetensors"
 
     def load_card(self, folder: Path) -> dict[str, Any]:
-        """The card, of a format that is read here."""
         try:
             data = read_file(folder / self.card, self.most)
             if not self.facts.is_whole(data):
@@ -172,7 +166,6 @@ class FolderArchive:
         return card
 
     def checked_tensors(self, folder: Path, card: Mapping[str, Any]) -> dict[str, Tensor]:
-        """The card's tensors, as they were written."""
         try:
             file = folder / self.tensors_file(card)
         except ValueError as error:
@@ -188,7 +181,6 @@ class FolderArchive:
             ) from error
 
     def damaged(self, folder: Path, error: Exception) -> ModelError:
-        """The error to raise where a card or its tensors cannot be put together."""
         said = repr(error)
         said = said if len(said) <= LONGEST else said[:LONGEST] + "…"
         return ModelError(f"{folder / self.card} is damaged ({said}). {self.again[:1].upper()}{self.again[1:]}.")

@@ -40,12 +40,7 @@ class DatabaseKind:
 
 
 def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connection:
-    """Open a database of SeeWhy's, or make it; write-ahead, the tables there.
-
-    Raises:
-        ForeignFileError: the file is somebody else's; it is left as it is, to the byte.
-        sqlite3.Error, OSError: it cannot be opened, is damaged, or the disk is full.
-    """
+    """Open a database of SeeWhy's, or make it; write-ahead, the tables there. Somebody else's is left, to the byte."""
     refuse_address(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _guard:  # nobody may look at the file between its being looked at and its being known as opened
@@ -75,18 +70,13 @@ def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connectio
 
 
 def memory(kind: DatabaseKind) -> sqlite3.Connection:
-    """A database that is gone with the process."""
     db = sqlite3.connect(":memory:", check_same_thread=False)
     db.executescript(kind.schema)
     return db
 
 
 def check(path: Path, kind: DatabaseKind) -> bool:
-    """Whether there is such a database; asked before the work begins, and nothing is touched.
-
-    Raises:
-        ForeignFileError: the file, or what lies where SQLite would keep its journal, is somebody else's.
-    """
+    """Whether there is such a database; asked before the work begins, and nothing is touched."""
     if special(path) or path.is_dir():
         raise ForeignFileError(
             f"{path} is no file that {kind.what} can be kept in. The name of a file was expected. Give one."

@@ -1,12 +1,8 @@
-"""The feature store: what was looked at once is found again by content.
+"""The feature store: what was looked at once is found again by content, in SQLite.
 
-SQLite in write-ahead mode: one file, crash-safe, several readers and writers at once.
-A row is keyed by the SHA-256 of the picture's bytes, the encoder's fingerprint and the view;
-pooled vectors are float32, feature maps float16 (relative error below 1e-3; one with larger numbers is not kept).
-
-Every row carries digests over its key and its numbers, so that a flipped bit, a row under another's key, or numbers
-that are not finite are noticed: such a row is dropped, looked at again, and counted in a note.
-What stops the store in the middle of a run (damaged pages, a full disk) does not stop the run: it goes on without.
+A row is keyed by the SHA-256 of the picture's bytes, the encoder's fingerprint and the view; vectors are float32, maps
+float16 (relative error below 1e-3). It carries digests over its key and its numbers: a damaged one is dropped and
+looked at again. What stops the store (damaged pages, a full disk) does not stop the run: it goes on without.
 """
 
 from __future__ import annotations
@@ -43,12 +39,10 @@ STORE = DatabaseKind("a feature store", 0x53576673, _SCHEMA)
 
 
 def look_key(digest: str, encoder: str, view: Crop | None) -> bytes:
-    """The name of one view of one picture under one encoder."""
     return hashlib.sha256(f"{digest}|{encoder}|{view!r}".encode()).digest()
 
 
 def text_key(text: str, tower: str) -> bytes:
-    """The name of one sentence under one text tower."""
     return hashlib.sha256(f"{tower}|{text}".encode("utf-8", "surrogatepass")).digest()
 
 
@@ -106,10 +100,7 @@ class FeatureStore:
         return found
 
     def put(self, rows: Iterable[tuple[bytes, Tensor, Tensor | None]]) -> None:
-        """Keep looks; one transaction, all or nothing. What was kept first stays; a map is added where there was none.
-
-        A map that 16 bits cannot hold is left out, so that it is looked at again rather than found as another.
-        """
+        """Keep looks, all or nothing. What was kept stays; a map is added where there was none and 16 bits hold it."""
         fitting = ((k, p, f if f is None or f.half().isfinite().all() else None) for k, p, f in rows)
         self._write(
             "INSERT INTO looks_2 VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT(key) DO UPDATE SET features = excluded.features,"
@@ -169,10 +160,7 @@ class FeatureStore:
 
     def _give_up(self, error: Exception, *, reads: bool) -> None:
         """The run goes on without the store; said once."""
-        said = not self._writes
-        self._writes = False
-        self._reads = self._reads and not reads
-        if not said:
+        if self._writes:
             _log.warning(
                 "The feature store %s cannot be used any more: %s. The run goes on without it, as it only holds what "
                 "can be computed again. Before the next, %s",
@@ -180,9 +168,10 @@ class FeatureStore:
                 error,
                 _CURE,
             )
+        self._writes = False
+        self._reads = self._reads and not reads
 
     def __deepcopy__(self, _memo: object) -> FeatureStore:
-        """A file has one store; what copies settings, as scikit-learn does, gets the same."""
         return self
 
     def __repr__(self) -> str:

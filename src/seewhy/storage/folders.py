@@ -33,11 +33,7 @@ def inside(folder: Path, name: object, pattern: str) -> Path:
 def new_folder(folder: Path, is_own: Callable[[Path], bool] = lambda _folder: False) -> Iterator[Path]:
     """A folder beside ``folder``, which takes its name in one step when all of it is there, or goes again.
 
-    An earlier one that is SeeWhy's own by ``is_own`` gives way, and stays whole until then.
-
-    Raises:
-        OSError: it cannot be made, or something of that name is there by now that is not SeeWhy's.
-    """
+    An earlier one that is SeeWhy's own by ``is_own`` gives way, and stays whole until then."""
     refuse_address(folder)
     fresh = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.part"
     old = fresh.with_suffix(".old")
@@ -66,9 +62,7 @@ def write_together(folder: Path, files: Mapping[str, bytes | str], stale: Path |
     """Write the files of a folder of SeeWhy's own, of which the last one names the others; then ``stale`` goes.
 
     A new folder takes its name when all are there. In one that is there, all are on the disk before the first takes its
-    name, so that a full disk changes nothing; what it held stays whole until its last file is replaced, and what is
-    written is whole from then on; nothing else in it is touched.
-    """
+    name: what it held stays whole until its last file is replaced, and nothing else in it is touched."""
     try:
         if not folder.exists():
             with new_folder(folder) as fresh:
@@ -99,7 +93,6 @@ def write_together(folder: Path, files: Mapping[str, bytes | str], stale: Path |
 
 
 def _write_all(fresh: Path, files: Mapping[str, bytes | str], folder: Path) -> None:
-    """Into a folder that is not seen yet; a failure names the file as it would have been called."""
     for name, data in files.items():
         try:
             write_inside(fresh / name, data)
@@ -122,10 +115,7 @@ def write_at(path: Path, place: int, data: bytes | memoryview) -> None:
 
 
 def write_first(path: Path, data: bytes) -> bool:
-    """Write a file of a folder of SeeWhy's own where none of that name is there yet, whole or not at all.
-
-    Of several that try at once, on one machine or on several that share the folder, one does.
-    """
+    """Write a file where none of that name is there yet, whole or not at all; of several at once one does."""
     part = path.parent / f".{path.name}.{secrets.token_hex(6)}.part"
     try:
         part.write_bytes(data)
@@ -146,12 +136,7 @@ def write_first(path: Path, data: bytes) -> bool:
 def write_by(path: Path, make: Callable[[Path], T]) -> T:
     """Have ``make`` write a file beside ``path``, which takes that name when it is whole and on the disk.
 
-    Another process may do the same at the same time: whoever is first has it, and what the others began, or what a kill
-    left of an earlier try, goes.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    Of several processes the first has it; what the others began, or what a kill left of an earlier try, goes."""
     part = path.parent / f".{path.name}.{secrets.token_hex(6)}.part"
     try:
         made = make(part)

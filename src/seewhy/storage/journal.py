@@ -16,9 +16,7 @@ from .output import check_target, descriptor, make_folder, special
 class Journal:
     """A file of records, read when it is opened and added to from then on.
 
-    A file in which any line is not a record of SeeWhy's is somebody else's and is left as it is. A line that a kill cut
-    short is passed over; at the end of the file it gives way to the next record.
-    """
+    Where any line is not a record of SeeWhy's it is left as it is. A line that a kill cut gives way to the next."""
 
     def __init__(self, path: Path, form: Lines, *, force: bool | None = False, sync: bool = False) -> None:
         self.path, self._form, self._sync = path, form, sync
@@ -41,7 +39,6 @@ class Journal:
         self.rows, self._cut, self._anew = [], None, True
 
     def _read(self) -> bool:
-        """Whether every line is a record of SeeWhy's, or the beginning of one."""
         place = 0
         with open(self.path, "rb") as file:
             while line := file.readline(LONGEST):
@@ -55,7 +52,6 @@ class Journal:
         return place > 0
 
     def add(self, row: dict[str, Any]) -> None:
-        """Add a record."""
         if self._file is None:
             self._file = self._opened()
         text = json.dumps(row, ensure_ascii=False)

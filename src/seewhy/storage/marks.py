@@ -35,7 +35,7 @@ class Mark(Protocol):
     """What tells files of one kind from others, wherever they lie."""
 
     def is_on(self, path: Path) -> bool:
-        """Whether a file has it; never raises for what is in the file."""
+        """Never raises for what is in the file."""
 
 
 def is_own(path: Path, mark: Mark | None = None) -> bool:
@@ -96,12 +96,10 @@ class Facts:
     fields: tuple[str, ...]
 
     def put(self, data: bytes) -> bytes:
-        """The JSON object with a digest of itself."""
         body = data.rstrip().removesuffix(b"}").rstrip()
         return body + b',\n "sha256": "' + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
 
     def is_whole(self, data: bytes) -> bool:
-        """Whether nothing was changed since; true where there is no digest."""
         sealed = _SEALED.fullmatch(data)
         return sealed is None or hashlib.sha256(sealed[1]).hexdigest().encode() == sealed[2]
 
@@ -124,9 +122,8 @@ class Record:
     more: frozenset[str] | None = frozenset()
 
     def is_form_of(self, row: Mapping[str, object]) -> bool:
-        names = tuple(row)
-        own = names[: len(self.fields)] == self.fields
-        return own and (self.more is None or self.more.issuperset(names[len(self.fields) :]))
+        names, n = tuple(row), len(self.fields)
+        return names[:n] == self.fields and (self.more is None or self.more.issuperset(names[n:]))
 
 
 @dataclass(frozen=True)
@@ -143,7 +140,6 @@ class Lines:
             return file.tell() > 0
 
     def knows(self, line: bytes) -> bool:
-        """Whether a line is a record of SeeWhy's."""
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
@@ -152,7 +148,7 @@ class Lines:
 
     def begins(self, line: bytes) -> bool:
         """Whether a line is what a kill leaves of a record: its beginning, and no JSON."""
-        if not any(line.startswith(f'{{"{form.fields[0]}": '.encode()) for form in self.forms):
+        if not line.startswith(tuple(f'{{"{form.fields[0]}": '.encode() for form in self.forms)):
             return False
         try:
             json.loads(line)

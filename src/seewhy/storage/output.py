@@ -37,7 +37,12 @@ def write(path: str | Path, data: bytes | str, mark: Mark | None = None, *, forc
     """
     path = check_file(path, mark, force=force)
     if special(path):
-        return _write_through(path, _bytes(data))
+        try:
+            with open(descriptor(path), "wb") as file:
+                file.write(_bytes(data))
+        except OSError as error:
+            raise _problem(path, error) from error
+        return path
     whole = _bytes(data + "\n" * (not data.endswith("\n")) if isinstance(data, str) else data)
     remember(path, whole)
     return write_atomic(path, whole)
@@ -95,9 +100,7 @@ def special(path: Path) -> bool:
 def write_atomic(path: Path, data: bytes | str, *, follow: bool = True) -> Path:
     """Write ``data`` to ``path`` whole or not at all; for a file whose name SeeWhy chose itself, as in the cache.
 
-    The bytes go to a temporary file in the same folder, are flushed to the disk, and take the
-    name in one step. A file that was there keeps its permissions; a link keeps pointing.
-    """
+    It takes the name in one step. A file that was there keeps its permissions; a link keeps pointing."""
     target = Path(os.path.realpath(path)) if follow else path
     temporary = target.parent / f".{secrets.token_hex(6)}.part"
     try:
@@ -122,16 +125,6 @@ def _write_flushed(path: Path, payload: bytes) -> None:
         file.write(payload)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _write_through(path: Path, payload: bytes) -> Path:
-    """Into a pipe or device, which stays what it is."""
-    try:
-        with open(descriptor(path), "wb") as file:
-            file.write(payload)
-    except OSError as error:
-        raise _problem(path, error) from error
-    return path
 
 
 def descriptor(path: Path) -> int:
@@ -187,7 +180,6 @@ def check_folder(path: Path) -> Path:
 
 
 def make_folder(path: str | Path) -> Path:
-    """The folder, made with those above it where they are missing."""
     refuse_address(path)
     path = Path(path)
     try:
@@ -199,7 +191,6 @@ def make_folder(path: str | Path) -> Path:
 
 
 def temporary_folder() -> Path:
-    """A new, empty folder where the system keeps what is temporary."""
     return Path(tempfile.mkdtemp(prefix="seewhy-"))
 
 
@@ -214,7 +205,6 @@ def working_folder(folder: Path | None) -> Iterator[Path]:
 
 
 def remove(path: Path, mark: Mark | None = None) -> bool:
-    """Delete a file, if it is there and SeeWhy's own."""
     if path.is_symlink() or not path.is_file() or not is_own(path, mark):
         return False
     with contextlib.suppress(OSError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +32,6 @@ class Verification:
     output: str
     files: tuple[Checked, ...]
 
-    @classmethod
-    def of(cls, output: object, files: Iterable[Checked]) -> Verification:
-        return cls(str(output), tuple(files))
-
     @property
     def damaged(self) -> tuple[Checked, ...]:
         return tuple(one for one in self.files if one.error)
@@ -46,7 +42,6 @@ class Verification:
         return {"output": self.output, "n_files": len(self.files), "damaged": damaged, "unchecked": unchecked}
 
     def lines(self) -> Iterator[str]:
-        """As a person would read it."""
         n = len(self.files)
         unchecked = sum(not one.has_sums for one in self.files)
         whole = n - unchecked - len(self.damaged)
@@ -65,52 +60,30 @@ SEAL = len(MAGIC) + 2 * 32
 _BLOCK = 2**20
 
 
-class _Sealing(io.RawIOBase):
-    """What a writer writes into; from :meth:`hold` on, what it writes is kept back, as it ends in the footer."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._rows, self._held = file, hashlib.sha256(), bytearray()
-        self._place, self._holds = 0, False
-
-    def writable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._place
-
-    def write(self, data: Any) -> int:
-        data = memoryview(data).cast("B")
-        self._place += len(data)
-        if self._holds:
-            self._held += data
-        else:
-            self._rows.update(data)
-            self._file.write(data)
-        return len(data)
-
-    def hold(self) -> None:
-        self._holds = True
-
-    def seal(self) -> None:
-        """Write the rest of the rows, the digests and the footer."""
-        start = len(self._held) - _END - int.from_bytes(self._held[-_END:-4], "little")
-        rest, footer = self._held[:start], self._held[start:]
-        self._rows.update(rest)
-        self._file.write(rest + MAGIC + self._rows.digest() + hashlib.sha256(footer).digest() + footer)
-
-
 @contextmanager
 def sealed_writer(path: Path, schema: pa.Schema) -> Iterator[ParquetWriter]:
-    """A new file for the rows of a schema; sealed at the end of the block."""
+    """A new file for the rows of a schema; at the end of the block the digests are put before its footer."""
     from pyarrow.parquet import ParquetWriter
 
     schema = schema.with_metadata({**(schema.metadata or {}), SEALED: "sha256"})
-    with open(path, "xb") as file:
-        sink = _Sealing(file)
-        with ParquetWriter(sink, schema, compression="zstd", use_dictionary=False, write_page_checksum=True) as writer:
+    with open(path, "x+b") as file:
+        with ParquetWriter(file, schema, compression="zstd", use_dictionary=False, write_page_checksum=True) as writer:
             yield writer
-            sink.hold()
-        sink.seal()
+        start, _ = _digests(file, file.seek(0, io.SEEK_END))
+        rows = _rows_digest(file, start)
+        file.seek(start)
+        footer = file.read()
+        file.seek(start)
+        file.write(MAGIC + rows + hashlib.sha256(footer).digest() + footer)
+
+
+def _rows_digest(file: BinaryIO, length: int) -> bytes:
+    digest = hashlib.sha256()
+    file.seek(0)
+    while length and (block := file.read(min(_BLOCK, length))):
+        digest.update(block)
+        length -= len(block)
+    return digest.digest()
 
 
 def sealed_metadata(file: BinaryIO, size: int) -> Any:
@@ -135,12 +108,7 @@ def check_rows(file: BinaryIO, size: int) -> bool:
     start, digests = _digests(file, size)
     if not digests:
         return False
-    file.seek(0)
-    rows, left = hashlib.sha256(), start - SEAL
-    while left and (block := file.read(min(_BLOCK, left))):
-        rows.update(block)
-        left -= len(block)
-    if rows.digest() != digests[:32]:
+    if _rows_digest(file, start - SEAL) != digests[:32]:
         file.seek(0)
         raise ValueError(f"its {_damaged(file)} are not as they were written")
     return True
@@ -162,7 +130,6 @@ def _digests(file: BinaryIO, size: int) -> tuple[int, bytes]:
 
 
 def _damaged(file: BinaryIO) -> str:
-    """Which rows are damaged, by the checksums of their pages."""
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
@@ -179,7 +146,6 @@ def _damaged(file: BinaryIO) -> str:
 
 
 def checked_parquet(path: Path) -> Checked:
-    """What reading all of a file comes to."""
     from pyarrow import ArrowException
 
     try:

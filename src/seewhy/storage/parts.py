@@ -13,7 +13,6 @@ T = TypeVar("T")
 
 
 def tensors_of(part: Any, prefix: str = "") -> dict[str, Tensor]:
-    """Every field that is a tensor, by its name behind the prefix."""
     found = {f"{prefix}{f.name}": getattr(part, f.name) for f in fields(part)}
     return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
@@ -53,6 +52,5 @@ def check_axes(name: str, tensor: Tensor, hint: Any, lengths: dict[str, int]) ->
 
 @cache
 def _axes(kind: type) -> dict[str, Any]:
-    """The tensor type of each field that has one."""
     hints = {name: (hint, *get_args(hint)) for name, hint in get_type_hints(kind).items()}
     return {name: h for name, kinds in hints.items() for h in kinds if hasattr(h, "dim_str")}

@@ -23,6 +23,21 @@ from torch import Tensor
 from ..errors import SeeWhyError
 from ..spelling import first_repeated
 
+MAX_JSON = 256 << 20
+"""Bytes of the largest card: a million pictures' names with their digests."""
+MAX_LINE = 64 << 20
+"""Signs of the longest line of a table: a picture written as text."""
+MAX_TENSORS = 4 << 30
+"""Bytes of the largest file of tensors: both towers of a large network."""
+MAX_HEADER = 64 << 20
+"""Bytes of the longest header of a file of tensors."""
+SUM = "crc32"
+"""The fact of a file of tensors that holds :func:`tensors_sum`."""
+LONGEST = 300
+"""Signs of a reason that are shown."""
+_INHERITED = re.compile(r"/dev/fd/\d+|/proc/self/fd/\d+")
+"""What the shell calls a pipe that it opened for this program; opening it never waits."""
+
 
 def json_value(text: str, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
     """The value of a JSON text; whatever is wrong with it is one kind of error."""
@@ -41,32 +56,8 @@ def json_lines(text: str) -> list[Any]:
     return [json_value(line) for line in text.split("\n") if line.strip()]
 
 
-MAX_JSON = 256 << 20
-"""Bytes of the largest card: a million pictures' names with their digests."""
-
-MAX_LINE = 64 << 20
-"""Signs of the longest line of a table: a picture written as text."""
-
-MAX_TENSORS = 4 << 30
-"""Bytes of the largest file of tensors: both towers of a large network."""
-
-MAX_HEADER = 64 << 20
-"""Bytes of the longest header of a file of tensors."""
-
-
-SUM = "crc32"
-"""The fact of a file of tensors that holds :func:`tensors_sum`."""
-
-
 class UnreadableError(OSError):
     """A file that is there and cannot be used; the text says why, without its name."""
-
-
-_INHERITED = re.compile(r"/dev/fd/\d+|/proc/self/fd/\d+")
-"""What the shell calls a pipe that it opened for this program; opening it never waits."""
-
-LONGEST = 300
-"""Signs of a reason that are shown."""
 
 
 def reason(error: Exception) -> str:
@@ -83,7 +74,6 @@ def check_regular(path: str | Path) -> None:
 
 @contextmanager
 def open_regular(path: str | Path) -> Iterator[tuple[BufferedReader, int]]:
-    """A regular file, open for reading, and its size."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         # Asked before opening, as opening a device can act on it; again after, as the name can change hands.
@@ -108,18 +98,14 @@ def _check_kind(status: os.stat_result) -> None:
 
 def read_file(path: str | Path, limit: int = MAX_JSON) -> bytes:
     """All bytes of a regular file, or of a pipe that the shell opened for this program, as in ``<(command)``."""
-    if _INHERITED.fullmatch(os.fspath(path)):
-        return _read_pipe(path, limit)
-    with open_regular(path) as (file, size):
-        return _read(file, size, limit)
-
-
-def _read_pipe(path: str | Path, limit: int) -> bytes:
+    if _INHERITED.fullmatch(os.fspath(path)) is None:
+        with open_regular(path) as (file, size):
+            return _read(file, size, limit)
     try:
-        with open(path, "rb") as file:
-            if stat.S_ISCHR(os.fstat(file.fileno()).st_mode):
+        with open(path, "rb") as pipe:
+            if stat.S_ISCHR(os.fstat(pipe.fileno()).st_mode):
                 raise UnreadableError("it is a terminal or device, not a file")
-            data = file.read(limit + 1)
+            data = pipe.read(limit + 1)
     except (UnreadableError, FileNotFoundError):
         raise
     except OSError as error:
@@ -130,7 +116,6 @@ def _read_pipe(path: str | Path, limit: int) -> bytes:
 
 
 def read_text(path: str | Path, limit: int = MAX_JSON) -> str:
-    """The same as text, whose lines end as Python's do."""
     try:
         return StringIO(read_file(path, limit).decode("utf-8-sig"), newline=None).read()
     except UnicodeDecodeError as error:
@@ -139,16 +124,15 @@ def read_text(path: str | Path, limit: int = MAX_JSON) -> str:
 
 @contextmanager
 def open_lines(path: str | Path, newline: str | None = None) -> Iterator[Iterator[str]]:
-    """The lines of a text file of any length, one at a time."""
     with open_regular(path) as (file, _), TextIOWrapper(file, "utf-8-sig", newline=newline) as text:
-        yield _lines(text)
 
+        def lines() -> Iterator[str]:
+            while line := text.readline(MAX_LINE + 1):
+                if len(line) > MAX_LINE:
+                    raise UnreadableError(f"one of its lines has more than the {MAX_LINE:,} signs that are read")
+                yield line
 
-def _lines(file: TextIOWrapper) -> Iterator[str]:
-    while line := file.readline(MAX_LINE + 1):
-        if len(line) > MAX_LINE:
-            raise UnreadableError(f"one of its lines has more than the {MAX_LINE:,} signs that are read")
-        yield line
+        yield lines()
 
 
 def _read(file: BufferedReader, size: int, limit: int) -> bytes:
@@ -166,7 +150,6 @@ def _read(file: BufferedReader, size: int, limit: int) -> bytes:
 
 
 def file_sha256(path: str | Path, limit: int | None = None) -> str:
-    """SHA-256 of a regular file, however large where no limit is given."""
     with open_regular(path) as (file, size):
         if limit is not None and size > limit:
             raise UnreadableError(f"it has {size:,} bytes, and no more than {limit:,} are read")
@@ -189,11 +172,11 @@ def parse_json(data: bytes | str) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
         twice = str(first_repeated(name for name, _ in pairs))
         raise ValueError(f"its key {twice[:40]!r} is there twice")
-    return found
+    return unique
 
 
 def _no_number(text: str) -> NoReturn:
@@ -207,13 +190,12 @@ def _integer(text: str) -> int:
 
 
 def _number(text: str) -> float:
-    if not math.isfinite(found := float(text)):
+    if not math.isfinite(number := float(text)):
         raise ValueError(f"its number {text[:12]} is too large")
-    return found
+    return number
 
 
 def read_json(path: str | Path, limit: int = MAX_JSON) -> Any:
-    """The value of a JSON file."""
     return parse_json(read_file(path, limit))
 
 
@@ -240,15 +222,14 @@ def read_tensor_bytes(path: str | Path, limit: int = MAX_TENSORS) -> bytes:
     with open_regular(path) as (file, size):
         start = file.read(8)
         if len(start) == 8 and 2 <= (length := int.from_bytes(start, "little")) <= min(MAX_HEADER, size - 8):
-            _header(start + file.read(length), size)
+            _layout(start + file.read(length), size)
             file.seek(0)
             return _read(file, size, limit)
         raise ValueError(f"its {size:,} bytes do not begin as tensors do" if size else "it is empty")
 
 
 def tensors_of(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The same from bytes."""
-    header = _header(data, len(data))
+    _, header = _layout(data, len(data))
     try:
         return load_tensors(data), header
     except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
@@ -275,24 +256,14 @@ def read_layout(path: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def check_kinds(tensors: Mapping[str, Tensor], kinds: Mapping[str, str]) -> None:
-    """Refuse tensors of other kinds of numbers or axes than what was written had."""
-    for name, kind in kinds.items():
-        tensor = tensors.get(name)
-        if tensor is not None and f"{_kind(tensor)}{tensor.ndim}" != kind:
+    """Refuse tensors of other kinds of numbers or axes than what was written had: ``float2``, ``int1``, ``bytes2``."""
+    for name, expected in kinds.items():
+        if (tensor := tensors.get(name)) is None:
+            continue
+        whole = "int" if tensor.dtype in (torch.int8, torch.int16, torch.int32, torch.int64) else "other"
+        kind = "bytes" if tensor.dtype == torch.uint8 else "float" if tensor.is_floating_point() else whole
+        if f"{kind}{tensor.ndim}" != expected:
             raise ValueError(f"{name} is {tensor.dtype} {tuple(tensor.shape)}")
-
-
-def _kind(tensor: Tensor) -> str:
-    if tensor.dtype == torch.uint8:
-        return "bytes"
-    if tensor.is_floating_point():
-        return "float"
-    return "int" if tensor.dtype in (torch.int8, torch.int16, torch.int32, torch.int64) else "other"
-
-
-def _header(data: bytes, size: int) -> dict[str, str]:
-    """The texts in a header, if its tensors end where the file does."""
-    return _layout(data, size)[1]
 
 
 def _layout(data: bytes, size: int) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:

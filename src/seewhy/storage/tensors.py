@@ -70,7 +70,6 @@ def _unkept(made: Mapping[str, Tensor], error: DataError) -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> dict[str, Tensor] | None:
-    """The tensors of a whole file; ``None`` where there is none."""
     if not path.exists():
         return None
     try:

@@ -297,11 +297,7 @@ def neighbours(
 
 
 def probe(
-    known: Float[Tensor, "n d"],
-    labels: Int[Tensor, " n"],
-    asked: Float[Tensor, "m d"],
-    n_classes: int,
-    inner: Tensor,
+    known: Float[Tensor, "n d"], labels: Int[Tensor, " n"], asked: Float[Tensor, "m d"], n_classes: int, inner: Tensor
 ) -> Int[Tensor, " m"]:
     """The class by logistic regression on standardised vectors."""
     mean, scale = known.mean(0), known.std(0, unbiased=False).clamp(min=1e-6)

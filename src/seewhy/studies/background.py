@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from ..bounds import Bound, Count, check_fields
 from ..classifiers.base import Classifier
-from ..errors import DataError, ImageError, InputError
+from ..errors import DataError, ImageError
 from ..pictures.boxes import BoxData
 from ..pictures.images import Picture, read_views
 from ..pictures.object_masks import BoxMasks, MaskSource
@@ -70,20 +71,14 @@ class BackgroundStudy:
         seed: of pictures, backgrounds, places and draws.
     """
 
-    n_rounds: int = 3
-    n_per_class: int | None = None
-    level: float = 0.95
-    n_draws: int = 2000
+    n_rounds: Count = 3
+    n_per_class: Annotated[int, Bound(2)] | None = None
+    level: Annotated[float, Bound(0.5, 1, (False, True))] = 0.95
+    n_draws: Count = 2000
     seed: int = 0
 
     def __post_init__(self) -> None:
-        few = self.n_per_class is not None and self.n_per_class < 2
-        if self.n_rounds < 1 or few or not 0.5 <= self.level < 1 or self.n_draws < 1:
-            raise InputError(
-                f"The study was given n_rounds={self.n_rounds}, n_per_class={self.n_per_class}, level={self.level:g}, "
-                f"n_draws={self.n_draws}. A round, two pictures a class, a level from 0.5 to below 1 and a draw, at "
-                "least, were expected. Change them."
-            )
+        check_fields(self, "The study")
 
     def run(
         self,

@@ -29,8 +29,7 @@ from ..report.blocks import (
     pair,
     points,
 )
-from .bootstrap import EQUAL, figure, holm, paired_means, rounded
-from .differences import Error, one_sided, within
+from .bootstrap import EQUAL, Error, figure, holm, one_sided, paired_means, rounded, within
 from .pages import between, parted
 
 Pixels = UInt8[np.ndarray, "h w 3"]

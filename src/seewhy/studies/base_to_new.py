@@ -27,7 +27,7 @@ from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..trust.groups import group_by_looks
 from . import pages
-from .differences import Measure, compared, standings
+from .bootstrap import Measure, compared, standings
 from .forgetting import base_and_new, recipe_named
 from .study import Findings, Row, beside, measured
 from .transfer import read, written
@@ -67,7 +67,7 @@ class BaseToNewStudy:
     The protocol of CoCoOp (Zhou et al. 2022, arXiv:2203.05557): a few pictures of each class of the first half are
     learnt from; the learnt classes are told among themselves, the new ones among themselves, with the harmonic mean of
     both. Beside it all classes are told together, which that protocol leaves out and which is harder. All that is
-    learnt is kept. See :func:`.differences.compared` for how differences are judged.
+    learnt is kept. See :func:`.bootstrap.compared` for how differences are judged.
 
     Args:
         methods: that learn classes by their names, by their registered names.

@@ -1,14 +1,20 @@
-"""Intervals of numbers that were measured on the same pictures, by resampling these."""
+"""Intervals of numbers that were measured on the same pictures, and which differences between them are real."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from ..evaluation.figures import N_FEWEST
 
 Combine = Callable[[Float[Tensor, "*n v"]], Float[Tensor, "*n"]]
 EQUAL = 1e-9  # sums in another order may differ by this much, which is no difference
@@ -173,3 +179,178 @@ def told_rows(
     """How often pictures are told right, and how well the probability says so, before and after."""
     right, gaps = [accuracy_sums(r) for r, _ in told], [calibration_sums(p, r) for r, p in told]
     return [measure_row(name, right, groups, seed), measure_row(f"{CALIBRATION}{name}", gaps, groups, seed, gap)]
+
+
+N_TABLED = 2001
+"""Points on which Student's distribution is tabled."""
+
+
+class Error(NamedTuple):
+    """A standard error, and the degrees of freedom with which it is known."""
+
+    size: float
+    freedom: int
+
+
+@cache
+def _student(freedom: int) -> tuple[np.ndarray, np.ndarray]:
+    """Values, and what each weighs: with ``t = sqrt(f) tan(a)`` the density is ``cos(a)^(f-1)``, even enough for equal
+    steps."""
+    most = min(1.0, 20 / math.sqrt(freedom) / (math.pi / 2))  # beyond 20 standard deviations there is nothing
+    a = np.linspace(-1, 1, N_TABLED + 2)[1:-1] * math.pi / 2 * most
+    weight = np.cos(a) ** (freedom - 1)
+    return math.sqrt(freedom) * np.tan(a), weight / weight.sum()
+
+
+def beyond(value: float, errors: Sequence[Error]) -> float:
+    """How often so large a number comes of nothing: two-sided, of ``Σ size · t(freedom)`` over one or two errors.
+
+    Of one this is Student's test; of two that of Behrens and Fisher, which does not call more real than it should where
+    one error is known from few draws and happens to be small."""
+    large = sorted((error for error in errors if error.size > 1e-12), key=lambda error: error.freedom)
+    if not large:
+        return 1.0 if abs(value) < 1e-12 else 0.0
+    from scipy.stats import t
+
+    last, shift, weight = large[-1], np.zeros(1), np.ones(1)
+    if len(large) > 1:
+        shift, weight = _student(large[0].freedom)
+        shift = shift * large[0].size
+    tails = t.sf((abs(value) + shift) / last.size, last.freedom) + t.sf((abs(value) - shift) / last.size, last.freedom)
+    return min(1.0, float((weight * tails).sum()))
+
+
+def one_sided(value: float, error: Error) -> float:
+    """How often a number at least so large comes of nothing."""
+    both = beyond(value, [error])
+    return both / 2 if value > 0 else 1 - both / 2
+
+
+def within(level: float, errors: Sequence[Error]) -> float:
+    """How far from 0 such a sum stays with this probability."""
+    low, high = 0.0, 50 * sum(error.size for error in errors)
+    for _ in range(36 if high > 0 else 0):
+        middle = (low + high) / 2
+        low, high = (middle, high) if beyond(middle, errors) > 1 - level else (low, middle)
+    return (low + high) / 2
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number, of each encoder, draw and test picture."""
+
+    name: str
+    family: str
+    values: Float[Tensor, "m r t"]
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+
+
+class Mean(NamedTuple):
+    """A mean over test pictures and draws, and its standard errors, of other draws and of other pictures."""
+
+    value: float
+    errors: tuple[Error, Error]
+
+    @property
+    def p(self) -> float:
+        """Two-sided, of a mean of 0."""
+        return beyond(self.value, self.errors)
+
+    def interval(self, level: float) -> tuple[float, float]:
+        off = within(level, self.errors)
+        return self.value - off, self.value + off
+
+
+def mean_of(values: Float[Tensor, "r t"], groups: Int[Tensor, " t"]) -> Mean:
+    """Mean of what was asked, with pictures and draws as two crossed samples.
+
+    ``var(means of draws) / r`` with ``r - 1`` degrees of freedom, and ``G / (G - 1) Σ_g (Σ_{i in g} x_i - mean)² / t²``
+    over groups ``g`` of pictures with ``G - 1``; what differs from both at once is in both, which is a little too much.
+    Percentiles of a bootstrap of five draws, and Welch's degrees of freedom, are too sure (docs/transfer.md)."""
+    asked = values[0].isfinite()
+    x, names = values[:, asked].double(), groups[asked].unique(return_inverse=True)[1]
+    (n_draws, n), n_groups = x.shape, int(names.max()) + 1
+    value = x.mean()
+    of_draws = float(x.mean(1).std()) / n_draws**0.5 if n_draws > 1 else 0.0
+    apart = torch.zeros(n_groups, dtype=torch.double).index_add_(0, names, x.mean(0) - value)
+    of_pictures = float(apart.square().sum() * n_groups / max(1, n_groups - 1)) ** 0.5 / n
+    return Mean(float(value), (Error(of_draws, max(1, n_draws - 1)), Error(of_pictures, max(1, n_groups - 1))))
+
+
+def compared(
+    measures: Sequence[Measure],
+    names: Sequence[str],
+    groups: Int[Tensor, " t"],
+    level: float = 0.95,
+    between: Sequence[tuple[str, str]] | None = None,
+) -> list[dict[str, Any]]:
+    """Each measure's table: every encoder's number with its interval, the difference of every pair (of ``between``, or
+    all), and which are real: p, corrected over all pairs and measures (Holm 1979), is below 1 - level, and at least
+    :data:`~seewhy.evaluation.figures.N_FEWEST` things were tested on. Intervals are not corrected."""
+    pairs = list(itertools.combinations(names, 2) if between is None else between)
+    places = [(names.index(a), names.index(b)) for a, b in pairs]
+    apart = [[mean_of(m.values[i] - m.values[j], groups) for i, j in places] for m in measures]
+    corrected = iter(holm([one.p for found in apart for one in found]))
+    tables = []
+    for measure, found in zip(measures, apart, strict=True):
+        asked = measure.values[0, 0].isfinite()
+        enough = len(groups[asked].unique()) >= N_FEWEST
+        differences = [_difference(pair, one, corrected, level, enough) for pair, one in zip(pairs, found, strict=True)]
+        tables.append(
+            {
+                "measure": measure.name, "family": measure.family, "n": int(asked.sum()),
+                "n_draws": measure.values.shape[1],
+                "rows": [_row(name, v, measure, groups, level) for name, v in zip(names, measure.values, strict=True)],
+                "differences": differences,
+            }
+        )  # fmt: skip
+    return tables
+
+
+def _row(name: str, values: Tensor, measure: Measure, groups: Tensor, level: float) -> dict[str, Any]:
+    own, asked = mean_of(values, groups), values[:, values[0].isfinite()]
+    low, high = own.interval(level)
+    least = max(min(float(asked.min()), 0.0), measure.bounds[0])
+    most = min(max(float(asked.max()), 0.0), measure.bounds[1])
+    return {
+        "encoder": name, "value": round(own.value, 4), "interval": rounded([max(low, least), min(high, most)]),
+        "by_draw": rounded(asked.double().mean(1).tolist()),
+    }  # fmt: skip
+
+
+def _difference(
+    pair: tuple[str, str], found: Mean, corrected: Iterator[float], level: float, enough: bool
+) -> dict[str, Any]:
+    p = next(corrected)
+    real = enough and p < 1 - level - EQUAL
+    return {
+        "a": pair[0], "b": pair[1], "difference": round(found.value, 4), "interval": rounded(found.interval(level)),
+        "p": float(f"{found.p:.3g}"), "p_corrected": float(f"{p:.3g}"), "real": real,
+        "better": pair[found.value <= 0] if real else None,
+    }  # fmt: skip
+
+
+def standings(tables: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Encoders by real differences won less those lost, best first."""
+    found: list[dict[str, Any]] = []
+    for name in names:
+        own = [d for t in tables for d in t["differences"] if name in (d["a"], d["b"])]
+        won = sum(d["better"] == name for d in own)
+        found.append({"encoder": name, "won": won, "lost": sum(d["real"] for d in own) - won, "compared": len(own)})
+    return sorted(found, key=lambda row: row["lost"] - row["won"])
+
+
+def said_of(tables: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
+    """The best encoder against each of the others, in words."""
+    best, *others = [s["encoder"] for s in standings(tables, names)]
+    if not others:
+        return f"{best} alone was measured, so nothing is compared"
+    parts = []
+    for other in others:
+        between = [d for t in tables for d in t["differences"] if {d["a"], d["b"]} == {best, other}]
+        won, lost = (sum(d["better"] == one for d in between) for one in (best, other))
+        if not won and not lost:
+            parts.append(f"no difference between {best} and {other} is real in {len(between)} measures")
+        else:
+            parts.append(f"{best} is really better than {other} in {won} of {len(between)} measures, worse in {lost}")
+    return "; ".join(parts)

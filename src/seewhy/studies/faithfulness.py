@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Bool
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..api import pretrained
+from ..arguments import checked
 from ..attributions import attributions
 from ..attributions.base import Attribution
 from ..attributions.explainers import trained_digest
-from ..encoders.base import EncoderOutput
+from ..bounds import Count
+from ..classifiers.base import Classifier
+from ..encoders.base import Encoder, EncoderOutput
+from ..encoders.module import from_module
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream, file_digest
 from ..errors import DataError, InputError, SeeWhyError
 from ..heads.head import Target
@@ -28,8 +34,11 @@ from ..metrics.base import Case, Explain, upsampled
 from ..metrics.controls import controls
 from ..metrics.pixel_curve import Deletion, Insertion, PixelFlipping
 from ..metrics.road import ROAD
+from ..pictures.datasets import pictures_of
 from ..pictures.object_masks import mask_beside
+from ..pictures.sources import Many
 from ..progress import Progress
+from ..storage.output import temporary_folder
 from ..types import Failure
 from . import pages
 from .faithfulness_findings import findings
@@ -129,9 +138,6 @@ def passes(method: Explain) -> float:
     number = re.match(r"\d+", cost)
     return float(number[0]) if number else float("inf")
 
-
-if TYPE_CHECKING:
-    from ..classifiers.base import Classifier
 
 NUMBERS = ("value", "sums", "parts", "settings")
 """The fields of a record that are the same for the same map."""
@@ -376,3 +382,27 @@ def _masks_seal(folder: Path | None) -> str:
         raise DataError(f"The masks {folder} are no folder. A folder with a mask per picture was expected. Name one.")
     found = sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in folder.iterdir())
     return hashlib.sha256(repr(found).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@checked
+def study(
+    model: Classifier | Encoder | nn.Module,
+    pictures: Many | str | Path,
+    *,
+    transform: Any = None,
+    methods: str | Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
+    n: Count | None = None,
+    masks: str | Path | None = None,
+    output: str | Path | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Findings:
+    """Which explanations of this model can be believed? What ``seewhy study faithfulness`` measures."""
+    asked = FaithfulnessStudy.of(methods, metrics, masks=None if masks is None else Path(masks), seed=seed)
+    if isinstance(model, nn.Module):
+        model = from_module(model, transform=transform)
+    classifier = model if isinstance(model, Classifier) else pretrained(model)
+    many = pictures_of(pictures)
+    random.Random(seed).shuffle(many)
+    return asked.run(classifier, many[:n], output or temporary_folder(), progress)

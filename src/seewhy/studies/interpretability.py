@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..classifiers.encoded_set import encode_labelled
+from ..classifiers.encoded_set import EncodedSet, encode_labelled
 from ..encoders.base import Encoder
 from ..errors import DataError, InputError, UnknownNameError
 from ..heads.sparse_concepts import SPARSITIES, Mask, n_kept
-from ..pictures.samples import Sample, Samples, split
+from ..pictures.samples import Samples, split
 from ..progress import Progress
 from ..spelling import first_repeated
 from ..storage.features import FeatureStore
@@ -113,8 +112,9 @@ class InterpretabilityStudy:
             raise InputError("No encoder was given. One or more was expected. Give lite0, say.")
         needed = "text" in self.libraries and any(not one.has_text for one in encoders)
         judges = [judge] if judge is not None and needed else []
-        encoded = look([*encoders, *judges], samples, test, store, progress)
-        parts, names = divide(encoded, samples.classes, self.seed, progress), [one.name for one in encoders]
+        looks = look([*encoders, *judges], samples, test, store, progress)
+        encoded, names = looks[0], [one.name for one in encoders]
+        parts = divide(encoded, test is not None, self.seed, progress)
         # Of those called alike with the beginning of a fingerprint.
         names = [f"{n} {e.fingerprint[:6]}" if names.count(n) > 1 else n for n, e in zip(names, encoders, strict=True)]
         if (twice := first_repeated(names)) is not None:
@@ -124,12 +124,12 @@ class InterpretabilityStudy:
         said = _digest([repr(own), list(encoded.digests), encoded.labels.tolist(), sets, list(concepts)])
         rows = []
         with records_in(output) as records:
-            places = list(zip(names, encoders, encoded.pooled, strict=False))
-            for name, encoder, pooled in progress.track(places, "Measuring", len(places)):
+            places = list(zip(names, encoders, looks, strict=False))
+            for name, encoder, own_look in progress.track(places, "Measuring", len(places)):
                 looked = Looked(
-                    encoder, pooled, encoded.labels, [item.source for item in encoded.items], parts, self.n_concepts,
-                    self.grid, texts=tuple(dict.fromkeys(concepts)),
-                    judge=(judges[0], encoded.pooled[-1]) if judges and not encoder.has_text else None,
+                    encoder, own_look.pooled, encoded.labels, [item.source for item in encoded.items], parts,
+                    self.n_concepts, self.grid, texts=tuple(dict.fromkeys(concepts)),
+                    judge=(judges[0], looks[-1].pooled) if judges and not encoder.has_text else None,
                     layer_norm=self.layer_norm, seed=self.seed, store=store,
                 )  # fmt: skip
                 rows.append(self._encoder_row(name, looked, said, records, progress))
@@ -177,7 +177,7 @@ class InterpretabilityStudy:
         }  # fmt: skip
 
     def _findings(
-        self, found: Sequence[EncoderRow], encoded: SharedPictures, parts: Parts, progress: Progress
+        self, found: Sequence[EncoderRow], encoded: EncodedSet, parts: Parts, progress: Progress
     ) -> dict[str, Any]:
         n_classes = len(set(encoded.labels.tolist()))
         # Twice chance would be perfect for two classes.
@@ -208,61 +208,44 @@ def neighbours(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], parts: P
     return float((votes.argmax(1) == labels[parts.selection]).double().mean())
 
 
-@dataclass(frozen=True, eq=False)
-class SharedPictures:
-    """The same pictures, in the same order, by every encoder; ``is_test`` says which were given to test on."""
-
-    items: tuple[Sample, ...]
-    digests: tuple[str, ...]
-    labels: Int[Tensor, " n"]
-    pooled: tuple[Float[Tensor, "n _"], ...]
-    is_test: Bool[Tensor, " n"] | None
-
-
 def look(
     encoders: Sequence[Encoder], samples: Samples, test: Samples | None, store: FeatureStore | None, progress: Progress
-) -> SharedPictures:
-    """Look with every encoder; what one of them cannot look at is left out for all, and told once."""
+) -> list[EncodedSet]:
+    """The same pictures by every encoder, held out where they were given to test on; what one of them cannot look at is
+    left out for all, and told once."""
     if len(samples.classes) < 2:
         given = f"one class, {samples.classes[0]}" if samples.classes else "no classes"
         raise DataError(f"The pictures have {given}. Two or more were expected. Add pictures of another class.")
-    both, quiet = [samples] if test is None else [samples, test], Progress()
-    found: list[dict[int, tuple[Tensor, str, Tensor]]] = []  # of each encoder, by picture
-    for encoder in encoders:
-        looked = [encode_labelled(encoder, samples.classes, one, store, quiet if found else progress) for one in both]
-        columns = [zip(one.pooled, one.digests, one.labels, strict=True) for one in looked]
-        places = [id(item) for one in looked for item in one.items]
-        found.append(dict(zip(places, itertools.chain.from_iterable(columns), strict=True)))
+    held = () if test is None else tuple(map(replace, test.items))  # may be the same objects
+    whole, quiet = replace(samples, items=(*samples.items, *held)), Progress()
+    heard = [progress, *[quiet] * (len(encoders) - 1)]
+    found = [encode_labelled(e, samples.classes, whole, store, p) for e, p in zip(encoders, heard, strict=True)]
     for failure in quiet.failures:
         if failure.image not in {f.image for f in progress.failures}:
             progress.failed(failure)
-    kept = [(item, j) for j, one in enumerate(both) for item in one.items if all(id(item) in rows for rows in found)]
-    if not kept:
+    shared = set.intersection(*({id(s) for s in one.items} for one in found))
+    if not shared:
         raise DataError("No picture can be looked at by all encoders. Some were expected. Compare fewer encoders.")
-    first = [found[0][id(item)] for item, _ in kept]
-    return SharedPictures(
-        tuple(item for item, _ in kept), tuple(digest for _, digest, _ in first),
-        torch.stack([label for *_, label in first]),
-        tuple(torch.stack([rows[id(item)][0] for item, _ in kept]) for rows in found),
-        None if test is None else torch.tensor([bool(j) for _, j in kept]),
-    )  # fmt: skip
+    parts = [one.subset([i for i, s in enumerate(one.items) if id(s) in shared]) for one in found]
+    ids = {id(s) for s in held}
+    is_held = torch.tensor([id(s) in ids for s in parts[0].items])
+    return [replace(part, held=is_held) for part in parts]
 
 
-def divide(encoded: SharedPictures, classes: Sequence[str], seed: int, progress: Progress) -> Parts:
+def divide(encoded: EncodedSet, is_given: bool, seed: int, progress: Progress) -> Parts:
     """Three sets; copies of a picture, and pictures of one group, are in one of them."""
     labels = [item.label for item in encoded.items]
     things = [item.group or digest for item, digest in zip(encoded.items, encoded.digests, strict=True)]
-    given = encoded.is_test
-    needed = 3 if given is None else 2
+    held, classes, needed = encoded.held, encoded.classes, 2 if is_given else 3
     for name in classes:
-        n = len({things[i] for i, of in enumerate(labels) if of == name and (given is None or not given[i])})
+        n = len({things[i] for i, of in enumerate(labels) if of == name and not held[i]})
         if n < needed:
             raise DataError(
                 f"The class {name} has {n} different picture{'' if n == 1 else 's'}. {needed} or more were expected, "
-                f"to train on{', to choose on and to test on' if given is None else ' and to choose on'}. Add pictures "
+                f"to train on{', to choose on and to test on' if not is_given else ' and to choose on'}. Add pictures "
                 "of it, or leave it out."
             )
-    test = torch.tensor(split(labels, things, TESTED, seed)) if given is None else given
+    test = held if is_given else torch.tensor(split(labels, things, TESTED, seed))
     shown = {thing for thing, held in zip(things, test.tolist(), strict=True) if held}
     twice = torch.tensor([thing in shown for thing in things]) & ~test
     if bool(twice.any()):

@@ -68,11 +68,8 @@ def faithfulness(study: dict[str, Any]) -> Document:
     tables = sorted(study["metrics"], key=lambda t: order.index(t["family"]))
     standing = {line["method"]: line for line in study["ranking"]}
     names = [*standing, *study["controls"]]
-    rows = []
-    for name in names:
-        own = standing.get(name)
-        won = "control" if own is None else f"{own['won']} · {own['lost']}"
-        rows.append([method_name(name), won, *(_overview(name, table) for table in tables)])
+    won = {name: f"{one['won']} · {one['lost']}" for name, one in standing.items()}
+    rows = [[method_name(n), won.get(n, "control"), *(_overview(n, table) for table in tables)] for n in names]
     columns = ["method", "won · lost", *(f"{_plain(t)} {'↑' if t['higher_is_better'] else '↓'}" for t in tables)]
     blocks: list[Block] = [
         Note(
@@ -213,15 +210,6 @@ def _arm(arm: Mapping[str, Any], target: float | None) -> Iterator[Block]:
     yield Table(("form", "formula", "relative error at held-out sizes", "share", "failed fits"), forms)
 
 
-def real_ones(table: Mapping[str, Any]) -> list[str]:
-    """Real differences of a measure, the better one first.
-
-    >>> real_ones({"differences": [{"a": "x", "b": "y", "better": "y", "real": True}]})
-    ['y > x']
-    """
-    return [f"{d['better']} > {d['b'] if d['better'] == d['a'] else d['a']}" for d in table["differences"] if d["real"]]
-
-
 def comparison(study: dict[str, Any]) -> Document:
     """Encoders, or methods of learning classes by name, compared: which differences are real, every number."""
     who = "method" if study["study"] == "base-to-new" else "encoder"
@@ -265,7 +253,8 @@ def _family(tables: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Iterat
     rows = []
     for table in tables:
         values = [Cell(points(r["value"]), [pair(r["interval"])]) for r in table["rows"]]
-        rows.append((table["measure"], *values, table["n"], "; ".join(real_ones(table)) or "–"))
+        real = [(d["better"], d["b"] if d["better"] == d["a"] else d["a"]) for d in table["differences"] if d["real"]]
+        rows.append((table["measure"], *values, table["n"], "; ".join(f"{a} > {b}" for a, b in real) or "–"))
     yield Table(("measure", *names, "pictures", "really better"), rows)
     differences = [
         (

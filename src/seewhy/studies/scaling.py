@@ -7,15 +7,16 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..bounds import Bound, check_fields
 from ..classifiers.linear.recipe import Linear
 from ..encoders.base import Encoder
-from ..errors import DataError, InputError
+from ..errors import DataError
 from ..pictures.samples import Samples
 from ..printable import percent
 from ..progress import Progress
@@ -79,21 +80,19 @@ class ScalingStudy:
     """
 
     target: float | None = None
-    n_sizes: int = 7
-    n_seeds: int = 5
+    n_sizes: Annotated[int, Bound(3)] = 7
+    n_seeds: Annotated[int, Bound(2)] = 5
     draws: Draws = "nested"
     recipe: Linear = field(default_factory=lambda: Linear(n_crops=0))
     held_out: float = 0.2
-    beyond: float = 4.0
+    beyond: Annotated[float, Bound(1)] = 4.0
     noise: tuple[float, ...] = ()
     n_classes: tuple[int, ...] = ()
     n_draws: int = 1000
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("n_sizes", 3), ("n_seeds", 2), ("beyond", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)}. At least {least} was expected. Give more.")
+        check_fields(self, "The study")
 
     def run(
         self,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataError
 from ..progress import Progress
 from ..report.blocks import Document, closing
-from ..report.paging import Answer
+from ..report.paging import Page
 from ..storage.journal import Journal
 from ..storage.marks import Lines, Record
 
@@ -38,10 +38,15 @@ def _plain(data: Row) -> Document:
 
 
 @dataclass(frozen=True, repr=False)
-class Findings(Answer):
+class Findings(Page):
     """What a study found; ``data`` is the documented JSON (docs/json.md), and ``page`` makes the blocks of it."""
 
     page: Callable[[Row], Document] = field(default=_plain, compare=False)
+
+    @property
+    def sentence(self) -> str:
+        """The answer, in a sentence."""
+        return str(self.data["sentence"])
 
     def document(self) -> Document:
         return self.page(self.data)

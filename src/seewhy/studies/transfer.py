@@ -8,12 +8,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..bounds import Bound, Natural, check_fields
 from ..classifiers.encoded_set import evenly
 from ..classifiers.linear.recipe import Linear
 from ..encoders.base import Encoder
@@ -27,7 +28,7 @@ from ..pictures.sources import InMemory
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from . import pages
-from .differences import Measure, compared, said_of, standings
+from .bootstrap import Measure, compared, said_of, standings
 from .material import LEAST_PER_CLASS, Material, classifier_text, look_with_each, subset_order
 from .study import Findings, Row, beside, measured
 
@@ -230,7 +231,7 @@ class TransferStudy:
     Linear classifiers on few pictures per class, on parts of the labels and on all of them, the vote of the nearest,
     retrieval of the own class, and corrupted pictures: the protocol of transfer of ConVIRT (Zhang et al. 2020,
     arXiv:2010.00747: 1, 10 and 100 % of the labels, 5 draws) and of later papers, on frozen features. See
-    :func:`.differences.compared` for how differences are judged.
+    :func:`.bootstrap.compared` for how differences are judged.
 
     Args:
         shots: pictures per class.
@@ -245,18 +246,17 @@ class TransferStudy:
 
     shots: tuple[int, ...] = (1, 2, 4, 8, 16)
     parts: tuple[float, ...] = (0.01, 0.1)
-    n_seeds: int = 5
-    n_corrupted: int = 300
+    n_seeds: Annotated[int, Bound(2)] = 5
+    n_corrupted: Natural = 300
     recipe: Linear = field(default_factory=lambda: Linear(n_crops=0))
     held_out: float = 0.2
     level: float = 0.95
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = [("n_seeds", self.n_seeds, 2), ("n_corrupted", self.n_corrupted, 0)]
-        for name, given, at_least in least + [(f"shots {k}", k, 1) for k in self.shots]:
-            if given < at_least:
-                raise InputError(f"{name} is {given}. At least {at_least} was expected. Give more.")
+        check_fields(self, "The study")
+        if min(self.shots, default=1) < 1:
+            raise InputError(f"shots {min(self.shots)} were given. At least 1 was expected. Give more.")
         for part in self.parts:
             if not 0 < part < 1:
                 raise InputError(

@@ -14,7 +14,7 @@ from ..classifiers.base import Classifier
 from ..classifiers.words import by_words, words_decide
 from ..descriptions.base import Change
 from ..pictures.samples import Sample
-from .bootstrap import Paired, paired
+from .bootstrap import Combine, paired, rounded
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class WordsCompared:
         old, new = by_words(before, pooled), by_words(after, pooled)
         right = torch.stack([old == labels, new == labels], 1)
         groups = sorted({s.text for s in samples if s.text is not None})
+        member = torch.tensor([[s.text == g for g in groups] for s in samples])
+        of_groups = [(g, mine) for g, mine in zip(groups, member.unbind(1), strict=True)] if groups else []
         data = {
             "study": "edit-words",
             "decides": words_decide(before),
@@ -48,49 +50,35 @@ class WordsCompared:
             "changes": [asdict(c) for c in changes],
             "accuracy": self._difference(right),
             "per_class": _per_class(before.classes, labels, old, new),
-            "groups": [self._group(right, samples, g) for g in groups],
-            "gap": self._gap(right, samples, groups) if len(groups) > 1 else None,
+            "groups": [{"group": g, "n": int(mine.sum()), **self._difference(right[mine])} for g, mine in of_groups],
+            "gap": self._gap(right, member.double()) if len(groups) > 1 else None,
             "flips": _flips(before.classes, samples, old, new),
             "settings": asdict(self),
         }
         return {**data, "sentence": _sentence(data, changes)}
 
+    def _told(self, sums: Float[Tensor, "n 2 v"], combine: Combine, strata: Tensor | None = None) -> dict[str, Any]:
+        """Before, after, and the difference with its interval."""
+        found = paired(sums, combine, strata=strata, **asdict(self))
+        value, interval, real = found.difference(1, 0)
+        before, after = rounded(found.values.tolist())
+        told = {"before": before, "after": after, "difference": round(value, 4)}
+        return {**told, "interval": rounded(interval), "real": real}
+
     def _difference(self, right: Bool[Tensor, "n 2"]) -> dict[str, Any]:
-        return _told(
-            paired(
-                right.double()[..., None], lambda m: m[..., 0], n_draws=self.n_draws, level=self.level, seed=self.seed
-            )
-        )
+        return self._told(right.double()[..., None], lambda m: m[..., 0])
 
-    def _group(self, right: Bool[Tensor, "n 2"], kept: Sequence[Sample], group: str) -> dict[str, Any]:
-        mine = torch.tensor([s.text == group for s in kept])
-        return {"group": group, "n": int(mine.sum()), **self._difference(right[mine])}
-
-    def _gap(self, right: Bool[Tensor, "n 2"], kept: Sequence[Sample], groups: Sequence[str]) -> dict[str, Any]:
+    def _gap(self, right: Bool[Tensor, "n 2"], member: Float[Tensor, "n g"]) -> dict[str, Any]:
         """How far the best and the worst group are apart, before and after."""
-        member = torch.tensor([[s.text == g for g in groups] for s in kept]).double()
+        n_groups = member.shape[1]
         hit = member[:, None] * right.double()[..., None]
-        sums = torch.cat([hit, member[:, None].expand_as(hit)], 2)
 
         def gap(means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
-            accuracy = means[..., : len(groups)] / means[..., len(groups) :]
+            accuracy = means[..., :n_groups] / means[..., n_groups:]
             return accuracy.amax(-1) - accuracy.amin(-1)
 
-        strata = (member @ torch.arange(1.0, len(groups) + 1).double()).long()
-        how = {"n_draws": self.n_draws, "level": self.level, "seed": self.seed}
-        return _told(paired(sums, gap, strata=strata, **how))  # type: ignore[arg-type]
-
-
-def _told(found: Paired) -> dict[str, Any]:
-    """Before, after, and the difference with its interval."""
-    value, (low, high), real = found.difference(1, 0)
-    return {
-        "before": round(float(found.values[0]), 4),
-        "after": round(float(found.values[1]), 4),
-        "difference": round(value, 4),
-        "interval": [round(low, 4), round(high, 4)],
-        "real": real,
-    }
+        strata = (member @ torch.arange(1.0, n_groups + 1).double()).long()
+        return self._told(torch.cat([hit, member[:, None].expand_as(hit)], 2), gap, strata)
 
 
 def _per_class(
@@ -100,42 +88,36 @@ def _per_class(
     rows = []
     for k, label in enumerate(classes):
         mine = labels == k
-        before, after = (int((mine & (p == k)).sum()) for p in (old, new))
-        named = [int((p == k).sum()) for p in (old, new)]
-        if before != after or named[0] != named[1]:
-            row = {"label": label, "n": int(mine.sum()), "right_before": before, "right_after": after}
-            rows.append({**row, "chosen_before": named[0], "chosen_after": named[1]})
+        right, chosen = ([int((among & (p == k)).sum()) for p in (old, new)] for among in (mine, torch.ones_like(mine)))
+        if right[0] != right[1] or chosen[0] != chosen[1]:
+            row = {"label": label, "n": int(mine.sum()), "right_before": right[0], "right_after": right[1]}
+            rows.append({**row, "chosen_before": chosen[0], "chosen_after": chosen[1]})
     return sorted(rows, key=lambda r: -abs(r["chosen_after"] - r["chosen_before"]))
 
 
-def _flips(
-    classes: Sequence[str], kept: Sequence[Sample], old: Int[Tensor, " n"], new: Int[Tensor, " n"]
-) -> list[dict[str, Any]]:
+def _flips(classes: Sequence[str], kept: Sequence[Sample], old: Tensor, new: Tensor) -> list[dict[str, Any]]:
     """Pictures whose decision turned over: broken first, then mended, then wrong in another way."""
-    order = {"broken": 0, "mended": 1, "other": 2}
-    rows = []
+    rows: dict[str, list[dict[str, Any]]] = {"broken": [], "mended": [], "other": []}
     for sample, a, b in zip(kept, old.tolist(), new.tolist(), strict=True):
         if a != b:
             before, after = classes[a], classes[b]
             kind = "broken" if before == sample.label else "mended" if after == sample.label else "other"
             row = {"image": sample.image, "label": sample.label, "before": before, "after": after, "kind": kind}
-            rows.append({**row, **({} if sample.text is None else {"group": sample.text})})
-    return sorted(rows, key=lambda r: order[r["kind"]])
+            rows[kind].append({**row, **({} if sample.text is None else {"group": sample.text})})
+    return [row for several in rows.values() for row in several]
 
 
 def _sentence(data: dict[str, Any], changes: Sequence[Change]) -> str:
-    told = data["accuracy"]
-    kinds = [f["kind"] for f in data["flips"]]
-    verb = "raises" if told["difference"] > 0 else "lowers"
+    told, gap, kinds = data["accuracy"], data["gap"], [f["kind"] for f in data["flips"]]
+    verb, luck = "raises" if told["difference"] > 0 else "lowers", "" if told["real"] else " that can be told from luck"
     effect = f"{verb} accuracy by {abs(told['difference']) * 100:.1f} points" if told["real"] else "moves no accuracy"
     low, high = told["interval"]
     subject = "The edit" if data["decides"] else "The edit, judged by what the words alone choose,"
     said = (
-        f"{subject} changes {len(changes)} description(s) and {effect} for sure ({told['before']:.1%} to "
+        f"{subject} changes {len(changes)} description(s) and {effect}{luck} ({told['before']:.1%} to "
         f"{told['after']:.1%}, difference {low * 100:+.1f} to {high * 100:+.1f} points on {data['n']} pictures); "
         f"{len(kinds)} decision(s) turn over, {kinds.count('mended')} mended and {kinds.count('broken')} broken."
-    ).replace(" for sure", "" if told["real"] else " that can be told from luck")
-    gap = data["gap"]
+    )
     if gap is None:
         return said
     shown = "narrows" if gap["difference"] < 0 else "widens"

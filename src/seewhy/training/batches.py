@@ -113,7 +113,12 @@ class TrainingData:
         self, step: int, batch_size: int, seed: int, pool: ThreadPoolExecutor | None = None, among: Processes = ALONE
     ) -> Batch:
         """What a step is shown."""
-        rows, pictures = self._rows_at(step, batch_size, seed), self.pictures
+        epoch, place = divmod(step, self.steps_per_epoch(batch_size))
+        number, size, pictures = seed * 1_000_003 + epoch, min(batch_size, self.n_samples), self.pictures
+        if self.apart is not None:
+            rows = _batches_apart(self.apart, batch_size, number)[place]
+        else:
+            rows = _order(self.n_samples, number)[place * size : (place + 1) * size]
         first, last = among.share(len(rows))
         if among.world > 1:
             rows = rows[first:last]
@@ -135,13 +140,6 @@ class TrainingData:
                 draw = torch.Generator().manual_seed((seed * 1_000_003 + step + among.rank * 2**40) % 2**63)
                 found[name] = column(index, draw) if callable(column) else column[index]
         return Batch(index, found)
-
-    def _rows_at(self, step: int, batch_size: int, seed: int) -> Int[Tensor, " b"]:
-        epoch, place = divmod(step, self.steps_per_epoch(batch_size))
-        if self.apart is not None:
-            return _batches_apart(self.apart, batch_size, seed * 1_000_003 + epoch)[place]
-        size = min(batch_size, self.n_samples)
-        return _order(self.n_samples, seed * 1_000_003 + epoch)[place * size : (place + 1) * size]
 
     def batches(
         self, steps: Sequence[int], batch_size: int, seed: int, among: Processes = ALONE

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..errors import DataError, InputError
+from ..errors import DataError
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,6 @@ class Processes:
         each, more = divmod(n, self.world)
         first = self.rank * each + min(self.rank, more)
         return first, first + each + (self.rank < more)
-
-    def check(self, batch_size: int) -> None:
-        """Refuse batches of which a process would get nothing."""
-        if batch_size < self.world:
-            raise InputError(
-                f"{self.world} processes were given batches of {batch_size}. At least one sample for each was "
-                "expected. Start fewer processes, or give a larger batch_size."
-            )
 
     def agree(self, tensors: Mapping[str, Tensor], step: int) -> None:
         """All begin with what the first has; called when each has read what an earlier run left."""
@@ -112,10 +104,7 @@ def sizes_of(n: int) -> list[int]:
 
 
 def gathered(own: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """Rows of all processes, with gradients, and which of them are this one's; alone, they are as they were.
-
-    Every process must call it, with as many rows as it has: they need not be as many everywhere.
-    """
+    """Rows of all processes, each of which must call it, with gradients, and which of them are this one's."""
     sizes = sizes_of(len(own))
     if len(sizes) == 1:
         return own, (0, len(own))

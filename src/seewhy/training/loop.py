@@ -134,7 +134,12 @@ def train(
     """
     data.check(task)
     among = Processes.joined()
-    among.check(min(how.batch_size, data.n_samples))
+    size = min(how.batch_size, data.n_samples)
+    if size < among.world:
+        raise InputError(
+            f"{among.world} processes were given batches of {size}. At least one sample for each was expected. Start "
+            "fewer processes, or give a larger batch_size."
+        )
     progress = progress if progress is not None and among.rank == 0 else Progress()
     home = next(task.parameters()).device
     device = torch.device(f"cuda:{among.local}" if task.moves and torch.cuda.is_available() else home)
@@ -177,10 +182,7 @@ def train(
 
 
 class Interrupt:
-    """The first signal that ends a process is kept until a step is done and written; a second one acts at once.
-
-    A signal that is ignored stays ignored. Python hears signals in its main thread alone: in another, nothing changes.
-    """
+    """The first signal that ends a process waits until a step is done and written; a second one acts at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None

@@ -77,11 +77,7 @@ class StepMemory:
 
 
 def gigabytes(n: float) -> str:
-    """In words.
-
-    >>> gigabytes(8.26e9), gigabytes(2.5e11), gigabytes(3e8)
-    ('8.3 GB', '250 GB', '0.3 GB')
-    """
+    """As people read it: one digit behind the point, none from a hundred on."""
     return f"{n / 1e9:.1f} GB" if n < 1e11 else f"{n / 1e9:.0f} GB"
 
 
@@ -135,10 +131,7 @@ def _held(task: Task, batch: Batch, seed: int) -> tuple[int, bool]:
 
 
 def free_memory(device: torch.device | None = None) -> int | None:
-    """Bytes that this process may still take: of a graphics card, or of the machine and of every group it runs in.
-
-    Processes that ``torchrun`` started on one machine share what there is.
-    """
+    """Bytes that this process may still take: of a graphics card, or of the machine and of every group it runs in."""
     if device is not None and device.type == "cuda":
         own = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + own

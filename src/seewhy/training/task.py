@@ -37,10 +37,7 @@ class Task(nn.Module, ABC):
         """Named terms, the same at every step: ``"loss"``, or each player's own, goes down; others are watched."""
 
     def players(self) -> Mapping[str, nn.Module]:
-        """Name of a term → the part that it trains, for games in which the parts want different things.
-
-        Each part gets the gradient of its own term alone, all from one batch, and then all move at once.
-        """
+        """Name of a term → the part that it trains, for games; all move at once, by the gradients of one batch."""
         return {"loss": self}
 
     def after_step(self) -> None:

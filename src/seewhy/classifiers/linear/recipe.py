@@ -14,9 +14,8 @@ from ...bounds import Natural, Positive
 from ...encoders.base import Encoder
 from ...heads.head import Head
 from ...heads.normalise import Normalise
-from ...pictures.samples import Sample, split
+from ...pictures.samples import split
 from ...threads import beside
-from ...types import Crop
 from .. import classifiers
 from ..base import Classifier
 from ..encoded_set import MAX_HELD_OUT, EncodedSet, HeldOut, HeldOutPart, Split, evenly
@@ -51,7 +50,6 @@ class Rows:
 
     @classmethod
     def of(cls, pictures: EncodedSet, feature: Normalise) -> Rows:
-        """All views of these pictures."""
         x, y, picture = pictures.rows(torch.ones_like(pictures.held))
         own = torch.cat([torch.ones(1, dtype=torch.bool), picture[1:] != picture[:-1]])
         rounds = pictures.folds
@@ -102,13 +100,13 @@ class Linear(PictureRecipe):
     (benchmarks/grocery.py).
 
     Args:
-    solver: ``"logistic"`` (multinomial) or ``"svm"`` (one against the rest, squared hinge).
-    n_crops: random crops a picture.
-    power: exponent of the signed power.
-    l2: whether features get unit length.
-    class_weight: ``"balanced"`` weighs classes alike; ``None`` weighs pictures alike.
-    held_out: part of the pictures on which C, temperature and evidence are measured; each part in turn, so that
-    every picture is measured on once, and there are as many fits as parts.
+        solver: ``"logistic"`` (multinomial) or ``"svm"`` (one against the rest, squared hinge).
+        n_crops: random crops a picture.
+        power: exponent of the signed power.
+        l2: whether features get unit length.
+        class_weight: ``"balanced"`` weighs classes alike; ``None`` weighs pictures alike.
+        held_out: part of the pictures on which C, temperature and evidence are measured; each part in turn, so that
+            every picture is measured on once, and there are as many fits as parts.
     """
 
     name = "linear"
@@ -127,7 +125,10 @@ class Linear(PictureRecipe):
     seed: int = 0
 
     def learn(self, fitting: Fitting) -> Outcome:
-        return self.learn_seen(fitting.encoder, fitting.look(views=self._views, n_bank=self.n_bank))
+        pictures = fitting.look(
+            views=lambda sample: crops_by_name(sample.image, self.n_crops, self.seed), n_bank=self.n_bank
+        )
+        return self.learn_seen(fitting.encoder, pictures)
 
     def learn_seen(self, encoder: Encoder, pictures: EncodedSet) -> Outcome:
         """Learn from pictures that were looked at before, all with as many views."""
@@ -157,9 +158,6 @@ class Linear(PictureRecipe):
         rows = Rows.of(pictures, self._feature)
         fit = self._solve(rows, torch.ones_like(rows.own), len(pictures.classes), c / (self.n_crops + 1), None)
         return Head(self._feature, fit.weight, fit.bias)
-
-    def _views(self, sample: Sample) -> Sequence[Crop | None]:
-        return crops_by_name(sample.image, self.n_crops, self.seed)
 
     def _choose(self, rows: Rows, pictures: EncodedSet) -> Choice:
         """C and temperature, on held-out pictures; without any, a middling C and no calibration."""
@@ -212,7 +210,6 @@ class Linear(PictureRecipe):
     def _solve(
         self, rows: Rows, of: Tensor, n_classes: int, c: float, start: LinearFit | None, shares: Tensor | None = None
     ) -> LinearFit:
-        """Fit on these rows, from the fit there is."""
         x, y = rows.x[of], rows.y[of]
         solve = fit_logistic if self.solver == "logistic" else fit_svm
         return solve(x, y, n_classes, c, sample_weight=self._weight(y, shares), warm_start=start, tol=TOL)

@@ -11,12 +11,11 @@ from typing import ClassVar
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import interpolate, normalize, pad
 
 from ...bounds import Count, NotNegative, Part, Positive, SomePart, check_fields
 from ...encoders.base import Encoder
 from ...encoders.region_heads import HeadSizes, RegionHeads
-from ...errors import DataError
 from ...heads.head import Head
 from ...heads.normalise import Normalise
 from ...pictures.boxes import BoxData
@@ -30,7 +29,7 @@ from ..maskclip import TEMPLATES, texts_of
 from ..parts import NOTHING, PooledScore, rest_names
 from ..reader import LARGEST, Looked, Reader, box_means
 from ..two_stage import Blend, TwoStage, TwoStageLearning, shrunk
-from .trained import Regions
+from .trained import Regions, boxes_on, check_usable
 
 BACKGROUND = "background"
 LEAST, FAINT = 1e-3, 1e-12
@@ -97,7 +96,6 @@ class DITO:
 
     @property
     def blend(self) -> Blend:
-        """How both probabilities become a score."""
         return Blend(self.alpha, self.beta, self.objectness)
 
     def texts(self, encoder: Encoder, names: tuple[str, ...]) -> Float[Tensor, "k d"]:
@@ -201,9 +199,9 @@ class WordedBoxes:
                 levels = self.network.heads.levels(copies[:, :n])
                 own, _ = self.network.read(levels, start.expand(len(copies), 4), torch.arange(len(copies)))
                 words = torch.cat([self._words(encoder, one, box) for one in copies[:, n:]])
-                sure = (
-                    torch.ones(len(copies)) if place is None else self.network.proposals(levels)[1][:, place].sigmoid()
-                )
+                sure = torch.ones(len(copies))
+                if place is not None:
+                    sure = self.network.proposals(levels)[1][:, place].sigmoid()
                 scores = self.how.blend(own, words, self.is_base, sure)[:, 1:]
                 return torch.cat([scores, 1 - scores.sum(1, keepdim=True)], 1).clamp(min=FAINT).log()
 
@@ -237,7 +235,6 @@ class WordedBoxes:
 
 def _gathered(reader: Reader, data: BoxData, progress: Progress) -> tuple[Tensor, Tensor, Tensor]:
     """Maps of all pictures at one size, boxes as parts of the picture, and labels; -1 where there is none."""
-    place = {name: k for k, name in enumerate(data.classes)}
     most = max((len(p.boxes) for p in data.pictures), default=0)
     maps: list[Tensor] = []
     boxes: list[Tensor] = []
@@ -248,16 +245,8 @@ def _gathered(reader: Reader, data: BoxData, progress: Progress) -> tuple[Tensor
         if maps and grid.shape != maps[0].shape:
             grid = interpolate(grid[None].float(), size=maps[0].shape[1:], mode="bilinear", align_corners=False)[0]
         maps.append(grid.half())
-        real = [b for b in picture.boxes if not b.ignored and b.label in place]
-        own, named = torch.zeros(most, 4), torch.full((most,), -1)
-        if real:
-            own[: len(real)] = torch.tensor([b.box for b in real]) / torch.tensor([*one.size, *one.size])
-            named[: len(real)] = torch.tensor([place[b.label] for b in real])
-        boxes.append(own)
-        labels.append(named)
-    if not maps or not any(bool((one >= 0).any()) for one in labels):
-        raise DataError(
-            f"None of {len(data)} picture(s) could be used with its boxes. At least one that can be read, with a box, "
-            "was expected. Give others."
-        )
+        own, named = boxes_on(replace(picture, size=one.size), data.classes)
+        boxes.append(pad(own, (0, 0, 0, most - len(own))))
+        labels.append(pad(named, (0, most - len(named)), value=-1))
+    check_usable(sum(int((one >= 0).sum()) for one in labels), len(data))
     return torch.stack(maps), torch.stack(boxes), torch.stack(labels)

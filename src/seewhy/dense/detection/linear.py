@@ -14,7 +14,6 @@ from torch import Tensor
 from ...bounds import Count, Natural, Positive, check_fields
 from ...classifiers.linear.solvers import LinearFit, fit_logistic
 from ...encoders.base import Encoder
-from ...errors import DataError
 from ...heads.head import Head
 from ...heads.normalise import Normalise
 from ...pictures.boxes import BoxData, BoxedPicture
@@ -22,7 +21,7 @@ from ...progress import Progress
 from .. import detectors
 from ..parts import NOTHING, PooledScore, rest_names
 from ..reader import LARGEST, Looked, Reader, shares, span_means
-from .trained import Regions
+from .trained import Regions, boxes_on, check_usable
 
 STEP, FINEST = 0.25, 0.5
 """Of a window's own width and height to the next of its shape; in cells, at least."""
@@ -155,12 +154,10 @@ class Taught:
     ignored: Float[Tensor, "i 4"]
 
     @classmethod
-    def of(cls, picture: BoxedPicture, grid: Float[Tensor, "m h w"], place: Mapping[str, int]) -> Taught:
+    def of(cls, picture: BoxedPicture, grid: Float[Tensor, "m h w"], classes: Sequence[str]) -> Taught:
         scale = torch.tensor((picture.size or (1, 1)) * 2)
-        real = [b for b in picture.boxes if not b.ignored and b.label in place]
-        boxes = torch.tensor([b.box for b in real]).reshape(-1, 4) / scale
         ignored = torch.tensor([b.box for b in picture.boxes if b.ignored]).reshape(-1, 4) / scale
-        return cls(grid.half(), boxes, torch.tensor([place[b.label] for b in real], dtype=torch.long), ignored)
+        return cls(grid.half(), *boxes_on(picture, classes), ignored)
 
     @property
     def cells(self) -> Float[Tensor, "g 4"]:
@@ -256,19 +253,15 @@ class Linear:
         order = torch.randperm(len(data), generator=torch.Generator().manual_seed(self.seed)).tolist()
         pictures = [data.pictures[i] for i in order]
         looked = reader.looked([p.image for p in pictures])
-        place = {c: k for k, c in enumerate(data.classes)}
         stream = (
             (BoxedPicture(p.image, one.size, p.boxes), one.windows.merged(reader.encoder.layout.to_grid(one.features)))
             for p, one in progress.results(pictures, looked, "Looking")
         )
         first = list(islice(stream, FIRST))
         axes = Axes.of([grid for _, grid in first], self.width) if first else None
-        taught = [Taught.of(p, axes.of_map(grid), place) for p, grid in chain(first, stream)] if axes else []
-        if axes is None or not any(len(one.boxes) for one in taught):
-            raise DataError(
-                f"None of {len(data)} picture(s) could be used with its boxes. At least one that can be read, with a "
-                "box, was expected. Give others."
-            )
+        taught = [Taught.of(p, axes.of_map(grid), data.classes) for p, grid in chain(first, stream)] if axes else []
+        check_usable(sum(len(one.boxes) for one in taught), len(data))
+        assert axes is not None
         return taught, axes
 
     def _fitted(

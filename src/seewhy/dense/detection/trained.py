@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ...encoders.base import Encoder
 from ...encoders.stream import file_digest
-from ...errors import InputError
+from ...errors import DataError, InputError
+from ...pictures.boxes import BoxedPicture
 from ...report.documents import expected
 from ...types import Failure
 from ..finders import Detector
@@ -35,15 +36,10 @@ class Regions(NamedTuple):
 
 
 class Finder(Protocol):
-    """What finds regions in one picture after the trunk."""
+    """What finds regions in one picture after the trunk, before any suppression; from its tensors it is made again."""
 
-    def regions(self, encoder: Encoder, looked: Looked) -> Regions:
-        """Where something may be, before any suppression; ``encoder`` is the one that looked."""
-        ...
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What its method needs to make it again."""
-        ...
+    def regions(self, encoder: Encoder, looked: Looked) -> Regions: ...
+    def tensors(self) -> dict[str, Tensor]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,11 +81,8 @@ class TrainedDetector(Detector):
         self, *, least: float | None = None, overlap: float | None = None, most: int | None = None
     ) -> TrainedDetector:
         """The same with other boxes kept."""
-        given = {
-            "thresholds": None if least is None else (least,) * len(self.classes),
-            "overlap": overlap,
-            "most": most,
-        }
+        thresholds = None if least is None else (least,) * len(self.classes)
+        given: dict[str, Any] = {"thresholds": thresholds, "overlap": overlap, "most": most}
         return replace(self, **{name: value for name, value in given.items() if value is not None})
 
     def for_classes(self, labels: Iterable[str]) -> TrainedDetector:
@@ -163,6 +156,22 @@ class TrainedDetector(Detector):
         if scores.shape[1] != len(self.classes) or not bool(scores.isfinite().all() and boxes.isfinite().all()):
             raise ValueError(f"it gives {scores.shape[1]} scores for {len(self.classes)} classes, or none are finite")
         _ = self.measured
+
+
+def boxes_on(picture: BoxedPicture, classes: Sequence[str]) -> tuple[Float[Tensor, "g 4"], Int[Tensor, " g"]]:
+    """The boxes that count on a picture, as parts of it, and the places of their classes."""
+    real = [b for b in picture.boxes if not b.ignored and b.label in classes]
+    boxes = torch.tensor([b.box for b in real]).reshape(-1, 4) / torch.tensor((picture.size or (1, 1)) * 2)
+    return boxes, torch.tensor([classes.index(b.label) for b in real], dtype=torch.long)
+
+
+def check_usable(n_boxes: int, n_pictures: int) -> None:
+    """See that there is something to learn from."""
+    if not n_boxes:
+        raise DataError(
+            f"None of {n_pictures} picture(s) could be used with its boxes. At least one that can be read, with a "
+            "box, was expected. Give others."
+        )
 
 
 def digests(images: Iterable[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -58,11 +58,8 @@ CREATE TABLE IF NOT EXISTS judgements (
 );
 """
 ANNOTATIONS = DatabaseKind("a file of annotations", 0x5357616E, _SCHEMA)
-_VERSION = ("task", "number", "author", "kind", "content", "seconds", "base", "made")
-_JUDGEMENT = ("picture", "author", "first", "second", "swapped", "answers", "seconds", "made")
 _OWN = "picture = ? AND task = ? AND author = ?"
 T = TypeVar("T")
-Row = Sequence[Any]
 
 
 @dataclass(frozen=True)
@@ -100,6 +97,7 @@ class AnnotationStore:
         self._lock = threading.RLock()
         with self._disk_errors():
             self._db = connect(self.path, ANNOTATIONS, timeout=30, isolation_level=None)
+            self._db.row_factory = sqlite3.Row
             self._db.execute("PRAGMA synchronous=FULL")
 
     def close(self) -> None:
@@ -109,11 +107,9 @@ class AnnotationStore:
 
     def add_pictures(self, pictures: Iterable[Picture]) -> None:
         """Make pictures known; one that is known takes the new file name."""
-        rows = [(p.key, p.digest, p.name, p.width, p.height) for p in pictures]
+        values = "(:key, :digest, :name, :width, :height) ON CONFLICT (key) DO UPDATE SET name = excluded.name"
         with self._writing():
-            self._db.executemany(
-                "INSERT INTO pictures VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET name = excluded.name", rows
-            )
+            self._db.executemany(f"INSERT INTO pictures VALUES {values}", [vars(p) for p in pictures])
 
     def pictures(self) -> tuple[Picture, ...]:
         """All, in the order they became known."""
@@ -132,14 +128,14 @@ class AnnotationStore:
 
     def versions(self, key: str, task: str) -> tuple[Version, ...]:
         """From the first to the last; the seed, if there is one, is the first."""
-        query = f"SELECT {', '.join(_VERSION)} FROM versions WHERE picture = ? AND task = ? ORDER BY number"
+        query = "SELECT * FROM versions WHERE picture = ? AND task = ? ORDER BY number"
         return tuple(self._checked(_version, query, key, task))
 
     def histories(self) -> dict[str, dict[str, list[Version]]]:
         """Picture → task → its versions, of all pictures that have some."""
         histories: dict[str, dict[str, list[Version]]] = {}
-        query = f"SELECT {', '.join(_VERSION)}, picture FROM versions ORDER BY picture, task, number"
-        for key, version in self._checked(lambda row: (row[-1], _version(row[:-1])), query):
+        query = "SELECT * FROM versions ORDER BY picture, task, number"
+        for key, version in self._checked(lambda row: (row["picture"], _version(row)), query):
             histories.setdefault(key, {task: [] for task in TASKS}).setdefault(version.task, []).append(version)
         return histories
 
@@ -154,7 +150,7 @@ class AnnotationStore:
             for table in ("versions", "drafts"):
                 if self._rows(f"SELECT 1 FROM {table} WHERE picture = ? AND task = ? LIMIT 1", key, task):
                     return False
-            self._insert(key, Version(task, 0, check_author(author), "seed", content, 0.0, None, _now()))
+            self._add_version(key, Version(task, 0, check_author(author), "seed", content, 0.0, None, _now()))
         return True
 
     def save(
@@ -174,7 +170,7 @@ class AnnotationStore:
             number = (latest.number if latest else 0) + 1
             seconds = round(max(0.0, seconds), 1)
             version = Version(task, number, author, "merge" if merges else "round", kept, seconds, base, _now())
-            self._insert(key, version)
+            self._add_version(key, version)
             # A draft that differs was typed in another window: it is shelved rather than dropped.
             draft = self.draft(key, task, author)
             if draft is not None and draft.content != kept:
@@ -182,9 +178,8 @@ class AnnotationStore:
             self._db.execute(f"DELETE FROM drafts WHERE {_OWN}", (key, task, author))
         return Saved(version)
 
-    def _insert(self, key: str, v: Version) -> None:
-        row = (key, v.task, v.number, v.author, v.kind, json.dumps(v.content), v.seconds, v.base, v.made)
-        self._db.execute("INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    def _add_version(self, key: str, version: Version) -> None:
+        self._add("versions", {"picture": key, **vars(version), "content": json.dumps(version.content)})
 
     # drafts
 
@@ -213,8 +208,9 @@ class AnnotationStore:
             shelves = there is not None and not same_tab and there.revision != seen and there.content != kept
             if shelves:
                 self._shelve(key, task, author)
-            row = (key, task, author, revision, base, json.dumps(kept), max(0.0, seconds), _now(), tab, sequence)
-            self._db.execute("INSERT OR REPLACE INTO drafts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            draft = vars(Draft(revision, base, kept, max(0.0, seconds), _now(), tab, sequence))
+            whose = {"picture": key, "task": task, "author": author}
+            self._add("drafts", {**whose, **draft, "content": json.dumps(kept)}, "INSERT OR REPLACE")
         return revision, shelves
 
     def drafted(self, author: str) -> set[tuple[str, str]]:
@@ -227,15 +223,13 @@ class AnnotationStore:
     def drafts(self, key: str, task: str, author: str, table: str = "drafts") -> list[Draft]:
         """The one that stands, or those ``shelved``, which gave way to others of the same person, oldest first."""
 
-        def read(row: Row) -> Draft:
-            revision, base, content, seconds, made, tab, sequence = row
+        def read(row: sqlite3.Row) -> Draft:
+            _, _, _, revision, base, content, seconds, made, tab, sequence = row
             _check_kinds((revision, base, made, tab, sequence), int, int, str, str, int)
-            return Draft(
-                revision, base, check_content(task, json_value(content)), check_seconds(seconds), made, tab, sequence
-            )
+            kept = check_content(task, json_value(content))
+            return Draft(revision, base, kept, check_seconds(seconds), made, tab, sequence)
 
-        columns = "revision, base, content, seconds, made, tab, sequence"
-        return self._checked(read, f"SELECT {columns} FROM {table} WHERE {_OWN} ORDER BY rowid", key, task, author)
+        return self._checked(read, f"SELECT * FROM {table} WHERE {_OWN} ORDER BY rowid", key, task, author)
 
     def put_aside(self, key: str, task: str, author: str, *, stays: bool = False) -> None:
         """Put a draft on the shelf; unless it ``stays``, the page begins from the last version again."""
@@ -264,29 +258,30 @@ class AnnotationStore:
         """Keep a comparison; every one is kept, the last of a person on a pair counts."""
         with self._writing():
             self.known(key)
-            answers, sides = json.dumps(row["answers"]), (row["first"], row["second"], int(row["swapped"]))
-            values = (key, row["author"], *sides, answers, row["seconds"], _now())
-            self._db.execute("INSERT INTO judgements VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+            row = {"picture": key, **check_judgement(row)}
+            self._add("judgements", {**row, "answers": json.dumps(row["answers"]), "made": row["made"] or _now()})
 
     def judgements(self) -> list[dict[str, Any]]:
         """The last of every person on every pair, in the order they were made."""
 
-        def read(row: Row) -> dict[str, Any]:
-            values = dict(zip(_JUDGEMENT, row, strict=True))
-            values |= {"swapped": bool(values["swapped"]), "answers": json_value(values["answers"])}
-            return {"picture": values["picture"], **check_judgement(values)}
+        def read(row: sqlite3.Row) -> dict[str, Any]:
+            values = {**row, "swapped": bool(row["swapped"]), "answers": json_value(row["answers"])}
+            return {"picture": row["picture"], **check_judgement(values)}
 
         last = "SELECT MAX(rowid) FROM judgements GROUP BY picture, author, first, second"
-        query = f"SELECT {', '.join(_JUDGEMENT)} FROM judgements WHERE rowid IN ({last}) ORDER BY rowid"
-        return self._checked(read, query)
+        return self._checked(read, f"SELECT * FROM judgements WHERE rowid IN ({last}) ORDER BY rowid")
 
     # the database
 
-    def _rows(self, query: str, *values: Any) -> list[Row]:
+    def _add(self, table: str, row: dict[str, Any], how: str = "INSERT") -> None:
+        """A row, its values in the order of the columns."""
+        self._db.execute(f"{how} INTO {table} VALUES ({', '.join(f':{name}' for name in row)})", row)
+
+    def _rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
         with self._lock, self._disk_errors():
             return self._db.execute(query, values).fetchall()
 
-    def _checked(self, read: Callable[[Row], T], query: str, *values: Any) -> list[T]:
+    def _checked(self, read: Callable[[sqlite3.Row], T], query: str, *values: Any) -> list[T]:
         """Rows that are as this program would write them: the file may be damaged, or another hand's."""
         rows = self._rows(query, *values)
         try:
@@ -324,16 +319,15 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _check_kinds(values: Row, *kinds: type) -> None:
+def _check_kinds(values: Iterable[Any], *kinds: type) -> None:
     if not all(isinstance(value, kind) for value, kind in zip(values, kinds, strict=True)):
         raise ValueError(f"{', '.join(k.__name__ for k in kinds)} were expected.")
 
 
-def _picture(row: Row) -> Picture:
+def _picture(row: sqlite3.Row) -> Picture:
     _check_kinds(row, str, str, str, int, int)
     return Picture(*row)
 
 
-def _version(row: Row) -> Version:
-    values = dict(zip(_VERSION, row, strict=True))
-    return check_version({**values, "content": json_value(values["content"])})
+def _version(row: sqlite3.Row) -> Version:
+    return check_version({**row, "content": json_value(row["content"])})

@@ -23,6 +23,8 @@ from ...training.augmentation import TrainingPictures
 from ..encoders.delta import halves_of, load_delta, state_delta
 
 Backbone = Literal["encoder", "scratch"]
+OF_ITS_OWN: dict[str, Any] = {"classifier": None, "classes": (), "text": None, "module": None}
+"""What an encoder says of itself that is not true of one with another trunk."""
 N_CHANNELS = 64
 """Of the small network's last map."""
 
@@ -37,16 +39,8 @@ def encode_for(fitting: Fitting, base: Encoder, backbone: Backbone) -> EncodedSe
     if backbone == "encoder":
         return fitting.look(base)
     trunk, pool, layout = new_halves()
-    reader = Encoder(
-        name="reader",
-        transform=base.transform,
-        trunk=lambda: trunk,
-        head=pool,
-        layout=layout,
-        fingerprint="reader",
-        engine="torch",
-    )
-    return fitting.look(reader, keep=False)
+    parts = {"name": "reader", "fingerprint": "reader", "trunk": lambda: trunk, "head": pool, "layout": layout}
+    return fitting.look(base.but(**parts, **OF_ITS_OWN, engine="torch"), keep=False)
 
 
 def training_columns(fitting: Fitting, base: Encoder, pictures: EncodedSet) -> dict[str, Any]:
@@ -72,19 +66,19 @@ class BackboneNetwork(Network):
 
     def grown(self, trunk: nn.Module, whole: nn.Module, mark: str = "", **more: Any) -> Encoder:
         """The encoder that looks through a trunk; ``whole`` is what its fingerprint covers, beside a mark."""
-        own = self.grown_on
-        transform = sized(own, self.settings["size"]).transform
-        return Encoder(
-            name=own.name if self.settings["backbone"] == "encoder" else f"small ResNet, {transform.input_size[1]} px",
-            transform=transform,
-            trunk=lambda: trunk,
-            head=self.pool,
-            layout=self.layout,
-            fingerprint=fingerprint(whole, transform) + mark,
-            module=lambda: whole,
-            engine=own.engine_asked,
-            **more,
-        )
+        transform, backbone = sized(self.grown_on, self.settings["size"]).transform, self.settings["backbone"]
+        parts: dict[str, Any] = {
+            **OF_ITS_OWN,
+            "transform": transform,
+            "trunk": lambda: trunk,
+            "head": self.pool,
+            "layout": self.layout,
+            "fingerprint": fingerprint(whole, transform) + mark,
+            "module": lambda: whole,
+        }
+        if backbone != "encoder":
+            parts["name"] = f"small ResNet, {transform.input_size[1]} px"
+        return self.grown_on.but(**{**parts, **more})
 
     def tensors(self) -> dict[str, Tensor]:
         """All of a small network; of an encoder what is not as it was."""
@@ -119,11 +113,8 @@ class Predictor(nn.Module):
         bias: Float[Tensor, " k"],
     ) -> None:
         super().__init__()
-        self.trunk = trunk
-        self.pool = pool
-        self.feature = feature
-        self.weight = nn.Parameter(weight.detach().clone())
-        self.bias = nn.Parameter(bias.detach().clone())
+        self.trunk, self.pool, self.feature = trunk, pool, feature
+        self.weight, self.bias = nn.Parameter(weight.detach().clone()), nn.Parameter(bias.detach().clone())
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
         return linear(self.feature(self.pool(self.trunk(pixels))), self.weight, self.bias)
@@ -146,7 +137,7 @@ def predictor_of(encoder: Encoder, head: Head) -> Predictor:
 
 
 def new_halves() -> tuple[nn.Module, nn.Module, Layout]:
-    """Trunk, pooling and layout of the small ResNet, before any training; torch's random numbers stay as they are."""
+    """Trunk, pooling and layout of the small ResNet, before any training."""
     with seeded(0):
         return freeze(SmallResNet()), GlobalAverage(), Layout()
 
@@ -193,13 +184,6 @@ def sized(encoder: Encoder, size: int | None) -> Encoder:
             "Leave size out, or take a convolutional encoder."
         )
     resize = round(own.resize * size / min(own.input_size)) if isinstance(own.resize, int) else (size, size)
-    return Encoder(
-        name=encoder.name,
-        transform=replace(own, input_size=(size, size), resize=resize),
-        trunk=lambda: encoder.trunk,
-        head=encoder.head,
-        layout=encoder.layout,
-        fingerprint=f"{encoder.fingerprint}-{size}px",
-        text=(lambda: encoder.text) if encoder.has_text else None,
-        engine=encoder.engine_asked,
-    )
+    transform = replace(own, input_size=(size, size), resize=resize)
+    own_size = {**OF_ITS_OWN, "text": (lambda: encoder.text) if encoder.has_text else None}
+    return encoder.but(**own_size, transform=transform, fingerprint=f"{encoder.fingerprint}-{size}px")

@@ -22,7 +22,6 @@ from ...classifiers.linear.recipe import Linear
 from ...classifiers.network import Network
 from ...descriptions.base import Descriptions
 from ...encoders.base import Encoder, TextTower, Tokenised, TrainableText
-from ...encoders.engines import Engine
 from ...encoders.split import freeze, weights_digest
 from ...encoders.stream import Encoded, EncodeRequest, encode_stream, encode_texts
 from ...encoders.text_tokens import ClipText
@@ -35,12 +34,11 @@ from ...training.augmentation import TrainingPictures
 from ...training.batches import Column, TrainingData
 from ...training.loop import Schedule, Trained, Training, train
 from ...types import Crop
-from ..contrast import Contrast
+from ..contrast import Contrast, Still
 from ..encoders.towers import TunedTowers, trainable
 from ..network_recipe import NetworkRecipe
 from ..objectives.contrastive import SameLabel
 from ..objectives.pairs import GIST as Objective
-from ..regions import Still
 from ..retrieval import recall
 
 Form = Literal["image", "towers"]
@@ -105,21 +103,12 @@ def _among_texts(
     trunk: Callable[[], nn.Module],
     head: nn.Module,
     text: Callable[[], TextTower],
-    fingerprint: str,
-    engine: str | Callable[[], Engine],
+    digest: str,
+    engine: Any,
 ) -> Encoder:
     """An encoder as ``on``, whose head ends in the space of the texts: the linear classifier stands there."""
-    return Encoder(
-        name=on.name,
-        transform=on.transform,
-        trunk=trunk,
-        head=head,
-        layout=on.layout,
-        fingerprint=fingerprint,
-        text=text,
-        module=lambda: nn.Sequential(trunk(), head),
-        engine=engine,
-    )
+    own = {"head": head, "text": text, "fingerprint": digest, "engine": engine, "classifier": None, "classes": ()}
+    return on.but(**own, trunk=trunk, module=lambda: nn.Sequential(trunk(), head))
 
 
 class PlacedText:

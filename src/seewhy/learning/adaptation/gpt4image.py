@@ -26,10 +26,9 @@ from ...seeded import seeded
 from ...training.batches import Batch, TrainingData
 from ...training.loop import Schedule, Training, mean_terms, train
 from ...training.task import classified
-from ..contrast import PairTask
+from ..contrast import PairTask, Still
 from ..network_recipe import NetworkRecipe
 from ..objectives.pairs import GPT4Image as Alignment
-from ..regions import Still
 from ..retrieval import recall
 from .backbone import (
     Backbone,

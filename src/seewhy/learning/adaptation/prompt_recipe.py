@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import json
-import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from ...bounds import Count, Part, Positive
 from ...classifiers.base import Classifier
 from ...classifiers.encoded_set import EncodedSet, with_logits
 from ...classifiers.fitting import Fitting, Outcome
 from ...classifiers.network import Network
-from ...encoders.base import Encoder, TrainableText
-from ...encoders.names import imagenet_texts
+from ...encoders.base import Encoder
 from ...encoders.split import freeze
 from ...errors import DataError
 from ...pictures.samples import Sample, Samples
@@ -30,14 +26,12 @@ from ...progress import Progress
 from ...seeded import seeded
 from ...training.batches import TrainingData
 from ...training.loop import Training, train
-from ..cost import Cost, count
+from ..cost import count
 from ..network_recipe import NetworkRecipe
+from ..outputs import Cost
 from ..way import choose
 from .prompts import Kept, Names, PromptedNetwork, PromptNetwork, PromptTask, image_vectors, opened
 from .prompts import tried as tried_on
-
-N_AT_ONCE = 512
-"""Words looked up at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +129,6 @@ class PromptRecipe(NetworkRecipe):
             "n_chosen_on": len(chosen_on),
             "shots": self.shots,
             "loss": round(done.history[-1]["loss"], 4),
-            "prompt": nearest_words(opened(on), prompt.vectors.detach()),
         }
         kind: Any = self.network
         network: PromptNetwork = kind(on, prompt, float(keep), self.name, parameters)
@@ -266,59 +259,3 @@ def halved(pictures: EncodedSet, seed: int) -> tuple[Int[Tensor, " m"], Int[Tens
     held = pictures.held.nonzero()[:, 0].tolist()
     parts = [[i for i in held if side[int(pictures.groups[i])] == s] for s in (0, 1)]
     return torch.tensor(parts[0], dtype=torch.long), torch.tensor(parts[1], dtype=torch.long)
-
-
-@lru_cache(maxsize=1)
-def common_words() -> tuple[str, ...]:
-    """Words of the names and definitions of ImageNet's classes."""
-    text = " ".join(each for several in imagenet_texts() for each in several).lower()
-    return tuple(sorted(set(re.findall(r"(?<![\w'-])[a-z]+(?![\w'-])", text))))
-
-
-@torch.no_grad()
-def vocabulary(tower: TrainableText) -> tuple[list[str], Float[Tensor, "n w"]]:
-    """Those words that the network looks up as a whole, and their vectors."""
-    words, vectors = [], []
-    every = common_words()
-    for i in range(0, len(every), N_AT_ONCE):
-        part = every[i : i + N_AT_ONCE]
-        e = tower.embed(tower.tokens(part))
-        whole = e.words.sum(1) == 1
-        words += [word for word, is_whole in zip(part, whole.tolist(), strict=True) if is_whole]
-        vectors.append(e.vectors[e.words & whole[:, None]])
-    return words, torch.cat(vectors).float()
-
-
-@torch.no_grad()
-def nearest_words(tower: TrainableText, prompt: Float[Tensor, "p w"], top: int = 3) -> dict[str, Any]:
-    """Each vector's nearest words, beside the distance from a word to its own nearest word: they alone say little.
-
-    Zhou et al. 2022 (arXiv 2109.01134, section 4.5) show the same and find no meaning in most of it.
-    """
-    words, known = vocabulary(tower)
-    apart = torch.cat([torch.cdist(part, known).topk(2, largest=False).values[:, 1] for part in known.split(N_AT_ONCE)])
-    distance, cosine = torch.cdist(prompt, known), normalize(prompt, dim=1) @ normalize(known, dim=1).T
-    vectors = []
-    for row, alike in zip(distance, cosine, strict=True):
-        near = row.topk(min(top, len(words)), largest=False).indices.tolist()
-        figures = [(words[j], round(float(row[j]), 4), round(float(alike[j]), 4)) for j in near]
-        vectors.append({"nearest": [{"word": word, "distance": d, "cosine": c} for word, d, c in figures]})
-    return {"vectors": vectors, "word_to_word": round(float(apart.mean()), 4), "n_words": len(words)}
-
-
-def prompt_lines(found: dict[str, Any]) -> list[str]:
-    """What is printed of it: a word only where the vector is as near to it as words are to one another."""
-    typical = found["word_to_word"]
-    first = [v["nearest"][0] for v in found["vectors"]]
-    n_near = sum(near["distance"] <= typical for near in first)
-    if n_near == len(first):
-        remark = "all are as near as that: the prompt is close to these words"
-    elif n_near:
-        remark = f"{n_near} of {len(first)} are as near as that: do not read the others as words"
-    else:
-        remark = "none is as near as that: do not read it as words"
-    words = ", ".join(f"{near['word']} ({near['distance']:.2f})" for near in first)
-    return [
-        f"the prompt's nearest words (distance): {words}",
-        f"a word's own nearest word is {typical:.2f} away on average; {remark}",
-    ]

@@ -97,8 +97,8 @@ class Prompt(nn.Module, ABC):
         self.vectors = nn.Parameter(vectors.detach().clone())
 
     @abstractmethod
-    def texts(self, names: Names, image: Float[Tensor, "b d"]) -> Float[Tensor, "*b k d"]:
-        """Unit vectors of all names, for these pictures."""
+    def texts(self, names: Names, image: Any = None) -> Float[Tensor, "*b k d"]:
+        """Unit vectors of all names; for these pictures, where it is conditional."""
 
     @classmethod
     @abstractmethod
@@ -106,21 +106,10 @@ class Prompt(nn.Module, ABC):
         """From its ``state_dict``."""
 
 
-class CommonPrompt(Prompt):
-    """A prompt behind which names are read once, whatever the picture."""
-
-    @abstractmethod
-    def read(self, names: Names) -> Float[Tensor, "k d"]:
-        """Unit vectors of all names."""
-
-    def texts(self, names: Names, image: Float[Tensor, "b d"]) -> Float[Tensor, "k d"]:
-        return self.read(names)
-
-
-class SharedPrompt(CommonPrompt):
+class SharedPrompt(Prompt):
     """The same vectors for every class and every picture (CoOp's unified context)."""
 
-    def read(self, names: Names) -> Float[Tensor, "k d"]:
+    def texts(self, names: Names, image: Tensor | None = None) -> Float[Tensor, "k d"]:
         return names.read(self.vectors)
 
     @classmethod
@@ -188,7 +177,7 @@ class PromptedText:
 
     templates: tuple[str, ...] = ("{}",)
 
-    def __init__(self, tower: TrainableText, prompt: CommonPrompt, keep: float, fingerprint: str) -> None:
+    def __init__(self, tower: TrainableText, prompt: Prompt, keep: float, fingerprint: str) -> None:
         self.tower, self.prompt, self.keep = tower, prompt, keep
         self.fingerprint, self.logit_scale = fingerprint, tower.logit_scale
 
@@ -196,12 +185,11 @@ class PromptedText:
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
         if not len(texts):
             return self.tower.encode_text(texts)
-        before = as_it_was(self.tower, texts) if self.keep < 1 else None
-        if not self.keep and before is not None:
-            return before
+        if not self.keep:
+            return as_it_was(self.tower, texts)
         parts = [Names(self.tower, texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)]
-        now = torch.cat([self.prompt.read(names) for names in parts])
-        return now if before is None else mixed(now, before, self.keep)
+        now = torch.cat([self.prompt.texts(names) for names in parts])
+        return now if self.keep == 1 else mixed(now, as_it_was(self.tower, texts), self.keep)
 
     def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
         return self.tower.project(pooled)
@@ -237,7 +225,6 @@ class NamingNetwork(PromptNetwork):
     """A prompt behind which names are read once, so that a classifier is one of names by an encoder of its own."""
 
     of_names: ClassVar[str]
-    prompt: CommonPrompt
 
     def words(self) -> PromptedText:
         """The words half; its fingerprint is of the encoder with what is kept of the prompt."""
@@ -246,9 +233,8 @@ class NamingNetwork(PromptNetwork):
 
     def classifier(self, classes: Sequence[str]) -> Classifier:
         """A classifier for classes by their names, whichever they are."""
-        made = ZeroShot().build(self.encoder(), classes)
-        own = dict(self.parameters)
-        return replace(made, recipe=self.recipe, parameters=own, network=self, trained_on=self.of_names)
+        own = {"recipe": self.recipe, "parameters": dict(self.parameters), "network": self}
+        return replace(ZeroShot().build(self.encoder(), classes), trained_on=self.of_names, **own)
 
 
 @dataclass(frozen=True, eq=False)

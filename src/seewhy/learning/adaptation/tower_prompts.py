@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,7 +28,7 @@ from ...training.batches import Batch
 from ..encoders.delta import seeing_the_same
 from ..encoders.token_blocks import Placed, Without, first_norm, image_stack, text_stack, with_more_prefix
 from .prompt_recipe import Lesson, PromptRecipe
-from .prompts import STD, CommonPrompt, Names, NamingNetwork, PromptTask, begun, opened
+from .prompts import STD, Names, NamingNetwork, Prompt, PromptTask, begun, opened
 from .word_prompts import Consistent, epoch_weights
 
 
@@ -39,7 +40,6 @@ class Towers:
     text: TrainableText
     image_stack: str
     n_layers: int
-    text_stack: str
     n_text: int
     width: int
 
@@ -54,10 +54,11 @@ class Towers:
                 "are: --method coop."
             )
         words = text_stack(tower.module)
-        n_text = 0 if words is None else len(_blocks(tower.module, words))
+        n_text = 0 if words is None else len([*tower.module.get_submodule(words).children()])
+        n_layers = len([*on.trunk.get_submodule(stack).children()]) + 1
         with torch.no_grad():
             width = on.trunk(example_pixels(on.transform.input_size)).shape[2]
-        return cls(on, tower, stack, len(_blocks(on.trunk, stack)) + 1, words or "", n_text, width)
+        return cls(on, tower, stack, n_layers, n_text, width)
 
     def check(self, depth: int) -> None:
         """Refuse more layers than there are."""
@@ -74,11 +75,7 @@ class Towers:
             )
 
 
-def _blocks(module: nn.Module, path: str) -> Any:
-    return module.get_submodule(path)
-
-
-class TowerPrompt(CommonPrompt):
+class TowerPrompt(Prompt):
     """Vectors before the names, others in deeper layers, and those among a picture's patches.
 
     In each layer its vectors take the place of what became of those before; behind the last of these layers they travel
@@ -106,12 +103,7 @@ class TowerPrompt(CommonPrompt):
         if n_image is not None:
             return cls(vectors, deeper, own=[STD * torch.randn(n_image, towers.width) for _ in range(depth)])
         first, others = (nn.Linear(vectors.shape[1], towers.width) for _ in range(2))
-        maps = [first]
-        for _ in range(depth - 1):
-            one = nn.Linear(vectors.shape[1], towers.width)
-            one.load_state_dict(others.state_dict())
-            maps.append(one)
-        return cls(vectors, deeper, maps)
+        return cls(vectors, deeper, [first, *(copy.deepcopy(others) for _ in range(depth - 1))])
 
     @property
     def depth(self) -> int:
@@ -130,20 +122,14 @@ class TowerPrompt(CommonPrompt):
         mapped: Tensor = self.maps[layer](among_words)
         return mapped
 
-    def read(self, names: Names) -> Float[Tensor, "k d"]:
-        return names.read(self.vectors, self.words_of(names.tower))
-
-    def words_of(self, tower: TrainableText) -> nn.Module:
-        """The words half with the deeper vectors in it."""
-        if not len(self.deeper):
-            return tower.module
-        stack = str(text_stack(tower.module))
-        blocks, opening = _blocks(tower.module, stack), tower.embed(tower.tokens(["a"])).sentence.opening
-        placed = {
-            f"{stack}.{i}": Placed(blocks[i], partial(getattr, self.deeper, str(i - 1)), opening, replaces=True)
-            for i in range(1, self.depth)
-        }
-        return replaced(tower.module, placed)
+    def texts(self, names: Names, image: Tensor | None = None) -> Float[Tensor, "k d"]:
+        tower, placed = names.tower, {}
+        if len(self.deeper):  # the words half with the deeper vectors in it
+            stack, opening = str(text_stack(tower.module)), tower.embed(tower.tokens(["a"])).sentence.opening
+            for i in range(1, self.depth):
+                block, own = tower.module.get_submodule(f"{stack}.{i}"), partial(getattr, self.deeper, str(i - 1))
+                placed[f"{stack}.{i}"] = Placed(block, own, opening, replaces=True)
+        return names.read(self.vectors, replaced(tower.module, placed) if placed else tower.module)
 
     @classmethod
     def restored(cls, tensors: Mapping[str, Tensor]) -> Self:
@@ -163,10 +149,7 @@ class TowerPrompt(CommonPrompt):
 
 
 class PromptedPictures(nn.Module):
-    """Pixels → pooled vectors, with a prompt's vectors between class token and patches; differentiable in them.
-
-    The authors put them behind the patches, which is the same to every other token.
-    """
+    """Pixels → pooled vectors, with a prompt's vectors between class token and patches; differentiable in them."""
 
     def __init__(self, towers: Towers, prompt: TowerPrompt) -> None:
         super().__init__()
@@ -174,12 +157,10 @@ class PromptedPictures(nn.Module):
         last = on.head
         assert isinstance(last, LastBlock)
         self.norm, self.prompt = first_norm(on.trunk), prompt
-        blocks = [*_blocks(on.trunk, towers.image_stack), last.block]
-        for i, block in enumerate(blocks):
-            blocks[i] = with_more_prefix(block, n)
-            if i < prompt.depth:
-                vectors = self._first if i == 0 else partial(prompt.among_patches, i)
-                blocks[i] = Placed(blocks[i], vectors, at, replaces=i > 0)
+        blocks = [with_more_prefix(b, n) for b in (*on.trunk.get_submodule(towers.image_stack).children(), last.block)]
+        for i in range(prompt.depth):
+            vectors = partial(prompt.among_patches, i) if i else self._first
+            blocks[i] = Placed(blocks[i], vectors, at, replaces=i > 0)
         self.trunk = replaced(on.trunk, {f"{towers.image_stack}.{i}": block for i, block in enumerate(blocks[:-1])})
         self.head = LastBlock(blocks[-1], Without(last.tail, at, n), last.keywords)
 
@@ -206,16 +187,15 @@ class TowerPromptedNetwork(NamingNetwork):
             return seeing_the_same(on, on.name, text.fingerprint, lambda: text, None)
         pictures, own = PromptedPictures(Towers.of(on), self.prompt), on.layout
         freeze(pictures)
-        return Encoder(
-            name=on.name,
-            transform=on.transform,
+        return on.but(
             trunk=lambda: pictures.trunk,
             head=pictures.head,
             layout=Layout("tokens", own.grid, own.prefix + self.prompt.n_image),
             fingerprint=text.fingerprint,
             text=lambda: text,
             module=lambda: nn.Sequential(pictures.trunk, pictures.head),
-            engine=on.engine_asked,
+            classifier=None,
+            classes=(),
             base=on,
         )
 

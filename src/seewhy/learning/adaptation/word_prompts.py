@@ -68,7 +68,7 @@ class ShiftedPrompt(Prompt):
         inner = max(1, width // 16)
         self.meta = nn.Sequential(nn.Linear(width, inner), nn.ReLU(), nn.Linear(inner, vectors.shape[1]))
 
-    def texts(self, names: Names, image: Float[Tensor, "b d"]) -> Float[Tensor, "b k d"]:
+    def texts(self, names: Names, image: Any = None) -> Float[Tensor, "b k d"]:
         return names.read(self.vectors + self.meta(image)[:, None])
 
     @classmethod

@@ -62,15 +62,9 @@ class Trained(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Adaptation:
-    """An encoder, what was trained on it, and how much of that is kept.
+    """An encoder, what was trained on it, and how much of that is kept: 0 nothing, 1 all, between them a part.
 
-    Attributes:
-        base: the encoder, which stays as it is.
-        trained: frozen.
-        keep: 0 is the encoder as it was, 1 all that was learnt; between them its heads count less, or its weights
-            lie between those before and after.
-        provenance: what it was trained on and how, as JSON.
-        trained_on: SHA-256 of the pictures' files, each by its first 16 digits.
+    ``trained_on`` has the SHA-256 of the pictures' files, each by its first 16 digits.
     """
 
     base: Encoder

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from ...encoders.base import Encoder, TextTower
 from ...encoders.split import freeze, weights_digest
 
+WITHOUT_WORDS: dict[str, Any] = {"classifier": None, "classes": (), "text": None}
+"""Of an encoder whose pooled pictures are no longer those that its classes and words were told of."""
+
 
 def halves_of(encoder: Encoder) -> tuple[nn.Module, nn.Module]:
     """Copies of an encoder's trunk and pooling."""

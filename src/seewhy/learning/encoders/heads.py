@@ -47,17 +47,10 @@ class PairedHeads(nn.Module):
     ``picture = [√(1 - keep) p, √keep · size · A (p - mean) / spread]`` and
     ``text = [√(1 - keep) t, √keep · B s / |B s|]``: but for lengths, a picture's cosine with a text is ``1 - keep``
     parts of the old one and ``keep`` parts of the new. ``p`` is a picture among the texts, ``t`` a sentence there,
-    ``s`` the sentence's own vector (``t`` again where the encoder has no other). What is done to a picture is affine in
-    the pooled features, so that every closed form of an explanation holds; ``size`` makes both parts equally long on
-    average.
+    ``s`` the sentence's own vector. All is affine in the pooled features, so that closed forms of explanations hold.
 
-    Where the encoder's own place of a sentence is a regression on its classes' texts (:class:`RefittedText`), ``t`` is
-    fitted on each of them by itself, and on emoji where some are shipped for the encoder (:mod:`.shipped`), which
-    gives back much of what the new space costs the classes' names.
-
-    Where the encoder has classes of its own, a sentence that is nearer to one of their names than to any it was adapted
-    to keeps its old place: ``√keep`` is multiplied by ``γ(s)`` (:func:`~seewhy.encoders.names.openness`), and the text
-    brought back to unit length.
+    Where the encoder's place of a sentence is a regression (:class:`RefittedText`), ``t`` is fitted anew. A sentence
+    that is nearer to the name of an own class than to any that was adapted to keeps its old place.
     """
 
     form = "heads"
@@ -202,11 +195,7 @@ class AdaptedText:
 
 
 def fewest_digits(tensor: Tensor) -> Tensor:
-    """In eight or sixteen bits where these hold every number as it is.
-
-    >>> [fewest_digits(torch.tensor([number])).dtype for number in (-127.0, 0.5, 0.1)]
-    [torch.int8, torch.float16, torch.float32]
-    """
+    """In eight or sixteen bits where these hold every number as it is."""
     return next((t for t in (tensor.to(torch.int8), tensor.half()) if torch.equal(t.to(tensor.dtype), tensor)), tensor)
 
 
@@ -218,12 +207,9 @@ def place(tower: TextTower, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d
 class InstructedHead(nn.Module):
     """``p + keep · size · U (g(c) * (V (p - mean) / spread + b))``: what is added to a pooled picture ``p``.
 
-    ``g(c) = G c + h`` has one factor for each of the rank's directions, made of the instruction's sentence vector
-    ``c``. Under one instruction all is affine in ``p``; at first nothing is added. FocalLens-CLIP gives the instruction
-    to the transformer as a token instead (Zhang et al. 2025, arXiv 2504.08368): behind a frozen trunk a picture is
-    looked at once, and costs two small matrix products for each instruction.
-
-    ``taught`` are the instructions it was trained with; whoever gives another is told.
+    ``g(c) = G c + h`` has one factor for each of the rank's directions, of the instruction's sentence vector ``c``; at
+    first nothing is added. FocalLens-CLIP gives the instruction to the transformer (Zhang et al. 2025, arXiv
+    2504.08368); behind a frozen trunk a picture is looked at once.
     """
 
     form = "instructed"
@@ -267,18 +253,16 @@ class InstructedHead(nn.Module):
             self.say_untaught(on, name, instruction)
             vector = own_vectors(on.text, [instruction])[0].clone()
             under_it = UnderInstruction(self, vector, keep)
-            return Encoder(
+            return on.but(
                 name=f"{name}#{instruction}",
-                transform=on.transform,
-                trunk=lambda: on.trunk,
                 head=nn.Sequential(on.head, under_it),
-                layout=on.layout,
                 fingerprint=weights_digest({"instruction": vector}, digest),
-                text=lambda: on.text,
                 module=lambda: nn.Sequential(on.trunk, on.head, under_it),
                 engine=lambda: on.engine,
                 base=on,
                 repooled=under_it,
+                classifier=None,
+                classes=(),
             )
 
         return seeing_the_same(on, name, digest, lambda: on.text, under)

@@ -46,11 +46,6 @@ class Projection:
         effective: coordinates that weigh at least a thousandth of the first, ``ln 1000 / ln kappa``; left out, half.
         normalised: whether an ``"mlp"`` is twice as wide inside and normalises there over the batch, as PixPro's and
             BYOL's do.
-
-    Example:
-        >>> head = Projection("fixed", effective=4).build(8)
-        >>> [round(w, 4) for w in head.weight.tolist()[:5]]  # a thousandth behind four
-        [1.0, 0.1778, 0.0316, 0.0056, 0.001]
     """
 
     form: Form = "mlp"

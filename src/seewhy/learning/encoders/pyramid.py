@@ -53,11 +53,7 @@ def stages_of(trunk: nn.Module, layout: Layout, size: tuple[int, int], n_levels:
 
 
 class Pyramid(nn.Module):
-    """Maps of all stages in one width, each with what the coarser ones know (FPN, Lin et al. 2017, arXiv:1612.03144).
-
-    ``p_i = norm(conv3x3(m_i))``, ``m_i = conv1x1(c_i) + up(m_{i+1})``, ``up`` to the nearest cell; ``norm`` is over the
-    batch, without which what all pictures have in common drowns what parts them: objectives do not see it.
-    """
+    """Maps of all stages in one width, each knowing what the coarser do (FPN, Lin et al. 2017, arXiv:1612.03144)."""
 
     def __init__(self, trunk: nn.Module, layout: Layout, stages: Sequence[Stage], width: int = WIDTH) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ from ...encoders.region_heads import RegionHeads
 from ...encoders.split import freeze, weights_digest
 from ...encoders.text_tokens import TokenEmbeddings, TokenVectors, embed, encode_tokens
 from ...errors import InputError, ModelError
-from .delta import digest_of, halves_of, load_delta, seeing_the_same, state_delta
+from .delta import WITHOUT_WORDS, digest_of, halves_of, load_delta, seeing_the_same, state_delta
 from .projection import restored
 from .pyramid import Pyramid
 
@@ -38,10 +38,7 @@ class TunedHalves(nn.Module):
         raise NotImplementedError
 
     def between(self, on: Encoder, tensors: Mapping[str, Tensor], keep: float) -> Self:
-        """As far from the encoder's own weights towards the trained ones as ``keep`` says.
-
-        Averages of weights keep much of what both can do (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903).
-        """
+        """Towards the trained weights as far as ``keep`` says (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903)."""
         if keep == 1.0:
             return self
         found = self.fresh(on)
@@ -74,11 +71,7 @@ def trainable(on: Encoder, instead: str = "heads") -> TrainableText:
 
 
 class TunedTowers(TunedHalves):
-    """Copies of an encoder's halves; a half that is not trained is ``None`` and stays the encoder's own.
-
-    ``projection`` and ``words`` lead to the space of the texts, not of unit length; ``heads`` are those of a detector
-    on the trunk's map, trained with it and saved, not used by the encoder itself.
-    """
+    """Copies of an encoder's halves, ``None`` where one is not trained; a detector's ``heads`` are kept with them."""
 
     added = "heads"
 
@@ -126,23 +119,19 @@ class TunedTowers(TunedHalves):
             return seeing_the_same(on, name, on.fingerprint, lambda: on.text, on.under if on.takes_condition else None)
         tensors = self.delta(on)
         own, fingerprint = self.between(on, tensors, keep), digest_of(tensors, on, keep)
-        seen = own.trunk is None  # by the encoder's own picture half, whose classes then hold
-        trunk, head = own.trunk, on.head if own.pool is None else own.pool
-        return Encoder(
+        parts: dict[str, Any] = {"classifier": None, "classes": ()}
+        if own.trunk is None:  # the encoder's own picture half, whose classes then hold
+            parts = {"engine": lambda: on.engine, "looks": on.looks}
+        else:
+            trunk, pool = own.trunk, own.pool
+            parts |= {"trunk": lambda: trunk, "head": pool, "module": lambda: nn.Sequential(trunk, pool)}
+        return on.but(
             name=name,
-            transform=on.transform,
-            trunk=(lambda: on.trunk) if trunk is None else (lambda: trunk),
-            head=head,
-            layout=on.layout,
             fingerprint=fingerprint,
-            classifier=on.classifier if seen else None,
-            classes=on.classes if seen else (),
             text=lambda: TunedText(trainable(on), own, fingerprint),
-            module=(lambda: on.module) if trunk is None else (lambda: nn.Sequential(trunk, head)),
-            engine=(lambda: on.engine) if trunk is None else on.engine_asked,
-            looks=on.looks if seen else None,
             base=on,
             region_heads=own.heads,
+            **parts,
         )
 
     def facts(self) -> dict[str, Any]:
@@ -193,10 +182,7 @@ class TunedText:
 
 
 class TunedPictures(TunedHalves):
-    """Copies of an encoder's trunk and pooling, and what stands behind them where it is kept, built again by ``head``.
-
-    The encoder's words, where it has any, are left out: they were never told of the pictures' new place.
-    """
+    """Copies of an encoder's trunk and pooling, and what stands ``behind``; its words do not know this place."""
 
     added = "behind"
     form: ClassVar[str] = "pictures"
@@ -230,16 +216,15 @@ class TunedPictures(TunedHalves):
         own = self.between(on, tensors, keep)
         trunk = own.trunk
         head = own.pool if own.behind is None else nn.Sequential(own.pool, own.behind)
-        return Encoder(
+        return on.but(
             name=name,
-            transform=on.transform,
             trunk=lambda: trunk,
             head=head,
             layout=on.layout if self.pyramid is None else Layout(),
             fingerprint=digest_of(tensors, on, keep, "|pictures"),
             module=lambda: nn.Sequential(trunk, head),
-            engine=on.engine_asked,
             base=on,
+            **WITHOUT_WORDS,
         )
 
     def facts(self) -> dict[str, Any]:
@@ -257,10 +242,7 @@ class TunedPictures(TunedHalves):
 
 
 class PrefixedWords(nn.Module):
-    """``G([p_s, words])``: a text network, and ``n_tokens`` learnt vectors for each kind of text before its words.
-
-    Saito et al. 2023, arXiv 2206.01125. Positions shift by the prefix; a text that does not fit loses its last words.
-    """
+    """``G([p_s, words])``: learnt vectors of each kind of text before words (Saito et al. 2023, arXiv 2206.01125)."""
 
     form = "prefix"
 

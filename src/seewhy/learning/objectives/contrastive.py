@@ -204,19 +204,18 @@ class RandomBoxes(Contrastive):
     level_weight: float
 
 
-class Local(Objective):
-    """Brings words near the regions that they name, without anybody having drawn a box."""
+class Regional(Contrastive):
+    """Compares wholes when called; :meth:`local` compares parts, with the same state, ``local_weight`` times."""
 
+    parts: ClassVar[Literal["words", "texts"]]
     across: ClassVar[bool] = True
+    """Whether parts of a text are compared with those of other pictures too."""
+    local_weight: float
 
-    @abstractmethod
-    def state(self) -> nn.Module:
-        """What is learnt of the objective itself, new."""
-
-    def __call__(
+    def local(
         self, regions: Regions, words: Words, said: Said | None = None, state: nn.Module | None = None
     ) -> Float[Tensor, ""]:
-        """The number to make small, checked."""
+        """The number of the parts, checked: words must be near the regions that they name."""
         filled = words.new_ones(words.shape[:2]).bool() if said is None else said
         fits = len(regions) == len(words) and regions.shape[2] == words.shape[2] and filled.shape == words.shape[:2]
         if not fits or not regions.shape[1] or not len(words) or not filled.any(1).all():
@@ -227,22 +226,11 @@ class Local(Objective):
                 "empty."
             )
         new = self.state().to(words.device).requires_grad_(False) if state is None else state
-        return self.loss(regions, words, filled, new)
+        return self.local_loss(regions, words, filled, new)
 
     @abstractmethod
-    def loss(self, regions: Regions, words: Words, said: Said, state: nn.Module) -> Float[Tensor, ""]:
+    def local_loss(self, regions: Regions, words: Words, said: Said, state: nn.Module) -> Float[Tensor, ""]:
         """The number to make small."""
-
-
-class Regional(Contrastive):
-    """Compares wholes when called; :meth:`local` compares parts, with the same state, ``local_weight`` times."""
-
-    parts: ClassVar[Literal["words", "texts"]]
-    local_weight: float
-
-    @abstractmethod
-    def local(self) -> Local:
-        """The objective of the parts."""
 
 
 def _unit(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:

@@ -13,64 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ...bounds import Count, NotNegative, Part, Positive
 from . import objectives
-from .contrastive import BLOCK, Fixed, Learnt, LearntScale, Local, Regional, Regions, Said, Temperature, Words
-
-
-@dataclass(frozen=True)
-class Attending(Local):
-    """The local part: each word gathers what it attends to in a picture, and must be near it.
-
-    With ``a`` the products of words and regions, after a softmax over words, a second over regions of ``attention_scale
-    a`` weighs the regions into a context ``c_t`` for each word ``w_t``. ``Z_ij = log sum_t exp(word_scale cos(c_t,
-    w_t))`` of picture ``i`` and text ``j``; ``loss = mean_i CE(scale Z_i·, i) + mean_j CE(scale Z_·j, j)``.
-
-    Every picture is held against the words of every text: the cost grows with the square of the batch times words times
-    regions. It is made in blocks of texts, so that memory does not.
-
-    >>> regions = torch.tensor([[[4.0, 0.0], [0.0, 4.0]]])
-    >>> words, said = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), torch.tensor([[True, True]])
-    >>> [[round(v, 2) for v in word] for word in Attending().near(regions, words, said)[1][0, 0].tolist()]
-    [[0.98, 0.02], [0.02, 0.98]]
-    """
-
-    name: ClassVar[str] = "gloria"
-
-    attention_scale: float = 4.0
-    word_scale: float = 5.0
-    scale: float = 10.0
-
-    def state(self) -> Temperature:
-        return Fixed(self.scale)
-
-    def likeness(
-        self, regions: Regions, words: Float[Tensor, "c t d"], said: Tensor
-    ) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c t r"]]:
-        """``Z`` of each picture and text, and how much each word attends to each region; 1 over all regions."""
-        near, attention = self.near(regions, words, said)
-        return near.masked_fill(~said, float("-inf")).logsumexp(2), attention
-
-    def near(
-        self, regions: Regions, words: Float[Tensor, "c t d"], said: Tensor
-    ) -> tuple[Float[Tensor, "b c t"], Float[Tensor, "b c t r"]]:
-        """``word_scale cos(c_t, w_t)`` of each word with what it gathers, and its attention."""
-        products = torch.einsum("brd,ctd->bctr", regions, words)
-        among = products.masked_fill(~said[:, :, None], float("-inf")).softmax(2)
-        attention = (self.attention_scale * among).softmax(3)
-        context = torch.einsum("bctr,brd->bctd", attention, regions)
-        return self.word_scale * cosine_similarity(context, words[None], dim=3), attention
-
-    def loss(self, regions: Regions, words: Words, said: Said, state: nn.Module) -> Float[Tensor, ""]:
-        b, t = said.shape
-        size = max(1, BLOCK // (b * t * max(regions.shape[1:])))
-
-        def block(start: int) -> Tensor:
-            part = slice(start, start + size)
-            return self.likeness(regions, words[part], said[part])[0]
-
-        starts = range(0, b, size)
-        found = [block(i) if len(starts) == 1 else checkpoint(block, i, use_reentrant=False) for i in starts]
-        scores, own = state(torch.cat(found, 1)), torch.arange(b, device=words.device)
-        return cross_entropy(scores, own) + cross_entropy(scores.T, own)
+from .contrastive import BLOCK, Fixed, LearntScale, Regional, Regions, Said, Temperature, Words
 
 
 @objectives.register
@@ -79,9 +22,12 @@ class GLoRIA(Regional):
     """Whole pictures and whole texts must find one another, and so must words and the regions they attend to.
 
     ``s_ij = scale cos(image_i, text_j)``; ``loss = mean_i CE(s_i·, i) + mean_j CE(s_·j, j)`` of the whole, and
-    ``local_weight`` times that of the parts (``local``): a word's attention, a softmax of ``attention_scale`` times its
-    products with regions, gathers a context from each picture, and ``log sum exp(word_scale cos)`` over words and their
-    contexts takes the place of the cosine (sections 3.2 and 3.3).
+    ``local_weight`` times that of the parts (``local``): with ``a`` the products of words and regions, after a softmax
+    over words, a second over regions of ``attention_scale a`` weighs the regions into a context ``c_t`` for each word
+    ``w_t``, and ``log sum_t exp(word_scale cos(c_t, w_t))`` takes the place of the cosine (sections 3.2 and 3.3).
+
+    Every picture is held against the words of every text: the cost grows with the square of the batch times words times
+    regions. It is made in blocks of texts, so that memory does not.
 
     Equal to the authors' ``global_loss`` and ``local_loss``, attention included, but for their reading one token more
     than there are words. There a layer of its own makes the vectors of regions; here a tower's projection does.
@@ -94,10 +40,8 @@ class GLoRIA(Regional):
         spans: what is drawn of a report, ``"sentence"`` as the authors do, or ``"text"`` for the whole.
 
     Example:
-        >>> round(float(GLoRIA(scale=1.0)(torch.eye(2), torch.eye(2))), 4)  # 2 log(1 + exp(-1))
-        0.6265
         >>> regions = torch.eye(2)[:, None].repeat(1, 3, 1)
-        >>> round(float(GLoRIA(scale=1.0).local()(regions, torch.eye(2)[:, None])), 4)  # 2 log(1 + exp(-5))
+        >>> round(float(GLoRIA(scale=1.0).local(regions, torch.eye(2)[:, None])), 4)  # 2 log(1 + exp(-5))
         0.0134
     """
 
@@ -118,50 +62,29 @@ class GLoRIA(Regional):
     def weights(self) -> tuple[float, float]:
         return 1.0, 1.0
 
-    def local(self) -> Attending:
-        return Attending(self.attention_scale, self.word_scale, self.scale)
+    def near(
+        self, regions: Regions, words: Float[Tensor, "c t d"], said: Tensor
+    ) -> tuple[Float[Tensor, "b c t"], Float[Tensor, "b c t r"]]:
+        """``word_scale cos(c_t, w_t)`` of each word with what it gathers, and its attention, 1 over all regions."""
+        products = torch.einsum("brd,ctd->bctr", regions, words)
+        among = products.masked_fill(~said[:, :, None], float("-inf")).softmax(2)
+        attention = (self.attention_scale * among).softmax(3)
+        context = torch.einsum("bctr,brd->bctd", attention, regions)
+        return self.word_scale * cosine_similarity(context, words[None], dim=3), attention
 
+    def local_loss(self, regions: Regions, words: Words, said: Said, state: nn.Module) -> Float[Tensor, ""]:
+        b, t = said.shape
+        size = max(1, BLOCK // (b * t * max(regions.shape[1:])))
 
-@dataclass(frozen=True)
-class Grouping(Local):
-    """The local part: each sentence's own group of regions must be told from those of the picture's other sentences.
+        def block(start: int) -> Tensor:
+            part = slice(start, start + size)
+            near, _ = self.near(regions, words[part], said[part])
+            return near.masked_fill(~said[part], float("-inf")).logsumexp(2)
 
-    Cosines of a sentence with the regions, stretched to [0, 1] over regions and left out below ``sigma``, are weights
-    with the sum 1; the group ``v_k`` is the mean of the regions by them. ``loss`` is the mean of ``CE(exp(theta)
-    cos(v_k, t_·), k)`` and of the same with both sides changed, over sentences.
-
-    >>> regions, sentences = 3 * torch.eye(3)[None], torch.eye(3)[None, :2]
-    >>> Grouping(sigma=0.5).groups(regions, sentences)[0].tolist()
-    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
-    """
-
-    name: ClassVar[str] = "dreamlip"
-    across: ClassVar[bool] = False
-
-    temperature: float = 0.07
-    max_scale: float = 100.0
-    sigma: float = 0.1
-
-    def state(self) -> Temperature:
-        return Learnt(1 / self.temperature, self.max_scale)
-
-    def groups(self, regions: Regions, texts: Float[Tensor, "b k d"]) -> Float[Tensor, "b k r"]:
-        """How much each region belongs to each sentence; sums to 1 over regions, differentiable."""
-        near = normalize(texts, dim=2) @ normalize(regions, dim=2).transpose(1, 2)
-        least, most = near.amin(2, keepdim=True), near.amax(2, keepdim=True)
-        # Where all regions are alike none stands out, and all belong.
-        part = torch.where(most > least, (near - least) / (most - least + 1e-10), 1.0)
-        part = torch.where(part < self.sigma, 0.0, part)
-        return part / part.sum(2, keepdim=True)
-
-    def loss(self, regions: Regions, words: Words, said: Said, state: nn.Module) -> Float[Tensor, ""]:
-        group = normalize(self.groups(regions, words) @ normalize(regions, dim=2), dim=2)
-        scores = state(group @ normalize(words, dim=2).transpose(1, 2))
-        total = scores.new_zeros(())
-        for rows in (scores, scores.transpose(1, 2)):
-            columns = rows.masked_fill(~said[:, None], float("-inf"))
-            total = total - columns.log_softmax(2).diagonal(dim1=1, dim2=2)[said].mean() / 2
-        return total
+        starts = range(0, b, size)
+        found = [block(i) if len(starts) == 1 else checkpoint(block, i, use_reentrant=False) for i in starts]
+        scores, own = state(torch.cat(found, 1)), torch.arange(b, device=words.device)
+        return cross_entropy(scores, own) + cross_entropy(scores.T, own)
 
 
 @objectives.register
@@ -171,7 +94,9 @@ class DreamLIP(LearntScale, Regional):
 
     ``s_ij = exp(theta) cos(image_i, text_jk)`` for the k-th of the sentences drawn; ``loss = mean_k (mean_i CE(s_i·, i)
     + mean_j CE(s_·j, j)) / 2``: sentences of one picture never compete (section 3.2). Beside it ``local_weight`` times
-    the grouping loss of sentences with regions (``local``, section 3.3). ``theta`` is learnt.
+    the grouping loss (``local``, section 3.3): the group ``v_k`` of a sentence is the mean of the regions by its
+    cosines with them, stretched to [0, 1] and left out below ``sigma``; the loss is the mean of ``CE(exp(theta)
+    cos(v_k, t_·), k)`` and of the same with both sides changed, over sentences. ``theta`` is learnt.
 
     Equal to the plain softmax path of the authors' code, which divides by ``n_texts`` what the paper adds up. Their
     grouping code mixes sentences of several pictures and compares all groups of the batch; here, as in the paper, a
@@ -185,20 +110,36 @@ class DreamLIP(LearntScale, Regional):
         spans: what is drawn: sentences and the captions they are from, ``"both"``; or one of them.
 
     Example:
-        >>> pictures, sentences = torch.eye(2), torch.eye(2)[:, None].repeat(1, 3, 1)
-        >>> round(float(DreamLIP(temperature=1.0)(pictures, sentences)), 4)  # log(1 + exp(-1))
-        0.3133
+        >>> regions, sentences = 3 * torch.eye(3)[None], torch.eye(3)[None, :2]
+        >>> DreamLIP(sigma=0.5).groups(regions, sentences)[0].tolist()
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
 
     name: ClassVar[str] = "dreamlip"
     paper: ClassVar[str] = "Zheng et al. 2024, arXiv:2403.17007"
     needs: ClassVar[str] = "pictures with long captions, or several; regions"
     parts = "texts"
+    across: ClassVar[bool] = False
 
     n_texts: Count = 6
     sigma: Part = 0.1
     local_weight: NotNegative = 1.0
     spans: Literal["text", "sentence", "both"] = "both"
 
-    def local(self) -> Grouping:
-        return Grouping(self.temperature, self.max_scale, self.sigma)
+    def groups(self, regions: Regions, texts: Float[Tensor, "b k d"]) -> Float[Tensor, "b k r"]:
+        """How much each region belongs to each sentence; sums to 1 over regions, differentiable."""
+        near = normalize(texts, dim=2) @ normalize(regions, dim=2).transpose(1, 2)
+        least, most = near.amin(2, keepdim=True), near.amax(2, keepdim=True)
+        # Where all regions are alike none stands out, and all belong.
+        part = torch.where(most > least, (near - least) / (most - least + 1e-10), 1.0)
+        part = torch.where(part < self.sigma, 0.0, part)
+        return part / part.sum(2, keepdim=True)
+
+    def local_loss(self, regions: Regions, words: Words, said: Said, state: nn.Module) -> Float[Tensor, ""]:
+        group = normalize(self.groups(regions, words) @ normalize(regions, dim=2), dim=2)
+        scores = state(group @ normalize(words, dim=2).transpose(1, 2))
+        total = scores.new_zeros(())
+        for rows in (scores, scores.transpose(1, 2)):
+            columns = rows.masked_fill(~said[:, None], float("-inf"))
+            total = total - columns.log_softmax(2).diagonal(dim1=1, dim2=2)[said].mean() / 2
+        return total

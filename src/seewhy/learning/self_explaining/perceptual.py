@@ -46,12 +46,7 @@ class Cosid(nn.Module):
 
 
 def dense_memory(side: int, width: int, depth: int) -> nn.Sequential:
-    """An autoencoder of ``depth`` fully connected layers between the first and the last.
-
-    The authors' other family, theirs 20 layers of 2,048. Depth makes training pictures attract: of 100 digits, with
-    noise of 0.1 added, 0 came back through 2 layers of 512, 36 through 10 of 256, 88 through 16 of 256, after 1,000
-    steps each.
-    """
+    """The authors' other family; depth makes training pictures attract, as docs/methods/perceptual.md shows."""
     inner = [layer for _ in range(depth - 1) for layer in (nn.Linear(width, width), Cosid())]
     first, last = nn.Linear(side * side, width), nn.Linear(width, side * side)
     return nn.Sequential(nn.Flatten(), first, Cosid(), *inner, last, nn.Unflatten(1, (1, side, side)))
@@ -238,11 +233,7 @@ class PerceptualNetwork(Network):
 
 
 def disturb(pictures: Float[Tensor, "b 1 h w"], strength: float, seeded: torch.Generator) -> Float[Tensor, "b 1 h w"]:
-    """Geometry, blur, contrast, noise and brightness, each drawn anew for every picture.
-
-    Ranges at strength 1 are those of the authors' code, there drawn by imgaug; all shrink with ``strength``. Here
-    geometry is one bilinear resampling, and what comes in from outside is black.
-    """
+    """Geometry, blur, contrast, noise and brightness, drawn for each picture in the ranges of the authors' code."""
     n = len(pictures)
 
     def draw(low: float, high: float) -> Float[Tensor, " b"]:

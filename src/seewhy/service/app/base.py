@@ -169,13 +169,13 @@ def _script(name: str) -> Callable[[], Response]:
     return script
 
 
-def form_with(pictures: dict[str, Any]) -> dict[str, Any]:
-    """The documented body of a form whose one field is of this schema."""
-    form = {"type": "object", "required": [FIELD], "properties": {FIELD: pictures}}
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
+def form_with(fields: dict[str, Any], kind: str = "multipart/form-data") -> dict[str, Any]:
+    """The documented body of a form with all of these fields."""
+    form = {"type": "object", "required": [*fields], "properties": fields}
+    return {"requestBody": {"required": True, "content": {kind: {"schema": form}}}}
 
 
-UPLOAD_BODY = form_with({"type": "string", "format": "binary", "description": "One picture file."})
+UPLOAD_BODY = form_with({FIELD: {"type": "string", "format": "binary", "description": "One picture file."}})
 
 
 async def read_uploads(request: Request, most: int, n_most: int) -> list[tuple[bytes, str]]:

@@ -20,15 +20,16 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from ...classifiers.base import Classifier
 from ...classifiers.words import texts_of, words_decide
 from ...errors import InputError
-from ...evidence.place import Place, WordMap, like_place, word_maps
+from ...evidence.like import Place, like_place
+from ...evidence.words import WordMap, word_maps
 from ...explanation.base import Explanation
 from ...explanation.verdict import Missing
 from ...pictures.miniatures import encode_thumbnail
 from ...report import index_entry
 from ...report.card import card_context
 from ...report.documents import edit_document
-from ...report.heat import overlay
 from ...report.page import document_context, layer_uri, photo_uri
+from ...report.palette import overlay
 from .base import (
     JPEG,
     UPLOAD_BODY,
@@ -38,6 +39,7 @@ from .base import (
     add_file,
     add_page,
     answer,
+    form_with,
     make_base,
     read_form,
     read_uploads,
@@ -61,17 +63,13 @@ OneOf = Annotated[str, Query(max_length=500, description="One of the classes; le
 Listed = Annotated[
     Order | None, Query(description="By pair of classes, or one by one; left out, one by one within one pair.")
 ]
-FORM = {
-    "type": "object",
-    "required": ["label", "texts"],
-    "properties": {
+FORM_BODY = form_with(
+    {
         "label": {"type": "string", "description": "A class."},
         "texts": {"type": "string", "description": "Its texts, one a line; all of them."},
     },
-}
-FORM_BODY: dict[str, Any] = {
-    "requestBody": {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": FORM}}}
-}
+    "application/x-www-form-urlencoded",
+)
 
 
 class Pages:

@@ -43,7 +43,6 @@ MOST_TEXTS = 50
 MOST_SIGNS = 300
 MOST_TOGETHER = 500
 """Texts of one edit."""
-N_EFFECTS = 16
 N_EXPLANATIONS = 6
 
 
@@ -90,6 +89,8 @@ class Reader:
     recent: deque[str]
     edited: Classifier | None = None
     version: int = 0
+    effect: dict[str, Any] | None = None
+    """What the edit changes on labelled pictures."""
 
 
 class Memory:
@@ -134,7 +135,6 @@ class State:
         self.corrections = corrections
         self.memory = Memory(settings.n_pictures, settings.n_sessions, settings.n_recent)
         self.everybody = self.memory.reader(None)
-        self.effects: Bounded[dict[str, Any]] = Bounded(N_EFFECTS)
         self.worker = Worker(classifier.encoder, settings)
         self.decoder = decoder_with(settings.decode_seconds, settings.n_waiting)
         self.measured = 0
@@ -220,26 +220,24 @@ class State:
         saved = edited or self.classifier
         if self.settings.save is not None and saved.words is not None:
             Descriptions(texts_of(saved.words)).write(self.settings.save, force=self.settings.force)
-        author.edited, author.version = edited, author.version + 1
+        author.edited, author.version, author.effect = edited, author.version + 1, None
 
     async def effect(self, reader: Reader) -> dict[str, Any]:
         """What the reader's words change on the labelled pictures encoded so far; or why there is nothing to say."""
         author, browsed = self.author(reader), self.mistakes
-        edited = author.edited
         if browsed is None:
             return Missing("There are no labelled pictures.", "Start the page with --data FOLDER.").to_json()
-        if edited is None:
-            return Missing("No words were edited.", "Edit some on a card.").to_json()
-        key = (author.id, author.version)
 
         def make() -> dict[str, Any]:
+            if author.edited is None:
+                return Missing("No words were edited.", "Edit some on a card.").to_json()
             numbers, pooled = browsed.looked_at()
-            known = self.effects.get(key)
-            if pooled is None or (known is not None and known["n"] == len(numbers)):
-                return known or Missing("No picture was looked at yet.", "Wait a moment.").to_json()
-            effect = on_pictures(self.classifier, edited, [browsed.items[i] for i in numbers], numbers, pooled)
-            self.effects.put(key, effect)
-            return effect
+            if pooled is None:
+                return Missing("No picture was looked at yet.", "Wait a moment.").to_json()
+            if author.effect is None or author.effect["n"] != len(numbers):
+                samples = {i: browsed.items[i] for i in numbers}
+                author.effect = on_pictures(self.classifier, author.edited, samples, pooled)
+            return author.effect
 
         return await self.compute(make)
 
@@ -339,22 +337,17 @@ def moved(
     asked = [before.index_of(label) for label in labels]
     shown = list(dict.fromkeys([*asked, int(old.argmax()), *ranked]))[:most]
     rows = sorted(((before.classes[i], float(old[i]), float(new[i])) for i in shown), key=lambda row: -row[2])
-    return Moved(
-        words_decide(before), tuple(rows), before.classes[int(old.argmax())], before.classes[int(new.argmax())]
-    )
+    was, now = (before.classes[int(scores.argmax())] for scores in (old, new))
+    return Moved(words_decide(before), tuple(rows), was, now)
 
 
 def on_pictures(
-    before: Classifier,
-    after: Classifier,
-    samples: Sequence[Sample],
-    numbers: Sequence[int],
-    pooled: Float[Tensor, "n d"],
+    before: Classifier, after: Classifier, samples: Mapping[int, Sample], pooled: Float[Tensor, "n d"]
 ) -> dict[str, Any]:
     """What other words change on labelled pictures: the study ``edit-words`` of this one edit."""
     # The study knows pictures by a name; here their numbers, as two files may have one name.
-    numbered = [replace(sample, image=str(i)) for i, sample in zip(numbers, samples, strict=True)]
-    names = {str(i): Path(sample.image).name for i, sample in zip(numbers, samples, strict=True)}
+    numbered = [replace(sample, image=str(i)) for i, sample in samples.items()]
+    names = {str(i): Path(sample.image).name for i, sample in samples.items()}
     found = WordsCompared()(before, after, changes_between(before, after), numbered, pooled)
     flips = [{**flip, "image": names[flip["image"]], "card": f"/sample/{flip['image']}"} for flip in found["flips"]]
     return {**found, "flips": flips}

@@ -25,7 +25,7 @@ from ...errors import InputError, UnknownNameError
 from ...evidence.explain import ExplainOptions
 from ...explanation.base import Explanation
 from ...types import Failure
-from ..app.base import Problem, add_data, answer_errors, form_with, read_uploads
+from ..app.base import FIELD, Problem, add_data, answer_errors, form_with, read_uploads
 from ..app.guard import Guard
 from ..app.serving import address, limited, listen
 from ..app.worker import decoder_with
@@ -65,13 +65,8 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         504: "It took too long.",
     }.items()
 }
-PICTURES_BODY = form_with(
-    {
-        "type": "array",
-        "items": {"type": "string", "format": "binary"},
-        "description": "Picture files, a part each; never addresses.",
-    }
-)
+PICTURES: dict[str, Any] = {"type": "array", "items": {"type": "string", "format": "binary"}}
+PICTURES_BODY = form_with({FIELD: {**PICTURES, "description": "Picture files, a part each; never addresses."}})
 CARD = {
     "description": "JSON; with `format`, the card of one picture.",
     "content": {

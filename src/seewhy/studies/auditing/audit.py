@@ -55,8 +55,8 @@ def audit_page(data: dict[str, Any]) -> Document:
     if copies := data["copies"]:
         facts = {}
         for one in copies[:MOST_SHOWN]:
-            how = "the same file as" if one["same_bytes"] else "a near copy of"
             agree = "" if one["agreement"] is None else f", agreement {one['agreement']:.3f}"
+            how = "the same file as" if one["same_bytes"] else "a near copy of"
             facts[one["image"]] = f"{how} {one['fitted_on']}{agree}"
         more = len(copies) - MOST_SHOWN
         rest_of = [Note(f"and {more} more, in the JSON.")] if more > 0 else []
@@ -188,22 +188,19 @@ def _told(material: Material, contract: Contract, found: Mapping[str, Figure]) -
 
 def _sentence(rows: list[dict[str, Any]], n: int) -> str:
     """Whether it passes, and what is broken."""
-    on = f"on {n} picture{'s' * (n != 1)}"
-    if broken := [row for row in rows if row["broken"]]:
-        named = ", ".join(f"{row['name']} ({_why(row)})" for row in broken)
-        return f"The contract is broken {on}, in {len(broken)} of {len(rows)} figures: {named}."
+    on, broken = f"on {n} picture{'s' * (n != 1)}", []
+    for row in rows:
+        if row["broken"]:
+            end, _, judged = row["judged_by"].rpartition(", ")
+            why = judged if end == ENDS["value"] else f"{row['value'] or 0:.3g}, {end} {judged}"
+            why = f"{why}; asked for: {row['asked'].partition(',')[0]}"
+            broken.append(f"{row['name']} ({'not measured, and required' if row['state'] == 'not measured' else why})")
+    if broken:
+        return f"The contract is broken {on}, in {len(broken)} of {len(rows)} figures: {', '.join(broken)}."
     others = {"fail": "not kept", "not measured": "not measured"}
     aside = {said: [row["name"] for row in rows if row["state"] == state] for state, said in others.items()}
     rest = "".join(f"; {said}, and not required: {', '.join(names)}" for said, names in aside.items() if names)
     return f"The contract is kept {on}, in all of {len(rows) - sum(map(len, aside.values()))} figures{rest}."
-
-
-def _why(row: dict[str, Any]) -> str:
-    if row["state"] == "not measured":
-        return "not measured, and required"
-    end, _, judged = row["judged_by"].rpartition(", ")
-    figure = judged if end == ENDS["value"] else f"{row['value']:.3g}, {end} {judged}"
-    return f"{figure}; asked for: {row['asked'].partition(',')[0]}"
 
 
 def junit(data: dict[str, Any]) -> str:
@@ -211,14 +208,16 @@ def junit(data: dict[str, Any]) -> str:
     rows = data["figures"]
     broken = [row for row in rows if row["broken"]]
     skipped = [row for row in rows if row["state"] != "pass" and not row["broken"]]
-    counts = {"tests": len(rows), "failures": len(broken), "errors": 0, "skipped": len(skipped)}
-    numbers = {key: str(value) for key, value in counts.items()}
-    # Jenkins' schema has no such attribute of all suites together.
-    suites = ET.Element("testsuites", {key: value for key, value in numbers.items() if key != "skipped"})
-    suite = ET.SubElement(suites, "testsuite", {"name": "seewhy audit", **numbers})
+    numbers = {"tests": str(len(rows)), "failures": str(len(broken)), "errors": "0"}
+    suites = ET.Element("testsuites", numbers)  # of which Jenkins' schema has no number skipped
+    suite = ET.SubElement(suites, "testsuite", {"name": "seewhy audit", **numbers, "skipped": str(len(skipped))})
     for row in rows:
         case = ET.SubElement(suite, "testcase", {"classname": "seewhy.audit", "name": row["name"]})
-        short = f"{row['title']}: {_figure(row)}; asked for: {row['asked'].partition(',')[0]}."
+        measured = "not measured"
+        if row["value"] is not None:
+            between = "" if row["interval"] is None else f" ({row['interval'][0]:g} to {row['interval'][1]:g})"
+            measured = f"{row['value']:g}{between}, judged by {row['judged_by']}"
+        short = f"{row['title']}: {measured}; asked for: {row['asked'].partition(',')[0]}."
         if row in broken:
             kind = "broken" if row["state"] == "fail" else "not measured"
             ET.SubElement(case, "failure", {"message": _clean(short), "type": kind}).text = _clean(row["meaning"])
@@ -229,13 +228,6 @@ def junit(data: dict[str, Any]) -> str:
             ET.SubElement(case, "system-out").text = _clean(f"{short} {row['meaning']}")
     ET.indent(suites)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode") + "\n"
-
-
-def _figure(row: dict[str, Any]) -> str:
-    if row["value"] is None:
-        return "not measured"
-    between = "" if row["interval"] is None else f" ({row['interval'][0]:g} to {row['interval'][1]:g})"
-    return f"{row['value']:g}{between}, judged by {row['judged_by']}"
 
 
 def _clean(text: str) -> str:

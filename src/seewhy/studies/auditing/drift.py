@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ...bounds import Bound, Count, InnerPart, check_fields
 from ...classifiers.base import Classifier
 from ...classifiers.known_pictures import KnownPictures, compact
 from ...errors import DataError, InputError
@@ -48,12 +49,11 @@ class Drifted:
 class DriftTest:
     """Energy distance (Székely & Rizzo 2013) of kept features, with a p value from permutations.
 
-    Of every training picture a classifier keeps 128 numbers (:mod:`seewhy.classifiers.known_pictures`); new pictures
-    are looked at in the same way. ``2 E|X - Y| - E|X - X'| - E|Y - Y'|`` of unit vectors is compared with what it is
-    when pictures change sides at random, so that at most ``alpha`` of sets from the same source are called changed.
-    Pictures of one thing, all on one side, are not from the same source in this sense.
-
-    Cost: one forward pass a picture, and a matrix of at most twice ``most`` pictures.
+    ``2 E|X - Y| - E|X - X'| - E|Y - Y'|`` of unit vectors, the 128 numbers that a classifier keeps of every training
+    picture (:mod:`seewhy.classifiers.known_pictures`), is compared with what it is when pictures change sides at
+    random, so that at most ``alpha`` of sets from the same source are called changed. Pictures of one thing, all on
+    one side, are not from the same source in this sense. Cost: one forward pass a picture, and a matrix of at most
+    twice ``most`` pictures.
 
     Args:
         alpha: p value below which there is drift.
@@ -63,37 +63,27 @@ class DriftTest:
         seed: of draws.
     """
 
-    alpha: float = 0.01
-    n_permutations: int = 999
-    most: int = 1000
-    n_near: int = 5
+    alpha: InnerPart = 0.01
+    n_permutations: Count = 999
+    most: Annotated[int, Bound(10)] = 1000
+    n_near: Count = 5
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 / (self.n_permutations + 1) <= self.alpha < 1 or self.most < 10 or self.n_near < 1:
-            raise InputError(
-                f"The test was given alpha={self.alpha:g}, n_permutations={self.n_permutations}, most={self.most}, "
-                f"n_near={self.n_near}. An alpha from 1 / (n_permutations + 1) to below 1, ten pictures and a nearest "
-                "one, at least, were expected. Change them."
-            )
+        check_fields(self, "The test")
+        if self.alpha < (least := 1 / (self.n_permutations + 1)):
+            raise InputError(f"alpha={self.alpha:g} was given. {least:g}, the least p value, was expected. Give more.")
 
     def compare(self, known: KnownPictures, pooled: Float[Tensor, "n d"]) -> Drifted:
         """Features of new pictures beside those that were fitted on."""
         generator = torch.Generator().manual_seed(self.seed)
-        ours = _drawn(normalize(known.features.float(), dim=1), 4 * self.most, generator)
+        ours, places = _drawn(normalize(known.features.float(), dim=1), 4 * self.most, generator)
         new = normalize(compact(pooled).float(), dim=1)
-        k = min(self.n_near, len(ours[0]) - 1)
-        own = ours[0] @ ours[0].T
-        own.fill_diagonal_(-1)
+        k = min(self.n_near, len(ours) - 1)
+        own = (ours @ ours.T).fill_diagonal_(-1)
         limit = float(own.topk(k, 1).values.mean(1).quantile(FAR))
-        cosines = new @ ours[0].T
-        near, first = cosines.topk(k, 1)
-        p, energy = self._test(
-            _drawn(ours[0], self.most, generator)[0], _drawn(new, self.most, generator)[0], generator
-        )
-        return Drifted(p, energy, near.mean(1), ours[1][first[:, 0]], limit)
-
-    def _test(self, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[float, float]:
+        near, first = (new @ ours.T).topk(k, 1)
+        x, y = _drawn(ours, self.most, generator)[0], _drawn(new, self.most, generator)[0]
         both = torch.cat([x, y])
         apart = (2 - 2 * both @ both.T).clamp(min=0).sqrt()
         weights = torch.cat([torch.full((len(x),), 1 / len(x)), torch.full((len(y),), -1 / len(y))])
@@ -101,7 +91,8 @@ class DriftTest:
         drawn = torch.cat([weights[None], weights[orders]])
         energies = -((drawn @ apart) * drawn).sum(1)
         as_much = int((energies[1:] >= energies[0] - 1e-7).sum())
-        return (1 + as_much) / (self.n_permutations + 1), float(energies[0])
+        p = (1 + as_much) / (self.n_permutations + 1)
+        return Drifted(p, float(energies[0]), near.mean(1), places[first[:, 0]], limit)
 
     def run(
         self,
@@ -120,13 +111,20 @@ class DriftTest:
                 f"{len(items)} pictures were given, and the classifier was fitted on {len(known.names)}. Ten of each, "
                 "at least, were expected. Give more."
             )
-        found = self.compare(known, pooled)
+        found, decided = self.compare(known, pooled), logits.argmax(1)
+        farthest = [
+            {
+                "image": items[i].image, "label": classifier.classes[int(decided[i])],
+                "cosine": round(float(found.near[i]), 4), "far": bool(found.far[i]),
+                "nearest": known.names[int(found.nearest[i])],
+            }
+            for i in found.near.argsort()[:N_SHOWN].tolist()
+        ]  # fmt: skip
         data = {
             "drift": "yes" if found.p < self.alpha else "no",
             "n": len(items), "n_known": len(known.names), "p": round(found.p, 5), "energy": round(found.energy, 5),
             "far": {**figure(found.far.float().mean(), accuracy_interval(found.far)), "expected": FAR},
-            "classes": _classes(classifier, logits.argmax(1)),
-            "pictures": _farthest(classifier, known, items, logits, found),
+            "classes": _classes(classifier, decided), "pictures": farthest,
             "settings": asdict(self), "model": classifier.provenance(), **beside(progress),
         }  # fmt: skip
         return Findings({"sentence": sentence(data), **data}, drift_page)
@@ -184,20 +182,6 @@ def _classes(classifier: Classifier, decided: Int[Tensor, " n"]) -> list[dict[st
         for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
             row["p"] = p
     return sorted(rows, key=lambda row: (1.0 if row["p"] is None else row["p"], -row["n"]))
-
-
-def _farthest(
-    classifier: Classifier, known: KnownPictures, items: Sequence[Sample], logits: Tensor, found: Drifted
-) -> list[dict[str, Any]]:
-    decided = logits.argmax(1)
-    return [
-        {
-            "image": items[i].image, "label": classifier.classes[int(decided[i])],
-            "cosine": round(float(found.near[i]), 4), "far": bool(found.far[i]),
-            "nearest": known.names[int(found.nearest[i])],
-        }
-        for i in found.near.argsort()[:N_SHOWN].tolist()
-    ]  # fmt: skip
 
 
 def drift_page(data: dict[str, Any]) -> Document:

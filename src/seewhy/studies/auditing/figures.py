@@ -1,44 +1,52 @@
-"""The figures of an audit: decisions, groups of pictures, what was fitted on, explanations, drift."""
+"""The figures of an audit: decisions, groups of pictures, what was fitted on, explanations, shortcuts, drift."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import random
 from dataclasses import replace
 from functools import partial
 from math import sqrt
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate
 
 from ...classifiers.base import Classifier
-from ...descriptions.base import Descriptions, WordBank, random_words
+from ...classifiers.words import texts_of
+from ...descriptions.base import Descriptions, random_words
 from ...errors import DataError
-from ...evaluation.figures import find_copies, trust_figures
+from ...evaluation.figures import N_NOISE, find_copies, trust_figures, with_texts
 from ...evidence.explain import IN_PART
+from ...explanation.base import Explanation, Where
 from ...explanation.verdict import Missing
 from ...heads.head import Projected
 from ...metrics.calibration import calibration_error, reliability
-from ...pictures.samples import some
-from ..bootstrap import fisher, holm, paired_means, rounded
-from .contract import CHECKS, RANK, Figure, Limit, Material, check, missing, share
+from ...pictures.samples import gathered, some
+from ..background import BackgroundStudy
+from ..bootstrap import N_BINS, fisher, holm, paired_means, rounded
+from .contract import RANK, Figure, Limit, Material, check, missing, share
 from .drift import FAR, Drifted, DriftTest, known_of
-from .shortcuts import background, one_place
 
-__all__ = ["CHECKS", "RANK"]
-
-N_DRAWS, N_BINS = 500, 15
+N_DRAWS = 500
 FEWEST = 10
-"""Pictures that a group needs to be judged."""
+"""Pictures that a group, or cards that a place of the frame, needs to be judged."""
 ALPHA = 0.05
-N_NOISE = 7
 NO_CARDS = "No card was made; explain one picture at least."
+GRID, WINDOW = 8, 2
+"""The frame is cut into 8 by 8 cells; a place is 2 by 2 of them, a sixteenth of the frame."""
+N_ELSEWHERE = 3
+"""Other places that are exchanged beside it, for each picture."""
+_ROWS, _MIDDLE = range(GRID - WINDOW + 1), range(GRID // 4, GRID - GRID // 4 - WINDOW + 1)
+BORDER = [(r, c) for r in _ROWS for c in _ROWS if r not in _MIDDLE or c not in _MIDDLE]
+"""Places that are not in the middle half of the frame, both ways, where objects are."""
+Place = tuple[int, int]
 
 
 @check("Accuracy", "Part of the pictures that are decided rightly.", Limit("at_least", 0.8, "worst"))
 def accuracy(material: Material, limit: Limit) -> Figure:
-    """Part of the decisions that are right; interval by Wilson."""
     right = material.right
     return share(right, f"{int(right.sum())} of {len(right)} pictures are decided rightly.")
 
@@ -46,15 +54,11 @@ def accuracy(material: Material, limit: Limit) -> Figure:
 @check(
     "Calibration error",
     "Mean gap between how sure decisions are and how often they are right (ECE); few pictures make it larger.",
-    Limit("at_most", 0.15),
-    name="calibration_error",
-)
+    Limit("at_most", 0.15), name="calibration_error",
+)  # fmt: skip
 def calibration_gap(material: Material, limit: Limit) -> Figure:
-    """Expected calibration error (Guo et al. 2017, arXiv:1706.04599) in 15 bins; interval by resampling pictures.
-
-    It is never 0 on few pictures, so what a perfectly calibrated model with these confidences would show stands beside
-    it.
-    """
+    """Interval by resampling pictures. It is never 0 on few pictures, so what a perfectly calibrated model with these
+    confidences would show stands beside it."""
     confidence = material.logits.softmax(1).max(1).values
     value, n = calibration_error(reliability(confidence, material.right, N_BINS)), len(confidence)
     generator = torch.Generator().manual_seed(material.seed)
@@ -82,7 +86,6 @@ def _errors(confidence: Float[Tensor, "d n"], right: Bool[Tensor, "d n"]) -> Flo
     Limit("at_least", 0.9, "best"), low=0.5, high=0.99,
 )  # fmt: skip
 def coverage(material: Material, limit: Limit) -> Figure:
-    """How often the true class is among those that a decision names, where the limit is what is promised."""
     found = trust_figures(material.classifier, material.pooled, material.logits, material.labels, level=limit.value)
     low, high = found["coverage_interval"]
     by = "on held-out pictures" if found["by"] == "held-out pictures" else "by its own probability"
@@ -96,7 +99,6 @@ def coverage(material: Material, limit: Limit) -> Figure:
     Limit("at_most", 0.3, "best", required=False),
 )
 def unseen_sure(material: Material, limit: Limit) -> Figure:
-    """Of pictures of classes that were left out of the fit in turn, the share called sure (measured while fitting)."""
     trust = material.classifier.measured_trust
     found = None if trust is None else trust.unknowns
     if found is None or found.near_found is None:
@@ -127,10 +129,7 @@ def apart(counts: tuple[int, int, int, int], level: float) -> tuple[float, float
     Limit("at_most", 0.05, "best", required=False), low=-1.0,
 )  # fmt: skip
 def group_gap(material: Material, limit: Limit) -> Figure:
-    """How much worse decisions are on one group than on all others together, for the group that is worst off.
-
-    Intervals hold for all groups together (Bonferroni); p values are Fisher's, corrected by Holm's rule.
-    """
+    """Intervals hold for all groups together (Bonferroni); p values are Fisher's, corrected by Holm's rule."""
     if not material.grouped:
         return missing("No groups are known. Name the column that has them with --group.")
     names = [s.group for s in material.items]
@@ -139,36 +138,31 @@ def group_gap(material: Material, limit: Limit) -> Figure:
             f"{len(empty)} of {len(names)} pictures are of no group: {some(empty, 3)}. A group for each was "
             "expected. Fill the column, or leave these out."
         )
-    rows = group_rows(set(map(str, names)), list(map(str, names)), material.right)
+    rows = group_rows(list(map(str, names)), material.right)
     judged = [row for row in rows if row["gap"] is not None]
     if len(judged) < 2:
         return missing(
             f"{len(judged)} of {len(rows)} groups have {FEWEST} pictures. Two such groups, at least, are needed."
         )
     worst = max(judged, key=lambda row: limit.judged(Figure(row["gap"], tuple(row["interval"]))) or -1.0)
+    few = len(rows) - len(judged)
     said = (
         f"On {worst['group']} ({worst['n']} pictures) it is right on {worst['accuracy']:.1%}, on all others on "
         f"{worst['accuracy_rest']:.1%} (p = {worst['p']:.2g}, corrected over {len(judged)} groups)."
-    )
-    few = len(rows) - len(judged)
-    said += f" {few} groups with fewer than {FEWEST} pictures are not judged." if few else ""
+    ) + (f" {few} groups with fewer than {FEWEST} pictures are not judged." if few else "")
     return Figure(worst["gap"], tuple(worst["interval"]), worst["n"], said, rows)
 
 
-def group_rows(groups: Iterable[str], names: list[str], right: Bool[Tensor, " n"]) -> list[dict[str, Any]]:
+def group_rows(names: list[str], right: Bool[Tensor, " n"]) -> list[dict[str, Any]]:
     """Each group's accuracy beside that of all others; groups that are too small have no gap."""
     rows, judged = [], []
-    for group in sorted(groups):
+    for group in sorted(set(names)):
         mine = torch.tensor([n == group for n in names])
         n, n_right = int(mine.sum()), int(right[mine].sum())
         rest, rest_right = len(names) - n, int(right.sum()) - n_right
-        row: dict[str, Any] = {"group": group, "n": n, "accuracy": round(n_right / n, 4)}
-        row |= {
-            "accuracy_rest": round(rest_right / rest, 4) if rest else None,
-            "gap": None,
-            "interval": None,
-            "p": None,
-        }
+        elsewhere = round(rest_right / rest, 4) if rest else None
+        row: dict[str, Any] = {"group": group, "n": n, "accuracy": round(n_right / n, 4), "accuracy_rest": elsewhere}
+        row |= dict.fromkeys(("gap", "interval", "p"))
         rows.append(row)
         if n >= FEWEST and rest >= FEWEST:
             judged.append((row, (n_right, n, rest_right, rest)))
@@ -185,7 +179,6 @@ def group_rows(groups: Iterable[str], names: list[str], right: Bool[Tensor, " n"
     Limit("at_most", 0.0, required=False),
 )
 def copies(material: Material, limit: Limit) -> Figure:
-    """Pictures that were fitted on, byte for byte or as near copies; all of them are counted."""
     found = find_copies(material.classifier, material.files, material.pooled, material.right)
     if found is None:
         return missing("It does not know what it was fitted on. Give those pictures with --against.")
@@ -198,7 +191,7 @@ def copies(material: Material, limit: Limit) -> Figure:
 
 
 def _verdicts(material: Material, limit: Limit, *, evidence: str, cure: str) -> Figure:
-    """Part of the cards that have the evidence whose verdict is the contract's level at least; Wilson's interval."""
+    """Part of the cards that have the evidence whose verdict is the contract's level at least."""
     every = [getattr(card, evidence) for card in material.explained]
     levels = [one.verdict.level for one in every if not isinstance(one, Missing)]
     if not levels:
@@ -227,32 +220,24 @@ for _evidence, _title, _told, _cure, _limit in (
     Limit("at_least", 0.01, "worst", required=False), low=-1.0,
 )  # fmt: skip
 def words_meaning(material: Material, limit: Limit) -> Figure:
-    """Accuracy of the words alone less that of meaningless words in equal number; paired bootstrap over pictures."""
-    words = material.classifier.words
-    if words is None:
+    classifier = material.classifier
+    if classifier.words is None:
         return missing("It has no descriptions. Give some with --descriptions FILE.")
-    texts: dict[str, list[str]] = {c: [] for c in words.classes}
-    for text, owner in zip(words.texts, words.owner.tolist(), strict=True):
-        texts[words.classes[owner]].append(text)
-    described = Descriptions({c: tuple(t) for c, t in texts.items()})
-    noise = []
-    for i in range(N_NOISE):
-        control = Descriptions(random_words(described, material.seed + i))
-        bank = WordBank.build(material.classifier.encoder, control, with_names=False, store=material.store)
-        noise.append(_by_words(replace(material.classifier, words=bank), material))
-    both = torch.stack([_by_words(material.classifier, material), torch.stack(noise).mean(0)], 1)
+    described = Descriptions(texts_of(classifier.words))
+    joint = Projected(classifier.encoder.text)(material.pooled)
+
+    def right(one: Classifier) -> Float[Tensor, " n"]:
+        assert one.words is not None
+        return ((joint @ one.words.measured.class_weight().T).argmax(1) == material.labels).float()
+
+    noise = [random_words(described, material.seed + i) for i in range(N_NOISE)]
+    by_noise = torch.stack([right(with_texts(classifier, texts, material.store)) for texts in noise]).mean(0)
+    both = torch.stack([right(classifier), by_noise], 1)
     found = paired_means(both, seed=material.seed)
     value, interval, _ = found.difference(0, 1)
-    said, by_noise = found.values.tolist()
-    meaning = f"By its descriptions alone it is right on {said:.1%}, by meaningless words on {by_noise:.1%}."
+    said, alone = found.values.tolist()
+    meaning = f"By its descriptions alone it is right on {said:.1%}, by meaningless words on {alone:.1%}."
     return Figure(value, interval, len(both), meaning)
-
-
-def _by_words(classifier: Classifier, material: Material) -> Float[Tensor, " n"]:
-    """1 for pictures that are decided rightly by the words alone."""
-    assert classifier.words is not None
-    joint = Projected(classifier.encoder.text)(material.pooled)
-    return ((joint @ classifier.words.measured.class_weight().T).argmax(1) == material.labels).float()
 
 
 @check(
@@ -270,18 +255,107 @@ def agreement(material: Material, limit: Limit) -> Figure:
     return share(alike, f"On {int((~alike).sum())} of {len(scores)} cards the kinds of evidence disagree.")
 
 
-check(
+@check(
     "Leans on the background",
     "By how much the score is higher on backgrounds of its own class than on others (seewhy study background).",
-    Limit("at_most", 0.05, "best", required=False),
-    low=-1.0,
-)(background)
-check(
+    Limit("at_most", 0.05, "best", required=False), low=-1.0,
+)  # fmt: skip
+def background(material: Material, limit: Limit) -> Figure:
+    if material.masks is None:
+        return missing("Nobody says where the objects are. Give --masks or --object.")
+    study, samples = BackgroundStudy(n_draws=200, seed=material.seed), gathered(list(material.items))
+    try:
+        found = study.run(material.classifier, samples, material.masks, progress=material.progress)
+    except DataError as error:
+        return missing(str(error))
+    masks, difference = found.data["masks"], found.data["all"]["difference"]
+    if not masks["by_hand"] and not masks["check"]["hit"]:
+        return missing(
+            f"Filling what the masks ({masks['source']}) cover costs no more than filling as much "
+            "elsewhere, so they may miss the object. Give masks that people drew."
+        )
+    low, high = difference["interval"]
+    return Figure(difference["value"], (low, high), found.data["n"], found.sentence)
+
+
+@check(
     "Decisions that follow one place of the frame",
     "Part of decisions that change when the border place with most heat is exchanged, less that at other places.",
-    Limit("at_most", 0.1, "best", required=False),
-    low=-1.0,
-)(one_place)
+    Limit("at_most", 0.1, "best", required=False), low=-1.0,
+)  # fmt: skip
+def one_place(material: Material, limit: Limit) -> Figure:
+    """Decisions that follow one place of the frame, whatever the object: a watermark, a date, a border.
+
+    The place outside the middle with most heat on average is looked for on one half of the cards and tried on the
+    other, and the other way round, so that it is not chosen where it is measured. Its pixels, and those of other places
+    of that size, are exchanged with those of a picture that is decided otherwise. Cost: 4 forward passes a card.
+    """
+    heated = [(c, c.where.heat) for c in material.explained if isinstance(c.where, Where) and not c.where.is_zero]
+    cards = [card for card, _ in heated]
+    if len(cards) < FEWEST:
+        return missing(f"{len(cards)} cards have a map. {FEWEST}, at least, are needed. Explain more pictures.")
+    if len({c.prediction.label for c in cards}) < 2:
+        return missing("All cards decide for one class, so that nothing can be exchanged. Explain more pictures.")
+    mass = torch.stack([_mass(torch.from_numpy(heat)) for _, heat in heated])
+    halves = [list(range(0, len(cards), 2)), list(range(1, len(cards), 2))]
+    means = [mass[other].mean(0) for other in reversed(halves)]
+    places = [max(BORDER, key=lambda place, mean=mean: float(mean[place])) for mean in means]  # type: ignore[misc]
+    changed = torch.zeros(len(cards), 2)
+    for half, place in zip(halves, places, strict=True):
+        for i in half:
+            changed[i] = torch.tensor(_changed(material.classifier, cards, i, place, material.seed + i))
+    found = paired_means(changed, seed=material.seed)
+    value, interval, _ = found.difference(0, 1)
+    here, elsewhere = found.values.tolist()
+    boxes = [_box(place) for place in places]
+    said = f"When {_told(boxes)} is exchanged, {here:.1%} of decisions change, and {elsewhere:.1%} when others are."
+    held = [mass[half][:, row, column].mean() for half, (row, column) in zip(halves, places, strict=True)]
+    return Figure(value, interval, len(cards), said, {
+        "boxes": [list(b) for b in boxes], "share": round(float(torch.stack(held).mean()), 4),
+        "changed": round(here, 4), "changed_elsewhere": round(elsewhere, 4),
+    })  # fmt: skip
+
+
+def _mass(heat: Float[Tensor, "h w"]) -> Float[Tensor, "r c"]:
+    """Part of what speaks for the class in each place."""
+    full = interpolate(heat.clamp(min=0)[None, None].float(), size=(GRID * 4, GRID * 4), mode="nearest-exact")
+    cells = avg_pool2d(full, 4)
+    return avg_pool2d(cells / cells.sum().clamp(min=1e-12), WINDOW, 1)[0, 0] * WINDOW**2
+
+
+def _changed(classifier: Classifier, cards: list[Explanation], i: int, place: Place, seed: int) -> tuple[float, float]:
+    """Whether the decision changes with the place, and how often with others; by one picture decided otherwise."""
+    rng = random.Random(seed)
+    view = cards[i].view
+    other = rng.choice([c for c in cards if c.prediction.label != cards[i].prediction.label]).view
+    far = [p for p in BORDER if max(abs(p[0] - place[0]), abs(p[1] - place[1])) >= WINDOW]
+    views: list[np.ndarray] = []
+    for left, top, right, bottom in map(_box, (place, *rng.sample(far, N_ELSEWHERE))):
+        height, width = view.shape[:2]
+        rows = slice(round(top * height), round(bottom * height))
+        columns = slice(round(left * width), round(right * width))
+        views.append(view.copy())
+        views[-1][rows, columns] = other[rows, columns]
+    with torch.no_grad():
+        pooled = classifier.encoder.pooled(classifier.encoder.pixels(views))
+        decided = classifier.head.probabilities(pooled).argmax(1)
+    changed = [float(classifier.classes[k] != cards[i].prediction.label) for k in decided.tolist()]
+    return changed[0], sum(changed[1:]) / N_ELSEWHERE
+
+
+def _box(place: Place) -> tuple[float, float, float, float]:
+    row, column = place
+    return (column / GRID, row / GRID, (column + WINDOW) / GRID, (row + WINDOW) / GRID)
+
+
+def _told(boxes: list[Any]) -> str:
+    """Where a place is, in words."""
+    names = []
+    for left, top, right, bottom in boxes:
+        across, down = (left + right) / 2, (top + bottom) / 2
+        side = "left" if across < 0.4 else "right" if across > 0.6 else "middle"
+        names.append(f"the {'upper' if down < 0.4 else 'lower' if down > 0.6 else 'middle'} {side}")
+    return names[0] if names[0] == names[1] else f"{names[0]} (in one half of the cards, {names[1]} in the other)"
 
 
 def _drifted(material: Material) -> Drifted | Figure:
@@ -300,7 +374,6 @@ def _drifted(material: Material) -> Drifted | Figure:
     Limit("at_least", 0.01, required=False),
 )
 def drift_p(material: Material, limit: Limit) -> Figure:
-    """The p value of :class:`~seewhy.studies.auditing.drift.DriftTest`."""
     found = _drifted(material)
     if isinstance(found, Figure):
         return found
@@ -314,7 +387,6 @@ def drift_p(material: Material, limit: Limit) -> Figure:
     Limit("at_most", 0.25, "best", required=False),
 )
 def far_pictures(material: Material, limit: Limit) -> Figure:
-    """Part of the pictures farther from the training pictures than 95 % of these are from one another."""
     found = _drifted(material)
     if isinstance(found, Figure):
         return found
@@ -325,6 +397,5 @@ def far_pictures(material: Material, limit: Limit) -> Figure:
 
 @check("Pictures that cannot be read", "Part of the pictures that cannot be read.", Limit("at_most", 0.0))
 def unreadable(material: Material, limit: Limit) -> Figure:
-    """Pictures that cannot be read, counted."""
     n, failed = len(material.items) + material.n_unreadable, material.n_unreadable
     return Figure(failed / n, None, n, f"{failed} of {n} pictures cannot be read.")

@@ -33,8 +33,20 @@ from ...trust.measure import drawn_folds
 from ...types import Failure, Transform
 from ..outputs import CheckedOutput
 from ..study import beside
-from .faults import FAR, Copy, PixelFacts, find_copies, joined, pixel_facts, pixel_faults, strangeness
-from .label_errors import HeldOutScores, LabelIssues, held_out_scores, ranker
+from .faults import (
+    FAR,
+    Copy,
+    HeldOutScores,
+    LabelIssues,
+    PixelFacts,
+    find_copies,
+    held_out_scores,
+    joined,
+    pixel_facts,
+    pixel_faults,
+    ranker,
+    strangeness,
+)
 
 KINDS: Mapping[str, str] = {
     "class": "Label of no class",
@@ -203,7 +215,7 @@ class Check:
     confident learning, by the cleanlab library, or by neighbours; docs/check.md has the figures of each.
 
     Args:
-        by: how labels are doubted; a name of :data:`~seewhy.studies.inspection.label_errors.RANKERS`.
+        by: how labels are doubted; a name of :data:`~seewhy.studies.inspection.faults.RANKERS`.
         seed: of the parts that are held out.
     """
 

@@ -153,11 +153,7 @@ class COMETNetwork(BackboneNetwork):
 
 @dataclass(frozen=True)
 class Objective:
-    """What the selector wants.
-
-    ``m_p · CE_P + m_c · max(CE_P − CE_D + gap, 0) + m_1 · mean_b max(mean_px(S_b) − tau, 0)``; ``CE_P`` and ``CE_D``
-    are means over the batch, so that the hinge holds or not for the batch as a whole.
-    """
+    """``m_p · CE_P + m_c · max(CE_P − CE_D + gap, 0) + m_1 · mean_b max(mean_px(S_b) − tau, 0)`` of a batch."""
 
     m_p: float = 1.0
     m_c: float = 1.0
@@ -173,54 +169,42 @@ class Objective:
         return self.m_p * ce_p + self.m_c * hinge + self.m_1 * area
 
 
-@dataclass(frozen=True, eq=False)
-class Players:
-    """Selector, predictor and detector, and who of them learns."""
-
-    selector: Selector
-    predictor: Predictor
-    detector: Predictor
-    mode: Mode
-    objective: Objective
-    hide: Hide
-    pretrained: bool = False
-    detector_norm: Norm = "frozen"
-
-    def players(self) -> dict[str, nn.Module]:
-        """Those who learn, under the names of their losses."""
-        found: dict[str, nn.Module] = {"selector": self.selector}
-        if self.mode != "post_hoc":
-            found["predictor"] = self.predictor
-        if self.mode == "3p":
-            found["detector"] = self.detector
-        return found
-
-    @property
-    def changed(self) -> set[str]:
-        """Names of those whom a step changes: the players, and a detector whose averages drift."""
-        drifts = self.detector_norm == "batch" and self.mode == "2p"
-        return {*self.players(), "detector"} if drifts else {*self.players()}
-
-
 class Playing(Task):
-    """A game as it is learnt; each player by its own loss."""
+    """A game of selector, predictor and detector; each that learns does so by its own loss."""
 
     needs = ("pixels", "labels")
 
-    def __init__(self, game: Players) -> None:
+    def __init__(
+        self,
+        selector: Selector,
+        predictor: Predictor,
+        detector: Predictor,
+        mode: Mode,
+        objective: Objective,
+        hide: Hide,
+        pretrained: bool = False,
+        detector_norm: Norm = "frozen",
+    ) -> None:
         super().__init__()
-        self.game, self.hide = game, game.hide
-        self.selector, self.predictor, self.detector = game.selector, game.predictor, game.detector
+        self.selector, self.predictor, self.detector = selector, predictor, detector
+        self.objective, self.hide, self.pretrained = objective, hide, pretrained
+        self.names = {"selector"} | {"2p": {"predictor"}, "3p": {"predictor", "detector"}, "post_hoc": set()}[mode]
+        self.drifts = detector_norm == "batch" and mode == "2p"
+        self.free()
+
+    def free(self) -> None:
+        """Let those learn who do, and nobody else."""
         for name in ("selector", "predictor", "detector"):
-            self.get_submodule(name).requires_grad_(name in game.players())
+            self.get_submodule(name).requires_grad_(name in self.names)
 
     def players(self) -> Mapping[str, nn.Module]:
-        return self.game.players()
+        return {name: part for name, part in self.named_children() if name in self.names}
 
     def features(self, batch: Batch) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b k"], Float[Tensor, "b k"]]:
         """The mask, and the classes' scores of what it shows and of the rest."""
         pixels = batch["pixels"]
-        for name in {"predictor", "detector"} - (set() if self.game.pretrained else self.game.changed):
+        changed = self.names | ({"detector"} if self.drifts else set())  # its averages drift
+        for name in {"predictor", "detector"} - (set() if self.pretrained else changed):
             self.get_submodule(name).eval()
         mask = self.selector(pixels)
         return mask, self.predictor(self.hide(pixels, mask)), self.detector(self.hide(pixels, 1 - mask))
@@ -230,7 +214,7 @@ class Playing(Task):
         (mask, shown, rest), labels = features, batch["labels"]
         ce_p, ce_d = cross_entropy(shown, labels), cross_entropy(rest, labels)
         return {
-            "selector": self.game.objective(ce_p, ce_d, mask),
+            "selector": self.objective(ce_p, ce_d, mask),
             "predictor": ce_p,
             "detector": ce_d,
             "area": mask.mean(),

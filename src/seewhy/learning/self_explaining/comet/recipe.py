@@ -37,7 +37,7 @@ from ....training.task import Supervised
 from ....types import Failure
 from ...adaptation.backbone import Backbone, Predictor, encode_for, new_predictor, predictor_of, sized, training_columns
 from ...network_recipe import NetworkRecipe
-from .network import COMETNetwork, Fill, Hide, Kind, Mode, Norm, Objective, Players, Playing, make_selector
+from .network import COMETNetwork, Fill, Hide, Kind, Mode, Norm, Objective, Playing, make_selector
 
 RELEASED: dict[str, float] = {"m_c": 4.0, "gap": 2.0, "tau": 0.6}
 """The weights in the authors' published configuration, where they differ from those it calls the default."""
@@ -122,11 +122,12 @@ class COMET(NetworkRecipe):
         base = sized(encoder, self.size)
         pictures = encode_for(fitting, base, self.backbone)
         data = TrainingData(len(pictures.trained), training_columns(fitting, base, pictures))
-        seal = self._seal(base, pictures)
+        facts = [(pictures.encoded[i].digest, int(pictures.labels[i])) for i in pictures.trained]
+        seal = json.dumps([self.parameters(), base.fingerprint, facts])
         plain = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}.plain")
         judge = self._plain(base, pictures, data, fitting, None if plain is None else (plain, seal))
         game = self._game(base, judge)
-        done = train(Playing(game), data, self._training, checkpoint=fitting.sealed(seal), progress=progress)
+        done = train(game, data, self._training, checkpoint=fitting.sealed(seal), progress=progress)
         outcome = self._outcome(encoder, game, judge, pictures, done, progress)
         if plain is not None:
             remove(plain, CHECKPOINT)
@@ -140,32 +141,12 @@ class COMET(NetworkRecipe):
     @property
     def _training(self) -> Training:
         parts = (("predictor.", self.encoder_lr), ("detector.", self.encoder_lr))
-        return Training(
-            self.n_steps,
-            self.batch_size,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-            seed=self.seed,
-            warmup=max(1, self.n_steps // 100),
-            part_lr=parts if self.backbone == "encoder" else (),
-        )
-
-    def _seal(self, base: Encoder, pictures: EncodedSet) -> str:
-        facts = [
-            (one.digest, label)
-            for one, label, out in zip(pictures.encoded, pictures.labels.tolist(), pictures.held.tolist(), strict=True)
-            if not out
-        ]
-        return json.dumps([self.parameters(), base.fingerprint, facts])
+        own = {"lr": self.lr, "weight_decay": self.weight_decay, "schedule": self.schedule, "seed": self.seed}
+        parts = parts if self.backbone == "encoder" else ()
+        return Training(self.n_steps, self.batch_size, warmup=max(1, self.n_steps // 100), part_lr=parts, **own)
 
     def _plain(
-        self,
-        base: Encoder,
-        pictures: EncodedSet,
-        data: TrainingData,
-        fitting: Fitting,
-        kept: tuple[Path, str] | None,
+        self, base: Encoder, pictures: EncodedSet, data: TrainingData, fitting: Fitting, kept: tuple[Path, str] | None
     ) -> Predictor:
         """The classifier of whole pictures: detector, judge, and what the accuracy is compared with."""
         if self.backbone == "scratch":
@@ -179,26 +160,25 @@ class COMET(NetworkRecipe):
         fitted = linear.fit(base, own, validation=validation, store=fitting.store, progress=fitting.progress)
         return predictor_of(base, fitted.head)
 
-    def _game(self, base: Encoder, judge: Predictor) -> Players:
+    def _game(self, base: Encoder, judge: Predictor) -> Playing:
         """The players at the start; the judge is one of them only where it cannot change."""
         with seeded(self.seed + 1):
             selector = make_selector(self.selector)
             new = [new_predictor(len(judge.bias)) if self.backbone == "scratch" else copy.deepcopy(judge) for _ in "pd"]
         predictor = judge if self.mode == "post_hoc" else new[0]
-        detector = judge if self.mode != "3p" else new[1]
-        if self.mode == "2p" and self.detector_norm == "batch":
-            detector = copy.deepcopy(judge)
+        drifts = self.mode == "2p" and self.detector_norm == "batch"
+        detector = new[1] if self.mode == "3p" else copy.deepcopy(judge) if drifts else judge
         objective = Objective(self.m_p, self.m_c, self.gap, self.m_1, self.tau)
         hide = Hide(self._fill, base.transform)
         pretrained = self.backbone == "encoder"
-        return Players(selector, predictor, detector, self.mode, objective, hide, pretrained, self.detector_norm)
+        return Playing(selector, predictor, detector, self.mode, objective, hide, pretrained, self.detector_norm)
 
     @property
     def _fill(self) -> Fill:
         return self.fill or ("black" if self.mode == "post_hoc" else "mean")
 
     def _outcome(
-        self, encoder: Encoder, game: Players, judge: Predictor, pictures: EncodedSet, done: Trained, progress: Progress
+        self, encoder: Encoder, game: Playing, judge: Predictor, pictures: EncodedSet, done: Trained, progress: Progress
     ) -> Outcome:
         own = {"selector": self.selector, "backbone": self.backbone, "size": self.size}
         settings = {**own, "fill": self._fill, "frozen": self._frozen}
@@ -253,7 +233,7 @@ class Played:
 
 
 @torch.no_grad()
-def watch(game: Players, judge: Predictor, encoder: Encoder, pictures: EncodedSet, progress: Progress) -> Played:
+def watch(game: Playing, judge: Predictor, encoder: Encoder, pictures: EncodedSet, progress: Progress) -> Played:
     """The players at work on up to a thousand pictures of either kind, spread over the classes."""
     of = pictures.labels.tolist()
     every = [i for part in (pictures.held, ~pictures.held) for i in spread(of, part.tolist(), MOST)]
@@ -327,11 +307,7 @@ def _read(
 
 
 def figures(played: Played) -> dict[str, Any]:
-    """Accuracies on held-out pictures, the mask's area, and how much its shape alone gives away.
-
-    ``mask_alone_accuracy`` is that of a linear probe that sees nothing but the mask: above chance, the mask's shape
-    tells of the class, and the predictor may read the mask instead of the picture.
-    """
+    """Accuracies on held-out pictures, the mask's area, and how much its shape alone gives away to a linear probe."""
     held = played.held
     if not bool(held.any()):
         return {"mean_mask_area": round(float(played.area.mean()), 4)}
@@ -362,9 +338,6 @@ def mask_alone(played: Played) -> float:
 
 
 def temperature(played: Played) -> float:
-    """By which logits are divided so that probabilities hold on held-out pictures; 1 where there are none.
-
-    Never below 1: where the few pictures held out are all right, no probability would be too high.
-    """
+    """By which logits are divided so that probabilities hold on held-out pictures; never below 1, as these are few."""
     held = played.held
     return max(1.0, fit_temperature(played.shown[held], played.labels[held])) if bool(held.any()) else 1.0

@@ -22,6 +22,7 @@ from ....encoders.base import Encoder, EncoderOutput, Layout
 from ....encoders.split import LastBlock, example_pixels, freeze, replaced, weights_digest
 from ....errors import InputError, ModelError
 from ....heads.head import Target, TargetFunction
+from ...encoders.delta import WITHOUT_WORDS
 from ...encoders.token_blocks import image_stack, inside, with_more_prefix
 
 NORMS = ("model.norm", "model.fc_norm", "visual.ln_post", "norm")
@@ -29,11 +30,7 @@ NORMS = ("model.norm", "model.fc_norm", "visual.ln_post", "norm")
 
 
 class Prompts(nn.Module):
-    """All that is trained: the prompts, and the vector that scores them.
-
-    Prompts start uniform in ``±√(6 / (3 · patch area + width))`` and the vector in ``±1/√width``, as in the authors'
-    code; a prompt has no position.
-    """
+    """The prompts, which have no position, and the vector that scores them; both start as in the authors' code."""
 
     def __init__(
         self, n_early: int, n_classes: int, width: int, area: float = 256.0, shared: bool = True, dropout: float = 0.0
@@ -71,11 +68,7 @@ class Prompted(nn.Module):
 
 
 class Scores(nn.Module):
-    """What follows the last block: ``s_c = w · norm(z_c)``, ``z_c`` what has become of the class's prompt.
-
-    Behind the scores stands what the network itself pools there, its class token, or the mean over patches where it has
-    none: nothing is decided by it, but pictures that only score alike are told apart by it from near-duplicates.
-    """
+    """``s_c = w · norm(z_c)`` of each prompt, and what the network itself pools, which tells near-duplicates."""
 
     def __init__(self, norm: nn.Module, prompts: Prompts, has_prefix: bool) -> None:
         super().__init__()
@@ -206,15 +199,14 @@ class PromptCAMNetwork(Network):
         freeze(self.prompts)
         facts = json.dumps(self.facts(), sort_keys=True)
         same = not self._inside and not len(self.prompts.early)  # trunk and looks are the base's
-        return Encoder(
-            name=base.name,
-            transform=base.transform,
+        return base.but(
             trunk=lambda: trunk,
             head=freeze(head),
             layout=Layout("tokens", own.grid, own.prefix + len(self.prompts.own)) if self._inside else own,
             fingerprint=weights_digest(self.tensors(), base.fingerprint + facts),
             module=lambda: nn.Sequential(trunk, head),
             engine=(lambda: base.engine) if same else base.engine_asked,
+            **WITHOUT_WORDS,
         )
 
     def tensors(self) -> dict[str, Tensor]:
@@ -267,11 +259,7 @@ def flattened_scores(
     n_patches: int,
     flatten: Flatten = "keys",
 ) -> Float[Tensor, "b k"]:
-    """Scores with the attention of each picture's class prompt made even in some heads.
-
-    Over all tokens, as in the authors' code, which sets logits to 0; or over the patches, as in the paper's formula.
-    A flattened head still hands on a mean of the values: it is not gone.
-    """
+    """Scores with the attention of each picture's class prompt made even in some heads, which still hand on a mean."""
     rows = torch.arange(len(tokens))
 
     def change(weights: Tensor) -> Tensor:
@@ -291,41 +279,27 @@ def rank_heads(
     n_patches: int,
     flatten: Flatten = "keys",
 ) -> list[HeadRanking]:
-    """Greedy, as published: flatten the head without which the class stays most probable, again and again.
-
-    The authors' code sorts the heads left at its end by scores of other heads; here the greedy rounds go to their end.
-    """
+    """Greedy, as published, to the end: flatten the head without which the class stays most probable."""
     first, weights = run_last_block(head, tokens)
-    return [
-        _rank(head, tokens[i : i + 1], index[i : i + 1], weights.shape[1], (n_patches, flatten), first[i])
-        for i in range(len(tokens))
-    ]
-
-
-def _rank(
-    head: PromptHead,
-    tokens: Float[Tensor, "1 t d"],
-    index: Int[Tensor, " 1"],
-    n_heads: int,
-    how: tuple[int, Flatten],
-    scores: Float[Tensor, " k"],
-) -> HeadRanking:
-    label = int(index)
-    gone: list[int] = []
-    probability, kept = [float(scores.softmax(0)[label])], [int(scores.argmax()) == label]
-    while len(gone) < n_heads:
-        left = [h for h in range(n_heads) if h not in gone]
-        flat = torch.zeros(len(left), n_heads, dtype=torch.bool)
-        flat[:, gone] = True
-        flat[torch.arange(len(left)), left] = True
-        found = flattened_scores(head, tokens.expand(len(left), -1, -1), index.expand(len(left)), flat, *how)
-        values = found.softmax(1)[:, label]
-        best = int(values.argmax())
-        gone.append(left[best])
-        probability.append(float(values[best]))
-        kept.append(int(found[best].argmax()) == label)
-    n_flat = kept.index(False) - 1 if False in kept else n_heads
-    return HeadRanking(tuple(reversed(gone)), tuple(probability), n_heads - max(n_flat, 0))
+    n_heads, rankings = weights.shape[1], []
+    for one, label, scores in zip(tokens.split(1), index.tolist(), first, strict=True):
+        gone: list[int] = []
+        probability, kept = [float(scores.softmax(0)[label])], [int(scores.argmax()) == label]
+        while len(gone) < n_heads:
+            left = [h for h in range(n_heads) if h not in gone]
+            flat = torch.zeros(len(left), n_heads, dtype=torch.bool)
+            flat[:, gone] = True
+            flat[torch.arange(len(left)), left] = True
+            copies, own = one.expand(len(left), -1, -1), torch.full((len(left),), label)
+            found = flattened_scores(head, copies, own, flat, n_patches, flatten)
+            values = found.softmax(1)[:, label]
+            best = int(values.argmax())
+            gone.append(left[best])
+            probability.append(float(values[best]))
+            kept.append(int(found[best].argmax()) == label)
+        n_flat = kept.index(False) - 1 if False in kept else n_heads
+        rankings.append(HeadRanking(tuple(reversed(gone)), tuple(probability), n_heads - max(n_flat, 0)))
+    return rankings
 
 
 @attributions.register
@@ -365,7 +339,9 @@ class PromptCAM(Attribution):
         weights = self.heads_of(model, look, target.index)
         if target.against is not None:
             weights = weights - self.heads_of(model, look, target.against)
-        kept = self._kept(model, look, target.index, weights.shape[1])
+        if self.n_heads >= weights.shape[1]:
+            return weights.mean(1)
+        kept = torch.tensor([r.order[: self.n_heads] for r in self.ranking(model, look, target.index)])
         return weights.gather(1, kept[:, :, None, None].expand(-1, -1, *weights.shape[2:])).mean(1)
 
     def heads_of(self, model: Explainable, look: EncoderOutput, index: Int[Tensor, " b"]) -> Float[Tensor, "b r h w"]:
@@ -376,15 +352,9 @@ class PromptCAM(Attribution):
         return own[:, :, -grid[0] * grid[1] :].unflatten(2, tuple(grid))
 
     def ranking(self, model: Explainable, look: EncoderOutput, index: Int[Tensor, " b"]) -> list[HeadRanking]:
-        """For each picture the heads by how much the class needs them, and what it loses as they are flattened."""
+        """The heads by how much the class needs them on each picture, and what it loses as they are flattened."""
         n_patches = model.encoder.layout.to_grid(look.features)[0, 0].numel()
         return rank_heads(prompt_head(model), look.features, index, n_patches, self.flatten)
-
-    def _kept(self, model: Explainable, look: EncoderOutput, index: Int[Tensor, " b"], n: int) -> Int[Tensor, "b m"]:
-        """The heads that a class needs most on each picture."""
-        if self.n_heads >= n:
-            return torch.arange(n).expand(len(look), -1)
-        return torch.tensor([r.order[: self.n_heads] for r in self.ranking(model, look, index)])
 
 
 def prompt_head(model: Explainable) -> PromptHead:

@@ -210,11 +210,7 @@ def _figures(best: _Try, tries: Sequence[_Try], pictures: EncodedSet) -> dict[st
 
 
 class Prompting(Task):
-    """Class prompts before or inside a frozen network, which stays where it is.
-
-    Learns from ``"pixels"``; or, where prompts enter before the last block alone, from ``"tokens"``, what the trunk
-    has seen once, in half precision.
-    """
+    """Class prompts learn from ``"pixels"`` or, before the last block alone, from ``"tokens"`` seen once."""
 
     needs = ("labels",)
     moves = False

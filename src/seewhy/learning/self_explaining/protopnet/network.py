@@ -29,7 +29,7 @@ from ....prototypes.base import STRANGER, Group, Match, Prototypes, Query
 from ....prototypes.measure import LikenessMeasure, Showing
 from ....seeded import seeded
 from ....storage.features import FeatureStore
-from ...encoders.delta import load_delta, state_delta
+from ...encoders.delta import WITHOUT_WORDS, load_delta, state_delta
 
 EPSILON = 1e-4
 HIGHEST = math.log(1 / EPSILON)
@@ -124,16 +124,9 @@ class ProtoPNetNetwork(Network):
 
     def encoder(self) -> Encoder:
         on, head = self.on, NearestSimilarity(self.layer, self.on.layout)
-        return Encoder(
-            name=on.name,
-            transform=on.transform,
-            trunk=lambda: on.trunk,
-            head=freeze(head),
-            layout=on.layout,
-            fingerprint=weights_digest(self.tensors(), on.fingerprint),
-            module=lambda: nn.Sequential(on.trunk, head),
-            engine=lambda: on.engine,
-        )
+        digest = weights_digest(self.tensors(), on.fingerprint)
+        module = lambda: nn.Sequential(on.trunk, head)  # noqa: E731
+        return on.but(head=freeze(head), fingerprint=digest, module=module, engine=lambda: on.engine, **WITHOUT_WORDS)
 
     def tensors(self) -> dict[str, Tensor]:
         places = torch.tensor([[p.picture, *p.cell] for p in self.pushed]).reshape(-1, 3)
@@ -264,7 +257,7 @@ class ProtoPNetPrototypes(Prototypes):
         )
         least = measure.precision if beats_chance(measure) else 0.0
         level: Level = "partly" if least >= 1 / 3 else "do not rely"
-        if least >= 2 / 3 and showing.matters:
+        if least >= 2 / 3 and (showing.deletion is None or showing.deletion.matters):
             level = "believable"
         return showing.like(self, Verdict(level, figures, self.rule), measure)
 
@@ -277,15 +270,7 @@ def beats_chance(measure: LikenessMeasure) -> bool:
 def measure_prototypes(
     close: Float[Tensor, "n p"], labels: Int[Tensor, " n"], owner: Int[Tensor, " p"], most: int = 5
 ) -> LikenessMeasure | None:
-    """How often the held-out pictures nearest to a prototype, as many as its class has there, are of its class.
-
-    Not of the card's class: what is shown for a class are prototypes of that class nearly always.
-
-    Example:
-        >>> close = torch.tensor([[9.0, 1.0], [8.0, 7.0], [1.0, 2.0]])
-        >>> measure_prototypes(close, torch.tensor([0, 0, 1]), torch.tensor([0, 1])).precision
-        0.5
-    """
+    """How often the held-out pictures nearest to a prototype, as many as its class has there, are of its class."""
     found, chance = [], []
     for p, label in enumerate(owner.tolist()):
         n = int((labels == label).sum())

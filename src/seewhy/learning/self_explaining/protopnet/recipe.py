@@ -205,11 +205,7 @@ def first_weight(owner: Int[Tensor, " p"], n_classes: int) -> Float[Tensor, "k p
 def terms(
     distances: Float[Tensor, "b p"], labels: Int[Tensor, " b"], owner: Int[Tensor, " p"], weight: Float[Tensor, "k p"]
 ) -> dict[str, Tensor]:
-    """The terms of the loss (paper, equations 2 and 3; the ℓ1 term of section 2.2).
-
-    ``cluster``: mean over pictures of the smallest distance to a prototype of the own class; ``separation``: to one
-    of another class; ``l1``: of the last layer's weights between a prototype and other classes.
-    """
+    """The terms of the loss (paper, equations 2 and 3; the ℓ1 term of section 2.2)."""
     own = owner == labels[:, None]
     far = torch.finfo(distances.dtype).max
     return {
@@ -236,10 +232,7 @@ class Weights:
 
 @torch.no_grad()
 def start_at_patches(layer: PrototypeLayer, owner: Int[Tensor, " p"], maps: Maps, seed: int) -> None:
-    """Begin with smaller weights, and with each prototype on a patch of a picture of its class, drawn by chance.
-
-    Not the authors': they begin anywhere in the cube, and their trunk comes to meet the prototypes.
-    """
+    """Begin with smaller weights, and each prototype on a patch of its class, as the trunk is frozen."""
     for convolution in layer.add_on:
         if isinstance(convolution, nn.Conv2d):
             convolution.weight.mul_(GENTLE)
@@ -273,11 +266,7 @@ class _Scored(Task):
 
 @torch.no_grad()
 def push(layer: PrototypeLayer, owner: Int[Tensor, " p"], maps: Maps) -> tuple[Pushed, ...]:
-    """Each prototype becomes the nearest patch of a picture of its own class; no patch is taken twice.
-
-    A class's prototypes choose in turn, nearest first; the authors let several take one patch, so that a class may
-    end with copies. Where a class has fewer patches than prototypes the last ones share.
-    """
+    """Each prototype in turn becomes the nearest patch of its own class that is free, while there are enough."""
     chosen: list[Pushed] = [Pushed(0, (0, 0))] * len(owner)
     for label in owner.unique().tolist():
         pictures = (maps.labels[: maps.n] == label).nonzero()[:, 0]
@@ -314,10 +303,7 @@ def smallest_distances(layer: PrototypeLayer, maps: Maps) -> Float[Tensor, "n p"
 def kept(
     distances: Float[Tensor, "n p"], labels: Int[Tensor, " n"], owner: Int[Tensor, " p"], k: int, threshold: int
 ) -> Bool[Tensor, " p"]:
-    """Prototypes of whose ``k`` nearest pictures at least ``threshold`` are of their class (paper, supplement S8).
-
-    Every class keeps at least its best one, which the authors do not see to: a class without any could not be told.
-    """
+    """Prototypes of whose ``k`` nearest pictures ``threshold`` are of their class (S8), and each class's best."""
     nearest = distances.topk(min(k, len(labels)), 0, largest=False).indices
     votes = (labels[nearest] == owner).sum(0)
     keep = votes >= threshold
