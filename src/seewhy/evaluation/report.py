@@ -104,7 +104,7 @@ def evaluate(
         faithful["outside"] = outside
     if faithfulness and faithful is not None and faithful["n"] > faithful["n_zero"]:
         faithful |= figures.further_figures(classifier, explained, progress)
-    data = {
+    answers: dict[str, Any] = {
         "model": classifier.provenance(), "n": len(kept), "accuracy": round(float(right.float().mean()), 4),
         "accuracy_interval": [round(low, 4), round(high, 4)], "fitted_on": copies, "expected": _expected(classifier),
         "per_class": _per_class(classifier.classes, labels, predicted),
@@ -117,7 +117,7 @@ def evaluate(
         "words": figures.words_figures(classifier, pooled, labels, store, seed),
         "notes": list(progress.notes), "failures": [f.to_json() for f in progress.failures],
     }  # fmt: skip
-    return Report(data)
+    return Report(answers)
 
 
 def _expected(classifier: Classifier) -> dict[str, Any] | None:

@@ -19,7 +19,6 @@ from ..encoders.names import named, names_of
 from ..encoders.region_heads import HeadSizes, RegionHeads
 from ..encoders.split import example_pixels
 from ..errors import InputError
-from ..metrics.base import ranks
 from ..pictures.pairs import load_pairs
 from ..pictures.samples import Sample
 from ..progress import Progress
@@ -39,6 +38,7 @@ from .contrast import (
     RegionalContrast,
     Still,
     TextWords,
+    ranks,
     read_texts,
 )
 from .encoders.adapted import Adaptation
@@ -70,7 +70,8 @@ class Kept:
     @classmethod
     def of(cls, keep: float, found: Ranks, named: Bool[Tensor, " n"] | None) -> Kept:
         part = None if named is None else round(float(named.float().mean()), 4)
-        return cls(keep, *(round(share, 4) for share in found.recall(5)), part)
+        image_to_text, text_to_image = (round(share, 4) for share in found.recall(5))
+        return cls(keep, image_to_text, text_to_image, part)
 
     @property
     def gain(self) -> float:

@@ -269,7 +269,7 @@ def adapt(
     pairs: Any, encoder: Encoder | str = "lite0", *, method: str | PictureRecipe, **options: Any
 ) -> Classifier: ...
 @checked
-def adapt(
+def adapt(  # type: ignore[misc]
     pairs: Any,
     encoder: Encoder | str = "lite0",
     *,

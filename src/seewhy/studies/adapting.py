@@ -21,14 +21,13 @@ from ..errors import DataError
 from ..evaluation.figures import groups_of
 from ..heads.votes import Votes
 from ..learning.adapt import Adapted, agrees
-from ..learning.contrast import DEPTHS, Ranks
+from ..learning.contrast import DEPTHS, Ranks, ranks
 from ..learning.encoders.adapted import DIGITS
 from ..learning.encoders.heads import PairedHeads, place
 from ..learning.from_columns import Judged, Taught
 from ..learning.pooled import PooledPairs, encode_pairs, encode_pictures, joint_vectors
 from ..learning.pretrain import PooledSet, Pretrained
 from ..learning.way import AGREES, AGREES_AS_NEW, Finished
-from ..metrics.base import ranks
 from ..pictures.samples import Sample, Samples, split
 from ..progress import Progress
 from ..storage.features import FeatureStore

@@ -225,7 +225,8 @@ class _Runner:
             for at, picture in chunk:
                 digest = file_digest(picture)
                 keys = [] if digest is None else [self._key(digest, m, label) for label, m in self.wanted(at)]
-                known.append(keys if digest is not None and all(key in records.done for key in keys) else None)
+                is_known = digest is not None and all(key in records.done for key in keys)
+                known.append(keys if is_known else None)
             todo = [p for (_, p), keys in zip(chunk, known, strict=True) if keys is None]
             request = EncodeRequest(features=lambda _index: True, pictures=True)
             fresh = encode_stream(self.classifier.encoder, todo, request=request, batch_size=CHUNK)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..heads.sparse_concepts import SPARSITIES
-from ..report.blocks import Block, Cell, Chart, Curve, Document, Facts, Note, Section, Table, closing, points
+from ..report.blocks import Block, Chart, Curve, Document, Facts, Note, Section, Table, closing, points
 from ..report.charts import colour_of
 from .bootstrap import Combine, figure, paired, paired_means, percentiles, rounded
 from .concepts import CONTROL, iis
@@ -292,7 +292,7 @@ def _library_line(row: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[Any, 
     words = f" (words of {row['words_of']})" if row["words_of"] not in (None, row["encoder"]) else ""
     floor = " (below the floor)" if own["below_floor"] else ""
     less, last, iis = row.get("less_random"), row["points"][-1], row["iis"]
-    span = Cell(title=f"from {between(iis['interval'])}", interval=(iis["value"], *iis["interval"]))
+    span = between(iis["interval"])
     over = None
     if less is not None:
         text = f"{less['value']:+.3f}".replace("-", "−")

@@ -6,7 +6,8 @@ import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -124,7 +125,8 @@ def look_with_each(
             pictures = replace(pictures, validation=False)
         else:  # the same pictures by another encoder
             items, seen = pictures.items, []
-            request = EncodeRequest(views=lambda i, of=items: crops_by_name(of[i].image, recipe.n_crops, recipe.seed))
+            names = [s.image for s in items]
+            request = EncodeRequest(views=partial(_views_of, names, recipe))
             stream = encode_stream(encoder, [s.source for s in items], store=store, request=request)
             for item, one in zip(items, progress.track(stream, "Looking", len(items)), strict=True):
                 if not isinstance(one, Encoded):
@@ -134,6 +136,10 @@ def look_with_each(
         found[name] = Material(encoder, pictures, recipe)
         found[name].check()
     return found
+
+
+def _views_of(names: Sequence[str], recipe: Linear, i: int) -> Any:
+    return crops_by_name(names[i], recipe.n_crops, recipe.seed)
 
 
 def classifier_text(recipe: Linear) -> str:

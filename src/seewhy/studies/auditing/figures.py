@@ -304,7 +304,7 @@ def one_place(material: Material, limit: Limit) -> Figure:
     value, interval, _ = found.difference(0, 1)
     here, elsewhere = found.values.tolist()
     boxes = [_box(place) for place in places]
-    said = f"When {_told(boxes)} is exchanged, {here:.1%} of decisions change, and {elsewhere:.1%} when others are."
+    said = f"When {_in_words(boxes)} is exchanged, {here:.1%} of decisions change, and {elsewhere:.1%} when others are."
     held = [mass[half][:, row, column].mean() for half, (row, column) in zip(halves, places, strict=True)]
     return Figure(value, interval, len(cards), said, {
         "boxes": [list(b) for b in boxes], "share": round(float(torch.stack(held).mean()), 4),
@@ -344,7 +344,7 @@ def _box(place: Place) -> tuple[float, float, float, float]:
     return (column / GRID, row / GRID, (column + WINDOW) / GRID, (row + WINDOW) / GRID)
 
 
-def _told(boxes: list[Any]) -> str:
+def _in_words(boxes: list[Any]) -> str:
     names = []
     for left, top, right, bottom in boxes:
         across, down = (left + right) / 2, (top + bottom) / 2
