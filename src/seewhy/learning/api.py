@@ -268,7 +268,7 @@ def adapt(pairs: Any, encoder: Encoder | str = "lite0", *, method: None = None, 
 def adapt(
     pairs: Any, encoder: Encoder | str = "lite0", *, method: str | PictureRecipe, **options: Any
 ) -> Classifier: ...
-@checked
+@checked  # type: ignore[misc]  # those above leave the options to this one
 def adapt(
     pairs: Any,
     encoder: Encoder | str = "lite0",

@@ -384,7 +384,7 @@ class DenseViews(Task):
         loss, watched = self.objective.cell_weight * cells, {"cells": cells.detach()}
         if self.whole:
             means = [(a["own"]["whole"], b["slow"]["whole"]) for a, b in ((first, second), (second, first))]
-            whole = sum(self.objective.whole(a.mean((2, 3)), b.mean((2, 3))) for a, b in means)
+            whole = torch.stack([self.objective.whole(a.mean((2, 3)), b.mean((2, 3))) for a, b in means]).sum()
             loss, watched["whole"] = loss + self.objective.instance_weight * whole, whole.detach()
         return {"loss": loss, **watched, "spread": spread(first["own"]["cells"][0])}
 

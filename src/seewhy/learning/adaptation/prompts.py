@@ -228,7 +228,7 @@ class NamingNetwork(PromptNetwork):
 
     def classifier(self, classes: Sequence[str]) -> Classifier:
         """A classifier for classes by their names, whichever they are."""
-        own = {"recipe": self.recipe, "parameters": dict(self.parameters), "network": self}
+        own: dict[str, Any] = {"recipe": self.recipe, "parameters": dict(self.parameters), "network": self}
         return replace(ZeroShot().build(self.encoder(), classes), trained_on=self.of_names, **own)
 
 
