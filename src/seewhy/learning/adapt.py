@@ -70,8 +70,8 @@ class Kept:
     @classmethod
     def of(cls, keep: float, found: Ranks, named: Bool[Tensor, " n"] | None) -> Kept:
         part = None if named is None else round(float(named.float().mean()), 4)
-        image_to_text, text_to_image = (round(share, 4) for share in found.recall(5))
-        return cls(keep, image_to_text, text_to_image, part)
+        to_text, to_image = found.recall(5)
+        return cls(keep, round(to_text, 4), round(to_image, 4), part)
 
     @property
     def gain(self) -> float:

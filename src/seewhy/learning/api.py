@@ -268,8 +268,8 @@ def adapt(pairs: Any, encoder: Encoder | str = "lite0", *, method: None = None, 
 def adapt(
     pairs: Any, encoder: Encoder | str = "lite0", *, method: str | PictureRecipe, **options: Any
 ) -> Classifier: ...
-@checked
-def adapt(  # type: ignore[misc]
+@checked  # type: ignore[misc]  # those above leave the options to this one
+def adapt(
     pairs: Any,
     encoder: Encoder | str = "lite0",
     *,

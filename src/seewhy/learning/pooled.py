@@ -55,13 +55,8 @@ class PooledSet:
 
     def only(self, rows: Sequence[int]) -> Self:
         """Some of them."""
-        items, digests = tuple(self.items[i] for i in rows), tuple(self.digests[i] for i in rows)
-        own: dict[str, Any] = {
-            "items": items,
-            "digests": digests,
-            "pooled": self.pooled[list(rows)],
-            "said": rows_of(self.said, rows),
-        }
+        own: dict[str, Any] = {"pooled": self.pooled[list(rows)], "said": rows_of(self.said, rows)}
+        own |= {name: tuple(getattr(self, name)[i] for i in rows) for name in ("items", "digests")}
         return replace(self, **own, **self._texts_of(rows))
 
     def _texts_of(self, rows: Sequence[int]) -> dict[str, Any]:
