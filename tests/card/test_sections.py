@@ -19,7 +19,7 @@ from seewhy.explanation.similar import Because, Likeness
 from seewhy.explanation.verdict import Missing, Verdict
 from seewhy.report import overviews as regions
 from seewhy.report.blocks import Heat
-from seewhy.report.canvas import EMBER, IDLE, INK, Canvas
+from seewhy.report.canvas import EMBER, IDLE, Canvas
 from seewhy.report.card import _picture, dimming
 from seewhy.report.evidence import KINDS, NOT_COMPARED, bars_of
 from seewhy.report.overviews import render_regions
@@ -243,31 +243,28 @@ def test_made_pictures_stand_side_by_side_on_the_still(n: int, side: int) -> Non
     assert end == top + side + 84
 
 
-def near(lost: dict[str, float], overall: dict[str, float] | None = None, sentence: str = "mostly hue") -> Likeness:
-    because = Because(lost, {}, {}, "calibrated", sentence, overall)
+def near(lost: dict[str, float], sentence: str = "mostly hue") -> Likeness:
+    because = Because(lost, {}, {}, "calibrated", sentence)
     return Likeness("A", "a.png", "moss", (0, 0, 1, 1), (0, 0, 1, 1), 0.9, 0.5, because=because)
 
 
-def test_bars_have_marks_on_the_scale_of_the_card() -> None:
-    found = bars_of(near({"hue": 0.2, "shape": -0.4}, {"hue": 0.5, "shape": -0.1}), 0.5)
+def test_bars_are_on_the_scale_of_the_card() -> None:
+    found = bars_of(near({"hue": 0.2, "shape": -0.4}), 0.5)
     assert found is not None
     assert str(found.title) == "mostly hue"
-    assert [(b.name, b.value, b.mark, b.colour) for b in found.bars] == [
-        ("hue", 0.4, 1.0, "ember"), ("shape", 0.8, 0.0, "idle")
-    ]  # fmt: skip
-    assert found.bars[1].title == "shape: gains 40\u202f%, over all pictures gains 10\u202f%"
-    found = bars_of(near({"hue": 0.2, "shape": 0.1}, {"hue": 0.9}, ""), 0.1)
+    assert [(b.name, b.value, b.colour) for b in found.bars] == [("hue", 0.4, "ember"), ("shape", 0.8, "idle")]
+    assert found.bars[1].title == "shape: gains 40\u202f%"
+    found = bars_of(near({"hue": 0.2, "shape": 0.1}, ""), 0.1)
     assert found is not None
     assert str(found.title) == NOT_COMPARED
-    assert [(b.value, b.mark) for b in found.bars] == [(1.0, 1.0), (1.0, None)]
+    assert [b.value for b in found.bars] == [1.0, 1.0]
 
 
-def test_a_gain_is_drawn_in_another_colour_and_a_mark_at_its_place() -> None:
+def test_a_gain_is_drawn_in_another_colour() -> None:
     canvas = Recorder()
-    found = bars_of(near({"hue": 0.2, "shape": -0.1}, {"hue": 0.1, "shape": 0.0}), 0.4)
+    found = bars_of(near({"hue": 0.2, "shape": -0.1}), 0.4)
     assert found is not None
     draw_blocks(canvas, [found], 10, 40, 272)
     drawn = [(x, width, fill) for x, _, width, _, _, fill in canvas.panels if fill in (EMBER, IDLE)]
     assert drawn == [(82, 100, EMBER), (82, 50, IDLE)]
-    assert [(mark[0], mark[-1]) for mark in canvas.marks] == [(82 + 0.25 * 198, INK), (82, INK)]
     assert [text for _, _, text in canvas.texts] == ["mostly hue", "hue", "shape"]
