@@ -229,7 +229,7 @@ WRITES_BY_NAME = re.compile(
     r"torch\.(save|onnx\.export)|joblib\.dump|pickle\.dump"
 )
 MAY_WRITE = {
-    ("encoders/convert.py", "save_model"): "OpenVINO writes itself, into a new folder of the storage's",
+    ("encoders/engines.py", "save_model"): "OpenVINO writes itself, into a new folder of the storage's",
     ("encoders/convert.py", "torch.onnx.export"): "ONNX as well",
     ("prototypes/cells.py", "np.memmap"): "mapped, in the cache, under a name that nobody has",
 }

@@ -221,18 +221,18 @@ class _Runner:
         stream = enumerate(pictures)
         while chunk := list(itertools.islice(stream, CHUNK)):
             self.n_given += len(chunk)
-            known = []
+            known: list[list[str] | None] = []
             for at, picture in chunk:
                 digest = file_digest(picture)
                 keys = [] if digest is None else [self._key(digest, m, label) for label, m in self.wanted(at)]
                 is_known = digest is not None and all(key in records.done for key in keys)
                 known.append(keys if is_known else None)
-            todo = [p for (_, p), keys in zip(chunk, known, strict=True) if keys is None]
+            todo = [p for (_, p), measured in zip(chunk, known, strict=True) if measured is None]
             request = EncodeRequest(features=lambda _index: True, pictures=True)
             fresh = encode_stream(self.classifier.encoder, todo, request=request, batch_size=CHUNK)
-            for (at, picture), keys in zip(chunk, known, strict=True):
-                if keys is not None:
-                    yield from keys
+            for (at, picture), measured in zip(chunk, known, strict=True):
+                if measured is not None:
+                    yield from measured
                 elif isinstance(seen := next(fresh), Failure):
                     self.progress.failed(seen)
                 else:
