@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -355,6 +356,36 @@ def test_a_data_set_is_read_one_picture_at_a_time() -> None:
     data = OnOneFile(listed=True)
     assert fit(data, encoder=tiny.tiny_cnn()).classes == tiny.CLASSES[:3]
     assert sorted(set(data.read)) == list(range(18))
+
+
+def test_bars_are_drawn_on_a_terminal_and_as_a_line_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(seewhy.Bars().track(iter("abc"), "Looking", 3)) == ["a", "b", "c"]
+    shown: list[str] = []
+
+    class Handle:
+        def update(self, data: dict[str, str], *, raw: bool) -> None:
+            assert raw
+            shown.append(data["text/plain"])
+
+    def display(data: dict[str, str], *, raw: bool, display_id: bool) -> Handle:
+        assert display_id
+        Handle().update(data, raw=raw)
+        return Handle()
+
+    page = ModuleType("IPython.display")
+    page.display = display  # type: ignore[attr-defined]
+    for module in (ModuleType("ipykernel"), ModuleType("IPython"), page):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("seewhy.progress.SECONDS", 0)
+    bars = seewhy.Bars()
+    for item in bars.track(iter("abc"), "Looking", 3):
+        if item == "c":
+            bars.measured(3, {"loss": 1.25})
+    assert shown[0] == "Looking …"
+    assert shown[-3:] == [f"Looking {'█' * 20}{'░' * 10} 2/3", f"Looking {'█' * 30} 3/3 loss 1.25", ""]
+    assert list(bars.track(iter("ab"), "Reading")) == ["a", "b"]
+    assert shown[-2:] == ["Reading 2", ""]
 
 
 def test_numbers_are_classes_by_their_value() -> None:

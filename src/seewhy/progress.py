@@ -1,4 +1,4 @@
-"""How long work tells what it is doing: a bar on a terminal, a line now and then elsewhere."""
+"""How long work tells what it is doing: a bar on a terminal and in a notebook, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Progress:
 
 
 class Bars(Progress):
-    """A bar on a terminal, lines elsewhere: ``seewhy.fit("photos", progress=seewhy.Bars())``."""
+    """A bar on a terminal and in a notebook, lines elsewhere: ``seewhy.fit("photos", progress=seewhy.Bars())``."""
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
         self.terms = {}  # of another training
@@ -70,8 +70,11 @@ def draw(
 ) -> Iterator[T]:
     """Items as they are done, with a bar that goes when all are; behind it stands what ``tail`` says.
 
-    Where there is no terminal, a line is written now and then, so that a log or a notebook tells how long it will take.
+    Where neither terminal nor notebook is, a line is written now and then, so that a log tells how long it will take.
     """
+    if _is_notebook():
+        yield from _in_notebook(items, what, total, tail)
+        return
     stream = sys.stderr if stderr else sys.stdout
     if not stream.isatty():
         yield from _in_lines(items, what, total, stream, tail)
@@ -87,6 +90,30 @@ def draw(
         for item in items:
             yield item
             bar.update(task, advance=1, said=tail())
+
+
+def _is_notebook() -> bool:
+    if "ipykernel" not in sys.modules:
+        return False
+    from rich.console import Console
+
+    return Console().is_jupyter
+
+
+def _in_notebook(items: Iterable[T], what: str, total: int | None, tail: Callable[[], str]) -> Iterator[T]:
+    """One line, written anew: rich draws nothing there without ipywidgets, and leaves gaps with it."""
+    from IPython.display import display
+
+    line = display({"text/plain": f"{what} …"}, raw=True, display_id=True)
+    shown = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        if time.monotonic() - shown >= SECONDS:
+            shown = time.monotonic()
+            full = round(30 * min(done / total, 1)) if total else 0
+            drawn = f"{'█' * full}{'░' * (30 - full)} {done}/{total}" if total else str(done)
+            line.update({"text/plain": f"{what} {drawn} {tail()}".rstrip()}, raw=True)
+    line.update({"text/plain": ""}, raw=True)
 
 
 def _in_lines(items: Iterable[T], what: str, total: int | None, stream: TextIO, tail: Callable[[], str]) -> Iterator[T]:
@@ -125,5 +152,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 
+SECONDS = 0.2
+"""Between two states of a line in a notebook."""
 LINE_SECONDS = 20.0
 """Between two lines of a log."""

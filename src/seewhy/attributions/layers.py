@@ -1,15 +1,18 @@
 """Inner layers of a network: their maps from one pass, their gradients for the backward pass of the tail, their names.
 
-The graph is cut at the layer: what lies before it runs without gradients, its output becomes a leaf, and only what
-follows is differentiated with respect to that leaf. No parameter gets a gradient, and hooks are taken away again.
+The graph is cut at the layer: what lies before it runs without gradients, in the encoder's own engine where that can be
+cut, its output becomes a leaf, and only what follows is differentiated with respect to that leaf. No parameter gets a
+gradient, and hooks are taken away again.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -17,9 +20,10 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map_only
 
 from ..encoders.base import Encoder, Layout
+from ..encoders.engines import PRECISIONS, Engine, make_engine
 from ..encoders.module import MOST_PREFIX_TOKENS, is_attention, is_proportional, tokens_by_proportion
-from ..encoders.split import hooked
-from ..errors import ModelError, UnknownNameError
+from ..encoders.split import cut_by_graph, hooked
+from ..errors import EngineError, ModelError, UnknownNameError
 from .base import EncoderOutput, Explainable, TargetFunction, feature_gradient
 
 CHUNK = 4
@@ -30,6 +34,8 @@ LAST = "last"
 """Stands for the trunk's own output, which every encoded picture has already."""
 AT_ONCE = 16
 """Pictures in memory at once, where no gradients are kept."""
+_log = logging.getLogger("seewhy")
+_cuts: WeakKeyDictionary[Encoder, dict[str, InnerCut | None]] = WeakKeyDictionary()
 
 
 def layer_and_gradient(
@@ -82,6 +88,11 @@ def layer_alone(model: Explainable, look: EncoderOutput, layer: str | None) -> F
 def _cut(encoder: Encoder, look: EncoderOutput, layer: str, stop: bool = False) -> tuple[list[Tensor], list[Tensor]]:
     """The layer's outputs as leaves, and the trunk's features computed from them; in chunks."""
     assert look.pixels is not None  # the base has checked
+    cut = inner_cut(encoder, layer)
+    if cut is not None:
+        fronts = [part.requires_grad_(not stop) for part in cut.front(look.pixels).split(CHUNK)]
+        with torch.enable_grad():
+            return fronts, [] if stop else [cut.tail(part) for part in fronts]
     trunk = encoder.trunk
     device = next((p.device for p in trunk.parameters()), look.pixels.device)
     place = find_place(trunk, layer, encoder.name)
@@ -93,6 +104,50 @@ def _cut(encoder: Encoder, look: EncoderOutput, layer: str, stop: bool = False) 
             features.append(run_through(trunk, {layer: place}, part.to(device), taps))
         leaves.append(taps.only(layer))
     return leaves, features
+
+
+class InnerCut(NamedTuple):
+    """A trunk in two at a layer: pixels → its output, in an engine without gradients; that → features, in torch."""
+
+    front: Engine
+    tail: nn.Module
+
+
+def inner_cut(encoder: Encoder, layer: str) -> InnerCut | None:
+    """The cut, made once for an encoder and a layer, its front kept on disk as every converted trunk is.
+
+    ``None`` where the trunk runs in torch anyway, cannot be cut by its graph (a layer inside a residual branch, a block
+    that runs twice), gives no row per picture there, or its front does not convert; then hooks cut it in torch.
+    """
+    if encoder.engine.name == "torch":
+        return None
+    known = _cuts.setdefault(encoder, {})
+    if layer not in known:
+        known[layer] = _made(encoder, layer)
+    return known[layer]
+
+
+def _made(encoder: Encoder, layer: str) -> InnerCut | None:
+    parts = dict(encoder.trunk.named_modules())
+    name = next((n for n in (layer, f"module.{layer}") if n in parts), None)
+    halves = None if name is None else cut_by_graph(encoder.trunk, name, None)
+    if halves is None or not _is_row_by_row(encoder, halves[0]):
+        return None
+    front, tail = halves
+    short = next(short for short, long in PRECISIONS.items() if long == encoder.engine.precision)
+    engine, key = f"{encoder.engine.name}:{short}", f"{encoder.fingerprint}|until {layer}"
+    try:
+        return InnerCut(make_engine(engine, lambda: front, encoder.transform.input_size, key), tail.eval())
+    except EngineError as error:
+        _log.info("%s The layer %s is read in torch.", error, layer)
+        return None
+
+
+@torch.no_grad()
+def _is_row_by_row(encoder: Encoder, front: nn.Module) -> bool:
+    """Whether a layer gives one row per picture: inside windows it gives many, of which an engine keeps the first."""
+    out = front(torch.zeros(1, 3, *encoder.transform.input_size))
+    return isinstance(out, Tensor) and len(out) == 1
 
 
 class Reached(Exception):
