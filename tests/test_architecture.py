@@ -94,7 +94,7 @@ METHODS = tuple(
         str(path.relative_to(SOURCE).with_suffix(""))
         for room in ("learning/adaptation", "learning/self_explaining")
         for path in (SOURCE / room).iterdir()
-        if path.name in ("gist.py", "gpt4image.py") or (path.is_dir() and path.name != "__pycache__")
+        if path.name in ("gist.py", "gpt4image.py", "perceptual.py") or (path.is_dir() and path.name != "__pycache__")
     )
 )
 FLOOR = {room: floor for floor, room in enumerate(CORE)}
