@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -26,10 +29,12 @@ from seewhy.encoders.text_tokens import LONGEST_TEXT, ClipText
 from seewhy.pictures.samples import load_samples
 from seewhy.service.app import Settings
 from seewhy.service.app.guard import Guard
-from seewhy.service.serve import ServiceSettings, make_service
+from seewhy.service.serve import ServiceSettings, kserve, make_service
 from seewhy.service.serve import service as served_models
 from seewhy.service.serve.entrance import refuse
 from seewhy.service.serve.service import Models
+
+INFER = "/v2/models/tiny/infer"
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +47,82 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
 def service(fitted: Classifier) -> Iterator[TestClient]:
     with TestClient(make_service({"tiny": fitted}), base_url="http://localhost:8000") as client:
         yield client
+
+
+def tensor(data: str, shape: str = "[1]", name: str = "picture", datatype: str = "BYTES") -> bytes:
+    return f'{{"inputs":[{{"name":"{name}","datatype":"{datatype}","shape":{shape},"data":{data}}}]}}'.encode()
+
+
+def many(one: str, n: int = 2_000_000) -> str:
+    return "[" + ",".join([one] * n) + "]"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        tensor(many("1"), "[1,3,32,32]", "pixels", "FP32"),
+        tensor(many("[]"), "[1,3,32,32]", "pixels", "FP32"),
+        tensor(many('""')),
+        tensor('["aGk="]', many("2")),
+        many("{}").encode(),
+        ("{" + ",".join(f'"{i}":1' for i in range(400_000)) + "}").encode(),
+        b'{"inputs":' * 1_000_000,
+        b"[" * 10_000_000,
+    ],
+    ids=["numbers", "lists", "texts", "axes", "objects", "keys", "deep objects", "deep lists"],
+)
+def test_json_of_more_values_than_pictures_have_is_not_read(
+    service: TestClient, monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    monkeypatch.setattr(kserve, "parse_json", lambda _: pytest.fail("it was read"))
+    answer = service.post(INFER, content=body)
+    assert answer.status_code == 422
+    assert answer.json()["error"].startswith("The body holds more lists, texts or numbers than 32 pictures have.")
+
+
+def test_a_shape_of_many_axes_is_not_multiplied(service: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kserve.math, "prod", lambda _: pytest.fail("it was multiplied"))
+    answer = service.post(INFER, content=tensor('["aGk="]', json.dumps([2**62] * 5000)))
+    assert "picture.shape" in answer.json()["error"]
+
+
+def test_nothing_of_a_request_is_kept_but_its_pictures(service: TestClient) -> None:
+    model = service.app.state.service.models.all()[0]  # type: ignore[attr-defined]
+    pixels, *rest = kserve._read(
+        tensor("[" + ",".join(["1e0"] * 3 * 32 * 32) + "]", "[1,3,32,32]", "pixels", "FP32"), model, 1
+    )
+    assert isinstance(pixels, torch.Tensor)
+    assert pixels.nbytes == 4 * 3 * 32 * 32
+    assert rest == [set(), None]
+
+
+@pytest.mark.parametrize(
+    "data",
+    ['["' + "a" * 100_000 + '",' + "1," * 3070 + "1]", "[[1],[2,3]]", "[1,[2]]", "[true]", "[" * 900 + "1" + "]" * 900],
+)
+def test_what_is_no_number_is_given_no_room(service: TestClient, data: str) -> None:
+    """A text of 100,000 signs among 3,071 numbers had 1.2 GB of room made, one of 10,000 among 500,000 had 20."""
+    tracemalloc.start()
+    answer = service.post(INFER, content=tensor(data, "[1,3,32,32]", "pixels", "FP32"))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert answer.json()["error"] == "The data of 'pixels' are not 3072 numbers. Send as many as its shape."
+    assert most < 50_000_000
+
+
+@pytest.mark.parametrize("shape", ["[1,3,32,32]", "[2,3,32,32]"])
+def test_numbers_may_be_nested(service: TestClient, shape: str) -> None:
+    nested = np.zeros(json.loads(shape)).tolist()
+    for data, status in ((nested, 200), (np.ravel(nested).tolist(), 200), ([nested], 422)):
+        answer = service.post(INFER, content=tensor(json.dumps(data), shape, "pixels", "FP32"))
+        assert answer.status_code == status
+
+
+@pytest.mark.parametrize("own", ["\\ud800", "\\u0000", "\\n"])
+def test_an_id_that_cannot_be_written_is_refused(service: TestClient, own: str) -> None:
+    answer = service.post(INFER, content=tensor('["aGk="]')[:-1] + f',"id":"{own}"}}'.encode())
+    assert answer.status_code == 422
+    assert answer.json()["error"].startswith("The request's id is ")
 
 
 def test_a_client_that_leaves_within_its_body_is_no_error_here(caplog: pytest.LogCaptureFixture) -> None:

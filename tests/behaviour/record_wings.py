@@ -164,12 +164,14 @@ def service(root: Path) -> dict[str, Any]:
     )
     app = make({"tiny": model}, service_settings(web(), n_pictures=4))
     images = [png(picture(label, 90)) for label in TEXTS]
+    tensor = {"name": "picture", "shape": [1], "datatype": "BYTES", "data": ["bm8="]}
     answers: dict[str, Any] = {}
     with TestClient(app, base_url="http://localhost:8000") as client:
-        for path in ("/healthz", "/readyz", "/version"):
+        for path in ("/healthz", "/readyz", "/version", "/v2", "/v2/health/live", "/v2/health/ready"):
             answers[path] = client.get(path).json()
-        found = client.get("/none")
-        answers["/none"] = [found.status_code, found.json()]
+        for path in ("/v2/models/tiny", "/v2/models/tiny/ready", "/v2/models/other", "/none"):
+            found = client.get(path)
+            answers[path] = [found.status_code, found.json()]
         answers["predict"] = client.post("/predict", files=files(*images, b"no picture")).json()
         explained = client.post("/predict?explain=where,words,like&top=2", files=files(images[0])).json()
         answers["explain"] = explained
@@ -178,6 +180,11 @@ def service(root: Path) -> dict[str, Any]:
             answers[question] = [found.status_code, found.json()]
         found = client.post("/predict", files=files(*images, *images))
         answers["too many"] = [found.status_code, found.json()]
+        pixels = torch.linspace(-1, 1, 2 * 3 * 32 * 32).tolist()
+        asked = {"name": "pixels", "shape": [2, 3, 32, 32], "datatype": "FP32", "data": pixels}
+        for name, one in {"infer": asked, "broken": tensor, "wrong": {**tensor, "shape": [2]}}.items():
+            found = client.post("/v2/models/tiny/infer", json={"id": "x", "inputs": [one]})
+            answers[name] = [found.status_code, found.json()]
         paths = client.get("/openapi.json").json()["paths"]
         answers["openapi"] = {path: sorted(methods) for path, methods in paths.items()}
     text = json.dumps(answers).replace(seewhy.__version__, "VERSION")

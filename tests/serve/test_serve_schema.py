@@ -23,6 +23,12 @@ PATHS = (
     ("GET", "/version"),
     ("GET", "/metrics"),
     ("POST", "/predict"),
+    ("GET", "/v2"),
+    ("GET", "/v2/health/live"),
+    ("GET", "/v2/health/ready"),
+    ("GET", "/v2/models/{name}"),
+    ("GET", "/v2/models/{name}/ready"),
+    ("POST", "/v2/models/{name}/infer"),
 )
 
 

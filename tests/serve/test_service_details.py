@@ -9,8 +9,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
+from test_kserve import INFER, asks, text
 from test_reload_and_drain import service_of
 
 from forms import files
@@ -120,42 +122,48 @@ def test_how_long_to_wait_is_rounded_up_and_who_looks_after_it_never_waits(
     client: Client, fitted: Classifier, clock: Clock
 ) -> None:
     service = client(fitted, rate=2)
-    paths = ("/healthz", "/readyz")
-    assert [service.get(path).status_code for path in paths] == [200] * 2
+    paths = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
+    assert [service.get(path).status_code for path in paths] == [200] * 4
     assert [service.get("/version").status_code for _ in range(3)] == [200, 200, 429]
     clock.now += 29.5
     assert service.get("/version").headers["retry-after"] == "1"
-    assert [service.get(path).status_code for path in paths] == [200] * 2
+    assert [service.get(path).status_code for path in paths] == [200] * 4
 
 
 def test_who_looks_after_it_needs_no_token_and_sees_it_stop(client: Client, fitted: Classifier) -> None:
     service, known = client(fitted, token=TOKEN), {"authorization": f"Bearer {TOKEN}"}
-    for path in ("/healthz", "/readyz"):
+    for path in ("/v2/health/live", "/v2/health/ready"):
         assert service.get(path).status_code == 200
     service_of(service).draining = True
     assert service.get("/version", headers=known).status_code == 200
-    assert service.post("/predict", headers=known).status_code == 503
-    assert service.get("/readyz").status_code == 503
+    assert service.get("/v2", headers=known).status_code == 503
+    ready = service.get("/v2/models/tiny/ready", headers=known)
+    assert ready.status_code == 503
 
 
 def test_a_model_that_died_is_neither_alive_nor_ready(client: Client, fitted: Classifier) -> None:
     service = client({"first": fitted, "second": reader("cnn", region=True)})
     service_of(service).models.all()[1].worker.close()
-    for path, said in (("/healthz", {"alive": False}), ("/readyz", {"ready": False})):
+    for path, said in (
+        ("/healthz", {"alive": False}), ("/readyz", {"ready": False}),
+        ("/v2/health/live", {"live": False}), ("/v2/health/ready", {"ready": False}),
+        ("/v2/models/second/ready", {"name": "second", "ready": False}),
+    ):  # fmt: skip
         answer = service.get(path)
         assert (answer.status_code, answer.json()) == (503, said)
+    assert service.get("/v2/models/first/ready").json() == {"name": "first", "ready": True}
 
 
-def test_the_log_and_the_metrics_count_bodies_and_running_requests(
-    client: Client, fitted: Classifier, pictures: list[bytes]
-) -> None:
+def test_the_log_and_the_metrics_count_bodies_and_running_requests(client: Client, fitted: Classifier) -> None:
     read, write = os.pipe()
     service = client(fitted, log_to=write)
-    sent = service.build_request("POST", "/predict", files=files(b"no picture", b"none"))
-    body, kind = sent.read(), {"content-type": sent.headers["content-type"]}
-    answer = service.post("/predict", content=iter([body[:10], body[10:50], body[50:]]), headers=kind)
+    body = json.dumps(asks(text(b"no picture"), text(b"none"))).encode()
+    parts = [body[:10], body[10:50], body[50:]]
+    answer = service.post(INFER, content=iter(parts), headers={"content-type": "application/json"})
     assert answer.status_code == 422
-    assert service.post("/predict", files=files(pictures[0])).status_code == 200
+    shape = [1, 3, *fitted.encoder.transform.input_size]
+    values = [0.5] * int(np.prod(shape))
+    assert service.post(INFER, json=asks(*values, name="pixels", datatype="FP32", shape=shape)).status_code == 200
     service.request("PURGE", "/" + "x" * 900)
     counted = service.get("/metrics").text
     assert "seewhy_running 1.0" in counted
@@ -165,14 +173,14 @@ def test_the_log_and_the_metrics_count_bodies_and_running_requests(
     with os.fdopen(read, "rb") as log:
         lines = [json.loads(line) for line in log.read().splitlines()]
     assert (lines[0]["bytes_in"], lines[0]["bytes_out"]) == (len(body), len(answer.content))
-    assert [(line["model"], line["pictures"], line["failed"]) for line in lines[:2]] == [("tiny", 2, 2), ("tiny", 1, 0)]
+    assert [(line["model"], line["pictures"], line["failed"]) for line in lines[:2]] == [("tiny", 2, 0), ("tiny", 1, 0)]
     assert (len(lines[2]["path"]), lines[2]["method"], lines[2]["model"]) == (500, "PURGE", None)
 
 
 def test_pictures_that_failed_are_in_the_log(client: Client, fitted: Classifier, pictures: list[bytes]) -> None:
     read, write = os.pipe()
     service = client(fitted, log_to=write)
-    assert service.post("/predict", files=files(pictures[0], b"none")).status_code == 200
+    assert service.post(INFER, json=asks(text(pictures[0]), text(b"none"))).status_code == 200
     service_of(service).log.close()
     os.close(write)
     with os.fdopen(read, "rb") as log:
@@ -226,6 +234,65 @@ def test_a_card_of_a_broken_picture_is_an_error(client: Client, fitted: Classifi
 def test_a_method_that_an_address_has_not_is_told_with_those_it_has(client: Client, fitted: Classifier) -> None:
     answer = client(fitted).get("/predict")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+def test_pixels_in_several_batches_stay_in_order(client: Client, fitted: Classifier) -> None:
+    shape = [5, 3, *fitted.encoder.transform.input_size]
+    pixels = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    sent = asks(*pixels.flatten().tolist(), name="pixels", datatype="FP32", shape=shape)
+    found = []
+    for batch in (1, 2, 16):
+        answer = client(fitted, {"batch": batch}).post(INFER, json=sent).json()
+        found.append(next(one["data"] for one in answer["outputs"] if one["name"] == "probabilities"))
+    for one in found[1:]:
+        np.testing.assert_allclose(one, found[0], atol=1e-5)
+    rows = np.reshape(found[0], (5, -1))
+    assert len({row.tobytes() for row in rows}) == 5
+
+
+def test_what_a_model_takes_is_said_in_the_order_it_takes(client: Client) -> None:
+    model = reader("cnn", region=True)
+    told = client(model).get("/v2/models/tiny").json()
+    height, width = model.encoder.transform.input_size
+    assert [(one["name"], one["shape"]) for one in told["inputs"]] == [
+        ("picture", [-1]),
+        ("pixels", [-1, 3, height, width]),
+    ]
+
+
+def test_requests_of_another_form_are_told(client: Client, fitted: Classifier, pictures: list[bytes]) -> None:
+    service, size = client(fitted, n_pictures=2), fitted.encoder.transform.input_size
+    assert service.post(INFER, json=asks(text(pictures[0]), id="x" * 200)).json()["id"] == "x" * 200
+    nested = {
+        "inputs": [{"name": "picture", "datatype": "BYTES", "shape": [1, 2], "data": [[*map(text, pictures[:2])]]}]
+    }
+    assert service.post(INFER, json=nested).status_code == 200
+    broken = text(pictures[0])[:20] + "!" + text(pictures[0])[20:]
+    both = service.post(INFER, json=asks(text(pictures[0]), broken)).json()["outputs"]
+    assert [bool(one) for one in both[-1]["data"]] == [False, True], "base64 is read as it is written, or not at all"
+    shape = [1, 3, *size]
+    for body, said in (
+        (asks(text(pictures[0]), id="x" * 201), "The request's id is "),
+        (
+            asks(*[0.0] * (3 * 3 * size[0] * size[1]), name="pixels", datatype="FP32", shape=[3, 3, *size]),
+            "3 pictures came",
+        ),
+        (asks(*[True] * (3 * size[0] * size[1]), name="pixels", datatype="FP32", shape=shape), "are not"),
+        (
+            {"inputs": [{"name": "picture", "datatype": "BYTES", "shape": [1], "data": "x"}]},
+            "picture.data is ",
+        ),
+    ):
+        answer = service.post(INFER, json=body)
+        assert (answer.status_code, said in answer.json()["error"]) == (422, True), said
+
+
+def test_a_broken_picture_has_no_class(client: Client, fitted: Classifier, pictures: list[bytes]) -> None:
+    answer = client(fitted).post(INFER, json=asks(text(b"none"), text(pictures[0]))).json()
+    found = {one["name"]: one["data"] for one in answer["outputs"]}
+    assert (found["label"][0], found["score"][0]) == ("", 0.0)
+    assert (bool(found["label"][1]), found["score"][1] > 0) == (True, True)
+    assert found["probabilities"][: len(fitted.classes)] == [0.0] * len(fitted.classes)
 
 
 def test_limits_are_those_of_the_settings() -> None:

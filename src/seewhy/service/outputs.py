@@ -57,6 +57,33 @@ class ServeVersionOutput(TypedDict):
     limits: Annotated[dict[str, float | None], Doc("what clients must know, by name")]
 
 
+class TensorOutput(TypedDict):
+    name: Annotated[str, Doc("of the tensor")]
+    datatype: Annotated[str, Doc("`BYTES` or `FP32`")]
+    shape: Annotated[list[int], Doc("its sides; −1 for any number")]
+    data: NotRequired[Annotated[list[str | float], Doc("flat; of a picture that could not be read `label` is empty")]]
+
+
+class ServeInferOutput(TypedDict):
+    """POST /v2/models/NAME/infer of seewhy serve."""
+
+    model_name: Annotated[str, Doc("as it is served")]
+    model_version: Annotated[str, Doc("first 12 digits of the digest")]
+    id: NotRequired[Annotated[str, Doc("the request's")]]
+    outputs: Annotated[list[TensorOutput], Doc("`label`, `score`, `probabilities` and `error`, or those asked for")]
+
+
+class ServeModelOutput(TypedDict):
+    """GET /v2/models/NAME of seewhy serve."""
+
+    name: Annotated[str, Doc("as it is served")]
+    versions: Annotated[list[str], Doc("first 12 digits of the digest")]
+    platform: Annotated[str, Doc("`seewhy`")]
+    inputs: Annotated[list[TensorOutput], Doc("one of them is sent")]
+    outputs: Annotated[list[TensorOutput], Doc("what comes back")]
+    parameters: Annotated[dict[str, Any], Doc("`classes`, and `transform`: how `pixels` are made from a picture")]
+
+
 class ExportOutput(TypedDict):
     """The object of seewhy export --json; without folder and failures, the card export.json."""
 

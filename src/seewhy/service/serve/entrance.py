@@ -103,7 +103,7 @@ class AccessLog:
 
 
 VISIT = "seewhy.visit"
-WITHOUT_TOKEN = frozenset(("/healthz", "/readyz"))
+WITHOUT_TOKEN = frozenset(("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"))
 WHILE_DRAINING = WITHOUT_TOKEN | {"/metrics", "/version"}
 LONGEST_ID = 128
 N_CLIENTS = 10_000

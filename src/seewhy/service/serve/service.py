@@ -8,14 +8,17 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from torch import Tensor
 
 from ...classifiers.base import Classifier
 from ...classifiers.saving import CARD
@@ -203,6 +206,33 @@ class Reloader:
 T = TypeVar("T")
 
 
+class ClientGone(Exception):
+    """The client left before its answer."""
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What the work gives; it is dropped once the client has left, so that nothing is computed for nobody."""
+
+    async def left() -> None:
+        while not await request.is_disconnected():
+            await asyncio.sleep(0.1)
+
+    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(left())
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+            raise ClientGone
+        return task.result()
+    finally:
+        gone.cancel()
+        task.cancel()
+
+
+def state(what: str, yes: bool, **more: str) -> JSONResponse:
+    return JSONResponse({**more, what: yes}, 200 if yes else 503)
+
+
 class Service:
     def __init__(self, settings: ServiceSettings, models: Models, metrics: Metrics, log: AccessLog) -> None:
         self.settings = settings
@@ -268,16 +298,20 @@ class Service:
         """Run what is short, but too long for the loop that serves everybody: a head, a large JSON."""
         return await asyncio.get_running_loop().run_in_executor(self._heads, job)
 
-    async def decide(self, model: Model, seen: Sequence[Encoded], top: int) -> list[Prediction]:
-        """Each picture's decision, beside the thread that looks."""
-        classifier = model.classifier
+    async def probabilities(self, model: Model, pooled: Tensor) -> Tensor:
+        """Of all classes, a row per picture, beside the thread that looks."""
 
-        def make() -> list[Prediction]:
-            with beside(classifier.encoder.engine.name), torch.no_grad():
-                rows = classifier.head.probabilities(torch.cat([one.pooled for one in seen]))
-            return [classifier.prediction(s.name, p, top, s.pooled[0]) for s, p in zip(seen, rows, strict=True)]
+        def make() -> Tensor:
+            with beside(model.classifier.encoder.engine.name), torch.no_grad():
+                return model.classifier.head.probabilities(pooled)
 
         return await self.aside(make)
+
+    async def decide(self, model: Model, seen: Sequence[Encoded], top: int) -> list[Prediction]:
+        """Each picture's decision."""
+        judge, rows = model.classifier.prediction, await self.probabilities(model, torch.cat([s.pooled for s in seen]))
+        decided = zip(seen, rows, strict=True)
+        return await self.aside(lambda: [judge(s.name, p, top, s.pooled[0]) for s, p in decided])
 
     async def explain(self, model: Model, seen: Sequence[Encoded], options: ExplainOptions) -> list[Explanation]:
         """Each picture's evidence; a job each, so that others have their turn between them."""

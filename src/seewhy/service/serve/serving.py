@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +29,8 @@ from ..app.guard import Guard
 from ..app.serving import address, limited, listen
 from ..app.worker import decoder_with
 from .entrance import VISIT, AccessLog, Door, Entrance, Metrics, refuse
-from .service import Model, Models, Service
+from .kserve import PARTS, router
+from .service import ClientGone, Model, Models, Service, state, unless_gone
 from .settings import GONE, ServiceSettings
 
 T = TypeVar("T")
@@ -77,29 +77,6 @@ CARD = {
 }
 
 
-class ClientGone(Exception):
-    """The client left before its answer."""
-
-
-async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What the work gives; it is dropped once the client has left, so that nothing is computed for nobody."""
-
-    async def left() -> None:
-        while not await request.is_disconnected():
-            await asyncio.sleep(0.1)
-
-    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(left())
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            task.cancel()
-            raise ClientGone
-        return task.result()
-    finally:
-        gone.cancel()
-        task.cancel()
-
-
 class Answers:
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -107,6 +84,7 @@ class Answers:
     def mount(self, app: FastAPI) -> None:
         add_data(app, "/healthz", self.health)
         add_data(app, "/readyz", self.ready)
+        add_data(app, "/v2/health/ready", self.ready)
         add_data(app, "/version", self.version)
         text = {200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}}}
         add_data(app, "/metrics", self.metrics, responses=text, response_class=Response)
@@ -115,11 +93,11 @@ class Answers:
 
     async def health(self) -> Response:
         """Whether the process works; 503 asks for it to be started again."""
-        return _state("alive", self.service.is_alive)
+        return state("alive", self.service.is_alive)
 
     async def ready(self) -> Response:
         """Whether new requests are taken; 503 while it is being stopped."""
-        return _state("ready", self.service.is_ready)
+        return state("ready", self.service.is_ready)
 
     async def metrics(self) -> Response:
         """Counts for Prometheus."""
@@ -190,10 +168,6 @@ class Answers:
         return [look if isinstance(look, Failure) else next(rest) for look in looks]
 
 
-def _state(name: str, yes: bool) -> Response:
-    return JSONResponse({name: yes}, 200 if yes else 503)
-
-
 def _evidence(explain: str | None) -> tuple[str, ...]:
     wanted = tuple(dict.fromkeys(part.strip() for part in (explain or "").split(",") if part.strip()))
     if unknown := [name for name in wanted if name not in EVIDENCE]:
@@ -255,6 +229,8 @@ def make(
     answer_errors(app, refuse, {UnknownNameError: 404})
     app.add_exception_handler(ClientGone, gone)
     Answers(service).mount(app)
+    app.include_router(router)
+    app.openapi()["components"]["schemas"] |= PARTS
     app.state.service = service
     return app
 

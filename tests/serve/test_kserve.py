@@ -1,0 +1,126 @@
+"""KServe's v2 protocol: the same decisions as /predict, from files in base64 and from pixels."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from forms import files
+from schemas import check
+from seewhy.classifiers.base import Classifier
+from seewhy.pictures.images import read_picture
+
+Client = Callable[..., TestClient]
+INFER = "/v2/models/tiny/infer"
+
+
+def text(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def asks(*data: Any, name: str = "picture", datatype: str = "BYTES", shape: Any = None, **rest: Any) -> dict[str, Any]:
+    tensor = {"name": name, "datatype": datatype, "shape": shape or [len(data)], "data": list(data)}
+    return {"inputs": [tensor], **rest}
+
+
+def outputs(answer: Any) -> dict[str, Any]:
+    assert answer.status_code == 200, answer.text
+    check("serve-infer", [answer.json()])
+    return {one["name"]: np.reshape(one["data"], one["shape"]) for one in answer.json()["outputs"]}
+
+
+def test_files_and_pixels_are_decided_as_by_predict(client: Client, fitted: Classifier, pictures: list[bytes]) -> None:
+    service = client(fitted)
+    rows = service.post("/predict?top=3", files=files(*pictures)).json()["pictures"]
+    by_file = outputs(service.post(INFER, json=asks(*map(text, pictures), id="one")))
+    views = [read_picture(one, fitted.encoder.transform).pixels for one in pictures]
+    pixels = fitted.encoder.pixels(views)
+    sent = asks(*pixels.flatten().tolist(), name="pixels", datatype="FP32", shape=list(pixels.shape))
+    by_pixels = outputs(service.post(INFER, json=sent))
+    for found in (by_file, by_pixels):
+        assert found["label"].tolist() == [row["label"] for row in rows]
+        assert np.abs(found["score"] - [row["score"] for row in rows]).max() < 1e-5
+        assert np.abs(found["probabilities"].sum(1) - 1).max() < 1e-5
+        assert set(found["error"]) == {""}
+    nested = asks(*pixels.tolist(), name="pixels", datatype="FP32", shape=list(pixels.shape))
+    assert np.abs(outputs(service.post(INFER, json=nested))["score"] - by_pixels["score"]).max() < 1e-6
+
+
+def test_a_broken_picture_has_an_error_of_its_own(client: Client, fitted: Classifier, pictures: list[bytes]) -> None:
+    service = client(fitted)
+    data = (text(pictures[0]), "http://localhost:9/a.png", text(b"no picture"), text(pictures[1]))
+    found = outputs(service.post(INFER, json=asks(*data, outputs=[{"name": "label"}])))
+    assert set(found) == {"label", "error"}
+    assert [bool(one) for one in found["label"]] == [True, False, False, True]
+    assert [bool(one) for one in found["error"]] == [False, True, True, False]
+    alone = service.post(INFER, json=asks(text(b"no picture")))
+    assert alone.status_code == 422
+    assert alone.json()["error"].startswith("No picture could be read. The first one ")
+
+
+def test_what_is_served_says_so(client: Client, fitted: Classifier) -> None:
+    service = client(fitted)
+    assert service.get("/v2").json()["name"] == "seewhy"
+    assert service.get("/v2/health/live").json() == {"live": True}
+    assert service.get("/v2/health/ready").json() == {"ready": True}
+    told = service.get("/v2/models/tiny").json()
+    check("serve-model", [told])
+    assert told["versions"] == [fitted.digest[:12]]
+    assert told["parameters"]["classes"] == list(fitted.classes)
+    assert service.get("/v2/models/tiny/ready").json() == {"name": "tiny", "ready": True}
+    for path in ("", "/ready"):
+        assert service.get(f"/v2/models/none{path}").status_code == 404
+    service.app.state.service.draining = True  # type: ignore[attr-defined]
+    assert service.get("/v2/health/ready").status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"{", "The body cannot be read"),
+        (b"[" * 2000, "The body cannot be read"),
+        (b"[" * 100_000, "The body holds more lists, texts or numbers than 32 pictures have."),
+        (b"[]", "The request's "),
+        (b'{"inputs": [1]}', "The request's "),
+        (asks("", name="image"), "The request's inputs.0 is"),
+        (asks("", datatype="FP32"), "The request's inputs.0.picture.datatype is 'FP32': Input should be 'BYTES'."),
+        (asks("", shape=[True]), "The request's inputs.0.picture.shape"),
+        (asks("", shape=[1] * 5), "The request's inputs.0.picture.shape"),
+        (asks("", shape=[2]), "'picture' of shape [2] holds 1 values."),
+        (asks(1), "'picture' of shape [1] holds 1 values."),
+        (asks(*["a"] * 33), "33 pictures came in one request. At most 32 were expected."),
+        (asks("a", outputs=[1]), "The request's outputs.0 is '1'"),
+        (asks("a", id=1), "The request's id is '1'"),
+        (asks(0, name="pixels", datatype="FP32", shape=[1, 3, 1, 1]), "'pixels' has the shape [1, 3, 1, 1]."),
+    ],
+)
+def test_what_is_no_request_is_one_sentence(client: Client, fitted: Classifier, body: Any, said: str) -> None:
+    sent = {"content": body} if isinstance(body, bytes) else {"json": body}
+    answer = client(fitted).post(INFER, **sent)
+    assert answer.status_code == 422
+    assert said in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [("x", "are not"), (1e300, "beyond what FP32 holds"), (None, "are not"), ([1], "are not")]
+)
+def test_pixels_are_finite_numbers(client: Client, fitted: Classifier, value: Any, said: str) -> None:
+    shape = [1, 3, *fitted.encoder.transform.input_size]
+    data = [value, *[0.0] * (int(np.prod(shape)) - 1)]
+    answer = client(fitted).post(INFER, json=asks(*data, name="pixels", datatype="FP32", shape=shape))
+    assert answer.status_code == 422
+    assert said in answer.json()["error"]
+    short = asks(0.0, name="pixels", datatype="FP32", shape=shape)
+    assert "are not" in client(fitted).post(INFER, json=short).json()["error"]
+
+
+def test_an_output_that_is_none_is_named(client: Client, fitted: Classifier, pictures: list[bytes]) -> None:
+    answer = client(fitted).post(INFER, json=asks(text(pictures[0]), outputs=[{"name": "heat"}]))
+    assert answer.json()["error"] == "There is no output 'heat'. Ask /v2/models/tiny which there are."
+    binary = client(fitted).post(INFER, content=b"", headers={"inference-header-content-length": "1"})
+    assert "Tensors came in binary." in binary.json()["error"]
