@@ -24,11 +24,11 @@ from seewhy.classifiers.known_pictures import KnownPictures
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder
 from seewhy.encoders.stream import Encoded, encode_stream
-from seewhy.pictures.corruptions import CORRUPTIONS, Corruption, read_small
 from seewhy.pictures.samples import load_samples
 from seewhy.pictures.sources import InMemory
 from seewhy.storage.features import FeatureStore
 from seewhy.studies.auditing.drift import DriftTest
+from seewhy.studies.transfer import CORRUPTIONS, Corruption, read_small
 
 CHANGES = ("noise", "resampling", "brightness")
 ALPHAS = (0.01, 0.05)

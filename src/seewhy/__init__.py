@@ -77,49 +77,7 @@ _NAMES = {
 }
 _WHERE = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = [
-    "Bars",
-    "BoxData",
-    "Classifier",
-    "Descriptions",
-    "Detections",
-    "Encoder",
-    "Explanation",
-    "Failure",
-    "FeatureStore",
-    "Prediction",
-    "Progress",
-    "Report",
-    "Samples",
-    "SeeWhyError",
-    "Segmentation",
-    "Transform",
-    "adapt",
-    "audit",
-    "described",
-    "detect",
-    "encoder",
-    "explain",
-    "export",
-    "fit",
-    "fit_detector",
-    "from_module",
-    "generate",
-    "list_encoders",
-    "list_methods",
-    "load",
-    "load_boxes",
-    "load_detector",
-    "load_pairs",
-    "load_samples",
-    "pretrain",
-    "pretrained",
-    "save_boxes",
-    "schema",
-    "segment",
-    "study",
-    "zero_shot",
-]
+__all__ = [*_WHERE]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
@@ -141,4 +99,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     parts = [part.name for part in pkgutil.iter_modules(__path__) if not part.name.startswith("_")]
-    return sorted({*__all__, "__version__", *parts})
+    return sorted({*_WHERE, "__version__", *parts})

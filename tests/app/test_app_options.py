@@ -6,23 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from seewhy.classifiers.base import Classifier
 from seewhy.cli.pages import _check
 from seewhy.errors import InputError
 from seewhy.service.app import Settings
 
 
-def test_options_that_would_do_nothing(fitted: Classifier) -> None:
-    from dataclasses import replace
-
-    _check(fitted, Path("words.json"), Path("data"), "country", Path("decided"))
+def test_options_that_would_do_nothing() -> None:
+    _check(Path("data"), "country", Path("decided"))
     with pytest.raises(InputError) as error:
-        _check(replace(fitted, words=None), Path("words.json"), None, None, None)
-    assert str(error.value) == (
-        "--save was given, and this classifier has no descriptions to edit. Give some with --descriptions FILE."
-    )
-    with pytest.raises(InputError) as error:
-        _check(fitted, None, None, "country", None)
+        _check(None, "country", None)
     assert str(error.value) == "--by country was given without pictures. A table was expected: --data FILE."
 
 

@@ -224,18 +224,6 @@ def test_without_a_script_a_form_edits_and_undoes(client: Client, by_words: Clas
     assert "Back to the words as they were" not in page.get(card).text
 
 
-def test_saved_edits_are_everybodys_and_on_disk(
-    client: Client, by_words: Classifier, sky: bytes, tmp_path: Path
-) -> None:
-    path = tmp_path / "words.json"
-    page = client(by_words, save=path)
-    card = show(page, sky)["card"]
-    page.post(f"{card}/edit?format=json", data={"label": "moss", "texts": "red"})
-    assert json.loads(path.read_text("utf-8"))["moss"] == ["red"]
-    page.cookies.clear()
-    assert page.get("/descriptions").json()["moss"] == ["red"]
-
-
 def test_an_upload_never_reaches_the_disk(
     client: Client, by_words: Classifier, sky: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,7 +102,6 @@ WRITERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "annotate": (("annotate", PHOTO, "-o"), (".sqlite",)),
     "annotate --export": (("annotate", PHOTO, "-o", "kept.sqlite", "--export"), (".jsonl",)),
     "--store": (("predict", PHOTO, "--labels", "labels.txt", "--store"), (".sqlite",)),
-    "app --save": (("app", "--labels", "labels.json", "--save"), (".json",)),
 }
 
 
@@ -182,7 +181,6 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "a picture of the table": ("predict", "table.csv", "--labels", "labels.txt", "-o", PHOTO),
     "the captions": ("describe", "images", "photos", "--drafts", "drafts.jsonl", "-o", "drafts.jsonl"),
     "its own texts": ("describe", "match", "photos", "--descriptions", "labels.json", "-o", "labels.json"),
-    "the page's words": ("app", "--labels", "labels.json", "--save", "labels.json"),
     "one's own card": ("explain", "photos/wren/1.png", "-o", "photos/wren/1.png"),
     "the model": ("predict", "photos", "-m", "model", "-o", "model/seewhy.json"),
     "the model's tensors": ("predict", "photos", "-m", "model", "-o", "model/tensors.safetensors"),

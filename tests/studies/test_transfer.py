@@ -17,12 +17,13 @@ from seewhy.classifiers.linear.recipe import Linear
 from seewhy.cli import app
 from seewhy.cli.session import Session
 from seewhy.errors import DataError, InputError, UnknownNameError
-from seewhy.pictures.corruptions import CORRUPTIONS, SIDE, read_small
 from seewhy.pictures.samples import Sample, Samples, gathered
 from seewhy.storage.features import FeatureStore
 from seewhy.studies.bootstrap import Error, Measure, beyond, compared, holm, mean_of, said_of, standings, within
 from seewhy.studies.material import Material, look_with_each
 from seewhy.studies.transfer import (
+    CORRUPTIONS,
+    SIDE,
     Corrupted,
     FewShot,
     Findings,
@@ -33,6 +34,7 @@ from seewhy.studies.transfer import (
     few,
     likeness,
     read,
+    read_small,
     written,
 )
 from tiny import COLOURS, class_folders, colours, picture, tiny_cnn

@@ -11,7 +11,6 @@ import typer
 
 from ..bounds import Bound
 from ..errors import DataError, InputError, needs
-from ..storage.output import check_file
 from . import options
 from .check import export_corrected, label_columns, serve_desk
 from .session import Session
@@ -41,7 +40,6 @@ def app(
     by: str | None = None,
     export: Path | None = None,
     against: Path | None = None,
-    save: Path | None = None,
     measure: bool = True,
     host: str = "127.0.0.1",
     name: list[str] | None = None,
@@ -56,16 +54,9 @@ def app(
     place = data[0] if data else None
     if export is not None:
         _export_decisions(session, place)
-    if save is not None:
-        check_file(save, force=session.force)
-    settings = _web_settings(session, measure=measure, save=save, force=session.force)
+    settings = _web_settings(session, measure=measure)
     classifier = session.classifier(model, labels, descriptions, follow_up)
-    _check(classifier, save, place, by, decisions)
-    if save is not None and save.exists():
-        from ..descriptions.base import Descriptions
-        from ..service.app.state import with_texts
-
-        classifier = with_texts(classifier, Descriptions.read(save).texts, session.store)
+    _check(place, by, decisions)
     if settings.is_open:
         say(
             f"seewhy: {host} can be reached by other machines, and whoever reaches it may use the page: it has no "
@@ -125,14 +116,8 @@ def _export_decisions(session: Session, data: Path | None) -> NoReturn:
     raise typer.Exit
 
 
-def _check(
-    classifier: Classifier, save: Path | None, data: Path | None, by: str | None, decisions: Path | None
-) -> None:
+def _check(data: Path | None, by: str | None, decisions: Path | None) -> None:
     """Refuse options that would do nothing."""
-    if save is not None and classifier.words is None:
-        raise InputError(
-            "--save was given, and this classifier has no descriptions to edit. Give some with --descriptions FILE."
-        )
     if decisions is not None and data is None:
         raise InputError(f"--decisions {decisions} was given without pictures. Labelled ones were expected: --data.")
     if by is not None and data is None:

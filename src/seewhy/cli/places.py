@@ -17,7 +17,7 @@ from ..storage.cache import refuse_address
 from ..storage.output import check_apart, check_folder, write
 from .terminal import say
 
-OUTPUTS = ("output", "export", "save", "cards", "junit", "write_contract", "annotate")
+OUTPUTS = ("output", "export", "cards", "junit", "write_contract", "annotate")
 """Options that name what is written; ``--store`` is read and written."""
 MODEL_FILES = (".safetensors", ".sqlite", ".f32", ".faiss", "seewhy.json", "encoder.json")
 """What SeeWhy reads of a folder of its own, by the end of the name."""

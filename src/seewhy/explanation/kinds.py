@@ -96,9 +96,7 @@ class Where(Result):
     outside: Annotated[Outside | None, Doc("heat outside the object"), OPTIONAL] = None
 
     @property
-    def is_zero(
-        self,
-    ) -> Annotated[bool, Doc("true when nothing speaks for the class"), Json("all_zero")]:
+    def is_zero(self) -> Annotated[bool, Doc("true when nothing speaks for the class"), Json("all_zero")]:
         """Said on the card, never drawn."""
         return not bool((self.heat > 0).any())
 

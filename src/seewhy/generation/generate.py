@@ -29,11 +29,7 @@ from .conditions import Condition, Judge, Verdict, diversity, of_class, of_neuro
 from .generator import Generator, Reader, as_read, bytes_of, load_generator
 from .sampler import PPGN, STARTS, Chains, PixelAscent, at_picture, facets, noise
 
-WAYS = {
-    "ppgn": "with the prior",
-    "no_prior": "without the prior (ε1 = 0)",
-    "pixels": "in pixels",
-}
+WAYS = {"ppgn": "with the prior", "no_prior": "without the prior (ε1 = 0)", "pixels": "in pixels"}
 """What is made, and the two controls, as people read it."""
 
 

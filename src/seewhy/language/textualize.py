@@ -327,13 +327,7 @@ def offline(
 
 
 def textualize_all(
-    names: Iterable[str],
-    textualizer: Textualizer,
-    drafter: Drafter,
-    output: Path,
-    made_by: str,
-    *,
-    force: bool = False,
+    names: Iterable[str], textualizer: Textualizer, drafter: Drafter, output: Path, made_by: str, *, force: bool = False
 ) -> Iterator[dict[str, Any] | Failure]:
     """Describe pictures as a stream; each line is on the disk before the next picture is looked at.
 

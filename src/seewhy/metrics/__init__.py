@@ -4,9 +4,7 @@ from ..registry import Registry
 from .base import Metric
 
 metrics: Registry[Metric] = Registry(
-    "metric",
-    __name__,
-    ("complexity", "localisation", "random_sets", "randomised", "removal"),
+    "metric", __name__, ("complexity", "localisation", "random_sets", "randomised", "removal")
 )
 
 __all__ = ["Metric", "metrics"]

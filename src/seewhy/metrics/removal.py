@@ -308,10 +308,7 @@ class ROAD(AveragedMetric):
 
 
 def impute(
-    pixels: Float[Tensor, "c h w"],
-    missing: Bool[Tensor, "b h w"],
-    tolerance: float = 1e-4,
-    max_iterations: int = 200,
+    pixels: Float[Tensor, "c h w"], missing: Bool[Tensor, "b h w"], tolerance: float = 1e-4, max_iterations: int = 200
 ) -> Float[Tensor, "b c h w"]:
     """Solve ``x_i = Σ_j w_ij x_j / Σ_j w_ij`` for every missing pixel; ``w`` is 1/6, or 1/12 for diagonal neighbours.
 

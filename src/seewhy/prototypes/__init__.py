@@ -11,9 +11,7 @@ if TYPE_CHECKING:
     from .characteristics import Characteristics
 
 prototypes: Registry[Prototypes] = Registry(
-    "prototype",
-    __name__,
-    ("seewhy.prototypes.epic.method", "nearest", "voters"),
+    "prototype", __name__, ("seewhy.prototypes.epic.method", "nearest", "voters")
 )
 reasons: Registry[Characteristics] = Registry("reason", __name__, ("characteristics",))
 

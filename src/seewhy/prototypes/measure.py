@@ -192,12 +192,7 @@ def measure_likeness(
 
 
 def trials(
-    model: Explainable,
-    method: Prototypes,
-    bank: Patches,
-    held_out: Iterable[Labelled],
-    n: int,
-    n_regions: int = 3,
+    model: Explainable, method: Prototypes, bank: Patches, held_out: Iterable[Labelled], n: int, n_regions: int = 3
 ) -> Iterator[Trial]:
     """One for each of these pictures that has neighbours, ``n`` being how many pictures there are in all."""
     n_classes = len(model.head.bias)

@@ -215,12 +215,7 @@ class Index:
         tidy(self._catalogue, self.settings)
         return done
 
-    def add_vectors(
-        self,
-        vectors: Float[Tensor, "n d"],
-        names: Sequence[str],
-        labels: Sequence[str] = (),
-    ) -> None:
+    def add_vectors(self, vectors: Float[Tensor, "n d"], names: Sequence[str], labels: Sequence[str] = ()) -> None:
         """Add vectors made elsewhere, to an index without an encoder; names that are there get the new vectors."""
         width = self._catalogue.need("columns")["look"][0]
         if vectors.shape[1] != width or len(names) != len(vectors) or len(set(names)) != len(names):

@@ -156,13 +156,7 @@ class Searching:
 
     @undisturbed
     def search(
-        self,
-        query: Query,
-        *,
-        k: int,
-        labels: Sequence[str] | None,
-        collapse: float | None,
-        levels: int,
+        self, query: Query, *, k: int, labels: Sequence[str] | None, collapse: float | None, levels: int
     ) -> Results:
         """See :meth:`seewhy.retrieval.Index.search`."""
         rows = self._rows(labels)

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typing_extensions import TypedDict
 
 from ..errors import DataError, ModelError, SeeWhyError
+from ..explanation.outputs import Run
 from ..results import Count, Doc
+from ..retrieval.outputs import VerifyOutput
 from ..storage.cache import address_of
 from ..storage.parquet_seal import Checked, Verification, checked_parquet
 from ..storage.reading import reason
@@ -190,3 +192,8 @@ def _seen(row: dict[str, Any], root: str, width: int) -> Encoded | Failure:
     if not isinstance(digest, str) or pooled.shape != (1, width) or not bool(pooled.isfinite().all()):
         raise ValueError(f"{image!r:.80} has no digest, or not {width} numbers")
     return Encoded(name, digest, pooled)
+
+
+EmbedStatusOutput = Status
+EmbedOutput = Status | VerifyOutput | Run
+"""The object of seewhy index --parquet --json."""

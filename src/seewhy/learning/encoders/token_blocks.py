@@ -23,11 +23,7 @@ IMAGE_STACKS = (
     "tower.layer",
 )
 """Where timm, open_clip and transformers keep the blocks of a picture tower, in the trunks that SeeWhy cuts."""
-TEXT_STACKS = (
-    "model.transformer.resblocks",
-    "model.text.transformer.resblocks",
-    "model.text_model.encoder.layers",
-)
+TEXT_STACKS = ("model.transformer.resblocks", "model.text.transformer.resblocks", "model.text_model.encoder.layers")
 """Where open_clip and transformers keep those of a words half."""
 FIRST_NORMS = ("visual.ln_pre", "tower.pre_layrnorm", "tower.pre_layernorm", "module.norm_pre")
 """Where they keep the norm before a picture tower's first block, if there is one."""

@@ -209,11 +209,7 @@ class _Nearest(torch.autograd.Function):
 
 
 def nearest(
-    query: Float[Tensor, "b d"],
-    store: Float[Tensor, "n d"],
-    k: int,
-    without: Pairs,
-    classes: BothClasses | None = None,
+    query: Float[Tensor, "b d"], store: Float[Tensor, "n d"], k: int, without: Pairs, classes: BothClasses | None = None
 ) -> tuple[Float[Tensor, "b k"], Int[Tensor, "b k"]]:
     """The k highest products with a store, which does not learn, and their places; minus infinity where fewer count."""
     best, where = _Nearest.apply(query, store, k, without, classes)

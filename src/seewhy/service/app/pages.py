@@ -206,12 +206,12 @@ class Pages:
         if not labels or len(labels) != len(texts):
             raise InputError("The form must hold a field 'texts' for each field 'label'. Send both, at least once.")
         changes = {label: text.splitlines() for label, text in zip(labels, texts, strict=True)}
-        state, author = self.state, self.state.author(reader)
+        state = self.state
 
         def make() -> Moved:
             edited = with_texts(state.of(reader), changes, state.store)
-            state.take_words(author, edited)
-            state.memory.remember(author)
+            state.take_words(reader, edited)
+            state.memory.remember(reader)
             return moved(state.classifier, edited, shown.seen.pooled[:1], list(changes))
 
         result = await state.compute(make)
@@ -224,7 +224,7 @@ class Pages:
         """Back to the words as they were given."""
         state, reader, shown = self.state, self.state.reader(request), self.state.shown(id)
         query = _compared(await read_form(request))
-        await state.compute(lambda: state.take_words(state.author(reader), None))
+        await state.compute(lambda: state.take_words(reader, None))
         if format == "html":
             return signed(RedirectResponse(f"/card/{shown.id}{query}#edit", 303), request, reader)
         return signed(JSONResponse({"card": f"/card/{shown.id}"}), request, reader)
@@ -307,8 +307,7 @@ class Pages:
             "editable": _editable(classifier, shown, target, contrast),
             "by_words": given.decided_by_words,
             "decides": given.words is not None and words_decide(given),
-            "edited": state.author(reader).edited is not None,
-            "saved": state.settings.save is not None,
+            "edited": reader.edited is not None,
             "labelled": shown.label,
             "moved": None if classifier is given else moved(given, classifier, shown.seen.pooled[:1], ()),
         }

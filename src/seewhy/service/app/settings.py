@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from pathlib import Path
 
 MEGABYTE = 1_000_000
 
@@ -30,8 +29,6 @@ class Settings:
         n_waiting: pictures and jobs that may wait; one more is turned away.
         batch: pictures looked at in one call of the engine.
         gather_seconds: how long the first picture of a batch waits for others that are being decoded.
-        save: where edited descriptions are written; ``None`` keeps them for the session only.
-        force: write them over a file that SeeWhy did not make.
     """
 
     host: str = "127.0.0.1"
@@ -50,8 +47,6 @@ class Settings:
     n_waiting: int = 256
     batch: int = 16
     gather_seconds: float = 0.02
-    save: Path | None = None
-    force: bool = False
 
     @property
     def is_open(self) -> bool:

@@ -134,7 +134,6 @@ class State:
         self.store = store
         self.corrections = corrections
         self.memory = Memory(settings.n_pictures, settings.n_sessions, settings.n_recent)
-        self.everybody = self.memory.reader(None)
         self.worker = Worker(classifier.encoder, settings)
         self.decoder = decoder_with(settings.decode_seconds, settings.n_waiting)
         self.measured = 0
@@ -155,7 +154,7 @@ class State:
         held = HeldOut(pooled, torch.tensor(labels))
         self.classifier = measured_by(self.classifier, held, self.store)
         self.measured += 1
-        for author in (self.everybody, *self.memory.editors.values()):
+        for author in self.memory.editors.values():
             if author.edited is not None:
                 author.edited = measured_by(author.edited, held, self.store)
 
@@ -183,13 +182,9 @@ class State:
             raise HTTPException(404, "This picture is not kept any more, or never was. Show it again.")
         return shown
 
-    def author(self, reader: Reader) -> Reader:
-        """Whose edits count: everybody's where they are saved, else the reader's own."""
-        return reader if self.settings.save is None else self.everybody
-
     def of(self, reader: Reader) -> Classifier:
         """The classifier with the reader's words."""
-        return self.author(reader).edited or self.classifier
+        return reader.edited or self.classifier
 
     async def explain(
         self,
@@ -203,8 +198,8 @@ class State:
         if target is not None and target == contrast:
             raise InputError(f"{target!r} was to be compared with itself. Choose two classes.")
         options = ExplainOptions(target=target, contrast=contrast, measure=measure and self.settings.measure)
-        classifier, author = self.of(reader), self.author(reader)
-        key = (self.measured, (author.id, author.version) if author.edited is not None else None, options)
+        classifier = self.of(reader)
+        key = (self.measured, (reader.id, reader.version) if reader.edited is not None else None, options)
 
         def make() -> Explanation:
             made = shown.explanations.get(key)
@@ -215,29 +210,26 @@ class State:
 
         return await self.compute(make, LATER if options.measure else SOON)
 
-    def take_words(self, author: Reader, edited: Classifier | None) -> None:
+    def take_words(self, reader: Reader, edited: Classifier | None) -> None:
         """Other words from now on; ``None`` goes back to those that were given."""
-        saved = edited or self.classifier
-        if self.settings.save is not None and saved.words is not None:
-            Descriptions(texts_of(saved.words)).write(self.settings.save, force=self.settings.force)
-        author.edited, author.version, author.effect = edited, author.version + 1, None
+        reader.edited, reader.version, reader.effect = edited, reader.version + 1, None
 
     async def effect(self, reader: Reader) -> dict[str, Any]:
         """What the reader's words change on the labelled pictures encoded so far; or why there is nothing to say."""
-        author, browsed = self.author(reader), self.mistakes
+        browsed = self.mistakes
         if browsed is None:
             return Missing("There are no labelled pictures.", "Start the page with --data FOLDER.").to_json()
 
         def make() -> dict[str, Any]:
-            if author.edited is None:
+            if reader.edited is None:
                 return Missing("No words were edited.", "Edit some on a card.").to_json()
             numbers, pooled = browsed.looked_at()
             if pooled is None:
                 return Missing("No picture was looked at yet.", "Wait a moment.").to_json()
-            if author.effect is None or author.effect["n"] != len(numbers):
+            if reader.effect is None or reader.effect["n"] != len(numbers):
                 samples = {i: browsed.items[i] for i in numbers}
-                author.effect = on_pictures(self.classifier, author.edited, samples, pooled)
-            return author.effect
+                reader.effect = on_pictures(self.classifier, reader.edited, samples, pooled)
+            return reader.effect
 
         return await self.compute(make)
 
@@ -250,8 +242,7 @@ class State:
         return {"here": here, "browse": self.mistakes is not None}
 
     def card_json(self, shown: Shown, e: Explanation, reader: Reader, measured: bool) -> dict[str, Any]:
-        edited = self.author(reader).edited is not None
-        about = {"id": shown.id, "card": f"/card/{shown.id}", "measured": measured, "edited": edited}
+        about = {"id": shown.id, "card": f"/card/{shown.id}", "measured": measured, "edited": reader.edited is not None}
         return {**about, "labelled": shown.label, **e.to_json()}
 
 
