@@ -76,11 +76,6 @@ BODY = {"required": True, "content": {"application/json": {"schema": SCHEMA}}}
 router = APIRouter(prefix="/v2")
 
 
-def _service(request: Request) -> Service:
-    found: Service = request.app.state.service
-    return found
-
-
 @router.get("")
 async def server() -> dict[str, Any]:
     """What serves."""
@@ -90,13 +85,13 @@ async def server() -> dict[str, Any]:
 @router.get("/health/live")
 async def live(request: Request) -> JSONResponse:
     """As `/healthz`."""
-    return state("live", _service(request).is_alive)
+    return state("live", request.app.state.service.is_alive)
 
 
 @router.get("/models/{name}")
 async def model(request: Request, name: Name) -> dict[str, Any]:
     """A model's inputs, outputs and classes; its version is the start of its digest."""
-    with _service(request).models.use(name) as used:
+    with request.app.state.service.models.use(name) as used:
         classes, transform = used.classifier.classes, used.classifier.encoder.transform
         return {
             "name": used.name,
@@ -114,8 +109,9 @@ async def model(request: Request, name: Name) -> dict[str, Any]:
 @router.get("/models/{name}/ready")
 async def model_ready(request: Request, name: Name) -> JSONResponse:
     """Whether a model takes requests."""
-    with _service(request).models.use(name) as used:
-        return state("ready", used.worker.is_alive and not _service(request).draining, name=name)
+    service = request.app.state.service
+    with service.models.use(name) as used:
+        return state("ready", used.worker.is_alive and not service.draining, name=name)
 
 
 @router.post("/models/{name}/infer", openapi_extra={"requestBody": BODY})
@@ -123,7 +119,7 @@ async def infer(request: Request, name: Name) -> JSONResponse:
     """Decide on `picture` (BYTES: files in base64) or on `pixels` (FP32: made ready as the model's card says)."""
     if "inference-header-content-length" in request.headers:
         raise InputError("Tensors came in binary. JSON alone was expected. Send data as JSON.")
-    service = _service(request)
+    service: Service = request.app.state.service
     with service.models.use(name) as used:
         body, most = await request.body(), service.settings.n_pictures
         pictures, wanted, own = await service.aside(lambda: _read(body, used, most))
