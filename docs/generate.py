@@ -381,6 +381,33 @@ def _empty(block: str) -> str:
     return f"<!-- generated: {block} -->\n<!-- /generated -->\n"
 
 
+def settings_text() -> str:
+    """``settings.json``: each setting that can be written as text, with its type, preset and meaning, a line each."""
+    from seewhy.cli.settings import SETTINGS as VERBS
+
+    verbs = []
+    for verb, parts in VERBS.items():
+        rows = [dumps(row, ensure_ascii=False) for part in parts for row in setting_rows(part)]
+        verbs.append(f"{dumps(verb)}: [\n " + ",\n ".join(rows) + "\n]")
+    return "{\n" + ",\n".join(verbs) + "\n}\n"
+
+
+def setting_rows(part: Any) -> list[dict[str, str]]:
+    """Of a class by its full name, or of settings that are fields of nothing."""
+    from pkgutil import resolve_name
+
+    from seewhy.parameters import documented, in_words, settings_of, written
+
+    if isinstance(part, dict):
+        rows = [(name, in_words(own.kind), written(own.preset), own.help) for name, own in part.items()]
+    else:
+        cls = resolve_name(part)
+        meanings = documented(cls)[1]
+        rows = [(s.name, s.kind, s.default, meanings.get(s.name, ("", ""))[1]) for s in settings_of(cls)]
+    keys = ("name", "kind", "default", "help")
+    return [dict(zip(keys, row, strict=True)) for row in rows if row[1] != "a value made in Python"]
+
+
 def main() -> int:
     new = unscored()
     if new and "--check" in sys.argv:
@@ -390,8 +417,6 @@ def main() -> int:
             write_scores(new)
             print("src/seewhy/planted.json written")
         write_missing()
-    from seewhy.cli.settings import settings_text
-
     if SETTINGS.read_text("utf-8") != settings_text():
         print(f"{SETTINGS.relative_to(ROOT)} {'is stale; run make docs' if '--check' in sys.argv else 'written'}")
         if "--check" in sys.argv:

@@ -1,21 +1,4 @@
-"""Every error SeeWhy raises on purpose.
-
-::
-
-    SeeWhyError
-    ├── InputError            something the user gave is not usable
-    │   ├── ImageError        one picture cannot be read (names the file)
-    │   └── DataError         a folder, table or label set cannot be used
-    │       ├── EmptyFolderError  a folder can be listed and holds no picture
-    │       └── ForeignFileError  what was to be written over is not SeeWhy's, or is an input
-    ├── ModelError            a model cannot be loaded or used
-    │   ├── WeightsError      a weights file is missing, damaged or not what it says
-    │   └── EngineError       an inference engine cannot run this trunk
-    ├── UnknownNameError      a registered name is misspelt (carries suggestions)
-    └── MissingExtraError     an optional dependency is not installed (names the extra)
-
-A message is one sentence on what was given, one on what was expected, one on what to do.
-"""
+"""Every error SeeWhy raises on purpose: one sentence what was given, one what was expected, one what to do."""
 
 from __future__ import annotations
 
@@ -52,12 +35,7 @@ class InputError(SeeWhyError, ValueError):
 
 
 class ImageError(InputError):
-    """One picture cannot be read.
-
-    Attributes:
-        path: the file, as the user wrote it (or a description of an in-memory picture).
-        reason: why, without the file name.
-    """
+    """One picture cannot be read: ``path``, as the user wrote it (or what it is, of one in memory), and ``reason``."""
 
     def __init__(self, path: str | Path, reason: str) -> None:
         self.path = str(path)

@@ -5,12 +5,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from ..parameters import documented, in_words, settings_of, written
 
 
 @dataclass(frozen=True)
@@ -130,25 +127,3 @@ SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
     ),
 }
 """Verb → classes by their full names, and settings of its own. Settings of a method are shown by ``seewhy methods``."""
-
-
-def settings_text() -> str:
-    """``settings.json``: each setting that can be written as text, with its type, preset and meaning, a line each."""
-    verbs = []
-    for verb, parts in SETTINGS.items():
-        rows = [json.dumps(row, ensure_ascii=False) for part in parts for row in _rows(part)]
-        verbs.append(f"{json.dumps(verb)}: [\n " + ",\n ".join(rows) + "\n]")
-    return "{\n" + ",\n".join(verbs) + "\n}\n"
-
-
-def _rows(part: str | dict[str, Own]) -> list[dict[str, str]]:
-    from pkgutil import resolve_name
-
-    if isinstance(part, dict):
-        rows = [(name, in_words(own.kind), written(own.preset), own.help) for name, own in part.items()]
-    else:
-        cls = resolve_name(part)
-        meanings = documented(cls)[1]
-        rows = [(s.name, s.kind, s.default, meanings.get(s.name, ("", ""))[1]) for s in settings_of(cls)]
-    keys = ("name", "kind", "default", "help")
-    return [dict(zip(keys, row, strict=True)) for row in rows if row[1] != "a value made in Python"]
