@@ -27,7 +27,7 @@ from ...adaptation.backbone import BackboneNetwork, Predictor, sized
 from ...encoders.delta import load_delta
 
 Kind = Literal["unet", "lraspp"]
-Fill = Literal["mean", "black"]
+Fill = Literal["black", "mean"]
 Mode = Literal["2p", "3p", "post_hoc"]
 Norm = Literal["frozen", "batch"]
 
