@@ -344,7 +344,7 @@ def _published() -> dict[str, list[dict[str, Any]]]:
 
 
 def _scores(name: str, **how: Any) -> list[Any]:
-    sys.path.append(str(ROOT / "tests"))
+    sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
     try:
         from planting import score_methods
     finally:

@@ -30,14 +30,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     failures = [Failure("broken.jpg", "not a picture"), Failure("x" * 300, "y" * 300)]
     paths["index"] = write_atomic(folder / "index.html", render_index(entries, failures))
     paths["report"] = write_atomic(folder / "report.html", Report(made["make_report"]()).to_html())
-    paths["unmeasured"] = write_atomic(folder / "unmeasured.html", Report({}).to_html())
     report = Report(made["make_report"]())._repr_html_()
     shown = f"<!doctype html><title>n</title><body>{render_notebook(cards['full'])}<p>between</p>{report}"
     paths["notebook"] = write_atomic(folder / "notebook.html", shown)
     return paths
 
 
-PAGES = ("full", "contrast", "bare", "zero", "hostile", "index", "report", "unmeasured")
+PAGES = ("full", "contrast", "bare", "zero", "hostile", "index", "report")
 
 FAINT_TEXT = """
 (() => {

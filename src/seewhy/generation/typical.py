@@ -65,6 +65,9 @@ class Typicals:
         path = Path(folder)
         return cls(classifier, generator, judge, file_sha256(path / FILE if path.is_dir() else path))
 
+    def __repr__(self) -> str:  # by which a folder of cards knows whose they are
+        return f"Typicals({self.digest})"
+
     def of(self, label: int) -> Typical:
         """Those of a class; kept, so that a thousand cards make each class once."""
         if label not in self._known:
