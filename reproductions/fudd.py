@@ -88,7 +88,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(re.findall(r"\w{3,}", text.lower()))
 
 
-def captions(pair: Pair, label: str) -> tuple[str, ...]:
+def said_of(pair: Pair, label: str) -> tuple[str, ...]:
     """What a pair says of one of its two classes."""
     first = label == pair.classes[0]
     return tuple(dict.fromkeys(d.first if first else d.second for d in pair.differences))
@@ -99,13 +99,13 @@ def noisy(pairs: Sequence[Pair], seed: int) -> list[Pair]:
     counts: dict[str, int] = {}
     for p in pairs:
         for label in p.classes:
-            counts[label] = max(counts.get(label, 0), len(captions(p, label)))
+            counts[label] = max(counts.get(label, 0), len(said_of(p, label)))
     noise = own_noise(
         Descriptions({label: tuple(f"{label} {i}" for i in range(n)) for label, n in counts.items()}), seed
     )
     made = []
     for p in pairs:
-        a, b = ([describe(c, t) for t in noise.texts[c][: len(captions(p, c))]] for c in p.classes)
+        a, b = ([describe(c, t) for t in noise.texts[c][: len(said_of(p, c))]] for c in p.classes)
         made.append(replaced(p, a, b))
     return made
 
@@ -160,7 +160,7 @@ def _unlike(pairs: Pairs, names: Sequence[str], among: Tensor) -> Tensor:
 
     def captions(given: dict[frozenset[str], Pair], i: int, row: list[int]) -> set[str]:
         found = (given.get(frozenset((names[i], names[j]))) for j in row if j != i)
-        return {t for p in found if p is not None for t in captions(p, names[i])}
+        return {t for p in found if p is not None for t in said_of(p, names[i])}
 
     parts = [[captions(ours, i, row) != captions(others, i, row) for i in row] for row in among.tolist()]
     return torch.tensor(parts, dtype=torch.double).mean(1)
