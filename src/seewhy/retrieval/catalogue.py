@@ -16,7 +16,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
@@ -135,7 +135,7 @@ class Item:
 
     @property
     def sum(self) -> int:
-        return zlib.crc32(json.dumps(astuple(self)).encode())
+        return zlib.crc32(json.dumps((self.id, self.row, self.name, self.digest, self.label)).encode())
 
 
 class Catalogue:
