@@ -200,10 +200,8 @@ def headlines(page: Path) -> str:
     """The claim of each paper's abstract: the paper's figure, ours, the verdict, and what made it."""
     rows = []
     for r in _reports()[1]:
-        claim = r.headline
-        made = (claim.verdict, f"`{r.command}`", r.commit)
-        ours = claim.interval or claim.measured.partition("; ")[0]
-        rows.append((f"[{_claim(claim)}](reproductions/{r.name}.md)", claim.paper or "not verified", ours, *made))
+        c, link = r.headline, f"[{r.headline.claim}](reproductions/{r.name}.md)"
+        rows.append((link, c.paper or "not verified", c.measured, c.verdict, f"`{r.command}`", r.commit))
     return table(("claim", "the paper's figure", "ours", "verdict", "command", "commit"), rows)
 
 

@@ -13,8 +13,9 @@ import os
 import platform
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ def _commit() -> str:
 
 COMMIT = _commit()
 """Read when a script starts: the code that runs is the code of then."""
+HEADLINES: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_name("headlines.toml").read_text("utf-8"))
+"""By script: the claim of the abstract, and the paper's figure where one was verified."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Claim:
         section: what the claim belongs to, where a paper makes many.
         paper: the paper's figure and its place, such as ``"+5 points (abstract)"``; empty where none is verified.
         interval: ours, of what the verdict is about; None where it is not one number.
-        headline: whether it is the claim of the paper's abstract; one a report, by default its first.
+        headline: whether it is the claim of the paper's abstract (:data:`HEADLINES`).
     """
 
     claim: str
@@ -120,10 +123,12 @@ class Report:
     def __post_init__(self) -> None:
         if not self.claims:
             raise ValueError(f"The report {self.name!r} has no claims. At least one was expected. Give what was found.")
+        if not any(c.headline for c in self.claims):
+            object.__setattr__(self, "claims", _with_headline(self.claims, HEADLINES.get(self.name, {})))
 
     @property
     def headline(self) -> Claim:
-        """The claim of the paper's abstract."""
+        """The claim of the paper's abstract; the first where a run does not come to it."""
         return next((c for c in self.claims if c.headline), self.claims[0])
 
     def write(self, path: Path) -> None:
@@ -144,6 +149,14 @@ class Report:
                 f"{c.section}: {c.claim}" if c.section else c.claim, c.rule, f"{c.measured} (n={c.n})", c.verdict
             )
         (console or Console()).print(table)
+
+
+def _with_headline(claims: Sequence[Claim], told: dict[str, str]) -> tuple[Claim, ...]:
+    """Marks the first that begins as told, with the paper's figure."""
+    for i, c in enumerate(claims):
+        if told and c.claim.startswith(told["claim"]) and told.get("section", c.section) == c.section:
+            return (*claims[:i], replace(c, headline=True, paper=c.paper or told.get("paper", "")), *claims[i + 1 :])
+    return tuple(claims)
 
 
 def read_report(path: Path) -> Report:
