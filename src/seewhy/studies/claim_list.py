@@ -15,7 +15,7 @@ from ..classifiers.unfitted import Described, ZeroShot
 from ..descriptions.base import Descriptions, name_only, random_words
 from ..errors import DataError
 from ..learning.contrast import ranks
-from ..learning.pooled import encode_pairs
+from ..learning.pooled import encode_pairs, joint_vectors
 from ..learning.way import AGREES
 from .base_to_new import BEFORE, LEARNT, NEW, BaseToNewStudy
 from .claims import ClaimMaterial, Compared, PaperClaim
@@ -164,11 +164,8 @@ def _sanity(m: ClaimMaterial) -> Compared:
 def _captions(m: ClaimMaterial) -> Compared:
     assert m.data.captions is not None  # the study has checked
     pairs = encode_pairs(m.encoder, m.data.captions.items, m.store, m.progress)
-    with torch.no_grad():
-        image, text = m.encoder.text.project(pairs.pooled), m.encoder.encode_text(list(pairs.texts))
-    own = pairs.pairs
-    found = ranks(image, text[own[:, 1]], own[:, 0]).image_to_text
-    chance = own[:, 0].bincount(minlength=len(image)).double() / len(own)
+    found = ranks(*joint_vectors(m.encoder, pairs), pairs.owner).image_to_text
+    chance = pairs.owner.bincount(minlength=len(found)).double() / len(pairs.owner)
     return Compared.of("R@1, picture to text", (found < 1).double(), "chance", chance)
 
 
@@ -181,8 +178,9 @@ def _instructions(m: ClaimMaterial) -> Compared:
         store=m.store, progress=m.progress,
     )  # fmt: skip
     judged = [j for measure, j in made.judged.items() if measure != AGREES]
-    after, before = (torch.cat([j.right(s)[:, 0].double() for j, s in one]) for one in (
-        [(j, j.after) for j in judged], [(j, j.before) for j in judged]))  # fmt: skip
+    after, before = (
+        torch.cat([j.right(getattr(j, when))[:, 0].double() for j in judged]) for when in ("after", "before")
+    )
     return Compared.of("under its instruction", after, "without one", before)
 
 
