@@ -177,3 +177,18 @@ def test_a_gpu_that_is_not_there_is_said(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["study", "claims", str(folder), "--device", "tpu"])
     assert isinstance(done.exception, InputError)
     assert str(done.exception).startswith("--device tpu was given, and torch")
+
+
+@pytest.mark.slow
+def test_on_the_command_line(tmp_path: Path) -> None:
+    folder, out = class_folders(tmp_path / "c", 8, CLASSES), tmp_path / "study"
+    words = ["study", "claims", str(folder), "--only", "names", "--only", "labels", "-o", str(out), "--quiet", "--json"]
+    done = CliRunner().invoke(app, [*words, "--device", "auto", "--set", "held_out=0.5", "--seed", "3"])
+    assert done.exit_code == 0, done.stderr
+    data = json.loads(done.stdout)
+    check("study-claims", [data])
+    assert [row["name"] for row in data["claims"]] == ["names", "labels"]
+    assert data["settings"]["held_out"] == 0.5
+    assert data["settings"]["seed"] == 3
+    assert data["report"] == str(out / "claims.html")
+    assert "Claims of papers, measured here" in (out / "claims.html").read_text("utf-8")
