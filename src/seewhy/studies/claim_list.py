@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from ..classifiers.follow_up import FollowUp
 from ..classifiers.unfitted import Described, ZeroShot
 from ..descriptions.base import Descriptions, name_only, random_words
-from ..errors import DataError
+from ..errors import DataError, ModelError
 from ..learning.contrast import ranks
 from ..learning.pooled import encode_pairs, joint_vectors
 from ..learning.way import AGREES
@@ -58,6 +58,11 @@ def _before_projection(m: ClaimMaterial) -> Compared:
     def joint(pooled: Tensor) -> Tensor:
         return normalize(m.encoder.text.project(pooled), dim=1)
 
+    if m.encoder.text.project(m.tested).equal(m.tested):
+        raise ModelError(
+            f"{m.encoder.name} compares a picture's own features with words. An encoder that projects them first was "
+            "expected. Take a CLIP, say."
+        )
     return Compared.of("before", m.probe(of=partial(normalize, dim=1)), "behind", m.probe(of=joint))
 
 
