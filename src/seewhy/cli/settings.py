@@ -118,6 +118,7 @@ SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
     "study base-to-new": ("seewhy.studies.base_to_new:BaseToNewStudy",),
     "study generate": (
         "seewhy.generation.generate:Asking",
+        "seewhy.generation.decoders:Bring",
         "seewhy.generation.sampler:PPGN",
         {
             "generator_encoder": Own(
