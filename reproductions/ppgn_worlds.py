@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.encoders.new import Residual
-from seewhy.encoders.split import fingerprint
+from seewhy.encoders.split import fingerprint, freeze
 from seewhy.seeded import seeded
 from seewhy.training.batches import TrainingData
 from seewhy.training.loop import Training, train
@@ -114,46 +114,59 @@ def residual() -> tuple[nn.Module, nn.Module]:
     return nn.Sequential(start, Residual(16, 32, 2), Residual(32, CODE, 2)), GlobalAverage()
 
 
-def classifier(
-    halves: tuple[nn.Module, nn.Module], pixels: Tensor, labels: Tensor, names: Sequence[str], steps: int, seed: int
-) -> Classifier:
-    """Trained from nothing."""
-    layer = nn.Linear(CODE, len(names))
-    network = nn.Sequential(*halves, layer)
-    data = TrainingData(len(labels), {"pixels": pixels, "labels": labels})
-    train(Supervised(network), data, Training(steps, 32, lr=3e-3, seed=seed))
-    return seewhy.pretrained(
-        Encoder(
-            name="small pictures",
-            transform=SEEN,
-            trunk=lambda: halves[0],
-            head=halves[1],
-            layout=Layout(),
-            fingerprint=fingerprint(network, SEEN),
-            classifier=layer,
-            classes=tuple(names),
-            engine="torch",
-        )
+def networks(kind: str, seed: int) -> dict[str, nn.Sequential]:
+    """What is climbed, its judge, and both again for colours, not yet trained: trunk, head, layer."""
+    made = {}
+    for i, (name, halves, classes) in enumerate(plan(kind)):
+        with seeded(1000 * seed + i):
+            made[name] = nn.Sequential(*halves(), nn.Linear(CODE, len(classes)))
+    return made
+
+
+def plan(kind: str) -> tuple[tuple[str, Callable[[], tuple[nn.Module, nn.Module]], tuple[str, ...]], ...]:
+    """Name, network and classes of each."""
+    colours = tuple(COLOURS)
+    return (
+        ("climbed", convolutions, CLASSES[kind]),
+        ("judge", residual, CLASSES[kind]),
+        ("colours", convolutions, colours),
+        ("colour_judge", residual, colours),
     )
 
 
-def classifiers(kind: str, drawn: Drawn, steps: int, seed: int) -> tuple[dict[str, Classifier], dict[str, float]]:
-    """What is climbed, its judge, and both again for colours; and how often each is right on pictures held out."""
-    arrays, label, colour = drawn
-    pixels = scaled(arrays)
-    n = len(arrays) - N_TEST[kind]
-    plan = {
-        "climbed": (convolutions, label, CLASSES[kind]),
-        "judge": (residual, label, CLASSES[kind]),
-        "colours": (convolutions, colour, tuple(COLOURS)),
-        "colour_judge": (residual, colour, tuple(COLOURS)),
-    }
-    made, right = {}, {}
-    for i, (name, (network, labels, names)) in enumerate(plan.items()):
-        with seeded(1000 * seed + i):
-            made[name] = classifier(network(), pixels[:n], labels[:n], names, steps, 10 * seed + i)
-        right[name] = round(float((made[name].probabilities(pixels[n:]).argmax(1) == labels[n:]).float().mean()), 4)
-    return made, right
+def trained(made: dict[str, nn.Sequential], kind: str, drawn: Drawn, steps: int, seed: int) -> None:
+    """In place, on all pictures but those held out."""
+    pixels, n = scaled(drawn[0]), len(drawn[0]) - N_TEST[kind]
+    for i, (name, network) in enumerate(made.items()):
+        labels = drawn[1 + (name not in ("climbed", "judge"))][:n]
+        data = TrainingData(n, {"pixels": pixels[:n], "labels": labels})
+        train(Supervised(network), data, Training(steps, 32, lr=3e-3, seed=10 * seed + i))
+
+
+def classifiers(
+    made: dict[str, nn.Sequential], kind: str, drawn: Drawn
+) -> tuple[dict[str, Classifier], dict[str, float]]:
+    """As the product has them, and how often each is right on pictures held out."""
+    pixels, n = scaled(drawn[0]), len(drawn[0]) - N_TEST[kind]
+    found, right = {}, {}
+    for name, _, classes in plan(kind):
+        trunk, head, layer = freeze(made[name])
+        found[name] = seewhy.pretrained(
+            Encoder(
+                name=name,
+                transform=SEEN,
+                trunk=lambda trunk=trunk: trunk,
+                head=head,
+                layout=Layout(),
+                fingerprint=fingerprint(made[name], SEEN),
+                classifier=layer,
+                classes=classes,
+                engine="torch",
+            )
+        )
+        labels = drawn[1 + (name not in ("climbed", "judge"))][n:]
+        right[name] = round(float((found[name].probabilities(pixels[n:]).argmax(1) == labels).float().mean()), 4)
+    return found, right
 
 
 def scaled(arrays: np.ndarray) -> Tensor:

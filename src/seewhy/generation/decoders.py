@@ -270,7 +270,8 @@ class Bring:
         codes = weights.pop("codes")
         denoise = self._denoiser(decoder, prior, codes, weights)
         facts["noise_left"] = noise_left(denoise or (lambda h: read(decoder(h))), near, self.noise * spread_of(codes))
-        check_noise(decoder.name, facts)
+        if denoise is not None:
+            check_noise(decoder.name, facts)
         low, high = (float(torch.quantile(some(codes), q)) for q in (1 - CLIPPED, CLIPPED))
         return Generator(decoder, read, (low, high), codes[torch.randperm(len(own))[:KEPT]], facts, denoise)
 

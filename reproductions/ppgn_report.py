@@ -1,0 +1,4 @@
+from typing import Any
+
+
+def report_of(*a: Any) -> Any: ...
