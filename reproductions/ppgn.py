@@ -167,7 +167,8 @@ def first_world(args: argparse.Namespace, one: World) -> dict[str, Any]:
 
 def ladder(args: argparse.Namespace, one: World, condition: EachItsOwn) -> list[dict[str, Any]]:
     """How far decoders of few steps are off, as parts of the mean picture's error, and how often the judge is right."""
-    pixels, rows = kinds.scaled(np.stack([item.pixels for item in one.items])), []
+    arrays, rows = np.stack([item.pixels for item in one.items]), []
+    pixels = kinds.scaled(arrays)
     for steps in LADDER:
         vae = small_diffusion.autoencoder(pixels, max(1, round(steps * args.steps)), 7)
         scale = vae.config.scaling_factor
@@ -183,7 +184,7 @@ def ladder(args: argparse.Namespace, one: World, condition: EachItsOwn) -> list[
         decoder = Decoder(decode, (4, 4, 4), encode)
         codes = batched(CodesOf(decoder), pixels / 2 + 0.5)
         held, own = codes[::10], codes[torch.arange(len(codes)) % 10 != 0]
-        facts = errors(batched(decoder, held), pixels[::10] / 2 + 0.5, pixels / 2 + 0.5)
+        facts = errors(batched(decoder, held), pixels[::10] / 2 + 0.5, torch.from_numpy(arrays))
         network = autoencoder(own, NOISES[0], max(1, round(PRIOR * args.steps)))
         low, high = (float(own.flatten().quantile(q)) for q in (0.001, 0.999))
         generator = Generator(decoder, CodesOf(decoder), (low, high), own, {"side": kinds.SIDE}, network)
@@ -273,7 +274,7 @@ def run(args: argparse.Namespace) -> Report:
         args.work = make_folder(args.work or Path(folder))
         found = measured(args)
     best = {kind: chosen(found[f"{kind}-0"]) for kind in args.kinds}
-    return report_of(args, found, best)
+    return report_of(args, found, best, EPS3)
 
 
 def main(arguments: Sequence[str] | None = None) -> Report | None:

@@ -117,8 +117,8 @@ def test_a_decoder_that_does_not_draw_such_pictures_is_refused_before_anything_e
 
 def test_the_errors_are_root_mean_squares_beside_the_mean_picture() -> None:
     made, real = torch.full((2, 3, 4, 4), 0.5), torch.full((2, 3, 4, 4), 0.2)
-    own = torch.stack([torch.full((3, 4, 4), v) for v in (0.0, 0.6)])
-    assert errors(made, real, own) == {"held_out_error": 0.3, "mean_picture_error": 0.1}
+    others = torch.stack([torch.full((4, 4, 3), v, dtype=torch.uint8) for v in (0, 153)])
+    assert errors(made, real, others) == {"held_out_error": 0.3, "mean_picture_error": 0.1}
     bad = {"held_out_error": 0.3, "mean_picture_error": 0.1}
     with pytest.raises(ModelError) as told:
         check_errors("vae/", bad)

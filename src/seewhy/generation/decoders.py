@@ -34,7 +34,7 @@ VAES = ("AutoencoderKL", "AutoencoderTiny")
 LEAST = 16
 """Pictures by which a decoder can be measured."""
 KEPT = 512
-"""Codes that are kept to start from."""
+"""Codes that are kept to start from, at most."""
 CLIPPED = 0.999
 """Quantile of all units of all codes that a code may reach."""
 SEARCHED, RATE = 200, 0.1
@@ -139,15 +139,17 @@ def load_decoder(folder: str | Path, *, side: int | None = None) -> Decoder:
             f"({' or '.join(VAES)}) or a {KIND}, as diffusers saves them, was expected. Give the folder of one."
         )
     with loading(lambda why: ModelError(f"{name!r} cannot be used: {why} Another one was expected. Save it again.")):
-        decode, encode, shape = _pixels(_config(unet), side) if vae is None else _latent(_network(vae, name), side)
+        decode, encode, shape = (
+            _pixels(_config(unet or root), side) if vae is None else _latent(_network(vae, name), side)
+        )
         score = None if unet is None else _score(_network(unet, name), root, name, shape)
         digest = " ".join(file_sha256(file) for place in (vae, unet) if place for file in sorted(place.glob("*.*")))
         return Decoder(decode, shape, encode, score, name, f"{digest} {side}")
 
 
-def _config(folder: Path | None) -> dict[str, Any]:
-    there = folder is not None and (folder / "config.json").is_file()
-    return read_config(str(folder), folder / "config.json", "Save it again.") if folder and there else {}
+def _config(folder: Path) -> dict[str, Any]:
+    file = folder / "config.json"
+    return read_config(str(folder), file, "Save it again.") if file.is_file() else {}
 
 
 def _network(folder: Path, name: str) -> Any:
@@ -214,7 +216,7 @@ class Bring:
         prior: ``"score"``, the decoder's diffusion model; ``"autoencoder"``, trained here to take noise out of codes;
             ``"joint"``, decoded and encoded again; ``"auto"``, the first that there is.
         noise: that the prior takes out, in spreads of the codes.
-        prior_steps: batches of 64 that the autoencoder is trained on.
+        prior_steps: batches of 64 that the autoencoder is trained on; fewer where it would see a code 100 times.
         side: of a folder's pictures, in pixels; left out, the side it was trained at.
         most: pictures that are read, evenly taken.
         held_out: part of them that measures.
@@ -247,18 +249,20 @@ class Bring:
             )
         kept, digests, pictures = _read(items[:: -(-len(items) // self.most) or 1], decoder, progress)
         own, held = parted(kept, digests, self.held_out, seed)
-        read, real = CodesOf(decoder), unit(pictures[held])
-        near = batched(read, real)
+        read, real, size = CodesOf(decoder), unit(pictures[held]), min(64, max(1, 2**18 // decoder.side**2))
+        near = batched(read, real, size)
         facts = {
             "decoder": decoder.name, "side": decoder.side, "code": list(decoder.shape), "prior": prior,
             "noise": self.noise, "n_pictures": len(own), "n_held_out": len(held),
-            **errors(batched(decoder, near), real, unit(pictures[own])),
+            **errors(batched(decoder, near, size), real, pictures[own]),
         }  # fmt: skip
         check_errors(decoder.name, facts)
 
         def fitted() -> dict[str, Tensor]:
-            parts = pictures[own].split(32)
-            codes = torch.cat([batched(read, unit(part)) for part in progress.track(parts, "Encoding", len(parts))])
+            parts = pictures[own].split(size)
+            codes = torch.cat(
+                [batched(read, unit(part), size) for part in progress.track(parts, "Encoding", len(parts))]
+            )
             if prior != "autoencoder":
                 return {"codes": codes}
             network = autoencoder(codes, self.noise, self.prior_steps, seed=seed, progress=progress)
@@ -273,7 +277,7 @@ class Bring:
         if denoise is not None:
             check_noise(decoder.name, facts)
         low, high = (float(torch.quantile(some(codes), q)) for q in (1 - CLIPPED, CLIPPED))
-        return Generator(decoder, read, (low, high), codes[torch.randperm(len(own))[:KEPT]], facts, denoise)
+        return Generator(decoder, read, (low, high), codes[:: -(-len(own) // KEPT)], facts, denoise)
 
     def _denoiser(
         self, decoder: Decoder, prior: str, codes: Float[Tensor, "n d"], weights: dict[str, Tensor]

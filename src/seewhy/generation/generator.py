@@ -114,10 +114,11 @@ POOR = 0.9
 
 
 def errors(
-    made: Float[Tensor, "n 3 s s"], real: Float[Tensor, "n 3 s s"], own: Float[Tensor, "m 3 s s"]
+    made: Float[Tensor, "n 3 s s"], real: Float[Tensor, "n 3 s s"], others: UInt8[Tensor, "m s s 3"]
 ) -> dict[str, float]:
     """How far pictures that were decoded are from those held out, and the mean of the others from these."""
-    pairs = {"held_out_error": made, "mean_picture_error": own.mean(0)}
+    mean = sum(unit(part).sum(0) for part in others.split(64)) / len(others)
+    pairs = {"held_out_error": made, "mean_picture_error": mean}
     return {name: round(float((one - real).square().mean().sqrt()), 5) for name, one in pairs.items()}
 
 

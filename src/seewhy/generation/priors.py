@@ -18,6 +18,8 @@ from ..training.batches import Batch, TrainingData
 from ..training.loop import Training, train
 from ..training.task import Task
 
+MOST_EPOCHS = 100
+"""Times that the autoencoder sees a code: after 1,000 it knew thirty by heart, and took no noise out of others."""
 Predicts = Literal["epsilon", "v_prediction", "sample"]
 
 
@@ -119,6 +121,7 @@ def autoencoder(
         return torch.randn(len(index), codes.shape[1], generator=draw)
 
     data = TrainingData(len(codes), {"codes": codes, "noise": noises})
+    n_steps = min(n_steps, MOST_EPOCHS * -(-len(codes) // 64))
     train(Denoise(network), data, Training(n_steps, 64, weight_decay=0.0, seed=seed), progress=progress)
     return network
 
