@@ -1,7 +1,7 @@
 """PPGN over a decoder that was brought: does a prior make pictures that a second network recognises?
 
     python reproductions/ppgn.py --work worlds/ --out ppgn.json
-    python reproductions/ppgn.py --worlds 1 --steps 0.05 --walk 3 --each 2 --out ppgn.json    # seconds
+    python reproductions/ppgn.py --kinds digits --worlds 1 --walk 10 --each 3 --out ppgn.json    # two minutes
 
 Nguyen et al. 2017 (arXiv 1612.00005). Tinted digits, and shapes on texture, of 16 pixels. In each world anew: a small
 AutoencoderKL of diffusers, a U-Net of its codes, a network whose ten classes are climbed, a judge of another
