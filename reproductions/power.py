@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from claims import Interval
+from claims import Interval, Verdict, judged, lead
 from jaxtyping import Float
 from torch import Tensor
 
@@ -20,6 +20,8 @@ from seewhy.studies.bootstrap import paired_means
 
 ENOUGH = 0.8
 """Power from which on a difference that is not shown counts against the paper."""
+YARDSTICK = 0.1
+"""Of the other arm's errors: the effect that is planted where no figure of the paper could be verified."""
 FEW = 20
 """Differences below which their spread alone is kept: a resample of three is often one of them three times."""
 
@@ -123,3 +125,59 @@ def interval(values: Sequence[float]) -> Interval:
         return Interval(float(each.mean()), float("-inf"), float("inf"))
     half = student(len(each)) * float(each.std()) / len(each) ** 0.5
     return Interval(float(each.mean()), float(each.mean()) - half, float(each.mean()) + half)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One arm beside another, of which it should make fewer errors.
+
+    Attributes:
+        means: of both.
+        found: the difference.
+        power: of this test, with a share of the other's errors planted.
+        share: of those errors.
+    """
+
+    means: tuple[float, float]
+    found: Interval
+    power: Power | None
+    share: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """By :func:`rule`."""
+        return judged(self.found, self.share * (1 - self.means[1]))
+
+    def __str__(self) -> str:
+        seen = "one draw shows nothing" if self.power is None else str(self.power)
+        return f"{self.means[0]:.3f} against {self.means[1]:.3f}; difference {self.found}; {seen}"
+
+
+def rule(share: float = YARDSTICK) -> str:
+    """By which two arms are judged, in words."""
+    return (
+        f"shown: above 0 with its whole interval; not shown: below {share:.3g} of the other's errors with its whole "
+        "interval; too small to tell: else"
+    )
+
+
+def compared(a: Sequence[float], b: Sequence[float], *, pictures: bool = False, share: float = YARDSTICK) -> Compared:
+    """Two arms on the same draws, or on the same pictures, and what such a test can show.
+
+    Args:
+        a: how often the arm is right, of each draw or picture.
+        b: the other.
+        pictures: whether each number is of a picture; the interval then resamples them.
+        share: of the other's errors, planted.
+
+    Example:
+        >>> test = compared([0.8, 0.9, 0.7], [0.5, 0.6, 0.4])
+        >>> test.verdict, round(test.power.effect, 2)
+        ('shown', 0.05)
+    """
+    differences = [x - y for x, y in zip(a, b, strict=True)]
+    means = sum(a) / len(a), sum(b) / len(b)
+    found = lead(a, b) if pictures else interval(differences)
+    effect = share * (1 - means[1])
+    seen = power(differences, effect, over_pictures if pictures else over_draws) if len(differences) > 1 else None
+    return Compared(means, found, seen, share)
