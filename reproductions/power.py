@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from claims import Interval, Verdict, judged, lead
@@ -179,5 +180,6 @@ def compared(a: Sequence[float], b: Sequence[float], *, pictures: bool = False, 
     means = sum(a) / len(a), sum(b) / len(b)
     found = lead(a, b) if pictures else interval(differences)
     effect = share * (1 - means[1])
-    seen = power(differences, effect, over_pictures if pictures else over_draws) if len(differences) > 1 else None
+    how: dict[str, Any] = {"low": over_pictures, "trials": 500} if pictures else {"low": over_draws}
+    seen = power(differences, effect, **how) if len(differences) > 1 else None
     return Compared(means, found, seen, share)
