@@ -130,12 +130,12 @@ class DenseCLIP:
         if self.train == "none" and not self.crops:
             maps = self.look(encoder, data, progress)
             return self.learn(encoder, data.classes, maps, checkpoint=kept, progress=progress)
-        crops = Crops.of(self._empty(encoder, data.classes).reader, data, progress)
+        crops = Crops.of(self.segmenter_before(encoder, data.classes).reader, data, progress)
         return self.learn_encoder(encoder, data.classes, crops, checkpoint=kept, progress=progress)
 
     def look(self, encoder: Encoder, data: MaskedPictures, progress: Progress | None = None) -> Maps:
         """The windows of all pictures, looked at once; whatever is then trained can be trained on them."""
-        return Maps.of(self._empty(encoder, data.classes).reader, data, self.cells, progress or Progress())
+        return Maps.of(self.segmenter_before(encoder, data.classes).reader, data, self.cells, progress or Progress())
 
     def learn(
         self,
@@ -204,13 +204,13 @@ class DenseCLIP:
         made = self.segmenter(encoder, classes, Decoded(network.eval().requires_grad_(False), self))
         return replace(made, trained_on=trained_on)
 
-    def _empty(self, encoder: Encoder, classes: tuple[str, ...]) -> Segmenter:
+    def segmenter_before(self, encoder: Encoder, classes: tuple[str, ...]) -> Segmenter:
         """What looks at pictures before anything has learnt."""
         return self.segmenter(encoder, classes, Affine.empty(len(classes)))
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> Segmenter:
         """The segmenter that was saved."""
-        layout = self._empty(encoder, classes).encoder.layout
+        layout = self.segmenter_before(encoder, classes).encoder.layout
         names = Names(opened(encoder), self._texts(encoder, classes)[0]) if self.prompting == "pre" else None
         behind = [c for c, _ in layout.finer]
         channels = [len(tensors["mean"]) - sum(behind), *behind]

@@ -92,13 +92,13 @@ def say_cost(task: Task, data: TrainingData, how: Training, progress: Progress) 
             with torch.enable_grad():
                 loss = task.loss(task.features(batch), batch)["loss"]
                 loss.backward()
-            _ = float(loss)
+            _ = float(loss.detach())
             seconds.append((time.perf_counter() - begun) * how.batch_size / len(batch))
     task.zero_grad()
     task.to(home)
     n = sum(p.numel() for p in task.parameters() if p.requires_grad)
     needs = "" if memory is None else f" and about {gigabytes(memory.of(how.batch_size))} of memory"
     progress.note(
-        f"the encoder learns: {n / 1e6:.1f} million weights in all; a step of {how.batch_size} windows takes about "
+        f"{n / 1e6:.1f} million weights learn; a step of {how.batch_size} windows takes about "
         f"{seconds[-1]:.2g} seconds{needs}, {how.n_steps} steps about {duration(seconds[-1] * how.n_steps)}"
     )
