@@ -149,7 +149,7 @@ def with_levels(encoder: Encoder, n: int) -> Encoder:
     )
 
 
-def unpacked(layout: Layout, features: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _c _h _w"]]:
+def unpacked(layout: Layout, features: Tensor) -> list[Float[Tensor, "b _c _h _w"]]:
     """The maps, the trunk's last first and then finer and finer."""
     maps = [layout.to_grid(features)]
     if layout.finer:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..attributions.layers import find_layers
+from ..attributions.layers import Taps, find_layers, find_place, run_through
 from ..encoders.base import Encoder
 from ..encoders.split import example_pixels
 from ..errors import ModelError
@@ -34,25 +34,33 @@ ALL_BLOCKS = 1000
 def halves_to_train(on: Encoder, which: Learns) -> TunedPictures:
     """Copies of an encoder's trunk and pooling, of whose weights those may change that learn; evaluation mode."""
     halves = TunedPictures.before(on)
-    halves.requires_grad_(which != "none")
-    if which == "last_stage" and (layer := _last_stage(on)):
-        own = dict(halves.trunk.named_parameters())
-        cut = halves.trunk.get_submodule(layer).register_forward_hook(lambda _m, _a, out: out.detach())
-        with cut, torch.enable_grad():
-            last = halves.trunk(example_pixels(on.transform.input_size))
-            behind = torch.autograd.grad(last.sum(), list(own.values()), allow_unused=True)
-        for p, gradient in zip(own.values(), behind, strict=True):
-            p.requires_grad_(gradient is not None)
+    if which == "none":
+        return halves
+    own = list(halves.requires_grad_(True).parameters())
+    gradients = _gradients(halves, on, own, _last_stage(on) if which == "last_stage" else "")
+    for p, gradient in zip(own, gradients, strict=True):
+        p.requires_grad_(gradient is not None)  # a trunk may carry a layer that it does not use
     return halves
 
 
+def _gradients(halves: TunedPictures, on: Encoder, own: list[Tensor], layer: str) -> tuple[Tensor | None, ...]:
+    """Of the pooled vector by each weight behind a layer; ``""`` is before them all."""
+    pixels, trunk = example_pixels(on.transform.input_size), halves.trunk
+    with torch.set_grad_enabled(not layer):
+        places = {layer: find_place(trunk, layer, on.name)} if layer else {}
+        last = run_through(trunk, places, pixels, Taps(tuple(places), cut=True))
+    with torch.enable_grad():
+        pooled = halves.pool(last)
+    return torch.autograd.grad(pooled.sum(), own, allow_unused=True)
+
+
 def _last_stage(on: Encoder) -> str:
-    """The layer before it; ``""`` where nothing lies before it."""
+    """The layer before it; ``""`` where none lies before it."""
     try:
         return stages_of(on.trunk, on.layout, on.transform.input_size, 2)[0].layer
     except ModelError:  # maps of one size
-        blocks = find_layers(on, ALL_BLOCKS)[:-1]
-        return blocks[-1 - max(1, len(blocks) // 4)] if len(blocks) > 1 else ""
+        blocks = find_layers(on, ALL_BLOCKS)[:-1]  # without the trunk's last
+        return blocks[-max(1, (len(blocks) + 1) // 4)] if blocks else ""
 
 
 def looking_through(on: Encoder, halves: TunedPictures) -> Encoder:
