@@ -17,7 +17,7 @@ from seewhy.cli import app
 from seewhy.dense.denseclip import DenseCLIP
 from seewhy.dense.mask_training import FromMaps, labels_of, pixel_loss
 from seewhy.dense.maskclip import MaskCLIP
-from seewhy.dense.pixel_text import ContextDecoder, TextDecoder, centred
+from seewhy.dense.pixel_text import ContextDecoder, TextDecoder, centred, texts_for
 from seewhy.dense.reader import Windows
 from seewhy.dense.saving import load_segmenter, save_segmenter
 from seewhy.encoders.base import Layout
@@ -143,14 +143,14 @@ def test_before_the_text_network_each_picture_has_texts_of_its_own() -> None:
 def test_what_stands_for_the_classes() -> None:
     words, k = ("red", "green", "blue", "red_green"), 4
     on = colours()
-    own = DenseCLIP()._texts(on, words)
+    own = texts_for(on, words, "names", 0)
     assert own[0] == words
     assert torch.equal(own[1], MaskCLIP().build(on, words).scorer.texts)  # type: ignore[attr-defined]
-    said, texts = DenseCLIP(texts="shuffled", seed=3)._texts(on, words)
+    said, texts = texts_for(on, words, "shuffled", 3)
     assert sorted(said) == sorted(words)
     assert all(a != b for a, b in zip(said, words, strict=True))
     torch.testing.assert_close(texts, own[1][[words.index(one) for one in said]])
-    draws = [DenseCLIP(texts="random", seed=i)._texts(on, words)[1] for i in (0, 0, 1)]
+    draws = [texts_for(on, words, "random", i)[1] for i in (0, 0, 1)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.allclose(draws[0], draws[2])
     torch.testing.assert_close(draws[0].norm(dim=1), torch.ones(k))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -27,15 +27,10 @@ from .cells import MOST, attended_cells, joint_cells, unpacked
 from .finders import Scorer, Segmenter
 from .linear import Affine
 from .mask_training import Crops, FromMaps, FromPixels, Maps, moments
-from .maskclip import MaskCLIP, Words
-from .miou import exchanged
 from .parts import PooledScore
-from .pixel_text import GROUPS, Prompting, TextDecoder, centred
+from .pixel_text import GROUPS, Prompting, TextDecoder, Texts, texts_for
 from .reader import LARGEST, Reader
 from .tuned import SLOWER, Learns, halves_to_train, looking_through, say_cost, tuned
-
-Texts = Literal["names", "shuffled", "random", "none"]
-"""What stands for the classes: their names; another class's name, or a direction drawn, as controls; or nothing."""
 
 
 @segmenters.register
@@ -184,7 +179,7 @@ class DenseCLIP:
 
     def _network(self, encoder: Encoder, classes: tuple[str, ...], looked: Maps | Crops) -> TextDecoder:
         """Before it has learnt."""
-        said, texts = self._texts(encoder, classes)
+        said, texts = texts_for(encoder, classes, self.texts, self.seed)
         names = Names(opened(encoder), said) if self.n_contexts else None
         with seeded(self.seed):
             network = self._decoder(looked.channels, texts, names)
@@ -211,24 +206,17 @@ class DenseCLIP:
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> Segmenter:
         """The segmenter that was saved."""
         layout = self.segmenter_before(encoder, classes).encoder.layout
-        names = Names(opened(encoder), self._texts(encoder, classes)[0]) if self.prompting == "pre" else None
+        names = (
+            Names(opened(encoder), texts_for(encoder, classes, self.texts, self.seed)[0])
+            if self.prompting == "pre"
+            else None
+        )
         behind = [c for c, _ in layout.finer]
         channels = [len(tensors["mean"]) - sum(behind), *behind]
         network = self._decoder(channels, tensors["fixed"], names)
         unread = {"contexts"} - set(network.state_dict())  # read for the last time when training ended
         network.load_state_dict({name: t for name, t in tensors.items() if name not in unread})
         return self.segmenter(encoder, classes, Decoded(network.eval().requires_grad_(False), self))
-
-    def _texts(self, encoder: Encoder, classes: tuple[str, ...]) -> tuple[tuple[str, ...], Float[Tensor, "k d"]]:
-        """What each class is called, and the vectors that stand for it before anything is learnt."""
-        generator, k = torch.Generator().manual_seed(self.seed), len(classes)
-        if self.texts == "none":
-            return classes, torch.zeros(k, 1)
-        said = tuple(classes[i] for i in exchanged(k, generator)) if self.texts == "shuffled" else classes
-        scorer = MaskCLIP(zoom=self.zoom).build(encoder, said).scorer
-        assert isinstance(scorer, Words)
-        random = centred(torch.randn(scorer.texts.shape, generator=generator))
-        return said, random if self.texts == "random" else scorer.texts
 
     def segmenter(self, encoder: Encoder, classes: tuple[str, ...], scorer: Scorer) -> Segmenter:
         """With these scores."""

@@ -10,12 +10,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize, relu
 
+from ..encoders.base import Encoder
 from ..learning.adaptation.prompts import STD, Names
+from .maskclip import MaskCLIP, Words
+from .miou import exchanged
 
 GROUPS = 8
 """Channels that are normalised together are these many groups."""
 Prompting = Literal["post", "pre", "none"]
 """Where a picture changes texts: behind their network, before it, or nowhere."""
+Texts = Literal["names", "shuffled", "random", "none"]
+"""What stands for the classes: their names; another class's name, or a direction drawn, as controls; or nothing."""
 
 
 class Attention(nn.Module):
@@ -186,3 +191,17 @@ class TextDecoder(PixelText):
 def centred(texts: Float[Tensor, "*b k d"]) -> Float[Tensor, "*b k d"]:
     """Less the mean of all classes, at unit length again: what all names have in common parts none."""
     return normalize(texts - texts.mean(-2, keepdim=True), dim=-1)
+
+
+def texts_for(
+    encoder: Encoder, classes: tuple[str, ...], kind: Texts, seed: int
+) -> tuple[tuple[str, ...], Float[Tensor, "k d"]]:
+    """What each class is called, and the vectors that stand for it before anything is learnt."""
+    generator, k = torch.Generator().manual_seed(seed), len(classes)
+    if kind == "none":
+        return classes, torch.zeros(k, 1)
+    said = tuple(classes[i] for i in exchanged(k, generator)) if kind == "shuffled" else classes
+    scorer = MaskCLIP().build(encoder, said).scorer
+    assert isinstance(scorer, Words)
+    random = centred(torch.randn(scorer.texts.shape, generator=generator))
+    return said, random if kind == "random" else scorer.texts
