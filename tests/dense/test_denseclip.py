@@ -81,10 +81,10 @@ def test_names_behind_contexts_are_the_authors() -> None:
 def test_without_gamma_texts_look_at_nothing() -> None:
     texts, joint = torch.eye(3, 4), torch.rand(2, 4, 5, 6)
     whole, maps = joint.mean((2, 3)), [torch.rand(2, 8, 5, 6)]
-    plain = TextDecoder([8], texts, 16, "post", 0.0).eval()
+    plain = TextDecoder([8], 16, texts, "post", 0.0).eval()
     _, cosine = plain(maps, joint, whole)
     torch.testing.assert_close(cosine, torch.nn.functional.normalize(joint, dim=1)[:, :3])
-    moved = TextDecoder([8], texts, 16, "post", 9.0).eval()
+    moved = TextDecoder([8], 16, texts, "post", 9.0).eval()
     _, other = moved(maps, joint, whole)
     assert not torch.allclose(other, cosine, atol=1e-3)
     assert float(other.detach().abs().max()) <= 1 + 1e-6
@@ -129,7 +129,7 @@ def test_every_form_learns_and_comes_back(data: Path, tmp_path: Path, how: dict[
 def test_before_the_text_network_each_picture_has_texts_of_its_own() -> None:
     torch.manual_seed(0)
     names, joint = Names(with_words().text, ["red", "green", "blue"]), torch.rand(2, 8, 5, 6)  # type: ignore[arg-type]
-    network = TextDecoder([8], torch.eye(3, 8), 16, "pre", 0.0, names, 2).eval()
+    network = TextDecoder([8], 16, torch.eye(3, 8), "pre", 0.0, names, 2).eval()
     found = network.texts(joint, joint.mean((2, 3)))
     assert found.shape == (2, 3, 8)
     assert not torch.allclose(found[0], found[1], atol=1e-4)
@@ -156,7 +156,7 @@ def test_what_stands_for_the_classes() -> None:
     torch.testing.assert_close(draws[0].norm(dim=1), torch.ones(k))
     blank = DenseCLIP(texts="none").cells(on, torch.rand(2, 3, 4, 4))
     assert [tuple(one.shape) for one in blank] == [(2, 1, 1, 1), (2, 1)]
-    network = TextDecoder([3], torch.zeros(k, 1), 16, "post", 0.0, shows=False).eval()
+    network = TextDecoder([3], 16, torch.zeros(k, 1), "post", 0.0, shows=False).eval()
     scores, cosine = network([torch.rand(2, 3, 4, 4)], *blank)
     assert scores.shape == cosine.shape == (2, k, 4, 4)
     assert not cosine.any()
@@ -188,7 +188,7 @@ def test_a_pixel_without_a_class_teaches_nothing() -> None:
     expected = torch.nn.functional.cross_entropy(torch.tensor([[2.0, 0.0]]), torch.tensor([0]))
     torch.testing.assert_close(pixel_loss(scores, labels), expected)
     assert pixel_loss(scores, torch.full((1, 1, 2), LEFT_OUT)) == 0
-    task = FromMaps(TextDecoder([8], torch.eye(2), 16, "post", 0.0), 0.5, 3.0, Layout())
+    task = FromMaps(TextDecoder([8], 16, torch.eye(2), "post", 0.0), 0.5, 3.0, Layout())
     terms = task.loss((scores, scores, labels), Batch([0], {}))
     torch.testing.assert_close(terms["scores"], torch.nn.functional.softplus(torch.tensor(-4.0)))
     torch.testing.assert_close(terms["loss"], expected + 3 * terms["scores"])

@@ -12,7 +12,7 @@ from test_refine import wave
 
 from coloured import colours, squares
 from seewhy.dense import detectors
-from seewhy.dense.detection.denseclip import BoxLearning, BoxNetwork, DenseCLIP, MappedBoxes, box_map_loss
+from seewhy.dense.detection.denseclip_boxes import BoxLearning, BoxNetwork, DenseCLIPBoxes, MappedBoxes, box_map_loss
 from seewhy.dense.detection.fit import AUTO, fit_detector, methods_for
 from seewhy.dense.detection.trained import TrainedDetector
 from seewhy.dense.reader import Reader
@@ -31,7 +31,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> BoxData:
 
 
 def network(texts: torch.Tensor, **how: Any) -> BoxNetwork:
-    return BoxNetwork(2, texts, DenseCLIP(prompting="none", **how)).eval()
+    return BoxNetwork(2, texts, DenseCLIPBoxes(prompting="none", **how)).eval()
 
 
 def test_the_map_and_its_loss_are_the_authors() -> None:
@@ -50,7 +50,7 @@ def test_the_map_and_its_loss_are_the_authors() -> None:
 
 
 def test_the_loss_is_of_both_stages_and_of_the_map(data: BoxData) -> None:
-    how, reader = DenseCLIP(**SHORT), Reader(colours(), 1.0)
+    how, reader = DenseCLIPBoxes(**SHORT), Reader(colours(), 1.0)
     columns = how.look(reader, data, Progress())
     made = BoxNetwork(3, torch.eye(2, 3), how)
     task = BoxLearning(made, 2.0).train()
@@ -58,8 +58,8 @@ def test_the_loss_is_of_both_stages_and_of_the_map(data: BoxData) -> None:
     torch.manual_seed(1)
     features = task.features(batch)
     terms = task.loss(features, batch)
-    assert float(terms["loss"]) == pytest.approx(float(terms["stages"]) + 2 * float(terms["map"]), rel=1e-5)
-    assert float(terms["map"]) == pytest.approx(float(box_map_loss(features[1], batch["boxes"], batch["labels"])))
+    assert terms["loss"].item() == pytest.approx(terms["stages"].item() + 2 * terms["map"].item(), rel=1e-5)
+    assert terms["map"].item() == pytest.approx(box_map_loss(features[1], batch["boxes"], batch["labels"]).item())
     terms["loss"].backward()
     assert made.gamma.grad is not None
     assert float(made.gamma.grad.abs().sum()) > 0
@@ -69,10 +69,11 @@ def test_the_loss_is_of_both_stages_and_of_the_map(data: BoxData) -> None:
     torch.testing.assert_close(learnt.network.spread, spread)
 
 
+@pytest.mark.slow
 def test_it_finds_what_it_was_shown(data: BoxData) -> None:
-    how = DenseCLIP(n_steps=120, batch_size=4, n_proposed=20, zoom=1.0, lr=3e-3)
-    finder = how.fit(Reader(colours(), 1.0), data)
-    detector = TrainedDetector("denseclip", {}, colours(), data.classes, finder, (0.0, 0.0), 1.0)
+    how = DenseCLIPBoxes(n_steps=60, batch_size=4, n_proposed=20, zoom=1.0, lr=3e-3)
+    finder = how.learn(colours(), data.classes, how.look(Reader(colours(), 1.0), data, Progress()))
+    detector = TrainedDetector("denseclip_boxes", {}, colours(), data.classes, finder, (0.0, 0.0), 1.0)
     right = 0
     for picture in data.pictures:
         best = detector.detect(picture.image).found[0]
@@ -91,7 +92,7 @@ def _overlap(a: Any, b: Any) -> float:
 
 @pytest.mark.parametrize("kind", ["names", "shuffled", "random", "none"])
 def test_every_kind_of_texts_learns(kind: Any, data: BoxData) -> None:
-    how = DenseCLIP(**SHORT, texts=kind)
+    how = DenseCLIPBoxes(**SHORT, texts=kind)
     finder = how.fit(Reader(colours(), 1.0), data)
     channels = finder.network.stages.heads.sizes.channels
     assert channels == 3 + 2 * (kind != "none")
@@ -102,7 +103,7 @@ def test_every_kind_of_texts_learns(kind: Any, data: BoxData) -> None:
 
 
 def test_a_box_is_explained_by_the_place_that_was_moved_to_it(data: BoxData) -> None:
-    how = DenseCLIP(**SHORT)
+    how = DenseCLIPBoxes(**SHORT)
     finder = how.fit(Reader(colours(), 1.0), data)
     reader = Reader(colours(), 1.0)
     score = finder.pooled(reader, data.classes)
@@ -122,17 +123,17 @@ def test_a_box_is_explained_by_the_place_that_was_moved_to_it(data: BoxData) -> 
 
 
 def test_it_is_fitted_by_name_and_not_tried_by_auto(data: BoxData, tmp_path: Path) -> None:
-    assert "denseclip" not in {how.name for how in methods_for(AUTO, {})}
-    assert isinstance(methods_for("denseclip", {"tau": 0.1})[0], detectors["denseclip"])
-    made = fit_detector(data, colours(), method="denseclip", folds=2, **SHORT)
+    assert "denseclip_boxes" not in {how.name for how in methods_for(AUTO, {})}
+    assert isinstance(methods_for("denseclip_boxes", {"tau": 0.1})[0], detectors["denseclip_boxes"])
+    made = fit_detector(data, colours(), method="denseclip_boxes", folds=2, **SHORT)
     assert isinstance(made.finder, MappedBoxes)
     whys = made.keeping(least=0.0).explain(data.pictures[0].image, where="occlusion", most=1)
     assert whys[0].prediction.label in data.classes
 
 
 def test_what_is_wrong_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"denseclip was given prompting='pre'\. 'post' or 'none' was expected"):
-        DenseCLIP(prompting="pre")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"denseclip_boxes was given prompting='pre'\. 'post' or 'none' was expected"):
+        DenseCLIPBoxes(prompting="pre")  # type: ignore[arg-type]
     empty = BoxData((BoxedPicture(str(tmp_path / "none.png"), (8, 8), ()),), ("red",))
     with pytest.raises(DataError, match=r"None of 1 picture\(s\) could be used with its boxes"):
-        DenseCLIP(**SHORT).look(Reader(colours(), 1.0), empty, Progress())
+        DenseCLIPBoxes(**SHORT).look(Reader(colours(), 1.0), empty, Progress())

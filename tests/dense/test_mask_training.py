@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from coloured import COLOURS, colours, masked
-from seewhy.dense.mask_training import FINER, KEPT, Crops, Maps, labels_in
+from seewhy.dense.mask_training import FINER, KEPT, Crops, Maps, channels_of, labels_in
 from seewhy.dense.reader import Reader
 from seewhy.errors import DataError
 from seewhy.pictures.pixel_classes import LEFT_OUT, load_masks
@@ -32,7 +32,7 @@ def test_every_step_cuts_what_its_pixels_show(tmp_path: Path) -> None:
     reader = Reader(colours(), 1.0)
     crops = Crops.of(reader, data, Progress())
     assert crops.masks.shape == (6, KEPT * FINER * 8, KEPT * FINER * 8)
-    assert crops.channels == [3]
+    assert channels_of(crops.maps, crops.layout) == [3]
     batch = crops.data().batch(2, 4, 0)
     labels = labels_in(batch["masks"], batch["boxes"][0], batch["flipped"][0], (32, 32))
     shown = (batch["pixels"] * 0.25 + 0.5) * 255

@@ -61,7 +61,7 @@ def test_names_behind_more_contexts_are_the_authors() -> None:
 @pytest.fixture
 def cosine() -> torch.Tensor:
     """The map of the golden numbers."""
-    network = TextDecoder([2], wave(1, 3, 12, k=0.6, i=1)[0], 8, "post", 0.0)
+    network = TextDecoder([2], 8, wave(1, 3, 12, k=0.6, i=1)[0], "post", 0.0)
     network.context = ContextDecoder(12, 16, 2, 2, 0.0)
     fill(network.context)
     with torch.no_grad():

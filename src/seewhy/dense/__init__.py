@@ -8,7 +8,7 @@ segmenters: Registry[Any] = Registry("segmenter", __name__, ("clipseg", "densecl
 detectors: Registry[Any] = Registry(
     "detector",
     __name__,
-    ("detection.denseclip", "detection.dito", "detection.linear", "word_regions", "owlv2", "grounding_dino"),
+    ("detection.denseclip_boxes", "detection.dito", "detection.linear", "word_regions", "owlv2", "grounding_dino"),
 )
 
 from .finders import Detector, Segmenter  # noqa: E402

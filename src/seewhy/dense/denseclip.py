@@ -26,7 +26,7 @@ from . import segmenters
 from .cells import MOST, attended_cells, joint_cells, unpacked
 from .finders import Scorer, Segmenter
 from .linear import Affine
-from .mask_training import Crops, FromMaps, FromPixels, Maps, moments
+from .mask_training import Crops, FromMaps, FromPixels, Maps, channels_of, moments
 from .parts import PooledScore
 from .pixel_text import GROUPS, Prompting, TextDecoder, Texts, texts_for
 from .reader import LARGEST, Reader
@@ -182,16 +182,15 @@ class DenseCLIP:
         said, texts = texts_for(encoder, classes, self.texts, self.seed)
         names = Names(opened(encoder), said) if self.n_contexts else None
         with seeded(self.seed):
-            network = self._decoder(looked.channels, texts, names)
+            network = self._decoder(channels_of(looked.maps, looked.layout), texts, names)
         mean, spread = moments(looked.maps, looked.layout)
         network.mean.copy_(mean)
         network.spread.copy_(spread.clamp(min=1e-6))
         return network
 
     def _decoder(self, channels: Sequence[int], texts: Float[Tensor, "k d"], names: Names | None) -> TextDecoder:
-        return TextDecoder(
-            channels, texts, self.width, self.prompting, self.gamma, names, self.n_contexts, shows=self.texts != "none"
-        )
+        given = (texts, self.prompting, self.gamma, names, self.n_contexts)
+        return TextDecoder(channels, self.width, *given, shows=self.texts != "none")
 
     def _made(self, encoder: Encoder, classes: tuple[str, ...], network: TextDecoder, trained_on: str) -> Segmenter:
         """What has learnt."""

@@ -62,11 +62,6 @@ class Maps(NamedTuple):
         maps, joint, whole = (torch.cat(parts) for parts in zip(*found, strict=True))
         return cls(maps, joint, whole, torch.stack(labels), Layout(finer=layout.finer), len(found))
 
-    @property
-    def channels(self) -> list[int]:
-        """Of every level, the trunk's last map first."""
-        return channels_of(self.maps, self.layout)
-
     def data(self) -> TrainingData:
         columns = {"maps": self.maps, "joint": self.joint, "whole": self.whole, "labels": self.labels}
         return TrainingData(len(self.maps), columns)
@@ -104,11 +99,6 @@ class Crops(NamedTuple):
         pictures = TrainingPictures(reader.encoder, images, None, progress, augmentation=how)
         return cls(pictures, torch.stack(masks), torch.cat(kept), Layout(finer=layout.finer))
 
-    @property
-    def channels(self) -> list[int]:
-        """Of every level, the trunk's last map first."""
-        return channels_of(self.maps, self.layout)
-
     def data(self) -> TrainingData:
         return TrainingData(len(self.masks), {"pixels": self.pictures, "masks": self.masks})
 
@@ -121,6 +111,7 @@ def _check(n: int) -> None:
 
 
 def channels_of(maps: Float[Tensor, "n c h w"], layout: Layout) -> list[int]:
+    """Of every level, the trunk's last map first."""
     return [maps.shape[1] - sum(c * t * t for c, t in layout.finer), *(c for c, _ in layout.finer)]
 
 

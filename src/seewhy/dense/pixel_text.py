@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -149,18 +149,9 @@ class TextDecoder(PixelText):
     spread: Tensor
 
     def __init__(
-        self,
-        channels: Sequence[int],
-        texts: Float[Tensor, "k d"],
-        width: int,
-        prompting: Prompting,
-        gamma: float,
-        names: Names | None = None,
-        n_contexts: int = 0,
-        *,
-        shows: bool = True,
+        self, channels: Sequence[int], width: int, texts: Float[Tensor, "k d"], *given: Any, shows: bool = True
     ) -> None:
-        super().__init__(texts, prompting, gamma, names, n_contexts, shows=shows)
+        super().__init__(texts, *given, shows=shows)
         self.channels, k = tuple(channels), len(texts)
         self.register_buffer("mean", torch.zeros(sum(channels)))
         self.register_buffer("spread", torch.ones(sum(channels)))

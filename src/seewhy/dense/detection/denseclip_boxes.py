@@ -40,18 +40,17 @@ TEMPERATURE, LEAST = 0.1, 1e-3
 
 @detectors.register
 @dataclass(frozen=True)
-class DenseCLIP:
+class DenseCLIPBoxes:
     """Places, then classes, read off ``[features; s / τ]``, where ``s`` is the map of cosines of cells and texts.
 
-    Texts have looked at the picture as in the segmenter of this name. Beside the losses of both stages stands ``BCE(s /
-    τ)`` with maps that boxes fill, within the boxes, as the authors have it for RetinaNet and Mask R-CNN; that loss,
-    ``s`` and its place before the pyramid equal theirs. The score of a box is its class's probability times its
-    objectness.
+    Texts look at the picture as in :class:`~seewhy.dense.denseclip.DenseCLIP`. Beside the losses of both stages stands
+    ``BCE(s / τ)`` with maps that boxes fill, within the boxes, as the authors have it for Mask R-CNN; that loss, ``s``
+    and its place before the pyramid equal theirs. The score of a box is its class's probability times its objectness.
 
-    Differs: the encoder is frozen, and the authors' learns; the two stages are those of DITO here
-    (:class:`~seewhy.dense.two_stage.TwoStage`) with an ordinary last layer in place of Mask R-CNN's; texts are
-    sentences. Masks of instances are not learnt. Measured, it is not better than without texts
-    (docs/reproductions/denseclip_boxes.md), so that ``auto`` does not try it.
+    Differs: the encoder is frozen, and the authors' learns; the two stages are
+    :class:`~seewhy.dense.two_stage.TwoStage` with an ordinary last layer, smaller than Mask R-CNN's; texts are
+    sentences; masks of instances are not learnt. That the texts add anything has not been shown: ``texts=none`` beside
+    it tells for your pictures, and ``--method auto`` does not try it.
 
     Cost: one pass of the trunk for each window; the heads of ``n_proposed`` boxes. Training: the maps of all pictures
     at half precision in memory.
@@ -70,8 +69,8 @@ class DenseCLIP:
         seed: of weights, order and boxes drawn, and of texts that are.
     """
 
-    name: ClassVar[str] = "denseclip"
-    spelt: ClassVar[str] = "DenseCLIP"
+    name: ClassVar[str] = "denseclip_boxes"
+    spelt: ClassVar[str] = "DenseCLIP for boxes"
     paper: ClassVar[str] = "Rao et al. 2022, arXiv:2112.01518"
     needs: ClassVar[str] = "pictures with boxes and an image-text encoder"
     cost: ClassVar[str] = "one per window"
@@ -132,7 +131,7 @@ class DenseCLIP:
         found: list[tuple[Tensor, ...]] = []
         looked = reader.looked([p.image for p in data.pictures])
         for picture, one in progress.results(data.pictures, looked, "Looking"):
-            both = self.grids(reader.encoder, one)
+            both = _grids(reader.encoder, one)
             size = found[0][0].shape[1:] if found else both[0].shape[1:]
             grids = (
                 interpolate(x[None].float(), size=size, mode="bilinear", align_corners=False)[0].half() for x in both
@@ -143,13 +142,6 @@ class DenseCLIP:
         check_usable(sum(int((named >= 0).sum()) for *_, named in found), len(data))
         parts = map(torch.stack, zip(*found, strict=True))
         return dict(zip(("maps", "joint", "boxes", "labels"), parts, strict=True))
-
-    def grids(self, encoder: Encoder, looked: Looked) -> tuple[Float[Tensor, "c h w"], Float[Tensor, "d h w"]]:
-        """The map of a picture, and its cells among the words."""
-        grid = looked.windows.merged(encoder.layout.to_grid(looked.features))
-        if self.texts == "none":
-            return grid, grid.new_zeros(1, *grid.shape[1:])
-        return grid, looked.windows.merged(joint_cells(encoder, looked.features))
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> MappedBoxes:
         """The detector that was saved."""
@@ -164,7 +156,7 @@ class BoxNetwork(PixelText):
     mean: Tensor
     spread: Tensor
 
-    def __init__(self, channels: int, texts: Float[Tensor, "k d"], how: DenseCLIP) -> None:
+    def __init__(self, channels: int, texts: Float[Tensor, "k d"], how: DenseCLIPBoxes) -> None:
         super().__init__(texts, how.prompting, how.gamma, shows=how.texts != "none")
         k, self.tau = len(texts), how.tau
         self.register_buffer("mean", torch.zeros(channels))
@@ -222,9 +214,9 @@ def box_map_loss(
 
 @dataclass(frozen=True, eq=False)
 class MappedBoxes:
-    """What :class:`DenseCLIP` learns."""
+    """What :class:`DenseCLIPBoxes` learns."""
 
-    how: DenseCLIP
+    how: DenseCLIPBoxes
     network: BoxNetwork = field(repr=False)
     classes: tuple[str, ...]
 
@@ -234,7 +226,7 @@ class MappedBoxes:
     @torch.no_grad()
     def regions(self, encoder: Encoder, looked: Looked) -> Regions:
         """Boxes, scores, and what these are made of."""
-        _, boxes, objectness, logits = self._read(*(one[None].float() for one in self.how.grids(encoder, looked)))
+        _, boxes, objectness, logits = self._read(*(one[None].float() for one in _grids(encoder, looked)))
         real = ((boxes[:, 2:] - boxes[:, :2]) > LEAST).all(1) & (objectness > 0)
         named = logits[real].softmax(1)[:, 1:]
         sure = objectness[real, None].expand_as(named)
@@ -254,9 +246,7 @@ class MappedBoxes:
         channels = len(self.network.mean)
 
         def cells(encoder: Encoder, features: Tensor) -> Tensor:
-            grid = encoder.layout.to_grid(features)
-            joint = grid[:, :1] * 0 if self.how.texts == "none" else joint_cells(encoder, features)
-            return torch.cat([grid, joint], 1)
+            return torch.cat([encoder.layout.to_grid(features), joint_cells(encoder, features)], 1)
 
         def reads(whole: Tensor, box: Float[Tensor, "1 4"]) -> Callable[[Tensor], Tensor]:
             proposed, boxes, _, _ = self._read(whole[:, :channels], whole[:, channels:])
@@ -273,3 +263,9 @@ class MappedBoxes:
         names = (*classes, *rest_names(classes, (NOTHING,)))
         head = Head(Normalise(), torch.eye(len(names)))
         return PooledScore(reader, self.how.name, names, cells, head, reads=reads)
+
+
+def _grids(encoder: Encoder, looked: Looked) -> tuple[Float[Tensor, "c h w"], Float[Tensor, "d h w"]]:
+    """The map of a picture, and its cells among the words."""
+    merged = looked.windows.merged
+    return merged(encoder.layout.to_grid(looked.features)), merged(joint_cells(encoder, looked.features))
