@@ -243,7 +243,7 @@ def means(several: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]
 
 def claims(curves: Mapping[str, list[dict[str, Any]]], zero: Mapping[str, Tensor]) -> list[Claim]:
     """The pitfall, what flattens it, and whether a control does as well."""
-    rule = "shown: above 0 with its whole interval; not shown: below 0 with its whole interval; undecided: else"
+    rule = "shown: above 0 with its whole interval; not shown: below 0 with its whole interval; too small to tell: else"
 
     def told(claim: str, one: Tensor, other: Tensor, what: str) -> Claim:
         difference = lead(one.tolist(), other.tolist())
