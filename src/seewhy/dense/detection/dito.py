@@ -62,8 +62,8 @@ class DITO:
     the part of each that is covered, where the authors take 14 x 14 points between cells. The blend of ``p`` and ``z``
     is theirs to five digits.
 
-    Cost: one pass of the trunk for each window, two where the trunk learnt; the heads of ``n_proposed`` boxes. Training:
-    the maps of all pictures at half precision in memory; where the trunk learns, its passes forward and back for each
+    Cost: one pass of the trunk for each window, two where it learnt; the heads of ``n_proposed`` boxes. Training: the
+    maps of all pictures at half precision in memory; where the trunk learns, its passes forward and back for each
     picture of each step, read anew, which is said in minutes before it begins.
 
     Args:
