@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy, normalize
 from seewhy.errors import InputError
 from seewhy.learning.adaptation.prompt_recipe import Lesson
 from seewhy.learning.adaptation.prompts import Names, SharedPrompt, opened
-from seewhy.learning.adaptation.word_prompts import OGEN, FeatureGenerator, OGENTask, neighbours
+from seewhy.learning.adaptation.ogen import OGEN, FeatureGenerator, OGENTask, neighbours
 from seewhy.training.batches import TrainingData
 from seewhy.training.loop import Training, train
 from tiny_words import opened as with_words
