@@ -30,6 +30,9 @@ SAME = 0.7
 """Cosine of names that may stand for one thing, about the mean of all names (MiniLM: couch and sofa 0.81)."""
 
 
+PLURAL = re.compile(r"(?<=\w{3})((?<=ch|sh|ss)e)?(?<!s)s$")
+
+
 class FeatureGenerator(nn.Module):
     """``G(Q, K, V) = normalise(MHA(Q, K, V) + MLP(Q))``, with names as queries and keys and pictures as values."""
 
@@ -256,7 +259,7 @@ def words_of(name: str) -> frozenset[str]:
     >>> sorted(words_of("Bell_Peppers")), sorted(words_of("T-shirt"))
     (['bell', 'pepper'], ['shirt', 't'])
     """
-    return frozenset(w[:-1] if len(w) > 3 and w.endswith("s") else w for w in re.findall(r"\w+", spoken(name).lower()))
+    return frozenset(PLURAL.sub("", word) for word in re.findall(r"\w+", spoken(name).lower()))
 
 
 def unknown_names(on: Encoder, classes: Sequence[str], excluded: Sequence[str], n: int) -> tuple[str, ...]:
