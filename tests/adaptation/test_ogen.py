@@ -54,39 +54,36 @@ def drawn(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def fixed_task(
-    text: Told, new: Told | None, mean: Tensor, deviation: Tensor, weights: torch.Generator, **settings: Any
-) -> OGENTask:
+def fixed_task(names: Told, mean: Tensor, deviation: Tensor, weights: torch.Generator, **settings: Any) -> OGENTask:
     """A task of which everything is given, as the authors' code was run."""
     n = len(mean)
     labels, classes = torch.arange(n), tuple("abcdefgh"[:n])
-    lesson = Lesson(with_words(), classes, text, unit(n, 20), labels, 8, 1, 0.1)  # type: ignore[arg-type]
+    lesson = Lesson(with_words(), classes, names, unit(n, 20), labels, 8, 1, 0.1)  # type: ignore[arg-type]
     generator = FeatureGenerator(D, dropout=0.0)
     for part in (generator.attention, generator.mlp):
         for _, p in sorted(part.named_parameters()):
             p.data = torch.randn(p.shape, generator=weights) * 0.05
     how = OGEN(**{"distil": 0.0, "extrapolation": "released", **settings})
-    made = OGENTask(how, SharedPrompt(torch.zeros(2, 8)), lesson, 20.0, new)  # type: ignore[arg-type]
+    made = OGENTask(how, SharedPrompt(torch.zeros(2, 8)), lesson, 20.0, names)  # type: ignore[arg-type]
     made.generator, made.mean, made.deviation = generator, mean, deviation
     made.near = neighbours(mean, how.k)
     return made.eval()
 
 
-def golden_task(text: Tensor, new: Tensor | None, **settings: Any) -> OGENTask:
+def golden_task(names: Tensor, **settings: Any) -> OGENTask:
     deviation = torch.rand(5, D, generator=drawn(10)) * 0.05
-    names = None if new is None else Told(new)
-    return fixed_task(Told(text), names, unit(5, 9), deviation, drawn(GOLDEN["seed"]), **settings)
+    return fixed_task(Told(names), unit(5, 9), deviation, drawn(GOLDEN["seed"]), **settings)
 
 
 def test_generator_and_loss_against_the_authors() -> None:
-    text, new, image, labels = unit(5, 7), unit(4, 12), unit(3, 8), torch.tensor([0, 3, 4])
-    made = golden_task(text, new)
+    names, image, labels = torch.cat([unit(5, 7), unit(4, 12)]), unit(3, 8), torch.tensor([0, 3, 4])
+    made = golden_task(names)
     assert made.near.tolist() == GOLDEN["near"]
-    asked = made.nearest(text, new, labels)
+    asked = made.nearest(names, labels)
     assert asked.tolist() == GOLDEN["near_new"]
     question = Question(image, labels, torch.rand(1, D, generator=drawn(11)), asked)
     with torch.no_grad():
-        own = made.answers(question, made.generator, text, new)
+        own = made.answers(question, made.generator, names)
         for found, wanted in zip(own[1:], GOLDEN["first"], strict=True):
             torch.testing.assert_close(found.features[:, :6], torch.tensor(wanted), atol=1e-4, rtol=1e-3)
         warm = made.distance(question, own) * D / image.shape[1]
@@ -99,9 +96,9 @@ def test_generator_and_loss_against_the_authors() -> None:
 def test_losses_and_gradients_against_the_authors(case: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     at, k, n = 100 * case["seed"], case["k"], case["n_known"]
     follow, context = torch.randn(8, D, generator=drawn(at + 1)) * 0.05, torch.randn(2, 8, generator=drawn(at + 2))
-    text, new = Told(unit(n, at + 3), follow), Told(unit(case["n_new"], at + 4), follow)
+    told = Told(torch.cat([unit(n, at + 3), unit(case["n_new"], at + 4)]), follow)
     deviation = torch.rand(n, D, generator=drawn(at + 7)) * 0.05
-    made = fixed_task(text, new, unit(n, at + 6), deviation, drawn(at + 8), k=k)
+    made = fixed_task(told, unit(n, at + 6), deviation, drawn(at + 8), k=k)
     made.prompt.vectors.data = context
     assert made.near.tolist() == case["near"]
     u = torch.rand(1, D, generator=drawn(at + 9))
@@ -117,10 +114,10 @@ def test_losses_and_gradients_against_the_authors(case: dict[str, Any], monkeypa
     made.zero_grad()
     made.n_done.fill_(made.ahead)
     image, names = made.features(batch)
-    asked = made.nearest(names, made.new.read(made.prompt.vectors), batch["labels"])  # type: ignore[union-attr]
+    asked = made.nearest(names, batch["labels"])
     assert asked.flatten().tolist() == case["near_new"]
     question = Question(image, batch["labels"], u, asked)
-    own = made.answers(question, made.generator, names, made.new.read(made.prompt.vectors))  # type: ignore[union-attr]
+    own = made.answers(question, made.generator, names)
     order = (own[1], own[2], own[3], own[0])
     found = [float(cross_entropy(a.scores(20.0), a.labels).detach()) for a in order]
     assert found == pytest.approx(case["entropies"], rel=1e-4)
@@ -135,29 +132,29 @@ def test_losses_and_gradients_against_the_authors(case: dict[str, Any], monkeypa
 
 
 def test_from_each_near_class_alone() -> None:
-    text, new, image, labels = unit(5, 7), unit(4, 12), unit(3, 8), torch.tensor([0, 3, 4])
-    alone = golden_task(text, new, extrapolation="per_class")
-    near, generator, draw = alone.near[labels], alone.generator, torch.zeros(1, D)
-    question = Question(image, labels, draw, alone.nearest(text, new, labels))
+    names, image, labels = torch.cat([unit(5, 7), unit(4, 12)]), unit(3, 8), torch.tensor([0, 3, 4])
+    alone = golden_task(names, extrapolation="per_class")
+    text, near, generator, draw = names[:5], alone.near[labels], alone.generator, torch.zeros(1, D)
+    question = Question(image, labels, draw, alone.nearest(names, labels))
     with torch.no_grad():
         found = [generator(text[labels][:, None], text[near][:, [j]], alone.mean[near][:, [j]]) for j in range(3)]
         wanted = sum(((one - image) ** 2).sum(1).mean() for one in found) / 3
         back = generator(text[near], text[labels][:, None], image[:, None])
         wanted = wanted + ((back - alone.mean[near].flatten(0, 1)) ** 2).sum(1).mean()
-        own = alone.answers(question, generator, text, new)
+        own = alone.answers(question, generator, names)
         assert float(alone.distance(question, own)) == pytest.approx(float(wanted), rel=1e-5)
         assert own[1].labels.tolist() == [0, 0, 0, 3, 3, 3, 4, 4, 4]
         assert len(own[3].features) == 9
 
 
 def test_an_unknown_class_is_made_of_its_nearest_known_ones_at_once() -> None:
-    text, new, image, labels = unit(5, 7), unit(4, 12), unit(3, 8), torch.tensor([0, 3, 4])
-    joint = golden_task(text, new, extrapolation="joint")
-    draw = torch.rand(1, D, generator=drawn(3))
-    asked = joint.nearest(text, new, labels)
+    names, image, labels = torch.cat([unit(5, 7), unit(4, 12)]), unit(3, 8), torch.tensor([0, 3, 4])
+    joint = golden_task(names, extrapolation="joint")
+    text, new, draw = names[:5], names[5:], torch.rand(1, D, generator=drawn(3))
+    asked = joint.nearest(names, labels)
     question = Question(image, labels, draw, asked)
     with torch.no_grad():
-        made = joint.answers(question, joint.generator, text, new)[3]
+        made = joint.answers(question, joint.generator, names)[3]
         for j in range(4):
             around = (text @ new[j]).argsort(descending=True)[:3]
             assert asked[j].tolist() == around.tolist()
@@ -165,7 +162,7 @@ def test_an_unknown_class_is_made_of_its_nearest_known_ones_at_once() -> None:
             one = joint.generator(new[j][None, None], text[around][None], value[None])[0]
             torch.testing.assert_close(made.features[j], one, atol=1e-5, rtol=1e-4)
     assert made.labels.tolist() == [0, 1, 2, 3]
-    assert made.among is new
+    assert torch.equal(made.among, new)
     assert made.weight == pytest.approx(0.5 / 3)
 
 
@@ -231,9 +228,7 @@ def test_the_teacher_is_the_whole_model_as_it_was() -> None:
     n = made.prompt.vectors.numel()
     prompt = mean[:n].view_as(made.prompt.vectors)
     assert torch.equal(teacher.text, made.names.read(prompt))
-    assert teacher.new is not None
-    assert made.new is not None
-    assert torch.equal(teacher.new, made.new.read(prompt))
+    assert len(teacher.text) == 6
     own = torch.cat([p.flatten() for p in teacher.generator.parameters()])
     assert torch.equal(own, mean[n:])
     assert not torch.allclose(own, torch.cat([p.flatten() for p in made.generator.parameters()]))
@@ -241,15 +236,14 @@ def test_the_teacher_is_the_whole_model_as_it_was() -> None:
 
 
 def test_what_the_teacher_says_is_the_loss_again_with_its_answers() -> None:
-    text, new, image, labels = unit(5, 7), unit(4, 12), unit(3, 8), torch.tensor([0, 3, 4])
-    made = golden_task(text, new, extrapolation="joint")
-    question = Question(image, labels, torch.rand(1, D, generator=drawn(3)), made.nearest(text, new, labels))
-    other = golden_task(text, new, extrapolation="joint").generator
+    names, image, labels = torch.cat([unit(5, 7), unit(4, 12)]), unit(3, 8), torch.tensor([0, 3, 4])
+    made = golden_task(names, extrapolation="joint")
+    question = Question(image, labels, torch.rand(1, D, generator=drawn(3)), made.nearest(names, labels))
+    other = golden_task(names, extrapolation="joint").generator
     other.mlp[0].weight.data *= 1.5
-    past_text, past_new = unit(5, 30), unit(4, 31)
-    own = made.answers(question, made.generator, text, new)
+    own = made.answers(question, made.generator, names)
     with torch.no_grad():
-        past = made.answers(question, other, past_text, past_new)
+        past = made.answers(question, other, unit(9, 30))
         wanted = torch.zeros(())
         for a, b in zip(own, past, strict=True):
             p, q = (20 * b.features @ b.among.T).softmax(1), (20 * a.features @ a.among.T).softmax(1)
@@ -306,13 +300,12 @@ def test_unknown_names_are_of_the_vocabulary_and_nothing_that_was_named() -> Non
     made = small(new_names=None)[0]
     names = made.facts["unknown_names"]
     assert len(names) == 4
-    assert made.new is not None
-    assert made.new.n == 4
+    assert made.names.n == 8
     assert names == list(unknown_names(on, ("moss", "rust", "sky", "sand"), (), 4))
     free = unknown_names(on, ("cat", "fire_truck"), ("Goldfish", "couches"), 1000)
     assert not {"tabby", "Persian cat", "Egyptian cat", "fire engine", "goldfish", "studio couch"} & set(free)
     assert "tench" in free
-    assert small(new_names=())[0].new is None
+    assert small(new_names=())[0].names.n == 4
     assert small(new_names=())[0].facts == {"unknown_names": []}
     one = trained(12, new_names=("wren", "oak"))[0].prompt.vectors
     assert not torch.equal(one, trained(12)[0].prompt.vectors)

@@ -109,12 +109,11 @@ class Answer(NamedTuple):
 
 
 class Teacher(NamedTuple):
-    """The past of an epoch: its generator, and its names of classes with and without pictures."""
+    """The past of an epoch: its generator and its names."""
 
     epoch: int
     generator: FeatureGenerator
-    text: Tensor
-    new: Tensor | None
+    text: Float[Tensor, "n d"]
 
 
 def neighbours(mean: Float[Tensor, "c d"], k: int) -> Int[Tensor, "c k"]:
@@ -128,10 +127,11 @@ class OGENTask(PromptTask):
 
     n_done: Tensor
 
-    def __init__(self, how: OGEN, prompt: Prompt, lesson: Lesson, scale: float, new: Names | None) -> None:
-        super().__init__(prompt, lesson.names, scale)
-        self.how, self.new, width = how, new, lesson.image.shape[1]
-        self.generator = FeatureGenerator(width).requires_grad_(True)
+    def __init__(self, how: OGEN, prompt: Prompt, lesson: Lesson, scale: float, names: Names) -> None:
+        """``names`` of the lesson's classes, then of unknown ones, which are read together."""
+        super().__init__(prompt, names, scale)
+        self.how, self.n_known = how, len(lesson.classes)
+        self.generator = FeatureGenerator(lesson.image.shape[1]).requires_grad_(True)
         self.rates = (("generator.", how.generator_lr / (how.lr or lesson.lr)), ("prompt.", 1 / REAL))
         self.steps_per_epoch = lesson.steps_per_epoch
         n_warm = max(1, round(how.warm / (1 - how.warm) * lesson.n_epochs))
@@ -166,10 +166,9 @@ class OGENTask(PromptTask):
 
     def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
         image, text = features
-        new = None if self.new is None or self.warming else self.prompt.texts(self.new, image)
-        draw, near = torch.rand(1, image.shape[1]), None if new is None else self.nearest(text, new, batch["labels"])
-        question = Question(image, batch["labels"], draw, near)
-        own = self.answers(question, self.generator, text, new)
+        near = None if self.warming or len(text) == self.n_known else self.nearest(text, batch["labels"])
+        question = Question(image, batch["labels"], torch.rand(1, image.shape[1]), near)
+        own = self.answers(question, self.generator, text)
         generated = self.distance(question, own)
         right = (own[0].scores(self.scale).argmax(1) == question.labels).float().mean()
         distilled = generated.detach() * 0
@@ -178,7 +177,7 @@ class OGENTask(PromptTask):
         told = torch.stack([a.weight * cross_entropy(a.scores(self.scale), a.labels) for a in own]).sum()
         if (teacher := self.teacher()) is not None:
             with torch.no_grad():
-                past = self.answers(question, teacher.generator, teacher.text, teacher.new)
+                past = self.answers(question, teacher.generator, teacher.text)
             distilled = self.between(own, past)
         whole = generated + told + self.how.distil * distilled
         return {"loss": whole, "right": right, "generated": generated, "distilled": distilled}
@@ -188,17 +187,16 @@ class OGENTask(PromptTask):
         return self.mean[near] + draw * self.deviation[near]
 
     @torch.no_grad()
-    def nearest(self, text: Float[Tensor, "c d"], new: Float[Tensor, "u d"], labels: Tensor) -> Int[Tensor, "n k"]:
+    def nearest(self, text: Float[Tensor, "n d"], labels: Int[Tensor, " b"]) -> Int[Tensor, "m k"]:
         """Known classes of every unknown name; unknown names of every picture, where these make their features."""
+        text, new = text[: self.n_known], text[self.n_known :]
         if self.how.extrapolation == "joint":
             return (new @ text.T).topk(self.near.shape[1]).indices
         return (text[labels] @ new.T).topk(min(self.near.shape[1], len(new))).indices
 
-    def answers(
-        self, question: Question, generator: FeatureGenerator, text: Float[Tensor, "c d"], new: Tensor | None
-    ) -> list[Answer]:
+    def answers(self, question: Question, generator: FeatureGenerator, text: Float[Tensor, "n d"]) -> list[Answer]:
         """Real features; made of the same classes, as if these had none; of their neighbours; of unknown classes."""
-        image, labels, draw, asked = question
+        (image, labels, draw, asked), text, new = question, text[: self.n_known], text[self.n_known :]
         near, held = self.near[labels], text.detach()
         query, key, k = held[labels][:, None], held[near], near.shape[1]
         if self.how.extrapolation == "per_class":
@@ -212,7 +210,7 @@ class OGENTask(PromptTask):
             Answer(one, text, of, KNOWN),
             Answer(back, text, near.flatten(), KNOWN / k),
         ]
-        if new is None or asked is None:
+        if asked is None:
             return made
         if self.how.extrapolation == "joint":
             unknown = generator(new[:, None], held[asked], self.drawn(asked, draw))
@@ -248,8 +246,7 @@ class OGENTask(PromptTask):
         if self._teacher is None or self._teacher.epoch != epoch:
             generator, prompt = deepcopy(self.generator).eval(), deepcopy(self.prompt)
             vector_to_parameters(self.past.mean(), [*prompt.parameters(), *generator.parameters()])
-            new = None if self.new is None else prompt.texts(self.new)
-            self._teacher = Teacher(epoch, generator, prompt.texts(self.names), new)
+            self._teacher = Teacher(epoch, generator, prompt.texts(self.names))
         return self._teacher
 
 
@@ -368,7 +365,7 @@ class OGEN(PromptLearning):
         if names is None:
             names = unknown_names(lesson.on, lesson.classes, self.excluded, len(lesson.classes))
         prompt = SharedPrompt(begun(tower, self.words, self.n_tokens))
-        new = Names(tower, names) if names else None
-        task = OGENTask(self, prompt, lesson, tower.logit_scale, new)
+        every = Names(tower, (*lesson.classes, *names)) if names else lesson.names
+        task = OGENTask(self, prompt, lesson, tower.logit_scale, every)
         task.facts = {"unknown_names": list(names)}
         return task
