@@ -11,7 +11,7 @@ and by PromptPairs' sentences without any; intervals resample patients. Everythi
 one source removed from both sides, for each of the two that have the most training pictures.
 
 Written before the run: a lead is shown above 0 with its whole interval, and so above the control where one is named;
-not shown below 0 with its whole interval; else undecided. Minutes on one busy core.
+not shown below 0 with its whole interval; else too small to tell. Minutes on one busy core.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ OTHERS, SOFT_OTHERS = "clip, texts of others", "medclip, findings of others"
 OBJECTIVES: dict[str, Contrastive] = {"clip": CLIP(), "convirt": ConVIRT(), "medclip": MedCLIP()}
 BOTH = (
     "shown: above 0 with its whole interval, and so above the control; not shown: below 0 with its whole interval; "
-    "undecided: else"
+    "too small to tell: else"
 )
 
 
@@ -200,7 +200,7 @@ def judged_of(data: Notes, arm: str, steps: int, seed: int) -> dict[str, list[fl
 def beside(over: Interval, control: Interval) -> Any:
     """By :data:`BOTH`."""
     said = judged(over)
-    return said if said != "shown" or control.above else "undecided"
+    return said if said != "shown" or control.above else "too small to tell"
 
 
 def set_claims(section: str, arms: dict[str, dict[str, list[float]]]) -> list[Claim]:

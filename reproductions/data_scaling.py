@@ -52,7 +52,7 @@ def straightness(line: float | None, floors: list[float | None]) -> tuple[str, V
     """What was measured of the straight line and of the forms with a floor, and the verdict."""
     known = [off for off in floors if off is not None]
     if line is None or not known:
-        return "too few sizes to hold any out", "undecided"
+        return "too few sizes to hold any out", "too small to tell"
     bent = min(known)
     said = f"straight {line:.3f}, best with a floor {bent:.3f}"
     return said, verdict(line <= bent, line <= NEAR * bent)

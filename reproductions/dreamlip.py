@@ -8,8 +8,8 @@ Zheng et al. 2024 (arXiv 2403.17007), the loss over several captions alone. Both
 a linear layer behind each is trained. Equal text: an arm with K captions of a picture at once makes a K-th of the
 steps, so that as many captions are read. Each arm's rate of learning is chosen on the even pictures of --test with the
 first seed; the odd ones report. Written before the run: a difference of R@5, text to picture, is shown above 0 with
-its whole interval, not shown below 0 with its whole interval, else undecided. Once everything is in the store: some
-five minutes on one busy core.
+its whole interval, not shown below 0 with its whole interval, else too small to tell. Once everything is in the
+store: some five minutes on one busy core.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def test_verdicts_follow_the_numbers(script: ModuleType) -> None:
     curves = dict.fromkeys(script.ARMS, falls) | {script.MADE: keeps, script.NAMED: keeps}
     zero = {"learnt": right(0.3), "new": right(0.5)}
     made = script.claims(curves, zero)
-    assert [c.verdict for c in made] == ["shown"] * 8 + ["undecided", "shown"]
+    assert [c.verdict for c in made] == ["shown"] * 8 + ["too small to tell", "shown"]
     assert "best step for them (1, chosen on these pictures)" in made[-1].measured
     assert "0.500 (" in made[1].measured
     assert "difference 0.300 (" in made[1].measured
@@ -45,7 +45,7 @@ def test_verdicts_follow_the_numbers(script: ModuleType) -> None:
     assert [c.verdict for c in script.claims(turned, better)] == [
         *("not shown", "shown", "not shown"),
         *["not shown"] * 5,
-        *("undecided", "shown"),
+        *("too small to tell", "shown"),
     ]
     numbers = script.numbers(curves, zero)
     assert numbers[script.MADE] == {"learnt": [0.4, 0.8], "new": [0.5, 0.4], "harmonic mean": 0.5333}
