@@ -79,10 +79,11 @@ class LocalMean(nn.Module):
         return min(kept, math.floor(part * (self.most - self.least) + self.least))
 
     def mean(self) -> Float[Tensor, " n"]:
-        kept, m = int(self.n_kept), self.window
-        average = self.past[(kept - m) % self.most].float()
-        for i in range(kept - m + 1, kept):
-            average.lerp_(self.past[i % self.most].float(), 1 / max(m, 2))
+        kept, m, average = int(self.n_kept), self.window, torch.zeros(self.past.shape[1])
+        step = 1 / max(m, 2)
+        for i in range(m):  # as average.lerp_(each, step) from the oldest, without copies in full precision
+            factor = (step if i else 1.0) * (1 - step) ** (m - 1 - i)
+            average.add_(self.past[(kept - m + i) % self.most], alpha=factor)
         return average
 
 
