@@ -119,6 +119,7 @@ SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
     "study claims": ("seewhy.studies.claims:ClaimsStudy",),
     "study generate": (
         "seewhy.generation.generate:Asking",
+        "seewhy.generation.decoders:Bring",
         "seewhy.generation.sampler:PPGN",
         {
             "generator_encoder": Own(

@@ -230,11 +230,13 @@ def claims(
 
 def generate(
     session: Session,
-    generator: Path,
+    generator: Path | None = None,
     *,
     class_: str | None = None,
     text: str | None = None,
     neuron: int | None = None,
+    decoder: Path | None = None,
+    pictures: Path | None = None,
     model: str | None = None,
     labels: str | None = None,
     like: str | None = None,
@@ -242,20 +244,23 @@ def generate(
     output: Path | None = None,
 ) -> None:
     """Make pictures of what a model takes for a class, a text or a neuron (PPGN)."""
-    from ..generation.generate import Asking, Question, check_place, make, save
-    from ..generation.generator import load_generator
+    from ..generation.decoders import Bring
+    from ..generation.generate import Asking, Question, check_place, make, prepared, save
     from ..generation.sampler import PPGN
     from .explain import judge_named
 
     if output is not None:
         check_place(output)
     (own,) = session.take("generator_encoder")
-    asking = session.make(Asking, rest=False)
+    asking, bring = session.make(Asking, rest=False), session.make(Bring, rest=False)
     sampler = session.make(PPGN)
     question = Question(class_, text, neuron, like)
     session.store_name = "none"
     climbed = session.classifier(model, labels)
-    loaded = load_generator(generator, own, own=climbed.encoder, engine=session.engine)
+    loaded = prepared(
+        generator, decoder, pictures, bring=bring, seed=asking.seed, progress=session.terminal,
+        encoder=own, own=climbed.encoder, engine=session.engine,
+    )  # fmt: skip
     made = make(
         loaded, question.condition(climbed), sampler=sampler, asking=asking, judge=judge_named(session, judge),
         classes=climbed.classes, picture=question.start(loaded), progress=session.terminal,
