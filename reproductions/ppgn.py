@@ -5,9 +5,9 @@
 
 Nguyen et al. 2017 (arXiv 1612.00005). Tinted digits, and shapes on texture, of 16 pixels. In each world anew: a small
 AutoencoderKL of diffusers, a U-Net of its codes, a network whose ten classes are climbed, a judge of another
-architecture, and both again for colours. The first world of a kind only chooses weights, noise and lengths of steps. A
-minute or two of one idle core for each world. Stopped, it goes on: what was trained stays in --work, and what was
-measured beside the report. ``--only digits-1`` trains one world and ends, so that several may train side by side.
+architecture, and both again for colours. One more world of digits only chooses weights, noise and lengths of steps, for
+both kinds. A minute or two of one idle core for each world. Stopped, it goes on: what was trained stays in --work, and
+what was measured beside the report. ``--only digits-1`` trains one world and ends, so that several may train side by side.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ from seewhy.generation.sampler import PPGN, Chains, PixelAscent, noise
 from seewhy.pictures.samples import Sample
 from seewhy.storage.output import make_folder, write_atomic
 
+CHOOSES = ("digits", 0)
+"""The world that is not reported."""
 PRIORS = ("autoencoder", "score", "joint")
 EPS1, RATES = (0.3, 1.0, 3.0), (1 / 30, 1 / 10)
 """Weights of the prior, and first steps as parts of the codes' range, of which the first world chooses."""
@@ -253,28 +255,27 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     place = None if args.out is None else args.out.with_suffix(".progress")
     found: dict[str, Any] = json.loads(place.read_text()) if place is not None and place.exists() else {}
     told = [args.seed, args.steps, args.walk, args.each]
-    for seed in range(args.worlds + 1):
-        for kind in args.kinds:
-            key = json.dumps([*told, kind, seed])
-            if key in found:
-                continue
-            begun, cpu = time.perf_counter(), time.process_time()
-            one = world(args, kind, seed)
-            first = None if seed == 0 else found[json.dumps([*told, kind, 0])]
-            row = first_world(args, one) if first is None else arms(args, one, chosen(first))
-            spent = {"seconds": time.perf_counter() - begun, "cpu": time.process_time() - cpu}
-            found[key] = {"right": one.right, **row, **spent}
-            if place is not None:
-                write_atomic(place, json.dumps(found))
-    return {f"{kind}-{s}": found[json.dumps([*told, kind, s])] for kind in args.kinds for s in range(args.worlds + 1)}
+    plan = [CHOOSES, *((kind, seed) for seed in range(1, args.worlds + 1) for kind in args.kinds)]
+    for kind, seed in plan:
+        key = json.dumps([*told, kind, seed])
+        if key in found:
+            continue
+        begun, cpu = time.perf_counter(), time.process_time()
+        one, first = world(args, kind, seed), found.get(json.dumps([*told, *CHOOSES]))
+        row = first_world(args, one) if first is None else arms(args, one, chosen(first))
+        spent = {"seconds": time.perf_counter() - begun, "cpu": time.process_time() - cpu}
+        found[key] = {"right": one.right, **row, **spent}
+        if place is not None:
+            write_atomic(place, json.dumps(found))
+    return {f"{kind}-{seed}": found[json.dumps([*told, kind, seed])] for kind, seed in plan}
 
 
 def run(args: argparse.Namespace) -> Report:
     with tempfile.TemporaryDirectory() as folder:
         args.work = make_folder(args.work or Path(folder))
         found = measured(args)
-    best = {kind: chosen(found[f"{kind}-0"]) for kind in args.kinds}
-    return report_of(args, found, best, EPS3)
+    first = found.pop("{}-{}".format(*CHOOSES))
+    return report_of(args, first, found, chosen(first), EPS3)
 
 
 def main(arguments: Sequence[str] | None = None) -> Report | None:

@@ -17,16 +17,15 @@ NAMED = {
     "joint": "with decode and encode", "pixels": "in pixels", "start": "at the start",
 }  # fmt: skip
 """Ways of making pictures, as people are told them."""
-Best = dict[str, dict[str, tuple[float, float, float]]]
+Best = dict[str, tuple[float, float, float]]
+"""Of each way its noise, weight of the prior and length of the first step."""
 
 
 class Found:
     """Numbers of all worlds that are reported."""
 
-    def __init__(self, found: dict[str, Any], kinds: Sequence[str]) -> None:
-        self.worlds = {key: row for key, row in found.items() if not key.endswith("-0")}
-        self.first = {kind: found[f"{kind}-0"] for kind in kinds}
-        self.kinds = kinds
+    def __init__(self, worlds: dict[str, Any], kinds: Sequence[str]) -> None:
+        self.worlds, self.kinds = worlds, kinds
 
     def every(self, arm: str, of: str = "judged", kind: str = "") -> list[float]:
         return [v for key, one in self.worlds.items() if key.startswith(kind) for v in one["arms"][arm][of]]
@@ -91,13 +90,12 @@ def claims_of(found: Found, eps3: Sequence[float], best: str) -> tuple[Claim, ..
         Claim("The released ε3 of 1e-17 with steps of equal length is no noise.",
               "shown: chains from one start end at one code, to the last digit",
               f"largest difference {moves:g}", verdict(moves == 0), len(found.worlds) * 10, "ε3"),
-        _refusal(found),
     )  # fmt: skip
 
 
-def _refusal(found: Found) -> Claim:
-    """Of what is not the paper's: decoders that are refused, of which nothing came in the first worlds."""
-    rows = sorted((row["share"], row["judged"]) for first in found.first.values() for row in first["ladder"])
+def refusal(ladder: list[dict[str, float]]) -> Claim:
+    """Of what is not the paper's: decoders that are refused, of which nothing came in the world that chose."""
+    rows = sorted((row["share"], row["judged"]) for row in ladder)
     bad = [right for share, right in rows if share > POOR]
     good = [right for share, right in rows if share <= POOR]
     told = "; ".join(f"{share:.2f} of the mean picture's error, judge right {right:.2f}" for share, right in rows)
@@ -109,28 +107,29 @@ def _refusal(found: Found) -> Claim:
     )  # fmt: skip
 
 
-def report_of(args: argparse.Namespace, rows: dict[str, Any], best: Best, eps3: Sequence[float]) -> Report:
-    found = Found(rows, args.kinds)
-    first = {way: np.mean([_at_best(rows, kind, way) for kind in args.kinds]) for way in ("autoencoder", "score")}
-    worlds, prior = found.worlds.values(), max(first, key=lambda way: first[way])
+def report_of(
+    args: argparse.Namespace, first: dict[str, Any], rows: dict[str, Any], best: Best, eps3: Sequence[float]
+) -> Report:
+    found, worlds = Found(rows, args.kinds), rows.values()
+    prior = max(("autoencoder", "score"), key=lambda way: _at_best(first, way))
     arms = next(iter(worlds))["arms"]
-    facts = {key: one["facts"] for key, one in found.worlds.items()}
+    facts = {key: one["facts"] for key, one in rows.items()}
     return Report(
         "ppgn",
         "Does a prior make pictures that a second network recognises, over a decoder that was brought?",
         "Nguyen et al. 2017, arXiv:1612.00005",
         f"{' and '.join(args.kinds)} of 16 px: scikit-learn's digits, tinted, 397 held out; drawn shapes on cloudy "
         f"texture, 500 held out; of each {args.worlds} worlds of other pictures or splits, and other weights; "
-        f"{args.each} chains for each of 10 classes, from noise; one more world of each chose weights, noise and steps",
+        f"{args.each} chains for each of 10 classes, from noise; one more world of digits chose the settings",
         f"from nothing: an AutoencoderKL of 4 × 4 × 4 codes, off by {_range(facts, 'held_out_error')} on pictures held "
         f"out, the mean picture by {_range(facts, 'mean_picture_error')}; a U-Net of its codes; right on pictures held "
         f"out: climbed {_right(worlds, 'climbed')}, judge {_right(worlds, 'judge')}, colours "
         f"{_right(worlds, 'colours')}, their judge {_right(worlds, 'colour_judge')}",
         command("ppgn"),
         machine(),
-        round(sum(one["seconds"] for one in rows.values()), 1),
+        round(sum(one["seconds"] for one in (first, *worlds)), 1),
         args.seed,
-        claims_of(found, eps3, prior),
+        (*claims_of(found, eps3, prior), refusal(first["ladder"])),
         (
             "Small networks and pictures of 16 pixels, not ImageNet; nothing of the authors' can be run today",
             "The decoder is a variational autoencoder, not a generator trained against a discriminator; its encoder is "
@@ -140,24 +139,25 @@ def report_of(args: argparse.Namespace, rows: dict[str, Any], best: Best, eps3: 
             "ε1 is in units in which 1 means that prior and score pull alike at the start",
             "Chains start at noise of the codes' own mean and spread, so that hardly a start shows its class",
             "Steps shorten evenly to nothing, where the authors keep their length for classes",
-            "The prior that is compared with none is the one that did better in the worlds that chose",
+            "The prior that is compared with none is the one that did better in the world that chose",
             "Captions, inpainting and neurons were not measured",
         ),
         {
-            "chosen": {kind: {way: list(v) for way, v in one.items()} for kind, one in best.items()},
+            "chosen": {way: dict(zip(("noise", "eps1", "first step"), v, strict=True)) for way, v in best.items()},
             "judged": {a: {k: mean_of(found.every(a, kind=k)).rounded() for k in args.kinds} for a in arms},
             "own": {a: mean_of(found.every(a, "own")).rounded() for a in arms},
             "differ by": {a: mean_of(found.every(a, "spread")).rounded() for a in arms},
-            "ladder": {kind: first["ladder"] for kind, first in found.first.items()},
+            "ladder": first["ladder"],
+            "world that chose, judged": {a: round(float(np.mean(v["judged"])), 4) for a, v in first["arms"].items()},
             "noise left": {k: {p: f["noise_left"] for p, f in one.items()} for k, one in facts.items()},
-            "cpu_seconds": round(sum(one["cpu"] for one in rows.values()), 1),
+            "cpu_seconds": round(sum(one["cpu"] for one in (first, *worlds)), 1),
         },
     )  # fmt: skip
 
 
-def _at_best(rows: dict[str, Any], kind: str, way: str) -> float:
+def _at_best(first: dict[str, Any], way: str) -> float:
     """How often the judge is right of a way at its best, in the world that chose."""
-    return max(float(np.mean(r["judged"])) for key, r in rows[f"{kind}-0"]["arms"].items() if key.startswith(way))
+    return max(float(np.mean(row["judged"])) for key, row in first["arms"].items() if key.startswith(way))
 
 
 def _range(facts: dict[str, Any], of: str) -> str:
