@@ -7,7 +7,7 @@ Nguyen et al. 2017 (arXiv 1612.00005). Tinted digits, and shapes on texture, of 
 AutoencoderKL of diffusers, a U-Net of its codes, a network whose ten classes are climbed, a judge of another
 architecture, and both again for colours. One more world of digits only chooses weights, noise and lengths of steps, for
 both kinds. A minute or two of one idle core for each world. Stopped, it goes on: what was trained stays in --work, and
-what was measured beside the report. ``--only digits-1`` trains one world and ends, so that several may train side by side.
+what was measured beside the report. ``--only digits-1`` trains one world and ends; several may train side by side.
 """
 
 from __future__ import annotations
