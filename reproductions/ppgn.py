@@ -16,9 +16,9 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from seewhy.generation.conditions import Condition, Judge, diversity, of_class
 from seewhy.generation.decoders import Bring, CodesOf, Decoder, load_decoder
 from seewhy.generation.generator import Generator, Reader, batched, bytes_of, errors
 from seewhy.generation.priors import autoencoder
-from seewhy.generation.sampler import PPGN, Chains, PixelAscent, noise
+from seewhy.generation.sampler import PPGN, PixelAscent, noise
 from seewhy.pictures.samples import Sample
 from seewhy.storage.output import make_folder, write_atomic
 
@@ -138,13 +138,15 @@ def each_of(model: Classifier, each: int) -> EachItsOwn:
     return EachItsOwn(model, torch.arange(len(model.classes)).repeat_interleave(each))
 
 
-def told(chains: Chains, condition: EachItsOwn, judge: Classifier, at: int = -1) -> dict[str, Any]:
-    """What two networks see on pictures of walks; of each chain, and of each class how far its pictures differ."""
+def told(pictures: Float[Tensor, "b 3 h w"], condition: EachItsOwn, judge: Classifier) -> dict[str, Any]:
+    """What two networks see; of each picture, and of each class how far its pictures differ."""
     labels = condition.order[:, 0]
-    looked, features = Judge.of(judge, condition, judge.classes).look(chains.pictures[at])
+    looked, features = Judge.of(judge, condition, judge.classes).look(pictures)
     verdicts = [float(v.label == judge.classes[c]) for v, c in zip(looked, labels.tolist(), strict=True)]
     spread = [round(diversity(features[labels == c]) or 0.0, 4) for c in labels.unique().tolist()]
-    return {"own": [round(float(v), 4) for v in chains.values[at]], "judged": verdicts, "spread": spread}
+    with torch.no_grad():
+        own = [round(float(v), 4) for v in condition.value(pictures)]
+    return {"own": own, "judged": verdicts, "spread": spread}
 
 
 def first_world(args: argparse.Namespace, one: World) -> dict[str, Any]:
@@ -158,12 +160,11 @@ def first_world(args: argparse.Namespace, one: World) -> dict[str, Any]:
         for eps1, rate in [(0.0, r) for r in RATES] * (prior == "joint") + [(e, r) for e in EPS1 for r in RATES]:
             walk = replace(how, eps1=eps1, lr=rate).sample(generator, condition, starts, seed=one.seed)
             key = f"{prior if eps1 else 'none'} noise {size:g} eps1 {eps1:g} lr {rate:.4f}"
-            found[key] = told(walk, condition, judge)
+            found[key] = told(walk.pictures[-1], condition, judge)
     first = generator.network(starts)
     for rate in PIXEL_RATES:
-        found[f"pixels noise 0 eps1 0 lr {rate:.4f}"] = told(
-            PixelAscent(how, lr=rate).sample(condition, first), condition, judge
-        )
+        climbing = PixelAscent(how, lr=rate).sample(condition, first)
+        found[f"pixels noise 0 eps1 0 lr {rate:.4f}"] = told(climbing.pictures[-1], condition, judge)
     return {"arms": found, "ladder": ladder(args, one, condition)}
 
 
@@ -192,7 +193,7 @@ def ladder(args: argparse.Namespace, one: World, condition: EachItsOwn) -> list[
         generator = Generator(decoder, CodesOf(decoder), (low, high), own, {"side": kinds.SIDE}, network)
         starts = noise(generator, len(condition.order), 0)
         walk = PPGN(eps1=1.0, n_steps=args.walk, n_shown=1).sample(generator, condition, starts)
-        right = float(np.mean(told(walk, condition, one.models["judge"])["judged"]))
+        right = float(np.mean(told(walk.pictures[-1], condition, one.models["judge"])["judged"]))
         rows.append({"steps": steps, "share": facts["held_out_error"] / facts["mean_picture_error"], "judged": right})
     return rows
 
@@ -208,40 +209,58 @@ def chosen(first: dict[str, Any]) -> dict[str, tuple[float, float, float]]:
     return {way: settings for way, (_, settings) in best.items()}
 
 
-def arms(args: argparse.Namespace, one: World, best: dict[str, tuple[float, float, float]]) -> dict[str, Any]:
-    """Every way of making pictures in one world, from the same starts, with sheets of what was made."""
-    how, found, sheets = PPGN(n_steps=args.walk, n_shown=1), {}, {}
+def arms(
+    args: argparse.Namespace, one: World, best: dict[str, tuple[float, float, float]], row: dict[str, Any], keep: Any
+) -> None:
+    """Every way of making pictures in one world, from the same starts, with sheets; those that are there stay."""
+    how, found = PPGN(n_steps=args.walk, n_shown=1), row.setdefault("arms", {})
     climbed, judge = one.models["climbed"], one.models["judge"]
     condition, colours = each_of(climbed, args.each), each_of(one.models["colours"], args.each)
-    starts = noise(one.ready("joint", NOISES[0]), len(condition.order), one.seed)
+    joint = one.ready("joint", NOISES[0])
+    starts = noise(joint, len(condition.order), one.seed)
+    first = joint.network(starts)
 
-    def walked(name: str, sampler: PPGN, generator: Generator, goal: EachItsOwn, by: Classifier) -> Chains:
-        walk = sampler.sample(generator, goal, starts[: len(goal.order)], seed=one.seed)
-        found[name], sheets[name] = told(walk, goal, by), walk.pictures[-1]
-        return walk
+    def shown(name: str, goal: EachItsOwn, by: Classifier, make: Callable[[], Tensor]) -> None:
+        if name not in found:
+            pictures = make()
+            found[name] = told(pictures, goal, by)
+            sheet(pictures, args.each, args.work / f"{one.kind}-{one.seed}-{name.replace(' ', '-')}.png")
+            keep()
 
-    for way in ("none", *PRIORS):
+    def walked(name: str, way: str, goal: EachItsOwn = condition, by: Classifier = judge, **changes: float) -> None:
         size, eps1, rate = best[way]
-        generator, own = one.ready("joint" if way == "none" else way, size), replace(how, eps1=eps1, lr=rate)
-        walk = walked(way, own, generator, condition, judge)
-        walked(f"colours {way}", own, generator, colours, one.models["colour_judge"])
-        if way == "none":
-            found["start"], first = told(walk, condition, judge, 0), walk.pictures[0]
-        if way in PRIORS[:2]:
-            walked(f"{way} too strong", replace(own, eps1=STRONG * eps1), generator, condition, judge)
-    pixel = PixelAscent(how, lr=best["pixels"][2]).sample(condition, first)
-    found["pixels"], sheets["pixels"] = told(pixel, condition, judge), pixel.pictures[-1]
-    generator = one.ready("score", best["score"][0])
-    starts = generator.codes.mean(0).expand(len(starts), -1)
-    unit = float(generator.codes.std(0).mean())
+        sampler, own = replace(how, **{"eps1": eps1, "lr": rate, **changes}), "joint" if way == "none" else way
+
+        def make() -> Tensor:
+            codes = starts[: len(goal.order)]
+            return sampler.sample(one.ready(own, size), goal, codes, seed=one.seed).pictures[-1]
+
+        shown(name, goal, by, make)
+
+    shown("start", condition, judge, lambda: first)
+    walked("none", "none")
+    climb = PixelAscent(how, lr=best["pixels"][2])
+    shown("pixels", condition, judge, lambda: climb.sample(condition, first).pictures[-1])
+    for way in PRIORS:
+        walked(way, way)
+    for way in PRIORS[:2]:
+        walked(f"{way} too strong", way, eps1=STRONG * best[way][1])
+    for way in ("none", *PRIORS[:2]):
+        walked(f"colours {way}", way, colours, one.models["colour_judge"])
+    noisy(args, one, condition, best["score"][0], shown)
+    row["facts"] = {prior: one.ready(prior, best[prior][0]).facts for prior in PRIORS}
+    ends = replace(how, eps3=1e-17, n_steps=5).sample(joint, of_class(climbed, 0), starts[:1].expand(5, -1)).codes
+    row["released noise"] = float((ends - ends[:1]).abs().max())
+
+
+def noisy(args: argparse.Namespace, one: World, condition: EachItsOwn, size: float, shown: Callable[..., None]) -> None:
+    """Walks of one start with noise of several sizes, by the equation as it stands."""
+    generator = one.ready("score", size)
+    start, unit = generator.codes.mean(0).expand(len(condition.order), -1), float(generator.codes.std(0).mean())
     for eps3 in EPS3:
         raw = replace(RAW, eps3=eps3 * unit, n_steps=args.walk, n_shown=1)
-        walked(f"eps3 {eps3:g}", raw, generator, condition, judge)
-    ends = replace(how, eps3=1e-17).sample(generator, of_class(climbed, 0), starts[: args.each]).codes
-    facts = {prior: one.ready(prior, best[prior][0]).facts for prior in PRIORS}
-    for name, pictures in sheets.items():
-        sheet(pictures, args.each, args.work / f"{one.kind}-{one.seed}-{name.replace(' ', '-')}.png")
-    return {"arms": found, "released noise": float((ends - ends[:1]).abs().max()), "facts": facts}
+        make = partial(raw.sample, generator, condition, start, seed=one.seed)
+        shown(f"eps3 {eps3:g}", condition, one.models["judge"], lambda make=make: make().pictures[-1])
 
 
 def sheet(pictures: Float[Tensor, "n 3 s s"], each: int, path: Path) -> None:
@@ -257,16 +276,25 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     told = [args.seed, args.steps, args.walk, args.each]
     plan = [CHOOSES, *((kind, seed) for seed in range(1, args.worlds + 1) for kind in args.kinds)]
     for kind, seed in plan:
-        key = json.dumps([*told, kind, seed])
-        if key in found:
+        row = found.setdefault(json.dumps([*told, kind, seed]), {"seconds": 0.0, "cpu": 0.0})
+        if "right" in row:
             continue
-        begun, cpu = time.perf_counter(), time.process_time()
-        one, first = world(args, kind, seed), found.get(json.dumps([*told, *CHOOSES]))
-        row = first_world(args, one) if first is None else arms(args, one, chosen(first))
-        spent = {"seconds": time.perf_counter() - begun, "cpu": time.process_time() - cpu}
-        found[key] = {"right": one.right, **row, **spent}
-        if place is not None:
-            write_atomic(place, json.dumps(found))
+        one, first = world(args, kind, seed), found[json.dumps([*told, *CHOOSES])]
+        clock = [time.perf_counter(), time.process_time()]
+
+        def keep(row: dict[str, Any] = row, clock: list[float] = clock) -> None:
+            now = [time.perf_counter(), time.process_time()]
+            row["seconds"], row["cpu"] = row["seconds"] + now[0] - clock[0], row["cpu"] + now[1] - clock[1]
+            clock[:] = now
+            if place is not None:
+                write_atomic(place, json.dumps(found))
+
+        if row is first:
+            row.update(first_world(args, one))
+        else:
+            arms(args, one, chosen(first), row, keep)
+        row["right"] = one.right
+        keep()
     return {f"{kind}-{seed}": found[json.dumps([*told, kind, seed])] for kind, seed in plan}
 
 

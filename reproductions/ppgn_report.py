@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 from claims import JUDGED, Claim, Report, command, judged, lead, machine, mean_of, verdict
 
-from seewhy.generation.generator import POOR
-
 TARGET = 0.7
 NAMED = {
     "none": "without a prior", "autoencoder": "with the autoencoder", "score": "with the diffusion model's score",
@@ -93,20 +91,6 @@ def claims_of(found: Found, eps3: Sequence[float], best: str) -> tuple[Claim, ..
     )  # fmt: skip
 
 
-def refusal(ladder: list[dict[str, float]]) -> Claim:
-    """Of what is not the paper's: decoders that are refused, of which nothing came in the world that chose."""
-    rows = sorted((row["share"], row["judged"]) for row in ladder)
-    bad = [right for share, right in rows if share > POOR]
-    good = [right for share, right in rows if share <= POOR]
-    told = "; ".join(f"{share:.2f} of the mean picture's error, judge right {right:.2f}" for share, right in rows)
-    holds = bool(bad) and max(bad) < 0.5 and (not good or min(good) > max(bad))
-    return Claim(
-        f"Of a decoder with more than {POOR:.0%} of the mean picture's error nothing comes (SeeWhy's own).",
-        "shown: of every refused decoder the judge is right on less than half, and of every other one more often",
-        told, verdict(holds, bool(bad) and max(bad) < 0.5), len(rows), "refusal",
-    )  # fmt: skip
-
-
 def report_of(
     args: argparse.Namespace, first: dict[str, Any], rows: dict[str, Any], best: Best, eps3: Sequence[float]
 ) -> Report:
@@ -129,7 +113,7 @@ def report_of(
         machine(),
         round(sum(one["seconds"] for one in (first, *worlds)), 1),
         args.seed,
-        (*claims_of(found, eps3, prior), refusal(first["ladder"])),
+        claims_of(found, eps3, prior),
         (
             "Small networks and pictures of 16 pixels, not ImageNet; nothing of the authors' can be run today",
             "The decoder is a variational autoencoder, not a generator trained against a discriminator; its encoder is "
