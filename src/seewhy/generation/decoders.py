@@ -274,7 +274,9 @@ class Bring:
         weights = cached_tensors("decoders", named, fitted) if decoder.digest else fitted()
         codes = weights.pop("codes")
         denoise = self._denoiser(decoder, prior, codes, weights)
-        facts["noise_left"] = noise_left(denoise or (lambda h: read(decoder(h))), near, self.noise * spread_of(codes))
+        facts["noise_left"] = noise_left(
+            denoise or (lambda h: read(decoder(h))), near, self.noise * float(spread_of(codes))
+        )
         if denoise is not None:
             check_noise(decoder.name, facts)
         low, high = (float(torch.quantile(some(codes), q)) for q in (1 - CLIPPED, CLIPPED))
