@@ -37,7 +37,7 @@ from seewhy.classifiers.base import Classifier
 from seewhy.encoders.base import Encoder
 from seewhy.generation.conditions import Condition, Judge, diversity, of_class
 from seewhy.generation.decoders import Bring, CodesOf, Decoder, load_decoder
-from seewhy.generation.generator import Generator, Reader, batched, bytes_of, errors
+from seewhy.generation.generator import Generator, Reader, batched, bytes_of, errors, unit
 from seewhy.generation.priors import autoencoder
 from seewhy.generation.sampler import PPGN, PixelAscent, noise
 from seewhy.pictures.samples import Sample
@@ -73,6 +73,11 @@ class World:
     folder: Path
     seed: int
     scale: float
+
+    @property
+    def real(self) -> Float[Tensor, "n 3 s s"]:
+        """What the decoder was trained on, 0…1."""
+        return unit(torch.from_numpy(np.stack([item.pixels for item in self.items])))
 
     @cache  # noqa: B019
     def ready(self, prior: str, noise: float) -> Generator:
@@ -138,15 +143,21 @@ def each_of(model: Classifier, each: int) -> EachItsOwn:
     return EachItsOwn(model, torch.arange(len(model.classes)).repeat_interleave(each))
 
 
-def told(pictures: Float[Tensor, "b 3 h w"], condition: EachItsOwn, judge: Classifier) -> dict[str, Any]:
-    """What two networks see; of each picture, and of each class how far its pictures differ."""
+def told(pictures: Float[Tensor, "b 3 h w"], condition: EachItsOwn, judge: Classifier, real: Tensor) -> dict[str, Any]:
+    """What two networks see of each picture, how far the nearest real one is, and how far those of a class differ."""
     labels = condition.order[:, 0]
     looked, features = Judge.of(judge, condition, judge.classes).look(pictures)
     verdicts = [float(v.label == judge.classes[c]) for v, c in zip(looked, labels.tolist(), strict=True)]
     spread = [round(diversity(features[labels == c]) or 0.0, 4) for c in labels.unique().tolist()]
     with torch.no_grad():
         own = [round(float(v), 4) for v in condition.value(pictures)]
-    return {"own": own, "judged": verdicts, "spread": spread}
+    return {"own": own, "judged": verdicts, "spread": spread, "nearest": nearest(pictures, real)}
+
+
+def nearest(pictures: Float[Tensor, "b 3 h w"], real: Float[Tensor, "n 3 h w"]) -> list[float]:
+    """Root mean square of pixels to the nearest picture that the decoder was trained on."""
+    off = torch.cdist(pictures.clamp(0, 1).flatten(1), real.flatten(1)).amin(1) / pictures[0].numel() ** 0.5
+    return [round(float(v), 4) for v in off]
 
 
 def first_world(args: argparse.Namespace, one: World) -> dict[str, Any]:
@@ -160,11 +171,11 @@ def first_world(args: argparse.Namespace, one: World) -> dict[str, Any]:
         for eps1, rate in [(0.0, r) for r in RATES] * (prior == "joint") + [(e, r) for e in EPS1 for r in RATES]:
             walk = replace(how, eps1=eps1, lr=rate).sample(generator, condition, starts, seed=one.seed)
             key = f"{prior if eps1 else 'none'} noise {size:g} eps1 {eps1:g} lr {rate:.4f}"
-            found[key] = told(walk.pictures[-1], condition, judge)
+            found[key] = told(walk.pictures[-1], condition, judge, one.real)
     first = generator.network(starts)
     for rate in PIXEL_RATES:
         climbing = PixelAscent(how, lr=rate).sample(condition, first)
-        found[f"pixels noise 0 eps1 0 lr {rate:.4f}"] = told(climbing.pictures[-1], condition, judge)
+        found[f"pixels noise 0 eps1 0 lr {rate:.4f}"] = told(climbing.pictures[-1], condition, judge, one.real)
     return {"arms": found, "ladder": ladder(args, one, condition)}
 
 
@@ -193,7 +204,7 @@ def ladder(args: argparse.Namespace, one: World, condition: EachItsOwn) -> list[
         generator = Generator(decoder, CodesOf(decoder), (low, high), own, {"side": kinds.SIDE}, network)
         starts = noise(generator, len(condition.order), 0)
         walk = PPGN(eps1=1.0, n_steps=args.walk, n_shown=1).sample(generator, condition, starts)
-        right = float(np.mean(told(walk.pictures[-1], condition, one.models["judge"])["judged"]))
+        right = float(np.mean(told(walk.pictures[-1], condition, one.models["judge"], one.real)["judged"]))
         rows.append({"steps": steps, "share": facts["held_out_error"] / facts["mean_picture_error"], "judged": right})
     return rows
 
@@ -223,7 +234,7 @@ def arms(
     def shown(name: str, goal: EachItsOwn, by: Classifier, make: Callable[[], Tensor]) -> None:
         if name not in found:
             pictures = make()
-            found[name] = told(pictures, goal, by)
+            found[name] = told(pictures, goal, by, one.real)
             sheet(pictures, args.each, args.work / f"{one.kind}-{one.seed}-{name.replace(' ', '-')}.png")
             keep()
 

@@ -28,9 +28,9 @@ class Found:
     def every(self, arm: str, of: str = "judged", kind: str = "") -> list[float]:
         return [v for key, one in self.worlds.items() if key.startswith(kind) for v in one["arms"][arm][of]]
 
-    def lead(self, claim: str, a: str, b: str, section: str, of: str = "judged") -> Claim:
-        """Of one way over another, on pictures of the same starts."""
-        gap = lead(self.every(a, of), self.every(b, of))
+    def lead(self, claim: str, a: str, b: str, section: str, of: str = "judged", sign: int = 1) -> Claim:
+        """Of one way over another, on pictures of the same starts; ``sign`` is -1 where less is better."""
+        gap = lead([sign * v for v in self.every(a, of)], [sign * v for v in self.every(b, of)])
         each = "; ".join(
             f"{kind} {mean_of(self.every(a, of, kind))} and {mean_of(self.every(b, of, kind))}" for kind in self.kinds
         )
@@ -76,6 +76,13 @@ def claims_of(found: Found, eps3: Sequence[float], best: str) -> tuple[Claim, ..
               verdict(own.low >= 0.9 and still.high < 0.5), len(found.every("pixels")), "judge"),
         found.lead("A diffusion model's score is a better prior than an autoencoder of codes.", "score", "autoencoder",
                    "judge"),
+        *(
+            found.lead(f"Pictures {NAMED[way]} lie nearer to real ones than without a prior.", way, "none", "realism",
+                       "nearest", -1)
+            for way in ("autoencoder", "score", "joint")
+        ),
+        found.lead("Pictures without a prior, in a decoder's code, lie nearer to real ones than those of pixels.",
+                   "none", "pixels", "realism", "nearest", -1),
         found.lead("A prior makes the pictures of one class differ more.", best, "none", "diversity", "spread"),
         found.lead("Too strong a prior ignores the class.", best, f"{best} too strong", "ε1"),
         found.lead("The same decoder serves another network with other classes: colours.", f"colours {best}",
@@ -130,6 +137,7 @@ def report_of(
             "chosen": {way: dict(zip(("noise", "eps1", "first step"), v, strict=True)) for way, v in best.items()},
             "judged": {a: {k: mean_of(found.every(a, kind=k)).rounded() for k in args.kinds} for a in arms},
             "own": {a: mean_of(found.every(a, "own")).rounded() for a in arms},
+            "nearest real one": {a: mean_of(found.every(a, "nearest")).rounded() for a in arms},
             "differ by": {a: mean_of(found.every(a, "spread")).rounded() for a in arms},
             "ladder": first["ladder"],
             "world that chose, judged": {a: round(float(np.mean(v["judged"])), 4) for a, v in first["arms"].items()},
