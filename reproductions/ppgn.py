@@ -1,7 +1,7 @@
 """PPGN over a decoder that was brought: does a prior make pictures that a second network recognises?
 
-    python reproductions/ppgn.py --work worlds/ --out ppgn.json
-    python reproductions/ppgn.py --kinds digits --worlds 1 --walk 10 --each 3 --out ppgn.json    # two minutes
+    python reproductions/ppgn.py --out ppgn.json
+    python reproductions/ppgn.py --kinds digits --walk 10 --each 3 --out ppgn.json    # two minutes
 
 Nguyen et al. 2017 (arXiv 1612.00005). Tinted digits, and shapes on texture, of 16 pixels. In each world anew: a small
 AutoencoderKL of diffusers, a U-Net of its codes, a network whose ten classes are climbed, a judge of another
@@ -311,7 +311,8 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> Report:
     with tempfile.TemporaryDirectory() as folder:
-        args.work = make_folder(args.work or Path(folder))
+        beside = Path(folder) if args.out is None else args.out.with_suffix(".worlds")
+        args.work = make_folder(args.work or beside)
         found = measured(args)
     first = found.pop("{}-{}".format(*CHOOSES))
     return report_of(args, first, found, chosen(first), EPS3)
@@ -319,12 +320,14 @@ def run(args: argparse.Namespace) -> Report:
 
 def main(arguments: Sequence[str] | None = None) -> Report | None:
     options = parser(__doc__ or "", "ppgn")
-    options.add_argument("--worlds", type=int, default=2, help="of each kind that are reported")
+    options.add_argument("--worlds", type=int, default=1, help="of each kind that are reported")
     options.add_argument("--kinds", nargs="+", choices=tuple(kinds.DRAWS), default=list(kinds.DRAWS))
     options.add_argument("--steps", type=float, default=1.0, help="part of the batches that networks are trained on")
     options.add_argument("--walk", type=int, default=40, help="steps of a chain")
     options.add_argument("--each", type=int, default=10, help="chains for each class")
-    options.add_argument("--work", type=Path, help="where trained networks and sheets of pictures stay")
+    options.add_argument(
+        "--work", type=Path, help="where trained networks and sheets of pictures stay; left out, beside --out"
+    )
     options.add_argument("--only", help="train this world, such as digits-1, into --work, and end")
     args = options.parse_args(arguments)
     if args.only:
