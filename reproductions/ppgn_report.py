@@ -65,6 +65,7 @@ def claims_of(found: Found, eps3: Sequence[float], best: str) -> tuple[Claim, ..
     spread = {e: lead(found.every(f"eps3 {e:g}", "spread"), found.every("eps3 0", "spread")) for e in eps3[1:]}
     price = {e: lead(found.every(f"eps3 {e:g}"), found.every("eps3 0")) for e in eps3[1:]}
     free = [e for e in eps3[1:] if spread[e].above and price[e].low > -0.1]
+    n = found.each * len(found.every("eps3 0"))
     moves = max(one["released noise"] for one in found.worlds.values())
     return (
         *(found.target(way) for way in ("autoencoder", "score", "joint", "none")),
@@ -75,7 +76,7 @@ def claims_of(found: Found, eps3: Sequence[float], best: str) -> tuple[Claim, ..
         Claim("The probability of the network that was climbed proves nothing.",
               "shown: in pixels it is 0.9 or more and the judge sees the class on less than half, intervals included",
               f"in pixels: own probability {own}, judge right {still}",
-              verdict(own.low >= 0.9 and still.high < 0.5), found.each * len(found.every("pixels")), "judge"),
+              verdict(own.low >= 0.9 and still.high < 0.5), n, "judge"),
         found.lead("A diffusion model's score is a better prior than an autoencoder of codes.", "score", "autoencoder",
                    "judge"),
         *(
@@ -93,7 +94,7 @@ def claims_of(found: Found, eps3: Sequence[float], best: str) -> tuple[Claim, ..
               "shown: at some ε3 they differ more than without, and the judge loses no more than 10 points, intervals "
               "included; partly: they differ more at some ε3",
               "; ".join(f"ε3 {e:g}: differ by {a}, judge right {b}" for e, (a, b) in noises.items()),
-              verdict(bool(free), any(s.above for s in spread.values())), found.each * len(found.every("eps3 0")), "ε3"),
+              verdict(bool(free), any(s.above for s in spread.values())), n, "ε3"),
         Claim("The released ε3 of 1e-17 with steps of equal length is no noise.",
               "shown: chains from one start end at one code, to the last digit",
               f"largest difference {moves:g}", verdict(moves == 0), len(found.worlds) * 5, "ε3"),
@@ -136,6 +137,7 @@ def report_of(
             "judge was right on all",
             "The prior that is compared with none is the one that did better in the world that chose, the first of "
             "equal ones",
+            "The distance to the nearest real picture was added once the sheets of pictures had been looked at",
             "Captions, inpainting and neurons were not measured",
         ),
         {
