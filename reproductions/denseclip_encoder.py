@@ -52,7 +52,7 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 OWN = "learns, words"
 EFFECT = 0.039
-"""The paper's gain of the whole over the same pyramid without texts, ResNet-50 on ADE20K (authors' README)."""
+"""The paper's gain of the whole over the same pyramid without texts: ResNet-50, ADE20K, 43.5 - 39.6 (their README)."""
 LEADS: tuple[tuple[str, str, str, float], ...] = (
     ("The pixel-text map adds to an encoder that learns", OWN, "learns, no map", EFFECT),
     ("It is the words that add it: directions drawn at random are behind", OWN, "learns, random directions", EFFECT),
