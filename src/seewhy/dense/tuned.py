@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -45,7 +45,7 @@ def halves_to_train(on: Encoder, which: Learns) -> TunedPictures:
 
 
 @torch.enable_grad()
-def _gradients(halves: TunedPictures, on: Encoder, own: list[Tensor], layer: str) -> tuple[Tensor | None, ...]:
+def _gradients(halves: TunedPictures, on: Encoder, own: Sequence[Tensor], layer: str) -> tuple[Tensor | None, ...]:
     """Of the pooled vector by each weight behind a layer, which may run more than once; ``""`` is before them all."""
     places = {layer: find_place(halves.trunk, layer, on.name)} if layer else {}
     cut: Any = SimpleNamespace(take=lambda _name, out: out.detach())
