@@ -15,7 +15,7 @@ from torch.func import functional_call
 from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle, scaled_dot_product_attention
 
 from ..encoders.base import Encoder, Layout
-from ..encoders.split import hooked
+from ..encoders.split import hooked, weights_digest
 from ..errors import ModelError
 from ..learning.encoders.pyramid import Stage, listen, stages_of
 
@@ -146,6 +146,29 @@ def with_levels(encoder: Encoder, n: int) -> Encoder:
         trunk=lambda: Packed(encoder.trunk, stages, times).eval(),
         layout=replace(encoder.layout, finer=tuple((s.width, t) for s, t in zip(stages, times, strict=True))),
         fingerprint=hashlib.sha256(made.encode()).hexdigest(),
+    )
+
+
+CHANNELS = {"nchw": 1, "nhwc": 3, "tokens": 2}
+"""The axis of channels, by how features are arranged."""
+
+
+class Both(nn.Module):
+    """Pixels → what two trunks of one form make of them, the second's channels behind the first's."""
+
+    def __init__(self, first: nn.Module, second: nn.Module, axis: int) -> None:
+        super().__init__()
+        self.first, self.second, self.axis = first, second, axis
+
+    def forward(self, pixels: Float[Tensor, "b 3 _y _x"]) -> Tensor:
+        return torch.cat([self.first(pixels), self.second(pixels)], self.axis)
+
+
+def with_beside(encoder: Encoder, trunk: nn.Module) -> Encoder:
+    """The encoder with another trunk of its form beside its own, in one engine: every look costs two."""
+    return encoder.but(
+        trunk=lambda: Both(encoder.trunk, trunk, CHANNELS[encoder.layout.kind]).eval(),
+        fingerprint=weights_digest(trunk.state_dict(), f"{encoder.fingerprint}|beside"),
     )
 
 

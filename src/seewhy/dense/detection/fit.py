@@ -91,6 +91,9 @@ def fit_detector(
         given = replace(given, pictures=tuple(replace(p, size=one.size) for p, one in looked), notes=())
     given = usable(given)
     fold = dealt(given, folds, seed)
+    for how in able:
+        if hasattr(how, "cost_of") and (note := how.cost_of(readers[how.zoom], given, max(fold) + 2)) is not None:
+            progress.note(note)
     trials = [
         Trial.of(how, given, out_of_fold(how, readers[how.zoom], given, fold, progress, checkpoint)) for how in able
     ]

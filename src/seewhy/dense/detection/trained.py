@@ -71,8 +71,9 @@ class TrainedDetector(Detector):
 
     @cached_property
     def reader(self) -> Reader:
-        """What looks at pictures."""
-        return self.looks or Reader(self.base, self.zoom)
+        """What looks at pictures: the encoder, and beside it the finder's own trunk, where it has one."""
+        looks, own = self.looks or Reader(self.base, self.zoom), getattr(self.finder, "trunk", None)
+        return looks if own is None else replace(looks, beside=own, kept=None)
 
     @property
     def reads_words(self) -> bool:
