@@ -98,22 +98,21 @@ class Boxes:
         self.folder, self.args = folder, args
 
     @cached_property
-    def looked(self) -> tuple[Reader, dict[str, Tensor], BoxData]:
-        """The reader, what is learnt from, and the test pictures."""
+    def pictures(self) -> tuple[Reader, BoxData, BoxData]:
+        """What looks at each picture once, and pictures to learn from and to test on."""
         sides = []
         for i, n in enumerate((self.args.pictures, 100)):
             made = composites(n, self.args.seed + i)
             made.masked(self.folder / f"boxes{i}")
             sides.append(made.boxed(self.folder / f"boxes{i}"))
-        reader = Reader(encoder_of_captions(), 1.0).keeping()
-        return reader, DenseCLIPBoxes(zoom=1.0).look(reader, sides[0], Progress()), sides[1]
+        return Reader(encoder_of_captions(), 1.0).keeping(), sides[0], sides[1]
 
     def arm(self, kind: Any, seed: int) -> dict[str, Any]:
         """AP50 on the test pictures, and on pictures drawn from them again, the same for every arm."""
-        reader, columns, test = self.looked
+        reader, train, test = self.pictures
         weight = 0.0 if kind == "none" else 1.0
         how = DenseCLIPBoxes(texts=kind, auxiliary=weight, n_steps=self.args.steps, n_proposed=30, zoom=1.0, seed=seed)
-        finder = how.learn(reader.base, NAMES, columns)
+        finder = how.fit(reader, train)
         detector = TrainedDetector("denseclip_boxes", {}, reader.base, NAMES, finder, (0.0,) * len(NAMES), looks=reader)
         found = [one.record() for one in detector.detect_all([p.image for p in test.pictures])]
         there, boxes = ([boxes_of(p, NAMES) for p in side] for side in (test.pictures, found))
