@@ -174,25 +174,39 @@ def reproduction(page: Path) -> str:
     """What one paper claims and what showed here."""
     _, reports = _reports()
     report = next(r for r in reports if r.name == page.stem)
+    figures = any(c.paper for c in report.claims)
+    head = ("the paper's claim", *["the paper's figure"] * figures, "rule", "measured", "verdict")
     rows = [
-        (f"*{c.section}*: {c.claim}" if c.section else c.claim, c.rule, f"{c.measured}; n = {c.n}", f"**{c.verdict}**")
-        for c in report.claims
+        (_claim(c), *[c.paper] * figures, c.rule, f"{c.measured}; n = {c.n}", f"**{c.verdict}**") for c in report.claims
     ]
     about = {
         "Paper": report.paper,
         "Pictures": report.data,
         "Model": report.model,
-        "Run": f"{report.machine}, {duration(report.seconds)}, seed {report.seed}",
+        "Run": f"{report.machine}, {duration(report.seconds)}, seed {report.seed}, commit {report.commit}",
         "Script": f"[`{report.name}.py`](../../reproductions/{report.name}.py)",
     }
     parts = [
         "".join(f"- {key}: {text}\n" for key, text in about.items()),
         f"```bash\n{report.command}\n```\n",
-        table(("the paper's claim", "rule", "measured", "verdict"), rows),
+        table(head, rows),
     ]
     if report.differences:
         parts.append("What differs from the paper:\n\n" + "".join(f"- {text}\n" for text in report.differences))
     return "\n".join(parts)
+
+
+def headlines(page: Path) -> str:
+    """The claim of each paper's abstract: the paper's figure, ours, the verdict, and what made it."""
+    rows = []
+    for r in _reports()[1]:
+        c, link = r.headline, f"[{r.headline.claim}](reproductions/{r.name}.md)"
+        rows.append((link, c.paper or "not verified", c.measured, c.verdict, f"`{r.command}`", r.commit))
+    return table(("claim", "the paper's figure", "ours", "verdict", "command", "commit"), rows)
+
+
+def _claim(claim: Any) -> str:
+    return f"*{claim.section}*: {claim.claim}" if claim.section else claim.claim
 
 
 def _reports() -> tuple[tuple[str, ...], list[Any]]:
@@ -303,7 +317,7 @@ def numbered_card(page: Path) -> str:
 
 
 BLOCKS: dict[str, Callable[..., str]] = {f.__name__: f for f in (families, methods, attributions, method_limits)}
-BLOCKS |= {f.__name__: f for f in (facts, docstring, rules, decision, terms, tolerances)}
+BLOCKS |= {f.__name__: f for f in (facts, docstring, rules, decision, terms, tolerances, headlines)}
 BLOCKS |= {f.__name__: f for f in (reproductions, reproduction, commands, json, outputs, contract, numbered_card)}
 
 

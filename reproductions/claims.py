@@ -11,11 +11,13 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -23,13 +25,30 @@ from rich.table import Table
 
 from seewhy.storage.marks import Facts
 from seewhy.storage.output import make_folder, write
-from seewhy.studies.bootstrap import Paired, paired
+from seewhy.studies.verdicts import JUDGED, VERDICTS, Interval, Verdict, judged, lead, mean_of, rule_of
 
 os.environ.setdefault("SEEWHY_PRECISION", "f32")  # as the committed results were made
-Verdict = Literal["shown", "partly", "undecided", "not shown"]
-VERDICTS: tuple[Verdict, ...] = ("shown", "partly", "undecided", "not shown")
-FORMAT = 1
+__all__ = ["COMMIT", "JUDGED", "VERDICTS", "Claim", "Interval", "Report", "Verdict", "command", "deliver", "judged"]
+__all__ += ["lead", "machine", "mean_of", "parser", "read_report", "rule_of", "table", "verdict"]
+FORMAT = 2
 REPORT = Facts(("format", "name", "claims", "command"))
+
+
+def _commit() -> str:
+    """Of the code that runs, with a ``+`` where it was changed since; empty outside a repository."""
+    git = ["git", "-C", str(Path(__file__).resolve().parents[1])]
+    try:
+        head = subprocess.run([*git, "rev-parse", "--short=8", "HEAD"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "src", "reproductions/*.py"], check=False)
+    return head.stdout.strip() + "+" * bool(changed.returncode)
+
+
+COMMIT = _commit()
+"""Read when a script starts: the code that runs is the code of then."""
+HEADLINES: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_name("headlines.toml").read_text("utf-8"))
+"""By script: the claim of the abstract, and the paper's figure where one was verified."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +62,9 @@ class Claim:
         verdict: what the rule gives on them.
         n: pictures (or what else was drawn) behind the numbers.
         section: what the claim belongs to, where a paper makes many.
+        paper: the paper's figure and its place, such as ``"+5 points (abstract)"``; empty where none is verified.
+        interval: ours, of what the verdict is about; None where it is not one number.
+        headline: whether it is the claim of the paper's abstract (:data:`HEADLINES`).
     """
 
     claim: str
@@ -51,6 +73,9 @@ class Claim:
     verdict: Verdict
     n: int
     section: str = ""
+    paper: str = ""
+    interval: Interval | None = None
+    headline: bool = False
 
     def __post_init__(self) -> None:
         if self.verdict not in VERDICTS:
@@ -78,6 +103,7 @@ class Report:
         claims: in the order of the paper.
         differences: from the paper: what was smaller, other or left out; one sentence each.
         numbers: whatever else the run gave; small, and rounded (tables of the methods, intervals, checks).
+        commit: of the code that ran; a ``+`` behind it says that the code was changed since.
     """
 
     name: str
@@ -92,15 +118,26 @@ class Report:
     claims: tuple[Claim, ...]
     differences: tuple[str, ...] = ()
     numbers: dict[str, Any] = field(default_factory=dict)
+    commit: str = COMMIT
 
     def __post_init__(self) -> None:
         if not self.claims:
             raise ValueError(f"The report {self.name!r} has no claims. At least one was expected. Give what was found.")
+        if not any(c.headline for c in self.claims):
+            object.__setattr__(self, "claims", _with_headline(self.claims, HEADLINES.get(self.name, {})))
+
+    @property
+    def headline(self) -> Claim:
+        """The claim of the paper's abstract; the first where a run does not come to it."""
+        return next((c for c in self.claims if c.headline), self.claims[0])
 
     def write(self, path: Path) -> None:
         """Keep it as JSON, whole or not at all, over nothing but an earlier one."""
+        data = {"format": FORMAT, **asdict(self)}
+        for row, claim in zip(data["claims"], self.claims, strict=True):
+            row["interval"] = claim.interval and claim.interval.rounded()
         make_folder(path.parent)
-        write(path, json.dumps({"format": FORMAT, **asdict(self)}, indent=1, ensure_ascii=False), REPORT, force=None)
+        write(path, json.dumps(data, indent=1, ensure_ascii=False), REPORT, force=None)
 
     def show(self, console: Console | None = None) -> None:
         """Print the table of claims."""
@@ -114,17 +151,31 @@ class Report:
         (console or Console()).print(table)
 
 
+def _with_headline(claims: Sequence[Claim], told: dict[str, str]) -> tuple[Claim, ...]:
+    """Marks the first that begins as told, with the paper's figure."""
+    for i, c in enumerate(claims):
+        if told and c.claim.startswith(told["claim"]) and told.get("section", c.section) == c.section:
+            return (*claims[:i], replace(c, headline=True, paper=c.paper or told.get("paper", "")), *claims[i + 1 :])
+    return tuple(claims)
+
+
 def read_report(path: Path) -> Report:
-    """What :meth:`Report.write` kept.
+    """What :meth:`Report.write` kept; format 1 had ``undecided`` for ``too small to tell``, and no commit.
 
     Raises:
         ValueError: it is of another format, or a field is missing or unknown.
     """
     data = json.loads(path.read_text("utf-8"))
-    if data.pop("format", None) != FORMAT:
+    version = data.pop("format", None)
+    if version == 1:
+        data = json.loads(json.dumps(data).replace("undecided", "too small to tell")) | {"commit": ""}
+    elif version != FORMAT:
         raise ValueError(f"{path} is not of format {FORMAT}. Run the script again.")
     try:
-        claims = tuple(Claim(**c) for c in data.pop("claims"))
+        claims = tuple(
+            Claim(**c, interval=interval and Interval(*interval))
+            for c, interval in ((c, c.pop("interval", None)) for c in data.pop("claims"))
+        )
         return Report(**{**data, "claims": claims, "differences": tuple(data.pop("differences", ()))})
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a report: {error}. Run the script again.") from error
@@ -139,71 +190,9 @@ def verdict(shown: bool, partly: bool = False) -> Verdict:
     return "shown" if shown else "partly" if partly else "not shown"
 
 
-JUDGED = "shown: above 0 with its whole interval; not shown: below 0 with its whole interval; undecided: else"
-"""The rule of :func:`judged`, in words."""
-
-
-def judged(found: Interval) -> Verdict:
-    """Of a difference that should lie above 0, by the rule :data:`JUDGED`.
-
-    >>> judged(Interval(0.1, -0.1, 0.3))
-    'undecided'
-    """
-    return "shown" if found.above else "not shown" if found.below else "undecided"
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean with its 95 % bootstrap interval; in words ``0.712 (0.690–0.735)``."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def above(self) -> bool:
-        """Whether all of it lies above 0."""
-        return self.low > 0
-
-    @property
-    def below(self) -> bool:
-        """Whether all of it lies below 0."""
-        return self.high < 0
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
-
-    def rounded(self) -> list[float]:
-        """``[value, low, high]``, for the JSON."""
-        return [round(v, 4) for v in (self.value, self.low, self.high)]
-
-
-def mean_of(values: Sequence[float], seed: int = 0) -> Interval:
-    """Mean over pictures, resampled with replacement 2,000 times (percentiles)."""
-    found = _resampled([values], seed)
-    return Interval(float(found.values[0]), *found.interval(0))
-
-
-def lead(a: Sequence[float], b: Sequence[float], seed: int = 0) -> Interval:
-    """Mean of ``a − b`` over the same pictures, resampled in pairs.
-
-    Raises:
-        ValueError: they are not of the same pictures.
-    """
-    if len(a) != len(b):
-        raise ValueError(f"{len(a)} and {len(b)} numbers were given. As many were expected: pictures go in pairs.")
-    value, (low, high), _ = _resampled([a, b], seed).difference(0, 1)
-    return Interval(value, low, high)
-
-
 def table(columns: dict[str, list[float]]) -> dict[str, list[float]]:
     """``[mean, low, high]`` of every method's numbers, for the JSON."""
     return {name: mean_of(values).rounded() for name, values in columns.items()}
-
-
-def _resampled(columns: Sequence[Sequence[float]], seed: int) -> Paired:
-    sums = torch.tensor([list(c) for c in columns], dtype=torch.double).T[..., None]
-    return paired(sums, lambda means: means[..., 0], seed=seed)
 
 
 def parser(doc: str, name: str) -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ and by PromptPairs' sentences without any; intervals resample patients. Everythi
 one source removed from both sides, for each of the two that have the most training pictures.
 
 Written before the run: a lead is shown above 0 with its whole interval, and so above the control where one is named;
-not shown below 0 with its whole interval; else undecided. Minutes on one busy core.
+not shown below 0 with its whole interval; else too small to tell. Minutes on one busy core.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ OTHERS, SOFT_OTHERS = "clip, texts of others", "medclip, findings of others"
 OBJECTIVES: dict[str, Contrastive] = {"clip": CLIP(), "convirt": ConVIRT(), "medclip": MedCLIP()}
 BOTH = (
     "shown: above 0 with its whole interval, and so above the control; not shown: below 0 with its whole interval; "
-    "undecided: else"
+    "too small to tell: else"
 )
 
 
@@ -200,7 +200,7 @@ def judged_of(data: Notes, arm: str, steps: int, seed: int) -> dict[str, list[fl
 def beside(over: Interval, control: Interval) -> Any:
     """By :data:`BOTH`."""
     said = judged(over)
-    return said if said != "shown" or control.above else "undecided"
+    return said if said != "shown" or control.above else "too small to tell"
 
 
 def set_claims(section: str, arms: dict[str, dict[str, list[float]]]) -> list[Claim]:
@@ -223,7 +223,7 @@ def set_claims(section: str, arms: dict[str, dict[str, list[float]]]) -> list[Cl
                   f"part of the other kind that a picture is on the right side of, less 0.5; control: {OTHERS}; {BOTH}",
                   f"{over}; {np.mean(pairs):.3f}, by the name alone {np.mean(arms[name]['name']):.3f}, by the "
                   f"encoder's own words {np.mean(arms[START]['pairs']):.3f}; over the control {control}",
-                  beside(over, control), n, section)
+                  beside(over, control), n, section, interval=over)
         )  # fmt: skip
     for what, words in {"probe": "by a probe", "pairs": "by a pair of prompts"}.items():
         control = lead(arms["medclip"][what], arms[SOFT_OTHERS][what])

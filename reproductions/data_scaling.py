@@ -52,7 +52,7 @@ def straightness(line: float | None, floors: list[float | None]) -> tuple[str, V
     """What was measured of the straight line and of the forms with a floor, and the verdict."""
     known = [off for off in floors if off is not None]
     if line is None or not known:
-        return "too few sizes to hold any out", "undecided"
+        return "too few sizes to hold any out", "too small to tell"
     bent = min(known)
     said = f"straight {line:.3f}, best with a floor {bent:.3f}"
     return said, verdict(line <= bent, line <= NEAR * bent)
@@ -68,7 +68,7 @@ def claims_of(data: dict[str, Any], n_classes: int) -> tuple[Claim, ...]:
     slope = interval(base["slope"])
     found = [
         Claim("Accuracy grows with the logarithm of the number of pictures", f"slope a doubling; {JUDGED}",
-              f"{slope}, from {low} to {high} pictures", judged(slope), n),
+              f"{slope}, from {low} to {high} pictures", judged(slope), n, interval=slope),
         Claim("It goes on as a straight line: no plateau within what was tested",
               "relative error at larger sizes that were not fitted on; shown: the straight line's is not above that of "
               f"either form with a floor; partly: up to {NEAR} times it",

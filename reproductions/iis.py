@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from claims import Claim, Interval, Report, command, deliver, judged, lead, machine, mean_of, parser, verdict
+from claims import JUDGED, Claim, Interval, Report, command, deliver, judged, lead, machine, mean_of, parser, verdict
 from torch import Tensor, nn
 
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
@@ -240,9 +240,11 @@ def score_claims(found: dict) -> list[Claim]:
     def claim(text: str, key: tuple[str, str, str, str | None]) -> Claim:
         line = said.get(key)
         if line is None or line["rho"] is None or line["interval"] is None:
-            return Claim(text, JUDGED_RHO, "too few networks above the floor", "undecided", 0, "the score")
+            return Claim(text, JUDGED_RHO, "too few networks above the floor", "too small to tell", 0, "the score")
         rho = Interval(line["rho"], *line["interval"])
-        return Claim(text, JUDGED_RHO, f"rho {rho}", verdict(rho.above, rho.value > 0), line["n"], "the score")
+        return Claim(
+            text, JUDGED_RHO, f"rho {rho}", verdict(rho.above, rho.value > 0), line["n"], "the score", interval=rho
+        )
 
     claims = [
         claim("The score rises with accuracy (pieces of pictures)", ("prototype", "iis", "accuracy", None)),
@@ -273,7 +275,7 @@ def score_claims(found: dict) -> list[Claim]:
     by = {(r["encoder"], r["library"]): r["iis"]["value"] for r in found["rows"] if r["encoder"] in own}
     names = sorted({e for e, _ in by})
     ahead = lead([by[e, "prototype"] for e in names], [by[e, "random"] for e in names])
-    rule = "shown: mean difference over networks above 0 with its whole interval; not shown: below 0; undecided: else"
+    rule = f"mean difference over networks; {JUDGED}"
     text = "Pieces of pictures keep more than random directions"
     return [*claims, Claim(text, rule, f"difference of the scores {ahead}", judged(ahead), len(names), "the score")]
 
@@ -311,7 +313,7 @@ def tuning_claims(found: dict[str, dict[str, list[float]]]) -> list[Claim]:
     """The gain counts against cross entropy alone with equal steps."""
     rule = (
         "shown: interval of the difference over pictures above 0, and ahead in every seed; partly: that interval above "
-        "0; not shown: below 0; undecided: else"
+        "0; not shown: below 0; too small to tell: else"
     )
     own, n = found["right"], len(found["right"][ALONE])
     claims = []

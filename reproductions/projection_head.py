@@ -20,7 +20,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from claims import Claim, Interval, Report, Verdict, command, deliver, judged, machine, parser, verdict
+from claims import JUDGED, Claim, Interval, Report, Verdict, command, deliver, judged, machine, parser, verdict
 from digits_on_texture import Digits, split
 from jaxtyping import Float
 from linear_features import Descent, closed_form, probe_errors
@@ -322,7 +322,7 @@ def _needs_fewer(kind: str, wrong: Tensor, n_draws: int) -> Claim:
     return Claim(
         f"For a class told by a feature that is {kind}, {better} needs fewer labels",
         f"{better} less often wrong at 20 labels; shown: by the whole interval; not shown: more often, by the whole "
-        "interval; undecided: else",
+        "interval; too small to tell: else",
         f"wrong {first} (first) and {last} (last); ahead {ahead}", judged(ahead), n_draws, LINEAR,
     )  # fmt: skip
 
@@ -334,17 +334,16 @@ def _list(values: Tensor) -> list[float]:
 def lead(section: str, claim: str, measured: Measured, values: Tensor, said: str, n: int = 200) -> Claim:
     """A difference that should lie above 0."""
     found = measured.interval(values)
-    rule = "shown: above 0 with its whole interval; not shown: below 0 with its whole interval; undecided: else"
-    return Claim(claim, rule, f"{said}; lead {found}; {n} labels", judged(found), values.numel(), section)
+    return Claim(
+        claim, JUDGED, f"{said}; lead {found}; {n} labels", judged(found), values.numel(), section, interval=found
+    )
 
 
 def as_good(section: str, claim: str, measured: Measured, values: Tensor, said: str) -> Claim:
     """A difference that should not lie below -0.03."""
     found = measured.interval(values)
     word = judged(Interval(found.value + CLOSE, found.low + CLOSE, found.high + CLOSE))
-    rule = (
-        f"shown: above -{CLOSE} with its whole interval; not shown: below it with the whole interval; undecided: else"
-    )
+    rule = f"shown: all of the interval above -{CLOSE}; not shown: all of it below; too small to tell: else"
     return Claim(claim, rule, f"{said}; difference {found}; 200 labels", word, values.numel(), section)
 
 
@@ -388,8 +387,8 @@ def no_difference(claim: str, m: Measured, values: Tensor, said: str) -> Claim:
     """A difference that should not be one."""
     found = m.interval(values)
     inside, outside = found.low > -CLOSE and found.high < CLOSE, found.low > CLOSE or found.high < -CLOSE
-    rule = f"shown: within {CLOSE} of 0 with the whole interval; not shown: outside with it; undecided: else"
-    word: Verdict = "shown" if inside else "not shown" if outside else "undecided"
+    rule = f"shown: within {CLOSE} of 0 with the whole interval; not shown: outside with it; too small to tell: else"
+    word: Verdict = "shown" if inside else "not shown" if outside else "too small to tell"
     return Claim(claim, rule, f"{said}; difference {found}; 200 labels", word, values.numel(), TEXTURE)
 
 

@@ -144,7 +144,7 @@ def test_verdicts_on_diffusion_features_follow_the_numbers(monkeypatch: pytest.M
 
     assert verdicts(9, 90, 0.6, 0.3, 0.8) == ["shown"] * 7
     assert verdicts(1, 300, 0.3, 0.6, 0.1) == ["not shown"] * 7
-    assert verdicts(4, 10, 0.5, 0.5, 0.5) == ["partly", "not shown", *["undecided"] * 5]
+    assert verdicts(4, 10, 0.5, 0.5, 0.5) == ["partly", "not shown", *["too small to tell"] * 5]
 
 
 def test_cka_is_of_what_is_alike_up_to_a_rotation(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def test_verdicts_follow_the_numbers(scaling: ModuleType) -> None:
     bad = verdicts(scaling, arm(-0.05, straight=0.3), arm(0.1, less=-0.02), arm(-0.02, noise=0.2), arm(0.08, less=0.05))
     assert bad == ["not shown"] * 5
     open_ = verdicts(scaling, arm(0.005, straight=0.21), arm(0.1), arm(0.0, noise=0.2), arm(0.08))
-    assert open_ == ["undecided", "partly", "undecided", "shown", "undecided"]
+    assert open_ == ["too small to tell", "partly", "too small to tell", "shown", "too small to tell"]
 
 
 @pytest.mark.slow
@@ -53,7 +53,7 @@ def test_it_runs_in_small_and_goes_on_where_it_was(scaling: ModuleType, tmp_path
     words = ["--planted", "--sizes", "3", "--seeds", "2", "--out", str(tmp_path / "data_scaling.json")]
     report = scaling.main(words)
     assert report.claims[1].measured == "too few sizes to hold any out"
-    assert [report.claims[1].verdict, len(report.claims)] == ["undecided", 6]
+    assert [report.claims[1].verdict, len(report.claims)] == ["too small to tell", 6]
     n_cells = len((tmp_path / "data_scaling.cells" / "progress.jsonl").read_text().splitlines())
     assert n_cells == 5 * 3 * 2
     assert scaling.main(words).claims == report.claims

@@ -16,7 +16,7 @@ def test_verdicts_follow_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     right = {arm: [float(i % 2) for i in range(40)] for arm in script.ARMS}
     even = {arm: [0.5, 0.5] for arm in script.ARMS}
     made = script.tuning_claims({"right": right, "seeds": even, "iis": even, "area": even})
-    assert [c.verdict for c in made] == ["undecided"] * 3 + ["not shown"] * 2
+    assert [c.verdict for c in made] == ["too small to tell"] * 3 + ["not shown"] * 2
     right[script.METHOD] = [1.0] * 40
     better = {**even, script.METHOD: [0.6, 0.45]}
     always = {**even, script.METHOD: [0.6, 0.7]}
@@ -32,7 +32,7 @@ def test_verdicts_follow_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
         "rows": [{**row, "library": "prototype"}, {**row, "library": "random"}],
     }
     verdicts = [c.verdict for c in script.score_claims(found)]
-    assert verdicts == ["shown", "partly", "undecided", "undecided", "undecided"]
+    assert verdicts == ["shown", "partly", "too small to tell", "too small to tell", "too small to tell"]
 
 
 @pytest.mark.slow

@@ -40,6 +40,14 @@ def claims() -> ModuleType:
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda p: p.stem)
+def test_every_result_has_the_claim_of_its_abstract(path: Path, claims: ModuleType) -> None:
+    report, told = claims.read_report(path), claims.HEADLINES[path.stem]
+    assert [c.claim for c in report.claims if c.headline] == [report.headline.claim]
+    assert report.headline.claim.startswith(told["claim"])
+    assert report.headline.paper == told.get("paper", "")
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda p: p.stem)
 def test_results_are_of_the_form_and_name_nothing_of_a_machine(path: Path, claims: ModuleType) -> None:
     report = claims.read_report(path)
     assert report.name == path.stem
@@ -64,10 +72,34 @@ def test_a_report_is_read_as_it_was_written(claims: ModuleType, tmp_path: Path) 
     assert claims.read_report(tmp_path / "new" / "x.json") == report
 
 
+def test_a_claim_keeps_the_papers_figure_and_ours(claims: ModuleType, tmp_path: Path) -> None:
+    ours = claims.Interval(0.1, 0.02, 0.18)
+    lost = claims.Claim("another", "a rule", "no number", "partly", 3)
+    found = claims.Claim("a claim", "a rule", str(ours), "shown", 3, "", "+5 points (abstract)", ours, headline=True)
+    told = ("x", "X?", "A 2020", "data", "model", "python x", "1 core", 1.5, 0)
+    report = claims.Report(*told, (lost, found))
+    report.write(tmp_path / "x.json")
+    again = claims.read_report(tmp_path / "x.json")
+    assert again == report
+    assert again.headline == found
+    assert again.commit == claims.COMMIT
+    assert claims.Report(*told, (lost,)).headline == lost
+
+
+def test_a_report_of_format_1_is_read_with_todays_verdicts(claims: ModuleType, tmp_path: Path) -> None:
+    told = '"name": "x", "title": "X?", "paper": "", "data": "", "model": "", "command": "", "machine": ""'
+    claim = '{"claim": "a", "rule": "undecided: else", "measured": "b", "verdict": "undecided", "n": 1, "section": ""}'
+    path = tmp_path / "x.json"
+    path.write_text(f'{{"format": 1, {told}, "seconds": 1, "seed": 0, "claims": [{claim}]}}')
+    report = claims.read_report(path)
+    assert report.claims == (claims.Claim("a", "too small to tell: else", "b", "too small to tell", 1),)
+    assert report.commit == ""
+
+
 def test_a_report_of_another_form_is_refused(claims: ModuleType, tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    path.write_text('{"format": 2}')
-    with pytest.raises(ValueError, match="format 1"):
+    path.write_text('{"format": 3}')
+    with pytest.raises(ValueError, match="format 2"):
         claims.read_report(path)
     path.write_text('{"format": 1, "claims": [], "colour": 1}')
     with pytest.raises(ValueError, match="is not a report"):
@@ -79,23 +111,6 @@ def test_a_claim_has_one_of_four_verdicts_and_texts_of_one_line(claims: ModuleTy
         claims.Claim("a", "b", "c", "maybe", 1)
     with pytest.raises(ValueError, match="One line"):
         claims.Claim("a\nb", "b", "c", "shown", 1)
-
-
-def test_a_lead_is_of_pairs(claims: ModuleType) -> None:
-    """Pictures that differ a thousandfold from one another, and by exactly 1 from method to method."""
-    b = [1000.0 * i for i in range(20)]
-    found = claims.lead([x + 1 for x in b], b)
-    assert (found.value, found.low, found.high) == pytest.approx((1, 1, 1))
-    assert found.above
-    assert not claims.mean_of([*b, *(-x for x in b)]).above
-    with pytest.raises(ValueError, match="in pairs"):
-        claims.lead([1.0], b)
-
-
-def test_a_difference_is_judged_by_its_whole_interval(claims: ModuleType) -> None:
-    ends = [(0.1, 0.3), (-0.3, -0.1), (-0.1, 0.3), (0.0, 0.3), (-0.3, 0.0)]
-    found = [claims.judged(claims.Interval((low + high) / 2, low, high)) for low, high in ends]
-    assert found == ["shown", "not shown", "undecided", "undecided", "undecided"]
 
 
 def test_a_command_has_no_folders_of_a_machine(claims: ModuleType) -> None:
@@ -111,10 +126,13 @@ def test_every_result_has_a_page() -> None:
 
 
 def test_the_page_says_what_a_report_says(claims: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = claims.Claim("A | B", "above 0.5", "0.700 (0.600 to 0.800)", "shown", 12, "two classes")
+    ours = claims.Interval(0.7, 0.6, 0.8)
+    found = claims.Claim("A | B", "above 0.5", str(ours), "shown", 12, "two classes", "0.9 (Table 1)", ours)
     lost = claims.Claim("C", "above 0", "0.000", "not shown", 3)
     report = claims.Report(
-        "x", "Is it so?", "A 2020", "pictures", "lite0", "python x", "1 core", 300, 4, (found, lost), ("it is small",)
+        *("x", "Is it so?", "A 2020", "pictures", "lite0", "python x", "1 core", 300, 4, (found, lost)),
+        differences=("it is small",),
+        commit="abcd",
     )
     report.write(tmp_path / "reproductions" / "results" / "x.json")
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
@@ -126,8 +144,11 @@ def test_the_page_says_what_a_report_says(claims: ModuleType, tmp_path: Path, mo
     table = generate.reproductions(tmp_path / "docs" / "reproductions.md")
     assert "| [Is it so?](reproductions/x.md) | A 2020 | 1 | 0 | 0 | 1 |" in table
     page = generate.reproduction(tmp_path / "docs" / "reproductions" / "x.md")
-    assert r"| *two classes*: A \| B | above 0.5 | 0.700 (0.600 to 0.800); n = 12 | **shown** |" in page
-    assert "- Run: 1 core, 5 minutes, seed 4" in page
+    assert r"| *two classes*: A \| B | 0.9 (Table 1) | above 0.5 | 0.700 (0.600 to 0.800); n = 12 | **shown** |" in page
+    assert "- Run: 1 core, 5 minutes, seed 4, commit abcd" in page
+    heads = generate.headlines(tmp_path / "docs" / "reproductions.md")
+    ours = "0.9 (Table 1) | 0.700 (0.600 to 0.800) | shown | `python x` | abcd |"
+    assert rf"| [A \| B](reproductions/x.md) | {ours}" in heads
     assert "- it is small" in page
 
 

@@ -1,0 +1,88 @@
+"""Whether a claim shows: a difference with its interval, and the word for it. Reproductions and the study of claims
+judge by the same rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from .bootstrap import paired_means
+
+Verdict = Literal["shown", "partly", "too small to tell", "not shown"]
+VERDICTS: tuple[Verdict, ...] = ("shown", "partly", "too small to tell", "not shown")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95 % bootstrap interval; in words ``0.712 (0.690 to 0.735)``."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def above(self) -> bool:
+        """Whether all of it lies above 0."""
+        return self.low > 0
+
+    @property
+    def below(self) -> bool:
+        """Whether all of it lies below 0."""
+        return self.high < 0
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+    def rounded(self) -> list[float]:
+        """``[value, low, high]``, for the JSON."""
+        return [round(v, 4) for v in (self.value, self.low, self.high)]
+
+
+def rule_of(effect: float = 0.0) -> str:
+    """The rule of :func:`judged`, in words.
+
+    >>> rule_of(0.05)
+    "shown: above 0 with its whole interval; not shown: below 0.05, the paper's effect; too small to tell: else"
+    """
+    excluded = f"below {effect:g}, the paper's effect" if effect else "below 0 with its whole interval"
+    return f"shown: above 0 with its whole interval; not shown: {excluded}; too small to tell: else"
+
+
+JUDGED = rule_of()
+"""The rule where the paper gives no effect that could be carried over."""
+
+
+def judged(found: Interval, effect: float = 0.0) -> Verdict:
+    """Of a difference that should lie above 0.
+
+    Args:
+        found: the difference.
+        effect: the paper's, in the same unit: an interval that ends below it excludes it. 0 where the paper gives
+            none that can be carried over; then only an interval below 0 is ``not shown``.
+
+    >>> judged(Interval(0.1, -0.1, 0.3)), judged(Interval(0.01, -0.01, 0.03), effect=0.05)
+    ('too small to tell', 'not shown')
+    """
+    return "shown" if found.above else "not shown" if found.high < effect else "too small to tell"
+
+
+def mean_of(values: Sequence[float], seed: int = 0) -> Interval:
+    """Mean over pictures, resampled with replacement 2,000 times (percentiles)."""
+    found = paired_means(torch.tensor([list(values)], dtype=torch.double).T, seed=seed)
+    return Interval(float(found.values[0]), *found.interval(0))
+
+
+def lead(a: Sequence[float], b: Sequence[float], seed: int = 0) -> Interval:
+    """Mean of ``a − b`` over the same pictures, resampled in pairs.
+
+    Raises:
+        ValueError: they are not of the same pictures.
+    """
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} and {len(b)} numbers were given. As many were expected: pictures go in pairs.")
+    found = paired_means(torch.tensor([list(a), list(b)], dtype=torch.double).T, seed=seed)
+    value, (low, high), _ = found.difference(0, 1)
+    return Interval(value, low, high)
