@@ -18,7 +18,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,7 @@ class Watch(Progress):
     def __init__(self, world: World, task: PromptTask, n_steps: int) -> None:
         super().__init__()
         self.world, self.task = world, task
-        self.at = {task.ahead + round(n_steps * i / N_LOOKS) for i in range(1, N_LOOKS + 1)}
+        self.at = {round(n_steps * i / N_LOOKS) for i in range(1, N_LOOKS + 1)}
         self.names = Names(opened(world.on), (*world.base, *world.new))
         self.curve: list[Right] = []
 
@@ -133,13 +133,19 @@ def learnt(world: World, arm: str, args: argparse.Namespace, seed: int) -> list[
         how: PromptLearning = CoOp(**common) if arm == COOP else PromptSRC(**common)
     else:
         names = {NAMED: world.new, WRONG: WRONG_NAMES[: len(world.new)], ALONE: ()}.get(arm)
-        how = OGEN(**common, new_names=names, excluded=world.new, distil=0.0 if arm == UNTAUGHT else 1.0)
+        how = OGEN(
+            **common,
+            new_names=names,
+            excluded=world.new,
+            generator_steps=args.generator_steps,
+            distil=0.0 if arm == UNTAUGHT else 1.0,
+        )
     rate = how.rate(world.on)
     lesson = Lesson(world.on, world.base, Names(tower, world.base), image, labels, how.epochs, per_epoch, rate)
     with seeded(seed):
         task = how.task(lesson)
     watch = Watch(world, task, how.epochs * per_epoch)
-    train(task, data, task.trained_by(how.training(world.on, per_epoch)), progress=watch)
+    train(task, data, replace(how.training(world.on, per_epoch), part_lr=task.rates), progress=watch)
     return watch.curve
 
 
@@ -148,7 +154,7 @@ class Kept:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.path: Path | None = args.out and args.out.with_suffix(".part.json")
-        self.settings = f"{args.shots} {args.steps} {args.lr}"
+        self.settings = f"{args.shots} {args.steps} {args.lr} {args.generator_steps}"
         there = self.path is not None and self.path.exists()
         self.done: dict[str, Any] = json.loads(self.path.read_text("utf-8")) if self.path and there else {}
         self.seconds = 0.0
@@ -204,6 +210,7 @@ def main(given: Sequence[str] | None = None) -> Report:
         options.add_argument(f"--{key}", type=Path, help=f"folder of the {name}")
     options.add_argument("--shots", type=int, default=8)
     options.add_argument("--steps", type=int, default=60, help="in which the prompt learns")
+    options.add_argument("--generator-steps", type=int, default=100, help="in which OGEN's generator learns before")
     options.add_argument("--seeds", type=int, default=5)
     options.add_argument("--lr", type=float, default=None, help="of the prompt; left out, the encoder's own")
     options.add_argument("--arms", nargs="*", default=ARMS, choices=ARMS)

@@ -76,7 +76,7 @@ def test_learnt_new_and_all_classes_before_and_after(folders: Path) -> None:
 
 
 def test_what_new_names_do_is_told_beside_the_same_without_them(folders: Path) -> None:
-    how = OGEN(keep=1.0, epochs=4, batch_size=2, lr=0.5, n_bank=0)
+    how = OGEN(keep=1.0, epochs=2, batch_size=4, lr=0.5, n_bank=0)
     told = adapt_names(how, opened(), AdaptingData(load_samples(folders), base_to_new=True, new_names=("sand", "sky")))
     plain = adapt_names(how, opened(), AdaptingData(load_samples(folders), base_to_new=True))
     rows, before = ({r["measure"]: r for r in made.measures["forgetting"]} for made in (told, plain))
@@ -85,6 +85,13 @@ def test_what_new_names_do_is_told_beside_the_same_without_them(folders: Path) -
     assert rows["by the new names: new classes"]["before"] == before["new classes"]["after"]
     assert rows["by the new names: new classes"]["after"] == rows["new classes"]["after"]
     assert told.parameters["new_names"] == ["sand", "sky"]
+    assert plain.parameters["new_names"] is None
+    assert plain.parameters["excluded"] == ["sand", "sky"]
+    assert not {"sand", "sky", "sandbar"} & set(plain.measures["unknown_names"])
+    assert len(plain.measures["unknown_names"]) == 2
+    none = adapt_names(how, opened(), AdaptingData(load_samples(folders), base_to_new=True, new_names=()))
+    assert none.measures["unknown_names"] == []
+    assert not any("by the new names" in row["measure"] for row in none.measures["forgetting"])
     with pytest.raises(InputError) as caught:
         adapt_names(how, opened(), AdaptingData(load_samples(folders), new_names=("moss",)))
     assert str(caught.value) == (

@@ -110,7 +110,7 @@ class PromptRecipe(NetworkRecipe):
             task = self.task(lesson)
         digests, parameters = [pictures.digests[i] for i in chosen], json.loads(json.dumps(self.parameters()))
         seal = json.dumps([self.name, parameters, on.fingerprint, pictures.classes, digests, labels.tolist()])
-        how = task.trained_by(self.training(on, lesson.steps_per_epoch))
+        how = replace(self.training(on, lesson.steps_per_epoch), part_lr=task.rates)
         done = train(task, data, how, checkpoint=fitting.sealed(seal), progress=progress)
         prompt = task.prompt
         freeze(prompt)
