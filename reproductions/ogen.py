@@ -19,6 +19,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,16 @@ class World:
         learnt, new = scores[:, :n].argmax(1) == labels, scores[:, n:].argmax(1) == labels - n
         return {LEARNT: learnt, NEW: new, ALL: scores.argmax(1) == labels}
 
+    def mean(self, right: Right, measure: str) -> float:
+        return float(of_pictures(right, measure, self).nanmean())
+
     def named(self, text: Tensor) -> Right:
         return self.right(image_vectors(self.on, self.test[0]) @ text.T)
+
+
+def of_pictures(right: Right, measure: str, world: Any) -> Tensor:
+    """A number of each picture whose mean is the measure."""
+    return values_of(right, measure, world)
 
 
 class Watch(Progress):
@@ -185,8 +194,8 @@ class Found:
     def values(self, arm: str, measure: str, at: int = -1) -> Tensor:
         """Seeds × pictures."""
         rows = [[self.zero]] * len(self.curves[COOP]) if arm == BEFORE else self.curves[arm]
-        world: Any = self.world
-        return torch.stack([values_of(curve[at if arm != BEFORE else 0], measure, world) for curve in rows])
+        at = 0 if arm == BEFORE else at
+        return torch.stack([of_pictures(curve[at], measure, self.world) for curve in rows])
 
     def mean(self, arm: str, measure: str, at: int = -1) -> Mean:
         values = self.values(arm, measure, at)
@@ -227,16 +236,16 @@ def run(args: argparse.Namespace, given: Sequence[str] | None) -> Report:
     for seed in range(args.seed, args.seed + args.seeds):
         for key, world in worlds.items():
             for arm in args.arms:
-                curve = kept.get(key, seed, arm, lambda w=world, a=arm, s=seed: learnt(w, a, args, s))
+                curve = kept.get(key, seed, arm, partial(learnt, world, arm, args, seed))
                 curves[key][arm].append(curve)
-                said = ", ".join(f"{100 * values_of(curve[-1], m, world).nanmean():.1f}" for m in MEASURES)
-                course = " ".join(f"{100 * values_of(at, NEW, world).nanmean():.0f}" for at in curve)
+                said = ", ".join(f"{100 * world.mean(curve[-1], m):.1f}" for m in MEASURES)
+                course = " ".join(f"{100 * world.mean(at, NEW):.0f}" for at in curve)
                 print(f"{key} {seed} {arm}: {said} (new: {course}) after {kept.seconds:.0f} s", flush=True)
     found = []
     for key, world in worlds.items():
         zero = world.named(as_it_was(opened(on), (*world.base, *world.new)))
         found.append(Found(SETS[key][0], world, zero, curves[key]))
-        said = ", ".join(f"{100 * values_of(zero, m, world).nanmean():.1f}" for m in MEASURES)
+        said = ", ".join(f"{100 * world.mean(zero, m):.1f}" for m in MEASURES)
         print(f"{key} zero-shot: {said}", flush=True)
     if tuple(args.arms) != ARMS:
         raise SystemExit("Some arms alone were asked for: no report is made.")

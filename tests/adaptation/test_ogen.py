@@ -92,6 +92,15 @@ def test_generator_and_loss_against_the_authors() -> None:
         assert float(whole) == pytest.approx(GOLDEN["whole"], rel=1e-4)
 
 
+def gradient(weights: Tensor) -> Tensor:
+    assert weights.grad is not None
+    return weights.grad
+
+
+def gradients(*weights: Tensor) -> list[float]:
+    return [float(gradient(one).norm()) for one in weights]
+
+
 @pytest.mark.parametrize("case", GOLDEN["cases"], ids=lambda c: f"k={c['k']}")
 def test_losses_and_gradients_against_the_authors(case: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     at, k, n = 100 * case["seed"], case["k"], case["n_known"]
@@ -108,9 +117,8 @@ def test_losses_and_gradients_against_the_authors(case: dict[str, Any], monkeypa
     warm.backward()
     assert float(warm.detach()) == pytest.approx(case["warm"], rel=1e-4)
     assert made.prompt.vectors.grad is None
-    first = made.generator.mlp[0].weight
-    gradient = lambda: [float(p.grad.norm()) for p in (first, made.generator.attention.in_proj_weight)]  # noqa: E731
-    assert gradient() == pytest.approx(case["warm_generator"][:2], rel=1e-4)
+    first, inner = (made.generator.get_parameter(name) for name in ("mlp.0.weight", "attention.in_proj_weight"))
+    assert gradients(first, inner) == pytest.approx(case["warm_generator"][:2], rel=1e-4)
     made.zero_grad()
     image, names = made.features(batch)
     asked = made.nearest(names, batch["labels"])
@@ -125,9 +133,11 @@ def test_losses_and_gradients_against_the_authors(case: dict[str, Any], monkeypa
     whole = made.loss((image, names), batch)["loss"]
     whole.backward()
     assert float(whole.detach()) == pytest.approx(case["whole"], rel=1e-4)
-    assert made.prompt.vectors.grad.flatten()[:8].tolist() == pytest.approx(case["whole_prompt"], rel=1e-3, abs=1e-6)
-    assert gradient() == pytest.approx(case["whole_generator"][:2], rel=1e-4)
-    assert float(first.grad[3, 5]) == pytest.approx(case["whole_generator"][2], rel=1e-3, abs=1e-6)
+    assert gradient(made.prompt.vectors).flatten()[:8].tolist() == pytest.approx(
+        case["whole_prompt"], rel=1e-3, abs=1e-6
+    )
+    assert gradients(first, inner) == pytest.approx(case["whole_generator"][:2], rel=1e-4)
+    assert gradient(first)[3, 5].item() == pytest.approx(case["whole_generator"][2], rel=1e-3, abs=1e-6)
 
 
 def test_from_each_near_class_alone() -> None:
@@ -241,7 +251,7 @@ def test_what_the_teacher_says_is_the_loss_again_with_its_answers() -> None:
     made = golden_task(names, extrapolation="joint")
     question = Question(image, labels, torch.rand(1, D, generator=drawn(3)), made.nearest(names, labels))
     other = golden_task(names, extrapolation="joint").generator
-    other.mlp[0].weight.data *= 1.5
+    other.get_parameter("mlp.0.weight").data *= 1.5
     own = made.answers(question, made.generator, names)
     with torch.no_grad():
         past = made.answers(question, other, unit(9, 30))
