@@ -271,10 +271,9 @@ def report(found: Sequence[Found], kept: Kept, args: argparse.Namespace, given: 
         tuple(claims(found)),
         (
             "Small sets and a small encoder with a words half of its own; the paper has eleven sets and CLIP ViT-B/16.",
-            f"{args.steps} steps at a high rate stand for the paper's 200 epochs; chosen on groups of ImageNet"
-            " pictures, not reported.",
+            f"{args.steps} steps of the prompt, where the paper has 200 epochs.",
             "Pictures are looked at once, without crops and flips.",
-            "The form of the distillation and the prompt's rate in OGEN are ours; the window is from memory.",
+            "The distillation's form, the generator's own steps and the rates are ours; the window is from memory.",
             "Unknown names are ImageNet's, on whose classes the encoder was trained; never the new ones, nor the same.",
             "Seconds are processor time. Intervals: seeds and test pictures as two crossed samples.",
         ),

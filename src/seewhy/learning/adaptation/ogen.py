@@ -343,6 +343,7 @@ class OGEN(PromptLearning):
     name: ClassVar[str] = "ogen"
     spelt: ClassVar[str] = "OGEN"
     paper: ClassVar[str] = "Zang et al. 2024, arXiv:2401.15914"
+    small: ClassVar[Mapping[str, Any]] = {**PromptLearning.small, "generator_steps": 2}
 
     new_names: tuple[str, ...] | None = None
     excluded: tuple[str, ...] = ()

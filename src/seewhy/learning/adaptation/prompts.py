@@ -156,8 +156,8 @@ class PromptTask(Task):
     needs = ("image", "labels")
     moves = False
     rates: tuple[tuple[str, float], ...] = ()
-    facts: Mapping[str, Any] = MappingProxyType({})
-    """What is told with the figures."""
+    facts: Mapping[str, Sequence[str]] = MappingProxyType({})
+    """Names that are told with the figures."""
 
     def __init__(self, prompt: Prompt, names: Names, scale: float) -> None:
         super().__init__()
