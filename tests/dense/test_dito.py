@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,13 @@ import torch
 from PIL import Image
 
 from seewhy.dense.cells import joint_cells
+from seewhy.dense.detection import dito
 from seewhy.dense.detection.dito import DITO, WordedBoxes
 from seewhy.dense.detection.fit import fit_detector
 from seewhy.dense.detection.trained import TrainedDetector
 from seewhy.dense.reader import Reader
 from seewhy.dense.saving import load_detector, save_detector
+from seewhy.dense.two_stage import Found, box_coder
 from seewhy.encoders.region_heads import HeadSizes, RegionHeads
 from seewhy.errors import DataError, InputError
 from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord
@@ -25,6 +29,7 @@ from seewhy.seeded import seeded
 from seewhy.types import Failure
 from tiny_words import tiny_pair
 
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "dito.json").read_text("utf-8"))
 SMALL: dict[str, Any] = {"n_steps": 3, "batch_size": 4, "n_proposed": 12, "template": "a {}"}
 
 
@@ -99,9 +104,98 @@ def test_frozen_words_are_read_of_the_smaller_box_at_their_own_temperature(
         words([0.0, 0.0, 1.0, 1.0], words_temperature=0.1), 10 * whole / encoder.text.logit_scale
     )
     regions = finder.regions(encoder, looked)
-    z = finder._words(encoder, cells, regions.boxes).softmax(1)[:, 1:]
+    grid = looked.windows.merged(encoder.layout.to_grid(looked.features))
+    found = finder.network.found(grid[None], finder.how.n_proposed)
+    keep = (found.boxes[0][:, None] == regions.boxes[None]).all(2).any(1)
+    z = finder._words(encoder, cells, found.proposals[0][keep]).softmax(1)[:, 1:]
     torch.testing.assert_close(regions.made_of["words"], z)
     assert float((regions.boxes[:, 2:] - regions.boxes[:, :2]).min()) > 1e-3
+    moved = replace(finder, how=replace(finder.how, words_at="moved")).regions(encoder, looked)
+    torch.testing.assert_close(moved.made_of["words"], finder._words(encoder, cells, regions.boxes).softmax(1)[:, 1:])
+
+
+def test_from_proposals_to_boxes_as_the_authors_do(fitted: TrainedDetector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frozen words are read at proposals, the boxes that are given were moved from there."""
+    finder, given = fitted.finder, GOLDEN["chain"]
+    assert isinstance(finder, WordedBoxes)
+    cells, texts, first, by, logits, objectness = (
+        torch.tensor(given[name]) for name in ("cells", "texts", "proposals", "by", "detector", "objectness")
+    )
+    boxes = box_coder().decode_single(by, first).clamp(0, 1)
+    found = Found(first[None], boxes[None], objectness[None], logits[None])
+    network = SimpleNamespace(found=lambda grid, n: found, texts=texts)
+    monkeypatch.setattr(dito, "joint_cells", lambda encoder, features: cells[None])
+    own = replace(finder, network=network, how=DITO(words_temperature=given["temperature"]), classes=("a", "b", "c"))
+    own = replace(own, trained=tuple(n for n, base in zip(own.classes, given["base"], strict=True) if base))
+    looked = next(fitted.reader.looked([np.zeros((64, 64, 3), np.uint8)]))
+    assert not isinstance(looked, Failure)
+    regions = own.regions(fitted.reader.encoder, looked)
+    torch.testing.assert_close(regions.scores, torch.tensor(given["scores"])[:, 1:], rtol=0, atol=5e-5)
+    words = torch.tensor(given["words"]).softmax(1)[:, 1:]
+    torch.testing.assert_close(regions.made_of["words"], words, rtol=0, atol=2e-4)
+    kept = replace(fitted, finder=own, classes=own.classes, thresholds=(0.0,) * 3, most=given["most"]).found(looked)
+    assert len(kept) == len(given["found"])
+    for one, theirs in zip(kept.found, given["found"], strict=True):
+        assert (own.classes.index(one.label), one.score) == (theirs["name"], pytest.approx(theirs["score"], abs=5e-5))
+        assert [v / 64 for v in one.box] == pytest.approx(theirs["box"], abs=1e-3), "they count a pixel more"
+
+
+def test_a_trunk_that_learns_is_kept_and_the_words_stay_as_they_were(data: BoxData, tmp_path: Path) -> None:
+    on, how = tiny_pair(), DITO(**SMALL, trunk_lr=0.6, zoom=1.0)
+    before = {name: value.clone() for name, value in on.trunk.state_dict().items()}
+    detector = fit_detector(
+        data, on, method="dito", folds=2, **SMALL, trunk_lr=0.6, zoom=1.0, progress=(heard := Progress())
+    )
+    said = next(note for note in heard.notes if note.startswith("the trunk learns"))
+    assert "3 trainings of 3 steps" in said
+    assert all(torch.equal(value, before[name]) for name, value in on.trunk.state_dict().items()), "the encoder stays"
+    finder = detector.finder
+    assert isinstance(finder, WordedBoxes)
+    assert finder.trunk is not None
+    changed = [n for n, value in finder.trunk.state_dict().items() if not torch.equal(value, before[n])]
+    assert changed == [n for n, _ in finder.trunk.named_parameters()], "all weights, and no statistics"
+    looked = next(detector.reader.looked([data.pictures[0].image]))
+    assert not isinstance(looked, Failure)
+    frozen, own = looked.features.chunk(2, 1)
+    alone = next(Reader(on, 1.0).looked([data.pictures[0].image]))
+    assert not isinstance(alone, Failure)
+    torch.testing.assert_close(frozen, alone.features)
+    torch.testing.assert_close(own, finder.trunk(Reader(on, 1.0).encoder.pixels([alone.pixels])), rtol=1e-3, atol=1e-4)
+    plain = replace(finder, trunk=None, how=how)
+    words = [f.regions(detector.reader.encoder, one) for f, one in ((finder, looked), (plain, alone))]
+    assert not torch.equal(words[0].boxes, words[1].boxes)
+    again = load_detector(save_detector(detector, tmp_path / "det"), encoder=on)
+    one = data.pictures[0].image
+    assert again.keeping(least=0).detect(one).to_json() == detector.keeping(least=0).detect(one).to_json()
+    assert detector.keeping(least=0).explain(one, most=1, settings={"window": 8, "stride": 8})
+    assert again.for_classes(["blue", "green"]).keeping(least=0).detect(one)
+
+
+def test_a_trunk_learns_from_windows_as_they_are_merged(data: BoxData) -> None:
+    """At a rate of nothing the maps that are learnt from are those that are looked at."""
+    reader = Reader(tiny_pair(), 4.0)
+    task, given = DITO(**SMALL, trunk_lr=0.6, zoom=4.0)._prepared(reader, data, Progress())
+    batch = given.batch(0, 3, 0)
+    looked = list(reader.looked([data.pictures[i].image for i in batch.index]))
+    task.train()
+    maps = task.features(batch)
+    for own, one in zip(maps, looked, strict=True):
+        assert not isinstance(one, Failure)
+        assert one.windows.n[0] * one.windows.n[1] > 1
+        torch.testing.assert_close(own, one.windows.merged(one.features), rtol=1e-3, atol=1e-4)
+
+
+def test_one_of_an_older_version_answers_as_it_did(fitted: TrainedDetector, data: BoxData, tmp_path: Path) -> None:
+    old = replace(fitted, finder=replace(fitted.finder, how=replace(fitted.finder.how, words_at="moved")))  # type: ignore[type-var, attr-defined]
+    card = save_detector(old, tmp_path / "det") / "detector.json"
+    about = json.loads(card.read_text("utf-8"))
+    for name in ("words_at", "trunk_lr"):
+        about["parameters"].pop(name, None)
+    card.write_text(json.dumps(about), "utf-8")
+    again = load_detector(tmp_path / "det", encoder=tiny_pair()).keeping(least=0)
+    one = data.pictures[0].image
+    boxes = [[d.to_json() for d in found.found] for found in (again.detect(one), old.keeping(least=0).detect(one))]
+    assert boxes[0] == boxes[1]
 
 
 def test_names_that_no_box_was_drawn_of_have_more_of_the_words(fitted: TrainedDetector, data: BoxData) -> None:

@@ -15,7 +15,7 @@ from torch.func import functional_call
 from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle, scaled_dot_product_attention
 
 from ..encoders.base import Encoder, Layout
-from ..encoders.split import hooked
+from ..encoders.split import hooked, weights_digest
 from ..errors import ModelError
 from ..learning.encoders.pyramid import Stage, listen, stages_of
 
@@ -23,7 +23,6 @@ PLACES = "positional_embedding"
 """What a pooling by attention adds to its cells, as CLIP's residual networks do."""
 
 
-@torch.no_grad()
 def joint_cells(encoder: Encoder, features: Tensor) -> Float[Tensor, "b d h w"]:
     """Each cell as the encoder's head makes it of that cell alone, then among the words; not of unit length.
 
@@ -40,7 +39,6 @@ def joint_cells(encoder: Encoder, features: Tensor) -> Float[Tensor, "b d h w"]:
     return vectors.unflatten(0, (b, h, w)).permute(0, 3, 1, 2)
 
 
-@torch.no_grad()
 def attended_cells(encoder: Encoder, features: Tensor) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b d"]]:
     """Each cell and the whole among the words, as a pooling by attention makes them when every cell asks.
 
@@ -151,7 +149,30 @@ def with_levels(encoder: Encoder, n: int) -> Encoder:
     )
 
 
-def unpacked(layout: Layout, features: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _c _h _w"]]:
+CHANNELS = {"nchw": 1, "nhwc": 3, "tokens": 2}
+"""The axis of channels, by how features are arranged."""
+
+
+class Both(nn.Module):
+    """Pixels → what two trunks of one form make of them, the second's channels behind the first's."""
+
+    def __init__(self, first: nn.Module, second: nn.Module, axis: int) -> None:
+        super().__init__()
+        self.first, self.second, self.axis = first, second, axis
+
+    def forward(self, pixels: Float[Tensor, "b 3 _y _x"]) -> Tensor:
+        return torch.cat([self.first(pixels), self.second(pixels)], self.axis)
+
+
+def with_beside(encoder: Encoder, trunk: nn.Module) -> Encoder:
+    """The encoder with another trunk of its form beside its own, in one engine: every look costs two."""
+    return encoder.but(
+        trunk=lambda: Both(encoder.trunk, trunk, CHANNELS[encoder.layout.kind]).eval(),
+        fingerprint=weights_digest(trunk.state_dict(), f"{encoder.fingerprint}|beside"),
+    )
+
+
+def unpacked(layout: Layout, features: Tensor) -> list[Float[Tensor, "b _c _h _w"]]:
     """The maps, the trunk's last first and then finer and finer."""
     maps = [layout.to_grid(features)]
     if layout.finer:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..bounds import Bound, check_fields
 from ..encoders.base import Encoder, can_grow, larger
@@ -25,7 +25,7 @@ from ..pictures.sources import name_of
 from ..progress import Progress
 from ..threads import each_beside
 from ..types import Crop, Failure
-from .cells import with_levels
+from .cells import with_beside, with_levels
 
 Zoom = Annotated[float, Bound(0.25, 32)]
 LARGEST = 2.0
@@ -37,12 +37,13 @@ MOST_KEPT = 2**30
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """Looks at pictures once, at whatever size."""
+    """Looks at pictures once, at whatever size; where another trunk looks ``beside``, its channels stand behind."""
 
     base: Encoder
     zoom: Zoom = LARGEST
     levels: int = 1
     kept: dict[str, Looked] | None = field(default=None, repr=False)
+    beside: nn.Module | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         check_fields(self, "A reader of pictures")
@@ -51,7 +52,8 @@ class Reader:
     def encoder(self) -> Encoder:
         """What looks, at the size of a window."""
         grown = larger(self.base, min(self.zoom, LARGEST)) if can_grow(self.base) else self.base
-        return with_levels(grown, self.levels)
+        looks = with_levels(grown, self.levels)
+        return looks if self.beside is None else with_beside(looks, self.beside)
 
     @property
     def along(self) -> int:
@@ -59,13 +61,16 @@ class Reader:
         return max(1, round(self.zoom / (min(self.zoom, LARGEST) if can_grow(self.base) else 1.0)))
 
     @cached_property
-    def cells(self) -> tuple[int, int]:
-        """``(h, w)`` of a window's map, from one pass over nothing."""
-        if self.encoder.layout.grid is not None:
-            return self.encoder.layout.grid
+    def map_shape(self) -> tuple[int, int, int]:
+        """``(c, h, w)`` of a window's map, from one pass over nothing."""
         empty = torch.zeros(1, 3, *self.encoder.transform.input_size)
-        h, w = self.encoder.layout.to_grid(self.encoder.forward_features(empty)).shape[2:]
-        return h, w
+        _, c, h, w = self.encoder.layout.to_grid(self.encoder.forward_features(empty)).shape
+        return c, h, w
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """``(h, w)`` of a window's map."""
+        return self.encoder.layout.grid or self.map_shape[1:]
 
     def windows(self, size: tuple[int, int]) -> Windows:
         """Those of a picture of this width and height."""
@@ -97,10 +102,10 @@ class Reader:
         numbered, at_once = enumerate(pictures, 1), max(1, batch_size // self.along**2)
         # At least as many pictures as threads wait decoded, so that the engine never does.
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            ahead: list[Future[_Read | Failure]] = []
+            ahead: list[Future[CutPicture | Failure]] = []
 
             def submit(n: int) -> None:
-                ahead.extend(pool.submit(self._read, i, one) for i, one in islice(numbered, n))
+                ahead.extend(pool.submit(self.cut, i, one) for i, one in islice(numbered, n))
 
             _ = self.encoder.engine
             submit(2 * at_once)
@@ -110,19 +115,20 @@ class Reader:
                 submit(at_once)
                 yield from each_beside(self.encoder.engine.name, self._looked(reads, batch_size))
 
-    def _read(self, number: int, source: Any) -> _Read | Failure:
+    def cut(self, number: int, source: Any) -> CutPicture | Failure:
+        """A picture in its windows, before any look."""
         name = name_of(source, number)
         try:
             size = upright_size(source, longest=LONGEST)
             windows = self.windows(size)
             crops = [WHOLE] if windows.n == (1, 1) else [*windows.crops(), WHOLE]
             views = read_views(source, self.encoder.transform, crops)
-            return _Read(name, size, windows, views[: windows.n[0] * windows.n[1]], views[-1])
+            return CutPicture(name, size, windows, views[: windows.n[0] * windows.n[1]], views[-1])
         except ImageError as error:
             return Failure(name, error.reason)
 
-    def _looked(self, reads: list[_Read | Failure], batch_size: int) -> Generator[Looked | Failure, None, None]:
-        pixels = [p.pixels for r in reads if isinstance(r, _Read) for p in r.seen]
+    def _looked(self, reads: list[CutPicture | Failure], batch_size: int) -> Generator[Looked | Failure, None, None]:
+        pixels = [p.pixels for r in reads if isinstance(r, CutPicture) for p in r.seen]
         split = [pixels[i : i + batch_size] for i in range(0, len(pixels), batch_size)]
         parts = [self.encoder.forward_features(self.encoder.pixels(part)) for part in split]
         features = torch.cat(parts) if parts else torch.empty(0)
@@ -160,7 +166,7 @@ class Reader:
         return height, width
 
 
-class _Read(NamedTuple):
+class CutPicture(NamedTuple):
     """A picture before the trunk: its windows, and the whole of it."""
 
     name: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -39,6 +39,15 @@ class Proposed(NamedTuple):
 
     boxes: Float[Tensor, "b n 4"]
     objectness: Float[Tensor, "b n"]
+
+
+class Found(NamedTuple):
+    """Proposals of one batch of pictures, where their boxes were moved to, and what is said of each."""
+
+    proposals: Float[Tensor, "b n 4"]
+    boxes: Float[Tensor, "b n 4"]
+    objectness: Float[Tensor, "b n"]
+    logits: Float[Tensor, "b n k"]
 
 
 class TwoStage(nn.Module):
@@ -97,15 +106,15 @@ class TwoStage(nn.Module):
         return cosine / (self.temperature * self.scalar.clamp(0.1, 10)), self.move(hidden)
 
     @torch.no_grad()
-    def found(self, grid: Float[Tensor, "b c h w"], n: int) -> tuple[Proposed, Float[Tensor, "b n k"]]:
-        """Boxes where they were moved to, and their logits."""
+    def found(self, grid: Float[Tensor, "b c h w"], n: int) -> Found:
+        """The boxes of pictures, and their logits."""
         levels = self.heads.levels(grid)
         places = self.proposed(levels, n)
         b = len(grid)
         owner = torch.arange(b, device=grid.device).repeat_interleave(n)
         logits, by = self.read(levels, places.boxes.flatten(0, 1), owner)
         boxes = box_coder().decode_single(by, places.boxes.flatten(0, 1)).clamp(0, 1)
-        return Proposed(boxes.unflatten(0, (b, n)), places.objectness), logits.unflatten(0, (b, n))
+        return Found(places.boxes, boxes.unflatten(0, (b, n)), places.objectness, logits.unflatten(0, (b, n)))
 
 
 def centres(high: int, wide: int) -> Float[Tensor, "n 2"]:
@@ -146,16 +155,26 @@ class Targets:
 
 
 class TwoStageLearning(Task):
-    """Both stages, from maps that were looked at once; watched are the four terms."""
+    """Both stages, from maps that were looked at once, or from what a ``trunk`` that learns makes of ``pixels``.
 
-    needs: ClassVar = ("maps", "boxes", "labels")
+    Watched are the four terms. Maps of a batch may be made in parts, with the gradient of the whole.
+    """
 
-    def __init__(self, network: TwoStage) -> None:
+    def __init__(self, network: TwoStage, trunk: nn.Module | None = None) -> None:
         super().__init__()
-        self.network = network.requires_grad_(True)
+        self.needs = ("maps" if trunk is None else "pixels", "boxes", "labels")  # type: ignore[misc]
+        self.network, self.trunk = network.requires_grad_(True), trunk
 
-    def features(self, batch: Batch) -> Mapping[str, Tensor]:
-        net, maps = self.network, batch["maps"].float()
+    def features(self, batch: Batch) -> Float[Tensor, "b c h w"]:
+        maps: Tensor = batch["maps"].float() if self.trunk is None else self.trunk(batch["pixels"])
+        return maps
+
+    def loss(self, features: Float[Tensor, "b c h w"], batch: Batch) -> Mapping[str, Tensor]:
+        terms = self._terms(features, batch)
+        return {"loss": torch.stack(list(terms.values())).sum(), **{n: v.detach() for n, v in terms.items()}}
+
+    def _terms(self, maps: Float[Tensor, "b c h w"], batch: Batch) -> Mapping[str, Tensor]:
+        net = self.network
         there = [boxes[labels >= 0] for boxes, labels in zip(batch["boxes"], batch["labels"], strict=True)]
         named = [labels[labels >= 0] for labels in batch["labels"]]
         levels = net.heads.levels(maps)
@@ -170,9 +189,6 @@ class TwoStageLearning(Task):
         real = labels > 0
         move = huber_loss(by[real], wanted[real], reduction="sum") / max(len(labels), 1)
         return {**first, "name": named_loss, "move": move}
-
-    def loss(self, features: Mapping[str, Tensor], batch: Batch) -> Mapping[str, Tensor]:
-        return {"loss": torch.stack(list(features.values())).sum(), **{n: v.detach() for n, v in features.items()}}
 
     def _first(self, levels: tuple[Tensor, ...], there: list[Tensor]) -> dict[str, Tensor]:
         """Centredness by its distance, boxes by their overlap."""

@@ -12,6 +12,7 @@ from itertools import pairwise
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from ..errors import InputError, UnknownNameError
 from ..seeded import seeded
@@ -61,7 +62,8 @@ class Patches(nn.Module):
     With windows, two of three layers attend within a window, which makes a map hang on where their edges are;
     shifted-window learning takes that out (DITO, Kim et al. 2023, arXiv:2310.00161): ``norm((f_0(x) + f_s(x)) / 2)``,
     where ``f_s`` rolls the patches by ``-s`` down and ``s`` across before places are added, and back after the layers;
-    patches rolled over the edge are not masked, as in the authors' code. Costs twice the layers.
+    patches rolled over the edge are not masked, as in the authors' code. Costs twice the layers. On a larger picture
+    places are stretched, there are as many windows, and shifts grow with them.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class Patches(nn.Module):
                 f"A map of {side // patch} x {side // patch} cells was to be cut into {windows} x {windows} windows. A "
                 f"side that is a multiple of {patch * windows} pixels was expected. Give another side."
             )
-        self.windows, self.shifts = windows, shifts
+        self.windows, self.shifts, self.side = windows, shifts, side // patch
         self.patches = nn.Conv2d(3, width, patch, patch)
         self.places = nn.Parameter(torch.randn(1, (side // patch) ** 2, width) * 0.02)
         layer = nn.TransformerEncoderLayer(
@@ -92,7 +94,7 @@ class Patches(nn.Module):
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c gh gw"]:
         grid = self.patches(pixels)
-        first, *others = (self._pass(grid, shift) for shift in self.shifts)
+        first, *others = (self._pass(grid, shift * grid.shape[2] // self.side) for shift in self.shifts)
         for other in others:
             first = first + other
         return self.norm(first / len(self.shifts)).permute(0, 3, 1, 2)
@@ -100,12 +102,18 @@ class Patches(nn.Module):
     def _pass(self, grid: Float[Tensor, "b c gh gw"], shift: int) -> Float[Tensor, "b gh gw c"]:
         size = (grid.shape[2], grid.shape[3])
         rolled = grid.roll((-shift, shift), (2, 3)) if shift else grid
-        tokens = rolled.flatten(2).transpose(1, 2) + self.places
+        tokens = rolled.flatten(2).transpose(1, 2) + self._stretched(size)
         for i, layer in enumerate(self.layers.layers, 1):
             n = self.windows if i % GLOBAL_EVERY else 1
             tokens = layer(tokens) if n == 1 else _in_windows(layer, tokens, size, n)
         out = tokens.unflatten(1, size)
         return out.roll((shift, -shift), (1, 2)) if shift else out
+
+    def _stretched(self, size: tuple[int, int]) -> Float[Tensor, "1 t c"]:
+        if size == (self.side, self.side):
+            return self.places
+        own = self.places.transpose(1, 2).unflatten(2, (self.side, self.side))
+        return interpolate(own, size=size, mode="bilinear", align_corners=False).flatten(2).transpose(1, 2)
 
 
 def _in_windows(layer: nn.Module, tokens: Float[Tensor, "b t c"], size: tuple[int, int], n: int) -> Tensor:

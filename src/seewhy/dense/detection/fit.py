@@ -91,6 +91,9 @@ def fit_detector(
         given = replace(given, pictures=tuple(replace(p, size=one.size) for p, one in looked), notes=())
     given = usable(given)
     fold = dealt(given, folds, seed)
+    for how in able:
+        if hasattr(how, "cost_of") and (note := how.cost_of(readers[how.zoom], given, max(fold) + 2)) is not None:
+            progress.note(note)
     trials = [
         Trial.of(how, given, out_of_fold(how, readers[how.zoom], given, fold, progress, checkpoint)) for how in able
     ]
@@ -119,7 +122,8 @@ def methods_for(name: str, parameters: dict[str, Any]) -> list[Any]:
             f"The detector {name} is not trained. One of {AUTO}, {', '.join(able)} was expected. Use it with detect "
             f"--method {name}."
         )
-    classes: list[Any] = [detectors[n] for n in (able if name == AUTO else [name])]
+    tried = [n for n in able if getattr(detectors[n], "in_auto", True)]
+    classes: list[Any] = [detectors[n] for n in (tried if name == AUTO else [name])]
     own = [{f.name for f in fields(cls)} for cls in classes]
     nobodys = {key: value for key, value in parameters.items() if not any(key in names for names in own)}
     return [

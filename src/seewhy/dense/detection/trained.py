@@ -15,6 +15,7 @@ from torch import Tensor
 from ...encoders.base import Encoder
 from ...encoders.stream import file_digest
 from ...errors import DataError, InputError
+from ...learning.encoders.towers import TunedPictures
 from ...pictures.boxes import BoxedPicture
 from ...report.documents import expected
 from ...types import Failure
@@ -59,6 +60,7 @@ class TrainedDetector(Detector):
     trained_on: str = "boxes"
     pictures: tuple[str, ...] = field(default=(), repr=False)
     looks: Reader | None = field(default=None, repr=False)
+    halves: TunedPictures | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.thresholds) != len(self.classes) or not all(0 <= t <= 1 for t in self.thresholds):
@@ -69,8 +71,9 @@ class TrainedDetector(Detector):
 
     @cached_property
     def reader(self) -> Reader:
-        """What looks at pictures."""
-        return self.looks or Reader(self.base, self.zoom)
+        """What looks at pictures: the encoder, and beside it the finder's own trunk, where it has one."""
+        looks, own = self.looks or Reader(self.base, self.zoom), getattr(self.finder, "trunk", None)
+        return looks if own is None else replace(looks, beside=own, kept=None)
 
     @property
     def reads_words(self) -> bool:
