@@ -118,6 +118,14 @@ def test_the_judge_looks_at_the_last_pictures(made: tuple[Generator, Made]) -> N
     assert again.data["judge"]["is_the_prior"] is True
 
 
+def test_a_generator_that_hardly_draws_makes_nothing() -> None:
+    facts = {"side": 16, "held_out_error": 0.19, "mean_picture_error": 0.2}
+    with pytest.raises(
+        ModelError, match=r"^Nothing will come of the generator of tiny's codes: its pictures are 0\.190"
+    ):
+        make(replace(world(), facts=facts), of_class(seewhy.pretrained(tiny_cnn()), 1))
+
+
 def test_a_judge_without_the_class_is_told_of_the_pictures_alone() -> None:
     rows = [{"way": w, "judged": None, "value": 0.9} for w in ("ppgn", "pixels")]
     chains = [{"way": w, "judged": {"label": label}} for w, label in (("ppgn", "moss"), ("pixels", "sand"))]

@@ -145,7 +145,8 @@ def make(
     progress: Progress | None = None,
 ) -> Made:
     """Make pictures, judge them, and put the controls beside them."""
-    check_errors(generator.read.name, generator.facts)
+    facts = generator.facts
+    check_errors(facts.get("decoder", f"the generator of {generator.read.name}'s codes"), facts)
     sampler, asking, progress = sampler or PPGN(), asking or Asking(), progress or Progress()
     n, seed = asking.n, asking.seed
     judging = None if judge is None else Judge.of(judge, condition, classes)
