@@ -346,8 +346,10 @@ def claims_of(measured: Measured, world: str, fines: Sequence[str]) -> list[Clai
             ("More than a network that has learnt nothing", RANDOM),
         )
         made += [of_lead(measured, section, fine, claim, over) for claim, over in pairs]
-        made.append(of_lead(measured, section, fine, f"With {K} neighbours from the first step on, more than by cross "
-                            "entropy", CE, AT_ONCE))  # fmt: skip
+        start = f"With {K} neighbours from the first step on, more than by"
+        made.append(of_lead(measured, section, fine, f"{start} cross entropy", CE, AT_ONCE))
+        late = "(added when the draws had been seen)"
+        made.append(of_lead(measured, section, fine, f"{start} SupCon {late}", "SupCon", AT_ONCE))
         made += [one(measured, section, fine) for one in (of_ks, of_controls, of_places)]
     return [*made, of_start(measured, world)]
 

@@ -78,6 +78,9 @@ def test_many_are_resampled_as_they_are_and_few_are_not(script: ModuleType) -> N
     script.power([1.0] + [0.0] * 49, 0.0, low, trials=50)
     assert len(seen[0].unique()) == 2
     assert float(seen[0].double().mean()) == pytest.approx(0.0, abs=0.01)
+    twenty = of_spread(20, 0.1)
+    script.power(twenty, 0.0, low, trials=20000)
+    assert float(seen.pop().std()) == pytest.approx(0.1, rel=0.01), "as wide as the sample, not as its own mean square"
     script.power([1.0] + [0.0] * 9, 0.0, low, trials=50)
     assert len(seen[1].unique()) == 500
     with pytest.raises(ValueError, match="1 differences were given"):
