@@ -387,14 +387,15 @@ def run(args: argparse.Namespace) -> Report:
 
 
 def _numbers(measured: Measured) -> dict[str, Any]:
-    arms_, names = dict.fromkeys(arm for arm, _ in measured.found), next(iter(measured.found.values()))
+    names = [n for n in next(iter(measured.found.values())) if not n.endswith(("behind", "votes", "100%"))]
+    arms_ = dict.fromkeys(arm for arm, _ in measured.found)
     return {arm: {name: measured.value(arm, name).rounded() for name in names} for arm in arms_}
 
 
 def main(arguments: Sequence[str] | None = None) -> Report:
     options: argparse.ArgumentParser = parser(__doc__ or "", "look")
     options.add_argument("--seeds", type=int, default=5, help="draws of marks: of the split, first weights, pictures")
-    options.add_argument("--other-seeds", type=int, default=2, help="draws of digits and shapes")
+    options.add_argument("--other-seeds", type=int, default=3, help="draws of digits and shapes")
     options.add_argument("--worlds", nargs="+", choices=FINES, default=["marks", "digits"], help="shapes cost most")
     options.add_argument("--steps", type=int, default=250, help="batches of 128 pictures")
     options.add_argument("--pictures", type=int, default=1800, help="drawn shapes")
