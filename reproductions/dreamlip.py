@@ -246,7 +246,7 @@ def run(args: Any) -> Report:
 def main(arguments: Sequence[str] | None = None) -> Report:
     made = options(parser(__doc__ or "", "dreamlip"))
     made.set_defaults(steps=300)
-    made.add_argument("--draws", type=int, default=4, help="of the drawn scenes; 0 leaves them out")
+    made.add_argument("--draws", type=int, default=3, help="of the drawn scenes; 0 leaves them out")
     made.add_argument("--scene-steps", type=int, default=500, help="batches of 32 drawn scenes")
     return deliver(made, run, arguments)
 

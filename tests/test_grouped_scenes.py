@@ -77,6 +77,10 @@ def test_figures_by_hand(scenes: ModuleType, monkeypatch: pytest.MonkeyPatch) ->
     assert found["patches"] == pytest.approx(3 / 4)
     assert found["things"] == pytest.approx(3 / 4)
     assert found["retrieval"] == pytest.approx(1 / 2), "both captions are one, and the first picture is nearer"
+    good = good[[1, 0, 2, 3]]
+    found = scenes.measured(scenes.Towers(Eyes(), Words()), test)
+    assert found["pointing"] == pytest.approx(1 / 4)
+    assert found["misled"] == pytest.approx(1 / 2), "red is found where blue is, and blue where red is"
 
 
 def test_a_patch_on_the_other_thing_misleads(scenes: ModuleType) -> None:
@@ -95,19 +99,19 @@ def test_arms_learn_what_they_say(scenes: ModuleType, monkeypatch: pytest.Monkey
     def train(task: nn.Module, data: object, how: object) -> None:
         text = data.columns["text"]  # type: ignore[attr-defined]
         objective = task.objective
-        seen[arm] = text.n, objective.n_texts, objective.local_weight, len(text.choices[0])
+        seen[arm] = text.n, objective.n_texts, objective.local_weight, text.choices[0]
         first.append(task.image.trunk.stages[0].weight.detach().clone())
 
     first: list[torch.Tensor] = []
     monkeypatch.setattr(scenes, "train", train)
     data = scenes.scenes(20, 0)
-    n = len(scenes.sentences(data)[0])
+    own = scenes.sentences(data)[0]
     for arm in scenes.ARMS:
         scenes.towers(scenes.ARMS[arm], data, 1, 0)
     assert seen == {
-        scenes.WHOLE: (1, 1, 0.0, 1),
-        scenes.SAMPLED: (2, 2, 0.0, n),
-        scenes.GROUPED: (2, 2, 1.0, n),
+        scenes.WHOLE: (1, 1, 0.0, [" and ".join(own)]),
+        scenes.SAMPLED: (2, 2, 0.0, own),
+        scenes.GROUPED: (2, 2, 1.0, own),
     }
     assert all(torch.equal(one, first[0]) for one in first), "all arms of a draw begin alike"
 

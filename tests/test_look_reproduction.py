@@ -101,12 +101,12 @@ def made(script: ModuleType, **right: float) -> object:
 def test_verdicts_follow_the_numbers(script: ModuleType) -> None:
     ahead = made(script, k5=0.8, k10=0.7, k50=0.65, **{"k10 from the first step": 0.6})
     claims = script.claims_of(ahead, "digits", ("digit",))
-    assert [claim.verdict for claim in claims] == ["shown"] * 9
+    assert [claim.verdict for claim in claims] == ["shown"] * 10
     assert "difference 0.200 (0.200 to 0.200)" in claims[0].measured
     assert "an effect of 0.050 would be shown in 100%" in claims[0].measured
     assert str(claims[0].interval) == "0.200 (0.200 to 0.200)"
     level = script.claims_of(made(script), "digits", ("digit",))
-    assert [claim.verdict for claim in level] == ["not shown"] * 7 + ["too small to tell", "shown"]
+    assert [claim.verdict for claim in level] == ["not shown"] * 8 + ["too small to tell", "shown"]
     scattered = made(script)
     for seed, value in enumerate((0.3, 0.9, 0.5)):
         scattered.found["k = 10", seed]["digit 10%"] = value
@@ -116,7 +116,7 @@ def test_verdicts_follow_the_numbers(script: ModuleType) -> None:
         ahead.found["k = 50", seed]["digit 10%"] = 0.85
     worse = script.claims_of(ahead, "digits", ("digit",))
     assert worse[0].verdict == "partly", "the coarse classes are told worse"
-    assert worse[5].verdict == "partly", "it does not fall with k"
+    assert worse[6].verdict == "partly", "it does not fall with k"
     assert worse[-1].verdict == "shown"
     for seed in range(3):
         ahead.found["k = 10", seed]["upstream"] = 0.95
@@ -136,7 +136,7 @@ def test_every_arm_runs_and_a_second_run_learns_nothing(script: ModuleType, tmp_
     given = ["--seeds", "2", "--other-seeds", "1", "--steps", "3", "--pictures", "240", "--worlds", "marks", "shapes"]
     given += ["--out", str(tmp_path / "look.json")]
     report = script.main(given)
-    assert [c.section for c in report.claims].count("shapes, texture") == 8
+    assert [c.section for c in report.claims].count("shapes, texture") == 9
     assert {c.n for c in report.claims if c.section == "marks"} == {2}
     assert {c.n for c in report.claims if c.section == "shapes, texture"} == {1}
     assert set(report.numbers["marks"]) == set(script.ARMS)

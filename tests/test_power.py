@@ -78,7 +78,23 @@ def test_many_are_resampled_as_they_are_and_few_are_not(script: ModuleType) -> N
     script.power([1.0] + [0.0] * 49, 0.0, low, trials=50)
     assert len(seen[0].unique()) == 2
     assert float(seen[0].double().mean()) == pytest.approx(0.0, abs=0.01)
+    twenty = of_spread(20, 0.1)
+    script.power(twenty, 0.0, low, trials=20000)
+    assert float(seen.pop().std()) == pytest.approx(0.1, rel=0.01), "as wide as the sample, not as its own mean square"
     script.power([1.0] + [0.0] * 9, 0.0, low, trials=50)
     assert len(seen[1].unique()) == 500
     with pytest.raises(ValueError, match="1 differences were given"):
         script.power([0.1], 0.1, low)
+
+
+def test_an_effect_is_a_share_of_the_errors_of_the_other_arm(script: ModuleType) -> None:
+    other = [0.9, 0.9, 0.9]
+    within = script.compared([0.899, 0.901, 0.9], other)
+    assert within.verdict == "not shown", "its interval ends below 0.01"
+    reaches = script.compared([0.88, 0.92, 0.9], other)
+    assert reaches.verdict == "too small to tell", "it ends at 0.05, below 0.09"
+    assert script.compared([0.88, 0.92, 0.9], other, share=0.6).verdict == "not shown"
+    assert reaches.power.effect == pytest.approx(0.01)
+    assert script.compared([0.95, 0.951, 0.95], other).verdict == "shown"
+    assert script.compared([0.9, 0.8] * 20, [0.9] * 40, pictures=True).verdict == "not shown"
+    assert script.compared([0.9], [0.8]).verdict == "too small to tell"
