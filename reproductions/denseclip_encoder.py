@@ -264,7 +264,8 @@ DIFFERENCES = (
     "lite0 for CLIP's ResNet-50: it was trained on classes of ImageNet, and its words were fitted to them; the drawn "
     "things have an encoder of 78,000 weights.",
     "A decoder of one convolution a level and one 3 by 3; 120 steps of 4 windows for 80,000 of 32.",
-    "Batch normalisations keep their statistics, as windows are few; the authors' are trained.",
+    "The encoder's rate is a tenth of the decoder's, as theirs is, but the decoder's is 2e-3 and theirs 1e-4.",
+    "Batch normalisations keep their statistics, as windows are few; the authors' go on.",
     "Arms with a map have 2.4 (drawn things) to 4.2 million weights more than those without: random directions are the "
     "control for these.",
     "Boxes: a frozen encoder with a 6 by 6 map, a small detector of two stages, no masks of instances, two seeds.",
