@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from coloured import colours, masked
 from seewhy.cli import app
 from seewhy.dense.denseclip import DenseCLIP
-from seewhy.dense.mask_training import Crops, FromPixels
+from seewhy.dense.mask_training import Crops, FromPixels, labels_in
 from seewhy.dense.reader import Reader
 from seewhy.dense.saving import load_segmenter, save_segmenter
 from seewhy.dense.tuned import halves_to_train, looking_through, say_cost
@@ -134,7 +134,8 @@ def test_the_encoder_has_a_tenth_of_the_rate_and_learns_through_both_losses(data
     expected = task.network(levels, *how.cells(task.looks, features))
     torch.testing.assert_close(own, expected[0])
     torch.testing.assert_close(cosine, expected[1])
-    assert labels.shape == (3, 32, 32)
+    assert batch["flipped"].unique().tolist() == [False, True]
+    assert torch.equal(labels, labels_in(batch["masks"], batch["boxes"][0], batch["flipped"][0], (32, 32)).long())
 
 
 @pytest.mark.parametrize(
