@@ -106,7 +106,9 @@ def test_every_kind_of_texts_learns(kind: Any, data: BoxData) -> None:
     assert ("gamma" in finder.tensors()) == (kind != "none")
     again = how.restore(colours(), data.classes, finder.tensors())
     looked = next(Reader(colours(), 1.0).looked([data.pictures[0].image]))
-    assert torch.equal(again.regions(colours(), looked).scores, finder.regions(colours(), looked).scores)  # type: ignore[arg-type]
+    found = finder.regions(colours(), looked)  # type: ignore[arg-type]
+    assert torch.equal(again.regions(colours(), looked).scores, found.scores)  # type: ignore[arg-type]
+    torch.testing.assert_close(found.scores, found.made_of["class"] * found.made_of["objectness"])
 
 
 def test_a_box_is_explained_by_the_place_that_was_moved_to_it(data: BoxData) -> None:

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
-from coloured import masked
+from coloured import colours, masked
+from seewhy.cli import app
 from seewhy.dense.denseclip import DenseCLIP
-from seewhy.dense.mask_training import Crops, FromPixels
+from seewhy.dense.mask_training import Crops, FromPixels, labels_in
 from seewhy.dense.reader import Reader
 from seewhy.dense.saving import load_segmenter, save_segmenter
 from seewhy.dense.tuned import halves_to_train, looking_through, say_cost
@@ -132,7 +134,8 @@ def test_the_encoder_has_a_tenth_of_the_rate_and_learns_through_both_losses(data
     expected = task.network(levels, *how.cells(task.looks, features))
     torch.testing.assert_close(own, expected[0])
     torch.testing.assert_close(cosine, expected[1])
-    assert labels.shape == (3, 32, 32)
+    assert batch["flipped"].unique().tolist() == [False, True]
+    assert torch.equal(labels, labels_in(batch["masks"], batch["boxes"][0], batch["flipped"][0], (32, 32)).long())
 
 
 @pytest.mark.parametrize(
@@ -282,3 +285,21 @@ def test_what_is_wrong_is_told() -> None:
         InputError, match=r"denseclip was given train='some'\. 'none', 'last_stage' or 'all' was expected"
     ):
         DenseCLIP(train="some")  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=r"The encoder 'tiny' was to learn, and it has no weights\."):
+        halves_to_train(colours(), "last_stage")
+
+
+def test_from_the_command_line(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import seewhy.encoders.find
+
+    monkeypatch.setattr(seewhy.encoders.find, "encoder", lambda name, engine: stages())
+    sets = [word for name, value in SHORT.items() for word in ("--set", f"{name}={value}")]
+    place = tmp_path / "seg"
+    words = ["fit", str(data), "-o", str(place), "--task", "masks", "--set", "train=last_stage", "--json", *sets]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["trained_on"].endswith("cut anew 9 times, with the encoder (last_stage)")
+    assert "million weights learn; a step of 3 windows takes about" in done.stderr
+    again = load_segmenter(place, encoder=stages())
+    assert again.halves is not None
+    assert again.parameters["train"] == "last_stage"

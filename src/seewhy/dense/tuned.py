@@ -50,7 +50,11 @@ def _gradients(halves: TunedPictures, on: Encoder, own: Sequence[Tensor], layer:
     places = {layer: find_place(halves.trunk, layer, on.name)} if layer else {}
     cut: Any = SimpleNamespace(take=lambda _name, out: out.detach())
     pooled = halves.pool(run_through(halves.trunk, places, example_pixels(on.transform.input_size), cut))
-    if not pooled.requires_grad:  # no weight stands behind the layer
+    if not pooled.requires_grad and not layer:
+        raise ModelError(
+            f"The encoder {on.name!r} was to learn, and it has no weights. One with some was expected. Leave train out."
+        )
+    if not pooled.requires_grad:  # none stands behind the layer
         return _gradients(halves, on, own, "")
     return torch.autograd.grad(pooled.sum(), own, allow_unused=True)
 
