@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 WORKERS ?= 2
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal
 
-.PHONY: serve demo test quick record mutants fuzz check bench docs lock wheel floors sbom clean
+.PHONY: serve demo test quick reproductions record mutants fuzz check bench docs lock wheel floors sbom clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/demo.py
@@ -29,6 +29,10 @@ mutants: $(VENV)/.dev
 MINUTES ?= 60
 fuzz: $(VENV)/.dev
 	$(BIN)/python tests/fuzzing/fuzz.py --minutes $(MINUTES) $(ARGS)
+
+# What papers claim, measured anew: hours; stopped, it goes on. DATA: folders of pictures (grocery, camvid, …).
+reproductions: $(VENV)/.dev
+	nice $(BIN)/python reproductions/run.py $(if $(DATA),--data $(DATA)) $(ARGS)
 
 serve: $(VENV)/.dev
 	$(BIN)/seewhy app $(ARGS)

@@ -137,7 +137,7 @@ def scale_claim(
         "many pairs",
         f"the larger over the smaller; {JUDGED}",
         f"{over}; R@5 {np.mean(recalls[size, share]):.3f} and {np.mean(recalls[less, 0.0]):.3f}; right pairs "
-        f"{(1 - share) * size / less:.1f} times as many", judged(over), len(recalls[less, 0.0]), section,
+        f"{(1 - share) * size / less:.1f} times as many", judged(over), len(recalls[less, 0.0]), section, interval=over,
     )  # fmt: skip
 
 

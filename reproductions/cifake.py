@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from background_claim import claim, sentence
-from claims import Claim, Report, command, deliver, machine, parser, verdict
+from claims import Claim, Interval, Report, command, deliver, machine, parser, verdict
 from drawn_shapes import CLASSES, anything, draw
 from jaxtyping import Bool, Float
 from PIL import Image
@@ -160,6 +160,7 @@ def claims_of(data: dict[str, Any], ground: dict[str, Any]) -> tuple[Claim, ...]
             f"{clean['false_alarms']:.1%}, made ones missed {clean['missed']:.1%}",
             verdict(high >= PAPER),
             n,
+            interval=Interval(clean["right"]["value"], low, high),
         ),
         Claim(
             "Two convolutions of 32 filters and 64 units are best",

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from cifake import ASKED, LASTS, PAPER, SIDE
-from claims import Claim, Report, command, deliver, machine, mean_of, parser, verdict
+from claims import Claim, Interval, Report, command, deliver, machine, mean_of, parser, verdict
 from jaxtyping import Bool, Float
 from made_judges import NUMBERS, PERTURBATIONS, UNCHANGED, Judge, OfNumbers, Pixels, Table, frozen, perturbed
 from real_or_generated import read
@@ -115,6 +115,7 @@ def claims_of(full: Mapping[str, dict[str, Any]], table: Mapping[str, Any], n: i
             f"made {clean['false_alarms']:.1%}, made ones missed {clean['missed']:.1%}",
             verdict(min(seeds) >= TARGET or high >= PAPER),
             n,
+            interval=Interval(value, low, high),
         ),
         Claim(
             "What it learnt lasts when pictures are saved again, blurred, resampled",

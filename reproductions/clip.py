@@ -166,7 +166,7 @@ def transfer_claims(right: dict[str, dict[str, list[float]]]) -> list[Claim]:
                     f"classes {np.mean(arms[words + ', exchanged']):.3f}, by labels per class "
                     + ", ".join(f"{n}: {v:.3f}" for n, v in values.items())
                     + f"; names are worth {worth(labels, values, mine)} labels of each class",
-                    judged(labels[EQUAL]), len(arms[words]), f"names and labels, {words}",
+                    judged(labels[EQUAL]), len(arms[words]), f"names and labels, {words}", interval=labels[EQUAL],
                 )
             )  # fmt: skip
     return found

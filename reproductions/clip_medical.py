@@ -223,7 +223,7 @@ def set_claims(section: str, arms: dict[str, dict[str, list[float]]]) -> list[Cl
                   f"part of the other kind that a picture is on the right side of, less 0.5; control: {OTHERS}; {BOTH}",
                   f"{over}; {np.mean(pairs):.3f}, by the name alone {np.mean(arms[name]['name']):.3f}, by the "
                   f"encoder's own words {np.mean(arms[START]['pairs']):.3f}; over the control {control}",
-                  beside(over, control), n, section)
+                  beside(over, control), n, section, interval=over)
         )  # fmt: skip
     for what, words in {"probe": "by a probe", "pairs": "by a pair of prompts"}.items():
         control = lead(arms["medclip"][what], arms[SOFT_OTHERS][what])

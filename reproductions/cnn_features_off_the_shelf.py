@@ -328,6 +328,7 @@ def claim(section: str, text: str, ours: list[float], other: list[float], gain: 
         verdict=verdict(gain.above, partly=gain.value > 0),
         n=len(ours),
         section=section,
+        interval=gain,
     )
 
 

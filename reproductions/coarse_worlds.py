@@ -1,4 +1,4 @@
-"""Pictures with a coarse class to learn and finer ones that nobody tells: digits, and drawn shapes of known making."""
+"""Pictures with a coarse class to learn and finer ones that nobody tells: digits, drawn shapes, and marks on scenes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import affine_grid, grid_sample
+from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from seewhy.pictures.samples import split
 
@@ -25,6 +25,10 @@ COLOURS = (
 )
 SIDE = 24
 """Of drawn shapes, in pixels; digits have 8."""
+MARKED, N_MARKS, N_SCENES = 16, 4, 4
+"""Pixels of marked scenes, and how many marks and scenes there are."""
+MARK, SCENE, OTHER = 1.0, 1.3, 0.6
+"""How strong a mark, a scene and what is of no class are."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,28 @@ def shapes(seed: int, n: int = 1800) -> World:
     shape, texture, colour = (torch.randint(len(kinds), (n,), generator=draw) for kinds in (SHAPES, TEXTURES, COLOURS))
     pictures = drawn(shape, texture, colour, draw)
     return World("shapes", pictures, shape, {"colour": colour, "texture": texture}, thirds(shape, seed))
+
+
+def marks(seed: int, n: int = 1800) -> World:
+    """Drawn by the paper's own reason: a mark is told, the scene that it is on is not, and is seen far more easily.
+
+    A class holds the same mark on four scenes, as the paper's helmets lie alone or are worn in a match. To tell marks
+    the scene is of no use, so whoever learns nothing else may forget it. Asked is the mark with its scene.
+    """
+    draw = torch.Generator().manual_seed(5000 + seed)
+    kinds = [_clouds(many, draw) for many in (N_MARKS, N_SCENES)]
+    mark, scene = (torch.randint(many, (n,), generator=draw) for many in (N_MARKS, N_SCENES))
+    made = MARK * kinds[0][mark] + SCENE * kinds[1][scene] + OTHER * _clouds(n, draw)
+    made = made + OTHER * torch.randn(made.shape, generator=draw)
+    both = mark * N_SCENES + scene
+    return World("marks", made / (MARK**2 + SCENE**2 + 2 * OTHER**2) ** 0.5, mark, {"both": both}, thirds(both, seed))
+
+
+def _clouds(n: int, draw: torch.Generator) -> Float[Tensor, "n 1 s s"]:
+    """Smooth and by chance, of spread 1."""
+    coarse = torch.randn(n, 1, 4, 4, generator=draw)
+    fine = interpolate(coarse, (MARKED, MARKED), mode="bicubic", align_corners=True)
+    return fine / fine.flatten(1).std(1)[:, None, None, None]
 
 
 def thirds(labels: Int[Tensor, " n"], seed: int) -> Tensor:

@@ -423,6 +423,7 @@ def prediction(games: dict[str, list[dict[str, Any]]], whole: list[list[float]],
             verdict=verdict(gain.above, partly=gain.value > -0.02),
             n=len(base),
             section="accuracy",
+            interval=gain,
         ),
         Claim(
             claim="The predictor reads the picture and not the shape of the mask (control, not of the paper).",

@@ -211,7 +211,8 @@ def set_claims(name: str, arms: dict[str, dict[str, list[float]]]) -> list[Claim
     said = lead(adapted["texts"], arms["texts of others"]["texts"])
     found += [
         Claim("A tenth of the labels after training on texts does what all of them do before",
-              f"accuracy adapted at 10 % less start at 100 %; {JUDGED}", str(tenth), judged(tenth), n, name),
+              f"accuracy adapted at 10 % less start at 100 %; {JUDGED}", str(tenth), judged(tenth), n, name,
+              interval=tenth),
         Claim("Pictures of one class are nearer to one another",
               f"part of the 5 nearest that are of its class, adapted less start; {JUDGED}", 
               f"{near}; {np.mean(adapted['pictures']):.3f} and {np.mean(start['pictures']):.3f}",

@@ -68,7 +68,7 @@ def claims_of(data: dict[str, Any], n_classes: int) -> tuple[Claim, ...]:
     slope = interval(base["slope"])
     found = [
         Claim("Accuracy grows with the logarithm of the number of pictures", f"slope a doubling; {JUDGED}",
-              f"{slope}, from {low} to {high} pictures", judged(slope), n),
+              f"{slope}, from {low} to {high} pictures", judged(slope), n, interval=slope),
         Claim("It goes on as a straight line: no plateau within what was tested",
               "relative error at larger sizes that were not fitted on; shown: the straight line's is not above that of "
               f"either form with a floor; partly: up to {NEAR} times it",

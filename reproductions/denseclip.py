@@ -30,9 +30,10 @@ from textured_scenes import TEXTURES, scenes
 from torch import Tensor
 
 import seewhy
-from seewhy.dense.denseclip import DenseCLIP, Maps
+from seewhy.dense.denseclip import DenseCLIP
 from seewhy.dense.finders import Looked, Segmenter
 from seewhy.dense.linear import Affine, Linear
+from seewhy.dense.mask_training import Maps
 from seewhy.dense.maskclip import MaskCLIP
 from seewhy.dense.miou import N_SHUFFLES, mean_iou, pixel_confusion, shuffled, sums
 from seewhy.encoders.base import Encoder, Layout

@@ -197,7 +197,8 @@ def claims_of(table: Mapping[str, Any], right: Mapping[str, list[float]]) -> tup
     def ahead(claim: str, other: str, section: str = "controls", of: str = "diffusion") -> Claim:
         found = lead(right[of], right[other])
         told = f"{means[of]} against {means[other]}: {found}"
-        return Claim(claim, f"paired difference of the parts right; {JUDGED}", told, judged(found), n, section)
+        rule = f"paired difference of the parts right; {JUDGED}"
+        return Claim(claim, rule, told, judged(found), n, section, interval=found)
 
     return (
         Claim("Classes are read best just behind the bottleneck", "block chosen on held-out training pictures; shown: "

@@ -511,7 +511,7 @@ def run(args: argparse.Namespace) -> Report:
         f"them novel; {args.seeds} draws of {args.pictures} with captions, {args.scenes} with boxes of base names, "
         f"{args.test} to measure on",
         f"a small residual network and one layer of words from nothing, {args.steps} steps of {args.batch} pictures; "
-        f"{args.box_steps} steps on boxes; transformers of three layers with windows, {args.window_steps} steps of each",
+        f"{args.box_steps} steps on boxes; transformers of three layers with windows, {args.window_steps} of each",
         command("dito"), machine(), round(sum(one["cpu"] for one in found.values()), 1), args.seed,
         tuple(claims_of(m, n)),
         ("Minutes on drawn scenes, not weeks on billions of pictures; a convolutional trunk in the arms of heads",

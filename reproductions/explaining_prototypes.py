@@ -285,6 +285,7 @@ def claims_of(rows: list[dict[str, Any]]) -> list[Claim]:
             f"first for {mean_of(paper)} of the prototypes, chance {chance:.2f}; by property: {said(by_property)}",
             verdict(over.above and min(by_property.values()) >= 0.5, partly=over.above),
             n,
+            interval=mean_of(paper),
         ),
         Claim(
             "The same with strengths calibrated to an equal change of the picture (ours)",

@@ -1,29 +1,33 @@
-"""FocalLens: does an instruction make a picture's embedding better for what is asked, and only the right one?
+"""FocalLens: does an instruction make a picture's embedding better for what is asked, taught or not?
 
-    python reproductions/focallens.py --train fashion/train.csv --test fashion/test.csv --out focallens.json
-    python reproductions/focallens.py --drawn 60        # a minute, no pictures needed
+    python reproductions/focallens.py --train fashion/train.csv --test fashion/test.csv --groceries grocery --out f.json
+    python reproductions/focallens.py --drawn 40        # a minute, no pictures needed
 
-Zhang et al. 2025 (arXiv 2504.08368). The tables have a column `image` and one for each attribute: gender, articleType,
-baseColour, season, usage. A head behind the frozen encoder learns from answers to instructions in three wordings; it is
-asked in one of those, in a fourth that it never heard, and with the instructions of the other attributes. Each picture
-is looked at once. Ten minutes on two shared cores.
+Zhang et al. 2025 (arXiv 2504.08368), of which there is no code. The tables have a column `image` and one for each of
+five attributes. The encoder's last layers learn from answers to instructions in six wordings each; three more are asked
+alone. Then one attribute after the other is left out of all that is taught: once where the other four are, and once
+where also things beside them are that need no labels (light, vivid, tall, large) and the article's category. Drawn
+pictures have two things each, of which the instruction names one. An hour on two shared cores; a run goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import csv
+import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 import torch
 from claims import Claim, Interval, Report, command, deliver, lead, machine, mean_of, parser, verdict
-from PIL import Image, ImageDraw
+from instructed_world import COLOURS, GROCERIES, TWO, asked_of_groceries, draw, draw_two, without_labels
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -40,121 +44,274 @@ from seewhy.training.loop import train as fit
 
 NAME = "focallens"
 N_SEEDS = 3
+N_HEARD = 6
+"""Wordings of each attribute that are taught; the others are asked alone."""
 FASHION = {
-    "baseColour": ("the colour", "what colour is it?", "its colour", "which colour does it have?"),
-    "articleType": ("the kind of article", "what kind of thing is it?", "its kind", "what is it?"),
-    "gender": ("who it is for", "for whom is it made?", "its wearer", "which people wear it?"),
-    "season": ("the season", "for which season is it?", "its time of year", "when in the year is it worn?"),
-    "usage": ("the occasion", "on which occasion is it worn?", "its use", "what is it worn for?"),
+    "baseColour": (
+        "the colour", "what colour is it?", "its colour", "which colour does it have?", "the main colour",
+        "in what colour is it made?", "name the colour of this", "colour", "which hue is it?",
+    ),
+    "articleType": (
+        "the kind of article", "what kind of thing is it?", "its kind", "what is it?", "the type of product",
+        "what type of garment or accessory is it?", "name the article", "article type", "what sort of item is shown?",
+    ),
+    "gender": (
+        "who it is for", "for whom is it made?", "its wearer", "which people wear it?", "the gender it is made for",
+        "is it for men or for women?", "name the people it is sold to", "gender", "whom is it meant for?",
+    ),
+    "season": (
+        "the season", "for which season is it?", "its time of year", "when in the year is it worn?",
+        "the season of the collection", "in what season does one wear it?", "name the season", "season",
+        "the part of the year it is for",
+    ),
+    "usage": (
+        "the occasion", "on which occasion is it worn?", "its use", "what is it worn for?", "the purpose",
+        "for what kind of event is it?", "name the occasion", "usage", "where does one wear it?",
+    ),
+}  # fmt: skip
+BESIDE = {
+    "light": ("how light it is", "is it light or dark?", "its brightness", "the lightness"),
+    "vivid": ("how vivid it is", "is it colourful or grey?", "its saturation", "the vividness"),
+    "tall": ("its outline", "is it tall or wide?", "the shape", "the proportions"),
+    "large": ("its size in the picture", "how large is it?", "the size", "how much of the picture it fills"),
+    "masterCategory": ("the category", "what category is it?", "its class", "the general kind of thing"),
 }
-"""Of each column three wordings that are trained on, the first of them tested, and a fourth that is tested alone."""
-DRAWN = {"colour": FASHION["baseColour"], "shape": ("the shape", "what shape is it?", "its shape", "its outline")}
+"""What is taught beside: four of pixels alone, cut into thirds, and a coarse category."""
+DRAWN = {
+    "colour": FASHION["baseColour"],
+    "shape": ("the shape", "what shape is it?", "its shape", "its form", "the outline", "which figure is it?", "form"),
+}
 WITHOUT = "the picture"
-ARMS = ("plain", "own", "another wording", "another attribute", "no instruction", "picture left out")
+Answers = dict[str, list[str]]
 
 
 @dataclass(frozen=True)
 class Set:
-    """Pictures after the encoder, and the answers to everything that they are asked."""
+    """Pictures as the encoder below the last layers sees them, at half precision, and the answers to all questions."""
 
-    pooled: Tensor
-    answers: dict[str, list[str]]
+    seen: Tensor
+    answers: Answers
+
+    def some(self, rows: Sequence[int]) -> Set:
+        return Set(self.seen[list(rows)], {a: [v[i] for i in rows] for a, v in self.answers.items()})
+
+
+class Kept:
+    """What was computed, in a folder beside the report, so that a run that was stopped goes on."""
+
+    def __init__(self, out: Path | None) -> None:
+        self.folder, self.seconds = None if out is None else out.with_suffix(".parts"), 0.0
+
+    def __call__(self, name: str, make: Callable[[], Any]) -> Any:
+        path = None if self.folder is None else self.folder / f"{name}.json"
+        if path is None or not path.exists():
+            begun = time.perf_counter()
+            made = {"made": make(), "seconds": time.perf_counter() - begun}
+            print(f"{name}: {made['seconds']:.0f} s", flush=True)
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps(made), "utf-8")
+        else:
+            made = json.loads(path.read_text("utf-8"))
+        self.seconds += made["seconds"]
+        return made["made"]
 
 
 def main(given: Sequence[str] | None = None) -> Report:
     options = parser(__doc__, NAME)
     options.add_argument("--train", type=Path, help="a table of pictures and attributes")
     options.add_argument("--test", type=Path, help="the same of other pictures")
-    options.add_argument("--drawn", type=int, help="so many drawn pictures instead, of a colour and a shape")
-    options.add_argument("--epochs", type=int, default=ByInstructions(DRAWN).epochs)
+    options.add_argument("--groceries", type=Path, help="a folder with train/, test/ and classes.csv")
+    options.add_argument("--drawn", type=int, help="so many drawn pictures in place of photographs")
+    options.add_argument("--two", type=int, default=400, help="drawn pictures of two things each")
+    options.add_argument("--epochs", type=int, default=12)
     return deliver(options, lambda args: run(args, given), given)
 
 
 def run(args: argparse.Namespace, given: Sequence[str] | None) -> Report:
-    begun, on, asked = time.perf_counter(), find("lite0"), DRAWN if args.drawn else FASHION
+    on, asked, kept = find("lite0"), DRAWN if args.drawn else FASHION, Kept(args.out)
+    below = ByInstructions(asked).begun(on).below
     with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         if args.drawn:
-            args.train, args.test = (draw(Path(temporary) / n, args.drawn, s) for s, n in enumerate(("train", "test")))
-        train, test = (read(on, table, [*asked]) for table in (args.train, args.test))
-    right, precision = measure(on, train, test, asked, args)
+            args.train, args.test = (draw(folder / n, args.drawn, s) for s, n in enumerate(("train", "test")))
+        train, test = (read(below, table, [*asked]) for table in (args.train, args.test))
+        numbers: dict[str, Found] = {"fashion": taught(on, train, test, asked, args, kept)}
+        numbers["left out"] = left_out(on, train, test, asked, args, kept)
+        numbers["two things"] = two_things(on, below, folder, args, kept)
+        if args.groceries:
+            own, other = (asked_of_groceries(args.groceries, part) for part in ("train", "test"))
+            sets = [Set(look(below, paths)[0], answers) for paths, answers in (own, other)]
+            numbers["groceries"] = taught(on, *sets, GROCERIES, args, kept, "groceries", n_seeds=1)
     return Report(
         NAME,
         "Does an instruction make an embedding better for what is asked?",
         "Zhang et al. 2025, arXiv:2504.08368",
-        f"{len(train.pooled):,} training and {len(test.pooled):,} test "
+        f"{len(train.seen):,} training and {len(test.seen):,} test "
         + ("drawn pictures" if args.drawn else "fashion product photographs (Kaggle 'Fashion Product Images')")
-        + f"; {len(asked)} attributes as instructions",
-        f"lite0 with its own words, frozen; a head of rank {ByInstructions(DRAWN).rank}, {args.epochs} epochs, "
-        f"{N_SEEDS} seeds",
+        + f", {len(asked)} attributes; photographs of groceries; {args.two} drawn pictures of two things",
+        f"lite0 and its words, frozen; its last four convolutions modulated, {args.epochs} epochs, {N_SEEDS} seeds",
         command(NAME, given),
         machine(),
-        round(time.perf_counter() - begun, 1),
+        round(kept.seconds, 1),
         args.seed,
-        tuple(claims(right, precision, len(test.pooled))),
-        (
-            "A head behind EfficientNet-Lite0, steered by the instruction's sentence, stands for a CLIP transformer "
-            "that is trained with the instruction as a token.",
-            "Attributes of a table stand for LLaVA's instructions and answers; there is no code of the authors.",
-            "The attributes asked at test are those trained on; only pictures and one wording of each are new.",
-            "The head learns the very attributes that are asked: separate classifiers of each attribute were not "
-            "compared.",
-            f"Mean over {N_SEEDS} seeds of each picture; intervals resample test pictures.",
-        ),
-        {
-            kind: {a: {arm: mean_of(v).rounded() for arm, v in arms.items()} for a, arms in found.items()}
-            for kind, found in (("named right", right), ("average precision", precision))
-        },
-    )
+        tuple(claims(numbers, len(test.seen))),
+        DIFFERENCES,
+        {name: {a: {arm: mean_of(v).rounded() for arm, v in arms.items()} for a, arms in found.items()}
+         for name, found in numbers.items()},
+    )  # fmt: skip
 
 
-def read(on: Encoder, table: Path, columns: list[str]) -> Set:
+def look(below: Encoder, paths: Sequence[Path]) -> tuple[Tensor, list[int]]:
+    """What is below the last layers of each picture that can be read, and which those are."""
+    stream = enumerate(encode_stream(below, paths, store=FeatureStore()))
+    kept = [(i, seen.pooled[0].half()) for i, seen in stream if isinstance(seen, Encoded)]
+    return torch.stack([one for _, one in kept]), [i for i, _ in kept]
+
+
+def read(below: Encoder, table: Path, columns: list[str]) -> Set:
     """Look at a table's pictures; NA is no answer."""
     with open(table, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    stream = encode_stream(on, [table.parent / row["image"] for row in rows], store=FeatureStore())
-    kept = [(row, seen.pooled[0]) for row, seen in zip(rows, stream, strict=True) if isinstance(seen, Encoded)]
-    answers = {c: ["" if row[c] == "NA" else row[c].lower() for row, _ in kept] for c in columns}
-    return Set(torch.stack([pooled for _, pooled in kept]), answers)
+    paths = [table.parent / row["image"] for row in rows]
+    seen, kept = look(below, paths)
+    answers = {c: ["" if rows[i][c] == "NA" else rows[i][c].lower() for i in kept] for c in columns}
+    answers |= without_labels([paths[i] for i in kept])
+    if "masterCategory" in rows[0]:
+        answers["masterCategory"] = [rows[i]["masterCategory"].lower() for i in kept]
+    return Set(seen, answers)
 
 
-def learnt(on: Encoder, train: Set, how: ByInstructions) -> Encoder:
-    """The encoder, taught by what it has seen."""
-    names = tuple(str(i) for i in range(len(train.pooled)))
-    said = {column: tuple((answer,) for answer in answers) for column, answers in train.answers.items()}
-    own = PooledSet(tuple(map(Sample, names)), names, train.pooled, said=said)
-    head, task, data = how.prepared(on, own, Progress())
-    fit(task, data, how.training(data, on))
-    return Adaptation(on, head).encoder()
+class Taught:
+    """An encoder that was taught by what it has seen, and pictures as it pools them under a sentence."""
+
+    def __init__(self, on: Encoder, train: Set, instructions: dict[str, Sequence[str]], seed: int, **settings: Any):
+        how = ByInstructions({a: tuple(said) for a, said in instructions.items()}, seed=seed, **settings)
+        names = tuple(str(i) for i in range(len(train.seen)))
+        said = {a: tuple((answer,) if answer else () for answer in train.answers[a]) for a in instructions}
+        own = PooledSet(tuple(map(Sample, names)), names, train.seen, said=said)
+        self.part, task, data = how.prepared(on, own, Progress())
+        fit(task, data, how.training(data, on))
+        self.encoder = Adaptation(on, self.part).encoder()
+        self.known: dict[tuple[str, int], Tensor] = {}
+
+    def under(self, words: str, seen: Tensor) -> Tensor:
+        key = words, seen.data_ptr()
+        if key not in self.known:
+            parts = (self.encoder.under(words).beyond(one.float()).pooled for one in seen.split(100))
+            self.known[key] = torch.cat([*parts])
+        return self.known[key]
+
+    def as_if_taught(self) -> Taught:
+        """The same, which trusts every sentence wholly."""
+        other = copy.copy(self)
+        other.part, other.known = copy.deepcopy(self.part), {}
+        other.part.far.fill_(-1.0)
+        other.encoder = Adaptation(self.encoder.base, other.part).encoder()
+        return other
 
 
-def measure(
-    on: Encoder, train: Set, test: Set, asked: dict[str, tuple[str, ...]], args: argparse.Namespace
-) -> tuple[dict[str, dict[str, list[float]]], dict[str, dict[str, list[float]]]]:
-    """Attribute → arm → of each test picture with an answer, the mean over seeds: named right; average precision."""
-    found: dict[tuple[str, str], list[tuple[Tensor, Tensor]]] = {}
-    blank = train.pooled.mean(0, keepdim=True).expand_as(test.pooled)
-    for seed in range(args.seed, args.seed + N_SEEDS):
-        taught, untold = (
-            learnt(on, train, ByInstructions(ways, epochs=args.epochs, seed=seed))
-            for ways in ({a: said[:3] for a, said in asked.items()}, dict.fromkeys(asked, (WITHOUT,)))
-        )
+Found = dict[str, dict[str, list[float]]]
+"""Attribute → arm → a number of each test picture with an answer, mean over seeds."""
+
+
+def taught(
+    on: Encoder, train: Set, test: Set, asked: dict[str, tuple[str, ...]], args: argparse.Namespace, kept: Kept,
+    name: str = "fashion", n_seeds: int = 0,
+) -> Found:  # fmt: skip
+    """All attributes are taught, and every control."""
+    heard = {a: said[:N_HEARD] for a, said in asked.items()}
+
+    def one(seed: int) -> Found:
+        trained = Taught(on, train, heard, seed, epochs=args.epochs, n_through=8)
+        alone = Taught(on, train, heard, seed, epochs=args.epochs, n_through=0)
+        untold = Taught(on, train, dict.fromkeys(asked, (WITHOUT,)), seed, epochs=args.epochs, n_through=8)
+        blank = trained.part.below.encode(on.pixels([np.full((*on.transform.input_size, 3), 128, np.uint8)])).pooled
+        plain, found = trained.part.plain(test.seen), {}
         for a, said in asked.items():
-            under = taught.under(said[0])
             score = Scoring(on, train.answers[a], test.answers[a])
-            arms = {
-                "plain": [score(on, test.pooled)],
-                "own": [score(under, test.pooled)],
-                "another wording": [score(taught.under(said[3]), test.pooled)],
-                "another attribute": [score(taught.under(s[0]), test.pooled) for b, s in asked.items() if b != a],
-                "no instruction": [score(untold.under(WITHOUT), test.pooled)],
-                "picture left out": [score(under, blank)],
+            own, own_alone = (score(which.under(said[0], test.seen)) for which in (trained, alone))
+            others = [trained.under(words[0], test.seen) for b, words in asked.items() if b != a]
+            found[a] = {
+                "own": own[1],
+                "plain": score(plain)[1],
+                "shuffled": mean([score(pooled)[1] for pooled in others]),
+                "no instruction": score(untold.under(WITHOUT, test.seen))[1],
+                "projection alone": own_alone[1],
+                **{f"wording {k}": score(trained.under(w, test.seen))[1] for k, w in enumerate(said[N_HEARD:], 1)},
+                "named": own[0],
+                "named, blank": score(trained.under(said[0], blank).expand(len(test.seen), -1))[0],
+                "named, shuffled": mean([score(pooled)[0] for pooled in others]),
+                "named by the projection alone": own_alone[0],
             }
-            for arm, several in arms.items():
-                right, precision = (torch.stack(one).mean(0) for one in zip(*several, strict=True))
-                found.setdefault((a, arm), []).append((right, precision))
-    means = {key: [torch.stack(one).mean(0).tolist() for one in zip(*v, strict=True)] for key, v in found.items()}
-    first, second = ({a: {arm: means[a, arm][i] for arm in ARMS} for a in asked} for i in (0, 1))
-    return first, second
+        return found
+
+    seeds = range(args.seed, args.seed + (n_seeds or N_SEEDS))
+    return averaged([kept(f"{name} {seed}", lambda s=seed: one(s)) for seed in seeds])
+
+
+def left_out(
+    on: Encoder, train: Set, test: Set, asked: dict[str, tuple[str, ...]], args: argparse.Namespace, kept: Kept
+) -> Found:
+    """The same of an attribute that is in nothing that was taught, on half the pictures."""
+    few, test = train.some(range(0, len(train.seen), 2)), test.some(range(0, len(test.seen), 2))
+    beside = {a: said for a, said in BESIDE.items() if a in train.answers}
+
+    def one(a: str, seed: int) -> dict[str, list[float]]:
+        others = {b: said[:N_HEARD] for b, said in asked.items() if b != a}
+        score, found = Scoring(on, [], test.answers[a]), {}
+        for name, more in (("", {}), (", more taught", beside)):
+            trained = Taught(on, few, {**others, **more}, seed, epochs=args.epochs, n_through=4)
+            found["plain"] = score(trained.part.plain(test.seen))[1]
+            own, *wordings = (score(trained.under(w, test.seen))[1] for w in (asked[a][0], *asked[a][N_HEARD:]))
+            found |= {f"own{name}": own, f"other wordings{name}": mean(wordings)}
+            found[f"as if taught{name}"] = score(trained.as_if_taught().under(asked[a][0], test.seen))[1]
+        return found
+
+    seeds = range(args.seed, args.seed + N_SEEDS)
+    return averaged([{a: kept(f"left out {a} {s}", lambda a=a, s=s: one(a, s)) for a in asked} for s in seeds])
+
+
+def two_things(on: Encoder, below: Encoder, folder: Path, args: argparse.Namespace, kept: Kept) -> Found:
+    """The instruction names one of two things: its colour is named, and the heat map lies on its side."""
+    n_seen = args.two // 2
+
+    def one(seed: int) -> Found:
+        sets, sides = [], {}
+        for name, n in (("train", args.two), ("test", n_seen)):
+            (paths, answers), sides = draw_two(folder / f"{name} {seed}", n, 2 * seed + (name == "test"))
+            sets.append(Set(look(below, paths)[0], answers))
+        heard = {a: said[:N_HEARD] for a, said in TWO.items()}
+        how: dict[str, Any] = {"batch_size": 64, "n_asked": 2, "epochs": 2 * args.epochs}
+        found: Found = {"two things": {}}
+        for arm, n_through in (("last layers", 32), ("projection alone", 0)):
+            trained = Taught(on, sets[0], heard, seed, n_through=n_through, **how)
+            for name, hit in asked_of_two(on, trained, sets[1], sides).items():
+                found["two things"][f"{name}, {arm}"] = hit
+        return found
+
+    return averaged([kept(f"two things {s}", lambda s=s: one(s)) for s in range(args.seed, args.seed + N_SEEDS)])
+
+
+def asked_of_two(on: Encoder, trained: Taught, test: Set, sides: dict[str, list[str]]) -> dict[str, list[float]]:
+    """Of each thing: its colour named under its own instruction and under the others', and more heat on its side."""
+    own: dict[str, list[float]] = {"named": [], "named, shuffled": [], "pointed": []}
+    for a, said in TWO.items():
+        score = Scoring(on, [*COLOURS], test.answers[a])
+        own["named"] += score(trained.under(said[0], test.seen))[0]
+        others = [score(trained.under(words[0], test.seen))[0] for b, words in TWO.items() if b != a]
+        own["named, shuffled"] += mean(others)
+        encoder, text = trained.encoder.under(said[0]), on.encode_text(score.own)
+        features = encoder.beyond(test.seen[score.rows].float()).features.requires_grad_()
+        with torch.enable_grad():
+            cosine = (normalize(on.text.project(encoder.head(features)), dim=1) * text).sum(1)
+            slope = torch.autograd.grad(cosine.sum(), features)[0]
+        heat = (slope.mean((2, 3), keepdim=True) * features).sum(1).relu().detach()  # Grad-CAM
+        left = heat[:, :, :3].sum((1, 2)) > heat[:, :, 4:].sum((1, 2))
+        own["pointed"] += [
+            float((sides[a][i] == "left") == bool(is_left)) for i, is_left in zip(score.rows, left, strict=True)
+        ]
+    return own
 
 
 class Scoring:
@@ -164,15 +321,15 @@ class Scoring:
         self.rows = [i for i, answer in enumerate(answers) if answer]
         self.own = [answers[i] for i in self.rows]
         self.words = sorted({*known, *self.own} - {""})
-        self.text = on.encode_text(self.words).clone()
+        self.text, self.project = on.encode_text(self.words).clone(), on.text.project
 
     @torch.no_grad()
-    def __call__(self, encoder: Encoder, pooled: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, pooled: Tensor) -> tuple[list[float], list[float]]:
         """Of each picture: whether the nearest of all answers is its own; average precision of those that share it."""
-        seen = pooled[self.rows] if encoder.repooled is None else encoder.repooled(pooled[self.rows])
-        image = normalize(encoder.text.project(seen), dim=1)
+        image = normalize(self.project(pooled[self.rows]), dim=1)
         own = torch.tensor([self.words.index(answer) for answer in self.own])
-        return ((image @ self.text.T).argmax(1) == own).double(), average_precision(image @ image.T, own)
+        named = ((image @ self.text.T).argmax(1) == own).double()
+        return [[round(v, 5) for v in one.tolist()] for one in (named, average_precision(image @ image.T, own))]
 
 
 def average_precision(cosine: Tensor, own: Tensor) -> Tensor:
@@ -187,57 +344,77 @@ def average_precision(cosine: Tensor, own: Tensor) -> Tensor:
     return (precision * same).sum(1) / same.sum(1).clamp(min=1)
 
 
-RULE = "interval of the difference above 0 for every attribute; partly: for more than half of them"
-COMPARED = {
-    "plain": "An embedding under the instruction serves what is asked better than the plain one",
-    "another attribute": "Only the right instruction does: those of the other attributes lose it",
-    "no instruction": "It is the instruction, not the training: better than a head trained on the same answers without",
-    "picture left out": "Control: the picture is read, not the instruction alone (the mean picture stands for it)",
-}
+def mean(several: Sequence[Sequence[float]]) -> list[float]:
+    """Of each picture."""
+    return torch.tensor([list(one) for one in several], dtype=torch.double).mean(0).tolist()
 
 
-def claims(
-    right: dict[str, dict[str, list[float]]], precision: dict[str, dict[str, list[float]]], n: int
-) -> list[Claim]:
-    """Each comparison twice: named by words, and found by pictures."""
+def averaged(seeds: Sequence[Found]) -> Found:
+    return {a: {arm: mean([one[a][arm] for one in seeds]) for arm in arms} for a, arms in seeds[0].items()}
+
+
+ALL = "interval of the difference above 0 for every attribute; partly: for more than half of them"
+TWO_OF_FIVE = "interval of the difference above 0 for two attributes or more; partly: for one"
+NO_WORSE = "lower end of the interval of the difference above -.01 for every attribute; partly: for more than half"
+DIFFERENCES = (
+    "The last four convolutions of EfficientNet-Lite0, modulated, and a projection stand for a CLIP transformer that "
+    "is trained with the instruction as a token; that form is built, and was tried on small transformers alone.",
+    "Attributes of a table stand for LLaVA's instructions and answers. There is no code of the authors: closed forms "
+    "were checked, an instruction without strength is the plain encoder bit for bit, and the loss is its formula.",
+    "What is taught beside the other four attributes was chosen on 500 of the training pictures.",
+    f"Mean over {N_SEEDS} seeds of each picture; intervals resample test pictures.",
+)
+
+
+def claims(numbers: dict[str, Found], n: int) -> list[Claim]:
     made = []
-    for section, found in (("named by its words", right), ("found by other pictures", precision)):
-        for arm, claim in COMPARED.items():
-            made.append(compared(claim, section, found, "own", arm, n))
-        made.append(
-            compared("A wording that was never heard serves, too", section, found, "another wording", "plain", n)
-        )
+    for section, asked in (("fashion", "fashion"), ("groceries", "groceries")):
+        found = numbers.get(asked)
+        if not found:
+            continue
+        wordings = {a: [v for arm, v in arms.items() if arm.startswith("wording")] for a, arms in found.items()}
+        found = {a: {**arms, "unheard": mean(wordings[a])} for a, arms in found.items()}
+        for claim, one, other in (
+            (
+                "Pictures that share what is asked are found better under its instruction than without any",
+                "own",
+                "plain",
+            ),
+            ("Only the right instruction does it: those of the other attributes lose it", "own", "shuffled"),
+            ("It is the instruction, not the training: better than the same without", "own", "no instruction"),
+            ("Wordings that were never heard serve, too", "unheard", "plain"),
+            ("The last layers add to what the projection does alone", "own", "projection alone"),
+            ("Its word is the nearest, and of a blank picture it is not", "named", "named, blank"),
+        ):
+            made.append(compared(claim, f"{section}, taught", found, one, other, n, ALL))
+    found = numbers["left out"]
+    for section, more in (("left out", ""), ("left out, things like it taught", ", more taught")):
+        own, wordings = f"own{more}", f"other wordings{more}"
+        claim = "An attribute that was not taught is found better under its instruction than without any"
+        n = len(next(iter(found.values()))["plain"])
+        made.append(compared(claim, section, found, own, "plain", n, TWO_OF_FIVE))
+        made.append(compared("Nor is it found worse", section, found, own, "plain", n, NO_WORSE))
+        made.append(compared("Nor under other wordings", section, found, wordings, "plain", n, NO_WORSE))
+    two = numbers["two things"]
+    for claim, one, other in (
+        ("Of two things the one that is named is seen: its colour, not the other's", "named", "named, shuffled"),
+        ("The last layers see it, the projection alone does not", "named", "projection alone"),
+        ("The heat map follows: more on the side of the thing that is named, beyond the projection's", "pointed", ""),
+    ):
+        left = f"{one}, last layers"
+        right = "named, shuffled, last layers" if "shuffled" in other else f"{one}, projection alone"
+        made.append(compared(claim, "two drawn things", two, left, right, len(two["two things"][left]), ALL))
     return made
 
 
-def compared(claim: str, section: str, found: dict[str, dict[str, list[float]]], one: str, other: str, n: int) -> Claim:
+def compared(claim: str, section: str, found: Found, one: str, other: str, n: int, rule: str) -> Claim:
     leads: dict[str, Interval] = {a: lead(arms[one], arms[other]) for a, arms in found.items()}
-    n_above = sum(interval.above for interval in leads.values())
     told = "; ".join(
         f"{a} {fmean(found[a][one]):.3f} against {fmean(found[a][other]):.3f}, {x}" for a, x in leads.items()
     )
-    return Claim(claim, RULE, told, verdict(n_above == len(leads), n_above > len(leads) / 2), n, section)
-
-
-def draw(folder: Path, n: int, seed: int) -> Path:
-    """Drawn pictures of a colour and a shape each, and their table."""
-    folder.mkdir()
-    colours = {"red": (210, 40, 40), "green": (40, 160, 60), "blue": (40, 70, 210), "yellow": (230, 200, 40)}
-    random, rows = np.random.default_rng(seed), ["image,colour,shape"]
-    for i in range(n):
-        colour, shape = [*colours][random.integers(4)], ("disc", "square", "triangle")[random.integers(3)]
-        picture = Image.fromarray(random.integers(200, 256, (96, 96, 3), np.uint8))
-        pen, (x, y), side = ImageDraw.Draw(picture), random.integers(8, 40, 2).tolist(), int(random.integers(32, 48))
-        if shape == "disc":
-            pen.ellipse((x, y, x + side, y + side), colours[colour])
-        elif shape == "square":
-            pen.rectangle((x, y, x + side, y + side), colours[colour])
-        else:
-            pen.polygon([(x, y + side), (x + side, y + side), (x + side // 2, y)], colours[colour])
-        picture.save(folder / f"{i}.png")
-        rows.append(f"{i}.png,{colour},{shape}")
-    (folder / "table.csv").write_text("\n".join(rows), "utf-8")
-    return folder / "table.csv"
+    fit = sum(x.low > (-0.01 if rule is NO_WORSE else 0) for x in leads.values())
+    shown, partly = (fit >= 2, fit == 1) if rule is TWO_OF_FIVE else (fit == len(leads), fit > len(leads) / 2)
+    return Claim(claim, rule, told, verdict(shown, partly), n, section)
 
 
 if __name__ == "__main__":

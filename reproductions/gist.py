@@ -238,7 +238,8 @@ def tower_claims(right: dict[str, list[float]], recalls: dict[str, list[list[flo
         Claim("Tuning on matched texts and then a linear classifier beats the linear classifier alone",
               "shown: lead over frozen features above 0 with its whole interval; partly: above 0",
               f"over frozen {over['frozen']}; names over frozen {name_over_frozen}; over two layers behind frozen "
-              f"towers {over['matched text']}", verdict(over["frozen"].above, over["frozen"].value > 0), n, BOTH),
+              f"towers {over['matched text']}", verdict(over["frozen"].above, over["frozen"].value > 0), n, BOTH,
+              interval=over["frozen"]),
     ]  # fmt: skip
 
 

@@ -167,7 +167,7 @@ def claims_of(found: dict[str, dict[str, list[float]]], n: int) -> list[Claim]:
     return [
         Claim("The attention of an encoder trained with words and regions finds the thing asked for better than "
               "Grad-CAM on the same encoder", rule, cam[2],
-              verdict(cam[0].above and cam[1].above, cam[0].above or cam[1].above), n, where),
+              verdict(cam[0].above and cam[1].above, cam[0].above or cam[1].above), n, where, interval=cam[0]),
         Claim("It finds it better than Grad-CAM on an encoder trained by whole pictures and captions", rule,
               f"{best_cam[2]}; both things named: {right}",
               verdict(best_cam[0].above and best_cam[1].above, best_cam[0].above or best_cam[1].above), n, where),

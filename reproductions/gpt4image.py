@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from claims import Claim, Interval, Report, command, lead, machine, mean_of, parser, verdict
+from claims import JUDGED, Claim, Interval, Report, command, judged, lead, machine, mean_of, parser
 from drawn_shapes import CLASSES, anything, draw
 from torch import Tensor
 
@@ -109,13 +109,13 @@ def found_claims(right: dict[str, list[float]], recall: tuple[float, float], n: 
     means = ", ".join(f"{arm} {np.mean(right[arm]):.3f}" for arm in right)
     return [
         Claim("Training with texts about the pictures raises accuracy over training by classes alone",
-              "shown: own texts minus classes only above 0 with its whole interval; partly: above 0",
-              f"{gain}; accuracies: {means}", verdict(gain.above, gain.value > 0), n, where),
+              f"own texts minus classes only; {JUDGED}", f"{gain}; accuracies: {means}", judged(gain), n, where,
+              interval=gain),
         Claim("It is the text of that very picture that helps, beyond what the class says",
-              "shown: own texts minus texts of others of the class above 0 with its whole interval; partly: above 0",
+              f"own texts minus texts of others of the class; {JUDGED}",
               f"{specific}; texts of others of the class minus classes only {class_level}; texts of any others minus "
               f"classes only {plain}; recall of the own text in the batch {recall[0]:.2f} to {recall[1]:.2f}",
-              verdict(specific.above, specific.value > 0), n, where),
+              judged(specific), n, where, interval=specific),
     ]  # fmt: skip
 
 

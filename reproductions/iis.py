@@ -242,7 +242,9 @@ def score_claims(found: dict) -> list[Claim]:
         if line is None or line["rho"] is None or line["interval"] is None:
             return Claim(text, JUDGED_RHO, "too few networks above the floor", "too small to tell", 0, "the score")
         rho = Interval(line["rho"], *line["interval"])
-        return Claim(text, JUDGED_RHO, f"rho {rho}", verdict(rho.above, rho.value > 0), line["n"], "the score")
+        return Claim(
+            text, JUDGED_RHO, f"rho {rho}", verdict(rho.above, rho.value > 0), line["n"], "the score", interval=rho
+        )
 
     claims = [
         claim("The score rises with accuracy (pieces of pictures)", ("prototype", "iis", "accuracy", None)),

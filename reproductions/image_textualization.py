@@ -281,6 +281,7 @@ def both(found: dict[str, list[float]]) -> Claim:
         verdict=verdict(right.above and whole.above, partly=right.above or whole.above),
         n=len(found["recall"]),
         section="pixels",
+        interval=right,
     )
 
 

@@ -277,7 +277,7 @@ def of_leads(section: str, claim: str, measured: Measured, arm: str, over: str) 
     found, each = measured.lead(arm, over)
     said = f"mIoU {measured.value(arm)} and {measured.value(over)}; lead {found}; by draw {', '.join(map(str, each))}"
     word = verdict(found.above and min(each) > 0, found.value > 0)
-    return Claim(claim, RULE, said, word, measured.n * len(measured.seeds), section)
+    return Claim(claim, RULE, said, word, measured.n * len(measured.seeds), section, interval=found)
 
 
 def of_whole(measured: Measured) -> Claim:

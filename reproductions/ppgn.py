@@ -1,146 +1,108 @@
-"""PPGN: does a prior in the code make pictures that a second network recognises, where climbing alone does not?
+"""PPGN over a decoder that was brought: does a prior make pictures that a second network recognises?
 
-    python reproductions/ppgn.py --out ppgn.json
-    python reproductions/ppgn.py --seeds 1 --steps 5 --walk 4 --each 2 --out ppgn.json    # seconds
+    python reproductions/ppgn.py --work worlds/ --out ppgn.json
+    python reproductions/ppgn.py --kinds digits --worlds 1 --walk 10 --each 3 --out ppgn.json    # two minutes
 
-Nguyen et al. 2017 (arXiv 1612.00005). Digits of 16 pixels, tinted. In each world anew: a network whose code is turned
-round by a generator and whose ten classes are climbed; a judge of another architecture; a network of colours for the
-same generator, and a judge of colours. The first world only chooses the weight of the prior, and the length of steps
-with it and without it. Four minutes of one idle core; a run that was stopped goes on after its last whole world.
+Nguyen et al. 2017 (arXiv 1612.00005). Tinted digits, and shapes on texture, of 16 pixels. In each world anew: a small
+AutoencoderKL of diffusers, a U-Net of its codes, a network whose ten classes are climbed, a judge of another
+architecture, and both again for colours. The first world of a kind only chooses weights, noise and lengths of steps. A
+minute or two of one idle core for each world. Stopped, it goes on: what was trained stays in --work, and what was
+measured beside the report. ``--only digits-1`` trains one world and ends, so that several may train side by side.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ppgn_worlds as kinds
+import small_diffusion
 import torch
-from claims import JUDGED, Claim, Report, command, deliver, judged, lead, machine, mean_of, parser, verdict
+from claims import Report, deliver, parser
 from jaxtyping import Float, Int
-from sklearn.datasets import load_digits
-from torch import Tensor, nn
-from train_generator import FitGenerator
+from PIL import Image
+from ppgn_report import report_of
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-import seewhy
 from seewhy.classifiers.base import Classifier
-from seewhy.encoders.base import Encoder, GlobalAverage, Layout
-from seewhy.encoders.new import Residual
-from seewhy.encoders.split import fingerprint
+from seewhy.encoders.base import Encoder
 from seewhy.generation.conditions import Condition, Judge, diversity, of_class
-from seewhy.generation.generator import Generator, Reader
-from seewhy.generation.sampler import PPGN, Chains, PixelAscent, facets, noise
+from seewhy.generation.decoders import Bring, CodesOf, Decoder, load_decoder
+from seewhy.generation.generator import Generator, Reader, batched, bytes_of, errors
+from seewhy.generation.priors import autoencoder
+from seewhy.generation.sampler import PPGN, Chains, PixelAscent, noise
 from seewhy.pictures.samples import Sample
-from seewhy.seeded import seeded
-from seewhy.storage.output import write_atomic
-from seewhy.training.batches import TrainingData
-from seewhy.training.loop import Training, train
-from seewhy.training.task import Supervised
-from seewhy.types import Transform
+from seewhy.storage.output import make_folder, write_atomic
 
-SIDE, CODE = 16, 64
-HALF = (0.5, 0.5, 0.5)
-SEEN = Transform((SIDE, SIDE), (SIDE, SIDE), "bilinear", HALF, HALF)
-EPS1 = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-RATES = (1 / 60, 1 / 30, 1 / 15, 2 / 15)
-"""Lengths of the first step, as parts of the codes' range."""
-EPS3 = (0.0, 0.03, 0.1, 0.3, 1.0)
-"""Of noise, in spreads of a unit of the code, where steps stand as the equation has them."""
+PRIORS = ("autoencoder", "score", "joint")
+EPS1, RATES = (0.3, 1.0, 3.0), (1 / 30, 1 / 10)
+"""Weights of the prior, and first steps as parts of the codes' range, of which the first world chooses."""
+NOISES = (0.5, 1.0)
+"""That a prior takes out, in spreads of the codes; the first world chooses."""
+PIXEL_RATES = (1 / 60, 1 / 30, 1 / 10)
+EPS3 = (0.0, 0.1, 0.3, 1.0)
+"""Of noise, in spreads of the codes, where steps stand as the equation has them."""
 RAW = PPGN(eps1=0.1, eps2=0.3, normalise=False)
-DIGITS = tuple("0123456789")
-COLOURS = {"red": (1.0, 0.25, 0.2), "green": (0.3, 0.9, 0.3), "blue": (0.35, 0.5, 1.0)}
-N_TEST = 397
-"""Of scikit-learn's 1,797 digits; the rest is trained on."""
-
-
-def convolutions() -> tuple[nn.Module, nn.Module]:
-    """Trunk and code of what is climbed: a layer of 64 units that are 0 or more, which keeps where things are."""
-    trunk = nn.Sequential(
-        *(nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU()),
-    )
-    return trunk, nn.Sequential(nn.Flatten(), nn.Linear(64 * 16, CODE), nn.ReLU())
-
-
-def residual() -> tuple[nn.Module, nn.Module]:
-    """Those of a judge: another architecture, pooled by the mean."""
-    start = nn.Sequential(nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.GroupNorm(8, 16), nn.ReLU())
-    return nn.Sequential(start, Residual(16, 32, 2), Residual(32, CODE, 2)), GlobalAverage()
-
-
-def tinted(seed: int) -> tuple[np.ndarray, Int[Tensor, " n"], Int[Tensor, " n"]]:
-    """Digits of 16 pixels on black, uint8, each of a colour by chance; their numbers and colours."""
-    found, rng = load_digits(), np.random.default_rng(seed)
-    order = rng.permutation(len(found.target))
-    colour = rng.integers(len(COLOURS), size=len(order))
-    grey = np.kron(found.images[order] / 16, np.ones((2, 2)))[..., None]
-    shown = grey * np.array(list(COLOURS.values()))[colour][:, None, None] + rng.normal(0, 0.02, (*grey.shape[:3], 3))
-    pixels = np.rint(255 * shown.clip(0, 1)).astype(np.uint8)
-    return pixels, torch.from_numpy(found.target[order]), torch.from_numpy(colour)
-
-
-def classifier(
-    halves: tuple[nn.Module, nn.Module], pixels: Tensor, labels: Tensor, names: Sequence[str], steps: int, seed: int
-) -> Classifier:
-    """Trained from nothing."""
-    layer = nn.Linear(CODE, len(names))
-    network = nn.Sequential(*halves, layer)
-    data = TrainingData(len(labels), {"pixels": pixels, "labels": labels})
-    train(Supervised(network), data, Training(steps, 32, lr=3e-3, seed=seed))
-    return seewhy.pretrained(
-        Encoder(
-            name="tinted digits",
-            transform=SEEN,
-            trunk=lambda: halves[0],
-            head=halves[1],
-            layout=Layout(),
-            fingerprint=fingerprint(network, SEEN),
-            classifier=layer,
-            classes=tuple(names),
-            engine="torch",
-        )
-    )
+STRONG = 10
+"""Times the prior's weight that was chosen."""
+VAE, UNET, CLASSIFIER, PRIOR = 500, 400, 200, 600
+"""Batches in which each is trained."""
+LADDER = (5, 20, 60, 150)
+"""Batches of decoders that were hardly trained: what comes of them says which are refused."""
 
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """Networks and a generator, all made anew."""
+    """Networks, pictures and the decoder, all made anew."""
 
-    climbed: Classifier
-    judge: Classifier
-    colours: Classifier
-    colour_judge: Classifier
-    generator: Generator
+    kind: str
+    models: dict[str, Classifier]
     right: dict[str, float]
+    items: list[Sample]
+    folder: Path
+    seed: int
+    scale: float
+
+    @cache  # noqa: B019
+    def ready(self, prior: str, noise: float) -> Generator:
+        """The decoder's folder, measured and with a prior, as the product makes it."""
+        how = Bring(prior, noise, max(1, round(PRIOR * self.scale)), most=len(self.items))  # type: ignore[arg-type]
+        return how.ready(load_decoder(self.folder), self.items, seed=self.seed)
 
 
-def world(args: argparse.Namespace, seed: int) -> World:
-    """Pictures are drawn, four networks and the generator trained."""
-    arrays, digit, colour = tinted(1000 * args.seed + seed)
-    pixels = (torch.from_numpy(arrays).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
-    n, made, right = len(arrays) - N_TEST, {}, {}
-    plan = {
-        "climbed": (convolutions, digit, DIGITS),
-        "judge": (residual, digit, DIGITS),
-        "colours": (convolutions, colour, tuple(COLOURS)),
-        "colour_judge": (residual, colour, tuple(COLOURS)),
-    }
-    for i, (name, (network, labels, names)) in enumerate(plan.items()):
-        with seeded(1000 * seed + i):
-            halves = network()
-            made[name] = classifier(halves, pixels[:n], labels[:n], names, args.steps, 10 * seed + i)
-        right[name] = _right(made[name], pixels[n:], labels[n:])
-    fit = FitGenerator(side=SIDE, width=16, hidden=256, n_steps=4 * args.steps, lr=2e-3, seed=seed)
-    digits = [Sample(f"digit {i}", pixels=array) for i, array in enumerate(arrays[:n])]
-    generator = fit.fit(made["climbed"].encoder, digits)
-    return World(**made, generator=generator, right=right)
+def world(args: argparse.Namespace, kind: str, seed: int) -> World:
+    """Trained, or as an earlier run left it."""
+    folder = args.work / f"{kind}-{seed}-{args.seed}-{args.steps:g}"
+    drawn = kinds.DRAWS[kind](1000 * args.seed + seed)
+    n, networks = len(drawn[0]) - kinds.N_TEST[kind], kinds.networks(kind, seed)
+    weights = folder / "classifiers.safetensors"
 
+    def steps(of: int) -> int:
+        return max(1, round(of * args.steps))
 
-def _right(model: Classifier, pixels: Float[Tensor, "n 3 h w"], labels: Int[Tensor, " n"]) -> float:
-    return round(float((model.probabilities(pixels).argmax(1) == labels).float().mean()), 4)
+    if not weights.exists():
+        pixels = kinds.scaled(drawn[0][:n])
+        vae = small_diffusion.autoencoder(pixels, steps(VAE), seed)
+        codes = small_diffusion.latents(vae, pixels) * vae.config.scaling_factor
+        small_diffusion.save(make_folder(folder), vae, small_diffusion.diffusion(codes, steps(UNET), seed))
+        kinds.trained(networks, kind, drawn, steps(CLASSIFIER), seed)
+        save_file({f"{k}.{w}": t for k, net in networks.items() for w, t in net.state_dict().items()}, weights)
+    found = load_file(weights)
+    for name, network in networks.items():
+        own = f"{name}."
+        network.load_state_dict({k.removeprefix(own): t for k, t in found.items() if k.startswith(own)})
+    models, right = kinds.classifiers(networks, kind, drawn)
+    items = [Sample(f"{kind} {i}", pixels=array) for i, array in enumerate(drawn[0][:n])]
+    return World(kind, models, right, items, folder, seed, args.steps)
 
 
 class EachItsOwn(Condition):
@@ -170,192 +132,165 @@ class EachItsOwn(Condition):
         return self.scores(pictures).softmax(1)[:, 0]
 
 
-def told(chains: Chains, condition: EachItsOwn, judge: Classifier) -> dict[str, Any]:
-    """What two networks see on the ends of walks; of each chain, and of each class how far its pictures differ."""
+def each_of(model: Classifier, each: int) -> EachItsOwn:
+    return EachItsOwn(model, torch.arange(len(model.classes)).repeat_interleave(each))
+
+
+def told(chains: Chains, condition: EachItsOwn, judge: Classifier, at: int = -1) -> dict[str, Any]:
+    """What two networks see on pictures of walks; of each chain, and of each class how far its pictures differ."""
     labels = condition.order[:, 0]
-    looked, features = Judge.of(judge, condition, judge.classes).look(chains.pictures[-1])
+    looked, features = Judge.of(judge, condition, judge.classes).look(chains.pictures[at])
     verdicts = [float(v.label == judge.classes[c]) for v, c in zip(looked, labels.tolist(), strict=True)]
     spread = [round(diversity(features[labels == c]) or 0.0, 4) for c in labels.unique().tolist()]
-    off = None if chains.prior_error is None else round(float(chains.prior_error.mean()), 4)
-    own = [round(float(v), 4) for v in chains.values[-1]]
-    return {"own": own, "judged": verdicts, "spread": spread, "off": off}
+    return {"own": [round(float(v), 4) for v in chains.values[at]], "judged": verdicts, "spread": spread}
 
 
-def arms(args: argparse.Namespace, one: World, seed: int, best: tuple[float, float, float]) -> dict[str, Any]:
-    """Every way of making pictures in one world, from the same starts; the first world has all weights and rates."""
-    how, found = PPGN(n_steps=args.walk, n_shown=1), {}
+def first_world(args: argparse.Namespace, one: World) -> dict[str, Any]:
+    """Every weight, noise and length in small, and what comes of decoders that were hardly trained."""
+    climbed, judge, found = one.models["climbed"], one.models["judge"], {}
+    condition, how = each_of(climbed, max(1, args.each // 3)), PPGN(n_steps=args.walk, n_shown=1)
+    plan = [("joint", NOISES[0]), *((p, n) for p in PRIORS[:2] for n in NOISES)]
+    for prior, size in plan:
+        generator = one.ready(prior, size)
+        starts = noise(generator, len(condition.order), one.seed)
+        for eps1, rate in [(0.0, r) for r in RATES] * (prior == "joint") + [(e, r) for e in EPS1 for r in RATES]:
+            walk = replace(how, eps1=eps1, lr=rate).sample(generator, condition, starts, seed=one.seed)
+            key = f"{prior if eps1 else 'none'} noise {size:g} eps1 {eps1:g} lr {rate:.4f}"
+            found[key] = told(walk, condition, judge)
+    first = generator.network(starts)
+    for rate in PIXEL_RATES:
+        found[f"pixels noise 0 eps1 0 lr {rate:.4f}"] = told(
+            PixelAscent(how, lr=rate).sample(condition, first), condition, judge
+        )
+    return {"arms": found, "ladder": ladder(args, one, condition)}
 
-    def of(model: Classifier) -> EachItsOwn:
-        return EachItsOwn(model, torch.arange(len(model.classes)).repeat_interleave(args.each))
 
-    def walked(sampler: PPGN, condition: EachItsOwn, starts: Tensor, judge: Classifier) -> dict[str, Any]:
-        return told(sampler.sample(one.generator, condition, starts, seed=seed), condition, judge)
+def ladder(args: argparse.Namespace, one: World, condition: EachItsOwn) -> list[dict[str, Any]]:
+    """How far decoders of few steps are off, as parts of the mean picture's error, and how often the judge is right."""
+    arrays, rows = np.stack([item.pixels for item in one.items]), []
+    pixels = kinds.scaled(arrays)
+    for steps in LADDER:
+        vae = small_diffusion.autoencoder(pixels, max(1, round(steps * args.steps)), 7)
+        scale = vae.config.scaling_factor
 
-    shapes, colours = of(one.climbed), of(one.colours)
-    starts = noise(one.generator, len(shapes.order), seed)
-    chosen_eps1, with_prior, without = best
-    plan = {"eps1 0": (0.0, without), f"eps1 {chosen_eps1:g}": (chosen_eps1, with_prior)}
-    plan |= {f"eps1 {EPS1[-1]:g}": (EPS1[-1], with_prior)}
-    if seed == 0:
-        plan = {f"eps1 {e:g} lr {r:.4f}": (e, r) for e in EPS1 for r in RATES}
-    for name, (eps1, rate) in plan.items():
-        found[name] = walked(replace(how, eps1=eps1, lr=rate), shapes, starts, one.judge)
-    if seed == 0:
-        return found
-    pixel = PixelAscent(how).sample(one.generator, shapes, one.generator.network(starts))
-    found["pixels"] = told(pixel, shapes, one.judge)
-    near = torch.cat([facets(one.generator, of_class(one.climbed, c), args.each, seed) for c in DIGITS])
-    for eps1 in (0.0, how.eps1):
-        sampler = replace(how, eps1=eps1)
-        found[f"colours {eps1:g}"] = walked(sampler, colours, starts[: len(colours.order)], one.colour_judge)
-        found[f"facets {eps1:g}"] = walked(sampler, shapes, near, one.judge)
-    middle = one.generator.codes.mean(0).expand(len(starts), -1)
-    unit = float(one.generator.codes.std(0).mean())
+        def decode(codes: Tensor, vae: Any = vae, scale: float = scale) -> Tensor:
+            made: Tensor = vae.decode(codes / scale).sample / 2 + 0.5
+            return made
+
+        def encode(pictures: Tensor, vae: Any = vae, scale: float = scale) -> Tensor:
+            found: Tensor = vae.encode(2 * pictures - 1).latent_dist.mode() * scale
+            return found
+
+        decoder = Decoder(decode, (4, 4, 4), encode)
+        codes = batched(CodesOf(decoder), pixels / 2 + 0.5)
+        held, own = codes[::10], codes[torch.arange(len(codes)) % 10 != 0]
+        facts = errors(batched(decoder, held), pixels[::10] / 2 + 0.5, torch.from_numpy(arrays))
+        network = autoencoder(own, NOISES[0], max(1, round(PRIOR * args.steps)))
+        low, high = (float(own.flatten().quantile(q)) for q in (0.001, 0.999))
+        generator = Generator(decoder, CodesOf(decoder), (low, high), own, {"side": kinds.SIDE}, network)
+        starts = noise(generator, len(condition.order), 0)
+        walk = PPGN(eps1=1.0, n_steps=args.walk, n_shown=1).sample(generator, condition, starts)
+        right = float(np.mean(told(walk, condition, one.models["judge"])["judged"]))
+        rows.append({"steps": steps, "share": facts["held_out_error"] / facts["mean_picture_error"], "judged": right})
+    return rows
+
+
+def chosen(first: dict[str, Any]) -> dict[str, tuple[float, float, float]]:
+    """Of each way its noise, weight and length, by the judge's right answers in the first world."""
+    best: dict[str, tuple[float, tuple[float, float, float]]] = {}
+    for key, row in first["arms"].items():
+        way, _, size, _, eps1, _, rate = key.split()
+        right = float(np.mean(row["judged"]))
+        if way not in best or right > best[way][0]:
+            best[way] = right, (float(size), float(eps1), float(rate))
+    return {way: settings for way, (_, settings) in best.items()}
+
+
+def arms(args: argparse.Namespace, one: World, best: dict[str, tuple[float, float, float]]) -> dict[str, Any]:
+    """Every way of making pictures in one world, from the same starts, with sheets of what was made."""
+    how, found, sheets = PPGN(n_steps=args.walk, n_shown=1), {}, {}
+    climbed, judge = one.models["climbed"], one.models["judge"]
+    condition, colours = each_of(climbed, args.each), each_of(one.models["colours"], args.each)
+    starts = noise(one.ready("joint", NOISES[0]), len(condition.order), one.seed)
+
+    def walked(name: str, sampler: PPGN, generator: Generator, goal: EachItsOwn, by: Classifier) -> Chains:
+        walk = sampler.sample(generator, goal, starts[: len(goal.order)], seed=one.seed)
+        found[name], sheets[name] = told(walk, goal, by), walk.pictures[-1]
+        return walk
+
+    for way in ("none", *PRIORS):
+        size, eps1, rate = best[way]
+        generator, own = one.ready("joint" if way == "none" else way, size), replace(how, eps1=eps1, lr=rate)
+        walk = walked(way, own, generator, condition, judge)
+        walked(f"colours {way}", own, generator, colours, one.models["colour_judge"])
+        if way == "none":
+            found["start"], first = told(walk, condition, judge, 0), walk.pictures[0]
+        if way in PRIORS[:2]:
+            walked(f"{way} too strong", replace(own, eps1=STRONG * eps1), generator, condition, judge)
+    pixel = PixelAscent(how, lr=best["pixels"][2]).sample(condition, first)
+    found["pixels"], sheets["pixels"] = told(pixel, condition, judge), pixel.pictures[-1]
+    generator = one.ready("score", best["score"][0])
+    starts = generator.codes.mean(0).expand(len(starts), -1)
+    unit = float(generator.codes.std(0).mean())
     for eps3 in EPS3:
         raw = replace(RAW, eps3=eps3 * unit, n_steps=args.walk, n_shown=1)
-        found[f"eps3 {eps3:g}"] = walked(raw, shapes, middle, one.judge)
-    ends = replace(how, eps3=1e-17).sample(one.generator, of_class(one.climbed, 0), middle[: args.each]).codes
-    found["released noise"] = float((ends - ends[:1]).abs().max())
-    return found
+        walked(f"eps3 {eps3:g}", raw, generator, condition, judge)
+    ends = replace(how, eps3=1e-17).sample(generator, of_class(climbed, 0), starts[: args.each]).codes
+    facts = {prior: one.ready(prior, best[prior][0]).facts for prior in PRIORS}
+    for name, pictures in sheets.items():
+        sheet(pictures, args.each, args.work / f"{one.kind}-{one.seed}-{name.replace(' ', '-')}.png")
+    return {"arms": found, "released noise": float((ends - ends[:1]).abs().max()), "facts": facts}
+
+
+def sheet(pictures: Float[Tensor, "n 3 s s"], each: int, path: Path) -> None:
+    """A row for each class, twice as large."""
+    grid = bytes_of(pictures).unflatten(0, (-1, each)).permute(0, 2, 1, 3, 4).flatten(2, 3).flatten(0, 1).numpy()
+    Image.fromarray(grid).resize((2 * grid.shape[1], 2 * grid.shape[0]), 0).save(path)
 
 
 def measured(args: argparse.Namespace) -> dict[str, Any]:
     """World by world, kept beside the report."""
     place = None if args.out is None else args.out.with_suffix(".progress")
     found: dict[str, Any] = json.loads(place.read_text()) if place is not None and place.exists() else {}
-    for seed in range(args.seeds + 1):
-        key = json.dumps([args.seed, args.steps, args.walk, args.each, seed])
-        best = chosen(found[json.dumps([args.seed, args.steps, args.walk, args.each, 0])]) if seed else (0.0, 0.0, 0.0)
-        if key not in found:
+    told = [args.seed, args.steps, args.walk, args.each]
+    for seed in range(args.worlds + 1):
+        for kind in args.kinds:
+            key = json.dumps([*told, kind, seed])
+            if key in found:
+                continue
             begun, cpu = time.perf_counter(), time.process_time()
-            one = world(args, seed)
-            facts = {"right": one.right, "generator": one.generator.facts, "arms": arms(args, one, seed, best)}
+            one = world(args, kind, seed)
+            first = None if seed == 0 else found[json.dumps([*told, kind, 0])]
+            row = first_world(args, one) if first is None else arms(args, one, chosen(first))
             spent = {"seconds": time.perf_counter() - begun, "cpu": time.process_time() - cpu}
-            found[key] = facts | spent
+            found[key] = {"right": one.right, **row, **spent}
             if place is not None:
                 write_atomic(place, json.dumps(found))
-    keys = [json.dumps([args.seed, args.steps, args.walk, args.each, s]) for s in range(args.seeds + 1)]
-    return {str(i): found[key] for i, key in enumerate(keys)}
-
-
-def chosen(first: dict[str, Any]) -> tuple[float, float, float]:
-    """Weight of the prior, its rate, and the rate without it, by the judge's right answers in the first world."""
-
-    def right(eps1: float, rate: float) -> float:
-        return float(np.mean(first["arms"][f"eps1 {eps1:g} lr {rate:.4f}"]["judged"]))
-
-    pairs = [(eps1, rate) for eps1 in EPS1[1:] for rate in RATES]
-    return *max(pairs, key=lambda pair: right(*pair)), max(RATES, key=lambda rate: right(0.0, rate))
+    return {f"{kind}-{s}": found[json.dumps([*told, kind, s])] for kind in args.kinds for s in range(args.worlds + 1)}
 
 
 def run(args: argparse.Namespace) -> Report:
-    found = measured(args)
-    worlds = [found[str(i)] for i in range(1, args.seeds + 1)]
-    best, rate, plain_rate = chosen(found["0"])
-
-    def every(arm: str, of: str) -> list[float]:
-        return [v for one in worlds for v in one["arms"][arm][of]]
-
-    own, plain, most = f"eps1 {best:g}", "eps1 0", f"eps1 {EPS1[-1]:g}"
-    names = {own: f"with ε1 = {best:g}", plain: "with ε1 = 0", "pixels": "in pixels", most: f"with ε1 = {EPS1[-1]:g}"}
-
-    def of_lead(claim: str, a: str, b: str, of: str, section: str, what: tuple[str, str]) -> Claim:
-        gap = lead(every(a, of), every(b, of))
-        text = f"{what[0]} {mean_of(every(a, of))}, {what[1]} {mean_of(every(b, of))}, lead {gap}"
-        return Claim(claim, JUDGED, text, judged(gap), len(every(a, of)), section)
-
-    pixel_own, pixel_judged = mean_of(every("pixels", "own")), mean_of(every("pixels", "judged"))
-    noises = {e: (mean_of(every(f"eps3 {e:g}", "spread")), mean_of(every(f"eps3 {e:g}", "judged"))) for e in EPS3}
-    spread = {e: lead(every(f"eps3 {e:g}", "spread"), every("eps3 0", "spread")) for e in EPS3[1:]}
-    price = {e: lead(every(f"eps3 {e:g}", "judged"), every("eps3 0", "judged")) for e in EPS3[1:]}
-    free = [e for e in EPS3[1:] if spread[e].above and price[e].low > -0.1]
-    moves = max(one["arms"]["released noise"] for one in worlds)
-    claims = (
-        of_lead("A prior makes pictures that a second network recognises more often.", own, plain, "judged", "judge",
-                (names[own], names[plain])),
-        of_lead("Climbing in a generator's code, without a prior, beats climbing in pixels.", plain, "pixels", "judged",
-                "judge", (names[plain], names["pixels"])),
-        of_lead("With the prior it beats climbing in pixels.", own, "pixels", "judged", "judge",
-                (names[own], names["pixels"])),
-        Claim("The probability of the network that was climbed proves nothing.",
-              "shown: in pixels it is 0.9 or more and the judge sees the class on less than half, intervals included",
-              f"in pixels: own probability {pixel_own}, judge right {pixel_judged}",
-              verdict(pixel_own.low >= 0.9 and pixel_judged.high < 0.5), len(every("pixels", "own")), "judge"),
-        of_lead("A prior makes the pictures of one class differ more.", own, plain, "spread", "diversity",
-                (names[own], names[plain])),
-        of_lead("Too strong a prior ignores the class.", own, most, "judged", "ε1", (names[own], names[most])),
-        of_lead("The same generator serves another network with other classes: colours.",
-                f"colours {PPGN().eps1:g}", "colours 0", "judged", "plug and play",
-                (f"judge of colours, with ε1 = {PPGN().eps1:g}", "with ε1 = 0")),
-        Claim("Noise alone makes pictures of one class differ, from one start, in steps as the equation has them.",
-              "shown: at some ε3 they differ more than without, and the judge loses no more than 10 points, intervals "
-              "included; partly: they differ more at some ε3",
-              "; ".join(f"ε3 {e:g}: differ by {a}, judge right {b}" for e, (a, b) in noises.items()),
-              verdict(bool(free), any(s.above for s in spread.values())), len(every("eps3 0", "judged")), "ε3"),
-        Claim("The released ε3 of 1e-17 with steps of equal length is no noise.",
-              "shown: chains from one start end at one code, to the last digit",
-              f"largest difference {moves:g}", verdict(moves == 0), args.each * len(worlds), "ε3"),
-    )  # fmt: skip
-    errors = [one["generator"] for one in worlds]
-    return Report(
-        "ppgn",
-        "Does a prior make pictures that a second network recognises, where climbing alone does not?",
-        "Nguyen et al. 2017, arXiv:1612.00005",
-        f"scikit-learn's digits at {SIDE} px, tinted, {N_TEST} held out, in {args.seeds} worlds of other splits and "
-        f"weights; {args.each} chains for each of {len(DIGITS)} classes; one more world in which ε1 and the length of "
-        "steps were chosen",
-        f"small networks from nothing: climbed right on {_range(worlds, 'climbed')} of them, judge "
-        f"{_range(worlds, 'judge')}, colours {_range(worlds, 'colours')}, their judge "
-        f"{_range(worlds, 'colour_judge')}; "
-        f"generator off by {_errors(errors, 'held_out_error')}, the mean picture by "
-        f"{_errors(errors, 'mean_picture_error')}",
-        command("ppgn"),
-        machine(),
-        round(sum(one["seconds"] for one in found.values()), 1),
-        args.seed,
-        claims,
-        (
-            "Small networks and digits, not ImageNet; nothing of the authors' can be run today",
-            "The generator has no discriminator, and a sigmoid at its end",
-            "ε1 is told in units in which 1 means that prior and score pull alike at the start",
-            "Chains start at noise of the codes' own mean and spread, so that no start shows its class; the table has "
-            "starts at facets too",
-            "Steps shorten evenly to nothing, where the authors keep their length for classes: chosen after a look at "
-            "drawn shapes that are not reported, with which chains of equal steps never came to rest",
-            "Captions, inpainting and neurons were not measured",
-        ),
-        {
-            "chosen": {"eps1": best, "first step": rate, "first step without the prior": plain_rate},
-            "judged": {a: mean_of(every(a, "judged")).rounded() for a in worlds[0]["arms"] if a != "released noise"},
-            "own": {a: mean_of(every(a, "own")).rounded() for a in worlds[0]["arms"] if a != "released noise"},
-            "differ by": {a: mean_of(every(a, "spread")).rounded() for a in worlds[0]["arms"] if a != "released noise"},
-            "off the prior": {
-                a: [w["arms"][a]["off"] for w in worlds] for a in worlds[0]["arms"] if a != "released noise"
-            },
-            "first world, judged": {a: round(float(np.mean(v["judged"])), 4) for a, v in found["0"]["arms"].items()},
-            "generators": errors,
-            "cpu_seconds": round(sum(one["cpu"] for one in found.values()), 1),
-        },
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        args.work = make_folder(args.work or Path(folder))
+        found = measured(args)
+    best = {kind: chosen(found[f"{kind}-0"]) for kind in args.kinds}
+    return report_of(args, found, best, EPS3)
 
 
-def _errors(facts: Sequence[dict[str, Any]], of: str) -> str:
-    return " and ".join(f"{one[of]:.3f}" for one in facts)
-
-
-def _range(worlds: Sequence[dict[str, Any]], of: str) -> str:
-    values = [one["right"][of] for one in worlds]
-    return f"{min(values):.1%}" if min(values) == max(values) else f"{min(values):.1%} to {max(values):.1%}"
-
-
-def main(arguments: Sequence[str] | None = None) -> Report:
+def main(arguments: Sequence[str] | None = None) -> Report | None:
     options = parser(__doc__ or "", "ppgn")
-    options.add_argument("--seeds", type=int, default=8, help="worlds that are reported")
-    options.add_argument(
-        "--steps", type=int, default=200, help="batches of 32 for each network; four times as many for the generator"
-    )
+    options.add_argument("--worlds", type=int, default=2, help="of each kind that are reported")
+    options.add_argument("--kinds", nargs="+", choices=tuple(kinds.DRAWS), default=list(kinds.DRAWS))
+    options.add_argument("--steps", type=float, default=1.0, help="part of the batches that networks are trained on")
     options.add_argument("--walk", type=int, default=40, help="steps of a chain")
-    options.add_argument("--each", type=int, default=8, help="chains for each class")
+    options.add_argument("--each", type=int, default=10, help="chains for each class")
+    options.add_argument("--work", type=Path, help="where trained networks and sheets of pictures stay")
+    options.add_argument("--only", help="train this world, such as digits-1, into --work, and end")
+    args = options.parse_args(arguments)
+    if args.only:
+        kind, _, seed = args.only.partition("-")
+        world(args, kind, int(seed))
+        return None
     return deliver(options, run, arguments)
 
 

@@ -334,7 +334,9 @@ def _list(values: Tensor) -> list[float]:
 def lead(section: str, claim: str, measured: Measured, values: Tensor, said: str, n: int = 200) -> Claim:
     """A difference that should lie above 0."""
     found = measured.interval(values)
-    return Claim(claim, JUDGED, f"{said}; lead {found}; {n} labels", judged(found), values.numel(), section)
+    return Claim(
+        claim, JUDGED, f"{said}; lead {found}; {n} labels", judged(found), values.numel(), section, interval=found
+    )
 
 
 def as_good(section: str, claim: str, measured: Measured, values: Tensor, said: str) -> Claim:

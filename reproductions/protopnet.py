@@ -121,6 +121,7 @@ def claims_of(found: dict[str, Any]) -> list[Claim]:
             verdict(accuracy.low >= -0.035, accuracy.value >= -0.035),
             len(pro),
             "accuracy",
+            interval=accuracy,
         ),
         Claim(
             "Pushing prototypes onto real patches hardly changes the accuracy.",

@@ -322,6 +322,7 @@ def claims_of(rows: list[dict[str, Any]], spoken: dict[str, Any]) -> list[Claim]
             verdict(leads["mlp"].above and every, leads["mlp"].above),
             n,
             "accuracy",
+            interval=leads["mlp"],
         ),
         Claim(
             "The vanilla perceiver classifies worse than the plain classifier (read off the authors' plots).",

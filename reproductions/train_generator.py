@@ -35,7 +35,9 @@ from seewhy.generation.generator import (
     GeneratorNetwork,
     Reader,
     batched,
+    errors,
     shown_at,
+    some,
     unit,
 )
 from seewhy.pictures.images import read_picture
@@ -116,7 +118,7 @@ class FitGenerator:
         where = None if checkpoint is None else (checkpoint, seal)
         done = train(task, data, how, checkpoint=where, progress=progress)
         first = torch.randperm(len(own), generator=torch.Generator().manual_seed(self.seed))[:KEPT]
-        low, high = (float(torch.quantile(_some(codes[own]), q)) for q in (1 - CLIPPED, CLIPPED))
+        low, high = (float(torch.quantile(some(codes[own]), q)) for q in (1 - CLIPPED, CLIPPED))
         facts = {
             **asdict(self),
             "n_pictures": len(own),
@@ -149,12 +151,6 @@ class FitGenerator:
         return kept, digests, torch.stack(pictures)
 
 
-def _some(codes: Float[Tensor, "n d"]) -> Float[Tensor, " m"]:
-    """Numbers enough for a quantile, evenly taken: torch sorts no more than 16 million."""
-    flat = codes.flatten()
-    return flat[:: max(1, len(flat) // 2**23)]
-
-
 def _errors(
     network: GeneratorNetwork,
     read: Reader,
@@ -164,15 +160,13 @@ def _errors(
     held: list[int],
 ) -> dict[str, float]:
     """How far made pictures are from held-out ones, and their codes from the codes; beside them the mean picture's."""
-    mean = unit(pictures[own].float().mean(0).to(torch.uint8)[None])
     real = unit(pictures[held])
     with torch.no_grad():
         found = torch.cat([network(part) for part in codes[held].split(64)])
     code = batched(read, found) - codes[held]
     around = codes[held] - codes[own].mean(0)
     return {
-        "held_out_error": round(float((found - real).square().mean().sqrt()), 5),
-        "mean_picture_error": round(float((mean - real).square().mean().sqrt()), 5),
+        **errors(found, real, pictures[own]),
         "code_error": round(float(code.square().sum() / around.square().sum().clamp_min(1e-12)) ** 0.5, 5),
     }
 

@@ -67,6 +67,26 @@ def test_figures_by_hand(script: ModuleType) -> None:
     assert script.probe(far, y.repeat(10), far, y.repeat(10), 0.1, 2, seed=0) == 1.0
 
 
+def test_a_mark_is_on_any_scene_and_the_scene_is_seen_more_easily() -> None:
+    worlds = importlib.import_module("coarse_worlds")
+    world = worlds.marks(0, 900)
+    mark, both = world.upstream, world.downstream["both"]
+    assert torch.equal(both // worlds.N_SCENES, mark)
+    assert len(both.unique()) == worlds.N_MARKS * worlds.N_SCENES
+    assert int(world.held.sum()) == 300
+    assert world.pictures.std().item() == pytest.approx(1.0, abs=0.15)
+    flat = world.pictures.flatten(1)
+
+    def apart(labels: torch.Tensor) -> float:
+        """Variance of means, as part of all."""
+        means = torch.stack([flat[labels == k].mean(0) for k in labels.unique()])
+        return float(means.var(0, unbiased=False).sum() / flat.var(0).sum())
+
+    assert apart(both % worlds.N_SCENES) > 1.2 * apart(mark) > 0.1
+    assert torch.equal(worlds.marks(0, 900).pictures, world.pictures)
+    assert not torch.equal(worlds.marks(1, 900).pictures, world.pictures)
+
+
 def made(script: ModuleType, **right: float) -> object:
     """Figures of three draws: of every arm 0.5 but where another is given."""
     names = ("upstream", "ratio", "digit purity", "spread", "digit 1%", "digit 10%", "digit 100%")
@@ -79,25 +99,46 @@ def made(script: ModuleType, **right: float) -> object:
 
 
 def test_verdicts_follow_the_numbers(script: ModuleType) -> None:
-    ahead = made(script, k5=0.8, k10=0.7, k20=0.65, k50=0.6, k100=0.55)
+    ahead = made(script, k5=0.8, k10=0.7, k50=0.65, **{"k10 from the first step": 0.6})
     claims = script.claims_of(ahead, "digits", ("digit",))
-    assert [claim.verdict for claim in claims] == ["shown"] * 8
+    assert [claim.verdict for claim in claims] == ["shown"] * 9
+    assert "difference 0.200 (0.200 to 0.200)" in claims[0].measured
+    assert "an effect of 0.050 would be shown in 100%" in claims[0].measured
+    assert str(claims[0].interval) == "0.200 (0.200 to 0.200)"
     level = script.claims_of(made(script), "digits", ("digit",))
-    assert [claim.verdict for claim in level] == ["not shown"] * 7 + ["shown"]
-    assert "lead 0.200 (0.200 to 0.200)" in claims[0].measured
+    assert [claim.verdict for claim in level] == ["not shown"] * 7 + ["too small to tell", "shown"]
+    scattered = made(script)
+    for seed, value in enumerate((0.3, 0.9, 0.5)):
+        scattered.found["k = 10", seed]["digit 10%"] = value
+    assert script.claims_of(scattered, "digits", ("digit",))[0].verdict == "too small to tell"
     for seed in range(3):
         ahead.found["k = 10", seed]["upstream"] = 0.85
+        ahead.found["k = 50", seed]["digit 10%"] = 0.85
     worse = script.claims_of(ahead, "digits", ("digit",))
     assert worse[0].verdict == "partly", "the coarse classes are told worse"
+    assert worse[5].verdict == "partly", "it does not fall with k"
     assert worse[-1].verdict == "shown"
-    assert str(script.over_draws([0.5])) == "0.500 (-inf to inf)"
+    for seed in range(3):
+        ahead.found["k = 10", seed]["upstream"] = 0.95
+    assert script.claims_of(ahead, "digits", ("digit",))[-1].verdict == "not shown"
+
+
+def test_the_weakest_of_several_counts(script: ModuleType) -> None:
+    assert script.weakest(["shown", "too small to tell"]) == "too small to tell"
+    assert script.weakest(["too small to tell", "not shown", "shown"]) == "not shown"
+    one = script.Measured({("a", 0): {"x": 0.5}, ("b", 0): {"x": 0.4}})
+    assert "one draw shows nothing" in str(one.beside("a", "b", "x"))
+    assert one.beside("a", "b", "x").verdict == "too small to tell"
 
 
 @pytest.mark.slow
 def test_every_arm_runs_and_a_second_run_learns_nothing(script: ModuleType, tmp_path: Path) -> None:
-    given = ["--seeds", "2", "--steps", "3", "--pictures", "240", "--out", str(tmp_path / "look.json")]
+    given = ["--seeds", "2", "--shapes-seeds", "1", "--steps", "3", "--pictures", "240"]
+    given += ["--out", str(tmp_path / "look.json")]
     report = script.main(given)
-    assert [c.section for c in report.claims].count("shapes, texture") == 7
+    assert [c.section for c in report.claims].count("shapes, texture") == 8
+    assert {c.n for c in report.claims if c.section == "marks"} == {2}
+    assert {c.n for c in report.claims if c.section == "shapes, texture"} == {1}
     assert set(report.numbers["digits"]) == set(script.ARMS)
     again = script.main(given)
     assert (again.seconds, again.numbers) == (report.seconds, report.numbers)

@@ -81,6 +81,9 @@ class TeachKeywords(AdaptKeywords, total=False):
 
     instructions: Mapping[str, str | Sequence[str]]
     rank: Count
+    n_layers: Count
+    n_asked: Count
+    n_through: int
     learn: Literal["words", "prefixes"]
     prefix_lr: float
 

@@ -19,6 +19,7 @@ from seewhy.classifiers.unfitted import ZeroShot
 from seewhy.encoders.open_clip import text_tower
 from seewhy.encoders.text_tokens import ClipText
 from seewhy.errors import DataError, InputError, ModelError
+from seewhy.learning.adaptation.ogen import OGEN
 from seewhy.learning.adaptation.prompt_recipe import Lesson, drawn, halved
 from seewhy.learning.adaptation.prompts import (
     Kept,
@@ -32,7 +33,6 @@ from seewhy.learning.adaptation.prompts import (
     scores,
 )
 from seewhy.learning.adaptation.word_prompts import (
-    OGEN,
     CoCoOp,
     CoOp,
     PromptSRC,

@@ -50,14 +50,14 @@ def test_a_walk_is_as_it_was_asked_for(
     model: Any = SimpleNamespace(encoder=on, classes=("moss", "rust"))
     monkeypatch.setattr("seewhy.cli.options.resolve", lambda *given: told.update(through=given) or model)
     monkeypatch.setattr(
-        "seewhy.generation.generator.load_generator", lambda *given, **how: told.update(loaded=(given, how)) or loaded
+        "seewhy.generation.generate.load_generator", lambda *given, **how: told.update(loaded=(given, how)) or loaded
     )
     monkeypatch.setattr("seewhy.generation.generate.make", stopping(told))
     monkeypatch.setattr("seewhy.cli.explain.judge_named", lambda session, name: name)
     invoke("generate", "--generator", "gen", "-m", "birds", "-e", "net", "--engine", "torch", "--neuron", 3, "--judge",
            "other", "--generator-encoder", "small", *asked)  # fmt: skip
     assert told["through"][:4] == ("birds", None, "net", "torch")
-    assert told["loaded"] == ((Path("gen"), "small"), {"own": on, "engine": "torch"})
+    assert told["loaded"] == ((Path("gen"),), {"encoder": "small", "own": on, "engine": "torch"})
     assert told["sampler"] == walk
     found = told["asking"]
     assert (found.n, found.start, found.controls, found.seed) == asking

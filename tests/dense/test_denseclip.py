@@ -14,8 +14,10 @@ from typer.testing import CliRunner
 
 from coloured import colours, masked
 from seewhy.cli import app
-from seewhy.dense.denseclip import ContextDecoder, DenseCLIP, TextDecoder, _labels, _Learning, _pixel_loss, centred
+from seewhy.dense.denseclip import DenseCLIP
+from seewhy.dense.mask_training import FromMaps, labels_of, pixel_loss
 from seewhy.dense.maskclip import MaskCLIP
+from seewhy.dense.pixel_text import ContextDecoder, TextDecoder, centred, texts_for
 from seewhy.dense.reader import Windows
 from seewhy.dense.saving import load_segmenter, save_segmenter
 from seewhy.encoders.base import Layout
@@ -79,10 +81,10 @@ def test_names_behind_contexts_are_the_authors() -> None:
 def test_without_gamma_texts_look_at_nothing() -> None:
     texts, joint = torch.eye(3, 4), torch.rand(2, 4, 5, 6)
     whole, maps = joint.mean((2, 3)), [torch.rand(2, 8, 5, 6)]
-    plain = TextDecoder([8], texts, DenseCLIP(gamma=0.0, **SMALL)).eval()
+    plain = TextDecoder([8], 16, texts, "post", 0.0).eval()
     _, cosine = plain(maps, joint, whole)
     torch.testing.assert_close(cosine, torch.nn.functional.normalize(joint, dim=1)[:, :3])
-    moved = TextDecoder([8], texts, DenseCLIP(gamma=9.0, **SMALL)).eval()
+    moved = TextDecoder([8], 16, texts, "post", 9.0).eval()
     _, other = moved(maps, joint, whole)
     assert not torch.allclose(other, cosine, atol=1e-3)
     assert float(other.detach().abs().max()) <= 1 + 1e-6
@@ -127,8 +129,7 @@ def test_every_form_learns_and_comes_back(data: Path, tmp_path: Path, how: dict[
 def test_before_the_text_network_each_picture_has_texts_of_its_own() -> None:
     torch.manual_seed(0)
     names, joint = Names(with_words().text, ["red", "green", "blue"]), torch.rand(2, 8, 5, 6)  # type: ignore[arg-type]
-    how = DenseCLIP(**SMALL, prompting="pre", n_contexts=2)
-    network = TextDecoder([8], torch.eye(3, 8), how, names).eval()
+    network = TextDecoder([8], 16, torch.eye(3, 8), "pre", 0.0, names, 2).eval()
     found = network.texts(joint, joint.mean((2, 3)))
     assert found.shape == (2, 3, 8)
     assert not torch.allclose(found[0], found[1], atol=1e-4)
@@ -142,20 +143,20 @@ def test_before_the_text_network_each_picture_has_texts_of_its_own() -> None:
 def test_what_stands_for_the_classes() -> None:
     words, k = ("red", "green", "blue", "red_green"), 4
     on = colours()
-    own = DenseCLIP()._texts(on, words)
+    own = texts_for(on, words, "names", 0)
     assert own[0] == words
     assert torch.equal(own[1], MaskCLIP().build(on, words).scorer.texts)  # type: ignore[attr-defined]
-    said, texts = DenseCLIP(texts="shuffled", seed=3)._texts(on, words)
+    said, texts = texts_for(on, words, "shuffled", 3)
     assert sorted(said) == sorted(words)
     assert all(a != b for a, b in zip(said, words, strict=True))
     torch.testing.assert_close(texts, own[1][[words.index(one) for one in said]])
-    draws = [DenseCLIP(texts="random", seed=i)._texts(on, words)[1] for i in (0, 0, 1)]
+    draws = [texts_for(on, words, "random", i)[1] for i in (0, 0, 1)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.allclose(draws[0], draws[2])
     torch.testing.assert_close(draws[0].norm(dim=1), torch.ones(k))
     blank = DenseCLIP(texts="none").cells(on, torch.rand(2, 3, 4, 4))
     assert [tuple(one.shape) for one in blank] == [(2, 1, 1, 1), (2, 1)]
-    network = TextDecoder([3], torch.zeros(k, 1), DenseCLIP(texts="none", **SMALL)).eval()
+    network = TextDecoder([3], 16, torch.zeros(k, 1), "post", 0.0, shows=False).eval()
     scores, cosine = network([torch.rand(2, 3, 4, 4)], *blank)
     assert scores.shape == cosine.shape == (2, k, 4, 4)
     assert not cosine.any()
@@ -172,10 +173,10 @@ def test_cells_that_attend_are_asked_for() -> None:
 
 def test_a_mask_is_learnt_from_where_its_window_lies() -> None:
     truth = np.arange(12 * 24, dtype=np.uint8).reshape(12, 24)
-    whole = _labels(Windows((3, 6), (1, 1)), truth)
+    whole = labels_of(Windows((3, 6), (1, 1)), truth)
     assert len(whole) == 1
     assert torch.equal(whole[0], torch.from_numpy(truth))
-    two = _labels(Windows((3, 4), (1, 2)), truth)  # 7 cells across, the second window from the fourth on
+    two = labels_of(Windows((3, 4), (1, 2)), truth)  # 7 cells across, the second window from the fourth on
     assert [tuple(one.shape) for one in two] == [(12, 16), (12, 16)]
     assert two[0][0, 0] == truth[0, 0]
     assert two[1][0, -1] == truth[0, -1]
@@ -185,9 +186,9 @@ def test_a_mask_is_learnt_from_where_its_window_lies() -> None:
 def test_a_pixel_without_a_class_teaches_nothing() -> None:
     scores, labels = torch.tensor([[[[2.0, -1.0]], [[0.0, 1.0]]]]), torch.tensor([[[0, LEFT_OUT]]])
     expected = torch.nn.functional.cross_entropy(torch.tensor([[2.0, 0.0]]), torch.tensor([0]))
-    torch.testing.assert_close(_pixel_loss(scores, labels), expected)
-    assert _pixel_loss(scores, torch.full((1, 1, 2), LEFT_OUT)) == 0
-    task = _Learning(TextDecoder([8], torch.eye(2), DenseCLIP(**SMALL)), DenseCLIP(tau=0.5, auxiliary=3.0), Layout())
+    torch.testing.assert_close(pixel_loss(scores, labels), expected)
+    assert pixel_loss(scores, torch.full((1, 1, 2), LEFT_OUT)) == 0
+    task = FromMaps(TextDecoder([8], 16, torch.eye(2), "post", 0.0), 0.5, 3.0, Layout())
     terms = task.loss((scores, scores, labels), Batch([0], {}))
     torch.testing.assert_close(terms["scores"], torch.nn.functional.softplus(torch.tensor(-4.0)))
     torch.testing.assert_close(terms["loss"], expected + 3 * terms["scores"])

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from coloured import NAMES, masked
 from seewhy.dense.cells import unpacked, with_levels
-from seewhy.dense.denseclip import DenseCLIP, _Learning
+from seewhy.dense.denseclip import DenseCLIP
 from seewhy.dense.evaluation import PROBE, evaluate_segmenter
+from seewhy.dense.mask_training import FromMaps
 from seewhy.dense.saving import load_segmenter, save_segmenter
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.encoders.split import example_pixels
@@ -96,7 +97,7 @@ def test_a_mirrored_step_mirrors_every_level(monkeypatch: pytest.MonkeyPatch) ->
             seen.append([*maps, joint])
             return joint, joint
 
-    task = _Learning(Recorder(), DenseCLIP(), layout).train()  # type: ignore[arg-type]
+    task = FromMaps(Recorder(), 0.07, 0.4, layout).train()  # type: ignore[arg-type]
     x, joint = torch.rand(1, 11, 4, 4), torch.rand(1, 3, 4, 4)
     batch = Batch(
         [0], {"maps": x, "joint": joint, "whole": joint.mean((2, 3)), "labels": torch.arange(16).view(1, 4, 4)}

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from schemas import check
 from seewhy.cli import app
 from seewhy.dense import Detections, Detector, Region, Segmenter
-from seewhy.dense.denseclip import Decoded, DenseCLIP, TextDecoder
+from seewhy.dense.denseclip import Decoded, DenseCLIP
 from seewhy.dense.detection.linear import Axes, RegionProbe
 from seewhy.dense.detection.trained import TrainedDetector
 from seewhy.dense.finders import Presence
@@ -213,7 +213,7 @@ def scorers() -> Iterator[Segmenter]:
     yield Linear().segmenter(encoder, tuple(NAMES), Affine(torch.randn(2, 3), torch.randn(2)))
     how = DenseCLIP(width=8)
     yield how.segmenter(
-        encoder, tuple(NAMES), Decoded(TextDecoder([3], torch.eye(3)[:2], how).eval().requires_grad_(False), how)
+        encoder, tuple(NAMES), Decoded(how._decoder([3], torch.eye(3)[:2], None).eval().requires_grad_(False), how)
     )
 
 

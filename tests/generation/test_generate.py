@@ -46,7 +46,7 @@ def kept(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A generator for ``new:resnet/16``, as a command makes it."""
     folder = tmp_path_factory.mktemp("kept") / "gen"
     given = [str(folders), "-o", str(folder), "-e", "new:resnet/16", "--engine", "torch"]
-    training.main([*given, "--side", "16", "--n-steps", "5"])
+    training.main([*given, "--side", "16", "--n-steps", "60", "--lr", "0.005"])
     assert not list(folder.glob(".*"))
     return folder
 

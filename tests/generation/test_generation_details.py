@@ -54,7 +54,7 @@ def test_the_sizes_told_are_those_of_the_first_step_and_of_the_last() -> None:
     how = PPGN(eps1=0, n_steps=5, lr=0.05, lr_end=None)
     end = how.sample(linear_world(), wanted, torch.zeros(1, 3))
     assert [pair[1] for pair in end.sizes] == pytest.approx([0.9, 0.9 - 4 * 0.1]), "four steps of a tenth lie between"
-    pixels = PixelAscent(how, lr=0.05).sample(linear_world(), wanted, torch.full((1, 3, SIDE, SIDE), 0.5))
+    pixels = PixelAscent(how, lr=0.05).sample(wanted, torch.full((1, 3, SIDE, SIDE), 0.5))
     first, last = (pair[1] for pair in pixels.sizes)
     assert last / first == pytest.approx((0.9 - 4 * 0.1) / 0.9, rel=1e-4)
 

@@ -200,7 +200,7 @@ def test_the_unit_of_eps1_makes_both_pull_alike() -> None:
 
 def test_pixels_climb_without_any_generator() -> None:
     start = torch.full((1, 3, SIDE, SIDE), 0.5)
-    found = PixelAscent(PPGN(n_steps=40), lr=0.02).sample(world(), towards(torch.tensor([9.0, -9.0, 0.0])), start)
+    found = PixelAscent(PPGN(n_steps=40), lr=0.02).sample(towards(torch.tensor([9.0, -9.0, 0.0])), start)
     ends = found.pictures[-1].mean((0, 2, 3))
     assert (float(ends[0]), float(ends[1])) == (1.0, 0.0)
     assert found.prior_error is None

@@ -15,7 +15,8 @@ import seewhy
 from schemas import check
 from seewhy.cli import app
 from seewhy.errors import DataError, InputError, ModelError
-from seewhy.learning.adaptation.word_prompts import OGEN, CoOp
+from seewhy.learning.adaptation.ogen import OGEN
+from seewhy.learning.adaptation.word_prompts import CoOp
 from seewhy.metrics.calibration import calibration_error, reliability
 from seewhy.pictures.samples import load_samples
 from seewhy.studies.bootstrap import accuracy_sums, calibration_sums, gap, harmonic, measure_row, ratio

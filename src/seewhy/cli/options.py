@@ -75,6 +75,18 @@ def _listed(one: str, alone: bool) -> Iterator[str]:
         yield one
 
 
+def check_device(device: str) -> None:
+    """The engine takes a GPU where torch sees one; who asks for one is told where there is none."""
+    import torch
+
+    seen = "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in ("auto", seen):
+        raise InputError(
+            f"--device {device} was given, and torch {torch.__version__} runs on {seen} here. auto or {seen} was "
+            "expected. For cuda install torch with CUDA; for cpu hide the GPU with CUDA_VISIBLE_DEVICES=."
+        )
+
+
 def read_descriptions(path: Path | None) -> Descriptions | None:
     from ..descriptions.base import Descriptions
 

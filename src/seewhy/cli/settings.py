@@ -116,8 +116,10 @@ SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
     ),
     "study transfer": ("seewhy.studies.transfer:TransferStudy",),
     "study base-to-new": ("seewhy.studies.base_to_new:BaseToNewStudy",),
+    "study claims": ("seewhy.studies.claims:ClaimsStudy",),
     "study generate": (
         "seewhy.generation.generate:Asking",
+        "seewhy.generation.decoders:Bring",
         "seewhy.generation.sampler:PPGN",
         {
             "generator_encoder": Own(

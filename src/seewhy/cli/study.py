@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,7 @@ from ..errors import DataError, InputError
 from ..storage.output import working_folder
 from . import options
 from .places import check_report
-from .session import Session
+from .session import Session, assignments
 from .verbs import register
 
 if TYPE_CHECKING:
@@ -186,13 +188,55 @@ def base_to_new(
     _finish(session, findings, output, "base-to-new")
 
 
+def claims(
+    session: Session,
+    data: Path,
+    *,
+    only: list[str] | None = None,
+    test: Path | None = None,
+    descriptions: Path | None = None,
+    follow_up: Path | None = None,
+    captions: Path | None = None,
+    masks: Path | None = None,
+    labels: str | None = None,
+    instruction: list[str] | None = None,
+    device: str = "auto",
+    output: Path | None = None,
+) -> None:
+    """Which claims of papers hold for your weights? Each beside the paper's figure; goes on where it was stopped."""
+    from ..language.questions import read_pairs
+    from ..pictures.pairs import load_pairs
+    from ..pictures.pixel_classes import load_masks
+    from ..studies.claims import ClaimData, ClaimsStudy
+
+    check_report(output, "claims", session.force)
+    study = session.make(ClaimsStudy, only=tuple(only or ()))
+    samples, tested = _learnt_and_tested(session, data, test)
+    given = ClaimData(
+        samples,
+        tested,
+        options.read_descriptions(descriptions),
+        None if follow_up is None else read_pairs(follow_up),
+        None if captions is None else load_pairs(captions),
+        None if masks is None else load_masks(masks, classes=None if labels is None else options.names_in(labels)),
+        dict(assignments("--instruction", instruction, "COLUMN=WORDS was", "colour='the colour'")) or None,
+        data,
+    )
+    options.check_device(device)
+    typed = shlex.join(["seewhy", *sys.argv[1:]])
+    findings = study.run(session.encoder(), given, output, command=typed, **session.kept)
+    _finish(session, findings, output, "claims")
+
+
 def generate(
     session: Session,
-    generator: Path,
+    generator: Path | None = None,
     *,
     class_: str | None = None,
     text: str | None = None,
     neuron: int | None = None,
+    decoder: Path | None = None,
+    pictures: Path | None = None,
     model: str | None = None,
     labels: str | None = None,
     like: str | None = None,
@@ -200,20 +244,23 @@ def generate(
     output: Path | None = None,
 ) -> None:
     """Make pictures of what a model takes for a class, a text or a neuron (PPGN)."""
-    from ..generation.generate import Asking, Question, check_place, make, save
-    from ..generation.generator import load_generator
+    from ..generation.decoders import Bring
+    from ..generation.generate import Asking, Question, check_place, make, prepared, save
     from ..generation.sampler import PPGN
     from .explain import judge_named
 
     if output is not None:
         check_place(output)
     (own,) = session.take("generator_encoder")
-    asking = session.make(Asking, rest=False)
+    asking, bring = session.make(Asking, rest=False), session.make(Bring, rest=False)
     sampler = session.make(PPGN)
     question = Question(class_, text, neuron, like)
     session.store_name = "none"
     climbed = session.classifier(model, labels)
-    loaded = load_generator(generator, own, own=climbed.encoder, engine=session.engine)
+    loaded = prepared(
+        generator, decoder, pictures, bring=bring, seed=asking.seed, progress=session.terminal,
+        encoder=own, own=climbed.encoder, engine=session.engine,
+    )  # fmt: skip
     made = make(
         loaded, question.condition(climbed), sampler=sampler, asking=asking, judge=judge_named(session, judge),
         classes=climbed.classes, picture=question.start(loaded), progress=session.terminal,
@@ -223,5 +270,5 @@ def generate(
 
 
 app = typer.Typer(help="Questions about a model, answered on many pictures.", no_args_is_help=True)
-for verb in (faithfulness, background, interpretability, scaling, transfer, base_to_new, generate):
+for verb in (faithfulness, background, interpretability, scaling, transfer, base_to_new, claims, generate):
     register(app, verb)

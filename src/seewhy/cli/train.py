@@ -204,7 +204,7 @@ def _adapt_names(session: Session) -> NoReturn:
         session.samples(o.pairs, group=session.group),
         validation=None if o.validation is None else session.samples(o.validation),
         base_to_new=o.base_to_new,
-        new_names=() if o.new_names is None else tuple(options.names_in(o.new_names)),
+        new_names=None if o.new_names is None else tuple(options.names_in(o.new_names)),
         also={str(place): session.samples(place) for place in o.also or ()},
     )
     with session.checkpoint(output) as checkpoint:

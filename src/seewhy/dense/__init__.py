@@ -6,7 +6,9 @@ from ..registry import Registry
 
 segmenters: Registry[Any] = Registry("segmenter", __name__, ("clipseg", "denseclip", "linear", "maskclip"))
 detectors: Registry[Any] = Registry(
-    "detector", __name__, ("detection.dito", "detection.linear", "word_regions", "owlv2", "grounding_dino")
+    "detector",
+    __name__,
+    ("detection.denseclip_boxes", "detection.dito", "detection.linear", "word_regions", "owlv2", "grounding_dino"),
 )
 
 from .finders import Detector, Segmenter  # noqa: E402

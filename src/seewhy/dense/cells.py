@@ -23,7 +23,6 @@ PLACES = "positional_embedding"
 """What a pooling by attention adds to its cells, as CLIP's residual networks do."""
 
 
-@torch.no_grad()
 def joint_cells(encoder: Encoder, features: Tensor) -> Float[Tensor, "b d h w"]:
     """Each cell as the encoder's head makes it of that cell alone, then among the words; not of unit length.
 
@@ -40,7 +39,6 @@ def joint_cells(encoder: Encoder, features: Tensor) -> Float[Tensor, "b d h w"]:
     return vectors.unflatten(0, (b, h, w)).permute(0, 3, 1, 2)
 
 
-@torch.no_grad()
 def attended_cells(encoder: Encoder, features: Tensor) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b d"]]:
     """Each cell and the whole among the words, as a pooling by attention makes them when every cell asks.
 
@@ -174,7 +172,7 @@ def with_beside(encoder: Encoder, trunk: nn.Module) -> Encoder:
     )
 
 
-def unpacked(layout: Layout, features: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _c _h _w"]]:
+def unpacked(layout: Layout, features: Tensor) -> list[Float[Tensor, "b _c _h _w"]]:
     """The maps, the trunk's last first and then finer and finer."""
     maps = [layout.to_grid(features)]
     if layout.finer:

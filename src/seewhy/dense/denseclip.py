@@ -6,52 +6,31 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar
 
-import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, interpolate, normalize, relu
+from jaxtyping import Float
+from torch import Tensor
 
 from ..bounds import Bound, NotNegative, Positive, check_fields
-from ..encoders.base import Encoder, Layout
-from ..errors import DataError, InputError
+from ..encoders.base import Encoder
+from ..errors import InputError
 from ..heads.head import Head
 from ..heads.normalise import Normalise
-from ..learning.adaptation.prompts import STD, Names, opened
-from ..pictures.pixel_classes import LEFT_OUT, MaskedPictures
+from ..learning.adaptation.prompts import Names, opened
+from ..pictures.pixel_classes import MaskedPictures
 from ..progress import Progress
 from ..seeded import seeded
-from ..training.batches import Batch, TrainingData
 from ..training.loop import Training, train
-from ..training.task import Task
 from . import segmenters
 from .cells import MOST, attended_cells, joint_cells, unpacked
 from .finders import Scorer, Segmenter
 from .linear import Affine
-from .maskclip import MaskCLIP, Words
-from .miou import exchanged
+from .mask_training import Crops, FromMaps, FromPixels, Maps, channels_of, moments
 from .parts import PooledScore
-from .reader import LARGEST, Windows
-
-FINER, GROUPS = 4, 8
-"""Pixels of a mask that is learnt from, along a cell; channels that are normalised together are these many groups."""
-Prompting = Literal["post", "pre", "none"]
-"""Where a picture changes texts: behind their network, before it, or nowhere."""
-Texts = Literal["names", "shuffled", "random", "none"]
-"""What stands for the classes: their names; another class's name, or a direction drawn, as controls; or nothing."""
-
-
-class Maps(NamedTuple):
-    """Windows that are learnt from: looked at once, whatever is then trained on them."""
-
-    maps: Float[Tensor, "n c h w"]
-    joint: Float[Tensor, "n d h w"]
-    whole: Float[Tensor, "n d"]
-    labels: UInt8[Tensor, "n _y _x"]
-    layout: Layout
-    n_pictures: int
+from .pixel_text import GROUPS, Prompting, TextDecoder, Texts, texts_for
+from .reader import LARGEST, Reader
+from .tuned import SLOWER, Learns, halves_to_train, looking_through, say_cost, tuned
 
 
 @segmenters.register
@@ -85,6 +64,10 @@ class DenseCLIP:
         gamma: at first, the authors' 1e-4.
         tau: temperature of the auxiliary loss; the authors' .07.
         auxiliary: its weight; the authors' .4.
+        train: which of the encoder's weights learn with the decoder, at a tenth of its rate: ``"none"``;
+            ``"last_stage"``, those behind the last finer map, or the last quarter of a transformer's blocks; ``"all"``.
+        crops: windows are cut anew at every step, half of them mirrored, and not looked at once; so they always are
+            where the encoder learns.
         zoom: the picture's short side, in inputs of the encoder.
         least: probability below which a pixel is given no name.
         seed: of weights, order and mirroring, and of texts that are drawn.
@@ -109,6 +92,8 @@ class DenseCLIP:
     gamma: float = 1e-4
     tau: Positive = 0.07
     auxiliary: NotNegative = 0.4
+    train: Learns = "none"
+    crops: bool = False
     zoom: float = LARGEST
     least: float = 0.0
     seed: int = 0
@@ -133,31 +118,19 @@ class DenseCLIP:
         progress: Progress | None = None,
         checkpoint: Path | None = None,
     ) -> Segmenter:
-        """Train the decoder."""
-        maps = self.look(encoder, data, progress)
+        """Train the decoder, and the encoder where it learns."""
+        progress = progress or Progress()
         what = json.dumps([asdict(self), encoder.fingerprint, data.classes, [i.image for i in data.items]])
         kept = None if checkpoint is None else (checkpoint, what)
-        return self.learn(encoder, data.classes, maps, checkpoint=kept, progress=progress)
+        if self.train == "none" and not self.crops:
+            maps = self.look(encoder, data, progress)
+            return self.learn(encoder, data.classes, maps, checkpoint=kept, progress=progress)
+        crops = Crops.of(self.segmenter_before(encoder, data.classes).reader, data, progress)
+        return self.learn_encoder(encoder, data.classes, crops, checkpoint=kept, progress=progress)
 
     def look(self, encoder: Encoder, data: MaskedPictures, progress: Progress | None = None) -> Maps:
         """The windows of all pictures, looked at once; whatever is then trained can be trained on them."""
-        segmenter = self.segmenter(encoder, data.classes, Affine.empty(len(data.classes)))
-        found: list[tuple[Tensor, Tensor, Tensor]] = []
-        labels: list[Tensor] = []
-        layout = segmenter.encoder.layout
-        for one, truth, _ in segmenter.reader.with_masks(data, progress or Progress(), "Looking"):
-            if (truth != LEFT_OUT).any():
-                joint, whole = self.cells(segmenter.encoder, one.features)
-                maps = one.features if layout.finer else layout.to_grid(one.features)
-                found.append((maps.half(), joint.half(), whole.half()))
-                labels += _labels(one.windows, truth)
-        if len(found) < 2:
-            raise DataError(
-                f"{len(found)} picture(s) with masks can be learnt from. Two or more were expected. Give more pictures "
-                "with masks."
-            )
-        maps, joint, whole = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return Maps(maps, joint, whole, torch.stack(labels), Layout(finer=layout.finer), len(found))
+        return Maps.of(self.segmenter_before(encoder, data.classes).reader, data, self.cells, progress or Progress())
 
     def learn(
         self,
@@ -169,47 +142,80 @@ class DenseCLIP:
         progress: Progress | None = None,
     ) -> Segmenter:
         """Train the decoder on what was looked at."""
-        said, texts = self._texts(encoder, classes)
+        network = self._network(encoder, classes, maps)
+        task = FromMaps(network, self.tau, self.auxiliary, maps.layout)
+        train(task, maps.data(), self.training, checkpoint=checkpoint, progress=progress)
+        trained_on = f"{len(maps.maps)} windows of {maps.n_pictures} pictures with masks"
+        return self._made(encoder, classes, network, trained_on)
+
+    def learn_encoder(
+        self,
+        encoder: Encoder,
+        classes: tuple[str, ...],
+        crops: Crops,
+        *,
+        checkpoint: tuple[Path, str] | None = None,
+        progress: Progress | None = None,
+    ) -> Segmenter:
+        """Train the decoder and, as far as it learns, a copy of the encoder, on windows cut anew at every step."""
+        network, halves = self._network(encoder, classes, crops), halves_to_train(encoder, self.train)
+        looks = Reader(looking_through(encoder, halves), self.zoom, self.levels).encoder
+        task, data = FromPixels(network, self.tau, self.auxiliary, halves, looks, self.cells), crops.data()
+        say_cost(task, data, self.training, progress or Progress())
+        train(task, data, self.training, checkpoint=checkpoint, progress=progress)
+        trained_on = f"windows of {data.n_samples} pictures with masks, cut anew {self.n_steps * self.batch_size} times"
+        if self.train == "none":
+            return self._made(encoder, classes, network, trained_on)
+        made = self._made(tuned(encoder, halves), classes, network, f"{trained_on}, with the encoder ({self.train})")
+        return replace(made, halves=halves)
+
+    @property
+    def training(self) -> Training:
+        """How long and how fast."""
+        return Training(
+            self.n_steps, self.batch_size, lr=self.lr, weight_decay=1e-4, schedule="cosine",
+            warmup=min(20, self.n_steps), seed=self.seed, part_lr=(("halves.", SLOWER),),
+        )  # fmt: skip
+
+    def _network(self, encoder: Encoder, classes: tuple[str, ...], looked: Maps | Crops) -> TextDecoder:
+        """Before it has learnt."""
+        said, texts = texts_for(encoder, classes, self.texts, self.seed)
         names = Names(opened(encoder), said) if self.n_contexts else None
-        behind = [c for c, _ in maps.layout.finer]
-        channels = [maps.maps.shape[1] - sum(c * t * t for c, t in maps.layout.finer), *behind]
         with seeded(self.seed):
-            network = TextDecoder(channels, texts, self, names)
-        mean, spread = _moments(maps.maps, maps.layout)
+            network = self._decoder(channels_of(looked.maps, looked.layout), texts, names)
+        mean, spread = moments(looked.maps, looked.layout)
         network.mean.copy_(mean)
         network.spread.copy_(spread.clamp(min=1e-6))
-        how = Training(
-            self.n_steps, self.batch_size, lr=self.lr, weight_decay=1e-4, schedule="cosine",
-            warmup=min(20, self.n_steps), seed=self.seed,
-        )  # fmt: skip
-        columns = {"maps": maps.maps, "joint": maps.joint, "whole": maps.whole, "labels": maps.labels}
-        task = _Learning(network, self, maps.layout)
-        train(task, TrainingData(len(maps.maps), columns), how, checkpoint=checkpoint, progress=progress)
+        return network
+
+    def _decoder(self, channels: Sequence[int], texts: Float[Tensor, "k d"], names: Names | None) -> TextDecoder:
+        given = (texts, self.prompting, self.gamma, names, self.n_contexts)
+        return TextDecoder(channels, self.width, *given, shows=self.texts != "none")
+
+    def _made(self, encoder: Encoder, classes: tuple[str, ...], network: TextDecoder, trained_on: str) -> Segmenter:
+        """What has learnt."""
         network.settle()
         made = self.segmenter(encoder, classes, Decoded(network.eval().requires_grad_(False), self))
-        return replace(made, trained_on=f"{len(maps.maps)} windows of {maps.n_pictures} pictures with masks")
+        return replace(made, trained_on=trained_on)
+
+    def segmenter_before(self, encoder: Encoder, classes: tuple[str, ...]) -> Segmenter:
+        """What looks at pictures before anything has learnt."""
+        return self.segmenter(encoder, classes, Affine.empty(len(classes)))
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> Segmenter:
         """The segmenter that was saved."""
-        layout = self.segmenter(encoder, classes, Affine.empty(len(classes))).encoder.layout
-        names = Names(opened(encoder), self._texts(encoder, classes)[0]) if self.prompting == "pre" else None
+        layout = self.segmenter_before(encoder, classes).encoder.layout
+        names = (
+            Names(opened(encoder), texts_for(encoder, classes, self.texts, self.seed)[0])
+            if self.prompting == "pre"
+            else None
+        )
         behind = [c for c, _ in layout.finer]
         channels = [len(tensors["mean"]) - sum(behind), *behind]
-        network = TextDecoder(channels, tensors["fixed"], self, names)
+        network = self._decoder(channels, tensors["fixed"], names)
         unread = {"contexts"} - set(network.state_dict())  # read for the last time when training ended
         network.load_state_dict({name: t for name, t in tensors.items() if name not in unread})
         return self.segmenter(encoder, classes, Decoded(network.eval().requires_grad_(False), self))
-
-    def _texts(self, encoder: Encoder, classes: tuple[str, ...]) -> tuple[tuple[str, ...], Float[Tensor, "k d"]]:
-        """What each class is called, and the vectors that stand for it before anything is learnt."""
-        generator, k = torch.Generator().manual_seed(self.seed), len(classes)
-        if self.texts == "none":
-            return classes, torch.zeros(k, 1)
-        said = tuple(classes[i] for i in exchanged(k, generator)) if self.texts == "shuffled" else classes
-        scorer = MaskCLIP(zoom=self.zoom).build(encoder, said).scorer
-        assert isinstance(scorer, Words)
-        random = centred(torch.randn(scorer.texts.shape, generator=generator))
-        return said, random if self.texts == "random" else scorer.texts
 
     def segmenter(self, encoder: Encoder, classes: tuple[str, ...], scorer: Scorer) -> Segmenter:
         """With these scores."""
@@ -223,169 +229,6 @@ class DenseCLIP:
             return attended_cells(encoder, features)
         cells = joint_cells(encoder, features)
         return cells, cells.mean((2, 3))
-
-
-class Attention(nn.Module):
-    """Attention of some vectors to others; queries, keys and values have no bias."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, width, bias=False) for _ in range(3))
-        self.proj, self.proj_drop = nn.Linear(width, width), nn.Dropout(dropout)
-
-    def forward(self, asks: Float[Tensor, "b n w"], given: Float[Tensor, "b m w"]) -> Float[Tensor, "b n w"]:
-        q, k, v = (
-            layer(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for layer, x in ((self.q_proj, asks), (self.k_proj, given), (self.v_proj, given))
-        )
-        weights = (q @ k.transpose(2, 3) * q.shape[-1] ** -0.5).softmax(-1)
-        return self.proj_drop(self.proj((weights @ v).transpose(1, 2).flatten(2)))
-
-
-class Layer(nn.Module):
-    """Texts among themselves, then to the picture, then each by itself; normalised before each."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.self_attn, self.cross_attn = Attention(width, heads, dropout), Attention(width, heads, dropout)
-        self.norm1, self.norm2, self.norm3 = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
-        )
-
-    def forward(self, x: Float[Tensor, "b n w"], memory: Float[Tensor, "b m w"]) -> Float[Tensor, "b n w"]:
-        near = self.norm1(x)
-        x = x + self.self_attn(near, near)
-        x = x + self.cross_attn(self.norm2(x), memory)
-        return x + self.dropout(self.mlp(self.norm3(x)))
-
-
-class ContextDecoder(nn.Module):
-    """Texts and what a picture shows → what is added to the texts."""
-
-    def __init__(
-        self, visual_dim: int, width: int = 256, heads: int = 4, layers: int = 3, dropout: float = 0.1, out: int = 0
-    ) -> None:
-        super().__init__()
-        self.memory_proj = nn.Sequential(nn.LayerNorm(visual_dim), nn.Linear(visual_dim, width), nn.LayerNorm(width))
-        self.text_proj = nn.Sequential(nn.LayerNorm(visual_dim), nn.Linear(visual_dim, width))
-        self.decoder = nn.ModuleList([Layer(width, heads, dropout) for _ in range(layers)])
-        self.out_proj = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, out or visual_dim))
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-
-    def forward(self, text: Float[Tensor, "b n d"], visual: Float[Tensor, "b m d"]) -> Float[Tensor, "b n d"]:
-        memory, x = self.memory_proj(visual), self.text_proj(text)
-        for layer in self.decoder:
-            x = layer(x, memory)
-        return self.out_proj(x)
-
-
-class TextDecoder(nn.Module):
-    """Maps, and cells among the words → scores of classes on the finest map, and cosines with texts on the coarsest."""
-
-    fixed: Tensor
-    mean: Tensor
-    spread: Tensor
-
-    def __init__(
-        self, channels: Sequence[int], texts: Float[Tensor, "k d"], how: DenseCLIP, names: Names | None = None
-    ) -> None:
-        super().__init__()
-        (k, d), width = texts.shape, how.width
-        self.channels, self.names, self.prompting = tuple(channels), names, how.prompting
-        self.shows = how.texts != "none"
-        self.register_buffer("fixed", texts.clone())
-        self.register_buffer("mean", torch.zeros(sum(channels)))
-        self.register_buffer("spread", torch.ones(sum(channels)))
-        if self.shows and self.prompting == "post":
-            self.context = ContextDecoder(d)
-            self.gamma = nn.Parameter(torch.full((d,), how.gamma))
-        if self.shows and names is not None and self.prompting == "pre":
-            self.context = ContextDecoder(d, out=names.width)
-            self.queries = nn.Parameter(torch.randn(how.n_contexts, d))
-        elif self.shows and names is not None:
-            self.contexts = nn.Parameter(STD * torch.randn(how.n_contexts, names.width))
-        self.enter = nn.Sequential(nn.Conv2d(channels[0] + k * self.shows, width, 1), nn.GroupNorm(GROUPS, width))
-        self.across = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(c, width, 1), nn.GroupNorm(GROUPS, width)) for c in channels[1:]
-        )
-        self.leave = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(GROUPS, width), nn.ReLU(), nn.Conv2d(width, k, 1)
-        )
-
-    def texts(self, joint: Float[Tensor, "b d h w"], whole: Float[Tensor, "b d"]) -> Float[Tensor, "b k d"]:
-        """Of the classes, for each picture."""
-        visual = torch.cat([whole[:, None], joint.flatten(2).transpose(1, 2)], 1)  # the whole picture, then its cells
-        if self.prompting == "pre":
-            assert self.names is not None
-            return centred(self.names.read(self.context(self.queries.expand(len(joint), -1, -1), visual)))
-        own = self.fixed if self.names is None else centred(self.names.read(self.contexts))
-        text = own.expand(len(joint), -1, -1)
-        return text + self.gamma * self.context(text, visual) if self.prompting == "post" else text
-
-    def forward(
-        self, maps: Sequence[Tensor], joint: Float[Tensor, "b d h w"], whole: Float[Tensor, "b d"]
-    ) -> tuple[Float[Tensor, "b k _y _x"], Float[Tensor, "b k _h _w"]]:
-        parts = zip(maps, self.mean.split(self.channels), self.spread.split(self.channels), strict=True)
-        first, *finer = ((x - m[:, None, None]) / s[:, None, None] for x, m, s in parts)
-        if self.shows:
-            text = normalize(self.texts(joint, whole), dim=2)
-            cosine = torch.einsum("bdhw,bkd->bkhw", normalize(joint, dim=1), text)
-            first = torch.cat([first, cosine], 1)
-        else:
-            cosine = first.new_zeros(len(first), len(self.fixed), *first.shape[2:])
-        x = relu(self.enter(first))
-        for level, across in zip(finer, self.across, strict=True):
-            x = relu(across(level) + interpolate(x, size=level.shape[2:], mode="nearest"))
-        return self.leave(x), cosine
-
-    @torch.no_grad()
-    def settle(self) -> None:
-        """Read names behind what was learnt for the last time, where no picture changes what stands before them."""
-        if self.names is not None and self.prompting != "pre":
-            self.fixed.copy_(centred(self.names.read(self.contexts)))
-            self.names = None
-
-
-def centred(texts: Float[Tensor, "*b k d"]) -> Float[Tensor, "*b k d"]:
-    """Less the mean of all classes, at unit length again: what all names have in common parts none."""
-    return normalize(texts - texts.mean(-2, keepdim=True), dim=-1)
-
-
-class _Learning(Task):
-    """The decoder's loss and, beside it, that of the map of scores."""
-
-    needs: ClassVar = ("maps", "joint", "whole", "labels")
-
-    def __init__(self, network: TextDecoder, how: DenseCLIP, layout: Layout) -> None:
-        super().__init__()
-        self.network, self.how, self.layout = network, how, layout
-        self.moves = network.names is None  # type: ignore[misc]  # the text network stays where it is
-
-    def features(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        maps = unpacked(self.layout, batch["maps"].float())
-        joint, labels = batch["joint"].float(), batch["labels"].long()
-        if self.training and bool(torch.rand(()) < 0.5):
-            maps, joint, labels = [one.flip(3) for one in maps], joint.flip(3), labels.flip(2)
-        return (*self.network(maps, joint, batch["whole"].float()), labels)
-
-    def loss(self, features: tuple[Tensor, Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
-        scores, cosine, labels = features
-        decoded, beside = _pixel_loss(scores, labels), _pixel_loss(cosine / self.how.tau, labels)
-        return {"loss": decoded + self.how.auxiliary * beside, "decoded": decoded, "scores": beside}
-
-
-def _pixel_loss(scores: Float[Tensor, "b k h w"], labels: Tensor) -> Float[Tensor, ""]:
-    """Over pixels with a class; 0 where there is none."""
-    finer = interpolate(scores, size=labels.shape[1:], mode="bilinear", align_corners=False)
-    total = cross_entropy(finer, labels, ignore_index=LEFT_OUT, reduction="sum")
-    return total / (labels != LEFT_OUT).sum().clamp(min=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -405,27 +248,3 @@ class Decoded(Scorer):
 
     def tensors(self) -> dict[str, Tensor]:
         return self.network.state_dict()
-
-
-def _moments(maps: Float[Tensor, "n c h w"], layout: Layout) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"]]:
-    """Mean and spread of every channel of every level, a few windows at a time."""
-    total = square = torch.zeros(())
-    parts = maps.split(16)
-    for part in parts:
-        levels = unpacked(layout, part.double())
-        total = total + torch.cat([x.mean((2, 3)).sum(0) for x in levels])
-        square = square + torch.cat([(x * x).mean((2, 3)).sum(0) for x in levels])
-    mean = total / len(maps)
-    return mean.float(), (square / len(maps) - mean**2).clamp(min=0).sqrt().float()
-
-
-def _labels(windows: Windows, truth: np.ndarray) -> list[UInt8[Tensor, "y x"]]:
-    """The mask in each window, so many pixels along a cell."""
-    (height, width), found = truth.shape, []
-    down, across = (FINER * c for c in windows.cells)
-    for crop in windows.crops():
-        left, top, right, bottom = crop.box
-        rows = ((top + (np.arange(down) + 0.5) / down * (bottom - top)) * height).astype(int).clip(0, height - 1)
-        columns = ((left + (np.arange(across) + 0.5) / across * (right - left)) * width).astype(int)
-        found.append(torch.from_numpy(truth[rows][:, columns.clip(0, width - 1)]))
-    return found

@@ -26,6 +26,7 @@ from ..explanation.base import Explanation
 from ..heads.head import Head
 from ..keywords import ExplainKeywords
 from ..learning.encoders.heads import place
+from ..learning.encoders.towers import TunedPictures
 from ..pictures.sources import One
 from ..storage.features import FeatureStore
 from ..types import Failure
@@ -262,7 +263,7 @@ class Scorer(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Segmenter(NamesPixels):
-    """An encoder at a larger input, and what makes classes of its cells."""
+    """An encoder at a larger input, and what makes classes of its cells; its ``halves``, where they learnt with it."""
 
     method: str
     parameters: dict[str, Any]
@@ -274,6 +275,7 @@ class Segmenter(NamesPixels):
     trained_on: str = "nothing but the names of the classes"
     levels: int = 1
     presence: Presence | None = field(default=None, repr=False)
+    halves: TunedPictures | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         check_fields(self, "A segmenter")

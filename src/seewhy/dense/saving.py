@@ -16,6 +16,7 @@ from ..arguments import checked
 from ..encoders.base import Encoder
 from ..encoders.find import saved_encoder
 from ..errors import ModelError, SeeWhyError
+from ..learning.encoders.towers import TunedPictures
 from ..registry import Registry
 from ..storage.archive import DAMAGE, FolderArchive
 from ..storage.marks import Facts
@@ -23,6 +24,7 @@ from . import detectors, segmenters
 from .detection.trained import TrainedDetector
 from .finders import Segmenter
 from .regions import class_names
+from .tuned import restored, saved_tensors, tuned
 
 FORMAT = 1
 
@@ -49,25 +51,30 @@ class DenseArchive:
         )
 
     def save(self, made: Any, tensors: Mapping[str, Tensor], folder: Path, **more: Any) -> Path:
-        """Write the card, and beside it the tensors under a name made of their SHA-256."""
+        """Write the card, and beside it the tensors under a name made of their SHA-256.
+
+        Where the encoder learnt too, the card names the one it was, and what changed of it stands among the tensors.
+        """
+        on = made.base if made.halves is None else made.base.base
         card = {
             "format": FORMAT,
             "seewhy": version("seewhy"),
             "method": made.method,
             "parameters": made.parameters,
-            "encoder": made.base.describe(),
+            "encoder": on.describe(),
             "classes": list(made.classes),
             "trained_on": made.trained_on,
             **more,
         }
-        plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+        every = {**tensors, **saved_tensors(made.halves, on)}
+        plain = {name: t.detach().cpu().contiguous() for name, t in every.items()}
         return self.archive.save(folder, card, save_tensors(plain))
 
     @contextmanager
     def opened(
         self, folder: Path, encoder: Encoder | str | None, engine: str
-    ) -> Iterator[tuple[Any, Encoder, dict[str, Any], dict[str, Tensor]]]:
-        """Method, encoder, card and tensors; what the body cannot use of them is damage."""
+    ) -> Iterator[tuple[Any, Encoder, TunedPictures | None, dict[str, Any], dict[str, Tensor]]]:
+        """Method, encoder, its halves if they learnt, card and tensors; what the body cannot use of them is damage."""
         archive = self.archive
         card = archive.load_card(folder)
         tensors = archive.checked_tensors(folder, card)
@@ -81,7 +88,8 @@ class DenseArchive:
                 card["encoder"], encoder, engine=engine, place=str(folder), again=archive.again,
                 command=f"seewhy {self.verb} PICTURE -m {folder} --encoder {{}}",
             )  # fmt: skip
-            yield cls(**given), looks, card, tensors
+            halves, rest = restored(looks, tensors)
+            yield cls(**given), looks if halves is None else tuned(looks, halves), halves, card, rest
         except ModelError:
             raise
         except (SeeWhyError, *DAMAGE) as error:
@@ -100,10 +108,10 @@ def save_segmenter(segmenter: Segmenter, folder: Path) -> Path:
 @checked
 def load_segmenter(folder: str | Path, *, encoder: Encoder | str | None = None, engine: str = "auto") -> Segmenter:
     """Bring a segmenter back."""
-    with SEGMENTERS.opened(Path(folder), encoder, engine) as (how, looks, card, tensors):
+    with SEGMENTERS.opened(Path(folder), encoder, engine) as (how, looks, halves, card, tensors):
         segmenter: Segmenter = how.restore(looks, class_names(card["classes"]), tensors)
         segmenter.check()
-        return replace(segmenter, trained_on=str(card["trained_on"]))
+        return replace(segmenter, trained_on=str(card["trained_on"]), halves=halves)
 
 
 @checked
@@ -125,12 +133,13 @@ def load_detector(folder: str | Path, *, encoder: Encoder | str | None = None, e
         encoder: what it looks with; needed where that is not embedded.
         engine: what runs the trunk, where it is loaded here.
     """
-    with DETECTORS.opened(Path(folder), encoder, engine) as (how, looks, card, tensors):
+    with DETECTORS.opened(Path(folder), encoder, engine) as (how, looks, halves, card, tensors):
         classes = class_names(card["classes"], boxes=True)
         detector = TrainedDetector(
             card["method"], card["parameters"], looks, classes, how.restore(looks, classes, tensors),
             tuple(map(float, card["thresholds"])), how.zoom, float(card["overlap"]), int(card["most"]),
             dict(card["calibration"]), str(card["trained_on"]), tuple(map(str, card.get("pictures", ()))),
+            halves=halves,
         )  # fmt: skip
         detector.check()
         return detector

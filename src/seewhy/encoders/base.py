@@ -162,7 +162,7 @@ class Encoder:
         conditioned: an instruction in words → the encoder that looks under it, for one that was trained with these.
         looks: fingerprint of what gives features and pooled vectors, where only the words are not that encoder's.
         base: the encoder that this one was adapted from.
-        repooled: the base's pooled vectors → those of this encoder, where it is the base but for that.
+        rest: the base's pooled vectors → this encoder's features, where it looks through the base.
         region_heads: of a detector, that were trained with it on pictures with texts.
     """
 
@@ -183,12 +183,12 @@ class Encoder:
         conditioned: Callable[[str], Encoder] | None = None,
         looks: str | None = None,
         base: Encoder | None = None,
-        repooled: nn.Module | None = None,
+        rest: nn.Module | None = None,
         region_heads: RegionHeads | None = None,
     ) -> None:
         self.name, self.transform, self.head, self.layout = name, transform, head, layout
         self.fingerprint, self.looks = fingerprint, looks or fingerprint
-        self.base, self.repooled, self.region_heads = base, repooled, region_heads
+        self.base, self.rest, self.region_heads = base, rest, region_heads
         self.classifier, self.classes = classifier, tuple(classes)
         self._trunk, self._module, self._text = trunk, module or trunk, text
         self._engine, self._conditioned = engine, conditioned
@@ -294,6 +294,15 @@ class Encoder:
         """The engine, where it gives what the head does: the mean over space."""
         engine = self.engine
         return engine if self.is_average and isinstance(engine, PictureEngine) and engine.averages else None
+
+    @torch.no_grad()
+    def beyond(self, pooled: Float[Tensor, "b p"]) -> EncoderOutput:
+        """What it sees in pictures that its base has pooled; where it looks through none, vectors of its own."""
+        if self.rest is None:
+            return EncoderOutput(pooled, pooled)
+        with for_torch():
+            parts = [self.rest(part) for part in pooled.split(STEP)]
+            return EncoderOutput(torch.cat(parts), torch.cat([self.head(part) for part in parts]))
 
     @undisturbed
     def encode_image(self, pixels: Float[Tensor, "b 3 h w"], condition: str | None = None) -> Float[Tensor, "b d"]:

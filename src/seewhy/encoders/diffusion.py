@@ -181,12 +181,16 @@ def usual_block(network: Any) -> int:
     return middle + min(2 * per_level - 1, len(blocks_of(network)) - middle)
 
 
+def settings_of(folder: Path) -> dict[str, Any]:
+    """Of the scheduler that was saved with a model; none where there is none."""
+    file = next((folder / one for one in SCHEDULES if (folder / one).is_file()), None)
+    return {} if file is None else dict(read_json(file))
+
+
 def alphas_of(folder: Path, name: str) -> Float[Tensor, " steps"]:
     """How much of the picture's power is left at each step, by the schedule that was saved with the model."""
-    file = next((folder / one for one in SCHEDULES if (folder / one).is_file()), None)
     try:
-        said = {} if file is None else read_json(file)
-        return schedule(said)
+        return schedule(settings_of(folder))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(
             f"The schedule of {name!r} cannot be used ({reason(error)}). The linear, scaled_linear or "

@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -263,8 +264,11 @@ class UntilLayer(nn.Module):
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Tensor:
         given: list[Tensor] = []
+        own = get_ident()
 
         def look(_: nn.Module, args: Any, out: Tensor) -> None:
+            if get_ident() != own:  # another thread looks through the same network
+                return
             # An exporter keeps a stack of modules that an exception leaves as it is. What follows is run too then; it
             # may work in place, and drops out of the graph.
             given.append(out.clone() if torch.compiler.is_compiling() else out)

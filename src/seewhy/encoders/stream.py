@@ -96,12 +96,8 @@ def encode_stream(
         batch_size: pictures the engine sees at once; bounds memory.
         workers: decoding threads; left out, one per core up to 8.
     """
-    if encoder.repooled is not None and encoder.base is not None:
-        for one in encode_stream(
-            encoder.base, sources, store=store, request=request, batch_size=batch_size, workers=workers
-        ):
-            with torch.no_grad():
-                yield one if isinstance(one, Failure) else replace(one, pooled=encoder.repooled(one.pooled))
+    if encoder.rest is not None and encoder.base is not None:
+        yield from _beyond(encoder, sources, store, request or EncodeRequest(), batch_size, workers)
         return
     request = request or EncodeRequest()
     numbered = enumerate(sources)
@@ -132,6 +128,27 @@ def encode_stream(
         pool.shutdown(wait=False, cancel_futures=True)
         if store is not None:
             store.report()
+
+
+def _beyond(
+    encoder: Encoder,
+    sources: Iterable[Any],
+    store: FeatureStore | None,
+    request: EncodeRequest,
+    batch_size: int,
+    workers: int | None,
+) -> Iterator[Encoded | Failure]:
+    """Looks of the base, found or kept as ever, and what the encoder makes of each."""
+    assert encoder.base is not None
+    asked = replace(request, features=lambda _index: False)
+    stream = encode_stream(encoder.base, sources, store=store, request=asked, batch_size=batch_size, workers=workers)
+    for index, one in enumerate(stream):
+        if isinstance(one, Failure):
+            yield one
+            continue
+        seen = encoder.beyond(one.pooled)
+        features = next(_as_stored(seen.features, [0])) if request.features(index) else None
+        yield replace(one, pooled=seen.pooled, features=features)
 
 
 def file_digest(source: Any) -> str | None:

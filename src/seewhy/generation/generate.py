@@ -20,13 +20,15 @@ from ..encoders.base import Encoder
 from ..encoders.find import encoder as find
 from ..errors import InputError
 from ..metrics.calibration import accuracy_interval
+from ..pictures.samples import load_pictures
 from ..pictures.sources import One, name_of
 from ..progress import Progress
 from ..report.blocks import Document
 from ..report.paging import Page
 from ..results import Doc, Share
 from .conditions import Condition, Judge, Verdict, diversity, of_class, of_neuron, of_picture, of_text
-from .generator import Generator, Reader, as_read, bytes_of, load_generator
+from .decoders import Bring, Decoder, load_decoder
+from .generator import Generator, Reader, as_read, bytes_of, check_errors, load_generator, shown_at
 from .sampler import PPGN, STARTS, Chains, PixelAscent, at_picture, facets, noise
 
 WAYS = {"ppgn": "with the prior", "no_prior": "without the prior (ε1 = 0)", "pixels": "in pixels"}
@@ -79,13 +81,13 @@ class Question:
                 n_units = Reader(on)(torch.zeros(1, 3, *on.transform.input_size)).shape[1]
             return of_neuron(on, self.neuron, n_units)
         assert self.like is not None
-        return of_picture(on, as_read(self.like, on, min(on.transform.input_size)), name_of(self.like, 1))
+        return of_picture(on, as_read(self.like, shown_at(on, min(on.transform.input_size))), name_of(self.like, 1))
 
     def start(self, generator: Generator) -> Float[Tensor, "1 3 s s"] | None:
         """The picture to start at, if one is given beside something to climb."""
         if self.like is None or (self.label is None and self.text is None and self.neuron is None):
             return None
-        return as_read(self.like, generator.read.encoder, generator.side)
+        return as_read(self.like, generator.read.cut(generator.side))
 
 
 @dataclass(frozen=True, repr=False)
@@ -143,6 +145,7 @@ def make(
     progress: Progress | None = None,
 ) -> Made:
     """Make pictures, judge them, and put the controls beside them."""
+    check_errors(generator.read.name, generator.facts)
     sampler, asking, progress = sampler or PPGN(), asking or Asking(), progress or Progress()
     n, seed = asking.n, asking.seed
     judging = None if judge is None else Judge.of(judge, condition, classes)
@@ -155,7 +158,7 @@ def make(
         plain = replace(sampler, eps1=0.0)
         walks["no_prior"] = plain.sample(generator, condition, starts, seed=seed, progress=progress)
         progress.note("the same in pixels, as a control")
-        walks["pixels"] = PixelAscent(sampler).sample(generator, condition, walks["ppgn"].pictures[0])
+        walks["pixels"] = PixelAscent(sampler).sample(condition, walks["ppgn"].pictures[0])
     rows, chains = [], []
     for way, walk in walks.items():
         verdicts, features = ([], None) if judging is None else judging.look(walk.pictures[-1])
@@ -164,14 +167,14 @@ def make(
     judged = None
     if judging is not None:
         own = judging.classifier
-        same = own.encoder.looks == generator.read.encoder.looks
+        same = own.encoder.looks == generator.read.looks
         judged = {"name": judging.name, "n_classes": len(own.classes), "is_the_prior": same}
     data: dict[str, Any] = {
         "asked": condition.asked,
         "kind": condition.kind,
         "measure": condition.measure,
         "climbed": condition.encoder.name,
-        "generator": {"encoder": generator.read.encoder.name, **generator.facts},
+        "generator": {"encoder": generator.read.name, **generator.facts},
         "sampler": asdict(sampler),
         "start": STARTS[asking.start if picture is None else "picture"],
         "seed": seed,
@@ -244,15 +247,44 @@ def save(made: Made, folder: Path) -> Path:
     return made.save(folder / "generate.html")
 
 
+def prepared(
+    generator: str | Path | None,
+    decoder: Decoder | str | Path | None,
+    pictures: str | Path | None,
+    *,
+    bring: Bring | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    **trained: Any,
+) -> Generator:
+    """The generator of a folder, or of a decoder and its user's pictures; ``trained`` is for the first."""
+    if (generator is None) == (decoder is None) or (decoder is None) != (pictures is None):
+        given = {"a generator": generator, "a decoder": decoder, "pictures": pictures}
+        names = ", ".join(name for name, value in given.items() if value is not None) or "nothing"
+        raise InputError(
+            f"What makes the pictures was given as {names}. The folder of a generator alone, or a decoder with "
+            "pictures of the kind that it draws, was expected. Give --decoder vae/ --pictures photos/, for example."
+        )
+    if generator is not None:
+        return load_generator(generator, **trained)
+    how = bring or Bring()
+    assert decoder is not None and pictures is not None  # noqa: PT018
+    brought = decoder if isinstance(decoder, Decoder) else load_decoder(decoder, side=how.side)
+    return how.ready(brought, load_pictures(pictures).items, seed=seed, progress=progress)
+
+
 @checked
 def generate(
-    generator: str | Path,
+    generator: str | Path | None = None,
     model: Classifier | Encoder | str = "lite0",
     *,
     target: str | int | None = None,
     text: str | None = None,
     neuron: int | None = None,
     like: One | None = None,
+    decoder: Decoder | str | Path | None = None,
+    pictures: str | Path | None = None,
+    bring: Bring | None = None,
     judge: Classifier | Encoder | None = None,
     n: Count = 4,
     start: Literal["facets", "noise"] = "facets",
@@ -265,12 +297,16 @@ def generate(
     """Pictures of what a model takes for a class, a text, a neuron or a picture: what ``seewhy study generate`` makes.
 
     Args:
-        generator: the folder of a generator, as :meth:`seewhy.generation.generator.Generator.save` writes it.
+        generator: the folder of a generator, as reproductions/train_generator.py writes it.
         model: what is climbed: a classifier, or an encoder or its name, whose own classes are then those.
         target: a class of the model.
         text: a sentence, where the model has words.
         neuron: a unit of the model's pooled features.
         like: a picture to start at; alone, it is what is climbed.
+        decoder: in the generator's place, a :class:`seewhy.generation.decoders.Decoder`, or a folder of diffusers with
+            an autoencoder or a U-Net.
+        pictures: with a decoder: a folder or a table of pictures of the kind that it draws.
+        bring: with a decoder: how it is measured and which prior it has.
         judge: a second network that says what is on the pictures, never the one that is climbed.
         n: how many different ones.
         start: near training pictures that fit, or anywhere.
@@ -283,14 +319,16 @@ def generate(
     Raises:
         InputError: nothing was asked for or several things at once; the judge is what is climbed.
         DataError: there is no such class.
-        ModelError: there is no generator, it was made for another encoder, or the model has no words.
+        ModelError: there is no generator, it was made for another encoder, it hardly draws, or the model has no words.
     """
     question = Question(target, text, neuron, like)
     climbed = find(model) if isinstance(model, str) else model
     if isinstance(climbed, Encoder) and climbed.classifier is not None:
         climbed = Pretrained().build(climbed)
     own = climbed if isinstance(climbed, Encoder) else climbed.encoder
-    loaded = load_generator(generator, encoder, own=own)
+    loaded = prepared(
+        generator, decoder, pictures, bring=bring, seed=seed, progress=progress, encoder=encoder, own=own
+    )  # fmt: skip
     return make(
         loaded,
         question.condition(climbed),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import pairwise
@@ -29,6 +30,19 @@ class Reader:
 
     encoder: Encoder
     side: int | None = None
+
+    @property
+    def name(self) -> str:
+        return self.encoder.name
+
+    @property
+    def looks(self) -> str | None:
+        """What a judge must not be for another's."""
+        return self.encoder.looks
+
+    def cut(self, side: int) -> Transform:
+        """How a person's picture is read, as a generator would have to make it."""
+        return shown_at(self.encoder, side)
 
     def __post_init__(self) -> None:
         if self.side is None:
@@ -74,9 +88,9 @@ def shown_at(encoder: Encoder, side: int) -> Transform:
     return replace(own, input_size=(side, side), resize=resize)
 
 
-def as_read(picture: One, encoder: Encoder, side: int) -> Float[Tensor, "1 3 s s"]:
-    """A picture of a person's, as a generator would have to make it."""
-    return unit(torch.from_numpy(read_picture(picture, shown_at(encoder, side)).pixels.copy())[None])
+def as_read(picture: One, cut: Transform) -> Float[Tensor, "1 3 s s"]:
+    """A picture of a person's."""
+    return unit(torch.from_numpy(read_picture(picture, cut).pixels.copy())[None])
 
 
 def unit(pictures: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
@@ -89,10 +103,45 @@ def bytes_of(pictures: Float[Tensor, "b 3 h w"]) -> UInt8[Tensor, "b h w 3"]:
     return (pictures.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
-def batched(read: Reader, pictures: Float[Tensor, "n 3 h w"], size: int = 64) -> Float[Tensor, "n d"]:
-    """Pooled features of many, without gradients."""
+def batched(network: Callable[[Tensor], Tensor], many: Tensor, size: int = 64) -> Tensor:
+    """What is read of many pictures, or made of many codes, without gradients."""
     with torch.no_grad():
-        return torch.cat([read(part) for part in pictures.split(size)])
+        return torch.cat([network(part) for part in many.split(size)])
+
+
+POOR = 0.9
+"""Part of the mean picture's error from which nothing that is asked for is drawn."""
+
+
+def errors(
+    made: Float[Tensor, "n 3 s s"], real: Float[Tensor, "n 3 s s"], others: UInt8[Tensor, "m s s 3"]
+) -> dict[str, float]:
+    """How far pictures that were decoded are from those held out, and the mean of the others from these."""
+    mean = sum(unit(part).sum(0) for part in others.split(64)) / len(others)
+    pairs = {"held_out_error": made, "mean_picture_error": mean}
+    return {name: round(float((one - real).square().mean().sqrt()), 5) for name, one in pairs.items()}
+
+
+def is_poor(facts: Mapping[str, Any]) -> bool:
+    """Whether hardly better than the mean picture; what was not measured is not."""
+    return bool(facts.get("held_out_error", 0) > POOR * facts.get("mean_picture_error", 1))
+
+
+def check_errors(name: str, facts: Mapping[str, Any]) -> None:
+    """Refuse what draws hardly better than the mean picture."""
+    if is_poor(facts):
+        raise ModelError(
+            f"Nothing will come of {name}: its pictures are {facts['held_out_error']:.3f} off those held out, and the "
+            f"mean picture alone is {facts['mean_picture_error']:.3f} off (root mean square, black to white being 1). "
+            f"At most {POOR:.0%} of that was expected. Bring a decoder of such pictures, give the pictures that it was "
+            "trained on, or train it longer."
+        )
+
+
+def some(codes: Float[Tensor, "n d"]) -> Float[Tensor, " m"]:
+    """Numbers enough for a quantile, evenly taken: torch sorts no more than 16 million."""
+    flat = codes.flatten()
+    return flat[:: max(1, len(flat) // 2**23)]
 
 
 LEAK = 0.3
@@ -150,7 +199,8 @@ ARCHIVE = TensorArchive(
 
 @dataclass(frozen=True, eq=False)
 class Generator:
-    """``G`` and ``E``: code → picture → code. A decoder of your own is ``network``, with codes of pictures to start at.
+    """``G`` and ``E``: code → picture → code. One of a decoder of your own is made by
+    :class:`seewhy.generation.decoders.Bring`.
 
     Attributes:
         network: codes → pictures of 0…1, in evaluation mode.
@@ -158,13 +208,19 @@ class Generator:
         bounds: lowest and highest that a unit of a code may be: quantiles of the training codes.
         codes: of training pictures, to start from.
         facts: how it was trained, and its errors on held-out pictures, as JSON; ``side`` of its pictures at least.
+        denoise: codes → codes that pictures have; left out, ``E(G(h))``.
     """
 
-    network: nn.Module
-    read: Reader
+    network: Callable[[Tensor], Tensor]
+    read: Any
     bounds: tuple[float, float]
     codes: Float[Tensor, "n d"]
     facts: dict[str, Any] = field(default_factory=dict)
+    denoise: Callable[[Tensor], Tensor] | None = None
+
+    def pull(self, codes: Float[Tensor, "b d"], made: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]:
+        """``R(h) - h``; ``made`` are the codes' pictures."""
+        return (self.read(made) if self.denoise is None else self.denoise(codes)) - codes
 
     @property
     def side(self) -> int:
@@ -186,6 +242,11 @@ class Generator:
 
     def save(self, folder: str | Path) -> Path:
         """Write ``folder/generator.safetensors``, which holds everything, and the same facts as JSON, for people."""
+        if not isinstance(self.network, GeneratorNetwork):
+            raise InputError(
+                f"{self.read.name} was to be saved as a generator. One of train_generator.py was expected: a decoder "
+                "of your own stays in its own folder. Bring it again, what was found of it stays in the cache."
+            )
         path = ARCHIVE.check(make_folder(folder) / FILE)
         card = {
             "format": 1,

@@ -39,7 +39,9 @@ class Chains:
 
 @dataclass(frozen=True)
 class PPGN:
-    """``h' = h + ε1 (E(G(h)) - h) + ε2 ∂log p(c | G(h))/∂h + N(0, ε3²)``, one step of a chain (paper, equation 11).
+    """``h' = h + ε1 (R(h) - h) + ε2 ∂log p(c | G(h))/∂h + N(0, ε3²)``, one step of a chain (paper, equation 11).
+
+    ``R`` is ``E(G(h))``, or of a decoder of one's own what :class:`seewhy.generation.decoders.Bring` finds.
 
     As in the released sampler the whole step is divided by its mean size and multiplied by a rate that goes linearly to
     its end, and codes are clipped, here to bounds of the training codes: ``ε`` matter beside one another only. Without
@@ -84,7 +86,7 @@ class PPGN:
             if condition is not None and self.eps2:
                 climbed = torch.autograd.grad(condition.objective(made, self.gradient).sum(), leaf)[0]
         with torch.no_grad():
-            prior = generator.read(made.detach()) - codes if self.eps1 else prior
+            prior = generator.pull(codes, made.detach()) if self.eps1 else prior
         return Terms(prior, climbed, made.detach())
 
     def sample(
@@ -142,8 +144,8 @@ class PixelAscent:
     like: PPGN = PPGN()
     lr: float = 1 / 30
 
-    def sample(self, generator: Generator, condition: Condition, starts: Float[Tensor, "b 3 s s"]) -> Chains:
-        """Climb from every picture; the generator only says where the codes of the pictures lie in the end."""
+    def sample(self, condition: Condition, starts: Float[Tensor, "b 3 s s"]) -> Chains:
+        """Climb from every picture; in the end the codes are the pixels."""
         pictures, told, sizes = starts.clone(), _Told(self.like, condition), []
         for step in range(self.like.n_steps):
             with torch.enable_grad():
@@ -155,8 +157,7 @@ class PixelAscent:
             length = self.lr * self.like.rate(step) / self.like.lr
             pictures = (pictures + length * move / size.clamp_min(1e-30)).clamp(0, 1)
         told.see(self.like.n_steps, pictures)
-        with torch.no_grad():
-            return told.chains(generator.read(pictures), None, (sizes[0], sizes[-1]))
+        return told.chains(pictures.flatten(1), None, (sizes[0], sizes[-1]))
 
 
 class _Told:

@@ -19,7 +19,7 @@ from ..explanation.verdict import Verdict as Believed
 from ..storage.reading import file_sha256
 from ..storage.tensors import cached_tensors
 from .conditions import Judge, of_class
-from .generator import FILE, Generator, Reader, batched, bytes_of, load_generator
+from .generator import FILE, Generator, Reader, batched, bytes_of, is_poor, load_generator
 from .sampler import PPGN, facets_among
 
 FOLDER = "typical"
@@ -27,8 +27,6 @@ FOLDER = "typical"
 FORMAT = 1
 WALK = PPGN(n_steps=60, n_shown=1)
 """Shorter than the walks of ``seewhy study generate``: it is walked for every class that is shown."""
-POOR = 0.9
-"""Part of the mean picture's error from which a generator does not draw."""
 RULE = (
     "Believable when a second network, which was not climbed, sees the class on every picture made; partly when on "
     "some; otherwise do not rely on it, nor where the generator's error on pictures held out is more than nine tenths "
@@ -104,9 +102,8 @@ class Typicals:
         )
         climbed = self.classifier.encoder.name
         by = None if judge is None else judge.name
-        facts = self.generator.facts
-        poor = facts["held_out_error"] > POOR * facts["mean_picture_error"]
-        return Typical(name, climbed, pictures, by, self.generator.recipe, believed(name, climbed, by, pictures, poor))
+        worth = believed(name, climbed, by, pictures, is_poor(self.generator.facts))
+        return Typical(name, climbed, pictures, by, self.generator.recipe, worth)
 
 
 def believed(label: str, climbed: str, judge: str | None, pictures: tuple[MadePicture, ...], poor: bool) -> Believed:

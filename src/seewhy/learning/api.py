@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self, Unpack, overload
+from typing import Annotated, Any, ClassVar, Literal, Self, Unpack, overload
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..api import encoder_of
 from ..arguments import checked
+from ..bounds import Bound, Count
 from ..classifiers.base import Classifier
 from ..classifiers.fitting import PictureRecipe
 from ..encoders.base import Encoder, Tokenised
@@ -22,14 +24,14 @@ from ..pictures.datasets import samples_of
 from ..progress import Progress
 from ..seeded import seeded
 from ..storage.features import FeatureStore
-from ..training.batches import Batch, TrainingData
+from ..training.batches import Batch, TrainingData, gathered
 from ..training.loop import Training
 from ..training.task import Task
 from .adapt import Adapt, Adapted
-from .contrast import Contrast, Drawn, PairTask
-from .encoders.heads import RANK, InstructedHead
+from .contrast import Contrast, Drawn, PairTask, gathered_pairs
+from .encoders.instructed import LAYERS, RANK, Instructed
 from .encoders.towers import SOURCES, PrefixedWords, trainable
-from .from_columns import FromColumns, Measures, Taught
+from .from_columns import Columns, FromColumns, Measures, Taught
 from .objectives.contrastive import Contrastive
 from .objectives.pairs import FocalLens, Prefix
 from .pooled import PooledSet
@@ -41,43 +43,69 @@ Question = tuple[Sequence[str], Sequence[str]]
 
 
 class InstructedTask(PairTask):
-    """Pictures under instructions, as a head behind the frozen encoder sees them, find their answers."""
+    """Pictures under instructions find their answers: a few through the layers that are changed, all others as the
+    encoder pools them, which costs next to nothing; behind both stands the projection.
+    """
 
-    def __init__(self, on: Encoder, head: InstructedHead, objective: Contrastive) -> None:
-        super().__init__(objective, "image", "instruction", "answer", labels=True)
-        self.head = head.requires_grad_(True)
-        self.project = on.text.project
+    def __init__(self, on: Encoder, part: Instructed, objective: Contrastive, n_through: int) -> None:
+        super().__init__(objective, "image", "pooled", "asked")
+        self.part, self.project, self.n_through = part.requires_grad_(True), on.text.project, n_through
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        return self.project(self.head(batch["image"], batch["instruction"])), batch["answer"]
+        instruction, answer, _ = batch["asked"]
+        n, each = min(self.n_through, len(batch)), instruction.shape[1]
+        asked = instruction.flatten(0, 1)
+        image = batch["image"][:n].float().repeat_interleave(each, 0)
+        seen = self.part.pooled(image, asked[: n * each])
+        pooled = torch.cat([seen, batch["pooled"][n:].repeat_interleave(each, 0)])
+        return self.project(self.part.projection(pooled, asked)), answer.flatten(0, 1)
 
     def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
-        return {"loss": self.compared(*features, batch)[0]}
+        image, answer, share = gathered_pairs(*features)
+        labels = gathered(batch["asked"][2].flatten())[0]
+        return {"loss": self.objective(image, answer, labels, self.state, share=share)}
 
 
-def triplets(on: Encoder, pooled: Float[Tensor, "n p"], questions: Sequence[Question]) -> TrainingData:
-    """Every picture with everything that it is asked and whose answer is known."""
+@dataclass(frozen=True, eq=False)
+class Triplets:
+    """Of each picture some of what it is asked, each in one of its wordings: instruction, answer, the answer's number.
+
+    ``known`` has, of each picture, the question and the answer's number of everything that is known of it.
+    """
+
+    known: Sequence[Sequence[tuple[int, int]]]
+    wordings: Sequence[Float[Tensor, "w e"]]
+    answers: Float[Tensor, "k d"]
+    n: int
+
+    def drawn(self, index: Sequence[int], draws: Sequence[np.random.Generator]) -> tuple[Tensor, Tensor, Tensor]:
+        rows, labels = [], []
+        for i, draw in zip(index, draws, strict=True):
+            known = [self.known[i][j] for j in draw.permutation(len(self.known[i]))]
+            for question, label in (known * self.n)[: self.n]:
+                said = self.wordings[question]
+                rows.append(said[int(draw.integers(len(said)))])
+                labels.append(label)
+        number = torch.tensor(labels)
+        found = torch.stack(rows), self.answers[number], number
+        return found[0].unflatten(0, (-1, self.n)), found[1].unflatten(0, (-1, self.n)), number.view(-1, self.n)
+
+
+def triplets(on: Encoder, part: Instructed, questions: Sequence[Question], n: int) -> tuple[list[int], Triplets]:
+    """The pictures of which any answer is known, and what they are asked, ``n`` times in each batch."""
     given = [len(answers) for _, answers in questions]
-    rows = [(i, k) for k, (_, answers) in enumerate(questions) for i, answer in enumerate(answers) if answer.strip()]
-    words = sorted({questions[k][1][i] for i, k in rows})
-    if any(n != len(pooled) for n in given) or not all(wordings for wordings, _ in questions) or len(words) < 2:
+    words = sorted({answer for _, answers in questions for answer in answers if answer.strip()})
+    if len(set(given)) != 1 or not all(wordings for wordings, _ in questions) or len(words) < 2:
         raise DataError(
-            f"{len(pooled)} pictures were given with {given} answers, {len(words)} of them different. An instruction "
-            "or more for each list of answers, an answer for each picture, and two different ones were expected. Give "
-            "those."
+            f"Pictures were given with {given} answers, {len(words)} of them different. An instruction or more for "
+            "each list of answers, an answer for each picture, and two different ones were expected. Give those."
         )
-    number = {word: n for n, word in enumerate(words)}
-    label = torch.tensor([number[questions[k][1][i]] for i, k in rows])
-    sentences = [(k, text) for k, (wordings, _) in enumerate(questions) for text in wordings]
-    places = [[place for place, (of, _) in enumerate(sentences) if of == k] for k in range(len(questions))]
-    vectors, placed = own_vectors(on.text, [text for _, text in sentences]).clone(), on.encode_text(words).clone()
-    columns = {
-        "image": pooled[[i for i, _ in rows]],
-        "instruction": Drawn([places[k] for _, k in rows], lambda chosen: vectors[chosen]),
-        "answer": placed[label],
-        "labels": label,
-    }
-    return TrainingData(len(rows), columns)
+    number = {word: i for i, word in enumerate(words)}
+    known = [[(k, number[a[i]]) for k, (_, a) in enumerate(questions) if a[i].strip()] for i in range(given[0])]
+    with torch.no_grad():
+        wordings = [part.read(own_vectors(on.text, said))[0] for said, _ in questions]
+    rows = [i for i, several in enumerate(known) if several]
+    return rows, Triplets([known[i] for i in rows], wordings, on.encode_text(words).clone(), n)
 
 
 @dataclass(frozen=True)
@@ -86,21 +114,29 @@ class ByInstructions(FromColumns):
 
     Args:
         instructions: column → the instruction, in one wording or several.
-        rank: of the head.
-        epochs: times that each triplet of picture, instruction and answer is seen.
-        batch_size: triplets compared with one another.
+        rank: of the projection.
+        n_layers: of the network's last convolutions, that instructions change at least; a vision transformer's last
+            block is changed as a whole.
+        n_asked: things that a picture is asked in one batch.
+        n_through: pictures of a batch that go through the layers that are changed; this is what a step costs. With 0
+            only the projection learns.
+        epochs: times that each picture is seen.
+        batch_size: pictures whose answers are compared with one another.
         lr: highest learning rate.
     """
 
     taught_by: ClassVar[type[Contrastive]] = FocalLens
-    form: ClassVar[str] = InstructedHead.form
+    form: ClassVar[str] = Instructed.form
     columns: ClassVar[tuple[str, ...]] = ("image", "group")
 
     instructions: Mapping[str, Sequence[str]]
     objective: Contrastive = field(default_factory=FocalLens, kw_only=True)
-    rank: int = RANK
+    rank: Count = RANK
+    n_layers: Count = LAYERS
+    n_asked: Count = 3
+    n_through: Annotated[int, Bound(0)] = 16
     epochs: int = 12
-    batch_size: int = 512
+    batch_size: int = 128
     lr: float = 1.5e-3
 
     @classmethod
@@ -116,22 +152,34 @@ class ByInstructions(FromColumns):
         return list(self.instructions)
 
     def refuse(self, on: Encoder, read: Any) -> None:
-        _ = on.text
+        self.begun(on)
 
-    def prepared(self, on: Encoder, own: PooledSet, progress: Progress) -> tuple[InstructedHead, Task, TrainingData]:
-        questions = [(list(said), own.first(column)) for column, said in self.instructions.items()]
-        data = triplets(on, own.pooled, questions)
+    def begun(self, on: Encoder) -> Instructed:
+        """What is trained, before any picture was seen; with the same random numbers every time."""
         with seeded(self.seed):
-            head = InstructedHead.before(on, own.pooled, self.rank)
-        head.taught = tuple(words for wordings, _ in questions for words in wordings)
-        return head, InstructedTask(on, head, self.objective), data
+            return Instructed.before(on, [*self.instructions.values()], rank=self.rank, n_layers=self.n_layers)
+
+    def look(self, on: Encoder, read: Columns, store: FeatureStore | None, progress: Progress) -> PooledSet:
+        return super().look(self.begun(on).below, read, store, progress)
+
+    def prepared(self, on: Encoder, own: PooledSet, progress: Progress) -> tuple[Instructed, Task, TrainingData]:
+        part = self.begun(on)
+        questions = [(list(said), own.first(column)) for column, said in self.instructions.items()]
+        rows, asked = triplets(on, part, questions, self.n_asked)
+        vectors = own.pooled[rows].half()
+        columns = {"image": vectors, "pooled": part.measure(vectors), "asked": asked}
+        return part, InstructedTask(on, part, self.objective, self.n_through), TrainingData(len(rows), columns)
+
+    def plain(self, on: Encoder, part: Instructed, pooled: Float[Tensor, "n f"]) -> Float[Tensor, "n p"]:
+        return part.plain(pooled)
 
     def training(self, data: TrainingData, on: Encoder) -> Training:
-        return Training.cosine(self, data, self.lr)
+        return Training.cosine(self, data, self.lr, micro_batch=min(self.batch_size, data.n_samples))
 
     def counts(self, own: PooledSet, data: TrainingData) -> dict[str, Any]:
         said = {"instructions": [list(wordings) for wordings in self.instructions.values()]}
-        return {**said, "n_triplets": data.n_samples, "columns": list(self.instructions)}
+        n = sum(map(len, data.columns["asked"].known))
+        return {**said, "n_triplets": n, "columns": list(self.instructions)}
 
     def measures(self, after: Encoder) -> Measures:
         said = {column: several[0] for column, several in self.instructions.items()}

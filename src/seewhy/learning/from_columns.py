@@ -127,6 +127,10 @@ class FromColumns(Way[PooledSet, Right]):
     def names(self) -> Sequence[str]:
         """Those of them that hold answers or names, not captions."""
 
+    def plain(self, on: Encoder, part: Any, pooled: Float[Tensor, "n f"]) -> Float[Tensor, "n p"]:
+        """Pictures as the encoder pools them, from what was looked at."""
+        return pooled
+
     @abstractmethod
     def measures(self, after: Encoder) -> Measures:
         """Measure → the column it asks for, the encoder that answers, and the templates of an answer."""
@@ -188,16 +192,17 @@ class FromColumns(Way[PooledSet, Right]):
     ) -> dict[str, Judged]:
         """What is found on held-out pictures with so much kept, beside what the encoder itself finds."""
         after, found = Adaptation(on, part, keep).encoder(), {}
+        plain = self.plain(on, part, held.pooled)
         for measure, (column, encoder, templates) in self.measures(after).items():
             words = sorted({*own.first(column), *held.first(column), *chosen_on.first(column)} - {""})
             given = held.first(column)
             rows = [i for i, answer in enumerate(given) if answer]
             if rows:
                 pooled, right = held.pooled[rows], torch.tensor([words.index(given[i]) for i in rows])
-                before = cosines(on, pooled, words, on.text.templates)
+                before = cosines(on, plain[rows], words, on.text.templates)
                 now = cosines(encoder, pooled, words, templates) if keep else before
                 found[measure] = Judged(tuple(held.items[i] for i in rows), tuple(words), right, before, now)
-        if (own_classes := agreement(on, after, held)) is not None:
+        if (own_classes := agreement(on, after, replace(held, pooled=plain))) is not None:
             found[AGREES] = own_classes
         return found
 
@@ -258,7 +263,7 @@ def cosines(
     encoder: Encoder, pooled: Float[Tensor, "n p"], words: Sequence[str], templates: Sequence[str]
 ) -> Float[Tensor, "n k"]:
     """Of pictures, as the encoder's base pools them, with words in every template."""
-    image = normalize(encoder.text.project(pooled if encoder.repooled is None else encoder.repooled(pooled)), dim=1)
+    image = normalize(encoder.text.project(encoder.beyond(pooled).pooled), dim=1)
     text = encoder.encode_text([filled(t, word) for word in words for t in templates])
     return image @ normalize(text.unflatten(0, (len(words), -1)).mean(1), dim=1).T
 

@@ -140,13 +140,17 @@ def _chain(number: int, pair: tuple[dict[str, Any], np.ndarray], data: dict[str,
 
 def _facts(data: dict[str, Any]) -> dict[str, Any]:
     g, error = data["generator"], "not measured"
-    trained = f"; trained on {g['n_pictures']} pictures for {g['n_steps']} steps" if "n_pictures" in g else ""
+    trained = f"; trained on {g['n_pictures']} pictures for {g['n_steps']} steps" if "n_steps" in g else ""
     if "held_out_error" in g:
         error = (
             f"{g['held_out_error']:.3f} on {g['n_held_out']} pictures held out, the mean picture "
             f"{g['mean_picture_error']:.3f}; root mean square over pixels, black to white being 1"
         )
-    made = {"generator": f"of {g['encoder']}'s codes, {g['side']} pixels{trained}", "its error": error}
+    whose = f"of {g['encoder']}'s codes"
+    if "prior" in g:
+        trained = ""
+        whose = f"{g['encoder']}, brought; prior: {g['prior']}, which leaves {percent(g['noise_left'])} of the noise"
+    made = {"generator": f"{whose}, {g['side']} pixels{trained}", "its error": error}
     return {**made, "chains start at": data["start"], **data["sampler"], "seed": data["seed"]}
 
 

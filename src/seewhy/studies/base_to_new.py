@@ -28,13 +28,14 @@ from ..storage.features import FeatureStore
 from ..trust.groups import group_by_looks
 from . import pages
 from .bootstrap import Measure, compared, standings
-from .forgetting import base_and_new, recipe_named
+from .forgetting import base_and_new, recipe_named, unaware
 from .study import Findings, Row, beside, measured
 from .transfer import read, written
 
 BEFORE = "before"
 """The encoder as it was, told the names alone."""
 LEARNT, NEW, ALL, HARMONIC = "learnt classes", "new classes", "all classes together", "harmonic mean"
+ALL_KEPT = {"keep": 1.0, "held_out": 0.0, "n_bank": 0}
 Right = Mapping[str, Bool[Tensor, " n"]]
 
 
@@ -171,7 +172,7 @@ class BaseToNewStudy:
     ) -> dict[tuple[str, int], list[Right]]:
         """Every cell, from the journal or anew; all of what is learnt is kept."""
         cells: list[tuple[Any, ...]] = [
-            (replace(cast(Any, recipe), shots=k, seed=self.seed + i, keep=1.0, held_out=0.0, n_bank=0), name, k)
+            (replace(cast(Any, unaware(recipe, tested.new)), shots=k, seed=self.seed + i, **ALL_KEPT), name, k)
             for name, recipe in recipes.items() for k in self.shots for i in range(self.n_seeds)
         ]  # fmt: skip
         digest = _digest(tested.on, learn, tested)

@@ -162,7 +162,7 @@ class AdaptingData:
     samples: Samples
     validation: Samples | None = None
     base_to_new: bool = False
-    new_names: tuple[str, ...] = ()
+    new_names: tuple[str, ...] | None = None
     also: Mapping[str, Samples] = field(default_factory=dict)
 
     def parted(self) -> AdaptingData:
@@ -197,11 +197,14 @@ def adapt_names(
     progress = progress or Progress()
     parts = data.parted()
     how: dict[str, Any] = {"validation": parts.validation, "store": store}
+    recipe = unaware(recipe, [name for samples in parts.also.values() for name in samples.classes])
     plain: Classifier | None = None
-    if data.new_names:
+    if data.new_names is not None:
         with_names = _learning_for(recipe, data.new_names, parts.samples.classes)
-        aside = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}.plain")
-        plain, recipe = recipe.fit(on, parts.samples, **how, checkpoint=aside), with_names
+        if data.new_names:
+            aside = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}.plain")
+            plain = recipe.fit(on, parts.samples, **how, checkpoint=aside)
+        recipe = with_names
     made = recipe.fit(on, parts.samples, **how, progress=progress, checkpoint=checkpoint)
     rows = forgetting(made, also=parts.also, old=old, store=store, seed=recipe.seed, progress=progress)
     rows += (beside := _beside_fit(made, on, parts.samples, store, recipe.seed))
@@ -248,6 +251,15 @@ def recipe_named(method: str | PictureRecipe, **parameters: Any) -> PictureRecip
             f"{method} was given {strange[0]}. It has {', '.join(sorted(own))}. Leave it out, or take another method."
         )
     return kind(**parameters)
+
+
+def unaware(recipe: PictureRecipe, names: Sequence[str]) -> PictureRecipe:
+    """The recipe, so that it takes none of the names that are judged on for an unknown class of its own."""
+    own: Any = recipe
+    if "excluded" not in {f.name for f in fields(own)}:
+        return recipe
+    found: PictureRecipe = replace(own, excluded=tuple(dict.fromkeys([*own.excluded, *names])))
+    return found
 
 
 def _learning_for(recipe: PictureRecipe, names: tuple[str, ...], classes: tuple[str, ...]) -> PictureRecipe:

@@ -176,6 +176,32 @@ class StudyBaseToNewOutput(Comparison):
     methods: Annotated[list[str], Doc("those compared; `before` is the encoder as it was, told the names alone")]
 
 
+class ClaimMeasured(TypedDict):
+    name: Annotated[str, Doc("what `--only` takes")]
+    claim: Annotated[str, Doc("in a sentence")]
+    paper: Annotated[str, Doc("authors, year, arXiv number")]
+    figure: Annotated[str, Doc("the paper's, with its place; empty where none was verified")]
+    difference: Annotated[float, Doc("ours; the claim says that it lies above 0")]
+    interval: Annotated[Range, Doc("95 %")]
+    measured: Annotated[str, Doc("the numbers that were compared")]
+    n: Annotated[Count, Doc("pictures")]
+    effect: Annotated[float, Doc("the paper's, where it is such a difference, else 0: what ends below it is not shown")]
+    verdict: Annotated[Literal["shown", "too small to tell", "not shown"], Doc("by the rule")]
+
+
+class StudyClaimsOutput(Study):
+    """The object of seewhy study claims --json."""
+
+    study: Literal["claims"]
+    n_test: Annotated[Count, Doc("pictures tested on")]
+    n_classes: NClasses
+    encoder: Annotated[EncoderSeen, Doc("what looked and read")]
+    claims: Annotated[list[ClaimMeasured], Doc("each that could be measured")]
+    left_out: Annotated[list[dict[str, str]], Doc("`name` and `claim` of the others, and the `reason`")]
+    command: Annotated[str, Doc("as it was typed; empty from Python")]
+    version: Annotated[str, Doc("of SeeWhy")]
+
+
 class ScalingAnswer(TypedDict):
     kind: Annotated[Literal["more", "enough", "open", "unlikely", "far", "unreachable"], Doc("what can be said")]
     level: Annotated[Share, Doc("of the interval")]

@@ -256,3 +256,38 @@ def _family(tables: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Iterat
     if differences:
         columns = ("measure", "between", "difference", "p", "p, corrected")
         yield Fold("Every difference", [Table(columns, differences)])
+
+
+def claims(study: dict[str, Any]) -> Document:
+    """Claims of papers, each with the paper's figure, ours, and the verdict; how each was judged."""
+    colours: dict[str, Colour] = {"shown": "good", "not shown": "bad"}
+    rows = [
+        (
+            Cell(c["claim"], [c["paper"]]), c["figure"] or "not verified", f"{points(c['difference'], True)} points",
+            pair(c["interval"], True), Cell(c["verdict"], colour=colours.get(c["verdict"], ""), strong=True),
+        )
+        for c in study["claims"]
+    ]  # fmt: skip
+    head = ("claim", "the paper's figure", "difference here", "95 % interval", "verdict")
+    columns = ("name", "numbers", "pictures", "not shown below")
+    told = [(c["name"], c["measured"], c["n"], points(c["effect"])) for c in study["claims"]]
+    left = {row["claim"]: row["reason"] for row in study["left_out"]}
+    facts = {
+        study["encoder"]["name"]: study["encoder"]["fingerprint"], "command": study["command"] or "from Python",
+        "version": f"SeeWhy {study['version']}", **study["settings"],
+    }  # fmt: skip
+    return Document(
+        "Claims of papers, measured here", study["sentence"],
+        [
+            Section("Claims", [Table(head, rows, "sentences")]),
+            Section("What was measured", [Table(columns, told, "sentences")]),
+            *([Section("Not measured", [Facts(left)])] if left else []),
+            *closing(study), Section("The encoder and the run", [Facts(facts)], kind="provenance"),
+        ],
+        f"Study of claims: {study['n_test']:,} test pictures of {study['n_classes']:,} classes",
+        [
+            "Every claim is a difference on the same test pictures. Shown: its whole interval lies above 0. Not shown: "
+            "it ends below the paper's effect, or below 0. Too small to tell: it has room for both; more pictures "
+            "would narrow it. Intervals are not corrected for the number of claims."
+        ],
+    )  # fmt: skip

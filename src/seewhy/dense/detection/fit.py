@@ -122,7 +122,8 @@ def methods_for(name: str, parameters: dict[str, Any]) -> list[Any]:
             f"The detector {name} is not trained. One of {AUTO}, {', '.join(able)} was expected. Use it with detect "
             f"--method {name}."
         )
-    classes: list[Any] = [detectors[n] for n in (able if name == AUTO else [name])]
+    tried = [n for n in able if getattr(detectors[n], "in_auto", True)]
+    classes: list[Any] = [detectors[n] for n in (tried if name == AUTO else [name])]
     own = [{f.name for f in fields(cls)} for cls in classes]
     nobodys = {key: value for key, value in parameters.items() if not any(key in names for names in own)}
     return [

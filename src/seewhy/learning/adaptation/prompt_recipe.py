@@ -110,7 +110,7 @@ class PromptRecipe(NetworkRecipe):
             task = self.task(lesson)
         digests, parameters = [pictures.digests[i] for i in chosen], json.loads(json.dumps(self.parameters()))
         seal = json.dumps([self.name, parameters, on.fingerprint, pictures.classes, digests, labels.tolist()])
-        how = replace(self.training(on, lesson.steps_per_epoch), part_lr=task.rates)
+        how = task.trained_by(self.training(on, lesson.steps_per_epoch))
         done = train(task, data, how, checkpoint=fitting.sealed(seal), progress=progress)
         prompt = task.prompt
         freeze(prompt)
@@ -127,6 +127,7 @@ class PromptRecipe(NetworkRecipe):
             "n_chosen_on": len(chosen_on),
             "shots": self.shots,
             "loss": round(done.history[-1]["loss"], 4),
+            **task.facts,
         }
         kind: Any = self.network
         network: PromptNetwork = kind(on, prompt, float(keep), self.name, parameters)

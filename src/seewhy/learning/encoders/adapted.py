@@ -24,7 +24,8 @@ from ...storage.archive import FolderArchive
 from ...storage.marks import Facts
 from ...storage.reading import check_kinds, reason
 from ...storage.tensors import marked_tensors
-from .heads import InstructedHead, PairedHeads
+from .heads import PairedHeads
+from .instructed import Instructed
 from .towers import Halves, PrefixedWords, TunedPictures, TunedTowers
 
 CARD = ADAPTED
@@ -42,9 +43,11 @@ ARCHIVE = FolderArchive(
 )
 
 
-FORMS: dict[str, Any] = {kind.form: kind for kind in (PairedHeads, InstructedHead, PrefixedWords, TunedPictures)}
+FORMS: dict[str, Any] = {kind.form: kind for kind in (PairedHeads, Instructed, PrefixedWords, TunedPictures)}
 FORMS |= dict.fromkeys(get_args(Halves), TunedTowers)
 """What was trained, by the ``form`` that its facts name."""
+OLDER = {"instructed": "an instruction changed the pooled vector and not what the network sees"}
+"""Forms that are trained no more, and what they were."""
 
 
 class Trained(Protocol):
@@ -138,7 +141,12 @@ def open_adaptation(folder: str | Path, *, engine: str = "auto", base: Encoder |
         own = {n.removeprefix("trained."): t for n, t in tensors.items() if n.startswith("trained.")}
         if not all(bool(tensor.isfinite().all()) for tensor in own.values()):
             raise ValueError("a number of its tensors is not finite")
-        if (form := card["adapted"]["form"]) not in FORMS:
+        if (form := card["adapted"]["form"]) in OLDER:
+            raise WeightsError(
+                f"{folder} was written by an older version, in which {OLDER[form]}. One of this version was expected. "
+                "Adapt the encoder again."
+            )
+        if form not in FORMS:
             raise ValueError(f"its form is {form!r}")
         trained = FORMS[form].restored(found, card["adapted"], own)
         check_kinds({"pictures": tensors["pictures"]}, {"pictures": "bytes2"})

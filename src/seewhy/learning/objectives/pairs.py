@@ -229,10 +229,13 @@ class FocalLens(LearntScale):
     ``s_ij = exp(theta) cos(F(image_i, instruction_i), G(answer_j))``;
     ``loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2``, with ``theta`` learnt and held as CLIP's. A picture comes
     with several instructions, so that its answer to one is a wrong answer to another. ``F`` is
-    :class:`seewhy.learning.encoders.heads.InstructedHead`; ``G`` is the words half, frozen.
+    :class:`seewhy.learning.encoders.instructed.Instructed`, the encoder's last layers under the instruction's sentence:
+    modulated convolutions, or a token in a vision transformer's last block. ``G`` is the frozen words half. The paper's
+    other form, a multimodal language model, is the encoder ``mllm:``, as it was trained.
 
-    There is no code of the authors, and this is written from the abstract and reviews: the head stands for the tuned
-    vision transformer. Short answers repeat ("red"), and what is done with those is ours.
+    There is no code of the authors, and this is written from the abstract and reviews. The network's own weights stay,
+    where the authors tune them. Short answers repeat ("red"), and what is done with those is ours; so is what becomes
+    of an instruction that was not taught.
 
     Args:
         same_answer: triplets with the same answer are left out of the comparison (``"masked"``), right with equal parts
@@ -248,7 +251,7 @@ class FocalLens(LearntScale):
         'instructions={"colour": "the colour"}'
     )
 
-    same_answer: SameLabel = "masked"
+    same_answer: SameLabel = "positive"
 
     def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
         what = "The number of each triplet's answer was"

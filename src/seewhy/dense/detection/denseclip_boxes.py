@@ -1,0 +1,271 @@
+"""DenseCLIP's detector (Rao et al. 2022): two stages that read the map of scores beside the encoder's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, interpolate, pad
+
+from ...bounds import Count, NotNegative, Positive, check_fields
+from ...encoders.base import Encoder
+from ...encoders.region_heads import HeadSizes, RegionHeads
+from ...heads.head import Head
+from ...heads.normalise import Normalise
+from ...pictures.boxes import BoxData
+from ...progress import Progress
+from ...seeded import seeded
+from ...training.batches import Batch, TrainingData
+from ...training.loop import Training, train
+from ...training.task import Task
+from .. import detectors
+from ..cells import joint_cells
+from ..parts import NOTHING, PooledScore, rest_names
+from ..pixel_text import PixelText, Texts, texts_for
+from ..reader import LARGEST, Looked, Reader
+from ..two_stage import TwoStage, TwoStageLearning, box_coder
+from .trained import Regions, boxes_on, check_usable
+
+FINER = 8
+"""Places along a cell at which the map of scores is compared with boxes: the authors' 4 pixels of 32."""
+TEMPERATURE, LEAST = 0.1, 1e-3
+"""Of the last layer's cosines, at first; part of the picture below which a box has no area."""
+
+
+@detectors.register
+@dataclass(frozen=True)
+class DenseCLIPBoxes:
+    """Places, then classes, read off ``[features; s / τ]``, where ``s`` is the map of cosines of cells and texts.
+
+    Texts look at the picture as in :class:`~seewhy.dense.denseclip.DenseCLIP`. Beside the losses of both stages stands
+    ``BCE(s / τ)`` with maps that boxes fill, within the boxes, as the authors have it for Mask R-CNN; that loss, ``s``
+    and its place before the pyramid equal theirs. The score of a box is its class's probability times its objectness.
+
+    Differs: the encoder is frozen, and the authors' learns; the two stages are
+    :class:`~seewhy.dense.two_stage.TwoStage` with an ordinary last layer, smaller than Mask R-CNN's; texts are
+    sentences; masks of instances are not learnt. That the texts add anything has not been shown: ``texts=none`` beside
+    it tells for your pictures, and ``--method auto`` does not try it.
+
+    Cost: one pass of the trunk for each window; the heads of ``n_proposed`` boxes. Training: the maps of all pictures
+    at half precision in memory.
+
+    Args:
+        texts: ``"names"``; ``"shuffled"`` and ``"random"`` are controls; ``"none"`` is the two stages alone.
+        prompting: ``"post"``, where texts look at the picture, or ``"none"``.
+        gamma: at first, the authors' 1e-4.
+        tau: temperature of the map; the authors' .07.
+        auxiliary: weight of the map's own loss; the authors' 1.
+        n_proposed: boxes of a picture that are named.
+        n_steps: of training.
+        batch_size: pictures a step.
+        lr: learning rate, at its highest.
+        zoom: the picture's short side, in inputs of the encoder.
+        seed: of weights, order and boxes drawn, and of texts that are.
+    """
+
+    name: ClassVar[str] = "denseclip_boxes"
+    spelt: ClassVar[str] = "DenseCLIP for boxes"
+    paper: ClassVar[str] = "Rao et al. 2022, arXiv:2112.01518"
+    needs: ClassVar[str] = "pictures with boxes and an image-text encoder"
+    cost: ClassVar[str] = "one per window"
+    takes_folder: ClassVar[bool] = False
+    needs_words: ClassVar[bool] = True
+    in_auto: ClassVar[bool] = False
+
+    texts: Texts = "names"
+    prompting: Literal["post", "none"] = "post"
+    gamma: float = 1e-4
+    tau: Positive = 0.07
+    auxiliary: NotNegative = 1.0
+    n_proposed: Count = 100
+    n_steps: int = 300
+    batch_size: int = 8
+    lr: float = 1e-3
+    zoom: float = LARGEST
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def fit(
+        self, reader: Reader, data: BoxData, *, progress: Progress | None = None, checkpoint: Path | None = None
+    ) -> MappedBoxes:
+        """Train both stages, and what stands before them, on a frozen trunk."""
+        columns = self.look(reader, data, progress or Progress())
+        what = json.dumps([asdict(self), reader.base.fingerprint, data.classes, [p.image for p in data.pictures]])
+        kept = None if checkpoint is None else (checkpoint, what)
+        return self.learn(reader.base, data.classes, columns, checkpoint=kept, progress=progress)
+
+    def learn(
+        self,
+        encoder: Encoder,
+        classes: tuple[str, ...],
+        columns: dict[str, Tensor],
+        *,
+        checkpoint: tuple[Path, str] | None = None,
+        progress: Progress | None = None,
+    ) -> MappedBoxes:
+        """The same on what was looked at."""
+        maps, n = columns["maps"].float(), len(columns["maps"])
+        with seeded(self.seed):
+            network = BoxNetwork(maps.shape[1], texts_for(encoder, classes, self.texts, self.seed)[1], self)
+        network.mean.copy_(maps.mean((0, 2, 3)))
+        network.spread.copy_(maps.transpose(0, 1).flatten(1).std(1).clamp(min=1e-6))
+        how = Training(
+            self.n_steps, min(self.batch_size, n), lr=self.lr, weight_decay=1e-4, schedule="cosine",
+            warmup=min(20, self.n_steps // 5), seed=self.seed,
+        )  # fmt: skip
+        task = BoxLearning(network, self.auxiliary)
+        train(task, TrainingData(n, columns), how, checkpoint=checkpoint, progress=progress)
+        return MappedBoxes(self, network, classes)
+
+    def look(self, reader: Reader, data: BoxData, progress: Progress) -> dict[str, Tensor]:
+        """Maps and cells of all pictures at one size, boxes as parts of the picture, and labels; -1 where none is."""
+        most = max((len(p.boxes) for p in data.pictures), default=0)
+        found: list[tuple[Tensor, ...]] = []
+        looked = reader.looked([p.image for p in data.pictures])
+        for picture, one in progress.results(data.pictures, looked, "Looking"):
+            both = _grids(reader.encoder, one)
+            size = found[0][0].shape[1:] if found else both[0].shape[1:]
+            grids = (
+                interpolate(x[None].float(), size=size, mode="bilinear", align_corners=False)[0].half() for x in both
+            )
+            own, named = boxes_on(replace(picture, size=one.size), data.classes)
+            more = most - len(own)
+            found.append((*grids, pad(own, (0, 0, 0, more)), pad(named, (0, more), value=-1)))
+        check_usable(sum(int((named >= 0).sum()) for *_, named in found), len(data))
+        parts = map(torch.stack, zip(*found, strict=True))
+        return dict(zip(("maps", "joint", "boxes", "labels"), parts, strict=True))
+
+    def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> MappedBoxes:
+        """The detector that was saved."""
+        network = BoxNetwork(len(tensors["mean"]), tensors["fixed"], self)
+        network.load_state_dict(dict(tensors))
+        return MappedBoxes(self, network.eval().requires_grad_(False), classes)
+
+
+class BoxNetwork(PixelText):
+    """Maps, and cells among the words → the map that a detector reads; and its two stages."""
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, channels: int, texts: Float[Tensor, "k d"], how: DenseCLIPBoxes) -> None:
+        super().__init__(texts, how.prompting, how.gamma, shows=how.texts != "none")
+        k, self.tau = len(texts), how.tau
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("spread", torch.ones(channels))
+        heads = RegionHeads(HeadSizes(channels + k * self.shows, k + 1))
+        self.stages = TwoStage(heads, torch.eye(k + 1), TEMPERATURE)
+
+    def forward(self, maps: Float[Tensor, "b c h w"], joint: Float[Tensor, "b d h w"]) -> tuple[Tensor, Tensor]:
+        """What the stages read, and the map of scores by its temperature."""
+        maps = (maps - self.mean[:, None, None]) / self.spread[:, None, None]
+        if not self.shows:
+            return maps, maps.new_zeros(len(maps), len(self.fixed), *maps.shape[2:])
+        scores = self.cosines(joint, joint.mean((2, 3))) / self.tau
+        return torch.cat([maps, scores], 1), scores
+
+
+class BoxLearning(Task):
+    """The losses of both stages, and beside them that of the map of scores."""
+
+    needs: ClassVar = ("maps", "joint", "boxes", "labels")
+
+    def __init__(self, network: BoxNetwork, auxiliary: float) -> None:
+        super().__init__()
+        self.network, self.auxiliary = network, auxiliary
+        self.stages = TwoStageLearning(network.stages)
+
+    def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        read: tuple[Tensor, Tensor] = self.network(batch["maps"].float(), batch["joint"].float())
+        return read
+
+    def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
+        read, scores = features
+        own = Batch(batch.index, {**batch.columns, "maps": read})
+        stages = self.stages.loss(self.stages.features(own), own)
+        beside = box_map_loss(scores, batch["boxes"], batch["labels"])
+        return {"loss": stages["loss"] + self.auxiliary * beside, "stages": stages["loss"].detach(), "map": beside}
+
+
+def box_map_loss(
+    scores: Float[Tensor, "b k h w"], boxes: Float[Tensor, "b n 4"], labels: Int[Tensor, "b n"]
+) -> Float[Tensor, ""]:
+    """Whether a place lies in a box of the class, asked within all boxes of the picture."""
+    finer = interpolate(scores, scale_factor=FINER, mode="bilinear", align_corners=False)
+    high, wide = finer.shape[2:]
+    wanted, inside = torch.zeros_like(finer), finer.new_zeros(len(finer), 1, high, wide)
+    sides = boxes.new_tensor([wide, high, wide, high])
+    corners = torch.minimum((boxes * sides).long().clamp(min=0), sides.long() - 1)
+    for i, named in enumerate(labels):
+        for (left, top, right, bottom), k in zip(corners[i, named >= 0].tolist(), named[named >= 0], strict=True):
+            wanted[i, k, top:bottom, left:right] = 1
+            inside[i, :, top:bottom, left:right] = 1
+    total = binary_cross_entropy_with_logits(finer, wanted, inside.expand_as(finer), reduction="sum")
+    return total / (finer.shape[1] * inside.sum()).clamp(min=1)
+
+
+@dataclass(frozen=True, eq=False)
+class MappedBoxes:
+    """What :class:`DenseCLIPBoxes` learns."""
+
+    how: DenseCLIPBoxes
+    network: BoxNetwork = field(repr=False)
+    classes: tuple[str, ...]
+
+    def tensors(self) -> dict[str, Tensor]:
+        return dict(self.network.state_dict())
+
+    @torch.no_grad()
+    def regions(self, encoder: Encoder, looked: Looked) -> Regions:
+        """Boxes, scores, and what these are made of."""
+        _, boxes, objectness, logits = self._read(*(one[None].float() for one in _grids(encoder, looked)))
+        real = ((boxes[:, 2:] - boxes[:, :2]) > LEAST).all(1) & (objectness > 0)
+        named = logits[real].softmax(1)[:, 1:]
+        sure = objectness[real, None].expand_as(named)
+        return Regions(boxes[real], named * sure, {"class": named, "objectness": sure})
+
+    def _read(self, maps: Tensor, joint: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of one picture: proposals, where they were moved to, their objectness, and the logits of classes."""
+        stages = self.network.stages
+        levels = stages.heads.levels(self.network(maps, joint)[0])
+        places = stages.proposed(levels, self.how.n_proposed)
+        proposed = places.boxes[0]
+        logits, by = stages.read(levels, proposed, torch.zeros(len(proposed), dtype=torch.long))
+        return proposed, box_coder().decode_single(by, proposed).clamp(0, 1), places.objectness[0], logits
+
+    def pooled(self, reader: Reader, classes: tuple[str, ...]) -> PooledScore:
+        """A class's probability at the place that was moved to a box; its objectness is not explained."""
+        channels = len(self.network.mean)
+
+        def cells(encoder: Encoder, features: Tensor) -> Tensor:
+            return torch.cat([encoder.layout.to_grid(features), joint_cells(encoder, features)], 1)
+
+        def reads(whole: Tensor, box: Float[Tensor, "1 4"]) -> Callable[[Tensor], Tensor]:
+            proposed, boxes, _, _ = self._read(whole[:, :channels], whole[:, channels:])
+            off, which = (boxes - box).abs().amax(1).min(0)
+            start = proposed[which][None] if off <= LEAST else box
+
+            def logits(copies: Tensor) -> Float[Tensor, "b k"]:
+                levels = self.network.stages.heads.levels(self.network(copies[:, :channels], copies[:, channels:])[0])
+                own, _ = self.network.stages.read(levels, start.expand(len(copies), 4), torch.arange(len(copies)))
+                return own.roll(-1, 1)  # nothing stands last
+
+            return logits
+
+        names = (*classes, *rest_names(classes, (NOTHING,)))
+        head = Head(Normalise(), torch.eye(len(names)))
+        return PooledScore(reader, self.how.name, names, cells, head, reads=reads)
+
+
+def _grids(encoder: Encoder, looked: Looked) -> tuple[Float[Tensor, "c h w"], Float[Tensor, "d h w"]]:
+    """The map of a picture, and its cells among the words."""
+    merged = looked.windows.merged
+    return merged(encoder.layout.to_grid(looked.features)), merged(joint_cells(encoder, looked.features))

@@ -1,0 +1,112 @@
+"""An encoder that learns with what stands on it: which of its weights do, what that costs, and how they are kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..attributions.layers import Taps, find_layers, find_place, run_through
+from ..encoders.base import Encoder
+from ..encoders.split import example_pixels
+from ..errors import ModelError
+from ..learning.encoders.pyramid import stages_of
+from ..learning.encoders.towers import TunedPictures
+from ..progress import Progress, duration
+from ..seeded import seeded
+from ..training.batches import TrainingData
+from ..training.loop import Training
+from ..training.memory import N_MEASURED, gigabytes, measure
+from ..training.task import Task
+
+Learns = Literal["none", "last_stage", "all"]
+"""Which of an encoder's weights learn: none; those behind its last finer map, or its last quarter of blocks; or all."""
+SLOWER = 0.1
+"""Rate of the encoder's weights, as a part of that of what stands on it: the authors'."""
+SAVED = "encoder."
+"""Before the names of an encoder's tensors, where they are kept with those of what stands on it."""
+ALL_BLOCKS = 1000
+
+
+def halves_to_train(on: Encoder, which: Learns) -> TunedPictures:
+    """Copies of an encoder's trunk and pooling, of whose weights those may change that learn; evaluation mode."""
+    halves = TunedPictures.before(on)
+    if which == "none":
+        return halves
+    own = list(halves.requires_grad_(True).parameters())
+    gradients = _gradients(halves, on, own, _last_stage(on) if which == "last_stage" else "")
+    for p, gradient in zip(own, gradients, strict=True):
+        p.requires_grad_(gradient is not None)  # a trunk may carry a layer that it does not use
+    return halves
+
+
+def _gradients(halves: TunedPictures, on: Encoder, own: list[Tensor], layer: str) -> tuple[Tensor | None, ...]:
+    """Of the pooled vector by each weight behind a layer; ``""`` is before them all."""
+    pixels, trunk = example_pixels(on.transform.input_size), halves.trunk
+    with torch.set_grad_enabled(not layer):
+        places = {layer: find_place(trunk, layer, on.name)} if layer else {}
+        last = run_through(trunk, places, pixels, Taps(tuple(places), cut=True))
+    with torch.enable_grad():
+        pooled = halves.pool(last)
+    return torch.autograd.grad(pooled.sum(), own, allow_unused=True)
+
+
+def _last_stage(on: Encoder) -> str:
+    """The layer before it; ``""`` where none lies before it."""
+    try:
+        return stages_of(on.trunk, on.layout, on.transform.input_size, 2)[0].layer
+    except ModelError:  # maps of one size
+        blocks = find_layers(on, ALL_BLOCKS)[:-1]  # without the trunk's last
+        return blocks[-max(1, (len(blocks) + 1) // 4)] if blocks else ""
+
+
+def looking_through(on: Encoder, halves: TunedPictures) -> Encoder:
+    """The encoder with these halves, while they change; only torch may run it."""
+    return on.but(trunk=lambda: halves.trunk, head=halves.pool, engine="torch", fingerprint=f"{on.fingerprint}:learns")
+
+
+def tuned(on: Encoder, halves: TunedPictures) -> Encoder:
+    """The encoder with halves that have learnt, in an engine of its own; cells go among its words as they did."""
+    text = {"text": lambda: on.text} if on.has_text else {}
+    return halves.grown(on, on.name, 1.0).but(base=on, **text)
+
+
+def saved_tensors(halves: TunedPictures | None, on: Encoder) -> dict[str, Tensor]:
+    """What has changed of an encoder, to be kept beside what stands on it."""
+    return {} if halves is None else {f"{SAVED}{name}": t for name, t in halves.delta(on).items()}
+
+
+def restored(on: Encoder, tensors: Mapping[str, Tensor]) -> tuple[TunedPictures | None, dict[str, Tensor]]:
+    """The halves that were kept, if any were, and the other tensors."""
+    rest = {name: t for name, t in tensors.items() if not name.startswith(SAVED)}
+    own = {name.removeprefix(SAVED): t for name, t in tensors.items() if name.startswith(SAVED)}
+    return (TunedPictures.restored(on, {}, own) if own else None), rest
+
+
+def say_cost(task: Task, data: TrainingData, how: Training, progress: Progress) -> None:
+    """How long a step takes and what it needs, from a few samples there and back, of which nothing stays."""
+    home = next(task.parameters()).device
+    device = torch.device("cuda" if task.moves and torch.cuda.is_available() else home)
+    task.to(device)
+    with seeded(how.seed):
+        memory = measure(task, data, how.batch_size, how.seed, device)
+        batch = data.batch(0, min(N_MEASURED, how.batch_size), how.seed).to(device)
+        seconds = []
+        for _ in range(2):  # the first one allocates
+            begun = time.perf_counter()
+            with torch.enable_grad():
+                loss = task.loss(task.features(batch), batch)["loss"]
+                loss.backward()
+            _ = float(loss.detach())
+            seconds.append((time.perf_counter() - begun) * how.batch_size / len(batch))
+    task.zero_grad()
+    task.to(home)
+    n = sum(p.numel() for p in task.parameters() if p.requires_grad)
+    needs = "" if memory is None else f" and about {gigabytes(memory.of(how.batch_size))} of memory"
+    progress.note(
+        f"{n / 1e6:.1f} million weights learn; a step of {how.batch_size} windows takes about "
+        f"{seconds[-1]:.2g} seconds{needs}, {how.n_steps} steps about {duration(seconds[-1] * how.n_steps)}"
+    )

@@ -1,0 +1,176 @@
+"""The last layers of a trunk as a network of their own, behind an encoder that looks below them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, fx, nn
+
+from ..errors import ModelError
+from ..threads import for_torch
+from .base import STEP, Encoder, Layout
+from .engines import Engine
+from .split import UntilLayer, cut_by_graph, example_pixels, freeze, hooked, same, weights_digest
+
+AT_ONCE = 32
+"""Pictures that the last layers are given at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class LastLayers:
+    """An encoder in two at an inner layer.
+
+    Attributes:
+        below: looks as far as the layer; its pooled vector is all of what the layer gives.
+        rest: a frozen copy of what follows: those vectors → the encoder's features.
+    """
+
+    below: Encoder
+    rest: nn.Module
+
+
+class Arranged(nn.Module):
+    """Vectors → what a layer gave; maps with their channels last in memory, which is how torch convolves fastest."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, vectors: Float[Tensor, "b f"]) -> Tensor:
+        out = vectors.unflatten(1, self.shape)
+        return out.contiguous(memory_format=torch.channels_last) if out.ndim == 4 else out
+
+
+class Onwards:
+    """The engine of the encoder below, and what follows in torch."""
+
+    def __init__(self, below: Engine, rest: nn.Module) -> None:
+        self.below, self.rest, self.name, self.precision = below, rest, below.name, below.precision
+
+    @torch.no_grad()
+    def __call__(self, pixels: Float[Tensor, "b 3 h w"]) -> Tensor:
+        vectors = self.below(pixels).flatten(1)
+        with for_torch():
+            return torch.cat([self.rest(part) for part in vectors.split(STEP)])
+
+
+class _Run(NamedTuple):
+    """One run of a layer: from when to when, what it took, and what it gave; each as a tensor and which state of it, as
+    what follows may work in place.
+    """
+
+    name: str
+    start: int
+    end: int
+    taken: tuple[int, int] | None
+    given: tuple[int, int] | None
+
+
+def last_layers(on: Encoder, n: int) -> LastLayers:
+    """At least the last ``n`` convolutions of a trunk and what lies between them, or as many as can be cut off."""
+    pixels = example_pixels(on.transform.input_size)
+    trunk = freeze(copy.deepcopy(on.trunk)).cpu()
+    runs = _runs(trunk, pixels)
+    cuts = (cut for k in range(n, 0, -1) for cut in (_chained(trunk, runs, k), _graphed(trunk, k)))
+    found = next((cut for cut in cuts if cut is not None and _is_whole(trunk, *cut, pixels)), None)
+    if found is None:
+        raise ModelError(
+            f"The last convolutions of {on.name!r} cannot be cut off: no layer before them has an output that all else "
+            "goes through. A convolutional network was expected, or a transformer whose class token is read. Take "
+            "another encoder."
+        )
+    layer, tail = found
+    with torch.no_grad():
+        shape = tuple(UntilLayer(trunk, layer)(pixels).shape[1:])
+    below = on.but(
+        name=f"{on.name} until {layer}",
+        trunk=lambda: UntilLayer(on.trunk, layer),
+        module=None,
+        head=nn.Flatten(),
+        layout=Layout(),
+        fingerprint=weights_digest({}, f"{on.fingerprint}|until {layer}"),
+        classifier=None,
+        classes=(),
+        text=None,
+    )
+    return LastLayers(below, freeze(nn.Sequential(Arranged(shape), tail)))
+
+
+@torch.no_grad()
+def _is_whole(trunk: nn.Module, layer: str, tail: nn.Module, pixels: Tensor) -> bool:
+    """Whether both parts are the trunk."""
+    return same(tail(UntilLayer(trunk, layer)(pixels)), trunk(pixels))
+
+
+def _convolutions(module: nn.Module) -> int:
+    return sum(isinstance(part, nn.Conv2d) for part in module.modules())
+
+
+def _runs(trunk: nn.Module, pixels: Tensor) -> list[_Run]:
+    """Every layer that runs once on a picture, and at last the trunk itself."""
+    runs: list[_Run] = []
+    begun: list[tuple[int, tuple[int, int] | None]] = []
+    ticks, alive = count(), []
+
+    def state(value: Any) -> tuple[int, int] | None:
+        alive.append(value)  # else another tensor may get its number
+        return (id(value), value._version) if isinstance(value, Tensor) else None
+
+    def begin(_: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        begun.append((next(ticks), state(args[0]) if len(args) == 1 and not keywords else None))
+
+    def look(name: str) -> Any:
+        def end(_: nn.Module, _args: Any, out: Any) -> None:
+            start, taken = begun.pop()
+            runs.append(_Run(name, start, next(ticks), taken, state(out)))
+
+        return end
+
+    handles = [part.register_forward_pre_hook(begin, with_kwargs=True) for part in trunk.modules()]
+    handles += [part.register_forward_hook(look(name)) for name, part in trunk.named_modules()]
+    with hooked(handles), torch.no_grad():
+        trunk(pixels)
+    names = [run.name for run in runs]
+    return [run for run in runs if names.count(run.name) == 1]
+
+
+def _chained(trunk: nn.Module, runs: Sequence[_Run], n: int) -> tuple[str, nn.Module] | None:
+    """A layer, and those that run one after another behind it, each given what the one before gave and nothing else."""
+    *inner, whole = runs
+    found = _behind(trunk, inner, whole.given, whole.end, n)
+    if found is None:
+        return None
+    layer, *behind = found
+    return layer, nn.Sequential(*(trunk.get_submodule(name) for name in behind))
+
+
+def _behind(
+    trunk: nn.Module, runs: Sequence[_Run], wanted: tuple[int, int] | None, before: int, n: int
+) -> list[str] | None:
+    """The names of a chain that gives what is wanted, with so many convolutions behind its first; finest first."""
+    makers = [run for run in runs if run.given == wanted and run.end < before and wanted is not None]
+    if n <= 0:
+        return [max(makers, key=lambda run: run.end).name] if makers else None
+    for run in sorted(makers, key=lambda run: -run.start):
+        own = _convolutions(trunk.get_submodule(run.name))
+        found = _behind(trunk, runs, run.taken, run.start, n - own)
+        if found is not None:
+            return [*found, run.name]
+    return None
+
+
+def _graphed(trunk: nn.Module, n: int) -> tuple[str, nn.Module] | None:
+    """The latest layer with so many convolutions behind it through which a traced network's whole information goes."""
+    if not isinstance(trunk, fx.GraphModule):
+        return None
+    for name in reversed([str(node.target) for node in trunk.graph.nodes if node.op == "call_module"]):
+        halves = cut_by_graph(trunk, name, None)
+        if halves is not None and _convolutions(halves[1]) >= n:
+            return name, halves[1]
+    return None

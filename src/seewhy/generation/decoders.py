@@ -1,0 +1,315 @@
+"""A decoder that a user brings in the place of a trained generator: any module, or a folder of diffusers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from ..bounds import Count, InnerPart, Positive, check_fields
+from ..classifiers.encoded_set import parted
+from ..encoders.diffusion import KIND, alphas_of, settings_of
+from ..encoders.fence import from_saved, loading
+from ..encoders.split import freeze, in_single
+from ..encoders.weights import local_folder, read_config
+from ..errors import DataError, ImageError, InputError, ModelError, needs
+from ..pictures.images import read_picture
+from ..pictures.samples import Sample
+from ..progress import Progress
+from ..storage.reading import file_sha256
+from ..storage.tensors import cached_tensors
+from ..types import Failure, Transform
+from .generator import Generator, batched, check_errors, errors, some, unit
+from .priors import Autoencoder, Predicts, Score, autoencoder, check_noise, noise_left, spread_of
+
+VAES = ("AutoencoderKL", "AutoencoderTiny")
+LEAST = 16
+"""Pictures by which a decoder can be measured."""
+KEPT = 512
+"""Codes that are kept to start from, at most."""
+CLIPPED = 0.999
+"""Quantile of all units of all codes that a code may reach."""
+SEARCHED, RATE = 200, 0.1
+"""Steps of Adam, and its rate, in which the code of a picture is searched where a decoder has no encoder."""
+
+
+@dataclass(frozen=True, eq=False)
+class Decoder:
+    """What turns codes into pictures, with what turns them back.
+
+    Args:
+        decode: codes ``(b, *shape)`` → pictures ``(b, 3, s, s)`` of 0…1, differentiable; they are cut to 0…1.
+        shape: of one code.
+        encode: such pictures → codes; left out, the code of a picture is searched by gradient descent on its pixels.
+        score: a diffusion model's, of the same codes.
+        name: as people are told it.
+        digest: of all weights; with one, what is measured and trained stays in the cache.
+    """
+
+    decode: Callable[[Tensor], Tensor]
+    shape: tuple[int, ...]
+    encode: Callable[[Tensor], Tensor] | None = None
+    score: Score | None = None
+    name: str = "your decoder"
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        for one in (self.decode, self.encode):
+            if isinstance(one, nn.Module) and one.training:
+                raise InputError(
+                    f"A network of {self.name} is in training mode. One in evaluation mode was expected. Call .eval() "
+                    "on it."
+                )
+        self.side  # noqa: B018  # what does not draw is refused here
+
+    @cached_property
+    def side(self) -> int:
+        """Of its pictures, in pixels."""
+        with torch.no_grad():
+            made = self.decode(torch.zeros(2, *self.shape))
+        if made.ndim != 4 or made.shape[:2] != (2, 3) or made.shape[2] != made.shape[3] or not made.isfinite().all():
+            raise InputError(
+                f"Two codes of zeros, of shape {self.shape}, became numbers of shape {tuple(made.shape)} in "
+                f"{self.name}. Two square pictures in 3 channels, all finite, were expected. Correct shape or decode."
+            )
+        return int(made.shape[3])
+
+    def __call__(self, codes: Float[Tensor, "b d"]) -> Float[Tensor, "b 3 s s"]:
+        """Pictures of flat codes."""
+        return self.decode(codes.unflatten(1, self.shape)).clamp(0, 1)
+
+    def searched(self, pictures: Float[Tensor, "b 3 s s"]) -> Tensor:
+        """Codes whose pictures come near, from zeros."""
+        with torch.enable_grad():
+            codes = torch.zeros(len(pictures), *self.shape, requires_grad=True)
+            adam = torch.optim.Adam([codes], lr=RATE)
+            for _ in range(SEARCHED):
+                off = (self.decode(codes) - pictures).square().mean((1, 2, 3)).sum()
+                (codes.grad,) = torch.autograd.grad(off, codes)
+                adam.step()
+        return codes.detach()
+
+
+@dataclass(frozen=True, eq=False)
+class CodesOf:
+    """Pictures of 0…1, as large as a decoder makes them → its flat codes; stands where a generator's encoder does."""
+
+    decoder: Decoder
+    looks: None = None
+
+    @property
+    def name(self) -> str:
+        return self.decoder.name
+
+    def cut(self, side: int) -> Transform:
+        """Short side, then the middle."""
+        return Transform((side, side), side, "bicubic", (0.5,) * 3, (0.5,) * 3)
+
+    def __call__(self, pictures: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]:
+        return (self.decoder.encode or self.decoder.searched)(pictures).flatten(1)
+
+
+def load_decoder(folder: str | Path, *, side: int | None = None) -> Decoder:
+    """Read what ``save_pretrained`` of diffusers wrote: an autoencoder, a U-Net of pictures, or a pipeline of both.
+
+    An autoencoder's codes are its latent pictures, times its ``scaling_factor`` as its diffusion model has them; a
+    U-Net alone decodes nothing, and its codes are the pictures themselves, -1…1. No code in the folder is run; weights
+    are safetensors.
+
+    Args:
+        folder: of the autoencoder or the U-Net, or above ``vae/``, ``unet/`` and ``scheduler/``.
+        side: of its pictures, in pixels; left out, the side it was trained at.
+    """
+    name = str(folder)
+    root = local_folder(name, Path(folder).expanduser())
+    kinds = {place: _config(place).get("_class_name") for place in (root / "vae", root / "unet", root)}
+    vae = next((place for place, kind in kinds.items() if kind in VAES), None)
+    unet = next((place for place, kind in kinds.items() if kind == KIND), None)
+    if vae is None and unet is None:
+        raise ModelError(
+            f"{name!r} holds {', '.join(str(k) for k in kinds.values() if k) or 'no config.json'}. An autoencoder "
+            f"({' or '.join(VAES)}) or a {KIND}, as diffusers saves them, was expected. Give the folder of one."
+        )
+    with loading(lambda why: ModelError(f"{name!r} cannot be used: {why} Another one was expected. Save it again.")):
+        decode, encode, shape = (
+            _pixels(_config(unet or root), side) if vae is None else _latent(_network(vae, name), side)
+        )
+        score = None if unet is None else _score(_network(unet, name), root, name, shape)
+        digest = " ".join(file_sha256(file) for place in (vae, unet) if place for file in sorted(place.glob("*.*")))
+        return Decoder(decode, shape, encode, score, name, f"{digest} {side}")
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    file = folder / "config.json"
+    return read_config(str(folder), file, "Save it again.") if file.is_file() else {}
+
+
+def _network(folder: Path, name: str) -> Any:
+    with needs("diffusion", "diffusers"):
+        import diffusers
+    network, missing = from_saved(getattr(diffusers, _config(folder)["_class_name"]), name, folder)
+    if missing.tensors:
+        raise missing.refusal()
+    return in_single(freeze(network))
+
+
+Parts = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], tuple[int, ...]]
+
+
+def _latent(network: Any, side: int | None) -> Parts:
+    config = network.config
+    scale, shift = config.scaling_factor, config.get("shift_factor") or 0.0
+    side = side or config.get("sample_size")
+    if side is None:
+        raise InputError(
+            "This autoencoder does not say at which side it was trained. A number of pixels was expected. Give it, as "
+            "--set side=64."
+        )
+
+    def encode(pictures: Tensor) -> Tensor:
+        found = network.encode(2 * pictures - 1)
+        latents: Tensor = found.latents if hasattr(found, "latents") else found.latent_dist.mode()
+        return (latents - shift) * scale
+
+    def decode(codes: Tensor) -> Tensor:
+        made: Tensor = network.decode(codes / scale + shift).sample
+        return made / 2 + 0.5
+
+    with torch.no_grad():
+        return decode, encode, tuple(encode(torch.zeros(1, 3, side, side)).shape[1:])
+
+
+def _pixels(config: dict[str, Any], side: int | None) -> Parts:
+    side = side or config["sample_size"]
+    return lambda codes: codes / 2 + 0.5, lambda pictures: 2 * pictures - 1, (config["in_channels"], side, side)
+
+
+def _score(network: Any, root: Path, name: str, shape: tuple[int, ...]) -> Score:
+    config, said = network.config, settings_of(root)
+    predicts = said.get("prediction_type", "epsilon")
+    if config.in_channels != shape[0] or config.get("num_class_embeds") or config.get("class_embed_type"):
+        raise ModelError(
+            f"The U-Net of {name!r} reads {config.in_channels} channels, or classes beside them. Codes of {shape[0]} "
+            "channels alone are what is walked in. Choose another one."
+        )
+    if not {"num_train_timesteps", "beta_schedule"} <= said.keys() or predicts not in get_args(Predicts):
+        raise ModelError(
+            f"The scheduler of {name!r} does not say what its U-Net learnt: a beta_schedule of num_train_timesteps, "
+            f"and a prediction_type of {', '.join(get_args(Predicts))}, were expected. Save its own beside it."
+        )
+    return Score(lambda noisy, t: network(noisy, t).sample, alphas_of(root, name).float(), predicts)
+
+
+@dataclass(frozen=True)
+class Bring:
+    """How a decoder is made ready: measured on pictures, its codes read, and a prior of them found.
+
+    Args:
+        prior: ``"score"``, the decoder's diffusion model; ``"autoencoder"``, trained here to take noise out of codes;
+            ``"joint"``, decoded and encoded again; ``"auto"``, the first that there is.
+        noise: that the prior takes out, in spreads of the codes.
+        prior_steps: batches of 64 that the autoencoder is trained on; fewer where it would see a code 100 times.
+        side: of a folder's pictures, in pixels; left out, the side it was trained at.
+        most: pictures that are read, evenly taken.
+        held_out: part of them that measures.
+    """
+
+    prior: Literal["auto", "score", "autoencoder", "joint"] = "auto"
+    noise: Positive = 0.5
+    prior_steps: Count = 1000
+    side: Count | None = None
+    most: Count = 1000
+    held_out: InnerPart = 0.1
+
+    def __post_init__(self) -> None:
+        check_fields(self, "The decoder's preparation")
+
+    def ready(
+        self, decoder: Decoder, items: Sequence[Sample], *, seed: int = 0, progress: Progress | None = None
+    ) -> Generator:
+        """What is walked in.
+
+        Raises:
+            ModelError: it hardly draws such pictures better than the mean picture, or its prior takes no noise out.
+        """
+        progress = progress or Progress()
+        prior = self.prior if self.prior != "auto" else "autoencoder" if decoder.score is None else "score"
+        if prior == "score" and decoder.score is None:
+            raise InputError(
+                f"The score of {decoder.name} was asked for, and it has no diffusion model. A folder with a U-Net and "
+                "its scheduler was expected. Take prior=autoencoder."
+            )
+        kept, digests, pictures = _read(items[:: -(-len(items) // self.most) or 1], decoder, progress)
+        own, held = parted(kept, digests, self.held_out, seed)
+        read, real, size = CodesOf(decoder), unit(pictures[held]), min(64, max(1, 2**18 // decoder.side**2))
+        near = batched(read, real, size)
+        facts = {
+            "decoder": decoder.name, "side": decoder.side, "code": list(decoder.shape), "prior": prior,
+            "noise": self.noise, "n_pictures": len(own), "n_held_out": len(held),
+            **errors(batched(decoder, near, size), real, pictures[own]),
+        }  # fmt: skip
+        check_errors(decoder.name, facts)
+
+        def fitted() -> dict[str, Tensor]:
+            parts = pictures[own].split(size)
+            codes = torch.cat(
+                [batched(read, unit(part), size) for part in progress.track(parts, "Encoding", len(parts))]
+            )
+            if prior != "autoencoder":
+                return {"codes": codes}
+            network = autoencoder(codes, self.noise, self.prior_steps, seed=seed, progress=progress)
+            return {"codes": codes, **network.state_dict()}
+
+        key = json.dumps([asdict(self), decoder.digest, digests, seed, prior])
+        named = hashlib.sha256(key.encode()).hexdigest()[:40]
+        weights = cached_tensors("decoders", named, fitted) if decoder.digest else fitted()
+        codes = weights.pop("codes")
+        denoise = self._denoiser(decoder, prior, codes, weights)
+        facts["noise_left"] = noise_left(denoise or (lambda h: read(decoder(h))), near, self.noise * spread_of(codes))
+        if denoise is not None:
+            check_noise(decoder.name, facts)
+        low, high = (float(torch.quantile(some(codes), q)) for q in (1 - CLIPPED, CLIPPED))
+        return Generator(decoder, read, (low, high), codes[:: -(-len(own) // KEPT)], facts, denoise)
+
+    def _denoiser(
+        self, decoder: Decoder, prior: str, codes: Float[Tensor, "n d"], weights: dict[str, Tensor]
+    ) -> Callable[[Tensor], Tensor] | None:
+        """``R``; none is the decoder's own, with which codes are decoded and encoded again."""
+        if prior == "autoencoder":
+            network = Autoencoder(codes.shape[1], self.noise)
+            network.load_state_dict(weights)
+            return network.eval().requires_grad_(False)
+        if prior == "joint" or decoder.score is None:
+            return None
+        score, t = decoder.score, decoder.score.step(self.noise * float(spread_of(codes)))
+        return lambda flat: score.denoised(flat.unflatten(1, decoder.shape), t).flatten(1)
+
+
+def _read(
+    items: Sequence[Sample], decoder: Decoder, progress: Progress
+) -> tuple[list[Sample], list[str], UInt8[Tensor, "n h w 3"]]:
+    """Pictures as the decoder would have to make them."""
+    kept, digests, pictures = [], [], []
+    for item in progress.track(items, "Reading", len(items)):
+        try:
+            picture = read_picture(item.source, CodesOf(decoder).cut(decoder.side))
+        except ImageError as error:
+            progress.failed(Failure(item.image, error.reason))
+            continue
+        kept.append(item)
+        digests.append(picture.digest)
+        pictures.append(torch.from_numpy(picture.pixels.copy()))
+    if len(set(digests)) < LEAST:
+        raise DataError(
+            f"{len(set(digests))} different picture(s) can be read. {LEAST} or more were expected, of the kind that "
+            "the decoder draws, to measure it and to start from. Give more pictures."
+        )
+    return kept, digests, torch.stack(pictures)

@@ -1,0 +1,143 @@
+"""What draws a code back to those that pictures have: an autoencoder of noisy codes, or a diffusion model's score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from ..errors import ModelError
+from ..progress import Progress
+from ..seeded import seeded
+from ..training.batches import Batch, TrainingData
+from ..training.loop import Training, train
+from ..training.task import Task
+
+MOST_EPOCHS = 100
+"""Times that the autoencoder sees a code: after 1,000 it knew thirty by heart, and took no noise out of others."""
+Predicts = Literal["epsilon", "v_prediction", "sample"]
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """A diffusion model's own prior: ``R(h) = h + σ² ∇log p_σ(h) = h - σ ε(√a h, t)``, where ``σ² = (1 - a) / a``.
+
+    At step ``t`` the model knows ``x_t = √a (h + σ n)``; its noise is ``ε = -σ ∇log p_σ`` (Vincent 2011), so that
+    ``R`` is the mean of the codes that ``h`` may be a noisy copy of, as of a denoising autoencoder.
+
+    Attributes:
+        network: ``(x_t, t)`` → what it predicts; channels beyond those of ``x_t``, a learnt variance, are not read.
+        alphas: part ``a`` of the power that is left at each step.
+        predicts: as diffusers has it.
+    """
+
+    network: Callable[[Tensor, int], Tensor]
+    alphas: Float[Tensor, " steps"]
+    predicts: Predicts = "epsilon"
+
+    def step(self, sigma: float) -> int:
+        """The step whose noise comes nearest."""
+        sigmas = ((1 - self.alphas) / self.alphas).sqrt()
+        return int((sigmas.clamp_min(1e-12).log() - torch.tensor(sigma).log()).abs().argmin())
+
+    def denoised(self, codes: Tensor, t: int) -> Tensor:
+        a = float(self.alphas[t])
+        keep, off = a**0.5, (1 - a) ** 0.5
+        noisy = keep * codes
+        noise = self.network(noisy, t)[:, : codes.shape[1]]
+        if self.predicts == "v_prediction":
+            noise = keep * noise + off * noisy
+        elif self.predicts == "sample":
+            noise = (noisy - keep * noise) / off
+        return codes - off / keep * noise
+
+
+class Autoencoder(nn.Module):
+    """``R`` as a small network of whole codes, where PPGN-h has seven layers with a bottleneck.
+
+    Before training it is the exact answer for independent units of one spread, ``h / (1 + σ²)`` around their mean; the
+    network adds what it learns to that (Karras et al. 2022, arXiv:2206.00364, table 1).
+    """
+
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self, n_code: int, noise: float, hidden: int = 512) -> None:
+        super().__init__()
+        self.noise = noise
+        last = nn.Linear(hidden, n_code)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        inner = (nn.Linear(n_code, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU())
+        self.net = nn.Sequential(*inner, last)
+        self.register_buffer("centre", torch.zeros(n_code))
+        self.register_buffer("spread", torch.ones(()))
+
+    def forward(self, codes: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        x, power = (codes - self.centre) / self.spread, 1 + self.noise**2
+        learnt: Tensor = self.net(x / power**0.5)
+        return self.centre + self.spread * (x / power + self.noise / power**0.5 * learnt)
+
+
+class Denoise(Task):
+    """Codes from noisy copies of them: the mean squared error, in spreads."""
+
+    needs: ClassVar[tuple[str, ...]] = ("codes", "noise")
+    moves: ClassVar[bool] = False
+
+    def __init__(self, network: Autoencoder) -> None:
+        super().__init__()
+        self.network = network
+
+    def features(self, batch: Batch) -> Tensor:
+        own = self.network
+        found: Tensor = own(batch["codes"] + own.noise * own.spread * batch["noise"])
+        return found
+
+    def loss(self, features: Tensor, batch: Batch) -> Mapping[str, Tensor]:
+        return {"loss": mse_loss(features, batch["codes"]) / self.network.spread**2}
+
+
+def spread_of(codes: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    """Of all units alike, around the mean of each."""
+    return (codes - codes.mean(0)).square().mean().sqrt().clamp_min(1e-6)
+
+
+def autoencoder(
+    codes: Float[Tensor, "n d"], noise: float, n_steps: int, *, seed: int = 0, progress: Progress | None = None
+) -> Autoencoder:
+    """Trained on codes of pictures; ``noise`` is in their spread."""
+    with seeded(seed):
+        network = Autoencoder(codes.shape[1], noise)
+    network.centre.copy_(codes.mean(0))
+    network.spread.copy_(spread_of(codes))
+
+    def noises(index: list[int], draw: torch.Generator) -> Tensor:
+        return torch.randn(len(index), codes.shape[1], generator=draw)
+
+    data = TrainingData(len(codes), {"codes": codes, "noise": noises})
+    n_steps = min(n_steps, MOST_EPOCHS * -(-len(codes) // 64))
+    train(Denoise(network), data, Training(n_steps, 64, weight_decay=0.0, seed=seed), progress=progress)
+    return network
+
+
+@torch.no_grad()
+def noise_left(denoise: Callable[[Tensor], Tensor], codes: Float[Tensor, "n d"], sigma: float) -> float:
+    """What a prior leaves of noise on codes that it was not trained on, as a part of it; 1 is doing nothing."""
+    noise = float(sigma) * torch.randn(codes.shape, generator=torch.Generator().manual_seed(0))
+    return round(float((denoise(codes + noise) - codes).norm() / noise.norm()), 5)
+
+
+def check_noise(name: str, facts: dict[str, Any]) -> None:
+    """Refuse a prior that takes no noise out, of another model's codes, say."""
+    if facts["noise_left"] >= 1:
+        raise ModelError(
+            f"The prior of {name} ({facts['prior']}) leaves {facts['noise_left']:.0%} of the noise on codes of "
+            "pictures held out. Less than 100 % was expected, as leaving them alone does that. Bring the diffusion "
+            "model of these codes with its own scheduler, give more pictures, or set another prior or noise."
+        )

@@ -1,0 +1,372 @@
+"""OGEN: a prompt that also learns of features made for classes without pictures, and of its own past."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, kl_div, mse_loss, normalize
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from ...bounds import Count, NotNegative, OpenPart, Positive
+from ...classifiers import classifiers
+from ...encoders.base import Encoder
+from ...encoders.names import imagenet_classes, own_sentences, own_vectors
+from ...errors import InputError
+from ...training.batches import Batch
+from .prompt_recipe import Lesson, PromptLearning
+from .prompts import Names, Prompt, PromptTask, SharedPrompt, begun, opened, spoken
+
+REAL, KNOWN, UNKNOWN = 0.25, 0.25, 0.5
+"""What the cross entropies of real features, of those made for known and for unknown classes count (authors)."""
+SAME = 0.7
+"""Cosine of names that may stand for one thing, about the mean of all names (MiniLM: couch and sofa 0.81)."""
+
+
+PLURAL = re.compile(r"(?<=\w{3})((?<=ch|sh|ss)e)?(?<!s)s$")
+
+
+class FeatureGenerator(nn.Module):
+    """``G(Q, K, V) = normalise(MHA(Q, K, V) + MLP(Q))``, with names as queries and keys and pictures as values."""
+
+    def __init__(self, width: int, n_heads: int = 4, dropout: float = 0.1) -> None:
+        super().__init__()
+        heads = n_heads if width % n_heads == 0 else 1
+        self.attention = nn.MultiheadAttention(width, heads, dropout=dropout, batch_first=True)
+        self.mlp = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+
+    def forward(
+        self, query: Float[Tensor, "b q d"], key: Float[Tensor, "b k d"], value: Float[Tensor, "b k d"]
+    ) -> Float[Tensor, "n d"]:
+        """One unit vector per query, all batches in a row."""
+        attended, _ = self.attention(query, key, value)
+        return normalize(self.mlp(query) + attended, dim=-1).flatten(0, 1)
+
+
+class LocalMean(nn.Module):
+    """A running average of the last checkpoints, one per epoch, whose number grows as the training goes on.
+
+    After epoch ``t`` of ``T`` it is of the last ``m = floor((1 - cos(pi t / T)) / 2 (most - least) + least)``: the
+    oldest, and towards each later one by ``1 / max(m, 2)``. They are kept in half precision, as the authors train.
+    """
+
+    past: Tensor
+    n_kept: Tensor
+
+    def __init__(self, n_weights: int, least: int, most: int, n_epochs: int) -> None:
+        super().__init__()
+        self.least, self.most, self.n_epochs = least, most, n_epochs
+        self.register_buffer("past", torch.zeros(most, n_weights, dtype=torch.half))
+        self.register_buffer("n_kept", torch.zeros((), dtype=torch.long))
+
+    def keep(self, weights: Float[Tensor, " n"]) -> None:
+        """The checkpoint of the epoch that has ended, in place of the oldest one."""
+        self.past[int(self.n_kept) % self.most] = weights.half()
+        self.n_kept += 1
+
+    @property
+    def window(self) -> int:
+        """How many checkpoints it is of."""
+        kept = int(self.n_kept)
+        part = (1 - math.cos(math.pi * min(1.0, kept / self.n_epochs))) / 2
+        return min(kept, math.floor(part * (self.most - self.least) + self.least))
+
+    def mean(self) -> Float[Tensor, " n"]:
+        kept, m, average = int(self.n_kept), self.window, torch.zeros(self.past.shape[1])
+        step = 1 / max(m, 2)
+        for i in range(m):  # as average.lerp_(each, step) from the oldest, without copies in full precision
+            factor = (step if i else 1.0) * (1 - step) ** (m - 1 - i)
+            average.add_(self.past[(kept - m + i) % self.most], alpha=factor)
+        return average
+
+
+class Question(NamedTuple):
+    """What generators are asked of a batch, the one that learns and its teacher alike."""
+
+    image: Float[Tensor, "b d"]
+    labels: Int[Tensor, " b"]
+    draw: Float[Tensor, "1 d"]
+    near: Int[Tensor, "n k"] | None
+    """Known classes of every unknown name, or unknown names of every picture; none where there are no such names."""
+
+
+class Answer(NamedTuple):
+    """Features, the names among which they are to find theirs, and what that counts."""
+
+    features: Float[Tensor, "n d"]
+    among: Float[Tensor, "c d"]
+    labels: Int[Tensor, " n"]
+    weight: float
+
+    def scores(self, scale: float) -> Float[Tensor, "n c"]:
+        return scale * self.features @ self.among.T
+
+
+class Teacher(NamedTuple):
+    """The past of an epoch: its generator and its names."""
+
+    epoch: int
+    generator: FeatureGenerator
+    text: Float[Tensor, "n d"]
+
+
+def neighbours(mean: Float[Tensor, "c d"], k: int) -> Int[Tensor, "c k"]:
+    """The ``k`` nearest other classes of each, by the product of means."""
+    near = mean @ mean.T
+    return near.fill_diagonal_(-torch.inf).topk(min(k, len(mean) - 1)).indices
+
+
+class OGENTask(PromptTask):
+    """A prompt and a generator of features; see :class:`OGEN` for the loss."""
+
+    n_done: Tensor
+
+    def __init__(self, how: OGEN, prompt: Prompt, lesson: Lesson, scale: float, names: Names) -> None:
+        """``names`` of the lesson's classes, then of unknown ones, which are read together."""
+        super().__init__(prompt, names, scale)
+        self.how, self.n_known = how, len(lesson.classes)
+        self.generator = FeatureGenerator(lesson.image.shape[1]).requires_grad_(True)
+        self.rates = (("generator.", how.generator_lr / (how.lr or lesson.lr)), ("prompt.", 1 / REAL))
+        self.steps_per_epoch = lesson.steps_per_epoch
+        n_warm = max(1, round(how.warm / (1 - how.warm) * lesson.n_epochs))
+        self.ahead = n_warm * lesson.steps_per_epoch
+        own = [lesson.image[lesson.labels == c].detach() for c in range(len(lesson.classes))]
+        self.mean = torch.stack([x.mean(0) for x in own])
+        self.deviation = torch.stack([x.std(0, correction=0) for x in own])
+        self.near = neighbours(self.mean, how.k)
+        self.register_buffer("n_done", torch.zeros((), dtype=torch.long))
+        self.past: LocalMean | None = None
+        if how.distil:
+            n = parameters_to_vector(self.trained()).numel()
+            self.past = LocalMean(n, how.window_min, how.window_max, n_warm + lesson.n_epochs)
+        self._teacher: Teacher | None = None
+        self._unmoved: Tensor | None = None
+
+    def trained(self) -> list[nn.Parameter]:
+        return [*self.prompt.parameters(), *self.generator.parameters()]
+
+    @property
+    def warming(self) -> bool:
+        """Whether the generator learns alone."""
+        return int(self.n_done) < self.ahead
+
+    def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        if not self.warming:
+            return batch["image"], self.prompt.texts(self.names, batch["image"])
+        if self._unmoved is None:  # the prompt rests: its names are read once
+            with torch.no_grad():
+                self._unmoved = self.prompt.texts(self.names, batch["image"])
+        return batch["image"], self._unmoved
+
+    def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
+        image, text = features
+        near = None if self.warming or len(text) == self.n_known else self.nearest(text, batch["labels"])
+        question = Question(image, batch["labels"], torch.rand(1, image.shape[1]), near)
+        own = self.answers(question, self.generator, text)
+        generated = self.distance(question, own)
+        right = (own[0].scores(self.scale).argmax(1) == question.labels).float().mean()
+        distilled = generated.detach() * 0
+        if self.warming:
+            return {"loss": generated, "right": right, "generated": generated, "distilled": distilled}
+        told = torch.stack([a.weight * cross_entropy(a.scores(self.scale), a.labels) for a in own]).sum()
+        if (teacher := self.teacher()) is not None:
+            with torch.no_grad():
+                past = self.answers(question, teacher.generator, teacher.text)
+            distilled = self.between(own, past)
+        whole = generated + told + self.how.distil * distilled
+        return {"loss": whole, "right": right, "generated": generated, "distilled": distilled}
+
+    def drawn(self, near: Int[Tensor, "n k"], draw: Float[Tensor, "1 d"]) -> Float[Tensor, "n k d"]:
+        """A feature of each of these known classes."""
+        return self.mean[near] + draw * self.deviation[near]
+
+    @torch.no_grad()
+    def nearest(self, text: Float[Tensor, "n d"], labels: Int[Tensor, " b"]) -> Int[Tensor, "m k"]:
+        """Known classes of every unknown name; unknown names of every picture, where these make their features."""
+        text, new = text[: self.n_known], text[self.n_known :]
+        if self.how.extrapolation == "joint":
+            return (new @ text.T).topk(self.near.shape[1]).indices
+        return (text[labels] @ new.T).topk(min(self.near.shape[1], len(new))).indices
+
+    def answers(self, question: Question, generator: FeatureGenerator, text: Float[Tensor, "n d"]) -> list[Answer]:
+        """Real features; made of the same classes, as if these had none; of their neighbours; of unknown classes."""
+        (image, labels, draw, asked), text, new = question, text[: self.n_known], text[self.n_known :]
+        near, held = self.near[labels], text.detach()
+        query, key, k = held[labels][:, None], held[near], near.shape[1]
+        if self.how.extrapolation == "per_class":
+            parts = (query.expand(-1, k, -1), key, self.drawn(near, draw))
+            one, of = generator(*(t.reshape(-1, 1, image.shape[1]) for t in parts)), labels.repeat_interleave(k)
+        else:
+            one, of = generator(query, key, self.drawn(near, draw)), labels
+        back = generator(key, query, image[:, None])
+        made = [
+            Answer(image, text, labels, REAL),
+            Answer(one, text, of, KNOWN),
+            Answer(back, text, near.flatten(), KNOWN / k),
+        ]
+        if asked is None:
+            return made
+        if self.how.extrapolation == "joint":
+            unknown = generator(new[:, None], held[asked], self.drawn(asked, draw))
+            return [*made, Answer(unknown, new, torch.arange(len(new)), UNKNOWN / k)]
+        unknown = generator(new[asked], query, image[:, None])
+        return [*made, Answer(unknown, new, asked.flatten(), UNKNOWN / asked.shape[1])]
+
+    def distance(self, question: Question, own: Sequence[Answer]) -> Tensor:
+        """Of features that were made from the real ones."""
+        image, value = question.image, self.drawn(self.near[question.labels], question.draw)
+        target = image.repeat_interleave(len(own[1].features) // len(image), 0)
+        return image.shape[1] * (mse_loss(own[1].features, target) + mse_loss(own[2].features, value.flatten(0, 1)))
+
+    def between(self, own: Sequence[Answer], past: Sequence[Answer]) -> Tensor:
+        """The loss again, with what the teacher makes and says in the place of what is so."""
+        found = []
+        for a, b in zip(own, past, strict=True):
+            said, now = b.scores(self.scale).log_softmax(1), a.scores(self.scale).log_softmax(1)
+            found.append(a.weight * kl_div(now, said, reduction="batchmean", log_target=True))
+        apart = [mse_loss(a.features, b.features) for a, b in zip(own[1:], past[1:], strict=True)]
+        return torch.stack(found).sum() + own[0].features.shape[1] * torch.stack(apart).sum()
+
+    def after_step(self) -> None:
+        self.n_done += 1
+        if self.past is not None and int(self.n_done) % self.steps_per_epoch == 0:
+            self.past.keep(parameters_to_vector(self.trained()).detach())
+
+    @torch.no_grad()
+    def teacher(self) -> Teacher | None:
+        """The model as it was on average; made once per epoch, of nothing but the checkpoints."""
+        if self.past is None or not (epoch := int(self.past.n_kept)):
+            return None
+        if self._teacher is None or self._teacher.epoch != epoch:
+            generator, prompt = deepcopy(self.generator).eval(), deepcopy(self.prompt)
+            vector_to_parameters(self.past.mean(), [*prompt.parameters(), *generator.parameters()])
+            self._teacher = Teacher(epoch, generator, prompt.texts(self.names))
+        return self._teacher
+
+
+def words_of(name: str) -> frozenset[str]:
+    """The words of a name, without case and plural.
+
+    >>> sorted(words_of("Bell_Peppers")), sorted(words_of("T-shirt"))
+    (['bell', 'pepper'], ['shirt', 't'])
+    """
+    return frozenset(PLURAL.sub("", word) for word in re.findall(r"\w+", spoken(name).lower()))
+
+
+def unknown_names(on: Encoder, classes: Sequence[str], excluded: Sequence[str], n: int) -> tuple[str, ...]:
+    """The ``n`` names of the vocabulary (the encoder's own classes, ImageNet's) that are nearest to the classes.
+
+    Left out is what may be the same as a class or as one of ``excluded``, or a kind of it: whatever has a cosine of
+    :data:`SAME` or more with it, about the mean of all names; and what has all of its words in its name, in a WordNet
+    synonym or in its definition, or the other way round in a synonym.
+    """
+    known = {c.label: c for c in imagenet_classes()}
+    vocabulary, taken = list(dict.fromkeys([*on.classes, *known])), [*classes, *excluded]
+    vectors = own_sentences(on.text, [spoken(name) for name in vocabulary]).float()
+    centre = vectors.mean(0)
+    others = normalize(own_vectors(on.text, [spoken(name) for name in taken]).float() - centre, dim=1)
+    near = normalize(vectors - centre, dim=1) @ others.T
+    words = [own for name in taken if (own := words_of(name))]
+
+    def same(name: str) -> bool:
+        found = known.get(name)
+        own = [words_of(one) for one in (name, *(found.names if found else ()))]
+        meant = words_of(found.gloss if found else "")
+        return any(one <= meant or any(one <= w or w <= one for w in own if w) for one in words)
+
+    free = [i for i, name in enumerate(vocabulary) if float(near[i].max()) < SAME and not same(name)]
+    if len(free) < 2:
+        raise InputError(
+            f"Of {len(vocabulary)} names of the vocabulary, {len(free)} stand for other things than the "
+            f"{len(taken)} that were given. Two or more were expected. Give new_names, or none: new_names=()."
+        )
+    ranked = near[free, : len(classes)].max(1).values.argsort(descending=True, stable=True)
+    return tuple(vocabulary[free[i]] for i in ranked[:n].tolist())
+
+
+@classifiers.register
+@dataclass(frozen=True)
+class OGEN(PromptLearning):
+    """CoOp's prompt, kept from its classes alone by made features of unknown ones, and by its own past.
+
+    ``G(Q, K, V) = normalise(MHA(Q, K, V) + MLP(Q))`` makes a picture's features of a name, from names and features of
+    near classes. With ``T`` the names behind the prompt, ``x`` a picture of class ``y``, ``N`` the ``k`` classes whose
+    mean features are nearest, and ``V = mean + u std`` drawn of these: ``u1 = G(T_y, T_N, V)`` as if ``y`` had none,
+    ``u2 = G(T_N, T_y, x)`` the other way round, ``u3 = G(T'_j, T_N(j), V)`` for every unknown name ``j``.
+
+    From the authors' code: ``G``, ``u1``, ``u2``; first ``L = d MSE(u1, x) + d MSE(u2, V)`` alone, then also
+    ``CE(u1, y)/4 + CE(u2, N)/(4k) + CE(u3, j)/(2k) + CE(x, y)/4``; it divides by ``k`` what is a mean already, and
+    draws ``u`` from [0, 1), which is not around 0. That code makes ``u3 = G(T'_M, T_y, x)`` of each picture, for the
+    unknown names ``M`` nearest to its class: ``extrapolation="released"``.
+
+    From the paper, and not in that code: unknown classes are made jointly of their nearest known ones; and the
+    teacher, the average of the whole model, prompt and generator, over past epochs, whose number ``m_t`` grows as a
+    cosine. We know the paper by its abstract, its figures' captions and reviews: the window's ends and the decay within
+    it are from memory, not verified.
+
+    Ours: the form of the distillation, ``L`` once more with the teacher's features and answers in the place of what is
+    so (``KL(teacher || student)``, of real and made features, and ``d MSE(u, teacher's u)``); the unknown names, out of
+    the vocabulary (:func:`unknown_names`), where the authors give the very names that are judged on; the generator's
+    own epochs, which come before the prompt's and not out of them; and the prompt's rate, 4 times CoOp's, so that
+    the real pictures' quarter moves it as far. ``d`` is the encoder's width (512 there), in single precision.
+
+    Cost: CoOp's, one pass more of the words half over the unknown names, and the generator's (six matrices of the
+    width); for the teacher, the generator again and ``window_max`` copies of it in memory and checkpoint, half a
+    number each. Nothing when predicting.
+
+    Args:
+        new_names: of classes without pictures, to learn for; left out, as many of the vocabulary as there are classes;
+            with none, ``()``, ``u3`` is left out.
+        excluded: names that are not taken from the vocabulary, nor what means the same.
+        k: near classes (authors: 3).
+        extrapolation: ``"joint"``, from all near classes at once; ``"per_class"``, from each alone; ``"released"``.
+        warm: part of all epochs in which the generator alone learns (authors: 0.2), before ``epochs``.
+        distil: weight of the teacher's word; 0 leaves it out.
+        window_min: epochs that the teacher is made of at first (paper, from memory: 2),
+        window_max: and in the end (9).
+        generator_lr: the generator's learning rate (authors: 0.002).
+    """
+
+    name: ClassVar[str] = "ogen"
+    spelt: ClassVar[str] = "OGEN"
+    paper: ClassVar[str] = "Zang et al. 2024, arXiv:2401.15914"
+
+    new_names: tuple[str, ...] | None = None
+    excluded: tuple[str, ...] = ()
+    k: Count = 3
+    extrapolation: Literal["joint", "per_class", "released"] = "joint"
+    warm: OpenPart = 0.2
+    distil: NotNegative = 1.0
+    window_min: Count = 2
+    window_max: Count = 9
+    generator_lr: Positive = 2e-3
+
+    def check(self) -> None:
+        if self.window_min > self.window_max:
+            raise InputError(
+                f"ogen was given window_min={self.window_min}, window_max={self.window_max}. A window that does not "
+                "shrink was expected. Change them."
+            )
+
+    def task(self, lesson: Lesson) -> PromptTask:
+        tower, names = opened(lesson.on), self.new_names
+        same = [name for name in names or () if name in lesson.classes]
+        if same:
+            raise InputError(
+                f"The new name {same[0]!r} is one of the {len(lesson.classes)} classes with pictures. Names of other "
+                "classes were expected. Drop it."
+            )
+        if names is None:
+            names = unknown_names(lesson.on, lesson.classes, self.excluded, len(lesson.classes))
+        prompt = SharedPrompt(begun(tower, self.words, self.n_tokens))
+        every = Names(tower, (*lesson.classes, *names)) if names else lesson.names
+        task = OGENTask(self, prompt, lesson, tower.logit_scale, every)
+        task.facts = {"unknown_names": list(names)}
+        return task

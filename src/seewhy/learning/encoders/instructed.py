@@ -1,0 +1,321 @@
+"""An encoder whose last layers see a picture under an instruction."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from ...encoders.base import STEP, Encoder
+from ...encoders.last_layers import Arranged, Onwards, last_layers
+from ...encoders.names import own_vectors
+from ...encoders.split import LastBlock, example_pixels, freeze, replaced, weights_digest
+from .delta import digest_of, seeing_the_same, sizes_of
+from .heads import SENTENCE_SCALE
+from .token_blocks import Placed, Without, with_more_prefix
+
+_logger = logging.getLogger(__name__)
+
+RANK = 64
+"""Of what an instruction adds to a pooled picture: a full matrix learns the training pictures by heart."""
+LAYERS = 4
+"""Convolutions that instructions modulate, at least; of lite0 all behind the last block but one."""
+SHARPNESS = 20.0
+"""A sentence is read as those that were taught, weighed by ``softmax(SHARPNESS cos)``."""
+FAR = 0.4
+"""Cosine of sentences that ask for different things, where one thing alone was taught."""
+
+
+class Modulated(nn.Module):
+    """A convolution whose every channel is stretched and shifted, for each picture by its own numbers or for all."""
+
+    gain: Tensor
+    shift: Tensor
+
+    def __init__(self, layer: nn.Module, gain: Float[Tensor, "*b c"], shift: Float[Tensor, "*b c"]) -> None:
+        super().__init__()
+        self.layer = layer
+        self.register_buffer("gain", gain)
+        self.register_buffer("shift", shift)
+
+    def forward(self, x: Float[Tensor, "b d h w"]) -> Float[Tensor, "b c gh gw"]:
+        return self.layer(x) * (1 + self.gain)[..., None, None] + self.shift[..., None, None]
+
+
+class Modulation(nn.Module):
+    """Feature-wise modulation of the last convolutions: each gives ``(1 + γ) y + σ β``, where ``σ`` is a channel's
+    spread and ``[γ, β] = F tanh(H c)``, 0 at first (FiLM, Perez et al. 2018, arXiv 1709.07871).
+    """
+
+    deviation: Tensor
+
+    def __init__(self, on: Encoder, n_layers: int, sentence_width: int) -> None:
+        super().__init__()
+        cut = last_layers(on, n_layers)
+        self.below, self.parts = cut.below, (cut.rest, on.head)
+        self.sizes = {n: m.out_channels for n, m in cut.rest.named_modules() if isinstance(m, nn.Conv2d)}
+        self.hidden = nn.Linear(sentence_width, RANK)
+        self.film = nn.Linear(RANK, 2 * sum(self.sizes.values()))
+        self.register_buffer("deviation", torch.ones(sum(self.sizes.values())))
+        nn.init.zeros_(self.film.weight)
+        nn.init.zeros_(self.film.bias)
+
+    @torch.no_grad()
+    def measure(self, vectors: Float[Tensor, "n f"]) -> None:
+        """Take each channel's spread over pictures."""
+        found: list[Tensor] = []
+
+        def look(_m: nn.Module, _args: Any, out: Tensor) -> None:
+            found.append(out.std((0, 2, 3)).clamp(min=1e-6))
+
+        handles = [self.parts[0].get_submodule(name).register_forward_hook(look) for name in self.sizes]
+        self.parts[0](vectors)
+        for handle in handles:
+            handle.remove()
+        self.deviation.copy_(torch.cat(found))
+
+    def rest(self, instruction: Float[Tensor, "*b e"], strength: float = 1.0) -> nn.Module:
+        """What follows the encoder below, under an instruction for each picture, or under one."""
+        gain, shift = (strength * self.film(self.hidden(SENTENCE_SCALE * instruction).tanh())).chunk(2, -1)
+        parts = (one.split([*self.sizes.values()], -1) for one in (gain, shift * self.deviation))
+        layers = [(name, self.parts[0].get_submodule(name)) for name in self.sizes]
+        return replaced(self.parts[0], {n: Modulated(m, *two) for (n, m), *two in zip(layers, *parts, strict=True)})
+
+    def head(self, instruction: Float[Tensor, "*b e"], strength: float = 1.0) -> nn.Module:
+        return self.parts[1]
+
+
+class Blend(nn.Module):
+    """A part of one head and a part of another, on the same features; of the second alone nothing else is computed."""
+
+    def __init__(self, plain: nn.Module, other: nn.Module, strength: float) -> None:
+        super().__init__()
+        self.plain, self.other, self.strength = plain, other, strength
+
+    def forward(self, features: Tensor) -> Float[Tensor, "b p"]:
+        if self.strength == 1:
+            return self.other(features)
+        return torch.lerp(self.plain(features), self.other(features), self.strength)
+
+
+class ConditionToken(nn.Module):
+    """A token ``W c`` joined to class and patch tokens in the last block (the form of FocalLens-CLIP); what it changes
+    of the class token is scaled, so that of a token without strength nothing is left.
+    """
+
+    def __init__(self, on: Encoder, sentence_width: int) -> None:
+        super().__init__()
+        self.on = (on,)
+        with torch.no_grad():
+            shape = tuple(on.trunk(example_pixels(on.transform.input_size)).shape[1:])
+        self.arranged = Arranged(shape)
+        self.below = on.but(
+            name=f"{on.name} until its last block",
+            head=nn.Flatten(),
+            fingerprint=weights_digest({}, f"{on.fingerprint}|tokens"),
+            engine=lambda: on.engine,
+            classifier=None,
+            classes=(),
+            text=None,
+        )
+        self.token = nn.Linear(sentence_width, shape[1])
+
+    def measure(self, vectors: Float[Tensor, "n f"]) -> None:
+        """Nothing: a block normalises what it is given."""
+
+    def rest(self, instruction: Float[Tensor, "*b e"], strength: float = 1.0) -> nn.Module:
+        return self.arranged
+
+    def head(self, instruction: Float[Tensor, "*b e"], strength: float = 1.0) -> nn.Module:
+        head, at = self.on[0].head, self.on[0].layout.prefix
+        assert isinstance(head, LastBlock)
+        token = self.token(SENTENCE_SCALE * instruction)
+        vectors = token.unsqueeze(-2) if token.ndim > 1 else token[None]
+        block = Placed(with_more_prefix(head.block, 1), lambda: vectors, at, replaces=False)
+        return Blend(head, LastBlock(block, Without(head.tail, at, 1), head.keywords), strength)
+
+
+class Projection(nn.Module):
+    """``p + strength · size · U (g(c) * (V (p - mean) / spread + b))`` of a pooled picture; ``U`` is 0 at first."""
+
+    mean: Tensor
+    spread: Tensor
+    size: Tensor
+
+    def __init__(self, width: int, sentence_width: int, rank: int) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(width, rank), nn.Linear(rank, width, bias=False)
+        self.gate = nn.Linear(sentence_width, rank)
+        for name, value in (("mean", torch.zeros(width)), ("spread", torch.ones(())), ("size", torch.ones(()))):
+            self.register_buffer(name, value)
+        nn.init.zeros_(self.up.weight)
+
+    def measure(self, pooled: Float[Tensor, "n p"]) -> None:
+        """Take mean, spread and length of pictures."""
+        self.mean = pooled.mean(0)
+        self.spread = (pooled - self.mean).square().mean().sqrt().clamp(min=1e-6)
+        self.size = pooled.norm(dim=1).mean()
+
+    def forward(
+        self, pooled: Float[Tensor, "b p"], instruction: Float[Tensor, "*b e"], strength: float = 1.0
+    ) -> Float[Tensor, "b p"]:
+        seen = self.down((pooled - self.mean) / self.spread) * self.gate(SENTENCE_SCALE * instruction)
+        return pooled + strength * self.size * self.up(seen)
+
+
+class Projected(nn.Module):
+    """Pooled pictures → the same behind the projection, under one instruction."""
+
+    vector: Tensor
+
+    def __init__(self, projection: Projection, vector: Float[Tensor, " e"], strength: float) -> None:
+        super().__init__()
+        self.projection, self.strength = projection, strength
+        self.register_buffer("vector", vector)
+
+    def forward(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b p"]:
+        seen: Tensor = self.projection(pooled, self.vector, self.strength)
+        return seen
+
+
+class Instructed(nn.Module):
+    """What an instruction changes: the encoder's last layers, and the projection of what they see to the words.
+
+    ``c`` is not the instruction's own sentence but those that were taught, ``Σ_k softmax(SHARPNESS cos)_k c_k``. Where
+    the likest of them is no more like it than those that ask for different things are like one another on average,
+    nothing is changed, and from half-way between there and 1 on all is: what was not taught is to be no worse than no
+    instruction. ``keep`` is a part of every change.
+    """
+
+    form = "instructed_layers"
+    sentences: Tensor
+    far: Tensor
+
+    def __init__(self, on: Encoder, n_taught: int, rank: int = RANK, n_layers: int = LAYERS) -> None:
+        super().__init__()
+        self.rank, self.n_layers, self.taught = rank, n_layers, ("",) * n_taught
+        self.strange: set[str] = set()
+        width = own_vectors(on.text, ["a"]).shape[1]
+        is_token = isinstance(on.head, LastBlock)
+        self.layers = ConditionToken(on, width) if is_token else Modulation(on, n_layers, width)
+        with torch.no_grad():
+            pooled = on.head(on.trunk(example_pixels(on.transform.input_size).to(_device(on.trunk))).cpu())
+        self.projection = Projection(pooled.shape[1], width, rank)
+        self.register_buffer("sentences", torch.zeros(n_taught, width))
+        self.register_buffer("far", torch.tensor(FAR))
+
+    @classmethod
+    def before(cls, on: Encoder, questions: Sequence[Sequence[str]], **sizes: int) -> Self:
+        """Changes nothing yet; of each thing that is asked, the instruction in its wordings. Torch's random numbers."""
+        taught = tuple(words for wordings in questions for words in wordings)
+        found = cls(on, len(taught), **sizes)
+        found.taught, found.sentences = taught, normalize(own_vectors(on.text, taught), dim=1).clone()
+        of = torch.tensor([k for k, wordings in enumerate(questions) for _ in wordings])
+        if len(questions) > 1:
+            cosines = (found.sentences @ found.sentences.T).masked_fill(of[:, None] == of, -1.0)
+            found.far = cosines.amax(1).mean().clamp(0, 0.99)
+        return found
+
+    @property
+    def below(self) -> Encoder:
+        """What looks below the layers that are changed; its pooled vectors are what these are given."""
+        return self.layers.below
+
+    @torch.no_grad()
+    def plain(self, vectors: Float[Tensor, "n f"]) -> Float[Tensor, "n p"]:
+        """Pictures of the encoder below, as the encoder pools them."""
+        rest, head = (part(self.sentences[0], 0.0) for part in (self.layers.rest, self.layers.head))
+        return torch.cat([head(rest(part.float())) for part in vectors.split(STEP)])
+
+    def measure(self, vectors: Float[Tensor, "n f"]) -> Float[Tensor, "n p"]:
+        """Take spreads and means of pictures of the encoder below; they are returned as the encoder pools them."""
+        pooled = self.plain(vectors)
+        self.layers.measure(vectors[:: max(1, len(vectors) // 128)].float())
+        self.projection.measure(pooled)
+        return pooled
+
+    def read(self, instruction: Float[Tensor, "b e"]) -> tuple[Float[Tensor, "b e"], Float[Tensor, " b"]]:
+        """Sentences → as those that were taught, and how much of what they change is done."""
+        cosines = normalize(instruction, dim=1) @ self.sentences.T
+        near = (1 + self.far) / 2
+        trust = ((cosines.amax(1) - self.far) / (near - self.far)).clamp(0, 1)
+        return (SHARPNESS * cosines).softmax(1) @ self.sentences, trust
+
+    def pooled(self, vectors: Float[Tensor, "b f"], instruction: Float[Tensor, "b e"]) -> Float[Tensor, "b p"]:
+        """Pictures of the encoder below, each under an instruction as it is read, before the projection."""
+        seen: Tensor = self.layers.head(instruction)(self.layers.rest(instruction)(vectors))
+        return seen
+
+    def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
+        """The encoder as it was, which now takes instructions."""
+        digest = digest_of(self.delta(on), on, keep)
+
+        @torch.no_grad()
+        def under(instruction: str) -> Encoder:
+            sentence = own_vectors(on.text, [instruction])
+            read, trust = self.read(sentence)
+            self.say_untaught(name, instruction, sentence[0], float(trust))
+            vector, strength = read[0].clone(), keep * float(trust)
+            rest, below = freeze(self.layers.rest(vector, strength)), self.below
+            head = nn.Sequential(self.layers.head(vector, strength), Projected(self.projection, vector, strength))
+
+            def trunk() -> nn.Module:
+                return nn.Sequential(below.trunk, nn.Flatten(), copy.deepcopy(rest).to(_device(below.trunk)))
+
+            return on.but(
+                name=f"{name}#{instruction}",
+                trunk=trunk,
+                head=freeze(head),
+                fingerprint=weights_digest({"instruction": sentence}, digest),
+                module=lambda: nn.Sequential(trunk(), head),
+                engine=on.engine_asked if torch.cuda.is_available() else lambda: Onwards(below.engine, rest),
+                base=below,
+                rest=rest,
+                classifier=None,
+                classes=(),
+            )
+
+        return seeing_the_same(on, name, digest, lambda: on.text, under)
+
+    def say_untaught(self, name: str, instruction: str, sentence: Float[Tensor, " e"], trust: float) -> None:
+        """Warn once of each instruction that was not taught: it is understood by its likeness to those that were."""
+        if instruction in self.taught or instruction in self.strange:
+            return
+        self.strange.add(instruction)
+        cosines = self.sentences @ normalize(sentence, dim=0)
+        best = int(cosines.argmax())
+        _logger.warning(
+            "%s was not taught the instruction %r, and nothing was measured of it. It was taught %s; the likest of "
+            "them is %r, with a cosine of %.2f between the sentences, so that %.0f %% of what those change is changed.",
+            *(name, instruction, ", ".join(map(repr, self.taught[:8])), self.taught[best], float(cosines[best])),
+            100 * trust,
+        )
+
+    def delta(self, on: Encoder) -> dict[str, Tensor]:
+        """All weights but the encoder's own."""
+        return {name: tensor.detach().cpu() for name, tensor in self.state_dict().items()}
+
+    def facts(self) -> dict[str, Any]:
+        return {"form": self.form, "rank": self.rank, "n_layers": self.n_layers, "taught": list(self.taught)}
+
+    @classmethod
+    def restored(cls, on: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        rank, n_layers = sizes_of(facts, "rank", "n_layers")
+        taught = facts["taught"]
+        if not isinstance(taught, list) or not all(isinstance(one, str) for one in taught):
+            raise ValueError("its instructions are no list of texts")
+        found = cls(on, len(taught), rank, n_layers)
+        found.taught = tuple(taught)
+        found.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        freeze(found)
+        return found
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next((p.device for p in module.parameters()), torch.device("cpu"))

@@ -1,0 +1,233 @@
+"""Claims of papers that class folders, descriptions, captions or a table's columns suffice for."""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..classifiers.follow_up import FollowUp
+from ..classifiers.unfitted import Described, ZeroShot
+from ..descriptions.base import Descriptions, name_only, random_words
+from ..errors import DataError
+from ..learning.contrast import ranks
+from ..learning.pooled import encode_pairs
+from ..learning.way import AGREES
+from .base_to_new import BEFORE, LEARNT, NEW, BaseToNewStudy
+from .claims import ClaimMaterial, Compared, PaperClaim
+from .faithfulness import FaithfulnessStudy
+from .study import Findings, Row
+from .verdicts import Interval
+
+ONE = ("a photo of a {}.",)
+SEVEN = (
+    "itap of a {}.", "a bad photo of the {}.", "a origami {}.", "a photo of the large {}.", "a {} in a video game.",
+    "art of the {}.", "a photo of the small {}.",
+)  # fmt: skip
+"""Those that CLIP's authors found to do best together (the released notebook)."""
+
+
+def _by_name(m: ClaimMaterial, templates: tuple[str, ...] = ONE) -> Tensor:
+    return m.right(ZeroShot(templates).build(m.encoder, m.classes, m.store))
+
+
+def _names(m: ClaimMaterial) -> Compared:
+    return Compared.of("names", _by_name(m), "chance", torch.full((len(m.labels),), 1 / len(m.classes)).double())
+
+
+def _templates(m: ClaimMaterial) -> Compared:
+    return Compared.of("seven templates", _by_name(m, SEVEN), "one", _by_name(m))
+
+
+def _labels(m: ClaimMaterial) -> Compared:
+    return Compared.of("a linear classifier on all labels", m.probe(), "names", _by_name(m))
+
+
+def _four_labels(m: ClaimMaterial) -> Compared:
+    least = int(m.seen.labels[~m.seen.held].bincount(minlength=len(m.classes)).min())
+    if least < 4:
+        raise DataError(f"A class has {least} pictures to learn from. Four or more were expected. Give more.")
+    return Compared.of("names", _by_name(m), "a linear classifier on 4 labels of each class", m.probe(4))
+
+
+def _before_projection(m: ClaimMaterial) -> Compared:
+    def joint(pooled: Tensor) -> Tensor:
+        return normalize(m.encoder.text.project(pooled), dim=1)
+
+    return Compared.of("before", m.probe(of=partial(normalize, dim=1)), "behind", m.probe(of=joint))
+
+
+def _neighbours(m: ClaimMaterial) -> Compared:
+    learn = ~m.seen.held
+    near = normalize(m.tested, dim=1) @ normalize(m.seen.pooled[learn], dim=1).T
+    owner = m.seen.labels[learn]
+    chance = owner.bincount(minlength=len(m.classes)).double()[m.labels] / len(owner)
+    return Compared.of("nearest", (owner[near.argmax(1)] == m.labels).double(), "chance", chance)
+
+
+def _words(m: ClaimMaterial) -> Descriptions:
+    """Of all classes."""
+    assert m.data.descriptions is not None  # the study has checked
+    return m.data.descriptions.limited_to(m.classes)
+
+
+def _by_words(m: ClaimMaterial, texts: Descriptions) -> Tensor:
+    return m.right(Described().build(m.encoder, texts, m.store))
+
+
+def _descriptions(m: ClaimMaterial) -> Compared:
+    name = m.right(Described(with_names=False).build(m.encoder, Descriptions(name_only(_words(m))), m.store))
+    return Compared.of("names with descriptions", _by_words(m, _words(m)), "names", name)
+
+
+def _swapped(m: ClaimMaterial) -> Compared:
+    """Against the lists of other classes, dealt out in a circle."""
+    texts, drawn = _words(m), []
+    for seed in range(m.study.n_seeds):
+        order = random.Random(seed).sample(list(texts.texts), len(texts.texts))
+        circle = zip(order, [*order[1:], order[0]], strict=True)
+        drawn.append(_by_words(m, Descriptions({to: texts.texts[of] for to, of in circle})))
+    return Compared.of("own descriptions", _by_words(m, texts), "another class's", torch.stack(drawn).mean(0))
+
+
+def _meaning(m: ClaimMaterial) -> Compared:
+    texts = _words(m)
+    noise = [Descriptions(dict(random_words(texts, seed))) for seed in range(m.study.n_seeds)]
+    without = [m.right(Described(with_names=False).build(m.encoder, n, m.store)) for n in noise]
+    return Compared.of("descriptions", _by_words(m, texts), "as many random words", torch.stack(without).mean(0))
+
+
+def _follow_up(m: ClaimMaterial) -> Compared:
+    pairs = m.data.follow_up or ()
+    made = FollowUp(k=min(10, len(m.classes))).build(m.encoder, m.classes, pairs, m.store)
+    return Compared.of("follow-up captions", m.right(made), "one template", _by_name(m))
+
+
+def _prompts(better: str, worse: str, measure: str, m: ClaimMaterial) -> Compared:
+    """By the study of learnt and new classes, which learns every method once."""
+    names = ("coop", "promptsrc", "ogen")
+
+    def run(folder: Path) -> Findings:
+        study = BaseToNewStudy(names, (m.study.shots,), m.study.n_seeds, m.study.held_out, settings=m.study.settings)
+        return study.run(m.encoder, m.data.samples, folder, test=m.data.test, store=m.store, progress=m.progress)
+
+    table = next(t for t in m.study_of("prompts", run)["measures"] if t["measure"] == measure)
+    values = {row["method"]: row["value"] for row in table["rows"]}
+    sign, d = _difference(table, better, worse)
+    ours = _turned(d["difference"], d["interval"], sign)
+    return Compared(ours, f"{better} {values[better]:.3f}, {worse} {values[worse]:.3f}; difference {ours}", table["n"])
+
+
+def _difference(table: Row, a: str, b: str) -> tuple[int, Row]:
+    """``a`` less ``b`` as a study gives it, and the sign where it gives it the other way round."""
+    found = next(d for d in table["differences"] if {d["a"], d["b"]} == {a, b})
+    return (1 if found["a"] == a else -1), found
+
+
+def _turned(value: float, interval: list[float], sign: int) -> Interval:
+    return Interval(sign * value + 0.0, *sorted(sign * end + 0.0 for end in interval))  # no minus zero
+
+
+def _explained(m: ClaimMaterial) -> Row:
+    """Grad-CAM and the controls on some test pictures, for the class whose name is nearest."""
+
+    def run(folder: Path) -> Findings:
+        study = FaithfulnessStudy.of("grad_cam", "deletion,model_randomisation", seed=m.study.seed)
+        held = [s.source for s, out in zip(m.seen.items, m.seen.held.tolist(), strict=True) if out]
+        random.Random(m.study.seed).shuffle(held)
+        classifier = ZeroShot(ONE).build(m.encoder, m.classes, m.store)
+        return study.run(classifier, held[: m.study.n_explained], folder, m.progress)
+
+    return {table["metric"]: table for table in m.study_of("explained", run)["metrics"]}
+
+
+def _deletion(m: ClaimMaterial) -> Compared:
+    table = _explained(m)["deletion"]
+    sign, d = _difference(table, "random", "grad_cam")
+    ours = _turned(d["difference"], d["interval"], sign)
+    value = {row["method"]: row["value"] for row in table["rows"]}
+    told = f"random map {value['random']:.3f}, Grad-CAM {value['grad_cam']:.3f}; difference {ours}"
+    return Compared(ours, told, d["n"])
+
+
+def _sanity(m: ClaimMaterial) -> Compared:
+    row = {r["method"]: r for r in _explained(m)["model_randomisation"]["rows"]}["grad_cam"]
+    low, high = row["interval"]
+    ours = Interval(0.5 - row["value"], 0.5 - high, 0.5 - low)
+    return Compared(ours, f"rank correlation {row['value']:.3f}; 0.5 less it {ours}", row["n"])
+
+
+def _captions(m: ClaimMaterial) -> Compared:
+    assert m.data.captions is not None  # the study has checked
+    pairs = encode_pairs(m.encoder, m.data.captions.items, m.store, m.progress)
+    with torch.no_grad():
+        image, text = m.encoder.text.project(pairs.pooled), m.encoder.encode_text(list(pairs.texts))
+    own = pairs.pairs
+    found = ranks(image, text[own[:, 1]], own[:, 0]).image_to_text
+    chance = own[:, 0].bincount(minlength=len(image)).double() / len(own)
+    return Compared.of("R@1, picture to text", (found < 1).double(), "chance", chance)
+
+
+def _instructions(m: ClaimMaterial) -> Compared:
+    from ..learning.api import adapt
+
+    given = dict(m.data.instructions or {})
+    made = adapt(
+        m.data.table, m.encoder, objective="focallens", instructions=given, keep=1.0, held_out=m.study.held_out,
+        store=m.store, progress=m.progress,
+    )  # fmt: skip
+    judged = [j for measure, j in made.judged.items() if measure != AGREES]
+    after, before = (torch.cat([j.right(s)[:, 0].double() for j, s in one]) for one in (
+        [(j, j.after) for j in judged], [(j, j.before) for j in judged]))  # fmt: skip
+    return Compared.of("under its instruction", after, "without one", before)
+
+
+CLIP, CLIP_TABLE = "Radford et al. 2021, arXiv:2103.00020", "arXiv:2102.05918, Table"
+MENON, ROTH = "Menon & Vondrick 2022, arXiv:2210.07183", "result files of arXiv:2306.07282"
+COOP, PROMPTSRC = "Zhou et al. 2022, arXiv:2109.01134", "PromptSRC's README, mean of 11 data sets"
+GRAD_CAM = "Selvaraju et al. 2017, arXiv:1610.02391"
+CLAIMS = (
+    PaperClaim("names", "Names alone tell classes better than chance", CLIP, _names,
+        f"ImageNet 76.2 %, ViT-L/14 at 336 pixels ({CLIP_TABLE} 4)"),
+    PaperClaim("templates", "Several templates are right more often than one", CLIP, _templates,
+        "+2.9 points on ImageNet (arXiv:2102.05918, section 5.2)", 0.029),
+    PaperClaim("four_labels", "Names alone do better than a linear classifier on 4 labels of each class", CLIP,
+        _four_labels),
+    PaperClaim("labels", "A linear classifier on all labels is right more often than names alone", CLIP, _labels,
+        f"ImageNet 85.4 % against 76.2 % ({CLIP_TABLE}s 4 and 5)", 0.092),
+    PaperClaim("neighbours", "The nearest labelled picture is of the class more often than chance",
+        "Jia et al. 2021, arXiv:2102.05918", _neighbours, f"ImageNet 69.3 %, EfficientNet-B7 ({CLIP_TABLE} 9)"),
+    PaperClaim("before_projection", "Features tell classes better before their projection than behind it",
+        "Xue et al. 2024, arXiv:2403.11391", _before_projection),
+    PaperClaim("descriptions", "Descriptions beside the name are right more often than the name", MENON, _descriptions,
+        f"ImageNet, ViT-B/32: 63.12 % against 62.00 % ({ROTH})", 0.011, "descriptions"),
+    PaperClaim("swapped", "A class's own descriptions do more than another's", "Roth et al. 2023, arXiv:2306.07282",
+        _swapped, f"ImageNet, ViT-B/32: 63.12 % against 59.63 % ({ROTH})", 0.035, "descriptions"),
+    PaperClaim("meaning", "Descriptions do more than as many random words", "Roth et al. 2023, arXiv:2306.07282",
+        _meaning, f"not so: ImageNet, ViT-B/32: 63.12 % against 63.31 % ({ROTH})", 0.0, "descriptions"),
+    PaperClaim("follow_up", "Captions that part the likeliest classes are right more often than one template",
+        "Esfandiarpoor & Bach 2023, arXiv:2311.07593", _follow_up,
+        "ImageNet, ViT-B/32: 64.19 % against 61.87 % (tables of arXiv:2412.11917)", 0.023, "follow_up"),
+    PaperClaim("coop_learns", "A learnt prompt is better than a written one on the classes it learnt", COOP,
+        partial(_prompts, "coop", BEFORE, LEARNT), f"82.69 % against 69.34 % ({PROMPTSRC})", 0.133),
+    PaperClaim("coop_forgets", "It is worse on classes it did not learn", "Zhou et al. 2022, arXiv:2203.05557",
+        partial(_prompts, BEFORE, "coop", NEW), f"74.22 % against 63.22 % ({PROMPTSRC})", 0.11),
+    PaperClaim("promptsrc_keeps", "PromptSRC keeps more of classes it did not learn than CoOp",
+        "Khattak et al. 2023, arXiv:2307.06948", partial(_prompts, "promptsrc", "coop", NEW),
+        f"76.10 % against 63.22 % ({PROMPTSRC})", 0.128),
+    PaperClaim("ogen_keeps", "OGEN keeps more of classes it did not learn than CoOp",
+        "Zang et al. 2024, arXiv:2401.15914", partial(_prompts, "ogen", "coop", NEW)),
+    PaperClaim("deletion", "Hiding what Grad-CAM marks lowers the score sooner than hiding at random", GRAD_CAM,
+        _deletion),
+    PaperClaim("sanity", "Grad-CAM's map changes when the network forgets what it learnt",
+        "Adebayo et al. 2018, arXiv:1810.03292", _sanity),
+    PaperClaim("captions", "A picture finds its text more often than chance", CLIP, _captions,
+        f"R@1 on Flickr30k 88.0 % ({CLIP_TABLE} 1)", needs="captions"),
+    PaperClaim("instructions", "Under an instruction, what it asks for is named better than without",
+        "Zhang et al. 2025, arXiv:2504.08368", _instructions,
+        "+5 points on SugarCrepe, +10 on MMVP-VLM (abstract)", 0.05, "instructions"),
+)  # fmt: skip

@@ -1,0 +1,291 @@
+"""Do the claims of papers hold for one encoder, on these pictures? Each beside the paper's figure, with an interval."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..bounds import Bound, Count, InnerPart, check_fields
+from ..classifiers.base import Classifier
+from ..classifiers.certainty import linear_fit
+from ..classifiers.encoded_set import EncodedSet, HoldOut, encode_samples
+from ..descriptions.base import Descriptions, Pair
+from ..encoders.base import Encoder
+from ..encoders.stream import encode_stream
+from ..errors import DataError, SeeWhyError, UnknownNameError
+from ..evaluation.figures import N_FEWEST
+from ..pictures.pixel_classes import MaskedPictures
+from ..pictures.samples import Samples
+from ..progress import Progress
+from ..storage.features import FeatureStore
+from ..storage.output import temporary_folder
+from ..trust.measure import trust_features
+from . import pages
+from .study import Findings, Row, beside, records_in
+from .transfer import few
+from .verdicts import VERDICTS, Interval, judged, lead, mean_of
+
+T = TypeVar("T")
+PASSES, N_STEPS = 100, 20
+"""Looks that a picture costs that is explained, with all that is hidden of it and by ever more random networks; steps
+of a prompt, each of which reads the names forwards and backwards, three times a reading."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What was measured of a claim: a difference that should lie above 0, in words, and on how many pictures."""
+
+    difference: Interval
+    told: str
+    n: int
+
+    @classmethod
+    def of(cls, first: str, a: Float[Tensor, " n"], second: str, b: Float[Tensor, " n"]) -> Compared:
+        """Two numbers of each picture; the first should be the larger one."""
+        found = lead(a.tolist(), b.tolist())
+        said = f"{first} {mean_of(a.tolist())}, {second} {mean_of(b.tolist())}; difference {found}"
+        return cls(found, said, len(a))
+
+
+@dataclass(frozen=True)
+class PaperClaim:
+    """A claim, and how it is measured with weights that a user has.
+
+    Args:
+        name: what ``--only`` takes.
+        claim: in a sentence.
+        paper: authors, year, arXiv number.
+        measure: compares two numbers of every picture.
+        figure: the paper's, with its place; empty where none was verified.
+        effect: that figure as a difference of the same kind, where it is one: what ends below it excludes it.
+        needs: what must be given: a field of :class:`ClaimData`.
+    """
+
+    name: str
+    claim: str
+    paper: str
+    measure: Callable[[ClaimMaterial], Compared]
+    figure: str = ""
+    effect: float = 0.0
+    needs: str = "samples"
+
+
+@dataclass(frozen=True)
+class ClaimData:
+    """What a user has; each thing beside the class folders opens more claims."""
+
+    samples: Samples
+    test: Samples | None = None
+    descriptions: Descriptions | None = None
+    follow_up: Sequence[Pair] | None = None
+    captions: Samples | None = None
+    masks: MaskedPictures | None = None
+    instructions: Mapping[str, str] | None = None
+    table: Any = None
+    """Where the columns are that answer ``instructions``."""
+
+    def digest(self) -> str:
+        """Of all but the pictures."""
+        said: list[Any] = [self.descriptions, self.follow_up, self.instructions]
+        said += [] if self.captions is None else [(s.image, s.texts) for s in self.captions.items]
+        said += [] if self.masks is None else [self.masks.classes, [item.image for item in self.masks.items]]
+        return hashlib.sha256(repr(said).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class ClaimMaterial:
+    """All pictures as the encoder saw them, once, and what claims ask of them."""
+
+    study: ClaimsStudy
+    encoder: Encoder
+    data: ClaimData
+    seen: EncodedSet
+    folder: Path
+    store: FeatureStore | None
+    progress: Progress
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.seen.classes
+
+    @property
+    def labels(self) -> Int[Tensor, " t"]:
+        """Of the test pictures."""
+        return self.seen.labels[self.seen.held]
+
+    @cached_property
+    def tested(self) -> Float[Tensor, "t p"]:
+        return self.seen.pooled[self.seen.held]
+
+    def right(self, classifier: Classifier) -> Float[Tensor, " t"]:
+        """Whether a classifier of these classes names each test picture."""
+        place = torch.tensor([self.classes.index(c) for c in classifier.classes])
+        with torch.no_grad():
+            return (place[classifier.head.probabilities(self.tested).argmax(1)] == self.labels).double()
+
+    def probe(self, shots: int | None = None, of: Callable[[Tensor], Tensor] = trust_features) -> Float[Tensor, " t"]:
+        """How often a linear classifier is right on each test picture, learnt from all others or from a few of each
+        class, as often as the study draws."""
+        learn, right = (~self.seen.held).nonzero()[:, 0], []
+        for seed in range(1 if shots is None else self.study.n_seeds):
+            rows = learn if shots is None else few(self.seen.labels, learn, len(self.classes), shots, seed)
+            with torch.no_grad():
+                fit = linear_fit(of(self.seen.pooled[rows]), self.seen.labels[rows], len(self.classes))
+                right.append((fit(of(self.tested)).argmax(1) == self.labels).double())
+        return torch.stack(right).mean(0)
+
+    def study_of(self, name: str, run: Callable[[Path], Findings]) -> Row:
+        """What another study says of these pictures, which several claims read; it goes on where it was stopped."""
+        if name not in self.studies:
+            self.studies[name] = run(self.folder / name).data
+        return self.studies[name]
+
+    @cached_property
+    def studies(self) -> dict[str, Row]:
+        return {}
+
+
+def known_claims() -> dict[str, PaperClaim]:
+    """Every claim; a package adds some by an entry point in the group ``seewhy.claims`` that names a tuple of them."""
+    points = sorted(entry_points(group="seewhy.claims"), key=lambda point: (point.name != "studies", point.name))
+    return {claim.name: claim for point in points for claim in point.load()}
+
+
+@dataclass(frozen=True)
+class ClaimsStudy:
+    """Measure claims of papers with one encoder: whether they show, do not, or are too small to tell.
+
+    A claim is a difference on the same test pictures. It shows where its whole 95 % interval lies above 0, and does
+    not where the interval ends below the paper's effect or, where the paper gives none of the same kind, below 0.
+    What was measured on fewer than :data:`~seewhy.evaluation.figures.N_FEWEST` pictures is too small to tell.
+
+    Args:
+        only: claims by name; empty, all whose pictures and texts are given.
+        shots: pictures of each class that prompts learn from.
+        n_seeds: draws of these, and of texts without a meaning.
+        n_explained: test pictures that are explained.
+        held_out: part of the pictures that is tested on, where no others are given.
+        seed: of the split.
+        settings: of methods that learn prompts, where they are not their own.
+    """
+
+    only: tuple[str, ...] = ()
+    shots: Count = 4
+    n_seeds: Annotated[int, Bound(2)] = 3
+    n_explained: Count = 48
+    held_out: InnerPart = 0.3
+    seed: int = 0
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self, "The study")
+        for name in self.only:
+            if name not in known_claims():
+                raise UnknownNameError("claim", name, list(known_claims()))
+
+    def run(
+        self,
+        encoder: Encoder,
+        data: ClaimData,
+        folder: Path | None = None,
+        *,
+        command: str = "",
+        store: FeatureStore | None = None,
+        progress: Progress | None = None,
+    ) -> Findings:
+        """Look, measure every claim that is not in the journal yet, and judge."""
+        progress = progress or Progress()
+        _ = encoder.text  # claims compare pictures with words
+        claims = [known_claims()[name] for name in self.only or known_claims()]
+        progress.note(self.cost(encoder, data))
+        hold = HoldOut(self.held_out, self.seed, data.test)
+        seen = encode_samples(encoder, data.samples, hold, store=store, progress=progress)
+        material = ClaimMaterial(self, encoder, data, seen, folder or temporary_folder(), store, progress)
+        rows, left = self._measured(claims, material, folder)
+        if not rows:
+            raise DataError(f"No claim could be measured. The first: {left[0]['reason']}")
+        numbers = {word: sum(row["verdict"] == word for row in rows) for word in VERDICTS}
+        said = ", ".join(f"{n} {word}" for word, n in numbers.items() if n or word != "partly")
+        from .. import __version__
+
+        return Findings(
+            {
+                "study": "claims", "sentence": f"Of {len(rows)} claims measured with {encoder.name}: {said}.",
+                "n": len(seen), "n_test": int(seen.held.sum()), "n_classes": len(seen.classes),
+                "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint[:12]},
+                "claims": rows, "left_out": left, "command": command, "version": __version__,
+                "settings": {k: v for k, v in asdict(self).items() if k not in ("only", "settings")},
+                **beside(progress),
+            },
+            pages.claims,
+        )  # fmt: skip
+
+    def cost(self, encoder: Encoder, data: ClaimData) -> str:
+        """Time and memory, foretold from a look at a few of the pictures and a reading of their names."""
+        items = [*data.samples.items, *(() if data.test is None else data.test.items)]
+        look, _ = _seconds(lambda: list(encode_stream(encoder, [s.source for s in items[:8]])))
+        read, vectors = _seconds(lambda: encoder.text.encode_text(list(data.samples.classes)))
+        learn = 3 * 3 * self.n_seeds * N_STEPS * read
+        minutes = [t / 60 for t in (len(items) * look / 8, self.n_explained * PASSES * look / 8, learn)]
+        memory = f"{len(items) * 4 * vectors.shape[1] / 2**20:.1f} MB of features"
+        if torch.cuda.is_available():
+            memory += f", {torch.cuda.mem_get_info()[0] / 2**30:.1f} GB free on the GPU"
+        times = "{:.1f} minutes of looking, {:.1f} of explaining, {:.1f} of learning prompts".format(*minutes)
+        return f"about {times} where all is asked and nothing kept yet; {memory}"
+
+    def _measured(
+        self, claims: Sequence[PaperClaim], material: ClaimMaterial, folder: Path | None
+    ) -> tuple[list[Row], list[Row]]:
+        """A row for each claim, and why others have none."""
+        seen, rows, left = material.seen, [], []
+        told = [material.encoder.fingerprint, seen.digests, seen.labels.tolist(), seen.held.tolist()]
+        told += [material.data.digest(), {**asdict(self), "only": ()}]
+        digest = hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:16]
+        with records_in(folder) as records:
+            for claim in material.progress.track(claims, "Measuring claims", len(claims)):
+                if getattr(material.data, claim.needs) is None:
+                    left.append({"name": claim.name, "claim": claim.claim, "reason": f"no {claim.needs} were given"})
+                    continue
+                try:
+                    row = records.row(f"{digest} {claim.name}", partial(_record, claim, material))
+                except SeeWhyError as error:
+                    left.append({"name": claim.name, "claim": claim.claim, "reason": str(error)})
+                    continue
+                rows.append(_row(claim, row["values"]))
+        return rows, left
+
+
+def _seconds(of: Callable[[], T]) -> tuple[float, T]:
+    """How long it takes the second time, and what it gives."""
+    of()
+    begun = time.perf_counter()
+    found = of()
+    return time.perf_counter() - begun, found
+
+
+def _record(claim: PaperClaim, material: ClaimMaterial) -> Row:
+    found = claim.measure(material)
+    ours = [found.difference.value, found.difference.low, found.difference.high]
+    return {"values": {"difference": ours, "told": found.told, "n": found.n}, "cell": {"claim": claim.name}}
+
+
+def _row(claim: PaperClaim, values: Mapping[str, Any]) -> Row:
+    ours = Interval(*values["difference"])
+    value, *interval = ours.rounded()
+    verdict = judged(ours, claim.effect) if values["n"] >= N_FEWEST else "too small to tell"
+    return {
+        "name": claim.name, "claim": claim.claim, "paper": claim.paper, "figure": claim.figure,
+        "difference": value, "interval": interval, "measured": values["told"], "n": values["n"],
+        "effect": claim.effect, "verdict": verdict,
+    }  # fmt: skip

@@ -1,0 +1,249 @@
+"""An encoder that learns with its decoder: which weights do, that it is kept and comes back, and what it costs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from coloured import masked
+from seewhy.dense.denseclip import DenseCLIP
+from seewhy.dense.mask_training import Crops, FromPixels
+from seewhy.dense.reader import Reader
+from seewhy.dense.saving import load_segmenter, save_segmenter
+from seewhy.dense.tuned import halves_to_train, looking_through, say_cost
+from seewhy.encoders.base import Encoder, GlobalAverage, Layout
+from seewhy.encoders.split import example_pixels
+from seewhy.errors import InputError, ModelError
+from seewhy.pictures.pixel_classes import load_masks
+from seewhy.progress import Progress
+from seewhy.training.task import optimiser_of
+from tiny import HashedWords, build, tiny_tokens
+from tiny_transformer import tiny_vit
+
+SHORT: dict[str, Any] = {"n_steps": 3, "batch_size": 3, "width": 8, "zoom": 1.0}
+
+
+def stages(seed: int = 0) -> Encoder:
+    """Maps of 16 and 8 cells, with a normalisation of batches and dropout."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        trunk = nn.Sequential(
+            nn.Conv2d(3, 6, 3, 2, 1), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.5), nn.Conv2d(6, 8, 3, 2, 1), nn.Tanh()
+        )
+        return build(trunk, GlobalAverage(), Layout())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return masked(tmp_path_factory.mktemp("masks") / "train", noise=20)
+
+
+def free(encoder: Encoder, which: Any) -> set[str]:
+    halves = halves_to_train(encoder, which)
+    return {name for name, p in halves.named_parameters() if p.requires_grad}
+
+
+def test_which_weights_learn() -> None:
+    encoder = stages()
+    every = {f"trunk.{name}" for name, _ in encoder.trunk.named_parameters()}
+    assert free(encoder, "none") == set()
+    assert free(encoder, "all") == every
+    assert free(encoder, "last_stage") == {"trunk.4.weight", "trunk.4.bias"}
+    vit = tiny_vit()  # two blocks in the trunk, and one in the pooling
+    behind = {name.split(".")[3] for name in free(vit, "last_stage") if name.startswith("trunk.module.blocks.")}
+    assert behind == {"1"}
+    assert any(name.startswith("pool.") for name in free(vit, "last_stage"))
+    assert not any("head" in name for name in free(vit, "all"))  # the trunk does not use it
+    assert "trunk.module.blocks.0.norm1.weight" in free(vit, "all")
+    assert free(tiny_tokens(), "last_stage") == free(tiny_tokens(), "all")  # one layer of patches, and nothing before
+    assert not any(p.requires_grad for p in encoder.trunk.parameters())
+    halves = halves_to_train(encoder, "all")
+    assert not halves.trunk.training
+    assert not any(module._forward_hooks for module in halves.modules())
+
+
+def task_of(encoder: Encoder, data: Path, **how: Any) -> tuple[FromPixels, Crops, DenseCLIP]:
+    given, recipe = load_masks(data), DenseCLIP(**SHORT, **how)
+    crops = Crops.of(recipe.segmenter_before(encoder, given.classes).reader, given, Progress())
+    halves = halves_to_train(encoder, recipe.train)
+    looks = Reader(looking_through(encoder, halves), recipe.zoom, recipe.levels).encoder
+    network = recipe._network(encoder, given.classes, crops)
+    return FromPixels(network, recipe.tau, recipe.auxiliary, halves, looks, recipe.cells), crops, recipe
+
+
+def test_the_encoder_has_a_tenth_of_the_rate_and_learns_through_both_losses(data: Path) -> None:
+    task, crops, how = task_of(stages(), data, train="all")
+    groups = {
+        id(p): group["multiple"] for group in optimiser_of(task, how.training).param_groups for p in group["params"]
+    }
+    assert {groups[id(p)] for p in task.halves.parameters()} == {0.1}
+    assert {groups[id(p)] for p in task.network.parameters()} == {1.0}
+    batch = crops.data().batch(0, 3, 0)
+    for term in ("decoded", "scores"):
+        task.zero_grad()
+        task.loss(task.features(batch), batch)[term].backward()
+        assert all(float(p.grad.abs().sum()) > 0 for p in task.halves.parameters() if p.grad is not None)
+        assert sum(p.grad is not None for p in task.halves.parameters()) == 6
+    assert not task.halves.training
+    own, cosine, labels = task.eval().features(batch)
+    features = task.looks.forward_features(batch["pixels"])
+    levels = [features[:, :8], nn.functional.pixel_shuffle(features[:, 8:], 2)]
+    expected = task.network(levels, *how.cells(task.looks, features))
+    torch.testing.assert_close(own, expected[0])
+    torch.testing.assert_close(cosine, expected[1])
+    assert labels.shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("kind", "which"), [("stages", "all"), ("stages", "last_stage"), ("vit", "all"), ("vit", "last_stage")]
+)
+def test_it_is_kept_with_what_changed_and_comes_back(kind: str, which: Any, data: Path, tmp_path: Path) -> None:
+    make = stages if kind == "stages" else lambda: tiny_vit(text=HashedWords(16))
+    given, encoder, progress = load_masks(data), make(), Progress()
+    before = {name: t.clone() for name, t in encoder.trunk.state_dict().items()}
+    made = DenseCLIP(**SHORT, train=which, lr=5e-2).fit(encoder, given, progress=progress)
+    assert all(torch.equal(t, before[name]) for name, t in encoder.trunk.state_dict().items())
+    changed = {name for name, t in made.base.trunk.state_dict().items() if not torch.equal(t, before[name])}
+    assert {f"trunk.{name}" for name in changed} == {n for n in free(encoder, which) if n.startswith("trunk.")}
+    assert made.base.fingerprint != encoder.fingerprint
+    assert made.base.base is encoder
+    assert made.trained_on == f"windows of 6 pictures with masks, cut anew 9 times, with the encoder ({which})"
+    assert any("million weights learn; a step of 3 windows takes about" in note for note in progress.notes)
+    folder = tmp_path / "seg"
+    save_segmenter(made, folder)
+    card = json.loads((folder / "segmenter.json").read_text())
+    assert card["encoder"] == json.loads(json.dumps(encoder.describe()))
+    again = load_segmenter(folder, encoder=make())
+    picture = given.items[0].image
+    assert np.array_equal(again.segment(picture).scores, made.segment(picture).scores)
+    assert again.base.fingerprint == made.base.fingerprint
+    assert again.trained_on == made.trained_on
+    save_segmenter(again, tmp_path / "twice")
+    twice = load_segmenter(tmp_path / "twice", encoder=make())
+    assert np.array_equal(twice.segment(picture).scores, made.segment(picture).scores)
+    with pytest.raises(ModelError, match="of fingerprint"):
+        load_segmenter(folder, encoder=made.base)
+
+
+@pytest.mark.slow
+def test_what_a_frozen_map_cannot_tell_apart_is_learnt(data: Path) -> None:
+    given = load_masks(data)
+
+    def right(**how: Any) -> float:
+        grey = build(Grey(), GlobalAverage(), Layout(), 3, text=HashedWords(3))
+        made = DenseCLIP(n_steps=80, batch_size=4, width=8, lr=2e-2, zoom=1.0, crops=True, **how).fit(grey, given)
+        parts = [(made.segment(i.image).mask == given.truth(i, (64, 48))[0]).mean() for i in given.items]
+        return float(np.mean(parts))
+
+    assert right(train="all") > right() + 0.15
+
+
+class Grey(nn.Module):
+    """A layer that adds up the colours, which are then gone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(3, 3, 4, 4)
+        with torch.no_grad():
+            self.mix.weight.fill_(1 / 48)
+            self.mix.bias.copy_(torch.tensor([0.0, 0.1, 0.2]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mix(x)
+
+
+def test_normalisations_and_dropout_are_held(data: Path) -> None:
+    encoder = stages()
+    made = DenseCLIP(**SHORT, train="all").fit(encoder, load_masks(data))
+    assert made.halves is not None
+    for name, buffer in made.halves.trunk.named_buffers():
+        assert torch.equal(buffer, dict(encoder.trunk.named_buffers())[name])
+    task, crops, _ = task_of(encoder, data, train="all")
+    batch = crops.data().batch(0, 3, 0)
+    task.network.eval()
+    once, twice = (task.features(batch)[0] for _ in range(2))
+    assert torch.equal(once, twice)
+
+
+def test_without_a_learning_encoder_windows_are_cut_anew_too(data: Path, tmp_path: Path) -> None:
+    encoder, given = stages(), load_masks(data)
+    made = DenseCLIP(**SHORT, crops=True).fit(encoder, given)
+    assert made.base is encoder
+    assert made.halves is None
+    assert made.trained_on == "windows of 6 pictures with masks, cut anew 9 times"
+    save_segmenter(made, tmp_path / "seg")
+    again = load_segmenter(tmp_path / "seg", encoder=stages())
+    picture = given.items[1].image
+    assert np.array_equal(again.segment(picture).scores, made.segment(picture).scores)
+
+
+def test_the_cost_is_told_and_nothing_of_it_stays(data: Path) -> None:
+    task, crops, how = task_of(stages(), data, train="all")
+    before = {name: t.clone() for name, t in task.state_dict().items()}
+    torch.manual_seed(5)
+    drawn = torch.rand(1)
+    torch.manual_seed(5)
+    progress = Progress()
+    say_cost(task, crops.data(), how.training, progress)
+    assert torch.equal(torch.rand(1), drawn)
+    assert all(torch.equal(t, before[name]) for name, t in task.state_dict().items())
+    assert all(p.grad is None for p in task.parameters())
+    n = sum(p.numel() for p in task.parameters() if p.requires_grad) / 1e6
+    assert progress.notes[0].startswith(f"{n:.1f} million weights learn; a step of 3 windows takes about ")
+    assert " and about 0.0 GB of memory, 3 steps about " in progress.notes[0]
+
+
+def test_the_fast_engine_runs_the_changed_trunk(data: Path) -> None:
+    pytest.importorskip("openvino")
+    given, encoder = load_masks(data), stages()
+    made = DenseCLIP(**SHORT, train="all", lr=5e-2).fit(encoder.but(engine="openvino"), given)
+    assert made.encoder.engine.name == "openvino"
+    pixels = example_pixels((32, 32), 2)
+    torch.testing.assert_close(made.encoder.forward_features(pixels), made.encoder.trunk(pixels), atol=2e-2, rtol=2e-2)
+    assert not torch.allclose(made.base.trunk(pixels), encoder.trunk(pixels), atol=1e-3)
+
+
+def test_explanations_follow_the_changed_trunk(data: Path) -> None:
+    given = load_masks(data)
+    made = DenseCLIP(**SHORT, train="all", lr=5e-2).fit(stages(), given)
+    picture = given.items[0].image
+    why = made.explain(picture, where="occlusion", most=1)[0]
+    assert made.pooled().reader.base is made.base
+    assert why.prediction.label in made.classes
+
+
+def test_a_stopped_training_goes_on_bit_for_bit(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import seewhy.training.loop as loop
+
+    how, given = DenseCLIP(**{**SHORT, "n_steps": 5}, train="all", lr=5e-2), load_masks(data)
+    whole = how.fit(stages(), given)
+    step = loop._Run.step
+
+    def stops(self: Any, number: int, *more: Any) -> Any:
+        if number == 3:
+            raise KeyboardInterrupt
+        return step(self, number, *more)
+
+    monkeypatch.setattr(loop._Run, "step", stops)
+    with pytest.raises(KeyboardInterrupt):
+        how.fit(stages(), given, checkpoint=tmp_path / "kept")
+    monkeypatch.setattr(loop._Run, "step", step)
+    progress = Progress()
+    resumed = how.fit(stages(), given, checkpoint=tmp_path / "kept", progress=progress)
+    assert "going on at step 4, where an earlier run was stopped" in progress.notes
+    assert resumed.base.fingerprint == whole.base.fingerprint
+    for name, value in whole.scorer.tensors().items():
+        assert torch.equal(value, resumed.scorer.tensors()[name]), name
+
+
+def test_what_is_wrong_is_told() -> None:
+    with pytest.raises(
+        InputError, match=r"denseclip was given train='some'\. 'none', 'last_stage' or 'all' was expected"
+    ):
+        DenseCLIP(train="some")  # type: ignore[arg-type]
