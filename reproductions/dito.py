@@ -8,7 +8,7 @@ Kim et al. 2023 (arXiv 2310.00161). Drawn scenes of discs in a colour and a patt
 pairs are in captions and never in a box; each needs both its words. Arm A learns whole pictures from captions; arm B
 besides, with as many steps, a detector's pyramid and heads by random boxes. Then both learn the same boxes of the other
 twelve pairs, A with new heads: once on the frozen trunk, as F-VLM, and once with a trunk that learns at .6 of the rate,
-as DITO. Ten minutes of one idle core; a run that was stopped goes on after its last whole part.
+as DITO. Six minutes of one idle core; a run that was stopped goes on after its last whole part.
 """
 
 from __future__ import annotations
@@ -406,7 +406,7 @@ def claims_of(m: Measured, n: int) -> list[Claim]:
             )
         )  # fmt: skip
         hits = [m.named(heads, trunk, "detector", "novel") for heads in ("heads", "image")]
-        over, words = lead(*hits), [m.named(heads, trunk, "words", "novel") for heads in ("heads", "image")]
+        over, words = lead(hits[0], hits[1]), [m.named(heads, trunk, "words", "novel") for heads in ("heads", "image")]
         found.append(
             Claim(
                 "In true boxes, heads that learnt from captions name novel things better", rule_of(EFFECT),
@@ -478,7 +478,7 @@ def of_windows(m: Measured, n: int) -> list[Claim]:
             interval=found,
         ),
         *(
-            Lead.of(*rows, which).claim(f"Shifted windows find more of {kind} names than windows", told_, n)
+            Lead.of(rows[0], rows[1], which).claim(f"Shifted windows find more of {kind} names than windows", told_, n)
             for which, kind in ((0, "base"), (1, "novel"))
         ),
     ]  # fmt: skip
