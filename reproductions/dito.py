@@ -330,12 +330,7 @@ def parts(args: argparse.Namespace) -> dict[tuple[str, int], dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Lead:
-    """One AP50 over another, the mean over draws of scenes.
-
-    Attributes:
-        found: with its interval, over draws of scenes and over test scenes, the same for both.
-        each: of every draw.
-    """
+    """One AP50 over another, the mean over draws with its interval over draws and test scenes; and of every draw."""
 
     found: Interval
     each: list[float]
@@ -414,17 +409,11 @@ def claims_of(m: Measured, n: int) -> list[Claim]:
                 f"{mean_of(words[1])}", judged(over, EFFECT), len(hits[0]), of, interval=over,
             )
         )  # fmt: skip
-    return [*found, *of_trunk(m, n), *of_words(m, n), *of_windows(m, n)]
-
-
-def of_trunk(m: Measured, n: int) -> list[Claim]:
-    more, less = ("heads", "learns"), ("heads", "frozen")
-    return [
-        m.lead(more, less, which).claim(
-            f"A trunk that learns with the boxes finds more of {kind} names than a frozen one", m.both(more, less), n
-        )
-        for which, kind in ((0, "base"), (1, "novel"))
-    ]
+    arms = ("heads", "learns"), ("heads", "frozen")
+    for which, kind in ((0, "base"), (1, "novel")):
+        told_ = f"A trunk that learns with the boxes finds more of {kind} names than a frozen one"
+        found.append(m.lead(*arms, which).claim(told_, m.both(*arms), n))
+    return [*found, *of_words(m, n), *of_windows(m, n)]
 
 
 def of_words(m: Measured, n: int) -> list[Claim]:
