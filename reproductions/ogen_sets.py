@@ -68,8 +68,11 @@ def by_class(found: Iterable[tuple[str | None, str]]) -> dict[str, list[str]]:
 
 def groceries(folder: Path) -> Cut:
     kinds = sorted(p.name for p in (folder / "train").iterdir() if p.is_dir())[::4][:20]
-    parts = [{k: [str(p) for p in list_pictures(folder / part / k)] for k in kinds} for part in ("train", "test")]
-    return Cut.of(*parts, 6, 18)
+
+    def part(name: str) -> dict[str, list[str]]:
+        return {kind: [str(p) for p in list_pictures([folder / name / kind])] for kind in kinds}
+
+    return Cut.of(part("train"), part("test"), 6, 18)
 
 
 def fashion(folder: Path) -> Cut:
@@ -85,7 +88,7 @@ def cifar(folder: Path) -> Cut:
     """Photographs alone; the number at the end of a name is the class, none the first."""
 
     def part(name: str) -> dict[str, list[str]]:
-        paths = list_pictures(folder / name / "REAL")
+        paths = list_pictures([folder / name / "REAL"])
         numbers = [(re.search(r"_(\d+)$", Path(p).stem), str(p)) for p in paths]
         return {
             kind: drawn(own, 40)
@@ -118,7 +121,7 @@ def imagenet(folder: Path) -> Cut:
         there = [k for k, w in GLOSSES.items() if re.search(rf"\b({w})s?\b", gloss)]
         return there[0] if len(there) == 1 else None
 
-    every = {k: drawn(p, 40) for k, p in by_class((told(Path(p)), str(p)) for p in list_pictures(folder)).items()}
+    every = {k: drawn(p, 40) for k, p in by_class((told(Path(p)), str(p)) for p in list_pictures([folder])).items()}
     return Cut.of({k: p[:8] for k, p in every.items()}, {k: p[8:] for k, p in every.items()}, 32, 32)
 
 

@@ -102,7 +102,7 @@ def test_fit_answers_no_new_class(script: ModuleType) -> None:
 
 
 def test_an_arm_is_learnt_once(script: ModuleType, tmp_path: Path) -> None:
-    args = argparse.Namespace(out=tmp_path / "ogen.json", shots=2, steps=3, lr=None)
+    args = argparse.Namespace(out=tmp_path / "ogen.json", shots=2, steps=3, lr=None, generator_steps=4)
     first = script.Kept(args)
     made = first.get("grocery", 0, "CoOp", lambda: [right(0.4, 0.5)])
     again = script.Kept(args)
@@ -157,7 +157,18 @@ def test_every_arm_runs_and_a_second_run_says_the_same(script: ModuleType, tmp_p
         class_folders(tmp_path / part, 3, CLASSES)
         for i, name in ((i, name) for name in CLASSES for i in range(4)):  # every fourth kind is taken
             shutil.copytree(tmp_path / part / name, tmp_path / "photos" / part / f"{name}-{i}")
-    given = ["--grocery", str(tmp_path / "photos"), "--shots", "3", "--steps", "2", "--seeds", "2"]
+    given = [
+        "--grocery",
+        str(tmp_path / "photos"),
+        "--shots",
+        "3",
+        "--steps",
+        "2",
+        "--seeds",
+        "2",
+        "--generator-steps",
+        "2",
+    ]
     report = script.main([*given, "--out", str(tmp_path / "ogen.json")])
     assert len(report.claims) == 13
     assert report.headline.claim.startswith("OGEN, told no new name")

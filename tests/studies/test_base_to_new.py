@@ -110,6 +110,21 @@ def test_what_is_learnt_is_what_the_recipe_learns(folders: Path) -> None:
     assert row["by_draw"][0] == pytest.approx(right, abs=1e-4)
 
 
+def test_names_that_are_judged_on_are_none_of_a_method_s_own(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Any] = []
+    monkeypatch.setattr(base_to_new, "_cell", lambda how, *more: kept.append(how) or more[1].right(scores(more[1])))
+
+    def scores(tested: Any) -> dict[Any, Any]:
+        names = (tested.base, tested.new, (*tested.base, *tested.new))
+        return {one: torch.rand(len(tested.seen.labels), len(one)) for one in names}
+
+    study = BaseToNewStudy(("ogen", "coop"), (1,), n_seeds=2)
+    told = study.run(opened(), load_samples(folders)).data["classes"]["new"]
+    assert told
+    assert {how.excluded for how in kept if how.name == "ogen"} == {tuple(told)}
+    assert {how.keep for how in kept} == {1.0}
+
+
 def test_the_sentence_says_what_is_gained_and_lost() -> None:
     def table(measure: str, difference: float, real: bool) -> dict[str, Any]:
         d = {"a": "before", "b": "coop", "difference": difference, "real": real}

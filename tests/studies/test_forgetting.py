@@ -19,6 +19,7 @@ from seewhy.learning.adaptation.ogen import OGEN
 from seewhy.learning.adaptation.word_prompts import CoOp
 from seewhy.metrics.calibration import calibration_error, reliability
 from seewhy.pictures.samples import load_samples
+from seewhy.progress import Progress
 from seewhy.studies.bootstrap import accuracy_sums, calibration_sums, gap, harmonic, measure_row, ratio
 from seewhy.studies.forgetting import AdaptingData, adapt_names, base_and_new, forgetting
 from tiny import picture, tiny_cnn
@@ -76,15 +77,24 @@ def test_learnt_new_and_all_classes_before_and_after(folders: Path) -> None:
 
 
 def test_what_new_names_do_is_told_beside_the_same_without_them(folders: Path) -> None:
-    how = OGEN(keep=1.0, epochs=4, batch_size=2, lr=0.5, n_bank=0)
+    how = OGEN(keep=1.0, epochs=2, batch_size=4, lr=0.5, n_bank=0, generator_steps=2)
     told = adapt_names(how, opened(), AdaptingData(load_samples(folders), base_to_new=True, new_names=("sand", "sky")))
-    plain = adapt_names(how, opened(), AdaptingData(load_samples(folders), base_to_new=True))
+    noted = Progress()
+    plain = adapt_names(how, opened(), AdaptingData(load_samples(folders), base_to_new=True), progress=noted)
     rows, before = ({r["measure"]: r for r in made.measures["forgetting"]} for made in (told, plain))
     assert "by the new names: new classes" in rows
     assert not any("by the new names: calibration" in name for name in rows)
     assert rows["by the new names: new classes"]["before"] == before["new classes"]["after"]
     assert rows["by the new names: new classes"]["after"] == rows["new classes"]["after"]
     assert told.parameters["new_names"] == ["sand", "sky"]
+    assert plain.parameters["new_names"] is None
+    assert f"unknown names: {', '.join(plain.measures['unknown_names'])}" in noted.notes
+    assert plain.parameters["excluded"] == ["sand", "sky"]
+    assert not {"sand", "sky", "sandbar"} & set(plain.measures["unknown_names"])
+    assert len(plain.measures["unknown_names"]) == 2
+    none = adapt_names(how, opened(), AdaptingData(load_samples(folders), base_to_new=True, new_names=()))
+    assert none.measures["unknown_names"] == []
+    assert not any("by the new names" in row["measure"] for row in none.measures["forgetting"])
     with pytest.raises(InputError) as caught:
         adapt_names(how, opened(), AdaptingData(load_samples(folders), new_names=("moss",)))
     assert str(caught.value) == (

@@ -74,7 +74,7 @@ class Triplets:
     """
 
     known: Sequence[Sequence[tuple[int, int]]]
-    wordings: Sequence[Float[Tensor, "w e"]]
+    wordings: Sequence[Float[Tensor, "_w e"]]
     answers: Float[Tensor, "k d"]
     n: int
 
@@ -328,7 +328,7 @@ def adapt(
     group: str | None = None,
     validation: Any = None,
     base_to_new: bool = False,
-    new_names: Sequence[str] = (),
+    new_names: Sequence[str] | None = None,
     also: Mapping[str, Any] | None = None,
     store: FeatureStore | None = None,
     progress: Progress | None = None,
@@ -349,7 +349,7 @@ def adapt(
             those that are called so or alike.
         validation: the same as ``pairs``, to choose ``keep`` and to measure on; left out, a tenth of ``pairs``.
         base_to_new: with a method: learn the first half of the classes, and measure the rest by name.
-        new_names: with a method: names to learn for without pictures; none is read unless given.
+        new_names: with a method: names to learn for without pictures; left out, the method's own choice.
         also: with a method: pictures of other classes by a name for each set, told by name before and after.
         store: where looks are kept between runs; left out, nothing is kept.
         progress: callback for progress and failures.
@@ -371,7 +371,8 @@ def adapt(
 
         chosen = None if validation is None else samples_of(validation)
         others = {name: samples_of(one) for name, one in (also or {}).items()}
-        data = AdaptingData(samples_of(pairs, group=group), chosen, base_to_new, tuple(new_names), others)
+        names = None if new_names is None else tuple(new_names)
+        data = AdaptingData(samples_of(pairs, group=group), chosen, base_to_new, names, others)
         recipe = recipe_named(method, **parameters)
         made = adapt_names(recipe, encoder_of(encoder), data, store=store, progress=progress)
         return made.with_trust(progress)

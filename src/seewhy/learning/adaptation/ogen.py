@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, mse_loss, normalize
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from ...bounds import Count, NotNegative, OpenPart, Positive
+from ...bounds import Count, NotNegative, Positive
 from ...classifiers import classifiers
 from ...encoders.base import Encoder
 from ...encoders.names import imagenet_classes, own_sentences, own_vectors
 from ...errors import InputError
-from ...training.batches import Batch
+from ...training.batches import Batch, TrainingData
+from ...training.loop import Training, train
+from ...training.task import Task
 from .prompt_recipe import Lesson, PromptLearning
 from .prompts import Names, Prompt, PromptTask, SharedPrompt, begun, opened, spoken
 
@@ -123,6 +125,23 @@ def neighbours(mean: Float[Tensor, "c d"], k: int) -> Int[Tensor, "c k"]:
     return near.fill_diagonal_(-torch.inf).topk(min(k, len(mean) - 1)).indices
 
 
+class GeneratorTask(Task):
+    """The generator alone, before the prompt moves."""
+
+    needs = ("image", "labels")
+    moves = False
+
+    def __init__(self, generator: FeatureGenerator, generated: Callable[[Batch], Tensor]) -> None:
+        super().__init__()
+        self.generator, self.generated = generator, generated
+
+    def features(self, batch: Batch) -> Batch:
+        return batch
+
+    def loss(self, features: Batch, batch: Batch) -> Mapping[str, Tensor]:
+        return {"loss": self.generated(features)}
+
+
 class OGENTask(PromptTask):
     """A prompt and a generator of features; see :class:`OGEN` for the loss."""
 
@@ -135,8 +154,6 @@ class OGENTask(PromptTask):
         self.generator = FeatureGenerator(lesson.image.shape[1]).requires_grad_(True)
         self.rates = (("generator.", how.generator_lr / (how.lr or lesson.lr)), ("prompt.", 1 / REAL))
         self.steps_per_epoch = lesson.steps_per_epoch
-        n_warm = max(1, round(how.warm / (1 - how.warm) * lesson.n_epochs))
-        self.ahead = n_warm * lesson.steps_per_epoch
         own = [lesson.image[lesson.labels == c].detach() for c in range(len(lesson.classes))]
         self.mean = torch.stack([x.mean(0) for x in own])
         self.deviation = torch.stack([x.std(0, correction=0) for x in own])
@@ -145,36 +162,24 @@ class OGENTask(PromptTask):
         self.past: LocalMean | None = None
         if how.distil:
             n = parameters_to_vector(self.trained()).numel()
-            self.past = LocalMean(n, how.window_min, how.window_max, n_warm + lesson.n_epochs)
+            self.past = LocalMean(n, how.window_min, how.window_max, lesson.n_epochs)
         self._teacher: Teacher | None = None
-        self._unmoved: Tensor | None = None
 
     def trained(self) -> list[nn.Parameter]:
         return [*self.prompt.parameters(), *self.generator.parameters()]
 
-    @property
-    def warming(self) -> bool:
-        """Whether the generator learns alone."""
-        return int(self.n_done) < self.ahead
-
-    def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        if not self.warming:
-            return batch["image"], self.prompt.texts(self.names, batch["image"])
-        if self._unmoved is None:  # the prompt rests: its names are read once
-            with torch.no_grad():
-                self._unmoved = self.prompt.texts(self.names, batch["image"])
-        return batch["image"], self._unmoved
+    def generated(self, batch: Batch, text: Float[Tensor, "n d"]) -> Tensor:
+        """How far the generator is from the features that it should make."""
+        question = Question(batch["image"], batch["labels"], torch.rand(1, batch["image"].shape[1]), None)
+        return self.distance(question, self.answers(question, self.generator, text))
 
     def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
         image, text = features
-        near = None if self.warming or len(text) == self.n_known else self.nearest(text, batch["labels"])
+        near = None if len(text) == self.n_known else self.nearest(text, batch["labels"])
         question = Question(image, batch["labels"], torch.rand(1, image.shape[1]), near)
         own = self.answers(question, self.generator, text)
-        generated = self.distance(question, own)
+        generated, distilled = self.distance(question, own), torch.zeros(())
         right = (own[0].scores(self.scale).argmax(1) == question.labels).float().mean()
-        distilled = generated.detach() * 0
-        if self.warming:
-            return {"loss": generated, "right": right, "generated": generated, "distilled": distilled}
         told = torch.stack([a.weight * cross_entropy(a.scores(self.scale), a.labels) for a in own]).sum()
         if (teacher := self.teacher()) is not None:
             with torch.no_grad():
@@ -301,7 +306,7 @@ class OGEN(PromptLearning):
     mean features are nearest, and ``V = mean + u std`` drawn of these: ``u1 = G(T_y, T_N, V)`` as if ``y`` had none,
     ``u2 = G(T_N, T_y, x)`` the other way round, ``u3 = G(T'_j, T_N(j), V)`` for every unknown name ``j``.
 
-    From the authors' code: ``G``, ``u1``, ``u2``; first ``L = d MSE(u1, x) + d MSE(u2, V)`` alone, then also
+    From the authors' code: ``G``, ``u1``, ``u2``; at first ``L = d MSE(u1, x) + d MSE(u2, V)`` alone, then also
     ``CE(u1, y)/4 + CE(u2, N)/(4k) + CE(u3, j)/(2k) + CE(x, y)/4``; it divides by ``k`` what is a mean already, and
     draws ``u`` from [0, 1), which is not around 0. That code makes ``u3 = G(T'_M, T_y, x)`` of each picture, for the
     unknown names ``M`` nearest to its class: ``extrapolation="released"``.
@@ -314,8 +319,9 @@ class OGEN(PromptLearning):
     Ours: the form of the distillation, ``L`` once more with the teacher's features and answers in the place of what is
     so (``KL(teacher || student)``, of real and made features, and ``d MSE(u, teacher's u)``); the unknown names, out of
     the vocabulary (:func:`unknown_names`), where the authors give the very names that are judged on; the generator's
-    own epochs, which come before the prompt's and not out of them; and the prompt's rate, 4 times CoOp's, so that
-    the real pictures' quarter moves it as far. ``d`` is the encoder's width (512 there), in single precision.
+    own steps, which come before the prompt's and at a higher rate (one that has learnt too little makes noise, which
+    the prompt then learns); and the prompt's rate, 4 times CoOp's, so that the real pictures' quarter moves it as far.
+    ``d`` is the encoder's width (512 there), in single precision.
 
     Cost: CoOp's, one pass more of the words half over the unknown names, and the generator's (six matrices of the
     width); for the teacher, the generator again and ``window_max`` copies of it in memory and checkpoint, half a
@@ -327,26 +333,27 @@ class OGEN(PromptLearning):
         excluded: names that are not taken from the vocabulary, nor what means the same.
         k: near classes (authors: 3).
         extrapolation: ``"joint"``, from all near classes at once; ``"per_class"``, from each alone; ``"released"``.
-        warm: part of all epochs in which the generator alone learns (authors: 0.2), before ``epochs``.
         distil: weight of the teacher's word; 0 leaves it out.
         window_min: epochs that the teacher is made of at first (paper, from memory: 2),
         window_max: and in the end (9).
-        generator_lr: the generator's learning rate (authors: 0.002).
+        generator_steps: in which the generator learns alone, before the prompt (authors: a fifth of the epochs).
+        generator_lr: the generator's learning rate (authors: 0.002, the prompt's, over many more steps).
     """
 
     name: ClassVar[str] = "ogen"
     spelt: ClassVar[str] = "OGEN"
     paper: ClassVar[str] = "Zang et al. 2024, arXiv:2401.15914"
+    small: ClassVar[Mapping[str, Any]] = {**PromptLearning.small, "generator_steps": 2}
 
     new_names: tuple[str, ...] | None = None
     excluded: tuple[str, ...] = ()
     k: Count = 3
     extrapolation: Literal["joint", "per_class", "released"] = "joint"
-    warm: OpenPart = 0.2
     distil: NotNegative = 1.0
     window_min: Count = 2
     window_max: Count = 9
-    generator_lr: Positive = 2e-3
+    generator_steps: Count = 100
+    generator_lr: Positive = 0.1
 
     def check(self) -> None:
         if self.window_min > self.window_max:
@@ -368,5 +375,18 @@ class OGEN(PromptLearning):
         prompt = SharedPrompt(begun(tower, self.words, self.n_tokens))
         every = Names(tower, (*lesson.classes, *names)) if names else lesson.names
         task = OGENTask(self, prompt, lesson, tower.logit_scale, every)
+        self._learn_generator(task, lesson)
         task.facts = {"unknown_names": list(names)}
         return task
+
+    def _learn_generator(self, task: OGENTask, lesson: Lesson) -> None:
+        """What goes on from a checkpoint does this again, and comes to the same."""
+        with torch.no_grad():
+            text = task.prompt.texts(task.names)
+        alone = GeneratorTask(task.generator, lambda batch: task.generated(batch, text))
+        data = TrainingData(len(lesson.image), {"image": lesson.image, "labels": lesson.labels})
+        sgd: dict[str, Any] = {"optimiser": "sgd", "nesterov": False, "schedule": "cosine", "seed": self.seed}
+        train(alone, data, Training(self.generator_steps, self.batch_size, lr=self.generator_lr, **sgd))
+        task.train().requires_grad_(True)
+        if task.past is not None:
+            task.past.keep(parameters_to_vector(task.trained()).detach())

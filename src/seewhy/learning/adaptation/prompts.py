@@ -23,7 +23,6 @@ from ...encoders.text_tokens import ReadsTokens, TokenEmbeddings, encode_tokens
 from ...errors import InputError, ModelError
 from ...progress import Progress
 from ...training.batches import Batch
-from ...training.loop import Training
 from ...training.task import Task, classified
 from ..encoders.delta import seeing_the_same
 
@@ -157,18 +156,12 @@ class PromptTask(Task):
     needs = ("image", "labels")
     moves = False
     rates: tuple[tuple[str, float], ...] = ()
-    ahead: int = 0
-    """Steps before the prompt's own ones, for what must learn first."""
-    facts: Mapping[str, Any] = MappingProxyType({})
-    """What is told with the figures."""
+    facts: Mapping[str, Sequence[str]] = MappingProxyType({})
+    """Names that are told with the figures."""
 
     def __init__(self, prompt: Prompt, names: Names, scale: float) -> None:
         super().__init__()
         self.prompt, self.names, self.scale = prompt.requires_grad_(True), names, scale
-
-    def trained_by(self, how: Training) -> Training:
-        """With this task's own rates and its steps ahead."""
-        return replace(how, n_steps=how.n_steps + self.ahead, part_lr=self.rates)
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         return batch["image"], self.prompt.texts(self.names, batch["image"])
