@@ -8,7 +8,7 @@ Kim et al. 2023 (arXiv 2310.00161). Drawn scenes of discs in a colour and a patt
 pairs are in captions and never in a box; each needs both its words. Arm A learns whole pictures from captions; arm B
 besides, with as many steps, a detector's pyramid and heads by random boxes. Then both learn the same boxes of the other
 twelve pairs, A with new heads: once on the frozen trunk, as F-VLM, and once with a trunk that learns at .6 of the rate,
-as DITO. Ten minutes of one idle core; a run that was stopped goes on after its last whole part.
+as DITO. Six minutes of one idle core; a run that was stopped goes on after its last whole part.
 """
 
 from __future__ import annotations
@@ -330,12 +330,7 @@ def parts(args: argparse.Namespace) -> dict[tuple[str, int], dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Lead:
-    """One AP50 over another, the mean over draws of scenes.
-
-    Attributes:
-        found: with its interval, over draws of scenes and over test scenes, the same for both.
-        each: of every draw.
-    """
+    """One AP50 over another, the mean over draws with its interval over draws and test scenes; and of every draw."""
 
     found: Interval
     each: list[float]
@@ -406,7 +401,7 @@ def claims_of(m: Measured, n: int) -> list[Claim]:
             )
         )  # fmt: skip
         hits = [m.named(heads, trunk, "detector", "novel") for heads in ("heads", "image")]
-        over, words = lead(*hits), [m.named(heads, trunk, "words", "novel") for heads in ("heads", "image")]
+        over, words = lead(hits[0], hits[1]), [m.named(heads, trunk, "words", "novel") for heads in ("heads", "image")]
         found.append(
             Claim(
                 "In true boxes, heads that learnt from captions name novel things better", rule_of(EFFECT),
@@ -414,17 +409,11 @@ def claims_of(m: Measured, n: int) -> list[Claim]:
                 f"{mean_of(words[1])}", judged(over, EFFECT), len(hits[0]), of, interval=over,
             )
         )  # fmt: skip
-    return [*found, *of_trunk(m, n), *of_words(m, n), *of_windows(m, n)]
-
-
-def of_trunk(m: Measured, n: int) -> list[Claim]:
-    more, less = ("heads", "learns"), ("heads", "frozen")
-    return [
-        m.lead(more, less, which).claim(
-            f"A trunk that learns with the boxes finds more of {kind} names than a frozen one", m.both(more, less), n
-        )
-        for which, kind in ((0, "base"), (1, "novel"))
-    ]
+    arms = ("heads", "learns"), ("heads", "frozen")
+    for which, kind in ((0, "base"), (1, "novel")):
+        told_ = f"A trunk that learns with the boxes finds more of {kind} names than a frozen one"
+        found.append(m.lead(*arms, which).claim(told_, m.both(*arms), n))
+    return [*found, *of_words(m, n), *of_windows(m, n)]
 
 
 def of_words(m: Measured, n: int) -> list[Claim]:
@@ -478,7 +467,7 @@ def of_windows(m: Measured, n: int) -> list[Claim]:
             interval=found,
         ),
         *(
-            Lead.of(*rows, which).claim(f"Shifted windows find more of {kind} names than windows", told_, n)
+            Lead.of(rows[0], rows[1], which).claim(f"Shifted windows find more of {kind} names than windows", told_, n)
             for which, kind in ((0, "base"), (1, "novel"))
         ),
     ]  # fmt: skip
@@ -511,7 +500,7 @@ def run(args: argparse.Namespace) -> Report:
         f"them novel; {args.seeds} draws of {args.pictures} with captions, {args.scenes} with boxes of base names, "
         f"{args.test} to measure on",
         f"a small residual network and one layer of words from nothing, {args.steps} steps of {args.batch} pictures; "
-        f"{args.box_steps} steps on boxes; transformers of three layers with windows, {args.window_steps} steps of each",
+        f"{args.box_steps} steps on boxes; transformers of three layers with windows, {args.window_steps} of each",
         command("dito"), machine(), round(sum(one["cpu"] for one in found.values()), 1), args.seed,
         tuple(claims_of(m, n)),
         ("Minutes on drawn scenes, not weeks on billions of pictures; a convolutional trunk in the arms of heads",
