@@ -116,15 +116,15 @@ class Watch(Progress):
     def __init__(self, world: World, task: PromptTask, n_steps: int) -> None:
         super().__init__()
         self.world, self.task = world, task
-        self.at = {round(n_steps * i / N_LOOKS) for i in range(1, N_LOOKS + 1)}
+        self.at = [max(1, round(n_steps * i / N_LOOKS)) for i in range(1, N_LOOKS + 1)]
         self.names = Names(opened(world.on), (*world.base, *world.new))
         self.curve: list[Right] = []
 
     def measured(self, step: int, terms: Mapping[str, float]) -> None:
         super().measured(step, terms)
-        if step in self.at:
+        if n := self.at.count(step):
             with torch.no_grad():
-                self.curve.append(self.world.named(self.names.read(self.task.prompt.vectors)))
+                self.curve += [self.world.named(self.names.read(self.task.prompt.vectors))] * n
 
 
 def learnt(world: World, arm: str, args: argparse.Namespace, seed: int) -> list[Right]:
