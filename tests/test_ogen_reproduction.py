@@ -102,7 +102,7 @@ def test_fit_answers_no_new_class(script: ModuleType) -> None:
     assert few.tolist() == [0, 0, 0, 1, 1, 1]
 
 
-@pytest.mark.parametrize(("n_steps", "seen"), [(2, [1, 1, 1, 2, 2, 2]), (12, [2, 4, 6, 8, 10, 12])])
+@pytest.mark.parametrize(("n_steps", "seen"), [(2, [1, 1, 1, 1, 2, 2]), (12, [2, 4, 6, 8, 10, 12])])
 def test_a_course_has_six_points_also_of_fewer_steps(script: ModuleType, n_steps: int, seen: list[int]) -> None:
     at: list[int] = []
     world = SimpleNamespace(on=opened(), base=("moss",), new=("sky",), named=lambda text: at[-1])
