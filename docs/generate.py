@@ -83,10 +83,10 @@ def _listing() -> list[dict[str, Any]]:
     return listing()
 
 
-def facts(page: Path) -> str:
-    """Paper, needs, cost and defaults of what is registered under the page's name, family by family."""
-    classes = method_classes(page.stem)
-    return "\n".join(_facts(row, classes[row["family"]]) for row in _listing() if row["name"] == page.stem)
+def facts(page: Path, *family: str) -> str:
+    """Paper, needs, cost and defaults of what is registered under the page's name: of one family, or of each."""
+    classes, rows = method_classes(page.stem), [row for row in _listing() if row["name"] == page.stem]
+    return "\n".join(_facts(r, classes[r["family"]]) for r in rows if not family or r["family"] == " ".join(family))
 
 
 def _facts(row: dict[str, Any], cls: Any) -> str:
@@ -102,9 +102,10 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     return field.default if made is dataclasses.MISSING else made()
 
 
-def docstring(page: Path) -> str:
-    """What the class says of itself, for pages without a text of their own; of its fields also what its bases say."""
-    cls = next(iter(method_classes(page.stem).values()))
+def docstring(page: Path, *family: str) -> str:
+    """What the class of a family says of itself, or the first; of its fields also what its bases say."""
+    classes = method_classes(page.stem)
+    cls = classes[" ".join(family)] if family else next(iter(classes.values()))
     bodies, arguments = [], ""
     for base in cls.__mro__[:-1]:
         text = inspect.cleandoc(base.__doc__ or "")
@@ -333,10 +334,7 @@ def stale() -> list[Path]:
 
 def write_missing() -> list[Path]:
     """A page for every method and reproduction that has none yet; add to it by hand what a reader needs."""
-    wanted = {
-        ROOT / f"docs/methods/{r['name']}.md": f"# {r['name']}\n\n{_empty('docstring')}\n{_empty('facts')}"
-        for r in _listing()
-    }
+    wanted = {ROOT / f"docs/methods/{name}.md": _method_page(name) for name in {r["name"] for r in _listing()}}
     wanted |= {
         ROOT / f"docs/reproductions/{r.name}.md": f"# {r.title}\n\n{_empty('reproduction')}" for r in _reports()[1]
     }
@@ -345,6 +343,15 @@ def write_missing() -> list[Path]:
         page.parent.mkdir(exist_ok=True)
         page.write_text(wanted[page], "utf-8")
     return missing
+
+
+def _method_page(name: str) -> str:
+    """What stands on it at first; what is several things under one name has a heading for each."""
+    kinds = list(method_classes(name))
+    if len(kinds) == 1:
+        return f"# {name}\n\n{_empty('docstring')}\n{_empty('facts')}"
+    parts = (f"\n## The {kind}\n\n{_empty(f'docstring {kind}')}\n{_empty(f'facts {kind}')}" for kind in kinds)
+    return f"# {name}\n{''.join(parts)}"
 
 
 def _published() -> dict[str, list[dict[str, Any]]]:

@@ -34,20 +34,17 @@ class Arm:
     Attributes:
         whole: whether the sentences of a picture are one text.
         grouping: weight of the grouping loss.
-        sigma: below which a patch is no part of a group.
     """
 
     whole: bool = False
     grouping: float = 0.0
-    sigma: float = 0.1
 
 
-WHOLE, SAMPLED, GROUPED, UNCUT = "whole captions", "sentences", "sentences and groups", "groups without a threshold"
+WHOLE, SAMPLED, GROUPED = "whole captions", "sentences", "sentences and groups"
 ARMS = {
     WHOLE: Arm(whole=True),
     SAMPLED: Arm(),
     GROUPED: Arm(grouping=1.0),
-    UNCUT: Arm(grouping=1.0, sigma=0.0),
 }
 
 
@@ -130,7 +127,7 @@ def towers(arm: Arm, data: Scenes, steps: int, seed: int) -> Towers:
     if arm.whole:
         said = [[" and ".join(own)] for own in said]
     n = 1 if arm.whole else K
-    objective = DreamLIP(n_texts=n, sigma=arm.sigma, local_weight=arm.grouping, spans="text")
+    objective = DreamLIP(n_texts=n, local_weight=arm.grouping, spans="text")
     columns = {"pixels": data.pixels, "text": Drawn(said, lambda texts: numbers(texts, WORDS), n)}
     how = Training(steps, BATCH, lr=2e-3, weight_decay=0.01, schedule="cosine", warmup=20, seed=seed)
     train(RegionalContrast(image, TextWords(text), objective), TrainingData(len(data), columns), how)

@@ -1,13 +1,13 @@
 """PPGN over a decoder that was brought: does a prior make pictures that a second network recognises?
 
-    python reproductions/ppgn.py --work worlds/ --out ppgn.json
-    python reproductions/ppgn.py --kinds digits --worlds 1 --walk 10 --each 3 --out ppgn.json    # two minutes
+    python reproductions/ppgn.py --out ppgn.json
+    python reproductions/ppgn.py --kinds digits --walk 10 --each 3 --out ppgn.json    # two minutes
 
 Nguyen et al. 2017 (arXiv 1612.00005). Tinted digits, and shapes on texture, of 16 pixels. In each world anew: a small
 AutoencoderKL of diffusers, a U-Net of its codes, a network whose ten classes are climbed, a judge of another
-architecture, and both again for colours. The first world of a kind only chooses weights, noise and lengths of steps. A
-minute or two of one idle core for each world. Stopped, it goes on: what was trained stays in --work, and what was
-measured beside the report. ``--only digits-1`` trains one world and ends, so that several may train side by side.
+architecture, and both again for colours. One more world of digits only chooses weights, noise and lengths of steps, for
+both kinds. A minute or two of one idle core for each world. Stopped, it goes on: what was trained stays in --work, and
+what was measured beside the report. ``--only digits-1`` trains one world and ends; several may train side by side.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,14 @@ from seewhy.classifiers.base import Classifier
 from seewhy.encoders.base import Encoder
 from seewhy.generation.conditions import Condition, Judge, diversity, of_class
 from seewhy.generation.decoders import Bring, CodesOf, Decoder, load_decoder
-from seewhy.generation.generator import Generator, Reader, batched, bytes_of, errors
+from seewhy.generation.generator import Generator, Reader, batched, bytes_of, errors, unit
 from seewhy.generation.priors import autoencoder
-from seewhy.generation.sampler import PPGN, Chains, PixelAscent, noise
+from seewhy.generation.sampler import PPGN, PixelAscent, noise
 from seewhy.pictures.samples import Sample
 from seewhy.storage.output import make_folder, write_atomic
 
+CHOOSES = ("digits", 0)
+"""The world that is not reported."""
 PRIORS = ("autoencoder", "score", "joint")
 EPS1, RATES = (0.3, 1.0, 3.0), (1 / 30, 1 / 10)
 """Weights of the prior, and first steps as parts of the codes' range, of which the first world chooses."""
@@ -71,6 +73,11 @@ class World:
     folder: Path
     seed: int
     scale: float
+
+    @property
+    def real(self) -> Float[Tensor, "n 3 s s"]:
+        """What the decoder was trained on, 0…1."""
+        return unit(torch.from_numpy(np.stack([item.pixels for item in self.items])))
 
     @cache  # noqa: B019
     def ready(self, prior: str, noise: float) -> Generator:
@@ -136,13 +143,21 @@ def each_of(model: Classifier, each: int) -> EachItsOwn:
     return EachItsOwn(model, torch.arange(len(model.classes)).repeat_interleave(each))
 
 
-def told(chains: Chains, condition: EachItsOwn, judge: Classifier, at: int = -1) -> dict[str, Any]:
-    """What two networks see on pictures of walks; of each chain, and of each class how far its pictures differ."""
+def told(pictures: Float[Tensor, "b 3 h w"], condition: EachItsOwn, judge: Classifier, real: Tensor) -> dict[str, Any]:
+    """What two networks see of each picture, how far the nearest real one is, and how far those of a class differ."""
     labels = condition.order[:, 0]
-    looked, features = Judge.of(judge, condition, judge.classes).look(chains.pictures[at])
+    looked, features = Judge.of(judge, condition, judge.classes).look(pictures)
     verdicts = [float(v.label == judge.classes[c]) for v, c in zip(looked, labels.tolist(), strict=True)]
     spread = [round(diversity(features[labels == c]) or 0.0, 4) for c in labels.unique().tolist()]
-    return {"own": [round(float(v), 4) for v in chains.values[at]], "judged": verdicts, "spread": spread}
+    with torch.no_grad():
+        own = [round(float(v), 4) for v in condition.value(pictures)]
+    return {"own": own, "judged": verdicts, "spread": spread, "nearest": nearest(pictures, real)}
+
+
+def nearest(pictures: Float[Tensor, "b 3 h w"], real: Float[Tensor, "n 3 h w"]) -> list[float]:
+    """Root mean square of pixels to the nearest picture that the decoder was trained on."""
+    off = torch.cdist(pictures.clamp(0, 1).flatten(1), real.flatten(1)).amin(1) / pictures[0].numel() ** 0.5
+    return [round(float(v), 4) for v in off]
 
 
 def first_world(args: argparse.Namespace, one: World) -> dict[str, Any]:
@@ -156,12 +171,11 @@ def first_world(args: argparse.Namespace, one: World) -> dict[str, Any]:
         for eps1, rate in [(0.0, r) for r in RATES] * (prior == "joint") + [(e, r) for e in EPS1 for r in RATES]:
             walk = replace(how, eps1=eps1, lr=rate).sample(generator, condition, starts, seed=one.seed)
             key = f"{prior if eps1 else 'none'} noise {size:g} eps1 {eps1:g} lr {rate:.4f}"
-            found[key] = told(walk, condition, judge)
+            found[key] = told(walk.pictures[-1], condition, judge, one.real)
     first = generator.network(starts)
     for rate in PIXEL_RATES:
-        found[f"pixels noise 0 eps1 0 lr {rate:.4f}"] = told(
-            PixelAscent(how, lr=rate).sample(condition, first), condition, judge
-        )
+        climbing = PixelAscent(how, lr=rate).sample(condition, first)
+        found[f"pixels noise 0 eps1 0 lr {rate:.4f}"] = told(climbing.pictures[-1], condition, judge, one.real)
     return {"arms": found, "ladder": ladder(args, one, condition)}
 
 
@@ -190,7 +204,7 @@ def ladder(args: argparse.Namespace, one: World, condition: EachItsOwn) -> list[
         generator = Generator(decoder, CodesOf(decoder), (low, high), own, {"side": kinds.SIDE}, network)
         starts = noise(generator, len(condition.order), 0)
         walk = PPGN(eps1=1.0, n_steps=args.walk, n_shown=1).sample(generator, condition, starts)
-        right = float(np.mean(told(walk, condition, one.models["judge"])["judged"]))
+        right = float(np.mean(told(walk.pictures[-1], condition, one.models["judge"], one.real)["judged"]))
         rows.append({"steps": steps, "share": facts["held_out_error"] / facts["mean_picture_error"], "judged": right})
     return rows
 
@@ -206,40 +220,58 @@ def chosen(first: dict[str, Any]) -> dict[str, tuple[float, float, float]]:
     return {way: settings for way, (_, settings) in best.items()}
 
 
-def arms(args: argparse.Namespace, one: World, best: dict[str, tuple[float, float, float]]) -> dict[str, Any]:
-    """Every way of making pictures in one world, from the same starts, with sheets of what was made."""
-    how, found, sheets = PPGN(n_steps=args.walk, n_shown=1), {}, {}
+def arms(
+    args: argparse.Namespace, one: World, best: dict[str, tuple[float, float, float]], row: dict[str, Any], keep: Any
+) -> None:
+    """Every way of making pictures in one world, from the same starts, with sheets; those that are there stay."""
+    how, found = PPGN(n_steps=args.walk, n_shown=1), row.setdefault("arms", {})
     climbed, judge = one.models["climbed"], one.models["judge"]
     condition, colours = each_of(climbed, args.each), each_of(one.models["colours"], args.each)
-    starts = noise(one.ready("joint", NOISES[0]), len(condition.order), one.seed)
+    joint = one.ready("joint", NOISES[0])
+    starts = noise(joint, len(condition.order), one.seed)
+    first = joint.network(starts)
 
-    def walked(name: str, sampler: PPGN, generator: Generator, goal: EachItsOwn, by: Classifier) -> Chains:
-        walk = sampler.sample(generator, goal, starts[: len(goal.order)], seed=one.seed)
-        found[name], sheets[name] = told(walk, goal, by), walk.pictures[-1]
-        return walk
+    def shown(name: str, goal: EachItsOwn, by: Classifier, make: Callable[[], Tensor]) -> None:
+        if name not in found:
+            pictures = make()
+            found[name] = told(pictures, goal, by, one.real)
+            sheet(pictures, args.each, args.work / f"{one.kind}-{one.seed}-{name.replace(' ', '-')}.png")
+            keep()
 
-    for way in ("none", *PRIORS):
+    def walked(name: str, way: str, goal: EachItsOwn = condition, by: Classifier = judge, **changes: float) -> None:
         size, eps1, rate = best[way]
-        generator, own = one.ready("joint" if way == "none" else way, size), replace(how, eps1=eps1, lr=rate)
-        walk = walked(way, own, generator, condition, judge)
-        walked(f"colours {way}", own, generator, colours, one.models["colour_judge"])
-        if way == "none":
-            found["start"], first = told(walk, condition, judge, 0), walk.pictures[0]
-        if way in PRIORS[:2]:
-            walked(f"{way} too strong", replace(own, eps1=STRONG * eps1), generator, condition, judge)
-    pixel = PixelAscent(how, lr=best["pixels"][2]).sample(condition, first)
-    found["pixels"], sheets["pixels"] = told(pixel, condition, judge), pixel.pictures[-1]
-    generator = one.ready("score", best["score"][0])
-    starts = generator.codes.mean(0).expand(len(starts), -1)
-    unit = float(generator.codes.std(0).mean())
+        sampler, own = replace(how, **{"eps1": eps1, "lr": rate, **changes}), "joint" if way == "none" else way
+
+        def make() -> Tensor:
+            codes = starts[: len(goal.order)]
+            return sampler.sample(one.ready(own, size), goal, codes, seed=one.seed).pictures[-1]
+
+        shown(name, goal, by, make)
+
+    shown("start", condition, judge, lambda: first)
+    walked("none", "none")
+    climb = PixelAscent(how, lr=best["pixels"][2])
+    shown("pixels", condition, judge, lambda: climb.sample(condition, first).pictures[-1])
+    for way in PRIORS:
+        walked(way, way)
+    for way in PRIORS[:2]:
+        walked(f"{way} too strong", way, eps1=STRONG * best[way][1])
+    for way in ("none", *PRIORS[:2]):
+        walked(f"colours {way}", way, colours, one.models["colour_judge"])
+    noisy(args, one, condition, best["score"][0], shown)
+    row["facts"] = {prior: one.ready(prior, best[prior][0]).facts for prior in PRIORS}
+    ends = replace(how, eps3=1e-17, n_steps=5).sample(joint, of_class(climbed, 0), starts[:1].expand(5, -1)).codes
+    row["released noise"] = float((ends - ends[:1]).abs().max())
+
+
+def noisy(args: argparse.Namespace, one: World, condition: EachItsOwn, size: float, shown: Callable[..., None]) -> None:
+    """Walks of one start with noise of several sizes, by the equation as it stands."""
+    generator = one.ready("score", size)
+    start, unit = generator.codes.mean(0).expand(len(condition.order), -1), float(generator.codes.std(0).mean())
     for eps3 in EPS3:
         raw = replace(RAW, eps3=eps3 * unit, n_steps=args.walk, n_shown=1)
-        walked(f"eps3 {eps3:g}", raw, generator, condition, judge)
-    ends = replace(how, eps3=1e-17).sample(generator, of_class(climbed, 0), starts[: args.each]).codes
-    facts = {prior: one.ready(prior, best[prior][0]).facts for prior in PRIORS}
-    for name, pictures in sheets.items():
-        sheet(pictures, args.each, args.work / f"{one.kind}-{one.seed}-{name.replace(' ', '-')}.png")
-    return {"arms": found, "released noise": float((ends - ends[:1]).abs().max()), "facts": facts}
+        make = partial(raw.sample, generator, condition, start, seed=one.seed)
+        shown(f"eps3 {eps3:g}", condition, one.models["judge"], lambda make=make: make().pictures[-1])
 
 
 def sheet(pictures: Float[Tensor, "n 3 s s"], each: int, path: Path) -> None:
@@ -253,38 +285,49 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     place = None if args.out is None else args.out.with_suffix(".progress")
     found: dict[str, Any] = json.loads(place.read_text()) if place is not None and place.exists() else {}
     told = [args.seed, args.steps, args.walk, args.each]
-    for seed in range(args.worlds + 1):
-        for kind in args.kinds:
-            key = json.dumps([*told, kind, seed])
-            if key in found:
-                continue
-            begun, cpu = time.perf_counter(), time.process_time()
-            one = world(args, kind, seed)
-            first = None if seed == 0 else found[json.dumps([*told, kind, 0])]
-            row = first_world(args, one) if first is None else arms(args, one, chosen(first))
-            spent = {"seconds": time.perf_counter() - begun, "cpu": time.process_time() - cpu}
-            found[key] = {"right": one.right, **row, **spent}
+    plan = [CHOOSES, *((kind, seed) for seed in range(1, args.worlds + 1) for kind in args.kinds)]
+    for kind, seed in plan:
+        row = found.setdefault(json.dumps([*told, kind, seed]), {"seconds": 0.0, "cpu": 0.0})
+        if "right" in row:
+            continue
+        one, first = world(args, kind, seed), found[json.dumps([*told, *CHOOSES])]
+        clock = [time.perf_counter(), time.process_time()]
+
+        def keep(row: dict[str, Any] = row, clock: list[float] = clock) -> None:
+            now = [time.perf_counter(), time.process_time()]
+            row["seconds"], row["cpu"] = row["seconds"] + now[0] - clock[0], row["cpu"] + now[1] - clock[1]
+            clock[:] = now
             if place is not None:
                 write_atomic(place, json.dumps(found))
-    return {f"{kind}-{s}": found[json.dumps([*told, kind, s])] for kind in args.kinds for s in range(args.worlds + 1)}
+
+        if row is first:
+            row.update(first_world(args, one))
+        else:
+            arms(args, one, chosen(first), row, keep)
+        row["right"] = one.right
+        keep()
+    return {f"{kind}-{seed}": found[json.dumps([*told, kind, seed])] for kind, seed in plan}
 
 
 def run(args: argparse.Namespace) -> Report:
     with tempfile.TemporaryDirectory() as folder:
-        args.work = make_folder(args.work or Path(folder))
+        beside = Path(folder) if args.out is None else args.out.with_suffix(".worlds")
+        args.work = make_folder(args.work or beside)
         found = measured(args)
-    best = {kind: chosen(found[f"{kind}-0"]) for kind in args.kinds}
-    return report_of(args, found, best, EPS3)
+    first = found.pop("{}-{}".format(*CHOOSES))
+    return report_of(args, first, found, chosen(first), EPS3)
 
 
 def main(arguments: Sequence[str] | None = None) -> Report | None:
     options = parser(__doc__ or "", "ppgn")
-    options.add_argument("--worlds", type=int, default=2, help="of each kind that are reported")
+    options.add_argument("--worlds", type=int, default=1, help="of each kind that are reported")
     options.add_argument("--kinds", nargs="+", choices=tuple(kinds.DRAWS), default=list(kinds.DRAWS))
     options.add_argument("--steps", type=float, default=1.0, help="part of the batches that networks are trained on")
     options.add_argument("--walk", type=int, default=40, help="steps of a chain")
     options.add_argument("--each", type=int, default=10, help="chains for each class")
-    options.add_argument("--work", type=Path, help="where trained networks and sheets of pictures stay")
+    options.add_argument(
+        "--work", type=Path, help="where trained networks and sheets of pictures stay; left out, beside --out"
+    )
     options.add_argument("--only", help="train this world, such as digits-1, into --work, and end")
     args = options.parse_args(arguments)
     if args.only:

@@ -55,7 +55,7 @@ GROUPS = ("classes with names in training", "classes that only titles told of")
 
 def main(given: Sequence[str] | None = None) -> Report:
     options = parser(__doc__, NAME)
-    options.add_argument("--draws", type=int, default=8, help="of the drawn world")
+    options.add_argument("--draws", type=int, default=6, help="of the drawn world")
     options.add_argument("--world-steps", type=int, default=300, help="batches of 64 pairs in the drawn world")
     options.add_argument("--train", type=Path, help="a table of pictures, titles and classes")
     options.add_argument("--test", type=Path, help="the same of other pictures")

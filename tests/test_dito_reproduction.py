@@ -31,7 +31,7 @@ def test_a_box_holds_its_thing_and_a_text_names_all() -> None:
         for box in boxes[real]:
             left, top, right, bottom = (box * world.SIDE).round().int().tolist()
             inside[max(top - 1, 0) : bottom + 1, max(left - 1, 0) : right + 1] = True
-            assert other[top:bottom, left:right].float().mean() > 0.2
+            assert other[top:bottom, left:right].float().mean() > 0.2, "a disc, if its colour is not the ground's"
         assert not (other & ~inside).any()
 
 
@@ -51,8 +51,12 @@ def test_a_lead_is_the_mean_over_draws(script: ModuleType) -> None:
     found = script.Lead.of([one(0.5), one(0.3)], [one(0.2), one(0.2)], 1)
     assert found.found.value == pytest.approx(0.2)
     assert found.each == [0.3, 0.1]
-    assert found.shown
-    assert not script.Lead.of([one(0.5), one(0.1)], [one(0.2), one(0.2)], 1).shown, "in every draw"
+    assert found.found.low == pytest.approx(0.1), "draws are resampled, too"
+    assert found.claim("a", "b", 2).verdict == "shown"
+    mixed = script.Lead.of([one(0.5), one(0.1)], [one(0.2), one(0.2)], 1)
+    assert mixed.claim("a", "b", 2).verdict == "too small to tell"
+    small = script.Lead.of([one(0.2), one(0.21)], [one(0.2), one(0.2)], 1)
+    assert small.claim("a", "b", 2, script.EFFECT).verdict == "not shown", "the paper's effect is excluded"
 
 
 def test_the_arithmetic_control_has_the_same_background_and_weights(script: ModuleType) -> None:
@@ -80,7 +84,8 @@ def test_every_arm_runs_and_a_second_run_learns_nothing(script: ModuleType, tmp_
     small = [part for name, n in {"seeds": 1, **sizes}.items() for part in (f"--{name}", str(n))]
     given = [*small, "--out", str(tmp_path / "dito.json")]
     report = script.main(given)
-    assert len(report.claims) == 6
-    assert set(report.numbers["AP50, base and novel"]) == set(script.ARMS)
+    assert [c.claim for c in report.claims if c.headline] == [report.claims[0].claim]
+    assert len(report.claims) == 14
+    assert sum(name.startswith("heads ") for name in report.numbers) == 4
     again = script.main(given)
     assert (again.seconds, again.numbers) == (report.seconds, report.numbers)

@@ -133,12 +133,12 @@ def test_the_weakest_of_several_counts(script: ModuleType) -> None:
 
 @pytest.mark.slow
 def test_every_arm_runs_and_a_second_run_learns_nothing(script: ModuleType, tmp_path: Path) -> None:
-    given = ["--seeds", "2", "--shapes-seeds", "1", "--steps", "3", "--pictures", "240"]
+    given = ["--seeds", "2", "--other-seeds", "1", "--steps", "3", "--pictures", "240", "--worlds", "marks", "shapes"]
     given += ["--out", str(tmp_path / "look.json")]
     report = script.main(given)
     assert [c.section for c in report.claims].count("shapes, texture") == 8
     assert {c.n for c in report.claims if c.section == "marks"} == {2}
     assert {c.n for c in report.claims if c.section == "shapes, texture"} == {1}
-    assert set(report.numbers["digits"]) == set(script.ARMS)
+    assert set(report.numbers["marks"]) == set(script.ARMS)
     again = script.main(given)
     assert (again.seconds, again.numbers) == (report.seconds, report.numbers)

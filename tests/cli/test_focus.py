@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import seewhy
 from seewhy.cli import app
 from seewhy.learning.encoders.adapted import Adaptation
-from seewhy.learning.encoders.heads import InstructedHead
+from seewhy.learning.encoders.instructed import Instructed
 
 
 @pytest.fixture(scope="module")
@@ -23,16 +23,17 @@ def enc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, on = tmp_path_factory.mktemp("focus"), seewhy.encoder("lite0")
     for name, colour in (("red", (200, 30, 30)), ("blue", (30, 30, 200))):
         Image.fromarray(np.full((64, 64, 3), colour, np.uint8)).save(folder / f"{name}.png")
-    head = InstructedHead(1280, 384, rank=2)
-    first, second = on.text.sentences(["the first", "the second"])  # type: ignore[attr-defined]
+    part = Instructed.before(on, [("the first",), ("the second",)], rank=2)
+    head = part.projection
+    first, second = part.read(on.text.sentences(["the first", "the second"]))[0]  # type: ignore[attr-defined]
     with torch.no_grad():
-        for p in head.parameters():
+        for p in part.parameters():
             p.zero_()
         head.down.bias.fill_(1)
         both = torch.linalg.pinv(8 * torch.stack([first, second]))  # each opens one of the two directions
         head.gate.weight.copy_(both.T)
         head.up.weight.copy_(1e3 * on.encode_text(["cat", "dog"]).T)
-    Adaptation(on, head).save(folder / "enc")
+    Adaptation(on, part).save(folder / "enc")
     return folder
 
 

@@ -25,8 +25,8 @@ SOURCE = Path(__file__).resolve().parents[2] / "src/seewhy/cli"
 ROOT = typer.main.get_command(app)
 TWO_MEANINGS = {
     "against", "also", "by", "captions", "data", "description", "export", "group", "judge", "like", "masks", "method",
-    "model", "output", "pairs", "pictures", "target", "text", "labels", "validation", "writer", "descriptions", "dry_run",
-    "test",
+    "model", "output", "pairs", "pictures", "target", "text", "labels", "validation", "writer", "descriptions",
+    "dry_run", "test",
 }  # fmt: skip
 """Options that say more in one verb than in another, as what is made or read differs."""
 

@@ -12,7 +12,14 @@ from test_refine import wave
 
 from coloured import colours, squares
 from seewhy.dense import detectors
-from seewhy.dense.detection.denseclip_boxes import BoxLearning, BoxNetwork, DenseCLIPBoxes, MappedBoxes, box_map_loss
+from seewhy.dense.detection.denseclip_boxes import (
+    BoxLearning,
+    BoxNetwork,
+    DenseCLIPBoxes,
+    MappedBoxes,
+    _looked,
+    box_map_loss,
+)
 from seewhy.dense.detection.fit import AUTO, fit_detector, methods_for
 from seewhy.dense.detection.trained import TrainedDetector
 from seewhy.dense.reader import Reader
@@ -51,7 +58,7 @@ def test_the_map_and_its_loss_are_the_authors() -> None:
 
 def test_the_loss_is_of_both_stages_and_of_the_map(data: BoxData) -> None:
     how, reader = DenseCLIPBoxes(**SHORT), Reader(colours(), 1.0)
-    columns = how.look(reader, data, Progress())
+    columns = _looked(reader, data, Progress())
     made = BoxNetwork(3, torch.eye(2, 3), how)
     task = BoxLearning(made, 2.0).train()
     batch = Batch([0, 1], {name: one[:2] for name, one in columns.items()})
@@ -64,7 +71,7 @@ def test_the_loss_is_of_both_stages_and_of_the_map(data: BoxData) -> None:
     assert made.gamma.grad is not None
     assert float(made.gamma.grad.abs().sum()) > 0
     mean, spread = columns["maps"].float().mean((0, 2, 3)), columns["maps"].float().transpose(0, 1).flatten(1).std(1)
-    learnt = how.learn(colours(), data.classes, columns)
+    learnt = how.fit(reader, data)
     torch.testing.assert_close(learnt.network.mean, mean)
     torch.testing.assert_close(learnt.network.spread, spread)
 
@@ -72,7 +79,7 @@ def test_the_loss_is_of_both_stages_and_of_the_map(data: BoxData) -> None:
 @pytest.mark.slow
 def test_it_finds_what_it_was_shown(data: BoxData) -> None:
     how = DenseCLIPBoxes(n_steps=60, batch_size=4, n_proposed=20, zoom=1.0, lr=3e-3)
-    finder = how.learn(colours(), data.classes, how.look(Reader(colours(), 1.0), data, Progress()))
+    finder = how.fit(Reader(colours(), 1.0), data)
     detector = TrainedDetector("denseclip_boxes", {}, colours(), data.classes, finder, (0.0, 0.0), 1.0)
     right = 0
     for picture in data.pictures:
@@ -136,4 +143,4 @@ def test_what_is_wrong_is_told(tmp_path: Path) -> None:
         DenseCLIPBoxes(prompting="pre")  # type: ignore[arg-type]
     empty = BoxData((BoxedPicture(str(tmp_path / "none.png"), (8, 8), ()),), ("red",))
     with pytest.raises(DataError, match=r"None of 1 picture\(s\) could be used with its boxes"):
-        DenseCLIPBoxes(**SHORT).look(Reader(colours(), 1.0), empty, Progress())
+        DenseCLIPBoxes(**SHORT).fit(Reader(colours(), 1.0), empty)

@@ -18,6 +18,7 @@ from seewhy.dense.detection import dito
 from seewhy.dense.detection.dito import DITO, WordedBoxes
 from seewhy.dense.detection.fit import fit_detector
 from seewhy.dense.detection.trained import TrainedDetector
+from seewhy.dense.detection.trunk import at_size
 from seewhy.dense.reader import Reader
 from seewhy.dense.saving import load_detector, save_detector
 from seewhy.dense.two_stage import Found, box_coder
@@ -26,6 +27,7 @@ from seewhy.errors import DataError, InputError
 from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord
 from seewhy.progress import Progress
 from seewhy.seeded import seeded
+from seewhy.training.loop import Training
 from seewhy.types import Failure
 from tiny_words import tiny_pair
 
@@ -141,7 +143,7 @@ def test_from_proposals_to_boxes_as_the_authors_do(fitted: TrainedDetector, monk
 
 
 def test_a_trunk_that_learns_is_kept_and_the_words_stay_as_they_were(data: BoxData, tmp_path: Path) -> None:
-    on, how = tiny_pair(), DITO(**SMALL, trunk_lr=0.6, zoom=1.0)
+    on = tiny_pair()
     before = {name: value.clone() for name, value in on.trunk.state_dict().items()}
     detector = fit_detector(
         data, on, method="dito", folds=2, **SMALL, trunk_lr=0.6, zoom=1.0, progress=(heard := Progress())
@@ -161,9 +163,12 @@ def test_a_trunk_that_learns_is_kept_and_the_words_stay_as_they_were(data: BoxDa
     assert not isinstance(alone, Failure)
     torch.testing.assert_close(frozen, alone.features)
     torch.testing.assert_close(own, finder.trunk(Reader(on, 1.0).encoder.pixels([alone.pixels])), rtol=1e-3, atol=1e-4)
-    plain = replace(finder, trunk=None, how=how)
-    words = [f.regions(detector.reader.encoder, one) for f, one in ((finder, looked), (plain, alone))]
-    assert not torch.equal(words[0].boxes, words[1].boxes)
+    places = finder.network.found(own, finder.how.n_proposed)
+    regions = finder.regions(detector.reader.encoder, looked)
+    keep = ((places.boxes[0][:, None] - regions.boxes[None]).abs() < 1e-4).all(2).any(1)
+    assert keep.any(), "what learnt says where things are"
+    words = finder._words(on, joint_cells(on, frozen)[0], places.proposals[0][keep]).softmax(1)[:, 1:]
+    torch.testing.assert_close(regions.made_of["words"], words)
     again = load_detector(save_detector(detector, tmp_path / "det"), encoder=on)
     one = data.pictures[0].image
     assert again.keeping(least=0).detect(one).to_json() == detector.keeping(least=0).detect(one).to_json()
@@ -183,6 +188,61 @@ def test_a_trunk_learns_from_windows_as_they_are_merged(data: BoxData) -> None:
         assert not isinstance(one, Failure)
         assert one.windows.n[0] * one.windows.n[1] > 1
         torch.testing.assert_close(own, one.windows.merged(one.features), rtol=1e-3, atol=1e-4)
+
+
+def test_a_stopped_training_of_a_trunk_goes_on(data: BoxData, tmp_path: Path) -> None:
+    class Stops(Progress):
+        def measured(self, step: int, terms: object) -> None:
+            if step == 2:
+                raise KeyboardInterrupt
+
+    how = DITO(**SMALL, trunk_lr=0.6, zoom=1.0)
+    reader = Reader(tiny_pair(), 1.0)
+    with pytest.raises(KeyboardInterrupt):
+        how.fit(reader, data, progress=Stops(), checkpoint=tmp_path / "c")
+    found = [
+        how.fit(reader, data, progress=(heard := Progress()), checkpoint=path).tensors()
+        for path in (tmp_path / "d", tmp_path / "c")
+    ]
+    assert any("going on at step 3" in note for note in heard.notes)
+    assert any(name.startswith("trunk.") for name in found[0])
+    for name, value in found[0].items():
+        assert torch.equal(value, found[1][name]), name
+
+
+def test_what_a_trunk_will_take_is_said(data: BoxData, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, how = Reader(tiny_pair(), 1.0), DITO(**SMALL | {"n_steps": 300}, trunk_lr=0.6, zoom=1.0)
+    asked: list[Training] = []
+
+    def train(task: object, given: object, training: Training) -> SimpleNamespace:
+        asked.append(training)
+        return SimpleNamespace(seconds_per_step=2.0)
+
+    monkeypatch.setattr("seewhy.dense.detection.trunk.train", train)
+    said = how.cost_of(reader, data, 6)
+    assert said is not None
+    looks = "every look at a picture is then two, as the frozen words need the trunk as it was"
+    assert said.endswith(f"6 trainings of 300 steps of 2 seconds, about 60 minutes; {looks}")
+    assert (asked[0].n_steps, asked[0].part_lr, asked[0].part_decay) == (2, (("trunk", 0.6),), (("trunk", 0.0),))
+    task, _ = how._prepared(reader, data, Progress())
+    assert {n.split(".")[0] for n, p in task.named_parameters() if p.requires_grad} == {"network", "trunk"}
+    assert DITO(**SMALL).cost_of(reader, data, 6) is None
+
+
+def test_a_picture_that_goes_while_a_trunk_learns_is_named(data: BoxData, tmp_path: Path) -> None:
+    kept = tmp_path / "gone.png"
+    kept.write_bytes(Path(data.pictures[0].image).read_bytes())
+    own = BoxData((replace(data.pictures[0], image=str(kept)), *data.pictures[1:]), data.classes)
+    _, given = DITO(**SMALL, trunk_lr=0.6, zoom=1.0)._prepared(Reader(tiny_pair(), 1.0), own, Progress())
+    kept.unlink()
+    with pytest.raises(DataError, match=r"gone.png was read before the training and cannot be read now"):
+        given.columns["pixels"]([0], torch.Generator())
+
+
+def test_maps_of_other_sizes_are_stretched() -> None:
+    flat = torch.arange(4.0).view(1, 2, 2)
+    assert torch.equal(at_size(flat, (2, 2)), flat)
+    assert at_size(flat, (4, 4))[0, 0].tolist() == [0.0, 0.25, 0.75, 1.0]
 
 
 def test_one_of_an_older_version_answers_as_it_did(fitted: TrainedDetector, data: BoxData, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,15 @@ from seewhy.dense.reader import Reader
 from seewhy.dense.saving import load_segmenter, save_segmenter
 from seewhy.dense.tuned import halves_to_train, looking_through, say_cost
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
+from seewhy.encoders.module import from_module
 from seewhy.encoders.split import example_pixels
 from seewhy.errors import InputError, ModelError
 from seewhy.pictures.pixel_classes import load_masks
 from seewhy.progress import Progress
 from seewhy.training.task import optimiser_of
-from tiny import HashedWords, build, tiny_tokens
+from tiny import TRANSFORM, HashedWords, build, tiny_cnn, tiny_tokens
 from tiny_transformer import tiny_vit
+from tiny_words import opened as with_words
 
 SHORT: dict[str, Any] = {"n_steps": 3, "batch_size": 3, "width": 8, "zoom": 1.0}
 
@@ -66,6 +69,38 @@ def test_which_weights_learn() -> None:
     halves = halves_to_train(encoder, "all")
     assert not halves.trunk.training
     assert not any(module._forward_hooks for module in halves.modules())
+
+
+def test_which_weights_learn_where_layers_run_twice_or_none_lies_behind() -> None:
+    torchvision = pytest.importorskip("torchvision")
+    larger = replace(TRANSFORM, input_size=(64, 64), resize=(64, 64))
+    resnet = from_module(torchvision.models.resnet18(weights=None), transform=larger)
+    assert {name.split(".")[1] for name in free(resnet, "last_stage")} == {"layer4"}  # its ReLU runs twice in a block
+    assert len(free(resnet, "last_stage")) == 15
+    assert free(tiny_cnn(), "last_stage") == free(tiny_cnn(), "all")  # behind its last block is no weight
+
+
+def test_what_pools_by_attention_learns_too(data: Path) -> None:
+    open_clip = pytest.importorskip("open_clip")
+    torch.manual_seed(0)
+    pool, trunk = open_clip.modified_resnet.AttentionPool2d(4, 8, 2, 8), nn.Conv2d(3, 8, 8, 8)
+    encoder = build(trunk, pool, Layout(), text=HashedWords(8))
+    for attended in (False, True):
+        task, crops, _ = task_of(encoder, data, train="all", attended=attended)
+        batch = crops.data().batch(0, 3, 0)
+        task.loss(task.features(batch), batch)["scores"].backward()
+        learnt = {name for name, p in task.halves.pool.named_parameters() if p.grad is not None and p.grad.any()}
+        assert {"v_proj.weight", "c_proj.weight"} <= learnt
+        assert ("q_proj.weight" in learnt) == ("positional_embedding" in learnt) == attended
+
+
+def test_names_behind_contexts_learn_beside_it(data: Path, tmp_path: Path) -> None:
+    given = load_masks(data)
+    made = DenseCLIP(**SHORT, train="all", n_contexts=2).fit(with_words(), given)
+    save_segmenter(made, tmp_path / "seg")
+    again = load_segmenter(tmp_path / "seg", encoder=with_words())
+    picture = given.items[0].image
+    assert np.array_equal(again.segment(picture).scores, made.segment(picture).scores)
 
 
 def task_of(encoder: Encoder, data: Path, **how: Any) -> tuple[FromPixels, Crops, DenseCLIP]:

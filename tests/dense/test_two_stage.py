@@ -88,6 +88,26 @@ def test_planted_things_are_learnt() -> None:
     assert (logits[torch.arange(10), best][:, 1:].argmax(1) == labels[30:, 0]).float().mean() > 0.8
 
 
+def test_a_trunk_learns_in_parts_as_it_does_in_one() -> None:
+    """Its maps are made part by part, where memory is short; the heads see the whole batch."""
+    draw = torch.Generator().manual_seed(0)
+    columns = {
+        "pixels": torch.randn(6, 3, 8, 8, generator=draw),
+        "boxes": torch.tensor([0.1, 0.1, 0.6, 0.7]).expand(6, 1, 4),
+        "labels": torch.zeros(6, 1, dtype=torch.long),
+    }
+    found = []
+    for micro in (None, 2):
+        with seeded(1):
+            trunk = torch.nn.Conv2d(3, 4, 3, 1, 1)
+        before = trunk.weight.detach().clone()
+        how = Training(2, 6, optimiser="sgd", lr=0.01, micro_batch=micro, part_lr=(("trunk", 0.6),))
+        train(TwoStageLearning(network(), trunk), TrainingData(6, columns), how)
+        assert not torch.equal(trunk.weight, before)
+        found.append(trunk.weight)
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-7)
+
+
 def test_pictures_without_anything_teach_that_nothing_is_there() -> None:
     net = network()
     batch = Batch(

@@ -89,6 +89,15 @@ def test_pictures_that_are_not_square() -> None:
     )
 
 
+def test_maps_have_their_channels_last_and_every_cut_a_fingerprint_of_its_own() -> None:
+    on = seewhy.encoder("new:resnet/32", engine="torch")
+    cuts = [last_layers(on, n) for n in (1, 4)]
+    for cut in cuts:
+        seen = cut.rest[0](cut.below.encode(noise(2)).pooled)  # type: ignore[index]
+        assert seen.is_contiguous(memory_format=torch.channels_last)
+    assert len({on.fingerprint, *(cut.below.fingerprint for cut in cuts)}) == 3
+
+
 def test_weights_of_the_encoder_are_shared_with_nobody() -> None:
     on = tiny_cnn()
     cut = last_layers(on, 1)

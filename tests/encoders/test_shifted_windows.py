@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seewhy.encoders.base import Encoder
+from seewhy.encoders.base import Encoder, larger
 from seewhy.encoders.find import encoder
 from seewhy.encoders.new import Patches
 from seewhy.errors import InputError
@@ -53,6 +53,25 @@ def test_windows_do_not_see_one_another_before_the_layer_that_sees_all() -> None
     changed = (net(PIXELS) - net(other)).abs().amax((0, 1)) > 1e-6
     assert changed[4:, 4:].all()
     assert int(changed.sum()) == 16
+
+
+@pytest.mark.parametrize("shifts", [(0,), (0, 1)])
+def test_a_larger_picture_stretches_places_and_shifts(shifts: tuple[int, ...]) -> None:
+    """As a network whose places are those, with windows and shifts of twice the cells."""
+    with seeded(3):
+        small = Patches(64, 3, 2, width=16, windows=2, shifts=shifts).eval().requires_grad_(False)
+    large = Patches(128, 3, 2, width=16, windows=2, shifts=tuple(2 * s for s in shifts)).eval()
+    own = small.places[0].T.unflatten(1, (8, 8))[None]
+    stretched = torch.nn.functional.interpolate(own, size=(16, 16), mode="bilinear", align_corners=False)
+    large.load_state_dict({**small.state_dict(), "places": stretched.flatten(2).transpose(1, 2)})
+    pixels = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(small(pixels), large(pixels))
+
+
+def test_the_encoder_looks_at_larger_pictures() -> None:
+    """As a detector does, at twice its side by default."""
+    grown = larger(encoder("new:vit_swl/32", engine="torch"), 2.0)
+    assert grown.forward_features(torch.zeros(1, 3, 64, 64)).shape == (1, 256, 16, 16)
 
 
 def test_the_encoder_and_what_it_refuses() -> None:

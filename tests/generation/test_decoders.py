@@ -71,6 +71,11 @@ def test_what_is_brought_is_measured_and_gets_a_prior() -> None:
     assert torch.equal(again.denoise(codes), found.denoise(codes))  # type: ignore[misc]
 
 
+def test_pictures_are_cut_to_their_range() -> None:
+    made = MINE(torch.tensor([[9.0, -9.0, 0.0, 0.0, 0.0, 0.0]]))
+    assert (float(made.max()), float(made.min())) == (1.0, 0.0)
+
+
 def test_decoded_and_encoded_again_is_a_prior_too() -> None:
     found = Bring(prior="joint").ready(Decoder(painted, (3, 2), lambda x: 0.9 * read(x)), halves())
     codes = found.codes

@@ -39,8 +39,8 @@ def by_hand(how: str, scale: float) -> float:
 @pytest.mark.parametrize(
     ("objective", "how"),
     [
-        (FocalLens(0.1), "masked"),
-        (FocalLens(0.1, same_answer="positive"), "positive"),
+        (FocalLens(0.1), "positive"),
+        (FocalLens(0.1, same_answer="masked"), "masked"),
         (FocalLens(0.1, same_answer="negative"), "negative"),
         (Prefix(0.1), "positive"),
         (Prefix(0.1, same_label=False), "negative"),
@@ -51,7 +51,7 @@ def test_brute_force(objective: Contrastive, how: str) -> None:
     assert float(objective(*pairs(), LABELS)) == pytest.approx(by_hand(how, 10.0), rel=1e-5)
 
 
-@pytest.mark.parametrize("objective", [FocalLens(), FocalLens(same_answer="positive"), Prefix()], ids=str)
+@pytest.mark.parametrize("objective", [FocalLens(), FocalLens(same_answer="masked"), Prefix()], ids=str)
 def test_where_no_two_are_alike_it_is_clip(objective: Contrastive) -> None:
     assert float(objective(*pairs(), torch.arange(6))) == pytest.approx(float(CLIP()(*pairs())), rel=1e-6)
 

@@ -21,11 +21,11 @@ from seewhy.progress import Progress
 from seewhy.studies import claims
 from seewhy.studies.claims import ClaimData, ClaimsStudy, Compared, PaperClaim, known_claims
 from tiny import CLASSES, class_folders
-from tiny_words import opened
+from tiny_words import opened, opened_vit
 
 SETTINGS = (("epochs", 2), ("batch_size", 4), ("lr", 0.3))
 SMALL = ClaimsStudy(shots=2, n_seeds=2, n_explained=2, settings=SETTINGS)
-PLAIN = ("names", "templates", "labels", "neighbours", "before_projection")
+PLAIN = ("names", "templates", "labels", "neighbours")
 
 
 @pytest.fixture(scope="module")
@@ -51,16 +51,17 @@ def test_each_claim_is_measured_where_what_it_needs_is_given(everything: ClaimDa
     found = SMALL.run(opened(), everything, tmp_path, command="seewhy study claims x")
     data = found.data
     left = {row["name"]: row["reason"] for row in data["left_out"]}
+    assert left.pop("before_projection").startswith("tiny compares a picture's own features with words.")
     assert left == {
         "instructions": "no instructions were given",
         **dict.fromkeys(("maskclip", "denseclip"), "no masks were given"),
     }
-    assert {*rows(found), *left} == {*known_claims()}
+    assert {*rows(found), *left, "before_projection"} == {*known_claims()}
     assert {*rows(found)} > {"coop_learns", "ogen_keeps", "deletion", "sanity", "follow_up", "captions"}
 
 
 def test_the_page_has_every_claim_with_its_verdict(everything: ClaimData, tmp_path: Path) -> None:
-    quick = (*PLAIN, "meaning", "follow_up", "captions", "maskclip")
+    quick = (*PLAIN, "four_labels", "meaning", "follow_up", "captions", "maskclip")
     found = ClaimsStudy(quick, n_seeds=2).run(opened(), everything, tmp_path, command="seewhy study claims x")
     data = found.data
     check("study-claims", [{**json.loads(json.dumps(data)), "report": None}])
@@ -106,7 +107,8 @@ def test_numbers_are_those_of_the_arms(samples: Samples) -> None:
     assert labels["difference"] == pytest.approx(1 - by_name, abs=1e-3)
     assert f"names {by_name:.3f}" in found["names"]["measured"]
     assert found["neighbours"]["difference"] == pytest.approx(0.75, abs=0.05)
-    assert "before 1.000" in found["before_projection"]["measured"]
+    projected = rows(ClaimsStudy(("before_projection",), n_seeds=2).run(opened_vit(), ClaimData(samples)))
+    assert projected["before_projection"]["measured"].startswith("before ")
 
 
 @pytest.mark.parametrize(
@@ -158,6 +160,8 @@ def test_a_claim_that_cannot_be_measured_says_why_and_the_rest_goes_on(samples: 
     found = ClaimsStudy(("four_labels", "names"), n_seeds=2).run(opened(), ClaimData(few)).data
     assert [row["name"] for row in found["claims"]] == ["names"]
     assert found["left_out"][0]["reason"].startswith("A class has ")
+    same = ClaimsStudy(("before_projection", "names"), n_seeds=2).run(opened(), ClaimData(samples)).data
+    assert same["left_out"][0]["reason"].startswith("tiny compares a picture's own features with words.")
     with pytest.raises(DataError, match=r"No claim could be measured\. The first: no masks were given"):
         ClaimsStudy(("maskclip",)).run(opened(), ClaimData(few))
 
@@ -177,3 +181,18 @@ def test_a_gpu_that_is_not_there_is_said(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["study", "claims", str(folder), "--device", "tpu"])
     assert isinstance(done.exception, InputError)
     assert str(done.exception).startswith("--device tpu was given, and torch")
+
+
+@pytest.mark.slow
+def test_on_the_command_line(tmp_path: Path) -> None:
+    folder, out = class_folders(tmp_path / "c", 8, CLASSES), tmp_path / "study"
+    words = ["study", "claims", str(folder), "--only", "names", "--only", "labels", "-o", str(out), "--quiet", "--json"]
+    done = CliRunner().invoke(app, [*words, "--device", "auto", "--set", "held_out=0.5", "--seed", "3"])
+    assert done.exit_code == 0, done.stderr
+    data = json.loads(done.stdout)
+    check("study-claims", [data])
+    assert [row["name"] for row in data["claims"]] == ["names", "labels"]
+    assert data["settings"]["held_out"] == 0.5
+    assert data["settings"]["seed"] == 3
+    assert data["report"] == str(out / "claims.html")
+    assert "Claims of papers, measured here" in (out / "claims.html").read_text("utf-8")

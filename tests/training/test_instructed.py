@@ -7,26 +7,30 @@ from functools import cache
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, normalize
 
+from instructed import changed
 from seewhy.encoders.base import Layout
 from seewhy.errors import DataError
-from seewhy.learning.api import ByInstructions, triplets
+from seewhy.learning.api import ByInstructions, InstructedTask, triplets
 from seewhy.learning.encoders.adapted import Adaptation
-from seewhy.learning.objectives.pairs import CLIP
+from seewhy.learning.encoders.instructed import Instructed
+from seewhy.learning.objectives.pairs import CLIP, FocalLens
 from seewhy.learning.pooled import PooledSet
 from seewhy.pictures.samples import Sample
 from seewhy.progress import Progress
+from seewhy.training.batches import Batch
 from seewhy.training.loop import train
 from tiny import HashedWords, build
 
 COLOURS, SHAPES = ("red", "green", "blue"), ("bar", "frame", "dot")
 KNOWN = [*product(COLOURS, SHAPES)]
 ASKED = {"colour": ("the colour", "its colour"), "shape": ("the shape",)}
-HOW = ByInstructions(ASKED, rank=12, epochs=20, batch_size=32, lr=2e-2)
+HOW = ByInstructions(ASKED, rank=12, n_layers=1, n_asked=2, n_through=8, epochs=20, batch_size=16, lr=2e-2)
 
 
 class Cells(nn.Module):
@@ -56,13 +60,17 @@ def drawn(pairs: list[tuple[str, str]], seed: int) -> Tensor:
 def trained(how: ByInstructions) -> Adaptation:
     pairs = KNOWN * 8
     with torch.random.fork_rng():
-        on = build(nn.Identity(), Cells(), Layout(), 67, text=HashedWords(67))
+        trunk = nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), nn.Conv2d(3, 3, 1, bias=False))
+        for layer in trunk:
+            nn.init.dirac_(layer.weight)  # type: ignore[arg-type]
+        on = build(trunk, Cells(), Layout(), 67, text=HashedWords(67))
     said = {name: tuple((pair[i],) for pair in pairs) for i, name in enumerate(ASKED)}
     names = tuple(str(i) for i in range(len(pairs)))
-    own = PooledSet(tuple(map(Sample, names)), names, on.encode(drawn(pairs, 1)).pooled, said=said)
-    head, task, data = how.prepared(on, own, Progress())
+    seen = how.begun(on).below.encode(drawn(pairs, 1)).pooled
+    own = PooledSet(tuple(map(Sample, names)), names, seen, said=said)
+    part, task, data = how.prepared(on, own, Progress())
     done = train(task, data, how.training(data, on))
-    return Adaptation(on, head, 1.0, {**how.told(own, data, done), "n_steps": len(done.history)})
+    return Adaptation(on, part, 1.0, {**how.told(own, data, done), "n_steps": len(done.history)})
 
 
 @cache
@@ -102,34 +110,90 @@ def test_what_is_written_down_of_a_training() -> None:
     assert not any(p.requires_grad for p in taught().trained.parameters())  # type: ignore[attr-defined]
 
 
+def part() -> Instructed:
+    trained = taught().trained
+    assert isinstance(trained, Instructed)
+    return trained
+
+
+def test_what_learns_and_what_stays() -> None:
+    """What the instruction makes of the layers, and the projection; no weight of the network."""
+    before = HOW.begun(taught().base)
+    moved = {n.split(".")[0] for n, p in part().named_parameters() if not torch.equal(p, before.get_parameter(n))}
+    assert moved == {"layers", "projection"}
+    assert {n.rpartition(".")[0] for n, _ in part().layers.named_parameters()} == {"hidden", "film"}
+    for layer in taught().base.trunk:  # type: ignore[attr-defined]
+        assert torch.equal(layer.weight, nn.init.dirac_(torch.empty(3, 3, 1, 1)))
+
+
+def test_with_none_through_the_layers_only_the_projection_learns() -> None:
+    alone = trained(replace(HOW, n_through=0, epochs=2)).trained
+    assert isinstance(alone, Instructed)
+    assert not alone.layers.film.weight.any()  # type: ignore[union-attr]
+    assert alone.projection.up.weight.any()
+
+
 def test_an_answer_that_nobody_knows_is_no_triplet_and_wordings_are_drawn() -> None:
     on = taught().base
-    pooled = torch.eye(67)[:3]
     asked = [
-        (("the colour", "its colour"), ["red", "", "blue"]),
-        (("the shape",), ["dot", "bar", "red"]),
+        (("the colour", "its colour"), ["red", "", "blue", ""]),
+        (("the shape",), ["dot", "bar", "red", " "]),
     ]
-    data = triplets(on, pooled, asked)
-    assert data.n_samples == 5
-    batch = data.batch(0, 5, seed=0)
-    of = {"the colour": on.encode_text(["the colour"])[0], "its colour": on.encode_text(["its colour"])[0]}
-    answers = ["red", "blue", "dot", "bar", "red"]
+    rows, column = triplets(on, part(), asked, 2)
+    assert rows == [0, 1, 2], "a picture of which nothing is known is left out"
+    words = ["bar", "blue", "dot", "red"]
+    assert [[(k, words[j]) for k, j in known] for known in column.known] == [
+        [(0, "red"), (1, "dot")],
+        [(1, "bar")],
+        [(0, "blue"), (1, "red")],
+    ]
+    read = {said: part().read(on.encode_text([said]))[0][0] for several, _ in asked for said in several}
     heard = set()
-    for step in range(6):
-        batch = data.batch(step, 5, seed=0)
-        for row, i in enumerate(batch.index):
-            assert torch.equal(batch["image"][row], pooled[[0, 2, 0, 1, 2][i]])
-            torch.testing.assert_close(batch["answer"][row], on.encode_text([answers[i]])[0])
-            heard |= {words for words, vector in of.items() if i < 2 and torch.equal(batch["instruction"][row], vector)}
-    assert heard == set(of)
-    assert int(data.columns["labels"][0]) == int(data.columns["labels"][4]), "the same answer"
-    assert len(set(data.columns["labels"].tolist())) == 4
+    for seed in range(12):
+        draws = [np.random.default_rng([seed, i]) for i in range(3)]
+        instruction, answer, label = column.drawn([0, 1, 2], draws)
+        assert (instruction.shape, answer.shape, label.shape) == ((3, 2, 67), (3, 2, 67), (3, 2))
+        for i, known in enumerate(column.known):
+            assert sorted(label[i].tolist()) == sorted([j for _, j in known] * (2 // len(known))), (
+                "each once, then again"
+            )
+            for k in range(2):
+                torch.testing.assert_close(answer[i, k], on.encode_text([words[int(label[i, k])]])[0])
+                (said,) = (w for w, vector in read.items() if torch.equal(instruction[i, k], vector))
+                question = next(q for q, j in known if j == label[i, k])
+                assert said in asked[question][0]
+                heard.add(said)
+    assert heard == set(read)
+
+
+def test_several_triplets_of_a_picture_are_compared_and_equal_answers_are_right() -> None:
+    """The loss of a batch, written out: half of the pictures through the layers, half as the encoder pools them."""
+    on = taught().base
+    task = InstructedTask(on, changed(on), FocalLens(0.1), 1)
+    draw = torch.Generator().manual_seed(0)
+    image, pooled = torch.randn(2, 3 * 32 * 32, generator=draw), torch.randn(2, 67, generator=draw)
+    instruction, answer = (torch.randn(2, 2, 67, generator=draw) for _ in range(2))
+    labels = torch.tensor([[0, 1], [2, 0]])
+    batch = Batch([0, 1], {"image": image, "pooled": pooled, "asked": (instruction, answer, labels)})
+    made = task.loss(task.features(batch), batch)["loss"]
+    seen = []
+    for i, k in product(range(2), range(2)):
+        c = instruction[i, k]
+        own = task.part.pooled(image[i : i + 1], c[None]) if i == 0 else pooled[i : i + 1]
+        seen.append(on.text.project(task.part.projection(own, c))[0])
+    x, y, label = normalize(torch.stack(seen), dim=1), normalize(answer.flatten(0, 1), dim=1), labels.flatten()
+    total = torch.zeros(())
+    for scores in (10 * x @ y.T, 10 * y @ x.T):
+        for i in range(4):
+            alike = [j for j in range(4) if label[j] == label[i]]
+            total = total + scores[i].logsumexp(0) - scores[i, alike].mean()
+    torch.testing.assert_close(made, total / 8)
 
 
 @pytest.mark.parametrize(
     ("asked", "given"),
     [
-        ([(("the colour",), ["red", "blue"])], "[2] answers, 2 of them different"),
+        ([(("the colour",), ["red", "blue"]), (("x",), ["red"])], "[2, 1] answers, 2 of them different"),
         ([((), ["red", "blue", "red"])], "[3] answers, 2 of them different"),
         ([(("the colour",), ["red", "red", ""])], "[3] answers, 1 of them different"),
         ([], "[] answers, 0 of them different"),
@@ -137,9 +201,9 @@ def test_an_answer_that_nobody_knows_is_no_triplet_and_wordings_are_drawn() -> N
 )
 def test_what_cannot_be_asked_is_refused(asked: Any, given: str) -> None:
     with pytest.raises(DataError) as caught:
-        triplets(taught().base, torch.eye(67)[:3], asked)
+        triplets(taught().base, part(), asked, 1)
     assert str(caught.value) == (
-        f"3 pictures were given with {given}. An instruction or more for each list of answers, an answer for each "
+        f"Pictures were given with {given}. An instruction or more for each list of answers, an answer for each "
         "picture, and two different ones were expected. Give those."
     )
 

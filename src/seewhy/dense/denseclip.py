@@ -36,20 +36,27 @@ from .tuned import SLOWER, Learns, halves_to_train, looking_through, say_cost, t
 @segmenters.register
 @dataclass(frozen=True)
 class DenseCLIP:
-    """A small decoder on the encoder's frozen maps, beside them the scores of texts that have looked at the picture.
+    """A small decoder on the encoder's maps, beside them the scores of texts that have looked at the picture.
 
     ``t' = t + γ · decoder(t, [z̄; z])``, ``s = cos(z, t')`` (post-model prompting, section 3.3), the map ``[features;
     s]`` into the decoder, loss ``CE(decoder) + .4 CE(s / τ)`` on pixels with a class. With ``n_contexts``, ``t`` are
     names behind learnt vectors, one set for all classes (section 3.2), read by the frozen text network at every step.
     Pre-model prompting draws these vectors from the picture instead, ``decoder(q, [z̄; z])`` with learnt queries ``q``.
 
-    Differs: the encoder is frozen; the decoder is a pyramid of one convolution a level and one 3 by 3 on the finest
-    map; texts are taken less their mean, and without contexts are :class:`~seewhy.dense.maskclip.MaskCLIP`'s sentences;
-    cells are each by itself, as there, unless ``attended``. The context decoder, the pooling that attends and texts
-    behind contexts equal the authors'.
+    With ``train`` a copy of the encoder's trunk and pooling learns through both losses at a tenth of the rate, as the
+    authors' does, on windows that are cut and mirrored anew at every step; it is kept with the decoder. By default the
+    encoder stays as it is, and every window is looked at once.
+
+    Differs: the decoder is a pyramid of one convolution a level and one 3 by 3 on the finest map; texts are taken less
+    their mean, and without contexts are :class:`~seewhy.dense.maskclip.MaskCLIP`'s sentences; cells are each by itself,
+    as there, unless ``attended``; batch normalisations keep their statistics; pixels without a class count for nothing,
+    where the authors' mean has them as zeros. The context decoder, the pooling that attends, texts behind contexts, the
+    map and its loss equal the authors'.
 
     Cost: one pass of the trunk for each window; training, the decoder and a small transformer a step, and with contexts
-    the text network. Memory: the maps of all windows at half precision, for the embedded encoder .5 to 3 MB each.
+    the text network; where the encoder learns, its passes forward and back too, which is said in minutes before it
+    begins. Memory: the maps of all windows at half precision, for the embedded encoder .5 to 3 MB each; where the
+    encoder learns, what a step takes, which is said as well.
 
     Args:
         n_steps: of training.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from ..attributions.layers import Taps, find_layers, find_place, run_through
+from ..attributions.layers import find_layers, find_place, run_through
 from ..encoders.base import Encoder
 from ..encoders.split import example_pixels
 from ..errors import ModelError
@@ -43,14 +44,14 @@ def halves_to_train(on: Encoder, which: Learns) -> TunedPictures:
     return halves
 
 
-def _gradients(halves: TunedPictures, on: Encoder, own: list[Tensor], layer: str) -> tuple[Tensor | None, ...]:
-    """Of the pooled vector by each weight behind a layer; ``""`` is before them all."""
-    pixels, trunk = example_pixels(on.transform.input_size), halves.trunk
-    with torch.set_grad_enabled(not layer):
-        places = {layer: find_place(trunk, layer, on.name)} if layer else {}
-        last = run_through(trunk, places, pixels, Taps(tuple(places), cut=True))
-    with torch.enable_grad():
-        pooled = halves.pool(last)
+@torch.enable_grad()
+def _gradients(halves: TunedPictures, on: Encoder, own: Sequence[Tensor], layer: str) -> tuple[Tensor | None, ...]:
+    """Of the pooled vector by each weight behind a layer, which may run more than once; ``""`` is before them all."""
+    places = {layer: find_place(halves.trunk, layer, on.name)} if layer else {}
+    cut: Any = SimpleNamespace(take=lambda _name, out: out.detach())
+    pooled = halves.pool(run_through(halves.trunk, places, example_pixels(on.transform.input_size), cut))
+    if not pooled.requires_grad:  # no weight stands behind the layer
+        return _gradients(halves, on, own, "")
     return torch.autograd.grad(pooled.sum(), own, allow_unused=True)
 
 
@@ -65,7 +66,7 @@ def _last_stage(on: Encoder) -> str:
 
 def looking_through(on: Encoder, halves: TunedPictures) -> Encoder:
     """The encoder with these halves, while they change; only torch may run it."""
-    return on.but(trunk=lambda: halves.trunk, head=halves.pool, engine="torch", fingerprint=f"{on.fingerprint}:learns")
+    return on.but(trunk=lambda: halves.trunk, head=halves.pool, engine="torch")
 
 
 def tuned(on: Encoder, halves: TunedPictures) -> Encoder:

@@ -19,7 +19,7 @@ from ..classifiers.encoded_set import parted
 from ..encoders.diffusion import KIND, alphas_of, settings_of
 from ..encoders.fence import from_saved, loading
 from ..encoders.split import freeze, in_single
-from ..encoders.weights import local_folder, read_config
+from ..encoders.weights import check_folder, local_folder, read_config
 from ..errors import DataError, ImageError, InputError, ModelError, needs
 from ..pictures.images import read_picture
 from ..pictures.samples import Sample
@@ -155,6 +155,7 @@ def _config(folder: Path) -> dict[str, Any]:
 def _network(folder: Path, name: str) -> Any:
     with needs("diffusion", "diffusers"):
         import diffusers
+    check_folder(name, folder)
     network, missing = from_saved(getattr(diffusers, _config(folder)["_class_name"]), name, folder)
     if missing.tensors:
         raise missing.refusal()
@@ -273,7 +274,9 @@ class Bring:
         weights = cached_tensors("decoders", named, fitted) if decoder.digest else fitted()
         codes = weights.pop("codes")
         denoise = self._denoiser(decoder, prior, codes, weights)
-        facts["noise_left"] = noise_left(denoise or (lambda h: read(decoder(h))), near, self.noise * spread_of(codes))
+        facts["noise_left"] = noise_left(
+            denoise or (lambda h: read(decoder(h))), near, self.noise * float(spread_of(codes))
+        )
         if denoise is not None:
             check_noise(decoder.name, facts)
         low, high = (float(torch.quantile(some(codes), q)) for q in (1 - CLIPPED, CLIPPED))

@@ -129,7 +129,7 @@ def autoencoder(
 @torch.no_grad()
 def noise_left(denoise: Callable[[Tensor], Tensor], codes: Float[Tensor, "n d"], sigma: float) -> float:
     """What a prior leaves of noise on codes that it was not trained on, as a part of it; 1 is doing nothing."""
-    noise = float(sigma) * torch.randn(codes.shape, generator=torch.Generator().manual_seed(0))
+    noise = sigma * torch.randn(codes.shape, generator=torch.Generator().manual_seed(0))
     return round(float((denoise(codes + noise) - codes).norm() / noise.norm()), 5)
 
 

@@ -74,7 +74,7 @@ class Triplets:
     """
 
     known: Sequence[Sequence[tuple[int, int]]]
-    wordings: Sequence[Float[Tensor, "w e"]]
+    wordings: Sequence[Float[Tensor, "_w e"]]
     answers: Float[Tensor, "k d"]
     n: int
 

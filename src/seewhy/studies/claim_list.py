@@ -13,9 +13,9 @@ from torch.nn.functional import normalize
 from ..classifiers.follow_up import FollowUp
 from ..classifiers.unfitted import Described, ZeroShot
 from ..descriptions.base import Descriptions, name_only, random_words
-from ..errors import DataError
+from ..errors import DataError, ModelError
 from ..learning.contrast import ranks
-from ..learning.pooled import encode_pairs
+from ..learning.pooled import encode_pairs, joint_vectors
 from ..learning.way import AGREES
 from .base_to_new import BEFORE, LEARNT, NEW, BaseToNewStudy
 from .claims import ClaimMaterial, Compared, PaperClaim
@@ -58,6 +58,11 @@ def _before_projection(m: ClaimMaterial) -> Compared:
     def joint(pooled: Tensor) -> Tensor:
         return normalize(m.encoder.text.project(pooled), dim=1)
 
+    if m.encoder.text.project(m.tested).equal(m.tested):
+        raise ModelError(
+            f"{m.encoder.name} compares a picture's own features with words. An encoder that projects them first was "
+            "expected. Take a CLIP, say."
+        )
     return Compared.of("before", m.probe(of=partial(normalize, dim=1)), "behind", m.probe(of=joint))
 
 
@@ -164,11 +169,8 @@ def _sanity(m: ClaimMaterial) -> Compared:
 def _captions(m: ClaimMaterial) -> Compared:
     assert m.data.captions is not None  # the study has checked
     pairs = encode_pairs(m.encoder, m.data.captions.items, m.store, m.progress)
-    with torch.no_grad():
-        image, text = m.encoder.text.project(pairs.pooled), m.encoder.encode_text(list(pairs.texts))
-    own = pairs.pairs
-    found = ranks(image, text[own[:, 1]], own[:, 0]).image_to_text
-    chance = own[:, 0].bincount(minlength=len(image)).double() / len(own)
+    found = ranks(*joint_vectors(m.encoder, pairs), pairs.owner).image_to_text
+    chance = pairs.owner.bincount(minlength=len(found)).double() / len(pairs.owner)
     return Compared.of("R@1, picture to text", (found < 1).double(), "chance", chance)
 
 
@@ -181,8 +183,9 @@ def _instructions(m: ClaimMaterial) -> Compared:
         store=m.store, progress=m.progress,
     )  # fmt: skip
     judged = [j for measure, j in made.judged.items() if measure != AGREES]
-    after, before = (torch.cat([j.right(s)[:, 0].double() for j, s in one]) for one in (
-        [(j, j.after) for j in judged], [(j, j.before) for j in judged]))  # fmt: skip
+    after, before = (
+        torch.cat([j.right(getattr(j, when))[:, 0].double() for j in judged]) for when in ("after", "before")
+    )
     return Compared.of("under its instruction", after, "without one", before)
 
 
@@ -214,7 +217,8 @@ CLAIMS = (
         "ImageNet, ViT-B/32: 64.19 % against 61.87 % (tables of arXiv:2412.11917)", 0.023, "follow_up"),
     PaperClaim("coop_learns", "A learnt prompt is better than a written one on the classes it learnt", COOP,
         partial(_prompts, "coop", BEFORE, LEARNT), f"82.69 % against 69.34 % ({PROMPTSRC})", 0.133),
-    PaperClaim("coop_forgets", "It is worse on classes it did not learn", "Zhou et al. 2022, arXiv:2203.05557",
+    PaperClaim("coop_forgets", "A learnt prompt is worse on classes it did not learn",
+        "Zhou et al. 2022, arXiv:2203.05557",
         partial(_prompts, BEFORE, "coop", NEW), f"74.22 % against 63.22 % ({PROMPTSRC})", 0.11),
     PaperClaim("promptsrc_keeps", "PromptSRC keeps more of classes it did not learn than CoOp",
         "Khattak et al. 2023, arXiv:2307.06948", partial(_prompts, "promptsrc", "coop", NEW),

@@ -263,12 +263,13 @@ def claims(study: dict[str, Any]) -> Document:
     colours: dict[str, Colour] = {"shown": "good", "not shown": "bad"}
     rows = [
         (
-            Cell(c["claim"], [c["paper"]]), c["figure"] or "not verified", f"{points(c['difference'], True)} points",
-            pair(c["interval"], True), Cell(c["verdict"], colour=colours.get(c["verdict"], ""), strong=True),
+            c["claim"], c["paper"], c["figure"] or "not verified",
+            Cell(points(c["difference"], True), [pair(c["interval"], True)]),
+            Cell(c["verdict"], colour=colours.get(c["verdict"], ""), strong=True),
         )
         for c in study["claims"]
     ]  # fmt: skip
-    head = ("claim", "the paper's figure", "difference here", "95 % interval", "verdict")
+    head = ("claim", "paper", "the paper's figure", "difference here, in points", "verdict")
     columns = ("name", "numbers", "pictures", "not shown below")
     told = [(c["name"], c["measured"], c["n"], points(c["effect"])) for c in study["claims"]]
     left = {row["claim"]: row["reason"] for row in study["left_out"]}
@@ -279,8 +280,8 @@ def claims(study: dict[str, Any]) -> Document:
     return Document(
         "Claims of papers, measured here", study["sentence"],
         [
-            Section("Claims", [Table(head, rows, "sentences")]),
-            Section("What was measured", [Table(columns, told, "sentences")]),
+            Section("Claims", [Table(head, rows)]),
+            Section("What was measured", [Table(columns, told)]),
             *([Section("Not measured", [Facts(left)])] if left else []),
             *closing(study), Section("The encoder and the run", [Facts(facts)], kind="provenance"),
         ],

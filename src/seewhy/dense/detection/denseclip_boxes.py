@@ -97,51 +97,21 @@ class DenseCLIPBoxes:
         self, reader: Reader, data: BoxData, *, progress: Progress | None = None, checkpoint: Path | None = None
     ) -> MappedBoxes:
         """Train both stages, and what stands before them, on a frozen trunk."""
-        columns = self.look(reader, data, progress or Progress())
-        what = json.dumps([asdict(self), reader.base.fingerprint, data.classes, [p.image for p in data.pictures]])
-        kept = None if checkpoint is None else (checkpoint, what)
-        return self.learn(reader.base, data.classes, columns, checkpoint=kept, progress=progress)
-
-    def learn(
-        self,
-        encoder: Encoder,
-        classes: tuple[str, ...],
-        columns: dict[str, Tensor],
-        *,
-        checkpoint: tuple[Path, str] | None = None,
-        progress: Progress | None = None,
-    ) -> MappedBoxes:
-        """The same on what was looked at."""
+        columns, encoder = _looked(reader, data, progress or Progress()), reader.base
         maps, n = columns["maps"].float(), len(columns["maps"])
         with seeded(self.seed):
-            network = BoxNetwork(maps.shape[1], texts_for(encoder, classes, self.texts, self.seed)[1], self)
+            network = BoxNetwork(maps.shape[1], texts_for(encoder, data.classes, self.texts, self.seed)[1], self)
         network.mean.copy_(maps.mean((0, 2, 3)))
         network.spread.copy_(maps.transpose(0, 1).flatten(1).std(1).clamp(min=1e-6))
         how = Training(
             self.n_steps, min(self.batch_size, n), lr=self.lr, weight_decay=1e-4, schedule="cosine",
             warmup=min(20, self.n_steps // 5), seed=self.seed,
         )  # fmt: skip
+        what = json.dumps([asdict(self), encoder.fingerprint, data.classes, [p.image for p in data.pictures]])
+        kept = None if checkpoint is None else (checkpoint, what)
         task = BoxLearning(network, self.auxiliary)
-        train(task, TrainingData(n, columns), how, checkpoint=checkpoint, progress=progress)
-        return MappedBoxes(self, network, classes)
-
-    def look(self, reader: Reader, data: BoxData, progress: Progress) -> dict[str, Tensor]:
-        """Maps and cells of all pictures at one size, boxes as parts of the picture, and labels; -1 where none is."""
-        most = max((len(p.boxes) for p in data.pictures), default=0)
-        found: list[tuple[Tensor, ...]] = []
-        looked = reader.looked([p.image for p in data.pictures])
-        for picture, one in progress.results(data.pictures, looked, "Looking"):
-            both = _grids(reader.encoder, one)
-            size = found[0][0].shape[1:] if found else both[0].shape[1:]
-            grids = (
-                interpolate(x[None].float(), size=size, mode="bilinear", align_corners=False)[0].half() for x in both
-            )
-            own, named = boxes_on(replace(picture, size=one.size), data.classes)
-            more = most - len(own)
-            found.append((*grids, pad(own, (0, 0, 0, more)), pad(named, (0, more), value=-1)))
-        check_usable(sum(int((named >= 0).sum()) for *_, named in found), len(data))
-        parts = map(torch.stack, zip(*found, strict=True))
-        return dict(zip(("maps", "joint", "boxes", "labels"), parts, strict=True))
+        train(task, TrainingData(n, columns), how, checkpoint=kept, progress=progress)
+        return MappedBoxes(self, network, data.classes)
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> MappedBoxes:
         """The detector that was saved."""
@@ -263,6 +233,23 @@ class MappedBoxes:
         names = (*classes, *rest_names(classes, (NOTHING,)))
         head = Head(Normalise(), torch.eye(len(names)))
         return PooledScore(reader, self.how.name, names, cells, head, reads=reads)
+
+
+def _looked(reader: Reader, data: BoxData, progress: Progress) -> dict[str, Tensor]:
+    """Maps and cells of all pictures at one size, boxes as parts of the picture, and labels; -1 where none is."""
+    most = max((len(p.boxes) for p in data.pictures), default=0)
+    found: list[tuple[Tensor, ...]] = []
+    looked = reader.looked([p.image for p in data.pictures])
+    for picture, one in progress.results(data.pictures, looked, "Looking"):
+        both = _grids(reader.encoder, one)
+        size = (found or [both])[0][0].shape[1:]
+        grids = (interpolate(x[None].float(), size=size, mode="bilinear", align_corners=False)[0].half() for x in both)
+        own, named = boxes_on(replace(picture, size=one.size), data.classes)
+        more = most - len(own)
+        found.append((*grids, pad(own, (0, 0, 0, more)), pad(named, (0, more), value=-1)))
+    check_usable(sum(int((named >= 0).sum()) for *_, named in found), len(data))
+    parts = map(torch.stack, zip(*found, strict=True))
+    return dict(zip(("maps", "joint", "boxes", "labels"), parts, strict=True))
 
 
 def _grids(encoder: Encoder, looked: Looked) -> tuple[Float[Tensor, "c h w"], Float[Tensor, "d h w"]]:

@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 from ...encoders.base import STEP, Encoder
 from ...encoders.last_layers import Arranged, Onwards, last_layers
 from ...encoders.names import own_vectors
-from ...encoders.split import LastBlock, example_pixels, freeze, replaced, weights_digest
+from ...encoders.split import LastBlock, Part, example_pixels, freeze, hooked, replaced, weights_digest
 from .delta import digest_of, seeing_the_same, sizes_of
 from .heads import SENTENCE_SCALE
 from .token_blocks import Placed, Without, with_more_prefix
@@ -74,10 +74,8 @@ class Modulation(nn.Module):
         def look(_m: nn.Module, _args: Any, out: Tensor) -> None:
             found.append(out.std((0, 2, 3)).clamp(min=1e-6))
 
-        handles = [self.parts[0].get_submodule(name).register_forward_hook(look) for name in self.sizes]
-        self.parts[0](vectors)
-        for handle in handles:
-            handle.remove()
+        with hooked(self.parts[0].get_submodule(name).register_forward_hook(look) for name in self.sizes):
+            self.parts[0](vectors)
         self.deviation.copy_(torch.cat(found))
 
     def rest(self, instruction: Float[Tensor, "*b e"], strength: float = 1.0) -> nn.Module:
@@ -169,21 +167,6 @@ class Projection(nn.Module):
         return pooled + strength * self.size * self.up(seen)
 
 
-class Projected(nn.Module):
-    """Pooled pictures → the same behind the projection, under one instruction."""
-
-    vector: Tensor
-
-    def __init__(self, projection: Projection, vector: Float[Tensor, " e"], strength: float) -> None:
-        super().__init__()
-        self.projection, self.strength = projection, strength
-        self.register_buffer("vector", vector)
-
-    def forward(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b p"]:
-        seen: Tensor = self.projection(pooled, self.vector, self.strength)
-        return seen
-
-
 class Instructed(nn.Module):
     """What an instruction changes: the encoder's last layers, and the projection of what they see to the words.
 
@@ -263,7 +246,8 @@ class Instructed(nn.Module):
             self.say_untaught(name, instruction, sentence[0], float(trust))
             vector, strength = read[0].clone(), keep * float(trust)
             rest, below = freeze(self.layers.rest(vector, strength)), self.below
-            head = nn.Sequential(self.layers.head(vector, strength), Projected(self.projection, vector, strength))
+            projection = Part(self.projection, lambda own, pooled: own(pooled, vector, strength))
+            head = nn.Sequential(self.layers.head(vector, strength), projection)
 
             def trunk() -> nn.Module:
                 return nn.Sequential(below.trunk, nn.Flatten(), copy.deepcopy(rest).to(_device(below.trunk)))
