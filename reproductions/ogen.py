@@ -263,7 +263,7 @@ def report(found: Sequence[Found], kept: Kept, args: argparse.Namespace, given: 
         "Zang et al. 2024, arXiv:2401.15914",
         f"{args.shots} pictures of each learnt class; learnt and new classes of {sizes}",
         f"lite0 with MiniLM, both frozen, a prompt of 4 vectors, {args.steps} steps of {BATCH} at a rate of "
-        f"{args.lr or 'its own'}; {args.seeds} seeds",
+        f"{args.lr or 'its own'}; {args.seeds} seed{'s' * (args.seeds > 1)}",
         command(NAME, given),
         machine(),
         round(kept.seconds, 1),
@@ -276,6 +276,7 @@ def report(found: Sequence[Found], kept: Kept, args: argparse.Namespace, given: 
             "The distillation's form, the generator's own steps and the rates are ours; the window is from memory.",
             "Unknown names are ImageNet's, on whose classes the encoder was trained; never the new ones, nor the same.",
             "Seconds are processor time. Intervals: seeds and test pictures as two crossed samples.",
+            *(["One draw of pictures: intervals are of test pictures alone, and too sure."] if args.seeds == 1 else []),
         ),
         {one.name: numbers(one) for one in found},
     )
