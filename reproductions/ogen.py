@@ -276,7 +276,11 @@ def report(found: Sequence[Found], kept: Kept, args: argparse.Namespace, given: 
             "The distillation's form, the generator's own steps and the rates are ours; the window is from memory.",
             "Unknown names are ImageNet's, on whose classes the encoder was trained; never the new ones, nor the same.",
             "Seconds are processor time. Intervals: seeds and test pictures as two crossed samples.",
-            *(["One draw of pictures: intervals are of test pictures alone, and too sure."] if args.seeds == 1 else []),
+            *(
+                ["One draw of pictures: intervals are of test pictures alone, too sure, and nothing is judged by them."]
+                if args.seeds == 1
+                else []
+            ),
         ),
         {one.name: numbers(one) for one in found},
     )
@@ -312,7 +316,7 @@ def claims(found: Sequence[Found]) -> list[Claim]:
             shifted = Interval(interval.value + margin, interval.low + margin, interval.high + margin)
             rule = f"shown: above -{margin:g} with its whole interval; not shown: below it; too small to tell: else"
             return Claim(claim, rule, text, judged(shifted), len(found), paper=paper, interval=interval)
-        word = judged(interval, effect)
+        word = judged(interval, effect) if len(found[0].curves[COOP]) > 1 else "too small to tell"  # one draw
         return Claim(claim, f"difference {rule_of(effect)}", text, word, len(found), paper=paper, interval=interval)
 
     pitfall = "11.0 points: CLIP 74.2, CoOp after 200 epochs 63.2, mean of 11 sets (PromptSRC's README)"
