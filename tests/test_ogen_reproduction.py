@@ -16,6 +16,7 @@ from torch import Tensor
 
 from seewhy.studies.base_to_new import ALL, HARMONIC, LEARNT, NEW
 from tiny import CLASSES, class_folders
+from tiny_words import opened
 
 FOLDER = Path(__file__).resolve().parents[1] / "reproductions"
 
@@ -99,6 +100,18 @@ def test_fit_answers_no_new_class(script: ModuleType) -> None:
     assert not curve[0][NEW].any()
     few = world.few(3, 1)[1]
     assert few.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("n_steps", "seen"), [(2, [1, 1, 1, 1, 2, 2]), (12, [2, 4, 6, 8, 10, 12])])
+def test_a_course_has_six_points_also_of_fewer_steps(script: ModuleType, n_steps: int, seen: list[int]) -> None:
+    at: list[int] = []
+    world = SimpleNamespace(on=opened(), base=("moss",), new=("sky",), named=lambda text: at[-1])
+    prompt = SimpleNamespace(vectors=torch.zeros(1, 8))
+    watch = script.Watch(world, SimpleNamespace(prompt=prompt), n_steps)
+    for step in range(1, n_steps + 1):
+        at.append(step)
+        watch.measured(step, {})
+    assert watch.curve == seen
 
 
 def test_an_arm_is_learnt_once(script: ModuleType, tmp_path: Path) -> None:
