@@ -377,7 +377,7 @@ def claims(numbers: dict[str, Found], n: int) -> list[Claim]:
         found = {a: {**arms, "unheard": mean(wordings[a])} for a, arms in found.items()}
         for claim, one, other in (
             (
-                "Pictures that share what is asked are found better under its instruction than without any",
+                "An embedding under the instruction serves what is asked better than the plain one",
                 "own",
                 "plain",
             ),
@@ -399,7 +399,7 @@ def claims(numbers: dict[str, Found], n: int) -> list[Claim]:
     two = numbers["two things"]
     for claim, one, other in (
         ("Of two things the one that is named is seen: its colour, not the other's", "named", "named, shuffled"),
-        ("The last layers see it, the projection alone does not", "named", "projection alone"),
+        ("The last layers name it better than the projection alone", "named", "projection alone"),
         ("The heat map follows: more on the side of the thing that is named, beyond the projection's", "pointed", ""),
     ):
         left = f"{one}, last layers"
