@@ -108,8 +108,8 @@ class PromptRecipe(NetworkRecipe):
         lesson = Lesson(on, pictures.classes, names, image, labels, self.epochs, steps, self.rate(on))
         with seeded(self.seed):
             task = self.task(lesson)
-        for what, names in task.facts.items():
-            progress.note(f"{what.replace('_', ' ')}: {', '.join(names) or 'none'}")
+        for what, values in task.facts.items():
+            progress.note(f"{what.replace('_', ' ')}: {', '.join(values) or 'none'}")
         digests, parameters = [pictures.digests[i] for i in chosen], json.loads(json.dumps(self.parameters()))
         seal = json.dumps([self.name, parameters, on.fingerprint, pictures.classes, digests, labels.tolist()])
         how = replace(self.training(on, lesson.steps_per_epoch), part_lr=task.rates)
