@@ -270,7 +270,7 @@ def _judge_perceived(found: Perception, label: str, decided: str) -> Verdict:
     said = "It has settled" if settled and one else "It is a blend of copies" if settled else "It was still moving"
     said += f", and the nearest memorised picture is {'' if label == decided else 'not '}of {decided}."
     if found.distance < ALIKE:
-        said = f"It saw a training picture of {label} rather than yours, and gives that picture away."
+        said += " What it saw gives away a training picture: it is that picture, not yours."
     return Verdict(LEVELS[int(settled and one) + int(label == decided)], said, RULE_OF_PERCEIVED, figures)
 
 

@@ -98,7 +98,7 @@ def card_of(e: Explanation) -> Card:
         tuple(_picture(e)),
         Bars(bars[:N_OPEN], title=own if p.is_measured else Unseen(own)),
         Fold("Details", [*_trust(e, bars[N_OPEN:])]),
-        (*evidence, *_agreement(e.agreement)),
+        tuple(sorted((*evidence, *_agreement(e.agreement)), key=lambda one: not one.shown)),
         e.model,
     )
 

@@ -155,13 +155,15 @@ def _pictures(c: Canvas, block: Pictures, x: float, y: float, width: float) -> f
     for number, picture in enumerate(block.pictures[:N_PATCHES]):
         left = start + number * step
         _photo(c, picture, left, y, SIDE)
-        name = c.clipped(str(picture.caption[0]), SIDE, 18, not picture.kind)
-        end = c.text(left, y + SIDE + 25, name, 18, QUIET if picture.kind else INK, not picture.kind)
-        if picture.kind == "other":
-            c.draw.line((left, y + SIDE + 29, end, y + SIDE + 29), fill=QUIET)
+        end = y + SIDE + 24
+        for line in c.lines(str(picture.caption[0]), SIDE, 17, 4):
+            width_of = c.text(left, end, line, 17, QUIET)
+            c.draw.line((left, end + 4, width_of, end + 4), fill=QUIET)
+            end += 22
         bars = picture.bars or (query.bars if number == 0 else None)
         if bars is not None:
-            below = max(below, _bars(c, bars, left, y + SIDE + 48, SIDE) + 22)
+            end = _bars(c, bars, left, end, SIDE) + 22
+        below = max(below, end)
     return below + 14
 
 
@@ -259,8 +261,7 @@ def _heat(c: Canvas, block: Heat, x: float, y: float, width: float) -> float:
         c.text(x + width, y, "strong", 19, QUIET, right=True)
         c.photo(x + width - 166, y - 12, ramp, 96, 10, 5)
         c.text(x + width - 176, y, "weak", 19, QUIET, right=True)
-        c.text(x, y, c.clipped(str(block.caption), width - 230, 21), 21)
-        return y + 52
+        return c.paragraph(x, y, str(block.caption), 21, width - 230, 4) + 22
     if block.is_whole:
         c.text(x, y - 6, c.clipped(str(block.caption), width, 19), 19, QUIET)
     return y + (36 if block.is_whole else 0)
