@@ -85,8 +85,7 @@ def test_few_that_were_right_among_many_that_were_not_say_little() -> None:
 def test_the_sentence_has_the_figures(fitted: Classifier) -> None:
     like = judge_neighbours(NearestPatches(), shown(fitted, "mmrr"))
     assert like.verdict.sentence == (
-        "50 % of the most similar parts in your pictures are moss; of held-out pictures with as many, only 65 % are "
-        "right."
+        "50 % of the most similar parts are moss; with as many, only 65 % of held-out pictures are right."
     )
     assert like.verdict.figures == (
         "50 % of the parts shown are moss. For a wrong class that is 40 % or more on at most 1 in 20 held-out "
@@ -199,7 +198,7 @@ def test_of_another_target_its_own_neighbours_are_counted(fitted: Classifier) ->
     assert isinstance(why.like, Like)
     assert why.like.target == "rust"
     here = sum(n.label == "rust" for n in why.like.neighbours) / len(why.like.neighbours)
-    assert f"{here * 100:.0f} % of the most similar parts in your pictures are rust" in why.like.verdict.sentence
+    assert f"{here * 100:.0f} % of the most similar parts are rust" in why.like.verdict.sentence
 
 
 def test_a_class_is_not_explained_against_itself(fitted: Classifier) -> None:

@@ -84,7 +84,7 @@ def check_agreement(why: Explanation) -> None:
         labels = [n.label for n in why.like.neighbours]
         share = labels.count(about.label) / len(labels)
         far = why.like.of_target is not None and why.like.of_target.far
-        shown = f"{share * 100:.0f} % of the most similar parts in your pictures are {about.label}"
+        shown = f"{share * 100:.0f} % of the most similar parts are {about.label}"
         assert shown in f"{why.like.verdict.sentence} {why.like.verdict.figures}"
         if not far:
             expected["neighbours"] = share

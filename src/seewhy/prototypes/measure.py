@@ -337,7 +337,7 @@ def neighbours_verdict(rule: str, showing: Showing, found: NeighbourShare | None
 
 
 def _share_said(share: float, label: str) -> str:
-    return f"{percent(share, ' ')} of the most similar parts in your pictures are {label}"
+    return f"{percent(share, ' ')} of the most similar parts are {label}"
 
 
 def _but(found: NeighbourShare, showing: Showing, rate: float) -> str:
@@ -349,7 +349,7 @@ def _but(found: NeighbourShare, showing: Showing, rate: float) -> str:
     if not showing.matters:
         return ", but hiding these parts changes the prediction no more than hiding others"
     few = "only " if rate < BELIEVABLE else ""
-    return f"; of held-out pictures with as many, {few}{percent(found.right / max(found.n, 1), ' ')} are right"
+    return f"; with as many, {few}{percent(found.right / max(found.n, 1), ' ')} of held-out pictures are right"
 
 
 def said_of_share(showing: Showing, found: NeighbourShare, what: str) -> str:

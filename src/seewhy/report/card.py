@@ -196,8 +196,9 @@ def _agreement(a: Agreement) -> Iterator[Evidence]:
     if len(a.parts) < 2 or a.score is None:
         return
     words: dict[Level, str] = {"believable": "Yes", "partly": "In part", "do not rely": "No"}
-    verdict = Verdict(a.level, words[a.level], linked(a.sentence))
-    yield Evidence("agreement", "Do they agree?", verdict, (), Fold("Details", [*_agreed(a)][1:]))
+    reason = a.sentence.partition(": ")[2] or a.sentence
+    verdict = Verdict(a.level, words[a.level], linked(reason[:1].upper() + reason[1:]))
+    yield Evidence("agreement", "Do they agree?", verdict, (), Fold("Details", [*_agreed(a)]))
 
 
 def _agreed(a: Agreement) -> Iterator[Block]:
