@@ -364,12 +364,9 @@ def agree(
         same = words.decision == label
         parts["words"] = float(same)
         along = None if words_map is None else rank_correlation(heat, words_map)
-        place = ""
         if along is not None:
-            parts["place"] = overlap = max(0.0, along)
-            place = " for the same places" if overlap >= AGREE else ", partly for the same places"
-            place = place if overlap >= IN_PART else ", but for other places"
-        said.append(f"the descriptions choose {label if same else words.decision}{place}")
+            parts["place"] = max(0.0, along)
+        said.append(f"the descriptions choose {words.decision}{_for_places(parts.get('place'))}")
     if not parts:
         return Agreement(None, {}, FAR if far else TOO_LITTLE)
     score = sum(parts.values()) / len(parts)
@@ -378,7 +375,15 @@ def agree(
     notes = ["The nearest parts look too different to count."] if far else []
     if near is not None:
         notes.append(f"{percent(near, ' ')} is the limit: moving the picture by a pixel may change the verdict.")
-    if decision in (None, label):
-        return Agreement(round(score, 4), parts, f"The evidence {verdict}: {', '.join(said)}.", notes=" ".join(notes))
-    who = f"For {label}, which is not the decision, the evidence {verdict}: {', '.join(said)}."
-    return Agreement(round(score, 4), parts, who, label, " ".join(notes))
+    is_decision = decision in (None, label)
+    who = "The evidence" if is_decision else f"For {label}, which is not the decision, the evidence"
+    sentence = f"{who} {verdict}: {', and '.join(said)}."
+    return Agreement(round(score, 4), parts, sentence, None if is_decision else label, " ".join(notes))
+
+
+def _for_places(overlap: float | None) -> str:
+    if overlap is None:
+        return ""
+    if overlap >= AGREE:
+        return " for the same places"
+    return ", partly for the same places" if overlap >= IN_PART else ", but for other places"

@@ -25,10 +25,10 @@ from .measure import LEVELS, Showing
 from .nearest import patches
 
 RULE = (
-    "Believable when the pictures shown have at least half of the vote and, on held-out pictures, taking those that "
-    "speak for the decision out of the vote changes it at least three times as often as taking out as many voters at "
-    "random; partly when only one of the two holds; otherwise, and for a class that did not win the vote, do not rely "
-    f"on them. {STRANGER}"
+    "Believable when the pictures shown have at least half of the vote, and when taking those that speak for the "
+    "decision out of the vote changes it, on held-out pictures, at least three times as often as taking out as many "
+    "voters at random. Partly when only one of the two holds. Otherwise, and for a class that did not win the vote, do "
+    f"not rely on them. {STRANGER}"
 )
 EQUAL = 2e-3
 """Cosines that differ by less are equal: a bank is kept in half precision."""

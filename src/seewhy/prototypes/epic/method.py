@@ -29,10 +29,10 @@ from ..measure import LEVELS, LikenessMeasure, Showing, said_of_share
 from .rotation import TOLERANCE, Rotation, pure_cells, strongest
 
 RULE = (
-    "Do not rely on them unless more of the prototypes shown are of the class explained than a wrong class has on 19 "
-    "of 20 held-out pictures, one neither right nor decided for. Then believable when hiding the places shown lowers "
-    "the class's lead more than hiding the same pattern anywhere else that was tried, else partly. Partly at best for "
-    f"a class that was not decided for. {STRANGER}"
+    "Do not rely on the prototypes unless more of them are of the class explained than a wrong class (neither right "
+    "nor decided for) has on 19 of 20 held-out pictures. Then believable when hiding their places lowers the class's "
+    "lead more than hiding the same pattern anywhere else that was tried; otherwise partly. Partly at best for a class "
+    f"that is not the decision. {STRANGER}"
 )
 SPARE = 3
 """Candidates a prototype: enough to replace those that are copies of stronger ones."""
