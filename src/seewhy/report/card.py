@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +33,7 @@ from .blocks import (
     terms_in,
 )
 from .evidence import evidence_of, heat_title, place_of, regions_of
-from .page import LEVELS, linked, percent, render, terms_of
+from .page import LEVELS, file_name, linked, percent, render, terms_of
 
 N_TOP, N_OPEN = 5, 3
 """Classes listed, and those of them that stand before the first click."""
@@ -101,10 +100,6 @@ def card_of(e: Explanation) -> Card:
         tuple(sorted((*evidence, *_agreement(e.agreement)), key=lambda one: not one.shown)),
         e.model,
     )
-
-
-def file_name(path: str) -> str:
-    return re.split(r"[/\\]", path)[-1] or path
 
 
 def sign_of(d: Decision) -> tuple[Level, str]:
@@ -217,7 +212,7 @@ def _picture(e: Explanation) -> Iterator[Heat]:
     yield Heat(
         e.view,
         where.heat if isinstance(where, Where) and has_heat else None,
-        [Letter(r.letter, r.box, percent(r.share), place_of(r)) for r in regions_of(e)],
+        [Letter(r.letter, r.box, percent(r.share), place_of(r)) for r in regions_of(e)] if has_heat else [],
         _alt(e),
         Line(Def("heat", "Heat"), " for ", Strong(heat_title(where))) if has_heat else "",
         None if e.part is None else dimming(e.part, e.view.shape[:2], e.part.frame),

@@ -38,7 +38,7 @@ from .blocks import (
     Unseen,
     Verdict,
 )
-from .page import LEVELS, figure, linked, method_name, percent
+from .page import LEVELS, figure, file_name, linked, method_name, percent
 
 LEAST_SCALE = 0.1
 """The share of a similarity that fills a bar when no property costs more."""
@@ -108,7 +108,7 @@ def _where(where: Where, e: Explanation) -> Shown:
     shown: list[Block] = []
     if where.is_zero:
         shown = [Note(Line("Nothing on this picture speaks for ", Strong(title), ", so no heat is drawn."), "said")]
-    if where.regions:
+    if where.regions and not where.is_zero:
         places = [
             Picture(crop(e.view, r), f"Place {r.letter}, {place_of(r)}", [Badge(r.letter)]) for r in where.regions
         ]
@@ -182,7 +182,8 @@ def _table(like: Like) -> Table:
     columns: list[Text] = ["place", "your picture", "class", Def(like.display.similarity, like.display.similarity), of]
     rows: list[list[Any]] = []
     for near in (near for near in like.neighbours if near.times):
-        times: Text = Line(near.image, " ", Def("times", f"×{near.times}")) if near.times > 1 else near.image
+        name = file_name(near.image)
+        times: Text = Line(name, " ", Def("times", f"×{near.times}")) if near.times > 1 else name
         rows.append([near.letter, times, near.label, figure(near.similarity), percent(near.share)])
         if near.channel is not None:
             logits = "" if near.contribution is None else figure(near.contribution)

@@ -100,6 +100,11 @@ def figure(value: float | None) -> str:
     return "0.00" if text == "-0.00" else text.replace("-", "−")
 
 
+def file_name(path: str) -> str:
+    """Without its folders, which say more of a machine than of a picture."""
+    return re.split(r"[/\\]", path)[-1] or path
+
+
 def method_name(name: str) -> str:
     """A registered name, and what was set, as people write it."""
     own, *rest = name.split(" ", 1)

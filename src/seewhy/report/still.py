@@ -13,17 +13,14 @@ from ..explanation.base import Explanation
 from ..types import FractionBox
 from . import canvas as colours
 from .blocks import (
-    Badge,
     Bar,
     Bars,
     Block,
     Evidence,
     Heat,
-    Line,
     Note,
     Picture,
     Pictures,
-    Strong,
     Table,
     Unseen,
 )
@@ -148,7 +145,7 @@ def _pictures(c: Canvas, block: Pictures, x: float, y: float, width: float) -> f
         c.panel(x - 5, y - 5, SIDE + 10, SIDE + 10, 16, INK)
         c.panel(x - 2, y - 2, SIDE + 4, SIDE + 4, 13, SHEET)
         _photo(c, query, x, y, SIDE)
-    _line(c, query.caption[0], x, y + SIDE + 30, 20)
+    c.badge(x, y + SIDE + 30, str(query.caption[0]))
     c.text(x + SIDE + 20, y + SIDE / 2 + 8, "→", 22, QUIET)
     step = SIDE + 16
     start = x + width - N_PATCHES * step + 16
@@ -165,16 +162,6 @@ def _pictures(c: Canvas, block: Pictures, x: float, y: float, width: float) -> f
             end = _bars(c, bars, left, end, SIDE) + 22
         below = max(below, end)
     return below + 14
-
-
-def _line(c: Canvas, text: Any, x: float, y: float, size: int) -> float:
-    """Text with badges and strong words in it; where it ends."""
-    for part in text if isinstance(text, Line) else (text,):
-        if isinstance(part, Badge):
-            x = c.badge(x, y, part.text) + 3
-        else:
-            x = c.text(x, y, str(part), size, INK, isinstance(part, Strong))
-    return x
 
 
 def _photo(c: Canvas, p: Picture, x: float, y: float, side: int, how: Any = Image.Resampling.BICUBIC) -> None:
@@ -213,10 +200,9 @@ def _bars(c: Canvas, block: Bars, x: float, y: float, width: float) -> float:
         y += 39
     for bar in block.bars:
         ink, first = (INK, True) if bar.colour == "ink" else (QUIET, False)
-        c.text(x, y, c.clipped(bar.name, width - 250, 23, first), 23, ink, first)
         _bar(c, bar, x + width - 232, y - 8, 150, 10)
         c.text(x + width, y, str(bar.text), 23, ink, first, right=True)
-        y += 39
+        y = c.paragraph(x, y, bar.name, 23, width - 250, 4, ink, first) + 6
     return y
 
 
@@ -231,14 +217,12 @@ def _sentences(c: Canvas, table: Table, x: float, y: float, width: float) -> flo
     if table.kind != "sentences":
         return y
     says, *others = table.columns
-    _line(c, says, x, y, 21)
     c.text(x + width - 150, y, str(others[0]), 18, QUIET)
-    y += 38
+    y = c.paragraph(x, y, str(says), 21, width - 180, 4, INK, True) + 8
     for row, idle in zip(table.rows[:N_WORDS], table.idle, strict=False):
         text, fit = row[:2]
-        c.text(x, y, c.clipped(str(text.text), width - 180, 22), 22, QUIET if idle else INK)
         _bar(c, fit.bar, x + width - 150, y - 7, 150, 10)
-        y += 38
+        y = c.paragraph(x, y, str(text.text), 22, width - 180, 4, QUIET if idle else INK) + 6
     return y + 8
 
 
