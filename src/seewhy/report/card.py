@@ -146,8 +146,6 @@ def _trust(e: Explanation, more: list[Bar]) -> Iterator[Block]:
     p, d = e.prediction, e.prediction.decision
     if d is not None and d.figures:
         yield Note(linked(d.figures))
-    if d is not None and (rows := [*_figures(d)]):
-        yield Figures(rows)
     yield Note(_nearly(p))
     if more:
         yield Bars(more)
@@ -157,33 +155,6 @@ def _trust(e: Explanation, more: list[Bar]) -> Iterator[Block]:
         yield from _agreed(e.agreement)
     if d is not None:
         yield Note(Line(Strong("The rule. "), d.rule))
-
-
-def _figures(d: Decision) -> Iterator[Figure]:
-    if d.probability is None or d.interval is None:
-        return
-    yield Figure("right", "Right", _with_interval(d.probability, d.interval))
-    if d.fit is not None:
-        yield Figure("fit-known", "As strange or stranger", f"{percent(d.fit, ' ')} of held-out pictures")
-    if d.sure_right is not None:
-        yield Figure("sure", "Of those called sure, right", f"{percent(d.sure_right, ' ')} of {d.n_sure:,}")
-    if (u := d.unknowns) is not None:
-        yield from (
-            Figure("unknown", name, text)
-            for name, text in (
-                ("Of classes left out, noticed", _with_interval(u.near_found, u.near_interval)),
-                ("called sure", _with_interval(u.near_sure, u.near_sure_interval)),
-                ("Of noise and patterns, noticed", "" if u.far_found is None else percent(u.far_found, " ")),
-            )
-            if text
-        )
-
-
-def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
-    if value is None or interval is None:
-        return ""
-    low, high = (percent(v, " ") for v in interval)
-    return f"{percent(value, ' ')} ({low} to {high})"
 
 
 def _agreement(a: Agreement) -> Iterator[Evidence]:

@@ -72,10 +72,6 @@ def _said(value: float | None) -> str:
     return "" if value is None else percent(value)
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else figure(value)
-
-
 def heat_title(where: Where | Missing) -> str:
     if isinstance(where, Missing):
         return ""
@@ -126,18 +122,7 @@ def _where(where: Where, e: Explanation) -> Shown:
         more.append(Columns([[chart] for chart in charts]))
     if where.outside is not None:
         more.append(Note(Line(Def("outside", where.outside.sentence), f" Masks: {where.outside.masks}.")))
-    figures = [
-        Figure("match", "Match", _number(where.match)),
-        Figure("centre", "spot in the centre", _number(where.match_centre)),
-    ]
-    if not charts:
-        figures += [
-            Figure("deletion", "Deletion", _number(where.deletion)),
-            Figure("random-map", "random map", _number(where.deletion_random)),
-            Figure("insertion", "Insertion", _number(where.insertion)),
-            Figure("random-map", "random map", _number(where.insertion_random)),
-        ]
-    return shown, figures, more
+    return shown, (), more
 
 
 def _charts(where: Where, e: Explanation) -> Iterator[Chart]:
@@ -170,9 +155,7 @@ def _charts(where: Where, e: Explanation) -> Iterator[Chart]:
 def _like(like: Like, e: Explanation) -> Shown:
     rows = [*_rows(like, e)]
     none = Note("No part of your pictures is similar enough to be shown.", "said")
-    share = Figure("vote" if like.display.votes else "share", "Share shown", percent(like.share_shown))
-    more = [_table(like)] if rows else []
-    return rows or [none], [*_of_class(like), share, *_of_likeness(like)], more
+    return rows or [none], [*_figures_of(like)], [_table(like)] if rows else []
 
 
 def _table(like: Like) -> Table:
@@ -193,43 +176,18 @@ def _table(like: Like) -> Table:
     return Table(columns, [row + [""] * (len(columns) - len(row)) for row in rows])
 
 
-def _of_class(like: Like) -> list[Figure]:
-    """How many are of the class, or how often such ones are, where that is what counts."""
-    of = like.of_target
-    if of is None:
-        return [
-            Figure("held-out", "Held-out precision", _said(like.held_out_precision)),
-            Figure("chance", "chance", _said(like.chance)),
-        ]
-    return [
-        Figure("of-class", "Of the class", percent(of.share)),
-        Figure("of-class", "a wrong class, 1 in 20", percent(min(of.limit, 1.0))),
-        Figure("such", "Such pictures, right", f"{percent(of.right / of.n)} of {of.n}" if of.n else ""),
-    ]
-
-
-def _of_likeness(like: Like) -> list[Figure]:
-    """What hiding the places did, what voters changed, and how pure the channels are."""
-    rows = []
-    if (hidden := like.deletion) is not None:
-        rows += [
-            Figure("hidden", "Hidden, the lead falls by", figure(hidden.fall)),
-            Figure("hidden", "elsewhere by", figure(hidden.fall_random)),
-        ]
-    if like.removal is not None:
-        rows += [
-            Figure("removed", "Without them it changes", _said(like.removal.changed)),
-            Figure("removed", "without as many at random", _said(like.removal.changed_random)),
-        ]
+def _figures_of(like: Like) -> Iterator[Figure]:
+    """What the verdict's own figures leave out."""
+    yield Figure("vote" if like.display.votes else "share", "Share shown", percent(like.share_shown))
+    if like.of_target is None:
+        yield Figure("held-out", "Held-out precision", _said(like.held_out_precision))
+        yield Figure("chance", "chance", _said(like.chance))
     if (purity := like.purity) is not None:
-        rows += [
-            Figure("purity", "Purity, held out", figure(purity.held_out)),
-            Figure("purity", "where fitted", figure(purity.fit)),
-            Figure("purity", "random rotation", figure(purity.random)),
-        ]
+        yield Figure("purity", "Purity, held out", figure(purity.held_out))
+        yield Figure("purity", "where fitted", figure(purity.fit))
+        yield Figure("purity", "random rotation", figure(purity.random))
     if like.logit_difference is not None:
-        rows.append(Figure("fold", "Logits changed by", f"{like.logit_difference:.0e}"))
-    return rows
+        yield Figure("fold", "Logits changed by", f"{like.logit_difference:.0e}")
 
 
 def _rows(like: Like, e: Explanation) -> Iterator[Pictures]:
@@ -307,14 +265,7 @@ def _words(words: Words, e: Explanation) -> Shown:
         t = tables[0]
         first = [replace(t, columns=t.columns[:2], rows=[row[:2] for row in t.rows[:N_WORDS]], idle=t.idle[:N_WORDS])]
     choice = Line("The descriptions alone would choose ", Strong(words.decision), f". {words.would_change}")
-    name = f"Right on {words.accuracy_on}" if words.accuracy_on else "Right"
-    figures = [Figure("words-accuracy", name, _said(words.accuracy))]
-    if (control := words.control) is not None:
-        figures += [
-            Figure("other-words", "Wrong descriptions fit as well in", percent(control.as_good)),
-            Figure("other-words", "Fits this picture better than", percent(control.picture_beats)),
-        ]
-    return first, figures, [*tables, Note(choice)]
+    return first, (), [*tables, Note(choice)]
 
 
 def _word_row(word: Word, low: float, span: float) -> tuple[Cell, Cell, Cell]:
