@@ -257,14 +257,6 @@ class Heat:
 
 
 @dataclass(frozen=True)
-class Letters:
-    """Short items in a row, each with a name, a number and a remark."""
-
-    items: Sequence[tuple[str, Text, str]]
-    are_letters: bool = True
-
-
-@dataclass(frozen=True)
 class Facts:
     facts: Mapping[str, Any]
 
@@ -302,7 +294,7 @@ class Evidence:
     more: Fold | None = None
 
 
-Block = Note | Figures | Verdict | Bars | Table | Chart | Pictures | Heat | Letters | Facts | Fold | Columns | Section
+Block = Note | Figures | Verdict | Bars | Table | Chart | Pictures | Heat | Facts | Fold | Columns | Section
 
 
 @dataclass(frozen=True)

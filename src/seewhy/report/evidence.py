@@ -27,7 +27,6 @@ from .blocks import (
     Figure,
     Figures,
     Fold,
-    Letters,
     Line,
     Note,
     Picture,
@@ -109,15 +108,14 @@ def _where(where: Where, e: Explanation) -> Shown:
             Picture(crop(e.view, r), f"Place {r.letter}, {place_of(r)}", [Badge(r.letter)]) for r in where.regions
         ]
         shown.append(Pictures(places, "places"))
-        more.append(Letters([(r.letter, Def("share", percent(r.share)), place_of(r)) for r in where.regions]))
+        columns = ("place", Def("share", "share"), "where")
+        more.append(Table(columns, [(r.letter, percent(r.share), place_of(r)) for r in where.regions]))
     if where.neurons:
         goal = e.subject.of_goal if e.subject else title
-        most = Line(Def("neuron", "Neurons"), f" that speak most for {goal} (+), and most against it (−):")
-        items: list[tuple[str, Text, str]] = [
-            (f"Neuron {n.channel}", f"{'+' if n.share > 0 else '−'}{percent(abs(n.share))}", n.name or "no name")
-            for n in where.neurons
-        ]
-        more += [Note(most), Letters(items, are_letters=False)]
+        columns = (Def("neuron", "neuron"), f"speaks for {goal} (+) or against it (−)", "name")
+        signed = [f"{'+' if n.share > 0 else '−'}{percent(abs(n.share))}" for n in where.neurons]
+        rows = [(f"Neuron {n.channel}", s, n.name or "no name") for n, s in zip(where.neurons, signed, strict=True)]
+        more.append(Table(columns, rows))
     if charts := [*_charts(where, e)]:
         more.append(Columns([[chart] for chart in charts]))
     if where.outside is not None:
