@@ -30,7 +30,7 @@ VERDICT = tuple(f"{said}." for said in LEVELS.values())
 PARTS = (
     ("Heat for", 0, -30),
     (SIGN, 0, -72),
-    ("gravel", 1, -30),
+    ("gravel", 2, -30),
     (("In ", "No labelled", "How often"), 0, -30),
     ("→", 0, -30),
     ("Its own scores", 0, -30),
