@@ -147,7 +147,7 @@ def test_letters_are_the_same_everywhere(full: Explanation) -> None:
     boxes = re.findall(r'class="box[^>]*><i>(.*?)</i>', source)
     badges = re.findall(r'<b class="letter">(.*?)</b>', source)
     assert boxes == ["A", "B", "C"]
-    assert badges == ["A", "B", "C"] * 3  # the places, what they are like, and their figures
+    assert badges == ["A", "B", "C"] * 2  # the places, and what they are like
 
 
 def test_neighbours_of_another_class_stay_and_are_marked(full: Explanation) -> None:
