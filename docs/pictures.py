@@ -20,26 +20,25 @@ from PIL import Image, ImageDraw, ImageFont
 import seewhy
 from seewhy.explanation.verdict import Missing
 from seewhy.report.canvas import Canvas
-from seewhy.report.card import SIGNS
+from seewhy.report.card import sign_of
 from seewhy.report.page import LEVELS
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 1000
-SIGN = tuple(f"{said}." for _, said in SIGNS.values())
+SIGN = ("Sure", "One of", "Not sure", "Unlike anything", "Not measured")
 VERDICT = tuple(f"{said}." for said in LEVELS.values())
 PARTS = (
-    (SIGN, 0, -72),
-    ("gravel", 1, -30),
-    ("Where it looked", 0, -72),
-    ("agreement", 0, -30),
     ("Heat for", 0, -30),
-    ("What speaks for", 0, -30),
-    ("Hiding the hottest first", 0, -30),
+    (SIGN, 0, -72),
+    ("gravel", 2, -30),
+    (("In ", "No labelled", "How often"), 0, -30),
+    ("→", 0, -30),
+    ("Its own scores", 0, -30),
+    ("Where it looked", 0, -30),
     (VERDICT, 0, -72),
     ("What it looks like, in", 0, -30),
-    ("Says", 0, -30),
-    ("fit", 0, -30),
-    ("separates", 0, 26),
+    ("In words", 0, -30),
+    ("Do they agree?", 0, -30),
     ("classifier linear", 0, -30),
 )
 """What gets a number: a text on the card, or its beginning or end, how many such come before it, pixels to its side."""
@@ -82,7 +81,7 @@ def said(why: seewhy.Explanation) -> dict[str, dict[str, str]]:
     """What that card says of its decision and of each kind of evidence, by the rules as they are."""
     decision = why.prediction.decision
     assert decision is not None
-    told = {"the decision": {"verdict": SIGNS[decision.verdict][1], "sentence": decision.sentence}}
+    told = {"the decision": {"verdict": sign_of(decision)[1], "sentence": decision.sentence}}
     for name, kind in (("where it looked", why.where), ("what it looks like", why.like), ("in words", why.words)):
         assert not isinstance(kind, Missing)
         told[name] = {"verdict": LEVELS[kind.verdict.level], "sentence": kind.verdict.sentence}

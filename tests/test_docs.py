@@ -163,7 +163,7 @@ def test_what_data_md_states_is_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("same", "says"), [(10, "agree:"), (7, "agree:"), (6, "agree in part:"), (4, "in part:"), (3, "disagree:")]
+    ("same", "says"), [(10, "agrees:"), (7, "agrees:"), (6, "only in part:"), (4, "only in part:"), (3, "disagrees:")]
 )
 def test_the_bounds_of_agreement_are_those_of_concepts_md(same: int, says: str) -> None:
     verdict = Verdict("believable", "", "")
@@ -173,10 +173,10 @@ def test_the_bounds_of_agreement_are_those_of_concepts_md(same: int, says: str) 
     found = agree("a", torch.zeros(2, 2), None, like, Missing("", ""), False)
     assert says in found.sentence
     assert found.score == same / 10
-    assert ("so near the limit of" in found.sentence) == (same in (4, 7))
+    assert ("is the limit" in found.notes) == (same in (4, 7))
     text = (DOCS / "concepts.md").read_text("utf-8")
     assert "From 0.7 the card says" in text
-    assert "from 0.4 that they agree in part. Within 0.09 of" in text
+    assert "from 0.4 that it agrees only in part. Within 0.09 of" in text
 
 
 # What follows runs the real thing on real pictures.

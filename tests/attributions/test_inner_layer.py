@@ -221,7 +221,7 @@ def test_a_sentence_is_a_target() -> None:
         model = Pretrained().build(make())
         why = model.explain(picture, target_text="a red beak", contrast_text="a blue one")
         assert (why.where.target, why.where.contrast) == ('"a red beak"', '"a blue one"')
-        assert "of the similarity (" in why.where.verdict.sentence
+        assert "of the similarity (" in why.where.verdict.figures
         alone = model.explain(picture, target_text="a red beak", measure=False)
         other = model.explain(picture, target_text="a blue one", measure=False)
         np.testing.assert_allclose(alone.where.heat - other.where.heat, why.where.heat, atol=1e-6)

@@ -50,9 +50,9 @@ def make_where(contrast: str | None = None) -> Where:
         ),
         verdict=Verdict(
             "believable",
-            "Hiding the hottest pixels first lowers the probability to 0.15 on average, a random map to 0.29. "
-            "Showing them first brings 0.54, a random map 0.21.",
+            "Hiding parts of the picture changes the prediction where the heat says it should.",
             "Believable when both figures beat the random map by at least 0.05; partly when one does.",
+            "Hiding the hottest parts first leaves 0.15 of the probability (random parts 0.29).",
         ),
         steps=tuple(map(float, steps)),
         deletion_curve=tuple(map(float, deletion)),
@@ -97,9 +97,9 @@ def make_like() -> Like:
         chance=0.09,
         verdict=Verdict(
             "partly",
-            "On held-out pictures such neighbours carry the predicted class 71 % of the time (by chance 9 %); "
-            "these three regions are 25 % of what speaks for tabby cat.",
+            "50 % of the most similar parts are tabby cat; with as many, only 71 % of held-out pictures are right.",
             "Believable when held-out precision beats chance clearly and half of the evidence is shown.",
+            "These parts are 25 % of what speaks for tabby cat.",
         ),
     )
 
@@ -123,8 +123,7 @@ def make_words() -> Words:
         would_change="It would be red fox if a bushy tail with a white tip held as well as dark stripes do.",
         verdict=Verdict(
             "do not rely",
-            "On held-out pictures the sentences alone choose the right class 58 % of the time, barely more than "
-            "the class names alone (55 %).",
+            "Descriptions of something else fit your pictures as well.",
             "Believable when the sentences beat the class names and random words by at least 5 points.",
         ),
     )
@@ -139,7 +138,9 @@ def make_full() -> Explanation:
         like=make_like(),
         words=make_words(),
         agreement=Agreement(
-            0.64, {"where and like": 0.71, "like and words": 0.57}, "Two of three tell the same story."
+            0.64,
+            {"where and like": 0.71, "like and words": 0.57},
+            "The evidence agrees only in part: the descriptions choose tabby cat, but for other places.",
         ),
         model={
             "classifier": "linear",

@@ -121,13 +121,14 @@ def test_decision_runner_up_and_questions_come_in_order(full: Explanation) -> No
     places = [
         text.index(part)
         for part in (
-            "tabby cat 58 %",
-            "rather than red fox, which has 30 %",
+            "chelsea_016.jpg tabby cat 58 %",
+            "Looks right? See those of your pictures that are most like it.",
+            "Where it looked Believable.",
+            "What it looks like, in your pictures Partly believable.",
+            "In words Do not rely on it.",
+            "Do they agree? In part.",
             "64 % agreement",
-            "Where it looked What speaks for tabby cat",
-            "What it looks like, in your pictures A",
-            "In words Says tabby cat",
-            "What the numbers mean",
+            "Definitions",
         )
     ]
     assert places == sorted(places)
@@ -136,8 +137,8 @@ def test_decision_runner_up_and_questions_come_in_order(full: Explanation) -> No
 def test_every_evidence_ends_in_its_verdict_and_rule(full: Explanation) -> None:
     text = Page(render_html(full)).text
     for evidence, level in ((full.where, "Believable."), (full.like, "Partly"), (full.words, "Do not rely on it.")):
-        assert f"{said(evidence.verdict)}" in text
-        assert f"How this verdict is reached {evidence.verdict.rule}" in text
+        assert f"{said(evidence.verdict)}" in text.replace(" ;", ";")
+        assert f"The rule. {evidence.verdict.rule}" in text
         assert level in text
 
 
@@ -146,13 +147,13 @@ def test_letters_are_the_same_everywhere(full: Explanation) -> None:
     boxes = re.findall(r'class="box[^>]*><i>(.*?)</i>', source)
     badges = re.findall(r'<b class="letter">(.*?)</b>', source)
     assert boxes == ["A", "B", "C"]
-    assert badges == ["A", "B", "C"] * 2
+    assert badges == ["A", "B", "C"] * 2  # the places, and what they are like
 
 
 def test_neighbours_of_another_class_stay_and_are_marked(full: Explanation) -> None:
     source = render_html(full)
     assert source.count('<li class="other">') == 6
-    assert len(re.findall(r'alt="Patch of', source)) == 12
+    assert len(re.findall(r'alt="Part of', source)) == 12
     assert Page(source).text.count("(another class)") == 6
 
 
@@ -167,7 +168,7 @@ def test_words_that_do_not_separate_are_shown_with_their_number(full: Explanatio
 def test_missing_evidence_says_why_and_what_it_takes(cards: dict[str, Explanation]) -> None:
     page = Page(render_html(cards["bare"]))
     for evidence in (cards["bare"].where, cards["bare"].like, cards["bare"].words):
-        assert f"Not here. {evidence.reason} What it takes: {evidence.cure}" in page.text
+        assert f"Not here. {evidence.reason} What it takes {evidence.cure}" in page.text
     assert "the only class this classifier knows" in page.text
     assert len(page.all("img")) == 1
 
@@ -208,7 +209,7 @@ def test_a_zero_map_is_said_not_drawn(cards: dict[str, Explanation]) -> None:
 
 
 def test_a_contrast_is_titled_so(cards: dict[str, Explanation]) -> None:
-    assert Page(render_html(cards["contrast"])).text.count("tabby cat rather than red fox") == 2
+    assert Page(render_html(cards["contrast"])).text.count("tabby cat rather than red fox") == 2  # heat, and method
 
 
 def test_hostile_texts_are_inert(cards: dict[str, Explanation]) -> None:
@@ -225,7 +226,7 @@ def test_unmeasured_and_tiny_numbers_are_not_dressed_up(full: Explanation) -> No
     sure = replace(full, prediction=Prediction("a.jpg", (Ranked("cat", 0.9999), Ranked("dog", 0.0001))))
     text = Page(render_html(sure)).text
     assert "cat >99 %" in text
-    assert "dog, which has <1 %" in text
+    assert "rather than dog, which has <1 %" in text
 
 
 def test_a_notebook_gets_the_same_card_in_a_frame_of_its_own(full: Explanation) -> None:
@@ -242,7 +243,7 @@ def test_the_still_is_a_picture_with_something_on_it(cards: dict[str, Explanatio
     picture = Image.open(io.BytesIO(render_png(cards[name])))
     assert picture.format == "PNG"
     assert picture.width == 1400
-    assert 1000 < picture.height < 4000
+    assert 700 < picture.height < 4000
     pixels = np.asarray(picture.convert("L"))
     assert pixels.std() > 20
     assert (pixels[-8:] > 240).all(), "the bottom margin is cut"
@@ -253,7 +254,8 @@ def test_likeness_stands_without_a_map(cards: dict[str, Explanation]) -> None:
     alone = replace(cards["full"], where=cards["bare"].where)
     page = Page(render_html(alone))
     page.check()
-    assert "A 11 % looks like tabby cat 0.91" in " ".join(page.text.split())
+    assert "A looks like" in " ".join(page.text.split())
+    assert "A tabby_cat_000.jpg tabby cat 0.91 11 %" in " ".join(page.text.split())
     assert Image.open(io.BytesIO(render_png(alone))).width == 1400
 
 
@@ -263,14 +265,14 @@ def test_any_proportions_are_kept(cards: dict[str, Explanation], height: int, wi
     tall = replace(cards["full"], view=view)
     assert f'width="{width}" height="{height}"' in render_html(tall)
     picture = Image.open(io.BytesIO(render_png(tall)))
-    assert picture.height >= 476 * height / width
+    assert picture.height >= still.LEFT * height / width
 
 
 def test_the_still_shows_heat_where_it_is(cards: dict[str, Explanation]) -> None:
     warm, cold = (
         np.asarray(Image.open(io.BytesIO(render_png(cards[n]))).convert("RGB"), int) for n in ("full", "bare")
     )
-    y, x = 411 + 476 * 3 // 7, 64 + 476 // 2
+    y, x = 56 + still.LEFT * 3 // 7, still.MARGIN + still.LEFT // 2
     assert np.abs(warm[y, x] - cold[y, x]).sum() > 60
 
 
@@ -411,13 +413,7 @@ def test_lines_hold_as_many_words_as_fit(width: int, bold: bool) -> None:
     assert canvas.lines(text, width, 22, 99, bold)[: len(wanted) - 1] == wanted[:-1]
 
 
-def ember_at(picture: Image.Image, x: float, rows: tuple[float, float]) -> float:
-    """The middle of what is drawn in the curve's colour, in one column."""
-    column = np.asarray(picture.convert("RGB"), int)[int(rows[0]) : int(rows[1]), round(x)]
-    return rows[0] + float(np.flatnonzero((np.abs(column - np.array(canvas.EMBER)) < 40).all(1)).mean())
-
-
-def test_the_still_curves_pass_where_their_numbers_say(full: Explanation) -> None:
+def test_the_curves_pass_where_their_numbers_say(full: Explanation) -> None:
     """Hiding first: from the top left; showing: from below. The other map's dots are where its numbers are."""
     steps = tuple(i / 20 for i in range(21))
     where = replace(
@@ -432,23 +428,17 @@ def test_the_still_curves_pass_where_their_numbers_say(full: Explanation) -> Non
     for chart, curve, level in zip(
         charts_of(replace(full, where=where)), (where.deletion_curve, where.insertion_curve), (0.25, 0.15), strict=True
     ):
-        drawn, drawing = Canvas(700, 400), draw(chart)
-        still._chart(drawn, chart, 40, 40.0, 600)
-        scale = 600 / drawing.width
+        drawing = draw(chart)
         (other, mine) = (s for s in drawing.shapes if s.kind == "line" and s.colour in ("ember", "idle"))
         low = max(s.place[1] for s in drawing.shapes if s.colour == "line")
         high = min(s.place[1] for s in drawing.shapes if s.colour == "line")
         for i in (1, 7, 13, 19):
-            x, y = 40 + mine.place[2 * i] * scale, 58 + mine.place[2 * i + 1] * scale
             assert mine.place[2 * i + 1] == pytest.approx(low - (low - high) * curve[i] / 0.5, abs=0.1)
-            assert ember_at(drawn.image, x, (y - 20, y + 20)) == pytest.approx(y, abs=2), (i, curve[i])
-        pixels = np.asarray(drawn.image.convert("RGB"), int)
         assert other.place[5] == pytest.approx(low - (low - high) * level / 0.5, abs=0.1)
-        at = pixels[round(58 + other.place[5] * scale), round(40 + other.place[4] * scale)]
-        assert (np.abs(at - np.array(canvas.IDLE)) < 40).all()
 
 
 def charts_of(e: Explanation) -> list[Chart]:
-    (section,) = (s for s in card_of(e).sections if s.key == "where")
-    (columns,) = (block for block in section.blocks if isinstance(block, Columns))
+    (section,) = (s for s in card_of(e).evidence if s.key == "where")
+    assert section.more is not None
+    (columns,) = (block for block in section.more.blocks if isinstance(block, Columns))
     return [chart for (chart,) in columns.columns]

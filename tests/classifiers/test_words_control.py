@@ -139,7 +139,7 @@ def test_a_class_without_pictures_is_not_measured() -> None:
     assert shown(model, pooled([0])[0], 0, 1).verdict.level == "believable"
     alone = shown(model, pooled([5])[0], 5, 1)
     assert alone.verdict.level == "not measured"
-    assert "on this picture; there are no held-out ones of it (95% is wanted)" in alone.verdict.sentence
+    assert "on this picture; there are no held-out ones of this class (95% is needed)" in alone.verdict.figures
     assert described(["axis 0", "axis 1"], pictures=[0]).measured_words is None
 
 
@@ -183,8 +183,10 @@ def test_right_half_of_the_time_is_believable_and_a_quarter_is_asked_of_words_th
 
 
 def test_figures_are_said_and_rounded_down() -> None:
-    assert judged(WordControl(0.001, 0.949, 1.0)).sentence == (
-        "The words for c0 beat 100% of other lists on this picture and 94% on held-out ones (95% is wanted). Given to "
-        "wrong classes, all words fit as well in 0.1% of cases (1% is allowed). They separate it from c3 with 1.00. "
-        "The words alone choose c0; alone they are right on 100% of 12."
+    verdict = judged(WordControl(0.001, 0.949, 1.0))
+    assert verdict.sentence == "Descriptions of something else fit your pictures as well."
+    assert verdict.figures == (
+        "The descriptions of c0 beat 100% of other lists on this picture and 94% on held-out ones (95% is needed). "
+        "Given to wrong classes, all descriptions fit as well in 0.1% of cases (1% is allowed). They distinguish c0 "
+        "from c3 with 1.00 of 1. The descriptions alone also choose c0. They are right on 100% of 12."
     )

@@ -54,7 +54,7 @@ def refused(classifier: Classifier, *names: str, output: str) -> str:
 
 def shows(card: str) -> str:
     """The picture a card is of."""
-    return Path(card).read_text("utf-8").partition("<title>")[2].split(" · ")[1]
+    return Path(card).read_text("utf-8").partition('class="file" title="')[2].split('"')[0]
 
 
 def test_a_photo_is_never_written_over(classifier: Classifier) -> None:

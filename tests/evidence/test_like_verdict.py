@@ -85,9 +85,12 @@ def test_few_that_were_right_among_many_that_were_not_say_little() -> None:
 def test_the_sentence_has_the_figures(fitted: Classifier) -> None:
     like = judge_neighbours(NearestPatches(), shown(fitted, "mmrr"))
     assert like.verdict.sentence == (
-        "50% of the patches shown are moss; a wrong class has 40% or more on 1 in 20 held-out pictures at most. Of 20 "
-        "held-out pictures with about as many of the class decided for 65% were right. These regions are 20% of what "
-        "speaks for moss."
+        "50 % of the most similar parts are moss; with as many, only 65 % of held-out pictures are right."
+    )
+    assert like.verdict.figures == (
+        "50 % of the parts shown are moss. For a wrong class that is 40 % or more on at most 1 in 20 held-out "
+        "pictures. Of 20 held-out pictures with about as many matches, 65 % were predicted correctly. These parts are "
+        "20 % of what speaks for moss."
     )
     assert like.of_target == NeighbourShare(0.5, 0.4, 1.0, -1.0, 20, 13)
 
@@ -96,15 +99,16 @@ def test_a_class_that_was_not_decided_for_is_partly_at_best(fitted: Classifier) 
     showing = replace(shown(fitted, "mmmm"), subject=Subject("rust", "moss"))
     verdict = judge_neighbours(NearestPatches(), showing).verdict
     assert verdict.level == "partly"
-    assert "The decision is another class." in verdict.sentence
+    assert verdict.sentence.endswith("are moss, but the decision is another class.")
+    assert "The decision is another class." in verdict.figures
 
 
 def test_neighbours_that_are_far_for_neighbours_are_none(fitted: Classifier) -> None:
     like = judge_neighbours(NearestPatches(), shown(fitted, "mmmm", 0.5, replace(GOOD, near=0.6)))
     assert like.verdict.level == "do not rely"
-    assert like.verdict.sentence.startswith(
-        "Even the nearest patches are too far to be like these regions: a mean cosine of 0.50, where 19 of 20 held-out "
-        "pictures have 0.60 or more. 100% of them are moss."
+    assert like.verdict.sentence == "Even the most similar parts of your pictures look different."
+    assert like.verdict.figures.startswith(
+        "The nearest parts have a mean cosine of 0.50; 19 of 20 held-out pictures have 0.60 or more. 100 % of the most"
     )
     assert judge_neighbours(NearestPatches(), shown(fitted, "mmmm", 0.6, replace(GOOD, near=0.6))).verdict.level == (
         "believable"
@@ -119,11 +123,9 @@ def test_of_a_stranger_nothing_is_green(fitted: Classifier, monkeypatch: pytest.
     why = replace(fitted, likeness=GOOD).explain(picture("moss", 41), measure=False)
     assert isinstance(why.like, Like)
     assert why.like.verdict.level == "do not rely"
-    assert why.like.verdict.sentence.startswith("The picture is called unlike anything the classifier knows: this is")
+    assert why.like.verdict.sentence.startswith("The picture is unlike anything it knows: these parts are the nearest")
     assert (why.agreement.score, why.agreement.parts) == (None, {})
-    assert why.agreement.sentence == (
-        "The picture is called unlike anything the classifier knows: there is nothing for its evidence to agree on."
-    )
+    assert why.agreement.sentence == "The picture is unlike anything it knows, so there is nothing to agree on."
 
 
 def test_an_earlier_archive_measured_no_neighbours(fitted: Classifier) -> None:
@@ -185,7 +187,9 @@ def test_hiding_that_raises_the_lead_is_partly_at_best(fitted: Classifier) -> No
     assert judge_neighbours(NearestPatches(), replace(showing, deletion=LOWERS)).verdict.level == "believable"
     partly = judge_neighbours(NearestPatches(), replace(showing, deletion=RAISES)).verdict
     assert partly.level == "partly"
-    assert "takes −0.2 from the lead of moss, 3.0, hiding as much elsewhere −0.4 (at most −0.3)." in partly.sentence
+    assert partly.sentence.endswith(", but hiding these parts changes the prediction no more than hiding others.")
+    lead = "takes −0.2 from the lead of moss (3.0); hiding other parts of the same size takes −0.4 (at most −0.3)."
+    assert lead in partly.figures
 
 
 def test_of_another_target_its_own_neighbours_are_counted(fitted: Classifier) -> None:
@@ -194,7 +198,7 @@ def test_of_another_target_its_own_neighbours_are_counted(fitted: Classifier) ->
     assert isinstance(why.like, Like)
     assert why.like.target == "rust"
     here = sum(n.label == "rust" for n in why.like.neighbours) / len(why.like.neighbours)
-    assert f"{here:.0%} of the patches shown are rust" in why.like.verdict.sentence
+    assert f"{here * 100:.0f} % of the most similar parts are rust" in why.like.verdict.sentence
 
 
 def test_a_class_is_not_explained_against_itself(fitted: Classifier) -> None:

@@ -146,7 +146,7 @@ def test_the_card_says_that_they_are_made(kept: Path, walks: list[str]) -> None:
     assert found.typical is not None
     page, label = found.to_html(), found.prediction.label
     assert f"A typical {label}, made" in page
-    assert "Made by a generator: no photographs, and not of this picture." in page
+    assert "A generator made these: they are not photographs, and not of this picture." in page
     assert f"{found.typical.judge}, a second network, sees {label} on " in page
     assert page.count("Made picture ") == 3
     assert "A typical " not in plain.to_html()

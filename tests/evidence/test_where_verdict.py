@@ -163,7 +163,8 @@ def test_random_weights_leave_nothing_to_measure() -> None:
     where = model.explain(skimage.data.chelsea()).where
     assert where.verdict.level == "not measured"
     low, high = min(where.deletion_curve), max(where.insertion_curve)
-    assert where.verdict.sentence.startswith("There is nothing to measure: whatever is hidden, the probability stays ")
+    assert where.verdict.sentence.endswith("hardly changes the prediction, so the heat cannot be checked.")
+    assert where.verdict.figures.startswith("Whatever is hidden, the probability stays between ")
     assert high - low < 0.12
 
 
@@ -192,8 +193,8 @@ def test_a_contrast_is_measured_by_the_lead_over_it() -> None:
     # The body that both share speaks for a third class: hidden, it changes p(target) and not the lead.
     assert float(logits.softmax(0)[one.target]) < where.deletion_curve[0] - 0.05
     assert where.deletion_curve[-1] == pytest.approx(0.5, abs=1e-6)
-    assert f"to the odds of {first} rather than {second} by " in where.verdict.sentence
-    assert f"of the probability of {first} rather than {second} (shuffled" in where.verdict.sentence
+    assert f"to the odds of {first} rather than {second} by " in where.verdict.figures
+    assert f"of the probability of {first} rather than {second} (random parts" in where.verdict.figures
 
 
 @dataclass(frozen=True)
@@ -230,11 +231,12 @@ def test_a_map_that_is_the_same_for_every_class_speaks_for_the_next_one_too() ->
     own = model.explain(pixels, target="moss").where
     assert own.rival is not None
     assert own.match_lead == pytest.approx(own.match, abs=1e-3)  # of two classes the lead is the odds
-    assert f" What it has more than the map of {own.rival} matches the lead over that by " in own.verdict.sentence
+    assert f" The heat beyond that of {own.rival} matches the lead over {own.rival} by " in own.verdict.figures
     same = model.explain(pixels, target="moss", where=Given(torch.from_numpy(own.heat))).where
     assert (same.match, same.match_lead, same.rival) == (own.match, 0.0, own.rival)
     assert same.verdict.level == "partly"
-    assert "by 0.00: as far as hiding tells, the places shown speak for both. The hot" in same.verdict.sentence
+    assert "by 0.00. As far as hiding tells, the places shown speak for both. Hiding" in same.verdict.figures
+    assert same.verdict.sentence.endswith(f"but they speak for {own.rival} as well.")
     against = model.explain(pixels, target="moss", contrast=own.rival).where
     assert (against.rival, against.match_lead, against.verdict.level) == (None, None, "believable")
 
@@ -290,8 +292,8 @@ def test_the_verdict_follows_from_the_lead(lead: float | None, level: str) -> No
     watched = Watched(Pretrained().build(colour_reader()), 0, None, 1)
     verdict = judge(found(0.9, 0.0, lead=lead), watched)
     assert verdict.level == level
-    assert ("What it has more" in verdict.sentence) == (lead is not None)
-    assert ("the places shown speak for both" in verdict.sentence) == (level == "partly")
+    assert ("The heat beyond that of" in verdict.figures) == (lead is not None)
+    assert ("the places shown speak for both" in verdict.figures) == (level == "partly")
     assert judge(found(PARTLY - 0.01, 0.0, lead=0.9), watched).level == "do not rely"
 
 
@@ -311,13 +313,15 @@ def test_the_verdict_follows_from_the_match(value: float, centre: float, level: 
     verdict = judge(found(value, centre), watched)
     assert verdict.level == level
     limit = max(BELIEVABLE, centre + MARGIN) if value > 0.6 else PARTLY
-    near = f"; so near the limit of {limit:.2f} that a pixel may decide"
-    assert (near in verdict.sentence) == (abs(value - limit) < 0.05)
-    assert verdict.sentence.replace(near, "") == (
-        f"The heat matches what hiding halves of the picture does to the odds of moss by {value:.2f} (1 at most; a "
-        f"bump in the middle {centre:.2f}). The hottest pixels hidden first leave 0.10 of the probability "
-        "(shuffled 0.55), shown first they give 0.90 (shuffled 0.50)."
+    near = f" That is so near the limit of {limit:.2f} that moving the picture by a pixel may change the verdict."
+    assert (near in verdict.figures) == (abs(value - limit) < 0.05)
+    assert verdict.figures.replace(near, "") == (
+        f"The heat matches what hiding halves of the picture does to the odds of moss by {value:.2f} of 1; a spot in "
+        f"the centre matches by {centre:.2f}. Hiding the hottest parts first leaves 0.10 of the probability (random "
+        "parts 0.55); showing them first gives 0.90 (random parts 0.50)."
     ).replace("-", "−")
+    ends = {"believable": "where the heat says it should.", "do not rely": "where the heat says."}
+    assert verdict.sentence.endswith(ends.get(level, ""))
 
 
 @pytest.mark.parametrize(("moved", "still"), [((0.11, 1.3), True), ((0.13, 1.3), False), ((0.0, 1.4), False)])
@@ -325,4 +329,4 @@ def test_nothing_to_measure_where_neither_probability_nor_odds_move(moved: tuple
     watched = Watched(Pretrained().build(colour_reader()), 0)
     verdict = judge(found(0.9, 0.0, moved), watched)
     assert (verdict.level == "not measured") == still
-    assert ("There is nothing to measure" in verdict.sentence) == still
+    assert ("the heat cannot be checked" in verdict.sentence) == still

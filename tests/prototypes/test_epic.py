@@ -251,7 +251,8 @@ def test_the_card_shows_epic_when_it_can_and_nearest_when_asked(fitted: Classifi
     assert measured["logit_difference"] < 1e-4
     page = why.to_html()
     assert 'href="#def-fold"' in page
-    assert f"channel {first.channel}" in page
+    assert "<span>channel</span>" in page
+    assert f">{first.channel}</td>" in page.replace("\n", "")
     assert 'href="#def-purity"' in page
     assert why.to_png().startswith(b"\x89PNG")
     plain = fitted.explain(picture("moss", 50), like="nearest")
@@ -285,8 +286,8 @@ def test_the_verdict_is_by_prototypes_of_the_class_and_places_that_matter(
     like = fitted.explain(picture("moss", 50), target=target).like
     assert isinstance(like, Like)
     assert like.verdict.level == level
-    assert "held-out pictures" in like.verdict.sentence
-    assert "were right" not in like.verdict.sentence  # the classifier was fitted on those
+    assert "held-out pictures" in like.verdict.figures
+    assert "predicted correctly" not in like.verdict.figures  # the classifier was fitted on those
 
 
 def test_the_sentence_says_whether_the_places_matter(fitted: Classifier) -> None:
@@ -294,7 +295,7 @@ def test_the_sentence_says_whether_the_places_matter(fitted: Classifier) -> None
     assert isinstance(why, Like)
     assert why.deletion is not None
     matters = why.deletion.matters_most
-    assert ("do not matter more than others" in why.verdict.sentence) == (not matters)
+    assert ("no more than hiding other places" in why.verdict.sentence) == (not matters)
 
 
 def test_asking_for_what_is_not_there_says_how_to_get_it(fitted: Classifier, tmp_path: Path) -> None:

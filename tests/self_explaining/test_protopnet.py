@@ -279,7 +279,8 @@ def test_the_card_calls_them_prototypes_with_a_similarity_and_measures_them(made
     assert e.like.held_out_precision == round(made.likeness.precision, 4)
     assert "held-out pictures those nearest to a prototype are of its class" in e.like.verdict.sentence
     page = e.to_html()
-    assert f"prototype {e.like.neighbours[0].channel}," in page
+    assert "<span>prototype</span>" in page
+    assert f">{e.like.neighbours[0].channel}</td>" in page.replace("\n", "")
     assert 'href="#def-similarity"' in page
     assert "<small>channel " not in page
     assert 'href="#def-purity"' not in page

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -21,6 +21,7 @@ from torch.nn.functional import normalize
 from ..errors import InputError
 from ..explanation.prediction import Certainty, Decision
 from ..metrics.calibration import accuracy_interval, calibration_error, reliability
+from ..printable import percent
 from ..progress import Progress
 from ..storage.tensors import compact
 from ..threads import beside
@@ -37,6 +38,9 @@ N_STRANGERS = 32
 N_NAMED = 4
 """Classes of a set that a sentence names; the others are counted."""
 MIN_LEVEL = 0.5
+HALF = 0.5
+"""Of the score: where names alone decide and none has as much, none of them fits well."""
+FIT = "seewhy fit PHOTOS -o MODEL"
 C = 100.0
 """Of a picture, where none was chosen on held-out pictures."""
 DOWN, UP = 1.0, 0.7
@@ -230,6 +234,18 @@ def trust_of(classifier: Classifier, progress: Progress | None = None) -> Trust 
         )
 
 
+class Unmeasured(NamedTuple):
+    """Why nothing was measured, and what it takes; ``by_names`` where no picture of the user's has a part in it."""
+
+    reason: str
+    cure: str
+    by_names: bool = False
+
+    def __str__(self) -> str:
+        other = ". Or measure it on labelled pictures: --validation PHOTOS" if self.by_names else ""
+        return f"{self.reason}. {self.cure}{other}"
+
+
 def decide(
     classifier: Classifier, pooled: Float[Tensor, "b d"], logits: Float[Tensor, "b k"], level: float = LEVEL
 ) -> list[Decision]:
@@ -251,8 +267,9 @@ def decide(
         if bool(trust.gaussian.known[decided]):
             found.append(_measured(classifier, whole, judged, i, decided))
         else:
-            why = f"none of the {whole.n:,} pictures it was measured on is of {classifier.classes[decided]}"
-            found.append(_unmeasured(classifier, logits[i].softmax(0), level, f"{why}. Measure it on some that are."))
+            name = classifier.classes[decided]
+            why = Unmeasured(f"none of the {whole.n:,} held-out pictures is of {name}", f"Add pictures of {name}.")
+            found.append(_unmeasured(classifier, logits[i].softmax(0), level, why))
     return found
 
 
@@ -266,25 +283,33 @@ def _measured(classifier: Classifier, whole: Decision, judged: Judgement, i: int
         verdict = "unlike anything it knows"
     probability, low, high, fit = (float(x[i]) for x in (judged.probability, judged.low, judged.high, judged.fit))
     made = replace(whole, verdict=verdict, classes=inside, probability=probability, interval=(low, high), fit=fit)
-    return replace(made, sentence=_sentence(made, names))
+    return _worded(made, names)
 
 
-def _sentence(d: Decision, names: Sequence[str]) -> str:
+def _worded(d: Decision, names: Sequence[str]) -> Decision:
+    """With its sentence, the figures behind it, and what to do next."""
     low, high = d.interval or (0.0, 1.0)
-    odds = f"{_part(d.probability)} of cases ({_part(low)} to {_part(high)})"
-    if d.verdict == "sure":
-        held = f"; of {d.n_sure:,} held-out pictures called sure, {_part(d.sure_right)} were" if d.n_sure else ""
-        return f"{names[0]}. Decisions like this one are right in {odds}{held}."
-    if d.verdict == "unlike anything it knows":
-        told = "" if d.unknowns is None else f" {d.unknowns.sentence}"
-        strange = f"Only {_part(d.fit)} of held-out pictures are" if d.fit else "No held-out picture is"
-        return f"{strange} as strange. If it must be one of its classes, {names[0]}.{told}"
-    if len(d.classes) == 1:
-        other = f", and {names[1]} comes next" if len(names) > 1 else ""
-        return f"Perhaps {names[0]}: decisions like this one are right in {odds}{other}."
-    day = "" if d.another_day is None else f", and on another day in {_part(d.another_day)} or more"
-    promise = f"the true class is among these {len(d.classes)} in {_part(d.level)} of cases like those held out{day}"
-    return f"{listed(d.classes)}: {promise}. {names[0]} itself is right in {odds}."
+    right, n = _part(d.probability), len(d.classes)
+    figures = [f"{names[0]} is right in {right} of cases like this ({_part(low)} to {_part(high)})."]
+    strange = f"{_part(d.fit)} of held-out pictures look" if d.fit else "No held-out picture looks"
+    cure, said = "", f"In {right} of cases like this it is right, measured on {d.n:,} held-out pictures."
+    if d.is_unknown:
+        said = f"{'Only ' if d.fit else ''}{strange} as strange as this one, so do not trust any class."
+        figures[:0] = [f"If it must be one of its classes: {names[0]}."]
+        cure = f"Is it something new? Add pictures of it, and fit again: {FIT}"
+    elif n == 1 and d.verdict != "sure":
+        said = f"In {right} of cases like this it is right" + (f"; {names[1]} comes next." if len(names) > 1 else ".")
+        cure = f"Is it something else? Add pictures of what it is, and fit again: {FIT}"
+    elif n > 1:
+        one = "one of these two" if n == 2 else f"one of these {n}"
+        said = f"In {_part(d.level)} of cases like this, {one} is right: {listed(d.classes)}."
+        day = [] if d.another_day is None else [f"On another day it is one of these in {_part(d.another_day)} or more."]
+        figures = [*day, figures[0].replace(" is right", " alone is right", 1)]
+        cure = f"Is it {'neither' if n == 2 else 'none of these'}? Add pictures of what it is, and fit again: {FIT}"
+    figures += [] if d.is_unknown else [f"{strange} as strange as this one."]
+    figures += [f"Of {d.n_sure:,} held-out pictures called sure, {_part(d.sure_right)} were right."] if d.n_sure else []
+    figures += [] if d.unknowns is None else [d.unknowns.sentence]
+    return replace(d, sentence=said, figures=" ".join(figures), cure=cure)
 
 
 def listed(names: Sequence[str]) -> str:
@@ -296,31 +321,38 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _part(value: float | None) -> str:
-    """Whole per cents that never claim certainty."""
-    value = value or 0.0
-    return ">99%" if 0.995 <= value < 1 else "<1%" if 0 < value < 0.005 else f"{value:.0%}"
+    return percent(value or 0.0, " ")
 
 
-def _unmeasured(classifier: Classifier, p: Float[Tensor, " k"], level: float, why: str) -> Decision:
-    """What can be had without pictures: the classes with the promised part of the probability, by its own count."""
+def _unmeasured(classifier: Classifier, p: Float[Tensor, " k"], level: float, why: Unmeasured) -> Decision:
+    """What can be had without pictures: the classes with the promised part of the score."""
     values, order = p.sort(descending=True)
     n = int((values.cumsum(0) < level).sum()) + 1
-    names = tuple(classifier.classes[k] for k in order[:n].tolist())
-    own = f"{listed(names)} by its own count, of which {_part(level)} of its probability is"
-    if n == 1:
-        own = f"{names[0]}, {_part(float(values[0]))} by its own count"
-    return Decision("not measured", f"{own}. How often that is right is not known: {why}", names, level, missing=why)
+    names, best = tuple(classifier.classes[k] for k in order[:n].tolist()), float(values[0])
+    poorly = why.by_names and best < HALF
+    said = f"How often a score of {_part(best)} is right is not known: {why.reason}."
+    if why.by_names:
+        said = f"No labelled pictures of yours show how often a score of {_part(best)} is right."
+    if poorly:
+        said = f"Best guess: {names[0]}, with a score of only {_part(best)}; other names share the rest."
+    if len(classifier.classes) == 1:
+        said = f"It knows one class only: {names[0]}."
+    own = f"{listed(names)}: together {_part(level)} of the score or more." if n > 1 else ""
+    reason = f"How often that is right is not known: {why.reason}." if poorly else ""
+    figures = " ".join(part for part in (own, reason) if part)
+    return Decision(
+        "not measured", said, names, level, missing=str(why), figures=figures, cure=why.cure, fits_poorly=poorly
+    )
 
 
-def why_unmeasured(classifier: Classifier) -> str:
-    """Why nothing was measured, and what it takes."""
+def why_unmeasured(classifier: Classifier) -> Unmeasured:
     held = classifier.held_out
     if held is None and "n_pictures" in classifier.measures:
-        return "no picture could be held out. Give each class pictures that show different things."
+        cure = "Give each class pictures that show different objects."
+        return Unmeasured("no picture could be held out", cure)
     if held is None:
-        fit = "fit a classifier on them: seewhy fit PHOTOS -o MODEL"
-        return f"it was made without pictures of yours. Give labelled ones with --validation PHOTOS, or {fit}"
+        return Unmeasured("no labelled pictures of yours were used", f"Fit on your pictures: {FIT}", by_names=True)
     if held.logits is None:
-        return "it was fitted by an earlier version or method that kept no held-out decisions. Fit it again."
-    wanted = f"{MIN_PICTURES} of two classes, showing different things, are needed"
-    return f"{len(held.labels)} pictures are held out, and {wanted}. Give more pictures."
+        return Unmeasured("an earlier version or method fitted it and kept no held-out decisions", "Fit it again.")
+    cure = f"Give more: {MIN_PICTURES} of two classes, showing different objects, are needed."
+    return Unmeasured(f"only {len(held.labels)} pictures are held out", cure)

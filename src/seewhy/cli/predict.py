@@ -75,7 +75,9 @@ def predict(
     if reject and classifier.measured_trust is None:
         from ..classifiers.certainty import why_unmeasured
 
-        raise InputError(f"--reject was given, and what is unknown cannot be told: {why_unmeasured(classifier)}")
+        raise InputError(
+            f"--reject was given, but this classifier cannot recognise unknown pictures: {why_unmeasured(classifier)}"
+        )
     stream = classifier.predict_all(
         session.pictures(pictures, output), store=session.store, views=predict_views(crops), batch_size=batch_size,
         top=top, level=level,

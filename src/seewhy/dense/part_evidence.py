@@ -218,11 +218,11 @@ def _of_parts(evidence: T, part: Part) -> T:
     """The same, its verdict being said of the part and of parts held out, not of pictures."""
     if isinstance(evidence, Missing):
         return evidence
-    texts = []
-    for text in (evidence.verdict.sentence, evidence.verdict.rule):
-        text = text.replace("of the picture", f"of the {part.kind}")
-        texts.append(text.replace("held-out pictures", "parts of held-out pictures"))
-    return replace(evidence, verdict=replace(evidence.verdict, sentence=texts[0], rule=texts[1]))
+    texts = {}
+    for name in ("sentence", "figures", "rule"):
+        text = getattr(evidence.verdict, name).replace("of the picture", f"of the {part.kind}")
+        texts[name] = text.replace("held-out pictures", "parts of held-out pictures")
+    return replace(evidence, verdict=replace(evidence.verdict, **texts))
 
 
 def parts_of(found: Found) -> list[Part]:

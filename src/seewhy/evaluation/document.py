@@ -81,7 +81,7 @@ def document_of(data: Mapping[str, Any], copies: Mapping[str, np.ndarray], cards
 
 def _unmeasured(title: str, what: str) -> Iterator[Block]:
     yield Note(title, "said")
-    yield Verdict("not measured", f"{what} not measured.", word="Not measured")
+    yield Verdict("not measured", "Not measured", f"{what} not measured.")
 
 
 def _pair(term: str, name: str, value: float, beside: str, other: float | None, how: Any = percent) -> list[Bar]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from ..attributions import Attribution
 from ..attributions.neuron_words import dictionary, important_channels
@@ -27,6 +28,9 @@ from .words import WordScores, word_scores, words_heat
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
     from .explain import ExplainOptions
+
+LEAST = 0.5
+"""Of the hottest place: what is cooler gets no letter, as nobody would see heat there."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +223,11 @@ class Case:
 
     @cached_property
     def cells(self) -> list[tuple[int, int]]:
-        return strongest_cells(self.share, self.options.n_regions)
+        """The hottest places of the map that is shown, as cells of the feature map; without heat, by their share."""
+        hot = adaptive_avg_pool2d(self.heat.clamp(min=0)[None], self.share.shape)[0]
+        hot = hot if bool((hot > 0).any()) else self.share
+        least = LEAST * float(hot.max())
+        return [cell for cell in strongest_cells(hot, self.options.n_regions) if float(hot[cell]) >= least]
 
     @cached_property
     def regions(self) -> tuple[Region, ...]:

@@ -20,7 +20,7 @@ from ..classifiers.certainty import check_level
 from ..classifiers.network import Perceiver, Perception
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import ImageError, InputError
-from ..explanation.base import TOO_LITTLE, Agreement, Explanation, Where, Words
+from ..explanation.base import AGREE, IN_PART, TOO_LITTLE, Agreement, Explanation, Where, Words
 from ..explanation.kinds import Memorised, Outside, Perceived
 from ..explanation.similar import Like
 from ..explanation.verdict import Level, Missing, Verdict
@@ -30,6 +30,7 @@ from ..parameters import configured
 from ..pictures.images import Picture
 from ..pictures.object_masks import MaskSource
 from ..pictures.samples import Sample
+from ..printable import percent
 from ..storage.features import FeatureStore
 from ..threads import each_beside
 from ..trust.base import LEVEL
@@ -50,19 +51,18 @@ STILL = 1 / 255
 ALIKE = 0.05
 """Distance of copies to their mean below which they show one picture."""
 RULE_OF_PERCEIVED = (
-    "Believable when the last loop moved the picture by less than one grey level in 255, its copies, if there are "
-    f"several, end within {ALIKE} of their mean, and the memorised picture nearest to it is of the class decided for, "
-    "which is looked up without the classifier; partly when it has settled, or is of the class, but not both; "
-    "otherwise do not rely on it."
+    "Believable when the last loop moved the picture by less than one grey level in 255, when its copies (if there "
+    f"are several) end within {ALIKE} of their mean, and when the nearest memorised picture is of the class decided "
+    "for (it is looked up without the classifier). Partly when it has settled, or is of the class, but not both. "
+    "Otherwise do not rely on it."
 )
 LEVELS: tuple[Level, ...] = ("do not rely", "partly", "believable")
 LOOPS = (0, 1, 2, 3, 5, 8, 13, 21)
 """Of the path so much is shown, and the end."""
-AGREE, IN_PART = 0.7, 0.4
 NEAR = 0.09
 """Of a limit: a neighbour or two more or less, which a picture moved by a pixel may find."""
-UNKNOWN = "The picture is called unlike anything the classifier knows: there is nothing for its evidence to agree on."
-FAR = "Even the nearest patches are too far to be like this picture: there is nothing for its evidence to agree on."
+UNKNOWN = "The picture is unlike anything it knows, so there is nothing to agree on."
+FAR = "Even the most similar parts look different, so there is nothing to agree on."
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def show_where(case: Case) -> Where:
         nothing = f"Nothing on this picture speaks for {watched.name_of(watched.target)}: the map is zero."
         return found(Verdict("do not rely", nothing, RULE))
     if case.pixels is None:
-        return found(Verdict("not measured", "Deletion and insertion have not been measured.", RULE))
+        return found(Verdict("not measured", "Nobody has checked whether hiding these places matters.", RULE))
     rival = None if watched.rival is None else partial(case.heat_of, watched.rival)
     measured = measure(watched, heat, case.pixels, case.options.seed, rival)
     (deleted, deleted_random), (inserted, inserted_random) = measured.deleted, measured.inserted
@@ -262,16 +262,16 @@ def _grey(picture: Float[Tensor, "h w"]) -> np.ndarray:
 
 def _judge_perceived(found: Perception, label: str, decided: str) -> Verdict:
     settled, one = found.moves[-1] < STILL, found.spread < ALIKE
-    moved = "It has settled" if settled else "It was still moving"
-    said = f"{moved}: the last of {len(found.moves)} loops moved it by {255 * found.moves[-1]:.1f} grey levels of 255."
+    figures = f"The last of {len(found.moves)} loops moved it by {255 * found.moves[-1]:.1f} grey levels of 255."
     if found.n_copies > 1:
         alike = "" if one else ": it is a blend that no copy shows"
-        said += f" Its {found.n_copies} copies end {found.spread:.3f} from their mean{alike}."
-    where = f"{found.distance:.3f} from the nearest memorised picture, which is of {label}"
-    said += f" It lies {where}, {'the class decided for' if label == decided else f'not of {decided}'}."
+        figures += f" Its {found.n_copies} copies end {found.spread:.3f} from their mean{alike}."
+    figures += f" It lies {found.distance:.3f} from the nearest memorised picture, which is of {label}."
+    said = "It has settled" if settled and one else "It is a blend of copies" if settled else "It was still moving"
+    said += f", and the nearest memorised picture is {'' if label == decided else 'not '}of {decided}."
     if found.distance < ALIKE:
-        said += " So near, it is that training picture rather than yours, and gives it away."
-    return Verdict(LEVELS[int(settled and one) + int(label == decided)], said, RULE_OF_PERCEIVED)
+        said += " What it saw gives away a training picture: it is that picture, not yours."
+    return Verdict(LEVELS[int(settled and one) + int(label == decided)], said, RULE_OF_PERCEIVED, figures)
 
 
 EVIDENCE: dict[str, Callable[[Case, Mapping[str, Any]], Any]] = {
@@ -358,31 +358,32 @@ def agree(
     said: list[str] = []
     far = isinstance(like, Like) and like.of_target is not None and like.of_target.far
     if isinstance(like, Like) and like.neighbours and like.of_class and not like.display.votes and not far:
-        share = sum(n.label == label for n in like.neighbours) / len(like.neighbours)
-        parts["neighbours"] = share
-        said.append(f"{share:.0%} of the neighbours are {label}")
+        parts["neighbours"] = share = sum(n.label == label for n in like.neighbours) / len(like.neighbours)
+        said.append(f"{percent(share, ' ')} of the similar parts are {label}")
     if isinstance(words, Words) and not decided_by_words:
         same = words.decision == label
         parts["words"] = float(same)
-        said.append(f"the words {'choose' if same else 'do not choose'} {label}")
         along = None if words_map is None else rank_correlation(heat, words_map)
         if along is not None:
-            overlap = max(0.0, along)
-            parts["place"] = overlap
-            said.append(f"the words hold where it looked to {overlap:.0%}")
+            parts["place"] = max(0.0, along)
+        said.append(f"the descriptions choose {words.decision}{_for_places(parts.get('place'))}")
     if not parts:
         return Agreement(None, {}, FAR if far else TOO_LITTLE)
-    if far:
-        said.append("the nearest patches are too far to count")
     score = sum(parts.values()) / len(parts)
-    verdict = "agree" if score >= AGREE else "agree in part" if score >= IN_PART else "disagree"
+    verdict = "agrees" if score >= AGREE else "agrees only in part" if score >= IN_PART else "disagrees"
     near = next((limit for limit in (AGREE, IN_PART) if abs(score - limit) < NEAR), None)
+    notes = ["The nearest parts look too different to count."] if far else []
     if near is not None:
-        said.append(f"so near the limit of {near:.0%} that a pixel may decide")
-    if decision in (None, label):
-        who = "The kinds of evidence" if len(parts) > 1 else "The decision and its evidence"
-        return Agreement(round(score, 4), parts, f"{who} {verdict}: {', '.join(said)}.")
-    who = f"About {label}, which was not decided for, the kinds of evidence {verdict}"
-    if len(parts) == 1:
-        who = f"For {label}, which was not decided for, there is one kind of evidence"
-    return Agreement(round(score, 4), parts, f"{who}: {', '.join(said)}.", label)
+        notes.append(f"{percent(near, ' ')} is the limit: moving the picture by a pixel may change the verdict.")
+    is_decision = decision in (None, label)
+    who = "The evidence" if is_decision else f"For {label}, which is not the decision, the evidence"
+    sentence = f"{who} {verdict}: {', and '.join(said)}."
+    return Agreement(round(score, 4), parts, sentence, None if is_decision else label, " ".join(notes))
+
+
+def _for_places(overlap: float | None) -> str:
+    if overlap is None:
+        return ""
+    if overlap >= AGREE:
+        return " for the same places"
+    return ", partly for the same places" if overlap >= IN_PART else ", but for other places"

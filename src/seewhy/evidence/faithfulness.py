@@ -63,9 +63,10 @@ Networks with random weights (ResNet-18, EfficientNet-Lite0, ViT-Ti, three each,
 and 1.12, pretrained ones above both.
 """
 _MATCH = (
-    "Half of the picture is hidden in 24 ways, the same for every picture, and the odds of what is explained are "
-    "followed. The match is the cosine between what each half adds to their logarithm and the heat in it. Believable "
-    f"from {BELIEVABLE:.2f} if a bump in the middle of the picture matches worse by {MARGIN:.2f} at least"
+    "SeeWhy hides half of the picture in 24 ways, the same for every picture, and follows the odds of what is "
+    "explained. The match is the cosine between what each half adds to the logarithm of the odds and the heat in that "
+    f"half. Believable from {BELIEVABLE:.2f} if a spot in the centre of the picture matches worse by at least "
+    f"{MARGIN:.2f}"
 )
 _RIVAL = (
     ", and if what the map has more than the map of the next most probable class matches what hiding does to the lead "
@@ -73,8 +74,8 @@ _RIVAL = (
 )
 _LEVELS = (
     f"; partly from a match of {PARTLY:.2f}; otherwise do not rely on it. Of maps that know nothing (random, shuffled, "
-    "a bump{others}) at most 1 in 20 is believable, measured on pictures that chose no limit. Where nothing that is "
-    "hidden moves the {still}, there is nothing to measure."
+    "a spot in the centre{others}) at most 1 in 20 is believable, measured on pictures that chose no limit. Where "
+    "hiding never moves the {still}, there is nothing to measure."
 )
 RULE = (
     _MATCH
@@ -181,30 +182,53 @@ def judge(found: Faithfulness, watched: Watched) -> Verdict:
     still = odds < STILL_COSINE if watched.of_sentence else value < STILL_VALUE and odds < STILL_ODDS
     if still:
         values = [v for curve in (*found.deleted, *found.inserted) for v in curve.values]
-        said = f"There is nothing to measure: whatever is hidden, the {quantity} stays between "
-        return Verdict("not measured", f"{said}{min(values):.3f} and {max(values):.3f}.", rule)
+        figures = f"Whatever is hidden, the {quantity} stays between {min(values):.3f} and {max(values):.3f}."
+        said = f"Hiding parts of the picture hardly changes the {_plain(watched)}, so the heat cannot be checked."
+        return Verdict("not measured", said, rule, figures)
     odds_of = f"the similarity with {watched.name}" if watched.of_sentence else f"the odds of {watched.name}"
     near = limit_near(found.match)
-    aside = "" if near is None else f"; so near the limit of {near:.2f} that a pixel may decide"
+    aside = "" if near is None else f" {_close(near)}"
     figures = (
-        f"The heat matches what hiding halves of the picture does to {odds_of} by {_signed(found.match.value)} (1 at "
-        f"most; a bump in the middle {_signed(found.match.centre)}{aside}).{_against_rival(found.lead, watched)} "
-        f"The hottest pixels hidden first leave {deleted.area:.2f} of the {quantity} (shuffled "
-        f"{deleted_random.area:.2f}), shown first they give {inserted.area:.2f} (shuffled {inserted_random.area:.2f})."
+        f"The heat matches what hiding halves of the picture does to {odds_of} by {_signed(found.match.value)} of 1; a "
+        f"spot in the centre matches by {_signed(found.match.centre)}.{aside}{_against_rival(found.lead, watched)} "
+        f"Hiding the hottest parts first leaves {deleted.area:.2f} of the {quantity} (random parts "
+        f"{deleted_random.area:.2f}); showing them first gives {inserted.area:.2f} (random parts "
+        f"{inserted_random.area:.2f})."
     )
-    if stands_out(found.match) and (found.lead is None or found.lead >= PARTLY):
-        return Verdict("believable", figures, rule)
-    return Verdict("partly" if found.match.value >= PARTLY else "do not rely", figures, rule)
+    is_own = found.lead is None or found.lead >= PARTLY
+    if stands_out(found.match) and is_own:
+        return Verdict("believable", _said("changes the {} where the heat says it should", watched), rule, figures)
+    if found.match.value < PARTLY:
+        return Verdict("do not rely", _said("does not change the {} where the heat says", watched), rule, figures)
+    if not is_own and watched.rival is not None:
+        said = f"Hiding shows that these places matter, but they speak for {watched.name_of(watched.rival)} as well."
+    elif found.match.value >= BELIEVABLE:
+        said = "The heat is where it matters, but a spot in the centre would do nearly as well."
+    else:
+        said = _said("changes the {} mostly where the heat says it should", watched)
+    return Verdict("partly", said, rule, figures)
+
+
+def _said(what: str, watched: Watched) -> str:
+    return f"Hiding parts of the picture {what.format(_plain(watched))}."
+
+
+def _plain(watched: Watched) -> str:
+    return "similarity" if watched.of_sentence else "prediction"
+
+
+def _close(limit: float) -> str:
+    return f"That is so near the limit of {limit:.2f} that moving the picture by a pixel may change the verdict."
 
 
 def _against_rival(lead: float | None, watched: Watched) -> str:
     """Whether the map is of its class rather than of the next."""
     if lead is None or watched.rival is None:
         return ""
-    rival_name = watched.name_of(watched.rival)
-    close = f"; so near the limit of {PARTLY:.2f} that a pixel may decide" if abs(lead - PARTLY) < NEAR else ""
-    said = f" What it has more than the map of {rival_name} matches the lead over that by {_signed(lead)}{close}"
-    return f"{said}." if lead >= PARTLY else f"{said}: as far as hiding tells, the places shown speak for both."
+    close = f" {_close(PARTLY)}" if abs(lead - PARTLY) < NEAR else ""
+    both = "" if lead >= PARTLY else " As far as hiding tells, the places shown speak for both."
+    rival = watched.name_of(watched.rival)
+    return f" The heat beyond that of {rival} matches the lead over {rival} by {_signed(lead)}.{close}{both}"
 
 
 def _signed(number: float) -> str:

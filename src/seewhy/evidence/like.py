@@ -49,19 +49,18 @@ def show_like(case: Case) -> Like | Missing:
     found = find_prototypes(classifier, options.like, place)
     if found is None and classifier.network is not None and isinstance(classifier.network, Perceiver):
         return Missing(
-            "A perceiver memorises whole pictures and keeps no patches.",
-            "See what it saw: the memorised picture that is nearest to it stands beside it.",
+            "A perceiver memorises whole pictures and keeps no parts of them.",
+            "See what it saw, beside the nearest memorised picture.",
         )
     if found is None:
         return Missing(
-            "This classifier was made without pictures of yours, so there is nothing to compare with.",
-            "Fit one on your pictures: seewhy fit PHOTOS -o MODEL, then explain with -m MODEL. Or find prototypes for "
-            "this one: seewhy fit --task prototypes PHOTOS -o PROTOTYPES, then explain with --set "
-            "prototypes=PROTOTYPES.",
+            "There are no pictures of yours to compare with.",
+            "Fit on your pictures, seewhy fit PHOTOS -o MODEL, then explain with -m MODEL. Or keep this classifier: "
+            "seewhy fit --task prototypes PHOTOS -o PROTOTYPES, then explain with --set prototypes=PROTOTYPES.",
         )
     method, bank = found
     if not case.cells:
-        return Missing("No region of this picture speaks for the class.", "Look at the other classes' evidence.")
+        return Missing("No part of this picture speaks for the class.", "Look at the evidence for other classes.")
     against = None if case.contrast is None else torch.tensor([case.contrast])
     target = Target(torch.tensor([case.target]), against)
     groups = method(classifier, bank, Query(case.look, target, case.cells, case.picture.digest))

@@ -25,22 +25,20 @@ if TYPE_CHECKING:
 
 WRONG, BEATS, RIGHT, RIGHT_IN_PART, SEPARATES = 0.01, 0.95, 0.5, 0.25, 0.70
 RULE = (
-    "On held-out pictures the words stand beside wrong ones: the same lists given to other classes and, where fewer "
-    "than five classes have pictures, sentences about other things. Partly when at most 1 in 100 wrong assignments "
-    "fits the pictures as well as the true one, the list of the class explained fits its own held-out pictures better "
-    "than 95 % of other lists do, and it fits this picture better than 95 % of them; where the words made the "
-    "decision, they must also be right on a quarter of the pictures. Believable when moreover the words alone choose "
-    "the class, are right on half of the pictures and separate the class from the one it is weighed against (mean "
-    "area under the ROC curve at least 0.70). Otherwise do not rely on them; nor on concepts that decide and were not "
-    "written for these classes, which nothing tells from meaningless ones. Without pictures, where the words' "
-    "accuracy was measured before: believable from one half, partly from one quarter, each when they are right more "
-    "often than by chance and choose the class."
+    "On held-out pictures, SeeWhy compares the descriptions with wrong ones: the same lists given to other classes "
+    "and, where fewer than five classes have pictures, sentences about other subjects. Partly when at most 1 in 100 "
+    "wrong assignments fits the pictures as well as the true one, and when the list of the class explained fits both "
+    "its own held-out pictures and this picture better than 95 % of other lists. Where the descriptions made the "
+    "decision, they must also be right on a quarter of the pictures. Believable when the descriptions alone also "
+    "choose the class, are right on half of the pictures, and distinguish the class from the one it is compared with "
+    "(mean area under the ROC curve at least 0.70). Otherwise do not rely on them. Do not rely either on concepts "
+    "that decide and were not written for these classes: nothing distinguishes them from meaningless ones. Without "
+    "pictures, where the accuracy of the descriptions was measured before: believable from one half, partly from one "
+    "quarter, each when they are right more often than by chance and choose the class."
 )
 N_SHOWN = 12
 """Sentences a class on a card where many decided together; those written against the other class come first."""
-_CURE = (
-    'Write descriptions, {"class": ["text", …], …}, and give them with --descriptions FILE when fitting or explaining.'
-)
+_CURE = 'Write some in a file, {"class": ["text", …], …}, and give it with --descriptions FILE.'
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ def show_words(
         return _kept(pair, votes, pooled)
     if found is None or classifier.words is None:
         if not classifier.encoder.has_text:
-            reason = f"The encoder {classifier.encoder.name} has no text half."
+            reason = f"The encoder {classifier.encoder.name} reads no text."
             return Missing(reason, "Use an image-text encoder: lite0, open_clip:MODEL/PRETRAINED, or a CLIP under hf:.")
         return Missing("No descriptions of your classes were given.", _CURE)
     if classifier.decided_by_words and isinstance(votes, Reranking):
@@ -174,9 +172,9 @@ def _second_look(pair: _Pair, decides: Reranking, pooled: Float[Tensor, " d"]) -
         for reason in sorted(used[c], key=lambda r: (r.against != other, -float(cosines[r.row])))[:N_SHOWN]
     ]
     most = max(map(len, used.values()))
-    in_question = f"In question were {', '.join(names[i] for i in among[0].tolist())}."
+    in_question = f"They decided between {', '.join(names[i] for i in among[0].tolist())}."
     if most > N_SHOWN:
-        in_question += f" Up to {most} sentences stand for each; at most {N_SHOWN} are shown."
+        in_question += f" Each has up to {most} sentences; at most {N_SHOWN} are shown."
     return pair.answer(decides.name, shown, int(decides.by_words(scores)[0]), in_question)
 
 
@@ -209,8 +207,8 @@ def _kept(pair: _Pair, decides: KeptConcepts, pooled: Float[Tensor, " d"]) -> Wo
     if classifier.words is not None:
         return words
     # Where nobody wrote the concepts for these classes: meaningless ones separate as well.
-    foreign = f"{words.verdict.sentence} The concepts were not written for these classes."
-    return replace(words, verdict=Verdict("do not rely", foreign, RULE))
+    foreign = "The concepts were not written for these classes: meaningless ones may fit as well."
+    return replace(words, verdict=replace(words.verdict, level="do not rely", sentence=foreign))
 
 
 def _taken_out(
@@ -219,18 +217,18 @@ def _taken_out(
     """What becomes of the decision without the concepts that speak for it most; on held-out pictures, as a control."""
     logits, without = decides.without(scores)
     label = classifier.classes[int(without[0].argmax())]
-    stays = "it would be the same" if int(without[0].argmax()) == int(logits[0].argmax()) else f"it would be {label}"
+    stays = "the same" if int(without[0].argmax()) == int(logits[0].argmax()) else label
     text = (
-        f"{decides.kept} of {len(decides.texts)} concepts are kept and make the decision; without the {decides.n_out} "
-        f"that add most {stays}."
+        f"{decides.kept} of {len(decides.texts)} concepts make the decision. Without the {decides.n_out} that add "
+        f"most, it would be {stays}."
     )
     if held is None:
         return text
     whole, most = (found.argmax(1) for found in decides.without(held))
     other = decides.without(held, at_random=True)[1].argmax(1)
     return (
-        f"{text} On held-out pictures that changes {float((whole != most).float().mean()):.0%} of the decisions; as "
-        f"many of the kept ones at random change {float((whole != other).float().mean()):.0%}."
+        f"{text} On held-out pictures that changes {float((whole != most).float().mean()):.0%} of the decisions; "
+        f"taking out as many at random changes {float((whole != other).float().mean()):.0%}."
     )
 
 
@@ -249,11 +247,11 @@ def _would_change(
     gap = float(by_class[predicted] - by_class[runner_up])
     other = words.classes[runner_up]
     if gap < 0:
-        return f"By the words alone {other} is ahead of {words.classes[predicted]} by {-gap:.3f}."
+        return f"By the descriptions alone, {other} is ahead of {words.classes[predicted]} by {-gap:.3f}."
     weakest = min(words.of(runner_up), key=lambda i: float(scores[i]))
     return (
-        f"To pass {words.classes[predicted]}, the descriptions of {other} would have to score {gap:.3f} higher on "
-        f"average; furthest from holding is “{words.texts[weakest]}”."
+        f"{other} would win if its descriptions fitted better by {gap:.3f} on average. The worst fit is "
+        f"“{words.texts[weakest]}”."
     )
 
 
@@ -266,27 +264,42 @@ def _judge(
     control: WordControl | None,
 ) -> Verdict:
     label, chosen = classifier.classes[predicted], classifier.classes[decision]
-    agrees = decision == predicted
-    accuracy = classifier.words_accuracy
-    choice = f"The words alone choose {chosen}" + ("" if agrees else f", not {label}")
-    if accuracy is not None:
-        choice += f"; alone they are right on {accuracy:.0%} of {classifier.words_accuracy_on}"
+    agrees, accuracy = decision == predicted, classifier.words_accuracy
+    choice = f"The descriptions alone {'also ' if agrees else ''}choose {chosen}" + ("" if agrees else f", not {label}")
+    right = "" if accuracy is None else f" They are right on {accuracy:.0%} of {classifier.words_accuracy_on}."
     if control is not None:
         area = sum(areas) / len(areas) if areas else None
-        parted = "" if area is None else f" They separate it from {classifier.classes[runner_up]} with {area:.2f}."
+        other = classifier.classes[runner_up]
+        parted = "" if area is None else f" They distinguish {label} from {other} with {area:.2f} of 1."
         clear = agrees and (accuracy or 0.0) >= RIGHT and area is not None and area >= SEPARATES
         level = _level(control, clear, enough=not classifier.decided_by_words or (accuracy or 0.0) >= RIGHT_IN_PART)
-        return Verdict(level, f"{_beside(control, label)}{parted} {choice}.", RULE)
+        figures = f"{_beside(control, label)}{parted} {choice}.{right}"
+        return Verdict(level, _against_wrong(level, control, label, choice), RULE, figures)
     if accuracy is None or classifier.held_out is not None:
         held = classifier.held_out
         if held is None or len(held.labels.unique()) < 2:
-            choice += "; without pictures of two classes their worth is not known"
-        return Verdict("not measured", f"{choice}.", RULE)
+            choice += "; without pictures of two classes, nobody knows how often they are right"
+        return Verdict("not measured", f"{choice}.", RULE, right.strip())
     if accuracy <= 1 / len(classifier.classes):
-        choice += f", not shown to be more than chance (1 in {len(classifier.classes)})"
+        choice += f", but they are not shown to be better than chance (1 in {len(classifier.classes)})"
     elif agrees and accuracy >= RIGHT_IN_PART:
-        return Verdict("believable" if accuracy >= RIGHT else "partly", f"{choice}.", RULE)
-    return Verdict("do not rely", f"{choice}.", RULE)
+        said = f"{choice}; on other pictures they are right {accuracy * 100:.0f} % of the time."
+        return Verdict("believable" if accuracy >= RIGHT else "partly", said, RULE, right.strip())
+    return Verdict("do not rely", f"{choice}.", RULE, right.strip())
+
+
+def _against_wrong(level: Level, control: WordControl, label: str, choice: str) -> str:
+    """Whether descriptions of something else would do as well."""
+    if level == "not measured":
+        return f"There are no held-out pictures of {label} to check its descriptions with."
+    if level == "do not rely":
+        as_well = control.picture_beats < BEATS
+        return f"Descriptions of something else fit {'this picture' if as_well else 'your pictures'} as well."
+    if level == "believable":
+        return f"{choice}, and fit this picture better than {_part(control.picture_beats)} of other lists."
+    return (
+        f"The descriptions fit better than {_part(control.picture_beats)} of other lists, but do not decide it alone."
+    )
 
 
 def _level(control: WordControl, clear: bool, *, enough: bool) -> Level:
@@ -302,13 +315,13 @@ def _level(control: WordControl, clear: bool, *, enough: bool) -> Level:
 def _beside(control: WordControl, label: str) -> str:
     wrong = f"{control.as_good:.1%}" if control.as_good < 0.1 else f"{control.as_good:.0%}"
     on_others = (
-        "; there are no held-out ones of it"
+        "; there are no held-out ones of this class"
         if control.class_beats is None
         else f" and {_part(control.class_beats)} on held-out ones"
     )
     return (
-        f"The words for {label} beat {_part(control.picture_beats)} of other lists on this picture{on_others} (95% is "
-        f"wanted). Given to wrong classes, all words fit as well in {wrong} of cases (1% is allowed)."
+        f"The descriptions of {label} beat {_part(control.picture_beats)} of other lists on this picture{on_others} "
+        f"(95% is needed). Given to wrong classes, all descriptions fit as well in {wrong} of cases (1% is allowed)."
     )
 
 

@@ -18,7 +18,8 @@ from .similar import Display, Like
 from .verdict import Level, Missing
 
 __all__ = [
-    "TOO_LITTLE", "Agreement", "Answer", "Explanation", "Neuron", "Region", "Subject", "Where", "Word", "Words",
+    "AGREE", "IN_PART", "TOO_LITTLE", "Agreement", "Answer", "Explanation", "Neuron", "Region", "Subject", "Where",
+    "Word", "Words",
 ]  # fmt: skip
 
 
@@ -84,7 +85,8 @@ class Subject(Result):
         return f"The evidence is about {self.of_class}, as asked; {decided}."
 
 
-TOO_LITTLE = "Too little evidence of different kinds to compare."
+AGREE, IN_PART = 0.7, 0.4
+TOO_LITTLE = "There is too little evidence of different kinds to compare."
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,14 @@ class Agreement:
     parts: dict[str, float]
     sentence: str
     about: str | None = None
+    notes: str = ""
+    """What else bears on it; a page shows that behind a click."""
+
+    @property
+    def level(self) -> Level:
+        if self.score is None:
+            return "not measured"
+        return "believable" if self.score >= AGREE else "partly" if self.score >= IN_PART else "do not rely"
 
     def headline(self, percent: str) -> str:
         """The score in words, with what it is about: ``100 % agreement about dog``."""

@@ -14,12 +14,13 @@ UNKNOWN = "unknown"
 Interval = tuple[Share, Share]
 
 RULE = (
-    "On pictures held out with all others of the same thing it was measured how often decisions like this one are "
-    "right, and which classes must be named so that the true one is among them as often as promised. Unlike "
-    "anything it knows when the picture is stranger than 95 % of held-out pictures, by the mean of two distances "
-    "from the training pictures. Else sure when one class alone keeps the promise, decisions like this one are "
-    "right at least as often as promised, and the picture is no stranger than four fifths of held-out pictures, and "
-    "no more unusual for its class than two thirds, by the mean of four published scores. Else one of few."
+    "Some of your pictures are held out: the classifier does not learn from them. On these, SeeWhy measures how often "
+    "decisions like this one are right, and how many classes it must name for the true one to be among them as often "
+    "as promised. A picture is unlike anything it knows when it is stranger than 95 % of held-out pictures, by the "
+    "mean of two distances from the training pictures. Otherwise the decision is sure when one class alone keeps the "
+    "promise, when decisions like this one are right at least as often as promised, when the picture is no stranger "
+    "than four fifths of held-out pictures, and when it is no more unusual for its class than two thirds of them, by "
+    "the mean of four published scores. Otherwise it is one of few."
 )
 
 
@@ -55,23 +56,24 @@ class Unknowns(Result):
         parts = []
         if self.near_found is not None:
             noticed, sure = _share(self.near_found, self.near_interval), _share(self.near_sure, self.near_sure_interval)
-            parts.append(f"{noticed} of pictures of a class that was left out of the fit, and is sure of {sure}")
+            parts.append(f"Shown a class it never learnt, it says so for {noticed}, and is wrongly sure of {sure}.")
         if self.far_found is not None:
-            parts.append(f"{self.far_found:.0%} of noise and patterns")
+            parts.append(f"Shown noise or patterns, it says so for {self.far_found:.0%}.")
         if not parts:
-            return "How many pictures of no class it notices was not measured."
-        return f"It notices {'; it notices '.join(parts)}. It mistakes {1 - self.kept:.0%} of its own for such."
+            return "Nobody has measured how often it notices a picture of no class."
+        parts.append(f"It calls {1 - self.kept:.0%} of its own pictures unlike anything it knows.")
+        return " ".join(parts).replace("%", " %")
 
 
 def _share(value: float | None, interval: tuple[float, float] | None) -> str:
     low, high = interval or (0.0, 1.0)
-    return f"{value or 0:.0%} ({low:.0%} to {high:.0%})"
+    return f"{value or 0:.0%} of pictures ({low * 100:.0f} to {high:.0%})"
 
 
 @dataclass(frozen=True)
 class Decision(Result):
     verdict: Annotated[Certainty, Doc("how far")]
-    sentence: Annotated[str, Doc("the figures, as a person would say them")]
+    sentence: Annotated[str, Doc("how far to trust it and why, in one sentence")]
     classes: Annotated[
         tuple[str, ...],
         Doc("the conformal set, the class decided for first; unmeasured, by the classifier's own probability"),
@@ -79,7 +81,7 @@ class Decision(Result):
     ]
     level: Annotated[Share, Doc("how often the true class is promised to be in it"), Json(digits=17)]
     probability: Annotated[Share | None, Doc("that the decision is right, calibrated on held-out pictures")] = None
-    interval: Annotated[Interval | None, Doc("of it, 95 %: held-out things drawn anew, and another day")] = None
+    interval: Annotated[Interval | None, Doc("of it, 95 %: held-out groups resampled, and another day")] = None
     fit: Annotated[Share | None, Doc("part of held-out pictures that are as strange as this one, or stranger")] = None
     n: Annotated[Count, Doc("held-out pictures this was measured on")] = 0
     n_sure: Annotated[Count, Doc("of them called sure")] = 0
@@ -90,6 +92,12 @@ class Decision(Result):
     )
     missing: Annotated[str, Doc("what it would take to measure more"), OPTIONAL] = ""
     rule: Annotated[str, HIDDEN] = RULE
+    figures: Annotated[str, HIDDEN] = ""
+    """What the sentence rests on, in words."""
+    cure: Annotated[str, HIDDEN] = ""
+    """What to do next, where it is not sure."""
+    fits_poorly: Annotated[bool, HIDDEN] = False
+    """Whether names alone decided, and none has half of the score."""
 
     @property
     def label(self) -> str:

@@ -10,11 +10,13 @@ Level = Literal["believable", "partly", "do not rely", "not measured"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """A plain judgement, the sentence with the figures it rests on, and how the level follows from them."""
+    """A plain judgement in one sentence, how the level follows, and the figures it rests on."""
 
     level: Level
     sentence: str
     rule: str
+    figures: str = ""
+    """In words; a page shows them behind a click."""
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,13 @@ from .fitted import FittedBank, find_file
 if TYPE_CHECKING:
     from .measure import Showing
 
-STRANGER = "Do not rely on them where the picture is called unlike anything the classifier knows."
+STRANGER = "Do not rely on them where the picture is unlike anything the classifier knows."
 RULE = (
-    "Do not rely on them unless more of the neighbours shown are of the class explained than a wrong class has on 19 "
-    "of 20 held-out pictures, one neither right nor decided for. Then believable when 90 % of held-out pictures with "
-    "about as many were decided rightly, partly when half were, and more than by chance. Partly at best for a class "
-    "that was not decided for, and where hiding the regions was measured and does not lower the class's lead more than "
-    "hiding others. Do not rely on them where even the nearest are farther than those of 19 of 20 held-out pictures. "
+    "Do not rely on the similar parts unless more of them are of the class explained than a wrong class (neither right "
+    "nor decided for) has on 19 of 20 held-out pictures. Then believable when 90 % of held-out pictures with about as "
+    "many were predicted correctly; partly when half were, and more than by chance. Partly at best for a class that is "
+    "not the decision, and where hiding these places lowers the class's lead no more than hiding others. Do not rely "
+    "on them where even the nearest are farther away than those of 19 of 20 held-out pictures. "
     f"{STRANGER}"
 )
 

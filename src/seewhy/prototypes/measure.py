@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +18,7 @@ from ..explanation.base import Subject
 from ..explanation.similar import Like, Likeness, NeighbourShare, PatchDeletion
 from ..explanation.verdict import Level, Verdict
 from ..heads.head import Target
+from ..printable import percent
 from .bank import Patches
 from .base import Group, Prototypes, Query
 
@@ -223,7 +224,7 @@ def trials(
 LEVELS: tuple[Level, ...] = ("do not rely", "partly", "believable")
 BELIEVABLE, PARTLY = 0.9, 0.5
 """Part of held-out pictures like this one that are right."""
-UNKNOWN = "The picture is called unlike anything the classifier knows: this is the nearest there is, no likeness."
+UNKNOWN = "The picture is unlike anything it knows: these parts are the nearest there are, but not similar."
 
 
 @dataclass(frozen=True)
@@ -275,14 +276,14 @@ class Showing:
         digits = next(apart, 3)  # the verdict goes by which is larger: as many as tell that
         fall, elsewhere, most = (f"{v:.{digits}f}".replace("-", "−") for v in figures)
         return (
-            f" Hiding these places takes {fall} from the lead of {self.subject.label}, {d.lead:.1f}, hiding as much "
-            f"elsewhere {elsewhere} (at most {most})."
+            f" Hiding these parts takes {fall} from the lead of {self.subject.label} ({d.lead:.1f}); hiding other "
+            f"parts of the same size takes {elsewhere} (at most {most})."
         )
 
     def like(self, method: Prototypes, verdict: Verdict, measure: LikenessMeasure | None = None, **more: Any) -> Like:
         """The evidence, with its verdict and the figure it rests on; ``more`` are further fields of it."""
         if self.subject.unknown:
-            verdict = Verdict("do not rely", f"{UNKNOWN} {verdict.sentence}", verdict.rule)
+            verdict = replace(verdict, level="do not rely", sentence=UNKNOWN)
         precision, chance = (None, None) if measure is None else (measure.precision, measure.chance)
         return Like(
             method.name,
@@ -312,39 +313,55 @@ def judge_neighbours(method: Prototypes, showing: Showing) -> Like:
 def neighbours_verdict(rule: str, showing: Showing, found: NeighbourShare | None) -> Verdict:
     """The verdict of :func:`judge_neighbours`, by a rule in words."""
     subject, measure, here = showing.subject, showing.model.likeness, showing.of_target
-    part = f"these regions are {showing.share:.0%} of what speaks for {subject.of_regions}"
+    part = f"These parts are {percent(showing.share, ' ')} of what speaks for {subject.of_regions}.{showing.hidden}"
     if not subject.regions_are_of_class:
-        figures = f"Which class patches like these should be of is not known: {part}."
-        return Verdict("not measured", figures + showing.hidden, rule)
+        return Verdict("not measured", "Which class similar parts should be of is not known.", rule, part)
     if here is None:
-        return Verdict("do not rely", f"No neighbour is left after near-duplicates; {part}.", rule)
+        return Verdict("do not rely", "Only near-copies of this picture are similar; they do not count.", rule, part)
     if found is None or measure is None:
-        why = "too few pictures were held out, or an earlier version fitted this"
-        return Verdict("not measured", f"Neighbours were not measured: {why}; {part}.", rule)
-    rest = f" {part[0].upper()}{part[1:]}.{showing.hidden}"
+        why = "How often that is right was not measured: too few pictures are held out, or an earlier version fitted it"
+        return Verdict("not measured", f"{_share_said(here, subject.label)}.", rule, f"{why}. {part}")
     if found.far:
         figures = (
-            f"Even the nearest patches are too far to be like these regions: a mean cosine of {found.near:.2f}, where "
-            f"19 of 20 held-out pictures have {found.near_limit:.2f} or more. {here:.0%} of them are {subject.label}."
+            f"The nearest parts have a mean cosine of {found.near:.2f}; 19 of 20 held-out pictures have "
+            f"{found.near_limit:.2f} or more. {_share_said(here, subject.label)}. {part}"
         )
-        return Verdict("do not rely", figures + rest, rule)
+        return Verdict("do not rely", "Even the most similar parts of your pictures look different.", rule, figures)
     band = measure.band(found.share)
     rate, decided = measure.rate(band), subject.label == subject.decision
     level: Level = "believable" if decided and rate >= BELIEVABLE and showing.matters else "partly"
     if not found.reaches or rate < PARTLY or band.lower <= measure.chance:
         level = "do not rely"
-    return Verdict(level, said_of_share(showing, found, "patches") + rest, rule)
+    said = f"{_share_said(here, subject.label)}{_but(found, showing, rate)}."
+    return Verdict(level, said, rule, f"{said_of_share(showing, found, 'parts')} {part}")
+
+
+def _share_said(share: float, label: str) -> str:
+    return f"{percent(share, ' ')} of the most similar parts are {label}"
+
+
+def _but(found: NeighbourShare, showing: Showing, rate: float) -> str:
+    """What speaks against, or how often such pictures are right."""
+    if not found.reaches:
+        return ", which a wrong class often reaches too"
+    if showing.subject.label != showing.subject.decision:
+        return ", but the decision is another class"
+    if not showing.matters:
+        return ", but hiding these parts changes the prediction no more than hiding others"
+    few = "only " if rate < BELIEVABLE else ""
+    return f"; with as many, {few}{percent(found.right / max(found.n, 1), ' ')} of held-out pictures are right"
 
 
 def said_of_share(showing: Showing, found: NeighbourShare, what: str) -> str:
     """How many such things, ``"patches"`` say, are of the class, and how many of a wrong one; then how often right."""
-    label, limit = showing.subject.label, f"has {found.limit:.0%} or more on 1 in 20 held-out pictures at most"
+    label, limit = showing.subject.label, percent(found.limit, " ")
+    wrong = f"For a wrong class that is {limit} or more on at most 1 in 20 held-out pictures."
     if found.limit > 1:
-        limit = "has all of them on more than 1 in 20 held-out pictures"
-    said = f"{found.share:.0%} of the {what} shown are {label}; a wrong class {limit}."
+        wrong = "A wrong class has all of them on more than 1 in 20 held-out pictures."
+    said = f"{percent(found.share, ' ')} of the {what} shown are {label}. {wrong}"
     if label != showing.subject.decision:
         return f"{said} The decision is another class."
     if not found.n:
         return said
-    right = f"{found.right / found.n:.0%} were right"
-    return f"{said} Of {found.n} held-out pictures with about as many of the class decided for {right}."
+    right = f"{percent(found.right / found.n, ' ')} were predicted correctly"
+    return f"{said} Of {found.n} held-out pictures with about as many matches, {right}."

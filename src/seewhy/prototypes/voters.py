@@ -14,9 +14,10 @@ from ..attributions.base import Explainable
 from ..bounds import Count, NotNegative
 from ..encoders.base import EncoderOutput
 from ..explanation.similar import Display, Like, VoteRemoval
-from ..explanation.verdict import Verdict
+from ..explanation.verdict import Level, Verdict
 from ..heads.head import Head
 from ..heads.votes import Votes
+from ..printable import percent
 from . import prototypes
 from .bank import PatchBank, Patches, patch_vectors
 from .base import STRANGER, Group, Match, Prototypes, Query
@@ -24,10 +25,10 @@ from .measure import LEVELS, Showing
 from .nearest import patches
 
 RULE = (
-    "Believable when the pictures shown have at least half of the vote and, on held-out pictures, taking those that "
-    "speak for the decision out of the vote changes it at least three times as often as taking out as many voters at "
-    "random; partly when only one of the two holds; otherwise, and for a class that did not win the vote, do not rely "
-    f"on them. {STRANGER}"
+    "Believable when the pictures shown have at least half of the vote, and when taking those that speak for the "
+    "decision out of the vote changes it, on held-out pictures, at least three times as often as taking out as many "
+    "voters at random. Partly when only one of the two holds. Otherwise, and for a class that did not win the vote, do "
+    f"not rely on them. {STRANGER}"
 )
 EQUAL = 2e-3
 """Cosines that differ by less are equal: a bank is kept in half precision."""
@@ -131,24 +132,25 @@ def vote_verdict(rule: str, showing: Showing, removal: VoteRemoval, n: int, n_vo
     """By the part of the vote that ``n`` pictures shown have, and by what taking them out of it does."""
     label, part = showing.model.classes[showing.target], showing.share
     shown = f"The {n} pictures shown have" if n > 1 else "This picture has"
-    rest = "another has the rest" if n_voters - n == 1 else f"{n_voters - n} others share the rest"
-    said = f"{shown} {part:.0%} of the vote" + ("." if part > 0.995 else f"; {rest}.")
+    said = f"{shown} {percent(part, ' ')} of the vote"
+    figures = "" if part > 0.995 else f"{n_voters - n} other{'s' * (n_voters - n > 1)} have the rest."
     if removal.n:
         those = "it" if removal.n == n == 1 else f"the {removal.n} of {label}"
-        outcome = "the same would win" if removal.label == label else f"{removal.label} would win"
-        said += f" Without {those}, {outcome}."
+        said += f"; without {those}, {removal.label} would"
+        said += " still win" if removal.label == label else " win"
     loo = showing.model.measures.get("leave_one_out_accuracy")
     if removal.changed is None or removal.changed_random is None or not removal.n_held_out:
-        return Verdict("not measured", f"{said} On held-out pictures this was not measured.", rule)
-    said += (
-        f" On {removal.n_held_out} held-out pictures the decision changes {removal.changed:.0%} of the time without "
-        f"such voters, {removal.changed_random:.0%} without as many at random."
+        figures += " How often taking such pictures out changes a decision was not measured."
+        return Verdict("not measured", f"{said}.", rule, figures.strip())
+    figures += (
+        f" On {removal.n_held_out} held-out pictures, the decision changes {removal.changed:.0%} of the time without "
+        f"such voters, and {removal.changed_random:.0%} of the time without as many at random."
     )
     if loo is not None:
-        said += f" Leave-one-out accuracy {loo:.0%}."
+        figures += f" The leave-one-out accuracy is {loo:.0%}."
     matters = removal.changed > 0 and removal.changed >= 3 * removal.changed_random
-    won = label == showing.subject.decision
-    return Verdict(LEVELS[int(part >= 0.5) + int(matters)] if won else "do not rely", said, rule)
+    level: Level = LEVELS[int(part >= 0.5) + int(matters)] if label == showing.subject.decision else "do not rely"
+    return Verdict(level, f"{said}.", rule, figures.strip())
 
 
 def scores_of(head: Head, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b n"]:

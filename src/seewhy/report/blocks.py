@@ -9,8 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from ..explanation.verdict import Level, Missing
-from ..explanation.verdict import Verdict as Judgement
+from ..explanation.verdict import Level
 from ..types import FractionBox
 
 Colour = Literal["good", "part", "bad", "ember", "ink", "idle", "quiet", "line", ""]
@@ -33,6 +32,12 @@ class Span:
 
 class Strong(Span):
     """Words that stand out."""
+
+
+class Code(Span):
+    """What to type."""
+
+    tags = ("<code>", "</code>")
 
 
 class Badge(Span):
@@ -99,18 +104,11 @@ class Figures:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A judgement, its sentence, the figures it rests on, and how it is reached."""
+    """A judgement in one sentence; ``word`` stands before it, with the sign of the level."""
 
     level: Level
-    sentence: str
-    rule: str = ""
-    figures: Sequence[Figure] = ()
-    word: str = ""
-    """What is said in place of the level."""
-
-    @classmethod
-    def of(cls, verdict: Judgement, figures: Sequence[Figure] = ()) -> Verdict:
-        return cls(verdict.level, verdict.sentence, verdict.rule, figures)
+    word: str
+    sentence: Text = ""
 
 
 class Bar(NamedTuple):
@@ -259,14 +257,6 @@ class Heat:
 
 
 @dataclass(frozen=True)
-class Letters:
-    """Short items in a row, each with a name, a number and a remark."""
-
-    items: Sequence[tuple[str, Text, str]]
-    are_letters: bool = True
-
-
-@dataclass(frozen=True)
 class Facts:
     facts: Mapping[str, Any]
 
@@ -293,10 +283,18 @@ class Section:
     kind: Literal["", "failed", "provenance"] = ""
 
 
-Block = (
-    Note | Figures | Verdict | Missing | Bars | Table | Chart | Pictures | Heat | Letters | Facts | Fold | Columns
-    | Section
-)  # fmt: skip
+@dataclass(frozen=True)
+class Evidence:
+    """One kind of evidence on a card: a verdict in one sentence, one picture, and what is one click away."""
+
+    key: str
+    title: str
+    verdict: Verdict
+    shown: Sequence[Block] = ()
+    more: Fold | None = None
+
+
+Block = Note | Figures | Verdict | Bars | Table | Chart | Pictures | Heat | Facts | Fold | Columns | Section
 
 
 @dataclass(frozen=True)

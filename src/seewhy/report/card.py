@@ -1,4 +1,4 @@
-"""The card of an explanation as blocks: the decision, the picture, and every kind of evidence with its verdict."""
+"""The card of an explanation: the picture, the decision, how far to trust it, what to do next, and the evidence."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from ..explanation.base import TOO_LITTLE, Explanation, Where
+from ..explanation.base import TOO_LITTLE, Agreement, Explanation, Where
 from ..explanation.part import Part
-from ..explanation.prediction import Certainty, Decision, Prediction
+from ..explanation.prediction import Decision, Prediction
+from ..explanation.similar import Like
 from ..explanation.verdict import Level, Missing
 from .blocks import (
     Bar,
     Bars,
     Block,
     Def,
+    Evidence,
     Figure,
     Figures,
     Fold,
@@ -24,44 +26,42 @@ from .blocks import (
     Letter,
     Line,
     Note,
-    Section,
     Strong,
     Text,
     Unseen,
     Verdict,
     terms_in,
 )
-from .evidence import blocks_of, heat_title, place_of, regions_of
-from .page import LEVELS, percent, render, terms_of
+from .evidence import evidence_of, heat_title, place_of, regions_of
+from .page import LEVELS, file_name, linked, percent, render, terms_of
 
-N_TOP = 5
+N_TOP, N_OPEN = 5, 3
+"""Classes listed, and those of them that stand before the first click."""
 SMALL = 64
 """Pictures narrower than this are shown as the pixels they are."""
 DIMMED = 140
 """How opaque the black is that lies over pixels that are not of a part, of 255."""
-SIGNS: dict[Certainty, tuple[Level, str]] = {
-    "sure": ("believable", "Sure"),
-    "one of few": ("partly", "One of few"),
-    "unlike anything it knows": ("do not rely", "Unlike anything it knows"),
-    "not measured": ("not measured", "Not measured"),
-}
-"""The sign of each verdict on a decision, which is that of evidence as far to be relied on, and how it is said."""
+UNKNOWN = "Unlike anything it knows"
 
 
 @dataclass(frozen=True)
 class Card:
     prediction: Prediction
-    above: tuple[str, ...]
-    judgement: Verdict | None
+    name: str
+    """Of the file, without its folders."""
+    part: str
+    sign: Verdict | None
+    """Whether it is sure; its sentence says how far to trust the decision, and why."""
     heading: str
     odds: str
-    nearly: Text
-    trust: Fold | None
+    next: Text
+    """What to do now."""
+    href: str
     aside: str
-    summary: tuple[tuple[str, str, Level, str], ...]
-    agreement: tuple[Text, str, Fold | None]
-    picture: tuple[Block, ...]
-    sections: tuple[Section, ...]
+    picture: tuple[Heat, ...]
+    scores: Bars
+    trust: Fold
+    evidence: tuple[Evidence, ...]
     model: dict[str, str]
 
 
@@ -78,33 +78,52 @@ def card_context(explanation: Explanation) -> dict[str, Any]:
 
 
 def card_of(e: Explanation) -> Card:
-    p, d, agreement = e.prediction, e.prediction.decision, e.agreement
-    unknown = d is not None and d.is_unknown
-    parts = [Figure("agreement", name, percent(value)) for name, value in agreement.parts.items()]
-    score = agreement.score
+    p, d = e.prediction, e.prediction.decision
+    bars = [
+        Bar(r.label, r.score, Def("probability", percent(r.score)), colour="idle" if i else "ink")
+        for i, r in enumerate(p.top[:N_TOP])
+    ]
+    own = "Its own scores"
+    evidence = tuple(evidence_of(answer, e) for answer in e.answers)
     return Card(
         p,
-        (p.image,) if e.part is None else (p.image, e.part.said),
-        None if d is None else Verdict(*SIGNS[d.verdict][:1], d.sentence, word=SIGNS[d.verdict][1]),
-        "Unlike anything it knows" if unknown else p.label,
+        file_name(p.image),
+        "" if e.part is None else e.part.said,
+        None if d is None else Verdict(*sign_of(d), linked(d.sentence)),
+        UNKNOWN if d is not None and d.is_unknown else p.label,
         "" if p.probability is None else percent(p.probability),
-        _nearly(p),
-        None if d is None else _trust(d),
+        *_next(e),
         e.aside,
-        tuple(
-            (a.key, a.title.split(",")[0], a.level, "Not here" if isinstance(a.evidence, Missing) else LEVELS[a.level])
-            for a in e.answers
-            if a.key != "typical"
-        ),
-        (
-            "" if score is None else Def("agreement", agreement.headline(percent(score))),
-            agreement.sentence,
-            Fold("What agrees with what", [Figures(parts)]) if parts else None,
-        ),
         tuple(_picture(e)),
-        tuple(Section(a.title, [*blocks_of(a.key, a.evidence, e)], a.key) for a in e.answers),
+        Bars(bars[:N_OPEN], title=own if p.is_measured else Unseen(own)),
+        Fold("Details", [*_trust(e, bars[N_OPEN:])]),
+        tuple(sorted((*evidence, *_agreement(e.agreement)), key=lambda one: not one.shown)),
         e.model,
     )
+
+
+def sign_of(d: Decision) -> tuple[Level, str]:
+    """How far to rely on a decision, as a level of evidence and in a word or two."""
+    if d.fits_poorly:
+        return "do not rely", "None of these names fits well"
+    if d.verdict == "one of few":
+        n = len(d.classes)
+        return "partly", "Not sure" if n == 1 else f"One of {'two' if n == 2 else n}"
+    words: dict[str, tuple[Level, str]] = {
+        "sure": ("believable", "Sure"),
+        "unlike anything it knows": ("do not rely", UNKNOWN),
+        "not measured": ("not measured", "Not measured"),
+    }
+    return words[d.verdict]
+
+
+def _next(e: Explanation) -> tuple[Text, str]:
+    """One thing to do now, and the place on the card where it leads."""
+    if e.prediction.decision is not None and e.prediction.decision.cure:
+        return linked(e.prediction.decision.cure), ""
+    if isinstance(e.like, Like) and e.like.neighbours:
+        return "Looks right? See those of your pictures that are most like it.", "#like"
+    return ("", "") if isinstance(e.where, Missing) else ("Looks right? See where it looked.", "#where")
 
 
 def own_scores(p: Prediction, space: str = " ") -> str:
@@ -122,42 +141,49 @@ def _nearly(p: Prediction) -> Text:
     return "the only class this classifier knows" if p.n_classes == 1 else f"of {p.n_classes} classes"
 
 
-def _trust(d: Decision) -> Fold:
-    rows: list[Figure] = []
-    if d.probability is not None and d.interval is not None:
-        rows.append(Figure("right", "Right", _with_interval(d.probability, d.interval)))
-        if d.fit is not None:
-            rows.append(Figure("fit-known", "As strange or stranger", f"{percent(d.fit, ' ')} of held-out pictures"))
-        if d.sure_right is not None:
-            sure = f"{percent(d.sure_right, ' ')} of {d.n_sure:,}"
-            rows.append(Figure("sure", "Of those called sure, right", sure))
-        if (u := d.unknowns) is not None:
-            left_out = _with_interval(u.near_found, u.near_interval)
-            far = "" if u.far_found is None else percent(u.far_found, " ")
-            rows += [
-                Figure("unknown", "Of classes left out, noticed", left_out),
-                Figure("unknown", "called sure", _with_interval(u.near_sure, u.near_sure_interval)),
-                Figure("unknown", "Of noise and patterns, noticed", far),
-            ]
-    rows = [row for row in rows if row.text]
-    notes = [Note(d.unknowns.sentence)] if d.unknowns is not None else []
-    return Fold("How far to trust the decision", [*([Figures(rows)] if rows else []), *notes, Note(d.rule)])
+def _trust(e: Explanation, more: list[Bar]) -> Iterator[Block]:
+    """What the decision rests on: figures, the next classes, and the rule."""
+    p, d = e.prediction, e.prediction.decision
+    if d is not None and d.figures:
+        yield Note(linked(d.figures))
+    yield Note(_nearly(p))
+    if more:
+        yield Bars(more)
+    if (rest := p.n_classes - len(p.top[:N_TOP])) > 0:
+        yield Note(f"and {rest} more {'class' if rest == 1 else 'classes'}", "rest")
+    if len(e.agreement.parts) < 2 and e.agreement.sentence != TOO_LITTLE:
+        yield from _agreed(e.agreement)
+    if d is not None:
+        yield Note(Line(Strong("The rule. "), d.rule))
 
 
-def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
-    if value is None or interval is None:
-        return ""
-    low, high = (percent(v, " ") for v in interval)
-    return f"{percent(value, ' ')} ({low} to {high})"
+def _agreement(a: Agreement) -> Iterator[Evidence]:
+    """Whether the kinds of evidence agree; nothing where there are not two."""
+    if len(a.parts) < 2 or a.score is None:
+        return
+    words: dict[Level, str] = {"believable": "Yes", "partly": "In part", "do not rely": "No"}
+    reason = a.sentence.partition(": ")[2] or a.sentence
+    verdict = Verdict(a.level, words[a.level], linked(reason[:1].upper() + reason[1:]))
+    yield Evidence("agreement", "Do they agree?", verdict, (), Fold("Details", [*_agreed(a)]))
 
 
-def _picture(e: Explanation) -> Iterator[Block]:
-    p, where = e.prediction, e.where
+def _agreed(a: Agreement) -> Iterator[Block]:
+    yield Note(linked(a.sentence))
+    if a.score is None:
+        return
+    yield Note(Def("agreement", a.headline(percent(a.score))))
+    yield Figures([Figure("agreement", name, percent(value)) for name, value in a.parts.items()])
+    if a.notes:
+        yield Note(linked(a.notes))
+
+
+def _picture(e: Explanation) -> Iterator[Heat]:
+    where = e.where
     has_heat = isinstance(where, Where) and not where.is_zero
     yield Heat(
         e.view,
         where.heat if isinstance(where, Where) and has_heat else None,
-        [Letter(r.letter, r.box, percent(r.share), place_of(r)) for r in regions_of(e)],
+        [Letter(r.letter, r.box, percent(r.share), place_of(r)) for r in regions_of(e)] if has_heat else [],
         _alt(e),
         Line(Def("heat", "Heat"), " for ", Strong(heat_title(where))) if has_heat else "",
         None if e.part is None else dimming(e.part, e.view.shape[:2], e.part.frame),
@@ -169,14 +195,6 @@ def _picture(e: Explanation) -> Iterator[Block]:
         box = (part.box[0] / width, part.box[1] / height, part.box[2] / width, part.box[3] / height)
         alt, caption = f"The whole picture with the {part.kind} in it", f"The {part.kind} in the whole picture"
         yield Heat(part.picture, None, (), alt, caption, dark, box if dark is None else None, is_whole=True)
-    bars = [
-        Bar(r.label, r.score, Def("probability", percent(r.score)), colour="idle" if i else "ink")
-        for i, r in enumerate(p.top[:N_TOP])
-    ]
-    own = "The classifier's own scores"
-    yield Bars(bars, title=own if own_scores(p) else Unseen(own))
-    if (rest := p.n_classes - len(bars)) > 0:
-        yield Note(f"and {rest} more {'class' if rest == 1 else 'classes'}", "rest")
 
 
 def _alt(e: Explanation) -> str:
@@ -207,21 +225,23 @@ NAMES = {"seen": "saw", "part": "inside", "like": "like what", "words": "in word
 
 
 def card_lines(e: Explanation) -> Iterator[str]:
-    """The answer as a person would read it."""
-    p = e.prediction
-    label = p.label if p.probability is None else f"{p.label} {percent(p.probability, '')}"
-    if p.decision is None or not p.is_measured:
-        nearly = f", nearly {p.top[1].label} {percent(p.top[1].score, '')}" if len(p.top) > 1 else ""
+    """The answer in a terminal, in the sentences of the card."""
+    p, d = e.prediction, e.prediction.decision
+    label = p.label if p.probability is None else f"{p.label} {percent(p.probability, ' ')}"
+    word = "" if d is None else sign_of(d)[1]
+    if d is None or not p.is_measured:
+        nearly = f", nearly {p.top[1].label} {percent(p.top[1].score, ' ')}" if len(p.top) > 1 else ""
+        label = f"{word}. Best guess: {label}" if d is not None and d.fits_poorly else label
         yield f"{p.image}: {label}{nearly}"
     else:
-        yield f"{p.image}: {p.decision.headline if p.probability is None else f'{label}, {p.decision.verdict}'}"
-    rows = [] if p.decision is None else [("decision", f"{p.decision.verdict}: {p.decision.sentence}")]
-    rows += [("own score", own_scores(p, "")), ("about", e.aside)]
+        yield f"{p.image}: {f'{UNKNOWN}, or {p.label}' if p.probability is None else f'{label}, {word.lower()}'}"
+    rows = [] if d is None else [("decision", f"{word}. {d.sentence}"), ("next", d.cure)]
+    rows += [("own score", own_scores(p)), ("about", e.aside)]
     for key, _, evidence in e.answers:
         if isinstance(evidence, Missing):
-            rows.append((NAMES.get(key, key), f"{evidence.reason} {evidence.cure}"))
+            rows.append((NAMES.get(key, key), f"Not here. {evidence.reason} {evidence.cure}"))
             continue
-        rows.append((NAMES.get(key, key), f"{evidence.verdict.level}: {evidence.verdict.sentence}"))
+        rows.append((NAMES.get(key, key), f"{LEVELS[evidence.verdict.level]}. {evidence.verdict.sentence}"))
         rows += [("", remark) for remark in getattr(evidence, "remarks", ())]
     if e.agreement.sentence != TOO_LITTLE:
         rows.append(("agreement", e.agreement.sentence))

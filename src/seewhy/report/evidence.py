@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ..explanation.base import Explanation, Region, Where, Word, Words
+from ..explanation.base import Answer, Explanation, Region, Where, Word, Words
 from ..explanation.kinds import Perceived, Typical
 from ..explanation.part import Outside
 from ..explanation.similar import Like, Likeness
@@ -22,9 +23,10 @@ from .blocks import (
     Columns,
     Curve,
     Def,
+    Evidence,
     Figure,
+    Figures,
     Fold,
-    Letters,
     Line,
     Note,
     Picture,
@@ -35,34 +37,38 @@ from .blocks import (
     Unseen,
     Verdict,
 )
-from .page import figure, method_name, percent
+from .page import LEVELS, figure, file_name, linked, method_name, percent
 
 LEAST_SCALE = 0.1
 """The share of a similarity that fills a bar when no property costs more."""
 NOT_COMPARED = "not to be compared"
+N_WORDS = 3
+"""Descriptions before the first click."""
 
 Shown = tuple[Sequence[Block], Sequence[Figure], Sequence[Block]]
-"""What is shown, the figures of the verdict, and what stands after it."""
+"""What is shown, the figures of the verdict, and what else stands behind the click."""
 
 
-def blocks_of(key: str, evidence: Any, e: Explanation) -> Iterator[Block]:
-    """One kind of evidence; its verdict comes after what it is about."""
-    if isinstance(evidence, Missing):
-        yield evidence
-        return
-    shown, figures, after = KINDS[key](evidence, e)
-    yield from shown
-    yield Verdict.of(evidence.verdict, [f for f in figures if f.text])
-    yield from after
+def evidence_of(answer: Answer, e: Explanation) -> Evidence:
+    """One kind of evidence as a card has it."""
+    key, title, found = answer
+    if isinstance(found, Missing):
+        verdict = Verdict("not measured", "Not here", linked(found.reason))
+        return Evidence(key, title, verdict, (), Fold("What it takes", [Note(linked(found.cure))]))
+    shown, figures, more = KINDS[key](found, e)
+    judged = found.verdict
+    rows = [f for f in figures if f.text]
+    behind: list[Block] = [Note(linked(judged.figures))] if judged.figures else []
+    behind += [Figures(rows)] if rows else []
+    behind += more
+    behind += [Note(Line(Strong("The rule. "), judged.rule))] if judged.rule else []
+    verdict = Verdict(judged.level, LEVELS[judged.level], linked(judged.sentence))
+    return Evidence(key, title, verdict, shown, Fold("Details", behind) if behind else None)
 
 
 def _said(value: float | None) -> str:
     """A per cent, or nothing where it was not measured."""
     return "" if value is None else percent(value)
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else figure(value)
 
 
 def heat_title(where: Where | Missing) -> str:
@@ -93,37 +99,28 @@ def crop(view: np.ndarray, region: Region) -> np.ndarray:
 
 def _where(where: Where, e: Explanation) -> Shown:
     title = heat_title(where)
-    items: list[tuple[str, Text, str]]
-    shown: list[Block] = [Note(Line("What speaks for ", Strong(title), f", by {method_name(where.method)}."))]
+    more: list[Block] = [Note(Line("What speaks for ", Strong(title), f", by {method_name(where.method)}."))]
+    shown: list[Block] = []
     if where.is_zero:
         shown = [Note(Line("Nothing on this picture speaks for ", Strong(title), ", so no heat is drawn."), "said")]
-    if where.regions:
-        items = [(r.letter, Def("share", percent(r.share)), place_of(r)) for r in where.regions]
-        shown.append(Letters(items))
+    if where.regions and not where.is_zero:
+        places = [
+            Picture(crop(e.view, r), f"Place {r.letter}, {place_of(r)}", [Badge(r.letter)]) for r in where.regions
+        ]
+        shown.append(Pictures(places, "places"))
+        columns = ("place", Def("share", "share"), "where")
+        more.append(Table(columns, [(r.letter, percent(r.share), place_of(r)) for r in where.regions]))
     if where.neurons:
         goal = e.subject.of_goal if e.subject else title
-        most = Line(Def("neuron", "Neurons"), f" that speak most for {goal} (+), and most against it (−):")
-        items = [
-            (f"Neuron {n.channel}", f"{'+' if n.share > 0 else '−'}{percent(abs(n.share))}", n.name or "no name")
-            for n in where.neurons
-        ]
-        shown += [Note(most), Letters(items, are_letters=False)]
+        columns = (Def("neuron", "neuron"), f"speaks for {goal} (+) or against it (−)", "name")
+        signed = [f"{'+' if n.share > 0 else '−'}{percent(abs(n.share))}" for n in where.neurons]
+        rows = [(f"Neuron {n.channel}", s, n.name or "no name") for n, s in zip(where.neurons, signed, strict=True)]
+        more.append(Table(columns, rows))
     if charts := [*_charts(where, e)]:
-        shown.append(Columns([[chart] for chart in charts]))
+        more.append(Columns([[chart] for chart in charts]))
     if where.outside is not None:
-        shown.append(Note(Line(Def("outside", where.outside.sentence), f" Masks: {where.outside.masks}.")))
-    figures = [
-        Figure("match", "Match", _number(where.match)),
-        Figure("centre", "bump in the middle", _number(where.match_centre)),
-    ]
-    if not charts:
-        figures += [
-            Figure("deletion", "Deletion", _number(where.deletion)),
-            Figure("random-map", "random map", _number(where.deletion_random)),
-            Figure("insertion", "Insertion", _number(where.insertion)),
-            Figure("random-map", "random map", _number(where.insertion_random)),
-        ]
-    return shown, figures, ()
+        more.append(Note(Line(Def("outside", where.outside.sentence), f" Masks: {where.outside.masks}.")))
+    return shown, (), more
 
 
 def _charts(where: Where, e: Explanation) -> Iterator[Chart]:
@@ -155,48 +152,40 @@ def _charts(where: Where, e: Explanation) -> Iterator[Chart]:
 
 def _like(like: Like, e: Explanation) -> Shown:
     rows = [*_rows(like, e)]
-    none = Note("No patch of your pictures comes near enough to be shown.", "said")
-    share = Figure("vote" if like.display.votes else "share", "Share shown", percent(like.share_shown))
-    return rows or [none], [*_of_class(like), share, *_of_likeness(like)], ()
+    none = Note("No part of your pictures is similar enough to be shown.", "said")
+    return rows or [none], [*_figures_of(like)], [_table(like)] if rows else []
 
 
-def _of_class(like: Like) -> list[Figure]:
-    """How many are of the class, or how often such ones are, where that is what counts."""
-    of = like.of_target
-    if of is None:
-        return [
-            Figure("held-out", "Held-out precision", _said(like.held_out_precision)),
-            Figure("chance", "chance", _said(like.chance)),
-        ]
-    return [
-        Figure("of-class", "Of the class", percent(of.share)),
-        Figure("of-class", "a wrong class, 1 in 20", percent(min(of.limit, 1.0))),
-        Figure("such", "Such pictures, right", f"{percent(of.right / of.n)} of {of.n}" if of.n else ""),
-    ]
+def _table(like: Like) -> Table:
+    """Every picture shown, with its figures."""
+    votes = like.display.votes
+    of = Def("vote", "of the vote") if votes else Def("share", "share")
+    columns: list[Text] = ["place", "your picture", "class", Def(like.display.similarity, like.display.similarity), of]
+    rows: list[list[Any]] = []
+    for near in (near for near in like.neighbours if near.times):
+        name = file_name(near.image)
+        times: Text = Line(name, " ", Def("times", f"×{near.times}")) if near.times > 1 else name
+        rows.append([near.letter, times, near.label, figure(near.similarity), percent(near.share)])
+        if near.channel is not None:
+            logits = "" if near.contribution is None else figure(near.contribution)
+            rows[-1] += [str(near.channel), logits]
+    if any(len(row) > len(columns) for row in rows):
+        columns += [like.display.unit, "logits"]
+    return Table(columns, [row + [""] * (len(columns) - len(row)) for row in rows])
 
 
-def _of_likeness(like: Like) -> list[Figure]:
-    """What hiding the places did, what voters changed, and how pure the channels are."""
-    rows = []
-    if (hidden := like.deletion) is not None:
-        rows += [
-            Figure("hidden", "Hidden, the lead falls by", figure(hidden.fall)),
-            Figure("hidden", "elsewhere by", figure(hidden.fall_random)),
-        ]
-    if like.removal is not None:
-        rows += [
-            Figure("removed", "Without them it changes", _said(like.removal.changed)),
-            Figure("removed", "without as many at random", _said(like.removal.changed_random)),
-        ]
+def _figures_of(like: Like) -> Iterator[Figure]:
+    """What the verdict's own figures leave out."""
+    yield Figure("vote" if like.display.votes else "share", "Share shown", percent(like.share_shown))
+    if like.of_target is None:
+        yield Figure("held-out", "Held-out precision", _said(like.held_out_precision))
+        yield Figure("chance", "chance", _said(like.chance))
     if (purity := like.purity) is not None:
-        rows += [
-            Figure("purity", "Purity, held out", figure(purity.held_out)),
-            Figure("purity", "where fitted", figure(purity.fit)),
-            Figure("purity", "random rotation", figure(purity.random)),
-        ]
+        yield Figure("purity", "Purity, held out", figure(purity.held_out))
+        yield Figure("purity", "where fitted", figure(purity.fit))
+        yield Figure("purity", "random rotation", figure(purity.random))
     if like.logit_difference is not None:
-        rows.append(Figure("fold", "Logits changed by", f"{like.logit_difference:.0e}"))
-    return rows
+        yield Figure("fold", "Logits changed by", f"{like.logit_difference:.0e}")
 
 
 def _rows(like: Like, e: Explanation) -> Iterator[Pictures]:
@@ -209,19 +198,12 @@ def _rows(like: Like, e: Explanation) -> Iterator[Pictures]:
         first, shown = group[0], [near for near in group if near.times]
         if not shown:
             continue
-        region, votes = known.get(letter), like.display.votes
+        region = known.get(letter)
         cut = crop(e.view, region) if region else None
-        share = sum(near.share for near in group) if votes else first.share
-        caption: list[Text] = [Line(Badge(letter), " ", Def("vote" if votes else "share", percent(share)))]
-        if votes:
-            caption.append("of the vote")
-        if first.channel is not None:
-            logits = "" if first.contribution is None else f", {figure(first.contribution)} logits"
-            caption.append(f"{like.display.unit} {first.channel}{logits}")
         query = Picture(
             cut if first.query_frame is None else e.view,
-            f"Region {letter} of this picture",
-            caption,
+            f"Place {letter} of this picture",
+            [Badge(letter)],
             first.query_frame,
             bars=bars_of(first, scale) if first.channel is not None else None,
         )
@@ -229,19 +211,15 @@ def _rows(like: Like, e: Explanation) -> Iterator[Pictures]:
 
 
 def _neighbour(near: Likeness, like: Like, e: Explanation, scale: float) -> Picture:
-    same, votes = near.label == (like.target or e.prediction.label), like.display.votes
-    below: list[Any] = [Def(like.display.similarity, figure(near.similarity))]
-    if votes:
-        below += [", ", Def("vote", percent(near.share)), " of the vote"]
-    if near.times > 1:
-        below += [" ", Def("times", f"×{near.times}")]
+    """Its class is named where it is another; the table has the figures."""
+    same = near.label == (like.target or e.prediction.label)
     return Picture(
         near.patch,
-        f"{'Your picture' if votes else 'Patch of'} {near.image}",
-        (near.label if same else Line(near.label, Unseen(" (another class)")), Line(*below)),
+        f"{'Your picture' if like.display.votes else 'Part of'} {near.image}",
+        (Unseen(near.label) if same else Line(near.label, Unseen(" (another class)")),),
         near.frame,
         "" if same else "other",
-        near.image,
+        f"{near.image}: {like.display.similarity} {figure(near.similarity)}",
         bars=bars_of(near, scale) if near.channel is None else None,
     )
 
@@ -272,7 +250,7 @@ def _words(words: Words, e: Explanation) -> Shown:
     values = [v for word in words.words for v in (word.score, word.score_other)]
     low, high = min([0.0, *values]), max([0.0, *values])
     labels = sorted(dict.fromkeys(w.label for w in words.words), key=lambda label: label != e.prediction.label)
-    tables: list[Block] = []
+    tables: list[Table] = []
     for label in labels:
         group = [w for w in words.words if w.label == label]
         says = Line("Says " if label == e.prediction.label else "Would say ", Strong(label))
@@ -280,16 +258,12 @@ def _words(words: Words, e: Explanation) -> Shown:
         idle = [word.score <= word.score_other for word in group]
         columns = (says, Def("score", "fit"), Def("separates", "separates"))
         tables.append(Table(columns, rows, "sentences", idle=idle))
-    none = [] if tables else [Note("No sentences are written for these classes yet.", "said")]
-    choice = Note(Line("The words alone would choose ", Strong(words.decision), f". {words.would_change}"))
-    name = f"Words accuracy on {words.accuracy_on}" if words.accuracy_on else "Words accuracy"
-    figures = [Figure("words-accuracy", name, _said(words.accuracy))]
-    if (control := words.control) is not None:
-        figures += [
-            Figure("other-words", "Wrong words fit as well in", percent(control.as_good)),
-            Figure("other-words", "Fits this picture better than", percent(control.picture_beats)),
-        ]
-    return [*none, *tables, choice], figures, ()
+    first: list[Block] = [Note("Nobody has written descriptions of these classes yet.", "said")]
+    if tables:
+        t = tables[0]
+        first = [replace(t, columns=t.columns[:2], rows=[row[:2] for row in t.rows[:N_WORDS]], idle=t.idle[:N_WORDS])]
+    choice = Line("The descriptions alone would choose ", Strong(words.decision), f". {words.would_change}")
+    return first, (), [*tables, Note(choice)]
 
 
 def _word_row(word: Word, low: float, span: float) -> tuple[Cell, Cell, Cell]:
@@ -314,7 +288,7 @@ def _seen(seen: Perceived, e: Explanation) -> Shown:
     lead = Line(
         "It redrew the picture from memory in ",
         Def("loop", "loops"),
-        f", {seen.picture.shape[1]} pixels wide, and classified the last one, not the first. The heat is of places on "
+        f", {seen.picture.shape[1]} pixels wide, and classified the last one, not the first. The heat shows places on "
         "that last one, drawn over the first.",
     )
     pictures = []
@@ -332,7 +306,7 @@ def _seen(seen: Perceived, e: Explanation) -> Shown:
         Figure("spread", f"{seen.n_copies} copies, from their mean", f"{seen.spread:.3f}" if seen.n_copies > 1 else ""),
         Figure("memorised", "Nearest memorised picture", f"{near.distance:.3f}"),
     ]
-    return [Note(lead), Pictures(pictures, "pixels")], figures, ()
+    return [Pictures(pictures, "pixels")], figures, [Note(lead)]
 
 
 def _part(outside: Outside, e: Explanation) -> Shown:
@@ -341,7 +315,7 @@ def _part(outside: Outside, e: Explanation) -> Shown:
     lead = Line(
         "How probable ",
         Strong(part.label),
-        f" is in this {part.kind} when pixels are hidden. The heat below is of the cells that this score is made of: "
+        f" is in this {part.kind} when pixels are hidden. The heat shows the cells that this score is made of, so "
         "it cannot show what comes from outside them.",
     )
     rows = (
@@ -359,13 +333,13 @@ def _part(outside: Outside, e: Explanation) -> Shown:
         Figure("odds-fall", "as much elsewhere", figure(outside.fall_elsewhere)),
         Figure("odds-fall", "all else hidden", figure(outside.fall_outside)),
     ]
-    return [Note(lead), Bars(bars)], figures, ()
+    return [Bars(bars)], figures, [Note(lead)]
 
 
 def _typical(typical: Typical, e: Explanation) -> Shown:
     lead = Note(
-        f"Made by a generator: no photographs, and not of this picture. They show what {typical.climbed} takes for "
-        f"{typical.label}, as far as the generator can draw it."
+        f"A generator made these: they are not photographs, and not of this picture. They show what "
+        f"{typical.climbed} takes for {typical.label}, as far as the generator can draw it."
     )
     pictures = []
     for number, one in enumerate(typical.pictures, 1):
@@ -373,8 +347,7 @@ def _typical(typical: Typical, e: Explanation) -> Shown:
         own = Line("made, own ", Def("probability", f"probability {percent(one.value)}"))
         kind: Any = "other" if one.agrees is False else ""
         pictures.append(Picture(one.pixels, f"Made picture {number}, {said}", (said, own), kind=kind))
-    behind = Fold("The generator behind these", [Note(f"It was {typical.drawn}.")])
-    return [lead, Pictures(pictures, "pixels")], (), [behind]
+    return [lead, Pictures(pictures, "pixels")], (), [Note(f"The generator was {typical.drawn}.")]
 
 
 KINDS: dict[str, Callable[[Any, Explanation], Shown]] = {

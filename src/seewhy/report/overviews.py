@@ -16,8 +16,8 @@ from ..explanation.base import Explanation
 from ..explanation.prediction import Certainty
 from ..explanation.verdict import Level, Missing
 from ..types import Failure
-from .card import SIGNS
-from .page import layer_uri, photo_uri, render
+from .card import sign_of
+from .page import LEVELS, layer_uri, photo_uri, render
 from .palette import blend, class_colours, named_colours
 
 THUMBNAIL_SIDE = 256
@@ -48,6 +48,8 @@ class IndexEntry:
     thumbnail: str
     aside: str = ""
     verdict: Certainty = "not measured"
+    sign: tuple[Level, str] = ("not measured", LEVELS["not measured"])
+    """Of the decision: a level, and a word or two."""
     probability: float | None = None
     is_measured: bool = False
     trouble: float | None = None
@@ -57,10 +59,6 @@ class IndexEntry:
         """Sorts the most doubtful first: by the decision where that was measured, else by the worst evidence."""
         worst = min(DOUBT.index(level) for level in self.levels)
         return -(1.0 if self.trouble is None else self.trouble), worst, self.score
-
-    @property
-    def sign(self) -> tuple[Level, str]:
-        return SIGNS[self.verdict]
 
 
 def index_entry(explanation: Explanation, href: str) -> IndexEntry:
@@ -80,7 +78,7 @@ def index_entry(explanation: Explanation, href: str) -> IndexEntry:
         levels=tuple(levels.values()),
         thumbnail=photo_uri(np.asarray(picture), quality=82),
         aside=". ".join(said for said in (e.part.name if e.part else "", e.aside) if said),
-        verdict="not measured" if decision is None else decision.verdict,
+        **({} if decision is None else {"verdict": decision.verdict, "sign": sign_of(decision)}),
         probability=e.prediction.probability,
         is_measured=e.prediction.is_measured,
         trouble=None if decision is None else decision.doubt,

@@ -21,7 +21,7 @@ from ..explanation.verdict import Level
 from ..printable import percent as plainly
 from ..registry import spelling
 from ..types import FractionBox
-from .blocks import Cell, Document, Heat, Table, terms_in, text_of
+from .blocks import Cell, Code, Def, Document, Heat, Line, Table, terms_in, text_of
 from .charts import draw
 from .palette import coloured, overlay
 
@@ -45,19 +45,46 @@ class Term(NamedTuple):
     key: str
     name: str
     text: str
+    phrases: tuple[str, ...] = ()
+    """How sentences mention it."""
 
 
 @cache
 def terms() -> tuple[Term, ...]:
     """What each number on a card or report means; the numbers lead here."""
     text = files(__package__).joinpath("templates/glossary.toml").read_text("utf-8")
-    return tuple(Term(key, term["name"], term["text"]) for key, term in tomllib.loads(text).items())
+    rows = tomllib.loads(text).items()
+    return tuple(Term(key, t["name"], t["text"], tuple(t.get("phrases", ()))) for key, t in rows)
 
 
 def terms_of(keys: Iterable[str]) -> tuple[Term, ...]:
     """Those of these keys, in the glossary's order."""
     wanted = set(keys)
     return tuple(term for term in terms() if term.key in wanted)
+
+
+@cache
+def _mentions() -> tuple[dict[str, str], re.Pattern[str]]:
+    """Phrase → key of the term it mentions, and what finds them, or a command, in a text."""
+    keys = {phrase: term.key for term in terms() for phrase in term.phrases}
+    longest_first = sorted(keys, key=len, reverse=True)
+    return keys, re.compile(rf"(\b(?:{'|'.join(map(re.escape, longest_first))})\b|\bseewhy [a-z][^.,;:]*)")
+
+
+def linked(text: str) -> Line:
+    """A sentence whose terms lead to their definitions, each where it first stands, and whose commands look so."""
+    keys, found = _mentions()
+    parts: list[Any] = []
+    new = dict(keys)
+    for part in found.split(text.replace(" %", f"{NARROW_SPACE}%")):
+        if part.startswith("seewhy "):
+            parts.append(Code(part))
+        elif (key := new.get(part)) is not None:
+            parts.append(Def(key, part))
+            new = {phrase: other for phrase, other in new.items() if other != key}
+        else:
+            parts.append(part)
+    return Line(*filter(None, parts))
 
 
 def percent(value: float, space: str = NARROW_SPACE) -> str:
@@ -71,6 +98,11 @@ def figure(value: float | None) -> str:
         return "–"
     text = f"{value:.2f}"
     return "0.00" if text == "-0.00" else text.replace("-", "−")
+
+
+def file_name(path: str) -> str:
+    """Without its folders, which say more of a machine than of a picture."""
+    return re.split(r"[/\\]", path)[-1] or path
 
 
 def method_name(name: str) -> str:

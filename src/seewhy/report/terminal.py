@@ -9,7 +9,6 @@ from rich.console import Group
 from rich.table import Table as Grid
 from rich.text import Text as Words
 
-from ..explanation.verdict import Missing
 from ..printable import printable
 from .blocks import Bars, Block, Columns, Document, Facts, Figures, Note, Section, Table, Verdict, text_of
 
@@ -30,9 +29,7 @@ def _drawn(blocks: Sequence[Block]) -> Iterator[Any]:
         elif isinstance(block, Note):
             yield _words(block.text)
         elif isinstance(block, Verdict):
-            yield _words(f"{block.word or block.level}: {block.sentence}")
-        elif isinstance(block, Missing):
-            yield _words(f"{block.reason} {block.cure}")
+            yield _words(f"{block.word}. {block.sentence}")
         elif isinstance(block, Figures):
             yield from (_words(f"{figure.name}: {figure.text}") for figure in block.figures)
         elif isinstance(block, Facts):

@@ -18,6 +18,7 @@ from ...errors import DataError
 from ...explanation.similar import Display, Like, NeighbourShare, PrototypePurity
 from ...explanation.verdict import Level, Verdict
 from ...pictures.miniatures import encode_thumbnail
+from ...printable import percent
 from ...storage.features import FeatureStore
 from .. import prototypes
 from ..bank import BankPicture, Patches, cell_box, check_index
@@ -28,10 +29,10 @@ from ..measure import LEVELS, LikenessMeasure, Showing, said_of_share
 from .rotation import TOLERANCE, Rotation, pure_cells, strongest
 
 RULE = (
-    "Do not rely on them unless more of the prototypes shown are of the class explained than a wrong class has on 19 "
-    "of 20 held-out pictures, one neither right nor decided for. Then believable when hiding the places shown lowers "
-    "the class's lead more than hiding the same pattern anywhere else that was tried, else partly. Partly at best for "
-    f"a class that was not decided for. {STRANGER}"
+    "Do not rely on the prototypes unless more of them are of the class explained than a wrong class (neither right "
+    "nor decided for) has on 19 of 20 held-out pictures. Then believable when hiding their places lowers the class's "
+    "lead more than hiding the same pattern anywhere else that was tried; otherwise partly. Partly at best for a class "
+    f"that is not the decision. {STRANGER}"
 )
 SPARE = 3
 """Candidates a prototype: enough to replace those that are copies of stronger ones."""
@@ -189,17 +190,18 @@ class EPIC(Prototypes):
         level: Level = "not measured"
         figures = (
             f"These {len(showing.groups)} channels bring {showing.logits:.1f} of the {showing.logits_in_all:.1f} "
-            f"logits that speak for {subject.of_class} ({showing.share:.0%}); {1 - showing.share:.0%} lies in other "
-            f"channels.{showing.hidden}"
+            f"logits that speak for {subject.of_class} ({showing.share:.0%}); other channels bring "
+            f"{1 - showing.share:.0%}.{showing.hidden}"
         )
+        said = f"These channels bring {percent(showing.share, ' ')} of what speaks for {subject.of_class}"
         if deletion is not None and not matters:
-            figures = figures[:-1] + ", so these places do not matter more than others."
+            said += ", but hiding them changes the prediction no more than hiding other places"
         if share is not None:
             figures += f" {said_of_share(showing, share, 'prototypes')}"
             if deletion is not None:
                 most = LEVELS[1 + int(matters and subject.label == subject.decision)]
                 level = most if share.reaches else "do not rely"
-        verdict, difference = Verdict(level, figures, self.rule), measures["logit_difference"]
+        verdict, difference = Verdict(level, f"{said}.", self.rule, figures), measures["logit_difference"]
         return showing.like(self, verdict, measure, purity=purity, logit_difference=difference, of_target=share)
 
 

@@ -96,7 +96,7 @@
   };
 
   /* measured while it is read */
-  const evidence = [".decision", ".summary", ".evidence"];
+  const evidence = [".decision", ".evidence"];
   /* who reads by keys stays where they were, counted from the end: what was measured comes in before */
   const stops = () => all(".evidence a, .evidence summary, .evidence tbody th");
   let round = 0;
@@ -114,8 +114,8 @@
       const before = stops();
       const place = before.indexOf(document.activeElement);
       const open = all("details[open]").length;
-      /* what a person has opened stays open; its verdicts are those of the evidence below all the same */
-      for (const selector of open ? [".summary ul", ".evidence"] : evidence) one(selector).replaceWith(fresh.querySelector(selector));
+      /* what a person has opened beside the picture stays open */
+      for (const selector of open ? [".evidence"] : evidence) one(selector).replaceWith(fresh.querySelector(selector));
       ready();
       if (place >= 0) stops().at(place - before.length)?.focus({ preventScroll: true });
       status.textContent = "";
