@@ -102,7 +102,7 @@ def write(
     base_url: str | None = None,
     dry_run: bool = False,
 ) -> None:
-    """Visual descriptors of each class. What a model wrote is to be read and edited: the file is yours."""
+    """Write descriptions of each class with a language model. Read and edit them: the file is yours."""
     from ..language.questions import as_descriptions, class_prompt, write_classes
     from ..language.writers import WriterError
 
@@ -189,7 +189,7 @@ def match(
     base_url: str | None = None,
     dry_run: bool = False,
 ) -> None:
-    """For each picture, the texts of its own class that fit it best; what was looked at before is not again."""
+    """Find, for each picture, the descriptions of its class that fit it best."""
     from ..descriptions.base import Descriptions
     from ..language.matching import Match, match_to_file, short_prompt, specificity
     from ..language.matching import say as told
@@ -229,7 +229,7 @@ def images(
     base_url: str | None = None,
     dry_run: bool = False,
 ) -> None:
-    """Describe pictures at length (Image Textualization). Run again, it goes on where it was stopped."""
+    """Describe pictures in detail (Image Textualization). Run again to continue a stopped run."""
     from ..language.textualize import DESCRIPTIONS, Drafter, estimate, offline, read_drafts, textualize_all
     from ..storage.journal import Journal
 
@@ -258,6 +258,6 @@ def images(
     session.end(done)
 
 
-app = typer.Typer(help="Descriptions, written by a language model of your choice.", no_args_is_help=True)
+app = typer.Typer(help="Write descriptions with a language model of your choice.", no_args_is_help=True)
 for verb in (write, match, images):
     register(app, verb)
