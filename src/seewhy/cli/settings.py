@@ -23,9 +23,7 @@ class Own:
             object.__setattr__(self, "kind", type(self.preset))
 
 
-STRENGTHS = Own(
-    "calibrated", "strength of the changes of --because: calibrated (equal changes of the picture) or paper."
-)
+STRENGTHS = Own("calibrated", "strength of the changes of --because: calibrated (to equal effect) or paper.")
 IGNORE = Own((255,), "mask values to ignore.", tuple[int, ...])
 SPREAD = "seewhy.cli.many:Spread"
 WRITING = "seewhy.cli.describe:Writing"
@@ -71,16 +69,14 @@ SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
     "detect": (
         "seewhy.dense.word_regions:WordRegions",
         {
-            "overlap": Own(
-                None, "of two boxes of a class that overlap more than this, only the surer is kept.", float | None
-            ),
+            "overlap": Own(None, "boxes of a class that overlap more than this: only the surer is kept.", float | None),
             "most": Own(None, "most boxes per picture.", int | None),
         },
     ),
     "evaluate": ("seewhy.studies.auditing.drift:DriftTest", {"ignore": IGNORE}),
     "check": (
         "seewhy.studies.inspection.check:Check",
-        {"n_examples": Own(3, "with --texts: number of examples per rule.")},
+        {"n_examples": Own(3, "with --texts: examples per rule.")},
     ),
     "app": ("seewhy.language.annotation.rounds:StopRule", WEB),
     "serve": (
