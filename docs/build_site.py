@@ -1,7 +1,7 @@
 """Builds the documentation as a site: ``python docs/build_site.py [FOLDER]``; ``make docs`` does. Nothing is fetched.
 
 The pages are those of docs/, which the repository shows too. They are copied; links that leave them lead to the
-repository; lists in docs/index.md become the table of contents; cards are made of photographs that come with
+repository; lists in docs/index.md become the side bar; cards are made of photographs that come with
 scikit-image; tutorials are run. A broken link or a tutorial that fails ends it.
 """
 
@@ -76,15 +76,17 @@ def main(folder: Path) -> int:
 def lay_out(pages: Path) -> None:
     """The pages as Sphinx reads them."""
     shutil.copytree(DOCS, pages, ignore=shutil.ignore_patterns("*.py", "__pycache__", "*.md"))
-    repository = PROJECT["urls"]["Repository"]
+    repository, below = PROJECT["urls"]["Repository"], pages_below((DOCS / "index.md").read_text("utf-8"))
     for source in (*DOCS.rglob("*.md"), *(ROOT / name for name in AT_THE_TOP)):
         page = pages / place_of(source)
         page.parent.mkdir(parents=True, exist_ok=True)
         text = LINK.sub(lambda m, s=source: m[1] + target_of(m[2], s, repository), source.read_text("utf-8"))
         if source == DOCS / "index.md":
             text = with_contents(text)
-        if source.stem in BELOW and source.parent == DOCS:
-            text += f"\n```{{toctree}}\n:hidden:\n:glob:\n\n{source.stem}/*\n```\n"
+        more = list(below.get(source.name, ())) if source.parent == DOCS else []
+        more += [f"{source.stem}/*"] if source.stem in BELOW and source.parent == DOCS else []
+        if more:
+            text += "\n```{toctree}\n:hidden:\n:glob:\n\n" + "\n".join(more) + "\n```\n"
         page.write_text(text, "utf-8")
 
 
@@ -109,16 +111,34 @@ def target_of(link: str, source: Path, repository: str) -> str:
     return f"{repository}/blob/main/{target.relative_to(ROOT).as_posix()}"
 
 
+ENTRY = re.compile(r"^( *)- \[(.+)\]\((\S+)\)", re.MULTILINE)
+"""A page in the lists of docs/index.md; one that is indented stands below the page before it."""
+
+
+def pages_below(text: str) -> dict[str, list[str]]:
+    """Page → the pages below it in the side bar.
+
+    >>> pages_below("- [A](a.md)\\n  - [B](b.md)\\n- [C](c.md)")
+    {'a.md': ['B <b.md>'], 'c.md': []}
+    """
+    below: dict[str, list[str]] = {}
+    for indent, title, page in ENTRY.findall(text):
+        if indent:
+            below[next(reversed(below))].append(f"{title} <{place_of(Path(os.path.normpath(DOCS / page)))}>")
+        else:
+            below[page] = []
+    below.get("start.md", []).extend(("Gallery of cards <gallery.md>", "Tutorials <tutorials/index>"))
+    return below
+
+
 def with_contents(text: str) -> str:
-    """The first page, whose lists of links become the table of contents."""
+    """The first page, whose lists become the side bar."""
     head, *sections = text.split("\n## ")
     parts = [head]
     for section in sections:
         caption, _, body = section.partition("\n")
-        entries = "\n".join(f"{title} <{page}>" for title, page in re.findall(r"^- \[(.+)\]\((\S+)\)", body, re.M))
-        if caption == "Start":
-            entries += "\nGallery of cards <gallery.md>\nTutorials <tutorials/index>"
-        parts.append(f"## {caption}\n\n```{{toctree}}\n:caption: {caption}\n:maxdepth: 1\n\n{entries}\n```\n")
+        entries = "\n".join(f"{title} <{page}>" for indent, title, page in ENTRY.findall(body) if not indent)
+        parts.append(f"```{{toctree}}\n:hidden:\n:caption: {caption}\n:maxdepth: 1\n\n{entries}\n```\n")
     return "\n".join(parts)
 
 

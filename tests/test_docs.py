@@ -332,10 +332,13 @@ def test_the_site_is_laid_out_with_links_that_lead_somewhere(tmp_path: Path, mon
         text = re.sub(r"```.*?```", "", (tmp_path / page).read_text("utf-8"), flags=re.DOTALL)
         for target in re.findall(r"\]\((?!\w+:|#)([^)#\s]+)", text):
             assert (tmp_path / page).parent.joinpath(target).exists(), (page, target)
-    contents = (tmp_path / "index.md").read_text("utf-8")
+    contents = "".join((tmp_path / page).read_text("utf-8") for page in pages if "/" not in page)
     own = {f"{p.stem}.md" for p in DOCS.glob("*.md")} - {"index.md"}
     assert [name for name in sorted(own) if f"<{name}>" not in contents] == [], "list it in docs/index.md"
     assert "<tutorials/index>" in contents
+    first = (tmp_path / "index.md").read_text("utf-8")
+    assert len(re.findall(r"^.+ <\S+>$", first, re.MULTILINE)) <= 25, "entries in the side bar before one is opened"
+    assert ":hidden:" in first
 
 
 def test_links_of_the_readme_lead_to_the_repository_on_a_package_page() -> None:

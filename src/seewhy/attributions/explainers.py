@@ -249,7 +249,7 @@ class FitTTAME:
         area: 2 (authors).
         smooth: 0.01 (authors).
         power: 0.3 (authors): pushes values to 0 or 1.
-        size: side of the training pictures in pixels; left out, the network's own. Less is faster.
+        size: side of the training pictures in pixels; default: the network's own. Smaller is faster.
     """
 
     variant: Variant = "t_tame"

@@ -39,7 +39,7 @@ def check(
     port: Annotated[int, Bound(0, 65535)] = 8000,
     name: list[str] | None = None,
 ) -> None:
-    """What is wrong with labelled pictures: labels, copies, strangers, dark and blurred ones; each with its reason."""
+    """Find wrong labels, copies, outliers and faulty pictures in labelled data, each with its reason."""
     if texts:
         _texts(session)
     if from_ is not None or serve or export is not None:

@@ -28,7 +28,7 @@ def segment(
     method: str = "maskclip",
     output: Path | None = None,
 ) -> None:
-    """Say of every pixel which of the names it shows, or none; by words, or as a segmenter was trained."""
+    """Label every pixel with one of the names, or with none: by words, or by a trained segmenter."""
     from ..dense.by_words import segmenter_for
     from ..dense.regions import SegmentFolder
     from ..dense.saving import load_segmenter
@@ -79,7 +79,7 @@ def detect(
     tiles: Annotated[int, Bound(1, 32)] | None = None,
     least_score: Part | None = None,
 ) -> None:
-    """Find what the names say, or what a detector was trained on, and draw a box around each."""
+    """Find objects by their names, or by a trained detector, and draw a box around each."""
     from ..dense.regions import BoxFolder
 
     given: dict[str, Any] = {} if least_score is None else {"least": least_score}

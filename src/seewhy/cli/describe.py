@@ -28,13 +28,13 @@ class Writing:
     """Who is asked, and how.
 
     Args:
-        writer: a name at the service, a folder or .gguf file, or smollm2.
-        base_url: an OpenAI-compatible service.
+        writer: a model's name at the service, a folder, a .gguf file, or smollm2.
+        base_url: address of an OpenAI-compatible service.
         key_variable: environment variable with the service's key.
         leave_out: parameters that the service refuses, with commas: max_tokens, temperature, seed, or response_format,
             which then goes into the question in words.
         max_tokens: of every answer; left out, as many as it needs.
-        timeout: seconds that one answer may take, all in all.
+        timeout: seconds allowed for one answer.
         price_in: price of a million tokens read, for --dry-run.
         price_out: price of a million tokens written, for --dry-run.
     """
@@ -102,7 +102,7 @@ def write(
     base_url: str | None = None,
     dry_run: bool = False,
 ) -> None:
-    """Visual descriptors of each class. What a model wrote is to be read and edited: the file is yours."""
+    """Write descriptions of each class with a language model. Read and edit them: the file is yours."""
     from ..language.questions import as_descriptions, class_prompt, write_classes
     from ..language.writers import WriterError
 
@@ -189,7 +189,7 @@ def match(
     base_url: str | None = None,
     dry_run: bool = False,
 ) -> None:
-    """For each picture, the texts of its own class that fit it best; what was looked at before is not again."""
+    """Find, for each picture, the descriptions of its class that fit it best."""
     from ..descriptions.base import Descriptions
     from ..language.matching import Match, match_to_file, short_prompt, specificity
     from ..language.matching import say as told
@@ -229,7 +229,7 @@ def images(
     base_url: str | None = None,
     dry_run: bool = False,
 ) -> None:
-    """Describe pictures at length (Image Textualization). Run again, it goes on where it was stopped."""
+    """Describe pictures in detail (Image Textualization). Run again to continue a stopped run."""
     from ..language.textualize import DESCRIPTIONS, Drafter, estimate, offline, read_drafts, textualize_all
     from ..storage.journal import Journal
 
@@ -258,6 +258,6 @@ def images(
     session.end(done)
 
 
-app = typer.Typer(help="Descriptions, written by a language model of your choice.", no_args_is_help=True)
+app = typer.Typer(help="Write descriptions with a language model of your choice.", no_args_is_help=True)
 for verb in (write, match, images):
     register(app, verb)

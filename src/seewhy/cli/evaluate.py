@@ -56,9 +56,9 @@ def evaluate(
     pictures: Path | None = None,
     novel: str | None = None,
 ) -> None:
-    """Accuracy, per class, calibration, confusions, and, where asked, how faithful explanations are.
+    """Measure accuracy, calibration and confusions and, if asked, how faithful the explanations are.
 
-    With --contract: does it keep what is asked of it? With --against: are new pictures like those it was fitted on?
+    With --contract, pass or fail by limits that you set. With --against, compare new pictures with those of the fit.
     """
     from ..evidence.batch import check_output
     from ..pictures.pixel_classes import is_masked

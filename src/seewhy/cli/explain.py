@@ -51,9 +51,9 @@ def explain(
     workers: Count = 1,
     cluster: str | None = None,
 ) -> None:
-    """Explain pictures: print the answer; with -o, write a card each and an index. Stopped, it goes on where it was.
+    """Explain pictures: print each decision with its reasons; with -o, write cards. Continues a stopped run.
 
-    With a saved segmenter or detector, or --parts and --labels, what is found in each picture gets a card.
+    With a saved segmenter or detector, or with --parts and --labels, each object found gets a card.
     """
     from ..classifiers.words import measured_on
     from ..evidence.batch import Batch

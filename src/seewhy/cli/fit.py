@@ -41,9 +41,9 @@ def fit(
     pictures: Path | None = None,
     task: Task | None = None,
 ) -> None:
-    """Make a classifier, segmenter or detector of your pictures, or find what a classifier's decisions rest on.
+    """Train a classifier, segmenter or detector on your pictures, or explain what a classifier relies on.
 
-    Run again, it goes on where it was stopped.
+    Run again to continue a stopped run.
     """
     learnt = task or _task(data, method, model)
     if task is None and learnt not in ("classes", "prototypes", "explainer"):

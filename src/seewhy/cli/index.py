@@ -36,9 +36,9 @@ def index(
     cluster: str | None = None,
     status: Path | None = None,
 ) -> None:
-    """Make pictures searchable, or change what is; with --parquet, only keep their vectors.
+    """Make pictures searchable, or change an index; with --parquet, only write their vectors.
 
-    Pictures that are there are not looked at again; run again after any stop, it goes on.
+    Only new pictures are read. Run again to continue a stopped run.
     """
     from ..retrieval import Index
     from ..retrieval.index import check_place
@@ -148,7 +148,7 @@ def search(
     without: str = "",
     where_label: list[str] | None = None,
 ) -> None:
-    """Find pictures in an index: by picture, by words, or by both."""
+    """Search an index by picture, by words, or by both."""
     from ..report.paging import check_ending
     from ..retrieval import Index, Query
 

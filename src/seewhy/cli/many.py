@@ -37,9 +37,10 @@ class Spread:
     """How the work is cut and spread.
 
     Args:
-        per_shard: pictures of a file, where the input has no shards of its own; a kill costs at most one.
-        threads: that engine, decoding and torch together keep busy; left out, all cores.
-        gpus: with --cluster, GPUs that each worker has; 0.5 is shared by two.
+        per_shard: pictures per output file, if the input has no shards of its own; a killed run loses at most one
+            file.
+        threads: threads for engine, decoding and torch together; default: all cores.
+        gpus: with --cluster: GPUs per worker; with 0.5, two share one.
     """
 
     per_shard: Count = 2048

@@ -41,7 +41,7 @@ def with_settings(name: str) -> list[dict[str, Any]]:
 
 
 def methods(session: Session, name: str | None = None, *, json_schema: str | None = None) -> None:
-    """Every method: family, paper, needs, cost in forward passes, and how often it finds planted evidence."""
+    """List all methods with their paper, needs, cost in forward passes, and how often they find planted evidence."""
     if json_schema is not None:
         names = json_schema == "all"
         text = "" if names else json.dumps(schema(json_schema), indent=2, ensure_ascii=False)
@@ -105,7 +105,7 @@ def _version(name: str) -> str | None:
 
 
 def doctor(session: Session) -> None:
-    """Engines, models and extras available here, found offline. Exit code 1 if the default cannot run."""
+    """Show which engines, models and extras work here, without a network. Exit code 1 if the default cannot run."""
     state = examine()
     session.say(state, *_doctor_lines(state))
     raise typer.Exit(0 if state["models"]["lite0"] else 1)

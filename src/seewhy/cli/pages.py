@@ -44,7 +44,7 @@ def app(
     host: str = "127.0.0.1",
     name: list[str] | None = None,
 ) -> None:
-    """Serve the page: drop a picture, see the card, point at words and heat, edit words, compare, browse mistakes."""
+    """Open the web page: drop a picture and see its card, edit descriptions, compare classes, browse mistakes."""
     from ..service.app import make_app
 
     if annotate is not None:
@@ -202,7 +202,7 @@ def serve(
     access_log: bool = True,
     measure: bool = True,
 ) -> None:
-    """Serve classifiers to programs: several pictures a request, evidence on demand, metrics, reload, drain."""
+    """Serve classifiers over HTTP: many pictures per request, evidence on demand, metrics, reload."""
     from ..service.serve import ServiceSettings, make_service
     from ..service.serve.serving import run
     from ..service.serve.settings import read_token
@@ -258,7 +258,7 @@ def export(
     labels: str | None = None,
     check_on: list[str] | None = None,
 ) -> None:
-    """Write a classifier as one graph, with the decision and Grad-CAM in it, and check that it answers the same."""
+    """Write a classifier as one ONNX graph with its decision and Grad-CAM, and check that it gives the same answers."""
     from ..service.export import check_place
     from ..service.export import export as write
 

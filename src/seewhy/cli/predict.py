@@ -46,7 +46,7 @@ def predict(
     workers: Count = 1,
     cluster: str | None = None,
 ) -> None:
-    """Decide on pictures. One line per picture, in order; a broken one never stops the others."""
+    """Classify pictures: one line per picture, in order. A broken picture never stops the others."""
     from ..classifiers.certainty import check_level
     from ..classifiers.linear.jitter import predict_views
     from ..classifiers.words import measured_on

@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Own:
-    """A setting that is a field of nothing: what stands there, what it means, and its type, else that of the preset."""
+    """A setting that is no field of a class: its default, its meaning, and its type, else that of the default."""
 
     preset: Any
     help: str
@@ -23,76 +23,79 @@ class Own:
             object.__setattr__(self, "kind", type(self.preset))
 
 
-STRENGTHS = Own("calibrated", "of what --because changes: calibrated, to an equal change of the picture, or paper.")
-IGNORE = Own((255,), "values of masks that count for nothing.", tuple[int, ...])
+STRENGTHS = Own("calibrated", "strength of the changes of --because: calibrated (to equal effect) or paper.")
+IGNORE = Own((255,), "mask values to ignore.", tuple[int, ...])
 SPREAD = "seewhy.cli.many:Spread"
 WRITING = "seewhy.cli.describe:Writing"
 WEB = {
-    "max_upload": Own(20.0, "largest request, in megabytes."),
-    "decode_seconds": Own(10, "computing that one picture may take to be decoded; then it is refused."),
+    "max_upload": Own(20.0, "largest request in megabytes."),
+    "decode_seconds": Own(10, "seconds of processor time allowed to decode one picture."),
 }
 SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
     "fit": (
         "seewhy.attributions.explainers:FitTTAME",
         {
-            "epochs": Own(8, "of an explainer: times every picture is seen; the authors' 8."),
-            "steps": Own(None, "of an explainer: batches in all, instead of epochs.", int | None),
-            "batch_size": Own(32, "of an explainer: pictures at once; the authors' 32."),
-            "lr": Own(2e-3, "of an explainer: highest learning rate."),
-            "paper": Own(False, "of an explainer: the authors' optimiser, batch and rate."),
+            "epochs": Own(8, "for an explainer: passes over the pictures; the authors' 8."),
+            "steps": Own(None, "for an explainer: number of batches, instead of epochs.", int | None),
+            "batch_size": Own(32, "for an explainer: pictures per batch; the authors' 32."),
+            "lr": Own(2e-3, "for an explainer: highest learning rate."),
+            "paper": Own(False, "for an explainer: the authors' optimiser, batch and rate."),
             "ignore": IGNORE,
-            "folds": Own(5, "of a detector: parts, each found by a detector of the others."),
+            "folds": Own(5, "for a detector: number of folds of its cross-validation."),
             "precision": Own(
                 None,
-                "of a detector: what boxes of each class are to have on new pictures; left out, F1 is largest.",
+                "for a detector: the precision wanted of each class on new pictures; default: the largest F1.",
                 float | None,
             ),
         },
     ),
-    "predict": (SPREAD, {"batch_size": Own(32, "pictures at once.")}),
+    "predict": (SPREAD, {"batch_size": Own(32, "pictures per batch.")}),
     "explain": (
         "seewhy.evidence.explain:ExplainOptions",
         SPREAD,
         {
             "strengths": STRENGTHS,
-            "explainer": Own(None, "a trained explainer or its folder; left out, the classifier's own.", Path | None),
+            "explainer": Own(None, "a trained explainer or its folder; default: the classifier's own.", Path | None),
             "judge": Own(
                 None,
-                "with --typical: a saved classifier or an encoder with words that says what is on the pictures; not "
-                "the one climbed.",
+                "with --typical: a saved classifier, or an encoder with words, to judge the pictures; not the one that "
+                "guides them.",
                 str | None,
             ),
-            "most_cards": Own(20, "boxes or segments of one picture that get a card: the surest, the largest."),
+            "most_cards": Own(20, "most cards per picture: for the surest boxes, or the largest segments."),
         },
     ),
     "segment": ("seewhy.dense.maskclip:MaskCLIP",),
     "detect": (
         "seewhy.dense.word_regions:WordRegions",
         {
-            "overlap": Own(None, "of two boxes of a class that overlap more, the surer is kept.", float | None),
-            "most": Own(None, "boxes kept in one picture.", int | None),
+            "overlap": Own(None, "boxes of a class that overlap more than this: only the surer is kept.", float | None),
+            "most": Own(None, "most boxes per picture.", int | None),
         },
     ),
     "evaluate": ("seewhy.studies.auditing.drift:DriftTest", {"ignore": IGNORE}),
-    "check": ("seewhy.studies.inspection.check:Check", {"n_examples": Own(3, "with --texts: examples of each rule.")}),
+    "check": (
+        "seewhy.studies.inspection.check:Check",
+        {"n_examples": Own(3, "with --texts: examples per rule.")},
+    ),
     "app": ("seewhy.language.annotation.rounds:StopRule", WEB),
     "serve": (
         {
             **WEB,
-            "max_pictures": Own(32, "pictures of one request."),
-            "max_batch": Own(16, "pictures of all clients that are looked at together."),
-            "max_wait": Own(5.0, "milliseconds that a picture waits for others being decoded."),
-            "max_waiting": Own(256, "pictures that may wait; one more is refused."),
-            "request_seconds": Own(60.0, "time until a request is given up."),
-            "reload_seconds": Own(5.0, "how often folders are looked at for a new model; 0 waits for SIGHUP."),
-            "drain_seconds": Own(30.0, "time that running requests get to end after SIGTERM."),
+            "max_pictures": Own(32, "most pictures per request."),
+            "max_batch": Own(16, "most pictures per batch, over all clients."),
+            "max_wait": Own(5.0, "milliseconds that a picture waits for others to join its batch."),
+            "max_waiting": Own(256, "most pictures that may wait; further ones are refused."),
+            "request_seconds": Own(60.0, "seconds after which a request is given up."),
+            "reload_seconds": Own(5.0, "seconds between checks for a new model; 0 waits for SIGHUP."),
+            "drain_seconds": Own(30.0, "seconds that running requests get after SIGTERM."),
         },
     ),
     "index": ("seewhy.retrieval.settings:Settings", "seewhy.scale.work:Embed", SPREAD),
     "search": (
         "seewhy.retrieval:Query",
         {
-            "collapse": Own(0.97, "cosine above which a picture is listed as a copy; 1 shows all."),
+            "collapse": Own(0.97, "cosine above which a result is listed as a copy of another; 1 lists all."),
             "levels": Own(3, "levels of the query's spatial parts."),
         },
     ),
@@ -101,18 +104,18 @@ SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
     "describe write": (
         WRITING,
         {
-            "n_texts": Own(None, "texts of each class (6) or of each pair (5), at most.", int | None),
-            "most": Own(50, "with --pairs: pairs, those confused most often first."),
-            "top": Own(3, "with --pairs: so many of a picture's likeliest classes count as confusable."),
+            "n_texts": Own(None, "most texts per class (default 6) or per pair (default 5).", int | None),
+            "most": Own(50, "with --pairs: number of pairs; those confused most often come first."),
+            "top": Own(3, "with --pairs: number of a picture's likeliest classes that count as confusable."),
         },
     ),
     "describe match": ("seewhy.language.matching:Match", WRITING),
-    "describe images": (WRITING, {"threshold": Own(0.5, "probability that a place needs to be an object.")}),
+    "describe images": (WRITING, {"threshold": Own(0.5, "least probability of an object.")}),
     "study background": ("seewhy.studies.background:BackgroundStudy",),
     "study interpretability": ("seewhy.studies.interpretability:InterpretabilityStudy",),
     "study scaling": (
         "seewhy.studies.scaling:ScalingStudy",
-        {"n_crops": Own(0, "random crops and flips a picture, beside the picture itself.")},
+        {"n_crops": Own(0, "random crops and flips per picture, besides the picture itself.")},
     ),
     "study transfer": ("seewhy.studies.transfer:TransferStudy",),
     "study base-to-new": ("seewhy.studies.base_to_new:BaseToNewStudy",),

@@ -47,7 +47,7 @@ def faithfulness(
     masks: Path | None = None,
     output: Path | None = None,
 ) -> None:
-    """Which explanations of this model can be believed? Stopped, it goes on where it was."""
+    """Which explanations of this model can you believe? Continues a stopped run."""
     from ..studies.faithfulness import FaithfulnessStudy
 
     check_report(output, "study", session.force)
@@ -71,7 +71,7 @@ def background(
     object_: str | None = None,
     output: Path | None = None,
 ) -> None:
-    """Does it use the background? Give pictures it was not fitted on. Stopped, it goes on where it was."""
+    """Does the model rely on the background? Give pictures that it was not fitted on. Continues a stopped run."""
     from ..dense.by_words import WordMasks
     from ..studies.background import BackgroundStudy
 
@@ -95,7 +95,7 @@ def interpretability(
     test: Path | None = None,
     output: Path | None = None,
 ) -> None:
-    """How much of what encoders know do a few concepts say? Stopped, it goes on where it was."""
+    """How much of an encoder's knowledge do a few concepts express? Continues a stopped run."""
     from ..studies.interpretability import InterpretabilityStudy
 
     check_report(output, "interpretability", session.force)
@@ -137,7 +137,7 @@ def scaling(
     test: Path | None = None,
     output: Path | None = None,
 ) -> None:
-    """How many more pictures are needed for an accuracy? Stopped, it goes on where it was."""
+    """How many more pictures does a target accuracy need? Continues a stopped run."""
     from ..classifiers.linear.recipe import Linear
     from ..studies.scaling import ScalingStudy
 
@@ -162,8 +162,7 @@ def scaling(
 
 
 def transfer(session: Session, data: Path, *, test: Path | None = None, output: Path | None = None) -> None:
-    """Would another encoder be better? Several on the same pictures, with which differences are real; goes on where it
-    was stopped."""
+    """Would another encoder be better? Compares several on the same pictures. Continues a stopped run."""
     from ..classifiers.linear.recipe import Linear
     from ..studies.transfer import TransferStudy
 
@@ -177,7 +176,7 @@ def transfer(session: Session, data: Path, *, test: Path | None = None, output: 
 def base_to_new(
     session: Session, data: Path, *, method: str = "coop", test: Path | None = None, output: Path | None = None
 ) -> None:
-    """What does learning half of the classes by name bring these, and cost the others? Goes on where it was stopped."""
+    """What does prompt learning gain on its classes, and lose on new ones? Continues a stopped run."""
     from ..studies.base_to_new import BaseToNewStudy
 
     check_report(output, "base-to-new", session.force)
@@ -203,7 +202,7 @@ def claims(
     device: str = "auto",
     output: Path | None = None,
 ) -> None:
-    """Which claims of papers hold for your weights? Each beside the paper's figure; goes on where it was stopped."""
+    """Which claims of papers hold for your weights? Each beside the paper's figure. Continues a stopped run."""
     from ..language.questions import read_pairs
     from ..pictures.pairs import load_pairs
     from ..pictures.pixel_classes import load_masks
@@ -243,7 +242,7 @@ def generate(
     judge: str | None = None,
     output: Path | None = None,
 ) -> None:
-    """Make pictures of what a model takes for a class, a text or a neuron (PPGN)."""
+    """Generate pictures that a model takes for a class, a text or a neuron (PPGN)."""
     from ..generation.decoders import Bring
     from ..generation.generate import Asking, Question, check_place, make, prepared, save
     from ..generation.sampler import PPGN
@@ -269,6 +268,6 @@ def generate(
     session.say(made.data, made.data["sentence"], *([] if page is None else [f"page: {page}"]))
 
 
-app = typer.Typer(help="Questions about a model, answered on many pictures.", no_args_is_help=True)
+app = typer.Typer(help="Answer questions about a model on many pictures.", no_args_is_help=True)
 for verb in (faithfulness, background, interpretability, scaling, transfer, base_to_new, claims, generate):
     register(app, verb)

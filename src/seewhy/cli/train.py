@@ -52,7 +52,7 @@ def adapt(
     also: list[Path] | None = None,
     instruction: list[str] | None = None,
 ) -> None:
-    """Teach an encoder your own pictures and words. Run again, it goes on where it was stopped."""
+    """Adapt an encoder to your own pictures and texts. Run again to continue a stopped run."""
     if method is not None:
         _adapt_names(session)
     for name in session.was_given(NAMES_ONLY):
@@ -76,7 +76,7 @@ def pretrain(
     projection: Literal["none", "linear", "mlp", "fixed"] = "mlp",
     instruction: list[str] | None = None,
 ) -> None:
-    """Train an encoder, all of it kept; new:resnet, new:vit and new:vit_swl begin from nothing."""
+    """Train an encoder; new:resnet, new:vit and new:vit_swl start from random weights."""
     way = _way(session, all_of_it=True)
     if way.stays:
         session.terminal.note(way.stays)

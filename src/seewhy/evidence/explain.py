@@ -72,27 +72,27 @@ class ExplainOptions:
     Attributes:
         where: registered attribution, or one made by hand, as :mod:`seewhy.compat` makes them; left out, the
             classifier's own, or Grad-CAM.
-        layer: inner layer of the trunk that the map is read from; left out, the encoder's last map.
-        target: class to explain, by its name or its number; left out, the predicted one.
-        contrast: class to explain the target against, by its name or its number; left out, none.
-        target_text: sentence whose similarity to the picture is explained by *where*, not a class.
-        contrast_text: sentence the target sentence is explained against.
+        layer: layer of the trunk to read the map from; default: the last one.
+        target: class to explain, by name or number; default: the predicted one.
+        contrast: class to explain the target against, by name or number; default: none.
+        target_text: sentence to explain instead of a class: where does the picture match it?
+        contrast_text: sentence to explain the target sentence against.
         settings: fields of the method that *where* names, for example ``{"n_masks": 2000}``; kept as sorted pairs.
-        like: registered way of finding likenesses; left out, EPIC where the classifier has its prototypes, else its
-            own: a ProtoPNet's, the pictures that voted, or nearest patches.
-        prototypes: where EPIC's prototypes lie; left out, the classifier's own folder.
+        like: method that finds similar patches; default: EPIC if the classifier has its prototypes, else the
+            classifier's own: a ProtoPNet's, the pictures that voted, or the nearest patches.
+        prototypes: folder of EPIC's prototypes; default: the classifier's own.
         because: strengths of the changes that show what likenesses rest on, ``"calibrated"`` or ``"paper"``; left
             out, this is not measured.
-        neurons: how many channels that speak most for the target, and against it, are listed with their names.
-        measure: whether deletion and insertion are run.
-        n_regions: lettered regions.
-        top: classes listed.
-        level: how often the true class is to be among those named by the decision.
+        neurons: number of channels to list that count most for the target, and against it.
+        measure: whether to measure deletion and insertion.
+        n_regions: number of lettered regions.
+        top: number of classes listed.
+        level: how often the classes that a decision names must include the true one.
         typical: the folder of a generator that makes typical pictures of the class, once for
             each class; left out, none are made.
-        judge: a second network that says what is on them: a classifier, or an encoder with words.
-        seed: of shuffled maps and ties.
-        objects: who says where the object is, for the part of the heat outside it; left out, this is not measured.
+        judge: a second network to judge them: a classifier, or an encoder with words.
+        seed: seed for shuffled maps and ties.
+        objects: what finds the object, to measure how much heat lies outside it; default: not measured.
     """
 
     where: str | Attribution | None = None

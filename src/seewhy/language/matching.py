@@ -107,8 +107,8 @@ class Match:
     """How texts are chosen; the defaults are the authors'.
 
     Attributes:
-        top: texts a picture, at most.
-        scale: of the cosines before the softmax over the class's texts.
+        top: most texts per picture.
+        scale: factor on the cosines before the softmax over the class's texts.
     """
 
     top: Count = 5

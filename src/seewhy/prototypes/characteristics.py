@@ -181,7 +181,7 @@ class Characteristics:
             cells: where each prototype is read, as (row, column); left out, in the cell where it is highest.
             box: part of the view outside of which nothing is changed; left out, the whole picture is, as in the paper.
             follow: read the changed copies where *they* are highest. Not the paper's.
-            batch_size: pictures the engine sees at once.
+            batch_size: pictures per batch.
         """
         per = max(1, batch_size // (len(PROPERTIES) + 1))
         stream = self._changed(encoder, pictures, box, ahead=2 * per)

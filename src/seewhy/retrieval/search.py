@@ -46,13 +46,13 @@ class Query:
     2021, arXiv 2102.05918, section 5.4), where words and pictures it should not be like are subtracted.
 
     Attributes:
-        like: pictures, as file names or pixels; one may be given bare.
-        text: words; empty for none.
-        unlike: pictures it should not be like.
-        without: words that should not hold.
+        like: pictures that results should resemble: file names or pixels, one or several.
+        text: words that results should match; empty for none.
+        unlike: pictures that results should not resemble.
+        without: words that results should not match.
         weight: of the words, the pictures' being 1. The paper found 2 best and 1 fine; on groceries with the embedded
             encoder 1 was better than 2 (docs/search.md).
-        unlike_weight: of what it should not be like.
+        unlike_weight: weight of what results should not resemble.
 
     """
 

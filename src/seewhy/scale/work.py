@@ -77,7 +77,7 @@ class Embed(Work):
         engine: what runs it.
         space: ``"features"``, the pooled vectors, or ``"words"``, unit vectors in the space of the encoder's sentences.
         dtype: of the numbers that are kept.
-        batch_size: pictures the engine sees at once.
+        batch_size: pictures per batch.
     """
 
     encoder: str = "lite0"

@@ -29,7 +29,7 @@ class ServiceSettings:
         web: address, sizes, times, batches and queues, as those of the page.
         token: what a request must bring as ``Authorization: Bearer …``; ``None`` asks for none.
         open_without_token: whether other machines may ask without a token.
-        n_pictures: pictures of one request.
+        n_pictures: most pictures per request.
         rate: requests a minute from one address; ``None`` sets no limit.
         reload_seconds: how often folders are looked at for a new model; 0 waits for SIGHUP alone.
         drain_seconds: how long requests that run may take to end after SIGTERM.

@@ -54,11 +54,11 @@ class DriftTest:
     twice ``most`` pictures.
 
     Args:
-        alpha: p value below which there is drift.
-        n_permutations: of the test; 1 / (n + 1) is the smallest p value.
-        most: pictures of each side that are drawn for the test.
-        n_near: nearest training pictures whose cosines are averaged.
-        seed: of draws.
+        alpha: p value below which drift is reported.
+        n_permutations: permutations of the test; the smallest possible p value is 1 / (n + 1).
+        most: most pictures per side to use in the test.
+        n_near: number of nearest training pictures whose cosines are averaged.
+        seed: of the permutations.
     """
 
     alpha: InnerPart = 0.01

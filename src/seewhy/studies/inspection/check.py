@@ -211,7 +211,7 @@ class Check:
 
     Args:
         by: how labels are doubted; a name of :data:`~seewhy.studies.inspection.faults.RANKERS`.
-        seed: of the parts that are held out.
+        seed: seed for the held-out parts.
     """
 
     by: str = "odds"
