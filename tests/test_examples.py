@@ -17,6 +17,7 @@ SAYS = {
     "own_module": ["map of 7 × 7 cells"],
     "pretrain_pictures": ["87 pictures, 24 steps", "before: right on", "after: right on"],
     "small_vit": ["held-out crops:", "same class as teacher", "--encoder timm:"],
+    "walls": ["walls: 6 of the pictures", "wrong label"],
     "zero_shot": ["espresso", "By description: espresso"],
 }
 SAMPLES = [str(path) for path in sorted(Path(skimage.data.__file__).parent.glob("*.jpg"))]

@@ -17,6 +17,7 @@ NOT_YET = (
     "docs/cli.md",
     "docs/json.md",
     "docs/limits.md",
+    "docs/reproductions.md",
     "docs/scaling.md",
     "docs/training.md",
     "docs/transfer.md",

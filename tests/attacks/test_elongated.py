@@ -62,14 +62,14 @@ def test_few_large_pictures_wait_decoded_where_each_has_many_windows(
     tmp_path: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fine, reads = Reader(reader.base, zoom=8.0), 0
-    read = Reader._read
+    read = Reader.cut
 
     def counted(self: Reader, number: int, source: Any) -> Any:
         nonlocal reads
         reads += 1
         return read(self, number, source)
 
-    monkeypatch.setattr(Reader, "_read", counted)
+    monkeypatch.setattr(Reader, "cut", counted)
     looked = fine.looked([strip(tmp_path, 20, 20 + i) for i in range(12)])
     next(looked)
     looked.close()  # type: ignore[attr-defined]

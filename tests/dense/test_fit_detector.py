@@ -294,7 +294,9 @@ def test_what_cannot_be_learnt_from_is_told(data: BoxData, tmp_path: Path) -> No
         fit_detector(BoxData(data.pictures[:1], data.classes), colours())
     with pytest.raises(InputError, match="precision=2"):
         fit_detector(data, colours(), precision=2)
-    with pytest.raises(InputError, match=r"The detector owlv2 is not trained\. One of auto, dito, linear"):
+    with pytest.raises(
+        InputError, match=r"The detector owlv2 is not trained\. One of auto, denseclip_boxes, dito, linear"
+    ):
         fit_detector(data, colours(), method="owlv2")
     with pytest.raises(UnknownNameError, match="zooom"):
         fit_detector(data, colours(), zooom=2)

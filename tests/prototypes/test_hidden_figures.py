@@ -14,15 +14,31 @@ from seewhy.prototypes.measure import Showing
 @pytest.mark.parametrize(
     ("fall", "elsewhere", "said"),
     [
-        (0.5, (0.1, 0.1), "takes 0.5 from the lead of moss, 3.0, hiding as much elsewhere 0.1 (at most 0.1)."),
-        (0.13, (0.09, 0.11), "takes 0.13 from the lead of moss, 3.0, hiding as much elsewhere 0.10 (at most 0.11)."),
+        (
+            0.5,
+            (0.1, 0.1),
+            "takes 0.5 from the lead of moss (3.0); hiding other parts of the same size takes 0.1 (at most 0.1).",
+        ),
+        (
+            0.13,
+            (0.09, 0.11),
+            "takes 0.13 from the lead of moss (3.0); hiding other parts of the same size takes 0.10 (at most 0.11).",
+        ),
         (
             0.104,
             (0.099, 0.107),
-            "takes 0.104 from the lead of moss, 3.0, hiding as much elsewhere 0.103 (at most 0.107).",
+            "takes 0.104 from the lead of moss (3.0); hiding other parts of the same size takes 0.103 (at most 0.107).",
         ),
-        (0.1, (0.1, 0.1), "takes 0.100 from the lead of moss, 3.0, hiding as much elsewhere 0.100 (at most 0.100)."),
-        (-0.2, (-0.5, -0.3), "takes −0.2 from the lead of moss, 3.0, hiding as much elsewhere −0.4 (at most −0.3)."),
+        (
+            0.1,
+            (0.1, 0.1),
+            "takes 0.100 from the lead of moss (3.0); hiding other parts of the same size takes 0.100 (at most 0.100).",
+        ),
+        (
+            -0.2,
+            (-0.5, -0.3),
+            "takes −0.2 from the lead of moss (3.0); hiding other parts of the same size takes −0.4 (at most −0.3).",
+        ),
     ],
 )
 def test_figures_that_differ_are_not_rounded_to_one(fall: float, elsewhere: tuple[float, ...], said: str) -> None:
@@ -30,4 +46,4 @@ def test_figures_that_differ_are_not_rounded_to_one(fall: float, elsewhere: tupl
         deletion=PatchDeletion(3.0, fall, elsewhere, 0.1), subject=SimpleNamespace(label="moss")
     )
     hidden: Any = Showing.hidden
-    assert hidden.fget(showing) == f" Hiding these places {said}"
+    assert hidden.fget(showing) == f" Hiding these parts {said}"
