@@ -191,9 +191,7 @@ class DenseCLIP:
         names = Names(opened(encoder), said) if self.n_contexts else None
         with seeded(self.seed):
             network = self._decoder(channels_of(looked.maps, looked.layout), texts, names)
-        mean, spread = moments(looked.maps, looked.layout)
-        network.mean.copy_(mean)
-        network.spread.copy_(spread.clamp(min=1e-6))
+        network.scale_to(*moments(looked.maps, looked.layout))
         return network
 
     def _decoder(self, channels: Sequence[int], texts: Float[Tensor, "k d"], names: Names | None) -> TextDecoder:

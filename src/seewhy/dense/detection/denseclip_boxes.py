@@ -103,8 +103,7 @@ class DenseCLIPBoxes:
         maps = columns["maps"].float()
         with seeded(self.seed):
             network = BoxNetwork(maps.shape[1], texts_for(encoder, data.classes, self.texts, self.seed)[1], self)
-        network.mean.copy_(maps.mean((0, 2, 3)))
-        network.spread.copy_(maps.transpose(0, 1).flatten(1).std(1).clamp(min=1e-6))
+        network.scale_to(maps.mean((0, 2, 3)), maps.transpose(0, 1).flatten(1).std(1))
         given = TrainingData(len(maps), columns)
         what = json.dumps([asdict(self), encoder.fingerprint, data.classes, [p.image for p in data.pictures]])
         kept = None if checkpoint is None else (checkpoint, what)
@@ -121,14 +120,9 @@ class DenseCLIPBoxes:
 class BoxNetwork(PixelText):
     """Maps, and cells among the words → the map that a detector reads; and its two stages."""
 
-    mean: Tensor
-    spread: Tensor
-
     def __init__(self, channels: int, texts: Float[Tensor, "k d"], how: DenseCLIPBoxes) -> None:
-        super().__init__(texts, how.prompting, how.gamma, shows=how.texts != "none")
+        super().__init__(channels, texts, how.prompting, how.gamma, shows=how.texts != "none")
         k, self.tau = len(texts), how.tau
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("spread", torch.ones(channels))
         heads = RegionHeads(HeadSizes(channels + k * self.shows, k + 1))
         self.stages = TwoStage(heads, torch.eye(k + 1), TEMPERATURE)
 
