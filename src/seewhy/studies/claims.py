@@ -249,7 +249,7 @@ class ClaimsStudy:
     ) -> tuple[list[Row], list[Row]]:
         """A row for each claim, and why others have none."""
         seen, rows, left = material.seen, [], []
-        told = [material.encoder.fingerprint, seen.digests, seen.labels.tolist(), seen.held.tolist()]
+        told: list[Any] = [material.encoder.fingerprint, seen.digests, seen.labels.tolist(), seen.held.tolist()]
         told += [material.data.digest(), {**asdict(self), "only": ()}]
         digest = hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:16]
         with records_in(folder) as records:

@@ -21,10 +21,10 @@ from ...heads.head import Feature, Head
 from ...heads.normalise import Normalise
 from ...seeded import seeded
 from ...training.augmentation import TrainingPictures
-from ..encoders.delta import halves_of, load_delta, state_delta
+from ..encoders.delta import WITHOUT_WORDS, halves_of, load_delta, state_delta
 
 Backbone = Literal["encoder", "scratch"]
-OF_ITS_OWN: dict[str, Any] = {"classifier": None, "classes": (), "text": None, "module": None}
+OF_ITS_OWN: dict[str, Any] = {**WITHOUT_WORDS, "module": None}
 """What an encoder says of itself that is not true of one with another trunk."""
 N_CHANNELS = 64
 """Of the small network's last map."""

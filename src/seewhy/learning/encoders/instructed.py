@@ -16,7 +16,7 @@ from ...encoders.base import STEP, Encoder
 from ...encoders.last_layers import Arranged, Onwards, last_layers
 from ...encoders.names import own_vectors
 from ...encoders.split import LastBlock, Part, example_pixels, freeze, hooked, replaced, weights_digest
-from .delta import digest_of, seeing_the_same, sizes_of
+from .delta import WITHOUT_WORDS, digest_of, seeing_the_same, sizes_of
 from .heads import SENTENCE_SCALE
 from .token_blocks import Placed, Without, with_more_prefix
 
@@ -116,9 +116,7 @@ class ConditionToken(nn.Module):
             head=nn.Flatten(),
             fingerprint=weights_digest({}, f"{on.fingerprint}|tokens"),
             engine=lambda: on.engine,
-            classifier=None,
-            classes=(),
-            text=None,
+            **WITHOUT_WORDS,
         )
         self.token = nn.Linear(sentence_width, shape[1])
 
