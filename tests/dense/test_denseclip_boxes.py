@@ -17,11 +17,12 @@ from seewhy.dense.detection.denseclip_boxes import (
     BoxNetwork,
     DenseCLIPBoxes,
     MappedBoxes,
-    _looked,
+    _grids,
     box_map_loss,
 )
 from seewhy.dense.detection.fit import AUTO, fit_detector, methods_for
 from seewhy.dense.detection.trained import TrainedDetector
+from seewhy.dense.detection.trunk import looked_once
 from seewhy.dense.reader import Reader
 from seewhy.errors import DataError, InputError
 from seewhy.pictures.boxes import BoxData, BoxedPicture
@@ -58,7 +59,7 @@ def test_the_map_and_its_loss_are_the_authors() -> None:
 
 def test_the_loss_is_of_both_stages_and_of_the_map(data: BoxData) -> None:
     how, reader = DenseCLIPBoxes(**SHORT), Reader(colours(), 1.0)
-    columns = _looked(reader, data, Progress())
+    columns = looked_once(reader, data, _grids, Progress())
     made = BoxNetwork(3, torch.eye(2, 3), how)
     task = BoxLearning(made, 2.0).train()
     batch = Batch([0, 1], {name: one[:2] for name, one in columns.items()})
@@ -118,7 +119,7 @@ def test_a_box_is_explained_by_the_place_that_was_moved_to_it(data: BoxData) -> 
     score = finder.pooled(reader, data.classes)
     looked = next(reader.looked([data.pictures[0].image]))
     whole = score.cells(reader.encoder, looked.features)  # type: ignore[union-attr]
-    proposed, boxes, _, logits = finder._read(whole[:, :3], whole[:, 3:])
+    proposed, boxes, _, logits = (one[0] for one in finder.found(whole[:, :3], whole[:, 3:]))
     assert score.reads is not None
     read = score.reads(whole, boxes[4:5])
     torch.testing.assert_close(read(whole)[0], logits[4].roll(-1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,16 +19,15 @@ from seewhy.dense.detection import dito
 from seewhy.dense.detection.dito import DITO, WordedBoxes
 from seewhy.dense.detection.fit import fit_detector
 from seewhy.dense.detection.trained import TrainedDetector
-from seewhy.dense.detection.trunk import at_size
+from seewhy.dense.detection.trunk import at_size, training
 from seewhy.dense.reader import Reader
 from seewhy.dense.saving import load_detector, save_detector
 from seewhy.dense.two_stage import Found, box_coder
 from seewhy.encoders.region_heads import HeadSizes, RegionHeads
 from seewhy.errors import DataError, InputError
 from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord
-from seewhy.progress import Progress
+from seewhy.progress import Progress, duration
 from seewhy.seeded import seeded
-from seewhy.training.loop import Training
 from seewhy.types import Failure
 from tiny_words import tiny_pair
 
@@ -212,19 +212,17 @@ def test_a_stopped_training_of_a_trunk_goes_on(data: BoxData, tmp_path: Path) ->
 
 def test_what_a_trunk_will_take_is_said(data: BoxData, monkeypatch: pytest.MonkeyPatch) -> None:
     reader, how = Reader(tiny_pair(), 1.0), DITO(**SMALL | {"n_steps": 300}, trunk_lr=0.6, zoom=1.0)
-    asked: list[Training] = []
-
-    def train(task: object, given: object, training: Training) -> SimpleNamespace:
-        asked.append(training)
-        return SimpleNamespace(seconds_per_step=2.0)
-
-    monkeypatch.setattr("seewhy.dense.detection.trunk.train", train)
+    ticks = count(step=2.0)
+    monkeypatch.setattr("seewhy.dense.tuned.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     said = how.cost_of(reader, data, 6)
     assert said is not None
-    looks = "every look at a picture is then two, as the frozen words need the trunk as it was"
-    assert said.endswith(f"6 trainings of 300 steps of 2 seconds, about 60 minutes; {looks}")
-    assert (asked[0].n_steps, asked[0].part_lr, asked[0].part_decay) == (2, (("trunk", 0.6),), (("trunk", 0.0),))
-    task, _ = how._prepared(reader, data, Progress())
+    looks = "every look at a picture is then two, as the frozen words need it as it was"
+    n, own = how.batch_size, 2.0 * how.batch_size / min(2, how.batch_size)
+    assert f"a step of {n} samples takes about {own:.2g} seconds" in said
+    assert said.endswith(f", 6 trainings of 300 steps about {duration(1800 * own)}; {looks}")
+    task, given = how._prepared(reader, data, Progress())
+    learns = training(how, given, how.trunk_lr)
+    assert (learns.n_steps, learns.part_lr, learns.part_decay) == (300, (("trunk", 0.6),), (("trunk", 0.0),))
     assert {n.split(".")[0] for n, p in task.named_parameters() if p.requires_grad} == {"network", "trunk"}
     assert DITO(**SMALL).cost_of(reader, data, 6) is None
 

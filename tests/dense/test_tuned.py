@@ -19,7 +19,7 @@ from seewhy.dense.denseclip import DenseCLIP
 from seewhy.dense.mask_training import Crops, FromPixels, labels_in
 from seewhy.dense.reader import Reader
 from seewhy.dense.saving import load_segmenter, save_segmenter
-from seewhy.dense.tuned import halves_to_train, looking_through, say_cost
+from seewhy.dense.tuned import halves_to_train, looking_through, said_cost
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.encoders.module import from_module
 from seewhy.encoders.split import example_pixels
@@ -152,7 +152,7 @@ def test_it_is_kept_with_what_changed_and_comes_back(kind: str, which: Any, data
     assert made.base.fingerprint != encoder.fingerprint
     assert made.base.base is encoder
     assert made.trained_on == f"windows of 6 pictures with masks, cut anew 9 times, with the encoder ({which})"
-    assert any("million weights learn; a step of 3 windows takes about" in note for note in progress.notes)
+    assert any("million weights learn; a step of 3 samples takes about" in note for note in progress.notes)
     folder = tmp_path / "seg"
     save_segmenter(made, folder)
     card = json.loads((folder / "segmenter.json").read_text())
@@ -227,14 +227,13 @@ def test_the_cost_is_told_and_nothing_of_it_stays(data: Path) -> None:
     torch.manual_seed(5)
     drawn = torch.rand(1)
     torch.manual_seed(5)
-    progress = Progress()
-    say_cost(task, crops.data(), how.training, progress)
+    said = said_cost(task, crops.data(), how.training)
     assert torch.equal(torch.rand(1), drawn)
     assert all(torch.equal(t, before[name]) for name, t in task.state_dict().items())
     assert all(p.grad is None for p in task.parameters())
     n = sum(p.numel() for p in task.parameters() if p.requires_grad) / 1e6
-    assert progress.notes[0].startswith(f"{n:.1f} million weights learn; a step of 3 windows takes about ")
-    assert " and about 0.0 GB of memory, 3 steps about " in progress.notes[0]
+    assert said.startswith(f"{n:.1f} million weights learn; a step of 3 samples takes about ")
+    assert " and about 0.0 GB of memory, 3 steps about " in said
 
 
 def test_the_fast_engine_runs_the_changed_trunk(data: Path) -> None:
@@ -299,7 +298,7 @@ def test_from_the_command_line(data: Path, tmp_path: Path, monkeypatch: pytest.M
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["trained_on"].endswith("cut anew 9 times, with the encoder (last_stage)")
-    assert "million weights learn; a step of 3 windows takes about" in done.stderr
+    assert "million weights learn; a step of 3 samples takes about" in done.stderr
     again = load_segmenter(place, encoder=stages())
     assert again.halves is not None
     assert again.parameters["train"] == "last_stage"

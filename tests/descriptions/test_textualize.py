@@ -227,7 +227,7 @@ def test_what_a_writer_would_cost_is_said_without_asking(pictures: list[str]) ->
 
 def test_drafts_are_read_by_file_name(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text('{"image": "a/b.jpg", "description": "x"}\n')
-    assert read_drafts(tmp_path / "d.jsonl") == {"b.jpg": "x"}
+    assert read_drafts(tmp_path / "d.jsonl") == [("b.jpg", "x")]
     (tmp_path / "d.jsonl").write_text('{"image": "a/b.jpg"}\n')
     with pytest.raises(DataError, match="description"):
         read_drafts(tmp_path / "d.jsonl")

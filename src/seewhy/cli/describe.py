@@ -237,7 +237,7 @@ def images(
     writing = session.make(Writing, writer=writer, base_url=base_url)
     terminal = session.terminal
     Journal(output, DESCRIPTIONS, force=session.force)  # somebody else's file is told before the work begins
-    texts = None if drafts is None else read_drafts(drafts)
+    texts = None if drafts is None else dict(read_drafts(drafts))
     desk = writing.desk(session)
     if dry_run:
         writing.say(session, None if desk is None else estimate(session.pictures(pictures), desk, texts))

@@ -172,19 +172,12 @@ def _list_pictures(session: Session, store: AnnotationStore, data: list[str]) ->
 
 
 def _take_texts(store: AnnotationStore, path: Path) -> str:
-    from ..storage.reading import json_lines, read_text
+    from ..language.textualize import read_drafts
 
     keys: dict[str, list[str]] = {}
     for picture in store.pictures():
         keys.setdefault(Path(picture.name).name, []).append(picture.key)
-    texts = []
-    try:
-        for row in json_lines(read_text(path)):
-            texts += [(key, str(row["description"])) for key in keys.get(Path(str(row["image"])).name, ())]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f'{path} cannot be read: {error!r}. Lines of {{"image": …, "description": …}} were expected.'
-        ) from error
+    texts = [(key, text) for name, text in read_drafts(path) for key in keys.get(name, ())]
     store.put_texts(path.stem, texts)
     return f"{len(texts)} texts of {path} to compare with"
 

@@ -30,7 +30,7 @@ from .mask_training import Crops, FromMaps, FromPixels, Maps, channels_of, momen
 from .parts import PooledScore
 from .pixel_text import GROUPS, Prompting, TextDecoder, Texts, texts_for
 from .reader import LARGEST, Reader
-from .tuned import SLOWER, Learns, halves_to_train, looking_through, say_cost, tuned
+from .tuned import SLOWER, Learns, halves_to_train, looking_through, said_cost, tuned
 
 
 @segmenters.register
@@ -168,7 +168,8 @@ class DenseCLIP:
         network, halves = self._network(encoder, classes, crops), halves_to_train(encoder, self.train)
         looks = Reader(looking_through(encoder, halves), self.zoom, self.levels).encoder
         task, data = FromPixels(network, self.tau, self.auxiliary, halves, looks, self.cells), crops.data()
-        say_cost(task, data, self.training, progress or Progress())
+        progress = progress or Progress()
+        progress.note(said_cost(task, data, self.training))
         train(task, data, self.training, checkpoint=checkpoint, progress=progress)
         trained_on = f"windows of {data.n_samples} pictures with masks, cut anew {self.n_steps * self.batch_size} times"
         if self.train == "none":
@@ -190,9 +191,7 @@ class DenseCLIP:
         names = Names(opened(encoder), said) if self.n_contexts else None
         with seeded(self.seed):
             network = self._decoder(channels_of(looked.maps, looked.layout), texts, names)
-        mean, spread = moments(looked.maps, looked.layout)
-        network.mean.copy_(mean)
-        network.spread.copy_(spread.clamp(min=1e-6))
+        network.scale_to(*moments(looked.maps, looked.layout))
         return network
 
     def _decoder(self, channels: Sequence[int], texts: Float[Tensor, "k d"], names: Names | None) -> TextDecoder:

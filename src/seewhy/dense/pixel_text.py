@@ -88,6 +88,7 @@ class PixelText(nn.Module):
     """Cells among the words → their cosines with the texts of the classes; what reads these stands in a subclass.
 
     Args:
+        channels: of the maps, which are brought to mean 0 and spread 1.
         texts: of the classes, before anything is learnt.
         gamma: at first, of what post-model prompting adds.
         n_contexts: vectors before each of the ``names``.
@@ -95,9 +96,12 @@ class PixelText(nn.Module):
     """
 
     fixed: Tensor
+    mean: Tensor
+    spread: Tensor
 
     def __init__(
         self,
+        channels: int,
         texts: Float[Tensor, "k d"],
         prompting: Prompting,
         gamma: float,
@@ -110,6 +114,8 @@ class PixelText(nn.Module):
         d = texts.shape[1]
         self.names, self.prompting, self.shows = names, prompting, shows
         self.register_buffer("fixed", texts.clone())
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("spread", torch.ones(channels))
         if shows and prompting == "post":
             self.context = ContextDecoder(d)
             self.gamma = nn.Parameter(torch.full((d,), gamma))
@@ -118,6 +124,11 @@ class PixelText(nn.Module):
             self.queries = nn.Parameter(torch.randn(n_contexts, d))
         elif shows and names is not None:
             self.contexts = nn.Parameter(STD * torch.randn(n_contexts, names.width))
+
+    def scale_to(self, mean: Float[Tensor, " m"], spread: Float[Tensor, " m"]) -> None:
+        """Bring maps to mean 0 and spread 1 that are as these say."""
+        self.mean.copy_(mean)
+        self.spread.copy_(spread.clamp(min=1e-6))
 
     def texts(self, joint: Float[Tensor, "b d h w"], whole: Float[Tensor, "b d"]) -> Float[Tensor, "b k d"]:
         """Of the classes, for each picture."""
@@ -145,16 +156,11 @@ class PixelText(nn.Module):
 class TextDecoder(PixelText):
     """Maps, and cells among the words → scores of classes on the finest map, and cosines with texts on the coarsest."""
 
-    mean: Tensor
-    spread: Tensor
-
     def __init__(
         self, channels: Sequence[int], width: int, texts: Float[Tensor, "k d"], *given: Any, shows: bool = True
     ) -> None:
-        super().__init__(texts, *given, shows=shows)
+        super().__init__(sum(channels), texts, *given, shows=shows)
         self.channels, k = tuple(channels), len(texts)
-        self.register_buffer("mean", torch.zeros(sum(channels)))
-        self.register_buffer("spread", torch.ones(sum(channels)))
         self.enter = nn.Sequential(nn.Conv2d(channels[0] + k * shows, width, 1), nn.GroupNorm(GROUPS, width))
         self.across = nn.ModuleList(
             nn.Sequential(nn.Conv2d(c, width, 1), nn.GroupNorm(GROUPS, width)) for c in channels[1:]

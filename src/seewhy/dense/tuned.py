@@ -16,7 +16,7 @@ from ..encoders.split import example_pixels
 from ..errors import ModelError
 from ..learning.encoders.pyramid import stages_of
 from ..learning.encoders.towers import TunedPictures
-from ..progress import Progress, duration
+from ..progress import duration
 from ..seeded import seeded
 from ..training.batches import TrainingData
 from ..training.loop import Training
@@ -91,27 +91,28 @@ def restored(on: Encoder, tensors: Mapping[str, Tensor]) -> tuple[TunedPictures 
     return (TunedPictures.restored(on, {}, own) if own else None), rest
 
 
-def say_cost(task: Task, data: TrainingData, how: Training, progress: Progress) -> None:
-    """How long a step takes and what it needs, from a few samples there and back, of which nothing stays."""
+def said_cost(task: Task, data: TrainingData, how: Training, n_trainings: int = 1) -> str:
+    """What trainings will take, from a step on a few samples there and back, of which nothing stays."""
     home = next(task.parameters()).device
     device = torch.device("cuda" if task.moves and torch.cuda.is_available() else home)
     task.to(device)
     with seeded(how.seed):
         memory = measure(task, data, how.batch_size, how.seed, device)
         batch = data.batch(0, min(N_MEASURED, how.batch_size), how.seed).to(device)
-        seconds = []
+        step = 0.0
         for _ in range(2):  # the first one allocates
             begun = time.perf_counter()
             with torch.enable_grad():
                 loss = task.loss(task.features(batch), batch)["loss"]
                 loss.backward()
             _ = float(loss.detach())
-            seconds.append((time.perf_counter() - begun) * how.batch_size / len(batch))
+            step = (time.perf_counter() - begun) * how.batch_size / len(batch)
     task.zero_grad()
     task.to(home)
     n = sum(p.numel() for p in task.parameters() if p.requires_grad)
     needs = "" if memory is None else f" and about {gigabytes(memory.of(how.batch_size))} of memory"
-    progress.note(
-        f"{n / 1e6:.1f} million weights learn; a step of {how.batch_size} windows takes about "
-        f"{seconds[-1]:.2g} seconds{needs}, {how.n_steps} steps about {duration(seconds[-1] * how.n_steps)}"
+    several = f"{n_trainings} trainings of " if n_trainings > 1 else ""
+    return (
+        f"{n / 1e6:.1f} million weights learn; a step of {how.batch_size} samples takes about {step:.2g} seconds"
+        f"{needs}, {several}{how.n_steps} steps about {duration(n_trainings * step * how.n_steps)}"
     )

@@ -21,6 +21,8 @@ IOU_WEIGHT, BACKGROUND_WEIGHT = 8.0, 0.9
 """Both the authors'."""
 CENTRAL, REACH = 0.6, 2.0
 """Part of a box's sides within which cells propose it; cells from a place to each side of its box, at first."""
+LEAST = 1e-3
+"""Part of the picture below which a box has no area, and two are one."""
 N_TAUGHT, N_RIGHT, SUPPRESSED = 32, 12, 0.7
 """Boxes of a picture that a step learns from, those of things among them at most, and the overlap above which a
 proposal goes while training; when detecting, none does, as the authors have it."""
@@ -48,6 +50,17 @@ class Found(NamedTuple):
     boxes: Float[Tensor, "b n 4"]
     objectness: Float[Tensor, "b n"]
     logits: Float[Tensor, "b n k"]
+
+    def real(self) -> Found:
+        """In the only picture, those that have an area and are sure of something."""
+        own = Found(*(one[0] for one in self))
+        keep = ((own.boxes[:, 2:] - own.boxes[:, :2]) > LEAST).all(1) & (own.objectness > 0)
+        return Found(*(one[keep] for one in own))
+
+    def proposal_of(self, box: Float[Tensor, "1 4"]) -> Float[Tensor, "1 4"] | None:
+        """What was moved to a box of the only picture."""
+        off, which = (self.boxes[0] - box).abs().amax(1).min(0)
+        return self.proposals[0, which][None] if off <= LEAST else None
 
 
 class TwoStage(nn.Module):
@@ -86,7 +99,7 @@ class TwoStage(nn.Module):
         boxes, sure = boxes.detach().clamp(0, 1), logits.detach().sigmoid()
         found = Proposed(boxes.new_tensor([0.0, 0, 1, 1]).repeat(len(boxes), n, 1), sure.new_zeros(len(sure), n))
         for i, (own, s) in enumerate(zip(boxes, sure, strict=True)):
-            real = ((own[:, 2:] - own[:, :2]) > 1e-3).all(1).nonzero()[:, 0]
+            real = ((own[:, 2:] - own[:, :2]) > LEAST).all(1).nonzero()[:, 0]
             order = real[s[real].argsort(descending=True)]
             if overlap is not None:
                 from torchvision.ops import batched_nms

@@ -18,9 +18,6 @@ from .base import STEP, Encoder, Layout
 from .engines import Engine
 from .split import UntilLayer, cut_by_graph, example_pixels, freeze, hooked, same, weights_digest
 
-AT_ONCE = 32
-"""Pictures that the last layers are given at once."""
-
 
 @dataclass(frozen=True, eq=False)
 class LastLayers:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 
 import torch
@@ -39,18 +39,18 @@ GLOBAL_EVERY = 3
 
 
 class Residual(nn.Module):
-    """Two convolutions and a way round them (He et al. 2015), normalised without a look at a picture's company."""
+    """Two convolutions and a way round them (He et al. 2015).
 
-    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
+    A ``norm`` stands on the way round too; without one maps are normalised without a look at a picture's company.
+    """
+
+    def __init__(self, n_in: int, n_out: int, stride: int, norm: Callable[[int], nn.Module] | None = None) -> None:
         super().__init__()
-        self.inner = nn.Sequential(
-            nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False),
-            nn.GroupNorm(8, n_out),
-            nn.ReLU(),
-            nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False),
-            nn.GroupNorm(8, n_out),
-        )
-        self.way_round = nn.Conv2d(n_in, n_out, 1, stride, bias=False)
+        own = norm or partial(nn.GroupNorm, 8)
+        first, second = nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False), nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False)
+        self.inner = nn.Sequential(first, own(n_out), nn.ReLU(), second, own(n_out))
+        round_them = nn.Conv2d(n_in, n_out, 1, stride, bias=False)
+        self.way_round = round_them if norm is None else nn.Sequential(round_them, norm(n_out))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d gh gw"]:
         return (self.inner(x) + self.way_round(x)).relu()

@@ -96,10 +96,12 @@ def encode_stream(
         batch_size: pictures the engine sees at once; bounds memory.
         workers: decoding threads; left out, one per core up to 8.
     """
-    if encoder.rest is not None and encoder.base is not None:
-        yield from _beyond(encoder, sources, store, request or EncodeRequest(), batch_size, workers)
-        return
     request = request or EncodeRequest()
+    if encoder.rest is not None and encoder.base is not None:
+        asked = replace(request, features=lambda _index: False)
+        below = encode_stream(encoder.base, sources, store=store, request=asked, batch_size=batch_size, workers=workers)
+        yield from _beyond(encoder, below, request)
+        return
     numbered = enumerate(sources)
     if not fits(first := request.views(0), Sequence[Crop | None]) or not len(first):
         given = f"{article(type(first).__name__)} was given as the views of a picture"
@@ -131,18 +133,10 @@ def encode_stream(
 
 
 def _beyond(
-    encoder: Encoder,
-    sources: Iterable[Any],
-    store: FeatureStore | None,
-    request: EncodeRequest,
-    batch_size: int,
-    workers: int | None,
+    encoder: Encoder, below: Iterable[Encoded | Failure], request: EncodeRequest
 ) -> Iterator[Encoded | Failure]:
-    """Looks of the base, found or kept as ever, and what the encoder makes of each."""
-    assert encoder.base is not None
-    asked = replace(request, features=lambda _index: False)
-    stream = encode_stream(encoder.base, sources, store=store, request=asked, batch_size=batch_size, workers=workers)
-    for index, one in enumerate(stream):
+    """What the encoder makes of each look of its base."""
+    for index, one in enumerate(below):
         if isinstance(one, Failure):
             yield one
             continue

@@ -356,11 +356,11 @@ def textualize_all(
         raise DataError(f"{output} could not be written: {error}. Free some space or give another place.") from error
 
 
-def read_drafts(path: Path) -> dict[str, str]:
-    """File name → text, from lines of ``{"image": …, "description": …}``."""
+def read_drafts(path: Path) -> list[tuple[str, str]]:
+    """File name and text, from lines of ``{"image": …, "description": …}``."""
     try:
         rows = json_lines(read_file(path).decode("utf-8-sig"))
-        return {Path(str(row["image"])).name: str(row["description"]) for row in rows}
+        return [(Path(str(row["image"])).name, str(row["description"])) for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f'{path} cannot be read: {error!r}. Lines of {{"image": …, "description": …}} were expected.'

@@ -16,8 +16,6 @@ from PIL import Image, ImageDraw, ImageFont
 from ..explanation.verdict import Level
 from .palette import LIGHT, OVER_PHOTO, Colour, rgb
 
-Points = list[tuple[float, float]]
-
 PAPER, SHEET, INK, QUIET, LINE, WELL, IDLE, EMBER, GOOD, PART, BAD = (
     rgb(LIGHT[name])
     for name in ("paper", "sheet", "ink", "quiet", "line", "well", "idle", "ember", "good", "part", "bad")

@@ -121,20 +121,17 @@ def _prompts(better: str, worse: str, measure: str, m: ClaimMaterial) -> Compare
         return study.run(m.encoder, m.data.samples, folder, test=m.data.test, store=m.store, progress=m.progress)
 
     table = next(t for t in m.study_of("prompts", run)["measures"] if t["measure"] == measure)
-    values = {row["method"]: row["value"] for row in table["rows"]}
-    sign, d = _difference(table, better, worse)
-    ours = _turned(d["difference"], d["interval"], sign)
-    return Compared(ours, f"{better} {values[better]:.3f}, {worse} {values[worse]:.3f}; difference {ours}", table["n"])
+    return _difference(table, (better, better), (worse, worse))
 
 
-def _difference(table: Row, a: str, b: str) -> tuple[int, Row]:
-    """``a`` less ``b`` as a study gives it, and the sign where it gives it the other way round."""
-    found = next(d for d in table["differences"] if {d["a"], d["b"]} == {a, b})
-    return (1 if found["a"] == a else -1), found
-
-
-def _turned(value: float, interval: list[float], sign: int) -> Interval:
-    return Interval(sign * value + 0.0, *sorted(sign * end + 0.0 for end in interval))  # no minus zero
+def _difference(table: Row, better: tuple[str, str], worse: tuple[str, str]) -> Compared:
+    """The first less the second, whichever way round a study gives it; each by its name there and in words."""
+    d = next(d for d in table["differences"] if {d["a"], d["b"]} == {better[0], worse[0]})
+    sign = 1 if d["a"] == better[0] else -1
+    ours = Interval(sign * d["difference"] + 0.0, *sorted(sign * end + 0.0 for end in d["interval"]))  # no minus zero
+    value = {row["method"]: row["value"] for row in table["rows"]}
+    told = ", ".join(f"{said} {value[name]:.3f}" for name, said in (better, worse))
+    return Compared(ours, f"{told}; difference {ours}", d.get("n", table.get("n")))
 
 
 def _explained(m: ClaimMaterial) -> Row:
@@ -151,12 +148,7 @@ def _explained(m: ClaimMaterial) -> Row:
 
 
 def _deletion(m: ClaimMaterial) -> Compared:
-    table = _explained(m)["deletion"]
-    sign, d = _difference(table, "random", "grad_cam")
-    ours = _turned(d["difference"], d["interval"], sign)
-    value = {row["method"]: row["value"] for row in table["rows"]}
-    told = f"random map {value['random']:.3f}, Grad-CAM {value['grad_cam']:.3f}; difference {ours}"
-    return Compared(ours, told, d["n"])
+    return _difference(_explained(m)["deletion"], ("random", "random map"), ("grad_cam", "Grad-CAM"))
 
 
 def _sanity(m: ClaimMaterial) -> Compared:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, interpolate, pad
+from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from ...bounds import Count, NotNegative, Positive, check_fields
 from ...encoders.base import Encoder
@@ -22,20 +22,21 @@ from ...pictures.boxes import BoxData
 from ...progress import Progress
 from ...seeded import seeded
 from ...training.batches import Batch, TrainingData
-from ...training.loop import Training, train
+from ...training.loop import train
 from ...training.task import Task
 from .. import detectors
 from ..cells import joint_cells
 from ..parts import NOTHING, PooledScore, rest_names
 from ..pixel_text import PixelText, Texts, texts_for
 from ..reader import LARGEST, Looked, Reader
-from ..two_stage import TwoStage, TwoStageLearning, box_coder
-from .trained import Regions, boxes_on, check_usable
+from ..two_stage import Found, TwoStage, TwoStageLearning
+from .trained import Regions
+from .trunk import looked_once, training
 
 FINER = 8
 """Places along a cell at which the map of scores is compared with boxes: the authors' 4 pixels of 32."""
-TEMPERATURE, LEAST = 0.1, 1e-3
-"""Of the last layer's cosines, at first; part of the picture below which a box has no area."""
+TEMPERATURE = 0.1
+"""Of the last layer's cosines, at first."""
 
 
 @detectors.register
@@ -98,20 +99,15 @@ class DenseCLIPBoxes:
         self, reader: Reader, data: BoxData, *, progress: Progress | None = None, checkpoint: Path | None = None
     ) -> MappedBoxes:
         """Train both stages, and what stands before them, on a frozen trunk."""
-        columns, encoder = _looked(reader, data, progress or Progress()), reader.base
-        maps, n = columns["maps"].float(), len(columns["maps"])
+        columns, encoder = looked_once(reader, data, _grids, progress or Progress()), reader.base
+        maps = columns["maps"].float()
         with seeded(self.seed):
             network = BoxNetwork(maps.shape[1], texts_for(encoder, data.classes, self.texts, self.seed)[1], self)
-        network.mean.copy_(maps.mean((0, 2, 3)))
-        network.spread.copy_(maps.transpose(0, 1).flatten(1).std(1).clamp(min=1e-6))
-        how = Training(
-            self.n_steps, min(self.batch_size, n), lr=self.lr, weight_decay=1e-4, schedule="cosine",
-            warmup=min(20, self.n_steps // 5), seed=self.seed,
-        )  # fmt: skip
+        network.scale_to(maps.mean((0, 2, 3)), maps.transpose(0, 1).flatten(1).std(1))
+        given = TrainingData(len(maps), columns)
         what = json.dumps([asdict(self), encoder.fingerprint, data.classes, [p.image for p in data.pictures]])
         kept = None if checkpoint is None else (checkpoint, what)
-        task = BoxLearning(network, self.auxiliary)
-        train(task, TrainingData(n, columns), how, checkpoint=kept, progress=progress)
+        train(BoxLearning(network, self.auxiliary), given, training(self, given), checkpoint=kept, progress=progress)
         return MappedBoxes(self, network, data.classes)
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> MappedBoxes:
@@ -124,14 +120,9 @@ class DenseCLIPBoxes:
 class BoxNetwork(PixelText):
     """Maps, and cells among the words → the map that a detector reads; and its two stages."""
 
-    mean: Tensor
-    spread: Tensor
-
     def __init__(self, channels: int, texts: Float[Tensor, "k d"], how: DenseCLIPBoxes) -> None:
-        super().__init__(texts, how.prompting, how.gamma, shows=how.texts != "none")
+        super().__init__(channels, texts, how.prompting, how.gamma, shows=how.texts != "none")
         k, self.tau = len(texts), how.tau
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("spread", torch.ones(channels))
         heads = RegionHeads(HeadSizes(channels + k * self.shows, k + 1))
         self.stages = TwoStage(heads, torch.eye(k + 1), TEMPERATURE)
 
@@ -197,20 +188,14 @@ class MappedBoxes:
     @torch.no_grad()
     def regions(self, encoder: Encoder, looked: Looked) -> Regions:
         """Boxes, scores, and what these are made of."""
-        _, boxes, objectness, logits = self._read(*(one[None].float() for one in _grids(encoder, looked)))
-        real = ((boxes[:, 2:] - boxes[:, :2]) > LEAST).all(1) & (objectness > 0)
-        named = logits[real].softmax(1)[:, 1:]
-        sure = objectness[real, None].expand_as(named)
-        return Regions(boxes[real], named * sure, {"class": named, "objectness": sure})
+        found = self.found(*(one[None].float() for one in _grids(encoder, looked).values())).real()
+        named = found.logits.softmax(1)[:, 1:]
+        sure = found.objectness[:, None].expand_as(named)
+        return Regions(found.boxes, named * sure, {"class": named, "objectness": sure})
 
-    def _read(self, maps: Tensor, joint: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of one picture: proposals, where they were moved to, their objectness, and the logits of classes."""
-        stages = self.network.stages
-        levels = stages.heads.levels(self.network(maps, joint)[0])
-        places = stages.proposed(levels, self.how.n_proposed)
-        proposed = places.boxes[0]
-        logits, by = stages.read(levels, proposed, torch.zeros(len(proposed), dtype=torch.long))
-        return proposed, box_coder().decode_single(by, proposed).clamp(0, 1), places.objectness[0], logits
+    def found(self, maps: Float[Tensor, "b c h w"], joint: Float[Tensor, "b d h w"]) -> Found:
+        """What both stages make of pictures."""
+        return self.network.stages.found(self.network(maps, joint)[0], self.how.n_proposed)
 
     def pooled(self, reader: Reader, classes: tuple[str, ...]) -> PooledScore:
         """A class's probability at the place that was moved to a box; its objectness is not explained."""
@@ -220,9 +205,8 @@ class MappedBoxes:
             return torch.cat([encoder.layout.to_grid(features), joint_cells(encoder, features)], 1)
 
         def reads(whole: Tensor, box: Float[Tensor, "1 4"]) -> Callable[[Tensor], Tensor]:
-            proposed, boxes, _, _ = self._read(whole[:, :channels], whole[:, channels:])
-            off, which = (boxes - box).abs().amax(1).min(0)
-            start = proposed[which][None] if off <= LEAST else box
+            found = self.found(whole[:, :channels], whole[:, channels:]).proposal_of(box)
+            start = box if found is None else found
 
             def logits(copies: Tensor) -> Float[Tensor, "b k"]:
                 levels = self.network.stages.heads.levels(self.network(copies[:, :channels], copies[:, channels:])[0])
@@ -236,24 +220,10 @@ class MappedBoxes:
         return PooledScore(reader, self.how.name, names, cells, head, reads=reads)
 
 
-def _looked(reader: Reader, data: BoxData, progress: Progress) -> dict[str, Tensor]:
-    """Maps and cells of all pictures at one size, boxes as parts of the picture, and labels; -1 where none is."""
-    most = max((len(p.boxes) for p in data.pictures), default=0)
-    found: list[tuple[Tensor, ...]] = []
-    looked = reader.looked([p.image for p in data.pictures])
-    for picture, one in progress.results(data.pictures, looked, "Looking"):
-        both = _grids(reader.encoder, one)
-        size = (found or [both])[0][0].shape[1:]
-        grids = (interpolate(x[None].float(), size=size, mode="bilinear", align_corners=False)[0].half() for x in both)
-        own, named = boxes_on(replace(picture, size=one.size), data.classes)
-        more = most - len(own)
-        found.append((*grids, pad(own, (0, 0, 0, more)), pad(named, (0, more), value=-1)))
-    check_usable(sum(int((named >= 0).sum()) for *_, named in found), len(data))
-    parts = map(torch.stack, zip(*found, strict=True))
-    return dict(zip(("maps", "joint", "boxes", "labels"), parts, strict=True))
-
-
-def _grids(encoder: Encoder, looked: Looked) -> tuple[Float[Tensor, "c h w"], Float[Tensor, "d h w"]]:
+def _grids(encoder: Encoder, looked: Looked) -> dict[str, Float[Tensor, "_d h w"]]:
     """The map of a picture, and its cells among the words."""
     merged = looked.windows.merged
-    return merged(encoder.layout.to_grid(looked.features)), merged(joint_cells(encoder, looked.features))
+    return {
+        "maps": merged(encoder.layout.to_grid(looked.features)),
+        "joint": merged(joint_cells(encoder, looked.features)),
+    }

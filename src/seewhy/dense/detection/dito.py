@@ -3,43 +3,41 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn.functional import normalize, pad
+from torch.nn.functional import normalize
 
 from ...bounds import Count, NotNegative, Part, Positive, SomePart, check_fields
 from ...encoders.base import Encoder
 from ...encoders.region_heads import HeadSizes, RegionHeads
-from ...errors import ImageError
 from ...heads.head import Head
 from ...heads.normalise import Normalise
 from ...learning.encoders.delta import halves_of, load_delta, state_delta
-from ...pictures.boxes import BoxData, BoxedPicture
+from ...pictures.boxes import BoxData
 from ...pictures.images import upright_size
 from ...progress import Progress
 from ...seeded import seeded
 from ...training.batches import TrainingData
-from ...training.loop import Training, train
-from ...types import Failure
+from ...training.loop import train
 from .. import detectors
 from ..cells import CHANNELS, joint_cells
 from ..maskclip import TEMPLATES, texts_of
 from ..parts import NOTHING, PooledScore, rest_names
 from ..reader import LARGEST, LONGEST, Looked, Reader, box_means
+from ..tuned import said_cost
 from ..two_stage import Blend, TwoStage, TwoStageLearning, shrunk
-from .trained import Regions, boxes_on, check_usable
-from .trunk import MergedMaps, Windowed, at_size, said_of
+from .trained import Regions
+from .trunk import MergedMaps, cut, looked_once, training
 
 BACKGROUND = "background"
-LEAST, FAINT = 1e-3, 1e-12
-"""Part of the picture below which a box has no area, and two are one; score below which no difference is made."""
+FAINT = 1e-12
+"""Score below which no difference is made."""
 
 
 @detectors.register
@@ -129,7 +127,7 @@ class DITO:
         task, given = self._prepared(reader, data, progress)
         what = json.dumps([asdict(self), reader.base.fingerprint, data.classes, [p.image for p in data.pictures]])
         kept = None if checkpoint is None else (checkpoint, what)
-        train(task, given, self._training(given), checkpoint=kept, progress=progress)
+        train(task, given, training(self, given, self.trunk_lr), checkpoint=kept, progress=progress)
         trunk = None if task.trunk is None else cast(MergedMaps, task.trunk).still.network
         return WordedBoxes(self, task.network, data.classes, data.classes, trunk)
 
@@ -138,7 +136,8 @@ class DITO:
         if not self.trunk_lr:
             return None
         task, given = self._prepared(reader, data, Progress())
-        return said_of(task, given, self._training(given), n_trainings)
+        said = said_cost(task, given, training(self, given, self.trunk_lr), n_trainings)
+        return f"the trunk learns: {said}; every look at a picture is then two, as the frozen words need it as it was"
 
     def _prepared(self, reader: Reader, data: BoxData, progress: Progress) -> tuple[TwoStageLearning, TrainingData]:
         """What is trained, and what it learns from."""
@@ -146,13 +145,12 @@ class DITO:
         texts = self.texts(encoder, data.classes)
         trunk: MergedMaps | None = None
         if self.trunk_lr:
-            pixels, columns = _cut(reader, data, progress)
-            first = reader.windows(upright_size(pixels.images[0], longest=LONGEST))
+            columns = cut(reader, data, progress)
+            first = reader.windows(upright_size(columns["pixels"].images[0], longest=LONGEST))
             size = replace(first, cells=reader.map_shape[1:]).whole
             trunk = MergedMaps(halves_of(reader.encoder)[0], encoder.layout, size)
-            columns = {"pixels": pixels, **columns}
         else:
-            columns = _gathered(reader, data, progress)
+            columns = looked_once(reader, data, _maps, progress)
         n = len(columns["labels"])
         with seeded(self.seed):
             heads = RegionHeads(HeadSizes(reader.map_shape[0], texts.shape[1]))
@@ -162,13 +160,6 @@ class DITO:
                 progress.note(f"{encoder.name} has heads of other sizes: these begin from nothing")
             network = TwoStage(heads, texts, self.temperature)
         return TwoStageLearning(network, trunk), TrainingData(n, columns)
-
-    def _training(self, data: TrainingData) -> Training:
-        return Training(
-            self.n_steps, min(self.batch_size, data.n_samples), lr=self.lr, weight_decay=1e-4, schedule="cosine",
-            warmup=min(20, self.n_steps // 5), seed=self.seed, part_lr=(("trunk", self.trunk_lr),),
-            part_decay=(("trunk", 0.0),),
-        )  # fmt: skip
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> WordedBoxes:
         """The detector that was saved."""
@@ -218,9 +209,7 @@ class WordedBoxes:
         """Boxes, scores, and what these are made of: both probabilities, the words' exponent and the objectness."""
         frozen, features = self._halves(encoder, looked.features)
         grid = looked.windows.merged(encoder.layout.to_grid(features)).float()
-        first, boxes, objectness, own = (one[0] for one in self.network.found(grid[None], self.how.n_proposed))
-        real = ((boxes[:, 2:] - boxes[:, :2]) > LEAST).all(1) & (objectness > 0)
-        first, boxes, objectness, own = first[real], boxes[real], objectness[real], own[real]
+        first, boxes, objectness, own = self.network.found(grid[None], self.how.n_proposed).real()
         cells = looked.windows.merged(joint_cells(encoder, frozen)).float()
         words = self._words(encoder, cells, self._read_at(first, boxes))
         is_base, blend = self.is_base, self.how.blend
@@ -262,13 +251,10 @@ class WordedBoxes:
 
     def _proposal(self, grid: Tensor, box: Float[Tensor, "1 4"]) -> tuple[Float[Tensor, "1 4"], int | None]:
         """What was moved to a box, and its place among the proposals; of one that was not found, itself and none."""
-        levels = self.network.heads.levels(grid)
-        first, last = (boxes[0] for boxes in self.network.found(grid, self.how.n_proposed)[:2])
-        off, which = (last - box).abs().amax(1).min(0)
-        if off > LEAST:
+        start = self.network.found(grid, self.how.n_proposed).proposal_of(box)
+        if start is None:
             return box, None
-        start = first[which][None]
-        every = self.network.proposals(levels)[0][0].clamp(0, 1)
+        every = self.network.proposals(self.network.heads.levels(grid))[0][0].clamp(0, 1)
         return start, int((every - start).abs().amax(1).argmin())
 
     def _halves(self, encoder: Encoder, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -293,39 +279,5 @@ class WordedBoxes:
         return scale * vectors @ self.network.texts.T
 
 
-def _gathered(reader: Reader, data: BoxData, progress: Progress) -> dict[str, Tensor]:
-    """Maps of all pictures at one size, and what is on them."""
-    maps: list[Tensor] = []
-    sized: list[BoxedPicture] = []
-    looked = reader.looked([p.image for p in data.pictures])
-    for picture, one in progress.results(data.pictures, looked, "Looking"):
-        grid = one.windows.merged(reader.encoder.layout.to_grid(one.features))
-        maps.append((at_size(grid, (maps[0].shape[1], maps[0].shape[2])) if maps else grid).half())
-        sized.append(replace(picture, size=one.size))
-    columns = _on(sized, data)
-    return {"maps": torch.stack(maps), **columns}
-
-
-def _cut(reader: Reader, data: BoxData, progress: Progress) -> tuple[Windowed, dict[str, Any]]:
-    """Pictures that are read at every step, and what is on them."""
-    sized: list[BoxedPicture] = []
-    for picture in data.pictures:
-        try:
-            sized.append(replace(picture, size=upright_size(picture.image, longest=LONGEST)))
-        except ImageError as error:
-            progress.failed(Failure(picture.image, error.reason))
-    columns = _on(sized, data)
-    most = max(prod(reader.windows(one.size or (1, 1)).n) for one in sized)
-    return Windowed(reader, tuple(p.image for p in sized), most), columns
-
-
-def _on(pictures: Sequence[BoxedPicture], data: BoxData) -> dict[str, Any]:
-    """Boxes as parts of the picture, and labels; -1 where there is none."""
-    most = max((len(p.boxes) for p in pictures), default=0)
-    boxes, labels = [], []
-    for picture in pictures:
-        own, named = boxes_on(picture, data.classes)
-        boxes.append(pad(own, (0, 0, 0, most - len(own))))
-        labels.append(pad(named, (0, most - len(named)), value=-1))
-    check_usable(sum(int((one >= 0).sum()) for one in labels), len(data))
-    return {"boxes": torch.stack(boxes), "labels": torch.stack(labels)}
+def _maps(encoder: Encoder, looked: Looked) -> dict[str, Tensor]:
+    return {"maps": looked.windows.merged(encoder.layout.to_grid(looked.features))}

@@ -1,30 +1,32 @@
-"""A detector's trunk that learns with its heads: a copy, beside which the encoder stays as it was."""
+"""What a detector of two stages learns from: maps that were looked at once, or windows through a copy of the trunk."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 
-from ...encoders.base import Layout
-from ...errors import DataError
+from ...encoders.base import Encoder, Layout
+from ...errors import DataError, ImageError
 from ...learning.contrast import Still
-from ...progress import duration
+from ...pictures.boxes import BoxData, BoxedPicture
+from ...pictures.images import upright_size
+from ...progress import Progress
 from ...training.batches import N_THREADS, TrainingData
-from ...training.loop import Training, train
-from ...training.task import Task
+from ...training.loop import Training
 from ...types import Failure
-from ..reader import CutPicture, Reader
+from ..reader import LONGEST, CutPicture, Looked, Reader
+from .trained import boxes_on, check_usable
 
-N_STEPS = 2
-"""That are trained on a copy, to say what a training takes."""
+Grids = Mapping[str, Float[Tensor, "_c _h _w"]]
 
 
 class MergedMaps(nn.Module):
@@ -78,13 +80,50 @@ class Windowed:
         return found
 
 
-def said_of(task: Task, data: TrainingData, how: Training, n_trainings: int) -> str:
-    """What trainings of a trunk will take on this machine, from a few steps on a copy."""
-    few = replace(how, n_steps=N_STEPS, warmup=0)
-    step = train(copy.deepcopy(task), data, few).seconds_per_step
-    weights = sum(p.numel() for p in task.parameters() if p.requires_grad)
-    return (
-        f"the trunk learns, {weights / 1e6:.1f} million weights with the heads: {n_trainings} trainings of "
-        f"{how.n_steps} steps of {step:.2g} seconds, about {duration(n_trainings * how.n_steps * step)}; every look "
-        "at a picture is then two, as the frozen words need the trunk as it was"
-    )
+def looked_once(
+    reader: Reader, data: BoxData, grids: Callable[[Encoder, Looked], Grids], progress: Progress
+) -> dict[str, Tensor]:
+    """Grids of all pictures at one size, and what is on them."""
+    found: dict[str, list[Tensor]] = {}
+    sized: list[BoxedPicture] = []
+    looked = reader.looked([p.image for p in data.pictures])
+    for picture, one in progress.results(data.pictures, looked, "Looking"):
+        for name, grid in grids(reader.encoder, one).items():
+            own = found.setdefault(name, [])
+            own.append((at_size(grid, (own[0].shape[1], own[0].shape[2])) if own else grid).half())
+        sized.append(replace(picture, size=one.size))
+    columns = _on(sized, data)
+    return {**{name: torch.stack(own) for name, own in found.items()}, **columns}
+
+
+def cut(reader: Reader, data: BoxData, progress: Progress) -> dict[str, Any]:
+    """Pictures that are read at every step, and what is on them."""
+    sized: list[BoxedPicture] = []
+    for picture in data.pictures:
+        try:
+            sized.append(replace(picture, size=upright_size(picture.image, longest=LONGEST)))
+        except ImageError as error:
+            progress.failed(Failure(picture.image, error.reason))
+    columns = _on(sized, data)
+    most = max(prod(reader.windows(one.size or (1, 1)).n) for one in sized)
+    return {"pixels": Windowed(reader, tuple(p.image for p in sized), most), **columns}
+
+
+def _on(pictures: Sequence[BoxedPicture], data: BoxData) -> dict[str, Any]:
+    """Boxes as parts of the picture, and labels; -1 where there is none."""
+    most = max((len(p.boxes) for p in pictures), default=0)
+    boxes, labels = [], []
+    for picture in pictures:
+        own, named = boxes_on(picture, data.classes)
+        boxes.append(pad(own, (0, 0, 0, most - len(own))))
+        labels.append(pad(named, (0, most - len(named)), value=-1))
+    check_usable(sum(int((one >= 0).sum()) for one in labels), len(data))
+    return {"boxes": torch.stack(boxes), "labels": torch.stack(labels)}
+
+
+def training(how: Any, data: TrainingData, trunk_lr: float = 0.0) -> Training:
+    """How long and how fast both stages learn."""
+    return Training(
+        how.n_steps, min(how.batch_size, data.n_samples), lr=how.lr, weight_decay=1e-4, schedule="cosine",
+        warmup=min(20, how.n_steps // 5), seed=how.seed, part_lr=(("trunk", trunk_lr),), part_decay=(("trunk", 0.0),),
+    )  # fmt: skip

@@ -14,19 +14,22 @@ from ...classifiers.encoded_set import EncodedSet
 from ...classifiers.fitting import Fitting
 from ...classifiers.network import Network
 from ...encoders.base import Encoder, GlobalAverage, Layout
+from ...encoders.new import Residual
 from ...encoders.split import fingerprint, freeze
 from ...errors import InputError
 from ...heads.head import Feature, Head
 from ...heads.normalise import Normalise
 from ...seeded import seeded
 from ...training.augmentation import TrainingPictures
-from ..encoders.delta import halves_of, load_delta, state_delta
+from ..encoders.delta import WITHOUT_WORDS, halves_of, load_delta, state_delta
 
 Backbone = Literal["encoder", "scratch"]
-OF_ITS_OWN: dict[str, Any] = {"classifier": None, "classes": (), "text": None, "module": None}
+OF_ITS_OWN: dict[str, Any] = {**WITHOUT_WORDS, "module": None}
 """What an encoder says of itself that is not true of one with another trunk."""
 N_CHANNELS = 64
 """Of the small network's last map."""
+BLOCKS = ((16, 16, 1), (16, 32, 2), (32, N_CHANNELS, 2))
+"""Channels that each takes and gives, and its stride."""
 
 
 def halves(base: Encoder, backbone: Backbone) -> tuple[nn.Module, nn.Module, Layout]:
@@ -141,29 +144,11 @@ class SmallResNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.start = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
-        self.blocks = nn.Sequential(_Block(16, 16, 1), _Block(16, 32, 2), _Block(32, N_CHANNELS, 2))
+        self.blocks = nn.Sequential(*(Residual(*sizes, nn.BatchNorm2d) for sizes in BLOCKS))
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c gh gw"]:
         features: Tensor = self.blocks(self.start(pixels))
         return features
-
-
-class _Block(nn.Module):
-    """Two convolutions and a way round them."""
-
-    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
-        super().__init__()
-        self.inner = nn.Sequential(
-            nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(n_out),
-            nn.ReLU(),
-            nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(n_out),
-        )
-        self.way_round = nn.Sequential(nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out))
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d gh gw"]:
-        return (self.inner(x) + self.way_round(x)).relu()
 
 
 def sized(encoder: Encoder, size: int | None) -> Encoder:

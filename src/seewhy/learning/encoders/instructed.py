@@ -16,7 +16,7 @@ from ...encoders.base import STEP, Encoder
 from ...encoders.last_layers import Arranged, Onwards, last_layers
 from ...encoders.names import own_vectors
 from ...encoders.split import LastBlock, Part, example_pixels, freeze, hooked, replaced, weights_digest
-from .delta import digest_of, seeing_the_same, sizes_of
+from .delta import WITHOUT_WORDS, digest_of, seeing_the_same, sizes_of
 from .heads import SENTENCE_SCALE
 from .token_blocks import Placed, Without, with_more_prefix
 
@@ -78,15 +78,13 @@ class Modulation(nn.Module):
             self.parts[0](vectors)
         self.deviation.copy_(torch.cat(found))
 
-    def rest(self, instruction: Float[Tensor, "*b e"], strength: float = 1.0) -> nn.Module:
-        """What follows the encoder below, under an instruction for each picture, or under one."""
+    def changed(self, instruction: Float[Tensor, "*b e"], strength: float = 1.0) -> tuple[nn.Module, nn.Module]:
+        """What follows the encoder below and the head, under an instruction for each picture, or under one."""
         gain, shift = (strength * self.film(self.hidden(SENTENCE_SCALE * instruction).tanh())).chunk(2, -1)
         parts = (one.split([*self.sizes.values()], -1) for one in (gain, shift * self.deviation))
         layers = [(name, self.parts[0].get_submodule(name)) for name in self.sizes]
-        return replaced(self.parts[0], {n: Modulated(m, *two) for (n, m), *two in zip(layers, *parts, strict=True)})
-
-    def head(self, instruction: Float[Tensor, "*b e"], strength: float = 1.0) -> nn.Module:
-        return self.parts[1]
+        modulated = {n: Modulated(m, *two) for (n, m), *two in zip(layers, *parts, strict=True)}
+        return replaced(self.parts[0], modulated), self.parts[1]
 
 
 class Blend(nn.Module):
@@ -118,25 +116,21 @@ class ConditionToken(nn.Module):
             head=nn.Flatten(),
             fingerprint=weights_digest({}, f"{on.fingerprint}|tokens"),
             engine=lambda: on.engine,
-            classifier=None,
-            classes=(),
-            text=None,
+            **WITHOUT_WORDS,
         )
         self.token = nn.Linear(sentence_width, shape[1])
 
     def measure(self, vectors: Float[Tensor, "n f"]) -> None:
         """Nothing: a block normalises what it is given."""
 
-    def rest(self, instruction: Float[Tensor, "*b e"], strength: float = 1.0) -> nn.Module:
-        return self.arranged
-
-    def head(self, instruction: Float[Tensor, "*b e"], strength: float = 1.0) -> nn.Module:
+    def changed(self, instruction: Float[Tensor, "*b e"], strength: float = 1.0) -> tuple[nn.Module, nn.Module]:
         head, at = self.on[0].head, self.on[0].layout.prefix
         assert isinstance(head, LastBlock)
         token = self.token(SENTENCE_SCALE * instruction)
         vectors = token.unsqueeze(-2) if token.ndim > 1 else token[None]
         block = Placed(with_more_prefix(head.block, 1), lambda: vectors, at, replaces=False)
-        return Blend(head, LastBlock(block, Without(head.tail, at, 1), head.keywords), strength)
+        other = LastBlock(block, Without(head.tail, at, 1), head.keywords)
+        return self.arranged, Blend(head, other, strength)
 
 
 class Projection(nn.Module):
@@ -213,7 +207,7 @@ class Instructed(nn.Module):
     @torch.no_grad()
     def plain(self, vectors: Float[Tensor, "n f"]) -> Float[Tensor, "n p"]:
         """Pictures of the encoder below, as the encoder pools them."""
-        rest, head = (part(self.sentences[0], 0.0) for part in (self.layers.rest, self.layers.head))
+        rest, head = self.layers.changed(self.sentences[0], 0.0)
         return torch.cat([head(rest(part.float())) for part in vectors.split(STEP)])
 
     def measure(self, vectors: Float[Tensor, "n f"]) -> Float[Tensor, "n p"]:
@@ -232,7 +226,8 @@ class Instructed(nn.Module):
 
     def pooled(self, vectors: Float[Tensor, "b f"], instruction: Float[Tensor, "b e"]) -> Float[Tensor, "b p"]:
         """Pictures of the encoder below, each under an instruction as it is read, before the projection."""
-        seen: Tensor = self.layers.head(instruction)(self.layers.rest(instruction)(vectors))
+        rest, head = self.layers.changed(instruction)
+        seen: Tensor = head(rest(vectors))
         return seen
 
     def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
@@ -245,9 +240,10 @@ class Instructed(nn.Module):
             read, trust = self.read(sentence)
             self.say_untaught(name, instruction, sentence[0], float(trust))
             vector, strength = read[0].clone(), keep * float(trust)
-            rest, below = freeze(self.layers.rest(vector, strength)), self.below
+            rest, pool = map(freeze, self.layers.changed(vector, strength))
+            below = self.below
             projection = Part(self.projection, lambda own, pooled: own(pooled, vector, strength))
-            head = nn.Sequential(self.layers.head(vector, strength), projection)
+            head = nn.Sequential(pool, projection)
 
             def trunk() -> nn.Module:
                 return nn.Sequential(below.trunk, nn.Flatten(), copy.deepcopy(rest).to(_device(below.trunk)))

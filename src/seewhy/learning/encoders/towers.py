@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 from ...encoders.base import Encoder, GlobalAverage, Layout, Tokenised, TrainableText
 from ...encoders.region_heads import RegionHeads
 from ...encoders.split import freeze, weights_digest
-from ...encoders.text_tokens import TokenEmbeddings, TokenVectors, embed, encode_tokens
+from ...encoders.text_tokens import OpenedText, embed, encode_tokens
 from ...errors import InputError, ModelError
 from .delta import WITHOUT_WORDS, digest_of, halves_of, load_delta, seeing_the_same, state_delta
 from .projection import restored
@@ -146,7 +146,7 @@ class TunedTowers(TunedHalves):
         return towers
 
 
-class TunedText:
+class TunedText(OpenedText):
     """The words half of an encoder of tuned towers, whose weights can be trained further."""
 
     def __init__(self, tower: TrainableText, towers: TunedTowers, fingerprint: str) -> None:
@@ -162,12 +162,6 @@ class TunedText:
 
     def n_cut(self, texts: Sequence[str]) -> int:
         return self.tower.n_cut(texts)
-
-    def embed(self, tokens: Tokenised) -> TokenEmbeddings:
-        return embed(self.module, tokens)
-
-    def encode_tokens(self, tokens: Tokenised | TokenEmbeddings) -> TokenVectors:
-        return encode_tokens(self.module, tokens)
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
