@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import subprocess
+import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,18 +59,27 @@ def surfaces(folder: Path) -> seewhy.Classifier:
             path = folder / ("photos" if i < 12 else "test") / label / f"{label}-{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             photo.crop((left, top, left + 128, top + 128)).save(path)
-    lite0 = seewhy.encoder("lite0", engine="torch:f32")  # the same verdicts on every processor
-    return seewhy.fit(folder / "photos", encoder=lite0, descriptions=WORDS)
+    return seewhy.fit(folder / "photos", encoder=_lite0(), descriptions=WORDS)
+
+
+def _lite0() -> seewhy.Encoder:
+    return seewhy.encoder("lite0", engine="torch:f32")  # the same verdicts on every processor
 
 
 def main() -> None:
-    coffee = seewhy.pretrained().explain(skimage.data.coffee())
-    small(still(replace(coffee, prediction=replace(coffee.prediction, image="coffee.png"))), "card")
+    with tempfile.TemporaryDirectory() as temporary, contextlib.chdir(temporary):
+        small(still(wall(Path(temporary))), "card")
     with tempfile.TemporaryDirectory() as temporary, contextlib.chdir(temporary):
         why = gravel(Path(temporary))
         small(still(why), "fitted")
         small(numbered(why), "numbered")
         (ROOT / "docs/images/numbered.json").write_text(json.dumps(said(why), indent=1) + "\n", "utf-8")
+
+
+def wall(folder: Path) -> seewhy.Explanation:
+    """The card of the first page: a cracked wall, of the pictures that docs/start.md is about."""
+    subprocess.run([sys.executable, str(ROOT / "examples/walls.py"), str(folder / "walls")], check=True)
+    return seewhy.fit("walls/photos", encoder=_lite0()).explain("walls/test/cracked/103.png")
 
 
 def gravel(folder: Path) -> seewhy.Explanation:

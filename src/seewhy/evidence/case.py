@@ -224,7 +224,8 @@ class Case:
     @cached_property
     def cells(self) -> list[tuple[int, int]]:
         """The hottest places of the map that is shown, as cells of the feature map; without heat, by their share."""
-        hot = adaptive_avg_pool2d(self.heat.clamp(min=0)[None], self.share.shape)[0]
+        h, w = self.share.shape
+        hot = adaptive_avg_pool2d(self.heat.clamp(min=0)[None], (h, w))[0]
         hot = hot if bool((hot > 0).any()) else self.share
         least = LEAST * float(hot.max())
         return [cell for cell in strongest_cells(hot, self.options.n_regions) if float(hot[cell]) >= least]

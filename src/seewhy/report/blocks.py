@@ -228,7 +228,7 @@ class Pictures:
     """Pictures side by side; with ``query``, the place that they are like stands before them."""
 
     pictures: Sequence[Picture]
-    kind: Literal["patches", "pixels", "sheet", "row"] = "patches"
+    kind: Literal["patches", "places", "pixels", "sheet", "row"] = "patches"
     query: Picture | None = None
 
 

@@ -108,8 +108,8 @@ def _where(where: Where, e: Explanation) -> Shown:
             Picture(crop(e.view, r), f"Place {r.letter}, {place_of(r)}", [Badge(r.letter)]) for r in where.regions
         ]
         shown.append(Pictures(places, "places"))
-        columns = ("place", Def("share", "share"), "where")
-        more.append(Table(columns, [(r.letter, percent(r.share), place_of(r)) for r in where.regions]))
+        heads = ("place", Def("share", "share"), "where")
+        more.append(Table(heads, [(r.letter, percent(r.share), place_of(r)) for r in where.regions]))
     if where.neurons:
         goal = e.subject.of_goal if e.subject else title
         columns = (Def("neuron", "neuron"), f"speaks for {goal} (+) or against it (−)", "name")

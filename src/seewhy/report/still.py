@@ -153,8 +153,8 @@ def _pictures(c: Canvas, block: Pictures, x: float, y: float, width: float) -> f
         left = start + number * step
         _photo(c, picture, left, y, SIDE)
         end = y + SIDE + 24
-        for line in c.lines(str(picture.caption[0]), SIDE, 17, 4):
-            width_of = c.text(left, end, line, 17, QUIET)
+        for words in c.lines(str(picture.caption[0]), SIDE, 17, 4):
+            width_of = c.text(left, end, words, 17, QUIET)
             c.draw.line((left, end + 4, width_of, end + 4), fill=QUIET)
             end += 22
         bars = picture.bars or (query.bars if number == 0 else None)

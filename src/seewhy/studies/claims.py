@@ -232,7 +232,7 @@ class ClaimsStudy:
         )  # fmt: skip
 
     def cost(self, encoder: Encoder, data: ClaimData) -> str:
-        """Time and memory, foretold from a look at a few of the pictures and a reading of their names."""
+        """Time and memory, predicted from a look at a few of the pictures and a reading of their names."""
         items = [*data.samples.items, *(() if data.test is None else data.test.items)]
         look, _ = _seconds(lambda: list(encode_stream(encoder, [s.source for s in items[:8]])))
         read, vectors = _seconds(lambda: encoder.text.encode_text(list(data.samples.classes)))
