@@ -261,7 +261,8 @@ def left_out(
 
 def factors(on: Encoder, below: Encoder, folder: Path, args: argparse.Namespace, kept: Kept) -> dict[str, Found]:
     """A world of six factors: all are taught, then one is left out, whose instruction is composed of taught words."""
-    drawn = [draw_factors(folder / n, m, s) for n, m, s in (("six", args.factors, 0), ("", args.factors // 2, 1))]
+    parts = (("six train", args.factors, 0), ("six test", args.factors // 2, 1))
+    drawn = [draw_factors(folder / name, n, s) for name, n, s in parts]
     train, test = (Set(look(below, paths)[0], answers) for paths, answers in drawn)
     longer = argparse.Namespace(**{**vars(args), "epochs": 2 * args.epochs})
 
