@@ -24,6 +24,8 @@ from seewhy.storage.features import FeatureStore
 from seewhy.training.loop import train as fit
 
 Answers = dict[str, list[str]]
+PLAIN: dict[int, tuple[Tensor, Tensor]] = {}
+"""By their place in memory, pictures, and as the encoder pools them without an instruction."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,28 @@ class Taught:
         own = PooledSet(tuple(map(Sample, names)), names, train.seen, said=said)
         self.part, task, data = how.prepared(on, own, Progress())
         fit(task, data, how.training(data, on))
-        self.encoder = Adaptation(on, self.part).encoder()
+        self.encoder, self.n_through = Adaptation(on, self.part).encoder(), how.n_through
         self.known: dict[tuple[str, int], Tensor] = {}
 
     def under(self, words: str, seen: Tensor) -> Tensor:
         key = words, seen.data_ptr()
         if key not in self.known:
+            if not self.n_through:  # the layers are as they were: what is below the projection is computed once
+                return self.projected(words, seen)
             parts = (self.encoder.under(words).beyond(one.float()).pooled for one in seen.split(100))
             self.known[key] = torch.cat([*parts])
         return self.known[key]
+
+    @torch.no_grad()
+    def projected(self, words: str, seen: Tensor) -> Tensor:
+        read, trust = self.part.read(own_vectors(self.encoder.base.text, [words]))
+        return self.part.projection(self.plain(seen), read[0], float(trust))
+
+    def plain(self, seen: Tensor) -> Tensor:
+        """The same pictures without any instruction."""
+        if seen.data_ptr() not in PLAIN:
+            PLAIN[seen.data_ptr()] = seen, self.part.plain(seen)
+        return PLAIN[seen.data_ptr()][1]
 
     def strength(self, words: str) -> float:
         """How much of what is changed a sentence changes, by its likeness to those that were taught."""
