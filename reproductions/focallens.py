@@ -50,6 +50,7 @@ from torch.nn.functional import normalize
 
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as find
+from seewhy.encoders.names import own_vectors
 from seewhy.learning.api import ByInstructions
 
 NAME = "focallens"
@@ -273,9 +274,21 @@ def factors(on: Encoder, below: Encoder, folder: Path, args: argparse.Namespace,
         return {a: of_factor(on, trained, test, a) for a in ([out] if out else FACTORS)}
 
     seeds = range(args.seed, args.seed + N_SEEDS)
-    made = [[kept(f"factors without {a} {s}", lambda a=a, s=s: one(a, s)) for a in ("", *LEFT_OUT)] for s in seeds]
+    made = [
+        [kept(f"factors {args.through} without {a} {s}", lambda a=a, s=s: one(a, s)) for a in ("", *LEFT_OUT)]
+        for s in seeds
+    ]
     apart = [{a: found for one in several for a, found in one.items()} for _, *several in made]
-    return {"six factors": averaged([several[0] for several in made]), WITHOUT_ONE: averaged(apart)}
+    found = {"six factors": averaged([several[0] for several in made]), WITHOUT_ONE: averaged(apart)}
+    likest = likest_other(on)
+    return {s: {a: {**v, "likest": v[f"under the {likest[a]}"]} for a, v in of.items()} for s, of in found.items()}
+
+
+def likest_other(on: Encoder) -> dict[str, str]:
+    """Of each factor the other whose instruction is the likest sentence."""
+    sentences = normalize(own_vectors(on.text, [said[0] for said in FACTORS.values()]), dim=1)
+    best = (sentences @ sentences.T).fill_diagonal_(-1).argmax(1).tolist()
+    return {a: [*FACTORS][k] for a, k in zip(FACTORS, best, strict=True)}
 
 
 def of_factor(on: Encoder, trained: Taught, test: Set, a: str) -> dict[str, list[float]]:
@@ -380,11 +393,13 @@ def claims_of_factors(numbers: dict[str, Found]) -> list[Claim]:
                 "own",
                 "shuffled",
             ),
+            ("six factors", "Better than under the likest other instruction", "own", "likest"),
             ("six factors", "Wordings that were never heard serve, too", "unheard", "plain"),
             (WITHOUT_ONE, better, "own", "plain"),
             (WITHOUT_ONE, "Also under wordings that were never heard", "unheard", "plain"),
             (WITHOUT_ONE, "It is found better where its instruction is trusted as if taught", "as if taught", "plain"),
             (WITHOUT_ONE, "Trusted so, better than under the other factors' instructions", "as if taught", "shuffled"),
+            (WITHOUT_ONE, "And than under the likest of them: composed, not taken for it", "as if taught", "likest"),
             (WITHOUT_ONE, "Trusted so, better under unheard wordings", "unheard, as if taught", "plain"),
         )
     ]
