@@ -110,7 +110,7 @@ def test_the_world_of_factors_is_put_into_a_report_and_nothing_else_changes(monk
     arms = {"plain": [0.3, 0.3], "own": [0.2, 0.2], "unheard": [0.2, 0.2], "shuffled": [0.1, 0.1], "strength": [0.25]}
     arms |= {"as if taught": [0.4, 0.4], "unheard, as if taught": [0.4, 0.4], "likest": [0.4, 0.4]}
     found = {"six factors": {"colour": arms}, script.WITHOUT_ONE: {"colour": arms}}
-    args = argparse.Namespace(factors=4)
+    args = argparse.Namespace(factors=4, epochs=1, through=0)
     once = script.with_factors(before, found, args, "python x --factors 4", 90)
     twice = script.with_factors(once, found, args, "python x --factors 4", 90)
     assert twice == once
