@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -265,10 +266,14 @@ def left_out(
 def factors(on: Encoder, below: Encoder, folder: Path, args: argparse.Namespace, kept: Kept) -> dict[str, Found]:
     """A world of six factors: all are taught, then one is left out, whose instruction is composed of taught words."""
     parts = (("six train", args.factors, 0), ("six test", args.factors // 2, 1))
-    drawn = [draw_factors(folder / name, n, s) for name, n, s in parts]
-    train, test = (Set(look(below, paths)[0], answers) for paths, answers in drawn)
+
+    @cache
+    def sets() -> list[Set]:
+        drawn = [draw_factors(folder / name, n, s) for name, n, s in parts]
+        return [Set(look(below, paths)[0], answers) for paths, answers in drawn]
 
     def one(out: str, seed: int) -> Found:
+        train, test = sets()
         heard = {a: said[:N_HEARD] for a, said in FACTORS.items() if a != out}
         trained = Taught(on, train, heard, seed, epochs=2 * args.epochs, n_through=args.through)
         return {a: of_factor(on, trained, test, a) for a in ([out] if out else FACTORS)}
