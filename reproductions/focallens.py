@@ -7,40 +7,52 @@ Zhang et al. 2025 (arXiv 2504.08368), of which there is no code. The tables have
 five attributes. The encoder's last layers learn from answers to instructions in six wordings each; three more are asked
 alone. Then one attribute after the other is left out of all that is taught: once where the other four are, and once
 where also things beside them are that need no labels (light, vivid, tall, large) and the article's category. Drawn
-pictures have two things each, of which the instruction names one. An hour on two shared cores; a run goes on.
+pictures have two things each, of which the instruction names one; or they have six known factors, whose instructions
+are composed of words, and one factor is left out. An hour on two shared cores; a run goes on. The world of factors
+alone, put into the report that is there (ten minutes):
+
+    python reproductions/focallens.py --factors 600 --out reproductions/results/focallens.json
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import csv
 import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
-from claims import Claim, Interval, Report, command, deliver, lead, machine, mean_of, parser, verdict
+from claims import (
+    COMMIT,
+    Claim,
+    Interval,
+    Report,
+    command,
+    deliver,
+    lead,
+    machine,
+    mean_of,
+    parser,
+    read_report,
+    verdict,
+)
+from factor_world import FACTORS, LEFT_OUT, draw_factors
+from instructed_arms import Found, Scoring, Set, Taught, averaged, look, mean
 from instructed_world import COLOURS, GROCERIES, TWO, asked_of_groceries, draw, draw_two, without_labels
-from torch import Tensor
 from torch.nn.functional import normalize
 
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as find
-from seewhy.encoders.stream import Encoded, encode_stream
+from seewhy.encoders.names import own_vectors
 from seewhy.learning.api import ByInstructions
-from seewhy.learning.encoders.adapted import Adaptation
-from seewhy.learning.pooled import PooledSet
-from seewhy.pictures.samples import Sample
-from seewhy.progress import Progress
-from seewhy.storage.features import FeatureStore
-from seewhy.training.loop import train as fit
 
 NAME = "focallens"
 N_SEEDS = 3
@@ -82,18 +94,8 @@ DRAWN = {
     "shape": ("the shape", "what shape is it?", "its shape", "its form", "the outline", "which figure is it?", "form"),
 }
 WITHOUT = "the picture"
-Answers = dict[str, list[str]]
-
-
-@dataclass(frozen=True)
-class Set:
-    """Pictures as the encoder below the last layers sees them, at half precision, and the answers to all questions."""
-
-    seen: Tensor
-    answers: Answers
-
-    def some(self, rows: Sequence[int]) -> Set:
-        return Set(self.seen[list(rows)], {a: [v[i] for i in rows] for a, v in self.answers.items()})
+SIX = "The world of six factors"
+WITHOUT_ONE = "six factors, one left out"
 
 
 class Kept:
@@ -125,6 +127,8 @@ def main(given: Sequence[str] | None = None) -> Report:
     options.add_argument("--drawn", type=int, help="so many drawn pictures in place of photographs")
     options.add_argument("--every", type=int, default=1, help="1: all pictures of both tables; 2: every second; …")
     options.add_argument("--two", type=int, default=400, help="drawn pictures of two things each")
+    options.add_argument("--factors", type=int, default=600, help="drawn pictures of six factors; half as many to test")
+    options.add_argument("--through", type=int, default=4, help="of those, in a batch, through the changed layers")
     options.add_argument("--epochs", type=int, default=12)
     return deliver(options, lambda args: run(args, given), given)
 
@@ -134,6 +138,9 @@ def run(args: argparse.Namespace, given: Sequence[str] | None) -> Report:
     below = ByInstructions(asked).begun(on).below
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        composed = factors(on, below, folder, args, kept)
+        if not (args.train or args.drawn):
+            return with_factors(read_report(args.out), composed, args, command(NAME, given), kept.seconds)
         if args.drawn:
             args.train, args.test = (draw(folder / n, args.drawn, s) for s, n in enumerate(("train", "test")))
         both = [read(below, table, [*asked]) for table in (args.train, args.test)]
@@ -157,18 +164,34 @@ def run(args: argparse.Namespace, given: Sequence[str] | None) -> Report:
         machine(),
         round(kept.seconds, 1),
         args.seed,
-        tuple(claims(numbers, len(test.seen))),
+        (*claims(numbers, len(test.seen)), *claims_of_factors(composed)),
         DIFFERENCES,
-        {name: {a: {arm: mean_of(v).rounded() for arm, v in arms.items()} for a, arms in found.items()}
-         for name, found in numbers.items()},
-    )  # fmt: skip
+        rounded({**numbers, **composed}),
+    )
 
 
-def look(below: Encoder, paths: Sequence[Path]) -> tuple[Tensor, list[int]]:
-    """What is below the last layers of each picture that can be read, and which those are."""
-    stream = enumerate(encode_stream(below, paths, store=FeatureStore()))
-    kept = [(i, seen.pooled[0].half()) for i, seen in stream if isinstance(seen, Encoded)]
-    return torch.stack([one for _, one in kept]), [i for i, _ in kept]
+def with_factors(
+    before: Report, found: dict[str, Found], args: argparse.Namespace, typed: str, seconds: float
+) -> Report:
+    """The report of an earlier run, with the world of factors in it, and nothing else changed."""
+    own = f"{SIX} was run alone, after the rest: "
+    told = f"{own}`{typed} --out reproductions/results/{NAME}.json`, {seconds / 60:.0f} minutes, commit {COMMIT}; "
+    told += f"{2 * args.epochs} epochs, {args.through} pictures of a batch went through the changed layers."
+    return replace(
+        before,
+        data=before.data.split(f"; {SIX.lower()}")[0]
+        + f"; {SIX.lower()}: {args.factors} and {args.factors // 2} pictures",
+        claims=(*(c for c in before.claims if not c.section.startswith("six factors")), *claims_of_factors(found)),
+        differences=(*(d for d in before.differences if not d.startswith(own)), told),
+        numbers={**before.numbers, **rounded(found)},
+    )
+
+
+def rounded(numbers: dict[str, Found]) -> dict[str, Any]:
+    return {
+        name: {a: {arm: mean_of(v).rounded() for arm, v in arms.items()} for a, arms in found.items()}
+        for name, found in numbers.items()
+    }
 
 
 def read(below: Encoder, table: Path, columns: list[str]) -> Set:
@@ -182,39 +205,6 @@ def read(below: Encoder, table: Path, columns: list[str]) -> Set:
     if "masterCategory" in rows[0]:
         answers["masterCategory"] = [rows[i]["masterCategory"].lower() for i in kept]
     return Set(seen, answers)
-
-
-class Taught:
-    """An encoder that was taught by what it has seen, and pictures as it pools them under a sentence."""
-
-    def __init__(self, on: Encoder, train: Set, instructions: dict[str, Sequence[str]], seed: int, **settings: Any):
-        how = ByInstructions({a: tuple(said) for a, said in instructions.items()}, seed=seed, **settings)
-        names = tuple(str(i) for i in range(len(train.seen)))
-        said = {a: tuple((answer,) if answer else () for answer in train.answers[a]) for a in instructions}
-        own = PooledSet(tuple(map(Sample, names)), names, train.seen, said=said)
-        self.part, task, data = how.prepared(on, own, Progress())
-        fit(task, data, how.training(data, on))
-        self.encoder = Adaptation(on, self.part).encoder()
-        self.known: dict[tuple[str, int], Tensor] = {}
-
-    def under(self, words: str, seen: Tensor) -> Tensor:
-        key = words, seen.data_ptr()
-        if key not in self.known:
-            parts = (self.encoder.under(words).beyond(one.float()).pooled for one in seen.split(100))
-            self.known[key] = torch.cat([*parts])
-        return self.known[key]
-
-    def as_if_taught(self) -> Taught:
-        """The same, which trusts every sentence wholly."""
-        other = copy.copy(self)
-        other.part, other.known = copy.deepcopy(self.part), {}
-        other.part.far.fill_(-1.0)
-        other.encoder = Adaptation(self.encoder.base, other.part).encoder()
-        return other
-
-
-Found = dict[str, dict[str, list[float]]]
-"""Attribute → arm → a number of each test picture with an answer, mean over seeds."""
 
 
 def taught(
@@ -273,6 +263,56 @@ def left_out(
     return averaged([{a: kept(f"left out {a} {s}", lambda a=a, s=s: one(a, s)) for a in asked} for s in seeds])
 
 
+def factors(on: Encoder, below: Encoder, folder: Path, args: argparse.Namespace, kept: Kept) -> dict[str, Found]:
+    """A world of six factors: all are taught, then one is left out, whose instruction is composed of taught words."""
+    parts = (("six train", args.factors, 0), ("six test", args.factors // 2, 1))
+
+    @cache
+    def sets() -> list[Set]:
+        drawn = [draw_factors(folder / name, n, s) for name, n, s in parts]
+        return [Set(look(below, paths)[0], answers) for paths, answers in drawn]
+
+    def one(out: str, seed: int) -> Found:
+        train, test = sets()
+        heard = {a: said[:N_HEARD] for a, said in FACTORS.items() if a != out}
+        trained = Taught(on, train, heard, seed, epochs=2 * args.epochs, n_through=args.through)
+        return {a: of_factor(on, trained, test, a) for a in ([out] if out else FACTORS)}
+
+    seeds = range(args.seed, args.seed + N_SEEDS)
+    made = [
+        [kept(f"factors {args.through} without {a} {s}", lambda a=a, s=s: one(a, s)) for a in ("", *LEFT_OUT)]
+        for s in seeds
+    ]
+    apart = [{a: found for one in several for a, found in one.items()} for _, *several in made]
+    found = {"six factors": averaged([several[0] for several in made]), WITHOUT_ONE: averaged(apart)}
+    likest = likest_other(on)
+    return {s: {a: {**v, "likest": v[f"under the {likest[a]}"]} for a, v in of.items()} for s, of in found.items()}
+
+
+def likest_other(on: Encoder) -> dict[str, str]:
+    """Of each factor the other whose instruction is the likest sentence."""
+    sentences = normalize(own_vectors(on.text, [said[0] for said in FACTORS.values()]), dim=1)
+    best = (sentences @ sentences.T).fill_diagonal_(-1).argmax(1).tolist()
+    return {a: [*FACTORS][k] for a, k in zip(FACTORS, best, strict=True)}
+
+
+def of_factor(on: Encoder, trained: Taught, test: Set, a: str) -> dict[str, list[float]]:
+    """One factor under its own instruction and the others', as it is trusted and as if it were taught."""
+    score, said, trusted = Scoring(on, [], test.answers[a]), FACTORS[a], trained.as_if_taught()
+    others = {f"under the {b}": score(trusted.under(w[0], test.seen))[1] for b, w in FACTORS.items() if b != a}
+    return {
+        "own": score(trained.under(said[0], test.seen))[1],
+        "unheard": mean([score(trained.under(w, test.seen))[1] for w in said[N_HEARD:]]),
+        "as if taught": score(trusted.under(said[0], test.seen))[1],
+        "unheard, as if taught": mean([score(trusted.under(w, test.seen))[1] for w in said[N_HEARD:]]),
+        "plain": score(trained.plain(test.seen))[1],
+        "shuffled": mean([*others.values()]),
+        **others,
+        "strength": [trained.strength(said[0])],
+        "strength, unheard": [trained.strength(w) for w in said[N_HEARD:]],
+    }
+
+
 def two_things(on: Encoder, below: Encoder, folder: Path, args: argparse.Namespace, kept: Kept) -> Found:
     """The instruction names one of two things: its colour is named, and the heat map lies on its side."""
     n_seen = args.two // 2
@@ -315,45 +355,6 @@ def asked_of_two(on: Encoder, trained: Taught, test: Set, sides: dict[str, list[
     return own
 
 
-class Scoring:
-    """How well pictures of known answers are named, and found by one another."""
-
-    def __init__(self, on: Encoder, known: list[str], answers: list[str]) -> None:
-        self.rows = [i for i, answer in enumerate(answers) if answer]
-        self.own = [answers[i] for i in self.rows]
-        self.words = sorted({*known, *self.own} - {""})
-        self.text, self.project = on.encode_text(self.words).clone(), on.text.project
-
-    @torch.no_grad()
-    def __call__(self, pooled: Tensor) -> tuple[list[float], list[float]]:
-        """Of each picture: whether the nearest of all answers is its own; average precision of those that share it."""
-        image = normalize(self.project(pooled[self.rows]), dim=1)
-        own = torch.tensor([self.words.index(answer) for answer in self.own])
-        named = ((image @ self.text.T).argmax(1) == own).double()
-        return [[round(v, 5) for v in one.tolist()] for one in (named, average_precision(image @ image.T, own))]
-
-
-def average_precision(cosine: Tensor, own: Tensor) -> Tensor:
-    """Of each picture as a query among all others; 0 where no other shares its answer.
-
-    >>> average_precision(torch.tensor([[1.0, 0.5, 0.9], [0.5, 1.0, 0.1], [0.9, 0.1, 1.0]]), torch.tensor([0, 0, 1]))
-    tensor([0.5000, 1.0000, 0.0000], dtype=torch.float64)
-    """
-    order = cosine.clone().fill_diagonal_(-2).argsort(1, descending=True)[:, :-1]
-    same = (own[order] == own[:, None]).double()
-    precision = same.cumsum(1) / torch.arange(1, same.shape[1] + 1)
-    return (precision * same).sum(1) / same.sum(1).clamp(min=1)
-
-
-def mean(several: Sequence[Sequence[float]]) -> list[float]:
-    """Of each picture."""
-    return torch.tensor([list(one) for one in several], dtype=torch.double).mean(0).tolist()
-
-
-def averaged(seeds: Sequence[Found]) -> Found:
-    return {a: {arm: mean([one[a][arm] for one in seeds]) for arm in arms} for a, arms in seeds[0].items()}
-
-
 ALL = "interval of the difference above 0 for every attribute; partly: for more than half of them"
 TWO_OF_FIVE = "interval of the difference above 0 for two attributes or more; partly: for one"
 NO_WORSE = "lower end of the interval of the difference above -.01 for every attribute; partly: for more than half"
@@ -367,27 +368,51 @@ DIFFERENCES = (
 )
 
 
-def claims(numbers: dict[str, Found], n: int) -> list[Claim]:
-    made = []
-    for section, asked in (("fashion", "fashion"), ("groceries", "groceries")):
-        found = numbers.get(asked)
-        if not found:
-            continue
-        wordings = {a: [v for arm, v in arms.items() if arm.startswith("wording")] for a, arms in found.items()}
-        found = {a: {**arms, "unheard": mean(wordings[a])} for a, arms in found.items()}
+def claims_of_taught(section: str, found: Found, n: int) -> list[Claim]:
+    """What is claimed of attributes that were taught."""
+    wordings = {a: [v for arm, v in arms.items() if arm.startswith("wording")] for a, arms in found.items()}
+    found = {a: {**arms, "unheard": mean(wordings[a])} for a, arms in found.items()}
+    return [
+        compared(claim, f"{section}, taught", found, one, other, n, ALL)
         for claim, one, other in (
-            (
-                "An embedding under the instruction serves what is asked better than the plain one",
-                "own",
-                "plain",
-            ),
+            ("An embedding under the instruction serves what is asked better than the plain one", "own", "plain"),
             ("Only the right instruction does it: those of the other attributes lose it", "own", "shuffled"),
             ("It is the instruction, not the training: better than the same without", "own", "no instruction"),
             ("Wordings that were never heard serve, too", "unheard", "plain"),
             ("The last layers add to what the projection does alone", "own", "projection alone"),
             ("Its word is the nearest, and of a blank picture it is not", "named", "named, blank"),
-        ):
-            made.append(compared(claim, f"{section}, taught", found, one, other, n, ALL))
+        )
+    ]
+
+
+def claims_of_factors(numbers: dict[str, Found]) -> list[Claim]:
+    n = len(next(iter(numbers[WITHOUT_ONE].values()))["plain"])
+    better = "A factor that was not taught, its instruction composed of words that were, is found better than without"
+    return [
+        compared(claim, section, numbers[section], one, other, n, ALL)
+        for section, claim, one, other in (
+            ("six factors", "Under its instruction a factor is found better than without any", "own", "plain"),
+            (
+                "six factors",
+                "Only the right instruction does it: those of the other factors lose it",
+                "own",
+                "shuffled",
+            ),
+            ("six factors", "Better than under the likest other instruction", "own", "likest"),
+            ("six factors", "Wordings that were never heard serve, too", "unheard", "plain"),
+            (WITHOUT_ONE, better, "own", "plain"),
+            (WITHOUT_ONE, "Also under wordings that were never heard", "unheard", "plain"),
+            (WITHOUT_ONE, "It is found better where its instruction is trusted as if taught", "as if taught", "plain"),
+            (WITHOUT_ONE, "Trusted so, better than under the other factors' instructions", "as if taught", "shuffled"),
+            (WITHOUT_ONE, "And than under the likest of them: composed, not taken for it", "as if taught", "likest"),
+            (WITHOUT_ONE, "Trusted so, better under unheard wordings", "unheard, as if taught", "plain"),
+        )
+    ]
+
+
+def claims(numbers: dict[str, Found], n: int) -> list[Claim]:
+    sections = (s for s in ("fashion", "groceries") if s in numbers)
+    made = [claim for section in sections for claim in claims_of_taught(section, numbers[section], n)]
     found = numbers["left out"]
     for section, more in (("left out", ""), ("left out, things like it taught", ", more taught")):
         own, wordings = f"own{more}", f"other wordings{more}"
