@@ -18,7 +18,7 @@ from seewhy.errors import DataError, InputError, UnknownNameError
 from seewhy.pictures.pairs import load_pairs
 from seewhy.pictures.samples import Samples, load_samples
 from seewhy.progress import Progress
-from seewhy.studies import claims
+from seewhy.studies import claim_list, claims
 from seewhy.studies.claims import ClaimData, ClaimsStudy, Compared, PaperClaim, known_claims
 from tiny import CLASSES, class_folders
 from tiny_words import opened, opened_vit
@@ -144,6 +144,15 @@ def test_descriptions_are_compared_with_those_of_other_classes(samples: Samples)
     found = rows(study.run(on, ClaimData(samples, descriptions=Descriptions(texts))))
     assert found["swapped"]["difference"] == pytest.approx(1, abs=0.1)
     assert found["swapped"]["verdict"] == found["descriptions"]["verdict"] == "shown"
+
+
+def test_chance_of_captions_has_the_rule_of_ties(samples: Samples) -> None:
+    """A text of two pictures is right for neither; names of class folders are no captions."""
+    pairs = torch.tensor([[0, 0], [1, 0], [1, 1], [1, 1], [2, 2], [2, 3]])
+    assert claim_list._chance(pairs, 3).tolist() == [0, 0.25, 0.5]
+    folders = ClaimData(samples, captions=load_pairs(Path(samples.items[0].image).parents[1]))
+    with pytest.raises(DataError, match="No picture has a caption of its own"):
+        ClaimsStudy(("captions",)).run(opened(), folders)
 
 
 def mean_of_class(on: Any, samples: Samples, label: str) -> Tensor:

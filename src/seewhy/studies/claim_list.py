@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -158,11 +159,25 @@ def _sanity(m: ClaimMaterial) -> Compared:
     return Compared(ours, f"rank correlation {row['value']:.3f}; 0.5 less it {ours}", row["n"])
 
 
+def _chance(pairs: Int[Tensor, "k 2"], n: int) -> Float[Tensor, " n"]:
+    """How often each picture's own text is the first of all in a random order: as :func:`ranks` has it, a tie counts
+    against, so that a text of several pictures is right for none of them."""
+    pairs = pairs.unique(dim=0)
+    owners = pairs[:, 1].bincount()
+    alone = pairs[owners[pairs[:, 1]] == 1, 0]
+    return alone.bincount(minlength=n).double() / int((owners > 0).sum())
+
+
 def _captions(m: ClaimMaterial) -> Compared:
     assert m.data.captions is not None  # the study has checked
     pairs = encode_pairs(m.encoder, m.data.captions.items, m.store, m.progress)
+    chance = _chance(pairs.pairs, len(pairs))
+    if not chance.any():
+        raise DataError(
+            "No picture has a caption of its own: each is another picture's too, as names of class folders are. Texts "
+            "that tell pictures apart were expected. Give others with --captions."
+        )
     found = ranks(*joint_vectors(m.encoder, pairs), pairs.owner).image_to_text
-    chance = pairs.owner.bincount(minlength=len(found)).double() / len(pairs.owner)
     return Compared.of("R@1, picture to text", (found < 1).double(), "chance", chance)
 
 
