@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner
 
+from coloured import masked
 from schemas import check
 from seewhy.cli import app
 from seewhy.descriptions.base import Descriptions, Difference, Pair
 from seewhy.errors import DataError, InputError, UnknownNameError
 from seewhy.pictures.pairs import load_pairs
+from seewhy.pictures.pixel_classes import load_masks
 from seewhy.pictures.samples import Samples, load_samples
 from seewhy.progress import Progress
 from seewhy.studies import claim_list, claims
@@ -95,6 +98,34 @@ def test_a_second_run_measures_nothing_and_other_pictures_anew(
     ClaimsStudy(("names",), n_seeds=2, seed=1).run(opened(), data, tmp_path)
     study.run(opened(1), data, tmp_path)
     assert measured == ["names", "labels", "names", "names", "labels"]
+
+
+@pytest.mark.parametrize("changed", ["mask", "scene", "column", "caption"])
+def test_what_is_written_anew_under_the_same_name_is_measured_anew(changed: str, tmp_path: Path) -> None:
+    class_folders(tmp_path / "c", 2, CLASSES[:2])
+    scenes, names = masked(tmp_path / "m", 2), sorted((tmp_path / "c").rglob("*.png"))
+
+    def table(colours: str) -> None:
+        rows = [f"{name},{colour}" for name, colour in zip(names, colours, strict=True)]
+        (tmp_path / "t.csv").write_text("\n".join(["image,colour", *rows]))
+
+    def digest() -> str:
+        given = {"instructions": {"colour": "the colour"}, "table": tmp_path / "t.csv"}
+        samples, captions = load_samples(tmp_path / "c"), load_pairs([(name, name.stem) for name in names])
+        return ClaimData(samples, captions=captions, masks=load_masks(scenes), **given).digest()
+
+    table("abab")
+    before = digest()
+    assert digest() == before
+    file = {
+        "mask": next((scenes / "labels").iterdir()), "scene": next((scenes / "images").iterdir()), "caption": names[0],
+    }.get(changed)  # fmt: skip
+    if file is None:
+        table("abba")
+    else:
+        Image.open(file).transpose(Image.Transpose.ROTATE_90).save(file)
+        file.write_bytes(file.read_bytes() + b" ")
+    assert digest() != before
 
 
 def test_numbers_are_those_of_the_arms(samples: Samples) -> None:

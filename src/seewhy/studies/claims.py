@@ -25,8 +25,9 @@ from ..encoders.base import Encoder
 from ..encoders.stream import encode_stream
 from ..errors import DataError, SeeWhyError, UnknownNameError
 from ..evaluation.figures import N_FEWEST
+from ..pictures.pairs import load_pairs
 from ..pictures.pixel_classes import MaskedPictures
-from ..pictures.samples import Samples
+from ..pictures.samples import Sample, Samples, content_digest
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..storage.output import temporary_folder
@@ -96,11 +97,26 @@ class ClaimData:
     """Where the columns are that answer ``instructions``."""
 
     def digest(self) -> str:
-        """Of all but the pictures."""
-        said: list[Any] = [self.descriptions, self.follow_up, self.instructions]
-        said += [] if self.captions is None else [(s.image, s.texts) for s in self.captions.items]
-        said += [] if self.masks is None else [self.masks.classes, [item.image for item in self.masks.items]]
+        """Of all but the class folders' pictures: of what files hold, not of their names."""
+        said: list[Any] = [self.descriptions and dict(self.descriptions.texts), self.follow_up, self.instructions]
+        said += [None if self.captions is None else _contents(self.captions), self._answers()]
+        if self.masks is not None:
+            said += [self.masks.classes, dict(self.masks.values), self.masks.ignored]
+            for item in self.masks.items:
+                drawn = content_digest(Sample(item.mask)) if isinstance(item.mask, str) else item.mask
+                said.append((content_digest(Sample(item.image)), drawn))
         return hashlib.sha256(repr(said).encode("utf-8", "surrogatepass")).hexdigest()
+
+    def _answers(self) -> list[Any]:
+        """What the columns that answer instructions say of which pictures."""
+        try:
+            return [_contents(load_pairs(self.table, text=column)) for column in self.instructions or {}]
+        except SeeWhyError as error:  # its claim says so
+            return [str(error)]
+
+
+def _contents(samples: Samples) -> list[Any]:
+    return [(content_digest(s), s.texts, s.group) for s in samples.items]
 
 
 @dataclass(frozen=True, eq=False)
