@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from coloured import masked
 from schemas import check
 from seewhy.cli import app
+from seewhy.dense.claims import halves
 from seewhy.descriptions.base import Descriptions, Difference, Pair
 from seewhy.errors import DataError, InputError, UnknownNameError
 from seewhy.pictures.pairs import load_pairs
@@ -126,6 +127,11 @@ def test_what_is_written_anew_under_the_same_name_is_measured_anew(changed: str,
         Image.open(file).transpose(Image.Transpose.ROTATE_90).save(file)
         file.write_bytes(file.read_bytes() + b" ")
     assert digest() != before
+
+
+def test_neighbouring_frames_are_learnt_from_or_tested_on(tmp_path: Path) -> None:
+    data = load_masks(masked(tmp_path / "m", 5))
+    assert [[Path(item.image).stem for item in half.items] for half in halves(data)] == [["0", "1", "2"], ["3", "4"]]
 
 
 def test_numbers_are_those_of_the_arms(samples: Samples) -> None:
