@@ -212,6 +212,12 @@ def test_a_claim_that_cannot_be_measured_says_why_and_the_rest_goes_on(samples: 
         ClaimsStudy(("maskclip",)).run(opened(), ClaimData(few))
 
 
+def test_a_claim_asked_for_twice_is_one(samples: Samples) -> None:
+    data = ClaimsStudy(("names", "names")).run(opened(), ClaimData(samples)).data
+    assert [row["name"] for row in data["claims"]] == ["names"]
+    assert data["sentence"].startswith("Of 1 claim measured with tiny: ")
+
+
 def test_bad_input_is_said_in_a_sentence(samples: Samples) -> None:
     with pytest.raises(UnknownNameError, match="'namse'"):
         ClaimsStudy(("namse",))

@@ -206,6 +206,7 @@ class ClaimsStudy:
 
     def __post_init__(self) -> None:
         check_fields(self, "The study")
+        object.__setattr__(self, "only", tuple(dict.fromkeys(self.only)))
         for name in self.only:
             if name not in known_claims():
                 raise UnknownNameError("claim", name, list(known_claims()))
@@ -232,12 +233,13 @@ class ClaimsStudy:
         if not rows:
             raise DataError(f"No claim could be measured. The first: {left[0]['reason']}")
         numbers = {word: sum(row["verdict"] == word for row in rows) for word in VERDICTS}
+        of = f"{len(rows)} claim{'s' * (len(rows) != 1)}"
         said = ", ".join(f"{n} {word}" for word, n in numbers.items() if n or word != "partly")
         from .. import __version__
 
         return Findings(
             {
-                "study": "claims", "sentence": f"Of {len(rows)} claims measured with {encoder.name}: {said}.",
+                "study": "claims", "sentence": f"Of {of} measured with {encoder.name}: {said}.",
                 "n": len(seen), "n_test": int(seen.held.sum()), "n_classes": len(seen.classes),
                 "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint[:12]},
                 "claims": rows, "left_out": left, "command": command, "version": __version__,
