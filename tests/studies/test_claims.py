@@ -57,8 +57,8 @@ def test_each_claim_is_measured_where_what_it_needs_is_given(everything: ClaimDa
     left = {row["name"]: row["reason"] for row in data["left_out"]}
     assert left.pop("before_projection").startswith("tiny compares a picture's own features with words.")
     assert left == {
-        "instructions": "no instructions were given",
-        **dict.fromkeys(("maskclip", "denseclip"), "no masks were given"),
+        "instructions": "no instructions were given (--instruction)",
+        **dict.fromkeys(("maskclip", "denseclip"), "no masks were given (--masks)"),
     }
     assert {*rows(found), *left, "before_projection"} == {*known_claims()}
     assert {*rows(found)} > {"coop_learns", "ogen_keeps", "deletion", "sanity", "follow_up", "captions"}
@@ -70,7 +70,6 @@ def test_the_page_has_every_claim_with_its_verdict(everything: ClaimData, tmp_pa
     data = found.data
     check("study-claims", [{**json.loads(json.dumps(data)), "report": None}])
     assert [*rows(found)] == [*quick[:-1]]
-    assert "minutes of looking" in data["notes"][0]
     told = [c["verdict"] for c in data["claims"]]
     assert data["sentence"] == (
         f"Of {len(told)} claims measured with tiny: {told.count('shown')} shown, {told.count('too small to tell')} too "
@@ -208,8 +207,30 @@ def test_a_claim_that_cannot_be_measured_says_why_and_the_rest_goes_on(samples: 
     assert found["left_out"][0]["reason"].startswith("A class has ")
     same = ClaimsStudy(("before_projection", "names"), n_seeds=2).run(opened(), ClaimData(samples)).data
     assert same["left_out"][0]["reason"].startswith("tiny compares a picture's own features with words.")
-    with pytest.raises(DataError, match=r"No claim could be measured\. The first: no masks were given"):
-        ClaimsStudy(("maskclip",)).run(opened(), ClaimData(few))
+    with pytest.raises(DataError, match=r"No claim could be measured\. The first: A class has "):
+        ClaimsStudy(("four_labels",)).run(opened(), ClaimData(few))
+
+
+def test_what_is_missing_is_said_before_anything_is_looked_at(samples: Samples, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"No claim can be measured: no descriptions were given \(--descriptions\)\. "):
+        ClaimsStudy(("descriptions", "swapped")).asked(ClaimData(samples))
+    folder = class_folders(tmp_path / "c", 2, CLASSES[:2])
+    words = ["study", "claims", str(folder), "--only", "follow_up", "-e", "no:such"]
+    assert "(--follow-up)" in str(CliRunner().invoke(app, words).exception)
+
+
+def test_time_is_told_of_what_is_asked_and_kept_in_no_result(samples: Samples, everything: ClaimData) -> None:
+    told: list[str] = []
+    progress = Progress()
+    progress.tell = told.append  # type: ignore[method-assign]
+    found = ClaimsStudy(("names", "maskclip")).run(opened(), ClaimData(samples), progress=progress)
+    missing, cost = told
+    assert missing.endswith("no masks were given (--masks)")
+    assert "minutes of looking where nothing is kept yet; " in cost
+    assert cost.endswith("MB of features") or "GPU" in cost
+    assert found.data["notes"] == progress.notes == []
+    whole = SMALL.cost(opened(), everything)
+    assert all(f"minutes of {what}" in whole for what in ("looking", "explaining", "learning prompts"))
 
 
 def test_a_claim_asked_for_twice_is_one(samples: Samples) -> None:
@@ -223,9 +244,6 @@ def test_bad_input_is_said_in_a_sentence(samples: Samples) -> None:
         ClaimsStudy(("namse",))
     with pytest.raises(InputError, match="n_seeds"):
         ClaimsStudy(n_seeds=1)
-    progress = Progress()
-    ClaimsStudy(("names",)).run(opened(), ClaimData(samples), progress=progress)
-    assert "MB of features" in progress.notes[0]
 
 
 def test_a_gpu_that_is_not_there_is_said(tmp_path: Path) -> None:

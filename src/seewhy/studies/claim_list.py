@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import torch
 from jaxtyping import Float, Int
@@ -196,6 +197,8 @@ def _instructions(m: ClaimMaterial) -> Compared:
     return Compared.of("under its instruction", after, "without one", before)
 
 
+PROMPTS: Final = "learning prompts"
+EXPLAINS: Final = "explaining"
 CLIP, CLIP_TABLE = "Radford et al. 2021, arXiv:2103.00020", "arXiv:2102.05918, Table"
 MENON, ROTH = "Menon & Vondrick 2022, arXiv:2210.07183", "result files of arXiv:2306.07282"
 COOP, PROMPTSRC = "Zhou et al. 2022, arXiv:2109.01134", "PromptSRC's README, mean of 11 data sets"
@@ -223,19 +226,20 @@ CLAIMS = (
         "Esfandiarpoor & Bach 2023, arXiv:2311.07593", _follow_up,
         "ImageNet, ViT-B/32: 64.19 % against 61.87 % (tables of arXiv:2412.11917)", 0.023, "follow_up"),
     PaperClaim("coop_learns", "A learnt prompt is better than a written one on the classes it learnt", COOP,
-        partial(_prompts, "coop", BEFORE, LEARNT), f"82.69 % against 69.34 % ({PROMPTSRC})", 0.133),
+        partial(_prompts, "coop", BEFORE, LEARNT), f"82.69 % against 69.34 % ({PROMPTSRC})", 0.133, work=PROMPTS),
     PaperClaim("coop_forgets", "A learnt prompt is worse on classes it did not learn",
         "Zhou et al. 2022, arXiv:2203.05557",
-        partial(_prompts, BEFORE, "coop", NEW), f"74.22 % against 63.22 % ({PROMPTSRC})", 0.11),
+        partial(_prompts, BEFORE, "coop", NEW), f"74.22 % against 63.22 % ({PROMPTSRC})", 0.11, work=PROMPTS),
     PaperClaim("promptsrc_keeps", "PromptSRC keeps more of classes it did not learn than CoOp",
         "Khattak et al. 2023, arXiv:2307.06948", partial(_prompts, "promptsrc", "coop", NEW),
-        f"76.10 % against 63.22 % ({PROMPTSRC})", 0.128),
+        f"76.10 % against 63.22 % ({PROMPTSRC})", 0.128, work=PROMPTS),
     PaperClaim("ogen_keeps", "OGEN keeps more of classes it did not learn than CoOp",
-        "Zang et al. 2024, arXiv:2401.15914", partial(_prompts, "ogen", "coop", NEW)),
+        "Zang et al. 2024, arXiv:2401.15914", partial(_prompts, "ogen", "coop", NEW),
+        work=PROMPTS),
     PaperClaim("deletion", "Hiding what Grad-CAM marks lowers the score sooner than hiding at random", GRAD_CAM,
-        _deletion),
+        _deletion, work=EXPLAINS),
     PaperClaim("sanity", "Grad-CAM's map changes when the network forgets what it learnt",
-        "Adebayo et al. 2018, arXiv:1810.03292", _sanity),
+        "Adebayo et al. 2018, arXiv:1810.03292", _sanity, work=EXPLAINS),
     PaperClaim("captions", "A picture finds its text more often than chance", CLIP, _captions,
         f"R@1 on Flickr30k 88.0 % ({CLIP_TABLE} 1)", needs="captions"),
     PaperClaim("instructions", "Under an instruction, what it asks for is named better than without",
