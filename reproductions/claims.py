@@ -80,6 +80,8 @@ class Claim:
     def __post_init__(self) -> None:
         if self.verdict not in VERDICTS:
             raise ValueError(f"The verdict {self.verdict!r} was given. One of {', '.join(VERDICTS)} was expected.")
+        if not isinstance(self.interval, Interval | None):
+            raise TypeError(f"The interval {self.interval!r} was given. An Interval was expected, or None.")
         for name in ("claim", "rule", "measured"):
             text = getattr(self, name)
             if not text.strip() or "\n" in text:

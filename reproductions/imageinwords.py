@@ -313,7 +313,7 @@ def preference(ways: dict[str, list[dict[str, float]]]) -> Claim:
         verdict=verdict(net["mean"].low > 0, partly=net["mean"].value > 0),
         n=len(rows),
         section="side by side",
-        interval=net["mean"],
+        interval=Interval(net["mean"].value, net["mean"].low, net["mean"].high),
     )
 
 

@@ -48,6 +48,13 @@ def test_people_in_closed_form(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (iiw.written(stuck, seed, rng) == seed).all()
 
 
+def test_a_preference_is_written_with_its_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = load("imageinwords", monkeypatch).preference(
+        {way: [{"recall": at, "precision": at, "f1": at}] * 3 for way, at in (("in turn", 0.9), ("one person", 0.1))}
+    )
+    assert claim.interval.rounded() == [1, 1, 1]
+
+
 def test_pixels_are_measured_as_they_were_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     it = load("image_textualization", monkeypatch)
     one = it.drawn(np.random.default_rng(3), 8)

@@ -111,6 +111,8 @@ def test_a_claim_has_one_of_four_verdicts_and_texts_of_one_line(claims: ModuleTy
         claims.Claim("a", "b", "c", "maybe", 1)
     with pytest.raises(ValueError, match="One line"):
         claims.Claim("a\nb", "b", "c", "shown", 1)
+    with pytest.raises(TypeError, match="An Interval was expected"):
+        claims.Claim("a", "b", "c", "shown", 1, interval=(0.1, 0.0, 0.2))
 
 
 def test_a_command_has_no_folders_of_a_machine(claims: ModuleType) -> None:

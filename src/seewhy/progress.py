@@ -29,6 +29,9 @@ class Progress:
     def note(self, text: str) -> None:
         self.notes.append(text)
 
+    def tell(self, text: str) -> None:
+        """What is of use now and belongs in no result, such as how long it will take; only a terminal shows it."""
+
     def measured(self, step: int, terms: Mapping[str, float]) -> None:
         """What a step of a training said: its loss, and whatever is watched beside it."""
         self.terms = terms

@@ -8,17 +8,21 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner
 
+from coloured import masked
 from schemas import check
 from seewhy.cli import app
+from seewhy.dense.claims import halves
 from seewhy.descriptions.base import Descriptions, Difference, Pair
 from seewhy.errors import DataError, InputError, UnknownNameError
 from seewhy.pictures.pairs import load_pairs
+from seewhy.pictures.pixel_classes import load_masks
 from seewhy.pictures.samples import Samples, load_samples
 from seewhy.progress import Progress
-from seewhy.studies import claims
+from seewhy.studies import claim_list, claims
 from seewhy.studies.claims import ClaimData, ClaimsStudy, Compared, PaperClaim, known_claims
 from tiny import CLASSES, class_folders
 from tiny_words import opened, opened_vit
@@ -53,8 +57,8 @@ def test_each_claim_is_measured_where_what_it_needs_is_given(everything: ClaimDa
     left = {row["name"]: row["reason"] for row in data["left_out"]}
     assert left.pop("before_projection").startswith("tiny compares a picture's own features with words.")
     assert left == {
-        "instructions": "no instructions were given",
-        **dict.fromkeys(("maskclip", "denseclip"), "no masks were given"),
+        "instructions": "no instructions were given (--instruction)",
+        **dict.fromkeys(("maskclip", "denseclip"), "no masks were given (--masks)"),
     }
     assert {*rows(found), *left, "before_projection"} == {*known_claims()}
     assert {*rows(found)} > {"coop_learns", "ogen_keeps", "deletion", "sanity", "follow_up", "captions"}
@@ -66,7 +70,6 @@ def test_the_page_has_every_claim_with_its_verdict(everything: ClaimData, tmp_pa
     data = found.data
     check("study-claims", [{**json.loads(json.dumps(data)), "report": None}])
     assert [*rows(found)] == [*quick[:-1]]
-    assert "minutes of looking" in data["notes"][0]
     told = [c["verdict"] for c in data["claims"]]
     assert data["sentence"] == (
         f"Of {len(told)} claims measured with tiny: {told.count('shown')} shown, {told.count('too small to tell')} too "
@@ -95,6 +98,39 @@ def test_a_second_run_measures_nothing_and_other_pictures_anew(
     ClaimsStudy(("names",), n_seeds=2, seed=1).run(opened(), data, tmp_path)
     study.run(opened(1), data, tmp_path)
     assert measured == ["names", "labels", "names", "names", "labels"]
+
+
+@pytest.mark.parametrize("changed", ["mask", "scene", "column", "caption"])
+def test_what_is_written_anew_under_the_same_name_is_measured_anew(changed: str, tmp_path: Path) -> None:
+    class_folders(tmp_path / "c", 2, CLASSES[:2])
+    scenes, names = masked(tmp_path / "m", 2), sorted((tmp_path / "c").rglob("*.png"))
+
+    def table(colours: str) -> None:
+        rows = [f"{name},{colour}" for name, colour in zip(names, colours, strict=True)]
+        (tmp_path / "t.csv").write_text("\n".join(["image,colour", *rows]))
+
+    def digest() -> str:
+        given = {"instructions": {"colour": "the colour"}, "table": tmp_path / "t.csv"}
+        samples, captions = load_samples(tmp_path / "c"), load_pairs([(name, name.stem) for name in names])
+        return ClaimData(samples, captions=captions, masks=load_masks(scenes), **given).digest()
+
+    table("abab")
+    before = digest()
+    assert digest() == before
+    file = {
+        "mask": next((scenes / "labels").iterdir()), "scene": next((scenes / "images").iterdir()), "caption": names[0],
+    }.get(changed)  # fmt: skip
+    if file is None:
+        table("abba")
+    else:
+        Image.open(file).transpose(Image.Transpose.ROTATE_90).save(file)
+        file.write_bytes(file.read_bytes() + b" ")
+    assert digest() != before
+
+
+def test_neighbouring_frames_are_learnt_from_or_tested_on(tmp_path: Path) -> None:
+    data = load_masks(masked(tmp_path / "m", 5))
+    assert [[Path(item.image).stem for item in half.items] for half in halves(data)] == [["0", "1", "2"], ["3", "4"]]
 
 
 def test_numbers_are_those_of_the_arms(samples: Samples) -> None:
@@ -146,6 +182,15 @@ def test_descriptions_are_compared_with_those_of_other_classes(samples: Samples)
     assert found["swapped"]["verdict"] == found["descriptions"]["verdict"] == "shown"
 
 
+def test_chance_of_captions_has_the_rule_of_ties(samples: Samples) -> None:
+    """A text of two pictures is right for neither; names of class folders are no captions."""
+    pairs = torch.tensor([[0, 0], [1, 0], [1, 1], [1, 1], [2, 2], [2, 3]])
+    assert claim_list._chance(pairs, 3).tolist() == [0, 0.25, 0.5]
+    folders = ClaimData(samples, captions=load_pairs(Path(samples.items[0].image).parents[1]))
+    with pytest.raises(DataError, match="No picture has a caption of its own"):
+        ClaimsStudy(("captions",)).run(opened(), folders)
+
+
 def mean_of_class(on: Any, samples: Samples, label: str) -> Tensor:
     from seewhy.classifiers.encoded_set import encode_labelled
 
@@ -162,8 +207,36 @@ def test_a_claim_that_cannot_be_measured_says_why_and_the_rest_goes_on(samples: 
     assert found["left_out"][0]["reason"].startswith("A class has ")
     same = ClaimsStudy(("before_projection", "names"), n_seeds=2).run(opened(), ClaimData(samples)).data
     assert same["left_out"][0]["reason"].startswith("tiny compares a picture's own features with words.")
-    with pytest.raises(DataError, match=r"No claim could be measured\. The first: no masks were given"):
-        ClaimsStudy(("maskclip",)).run(opened(), ClaimData(few))
+    with pytest.raises(DataError, match=r"No claim could be measured\. The first: A class has "):
+        ClaimsStudy(("four_labels",)).run(opened(), ClaimData(few))
+
+
+def test_what_is_missing_is_said_before_anything_is_looked_at(samples: Samples, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"No claim can be measured: no descriptions were given \(--descriptions\)\. "):
+        ClaimsStudy(("descriptions", "swapped")).asked(ClaimData(samples))
+    folder = class_folders(tmp_path / "c", 2, CLASSES[:2])
+    words = ["study", "claims", str(folder), "--only", "follow_up", "-e", "no:such"]
+    assert "(--follow-up)" in str(CliRunner().invoke(app, words).exception)
+
+
+def test_time_is_told_of_what_is_asked_and_kept_in_no_result(samples: Samples, everything: ClaimData) -> None:
+    told: list[str] = []
+    progress = Progress()
+    progress.tell = told.append  # type: ignore[method-assign]
+    found = ClaimsStudy(("names", "maskclip")).run(opened(), ClaimData(samples), progress=progress)
+    missing, cost = told
+    assert missing.endswith("no masks were given (--masks)")
+    assert "minutes of looking where nothing is kept yet; " in cost
+    assert cost.endswith("MB of features") or "GPU" in cost
+    assert found.data["notes"] == progress.notes == []
+    whole = SMALL.cost(opened(), everything)
+    assert all(f"minutes of {what}" in whole for what in ("looking", "explaining", "learning prompts"))
+
+
+def test_a_claim_asked_for_twice_is_one(samples: Samples) -> None:
+    data = ClaimsStudy(("names", "names")).run(opened(), ClaimData(samples)).data
+    assert [row["name"] for row in data["claims"]] == ["names"]
+    assert data["sentence"].startswith("Of 1 claim measured with tiny: ")
 
 
 def test_bad_input_is_said_in_a_sentence(samples: Samples) -> None:
@@ -171,9 +244,6 @@ def test_bad_input_is_said_in_a_sentence(samples: Samples) -> None:
         ClaimsStudy(("namse",))
     with pytest.raises(InputError, match="n_seeds"):
         ClaimsStudy(n_seeds=1)
-    progress = Progress()
-    ClaimsStudy(("names",)).run(opened(), ClaimData(samples), progress=progress)
-    assert "MB of features" in progress.notes[0]
 
 
 def test_a_gpu_that_is_not_there_is_said(tmp_path: Path) -> None:

@@ -228,6 +228,16 @@ def test_an_interval_stays_where_its_mean_must() -> None:
     assert ends[1] == [0.0, 1.0]
 
 
+def test_an_interval_of_a_difference_is_cut_to_what_is_possible() -> None:
+    values = torch.tensor([[[0.0, 1.0, 0.0]], [[1.0, 0.0, 1.0]]]).double()
+    ends = [
+        compared([Measure("h", "f", values, bounds)], ["a", "b"], torch.arange(3))[0]["differences"][0]["interval"]
+        for bounds in ((-math.inf, math.inf), (0.0, 1.0))
+    ]
+    assert ends[0][0] < -1 < 1 < ends[0][1]
+    assert ends[1] == [-1.0, 1.0]
+
+
 def test_few_things_to_test_on_never_give_a_real_difference() -> None:
     values = torch.stack([torch.ones(1, 90), torch.zeros(1, 90)]).double()
     for n_groups, real in ((9, False), (10, True)):

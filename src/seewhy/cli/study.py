@@ -221,6 +221,7 @@ def claims(
         dict(assignments("--instruction", instruction, "COLUMN=WORDS was", "colour='the colour'")) or None,
         data,
     )
+    study.asked(given)
     options.check_device(device)
     typed = shlex.join(["seewhy", *sys.argv[1:]])
     findings = study.run(session.encoder(), given, output, command=typed, **session.kept)

@@ -46,6 +46,9 @@ class Terminal(Progress):
 
     def note(self, text: str) -> None:
         super().note(text)
+        self.tell(text)
+
+    def tell(self, text: str) -> None:
         if not self.quiet:
             say(f"note: {text}", file=sys.stderr)
 

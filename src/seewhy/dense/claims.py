@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ..pictures.pixel_classes import MaskedPictures
 from ..studies.claims import ClaimMaterial, Compared, PaperClaim
 from ..studies.verdicts import Interval
 from .denseclip import DenseCLIP
@@ -12,12 +13,10 @@ from .finders import Segmenter
 from .maskclip import MaskCLIP
 
 
-def _over(m: ClaimMaterial, segmenter: Segmenter, control: str, halves: bool = False) -> Compared:
+def _over(
+    m: ClaimMaterial, segmenter: Segmenter, control: str, test: MaskedPictures, train: MaskedPictures | None = None
+) -> Compared:
     """Mean intersection over union, and how far it is above a control's."""
-    assert m.data.masks is not None  # the study has checked
-    masks = m.data.masks
-    test = replace(masks, items=masks.items[1::2]) if halves else masks
-    train = replace(masks, items=masks.items[::2]) if halves else None
     found = evaluate_segmenter(segmenter, test, train=train, seed=m.study.seed, progress=m.progress).data
     rows = {row["name"]: row for row in found["rows"]}
     row = rows[control]
@@ -27,13 +26,20 @@ def _over(m: ClaimMaterial, segmenter: Segmenter, control: str, halves: bool = F
 
 def _maskclip(m: ClaimMaterial) -> Compared:
     assert m.data.masks is not None  # the study has checked
-    return _over(m, MaskCLIP().build(m.encoder, m.data.masks.classes, m.store), SHUFFLED)
+    masks = m.data.masks
+    return _over(m, MaskCLIP().build(m.encoder, masks.classes, m.store), SHUFFLED, masks)
+
+
+def halves(masks: MaskedPictures) -> tuple[MaskedPictures, MaskedPictures]:
+    """The first and the second half, in their order: neighbouring frames of a video stay on one side."""
+    middle = (len(masks) + 1) // 2
+    return replace(masks, items=masks.items[:middle]), replace(masks, items=masks.items[middle:])
 
 
 def _denseclip(m: ClaimMaterial) -> Compared:
     assert m.data.masks is not None  # the study has checked
-    learn = replace(m.data.masks, items=m.data.masks.items[::2])
-    return _over(m, DenseCLIP().fit(m.encoder, learn, progress=m.progress), PROBE, halves=True)
+    learn, test = halves(m.data.masks)
+    return _over(m, DenseCLIP().fit(m.encoder, learn, progress=m.progress), PROBE, test, learn)
 
 
 CLAIMS = (

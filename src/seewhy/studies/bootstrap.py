@@ -275,7 +275,8 @@ def compared(
 ) -> list[dict[str, Any]]:
     """Each measure's table: every encoder's number with its interval, the difference of every pair (of ``between``, or
     all), and which are real: p, corrected over all pairs and measures (Holm 1979), is below 1 - level, and at least
-    :data:`~seewhy.evaluation.figures.N_FEWEST` things were tested on. Intervals are not corrected."""
+    :data:`~seewhy.evaluation.figures.N_FEWEST` things were tested on. Intervals are not corrected; they are
+    cut to what is possible: the difference of two accuracies lies in −1…1."""
     pairs = list(itertools.combinations(names, 2) if between is None else between)
     places = [(names.index(a), names.index(b)) for a, b in pairs]
     apart = [[mean_of(m.values[i] - m.values[j], groups) for i, j in places] for m in measures]
@@ -284,7 +285,10 @@ def compared(
     for measure, found in zip(measures, apart, strict=True):
         asked = measure.values[0, 0].isfinite()
         enough = len(groups[asked].unique()) >= N_FEWEST
-        differences = [_difference(pair, one, corrected, level, enough) for pair, one in zip(pairs, found, strict=True)]
+        most = measure.bounds[1] - measure.bounds[0]
+        differences = [
+            _difference(pair, one, corrected, level, enough, most) for pair, one in zip(pairs, found, strict=True)
+        ]
         tables.append(
             {
                 "measure": measure.name, "family": measure.family, "n": int(asked.sum()),
@@ -308,12 +312,14 @@ def _row(name: str, values: Tensor, measure: Measure, groups: Tensor, level: flo
 
 
 def _difference(
-    pair: tuple[str, str], found: Mean, corrected: Iterator[float], level: float, enough: bool
+    pair: tuple[str, str], found: Mean, corrected: Iterator[float], level: float, enough: bool, most: float
 ) -> dict[str, Any]:
-    p = next(corrected)
+    """An interval of few pictures reaches beyond what is possible, and is cut to it."""
+    p, (low, high) = next(corrected), found.interval(level)
     real = enough and p < 1 - level - EQUAL
     return {
-        "a": pair[0], "b": pair[1], "difference": round(found.value, 4), "interval": rounded(found.interval(level)),
+        "a": pair[0], "b": pair[1], "difference": round(found.value, 4),
+        "interval": rounded([max(low, -most), min(high, most)]),
         "p": float(f"{found.p:.3g}"), "p_corrected": float(f"{p:.3g}"), "real": real,
         "better": pair[found.value <= 0] if real else None,
     }  # fmt: skip

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -25,8 +25,9 @@ from ..encoders.base import Encoder
 from ..encoders.stream import encode_stream
 from ..errors import DataError, SeeWhyError, UnknownNameError
 from ..evaluation.figures import N_FEWEST
+from ..pictures.pairs import load_pairs
 from ..pictures.pixel_classes import MaskedPictures
-from ..pictures.samples import Samples
+from ..pictures.samples import Sample, Samples, content_digest
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..storage.output import temporary_folder
@@ -70,6 +71,7 @@ class PaperClaim:
         figure: the paper's, with its place; empty where none was verified.
         effect: that figure as a difference of the same kind, where it is one: what ends below it excludes it.
         needs: what must be given: a field of :class:`ClaimData`.
+        work: what makes it long beside looking.
     """
 
     name: str
@@ -79,6 +81,12 @@ class PaperClaim:
     figure: str = ""
     effect: float = 0.0
     needs: str = "samples"
+    work: Literal["", "explaining", "learning prompts"] = ""
+
+    def lacks(self, data: ClaimData) -> str:
+        """What it needs and has not; empty where it has all."""
+        option = "--" + {"instructions": "instruction"}.get(self.needs, self.needs).replace("_", "-")
+        return f"no {self.needs} were given ({option})" if getattr(data, self.needs) is None else ""
 
 
 @dataclass(frozen=True)
@@ -96,11 +104,26 @@ class ClaimData:
     """Where the columns are that answer ``instructions``."""
 
     def digest(self) -> str:
-        """Of all but the pictures."""
-        said: list[Any] = [self.descriptions, self.follow_up, self.instructions]
-        said += [] if self.captions is None else [(s.image, s.texts) for s in self.captions.items]
-        said += [] if self.masks is None else [self.masks.classes, [item.image for item in self.masks.items]]
+        """Of all but the class folders' pictures: of what files hold, not of their names."""
+        said: list[Any] = [self.descriptions and dict(self.descriptions.texts), self.follow_up, self.instructions]
+        said += [None if self.captions is None else _contents(self.captions), self._answers()]
+        if self.masks is not None:
+            said += [self.masks.classes, dict(self.masks.values), self.masks.ignored]
+            for item in self.masks.items:
+                drawn = content_digest(Sample(item.mask)) if isinstance(item.mask, str) else item.mask
+                said.append((content_digest(Sample(item.image)), drawn))
         return hashlib.sha256(repr(said).encode("utf-8", "surrogatepass")).hexdigest()
+
+    def _answers(self) -> list[Any]:
+        """What the columns that answer instructions say of which pictures."""
+        try:
+            return [_contents(load_pairs(self.table, text=column)) for column in self.instructions or {}]
+        except SeeWhyError as error:  # its claim says so
+            return [str(error)]
+
+
+def _contents(samples: Samples) -> list[Any]:
+    return [(content_digest(s), s.texts, s.group) for s in samples.items]
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,9 +213,22 @@ class ClaimsStudy:
 
     def __post_init__(self) -> None:
         check_fields(self, "The study")
+        object.__setattr__(self, "only", tuple(dict.fromkeys(self.only)))
         for name in self.only:
             if name not in known_claims():
                 raise UnknownNameError("claim", name, list(known_claims()))
+
+    def asked(self, data: ClaimData) -> list[PaperClaim]:
+        """What is to be measured.
+
+        Raises:
+            DataError: nothing was given that any of it needs.
+        """
+        claims = [known_claims()[name] for name in self.only or known_claims()]
+        lacking = [claim.lacks(data) for claim in claims]
+        if all(lacking):
+            raise DataError(f"No claim can be measured: {'; '.join(dict.fromkeys(lacking))}. Give what is missing.")
+        return claims
 
     def run(
         self,
@@ -207,8 +243,10 @@ class ClaimsStudy:
         """Look, measure every claim that is not in the journal yet, and judge."""
         progress = progress or Progress()
         _ = encoder.text  # claims compare pictures with words
-        claims = [known_claims()[name] for name in self.only or known_claims()]
-        progress.note(self.cost(encoder, data))
+        claims = self.asked(data)
+        for reason in dict.fromkeys(filter(None, (claim.lacks(data) for claim in claims if self.only))):
+            progress.tell(f"not every claim that was asked for can be measured: {reason}")
+        progress.tell(self.cost(encoder, data))
         hold = HoldOut(self.held_out, self.seed, data.test)
         seen = encode_samples(encoder, data.samples, hold, store=store, progress=progress)
         material = ClaimMaterial(self, encoder, data, seen, folder or temporary_folder(), store, progress)
@@ -216,12 +254,13 @@ class ClaimsStudy:
         if not rows:
             raise DataError(f"No claim could be measured. The first: {left[0]['reason']}")
         numbers = {word: sum(row["verdict"] == word for row in rows) for word in VERDICTS}
+        of = f"{len(rows)} claim{'s' * (len(rows) != 1)}"
         said = ", ".join(f"{n} {word}" for word, n in numbers.items() if n or word != "partly")
         from .. import __version__
 
         return Findings(
             {
-                "study": "claims", "sentence": f"Of {len(rows)} claims measured with {encoder.name}: {said}.",
+                "study": "claims", "sentence": f"Of {of} measured with {encoder.name}: {said}.",
                 "n": len(seen), "n_test": int(seen.held.sum()), "n_classes": len(seen.classes),
                 "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint[:12]},
                 "claims": rows, "left_out": left, "command": command, "version": __version__,
@@ -232,17 +271,24 @@ class ClaimsStudy:
         )  # fmt: skip
 
     def cost(self, encoder: Encoder, data: ClaimData) -> str:
-        """Time and memory, predicted from a look at a few of the pictures and a reading of their names."""
-        items = [*data.samples.items, *(() if data.test is None else data.test.items)]
-        look, _ = _seconds(lambda: list(encode_stream(encoder, [s.source for s in items[:8]])))
+        """Time and memory of what is asked, predicted from a look at a few pictures and a reading of their names."""
+        claims = [claim for claim in self.asked(data) if not claim.lacks(data)]
+        needs, work = {claim.needs for claim in claims}, {claim.work for claim in claims}
+        others = [data.test, *(getattr(data, name) for name in ("captions", "masks") if name in needs)]
+        n = len(data.samples) + sum(len(one) for one in others if one is not None)
+        some = [s.source for s in data.samples.items[:8]]
+        look = _seconds(lambda: list(encode_stream(encoder, some)))[0] / len(some)
         read, vectors = _seconds(lambda: encoder.text.encode_text(list(data.samples.classes)))
-        learn = 3 * 3 * self.n_seeds * N_STEPS * read
-        minutes = [t / 60 for t in (len(items) * look / 8, self.n_explained * PASSES * look / 8, learn)]
-        memory = f"{len(items) * 4 * vectors.shape[1] / 2**20:.1f} MB of features"
+        minutes = {"looking": n * look / 60}
+        if "explaining" in work:
+            minutes["explaining"] = self.n_explained * PASSES * look / 60
+        if "learning prompts" in work:
+            minutes["learning prompts"] = 3 * 3 * self.n_seeds * N_STEPS * read / 60
+        memory = f"{n * 4 * vectors.shape[1] / 2**20:.1f} MB of features"
         if torch.cuda.is_available():
             memory += f", {torch.cuda.mem_get_info()[0] / 2**30:.1f} GB free on the GPU"
-        times = "{:.1f} minutes of looking, {:.1f} of explaining, {:.1f} of learning prompts".format(*minutes)
-        return f"about {times} where all is asked and nothing kept yet; {memory}"
+        times = ", ".join(f"{value:.1f} minutes of {what}" for what, value in minutes.items())
+        return f"about {times} where nothing is kept yet; {memory}"
 
     def _measured(
         self, claims: Sequence[PaperClaim], material: ClaimMaterial, folder: Path | None
@@ -254,8 +300,8 @@ class ClaimsStudy:
         digest = hashlib.sha256(json.dumps(inputs, default=str).encode()).hexdigest()[:16]
         with records_in(folder) as records:
             for claim in material.progress.track(claims, "Measuring claims", len(claims)):
-                if getattr(material.data, claim.needs) is None:
-                    left.append({"name": claim.name, "claim": claim.claim, "reason": f"no {claim.needs} were given"})
+                if reason := claim.lacks(material.data):
+                    left.append({"name": claim.name, "claim": claim.claim, "reason": reason})
                     continue
                 try:
                     row = records.row(f"{digest} {claim.name}", partial(_record, claim, material))
