@@ -325,6 +325,26 @@ def test_unknown_names_are_of_the_vocabulary_and_nothing_that_was_named() -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("classes", "kinds"),
+    [
+        (
+            ("dog", "cat"),
+            "toy poodle,Australian terrier,golden retriever,collie,Irish terrier,Labrador retriever,tabby",
+        ),
+        (("sofa", "bike"), "bicycle-built-for-two,studio couch,tricycle,mountain bike"),
+        (("tabby", "Egyptian cat"), "tiger cat,Siamese cat"),
+        (("bird", "car"), "robin,junco,flamingo,limousine,convertible,sports car"),
+    ],
+)
+def test_kinds_of_ones_own_classes_are_no_unknown_names(classes: tuple[str, ...], kinds: str) -> None:
+    """A toy poodle beside dogs, a studio couch beside sofas: they were the nearest names."""
+    free = unknown_names(with_words(), classes, (), 1000)
+    assert not set(kinds.split(",")) & set(free)
+    assert {"hamster", "lemon"} <= set(free)
+    assert len(free) > 700
+
+
 def test_the_nearest_names_come_first() -> None:
     on = with_words()
     names = unknown_names(on, ("moss", "rust"), (), 1000)

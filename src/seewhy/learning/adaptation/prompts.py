@@ -158,6 +158,8 @@ class PromptTask(Task):
     rates: tuple[tuple[str, float], ...] = ()
     facts: Mapping[str, Sequence[str]] = MappingProxyType({})
     """Names that are told with the figures."""
+    advice: str = ""
+    """What is said after them."""
 
     def __init__(self, prompt: Prompt, names: Names, scale: float) -> None:
         super().__init__()
