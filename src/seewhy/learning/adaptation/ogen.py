@@ -24,7 +24,7 @@ from ...training.loop import Training, train
 from ...training.task import Task
 from .kinds import kinds_of, words_of
 from .prompt_recipe import Lesson, PromptLearning
-from .prompts import Names, Prompt, PromptTask, SharedPrompt, begun, opened, spoken
+from .prompts import Names, Prompt, PromptTask, SharedPrompt, begun, opened, other_names, spoken
 
 REAL, KNOWN, UNKNOWN = 0.25, 0.25, 0.5
 """What the cross entropies of real features, of those made for known and for unknown classes count (authors)."""
@@ -358,15 +358,11 @@ class OGEN(PromptLearning):
             )
 
     def task(self, lesson: Lesson) -> PromptTask:
-        tower, names = opened(lesson.on), self.new_names
-        same = [name for name in names or () if name in lesson.classes]
-        if same:
-            raise InputError(
-                f"The new name {same[0]!r} is one of the {len(lesson.classes)} classes with pictures. Names of other "
-                "classes were expected. Drop it."
-            )
-        if names is None:
+        tower = opened(lesson.on)
+        if self.new_names is None:
             names = unknown_names(lesson.on, lesson.classes, self.excluded, len(lesson.classes))
+        else:
+            names = other_names(self.new_names, lesson.classes)
         prompt = SharedPrompt(begun(tower, self.words, self.n_tokens))
         every = Names(tower, (*lesson.classes, *names)) if names else lesson.names
         task = OGENTask(self, prompt, lesson, tower.logit_scale, every)
