@@ -12,10 +12,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from ...encoders.base import STEP, Encoder
+from ...encoders.base import STEP, Encoder, TrainableText
 from ...encoders.last_layers import Arranged, Onwards, last_layers
 from ...encoders.names import own_vectors
 from ...encoders.split import LastBlock, Part, example_pixels, freeze, hooked, replaced, weights_digest
+from ...errors import InputError
 from .delta import WITHOUT_WORDS, digest_of, seeing_the_same, sizes_of
 from .heads import SENTENCE_SCALE
 from .token_blocks import Placed, Without, with_more_prefix
@@ -161,6 +162,15 @@ class Projection(nn.Module):
         return pooled + strength * self.size * self.up(seen)
 
 
+def refuse_long(on: Encoder, instruction: str) -> None:
+    """An instruction of which the end would not be read."""
+    if isinstance(on.text, TrainableText) and on.text.n_cut([instruction]):
+        raise InputError(
+            f"The instruction that begins with {instruction[:40]!r} has {len(instruction.split()):,} words, more than "
+            f"the words half of {on.name!r} reads. A sentence was expected, such as 'the colour'. Shorten it."
+        )
+
+
 class Instructed(nn.Module):
     """What an instruction changes: the encoder's last layers, and the projection of what they see to the words.
 
@@ -236,6 +246,7 @@ class Instructed(nn.Module):
 
         @torch.no_grad()
         def under(instruction: str) -> Encoder:
+            refuse_long(on, instruction)
             sentence = own_vectors(on.text, [instruction])
             read, trust = self.read(sentence)
             self.say_untaught(name, instruction, sentence[0], float(trust))
