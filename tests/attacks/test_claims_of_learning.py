@@ -17,7 +17,7 @@ from seewhy.errors import InputError
 from seewhy.learning.adapt import Adapted, agrees
 from seewhy.learning.adaptation.word_prompts import CoOp
 from seewhy.learning.encoders.adapted import Adaptation, open_adaptation
-from seewhy.learning.encoders.instructed import refuse_long
+from seewhy.learning.encoders.instructed import TOLD, refuse_long
 from seewhy.learning.way import AGREES, AGREES_AS_NEW
 from seewhy.pictures.samples import load_samples
 from seewhy.progress import Progress
@@ -120,12 +120,15 @@ def test_a_target_that_few_draws_reach_is_probably_out_of_reach(within: float, n
 
 def test_an_instruction_that_was_not_taught_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     Adaptation(tiny_cnn(), changed(tiny_cnn(), [("the colour",), ("what kind is it?",)])).save(tmp_path / "enc")
-    encoder = open_adaptation(tmp_path / "enc", base=tiny_cnn()).encoder("enc")
+    encoder, again = (open_adaptation(tmp_path / "enc", base=tiny_cnn()).encoder("enc") for _ in range(2))
+    TOLD.clear()
     with caplog.at_level(logging.WARNING, "seewhy"):
         encoder.under("the colour")
+        part = changed(tiny_cnn())
+        part.say_untaught("enc", "The_Red", part.sentences[0], 1.0)  # its sentence is the same
         assert caplog.messages == []
-        for _ in range(2):
-            encoder.encode(noise(1), "the colours")
+        for one in (encoder, encoder, again):
+            one.encode(noise(1), "the colours")
     (message,) = caplog.messages
     assert message.startswith(
         "enc was not taught the instruction 'the colours', and nothing was measured of it. It was taught 'the colour', "

@@ -29,6 +29,10 @@ LAYERS = 4
 """Convolutions that instructions modulate, at least; of lite0 all behind the last block but one."""
 SHARPNESS = 20.0
 """A sentence is read as those that were taught, weighed by ``softmax(SHARPNESS cos)``."""
+SAID = 0.99
+"""Cosine from which an instruction is one that was taught, in other letters: 'The_Colour' for 'the colour'."""
+TOLD: set[tuple[str, str]] = set()
+"""Encoders by fingerprint, and instructions, that a warning was considered for in this run: one opens them anew."""
 FAR = 0.4
 """Cosine of sentences that ask for different things, where one thing alone was taught."""
 
@@ -187,7 +191,6 @@ class Instructed(nn.Module):
     def __init__(self, on: Encoder, n_taught: int, rank: int = RANK, n_layers: int = LAYERS) -> None:
         super().__init__()
         self.rank, self.n_layers, self.taught = rank, n_layers, ("",) * n_taught
-        self.strange: set[str] = set()
         width = own_vectors(on.text, ["a"]).shape[1]
         is_token = isinstance(on.head, LastBlock)
         self.layers = ConditionToken(on, width) if is_token else Modulation(on, n_layers, width)
@@ -249,7 +252,9 @@ class Instructed(nn.Module):
             refuse_long(on, instruction)
             sentence = own_vectors(on.text, [instruction])
             read, trust = self.read(sentence)
-            self.say_untaught(name, instruction, sentence[0], float(trust))
+            if (digest, instruction) not in TOLD:
+                TOLD.add((digest, instruction))
+                self.say_untaught(name, instruction, sentence[0], float(trust))
             vector, strength = read[0].clone(), keep * float(trust)
             rest, pool = map(freeze, self.layers.changed(vector, strength))
             below = self.below
@@ -275,12 +280,11 @@ class Instructed(nn.Module):
         return seeing_the_same(on, name, digest, lambda: on.text, under)
 
     def say_untaught(self, name: str, instruction: str, sentence: Float[Tensor, " e"], trust: float) -> None:
-        """Warn once of each instruction that was not taught: it is understood by its likeness to those that were."""
-        if instruction in self.taught or instruction in self.strange:
-            return
-        self.strange.add(instruction)
+        """Warn of an instruction that was not taught: it is understood by its likeness to those that were."""
         cosines = self.sentences @ normalize(sentence, dim=0)
         best = int(cosines.argmax())
+        if instruction in self.taught or float(cosines[best]) >= SAID:
+            return
         _logger.warning(
             "%s was not taught the instruction %r, and nothing was measured of it. It was taught %s; the likest of "
             "them is %r, with a cosine of %.2f between the sentences, so that %.0f %% of what those change is changed.",
