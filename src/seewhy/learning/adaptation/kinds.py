@@ -73,7 +73,7 @@ def _above() -> Mapping[str, frozenset[frozenset[str]]]:
     """Synset of each class of ImageNet → the names of it and of whatever it is a kind of, in order of the numbers."""
     found = {}
     for start in sorted(c.synset for c in imagenet_classes()):
-        todo, seen, names = [start], {start}, set()
+        todo, seen, names = [start], {start}, set[frozenset[str]]()
         while todo:
             synset = todo.pop()
             genus = _genus(synset)
