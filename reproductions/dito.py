@@ -404,9 +404,9 @@ def claims_of(m: Measured, n: int) -> list[Claim]:
         over, words = lead(hits[0], hits[1]), [m.named(heads, trunk, "words", "novel") for heads in ("heads", "image")]
         found.append(
             Claim(
-                "In true boxes, heads that learnt from captions name novel things better", rule_of(EFFECT),
+                "In true boxes, heads that learnt from captions name novel things better", rule_of(),
                 f"{mean_of(hits[0])} and {mean_of(hits[1])}; lead {over}; by the frozen words {mean_of(words[0])} and "
-                f"{mean_of(words[1])}", judged(over, EFFECT), len(hits[0]), of, interval=over,
+                f"{mean_of(words[1])}", judged(over), len(hits[0]), of, interval=over,
             )
         )  # fmt: skip
     arms = ("heads", "learns"), ("heads", "frozen")

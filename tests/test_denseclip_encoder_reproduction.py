@@ -102,3 +102,11 @@ def test_a_run_in_small_goes_on_where_it_was(made: ModuleType, tmp_path: Path, m
     assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / ".denseclip_encoder.parts").iterdir()} == kept
     assert again.claims == report.claims
     assert json.loads((tmp_path / "denseclip_encoder.json").read_text("utf-8"))["numbers"]["steps"] == 2
+
+
+def test_the_papers_effect_is_of_the_map_against_none(made: ModuleType) -> None:
+    """It stood at random directions and at shuffled names as well, of which the paper says nothing."""
+    carried = [(own, over) for _, own, over, effect in made.LEADS if effect]
+    assert carried == [(made.OWN, "learns, no map"), ("frozen, words", "frozen, no map")]
+    kept = json.loads((FOLDER / "results" / "denseclip_encoder.json").read_text("utf-8"))["claims"]
+    assert all("pixel-text map adds" in claim["claim"] for claim in kept if "paper's effect" in claim["rule"])

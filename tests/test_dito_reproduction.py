@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from pathlib import Path
 from types import ModuleType
 
@@ -89,3 +90,12 @@ def test_every_arm_runs_and_a_second_run_learns_nothing(script: ModuleType, tmp_
     assert sum(name.startswith("heads ") for name in report.numbers) == 4
     again = script.main(given)
     assert (again.seconds, again.numbers) == (report.seconds, report.numbers)
+
+
+def test_the_papers_effect_is_of_what_is_found() -> None:
+    """It stood at naming in true boxes as well, of which the paper says nothing."""
+    place = Path(__file__).parents[1] / "reproductions" / "results" / "dito.json"
+    claims = json.loads(place.read_text("utf-8"))["claims"]
+    assert {c["claim"] for c in claims if "paper's effect" in c["rule"]} == {
+        "Heads that learnt from captions find more of what no box was drawn of"
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -166,3 +167,17 @@ def test_every_arm_on_a_few_drawn_pictures(monkeypatch: pytest.MonkeyPatch, tmp_
     assert set(report.numbers) == {"fashion", "left out", "two things", "six factors", script.WITHOUT_ONE}
     monkeypatch.setattr(script, "Taught", lambda *_a, **_k: pytest.fail("computed again"))
     assert script.main(asked).claims == report.claims, "a run that was stopped goes on"
+
+
+def test_what_the_pages_say_is_in_the_results() -> None:
+    """Figures of an earlier FocalLens, and "no worse" beside an interval below 0, stood there."""
+    root = Path(__file__).parents[1]
+    results = json.loads((root / "reproductions" / "results" / "focallens.json").read_text("utf-8"))
+    fashion = results["numbers"]["fashion"]
+    told = f"{fashion['baseColour']['named'][0]:.0%} of colours and {fashion['articleType']['named'][0]:.0%} of kinds"
+    assert told.replace("%", " %") in (root / "docs" / "adapt.md").read_text("utf-8")
+    worse = next(c for c in results["claims"] if c["claim"] == "Nor under other wordings")
+    assert "usage 0.686 against 0.691, -0.005 (-0.006 to -0.003)" in worse["measured"]
+    page = " ".join((root / "docs" / "reproductions" / "focallens.md").read_text("utf-8").split("<!--")[0].split())
+    assert "worse by less than .01" in page
+    assert "falls from .691 to .686 (a difference of -.006 to -.003)" in page

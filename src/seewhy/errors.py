@@ -71,7 +71,7 @@ class UnknownNameError(SeeWhyError, KeyError):
     """A name is not registered; the message carries the nearest ones."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        known = sorted(known)
+        known, self.name = sorted(known), name
         near = nearest(name, known, n=3, cutoff=0.5)
         few = ", ".join(known[:MOST_NAMES]) + (
             f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""

@@ -26,7 +26,7 @@ from seewhy.learning.adaptation.ogen import (
     unknown_names,
 )
 from seewhy.learning.adaptation.prompt_recipe import Lesson
-from seewhy.learning.adaptation.prompts import Names, SharedPrompt, opened
+from seewhy.learning.adaptation.prompts import Names, SharedPrompt, opened, other_names
 from seewhy.progress import Progress
 from seewhy.training.batches import TrainingData
 from seewhy.training.loop import Training, train
@@ -323,6 +323,37 @@ def test_unknown_names_are_of_the_vocabulary_and_nothing_that_was_named() -> Non
     assert str(caught.value) == (
         "The new name 'moss' is one of the 4 classes with pictures. Names of other classes were expected. Drop it."
     )
+
+
+def test_new_names_are_compared_as_they_are_spoken() -> None:
+    """Bravo apple juice beside Bravo-Apple-Juice, and heron twice, were taken."""
+    assert other_names(("heron", "sea_gull", "Heron", "sea-gull"), ("Bravo-Apple-Juice",)) == ("heron", "sea_gull")
+    with pytest.raises(InputError) as caught:
+        small(new_names=("wren", "MOSS"))
+    assert "'MOSS' is one of the 4 classes with pictures, as 'moss'." in str(caught.value)
+    with pytest.raises(InputError, match="as 'Bravo-Apple-Juice'"):
+        other_names(("bravo apple juice",), ("Bravo-Apple-Juice",))
+    assert small(new_names=("wren", "oak", "Wren"))[0].facts == {"unknown_names": ["wren", "oak"]}
+
+
+@pytest.mark.parametrize(
+    ("classes", "kinds"),
+    [
+        (
+            ("dog", "cat"),
+            "toy poodle,Australian terrier,golden retriever,collie,Irish terrier,Labrador retriever,tabby",
+        ),
+        (("sofa", "bike"), "bicycle-built-for-two,studio couch,tricycle,mountain bike"),
+        (("tabby", "Egyptian cat"), "tiger cat,Siamese cat"),
+        (("bird", "car"), "robin,junco,flamingo,limousine,convertible,sports car"),
+    ],
+)
+def test_kinds_of_ones_own_classes_are_no_unknown_names(classes: tuple[str, ...], kinds: str) -> None:
+    """A toy poodle beside dogs, a studio couch beside sofas: they were the nearest names."""
+    free = unknown_names(with_words(), classes, (), 1000)
+    assert not set(kinds.split(",")) & set(free)
+    assert {"hamster", "lemon"} <= set(free)
+    assert len(free) > 700
 
 
 def test_the_nearest_names_come_first() -> None:

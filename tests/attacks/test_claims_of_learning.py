@@ -12,9 +12,12 @@ import torch
 from PIL import Image
 
 from instructed import changed
+from seewhy.encoders.find import encoder as find_encoder
+from seewhy.errors import InputError
 from seewhy.learning.adapt import Adapted, agrees
 from seewhy.learning.adaptation.word_prompts import CoOp
 from seewhy.learning.encoders.adapted import Adaptation, open_adaptation
+from seewhy.learning.encoders.instructed import TOLD, refuse_long
 from seewhy.learning.way import AGREES, AGREES_AS_NEW
 from seewhy.pictures.samples import load_samples
 from seewhy.progress import Progress
@@ -117,14 +120,37 @@ def test_a_target_that_few_draws_reach_is_probably_out_of_reach(within: float, n
 
 def test_an_instruction_that_was_not_taught_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     Adaptation(tiny_cnn(), changed(tiny_cnn(), [("the colour",), ("what kind is it?",)])).save(tmp_path / "enc")
-    encoder = open_adaptation(tmp_path / "enc", base=tiny_cnn()).encoder("enc")
+    encoder, again = (open_adaptation(tmp_path / "enc", base=tiny_cnn()).encoder("enc") for _ in range(2))
+    TOLD.clear()
     with caplog.at_level(logging.WARNING, "seewhy"):
         encoder.under("the colour")
+        part = changed(tiny_cnn())
+        part.say_untaught("enc", "The_Red", part.sentences[0], 1.0)  # its sentence is the same
         assert caplog.messages == []
-        for _ in range(2):
-            encoder.encode(noise(1), "the colours")
+        for one in (encoder, encoder, again):
+            one.encode(noise(1), "the colours")
     (message,) = caplog.messages
     assert message.startswith(
         "enc was not taught the instruction 'the colours', and nothing was measured of it. It was taught 'the colour', "
         "'what kind is it?'; the likest of them is '"
+    )
+
+
+def test_a_long_instruction_is_no_path_and_its_end_is_not_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was: fe#the colour… cannot be used: File name too long."""
+    on = tiny_cnn()
+    long = " ".join(["the colour of"] * 4000)
+    for name in (f"new:resnet/32#{long[:272]}", f"new:resnet/32#{long}", "new:resnet/32#of what: the colour"):
+        with pytest.raises(InputError, match="sees a picture in one way only"):
+            find_encoder(name)
+    encoder = changed(on).grown(on, "enc", 1.0)
+    assert encoder.under(long[:272]).name == f"enc#{long[:272]}"
+    reads = opened()
+    monkeypatch.setattr(reads.text, "n_cut", lambda texts: sum(len(text.split()) > 256 for text in texts))
+    refuse_long(reads, long[:272])
+    with pytest.raises(InputError) as caught:
+        refuse_long(reads, long)
+    assert str(caught.value) == (
+        "The instruction that begins with 'the colour of the colour of the colour o' has 12,000 words, more than the "
+        f"words half of {reads.name!r} reads. A sentence was expected, such as 'the colour'. Shorten it."
     )

@@ -98,6 +98,12 @@ def test_settings_are_pairs() -> None:
 def test_what_nothing_takes_is_refused() -> None:
     done = CliRunner().invoke(app, ["predict", "x.png", "--set", "batch_sise=3"])
     assert str(done.exception).startswith("There is no setting of seewhy predict called 'batch_sise'. Did you mean")
+    done = CliRunner().invoke(app, ["predict", "x.png", "--set", "model=m"])
+    assert str(done.exception).endswith(" model is an option: --model.")
+    done = CliRunner().invoke(app, ["adapt", "x", "-o", "m", "--set", "epochs=2"])
+    assert str(done.exception) == (
+        "There is no setting of clip called 'epochs'. Known: max_scale, temperature. epochs is an option: --epochs."
+    )
     done = CliRunner().invoke(app, ["evaluate", "x", "--column", "lable=kind"])
     assert "image, label, text or split, and a column's name after =, were expected" in str(done.exception)
 

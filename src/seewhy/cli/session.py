@@ -157,7 +157,8 @@ class Session:
         for name in values:
             if name in mine:
                 raise InputError(f"{name} was given twice, as an option and with --set. Keep one of them.")
-        read = configured(cls, mine) if mine else None
+        with self.options_told():
+            read = configured(cls, mine) if mine else None
         return cls(**values, **{name: getattr(read, name) for name in mine})
 
     def take(self, *names: str) -> tuple[Any, ...]:
@@ -177,7 +178,19 @@ class Session:
                 known += part if isinstance(part, dict) else [f.name for f in fields(resolve_name(part)) if f.init]
             if not known:
                 raise InputError(f"--set {name} was given, and seewhy {self.verb} has nothing to set. Leave it out.")
-            raise UnknownNameError(f"setting of seewhy {self.verb}", name, known)
+            with self.options_told():
+                raise UnknownNameError(f"setting of seewhy {self.verb}", name, known)
+
+    @contextmanager
+    def options_told(self) -> Iterator[None]:
+        """What is no setting may be an option of the verb: the error says which."""
+        try:
+            yield
+        except UnknownNameError as error:
+            for one in self.context.command.params:
+                if one.name == error.name and one.param_type_name == "option":
+                    error.message += f" {error.name} is an option: {one.opts[0]}."
+            raise
 
     def take_all(self) -> dict[str, str]:
         return {name: self.settings.pop(name) for name in [*self.settings]}

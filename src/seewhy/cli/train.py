@@ -100,7 +100,8 @@ def _way(session: Session, *, all_of_it: bool) -> Way:
     if instruction:
         settings["instructions"] = by_column(instruction)
     if session.settings:
-        made: Any = configured(objectives[objective], session.settings)
+        with session.options_told():
+            made: Any = configured(objectives[objective], session.settings)
         settings["settings"] = {name: getattr(made, name) for name in session.settings}
     return way_of(objective, settings, _columns(session), all_of_it=all_of_it, spelt=_spelt)
 

@@ -37,6 +37,14 @@ def schemes() -> dict[str, str]:
     return theirs | {scheme: f"{__package__}.{stem}" for scheme, stem in SCHEMES.items()}
 
 
+def is_there(place: str) -> bool:
+    """Whether a text is the path of something; a sentence may be too long for one, or hold what no path may."""
+    try:
+        return Path(place).exists()
+    except (OSError, ValueError):
+        return False
+
+
 @checked
 def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Encoder:
     """Load an encoder by name.
@@ -56,7 +64,7 @@ def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Enc
         MissingExtraError: its library is not installed; the message names the extra.
     """
     whole, mark, condition = name.partition("#")
-    if mark and not Path(name.partition(":")[2] or name).exists():
+    if mark and not is_there(name if ":" not in whole else name.partition(":")[2]):
         return encoder(whole, engine=engine, **options).under(condition)
     scheme, colon, rest = name.partition(":")
     if name in EMBEDDED:

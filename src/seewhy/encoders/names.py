@@ -122,23 +122,31 @@ class ImageNetClass:
     gloss: str
 
 
-@lru_cache(maxsize=1)
-def imagenet_classes() -> tuple[ImageNetClass, ...]:
-    """The 1,000 classes in the order every ImageNet-1k classifier uses."""
+def _folder() -> Path:
     # Read without importing timm, which would cost more than a second for three text files.
     spec = find_spec("timm")
     folder = Path(spec.origin).parent / "data" / "_info" if spec and spec.origin else None
     if folder is None or not (folder / "imagenet_synsets.txt").is_file():
         raise ModelError("The names of the ImageNet classes were not found. They come with timm. Run: pip install timm")
-    synsets = (folder / "imagenet_synsets.txt").read_text(encoding="utf-8").split()
-    lemmas = _table(folder / "imagenet_synset_to_lemma.txt")
+    return folder
+
+
+@lru_cache(maxsize=1)
+def wordnet() -> dict[str, tuple[tuple[str, ...], str]]:
+    """Synset → its names and its gloss, for the 21,844 that ImageNet was drawn from."""
+    folder = _folder()
     glosses = _table(folder / "imagenet_synset_to_definition.txt")
-    names = [tuple(name.strip() for name in lemmas[synset].split(",")) for synset in synsets]
-    labels = _unique_labels(names, [glosses[synset] for synset in synsets])
-    return tuple(
-        ImageNetClass(synset, label, own, glosses[synset])
-        for synset, label, own in zip(synsets, labels, names, strict=True)
-    )
+    lemmas = _table(folder / "imagenet_synset_to_lemma.txt")
+    return {synset: (tuple(n.strip() for n in own.split(",")), glosses[synset]) for synset, own in lemmas.items()}
+
+
+@lru_cache(maxsize=1)
+def imagenet_classes() -> tuple[ImageNetClass, ...]:
+    """The 1,000 classes in the order every ImageNet-1k classifier uses."""
+    synsets = (_folder() / "imagenet_synsets.txt").read_text(encoding="utf-8").split()
+    found = [wordnet()[synset] for synset in synsets]
+    labels = _unique_labels([names for names, _ in found], [gloss for _, gloss in found])
+    return tuple(ImageNetClass(synset, label, *own) for synset, label, own in zip(synsets, labels, found, strict=True))
 
 
 @lru_cache(maxsize=1)

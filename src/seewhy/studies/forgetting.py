@@ -19,6 +19,7 @@ from ..classifiers.fitting import PictureRecipe
 from ..classifiers.network import NamesClasses, ReadsPooled
 from ..encoders.base import Encoder
 from ..errors import DataError, InputError, ModelError
+from ..learning.adaptation.prompts import other_names
 from ..learning.way import AGREES
 from ..pictures.samples import Samples
 from ..progress import Progress
@@ -270,10 +271,5 @@ def _learning_for(recipe: PictureRecipe, names: tuple[str, ...], classes: tuple[
             f"Names of new classes were given to {recipe.name!r}, which learns nothing for classes without pictures. A "
             "method that does was expected, ogen for one. Take that, or drop the names."
         )
-    if same := [name for name in names if name in classes]:
-        raise InputError(
-            f"The new name {same[0]!r} is one of the {len(classes)} classes with pictures. Names of other classes were "
-            "expected. Drop it."
-        )
-    found: PictureRecipe = replace(made, new_names=names)
+    found: PictureRecipe = replace(made, new_names=other_names(names, classes))
     return found

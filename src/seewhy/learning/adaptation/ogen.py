@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -23,16 +22,19 @@ from ...errors import InputError
 from ...training.batches import Batch, TrainingData
 from ...training.loop import Training, train
 from ...training.task import Task
+from .kinds import kinds_of, words_of
 from .prompt_recipe import Lesson, PromptLearning
-from .prompts import Names, Prompt, PromptTask, SharedPrompt, begun, opened, spoken
+from .prompts import Names, Prompt, PromptTask, SharedPrompt, begun, opened, other_names, spoken
 
 REAL, KNOWN, UNKNOWN = 0.25, 0.25, 0.5
 """What the cross entropies of real features, of those made for known and for unknown classes count (authors)."""
 SAME = 0.7
 """Cosine of names that may stand for one thing, about the mean of all names (MiniLM: couch and sofa 0.81)."""
-
-
-PLURAL = re.compile(r"(?<=\w{3})((?<=ch|sh|ss)e)?(?<!s)s$")
+ADVICE = (
+    "they are the vocabulary's nearest; if one of them is a kind of one of your classes, give names of your own with "
+    "--new-names"
+)
+"""Said of names out of the vocabulary."""
 
 
 class FeatureGenerator(nn.Module):
@@ -256,21 +258,14 @@ class OGENTask(PromptTask):
         return self._teacher
 
 
-def words_of(name: str) -> frozenset[str]:
-    """The words of a name, without case and plural.
-
-    >>> sorted(words_of("Bell_Peppers")), sorted(words_of("T-shirt"))
-    (['bell', 'pepper'], ['shirt', 't'])
-    """
-    return frozenset(PLURAL.sub("", word) for word in re.findall(r"\w+", spoken(name).lower()))
-
-
 def unknown_names(on: Encoder, classes: Sequence[str], excluded: Sequence[str], n: int) -> tuple[str, ...]:
     """The ``n`` names of the vocabulary (the encoder's own classes, ImageNet's) that are nearest to the classes.
 
-    Left out is what may be the same as a class or as one of ``excluded``, or a kind of it: whatever has a cosine of
-    :data:`SAME` or more with it, about the mean of all names; and what has all of its words in its name, in a WordNet
-    synonym or in its definition, or the other way round in a synonym.
+    Left out is what is known to be the same as a class or as one of ``excluded``, or a kind of it: whatever has a
+    cosine of :data:`SAME` or more with it, about the mean of all names; what has all of its words in its name, in a
+    WordNet synonym or in its definition, or the other way round in a synonym; and, of ImageNet's classes, what
+    WordNet's definitions lead to it from, or to the last word of its name (:func:`~.kinds.kinds_of`). A class that is
+    no word of WordNet's, such as a brand, may still get a kind of it.
     """
     known = {c.label: c for c in imagenet_classes()}
     vocabulary, taken = list(dict.fromkeys([*on.classes, *known])), [*classes, *excluded]
@@ -278,13 +273,13 @@ def unknown_names(on: Encoder, classes: Sequence[str], excluded: Sequence[str], 
     centre = vectors.mean(0)
     others = normalize(own_vectors(on.text, [spoken(name) for name in taken]).float() - centre, dim=1)
     near = normalize(vectors - centre, dim=1) @ others.T
-    words = [own for name in taken if (own := words_of(name))]
+    words, kinds = [own for name in taken if (own := words_of(name))], kinds_of(taken)
 
     def same(name: str) -> bool:
         found = known.get(name)
         own = [words_of(one) for one in (name, *(found.names if found else ()))]
         meant = words_of(found.gloss if found else "")
-        return any(one <= meant or any(one <= w or w <= one for w in own if w) for one in words)
+        return name in kinds or any(one <= meant or any(one <= w or w <= one for w in own if w) for one in words)
 
     free = [i for i, name in enumerate(vocabulary) if float(near[i].max()) < SAME and not same(name)]
     if len(free) < 2:
@@ -363,20 +358,17 @@ class OGEN(PromptLearning):
             )
 
     def task(self, lesson: Lesson) -> PromptTask:
-        tower, names = opened(lesson.on), self.new_names
-        same = [name for name in names or () if name in lesson.classes]
-        if same:
-            raise InputError(
-                f"The new name {same[0]!r} is one of the {len(lesson.classes)} classes with pictures. Names of other "
-                "classes were expected. Drop it."
-            )
-        if names is None:
+        tower = opened(lesson.on)
+        if self.new_names is None:
             names = unknown_names(lesson.on, lesson.classes, self.excluded, len(lesson.classes))
+        else:
+            names = other_names(self.new_names, lesson.classes)
         prompt = SharedPrompt(begun(tower, self.words, self.n_tokens))
         every = Names(tower, (*lesson.classes, *names)) if names else lesson.names
         task = OGENTask(self, prompt, lesson, tower.logit_scale, every)
         self._learn_generator(task, lesson)
         task.facts = {"unknown_names": list(names)}
+        task.advice = ADVICE if self.new_names is None else ""
         return task
 
     def _learn_generator(self, task: OGENTask, lesson: Lesson) -> None:

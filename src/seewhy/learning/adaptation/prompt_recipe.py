@@ -110,6 +110,8 @@ class PromptRecipe(NetworkRecipe):
             task = self.task(lesson)
         for what, values in task.facts.items():
             progress.note(f"{what.replace('_', ' ')}: {', '.join(values) or 'none'}")
+        if task.advice:
+            progress.note(task.advice)
         digests, parameters = [pictures.digests[i] for i in chosen], json.loads(json.dumps(self.parameters()))
         seal = json.dumps([self.name, parameters, on.fingerprint, pictures.classes, digests, labels.tolist()])
         how = replace(self.training(on, lesson.steps_per_epoch), part_lr=task.rates)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from types import MappingProxyType
@@ -36,6 +37,28 @@ STD = 0.02
 def spoken(name: str) -> str:
     """A class's name as it is read, with blanks where file names have ``_``, as the authors do."""
     return name.replace("_", " ").strip()
+
+
+def _alike(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
+
+
+def other_names(names: Iterable[str], classes: Sequence[str]) -> tuple[str, ...]:
+    """Names of classes without pictures, each once, as it first stands; case, hyphens and underscores tell nothing.
+
+    >>> other_names(["heron", "Heron", "grey-heron", "grey_heron"], ["wren"])
+    ('heron', 'grey-heron')
+    """
+    own, found = {_alike(name): name for name in classes}, dict[str, str]()
+    for name in names:
+        if (same := own.get(_alike(name))) is not None:
+            other = "" if same == name else f", as {same!r}"
+            raise InputError(
+                f"The new name {name!r} is one of the {len(classes)} classes with pictures{other}. Names of other "
+                "classes were expected. Drop it."
+            )
+        found.setdefault(_alike(name), name)
+    return tuple(found.values())
 
 
 def opened(on: Encoder) -> TrainableText:
@@ -158,6 +181,8 @@ class PromptTask(Task):
     rates: tuple[tuple[str, float], ...] = ()
     facts: Mapping[str, Sequence[str]] = MappingProxyType({})
     """Names that are told with the figures."""
+    advice: str = ""
+    """What is said after them."""
 
     def __init__(self, prompt: Prompt, names: Names, scale: float) -> None:
         super().__init__()

@@ -12,10 +12,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from ...encoders.base import STEP, Encoder
+from ...encoders.base import STEP, Encoder, TrainableText
 from ...encoders.last_layers import Arranged, Onwards, last_layers
 from ...encoders.names import own_vectors
 from ...encoders.split import LastBlock, Part, example_pixels, freeze, hooked, replaced, weights_digest
+from ...errors import InputError
 from .delta import WITHOUT_WORDS, digest_of, seeing_the_same, sizes_of
 from .heads import SENTENCE_SCALE
 from .token_blocks import Placed, Without, with_more_prefix
@@ -28,6 +29,10 @@ LAYERS = 4
 """Convolutions that instructions modulate, at least; of lite0 all behind the last block but one."""
 SHARPNESS = 20.0
 """A sentence is read as those that were taught, weighed by ``softmax(SHARPNESS cos)``."""
+SAID = 0.99
+"""Cosine from which an instruction is one that was taught, in other letters: 'The_Colour' for 'the colour'."""
+TOLD: set[tuple[str, str]] = set()
+"""Encoders by fingerprint, and instructions, that a warning was considered for in this run: one opens them anew."""
 FAR = 0.4
 """Cosine of sentences that ask for different things, where one thing alone was taught."""
 
@@ -161,6 +166,15 @@ class Projection(nn.Module):
         return pooled + strength * self.size * self.up(seen)
 
 
+def refuse_long(on: Encoder, instruction: str) -> None:
+    """An instruction of which the end would not be read."""
+    if isinstance(on.text, TrainableText) and on.text.n_cut([instruction]):
+        raise InputError(
+            f"The instruction that begins with {instruction[:40]!r} has {len(instruction.split()):,} words, more than "
+            f"the words half of {on.name!r} reads. A sentence was expected, such as 'the colour'. Shorten it."
+        )
+
+
 class Instructed(nn.Module):
     """What an instruction changes: the encoder's last layers, and the projection of what they see to the words.
 
@@ -177,7 +191,6 @@ class Instructed(nn.Module):
     def __init__(self, on: Encoder, n_taught: int, rank: int = RANK, n_layers: int = LAYERS) -> None:
         super().__init__()
         self.rank, self.n_layers, self.taught = rank, n_layers, ("",) * n_taught
-        self.strange: set[str] = set()
         width = own_vectors(on.text, ["a"]).shape[1]
         is_token = isinstance(on.head, LastBlock)
         self.layers = ConditionToken(on, width) if is_token else Modulation(on, n_layers, width)
@@ -236,9 +249,12 @@ class Instructed(nn.Module):
 
         @torch.no_grad()
         def under(instruction: str) -> Encoder:
+            refuse_long(on, instruction)
             sentence = own_vectors(on.text, [instruction])
             read, trust = self.read(sentence)
-            self.say_untaught(name, instruction, sentence[0], float(trust))
+            if (digest, instruction) not in TOLD:
+                TOLD.add((digest, instruction))
+                self.say_untaught(name, instruction, sentence[0], float(trust))
             vector, strength = read[0].clone(), keep * float(trust)
             rest, pool = map(freeze, self.layers.changed(vector, strength))
             below = self.below
@@ -264,12 +280,11 @@ class Instructed(nn.Module):
         return seeing_the_same(on, name, digest, lambda: on.text, under)
 
     def say_untaught(self, name: str, instruction: str, sentence: Float[Tensor, " e"], trust: float) -> None:
-        """Warn once of each instruction that was not taught: it is understood by its likeness to those that were."""
-        if instruction in self.taught or instruction in self.strange:
-            return
-        self.strange.add(instruction)
+        """Warn of an instruction that was not taught: it is understood by its likeness to those that were."""
         cosines = self.sentences @ normalize(sentence, dim=0)
         best = int(cosines.argmax())
+        if instruction in self.taught or float(cosines[best]) >= SAID:
+            return
         _logger.warning(
             "%s was not taught the instruction %r, and nothing was measured of it. It was taught %s; the likest of "
             "them is %r, with a cosine of %.2f between the sentences, so that %.0f %% of what those change is changed.",
