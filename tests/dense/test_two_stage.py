@@ -81,7 +81,8 @@ def test_planted_things_are_learnt() -> None:
     columns = {"maps": maps[:30], "boxes": boxes[:30], "labels": labels[:30]}
     done = train(TwoStageLearning(net), TrainingData(30, columns), Training(80, 10, lr=1e-2, schedule="cosine"))
     assert done.history[-1]["loss"] < 0.5 * done.history[0]["loss"]
-    found, logits = net.found(maps[30:], 5)
+    found = net.found(maps[30:], 5)
+    logits = found.logits
     best = (found.objectness * (1 - logits.softmax(2)[..., 0])).argmax(1)
     own = found.boxes[torch.arange(10), best]
     assert float(_iou(own, boxes[30:, 0]).mean()) > 0.6
