@@ -62,7 +62,7 @@ def test_every_arm_runs_and_a_second_run_learns_nothing(
     given = [*small, "--work", str(tmp_path / "worlds"), "--out", str(tmp_path / "ppgn.json")]
     report = script.main(given)
     assert [c.section for c in report.claims].count("target") == 4
-    assert len(report.numbers["judged"]) == 2 * 4 + 2 + 1 + 1 + len(script.EPS3)
+    assert len(report.numbers["judged"]) == 2 * 4 + 2 + 1 + len(script.EPS3)
     assert len(list((tmp_path / "worlds").glob("digits-1-*.png"))) == 2 * 4 + 2 + 1 + len(script.EPS3)
     again = script.main(given)
     assert (again.seconds, again.numbers) == (report.seconds, report.numbers)
