@@ -67,14 +67,18 @@ def outputs_as_their_schemas_say() -> Iterator[None]:
         yield
 
 
+LOG = logging.getLogger("seewhy")
+LEVEL, HANDLERS = LOG.level, (*LOG.handlers,)
+
+
 @pytest.fixture(autouse=True)
 def own_log() -> Iterator[None]:
-    """A command run in the tests' own process sets what is logged: for itself, not for the tests after it."""
-    log = logging.getLogger("seewhy")
-    level, handlers = log.level, [*log.handlers]
+    """A command run in the tests' own process, or by what a module's tests share, sets what is logged for itself."""
+    LOG.setLevel(LEVEL)
+    LOG.handlers[:] = HANDLERS
     yield
-    log.setLevel(level)
-    log.handlers[:] = handlers
+    LOG.setLevel(LEVEL)
+    LOG.handlers[:] = HANDLERS
 
 
 @pytest.fixture(autouse=True)
