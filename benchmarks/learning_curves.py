@@ -1,4 +1,4 @@
-"""How well do the forms of `seewhy study scaling` foretell 72 public learning curves, and do their intervals hold?
+"""How well do the forms of `seewhy study scaling` predict 72 public learning curves, and do their intervals hold?
 
     python benchmarks/learning_curves.py benchmark.vision.csv
 
@@ -43,7 +43,7 @@ def read(path: Path) -> dict[tuple[str, str], tuple[Tensor, Tensor]]:
     return {k: tuple(torch.tensor(sorted(part)).double() for part in rows[k]) for k in sorted(rows)}  # type: ignore[misc]
 
 
-def foretold(curves: dict) -> None:
+def predicted(curves: dict) -> None:
     """Relative errors as the authors split the curves."""
     print(f"{'':24} mean   median  largest")
     theirs = json.loads(GOLDEN.read_text())["rmse"]
@@ -114,7 +114,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("curves", type=Path)
     curves = read(options.parse_args().curves)
-    foretold(curves)
+    predicted(curves)
     intervals(curves)
 
 

@@ -1,4 +1,4 @@
-"""Forms of learning curves: found where they are known, chosen by what they foretell, as doubtful as they should be."""
+"""Forms of learning curves: found where they are known, chosen by what they predict, as doubtful as they should be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FuDD: the classes in question, told apart by what was written to tell them apart (Esfandiarpoor & Bach 2023)."""
+"""FuDD: the classes in question, distinguished by descriptions written for this (Esfandiarpoor & Bach 2023)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A learning curve with its doubt: which form foretells larger sizes, and how far that can be trusted."""
+"""A learning curve with its doubt: which form predicts larger sizes, and how far that can be trusted."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ class LearningCurve:
 
     @property
     def form(self) -> FormFit:
-        """The one that foretells larger sizes best."""
+        """The one that predicts larger sizes best."""
         return self.forms[0]
 
     def at(self, n: Float[Tensor, " m"]) -> Float[Tensor, "d m"]:

@@ -12,7 +12,7 @@ from ..results import Count, Doc, Share
 
 Rows = list[dict[str, Any]]
 Verdict = Annotated[Literal["yes", "no", "undecided"], Doc("whether it leans on the background")]
-Sides = Annotated[list[int | None], Doc("fewest and most; `null` beyond what is foretold")]
+Sides = Annotated[list[int | None], Doc("fewest and most; `null` beyond what is predicted")]
 OfModel = Annotated[Model, Doc("as in `explain`")]
 NClasses = Annotated[Count, Doc("classes")]
 
@@ -209,7 +209,7 @@ class ScalingAnswer(TypedDict):
     needed: Annotated[Sides, Doc("the same, of pictures learnt from in all")]
     median: Annotated[Count | None, Doc("of the same")]
     reached_within: Annotated[Share, Doc("part of the draws that reach the target by then")]
-    most: Annotated[Count, Doc("the most pictures that are foretold")]
+    most: Annotated[Count, Doc("the most pictures that are predicted")]
 
 
 class Drawn(TypedDict):
@@ -234,7 +234,7 @@ class ScalingArm(TypedDict):
     points: Annotated[list[CurvePoint], Doc("by size")]
     slope: Annotated[Drawn, Doc("accuracy that a doubling brought, over the sizes measured")]
     floor: Annotated[Drawn, Doc("error that no number of pictures goes below")]
-    form: Annotated[str, Doc("that foretells larger sizes best")]
+    form: Annotated[str, Doc("that predicts larger sizes best")]
     forms: Annotated[
         Rows,
         Doc("best first: `name`, `formula`, `paper`, its `numbers`, relative `held_out_error` at `n_held_out` larger "

@@ -184,11 +184,11 @@ def _arm(arm: Mapping[str, Any], target: float | None) -> Iterator[Block]:
     )
     rows = [
         (p["n"], f"{points(p['accuracy'])} %", pair(p["interval_90"]), pair(p["interval_95"]), kind)
-        for kind, found in (("measured", measured), ("foretold", arm["predictions"]))
+        for kind, found in (("measured", measured), ("predicted", arm["predictions"]))
         for p in found
     ]
     yield Table(("pictures", "right", "90 %", "95 %", ""), rows)
-    yield Note("Forms of the curve share the draws by how well each foretold larger sizes that it was not fitted on.")
+    yield Note("Forms of the curve share the draws by how well each predicted larger sizes that it was not fitted on.")
     forms = [
         (
             f["name"], f["formula"], None if f["held_out_error"] is None else f"{f['held_out_error']:.3f}",

@@ -31,7 +31,7 @@ LEAST_RATIO = 3
 """Between the largest and the smallest size."""
 LEVELS = (0.9, 0.95)
 UNLIKELY = 0.2
-"""Part of the draws that reach a target within what is foretold, below which it is probably out of reach."""
+"""Part of the draws that reach a target within what is predicted, below which it is probably out of reach."""
 NEVER = 2.0**30
 """Times what was seen: what is not reached by then is not reached."""
 
@@ -58,11 +58,11 @@ class Arm:
 
 @dataclass(frozen=True)
 class ScalingStudy:
-    """Fit on growing parts of the pictures, test always on the same others, and foretell what more would bring.
+    """Fit on growing parts of the pictures, test always on the same others, and predict what more would bring.
 
     What is fitted is the linear classifier of ``seewhy fit``, its regularisation chosen at every size on parts of
-    the first subset. The form of the curve is chosen by how well it foretells larger sizes that it was not fitted on
-    (:mod:`.learning_curve`); intervals are of seeds, subsets, test pictures, and forms that foretell about as well.
+    the first subset. The form of the curve is chosen by how well it predicts larger sizes that it was not fitted on
+    (:mod:`.learning_curve`); intervals are of seeds, subsets, test pictures, and forms that predict about as well.
 
     Args:
         target: the accuracy wanted; left out, what a doubling brings is told.
@@ -71,7 +71,7 @@ class ScalingStudy:
         draws: ``"nested"``, small subsets within larger ones; ``"independent"``, each drawn anew.
         recipe: what is fitted.
         held_out: part of the pictures that is tested on, those of the same thing together, where none are given.
-        beyond: how many times what was seen is the most that is foretold.
+        beyond: how many times what was seen is the most that is predicted.
         noise: parts of the labels that are wrong, a curve for each.
         n_classes: numbers of classes, a curve for each.
         n_draws: resampled sets.
@@ -246,8 +246,8 @@ class Curve:
 
 def answered(curve: Curve, target: float, have: int, beyond: float) -> dict[str, Any]:
     """How many more pictures, as what can be said of it: ``kind`` is ``"more"``, between two numbers; ``"enough"``,
-    about those there are; ``"open"``, at least so many, and perhaps more than is foretold; ``"unlikely"``, as few
-    draws reach it within that, or most never; ``"far"``, more than is foretold; ``"unreachable"``, no number would
+    about those there are; ``"open"``, at least so many, and perhaps more than is predicted; ``"unlikely"``, as few
+    draws reach it within that, or most never; ``"far"``, more than is predicted; ``"unreachable"``, no number would
     do."""
     reached, seen = 1 - float(curve.resampled.errors.min()), float(curve.sizes[-1])
     if target <= reached:
@@ -298,12 +298,12 @@ def sentence(data: dict[str, Any]) -> str:
     said = {
         "more": f"For {target}: between {least} and {enough} more pictures (90 %)",
         "enough": f"For {target}: the {data['n_have']:,} pictures there are should be enough (90 %)",
-        "open": f"For {target}: at least {least or 0} more pictures (95 %); {most} in all, the most that is foretold,"
+        "open": f"For {target}: at least {least or 0} more pictures (95 %); {most} in all, the most that is predicted,"
         f" may not be enough (they are in {answer['reached_within']:.0%} of the draws)",
         "unlikely": f"{target} is probably out of reach with this encoder: {most} pictures in all, the most that is "
-        f"foretold, are enough in {percent(answer['reached_within'], ' ')} of the draws",
-        "far": f"For {target}: more than {most} pictures in all (95 %), beyond what is foretold (--set beyond="
-        "foretells further)",
+        f"predicted, are enough in {percent(answer['reached_within'], ' ')} of the draws",
+        "far": f"For {target}: more than {most} pictures in all (95 %), beyond what is predicted (--set beyond="
+        "predicts further)",
         "unreachable": f"{target} is not reachable with this encoder, however many pictures (95 %)",
     }[answer["kind"]]
     return f"{said}; {points}; {tested}."
@@ -319,7 +319,7 @@ def _arm(curve: Curve, base: Curve, beyond: float) -> dict[str, Any]:
         {"n": int(n), "accuracy": _r(right[i].mean()), "by_seed": list(map(_r, right[i])), **_intervals(draws[:, i])}
         for i, n in enumerate(curve.sizes)
     ]
-    foretold = [
+    predicted = [
         {"n": rounded(float(n)), "accuracy": _r(said[:, i].median()), **_intervals(said[:, i])}
         for i, n in enumerate(ahead)
     ]
@@ -330,7 +330,7 @@ def _arm(curve: Curve, base: Curve, beyond: float) -> dict[str, Any]:
     return {
         "name": arm.name, "encoder": arm.encoder, "noise": arm.noise, "n_classes": arm.n_classes, "points": measured_at,
         "slope": _summary(*found.slopes()), "floor": _summary(*found.floors()),
-        "form": found.form.form.name, "forms": [_form(fit) for fit in found.forms], "predictions": foretold,
+        "form": found.form.form.name, "forms": [_form(fit) for fit in found.forms], "predictions": predicted,
         "band": drawn, "against": None if curve is base else _against(curve, base),
     }  # fmt: skip
 

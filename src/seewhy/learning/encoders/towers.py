@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
@@ -28,14 +29,14 @@ SOURCES = ("class", "caption")
 """Kinds of text; an encoder reads with the last one's prefix where nothing is said."""
 
 
-class TunedHalves(nn.Module):
+class TunedHalves(nn.Module, ABC):
     """Copies of an encoder's halves, and what is trained beside them, which the encoder has not."""
 
     added: ClassVar[str]
 
+    @abstractmethod
     def fresh(self, on: Encoder) -> Self:
         """The same halves as they are before any training."""
-        raise NotImplementedError
 
     def between(self, on: Encoder, tensors: Mapping[str, Tensor], keep: float) -> Self:
         """Towards the trained weights as far as ``keep`` says (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903)."""

@@ -24,7 +24,7 @@ HEADERS = {
     ),
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
-    # Under "no-referrer" browsers send "Origin: null" with the page's own forms, which could then not be told apart.
+    # Under "no-referrer" browsers send "Origin: null" with the page's own forms, which could then not be distinguished.
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",

@@ -54,7 +54,7 @@ class PromptCAM(NetworkRecipe):
             scored; ``"shallow"``: prompts before the first block, which travel through all.
         first: with ``"deep"``, the layer, counted from 0, where the classes' prompts enter and from which they travel
             on; left out, the last one. Between 0 and that it lies between the paper's two forms.
-        shared: one ``w``; otherwise one a class, which the paper warns of: the scores can then be told apart without
+        shared: one ``w``; otherwise one a class, which the paper warns of: the scores then distinguish without
             attending anywhere.
         dropout: of prompts, while training; 0.1 for DINO, 0 for DINOv2 (authors).
         epochs: 100 to 130 (paper).
