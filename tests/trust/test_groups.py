@@ -181,21 +181,23 @@ def test_what_fit_says_of_the_figure() -> None:
         "split": how,
     }
     assert held_out_lines(measures) == [
-        "nothing in these pictures tells whether another place or another day is harder: expect 61 to 91 % "
+        "these pictures do not show how it does in another place or on another day: expect 61 to 91 % "
         "right. To know, name visits, cameras or patients with --group, or run seewhy evaluate on new pictures",
-        "right on 80.0% of 2640 pictures (95 % interval 77.0% to 83.0%), each held out with all others of the same "
-        "thing (721 things, by looks)",
-        "on a random part, which holds shots of the same things, 98.7%",
-        "1 class (Leek) may show one thing only, by looks: how well new things are recognised is not known",
+        "right on 80.0% of 2640 pictures (95 % interval 77.0% to 83.0%); similar-looking shots are held out together "
+        "(721 groups)",
+        "on a random part, with shots of one object on both sides, 98.7%",
+        "1 class (Leek) may show only one object each: how well it recognises others is not known",
     ]
-    assert held_out_lines(measures | {"split": how | {"by": "copies"}})[1].endswith("if there are any, flatter it")
+    assert held_out_lines(measures | {"split": how | {"by": "copies"}})[1].endswith(
+        "if there are any, flatter this figure"
+    )
     (given, *_) = held_out_lines(measures | {"split": how | {"by": "given"}, "expected_range": None})
     assert given == (
-        "right on 80.0% of 2640 pictures, each held out with all others of its group (95 % interval 77.0% to 83.0%): "
-        "expect this of new groups"
+        "right on 80.0% of 2640 pictures (95 % interval 77.0% to 83.0%); each group is held out as a whole: expect "
+        "this of new groups"
     )
     (first, *_) = held_out_lines(measures | {"expected_range": None})
-    assert first.startswith("nothing in these pictures tells whether another place or another day is harder. To know")
+    assert first.startswith("these pictures do not show how it does in another place or on another day. To know")
     (unknown,) = held_out_lines({"held_out_accuracy": None})
     assert unknown.endswith("how often it is right is not known")
 

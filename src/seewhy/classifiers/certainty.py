@@ -100,21 +100,21 @@ def held_out_lines(measures: dict[str, Any]) -> list[str]:
     if how is None:
         return [f"{of} validation pictures {between}"]
     if how["by"] == "given":
-        lines = [f"{of} pictures, each held out with all others of its group {between}: expect this of new groups"]
+        lines = [f"{of} pictures {between}; each group is held out as a whole: expect this of new groups"]
     else:
-        kept = f"each held out with all others of the same thing ({how['n_groups']:,} things, by looks)"
+        kept = f"similar-looking shots are held out together ({how['n_groups']:,} groups)"
         if how["by"] == "copies":
-            kept = "held out at random; shots of the same things, if there are any, flatter it"
-        first = "nothing in these pictures tells whether another place or another day is harder"
+            kept = "held out at random; shots of one object, if there are any, flatter this figure"
+        first = "these pictures do not show how it does in another place or on another day"
         if (expected := measures.get("expected_range")) is not None:  # rounded outwards
             first += f": expect {math.floor(expected[0] * 100)} to {math.ceil(expected[1] * 100)} % right"
         first += ". To know, name visits, cameras or patients with --group, or run seewhy evaluate on new pictures"
-        lines = [first, f"{of} pictures {between}, {kept}"]
+        lines = [first, f"{of} pictures {between}; {kept}"]
     if (flattered := measures.get("random_accuracy")) is not None:
-        lines.append(f"on a random part, which holds shots of the same things, {flattered:.1%}")
-    unknown = "may show one thing only, by looks: how well new things are recognised is not known"
+        lines.append(f"on a random part, with shots of one object on both sides, {flattered:.1%}")
+    unknown = "may show only one object each: how well it recognises others is not known"
     for key, what in (
-        ("unmeasured_classes", "cannot be measured, since all pictures show one thing"),
+        ("unmeasured_classes", "cannot be measured, since all pictures show one object"),
         ("one_thing_classes", unknown),
     ):
         if names := how[key]:
