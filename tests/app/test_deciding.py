@@ -120,7 +120,7 @@ def test_who_was_slower_is_told_and_changes_nothing(opened: Opened, table: Path)
         ({"author": "  "}, "The annotator's name has 0 characters. 1 to 80 were expected. Type a name."),
         ({"decision": "wrong"}, "The decision 'wrong' was given. One of corrected, confirmed, later, dropped was "
          "expected."),
-        ({"given": "sky"}, "is listed. One of the page was expected. Open it anew."),
+        ({"given": "teal"}, "is listed. One of the page was expected. Open it anew."),
     ],
 )  # fmt: skip
 def test_what_cannot_be_decided_is_told(opened: Opened, table: Path, changed: dict[str, str], says: str) -> None:

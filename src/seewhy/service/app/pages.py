@@ -45,6 +45,8 @@ from .base import (
     read_uploads,
     render,
 )
+from .browse import SCRIPT as BROWSE
+from .browse import Browse
 from .deciding import SCRIPT, Deciding
 from .mistakes import Listing, Order
 from .settings import Settings
@@ -344,14 +346,17 @@ def make(classifier: Classifier, settings: Settings, data: Any, store: Any, corr
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
-        if state.mistakes is not None:
-            state.mistakes.start()
+        if state.rows is not None:
+            state.rows.start()
         yield
         state.worker.close()
 
-    app = make_base("SeeWhy", settings, ("app.js", "card.js", SCRIPT), version=version("seewhy"), lifespan=life)
+    scripts = ("app.js", "card.js", SCRIPT, BROWSE)
+    app = make_base("SeeWhy", settings, scripts, version=version("seewhy"), lifespan=life)
     Pages(state).mount(app)
-    if corrections is not None and state.mistakes is not None:
-        Deciding(corrections, state.mistakes.image_of).mount(app)
+    if state.rows is not None:
+        Browse(state.rows, state.compute, corrections, state.bar).mount(app)
+    if corrections is not None and state.rows is not None:
+        Deciding(corrections, state.rows.of_key).mount(app)
     app.state.seewhy = state
     return app

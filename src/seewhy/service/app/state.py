@@ -35,7 +35,9 @@ from ...storage.features import FeatureStore
 from ...studies.words_compared import WordsCompared
 from ...types import Failure
 from .mistakes import Mistakes
+from .rows import Rows
 from .settings import Settings
+from .tiles import Tiles
 from .worker import LATER, SOON, Worker, decoder_with, see
 
 T = TypeVar("T")
@@ -137,7 +139,10 @@ class State:
         self.worker = Worker(classifier.encoder, settings)
         self.decoder = decoder_with(settings.decode_seconds, settings.n_waiting)
         self.measured = 0
-        self.mistakes = None if data is None else Mistakes(classifier, data, self.worker, store, self._measure_words)
+        self.rows = None
+        if data is not None:
+            self.rows = Rows(classifier, data, self.worker, store, Tiles(), self._measure_words)
+        self.mistakes = None if self.rows is None else Mistakes(self.rows)
 
     def wake(self) -> None:
         """Start the engine on a blank picture, so that the first reader need not wait for it."""
@@ -146,12 +151,11 @@ class State:
 
     def _measure_words(self) -> None:
         """Measure words that nothing has measured, as they alone made the classifier; cards from now on say it."""
-        assert self.mistakes is not None
-        numbers, pooled = self.mistakes.looked_at()
-        if pooled is None or self.classifier.held_out is not None:
+        assert self.rows is not None
+        numbers, pooled = self.rows.looked_at()
+        if not len(numbers) or self.classifier.words is None or self.classifier.held_out is not None:
             return
-        labels = [self.classifier.index_of(self.mistakes.items[i].label) for i in numbers]
-        held = HeldOut(pooled, torch.tensor(labels))
+        held = HeldOut(pooled, torch.from_numpy(self.rows.label[numbers]).long())
         self.classifier = measured_by(self.classifier, held, self.store)
         self.measured += 1
         for author in self.memory.editors.values():
@@ -216,27 +220,27 @@ class State:
 
     async def effect(self, reader: Reader) -> dict[str, Any]:
         """What the reader's words change on the labelled pictures encoded so far; or why there is nothing to say."""
-        browsed = self.mistakes
-        if browsed is None:
+        rows = self.rows
+        if rows is None:
             return Missing("There are no labelled pictures.", "Start the page with --data FOLDER.").to_json()
 
         def make() -> dict[str, Any]:
             if reader.edited is None:
                 return Missing("No words were edited.", "Edit some on a card.").to_json()
-            numbers, pooled = browsed.looked_at()
-            if pooled is None:
+            numbers, pooled = rows.looked_at()
+            if not len(numbers):
                 return Missing("No picture was looked at yet.", "Wait a moment.").to_json()
             if reader.effect is None or reader.effect["n"] != len(numbers):
-                samples = {i: browsed.items[i] for i in numbers}
+                samples = {i: rows.items[i] for i in numbers.tolist()}
                 reader.effect = on_pictures(self.classifier, reader.edited, samples, pooled)
             return reader.effect
 
         return await self.compute(make)
 
     def sample(self, index: int) -> Sample:
-        if self.mistakes is None or not 0 <= index < len(self.mistakes.items):
+        if self.rows is None or not 0 <= index < len(self.rows.items):
             raise HTTPException(404, "There is no such picture among those given with --data.")
-        return self.mistakes.items[index]
+        return self.rows.items[index]
 
     def bar(self, here: str) -> dict[str, Any]:
         return {"here": here, "browse": self.mistakes is not None}
