@@ -17,7 +17,6 @@ NOT_YET = (
     "docs/limits.md",
     "docs/reproductions.md",
     "docs/scaling.md",
-    "docs/training.md",
     "docs/transfer.md",
 )
 """Pages that are still to be rewritten; to be emptied."""
