@@ -711,7 +711,7 @@ def test_whatever_is_given_is_taken_or_told(name: str, calls: dict[str, Any], tm
 def test_an_unknown_keyword_is_told_and_none_at_all(name: str, calls: dict[str, Any]) -> None:
     function, good = calls[name]
     with pytest.raises(
-        InputError, match=r"was given no_such_option=1, which it does not know. It takes .*\. Leave it out"
+        InputError, match=r"was given no_such_option=1, but has no such argument. It takes .*\. Leave it out"
     ):
         function(**good, no_such_option=1)
     if good and name != "FeatureStore":
@@ -738,32 +738,32 @@ def test_an_option_that_a_loader_does_not_take_is_told(name: str) -> None:
         ),
         (
             "Classifier.explain", {"target": 1.0},
-            "explain() was given target=1.0, a float. A text, a whole number or None was expected. Correct "
+            "explain() was given target=1.0, a float. Expected a string, a whole number or None. Correct "
             "it, or leave it out.",
         ),
         (
             "Classifier.explain", {"n_regions": -1},
-            "explain() was given n_regions=-1, an int. A whole number from 0 was expected. Correct "
+            "explain() was given n_regions=-1, an int. Expected a whole number of at least 0. Correct "
             "it.",
         ),
         (
             "fit", {"solver": "tree"},
-            "fit() was given solver='tree', a str. 'logistic' or 'svm' was expected. Correct it.",
+            "fit() was given solver='tree', a str. Expected 'logistic' or 'svm'. Correct it.",
         ),
         (
             "fit", {"n_crop": 3},
-            "fit() was given n_crop=3, which it does not know. It is called n_crops. Write n_crops=3.",
+            "fit() was given n_crop=3, but has no such argument. Did you mean n_crops? Write n_crops=3.",
         ),
         (
             "pretrained", {"encoder": nn.Linear(1, 1)},
-            "pretrained() was given encoder: a Linear. An Encoder or a text was expected. Make an encoder of "
+            "pretrained() was given encoder: a Linear. Expected an Encoder or a string. Make an encoder of "
             "the network with seewhy.from_module(module, transform=...).",
         ),
         (
             "zero_shot", {"labels": "cat, dog"},
-            "zero_shot() was given labels='cat, dog', a str. A list of texts was expected. Correct it.",
+            "zero_shot() was given labels='cat, dog', a str. Expected a list of strings. Correct it.",
         ),
-        ("save", {"folder": 5}, "save() was given folder=5, an int. A name or path was expected. Correct it."),
+        ("save", {"folder": 5}, "save() was given folder=5, an int. Expected a name or path. Correct it."),
     ],
 )  # fmt: skip
 def test_messages(name: str, keywords: dict[str, Any], said: str, calls: dict[str, Any]) -> None:
