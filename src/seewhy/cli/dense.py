@@ -52,7 +52,8 @@ def segment(
         )
     folder = None if output is None else SegmentFolder(output, segmenter.classes, force=session.force)
     done = 0
-    for found in session.results(segmenter.segment_all(session.pictures(pictures, output)), "Segmenting"):
+    stream = segmenter.segment_all(session.pictures(pictures, output))
+    for found in session.results(stream, "Labelling pixels", session.n_pictures):
         done += 1
         mask = None if folder is None else folder.add(found)
         shares = [f"{s.label} {s.share:.0%}" for s in found.segments]
@@ -87,7 +88,8 @@ def detect(
     detector = build(session, method if model is None else model, labels, tiles, given)
     folder = None if output is None else BoxFolder(output, detector.classes, format, force=session.force)
     done = 0
-    for found in session.results(detector.detect_all(session.pictures(pictures, output)), "Detecting"):
+    stream = detector.detect_all(session.pictures(pictures, output))
+    for found in session.results(stream, "Finding objects", session.n_pictures):
         done += 1
         if folder is not None:
             folder.add(found)

@@ -22,7 +22,7 @@ from ...encoders.stream import Encoded, EncodeRequest, encode_stream
 from ...errors import DataError, ImageError
 from ...pictures.images import read_picture
 from ...pictures.samples import Sample, Samples, some
-from ...progress import Progress
+from ...progress import Progress, shown
 from ...report.blocks import Document, Section, Table, notes
 from ...report.paging import Page
 from ...results import restore
@@ -220,6 +220,7 @@ class Check:
     def __post_init__(self) -> None:
         ranker(self.by)
 
+    @shown("Looking for wrong labels and copies")
     def run(
         self,
         encoder: Encoder,
@@ -289,7 +290,7 @@ def _look(
     """Everything that is kept of the pictures; a broken one is told, and found to be broken."""
     found, request = Readable(), EncodeRequest(pictures=True, miniatures=True)
     stream = encode_stream(encoder, [s.source for s in items], store=store, request=request)
-    for sample, one in zip(items, progress.track(stream, "Looking", len(items)), strict=True):
+    for sample, one in zip(items, progress.track(stream, "Looking at pictures", len(items)), strict=True):
         if isinstance(one, Failure):
             progress.failed(one)
             why = f"It {one.error.removeprefix('It ').removesuffix('.')}."
