@@ -392,7 +392,7 @@ def test_bars_are_drawn_on_a_terminal_and_as_a_line_in_a_notebook(monkeypatch: p
         f"Looking {'━' * 24} 3 of 3, loss 1.25, nearly done",
         "",
     ]
-    for item in bars.track(iter("ab"), "Reading"):
+    for _ in bars.track(iter("ab"), "Reading"):
         now[0] += 1
     assert [text[2:] for text in shown[-2:]] == ["Reading: 2, 2 seconds so far", ""]
     assert shown.count("") == 3, "one place for all steps of a cell"

@@ -185,9 +185,10 @@ class Line:
             self._end(step)
 
     def _end(self, step: Step) -> None:
-        with self._lock, contextlib.suppress(ValueError):  # a fork has emptied the list
+        with self._lock:
+            if step not in self._steps or self._screen is None:  # after a fork, or a rest
+                return
             self._steps.remove(step)
-            assert self._screen is not None
             self._screen.ended(step)
             if self._steps:
                 last = self._steps[-1]
@@ -208,6 +209,14 @@ class Line:
             if self._steps and self._screen is not None:
                 outer = next((s for s in self._steps[-2::-1] if (s.total or 0) > 1), None)
                 self._screen.show(self._steps[-1], outer, time.monotonic())
+
+    def rest(self) -> None:
+        """What is waited for is there: the line goes, whatever is still under way."""
+        with self._lock:
+            if self._screen is not None:
+                self._screen.clear()
+                self._stop.set()
+            self._steps, self._screen = [], None
 
     @contextlib.contextmanager
     def above(self) -> Iterator[None]:
@@ -252,6 +261,7 @@ class TerminalScreen(Screen):
     """One line of a terminal, drawn again and again."""
 
     every = SECONDS
+    was_shown = False
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
@@ -262,8 +272,11 @@ class TerminalScreen(Screen):
             self.signs = PLAIN_SIGNS
 
     def show(self, step: Step, outer: Step | None, now: float) -> None:
-        if now - self.start < FLASH_SECONDS or now - step.shown < SECONDS * 0.9 * bool(self.width):
+        if now - self.start < FLASH_SECONDS * (not self.was_shown) or now - step.shown < 0.9 * SECONDS * bool(
+            self.width
+        ):
             return
+        TerminalScreen.was_shown = True
         from rich.cells import set_cell_size
 
         step.shown = now

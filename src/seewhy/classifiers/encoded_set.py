@@ -288,7 +288,8 @@ def hold_out(items: Sequence[Sample], encoded: Sequence[Encoded], how: HoldOut, 
     twice = len({d for d, is_double in zip(digests, doubled, strict=True) if is_double})
     if twice:
         progress.note(f"{twice} picture(s) lie in more than one class, byte for byte; neither copy is held out")
-    grouping = _grouping(pictures, how.split)
+    with progress.doing("Grouping pictures that look alike"):
+        grouping = _grouping(pictures, how.split)
     labels, groups = pictures.labels, grouping.groups
     if how.split == "random":
         held = torch.tensor(split(names, digests, how.fraction, seed))
@@ -320,7 +321,8 @@ def _hold_validation(
             "Give pictures that are not trained on, or leave validation out."
         )
     pictures = EncodedSet(items, encoded, classes, held=torch.tensor(held), validation=True).subset(keep)
-    grouping = _grouping(pictures, by)
+    with progress.doing("Grouping pictures that look alike"):
+        grouping = _grouping(pictures, by)
     shared = torch.isin(grouping.groups[pictures.held], grouping.groups[~pictures.held])
     if bool(shared.any()):
         progress.note(

@@ -6,7 +6,7 @@ import json as JSON
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from functools import cached_property
 from itertools import chain, islice
@@ -73,7 +73,7 @@ class Session:
         quiet: bool = False,
     ) -> None:
         self.verb, self.context = verb, context
-        self.given, self.waiting = SimpleNamespace(), ExitStack()
+        self.given = SimpleNamespace()
         self.n_pictures: int | None = None
         self.encoder_names = [name if focus is None else f"{name}#{focus}" for name in encoder or [DEFAULT_ENCODER]]
         self.engine, self.store_name, self.group, self.force = engine, store, group, force
@@ -100,9 +100,7 @@ class Session:
     def working(self) -> Iterator[None]:
         """From the first second a line says what is being done; Ctrl-C says what is kept."""
         then = WORK.get(self.verb.partition(" ")[0], "Working")
-        with self.waiting:
-            if not self.terminal.quiet:
-                self.waiting.enter_context(LINE.during(Step("Loading SeeWhy", then=then)))
+        with nullcontext() if self.terminal.quiet else LINE.during(Step("Loading SeeWhy", then=then)):
             try:
                 yield
             except KeyboardInterrupt:
@@ -110,7 +108,7 @@ class Session:
 
     def ready(self, *lines: str, file: TextIO | None = None) -> None:
         """A page is served: the wait is over, and the line goes."""
-        self.waiting.close()
+        LINE.rest()
         say(*lines, file=file)
 
     def _stopped(self) -> str:

@@ -155,7 +155,7 @@ class InterpretabilityStudy:
 
         right = torch.tensor(from_bits(row("all features", whole)["right"][0])).double()
         libraries = {}
-        for library in self.libraries:
+        for library in progress.track(self.libraries, "Measuring kinds of concepts", len(self.libraries)):
             by = looked.judge[0].fingerprint if library == "text" and looked.judge is not None else ""
             draws = range(self.n_random if library == CONTROL else 1)
             try:
