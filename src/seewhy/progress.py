@@ -26,7 +26,7 @@ SECONDS = 0.1
 FLASH_SECONDS = 0.3
 """Work that is done sooner draws no line."""
 QUIET_SECONDS = 10.0
-"""A log says nothing of a step that takes less."""
+"""Work that takes less leaves no line in a log."""
 LINE_SECONDS = 30.0
 """Between two lines of a log."""
 BAR = 24
@@ -189,7 +189,7 @@ class Line:
             if step not in self._steps or self._screen is None:  # after a fork, or a rest
                 return
             self._steps.remove(step)
-            self._screen.ended(step)
+            self._screen.ended(step, is_last=not self._steps)
             if self._steps:
                 last = self._steps[-1]
                 last.shown, last.what = time.monotonic(), last.then or last.what
@@ -237,15 +237,15 @@ class Screen:
     every = 1.0
 
     def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
+        self.stream, self.written, self.wait = stream, time.monotonic(), QUIET_SECONDS
 
     def show(self, step: Step, outer: Step | None, now: float) -> None:
-        if now - step.shown >= (LINE_SECONDS if step.is_written else QUIET_SECONDS) and step.done != step.total:
-            step.shown, step.is_written = now, True
+        if now - self.written >= self.wait and (step.done is None or step.done != step.total):
+            self.written, self.wait, step.is_written = now, LINE_SECONDS, True
             self.write(printable(step.text(now)) + "\n")
 
-    def ended(self, step: Step) -> None:
-        if step.is_written:
+    def ended(self, step: Step, is_last: bool) -> None:
+        if step.is_written or (is_last and self.wait == LINE_SECONDS):
             self.write(printable(f"{step.what}: finished after {duration(time.monotonic() - step.start)}") + "\n")
 
     def clear(self) -> None:
@@ -287,7 +287,7 @@ class TerminalScreen(Screen):
         self.width = columns - 1
         self.write("\r" + set_cell_size(printable(step.drawn(now, self.signs, outer)), self.width))
 
-    def ended(self, step: Step) -> None:
+    def ended(self, step: Step, is_last: bool) -> None:
         pass
 
     def clear(self) -> None:
@@ -316,7 +316,7 @@ class NotebookScreen(Screen):
             step.shown = now
             self.handle.update({"text/plain": step.drawn(now, SIGNS, outer)}, raw=True)
 
-    def ended(self, step: Step) -> None:
+    def ended(self, step: Step, is_last: bool) -> None:
         pass
 
     def clear(self) -> None:

@@ -122,7 +122,7 @@ class Session:
         if self.verb.startswith("describe"):
             kept.append("the answers so far")
         if not kept:
-            return "Nothing is kept of this run but what it wrote. Run the same command again to start over."
+            return "Run the same command again to start over."
         return f"Kept: {' and '.join(kept)}. Run the same command again to go on from there."
 
     @property
