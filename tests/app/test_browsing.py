@@ -111,8 +111,8 @@ def test_what_words_change_is_told_for_all_by_group_and_by_picture(by_words: Cla
     with TestClient(app, base_url="http://localhost:8000") as page:
         looked(page)
         assert page.get("/changes?format=json").json() == {
-            "missing": "No words were edited.",
-            "cure": "Edit some on a card.",
+            "missing": "You have not edited any descriptions.",
+            "cure": "Edit some on a card first.",
         }
         card = page.get("/sample/0?format=json").json()["card"]
         words = {"label": "moss", "texts": "blue with clouds\nabove the roofs"}
@@ -134,7 +134,7 @@ def test_what_words_change_is_told_for_all_by_group_and_by_picture(by_words: Cla
         assert "gap between groups" in text
         assert f"On {said['n']} labelled pictures" in page.get(card).text
         page.post(f"{card}/reset")
-        assert "No words were edited. Edit some on a card." in page.get("/changes").text
+        assert "You have not edited any descriptions. Edit some on a card first." in page.get("/changes").text
 
 
 def test_the_page_measures_what_the_study_measures(by_words: Classifier, wrong: Path) -> None:
@@ -182,7 +182,10 @@ def test_what_stops_the_browsing_is_in_the_log(
             if problem := page.get("/mistakes?format=json").json()["problem"]:
                 break
             time.sleep(0.02)
-    assert problem == "Going through the pictures stopped; the server's log says why."
+    assert problem == (
+        "SeeWhy stopped predicting these pictures. The server's log says why. "
+        "Mend the cause and start the page again."
+    )
     assert "the disk is full" in caplog.text
 
 

@@ -117,7 +117,7 @@ def test_who_was_slower_is_told_and_changes_nothing(opened: Opened, table: Path)
     [
         ({"label": "rusty"}, "The label 'rusty' is of none of the 3 classes. One of them was expected. Did you mean "
          "'rust'?"),
-        ({"author": "  "}, "The annotator's name has 0 characters. 1 to 80 were expected. Type a name."),
+        ({"author": "  "}, "The annotator's name has 0 characters. Expected 1 to 80. Type a name."),
         ({"decision": "wrong"}, "The decision 'wrong' was given. One of corrected, confirmed, later, dropped was "
          "expected."),
         ({"given": "sky"}, "is listed. One of the page was expected. Open it anew."),
@@ -323,11 +323,10 @@ def test_options_that_do_not_go_together(table: Path) -> None:
     error = refused("--export", out, *both)
     assert isinstance(error, DataError)
     assert str(error) == (
-        f"Nothing was decided in {folder}: it has no decisions.sqlite. The folder that decisions are kept in was "
-        "expected. Name the one that was given with --decisions, or that of a check."
+        f"{folder} has no decisions.sqlite. Expected a folder with decisions. Give the folder of --decisions, or of a check."
     )
     assert not folder.exists()
-    assert str(refused("--export", "out.tsv", *both)).startswith("A corrected table is written as .csv, not as '.tsv'.")
+    assert str(refused("--export", "out.tsv", *both)) == "out.tsv ends in '.tsv'. Expected .csv for a corrected table. Change the ending."
     assert isinstance(refused("--export", str(table), "--force", *both), ForeignFileError)
     folder.mkdir()
     (folder / FILE).write_bytes(b"somebody else's")

@@ -37,7 +37,7 @@ def test_hosts_that_are_answered(client: Client, fitted: Classifier, host: str) 
 def test_a_name_pointed_at_this_machine_is_not_answered(client: Client, fitted: Classifier, host: str) -> None:
     response = client(fitted).get("/?format=json", headers={"host": host})
     assert response.status_code == 421
-    said = "This page does not answer under that name. Start it with --name NAME to allow it."
+    said = "The server does not answer under this host name. To allow it, start the server with --name NAME."
     assert response.json() == {"error": said}
 
 
@@ -157,7 +157,7 @@ def test_bodies_are_bounded_together_and_let_go_again(client: Client, fitted: Cl
     page = client(fitted, max_held=2 * len(sky))
     answer = page.post("/look?format=json", files={"picture": ("a.png", sky + bytes(2 * len(sky)))})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
-    assert answer.json() == {"error": "Too many pictures are coming at once. Try again."}
+    assert answer.json() == {"error": "Too many pictures are arriving at once. Try again in a few seconds."}
     for _ in range(5):
         assert page.post("/look?format=json", files={"picture": ("a.png", sky)}).status_code == 200
 

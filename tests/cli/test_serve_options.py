@@ -30,7 +30,7 @@ def test_models_have_names(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError) as caught:
         named(["x/birds", "y/birds"])
-    assert str(caught.value) == "Two models are called 'birds'. Each needs a name of its own. Give -m NAME=FOLDER."
+    assert str(caught.value) == "Two models have the name 'birds'. Expected a different name for each. Give -m NAME=FOLDER."
 
 
 def test_the_token_is_of_the_file_or_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

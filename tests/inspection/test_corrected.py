@@ -120,7 +120,7 @@ def test_where_a_corrected_table_can_be_written(tmp_path: Path) -> None:
     with pytest.raises(DataError) as told:
         check_corrected(tmp_path / "a.tsv", tmp_path / "a.csv", False)
     assert str(told.value) == (
-        f"A corrected table is written as .csv, not as '.tsv'. Change the ending of {tmp_path / 'a.tsv'}."
+        f"{tmp_path / 'a.tsv'} ends in '.tsv'. Expected .csv for a corrected table. Change the ending."
     )
     assert check_corrected(tmp_path / "a.CSV", tmp_path / "a.csv", False) == tmp_path / "a.CSV"
     for name in ("a.csv", "b.csv"):

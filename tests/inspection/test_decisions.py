@@ -83,7 +83,7 @@ def test_undo_goes_back_step_by_step_and_forgets_nothing(table: Path, decisions:
     assert decisions.standing()[picture.key]["decision"] == "confirmed"
     decisions.undo(picture.key, "Ann", 5)
     assert decisions.standing()[picture.key]["decision"] == "open"
-    with pytest.raises(InputError, match=r"^Nothing is decided on the picture"):
+    with pytest.raises(InputError, match=r"^The picture .* has no decision to undo"):
         decisions.undo(picture.key, "Ann", 6)
     said = [(v["author"], v["decision"]) for v in decisions.history(picture.key)]
     assert said[:3] == [("Ann", "confirmed"), ("Bo", "corrected"), ("Bo", "confirmed")]
@@ -191,7 +191,7 @@ def test_two_people_on_the_page(table: Path, decisions: LabelDecisions) -> None:
         assert f'data-key="{key}" data-given="moss"' in shown
         mine = shown.partition(f'data-key="{key}" data-given="moss">')[2].partition("</div>")[0]
         assert re.findall(r"<button[^>]*>(.*?)</button>", mine) == [
-            "Keep moss", "Change to sky", "Change", "Later", "Leave out", "Undo",
+            "Keep moss", "Change to sky", "Change", "Postpone", "Leave out", "Undo",
         ]  # fmt: skip
         assert '<input class="label" list="labels" autocomplete="off">' in mine, "nothing filled in"
         assert "data:image/jpeg" in shown

@@ -60,7 +60,7 @@ def test_a_broken_picture_has_an_error_of_its_own(client: Client, fitted: Classi
     assert [bool(one) for one in found["error"]] == [False, True, True, False]
     alone = service.post(INFER, json=asks(text(b"no picture")))
     assert alone.status_code == 422
-    assert alone.json()["error"].startswith("No picture could be read. The first one ")
+    assert alone.json()["error"].startswith("No picture can be read. The first one ")
 
 
 def test_what_is_served_says_so(client: Client, fitted: Classifier) -> None:
@@ -121,6 +121,6 @@ def test_pixels_are_finite_numbers(client: Client, fitted: Classifier, value: An
 
 def test_an_output_that_is_none_is_named(client: Client, fitted: Classifier, pictures: list[bytes]) -> None:
     answer = client(fitted).post(INFER, json=asks(text(pictures[0]), outputs=[{"name": "heat"}]))
-    assert answer.json()["error"] == "There is no output 'heat'. Ask /v2/models/tiny which there are."
+    assert answer.json()["error"] == "There is no output 'heat'. /v2/models/tiny lists the outputs."
     binary = client(fitted).post(INFER, content=b"", headers={"inference-header-content-length": "1"})
     assert "Tensors came in binary." in binary.json()["error"]

@@ -154,7 +154,7 @@ def test_an_address_is_never_fetched(client: Client, fitted: Classifier, monkeyp
     service = client(fitted)
     answer = service.post("/predict", data={"picture": "http://localhost:9/a.png"}, files=[("other", b"x")])
     assert answer.status_code == 422
-    assert "No picture came with the form." in answer.json()["error"]
+    assert "The form holds no picture." in answer.json()["error"]
     named = service.post("/predict", files=[("picture", ("file:///etc/passwd", b"http://localhost:9/a.png"))])
     assert named.status_code == 422
 
