@@ -174,7 +174,7 @@ def test_a_picture_that_is_too_large_is_said_to_be(tab: Browser, address: str, p
         " const drop = new DragEvent('drop', {bubbles: true, cancelable: true, dataTransfer: carrier});"
         " setTimeout(() => document.body.dispatchEvent(drop), 50); })()"
     )
-    until(tab, "/More than the 20 MB allowed/.test(document.querySelector('h1')?.textContent)")
+    until(tab, "/larger than 20 MB/.test(document.querySelector('h1')?.textContent)")
     until(tab, "document.readyState === 'complete'")
     tab.run(DROP % base64.b64encode(photo.read_bytes()).decode())  # another one, on the page that says so
     until(tab, "location.pathname.startsWith('/card/') && document.readyState === 'complete'")

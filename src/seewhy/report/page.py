@@ -146,6 +146,7 @@ def environment() -> Environment:
     environment.filters |= {
         "percent": percent,
         "figure": figure,
+        "file_name": file_name,
         "method_name": method_name,
         "kind": lambda block: type(block).__name__,
         "text": lambda value: value if hasattr(value, "__html__") else text_of(value),

@@ -288,8 +288,7 @@ class AnnotationStore:
             return [read(row) for row in rows]
         except (ValueError, TypeError) as error:
             raise DataError(
-                f"{self.path} holds a row that cannot be read: {str(error).rstrip('.')}. Expected rows written by "
-                f"SeeWhy. "
+                f"{self.path} holds a row that cannot be read: {str(error).rstrip('.')}. "
                 "Use an earlier copy of the file."
             ) from error
 

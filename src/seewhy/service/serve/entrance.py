@@ -110,6 +110,8 @@ class AccessLog:
 
 VISIT = "seewhy.visit"
 WITHOUT_TOKEN = frozenset(("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"))
+WELCOME = frozenset(("/", "/docs"))
+"""Pages for people, which a browser opens without a token."""
 WHILE_DRAINING = WITHOUT_TOKEN | {"/metrics", "/version"}
 LONGEST_ID = 128
 N_CLIENTS = 10_000
@@ -125,6 +127,11 @@ def request_id(headers: Headers) -> str:
 
 def refuse(request: Request, status: int, text: str) -> JSONResponse:
     return JSONResponse({"error": text}, status)
+
+
+def wants_page(request: Request) -> bool:
+    """Whether a browser asks; programs get JSON."""
+    return "text/html" in request.headers.get("accept", "")
 
 
 class Entrance:
@@ -207,7 +214,7 @@ class Door:
         if wait > 0:
             text = f"This address sent more than {settings.rate:g} requests in a minute. Try again later."
             return _later(refuse(request, 429, text), math.ceil(wait))
-        if settings.token is None:
+        if settings.token is None or (path in WELCOME and wants_page(request)):
             return None
         kind, _, given = request.headers.get("authorization", "").partition(" ")
         is_token = hmac.compare_digest(given.strip().encode("latin-1"), settings.token.encode("ascii"))

@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal, TypeVar
 import uvicorn
 from fastapi import FastAPI, Query, Security
 from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from ...classifiers.base import Classifier
 from ...classifiers.saving import load as load_saved
@@ -24,11 +25,11 @@ from ...errors import InputError, UnknownNameError
 from ...evidence.explain import ExplainOptions
 from ...explanation.base import Explanation
 from ...types import Failure
-from ..app.base import FIELD, Problem, add_data, answer_errors, form_with, read_uploads
+from ..app.base import FIELD, Problem, add_data, answer_errors, form_with, read_uploads, render
 from ..app.guard import Guard
 from ..app.serving import address, limited, listen
 from ..app.worker import decoder_with
-from .entrance import VISIT, AccessLog, Door, Entrance, Metrics, refuse
+from .entrance import VISIT, WELCOME, AccessLog, Door, Entrance, Metrics, refuse, wants_page
 from .kserve import PARTS, router
 from .service import ClientGone, Model, Models, Service, state, unless_gone
 from .settings import GONE, ServiceSettings
@@ -92,8 +93,22 @@ class Answers:
         add_data(app, "/version", self.version)
         text = {200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}}}
         add_data(app, "/metrics", self.metrics, responses=text, response_class=Response)
+        for path in WELCOME:
+            app.add_api_route(path, self.welcome, include_in_schema=False)
         card = {"responses": {200: CARD}, "openapi_extra": PICTURES_BODY}
         add_data(app, "/predict", self.predict, methods=["POST"], **card)
+
+    async def welcome(self, request: Request) -> Response:
+        """What the service is, for people: a browser gets a page, a program an error as for any unknown address."""
+        if not wants_page(request):
+            raise HTTPException(404)
+        if request.scope["path"] != "/":
+            return RedirectResponse("/#addresses")
+        token = self.service.settings.token
+        shown = self.service.models.all() if token is None else []
+        models = [{"name": m.name, "classes": m.classifier.classes, **m.classifier.provenance()} for m in shown]
+        page = {"models": models, "token": token is not None, "paths": request.app.openapi()["paths"]}
+        return HTMLResponse(render("serve.html", **page, address=str(request.base_url), version=version("seewhy")))
 
     async def health(self) -> Response:
         """Whether the process works; restart it on 503."""

@@ -137,7 +137,7 @@
     if (!panel()) {
       const empty = make("div", { className: "pointed" });
       empty.setAttribute("aria-live", "polite");
-      one(".picture figure").after(empty);
+      (one(".picture .control") ?? one(".picture figure")).after(empty);
       hint();
     }
   };
