@@ -106,7 +106,7 @@ class Answers:
             return RedirectResponse("/#addresses")
         token = self.service.settings.token
         shown = self.service.models.all() if token is None else []
-        models = [{"name": m.name, "classes": m.classifier.classes, **m.classifier.provenance()} for m in shown]
+        models = [{**m.classifier.provenance(), "name": m.name, "classes": m.classifier.classes} for m in shown]
         page = {"models": models, "token": token is not None, "paths": request.app.openapi()["paths"]}
         return HTMLResponse(render("serve.html", **page, address=str(request.base_url), version=version("seewhy")))
 
