@@ -108,7 +108,7 @@ class Mistakes:
 
 
 def _by_pair(found: Sequence[Mistake]) -> list[dict[str, Any]]:
-    """The most frequent confusion first, and within it the surest mistake."""
+    """The most frequent confusion first, and within it the most certain mistake."""
     groups: dict[tuple[str, str], list[Mistake]] = defaultdict(list)
     for mistake in found:
         groups[mistake.true, mistake.predicted].append(mistake)

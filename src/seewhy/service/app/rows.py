@@ -119,8 +119,11 @@ class Rows:
         except BusyError:
             return  # the page is being closed
         except Exception:
-            _logger.exception("going through the labelled pictures stopped")
-            self.problem = "Looking at the pictures stopped. The server's log says why."
+            _logger.exception("predicting the labelled pictures stopped")
+            self.problem = (
+                "SeeWhy stopped predicting these pictures. The server's log says why. "
+                "Mend the cause and start the page again."
+            )
 
     def _step(self) -> None:
         start = self.n_done
