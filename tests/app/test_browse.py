@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 
 from seewhy.classifiers.base import Classifier
 from seewhy.errors import DataError
+from seewhy.language.annotation.labels import Corrections, LabelledData, open_decisions
 from seewhy.pictures.samples import load_samples
 from seewhy.service.app.rows import READ, Rows, View
 from seewhy.service.app.settings import Settings
@@ -184,3 +185,66 @@ def test_a_disk_that_fills_loses_no_tile_of_this_run(tmp_path: Path, monkeypatch
     monkeypatch.setattr(tiles, "_db", Full())
     tiles.put([(b"1" * 16, b"one")])
     assert tiles.get([b"1" * 16]) == [b"one"]
+
+
+@pytest.fixture
+def deciding(client: Client, fitted: Classifier, wrong: Path, tmp_path: Path) -> TestClient:
+    samples = load_samples(wrong)
+    decisions = open_decisions(tmp_path / "decided", samples.classes)
+    page = client(fitted, data=wrong, corrections=Corrections(LabelledData(wrong, samples.items), decisions))
+    looked(page)
+    return page
+
+
+def many(page: TestClient, decision: str, places: list[int], author: str = "Ann", **more: Any) -> dict[str, Any]:
+    body = {"author": author, "decision": decision, "places": places, **more}
+    answer = page.post("/decide-many", json=body)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def test_a_selection_is_decided_on_at_once_and_undone(deciding: TestClient) -> None:
+    places = deciding.get("/rows?right=wrong&places=true").json()["places"]
+    assert many(deciding, "corrected", places, label="sky") == {"saved": 6, "refused": []}
+    rows = deciding.get("/rows?decision=corrected").json()["rows"]
+    assert {(r["decided"], r["author"]) for r in rows} == {("sky", "Ann")}
+    assert {r["index"] for r in rows} >= set(places), "and their copies, which share a decision"
+    bases = {str(row["index"]): row["number"] for row in rows}
+    assert many(deciding, "undo", places, bases=bases)["saved"] == 6
+    assert deciding.get("/rows?decision=corrected").json()["n"] == 0
+
+
+def test_what_somebody_decided_in_between_stands_and_is_told(deciding: TestClient) -> None:
+    many(deciding, "dropped", [0], "Bo")
+    done = many(deciding, "corrected", [0, 1], label="rust")
+    assert done["saved"] == 1, done
+    (refused,) = done["refused"]
+    assert refused["index"] == 0
+    assert refused["error"].startswith("Bo decided in between: dropped")
+    assert deciding.get("/rows?decision=dropped").json()["n"] >= 1
+
+
+def test_a_file_that_changed_is_not_decided_on_and_the_others_are(deciding: TestClient) -> None:
+    first = deciding.get("/rows").json()["rows"][0]
+    path = Path(deciding.get("/selection.csv?places=0").text.splitlines()[1].partition(",")[0])
+    assert path.name == first["image"]
+    Image.new("RGB", (8, 8)).save(path)
+    done = many(deciding, "confirmed", [0, 1])
+    assert done["saved"] == 1, done
+    assert "has changed since the page was started" in done["refused"][0]["error"]
+
+
+def test_a_selection_is_downloaded_as_a_table_that_can_be_read(deciding: TestClient, tmp_path: Path) -> None:
+    answer = deciding.get("/selection.csv?places=4,2")
+    table = tmp_path / "list.csv"
+    table.write_bytes(answer.content)
+    assert [s.label for s in load_samples(table).items] == [
+        deciding.get("/rows").json()["rows"][i]["label"] for i in (4, 2)
+    ]
+
+
+@pytest.mark.parametrize("body", [{"places": [99]}, {"decision": "wrong"}, {"places": list(range(2001))}])
+def test_a_decision_that_cannot_be_made_is_refused_whole(deciding: TestClient, body: dict[str, Any]) -> None:
+    given = {"author": "Ann", "decision": "confirmed", "places": [0], **body}
+    assert deciding.post("/decide-many", json=given).status_code == 422
+    assert deciding.get("/rows?decision=confirmed").json()["n"] == 0

@@ -2,31 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import csv
+import io
+import os
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import FastAPI, Query
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from torch.nn.functional import normalize
 
-from ...errors import InputError
+from ...errors import DataError, InputError
 from ...heads.head import Projected
-from ...language.annotation.labels import Corrections
+from ...language.annotation.labels import Corrections, as_row, known_picture
+from ...language.annotation.store import Saved
+from ...printable import spreadsheet_safe
 from ...studies.inspection.check import KINDS
-from .base import Format, add_data, add_file, add_page, answer, render
+from .base import CSV, Format, add_data, add_file, add_page, answer, render
 from .rows import MOST_ROWS, SORTS, VERDICTS, Rows, View
 from .tiles import packed
 from .worker import SOON
 
 SCRIPT = "browse.js"
 PACKED = "application/octet-stream"
+LIST = "selection.csv"
+MOST_DECISIONS = 2000
+"""At once."""
 MOST_TILES = 200
 """Of one answer."""
 Text = Annotated[str, Query(max_length=1000)]
 Chance = Annotated[float, Query(ge=0, le=1)]
-Places = Annotated[str, Query(max_length=4000, description="Numbers of pictures, separated by commas.")]
+Places = Annotated[str, Query(max_length=400_000, description="Numbers of pictures, separated by commas.")]
+
+
+class ManyBody(BaseModel):
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    author: str = Field(max_length=1000, description="Who decides.")
+    decision: Literal["corrected", "confirmed", "later", "dropped", "undo"] = Field(description="On all of them.")
+    label: str = Field("", max_length=1000, description="The label they are to have, where it is corrected.")
+    places: list[int] = Field(max_length=MOST_DECISIONS, description="Numbers of pictures.")
+    bases: dict[int, int] = Field(
+        default_factory=dict, description="By picture: the number of its decision that was seen, where there was one."
+    )
 
 
 class Browse:
@@ -45,6 +66,9 @@ class Browse:
         add_page(app, "/browse", self.page)
         add_data(app, "/rows", self.listing)
         add_file(app, "/tiles", self.tiles, PACKED)
+        add_file(app, f"/{LIST}", self.list, CSV)
+        if self._corrections is not None:
+            add_data(app, "/decide-many", self.decide_many, methods=["POST"])
 
     def page(self, format: Format = "html") -> Response:
         """All labelled pictures as a grid. What is shown, and how it is sorted, is in the address."""
@@ -52,6 +76,7 @@ class Browse:
         data = {
             "n": len(rows.items), "classes": list(rows.classes), "verdicts": list(VERDICTS), "findings": dict(KINDS),
             "sorts": list(SORTS), "words": rows.classifier.encoder.has_text, "decisions": self._corrections is not None,
+            "labels": [] if self._corrections is None else list(self._corrections.decisions.classes),
         }  # fmt: skip
         return answer(format, lambda: data, lambda: render("browse.html", **data, **self._bar("browse")))
 
@@ -108,14 +133,57 @@ class Browse:
 
     def tiles(self, places: Places) -> Response:
         """Small copies of some pictures in one answer: the number of bytes of each as 32 bits, then all JPEGs."""
+        index = self._numbers(places, MOST_TILES)
+        assert self.rows.tiles is not None
+        data = packed(self.rows.tiles.get(self.rows.tile_keys(index)))
+        return Response(data, media_type=PACKED, headers={"cache-control": "private, max-age=60"})
+
+    def list(self, places: Places) -> Response:
+        """Some pictures as a table of files and labels, which `--data` and `--annotate` read."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("image", "label"))
+        for i in self._numbers(places, len(self.rows.items)):
+            sample = self.rows.items[i]
+            writer.writerow(map(spreadsheet_safe, (os.path.abspath(sample.image), sample.label)))
+        data = text.getvalue().encode("utf-8", "backslashreplace")
+        return Response(data, media_type=CSV, headers={"content-disposition": f'attachment; filename="{LIST}"'})
+
+    def decide_many(self, body: ManyBody) -> Response:
+        """Decide on many pictures alike. Where somebody decided in between, that stands, and it is told."""
+        assert self._corrections is not None
+        rows, decisions = self.rows, self._corrections.decisions
+        n_saved, refused = 0, []
+        for i in self._known(body.places):
+            key, sample, base = rows.key[i].decode(), rows.items[i], body.bases.get(i, 0)
+            try:
+                if body.decision == "undo":
+                    done = decisions.undo(key, body.author, base)
+                else:
+                    picture = known_picture(sample.image, key)
+                    done = decisions.decide(picture, body.author, body.decision, body.label, sample.label, base)
+            except DataError as error:
+                refused.append({"index": i, "image": rows.name(i), "error": str(error)})
+                continue
+            if isinstance(done, Saved):
+                n_saved += 1
+            else:
+                state = as_row(done.latest)
+                told = f"{state['author']} decided in between: {state['decision']} {state['label']}".rstrip()
+                refused.append({"index": i, "image": rows.name(i), "error": f"{told}."})
+        return JSONResponse({"saved": n_saved, "refused": refused})
+
+    def _numbers(self, places: str, most: int) -> Sequence[int]:
         try:
             index = [int(text) for text in places.split(",")]
         except ValueError:
             index = [-1]
-        if not all(0 <= i < len(self.rows.items) for i in index) or len(index) > MOST_TILES:
-            raise InputError(
-                f"places={places[:60]!r} was given. Expected up to {MOST_TILES} numbers of pictures, from 0."
-            )
-        assert self.rows.tiles is not None
-        data = packed(self.rows.tiles.get(self.rows.tile_keys(index)))
-        return Response(data, media_type=PACKED, headers={"cache-control": "private, max-age=60"})
+        if len(index) > most:
+            raise InputError(f"{len(index)} pictures were asked for. Expected at most {most}. Ask for fewer.")
+        return self._known(index)
+
+    def _known(self, places: Sequence[int]) -> Sequence[int]:
+        n = len(self.rows.items)
+        if wrong := [i for i in places if not 0 <= i < n]:
+            raise InputError(f"There is no picture number {wrong[0]}. Expected 0 to {n - 1}. Reload the page.")
+        return places

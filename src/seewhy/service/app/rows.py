@@ -153,9 +153,12 @@ class Rows:
 
     def _note(self, start: int, found: Sequence[Any]) -> None:
         read = [(start + i, one) for i, one in enumerate(found) if isinstance(one, Encoded)]
-        self.state[start : start + len(found)] = UNREADABLE
-        if not read:
-            return
+        if read:
+            self._predict(read)
+        # Last, as readers in other threads take what is not waiting as whole.
+        self.state[start : start + len(found)] = [READ if isinstance(one, Encoded) else UNREADABLE for one in found]
+
+    def _predict(self, read: Sequence[tuple[int, Encoded]]) -> None:
         index = np.array([i for i, _ in read])
         pooled = torch.stack([one.pooled[0] for _, one in read])
         with torch.no_grad():
@@ -177,7 +180,12 @@ class Rows:
                 column[i] = np.nan if value is None else value
             if decision.doubt is None:
                 self.doubt[i] = 1 - self.score[i]
-        self.state[index] = READ
+
+    def name(self, i: int) -> str:
+        return self._names[i]
+
+    def names(self) -> np.ndarray:
+        return np.array(self._names)
 
     def tile_keys(self, index: Sequence[int]) -> list[bytes]:
         return [self._keys[i] if i < len(self._keys) else b"" for i in index]
@@ -198,6 +206,7 @@ class Rows:
                 "likeness": _number(self.likeness[i]),
                 "findings": [kinds[b] for b in range(len(kinds)) if self.findings[i] >> b & 1],
                 "decision": standing.get("decision", "open"), "decided": standing.get("label", ""),
+                "author": standing.get("author", ""), "number": standing.get("number", 0),
             }  # fmt: skip
             rows.append(row)
         return rows
@@ -251,7 +260,7 @@ class View:
         if self.finding:
             keep &= (rows.findings >> _place("finding", self.finding, list(KINDS)) & 1).astype(bool)
         if self.name:
-            keep &= np.char.find(np.char.lower(np.array(rows._names)), self.name.lower()) >= 0
+            keep &= np.char.find(np.char.lower(rows.names()), self.name.lower()) >= 0
         if self.decision:
             standing = np.array([decided.get(k.decode(), {}).get("decision", "open") for k in rows.key])
             keep &= standing == self.decision

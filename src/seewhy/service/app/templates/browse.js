@@ -84,7 +84,7 @@
   const fill = (cell, row) => {
     const at = Number(cell.dataset.at);
     const chosen = selected.has(row.index);
-    const state = `${row.index} ${tiles.has(row.index)} ${row.state} ${row.decision} ${row.decided} ${chosen} ${at === focus}`;
+    const state = `${row.index} ${tiles.has(row.index)} ${row.state} ${row.number} ${chosen} ${at === focus}`;
     if (cell.dataset.state === state) return;
     cell.dataset.state = state;
     cell.href = `/sample/${row.index}`;
@@ -227,6 +227,38 @@
     chosen();
   });
   document.getElementById("none").addEventListener("click", () => { selected.clear(); chosen(); });
+
+  document.getElementById("list").addEventListener("click", () => {
+    location.href = `/selection.csv?places=${[...selected].join(",")}`;
+  });
+
+  // decisions on all that is selected
+  const [who, label, told] = ["who", "new-label", "told"].map((id) => document.getElementById(id));
+  if (who) {
+    try { who.value = localStorage.getItem("seewhy name") ?? ""; } catch { /* forbidden: it is typed again */ }
+    who.addEventListener("change", () => { try { localStorage.setItem("seewhy name", who.value); } catch { /* as above */ } });
+    const words = { corrected: "changed", confirmed: "kept", later: "put off", dropped: "left out", undo: "undone" };
+    document.getElementById("selection").addEventListener("click", async (event) => {
+      const decision = event.target.value;
+      if (!(decision in words)) return;
+      if (!who.value.trim()) { told.value = "Type your name first."; who.focus(); return; }
+      if (decision === "corrected" && !label.value.trim()) { told.value = "Type the new label first."; label.focus(); return; }
+      const seen = new Map([...rows.values()].map((row) => [row.index, row.number]));
+      const places = [...selected];
+      const bases = Object.fromEntries(places.filter((i) => seen.get(i)).map((i) => [i, seen.get(i)]));
+      const body = JSON.stringify({ author: who.value, decision, label: label.value.trim(), places, bases });
+      try {
+        const answer = await fetch("/decide-many", { method: "POST", headers: { "content-type": "application/json" }, body });
+        const data = await answer.json();
+        const refused = (data.refused ?? []).slice(0, 3).map((one) => `${one.image}: ${one.error}`).join(" ");
+        told.value = answer.ok ? `${data.saved.toLocaleString("en")} ${words[decision]}. ${refused}` : data.error;
+      } catch {
+        told.value = "Not saved: the server does not answer. Is seewhy app still running?";
+      }
+      asked.clear();
+      draw();
+    });
+  }
 
   let late = 0;
   form.addEventListener("input", (event) => {
