@@ -31,7 +31,7 @@ def refused() -> dict[str, str]:
 
 
 def texts(path: Path) -> str:
-    """What a person reads of a file: values of TOML, words of a template, a page without code, an example's comments."""
+    """What a person reads of a file: values of TOML, words of a template, a page without code, comments of examples."""
     text = path.read_text("utf-8")
     if path.suffix == ".toml":
         return " ".join(values(tomllib.loads(text)))
