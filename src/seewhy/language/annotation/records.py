@@ -75,11 +75,11 @@ class Picture:
 class BoxedObject:
     """One object on a picture."""
 
-    id: Annotated[str, Doc("stays the same from version to version")]
-    label: Annotated[str, Doc("what it is")]
-    box: Annotated[FractionBox, Doc("on the upright picture, as fractions")]
-    description: Annotated[str, Doc("in the context of the picture")] = ""
-    attributes: Annotated[tuple[str, ...], Doc("that were looked for")] = ()
+    id: Annotated[str, Doc("identifier, the same in all versions")]
+    label: Annotated[str, Doc("name of the object")]
+    box: Annotated[FractionBox, Doc("box on the upright picture, as fractions")]
+    description: Annotated[str, Doc("description in the context of the picture")] = ""
+    attributes: Annotated[tuple[str, ...], Doc("attributes that were searched for")] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "box": [round(v, 5) for v in self.box], "attributes": list(self.attributes)}
@@ -91,12 +91,12 @@ class Version:
 
     task: Annotated[str, Doc("what was annotated")]
     number: Annotated[Count, Doc("0 is a model's proposal")]
-    author: Annotated[str, Doc("who made it")]
-    kind: Annotated[Literal["seed", "round", "merge"], Doc("`merge` where two people had begun from the same version")]
-    content: Annotated[Content, Doc("the whole of it: `objects`, or `text`")]
-    seconds: Annotated[float, Doc("active time")]
-    base: Annotated[Count | None, Doc("number of the version it was made from")]
-    made: Annotated[str, Doc("UTC, ISO 8601")]
+    author: Annotated[str, Doc("who made the version")]
+    kind: Annotated[Literal["seed", "round", "merge"], Doc("`merge` if two people started from the same version")]
+    content: Annotated[Content, Doc("the complete content: `objects`, or `text`")]
+    seconds: Annotated[float, Doc("active time in seconds")]
+    base: Annotated[Count | None, Doc("number of the version it is based on")]
+    made: Annotated[str, Doc("time in UTC, ISO 8601")]
 
 
 def objects_of(content: Content) -> tuple[BoxedObject, ...]:

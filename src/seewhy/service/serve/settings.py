@@ -99,16 +99,16 @@ def _check_token(token: str) -> str:
 class Visit(Result):
     """A line of the access log of seewhy serve."""
 
-    time: Annotated[str, Doc("UTC, when the answer ended")] = ""
-    id: Annotated[str, Doc("`X-Request-ID`, the client's where that is printable")] = ""
-    client: Annotated[str, Doc("address")] = ""
-    method: Annotated[str, Doc("of the request")] = ""
-    path: Annotated[str, Doc("without the query, 500 signs at most")] = ""
-    status: Annotated[int, Doc("of the answer; 499 where the client left")] = GONE
-    seconds: Annotated[float, Doc("from head to the end of the answer")] = 0.0
-    bytes_in: Annotated[Count, Doc("of the body")] = 0
-    bytes_out: Annotated[Count, Doc("of the answer")] = 0
-    model: Annotated[str | None, Doc("asked; `null` where none was")] = None
-    pictures: Annotated[Count, Doc("sent")] = 0
-    failed: Annotated[Count, Doc("of them, those that could not be read")] = 0
+    time: Annotated[str, Doc("UTC time at the end of the answer")] = ""
+    id: Annotated[str, Doc("`X-Request-ID`, the client's if printable")] = ""
+    client: Annotated[str, Doc("address of the client")] = ""
+    method: Annotated[str, Doc("method of the request")] = ""
+    path: Annotated[str, Doc("path without the query, at most 500 characters")] = ""
+    status: Annotated[int, Doc("status of the answer; 499 if the client left")] = GONE
+    seconds: Annotated[float, Doc("time from the headers to the end of the answer")] = 0.0
+    bytes_in: Annotated[Count, Doc("size of the request's body")] = 0
+    bytes_out: Annotated[Count, Doc("size of the answer")] = 0
+    model: Annotated[str | None, Doc("the model requested, or `null`")] = None
+    pictures: Annotated[Count, Doc("number of pictures sent")] = 0
+    failed: Annotated[Count, Doc("pictures among them that could not be read")] = 0
     start: Annotated[float, HIDDEN] = field(default_factory=monotonic)
