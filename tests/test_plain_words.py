@@ -13,8 +13,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SHEET = ROOT / "docs/writing.md"
 NOT_YET = (
-    "docs/cli.md",
-    "docs/json.md",
     "docs/limits.md",
     "docs/reproductions.md",
     "docs/scaling.md",

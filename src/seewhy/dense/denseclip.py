@@ -75,8 +75,8 @@ class DenseCLIP:
             ``"last_stage"``, those behind the last finer map, or the last quarter of a transformer's blocks; ``"all"``.
         crops: windows are cut anew at every step, half of them mirrored, and not looked at once; so they always are
             where the encoder learns.
-        zoom: the picture's short side, in inputs of the encoder.
-        least: probability below which a pixel is given no name.
+        zoom: short side of the picture, as a multiple of the encoder's input.
+        least: pixels below this probability get no name.
         seed: of weights, order and mirroring, and of texts that are drawn.
     """
 

@@ -47,8 +47,8 @@ class Linear:
 
     Args:
         held_out: part of the pictures on which ``C`` is chosen.
-        zoom: the picture's short side, in inputs of the encoder.
-        least: probability below which a pixel is given no name.
+        zoom: short side of the picture, as a multiple of the encoder's input.
+        least: pixels below this probability get no name.
         seed: of the pictures held out and the cells drawn.
     """
 

@@ -55,17 +55,16 @@ class MaskCLIP:
     Cost: one pass of the trunk for each window, and of the head for each cell.
 
     Args:
-        templates: sentences with ``{}`` for the class's name.
-        centred: part of each class's mean score over the picture that is taken off, 0 to 1; 0 is the paper's form.
-        denoised: least probability that some cell must give a class; 0 leaves all, as the released code does.
-        smoothed: cells less sure than this take the answers of cells like them; 0 leaves all.
-        normalised: over what keys are of unit length, ``"channels"`` (the paper) or ``"positions"`` (released code).
-        scale: of cosines before a softmax; left out, the encoder's own. MaskCLIP's is 100.
-        zoom: the picture's short side, in inputs of the encoder.
-        least: probability below which a pixel is given no name.
-        least_presence: a name whose presence in the picture (:class:`seewhy.dense.finders.Presence`) is below has no
-            pixel, and a pixel where its own name stands out by less has no name; 0 is the paper's form, which names
-            every pixel.
+        templates: sentences with {} for the class name.
+        centred: how much of each class's mean score over the picture to subtract, 0 to 1; 0 is the paper's form.
+        denoised: probability that a class must reach in some cell to be kept; 0 keeps all, like the released code.
+        smoothed: cells below this probability take the answers of similar cells; 0 changes none.
+        normalised: axis along which keys have unit length: ``"channels"`` (paper) or ``"positions"`` (released code).
+        scale: factor on the cosines before the softmax; default: the encoder's own. MaskCLIP's is 100.
+        zoom: short side of the picture, as a multiple of the encoder's input.
+        least: pixels below this probability get no name.
+        least_presence: a name whose presence on the picture (Presence) is lower gets no pixel, and a pixel where its
+            name stands out by less gets no name; 0 is the paper's form, which names every pixel.
     """
 
     name: ClassVar[str] = "maskclip"

@@ -43,9 +43,9 @@ class PretrainedMethod(ABC):
 
     Args:
         tiles: windows on the picture's short side; 1 looks at the whole of it.
-        least: score below which a box is not kept.
-        overlap: intersection over union above which the less sure of two boxes of a class goes.
-        most: boxes kept in one picture.
+        least: lowest score of a box to keep.
+        overlap: intersection over union above which the box with the lower score is dropped, within a class.
+        most: most boxes per picture to keep.
     """
 
     name: ClassVar[str]

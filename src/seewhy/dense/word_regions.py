@@ -48,17 +48,17 @@ class WordRegions:
     Cost: one pass of the trunk for each window, one of the head for each cell; that of ``segment``.
 
     Args:
-        templates: sentences with ``{}`` for the name.
-        rest: words for what is no object; the detector never reports them.
-        levels: parts of the map's maximum at which it is cut.
-        around: part of a box's own width and height by which its ring is wider.
-        size: of the picture's short side, in inputs of the encoder; above 2 it is looked at in tiles.
-        least: score below which a box is not kept.
-        least_presence: below which a name is not found in the picture; 0 draws boxes of every name.
-        part: of the score of a name's surest box, below which its others are not kept; 0 keeps all, within one another
-            too.
-        overlap: intersection over union above which the less sure of two boxes of a class goes.
-        most: boxes kept in one picture.
+        templates: sentences with {} for the name to find.
+        rest: words for background; the detector never reports them.
+        levels: thresholds of the map, as parts of its maximum.
+        around: width of the ring around a box, as a part of its width and height.
+        size: short side of the picture, as a multiple of the encoder's input; above 2 it is encoded in tiles.
+        least: lowest score of a box to keep.
+        least_presence: lowest presence of a name on the picture to draw boxes for it; 0 draws boxes for every name.
+        part: lowest score of a name's further boxes, as a part of its highest; 0 keeps all, also boxes within one
+            another.
+        overlap: intersection over union above which the box with the lower score is dropped, within a class.
+        most: most boxes per picture to keep.
     """
 
     name: ClassVar[str] = "word_regions"

@@ -70,8 +70,7 @@ class ExplainOptions:
     """What to explain and how.
 
     Attributes:
-        where: registered attribution, or one made by hand, as :mod:`seewhy.compat` makes them; left out, the
-            classifier's own, or Grad-CAM.
+        where: registered attribution, or an object such as compat makes; default: the classifier's own, or Grad-CAM.
         layer: layer of the trunk to read the map from; default: the last one.
         target: class to explain, by name or number; default: the predicted one.
         contrast: class to explain the target against, by name or number; default: none.
@@ -81,8 +80,8 @@ class ExplainOptions:
         like: method that finds similar patches; default: EPIC if the classifier has its prototypes, else the
             classifier's own: a ProtoPNet's, the pictures that voted, or the nearest patches.
         prototypes: folder of EPIC's prototypes; default: the classifier's own.
-        because: strengths of the changes that show what likenesses rest on, ``"calibrated"`` or ``"paper"``; left
-            out, this is not measured.
+        because: strengths of the changes that show what similarities depend on, ``"calibrated"`` or ``"paper"``;
+            default: not measured.
         neurons: number of channels to list that count most for the target, and against it.
         measure: whether to measure deletion and insertion.
         n_regions: number of lettered regions.

@@ -214,13 +214,13 @@ class Bring:
     """How a decoder is made ready: measured on pictures, its codes read, and a prior of them found.
 
     Args:
-        prior: ``"score"``, the decoder's diffusion model; ``"autoencoder"``, trained here to take noise out of codes;
-            ``"joint"``, decoded and encoded again; ``"auto"``, the first that there is.
-        noise: that the prior takes out, in spreads of the codes.
-        prior_steps: batches of 64 that the autoencoder is trained on; fewer where it would see a code 100 times.
-        side: of a folder's pictures, in pixels; left out, the side it was trained at.
-        most: pictures that are read, evenly taken.
-        held_out: part of them that measures.
+        prior: ``"score"``: the decoder's diffusion model; ``"autoencoder"``: trained here to remove noise from codes;
+            ``"joint"``: decode and encode again; ``"auto"``: the first that is available.
+        noise: noise that the prior removes, in standard deviations of the codes.
+        prior_steps: training batches of 64 for the autoencoder; fewer if it would see a code 100 times.
+        side: side of the folder's pictures in pixels; default: the side used in training.
+        most: most pictures to read, evenly spaced.
+        held_out: part of them held out to measure on.
     """
 
     prior: Literal["auto", "score", "autoencoder", "joint"] = "auto"

@@ -121,10 +121,10 @@ class Asking:
     """How many pictures, and from where.
 
     Args:
-        n: chains.
-        start: ``"facets"``, ``"noise"`` or ``"picture"``.
-        controls: whether the same is made without the prior, and in pixels.
-        seed: of starts and noise.
+        n: number of chains.
+        start: start of the chains: ``"facets"``, ``"noise"`` or ``"picture"``.
+        controls: whether to repeat it without the prior, and in pixels.
+        seed: seed of starts and noise.
     """
 
     n: int = 4
@@ -313,8 +313,8 @@ def generate(
         start: near training pictures that fit, or anywhere.
         controls: whether the same is made without the prior and in pixels.
         sampler: the walk; left out, :class:`seewhy.generation.sampler.PPGN` as it stands.
-        encoder: whose codes the generator turns round; left out, found by its name.
-        seed: of starts and noise.
+        encoder: encoder whose codes the generator inverts; default: the one that its name says.
+        seed: seed of starts and noise.
         progress: callback for progress.
 
     Raises:

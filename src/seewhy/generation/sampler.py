@@ -48,18 +48,18 @@ class PPGN:
     ``normalise`` the step is the equation itself. With ``calibrate`` 1 means that prior and score pull alike at first.
 
     Args:
-        eps1: of the prior; 0 is plain activation maximisation in the code (DGN-AM).
-        eps2: of the condition.
-        eps3: of the noise.
-        lr: length of the first step, as a part of the codes' range.
-        lr_end: of the last, evenly shorter between, so that chains come to rest; ``None``, all alike, as the authors
-            have it for classes.
-        n_steps: of a chain.
-        gradient: of ``log p``, exact or as released.
-        normalise: steps brought to one length.
-        calibrate: ``ε1`` in the units above.
-        clip: codes to their bounds.
-        n_shown: pictures that are kept of a chain, beside the start.
+        eps1: step size ε1 of the prior; 0 is plain activation maximisation in the code (DGN-AM).
+        eps2: step size ε2 of the condition.
+        eps3: size ε3 of the noise.
+        lr: length of the first step, as a part of the range of codes.
+        lr_end: length of the last step, with a linear decrease so that chains settle; None: constant, as the authors do
+            for classes.
+        n_steps: steps per chain.
+        gradient: gradient of log p: exact, or as released.
+        normalise: whether all steps get the same length.
+        calibrate: whether ε1 is in the units above.
+        clip: whether to clip codes to their bounds.
+        n_shown: pictures to keep per chain, beside the start.
     """
 
     eps1: NotNegative = 0.1

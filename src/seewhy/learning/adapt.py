@@ -88,23 +88,23 @@ class Adapt(Way[PooledPairs, Kept]):
     """How an encoder is adapted to pictures with texts.
 
     Args:
-        objective: registered name of one that compares all pairs.
-        train: heads behind frozen towers, the picture tower, the words tower, or both towers.
-        keep: how much of what was learnt is kept, 0 to 1; left out, chosen on held-out pictures: the highest mean R@5
-            of both ways among those that cost no more than ``may_forget``.
-        epochs: times that each picture is seen, each time with one of its texts.
-        batch_size: pairs compared with one another.
-        micro_batch: pairs whose towers are computed at once; left out, as many as the free memory is enough for.
-        lr: highest learning rate; left out, 1.5e-3 for heads, the words tower's own for towers.
-        weight_decay: of everything but biases and the temperature.
-        width: of the space that heads learn.
-        refit: whether heads fit the place of sentences anew, where it is a regression on classes' texts.
-        guard: whether with heads a sentence that is nearer to the name of an own class than to all that is trained on
-            keeps its old place.
-        may_forget: most of the agreement with the encoder's own classes that a ``keep`` that is chosen may cost; with
-            heads, each name is read as if it were none of them, as others are.
-        held_out: part of the pictures that ``keep`` is chosen on.
-        seed: of weights, order and texts drawn.
+        objective: registered name of an objective that compares all pairs.
+        train: the part to train: heads behind frozen encoders, the image encoder, the text encoder, or both.
+        keep: how much of what was learnt to keep, 0 to 1; default: chosen on held-out pictures, for the highest mean
+            R@5 in both directions that costs at most ``may_forget``.
+        epochs: passes over the pictures, each with one text per picture.
+        batch_size: pairs per batch; all are compared with one another.
+        micro_batch: pairs encoded at once; default: as many as fit into the free memory.
+        lr: highest learning rate; default: 1.5e-3 for heads, otherwise the text encoder's own.
+        weight_decay: weight decay of all but biases and the temperature.
+        width: width of the space that heads learn.
+        refit: whether heads fit the map of sentences again, if it is a regression on texts of classes.
+        guard: whether, with heads, a sentence nearer to the name of an own class than to all training texts keeps its
+            old place.
+        may_forget: how much agreement with the encoder's own classes a chosen keep may cost; with heads, each name is
+            read as if it were new.
+        held_out: part of the pictures on which keep is chosen.
+        seed: seed of weights, order and texts.
     """
 
     columns: ClassVar[tuple[str, ...]] = ("image", "text", "label", "group")

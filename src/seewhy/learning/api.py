@@ -120,7 +120,7 @@ class ByInstructions(FromColumns):
         n_asked: things that a picture is asked in one batch.
         n_through: pictures of a batch that go through the layers that are changed; this is what a step costs. With 0
             only the projection learns.
-        epochs: times that each picture is seen.
+        epochs: passes over the pictures.
         batch_size: pictures whose answers are compared with one another.
         lr: highest learning rate.
     """
@@ -224,7 +224,7 @@ class ByClassesAndCaptions(FromColumns):
         objective: what is made small; it says how long prefixes are, and whether each batch is of one kind.
         learn: the prefixes and the words half, or the prefixes alone.
         epochs: times that each pair is seen.
-        batch_size: pairs compared with one another.
+        batch_size: pairs per batch; all are compared with one another.
         micro_batch: pairs whose texts are read at once.
         lr: highest learning rate of the words half; left out, its own.
         prefix_lr: that of the prefixes, as a multiple.

@@ -94,10 +94,10 @@ class FromColumns(Way[PooledSet, Right]):
     Args:
         objective: what is made small.
         weight_decay: of everything but biases, the temperature and prefixes.
-        seed: of weights, order and texts drawn.
-        keep: how much of what was learnt is kept, 0 to 1; left out, chosen on held-out pictures: where their own
-            values are the nearest most often, among what costs no more than ``may_forget``.
-        may_forget: most of the agreement with the encoder's own classes that a ``keep`` that is chosen may cost.
+        seed: seed of weights, order and texts.
+        keep: how much of what was learnt to keep, 0 to 1; default: chosen on held-out pictures, so that their own
+            values are the nearest most often, at a cost of at most ``may_forget``.
+        may_forget: how much agreement with the encoder's own classes a chosen ``keep`` may cost.
         held_out: part of the pictures that is chosen and measured on.
     """
 

@@ -49,23 +49,23 @@ class Pretrain(Way[PooledSet, Any]):
     """How an encoder is trained on pictures alone, or on pictures with classes.
 
     Args:
-        objective: one that needs no words, or its registered name.
-        settings: of the objective, where it is named.
-        projection: what stands behind the encoder while it is trained: see
+        objective: an objective without texts, or its registered name.
+        settings: parameters of the objective, if it is given by name.
+        projection: projection behind the encoder during training; see
             :class:`seewhy.learning.encoders.projection.Projection`.
-        projection_width: of what it gives.
-        kappa: of a fixed one; left out, by ``effective``.
-        effective: coordinates of a fixed one that count; left out, half.
-        keep_head: whether the encoder that is saved ends behind the projection instead of before it.
-        pyramid: whether one on the trunk's stages is trained too, by its cells, and kept in the trunk's place.
-        augmentation: what is done to views, or its name.
-        epochs: times that each picture is seen.
-        batch_size: pictures compared with one another.
-        micro_batch: pictures whose networks are computed at once; left out, as many as the free memory is enough for.
-        lr: highest learning rate; left out, the encoder's own.
-        weight_decay: of everything but biases and scales.
-        held_out: part of the pictures that is never trained on and measured on.
-        seed: of weights, order, views.
+        projection_width: width of the projection's output.
+        kappa: base of a fixed projection's weights; default: from ``effective``.
+        effective: coordinates of a fixed projection that count; default: half.
+        keep_head: whether to save the encoder with the projection.
+        pyramid: whether to train a feature pyramid on the trunk's stages, by its cells, and to keep it as the trunk.
+        augmentation: augmentation of views, or its name.
+        epochs: passes over the pictures.
+        batch_size: pictures per batch; all are compared with one another.
+        micro_batch: pictures encoded at once; default: as many as fit into the free memory.
+        lr: highest learning rate; default: the encoder's own.
+        weight_decay: weight decay of all but biases and scales.
+        held_out: part of the pictures that is held out to measure on.
+        seed: seed of weights, order and views.
     """
 
     columns: ClassVar[tuple[str, ...]] = ("image", "label", "group")

@@ -50,8 +50,8 @@ class Query:
         text: words that results should match; empty for none.
         unlike: pictures that results should not resemble.
         without: words that results should not match.
-        weight: of the words, the pictures' being 1. The paper found 2 best and 1 fine; on groceries with the embedded
-            encoder 1 was better than 2 (docs/search.md).
+        weight: weight of the words, the pictures' being 1. The paper found 2 best and 1 fine; on groceries with the
+            embedded encoder 1 was better than 2 (docs/search.md).
         unlike_weight: weight of what results should not resemble.
 
     """

@@ -64,11 +64,11 @@ class BackgroundStudy:
     for each round.
 
     Args:
-        n_rounds: other backgrounds of each kind that a picture is laid on.
-        n_per_class: pictures of a class, drawn at random; left out, all.
-        level: of intervals, and 1 less what p must be below.
-        n_draws: resampled sets of pictures, for intervals of accuracy and score.
-        seed: of pictures, backgrounds, places and draws.
+        n_rounds: backgrounds of each kind per picture.
+        n_per_class: random pictures per class; default: all.
+        level: level of intervals; a p value must be below 1 minus this.
+        n_draws: number of resampled sets of pictures, for the intervals of accuracy and score.
+        seed: seed of pictures, backgrounds, places and draws.
     """
 
     n_rounds: Count = 3

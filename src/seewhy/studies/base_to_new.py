@@ -71,12 +71,12 @@ class BaseToNewStudy:
     learnt is kept. See :func:`.bootstrap.compared` for how differences are judged.
 
     Args:
-        methods: that learn classes by their names, by their registered names.
-        shots: pictures of each class.
-        n_seeds: draws of these, and of all else that is drawn.
-        held_out: part of the pictures that is tested on, those of the same thing together, where none are given.
-        level: of intervals, and 1 less what corrected p values must be below.
-        seed: of the split, and the first of the draws.
+        methods: registered names of methods that learn classes by their names.
+        shots: training pictures per class.
+        n_seeds: number of random draws of these pictures.
+        held_out: part of the pictures held out for testing, whole objects together, if no test pictures are given.
+        level: level of intervals; corrected p values must be below 1 minus this.
+        seed: seed of the split, and of the first draw.
         settings: of all methods, where they are not their own.
     """
 

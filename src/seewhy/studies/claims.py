@@ -194,12 +194,12 @@ class ClaimsStudy:
     What was measured on fewer than :data:`~seewhy.evaluation.figures.N_FEWEST` pictures is too small to tell.
 
     Args:
-        only: claims by name; empty, all whose pictures and texts are given.
-        shots: pictures of each class that prompts learn from.
-        n_seeds: draws of these, and of texts without a meaning.
-        n_explained: test pictures that are explained.
-        held_out: part of the pictures that is tested on, where no others are given.
-        seed: of the split.
+        only: names of claims; empty: all whose pictures and texts are given.
+        shots: pictures per class that prompts learn from.
+        n_seeds: number of random draws of these, and of meaningless texts.
+        n_explained: test pictures to explain.
+        held_out: part of the pictures held out for testing, if no test pictures are given.
+        seed: seed of the split.
         settings: of methods that learn prompts, where they are not their own.
     """
 

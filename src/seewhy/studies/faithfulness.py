@@ -149,7 +149,7 @@ class FaithfulnessStudy:
         most_passes: methods of more forward passes are left out of metrics that explain again and again.
         seed: of the resampling; metrics have their own.
         n_draws: resampled sets of pictures.
-        level: of the intervals.
+        level: level of the intervals.
     """
 
     methods: Mapping[str, Explain] = field(default_factory=chosen_methods)

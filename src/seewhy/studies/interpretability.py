@@ -56,18 +56,19 @@ class InterpretabilityStudy:
 
     Args:
         libraries: names of :data:`~seewhy.studies.concepts.LIBRARIES`.
-        n_concepts: ``M``, 200 as in the authors' scripts.
-        mask: how few are kept; see :data:`~seewhy.heads.sparse_concepts.Mask`.
-        layer_norm: as the authors, a picture's values are normalised over its concepts; without, each concept over the
-            pictures, so that a value that is kept does not depend on those that are not.
-        grid: pieces of pictures are cells of so many rows and columns; 1 takes whole pictures.
-        n_random: draws of random directions, averaged.
-        seed: of the parts, the draws and the resampling.
-        raw_reference: train the layer on all features on these as they are, as the authors do; else in standard units,
-            since three learning rates do not fit every encoder's scale, and a reference trained too little flatters.
+        n_concepts: number of concepts; 200 as in the authors' scripts.
+        mask: how concepts are masked; see :data:`~seewhy.heads.sparse_concepts.Mask`.
+        layer_norm: whether to normalise a picture's values over its concepts, like the authors; otherwise each concept
+            over the pictures, so that a kept value does not depend on the others.
+        grid: rows and columns into which pictures are cut; 1 uses whole pictures.
+        n_random: draws of random directions to average.
+        seed: seed of the split, the draws and the resampling.
+        raw_reference: whether to train the layer on all features without scaling, like the authors. Otherwise features
+            are standardised: three learning rates do not fit every encoder's scale, and a reference trained too little
+            flatters the others.
         training: of every layer.
-        n_draws: resampled sets of test pictures.
-        level: of the intervals.
+        n_draws: number of resampled sets of test pictures.
+        level: level of the intervals.
     """
 
     libraries: tuple[str, ...] = tuple(LIBRARIES)

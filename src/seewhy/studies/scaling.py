@@ -65,17 +65,17 @@ class ScalingStudy:
     (:mod:`.learning_curve`); intervals are of seeds, subsets, test pictures, and forms that predict about as well.
 
     Args:
-        target: the accuracy wanted; left out, what a doubling brings is told.
-        n_sizes: of subsets, up to all pictures learnt from.
-        n_seeds: subsets of each size.
-        draws: ``"nested"``, small subsets within larger ones; ``"independent"``, each drawn anew.
+        target: accuracy to reach; without it, the study reports what a doubling brings.
+        n_sizes: number of subset sizes, up to all training pictures.
+        n_seeds: number of subsets per size.
+        draws: ``"nested"``: small subsets within larger ones; ``"independent"``: each subset at random.
         recipe: what is fitted.
-        held_out: part of the pictures that is tested on, those of the same thing together, where none are given.
-        beyond: how many times what was seen is the most that is predicted.
-        noise: parts of the labels that are wrong, a curve for each.
-        n_classes: numbers of classes, a curve for each.
-        n_draws: resampled sets.
-        seed: of the split, the subsets and the resampling.
+        held_out: part of the pictures held out for testing, whole objects together, if no test pictures are given.
+        beyond: largest prediction, as a multiple of the training pictures.
+        noise: parts of the labels to make wrong; one curve each.
+        n_classes: numbers of classes; one curve each.
+        n_draws: number of resampled sets.
+        seed: seed of the split, the subsets and the resampling.
     """
 
     target: float | None = None

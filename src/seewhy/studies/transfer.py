@@ -307,13 +307,13 @@ class TransferStudy:
 
     Args:
         shots: pictures per class.
-        parts: of the labels, beside all of them.
-        n_seeds: draws of few pictures and of parts.
-        n_corrupted: test pictures that are corrupted, at most; 0 for none.
+        parts: parts of the labels to learn from, beside all of them.
+        n_seeds: number of random draws of few pictures and of parts.
+        n_corrupted: most test pictures to corrupt; 0 for none.
         recipe: what is fitted.
-        held_out: part of the pictures that is tested on, those of the same thing together, where none are given.
-        level: of intervals, and 1 less what corrected p values must be below.
-        seed: of the split and the draws.
+        held_out: part of the pictures held out for testing, whole objects together, if no test pictures are given.
+        level: level of intervals; corrected p values must be below 1 minus this.
+        seed: seed of the split and the draws.
     """
 
     shots: tuple[int, ...] = (1, 2, 4, 8, 16)

@@ -67,7 +67,7 @@ class DenseCLIPBoxes:
         n_steps: of training.
         batch_size: pictures a step.
         lr: learning rate, at its highest.
-        zoom: the picture's short side, in inputs of the encoder.
+        zoom: short side of the picture, as a multiple of the encoder's input.
         seed: of weights, order and boxes drawn, and of texts that are.
     """
 

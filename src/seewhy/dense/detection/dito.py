@@ -78,7 +78,7 @@ class DITO:
         batch_size: pictures a step.
         lr: learning rate, at its highest.
         trunk_lr: that of the trunk, as a part of it; the authors' is .6, and 0 leaves it frozen, which is F-VLM.
-        zoom: the picture's short side, in inputs of the encoder.
+        zoom: short side of the picture, as a multiple of the encoder's input.
         seed: of weights, order and boxes drawn.
     """
 

@@ -199,7 +199,7 @@ class Linear:
         n_shapes: widths and heights of windows, by k-means of those of the boxes.
         c: weight of the losses.
         rounds: of learning from what was wrong.
-        zoom: the picture's short side, in inputs of the encoder.
+        zoom: short side of the picture, as a multiple of the encoder's input.
         seed: of shapes and windows drawn.
     """
 

@@ -53,7 +53,7 @@ class PromptRecipe(NetworkRecipe):
         words: that the prompt begins with; empty, ``n_tokens`` random vectors.
         n_tokens: of a prompt that begins without words.
         shots: pictures of each class to train on; left out, all that are not held out.
-        epochs: times that each picture is seen.
+        epochs: passes over the pictures.
         batch_size: pictures per step.
         lr: of SGD with momentum 0.9, at its highest; left out, 0.1 behind the embedded encoder, CoOp's 0.002 behind
             others.

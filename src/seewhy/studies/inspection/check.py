@@ -210,7 +210,7 @@ class Check:
     confident learning, by the cleanlab library, or by neighbours; docs/check.md has the figures of each.
 
     Args:
-        by: how labels are doubted; a name of :data:`~seewhy.studies.inspection.faults.RANKERS`.
+        by: method that doubts labels; a name of :data:`~seewhy.studies.inspection.faults.RANKERS`.
         seed: seed for the held-out parts.
     """
 
