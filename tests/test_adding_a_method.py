@@ -209,7 +209,7 @@ def test_their_pages_are_written(run: Run, tmp_path: Path) -> None:
         assert page.startswith(f"# {name}\n")
         assert "docs/adding_a_method.md" in page, "the paper, from the class"
     assert "| `margin` | `2.0` |" in page_of(tmp_path, "hardest_text")
-    assert "lies on the hottest tenth" in page_of(tmp_path, "hottest_tenth")
+    assert "the positive heat on the hottest tenth" in page_of(tmp_path, "hottest_tenth")
 
 
 def test_the_places_that_the_page_names_are_there() -> None:

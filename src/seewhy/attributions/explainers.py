@@ -243,12 +243,12 @@ class FitTTAME:
     Args:
         variant: ``"t_tame"``; ``"tame"``, biases at twice the rate; ``"l_cam"``, one 1 × 1 convolution on the last
             map, biases at twice the rate.
-        layers: whose maps are read; left out, found by :func:`find_layers`.
-        fill: what hides: ``"black"`` or the ``"mean"`` colour; left out, black for maps and mean for tokens (authors).
-        ce: 1.5 (authors).
-        area: 2 (authors).
-        smooth: 0.01 (authors).
-        power: 0.3 (authors): pushes values to 0 or 1.
+        layers: layers whose maps it reads; default: those of :func:`find_layers`.
+        fill: colour of hidden places: ``"black"`` or ``"mean"``; default: black for maps, mean for tokens (authors).
+        ce: weight of the cross-entropy behind the mask; the authors' 1.5.
+        area: weight of the mask's area; the authors' 2.
+        smooth: weight of the mask's variation; the authors' 0.01.
+        power: exponent that pushes the mask's values to 0 or 1; the authors' 0.3.
         size: side of the training pictures in pixels; default: the network's own. Smaller is faster.
     """
 

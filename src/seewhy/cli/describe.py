@@ -31,9 +31,9 @@ class Writing:
         writer: a model's name at the service, a folder, a .gguf file, or smollm2.
         base_url: address of an OpenAI-compatible service.
         key_variable: environment variable with the service's key.
-        leave_out: parameters that the service refuses, with commas: max_tokens, temperature, seed, or response_format,
-            which then goes into the question in words.
-        max_tokens: of every answer; left out, as many as it needs.
+        leave_out: parameters that the service refuses, separated by commas: max_tokens, temperature, seed, or
+            response_format (then described in the question).
+        max_tokens: most tokens per answer; default: as many as it needs.
         timeout: seconds allowed for one answer.
         price_in: price of a million tokens read, for --dry-run.
         price_out: price of a million tokens written, for --dry-run.

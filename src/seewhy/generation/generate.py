@@ -314,8 +314,8 @@ def generate(
         start: near training pictures that fit, or anywhere.
         controls: whether the same is made without the prior and in pixels.
         sampler: the walk; left out, :class:`seewhy.generation.sampler.PPGN` as it stands.
-        encoder: whose codes the generator turns round; left out, found by its name.
-        seed: of starts and noise.
+        encoder: encoder whose codes the generator inverts; default: the one that its name says.
+        seed: seed of starts and noise.
         progress: callback for progress.
 
     Raises:
@@ -345,41 +345,41 @@ def generate(
 
 class JudgeOutput(TypedDict):
     name: Annotated[str, Doc("recipe and encoder")]
-    n_classes: Annotated[int, Doc("it tells")]
-    is_the_prior: Annotated[bool, Doc("whether the generator rests on the same network")]
+    n_classes: Annotated[int, Doc("number of its classes")]
+    is_the_prior: Annotated[bool, Doc("whether the generator uses the same network")]
 
 
 class Way(TypedDict):
     way: Annotated[Literal["ppgn", "no_prior", "pixels"], Doc("`ppgn`; `no_prior`: the same with ε1 = 0; `pixels`")]
-    start: Annotated[float, Doc("mean of the measure at the start")]
-    value: Annotated[float, Doc("mean of the measure in the end")]
-    judged: Annotated[Share | None, Doc("part of the pictures on which the judge sees what was asked for")]
+    start: Annotated[float, Doc("mean measure at the start")]
+    value: Annotated[float, Doc("mean measure at the end")]
+    judged: Annotated[Share | None, Doc("share of the pictures on which the judge sees what was requested")]
     interval: Annotated[list[float] | None, Doc("95 % interval (Wilson)")]
     diversity: Annotated[float | None, Doc("mean of 1 − cosine over pairs of pictures, in the judge's features")]
-    prior_error: Annotated[float | None, Doc("how far the last pictures' codes are from those they were made of")]
-    sizes: Annotated[list[list[float]], Doc("mean size of the prior's and of the condition's pull on a unit")]
+    prior_error: Annotated[float | None, Doc("distance of the last pictures' codes from the codes they were made from")]
+    sizes: Annotated[list[list[float]], Doc("mean size of the steps by the prior and by the condition, per unit")]
 
 
 class Chain(TypedDict):
     way: Annotated[str, Doc("as above")]
-    file: Annotated[str, Doc("of the last picture, in the folder written")]
-    steps: Annotated[list[int], Doc("of the pictures on the page")]
-    values: Annotated[list[float], Doc("the measure on them")]
-    judged: Annotated[Verdict | None, Doc("of the last picture")]
+    file: Annotated[str, Doc("file of the last picture, in the output folder")]
+    steps: Annotated[list[int], Doc("steps of the pictures on the page")]
+    values: Annotated[list[float], Doc("measure on these pictures")]
+    judged: Annotated[Verdict | None, Doc("what the judge sees on the last picture")]
 
 
 class GenerateOutput(TypedDict):
     """The object of seewhy study generate --json."""
 
-    sentence: Annotated[str, Doc("what came of it")]
-    asked: Annotated[str, Doc("what the pictures are to show")]
+    sentence: Annotated[str, Doc("the result")]
+    asked: Annotated[str, Doc("what the pictures should show")]
     kind: Annotated[Literal["class", "text", "neuron", "like"], Doc("`class`, `text`, `neuron`, `like`")]
     measure: Annotated[str, Doc("what `values` are: `probability`, `similarity` or `activation`")]
-    climbed: Annotated[str, Doc("the network that the pictures were made for")]
-    generator: Annotated[dict[str, Any], Doc("what made them: its encoder, sizes, training and errors")]
-    sampler: Annotated[PPGN, Doc("the walk")]
-    start: Annotated[str, Doc("where chains begin")]
-    seed: Annotated[int, Doc("of starts and noise")]
-    judge: Annotated[JudgeOutput | None, Doc("a second network; `null` where none was named")]
-    ways: Annotated[list[Way], Doc("with the prior, then the controls")]
-    chains: Annotated[list[Chain], Doc("each walk, with the prior first")]
+    climbed: Annotated[str, Doc("the network that guided the pictures")]
+    generator: Annotated[dict[str, Any], Doc("the generator: its encoder, sizes, training and errors")]
+    sampler: Annotated[PPGN, Doc("settings of the sampler")]
+    start: Annotated[str, Doc("where the chains begin")]
+    seed: Annotated[int, Doc("seed of starts and noise")]
+    judge: Annotated[JudgeOutput | None, Doc("the second network; `null` without one")]
+    ways: Annotated[list[Way], Doc("results with the prior, then of the controls")]
+    chains: Annotated[list[Chain], Doc("each chain, those with the prior first")]

@@ -50,8 +50,8 @@ class Query:
         text: words that results should match; empty for none.
         unlike: pictures that results should not resemble.
         without: words that results should not match.
-        weight: of the words, the pictures' being 1. The paper found 2 best and 1 fine; on groceries with the embedded
-            encoder 1 was better than 2 (docs/search.md).
+        weight: weight of the words, the pictures' being 1. The paper found 2 best and 1 fine; on groceries with the
+            embedded encoder 1 was better than 2 (docs/search.md).
         unlike_weight: weight of what results should not resemble.
 
     """
@@ -125,11 +125,11 @@ class Hit(Result):
     id: Annotated[Count, Doc("number in the index")]
     image: Annotated[str, Doc("file name")]
     label: Annotated[str, Doc("its class; may be empty")]
-    cosine: Annotated[float, Doc("of the two"), Json(digits=6)]
-    distance: Annotated[float | None, Doc("with parts, 0…2; it decides the order"), Json(digits=6, optional=True)] = (
-        None
-    )
-    copies: Annotated[tuple[str, ...], Doc("near-duplicates that are not shown beside it")] = ()
+    cosine: Annotated[float, Doc("cosine with the query"), Json(digits=6)]
+    distance: Annotated[
+        float | None, Doc("with parts, the distance from 0 to 2 that decides the order"), Json(digits=6, optional=True)
+    ] = None
+    copies: Annotated[tuple[str, ...], Doc("near-duplicates that are not listed")] = ()
     thumbnail: Annotated[bytes, HIDDEN] = field(default=b"", repr=False)
 
 

@@ -64,10 +64,10 @@ class Settings:
     Attributes:
         parts: ``"spatial"`` keeps overlapping sub-patches of each picture, ``"jitter"`` its crops and mirror images,
             for the distance of Razavian et al. (2014); ``"none"`` keeps the picture as a whole.
-        levels: of spatial parts: 1, 5, 14 or 30 parts for 1, 2, 3 or 4. A picture costs a forward pass a part, and
-            with 30 parts of 1,280 numbers 150 kB.
+        levels: levels of spatial parts: 1, 2, 3 or 4 make 1, 5, 14 or 30 parts. Each part costs a forward pass, and 30
+            parts of 1,280 numbers take 150 kB.
         whiten: components of PCA whitening, fitted on the index's pictures; 0 for none.
-        floor: see :class:`~seewhy.retrieval.vectors.Whitening`.
+        floor: part of the largest variance that is added to each; see :class:`~seewhy.retrieval.vectors.Whitening`.
         power: exponent of the signed power after whitening; the paper's is 2.
         words: also keep vectors in the space shared with text, if the encoder has one.
         thumbnail: longest side of kept thumbnails in pixels; 0 keeps none.

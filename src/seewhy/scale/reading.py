@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 class Input(TypedDict):
     kind: Annotated[str, Doc("folder, table, tars, parquet")]
-    digest: Annotated[str, Doc("of the names of all pictures, or of all shards")]
+    digest: Annotated[str, Doc("digest of the names of all pictures, or of all shards")]
     place: Annotated[str, Doc("as it was given")]
-    n_pictures: Annotated[Count | None, Doc("`null` where shards are not opened to count them")]
-    per_shard: Annotated[int | None, Doc("pictures of a shard; `null` where the input has its own")]
+    n_pictures: Annotated[Count | None, Doc("number of pictures; `null` if shards are not opened to count them")]
+    per_shard: Annotated[int | None, Doc("pictures per shard; `null` if the input has its own shards")]
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,16 @@ class Status:
     """The object of seewhy index --parquet --status --json."""
 
     output: Annotated[str, Doc("the run's folder")]
-    n_shards: Annotated[Count, Doc("in all")]
-    n_missing: Annotated[Count, Doc("of them that are not there")]
-    missing: Annotated[list[str], Doc("which, from 0, in spans such as `3-7`")]
-    rows: Annotated[Count, Doc("of the shards that are there")]
+    n_shards: Annotated[Count, Doc("number of shards")]
+    n_missing: Annotated[Count, Doc("shards still missing")]
+    missing: Annotated[list[str], Doc("their numbers from 0, in ranges such as `3-7`")]
+    rows: Annotated[Count, Doc("rows of the shards written")]
     failed: Annotated[Count, Doc("pictures among them that could not be read")]
-    verb: Annotated[str, Doc("what was done")]
-    seewhy: Annotated[str, Doc("version that began it")]
-    model: Annotated[dict[str, str | float | bool | None], Doc("what the rows hang on")]
-    columns: Annotated[list[str], Doc("of the Parquet files")]
-    input: Annotated[Input, Doc("what it was begun with")]
+    verb: Annotated[str, Doc("the command")]
+    seewhy: Annotated[str, Doc("version of SeeWhy that started it")]
+    model: Annotated[dict[str, str | float | bool | None], Doc("the model")]
+    columns: Annotated[list[str], Doc("columns of the Parquet files")]
+    input: Annotated[Input, Doc("the input")]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

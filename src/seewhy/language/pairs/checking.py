@@ -39,8 +39,8 @@ def check_place(path: Path, *, force: bool = False) -> None:
 class Example:
     """A pair that breaks a rule."""
 
-    image: Annotated[str, Doc("its picture")]
-    text: Annotated[str, Doc("what is said of it")]
+    image: Annotated[str, Doc("the picture")]
+    text: Annotated[str, Doc("its text")]
     reason: Annotated[str, Doc("how it breaks the rule")]
 
 
@@ -48,12 +48,12 @@ class Example:
 class Finding:
     """What one rule found."""
 
-    rule: Annotated[str, Doc("its name")]
-    settings: Annotated[dict[str, float | str], Doc("its fields")]
+    rule: Annotated[str, Doc("name of the rule")]
+    settings: Annotated[dict[str, float | str], Doc("parameters of the rule")]
     n_pairs: Annotated[Count, Doc("pairs that break it")]
-    n_pictures: Annotated[Count, Doc("pictures that these belong to")]
-    examples: Annotated[tuple[Example, ...], Doc("the first of them, `--set n_examples=` of them")] = ()
-    missing: Annotated[str, Doc("what the rule needs and was not given; empty where it was asked")] = ""
+    n_pictures: Annotated[Count, Doc("pictures of these pairs")]
+    examples: Annotated[tuple[Example, ...], Doc("the first `--set n_examples` of them")] = ()
+    missing: Annotated[str, Doc("what the rule needs and did not get; empty if it was applied")] = ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Checked:
     n_pairs: Annotated[Count, Doc("pairs of a picture and a text")]
     n_kept: Annotated[Count, Doc("pairs that break no rule")]
     findings: Annotated[tuple[Finding, ...], Doc("one per rule")]
-    notes: Annotated[tuple[str, ...], Doc("what was left out or is cut")] = ()
+    notes: Annotated[tuple[str, ...], Doc("what was skipped or truncated")] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As ``--json`` prints it."""
