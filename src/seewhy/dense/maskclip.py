@@ -55,16 +55,19 @@ class MaskCLIP:
     Cost: one pass of the trunk for each window, and of the head for each cell.
 
     Args:
-        templates: sentences with {} for the class name.
-        centred: how much of each class's mean score over the picture to subtract, 0 to 1; 0 is the paper's form.
-        denoised: probability that a class must reach in some cell to be kept; 0 keeps all, like the released code.
-        smoothed: cells below this probability take the answers of similar cells; 0 changes none.
-        normalised: axis along which keys have unit length: ``"channels"`` (paper) or ``"positions"`` (released code).
-        scale: factor on the cosines before the softmax; default: the encoder's own. MaskCLIP's is 100.
-        zoom: short side of the picture, as a multiple of the encoder's input.
-        least: pixels below this probability get no name.
-        least_presence: a name whose presence on the picture (Presence) is lower gets no pixel, and a pixel where its
-            name stands out by less gets no name; 0 is the paper's form, which names every pixel.
+        templates: sentences with ``{}`` for the class name; their vectors are averaged.
+        centred: share of each class's mean score over the picture to subtract, 0 to 1; 0 is the paper's form.
+        denoised: drop a class if no cell gives it at least this probability, 0 to 1; 0 keeps all. Raise it if
+            classes appear that are not there.
+        smoothed: cells with a lower probability take the answer of similar cells, 0 to 1; 0 changes none.
+        normalised: axis over which keys have unit length: ``channels`` (paper) or ``positions`` (released
+            code).
+        scale: factor on the cosines before the softmax; default: the encoder's own (MaskCLIP: 100).
+        zoom: short side of the picture, as a multiple of the encoder's input; larger finds smaller objects and
+            takes longer.
+        least: lowest probability for naming a pixel, 0 to 1; raise it to leave doubtful pixels without a name.
+        least_presence: how far a name must stand out in the picture, and in each pixel, to be used; 0 names
+            every pixel, as the paper does. See :class:`seewhy.dense.finders.Presence`.
     """
 
     name: ClassVar[str] = "maskclip"

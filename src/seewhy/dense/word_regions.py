@@ -48,17 +48,18 @@ class WordRegions:
     Cost: one pass of the trunk for each window, one of the head for each cell; that of ``segment``.
 
     Args:
-        templates: sentences with {} for the name to find.
-        rest: words for background; the detector never reports them.
-        levels: thresholds of the map, as parts of its maximum.
-        around: width of the ring around a box, as a part of its width and height.
-        size: short side of the picture, as a multiple of the encoder's input; above 2 it is encoded in tiles.
-        least: lowest score of a box to keep.
-        least_presence: lowest presence of a name on the picture to draw boxes for it; 0 draws boxes for every name.
-        part: lowest score of a name's further boxes, as a part of its highest; 0 keeps all, also boxes within one
-            another.
-        overlap: intersection over union above which the box with the lower score is dropped, within a class.
-        most: most boxes per picture to keep.
+        templates: sentences with ``{}`` for the class name; their vectors are averaged.
+        rest: words for what is no object; the detector never reports them.
+        levels: shares of the map's maximum at which to cut boxes, 0 to 1.
+        around: how much wider than a box its ring of surroundings is, as a share of the box.
+        size: short side of the picture, as a multiple of the encoder's input; larger finds smaller objects and
+            takes longer. Above 2 it works in tiles.
+        least: lowest score of a box, 0 to 1; raise it for fewer, surer boxes.
+        least_presence: how far a name must stand out in the picture to be found; 0 draws boxes of every name.
+        part: lowest score of a further box, as a share of the name's best box, 0 to 1; 0 keeps all.
+        overlap: of two boxes of a class that overlap more than this (intersection over union, 0 to 1), keep
+            only the surer.
+        most: most boxes per picture.
     """
 
     name: ClassVar[str] = "word_regions"

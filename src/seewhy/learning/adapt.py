@@ -88,23 +88,23 @@ class Adapt(Way[PooledPairs, Kept]):
     """How an encoder is adapted to pictures with texts.
 
     Args:
-        objective: registered name of an objective that compares all pairs.
-        train: the part to train: heads behind frozen encoders, the image encoder, the text encoder, or both.
-        keep: how much of what was learnt to keep, 0 to 1; default: chosen on held-out pictures, for the highest mean
-            R@5 in both directions that costs at most ``may_forget``.
-        epochs: passes over the pictures, each with one text per picture.
-        batch_size: pairs per batch; all are compared with one another.
-        micro_batch: pairs encoded at once; default: as many as fit into the free memory.
-        lr: highest learning rate; default: 1.5e-3 for heads, otherwise the text encoder's own.
-        weight_decay: weight decay of all but biases and the temperature.
-        width: width of the space that heads learn.
-        refit: whether heads fit the map of sentences again, if it is a regression on texts of classes.
-        guard: whether, with heads, a sentence nearer to the name of an own class than to all training texts keeps its
-            old place.
-        may_forget: how much agreement with the encoder's own classes a chosen keep may cost; with heads, each name is
-            read as if it were new.
-        held_out: part of the pictures on which keep is chosen.
-        seed: seed of weights, order and texts.
+        objective: loss to train with, by its registered name.
+        train: what to train: heads behind frozen towers, the picture tower, the words tower, or both.
+        keep: share of what was learnt to keep, 0 (the encoder as it was) to 1 (all); default: chosen on
+            held-out pictures, within ``may_forget``.
+        epochs: times that each picture is seen; more take longer.
+        batch_size: pairs compared with one another; more make a harder task and need memory.
+        micro_batch: pairs computed at once; default: as many as fit into memory. Lower it if memory runs out.
+        lr: highest learning rate; default: 1.5e-3 for heads, the words tower's own for towers.
+        weight_decay: weight decay of everything but biases and the temperature, from 0.
+        width: dimensions of the space that heads learn.
+        refit: whether heads fit the place of sentences again, if it is a regression on class texts.
+        guard: whether sentences nearer to one of the encoder's own class names than to the training texts keep
+            their place (heads only).
+        may_forget: most agreement with the encoder's own classes that a chosen ``keep`` may cost, 0 to 1; lower
+            it to forget less. With heads, each of these names is read as a new one.
+        held_out: share of the pictures on which ``keep`` is chosen, 0 to 1.
+        seed: seed for weights, order and drawn texts.
     """
 
     columns: ClassVar[tuple[str, ...]] = ("image", "text", "label", "group")

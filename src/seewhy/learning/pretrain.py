@@ -49,23 +49,25 @@ class Pretrain(Way[PooledSet, Any]):
     """How an encoder is trained on pictures alone, or on pictures with classes.
 
     Args:
-        objective: an objective without texts, or its registered name.
-        settings: parameters of the objective, if it is given by name.
-        projection: projection behind the encoder during training; see
-            :class:`seewhy.learning.encoders.projection.Projection`.
-        projection_width: width of the projection's output.
-        kappa: base of a fixed projection's weights; default: from ``effective``.
-        effective: coordinates of a fixed projection that count; default: half.
-        keep_head: whether to save the encoder with the projection.
-        pyramid: whether to train a feature pyramid on the trunk's stages, by its cells, and to keep it as the trunk.
-        augmentation: augmentation of views, or its name.
-        epochs: passes over the pictures.
-        batch_size: pictures per batch; all are compared with one another.
-        micro_batch: pictures encoded at once; default: as many as fit into the free memory.
+        objective: loss to train with, one that needs no words.
+        settings: settings of that loss.
+        projection: what stands behind the encoder while it trains: ``none``, ``linear``, ``mlp`` or ``fixed``.
+            See :class:`seewhy.learning.encoders.projection.Projection`.
+        projection_width: dimensions of the projection.
+        kappa: factor from one coordinate to the next of a ``fixed`` projection; default: from ``effective``.
+        effective: coordinates that count in a ``fixed`` projection; default: half.
+        keep_head: whether the saved encoder keeps the projection.
+        pyramid: whether to also train a pyramid on the trunk's stages, by its cells, and keep it in the trunk's
+            place.
+        augmentation: how to change views, by its name.
+        epochs: times that each picture is seen; more take longer.
+        batch_size: pictures compared with one another; more make a harder task and need memory.
+        micro_batch: pictures computed at once; default: as many as fit into memory. Lower it if memory runs
+            out.
         lr: highest learning rate; default: the encoder's own.
-        weight_decay: weight decay of all but biases and scales.
-        held_out: part of the pictures that is held out to measure on.
-        seed: seed of weights, order and views.
+        weight_decay: weight decay of everything but biases and scales, from 0.
+        held_out: share of the pictures to hold out and measure on, 0 to 1.
+        seed: seed for weights, order and views.
     """
 
     columns: ClassVar[tuple[str, ...]] = ("image", "label", "group")
