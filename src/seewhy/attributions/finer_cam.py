@@ -17,7 +17,7 @@ from .layers import layer_and_gradient
 @attributions.register
 @dataclass(frozen=True)
 class FinerCAM(Attribution):
-    """Grad-CAM of a class's lead over the classes that are likest to it on this picture.
+    """Shows what distinguishes a class from the classes most like it on this picture: Grad-CAM of a difference.
 
     ``y = y_c − γ mean_d y_d`` over the ``n_references`` classes ``d`` whose logits are nearest to that of ``c``, and
     then ``α_k = mean_ij ∂y/∂A_k,ij``, ``L = Σ_k α_k A_k`` (paper, section 3). A class to contrast with is the only

@@ -11,7 +11,7 @@ from .captum_base import CaptumGradients, Encoder, Forward, Pixels
 @attributions.register
 @dataclass(frozen=True)
 class IntegratedGradients(CaptumGradients):
-    """Adds up gradients on the straight way from a plain picture to this one.
+    """Adds up gradients on the straight path from a plain picture to this picture.
 
     ``S = (x − x′) ⊙ ∫ ∂y/∂x (x′ + a (x − x′)) da`` (paper, equation 1), by Gauss–Legendre quadrature. The parts add
     up to ``y(x) − y(x′)``, up to the quadrature's error (completeness, paper, proposition 1).

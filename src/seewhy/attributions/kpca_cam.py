@@ -27,11 +27,11 @@ KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
 @attributions.register
 @dataclass(frozen=True)
 class KPCACAM(Attribution):
-    """Shows what varies most in the layer along a curve, whatever the target: Eigen-CAM with a kernel.
+    """Shows what varies most in the layer along a curve, whatever the class: Eigen-CAM with a kernel.
 
     The map is the first component of the centred kernel matrix of the cells, ``√λ_1 v_1``, with the sign for which it
-    correlates with the mean of ``|A|`` over channels. The matrix has a row a cell: behind a ResNet's first layer 3,136,
-    which takes seconds.
+    correlates with the mean of ``|A|`` over channels. The matrix has a row per cell: 3,136 behind a ResNet's first
+    layer, which takes seconds.
 
     Args:
         layer: an inner layer instead of the last map.

@@ -19,14 +19,14 @@ from .base import Attribution, EncoderOutput, Explainable, Maps, Of, TargetFunct
 @attributions.register
 @dataclass(frozen=True)
 class RISE(Attribution):
-    """Shows the picture through random masks and averages the masks by the probability that is left.
+    """Shows the model the picture through random masks, and averages the masks by the class's probability.
 
-    ``S = 1 / (N p) · Σ_i f(I ⊙ M_i) M_i`` (paper, equation 6), ``f`` the probability of the target. A mask is an ``s ×
-    s`` grid, each cell on with chance ``p``, enlarged bilinearly to ``s + 1`` cells and cut at a random shift; hidden
-    is the mean colour. Masks are those of ``eclique/RISE``, to rounding. ``centred`` averages the masks by ``f − mean
-    f`` instead, which is the same up to a constant as N grows, has a sign, and needs far fewer masks;
-    ``masks="stratified"`` shows every cell in exactly ``p N`` masks and, at ``p = 0.5``, every grid with its negative.
-    :meth:`quick` is the two on 1,000 masks.
+    ``S = 1 / (N p) · Σ_i f(I ⊙ M_i) M_i`` (paper, equation 6), with ``f`` the probability of the target. A mask is an
+    ``s × s`` grid, each cell on with chance ``p``, enlarged bilinearly to ``s + 1`` cells and cut at a random shift.
+    Hidden parts get the mean colour. Masks equal those of ``eclique/RISE`` to rounding.
+    Two additions need far fewer masks; :meth:`quick` uses both, with 1,000 masks. ``centred`` averages the masks by
+    ``f − mean f``: the map then has a sign and, as N grows, is the same up to a constant. ``masks="stratified"`` shows
+    every cell in exactly ``p N`` masks and, at ``p = 0.5``, every grid with its negative.
 
     Args:
         n_masks: 4,000 is the paper's number for VGG-16 (8,000 for ResNet-50).

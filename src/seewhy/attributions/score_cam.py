@@ -16,11 +16,11 @@ from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction,
 @attributions.register
 @dataclass(frozen=True)
 class ScoreCAM(Attribution):
-    """Weighs each channel by the target's score on the picture seen through that channel.
+    """Weighs each channel by the class's score on the picture seen through that channel.
 
-    A channel, enlarged bilinearly and stretched to 0…1, is a mask ``H_k``; ``w = softmax_k y(x ∘ H_k)`` and ``L = Σ_k
-    w_k A_k`` (paper, equations 2 to 4), less the score of an empty picture, which the softmax does not notice. Hidden
-    is the mean colour. Corners are aligned in enlarging, as in pytorch-grad-cam.
+    A channel, enlarged bilinearly and scaled to 0…1, is a mask ``H_k``; ``w = softmax_k y(x ∘ H_k)`` and ``L = Σ_k
+    w_k A_k`` (paper, equations 2 to 4), without the score of an empty picture, which the softmax cancels. Hidden parts
+    get the mean colour. Corners are aligned in enlarging, as in pytorch-grad-cam.
 
     Args:
         n_masks: fewer masks: only the channels of the largest range are run, and each of the others takes the score of

@@ -58,9 +58,9 @@ def positive_share(maps: Maps, mask: Mask) -> Float[Tensor, " m"]:
 @metrics.register
 @dataclass(frozen=True)
 class EnergyPointingGame(MaskedMap):
-    """Part of the positive evidence that lies on the object; high is good.
+    """Share of the positive evidence that lies on the object; high is good.
 
-    ``Σ_{i in G} max(R_i, 0) / Σ_i max(R_i, 0)``. A map without positive evidence gets 0.
+    ``Σ_{i in G} max(R_i, 0) / Σ_i max(R_i, 0)``. A map without positive evidence scores 0.
     """
 
     name = "energy_pointing_game"
@@ -74,9 +74,9 @@ class EnergyPointingGame(MaskedMap):
 @metrics.register
 @dataclass(frozen=True)
 class MosaicFocus(MaskedMap):
-    """Part of the positive evidence in the target's quadrants of a 2 × 2 mosaic; high is good.
+    """Share of the positive evidence in the target's quadrants of a 2 × 2 mosaic; high is good.
 
-    Make picture and mask with :func:`mosaic`. No annotation is needed: a quadrant of another class holds no evidence.
+    Make picture and mask with :func:`mosaic`. It needs no annotation: a quadrant of another class has no evidence.
     """
 
     name = "mosaic_focus"
@@ -113,7 +113,7 @@ def mosaic(pictures: Float[Tensor, "n 3 h w"], is_target: Sequence[bool]) -> tup
 class PointingGame(MaskedMap):
     """Whether the hottest pixel lies on the object; high is good.
 
-    With several hottest pixels it is the share of them on the object, which is what breaking ties at random gives.
+    With several hottest pixels, the share of them on the object: the expectation of breaking ties at random.
 
     Args:
         tolerance: pixels by which the object is widened on every side; the authors' code uses 15.
@@ -135,7 +135,7 @@ class PointingGame(MaskedMap):
 @metrics.register
 @dataclass(frozen=True)
 class IoULocalisation(MaskedMap):
-    """Whether the box of the map's largest hot piece overlaps the object's box enough; high is good.
+    """Whether the box of the map's largest hot region overlaps the object's box enough; high is good.
 
     Hot is what exceeds ``threshold`` × the map's maximum. ``parts["iou"]`` is the overlap itself.
 
@@ -160,10 +160,10 @@ class IoULocalisation(MaskedMap):
 @metrics.register
 @dataclass(frozen=True)
 class MaxBoxAcc(Localisation):
-    """Part of the pictures whose box is found, at the one threshold that suits the set best; high is good.
+    """On how many pictures the map's box finds the object, at the best single threshold for the set; high is good.
 
-    ``max_τ mean_x [IoU(box(m ≥ τ), box(G)) ≥ δ]``, averaged over the ``ious`` δ. One picture's own value takes its own
-    best threshold and so is too kind; only the set's number is the published one.
+    ``max_τ mean_x [IoU(box(m ≥ τ), box(G)) ≥ δ]``, averaged over the ``ious`` δ. A single picture's value uses its own
+    best threshold and is too high; only the set's number is the published metric.
 
     Args:
         ious: (0.5,) is MaxBoxAcc; (0.3, 0.5, 0.7) are the overlaps of its second version.
@@ -195,7 +195,7 @@ class MaxBoxAcc(Localisation):
 @metrics.register
 @dataclass(frozen=True)
 class PixelAP(Localisation):
-    """Average precision of finding the object's pixels by the map, pixels of all pictures pooled; high is good.
+    """Average precision of finding the object's pixels by the map, over the pixels of all pictures; high is good.
 
     ``AP = Σ_τ precision(τ) · (recall(τ) - recall(τ + 1/n))`` over thresholds on maps scaled to 0…1.
 

@@ -111,8 +111,8 @@ class SensitivityN(AveragedMetric):
     """Correlation of the evidence in random pixel sets with what the output loses without them; high is good.
 
     For each size ``n``: Pearson correlation over random sets ``S``, ``|S| = n``, of ``Σ_{i in S} R_i`` with
-    ``y(x) - y(x without S)``; the value is the mean over sizes, ``parts`` has the curve. Made for maps in units of
-    the output, of which it is 1 on a linear model; of others only the correlation's sign and size can be read.
+    ``y(x) - y(x without S)``. The value is the mean over sizes; ``parts`` has the curve. It is made for maps in units
+    of the output: on a linear model they score 1. For other maps read only its sign and size.
 
     Args:
         fractions: set sizes as parts of the pixels; the paper goes from 1 to 80 %.
@@ -146,10 +146,10 @@ class SensitivityN(AveragedMetric):
 @metrics.register
 @dataclass(frozen=True)
 class Infidelity(AveragedMetric):
-    """Mean squared gap between the change a map predicts and the change that comes; low is good.
+    """Mean squared gap between the change that the map predicts and the change of the output; low is good.
 
-    ``E_I [(Iᵀφ - (f(x) - f(x - I)))²]``; with ``normalised`` the map is first scaled by the factor that suits it best,
-    ``β = E[(Iᵀφ) d] / E[(Iᵀφ)²]``, so that maps in other units than the output's can be judged. ``parts`` has both.
+    ``E_I [(Iᵀφ - (f(x) - f(x - I)))²]``. With ``normalised`` the map is first multiplied by the best factor, ``β =
+    E[(Iᵀφ) d] / E[(Iᵀφ)²]``, so that maps in other units can be judged. ``parts`` has both values.
 
     Args:
         perturbation: ``"square"``, a random square of the picture set to the mean colour, for maps that share out the
@@ -273,10 +273,10 @@ class MaskedConfidence(AveragedMetric):
 @metrics.register
 @dataclass(frozen=True)
 class AverageDrop(MaskedConfidence):
-    """Per cent of its confidence the model loses on the picture times the map; low is good.
+    """How much of its confidence the model loses on the picture times the map, in per cent; low is good.
 
-    ``AD = 100 · max(0, p(x) - p(x · m)) / p(x)``, m the map scaled to 0…1. A map that keeps
-    everything has 0, so read ``mean_map`` beside it.
+    ``AD = 100 · max(0, p(x) - p(x · m)) / p(x)``, with ``m`` the map scaled to 0…1. A map that keeps everything scores
+    0, so read ``mean_map`` beside it.
     """
 
     name = "average_drop"
@@ -290,9 +290,9 @@ class AverageDrop(MaskedConfidence):
 @metrics.register
 @dataclass(frozen=True)
 class AverageGain(MaskedConfidence):
-    """Per cent of the missing confidence that the picture times the map wins; high is good.
+    """How much of its missing confidence the model gains on the picture times the map, in per cent; high is good.
 
-    ``AG = 100 · max(0, p(x · m) - p(x)) / (1 - p(x))``, m the map scaled to 0…1. The counterpart of average drop.
+    ``AG = 100 · max(0, p(x · m) - p(x)) / (1 - p(x))``, with ``m`` the map scaled to 0…1. See average drop.
     """
 
     name = "average_gain"
@@ -306,9 +306,9 @@ class AverageGain(MaskedConfidence):
 @metrics.register
 @dataclass(frozen=True)
 class AverageIncrease(MaskedConfidence):
-    """Per cent of pictures whose confidence rises on the picture times the map; high is good.
+    """On how many pictures, in per cent, confidence rises when the picture is multiplied by the map; high is good.
 
-    ``IC = 100 · [p(x · m) > p(x)]``, m the map scaled to 0…1. Also called increase in confidence.
+    ``IC = 100 · [p(x · m) > p(x)]``, with ``m`` the map scaled to 0…1. Also called increase in confidence.
     """
 
     name = "average_increase"

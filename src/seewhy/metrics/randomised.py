@@ -133,11 +133,11 @@ class Forgetting(Again):
 @metrics.register
 @dataclass(frozen=True)
 class ModelRandomisation(Forgetting):
-    """Rank correlation of a map with those of the model as it forgets layer by layer; low is good.
+    """Rank correlation of the map with maps of the model as its layers become random; low is good.
 
-    Layers are reset cumulatively from the output downwards; the value is the mean Spearman correlation over the
-    steps. An edge filter stays near 1, which is how it is found out. ``parts`` has the curve, and the same of absolute
-    values, which for signed maps is another number.
+    Layers are reset one after another, from the output downwards. The value is the mean Spearman correlation over the
+    steps. A map that only shows edges stays near 1. ``parts`` has the curve, and the same for absolute values, which
+    for signed maps is another number.
 
     Args:
         n_steps: copies explained, of ever more reset layers.
@@ -161,7 +161,7 @@ class ModelRandomisation(Forgetting):
 @metrics.register
 @dataclass(frozen=True)
 class SmoothModelRandomisation(Forgetting):
-    """Model randomisation of maps averaged over noisy pictures, so that grain alone counts for nothing.
+    """Model randomisation with maps averaged over noisy pictures, so that the maps' grain does not count.
 
     Args:
         n_steps: copies explained, of ever more reset layers.
@@ -200,9 +200,9 @@ class SmoothModelRandomisation(Forgetting):
 @metrics.register
 @dataclass(frozen=True)
 class EfficientModelRandomisation(Again):
-    """How much more disordered the map becomes when the whole model has forgotten; high is good.
+    """How much more disordered the map becomes when all weights are random; high is good.
 
-    ``(H(R') - H(R)) / H(R)``, ``H`` the entropy of the histogram of a map's values.
+    ``(H(R') - H(R)) / H(R)``, with ``H`` the entropy of the histogram of a map's values.
 
     Args:
         n_bins: of the histogram.
@@ -239,7 +239,7 @@ class EfficientModelRandomisation(Again):
 @metrics.register
 @dataclass(frozen=True)
 class RandomLogit(Again):
-    """Structural similarity of the map with that of another class drawn at random; low is good.
+    """Structural similarity of the map with that of another class, drawn at random; low is good.
 
     Args:
         n_classes: other classes drawn, of which the mean is taken; 1 in the paper.
@@ -272,7 +272,7 @@ class RandomLogit(Again):
 @metrics.register
 @dataclass(frozen=True)
 class MaxSensitivity(Again):
-    """Largest relative change of the map under small changes of the picture, the class held; low is good.
+    """Largest relative change of the map under small changes of the picture, for the same class; low is good.
 
     ``max_{|d|_∞ ≤ r} |R(x + d) - R(x)| / |R(x)|`` over random ``d``, uniform in the cube.
 

@@ -103,7 +103,7 @@ def _joined(table: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
 @metrics.register
 @dataclass(frozen=True)
 class Deletion(PixelCurve):
-    """Area under the target's probability as the hottest pixels are replaced by the mean colour; low is good.
+    """Area under the target's probability while the hottest pixels are replaced by the mean colour; low is good.
 
     The mean colour is 0 in the network's normalised space, as in the authors' code.
 
@@ -124,7 +124,7 @@ class Deletion(PixelCurve):
 @metrics.register
 @dataclass(frozen=True)
 class Insertion(PixelCurve):
-    """Area under the target's probability as the hottest pixels return to a blurred picture; high is good.
+    """Area under the target's probability while the hottest pixels return to a blurred picture; high is good.
 
     The blur is the authors': an 11 px kernel from σ = 5 px, zeros beyond the border.
 
@@ -146,7 +146,7 @@ class Insertion(PixelCurve):
 @metrics.register
 @dataclass(frozen=True)
 class PixelFlipping(AveragedMetric):
-    """Mean fall of the target's output as the hottest pixels are flipped, one part after another; high is good.
+    """How far the target's output falls, on average, while the hottest pixels are replaced; high is good.
 
     ``AOPC = 1 / (L + 1) · Σ_{k=0…L} (f(x_0) - f(x_k))``, ``x_k`` with the hottest ``k/L`` of the pixels replaced.
 
@@ -186,9 +186,9 @@ class PixelFlipping(AveragedMetric):
 @metrics.register
 @dataclass(frozen=True)
 class IROF(AveragedMetric):
-    """Area over the curve of the target's probability as superpixels go, by falling mean of the map; high is good.
+    """Area over the target's probability while superpixels are removed, hottest first; high is good.
 
-    ``1 - mean_{l=0…L} p(x without the l hottest segments) / p(x)``.
+    ``1 - mean_{l=0…L} p(x without the l hottest segments) / p(x)``. The order is that of the map's mean in a segment.
 
     Args:
         n_segments: about how many superpixels.
@@ -268,8 +268,8 @@ def superpixels(
 class ROAD(AveragedMetric):
     """Half the gap in probability between removing the least and the most relevant pixels; high is good.
 
-    ``ROAD = mean_q (p(x without the lowest q) - p(x without the highest q)) / 2``, removed pixels filled in linearly
-    from their neighbours plus noise. ``parts`` has both curves: ``morf`` should be low, ``lerf`` high.
+    ``ROAD = mean_q (p(x without the lowest q) - p(x without the highest q)) / 2``. Removed pixels are interpolated
+    linearly from their neighbours, plus noise. ``parts`` has both curves: ``morf`` should be low, ``lerf`` high.
 
     Args:
         fractions: parts of the pixels removed.

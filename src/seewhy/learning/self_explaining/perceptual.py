@@ -283,11 +283,11 @@ def _blur(pictures: Float[Tensor, "b 1 h w"], sigma: Float[Tensor, " b"]) -> Flo
 @classifiers.register
 @dataclass(frozen=True)
 class Perceptual(NetworkRecipe):
-    """An autoencoder that has memorised the training pictures stands before a small classifier of grey pictures.
+    """Redraws the picture from memory until it settles, then classifies the redrawn picture. For small grey pictures.
 
-    A picture is observed and redrawn, again and again, until it settles: that is what the classifier sees, and it can
-    be looked at. Experimental: nothing in the paper goes beyond digits of 28 × 28 pixels, the seen picture is near to a
-    training picture, which it gives away, and the authors train for 100,000 epochs.
+    The memory is an autoencoder that has memorised the training pictures. You can look at the redrawn picture.
+    Experimental: nothing in the paper goes beyond digits of 28 × 28 pixels, the redrawn picture is near to a training
+    picture, which it reveals, and the authors train for 100,000 epochs.
 
     Args:
         form: ``"stochastic"``, ``"vanilla"``, or ``"none"``, the plain classifier to compare with.

@@ -229,8 +229,7 @@ class COMETMask(Attribution):
     """Shows the part of the picture that the decision was made from: the selector's mask.
 
     ``S(x)`` in (0, 1), at the resolution of the pixels. Nothing is estimated: the predictor saw ``S ∘ x + (1 − S) ∘ q``
-    and nothing else. The mask is of no class: it is the same for every target, and there is none for one class
-    against another.
+    and nothing else. The mask is the same for every class, so there is none for one class against another.
     """
 
     name: ClassVar[str] = "comet"

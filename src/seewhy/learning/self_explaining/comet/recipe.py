@@ -53,11 +53,11 @@ N_LEVELS = 17
 @classifiers.register
 @dataclass(frozen=True)
 class COMET(NetworkRecipe):
-    """Select, then predict: a selector masks the picture, and a predictor decides from what the mask shows.
+    """A classifier that hides most of the picture and decides from the rest; the mask is its explanation.
 
     ``x_s = S ∘ x + (1 − S) ∘ q`` goes to the predictor, the complement to a detector trained on whole pictures.
-    The predictor must be right on what is shown, the detector clearly worse on what is left, and the mask small
-    (:class:`~.network.Objective`): one mask a picture and of no class, which is the map.
+    The predictor must be right on what is shown, the detector clearly worse on what is hidden, and the mask small
+    (:class:`~.network.Objective`). There is one mask per picture, the same for every class.
 
     Args:
         mode: ``"2p"``: selector and predictor learn, the detector is fixed; ``"3p"``: the detector learns too, on the
