@@ -44,7 +44,7 @@ class WordRegions:
     (arXiv:2310.00161), and ``q`` the same in the ring around the box.
 
     A name has no box if its presence in the picture (:class:`seewhy.dense.finders.Presence`) is too small. Otherwise
-    those boxes stay that score nearly as much as the name's best, and of two that lie in one another the better.
+    its boxes stay that score nearly as much as its best, and of two nested boxes the better stays.
 
     Cost: as ``segment``: one pass of the trunk for each window, one of the head for each cell.
 
