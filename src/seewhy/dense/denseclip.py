@@ -44,8 +44,8 @@ class DenseCLIP:
     step. Pre-model prompting takes them from the picture instead: ``decoder(q, [z̄; z])`` with learnt queries ``q``.
 
     By default the encoder stays frozen, and every window is encoded once. With ``train`` a copy of its trunk and
-    pooling learns through both losses at a tenth of the rate, as the authors' does. Windows are then cropped and mirrored
-    at random at every step. The copy is saved with the decoder.
+    pooling learns through both losses at a tenth of the rate, as the authors' does. Windows are then cropped and
+    mirrored at random at every step. The copy is saved with the decoder.
 
     Differences: the decoder is a pyramid of one convolution per level and one 3 by 3 on the finest map. Texts have
     their mean subtracted, and without contexts are :class:`~seewhy.dense.maskclip.MaskCLIP`'s sentences. Cells are

@@ -46,8 +46,8 @@ class DenseCLIPBoxes:
 
     ``s`` is the map of cosines of cells and texts, which are adapted to the picture as in
     :class:`~seewhy.dense.denseclip.DenseCLIP`. Beside the losses of both stages, ``BCE(s / τ)`` compares ``s`` with
-    maps filled from the boxes, within the boxes, as the authors do for Mask R-CNN. That loss, ``s`` and its place before
-    the pyramid equal theirs. The score of a box is its class's probability times its objectness.
+    maps filled from the boxes, within the boxes, as the authors do for Mask R-CNN. That loss, ``s`` and its place
+    before the pyramid equal theirs. The score of a box is its class's probability times its objectness.
 
     Differences: the encoder is frozen, where the authors' learns; the two stages are
     :class:`~seewhy.dense.two_stage.TwoStage` with an ordinary last layer, smaller than Mask R-CNN's; texts are
